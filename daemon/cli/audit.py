@@ -1,0 +1,190 @@
+"""`hookledger rebuild`, `explain` and `audit`: the proofs of `daemon.audit` at a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import click
+
+import daemon.audit
+from daemon import replay
+from daemon.audit import AuditReport, Explanation, Rebuilt
+from daemon.cli import output, parsing
+from daemon.cli.failures import EXIT_FAILED, CliError
+from daemon.cli.peer import Projection, fetch_projection
+from daemon.cli.store import config_option, now, settings, tenant_option, with_store
+from daemon.web import shapes
+from eventstore.connect import Database
+
+# How long `rebuild --against` waits for a daemon that is behind the log; a healthy one needs milliseconds.
+AGREE_SECONDS = 10.0
+
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@click.command()
+@click.option("--as-of", type=parsing.timestamp, metavar="TS", help="The routes as they were at that moment.")
+@tenant_option
+@click.option("--against", metavar="URL", help="Compare with the live projection of the daemon there.")
+@click.option("--token", metavar="TOKEN", help="A token for --against [variable: HOOKLEDGER_TOKEN].")
+@config_option
+@output.json_option
+def rebuild(
+    as_of: datetime | None,
+    tenant: str | None,
+    against: str | None,
+    token: str | None,
+    config_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Fold the route log from nothing and verify its hash chain.
+
+    Prints the state and its digest. With --against, exits with 1 if the live projection of that daemon differs.
+    """
+    if against is not None and (as_of is not None or tenant is not None):
+        raise click.UsageError("--against compares all routes as they are now: leave --as-of and --tenant out")
+    config = settings(config_file)
+
+    async def work(database: Database) -> tuple[Rebuilt, Projection | None]:
+        if against is None:
+            return await daemon.audit.rebuild(database, as_of=as_of, tenant=tenant), None
+        return await _agreed(database, against, token or os.environ.get("HOOKLEDGER_TOKEN"))
+
+    with output.working("folding the route log"):
+        rebuilt, live = with_store(config, work)
+    _print_rebuilt(rebuilt, as_json=as_json)
+    if live is not None:
+        _compare(rebuilt, live, against or "")
+
+
+@click.command()
+@click.argument("event_id", metavar="EVENT_ID")
+@tenant_option
+@click.option("--route", "route_id", type=parsing.route_id, metavar="R", help="Only this route.")
+@config_option
+@output.json_option
+def explain(event_id: str, tenant: str | None, route_id: UUID | None, config_file: Path | None, as_json: bool) -> None:
+    """Say for each route why an event was or was not sent."""
+
+    async def work(database: Database) -> Sequence[Explanation]:
+        return await daemon.audit.explain(database, event_id, tenant=tenant, route_id=route_id)
+
+    explanations = with_store(settings(config_file), work)
+    if not explanations and route_id is not None:
+        raise CliError(f"the tenant of event {event_id} has no route {route_id}", hint="hookledger routes list")
+    if as_json:
+        output.document([shapes.of_explanation(each) for each in explanations])
+        return
+    if not explanations:
+        click.echo("the tenant of this event never had a route: it was due to nobody")
+    for each in explanations:
+        _print_explanation(each)
+
+
+@click.command()
+@click.option("--from", "start", type=parsing.timestamp, metavar="TS", help="Events recorded since [the beginning].")
+@click.option("--to", "end", type=parsing.timestamp, metavar="TS", help="Events recorded before [now].")
+@tenant_option
+@config_option
+@output.json_option
+def audit(
+    start: datetime | None, end: datetime | None, tenant: str | None, config_file: Path | None, as_json: bool
+) -> int:
+    """Recompute every decision of a period and compare it with the record.
+
+    Exits with 1 if there is a finding: a delivery that is missing, or one that was not due.
+    """
+    start, end = start or _BEGINNING, end or now()
+    if end <= start:
+        raise click.UsageError("--to must be later than --from")
+
+    async def work(database: Database) -> AuditReport:
+        return await daemon.audit.audit(database, start=start, end=end, tenant=tenant)
+
+    with output.working("recomputing decisions"):
+        report = with_store(settings(config_file), work)
+    _print_report(report, as_json=as_json)
+    return EXIT_FAILED if report.findings else 0
+
+
+async def _agreed(database: Database, url: str, token: str | None) -> tuple[Rebuilt, Projection]:
+    """Our fold and their projection at one position, or as they are when the patience ends."""
+    deadline = time.monotonic() + AGREE_SECONDS
+    rebuilt = await daemon.audit.rebuild(database)
+    while True:
+        live = await asyncio.to_thread(fetch_projection, url, token)
+        if live.position > rebuilt.position:
+            rebuilt = await daemon.audit.rebuild(database)
+        if live.position == rebuilt.position or time.monotonic() > deadline:
+            return rebuilt, live
+        await asyncio.sleep(0.1)
+
+
+def _compare(rebuilt: Rebuilt, live: Projection, url: str) -> None:
+    if live.position != rebuilt.position:
+        raise CliError(
+            f"the daemon at {url} stands at position {live.position}, the log at {rebuilt.position}",
+            hint="see whether that daemon uses this database, and whether it is ready",
+        )
+    if live.state_sha256 != rebuilt.state_sha256:
+        raise CliError(
+            f"the daemon at {url} has another state at position {live.position}: {live.state_sha256}",
+            hint="restart that daemon, and report it: its projection does not follow from the log",
+        )
+    output.note(f"the same as the live projection of {url}")
+
+
+def _print_rebuilt(rebuilt: Rebuilt, *, as_json: bool) -> None:
+    if as_json:
+        output.document(
+            {
+                "position": rebuilt.position,
+                "state_sha256": rebuilt.state_sha256,
+                "routes": replay.state(rebuilt.routes),
+            }
+        )
+        return
+    columns = ("id", "tenant", "name", "status", "version", "pos", "event types", "windows")
+    rows = [
+        (r.id, r.tenant, r.config.name, r.status, r.version, r.pos, r.config.event_types, len(r.windows))
+        for r in rebuilt.routes
+    ]
+    output.table(columns, rows, empty="the route log has no routes for this")
+    output.fields([("position", rebuilt.position), ("state sha256", rebuilt.state_sha256), ("hash chain", "whole")])
+
+
+def _print_explanation(each: Explanation) -> None:
+    click.echo(click.style(f"{output.plain(each.route_name)} ({each.route_id}): {each.verdict}", bold=True))
+    click.echo(f"  {output.plain(each.detail)}")
+    window = each.window
+    shown = "none was open" if window is None else f"{output.cell(window.start)} … {output.cell(window.end)}"
+    click.echo(f"  window    {shown}")
+    if each.delivery_id is not None:
+        click.echo(f"  delivery  {each.delivery_id}")
+    for attempt in each.attempts:
+        answer = attempt.error or attempt.status_code
+        click.echo(
+            f"  attempt {attempt.number}  {output.cell(attempt.started_at)}  {attempt.duration_ms} ms  "
+            f"{attempt.outcome}  {output.cell(answer)}"
+        )
+
+
+def _print_report(report: AuditReport, *, as_json: bool) -> None:
+    counts = {name: getattr(report, name) for name in ("events", "pairs", "deliveries", "unread")}
+    if as_json:
+        found = [
+            {"kind": f.kind, "event": f.event_id, "tenant": f.tenant, "route": str(f.route_id), "detail": f.detail}
+            for f in report.findings
+        ]
+        output.document(counts | {"findings": found})
+        return
+    rows = [(f.kind, f.event_id, f.tenant, f.route_id, f.detail) for f in report.findings]
+    columns = ("finding", "event", "tenant", "route", "detail")
+    output.table(columns, rows, empty="what has been read is accounted for, and nothing was sent that was not due")
+    output.fields([(name, f"{count:,}") for name, count in counts.items()])

@@ -1,0 +1,98 @@
+"""The `hookledger` group, and the one place where errors become exit codes.
+
+Whatever a command raises ends here as one line `error: …` (for several mistakes one line each), `try: …` if the next
+step is known, and a code: `failures.describe` knows which. A traceback never reaches a user.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+import click
+
+from daemon import __version__
+from daemon.cli import failures
+from daemon.cli.output import plain
+
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
+
+# Where each command lives, and its line in the list of commands: the first one of its own help, held so by a test.
+COMMANDS = {
+    "run": ("run", "Run the daemon."),
+    "demo": ("demo", "Show what Hookledger does, on an embedded PostgreSQL."),
+    "migrate": ("ops", "Bring the database to the schema of this version."),
+    "publish": ("publish", "Publish domain events from NDJSON."),
+    "routes": ("routes", "List, create and change routes."),
+    "rebuild": ("audit", "Fold the route log from nothing and verify its hash chain."),
+    "explain": ("audit", "Say for each route why an event was or was not sent."),
+    "audit": ("audit", "Recompute every decision of a period and compare it with the record."),
+    "config": ("ops", "Show or check the configuration."),
+    "healthcheck": ("ops", "Ask the daemon on this machine whether it is alive."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports the module of a command when it is used, and not to list it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - same
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(import_module(f"daemon.cli.{COMMANDS[cmd_name][0]}"), cmd_name)
+        return command if isinstance(command, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - same
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="hookledger", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Deliver webhooks from an event log, and prove afterwards why each one was or was not sent.
+
+    Exit codes: 0 done, 1 the check failed or something went wrong, 2 wrong usage, 69 database unreachable,
+    78 configuration error.
+    """
+
+
+def entry() -> None:
+    """The console script: runs the command line and leaves with its code."""
+    sys.exit(execute(sys.argv[1:]))
+
+
+def execute(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code; everything a user sees of a failure is printed here."""
+    try:
+        code = cli.main(args=arguments, prog_name="hookledger", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except BrokenPipeError:
+        return _hang_up()
+    except (KeyboardInterrupt, click.Abort) as error:
+        if isinstance(error.__context__, EOFError):
+            return _fail(failures.of("nothing was done: the question got no answer", "pass --yes in scripts"))
+        return EXIT_INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return failures.EXIT_USAGE
+    except Exception as error:  # noqa: BLE001 - the door: nothing may leave as a traceback
+        return _fail(failures.describe(error))
+
+
+def _fail(failure: failures.Failure) -> int:
+    for message in failure.messages:
+        click.echo(f"error: {plain(message)}", err=True)
+    if failure.hint:
+        click.echo(f"try: {plain(failure.hint)}", err=True)
+    return failure.code
+
+
+def _hang_up() -> int:
+    """The reader of our output has left (`| head`), as is its right; nor must Python complain of it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0

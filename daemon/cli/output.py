@@ -1,0 +1,93 @@
+"""Tables for people, JSON for programs: the one place that knows how something is printed.
+
+A terminal gets a table of rich; a pipe gets the same columns unframed and uncut, so that `grep` and `awk` see whole
+values; `--json` gets one JSON document. Texts of merchants are printed as text: neither markup nor control characters
+in them reach the terminal.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import click
+
+_PIPE_COLUMNS = 1 << 14
+
+json_option: Callable[[click.decorators.FC], click.decorators.FC] = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON."
+)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
+    """Prints rows under their headings, or the sentence `empty` if there is none."""
+    if not rows:
+        click.echo(empty)
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    is_terminal = sys.stdout.isatty()
+    console = Console() if is_terminal else Console(width=_PIPE_COLUMNS, no_color=True)
+    framed = Table(box=box.SIMPLE_HEAD if is_terminal else None, pad_edge=is_terminal, header_style="bold")
+    for column in columns:
+        framed.add_column(column, overflow="fold", no_wrap=not is_terminal or column == "id")
+    for row in rows:
+        framed.add_row(*(Text(cell(value)) for value in row))
+    console.print(framed, soft_wrap=not is_terminal)
+
+
+def fields(pairs: Sequence[tuple[str, object]]) -> None:
+    """Prints one thing: a name and its value on each line."""
+    width = max(len(name) for name, _ in pairs)
+    for name, value in pairs:
+        click.echo(f"{click.style(name.ljust(width), bold=True)}  {cell(value)}")
+
+
+def document(value: object) -> None:
+    """Prints a JSON document: indented for a terminal, on one line for a pipe."""
+    import orjson
+
+    option = orjson.OPT_INDENT_2 if sys.stdout.isatty() else 0
+    click.echo(orjson.dumps(value, option=option, default=str))
+
+
+def note(message: str) -> None:
+    """A line about what is going on; never part of what a command prints."""
+    click.echo(plain(message), err=True)
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """A spinner beside `what` on a terminal's stderr, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(what):
+        yield
+
+
+def cell(value: object) -> str:
+    """A value as a table shows it; what is absent is a dash."""
+    match value:
+        case None | "" | () | []:
+            return "–"
+        case datetime():
+            return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}Z"
+        case bool():
+            return "yes" if value else "no"
+        case list() | tuple():
+            return ", ".join(cell(item) for item in value)
+        case _:
+            return plain(str(value))
+
+
+def plain(text: str) -> str:
+    """`text` on one line, with control characters written out: nobody's event moves the cursor of an operator."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

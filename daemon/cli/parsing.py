@@ -1,0 +1,84 @@
+"""What options mean: times, headers, selections. Pure; a wrong value is a usage error that says what is right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, time
+from uuid import UUID
+
+import click
+
+NONE = "none"
+
+
+def timestamp(text: str) -> datetime:
+    """An RFC 3339 time with its offset, or a date, which is its midnight in UTC; in UTC. For `click.option(type=…)`."""
+    try:
+        return datetime.combine(date.fromisoformat(text), time(), tzinfo=UTC)
+    except ValueError:
+        pass
+    try:
+        at = datetime.fromisoformat(text)
+        if at.tzinfo is None:
+            raise click.BadParameter(f"{text!r} has no offset: append Z for UTC, or yours, like {text}+01:00")
+        return at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        hint = "write it like 2026-11-23T08:00:00Z, or as a date like 2026-11-23"
+        raise click.BadParameter(f"{text!r} is no time: {hint}") from None
+
+
+def headers(lines: Iterable[str]) -> dict[str, str]:
+    """`Name: value` lines as a mapping."""
+    found: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = (part.strip() for part in line.partition(":"))
+        if not colon or not name:
+            raise click.BadParameter(f"{line!r} is no header: write it like 'X-Shop: acme'", param_hint="--header")
+        if name.lower() in {known.lower() for known in found}:
+            raise click.BadParameter(f"{name} is given twice: give each header once", param_hint="--header")
+        found[name] = value
+    return found
+
+
+def snapshot(selections: Iterable[str]) -> tuple[tuple[str, tuple[str, ...] | None], ...] | None:
+    """`customer`, `orders:public_id,total` … as PayloadOptions has them; None for nothing and for the word `none`."""
+    given = tuple(selections)
+    if given in {(), (NONE,)}:
+        return None
+    chosen: dict[str, tuple[str, ...] | None] = {}
+    for selection in given:
+        entity, colon, listed = (part.strip() for part in selection.partition(":"))
+        names = tuple(dict.fromkeys(name.strip() for name in listed.split(",") if name.strip()))
+        if not entity or (colon and not names):
+            raise click.BadParameter(
+                f"{selection!r} selects nothing: write it like customer, or like orders:public_id,total",
+                param_hint="--snapshot",
+            )
+        if entity in chosen:
+            raise click.BadParameter(f"{entity} is given twice: list all of its fields in one", param_hint="--snapshot")
+        chosen[entity] = names if colon else None
+    return tuple(sorted(chosen.items()))
+
+
+def rate(text: str | None) -> float | None:
+    """Requests per second; None for None and for the word `none`."""
+    if text is None or text.strip().lower() == NONE:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        message = f"{text!r} is no rate: give requests per second, like 5 or 0.5, or none"
+        raise click.BadParameter(message, param_hint="--rate-limit") from None
+
+
+def expression(text: str | None) -> str | None:
+    """A JMESPath expression as given; None for None and for the word `none`."""
+    return None if text is None or text.strip().lower() == NONE else text
+
+
+def route_id(text: str) -> UUID:
+    """A route's id. For `click.option(type=…)`."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no route id: see hookledger routes list") from None

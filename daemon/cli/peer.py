@@ -1,0 +1,58 @@
+"""What the command line asks a running daemon over HTTP: its projection, and whether it is alive.
+
+Not through a proxy, whatever the environment says: both questions are about this very process.
+"""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from http.client import HTTPException
+
+import orjson
+
+from daemon.cli.failures import CliError
+
+TIMEOUT_SECONDS = 5.0
+_ANSWER_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Projection:
+    """What a daemon says of its live projection."""
+
+    position: int
+    state_sha256: str
+
+
+def fetch_projection(url: str, token: str | None) -> Projection:
+    """GET /v1/projection of the daemon at `url`. Raises CliError if it does not answer so."""
+    answer = get(f"{url.rstrip('/')}/v1/projection", token)
+    try:
+        document = orjson.loads(answer)
+        return Projection(position=int(document["position"]), state_sha256=str(document["state_sha256"]))
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        message = f"{url} answers, but not as a Hookledger daemon does"
+        raise CliError(message, hint="give the address of its API, like http://127.0.0.1:8080") from None
+
+
+def get(url: str, token: str | None = None) -> bytes:
+    """The body of a 200 answer. Raises CliError for anything else."""
+    if not url.startswith(("http://", "https://")):
+        raise CliError(f"{url} is no URL", hint="give one like http://127.0.0.1:8080")
+    request = urllib.request.Request(url)  # noqa: S310 - the scheme is checked above
+    if token is not None:
+        request.add_header("Authorization", f"Bearer {token}")
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with direct.open(request, timeout=TIMEOUT_SECONDS) as answer:
+            body: bytes = answer.read(_ANSWER_BYTES)
+            return body
+    except urllib.error.HTTPError as error:
+        hint = "pass --token or set HOOKLEDGER_TOKEN" if error.code in {401, 403} else ""
+        raise CliError(f"{url} answers {error.code}", hint=hint) from error
+    except (OSError, HTTPException, ValueError) as error:
+        cause = getattr(error, "reason", None) or error
+        message = f"{url} does not answer: {getattr(cause, 'strerror', None) or cause}"
+        raise CliError(message, hint="see whether the daemon runs, and where it listens") from error

@@ -1,0 +1,196 @@
+"""`hookledger publish`: domain events from NDJSON straight into the database.
+
+The one thing to know: it may be run again at any time. Each batch is durable when it is answered for, the same
+(tenant, id) within 24 hours is one event, and a line without an id gets one made of its number and content; so a rerun
+finds what was stored as duplicates and stores the rest. Memory is constant: a batch ends at a number of events or of
+bytes, and of a line that is too long nothing is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from daemon.cli import output, progress
+from daemon.cli.chunks import chunks
+from daemon.cli.failures import EXIT_FAILED
+from daemon.cli.store import config_option, now, settings, with_store
+from daemon.core import event
+from daemon.core.event import Incoming, Problem
+from daemon.core.ndjson import Line, LineSplitter
+from eventstore import stream
+from eventstore.connect import Database
+from eventstore.errors import StoreUnavailable
+from eventstore.stream import NewEvent
+
+BATCH_EVENTS = 1_000
+BATCH_BYTES = 8 << 20
+BATCH_SECONDS = 30.0
+
+# After how many lines a batch that is being stored gets its turn to talk to the database.
+YIELD_LINES = 10
+
+
+@click.command()
+@click.argument("file", type=click.File("rb"), default="-", metavar="[FILE|-]")
+@click.option("--tenant", metavar="T", help="The tenant of lines that name none; lines of another one are rejected.")
+@click.option("--backfill", is_flag=True, help="Keep the events, but never deliver them by themselves.")
+@config_option
+@output.json_option
+def publish(file: BinaryIO, tenant: str | None, backfill: bool, config_file: Path | None, as_json: bool) -> int:
+    """Publish domain events from NDJSON.
+
+    Each line is one event, as in POST /v1/events. Bad lines are reported on stderr with number and reason, good ones
+    are stored. Within 24 hours the same file may be published again: what is stored already counts as a duplicate. A
+    line without an id gets one made of its number and content; give ids if two files may have the same line in the
+    same place.
+
+    Exits with 1 if a line was rejected.
+    """
+    if tenant is not None and (problem := event.tenant_problem(tenant)) is not None:
+        raise click.BadParameter(problem, param_hint="--tenant")
+    config = settings(config_file)
+    summary = Summary()
+
+    async def work(database: Database) -> None:
+        with progress.of_reading(file) as shown:
+            rules = Rules(max_bytes=config.events.max_bytes, tenant=tenant, backfill=backfill)
+            async with asyncio.TaskGroup() as group:
+                await _Publisher(database, group, rules, summary, shown.report).publish(file, shown.advance)
+
+    try:
+        with_store(config, work)
+    except* StoreUnavailable:
+        if summary.upto_line:
+            output.note(f"published up to line {summary.upto_line}: run the same command again to go on from there")
+        raise
+    _print(summary, as_json=as_json)
+    return EXIT_FAILED if summary.rejected else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What is expected of a line, and what is added to it."""
+
+    max_bytes: int
+    tenant: str | None = None
+    backfill: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Summary:
+    """What became of the lines; everything up to `upto_line` is answered for."""
+
+    accepted: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    upto_line: int = 0
+
+
+def judge(line: Line, rules: Rules) -> NewEvent | tuple[Problem, ...]:
+    """The event in a line, or everything that is wrong with it."""
+    if line.text is None:
+        message = (
+            f"the event has {line.size_bytes} bytes, {rules.max_bytes} are allowed: send a reference to large data"
+        )
+        return (Problem(field="", message=f"{message} instead"),)
+    incoming = event.parse(line.text, now=now(), max_bytes=rules.max_bytes, tenant=rules.tenant)
+    if not isinstance(incoming, Incoming):
+        return incoming
+    return NewEvent(
+        tenant=incoming.tenant,
+        id=made_id(line.number, line.text) if incoming.id is None else incoming.id,
+        type=incoming.type,
+        data=incoming.data,
+        occurred_at=incoming.occurred_at,
+        context=incoming.context,
+        snapshot=incoming.snapshot,
+        backfill=incoming.backfill or rules.backfill,
+    )
+
+
+def made_id(number: int, text: bytes) -> str:
+    """The id of an event that has none: the same for the same line in the same place, so that a rerun is harmless."""
+    return "evt_" + hashlib.sha256(b"%d\n%b" % (number, text)).hexdigest()[:32]
+
+
+class _Publisher:
+    """Gathers a batch while the one before is being stored, so that both machines work; counts."""
+
+    def __init__(
+        self,
+        database: Database,
+        group: asyncio.TaskGroup,
+        rules: Rules,
+        summary: Summary,
+        report: Callable[[str], None],
+    ) -> None:
+        self._database = database
+        self._group = group
+        self._rules = rules
+        self._summary = summary
+        self._report = report
+        self._batch: list[NewEvent] = []
+        self._batch_bytes = 0
+        self._storing: asyncio.Task[None] | None = None
+
+    async def publish(self, file: BinaryIO, advance: Callable[[int, str], None]) -> None:
+        """Everything in `file`; an idle pipe does not hold back what it has said."""
+        splitter = LineSplitter(max_bytes=self._rules.max_bytes)
+        async for chunk in chunks(file):
+            for line in splitter.feed(chunk):
+                await self._take(line)
+            if not chunk:
+                await self._store(upto_line=splitter.ended)
+            advance(len(chunk), f"{self._summary.accepted + self._summary.duplicates:,} events")
+        for line in splitter.end():
+            await self._take(line)
+        await self._store(upto_line=splitter.ended)
+        await self._stored()
+
+    async def _take(self, line: Line) -> None:
+        judged = judge(line, self._rules)
+        if isinstance(judged, NewEvent):
+            self._batch.append(judged)
+            self._batch_bytes += line.size_bytes
+        else:
+            self._summary.rejected += 1
+            self._report(f"line {line.number}: {'; '.join(_sentence(problem) for problem in judged)}")
+        if len(self._batch) >= BATCH_EVENTS or self._batch_bytes >= BATCH_BYTES:
+            await self._store(upto_line=line.number)
+        elif line.number % YIELD_LINES == 0:
+            await asyncio.sleep(0)
+
+    async def _store(self, *, upto_line: int) -> None:
+        """Starts to store the batch, once the one before is stored."""
+        await self._stored()
+        self._storing = self._group.create_task(self._publish_batch(self._batch, upto_line))
+        self._batch, self._batch_bytes = [], 0
+
+    async def _stored(self) -> None:
+        if self._storing is not None:
+            await asyncio.wait({self._storing})
+
+    async def _publish_batch(self, batch: list[NewEvent], upto_line: int) -> None:
+        fresh = await stream.publish(self._database, batch, seconds=BATCH_SECONDS)
+        self._summary.accepted += sum(fresh)
+        self._summary.duplicates += len(fresh) - sum(fresh)
+        self._summary.upto_line = upto_line
+
+
+def _sentence(problem: Problem) -> str:
+    return f"{problem.field}: {problem.message}" if problem.field else problem.message
+
+
+def _print(summary: Summary, *, as_json: bool) -> None:
+    counts = {name: count for name, count in asdict(summary).items() if name != "upto_line"}
+    if as_json:
+        output.document(counts)
+    else:
+        output.fields([(name, f"{count:,}") for name, count in counts.items()])

@@ -1,0 +1,95 @@
+"""How a command reaches configuration and database: the shared options, one event loop, one opened store."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from daemon.commands import Commands, Context
+from daemon.config import Config, load
+from daemon.keys import Keychain
+from daemon.store import open_store, vault_of
+from eventstore import schema
+from eventstore.connect import Database
+
+T = TypeVar("T")
+
+config_option = click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    envvar="HOOKLEDGER_CONFIG",
+    metavar="F",
+    help="The TOML configuration file [variable: HOOKLEDGER_CONFIG].",
+)
+
+dev_option = click.option("--dev", is_flag=True, help="Allow loopback targets and http, as `run --dev` does.")
+
+tenant_option = click.option("--tenant", metavar="T", help="Only this tenant.")
+
+
+def settings(config_file: Path | None, *, dev: bool = False, listen: str | None = None) -> Config:
+    """The configuration of this process. Raises ConfigError."""
+    return load(config_file, os.environ, dev=dev, listen=listen)
+
+
+def with_store(config: Config, work: Callable[[Database], Awaitable[T]], *, check: bool = True) -> T:
+    """What `work` returns, given the opened database; `check` insists on the schema of this version first."""
+
+    async def main() -> T:
+        cancel_on_sigterm()
+        async with open_store(config) as database:
+            if check:
+                await schema.check(database)
+            return await work(database)
+
+    try:
+        return asyncio.run(main())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+
+def cancel_on_sigterm() -> None:
+    """A SIGTERM cancels this task, so that what it opened is closed; once it is ready, the daemon sees to signals."""
+    task = asyncio.current_task()
+    if task is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+
+def actor() -> str:
+    """Who commands, for the log: the user of the operating system."""
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (KeyError, OSError):  # a container's user id without a name
+        return f"cli:{os.getuid()}"
+
+
+async def commands(config: Config, database: Database) -> Commands:
+    """The commands over that database. Raises WrongMasterKey before anything is sealed with a wrong one."""
+    vault = vault_of(config)
+    await vault.check(database)
+    return Commands(
+        database,
+        Keychain(database, vault),
+        config.egress_policy,
+        signing_header=config.signing.header,
+        now=now,
+    )
+
+
+def context(reason: str | None, *, if_version: int | None = None) -> Context:
+    """Who commands here, and why."""
+    return Context(actor=actor(), origin="cli", reason=reason, if_version=if_version)
+
+
+def now() -> datetime:
+    """The present, aware."""
+    return datetime.now(UTC)

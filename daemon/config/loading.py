@@ -1,0 +1,115 @@
+"""From what the sources gave to a Config, or to every reason why not.
+
+The one thing to know: checking does not end at the first problem. A section that cannot be used is None until all are
+checked; what sections mean together is checked for those that can be.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from daemon.config.masking import shown
+from daemon.config.sections import SECRETS, SECTIONS, Config, Delivery, Egress, Section, Server
+from daemon.config.sources import Given, Value, default_data_dir, did_you_mean, read_environment, read_file
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used (exit 78). Each problem is one line: where, what is wrong, what to do."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def load(path: Path | None, environ: Mapping[str, str], *, dev: bool = False, listen: str | None = None) -> Config:
+    """The configuration of these sources, the later one winning: file, environment, command line.
+
+    Raises ConfigError with every problem of every source.
+    """
+    problems: list[str] = []
+    given = Given()
+    if path is not None:
+        read_file(path, given, problems)
+    read_environment(environ, given, problems)
+    if listen is not None:
+        given["server", "listen"] = Value(listen, "--listen")
+    default_data_dir(environ, given, problems)
+    sections = {name: _check_section(name, given, problems) for name in SECTIONS}
+    problems += _check_together(sections, given, is_dev=dev)
+    if problems:
+        raise ConfigError(tuple(problems))
+    return Config.model_validate({**sections, "dev": dev})
+
+
+def _check_section(name: str, given: Given, problems: list[str]) -> Section | None:
+    values = {key: given[section, key].value for section, key in given if section == name}
+    try:
+        return SECTIONS[name].model_validate(values)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            key = str(detail["loc"][0])
+            problems.append(f"{given.where(name, key)}: {_cause(name, key, detail)}")
+        return None
+
+
+def _cause(section: str, key: str, detail: ErrorDetails) -> str:
+    """What pydantic found, in our words; the value itself only where it is no secret."""
+    is_secret = (section, key) in SECRETS
+    said = "" if is_secret else f"{detail['input']!r} "
+    field = SECTIONS[section].model_fields[key]
+    has_default = not (is_secret or field.default is None or field.is_required())
+    default = f"; the default is {shown(field.default)}" if has_default else ""
+    match detail["type"]:
+        case "value_error":
+            return str(detail["ctx"]["error"])
+        case "enum":
+            choices = [part.strip(" '") for part in re.split(r",| or ", detail["ctx"]["expected"])]
+            return f"{said}is not one of {', '.join(choices)}{did_you_mean(str(detail['input']), choices)}"
+        case "bool_parsing" | "bool_type":
+            return f"{said}must be true or false{default}"
+        case "int_parsing" | "int_type" | "int_from_float":
+            return f"{said}must be a whole number{default}"
+        case "float_parsing" | "float_type":
+            return f"{said}must be a number{default}"
+        case _:
+            return f"{said}{detail['msg'].replace('Input should be', 'must be')}{default}"
+
+
+def _check_together(sections: Mapping[str, Section | None], given: Given, *, is_dev: bool) -> Iterator[str]:
+    for section in sections.values():
+        match section:
+            case Server():
+                yield from _check_reach(section, given, is_dev=is_dev)
+            case Delivery():
+                yield from _check_delivery(section, given)
+            case Egress(extra_ca_file=Path() as file) if not file.is_file():
+                yield f"{given.where('egress', 'extra_ca_file')}: no file {file}; name a PEM file"
+
+
+def _check_reach(server: Server, given: Given, *, is_dev: bool) -> Iterator[str]:
+    for key, address in (("listen", server.listen), ("ops_listen", server.ops_listen)):
+        if address is None or address.is_loopback:
+            continue
+        if is_dev:
+            yield f"{given.where('server', key)}: --dev is for loopback only, not {address}; drop one of them"
+        elif server.admin_token is None:
+            yield (
+                f"{given.where('server', key)}: {address} is reachable by others, and there is no admin token; "
+                "set HOOKLEDGER_SERVER__ADMIN_TOKEN, or listen on 127.0.0.1"
+            )
+
+
+def _check_delivery(delivery: Delivery, given: Given) -> Iterator[str]:
+    if delivery.retry_cap_seconds < delivery.retry_first_seconds:
+        yield (
+            f"{given.where('delivery', 'retry_cap_seconds')}: the cap of {delivery.retry_cap_seconds:g} s is below "
+            f"delivery.retry_first_seconds, {delivery.retry_first_seconds:g} s; raise the one or lower the other"
+        )
+    if delivery.route_concurrency > delivery.concurrency:
+        yield (
+            f"{given.where('delivery', 'route_concurrency')}: one route may not have {delivery.route_concurrency} "
+            f"requests where all have {delivery.concurrency}; lower it or raise delivery.concurrency"
+        )

@@ -1,0 +1,174 @@
+"""The sections and keys of the configuration with their defaults, and what the core makes of them.
+
+The one thing to know: a key added here is at once known to the file, the environment and `config show`. A key that
+holds a `Secret` may also stand in a file of its own (`…_FILE`), and its value is never quoted.
+"""
+
+import base64
+from collections.abc import Mapping
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, Final, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from daemon.config.values import (
+    SIGNATURE_HEADER,
+    Address,
+    DatabaseUrl,
+    Duration,
+    FilePath,
+    HeaderName,
+    Listen,
+    MasterKeys,
+    Networks,
+    Ports,
+    Positive,
+    ProxyUrl,
+    PublicUrl,
+    Seconds,
+    Secret,
+    SecretText,
+)
+from daemon.core.egress import EgressPolicy
+from daemon.core.retry import RetryPolicy
+
+
+class LogLevel(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(StrEnum):
+    JSON = "json"
+    CONSOLE = "console"
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
+
+
+class Server(Section):
+    listen: Listen = Address(host="127.0.0.1", port=8080)
+    public_url: PublicUrl | None = None
+    ops_listen: Listen | None = None
+    admin_token: SecretText | None = None
+
+    def url(self, bound: Address | None = None) -> str:
+        """`public_url`, or one made from where we listen; `bound` is the address with the port the system chose."""
+        if self.public_url is not None:
+            return self.public_url
+        address = bound or self.listen
+        is_everywhere = address.host in {"0.0.0.0", "::"}  # noqa: S104 - recognised, not bound
+        return f"http://{Address(host='localhost', port=address.port) if is_everywhere else address}"
+
+
+class DatabaseSection(Section):
+    """`url` None is the embedded PostgreSQL in `data_dir`."""
+
+    url: DatabaseUrl | None = None
+    data_dir: FilePath
+    pool_size: Annotated[int, Field(ge=2, le=1000)] = 8
+
+
+class Egress(Section):
+    allow_http: bool = False
+    ports: Ports = (443, 8443)
+    allow_nets: Networks = ()
+    deny_nets: Networks = ()
+    proxy: ProxyUrl | None = None
+    extra_ca_file: FilePath | None = None
+
+
+class Delivery(Section):
+    timeout_seconds: Seconds = 15.0
+    concurrency: Positive = 256
+    route_concurrency: Positive = 16
+    retry_first_seconds: Seconds = 60.0
+    retry_factor: Annotated[float, Field(ge=1, le=1000, allow_inf_nan=False)] = 2.0
+    retry_cap_seconds: Seconds = 600.0
+    retry_attempts: Annotated[int, Field(ge=1, le=1000)] = 60
+    retry_jitter: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.1
+    breaker_failures: Positive = 20
+    auto_disable_after: Duration | None = None
+
+
+class Signing(Section):
+    """`master_key` None is the one in the data directory, made there when absent; else the first encrypts."""
+
+    header: HeaderName = SIGNATURE_HEADER
+    standard_webhooks: bool = True
+    master_key: MasterKeys | None = None
+
+    @property
+    def master_keys(self) -> tuple[bytes, ...]:
+        return tuple(base64.b64decode(key.reveal()) for key in self.master_key or ())
+
+
+class Events(Section):
+    max_bytes: Annotated[int, Field(ge=1024, le=64 << 20)] = 262_144
+    batch_max: Positive = 10_000
+    strict_types: bool = False
+
+
+class Retention(Section):
+    events_days: Positive = 30
+    attempts_days: Positive = 30
+
+
+class Log(Section):
+    """`format` None is json, or console where the output is a terminal."""
+
+    level: LogLevel = LogLevel.INFO
+    format: LogFormat | None = None
+
+
+class Config(Section):
+    server: Server
+    database: DatabaseSection
+    egress: Egress
+    delivery: Delivery
+    signing: Signing
+    events: Events
+    retention: Retention
+    log: Log
+    dev: bool = False
+
+    @property
+    def egress_policy(self) -> EgressPolicy:
+        own, dev = self.egress, EgressPolicy.dev()
+        return EgressPolicy(
+            allow_http=own.allow_http or self.dev,
+            ports=None if self.dev else frozenset(own.ports),
+            allow_nets=own.allow_nets + (dev.allow_nets if self.dev else ()),
+            deny_nets=own.deny_nets,
+            allow_loopback_names=self.dev,
+        )
+
+    @property
+    def retry_policy(self) -> RetryPolicy:
+        own = self.delivery
+        return RetryPolicy(
+            first=timedelta(seconds=own.retry_first_seconds),
+            factor=own.retry_factor,
+            cap=timedelta(seconds=own.retry_cap_seconds),
+            attempts=own.retry_attempts,
+            jitter=own.retry_jitter,
+        )
+
+
+def _holds_secret(annotation: object) -> bool:
+    return annotation is Secret or any(_holds_secret(part) for part in get_args(annotation))
+
+
+SECTIONS: Final[Mapping[str, type[Section]]] = {
+    name: field.annotation
+    for name, field in Config.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+}
+KEYS: Final = tuple((section, key) for section, model in SECTIONS.items() for key in model.model_fields)
+SECRETS: Final = frozenset(
+    (section, key) for section, key in KEYS if _holds_secret(SECTIONS[section].model_fields[key].annotation)
+)

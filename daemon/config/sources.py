@@ -1,0 +1,107 @@
+"""What was given, and where: the file, then the environment over it.
+
+The one thing to know: a source is read to its end. What it should not contain becomes a problem - one line: where, what
+is wrong, what to do - and the rest of it still counts.
+"""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from daemon.config.sections import KEYS, SECRETS, SECTIONS
+
+PREFIX: Final = "HOOKLEDGER_"
+
+_SEE_ALL: Final = "; see `hookledger config show` for what there is"
+# Named like ours, but not settings: the path of the file itself, the tests' variables, and what Kubernetes and Docker
+# links put into every container when a service is called "hookledger".
+_NOT_SETTINGS: Final = re.compile(r"HOOKLEDGER_(CONFIG|TEST_.*|SERVICE_(HOST|PORT).*|PORT(_\d+_.*)?)")
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What was given for a key, and where."""
+
+    value: object
+    where: str
+
+
+class Given(dict[tuple[str, str], Value]):
+    """What was given, by section and key."""
+
+    def where(self, section: str, key: str) -> str:
+        return self[section, key].where if (section, key) in self else f"{section}.{key}"
+
+
+def read_file(path: Path, given: Given, problems: list[str]) -> None:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        problems.append(f"{path}: {error.strerror}; check the path given with --config")
+        return
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        problems.append(f"{path}: not TOML: {error}; correct the file")
+        return
+    for section, keys in document.items():
+        if section not in SECTIONS:
+            meant = did_you_mean(section, SECTIONS, otherwise=f"; there are {', '.join(SECTIONS)}")
+            problems.append(f"{path}: unknown section [{section}]{meant}")
+        elif not isinstance(keys, dict):
+            problems.append(f"{path}: {section} is a section; write [{section}] and its keys below")
+        else:
+            _read_section(section, keys, path, given, problems)
+
+
+def _read_section(section: str, keys: dict[str, object], path: Path, given: Given, problems: list[str]) -> None:
+    known = SECTIONS[section].model_fields
+    for key, value in keys.items():
+        if key in known:
+            given[section, key] = Value(value, f"{path}: {section}.{key}")
+        else:
+            meant = did_you_mean(key, known, otherwise=f"; there are {', '.join(known)}")
+            problems.append(f"{path}: unknown key {section}.{key}{meant}")
+
+
+def read_environment(environ: Mapping[str, str], given: Given, problems: list[str]) -> None:
+    """An empty variable counts as absent: compose files and units pass on what is not set as an empty text."""
+    known = {f"{PREFIX}{section}__{key}".upper(): (section, key) for section, key in KEYS}
+    from_file = {f"{name}_FILE": key for name, key in known.items() if key in SECRETS}
+    for name, text in sorted(environ.items()):
+        if not name.startswith(PREFIX) or _NOT_SETTINGS.fullmatch(name) or not text:
+            continue
+        if name in known:
+            given[known[name]] = Value(text, name)
+        elif name not in from_file:
+            problems.append(f"{name}: unknown variable{did_you_mean(name, [*known, *from_file])}")
+        elif environ.get(name.removesuffix("_FILE")):
+            problems.append(f"{name}: {name.removesuffix('_FILE')} is set too; remove one of them")
+        else:
+            try:
+                given[from_file[name]] = Value(Path(text).read_text(encoding="utf-8").strip(), name)
+            except (OSError, UnicodeDecodeError) as error:
+                cause = error.strerror if isinstance(error, OSError) else "not a text file"
+                problems.append(f"{name}: {text}: {cause}; name a file that this user may read")
+
+
+def default_data_dir(environ: Mapping[str, str], given: Given, problems: list[str]) -> None:
+    """`~` is the home of the environment given; the default is where the XDG specification puts a user's data."""
+    home = environ.get("HOME")
+    chosen = given.get(("database", "data_dir"))
+    if chosen is not None:
+        if home and isinstance(chosen.value, str) and chosen.value.startswith("~/"):
+            given["database", "data_dir"] = Value(f"{home}/{chosen.value[2:]}", chosen.where)
+        return
+    base = environ.get("XDG_DATA_HOME") or (f"{home}/.local/share" if home else None)
+    if base is None:
+        problems.append("database.data_dir: there is no HOME to put it in; set HOOKLEDGER_DATABASE__DATA_DIR")
+        base = "/nonexistent"
+    given["database", "data_dir"] = Value(f"{base}/hookledger", "XDG_DATA_HOME")
+
+
+def did_you_mean(wrong: str, known: Iterable[str], *, otherwise: str = _SEE_ALL) -> str:
+    close = difflib.get_close_matches(wrong, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else otherwise

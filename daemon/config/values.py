@@ -1,0 +1,193 @@
+"""Single values: their types, and how each is read from a text of the environment or a value of TOML.
+
+The one thing to know: the message of a ValueError raised here is what the person reads, after the name of the key. It
+says what the value must be, and quotes it only where it cannot be a secret.
+"""
+
+import base64
+import binascii
+import hmac
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from typing import Annotated, Final
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field
+
+from daemon.core.headers import is_reserved
+
+MASK: Final = "***"
+MASTER_KEY_BYTES: Final = 32
+SIGNATURE_HEADER: Final = "OrderGroove-Signature"
+
+_DURATION: Final = re.compile(r"(\d+)([smhdw])")
+_DURATION_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
+
+
+class Secret:
+    """A text that does not show itself: not in a log, a traceback or an f-string. `reveal` is for its one use."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return MASK
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and hmac.compare_digest(self._text.encode(), other._text.encode())
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._text))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where to listen; port 0 lets the system choose."""
+
+    host: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("must be a text")
+    return value.strip()
+
+
+def _address(value: object) -> Address:
+    host, colon, port = _text(value).rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = str(ip_address(host[1:-1]))
+    elif ":" in host:
+        raise ValueError("an IPv6 address is written in brackets: [::1]:8080")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 0xFFFF:
+        raise ValueError("must be host:port, such as 127.0.0.1:8080")
+    return Address(host=host, port=int(port))
+
+
+def _duration(value: object) -> timedelta:
+    text = value if isinstance(value, str) else ""
+    parts = _DURATION.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError("must be a number with a unit s, m, h, d or w, such as 5d or 1h30m")
+    total = sum((timedelta(**{_DURATION_UNITS[unit]: int(number)}) for number, unit in parts), timedelta())
+    if not total:
+        raise ValueError("must be longer than nothing")
+    return total
+
+
+def _listed(value: object) -> object:
+    """A list may be written as one text with commas, which is all an environment variable can hold."""
+    if isinstance(value, str):
+        return [item.strip() for item in re.split(r"[,\n]", value) if item.strip()]
+    return value if isinstance(value, list) else [value]
+
+
+def _some_listed(value: object) -> object:
+    if not (items := _listed(value)):
+        raise ValueError("must not be an empty list; leave the key out instead")
+    return items
+
+
+def _network(value: object) -> IPv4Network | IPv6Network:
+    text = _text(value)
+    try:
+        network = ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a network such as 10.0.0.0/8 or fd00::/8") from None
+    if network.network_address != ip_address(text.partition("/")[0]):
+        raise ValueError(f"{text!r} has bits set beyond its prefix; did you mean {network}?")
+    return network
+
+
+def _url(*schemes: str) -> Callable[[object], str]:
+    def check(value: object) -> str:
+        text = _text(value)
+        try:
+            parts = urlsplit(text)
+            is_valid = parts.scheme in schemes and (parts.port is None or parts.port > 0)
+        except ValueError:
+            is_valid = False
+        if not is_valid:
+            raise ValueError(f"must be a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        return text
+
+    return check
+
+
+def _public_url(value: object) -> str:
+    text = _url("http", "https")(value)
+    parts = urlsplit(text)
+    if not parts.hostname or parts.query or parts.fragment or parts.username is not None:
+        raise ValueError("must be the address of the dashboard only, such as https://hooks.example.com")
+    return text.rstrip("/")
+
+
+def _master_key(value: object) -> str:
+    text = _text(value)
+    try:
+        key = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != MASTER_KEY_BYTES:
+        raise ValueError("must be base64 of 32 bytes; make one with: openssl rand -base64 32")
+    return text
+
+
+def _header_name(value: object) -> str:
+    text = _text(value)
+    if not _HEADER_NAME.fullmatch(text):
+        raise ValueError("must be a header name: 1 to 64 letters, digits or hyphens")
+    if is_reserved(text, signing_header="") and text.lower() != SIGNATURE_HEADER.lower():
+        raise ValueError(f"{text} has another meaning in HTTP or in a webhook; choose a name of your own")
+    return text
+
+
+def _path(value: object) -> Path:
+    return Path(_text(value))
+
+
+def _secret(check: Callable[[object], str]) -> BeforeValidator:
+    def wrap(value: object) -> Secret:
+        return Secret(check(value))
+
+    return BeforeValidator(wrap)
+
+
+DatabaseUrl = Annotated[Secret, _secret(_url("postgresql", "postgres"))]
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+FilePath = Annotated[Path, BeforeValidator(_path)]
+HeaderName = Annotated[str, BeforeValidator(_header_name)]
+Listen = Annotated[Address, BeforeValidator(_address)]
+MasterKeys = Annotated[tuple[Annotated[Secret, _secret(_master_key)], ...], BeforeValidator(_some_listed)]
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
+Networks = Annotated[tuple[Network, ...], BeforeValidator(_listed)]
+Port = Annotated[int, Field(ge=1, le=0xFFFF)]
+Ports = Annotated[tuple[Port, ...], BeforeValidator(_listed)]
+Positive = Annotated[int, Field(ge=1)]
+ProxyUrl = Annotated[Secret, _secret(_url("http", "https"))]
+PublicUrl = Annotated[str, BeforeValidator(_public_url)]
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+SecretText = Annotated[Secret, _secret(_text)]

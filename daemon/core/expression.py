@@ -1,0 +1,211 @@
+"""A merchant's JMESPath expressions: compiled once, evaluated within bounds.
+
+JMESPath has no loops, but `[@,@] | [@,@] | …` doubles its value with each step, and `map` within `map` multiplies: in
+4 KiB there is room for more work than a day has. So evaluation has a budget of steps. A step is a visit of a node of
+the expression; what runs in C at once (a comparison, a function, the flattening of a list) costs by the *weight* of
+its values, which is the size they would have written out. The one thing to know: a value is a graph that may reach
+one part along many ways. Its weight counts each way but is found by looking at each part once, so nothing is unfolded
+before it is paid. Depth is bounded as well, so that no verdict depends on how deep the caller's stack is: live and in
+an audit it is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+import jmespath
+from jmespath.exceptions import JMESPathError, JMESPathTypeError
+from jmespath.functions import Functions
+from jmespath.parser import ParsedResult
+from jmespath.visitor import TreeInterpreter
+
+MAX_EXPRESSION_BYTES = 4096
+MAX_BRACKETS = 100
+MAX_REASON_CHARACTERS = 300
+
+# A hundred operators within each other: each is an object and a list of the tree.
+MAX_TREE_DEPTH = 200
+MAX_VALUE_DEPTH = 300
+
+# About 0.1 s. The largest event that is allowed by default, given new names field by field, takes half of it.
+MIN_STEPS = 100_000
+
+# What C does to so much weight takes about as long as a step.
+WEIGHT_PER_STEP = 16
+
+# A loop over so many parts of a list or object, likewise.
+PARTS_PER_STEP = 4
+
+_FUNCTIONS = Functions()
+_TAKE_A_REFERENCE = {"map", "sort_by", "min_by", "max_by"}
+_TOO_DEEP = "is nested too deeply"
+
+_Node: TypeAlias = Any  # a dict of type, value and children, untyped in jmespath
+_Value: TypeAlias = Any  # a JSON value
+
+
+class ExpressionError(ValueError):
+    """An expression that is none, or has no value for this input; `str()` is the reason for the merchant."""
+
+
+def problem(expression: str) -> str | None:
+    """What is wrong with an expression as such, None if it compiles."""
+    try:
+        _compiled(expression)
+    except ExpressionError as error:
+        return str(error)
+    return None
+
+
+def evaluate(expression: str, value: object, *, size_bytes: int) -> object:
+    """What an expression makes of a JSON value of that size. Raises ExpressionError.
+
+    The result has a bounded size: at most `WEIGHT_PER_STEP` times the steps that were allowed.
+    """
+    tree = _compiled(expression)
+    interpreter = _Interpreter(steps=max(MIN_STEPS, size_bytes // 4))
+    try:
+        result = interpreter.visit(tree.parsed, value)
+        interpreter.pay(result)
+    except JMESPathError as error:
+        raise ExpressionError(f"failed: {_reason(error)}") from error
+    except RecursionError as error:
+        raise ExpressionError("failed: a value is nested too deeply") from error
+    except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
+        # Whatever a function of Python says about its arguments; values that are long are not worth repeating.
+        raise ExpressionError(f"failed: {str(error)[:MAX_REASON_CHARACTERS]}") from error
+    return result
+
+
+@lru_cache(maxsize=4096)
+def _compiled(expression: str) -> ParsedResult:
+    try:
+        size_bytes = len(expression.encode())
+    except UnicodeEncodeError as error:
+        raise ExpressionError("has half a character (an unpaired surrogate), which is no text") from error
+    if size_bytes > MAX_EXPRESSION_BYTES:
+        raise ExpressionError(f"has more than {MAX_EXPRESSION_BYTES} bytes")
+    if _brackets(expression) > MAX_BRACKETS:
+        raise ExpressionError(_TOO_DEEP)
+    try:
+        tree = jmespath.compile(expression)
+    except RecursionError as error:
+        raise ExpressionError(_TOO_DEEP) from error
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise ExpressionError(f"is no JMESPath expression: {_reason(error)}") from error
+    if _depth(tree.parsed) > MAX_TREE_DEPTH:
+        raise ExpressionError(_TOO_DEEP)
+    return tree
+
+
+class _Interpreter(TreeInterpreter):
+    """jmespath's interpreter with a budget; one for each evaluation."""
+
+    def __init__(self, *, steps: int) -> None:
+        super().__init__()
+        self._steps = steps
+        self._methods: dict[str, Callable[[_Node, _Value], _Value]] = {}
+        # By identity: weight, depth, and the part itself, so that its identity is not given to another.
+        self._weighed: dict[int, tuple[int, int, object]] = {}
+
+    def visit(self, node: _Node, value: _Value) -> _Value:
+        self._steps -= 1
+        if self._steps < 0:
+            self._spend(0)
+        kind = node["type"]
+        method = self._methods.get(kind)
+        if method is None:
+            method = self._methods[kind] = getattr(self, f"visit_{kind}")
+        return method(node, value)
+
+    def visit_comparator(self, node: _Node, value: _Value) -> _Value:
+        operands = [self.pay(self.visit(child, value)) for child in node["children"]]
+        return super().visit_comparator(_applied(node, operands), value)
+
+    def visit_flatten(self, node: _Node, value: _Value) -> _Value:
+        base = self.visit(node["children"][0], value)
+        if isinstance(base, list):
+            parts = sum(len(element) if isinstance(element, list) else 1 for element in base)
+            self._spend(parts // PARTS_PER_STEP)
+        return super().visit_flatten(_applied(node, [base]), value)
+
+    def visit_function_expression(self, node: _Node, value: _Value) -> _Value:
+        name, children = node["value"], node["children"]
+        arguments = [self.visit(child, value) for child in children]
+        for child, argument in zip(children, arguments, strict=True):
+            if isinstance(argument, list):
+                self._spend(len(argument) // PARTS_PER_STEP)  # its elements' types are checked in Python
+            if child["type"] != "expref" or name not in _TAKE_A_REFERENCE:
+                self.pay(argument)
+        return _FUNCTIONS.call_function(name, arguments)
+
+    def pay(self, value: _Value) -> _Value:
+        """The value, after the steps were spent that it costs to read all of it."""
+        self._spend(self._weigh(value)[0] // WEIGHT_PER_STEP)
+        return value
+
+    def _spend(self, steps: int) -> None:
+        self._steps -= steps
+        if self._steps < 0:
+            raise ValueError("it takes too many steps for an event of this size: choose fewer fields, or nest less")
+
+    def _weigh(self, value: _Value) -> tuple[int, int]:
+        """Weight and depth; the weight is never above the number of characters that the value has as JSON."""
+        if isinstance(value, str):
+            return len(value), 0
+        if isinstance(value, (int, float)) or value is None:
+            return 1, 0
+        if not isinstance(value, (list, dict)):
+            raise TypeError("an expression reference (&) is no value")
+        known = self._weighed.get(id(value))
+        if known is None:
+            known = self._weighed[id(value)] = (*self._weigh_container(value), value)
+        return known[0], known[1]
+
+    def _weigh_container(self, value: list[_Value] | dict[str, _Value]) -> tuple[int, int]:
+        self._spend(len(value) // PARTS_PER_STEP)
+        weight, depth = 2, 0
+        for part in value.values() if isinstance(value, dict) else value:
+            part_weight, part_depth = self._weigh(part)
+            weight += part_weight
+            depth = max(depth, part_depth)
+        if isinstance(value, dict):
+            weight += sum(map(len, value))
+        if depth >= MAX_VALUE_DEPTH:
+            raise RecursionError
+        return weight, depth + 1
+
+
+def _applied(node: _Node, operands: list[_Value]) -> _Node:
+    """The node with its operands worked out."""
+    return {**node, "children": [{"type": "literal", "value": operand, "children": []} for operand in operands]}
+
+
+def _brackets(expression: str) -> int:
+    """How deeply brackets are nested at most; those in quotes count as well, which does no harm."""
+    deepest = depth = 0
+    for character in expression:
+        depth += (character in "([{") - (character in ")]}")
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _depth(tree: _Node) -> int:
+    """How deeply lists and objects of a syntax tree, its literals included, are nested."""
+    depth, level = -1, [tree]
+    while level:
+        depth += 1
+        inner = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, (dict, list))]
+        level = [part for parts in inner for part in parts]
+    return depth
+
+
+def _reason(error: Exception) -> str:
+    """The error in one line, without the value that it is about: that is the producer's, and may be long."""
+    if isinstance(error, JMESPathTypeError):
+        wanted = " or ".join(error.expected_types)
+        return f"In function {error.function_name}(), expected {wanted}, received {error.actual_type}"
+    first = (str(error).splitlines() or [""])[0]
+    return first.removesuffix(", for expression:")[:MAX_REASON_CHARACTERS]

@@ -1,0 +1,110 @@
+"""The rules for a route's own headers: what a merchant may add to every webhook of a route.
+
+Pure. All problems are told at once, so that a form needs one round. The one thing to know: the HTTP client puts any
+name and value on the wire unseen - `X Y`, an empty name, a false Content-Length - so nothing reaches it but what passed
+here. Values are secrets: a problem never repeats one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+MAX_HEADERS = 20
+MAX_VALUE_LENGTH = 4096
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}", re.ASCII)
+_VALUE = re.compile(r"[\t\x20-\x7e]*", re.ASCII)
+_RESERVED_NAMES = frozenset(
+    {
+        "host",
+        "content-length",
+        "content-type",
+        "content-encoding",
+        "transfer-encoding",
+        "connection",
+        "keep-alive",
+        "te",
+        "trailer",
+        "upgrade",
+        "expect",
+        "cookie",
+        "user-agent",
+        "accept-encoding",
+        "traceparent",
+        "tracestate",
+        "baggage",
+        "ordergroove-signature",
+        "metadata",
+        "metadata-flavor",
+    }
+)
+_RESERVED_PREFIXES = ("proxy-", "webhook-", "x-amz", "x-goog", "x-aws-ec2-metadata-token")
+
+
+class HeaderFault(StrEnum):
+    TOO_MANY = "too_many"
+    NAME_SYNTAX = "name_syntax"
+    NAME_RESERVED = "name_reserved"
+    NAME_TWICE = "name_twice"
+    VALUE_SYNTAX = "value_syntax"
+    VALUE_TOO_LONG = "value_too_long"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeaderProblem:
+    """`name` is the header as it was given, "" when the problem is with all of them; `message` is for people."""
+
+    name: str
+    fault: HeaderFault
+    message: str
+
+
+def check_headers(headers: Mapping[str, str], *, signing_header: str) -> tuple[HeaderProblem, ...]:
+    """Everything that is wrong with `headers`; `signing_header` is the installation's name for the signature."""
+    problems: list[HeaderProblem] = []
+    if len(headers) > MAX_HEADERS:
+        problems.append(
+            _problem("", HeaderFault.TOO_MANY, f"{len(headers)} headers; at most {MAX_HEADERS} are allowed")
+        )
+    seen: set[str] = set()
+    for name, value in headers.items():
+        lower = name.lower()
+        if not _NAME.fullmatch(name):
+            problems.append(
+                _problem(name, HeaderFault.NAME_SYNTAX, "a name has 1 to 64 letters, digits or !#$%&'*+-.^_`|~")
+            )
+        elif is_reserved(lower, signing_header=signing_header):
+            problems.append(_problem(name, HeaderFault.NAME_RESERVED, "this header is set or reserved by Hookledger"))
+        elif lower in seen:
+            problems.append(
+                _problem(name, HeaderFault.NAME_TWICE, "this header is given twice; upper and lower case are the same")
+            )
+        seen.add(lower)
+        problems.extend(_value_problems(name, value))
+    return tuple(problems)
+
+
+def is_reserved(name: str, *, signing_header: str) -> bool:
+    """Whether only Hookledger, a proxy or a cloud's metadata service may use the header `name`."""
+    lower = name.lower()
+    return lower in _RESERVED_NAMES or lower == signing_header.lower() or lower.startswith(_RESERVED_PREFIXES)
+
+
+def _value_problems(name: str, value: str) -> list[HeaderProblem]:
+    problems = []
+    if len(value) > MAX_VALUE_LENGTH:
+        problems.append(
+            _problem(name, HeaderFault.VALUE_TOO_LONG, f"the value is longer than {MAX_VALUE_LENGTH:,} characters")
+        )
+    if not _VALUE.fullmatch(value):
+        problems.append(
+            _problem(name, HeaderFault.VALUE_SYNTAX, "the value may only have visible ASCII characters, space and tab")
+        )
+    return problems
+
+
+def _problem(name: str, fault: HeaderFault, message: str) -> HeaderProblem:
+    return HeaderProblem(name=name, fault=fault, message=message)

@@ -1,0 +1,75 @@
+"""How the daemon logs: structlog, one line per event, JSON for machines and columns for a person at a terminal.
+
+The one thing to know: an event is a constant name and values as keywords, `log.info("lease.taken", shard=3)`. What the
+standard library's loggers say (aiohttp, asyncio) comes out in the same shape, as `library.logged` with its text.
+Secrets have their own type and show as ***, and a traceback has no local variables in it.
+"""
+
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Final, TextIO
+
+import orjson
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from daemon.config import LogFormat, LogLevel
+
+# Loggers that say more than our own canonical lines: one line per request, or per statement of a selector.
+_QUIETER: Final = {"aiohttp.access": logging.WARNING, "asyncio": logging.WARNING, "aiohttp.server": logging.ERROR}
+
+
+def configure(level: LogLevel, format: LogFormat | None, stream: TextIO = sys.stderr) -> None:
+    """Log to `stream` from now on, in every thread; `format` None is json, or console if `stream` is a terminal."""
+    if format is None:
+        format = LogFormat.CONSOLE if stream.isatty() else LogFormat.JSON
+    number = logging.getLevelNamesMapping()[level.name]
+    shared: list[Processor] = [structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, _add_time]
+    structlog.configure(
+        processors=[*shared, *_render(format, is_terminal=stream.isatty())],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(stream),
+        cache_logger_on_first_use=False,  # a logger made at import time must follow a later `configure`
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, _name_library],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *_render(format, is_terminal=stream.isatty()),
+            ],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=number, force=True)
+    for name, least in _QUIETER.items():
+        logging.getLogger(name).setLevel(max(least, number))
+    logging.captureWarnings(capture=True)
+
+
+def _render(format: LogFormat, *, is_terminal: bool) -> list[Processor]:
+    match format:
+        case LogFormat.JSON:
+            return [structlog.processors.format_exc_info, _to_json]
+        case LogFormat.CONSOLE:
+            plain = structlog.dev.plain_traceback
+            return [structlog.dev.ConsoleRenderer(colors=is_terminal, exception_formatter=plain, pad_event_to=28)]
+
+
+def _add_time(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    event["at"] = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return event
+
+
+def _name_library(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """A foreign text is no name of ours: it becomes a value, and its logger another."""
+    record: logging.LogRecord = event["_record"]
+    event["library"], event["text"], event["event"] = record.name, event["event"], "library.logged"
+    return event
+
+
+def _to_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    """The event's name first, then time and level, then the values in the order they were given."""
+    first = {key: event.pop(key) for key in ("event", "at", "level") if key in event}
+    return orjson.dumps({**first, **event}, default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z).decode()

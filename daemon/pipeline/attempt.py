@@ -1,0 +1,274 @@
+"""One attempt, as one sentence: gate → render → sign → send → classify → record.
+
+Everything here happens for each request the product makes, so nothing is awaited but the network, and nothing is
+formatted that is not sent, stored or logged. Exactly one `except Exception` stands around it: one delivery's failure is
+a failed delivery, never the end of the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from random import random
+from uuid import UUID
+
+import orjson
+import structlog
+
+from daemon.core import delivery as core_delivery
+from daemon.core import payload, retry, signing, windows
+from daemon.core.delivery import Answer, ErrorName, Failure, Outcome, Response, Verdict, classify
+from daemon.core.index import RouteIndex
+from daemon.core.retry import RetryPolicy
+from daemon.core.route import Route
+from daemon.core.signing import SigningKey
+from daemon.keys import Keychain
+from daemon.metrics import Metrics
+from daemon.pipeline.recorder import Recorder
+from daemon.pipeline.sender import Sender
+from daemon.pipeline.work import Delivery
+from eventstore.errors import StoreUnavailable
+from eventstore.progress import AttemptRow
+
+log = structlog.get_logger()
+
+# The keys to sign with, newest first, and the custom headers.
+Secrets = tuple[tuple[SigningKey, ...], dict[str, str]]
+
+# What of an answer is kept: enough to debug a failure, a trace of a success (issue-sized bodies are the receiver's).
+KEPT_FAILURE_BYTES = 4096
+KEPT_SUCCESS_BYTES = 512
+# Of the reason why a body could not be made: expressions quote the values they stumble over.
+KEPT_REASON_CHARACTERS = 500
+_SECRETS_WAIT_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What of the configuration an attempt needs."""
+
+    signing_header: str
+    standard_webhooks: bool
+    user_agent: str
+    max_body_bytes: int
+    timeout_seconds: float
+    retry: RetryPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What goes out."""
+
+    body: bytes
+    headers: dict[str, str]
+    key_ids: str
+
+
+class Attempt:
+    """Call it with a delivery.
+
+    `may_send` says of a shard whether its lease is surely still ours; `on_gone` hears of routes, as they were asked,
+    whose receiver answered 410.
+    """
+
+    def __init__(
+        self,
+        index: RouteIndex,
+        keychain: Keychain,
+        sender: Sender,
+        recorder: Recorder,
+        metrics: Metrics,
+        settings: Settings,
+        *,
+        may_send: Callable[[int], bool],
+        on_gone: Callable[[Route], None],
+    ) -> None:
+        self._index = index
+        self._keychain = keychain
+        self._sender = sender
+        self._recorder = recorder
+        self._metrics = metrics
+        self._settings = settings
+        self._may_send = may_send
+        self._on_gone = on_gone
+
+    async def __call__(self, delivery: Delivery) -> None:
+        started_at, started = datetime.now(UTC), time.monotonic()
+        try:
+            route = self._route(delivery.route_id)
+            secrets = self._secrets(route, started_at)
+            if secrets is None:
+                route, secrets = await self._fetch_secrets(delivery.route_id)
+                started_at, started = datetime.now(UTC), time.monotonic()
+            if delivery.is_withdrawn or not self._may_send(delivery.shard):
+                delivery.is_withdrawn = True
+                return
+            if not windows.is_sendable(route.windows, delivery.event_time):
+                self._suppress(delivery, route, started_at)
+                return
+            request = self._request(delivery, route, secrets, started_at)
+            self._observe_latency(delivery, started_at)
+            answer = await self._sender.send(route.config.target_url, request.headers, request.body)
+            key_ids = request.key_ids
+        except payload.RenderError as error:
+            route, key_ids = self._route(delivery.route_id), ""
+            answer = Failure(error=ErrorName.RENDER_ERROR, detail=_plain(str(error)))
+        except Exception:
+            log.exception("delivery.crashed", route_id=str(delivery.route_id), event_id=delivery.event.id)
+            route, key_ids = self._route(delivery.route_id), ""
+            answer = Failure(error=ErrorName.INTERNAL_ERROR)
+        self._record(delivery, route, answer, key_ids, started_at, time.monotonic() - started)
+
+    def _route(self, route_id: UUID) -> Route:
+        timeline = self._index.timeline(route_id)
+        if timeline is None:
+            raise LookupError(f"route {route_id} is not in the projection")
+        return timeline.current
+
+    def _secrets(self, route: Route, now: datetime) -> Secrets | None:
+        """Keys and custom headers of a route; None if they must be fetched first."""
+        keys, headers = self._keychain.keys_at_hand(route, now), self._keychain.headers_at_hand(route)
+        return None if keys is None or headers is None else (keys, headers)
+
+    async def _fetch_secrets(self, route_id: UUID) -> tuple[Route, Secrets]:
+        """Fetches keys or headers that were not used before, until those of the route as it is then are there.
+
+        While PostgreSQL is away this waits, since nothing failed.
+        """
+        version = 0
+        while True:
+            route = self._route(route_id)
+            secrets = self._secrets(route, datetime.now(UTC))
+            if secrets is not None:
+                return route, secrets
+            if route.version == version:
+                raise LookupError(f"a secret of route {route_id} is missing in the database")
+            try:
+                await self._keychain.load(route)
+                version = route.version
+            except StoreUnavailable:
+                await asyncio.sleep(_SECRETS_WAIT_SECONDS)
+
+    def _request(self, delivery: Delivery, route: Route, secrets: Secrets, now: datetime) -> Request:
+        event, settings = delivery.event, self._settings
+        keys, custom = secrets
+        source = payload.Source(
+            event_id=event.id,
+            event_type=event.type,
+            created=delivery.event_time,
+            data=event.data,
+            context=event.context,
+            snapshot=event.snapshot,
+        )
+        body = payload.render(source, route.config.payload, max_bytes=settings.max_body_bytes)
+        delivery_id = core_delivery.delivery_id(route.id, event.id)
+        timestamp = int(now.timestamp())
+        headers = {
+            **custom,
+            "Content-Type": "application/json",
+            "User-Agent": settings.user_agent,
+            settings.signing_header: signing.ordergroove_signature(body, timestamp=timestamp, keys=keys),
+        }
+        if settings.standard_webhooks:
+            headers["webhook-id"] = delivery_id
+            headers["webhook-timestamp"] = str(timestamp)
+            headers["webhook-signature"] = signing.standard_signature(
+                body, message_id=delivery_id, timestamp=timestamp, keys=keys
+            )
+        return Request(body, headers, ",".join(key.id for key in route.keys_at(now)))
+
+    def _suppress(self, delivery: Delivery, route: Route, now: datetime) -> None:
+        row = _row(delivery, route, Outcome.SUPPRESSED, None, "", now, 0.0, number=0)
+        self._recorder.attempted(delivery, row)
+        self._metrics.attempted(Outcome.SUPPRESSED.value, "none", 0.0)
+
+    def _observe_latency(self, delivery: Delivery, now: datetime) -> None:
+        if delivery.failures == 0:
+            waited = (now - delivery.event.recorded_at).total_seconds()
+            self._metrics.delivery_latency.observe(max(0.0, waited))
+
+    def _record(
+        self, delivery: Delivery, route: Route, answer: Answer, key_ids: str, started_at: datetime, seconds: float
+    ) -> None:
+        outcome, wait = self._conclude(delivery, answer, started_at)
+        row = _row(delivery, route, outcome, answer, key_ids, started_at, seconds, number=delivery.failures + 1)
+        if outcome is not Outcome.DELIVERED:
+            delivery.failures += 1
+        if wait is not None and not windows.is_sendable(self._route(route.id).windows, delivery.event_time):
+            wait = timedelta(0)  # its window closed while it was under way: have the gate say so now
+        self._recorder.attempted(delivery, row, retry_after=wait)
+        self._metrics.attempted(outcome.value, core_delivery.status_class(answer), seconds)
+        if classify(answer) is Verdict.GONE and not delivery.is_withdrawn:
+            self._on_gone(route)
+
+    def _conclude(self, delivery: Delivery, answer: Answer, now: datetime) -> tuple[Outcome, timedelta | None]:
+        """What the answer comes to, and after how long to try again, if at all."""
+        match classify(answer):
+            case Verdict.SUCCESS:
+                return Outcome.DELIVERED, None
+            case Verdict.GONE:
+                return Outcome.FAILED, None
+            case Verdict.FAILURE:
+                asked = None
+                if isinstance(answer, Response) and answer.status in (429, 503):
+                    asked = retry.retry_after(answer.header("retry-after"), now=now)
+                wait = retry.delay(
+                    self._settings.retry,
+                    failures=delivery.failures + 1,
+                    roll=random(),  # noqa: S311 - spreads retries, hides nothing
+                    asked=asked,
+                )
+                return (Outcome.FAILED, None) if wait is None else (Outcome.RETRYING, wait)
+
+
+def is_still_gone(asked: Route, index: RouteIndex) -> bool:
+    """True if a 410 for the route as it was `asked` still speaks of it: same target, and same window."""
+    timeline = index.timeline(asked.id)
+    if timeline is None:
+        return False
+    now = timeline.current
+    return now.is_enabled and now.config.target_url == asked.config.target_url and now.windows == asked.windows
+
+
+def _plain(text: str) -> str:
+    """A reason that PostgreSQL takes as text: no NUL, no half of a surrogate pair, and not the whole event."""
+    return text[:KEPT_REASON_CHARACTERS].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def _row(
+    delivery: Delivery,
+    route: Route,
+    outcome: Outcome,
+    answer: Answer | None,
+    key_ids: str,
+    started_at: datetime,
+    seconds: float,
+    *,
+    number: int,
+) -> AttemptRow:
+    event = delivery.event
+    response = answer if isinstance(answer, Response) else None
+    kept = KEPT_SUCCESS_BYTES if outcome is Outcome.DELIVERED else KEPT_FAILURE_BYTES
+    return AttemptRow(
+        delivery.shard,
+        event.seq,
+        delivery.tick,
+        delivery.route_id,
+        delivery.event_time,
+        started_at,
+        None if response is None else response.status,
+        number,
+        int(seconds * 1000),
+        route.version,
+        outcome.value,
+        None if answer is None else core_delivery.error_name(answer),
+        event.tenant,
+        event.id,
+        event.type,
+        key_ids or None,
+        None if response is None else orjson.dumps(response.headers).decode()[:KEPT_FAILURE_BYTES],
+        None if response is None else response.body[:kept],
+    )

@@ -1,0 +1,83 @@
+"""When a window closes, turns what waits for its route - retries and parked deliveries - into `suppressed`, in bulk.
+
+What is in memory passes the gate before each attempt and needs no help from here; this is for the tables, where a
+delivery might otherwise lie until its retry is due.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from daemon.core.route import Route
+from daemon.pipeline.lanes import Lanes
+from daemon.pipeline.leases import Leases
+from daemon.pipeline.parking import Parking
+from daemon.pipeline.recorder import Recorder
+from daemon.pipeline.retrier import Retrier
+from eventstore import progress
+from eventstore.connect import Database
+from eventstore.stream import shard_of
+
+
+class Suppressor:
+    """`review` takes note, `run_once` acts."""
+
+    def __init__(
+        self,
+        database: Database,
+        lanes: Lanes,
+        recorder: Recorder,
+        retrier: Retrier,
+        parking: Parking,
+        leases: Leases,
+        *,
+        owner: str,
+    ) -> None:
+        self._database = database
+        self._lanes = lanes
+        self._recorder = recorder
+        self._retrier = retrier
+        self._parking = parking
+        self._leases = leases
+        self._owner = owner
+        self._closed: asyncio.Queue[Route] = asyncio.Queue()
+
+    def review(self, route: Route) -> None:
+        """Notes a route if it ever closed a window: something from before may still wait for it."""
+        if any(not window.is_open for window in route.windows):
+            self._closed.put_nowait(route)
+
+    async def run_once(self) -> None:
+        route = await self._closed.get()
+        try:
+            await self._suppress(route)
+        except BaseException:
+            self._closed.put_nowait(route)
+            raise
+
+    async def _suppress(self, route: Route) -> None:
+        shard = shard_of(route.tenant)
+        epoch = self._leases.epoch(shard)
+        closed_at = max(window.end for window in route.windows if window.end is not None)
+        if epoch is None:
+            return
+        async with self._lanes.intake:
+            await progress.suppress(
+                self._database,
+                self._owner,
+                shard=shard,
+                epoch=epoch,
+                route_id=route.id,
+                closed_at=closed_at,
+                in_flight=self._in_memory(route),
+                route_version=route.version,
+            )
+
+    def _in_memory(self, route: Route) -> set[int]:
+        """What of the route is not only in the tables: it gets its outcome from the gate, or has it already."""
+        return (
+            self._lanes.seqs(route.id)
+            | self._retrier.seqs(route.id)
+            | self._parking.seqs(route.id)
+            | self._recorder.seqs(route.id)
+        )

@@ -1,0 +1,81 @@
+"""The route log, read back as what the core understands: one route, or all of them, now or as they were.
+
+Every reader of the log folds it with the same `evolve`: commands, the live projection, rebuilds and explanations.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Iterable
+from datetime import datetime
+from uuid import UUID
+
+import orjson
+
+from daemon.core.index import RouteIndex
+from daemon.core.route import Happening, LifecycleEvent, Route, config_to_body, evolve
+from eventstore import chain, log
+from eventstore.connect import Database
+from eventstore.log import RouteEvent
+
+
+def lifecycle(event: RouteEvent) -> LifecycleEvent:
+    """A row of the log as a lifecycle event."""
+    return LifecycleEvent(
+        pos=event.pos,
+        route_id=event.route_id,
+        tenant=event.tenant,
+        version=event.version,
+        type=Happening(event.type),
+        effective_at=event.effective_at,
+        body=orjson.loads(event.body),
+    )
+
+
+async def route(database: Database, route_id: UUID) -> Route | None:
+    """The present state of one route, straight from the log; deleted ones too."""
+    folded: Route | None = None
+    for event in await log.history(database, route_id):
+        folded = evolve(folded, lifecycle(event))
+    return folded
+
+
+async def index(database: Database, *, as_of: datetime | None = None, verify: bool = False) -> RouteIndex:
+    """All routes, folded from nothing, with what happened up to `as_of` (inclusive). Raises ChainBroken if `verify`."""
+    folded = RouteIndex()
+    events: AsyncIterator[RouteEvent] = log.read(database)
+    if verify:
+        events = chain.verified(events)
+    async for event in events:
+        # The rest of the log is read on under `verify`: a chain is whole or broken as a whole.
+        if as_of is None or event.effective_at <= as_of:
+            folded.apply(lifecycle(event))
+        elif not verify:
+            break
+    return folded
+
+
+def state(routes: Iterable[Route]) -> list[dict[str, object]]:
+    """The routes as plain JSON values, by id: what a rebuild prints and what the digest covers. No secret is in it."""
+    return [
+        {
+            "id": str(item.id),
+            "tenant": item.tenant,
+            "status": item.status.value,
+            "version": item.version,
+            "pos": item.pos,
+            "config": config_to_body(item.config),
+            "windows": [[w.start.isoformat(), None if w.end is None else w.end.isoformat()] for w in item.windows],
+            "keys": [
+                [k.id, k.fingerprint, None if k.valid_until is None else k.valid_until.isoformat()] for k in item.keys
+            ],
+            "created_at": item.created_at.isoformat(),
+            "updated_at": item.updated_at.isoformat(),
+        }
+        for item in sorted(routes, key=lambda each: each.id.bytes)
+    ]
+
+
+def digest(routes: Iterable[Route]) -> str:
+    """SHA-256 of the canonical JSON of `state`: two projections are equal if their digests are."""
+    return hashlib.sha256(orjson.dumps(state(routes), option=orjson.OPT_SORT_KEYS)).hexdigest()

@@ -1,0 +1,43 @@
+"""The database and the vault, opened as the configuration says: what the daemon and each command begin with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from daemon.config import Config
+from daemon.keys import Vault, master_key_file
+from eventstore import embedded
+from eventstore.connect import Database
+
+MASTER_KEY_FILE = "master.key"
+
+
+@asynccontextmanager
+async def open_store(config: Config) -> AsyncIterator[Database]:
+    """An open database: the configured one, or the embedded PostgreSQL, started if it is not running.
+
+    Raises StoreUnavailable and its kin. The schema is not looked at.
+    """
+    server = None
+    if config.database.url is None:
+        server = await asyncio.to_thread(embedded.start, config.database.data_dir)
+        url = server.url
+    else:
+        url = config.database.url.reveal()
+    try:
+        database = Database(url, pool_size=config.database.pool_size)
+        await database.open()
+        try:
+            yield database
+        finally:
+            await database.close()
+    finally:
+        if server is not None:
+            await asyncio.to_thread(server.stop)
+
+
+def vault_of(config: Config) -> Vault:
+    """The vault under the configured master keys, or under the one in the data directory, made there if missing."""
+    return Vault(config.signing.master_keys or [master_key_file(config.database.data_dir / MASTER_KEY_FILE)])

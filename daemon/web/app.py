@@ -1,0 +1,83 @@
+"""The web application: which path leads to which handler, and what stands before all of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from daemon.web import api_audit, api_events, api_routes, auth, ops, problems
+from daemon.web.ingest import Ingest
+from daemon.web.services import SERVICES, Services
+
+# For what reads a body without a limit of its own; nothing of ours does.
+MAX_BODY_BYTES = 1024 * 1024
+
+# Every answer gets these unless it says otherwise. The name instead of the library's with its versions.
+STANDING_HEADERS = {"Server": "Hookledger", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+
+# By itself a name in a path takes no braces, and a tenant's id may have some.
+_TENANT = "/v1/tenants/{tenant:[^/]+}"
+_ROUTE = f"{_TENANT}/routes/{{route:[^/]+}}"
+
+
+def build(services: Services) -> web.Application:
+    """The application of the main listener, with the ops endpoints unless they have a listener of their own."""
+    application = _application(services)
+    application.cleanup_ctx.append(_ingest)
+    application.add_routes(
+        [
+            web.post("/v1/events", api_events.publish),
+            web.get("/v1/tenants", api_routes.tenants),
+            web.get(f"{_TENANT}/routes", api_routes.list_routes),
+            web.post(f"{_TENANT}/routes", api_routes.create),
+            web.get(_ROUTE, api_routes.show),
+            web.patch(_ROUTE, api_routes.edit),
+            web.delete(_ROUTE, api_routes.delete),
+            web.post(f"{_ROUTE}/disable", api_routes.disable),
+            web.post(f"{_ROUTE}/enable", api_routes.enable),
+            web.get(f"{_ROUTE}/key", api_routes.show_key),
+            web.post(f"{_ROUTE}/rotate-key", api_routes.rotate_key),
+            web.post(f"{_ROUTE}/revoke-old-key", api_routes.revoke_old_key),
+            web.get(f"{_ROUTE}/history", api_routes.history),
+            web.get(f"{_TENANT}/explain", api_audit.explain),
+            web.get("/v1/projection", api_audit.projection),
+        ]
+    )
+    if services.config.server.ops_listen is None:
+        _add_ops(application)
+    return application
+
+
+def build_ops(services: Services) -> web.Application:
+    """The application of the separate listener for operations."""
+    application = _application(services)
+    _add_ops(application)
+    return application
+
+
+def _application(services: Services) -> web.Application:
+    application = web.Application(middlewares=[problems.middleware, auth.middleware], client_max_size=MAX_BODY_BYTES)
+    application[SERVICES] = services
+    application.on_response_prepare.append(_add_standing_headers)
+    return application
+
+
+async def _add_standing_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    for name, value in STANDING_HEADERS.items():
+        if name == "Server" or name not in response.headers:
+            response.headers[name] = value
+
+
+def _add_ops(application: web.Application) -> None:
+    application.add_routes(
+        [web.get("/healthz", ops.healthz), web.get("/readyz", ops.readyz), web.get("/metrics", ops.metrics)]
+    )
+
+
+async def _ingest(application: web.Application) -> AsyncIterator[None]:
+    services = application[SERVICES]
+    ingest = Ingest(services.database, on_stored=services.hurry)
+    application[api_events.INGEST] = ingest
+    yield
+    await ingest.close()

@@ -1,0 +1,135 @@
+"""Errors as application/problem+json (RFC 9457): what went wrong, and where, and nothing about our insides.
+
+`Problem` is raised by handlers; the middleware turns it, and every error of the floors below, into an answer. An
+unexpected error is logged with a number that the answer repeats, and says nothing else.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from http import HTTPStatus
+
+import orjson
+import structlog
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.typedefs import Handler
+
+from daemon.audit import AmbiguousEvent, UnknownEvent
+from daemon.commands import Conflict, Invalid, NotFound, Stale
+from daemon.core import event
+from eventstore.errors import StoreUnavailable, ValueRefused
+
+log = structlog.get_logger()
+
+RETRY_AFTER_SECONDS = 2
+
+REFUSED_VALUE = "the database does not take a value of this"
+
+# A hostile body may be wrong in a hundred thousand places; nobody reads so far.
+MAX_ERRORS = 100
+MAX_FIELD_CHARACTERS = 128
+
+
+class Problem(Exception):
+    """An answer of status 4xx or 5xx."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        errors: Sequence[event.Problem] = (),
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.errors = tuple(errors)
+        self.headers = headers or {}
+
+    def response(self) -> web.Response:
+        body: dict[str, object] = {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if self.errors:
+            body["errors"] = listed(self.errors)
+        return web.Response(
+            status=self.status,
+            body=orjson.dumps(body),
+            content_type="application/problem+json",
+            headers=self.headers,
+        )
+
+
+def listed(errors: Sequence[event.Problem]) -> list[dict[str, str]]:
+    """Problems of fields as JSON, the first hundred of them."""
+    shown = [{"field": error.field[:MAX_FIELD_CHARACTERS], "message": error.message} for error in errors[:MAX_ERRORS]]
+    if len(errors) > MAX_ERRORS:
+        shown.append({"field": "", "message": f"and {len(errors) - MAX_ERRORS} more"})
+    return shown
+
+
+def of(error: Exception) -> Problem | None:
+    """The problem that an error of ours means to whoever asked; None for an error that nobody expected."""
+    match error:
+        case Problem():
+            return error
+        case Invalid():
+            return Problem(422, "some fields are not valid", errors=error.problems)
+        case NotFound() | UnknownEvent():
+            return Problem(404, str(error))
+        case Conflict() | AmbiguousEvent():
+            return Problem(409, str(error))
+        case Stale():
+            return Problem(412, str(error))
+        case ValueRefused():
+            return Problem(422, f"{REFUSED_VALUE} request")
+        case StoreUnavailable():
+            # Not "nothing was stored": what was lost may be only the answer to a commit.
+            detail = "the database does not answer: repeat the request, with the same event id or Idempotency-Key"
+            return Problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+        case HttpProcessingError() | web.RequestPayloadError() | ConnectionError():
+            return Problem(400, "the body ended early, or is not what its headers say")
+        case web.HTTPException() if error.status >= HTTPStatus.BAD_REQUEST:
+            allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+            return Problem(error.status, _plain(error), headers=allow)
+        case _:
+            return None
+
+
+@web.middleware
+async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every answer of the API is either what a handler made or a problem."""
+    try:
+        return await handler(request)
+    except Exception as error:
+        problem = of(error)
+        if problem is None and isinstance(error, web.HTTPException):
+            raise
+        if problem is None:
+            number = secrets.token_hex(6)
+            log.exception("request.crashed", number=number, method=request.method, path=request.path)
+            problem = Problem(500, f"an unexpected error, number {number} in the daemon's log")
+        response = problem.response()
+        if isinstance(error, HttpProcessingError | web.RequestPayloadError):
+            # Where the next request begins is unknown, and the library would trip over the broken body once more.
+            response.force_close()
+            request.content.feed_eof()
+        return response
+
+
+def _plain(error: web.HTTPException) -> str:
+    match error.status:
+        case 404:
+            return "there is nothing here: see the paths of the API under /v1"
+        case 405:
+            return "this path does not take this method"
+        case 413:
+            return "the request is too large"
+        case _:
+            return error.reason

@@ -1,0 +1,54 @@
+"""Why the server cannot be used, in words with a remedy."""
+
+import errno
+import pwd
+from pathlib import Path
+
+from eventstore.errors import EmbeddedMisconfigured, EmbeddedUnavailable
+
+
+def not_ours(path: Path) -> EmbeddedUnavailable:
+    try:
+        owner = pwd.getpwuid(path.stat().st_uid).pw_name
+    except (KeyError, OSError):
+        owner = "another user"
+    return EmbeddedMisconfigured(
+        f"{path} belongs to {owner} and cannot be used",
+        hint="run as that user, or set database.data_dir to a directory of your own",
+    )
+
+
+def of_os_error(error: OSError, data_dir: Path) -> EmbeddedUnavailable:
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return _no_space(data_dir)
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            return EmbeddedMisconfigured(
+                f"{error.filename or data_dir}: {error.strerror}",
+                hint="set database.data_dir to a directory you may write to",
+            )
+        case _:
+            return EmbeddedUnavailable(
+                f"the embedded PostgreSQL cannot be started in {data_dir}: {error}",
+                hint="set database.data_dir to another directory, or database.url to a PostgreSQL server",
+            )
+
+
+def of_output(output: str, what: str, *, cluster: Path, log: Path) -> EmbeddedUnavailable:
+    """What PostgreSQL said, in one line with a remedy."""
+    if "No space left on device" in output:
+        return _no_space(cluster.parent)
+    said = [line.strip() for line in output.splitlines() if "FATAL:" in line or "error:" in line]
+    lines = said or output.strip().splitlines() or ["it said nothing"]
+    if "postmaster.pid" in lines[-1]:
+        return EmbeddedUnavailable(
+            f"a PostgreSQL that hookledger did not start uses {cluster}", hint="stop it, then try again"
+        )
+    return EmbeddedUnavailable(f"{what}: {lines[-1]}", hint=f"see {log}" if log.exists() else "see above")
+
+
+def _no_space(data_dir: Path) -> EmbeddedUnavailable:
+    return EmbeddedUnavailable(
+        f"no space left on the disk of {data_dir}",
+        hint="free some space (a new database needs 100 MB), or set database.data_dir to a directory on another disk",
+    )

@@ -1,0 +1,75 @@
+"""What users of the embedded PostgreSQL call: `start` to use it, `stop` to give it back."""
+
+import atexit
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from eventstore.embedded import postmaster
+from eventstore.embedded.cluster import ensure_cluster
+from eventstore.embedded.locks import becomes_true, open_lock, try_lock
+from eventstore.embedded.place import Place, prepare
+from eventstore.embedded.refusals import of_os_error
+from eventstore.errors import EmbeddedUnavailable
+
+_DOOR_SECONDS: Final = postmaster.START_SECONDS + postmaster.STOP_SECONDS + postmaster.QUIT_SECONDS
+
+
+class EmbeddedServer:
+    """A use of the running server. `stop` gives it back, and the last user's `stop` stops the server."""
+
+    def __init__(self, place: Place, *, socket_dir: str, users_lock: int) -> None:
+        self.url: Final = f"postgresql://postgres@/postgres?host={quote(socket_dir)}"
+        self.data_dir: Final = place.data_dir
+        self._place = place
+        self._users_lock: int | None = users_lock
+        self._user_pid = os.getpid()
+        atexit.register(self.stop)
+
+    def stop(self) -> None:
+        """Stop using the server; calling it again, or in a forked child, does nothing."""
+        if self._users_lock is None or os.getpid() != self._user_pid:
+            return
+        users_lock, self._users_lock = self._users_lock, None
+        atexit.unregister(self.stop)
+        try:
+            with _door(self._place):
+                if try_lock(users_lock):
+                    postmaster.shut_down(self._place)
+        finally:
+            os.close(users_lock)
+
+
+def start(data_dir: Path) -> EmbeddedServer:
+    """Use the server of this data directory; make the cluster and start the server where needed.
+
+    Blocks for some 0.1 s, or 1 s when the cluster must be made. Raises EmbeddedUnavailable with what to do about it.
+    """
+    try:
+        place = prepare(data_dir)
+        with _door(place):
+            ensure_cluster(place)
+            socket_dir = postmaster.ensure_running(place)
+            users_lock = open_lock(place.users)
+            fcntl.flock(users_lock, fcntl.LOCK_SH)
+            return EmbeddedServer(place, socket_dir=socket_dir, users_lock=users_lock)
+    except OSError as error:
+        raise of_os_error(error, data_dir) from error
+
+
+@contextmanager
+def _door(place: Place) -> Iterator[None]:
+    lock = open_lock(place.door)
+    try:
+        if not becomes_true(lambda: try_lock(lock), within_seconds=_DOOR_SECONDS):
+            raise EmbeddedUnavailable(
+                f"another process has been starting or stopping PostgreSQL for {_DOOR_SECONDS:.0f} s",
+                hint=f"see who holds {place.door}: fuser {place.door}",
+            )
+        yield
+    finally:
+        os.close(lock)

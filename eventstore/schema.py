@@ -1,0 +1,138 @@
+"""Brings a database to this version's schema: fresh from schema.sql, or step by step from an older one.
+
+Everything happens under one advisory lock, so that daemons started together do not race; a schema newer than this
+program is refused rather than guessed at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import asyncpg
+
+from eventstore.connect import Database
+from eventstore.errors import SchemaMismatch
+
+# The version that schema.sql describes. A change of schema.sql adds migrations/<number>_<what>.sql and raises this.
+VERSION = 1
+
+PARTITION_DAYS_AHEAD = 7
+
+_MIGRATION_LOCK = 1751870568
+_LOCK_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What `migrate` would do: from no schema (`current` 0) or an older one to `target`."""
+
+    current: int
+    target: int = VERSION
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The files to be run, in order; empty if the schema is this version's."""
+        if self.current == 0:
+            return ("schema.sql",)
+        return tuple(path.name for number, path in sorted(_migrations().items()) if number > self.current)
+
+
+async def plan(database: Database) -> Plan:
+    """What there is and what is missing. Raises SchemaMismatch if the schema is newer than this program."""
+    async with database.connection() as connection:
+        return Plan(current=await _current(connection))
+
+
+async def migrate(database: Database) -> Plan:
+    """Does what `plan` says, and creates the partitions of the days to come; returns what was done."""
+    async with database.transaction(seconds=_LOCK_SECONDS) as connection:
+        await connection.execute("SELECT set_config('statement_timeout', '0', true)")
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _MIGRATION_LOCK)
+        done = Plan(current=await _current(connection))
+        if done.current == 0:
+            await _require_utf8(connection)
+        for step in done.steps:
+            await connection.execute(_text(step))
+        if done.steps:
+            await connection.execute(
+                "INSERT INTO hookledger.meta (key, value) VALUES ('schema_version', $1) "
+                "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                str(VERSION),
+            )
+        if done.current == 0:
+            await connection.execute(
+                "INSERT INTO hookledger.meta (key, value) "
+                "SELECT 'system_identifier', system_identifier::text FROM pg_control_system()"
+            )
+        await create_partitions(connection)
+    return done
+
+
+async def check(database: Database) -> None:
+    """Raises SchemaMismatch unless schema and cluster are the ones this program can work with."""
+    async with database.connection() as connection:
+        current = await _current(connection)
+        if current != VERSION:
+            raise SchemaMismatch(
+                "the database has no Hookledger schema"
+                if current == 0
+                else f"the schema is version {current}, not {VERSION}",
+                hint="run hookledger migrate",
+            )
+        here = await connection.fetchval("SELECT system_identifier::text FROM pg_control_system()")
+        if here != await connection.fetchval("SELECT value FROM hookledger.meta WHERE key = 'system_identifier'"):
+            raise SchemaMismatch(
+                "this database was restored into another PostgreSQL cluster: its ticks mean nothing here",
+                hint="restore it as a physical copy, or start from an empty database",
+            )
+
+
+async def create_partitions(connection: asyncpg.pool.PoolConnectionProxy) -> int:
+    """Creates the day partitions from yesterday to a week ahead, by the database's clock; how many were missing."""
+    today = await connection.fetchval("SELECT (now() AT TIME ZONE 'UTC')::date")
+    first, last = today - timedelta(days=1), today + timedelta(days=PARTITION_DAYS_AHEAD)
+    return int(await connection.fetchval("SELECT hookledger.ensure_partitions($1, $2)", first, last))
+
+
+async def _require_utf8(connection: asyncpg.pool.PoolConnectionProxy) -> None:
+    """The hash chain counts bytes of UTF-8, and events may hold any character."""
+    encoding = await connection.fetchval("SHOW server_encoding")
+    if encoding != "UTF8":
+        raise SchemaMismatch(
+            f"the database has the encoding {encoding}, and Hookledger needs UTF8",
+            hint="create it with createdb --template=template0 --encoding=UTF8",
+        )
+
+
+async def _current(connection: asyncpg.pool.PoolConnectionProxy) -> int:
+    """0: no schema at all."""
+    if await connection.fetchval("SELECT to_regclass('hookledger.meta')") is None:
+        if await connection.fetchval("SELECT to_regnamespace('hookledger')") is not None:
+            raise SchemaMismatch(
+                "there is a schema named hookledger that Hookledger did not make",
+                hint="use a database of its own, or rename that schema",
+            )
+        return 0
+    version = int(await connection.fetchval("SELECT value FROM hookledger.meta WHERE key = 'schema_version'"))
+    if version > VERSION:
+        raise SchemaMismatch(
+            f"the database has schema version {version}, this program knows {VERSION} at most",
+            hint="install a newer Hookledger; a database is never taken back to an older schema",
+        )
+    return version
+
+
+def _migrations() -> dict[int, Path]:
+    """Version reached → file."""
+    folder = Path(__file__).with_name("migrations")
+    return {int(path.name.split("_")[0]): path for path in folder.glob("[0-9]*.sql")}
+
+
+def _text(step: str) -> str:
+    """schema.sql lies beside this package in a source tree, and inside it in an installed wheel."""
+    if step != "schema.sql":
+        return (Path(__file__).with_name("migrations") / step).read_text()
+    inside = Path(__file__).with_name("schema.sql")
+    return (inside if inside.exists() else Path(__file__).parents[1] / "schema.sql").read_text()

@@ -1,0 +1,122 @@
+"""`hookledger rebuild`, `explain`, `audit`, and the daemon they are held against."""
+
+import json
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import asyncpg
+import pytest
+
+from tests.support.cli import CommandLine
+
+EVENT = '{"tenant": "acme", "type": "order.create", "id": "evt_1", "data": {}}'
+
+
+@pytest.fixture
+def daemon(hookledger: CommandLine) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A running daemon: its URL and its process."""
+    process = hookledger.start("run", "--listen", "127.0.0.1:0")
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    found = re.match(r"ready: API (http://127\.0\.0\.1:\d+)", line)
+    try:
+        assert found, (line, process.stderr.read() if process.stderr and not line else "")
+        yield found[1], process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=30)
+        assert "Traceback" not in err
+    assert process.returncode == 0
+
+
+def test_a_rebuild_prints_state_and_digest_now_and_then(hookledger: CommandLine) -> None:
+    empty = hookledger("rebuild", "--json").json
+    assert (empty["position"], empty["routes"]) == (0, [])
+    created = hookledger.create_route()
+    then = hookledger("rebuild", "--json").json
+    hookledger("routes", "disable", created["id"])
+    now = hookledger("rebuild", "--json").json
+    assert (now["position"], now["routes"][0]["status"]) == (2, "disabled")
+    assert now["state_sha256"] != then["state_sha256"]
+    assert hookledger("rebuild", "--as-of", created["created_at"], "--json").json == then
+    assert hookledger("rebuild", "--tenant", "glow", "--json").json["routes"] == []
+    assert now["state_sha256"] in hookledger("rebuild").out
+
+
+async def test_a_rebuild_notices_a_changed_log(hookledger: CommandLine, database_url: str) -> None:
+    hookledger.create_route()
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("ALTER TABLE hookledger.route_event DISABLE TRIGGER ALL")
+    await connection.execute("UPDATE hookledger.route_event SET actor = 'somebody else'")
+    await connection.close()
+    ended = hookledger("rebuild", code=1)
+    assert ended.err.startswith("error: position 1 is not what was written")
+
+
+def test_a_rebuild_agrees_with_a_running_daemon(
+    hookledger: CommandLine, daemon: tuple[str, subprocess.Popen[str]]
+) -> None:
+    url, _ = daemon
+    route = hookledger.create_route()["id"]
+    hookledger("routes", "disable", route)
+    ended = hookledger("rebuild", "--against", url, "--json")
+    assert ended.json["position"] == 2
+    assert "the same as the live projection" in ended.err
+    hookledger.environment["HOOKLEDGER_SERVER__LISTEN"] = url.removeprefix("http://")
+    assert "is alive" in hookledger("healthcheck").out
+
+
+async def test_a_rebuild_against_a_daemon_of_another_state_fails(
+    hookledger: CommandLine, daemon: tuple[str, subprocess.Popen[str]], database_url: str
+) -> None:
+    url, _ = daemon
+    hookledger.create_route()
+    hookledger("rebuild", "--against", url)
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("ALTER TABLE hookledger.route_event DISABLE TRIGGER ALL")
+    await connection.execute("DELETE FROM hookledger.route_event")
+    await connection.close()
+    hookledger.create_route("--name", "Another")
+    assert "has another state at position 1" in hookledger("rebuild", "--against", url, code=1).err
+
+
+def test_nobody_to_compare_with_is_exit_code_1(hookledger: CommandLine) -> None:
+    assert "does not answer" in hookledger("rebuild", "--against", "http://127.0.0.1:1", code=1).err
+    assert "is no URL" in hookledger("rebuild", "--against", "localhost", code=1).err
+
+
+def test_explain_says_a_sentence_for_each_route(hookledger: CommandLine) -> None:
+    hookledger("publish", stdin=EVENT)
+    assert "never had a route" in hookledger("explain", "evt_1").out
+    route = hookledger.create_route()["id"]
+    [told] = hookledger("explain", "evt_1", "--json").json
+    assert (told["route"], told["decision"]) == (route, "not_yet_read")
+    assert "has not been read by a daemon yet" in hookledger("explain", "evt_1", "--route", route).out
+    other = "5b1f6d0e-7a5b-4a37-9d5c-0d3f2f2f7d11"
+    assert f"has no route {other}" in hookledger("explain", "evt_1", "--route", other, code=1).err
+    hookledger("publish", stdin=EVENT.replace("acme", "glow"))
+    assert "try: repeat the command with --tenant" in hookledger("explain", "evt_1", code=1).err
+    hookledger("explain", "evt_1", "--tenant", "acme")
+
+
+async def test_an_audit_finds_what_is_missing_in_the_record(
+    hookledger: CommandLine, daemon: tuple[str, subprocess.Popen[str]], database_url: str
+) -> None:
+    hookledger.create_route("--target-url", "https://shop.invalid/")
+    hookledger("publish", stdin=EVENT)
+    connection = await asyncpg.connect(database_url)
+    while not await connection.fetchval("SELECT count(*) FROM hookledger.attempt"):
+        pass
+    while not (report := hookledger("audit", "--json").json)["deliveries"]:
+        pass
+    assert report["findings"] == []
+    await connection.execute("ALTER TABLE hookledger.attempt DISABLE TRIGGER ALL")
+    await connection.execute("DELETE FROM hookledger.attempt")
+    await connection.execute("DELETE FROM hookledger.retry")
+    await connection.close()
+    found = hookledger("audit", "--json", code=1)
+    assert [finding["kind"] for finding in json.loads(found.out)["findings"]] == ["missing"]
+    assert "missing" in hookledger("audit", code=1).out
+    assert hookledger("audit", "--to", "2020-01-01", "--json").json["events"] == 0

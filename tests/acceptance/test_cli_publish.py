@@ -1,0 +1,89 @@
+"""`hookledger publish`: good lines are stored, bad ones named, and it may be run again at any time."""
+
+import json
+import subprocess
+import sys
+
+import asyncpg
+
+from tests.support.cli import CommandLine
+
+GOOD = '{"tenant": "acme", "type": "order.create", "data": {"total": 1.10}}'
+
+
+async def _stored(database_url: str) -> list[asyncpg.Record]:
+    connection = await asyncpg.connect(database_url)
+    try:
+        return await connection.fetch("SELECT * FROM hookledger.domain_event ORDER BY seq")
+    finally:
+        await connection.close()
+
+
+async def test_bad_lines_are_reported_by_number_and_good_ones_stored(
+    hookledger: CommandLine, database_url: str
+) -> None:
+    bad = [
+        "{bad",
+        "[]",
+        '{"tenant": "acme", "type": "Order", "data": {}, "colour": 1}',
+        '{"tenant": "acme", "type": "order.create", "data": {}, "occurred_at": "2999-01-01T00:00:00Z"}',
+        '{"tenant": "acme", "type": "order.create", "data": {}, "occurred_at": "0001-01-01T00:00:00+12:00"}',
+        json.dumps({"tenant": "acme", "type": "order.create", "data": {"x": "y" * 300_000}}),
+    ]
+    ended = hookledger("publish", "-", "--json", stdin="\n".join([GOOD, "", *bad, GOOD]), code=1)
+    assert ended.json == {"accepted": 2, "duplicates": 0, "rejected": 6}
+    assert [line.split(": ")[0] for line in ended.err.splitlines()] == [f"line {n}" for n in range(3, 9)]
+    assert "not valid JSON" in ended.err
+    assert "more than a day in the future" in ended.err
+    assert "262144 are allowed" in ended.err
+    assert [row["data"] for row in await _stored(database_url)] == [b'{"total": 1.10}'] * 2
+
+
+async def test_publishing_the_same_file_again_adds_nothing(hookledger: CommandLine, database_url: str) -> None:
+    file = hookledger.home / "events.ndjson"
+    with_ids = [json.dumps({"tenant": "acme", "type": "a.b", "id": f"e{n}", "data": {}}) for n in range(1500)]
+    file.write_text("\n".join([GOOD, *with_ids, GOOD]))
+    assert hookledger("publish", str(file), "--json").json["accepted"] == 1502
+    file.write_text(file.read_text() + "\n" + GOOD)
+    assert hookledger("publish", str(file), "--json").json == {"accepted": 1, "duplicates": 1502, "rejected": 0}
+    assert len(await _stored(database_url)) == 1503
+
+
+async def test_tenant_and_backfill_of_the_command_hold_for_every_line(
+    hookledger: CommandLine, database_url: str
+) -> None:
+    lines = ['{"type": "order.create", "data": {}}', GOOD.replace("acme", "glow")]
+    ended = hookledger("publish", "--tenant", "acme", "--backfill", "--json", stdin="\n".join(lines), code=1)
+    assert ended.json == {"accepted": 1, "duplicates": 0, "rejected": 1}
+    assert "line 2: tenant" in ended.err
+    assert [(row["tenant"], row["backfill"]) for row in await _stored(database_url)] == [("acme", True)]
+
+
+def test_the_summary_is_a_table_without_json(hookledger: CommandLine) -> None:
+    out = hookledger("publish", stdin=GOOD).out
+    assert [line.split() for line in out.splitlines()] == [["accepted", "1"], ["duplicates", "0"], ["rejected", "0"]]
+
+
+async def test_a_pipe_that_falls_silent_does_not_hold_its_events_back(
+    hookledger: CommandLine, database_url: str
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "daemon", "publish", "--json"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=hookledger.home,
+        env=hookledger.environment,
+    )
+    assert process.stdin is not None
+    process.stdin.write(GOOD.encode() + b"\n")
+    process.stdin.flush()
+    while not await _stored(database_url):
+        assert process.poll() is None
+    out, _ = process.communicate(timeout=30)
+    assert json.loads(out)["accepted"] == 1
+
+
+def test_a_file_of_one_endless_line_is_one_rejected_line(hookledger: CommandLine) -> None:
+    ended = hookledger("publish", "--json", stdin=b"x" * 20_000_000, code=1)
+    assert ended.json["rejected"] == 1
+    assert "20000000 bytes" in ended.err

@@ -1,0 +1,106 @@
+"""`hookledger routes`: everything that can be done to a route from a terminal."""
+
+from tests.support.cli import CommandLine
+
+
+def test_a_route_is_created_with_every_option_and_its_key_shown_once(hookledger: CommandLine) -> None:
+    created = hookledger.create_route(
+        "--header", "X-Shop: acme", "--snapshot", "customer", "--snapshot", "orders:public_id,total",
+        "--filter", "object.total != `0`", "--transform", "data", "--ordered", "--rate-limit", "2.5", "--disabled",
+    )  # fmt: skip
+    assert created["verification_key"].startswith("whsec_")
+    shown = hookledger("routes", "show", created["id"], "--json").json
+    assert "verification_key" not in shown
+    assert shown == {key: value for key, value in created.items() if key != "verification_key"}
+    assert shown["status"] == "disabled"
+    assert shown["headers"] == {"X-Shop": "***"}
+    assert shown["ordered"] is True
+    assert shown["rate_limit_per_second"] == 2.5
+    assert shown["payload"]["snapshot"] == {"customer": True, "orders": ["public_id", "total"]}
+    assert shown["payload"]["transform"] == "data"
+
+
+def test_routes_are_listed_as_a_table_and_as_json(hookledger: CommandLine) -> None:
+    assert "hookledger routes create" in hookledger("routes", "list").out
+    assert hookledger("routes", "list", "--json").json == []
+    mine, theirs = hookledger.create_route(), hookledger.create_route("--disabled", tenant="glow")
+    head, *rows = hookledger("routes", "list").out.splitlines()
+    assert head.split()[:4] == ["id", "tenant", "name", "status"]
+    assert [row.split()[0] for row in rows] == [mine["id"], theirs["id"]]
+    assert [r["id"] for r in hookledger("routes", "list", "--tenant", "glow", "--json").json] == [theirs["id"]]
+    assert [r["id"] for r in hookledger("routes", "list", "--status", "enabled", "--json").json] == [mine["id"]]
+
+
+def test_a_life_of_a_route_is_its_history(hookledger: CommandLine) -> None:
+    route = hookledger.create_route("--reason", "a shop asked for it")["id"]
+    edited = hookledger("routes", "edit", route, "--name", "New", "--header", "X-A: b", "--json").json
+    assert (edited["name"], edited["headers"], edited["version"]) == ("New", {"X-A": "***"}, 2)
+    assert hookledger("routes", "disable", route, "--reason", "moving house", "--json").json["status"] == "disabled"
+    repeated = hookledger("routes", "disable", route, "--json")
+    assert repeated.json["version"] == 3
+    assert "nothing to do" in repeated.err
+    enabled = hookledger("routes", "enable", route, "--json").json
+    assert [window["to"] is None for window in enabled["windows"]] == [False, True]
+    rotated = hookledger("routes", "rotate-key", route, "--json").json
+    assert rotated["verification_key"].startswith("whsec_")
+    assert rotated["key"]["previous_valid_until"] is not None
+    assert "rotating again" in hookledger("routes", "rotate-key", route, code=1).err
+    hookledger("routes", "rotate-key", route, "--force")
+    hookledger("routes", "delete", route, "--yes")
+
+    history = hookledger("routes", "history", route, "--json").json[::-1]
+    happened = ["created", "edited", "disabled", "enabled", "key_rotated", "key_rotated", "deleted"]
+    assert [event["type"] for event in history] == happened
+    assert all(event["actor"].startswith("cli:") for event in history)
+    assert (history[0]["reason"], history[2]["reason"]) == ("a shop asked for it", "moving house")
+    assert history[1]["changes"]["name"] == ["Orders", "New"]
+    assert "moving house" in hookledger("routes", "history", route).out
+    assert hookledger("routes", "list", "--json").json == []
+
+
+def test_an_edit_leaves_what_it_does_not_name_and_none_clears(hookledger: CommandLine) -> None:
+    created = hookledger.create_route(
+        "--header", "X-A: b", "--filter", "a", "--rate-limit", "5", "--snapshot", "customer"
+    )
+    route = created["id"]
+    renamed = hookledger("routes", "edit", route, "--name", "Other", "--json").json
+    for field in ("target_url", "event_types", "payload", "headers", "rate_limit_per_second", "ordered"):
+        assert renamed[field] == created[field]
+    clear = ("--filter", "none", "--rate-limit", "none", "--snapshot", "none", "--no-headers")
+    cleared = hookledger("routes", "edit", route, *clear, "--json").json
+    assert cleared["payload"] == {"snapshot": None, "filter": None, "transform": None}
+    assert (cleared["headers"], cleared["rate_limit_per_second"]) == ({}, None)
+    assert "is at version 3" in hookledger("routes", "edit", route, "--name", "X", "--if-version", "1", code=1).err
+
+
+def test_deleting_asks_to_type_delete(hookledger: CommandLine) -> None:
+    route = hookledger.create_route()["id"]
+    for answer in ("delete\n", "\n", "yes\n", ""):
+        refused = hookledger("routes", "delete", route, stdin=answer, code=1)
+        assert "error: nothing was d" in refused.err
+        assert "try: " in refused.err
+    assert hookledger("routes", "show", route, "--json").json["status"] == "enabled"
+    deleted = hookledger("routes", "delete", route, "--json", stdin="DELETE\n")
+    assert deleted.json["status"] == "deleted"
+    assert "is final" in deleted.err
+
+
+def test_the_tenant_guards_against_a_slip(hookledger: CommandLine) -> None:
+    route = hookledger.create_route()["id"]
+    assert "there is no route" in hookledger("routes", "delete", route, "--tenant", "glow", "--yes", code=1).err
+    hookledger("routes", "delete", route, "--tenant", "acme", "--yes")
+
+
+def test_the_past_is_shown_as_it_was(hookledger: CommandLine) -> None:
+    route = hookledger.create_route()
+    edited = hookledger("routes", "edit", route["id"], "--name", "Later", "--json").json
+    assert hookledger("routes", "list", "--as-of", route["updated_at"], "--json").json[0]["name"] == "Orders"
+    assert hookledger("routes", "show", route["id"], "--as-of", edited["updated_at"], "--json").json["name"] == "Later"
+    assert hookledger("routes", "list", "--as-of", "2020-01-01", "--json").json == []
+    assert "there is no route" in hookledger("routes", "show", route["id"], "--as-of", "2020-01-01", code=1).err
+
+
+def test_loopback_targets_need_dev(hookledger: CommandLine) -> None:
+    given = ("--tenant", "acme", "--name", "x", "--target-url", "http://127.0.0.1:9000/", "-e", "*")
+    hookledger("routes", "create", *given, code=2)
+    hookledger("routes", "create", *given, "--dev")

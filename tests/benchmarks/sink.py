@@ -1,0 +1,63 @@
+"""A receiver that costs next to nothing, in a process of its own: it answers 204 to every POST and counts them.
+
+It speaks just enough HTTP/1.1 for our own sender: keep-alive, Content-Length bodies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.sharedctypes import Synchronized
+
+import uvloop
+
+ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"
+_LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
+
+
+class _Sink(asyncio.Protocol):
+    def __init__(self, count: Synchronized[int]) -> None:
+        self._count = count
+        self._pending = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._pending += data
+        while (end := self._pending.find(b"\r\n\r\n")) >= 0:
+            length = _LENGTH.search(self._pending, 0, end)
+            total = end + 4 + (int(length.group(1)) if length else 0)
+            if len(self._pending) < total:
+                return
+            self._pending = self._pending[total:]
+            self._count.value += 1
+            self._transport.write(ANSWER)  # type: ignore[attr-defined]  # a TCP transport is a write transport
+
+
+def _serve(pipe: Connection, count: Synchronized[int]) -> None:
+    async def run() -> None:
+        server = await asyncio.get_running_loop().create_server(lambda: _Sink(count), "127.0.0.1", 0)
+        pipe.send(server.sockets[0].getsockname()[1])
+        await server.serve_forever()
+
+    uvloop.run(run())
+
+
+@contextmanager
+def sink() -> Iterator[tuple[str, Synchronized[int]]]:
+    """The URL of a running sink, and the number of requests it has answered."""
+    context = get_context("spawn")
+    count = context.Value("q", 0, lock=False)
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, count), daemon=True)
+    process.start()
+    try:
+        yield f"http://127.0.0.1:{ours.recv()}", count
+    finally:
+        process.terminate()
+        process.join()

@@ -1,0 +1,118 @@
+"""Throughput of the whole durable pipeline, as a ratio to a bare aiohttp loop that posts the same bytes.
+
+A backlog of events, each for one of 16 routes, is drained: tail, decide, lane, gate, render, sign, send, classify,
+record, checkpoint. The ceiling posts the same bodies with as many headers to the same receiver, with the same number of
+requests under way, and does nothing else. Ceiling and pipeline take turns, and the medians are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import time
+from collections import deque
+from multiprocessing.sharedctypes import Synchronized
+
+import aiohttp
+import uvloop
+
+from eventstore import stream
+from eventstore.stream import NewEvent
+from tests.benchmarks.ground import fresh_database
+from tests.benchmarks.sink import sink
+from tests.support.house import house
+
+ROUTES = 16
+CONCURRENCY = 256
+
+DATA = {
+    "type": "order",
+    "public_id": "7dc684477391c94c8286",
+    "customer": "h334741",
+    "sub_total": "34.33",
+    "tax_total": "2.74",
+    "total": "37.07",
+    "place": "2026-12-01",
+    "status": 1,
+    "status_display": "Unsent",
+    "items": [{"public_id": f"{n:020x}", "product": "SKU-787", "quantity": 4, "price": "7.52"} for n in range(4)],
+}
+
+
+async def bare(url: str, count: int) -> float:
+    """Posts so many bodies of the same size with the same number of headers; requests per second."""
+    body = json.dumps({"id": "evt_1", "type": "order.t1", "created": 1, "data": {"object": DATA}}).encode()
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": "Hookledger/benchmark",
+        "OrderGroove-Signature": f"ts=1795463815,sig={'a' * 64}",
+        "webhook-id": "30628975-4708-5324-92dc-f7e8fe6a6f7b",
+        "webhook-timestamp": "1795463815",
+        "webhook-signature": f"v1,{'a' * 43}=",
+    }
+    left = deque(range(count))
+
+    async def work(session: aiohttp.ClientSession) -> None:
+        while left:
+            left.popleft()
+            async with session.post(url, data=body, headers=headers) as response:
+                await response.read()
+
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
+        started = time.perf_counter()
+        await asyncio.gather(*(work(session) for _ in range(CONCURRENCY)))
+        return count / (time.perf_counter() - started)
+
+
+async def pipeline(url: str, count: int, answered: Synchronized[int]) -> float:
+    """Drains a backlog of so many events; deliveries per second, from the first request to the last checkpoint."""
+    async with fresh_database() as database_url:
+        async with house(database_url, run=False) as it:
+            for n in range(ROUTES):
+                await it.route(f"{url}/{n}", f"order.t{n}")
+            data = json.dumps(DATA).encode()
+            for start in range(0, count, 5000):
+                events = [
+                    NewEvent(tenant="acme", id=f"evt_{n}", type=f"order.t{n % ROUTES}", data=data)
+                    for n in range(start, min(start + 5000, count))
+                ]
+                await stream.publish(it.database, events, seconds=60)
+        before = answered.value
+        async with house(database_url, concurrency=CONCURRENCY) as it:
+            while answered.value == before:
+                await asyncio.sleep(0.001)
+            started = time.perf_counter()
+            while answered.value < before + count:
+                await asyncio.sleep(0.005)
+            await it.until_accounted(seconds=120)
+            seconds = time.perf_counter() - started
+        if answered.value - before != count:
+            raise SystemExit(f"{answered.value - before} requests arrived instead of {count}")
+        return count / seconds
+
+
+async def run(events: int, rounds: int) -> None:
+    ceilings, drained = [], []
+    with sink() as (url, answered):
+        await bare(url, 2000)
+        for number in range(1, rounds + 1):
+            ceilings.append(await bare(url, events))
+            drained.append(await pipeline(url, events, answered))
+            print(
+                f"round {number}: bare aiohttp {ceilings[-1]:,.0f}/s, pipeline {drained[-1]:,.0f}/s, "
+                f"ratio {drained[-1] / ceilings[-1]:.2f}",
+                flush=True,
+            )
+    ratio = statistics.median(drained) / statistics.median(ceilings)
+    print(f"throughput: {statistics.median(drained):,.0f} deliveries/s, {ratio:.2f} of a bare aiohttp loop")
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks throughput")
+    parser.add_argument("--events", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args(arguments)
+    uvloop.run(run(options.events, options.rounds))

@@ -1,0 +1,120 @@
+"""What every test may ask for: a PostgreSQL, a migrated database of its own, and the `--long` option.
+
+The one thing to know: the server is the embedded one unless HOOKLEDGER_TEST_DATABASE_URL names another server's
+administrator, and each test gets a fresh clone of one migrated template, so tests never see each other's rows.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from eventstore import embedded, schema
+from eventstore.connect import Database
+
+TEST_DATABASE_URL = "HOOKLEDGER_TEST_DATABASE_URL"
+
+_clone_number = count(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="also run the tests marked long (minutes)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--long"):
+        return
+    for item in items:
+        if item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.skip(reason="long: run with --long"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_settings_of_the_developer() -> None:
+    """A developer's own HOOKLEDGER_* variables must not steer the tests, nor the processes they start."""
+    for name in [
+        name for name in os.environ if name.startswith("HOOKLEDGER_") and not name.startswith("HOOKLEDGER_TEST_")
+    ]:
+        del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The administrator's URL of a running server."""
+    if url := os.environ.get(TEST_DATABASE_URL):
+        yield url
+        return
+    # Not tmp_path: a second pytest run closes its parents to others, and root's server runs as another user.
+    data_dir = Path(tempfile.mkdtemp(prefix="hookledger-test-", dir=_fast_directory()))
+    server = embedded.start(data_dir)
+    try:
+        yield server.url
+    finally:
+        server.stop()
+        shutil.rmtree(data_dir)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def template_database(postgres_url: str) -> AsyncIterator[str]:
+    """The name of a migrated database that nobody connects to."""
+    name = f"hookledger_template_{uuid4().hex[:12]}"
+    await _administer(postgres_url, f'CREATE DATABASE "{name}"')
+    try:
+        database = Database(of_database(postgres_url, name), pool_size=1)
+        await database.open()
+        await schema.migrate(database)
+        await database.close()  # a template must have no connection when it is cloned
+        yield name
+    finally:
+        await _administer(postgres_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest_asyncio.fixture
+async def database_url(postgres_url: str, template_database: str) -> AsyncIterator[str]:
+    """A migrated database for this test alone."""
+    name = f"{template_database.replace('template', 'test')}_{next(_clone_number)}"
+    await _administer(postgres_url, f'CREATE DATABASE "{name}" TEMPLATE "{template_database}"')
+    try:
+        yield of_database(postgres_url, name)
+    finally:
+        await _administer(postgres_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest_asyncio.fixture
+async def empty_database_url(postgres_url: str) -> AsyncIterator[str]:
+    """A database without a schema, for tests of migration."""
+    name = f"hookledger_empty_{uuid4().hex[:12]}"
+    await _administer(postgres_url, f'CREATE DATABASE "{name}"')
+    try:
+        yield of_database(postgres_url, name)
+    finally:
+        await _administer(postgres_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def _fast_directory() -> str | None:
+    """Memory, where there is enough: making two hundred databases on a disk takes three times as long. Else the usual."""
+    memory = Path("/dev/shm")
+    if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2 << 30:
+        return str(memory)
+    return None
+
+
+def of_database(url: str, name: str) -> str:
+    """The same server and user, another database."""
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+async def _administer(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()

@@ -1,0 +1,38 @@
+"""A pool on a database of the test's own, and a connection beside it, as an operator or an attacker has one."""
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest_asyncio
+
+from eventstore.connect import Database
+from tests.support.postgres import Connect
+
+
+@pytest_asyncio.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    pool = Database(database_url, pool_size=8)
+    await pool.open()
+    yield pool
+    await pool.close()
+
+
+@pytest_asyncio.fixture
+async def sql(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(database_url, server_settings={"timezone": "UTC"})
+    yield connection
+    connection.terminate()
+
+
+@pytest_asyncio.fixture
+async def connect(database_url: str) -> AsyncIterator[Connect]:
+    """Makes any number of connections, and ends them after the test."""
+    made: list[asyncpg.Connection] = []
+
+    async def another() -> asyncpg.Connection:
+        made.append(await asyncpg.connect(database_url, server_settings={"timezone": "UTC"}))
+        return made[-1]
+
+    yield another
+    for connection in made:
+        connection.terminate()

@@ -1,0 +1,77 @@
+"""`hookledger …` as its users run it: another process, its two streams and its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.support.zygote import zygote
+
+HERE = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class CommandLine:
+    """Runs commands on one database, with a home of their own. No traceback may ever be seen."""
+
+    def __init__(self, home: Path, database_url: str | None = None, **settings: str) -> None:
+        self.home = home
+        self.environment = {
+            **os.environ,
+            "HOME": str(home),
+            "XDG_DATA_HOME": str(home / "share"),
+            "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep),
+            "COLUMNS": "120",
+            **settings,
+        }
+        if database_url is not None:
+            self.environment["HOOKLEDGER_DATABASE__URL"] = database_url
+
+    def __call__(self, *arguments: str, stdin: str | bytes = b"", code: int | None = 0) -> Ended:
+        """Runs a command to its end; `code` is the one expected, None for any."""
+        with tempfile.TemporaryDirectory(dir=self.home) as folder:
+            streams = [Path(folder, name) for name in ("stdin", "stdout", "stderr")]
+            streams[0].write_bytes(stdin.encode() if isinstance(stdin, str) else stdin)
+            returned = zygote(self.environment["PYTHONPATH"]).run(
+                list(arguments), cwd=self.home, environment=self.environment, streams=streams
+            )
+            ended = Ended(code=returned, out=streams[1].read_text(), err=streams[2].read_text())
+        assert "Traceback" not in ended.err, ended.err
+        assert code is None or ended.code == code, (ended.code, ended.out, ended.err)
+        return ended
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Starts a command that does not end by itself."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "daemon", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.home,
+            env=self.environment,
+        )
+
+    def create_route(self, *options: str, tenant: str = "acme") -> dict[str, Any]:
+        """A route with all that is needed; `options` come on top."""
+        given = ("--name", "Orders", "--target-url", "https://shop.example/hook", "--event-type", "order.*")
+        created: dict[str, Any] = self("routes", "create", "--tenant", tenant, *given, *options, "--json").json
+        return created

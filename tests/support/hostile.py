@@ -1,0 +1,234 @@
+"""Receivers that misbehave, as raw TCP: each behaviour is one function that is given a connection.
+
+The one thing to know: a receiver counts what happened to it (connections, requests, bytes it got rid of) and says when
+its peer hung up, so that tests wait for states and never for time. Delays in here are the misbehaviour itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import socket
+import ssl
+import struct
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self
+
+DRIP_SECONDS = 0.05
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+class Peer:
+    """One accepted connection."""
+
+    def __init__(self, receiver: Receiver, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._receiver = receiver
+        self._reader = reader
+        self._writer = writer
+
+    async def request(self) -> bytes:
+        """One whole request. Raises IncompleteReadError when the peer hung up instead."""
+        head = await self._reader.readuntil(b"\r\n\r\n")
+        length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        request = head + await self._reader.readexactly(length)
+        self._receiver.requests.append(request)
+        return request
+
+    async def write(self, text: bytes) -> None:
+        self._writer.write(text)
+        await self._writer.drain()
+        self._receiver.sent_bytes += len(text)
+
+    async def repeat(self, text: bytes) -> None:
+        """`text` for ever, until the peer hangs up."""
+        while True:
+            await self.write(text)
+            await asyncio.sleep(0)  # over TLS, writing to a peer that is gone neither waits nor raises
+
+    async def drip(self, text: bytes) -> None:
+        while True:
+            await self.write(text)
+            await asyncio.sleep(DRIP_SECONDS)
+
+    async def hung_up(self) -> None:
+        """Returns when the peer closed the connection; what it sends meanwhile is swallowed."""
+        while await self._reader.read(65536):
+            pass
+
+    def reset(self) -> None:
+        """RST instead of FIN."""
+        linger = struct.pack("ii", 1, 0)
+        self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self._writer.transport.abort()
+
+
+Behaviour = Callable[[Peer], Awaitable[None]]
+
+
+class Receiver:
+    """A server on loopback that treats every connection with `behaviour`; an async context manager."""
+
+    def __init__(self, behaviour: Behaviour, *, tls: ssl.SSLContext | None = None) -> None:
+        self._behaviour = behaviour
+        self._tls = tls
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.connections = 0
+        self.requests: list[bytes] = []
+        self.sent_bytes = 0
+        self.ended = asyncio.Semaphore(0)
+        """Released once for every connection that is over."""
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls, limit=1 << 20)
+        self.port: int = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def url(self, path: str = "/hook", *, scheme: str = "http", host: str = "127.0.0.1") -> str:
+        return f"{scheme}://{host}:{self.port}{path}"
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self.connections += 1
+        try:
+            await self._behaviour(Peer(self, reader, writer))
+        except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError, asyncio.CancelledError):
+            pass  # the peer hung up, or the test is over: a hostile receiver does not mind
+        finally:
+            writer.transport.abort() if self._tls else writer.close()
+            self._tasks.discard(task)
+            self.ended.release()
+
+
+async def polite(peer: Peer) -> None:
+    """Answers every request on the connection with 200."""
+    while True:
+        await peer.request()
+        await peer.write(OK)
+
+
+def answers(text: bytes) -> Behaviour:
+    """Reads one request, writes `text`, and waits for the peer to hang up."""
+
+    async def behaviour(peer: Peer) -> None:
+        await peer.request()
+        await peer.write(text)
+        await peer.hung_up()
+
+    return behaviour
+
+
+def answers_and_closes(text: bytes) -> Behaviour:
+    async def behaviour(peer: Peer) -> None:
+        await peer.request()
+        await peer.write(text)
+
+    return behaviour
+
+
+def answers_and_resets(text: bytes) -> Behaviour:
+    async def behaviour(peer: Peer) -> None:
+        await peer.request()
+        if text:
+            await peer.write(text)
+        peer.reset()
+
+    return behaviour
+
+
+def floods(start: bytes, flood: bytes) -> Behaviour:
+    async def behaviour(peer: Peer) -> None:
+        await peer.request()
+        await peer.write(start)
+        await peer.repeat(flood)
+
+    return behaviour
+
+
+def drips(start: bytes, drop: bytes) -> Behaviour:
+    async def behaviour(peer: Peer) -> None:
+        await peer.request()
+        await peer.write(start)
+        await peer.drip(drop)
+
+    return behaviour
+
+
+async def silent(peer: Peer) -> None:
+    await peer.hung_up()
+
+
+async def close_on_accept(peer: Peer) -> None:
+    pass
+
+
+async def always_cookies(peer: Peer) -> None:
+    while True:
+        await peer.request()
+        await peer.write(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Path=/\r\nContent-Length: 0\r\n\r\n")
+
+
+def _head(status: str, *headers: str) -> bytes:
+    return "".join(f"{line}\r\n" for line in (f"HTTP/1.1 {status}", *headers, "")).encode()
+
+
+_SCRIPT = b"<script>alert(1)</script>"
+BEHAVIOURS: dict[str, Behaviour] = {
+    "endless_body": floods(_head("200 OK", "Content-Length: 99999999999"), b"x" * 65536),
+    "gzip_bomb": floods(
+        _head("200 OK", "Content-Encoding: gzip", "Content-Length: 99999999999"), gzip.compress(bytes(50_000_000))
+    ),
+    "endless_headers": floods(b"HTTP/1.1 200 OK\r\n", b"X-A: " + b"a" * 1024 + b"\r\n"),
+    "endless_trailers": floods(CHUNKED + b"2\r\nok\r\n0\r\n", b"X-A: " + b"a" * 1024 + b"\r\n"),
+    "slowloris_headers": drips(b"HTTP/1.1 200 OK\r\n", b"X-A: a\r\n"),
+    "silent": silent,
+    "tls_stall": silent,
+    "flood_103": floods(b"", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 100),
+    "flood_chunk_extension": floods(CHUNKED + b"2;", b"a=" + b"b" * 4000 + b";"),
+    "redirect_307": answers(_head("307 Temporary Redirect", "Location: http://localhost/", "Content-Length: 0")),
+    "switching_101": answers(_head("101 Switching Protocols", "Connection: upgrade", "Upgrade: websocket")),
+    "cl_plus_te": answers(_head("200 OK", "Content-Length: 2", "Transfer-Encoding: chunked") + b"2\r\nok\r\n0\r\n\r\n"),
+    "duplicate_cl": answers(_head("200 OK", "Content-Length: 2", "Content-Length: 3") + b"ok"),
+    "status_999": answers(_head("999 Whatever", "Content-Length: 0")),
+    "set_cookie": always_cookies,
+    "reset_mid_body": answers_and_resets(b"HTTP/1.1 200 OK\r\n"),
+    "early_close_after_status": answers_and_closes(_head("200 OK", "Content-Length: 10")),
+    "retry_after_year": answers(_head("503 Busy", "Retry-After: 31536000", "Content-Length: 0")),
+    "retry_after_negative": answers(_head("429 Slow", "Retry-After: -5", "Content-Length: 0")),
+    "body_with_html_script": answers(_head("200 OK", f"Content-Length: {len(_SCRIPT)}") + _SCRIPT),
+    "flood_100": floods(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 200),
+    "endless_chunks_of_one_byte": floods(CHUNKED, b"1\r\nx\r\n" * 1000),
+    "slow_body": drips(_head("200 OK", "Content-Length: 1000"), b"x"),
+    "silent_body": answers(_head("200 OK", "Content-Length: 10")),
+    "reset_after_headers": answers_and_resets(_head("200 OK", "Content-Length: 10")),
+    "early_close_500": answers_and_closes(_head("500 Oops", "Content-Length: 10") + b"half"),
+    "early_close_in_chunk": answers_and_closes(CHUNKED + b"a\r\nhalf"),
+    "close_on_accept": close_on_accept,
+    "close_after_request": answers_and_closes(b""),
+    "reset_after_request": answers_and_resets(b""),
+    "half_status_line": answers_and_closes(b"HTTP/1.1 20"),
+    "not_http": answers(b"SSH-2.0-OpenSSH_9.2p1\r\n"),
+    "http_2_preface": answers(b"\x00\x00\x12\x04\x00\x00\x00\x00\x00" + bytes(18)),
+    "bad_chunk_size": answers(CHUNKED + b"zz\r\nok\r\n"),
+    "negative_content_length": answers(_head("200 OK", "Content-Length: -1")),
+    "huge_content_length": answers(_head("200 OK", "Content-Length: 99999999999999999999999")),
+    "endless_status_line": floods(b"HTTP/1.1 200 ", b"O" * 4096),
+    "endless_header_line": floods(b"HTTP/1.1 200 OK\r\nX-A: ", b"a" * 4096),
+    "header_without_colon": answers(_head("200 OK", "Nonsense", "Content-Length: 0")),
+    "nul_in_header": answers(_head("200 OK", "X-A: a\0b", "Content-Length: 0")),
+    "body_until_close": answers_and_closes(_head("200 OK") + b"until the end"),
+    "no_content": answers(_head("204 No Content")),
+    "two_answers": answers(OK + OK),
+    "gzip_garbage": answers(_head("200 OK", "Content-Encoding: gzip", "Content-Length: 4") + b"\x1f\x8b\xff\xff"),
+}

@@ -1,0 +1,174 @@
+"""The pipeline of one process on a real database, without its doors: what tests/pipeline runs."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from daemon.commands import Commands, Context
+from daemon.core.draft import RouteDraft
+from daemon.core.egress import EgressPolicy
+from daemon.core.retry import RetryPolicy
+from daemon.core.route import Route
+from daemon.keys import Keychain, Vault
+from daemon.metrics import Metrics
+from daemon.pipeline.attempt import Settings
+from daemon.pipeline.projection import Projection
+from daemon.pipeline.sender import Sender
+from daemon.pipeline.supervisor import Limits, Pipeline, incarnation
+from eventstore import stream
+from eventstore.connect import Database
+from eventstore.stream import NewEvent
+
+CONTEXT = Context(actor="test", origin="test")
+_incarnations = itertools.count()
+_event_numbers = itertools.count(1)  # over all houses: an id published again is no new event
+
+
+@dataclass(kw_only=True)
+class House:
+    database: Database
+    projection: Projection
+    commands: Commands
+    keychain: Keychain
+    pipeline: Pipeline
+    metrics: Metrics
+
+    async def route(self, target_url: str, *event_types: str, tenant: str = "acme", **more: Any) -> Route:
+        draft = RouteDraft(name="a route", target_url=target_url, event_types=event_types or ("*",), **more)
+        return (await self.commands.create(tenant, draft, CONTEXT)).route
+
+    async def disable(self, route: Route) -> None:
+        await self.commands.disable(route.tenant, route.id, CONTEXT)
+
+    async def enable(self, route: Route) -> None:
+        await self.commands.enable(route.tenant, route.id, CONTEXT)
+
+    async def publish(
+        self, *types: str, tenant: str = "acme", count: int = 1, occurred_at: datetime | None = None, **more: Any
+    ) -> list[str]:
+        """Publishes `count` events of each type; their ids, in order."""
+        events = [
+            NewEvent(
+                tenant=tenant,
+                id=f"evt_{next(_event_numbers)}",
+                type=kind,
+                data=json.dumps({"n": n}).encode(),
+                occurred_at=occurred_at,
+                **more,
+            )
+            for n in range(count)
+            for kind in types or ("order.create",)
+        ]
+        await stream.publish(self.database, events)
+        self.pipeline.hurry()
+        return [event.id for event in events]
+
+    async def rows(self, query: str, *arguments: object) -> list[dict[str, Any]]:
+        async with self.database.connection() as connection:
+            return [dict(row) for row in await connection.fetch(query, *arguments)]
+
+    async def outcomes(self, route_id: UUID | None = None) -> dict[str, list[str]]:
+        """Event id → its outcomes in order."""
+        rows = await self.rows(
+            "SELECT event_id, outcome FROM hookledger.attempt WHERE $1::uuid IS NULL OR route_id = $1 ORDER BY at, number",
+            route_id,
+        )
+        found: dict[str, list[str]] = {}
+        for row in rows:
+            found.setdefault(row["event_id"], []).append(row["outcome"])
+        return found
+
+    async def until_row(self, query: str, *arguments: object, seconds: float = 10.0) -> None:
+        """Waits until the query's first value is true."""
+        async with asyncio.timeout(seconds):
+            while not (await self.rows(query, *arguments))[0].popitem()[1]:
+                await asyncio.sleep(0.02)
+
+    async def until_accounted(self, *, seconds: float = 20.0) -> None:
+        """Waits until every checkpoint stands at the newest tick and no event is unread."""
+        await self.until_row(
+            "SELECT (SELECT min(tick) FROM hookledger.checkpoint) = (SELECT coalesce(max(tick), 0) FROM hookledger.tick)"
+            " AND NOT hookledger.has_news(coalesce((SELECT snap FROM hookledger.tick ORDER BY tick DESC LIMIT 1), '1:1:'))",
+            seconds=seconds,
+        )
+
+
+@asynccontextmanager
+async def house(
+    database_url: str,
+    *,
+    run: bool = True,
+    timeout_seconds: float = 5.0,
+    concurrency: int = 64,
+    route_concurrency: int = 16,
+    retry: RetryPolicy | None = None,
+    resolver: Any = None,
+) -> AsyncIterator[House]:
+    database = Database(database_url)
+    await database.open()
+    metrics = Metrics()
+    keychain = Keychain(database, Vault([b"k" * 32]))
+    projection = Projection(database)
+    await projection.catch_up()
+    policy = EgressPolicy.dev()
+    commands = Commands(
+        database,
+        keychain,
+        policy,
+        signing_header="OrderGroove-Signature",
+        now=lambda: datetime.now(UTC),
+        reached=projection.reach,
+    )
+
+    async def gone(route: Route) -> None:
+        await commands.disable(route.tenant, route.id, Context(actor="system", origin="delivery", reason="410 Gone"))
+
+    try:
+        async with Sender(
+            policy, timeout_seconds=timeout_seconds, resolver=resolver, on_denied=lambda _reason: None
+        ) as sender:
+            pipeline = Pipeline(
+                database,
+                projection,
+                keychain,
+                sender,
+                metrics,
+                owner=incarnation("test", next(_incarnations)),
+                limits=Limits(concurrency=concurrency, route_concurrency=route_concurrency),
+                settings=Settings(
+                    signing_header="OrderGroove-Signature",
+                    standard_webhooks=True,
+                    user_agent="Hookledger/test",
+                    max_body_bytes=262_144,
+                    timeout_seconds=timeout_seconds,
+                    retry=retry or RetryPolicy(first=timedelta(seconds=0.1), cap=timedelta(seconds=1), attempts=5),
+                ),
+                on_gone=gone,
+            )
+            it = House(
+                database=database,
+                projection=projection,
+                commands=commands,
+                keychain=keychain,
+                pipeline=pipeline,
+                metrics=metrics,
+            )
+            if not run:
+                yield it
+                return
+            async with asyncio.TaskGroup() as group:
+                group.create_task(pipeline.run())
+                try:
+                    yield it
+                finally:
+                    pipeline.stop()
+    finally:
+        await database.close()

@@ -1,0 +1,105 @@
+"""Lifecycle events as the log would hold them, made without one. A call without arguments gives a valid first event."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from daemon.core.route import (
+    Happening,
+    LifecycleEvent,
+    PayloadOptions,
+    Route,
+    RouteConfig,
+    config_to_body,
+    evolve,
+)
+
+NOON = datetime(2024, 2, 29, 12, 0, tzinfo=UTC)
+ROUTE = UUID("11111111-2222-3333-4444-555555555555")
+TICK = timedelta(microseconds=1)
+
+
+def config(*event_types: str, **more: Any) -> RouteConfig:
+    return RouteConfig(
+        name="a route", target_url="https://hooks.example/in", event_types=event_types or ("order.create",), **more
+    )
+
+
+def filtered(expression: str | None, *event_types: str) -> RouteConfig:
+    return config(*event_types, payload=PayloadOptions(filter=expression))
+
+
+def created(
+    *,
+    route_id: UUID = ROUTE,
+    pos: int = 1,
+    at: datetime = NOON,
+    tenant: str = "acme",
+    enabled: bool = True,
+    config: RouteConfig | None = None,
+) -> LifecycleEvent:
+    body = {
+        "config": config_to_body(config or _CONFIG),
+        "enabled": enabled,
+        "key": {"id": f"key_{pos}", "fingerprint": f"{pos:012x}"},
+    }
+    return LifecycleEvent(
+        pos=pos, route_id=route_id, tenant=tenant, version=1, type=Happening.CREATED, effective_at=at, body=body
+    )
+
+
+def after(
+    route: Route,
+    type: Happening,
+    *,
+    pos: int | None = None,
+    at: datetime | None = None,
+    config: RouteConfig | None = None,
+    version: int | None = None,
+    grace_seconds: int = 86_400,
+) -> LifecycleEvent:
+    """What happens next to a route; a second later, unless said otherwise."""
+    pos = route.pos + 1 if pos is None else pos
+    bodies: dict[Happening, dict[str, Any]] = {
+        Happening.EDITED: {"config": config_to_body(config or route.config)},
+        Happening.KEY_ROTATED: {
+            "key": {"id": f"key_{pos}", "fingerprint": f"{pos:012x}"},
+            "grace_seconds": grace_seconds,
+        },
+        Happening.KEY_REVOKED: {"key_id": route.keys[-1].id},
+        Happening.CREATED: {
+            "config": config_to_body(config or route.config),
+            "enabled": True,
+            "key": {"id": "key_again", "fingerprint": "0" * 12},
+        },
+    }
+    return LifecycleEvent(
+        pos=pos,
+        route_id=route.id,
+        tenant=route.tenant,
+        version=route.version + 1 if version is None else version,
+        type=type,
+        effective_at=route.updated_at + timedelta(seconds=1) if at is None else at,
+        body=bodies.get(type, {}),
+    )
+
+
+def life(*happenings: Happening, **first: Any) -> Route:
+    """A route to which these things happened after its creation, a second apart."""
+    route = evolve(None, created(**first))
+    for happening in happenings:
+        route = evolve(route, after(route, happening))
+    return route
+
+
+def fold(events: Sequence[LifecycleEvent]) -> Route | None:
+    route: Route | None = None
+    for event in events:
+        route = evolve(route, event)
+    return route
+
+
+_CONFIG = config()

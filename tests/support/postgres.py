@@ -1,0 +1,23 @@
+"""What tests do with PostgreSQL beside the event store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+
+Connect = Callable[[], Awaitable[asyncpg.Connection]]
+
+
+async def until_waiting(watcher: asyncpg.Connection, *, count: int = 1) -> None:
+    """Returns when `count` connections to the watcher's database wait for a lock."""
+    async with asyncio.timeout(10):
+        while await watcher.fetchval(_WAITING) < count:
+            await watcher.execute("SELECT pg_stat_clear_snapshot()")  # which a transaction of the watcher keeps
+
+
+_WAITING = """
+SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_stat_activity USING (pid)
+ WHERE NOT granted AND datname = current_database()
+"""

@@ -1,0 +1,82 @@
+"""A receiver on loopback that remembers what it got, and answers as it is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+Answerer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+async def ok(_request: web.Request) -> web.StreamResponse:
+    return web.Response(status=204)
+
+
+def status(code: int, headers: dict[str, str] | None = None) -> Answerer:
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        return web.Response(status=code, headers=headers, text=f"status {code}")
+
+    return answer
+
+
+@dataclass
+class Receiver:
+    """`answer[path]` decides on the answer, 204 without one. `until` waits for a state of what was received."""
+
+    url: str = ""
+    received: list[Received] = field(default_factory=list)
+    answer: dict[str, Answerer] = field(default_factory=dict)
+    _news: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    def at(self, path: str) -> list[Received]:
+        return [r for r in self.received if r.path == path]
+
+    async def until(self, state: Callable[[], bool], *, seconds: float = 10.0) -> None:
+        async with asyncio.timeout(seconds), self._news:
+            await self._news.wait_for(state)
+
+    async def count(self, number: int, *, path: str | None = None, seconds: float = 10.0) -> list[Received]:
+        """Waits until at least so many requests came."""
+
+        def got() -> list[Received]:
+            return self.received if path is None else self.at(path)
+
+        try:
+            await self.until(lambda: len(got()) >= number, seconds=seconds)
+        except TimeoutError:
+            raise AssertionError(f"{len(got())} of {number} requests came within {seconds} s") from None
+        return got()
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        self.received.append(Received(request.path, dict(request.headers), body))
+        async with self._news:
+            self._news.notify_all()
+        return await self.answer.get(request.path, ok)(request)
+
+
+@asynccontextmanager
+async def receiver() -> AsyncIterator[Receiver]:
+    it = Receiver()
+    application = web.Application(client_max_size=8 * 1024 * 1024)
+    application.router.add_route("*", "/{path:.*}", it.handle)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    it.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield it
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,154 @@
+"""The web application on loopback over a real database, without a pipeline: what tests/web runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, cast
+
+import orjson
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+from yarl import URL
+
+from daemon import app, config
+from daemon.commands import Commands
+from daemon.keys import Keychain, Vault
+from daemon.metrics import Metrics
+from daemon.pipeline.projection import Projection
+from daemon.pipeline.supervisor import Pipeline
+from daemon.web.app import build
+from daemon.web.services import Services
+from eventstore.connect import Database
+
+TARGET = "https://shop.example.com/hook"
+
+
+@dataclass(kw_only=True)
+class Answer:
+    """A whole answer; `json` is None if the body is not JSON."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+    json: Any
+
+    @property
+    def errors(self) -> dict[str, str]:
+        """Field → message of a problem."""
+        return {error["field"]: error["message"] for error in self.json["errors"]}
+
+
+@dataclass(kw_only=True)
+class Door:
+    """A served application, and what stands behind it."""
+
+    client: TestClient[web.Request, web.Application]
+    services: Services
+    database: Database
+    projection: Projection
+    pipeline: SimpleNamespace
+    hurried: list[None]
+
+    async def ask(self, method: str, path: str | URL, body: Any = None, **more: Any) -> Answer:
+        """One request; `body` goes as JSON, `data=` as it is."""
+        if body is not None:
+            more["data"] = orjson.dumps(body)
+            more["headers"] = {"Content-Type": "application/json"} | more.get("headers", {})
+        async with self.client.request(method, path, **more) as response:
+            raw = await response.read()
+            is_json = response.content_type in ("application/json", "application/problem+json") and raw
+            return Answer(
+                status=response.status,
+                headers=response.headers,
+                text=raw.decode(),
+                json=orjson.loads(raw) if is_json else None,
+            )
+
+    async def raw(self, request: bytes) -> bytes:
+        """The bytes that come back for the bytes of a request, until the server closes or is silent for a second."""
+        reader, writer = await asyncio.open_connection(self.client.host, self.client.port)
+        writer.write(request)
+        answer = b""
+        try:
+            async with asyncio.timeout(1):
+                while chunk := await reader.read(65536):
+                    answer += chunk
+        except TimeoutError:
+            pass
+        finally:
+            writer.close()
+        return answer
+
+    async def route(self, tenant: str = "acme", **more: Any) -> dict[str, Any]:
+        """A new route as the API shows it."""
+        body = {"name": "a route", "target_url": TARGET, "event_types": ["*"]} | more
+        made = await self.ask("POST", f"/v1/tenants/{tenant}/routes", body)
+        assert made.status == 201, made.text
+        return cast("dict[str, Any]", made.json)
+
+    async def rows(self, query: str, *arguments: object) -> list[dict[str, Any]]:
+        async with self.database.connection() as connection:
+            return [dict(row) for row in await connection.fetch(query, *arguments)]
+
+    async def events(self) -> list[dict[str, Any]]:
+        """What was published, in order."""
+        return await self.rows("SELECT * FROM hookledger.domain_event ORDER BY seq")
+
+    async def log(self) -> list[dict[str, Any]]:
+        """The route log."""
+        return await self.rows("SELECT * FROM hookledger.route_event ORDER BY pos")
+
+
+def path(route: Mapping[str, Any], rest: str = "") -> str:
+    """The path of a route that the API has shown."""
+    return f"/v1/tenants/{route['tenant']}/routes/{route['id']}{rest}"
+
+
+@asynccontextmanager
+async def door(database_url: str, **settings: str) -> AsyncIterator[Door]:
+    """The application under a configuration; settings as `server__admin_token="…"`. Without: --dev on loopback."""
+    environ = {f"HOOKLEDGER_{name.upper()}": value for name, value in settings.items()}
+    environ["HOOKLEDGER_DATABASE__DATA_DIR"] = "/nonexistent"  # nothing here may want one
+    configured = config.load(None, environ)
+    database = Database(database_url)
+    await database.open()
+    projection = Projection(database)
+    await projection.catch_up()
+    keychain = Keychain(database, Vault([b"k" * 32]))
+    pipeline = SimpleNamespace(is_stopping=False)
+    hurried: list[None] = []
+    services = Services(
+        config=configured,
+        database=database,
+        commands=Commands(
+            database,
+            keychain,
+            configured.egress_policy,
+            signing_header=configured.signing.header,
+            now=lambda: datetime.now(UTC),
+            reached=projection.reach,
+        ),
+        keychain=keychain,
+        index=projection.index,
+        metrics=Metrics(),
+        hurry=lambda: hurried.append(None),
+        readiness=lambda: app._readiness(projection, cast("Pipeline", pipeline)),
+        now=lambda: datetime.now(UTC),
+    )
+    try:
+        async with TestClient(TestServer(build(services), access_log=None)) as client:
+            yield Door(
+                client=client,
+                services=services,
+                database=database,
+                projection=projection,
+                pipeline=pipeline,
+                hurried=hurried,
+            )
+    finally:
+        await database.close()

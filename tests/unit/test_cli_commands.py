@@ -1,0 +1,24 @@
+"""The list of commands: light to show, and what it says is what the commands say of themselves."""
+
+import subprocess
+import sys
+
+import click
+import pytest
+
+from daemon.cli.main import COMMANDS, cli
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_line_of_a_command_is_the_first_one_of_its_help(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    assert command.name == name
+    assert (command.help or "").split("\n")[0] == COMMANDS[name][1]
+
+
+def test_listing_the_commands_imports_nothing_heavy() -> None:
+    heavy = {"aiohttp", "asyncio", "asyncpg", "pydantic", "rich", "structlog", "uvloop", "daemon.commands"}
+    program = f"import sys, daemon.cli.main; print(sorted({heavy!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,273 @@
+"""The configuration: what is accepted, what is refused, and how well the refusal helps."""
+
+import base64
+import re
+import tomllib
+from datetime import timedelta
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from daemon import config
+from daemon.config import Address, Config, ConfigError, LogFormat, LogLevel, Secret
+
+HOME = {"HOME": "/home/ada"}
+EXAMPLE = Path(__file__).parents[2] / "deploy" / "hookledger.toml"
+KEY = base64.b64encode(bytes(32)).decode()
+OTHER_KEY = base64.b64encode(bytes(range(32))).decode()
+
+# contract.md's table of keys, literally: a key that is renamed or loses its default must fail here.
+DEFAULTS: dict[str, dict[str, object]] = {
+    "server": {"listen": "127.0.0.1:8080", "public_url": None, "ops_listen": None, "admin_token": None},
+    "database": {"url": None, "data_dir": "/home/ada/.local/share/hookledger", "pool_size": 8},
+    "egress": {
+        "allow_http": False,
+        "ports": [443, 8443],
+        "allow_nets": [],
+        "deny_nets": [],
+        "proxy": None,
+        "extra_ca_file": None,
+    },
+    "delivery": {
+        "timeout_seconds": 15,
+        "concurrency": 256,
+        "route_concurrency": 16,
+        "retry_first_seconds": 60,
+        "retry_factor": 2,
+        "retry_cap_seconds": 600,
+        "retry_attempts": 60,
+        "retry_jitter": 0.1,
+        "breaker_failures": 20,
+        "auto_disable_after": None,
+    },
+    "signing": {"header": "OrderGroove-Signature", "standard_webhooks": True, "master_key": None},
+    "events": {"max_bytes": 262144, "batch_max": 10000, "strict_types": False},
+    "retention": {"events_days": 30, "attempts_days": 30},
+    "log": {"level": "info", "format": None},
+}
+
+
+def load(toml: str = "", /, *, tmp_path: Path | None = None, **environ: str) -> Config:
+    path = None
+    if tmp_path is not None:
+        path = tmp_path / "hookledger.toml"
+        path.write_text(toml)
+    return config.load(path, HOME | {f"HOOKLEDGER_{name}": text for name, text in environ.items()})
+
+
+def problems(toml: str = "", /, *, tmp_path: Path | None = None, **environ: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        load(toml, tmp_path=tmp_path, **environ)
+    return caught.value.problems
+
+
+def test_without_any_source_every_key_has_its_default() -> None:
+    assert config.masked(config.load(None, HOME)) == DEFAULTS
+
+
+def test_the_example_loads_and_names_every_key_with_its_default() -> None:
+    assert config.masked(config.load(EXAMPLE, HOME)) == DEFAULTS
+    uncommented = re.sub(r"(?m)^# (?=[a-z_]+ = )", "", EXAMPLE.read_text())
+    named = tomllib.loads(uncommented)
+    assert {section: set(keys) for section, keys in named.items()} == {
+        section: set(keys) for section, keys in DEFAULTS.items()
+    }
+    for section, keys in DEFAULTS.items():
+        for key, default in keys.items():
+            if default is not None and key != "data_dir":
+                assert named[section][key] == default, f"{section}.{key}"
+
+
+def test_the_examples_other_values_are_valid_too(tmp_path: Path) -> None:
+    uncommented = re.sub(r"(?m)^# (?=[a-z_]+ = )", "", EXAMPLE.read_text())
+    ca_file = tmp_path / "ca.pem"
+    ca_file.write_text("")
+    filled = uncommented.replace("/etc/ssl/private-ca.pem", str(ca_file)).replace('""', f'"{KEY}"')
+    loaded = load(filled, tmp_path=tmp_path)
+    assert loaded.delivery.auto_disable_after == timedelta(days=5)
+    assert loaded.database.data_dir == Path("/home/ada/.local/share/hookledger")
+
+
+def test_the_environment_wins_over_the_file_and_the_command_line_over_both(tmp_path: Path) -> None:
+    path = tmp_path / "hookledger.toml"
+    path.write_text('[server]\nlisten = "127.0.0.1:1"\n[log]\nlevel = "error"\n[delivery]\nconcurrency = 32\n')
+    environ = HOME | {"HOOKLEDGER_SERVER__LISTEN": "127.0.0.1:2", "HOOKLEDGER_LOG__LEVEL": "debug"}
+    loaded = config.load(path, environ, listen="127.0.0.1:3")
+    assert loaded.server.listen == Address(host="127.0.0.1", port=3)
+    assert loaded.log.level is LogLevel.DEBUG
+    assert loaded.delivery.concurrency == 32
+
+
+def test_environment_variables_can_say_everything_a_file_can() -> None:
+    loaded = load(
+        EGRESS__PORTS="443, 9443",
+        EGRESS__ALLOW_NETS="10.0.0.0/8,fd00::/8",
+        EGRESS__ALLOW_HTTP="true",
+        DELIVERY__AUTO_DISABLE_AFTER="1h30m",
+        SIGNING__MASTER_KEY=f"{KEY},{OTHER_KEY}",
+        LOG__FORMAT="console",
+    )
+    assert loaded.egress.ports == (443, 9443)
+    assert loaded.egress.allow_nets == (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
+    assert loaded.egress.allow_http is True
+    assert loaded.delivery.auto_disable_after == timedelta(hours=1, minutes=30)
+    assert loaded.signing.master_keys == (bytes(32), bytes(range(32)))
+    assert loaded.log.format is LogFormat.CONSOLE
+
+
+def test_an_empty_variable_counts_as_absent() -> None:
+    assert load(SERVER__ADMIN_TOKEN="", DATABASE__URL="", LOG__LEVEL="").server.admin_token is None
+
+
+def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("s3cret\n")
+    loaded = load(SERVER__ADMIN_TOKEN_FILE=str(token))
+    assert loaded.server.admin_token == Secret("s3cret")
+
+
+def test_a_secret_given_twice_or_in_a_missing_file_is_refused() -> None:
+    [twice] = problems(SERVER__ADMIN_TOKEN="a", SERVER__ADMIN_TOKEN_FILE="/dev/null")
+    assert twice == "HOOKLEDGER_SERVER__ADMIN_TOKEN_FILE: HOOKLEDGER_SERVER__ADMIN_TOKEN is set too; remove one of them"
+    [missing] = problems(DATABASE__URL_FILE="/nonexistent")
+    assert missing.startswith("HOOKLEDGER_DATABASE__URL_FILE: /nonexistent: No such file")
+
+
+def test_all_problems_are_reported_at_once_with_where_and_what_next(tmp_path: Path) -> None:
+    found = problems(
+        '[serve]\nlisten = "x"\n[delivery]\nconcurency = 1\nretry_jitter = 2\n[log]\nlevel = "warn"\n',
+        tmp_path=tmp_path,
+        DATABASE_URL="postgresql://x",
+        EGRESS__ALLOW_NETS="10.0.0.1/8",
+        EVENTS__MAX_BYTES="lots",
+    )
+    path = tmp_path / "hookledger.toml"
+    assert found == (
+        f"{path}: unknown section [serve]; did you mean server?",
+        f"{path}: unknown key delivery.concurency; did you mean concurrency?",
+        "HOOKLEDGER_DATABASE_URL: unknown variable; did you mean HOOKLEDGER_DATABASE__URL?",
+        "HOOKLEDGER_EGRESS__ALLOW_NETS: '10.0.0.1/8' has bits set beyond its prefix; did you mean 10.0.0.0/8?",
+        f"{path}: delivery.retry_jitter: 2 must be less than 1; the default is 0.1",
+        "HOOKLEDGER_EVENTS__MAX_BYTES: 'lots' must be a whole number; the default is 262144",
+        f"{path}: log.level: 'warn' is not one of debug, info, warning, error; did you mean warning?",
+    )
+
+
+def test_a_file_that_is_missing_or_no_toml_is_one_problem(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file or directory; check the path given with --config"):
+        config.load(tmp_path / "absent.toml", HOME)
+    [found] = problems("listen = \n", tmp_path=tmp_path)
+    assert "not TOML" in found
+    [found] = problems('log = "info"\n', tmp_path=tmp_path)
+    assert found.endswith("log is a section; write [log] and its keys below")
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:8080", "[::]:8080", "192.0.2.1:80", "hooks.example.com:80"])
+def test_listening_beyond_loopback_needs_an_admin_token(listen: str) -> None:
+    [found] = problems(SERVER__LISTEN=listen)
+    assert "there is no admin token; set HOOKLEDGER_SERVER__ADMIN_TOKEN" in found
+    assert str(load(SERVER__LISTEN=listen, SERVER__ADMIN_TOKEN="t").server.listen) == listen
+    [found] = problems(SERVER__OPS_LISTEN=listen)
+    assert found.startswith("HOOKLEDGER_SERVER__OPS_LISTEN")
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:8080", "127.9.9.9:0", "[::1]:8080", "localhost:80"])
+def test_loopback_needs_none(listen: str) -> None:
+    assert load(SERVER__LISTEN=listen).server.listen.is_loopback
+
+
+@pytest.mark.parametrize(
+    "listen", ["8080", ":8080", "::1:8080", "[::1]", "127.0.0.1:", "127.0.0.1:65536", "a:-1", "a:²"]
+)
+def test_a_listen_address_is_host_and_port(listen: str) -> None:
+    assert len(problems(SERVER__LISTEN=listen)) == 1
+
+
+def test_dev_is_refused_beyond_loopback_even_with_a_token() -> None:
+    environ = HOME | {"HOOKLEDGER_SERVER__ADMIN_TOKEN": "t"}
+    with pytest.raises(ConfigError, match=r"--listen: --dev is for loopback only, not 0.0.0.0:8080"):
+        config.load(None, environ, dev=True, listen="0.0.0.0:8080")
+
+
+def test_dev_opens_loopback_http_and_every_port_and_nothing_else() -> None:
+    assert load().egress_policy.ports == frozenset({443, 8443})
+    assert not load().egress_policy.allow_http
+    policy = config.load(None, HOME | {"HOOKLEDGER_EGRESS__DENY_NETS": "203.0.113.0/24"}, dev=True).egress_policy
+    assert policy.allow_http
+    assert policy.ports is None
+    assert policy.allow_loopback_names
+    assert policy.allow_nets == (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+    assert policy.deny_nets == (ip_network("203.0.113.0/24"),)
+
+
+def test_the_retry_schedule_is_one_the_core_accepts() -> None:
+    assert load(DELIVERY__RETRY_FIRST_SECONDS="0.5").retry_policy.first == timedelta(seconds=0.5)
+    [found] = problems(DELIVERY__RETRY_CAP_SECONDS="30")
+    assert found.startswith("HOOKLEDGER_DELIVERY__RETRY_CAP_SECONDS: the cap of 30 s is below")
+
+
+@pytest.mark.parametrize("text", ["5", "5 d", "d", "1d x", "-1d", "0s", ""])
+def test_a_duration_has_a_number_and_a_unit(text: str, tmp_path: Path) -> None:
+    [found] = problems(f'[delivery]\nauto_disable_after = "{text}"\n', tmp_path=tmp_path)
+    assert "delivery.auto_disable_after" in found
+
+
+@pytest.mark.parametrize("header", ["content-type", "Host", "webhook-id", "X Y", "x" * 65])
+def test_the_signature_header_must_be_a_name_of_its_own(header: str) -> None:
+    assert len(problems(SIGNING__HEADER=header)) == 1
+
+
+def test_public_url_is_made_from_where_we_listen() -> None:
+    assert load().server.url() == "http://127.0.0.1:8080"
+    assert load(SERVER__LISTEN="[::1]:0").server.url(Address(host="::1", port=4711)) == "http://[::1]:4711"
+    assert load(SERVER__LISTEN="0.0.0.0:80", SERVER__ADMIN_TOKEN="t").server.url() == "http://localhost:80"
+    assert load(SERVER__PUBLIC_URL="https://hooks.example.com/").server.url() == "https://hooks.example.com"
+
+
+def test_the_data_dir_follows_xdg_and_needs_a_home() -> None:
+    assert config.load(None, {"XDG_DATA_HOME": "/data"}).database.data_dir == Path("/data/hookledger")
+    with pytest.raises(ConfigError, match="set HOOKLEDGER_DATABASE__DATA_DIR"):
+        config.load(None, {})
+    assert config.load(None, {"HOOKLEDGER_DATABASE__DATA_DIR": "/srv/x"}).database.data_dir == Path("/srv/x")
+
+
+def test_variables_that_containers_are_given_for_a_service_of_our_name_are_no_settings() -> None:
+    load(SERVICE_HOST="10.0.0.1", SERVICE_PORT_HTTP="80", PORT="tcp://10.0.0.1:80", PORT_80_TCP_ADDR="10.0.0.1")
+
+
+def test_no_secret_is_in_any_text_of_the_configuration() -> None:
+    loaded = load(
+        SERVER__ADMIN_TOKEN="canary",
+        DATABASE__URL="postgresql://ada:canary@db.example.com:5433/hooks?sslmode=require&sslpassword=canary",
+        EGRESS__PROXY="http://ada:canary@proxy.example.com:3128",
+        SIGNING__MASTER_KEY=KEY,
+    )
+    shown = config.masked(loaded)
+    for text in (repr(loaded), str(loaded), str(shown), loaded.model_dump_json(fallback=str)):
+        assert "canary" not in text
+        assert KEY not in text
+    assert shown["database"]["url"] == "postgresql://ada:***@db.example.com:5433/hooks?sslmode=require&sslpassword=***"
+    assert shown["egress"]["proxy"] == "http://ada:***@proxy.example.com:3128"
+    assert shown["server"]["admin_token"] == "***"
+    assert shown["signing"]["master_key"] == ["***"]
+
+
+def test_no_problem_quotes_a_secret() -> None:
+    found = problems(DATABASE__URL="mysql://ada:canary@x/", SIGNING__MASTER_KEY="canary", EGRESS__PROXY="canary")
+    assert len(found) == 3
+    assert not any("canary" in problem for problem in found)
+
+
+def test_an_empty_list_of_master_keys_is_a_mistake(tmp_path: Path) -> None:
+    [found] = problems("[signing]\nmaster_key = []\n", tmp_path=tmp_path)
+    assert found.endswith("signing.master_key: must not be an empty list; leave the key out instead")
+
+
+def test_a_secret_shows_itself_only_when_asked() -> None:
+    secret = Secret("canary")
+    assert f"{secret} {secret!r}" == "*** ***"
+    assert secret.reveal() == "canary"
+    assert secret == Secret("canary")
+    assert secret != Secret("other")
+    assert len({secret, Secret("canary")}) == 1

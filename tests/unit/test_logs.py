@@ -1,0 +1,110 @@
+"""The log: one line per event, in a shape machines read, with nothing secret in it."""
+
+import io
+import logging
+from collections.abc import Iterator
+from uuid import UUID
+
+import orjson
+import pytest
+import structlog
+
+from daemon import logs
+from daemon.config import LogFormat, LogLevel, Secret
+
+
+@pytest.fixture(autouse=True)
+def _restore_logging() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def lines(stream: io.StringIO) -> list[dict[str, object]]:
+    return [orjson.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_an_event_is_one_json_line_with_its_name_first() -> None:
+    stream = io.StringIO()
+    logs.configure(LogLevel.INFO, LogFormat.JSON, stream)
+    structlog.get_logger().info("lease.taken", shard=3, owner=UUID(int=1))
+    [line] = lines(stream)
+    assert list(line) == ["event", "at", "level", "shard", "owner"]
+    assert line["event"] == "lease.taken"
+    assert line["level"] == "info"
+    assert line["owner"] == str(UUID(int=1))
+    assert str(line["at"]).endswith("Z")
+
+
+def test_events_below_the_level_are_not_written() -> None:
+    stream = io.StringIO()
+    logs.configure(LogLevel.WARNING, LogFormat.JSON, stream)
+    structlog.get_logger().info("lease.taken")
+    logging.getLogger("anything").info("hello")
+    assert stream.getvalue() == ""
+
+
+def test_a_logger_made_before_configuring_follows_it() -> None:
+    log = structlog.get_logger()
+    stream = io.StringIO()
+    logs.configure(LogLevel.INFO, LogFormat.JSON, stream)
+    log.info("lease.taken")
+    assert lines(stream)[0]["event"] == "lease.taken"
+
+
+def test_libraries_log_in_the_same_shape() -> None:
+    stream = io.StringIO()
+    logs.configure(LogLevel.INFO, LogFormat.JSON, stream)
+    logging.getLogger("aiohttp.client").warning("something %s", "odd")
+    [line] = lines(stream)
+    assert (line["event"], line["library"], line["text"]) == ("library.logged", "aiohttp.client", "something odd")
+    assert line["level"] == "warning"
+
+
+def test_requests_are_not_logged_by_aiohttp() -> None:
+    stream = io.StringIO()
+    logs.configure(LogLevel.DEBUG, LogFormat.JSON, stream)
+    logging.getLogger("aiohttp.access").info("GET / 200")
+    assert stream.getvalue() == ""
+
+
+def test_a_secret_shows_as_stars_in_both_formats() -> None:
+    for format in LogFormat:
+        stream = io.StringIO()
+        logs.configure(LogLevel.INFO, format, stream)
+        structlog.get_logger().info("token.made", token=Secret("canary"))
+        assert "***" in stream.getvalue()
+        assert "canary" not in stream.getvalue()
+
+
+def test_a_traceback_is_in_the_line_and_shows_no_local_variables() -> None:
+    for format in LogFormat:
+        stream = Terminal()
+        logs.configure(LogLevel.INFO, format, stream)
+        password = bytes.fromhex("63616e617279").decode()
+        try:
+            _fail(password)
+        except ZeroDivisionError:
+            structlog.get_logger().exception("attempt.broke")
+        assert "ZeroDivisionError" in stream.getvalue()
+        assert "canary" not in stream.getvalue()
+
+
+def test_the_format_follows_the_stream_unless_chosen() -> None:
+    for stream, is_json in ((io.StringIO(), True), (Terminal(), False)):
+        logs.configure(LogLevel.INFO, None, stream)
+        structlog.get_logger().info("lease.taken")
+        assert stream.getvalue().startswith("{") is is_json
+
+
+def _fail(password: str) -> None:
+    _ = len(password) / 0

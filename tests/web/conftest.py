@@ -1,0 +1,52 @@
+"""The doors under test.
+
+Most tests share one database, emptied before each: a clone for each would take most of the time. A test that changes
+the schema, or cuts the line, opens a `door` on a `database_url` of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import asyncpg
+import pytest_asyncio
+
+from tests.support.web import Door, door
+
+# Both logs refuse to be emptied; only a superuser who calls himself a replica may.
+_EMPTY = """
+SET session_replication_role = replica;
+DELETE FROM hookledger.domain_event;
+DELETE FROM hookledger.route_event;
+DELETE FROM hookledger.route_key;
+DELETE FROM hookledger.route_headers;
+DELETE FROM hookledger.tick;
+"""
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared_database_url(postgres_url: str, template_database: str) -> AsyncIterator[str]:
+    name = f"hookledger_web_{uuid4().hex[:12]}"
+    server = await asyncpg.connect(postgres_url)
+    await server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template_database}"')
+    yield urlunsplit(urlsplit(postgres_url)._replace(path=f"/{name}"))
+    await server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    await server.close()
+
+
+@pytest_asyncio.fixture
+async def empty_url(shared_database_url: str) -> str:
+    """The shared database, emptied."""
+    connection = await asyncpg.connect(shared_database_url)
+    await connection.execute(_EMPTY)
+    await connection.close()
+    return shared_database_url
+
+
+@pytest_asyncio.fixture(name="door")
+async def _door(empty_url: str) -> AsyncIterator[Door]:
+    """The application as it comes: on loopback, without a token."""
+    async with door(empty_url) as opened:
+        yield opened

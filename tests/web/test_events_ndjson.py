@@ -1,0 +1,143 @@
+"""POST /v1/events with many events, one to a line."""
+
+from __future__ import annotations
+
+import asyncio
+import tracemalloc
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.support.web import Answer, Door, door
+
+
+def line(number: int, *, data: str = "{}") -> bytes:
+    return f'{{"tenant":"acme","type":"a.b","id":"e{number}","data":{data}}}'.encode()
+
+
+async def publish(to: Door, body: object) -> Answer:
+    return await to.ask("POST", "/v1/events", data=body, headers={"Content-Type": "application/x-ndjson"})
+
+
+async def ids(of: Door) -> list[str]:
+    return [row["id"] for row in await of.events()]
+
+
+async def test_every_line_gets_its_answer_and_the_good_half_is_stored(door: Door) -> None:
+    bad = b'{"tenant":"acme","type":"A","data":{}}'
+    answer = await publish(door, b"\n".join([line(1), bad, line(2), b"{", line(1)]))
+    assert answer.status == 202
+    assert {name: answer.json[name] for name in ("accepted", "duplicates", "rejected")} == {
+        "accepted": 2,
+        "duplicates": 1,
+        "rejected": 2,
+    }
+    events = answer.json["events"]
+    assert [event["status"] for event in events] == ["accepted", "rejected", "accepted", "rejected", "duplicate"]
+    assert [event["id"] for event in events] == ["e1", None, "e2", None, "e1"]
+    assert [event.get("line") for event in events] == [None, 2, None, 4, None]
+    assert events[1]["errors"][0]["field"] == "type"
+    assert await ids(door) == ["e1", "e2"]
+    assert len(door.hurried) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        line(1) + b"\n" + line(2),
+        line(1) + b"\n" + line(2) + b"\n",
+        line(1) + b"\r\n" + line(2) + b"\r\n",
+        b"\n\n  \n" + line(1) + b"\n\r\n\t\n" + line(2) + b"\n\n",
+        b"\xef\xbb\xbf" + line(1) + b"\n" + line(2),
+        b"\xef\xbb\xbf\n" + line(1) + b"\n" + line(2),
+    ],
+)
+async def test_ends_of_lines_blank_lines_and_a_byte_order_mark(door: Door, body: bytes) -> None:
+    answer = await publish(door, body)
+    assert (answer.json["accepted"], answer.json["rejected"]) == (2, 0), answer.text
+    assert await ids(door) == ["e1", "e2"]
+
+
+@pytest.mark.parametrize("body", [b"", b"\n\n", b"   "])
+async def test_a_body_without_lines_is_an_empty_batch(door: Door, body: bytes) -> None:
+    answer = await publish(door, body)
+    assert (answer.status, answer.json) == (202, {"accepted": 0, "duplicates": 0, "rejected": 0, "events": []})
+    assert door.hurried == []
+
+
+async def test_lines_cut_anywhere_into_chunks(door: Door) -> None:
+    body = b"\xef\xbb\xbf" + b"\r\n".join(line(n) for n in range(20))
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), 7):
+            yield body[start : start + 7]
+
+    assert (await publish(door, chunks())).json["accepted"] == 20
+    assert await ids(door) == [f"e{n}" for n in range(20)]
+
+
+async def test_payloads_keep_their_bytes(door: Door) -> None:
+    payload = '{"price": 1.10, "big":123456789012345678901234567890}'
+    await publish(door, line(1, data=payload))
+    assert (await door.events())[0]["data"] == payload.encode()
+
+
+async def test_a_line_beyond_the_limit_is_named_and_the_others_are_stored(empty_url: str) -> None:
+    async with door(empty_url, events__max_bytes="1024") as opened:
+        answer = await publish(
+            opened, b"\n".join([line(1), b"x" * 5000, line(2), line(3, data="[" + " " * 1000 + "]")])
+        )
+        assert [event["status"] for event in answer.json["events"]] == ["accepted", "rejected", "accepted", "rejected"]
+        assert answer.json["events"][1]["line"] == 2
+        assert answer.json["events"][1]["errors"] == [
+            {"field": "", "message": "the event has 5000 bytes, 1024 are allowed"}
+        ]
+        assert await ids(opened) == ["e1", "e2"]
+
+
+async def test_a_line_without_an_end_does_not_fill_the_memory(door: Door) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(600):
+            yield b"x" * 65536
+        yield b"\n" + line(1)
+
+    tracemalloc.start()
+    try:
+        answer = await publish(door, endless())
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert answer.json["events"][0]["line"] == 1
+    assert await ids(door) == ["e1"]
+    assert peak_bytes < 8 * 1024 * 1024
+
+
+async def test_too_many_lines_or_bytes_are_413_and_nothing_is_stored(empty_url: str) -> None:
+    async with door(empty_url, events__batch_max="3", events__max_bytes="1024") as opened:
+        assert (await publish(opened, b"\n".join(line(n) for n in range(3)))).status == 202
+        too_many = await publish(opened, b"\n".join(line(n) for n in range(10, 14)))
+        assert too_many.status == 413
+        assert too_many.json["detail"] == "a batch may have 3 events; nothing was stored, send it in parts"
+        too_long = await publish(opened, line(20) + b"\n" + b"\n" * 1024 * 256)
+        assert too_long.status == 413
+        assert len(await ids(opened)) == 3
+
+
+async def test_a_refused_value_rejects_its_line_only(database_url: str) -> None:
+    async with door(database_url) as opened:
+        await opened.rows("ALTER TABLE hookledger.domain_event ADD CONSTRAINT picky CHECK (id <> 'e7')")
+        answer = await publish(opened, b"\n".join(line(n) for n in range(20)))
+        assert (answer.json["accepted"], answer.json["rejected"]) == (19, 1)
+        assert answer.json["events"][7]["status"] == "rejected"
+        assert len(await ids(opened)) == 19
+
+
+async def test_a_large_batch_lets_others_be_served(door: Door) -> None:
+    body = b"\n".join(line(n) for n in range(10_000))
+    batch = asyncio.create_task(publish(door, body))
+    served = 0
+    while not batch.done():
+        assert (await door.ask("GET", "/healthz")).status == 200
+        served += 1
+    assert (await batch).json["accepted"] == 10_000
+    assert served > 5
