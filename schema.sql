@@ -140,6 +140,7 @@ CREATE TABLE hookledger.domain_event (
     data        bytea       NOT NULL,
     context     bytea,
     snapshot    bytea,
+    tick        bigint,
     CONSTRAINT domain_event_pkey PRIMARY KEY (seq, recorded_at),
     CONSTRAINT domain_event_tenant_check CHECK (tenant ~ '^[!-~]{1,128}$'),
     CONSTRAINT domain_event_id_check CHECK (id ~ '^[ -~]{1,128}$'),
@@ -148,6 +149,7 @@ CREATE TABLE hookledger.domain_event (
     CONSTRAINT domain_event_occurred_at_check CHECK (occurred_at >= '1970-01-01 00:00:00+00' AND occurred_at < '9999-01-01 00:00:00+00')
 ) PARTITION BY RANGE (recorded_at);
 COMMENT ON TABLE hookledger.domain_event IS 'append-only, a partition for each UTC day; data, context and snapshot are JSON exactly as published';
+COMMENT ON COLUMN hookledger.domain_event.tick IS 'null, unless the event came here by restoring a dump: then the tick that had read it, which its txid no longer tells';
 
 -- Serves the tail: rows by the transaction that wrote them.
 CREATE INDEX domain_event_txid_idx ON hookledger.domain_event (txid);
@@ -303,6 +305,17 @@ $$;
 
 -- Progress --------------------------------------------------------------------------------------------------------
 
+-- The daemons that are alive: shards are shared out among those that were seen within the TTL of a lease.
+CREATE TABLE hookledger.process (
+    owner      text        NOT NULL,
+    host       text        NOT NULL,
+    pid        integer     NOT NULL,
+    version    text        NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    seen_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CONSTRAINT process_pkey PRIMARY KEY (owner)
+) WITH (fillfactor = 50);
+
 -- The right to a shard. Every write of progress locks the row and checks owner and epoch, so a process that lost its
 -- lease without noticing writes nothing; `flush`, the number of the last write under this epoch, makes repeating harmless.
 CREATE TABLE hookledger.lease (
@@ -362,8 +375,10 @@ CREATE TABLE hookledger.retry (
     shard       smallint    NOT NULL,
     failures    integer     NOT NULL,
     due_at      timestamptz NOT NULL,
+    holder      text,
     CONSTRAINT retry_pkey PRIMARY KEY (route_id, seq)
 );
+COMMENT ON COLUMN hookledger.retry.holder IS 'the process whose request for it is under way: until due_at it may record the outcome, even if the shard is another''s by then';
 -- Serves the retrier: what is due in the shards that a process owns.
 CREATE INDEX retry_due_idx ON hookledger.retry (shard, due_at);
 
@@ -382,6 +397,16 @@ CREATE TABLE hookledger.parked (
 );
 -- Serves recovery and start-up: which routes of a shard have parked deliveries.
 CREATE INDEX parked_shard_idx ON hookledger.parked (shard, last_tick);
+
+-- Of a route with too many parked deliveries to list: all that it is due of ticks from from_tick on is parked, and is
+-- found again by deciding anew. `pairs` is their number.
+CREATE TABLE hookledger.parked_range (
+    route_id  uuid     NOT NULL,
+    shard     smallint NOT NULL,
+    from_tick bigint   NOT NULL,
+    pairs     bigint   NOT NULL,
+    CONSTRAINT parked_range_pkey PRIMARY KEY (route_id)
+) WITH (fillfactor = 50);
 
 
 -- Partitions and roles --------------------------------------------------------------------------------------------
