@@ -9,15 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import structlog
-from aiohttp import web
 
 from daemon import __version__
 from daemon.commands import CommandError, Commands, Context
@@ -26,23 +24,27 @@ from daemon.core.route import Route
 from daemon.keys import Keychain
 from daemon.metrics import Metrics
 from daemon.pipeline.attempt import Settings
+from daemon.pipeline.pools import Limits
 from daemon.pipeline.projection import Projection
 from daemon.pipeline.sender import Sender
-from daemon.pipeline.supervisor import Limits, Pipeline, incarnation
+from daemon.pipeline.supervisor import Pipeline, incarnation
+from daemon.signals import Signals
 from daemon.store import open_store, vault_of
 from daemon.web.app import build, build_ops
+from daemon.web.listening import Doors, open_doors, serving
 from daemon.web.services import Services
 from eventstore import schema
 from eventstore.connect import Database, check_durability
 from eventstore.errors import StoreUnavailable
+from eventstore.retention import Keep
 
 log = structlog.get_logger()
 
 READY_SECONDS = 1.0
 
 
-class ListenFailed(Exception):
-    """An address cannot be bound; `str()` says which and why."""
+class LoopFailed(ExceptionGroup[Exception]):
+    """A loop of a running daemon raised what it cannot go on after."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,23 +56,44 @@ class Running:
     address: Address
 
 
-async def run(config: Config, *, ready: Callable[[Running], None]) -> None:
-    """Runs the daemon until SIGTERM or SIGINT; `ready` is called once it answers.
+async def run(
+    config: Config,
+    *,
+    ready: Callable[[Running], None],
+    signals: Signals,
+    worker: int | None = None,
+    doors: Doors | None = None,
+) -> None:
+    """Runs the daemon until a signal asks it to end; `ready` is called once it answers.
 
-    A second signal ends it at once. Raises ListenFailed, StoreError and WrongMasterKey before it is ready.
+    One of several workers has a number, and doors that were opened for all of them. Raises ListenFailed, StoreError
+    and WrongMasterKey before it is ready, LoopFailed after it.
     """
+    async with prepared(config) as database:
+        await _run_on(database, config, ready, signals, Metrics(worker=worker), doors)
+
+
+@asynccontextmanager
+async def prepared(config: Config) -> AsyncIterator[Database]:
+    """An open database with the schema of this version, on a server that keeps what it acknowledges."""
     async with open_store(config) as database:
         await schema.migrate(database)
         await schema.check(database)
         if not config.dev:
             await check_durability(database)
-        await _run_on(database, config, ready)
+        yield database
 
 
-async def _run_on(database: Database, config: Config, ready: Callable[[Running], None]) -> None:
+async def _run_on(
+    database: Database,
+    config: Config,
+    ready: Callable[[Running], None],
+    signals: Signals,
+    metrics: Metrics,
+    doors: Doors | None,
+) -> None:
     vault = await asyncio.to_thread(vault_of, config)
     await vault.check(database)
-    metrics = Metrics()
     keychain = Keychain(database, vault)
     projection = Projection(database)
     await projection.catch_up()
@@ -102,9 +125,17 @@ async def _run_on(database: Database, config: Config, ready: Callable[[Running],
             sender,
             metrics,
             owner=incarnation(socket.gethostname(), os.getpid()),
-            limits=Limits(concurrency=config.delivery.concurrency, route_concurrency=config.delivery.route_concurrency),
+            limits=Limits(
+                concurrency=config.delivery.concurrency,
+                route_concurrency=config.delivery.route_concurrency,
+                breaker_failures=config.delivery.breaker_failures,
+            ),
             settings=_settings(config),
             on_gone=disable_gone,
+            keep=Keep(
+                events=timedelta(days=config.retention.events_days),
+                attempts=timedelta(days=config.retention.attempts_days),
+            ),
         )
         services = Services(
             config=config,
@@ -117,62 +148,35 @@ async def _run_on(database: Database, config: Config, ready: Callable[[Running],
             readiness=lambda: _readiness(projection, pipeline),
             now=_now,
         )
-        await _serve(config, services, pipeline, ready)
+        await _serve(services, pipeline, doors or open_doors(config.server), ready, signals)
 
 
-async def _serve(config: Config, services: Services, pipeline: Pipeline, ready: Callable[[Running], None]) -> None:
-    async with contextlib.AsyncExitStack() as doors:
-        address = await doors.enter_async_context(_listening(build(services), config.server.listen))
-        ops_url = None
-        if config.server.ops_listen is not None:
-            ops = await doors.enter_async_context(_listening(build_ops(services), config.server.ops_listen))
-            ops_url = f"http://{ops}"
-        running = Running(url=config.server.url(address), ops_url=ops_url, address=address)
-        with _signals(pipeline.stop):
-            async with asyncio.TaskGroup() as group:
-                group.create_task(pipeline.run())
-                log.info("daemon.started", version=__version__, url=running.url)
-                ready(running)
+async def _serve(
+    services: Services, pipeline: Pipeline, doors: Doors, ready: Callable[[Running], None], signals: Signals
+) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(serving(build(services), doors.main))
+        if doors.ops is not None:
+            await stack.enter_async_context(serving(build_ops(services), doors.ops))
+        running = announced(services.config, doors)
+        try:
+            with signals.stopping(pipeline.stop):
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(pipeline.run())
+                    log.info("daemon.started", version=__version__, url=running.url)
+                    ready(running)
+        except ExceptionGroup as failed:
+            raise LoopFailed("a loop of the daemon failed", failed.exceptions) from None
         log.info("daemon.stopped")
 
 
-@asynccontextmanager
-async def _listening(application: web.Application, address: Address) -> AsyncIterator[Address]:
-    """Serves an application; yields the address with the port that was really bound. Raises ListenFailed."""
-    runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=3.0)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, address.host, address.port, reuse_address=True)
-        try:
-            await site.start()
-        except OSError as error:
-            raise ListenFailed(f"cannot listen on {address}: {error.strerror or error}") from error
-        yield Address(host=address.host, port=runner.addresses[0][1])
-    finally:
-        await runner.cleanup()
-
-
-@contextlib.contextmanager
-def _signals(stop: Callable[[], None]) -> Iterator[None]:
-    """The first SIGTERM or SIGINT asks, the second one ends the process."""
-    loop = asyncio.get_running_loop()
-    asked = False
-
-    def on_signal() -> None:
-        nonlocal asked
-        if asked:
-            os._exit(1)
-        asked = True
-        log.info("daemon.stopping")
-        stop()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
+def announced(config: Config, doors: Doors) -> Running:
+    """What is to be known of a daemon behind these doors."""
+    return Running(
+        url=config.server.url(doors.main.address),
+        ops_url=None if doors.ops is None else f"http://{doors.ops.address}",
+        address=doors.main.address,
+    )
 
 
 async def _readiness(projection: Projection, pipeline: Pipeline) -> list[str]:

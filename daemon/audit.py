@@ -6,7 +6,7 @@ the functions that decided live; then it is laid beside what was recorded. That 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -18,7 +18,7 @@ from daemon.core.index import RouteIndex, Timeline
 from daemon.core.route import Route
 from daemon.core.sentences import Facts, Verdict, sentence
 from daemon.core.windows import Window
-from eventstore import backlog, outcomes, stream
+from eventstore import backlog, outcomes, retention, stream
 from eventstore.connect import Database
 from eventstore.outcomes import Attempt, Pending
 from eventstore.stream import StoredEvent
@@ -68,12 +68,16 @@ class Finding:
 
 @dataclass(slots=True, kw_only=True)
 class AuditReport:
-    """Counts of a period, and the findings. `unread` events have no tick yet and are judged by none."""
+    """Counts of a period, and the findings. `unread` events have no tick yet and are judged by none.
+
+    `kept_from` is set if the period begins before it: of what is older, the event or its outcomes are no longer kept.
+    """
 
     events: int = 0
     pairs: int = 0
     deliveries: int = 0
     unread: int = 0
+    kept_from: datetime | None = None
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -108,14 +112,18 @@ async def explain(
     index = await replay.index(database)
     timelines = [t for t in index.timelines(event.tenant) if route_id in (None, t.current.id)]
     ids = [timeline.current.id for timeline in timelines]
-    attempts = await outcomes.attempts(database, ids, first=event.seq, last=event.seq)
+    ranges = await outcomes.ranges(database, ids)
     pending = {p.route_id: p for p in await outcomes.pending(database, ids, first=event.seq, last=event.seq)}
+    attempts = await outcomes.attempts(database, ids, first=event.seq, last=event.seq)
+    kept_from = (await retention.horizon(database)).attempts
+    is_kept = kept_from is None or event.recorded_at >= kept_from
     return [
         _explained(
             event,
             timeline,
             tuple(a for a in attempts if a.route_id == timeline.current.id),
-            pending.get(timeline.current.id),
+            pending.get(timeline.current.id) or _in_range(event, timeline.current.id, ranges),
+            is_kept=is_kept,
         )
         for timeline in timelines
     ]
@@ -130,22 +138,24 @@ async def audit(database: Database, *, start: datetime, end: datetime, tenant: s
     index = await replay.index(database, verify=True)
     timelines = {t.current.id: t for t in index.timelines(tenant)}
     read_upto = await _checkpoints(database)
+    start = await _kept(database, start, report)
     async for events in _pages(database, start, end, tenant):
         first, last = events[0].seq, events[-1].seq
-        known = {
+        ranges = await outcomes.ranges(database, list(timelines))
+        known = {(p.route_id, p.seq) for p in await outcomes.pending(database, list(timelines), first=first, last=last)}
+        known |= {
             (a.route_id, a.seq) for a in await outcomes.attempts(database, list(timelines), first=first, last=last)
         }
-        known |= {
-            (p.route_id, p.seq) for p in await outcomes.pending(database, list(timelines), first=first, last=last)
-        }
-        for event in events:
+        start = await _kept(database, start, report)  # last, lest what is dropped meanwhile be taken for missing
+        for event in (event for event in events if event.recorded_at >= start):
             report.events += 1
             if event.tick is None or event.tick > read_upto[event.shard]:
                 report.unread += 1
                 continue
             for timeline in index.timelines(event.tenant):
                 due = judged(event, timeline).decision is Decision.DELIVER
-                recorded = (timeline.current.id, event.seq) in known
+                route_id = timeline.current.id
+                recorded = (route_id, event.seq) in known or (due and _in_range(event, route_id, ranges) is not None)
                 report.pairs += 1
                 report.deliveries += due
                 if due != recorded:
@@ -177,12 +187,15 @@ def source_of(event: StoredEvent) -> payload.Source:
 
 
 def _explained(
-    event: StoredEvent, timeline: Timeline, attempts: Sequence[Attempt], pending: Pending | None
+    event: StoredEvent, timeline: Timeline, attempts: Sequence[Attempt], pending: Pending | None, *, is_kept: bool
 ) -> Explanation:
     judgement = judged(event, timeline)
     verdict = _verdict(event, judgement, attempts)
+    if verdict is Verdict.PENDING and not attempts and pending is None and not is_kept:
+        verdict = Verdict.NO_LONGER_KEPT
     route = judgement.route
     is_due = judgement.decision is Decision.DELIVER
+    pending = pending if is_due else None
     return Explanation(
         event=event,
         route_id=timeline.current.id,
@@ -196,6 +209,14 @@ def _explained(
         attempts=tuple(attempts),
         pending=pending,
     )
+
+
+def _in_range(event: StoredEvent, route_id: UUID, ranges: Mapping[UUID, int]) -> Pending | None:
+    """The event as parked by the range of a route, if it is."""
+    begin = ranges.get(route_id)
+    if begin is None or event.tick is None or event.tick < begin:
+        return None
+    return Pending(seq=event.seq, route_id=route_id, state="parked", failures=0, due_at=None)
 
 
 def _verdict(event: StoredEvent, judgement: Judgement, attempts: Sequence[Attempt]) -> Verdict:
@@ -233,6 +254,16 @@ def _finding(event: StoredEvent, timeline: Timeline, *, due: bool) -> Finding:
         route_id=timeline.current.id,
         detail="due, but neither recorded nor waiting" if due else "recorded or waiting, though not due",
     )
+
+
+async def _kept(database: Database, start: datetime, report: AuditReport) -> datetime:
+    """Where an audit from `start` can begin; the report says so if it is later."""
+    horizon = await retention.horizon(database)
+    kept_from = max((at for at in (horizon.events, horizon.attempts) if at is not None), default=start)
+    if kept_from <= start:
+        return start
+    report.kept_from = kept_from
+    return kept_from
 
 
 async def _pages(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from eventstore.connect import Database
@@ -37,6 +38,23 @@ class Packed:
     deliveries: tuple[Waiting, ...]
 
 
+class Parked(NamedTuple):
+    """What of a route is parked: how many in packed rows, and from which tick on all of it, if there is a range."""
+
+    shard: int
+    listed: int
+    range_from: int | None
+
+
+_PARKED_ROUTES = """
+SELECT route_id, max(shard) AS shard, sum(listed)::bigint AS listed, max(from_tick) AS from_tick
+  FROM (SELECT route_id, shard, pairs AS listed, NULL::bigint AS from_tick
+          FROM hookledger.parked WHERE shard = ANY ($1::smallint[])
+         UNION ALL
+        SELECT route_id, shard, 0, from_tick FROM hookledger.parked_range WHERE shard = ANY ($1::smallint[])) waiting
+ GROUP BY route_id
+"""
+
 # Shard by shard, so that each reads no further along the index than it must; and by statement_timestamp, since what is
 # compared with clock_timestamp, which changes from row to row, is not looked up but read through.
 _DUE = """
@@ -64,7 +82,11 @@ SELECT shard, epoch, flush, route_id, seqs, ticks, recorded_ats, event_times FRO
  WHERE route_id = $1 AND (epoch, flush) > ($2, $3) ORDER BY epoch, flush LIMIT 1
 """
 
-_DONE_OF = "SELECT seq FROM hookledger.attempt WHERE route_id = $1 AND seq = ANY ($2::bigint[])"
+# With a row in retry it was taken up before, and is under way or will be sent from there.
+_DONE_OF = """
+SELECT seq FROM hookledger.attempt WHERE route_id = $1 AND seq = ANY ($2::bigint[])
+ UNION ALL SELECT seq FROM hookledger.retry WHERE route_id = $1 AND seq = ANY ($2::bigint[])
+"""
 
 _ACCOUNTED = """
 SELECT route_id, seq FROM hookledger.attempt WHERE tick > $2 AND shard = ANY ($1::smallint[])
@@ -91,13 +113,18 @@ async def next_due(database: Database, shards: Sequence[int]) -> float | None:
     return seconds
 
 
-async def parked_routes(database: Database, shards: Sequence[int]) -> dict[UUID, int]:
-    """Routes with parked deliveries in these shards, with the shard of each."""
+async def parked_routes(database: Database, shards: Sequence[int]) -> dict[UUID, Parked]:
+    """Routes with parked deliveries in these shards."""
+    async with database.connection(seconds=30) as connection:
+        rows = await connection.fetch(_PARKED_ROUTES, shards)
+    return {row["route_id"]: Parked(row["shard"], row["listed"], row["from_tick"]) for row in rows}
+
+
+async def failing(database: Database, route_id: UUID) -> set[tuple[int, int]]:
+    """Tick and seq of the deliveries of a route that failed, or are under way for long, and will be sent when due."""
     async with database.connection() as connection:
-        rows = await connection.fetch(
-            "SELECT DISTINCT route_id, shard FROM hookledger.parked WHERE shard = ANY ($1::smallint[])", shards
-        )
-    return {row["route_id"]: row["shard"] for row in rows}
+        rows = await connection.fetch("SELECT tick, seq FROM hookledger.retry WHERE route_id = $1", route_id)
+    return {(row["tick"], row["seq"]) for row in rows}
 
 
 async def oldest_packed(database: Database, route_id: UUID, *, after: ParkedKey | None) -> Packed | None:
@@ -152,32 +179,3 @@ async def retrying_routes(database: Database, shards: Sequence[int]) -> set[UUID
             "SELECT DISTINCT route_id FROM hookledger.retry WHERE shard = ANY ($1::smallint[])", shards
         )
     return {row["route_id"] for row in rows}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backlog:
-    """How much waits in the database. `checkpoint_lag_seconds` is the age of the oldest tick not accounted for."""
-
-    retrying: int
-    parked: int
-    oldest_seconds: float
-    checkpoint_lag_seconds: float
-
-
-_WAITING = """
-SELECT (SELECT count(*) FROM hookledger.retry) AS retrying,
-       (SELECT coalesce(sum(cardinality(seqs)), 0) FROM hookledger.parked)::bigint AS parked,
-       coalesce(extract(epoch FROM clock_timestamp() - least(
-           (SELECT min(recorded_at) FROM hookledger.retry),
-           (SELECT min(recorded_ats[1]) FROM hookledger.parked))), 0)::float8 AS oldest_seconds,
-       coalesce(extract(epoch FROM clock_timestamp() - (
-           SELECT at FROM hookledger.tick WHERE tick > (SELECT min(tick) FROM hookledger.checkpoint)
-            ORDER BY tick LIMIT 1)), 0)::float8 AS checkpoint_lag_seconds
-"""
-
-
-async def waiting(database: Database) -> Backlog:
-    """What waits, over all shards."""
-    async with database.connection(seconds=10) as connection:
-        (row,) = await connection.fetch(_WAITING)
-    return Backlog(**row)

@@ -11,6 +11,7 @@ from eventstore.connect import DEADLINE_SECONDS, DRIVER_ERRORS, SERVER_SETTINGS,
 
 ROUTE = "hookledger_route"
 TICK = "hookledger_tick"
+LEASE = "hookledger_lease"
 
 _PROBE_SECONDS = 5.0
 

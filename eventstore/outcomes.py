@@ -54,6 +54,9 @@ SELECT s.seq, p.route_id, 'parked', 0, NULL FROM hookledger.parked p, unnest(p.s
 """
 
 
+_RANGES = "SELECT route_id, from_tick FROM hookledger.parked_range WHERE route_id = ANY ($1::uuid[])"
+
+
 async def attempts(database: Database, routes: Sequence[UUID], *, first: int, last: int) -> list[Attempt]:
     """What was recorded for these routes and the events with seq in [first, last], in the order of recording."""
     async with database.connection(seconds=30) as connection:
@@ -66,3 +69,14 @@ async def pending(database: Database, routes: Sequence[UUID], *, first: int, las
     async with database.connection(seconds=30) as connection:
         rows = await connection.fetch(_PENDING, routes, first, last)
     return [Pending(**row) for row in rows]
+
+
+async def ranges(database: Database, routes: Sequence[UUID]) -> dict[UUID, int]:
+    """Of these routes, those with a range: all that they are due of ticks from that one on is parked.
+
+    What waits moves from ranges to rows and from rows to outcomes. So read this first, then `pending`, then `attempts`:
+    in that order nothing slips through.
+    """
+    async with database.connection(seconds=30) as connection:
+        rows = await connection.fetch(_RANGES, routes)
+    return {row["route_id"]: row["from_tick"] for row in rows}

@@ -44,7 +44,11 @@ class AttemptRow(NamedTuple):
 
 
 class RetryRow(NamedTuple):
-    """A delivery to be sent `after` from now by the database's clock; `failures` counts its requests so far."""
+    """A delivery to be sent `after` from now by the database's clock; `failures` counts its requests so far.
+
+    Of one that is under way (`is_held`) the owner is noted as the holder, who may record its end without a lease
+    (eventstore/farewell.py).
+    """
 
     shard: int
     route_id: UUID
@@ -54,6 +58,7 @@ class RetryRow(NamedTuple):
     tick: int
     failures: int
     after: timedelta
+    is_held: bool = False
 
 
 class ParkedRow(NamedTuple):
@@ -76,6 +81,15 @@ class ParkedKey(NamedTuple):
     route_id: UUID
 
 
+class RangeRow(NamedTuple):
+    """All of a route from `from_tick` on waits for its lane, `pairs` more than before; None: no longer so."""
+
+    shard: int
+    route_id: UUID
+    from_tick: int | None
+    pairs: int
+
+
 @dataclass(slots=True, kw_only=True)
 class Flush:
     """What one flush writes. `settled` are pairs whose row in `retry` goes, `drained` packed rows that are done."""
@@ -85,12 +99,13 @@ class Flush:
     settled: list[tuple[int, UUID, int]] = field(default_factory=list)
     parked: list[ParkedRow] = field(default_factory=list)
     drained: list[ParkedKey] = field(default_factory=list)
+    ranges: list[RangeRow] = field(default_factory=list)
     checkpoints: dict[int, int] = field(default_factory=dict)
 
     @property
     def shards(self) -> set[int]:
         """Those that the batch has anything to write for."""
-        rows = (self.attempts, self.retries, self.settled, self.parked, self.drained)
+        rows = (self.attempts, self.retries, self.settled, self.parked, self.drained, self.ranges)
         return set(self.checkpoints).union(*({row[0] for row in part} for part in rows))
 
 
@@ -114,20 +129,23 @@ WITH held AS MATERIALIZED (
            $17::text[], $18::text[], $19::text[], $20::text[], $21::bytea[]) AS a (shard)
      WHERE a.shard IN (SELECT shard FROM writable)
 ), retried AS (
-    INSERT INTO hookledger.retry (shard, route_id, seq, recorded_at, event_time, tick, failures, due_at)
-    SELECT r.shard, r.route_id, r.seq, r.recorded_at, r.event_time, r.tick, r.failures, clock_timestamp() + r.after
+    INSERT INTO hookledger.retry (shard, route_id, seq, recorded_at, event_time, tick, failures, due_at, holder)
+    SELECT r.shard, r.route_id, r.seq, r.recorded_at, r.event_time, r.tick, r.failures, clock_timestamp() + r.after,
+           CASE WHEN r.is_held THEN $1 END
       FROM unnest($22::smallint[], $23::uuid[], $24::bigint[], $25::timestamptz[], $26::timestamptz[], $27::bigint[],
-           $28::integer[], $29::interval[]) AS r (shard, route_id, seq, recorded_at, event_time, tick, failures, after)
+           $28::integer[], $29::interval[], $51::boolean[])
+           AS r (shard, route_id, seq, recorded_at, event_time, tick, failures, after, is_held)
      WHERE r.shard IN (SELECT shard FROM writable)
-    ON CONFLICT (route_id, seq) DO UPDATE SET failures = excluded.failures, due_at = excluded.due_at
+    ON CONFLICT (route_id, seq) DO UPDATE
+       SET failures = excluded.failures, due_at = excluded.due_at, holder = excluded.holder
 ), settled AS (
     DELETE FROM hookledger.retry r USING unnest($30::smallint[], $31::uuid[], $32::bigint[]) AS s (shard, route_id, seq)
      WHERE r.route_id = s.route_id AND r.seq = s.seq AND s.shard IN (SELECT shard FROM writable)
 ), parked AS (
     INSERT INTO hookledger.parked (shard, epoch, flush, route_id, last_tick, seqs, ticks, recorded_ats, event_times)
-    SELECT p.shard, w.epoch, $39, p.route_id, max(p.tick), array_agg(p.seq ORDER BY p.seq),
-           array_agg(p.tick ORDER BY p.seq), array_agg(p.recorded_at ORDER BY p.seq),
-           array_agg(p.event_time ORDER BY p.seq)
+    SELECT p.shard, w.epoch, $39, p.route_id, max(p.tick), array_agg(p.seq ORDER BY p.tick, p.seq),
+           array_agg(p.tick ORDER BY p.tick, p.seq), array_agg(p.recorded_at ORDER BY p.tick, p.seq),
+           array_agg(p.event_time ORDER BY p.tick, p.seq)
       FROM unnest($33::smallint[], $34::uuid[], $35::bigint[], $36::bigint[], $37::timestamptz[], $38::timestamptz[])
            AS p (shard, route_id, seq, tick, recorded_at, event_time)
       JOIN writable w ON w.shard = p.shard
@@ -137,6 +155,16 @@ WITH held AS MATERIALIZED (
      USING unnest($40::smallint[], $41::bigint[], $42::bigint[], $43::uuid[]) AS d (shard, epoch, flush, route_id)
      WHERE p.route_id = d.route_id AND p.epoch = d.epoch AND p.flush = d.flush AND p.shard = d.shard
        AND d.shard IN (SELECT shard FROM writable)
+), ranged AS (
+    INSERT INTO hookledger.parked_range AS old (shard, route_id, from_tick, pairs)
+    SELECT g.shard, g.route_id, g.from_tick, g.pairs
+      FROM unnest($47::smallint[], $48::uuid[], $49::bigint[], $50::bigint[]) AS g (shard, route_id, from_tick, pairs)
+     WHERE g.from_tick IS NOT NULL AND g.shard IN (SELECT shard FROM writable)
+    ON CONFLICT (route_id) DO UPDATE SET from_tick = excluded.from_tick, pairs = greatest(0, old.pairs + excluded.pairs)
+), unranged AS (
+    DELETE FROM hookledger.parked_range p
+     USING unnest($47::smallint[], $48::uuid[], $49::bigint[]) AS g (shard, route_id, from_tick)
+     WHERE p.route_id = g.route_id AND g.from_tick IS NULL AND g.shard IN (SELECT shard FROM writable)
 ), moved AS (
     UPDATE hookledger.checkpoint c SET tick = n.tick FROM unnest($44::smallint[], $45::bigint[]) AS n (shard, tick)
      WHERE c.shard = n.shard AND c.tick < n.tick AND n.shard IN (SELECT shard FROM writable)
@@ -151,6 +179,8 @@ WITH held AS MATERIALIZED (
 ), retries AS (
     DELETE FROM hookledger.retry r
      WHERE r.route_id = $4 AND r.event_time < $5 AND r.seq <> ALL ($6::bigint[]) AND r.shard IN (SELECT shard FROM held)
+       -- What another process has under way gets its outcome from there, or comes to the gate when it is due.
+       AND (r.holder IS NULL OR r.due_at <= clock_timestamp())
     RETURNING r.seq, r.tick, r.recorded_at, r.event_time
 ), packed AS (
     DELETE FROM hookledger.parked p
@@ -160,9 +190,10 @@ WITH held AS MATERIALIZED (
 ), gone AS (
     SELECT seq, tick, recorded_at, event_time FROM retries
      UNION ALL
-    -- What of a packed row was sent before has its outcome.
+    -- What of a packed row was sent before has its outcome, and what is under way has a row in retry.
     SELECT u.* FROM packed, unnest(seqs, ticks, recorded_ats, event_times) AS u (seq, tick, recorded_at, event_time)
      WHERE NOT EXISTS (SELECT FROM hookledger.attempt a WHERE a.route_id = $4 AND a.seq = u.seq)
+       AND NOT EXISTS (SELECT FROM hookledger.retry r WHERE r.route_id = $4 AND r.seq = u.seq)
 ), noted AS (
     INSERT INTO hookledger.attempt (shard, seq, tick, route_id, event_time, started_at, number, duration_ms,
            route_version, outcome, tenant, event_id, event_type)
@@ -187,6 +218,7 @@ async def flush(
     `number` is 1 or more and rises with every new batch of an epoch; repeat it when the same batch is written again
     because the answer was lost. All or nothing for each shard. A pair stands in at most one of retries and settled.
     """
+    retries = _columns(batch.retries, len(RetryRow._fields))
     async with database.connection(seconds=seconds) as connection:
         rows = await connection.fetch(
             _FLUSH,
@@ -194,7 +226,7 @@ async def flush(
             list(epochs),
             list(epochs.values()),
             *_columns(batch.attempts, len(AttemptRow._fields)),
-            *_columns(batch.retries, len(RetryRow._fields)),
+            *retries[:-1],
             *_columns(batch.settled, 3),
             *_columns(batch.parked, len(ParkedRow._fields)),
             number,
@@ -202,6 +234,8 @@ async def flush(
             list(batch.checkpoints),
             list(batch.checkpoints.values()),
             sorted(batch.shards),
+            *_columns(batch.ranges, len(RangeRow._fields)),
+            retries[-1],
         )
     return {row["shard"] for row in rows}
 

@@ -20,7 +20,8 @@ VERSION = 1
 
 PARTITION_DAYS_AHEAD = 7
 
-_MIGRATION_LOCK = 1751870568
+# The one of hookledger.ensure_partitions, too.
+MIGRATION_LOCK = 1751870568
 _LOCK_SECONDS = 120.0
 
 
@@ -49,7 +50,7 @@ async def migrate(database: Database) -> Plan:
     """Does what `plan` says, and creates the partitions of the days to come; returns what was done."""
     async with database.transaction(seconds=_LOCK_SECONDS) as connection:
         await connection.execute("SELECT set_config('statement_timeout', '0', true)")
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", _MIGRATION_LOCK)
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", MIGRATION_LOCK)
         done = Plan(current=await _current(connection))
         if done.current == 0:
             await _require_utf8(connection)
@@ -81,12 +82,28 @@ async def check(database: Database) -> None:
                 else f"the schema is version {current}, not {VERSION}",
                 hint="run hookledger migrate",
             )
-        here = await connection.fetchval("SELECT system_identifier::text FROM pg_control_system()")
-        if here != await connection.fetchval("SELECT value FROM hookledger.meta WHERE key = 'system_identifier'"):
-            raise SchemaMismatch(
-                "this database was restored into another PostgreSQL cluster: its ticks mean nothing here",
-                hint="restore it as a physical copy, or start from an empty database",
-            )
+    await check_cluster(database)
+
+
+async def check_cluster(database: Database) -> None:
+    """Raises SchemaMismatch if the database is not in the cluster that its ticks belong to."""
+    async with database.connection() as connection:
+        old, new = await identifiers(connection)
+    if old != new:
+        raise SchemaMismatch(
+            "this database came here from another PostgreSQL cluster, by a dump or an upgrade: "
+            "its ticks mean nothing here",
+            hint="make sure that nothing works on the old one, then run hookledger migrate --accept-restore",
+        )
+
+
+async def identifiers(connection: asyncpg.pool.PoolConnectionProxy) -> tuple[str, str]:
+    """The cluster to which the ticks belong, and the one in which the database is."""
+    (row,) = await connection.fetch(
+        "SELECT (SELECT value FROM hookledger.meta WHERE key = 'system_identifier') AS old, "
+        "(SELECT system_identifier::text FROM pg_control_system()) AS new"
+    )
+    return str(row["old"]), str(row["new"])
 
 
 async def create_partitions(connection: asyncpg.pool.PoolConnectionProxy) -> int:

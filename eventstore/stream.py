@@ -80,7 +80,7 @@ _PUBLISH = "SELECT hookledger.publish_many($1, $2, $3, $4, $5, $6, $7, $8)"
 # Each event's tick is looked up: joined, the planner reads all ticks there are.
 _WITH_TICK = f"""
 SELECT {EVENT_COLUMNS}, t.tick, t.closed_upto
-  FROM (SELECT *, hookledger.tick_of(txid) AS in_tick FROM hookledger.domain_event WHERE %s) e
+  FROM (SELECT *, coalesce(tick, hookledger.tick_of(txid)) AS in_tick FROM hookledger.domain_event WHERE %s) e
   LEFT JOIN LATERAL (SELECT tick, closed_upto FROM hookledger.tick WHERE tick = e.in_tick LIMIT 1) t ON true
 """
 

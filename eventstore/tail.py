@@ -7,6 +7,9 @@ difference of two snapshots loses nothing, repeats nothing and waits for nobody 
 A cut of at most a page is read by transaction id. A larger one - after an outage, or an import - is bounded once and
 then walked along the primary key, so that reading it costs its length and not its length times its pages. Only what a
 long transaction left far below the rest, few rows among many of other cuts, is read by transaction id there too.
+
+The cuts of before a dump was restored are not to be found by their snapshots any more (eventstore/lineage.py): those
+are blank, and each event says itself which tick had read it.
 """
 
 from __future__ import annotations
@@ -18,13 +21,15 @@ import asyncpg
 
 from eventstore.connect import Database
 from eventstore.stream import EVENT_COLUMNS, StoredEvent
-from eventstore.ticks import Tick
+from eventstore.ticks import EMPTY_SNAP, Tick
 
 PAGE_ROWS = 1000
 PAGE_BYTES = 8 * 1024 * 1024
 
 # A walk may pass over this many rows for each one it finds.
 _SPARSE = 100
+# Of a cut from before a restore, which is not measured first: as many as fit into memory if all are large.
+_RESTORED_ROWS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +94,14 @@ SELECT * FROM ({_CUT.format(columns=EVENT_COLUMNS)} OFFSET 0) cut
 """
 
 
+# A cut from before a dump was restored: $2 its number, $3 the seq to begin behind.
+_RESTORED = f"""
+SELECT {EVENT_COLUMNS} FROM hookledger.domain_event
+ WHERE tick = $2 AND seq > $3 AND shard = ANY ($1::smallint[])
+ ORDER BY seq LIMIT $4
+"""
+
+
 async def read_cut(
     database: Database, *, before: str, tick: Tick, shards: Sequence[int]
 ) -> AsyncIterator[list[StoredEvent]]:
@@ -96,6 +109,10 @@ async def read_cut(
 
     Between two pages no connection is held, so a slow consumer costs the database nothing.
     """
+    if tick.snap == EMPTY_SNAP:
+        async for page in _restored(database, tick, shards):
+            yield page
+        return
     cut = difference(before, tick.snap)
     bound = (shards, cut.lower, cut.upper, cut.unfinished, cut.late)
     async with database.connection(seconds=30) as connection:
@@ -116,6 +133,17 @@ async def read_cut(
                 break
             yield _events(rows, tick)
             place = rows[-1]["seq"] + 1
+
+
+async def _restored(database: Database, tick: Tick, shards: Sequence[int]) -> AsyncIterator[list[StoredEvent]]:
+    after = 0
+    while True:
+        async with database.connection(seconds=30) as connection:
+            rows = await connection.fetch(_RESTORED, shards, tick.tick, after, _RESTORED_ROWS)
+        if not rows:
+            return
+        yield _events(rows, tick)
+        after = rows[-1]["seq"]
 
 
 def _stretches(size: asyncpg.Record) -> list[tuple[str, int, int]]:

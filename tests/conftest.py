@@ -27,6 +27,7 @@ _clone_number = count(1)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also run the tests marked long (minutes)")
+    parser.addoption("--seed", type=int, help="of what is random in tests/faults; printed by each run")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -182,8 +182,10 @@ def _print_report(report: AuditReport, *, as_json: bool) -> None:
             {"kind": f.kind, "event": f.event_id, "tenant": f.tenant, "route": str(f.route_id), "detail": f.detail}
             for f in report.findings
         ]
-        output.document(counts | {"findings": found})
+        output.document(counts | {"kept_from": shapes.moment(report.kept_from), "findings": found})
         return
+    if report.kept_from is not None:
+        output.note(f"what was recorded before {output.cell(report.kept_from)} is no longer kept, and was not audited")
     rows = [(f.kind, f.event_id, f.tenant, f.route_id, f.detail) for f in report.findings]
     columns = ("finding", "event", "tenant", "route", "detail")
     output.table(columns, rows, empty="what has been read is accounted for, and nothing was sent that was not due")

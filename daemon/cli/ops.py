@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -10,29 +11,56 @@ from daemon.cli import output
 from daemon.cli.peer import get
 from daemon.cli.store import config_option, settings, with_store
 from daemon.config import Address, masked
-from eventstore import schema
+from eventstore import lineage, schema
+from eventstore.connect import Database
+from eventstore.lineage import Survey
+from eventstore.schema import Plan
 
+_SAME_CLUSTER = ", and the database is in the cluster that it belongs to"
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - recognised, not bound
 
 
 @click.command()
 @click.option("--plan", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option(
+    "--accept-restore", is_flag=True, help="Go on in another cluster, after a dump was restored or pg_upgrade."
+)
 @config_option
 @output.json_option
-def migrate(plan: bool, config_file: Path | None, as_json: bool) -> None:
+def migrate(plan: bool, accept_restore: bool, config_file: Path | None, as_json: bool) -> None:
     """Bring the database to the schema of this version.
 
     `run` does it too. Several may do it at once: a lock lets one work and the others wait. A newer schema is refused.
+
+    A database that came into another PostgreSQL cluster is refused by `run` until --accept-restore was given once, with
+    every daemon stopped: what was delivered after the dump was taken is delivered again.
     """
-    found = with_store(settings(config_file), schema.plan if plan else schema.migrate, check=False)
+
+    async def work(database: Database) -> tuple[Plan, Survey | None]:
+        found = await (schema.plan if plan else schema.migrate)(database)
+        if not accept_restore or found.current == 0:
+            return found, None
+        return found, await (lineage.survey if plan else lineage.begin)(database)
+
+    found, survey = with_store(settings(config_file), work, check=False)
     if as_json:
-        document = {"current": found.current, "target": found.target, "steps": found.steps, "done": not plan}
+        document: dict[str, object] = {
+            "current": found.current,
+            "target": found.target,
+            "steps": found.steps,
+            "done": not plan,
+        }
+        if accept_restore:
+            document["lineage"] = None if survey is None else asdict(survey)
         output.document(document)
-    elif not found.steps:
-        click.echo(f"nothing to do: the schema is version {found.target}")
-    else:
+        return
+    if found.steps:
         verb = "would run" if plan else "ran"
         click.echo(f"{verb} {', '.join(found.steps)}: schema version {found.current} to {found.target}")
+    elif survey is None:
+        click.echo(f"nothing to do: the schema is version {found.target}{_SAME_CLUSTER if accept_restore else ''}")
+    if survey is not None:
+        _print_survey(survey, plan=plan)
 
 
 @click.group()
@@ -76,3 +104,23 @@ def healthcheck(config_file: Path | None) -> None:
     near = Address(host=_EVERYWHERE.get(address.host, address.host), port=address.port)
     get(f"http://{near}/healthz")
     click.echo(f"the daemon at {near} is alive")
+
+
+def _print_survey(survey: Survey, *, plan: bool) -> None:
+    click.echo(f"{'would begin' if plan else 'began'} a new lineage of ticks behind number {survey.newest_tick:,}")
+    output.fields(
+        [
+            ("from cluster", survey.old_cluster),
+            ("to cluster", survey.new_cluster),
+            ("events done, not read again", f"{survey.read:,}"),
+            ("events that will be read", f"{survey.unread:,}"),
+            ("deliveries of these with an attempt, not made anew", f"{survey.settled:,}"),
+            ("deliveries waiting for their retry", f"{survey.retrying:,}"),
+            ("deliveries parked", f"{survey.parked:,}"),
+        ]
+    )
+    click.echo(
+        "What was published, delivered or changed after the dump was taken is not in it and cannot be known here: such "
+        "events are missing, and some deliveries that wait or will be made may have been made already. Those are sent "
+        "again under the same webhook-id, by which receivers know them."
+    )

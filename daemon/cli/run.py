@@ -1,53 +1,93 @@
-"""`hookledger run`: the daemon in this process, until a signal."""
+"""`hookledger run`: the daemon, in this process or in several, until a signal."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
+import structlog
 import uvloop
 
-from daemon import app, logs
-from daemon.app import ListenFailed, Running
-from daemon.cli.failures import EXIT_USAGE, CliError
-from daemon.cli.store import cancel_on_sigterm, config_option, settings
+from daemon import app, logs, signals
+from daemon.app import LoopFailed, Running
+from daemon.cli import failures
+from daemon.cli.failures import CliError
+from daemon.cli.store import config_option, settings
 from daemon.config import Config
+from daemon.web.listening import ListenFailed
+from eventstore import embedded
+
+log = structlog.get_logger()
+
+STANDARD_INPUT = 0
 
 
 @click.command()
 @config_option
 @click.option("--listen", metavar="H:P", help="Where to listen; port 0 lets the system choose.")
-@click.option("--workers", metavar="N", type=click.IntRange(min=1), default=1, help="Processes to run; only 1 for now.")
+@click.option("--workers", metavar="N", type=click.IntRange(min=1), default=1, help="Processes to run.")
 @click.option("--dev", is_flag=True, help="Allow loopback targets and http; refused when listening beyond loopback.")
-def run(config_file: Path | None, listen: str | None, workers: int, dev: bool) -> None:
+@click.option("--as-worker", is_flag=True, hidden=True, help="Be one of several, with orders from the standard input.")
+def run(config_file: Path | None, listen: str | None, workers: int, dev: bool, as_worker: bool) -> int:
     """Run the daemon.
 
     Without database.url it starts the embedded PostgreSQL in the data directory. SIGTERM and Ctrl-C drain: what is in
-    flight is finished and recorded; a second one stops at once.
+    flight is finished and recorded; a second one stops at once. With several workers a process that dies is started
+    anew, and any of them answers on the one address.
     """
-    if workers > 1:
-        message = f"--workers {workers}: this version runs one process"
-        raise CliError(message, hint="leave --workers out", code=EXIT_USAGE)
+    if as_worker:
+        return _work()
     config = settings(config_file, dev=dev, listen=listen)
     logs.configure(config.log.level, config.log.format)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, suppress(asyncio.CancelledError):
-        runner.run(_run(config))
+    return _until_ended(serve(config, ready=_announce) if workers == 1 else _supervise(config, workers))
 
 
-async def serve(config: Config, *, ready: Callable[[Running], None]) -> None:
-    """The daemon, until a signal."""
+async def serve(config: Config, *, ready: Callable[[Running], None]) -> int:
+    """The daemon in this process, until a signal."""
+    with signals.listening(embedded.stop_at_once) as received, _listen_failures():
+        await app.run(config, ready=ready, signals=received)
+    return 0
+
+
+async def _supervise(config: Config, count: int) -> int:
+    from daemon.workers import parent
+
+    with _listen_failures():
+        return await parent.run(config, count, ready=_announce)
+
+
+def _work() -> int:
+    from daemon.workers import child, orders
+
     try:
-        await app.run(config, ready=ready)
+        given = orders.read(STANDARD_INPUT)
+    except EOFError as error:
+        raise CliError("there are no orders for a worker", hint="run --workers N", code=failures.EXIT_USAGE) from error
+    logs.configure(given.config.log.level, given.config.log.format)
+    structlog.contextvars.bind_contextvars(worker=given.number)
+    return _until_ended(child.run(given, lifeline=STANDARD_INPUT))
+
+
+def _until_ended(main: Coroutine[None, None, int]) -> int:
+    """Runs it to its end; what ends a daemon that ran is one line of its log."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, suppress(asyncio.CancelledError):
+        try:
+            return runner.run(main)
+        except LoopFailed as failed:
+            log.exception("daemon.failed", cause=failures.describe(failed).messages[0])
+            return failures.EXIT_FAILED
+    return 0
+
+
+@contextmanager
+def _listen_failures() -> Iterator[None]:
+    try:
+        yield
     except ListenFailed as error:
         raise CliError(str(error), hint="stop what listens there, or choose another address with --listen") from error
-
-
-async def _run(config: Config) -> None:
-    cancel_on_sigterm()
-    await serve(config, ready=_announce)
 
 
 def _announce(running: Running) -> None:

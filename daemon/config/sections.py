@@ -16,6 +16,7 @@ from daemon.config.values import (
     SIGNATURE_HEADER,
     Address,
     DatabaseUrl,
+    Days,
     Duration,
     FilePath,
     HeaderName,
@@ -114,8 +115,8 @@ class Events(Section):
 
 
 class Retention(Section):
-    events_days: Positive = 30
-    attempts_days: Positive = 30
+    events_days: Days = 30
+    attempts_days: Days = 30
 
 
 class Log(Section):

@@ -177,6 +177,7 @@ def _secret(check: Callable[[object], str]) -> BeforeValidator:
 
 
 DatabaseUrl = Annotated[Secret, _secret(_url("postgresql", "postgres"))]
+Days = Annotated[int, Field(ge=1, le=36_500)]
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 FilePath = Annotated[Path, BeforeValidator(_path)]
 HeaderName = Annotated[str, BeforeValidator(_header_name)]

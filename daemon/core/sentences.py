@@ -29,6 +29,7 @@ class Verdict(StrEnum):
     AFTER_DELETION = "after_deletion"
     BACKFILL = "backfill"
     NOT_YET_READ = "not_yet_read"
+    NO_LONGER_KEPT = "no_longer_kept"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +116,10 @@ def _not_yet_read(_facts: Facts) -> str:
     return "The event is stored and has not been read by a daemon yet."
 
 
+def _no_longer_kept(_facts: Facts) -> str:
+    return "Due, and accounted for; what became of it is older than the outcomes that are kept."
+
+
 _SENTENCES: dict[Verdict, Callable[[Facts], str]] = {
     Verdict.DELIVERED: _delivered,
     Verdict.PENDING: _pending,
@@ -128,6 +133,7 @@ _SENTENCES: dict[Verdict, Callable[[Facts], str]] = {
     Verdict.AFTER_DELETION: _after_deletion,
     Verdict.BACKFILL: _backfill,
     Verdict.NOT_YET_READ: _not_yet_read,
+    Verdict.NO_LONGER_KEPT: _no_longer_kept,
 }
 
 

@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from random import random
 from uuid import UUID
 
-import orjson
 import structlog
 
 from daemon.core import delivery as core_delivery
@@ -27,22 +26,18 @@ from daemon.core.route import Route
 from daemon.core.signing import SigningKey
 from daemon.keys import Keychain
 from daemon.metrics import Metrics
+from daemon.pipeline.outcome import plain, row_of, succeeded
+from daemon.pipeline.permit import Permit
 from daemon.pipeline.recorder import Recorder
 from daemon.pipeline.sender import Sender
 from daemon.pipeline.work import Delivery
 from eventstore.errors import StoreUnavailable
-from eventstore.progress import AttemptRow
 
 log = structlog.get_logger()
 
 # The keys to sign with, newest first, and the custom headers.
 Secrets = tuple[tuple[SigningKey, ...], dict[str, str]]
 
-# What of an answer is kept: enough to debug a failure, a trace of a success (issue-sized bodies are the receiver's).
-KEPT_FAILURE_BYTES = 4096
-KEPT_SUCCESS_BYTES = 512
-# Of the reason why a body could not be made: expressions quote the values they stumble over.
-KEPT_REASON_CHARACTERS = 500
 _SECRETS_WAIT_SECONDS = 0.5
 
 
@@ -70,8 +65,8 @@ class Request:
 class Attempt:
     """Call it with a delivery.
 
-    `may_send` says of a shard whether its lease is surely still ours; `on_gone` hears of routes, as they were asked,
-    whose receiver answered 410.
+    `permit` says whether a request may start; `on_gone` hears of routes, as they were asked, whose receiver answered
+    410.
     """
 
     def __init__(
@@ -83,7 +78,7 @@ class Attempt:
         metrics: Metrics,
         settings: Settings,
         *,
-        may_send: Callable[[int], bool],
+        permit: Permit,
         on_gone: Callable[[Route], None],
     ) -> None:
         self._index = index
@@ -92,7 +87,7 @@ class Attempt:
         self._recorder = recorder
         self._metrics = metrics
         self._settings = settings
-        self._may_send = may_send
+        self._permit = permit
         self._on_gone = on_gone
 
     async def __call__(self, delivery: Delivery) -> None:
@@ -100,22 +95,25 @@ class Attempt:
         try:
             route = self._route(delivery.route_id)
             secrets = self._secrets(route, started_at)
-            if secrets is None:
-                route, secrets = await self._fetch_secrets(delivery.route_id)
+            if secrets is None or not self._permit.allows(delivery.shard):
+                ready = await self._until_ready(delivery)
+                if ready is None:
+                    return
+                route, secrets = ready
                 started_at, started = datetime.now(UTC), time.monotonic()
-            if delivery.is_withdrawn or not self._may_send(delivery.shard):
-                delivery.is_withdrawn = True
+            if delivery.is_withdrawn:
                 return
             if not windows.is_sendable(route.windows, delivery.event_time):
                 self._suppress(delivery, route, started_at)
                 return
             request = self._request(delivery, route, secrets, started_at)
             self._observe_latency(delivery, started_at)
+            delivery.started_at = delivery.sent_at = time.monotonic()
             answer = await self._sender.send(route.config.target_url, request.headers, request.body)
             key_ids = request.key_ids
         except payload.RenderError as error:
             route, key_ids = self._route(delivery.route_id), ""
-            answer = Failure(error=ErrorName.RENDER_ERROR, detail=_plain(str(error)))
+            answer = Failure(error=ErrorName.RENDER_ERROR, detail=plain(str(error)))
         except Exception:
             log.exception("delivery.crashed", route_id=str(delivery.route_id), event_id=delivery.event.id)
             route, key_ids = self._route(delivery.route_id), ""
@@ -132,6 +130,19 @@ class Attempt:
         """Keys and custom headers of a route; None if they must be fetched first."""
         keys, headers = self._keychain.keys_at_hand(route, now), self._keychain.headers_at_hand(route)
         return None if keys is None or headers is None else (keys, headers)
+
+    async def _until_ready(self, delivery: Delivery) -> tuple[Route, Secrets] | None:
+        """The route as it is when a request may start, and its secrets; None if this process will make none."""
+        while not delivery.is_withdrawn and self._permit.knows(delivery.shard):
+            if not self._permit.allows(delivery.shard):
+                await self._permit.changed()
+                continue
+            route = self._route(delivery.route_id)
+            secrets = self._secrets(route, datetime.now(UTC))
+            if secrets is not None:
+                return route, secrets
+            await self._fetch_secrets(delivery.route_id)
+        return None
 
     async def _fetch_secrets(self, route_id: UUID) -> tuple[Route, Secrets]:
         """Fetches keys or headers that were not used before, until those of the route as it is then are there.
@@ -181,7 +192,7 @@ class Attempt:
         return Request(body, headers, ",".join(key.id for key in route.keys_at(now)))
 
     def _suppress(self, delivery: Delivery, route: Route, now: datetime) -> None:
-        row = _row(delivery, route, Outcome.SUPPRESSED, None, "", now, 0.0, number=0)
+        row = row_of(delivery, route, Outcome.SUPPRESSED, None, "", now, 0.0, number=0)
         self._recorder.attempted(delivery, row)
         self._metrics.attempted(Outcome.SUPPRESSED.value, "none", 0.0)
 
@@ -193,15 +204,17 @@ class Attempt:
     def _record(
         self, delivery: Delivery, route: Route, answer: Answer, key_ids: str, started_at: datetime, seconds: float
     ) -> None:
+        delivery.sent_at = 0.0
         outcome, wait = self._conclude(delivery, answer, started_at)
-        row = _row(delivery, route, outcome, answer, key_ids, started_at, seconds, number=delivery.failures + 1)
+        row = row_of(delivery, route, outcome, answer, key_ids, started_at, seconds, number=delivery.failures + 1)
+        delivery.succeeded = succeeded(answer)
         if outcome is not Outcome.DELIVERED:
             delivery.failures += 1
         if wait is not None and not windows.is_sendable(self._route(route.id).windows, delivery.event_time):
             wait = timedelta(0)  # its window closed while it was under way: have the gate say so now
         self._recorder.attempted(delivery, row, retry_after=wait)
         self._metrics.attempted(outcome.value, core_delivery.status_class(answer), seconds)
-        if classify(answer) is Verdict.GONE and not delivery.is_withdrawn:
+        if classify(answer) is Verdict.GONE and (delivery.is_parting or not delivery.is_withdrawn):
             self._on_gone(route)
 
     def _conclude(self, delivery: Delivery, answer: Answer, now: datetime) -> tuple[Outcome, timedelta | None]:
@@ -231,44 +244,3 @@ def is_still_gone(asked: Route, index: RouteIndex) -> bool:
         return False
     now = timeline.current
     return now.is_enabled and now.config.target_url == asked.config.target_url and now.windows == asked.windows
-
-
-def _plain(text: str) -> str:
-    """A reason that PostgreSQL takes as text: no NUL, no half of a surrogate pair, and not the whole event."""
-    return text[:KEPT_REASON_CHARACTERS].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
-
-
-def _row(
-    delivery: Delivery,
-    route: Route,
-    outcome: Outcome,
-    answer: Answer | None,
-    key_ids: str,
-    started_at: datetime,
-    seconds: float,
-    *,
-    number: int,
-) -> AttemptRow:
-    event = delivery.event
-    response = answer if isinstance(answer, Response) else None
-    kept = KEPT_SUCCESS_BYTES if outcome is Outcome.DELIVERED else KEPT_FAILURE_BYTES
-    return AttemptRow(
-        delivery.shard,
-        event.seq,
-        delivery.tick,
-        delivery.route_id,
-        delivery.event_time,
-        started_at,
-        None if response is None else response.status,
-        number,
-        int(seconds * 1000),
-        route.version,
-        outcome.value,
-        None if answer is None else core_delivery.error_name(answer),
-        event.tenant,
-        event.id,
-        event.type,
-        key_ids or None,
-        None if response is None else orjson.dumps(response.headers).decode()[:KEPT_FAILURE_BYTES],
-        None if response is None else response.body[:kept],
-    )

@@ -1,4 +1,8 @@
-"""Counts what is waiting, every few seconds, for the gauges; and measures how late the event loop runs."""
+"""Counts what is waiting, every few seconds, for the gauges; and measures how late the event loop runs.
+
+Of several workers one counts what is the same for all (Metrics.tells_for_all): the others would ask the database for
+the same figures. A count that takes long, since much is waiting, is made less often.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,13 @@ from collections.abc import Callable
 from daemon.core.index import RouteIndex
 from daemon.metrics import Metrics
 from daemon.pipeline.lanes import Lanes
-from eventstore import backlog
+from eventstore import status
 from eventstore.connect import Database
 
 CENSUS_SECONDS = 5.0
-LAG_PROBE_SECONDS = 0.1
+# A count may take this part of the time at most.
+CENSUS_PART = 0.01
+LAG_PROBE_SECONDS = 0.25
 
 
 class Census:
@@ -36,21 +42,31 @@ class Census:
         self._shards = shards
 
     async def run_once(self) -> None:
-        waiting = await backlog.waiting(self._database)
-        metrics = self._metrics
-        metrics.deliveries_pending.labels("queued").set(self._lanes.queued)
-        metrics.deliveries_pending.labels("retrying").set(waiting.retrying)
-        metrics.deliveries_pending.labels("parked").set(waiting.parked)
-        metrics.oldest_pending.set(waiting.oldest_seconds)
-        metrics.checkpoint_lag.set(waiting.checkpoint_lag_seconds)
-        metrics.in_flight.set(len(self._lanes.in_flight))
-        metrics.shards_owned.set(len(self._shards()))
-        statuses = Counter(route.status.value for route in self._index.routes())
-        for status in ("enabled", "disabled"):
-            metrics.routes.labels(status).set(statuses[status])
-        await asyncio.sleep(CENSUS_SECONDS)
+        began = time.monotonic()
+        self._count_own()
+        if self._metrics.tells_for_all:
+            await self._count_all()
+        await asyncio.sleep(max(CENSUS_SECONDS, (time.monotonic() - began) / CENSUS_PART))
 
     async def probe_once(self) -> None:
         asked_at = time.monotonic()
         await asyncio.sleep(LAG_PROBE_SECONDS)
         self._metrics.event_loop_lag.observe(max(0.0, time.monotonic() - asked_at - LAG_PROBE_SECONDS))
+
+    def _count_own(self) -> None:
+        metrics = self._metrics
+        metrics.deliveries_pending.labels("queued").set(self._lanes.queued)
+        metrics.in_flight.set(len(self._lanes.in_flight))
+        metrics.breakers_open.set(self._lanes.broken)
+        metrics.shards_owned.set(len(self._shards()))
+
+    async def _count_all(self) -> None:
+        metrics = self._metrics
+        found = await status.read(self._database)
+        metrics.deliveries_pending.labels("retrying").set(found.retrying)
+        metrics.deliveries_pending.labels("parked").set(found.parked)
+        metrics.oldest_pending.set(found.oldest_seconds)
+        metrics.checkpoint_lag.set(found.lag_seconds)
+        statuses = Counter(route.status.value for route in self._index.routes())
+        for word in ("enabled", "disabled"):
+            metrics.routes.labels(word).set(statuses[word])

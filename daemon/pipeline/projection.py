@@ -1,7 +1,8 @@
 """The live projection: the route log folded into memory, and kept up with.
 
 Whoever needs the routes as of a position awaits `reach`: the tailer before it decides a tick, a command before it
-answers. A notification makes the loop look at once; without one it looks twice a second.
+answers. A notification makes the loop look at once; without one the ticker, which asks for the newest position several
+times a second, has it caught up (daemon.pipeline.ticker), and the loop itself looks seldom.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from daemon.pipeline.bell import Bell
 from eventstore import log
 from eventstore.connect import Database
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 5.0
 
 OnChange = Callable[[Route, LifecycleEvent], None]
 

@@ -15,11 +15,12 @@ from uuid import UUID
 
 from daemon.metrics import Metrics
 from daemon.pipeline.bell import Bell
+from daemon.pipeline.farewells import Farewells
 from daemon.pipeline.work import Delivery, Ledger, PackedRow, Pair
 from eventstore import progress
 from eventstore.connect import Database
 from eventstore.errors import StoreUnavailable
-from eventstore.progress import AttemptRow, Flush, ParkedKey, ParkedRow, RetryRow
+from eventstore.progress import AttemptRow, Flush, ParkedKey, ParkedRow, RangeRow, RetryRow
 
 FLUSH_SECONDS = 0.05
 FLUSH_ROWS = 500
@@ -35,11 +36,13 @@ class _Buffer:
     settled: dict[Pair, int] = field(default_factory=dict)
     parked: list[ParkedRow] = field(default_factory=list)
     drained: list[ParkedKey] = field(default_factory=list)
+    ranges: dict[UUID, RangeRow] = field(default_factory=dict)
     ended: list[Delivery] = field(default_factory=list)
 
     @property
     def rows(self) -> int:
-        return len(self.attempts) + len(self.retries) + len(self.parked) + len(self.settled) + len(self.drained)
+        rows = (self.attempts, self.retries, self.parked, self.settled, self.drained, self.ranges)
+        return sum(len(part) for part in rows)
 
     def forget(self, shard: int) -> None:
         self.attempts = [row for row in self.attempts if row.shard != shard]
@@ -47,6 +50,7 @@ class _Buffer:
         self.settled = {pair: of for pair, of in self.settled.items() if of != shard}
         self.parked = [row for row in self.parked if row.shard != shard]
         self.drained = [key for key in self.drained if key.shard != shard]
+        self.ranges = {route: row for route, row in self.ranges.items() if row.shard != shard}
         self.ended = [delivery for delivery in self.ended if delivery.shard != shard]
 
 
@@ -65,6 +69,7 @@ class Recorder:
         self._metrics = metrics
         self._owner = owner
         self._on_lost = on_lost
+        self._farewells = Farewells(database, owner)
         self._epochs: dict[int, int] = {}
         self._checkpoints: dict[int, int] = {}
         self._buffer = _Buffer()
@@ -95,6 +100,9 @@ class Recorder:
     def attempted(self, delivery: Delivery, row: AttemptRow, *, retry_after: timedelta | None = None) -> None:
         """Notes an outcome; with `retry_after` the delivery will be tried again, without it this was the last word."""
         if delivery.is_withdrawn:
+            if delivery.is_parting:
+                self._farewells.note(delivery, row, retry_after)
+                self._something.ring()
             return
         self._buffer.attempts.append(row)
         self._buffer.ended.append(delivery)
@@ -114,13 +122,35 @@ class Recorder:
         )
         self._take_over(delivery)
 
+    def cover(self, delivery: Delivery, from_tick: int) -> None:
+        """Notes that a delivery waits for its lane, among all of its route from a tick on."""
+        self.ranged(delivery.route_id, delivery.shard, from_tick, 1)
+        self._take_over(delivery)
+
+    def ranged(self, route_id: UUID, shard: int, from_tick: int | None, pairs: int) -> None:
+        """Notes where the range of a route begins now (None: there is none any more), and by how many pairs it grew."""
+        before = self._buffer.ranges.get(route_id)
+        total = pairs if before is None else before.pairs + pairs
+        self._buffer.ranges[route_id] = RangeRow(shard, route_id, from_tick, total)
+        self._something.ring()
+
     def spill(self, delivery: Delivery, *, due_after: timedelta) -> None:
         """Notes a delivery whose request is under way for long, so that the checkpoint need not wait for its end.
 
         If we die, the request is repeated when that row falls due.
         """
-        self._retry(delivery, due_after)
+        self._retry(delivery, due_after, is_held=True)
         self._take_over(delivery)
+
+    def part(self, delivery: Delivery, *, due_after: timedelta) -> None:
+        """Notes a delivery whose request is under way while its shard is handed over: its end will be a farewell."""
+        self.spill(delivery, due_after=due_after)
+        delivery.is_parting = True
+
+    def give_back(self, delivery: Delivery) -> None:
+        """Notes that a delivery is not under way, whatever was written down of it: it may be sent at once."""
+        if delivery.has_retry_row:
+            self._retry(delivery, timedelta(0))
 
     def passed_over(self, row: PackedRow) -> None:
         """Notes that one delivery of a packed row cannot be sent any more: its event is gone."""
@@ -165,7 +195,12 @@ class Recorder:
         One at a time: a flush that overtook another would make that one look like a repetition.
         """
         async with self._turn:
+            farewells = self._farewells.take()
             await self._flush()
+            if farewells:
+                said = await self._farewells.say(farewells)
+                for notify in self.on_recorded:
+                    notify(said, [])
 
     async def _flush(self) -> None:
         buffer, self._buffer = self._buffer, _Buffer()
@@ -179,6 +214,7 @@ class Recorder:
             settled=[(shard, route_id, seq) for (route_id, seq), shard in buffer.settled.items()],
             parked=buffer.parked,
             drained=buffer.drained,
+            ranges=list(buffer.ranges.values()),
             checkpoints=moved,
         )
         epochs = dict(self._epochs)
@@ -197,7 +233,7 @@ class Recorder:
 
     async def settle(self) -> None:
         """Flushes until nothing is left, and nothing under way, at the end."""
-        while self._turn.locked() or self._buffer.rows or self._moved():
+        while self._turn.locked() or self._buffer.rows or self._farewells or self._moved():
             await self.flush()
 
     async def _write(self, epochs: dict[int, int], batch: Flush) -> set[int]:
@@ -219,7 +255,7 @@ class Recorder:
             self._buffer.settled[delivery.pair] = delivery.shard
             delivery.has_retry_row = False
 
-    def _retry(self, delivery: Delivery, after: timedelta) -> None:
+    def _retry(self, delivery: Delivery, after: timedelta, *, is_held: bool = False) -> None:
         event = delivery.event
         self._buffer.settled.pop(delivery.pair, None)
         self._buffer.retries[delivery.pair] = RetryRow(
@@ -231,6 +267,7 @@ class Recorder:
             delivery.tick,
             delivery.failures,
             after,
+            is_held,
         )
         delivery.has_retry_row = True
 

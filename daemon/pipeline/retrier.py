@@ -61,11 +61,12 @@ class Retrier:
 
     async def run_once(self) -> None:
         self.bell.hush()
-        shards = self._shards()
         wait = POLL_SECONDS
-        if shards:
-            async with self._lanes.intake:
+        async with self._lanes.intake:
+            shards = self._shards()  # within: while it waited, shards may have gone
+            if shards:
                 await self._take_due(shards)
+        if shards:
             next_due = await backlog.next_due(self._database, shards)
             wait = POLL_SECONDS if next_due is None else min(POLL_SECONDS, max(0.01, next_due))
         await self.bell.wait(wait)
@@ -92,6 +93,6 @@ class Retrier:
                     share[row.route_id] += 1
                     delivery = Delivery.waiting(row, event, read_at=time.monotonic(), packed=None)
                     self._held[delivery.pair] = delivery
-                    self._lanes.enqueue(self._lanes.lane(row.route_id, row.shard), delivery)
+                    self._lanes.enqueue_due(self._lanes.lane(row.route_id, row.shard), delivery)
             if len(rows) < PAGE_ROWS:
                 return

@@ -1,54 +1,56 @@
 """Builds the stages, runs their loops in one TaskGroup, and stops them in the order that loses nothing.
 
 A loop whose PostgreSQL is away waits and tries again; any other failure of a loop ends the process, which its own
-supervisor starts anew. To stop: no more is read; what is under way is finished and recorded; the leases are freed.
+supervisor starts anew. To stop: nothing more is started; the shards are handed over at once, so that a successor goes
+on while requests of ours are still under way; those are finished and recorded.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from uuid import UUID
 
 import structlog
 
+from daemon import __version__
 from daemon.core.route import Happening, LifecycleEvent, Route
 from daemon.keys import Keychain
 from daemon.metrics import Metrics
 from daemon.pipeline.attempt import Attempt, Settings, is_still_gone
 from daemon.pipeline.bell import Bell
 from daemon.pipeline.census import Census
+from daemon.pipeline.handover import Handover
+from daemon.pipeline.housekeeper import Housekeeper
 from daemon.pipeline.journal import Journal
 from daemon.pipeline.lanes import Lanes
 from daemon.pipeline.leases import Leases
 from daemon.pipeline.parking import Parking
+from daemon.pipeline.permit import Permit
+from daemon.pipeline.pools import Limits
 from daemon.pipeline.projection import Projection
+from daemon.pipeline.ranges import Ranges
 from daemon.pipeline.recorder import Recorder
 from daemon.pipeline.retrier import Retrier
 from daemon.pipeline.sender import Sender
 from daemon.pipeline.suppressor import Suppressor
 from daemon.pipeline.tailer import Tailer
 from daemon.pipeline.ticker import Ticker
-from daemon.pipeline.work import Ledger
-from eventstore import backlog, listen, partitions, ticks
+from daemon.pipeline.work import Delivery, Ledger
+from eventstore import listen
 from eventstore.connect import Database
 from eventstore.errors import StoreUnavailable
+from eventstore.process import Process
+from eventstore.retention import Keep
 
 log = structlog.get_logger()
 
 BACKOFF_SECONDS = (0.1, 0.25, 0.5, 1.0)
-PARTITION_SECONDS = 3600.0
 # Beyond the timeout of the requests under way, for recording what they brought.
 DRAIN_GRACE_SECONDS = 4.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How much at once."""
-
-    concurrency: int
-    route_concurrency: int
 
 
 class Pipeline:
@@ -66,6 +68,7 @@ class Pipeline:
         limits: Limits,
         settings: Settings,
         on_gone: Callable[[Route], Awaitable[None]],
+        keep: Keep | None = None,
     ) -> None:
         self._database = database
         self._projection = projection
@@ -77,23 +80,51 @@ class Pipeline:
         self._stopping = Bell()
         self._ledger = Ledger()
         self._recorder = Recorder(database, self._ledger, metrics, owner=owner, on_lost=self._lost)
-        self._lanes = Lanes(route_concurrency=limits.route_concurrency, park=self._recorder.park)
-        self._leases = Leases(database, owner, on_taken=self._adopt, on_lost=self._drop)
+        self._lanes = Lanes(
+            limits,
+            park=self._recorder.park,
+            cover=self._recorder.cover,
+            spill=self._spill,
+            route_of=self._route,
+        )
+        self._permit = Permit()
         self._tailer = Tailer(database, projection, self._ledger, self._lanes, metrics, on_read=self._recorder.noted)
-        self._ticker = Ticker(database, on_tick=self._tailer.bell.ring)
+        self._ticker = Ticker(database, projection, self._permit, on_tick=self._tailer.bell.ring)
         self._retrier = Retrier(database, self._lanes, shards=lambda: self._leases.shards)
         self._parking = Parking(
             database,
             self._ledger,
             self._lanes,
             self._recorder,
+            Ranges(database, projection.index, self._ledger, self._recorder, keep=(keep or Keep()).events),
             timeout_seconds=settings.timeout_seconds,
             hold=self._retrier.hold,
         )
         self._suppressor = Suppressor(
-            database, self._lanes, self._recorder, self._retrier, self._parking, self._leases, owner=owner
+            database, self._lanes, self._recorder, self._retrier, self._parking, owner=owner, epoch=self._epoch
+        )
+        self._handover = Handover(
+            database,
+            projection,
+            self._ledger,
+            self._lanes,
+            self._tailer,
+            self._retrier,
+            self._parking,
+            self._recorder,
+            timeout_seconds=settings.timeout_seconds,
+            review=self._suppressor.review,
+        )
+        self._leases = Leases(
+            database,
+            Process(owner=owner, host=socket.gethostname(), pid=os.getpid(), version=__version__),
+            self._permit,
+            on_taken=self._handover.adopt,
+            on_parting=self._handover.part,
+            on_lost=self._handover.drop,
         )
         self._census = Census(database, projection.index, self._lanes, metrics, shards=lambda: self._leases.shards)
+        self._housekeeper = Housekeeper(database, keep or Keep())
         self._attempt = Attempt(
             projection.index,
             keychain,
@@ -101,7 +132,7 @@ class Pipeline:
             self._recorder,
             metrics,
             settings,
-            may_send=self._leases.may_send,
+            permit=self._permit,
             on_gone=self._gone.put_nowait,
         )
         self._recorder.on_recorded.append(Journal())
@@ -129,14 +160,15 @@ class Pipeline:
                 group.create_task(self._forever("retrier", self._retrier.run_once)),
                 group.create_task(self._forever("parking", self._parking.run_once)),
             ]
-            workers = [group.create_task(self._work()) for _ in range(self._limits.concurrency)]
+            workers = [group.create_task(self._work()) for _ in range(self._limits.workers)]
             rest = [
                 group.create_task(self._forever("recorder", self._recorder.run_once)),
-                group.create_task(self._forever("leases", self._leases.run_once)),
+                group.create_task(self._forever("leases", self._leases.beat_once)),
+                group.create_task(self._forever("shares", self._leases.share_once)),
                 group.create_task(self._forever("projection", self._projection.run_once)),
                 group.create_task(self._forever("suppressor", self._suppressor.run_once)),
                 group.create_task(self._forever("listener", self._listen)),
-                group.create_task(self._forever("partitions", self._tend_partitions)),
+                group.create_task(self._forever("housekeeper", self._housekeeper.run_once)),
                 group.create_task(self._forever("census", self._census.run_once)),
                 group.create_task(self._forever("lag", self._census.probe_once)),
                 group.create_task(self._forever("gone", self._disable_gone)),
@@ -150,16 +182,21 @@ class Pipeline:
         for task in intake:
             task.cancel()
         self._lanes.close()
-        self._leases.close()
-        await asyncio.wait(workers, timeout=self._settings.timeout_seconds + DRAIN_GRACE_SECONDS / 2)
+        try:
+            async with asyncio.timeout(self._settings.timeout_seconds + DRAIN_GRACE_SECONDS):
+                await asyncio.gather(self._leave(), asyncio.wait(workers))
+                await self._recorder.settle()
+        except TimeoutError:
+            log.warning("daemon.stopped_unrecorded", rows=self._recorder.backlog)
         for task in workers:
             task.cancel()
-        try:
-            async with asyncio.timeout(DRAIN_GRACE_SECONDS):
-                await self._recorder.settle()
-                await self._leases.release()
-        except (TimeoutError, StoreUnavailable):
-            log.warning("daemon.stopped_unrecorded", rows=self._recorder.backlog)
+
+    async def _leave(self) -> None:
+        while True:
+            try:
+                return await self._leases.leave()
+            except StoreUnavailable:
+                await asyncio.sleep(BACKOFF_SECONDS[0])
 
     async def _work(self) -> None:
         while (delivery := await self._lanes.take()) is not None:
@@ -182,57 +219,34 @@ class Pipeline:
                 await asyncio.sleep(BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
                 failures += 1
 
-    async def _adopt(self, epochs: dict[int, int]) -> None:
-        """Takes over shards: what is done of them is read once, then they are tailed from their checkpoints.
-
-        Nothing is awaited once the first stage has them: nothing may be sent before all of them and the leases do.
-        """
-        shards = list(epochs)
-        checkpoints = await backlog.checkpoints(self._database, shards)
-        newest = await ticks.newest(self._database)
-        accounted = await backlog.accounted(self._database, shards, above_tick=min(checkpoints.values()))
-        parked = await backlog.parked_routes(self._database, shards)
-        retrying = await backlog.retrying_routes(self._database, shards)
-        # The routes of what waits may be younger than what was applied here.
-        await self._projection.catch_up()
-        for shard, tick in checkpoints.items():
-            self._ledger.adopt(shard, tick)
-        self._recorder.adopt(epochs, checkpoints)
-        self._parking.adopt(parked)
-        self._tailer.adopt(checkpoints, accounted, newest)
-        self._retrier.bell.ring()
-        for route_id in parked.keys() | retrying:
-            timeline = self._projection.index.timeline(route_id)
-            if timeline is not None:
-                self._suppressor.review(timeline.current)
+    def _epoch(self, shard: int) -> int | None:
+        return self._leases.epoch(shard)
 
     def _lost(self, shard: int) -> None:
         self._leases.lose(shard)
 
-    def _drop(self, shard: int) -> None:
-        self._tailer.drop(shard)
-        self._recorder.drop(shard)
-        self._lanes.drop(shard)
-        self._retrier.drop(shard)
-        self._parking.drop(shard)
-        self._ledger.drop(shard)
+    def _spill(self, delivery: Delivery) -> None:
+        self._parking.spill(delivery)
+
+    def _route(self, route_id: UUID) -> Route | None:
+        timeline = self._projection.index.timeline(route_id)
+        return None if timeline is None else timeline.current
 
     def _changed(self, route: Route, event: LifecycleEvent) -> None:
+        self._lanes.configure(route)
         if event.type in (Happening.DISABLED, Happening.DELETED):
             self._suppressor.review(route)
 
     async def _listen(self) -> None:
         def ring(channel: str) -> None:
-            if channel == listen.ROUTE:
-                self._projection.bell.ring()
-            else:
-                self._tailer.bell.ring()
+            bells[channel].ring()
 
-        await listen.listen(self._database.url, (listen.ROUTE, listen.TICK), ring)
-
-    async def _tend_partitions(self) -> None:
-        await partitions.maintain(self._database)
-        await asyncio.sleep(PARTITION_SECONDS)
+        bells = {
+            listen.ROUTE: self._projection.bell,
+            listen.TICK: self._tailer.bell,
+            listen.LEASE: self._leases.bell,
+        }
+        await listen.listen(self._database.url, list(bells), ring)
 
     async def _disable_gone(self) -> None:
         route = await self._gone.get()

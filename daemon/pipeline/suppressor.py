@@ -7,10 +7,10 @@ delivery might otherwise lie until its retry is due.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from daemon.core.route import Route
 from daemon.pipeline.lanes import Lanes
-from daemon.pipeline.leases import Leases
 from daemon.pipeline.parking import Parking
 from daemon.pipeline.recorder import Recorder
 from daemon.pipeline.retrier import Retrier
@@ -20,7 +20,7 @@ from eventstore.stream import shard_of
 
 
 class Suppressor:
-    """`review` takes note, `run_once` acts."""
+    """`review` takes note, `run_once` acts. `epoch` says under which one a shard is held, None if it is not."""
 
     def __init__(
         self,
@@ -29,16 +29,16 @@ class Suppressor:
         recorder: Recorder,
         retrier: Retrier,
         parking: Parking,
-        leases: Leases,
         *,
         owner: str,
+        epoch: Callable[[int], int | None],
     ) -> None:
         self._database = database
         self._lanes = lanes
         self._recorder = recorder
         self._retrier = retrier
         self._parking = parking
-        self._leases = leases
+        self._epoch = epoch
         self._owner = owner
         self._closed: asyncio.Queue[Route] = asyncio.Queue()
 
@@ -57,7 +57,7 @@ class Suppressor:
 
     async def _suppress(self, route: Route) -> None:
         shard = shard_of(route.tenant)
-        epoch = self._leases.epoch(shard)
+        epoch = self._epoch(shard)
         closed_at = max(window.end for window in route.windows if window.end is not None)
         if epoch is None:
             return

@@ -23,7 +23,8 @@ from eventstore.connect import Database
 from eventstore.stream import StoredEvent
 from eventstore.ticks import Tick
 
-POLL_SECONDS = 0.5
+# The ticker rings for each new tick, and a notification for those of other processes before that.
+POLL_SECONDS = 5.0
 
 
 class _Cursor:
@@ -119,7 +120,7 @@ class Tailer:
             event_type=event.type,
             at=at,
             backfill=event.backfill,
-            passes=partial(_passes, event=event),
+            passes=partial(passes, event=event),
         )
         if routes:
             self._metrics.decided("deliver", len(routes))
@@ -132,7 +133,8 @@ class Tailer:
             self._lanes.offer(delivery)
 
 
-def _passes(expression: str, *, event: StoredEvent) -> bool:
+def passes(expression: str, *, event: StoredEvent) -> bool:
+    """True if a route's filter lets the event pass."""
     return payload.passes(
         expression,
         payload.Source(

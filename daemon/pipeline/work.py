@@ -25,6 +25,8 @@ MAX_BYTES = 64 * 1024 * 1024
 ROOM_PART = 0.75
 
 Pair = tuple[UUID, int]
+# Where a delivery stands in the order of events: tick and seq.
+Place = tuple[int, int]
 
 
 class PackedRow:
@@ -38,7 +40,12 @@ class PackedRow:
 
 
 class Delivery:
-    """One pair of event and route on its way. `read_at` is a monotonic time; identity is equality."""
+    """One pair of event and route on its way. Identity is equality.
+
+    `read_at` and `started_at` are monotonic times. `succeeded` says what the receiver made of the last request, and is
+    None while there was none, or none that says anything about the receiver. `sent_at` is 0 unless a request is under
+    way; one that is when its shard is handed over is `is_parting`, and ends with a farewell.
+    """
 
     __slots__ = (
         "event",
@@ -46,12 +53,17 @@ class Delivery:
         "failures",
         "has_retry_row",
         "is_accounted",
+        "is_parting",
+        "is_slow",
         "is_started",
         "is_withdrawn",
         "packed",
         "read_at",
         "route_id",
+        "sent_at",
         "shard",
+        "started_at",
+        "succeeded",
         "tick",
     )
 
@@ -63,7 +75,12 @@ class Delivery:
         self.read_at = read_at
         self.shard = event.shard
         self.failures = 0
+        self.succeeded: bool | None = None
+        self.started_at = 0.0
+        self.sent_at = 0.0
         self.is_accounted = False
+        self.is_parting = False
+        self.is_slow = False
         self.is_started = False
         self.is_withdrawn = False
         self.has_retry_row = False
@@ -82,6 +99,10 @@ class Delivery:
     @property
     def pair(self) -> Pair:
         return self.route_id, self.event.seq
+
+    @property
+    def place(self) -> Place:
+        return self.tick, self.event.seq
 
 
 class Ledger:
@@ -138,6 +159,10 @@ class Ledger:
         """Notes that all of a tick was decided."""
         if shard in self._read_upto:
             self._read_upto[shard] = tick
+
+    def read_upto(self, shard: int) -> int:
+        """The last tick of which all was decided; 0 for a shard that is not ours."""
+        return self._read_upto.get(shard, 0)
 
     def checkpoint(self, shard: int) -> int:
         """The last tick of which everything is accounted for, if the next flush succeeds."""

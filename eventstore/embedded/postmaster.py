@@ -77,6 +77,21 @@ def shut_down(place: Place) -> None:
     raise EmbeddedUnavailable(f"the PostgreSQL running in {place.cluster} does not stop", hint=f"see {place.log}")
 
 
+def is_started_here(place: Place) -> bool:
+    """Whether this process, and no other, started the server."""
+    found = _pid_file(place)
+    return found is not None and found.pid in _started
+
+
+def quit_at_once(place: Place) -> None:
+    """Ends it as a crash would, and sees that it is gone; QUIT_SECONDS at most."""
+    found = _pid_file(place)
+    if found is not None and _is_alive(place):
+        with suppress(ProcessLookupError):
+            os.kill(found.pid, signal.SIGQUIT)
+        becomes_true(lambda: not _is_alive(place), within_seconds=QUIT_SECONDS)
+
+
 def _launch_unless_alive(place: Place) -> bool:
     """Whether a server was launched: also when a dying one at last is gone."""
     alive = open_lock(place.alive)

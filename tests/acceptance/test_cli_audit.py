@@ -120,3 +120,14 @@ async def test_an_audit_finds_what_is_missing_in_the_record(
     assert [finding["kind"] for finding in json.loads(found.out)["findings"]] == ["missing"]
     assert "missing" in hookledger("audit", code=1).out
     assert hookledger("audit", "--to", "2020-01-01", "--json").json["events"] == 0
+
+
+async def test_an_audit_says_plainly_what_is_no_longer_kept(hookledger: CommandLine, database_url: str) -> None:
+    assert hookledger("audit", "--json").json["kept_from"] is None
+    assert "no longer kept" not in hookledger("audit").err
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("INSERT INTO hookledger.meta VALUES ('events_kept_from', '2026-01-02T00:00:00+00:00')")
+    await connection.close()
+    assert hookledger("audit", "--json").json["kept_from"] == "2026-01-02T00:00:00.000000Z"
+    assert "before 2026-01-02 00:00:00.000000Z is no longer kept" in hookledger("audit").err
+    assert hookledger("audit", "--from", "2026-01-02T00:00:00Z", "--json").json["kept_from"] is None

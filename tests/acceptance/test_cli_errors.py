@@ -60,7 +60,7 @@ def test_help_and_version_need_nothing(without_database: CommandLine) -> None:
         (["rebuild", "--as-of", "2026-11-23", "--against", "http://127.0.0.1:1"], "leave --as-of and --tenant out"),
         (["publish", "/no/such/file"], "No such file"),
         (["publish", "--tenant", "two words"], "without spaces"),
-        (["run", "--workers", "2"], "--workers 2"),
+        (["run", "--workers", "0"], "--workers"),
         (["audit", "--from", "2026-11-23", "--to", "2026-11-22"], "--to must be later"),
         (["routes", "create", "--tenant", "acme"], "missing --name, --target-url, --event-type"),
         (["routes", "edit", "5b1f6d0e-7a5b-4a37-9d5c-0d3f2f2f7d11"], "nothing to change"),

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
-from tests.benchmarks import latency, throughput
+from tests.benchmarks import idle, isolation, latency, parked, takeover, throughput
 
-BENCHMARKS = {"throughput": throughput.main, "latency": latency.main}
+BENCHMARKS = {
+    "throughput": throughput.main,
+    "latency": latency.main,
+    "isolation": isolation.main,
+    "parked": parked.main,
+    "idle": idle.main,
+    "takeover": takeover.main,
+}
+
+QUIET_LOAD = 0.5
 
 if __name__ == "__main__":
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name not in BENCHMARKS:
         sys.exit(f"usage: python -m tests.benchmarks {{{'|'.join(BENCHMARKS)}}}")
+    if (load := os.getloadavg()[0]) > QUIET_LOAD:
+        print(f"load average {load:.1f}: other work on this machine moves every figure", file=sys.stderr)
     BENCHMARKS[name](sys.argv[2:])

@@ -19,9 +19,10 @@ ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
-class _Sink(asyncio.Protocol):
-    def __init__(self, count: Synchronized[int]) -> None:
-        self._count = count
+class Wire(asyncio.Protocol):
+    """One connection; `asked` is called with each request, head and body."""
+
+    def __init__(self) -> None:
         self._pending = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -34,9 +35,25 @@ class _Sink(asyncio.Protocol):
             total = end + 4 + (int(length.group(1)) if length else 0)
             if len(self._pending) < total:
                 return
-            self._pending = self._pending[total:]
-            self._count.value += 1
-            self._transport.write(ANSWER)  # type: ignore[attr-defined]  # a TCP transport is a write transport
+            request, self._pending = self._pending[:total], self._pending[total:]
+            self.asked(request)
+
+    def asked(self, request: bytes) -> None:
+        raise NotImplementedError
+
+    def answer(self, answer: bytes = ANSWER) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(answer)  # type: ignore[attr-defined]  # a TCP transport is a write transport
+
+
+class _Sink(Wire):
+    def __init__(self, count: Synchronized[int]) -> None:
+        super().__init__()
+        self._count = count
+
+    def asked(self, request: bytes) -> None:
+        self._count.value += 1
+        self.answer()
 
 
 def _serve(pipe: Connection, count: Synchronized[int]) -> None:
@@ -56,6 +73,7 @@ def sink() -> Iterator[tuple[str, Synchronized[int]]]:
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, count), daemon=True)
     process.start()
+    theirs.close()
     try:
         yield f"http://127.0.0.1:{ours.recv()}", count
     finally:

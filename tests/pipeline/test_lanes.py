@@ -7,15 +7,27 @@ from uuid import uuid4
 
 import pytest
 
+from daemon.pipeline import lane as lane_module
 from daemon.pipeline import lanes as lanes_module
 from daemon.pipeline.lanes import Lanes
+from daemon.pipeline.pools import Limits
 from daemon.pipeline.work import MAX_PAIRS, Delivery
 from tests.support.deliveries import delivery
 
 
 def make(limit: int = 2) -> tuple[Lanes, list[Delivery]]:
     parked: list[Delivery] = []
-    return Lanes(route_concurrency=limit, park=parked.append), parked
+    limits = Limits(concurrency=8, route_concurrency=limit, breaker_failures=3)
+    lanes = Lanes(limits, park=parked.append, cover=_none_covered, spill=_none_spilled, route_of=lambda _route_id: None)
+    return lanes, parked
+
+
+def _none_covered(_delivery: Delivery, _from_tick: int) -> None:
+    raise AssertionError("nothing is ranged here")
+
+
+def _none_spilled(_delivery: Delivery) -> None:
+    raise AssertionError("nothing is ordered here")
 
 
 async def taken(lanes: Lanes) -> Delivery:
@@ -72,14 +84,14 @@ async def test_a_lane_may_queue_what_it_gets_rid_of_in_time_and_never_less_than_
     lane.measure(0.25)
     assert lane.capacity == MAX_PAIRS, "it was not busy for all of the time"
     lane.measure(0.25)
-    assert lane.capacity == lanes_module.LANE_QUEUE, "it completed nothing"
+    assert lane.capacity == lane_module.LANE_QUEUE, "it completed nothing"
     lane.completed = 300
     lane.measure(0.25)
     assert lane.capacity == 300 * 4 * 2
 
 
 async def test_a_lane_that_overflows_parks_all_it_has_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes_module, "MAX_PAIRS", 3)
+    monkeypatch.setattr(lane_module, "MAX_PAIRS", 3)
     lanes, parked = make()
     route = uuid4()
     retried = delivery(100, route_id=route)
@@ -118,6 +130,7 @@ async def test_a_parking_lane_rings_when_it_runs_low(monkeypatch: pytest.MonkeyP
     lane.is_parking = True
     for seq in range(3):
         lanes.enqueue(lane, delivery(seq, route_id=lane.route_id))
+    lanes.room.hush()
     first, second = await taken(lanes), await taken(lanes)
     lanes.done(first)
     assert not lanes.room.is_rung

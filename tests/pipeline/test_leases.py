@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,11 +14,15 @@ from aiohttp import web
 
 from daemon import audit
 from daemon.core.retry import RetryPolicy
+from daemon.core.shares import preferred
 from daemon.pipeline import leases
-from daemon.pipeline.leases import Leases
+from daemon.pipeline.leases import Leases, Start
+from daemon.pipeline.permit import Permit
 from eventstore import lease, stream, tail
 from eventstore.connect import Database
 from eventstore.stream import SHARDS
+from tests.support.builders import process
+from tests.support.cable import cable
 from tests.support.crash import free_leases
 from tests.support.house import House, house
 from tests.support.receiver import Receiver, receiver, status
@@ -32,50 +37,51 @@ def holds_all(it: House) -> bool:
     return len(it.pipeline._leases.shards) == SHARDS
 
 
-async def take_over(url: str, successor: House) -> None:
-    """Lets the leases expire until the successor has all of them."""
-    while not holds_all(successor):
-        await free_leases(url)
-        successor.pipeline._leases.bell.ring()
-        await asyncio.sleep(0.02)
+def is_shared(*houses: House) -> bool:
+    """True if each shard is held once, by whom it should be."""
+    owners = {it.pipeline._leases._this.owner: it for it in houses}
+    return all(
+        (shard in it.pipeline._leases.shards) is (it is owners[preferred(shard, owners)])
+        for shard in range(SHARDS)
+        for it in houses
+    )
 
 
-async def test_a_stale_owner_writes_nothing_stops_sending_and_comes_back_without_loss(database_url: str) -> None:
+async def test_a_frozen_owner_that_thaws_writes_nothing_and_loses_nothing(database_url: str) -> None:
+    """Everything between it and PostgreSQL stands still, its lease runs out, another one takes over; then it goes on."""
     opened = asyncio.Event()
 
     async def gated(_request: web.Request) -> web.StreamResponse:
         await opened.wait()
         return web.Response()
 
-    async with receiver() as there, house(database_url) as first:
+    async with receiver() as there, cable(database_url) as line, house(line.url) as first:
         there.answer["/"] = gated
-        await until(lambda: holds_all(first))
+        await until(lambda: holds_all(first), seconds=30)
         route = await first.route(there.url + "/")
         ids = await first.publish(count=100)
-        await there.count(16)
-        async with house(database_url, run=False) as second:
-            running = asyncio.ensure_future(second.pipeline.run())
-            await take_over(database_url, second)
+        await there.count(16, seconds=30)
+        line.hold()
+        await free_leases(database_url)
+        async with house(database_url) as second:
+            await until(lambda: holds_all(second), seconds=30)
             opened.set()
-            await second.until_row("SELECT count(DISTINCT seq) = 100 FROM hookledger.attempt")
-            await until(lambda: not first.pipeline._leases.shards)
-            more = await second.publish(count=50)
-            await second.until_accounted()
-            # Each outcome once, by the second: what the first was told afterwards it could not write.
-            assert await second.outcomes() == {event_id: ["delivered"] for event_id in ids + more}
-            counts = ids_of(there)
-            assert set(counts) == set(ids + more)
-            # Until its first flush it could not know: robbed, not expired, it sent what it had, and none of what came later.
-            assert counts.total() <= 150 + 100
-            assert {counts[event_id] for event_id in more} == {1}
+            await second.until_row("SELECT count(DISTINCT seq) = 100 FROM hookledger.attempt", seconds=30)
+            line.mend()
+            # It is told so, drops everything, and gets its share again.
+            await second.until_row("SELECT count(*) = 2 FROM hookledger.process", seconds=30)
+            await until(lambda: is_shared(first, second), seconds=30)
             assert first.pipeline._ledger.pairs == 0
-            second.pipeline.stop()
-            await running
-        await until(lambda: holds_all(first))
-        last = await first.publish(count=50)
-        await first.until_accounted()
-        assert await first.outcomes(route.id) == {event_id: ["delivered"] for event_id in ids + more + last}
-        assert all(ids_of(there)[event_id] == 1 for event_id in more + last)
+            assert await second.outcomes() == {event_id: ["delivered"] for event_id in ids}
+            counts = ids_of(there)
+            assert set(counts) == set(ids)
+            # Frozen, it sent what it had until its knowledge was a second old.
+            assert counts.total() <= 100 + 100
+        await until(lambda: holds_all(first), seconds=30)
+        more = await first.publish(count=50)
+        await first.until_accounted(seconds=30)
+        assert await first.outcomes(route.id) == {event_id: ["delivered"] for event_id in ids + more}
+        assert all(ids_of(there)[event_id] == 1 for event_id in more)
 
 
 async def test_two_daemons_that_take_the_shards_from_each_other_lose_nothing(database_url: str) -> None:
@@ -183,58 +189,141 @@ async def test_retries_taken_up_while_a_shard_changes_hands_are_not_forgotten(
         await it.until_row("SELECT count(*) = 0 FROM hookledger.retry")
 
 
-async def test_nothing_is_sent_past_the_end_of_a_lease_that_could_not_be_renewed(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By our own clock, without asking the database."""
-    now = 100.0
-    monkeypatch.setattr("daemon.pipeline.leases.time.monotonic", lambda: now)
+@asynccontextmanager
+async def leases_of(
+    database_url: str, owner: str, on_taken: Callable[[dict[int, int]], Awaitable[Start]] | None = None
+) -> AsyncIterator[tuple[Leases, Permit, list[int]]]:
+    """Leases without a pipeline, with their permit and what was lost of them."""
     database = Database(database_url)
     await database.open()
+    permit = Permit()
     lost: list[int] = []
 
-    async def taken(_epochs: dict[int, int]) -> None:
+    async def taken(_epochs: dict[int, int]) -> Start:
+        return lambda _shards: None
+
+    async def parting(_shards: Collection[int]) -> None:
         pass
 
-    held = Leases(database, "me", on_taken=taken, on_lost=lost.append)
     try:
-        await held._take()
-        assert sorted(held.shards) == list(range(SHARDS))
-        assert held.may_send(3)
-        now += lease.TTL.total_seconds() - leases.MARGIN_SECONDS - 0.001
-        assert held.may_send(3)
-        now += 0.002
-        assert not held.may_send(3)
-        assert lost == [3]
-        assert held.epoch(3) is None
-        await held._renew()
-        assert sorted(lost) == list(range(SHARDS))
+        yield (
+            Leases(
+                database,
+                process(owner),
+                permit,
+                on_taken=on_taken or taken,
+                on_parting=parting,
+                on_lost=lost.append,
+            ),
+            permit,
+            lost,
+        )
     finally:
         await database.close()
 
 
-async def test_a_release_during_a_takeover_frees_what_was_just_taken(database_url: str) -> None:
-    database = Database(database_url)
-    await database.open()
-    began, goes_on = asyncio.Event(), asyncio.Event()
+async def test_a_lease_past_its_end_is_in_doubt_and_goes_on_if_nobody_took_it(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "MARGIN_SECONDS", lease.TTL.total_seconds() + 1)
+    async with leases_of(database_url, "me") as (held, permit, lost):
+        permit.known(1e12)
+        await held._beat()
+        await held._take([3, 4])
+        assert not permit.allows(3)
+        assert sorted(held.shards) == [3, 4]
+        monkeypatch.undo()
+        await free_leases(database_url)
+        await held._beat()
+        assert permit.allows(3)
+        assert (sorted(held.shards), lost) == ([3, 4], [])
+        assert held.epoch(3) == 1
 
-    async def taken(_epochs: dict[int, int]) -> None:
+
+async def test_a_lease_in_doubt_that_another_took_is_lost(database_url: str) -> None:
+    async with leases_of(database_url, "me") as (held, permit, lost), leases_of(database_url, "another") as (other, *_):
+        permit.known(1e12)
+        await held._take([3, 4])
+        assert permit.allows(3)
+        await free_leases(database_url)
+        await other._take([3])
+        await held._beat()
+        assert (held.shards, lost) == ([4], [3])
+        assert not permit.allows(3)
+        assert permit.allows(4)
+
+
+async def test_what_is_being_taken_over_is_renewed_however_long_that_takes(database_url: str) -> None:
+    began, goes_on = asyncio.Event(), asyncio.Event()
+    started: list[int] = []
+
+    async def slowly(_epochs: dict[int, int]) -> Start:
         began.set()
         await goes_on.wait()
+        return started.extend
 
-    held = Leases(database, "me", on_taken=taken, on_lost=lambda _shard: None)
-    try:
-        running = asyncio.ensure_future(held.run_once())
+    async with (
+        leases_of(database_url, "me", slowly) as (held, permit, _),
+        leases_of(database_url, "other") as (other, *_),
+    ):
+        permit.known(1e12)
+        taking = asyncio.ensure_future(held._take([3, 4]))
         await began.wait()
-        held.close()
-        freeing = asyncio.ensure_future(held.release())
+        await free_leases(database_url)
+        await other._take([4])
+        await held._beat()
+        assert await lease.acquire(other._database, "other", [3]) == {}
+        assert not permit.allows(3)
         goes_on.set()
-        await freeing
-        running.cancel()
-        assert held.shards == []
-        assert len(await lease.acquire(database, "another", list(range(SHARDS)))) == SHARDS
-    finally:
-        await database.close()
+        await taking
+        assert started == held.shards == [3]
+        assert permit.allows(3)
+
+
+async def test_leaving_during_a_takeover_frees_what_was_just_taken(database_url: str) -> None:
+    began, goes_on = asyncio.Event(), asyncio.Event()
+    started: list[int] = []
+
+    async def slowly(_epochs: dict[int, int]) -> Start:
+        began.set()
+        await goes_on.wait()
+        return started.extend
+
+    async with leases_of(database_url, "me", slowly) as (held, _, _):
+        await held._beat()
+        taking = asyncio.ensure_future(held._take(list(range(SHARDS))))
+        await began.wait()
+        await held.leave()
+        goes_on.set()
+        await taking
+        assert held.shards == started == []
+        await held._beat()
+        await held._take([1])
+        assert (await lease.survey(held._database)).live == frozenset()
+        assert len(await lease.acquire(held._database, "another", list(range(SHARDS)))) == SHARDS
+
+
+async def test_a_shard_that_is_handed_over_is_neither_used_nor_found_lost(database_url: str) -> None:
+    async with leases_of(database_url, "me") as (held, permit, lost):
+        permit.known(1e12)
+        began, goes_on = asyncio.Event(), asyncio.Event()
+
+        async def slowly(_shards: Collection[int]) -> None:
+            began.set()
+            await goes_on.wait()
+
+        held._on_parting = slowly
+        await held._take([3, 4])
+        handing_over = asyncio.ensure_future(held._hand_over([3], {}))
+        await began.wait()
+        await held._beat()
+        assert (held.shards, held.epoch(3), permit.allows(3)) == ([4], None, False)
+        assert await lease.acquire(held._database, "another", [3]) == {}
+        goes_on.set()
+        await handing_over
+        await held._beat()
+        assert (held.shards, lost) == ([4], [])
+        assert await lease.acquire(held._database, "another", [3, 4]) == {3: 2}
 
 
 async def test_the_audit_finds_nothing_after_all_this(database_url: str) -> None:

@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 from aiohttp import web
 
+from daemon.pipeline import lane as lane_module
 from daemon.pipeline import lanes, parking
 from eventstore import backlog, stream
 from eventstore.errors import StoreUnavailable
@@ -23,8 +24,8 @@ NONE_PARKED = "SELECT count(*) = 0 FROM hookledger.parked"
 
 @pytest.fixture(autouse=True)
 def _small_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "LANE_QUEUE", 20)
-    monkeypatch.setattr(lanes, "MAX_PAIRS", 20)
+    monkeypatch.setattr(lane_module, "LANE_QUEUE", 20)
+    monkeypatch.setattr(lane_module, "MAX_PAIRS", 20)
     monkeypatch.setattr(lanes, "LOW_WATER", 10)
     monkeypatch.setattr(parking, "LOW_WATER", 10)
     monkeypatch.setattr(parking, "CHUNK_EVENTS", 25)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from daemon import audit, replay
 from daemon.core.route import Happening
+from daemon.pipeline import projection
 from tests.support.house import CONTEXT, house
 from tests.support.until import until
 
@@ -32,7 +35,8 @@ async def test_another_process_hears_of_a_change_within_a_second(database_url: s
         await until(lambda: other.projection.index.position == 2, seconds=1)
 
 
-async def test_without_notifications_it_polls(database_url: str) -> None:
+async def test_without_notifications_it_polls(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(projection, "POLL_SECONDS", 0.1)
     async with house(database_url, run=False) as one, house(database_url, run=False) as other:
         await one.route("http://127.0.0.1:9/")
         looking = asyncio.ensure_future(other.projection.run_once())

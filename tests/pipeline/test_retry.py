@@ -129,7 +129,7 @@ async def test_a_route_with_very_many_due_retries_leaves_room_for_others(
         await never.wait()
         return web.Response()
 
-    async with receiver() as there, house(database_url, retry=policy, route_concurrency=4) as it:
+    async with receiver() as there, house(database_url, retry=policy, route_concurrency=4, breaker_failures=1000) as it:
         there.answer |= {"/dead": status(500), "/other": status(500)}
         await it.route(there.url + "/dead", "order.dead")
         await it.route(there.url + "/other", "order.other")

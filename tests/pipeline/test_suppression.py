@@ -10,6 +10,7 @@ from aiohttp import web
 
 from daemon import audit
 from daemon.core.retry import RetryPolicy
+from daemon.pipeline import lane as lane_module
 from daemon.pipeline import lanes, parking
 from tests.support.crash import doomed_house
 from tests.support.house import CONTEXT, House, house
@@ -121,8 +122,8 @@ async def test_a_request_that_fails_after_the_disable_is_suppressed_at_once(data
 
 async def test_each_parked_delivery_gets_one_last_word(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Disabled while the lane is being drained: what was sent stays sent, the rest is suppressed, nothing is both."""
-    monkeypatch.setattr(lanes, "LANE_QUEUE", 10)
-    monkeypatch.setattr(lanes, "MAX_PAIRS", 10)
+    monkeypatch.setattr(lane_module, "LANE_QUEUE", 10)
+    monkeypatch.setattr(lane_module, "MAX_PAIRS", 10)
     monkeypatch.setattr(lanes, "LOW_WATER", 10)
     monkeypatch.setattr(parking, "LOW_WATER", 10)
     monkeypatch.setattr(parking, "CHUNK_EVENTS", 20)
@@ -154,8 +155,8 @@ async def test_each_parked_delivery_gets_one_last_word(database_url: str, monkey
 async def test_parked_deliveries_of_a_route_that_does_not_answer_are_suppressed(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lanes, "LANE_QUEUE", 10)
-    monkeypatch.setattr(lanes, "MAX_PAIRS", 10)
+    monkeypatch.setattr(lane_module, "LANE_QUEUE", 10)
+    monkeypatch.setattr(lane_module, "MAX_PAIRS", 10)
     async with receiver() as there, house(database_url, timeout_seconds=2) as it:
         gate(there, "/")
         route = await it.route(there.url + "/")

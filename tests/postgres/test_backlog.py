@@ -4,10 +4,10 @@ from collections.abc import Collection
 from datetime import timedelta
 from uuid import UUID
 
-from eventstore import backlog, lease, progress, stream, ticks
+from eventstore import backlog, lease, progress
 from eventstore.connect import Database
 from eventstore.progress import AttemptRow, Flush, ParkedRow, RetryRow
-from tests.support.builders import NOON, ROUTE, attempt, new_event, parked, retry
+from tests.support.builders import NOON, ROUTE, attempt, parked, retry
 
 OTHER = UUID(int=7)
 HOUR = timedelta(hours=1)
@@ -69,8 +69,8 @@ async def test_routes_with_something_waiting_are_known_by_shard(database: Databa
         ),
         Flush(parked=[parked(seq=7)]),
     )
-    assert await backlog.parked_routes(database, range(16)) == {ROUTE: 0, OTHER: 3}
-    assert await backlog.parked_routes(database, [3]) == {OTHER: 3}
+    assert await backlog.parked_routes(database, range(16)) == {ROUTE: (0, 2, None), OTHER: (3, 1, None)}
+    assert await backlog.parked_routes(database, [3]) == {OTHER: (3, 1, None)}
     assert await backlog.retrying_routes(database, [0]) == {ROUTE}
 
 
@@ -114,17 +114,5 @@ async def test_what_has_an_outcome_a_retry_or_a_parked_row_is_accounted_for(data
     assert len(await backlog.accounted(database, [0, 1], above_tick=0)) == 8
 
 
-async def test_the_backlog_is_measured(database: Database) -> None:
-    empty = await backlog.waiting(database)
-    assert (empty.retrying, empty.parked, empty.oldest_seconds, empty.checkpoint_lag_seconds) == (0, 0, 0, 0)
-    await written(database, Flush(retries=[retry(seq=1), retry(seq=2)], parked=[parked(seq=seq) for seq in (3, 4, 5)]))
-    await stream.publish(database, [new_event()])
-    await ticks.make(database)
-    some = await backlog.waiting(database)
-    assert (some.retrying, some.parked) == (2, 3)
-    assert some.oldest_seconds > 1e6
-    assert 0 < some.checkpoint_lag_seconds < 60
-
-
 def test_rows_have_the_width_of_their_statement() -> None:
-    assert (len(AttemptRow._fields), len(RetryRow._fields), len(ParkedRow._fields)) == (18, 8, 6)
+    assert (len(AttemptRow._fields), len(RetryRow._fields), len(ParkedRow._fields)) == (18, 9, 6)

@@ -21,10 +21,13 @@ import eventstore
 from eventstore import log, stream, ticks
 from eventstore.connect import Database, check_durability, place, translated
 from eventstore.errors import AccessRefused, SchemaMismatch, StoreError, StoreUnavailable, UnsafeServer, ValueRefused
+from eventstore.farewell import Farewell
+from eventstore.process import Process
 from eventstore.progress import Flush
 from eventstore.ticks import Tick
 from tests.support.builders import NOON, ROUTE, draft, new_event
 from tests.support.cable import cable
+from tests.support.deliveries import delivery, outcome
 from tests.support.postgres import Connect
 
 
@@ -342,6 +345,8 @@ ARGUMENTS: dict[str, object] = {
     "after_seq": 0, "limit": 1, "tick": 1, "before": "1:1:", "shards": [0], "owner": "me", "epochs": {0: 1}, "batch": Flush(),
     "number": 1, "shard": 0, "epoch": 1, "route_id": ROUTE, "closed_at": NOON, "in_flight": [], "route_version": 1, "held": [],
     "after": None, "above_tick": 0, "routes": [ROUTE], "first": 1, "last": 2, "value": "x", "request_id": "r", "seconds": 1.0,
+    "holder": "me", "farewells": [Farewell(outcome(delivery()), 0, None)],
+    "process": Process(owner="me", host="here", pid=1, version="0"),
 }  # fmt: skip
 OTHERWISE: dict[str, object] = {"tail.read_cut.tick": Tick(tick=1, snap="1:1:", at=NOON, route_pos=0, closed_upto=NOON)}
 

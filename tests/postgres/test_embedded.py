@@ -16,6 +16,7 @@ import asyncpg
 import pytest
 
 from eventstore import embedded
+from eventstore.embedded import server as server_module
 from eventstore.errors import EmbeddedUnavailable
 
 ROOT = Path(__file__).parents[2]
@@ -179,6 +180,44 @@ async def test_a_server_that_was_killed_is_started_anew(data_dir: Path) -> None:
     finally:
         first.stop()
         second.stop()
+
+
+async def test_at_once_stops_the_server_if_nobody_else_uses_it_and_keeps_what_was_committed(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "_in_use", set())  # the one that serves the other tests stays
+    first = embedded.start(data_dir)
+    neighbour = Neighbour(data_dir)
+    pid = postmaster_pid(data_dir)
+    assert pid is not None
+    try:
+        await ask(first.url, "CREATE TABLE kept_by_recovery ()")
+        embedded.stop_at_once()
+        assert await ask(first.url, "SELECT 1") == "1"
+        neighbour.kill_process_group(signal.SIGKILL)
+        embedded.stop_at_once()
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    finally:
+        first.stop()
+    second = embedded.start(data_dir)
+    try:
+        assert await ask(second.url, "SELECT to_regclass('kept_by_recovery')::text") == "kept_by_recovery"
+    finally:
+        second.stop()
+
+
+async def test_who_inherits_the_use_of_a_server_keeps_it_running(data_dir: Path) -> None:
+    """As the workers of a parent that was killed do, while a command comes and goes."""
+    server = embedded.start(data_dir)
+    heir = subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=[server.use])
+    assert heir.stdin is not None
+    os.close(server.use)  # as our death would
+    server._users_lock = None
+    embedded.start(data_dir).stop()
+    assert await ask(server.url, "SELECT 1") == "1"
+    heir.stdin.close()
+    assert heir.wait(30) == 0
+    embedded.start(data_dir).stop()
 
 
 def test_a_pid_file_that_names_another_process_does_not_prevent_the_start(data_dir: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import asyncpg
 import pytest_asyncio
 
-from eventstore import backlog, log, outcomes, progress, stream, tail, ticks
+from eventstore import backlog, farewell, log, outcomes, progress, stream, tail, ticks
 from eventstore.connect import SERVER_SETTINGS
 from tests.support.builders import ROUTE
 
@@ -21,6 +21,8 @@ POPULATE = """
 SELECT hookledger.ensure_partitions((now() AT TIME ZONE 'UTC')::date - 30, (now() AT TIME ZONE 'UTC')::date);
 INSERT INTO hookledger.domain_event (tenant, id, type, data, txid)
 SELECT 't' || n % 500, 'evt-' || n, 'order.create', '{}', (1000 + n / 3)::text::xid8 FROM generate_series(1, 30000) n;
+INSERT INTO hookledger.domain_event (tenant, id, type, data, txid, tick)
+SELECT 't' || n % 500, 'old-' || n, 'order.create', '{}', '0', n % 300 FROM generate_series(1, 6000) n;
 INSERT INTO hookledger.tick (tick, snap, at, route_pos, closed_upto)
 SELECT n, format('%s:%s:', 1000 + n * 10, 1000 + n * 10)::pg_snapshot, now(), 0, now() FROM generate_series(1, 1000) n;
 INSERT INTO hookledger.attempt (seq, tick, route_id, event_time, started_at, shard, number, duration_ms, route_version, outcome, tenant, event_id, event_type)
@@ -37,7 +39,7 @@ SELECT n, gen_random_uuid(), 't', 1, 'created', now() + n * interval '1 microsec
 SHARDS, SEQS = "'{0,1,2,3}'", "'{29001,29002,29003}'"
 CUT = f"{SHARDS}, '9000', '9010', '{{9003}}', '{{8999}}'"
 ROUTES = "'{00000000-0000-0000-0000-000000000007}'"
-FLUSH_ARGUMENTS = ", ".join(["'me'", SHARDS, "'{1,1,1,1}'", *["'{}'"] * 35, "1", *["'{}'"] * 7])
+FLUSH_ARGUMENTS = ", ".join(["'me'", SHARDS, "'{1,1,1,1}'", *["'{}'"] * 35, "1", *["'{}'"] * 12])
 
 
 # The body of hookledger.tick_of, whose plan cannot be seen from outside; a test holds it against the function.
@@ -63,6 +65,7 @@ STATEMENTS = (
     Hot("cut, measured", tail._MEASURE, CUT, {"domain_event_txid_idx"}, 60),
     Hot("cut, read whole", tail._WHOLE, f"{CUT}, 1000", {"domain_event_txid_idx"}, 60),
     Hot("cut, walked", tail._WALK, f"{CUT}, 24000, 25000, 1000", {"domain_event_pkey"}, 1100),
+    Hot("cut of before a restore", tail._RESTORED, f"{SHARDS}, 7, 0, 100", {"domain_event_tick_seq_idx"}, 30),
     Hot("cut, picked", tail._PICK, f"{CUT}, 24000, 25000, 1000", {"domain_event_txid_idx"}, 60),
     Hot("ticks behind one", f"SELECT {ticks._COLUMNS} FROM hookledger.tick WHERE tick > $1 ORDER BY tick LIMIT $2", "998, 200", {"tick_pkey"}, 10),
     Hot("event by id", stream._BY_ID, "'t7', 'evt-7007'", {"domain_event_id_key", "tick_pkey"}, 10),
@@ -77,6 +80,7 @@ STATEMENTS = (
     Hot("attempts of a route", outcomes._ATTEMPTS, f"{ROUTES}, 29000, 30000", {"attempt_route_id_seq_idx"}, 10),
     Hot("pending of a route", outcomes._PENDING, f"{ROUTES}, 29000, 30000", {"retry_pkey", "parked_pkey"}, 20),
     Hot("flush", progress._FLUSH, FLUSH_ARGUMENTS, {"lease_pkey"}, 100),
+    Hot("farewell", farewell._SAY, ", ".join(["'me'", *["'{}'"] * 20]), {"retry_pkey"}, 20),
     Hot("suppression", progress._SUPPRESS, f"'me', 1, 1, '{ROUTE}', now(), '{{}}', 1", {"lease_pkey", "retry_pkey", "parked_pkey"}, 20),
     Hot("route log", f"SELECT {log._COLUMNS} FROM hookledger.route_event WHERE pos > $1 ORDER BY pos LIMIT $2", "4990, 1000", {"route_event_pkey"}, 20),
     Hot("history", f"SELECT {log._COLUMNS} FROM hookledger.route_event WHERE route_id = $1 ORDER BY version", f"'{ROUTE}'", {"route_event_version_key"}, 10),
@@ -124,6 +128,22 @@ async def test_a_tick_that_finds_nothing_new_looks_at_no_row(database_url: str) 
         "SELECT 'acme', n::text, 'order.create', '{}' FROM generate_series(1, 20000) n"
     )
     assert await connection.fetchval("SELECT hookledger.make_tick()") == 1
+    before = await _rows_read(connection)
+    for _ in range(10):
+        assert await connection.fetchval("SELECT hookledger.make_tick()") is None
+    assert await _rows_read(connection) - before <= 20
+    await connection.close()
+
+
+async def test_events_of_before_a_restore_are_looked_at_by_no_tick(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url, server_settings=SERVER_SETTINGS)
+    await connection.execute(
+        "INSERT INTO hookledger.domain_event (tenant, id, type, data, txid, tick) "
+        "SELECT 'acme', n::text, 'order.create', '{}', '0', 1 FROM generate_series(1, 20000) n"
+    )
+    await connection.execute(
+        "INSERT INTO hookledger.tick (tick, snap, at, route_pos, closed_upto) VALUES (1, '1:1:', now(), 0, now())"
+    )
     before = await _rows_read(connection)
     for _ in range(10):
         assert await connection.fetchval("SELECT hookledger.make_tick()") is None

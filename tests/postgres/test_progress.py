@@ -11,8 +11,9 @@ import pytest
 from eventstore import backlog, lease, progress, stream
 from eventstore.connect import Database
 from eventstore.errors import StoreUnavailable, ValueRefused
+from eventstore.process import beat
 from eventstore.progress import AttemptRow, Flush, ParkedKey
-from tests.support.builders import NOON, ROUTE, TENANTS, attempt, new_event, parked, retry
+from tests.support.builders import NOON, ROUTE, TENANTS, attempt, new_event, parked, process, retry
 from tests.support.cable import cable
 from tests.support.postgres import Connect, until_waiting
 
@@ -239,7 +240,7 @@ async def test_parked_deliveries_are_packed_by_route_in_order_of_seq(database: D
     assert second is not None
     assert [d.seq for d in second.deliveries] == [2]
     assert await backlog.oldest_packed(database, ROUTE, after=second.key) is None
-    assert await backlog.parked_routes(database, [0, 5]) == {ROUTE: 0, other: 5}
+    assert await backlog.parked_routes(database, [0, 5]) == {ROUTE: (0, 5, None), other: (5, 1, None)}
     await me.flush(Flush(drained=[first.key]))
     assert await backlog.oldest_packed(database, ROUTE, after=None) == second
 
@@ -311,7 +312,7 @@ async def test_flushes_and_renewals_at_once_do_not_deadlock(database: Database, 
 
     async def renew_often(epochs: dict[int, int]) -> None:
         for _ in range(30):
-            assert await lease.renew(database, me.name, epochs) == set(range(16))
+            assert await beat(database, process(me.name), epochs) == set(range(16))
 
     await asyncio.gather(flush_often(), renew_often(me.epochs), renew_often(backwards))
     assert await sql.fetchval("SELECT count(*) FROM hookledger.attempt") == 480
@@ -391,7 +392,9 @@ async def test_who_lost_the_lease_suppresses_nothing(database: Database, sql: as
 def parts(batch: Flush) -> tuple[object, ...]:
     """The arguments of the statement behind owner, shards and epochs."""
     columns = progress._columns
+    retries = columns(batch.retries, 9)
     return (
-        *columns(batch.attempts, 18), *columns(batch.retries, 8), *columns(batch.settled, 3), *columns(batch.parked, 6), 1,
+        *columns(batch.attempts, 18), *retries[:-1], *columns(batch.settled, 3), *columns(batch.parked, 6), 1,
         *columns(batch.drained, 4), list(batch.checkpoints), list(batch.checkpoints.values()), sorted(batch.shards),
+        *columns(batch.ranges, 4), retries[-1],
     )  # fmt: skip

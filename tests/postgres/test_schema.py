@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from eventstore import partitions, schema, stream
+from eventstore import lineage, partitions, retention, schema, stream
 from eventstore.connect import Database
 from eventstore.errors import AccessRefused, SchemaMismatch
 from tests.support.builders import new_event
@@ -111,6 +111,7 @@ async def test_an_owner_who_is_no_superuser_can_install_and_run(empty_database_u
         await schema.check(database)
         assert await stream.publish(database, [new_event()]) == [True]
         assert await partitions.maintain(database) == 0
+        await _let_an_owner_sweep_and_begin(database)
         for statement in ("DELETE FROM hookledger.domain_event", "UPDATE hookledger.route_event SET actor = ''"):
             with pytest.raises(AccessRefused):
                 async with database.connection() as connection:
@@ -119,6 +120,18 @@ async def test_an_owner_who_is_no_superuser_can_install_and_run(empty_database_u
     finally:
         await administrator.execute(f'DROP OWNED BY "{owner}" CASCADE; DROP ROLE "{owner}"')
         await administrator.close()
+
+
+async def _let_an_owner_sweep_and_begin(database: Database) -> None:
+    async with database.connection() as connection:
+        await connection.execute("SELECT hookledger.ensure_partitions('2024-01-01', '2024-01-01')")
+        await connection.execute("UPDATE hookledger.meta SET value = '1' WHERE key = 'system_identifier'")
+    swept = await retention.sweep(database)
+    assert swept is not None
+    assert swept.dropped == ["domain_event_20240101", "attempt_20240101"]
+    found = await lineage.begin(database)
+    assert found is not None
+    assert found.unread == 1
 
 
 async def test_partitions_stand_ready_from_yesterday_to_a_week_ahead(sql: asyncpg.Connection) -> None:
@@ -228,3 +241,20 @@ async def _described(url: str) -> set[str]:
         return await describe(connection)
     finally:
         await connection.close()
+
+
+async def test_the_small_hot_tables_stay_on_a_page_however_often_they_change(sql: asyncpg.Connection) -> None:
+    """Without vacuum, which may be a minute away: their updates touch no index, so a page tidies itself."""
+    await sql.execute(
+        "INSERT INTO hookledger.process (owner, host, pid, version) SELECT 'o' || n, 'h', n, 'v' FROM generate_series(1, 4) n"
+    )
+    changes = {
+        "lease": "UPDATE hookledger.lease SET flush = flush + 1 WHERE shard = $1 % 16",
+        "checkpoint": "UPDATE hookledger.checkpoint SET tick = tick + 1 WHERE shard = $1 % 16",
+        "process": "UPDATE hookledger.process SET seen_at = clock_timestamp() WHERE pid = $1 % 4 + 1",
+    }
+    for table, change in changes.items():
+        await sql.execute(f"ALTER TABLE hookledger.{table} SET (autovacuum_enabled = off)")
+        for number in range(2000):
+            await sql.execute(change, number)
+        assert await sql.fetchval(f"SELECT pg_relation_size('hookledger.{table}')") <= 2 * 8192, table

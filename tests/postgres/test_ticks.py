@@ -48,6 +48,20 @@ async def test_what_was_under_way_at_a_tick_makes_the_next_when_it_commits(
     assert await ticks.make(database) == 2
 
 
+async def test_a_poll_makes_the_tick_and_tells_how_far_both_logs_have_come(database: Database) -> None:
+    assert await ticks.poll(database) == ticks.Poll(made=None, newest=0, route_pos=0)
+    async with database.transaction() as connection:
+        await log.append(connection, draft())
+    await publish(database, [new_event()])
+    assert await ticks.poll(database) == ticks.Poll(made=1, newest=1, route_pos=1)
+    async with database.transaction() as connection:
+        await log.append(connection, draft())
+    assert await ticks.poll(database) == ticks.Poll(made=None, newest=1, route_pos=2)
+    await publish(database, [new_event()])
+    assert await ticks.make(database) == 2
+    assert await ticks.poll(database) == ticks.Poll(made=None, newest=2, route_pos=2)
+
+
 async def test_the_events_of_a_backlog_are_one_tick(database: Database) -> None:
     for _ in range(5):
         await publish(database, [new_event()])

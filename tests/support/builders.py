@@ -7,6 +7,7 @@ from itertools import count
 from uuid import UUID, uuid4
 
 from eventstore.log import Draft
+from eventstore.process import Process
 from eventstore.progress import AttemptRow, ParkedRow, RetryRow
 from eventstore.stream import NewEvent
 
@@ -34,6 +35,10 @@ def new_event(*, tenant: str = "acme", id: str | None = None, type: str = "order
         snapshot=snapshot,
         backfill=backfill,
     )
+
+
+def process(owner: str) -> Process:
+    return Process(owner=owner, host="test", pid=1, version="0")
 
 
 def draft(*, route_id: UUID | None = None, version: int = 1, type: str | None = None, tenant: str = "acme",
@@ -79,7 +84,8 @@ def attempt(*, shard: int = 0, seq: int = 1, tick: int = 1, route_id: UUID = ROU
 
 
 def retry(*, shard: int = 0, seq: int = 1, tick: int = 1, route_id: UUID = ROUTE, failures: int = 1,
-          after: timedelta = timedelta(0), event_time: datetime = NOON, recorded_at: datetime = NOON) -> RetryRow:  # fmt: skip
+          after: timedelta = timedelta(0), event_time: datetime = NOON, recorded_at: datetime = NOON,
+          is_held: bool = False) -> RetryRow:  # fmt: skip
     return RetryRow(
         shard=shard,
         route_id=route_id,
@@ -89,6 +95,7 @@ def retry(*, shard: int = 0, seq: int = 1, tick: int = 1, route_id: UUID = ROUTE
         tick=tick,
         failures=failures,
         after=after,
+        is_held=is_held,
     )
 
 

@@ -27,10 +27,10 @@ async def doomed_house(database_url: str, **options: Any) -> AsyncIterator[House
 
 
 async def free_leases(database_url: str) -> None:
-    """Lets every lease expire."""
+    """Lets every lease expire, and every process be forgotten."""
     connection = await asyncpg.connect(database_url)
     try:
-        await connection.execute("UPDATE hookledger.lease SET expires_at = '-infinity'")
+        await connection.execute("UPDATE hookledger.lease SET expires_at = '-infinity'; DELETE FROM hookledger.process")
     finally:
         await connection.close()
 

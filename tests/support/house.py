@@ -20,11 +20,13 @@ from daemon.core.route import Route
 from daemon.keys import Keychain, Vault
 from daemon.metrics import Metrics
 from daemon.pipeline.attempt import Settings
+from daemon.pipeline.pools import Limits
 from daemon.pipeline.projection import Projection
 from daemon.pipeline.sender import Sender
-from daemon.pipeline.supervisor import Limits, Pipeline, incarnation
+from daemon.pipeline.supervisor import Pipeline, incarnation
 from eventstore import stream
 from eventstore.connect import Database
+from eventstore.retention import Keep
 from eventstore.stream import NewEvent
 
 CONTEXT = Context(actor="test", origin="test")
@@ -44,6 +46,9 @@ class House:
     async def route(self, target_url: str, *event_types: str, tenant: str = "acme", **more: Any) -> Route:
         draft = RouteDraft(name="a route", target_url=target_url, event_types=event_types or ("*",), **more)
         return (await self.commands.create(tenant, draft, CONTEXT)).route
+
+    async def edit(self, route: Route, **changes: Any) -> None:
+        await self.commands.edit(route.tenant, route.id, changes, CONTEXT)
 
     async def disable(self, route: Route) -> None:
         await self.commands.disable(route.tenant, route.id, CONTEXT)
@@ -109,7 +114,9 @@ async def house(
     timeout_seconds: float = 5.0,
     concurrency: int = 64,
     route_concurrency: int = 16,
+    breaker_failures: int = 20,
     retry: RetryPolicy | None = None,
+    keep: Keep | None = None,
     resolver: Any = None,
 ) -> AsyncIterator[House]:
     database = Database(database_url)
@@ -142,7 +149,9 @@ async def house(
                 sender,
                 metrics,
                 owner=incarnation("test", next(_incarnations)),
-                limits=Limits(concurrency=concurrency, route_concurrency=route_concurrency),
+                limits=Limits(
+                    concurrency=concurrency, route_concurrency=route_concurrency, breaker_failures=breaker_failures
+                ),
                 settings=Settings(
                     signing_header="OrderGroove-Signature",
                     standard_webhooks=True,
@@ -152,6 +161,7 @@ async def house(
                     retry=retry or RetryPolicy(first=timedelta(seconds=0.1), cap=timedelta(seconds=1), attempts=5),
                 ),
                 on_gone=gone,
+                keep=keep,
             )
             it = House(
                 database=database,

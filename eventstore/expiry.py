@@ -1,0 +1,104 @@
+"""Expiry: deliveries that still wait when their event leaves the log end with the outcome `expired`.
+
+Nothing here waits for a row that a flush holds: it is passed over and found by the next sweep. A delivery that is under
+way in memory while it expires is recorded twice, as `expired` and by what became of it; the later one counts.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import asyncpg
+
+# A batch holds its rows for some milliseconds, and flushes that settle one of them wait so long.
+_RETRY_BATCH = 1000
+_PACKED_BATCH = 20
+
+_WAITS = """
+SELECT EXISTS (SELECT FROM hookledger.retry WHERE recorded_at < $1)
+    OR EXISTS (SELECT FROM hookledger.parked WHERE $1 > ANY (recorded_ats))
+"""
+
+# Of a pair in `ended`: by its event, or by an earlier attempt if the event is gone already.
+_NOTED = """
+    INSERT INTO hookledger.attempt (shard, seq, tick, route_id, event_time, started_at, number, duration_ms,
+           route_version, outcome, tenant, event_id, event_type)
+    SELECT p.shard, p.seq, p.tick, p.route_id, p.event_time, clock_timestamp(), 0, 0, r.version, 'expired',
+           e.tenant, e.id, e.type
+      FROM ended p
+     CROSS JOIN LATERAL (SELECT l.version FROM hookledger.route_event l WHERE l.route_id = p.route_id
+                          ORDER BY l.version DESC LIMIT 1) r
+     CROSS JOIN LATERAL (SELECT d.tenant, d.id, d.type FROM hookledger.domain_event d
+                          WHERE d.seq = p.seq AND d.recorded_at = p.recorded_at
+                          UNION ALL
+                         SELECT a.tenant, a.event_id, a.event_type FROM hookledger.attempt a
+                          WHERE a.route_id = p.route_id AND a.seq = p.seq
+                          LIMIT 1) e
+    RETURNING 1
+"""
+
+# $1 recorded before, $2 rows at most. What is locked is being settled at this moment; what has a holder is under way.
+_EXPIRE_RETRIES = f"""
+WITH batch AS MATERIALIZED (
+    SELECT route_id, seq FROM hookledger.retry
+     WHERE recorded_at < $1 AND (holder IS NULL OR due_at < statement_timestamp())
+     LIMIT $2 FOR UPDATE SKIP LOCKED
+), old AS (
+    DELETE FROM hookledger.retry r USING batch b WHERE r.route_id = b.route_id AND r.seq = b.seq
+    RETURNING r.shard, r.seq, r.tick, r.route_id, r.recorded_at, r.event_time
+), ended AS (
+    SELECT o.* FROM old o
+     WHERE NOT EXISTS (SELECT FROM hookledger.attempt a
+                        WHERE a.route_id = o.route_id AND a.seq = o.seq AND a.outcome <> 'retrying')
+), noted AS ({_NOTED})
+SELECT (SELECT count(*) FROM old) AS rows, (SELECT count(*) FROM noted) AS expired
+"""
+
+# Of a packed row the old part goes. What has an attempt is done, or waits in `retry`, as what has a row there does.
+_EXPIRE_PARKED = f"""
+WITH old AS MATERIALIZED (
+    SELECT p.* FROM hookledger.parked p WHERE $1 > ANY (p.recorded_ats) LIMIT $2 FOR UPDATE SKIP LOCKED
+), pairs AS MATERIALIZED (
+    SELECT o.shard, o.epoch, o.flush, o.route_id, u.seq, u.tick, u.recorded_at, u.event_time, u.place
+      FROM old o, unnest(o.seqs, o.ticks, o.recorded_ats, o.event_times)
+                  WITH ORDINALITY AS u (seq, tick, recorded_at, event_time, place)
+), rest AS MATERIALIZED (
+    SELECT shard, epoch, flush, route_id, max(tick) AS last_tick, array_agg(seq ORDER BY place) AS seqs,
+           array_agg(tick ORDER BY place) AS ticks, array_agg(recorded_at ORDER BY place) AS recorded_ats,
+           array_agg(event_time ORDER BY place) AS event_times
+      FROM pairs WHERE recorded_at >= $1 GROUP BY shard, epoch, flush, route_id
+), kept AS (
+    UPDATE hookledger.parked p
+       SET last_tick = r.last_tick, seqs = r.seqs, ticks = r.ticks, recorded_ats = r.recorded_ats,
+           event_times = r.event_times
+      FROM rest r
+     WHERE p.route_id = r.route_id AND p.epoch = r.epoch AND p.flush = r.flush AND p.shard = r.shard
+), gone AS (
+    DELETE FROM hookledger.parked p USING old o
+     WHERE p.route_id = o.route_id AND p.epoch = o.epoch AND p.flush = o.flush AND p.shard = o.shard
+       AND $1 > ALL (o.recorded_ats)
+), ended AS (
+    SELECT p.* FROM pairs p
+     WHERE p.recorded_at < $1
+       AND NOT EXISTS (SELECT FROM hookledger.attempt a WHERE a.route_id = p.route_id AND a.seq = p.seq)
+       AND NOT EXISTS (SELECT FROM hookledger.retry t WHERE t.route_id = p.route_id AND t.seq = p.seq)
+), noted AS ({_NOTED})
+SELECT (SELECT count(*) FROM old) AS rows, (SELECT count(*) FROM noted) AS expired
+"""
+
+
+async def expire(connection: asyncpg.pool.PoolConnectionProxy, before: datetime) -> int:
+    """Ends what waits for events recorded before that moment, in batches; how many outcomes that made."""
+    expired = 0
+    for statement, batch in ((_EXPIRE_PARKED, _PACKED_BATCH), (_EXPIRE_RETRIES, _RETRY_BATCH)):
+        rows = batch
+        while rows == batch:
+            (row,) = await connection.fetch(statement, before, batch)
+            rows = row["rows"]
+            expired += row["expired"]
+    return expired
+
+
+async def is_waiting(connection: asyncpg.pool.PoolConnectionProxy, before: datetime) -> bool:
+    """True if a delivery waits for an event recorded before that moment."""
+    return bool(await connection.fetchval(_WAITS, before))

@@ -1,0 +1,300 @@
+"""`hookledger run --workers N`: one daemon in several processes, whatever happens to one of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
+
+from tests.support.cli import CommandLine
+from tests.support.crash import free_leases
+from tests.support.receiver import Receiver, receiver
+from tests.support.running import Running, running
+from tests.support.until import until
+
+SECONDS = 30.0
+
+
+def log_of(daemon: Running) -> list[dict[str, Any]]:
+    """The lines of the log, less one that is being written."""
+    return [json.loads(line) for line in daemon.log.read_text().splitlines(keepends=True) if line.endswith("}\n")]
+
+
+def events_of(daemon: Running, name: str) -> list[dict[str, Any]]:
+    return [line for line in log_of(daemon) if line["event"] == name]
+
+
+def pids(daemon: Running) -> dict[int, int]:
+    """Worker → process id, of the last start."""
+    return {line["worker"]: line["pid"] for line in events_of(daemon, "worker.started")}
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+@asynccontextmanager
+async def client(daemon: Running) -> AsyncIterator[ClientSession]:
+    """Connects anew for each request, so that any worker may get it."""
+    connector = TCPConnector(force_close=True)
+    async with ClientSession(daemon.url, connector=connector, timeout=ClientTimeout(total=SECONDS)) as http:
+        yield http
+
+
+async def create_route(http: ClientSession, url: str, tenant: str) -> None:
+    body = {"name": "a route", "target_url": url, "event_types": ["*"]}
+    async with http.post(f"/v1/tenants/{tenant}/routes", json=body) as answer:
+        assert answer.status == 201, await answer.text()
+
+
+async def publish(http: ClientSession, tenants: list[str], *, count: int) -> set[str]:
+    """So many events for each tenant; their ids."""
+    ids = {f"{tenant}-{os.urandom(4).hex()}-{n}" for tenant in tenants for n in range(count)}
+    lines = [json.dumps({"tenant": i.split("-")[0], "id": i, "type": "order.create", "data": {}}) for i in sorted(ids)]
+    headers = {"Content-Type": "application/x-ndjson"}
+    async with http.post("/v1/events", data="\n".join(lines), headers=headers) as answer:
+        assert answer.status == 202, await answer.text()
+        assert (await answer.json())["accepted"] == len(ids)
+    return ids
+
+
+def ids_of(there: Receiver) -> Counter[str]:
+    return Counter(json.loads(got.body)["id"] for got in there.received)
+
+
+async def metric(http: ClientSession, name: str) -> float:
+    """The sum of a metric's samples."""
+    async with http.get("/metrics") as answer:
+        text = await answer.text()
+    found = re.findall(rf"^{re.escape(name)}(?:\{{[^}}]*\}})? (\S+)$", text, re.MULTILINE)
+    return sum(map(float, found))
+
+
+async def until_metric(http: ClientSession, name: str, value: float) -> None:
+    async with asyncio.timeout(SECONDS):
+        while await metric(http, name) != value:
+            await asyncio.sleep(0.1)
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """Not in tmp_path: a second pytest run closes its parents to others, and root's server runs as another user."""
+    place = Path(tempfile.mkdtemp(prefix="hookledger-test-"))
+    yield place
+    shutil.rmtree(place)
+
+
+@pytest.fixture
+def temporary(hookledger: CommandLine) -> Path:
+    """Where temporary files of a daemon go: none may stay."""
+    place = hookledger.home / "tmp"
+    place.mkdir()
+    hookledger.environment["TMPDIR"] = str(place)
+    return place
+
+
+async def test_every_worker_answers_and_each_shows_the_sum_of_all(hookledger: CommandLine) -> None:
+    tenants = [f"t{n}" for n in range(8)]
+    async with receiver() as there, running(hookledger, "--workers", "2") as daemon, client(daemon) as http:
+        assert sorted(pids(daemon)) == [0, 1]
+        for tenant in tenants:
+            await create_route(http, there.url, tenant)
+        published = set()
+        for _ in range(10):
+            published |= await publish(http, tenants, count=2)
+        await there.count(len(published), seconds=SECONDS)
+        assert ids_of(there) == dict.fromkeys(published, 1)
+        await until_metric(http, "hookledger_attempts_total", len(published))
+        for _ in range(20):  # whoever answers
+            assert await metric(http, "hookledger_events_published_total") == len(published)
+            assert await metric(http, "hookledger_attempts_total") == len(published)
+            assert await metric(http, "hookledger_attempt_duration_seconds_count") == len(published)
+        await until_metric(http, "hookledger_shards_owned", 16)
+        await until_metric(http, "hookledger_routes", len(tenants))
+        for where in ("/healthz", "/readyz"):
+            async with http.get(where) as answer:
+                assert answer.status == 200
+        assert await daemon.stop() == 0
+        assert len(events_of(daemon, "daemon.stopped")) == 2
+        assert not any(is_alive(pid) for pid in pids(daemon).values())
+
+
+async def test_a_worker_killed_is_started_anew_and_nothing_is_lost(hookledger: CommandLine, database_url: str) -> None:
+    tenants = [f"t{n}" for n in range(8)]
+    async with receiver() as there, running(hookledger, "--workers", "2") as daemon, client(daemon) as http:
+        for tenant in tenants:
+            await create_route(http, there.url, tenant)
+        published = await publish(http, tenants, count=20)
+        await there.count(40, seconds=SECONDS)
+        before = pids(daemon)
+        os.kill(before[0], signal.SIGKILL)
+        await until(lambda: pids(daemon)[0] != before[0], seconds=SECONDS)
+        await free_leases(database_url)
+        (died,) = events_of(daemon, "worker.died")
+        assert (died["worker"], died["pid"], died["code"]) == (0, before[0], -9)
+        published |= await publish(http, tenants, count=20)
+        await there.until(lambda: ids_of(there).keys() >= published, seconds=SECONDS)
+        assert set(ids_of(there)) == published
+        assert pids(daemon)[1] == before[1]
+        # What the dead one had counted still counts; the gauges are those of the living.
+        await until_metric(http, "hookledger_shards_owned", 16)
+        assert await metric(http, "hookledger_events_published_total") == len(published)
+        assert await daemon.stop() == 0
+
+
+async def test_a_stop_under_load_loses_nothing_and_repeats_nothing(hookledger: CommandLine) -> None:
+    tenants = [f"t{n}" for n in range(8)]
+    async with receiver() as there:
+        async with running(hookledger, "--workers", "2") as daemon, client(daemon) as http:
+            for tenant in tenants:
+                await create_route(http, there.url, tenant)
+            published = await publish(http, tenants, count=100)
+            await there.count(100, seconds=SECONDS)
+            assert await daemon.stop() == 0
+        async with running(hookledger, "--workers", "2"):
+            await there.count(len(published), seconds=SECONDS)
+        assert ids_of(there) == dict.fromkeys(published, 1)
+
+
+@dataclass
+class Gate:
+    """A receiver that answers once it is opened."""
+
+    opened: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self, _request: web.Request) -> web.StreamResponse:
+        await self.opened.wait()
+        return web.Response()
+
+
+@asynccontextmanager
+async def under_way(daemon: Running, there: Receiver, gate: Gate) -> AsyncIterator[str]:
+    """A request that the receiver has and does not answer; the id of its event."""
+    there.answer["/"] = gate
+    async with client(daemon) as http:
+        await create_route(http, there.url + "/", "acme")
+        (event_id,) = await publish(http, ["acme"], count=1)
+        await there.count(1, seconds=SECONDS)
+        yield event_id
+
+
+async def test_orphans_finish_record_and_leave_when_the_parent_is_killed(
+    hookledger: CommandLine, temporary: Path
+) -> None:
+    gate = Gate()
+    async with receiver() as there, running(hookledger, "--workers", "2") as daemon:
+        async with under_way(daemon, there, gate) as event_id:
+            daemon.kill()
+            await until(lambda: len(events_of(daemon, "worker.orphaned")) == 2, seconds=SECONDS)
+            gate.opened.set()
+            await until(lambda: not any(is_alive(pid) for pid in pids(daemon).values()), seconds=SECONDS)
+        assert len(events_of(daemon, "daemon.stopped")) == 2
+        (explained,) = hookledger("explain", event_id, "--json").json
+        assert explained["decision"] == "delivered"
+        assert list(temporary.iterdir()) == []
+
+
+async def test_signals_that_reach_everybody_ask_each_worker_once(hookledger: CommandLine, temporary: Path) -> None:
+    """As Ctrl-C in a terminal, or a supervisor that tells every process."""
+    gate = Gate()
+    async with receiver() as there, running(hookledger, "--workers", "2") as daemon:
+        async with under_way(daemon, there, gate) as event_id:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+                for pid in pids(daemon).values():
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, number)
+            daemon.process.send_signal(signal.SIGINT)
+            await until(lambda: any("worker" not in line for line in events_of(daemon, "daemon.stopping")))
+            gate.opened.set()
+            assert await asyncio.to_thread(daemon.process.wait, SECONDS) == 0
+        (explained,) = hookledger("explain", event_id, "--json").json
+        assert explained["decision"] == "delivered"
+        assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_second_signal_stops_at_once_and_leaves_nothing_running(
+    tmp_path: Path, data_dir: Path, temporary: Path, workers: str
+) -> None:
+    """Neither workers nor the embedded PostgreSQL."""
+    hookledger = CommandLine(tmp_path, HOOKLEDGER_DATABASE__DATA_DIR=str(data_dir), TMPDIR=str(temporary))
+    pid_file = data_dir / "postgres/postmaster.pid"
+    gate = Gate()
+    async with (
+        receiver() as there,
+        running(hookledger, "--workers", workers) as daemon,
+        under_way(daemon, there, gate),
+    ):
+        server = int(pid_file.read_text().split()[0])
+        daemon.process.send_signal(signal.SIGTERM)
+        await until(lambda: events_of(daemon, "daemon.stopping"), seconds=SECONDS)
+        daemon.process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(daemon.process.wait, SECONDS) == 1
+        await until(lambda: not any(map(is_alive, pids(daemon).values())), seconds=SECONDS)
+        await until(lambda: not is_alive(server), seconds=SECONDS)
+        gate.opened.set()
+    assert [line["event"] for line in log_of(daemon)].count("daemon.killed") == 1
+    assert list(temporary.iterdir()) == []
+    # What was committed is there, and the next user of the server leaves it as he should.
+    assert len(hookledger("routes", "list", "--json").json) == 1
+    assert not pid_file.exists()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_the_listener_for_operations_is_shared_likewise(hookledger: CommandLine, workers: str) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    hookledger.environment["HOOKLEDGER_SERVER__OPS_LISTEN"] = address
+    async with running(hookledger, "--workers", workers) as daemon, ClientSession() as http:
+        for path, status in (("/healthz", 200), ("/readyz", 200), ("/metrics", 200), ("/v1/status", 404)):
+            async with http.get(f"http://{address}{path}") as answer:
+                assert answer.status == status, path
+        async with http.get(daemon.url + "/metrics") as answer:
+            assert answer.status == 404
+        assert await daemon.stop() == 0
+
+
+def test_what_keeps_a_daemon_from_starting_is_said_once(hookledger: CommandLine, tmp_path: Path) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        ended = hookledger("run", "--workers", "2", "--listen", address, code=1)
+        assert ended.err.count("error: ") == 1
+        assert f"error: cannot listen on {address}" in ended.err
+    nowhere = CommandLine(tmp_path, "postgresql://127.0.0.1:1/app")
+    assert nowhere("run", "--workers", "2", "--listen", "127.0.0.1:0", code=69).err.startswith("error: ")
+    assert "no orders" in nowhere("run", "--as-worker", code=2).err
+
+
+async def test_a_loop_that_fails_ends_the_process_with_one_line_that_says_why(
+    hookledger: CommandLine, database_url: str
+) -> None:
+    process = hookledger.start("run", "--listen", "127.0.0.1:0")
+    assert process.stdout is not None
+    assert (await asyncio.to_thread(process.stdout.readline)).startswith("ready: ")
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("ALTER TABLE hookledger.lease RENAME TO lost")
+    await connection.close()
+    _, err = await asyncio.to_thread(process.communicate, timeout=SECONDS)
+    assert process.returncode == 1
+    lines = [json.loads(line) for line in err.splitlines()]
+    (failed,) = [line for line in lines if line["level"] == "error"]
+    assert failed["event"] == "daemon.failed"
+    assert "lease" in failed["cause"]

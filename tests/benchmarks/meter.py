@@ -1,0 +1,51 @@
+"""What processes use, read from /proc: so these benchmarks need Linux.
+
+The cluster is the postmaster and all its children; what ended meanwhile is counted by the postmaster.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+# Places in /proc/PID/stat behind the name, which may contain spaces: parent, own times, times of ended children.
+_PARENT, _OWN, _CHILDREN = 1, slice(11, 13), slice(13, 15)
+
+
+def _stat(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time so far."""
+    return sum(map(int, _stat(pid)[_OWN])) / _TICKS_PER_SECOND
+
+
+def parent(pid: int) -> int:
+    return int(_stat(pid)[_PARENT])
+
+
+def family_cpu_seconds(pid: int) -> float:
+    """Of a process with its children, those included that have ended."""
+    total = cpu_seconds(pid) + sum(map(int, _stat(pid)[_CHILDREN])) / _TICKS_PER_SECOND
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        try:
+            total += cpu_seconds(int(child))
+        except (FileNotFoundError, ProcessLookupError):  # ended since: a few ticks of it are missed
+            continue
+    return total
+
+
+def rss_bytes(pid: int) -> int:
+    return int(_status(pid)["VmRSS"].split()[0]) * 1024
+
+
+def wake_ups(pid: int) -> int:
+    """How often the main thread went to sleep of its own will."""
+    return int(_status(pid)["voluntary_ctxt_switches"])
+
+
+def _status(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}

@@ -1,0 +1,86 @@
+"""A PostgreSQL of a test's own, to be killed, frozen and started again: the embedded one, in a directory of its own.
+
+The one thing to know: signals go to all its processes, found by their parent, since each has a session of its own and
+would survive the postmaster for a moment.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from eventstore import embedded
+
+
+class Cluster:
+    """`url` is the administrator's, and stays the same over restarts."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._server = embedded.start(directory)
+        self.url = self._server.url
+
+    def kill(self) -> None:
+        """As a failing machine would: all processes at once, nothing written."""
+        pids = self._pids()
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for pid in pids:
+            with suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
+    def start(self) -> None:
+        """After a kill."""
+        server = embedded.start(self.directory)
+        self._server.stop()  # gives back the use of the one that was killed; this one goes on
+        self._server = server
+
+    def freeze(self) -> None:
+        for pid in self._pids():
+            os.kill(pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        for pid in self._pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    def stop(self) -> None:
+        with suppress(FileNotFoundError):
+            self.thaw()
+        self._server.stop()
+
+    def _pids(self) -> list[int]:
+        """The postmaster first, so that it replaces none of its processes."""
+        postmaster = int((self.directory / "postgres" / "postmaster.pid").read_text().split()[0])
+        return [postmaster, *_children(postmaster)]
+
+
+@contextmanager
+def cluster(directory: Path | None = None) -> Iterator[Cluster]:
+    """In `directory`, or in one of its own that is removed again."""
+    made = Path(tempfile.mkdtemp(prefix="hookledger-faults-")) if directory is None else directory
+    try:
+        it = Cluster(made)
+        try:
+            yield it
+        finally:
+            it.stop()
+    finally:
+        if directory is None:
+            shutil.rmtree(made)
+
+
+def _children(parent: int) -> list[int]:
+    """Of Linux; elsewhere none are found, and PostgreSQL's processes end by themselves once the postmaster has."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if int(status.read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(int(status.parent.name))
+    return found

@@ -1,0 +1,35 @@
+"""A database taken to another cluster by pg_dump and pg_restore, with the binaries of the embedded server."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from eventstore import embedded
+from eventstore.embedded.place import prepare
+
+
+@contextmanager
+def restored_elsewhere(url: str) -> Iterator[str]:
+    """The URL of a copy of the database in a cluster of its own, which is gone afterwards."""
+    data_dir = Path(tempfile.mkdtemp(prefix="hookledger-restored-"))
+    try:
+        server = embedded.start(data_dir)
+        try:
+            binaries = prepare(data_dir).binaries
+            dump, psql, restore = (str(binaries / name) for name in ("pg_dump", "psql", "pg_restore"))
+            dumped = subprocess.run([dump, "--format=custom", url], check=True, capture_output=True).stdout
+            # Roles are the cluster's: a dump names it and does not bring it.
+            subprocess.run(
+                [psql, "--quiet", "--command=CREATE ROLE hookledger_producer NOLOGIN", server.url], check=True
+            )
+            subprocess.run([restore, "--exit-on-error", f"--dbname={server.url}"], check=True, input=dumped)
+            yield server.url
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(data_dir)

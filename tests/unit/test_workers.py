@@ -1,0 +1,44 @@
+"""How long a place stays empty, and what a parent tells a worker."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from daemon.config import Address, load
+from daemon.workers import orders
+from daemon.workers.orders import Inherited, Orders
+from daemon.workers.parent import pause_seconds
+
+
+def test_pauses_double_from_half_a_second_to_ten() -> None:
+    assert [pause_seconds(n) for n in range(1, 8)] == [0.5, 1, 2, 4, 8, 10, 10]
+    assert pause_seconds(100_000) == 10
+
+
+@pytest.fixture
+def given() -> Orders:
+    config = load(None, {"HOME": "/nowhere", "HOOKLEDGER_SERVER__ADMIN_TOKEN": "canary" * 8})
+    return Orders(number=3, config=config, main=Inherited(address=Address(host="::1", port=80), files=(7, 8)), ops=None)
+
+
+def test_orders_arrive_as_they_were_given_and_nothing_behind_them_is_read(given: Orders) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, orders.written(given) + orders.STOP)
+    received = orders.read(reading)
+    assert received == given
+    assert received.config.server.admin_token is not None
+    assert received.config.server.admin_token.reveal() == "canary" * 8
+    assert os.read(reading, 100) == orders.STOP
+    os.close(reading)
+    os.close(writing)
+
+
+def test_orders_that_end_too_early_are_none(given: Orders) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, orders.written(given)[:-1])
+    os.close(writing)
+    with pytest.raises(EOFError):
+        orders.read(reading)
+    os.close(reading)
