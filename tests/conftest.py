@@ -19,6 +19,7 @@ import pytest_asyncio
 
 from eventstore import embedded, schema
 from eventstore.connect import Database
+from tests.support.figures import FIGURES, seed_of
 
 TEST_DATABASE_URL = "HOOKLEDGER_TEST_DATABASE_URL"
 
@@ -28,6 +29,21 @@ _clone_number = count(1)
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also run the tests marked long (minutes)")
     parser.addoption("--seed", type=int, help="of what is random in tests/faults; printed by each run")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    seed_of(config)  # before the run is divided among processes
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The table of tests/faults."""
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    ended = [report for report in reports if getattr(report, "when", "") == "teardown"]
+    lines = [line for report in ended for name, lines in report.user_properties if name == FIGURES for line in lines]
+    if lines:
+        terminalreporter.section(f"faults, --seed {seed_of(config)}")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,12 +1,12 @@
-"""The stage for faults, the seed of what is random, and the table of figures at the end.
+"""The stage for faults, what is random about them, and their figures.
 
-The one thing to know: a row reports its figures while it goes, so that the table shows those of a failed one too.
+The one thing to know: a row says its figures while it goes, so that the table at the end (tests/conftest.py) shows
+those of a failed one too.
 """
 
 from __future__ import annotations
 
 import random
-import secrets
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -14,26 +14,8 @@ import pytest
 import pytest_asyncio
 
 from tests.support.cluster import Cluster, cluster
-from tests.support.figures import Figures
+from tests.support.figures import FIGURES, Figures, seed_of
 from tests.support.stage import Stage, stage
-
-_TABLE = pytest.StashKey[list[Figures]]()
-_SEED = pytest.StashKey[int]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    given = config.getoption("--seed")
-    config.stash[_SEED] = secrets.randbelow(1_000_000) if given is None else given
-    config.stash[_TABLE] = []
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    table = [figures for figures in config.stash[_TABLE] if figures.said]
-    if table:
-        terminalreporter.section(f"faults, --seed {config.stash[_SEED]}")
-        for figures in table:
-            for line in figures.lines():
-                terminalreporter.write_line(line)
 
 
 @pytest.fixture
@@ -45,15 +27,15 @@ def is_long(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture
 def dice(request: pytest.FixtureRequest) -> random.Random:
     """Chance that comes again with the same --seed."""
-    return random.Random(f"{request.config.stash[_SEED]}-{request.node.name}")
+    return random.Random(f"{seed_of(request.config)}-{request.node.name}")
 
 
 @pytest.fixture
-def figures(request: pytest.FixtureRequest, is_long: bool) -> Figures:
+def figures(request: pytest.FixtureRequest, is_long: bool) -> Iterator[Figures]:
     """A row of the table, named by the test."""
     row = Figures(row=request.node.name.removeprefix("test_").replace("_", " "), is_strict=is_long)
-    request.config.stash[_TABLE].append(row)
-    return row
+    yield row
+    request.node.user_properties.append((FIGURES, row.lines()))
 
 
 @pytest_asyncio.fixture

@@ -7,9 +7,25 @@ not. Counts are forgiven nowhere.
 
 from __future__ import annotations
 
+import os
+import secrets
 from dataclasses import dataclass, field
 
+import pytest
+
 from tests.support.reckoning import Pair, Reckoning
+
+# The property of a test's report that carries its lines to wherever the table is printed.
+FIGURES = "figures"
+# Handed on to the processes that a run may be divided among.
+_SEED = "HOOKLEDGER_TEST_SEED"
+
+
+def seed_of(config: pytest.Config) -> int:
+    """What all chance of this run comes from: --seed, or one that is drawn once."""
+    given: int | None = config.getoption("--seed")
+    drawn = os.environ.setdefault(_SEED, str(secrets.randbelow(1_000_000)))
+    return int(drawn) if given is None else given
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
