@@ -90,6 +90,13 @@ class RangeRow(NamedTuple):
     pairs: int
 
 
+class Suppressed(NamedTuple):
+    """How many outcomes were noted, and how many rows removed for them: packed ones hold many, or done ones."""
+
+    noted: int
+    removed: int
+
+
 @dataclass(slots=True, kw_only=True)
 class Flush:
     """What one flush writes. `settled` are pairs whose row in `retry` goes, `drained` packed rows that are done."""
@@ -178,14 +185,20 @@ WITH held AS MATERIALIZED (
     SELECT shard FROM hookledger.lease WHERE owner = $1 AND shard = $2 AND epoch = $3 FOR NO KEY UPDATE
 ), retries AS (
     DELETE FROM hookledger.retry r
-     WHERE r.route_id = $4 AND r.event_time < $5 AND r.seq <> ALL ($6::bigint[]) AND r.shard IN (SELECT shard FROM held)
-       -- What another process has under way gets its outcome from there, or comes to the gate when it is due.
-       AND (r.holder IS NULL OR r.due_at <= clock_timestamp())
+     WHERE r.route_id = $4 AND r.shard IN (SELECT shard FROM held) AND r.seq IN (
+           SELECT q.seq FROM hookledger.retry q
+            WHERE q.route_id = $4 AND q.event_time < $5 AND q.seq <> ALL ($6::bigint[])
+              -- What another process has under way gets its outcome from there, or comes to the gate when it is due.
+              AND (q.holder IS NULL OR q.due_at <= clock_timestamp())
+            LIMIT 1000)
     RETURNING r.seq, r.tick, r.recorded_at, r.event_time
 ), packed AS (
     DELETE FROM hookledger.parked p
-     WHERE p.route_id = $4 AND p.shard IN (SELECT shard FROM held) AND NOT p.seqs && $6::bigint[]
-       AND (SELECT max(t) FROM unnest(p.event_times) t) < $5
+     WHERE p.route_id = $4 AND p.shard IN (SELECT shard FROM held) AND (p.epoch, p.flush) IN (
+           SELECT q.epoch, q.flush FROM hookledger.parked q
+            WHERE q.route_id = $4 AND NOT q.seqs && $6::bigint[]
+              AND (SELECT max(t) FROM unnest(q.event_times) t) < $5
+            ORDER BY q.epoch, q.flush LIMIT 10)
     RETURNING p.seqs, p.ticks, p.recorded_ats, p.event_times
 ), gone AS (
     SELECT seq, tick, recorded_at, event_time FROM retries
@@ -200,7 +213,8 @@ WITH held AS MATERIALIZED (
     SELECT e.shard, g.seq, g.tick, $4, g.event_time, clock_timestamp(), 0, 0, $7, 'suppressed', e.tenant, e.id, e.type
       FROM gone g JOIN hookledger.domain_event e ON e.seq = g.seq AND e.recorded_at = g.recorded_at
     RETURNING 1)
-SELECT count(*) FROM noted
+SELECT (SELECT count(*) FROM noted) AS noted,
+       (SELECT count(*) FROM retries) + (SELECT count(*) FROM packed) AS removed
 """
 
 
@@ -250,14 +264,16 @@ async def suppress(
     closed_at: datetime,
     in_flight: Iterable[int],
     route_version: int,
-) -> int:
-    """Turns what waits for a route from before `closed_at` into `suppressed` outcomes; how many those were."""
+) -> Suppressed:
+    """Turns what waits for a route from before `closed_at` into `suppressed` outcomes, as much as is done quickly.
+
+    To be repeated until nothing is removed: the lease is locked meanwhile, and with it every other write of progress.
+    """
     async with database.connection(seconds=30) as connection:
-        return int(
-            await connection.fetchval(
-                _SUPPRESS, owner, shard, epoch, route_id, closed_at, list(in_flight), route_version
-            )
+        row = await connection.fetchrow(
+            _SUPPRESS, owner, shard, epoch, route_id, closed_at, list(in_flight), route_version
         )
+    return Suppressed(row["noted"], row["removed"])
 
 
 def _columns(rows: Sequence[tuple[object, ...]], width: int) -> list[Sequence[object]]:

@@ -69,6 +69,9 @@ class Handover:
             mine = {shard: checkpoints[shard] for shard in shards}
             waiting = {route_id: row for route_id, row in parked.items() if row.shard in mine}
             for shard, tick in mine.items():
+                # What was learned of it since it was given away is another's affair, and old.
+                self._lanes.drop(shard)
+                self._parking.drop(shard)
                 self._ledger.adopt(shard, tick)
             self._recorder.adopt({shard: epochs[shard] for shard in mine}, mine)
             self._parking.adopt(waiting, newest)

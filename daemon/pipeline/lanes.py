@@ -148,7 +148,8 @@ class Lanes:
         (self._slow if delivery.is_slow else self._fast).in_flight -= 1
         lane = self._lanes[delivery.route_id]
         roll = random()  # noqa: S311 - spreads probes, hides nothing
-        if lane.done(delivery, time.monotonic(), roll=roll):
+        # A request that ends after its shard has gone says nothing that the lane could act on: its rows are another's.
+        if lane.done(delivery, time.monotonic(), roll=roll) and not delivery.is_withdrawn:
             self._break(lane)
         if lane.is_parking and lane.load < LOW_WATER:
             self.room.ring()
@@ -168,6 +169,11 @@ class Lanes:
         """Tells an ordered lane what it has to wait for."""
         lane.failing = failing
         self._list(lane)
+
+    def is_ordered(self, route_id: UUID) -> bool:
+        """True if the route has a lane, and wants its deliveries in order."""
+        lane = self._lanes.get(route_id)
+        return lane is not None and lane.is_ordered
 
     def rest(self) -> None:
         """Forgets lanes that have nothing to do from those that are looked after."""

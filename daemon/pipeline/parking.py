@@ -86,6 +86,7 @@ class Parking:
     def adopt(self, routes: dict[UUID, Parked], newest_tick: int) -> None:
         """Takes over what is parked of these routes; ranges may reach up to `newest_tick`."""
         for route_id, parked in routes.items():
+            self._drains.pop(route_id, None)
             lane = self._lanes.lane(route_id, parked.shard)
             lane.listed = parked.listed
             lane.range_from, lane.ranged_upto = parked.range_from, newest_tick
@@ -141,8 +142,8 @@ class Parking:
     def _sweep(self, now: float) -> None:
         self._lanes.sweep(now)
         for delivery in self._ledger.older_than(now - SPILL_SECONDS):
-            if delivery.is_accounted:
-                continue
+            if delivery.is_accounted or delivery.is_withdrawn:
+                continue  # the latter: its shard is being handed over
             if delivery.is_started:
                 self.spill(delivery)
             elif delivery.read_at < now - PATIENCE_SECONDS:
@@ -154,11 +155,12 @@ class Parking:
         if again:
             self._looked_at = now
         for lane in [lane for lane in self._lanes.active.values() if lane.is_ordered and not lane.in_flight]:
-            is_stuck = again and bool(lane.failing) and not lane.due
+            is_stuck = again and bool(lane.failing)
+            known = lane.failing and set(lane.failing)
             if (lane.failing is None or is_stuck) and not self._recorder.seqs(lane.route_id):
                 drops = self._drops
                 failing = await backlog.failing(self._database, lane.route_id)
-                if drops == self._drops and not lane.in_flight:
+                if drops == self._drops and not lane.in_flight and lane.failing == known:
                     self._lanes.resume(lane, failing)
 
     async def _expand_old(self) -> None:
@@ -166,7 +168,7 @@ class Parking:
             while not lane.breaker.is_closed and await self._ranges.is_old(lane):
                 begin = lane.range_from
                 await self._ranges.expand(lane)
-                await self._recorder.flush()
+                await asyncio.shield(self._recorder.flush())  # cancelled, it would lose what others noted
                 if lane.range_from == begin:
                     break
 

@@ -16,9 +16,10 @@ from daemon.core.index import RouteIndex, Timeline
 from daemon.pipeline.lane import Lane
 from daemon.pipeline.recorder import Recorder
 from daemon.pipeline.tailer import passes
-from daemon.pipeline.work import Delivery, Ledger
+from daemon.pipeline.work import Ledger
 from eventstore import tail, ticks
 from eventstore.connect import Database
+from eventstore.progress import ParkedRow
 from eventstore.stream import StoredEvent
 from eventstore.ticks import Tick
 
@@ -49,7 +50,7 @@ class Ranges:
         timeline = self._index.timeline(lane.route_id)
         if begin is None or timeline is None:
             return
-        found: list[Delivery] = []
+        found: list[ParkedRow] = []
         end = begin
         for cut in await ticks.after(self._database, begin - 1, limit=EXPAND_TICKS):
             if cut.tick > self._ledger.read_upto(lane.shard) or len(found) >= EXPAND_PAIRS:
@@ -58,10 +59,9 @@ class Ranges:
             end = cut.tick + 1
         if lane.range_from != begin:
             return  # the shard was dropped meanwhile
-        for delivery in found:
-            lane.listed += 1
-            lane.parked += 1
-            self._recorder.park(delivery)
+        lane.listed += len(found)
+        lane.parked += len(found)
+        self._recorder.listed(found)
         # Everything in it is written out, and the tailer has finished the tick before `end`: what it decides from now
         # on is listed again.
         is_over = lane.ranged_upto < end
@@ -77,10 +77,10 @@ class Ranges:
         oldest = await ticks.after(self._database, lane.range_from - 1, limit=1)
         return bool(oldest) and oldest[0].at < datetime.now(UTC) - self._keep + SPARE_TIME
 
-    async def _decide(self, lane: Lane, timeline: Timeline, cut: Tick) -> list[Delivery]:
-        """What the route is due of one tick."""
+    async def _decide(self, lane: Lane, timeline: Timeline, cut: Tick) -> list[ParkedRow]:
+        """What the route is due of one tick; without the payloads, since a tick may be an import."""
         before = await ticks.snap_of(self._database, cut.tick - 1)
-        due = []
+        due: list[ParkedRow] = []
         async for events in tail.read_cut(self._database, before=before, tick=cut, shards=[lane.shard]):
             due += [_parked(lane, event, cut.tick) for event in events if _is_due(timeline, event)]
         return due
@@ -99,7 +99,5 @@ def _is_due(timeline: Timeline, event: StoredEvent) -> bool:
     return judgement.decision is Decision.DELIVER
 
 
-def _parked(lane: Lane, event: StoredEvent, tick: int) -> Delivery:
-    delivery = Delivery(route_id=lane.route_id, event=event, event_time=event.event_time, tick=tick, read_at=0.0)
-    delivery.is_accounted = True
-    return delivery
+def _parked(lane: Lane, event: StoredEvent, tick: int) -> ParkedRow:
+    return ParkedRow(lane.shard, lane.route_id, event.seq, tick, event.recorded_at, event.event_time)

@@ -127,6 +127,11 @@ class Recorder:
         self.ranged(delivery.route_id, delivery.shard, from_tick, 1)
         self._take_over(delivery)
 
+    def listed(self, rows: list[ParkedRow]) -> None:
+        """Notes deliveries that waited in a range, and now wait by themselves."""
+        self._buffer.parked += rows
+        self._something.ring()
+
     def ranged(self, route_id: UUID, shard: int, from_tick: int | None, pairs: int) -> None:
         """Notes where the range of a route begins now (None: there is none any more), and by how many pairs it grew."""
         before = self._buffer.ranges.get(route_id)

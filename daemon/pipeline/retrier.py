@@ -81,7 +81,9 @@ class Retrier:
                 self._database,
                 shards,
                 held=self._held.keys() | orphans,
-                without=[route_id for route_id, count in share.items() if count >= ROUTE_LIMIT],
+                without=[
+                    route for route, count in share.items() if count >= ROUTE_LIMIT and not self._is_ordered(route)
+                ],
                 limit=PAGE_ROWS,
             )
             events = await stream.by_seq(self._database, {row.seq: row.recorded_at for row in rows})
@@ -89,10 +91,14 @@ class Retrier:
                 event = events.get(row.seq)
                 if event is None or row.shard in self._dropped:
                     orphans.add((row.route_id, row.seq))
-                elif share[row.route_id] < ROUTE_LIMIT:
+                elif share[row.route_id] < ROUTE_LIMIT or self._is_ordered(row.route_id):
                     share[row.route_id] += 1
                     delivery = Delivery.waiting(row, event, read_at=time.monotonic(), packed=None)
                     self._held[delivery.pair] = delivery
                     self._lanes.enqueue_due(self._lanes.lane(row.route_id, row.shard), delivery)
             if len(rows) < PAGE_ROWS:
                 return
+
+    def _is_ordered(self, route_id: UUID) -> bool:
+        """Of an ordered route all must come: the others in memory wait for the first one, whenever it falls due."""
+        return self._lanes.is_ordered(route_id)

@@ -43,6 +43,7 @@ from daemon.pipeline.egress_guard import AddressDenied, EgressGuard, GuardedConn
 from daemon.pipeline.wire import KEPT_BODY_BYTES, AnswerTooLarge, ProxyDropped, StaleConnection
 
 CONNECT_SECONDS = 5.0
+STALE_SECONDS = 1.0
 SILENCE_SECONDS = 10.0
 MAX_HEADERS = 128
 CHECKED_URLS = 8192
@@ -119,7 +120,10 @@ class Sender:
             try:
                 return await self._post(url, headers, body, _timeout(total))
             except StaleConnection:
-                # The receiver closed an idle connection while we wrote to it: not an attempt that it ever saw.
+                # The receiver closed an idle connection while we wrote to it: not an attempt that it ever saw. Later
+                # than that it had time to read the request.
+                if self._clock() - began > STALE_SECONDS:
+                    raise
                 self._connector.drop_idle(url.raw_host or "", url.port)
                 return await self._post(
                     url, headers, body, _timeout(max(total - round(self._clock() - began, 2), 0.01))

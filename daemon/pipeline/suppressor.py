@@ -56,22 +56,26 @@ class Suppressor:
             raise
 
     async def _suppress(self, route: Route) -> None:
+        """A batch at a time, so that between two of them others may write, and lanes be filled."""
         shard = shard_of(route.tenant)
-        epoch = self._epoch(shard)
         closed_at = max(window.end for window in route.windows if window.end is not None)
-        if epoch is None:
-            return
-        async with self._lanes.intake:
-            await progress.suppress(
-                self._database,
-                self._owner,
-                shard=shard,
-                epoch=epoch,
-                route_id=route.id,
-                closed_at=closed_at,
-                in_flight=self._in_memory(route),
-                route_version=route.version,
-            )
+        is_more = True
+        while is_more:
+            async with self._lanes.intake:
+                epoch = self._epoch(shard)
+                if epoch is None:
+                    return
+                done = await progress.suppress(
+                    self._database,
+                    self._owner,
+                    shard=shard,
+                    epoch=epoch,
+                    route_id=route.id,
+                    closed_at=closed_at,
+                    in_flight=self._in_memory(route),
+                    route_version=route.version,
+                )
+            is_more = done.removed > 0
 
     def _in_memory(self, route: Route) -> set[int]:
         """What of the route is not only in the tables: it gets its outcome from the gate, or has it already."""

@@ -12,12 +12,13 @@ import pytest
 from aiohttp import web
 
 from daemon.core.retry import RetryPolicy
+from daemon.core.route import Route
 from daemon.pipeline import lane as lane_module
 from daemon.pipeline import lanes, parking
 from tests.pipeline.test_parking import NONE_PARKED, PARKED, gate, ids_of
 from tests.support.crash import doomed_house
-from tests.support.house import house
-from tests.support.receiver import Receiver, receiver, status
+from tests.support.house import House, house
+from tests.support.receiver import Receiver, ok, receiver, status
 from tests.support.until import until
 
 QUICK = RetryPolicy(first=timedelta(seconds=0.1), cap=timedelta(seconds=0.2), attempts=10)
@@ -143,6 +144,44 @@ async def test_a_retry_that_is_suppressed_or_gone_holds_up_nobody(database_url: 
         later = await it.publish(count=2)
         await it.until_row(ALL_DELIVERED, 2, seconds=20)
         assert taken == later
+
+
+async def test_the_first_of_more_retries_than_a_route_may_hold_still_comes_first(database_url: str) -> None:
+    """It failed most often, so it is due later than all the others, which wait for it in memory."""
+    never = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1))
+    async with receiver() as there, house(database_url, breaker_failures=1000, retry=never) as it:
+        await became_ordered(it, there, count=100)
+        await it.until_row("SELECT count(*) = 0 FROM hookledger.retry", seconds=30)
+        assert len(await it.outcomes()) == 100
+
+
+async def test_a_retry_that_waits_behind_a_suppressed_one_holds_up_nobody(database_url: str) -> None:
+    never = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1))
+    async with receiver() as there, house(database_url, breaker_failures=1000, retry=never) as it:
+        route = await became_ordered(it, there, count=3)
+        lane = it.pipeline._lanes.lane(route.id, 0)
+        await until(lambda: len(lane.due) == 2)
+        await it.disable(route)
+        await it.enable(route)
+        later = await it.publish(count=2)
+        await it.until_row(ALL_DELIVERED, 2, seconds=30)
+        assert ids_of(there)[-2:] == later
+
+
+async def became_ordered(it: House, there: Receiver, *, count: int) -> Route:
+    """A route with retries that has been made ordered since; all are due but the first, which will be."""
+    there.answer["/"] = status(500)
+    route = await it.route(there.url + "/")
+    await it.publish(count=count)
+    await it.until_row("SELECT count(*) = $1 FROM hookledger.retry", count)
+    there.answer["/"] = ok
+    await it.edit(route, ordered=True)
+    async with it.database.connection() as connection:
+        await connection.execute(
+            "UPDATE hookledger.retry SET due_at = clock_timestamp() + interval '2 s' *"
+            " (seq = (SELECT min(seq) FROM hookledger.retry))::integer"
+        )
+    return route
 
 
 async def test_a_rate_limit_spaces_first_attempts_and_retries_alike(database_url: str) -> None:

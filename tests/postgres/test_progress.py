@@ -40,7 +40,7 @@ class Owner:
 
     async def suppress(self, closed_at: datetime, *, route_id: UUID = ROUTE, in_flight: tuple[int, ...] = ()) -> int:
         ((shard, epoch),) = self.epochs.items()
-        return await progress.suppress(
+        suppressed = await progress.suppress(
             self.database,
             self.name,
             shard=shard,
@@ -50,6 +50,8 @@ class Owner:
             in_flight=in_flight,
             route_version=4,
         )
+        assert suppressed.removed >= (suppressed.noted > 0)
+        return suppressed.noted
 
 
 def everything(shard: int, *, seq: int = 1, tick: int = 1) -> Flush:
