@@ -270,7 +270,7 @@ async def suppress(
     To be repeated until nothing is removed: the lease is locked meanwhile, and with it every other write of progress.
     """
     async with database.connection(seconds=30) as connection:
-        row = await connection.fetchrow(
+        (row,) = await connection.fetch(
             _SUPPRESS, owner, shard, epoch, route_id, closed_at, list(in_flight), route_version
         )
     return Suppressed(row["noted"], row["removed"])

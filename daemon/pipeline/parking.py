@@ -119,7 +119,8 @@ class Parking:
         self._sweep(now)
         await self._look_for_failing(now)
         chunk = CHUNK_EVENTS if self._lanes.queued < CROWDED_EVENTS else 1
-        for lane in [lane for lane in self._lanes.active.values() if lane.is_parking]:
+        ours = set(self._ledger.shards())
+        for lane in [lane for lane in self._lanes.active.values() if lane.is_parking and lane.shard in ours]:
             if lane.load < LOW_WATER:
                 async with self._lanes.intake:
                     if lane.is_parking:  # still: while it waited, the shard may have gone

@@ -82,7 +82,7 @@ class Retrier:
                 shards,
                 held=self._held.keys() | orphans,
                 without=[
-                    route for route, count in share.items() if count >= ROUTE_LIMIT and not self._is_ordered(route)
+                    route for route, count in share.items() if count >= ROUTE_LIMIT and not self._needs_all(route)
                 ],
                 limit=PAGE_ROWS,
             )
@@ -91,7 +91,7 @@ class Retrier:
                 event = events.get(row.seq)
                 if event is None or row.shard in self._dropped:
                     orphans.add((row.route_id, row.seq))
-                elif share[row.route_id] < ROUTE_LIMIT or self._is_ordered(row.route_id):
+                elif share[row.route_id] < ROUTE_LIMIT or self._needs_all(row.route_id):
                     share[row.route_id] += 1
                     delivery = Delivery.waiting(row, event, read_at=time.monotonic(), packed=None)
                     self._held[delivery.pair] = delivery
@@ -99,6 +99,6 @@ class Retrier:
             if len(rows) < PAGE_ROWS:
                 return
 
-    def _is_ordered(self, route_id: UUID) -> bool:
+    def _needs_all(self, route_id: UUID) -> bool:
         """Of an ordered route all must come: the others in memory wait for the first one, whenever it falls due."""
         return self._lanes.is_ordered(route_id)
