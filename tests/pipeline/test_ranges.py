@@ -42,7 +42,8 @@ async def publish_in_ticks(it: House, *, ticks: int, each: int) -> list[str]:
     for _ in range(ticks):
         published += await it.publish(count=each)
         await it.until_row(
-            "SELECT NOT hookledger.has_news((SELECT snap FROM hookledger.tick ORDER BY tick DESC LIMIT 1))"
+            "SELECT NOT hookledger.has_news("
+            "coalesce((SELECT snap FROM hookledger.tick ORDER BY tick DESC LIMIT 1), '1:1:'))"
         )
     return published
 
