@@ -201,5 +201,5 @@ async def test_a_rate_limit_spaces_first_attempts_and_retries_alike(database_url
         await it.publish(count=30)
         await it.until_row(ALL_DELIVERED, 30, seconds=30)
         assert len(arrived) >= 35
-        # The sender's clock spaces them; on its way a request may be late by as much as the loop is.
-        assert arrived[-1] - arrived[0] >= (len(arrived) - 2) / 20 * 0.95
+        # The sender's clock spaces them; on its way the first one may be late by as much as a busy loop is.
+        assert arrived[-1] - arrived[0] >= (len(arrived) - 2) / 20 - 0.7
