@@ -57,6 +57,7 @@ async def test_each_event_goes_once_to_each_subscribed_route_and_to_no_other(dat
         await it.publish("order.create", "order.cancel", "item.change", count=40)
         await it.publish("order.create", backfill=True)
         await it.until_accounted()
+        await it.until_row("SELECT count(*) = 400 FROM hookledger.attempt", seconds=30)
         assert Counter(got.path for got in there.received) == {
             "/all": 120, "/orders": 80, "/create": 40, "/twice": 120, "/items": 40,
         }  # fmt: skip

@@ -136,10 +136,11 @@ async def test_a_shard_lost_and_retaken_in_the_middle_of_a_cut_is_read_from_its_
             shards = it.pipeline._leases.shards
             for shard in shards:
                 it.pipeline._leases.lose(shard)
-            await until(lambda: holds_all(it), seconds=3)
+            await until(lambda: holds_all(it), seconds=8)
             goes_on.set()
             opened.set()
             await it.until_accounted()
+            await it.until_row("SELECT count(DISTINCT seq) = 300 FROM hookledger.attempt", seconds=30)
             assert set(await it.outcomes()) == set(ids)
             assert set(ids_of(there)) == set(ids)
 
@@ -151,8 +152,9 @@ async def test_a_process_that_let_go_in_doubt_takes_its_own_shards_back_at_once(
         await until(lambda: holds_all(it))
         for shard in range(SHARDS):
             it.pipeline._leases.lose(shard)
-        await until(lambda: holds_all(it), seconds=3)
+        await until(lambda: holds_all(it), seconds=8)
         ids = await it.publish(count=20)
+        await it.until_row("SELECT count(*) >= 20 FROM hookledger.attempt")
         await it.until_accounted()
         assert ids_of(there) == dict.fromkeys(ids, 1)
         assert await it.rows("SELECT DISTINCT epoch FROM hookledger.lease") == [{"epoch": 2}]
@@ -183,7 +185,7 @@ async def test_retries_taken_up_while_a_shard_changes_hands_are_not_forgotten(
         await in_between.wait()
         for shard in range(SHARDS):
             it.pipeline._leases.lose(shard)
-        await until(lambda: holds_all(it), seconds=3)
+        await until(lambda: holds_all(it), seconds=8)
         goes_on.set()
         await it.until_row("SELECT count(*) = 10 FROM hookledger.attempt WHERE outcome = 'delivered'", seconds=5)
         await it.until_row("SELECT count(*) = 0 FROM hookledger.retry")
