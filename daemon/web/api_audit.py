@@ -11,11 +11,16 @@ from daemon.audit import UnknownEvent
 from daemon.commands import Invalid, NotFound
 from daemon.core.event import Problem as FieldProblem
 from daemon.web import paging, shapes
-from daemon.web.auth import Scope, endpoint
+from daemon.web.endpoints import Access, Query, endpoint
 from daemon.web.services import SERVICES
 
 
-@endpoint(Scope.AUDITOR, "event", "route", *paging.QUERY)
+@endpoint(
+    Access.READ,
+    Query(name="event", description="the event's id", is_required=True),
+    Query(name="route", description="only this route", schema={"type": "string", "format": "uuid"}),
+    *paging.QUERY,
+)
 async def explain(request: web.Request) -> web.Response:
     """For one route, or as a list for each of the tenant's, the decision about an event and its grounds."""
     event_id, route_text = request.query.get("event"), request.query.get("route")
@@ -36,7 +41,7 @@ async def explain(request: web.Request) -> web.Response:
     return shapes.answer(shapes.of_explanation(found[0]))
 
 
-@endpoint(Scope.AUDITOR)
+@endpoint(Access.OPERATIONS)
 async def projection(request: web.Request) -> web.Response:
     """The live projection of this process: position, number of routes, digest."""
     index = request.app[SERVICES].index

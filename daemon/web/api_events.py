@@ -18,7 +18,8 @@ from daemon.core import event
 from daemon.core.event import Incoming
 from daemon.core.ndjson import Line, LineSplitter
 from daemon.web import bodies, ingest, shapes
-from daemon.web.auth import CALLER, Scope, endpoint
+from daemon.web.auth import CALLER
+from daemon.web.endpoints import Access, endpoint
 from daemon.web.ingest import ANSWER_SECONDS, Ingest
 from daemon.web.problems import REFUSED_VALUE, Problem, listed
 from daemon.web.services import SERVICES
@@ -36,7 +37,7 @@ BATCH_OF_LONGEST = 256
 _BOM = b"\xef\xbb\xbf"
 
 
-@endpoint(Scope.PRODUCER)
+@endpoint(Access.PUBLISH, answers={202: None})
 async def publish(request: web.Request) -> web.Response:
     """Stores one event or many."""
     if request.content_type == "application/x-ndjson":

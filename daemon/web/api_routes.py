@@ -18,7 +18,7 @@ from daemon.core.event import Problem as FieldProblem
 from daemon.core.event import instant
 from daemon.core.route import Route, Status
 from daemon.web import auth, paging, shapes
-from daemon.web.auth import Scope, endpoint
+from daemon.web.endpoints import Access, Query, endpoint
 from daemon.web.forms import BODY, Command, NewRoute, Rotation, RouteEdit, read, validated
 from daemon.web.problems import Problem
 from daemon.web.services import SERVICES, Services
@@ -26,8 +26,18 @@ from eventstore import log
 
 MAX_REQUEST_KEY_CHARACTERS = 255
 
+STATUS = Query(
+    name="status", description="only routes that are so", schema={"type": "string", "enum": ["enabled", "disabled"]}
+)
+AS_OF = Query(
+    name="as_of",
+    description="the past: routes as they were at this moment",
+    schema={"type": "string", "format": "date-time"},
+)
+REASON = Query(name="reason", description="why, for the route's history", schema={"type": "string", "maxLength": 1000})
 
-@endpoint(Scope.TENANT, "status", "as_of", *paging.QUERY)
+
+@endpoint(Access.READ, STATUS, AS_OF, *paging.QUERY)
 async def list_routes(request: web.Request) -> web.Response:
     """The tenant's routes, oldest first; with `as_of` as they were."""
     services = request.app[SERVICES]
@@ -43,7 +53,7 @@ async def list_routes(request: web.Request) -> web.Response:
     return shapes.answer({"items": [shapes.of_route(r, now=shown_at) for r in page], "next": after})
 
 
-@endpoint(Scope.TENANT)
+@endpoint(Access.MANAGE, takes=NewRoute, answers={201: None}, is_command=True)
 async def create(request: web.Request) -> web.Response:
     """A new route, active at once unless it is to be created disabled; with its verification key."""
     form = await read(request, NewRoute)
@@ -55,7 +65,7 @@ async def create(request: web.Request) -> web.Response:
     return shapes.answer(body, status=201, headers=_etag(done.route) | {"Location": location})
 
 
-@endpoint(Scope.TENANT, "as_of")
+@endpoint(Access.READ, AS_OF)
 async def show(request: web.Request) -> web.Response:
     """One route; with `as_of` as it was."""
     timeline = request.app[SERVICES].index.timeline(_route_id(request))
@@ -68,7 +78,7 @@ async def show(request: web.Request) -> web.Response:
     return _shown(request, route, at=as_of)
 
 
-@endpoint(Scope.TENANT)
+@endpoint(Access.MANAGE, takes=RouteEdit, is_command=True)
 async def edit(request: web.Request) -> web.Response:
     """Changes the fields that are given."""
     form = await read(request, RouteEdit)
@@ -79,7 +89,7 @@ async def edit(request: web.Request) -> web.Response:
     return _shown(request, done.route)
 
 
-@endpoint(Scope.TENANT, "reason")
+@endpoint(Access.MANAGE, REASON, answers={204: None}, is_command=True)
 async def delete(request: web.Request) -> web.Response:
     """Ends the route for good."""
     services = request.app[SERVICES]
@@ -90,7 +100,7 @@ async def delete(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-@endpoint(Scope.TENANT)
+@endpoint(Access.MANAGE, takes=Command, is_command=True)
 async def disable(request: web.Request) -> web.Response:
     """Nothing is sent any more; already disabled: no event."""
     form = await read(request, Command)
@@ -99,7 +109,7 @@ async def disable(request: web.Request) -> web.Response:
     return _shown(request, done.route)
 
 
-@endpoint(Scope.TENANT)
+@endpoint(Access.MANAGE, takes=Command, is_command=True)
 async def enable(request: web.Request) -> web.Response:
     """What happens from now on is sent; already enabled: no event."""
     form = await read(request, Command)
@@ -108,7 +118,7 @@ async def enable(request: web.Request) -> web.Response:
     return _shown(request, done.route)
 
 
-@endpoint(Scope.TENANT)
+@endpoint(Access.MANAGE)
 async def show_key(request: web.Request) -> web.Response:
     """The verification key, for whoever asks for it on purpose."""
     services = request.app[SERVICES]
@@ -117,7 +127,7 @@ async def show_key(request: web.Request) -> web.Response:
     return shapes.answer(_keys(route, services.now()) | {"verification_key": key})
 
 
-@endpoint(Scope.TENANT)
+@endpoint(Access.MANAGE, takes=Rotation, is_command=True)
 async def rotate_key(request: web.Request) -> web.Response:
     """A new key; the present one signs along for 24 hours."""
     form = await read(request, Rotation)
@@ -127,7 +137,7 @@ async def rotate_key(request: web.Request) -> web.Response:
     return shapes.answer(_keys(done.route, services.now()) | {"verification_key": key}, headers=_etag(done.route))
 
 
-@endpoint(Scope.TENANT)
+@endpoint(Access.MANAGE, takes=Command, is_command=True)
 async def revoke_old_key(request: web.Request) -> web.Response:
     """The previous key stops signing at once."""
     form = await read(request, Command)
@@ -138,7 +148,7 @@ async def revoke_old_key(request: web.Request) -> web.Response:
     return shapes.answer(_keys(done.route, services.now()), headers=_etag(done.route))
 
 
-@endpoint(Scope.TENANT, *paging.QUERY)
+@endpoint(Access.READ, *paging.QUERY)
 async def history(request: web.Request) -> web.Response:
     """What happened to the route, newest first; deleted routes have theirs too."""
     services = request.app[SERVICES]
@@ -150,7 +160,7 @@ async def history(request: web.Request) -> web.Response:
     return shapes.answer({"items": page, "next": after})
 
 
-@endpoint(Scope.ADMIN, *paging.QUERY)
+@endpoint(Access.OPERATIONS, *paging.QUERY)
 async def tenants(request: web.Request) -> web.Response:
     """Tenants that have, or had, routes."""
     counts: dict[str, int] = {}

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from daemon import __version__
 from daemon.web import shapes
-from daemon.web.auth import Scope, endpoint
+from daemon.web.endpoints import Access, endpoint
 from daemon.web.services import SERVICES
 from eventstore import status
 from eventstore.status import Status
@@ -19,7 +19,7 @@ from eventstore.status import Status
 LAG_SECONDS = 10.0
 
 
-@endpoint(Scope.ADMIN)
+@endpoint(Access.OPERATIONS)
 async def show(request: web.Request) -> web.Response:
     """Processes, shards, backlog and logs; `warnings` says in sentences what needs a person, empty if nothing does."""
     services = request.app[SERVICES]

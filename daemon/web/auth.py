@@ -1,4 +1,4 @@
-"""Who may ask for what. Every endpoint declares its scope with `endpoint`; one that declares none answers nobody.
+"""Who may ask for what. Every endpoint declares what it gives access to (endpoints.py), or answers nobody.
 
 Without an admin token the daemon listens on loopback only and whoever reaches it acts as admin - unless a browser was
 led here: by a hostile name that resolves to loopback (the Host header tells), or by a page from elsewhere that sends a
@@ -8,10 +8,8 @@ request without being able to read the answer (Sec-Fetch-Site and Origin tell).
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from enum import StrEnum
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -21,19 +19,9 @@ from aiohttp.typedefs import Handler
 from daemon.commands import Context, Invalid
 from daemon.core.event import Problem as FieldProblem
 from daemon.core.event import tenant_problem
+from daemon.web.endpoints import Access, declared
 from daemon.web.problems import Problem
 from daemon.web.services import SERVICES
-
-
-class Scope(StrEnum):
-    """What an endpoint demands. OPEN asks for nothing: liveness and readiness."""
-
-    OPEN = "open"
-    METRICS = "metrics"
-    PRODUCER = "producer"
-    TENANT = "tenant"
-    AUDITOR = "auditor"
-    ADMIN = "admin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,16 +32,7 @@ class Caller:
     tenant: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Declared:
-    """What an endpoint has declared: its scope, and the parameters of its query; others are refused as mistakes."""
-
-    scope: Scope
-    query: tuple[str, ...]
-
-
 CALLER = web.RequestKey("caller", Caller)
-DECLARED = "hookledger_endpoint"
 
 # Of a query of thousands of parameters, how many are looked at.
 MAX_QUERY_NAMES = 20
@@ -61,32 +40,20 @@ MAX_QUERY_NAMES = 20
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 _OUR_PAGES = frozenset({"same-origin", "none"})
 
-Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-def endpoint(scope: Scope, *query: str) -> Callable[[Endpoint], Endpoint]:
-    """Declares the scope that a handler demands, and the names of the query parameters that it knows."""
-
-    def declare(handler: Endpoint) -> Endpoint:
-        setattr(handler, DECLARED, Declared(scope=scope, query=query))
-        return handler
-
-    return declare
-
 
 @web.middleware
 async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Lets a request pass to a handler whose scope it meets."""
+    """Lets a request pass to a handler that its caller has access to."""
     if isinstance(request.match_info.http_exception, web.HTTPException):
         raise request.match_info.http_exception
-    declared: Declared | None = getattr(request.match_info.handler, DECLARED, None)
-    if declared is None:
+    endpoint = declared(request.match_info.handler)
+    if endpoint is None:
         raise Problem(403, "this endpoint is closed")
-    if declared.scope is not Scope.OPEN:
+    if endpoint.access is not Access.OPEN:
         request[CALLER] = _identify(request)
-    if declared.scope not in (Scope.OPEN, Scope.METRICS):
+    if endpoint.access not in (Access.OPEN, Access.METRICS):
         _check_tenant(request)
-        _check_query(request, declared.query)
+        _check_query(request, endpoint.query_names)
     return await handler(request)
 
 

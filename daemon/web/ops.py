@@ -5,17 +5,17 @@ from __future__ import annotations
 from aiohttp import web
 
 from daemon.web import shapes
-from daemon.web.auth import Scope, endpoint
+from daemon.web.endpoints import Access, endpoint
 from daemon.web.services import SERVICES
 
 
-@endpoint(Scope.OPEN)
+@endpoint(Access.OPEN)
 async def healthz(_request: web.Request) -> web.Response:
     """The event loop runs: that it answers is the answer."""
     return shapes.answer({"status": "ok"})
 
 
-@endpoint(Scope.OPEN)
+@endpoint(Access.OPEN)
 async def readyz(request: web.Request) -> web.Response:
     """200 if this process should get traffic, else 503 with the reasons."""
     reasons = await request.app[SERVICES].readiness()
@@ -24,7 +24,7 @@ async def readyz(request: web.Request) -> web.Response:
     return shapes.answer({"status": "ok"})
 
 
-@endpoint(Scope.METRICS)
+@endpoint(Access.METRICS)
 async def metrics(request: web.Request) -> web.Response:
     """The Prometheus text format."""
     return web.Response(

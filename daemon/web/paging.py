@@ -15,13 +15,21 @@ from aiohttp import web
 
 from daemon.commands import Invalid
 from daemon.core.event import Problem
+from daemon.web.endpoints import Query
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
 MAX_CURSOR_CHARACTERS = 1024
 
 # The parameters that an endpoint with pages knows.
-QUERY = ("limit", "cursor")
+QUERY = (
+    Query(
+        name="limit",
+        description=f"how many items, at most {MAX_LIMIT}",
+        schema={"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+    ),
+    Query(name="cursor", description="`next` of the page before, as it was given"),
+)
 
 Item = TypeVar("Item")
 

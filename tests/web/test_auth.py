@@ -6,7 +6,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from daemon.web import auth
+from daemon.web import endpoints
 from daemon.web.app import build, build_ops
 from tests.support.web import Door, door
 
@@ -22,12 +22,12 @@ PROTECTED = [
 ]
 
 
-async def test_every_route_of_the_application_declares_its_scope(door: Door) -> None:
+async def test_every_route_of_the_application_declares_its_access(door: Door) -> None:
     for application in (build(door.services), build_ops(door.services)):
         undeclared = [
             f"{route.method} {route.resource}"
             for route in application.router.routes()
-            if not isinstance(getattr(route.handler, auth.DECLARED, None), auth.Declared)
+            if endpoints.declared(route.handler) is None
         ]
         assert undeclared == []
 
