@@ -18,6 +18,7 @@ import idna
 from daemon.core.addresses import NAT64, Address, DenyReason, Network, ipv4_inside, reserved_as
 
 MAX_URL_BYTES = 2048
+MAX_NAME_CHARACTERS = 253
 
 
 class UrlRefused(ValueError):
@@ -68,10 +69,7 @@ _PATH_SAFE = "!$%&'()*+,-./:;=?@[]_~|"
 
 def check_url(raw: str, policy: EgressPolicy) -> Target:
     """The target that `raw` names. Raises `UrlRefused`. An address in it is judged too, a name's addresses are not."""
-    if len(raw) > MAX_URL_BYTES or len(raw.encode("utf-8", "surrogatepass")) > MAX_URL_BYTES:
-        raise UrlRefused(
-            DenyReason.URL_LENGTH, f"The URL is longer than {MAX_URL_BYTES:,} bytes; shorten its path or query."
-        )
+    _check_length(raw)
     if found := _FORBIDDEN.search(raw):
         raise UrlRefused(
             DenyReason.URL_CHARACTER,
@@ -89,6 +87,7 @@ def check_url(raw: str, policy: EgressPolicy) -> Target:
     suffix = "" if port == _DEFAULT_PORTS[scheme] else f":{port}"
     path = rest if rest.startswith("/") else f"/{rest}"
     url = f"{scheme}://{bracketed}{suffix}{quote(path, safe=_PATH_SAFE)}"
+    _check_length(url)  # percent-encoding made it longer, and before every attempt it is judged again
     return Target(url=url, scheme=scheme, host=host, port=port)
 
 
@@ -123,6 +122,14 @@ def mask_query(url: str) -> str:
 def _masked_pair(pair: str) -> str:
     name, equals, _ = pair.partition("=")
     return f"{name}=***" if equals else "***"
+
+
+def _check_length(url: str) -> None:
+    if len(url) > MAX_URL_BYTES or len(url.encode("utf-8", "surrogatepass")) > MAX_URL_BYTES:
+        raise UrlRefused(
+            DenyReason.URL_LENGTH,
+            f"The URL is longer than {MAX_URL_BYTES:,} bytes, percent-encoded; shorten its path or query.",
+        )
 
 
 def _split(raw: str, policy: EgressPolicy) -> tuple[str, str, str]:
@@ -206,8 +213,9 @@ def _ascii_labels(host: str) -> list[str]:
     host = host.encode().lower().decode()
     if not host.isascii():
         host = _a_labels(host)
-    labels = host.removesuffix(".").split(".")
-    if len(host) > 254 or not all(map(_is_label, labels)):
+    name = host.removesuffix(".")
+    labels = name.split(".")
+    if len(name) > MAX_NAME_CHARACTERS or not all(map(_is_label, labels)):
         raise UrlRefused(DenyReason.HOST, "The host is not a valid name; check it for typing errors.")
     return labels
 

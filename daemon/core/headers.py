@@ -41,7 +41,7 @@ _RESERVED_NAMES = frozenset(
         "metadata-flavor",
     }
 )
-_RESERVED_PREFIXES = ("proxy-", "webhook-", "x-amz", "x-goog", "x-aws-ec2-metadata-token")
+_RESERVED_PREFIXES = ("proxy-", "webhook-", "hookledger-", "x-amz", "x-goog", "x-aws-ec2-metadata-token")
 
 
 class HeaderFault(StrEnum):

@@ -31,7 +31,8 @@ class Lane:
 
     `parked` counts what was ever written down, `listed` about what of it waits in packed rows. All pairs of ticks from
     `range_from` on are in a range instead of rows, and `ranged_upto` is the last tick that has any there. `failing` are
-    places of deliveries that have a row in `retry`, for an ordered lane; None while that is not known.
+    places of deliveries that have a row in `retry`, for an ordered lane; None while that is not known. `is_known` tells
+    that the receiver has once answered or failed.
     """
 
     __slots__ = (
@@ -43,6 +44,7 @@ class Lane:
         "failing",
         "gave_back",
         "in_flight",
+        "is_known",
         "is_listed",
         "is_ordered",
         "is_parking",
@@ -82,6 +84,7 @@ class Lane:
         self.is_parking = False
         self.gave_back = False
         self.is_listed = False
+        self.is_known = False
         self.is_slow = False
         self.is_retry_next = False
         self.timer_at = math.inf
@@ -145,6 +148,7 @@ class Lane:
             if self.pace is not None:
                 self.pace.give_back()
             return False
+        self.is_known = True
         self._average(now - delivery.started_at)
         if delivery.succeeded:
             self.breaker.succeeded()

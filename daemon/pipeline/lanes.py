@@ -162,7 +162,8 @@ class Lanes:
                 delivery.is_slow = True
                 self._fast.in_flight -= 1
                 self._slow.in_flight += 1
-                self._lanes[delivery.route_id].found_slow()
+                (lane := self._lanes[delivery.route_id]).found_slow()
+                self._list(lane)  # held to one request as one that never answered, it may have lost its place in line
                 self._wake()
 
     def resume(self, lane: Lane, failing: set[Place]) -> None:
@@ -255,6 +256,8 @@ class Lanes:
             if lane.is_slow is not (pool is self._slow):
                 self._list(lane)
                 continue
+            if lane.in_flight and not lane.is_known and pool.in_flight >= self._limits.trial_places:
+                continue  # it is in line again when the request ends that it has under way
             delivery = lane.start(now)
             if delivery is None:
                 self._list(lane)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import accumulate
 
 import orjson
 
@@ -15,14 +16,16 @@ from eventstore.progress import AttemptRow
 # What of an answer is kept: enough to debug a failure, a trace of a success (issue-sized bodies are the receiver's).
 KEPT_FAILURE_BYTES = 4096
 KEPT_SUCCESS_BYTES = 512
+KEPT_HEAD_BYTES = 4096
 # Of the reason why a body could not be made: expressions quote the values they stumble over.
 KEPT_REASON_CHARACTERS = 500
-_NOT_THE_RECEIVER = (ErrorName.RENDER_ERROR, ErrorName.INTERNAL_ERROR, ErrorName.PROXY_ERROR)
+# What a receiver cannot be blamed for.
+NOT_THE_RECEIVER = (ErrorName.RENDER_ERROR, ErrorName.INTERNAL_ERROR, ErrorName.PROXY_ERROR)
 
 
 def succeeded(answer: Answer) -> bool | None:
     """What an answer says about the receiver; None if the failure was none of its own."""
-    if isinstance(answer, Failure) and answer.error in _NOT_THE_RECEIVER:
+    if isinstance(answer, Failure) and answer.error in NOT_THE_RECEIVER:
         return None
     return classify(answer) is Verdict.SUCCESS
 
@@ -30,6 +33,15 @@ def succeeded(answer: Answer) -> bool | None:
 def plain(text: str) -> str:
     """A reason that PostgreSQL takes as text: no NUL, no half of a surrogate pair, and not the whole event."""
     return text[:KEPT_REASON_CHARACTERS].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def head_of(response: Response) -> str:
+    """The answer's headers as JSON, a list of names and values: as many whole ones as are kept."""
+    written = orjson.dumps(response.headers)
+    if len(written) > KEPT_HEAD_BYTES:
+        ends = accumulate(len(orjson.dumps(header)) + 1 for header in response.headers)
+        written = orjson.dumps(response.headers[: sum(end < KEPT_HEAD_BYTES for end in ends)])
+    return written.decode()
 
 
 def row_of(
@@ -64,6 +76,8 @@ def row_of(
         event.id,
         event.type,
         key_ids or None,
-        None if response is None else orjson.dumps(response.headers).decode()[:KEPT_FAILURE_BYTES],
+        None if response is None else head_of(response),
         None if response is None else response.body[:kept],
+        delivery.is_test,
+        core_delivery.delivery_key(delivery.route_id, event.id),
     )

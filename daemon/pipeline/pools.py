@@ -3,6 +3,9 @@
 A prompt lane starts in the fast pool, of `concurrency` places; a lane whose requests take long starts in the slow one.
 A request that turns out to be slow moves over, so that its place is free again after a second whatever the receiver
 does. There are workers for twice `concurrency`: what has moved over is not bounded by the places of the slow pool.
+
+A receiver that never answered may be one that never will. Where many are at work, such a lane has one request under way
+until it is known: two hundred names that are never resolved would else hold every place until they are found slow.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from daemon.pipeline.lane import Lane
 
 # What lanes known to be slow may start, as a part of `concurrency`.
 SLOW_PART = 0.25
+# What may be taken before lanes that nothing is known of are held to one request each.
+TRIAL_PART = 0.125
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +33,11 @@ class Limits:
     def slow_places(self) -> int:
         """What lanes that are known to be slow may start."""
         return max(1, int(self.concurrency * SLOW_PART))
+
+    @property
+    def trial_places(self) -> int:
+        """So much may be under way before unknown lanes are held to one request each."""
+        return max(self.route_concurrency, int(self.concurrency * TRIAL_PART))
 
     @property
     def workers(self) -> int:

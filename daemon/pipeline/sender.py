@@ -9,6 +9,8 @@ receiver meant it. Only `CancelledError` ever escapes from `send`.
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import ssl
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
@@ -16,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
 
+import structlog
 from aiohttp import (
     ClientConnectorCertificateError,
     ClientConnectorDNSError,
@@ -42,11 +45,16 @@ from daemon.core.egress import EgressPolicy, UrlRefused, check_url
 from daemon.pipeline.egress_guard import AddressDenied, EgressGuard, GuardedConnector, system_resolver, tls_context
 from daemon.pipeline.wire import KEPT_BODY_BYTES, AnswerTooLarge, ProxyDropped, StaleConnection
 
+log = structlog.get_logger()
+
 CONNECT_SECONDS = 5.0
 STALE_SECONDS = 1.0
 SILENCE_SECONDS = 10.0
 MAX_HEADERS = 128
 CHECKED_URLS = 8192
+_OWN_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""No file handle or memory is left here: nobody was asked, and nobody else has failed. Not EADDRNOTAVAIL: a machine
+without IPv6 says so of every IPv6 target, which merchants choose, and ports run out for one destination alone."""
 
 
 class Sender:
@@ -99,16 +107,6 @@ class Sender:
     ) -> None:
         await self.close()
 
-    def change_policy(self, policy: EgressPolicy) -> None:
-        """From now on `policy` decides; connections that were opened under the old one are not used again."""
-        self._policy = self._guard.policy = policy
-        self._checked = lru_cache(CHECKED_URLS)(partial(_checked_url, policy))
-        self.close_pooled()
-
-    def close_pooled(self) -> None:
-        """Close idle connections now and busy ones after their answer; look every name up again."""
-        self._connector.drop_all()
-
     async def send(
         self, target_url: str, headers: Mapping[str, str], body: bytes, *, timeout_seconds: float | None = None
     ) -> Answer:
@@ -150,6 +148,10 @@ class Sender:
             case UrlRefused(reason=reason) | ClientConnectorError(os_error=AddressDenied(reason=reason)):
                 self._on_denied(reason)
                 return Failure(error=ErrorName.EGRESS_DENIED)
+            case ClientConnectorError(os_error=OSError(errno=number)) if number in _OWN_SHORTAGES:
+                # The merchant is told no more than that it is not the receiver; whoever can mend it reads the log.
+                log.error("sender.starved", cause=os.strerror(number))
+                return Failure(error=ErrorName.INTERNAL_ERROR)
             case ClientConnectorDNSError() | ConnectionTimeoutError() if self._proxy is not None:
                 return Failure(error=ErrorName.PROXY_ERROR)
             case _:

@@ -57,6 +57,21 @@ class Peer:
         while await self._reader.read(65536):
             pass
 
+    async def tunnel(self, port: int) -> None:
+        """Takes a CONNECT, and passes on what comes from either side."""
+        await self._reader.readuntil(b"\r\n\r\n")
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            await self.write(b"HTTP/1.1 200 Connection Established\r\n\r\n")
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_pass_on(self._reader, writer))
+                group.create_task(_pass_on(reader, self._writer))
+        finally:
+            writer.close()
+
+    def stop_reading(self) -> None:
+        self._writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's transport reads as well
+
     def reset(self) -> None:
         """RST instead of FIN."""
         linger = struct.pack("ii", 1, 0)
@@ -103,7 +118,7 @@ class Receiver:
         self.connections += 1
         try:
             await self._behaviour(Peer(self, reader, writer))
-        except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError, asyncio.CancelledError):
+        except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError, asyncio.CancelledError, ExceptionGroup):
             pass  # the peer hung up, or the test is over: a hostile receiver does not mind
         finally:
             writer.transport.abort() if self._tls else writer.close()
@@ -111,11 +126,27 @@ class Receiver:
             self.ended.release()
 
 
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while chunk := await reader.read(65536):
+        writer.write(chunk)
+        await writer.drain()
+    writer.close()
+
+
 async def polite(peer: Peer) -> None:
     """Answers every request on the connection with 200."""
     while True:
         await peer.request()
         await peer.write(OK)
+
+
+def tunnels_to(receiver: Receiver) -> Behaviour:
+    """A proxy that takes every CONNECT to one receiver."""
+
+    async def behaviour(peer: Peer) -> None:
+        await peer.tunnel(receiver.port)
+
+    return behaviour
 
 
 def answers(text: bytes) -> Behaviour:
@@ -169,6 +200,24 @@ async def silent(peer: Peer) -> None:
     await peer.hung_up()
 
 
+def answers_in_pieces(*pieces: bytes) -> Behaviour:
+    """Each piece in a segment of its own."""
+
+    async def behaviour(peer: Peer) -> None:
+        await peer.request()
+        for piece in pieces:
+            await peer.write(piece)
+            await asyncio.sleep(0)
+        await peer.hung_up()
+
+    return behaviour
+
+
+async def answers_early(peer: Peer) -> None:
+    await peer.write(OK)
+    await peer.hung_up()
+
+
 async def close_on_accept(peer: Peer) -> None:
     pass
 
@@ -183,6 +232,7 @@ def _head(status: str, *headers: str) -> bytes:
     return "".join(f"{line}\r\n" for line in (f"HTTP/1.1 {status}", *headers, "")).encode()
 
 
+_EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 _SCRIPT = b"<script>alert(1)</script>"
 BEHAVIOURS: dict[str, Behaviour] = {
     "endless_body": floods(_head("200 OK", "Content-Length: 99999999999"), b"x" * 65536),
@@ -194,7 +244,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "slowloris_headers": drips(b"HTTP/1.1 200 OK\r\n", b"X-A: a\r\n"),
     "silent": silent,
     "tls_stall": silent,
-    "flood_103": floods(b"", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 100),
+    "flood_103": floods(b"", _EARLY_HINTS * 100),
     "flood_chunk_extension": floods(CHUNKED + b"2;", b"a=" + b"b" * 4000 + b";"),
     "redirect_307": answers(_head("307 Temporary Redirect", "Location: http://localhost/", "Content-Length: 0")),
     "switching_101": answers(_head("101 Switching Protocols", "Connection: upgrade", "Upgrade: websocket")),
@@ -230,5 +280,28 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "body_until_close": answers_and_closes(_head("200 OK") + b"until the end"),
     "no_content": answers(_head("204 No Content")),
     "two_answers": answers(OK + OK),
+    "headers_128": answers(_head("200 OK", *(f"X-{n}: a" for n in range(127)), "Content-Length: 0")),
+    "headers_129": answers(_head("200 OK", *(f"X-{n}: a" for n in range(128)), "Content-Length: 0")),
+    "header_of_9_kib": answers(_head("200 OK", "X-A: " + "a" * 9216, "Content-Length: 0")),
+    "headers_beyond_budget": answers(_head("200 OK", *(f"X-{n}: " + "a" * 8000 for n in range(100)))),
+    "interim_then_silence": answers(_EARLY_HINTS),
+    "interim_then_answer": answers(_EARLY_HINTS * 5 + OK),
+    "interim_199": answers(_head("199 Nearly")),
+    "chunk_extension_and_trailer": answers(CHUNKED + b"2;a=b\r\nok\r\n0\r\nX-A: a\r\n\r\n"),
+    "endless_blank_lines": floods(b"", b"\r\n" * 1000),
+    "huge_reason": answers(_head("200 " + "O" * 20_000, "Content-Length: 0")),
+    "http_0_9": answers_and_closes(b"<html>a page</html>"),
+    "http_1_0": answers_and_closes(b"HTTP/1.0 200 OK\r\n\r\nuntil the end"),
+    "http_9_9": answers(b"HTTP/9.9 200 OK\r\nContent-Length: 0\r\n\r\n"),
+    "body_longer_than_said": answers(OK + b"extra"),
+    "no_content_with_body": answers(_head("204 No Content", "Content-Length: 4") + b"body"),
+    "byte_by_byte": answers_in_pieces(*(OK[n : n + 1] for n in range(len(OK)))),
+    "chunk_size_overflow": answers(CHUNKED + b"FFFFFFFFFFFFFFFFF\r\nx"),
+    "chunk_without_end": answers(CHUNKED + b"2\r\nokXX0\r\n\r\n"),
+    "bad_chunk_later": answers_in_pieces(CHUNKED, b"zz\r\nok\r\n"),
+    "content_length_list": answers(_head("200 OK", "Content-Length: 2, 2") + b"ok"),
+    "content_length_plus": answers(_head("200 OK", "Content-Length: +2") + b"ok"),
+    "flood_after_101": floods(_head("101 Switching", "Connection: upgrade", "Upgrade: websocket"), b"x" * 4096),
+    "early_answer": answers_early,
     "gzip_garbage": answers(_head("200 OK", "Content-Encoding: gzip", "Content-Length: 4") + b"\x1f\x8b\xff\xff"),
 }

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.core.addresses import DenyReason
-from daemon.core.egress import EgressPolicy, UrlRefused, address_denied, check_url, mask_query
+from daemon.core.egress import MAX_URL_BYTES, EgressPolicy, UrlRefused, address_denied, check_url, mask_query
 
 CASES = json.loads((Path(__file__).parents[1] / "data" / "ssrf_cases.json").read_text())
 DEFAULT = EgressPolicy()
@@ -213,6 +213,26 @@ def test_any_text_is_either_refused_or_becomes_a_canonical_public_url(text: str)
     assert target.url.isprintable()
     assert "." in target.host or ":" in target.host
     assert check_url(target.url, DEFAULT).host == target.host
+
+
+@pytest.mark.parametrize(("letter", "longest"), [("a", 2034), ("ä", 339), ("€", 226), ("😀", 169), ('"', 678)])
+def test_a_url_may_have_2048_bytes_percent_encoded_so_that_it_passes_before_every_attempt(
+    letter: str, longest: int
+) -> None:
+    target = check_url("https://a.com/" + letter * longest, DEFAULT)
+    assert MAX_URL_BYTES - 12 < len(target.url) <= MAX_URL_BYTES
+    assert check_url(target.url, DEFAULT) == target
+    with pytest.raises(UrlRefused) as refused:
+        check_url("https://a.com/" + letter * (longest + 1), DEFAULT)
+    assert refused.value.reason is DenyReason.URL_LENGTH
+
+
+def test_a_name_may_have_253_characters_and_not_one_more() -> None:
+    name = ".".join(["a" * 63, "b" * 63, "c" * 63, "d" * 61])
+    assert check_url(f"https://{name}/", DEFAULT).host == name
+    assert check_url(f"https://{name}./", DEFAULT).host == name
+    with pytest.raises(UrlRefused):
+        check_url(f"https://{name}d/", DEFAULT)
 
 
 @pytest.mark.parametrize(

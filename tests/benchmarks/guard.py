@@ -1,0 +1,122 @@
+"""What the egress guard costs: our sender, against the same one on aiohttp's own connector, that checks nothing.
+
+Guarded are the URL of each attempt, each resolved address, each socket and every byte that comes. The two take turns in
+one process and the medians are compared: over connections that are kept, which is how webhooks go out, and over a fresh
+one for each request, which is the worst case and only told. A sender is bound by its processor; its time is what counts
+here, since other work on the machine hardly moves it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import time
+from collections import deque
+from functools import lru_cache, partial
+from urllib.parse import urlsplit
+
+import aiohttp
+import uvloop
+from yarl import URL
+
+from daemon.core.delivery import Response
+from daemon.core.egress import EgressPolicy
+from daemon.pipeline.sender import CHECKED_URLS, MAX_HEADERS, Sender, _Post
+from tests.benchmarks.sink import sink
+from tests.benchmarks.throughput import CONCURRENCY, DATA
+from tests.benchmarks.verdicts import Verdict, table
+from tests.support.names import Names
+
+HOST = "hooks.shop.com"
+BODY = json.dumps({"id": "evt_1", "type": "order.t1", "created": 1, "data": {"object": DATA}}).encode()
+HEADERS = {
+    "Content-Type": "application/json",
+    "User-Agent": "Hookledger/benchmark",
+    "OrderGroove-Signature": f"ts=1795463815,sig={'a' * 64}",
+    "webhook-id": "30628975-4708-5324-92dc-f7e8fe6a6f7b",
+    "webhook-timestamp": "1795463815",
+    "webhook-signature": f"v1,{'a' * 43}=",
+}
+COST = 0.05
+FRESH_PART = 0.25
+
+
+class Unguarded(Sender):
+    """The same way to send, with nobody looking."""
+
+    async def start(self) -> None:
+        await super().start()
+        await self._session.close()
+        self._checked = lru_cache(CHECKED_URLS)(partial(URL, encoded=True))
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, resolver=names()),
+            trust_env=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            max_headers=MAX_HEADERS,
+            request_class=_Post,
+        )
+
+
+def names() -> Names:
+    return Names(**{HOST: [["127.0.0.1"]]})
+
+
+async def measure(kind: type[Sender], url: str, count: int, *, is_fresh: bool) -> float:
+    """So many requests, as many at once as the daemon makes; requests per second of processor time."""
+    left = deque(range(count))
+    async with kind(EgressPolicy.dev(), timeout_seconds=15, on_denied=print, resolver=names()) as sender:
+        if sender._session.connector is not None:
+            sender._session.connector._force_close = is_fresh
+
+        async def work() -> None:
+            while left:
+                left.popleft()
+                answer = await sender.send(url, HEADERS, BODY)
+                if not isinstance(answer, Response):
+                    raise SystemExit(f"a request failed: {answer.error}")
+
+        started = time.process_time()
+        await asyncio.gather(*(work() for _ in range(CONCURRENCY)))
+        return count / (time.process_time() - started)
+
+
+async def compare(url: str, count: int, rounds: int, *, is_fresh: bool) -> float:
+    """The guarded rate as a part of the unguarded one."""
+    rates: dict[type[Sender], list[float]] = {Sender: [], Unguarded: []}
+    for number in range(rounds + 1):
+        for kind in (Sender, Unguarded) if number % 2 else (Unguarded, Sender):
+            rate = await measure(kind, url, count, is_fresh=is_fresh)
+            if number:  # the first round warms up
+                rates[kind].append(rate)
+        if number:
+            print(
+                f"round {number}, {'fresh' if is_fresh else 'kept'} connections: "
+                f"guarded {rates[Sender][-1]:,.0f}/s, unguarded {rates[Unguarded][-1]:,.0f}/s of cpu",
+                flush=True,
+            )
+    return statistics.median(rates[Sender]) / statistics.median(rates[Unguarded])
+
+
+async def run(requests: int, rounds: int) -> None:
+    with sink() as (sink_url, _):
+        url = f"http://{HOST}:{urlsplit(sink_url).port}/hook"
+        kept = await compare(url, requests, rounds, is_fresh=False)
+        fresh = await compare(url, int(requests * FRESH_PART), rounds, is_fresh=True)
+    table(
+        "the egress guard, against a sender without one",
+        [
+            Verdict(name="throughput, kept connections", figure=kept, unit="x", must_be="at least", limit=1 - COST),
+            Verdict(name="throughput, fresh connections", figure=fresh, unit="x"),
+        ],
+    )
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks guard")
+    parser.add_argument("--requests", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args(arguments)
+    uvloop.run(run(options.requests, options.rounds))
