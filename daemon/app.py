@@ -18,9 +18,9 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from daemon import __version__
-from daemon.commands import CommandError, Commands, Context
+from daemon.catalogue import Catalogue
+from daemon.commands import Commands
 from daemon.config import Address, Config
-from daemon.core.route import Route
 from daemon.keys import Keychain
 from daemon.metrics import Metrics
 from daemon.pipeline.attempt import Settings
@@ -30,6 +30,7 @@ from daemon.pipeline.sender import Sender
 from daemon.pipeline.supervisor import Pipeline, incarnation
 from daemon.signals import Signals
 from daemon.store import open_store, vault_of
+from daemon.tokens import Tokens
 from daemon.web.app import build, build_ops
 from daemon.web.listening import Doors, open_doors, serving
 from daemon.web.services import Services
@@ -97,6 +98,7 @@ async def _run_on(
     keychain = Keychain(database, vault)
     projection = Projection(database)
     await projection.catch_up()
+    catalogue = Catalogue(database, is_strict=config.events.strict_types)
     commands = Commands(
         database,
         keychain,
@@ -104,12 +106,8 @@ async def _run_on(
         signing_header=config.signing.header,
         now=_now,
         reached=projection.reach,
+        catalogue=catalogue,
     )
-
-    async def disable_gone(route: Route) -> None:
-        context = Context(actor="system", origin="delivery", reason="the receiver answered 410 Gone")
-        with contextlib.suppress(CommandError):  # deleted or disabled meanwhile: what was wanted is so
-            await commands.disable(route.tenant, route.id, context)
 
     async with Sender(
         config.egress_policy,
@@ -131,7 +129,8 @@ async def _run_on(
                 breaker_failures=config.delivery.breaker_failures,
             ),
             settings=_settings(config),
-            on_gone=disable_gone,
+            commands=commands,
+            auto_disable_after=config.delivery.auto_disable_after,
             keep=Keep(
                 events=timedelta(days=config.retention.events_days),
                 attempts=timedelta(days=config.retention.attempts_days),
@@ -142,6 +141,8 @@ async def _run_on(
             database=database,
             commands=commands,
             keychain=keychain,
+            tokens=Tokens(database),
+            catalogue=catalogue,
             index=projection.index,
             metrics=metrics,
             hurry=pipeline.hurry,

@@ -1,17 +1,20 @@
 """Secrets at rest: verification keys and header values, sealed with AES-256-GCM under a master key.
 
 A sealed value is bound to its place - tenant, route, id - as associated data, so that rows cannot be swapped. The first
-master key of the list seals, all of them open: that is how a master key is exchanged. `Keychain` remembers what it has
-opened, because the hot path signs with the same few keys all day.
+master key of the list seals, all of them open: that is how a master key is exchanged (`rewrap`). `Keychain` remembers
+what it has opened, because the hot path signs with the same few keys all day.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import secrets
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from uuid import UUID
@@ -21,10 +24,12 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 import eventstore.keys
+import eventstore.process
 from daemon.config import MASTER_KEY_BYTES
 from daemon.core.route import Route
 from daemon.core.signing import SigningKey, fingerprint, format_key
 from eventstore.connect import Database
+from eventstore.keys import Table
 
 _NONCE_BYTES = 12
 _WRITING_SECONDS = 2.0
@@ -37,6 +42,18 @@ class WrongMasterKey(Exception):
     """No master key at hand opens what is stored, or the file that should hold one does not."""
 
 
+class MasterKeyInUse(Exception):
+    """A daemon still seals with another master key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rewrapped:
+    """How many secrets were sealed anew, and how many were sealed under the first master key already."""
+
+    resealed: int
+    current: int
+
+
 class Vault:
     """Seals and opens under a list of master keys of 32 bytes each."""
 
@@ -44,6 +61,7 @@ class Vault:
         if not master_keys or any(len(key) != MASTER_KEY_BYTES for key in master_keys):
             raise ValueError("a master key has 32 bytes, and at least one is needed")
         self._ciphers = [AESGCM(key) for key in master_keys]
+        self.id = hashlib.sha256(b"hookledger master key id\n" + master_keys[0]).hexdigest()[:16]
 
     def seal(self, plain: bytes, place: bytes) -> bytes:
         """Ciphertext of `plain`, good at `place` only."""
@@ -61,15 +79,61 @@ class Vault:
                 continue
         raise WrongMasterKey("a stored secret cannot be opened with the configured master key")
 
-    async def check(self, database: Database) -> None:
-        """Raises WrongMasterKey unless this database's secrets were sealed under one of our keys."""
+    def reseal(self, sealed: bytes, place: bytes) -> bytes | None:
+        """The same under the first key; None if it is so already. Raises WrongMasterKey."""
+        with suppress(InvalidTag):
+            self._ciphers[0].decrypt(sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :], place)
+            return None
+        return self.seal(self.open(sealed, place), place)
+
+    async def check(self, database: Database) -> str:
+        """The check value of this database. Raises WrongMasterKey unless it was sealed under one of our keys."""
         ours = base64.b64encode(self.seal(_CHECK_TEXT, _CHECK_PLACE)).decode()
         stored = await eventstore.keys.master_key_check(database, ours)
-        try:
-            sealed = base64.b64decode(stored, validate=True)
-        except ValueError:
-            sealed = b""
-        self.open(sealed, _CHECK_PLACE)
+        self.open(_decoded(stored), _CHECK_PLACE)
+        return stored
+
+
+async def rewrap(database: Database, vault: Vault) -> Rewrapped:
+    """Seals every secret of the database under the vault's first master key, beside running daemons.
+
+    All of them must seal with that key already: then they open what is sealed here, and add nothing sealed otherwise.
+    The check value goes first, so that none that lacks the key can start. What was interrupted goes on where it was,
+    since a secret that is sealed so already stays as it is. Raises MasterKeyInUse, WrongMasterKey or StoreUnavailable.
+    """
+    await _insist_on(database, vault)
+    check = await vault.check(database)
+    resealed = vault.reseal(_decoded(check), _CHECK_PLACE)
+    if resealed is not None:
+        await eventstore.keys.replace_master_key_check(database, check, base64.b64encode(resealed).decode())
+    counts = [await _rewrap_table(database, vault, table) for table in Table]
+    await _insist_on(database, vault)
+    return Rewrapped(resealed=sum(each.resealed for each in counts), current=sum(each.current for each in counts))
+
+
+async def _rewrap_table(database: Database, vault: Vault, table: Table) -> Rewrapped:
+    resealed = current = 0
+    async for page in eventstore.keys.pages(database, table):
+        fresh = [vault.reseal(each.sealed, secret_place(each.tenant, each.route_id, each.item)) for each in page]
+        stale = [(each, new) for each, new in zip(page, fresh, strict=True) if new is not None]
+        if stale:
+            resealed += await eventstore.keys.exchange(database, table, *zip(*stale, strict=True))
+        current += len(page) - len(stale)
+    return Rewrapped(resealed=resealed, current=current)
+
+
+async def _insist_on(database: Database, vault: Vault) -> None:
+    others = await eventstore.process.sealing_otherwise(database, vault.id)
+    if others:
+        named = ", ".join(f"{pid} on {host}" for host, pid in others)
+        raise MasterKeyInUse(f"a daemon still seals with another master key: process {named}")
+
+
+def _decoded(check: str) -> bytes:
+    try:
+        return base64.b64decode(check, validate=True)
+    except ValueError:
+        return b""
 
 
 def new_key() -> tuple[str, str, str]:
@@ -121,6 +185,11 @@ class Keychain:
         self._keys: dict[str, SigningKey] = {}
         self._headers: dict[str, dict[str, str]] = {}
 
+    @property
+    def master_key_id(self) -> str:
+        """Of the master key that seals: a hash, to tell keys apart."""
+        return self._vault.id
+
     def keys_at_hand(self, route: Route, now: datetime) -> tuple[SigningKey, ...] | None:
         """The keys to sign with now, newest first; None if `load` must fetch them first."""
         try:
@@ -142,6 +211,17 @@ class Keychain:
             for (route_id, headers_id), sealed in found.items():
                 opened = self._vault.open(sealed, secret_place(route.tenant, route_id, headers_id))
                 self._headers[headers_id] = orjson.loads(opened)
+
+    async def secrets_of(
+        self, route: Route, key_ids: Sequence[str]
+    ) -> tuple[tuple[SigningKey, ...], dict[str, str]] | None:
+        """The keys of these ids, and the custom headers of a route as it was; None if one is gone."""
+        if any(key_id not in self._keys for key_id in key_ids) or self.headers_at_hand(route) is None:
+            await self.load(route)
+        headers = self.headers_at_hand(route)
+        if headers is None or any(key_id not in self._keys for key_id in key_ids):
+            return None
+        return tuple(self._keys[key_id] for key_id in key_ids), headers
 
     async def reveal(self, route: Route) -> str:
         """The text of the newest key, for the merchant who asks for it."""

@@ -1,7 +1,9 @@
 """The metrics a daemon exposes, by the names contract tests and dashboards rely on.
 
 None has a tenant, route or URL label: their number must not grow with the number of customers. Label children on the
-hot path are looked up once and kept.
+hot path are looked up once and kept; what can be foreseen of them begins with 0, so that an alert on a rate sees the
+first one. Test events are no traffic: decisions, attempts and latencies leave them out, and
+only gauges of what is under way or waits have them, since they take up room as everything does.
 
 Of several workers each shows the sum over all. They keep their values in files of one directory, a set for each
 worker's place: who takes the place of a dead one counts on in its counters, and gauges of the dead are removed. A sum
@@ -24,6 +26,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from daemon import __version__
+from daemon.core.addresses import DenyReason
+from daemon.core.decision import Decision
 
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -32,6 +36,12 @@ GAUGE_MODE: Final = "livesum"
 # has no room for would kill the process.
 FILES = ("counter", "histogram", f"gauge_{GAUGE_MODE}")
 FILE_BYTES = 128 * 1024
+
+RESULTS = ("accepted", "duplicate", "rejected")
+USUAL_ATTEMPTS = (
+    ("delivered", "2xx"),
+    *((outcome, status) for outcome in ("retrying", "failed") for status in ("3xx", "4xx", "5xx", "none")),
+)
 
 # A webhook takes from a millisecond on the same machine to the default timeout of 15 s; a retry schedule takes hours.
 ATTEMPT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30)
@@ -50,7 +60,7 @@ class Metrics:
         if worker is not None and self._directory is not None:
             _take_place(worker, self._directory)
         self.events_published = self._counter("events_published", "Events taken in, by result", "result")
-        self.decisions = self._counter("decisions", "Pairs of event and route, by decision", "decision")
+        self.decisions = self._counter("decisions", "Events × routes that ever wanted their type", "decision")
         self.attempts = self._counter("attempts", "Outcomes of attempts", "outcome", "status_class")
         self.egress_denied = self._counter("egress_denied", "Targets refused, by reason", "reason")
         self.attempt_duration = self._histogram("attempt_duration_seconds", "Duration of a request", ATTEMPT_BUCKETS)
@@ -68,8 +78,14 @@ class Metrics:
         self.breakers_open = self._gauge("breakers_open", "Routes whose circuit breaker is open")
         self.shards_owned = self._gauge("shards_owned", "Shards this process holds")
         Info("hookledger_build", "Version", registry=self.registry).info({"version": __version__})
-        self._attempts: dict[tuple[str, str], Counter] = {}
-        self._decisions: dict[str, Counter] = {}
+        self._attempts: dict[tuple[str, str], Counter] = {
+            labels: self.attempts.labels(*labels) for labels in USUAL_ATTEMPTS
+        }
+        self._decisions = {decision: self.decisions.labels(decision) for decision in Decision}
+        for result in RESULTS:
+            self.events_published.labels(result)
+        for reason in DenyReason:
+            self.egress_denied.labels(reason)
 
     def attempted(self, outcome: str, status_class: str, duration_seconds: float) -> None:
         """Counts an attempt; on the hot path."""
@@ -80,12 +96,9 @@ class Metrics:
         if status_class != "none" or duration_seconds:
             self.attempt_duration.observe(duration_seconds)
 
-    def decided(self, decision: str, count: int) -> None:
+    def decided(self, decision: Decision, count: int = 1) -> None:
         """Counts decisions; on the hot path."""
-        child = self._decisions.get(decision)
-        if child is None:
-            child = self._decisions[decision] = self.decisions.labels(decision)
-        child.inc(count)
+        self._decisions[decision].inc(count)
 
     def skewed(self, seconds: float) -> None:
         """Notes an event from the future."""

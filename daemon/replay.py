@@ -40,10 +40,15 @@ async def route(database: Database, route_id: UUID) -> Route | None:
     return folded
 
 
-async def index(database: Database, *, as_of: datetime | None = None, verify: bool = False) -> RouteIndex:
-    """All routes, folded from nothing, with what happened up to `as_of` (inclusive). Raises ChainBroken if `verify`."""
+async def index(
+    database: Database, *, as_of: datetime | None = None, tenant: str | None = None, verify: bool = False
+) -> RouteIndex:
+    """All routes, folded from nothing, with what happened up to `as_of` (inclusive). Raises ChainBroken if `verify`.
+
+    The routes of one tenant are not all of the chain, and cannot be verified.
+    """
     folded = RouteIndex()
-    events: AsyncIterator[RouteEvent] = log.read(database)
+    events: AsyncIterator[RouteEvent] = log.read(database, tenant=tenant)
     if verify:
         events = chain.verified(events)
     async for event in events:

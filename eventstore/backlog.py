@@ -1,6 +1,7 @@
 """What is waiting: retries that fall due, parked deliveries, and which pairs a crashed owner had accounted for.
 
-All of it is read by the owner of a shard, and only progress.py writes it.
+All of it is read by the owner of a shard. The owner alone writes it, by progress.py; what others put into `retry` is
+requeue.py's.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ Pair = tuple[UUID, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """A delivery that waits: what the log needs to find its event again, and what the gate needs to judge it."""
+    """A delivery that waits: what the log needs to find its event again, and what the gate needs to judge it.
+
+    `replay` is the one that put it there, if one did.
+    """
 
     route_id: UUID
     seq: int
@@ -28,6 +32,7 @@ class Waiting:
     recorded_at: datetime
     event_time: datetime
     failures: int
+    replay: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +63,9 @@ SELECT route_id, max(shard) AS shard, sum(listed)::bigint AS listed, max(from_ti
 # Shard by shard, so that each reads no further along the index than it must; and by statement_timestamp, since what is
 # compared with clock_timestamp, which changes from row to row, is not looked up but read through.
 _DUE = """
-SELECT due.route_id, due.seq, due.tick, due.shard, due.recorded_at, due.event_time, due.failures
+SELECT due.route_id, due.seq, due.tick, due.shard, due.recorded_at, due.event_time, due.failures, due.replay
   FROM unnest($1::smallint[]) AS mine (shard), LATERAL (
-    SELECT r.route_id, r.seq, r.tick, r.shard, r.recorded_at, r.event_time, r.failures, r.due_at
+    SELECT r.route_id, r.seq, r.tick, r.shard, r.recorded_at, r.event_time, r.failures, r.replay, r.due_at
       FROM hookledger.retry r
      WHERE r.shard = mine.shard AND r.due_at <= statement_timestamp()
        AND NOT EXISTS (SELECT FROM unnest($2::uuid[], $3::bigint[]) AS held (route_id, seq)

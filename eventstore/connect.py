@@ -15,6 +15,7 @@ import asyncpg
 
 from eventstore.errors import (
     AccessRefused,
+    Deadlocked,
     MalformedUrl,
     SchemaMismatch,
     StoreError,
@@ -160,7 +161,7 @@ async def check_durability(database: Database) -> None:
                 )
 
 
-def translated(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911 - a table, read from top to bottom
+def translated(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911, PLR0912 - a table, read from top to bottom
     """The error of ours that `error` means; `error` itself if it is none of the driver's.
 
     Messages quote the driver's first line only: its detail may quote a row, and with it a payload.
@@ -197,6 +198,8 @@ def translated(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911 
             )
         case asyncpg.CheckViolationError() | asyncpg.NotNullViolationError() | asyncpg.DataError():
             return ValueRefused(str(error.args[0]))
+        case asyncpg.DeadlockDetectedError():
+            return Deadlocked(f"PostgreSQL at {where} ended a transaction that another one waited for")
         case TimeoutError():
             return StoreUnavailable(
                 f"PostgreSQL at {where} did not answer in time", hint="see whether it is overloaded or stopped"

@@ -3,6 +3,7 @@
     StoreError                   every error of this package
     ├── StoreUnavailable         PostgreSQL does not answer now: wait and try again
     │   ├── AccessRefused        it answers, but not to this user, password or database
+    │   ├── Deadlocked           two transactions waited for each other, and this one was ended: begin it again
     │   └── EmbeddedUnavailable  the embedded server cannot be started
     │       └── EmbeddedMisconfigured  not as configured or installed: trying again changes nothing
     ├── MalformedUrl             the database URL is none that can be used
@@ -10,6 +11,7 @@
     ├── UnsafeServer             the server is configured to lose what it acknowledged
     ├── VersionConflict          somebody else appended to this route first
     ├── RequestReused            a request id that stands for another command
+    ├── ReplayRunning            the route has a replay that is not done
     ├── ValueRefused             a value the schema does not take
     └── ChainBroken              the route log is not what was written
 
@@ -33,6 +35,10 @@ class StoreUnavailable(StoreError):
 
 class AccessRefused(StoreUnavailable):
     """PostgreSQL answers and refuses: user, password, database or privilege."""
+
+
+class Deadlocked(StoreUnavailable):
+    """PostgreSQL ended this transaction, since it and another one waited for each other."""
 
 
 class EmbeddedUnavailable(StoreUnavailable):
@@ -61,6 +67,10 @@ class VersionConflict(StoreError):
 
 class RequestReused(StoreError):
     """The request id was used before."""
+
+
+class ReplayRunning(StoreError):
+    """A route has one replay at a time."""
 
 
 class ValueRefused(StoreError):

@@ -22,16 +22,17 @@ SELECT EXISTS (SELECT FROM hookledger.retry WHERE recorded_at < $1)
 # Of a pair in `ended`: by its event, or by an earlier attempt if the event is gone already.
 _NOTED = """
     INSERT INTO hookledger.attempt (shard, seq, tick, route_id, event_time, started_at, number, duration_ms,
-           route_version, outcome, tenant, event_id, event_type)
+           route_version, outcome, tenant, event_id, event_type, is_test)
     SELECT p.shard, p.seq, p.tick, p.route_id, p.event_time, clock_timestamp(), 0, 0, r.version, 'expired',
-           e.tenant, e.id, e.type
+           e.tenant, e.id, e.type, e.is_test
       FROM ended p
      CROSS JOIN LATERAL (SELECT l.version FROM hookledger.route_event l WHERE l.route_id = p.route_id
                           ORDER BY l.version DESC LIMIT 1) r
-     CROSS JOIN LATERAL (SELECT d.tenant, d.id, d.type FROM hookledger.domain_event d
+     CROSS JOIN LATERAL (SELECT d.tenant, d.id, d.type, d.test_route IS NOT NULL AS is_test
+                           FROM hookledger.domain_event d
                           WHERE d.seq = p.seq AND d.recorded_at = p.recorded_at
                           UNION ALL
-                         SELECT a.tenant, a.event_id, a.event_type FROM hookledger.attempt a
+                         SELECT a.tenant, a.event_id, a.event_type, a.is_test FROM hookledger.attempt a
                           WHERE a.route_id = p.route_id AND a.seq = p.seq
                           LIMIT 1) e
     RETURNING 1

@@ -26,14 +26,16 @@ class Farewell(NamedTuple):
 
 _ROW = "r.holder = $1 AND r.due_at > clock_timestamp() AND r.route_id = s.route_id AND r.seq = s.seq"
 
-# $1 the holder, $2 to $19 the outcomes, $20 failures, $21 after
+# $1 the holder, $2 to $21 the outcomes, $22 failures, $23 after
 _SAY = f"""
 WITH said AS MATERIALIZED (
     SELECT * FROM unnest($2::smallint[], $3::bigint[], $4::bigint[], $5::uuid[], $6::timestamptz[], $7::timestamptz[],
            $8::smallint[], $9::integer[], $10::integer[], $11::integer[], $12::text[], $13::text[], $14::text[],
-           $15::text[], $16::text[], $17::text[], $18::text[], $19::bytea[], $20::integer[], $21::interval[])
+           $15::text[], $16::text[], $17::text[], $18::text[], $19::bytea[], $20::boolean[], $21::integer[],
+           $22::integer[], $23::interval[])
         AS s (shard, seq, tick, route_id, event_time, started_at, status_code, number, duration_ms, route_version,
-              outcome, error, tenant, event_id, event_type, key_ids, response_head, response_body, failures, after)
+              outcome, error, tenant, event_id, event_type, key_ids, response_head, response_body, is_test,
+              delivery_key, failures, after)
 ), ended AS (
     DELETE FROM hookledger.retry r USING said s WHERE s.after IS NULL AND {_ROW}
     RETURNING r.route_id, r.seq
@@ -45,10 +47,11 @@ WITH said AS MATERIALIZED (
     SELECT route_id, seq FROM ended UNION ALL SELECT route_id, seq FROM postponed
 )
 INSERT INTO hookledger.attempt (shard, seq, tick, route_id, event_time, started_at, status_code, number, duration_ms,
-       route_version, outcome, error, tenant, event_id, event_type, key_ids, response_head, response_body)
+       route_version, outcome, error, tenant, event_id, event_type, key_ids, response_head, response_body, is_test,
+       delivery_key)
 SELECT s.shard, s.seq, s.tick, s.route_id, s.event_time, s.started_at, s.status_code, s.number, s.duration_ms,
        s.route_version, s.outcome, s.error, s.tenant, s.event_id, s.event_type, s.key_ids, s.response_head,
-       s.response_body
+       s.response_body, s.is_test, s.delivery_key
   FROM said s WHERE (s.route_id, s.seq) IN (SELECT route_id, seq FROM allowed)
 RETURNING route_id, seq
 """

@@ -12,6 +12,7 @@ from eventstore.connect import DEADLINE_SECONDS, DRIVER_ERRORS, SERVER_SETTINGS,
 ROUTE = "hookledger_route"
 TICK = "hookledger_tick"
 LEASE = "hookledger_lease"
+RETRY = "hookledger_retry"
 
 _PROBE_SECONDS = 5.0
 

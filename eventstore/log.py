@@ -95,13 +95,13 @@ async def append(connection: asyncpg.pool.PoolConnectionProxy, draft: Draft) -> 
     return RouteEvent(**rows[0])
 
 
-async def read(database: Database, *, after: int = 0) -> AsyncIterator[RouteEvent]:
-    """All events behind position `after`, in order, page by page."""
+async def read(database: Database, *, after: int = 0, tenant: str | None = None) -> AsyncIterator[RouteEvent]:
+    """All events behind position `after`, in order, page by page; those of one tenant, if one is given."""
+    whose = "" if tenant is None else "AND tenant = $3"
+    statement = f"SELECT {_COLUMNS} FROM hookledger.route_event WHERE pos > $1 {whose} ORDER BY pos LIMIT $2"
     while True:
         async with database.connection(seconds=30) as connection:
-            rows = await connection.fetch(
-                f"SELECT {_COLUMNS} FROM hookledger.route_event WHERE pos > $1 ORDER BY pos LIMIT $2", after, PAGE_ROWS
-            )
+            rows = await connection.fetch(statement, after, PAGE_ROWS, *([] if tenant is None else [tenant]))
         for row in rows:
             yield RouteEvent(**row)
         if len(rows) < PAGE_ROWS:

@@ -19,18 +19,19 @@ KEPT = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
-    """One incarnation of a daemon."""
+    """One incarnation of a daemon. `master_key` is the id of the key with which it seals secrets."""
 
     owner: str
     host: str
     pid: int
     version: str
+    master_key: str
 
 
 # Lease rows are locked in the order of shards, as a flush does: two statements of one process must not wait crosswise.
 _BEAT = """
 WITH seen AS (
-    INSERT INTO hookledger.process (owner, host, pid, version) VALUES ($1, $5, $6, $7)
+    INSERT INTO hookledger.process (owner, host, pid, version, master_key) VALUES ($1, $5, $6, $7, $9)
     ON CONFLICT (owner) DO UPDATE SET seen_at = clock_timestamp()
     RETURNING xmax = 0 AS is_new
 ), pruned AS (
@@ -59,6 +60,12 @@ SELECT pg_notify('hookledger_lease', $1)
 """
 
 
+_SEALING_OTHERWISE = """
+SELECT host, pid FROM hookledger.process
+ WHERE master_key <> $1 AND seen_at > clock_timestamp() - $2::interval ORDER BY host, pid
+"""
+
+
 async def beat(database: Database, process: Process, epochs: Mapping[int, int], *, ttl: timedelta = TTL) -> set[int]:
     """Says that a process lives and extends its leases; the shards of `epochs` that are missing in the answer are lost.
 
@@ -75,8 +82,16 @@ async def beat(database: Database, process: Process, epochs: Mapping[int, int], 
             process.pid,
             process.version,
             KEPT,
+            process.master_key,
         )
     return set(held)
+
+
+async def sealing_otherwise(database: Database, master_key: str) -> list[tuple[str, int]]:
+    """Host and process id of the daemons that are alive and seal with another master key."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(_SEALING_OTHERWISE, master_key, TTL)
+    return [(row["host"], row["pid"]) for row in rows]
 
 
 async def leave(database: Database, owner: str) -> None:

@@ -41,6 +41,8 @@ class AttemptRow(NamedTuple):
     key_ids: str | None
     response_head: str | None
     response_body: bytes | None
+    is_test: bool = False
+    delivery_key: int | None = None
 
 
 class RetryRow(NamedTuple):
@@ -58,6 +60,7 @@ class RetryRow(NamedTuple):
     tick: int
     failures: int
     after: timedelta
+    tenant: str
     is_held: bool = False
 
 
@@ -70,6 +73,7 @@ class ParkedRow(NamedTuple):
     tick: int
     recorded_at: datetime
     event_time: datetime
+    tenant: str
 
 
 class ParkedKey(NamedTuple):
@@ -130,31 +134,33 @@ WITH held AS MATERIALIZED (
 ), recorded AS (
     INSERT INTO hookledger.attempt (shard, seq, tick, route_id, event_time, started_at, status_code, number,
            duration_ms, route_version, outcome, error, tenant, event_id, event_type, key_ids,
-           response_head, response_body)
+           response_head, response_body, is_test, delivery_key)
     SELECT a.* FROM unnest($4::smallint[], $5::bigint[], $6::bigint[], $7::uuid[], $8::timestamptz[], $9::timestamptz[],
            $10::smallint[], $11::integer[], $12::integer[], $13::integer[], $14::text[], $15::text[], $16::text[],
-           $17::text[], $18::text[], $19::text[], $20::text[], $21::bytea[]) AS a (shard)
+           $17::text[], $18::text[], $19::text[], $20::text[], $21::bytea[], $52::boolean[],
+           $53::integer[]) AS a (shard)
      WHERE a.shard IN (SELECT shard FROM writable)
 ), retried AS (
-    INSERT INTO hookledger.retry (shard, route_id, seq, recorded_at, event_time, tick, failures, due_at, holder)
+    INSERT INTO hookledger.retry (shard, route_id, seq, recorded_at, event_time, tick, failures, due_at, holder, tenant)
     SELECT r.shard, r.route_id, r.seq, r.recorded_at, r.event_time, r.tick, r.failures, clock_timestamp() + r.after,
-           CASE WHEN r.is_held THEN $1 END
+           CASE WHEN r.is_held THEN $1 END, r.tenant
       FROM unnest($22::smallint[], $23::uuid[], $24::bigint[], $25::timestamptz[], $26::timestamptz[], $27::bigint[],
-           $28::integer[], $29::interval[], $51::boolean[])
-           AS r (shard, route_id, seq, recorded_at, event_time, tick, failures, after, is_held)
+           $28::integer[], $29::interval[], $54::text[], $51::boolean[])
+           AS r (shard, route_id, seq, recorded_at, event_time, tick, failures, after, tenant, is_held)
      WHERE r.shard IN (SELECT shard FROM writable)
     ON CONFLICT (route_id, seq) DO UPDATE
-       SET failures = excluded.failures, due_at = excluded.due_at, holder = excluded.holder
+       SET failures = excluded.failures, due_at = excluded.due_at, holder = excluded.holder, replay = NULL
 ), settled AS (
     DELETE FROM hookledger.retry r USING unnest($30::smallint[], $31::uuid[], $32::bigint[]) AS s (shard, route_id, seq)
      WHERE r.route_id = s.route_id AND r.seq = s.seq AND s.shard IN (SELECT shard FROM writable)
 ), parked AS (
-    INSERT INTO hookledger.parked (shard, epoch, flush, route_id, last_tick, seqs, ticks, recorded_ats, event_times)
+    INSERT INTO hookledger.parked (shard, epoch, flush, route_id, last_tick, seqs, ticks, recorded_ats, event_times,
+           tenant)
     SELECT p.shard, w.epoch, $39, p.route_id, max(p.tick), array_agg(p.seq ORDER BY p.tick, p.seq),
            array_agg(p.tick ORDER BY p.tick, p.seq), array_agg(p.recorded_at ORDER BY p.tick, p.seq),
-           array_agg(p.event_time ORDER BY p.tick, p.seq)
-      FROM unnest($33::smallint[], $34::uuid[], $35::bigint[], $36::bigint[], $37::timestamptz[], $38::timestamptz[])
-           AS p (shard, route_id, seq, tick, recorded_at, event_time)
+           array_agg(p.event_time ORDER BY p.tick, p.seq), min(p.tenant)
+      FROM unnest($33::smallint[], $34::uuid[], $35::bigint[], $36::bigint[], $37::timestamptz[], $38::timestamptz[],
+           $55::text[]) AS p (shard, route_id, seq, tick, recorded_at, event_time, tenant)
       JOIN writable w ON w.shard = p.shard
      GROUP BY p.shard, w.epoch, p.route_id
 ), drained AS (
@@ -209,8 +215,9 @@ WITH held AS MATERIALIZED (
        AND NOT EXISTS (SELECT FROM hookledger.retry r WHERE r.route_id = $4 AND r.seq = u.seq)
 ), noted AS (
     INSERT INTO hookledger.attempt (shard, seq, tick, route_id, event_time, started_at, number, duration_ms,
-           route_version, outcome, tenant, event_id, event_type)
-    SELECT e.shard, g.seq, g.tick, $4, g.event_time, clock_timestamp(), 0, 0, $7, 'suppressed', e.tenant, e.id, e.type
+           route_version, outcome, tenant, event_id, event_type, is_test)
+    SELECT e.shard, g.seq, g.tick, $4, g.event_time, clock_timestamp(), 0, 0, $7, 'suppressed', e.tenant, e.id, e.type,
+           e.test_route IS NOT NULL
       FROM gone g JOIN hookledger.domain_event e ON e.seq = g.seq AND e.recorded_at = g.recorded_at
     RETURNING 1)
 SELECT (SELECT count(*) FROM noted) AS noted,
@@ -232,24 +239,9 @@ async def flush(
     `number` is 1 or more and rises with every new batch of an epoch; repeat it when the same batch is written again
     because the answer was lost. All or nothing for each shard. A pair stands in at most one of retries and settled.
     """
-    retries = _columns(batch.retries, len(RetryRow._fields))
     async with database.connection(seconds=seconds) as connection:
         rows = await connection.fetch(
-            _FLUSH,
-            owner,
-            list(epochs),
-            list(epochs.values()),
-            *_columns(batch.attempts, len(AttemptRow._fields)),
-            *retries[:-1],
-            *_columns(batch.settled, 3),
-            *_columns(batch.parked, len(ParkedRow._fields)),
-            number,
-            *_columns(batch.drained, len(ParkedKey._fields)),
-            list(batch.checkpoints),
-            list(batch.checkpoints.values()),
-            sorted(batch.shards),
-            *_columns(batch.ranges, len(RangeRow._fields)),
-            retries[-1],
+            _FLUSH, owner, list(epochs), list(epochs.values()), *_arguments(batch, number=number)
         )
     return {row["shard"] for row in rows}
 
@@ -274,6 +266,29 @@ async def suppress(
             _SUPPRESS, owner, shard, epoch, route_id, closed_at, list(in_flight), route_version
         )
     return Suppressed(row["noted"], row["removed"])
+
+
+def _arguments(batch: Flush, *, number: int) -> list[object]:
+    """$4 and what follows."""
+    attempts = _columns(batch.attempts, len(AttemptRow._fields))
+    retries = _columns(batch.retries, len(RetryRow._fields))
+    parked = _columns(batch.parked, len(ParkedRow._fields))
+    return [
+        *attempts[:-2],
+        *retries[:-2],
+        *_columns(batch.settled, 3),
+        *parked[:-1],
+        number,
+        *_columns(batch.drained, len(ParkedKey._fields)),
+        list(batch.checkpoints),
+        list(batch.checkpoints.values()),
+        sorted(batch.shards),
+        *_columns(batch.ranges, len(RangeRow._fields)),
+        retries[-1],
+        *attempts[-2:],
+        retries[-2],
+        parked[-1],
+    ]
 
 
 def _columns(rows: Sequence[tuple[object, ...]], width: int) -> list[Sequence[object]]:

@@ -25,7 +25,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import asyncpg
 
-from eventstore import expiry
+from eventstore import expiry, requeue
 from eventstore.connect import Database
 from eventstore.ticks import EMPTY_SNAP
 
@@ -146,6 +146,7 @@ async def sweep(database: Database, keep: Keep = Keep()) -> Swept | None:
         await _sweep_events(connection, now - keep.events, swept)
         await _sweep_attempts(connection, now - keep.attempts, swept)
         swept.ticks = await _sweep_ticks(connection)
+        await requeue.forget(connection, before=now - keep.attempts)
     return swept
 
 

@@ -7,11 +7,17 @@ says is durable. Producers never NOTIFY: a tick finds their rows (eventstore/tic
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from uuid import UUID
+
+from asyncpg.pool import PoolConnectionProxy
 
 from eventstore.connect import DEADLINE_SECONDS, Database
+from eventstore.errors import Deadlocked
 
 SHARDS = 16
 
@@ -21,9 +27,12 @@ def shard_of(tenant: str) -> int:
     return int(hashlib.md5(tenant.encode(), usedforsecurity=False).hexdigest()[:4], 16) % SHARDS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class NewEvent:
-    """An event to publish. `data`, `context` and `snapshot` are JSON objects as bytes, kept exactly so."""
+    """An event to publish. `data`, `context` and `snapshot` are JSON objects as bytes, kept exactly so.
+
+    Not frozen: one is made for every event, and a frozen one costs three times as much to make.
+    """
 
     tenant: str
     id: str
@@ -37,7 +46,8 @@ class NewEvent:
 
 @dataclass(slots=True, eq=False)
 class StoredEvent:
-    """An event as the log has it. `closed_upto` belongs to the tick that read it, and is None before any has.
+    """An event as the log has it. `test_route` is the only route that a test is for, None for what really happened.
+    `closed_upto` belongs to the tick that read it, and is None before any has.
 
     Neither frozen nor keyword-only, because the tail makes one for every event, and a frozen dataclass costs five times
     as much to make. The fields stand in the order of EVENT_COLUMNS.
@@ -54,6 +64,7 @@ class StoredEvent:
     context: bytes | None
     snapshot: bytes | None
     backfill: bool
+    test_route: UUID | None
     tick: int | None
     closed_upto: datetime | None
 
@@ -73,7 +84,7 @@ class StoredEvent:
         return len(self.data) + len(self.context or b"") + len(self.snapshot or b"") + 500
 
 
-EVENT_COLUMNS = "seq, recorded_at, shard, tenant, id, type, occurred_at, data, context, snapshot, backfill"
+EVENT_COLUMNS = "seq, recorded_at, shard, tenant, id, type, occurred_at, data, context, snapshot, backfill, test_route"
 
 _PUBLISH = "SELECT hookledger.publish_many($1, $2, $3, $4, $5, $6, $7, $8)"
 
@@ -91,6 +102,7 @@ _PERIOD = (
     _WITH_TICK % "recorded_at >= $1 AND recorded_at < $2 AND seq > $3 AND ($4::text IS NULL OR tenant = $4)"
     + " ORDER BY seq LIMIT $5"
 )
+_AT = _WITH_TICK % "seq = $1 AND recorded_at >= $2"
 _BY_SEQ = f"""
 SELECT {EVENT_COLUMNS} FROM hookledger.domain_event
  WHERE seq = ANY ($1::bigint[]) AND recorded_at >= $2 AND recorded_at <= $3
@@ -101,18 +113,40 @@ async def publish(database: Database, events: Sequence[NewEvent], *, seconds: fl
     """Stores events durably; for each, in order: True if it is new, False if it is a duplicate of the last 24 hours."""
     if not events:
         return []
-    async with database.connection(seconds=seconds) as connection:
-        fresh: list[bool] = await connection.fetchval(
-            _PUBLISH,
-            [event.tenant for event in events],
-            [event.id for event in events],
-            [event.type for event in events],
-            [event.occurred_at for event in events],
-            [event.data for event in events],
-            [event.context for event in events],
-            [event.snapshot for event in events],
-            [event.backfill for event in events],
-        )
+    try:
+        async with database.connection(seconds=seconds) as connection:
+            return await _publish(connection, events)
+    except Deadlocked:
+        # With somebody who publishes the same ids in parts, and has done so by now: statements like this one take
+        # their ids in one order, so they wait for each other and never crosswise.
+        async with database.connection(seconds=seconds) as connection:
+            return await _publish(connection, events)
+
+
+@asynccontextmanager
+async def publishing(
+    database: Database, *, seconds: float
+) -> AsyncIterator[Callable[[Sequence[NewEvent]], Coroutine[object, None, list[bool]]]]:
+    """One transaction for what is published in parts, by calling what it yields: durable all together, or not at all.
+
+    Raises Deadlocked if others publish the same ids in another order.
+    """
+    async with database.transaction(seconds=seconds) as connection:
+        yield partial(_publish, connection)
+
+
+async def _publish(connection: PoolConnectionProxy, events: Sequence[NewEvent]) -> list[bool]:
+    fresh: list[bool] = await connection.fetchval(
+        _PUBLISH,
+        [event.tenant for event in events],
+        [event.id for event in events],
+        [event.type for event in events],
+        [event.occurred_at for event in events],
+        [event.data for event in events],
+        [event.context for event in events],
+        [event.snapshot for event in events],
+        [event.backfill for event in events],
+    )
     return fresh
 
 
@@ -133,6 +167,13 @@ async def period(
     async with database.connection(seconds=30) as connection:
         rows = await connection.fetch(_PERIOD, start, end, after_seq, tenant, limit)
     return [StoredEvent(**row) for row in rows]
+
+
+async def find_at(database: Database, seq: int, *, event_time: datetime) -> StoredEvent | None:
+    """The event of that seq, which is recorded at its time or later; None if retention dropped it."""
+    async with database.connection() as connection:
+        row = await connection.fetchrow(_AT, seq, event_time)
+    return None if row is None else StoredEvent(**row)
 
 
 async def by_seq(database: Database, wanted: dict[int, datetime]) -> dict[int, StoredEvent]:

@@ -68,6 +68,12 @@ async def snap_of(database: Database, tick: int) -> str:
         return str(await connection.fetchval("SELECT snap::text FROM hookledger.tick WHERE tick = $1", tick))
 
 
+async def route_pos(database: Database, tick: int) -> int:
+    """How far the route log had come at a tick; 0 for one that is no longer kept."""
+    async with database.connection() as connection:
+        return await connection.fetchval("SELECT route_pos FROM hookledger.tick WHERE tick = $1", tick) or 0
+
+
 async def newest(database: Database) -> int:
     """The number of the newest tick, 0 if there is none."""
     async with database.connection() as connection:

@@ -14,6 +14,7 @@ import orjson
 from aiohttp import ClientSession
 
 from daemon.cli.demo_receiver import Receiver
+from daemon.cli.event_types import sample_types
 from daemon.cli.failures import CliError
 
 TENANT = "acme-coffee"
@@ -42,6 +43,7 @@ class Story:
     async def tell(self) -> None:
         """All chapters, in order. Raises StoryFailed."""
         await self._route_created()
+        await self._tested()
         await self._events_arrive(2)
         await self._disabled()
         await self._events_skipped(2)
@@ -61,6 +63,14 @@ class Story:
         self._receiver.keys.append(self._route["verification_key"])
         self._say(f"A route is created for {TENANT}: order.* and subscription.*, to {self._receiver.url}")
         self._prove("the receiver got nothing yet, but knows the verification key now")
+
+    async def _tested(self) -> None:
+        await self._command("PUT", "/v1/event-types", {"event_types": orjson.loads(sample_types())})
+        sent = await self._command("POST", self._path("test"), {"event_types": ["order.create"]})
+        [test] = sent["deliveries"]
+        self._say("A test event is sent to it: the example of order.create in the catalogue")
+        await self._arrived([test["event"]])
+        self._prove(f"the receiver got {test['event']}, signed like any other")
 
     async def _events_arrive(self, count: int) -> None:
         published = await self._publish(count)
@@ -155,7 +165,7 @@ class Story:
     async def _command(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
         async with self._http.request(method, path, json=body) as answer:
             document: dict[str, Any] = await answer.json()
-        _require(answer.status in {200, 201}, f"{method} {path} was answered with {answer.status}: {document}")
+        _require(answer.status in {200, 201, 202}, f"{method} {path} was answered with {answer.status}: {document}")
         return document
 
     def _path(self, command: str) -> str:

@@ -25,9 +25,13 @@ COMMANDS = {
     "migrate": ("ops", "Bring the database to the schema of this version."),
     "publish": ("publish", "Publish domain events from NDJSON."),
     "routes": ("routes", "List, create and change routes."),
+    "event-types": ("event_types", "Load and list the catalogue of event types."),
     "rebuild": ("audit", "Fold the route log from nothing and verify its hash chain."),
     "explain": ("audit", "Say for each route why an event was or was not sent."),
     "audit": ("audit", "Recompute every decision of a period and compare it with the record."),
+    "token": ("tokens", "Make, list and revoke API tokens."),
+    "login-link": ("tokens", "Make a one-time link into the dashboard."),
+    "keys": ("keys", "Exchange the master key that seals all secrets."),
     "config": ("ops", "Show or check the configuration."),
     "healthcheck": ("ops", "Ask the daemon on this machine whether it is alive."),
 }
@@ -42,7 +46,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - same
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(import_module(f"daemon.cli.{COMMANDS[cmd_name][0]}"), cmd_name)
+        command = getattr(import_module(f"daemon.cli.{COMMANDS[cmd_name][0]}"), cmd_name.replace("-", "_"))
         return command if isinstance(command, click.Command) else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - same

@@ -17,11 +17,13 @@ from typing import BinaryIO
 
 import click
 
+from daemon.catalogue import Catalogue
 from daemon.cli import output, progress
 from daemon.cli.chunks import chunks
 from daemon.cli.failures import EXIT_FAILED
 from daemon.cli.store import config_option, now, settings, with_store
 from daemon.core import event
+from daemon.core.catalogue import KnownTypes
 from daemon.core.event import Incoming, Problem
 from daemon.core.ndjson import Line, LineSplitter
 from eventstore import stream
@@ -59,8 +61,9 @@ def publish(file: BinaryIO, tenant: str | None, backfill: bool, config_file: Pat
     summary = Summary()
 
     async def work(database: Database) -> None:
+        known_types = await Catalogue(database, is_strict=config.events.strict_types).known_types()
         with progress.of_reading(file) as shown:
-            rules = Rules(max_bytes=config.events.max_bytes, tenant=tenant, backfill=backfill)
+            rules = Rules(max_bytes=config.events.max_bytes, tenant=tenant, backfill=backfill, known_types=known_types)
             async with asyncio.TaskGroup() as group:
                 await _Publisher(database, group, rules, summary, shown.report).publish(file, shown.advance)
 
@@ -81,6 +84,7 @@ class Rules:
     max_bytes: int
     tenant: str | None = None
     backfill: bool = False
+    known_types: KnownTypes | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -100,7 +104,8 @@ def judge(line: Line, rules: Rules) -> NewEvent | tuple[Problem, ...]:
             f"the event has {line.size_bytes} bytes, {rules.max_bytes} are allowed: send a reference to large data"
         )
         return (Problem(field="", message=f"{message} instead"),)
-    incoming = event.parse(line.text, now=now(), max_bytes=rules.max_bytes, tenant=rules.tenant)
+    type_test = None if rules.known_types is None else rules.known_types.problem
+    incoming = event.parse(line.text, now=now(), max_bytes=rules.max_bytes, tenant=rules.tenant, type_test=type_test)
     if not isinstance(incoming, Incoming):
         return incoming
     return NewEvent(

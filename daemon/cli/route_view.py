@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from daemon.cli import output
 from daemon.cli.store import now
+from daemon.core import egress
 from daemon.core.route import Route
 from daemon.web import shapes
 
@@ -15,13 +16,13 @@ def print_table(found: Sequence[Route]) -> None:
     """Routes, one on each line."""
     columns = ("id", "tenant", "name", "status", "event types", "target", "version", "updated")
     rows = [
-        (r.id, r.tenant, r.config.name, r.status, r.config.event_types, r.config.target_url, r.version, r.updated_at)
+        (r.id, r.tenant, r.config.name, r.status, r.config.event_types, _target(r), r.version, r.updated_at)
         for r in found
     ]
     output.table(columns, rows, empty="there are no such routes: make one with hookledger routes create")
 
 
-def print_history(happened: Sequence[dict[str, object]]) -> None:
+def print_history(happened: Sequence[Mapping[str, object]]) -> None:
     """Lifecycle events as the API has them; of what changed only the names."""
     columns = ("pos", "version", "type", "effective_at", "actor", "reason", "changes", "hash")
     rows = [[_shown(each[column]) for column in columns] for each in happened]
@@ -46,7 +47,7 @@ def _lines(route: Route) -> Sequence[tuple[str, object]]:
         ("id", route.id),
         ("tenant", route.tenant),
         ("name", config.name),
-        ("target", config.target_url),
+        ("target", _target(route)),
         ("event types", config.event_types),
         ("status", route.status),
         ("snapshot", None if snapshot is None else [e if f is None else f"{e}:{','.join(f)}" for e, f in snapshot]),
@@ -61,6 +62,11 @@ def _lines(route: Route) -> Sequence[tuple[str, object]]:
         ("windows", [f"{output.cell(w.start)} … {output.cell(w.end) if w.end else ''}".strip() for w in route.windows]),
         ("key", f"{newest.id} (fingerprint {newest.fingerprint})"),
     ]
+
+
+def _target(route: Route) -> str:
+    """Without the values of its query, which are passwords more often than not."""
+    return egress.mask_query(route.config.target_url)
 
 
 def _shown(value: object) -> object:

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import click
 
+from daemon.catalogue import Catalogue
 from daemon.commands import Commands, Context
 from daemon.config import Config, load
 from daemon.keys import Keychain
@@ -82,6 +83,7 @@ async def commands(config: Config, database: Database) -> Commands:
         config.egress_policy,
         signing_header=config.signing.header,
         now=now,
+        catalogue=Catalogue(database, is_strict=config.events.strict_types),
     )
 
 

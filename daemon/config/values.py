@@ -18,14 +18,13 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field
 
+from daemon.core import durations
 from daemon.core.headers import is_reserved
 
 MASK: Final = "***"
 MASTER_KEY_BYTES: Final = 32
 SIGNATURE_HEADER: Final = "OrderGroove-Signature"
 
-_DURATION: Final = re.compile(r"(\d+)([smhdw])")
-_DURATION_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 
 
@@ -88,14 +87,7 @@ def _address(value: object) -> Address:
 
 
 def _duration(value: object) -> timedelta:
-    text = value if isinstance(value, str) else ""
-    parts = _DURATION.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ValueError("must be a number with a unit s, m, h, d or w, such as 5d or 1h30m")
-    total = sum((timedelta(**{_DURATION_UNITS[unit]: int(number)}) for number, unit in parts), timedelta())
-    if not total:
-        raise ValueError("must be longer than nothing")
-    return total
+    return durations.parse(value if isinstance(value, str) else "")
 
 
 def _listed(value: object) -> object:

@@ -2,6 +2,9 @@
 
 A pure function of the two logs. Live, `eligible` picks the routes to deliver to; afterwards `judge` says for one route
 why, and the two agree by construction, since the first is written with the second's rule (`_reason`).
+
+A test event is for one route only (`test_route`), and no filter holds it back: whoever asks for a test wants to see
+a request.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from uuid import UUID
 
 from daemon.core import windows
 from daemon.core.index import RouteIndex, Timeline, patterns_of
@@ -32,6 +36,9 @@ class Decision(StrEnum):
 # Says whether a route's filter lets an event pass; given the expression.
 FilterTest = Callable[[str], bool]
 
+# Is told of each pair that is not delivered, with the reason.
+Note = Callable[[Decision], None]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
@@ -43,25 +50,60 @@ class Judgement:
 
 
 def eligible(
-    index: RouteIndex, *, tenant: str, event_type: str, at: datetime, backfill: bool, passes: FilterTest
+    index: RouteIndex,
+    *,
+    tenant: str,
+    event_type: str,
+    at: datetime,
+    backfill: bool,
+    passes: FilterTest,
+    note: Note,
+    test_route: UUID | None = None,
 ) -> list[Route]:
-    """The routes, in their present state, to which an event of that time is delivered."""
-    if backfill:
-        return []
+    """The routes, in their present state, to which an event of that time is delivered.
+
+    `note` hears of the others that subscribe, or once subscribed, to its type; of the rest nothing is looked at.
+    """
     patterns = patterns_of(event_type)
-    return [
-        timeline.current
-        for timeline in index.candidates(tenant, event_type)
-        if _reason(timeline.as_of(at), patterns, passes) is Decision.DELIVER
-    ]
+    candidates = index.candidates(tenant, event_type)
+    if test_route is not None:
+        candidates = tuple(timeline for timeline in candidates if timeline.current.id == test_route)
+        passes = _everything
+    chosen: list[Route] = []
+    for timeline in candidates:
+        decision = Decision.BACKFILL if backfill else _reason(timeline.as_of(at), patterns, passes)
+        if decision is Decision.DELIVER:
+            chosen.append(timeline.current)
+        else:
+            note(decision)
+    return chosen
 
 
-def judge(timeline: Timeline, *, event_type: str, at: datetime, backfill: bool, passes: FilterTest) -> Judgement:
+def judge(
+    timeline: Timeline,
+    *,
+    event_type: str,
+    at: datetime,
+    backfill: bool,
+    passes: FilterTest,
+    test_route: UUID | None = None,
+) -> Judgement:
     """The decision for one route, with its grounds."""
     route = timeline.as_of(at)
-    decision = Decision.BACKFILL if backfill else _reason(route, patterns_of(event_type), passes)
+    if backfill:
+        decision = Decision.BACKFILL
+    elif test_route is None:
+        decision = _reason(route, patterns_of(event_type), passes)
+    elif test_route == timeline.current.id:
+        decision = _reason(route, patterns_of(event_type), _everything)
+    else:
+        decision = Decision.NOT_SUBSCRIBED
     window = windows.find(timeline.current.windows, at)
     return Judgement(decision=decision, route=route, window=window)
+
+
+def _everything(_expression: str) -> bool:
+    return True
 
 
 def _reason(route: Route | None, patterns: tuple[str, str, str], passes: FilterTest) -> Decision:

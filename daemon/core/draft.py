@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from daemon.core import expression
+from daemon.core.catalogue import KnownTypes
 from daemon.core.egress import EgressPolicy, UrlRefused, check_url
 from daemon.core.event import Problem, pattern_problem, tenant_problem
 from daemon.core.headers import check_headers
@@ -34,8 +35,18 @@ class RouteDraft:
     enabled: bool = True
 
 
-def check(draft: RouteDraft, *, tenant: str, policy: EgressPolicy, signing_header: str) -> tuple[Problem, ...]:
-    """Everything that is wrong with a draft; empty if it may become a route. Fields are named as in the API."""
+def check(
+    draft: RouteDraft,
+    *,
+    tenant: str,
+    policy: EgressPolicy,
+    signing_header: str,
+    known_types: KnownTypes | None = None,
+) -> tuple[Problem, ...]:
+    """Everything that is wrong with a draft; empty if it may become a route. Fields are named as in the API.
+
+    `known_types` are those of the catalogue if only they may be named, one by one; groups and * may always be.
+    """
     found: list[tuple[str, str | None]] = [
         ("tenant", tenant_problem(tenant)),
         ("name", _name_problem(draft.name)),
@@ -47,7 +58,7 @@ def check(draft: RouteDraft, *, tenant: str, policy: EgressPolicy, signing_heade
     if len(draft.event_types) > MAX_EVENT_TYPES:
         message = f"has {len(draft.event_types)} entries, {MAX_EVENT_TYPES} are allowed: use groups or *"
         found.append(("event_types", message))
-    found += [("event_types", pattern_problem(pattern)) for pattern in draft.event_types[:MAX_EVENT_TYPES]]
+    found += [("event_types", _pattern_problem(each, known_types)) for each in draft.event_types[:MAX_EVENT_TYPES]]
     found.append(("payload.snapshot", _snapshot_problem(draft.payload)))
     for name, text in (("filter", draft.payload.filter), ("transform", draft.payload.transform)):
         if text is not None:
@@ -71,6 +82,13 @@ def _name_problem(name: str) -> str | None:
     if len(name) > MAX_NAME_CHARACTERS:
         return f"has {len(name)} characters, {MAX_NAME_CHARACTERS} are allowed"
     return None if name.isprintable() else "must not contain control characters"
+
+
+def _pattern_problem(pattern: str, known_types: KnownTypes | None) -> str | None:
+    problem = pattern_problem(pattern)
+    if problem is not None or known_types is None or pattern.endswith("*"):
+        return problem
+    return known_types.problem(pattern)
 
 
 def _url_problem(url: str, policy: EgressPolicy) -> str | None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
@@ -16,6 +16,7 @@ import orjson
 from daemon.core import rawjson
 
 FIELDS = ("tenant", "type", "id", "occurred_at", "data", "context", "snapshot", "backfill")
+PAYLOAD = ("data", "context", "snapshot")
 MAX_TEXT_CHARACTERS = 128
 
 # A guess at what was meant takes 40 µs, and an event may have thirty thousand fields.
@@ -31,9 +32,12 @@ _TIME = re.compile(
     r"(?P<minute>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}):(?P<second>[0-9]{2})"
     r"(?P<fraction>\.[0-9]+)?(?P<offset>Z|[+-][0-9]{2}:[0-9]{2})"
 )
-_TYPE = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
+TYPE_PATTERN = r"[a-z0-9_]+(\.[a-z0-9_]+)+"
+TENANT_PATTERN = r"[!-~]{1,128}"
+
+_TYPE = re.compile(TYPE_PATTERN)
 _ID = re.compile(r"[ -~]{1,128}")
-_TENANT = re.compile(r"[!-~]{1,128}")
+_TENANT = re.compile(TENANT_PATTERN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +48,12 @@ class Problem:
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Incoming:
-    """A valid event. `id` is None if the producer left it to us; payload parts are JSON objects as sent."""
+    """A valid event. `id` is None if the producer left it to us; payload parts are JSON objects as sent.
+
+    Not frozen: one is made for every event, and a frozen one costs three times as much to make.
+    """
 
     tenant: str
     type: str
@@ -58,7 +65,13 @@ class Incoming:
     backfill: bool
 
 
-def parse(raw: bytes, *, now: datetime, max_bytes: int, tenant: str | None = None) -> Incoming | tuple[Problem, ...]:
+# Says what is wrong with a well-formed type, None if nothing.
+TypeTest = Callable[[str], str | None]
+
+
+def parse(
+    raw: bytes, *, now: datetime, max_bytes: int, tenant: str | None = None, type_test: TypeTest | None = None
+) -> Incoming | tuple[Problem, ...]:
     """The event in `raw`, or everything that is wrong with it. `tenant` is the one that a token stands for, if any."""
     if len(raw) > max_bytes:
         return (
@@ -75,19 +88,20 @@ def parse(raw: bytes, *, now: datetime, max_bytes: int, tenant: str | None = Non
             _problem("", 'an event must be a JSON object, like {"tenant": "acme", "type": "order.create", "data": {}}'),
         )
     try:
-        parts = _parts(raw, value)
+        payload, repeated = _payload(raw, value)
     except RecursionError:
         return (_problem("", "the JSON is nested too deeply"),)
-    problems = [*_unknown(value), *_repeated(parts), *_check(value, now=now, tenant=tenant)]
+    occurred_at = _time(value.get("occurred_at"), now=now)
+    problems = [*_unknown(value), *repeated, *_check(value, tenant=tenant, type_test=type_test)]
+    if isinstance(occurred_at, Problem):
+        problems.append(occurred_at)
     if problems:
         return tuple(problems)
-    payload = {key: text for key, text in parts if text != b"null"}
-    occurred_at = value.get("occurred_at")
     return Incoming(
         tenant=value.get("tenant") or tenant or "",
         type=value["type"],
         id=value.get("id"),
-        occurred_at=None if occurred_at is None else instant(occurred_at),
+        occurred_at=None if isinstance(occurred_at, Problem) else occurred_at,
         data=payload["data"],
         context=payload.get("context"),
         snapshot=payload.get("snapshot"),
@@ -97,14 +111,15 @@ def parse(raw: bytes, *, now: datetime, max_bytes: int, tenant: str | None = Non
 
 def instant(text: str) -> datetime:
     """An RFC 3339 time with its offset, as UTC. Raises ValueError with a sentence otherwise."""
-    found = _TIME.fullmatch(text.upper())
+    text = text.upper()
+    found = _TIME.fullmatch(text)
     try:
+        if found is not None and found["second"] != "60":
+            return datetime.fromisoformat(text).astimezone(UTC)
         if found is not None:
             # Python's clock has no second 60: a leap second is the first moment after the one before.
-            is_leap = found["second"] == "60"
-            second = "59" if is_leap else found["second"]
-            at = datetime.fromisoformat(f"{found['minute']}:{second}{found['fraction'] or ''}{found['offset']}")
-            return at.astimezone(UTC) + timedelta(seconds=is_leap)
+            at = datetime.fromisoformat(f"{found['minute']}:59{found['fraction'] or ''}{found['offset']}")
+            return at.astimezone(UTC) + timedelta(seconds=1)
     except (ValueError, OverflowError):  # the latter: a time of the year 1 or 9999 may have none in UTC
         pass
     raise ValueError("must be an RFC 3339 time with offset, like 2026-11-23T08:00:00.000000Z")
@@ -124,7 +139,7 @@ def tenant_problem(tenant: str) -> str | None:
     return None if _TENANT.fullmatch(tenant) else "must be 1 to 128 printable ASCII characters without spaces"
 
 
-def _check(value: Mapping[str, object], *, now: datetime, tenant: str | None) -> list[Problem]:
+def _check(value: Mapping[str, object], *, tenant: str | None, type_test: TypeTest | None) -> list[Problem]:
     problems = _check_tenant(value.get("tenant"), tenant)
     kind = value.get("type")
     if kind is None:
@@ -136,13 +151,14 @@ def _check(value: Mapping[str, object], *, now: datetime, tenant: str | None) ->
                 "must be object.action in lower case (a-z, 0-9, _), like order.create, of at most 128 characters",
             )
         )
+    elif type_test is not None and (message := type_test(kind)) is not None:
+        problems.append(_problem("type", message))
     event_id = value.get("id")
     if event_id is not None and not (isinstance(event_id, str) and _ID.fullmatch(event_id)):
         problems.append(_problem("id", "must be 1 to 128 printable ASCII characters, or left out"))
-    problems += _check_time(value.get("occurred_at"), now=now)
     if "data" not in value:
         problems.append(_problem("data", "is missing: give an object, {} if there is nothing to say"))
-    for name in ("data", "context", "snapshot"):
+    for name in PAYLOAD:
         part = value.get(name)
         if not isinstance(part, dict) and (part is not None or (name == "data" and name in value)):
             problems.append(_problem(name, "must be a JSON object"))
@@ -164,22 +180,23 @@ def _check_tenant(given: object, tenant: str | None) -> list[Problem]:
     return [] if message is None else [_problem("tenant", message)]
 
 
-def _check_time(value: object, *, now: datetime) -> list[Problem]:
+def _time(value: object, *, now: datetime) -> datetime | Problem | None:
+    """When it happened, if the producer says so, or what is wrong with that."""
     if value is None:
-        return []
+        return None
     if not isinstance(value, str):
-        return [_problem("occurred_at", "must be an RFC 3339 time with offset, like 2026-11-23T08:00:00.000000Z")]
+        return _problem("occurred_at", "must be an RFC 3339 time with offset, like 2026-11-23T08:00:00.000000Z")
     try:
         at = instant(value)
     except ValueError as error:
-        return [_problem("occurred_at", str(error))]
+        return _problem("occurred_at", str(error))
     if at < EARLIEST:
-        return [_problem("occurred_at", "lies before 1970: give the time at which it happened, or leave it out")]
+        return _problem("occurred_at", "lies before 1970: give the time at which it happened, or leave it out")
     if at > now + MAX_SKEW:
-        return [
-            _problem("occurred_at", "lies more than a day in the future: correct the producer's clock, or leave it out")
-        ]
-    return []
+        return _problem(
+            "occurred_at", "lies more than a day in the future: correct the producer's clock, or leave it out"
+        )
+    return at
 
 
 def _unknown(value: Mapping[str, object]) -> list[Problem]:
@@ -192,23 +209,26 @@ def _unknown(value: Mapping[str, object]) -> list[Problem]:
     return problems
 
 
-def _parts(raw: bytes, value: Mapping[str, object]) -> list[tuple[str, bytes]]:
-    """The members with their raw texts; the payload's only, if that is cheaper. Raises RecursionError.
+def _payload(raw: bytes, value: Mapping[str, object]) -> tuple[dict[str, bytes], list[Problem]]:
+    """The raw texts of the payload's parts that are not null, and what is given more than once.
 
-    What is nested deeper than orjson writes (254 levels) is refused, though it reads deeper: nobody behind us, with
-    less stack than there is here, shall stumble over an event that was accepted.
+    What is nested deeper than orjson writes (254 levels) is refused by RecursionError, though it reads deeper: nobody
+    behind us, with less stack than there is here, shall stumble over an event that was accepted.
     """
     try:
         # Compact, each key once, nothing that orjson would write otherwise: then what it writes is what was sent.
         if orjson.dumps(value) == raw:
-            return [(name, orjson.dumps(value[name])) for name in ("data", "context", "snapshot") if name in value]
+            return {name: orjson.dumps(value[name]) for name in PAYLOAD if value.get(name) is not None}, []
     except orjson.JSONEncodeError as error:
         raise RecursionError from error
-    return [(name, text.encode()) for name, text in rawjson.members(raw.decode())]
+    members = rawjson.members(raw.decode())
+    payload = {name: text.encode() for name, text in members if name in PAYLOAD and text != "null"}
+    return payload, _repeated([name for name, _ in members])
 
 
-def _repeated(parts: list[tuple[str, bytes]]) -> list[Problem]:
-    names = [name for name, _ in parts]
+def _repeated(names: list[str]) -> list[Problem]:
+    if len(set(names)) == len(names):
+        return []
     return [_problem(name, "is given more than once") for name in FIELDS if names.count(name) > 1]
 
 

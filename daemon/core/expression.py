@@ -11,7 +11,9 @@ an audit it is the same.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -39,6 +41,8 @@ WEIGHT_PER_STEP = 16
 PARTS_PER_STEP = 4
 
 _FUNCTIONS = Functions()
+# What jmespath begins its errors with, and we have said already.
+_SAID_ALREADY = re.compile(r"^(Invalid|Bad) jmespath expression: ", re.IGNORECASE)
 _TAKE_A_REFERENCE = {"map", "sort_by", "min_by", "max_by"}
 _TOO_DEEP = "is nested too deeply"
 
@@ -97,6 +101,8 @@ def _compiled(expression: str) -> ParsedResult:
         raise ExpressionError(f"is no JMESPath expression: {_reason(error)}") from error
     if _depth(tree.parsed) > MAX_TREE_DEPTH:
         raise ExpressionError(_TOO_DEEP)
+    if (misuse := _misuse(tree.parsed)) is not None:
+        raise ExpressionError(misuse)
     return tree
 
 
@@ -202,10 +208,33 @@ def _depth(tree: _Node) -> int:
     return depth
 
 
+def _misuse(tree: _Node) -> str | None:
+    """The first call of a function that JMESPath does not have, or that takes another number of arguments; else None.
+
+    jmespath finds out when it calls it: with an event, and perhaps not with the first one.
+    """
+    level = [tree]
+    while level:
+        for node in level:
+            if node["type"] != "function_expression":
+                continue
+            name, given = node["value"], len(node["children"])
+            known = _FUNCTIONS.FUNCTION_TABLE.get(name)
+            if known is None:
+                near = get_close_matches(name, _FUNCTIONS.FUNCTION_TABLE, n=1)
+                hint = f": did you mean {near[0]}()?" if near else ""
+                return f"calls {name[:64]}(), which is no function of JMESPath{hint}"
+            wanted, is_least = len(known["signature"]), bool(known["signature"][-1].get("variadic"))
+            if given < wanted or (given > wanted and not is_least):
+                return f"calls {name}() with {given} arguments, and it takes {'at least ' * is_least}{wanted}"
+        level = [child for node in level for child in node["children"] if isinstance(child, dict)]
+    return None
+
+
 def _reason(error: Exception) -> str:
     """The error in one line, without the value that it is about: that is the producer's, and may be long."""
     if isinstance(error, JMESPathTypeError):
         wanted = " or ".join(error.expected_types)
         return f"In function {error.function_name}(), expected {wanted}, received {error.actual_type}"
     first = (str(error).splitlines() or [""])[0]
-    return first.removesuffix(", for expression:")[:MAX_REASON_CHARACTERS]
+    return _SAID_ALREADY.sub("", first.removesuffix(", for expression:").removesuffix(":"))[:MAX_REASON_CHARACTERS]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import islice
 from uuid import UUID
 
 from daemon.core.route import LifecycleEvent, Route, evolve
@@ -50,6 +51,7 @@ class RouteIndex:
     def __init__(self) -> None:
         self.position = 0
         self._timelines: dict[UUID, Timeline] = {}
+        self._by_tenant: dict[str, list[Timeline]] = {}
         self._by_pattern: dict[str, dict[str, dict[UUID, Timeline]]] = {}
         self._found: dict[tuple[str, str], tuple[Timeline, ...]] = {}
 
@@ -59,6 +61,7 @@ class RouteIndex:
         if timeline is None:
             route = evolve(None, event)
             timeline = self._timelines[event.route_id] = Timeline(route)
+            self._by_tenant.setdefault(route.tenant, []).append(timeline)
         else:
             route = evolve(timeline.current, event)
             timeline.extend(route)
@@ -91,7 +94,17 @@ class RouteIndex:
 
     def timelines(self, tenant: str | None = None) -> Iterator[Timeline]:
         """Every timeline, or those of one tenant, in order of creation."""
-        return (t for t in self._timelines.values() if tenant is None or t.current.tenant == tenant)
+        return iter(self._timelines.values() if tenant is None else self._by_tenant.get(tenant, ()))
+
+    def created_after(self, tenant: str, at: datetime) -> Iterator[Timeline]:
+        """Of a tenant's timelines, in order of creation, those that begin later than `at`."""
+        timelines = self._by_tenant.get(tenant, [])
+        begin = bisect_right(timelines, at, key=lambda timeline: timeline.current.created_at)
+        return islice(timelines, begin, None)
+
+    def tenants(self) -> list[str]:
+        """Every tenant that has, or had, a route, in order."""
+        return sorted(self._by_tenant)
 
     def routes(self, tenant: str | None = None) -> Iterator[Route]:
         """The present state of every route, deleted ones too."""

@@ -6,15 +6,17 @@ line beyond the limit only the length is kept, so that it is refused for its len
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 _BOM = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Line:
-    """A line that is not blank, without its end. `text` is None if it is longer than allowed."""
+    """A line that is not blank, without its end. `text` is None if it is longer than allowed.
+
+    Not frozen: one is made for every event, and a frozen one costs three times as much to make.
+    """
 
     number: int
     text: bytes | None
@@ -26,35 +28,48 @@ class LineSplitter:
 
     def __init__(self, *, max_bytes: int) -> None:
         self._max_bytes = max_bytes
+        self._keep_bytes = max_bytes + len(_BOM) + len(b"\r")
         self.ended = 0
         self._pieces: list[bytes] = []
         self._size_bytes = 0
 
-    def feed(self, chunk: bytes) -> Iterator[Line]:
+    def feed(self, chunk: bytes) -> list[Line]:
         """The lines that end in this chunk."""
-        first, *others = chunk.split(b"\n")
-        self._keep(first)
-        for piece in others:
-            yield from self.end()
-            self._keep(piece)
+        *ended, rest = chunk.split(b"\n")
+        lines: list[Line] = []
+        for piece in ended:
+            if self._size_bytes:
+                self._keep(piece)
+                lines += self.end()
+            elif piece:
+                lines += self._line(piece, len(piece))
+            else:
+                self.ended += 1
+        self._keep(rest)
+        return lines
 
-    def end(self) -> Iterator[Line]:
+    def end(self) -> list[Line]:
         """The line that is made of what was fed since the last one; none if it is blank."""
+        whole = b"".join(self._pieces)
+        size_bytes = self._size_bytes
+        self._pieces, self._size_bytes = [], 0
+        return self._line(whole, size_bytes)
+
+    def _line(self, text: bytes, size_bytes: int) -> list[Line]:
+        """The line of so many bytes; `text` has all of them, unless there are more than we keep."""
         self.ended += 1
-        is_whole = self._size_bytes == sum(map(len, self._pieces))
-        text = b"".join(self._pieces)
         if self.ended == 1:
             text = text.removeprefix(_BOM)
         text = text.strip()
-        if not is_whole or len(text) > self._max_bytes:
-            yield Line(number=self.ended, text=None, size_bytes=self._size_bytes)
-        elif text:
-            yield Line(number=self.ended, text=text, size_bytes=len(text))
-        self._pieces, self._size_bytes = [], 0
+        if size_bytes > self._keep_bytes or len(text) > self._max_bytes:
+            return [Line(number=self.ended, text=None, size_bytes=size_bytes)]
+        if text:
+            return [Line(number=self.ended, text=text, size_bytes=len(text))]
+        return []
 
     def _keep(self, piece: bytes) -> None:
         self._size_bytes += len(piece)
-        if self._size_bytes <= self._max_bytes + len(_BOM) + len(b"\r"):
+        if self._size_bytes <= self._keep_bytes:
             self._pieces.append(piece)
         else:
             self._pieces = []

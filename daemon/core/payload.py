@@ -37,7 +37,12 @@ class Source:
 
 
 def render(source: Source, options: PayloadOptions, *, max_bytes: int) -> bytes:
-    """The body's bytes. Raises RenderError."""
+    """The body's bytes. Raises RenderError.
+
+    A filter has decided already; here it is asked whether it can be evaluated at all (see `passes`).
+    """
+    if options.filter is not None:
+        holds(options.filter, source)
     snapshot = b"{}"
     if options.snapshot is not None and source.snapshot is not None:
         try:
@@ -74,13 +79,18 @@ def select(snapshot: str, selection: Selection) -> str:
 def passes(test: str, source: Source) -> bool:
     """True if a filter lets the event through.
 
-    One that fails on this event lets it through, so that its delivery fails with the reason, where the merchant sees
-    it, instead of being skipped in silence.
+    One that fails on this event lets it through, so that its delivery fails with the reason (`render`), where the
+    merchant sees it, instead of being skipped in silence.
     """
     try:
-        result = _evaluated(test, envelope(source, source.snapshot or b"{}"))
+        return holds(test, source)
     except RenderError:
         return True
+
+
+def holds(test: str, source: Source) -> bool:
+    """True if a filter is true of the event, whose snapshot it sees as a whole. Raises RenderError if it fails."""
+    result = _evaluated(test, envelope(source, source.snapshot or b"{}"))
     # JMESPath's notion of false: null, false, and empty strings, lists and objects - not 0.
     return not (result is None or result is False or result in ("", [], {}))
 

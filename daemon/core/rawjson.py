@@ -9,11 +9,17 @@ the door); this module only splits it.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from json import JSONDecoder
 
 # Numbers stay text: making an int of very many digits is slow, and beyond 4,300 an error.
 _scan = JSONDecoder(parse_int=str, parse_float=str).raw_decode
-_skip_blank = re.compile(r"[ \t\n\r]*").match
+
+_BLANKS = r"[ \t\n\r]*"
+_opened_object = re.compile(rf"{_BLANKS}\{{{_BLANKS}").match
+_opened_array = re.compile(rf"{_BLANKS}\[{_BLANKS}").match
+_colon = re.compile(f"{_BLANKS}:{_BLANKS}").match
+_comma = re.compile(f"{_BLANKS},?{_BLANKS}").match
 
 
 def members(text: str) -> list[tuple[str, str]]:
@@ -21,39 +27,35 @@ def members(text: str) -> list[tuple[str, str]]:
 
     Raises ValueError for anything but an object, and RecursionError for nesting that is too deep to follow.
     """
-    place = _blank(text, 0)
-    if text[place : place + 1] != "{":
+    opened = _opened_object(text)
+    if opened is None:
         raise ValueError("not a JSON object")
-    place = _blank(text, place + 1)
+    place = opened.end()
     found: list[tuple[str, str]] = []
     while text[place] != "}":
         key, place = _scan(text, place)
-        start = _blank(text, _blank(text, place) + 1)
+        start = _behind(_colon, text, place)
         _, end = _scan(text, start)
         found.append((key, text[start:end]))
-        place = _blank(text, end)
-        if text[place] == ",":
-            place = _blank(text, place + 1)
+        place = _behind(_comma, text, end)
     return found
 
 
 def elements(text: str) -> list[str]:
     """The raw texts of an array's elements. Raises ValueError for anything but an array."""
-    place = _blank(text, 0)
-    if text[place : place + 1] != "[":
+    opened = _opened_array(text)
+    if opened is None:
         raise ValueError("not a JSON array")
-    place = _blank(text, place + 1)
+    place = opened.end()
     found: list[str] = []
     while text[place] != "]":
         _, end = _scan(text, place)
         found.append(text[place:end])
-        place = _blank(text, end)
-        if text[place] == ",":
-            place = _blank(text, place + 1)
+        place = _behind(_comma, text, end)
     return found
 
 
-def _blank(text: str, place: int) -> int:
-    """The next place that is no white space."""
-    match = _skip_blank(text, place)
+def _behind(pattern: Callable[[str, int], re.Match[str] | None], text: str, place: int) -> int:
+    """Where `pattern` ends. In valid JSON it always begins at `place`."""
+    match = pattern(text, place)
     return place if match is None else match.end()

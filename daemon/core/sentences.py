@@ -34,7 +34,9 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What a sentence may rest on. `route` and `window` are those as of the event; `tries` counts requests so far."""
+    """What a sentence may rest on. `route` and `window` are those as of the event; `tries` counts requests so far. The
+    event may have been a test, and then of another route.
+    """
 
     event_time: datetime
     event_type: str
@@ -46,6 +48,7 @@ class Facts:
     last_error: str | None
     due_at: datetime | None
     is_parked: bool
+    is_test_of_another: bool = False
 
 
 def sentence(verdict: Verdict, facts: Facts) -> str:
@@ -80,6 +83,8 @@ def _expired(_facts: Facts) -> str:
 
 
 def _not_subscribed(facts: Facts) -> str:
+    if facts.is_test_of_another:
+        return "It was a test event, sent on purpose to another route only."
     subscribed = ", ".join(facts.route.config.event_types) if facts.route else "nothing"
     return f"At {_moment(facts.event_time)} the route subscribed to {subscribed}, not to {facts.event_type}."
 

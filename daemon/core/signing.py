@@ -1,5 +1,7 @@
 """Signing a webhook and verifying one: the OrderGroove header and Standard Webhooks, with one key text for both.
 
+A receiver in Python calls `verify`, one that has another language finds a snippet in daemon/data/snippets.
+
 Pure, and in the hot path: keys are decoded once, and each signature is one `hmac.digest` (C, no object per call).
 The one thing to know: the schemes read the same text differently. OrderGroove's key is the text itself as UTF-8,
 `whsec_` included; Standard Webhooks' key is what follows `whsec_`, base64-decoded. Hence an older key that is any
@@ -12,7 +14,7 @@ import binascii
 import hashlib
 import hmac
 from base64 import b64decode, b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -70,7 +72,7 @@ def standard_signature(body: bytes, *, message_id: str, timestamp: int, keys: Se
 
 
 class Verification(StrEnum):
-    """What a receiver learns of a signature. Everything but VALID is a reason to answer 400 and do nothing."""
+    """What a receiver learns of a signature: true if it is VALID, else a reason to answer 400 and do nothing."""
 
     VALID = "valid"
     MISSING = "missing"
@@ -78,6 +80,51 @@ class Verification(StrEnum):
     TOO_OLD = "too_old"
     IN_THE_FUTURE = "in_the_future"
     MISMATCH = "mismatch"
+
+    def __bool__(self) -> bool:
+        return self is Verification.VALID
+
+
+def verify(
+    body: bytes,
+    headers: Mapping[str, str],
+    keys: str | Sequence[str],
+    *,
+    now: float,
+    tolerance_seconds: int = 300,
+    header: str = "OrderGroove-Signature",
+) -> Verification:
+    """A receiver's check of a request, by whichever of the two signatures it carries; one that is valid is enough.
+
+    `body` are the raw bytes, before any parsing; `headers` may be written in any case; `now` is `time.time()`; during a
+    rotation `keys` may be the old key, the new one or both; `header` is the sender's `signing.header`.
+
+        if not verify(body, request.headers, key, now=time.time()):
+            return 400
+
+    Raises ValueError if there is no key, since that is the receiver's own mistake.
+    """
+    known = [SigningKey(text) for text in ([keys] if isinstance(keys, str) else keys)]
+    if not known:
+        raise ValueError("no key to verify with")
+    given = {name.lower(): value for name, value in headers.items()}
+    verdicts = (
+        verify_ordergroove(
+            given.get(header.lower(), ""), body, keys=known, now=int(now), tolerance_seconds=tolerance_seconds
+        ),
+        verify_standard(
+            given.get("webhook-signature", ""),
+            body,
+            message_id=given.get("webhook-id", ""),
+            timestamp=given.get("webhook-timestamp", ""),
+            keys=known,
+            now=int(now),
+            tolerance_seconds=tolerance_seconds,
+        ),
+    )
+    if Verification.VALID in verdicts:
+        return Verification.VALID
+    return next((verdict for verdict in verdicts if verdict is not Verification.MISSING), Verification.MISSING)
 
 
 def verify_ordergroove(

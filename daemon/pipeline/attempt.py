@@ -18,9 +18,10 @@ from uuid import UUID
 import structlog
 
 from daemon.core import delivery as core_delivery
-from daemon.core import payload, retry, signing, windows
+from daemon.core import payload, request, retry, windows
 from daemon.core.delivery import Answer, ErrorName, Failure, Outcome, Response, Verdict, classify
 from daemon.core.index import RouteIndex
+from daemon.core.request import Dialect, Request
 from daemon.core.retry import RetryPolicy
 from daemon.core.route import Route
 from daemon.core.signing import SigningKey
@@ -42,24 +43,11 @@ _SECRETS_WAIT_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Dialect):
     """What of the configuration an attempt needs."""
 
-    signing_header: str
-    standard_webhooks: bool
-    user_agent: str
-    max_body_bytes: int
     timeout_seconds: float
     retry: RetryPolicy
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What goes out."""
-
-    body: bytes
-    headers: dict[str, str]
-    key_ids: str
 
 
 class Attempt:
@@ -106,11 +94,11 @@ class Attempt:
             if not windows.is_sendable(route.windows, delivery.event_time):
                 self._suppress(delivery, route, started_at)
                 return
-            request = self._request(delivery, route, secrets, started_at)
+            outgoing = self._request(delivery, route, secrets, started_at)
+            key_ids = ",".join(key.id for key in route.keys_at(started_at))
             self._observe_latency(delivery, started_at)
             delivery.started_at = delivery.sent_at = time.monotonic()
-            answer = await self._sender.send(route.config.target_url, request.headers, request.body)
-            key_ids = request.key_ids
+            answer = await self._sender.send(route.config.target_url, outgoing.headers, outgoing.body)
         except payload.RenderError as error:
             route, key_ids = self._route(delivery.route_id), ""
             answer = Failure(error=ErrorName.RENDER_ERROR, detail=plain(str(error)))
@@ -164,7 +152,7 @@ class Attempt:
                 await asyncio.sleep(_SECRETS_WAIT_SECONDS)
 
     def _request(self, delivery: Delivery, route: Route, secrets: Secrets, now: datetime) -> Request:
-        event, settings = delivery.event, self._settings
+        event = delivery.event
         keys, custom = secrets
         source = payload.Source(
             event_id=event.id,
@@ -174,30 +162,25 @@ class Attempt:
             context=event.context,
             snapshot=event.snapshot,
         )
-        body = payload.render(source, route.config.payload, max_bytes=settings.max_body_bytes)
-        delivery_id = core_delivery.delivery_id(route.id, event.id)
-        timestamp = int(now.timestamp())
-        headers = {
-            **custom,
-            "Content-Type": "application/json",
-            "User-Agent": settings.user_agent,
-            settings.signing_header: signing.ordergroove_signature(body, timestamp=timestamp, keys=keys),
-        }
-        if settings.standard_webhooks:
-            headers["webhook-id"] = delivery_id
-            headers["webhook-timestamp"] = str(timestamp)
-            headers["webhook-signature"] = signing.standard_signature(
-                body, message_id=delivery_id, timestamp=timestamp, keys=keys
-            )
-        return Request(body, headers, ",".join(key.id for key in route.keys_at(now)))
+        return request.build(
+            source,
+            route_id=route.id,
+            options=route.config.payload,
+            custom=custom,
+            keys=keys,
+            timestamp=int(now.timestamp()),
+            is_test=delivery.is_test,
+            dialect=self._settings,
+        )
 
     def _suppress(self, delivery: Delivery, route: Route, now: datetime) -> None:
         row = row_of(delivery, route, Outcome.SUPPRESSED, None, "", now, 0.0, number=0)
         self._recorder.attempted(delivery, row)
-        self._metrics.attempted(Outcome.SUPPRESSED.value, "none", 0.0)
+        if not delivery.is_test:
+            self._metrics.attempted(Outcome.SUPPRESSED.value, "none", 0.0)
 
     def _observe_latency(self, delivery: Delivery, now: datetime) -> None:
-        if delivery.failures == 0:
+        if delivery.failures == 0 and not delivery.is_test:
             waited = (now - delivery.event.recorded_at).total_seconds()
             self._metrics.delivery_latency.observe(max(0.0, waited))
 
@@ -213,7 +196,8 @@ class Attempt:
         if wait is not None and not windows.is_sendable(self._route(route.id).windows, delivery.event_time):
             wait = timedelta(0)  # its window closed while it was under way: have the gate say so now
         self._recorder.attempted(delivery, row, retry_after=wait)
-        self._metrics.attempted(outcome.value, core_delivery.status_class(answer), seconds)
+        if not delivery.is_test:
+            self._metrics.attempted(outcome.value, core_delivery.status_class(answer), seconds)
         if classify(answer) is Verdict.GONE and (delivery.is_parting or not delivery.is_withdrawn):
             self._on_gone(route)
 

@@ -1,7 +1,8 @@
-"""Counts what is waiting, every few seconds, for the gauges; and measures how late the event loop runs.
+"""Counts what is waiting, for the gauges; and measures how late the event loop runs.
 
-Of several workers one counts what is the same for all (Metrics.tells_for_all): the others would ask the database for
-the same figures. A count that takes long, since much is waiting, is made less often.
+What this process has in memory is looked at several times a second, what the database has every few seconds, and soon
+after a route has changed. Of several workers one counts what is the same for all (Metrics.tells_for_all): the others
+would ask for the same figures. A count that takes long, since much is waiting, is made less often.
 """
 
 from __future__ import annotations
@@ -13,18 +14,23 @@ from collections.abc import Callable
 
 from daemon.core.index import RouteIndex
 from daemon.metrics import Metrics
+from daemon.pipeline.bell import Bell
 from daemon.pipeline.lanes import Lanes
 from eventstore import status
 from eventstore.connect import Database
 
 CENSUS_SECONDS = 5.0
+# However much changes.
+CENSUS_LEAST_SECONDS = 1.0
 # A count may take this part of the time at most.
 CENSUS_PART = 0.01
-LAG_PROBE_SECONDS = 0.25
+PROBE_SECONDS = 0.25
 
 
 class Census:
-    """`run_once` counts once and then pauses; `probe_once` measures the loop's lag once."""
+    """`run_once` counts what is in the database and then pauses, not for long if the bell rings; `probe_once` counts
+    what is in memory, and measures the loop's lag while it pauses.
+    """
 
     def __init__(
         self,
@@ -35,6 +41,7 @@ class Census:
         *,
         shards: Callable[[], list[int]],
     ) -> None:
+        self.bell = Bell()
         self._database = database
         self._index = index
         self._lanes = lanes
@@ -42,16 +49,19 @@ class Census:
         self._shards = shards
 
     async def run_once(self) -> None:
+        self.bell.hush()
         began = time.monotonic()
-        self._count_own()
         if self._metrics.tells_for_all:
             await self._count_all()
-        await asyncio.sleep(max(CENSUS_SECONDS, (time.monotonic() - began) / CENSUS_PART))
+        pause = max(CENSUS_LEAST_SECONDS, (time.monotonic() - began) / CENSUS_PART)
+        await asyncio.sleep(pause)
+        await self.bell.wait(max(0.0, CENSUS_SECONDS - pause))
 
     async def probe_once(self) -> None:
+        self._count_own()
         asked_at = time.monotonic()
-        await asyncio.sleep(LAG_PROBE_SECONDS)
-        self._metrics.event_loop_lag.observe(max(0.0, time.monotonic() - asked_at - LAG_PROBE_SECONDS))
+        await asyncio.sleep(PROBE_SECONDS)
+        self._metrics.event_loop_lag.observe(max(0.0, time.monotonic() - asked_at - PROBE_SECONDS))
 
     def _count_own(self) -> None:
         metrics = self._metrics

@@ -16,6 +16,7 @@ from daemon.pipeline.leases import Start
 from daemon.pipeline.parking import GRACE, Parking
 from daemon.pipeline.projection import Projection
 from daemon.pipeline.recorder import Recorder
+from daemon.pipeline.replayer import Replayer
 from daemon.pipeline.retrier import Retrier
 from daemon.pipeline.tailer import Tailer
 from daemon.pipeline.work import Ledger
@@ -37,6 +38,7 @@ class Handover:
         parking: Parking,
         recorder: Recorder,
         *,
+        replayer: Replayer,
         timeout_seconds: float,
         review: Callable[[Route], None],
     ) -> None:
@@ -46,6 +48,7 @@ class Handover:
         self._lanes = lanes
         self._tailer = tailer
         self._retrier = retrier
+        self._replayer = replayer
         self._parking = parking
         self._recorder = recorder
         self._timeout_seconds = timeout_seconds
@@ -77,6 +80,7 @@ class Handover:
             self._parking.adopt(waiting, newest)
             self._tailer.adopt(mine, accounted, newest)
             self._retrier.bell.ring()
+            self._replayer.bell.ring()
             for route_id in waiting.keys() | retrying:
                 timeline = self._projection.index.timeline(route_id)
                 if timeline is not None:

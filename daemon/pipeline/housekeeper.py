@@ -1,9 +1,9 @@
-"""Keeps the tables in order: partitions for the days to come, and none for days that are too old.
+"""Keeps the tables in order: partitions for the days to come, and nothing of days that are too old.
 
-The work is the event store's (eventstore/partitions.py, retention.py); here it gets its hour, and its lines in the log.
-Partitions are looked after more often than they need, since a clock that was put forward by more than a week would
-leave publishing without one. As often it looks whether the server is still the one it began with: another may have
-taken its address, with a restored dump on it, and ticks must not be made there. That ends the process.
+The work is the event store's (eventstore/partitions.py, retention.py and their like); here it gets its hour, and its
+lines in the log. Partitions are looked after more often than they need, since a clock that was put forward by more than
+a week would leave publishing without one. As often it looks whether the server is still the one it began with: another
+may have taken its address, with a restored dump on it, and ticks must not be made there. That ends the process.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 
 import structlog
 
-from eventstore import partitions, retention, schema
+from eventstore import partitions, retention, route_metrics, schema, sessions
 from eventstore.connect import Database
 from eventstore.retention import Keep
 
@@ -40,6 +40,8 @@ class Housekeeper:
 
     async def _sweep(self) -> bool:
         """False if a transaction that somebody left open was in the way: it is worth trying again soon."""
+        await route_metrics.forget(self._database)
+        await sessions.sweep(self._database)
         swept = await retention.sweep(self._database, self._keep)
         if swept is None:
             return True

@@ -95,9 +95,10 @@ def _is_due(timeline: Timeline, event: StoredEvent) -> bool:
         at=event.event_time,
         backfill=event.backfill,
         passes=partial(passes, event=event),
+        test_route=event.test_route,
     )
     return judgement.decision is Decision.DELIVER
 
 
 def _parked(lane: Lane, event: StoredEvent, tick: int) -> ParkedRow:
-    return ParkedRow(lane.shard, lane.route_id, event.seq, tick, event.recorded_at, event.event_time)
+    return ParkedRow(lane.shard, lane.route_id, event.seq, tick, event.recorded_at, event.event_time, event.tenant)

@@ -117,7 +117,13 @@ class Recorder:
         event = delivery.event
         self._buffer.parked.append(
             ParkedRow(
-                delivery.shard, delivery.route_id, event.seq, delivery.tick, event.recorded_at, delivery.event_time
+                delivery.shard,
+                delivery.route_id,
+                event.seq,
+                delivery.tick,
+                event.recorded_at,
+                delivery.event_time,
+                event.tenant,
             )
         )
         self._take_over(delivery)
@@ -153,8 +159,11 @@ class Recorder:
         delivery.is_parting = True
 
     def give_back(self, delivery: Delivery) -> None:
-        """Notes that a delivery is not under way, whatever was written down of it: it may be sent at once."""
-        if delivery.has_retry_row:
+        """Notes that a delivery is not under way, whatever was written down of it: it may be sent at once.
+
+        The row of a replay stands as it was, and may have been withdrawn.
+        """
+        if delivery.has_retry_row and delivery.replay is None:
             self._retry(delivery, timedelta(0))
 
     def passed_over(self, row: PackedRow) -> None:
@@ -272,6 +281,7 @@ class Recorder:
             delivery.tick,
             delivery.failures,
             after,
+            event.tenant,
             is_held,
         )
         delivery.has_retry_row = True

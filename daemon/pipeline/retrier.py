@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from uuid import UUID
 
 from daemon.core.delivery import Outcome
@@ -24,7 +24,7 @@ HELD_LIMIT = 4000
 
 
 class Retrier:
-    """`bell` says that an earlier retry may have been written.
+    """`bell` says that an earlier retry may have been written, or that somebody wants one now.
 
     `held` is what has a row in `retry` and is in memory all the same, from when it was taken up (or spilled there while
     its request was under way) until its outcome is written: so long the row says nothing.
@@ -43,15 +43,30 @@ class Retrier:
         self._held[delivery.pair] = delivery
 
     def recorded(self, rows: list[AttemptRow], deliveries: list[Delivery]) -> None:
-        """Forgets deliveries whose outcome is written; what is due then is due again."""
-        released = [self._held.pop(delivery.pair, None) for delivery in deliveries]
-        if any(released) or any(row.outcome == Outcome.RETRYING for row in rows):
+        """Forgets deliveries whose outcome is written; what is due then is due again.
+
+        Of a pair that was put in line again since, and taken up already, it is another delivery that is held.
+        """
+        released = [delivery for delivery in deliveries if self._held.get(delivery.pair) is delivery]
+        for delivery in released:
+            del self._held[delivery.pair]
+        if released or any(row.outcome == Outcome.RETRYING for row in rows):
             self.bell.ring()
 
     def drop(self, shard: int) -> None:
         """Forgets what belongs to a shard that is no longer ours."""
         self._dropped.add(shard)
         for delivery in [d for d in self._held.values() if d.shard == shard]:
+            delivery.is_withdrawn = True
+            del self._held[delivery.pair]
+
+    def replays(self) -> set[UUID]:
+        """The replays of which something is in memory and not started."""
+        return {delivery.replay for delivery in self._unstarted() if delivery.replay is not None}
+
+    def withdraw(self, replays: Collection[UUID]) -> None:
+        """Lets go of what of these replays is not started: its rows are gone."""
+        for delivery in [delivery for delivery in self._unstarted() if delivery.replay in replays]:
             delivery.is_withdrawn = True
             del self._held[delivery.pair]
 
@@ -98,6 +113,9 @@ class Retrier:
                     self._lanes.enqueue_due(self._lanes.lane(row.route_id, row.shard), delivery)
             if len(rows) < PAGE_ROWS:
                 return
+
+    def _unstarted(self) -> Iterator[Delivery]:
+        return (delivery for delivery in self._held.values() if not delivery.is_started)
 
     def _needs_all(self, route_id: UUID) -> bool:
         """Of an ordered route all must come: the others in memory wait for the first one, whenever it falls due."""

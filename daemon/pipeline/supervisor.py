@@ -12,17 +12,21 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from uuid import UUID
 
 import structlog
 
 from daemon import __version__
+from daemon.commands import Commands
 from daemon.core.route import Happening, LifecycleEvent, Route
 from daemon.keys import Keychain
 from daemon.metrics import Metrics
-from daemon.pipeline.attempt import Attempt, Settings, is_still_gone
+from daemon.pipeline.attempt import Attempt, Settings
 from daemon.pipeline.bell import Bell
+from daemon.pipeline.bookkeeper import Bookkeeper
 from daemon.pipeline.census import Census
+from daemon.pipeline.disabler import Disabler, Patience
 from daemon.pipeline.handover import Handover
 from daemon.pipeline.housekeeper import Housekeeper
 from daemon.pipeline.journal import Journal
@@ -34,8 +38,10 @@ from daemon.pipeline.pools import Limits
 from daemon.pipeline.projection import Projection
 from daemon.pipeline.ranges import Ranges
 from daemon.pipeline.recorder import Recorder
+from daemon.pipeline.replayer import Replayer
 from daemon.pipeline.retrier import Retrier
 from daemon.pipeline.sender import Sender
+from daemon.pipeline.sightings import Sightings
 from daemon.pipeline.suppressor import Suppressor
 from daemon.pipeline.tailer import Tailer
 from daemon.pipeline.ticker import Ticker
@@ -67,7 +73,8 @@ class Pipeline:
         owner: str,
         limits: Limits,
         settings: Settings,
-        on_gone: Callable[[Route], Awaitable[None]],
+        commands: Commands,
+        auto_disable_after: timedelta | None = None,
         keep: Keep | None = None,
     ) -> None:
         self._database = database
@@ -75,8 +82,6 @@ class Pipeline:
         self._metrics = metrics
         self._limits = limits
         self._settings = settings
-        self._on_gone = on_gone
-        self._gone: asyncio.Queue[Route] = asyncio.Queue()
         self._stopping = Bell()
         self._ledger = Ledger()
         self._recorder = Recorder(database, self._ledger, metrics, owner=owner, on_lost=self._lost)
@@ -88,9 +93,21 @@ class Pipeline:
             route_of=self._route,
         )
         self._permit = Permit()
-        self._tailer = Tailer(database, projection, self._ledger, self._lanes, metrics, on_read=self._recorder.noted)
+        self._sightings = Sightings(database)
+        self._tailer = Tailer(
+            database,
+            projection,
+            self._ledger,
+            self._lanes,
+            metrics,
+            self._sightings,
+            on_read=self._recorder.noted,
+        )
         self._ticker = Ticker(database, projection, self._permit, on_tick=self._tailer.bell.ring)
         self._retrier = Retrier(database, self._lanes, shards=lambda: self._leases.shards)
+        self._replayer = Replayer(
+            database, projection.index, self._lanes, self._retrier, shards=lambda: self._leases.shards
+        )
         self._parking = Parking(
             database,
             self._ledger,
@@ -112,12 +129,19 @@ class Pipeline:
             self._retrier,
             self._parking,
             self._recorder,
+            replayer=self._replayer,
             timeout_seconds=settings.timeout_seconds,
             review=self._suppressor.review,
         )
         self._leases = Leases(
             database,
-            Process(owner=owner, host=socket.gethostname(), pid=os.getpid(), version=__version__),
+            Process(
+                owner=owner,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                version=__version__,
+                master_key=keychain.master_key_id,
+            ),
             self._permit,
             on_taken=self._handover.adopt,
             on_parting=self._handover.part,
@@ -125,6 +149,17 @@ class Pipeline:
         )
         self._census = Census(database, projection.index, self._lanes, metrics, shards=lambda: self._leases.shards)
         self._housekeeper = Housekeeper(database, keep or Keep())
+        self._bookkeeper = Bookkeeper(database)
+        self._disabler = Disabler(projection.index, commands)
+        self._patience = None
+        if auto_disable_after is not None:
+            self._patience = Patience(
+                database,
+                projection.index,
+                self._disabler,
+                after=auto_disable_after,
+                shards=lambda: self._leases.shards,
+            )
         self._attempt = Attempt(
             projection.index,
             keychain,
@@ -133,10 +168,11 @@ class Pipeline:
             metrics,
             settings,
             permit=self._permit,
-            on_gone=self._gone.put_nowait,
+            on_gone=self._disabler.gone,
         )
         self._recorder.on_recorded.append(Journal())
         self._recorder.on_recorded.append(self._retrier.recorded)
+        self._recorder.on_recorded.append(self._replayer.recorded)
         projection.on_change.append(self._changed)
 
     def hurry(self) -> None:
@@ -158,6 +194,7 @@ class Pipeline:
                 group.create_task(self._forever("ticker", self._ticker.run_once)),
                 group.create_task(self._forever("tailer", self._tailer.run_once)),
                 group.create_task(self._forever("retrier", self._retrier.run_once)),
+                group.create_task(self._forever("replayer", self._replayer.run_once)),
                 group.create_task(self._forever("parking", self._parking.run_once)),
             ]
             workers = [group.create_task(self._work()) for _ in range(self._limits.workers)]
@@ -171,8 +208,12 @@ class Pipeline:
                 group.create_task(self._forever("housekeeper", self._housekeeper.run_once)),
                 group.create_task(self._forever("census", self._census.run_once)),
                 group.create_task(self._forever("lag", self._census.probe_once)),
-                group.create_task(self._forever("gone", self._disable_gone)),
+                group.create_task(self._forever("bookkeeper", self._bookkeeper.run_once)),
+                group.create_task(self._forever("sightings", self._sightings.run_once)),
+                group.create_task(self._forever("disabler", self._disabler.run_once)),
             ]
+            if self._patience is not None:
+                rest.append(group.create_task(self._forever("patience", self._patience.run_once)))
             await self._stopping.wait_rung()
             await self._drain(intake, workers)
             for task in rest:
@@ -234,28 +275,22 @@ class Pipeline:
 
     def _changed(self, route: Route, event: LifecycleEvent) -> None:
         self._lanes.configure(route)
+        self._census.bell.ring()
         if event.type in (Happening.DISABLED, Happening.DELETED):
             self._suppressor.review(route)
 
     async def _listen(self) -> None:
         def ring(channel: str) -> None:
-            bells[channel].ring()
+            for bell in bells[channel]:
+                bell.ring()
 
         bells = {
-            listen.ROUTE: self._projection.bell,
-            listen.TICK: self._tailer.bell,
-            listen.LEASE: self._leases.bell,
+            listen.ROUTE: (self._projection.bell,),
+            listen.TICK: (self._tailer.bell,),
+            listen.LEASE: (self._leases.bell,),
+            listen.RETRY: (self._retrier.bell, self._replayer.bell),
         }
         await listen.listen(self._database.url, list(bells), ring)
-
-    async def _disable_gone(self) -> None:
-        route = await self._gone.get()
-        try:
-            if is_still_gone(route, self._projection.index):
-                await self._on_gone(route)
-        except StoreUnavailable:
-            self._gone.put_nowait(route)
-            raise
 
 
 def incarnation(host: str, pid: int) -> str:

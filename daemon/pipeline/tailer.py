@@ -12,11 +12,12 @@ from collections.abc import Callable
 from functools import partial
 
 from daemon.core import payload
-from daemon.core.decision import eligible
+from daemon.core.decision import Decision, eligible
 from daemon.metrics import Metrics
 from daemon.pipeline.bell import Bell
 from daemon.pipeline.lanes import Lanes
 from daemon.pipeline.projection import Projection
+from daemon.pipeline.sightings import Sightings
 from daemon.pipeline.work import Delivery, Ledger, Pair
 from eventstore import tail, ticks
 from eventstore.connect import Database
@@ -50,6 +51,7 @@ class Tailer:
         ledger: Ledger,
         lanes: Lanes,
         metrics: Metrics,
+        sightings: Sightings,
         *,
         on_read: Callable[[], None],
     ) -> None:
@@ -59,6 +61,7 @@ class Tailer:
         self._ledger = ledger
         self._lanes = lanes
         self._metrics = metrics
+        self._sightings = sightings
         self._on_read = on_read
         self._cursors: dict[int, _Cursor] = {}
         self._accounted: set[Pair] = set()
@@ -121,9 +124,12 @@ class Tailer:
             at=at,
             backfill=event.backfill,
             passes=partial(passes, event=event),
+            note=self._metrics.decided if event.test_route is None else _unnoted,
+            test_route=event.test_route,
         )
-        if routes:
-            self._metrics.decided("deliver", len(routes))
+        self._sightings.note(event.type)
+        if routes and event.test_route is None:
+            self._metrics.decided(Decision.DELIVER, len(routes))
         read_at = time.monotonic()
         for route in routes:
             if self._accounted and (route.id, event.seq) in self._accounted:
@@ -131,6 +137,10 @@ class Tailer:
             delivery = Delivery(route_id=route.id, event=event, event_time=at, tick=cut.tick, read_at=read_at)
             self._ledger.add(delivery)
             self._lanes.offer(delivery)
+
+
+def _unnoted(_decision: Decision) -> None:
+    """Test events are no traffic."""
 
 
 def passes(expression: str, *, event: StoredEvent) -> bool:

@@ -59,6 +59,7 @@ class Delivery:
         "is_withdrawn",
         "packed",
         "read_at",
+        "replay",
         "route_id",
         "sent_at",
         "shard",
@@ -85,6 +86,7 @@ class Delivery:
         self.is_withdrawn = False
         self.has_retry_row = False
         self.packed: PackedRow | None = None
+        self.replay: UUID | None = None
 
     @classmethod
     def waiting(cls, row: Waiting, event: StoredEvent, *, read_at: float, packed: PackedRow | None) -> Delivery:
@@ -94,11 +96,17 @@ class Delivery:
         delivery.is_accounted = True
         delivery.has_retry_row = packed is None
         delivery.packed = packed
+        delivery.replay = row.replay
         return delivery
 
     @property
     def pair(self) -> Pair:
         return self.route_id, self.event.seq
+
+    @property
+    def is_test(self) -> bool:
+        """True if somebody tries a route out. It goes the way of all deliveries, and is counted by no metric."""
+        return self.event.test_route is not None
 
     @property
     def place(self) -> Place:

@@ -5,26 +5,31 @@ What is read is the live projection: a command has been applied to it before its
 
 from __future__ import annotations
 
-import hashlib
-import hmac
+from collections.abc import Iterator
 from datetime import datetime
 from urllib.parse import quote
-from uuid import UUID
 
 from aiohttp import web
 
-from daemon.commands import Context, Invalid, NotFound
+from daemon.commands import Invalid, NotFound
 from daemon.core.event import Problem as FieldProblem
 from daemon.core.event import instant
 from daemon.core.route import Route, Status
-from daemon.web import auth, paging, shapes
-from daemon.web.endpoints import Access, Query, endpoint
-from daemon.web.forms import BODY, Command, NewRoute, Rotation, RouteEdit, read, validated
-from daemon.web.problems import Problem
-from daemon.web.services import SERVICES, Services
+from daemon.web import paging, shapes
+from daemon.web.commanding import command_context
+from daemon.web.endpoints import Access, Query, RateLimit, endpoint
+from daemon.web.forms import Command, NewRoute, Rotation, RouteEdit, read, validated
+from daemon.web.route_path import live_route, route_id
+from daemon.web.services import SERVICES
+from daemon.web.shapes import (
+    CreatedRouteShape,
+    KeyShape,
+    LifecycleEventShape,
+    RevealedKeyShape,
+    RouteShape,
+    TenantShape,
+)
 from eventstore import log
-
-MAX_REQUEST_KEY_CHARACTERS = 255
 
 STATUS = Query(
     name="status", description="only routes that are so", schema={"type": "string", "enum": ["enabled", "disabled"]}
@@ -37,38 +42,34 @@ AS_OF = Query(
 REASON = Query(name="reason", description="why, for the route's history", schema={"type": "string", "maxLength": 1000})
 
 
-@endpoint(Access.READ, STATUS, AS_OF, *paging.QUERY)
+@endpoint(Access.READ, STATUS, AS_OF, *paging.QUERY, answers={200: paging.Page[RouteShape]})
 async def list_routes(request: web.Request) -> web.Response:
     """The tenant's routes, oldest first; with `as_of` as they were."""
     services = request.app[SERVICES]
-    wanted = _status(request)
     as_of = _as_of(request)
-    routes = []
-    for timeline in services.index.timelines(request.match_info["tenant"]):
-        route = timeline.current if as_of is None else timeline.as_of(as_of)
-        if route is not None and route.status is not Status.DELETED and wanted in (None, route.status):
-            routes.append(route)
-    page, after = paging.page(request, routes, key=lambda route: f"{shapes.moment(route.created_at)}")
+    routes = _behind_cursor(request, wanted=_status(request), as_of=as_of)
+    shown, after = paging.first(request, routes, key=lambda route: shapes.moment(route.created_at))
     shown_at = as_of or services.now()
-    return shapes.answer({"items": [shapes.of_route(r, now=shown_at) for r in page], "next": after})
+    page: paging.Page[RouteShape] = {"items": [shapes.of_route(r, now=shown_at) for r in shown], "next": after}
+    return shapes.answer(page)
 
 
-@endpoint(Access.MANAGE, takes=NewRoute, answers={201: None}, is_command=True)
+@endpoint(Access.MANAGE, takes=NewRoute, answers={201: CreatedRouteShape}, is_command=True)
 async def create(request: web.Request) -> web.Response:
     """A new route, active at once unless it is to be created disabled; with its verification key."""
     form = await read(request, NewRoute)
     services, tenant = request.app[SERVICES], request.match_info["tenant"]
-    done = await services.commands.create(tenant, form.draft(), _context(request, form))
+    done = await services.commands.create(tenant, form.draft(), command_context(request, form.reason))
     key = await services.commands.reveal_key(tenant, done.route.id)
-    body = shapes.of_route(done.route, now=services.now()) | {"verification_key": key}
+    body: CreatedRouteShape = {**shapes.of_route(done.route, now=services.now()), "verification_key": key}
     location = f"/v1/tenants/{quote(tenant, safe='')}/routes/{done.route.id}"
     return shapes.answer(body, status=201, headers=_etag(done.route) | {"Location": location})
 
 
-@endpoint(Access.READ, AS_OF)
+@endpoint(Access.READ, AS_OF, answers={200: RouteShape}, refuses=(404,), is_versioned=True)
 async def show(request: web.Request) -> web.Response:
     """One route; with `as_of` as it was."""
-    timeline = request.app[SERVICES].index.timeline(_route_id(request))
+    timeline = request.app[SERVICES].index.timeline(route_id(request))
     as_of = _as_of(request)
     route = None
     if timeline is not None and timeline.current.tenant == request.match_info["tenant"]:
@@ -78,97 +79,127 @@ async def show(request: web.Request) -> web.Response:
     return _shown(request, route, at=as_of)
 
 
-@endpoint(Access.MANAGE, takes=RouteEdit, is_command=True)
+@endpoint(Access.MANAGE, takes=RouteEdit, answers={200: RouteShape}, refuses=(404,), is_command=True, is_versioned=True)
 async def edit(request: web.Request) -> web.Response:
     """Changes the fields that are given."""
     form = await read(request, RouteEdit)
     services = request.app[SERVICES]
     done = await services.commands.edit(
-        request.match_info["tenant"], _route_id(request), form.changes(), _context(request, form)
+        request.match_info["tenant"], route_id(request), form.changes(), command_context(request, form.reason)
     )
     return _shown(request, done.route)
 
 
-@endpoint(Access.MANAGE, REASON, answers={204: None}, is_command=True)
+@endpoint(Access.MANAGE, REASON, takes=Command, answers={204: None}, refuses=(404,), is_command=True, is_versioned=True)
 async def delete(request: web.Request) -> web.Response:
     """Ends the route for good."""
     services = request.app[SERVICES]
     form = await read(request, Command)
     if "reason" in request.query:
         form = validated(Command, {"reason": request.query["reason"]}, services)
-    await services.commands.delete(request.match_info["tenant"], _route_id(request), _context(request, form))
+    await services.commands.delete(
+        request.match_info["tenant"], route_id(request), command_context(request, form.reason)
+    )
     return web.Response(status=204)
 
 
-@endpoint(Access.MANAGE, takes=Command, is_command=True)
+@endpoint(Access.MANAGE, takes=Command, answers={200: RouteShape}, refuses=(404,), is_command=True, is_versioned=True)
 async def disable(request: web.Request) -> web.Response:
     """Nothing is sent any more; already disabled: no event."""
     form = await read(request, Command)
     services = request.app[SERVICES]
-    done = await services.commands.disable(request.match_info["tenant"], _route_id(request), _context(request, form))
+    done = await services.commands.disable(
+        request.match_info["tenant"], route_id(request), command_context(request, form.reason)
+    )
     return _shown(request, done.route)
 
 
-@endpoint(Access.MANAGE, takes=Command, is_command=True)
+@endpoint(Access.MANAGE, takes=Command, answers={200: RouteShape}, refuses=(404,), is_command=True, is_versioned=True)
 async def enable(request: web.Request) -> web.Response:
     """What happens from now on is sent; already enabled: no event."""
     form = await read(request, Command)
     services = request.app[SERVICES]
-    done = await services.commands.enable(request.match_info["tenant"], _route_id(request), _context(request, form))
+    done = await services.commands.enable(
+        request.match_info["tenant"], route_id(request), command_context(request, form.reason)
+    )
     return _shown(request, done.route)
 
 
-@endpoint(Access.MANAGE)
+@endpoint(Access.MANAGE, answers={200: RevealedKeyShape}, refuses=(404,), limit=RateLimit.REVEAL)
 async def show_key(request: web.Request) -> web.Response:
     """The verification key, for whoever asks for it on purpose."""
     services = request.app[SERVICES]
-    route = _live(services, request)
+    route = live_route(request)
     key = await services.commands.reveal_key(route.tenant, route.id)
-    return shapes.answer(_keys(route, services.now()) | {"verification_key": key})
+    return shapes.answer(_revealed(route, key, services.now()))
 
 
-@endpoint(Access.MANAGE, takes=Rotation, is_command=True)
+@endpoint(
+    Access.MANAGE, takes=Rotation, answers={200: RevealedKeyShape}, refuses=(404,), is_command=True, is_versioned=True
+)
 async def rotate_key(request: web.Request) -> web.Response:
     """A new key; the present one signs along for 24 hours."""
     form = await read(request, Rotation)
     services, tenant = request.app[SERVICES], request.match_info["tenant"]
-    done = await services.commands.rotate_key(tenant, _route_id(request), _context(request, form), force=form.force)
+    done = await services.commands.rotate_key(
+        tenant, route_id(request), command_context(request, form.reason), force=form.force
+    )
     key = await services.commands.reveal_key(tenant, done.route.id)
-    return shapes.answer(_keys(done.route, services.now()) | {"verification_key": key}, headers=_etag(done.route))
+    return shapes.answer(_revealed(done.route, key, services.now()), headers=_etag(done.route))
 
 
-@endpoint(Access.MANAGE, takes=Command, is_command=True)
+@endpoint(Access.MANAGE, takes=Command, answers={200: KeyShape}, refuses=(404,), is_command=True, is_versioned=True)
 async def revoke_old_key(request: web.Request) -> web.Response:
     """The previous key stops signing at once."""
     form = await read(request, Command)
     services = request.app[SERVICES]
     done = await services.commands.revoke_old_key(
-        request.match_info["tenant"], _route_id(request), _context(request, form)
+        request.match_info["tenant"], route_id(request), command_context(request, form.reason)
     )
     return shapes.answer(_keys(done.route, services.now()), headers=_etag(done.route))
 
 
-@endpoint(Access.READ, *paging.QUERY)
+@endpoint(Access.READ, *paging.QUERY, answers={200: paging.Page[LifecycleEventShape]}, refuses=(404,))
 async def history(request: web.Request) -> web.Response:
     """What happened to the route, newest first; deleted routes have theirs too."""
     services = request.app[SERVICES]
-    events = await log.history(services.database, _route_id(request))
+    events = await log.history(services.database, route_id(request))
     if not events or events[0].tenant != request.match_info["tenant"]:
         raise NotFound("there is no such route")
     shown = shapes.of_history(events)
-    page, after = paging.page(request, shown, key=lambda it: f"{it['pos']:020d}", is_descending=True)
-    return shapes.answer({"items": page, "next": after})
+    items, after = paging.page(request, shown, key=lambda it: f"{it['pos']:020d}", is_descending=True)
+    page: paging.Page[LifecycleEventShape] = {"items": items, "next": after}
+    return shapes.answer(page)
 
 
-@endpoint(Access.OPERATIONS, *paging.QUERY)
+@endpoint(Access.OPERATIONS, *paging.QUERY, answers={200: paging.Page[TenantShape]})
 async def tenants(request: web.Request) -> web.Response:
     """Tenants that have, or had, routes."""
-    counts: dict[str, int] = {}
-    for route in request.app[SERVICES].index.routes():
-        counts[route.tenant] = counts.get(route.tenant, 0) + (route.status is not Status.DELETED)
-    shown = [{"tenant": tenant, "routes": count} for tenant, count in sorted(counts.items())]
-    page, after = paging.page(request, shown, key=lambda item: f"{item['tenant']}")
-    return shapes.answer({"items": page, "next": after})
+    index = request.app[SERVICES].index
+    names, after = paging.page(request, index.tenants(), key=str)
+    counts = {name: sum(route.status is not Status.DELETED for route in index.routes(name)) for name in names}
+    page: paging.Page[TenantShape] = {
+        "items": [{"tenant": tenant, "routes": count} for tenant, count in counts.items()],
+        "next": after,
+    }
+    return shapes.answer(page)
+
+
+def _behind_cursor(request: web.Request, *, wanted: Status | None, as_of: datetime | None) -> Iterator[Route]:
+    """The routes of a list, those that were created after the one that the cursor names. Raises Invalid."""
+    services, tenant, after = request.app[SERVICES], request.match_info["tenant"], paging.cursor(request)
+    try:
+        timelines = (
+            services.index.timelines(tenant) if after is None else services.index.created_after(tenant, instant(after))
+        )
+    except ValueError as error:
+        raise paging.unknown_cursor() from error
+    routes = (timeline.current if as_of is None else timeline.as_of(as_of) for timeline in timelines)
+    return (
+        route
+        for route in routes
+        if route is not None and route.status is not Status.DELETED and wanted in (None, route.status)
+    )
 
 
 def _shown(request: web.Request, route: Route, *, at: datetime | None = None) -> web.Response:
@@ -176,47 +207,12 @@ def _shown(request: web.Request, route: Route, *, at: datetime | None = None) ->
     return shapes.answer(shapes.of_route(route, now=at or request.app[SERVICES].now()), headers=_etag(route))
 
 
-def _keys(route: Route, now: datetime) -> dict[str, object]:
+def _keys(route: Route, now: datetime) -> KeyShape:
     return shapes.of_keys(route.keys, route.keys_at(now))
 
 
-def _live(services: Services, request: web.Request) -> Route:
-    timeline = services.index.timeline(_route_id(request))
-    route = None if timeline is None else timeline.current
-    if route is None or route.tenant != request.match_info["tenant"] or route.status is Status.DELETED:
-        raise NotFound("there is no such route")
-    return route
-
-
-def _route_id(request: web.Request) -> UUID:
-    """The id in the path; one that is no UUID belongs to no route."""
-    text = request.match_info["route"]
-    try:
-        route_id = UUID(text)
-    except ValueError as error:
-        raise NotFound("there is no such route") from error
-    if str(route_id) != text.lower():
-        raise NotFound("there is no such route")
-    return route_id
-
-
-def _context(request: web.Request, form: Command | NewRoute | RouteEdit) -> Context:
-    """Who commands, and why.
-
-    An Idempotency-Key stands for one command of a tenant: it is recognised by its hash, and whether it is the same
-    command by a hash of the request. That one is keyed, because the body may hold secrets.
-    """
-    key = request.headers.get("Idempotency-Key")
-    if key is None:
-        return auth.context(request, reason=form.reason)
-    if not (0 < len(key) <= MAX_REQUEST_KEY_CHARACTERS and key.isascii() and key.isprintable()):
-        raise Problem(400, f"Idempotency-Key must be 1 to {MAX_REQUEST_KEY_CHARACTERS} printable ASCII characters")
-    secret = key.encode()
-    request_id = hashlib.sha256(f"{request.match_info['tenant']}\n".encode() + secret)
-    command = hmac.new(secret, f"{request.method} {request.rel_url.raw_path_qs}\n".encode() + request[BODY], "sha256")
-    return auth.context(
-        request, reason=form.reason, request_id=request_id.hexdigest(), causation_id=command.hexdigest()
-    )
+def _revealed(route: Route, key: str, now: datetime) -> RevealedKeyShape:
+    return {**_keys(route, now), "verification_key": key}
 
 
 def _etag(route: Route) -> dict[str, str]:

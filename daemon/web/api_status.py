@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
 
 from aiohttp import web
 
 from daemon import __version__
-from daemon.web import shapes
+from daemon.web import shapes, status_shapes
 from daemon.web.endpoints import Access, endpoint
 from daemon.web.services import SERVICES
+from daemon.web.status_shapes import StatusShape
 from eventstore import status
 from eventstore.status import Status
 
@@ -19,39 +19,32 @@ from eventstore.status import Status
 LAG_SECONDS = 10.0
 
 
-@endpoint(Access.OPERATIONS)
+@endpoint(Access.OPERATIONS, answers={200: StatusShape})
 async def show(request: web.Request) -> web.Response:
     """Processes, shards, backlog and logs; `warnings` says in sentences what needs a person, empty if nothing does."""
     services = request.app[SERVICES]
     found = await status.read(services.database)
     statuses = Counter(route.status.value for route in services.index.routes())
-    return shapes.answer(
-        {
-            "at": shapes.moment(found.log.at),
-            "version": __version__,
-            "warnings": list(warnings(found)),
-            "processes": [_process(found, process) for process in found.processes],
-            "shards": [asdict(shard) | {"expires_at": shapes.moment(shard.expires_at)} for shard in found.shards],
-            "backlog": {
-                "retrying": found.retrying,
-                "parked": found.parked,
-                "oldest_seconds": found.oldest_seconds,
-                "checkpoint_lag_seconds": found.lag_seconds,
-                "unread": found.log.is_unread,
-            },
-            "tick": {
-                "number": found.log.tick,
-                "at": shapes.moment(found.log.tick_at),
-                "route_pos": found.log.tick_route_pos,
-            },
-            "routes": {
-                "enabled": statuses["enabled"],
-                "disabled": statuses["disabled"],
-                "position": found.log.route_pos,
-                "applied": services.index.position,
-            },
-        }
-    )
+    shown: StatusShape = {
+        "at": shapes.moment(found.log.at),
+        "version": __version__,
+        "warnings": list(warnings(found)),
+        "processes": [status_shapes.of_process(found, process) for process in found.processes],
+        "shards": [status_shapes.of_shard(shard) for shard in found.shards],
+        "backlog": status_shapes.of_backlog(found),
+        "tick": {
+            "number": found.log.tick,
+            "at": shapes.moment(found.log.tick_at),
+            "route_pos": found.log.tick_route_pos,
+        },
+        "routes": {
+            "enabled": statuses["enabled"],
+            "disabled": statuses["disabled"],
+            "position": found.log.route_pos,
+            "applied": services.index.position,
+        },
+    }
+    return shapes.answer(shown)
 
 
 def warnings(found: Status) -> Iterator[str]:
@@ -67,14 +60,6 @@ def warnings(found: Status) -> Iterator[str]:
     versions = sorted({process.version for process in found.processes if process.is_alive})
     if len(versions) > 1:
         yield f"processes of different versions are running: {', '.join(versions)}"
-
-
-def _process(found: Status, process: status.ProcessState) -> dict[str, object]:
-    return asdict(process) | {
-        "started_at": shapes.moment(process.started_at),
-        "seen_at": shapes.moment(process.seen_at),
-        "shards": [shard.shard for shard in found.shards if shard.owner == process.owner],
-    }
 
 
 def _shards(numbers: list[int]) -> str:

@@ -1,44 +1,70 @@
 """Who may ask for what. Every endpoint declares what it gives access to (endpoints.py), or answers nobody.
 
-Without an admin token the daemon listens on loopback only and whoever reaches it acts as admin - unless a browser was
-led here: by a hostile name that resolves to loopback (the Host header tells), or by a page from elsewhere that sends a
-request without being able to read the answer (Sec-Fetch-Site and Origin tell).
+Whoever asks is known by a token, by a session of the dashboard, or - on a daemon without an admin token, which listens
+on loopback only - by having reached it. Then a table says which scopes have which access, and a scope with a tenant
+ends at that tenant: beyond it there is nothing, as if it did not exist.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
-from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from daemon.commands import Context, Invalid
-from daemon.core.event import Problem as FieldProblem
-from daemon.core.event import tenant_problem
-from daemon.web.endpoints import Access, declared
+from daemon.commands import Context, NotFound
+from daemon.core.scope import Kind, Scope
+from daemon.tokens import Refusal, id_of
+from daemon.web import browsers, sessions
+from daemon.web.endpoints import Access, Declared, declared
+from daemon.web.limits import LIMITS
+from daemon.web.parameters import check_headers, check_parameters, if_match
 from daemon.web.problems import Problem
 from daemon.web.services import SERVICES
+from eventstore.sessions import Session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who asks. `tenant` is the one that the token stands for, None if it stands for all."""
+    """Who asks, as the route log will name him, and by which door he came."""
 
     actor: str
-    tenant: str | None = None
+    origin: str = "api"
+    scope: Scope
+    session: Session | None = None
+
+    @property
+    def tenant(self) -> str | None:
+        """The one that he stands for, None if he stands for all."""
+        return self.scope.tenant
 
 
 CALLER = web.RequestKey("caller", Caller)
 
-# Of a query of thousands of parameters, how many are looked at.
-MAX_QUERY_NAMES = 20
+# The id in a token that opened nothing: whose it is, or whose it pretends to be.
+CLAIMED = web.RequestKey("claimed", str)
 
-_SAFE_METHODS = frozenset({"GET", "HEAD"})
-_OUR_PAGES = frozenset({"same-origin", "none"})
+# What it took to find out who asks: whoever promises an answer in time has so much less of it.
+IDENTIFYING_SECONDS = web.RequestKey("identifying_seconds", float)
+
+ADMIN = Scope(kind=Kind.ADMIN)
+
+SCOPES: Mapping[Access, frozenset[Kind]] = {
+    Access.METRICS: frozenset({Kind.ADMIN, Kind.METRICS}),
+    Access.PUBLISH: frozenset({Kind.ADMIN, Kind.PRODUCER}),
+    Access.READ: frozenset({Kind.ADMIN, Kind.TENANT, Kind.AUDITOR}),
+    Access.MANAGE: frozenset({Kind.ADMIN, Kind.TENANT}),
+    Access.CATALOGUE: frozenset({Kind.ADMIN, Kind.TENANT, Kind.PRODUCER, Kind.AUDITOR}),
+    Access.OPERATIONS: frozenset({Kind.ADMIN, Kind.AUDITOR}),
+    Access.ADMIN: frozenset({Kind.ADMIN}),
+    Access.ANYBODY: frozenset(Kind),
+}
+
+# What spans tenants: a scope with a tenant has no access to it.
+_UNBOUND = frozenset({Access.OPERATIONS, Access.ADMIN})
 
 
 @web.middleware
@@ -49,11 +75,15 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     endpoint = declared(request.match_info.handler)
     if endpoint is None:
         raise Problem(403, "this endpoint is closed")
+    check_headers(request)
     if endpoint.access is not Access.OPEN:
-        request[CALLER] = _identify(request)
-    if endpoint.access not in (Access.OPEN, Access.METRICS):
-        _check_tenant(request)
-        _check_query(request, endpoint.query_names)
+        clock = asyncio.get_running_loop().time
+        began_at = clock()
+        caller = request[CALLER] = await _identified(request)
+        request[IDENTIFYING_SECONDS] = clock() - began_at
+        _check_access(request, endpoint, caller)
+        if endpoint.access is not Access.METRICS:
+            check_parameters(request, endpoint.query)
     return await handler(request)
 
 
@@ -61,84 +91,91 @@ def context(
     request: web.Request, *, reason: str | None, request_id: str | None = None, causation_id: str | None = None
 ) -> Context:
     """The command context of a request."""
+    caller = request[CALLER]
     return Context(
-        actor=request[CALLER].actor,
-        origin="api",
+        actor=caller.actor,
+        origin=caller.origin,
         reason=reason,
         request_id=request_id,
         causation_id=causation_id,
-        if_version=_if_match(request),
+        if_version=if_match(request),
     )
 
 
-def _identify(request: web.Request) -> Caller:
-    token = request.app[SERVICES].config.server.admin_token
-    if token is None:
-        if not _is_loopback(request.headers.get("Host", "")):
-            raise Problem(421, "this daemon has no admin token and answers to loopback names only")
-        if request.method not in _SAFE_METHODS and _is_from_elsewhere(request):
-            raise Problem(403, "this daemon has no admin token and takes nothing from pages of other sites")
-        return Caller(actor="admin")
-    kind, _, given = request.headers.get("Authorization", "").partition(" ")
-    if kind.lower() != "bearer" or not given.strip():
-        raise _unauthorized("a token is needed: send Authorization: Bearer <token>")
+def may(scope: Scope, access: Access) -> bool:
+    """True if the scope gives that access, within its tenant if it has one."""
+    return scope.kind in SCOPES[access] and (scope.tenant is None or access not in _UNBOUND)
+
+
+async def _identified(request: web.Request) -> Caller:
+    token = _given_token(request)
+    if token is not None:
+        return await _by_token(request, token)
+    own_url = request.app[SERVICES].config.server.url()
+    session = await sessions.find(request)
+    if session is not None:
+        _check_page(request, own_url, must_be_ours=True)
+        scope = ADMIN if session.tenant is None else Scope(kind=Kind.TENANT, tenant=session.tenant)
+        return Caller(actor="dashboard", origin="dashboard", scope=scope, session=session)
+    if request.app[SERVICES].config.server.admin_token is not None:
+        raise _unauthorized("a token is needed (Authorization: Bearer <token>), or a session (hookledger login-link)")
+    if not browsers.is_loopback(request.headers.get("Host", "")):
+        raise Problem(421, "this daemon has no admin token and answers to loopback names only")
+    _check_page(request, own_url, must_be_ours=False)
+    return Caller(actor="admin", scope=ADMIN)
+
+
+async def _by_token(request: web.Request, text: str) -> Caller:
+    services = request.app[SERVICES]
+    admin_token = services.config.server.admin_token
     # Bytes that are no UTF-8 arrive as surrogates.
-    if not hmac.compare_digest(given.strip().encode(errors="surrogateescape"), token.reveal().encode()):
-        raise _unauthorized("this token is not valid")
-    return Caller(actor="admin")
+    given = text.encode(errors="surrogateescape")
+    if admin_token is not None and hmac.compare_digest(given, admin_token.reveal().encode()):
+        return Caller(actor="admin", scope=ADMIN)
+    claimed = id_of(text)
+    if claimed is not None:
+        request[CLAIMED] = claimed
+    found = await services.tokens.verify(text)
+    if isinstance(found, Refusal):
+        raise _unauthorized(found)
+    return Caller(actor=f"token:{found.id}", scope=found.scope)
+
+
+def _given_token(request: web.Request) -> str | None:
+    """The token that a request shows, None if it shows none: what else it may have is for a proxy before us."""
+    kind, _, given = request.headers.get("Authorization", "").partition(" ")
+    if kind.lower() != "bearer":
+        return None
+    if not given.strip():
+        raise _unauthorized("there is no token behind Bearer")
+    return given.strip()
+
+
+def _check_page(request: web.Request, own_url: str, *, must_be_ours: bool) -> None:
+    """Without a token it is the browser that speaks for a person, and it does so for any page that asks it to."""
+    if browsers.is_from_elsewhere(request.method, request.headers, own_url):
+        raise Problem(403, "this comes from a page of another site: send a token to be answered")
+    is_safe = request.method in browsers.SAFE_METHODS
+    if must_be_ours and not is_safe and not browsers.is_from_our_page(request.headers, own_url):
+        raise Problem(403, "a session of the dashboard takes commands from the dashboard's own pages only")
+
+
+def _check_access(request: web.Request, endpoint: Declared, caller: Caller) -> None:
+    if not may(caller.scope, endpoint.access):
+        needed = " or ".join(_needed(endpoint.access))
+        raise Problem(403, f"this needs the scope {needed}; what you have is {caller.scope}")
+    tenant = request.match_info.get("tenant")
+    if tenant is not None and caller.tenant not in (None, tenant):
+        raise NotFound("there is no such tenant")
+    if tenant is not None and endpoint.limit is not None:
+        request.app[LIMITS].take(endpoint.limit, tenant, asyncio.get_running_loop().time())
+
+
+def _needed(access: Access) -> list[str]:
+    """The scopes that would do, as one names them when a token is made."""
+    bound = {Kind.TENANT: "tenant:<id>"}
+    return [bound.get(kind, kind.value) for kind in Kind if kind in SCOPES[access]]
 
 
 def _unauthorized(detail: str) -> Problem:
     return Problem(401, detail, headers={"WWW-Authenticate": 'Bearer realm="hookledger"'})
-
-
-def _is_loopback(host_header: str) -> bool:
-    name, colon, port = host_header.rpartition(":")
-    if not colon or not (port.isascii() and port.isdigit()):
-        name = host_header
-    if name.lower() == "localhost":
-        return True
-    try:
-        return ip_address(name.removeprefix("[").removesuffix("]")).is_loopback
-    except ValueError:
-        return False
-
-
-def _is_from_elsewhere(request: web.Request) -> bool:
-    """True if a browser sends this for a page that is not ours; programs send neither header."""
-    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
-    if site is not None:
-        return site not in _OUR_PAGES
-    return origin is not None and urlsplit(origin).netloc != request.headers.get("Host")
-
-
-def _check_tenant(request: web.Request) -> None:
-    """A tenant that cannot exist is a mistake to tell, not an empty list."""
-    tenant = request.match_info.get("tenant")
-    problem = None if tenant is None else tenant_problem(tenant)
-    if problem is not None:
-        raise Invalid((FieldProblem(field="tenant", message=problem),))
-
-
-def _check_query(request: web.Request, known: tuple[str, ...]) -> None:
-    problems = []
-    for name in list(dict.fromkeys(request.query))[:MAX_QUERY_NAMES]:
-        if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known) or 'none'}"
-            problems.append(FieldProblem(field=name, message=f"is not a query parameter of this path: {hint}"))
-        elif len(request.query.getall(name)) > 1:
-            problems.append(FieldProblem(field=name, message="is given more than once"))
-    if problems:
-        raise Invalid(tuple(problems))
-
-
-def _if_match(request: web.Request) -> int | None:
-    """The version that If-Match insists on. `*` asks only that the route exists, which every command does."""
-    value = request.headers.get("If-Match", "*").strip()
-    if value == "*":
-        return None
-    text = value.removeprefix("W/").strip('"')  # a proxy that compresses makes a tag weak
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise Problem(400, 'If-Match must be a version in quotes, like "3"')
-    return int(text)

@@ -48,8 +48,10 @@ async def chunks(request: web.Request, *, most_bytes: int) -> AsyncIterator[byte
             yield chunk
 
 
-def parsed_object(raw: bytes) -> Mapping[str, object]:
-    """The JSON object in `raw`. Raises Problem, and Invalid for names given twice."""
+def parsed_object(raw: bytes, *, bare: str | None = None) -> Mapping[str, object]:
+    """The JSON object in `raw`; a list is taken for its field `bare`. Raises Problem, and Invalid for names given
+    twice.
+    """
     try:
         value = orjson.loads(raw)
         repeated = _repeated(raw)
@@ -57,8 +59,10 @@ def parsed_object(raw: bytes) -> Mapping[str, object]:
         raise Problem(400, f"the body is not valid JSON: {error}") from error
     except RecursionError as error:
         raise Problem(400, "the body is nested too deeply") from error
+    if isinstance(value, list) and bare is not None:
+        value = {bare: value}
     if not isinstance(value, dict):
-        raise Problem(400, "the body must be a JSON object")
+        raise Problem(400, f"the body must be a JSON object{'' if bare is None else ' or list'}")
     if repeated:
         raise Invalid(tuple(FieldProblem(field=name, message="is given more than once") for name in repeated))
     return value

@@ -11,14 +11,23 @@ from collections.abc import Mapping
 from typing import Annotated, TypeVar
 
 from aiohttp import web
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+)
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from daemon.commands import Invalid
 from daemon.core.draft import RouteDraft, check
 from daemon.core.event import Problem as FieldProblem
 from daemon.core.route import PayloadOptions, snapshot_selection
-from daemon.web import bodies, mistakes
+from daemon.web import bodies, form_schemas, mistakes
 from daemon.web.problems import Problem
 from daemon.web.services import SERVICES, Services
 from daemon.web.shapes import MASK
@@ -47,18 +56,23 @@ def _unmasked(value: str) -> str:
 
 Text = Annotated[str, Field(max_length=8192)]
 HeaderValue = Annotated[Text, AfterValidator(_unmasked)]
-Reason = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00]*$")] | None
-Rate = float | None
-Selection = Annotated[bool | list[str], PlainValidator(_selection)]
-Form = TypeVar("Form", bound="_Form")
+Reason = Annotated[
+    Annotated[str, Field(max_length=1000, pattern=r"^[^\x00]*$")] | None, WithJsonSchema(form_schemas.REASON)
+]
+Rate = Annotated[float | None, WithJsonSchema(form_schemas.RATE)]
+Selection = Annotated[bool | list[str], PlainValidator(_selection), WithJsonSchema(form_schemas.SELECTION)]
+Expression = Annotated[Text | None, WithJsonSchema(form_schemas.EXPRESSION)]
+Form = TypeVar("Form", bound="BaseForm")
 
 
-class _Form(BaseModel):
+class BaseForm(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class Command(_Form):
+class Command(BaseForm):
     """A command that says no more than why."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [form_schemas.COMMAND_EXAMPLE]})
 
     reason: Reason = None
 
@@ -69,12 +83,12 @@ class Rotation(Command):
     force: bool = False
 
 
-class Payload(_Form):
+class Payload(BaseForm):
     """Payload options; an entity of `snapshot` is true for all of it, or a list of fields."""
 
     snapshot: Annotated[dict[str, Selection], Field(max_length=MAX_ENTITIES)] | None = None
-    filter: Text | None = None
-    transform: Text | None = None
+    filter: Expression = None
+    transform: Expression = None
 
     def options(self) -> PayloadOptions:
         return PayloadOptions(snapshot=snapshot_selection(self.snapshot), filter=self.filter, transform=self.transform)
@@ -85,15 +99,17 @@ class Payload(_Form):
         return {name: getattr(options, name) for name in self.model_fields_set}
 
 
-class RouteEdit(_Form):
+class RouteEdit(BaseForm):
     """What PATCH takes: a field that is absent stays as it is, also one of `payload`."""
 
-    name: Text | None = None
-    target_url: Text | None = None
-    event_types: list[Text] | None = None
-    payload: Payload | None = None
-    headers: dict[str, HeaderValue] | None = None
-    ordered: bool | None = None
+    model_config = ConfigDict(json_schema_extra={"examples": [form_schemas.ROUTE_EDIT_EXAMPLE]})
+
+    name: Annotated[Text | None, WithJsonSchema(form_schemas.NAME)] = None
+    target_url: Annotated[Text | None, WithJsonSchema(form_schemas.TARGET_URL)] = None
+    event_types: Annotated[list[Text] | None, WithJsonSchema(form_schemas.EVENT_TYPES)] = None
+    payload: Payload = Payload()
+    headers: Annotated[dict[str, HeaderValue] | None, WithJsonSchema(form_schemas.HEADERS)] = None
+    ordered: Annotated[bool | None, WithJsonSchema(form_schemas.ORDERED)] = None
     rate_limit_per_second: Rate = None
     reason: Reason = None
 
@@ -109,20 +125,22 @@ class RouteEdit(_Form):
         given = {name: getattr(self, name) for name in self.model_fields_set - {"reason"}}
         if self.event_types is not None:
             given["event_types"] = tuple(self.event_types)
-        if self.payload is not None:
+        if "payload" in given:
             given["payload"] = self.payload.changes()
         return given
 
 
-class NewRoute(_Form):
+class NewRoute(BaseForm):
     """What POST takes."""
 
-    name: Text
-    target_url: Text
-    event_types: list[Text]
+    model_config = ConfigDict(json_schema_extra={"examples": [form_schemas.NEW_ROUTE_EXAMPLE]})
+
+    name: Annotated[Text, WithJsonSchema(form_schemas.NAME)]
+    target_url: Annotated[Text, WithJsonSchema(form_schemas.TARGET_URL)]
+    event_types: Annotated[list[Text], WithJsonSchema(form_schemas.EVENT_TYPES)]
     payload: Payload = Payload()
-    headers: dict[str, HeaderValue] = Field(default_factory=dict)
-    ordered: bool = False
+    headers: Annotated[dict[str, HeaderValue], WithJsonSchema(form_schemas.HEADERS)] = Field(default_factory=dict)
+    ordered: Annotated[bool, WithJsonSchema(form_schemas.ORDERED)] = False
     rate_limit_per_second: Rate = None
     enabled: bool = True
     reason: Reason = None
@@ -144,12 +162,14 @@ class NewRoute(_Form):
 _STAND_IN = {"name": "-", "target_url": "https://example.com/", "event_types": ["*"]}
 
 
-async def read(request: web.Request, form: type[Form]) -> Form:
-    """The body as `form`; an absent body is an empty object. Raises Problem or Invalid."""
-    raw = request[BODY] = await bodies.read(request, most_bytes=MAX_BODY_BYTES)
+async def read(
+    request: web.Request, form: type[Form], *, most_bytes: int = MAX_BODY_BYTES, bare: str | None = None
+) -> Form:
+    """The body as `form`; an absent body is an empty object, a list is the field `bare`. Raises Problem or Invalid."""
+    raw = request[BODY] = await bodies.read(request, most_bytes=most_bytes)
     if raw and request.content_type != "application/json":
         raise Problem(415, "send the body as Content-Type: application/json")
-    return validated(form, bodies.parsed_object(raw) if raw else {}, request.app[SERVICES])
+    return validated(form, bodies.parsed_object(raw, bare=bare) if raw else {}, request.app[SERVICES])
 
 
 def validated(form: type[Form], value: Mapping[str, object], services: Services) -> Form:

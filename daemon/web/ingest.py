@@ -3,16 +3,18 @@
 A commit costs a flush of the disk, whether it carries one event or a hundred. The first event goes at once, so nobody
 waits for company. Nobody waits longer than ANSWER_SECONDS either, in the queue and for PostgreSQL together: an event
 that was given up in the queue is not stored, one that was on its way may have been, so a producer repeats it by its id.
+
+A batch is a transaction of its own (storing.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
-from eventstore import stream
+from daemon.web.storing import Outcome, store, store_parts
 from eventstore.connect import Database
-from eventstore.errors import StoreError, StoreUnavailable, ValueRefused
+from eventstore.errors import StoreError, StoreUnavailable
 from eventstore.stream import NewEvent
 
 MAX_BATCH_EVENTS = 500
@@ -21,34 +23,21 @@ MAX_BATCH_BYTES = 4 * 1024 * 1024
 # A producer who gets no answer within 3 s is told so; what is left is for the answer's way back.
 ANSWER_SECONDS = 2.5
 
-Outcome = bool | ValueRefused
+# Two batches at once keep both cores busy; more would only keep connections from others.
+BATCHES_AT_ONCE = 2
+
 _Waiting = tuple[NewEvent, asyncio.Future[bool]]
 
 
-async def store(database: Database, events: Sequence[NewEvent], *, seconds: float) -> list[Outcome]:
-    """Stores events in one transaction; for each, in order: True if it is new, False if it is a duplicate.
-
-    If PostgreSQL refuses a value, the events are stored in halves, until only the culprits are left: a neighbour's
-    mistake is nobody else's. Raises StoreUnavailable.
-    """
-    try:
-        return list(await stream.publish(database, events, seconds=seconds))
-    except ValueRefused as error:
-        if len(events) == 1:
-            return [error]
-    middle = len(events) // 2
-    first = await store(database, events[:middle], seconds=seconds)
-    return first + await store(database, events[middle:], seconds=seconds)
-
-
 class Ingest:
-    """`publish` answers when the event is durable."""
+    """`publish` and `publish_batch` answer when the events are durable."""
 
     def __init__(self, database: Database, *, on_stored: Callable[[], None]) -> None:
         self._database = database
         self._on_stored = on_stored
         self._waiting: list[_Waiting] = []
         self._task: asyncio.Task[None] | None = None
+        self._turns = asyncio.Semaphore(BATCHES_AT_ONCE)
 
     async def publish(self, event: NewEvent) -> bool:
         """True if the event is new, False if it is a duplicate. Raises StoreUnavailable or ValueRefused."""
@@ -61,6 +50,22 @@ class Ingest:
                 return await stored
         except TimeoutError as error:
             raise StoreUnavailable("the event could not be stored in time") from error
+
+    async def publish_batch(
+        self, parts: AsyncIterator[list[NewEvent]], *, is_one_part: bool, seconds: float
+    ) -> list[Outcome]:
+        """Stores all parts or none within `seconds`; outcomes as from `store`. Raises StoreUnavailable."""
+        if is_one_part:
+            outcomes = await store(self._database, [event async for part in parts for event in part], seconds=seconds)
+        else:
+            try:
+                async with asyncio.timeout(seconds), self._turns:
+                    outcomes = await store_parts(self._database, parts, seconds=seconds)
+            except TimeoutError as error:
+                raise StoreUnavailable("the batch could not be stored in time") from error
+        if outcomes:
+            self._on_stored()
+        return outcomes
 
     async def close(self) -> None:
         """Waits for the commits under way, and for those that somebody still waits for."""

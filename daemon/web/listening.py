@@ -15,6 +15,7 @@ from aiohttp import web
 
 from daemon.config import Address
 from daemon.config.sections import Server
+from daemon.web.runner import Runner
 
 SHUTDOWN_SECONDS = 3.0
 BACKLOG = 512
@@ -81,7 +82,7 @@ def bind(address: Address) -> Listener:
 @asynccontextmanager
 async def serving(application: web.Application, listener: Listener) -> AsyncIterator[None]:
     """Serves an application on sockets, and closes them at the end."""
-    runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
+    runner = Runner(application, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
     try:
         for each in listener.sockets:

@@ -47,9 +47,10 @@ def _message(detail: ErrorDetails, form: type[BaseModel]) -> str:
 
 
 def _unknown(name: str, known: Sequence[str]) -> str:
-    if name in ("enabled", "status"):
+    is_route = "target_url" in known
+    if is_route and name in ("enabled", "status"):
         return _STATUS
-    if name in _OURS:
+    if is_route and name in _OURS:
         return "is not a field of this request: Hookledger sets it"
     near = get_close_matches(name[:64], known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
@@ -59,7 +60,9 @@ def _unknown(name: str, known: Sequence[str]) -> str:
 def _known(form: type[BaseModel], path: tuple[int | str, ...]) -> Iterable[str]:
     """The fields of the form, or of the part of it that the path leads to."""
     for part in path:
+        if isinstance(part, int):  # a place in a list of forms: they are all alike
+            continue
         annotation = form.model_fields[str(part)].annotation
         parts = getattr(annotation, "__args__", (annotation,))
         form = next(each for each in parts if isinstance(each, type) and issubclass(each, BaseModel))
-    return form.model_fields
+    return [field.alias or name for name, field in form.model_fields.items()]

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from typing import Annotated, Generic, TypeVar
 
 from aiohttp import web
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from daemon.commands import Invalid
 from daemon.core.event import Problem
@@ -21,6 +24,13 @@ DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
 MAX_CURSOR_CHARACTERS = 1024
 
+_NO_CURSOR = "is not a cursor of this API: use next as it was given"
+
+
+def _cursor_problem(text: str) -> str | None:
+    return _NO_CURSOR if _decoded(text) is None else None
+
+
 # The parameters that an endpoint with pages knows.
 QUERY = (
     Query(
@@ -28,22 +38,41 @@ QUERY = (
         description=f"how many items, at most {MAX_LIMIT}",
         schema={"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
     ),
-    Query(name="cursor", description="`next` of the page before, as it was given"),
+    Query(
+        name="cursor",
+        description="`next` of the page before, as it was given",
+        schema={"type": "string", "maxLength": MAX_CURSOR_CHARACTERS},
+        problem=_cursor_problem,
+    ),
 )
 
 Item = TypeVar("Item")
+
+Cursor = Annotated[str | None, Field(examples=[None])]
+
+
+class Page(TypedDict, Generic[Item]):
+    """A part of a list; `next` is the cursor of the part behind it, null if this is the last."""
+
+    items: list[Item]
+    next: Cursor
 
 
 def page(
     request: web.Request, items: Sequence[Item], *, key: Callable[[Item], str], is_descending: bool = False
 ) -> tuple[list[Item], str | None]:
     """The page that the query asks for, and the cursor of the next one. Raises Invalid for a bad limit or cursor."""
-    size = limit(request)
     after = cursor(request)
     if after is not None:
         items = [item for item in items if (key(item) < after if is_descending else key(item) > after)]
-    chosen = list(items[:size])
-    return chosen, encoded(key(chosen[-1])) if len(items) > size else None
+    return first(request, items, key=key)
+
+
+def first(request: web.Request, items: Iterable[Item], *, key: Callable[[Item], str]) -> tuple[list[Item], str | None]:
+    """The same of items that begin behind the cursor already; no more of them are looked at than needed."""
+    size = limit(request)
+    chosen = list(islice(items, size + 1))
+    return chosen[:size], encoded(key(chosen[size - 1])) if len(chosen) > size else None
 
 
 def limit(request: web.Request) -> int:
@@ -59,13 +88,24 @@ def cursor(request: web.Request) -> str | None:
     text = request.query.get("cursor")
     if text is None:
         return None
+    key = _decoded(text)
+    if key is None:
+        raise unknown_cursor()
+    return key
+
+
+def _decoded(text: str) -> str | None:
+    """The key; None if the text stands for none."""
     try:
         key = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
-        key = ""
-    if not key or len(text) > MAX_CURSOR_CHARACTERS:
-        raise Invalid((Problem(field="cursor", message="is not a cursor of this API: use next as it was given"),))
-    return key
+        return None
+    return key if key and len(text) <= MAX_CURSOR_CHARACTERS else None
+
+
+def unknown_cursor() -> Invalid:
+    """What to raise for a cursor that no page has given out."""
+    return Invalid((Problem(field="cursor", message=_NO_CURSOR),))
 
 
 def encoded(key: str) -> str:

@@ -6,15 +6,19 @@ unexpected error is logged with a number that the answer repeats, and says nothi
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Sequence
 from http import HTTPStatus
+from typing import Annotated, NotRequired
 
 import orjson
 import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from daemon.audit import AmbiguousEvent, UnknownEvent
 from daemon.commands import Conflict, Invalid, NotFound, Stale
@@ -23,13 +27,39 @@ from eventstore.errors import StoreUnavailable, ValueRefused
 
 log = structlog.get_logger()
 
+# Secrets that stand in a path, behind this.
+_ONE_TIME_LINKS = "/login/"
+
+# A token that somebody wants to revoke, and has put where its id belongs; whole or not.
+_TOKEN = re.compile("(hl_[a-z]+_[0-9a-f]{12}_)[^/]+", re.IGNORECASE)
+
 RETRY_AFTER_SECONDS = 2
+
+# Every answer gets these unless it says otherwise. The name instead of the library's with its versions.
+STANDING_HEADERS = {"Server": "Hookledger", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 
 REFUSED_VALUE = "the database does not take a value of this"
 
 # A hostile body may be wrong in a hundred thousand places; nobody reads so far.
 MAX_ERRORS = 100
 MAX_FIELD_CHARACTERS = 128
+
+
+class FieldErrorShape(TypedDict):
+    """What is wrong with a field, and what would be right. `field` is empty if it is the whole."""
+
+    field: Annotated[str, Field(examples=["target_url"])]
+    message: Annotated[str, Field(examples=["must be https"])]
+
+
+class ProblemShape(TypedDict):
+    """What went wrong (RFC 9457); `errors` has all that is wrong with the request's fields."""
+
+    type: Annotated[str, Field(examples=["about:blank"])]
+    title: Annotated[str, Field(examples=["Unprocessable Entity"])]
+    status: Annotated[int, Field(ge=400, le=599, examples=[422])]
+    detail: Annotated[str, Field(examples=["some fields are not valid"])]
+    errors: NotRequired[list[FieldErrorShape]]
 
 
 class Problem(Exception):
@@ -50,7 +80,7 @@ class Problem(Exception):
         self.headers = headers or {}
 
     def response(self) -> web.Response:
-        body: dict[str, object] = {
+        body: ProblemShape = {
             "type": "about:blank",
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
@@ -66,9 +96,15 @@ class Problem(Exception):
         )
 
 
-def listed(errors: Sequence[event.Problem]) -> list[dict[str, str]]:
+# What was answered instead of what was asked for.
+PROBLEM = web.RequestKey("problem", Problem)
+
+
+def listed(errors: Sequence[event.Problem]) -> list[FieldErrorShape]:
     """Problems of fields as JSON, the first hundred of them."""
-    shown = [{"field": error.field[:MAX_FIELD_CHARACTERS], "message": error.message} for error in errors[:MAX_ERRORS]]
+    shown: list[FieldErrorShape] = [
+        {"field": error.field[:MAX_FIELD_CHARACTERS], "message": error.message} for error in errors[:MAX_ERRORS]
+    ]
     if len(errors) > MAX_ERRORS:
         shown.append({"field": "", "message": f"and {len(errors) - MAX_ERRORS} more"})
     return shown
@@ -113,14 +149,22 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
             raise
         if problem is None:
             number = secrets.token_hex(6)
-            log.exception("request.crashed", number=number, method=request.method, path=request.path)
+            log.exception("request.crashed", number=number, method=request.method, path=shown_path(request))
             problem = Problem(500, f"an unexpected error, number {number} in the daemon's log")
+        request[PROBLEM] = problem
         response = problem.response()
         if isinstance(error, HttpProcessingError | web.RequestPayloadError):
             # Where the next request begins is unknown, and the library would trip over the broken body once more.
             response.force_close()
             request.content.feed_eof()
         return response
+
+
+def shown_path(request: web.Request) -> str:
+    """The path as it may stand in the log: without query, and without the secret of a login link or of a token."""
+    if request.path.startswith(_ONE_TIME_LINKS):
+        return f"{_ONE_TIME_LINKS}…"
+    return _TOKEN.sub(r"\g<1>…", request.path)
 
 
 def _plain(error: web.HTTPException) -> str:

@@ -8,11 +8,13 @@ from datetime import datetime
 
 from aiohttp import web
 
+from daemon.catalogue import Catalogue
 from daemon.commands import Commands
 from daemon.config import Config
 from daemon.core.index import RouteIndex
 from daemon.keys import Keychain
 from daemon.metrics import Metrics
+from daemon.tokens import Tokens
 from eventstore.connect import Database
 
 
@@ -24,6 +26,8 @@ class Services:
     database: Database
     commands: Commands
     keychain: Keychain
+    tokens: Tokens
+    catalogue: Catalogue
     index: RouteIndex
     metrics: Metrics
     hurry: Callable[[], None]

@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import sys
 
-from tests.benchmarks import idle, isolation, latency, parked, takeover, throughput
+from tests.benchmarks import guard, idle, ingest, isolation, latency, lists, metrics, parked, takeover, throughput
 
 BENCHMARKS = {
     "throughput": throughput.main,
+    "ingest": ingest.main,
     "latency": latency.main,
     "isolation": isolation.main,
+    "guard": guard.main,
     "parked": parked.main,
     "idle": idle.main,
     "takeover": takeover.main,
+    "metrics": metrics.main,
+    "lists": lists.main,
 }
 
 QUIET_LOAD = 0.5

@@ -15,7 +15,7 @@ import time
 from collections import Counter
 
 from eventstore.lease import TTL
-from tests.support.crash import free_leases
+from tests.support.crash import age_leases, free_leases
 from tests.support.figures import Figures
 from tests.support.producer import Fate
 from tests.support.reckoning import Pair
@@ -24,8 +24,9 @@ from tests.support.until import until
 
 CONCURRENCY = 64
 FLUSH_ROWS = 500
-# Of the quick version: how often the leases are left to expire, and how often freed as if that time had passed.
-QUICK_WAITS, QUICK_KILLS, QUICK_EVENTS = 1, 2, 1_000
+# Of the quick version: how often the leases are left to expire, and how often freed as if that time had passed; and how
+# much of that time passes at once.
+QUICK_WAITS, QUICK_KILLS, QUICK_EVENTS, QUICK_AGE_SECONDS = 1, 2, 1_000, 8.0
 LONG_KILLS, LONG_EVENTS = 30, 20_000
 TENANTS = ("acme", "bella", "cyan", "dove")
 
@@ -35,6 +36,7 @@ async def test_a_daemon_killed_at_random_points(
 ) -> None:
     kills, waits = (LONG_KILLS, LONG_KILLS) if is_long else (QUICK_KILLS, QUICK_WAITS)
     events = (LONG_EVENTS if is_long else QUICK_EVENTS) // kills
+    aged_seconds = 0.0 if is_long else QUICK_AGE_SECONDS
     ground.producer.tenants = TENANTS
     lives: list[dict[Pair, float]] = []
     gaps = [0.0]
@@ -48,13 +50,15 @@ async def test_a_daemon_killed_at_random_points(
                 publishing.create_task(ground.producer.publish(events, batch=20))
                 await ground.until_arrived(before + dice.randint(1, events))
                 if 0 < number <= waits:
-                    gaps.append(ground.witness.arrivals()[before].at - started_at)
+                    gaps.append(ground.witness.arrivals()[before].at - started_at + aged_seconds)
                 for _ in range(dice.randrange(20)):
                     await asyncio.sleep(0)
                 daemon.kill()
             lives.append(await _exposed(ground, before, killed_at=time.monotonic()))
             if number >= waits:
                 await free_leases(ground.database_url)
+            elif aged_seconds:
+                await age_leases(ground.database_url, seconds=aged_seconds)
         async with ground.daemon():
             await until(lambda: len(ground.producer.log) == kills * events, seconds=30)
             log = ground.producer.log

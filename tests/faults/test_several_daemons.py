@@ -74,7 +74,7 @@ async def test_one_daemon_killed_and_one_frozen_past_its_lease(ground: Stage, fi
 async def test_one_of_two_daemons_stopped_while_a_receiver_is_busy(
     ground: Stage, figures: Figures, is_long: bool
 ) -> None:
-    rounds, busy_seconds = (5, 14.0) if is_long else (1, 4.0)
+    rounds, busy_seconds = (5, 14.0) if is_long else (1, 2.5)
     gaps: list[float] = []
     codes: list[int] = []
     async with AsyncExitStack() as daemons:

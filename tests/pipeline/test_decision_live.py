@@ -15,12 +15,14 @@ import orjson
 import pytest
 
 from daemon import audit, replay
+from daemon.audit import comparing
 from daemon.commands import CommandError, Commands, Context
 from daemon.core.decision import Decision
 from daemon.core.draft import RouteDraft
 from daemon.core.egress import EgressPolicy
 from daemon.core.route import Route
 from daemon.metrics import Metrics
+from daemon.pipeline.sightings import Sightings
 from daemon.pipeline.tailer import Tailer
 from daemon.pipeline.work import Delivery, Ledger
 from eventstore import stream, ticks
@@ -73,7 +75,8 @@ class Race:
     async def _race(self) -> list[Pair]:
         ledger = Ledger()
         lanes: Any = Decided(ledger)
-        tailer = Tailer(self.it.database, self.it.projection, ledger, lanes, Metrics(), on_read=lambda: None)
+        sightings = Sightings(self.it.database)
+        tailer = Tailer(self.it.database, self.it.projection, ledger, lanes, Metrics(), sightings, on_read=lambda: None)
         for shard in range(stream.SHARDS):
             ledger.adopt(shard, 0)
         tailer.adopt(dict.fromkeys(range(stream.SHARDS), 0), set(), 0)
@@ -197,7 +200,7 @@ async def recomputed(it: House) -> tuple[set[Pair], set[Pair], int]:
     """What the audit would say is due, what a model says that shares no code with it, and the number of pairs."""
     index = await replay.index(it.database, verify=True)
     due, pairs = set(), 0
-    async for page in audit._pages(
+    async for page in comparing._pages(
         it.database, datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC), None
     ):
         for event in page:

@@ -155,6 +155,19 @@ async def test_filter_snapshot_and_transform_shape_what_arrives(database_url: st
         assert [json.loads(got.body) for got in there.received] == [{"who": "Ada", "n": 1}]
 
 
+async def test_what_is_not_delivered_is_counted_with_its_reason(database_url: str) -> None:
+    async with receiver() as there, house(database_url) as it:
+        await it.route(there.url)
+        await it.route(there.url, payload=PayloadOptions(filter="`false`"))
+        await it.route(there.url, "cart.*")
+        await it.publish(count=2)
+        await it.until_accounted()
+        text = it.metrics.render().decode()
+        counted = {word: f'hookledger_decisions_total{{decision="{word}"}} 2.0\n' for word in ("deliver", "filtered")}
+        assert [word for word, sample in counted.items() if sample not in text] == []
+        assert 'hookledger_decisions_total{decision="not_subscribed"} 0.0\n' in text
+
+
 @pytest.mark.parametrize(
     ("options", "data"),
     [
@@ -177,6 +190,9 @@ async def test_an_expression_that_cannot_cope_fails_one_delivery_and_nothing_els
         await there.count(2, path="/good")
         await it.until_accounted()
         assert len(await it.outcomes(bad.id)) == 2
+        failed = await it.rows("SELECT event_id, error FROM hookledger.attempt WHERE outcome <> 'delivered'")
+        assert all(row["error"].startswith("render_error: ") for row in failed)
+        assert "evt_bad" in {row["event_id"] for row in failed}
 
 
 async def test_a_body_that_cannot_be_made_fails_visibly_with_the_reason(database_url: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from daemon import audit
 from daemon.core.retry import RetryPolicy
 from daemon.pipeline import housekeeper
-from eventstore import outcomes
+from eventstore import outcomes, sessions
 from eventstore.errors import SchemaMismatch
 from eventstore.retention import Keep
 from tests.support.house import House, house
@@ -153,3 +153,12 @@ async def test_a_daemon_whose_server_was_replaced_by_a_restored_one_ends(
             with pytest.raises(ExceptionGroup) as ended:
                 await running
         assert ended.group_contains(SchemaMismatch, match="another PostgreSQL cluster")
+
+
+async def test_login_links_that_are_over_are_swept_away(database_url: str) -> None:
+    async with house(database_url, run=False) as it:
+        for number, seconds in enumerate((0, 3600)):
+            link = bytes([number]) * 32
+            await sessions.add_link(it.database, link, tenant=None, created_by="test", life=timedelta(seconds=seconds))
+    async with house(database_url, keep=WITHOUT_ATTEMPTS) as it:
+        await it.until_row("SELECT count(*) = 1 FROM hookledger.login_link", seconds=SECONDS)

@@ -15,9 +15,9 @@ from daemon.pipeline.work import MAX_PAIRS, Delivery
 from tests.support.deliveries import delivery
 
 
-def make(limit: int = 2) -> tuple[Lanes, list[Delivery]]:
+def make(limit: int = 2, *, concurrency: int = 8) -> tuple[Lanes, list[Delivery]]:
     parked: list[Delivery] = []
-    limits = Limits(concurrency=8, route_concurrency=limit, breaker_failures=3)
+    limits = Limits(concurrency=concurrency, route_concurrency=limit, breaker_failures=3)
     lanes = Lanes(limits, park=parked.append, cover=_none_covered, spill=_none_spilled, route_of=lambda _route_id: None)
     return lanes, parked
 

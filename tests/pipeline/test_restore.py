@@ -9,16 +9,20 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from daemon import audit
+from daemon import audit, replays
 from daemon.core.retry import RetryPolicy
-from eventstore import lineage, schema, ticks
+from daemon.replays import Period, Wanted
+from eventstore import lineage, route_metrics, schema, ticks
+from eventstore import replays as store
 from eventstore.connect import Database
 from eventstore.errors import SchemaMismatch
+from eventstore.route_metrics import Counts
 from tests.support.dump import restored_elsewhere
-from tests.support.house import House, house
+from tests.support.house import CONTEXT, House, house
 from tests.support.receiver import Receiver, receiver, status
 
 SECONDS = 30.0
+EVER = Period(since=datetime(2000, 1, 1, tzinfo=UTC), until=datetime(2100, 1, 1, tzinfo=UTC))
 TEST_DATABASE_URL = "HOOKLEDGER_TEST_DATABASE_URL"
 
 
@@ -37,7 +41,7 @@ async def test_a_restored_dump_goes_on_where_it_was_taken(database_url: str) -> 
     async with receiver() as there:
         there.answer["/failing"] = status(500)
         async with house(database_url, retry=patient) as it:
-            await it.route(f"{there.url}/prompt")
+            prompt = await it.route(f"{there.url}/prompt")
             await it.route(f"{there.url}/failing")
             done = await it.publish(count=20)
             await it.until_accounted(seconds=SECONDS)
@@ -47,15 +51,18 @@ async def test_a_restored_dump_goes_on_where_it_was_taken(database_url: str) -> 
             unread = await it.publish(count=3)
             await ticks.make(it.database)
             unread += await it.publish(count=2, tenant="acme")
+            replay = await replays.begin(it.database, prompt, EVER, Wanted.ALL, CONTEXT)
+            assert await store.schedule(it.database, replay, most=5) == (5, True)
 
         with restored_elsewhere(database_url) as elsewhere:
-            await begin(elsewhere, read=len(done), unread=len(unread), retrying=len(done))
+            await begin(elsewhere, read=len(done), unread=len(unread), retrying=len(done) + 5)
             async with house(elsewhere, retry=patient) as it:
                 new = await it.publish(count=5)
                 await it.until_accounted(seconds=SECONDS)
-                await it.until_row("SELECT count(*) = 60 FROM hookledger.attempt", seconds=SECONDS)
+                await it.until_row("SELECT count(*) = 80 FROM hookledger.attempt", seconds=SECONDS)
+                await it.until_row("SELECT state = 'done' FROM hookledger.replay", seconds=SECONDS)
                 expected = Counter(done + unread + new)
-                assert sent(there, "/prompt") == expected
+                assert sent(there, "/prompt") == expected + Counter(done)
                 assert sent(there, "/failing") == expected
                 assert (await audit.rebuild(it.database)).state_sha256 == digest
                 report = await audited(it)
@@ -67,7 +74,10 @@ async def test_a_restored_dump_goes_on_where_it_was_taken(database_url: str) -> 
                 there.answer["/failing"] = status(204)
                 await it.until_row("SELECT count(*) = 0 FROM hookledger.retry", seconds=SECONDS)
                 assert sent(there, "/failing") == Counter(dict.fromkeys(expected, 2))
-                assert sent(there, "/prompt") == expected
+                assert sent(there, "/prompt") == expected + Counter(done)
+                metrics = await route_metrics.read(it.database, prompt.id)
+                counted = sum(metrics.hours.values(), Counts())
+                assert (counted.successful, counted.successful_retries) == (50, 20)
 
 
 async def begin(url: str, *, read: int, unread: int, retrying: int) -> None:

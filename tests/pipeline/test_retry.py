@@ -70,7 +70,7 @@ async def test_410_disables_the_route_with_its_reason_in_the_history(database_ur
         await it.until_accounted()
         await it.until_row("SELECT count(*) = 30 FROM hookledger.attempt")
         rows = await it.rows("SELECT actor, origin, reason FROM hookledger.route_event WHERE type = 'disabled'")
-        assert rows == [{"actor": "system", "origin": "delivery", "reason": "410 Gone"}]
+        assert rows == [{"actor": "system", "origin": "delivery", "reason": "the receiver answered 410 Gone"}]
         assert {tuple(o) for o in (await it.outcomes()).values()} <= {("failed",), ("suppressed",)}
         assert set(await it.outcomes()) == set(ids)
         timeline = it.projection.index.timeline(route.id)

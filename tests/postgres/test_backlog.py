@@ -115,4 +115,4 @@ async def test_what_has_an_outcome_a_retry_or_a_parked_row_is_accounted_for(data
 
 
 def test_rows_have_the_width_of_their_statement() -> None:
-    assert (len(AttemptRow._fields), len(RetryRow._fields), len(ParkedRow._fields)) == (18, 9, 6)
+    assert (len(AttemptRow._fields), len(RetryRow._fields), len(ParkedRow._fields)) == (20, 10, 7)

@@ -7,7 +7,7 @@ import struct
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from inspect import Parameter, isasyncgenfunction, iscoroutinefunction, signature
 from pathlib import Path
@@ -18,13 +18,18 @@ import asyncpg
 import pytest
 
 import eventstore
-from eventstore import log, stream, ticks
+from eventstore import delivery_log, log, replays, stream, ticks
+from eventstore.catalogue import TypeRow
 from eventstore.connect import Database, check_durability, place, translated
+from eventstore.delivery_log import TOP
 from eventstore.errors import AccessRefused, SchemaMismatch, StoreError, StoreUnavailable, UnsafeServer, ValueRefused
 from eventstore.farewell import Farewell
+from eventstore.keys import Table
 from eventstore.process import Process
 from eventstore.progress import Flush
+from eventstore.requeue import Asked
 from eventstore.ticks import Tick
+from eventstore.tokens import NewToken
 from tests.support.builders import NOON, ROUTE, draft, new_event
 from tests.support.cable import cable
 from tests.support.deliveries import delivery, outcome
@@ -340,15 +345,37 @@ async def test_a_transaction_whose_connection_is_killed_is_an_outage(
 # --- no error of the driver leaves
 
 
+REPLAYED = replays.Scope(route_id=ROUTE, tenant="acme", since=NOON, until=NOON, sendable_from=NOON, wanted="failed")
+REPLAY = replays.Replay(
+    id=ROUTE, route_id=ROUTE, tenant="acme", shard=0, wanted="failed", since=NOON, until=NOON, sendable_from=NOON, actor="me",
+    reason=None, request_id=None, causation_id=None, created_at=NOON, ended_at=None, state="running", detail=None, total=1,
+    scheduled=0, withdrawn=0, waiting=0, is_unscheduled=True,
+)  # fmt: skip
 ARGUMENTS: dict[str, object] = {
     "events": [new_event()], "event_id": "a", "wanted": {1: NOON}, "start": NOON, "end": datetime.now(UTC), "tenant": None,
     "after_seq": 0, "limit": 1, "tick": 1, "before": "1:1:", "shards": [0], "owner": "me", "epochs": {0: 1}, "batch": Flush(),
     "number": 1, "shard": 0, "epoch": 1, "route_id": ROUTE, "closed_at": NOON, "in_flight": [], "route_version": 1, "held": [],
     "after": None, "above_tick": 0, "routes": [ROUTE], "first": 1, "last": 2, "value": "x", "request_id": "r", "seconds": 1.0,
     "holder": "me", "farewells": [Farewell(outcome(delivery()), 0, None)],
-    "process": Process(owner="me", host="here", pid=1, version="0"),
+    "process": Process(owner="me", host="here", pid=1, version="0", master_key=""),
+    "token_id": "t", "count": 1, "link_hash": b"l", "session_hash": b"s", "created_by": "me", "life": timedelta(1), "master_key": "k",
+    "new": NewToken(id="t", kind="admin", tenant=None, name="", hash=b"h" * 32, created_by="me", expires_at=None),
+    "table": Table.KEYS, "stale": "x", "fresh": "y",
+    "scope": delivery_log.Scope(tenant="acme"), "begin": TOP, "rows": 1, "packed": 1, "outcome": None, "event_type": None, "since": NOON,
+    "seq": 1, "event_time": NOON, "key": 1, "pairs": [(ROUTE, 1, NOON)], "for_at_least": timedelta(1),
+    "replay_id": ROUTE, "replay_ids": [ROUTE], "replay": REPLAY, "most": 1, "detail": "d", "asked": Asked(actor="me", origin="here"),
 }  # fmt: skip
-OTHERWISE: dict[str, object] = {"tail.read_cut.tick": Tick(tick=1, snap="1:1:", at=NOON, route_pos=0, closed_upto=NOON)}
+OTHERWISE: dict[str, object] = {
+    "catalogue.replace.types": [TypeRow(name="a.b", description="", example="{}")],
+    "catalogue.note_seen.types": ["a.b"],
+    "event_log.listed.begin": (NOON, 1),
+    "replays.count.scope": REPLAYED,
+    "unaccounted.marks.tenant": "acme",
+    "replays.begin.scope": REPLAYED,
+    "keys.exchange.stale": [],
+    "keys.exchange.fresh": [],
+    "tail.read_cut.tick": Tick(tick=1, snap="1:1:", at=NOON, route_pos=0, closed_upto=NOON),
+}
 
 
 def functions_of_a_database() -> list[tuple[str, Callable[..., object]]]:
@@ -367,7 +394,8 @@ def functions_of_a_database() -> list[tuple[str, Callable[..., object]]]:
 async def called(name: str, function: Callable[..., object], database: Database) -> None:
     _, *parameters = signature(function).parameters.values()
     needed = [p.name for p in parameters if p.default is Parameter.empty]
-    arguments = {need: OTHERWISE.get(f"{name}.{need}", ARGUMENTS[need]) for need in needed}
+    known = ARGUMENTS | {need: OTHERWISE[f"{name}.{need}"] for need in needed if f"{name}.{need}" in OTHERWISE}
+    arguments = {need: known[need] for need in needed}
     result: Any = function(database, **arguments)
     if isasyncgenfunction(function):
         async for _ in result:

@@ -34,6 +34,14 @@ async def test_the_last_word_replaces_the_row(database: Database, sql: asyncpg.C
     assert await sql.fetchval("SELECT array_agg(seq) FROM hookledger.retry") == [2]
 
 
+async def test_the_last_word_of_a_test_is_marked_as_one(database: Database, sql: asyncpg.Connection) -> None:
+    await left_behind(database, *(retry(seq=seq, after=LATER, is_held=True) for seq in (1, 2)))
+    words = [attempt(seq=1), attempt(seq=2)._replace(is_test=True)]
+    await farewell.say(database, "me", [Farewell(word, 0, None) for word in words])
+    stored = await sql.fetch("SELECT seq, is_test FROM hookledger.attempt ORDER BY seq")
+    assert [tuple(row) for row in stored] == [(1, False), (2, True)]
+
+
 async def test_a_failure_that_will_be_retried_is_handed_on_with_the_row(
     database: Database, sql: asyncpg.Connection
 ) -> None:

@@ -9,11 +9,27 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import pytest_asyncio
 
-from eventstore import backlog, farewell, log, outcomes, progress, stream, tail, ticks
+from eventstore import (
+    backlog,
+    delivery_log,
+    event_log,
+    farewell,
+    log,
+    outcomes,
+    progress,
+    replays,
+    requeue,
+    route_metrics,
+    stream,
+    tail,
+    ticks,
+    unaccounted,
+)
 from eventstore.connect import SERVER_SETTINGS
 from tests.support.builders import ROUTE
 
@@ -25,21 +41,26 @@ INSERT INTO hookledger.domain_event (tenant, id, type, data, txid, tick)
 SELECT 't' || n % 500, 'old-' || n, 'order.create', '{}', '0', n % 300 FROM generate_series(1, 6000) n;
 INSERT INTO hookledger.tick (tick, snap, at, route_pos, closed_upto)
 SELECT n, format('%s:%s:', 1000 + n * 10, 1000 + n * 10)::pg_snapshot, now(), 0, now() FROM generate_series(1, 1000) n;
-INSERT INTO hookledger.attempt (seq, tick, route_id, event_time, started_at, shard, number, duration_ms, route_version, outcome, tenant, event_id, event_type)
-SELECT n, n / 30, ('00000000-0000-0000-0000-' || lpad((n % 300)::text, 12, '0'))::uuid, now(), now(), n % 16, 1, 1, 1, 'delivered', 't', 'evt-' || n, 'order.create'
+INSERT INTO hookledger.attempt (seq, tick, route_id, event_time, started_at, shard, number, duration_ms, route_version, outcome, tenant, event_id, event_type, delivery_key)
+SELECT n, n / 30, ('00000000-0000-0000-0000-' || lpad((n % 300)::text, 12, '0'))::uuid, now() + n * interval '1 ms', now(), n % 16, 1, 1, 1, CASE n % 50 WHEN 7 THEN 'failed' ELSE 'delivered' END, 't' || n % 500, 'evt-' || n, 'order.create', n
   FROM generate_series(1, 30000) n;
-INSERT INTO hookledger.retry
-SELECT gen_random_uuid(), n, now(), now(), n / 30, n % 16, 1, now() + n * interval '1 second' FROM generate_series(-500, 10000) n;
-INSERT INTO hookledger.parked
-SELECT n % 16, 1, n, ('00000000-0000-0000-0000-' || lpad((n % 300)::text, 12, '0'))::uuid, n, ARRAY[n], ARRAY[n], ARRAY[now()], ARRAY[now()] FROM generate_series(1, 3000) n;
+INSERT INTO hookledger.retry (route_id, seq, recorded_at, event_time, tick, shard, failures, due_at, tenant)
+SELECT gen_random_uuid(), n, now(), now() + n * interval '1 ms', n / 30, n % 16, 1, now() + n * interval '1 second', 't' || n % 100 FROM generate_series(-500, 10000) n;
+INSERT INTO hookledger.parked (shard, epoch, flush, route_id, last_tick, seqs, ticks, recorded_ats, event_times, tenant)
+SELECT n % 16, 1, n, ('00000000-0000-0000-0000-' || lpad((n % 300)::text, 12, '0'))::uuid, n, ARRAY[n], ARRAY[n], ARRAY[now()], ARRAY[now() + n * interval '1 ms'], 't' || n % 300 FROM generate_series(1, 3000) n;
+INSERT INTO hookledger.replay (id, route_id, tenant, wanted, since, until, sendable_from, actor, origin, state, ended_at, total)
+SELECT ('00000000-0000-0000-0000-' || lpad(n::text, 12, '0'))::uuid, gen_random_uuid(), 't', 'all', now(), now(), now(), 'a', 'o', CASE WHEN n <= 2000 THEN 'done' ELSE 'running' END, CASE WHEN n <= 2000 THEN now() END, 1 FROM generate_series(1, 2003) n;
+INSERT INTO hookledger.replay_part SELECT ('00000000-0000-0000-0000-' || lpad(n::text, 12, '0'))::uuid, p, ARRAY[24007, 24307, 24607] FROM generate_series(1, 1000) n, generate_series(1, 3) p;
 INSERT INTO hookledger.route_event
-SELECT n, gen_random_uuid(), 't', 1, 'created', now() + n * interval '1 microsecond', 'a', 'o', NULL, 'r' || n, NULL, NULL, '{}', '', '' FROM generate_series(1, 5000) n;
+SELECT n, gen_random_uuid(), 't' || n % 500, 1, 'created', now() + n * interval '1 microsecond', 'a', 'o', NULL, 'r' || n, NULL, NULL, '{}', '', '' FROM generate_series(1, 5000) n;
 """
 
 SHARDS, SEQS = "'{0,1,2,3}'", "'{29001,29002,29003}'"
 CUT = f"{SHARDS}, '9000', '9010', '{{9003}}', '{{8999}}'"
 ROUTES = "'{00000000-0000-0000-0000-000000000007}'"
-FLUSH_ARGUMENTS = ", ".join(["'me'", SHARDS, "'{1,1,1,1}'", *["'{}'"] * 35, "1", *["'{}'"] * 12])
+FLUSH_ARGUMENTS = ", ".join(["'me'", SHARDS, "'{1,1,1,1}'", *["'{}'"] * 35, "1", *["'{}'"] * 16])
+COUNT = replays._COUNT.format(found=replays._FOUND.format(rule=replays._RULES["all"]))
+SCHEDULE = replays._SCHEDULE.format(rule=replays._RULES["all"])
 
 
 # The body of hookledger.tick_of, whose plan cannot be seen from outside; a test holds it against the function.
@@ -48,6 +69,15 @@ TICK_OF = """
      WHERE snap_xmax > $1::xid8 AND pg_visible_in_snapshot($1::xid8, snap)
      ORDER BY snap_xmax, tick LIMIT 1
 """
+
+
+# Of the statements of a list: where it begins, and where it ends.
+TOP = "'9999-12-31', 0, '00000000-0000-0000-0000-000000000000', '1970-01-01'"
+
+
+def attempted(whose: str, outcome: str | None = None) -> str:
+    which, wanted = delivery_log._BY_OUTCOME[outcome]
+    return delivery_log._ATTEMPTED.format(whose=f"{whose} = $1", which=which, wanted=" AND ".join(wanted) or "true")
 
 
 @dataclass(frozen=True)
@@ -77,13 +107,36 @@ STATEMENTS = (
     Hot("oldest packed", backlog._OLDEST_PACKED, f"'{ROUTES[2:-2]}', 0, 0", {"parked_pkey"}, 15),
     Hot("done of a packed row", backlog._DONE_OF, f"'{ROUTES[2:-2]}', {SEQS}", {"attempt_route_id_seq_idx"}, 110),
     Hot("accounted for", backlog._ACCOUNTED, f"{SHARDS}, 990", {"attempt_tick_idx"}, 6000),
+    Hot("failures of a route", route_metrics._FAILURES, f"'{ROUTES[2:-2]}', now() - interval '1 hour', '{{}}'", {"attempt_route_id_seq_idx"}, 220),
     Hot("attempts of a route", outcomes._ATTEMPTS, f"{ROUTES}, 29000, 30000", {"attempt_route_id_seq_idx"}, 10),
-    Hot("pending of a route", outcomes._PENDING, f"{ROUTES}, 29000, 30000", {"retry_pkey", "parked_pkey"}, 20),
+    Hot("pending of a route", outcomes._PENDING, f"{ROUTES}, 29000, 30000", {"retry_pkey", "parked_route_idx"}, 20),
     Hot("flush", progress._FLUSH, FLUSH_ARGUMENTS, {"lease_pkey"}, 100),
-    Hot("farewell", farewell._SAY, ", ".join(["'me'", *["'{}'"] * 20]), {"retry_pkey"}, 20),
+    Hot("farewell", farewell._SAY, ", ".join(["'me'", *["'{}'"] * 22]), {"retry_pkey"}, 20),
     Hot("suppression", progress._SUPPRESS, f"'me', 1, 1, '{ROUTE}', now(), '{{}}', 1", {"lease_pkey", "retry_pkey", "parked_pkey"}, 20),
+    Hot("retry by hand", requeue._REQUEUE, "'00000000-0000-0000-0000-000000000007', 29107", {"attempt_route_id_seq_idx", "retry_pkey", "domain_event_pkey"}, 10),
+    Hot("replay, counted", COUNT, "'00000000-0000-0000-0000-000000000007', now() - interval '1 hour', now() + interval '1 hour'", {"attempt_route_id_event_time_seq_idx"}, 110),
+    Hot("replay, scheduled", SCHEDULE, f"'{UUID(int=3)}', 500, '00000000-0000-0000-0000-000000000007', now() - interval '1 hour'", {"replay_part_pkey", "attempt_route_id_seq_idx", "domain_event_pkey"}, 40),
+    Hot("replays that run", replays._RUNNING, SHARDS, {"replay_running_key", "retry_replay_idx"}, 20),
+    Hot("replay, withdrawn", replays._WITHDRAW, f"'{UUID(int=3)}'", {"retry_replay_idx", "replay_pkey"}, 10),
     Hot("route log", f"SELECT {log._COLUMNS} FROM hookledger.route_event WHERE pos > $1 ORDER BY pos LIMIT $2", "4990, 1000", {"route_event_pkey"}, 20),
     Hot("history", f"SELECT {log._COLUMNS} FROM hookledger.route_event WHERE route_id = $1 ORDER BY version", f"'{ROUTE}'", {"route_event_version_key"}, 10),
+    Hot("route log of a tenant", f"SELECT {log._COLUMNS} FROM hookledger.route_event WHERE pos > $1 AND tenant = $3 ORDER BY pos LIMIT $2", "0, 1000, 't7'", {"route_event_tenant_idx"}, 20),
+    Hot("tried, of a tenant", attempted("tenant"), f"'t7', {TOP}, 20", {"attempt_tenant_event_time_seq_idx"}, 40),
+    Hot("tried, of a route", attempted("route_id"), f"'{ROUTES[2:-2]}', {TOP}, 20", {"attempt_route_id_event_time_seq_idx"}, 40),
+    Hot("failed, of a tenant", attempted("tenant", "failed"), f"'t7', {TOP}, 20", {"attempt_tenant_outcome_event_time_seq_idx"}, 40),
+    Hot("failed, of a route", attempted("route_id", "failed"), f"'{ROUTES[2:-2]}', {TOP}, 20", {"attempt_route_id_outcome_event_time_seq_idx"}, 40),
+    Hot("retrying, of a tenant", delivery_log._RETRYING.format(whose="tenant = $1"), f"'t7', {TOP}, 20", {"retry_tenant_idx", "domain_event_pkey"}, 45),
+    Hot("retrying, of a route", delivery_log._RETRYING.format(whose="route_id = $1"), f"'{ROUTES[2:-2]}', {TOP}, 20", {"retry_pkey"}, 45),
+    Hot("parked, of a tenant", delivery_log._PARKED.format(whose="tenant = $1"), f"'t7', {TOP}, 20, 4", {"parked_tenant_idx", "parked_span_idx", "domain_event_pkey"}, 30),
+    Hot("parked, of a route", delivery_log._PARKED.format(whose="route_id = $1"), f"'{ROUTES[2:-2]}', {TOP}, 20, 4", {"parked_route_idx", "parked_span_idx"}, 30),
+    Hot("what deliveries came to", outcomes._GISTS, f"{ROUTES}, '{{29107}}', '{{now}}'", {"attempt_route_id_seq_idx"}, 5),
+    Hot("a delivery's requests", outcomes._EXCHANGES, f"'{ROUTES[2:-2]}', 29107, now()", {"attempt_route_id_seq_idx"}, 5),
+    Hot("a delivery by its id", outcomes._BY_KEY, "'t7', 29007", {"attempt_delivery_key_idx"}, 5),
+    Hot("what of an event waits", outcomes._WAITING, f"{ROUTES}, 29007, now()", {"retry_pkey", "parked_span_idx"}, 10),
+    Hot("read after a tick", unaccounted._FEW, "'t7', '10990:10990:', 999, 2001", {"domain_event_txid_idx", "domain_event_tick_seq_idx"}, 100),
+    Hot("read after a tick, walked", unaccounted._WALK, "'t7', '10990:10990:', 999, '9999-12-31', 0, '1970-01-01', 20", {"domain_event_tenant_least_seq_idx"}, 30),
+    Hot("events of a tenant", event_log._LISTED.format(wanted="true"), "'t7', '9999-12-31', 0, '1970-01-01', 20", {"domain_event_tenant_least_seq_idx"}, 50),
+    Hot("events of an id", event_log._NAMED, "'t7', 'evt-7007'", {"domain_event_id_key"}, 10),
     Hot("tick of a transaction", TICK_OF, "'9000'", {"tick_snap_xmax_idx"}, 5),
     Hot("publish", stream._PUBLISH, "'{t1}', '{x}', '{a.b}', '{now}', '{x}', '{x}', '{x}', '{f}'", set(), 10),
 )  # fmt: skip
@@ -114,6 +167,21 @@ async def test_each_hot_statement_finds_its_rows_by_index(populated: asyncpg.Con
                     (hot.name, "analysed" if analysed else "new", "used", used, "whole", whole, "touched", touched)
                 )
     assert not wrong, "\n".join(map(str, wrong))
+
+
+async def test_the_metrics_of_a_route_are_read_from_its_hours_and_from_what_is_not_added_up(
+    populated: asyncpg.Connection,
+) -> None:
+    await populated.execute(
+        "INSERT INTO hookledger.route_metric SELECT ('00000000-0000-0000-0000-' || lpad(r::text, 12, '0'))::uuid, "
+        "date_trunc('hour', now(), 'UTC') - n * interval '1 hour', 1, 1, 1, 1, 1 "
+        "FROM generate_series(1, 300) r, generate_series(1, 50) n"
+    )
+    plan = await explained(
+        populated, Hot("metrics", route_metrics._READ, f"'{ROUTES[2:-2]}', 29", {"route_metric_pkey"}, 50)
+    )
+    assert {scan["Relation Name"] for scan in plan if scan["Node Type"] == "Seq Scan"} == {"route_tally"}
+    assert sum(_touched(scan) for scan in plan if scan.get("Relation Name") == "route_metric") == 50
 
 
 async def test_the_body_of_tick_of_is_the_one_explained(sql: asyncpg.Connection) -> None:

@@ -72,7 +72,7 @@ async def test_a_flush_writes_all_its_parts(database: Database, sql: asyncpg.Con
     rows = [attempt(shard=3, seq=seq, number=seq) for seq in range(1, 6)]
     rows.append(
         attempt(shard=3, seq=6, outcome="retrying", status_code=None)._replace(
-            error="timeout", response_head="HTTP/1.1", response_body=b"\0\xff", key_ids=None
+            error="timeout", response_head="HTTP/1.1", response_body=b"\0\xff", key_ids=None, is_test=True
         )
     )
     batch = Flush(
@@ -261,7 +261,7 @@ async def test_a_takeover_waits_for_a_flush_that_is_under_way(
     me = await Owner(database).take(0, ttl=GONE)
     flusher = await connect()
     await flusher.execute("BEGIN")
-    assert await flusher.fetch(progress._FLUSH, me.name, [0], [1], *parts(everything(0)))
+    assert await flusher.fetch(progress._FLUSH, me.name, [0], [1], *progress._arguments(everything(0), number=1))
     assert (await Owner(database, "you").take(0)).epochs == {}, "skipped while locked"
     await flusher.execute("COMMIT")
     you = await Owner(database, "you").take(0)
@@ -389,14 +389,3 @@ async def test_who_lost_the_lease_suppresses_nothing(database: Database, sql: as
     await Owner(database, "you").take(0)
     assert await me.suppress(NOON + timedelta(1)) == 0
     assert await counts(sql) == (0, 1, 0)
-
-
-def parts(batch: Flush) -> tuple[object, ...]:
-    """The arguments of the statement behind owner, shards and epochs."""
-    columns = progress._columns
-    retries = columns(batch.retries, 9)
-    return (
-        *columns(batch.attempts, 18), *retries[:-1], *columns(batch.settled, 3), *columns(batch.parked, 6), 1,
-        *columns(batch.drained, 4), list(batch.checkpoints), list(batch.checkpoints.values()), sorted(batch.shards),
-        *columns(batch.ranges, 4), retries[-1],
-    )  # fmt: skip

@@ -67,8 +67,8 @@ async def attempt(
 
 async def retry(sql: asyncpg.Connection, seq: int, *, days: int, holder: str | None = None) -> None:
     await sql.execute(
-        "INSERT INTO hookledger.retry (route_id, seq, recorded_at, event_time, tick, shard, failures, due_at, holder) "
-        "VALUES ($1, $2, $3, $3, 1, 0, 1, now() + interval '1 hour', $4)",
+        "INSERT INTO hookledger.retry (route_id, seq, recorded_at, event_time, tick, shard, failures, due_at, holder, tenant) "
+        "VALUES ($1, $2, $3, $3, 1, 0, 1, now() + interval '1 hour', $4, 'acme')",
         ROUTE, seq, days_ago(days), holder,
     )  # fmt: skip
 
@@ -77,8 +77,8 @@ async def packed(sql: asyncpg.Connection, *pairs: tuple[int, int], flush: int = 
     """A packed row of pairs of seq and age in days."""
     seqs, ages = [seq for seq, _ in pairs], [days_ago(days) for _, days in pairs]
     await sql.execute(
-        "INSERT INTO hookledger.parked (shard, epoch, flush, route_id, last_tick, seqs, ticks, recorded_ats, event_times) "
-        "VALUES (0, 1, $1, $2, 1, $3, array_fill(1::bigint, ARRAY[cardinality($3::bigint[])]), $4, $4)",
+        "INSERT INTO hookledger.parked (shard, epoch, flush, route_id, last_tick, seqs, ticks, recorded_ats, event_times, tenant) "
+        "VALUES (0, 1, $1, $2, 1, $3, array_fill(1::bigint, ARRAY[cardinality($3::bigint[])]), $4, $4, 'acme')",
         flush, ROUTE, seqs, ages,
     )  # fmt: skip
 
@@ -288,6 +288,25 @@ async def test_what_a_flush_is_settling_is_waited_for_by_nobody(
     assert await expired(sql) == []
 
 
+async def test_a_test_that_expires_is_marked_as_one(database: Database, sql: asyncpg.Connection) -> None:
+    await a_route(database)
+    await ensure(sql, OLD)
+    seqs = [
+        await sql.fetchval(
+            "INSERT INTO hookledger.domain_event (tenant, id, type, data, recorded_at, test_route) "
+            "VALUES ('acme', $1, 'order.create', '{}', $2, $3) RETURNING seq",
+            f"evt {test_route}", days_ago(OLD), test_route,
+        )
+        for test_route in (ROUTE, None)
+    ]  # fmt: skip
+    await read(database, sql)
+    for seq in seqs:
+        await retry(sql, seq, days=OLD)
+    assert (await swept(database)).expired == 2
+    stored = await sql.fetch("SELECT seq, is_test FROM hookledger.attempt ORDER BY seq")
+    assert [tuple(row) for row in stored] == [(seqs[0], True), (seqs[1], False)]
+
+
 async def test_a_retry_that_was_written_after_its_event_went_expires_by_its_last_attempt(
     database: Database, sql: asyncpg.Connection
 ) -> None:
@@ -318,8 +337,8 @@ async def test_many_expire_in_batches(database: Database, sql: asyncpg.Connectio
     for number in range(50):
         await packed(sql, *((10000 + number * 50 + part, OLD) for part in range(1, 51)), flush=number)
     await sql.execute(
-        "INSERT INTO hookledger.retry (route_id, seq, recorded_at, event_time, tick, shard, failures, due_at) "
-        "SELECT $1, 10000 + n, $2, $2, 1, 0, 1, now() FROM generate_series(2501, 5000) n",
+        "INSERT INTO hookledger.retry (route_id, seq, recorded_at, event_time, tick, shard, failures, due_at, tenant) "
+        "SELECT $1, 10000 + n, $2, $2, 1, 0, 1, now(), 'acme' FROM generate_series(2501, 5000) n",
         ROUTE,
         days_ago(OLD),
     )

@@ -246,7 +246,7 @@ async def _described(url: str) -> set[str]:
 async def test_the_small_hot_tables_stay_on_a_page_however_often_they_change(sql: asyncpg.Connection) -> None:
     """Without vacuum, which may be a minute away: their updates touch no index, so a page tidies itself."""
     await sql.execute(
-        "INSERT INTO hookledger.process (owner, host, pid, version) SELECT 'o' || n, 'h', n, 'v' FROM generate_series(1, 4) n"
+        "INSERT INTO hookledger.process (owner, host, pid, version, master_key) SELECT 'o' || n, 'h', n, 'v', '' FROM generate_series(1, 4) n"
     )
     changes = {
         "lease": "UPDATE hookledger.lease SET flush = flush + 1 WHERE shard = $1 % 16",

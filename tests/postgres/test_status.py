@@ -38,9 +38,9 @@ async def test_a_lease_has_an_owner_as_long_as_it_is_good(database: Database, sq
 
 async def test_a_process_is_alive_while_it_is_seen(database: Database, sql: asyncpg.Connection) -> None:
     await sql.execute(
-        "INSERT INTO hookledger.process (owner, host, pid, version, started_at, seen_at) VALUES "
-        "('here', 'a', 1, '1', now() - interval '1 h', now() + interval '1 h'),"
-        "('gone', 'b', 2, '2', now() - interval '2 h', now() - interval '11 s')"
+        "INSERT INTO hookledger.process (owner, host, pid, version, master_key, started_at, seen_at) VALUES "
+        "('here', 'a', 1, '1', '', now() - interval '1 h', now() + interval '1 h'),"
+        "('gone', 'b', 2, '2', '', now() - interval '2 h', now() - interval '11 s')"
     )
     found = (await status.read(database)).processes
     assert [(p.owner, p.host, p.pid, p.version, p.is_alive) for p in found] == [
@@ -67,10 +67,10 @@ async def test_what_no_tick_shows_is_unread_and_what_no_checkpoint_covers_is_lag
 async def test_retries_packed_rows_and_ranges_are_counted_by_shard(database: Database, sql: asyncpg.Connection) -> None:
     await sql.execute(
         f"""
-        INSERT INTO hookledger.retry (route_id, seq, recorded_at, event_time, tick, shard, failures, due_at)
-        SELECT '{ROUTE}', n, now() - n * interval '1 minute', now(), 1, n % 2, 1, now() FROM generate_series(1, 3) n;
-        INSERT INTO hookledger.parked
-        SELECT n % 2, 1, n, '{ROUTE}', n, ARRAY[n, n], ARRAY[n, n], ARRAY[now() - interval '1 h', now()], ARRAY[now(), now()]
+        INSERT INTO hookledger.retry (route_id, seq, recorded_at, event_time, tick, shard, failures, due_at, tenant)
+        SELECT '{ROUTE}', n, now() - n * interval '1 minute', now(), 1, n % 2, 1, now(), 'acme' FROM generate_series(1, 3) n;
+        INSERT INTO hookledger.parked (shard, epoch, flush, route_id, last_tick, seqs, ticks, recorded_ats, event_times, tenant)
+        SELECT n % 2, 1, n, '{ROUTE}', n, ARRAY[n, n], ARRAY[n, n], ARRAY[now() - interval '1 h', now()], ARRAY[now(), now()], 'acme'
           FROM generate_series(1, 3) n;
         INSERT INTO hookledger.parked_range VALUES ('{ROUTE}', 1, 7, 1000);
         """
@@ -97,8 +97,8 @@ async def test_of_twenty_thousand_packed_rows_each_is_read_once(database_url: st
     connection = await asyncpg.connect(database_url, server_settings=SERVER_SETTINGS)
     await connection.execute(
         """
-        INSERT INTO hookledger.parked
-        SELECT n % 16, 1, n, gen_random_uuid(), n, ARRAY[n], ARRAY[n], ARRAY[now()], ARRAY[now()]
+        INSERT INTO hookledger.parked (shard, epoch, flush, route_id, last_tick, seqs, ticks, recorded_ats, event_times, tenant)
+        SELECT n % 16, 1, n, gen_random_uuid(), n, ARRAY[n], ARRAY[n], ARRAY[now()], ARRAY[now()], 'acme'
           FROM generate_series(1, 20000) n;
         """
     )

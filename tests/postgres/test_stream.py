@@ -304,13 +304,13 @@ def test_event_time_is_the_least_of_the_three(
     occurred_at: datetime | None, recorded_at: datetime, closed_upto: datetime | None, event_time: datetime
 ) -> None:
     event = StoredEvent(
-        1, recorded_at, 0, "acme", "a", "order.create", occurred_at, b"{}", None, None, False, 1, closed_upto
+        1, recorded_at, 0, "acme", "a", "order.create", occurred_at, b"{}", None, None, False, None, 1, closed_upto
     )
     assert event.event_time == event_time
 
 
 def test_the_size_of_an_event_counts_all_its_payloads() -> None:
-    event = StoredEvent(1, EARLY, 0, "acme", "a", "order.create", None, b"12345", b"123", b"12", False, 1, None)
+    event = StoredEvent(1, EARLY, 0, "acme", "a", "order.create", None, b"12345", b"123", b"12", False, None, 1, None)
     assert event.size_bytes == 510
 
 

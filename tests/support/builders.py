@@ -38,7 +38,7 @@ def new_event(*, tenant: str = "acme", id: str | None = None, type: str = "order
 
 
 def process(owner: str) -> Process:
-    return Process(owner=owner, host="test", pid=1, version="0")
+    return Process(owner=owner, host="test", pid=1, version="0", master_key="")
 
 
 def draft(*, route_id: UUID | None = None, version: int = 1, type: str | None = None, tenant: str = "acme",
@@ -85,7 +85,7 @@ def attempt(*, shard: int = 0, seq: int = 1, tick: int = 1, route_id: UUID = ROU
 
 def retry(*, shard: int = 0, seq: int = 1, tick: int = 1, route_id: UUID = ROUTE, failures: int = 1,
           after: timedelta = timedelta(0), event_time: datetime = NOON, recorded_at: datetime = NOON,
-          is_held: bool = False) -> RetryRow:  # fmt: skip
+          tenant: str | None = None, is_held: bool = False) -> RetryRow:  # fmt: skip
     return RetryRow(
         shard=shard,
         route_id=route_id,
@@ -95,10 +95,19 @@ def retry(*, shard: int = 0, seq: int = 1, tick: int = 1, route_id: UUID = ROUTE
         tick=tick,
         failures=failures,
         after=after,
+        tenant=tenant or TENANTS[shard],
         is_held=is_held,
     )
 
 
 def parked(*, shard: int = 0, seq: int = 1, tick: int = 1, route_id: UUID = ROUTE, event_time: datetime = NOON,
-           recorded_at: datetime = NOON) -> ParkedRow:  # fmt: skip
-    return ParkedRow(shard=shard, route_id=route_id, seq=seq, tick=tick, recorded_at=recorded_at, event_time=event_time)
+           recorded_at: datetime = NOON, tenant: str | None = None) -> ParkedRow:  # fmt: skip
+    return ParkedRow(
+        shard=shard,
+        route_id=route_id,
+        seq=seq,
+        tick=tick,
+        recorded_at=recorded_at,
+        event_time=event_time,
+        tenant=tenant or TENANTS[shard],
+    )

@@ -50,7 +50,7 @@ class CommandLine:
         with tempfile.TemporaryDirectory(dir=self.home) as folder:
             streams = [Path(folder, name) for name in ("stdin", "stdout", "stderr")]
             streams[0].write_bytes(stdin.encode() if isinstance(stdin, str) else stdin)
-            returned = zygote(self.environment["PYTHONPATH"]).run(
+            returned = zygote(self.environment).run(
                 list(arguments), cwd=self.home, environment=self.environment, streams=streams
             )
             ended = Ended(code=returned, out=streams[1].read_text(), err=streams[2].read_text())

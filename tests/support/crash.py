@@ -35,6 +35,18 @@ async def free_leases(database_url: str) -> None:
         await connection.close()
 
 
+async def age_leases(database_url: str, *, seconds: float) -> None:
+    """Lets that much of the time pass for which leases are good, and processes count as alive."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute(
+            "UPDATE hookledger.lease SET expires_at = expires_at - make_interval(secs => $1)", seconds
+        )
+        await connection.execute("UPDATE hookledger.process SET seen_at = seen_at - make_interval(secs => $1)", seconds)
+    finally:
+        await connection.close()
+
+
 def exposed(crashed: House) -> int:
     """What a crash may send a second time: what can be in flight, and what had an outcome that is not written."""
     pipeline = crashed.pipeline

@@ -117,7 +117,9 @@ async def house(
     breaker_failures: int = 20,
     retry: RetryPolicy | None = None,
     keep: Keep | None = None,
+    auto_disable_after: timedelta | None = None,
     resolver: Any = None,
+    policy: EgressPolicy | None = None,
 ) -> AsyncIterator[House]:
     database = Database(database_url)
     await database.open()
@@ -125,7 +127,7 @@ async def house(
     keychain = Keychain(database, Vault([b"k" * 32]))
     projection = Projection(database)
     await projection.catch_up()
-    policy = EgressPolicy.dev()
+    policy = policy or EgressPolicy.dev()
     commands = Commands(
         database,
         keychain,
@@ -134,9 +136,6 @@ async def house(
         now=lambda: datetime.now(UTC),
         reached=projection.reach,
     )
-
-    async def gone(route: Route) -> None:
-        await commands.disable(route.tenant, route.id, Context(actor="system", origin="delivery", reason="410 Gone"))
 
     try:
         async with Sender(
@@ -160,7 +159,8 @@ async def house(
                     timeout_seconds=timeout_seconds,
                     retry=retry or RetryPolicy(first=timedelta(seconds=0.1), cap=timedelta(seconds=1), attempts=5),
                 ),
-                on_gone=gone,
+                commands=commands,
+                auto_disable_after=auto_disable_after,
                 keep=keep,
             )
             it = House(

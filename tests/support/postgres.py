@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 
 Connect = Callable[[], Awaitable[asyncpg.Connection]]
 
 
-async def until_waiting(watcher: asyncpg.Connection, *, count: int = 1) -> None:
+async def until_waiting(watcher: asyncpg.Connection | PoolConnectionProxy, *, count: int = 1) -> None:
     """Returns when `count` connections to the watcher's database wait for a lock."""
     async with asyncio.timeout(10):
         while await watcher.fetchval(_WAITING) < count:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.cli import CommandLine
+from tests.support.zygote import Forked, zygote
 
 READY_SECONDS = 20.0
 STOP_SECONDS = 25.0
@@ -20,7 +19,7 @@ STOP_SECONDS = 25.0
 
 @dataclass(frozen=True)
 class Running:
-    process: subprocess.Popen[bytes]
+    process: Forked
     url: str
     log: Path
 
@@ -40,16 +39,13 @@ async def running(hookledger: CommandLine, *options: str) -> AsyncIterator[Runni
     """A daemon on loopback with `--dev`, killed at the end if nobody stopped it."""
     log = hookledger.home / "daemon.log"
     with log.open("ab") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "daemon", "run", "--dev", "--listen", "127.0.0.1:0", *options],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=file,
+        process = zygote(hookledger.environment).start(
+            ["run", "--dev", "--listen", "127.0.0.1:0", *options],
             cwd=hookledger.home,
-            env=hookledger.environment,
+            environment=hookledger.environment,
+            log=file,
         )
     try:
-        assert process.stdout is not None
         line = await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), READY_SECONDS)
         found = re.search(rb"http://[^\s,]+", line)
         assert found, (line, log.read_text()[-4000:])
@@ -58,8 +54,6 @@ async def running(hookledger: CommandLine, *options: str) -> AsyncIterator[Runni
         ours = [line for line in log.read_text().splitlines() if '"event":"library.logged"' not in line]
         assert not any("Traceback" in line for line in ours), "\n".join(ours)[-8000:]
     finally:
-        if process.poll() is None:
-            process.kill()
+        process.kill()
         process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+        process.stdout.close()

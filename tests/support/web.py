@@ -16,14 +16,18 @@ from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
 from daemon import app, config
+from daemon.catalogue import Catalogue
 from daemon.commands import Commands
 from daemon.keys import Keychain, Vault
 from daemon.metrics import Metrics
 from daemon.pipeline.projection import Projection
 from daemon.pipeline.supervisor import Pipeline
+from daemon.tokens import Tokens
 from daemon.web.app import build
+from daemon.web.runner import Runner
 from daemon.web.services import Services
 from eventstore.connect import Database
+from tests.support.conformity import Conformity
 
 TARGET = "https://shop.example.com/hook"
 
@@ -104,6 +108,13 @@ class Door:
         return await self.rows("SELECT * FROM hookledger.route_event ORDER BY pos")
 
 
+class _Server(TestServer):
+    """aiohttp's test server, with the runner of the product."""
+
+    async def _make_runner(self, **kwargs: Any) -> Runner:
+        return Runner(self.app, **kwargs)
+
+
 def path(route: Mapping[str, Any], rest: str = "") -> str:
     """The path of a route that the API has shown."""
     return f"/v1/tenants/{route['tenant']}/routes/{route['id']}{rest}"
@@ -122,6 +133,7 @@ async def door(database_url: str, **settings: str) -> AsyncIterator[Door]:
     keychain = Keychain(database, Vault([b"k" * 32]))
     pipeline = SimpleNamespace(is_stopping=False)
     hurried: list[None] = []
+    catalogue = Catalogue(database, is_strict=configured.events.strict_types)
     services = Services(
         config=configured,
         database=database,
@@ -132,16 +144,21 @@ async def door(database_url: str, **settings: str) -> AsyncIterator[Door]:
             signing_header=configured.signing.header,
             now=lambda: datetime.now(UTC),
             reached=projection.reach,
+            catalogue=catalogue,
         ),
         keychain=keychain,
+        tokens=Tokens(database),
+        catalogue=catalogue,
         index=projection.index,
         metrics=Metrics(),
         hurry=lambda: hurried.append(None),
         readiness=lambda: app._readiness(projection, cast("Pipeline", pipeline)),
         now=lambda: datetime.now(UTC),
     )
+    application = build(services)
+    conformity = Conformity(application)
     try:
-        async with TestClient(TestServer(build(services), access_log=None)) as client:
+        async with TestClient(_Server(application, access_log=None)) as client:
             yield Door(
                 client=client,
                 services=services,
@@ -150,5 +167,6 @@ async def door(database_url: str, **settings: str) -> AsyncIterator[Door]:
                 pipeline=pipeline,
                 hurried=hurried,
             )
+        assert not conformity.violations, "\n".join(conformity.violations)
     finally:
         await database.close()

@@ -1,5 +1,6 @@
 """The decision against a model that is written another way: it replays the history up to the moment, each time anew."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -127,9 +128,13 @@ def test_live_and_afterwards_the_decision_is_the_one_of_a_replay(question: tuple
     log, at, event_type = question
     model = {route_id: expected(log, route_id, at, event_type) for route_id in log.tenants}
     for tenant in TENANTS:
+        noted: list[Decision] = []
         chosen = eligible(
-            log.index, tenant=tenant, event_type=event_type, at=at, backfill=False, passes=passes
-        )  # fmt: skip
+            log.index, tenant=tenant, event_type=event_type, at=at, backfill=False, passes=passes, note=noted.append
+        )
+        others = [word for route_id, word in model.items() if word != "deliver" and log.tenants[route_id] == tenant]
+        assert Counter(each for each in noted if each is not Decision.NOT_SUBSCRIBED) <= Counter(others)
+        assert noted.count(Decision.FILTERED) == others.count("filtered")
         due = {route_id for route_id, word in model.items() if word == "deliver" and log.tenants[route_id] == tenant}
         assert {route.id for route in chosen} == due
         assert len(chosen) == len(due)
@@ -137,7 +142,11 @@ def test_live_and_afterwards_the_decision_is_the_one_of_a_replay(question: tuple
             timeline = log.index.timeline(route.id)
             assert timeline is not None
             assert route is timeline.current
-        assert not eligible(log.index, tenant=tenant, event_type=event_type, at=at, backfill=True, passes=passes)
+        kept: list[Decision] = []
+        assert not eligible(
+            log.index, tenant=tenant, event_type=event_type, at=at, backfill=True, passes=passes, note=kept.append
+        )
+        assert kept == [Decision.BACKFILL] * (len(chosen) + len(noted))
     for timeline in log.index.timelines():
         judgement = asked(timeline, event_type, at)
         assert judgement.decision == model[timeline.current.id]
@@ -257,6 +266,26 @@ def test_the_grounds_name_the_state_of_then_and_the_window_with_its_later_end() 
     )
 
 
+@settings(max_examples=100)
+@given(questions())
+def test_a_test_is_for_one_route_only_and_no_filter_holds_it_back(question: tuple[Log, datetime, str]) -> None:
+    log, at, event_type = question
+    for wanted, tenant in log.tenants.items():
+        word = expected(log, wanted, at, event_type)
+        is_due = word in {"deliver", "filtered"}
+        chosen = eligible(
+            log.index, tenant=tenant, event_type=event_type, at=at, backfill=False, passes=passes, test_route=wanted,
+            note=lambda _: None,
+        )  # fmt: skip
+        assert [route.id for route in chosen] == ([wanted] if is_due else [])
+        for timeline in log.index.timelines():
+            judgement = judge(timeline, event_type=event_type, at=at, backfill=False, passes=passes, test_route=wanted)
+            if timeline.current.id == wanted:
+                assert judgement.decision == ("deliver" if is_due else word)
+            else:
+                assert judgement.decision is Decision.NOT_SUBSCRIBED
+
+
 def test_a_filter_is_not_asked_where_the_answer_is_known_without_it() -> None:
     def never(_expression: str) -> bool:
         raise AssertionError
@@ -267,5 +296,9 @@ def test_a_filter_is_not_asked_where_the_answer_is_known_without_it() -> None:
     assert timeline is not None
     for event_type in ("order.create", "cart.create"):
         judge(timeline, event_type=event_type, at=NOON, backfill=False, passes=never)
-        assert not eligible(index, tenant="acme", event_type=event_type, at=NOON, backfill=False, passes=never)
+        noted: list[Decision] = []
+        assert not eligible(
+            index, tenant="acme", event_type=event_type, at=NOON, backfill=False, passes=never, note=noted.append
+        )
+        assert noted == ([Decision.DISABLED] if event_type == "order.create" else [])
     assert life(enabled=False).status is Status.DISABLED

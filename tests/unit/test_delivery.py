@@ -14,7 +14,9 @@ from daemon.core.delivery import (
     Verdict,
     classify,
     delivery_id,
+    delivery_key,
     error_name,
+    key_of,
     status_class,
 )
 
@@ -54,11 +56,19 @@ def test_a_status_that_is_none_fails(status: int) -> None:
 
 
 @pytest.mark.parametrize("error", ErrorName)
-def test_no_answer_is_a_failure_that_is_named_with_its_detail(error: ErrorName) -> None:
+def test_no_answer_is_a_failure_that_is_named(error: ErrorName) -> None:
     assert classify(Failure(error=error)) is Verdict.FAILURE
     assert status_class(Failure(error=error)) == "none"
     assert error_name(Failure(error=error)) == error.value
-    assert error_name(Failure(error=error, detail="the reason")) == f"{error.value}: the reason"
+
+
+@pytest.mark.parametrize("error", ErrorName)
+def test_only_the_merchants_own_expressions_are_a_reason_to_say_more_than_the_name(error: ErrorName) -> None:
+    if error is ErrorName.RENDER_ERROR:
+        assert error_name(Failure(error=error, detail="the reason")) == "render_error: the reason"
+        return
+    with pytest.raises(ValueError, match="not for merchants"):
+        Failure(error=error, detail="[Errno 111] Connect call failed ('10.0.0.5', 443)")
 
 
 def test_a_header_is_found_by_its_name_in_any_case_and_the_first_counts() -> None:
@@ -76,3 +86,11 @@ def test_a_deliverys_id_is_the_uuid_5_of_route_and_event(route_id: uuid.UUID, ev
 def test_a_deliverys_id_is_the_same_in_every_release() -> None:
     route_id = uuid.UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
     assert delivery_id(route_id, "www.example.com") == "2ed6657d-e927-568b-95e1-2665a8aea6a2"
+
+
+@given(st.uuids(), st.text(max_size=128))
+def test_the_key_of_a_delivery_is_the_beginning_of_its_id(route_id: uuid.UUID, event_id: str) -> None:
+    named = uuid.uuid5(route_id, event_id)
+
+    assert delivery_key(route_id, event_id) == key_of(named)
+    assert key_of(named) & 0xFFFFFFFF == int(str(named)[:8], 16)

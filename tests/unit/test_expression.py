@@ -79,6 +79,13 @@ def test_no_expression_fails_in_another_way(expression: str, value: object) -> N
         ("a.", "no JMESPath expression"),
         ("[", "no JMESPath expression"),
         ("a b", "Parse error at column 2"),
+        ("(((", "is no JMESPath expression: Incomplete expression"),
+        ("a = b", "is no JMESPath expression: Unknown token '='"),
+        ("map(&{n: lenght(@)}, a)", "calls lenght(), which is no function of JMESPath: did you mean length()?"),
+        ("no_such(a)[]", "calls no_such(), which is no function of JMESPath"),
+        ("a || length()", "calls length() with 0 arguments, and it takes 1"),
+        ("not_null()", "calls not_null() with 0 arguments, and it takes at least 1"),
+        ("contains(a)", "calls contains() with 1 arguments, and it takes 2"),
         ("'", "no JMESPath expression"),
         ("`", "no JMESPath expression"),
         ("\ud800", "half a character"),
@@ -98,6 +105,29 @@ def test_no_expression_fails_in_another_way(expression: str, value: object) -> N
 def test_what_is_no_expression_is_refused_with_its_reason(expression: str, words: str) -> None:
     assert words in (problem(expression) or "")
     assert words in failure(expression)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["merge(a, b, c)", "a[1:].length(@)", '`{"type": "function_expression", "value": "x"}`', "map(&x, a)"],
+)
+def test_calls_that_may_go_well_are_not_refused(expression: str) -> None:
+    assert problem(expression) is None
+
+
+def test_an_expression_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled, compile_ = [], jmespath.compile
+
+    def counted(text: str) -> Any:
+        compiled.append(text)
+        return compile_(text)
+
+    monkeypatch.setattr(jmespath, "compile", counted)
+    text = "a.b.c || 'compiled by no other test'"
+    assert problem(text) is None
+    for _ in range(3):
+        of(text)
+    assert compiled == [text]
 
 
 @pytest.mark.parametrize(
@@ -151,8 +181,6 @@ def _frames() -> int:
     [
         ("sum(id)", "In function sum(), expected array-number, received string"),
         ("length(`1`)", "In function length(), expected string or array or object, received number"),
-        ("no_such()", "Unknown function: no_such()"),
-        ("abs()", "Expected 1 argument for function abs(), received 0"),
         ("sort_by(a, &b)", "In function sort_by()"),
         ("a[::0]", "slice step cannot be zero"),
         ("'x' < `1`", "not supported between instances"),

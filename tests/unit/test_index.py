@@ -15,6 +15,21 @@ from tests.support.lifecycles import NOON, TICK, after, config, created, life
 PATTERNS = ("order.create", "order.*", "*", "cart.create", "cart.*")
 
 
+def test_the_routes_of_a_tenant_are_found_by_when_they_were_created() -> None:
+    index = RouteIndex()
+    for number in range(6):
+        tenant = f"tenant_{number % 2}"
+        index.apply(created(route_id=UUID(int=number), tenant=tenant, pos=number + 1, at=NOON + number * TICK))
+
+    def created_after(number: int) -> list[int]:
+        return [t.current.id.int for t in index.created_after("tenant_0", NOON + number * TICK)]
+
+    assert [timeline.current.id.int for timeline in index.timelines("tenant_0")] == [0, 2, 4]
+    assert (created_after(-1), created_after(0), created_after(1), created_after(4)) == ([0, 2, 4], [2, 4], [2, 4], [])
+    assert list(index.created_after("nobody", NOON)) == []
+    assert index.tenants() == ["tenant_0", "tenant_1"]
+
+
 @given(
     st.lists(
         st.tuples(st.integers(0, 5), st.lists(st.sampled_from(PATTERNS), min_size=1, max_size=3), st.booleans()),

@@ -32,7 +32,7 @@ def test_of_a_line_that_is_too_long_only_the_size_is_kept() -> None:
     assert list(splitter.feed(b"\n")) == [Line(number=1, text=None, size_bytes=1_000_000)]
 
 
-@given(st.lists(st.binary(max_size=20)), st.data())
+@given(st.lists(st.binary(max_size=20) | st.text(alphabet="x \r", max_size=20).map(str.encode)), st.data())
 def test_lines_do_not_depend_on_how_the_file_was_cut(parts: list[bytes], data: st.DataObject) -> None:
     whole = b"\n".join(parts)
     cut = data.draw(st.integers(min_value=0, max_value=len(whole)))

@@ -195,7 +195,7 @@ def test_a_transform_is_written_compactly_and_in_utf_8() -> None:
     ("transform", "words"),
     [
         ("sum(data)", "the expression failed: In function sum(), expected array-number, received object"),
-        ("no_such(@)", "Unknown function"),
+        ("no_such(@)", "the expression calls no_such(), which is no function"),
         ("to_number('nan')", "JSON cannot hold"),
         ("to_number('inf')", "JSON cannot hold"),
         ("[`1e999`]", "JSON cannot hold"),
@@ -301,6 +301,11 @@ def test_a_filter_sees_the_whole_snapshot_whatever_the_route_chose_of_it() -> No
 def test_a_filter_that_fails_lets_the_event_pass() -> None:
     for broken in ("sum(data)", "id[", "no_such(@)", "!" * 3000 + "id", "|".join(["[@,@]"] * 60)):
         assert passes(broken, SOURCE)
+
+
+def test_a_filter_that_fails_fails_the_body_and_one_that_is_false_does_not() -> None:
+    assert "sum()" in failure(PayloadOptions(filter="sum(data)"))
+    assert shaped(PayloadOptions(filter="`false`")) == shaped()
 
 
 def test_an_expression_that_is_accepted_at_the_door_is_never_refused_for_its_form_later() -> None:

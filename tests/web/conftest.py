@@ -23,6 +23,17 @@ DELETE FROM hookledger.route_event;
 DELETE FROM hookledger.route_key;
 DELETE FROM hookledger.route_headers;
 DELETE FROM hookledger.tick;
+DELETE FROM hookledger.attempt;
+DELETE FROM hookledger.retry;
+DELETE FROM hookledger.parked;
+DELETE FROM hookledger.parked_range;
+UPDATE hookledger.checkpoint SET tick = 0 WHERE tick > 0;
+UPDATE hookledger.lease SET owner = NULL, expires_at = '-infinity' WHERE owner IS NOT NULL;
+DELETE FROM hookledger.api_token;
+DELETE FROM hookledger.login_link;
+DELETE FROM hookledger.session;
+DELETE FROM hookledger.event_type;
+DELETE FROM hookledger.event_type_seen;
 """
 
 

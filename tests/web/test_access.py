@@ -1,21 +1,204 @@
-"""What the admin token guards, and what a token may be made of."""
+"""Every endpoint, every scope, one's own tenant and another's: who gets in.
+
+The two tables are literal on purpose: an endpoint that is added must be placed here, or this fails, and a scope that is
+given more by mistake is not given it here.
+"""
 
 from __future__ import annotations
 
-from tests.support.web import door
+import re
+from collections import Counter
+from uuid import UUID
+
+import pytest
+
+from daemon.core.delivery import delivery_id
+from daemon.core.scope import Kind
+from daemon.web.app import build_ops
+from daemon.web.auth import SCOPES
+from daemon.web.endpoints import Access, declared
+from tests.support.tokens import bearer, token
+from tests.support.web import Door, door
 
 TOKEN = "hl_admin_0123456789abcdef0123456789abcdef"
 
+ENDPOINTS = {
+    "POST /v1/events": "publish",
+    "GET /v1/tenants": "operations",
+    "GET /v1/tenants/{tenant}/routes": "read",
+    "POST /v1/tenants/{tenant}/routes": "manage",
+    "GET /v1/tenants/{tenant}/routes/{route}": "read",
+    "PATCH /v1/tenants/{tenant}/routes/{route}": "manage",
+    "DELETE /v1/tenants/{tenant}/routes/{route}": "manage",
+    "POST /v1/tenants/{tenant}/routes/{route}/disable": "manage",
+    "POST /v1/tenants/{tenant}/routes/{route}/enable": "manage",
+    "GET /v1/tenants/{tenant}/routes/{route}/key": "manage",
+    "POST /v1/tenants/{tenant}/routes/{route}/rotate-key": "manage",
+    "POST /v1/tenants/{tenant}/routes/{route}/revoke-old-key": "manage",
+    "GET /v1/tenants/{tenant}/routes/{route}/history": "read",
+    "GET /v1/tenants/{tenant}/routes/{route}/metrics": "read",
+    "POST /v1/tenants/{tenant}/routes/{route}/test": "manage",
+    "POST /v1/tenants/{tenant}/routes/{route}/replay": "manage",
+    "GET /v1/tenants/{tenant}/routes/{route}/replays": "read",
+    "GET /v1/tenants/{tenant}/routes/{route}/replays/{replay}": "read",
+    "POST /v1/tenants/{tenant}/routes/{route}/replays/{replay}/cancel": "manage",
+    "GET /v1/tenants/{tenant}/deliveries": "read",
+    "GET /v1/tenants/{tenant}/deliveries/{delivery}": "read",
+    "POST /v1/tenants/{tenant}/deliveries/{delivery}/retry": "manage",
+    "GET /v1/tenants/{tenant}/events": "read",
+    "GET /v1/tenants/{tenant}/events/{event}": "read",
+    "GET /v1/tenants/{tenant}/explain": "read",
+    "POST /v1/tenants/{tenant}/preview": "manage",
+    "GET /v1/event-types": "catalogue",
+    "PUT /v1/event-types": "admin",
+    "GET /v1/projection": "operations",
+    "GET /v1/status": "operations",
+    "GET /v1/tokens": "admin",
+    "POST /v1/tokens": "admin",
+    "DELETE /v1/tokens/{token}": "admin",
+    "GET /v1/session": "anybody",
+    "GET /login/{link}": "open",
+    "POST /logout": "open",
+    "GET /healthz": "open",
+    "GET /readyz": "open",
+    "GET /openapi.json": "open",
+    "GET /metrics": "metrics",
+}
 
-async def test_a_token_of_odd_bytes_is_401(empty_url: str) -> None:
+# Who has which access; everybody else is told that he lacks it.
+ADMITTED = {
+    "open": {"nobody", "admin", "producer", "producer:acme", "tenant:acme", "auditor", "auditor:acme", "metrics"},
+    "anybody": {"admin", "producer", "producer:acme", "tenant:acme", "auditor", "auditor:acme", "metrics"},
+    "metrics": {"admin", "metrics"},
+    "publish": {"admin", "producer", "producer:acme"},
+    "read": {"admin", "tenant:acme", "auditor", "auditor:acme"},
+    "manage": {"admin", "tenant:acme"},
+    "catalogue": {"admin", "producer", "producer:acme", "tenant:acme", "auditor", "auditor:acme"},
+    "operations": {"admin", "auditor"},
+    "admin": {"admin"},
+}
+
+SCOPES_OF_TOKENS = ["admin", "producer", "producer:acme", "tenant:acme", "auditor", "auditor:acme", "metrics"]
+
+
+def routed(opened: Door) -> dict[str, str]:
+    """Method and path → access, as the application has it."""
+    found = {}
+    for application in (opened.client.app, build_ops(opened.services)):
+        for route in application.router.routes():
+            declaration = declared(route.handler)
+            assert route.resource is not None
+            assert declaration is not None, route
+            if route.method != "HEAD":
+                found[f"{route.method} {route.resource.canonical}"] = declaration.access.value
+    return found
+
+
+def expected(scope: str, access: str, *, is_foreign: bool) -> str:
+    if scope not in ADMITTED[access]:
+        return "unknown" if scope == "nobody" else "refused"
+    return "nothing" if is_foreign and ":" in scope else "in"
+
+
+async def verdict(opened: Door, place: str, tenant: str, headers: dict[str, str]) -> str:
+    """What becomes of a request for something that does not exist, whatever it is."""
+    method, _, template = place.partition(" ")
+    path = re.sub(r"\{\w+\}", str(UUID(int=7)), template.replace("{tenant}", tenant))
+    answer = await opened.ask(method, path, headers=headers, allow_redirects=False)
+    match answer.status:
+        case 401:
+            return "unknown"
+        case 403:
+            assert "this needs the scope" in answer.json["detail"], answer.text
+            return "refused"
+        case 404 if answer.json["detail"] == "there is no such tenant":
+            return "nothing"
+        case status:
+            assert status < 500, answer.text
+            return "in"
+
+
+async def test_every_endpoint_has_the_access_that_it_should_have(door: Door) -> None:
+    assert routed(door) == ENDPOINTS
+
+
+@pytest.mark.parametrize("scope", ["nobody", *SCOPES_OF_TOKENS])
+async def test_a_scope_opens_what_it_is_for_and_nothing_else(empty_url: str, scope: str) -> None:
     async with door(empty_url, server__admin_token=TOKEN) as opened:
-        answer = await opened.raw(b"GET /v1/projection HTTP/1.0\r\nAuthorization: Bearer \xff\xfe\r\n\r\n")
-        assert b" 401 " in answer.split(b"\r\n")[0]
+        headers = {} if scope == "nobody" else bearer(await token(opened.database, scope))
+        seen: Counter[str] = Counter()
+        for place, access in ENDPOINTS.items():
+            for tenant in ("acme", "globex") if "{tenant}" in place else ("-",):
+                found = await verdict(opened, place, tenant, headers)
+                assert found == expected(scope, access, is_foreign=tenant == "globex"), (place, tenant)
+                seen[found] += 1
+    assert seen.total() == sum(1 + ("{tenant}" in place) for place in ENDPOINTS)
 
 
-async def test_with_a_token_every_path_but_liveness_and_readiness_asks_for_it(empty_url: str) -> None:
+def test_the_table_of_the_product_is_the_one_here() -> None:
+    assert set(SCOPES) == set(Access) - {Access.OPEN}
+    for access, kinds in SCOPES.items():
+        assert {str(kind) for kind in kinds} == {scope.partition(":")[0] for scope in ADMITTED[access]}, access
+    assert set(Kind) == {scope.partition(":")[0] for scope in SCOPES_OF_TOKENS}
+
+
+async def test_who_lacks_the_scope_is_told_which_would_do(empty_url: str) -> None:
     async with door(empty_url, server__admin_token=TOKEN) as opened:
-        for route in opened.client.app.router.routes():
-            place = str(route.resource and route.resource.canonical).format(tenant="acme", route="x")
-            answer = await opened.ask(route.method, place)
-            assert answer.status == (200 if place in ("/healthz", "/readyz") else 401), (route.method, place)
+        headers = bearer(await token(opened.database, "metrics"))
+        answer = await opened.ask("GET", "/v1/tenants/acme/routes", headers=headers)
+    assert answer.status == 403
+    assert answer.json["detail"] == "this needs the scope admin or tenant:<id> or auditor; what you have is metrics"
+
+
+async def test_what_spans_tenants_is_not_for_an_auditor_of_one(empty_url: str) -> None:
+    async with door(empty_url, server__admin_token=TOKEN) as opened:
+        headers = bearer(await token(opened.database, "auditor:acme"))
+        answer = await opened.ask("GET", "/v1/status", headers=headers)
+    assert answer.status == 403
+    assert answer.json["detail"] == "this needs the scope admin or auditor; what you have is auditor:acme"
+
+
+async def test_a_foreign_tenant_looks_like_none_whether_or_not_it_exists(empty_url: str) -> None:
+    async with door(empty_url, server__admin_token=TOKEN) as opened:
+        made = await opened.ask(
+            "POST",
+            "/v1/tenants/globex/routes",
+            {"name": "theirs", "target_url": "https://shop.example.com/", "event_types": ["*"]},
+            headers=bearer(TOKEN),
+        )
+        assert made.status == 201
+        headers = bearer(await token(opened.database, "tenant:acme"))
+        answers = [
+            await opened.ask("GET", f"/v1/tenants/{tenant}/routes/{made.json['id']}", headers=headers)
+            for tenant in ("globex", "nowhere")
+        ]
+        own = await opened.ask("GET", f"/v1/tenants/acme/routes/{made.json['id']}", headers=headers)
+    assert answers[0].status == 404
+    assert answers[0].text == answers[1].text
+    assert own.status == 404
+
+
+async def test_what_belongs_to_another_tenant_cannot_be_told_from_what_does_not_exist(door: Door) -> None:
+    """Not even its existence: by every endpoint, with the ids of another tenant's things under one's own tenant."""
+    route = (await door.route("globex"))["id"]
+    published = await door.ask("POST", "/v1/events", {"tenant": "globex", "type": "order.create", "data": {}})
+    event = published.json["events"][0]["id"]
+    span = {"from": "2020-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z", "status": "all"}
+    replay = (await door.ask("POST", f"/v1/tenants/globex/routes/{route}/replay", span)).json["id"]
+    theirs = {"route": route, "event": event, "delivery": str(delivery_id(UUID(route), event)), "replay": str(replay)}
+    headers = bearer(await token(door.database, "tenant:acme"))
+    before = await door.log()
+
+    for place in ENDPOINTS:
+        method, _, template = place.partition(" ")
+        if not any(f"{{{name}}}" in template for name in theirs):
+            continue
+        foreign, unknown = [
+            await door.ask(
+                method, template.format(tenant="acme", **ids), span if "replay" in place else None, headers=headers
+            )
+            for ids in (theirs, dict.fromkeys(theirs, str(UUID(int=7))))
+        ]
+        assert (foreign.status, foreign.text) == (unknown.status, unknown.text), place
+        assert foreign.status == 404, (place, foreign.text)
+    assert await door.log() == before

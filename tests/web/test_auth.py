@@ -1,4 +1,4 @@
-"""Who gets in: the admin token, or loopback without one."""
+"""Who gets in: the admin token, or loopback without one. Other tokens and sessions have files of their own."""
 
 from __future__ import annotations
 
@@ -125,6 +125,7 @@ async def test_without_a_token_loopback_names_are_admin(door: Door, host: str) -
         {"Origin": "https://evil.example.com"},
         {"Origin": "null"},
         {"Origin": "http://localhost:3000"},
+        {"Sec-Fetch-Site": "none"},
     ],
 )
 async def test_without_a_token_a_page_from_elsewhere_commands_nothing(door: Door, headers: dict[str, str]) -> None:
@@ -136,6 +137,28 @@ async def test_without_a_token_a_page_from_elsewhere_commands_nothing(door: Door
     assert len(await door.log()) == 1
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "Origin: {own}\r\nOrigin: http://evil.example.com",
+        "Sec-Fetch-Site: same-origin\r\nSec-Fetch-Site: cross-site",
+        "Authorization: Basic cHJveHk6\r\nAuthorization: Bearer wrong",
+        'If-Match: "1"\r\nIf-Match: "99"',
+        "Idempotency-Key: a\r\nIdempotency-Key: b",
+    ],
+)
+async def test_a_header_that_says_two_things_is_refused(door: Door, lines: str) -> None:
+    route = await door.route()
+    own = f"http://{door.client.host}:{door.client.port}"
+    head = f"POST /v1/tenants/acme/routes/{route['id']}/disable HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+
+    answer = await door.raw((head + lines.format(own=own) + "\r\n\r\n").encode())
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"is given more than once" in answer
+    assert len(await door.log()) == 1
+
+
 async def test_without_a_token_our_own_pages_may_command(door: Door) -> None:
     route = await door.route()
     path = f"/v1/tenants/acme/routes/{route['id']}"
@@ -143,3 +166,18 @@ async def test_without_a_token_our_own_pages_may_command(door: Door) -> None:
 
     assert (await door.ask("POST", f"{path}/disable", headers={"Sec-Fetch-Site": "same-origin"})).status == 200
     assert (await door.ask("POST", f"{path}/enable", headers={"Origin": own})).status == 200
+
+
+async def test_without_a_token_a_page_from_elsewhere_reads_nothing_but_may_lead_here(door: Door) -> None:
+    elsewhere = {"Sec-Fetch-Site": "cross-site"}
+    link = elsewhere | {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+
+    assert (await door.ask("GET", "/v1/tenants", headers=elsewhere)).status == 403
+    assert (await door.ask("GET", "/v1/tenants", headers=link)).status == 200
+    assert (await door.ask("GET", "/healthz", headers=elsewhere)).status == 200
+
+
+async def test_with_a_token_it_does_not_matter_which_page_asks(empty_url: str) -> None:
+    async with door(empty_url, server__admin_token=TOKEN) as guarded:
+        headers = {"Authorization": f"Bearer {TOKEN}", "Sec-Fetch-Site": "cross-site"}
+        assert (await guarded.ask("GET", "/v1/tenants", headers=headers)).status == 200

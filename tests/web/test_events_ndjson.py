@@ -82,6 +82,37 @@ async def test_payloads_keep_their_bytes(door: Door) -> None:
     assert (await door.events())[0]["data"] == payload.encode()
 
 
+HOSTILE = [
+    b'{"tenant":"acme","type":"a.b","data":' + b'{"a":' * 2000 + b"1" + b"}" * 2001,
+    b'{"tenant":"acme","type":"a.b","data":{"deep":' + b"[" * 1000 + b"]" * 1000 + b"}}",
+    b'{"tenant":"acme","type":"a.b","data":{"text":"\xff"}}',
+    b'{"tenant":"acme","type":"a.b","data":{"text":"\\ud800"}}',
+    b'{"tenant":"acme","type":"a.b","type":"a.c","data":{}}',
+    b'{"tenant":"acme","type":"a.b","data":{"n":NaN}}',
+    b'{"tenant":"acme","type":"a.b","data":{"n":1e999}}',
+    b'{"tenant":"acme\x00","type":"a.b","data":{}}',
+    b"\x00",
+]
+UNUSUAL = [
+    '{"n":18446744073709551616,"m":-9223372036854775809,"x":1.000000000000000000001}',
+    '{"n":123456789012345678901234567890,"e":1E400000}'.replace("E400000", "E-400000"),
+    '{"twice":1,"twice":{"twice":2,"twice":3}}',
+    '{"deep":' + "[" * 250 + "]" * 250 + "}",
+    '{"nul":"\\u0000","pair":"\\ud83d\\ude00","slash":"\\/"}',
+]
+
+
+async def test_hostile_lines_are_named_each_and_unusual_ones_between_them_kept_byte_for_byte(door: Door) -> None:
+    lines = [line(n, data=data) for n, data in enumerate(UNUSUAL)]
+    mixed = [each for pair in zip(HOSTILE, lines * 2, strict=False) for each in pair]
+    answer = await publish(door, b"\n".join(mixed))
+    rejected = [event for event in answer.json["events"] if event["status"] == "rejected"]
+    assert [event["line"] for event in rejected] == [2 * n + 1 for n in range(len(HOSTILE))]
+    assert all(event["errors"][0]["message"] for event in rejected)
+    assert answer.json["accepted"] == len(UNUSUAL)
+    assert [row["data"] for row in await door.events()] == [data.encode() for data in UNUSUAL]
+
+
 async def test_a_line_beyond_the_limit_is_named_and_the_others_are_stored(empty_url: str) -> None:
     async with door(empty_url, events__max_bytes="1024") as opened:
         answer = await publish(

@@ -10,6 +10,7 @@ import pytest
 from daemon.web import api_events, ingest
 from eventstore import stream
 from tests.support.cable import cable
+from tests.support.tokens import bearer, token
 from tests.support.web import Answer, Door, door
 
 
@@ -97,6 +98,35 @@ async def test_a_database_that_is_silent_is_503_within_three_seconds_for_everybo
         assert time.monotonic() - begun < 5
         line.mend()
         assert (await publish(opened, "after")).status == 202
+
+
+async def test_what_it_took_to_know_who_asks_is_not_there_for_storing(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step may be in time, and all of them together not."""
+    text = await token(door.database, "producer")
+    monkeypatch.setattr(api_events, "ANSWER_SECONDS", 0.05)
+    verify = door.services.tokens.verify
+
+    async def slow(given: str) -> object:
+        await asyncio.sleep(0.06)
+        return await verify(given)
+
+    monkeypatch.setattr(door.services.tokens, "verify", slow)
+    answer = await door.ask("POST", "/v1/events", {"tenant": "acme", "type": "a.b", "data": {}}, headers=bearer(text))
+    assert answer.status == 503
+    assert await door.events() == []
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/x-ndjson"])
+async def test_a_catalogue_that_is_silent_is_503_too(
+    door: Door, monkeypatch: pytest.MonkeyPatch, content_type: str
+) -> None:
+    monkeypatch.setattr(api_events, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(door.services.catalogue, "known_types", asyncio.Event().wait)
+    event = {"tenant": "acme", "type": "a.b", "data": {}}
+    answer = await door.ask("POST", "/v1/events", event, headers={"Content-Type": content_type})
+    assert answer.status == 503
 
 
 async def test_what_was_given_up_in_the_queue_is_not_stored_later(empty_url: str) -> None:

@@ -12,6 +12,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import values
 
 from daemon import metrics as metrics_of_workers
+from daemon.core.decision import Decision
 from daemon.metrics import Metrics
 from daemon.web.app import build_ops
 from tests.support.web import Door, door
@@ -40,7 +41,7 @@ METRICS = [
 def used(metrics: Metrics) -> Metrics:
     """Something of everything. Of a worker right after it was made: the next one takes its place in this process."""
     metrics.attempted("delivered", "2xx", 0.1)
-    metrics.decided("deliver", 3)
+    metrics.decided(Decision.DELIVER, 3)
     metrics.events_published.labels("accepted").inc()
     metrics.egress_denied.labels("loopback").inc()
     metrics.deliveries_pending.labels("parked").set(1)
@@ -64,6 +65,18 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(values, "ValueClass", values.ValueClass)
     monkeypatch.setenv(metrics_of_workers.DIRECTORY_VARIABLE, str(tmp_path))
     return tmp_path
+
+
+def test_what_has_not_happened_yet_is_shown_as_zero() -> None:
+    metrics = Metrics()
+    assert missing(metrics.render().decode(), [name for name in METRICS if name.endswith("_total")]) == []
+    for sample in (
+        'hookledger_decisions_total{decision="filtered"}',
+        'hookledger_attempts_total{outcome="failed",status_class="none"}',
+        'hookledger_events_published_total{result="rejected"}',
+        'hookledger_egress_denied_total{reason="private"}',
+    ):
+        assert value(metrics, sample) == 0
 
 
 def test_each_worker_shows_what_all_have(directory: Path) -> None:
@@ -96,7 +109,7 @@ def test_a_successor_counts_on_and_gauges_of_the_dead_are_gone(directory: Path) 
     assert value(living, "hookledger_shards_owned") == 8
     assert value(living, 'hookledger_decisions_total{decision="deliver"}') == 6
     successor = Metrics(worker=1)
-    successor.decided("deliver", 1)
+    successor.decided(Decision.DELIVER)
     assert value(living, 'hookledger_decisions_total{decision="deliver"}') == 7
     assert value(successor, "hookledger_shards_owned") == 8
 

@@ -55,7 +55,7 @@ async def test_foreign_unknown_and_malformed_ids_are_404_on_every_endpoint(door:
     route = await door.route()
     foreign = path(route).replace("/acme/", "/other/")
     unknown = f"/v1/tenants/acme/routes/{uuid4()}"
-    malformed = ("x", "1", "%00", "%FF", route["id"].replace("-", ""), f"%7B{route['id']}%7D", "a" * 5000)
+    malformed = ("x", "1", "%00", route["id"].replace("-", ""), f"%7B{route['id']}%7D", "a" * 5000)
     places = [foreign, unknown, *(f"/v1/tenants/acme/routes/{id}" for id in malformed)]
     for place in places:
         for method, rest in EVERY_ENDPOINT:

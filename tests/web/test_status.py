@@ -64,11 +64,11 @@ async def test_the_whole_is_shown_at_one_look(database_url: str) -> None:
         await connection.execute(
             """
             SELECT hookledger.make_tick();
-            INSERT INTO hookledger.process (owner, host, pid, version) VALUES ('here:1:a', 'here', 1, '0.1.0');
+            INSERT INTO hookledger.process (owner, host, pid, version, master_key) VALUES ('here:1:a', 'here', 1, '0.1.0', '');
             UPDATE hookledger.lease SET owner = 'here:1:a', epoch = 2, expires_at = clock_timestamp() + interval '1 h'
              WHERE shard <> 3;
-            INSERT INTO hookledger.retry (route_id, seq, recorded_at, event_time, tick, shard, failures, due_at)
-            VALUES (gen_random_uuid(), 1, now() - interval '90 s', now(), 1, 3, 1, now());
+            INSERT INTO hookledger.retry (route_id, seq, recorded_at, event_time, tick, shard, failures, due_at, tenant)
+            VALUES (gen_random_uuid(), 1, now() - interval '90 s', now(), 1, 3, 1, now(), 'acme');
             """
         )
         await connection.close()

@@ -1,0 +1,25 @@
+"""The read side of both logs: rebuild the routes, explain one delivery, audit all of a period.
+
+Nothing here asks what a running daemon has in mind. A decision is recomputed from the route log and the tick that read
+the event, by the functions that decided live; then it is laid beside what was recorded. That is the proof.
+"""
+
+from daemon.audit.comparing import AuditReport, Finding, audit
+from daemon.audit.explaining import AmbiguousEvent, Explanation, UnknownEvent, explain, explain_event
+from daemon.audit.judging import judged, source_of
+from daemon.audit.rebuilding import Rebuilt, rebuild
+
+__all__ = [
+    "AmbiguousEvent",
+    "AuditReport",
+    "Explanation",
+    "Finding",
+    "Rebuilt",
+    "UnknownEvent",
+    "audit",
+    "explain",
+    "explain_event",
+    "judged",
+    "rebuild",
+    "source_of",
+]

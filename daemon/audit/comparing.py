@@ -1,0 +1,111 @@
+"""Every decision of a period, recomputed and compared with what was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from daemon import replay
+from daemon.audit.judging import in_range, judged
+from daemon.core.decision import Decision
+from daemon.core.index import Timeline
+from eventstore import backlog, outcomes, retention, stream
+from eventstore.connect import Database
+from eventstore.stream import StoredEvent
+
+PAGE_EVENTS = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A pair of which the record and the recomputed decision disagree."""
+
+    kind: str
+    event_id: str
+    tenant: str
+    route_id: UUID
+    detail: str
+
+
+@dataclass(slots=True, kw_only=True)
+class AuditReport:
+    """Counts of a period, and the findings. `unread` events have no tick yet and are judged by none.
+
+    `kept_from` is set if the period begins before it: of what is older, the event or its outcomes are no longer kept.
+    """
+
+    events: int = 0
+    pairs: int = 0
+    deliveries: int = 0
+    unread: int = 0
+    kept_from: datetime | None = None
+    findings: list[Finding] = field(default_factory=list)
+
+
+async def audit(database: Database, *, start: datetime, end: datetime, tenant: str | None = None) -> AuditReport:
+    """Recomputes every decision about the events recorded in [start, end) and compares with the record.
+
+    `missing`: due, read, and neither recorded nor waiting. `unexpected`: recorded or waiting, though not due.
+    """
+    report = AuditReport()
+    index = await replay.index(database, verify=True)
+    timelines = {t.current.id: t for t in index.timelines(tenant)}
+    read_upto = await _checkpoints(database)
+    start = await _kept(database, start, report)
+    async for events in _pages(database, start, end, tenant):
+        first, last = events[0].seq, events[-1].seq
+        ranges = await outcomes.ranges(database, list(timelines))
+        known = {(p.route_id, p.seq) for p in await outcomes.pending(database, list(timelines), first=first, last=last)}
+        known |= {
+            (a.route_id, a.seq) for a in await outcomes.attempts(database, list(timelines), first=first, last=last)
+        }
+        start = await _kept(database, start, report)  # last, lest what is dropped meanwhile be taken for missing
+        for event in (event for event in events if event.recorded_at >= start):
+            report.events += 1
+            if event.tick is None or event.tick > read_upto[event.shard]:
+                report.unread += 1
+                continue
+            for timeline in index.timelines(event.tenant):
+                due = judged(event, timeline).decision is Decision.DELIVER
+                route_id = timeline.current.id
+                recorded = (route_id, event.seq) in known or (due and in_range(event, route_id, ranges) is not None)
+                report.pairs += 1
+                report.deliveries += due
+                if due != recorded:
+                    report.findings.append(_finding(event, timeline, due=due))
+    return report
+
+
+def _finding(event: StoredEvent, timeline: Timeline, *, due: bool) -> Finding:
+    return Finding(
+        kind="missing" if due else "unexpected",
+        event_id=event.id,
+        tenant=event.tenant,
+        route_id=timeline.current.id,
+        detail="due, but neither recorded nor waiting" if due else "recorded or waiting, though not due",
+    )
+
+
+async def _kept(database: Database, start: datetime, report: AuditReport) -> datetime:
+    """Where an audit from `start` can begin; the report says so if it is later."""
+    horizon = await retention.horizon(database)
+    kept_from = max((at for at in (horizon.events, horizon.attempts) if at is not None), default=start)
+    if kept_from <= start:
+        return start
+    report.kept_from = kept_from
+    return kept_from
+
+
+async def _pages(
+    database: Database, start: datetime, end: datetime, tenant: str | None
+) -> AsyncIterator[list[StoredEvent]]:
+    after = 0
+    while page := await stream.period(database, start, end, tenant=tenant, after_seq=after, limit=PAGE_EVENTS):
+        yield page
+        after = page[-1].seq
+
+
+async def _checkpoints(database: Database) -> dict[int, int]:
+    return await backlog.checkpoints(database, list(range(stream.SHARDS)))

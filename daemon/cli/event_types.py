@@ -1,0 +1,107 @@
+"""`hookledger event-types`: the catalogue, loaded from a file and listed."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+import orjson
+from pydantic import ValidationError
+
+from daemon import catalogue
+from daemon.cli import output
+from daemon.cli.failures import CliError
+from daemon.cli.store import config_option, settings, with_store
+from daemon.commands import Invalid
+from daemon.core.catalogue import TypeDraft, check, group_of
+from daemon.web import mistakes
+from daemon.web.catalogue_forms import CatalogueForm
+from daemon.web.catalogue_shapes import of_type
+from eventstore import catalogue as store
+from eventstore.catalogue import ListedType
+from eventstore.connect import Database
+
+_PAGE_TYPES = 200
+
+
+@click.group("event-types")
+def event_types() -> None:
+    """Load and list the catalogue of event types."""
+
+
+@event_types.command("load")
+@click.argument("file", type=click.File("rb"), required=False, metavar="[FILE|-]")
+@click.option("--sample", is_flag=True, help="Load the types of a subscription shop, to try things out.")
+@config_option
+@output.json_option
+def load(file: BinaryIO | None, sample: bool, config_file: Path | None, as_json: bool) -> None:
+    """Make the types in a JSON file the whole catalogue.
+
+    The file is as in PUT /v1/event-types: a list of {"name", "description", "example": {"data", "context",
+    "snapshot"}}, or an object that has it as "event_types". If anything in it is wrong, nothing changes.
+    """
+    if (file is None) != sample:
+        raise click.UsageError("give a file, or --sample: one of them")
+    drafts = _drafts(sample_types() if file is None else file.read())
+
+    async def work(database: Database) -> None:
+        await catalogue.replace(database, drafts)
+
+    with_store(settings(config_file), work)
+    if as_json:
+        output.document({"event_types": len(drafts)})
+    else:
+        click.echo(f"the catalogue has {len(drafts)} event types now")
+
+
+@event_types.command("list")
+@click.option("--group", metavar="G", help="Only types of this group: order for order.create.")
+@config_option
+@output.json_option
+def list_event_types(group: str | None, config_file: Path | None, as_json: bool) -> None:
+    """List the types of the catalogue, and those that events had though they are not in it."""
+
+    async def work(database: Database) -> list[ListedType]:
+        found: list[ListedType] = []
+        while page := await store.listed(
+            database, after=found[-1].name if found else "", limit=_PAGE_TYPES, group=group
+        ):
+            found += page
+        return found
+
+    found = with_store(settings(config_file), work)
+    if as_json:
+        output.document([of_type(each) for each in found])
+        return
+    output.table(
+        ("name", "group", "in the catalogue", "description"),
+        [(each.name, group_of(each.name), each.example is not None, each.description) for each in found],
+        empty="the catalogue is empty: hookledger event-types load FILE",
+    )
+
+
+def sample_types() -> bytes:
+    """The catalogue that comes with the product, as JSON."""
+    return files("daemon").joinpath("data", "event_types.json").read_bytes()
+
+
+def _drafts(text: bytes) -> list[TypeDraft]:
+    """The entries of a file. Raises CliError or Invalid."""
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise CliError(f"the file is not valid JSON: {error}") from error
+    if isinstance(value, list):
+        value = {"event_types": value}
+    if not isinstance(value, dict):
+        raise CliError("the file must be a JSON list of event types", hint="see hookledger event-types load --help")
+    try:
+        drafts = CatalogueForm.model_validate(value).drafts()
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)
+        raise Invalid(tuple(mistakes.named(details, CatalogueForm))) from error
+    if problems := check(drafts):
+        raise Invalid(problems)
+    return drafts

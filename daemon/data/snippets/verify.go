@@ -1,0 +1,40 @@
+package webhooks
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Verify reports whether body, the raw bytes before any parsing, was signed with key, and not long ago.
+func Verify(header string, body []byte, key string, tolerance time.Duration) bool {
+	var timestamps, signatures []string
+	for _, part := range strings.Split(header, ",") {
+		switch name, value, _ := strings.Cut(strings.TrimSpace(part), "="); name {
+		case "ts":
+			timestamps = append(timestamps, value)
+		case "sig":
+			signatures = append(signatures, value)
+		}
+	}
+	if len(timestamps) != 1 {
+		return false
+	}
+	seconds, err := strconv.ParseUint(timestamps[0], 10, 40)
+	if err != nil || time.Since(time.Unix(int64(seconds), 0)).Abs() > tolerance {
+		return false
+	}
+	mac := hmac.New(sha256.New, []byte(key))
+	mac.Write([]byte(timestamps[0] + "."))
+	mac.Write(body)
+	expected := []byte(hex.EncodeToString(mac.Sum(nil)))
+	for _, signature := range signatures {
+		if hmac.Equal([]byte(signature), expected) {
+			return true
+		}
+	}
+	return false
+}

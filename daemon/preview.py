@@ -1,0 +1,105 @@
+"""What would be sent of an event, by a route that need not exist yet. Nothing is sent, and nothing stored.
+
+Body and headers are made by the functions that make those of a delivery; so what is shown is what would go out, but for
+two things that are nobody's to see here: values of custom headers are masked, and the signature is made with a
+placeholder key. With the route's own it would be a signature of whatever the caller likes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from daemon.core import payload, request
+from daemon.core.draft import RouteDraft
+from daemon.core.event import Problem
+from daemon.core.index import patterns_of
+from daemon.core.payload import RenderError, Source
+from daemon.core.request import Dialect, Request
+from daemon.core.route import Route
+from daemon.core.signing import SigningKey, format_key
+
+PLACEHOLDER_KEY = SigningKey(format_key(bytes(32)))
+
+# In the place of a route that does not exist yet.
+_NO_ROUTE = UUID(int=0)
+_NOTHING_SET = RouteDraft(name="-", target_url="https://example.com/", event_types=("*",))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """The request, and why it would not be sent; None if it would."""
+
+    request: Request
+    reason: str | None
+
+
+def drafted(stored: Route | None, changes: Mapping[str, object], *, mask: str) -> RouteDraft:
+    """The route that is previewed: what is given, in front of what is stored, in front of what is usual.
+
+    Values of stored headers are `mask`; they are not needed here.
+    """
+    draft = _NOTHING_SET
+    if stored is not None:
+        config = stored.config
+        draft = RouteDraft(
+            name=config.name,
+            target_url=config.target_url,
+            event_types=config.event_types,
+            payload=config.payload,
+            headers=dict.fromkeys(config.header_names, mask),
+            enabled=stored.is_enabled,
+        )
+    values = dict(changes)
+    if isinstance(options := values.get("payload"), Mapping):
+        values["payload"] = replace(draft.payload, **options)
+    return replace(draft, **values)  # type: ignore[arg-type] # the caller has checked each value's type
+
+
+def show(
+    draft: RouteDraft,
+    source: Source,
+    *,
+    stored: Route | None,
+    backfill: bool,
+    timestamp: int,
+    mask: str,
+    dialect: Dialect,
+) -> Preview | tuple[Problem, ...]:
+    """What a draft without mistakes would send of an event, or what its expressions say against it.
+
+    May take as long as two expressions may.
+    """
+    passes, problems = True, []
+    try:
+        passes = draft.payload.filter is None or payload.holds(draft.payload.filter, source)
+    except RenderError as error:
+        problems.append(Problem(field="payload.filter", message=str(error)))
+    try:
+        made = request.build(
+            source,
+            route_id=_NO_ROUTE if stored is None else stored.id,
+            options=replace(draft.payload, filter=None),
+            custom=dict.fromkeys(draft.headers, mask),
+            keys=[PLACEHOLDER_KEY],
+            timestamp=timestamp,
+            is_test=False,
+            dialect=dialect,
+        )
+    except RenderError as error:
+        field = "payload.snapshot" if draft.payload.transform is None else "payload.transform"
+        return (*problems, Problem(field=field, message=str(error)))
+    if problems:
+        return tuple(problems)
+    return Preview(request=made, reason=_reason(draft, source, backfill=backfill, passes=passes))
+
+
+def _reason(draft: RouteDraft, source: Source, *, backfill: bool, passes: bool) -> str | None:
+    if backfill:
+        return "an event that is imported as backfill is never delivered by itself"
+    if not draft.enabled:
+        return "the route is disabled"
+    if not any(pattern in draft.event_types for pattern in patterns_of(source.event_type)):
+        return f"the route does not subscribe to {source.event_type}"
+    return None if passes else "the filter does not let this event pass"

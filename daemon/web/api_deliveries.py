@@ -1,0 +1,114 @@
+"""The delivery log over HTTP: what was sent, what waits and what failed, newest event first."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from aiohttp import web
+
+from daemon import deliveries
+from daemon.commands import Invalid, NotFound
+from daemon.core.catalogue import name_problem
+from daemon.core.event import Problem as FieldProblem
+from daemon.core.standing import Standing
+from daemon.deliveries import Filter
+from daemon.web import paging, shapes
+from daemon.web.delivery_path import EVENT_HINT, named_pair
+from daemon.web.delivery_shapes import DeliveryDetailShape, DeliveryShape, of_detail, of_item
+from daemon.web.dialect import dialect
+from daemon.web.endpoints import Access, Query, endpoint
+from daemon.web.parameters import moment_of
+from daemon.web.route_path import route_of_tenant
+from daemon.web.services import SERVICES
+from eventstore.delivery_log import Place
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MOMENT = {"type": "string", "format": "date-time"}
+
+FILTERS = (
+    Query(name="route", description="only to this route", schema={"type": "string", "format": "uuid"}),
+    Query(name="status", description="only those that stand so", schema={"type": "string", "enum": list(Standing)}),
+    Query(name="type", description="only of events of this type", problem=name_problem),
+    Query(name="event", description="only of events with this id"),
+    Query(name="since", description="only of events that happened then or later", schema=_MOMENT),
+    Query(name="until", description="only of events that happened before", schema=_MOMENT),
+)
+
+
+@endpoint(Access.READ, *FILTERS, *paging.QUERY, answers={200: paging.Page[DeliveryShape]}, refuses=(404,))
+async def list_deliveries(request: web.Request) -> web.Response:
+    """The tenant's deliveries, newest event first: those that were tried, and those that wait.
+
+    How much is looked at for a page is bounded. So with filters a page may be short, or even empty, though `next` is
+    not null: go on until it is.
+    """
+    services = request.app[SERVICES]
+    wanted, size, begin = _filter(request), paging.limit(request), _begin(request)
+    if "\0" in (wanted.event_id or ""):  # PostgreSQL has no such text, so there is no such event
+        nothing: paging.Page[DeliveryShape] = {"items": [], "next": None}
+        return shapes.answer(nothing)
+    found = await deliveries.page(services.database, services.index, wanted, begin=begin, limit=size)
+    page: paging.Page[DeliveryShape] = {
+        "items": [of_item(item) for item in found.items],
+        "next": None if found.next is None else paging.encoded(_key(found.next)),
+    }
+    return shapes.answer(page)
+
+
+@endpoint(Access.READ, EVENT_HINT, answers={200: DeliveryDetailShape}, refuses=(404, 429))
+async def show(request: web.Request) -> web.Response:
+    """A delivery with each of its requests, as it was sent, and what was kept of the answer."""
+    services = request.app[SERVICES]
+    found = await deliveries.detail(
+        services.database,
+        services.index,
+        services.keychain,
+        await named_pair(request),
+        dialect=dialect(services.config),
+    )
+    if found is None:
+        raise NotFound("there is no such delivery")
+    return shapes.answer(of_detail(found))
+
+
+def _filter(request: web.Request) -> Filter:
+    """What the query asks for. Raises Invalid with all that is wrong, NotFound for a route that is not there."""
+    query, problems = request.query, list[FieldProblem]()
+    status = query.get("status")
+    if status is not None and status not in list(Standing):
+        problems.append(FieldProblem(field="status", message=f"must be one of {', '.join(Standing)}"))
+    event_type = query.get("type")
+    if event_type is not None and (problem := name_problem(event_type)) is not None:
+        problems.append(FieldProblem(field="type", message=problem))
+    since, until = moment_of(query, "since", problems), moment_of(query, "until", problems)
+    if problems:
+        raise Invalid(tuple(problems))
+    return Filter(
+        tenant=request.match_info["tenant"],
+        route_id=route_of_tenant(request, query["route"]) if "route" in query else None,
+        standing=None if status is None else Standing(status),
+        event_type=event_type,
+        event_id=query.get("event"),
+        since=since,
+        until=until,
+    )
+
+
+def _begin(request: web.Request) -> Place | None:
+    key = paging.cursor(request)
+    if key is None:
+        return None
+    micros, _, rest = key.partition(".")
+    seq, _, route = rest.partition(".")
+    try:
+        if not -1 <= int(seq) < 1 << 63:
+            raise paging.unknown_cursor()
+        return Place(_EPOCH + timedelta(microseconds=int(micros)), int(seq), UUID(route))
+    except (ValueError, OverflowError) as error:
+        raise paging.unknown_cursor() from error
+
+
+def _key(place: Place) -> str:
+    micros = (place.event_time - _EPOCH) // timedelta(microseconds=1)
+    return f"{micros}.{place.seq}.{place.route_id.hex}"

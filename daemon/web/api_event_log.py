@@ -1,0 +1,161 @@
+"""What was published, as a tenant reads it back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import orjson
+from aiohttp import web
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from daemon.commands import Invalid, NotFound
+from daemon.core.catalogue import name_problem
+from daemon.core.event import Problem as FieldProblem
+from daemon.web import paging, shapes
+from daemon.web.endpoints import Access, Query, endpoint
+from daemon.web.parameters import moment_of
+from daemon.web.services import SERVICES
+from daemon.web.shapes import EventId, Moment, moment
+from eventstore import event_log, stream
+from eventstore.event_log import LoggedEvent
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC)
+_MOMENT = {"type": "string", "format": "date-time"}
+
+# At least, and so many for each that is wanted, if only some of a type are: rows that one page may look at.
+_LEAST_ROWS = 5000
+
+Payload = Annotated[dict[str, object], Field(examples=[{"public_id": "7dc6"}])]
+
+
+class EventSummaryShape(TypedDict):
+    """An event. `event_time` is when it counts as having happened: not after it was recorded, nor after it was read;
+    `tick` is the cut of the log in which it was read, null if it was not yet. `test` marks one that was sent to try a
+    route out.
+    """
+
+    id: EventId
+    type: Annotated[str, Field(examples=["order.create"])]
+    event_time: Moment
+    occurred_at: Annotated[Moment | None, Field(examples=[None])]
+    recorded_at: Moment
+    backfill: bool
+    test: bool
+    tick: Annotated[int | None, Field(examples=[1])]
+
+
+class LoggedEventShape(EventSummaryShape):
+    """An event with what was published, byte for byte."""
+
+    data: Payload
+    context: Payload
+    snapshot: Payload
+
+
+@endpoint(
+    Access.READ,
+    Query(name="type", description="only of this type", problem=name_problem),
+    Query(name="since", description="only what happened then or later", schema=_MOMENT),
+    Query(name="until", description="only what happened before", schema=_MOMENT),
+    *paging.QUERY,
+    answers={200: paging.Page[EventSummaryShape]},
+)
+async def list_events(request: web.Request) -> web.Response:
+    """The tenant's events, newest first, without what they carry.
+
+    How much is looked at for a page is bounded. So with a type a page may be short, or even empty, though `next` is not
+    null: go on until it is.
+    """
+    size, (since, until, event_type) = paging.limit(request), _filter(request)
+    begin = _begin(request)
+    if until is not None:
+        begin = min(begin, (until, -1))
+    found = await event_log.listed(
+        request.app[SERVICES].database,
+        request.match_info["tenant"],
+        begin,
+        since=since or _EPOCH,
+        event_type=event_type,
+        rows=size + 1 if event_type is None else _LEAST_ROWS,
+    )
+    after = found.down_to
+    if len(found.events) > size:
+        last = found.events[size - 1]
+        after = last.claimed, last.seq
+    page: paging.Page[EventSummaryShape] = {
+        "items": [_summary(each) for each in found.events[:size]],
+        "next": None if after is None else paging.encoded(_key(after)),
+    }
+    return shapes.answer(page)
+
+
+@endpoint(Access.READ, answers={200: LoggedEventShape}, refuses=(404,))
+async def show(request: web.Request) -> web.Response:
+    """An event with what was published; the newest, if several had that id, on different days."""
+    event_id = request.match_info["event"]
+    found = []
+    if "\0" not in event_id:  # PostgreSQL has no such text, so there is no such event
+        found = await stream.find(request.app[SERVICES].database, event_id, tenant=request.match_info["tenant"])
+    if not found:
+        raise NotFound("there is no such event")
+    event = found[0]
+    return shapes.answer(
+        {
+            "id": event.id,
+            "type": event.type,
+            "event_time": moment(event.event_time),
+            "occurred_at": moment(event.occurred_at),
+            "recorded_at": moment(event.recorded_at),
+            "backfill": event.backfill,
+            "test": event.test_route is not None,
+            "tick": event.tick,
+            "data": orjson.Fragment(event.data),
+            "context": orjson.Fragment(event.context or b"{}"),
+            "snapshot": orjson.Fragment(event.snapshot or b"{}"),
+        }
+    )
+
+
+def _summary(event: LoggedEvent) -> EventSummaryShape:
+    return {
+        "id": event.id,
+        "type": event.type,
+        "event_time": moment(event.event_time),
+        "occurred_at": moment(event.occurred_at),
+        "recorded_at": moment(event.recorded_at),
+        "backfill": event.backfill,
+        "test": event.test_route is not None,
+        "tick": event.tick,
+    }
+
+
+def _filter(request: web.Request) -> tuple[datetime | None, datetime | None, str | None]:
+    """Since, until and type. Raises Invalid with all that is wrong with them."""
+    problems: list[FieldProblem] = []
+    since, until = (moment_of(request.query, name, problems) for name in ("since", "until"))
+    event_type = request.query.get("type")
+    if event_type is not None and (problem := name_problem(event_type)) is not None:
+        problems.append(FieldProblem(field="type", message=problem))
+    if problems:
+        raise Invalid(tuple(problems))
+    return since, until, event_type
+
+
+def _begin(request: web.Request) -> tuple[datetime, int]:
+    key = paging.cursor(request)
+    if key is None:
+        return _END_OF_TIME, 0
+    micros, _, seq = key.partition(".")
+    try:
+        if not -1 <= int(seq) < 1 << 63:
+            raise paging.unknown_cursor()
+        return _EPOCH + timedelta(microseconds=int(micros)), int(seq)
+    except (ValueError, OverflowError) as error:
+        raise paging.unknown_cursor() from error
+
+
+def _key(at: tuple[datetime, int]) -> str:
+    return f"{(at[0] - _EPOCH) // timedelta(microseconds=1)}.{at[1]}"

@@ -1,0 +1,28 @@
+"""The description of this API, for machines: clients are generated from it, and tests."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+
+from aiohttp import web
+
+from daemon.web.endpoints import Access, Media, endpoint
+from daemon.web.openapi.document import rendered
+from daemon.web.openapi.operations import operations
+
+DOCUMENT = Media(
+    content_type="application/json", name="Document", schema={"type": "object"}, example={"openapi": "3.1.0"}
+)
+
+
+@endpoint(Access.OPEN, answers={200: DOCUMENT, 304: None})
+async def show(request: web.Request) -> web.Response:
+    """The OpenAPI 3.1 document of this daemon, with its ETag."""
+    # Made once in a process, beside the loop: it takes longer than anybody else should wait.
+    body = await asyncio.to_thread(rendered, operations(request.app))
+    tag = hashlib.sha256(body).hexdigest()[:16]
+    headers = {"ETag": f'"{tag}"', "Cache-Control": "no-cache"}
+    if any(known.value in (tag, "*") for known in request.if_none_match or ()):
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=body, content_type="application/json", headers=headers)

@@ -1,0 +1,89 @@
+"""API tokens: list, create, revoke. For the administrator alone: whoever can make a token can do everything."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from aiohttp import web
+from pydantic import ConfigDict, Field
+
+from daemon import tokens
+from daemon.commands import Invalid, NotFound
+from daemon.core.event import instant
+from daemon.core.token_draft import MAX_NAME_CHARACTERS, TokenDraft, check
+from daemon.web import paging, shapes, token_shapes
+from daemon.web.auth import CALLER
+from daemon.web.endpoints import Access, endpoint
+from daemon.web.forms import BaseForm, Text, read
+from daemon.web.services import SERVICES
+from daemon.web.token_shapes import CreatedTokenShape, TokenShape
+from eventstore.tokens import Token, newest, revoke
+
+
+class NewToken(BaseForm):
+    """What POST takes. `expires` is a time or a span like 30d; left out, the token is good until it is revoked."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"scope": "producer:acme", "expires": "30d"}]})
+
+    scope: Annotated[
+        Text,
+        Field(description="admin, producer[:tenant], tenant:<id>, auditor[:tenant] or metrics", examples=["admin"]),
+    ]
+    tenant: Annotated[Text | None, Field(description="the scope's, if it is not named there")] = None
+    name: Annotated[
+        Text, Field(description="what people know it by", json_schema_extra={"maxLength": MAX_NAME_CHARACTERS})
+    ] = ""
+    expires: Text | None = None
+
+
+@endpoint(Access.ADMIN, *paging.QUERY, answers={200: paging.Page[TokenShape]})
+async def list_tokens(request: web.Request) -> web.Response:
+    """All tokens, newest first: those that were revoked or have expired too."""
+    limit = paging.limit(request)
+    found = await newest(request.app[SERVICES].database, limit + 1, before=_before(request))
+    items, after = paging.first(request, found, key=_key)
+    page: paging.Page[TokenShape] = {"items": [token_shapes.of_token(each) for each in items], "next": after}
+    return shapes.answer(page)
+
+
+@endpoint(Access.ADMIN, takes=NewToken, answers={201: CreatedTokenShape})
+async def create(request: web.Request) -> web.Response:
+    """A new token: the answer shows it this once."""
+    form = await read(request, NewToken)
+    services = request.app[SERVICES]
+    draft = check(scope=form.scope, tenant=form.tenant, name=form.name, expires=form.expires, now=services.now())
+    if not isinstance(draft, TokenDraft):
+        raise Invalid(draft)
+    made, text = await tokens.create(services.database, draft, created_by=request[CALLER].actor)
+    body: CreatedTokenShape = {**token_shapes.of_token(made), "token": text}
+    return shapes.answer(body, status=201, headers={"Location": f"/v1/tokens/{made.id}"})
+
+
+@endpoint(Access.ADMIN, answers={204: None}, refuses=(404,))
+async def revoke_token(request: web.Request) -> web.Response:
+    """Ends a token for good: it is dead in this process at once, and within 2 seconds everywhere."""
+    services = request.app[SERVICES]
+    token_id = request.match_info["token"]
+    if not tokens.is_id(token_id) or await revoke(services.database, token_id) is None:
+        raise NotFound("there is no such token")
+    services.tokens.forget(token_id)
+    return web.Response(status=204)
+
+
+def _key(token: Token) -> str:
+    return f"{shapes.moment(token.created_at)} {token.id}"
+
+
+def _before(request: web.Request) -> tuple[datetime, str] | None:
+    cursor = paging.cursor(request)
+    if cursor is None:
+        return None
+    at, _, token_id = cursor.partition(" ")
+    try:
+        created_at = instant(at)
+    except ValueError as error:
+        raise paging.unknown_cursor() from error
+    if not tokens.is_id(token_id):
+        raise paging.unknown_cursor()
+    return created_at, token_id

@@ -1,0 +1,189 @@
+"""How deliveries look from outside: in a list, and one with every request of it and every answer."""
+
+from __future__ import annotations
+
+import base64
+import codecs
+from typing import Annotated, Literal
+
+import orjson
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from daemon.core.delivery import Outcome
+from daemon.core.standing import Standing
+from daemon.deliveries import Detail, Item, Sent
+from daemon.pipeline.outcome import KEPT_FAILURE_BYTES, KEPT_SUCCESS_BYTES
+from daemon.web.shapes import MASK, EventId, Moment, Uuid, moment
+from eventstore.outcomes import Exchange
+
+# Of the bodies of a delivery's requests; older ones are left out, since each is about as long as the event.
+MAX_BODIES_BYTES = 1024 * 1024
+
+Type = Annotated[str, Field(examples=["order.create"])]
+Count = Annotated[int, Field(ge=0, examples=[1])]
+StatusCode = Annotated[int | None, Field(examples=[200])]
+ErrorText = Annotated[str | None, Field(examples=[None, "timeout", "http_500"])]
+
+
+class DeliveryEventShape(TypedDict):
+    id: EventId
+    type: Type
+    event_time: Moment
+
+
+class DeliveryRouteShape(TypedDict):
+    """The route, with its present name; null for a moment, while this process has not heard of the route yet."""
+
+    id: Uuid
+    name: Annotated[str | None, Field(examples=["Orders"])]
+
+
+class LastAttemptShape(TypedDict):
+    at: Moment
+    status_code: StatusCode
+    error: ErrorText
+
+
+class _AboutShape(TypedDict):
+    id: Uuid
+    event: DeliveryEventShape
+    route: DeliveryRouteShape
+    status: Standing
+    last_attempt: LastAttemptShape | None
+    next_attempt_at: Annotated[Moment | None, Field(examples=[None])]
+    test: bool
+
+
+class DeliveryShape(_AboutShape):
+    """An event on its way to a route. `attempts` is how many requests were made; `next_attempt_at` when the next one
+    is due, also of a delivered one that is sent again by hand. `test` marks events that were sent to try the route out.
+    """
+
+    attempts: Count
+
+
+class SentShape(TypedDict):
+    """A request as it was sent, beside `Host` and `Content-Length`; values of the route's own headers are masked.
+    `body` is null where later requests have taken up the room.
+    """
+
+    method: Literal["POST"]
+    url: Annotated[str, Field(examples=["https://shop.example.com/hooks"])]
+    headers: Annotated[dict[str, str], Field(examples=[{"Content-Type": "application/json", "X-Shop": MASK}])]
+    body: Annotated[str | None, Field(examples=['{"id":"evt_1"}'])]
+
+
+class AnswerShape(TypedDict):
+    """What was kept of an answer: its headers, and the beginning of its body, base64 if it is no text.
+    `truncated` says that its end may be missing.
+    """
+
+    head: Annotated[list[tuple[str, str]], Field(examples=[[["Content-Type", "text/plain"]]])]
+    body: Annotated[str, Field(examples=["ok"])]
+    encoding: Literal["text", "base64"]
+    truncated: bool
+
+
+class AttemptShape(TypedDict):
+    """A request of a delivery. `request` is null if none could be made, or if its event or keys are no longer kept."""
+
+    number: Annotated[int, Field(ge=1)]
+    at: Moment
+    duration_ms: Annotated[int, Field(ge=0, examples=[42])]
+    outcome: Annotated[str, Field(examples=["delivered"])]
+    status_code: StatusCode
+    error: ErrorText
+    route_version: Annotated[int, Field(ge=1)]
+    request: SentShape | None
+    response: AnswerShape | None
+
+
+class DeliveryDetailShape(_AboutShape):
+    """A delivery with its requests, the first one first. `detail` says in a sentence how it stands and why; null once
+    its event is no longer kept.
+    """
+
+    detail: Annotated[str | None, Field(examples=["Delivered on attempt 1, 2026-11-23 08:00:00.000000 UTC."])]
+    attempts: list[AttemptShape]
+
+
+def of_item(item: Item) -> DeliveryShape:
+    """A delivery in a list."""
+    return {**_about(item), "attempts": item.gist.requests}
+
+
+def of_detail(it: Detail) -> DeliveryDetailShape:
+    """A delivery with everything that is kept of it."""
+    attempts: list[AttemptShape] = []
+    room = MAX_BODIES_BYTES
+    for exchange, sent in zip(reversed(it.exchanges), reversed(it.sent), strict=True):
+        room -= 0 if sent is None else len(sent.request.body)
+        attempts.append(_of_exchange(exchange, sent, has_room=room >= 0 or not attempts))
+    return {
+        **_about(it.item),
+        "detail": None if it.explanation is None else it.explanation.detail,
+        "attempts": attempts[::-1],
+    }
+
+
+def _about(item: Item) -> _AboutShape:
+    place, gist = item.found.place, item.gist
+    last: LastAttemptShape | None = None
+    if gist.last_at is not None:
+        last = {"at": moment(gist.last_at), "status_code": gist.last_status_code, "error": gist.last_error}
+    return {
+        "id": item.id,
+        "event": {"id": item.found.event_id, "type": item.found.event_type, "event_time": moment(place.event_time)},
+        "route": {"id": str(place.route_id), "name": item.route_name},
+        "status": item.standing,
+        "last_attempt": last,
+        "next_attempt_at": moment(gist.due_at),
+        "test": item.found.is_test,
+    }
+
+
+def _of_exchange(exchange: Exchange, sent: Sent | None, *, has_room: bool) -> AttemptShape:
+    return {
+        "number": exchange.number,
+        "at": moment(exchange.started_at),
+        "duration_ms": exchange.duration_ms,
+        "outcome": exchange.outcome,
+        "status_code": exchange.status_code,
+        "error": exchange.error,
+        "route_version": exchange.route_version,
+        "request": None if sent is None else _of_sent(sent, has_room=has_room),
+        "response": None if exchange.response_head is None else _of_answer(exchange),
+    }
+
+
+def _of_sent(sent: Sent, *, has_room: bool) -> SentShape:
+    return {
+        "method": "POST",
+        "url": sent.target_url,
+        "headers": {
+            name: MASK if name in sent.secret_headers else value for name, value in sent.request.headers.items()
+        },
+        "body": sent.request.body.decode() if has_room else None,
+    }
+
+
+def _of_answer(exchange: Exchange) -> AnswerShape:
+    body = exchange.response_body or b""
+    kept = KEPT_SUCCESS_BYTES if exchange.outcome == Outcome.DELIVERED else KEPT_FAILURE_BYTES
+    head: list[tuple[str, str]] = orjson.loads(exchange.response_head or "[]")
+    text, is_truncated = _text(body), len(body) >= kept
+    return {
+        "head": head,
+        "body": base64.b64encode(body).decode() if text is None else text,
+        "encoding": "base64" if text is None else "text",
+        "truncated": is_truncated,
+    }
+
+
+def _text(body: bytes) -> str | None:
+    """A body as text, but for a character that the end cut in two; None if it is none."""
+    try:
+        return codecs.getincrementaldecoder("utf-8")().decode(body)
+    except UnicodeDecodeError:
+        return None

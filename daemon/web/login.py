@@ -1,0 +1,59 @@
+"""The way into the dashboard and out of it: a one-time link begins a session, and who one is can be asked."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from aiohttp import web
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from daemon.web import browsers, sessions, shapes
+from daemon.web.auth import CALLER
+from daemon.web.endpoints import Access, endpoint
+from daemon.web.problems import Problem
+from daemon.web.services import SERVICES
+from daemon.web.shapes import Moment
+
+
+class SessionShape(TypedDict):
+    """Who asks. A session of the dashboard ends at `expires_at`, or at `idle_until` if it is not used before."""
+
+    actor: Annotated[str, Field(examples=["dashboard"])]
+    scope: Annotated[str, Field(examples=["tenant:acme"])]
+    tenant: Annotated[str | None, Field(examples=["acme"])]
+    expires_at: Annotated[Moment | None, Field(examples=[None])]
+    idle_until: Annotated[Moment | None, Field(examples=[None])]
+
+
+@endpoint(Access.OPEN, answers={303: None}, refuses=(410, 503))
+async def login(request: web.Request) -> web.Response:
+    """Begins a session, and leads to the dashboard: the link of `hookledger login-link` works once, for 60 seconds."""
+    response = await sessions.begin(request, request.match_info["link"])
+    if response is None:
+        raise Problem(410, "this link was used before, or has expired: make a new one with hookledger login-link")
+    return response
+
+
+@endpoint(Access.OPEN, answers={303: None}, refuses=(403, 503))
+async def logout(request: web.Request) -> web.Response:
+    """Ends the session of the dashboard, if there is one."""
+    own_url = request.app[SERVICES].config.server.url()
+    if browsers.is_from_elsewhere(request.method, request.headers, own_url):
+        raise Problem(403, "this comes from a page of another site")
+    return await sessions.end(request)
+
+
+@endpoint(Access.ANYBODY, answers={200: SessionShape})
+async def session(request: web.Request) -> web.Response:
+    """Who asks: whom the token or the session stands for."""
+    caller = request[CALLER]
+    found = caller.session
+    body: SessionShape = {
+        "actor": caller.actor,
+        "scope": str(caller.scope),
+        "tenant": caller.tenant,
+        "expires_at": None if found is None else shapes.moment(found.expires_at),
+        "idle_until": None if found is None else shapes.moment(found.idle_until),
+    }
+    return shapes.answer(body)

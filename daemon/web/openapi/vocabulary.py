@@ -1,0 +1,144 @@
+"""What all endpoints have in common, in words: parameters of paths, headers of commands, errors, credentials."""
+
+from __future__ import annotations
+
+from daemon.core.event import MAX_TEXT_CHARACTERS, TENANT_PATTERN
+from daemon.core.scope import BOUND, UNBOUND, Kind, Scope
+from daemon.web import auth
+from daemon.web.endpoints import Access
+from daemon.web.openapi.schemas import Schema
+
+DESCRIPTION = """\
+Hookledger delivers the events of a platform to its merchants' webhooks, and can say of each why it was sent, or not.
+
+**Errors** are `application/problem+json`: `detail` is a sentence, `errors` has everything that is wrong with the fields
+of the request, all of it at once. Ids of others and unknown ids are both 404. Unknown fields and query parameters are
+refused. HEAD is GET without the body; a method that a path does not take is 405 with `Allow`.
+
+**Lists** have at most 200 items: `next` is the cursor of the following page, null if there is none. An item that is
+removed meanwhile shifts nothing.
+
+**Commands** take a `reason`, which stands in the history, and an `Idempotency-Key`: repeated with the same key, a
+command is carried out once. Routes have a `version`, which is their ETag; with `If-Match` a command is refused if
+somebody was faster.
+
+**Times** are RFC 3339 in UTC with microseconds.
+"""
+
+CREDENTIALS: Schema = {
+    "token": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API token. A daemon without `server.admin_token` listens on loopback only, and takes "
+        "requests without one as the administrator's.",
+    },
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "hookledger",
+        "description": "The dashboard's session, begun by a login link; `__Host-hookledger` where `server.public_url` "
+        "is https. Whatever changes something must come from the dashboard's own pages.",
+    },
+}
+
+# A name in a path stands for the same everywhere.
+PATH_PARAMETERS: dict[str, Schema] = {
+    "tenant": {
+        "description": "The merchant that it belongs to.",
+        "schema": {"type": "string", "pattern": f"^{TENANT_PATTERN}$"},
+        "example": "acme",
+    },
+    "route": {
+        "description": "The route's id.",
+        "schema": {"type": "string", "format": "uuid"},
+        "example": "018f6d3e-7c1a-4a5b-9d2e-3f4a5b6c7d8e",
+    },
+    "delivery": {
+        "description": "The delivery's id, which receivers get as `webhook-id`.",
+        "schema": {"type": "string", "format": "uuid"},
+        "example": "1b4e28ba-2fa1-51d2-883f-0016d3cca427",
+    },
+    "token": {
+        "description": "The token's id.",
+        "schema": {"type": "string", "pattern": "^[0-9a-f]{12}$"},
+        "example": "5f2c9a0e41b7",
+    },
+    "link": {
+        "description": "What makes the link one's own.",
+        "schema": {"type": "string", "minLength": 1},
+        "example": "kYx3Yv0m2Qe8",
+    },
+    "replay": {
+        "description": "The replay's id.",
+        "schema": {"type": "string", "format": "uuid"},
+        "example": "7c9e6679-7425-40de-944b-e07fc1f90ae7",
+    },
+    "event": {
+        "description": "The event's id.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_CHARACTERS},
+        "example": "evt_1",
+    },
+}
+
+_KEY = "Idempotency-Key"
+_VERSION = "If-Match"
+
+HEADERS: dict[str, Schema] = {
+    _KEY: {
+        "name": _KEY,
+        "in": "header",
+        "description": "Stands for this one command: repeated with it, the command is carried out once.",
+        "schema": {"type": "string", "pattern": "^[ -~]{1,255}$"},
+        "example": "5f2c9a0e",
+    },
+    _VERSION: {
+        "name": _VERSION,
+        "in": "header",
+        "description": "The version that the route must have, as its ETag says it; `*` for any.",
+        "schema": {"type": "string", "pattern": r'^(\*|(W/)?"[0-9]{1,9}"|[0-9]{1,9})$'},
+        "example": '"3"',
+    },
+}
+
+# Status → name and sentence.
+REFUSALS: dict[int, tuple[str, str]] = {
+    400: ("BadRequest", "The request is not valid HTTP, a header has no meaning, or the body is not JSON."),
+    401: ("Unauthorized", "A token is needed, or the one given is not valid."),
+    403: ("Forbidden", "The token does not give access to this."),
+    404: ("NotFound", "There is none, or it belongs to somebody else."),
+    408: ("RequestTimeout", "The body stopped coming."),
+    409: ("Conflict", "The present state does not allow it, or the Idempotency-Key stands for another command."),
+    410: ("Gone", "It was there, and is no longer."),
+    412: ("PreconditionFailed", "The route has another version than If-Match insists on: read it again."),
+    413: ("ContentTooLarge", "The body is larger than allowed; nothing was stored."),
+    415: ("UnsupportedMediaType", "The body's Content-Type is not one of those of this endpoint."),
+    421: ("MisdirectedRequest", "A daemon without admin token answers to loopback names only."),
+    422: ("UnprocessableContent", "Some fields or query parameters are not valid: `errors` names all of them."),
+    429: ("TooManyRequests", "Too many of these for one tenant: wait as long as Retry-After says."),
+    500: ("InternalServerError", "An unexpected error; the answer has the number under which the log has it."),
+    503: ("ServiceUnavailable", "The database does not answer, or there is no room: repeat it, with the same id."),
+}
+
+REFUSAL_HEADERS: dict[int, Schema] = {
+    401: {"WWW-Authenticate": {"schema": {"type": "string"}, "description": "Which credentials are needed."}},
+    429: {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait."}},
+    503: {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait."}},
+}
+
+ANSWER_HEADERS: dict[str, Schema] = {
+    "ETag": {"schema": {"type": "string", "example": '"3"'}, "description": "The route's version, for If-Match."},
+    "Location": {"schema": {"type": "string"}, "description": "The path of what was created."},
+}
+
+_SCOPES = [
+    *(Scope(kind=kind) for kind in Kind if kind not in BOUND),
+    *(Scope(kind=kind, tenant="<id>") for kind in Kind if kind not in UNBOUND),
+]
+
+
+def access(wanted: Access) -> str:
+    """Which scopes have access, as a sentence."""
+    if wanted is Access.OPEN:
+        return "Asks for no token."
+    names = sorted(str(scope) for scope in _SCOPES if auth.may(scope, wanted))
+    return f"Scopes: {', '.join(f'`{name}`' for name in names)}."

@@ -1,0 +1,49 @@
+"""The route that a path names. Foreign, unknown and deleted ones are all the same: there is no such route."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from aiohttp import web
+
+from daemon.commands import NotFound
+from daemon.core.route import Route, Status
+from daemon.web.services import SERVICES
+
+
+def route_id(request: web.Request) -> UUID:
+    """The id. Raises NotFound."""
+    return _parsed(request.match_info["route"])
+
+
+def live_route(request: web.Request) -> Route:
+    """The route as it is now, by the live projection. Raises NotFound."""
+    return live_route_of(request, request.match_info["route"])
+
+
+def live_route_of(request: web.Request, text: str) -> Route:
+    """The same of an id that stands elsewhere, in a path with a tenant. Raises NotFound."""
+    timeline = request.app[SERVICES].index.timeline(_parsed(text))
+    route = None if timeline is None else timeline.current
+    if route is None or route.tenant != request.match_info["tenant"] or route.status is Status.DELETED:
+        raise NotFound("there is no such route")
+    return route
+
+
+def route_of_tenant(request: web.Request, text: str) -> UUID:
+    """The id of a route that the tenant has, or had once: what was sent to it is not forgotten. Raises NotFound."""
+    timeline = request.app[SERVICES].index.timeline(_parsed(text))
+    if timeline is None or timeline.current.tenant != request.match_info["tenant"]:
+        raise NotFound("there is no such route")
+    return timeline.current.id
+
+
+def _parsed(text: str) -> UUID:
+    """An id; one that is no UUID as we write it belongs to no route. Raises NotFound."""
+    try:
+        named = UUID(text)
+    except ValueError as error:
+        raise NotFound("there is no such route") from error
+    if str(named) != text.lower():
+        raise NotFound("there is no such route")
+    return named

@@ -1,0 +1,106 @@
+"""Sessions of the dashboard: begun by a one-time link, kept by the server, known to a browser by a cookie.
+
+Link and cookie are secrets of 256 random bits; the database has their SHA-256.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from daemon.config.sections import Server
+from daemon.tokens import ASK_SECONDS
+from daemon.web.services import SERVICES
+from eventstore import sessions
+from eventstore.connect import Database
+from eventstore.errors import StoreUnavailable
+from eventstore.sessions import Session
+
+LINK_LIFE = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginLink:
+    url: str
+    expires_at: datetime
+
+
+async def new_link(database: Database, server: Server, *, tenant: str | None, created_by: str) -> LoginLink:
+    """A link that begins a session of that tenant, or of the administrator. Raises StoreUnavailable."""
+    secret = _new_secret()
+    expires_at = await sessions.add_link(database, _hash(secret), tenant=tenant, created_by=created_by, life=LINK_LIFE)
+    return LoginLink(url=f"{server.url()}/login/{secret}", expires_at=expires_at)
+
+
+async def begin(request: web.Request, link: str) -> web.Response | None:
+    """The way to the dashboard, with a session; None if the link is used up. Raises StoreUnavailable."""
+    server = request.app[SERVICES].config.server
+    secret = _new_secret()
+    if not await sessions.begin(request.app[SERVICES].database, _hash(link), _hash(secret)):
+        return None
+    response = _to_dashboard(server)
+    response.set_cookie(
+        cookie_name(server),
+        secret,
+        max_age=int(sessions.ABSOLUTE.total_seconds()),
+        path="/",
+        secure=_is_https(server),
+        httponly=True,
+        samesite="Lax",
+    )
+    return response
+
+
+async def find(request: web.Request) -> Session | None:
+    """The session that the request belongs to, if it has not ended. Raises StoreUnavailable."""
+    services = request.app[SERVICES]
+    secret = request.cookies.get(cookie_name(services.config.server))
+    if secret is None:
+        return None
+    try:
+        async with asyncio.timeout(ASK_SECONDS):
+            session = await sessions.find(services.database, _hash(secret))
+            if session is not None and session.is_unseen:
+                await sessions.note_use(services.database, _hash(secret))
+    except TimeoutError as error:
+        raise StoreUnavailable("the session could not be looked up in time") from error
+    return session
+
+
+async def end(request: web.Request) -> web.Response:
+    """Ends the session that the request belongs to, if any; the browser forgets it. Raises StoreUnavailable."""
+    server = request.app[SERVICES].config.server
+    secret = request.cookies.get(cookie_name(server))
+    if secret is not None:
+        await sessions.end(request.app[SERVICES].database, _hash(secret))
+    response = _to_dashboard(server)
+    response.del_cookie(cookie_name(server), path="/", secure=_is_https(server), httponly=True, samesite="Lax")
+    return response
+
+
+def cookie_name(server: Server) -> str:
+    """`__Host-` has browsers insist on https, and on this very host."""
+    return "__Host-hookledger" if _is_https(server) else "hookledger"
+
+
+def _to_dashboard(server: Server) -> web.Response:
+    base = urlsplit(server.public_url or "").path
+    return web.Response(status=303, headers={"Location": f"{base}/"})
+
+
+def _is_https(server: Server) -> bool:
+    return server.url().startswith("https://")
+
+
+def _new_secret() -> str:
+    return secrets.token_urlsafe(32)
+
+
+def _hash(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode(errors="surrogateescape")).digest()

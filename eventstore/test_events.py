@@ -1,0 +1,35 @@
+"""Test events: examples that go into the log like what really happened, for one route only.
+
+Not through `hookledger.publish_many`, which producers reach: no producer shall be able to send to a single route.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from eventstore.connect import Database
+from eventstore.stream import NewEvent
+
+_PUBLISH = """
+INSERT INTO hookledger.domain_event (tenant, id, type, data, context, snapshot, test_route)
+SELECT e.tenant, e.id, e.type, e.data, e.context, e.snapshot, $1
+  FROM unnest($2::text[], $3::text[], $4::text[], $5::bytea[], $6::bytea[], $7::bytea[])
+       WITH ORDINALITY AS e (tenant, id, type, data, context, snapshot, place)
+ ORDER BY e.place
+"""
+
+
+async def publish(database: Database, route_id: UUID, events: Sequence[NewEvent]) -> None:
+    """Stores events for one route durably. Their ids are new. Raises StoreUnavailable."""
+    async with database.connection() as connection:
+        await connection.execute(
+            _PUBLISH,
+            route_id,
+            [event.tenant for event in events],
+            [event.id for event in events],
+            [event.type for event in events],
+            [event.data for event in events],
+            [event.context for event in events],
+            [event.snapshot for event in events],
+        )

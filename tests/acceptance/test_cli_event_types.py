@@ -1,0 +1,89 @@
+"""`hookledger event-types`, and what strict types mean to `publish` and `routes`."""
+
+import json
+
+import pytest
+
+from tests.support.cli import CommandLine
+
+TYPES = [
+    {"name": "order.create", "description": "An order is placed.", "example": {"data": {"id": 1}}},
+    {"name": "cart.create"},
+]
+
+
+def loaded(hookledger: CommandLine) -> list[str]:
+    return [each["name"] for each in hookledger("event-types", "list", "--json").json]
+
+
+def test_a_file_is_loaded_and_listed(hookledger: CommandLine) -> None:
+    assert "the catalogue is empty" in hookledger("event-types", "list").out
+    assert (
+        hookledger("event-types", "load", "-", stdin=json.dumps(TYPES)).out == "the catalogue has 2 event types now\n"
+    )
+    listed = hookledger("event-types", "list", "--json").json
+    assert [(each["name"], each["group"], each["is_catalogued"]) for each in listed] == [
+        ("cart.create", "cart", True),
+        ("order.create", "order", True),
+    ]
+    assert listed[1]["example"] == {"data": {"id": 1}, "context": {}, "snapshot": {}}
+    assert "An order is placed." in hookledger("event-types", "list").out
+    assert [each["name"] for each in hookledger("event-types", "list", "--group", "cart", "--json").json] == [
+        "cart.create"
+    ]
+
+
+def test_the_body_of_the_api_is_a_file_too(hookledger: CommandLine) -> None:
+    body = hookledger.home / "types.json"
+    body.write_text(json.dumps({"event_types": TYPES}))
+    assert hookledger("event-types", "load", str(body), "--json").json == {"event_types": 2}
+
+
+def test_the_sample_is_a_catalogue(hookledger: CommandLine) -> None:
+    assert hookledger("event-types", "load", "--sample", "--json").json == {"event_types": 28}
+    assert "order.reminder" in loaded(hookledger)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text", "said", "code"),
+    [
+        (("-",), "[", "error: the file is not valid JSON", 1),
+        (("-",), "1", "error: the file must be a JSON list of event types", 1),
+        (
+            ("-",),
+            '[{"name":"A"},{"nmae":"a.b"}]',
+            "error: event_types.1.nmae: is not a field of this request: did you mean name?",
+            2,
+        ),
+        (("-",), '[{"name":"A"},{"name":"B"}]', "error: event_types.1.name: must be object.action", 2),
+        ((), "", "error: give a file, or --sample", 2),
+        (("-", "--sample"), "[]", "error: give a file, or --sample", 2),
+        (("no-such-file",), "", "no-such-file", 2),
+    ],
+)
+def test_a_file_that_is_none_changes_nothing(
+    hookledger: CommandLine, arguments: tuple[str, ...], text: str, said: str, code: int
+) -> None:
+    hookledger("event-types", "load", "-", stdin=json.dumps(TYPES))
+    ended = hookledger("event-types", "load", *arguments, stdin=text, code=code)
+    assert said in ended.err
+    assert loaded(hookledger) == ["cart.create", "order.create"]
+
+
+def test_strict_types_hold_for_the_command_line(hookledger: CommandLine) -> None:
+    hookledger("event-types", "load", "-", stdin=json.dumps(TYPES))
+    strict = CommandLine(
+        hookledger.home, hookledger.environment["HOOKLEDGER_DATABASE__URL"], HOOKLEDGER_EVENTS__STRICT_TYPES="true"
+    )
+    lines = "\n".join(
+        json.dumps({"tenant": "acme", "type": kind, "data": {}}) for kind in ("order.create", "order.crate")
+    )
+    ended = strict("publish", "--json", stdin=lines, code=1)
+    assert ended.json == {"accepted": 1, "duplicates": 0, "rejected": 1}
+    assert "line 2: type: order.crate is not in the catalogue of event types: did you mean order.create?" in ended.err
+    assert hookledger("publish", "--json", stdin=lines).json["rejected"] == 0
+
+    given = ("--tenant", "acme", "--name", "a", "--target-url", "https://shop.example/hook")
+    ended = strict("routes", "create", *given, "-e", "order.crate", code=2)
+    assert "error: event_types: order.crate is not in the catalogue" in ended.err
+    strict("routes", "create", *given, "-e", "order.create", "-e", "order.*")

@@ -1,0 +1,107 @@
+"""`hookledger token` and `login-link`: made at a terminal, good at a daemon's door."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+
+import pytest
+
+from tests.support.cli import CommandLine
+from tests.support.running import running
+from tests.support.until import until
+
+ADMIN = "correct horse battery staple"
+
+
+def status(url: str, token: str) -> int:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_a_token_is_printed_once_and_listed_without_its_secret(hookledger: CommandLine) -> None:
+    assert "hookledger token create" in hookledger("token", "list").out
+    made = hookledger(
+        "token", "create", "--scope", "producer", "--tenant", "acme", "--name", "Shop", "--expires", "30d", "--json"
+    )
+    assert made.json["token"].startswith(f"hl_producer_{made.json['id']}_")
+    assert made.json["scope"] == "producer:acme"
+    assert made.json["created_by"].startswith("cli:")
+    listed = hookledger("token", "list", "--json")
+    assert listed.json == [{key: value for key, value in made.json.items() if key != "token"}]
+    assert made.json["token"] not in listed.out + hookledger("token", "list").out
+
+
+def test_a_token_is_shown_to_people_with_what_it_is_for(hookledger: CommandLine) -> None:
+    made = hookledger("token", "create", "--scope", "tenant:acme")
+    lines = dict(line.split(maxsplit=1) for line in made.out.splitlines())
+    assert lines["scope"] == "tenant:acme"
+    assert lines["token"].startswith("hl_tenant_")
+    assert "not shown again" in made.err
+    head, row = hookledger("token", "list").out.splitlines()
+    assert head.split()[:4] == ["id", "scope", "name", "status"]
+    assert row.split()[:2] == [lines["id"], "tenant:acme"]
+
+
+def test_a_token_is_revoked_by_its_id_or_its_text(hookledger: CommandLine) -> None:
+    for name in ("id", "token"):
+        made = hookledger("token", "create", "--scope", "admin", "--json").json
+        assert hookledger("token", "revoke", made[name], "--json").json["status"] == "revoked"
+        assert hookledger("token", "revoke", made["id"]).code == 0
+    unknown = hookledger("token", "revoke", "x\x1b[31m", code=1)
+    assert "there is no token" in unknown.err
+    assert "\x1b" not in unknown.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--scope", "prodcer"), "did you mean producer"),
+        (("--scope", "tenant"), "tenant: is missing"),
+        (("--scope", "admin", "--tenant", "acme"), "must be left out"),
+        (("--scope", "admin", "--expires", "soon"), "a span like 30d"),
+        ((), "--scope"),
+    ],
+)
+def test_a_mistake_is_named_and_nothing_made(
+    without_database: CommandLine, options: tuple[str, ...], message: str
+) -> None:
+    assert message in without_database("token", "create", *options, code=2).err
+
+
+def test_a_login_link_leads_to_where_the_daemon_is(hookledger: CommandLine) -> None:
+    hookledger.environment["HOOKLEDGER_SERVER__PUBLIC_URL"] = "https://hooks.example.com"
+    made = hookledger("login-link", "--tenant", "acme")
+    assert made.out.startswith("https://hooks.example.com/login/")
+    assert len(made.out.splitlines()) == 1
+    assert "60 s" in made.err
+    document = hookledger("login-link", "--json").json
+    assert document["tenant"] is None
+    assert document["url"] != made.out.strip()
+
+
+def test_a_login_link_needs_a_tenant_that_can_be_and_an_address(hookledger: CommandLine) -> None:
+    assert "tenant: must be" in hookledger("login-link", "--tenant", "a b", code=2).err
+    hookledger.environment["HOOKLEDGER_SERVER__LISTEN"] = "127.0.0.1:0"
+    refused = hookledger("login-link", code=1)
+    assert "does not say where the daemon listens" in refused.err
+    assert "server.public_url" in refused.err
+
+
+async def test_what_is_made_at_the_terminal_opens_the_daemon_until_it_is_revoked(hookledger: CommandLine) -> None:
+    hookledger.environment["HOOKLEDGER_SERVER__ADMIN_TOKEN"] = ADMIN
+    made = hookledger("token", "create", "--scope", "auditor", "--json").json
+    async with running(hookledger) as daemon:
+        url = f"{daemon.url}/v1/tenants"
+        assert (status(url, made["token"]), status(url, ADMIN), status(url, "x")) == (200, 200, 401)
+        hookledger("token", "revoke", made["id"])
+        # Two seconds at most, as tests/postgres/test_tokens.py says.
+        await until(lambda: status(url, made["token"]) == 401)
+        log = daemon.log.read_text()
+    assert made["token"] not in log
+    assert ADMIN not in log
+    assert made["id"] in log

@@ -1,0 +1,225 @@
+"""The verification snippets of README, run in their languages over headers that are right and wrong.
+
+A case goes to a snippet as one line of base64 fields, an answer comes back as one line, so that each language is
+started once. A language that is not installed is skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from daemon.core.signing import SigningKey, format_key, ordergroove_signature
+
+HERE = Path(__file__).parents[1]
+README = (HERE.parent / "README.md").read_text()
+VECTORS = json.loads((HERE / "data" / "signing_vectors.json").read_text())["vectors"]
+OLD, NEW, OTHER = (format_key(bytes([number]) * 32) for number in range(3))
+BODY = '{"id":"evt_1","data":{"object":{"name":"Zürich ☕"}}}\n'.encode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Language:
+    """`command` runs `file`: the snippet, after `changes`, and a driver that answers for each case."""
+
+    fence: str
+    file: str
+    command: tuple[str, ...]
+    driver: str
+    changes: Mapping[str, str]
+
+
+LANGUAGES = [
+    Language(
+        fence="python",
+        file="main.py",
+        command=(sys.executable,),
+        changes={},
+        driver="""
+import sys
+from base64 import b64decode
+
+for line in sys.stdin:
+    header, body, key, tolerance = (b64decode(text) for text in line.split(";"))
+    print("true" if verify(header.decode("latin-1"), body, key.decode(), int(tolerance)) else "false")
+""",
+    ),
+    Language(
+        fence="js",
+        file="main.mjs",
+        command=("node",),
+        changes={},
+        driver="""
+import { readFileSync } from "node:fs";
+
+for (const line of readFileSync(0, "utf8").trim().split("\\n")) {
+  const [header, body, key, tolerance] = line.split(";").map((text) => Buffer.from(text, "base64"));
+  console.log(verify(header.toString("latin1"), body, key.toString(), Number(tolerance.toString())));
+}
+""",
+    ),
+    Language(
+        fence="go",
+        file="main.go",
+        command=("go", "run"),
+        changes={"package webhooks": "package main", "import (": 'import (\n"bufio"; "encoding/base64"; "os"'},
+        driver="""
+func main() {
+	lines := bufio.NewScanner(os.Stdin)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var fields [4][]byte
+		for at, text := range strings.Split(lines.Text(), ";") {
+			fields[at], _ = base64.StdEncoding.DecodeString(text)
+		}
+		seconds, _ := strconv.Atoi(string(fields[3]))
+		valid := Verify(string(fields[0]), fields[1], string(fields[2]), time.Duration(seconds)*time.Second)
+		os.Stdout.WriteString(strconv.FormatBool(valid) + "\\n")
+	}
+}
+""",
+    ),
+    Language(
+        fence="php",
+        file="main.php",
+        command=("php",),
+        changes={},
+        driver="""
+foreach (file('php://stdin', FILE_IGNORE_NEW_LINES) as $line) {
+    [$header, $body, $key, $tolerance] = array_map('base64_decode', explode(';', $line));
+    echo verify($header, $body, $key, (int) $tolerance) ? "true\\n" : "false\\n";
+}
+""",
+    ),
+    Language(
+        fence="ruby",
+        file="main.rb",
+        command=("ruby",),
+        changes={},
+        driver="""
+$stdin.each_line(chomp: true) do |line|
+  header, body, key, tolerance = line.split(";", -1).map { |text| text.unpack1("m") }
+  puts verify(header, body, key, tolerance_seconds: tolerance.to_i)
+end
+""",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    name: str
+    header: str
+    body: bytes
+    key: str
+    is_valid: bool
+    tolerance_seconds: int = 300
+
+    def __str__(self) -> str:
+        fields = (self.header.encode("latin-1"), self.body, self.key.encode(), str(self.tolerance_seconds).encode())
+        return ";".join(b64encode(field).decode() for field in fields)
+
+
+def recorded() -> list[Case]:
+    """The recorded vectors as if it were still their time: what has passed since is tolerated."""
+    return [
+        Case(
+            name=f"{vector['name']}, key {number}",
+            header=vector["header_value"],
+            body=b64decode(vector["body_b64"]),
+            key=key,
+            is_valid=vector["valid"],
+            tolerance_seconds=vector["tolerance_seconds"] + int(time.time()) - vector["now"],
+        )
+        for vector in VECTORS
+        if vector["scheme"] == "ordergroove-verify"
+        for number, key in enumerate(vector["keys"])
+    ]
+
+
+def cases() -> list[Case]:
+    now = int(time.time())
+
+    def signed(*keys: str, at: int = now) -> str:
+        return ordergroove_signature(BODY, timestamp=at, keys=[SigningKey(key) for key in keys])
+
+    right = signed(NEW)
+    signature = right.partition("sig=")[2]
+    valid = {
+        "one signature": right,
+        "two signatures, the first is ours": signed(NEW, OLD),
+        "two signatures, the second is ours": signed(OLD, NEW),
+        "three signatures": signed(OLD, OTHER, NEW),
+        "spaces after commas": right.replace(",", ", "),
+        "an unknown part": f"v=2,{right},x",
+        "not quite too old": signed(NEW, at=now - 240),
+        "a clock behind the sender's": signed(NEW, at=now + 240),
+    }
+    invalid = {
+        "another key's": signed(OLD),
+        "too old": signed(NEW, at=now - 600),
+        "from the future": signed(NEW, at=now + 600),
+        "another timestamp": right.replace(f"ts={now}", f"ts={now - 1}"),
+        "one digit is another": right[:-1] + ("0" if right[-1] != "0" else "1"),
+        "cut off": right[:-2],
+        "in capitals": f"ts={now},sig={signature.upper()}",
+        "no signature": f"ts={now}",
+        "an empty signature": f"ts={now},sig=",
+        "a signature without a value": f"ts={now},sig",
+        "no timestamp": f"sig={signature}",
+        "a timestamp without a value": f"ts,sig={signature}",
+        "two timestamps": f"ts={now},{right}",
+        "a timestamp in words": f"ts=now,sig={signature}",
+        "a negative timestamp": f"ts=-{now},sig={signature}",
+        "a timestamp with a sign": f"ts=+{now},sig={signature}",
+        "a timestamp in superscript": f"ts=\xb2,sig={signature}",
+        "an endless timestamp": f"ts={'9' * 5000},sig={signature}",
+        "no ASCII": f"ts={now},sig=\xe9{signature[1:]}",
+        "no UTF-8": f"ts={now},sig=\xff\xfe",
+        "a zero byte": f"ts={now},sig=\0",
+        "nothing": "",
+        "commas": ",,,",
+    }  # fmt: skip
+    return [
+        *recorded(),
+        *(Case(name=name, header=header, body=BODY, key=NEW, is_valid=True) for name, header in valid.items()),
+        *(Case(name=name, header=header, body=BODY, key=NEW, is_valid=False) for name, header in invalid.items()),
+        Case(name="another body", header=right, body=BODY.strip(), key=NEW, is_valid=False),
+        Case(name="an empty body", header=right, body=b"", key=NEW, is_valid=False),
+    ]
+
+
+@pytest.mark.parametrize("language", LANGUAGES, ids=lambda language: language.fence)
+def test_the_snippet_takes_what_we_sign_and_nothing_else(language: Language, tmp_path: Path) -> None:
+    if shutil.which(language.command[0]) is None:
+        pytest.skip(f"{language.command[0]} is not installed: the snippet for {language.fence} was not run")
+    found = re.search(rf"```{language.fence}\n(.*?)```", README, re.DOTALL)
+    assert found, f"README has no snippet for {language.fence}"
+    snippet = found[1]
+    for old, new in language.changes.items():
+        snippet = snippet.replace(old, new)
+    (tmp_path / language.file).write_text(snippet + language.driver)
+    given = cases()
+    ended = subprocess.run(
+        [*language.command, language.file],
+        input="\n".join(map(str, given)),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert not ended.stderr, ended.stderr[-2000:]
+    said = dict(zip([case.name for case in given], ended.stdout.split(), strict=True))
+    assert said == {case.name: "true" if case.is_valid else "false" for case in given}

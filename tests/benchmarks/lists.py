@@ -1,0 +1,218 @@
+"""What it takes to list deliveries: a tenant with 10,000 routes and 1,000,000 deliveries of 30 days, and a dead route of
+it with 100,000 more that are parked.
+
+Each filter and each combination of them is asked over HTTP, on the first page and from places all over the list. A page
+may be short, since the work for one is bounded; how full they were is printed beside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from urllib.parse import urlencode
+from uuid import UUID
+
+import asyncpg
+import orjson
+import uvloop
+
+from daemon.core.delivery import delivery_id
+from daemon.core.route import RouteConfig, config_to_body
+from tests.benchmarks.ground import fresh_database
+from tests.benchmarks.verdicts import Verdict, percentile, table
+from tests.support.web import Door, door
+
+TENANT = "big"
+ROUTES = 10_000
+DAYS = 30
+PAIRS_OF_ROW = 5
+MOST_MS = 50
+LISTS = f"/v1/tenants/{TENANT}/deliveries"
+SEED = 20261124
+
+_ROUTE = "('00000000-0000-4000-8000-' || lpad((%s)::text, 12, '0'))::uuid"
+DEAD = UUID(f"00000000-0000-4000-8000-{ROUTES:012}")
+
+_ROUTES = f"""
+SELECT hookledger.append_route_event({_ROUTE % "n"}, '{TENANT}', 1, 'created', 'admin', 'benchmark', NULL, NULL, NULL, NULL,
+       replace($1, 'load.r', 'load.r' || n)) IS NOT NULL
+  FROM generate_series(0, {ROUTES}) n
+"""
+
+# $1 the day, $2 the first number, $3 how many: events that happened all through the day, and were read by tick 1.
+_EVENTS = f"""
+INSERT INTO hookledger.domain_event (seq, recorded_at, tenant, id, type, occurred_at, data, tick, txid)
+SELECT n, $1::timestamptz + (n - $2) * (interval '1 day' / ($3 + 1)), '{TENANT}', 'evt_' || n, 'load.r' || n % {ROUTES}, NULL, '{{}}', 1, '0'
+  FROM generate_series($2::bigint, $2 + $3::bigint - 1) n
+"""
+# One in 50 takes three requests, one in 100 fails for good, one in 200 is suppressed, one in 400 waits for its next try.
+_OUTCOMES = f"""
+INSERT INTO hookledger.attempt (at, seq, tick, route_id, event_time, started_at, shard, status_code, number, duration_ms,
+       route_version, outcome, error, tenant, event_id, event_type, delivery_key)
+SELECT e.at + a.number * interval '1 minute', e.n, 1, {_ROUTE % f"n % {ROUTES}"}, e.at, e.at + a.number * interval '1 minute',
+       hookledger.shard_of('{TENANT}'), CASE a.outcome WHEN 'delivered' THEN 200 ELSE 500 END, a.number, 20, 1, a.outcome,
+       CASE a.outcome WHEN 'delivered' THEN NULL ELSE 'http_500' END, '{TENANT}', 'evt_' || n, 'load.r' || n % {ROUTES},
+       ((n * 2654435761) % 4294967296 - 2147483648)::integer
+  FROM (SELECT n, n + n / {ROUTES} AS turn, $1::timestamptz + (n - $2) * (interval '1 day' / ($3 + 1)) AS at
+          FROM generate_series($2::bigint, $2 + $3::bigint - 1) n) e,
+       LATERAL (SELECT number, CASE WHEN number < 3 THEN 'retrying' ELSE 'delivered' END AS outcome
+                  FROM generate_series(1, 3) number WHERE turn % 50 = 1
+                 UNION ALL SELECT number, CASE WHEN number < 3 THEN 'retrying' ELSE 'failed' END
+                  FROM generate_series(1, 3) number WHERE turn % 100 = 2
+                 UNION ALL SELECT 0, 'suppressed' WHERE turn % 200 = 3
+                 UNION ALL SELECT 1, 'retrying' WHERE turn % 400 = 4
+                 UNION ALL SELECT 1, 'delivered'
+                            WHERE turn % 50 <> 1 AND turn % 100 <> 2 AND turn % 200 <> 3 AND turn % 400 <> 4) a
+"""
+_RETRIES = f"""
+INSERT INTO hookledger.retry (route_id, seq, recorded_at, event_time, tick, shard, failures, due_at, tenant)
+SELECT route_id, seq, event_time, event_time, 1, shard, 1, now() + interval '10 minutes', tenant
+  FROM hookledger.attempt WHERE outcome = 'retrying' AND (seq + seq / {ROUTES}) % 400 = 4
+"""
+# $1 the first number, $2 how many, $3 now: what happened to the dead route in the last hour.
+_DEAD_EVENTS = f"""
+INSERT INTO hookledger.domain_event (seq, recorded_at, tenant, id, type, data, tick, txid)
+SELECT n, $3::timestamptz - interval '1 hour' + (n - $1) * (interval '1 hour' / ($2 + 1)), '{TENANT}', 'evt_' || n, 'load.r{ROUTES}', '{{}}', 1, '0'
+  FROM generate_series($1::bigint, $1 + $2::bigint - 1) n
+"""
+_PARKED = f"""
+INSERT INTO hookledger.parked (shard, epoch, flush, route_id, last_tick, seqs, ticks, recorded_ats, event_times, tenant)
+SELECT hookledger.shard_of('{TENANT}'), 1, n / {PAIRS_OF_ROW}, '{DEAD}', 1, array_agg(n), array_agg(1::bigint), array_agg(at),
+       array_agg(at), '{TENANT}'
+  FROM (SELECT n, $3::timestamptz - interval '1 hour' + (n - $1) * (interval '1 hour' / ($2 + 1)) AS at
+          FROM generate_series($1::bigint, $1 + $2::bigint - 1) n) e
+ GROUP BY n / {PAIRS_OF_ROW}
+"""
+_REST = f"""
+INSERT INTO hookledger.tick (tick, snap, at, route_pos, closed_upto)
+SELECT 1, pg_current_snapshot(), now(), {ROUTES} + 1, now() + interval '1 day';
+UPDATE hookledger.checkpoint SET tick = 1;
+"""
+
+
+async def run(count: int, rounds: int) -> None:
+    async with fresh_database() as url:
+        await _fill(url, count)
+        async with door(url) as it:
+            verdicts = []
+            for name, queries in _asked(count, rounds):
+                times, items, empty = await _measure(it, queries)
+                print(f"  {name:<44} {items:6.1f} items a page, {empty:3.0%} empty", flush=True)
+                verdicts.append(Verdict(name=f"{name}, p50", figure=percentile(times, 0.5), unit="ms"))
+                verdicts.append(Verdict(name="  p95", figure=percentile(times, 0.95), unit="ms", limit=MOST_MS))
+            verdicts += await _details(it, count, rounds)
+    table(f"lists of {count:,} deliveries, {ROUTES:,} routes, {count // 10:,} parked of a dead one", verdicts)
+
+
+async def _fill(url: str, count: int) -> None:
+    started = time.monotonic()
+    sql = await asyncpg.connect(url)
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    days, day = [midnight - timedelta(days=back) for back in range(DAYS, 0, -1)], count // DAYS
+    await sql.execute("SELECT hookledger.ensure_partitions($1::date, $2::date)", days[0], midnight + timedelta(days=1))
+    config = RouteConfig(name="a route", target_url="https://shop.example.com/hook", event_types=("load.r",))
+    body = {"enabled": True, "config": config_to_body(config), "key": {"id": "key_1", "fingerprint": "f"}}
+    await sql.fetch(_ROUTES, orjson.dumps(body, option=orjson.OPT_SORT_KEYS).decode())
+    # What the routes have happened before they were made matters to nobody here: only what waits is decided anew.
+    for number, at in enumerate(days):
+        await sql.execute(_EVENTS, at, number * day, day)
+        await sql.execute(_OUTCOMES, at, number * day, day)
+    await sql.execute(_RETRIES)
+    now = datetime.now(UTC)
+    await sql.execute(_DEAD_EVENTS, count, count // 10, now)
+    await sql.execute(_PARKED, count, count // 10, now)
+    await sql.execute(_REST)
+    await sql.execute("VACUUM ANALYZE")
+    await sql.close()
+    print(f"{count:,} deliveries in {time.monotonic() - started:.0f} s", flush=True)
+
+
+def _asked(count: int, rounds: int) -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """Each combination of filters, with the queries that are asked of it."""
+    dice = random.Random(SEED)
+    now = datetime.now(UTC)
+
+    def moment() -> datetime:
+        return now - timedelta(days=dice.uniform(0.1, DAYS))
+
+    def route() -> str:
+        return f"00000000-0000-4000-8000-{dice.randrange(ROUTES):012}"
+
+    periods = {"": (), "since": ("since",), "until": ("until",), "since until": ("since", "until")}
+    statuses = ("", "delivered", "pending", "failed", "suppressed", "expired")
+    for whose, status, period in product(("tenant", "route", "type"), statuses, periods):
+        queries = []
+        for _ in range(rounds):
+            query = {"status": status} if status else {}
+            if whose == "route":
+                query["route"] = route()
+            if whose == "type":
+                query["type"] = f"load.r{dice.randrange(ROUTES)}"
+            times = sorted(moment() for _ in periods[period])
+            queries.append(query | {name: at.isoformat() for name, at in zip(periods[period], times, strict=True)})
+        yield " ".join(part for part in (whose, status, period) if part), queries
+    yield "the dead route", [{"route": str(DEAD)}] * rounds
+    yield "the dead route pending", [{"route": str(DEAD), "status": "pending"}] * rounds
+    half = {"route": str(DEAD), "until": (now - timedelta(minutes=30)).isoformat()}
+    yield "the dead route until", [half] * rounds
+    yield "an event", [{"event": f"evt_{dice.randrange(count)}"} for _ in range(rounds)]
+    yield "a parked event", [{"event": f"evt_{count + dice.randrange(count // 10)}"} for _ in range(rounds)]
+
+
+async def _measure(it: Door, queries: list[dict[str, str]]) -> tuple[list[float], float, float]:
+    """Milliseconds for each page, two of each list; items of a page on average; the part of pages without any."""
+    await it.ask("GET", f"{LISTS}?{urlencode(queries[0])}")
+    times, sizes = [], []
+    for query in queries:
+        cursor: str | None = ""
+        for _ in range(2):
+            if cursor is None:
+                break
+            asked = f"{LISTS}?{urlencode(query | ({'cursor': cursor} if cursor else {}))}"
+            started = time.perf_counter()
+            answer = await it.ask("GET", asked)
+            times.append((time.perf_counter() - started) * 1000)
+            if answer.status != 200:
+                raise SystemExit(f"{asked}: {answer.text}")
+            sizes.append(len(answer.json["items"]))
+            cursor = answer.json["next"]
+    return times, sum(sizes) / len(sizes), sizes.count(0) / len(sizes)
+
+
+async def _details(it: Door, count: int, rounds: int) -> list[Verdict]:
+    """A delivery by its id with its event named, and one of the dead route that has to be searched for."""
+    named, explained = [], []
+    dice = random.Random(SEED)
+    for _ in range(rounds):
+        number = dice.randrange(count)
+        which = delivery_id(UUID(f"00000000-0000-4000-8000-{number % ROUTES:012}"), f"evt_{number}")
+        route = f"00000000-0000-4000-8000-{number % ROUTES:012}"
+        explained.append(await _timed(it, f"/v1/tenants/{TENANT}/explain?event=evt_{number}&route={route}"))
+        named.append(await _timed(it, f"{LISTS}/{which}?event=evt_{number}"))
+    parked = (count, count + count // 20, count + count // 10 - 1)
+    searched = [await _timed(it, f"{LISTS}/{delivery_id(DEAD, f'evt_{number}')}") for number in parked]
+    return [
+        Verdict(name="a delivery by its id and event, p95", figure=percentile(named, 0.95), unit="ms", limit=MOST_MS),
+        Verdict(name="why one route got an event, p95", figure=percentile(explained, 0.95), unit="ms", limit=MOST_MS),
+        Verdict(name="a parked one by its id, at most", figure=max(searched), unit="ms"),
+    ]
+
+
+async def _timed(it: Door, asked: str) -> float:
+    started = time.perf_counter()
+    answer = await it.ask("GET", asked)
+    if answer.status not in (200, 404):
+        raise SystemExit(f"{asked}: {answer.text}")
+    return (time.perf_counter() - started) * 1000
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks lists")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--rounds", type=int, default=20)
+    options = parser.parse_args(arguments)
+    uvloop.run(run(100_000 if options.quick else 1_000_000, options.rounds))

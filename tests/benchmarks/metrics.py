@@ -1,0 +1,140 @@
+"""What it takes to read the metrics of a route with 10,000,000 outcomes in the log, and what counting costs a flush.
+
+The log is that of 30 days and 100 routes, one of which has a tenth of it. What was recorded last, by as many flushes as
+a busy daemon makes in 10 s, is not yet added up. The figures must be those of the log.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import uvloop
+
+from eventstore import lease, progress, route_metrics
+from eventstore.connect import Database
+from eventstore.progress import Flush
+from tests.benchmarks.ground import fresh_database
+from tests.benchmarks.verdicts import Verdict, percentile, table
+from tests.support.builders import attempt
+from tests.support.web import Door, door, path
+
+ROWS = 10_000_000
+QUICK_ROWS = 1_000_000
+ROUTES = 100
+DAYS = 30
+READS = 200
+FLUSHES, FLUSH_ROWS = 200, 150
+MOST_MS = 50
+
+_TRIGGER = "ALTER TABLE hookledger.attempt {} TRIGGER attempt_tally"
+
+# $1 the day, $2 how many, $3 the routes: the first one gets a tenth.
+_FILL = """
+INSERT INTO hookledger.attempt (at, seq, tick, route_id, event_time, started_at, shard, number, duration_ms,
+       route_version, outcome, tenant, event_id, event_type)
+SELECT r.at, r.n, r.n / 100, ($3::uuid[])[CASE WHEN r.n % 10 = 0 THEN 1 ELSE 1 + r.n % 100 END], r.at, r.at, 0,
+       1 + r.n % 3, 20, 1, (ARRAY['delivered', 'delivered', 'delivered', 'retrying', 'failed', 'suppressed'])[1 + r.n % 6],
+       'acme', 'evt_' || r.n, 'order.create'
+  FROM (SELECT n, $1::timestamptz + n * (interval '1 day' / ($2 + 1)) AS at FROM generate_series(1, $2::bigint) n) r
+"""
+
+_OF_THE_LOG = """
+SELECT count(*) FILTER (WHERE outcome = 'delivered') AS successful,
+       count(*) FILTER (WHERE outcome = 'delivered' AND number > 1) AS successful_retries,
+       count(*) FILTER (WHERE outcome = 'failed') AS failed,
+       count(*) FILTER (WHERE outcome = 'suppressed') AS suppressed
+  FROM hookledger.attempt WHERE route_id = $1
+"""
+
+
+async def run(rows: int) -> None:
+    async with fresh_database() as url, door(url) as it:
+        routes = [await it.route(name=f"route {number}") for number in range(ROUTES)]
+        ids = [UUID(route["id"]) for route in routes]
+        sql = await asyncpg.connect(url)
+        await fill(sql, rows, ids)
+        await route_metrics.add_up(it.database)
+        await sql.execute("VACUUM ANALYZE")
+        bare = await flush(it.database, sql, ids, is_counting=False)
+        counting = await flush(it.database, sql, ids, is_counting=True)
+        behind = await read(it, routes[0])
+        await require_exact(it, sql, routes[0])
+        started = time.monotonic()
+        added = await route_metrics.add_up(it.database)
+        adding_up = time.monotonic() - started
+        after = await read(it, routes[0])
+        await require_exact(it, sql, routes[0])
+        await sql.close()
+    table(
+        f"metrics of a route, {rows:,} outcomes in the log",
+        [
+            Verdict(name=f"read, {added} flushes to add up, p50", figure=percentile(behind, 0.5), unit="ms"),
+            Verdict(name="the same, p99", figure=percentile(behind, 0.99), unit="ms", limit=MOST_MS),
+            Verdict(name="read, all added up, p50", figure=percentile(after, 0.5), unit="ms"),
+            Verdict(name="the same, p99", figure=percentile(after, 0.99), unit="ms", limit=MOST_MS),
+            Verdict(name="adding up", figure=adding_up * 1000, unit="ms"),
+            Verdict(name=f"a flush of {FLUSH_ROWS}, not counted", figure=bare, unit="ms"),
+            Verdict(name="the same, counted", figure=counting, unit="ms"),
+        ],
+    )
+
+
+async def fill(sql: asyncpg.Connection, rows: int, ids: list[UUID]) -> None:
+    """The log of the 29 days before today and of yesterday once more, added up."""
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    first = today - timedelta(days=DAYS - 1)
+    await sql.execute("SELECT hookledger.ensure_partitions($1, $2)", first.date(), today.date())
+    for day in range(DAYS):
+        await sql.execute(_FILL, first + timedelta(days=min(day, DAYS - 2)), rows // DAYS, ids)
+        await sql.execute("CHECKPOINT")
+
+
+async def flush(database: Database, sql: asyncpg.Connection, ids: list[UUID], *, is_counting: bool) -> float:
+    """The median of what flushes take, in ms."""
+    await sql.execute(_TRIGGER.format("ENABLE" if is_counting else "DISABLE"))
+    epochs = await lease.acquire(database, "benchmark", [is_counting], ttl=timedelta(hours=1))
+    times = []
+    for number in range(1, FLUSHES + 1):
+        rows = [
+            attempt(shard=int(is_counting), seq=number * FLUSH_ROWS + n, route_id=ids[n % ROUTES])
+            for n in range(FLUSH_ROWS)
+        ]
+        started = time.monotonic()
+        await progress.flush(database, "benchmark", epochs, Flush(attempts=rows), number=number)
+        times.append((time.monotonic() - started) * 1000)
+    return statistics.median(times)
+
+
+async def read(it: Door, route: dict[str, Any]) -> list[float]:
+    """What requests take, in ms."""
+    times = []
+    for _ in range(READS):
+        started = time.monotonic()
+        answer = await it.ask("GET", path(route, "/metrics"))
+        times.append((time.monotonic() - started) * 1000)
+        if answer.status != 200:
+            raise SystemExit(f"the daemon answers {answer.status}: {answer.text}")
+    return times
+
+
+async def require_exact(it: Door, sql: asyncpg.Connection, route: dict[str, Any]) -> None:
+    """Compares what is said with what was recorded, less the flushes that were not counted."""
+    shown = (await it.ask("GET", path(route, "/metrics"))).json
+    (row,) = await sql.fetch(_OF_THE_LOG, UUID(route["id"]))
+    uncounted = {"successful": FLUSHES * -(-FLUSH_ROWS // ROUTES)}
+    expected = {name: count - uncounted.get(name, 0) for name, count in row.items()}
+    if found := {name: shown[name] for name in expected if shown[name] != expected[name]}:
+        raise SystemExit(f"{found} is not what the log says: {expected}")
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks metrics")
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args(arguments)
+    uvloop.run(run(QUICK_ROWS if options.quick else ROWS))

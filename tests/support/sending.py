@@ -1,0 +1,47 @@
+"""A sender as most tests want it, something to send, and a short way to say what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from urllib.parse import urlsplit
+
+import pytest
+
+from daemon.core.delivery import Answer, Response
+from daemon.core.egress import EgressPolicy
+from daemon.pipeline.sender import Sender
+
+DEV = EgressPolicy.dev()
+TIMEOUT_SECONDS = 10.0
+BODY = b'{"id": "1"}'
+HEADERS = {"Content-Type": "application/json", "User-Agent": "Hookledger/0", "webhook-id": "m"}
+
+
+def sender(policy: EgressPolicy = DEV, denials: list[str] | None = None, **options: object) -> Sender:
+    """A sender that allows loopback; the reasons of what it denies are appended to `denials`."""
+    options.setdefault("timeout_seconds", TIMEOUT_SECONDS)
+    return Sender(policy, on_denied=(denials if denials is not None else []).append, **options)  # type: ignore[arg-type]
+
+
+def told(answer: Answer) -> str:
+    """The status, or the name of the error."""
+    return str(answer.status) if isinstance(answer, Response) else answer.error.value
+
+
+def record_connects(monkeypatch: pytest.MonkeyPatch, *, but: str = "") -> list[str]:
+    """No packet leaves the machine: every connect is written down and refused, but to the database at URL `but`."""
+    connects: list[str] = []
+    loop = asyncio.get_running_loop()
+    really, free = loop.sock_connect, urlsplit(but).port
+
+    async def sock_connect(sock: socket.socket, address: tuple[str, int]) -> None:
+        if sock.family is socket.AF_UNIX or (free and address[1] == free):
+            await really(sock, address)
+            return
+        sock.close()
+        connects.append(address[0])
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(loop, "sock_connect", sock_connect)
+    return connects

@@ -1,0 +1,27 @@
+"""Tokens for tests, made as the command line makes them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from daemon import tokens
+from daemon.core.token_draft import TokenDraft, check
+from eventstore.connect import Database
+
+
+async def token(database: Database, scope: str, *, name: str = "", expires: str | None = None) -> str:
+    """The text of a new token."""
+    draft = check(scope=scope, tenant=None, name=name, expires=expires, now=datetime.now(UTC))
+    assert isinstance(draft, TokenDraft), draft
+    _, text = await tokens.create(database, draft, created_by="test")
+    return text
+
+
+def bearer(text: str) -> dict[str, str]:
+    """The header that shows a token."""
+    return {"Authorization": f"Bearer {text}"}
+
+
+def id_in(text: str) -> str:
+    """The id in a token's text."""
+    return text.split("_")[2]

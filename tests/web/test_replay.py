@@ -1,0 +1,168 @@
+"""POST …/routes/{id}/replay: all of a period sent again, or counted."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from tests.support.endings import ended
+from tests.support.postgres import until_waiting
+from tests.support.web import Answer, Door, path
+
+FROM, TO = "2020-01-01T00:00:00Z", "2100-01-01T00:00:00Z"
+EVER = {"from": FROM, "to": TO, "status": "failed"}
+
+
+async def history(door: Door, route: dict[str, Any], *outcomes: str) -> None:
+    """A delivery for each outcome."""
+    async with door.database.connection() as connection:
+        for seq, outcome in enumerate(outcomes, 1):
+            await ended(connection, seq, outcome, route_id=UUID(route["id"]))
+
+
+async def replay(door: Door, route: dict[str, Any], body: dict[str, Any] | None = None, **more: Any) -> Answer:
+    return await door.ask("POST", path(route, "/replay"), EVER if body is None else body, **more)
+
+
+async def test_it_begins_and_says_what_belongs_to_it(door: Door) -> None:
+    route = await door.route()
+    await history(door, route, "failed", "delivered", "failed")
+    answer = await replay(door, route, EVER | {"reason": "the shop was down"})
+    assert answer.status == 202
+    begun = answer.json
+    assert str(UUID(begun["id"])) == begun["id"]
+    assert datetime.fromisoformat(begun.pop("created_at")) <= datetime.now(UTC)
+    assert answer.headers["Location"] == path(route, f"/replays/{begun['id']}")
+    assert begun == {
+        "id": begun["id"],
+        "route": route["id"],
+        "status": "failed",
+        "from": "2020-01-01T00:00:00.000000Z",
+        "to": "2100-01-01T00:00:00.000000Z",
+        "replayable_from": route["windows"][0]["from"],
+        "state": "running",
+        "detail": None,
+        "total": 2,
+        "scheduled": 0,
+        "waiting": 0,
+        "withdrawn": 0,
+        "actor": "admin",
+        "reason": "the shop was down",
+        "ended_at": None,
+    }
+
+
+async def test_all_are_those_that_were_delivered_too(door: Door) -> None:
+    route = await door.route()
+    await history(door, route, "failed", "delivered", "suppressed", "retrying")
+    assert (await replay(door, route, EVER | {"status": "all"})).json["total"] == 2
+
+
+async def test_a_dry_run_counts_and_does_nothing(door: Door) -> None:
+    route = await door.route()
+    await history(door, route, "failed", "delivered", "failed")
+    answer = await replay(door, route, EVER | {"dry_run": True})
+    assert answer.status == 200
+    assert answer.json == {"count": 2, "replayable_from": route["windows"][0]["from"]}
+    assert await door.rows("SELECT * FROM hookledger.replay WHERE route_id = $1", UUID(route["id"])) == []
+
+
+async def test_with_nothing_to_send_it_is_done_at_once(door: Door) -> None:
+    begun = (await replay(door, await door.route())).json
+    assert (begun["state"], begun["total"]) == ("done", 0)
+    assert begun["ended_at"] is not None
+
+
+async def test_only_what_happened_since_the_last_enable_can_be_sent(door: Door) -> None:
+    route = await door.route()
+    await history(door, route, "failed")
+    await door.ask("POST", path(route, "/disable"), {})
+    refused = await replay(door, route)
+    assert refused.status == 409
+    assert "is disabled since" in refused.json["detail"]
+    again = (await door.ask("POST", path(route, "/enable"), {})).json
+    enabled_at = again["windows"][1]["from"]
+    counted = await replay(door, route, EVER | {"dry_run": True})
+    assert counted.json == {"count": 0, "replayable_from": enabled_at}
+    refused = await replay(door, route, EVER | {"to": enabled_at})
+    assert refused.status == 409
+    assert "when the route was enabled, is never sent" in refused.json["detail"]
+
+
+async def test_a_route_has_one_at_a_time(door: Door) -> None:
+    route = await door.route()
+    await history(door, route, "failed")
+    assert (await replay(door, route)).status == 202
+    refused = await replay(door, route, EVER | {"status": "all"})
+    assert refused.status == 409
+    assert refused.json["detail"] == "a replay of this route is running: wait until it is done, or cancel it"
+
+
+async def test_repeated_with_its_key_it_is_the_same_replay(door: Door) -> None:
+    route = await door.route()
+    await history(door, route, "failed")
+    key = {"Idempotency-Key": "k1"}
+    answers = await asyncio.gather(*(replay(door, route, headers=key) for _ in range(5)))
+    assert {answer.status for answer in answers} == {202}
+    assert len({answer.json["id"] for answer in answers}) == 1
+    other = await replay(door, route, EVER | {"status": "all"}, headers=key)
+    assert other.status == 409
+    assert "Idempotency-Key" in other.json["detail"]
+    await door.ask("POST", path(route, "/disable"), {})
+    assert (await replay(door, route, headers=key)).json["id"] == answers[0].json["id"]
+
+
+@pytest.mark.parametrize(
+    ("body", "errors"),
+    [
+        ({}, {"from": "is missing", "to": "is missing", "status": "is missing"}),
+        (EVER | {"from": "yesterday"}, {"from": None}),
+        (EVER | {"from": 5, "to": None}, {"from": "must be a text", "to": "must be a text"}),
+        (EVER | {"to": "2020-01-01T00:00:00"}, {"to": None}),
+        (EVER | {"to": FROM}, {"to": "must be later than from"}),
+        (EVER | {"status": "pending"}, {"status": "must be failed or all"}),
+        (EVER | {"status": ["failed"]}, {"status": "must be failed or all"}),
+        (EVER | {"dry_run": "yes"}, {"dry_run": "must be true or false"}),
+        (EVER | {"dryrun": True}, {"dryrun": "is not a field of this request: did you mean dry_run?"}),
+        (EVER | {"form": FROM}, {"form": "is not a field of this request: did you mean from?"}),
+        (EVER | {"since": FROM}, {"since": None}),
+    ],
+)
+async def test_what_it_cannot_take_is_named(door: Door, body: dict[str, Any], errors: dict[str, str | None]) -> None:
+    answer = await replay(door, await door.route(), body)
+    assert answer.status == 422
+    assert answer.errors.keys() == errors.keys()
+    assert {field: message for field, message in answer.errors.items() if errors[field] is not None} == {
+        field: message for field, message in errors.items() if message is not None
+    }
+
+
+async def test_foreign_unknown_and_deleted_routes_have_none(door: Door) -> None:
+    route, deleted = await door.route(), await door.route()
+    assert (await door.ask("DELETE", path(deleted))).status == 204
+    unknown = route | {"id": "11111111-2222-3333-4444-555555555555"}
+    for named in (route | {"tenant": "globex"}, unknown, route | {"id": "x"}, deleted):
+        assert (await replay(door, named)).status == 404
+
+
+async def test_an_offset_counts(door: Door) -> None:
+    now = datetime.now(UTC)
+    period = {"from": FROM, "to": (now + timedelta(hours=1)).isoformat(), "status": "all", "dry_run": True}
+    route = await door.route()
+    await history(door, route, "failed")
+    assert (await replay(door, route, period)).json["count"] == 1
+    assert (await replay(door, route, period | {"to": now.isoformat().replace("+00:00", "-05:00")})).json["count"] == 1
+
+
+async def test_many_that_count_at_once_leave_connections_for_others(door: Door) -> None:
+    route = await door.route()
+    async with door.database.transaction() as connection:
+        await connection.execute("LOCK TABLE hookledger.attempt")
+        counting = [asyncio.create_task(replay(door, route, EVER | {"dry_run": True})) for _ in range(12)]
+        await until_waiting(connection, count=2)
+        assert (await door.ask("GET", path(route, "/replays"))).status == 200
+    assert {answer.status for answer in await asyncio.gather(*counting)} == {200}

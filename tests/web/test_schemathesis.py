@@ -1,0 +1,49 @@
+"""Schemathesis, an independent reader of our OpenAPI document, against the daemon: it tries what the document allows and
+what it forbids, and finds nothing that is otherwise than the document says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon.web.limits import Limits
+from tests.support.web import TARGET, Door, door
+
+CONFIG = Path(__file__).with_name("schemathesis.toml")
+HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
+TOKEN = "hl_admin_0123456789abcdef0123456789abcdef"
+MOST_SECONDS = 120
+
+
+async def test_schemathesis_finds_nothing(empty_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Limits, "take", lambda *_: None)  # it asks more often than a tenant may
+    async with door(empty_url, server__admin_token=TOKEN) as opened:
+        lasting, doomed = [await made(opened) for _ in range(2)]
+        url = str(opened.client.make_url("/openapi.json"))
+        # Beside us and not within: it works with threads and a client of its own.
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run", url, "--no-color"),
+            *("--header", f"Authorization: Bearer {TOKEN}"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            cwd=tmp_path,  # where it leaves what it remembers
+            env=os.environ
+            | {"SCHEMATHESIS_HOOKS_FILE": str(HOOKS), "ROUTE": lasting["id"], "DOOMED_ROUTE": doomed["id"]},
+        )
+        async with asyncio.timeout(MOST_SECONDS):
+            output, _ = await process.communicate()
+
+    assert process.returncode == 0, output.decode()
+
+
+async def made(door: Door) -> dict[str, Any]:
+    body = {"name": "a route", "target_url": TARGET, "event_types": ["*"]}
+    answer = await door.ask("POST", "/v1/tenants/acme/routes", body, headers={"Authorization": f"Bearer {TOKEN}"})
+    route: dict[str, Any] = answer.json
+    return route
