@@ -72,15 +72,15 @@ _BELOW = "(event_time, seq, route_id) < ($2, $3, $4) AND event_time >= $5"
 _DOWNWARDS = "event_time DESC, seq DESC, route_id DESC"
 
 # $1 tenant or route, $2 to $4 the place to begin below, $5 the lowest event time, $6 rows to look at. Nothing is
-# recorded before it happened; the day is for clocks that are set back.
+# recorded before it happened; the day is for clocks that are set back. With ties: of a delivery all rows or none.
 _ATTEMPTED = f"""
 SELECT * FROM (
     SELECT event_time, seq, route_id, event_id, event_type, is_test, outcome,
            row_number() OVER (ORDER BY {_DOWNWARDS}) AS nth
       FROM hookledger.attempt
      WHERE {{whose}} AND {{which}} AND {_BELOW} AND at >= $5 - interval '1 day'
-     ORDER BY {_DOWNWARDS} LIMIT $6) looked_at
- WHERE nth = $6 OR {{wanted}}
+     ORDER BY {_DOWNWARDS} FETCH FIRST $6 ROWS WITH TIES) looked_at
+ WHERE nth >= $6 OR {{wanted}}
  ORDER BY nth
 """
 
@@ -139,7 +139,7 @@ async def attempted(database: Database, scope: Scope, begin: Place, rows: int, *
     statement = _ATTEMPTED.format(whose=_whose(scope), which=which, wanted=" AND ".join(wanted) or "true")
     async with database.connection(seconds=READ_SECONDS) as connection:
         found = await connection.fetch(statement, *_arguments(scope, begin), rows, *types)
-    down_to = _place(found[-1]) if found and found[-1]["nth"] == rows else None
+    down_to = _place(found[-1]) if found and found[-1]["nth"] >= rows else None
     return Stretch([_found(row) for row in found if _is_wanted(row, scope, outcome)], down_to)
 
 

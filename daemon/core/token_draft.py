@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from daemon.core import durations
-from daemon.core.event import Problem, instant
+from daemon.core.event import Problem, instant, tenant_problem
 from daemon.core.scope import Scope, ScopeProblem, parse
 
 MAX_NAME_CHARACTERS = 200
@@ -28,11 +28,14 @@ def check(
 ) -> TokenDraft | tuple[Problem, ...]:
     """The draft, or everything that is wrong with it."""
     problems: list[Problem] = []
+    found: Scope | None = None
     try:
-        found: Scope | None = parse(scope, tenant)
+        found = parse(scope, tenant)
     except ScopeProblem as error:
-        found = None
         problems.append(Problem(field=error.field, message=str(error)))
+        unnamed = None if tenant is None or error.field == "tenant" else tenant_problem(tenant)
+        if unnamed is not None:
+            problems.append(Problem(field="tenant", message=unnamed))
     expires_at = None
     try:
         expires_at = None if expires is None else expiry(expires, now)

@@ -78,7 +78,7 @@ async def projection(request: web.Request) -> web.Response:
 
 
 def _place(request: web.Request) -> int:
-    """The number of the first route to explain: they keep their places in order of creation, none is ever taken away."""
+    """The number of the first route to explain: they keep their places in order of creation, none is ever removed."""
     after = paging.cursor(request)
     if after is None:
         return 0

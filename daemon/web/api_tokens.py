@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -10,13 +11,15 @@ from pydantic import ConfigDict, Field
 
 from daemon import tokens
 from daemon.commands import Invalid, NotFound
+from daemon.core.event import Problem as FieldProblem
 from daemon.core.event import instant
+from daemon.core.scope import Kind
 from daemon.core.token_draft import MAX_NAME_CHARACTERS, TokenDraft, check
 from daemon.web import paging, shapes, token_shapes
 from daemon.web.auth import CALLER
 from daemon.web.endpoints import Access, endpoint
 from daemon.web.forms import BaseForm, Text, read
-from daemon.web.services import SERVICES
+from daemon.web.services import SERVICES, Services
 from daemon.web.token_shapes import CreatedTokenShape, TokenShape
 from eventstore.tokens import Token, newest, revoke
 
@@ -36,6 +39,12 @@ class NewToken(BaseForm):
     ] = ""
     expires: Text | None = None
 
+    @classmethod
+    def wrong_in_meaning(cls, sound: Mapping[str, object], services: Services) -> Sequence[FieldProblem]:
+        stand_in = {"scope": Kind.PRODUCER.value}  # which may have a tenant, and need not
+        found = _checked(cls.model_validate({**stand_in, **sound}), services)
+        return () if isinstance(found, TokenDraft) else [problem for problem in found if problem.field in sound]
+
 
 @endpoint(Access.ADMIN, *paging.QUERY, answers={200: paging.Page[TokenShape]})
 async def list_tokens(request: web.Request) -> web.Response:
@@ -52,7 +61,7 @@ async def create(request: web.Request) -> web.Response:
     """A new token: the answer shows it this once."""
     form = await read(request, NewToken)
     services = request.app[SERVICES]
-    draft = check(scope=form.scope, tenant=form.tenant, name=form.name, expires=form.expires, now=services.now())
+    draft = _checked(form, services)
     if not isinstance(draft, TokenDraft):
         raise Invalid(draft)
     made, text = await tokens.create(services.database, draft, created_by=request[CALLER].actor)
@@ -69,6 +78,10 @@ async def revoke_token(request: web.Request) -> web.Response:
         raise NotFound("there is no such token")
     services.tokens.forget(token_id)
     return web.Response(status=204)
+
+
+def _checked(form: NewToken, services: Services) -> TokenDraft | tuple[FieldProblem, ...]:
+    return check(scope=form.scope, tenant=form.tenant, name=form.name, expires=form.expires, now=services.now())
 
 
 def _key(token: Token) -> str:

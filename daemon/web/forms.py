@@ -7,7 +7,7 @@ their meaning here, so that one round is enough.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, TypeVar
 
 from aiohttp import web
@@ -21,7 +21,7 @@ from pydantic import (
     WithJsonSchema,
     field_validator,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import PydanticCustomError
 
 from daemon.commands import Invalid
 from daemon.core.draft import RouteDraft, check
@@ -67,6 +67,11 @@ Form = TypeVar("Form", bound="BaseForm")
 
 class BaseForm(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @classmethod
+    def wrong_in_meaning(cls, sound: Mapping[str, object], services: Services) -> Sequence[FieldProblem]:  # noqa: ARG003
+        """What is wrong with the well-formed fields of a body of which others are malformed."""
+        return ()
 
 
 class Command(BaseForm):
@@ -120,6 +125,10 @@ class RouteEdit(BaseForm):
             raise PydanticCustomError("null", "must not be null: leave it out to keep it as it is")
         return value
 
+    @classmethod
+    def wrong_in_meaning(cls, sound: Mapping[str, object], services: Services) -> Sequence[FieldProblem]:
+        return _wrong_in_route(sound, services)
+
     def changes(self) -> dict[str, object]:
         """The fields that were given, as `Commands.edit` takes them."""
         given = {name: getattr(self, name) for name in self.model_fields_set - {"reason"}}
@@ -144,6 +153,10 @@ class NewRoute(BaseForm):
     rate_limit_per_second: Rate = None
     enabled: bool = True
     reason: Reason = None
+
+    @classmethod
+    def wrong_in_meaning(cls, sound: Mapping[str, object], services: Services) -> Sequence[FieldProblem]:
+        return _wrong_in_route(sound, services)
 
     def draft(self) -> RouteDraft:
         return RouteDraft(
@@ -179,17 +192,13 @@ def validated(form: type[Form], value: Mapping[str, object], services: Services)
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
         problems = mistakes.named(details, form)
-        if form in (NewRoute, RouteEdit):
-            problems += _wrong_in_meaning(value, details, services)
-        raise Invalid(tuple(problems)) from error
+        sound = _without(value, {detail["loc"][:2] for detail in details})
+        raise Invalid((*problems, *form.wrong_in_meaning(sound, services))) from error
 
 
-def _wrong_in_meaning(
-    value: Mapping[str, object], details: list[ErrorDetails], services: Services
-) -> list[FieldProblem]:
+def _wrong_in_route(sound: Mapping[str, object], services: Services) -> Sequence[FieldProblem]:
     """What is wrong with the well-formed fields of a route of which others are malformed."""
-    sound = _without(value, {detail["loc"][:2] for detail in details})
-    draft = NewRoute.model_validate(_STAND_IN | sound).draft()
+    draft = NewRoute.model_validate({**_STAND_IN, **sound}).draft()
     config = services.config
     found = check(draft, tenant="-", policy=config.egress_policy, signing_header=config.signing.header)
     return [problem for problem in found if problem.field.partition(".")[0] in sound]

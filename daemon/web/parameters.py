@@ -46,6 +46,11 @@ def check_parameters(request: web.Request, query: Sequence[Query]) -> None:
         message = _problem(known, name, request.query.getall(name))
         if message is not None:
             problems.append(FieldProblem(field=name, message=message))
+    problems += [
+        FieldProblem(field=each.name, message=f"is missing: give {each.description}")
+        for each in query
+        if each.is_required and each.name not in request.query
+    ]
     if problems:
         raise Invalid(tuple(problems))
 
@@ -65,7 +70,8 @@ def _by_schema(schema: Mapping[str, object], text: str) -> str | None:
     """What is wrong with a value by the part of JSON Schema that our parameters use."""
     match schema:
         case {"enum": [*choices]} if text not in choices:
-            return f"must be {' or '.join(choices)}" if len(choices) < 3 else f"must be one of {', '.join(choices)}"
+            named = [str(choice) for choice in choices]
+            return f"must be {' or '.join(named)}" if len(named) < 3 else f"must be one of {', '.join(named)}"
         case {"type": "integer", "minimum": int(least), "maximum": int(most)}:
             is_number = text.isascii() and text.isdigit() and len(text) <= len(str(most))
             return None if is_number and least <= int(text) <= most else f"must be a number from {least} to {most}"

@@ -34,6 +34,12 @@ DELETE FROM hookledger.login_link;
 DELETE FROM hookledger.session;
 DELETE FROM hookledger.event_type;
 DELETE FROM hookledger.event_type_seen;
+DELETE FROM hookledger.resend;
+DELETE FROM hookledger.replay_part;
+DELETE FROM hookledger.replay;
+DELETE FROM hookledger.route_metric;
+DELETE FROM hookledger.route_tally;
+DELETE FROM hookledger.route_failing;
 """
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from daemon import audit
+from daemon.core import payload
 from eventstore import ticks
 from tests.support.log_scene import log_scene
 from tests.support.web import Answer, Door, door, path
@@ -155,6 +157,25 @@ async def test_of_many_routes_a_page_is_explained_at_a_time(door: Door) -> None:
     assert second["next"] is None
     for cursor in ("x", "MTIz", "MDAwMDAwMDB4"):
         assert (await door.ask("GET", f"{EXPLAIN}?event=e1&cursor={cursor}")).status == 422
+
+
+async def test_between_two_filters_others_have_their_turn(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(3):
+        await door.route(payload={"filter": "data.object.n == `1`"})
+    event = {"tenant": "acme", "type": "order.create", "id": "e1", "data": {"n": 1}}
+    await door.ask("POST", "/v1/events", event)
+    order: list[str] = []
+    passes = payload.passes
+
+    def noted(expression: str, source: payload.Source) -> bool:
+        order.append("filter")
+        asyncio.get_running_loop().call_soon(order.append, "another")
+        return passes(expression, source)
+
+    monkeypatch.setattr(payload, "passes", noted)
+    await door.ask("GET", "/v1/tenants/acme/explain?event=e1")
+
+    assert order[:5] == ["filter", "another", "filter", "another", "filter"]
 
 
 async def test_an_explanation_stands_as_the_list_does(empty_url: str) -> None:

@@ -185,3 +185,15 @@ async def test_without_a_database_the_configured_token_works_and_others_are_put_
     assert refused.status == 503
     assert "Retry-After" in refused.headers
     assert id_in(known) != id_in(unknown)
+
+
+async def test_all_that_is_wrong_with_a_new_token_is_told_at_once(door: Door) -> None:
+    wrong = {"tenant": "\0", "name": "\0", "expires": "soon"}
+    unknown = await door.ask("POST", "/v1/tokens", wrong | {"scope": "root"})
+    malformed = await door.ask("POST", "/v1/tokens", wrong | {"scope": 7, "naem": "x"})
+    missing = await door.ask("POST", "/v1/tokens", {"tenant": "acme", "expires": "soon"})
+    assert [answer.status for answer in (unknown, malformed, missing)] == [422] * 3
+    assert unknown.errors.keys() == {"scope", "tenant", "name", "expires"}
+    assert malformed.errors.keys() == {"scope", "naem", "tenant", "name", "expires"}
+    assert missing.errors.keys() == {"scope", "expires"}
+    assert await door.rows("SELECT FROM hookledger.api_token") == []
