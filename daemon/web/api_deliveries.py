@@ -8,9 +8,8 @@ from uuid import UUID
 from aiohttp import web
 
 from daemon import deliveries
-from daemon.commands import Invalid, NotFound
+from daemon.commands import NotFound
 from daemon.core.catalogue import name_problem
-from daemon.core.event import Problem as FieldProblem
 from daemon.core.standing import Standing
 from daemon.deliveries import Filter
 from daemon.web import paging, shapes
@@ -73,25 +72,16 @@ async def show(request: web.Request) -> web.Response:
 
 
 def _filter(request: web.Request) -> Filter:
-    """What the query asks for. Raises Invalid with all that is wrong, NotFound for a route that is not there."""
-    query, problems = request.query, list[FieldProblem]()
-    status = query.get("status")
-    if status is not None and status not in list(Standing):
-        problems.append(FieldProblem(field="status", message=f"must be one of {', '.join(Standing)}"))
-    event_type = query.get("type")
-    if event_type is not None and (problem := name_problem(event_type)) is not None:
-        problems.append(FieldProblem(field="type", message=problem))
-    since, until = moment_of(query, "since", problems), moment_of(query, "until", problems)
-    if problems:
-        raise Invalid(tuple(problems))
+    """What the query asks for. Raises NotFound for a route that is not there."""
+    query = request.query
     return Filter(
         tenant=request.match_info["tenant"],
         route_id=route_of_tenant(request, query["route"]) if "route" in query else None,
-        standing=None if status is None else Standing(status),
-        event_type=event_type,
+        standing=Standing(query["status"]) if "status" in query else None,
+        event_type=query.get("type"),
         event_id=query.get("event"),
-        since=since,
-        until=until,
+        since=moment_of(query, "since"),
+        until=moment_of(query, "until"),
     )
 
 

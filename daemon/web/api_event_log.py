@@ -10,9 +10,8 @@ from aiohttp import web
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from daemon.commands import Invalid, NotFound
+from daemon.commands import NotFound
 from daemon.core.catalogue import name_problem
-from daemon.core.event import Problem as FieldProblem
 from daemon.web import paging, shapes
 from daemon.web.endpoints import Access, Query, endpoint
 from daemon.web.parameters import moment_of
@@ -69,7 +68,8 @@ async def list_events(request: web.Request) -> web.Response:
     How much is looked at for a page is bounded. So with a type a page may be short, or even empty, though `next` is not
     null: go on until it is.
     """
-    size, (since, until, event_type) = paging.limit(request), _filter(request)
+    query, size = request.query, paging.limit(request)
+    since, until, event_type = moment_of(query, "since"), moment_of(query, "until"), query.get("type")
     begin = _begin(request)
     if until is not None:
         begin = min(begin, (until, -1))
@@ -130,18 +130,6 @@ def _summary(event: LoggedEvent) -> EventSummaryShape:
         "test": event.test_route is not None,
         "tick": event.tick,
     }
-
-
-def _filter(request: web.Request) -> tuple[datetime | None, datetime | None, str | None]:
-    """Since, until and type. Raises Invalid with all that is wrong with them."""
-    problems: list[FieldProblem] = []
-    since, until = (moment_of(request.query, name, problems) for name in ("since", "until"))
-    event_type = request.query.get("type")
-    if event_type is not None and (problem := name_problem(event_type)) is not None:
-        problems.append(FieldProblem(field="type", message=problem))
-    if problems:
-        raise Invalid(tuple(problems))
-    return since, until, event_type
 
 
 def _begin(request: web.Request) -> tuple[datetime, int]:

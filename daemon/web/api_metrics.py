@@ -9,8 +9,6 @@ from aiohttp import web
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from daemon.commands import Invalid
-from daemon.core.event import Problem as FieldProblem
 from daemon.web import shapes
 from daemon.web.endpoints import Access, Query, endpoint
 from daemon.web.route_path import live_route
@@ -61,19 +59,12 @@ async def show(request: web.Request) -> web.Response:
     """What became of the route's deliveries in the last 30 days. A delivery sent again by hand ends again; deliveries
     of test events are left out.
     """
-    route, interval = live_route(request), _interval(request)
+    route, interval = live_route(request), request.query.get("interval", "day")
     found = await route_metrics.read(request.app[SERVICES].database, route.id)
     series = _by_hour(found.hours, found.now) if interval == "hour" else _by_day(found.hours, found.now)
     total = _of_counts(sum(found.hours.values(), Counts()))
     body: RouteMetricsShape = {**total, "pending_delivery": found.pending, "series": series}
     return shapes.answer(body)
-
-
-def _interval(request: web.Request) -> str:
-    interval = request.query.get("interval", "day")
-    if interval not in ("day", "hour"):
-        raise Invalid((FieldProblem(field="interval", message="must be day or hour"),))
-    return interval
 
 
 def _by_day(hours: dict[datetime, Counts], now: datetime) -> list[PeriodShape]:

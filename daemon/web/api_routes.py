@@ -11,14 +11,14 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from daemon.commands import Invalid, NotFound
-from daemon.core.event import Problem as FieldProblem
+from daemon.commands import NotFound
 from daemon.core.event import instant
 from daemon.core.route import Route, Status
 from daemon.web import paging, shapes
 from daemon.web.commanding import command_context
 from daemon.web.endpoints import Access, Query, RateLimit, endpoint
 from daemon.web.forms import Command, NewRoute, Rotation, RouteEdit, read, validated
+from daemon.web.parameters import moment_of
 from daemon.web.route_path import live_route, route_id
 from daemon.web.services import SERVICES
 from daemon.web.shapes import (
@@ -46,7 +46,7 @@ REASON = Query(name="reason", description="why, for the route's history", schema
 async def list_routes(request: web.Request) -> web.Response:
     """The tenant's routes, oldest first; with `as_of` as they were."""
     services = request.app[SERVICES]
-    as_of = _as_of(request)
+    as_of = moment_of(request.query, "as_of")
     routes = _behind_cursor(request, wanted=_status(request), as_of=as_of)
     shown, after = paging.first(request, routes, key=lambda route: shapes.moment(route.created_at))
     shown_at = as_of or services.now()
@@ -70,7 +70,7 @@ async def create(request: web.Request) -> web.Response:
 async def show(request: web.Request) -> web.Response:
     """One route; with `as_of` as it was."""
     timeline = request.app[SERVICES].index.timeline(route_id(request))
-    as_of = _as_of(request)
+    as_of = moment_of(request.query, "as_of")
     route = None
     if timeline is not None and timeline.current.tenant == request.match_info["tenant"]:
         route = timeline.current if as_of is None else timeline.as_of(as_of)
@@ -221,17 +221,4 @@ def _etag(route: Route) -> dict[str, str]:
 
 def _status(request: web.Request) -> Status | None:
     text = request.query.get("status")
-    if text is None:
-        return None
-    if text not in (Status.ENABLED, Status.DISABLED):
-        raise Invalid((FieldProblem(field="status", message="must be enabled or disabled"),))
-    return Status(text)
-
-
-def _as_of(request: web.Request) -> datetime | None:
-    text = request.query.get("as_of")
-    try:
-        # An unescaped + of an offset arrives as a space.
-        return None if text is None else instant(text.replace(" ", "+"))
-    except ValueError as error:
-        raise Invalid((FieldProblem(field="as_of", message=str(error)),)) from error
+    return None if text is None else Status(text)

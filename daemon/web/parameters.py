@@ -92,16 +92,10 @@ def if_match(request: web.Request) -> int | None:
     return int(found["version"])
 
 
-def moment_of(query: Mapping[str, str], name: str, problems: list[FieldProblem]) -> datetime | None:
-    """A time in the query; None if there is none, or if it is none: then `problems` gets one more."""
+def moment_of(query: Mapping[str, str], name: str) -> datetime | None:
+    """A time in a query that was judged before; None if it has none."""
     text = query.get(name)
-    if text is None:
-        return None
-    message = _moment_problem(text)
-    if message is not None:
-        problems.append(FieldProblem(field=name, message=message))
-        return None
-    return _moment(text)
+    return None if text is None else _moment(text)
 
 
 def _moment_problem(text: str) -> str | None:

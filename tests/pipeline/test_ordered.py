@@ -15,10 +15,10 @@ from daemon.core.retry import RetryPolicy
 from daemon.core.route import Route
 from daemon.pipeline import lane as lane_module
 from daemon.pipeline import lanes, parking
-from tests.pipeline.test_parking import NONE_PARKED, PARKED, gate, ids_of
+from tests.pipeline.test_parking import NONE_PARKED, PARKED, ids_of
 from tests.support.crash import doomed_house
 from tests.support.house import House, house
-from tests.support.receiver import Receiver, ok, receiver, status
+from tests.support.receiver import Receiver, gate, ok, receiver, status
 from tests.support.until import until
 
 QUICK = RetryPolicy(first=timedelta(seconds=0.1), cap=timedelta(seconds=0.2), attempts=10)

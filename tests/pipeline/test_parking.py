@@ -7,7 +7,6 @@ import json
 from collections import Counter
 
 import pytest
-from aiohttp import web
 
 from daemon.pipeline import lane as lane_module
 from daemon.pipeline import lanes, parking
@@ -15,7 +14,7 @@ from eventstore import backlog, stream
 from eventstore.errors import StoreUnavailable
 from tests.support.crash import doomed_house, exposed
 from tests.support.house import house
-from tests.support.receiver import Receiver, receiver
+from tests.support.receiver import Receiver, gate, receiver
 from tests.support.until import until
 
 PARKED = "SELECT coalesce(sum(cardinality(seqs)), 0) >= $1 FROM hookledger.parked"
@@ -29,17 +28,6 @@ def _small_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lanes, "LOW_WATER", 10)
     monkeypatch.setattr(parking, "LOW_WATER", 10)
     monkeypatch.setattr(parking, "CHUNK_EVENTS", 25)
-
-
-def gate(there: Receiver, path: str) -> asyncio.Event:
-    opened = asyncio.Event()
-
-    async def answer(_request: web.Request) -> web.StreamResponse:
-        await opened.wait()
-        return web.Response(status=204)
-
-    there.answer[path] = answer
-    return opened
 
 
 def ids_of(there: Receiver) -> list[str]:

@@ -14,10 +14,10 @@ from daemon.core.route import PayloadOptions
 from daemon.core.sentences import Verdict
 from daemon.pipeline import lane as lane_module
 from daemon.pipeline import lanes, parking, ranges
-from tests.pipeline.test_parking import NONE_PARKED, PARKED, gate, ids_of
+from tests.pipeline.test_parking import NONE_PARKED, PARKED, ids_of
 from tests.support.crash import doomed_house, exposed
 from tests.support.house import House, house
-from tests.support.receiver import receiver, status
+from tests.support.receiver import gate, receiver, status
 from tests.support.until import until
 
 RANGED = "SELECT coalesce(sum(pairs), 0) >= $1 FROM hookledger.parked_range"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from daemon import audit, replays
 from daemon.commands import Conflict
@@ -19,7 +17,7 @@ from daemon.replays import Period, Wanted
 from eventstore.replays import Replay
 from tests.support.crash import doomed_house, exposed
 from tests.support.house import CONTEXT, House, house
-from tests.support.receiver import Receiver, receiver, status
+from tests.support.receiver import Receiver, gate, receiver, status
 from tests.support.until import until
 
 ONCE = RetryPolicy(first=timedelta(seconds=1), attempts=1)
@@ -33,18 +31,6 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replayer, "PART_SEQS", 5)
     monkeypatch.setattr(replayer, "WAITING_ROWS", 10)
     monkeypatch.setattr(replayer, "PAUSE_SECONDS", 0.01)
-
-
-def gate(there: Receiver, path: str) -> asyncio.Event:
-    """Requests to `path` are answered once the event is set."""
-    opened = asyncio.Event()
-
-    async def answer(_request: web.Request) -> web.StreamResponse:
-        await opened.wait()
-        return web.Response(status=204)
-
-    there.answer[path] = answer
-    return opened
 
 
 async def failed_route(it: House, there: Receiver, count: int) -> Route:

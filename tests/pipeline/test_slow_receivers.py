@@ -9,10 +9,9 @@ from itertools import pairwise
 from daemon.pipeline.lanes import Lanes
 from daemon.pipeline.work import Delivery
 from tests.pipeline.test_lanes import is_idle, make, taken
-from tests.pipeline.test_parking import gate
 from tests.support.deliveries import delivery
 from tests.support.house import house
-from tests.support.receiver import receiver
+from tests.support.receiver import gate, receiver
 from tests.support.until import until
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from aiohttp import web
 
 from daemon import audit
 from daemon.core.retry import RetryPolicy
@@ -14,7 +12,7 @@ from daemon.pipeline import lane as lane_module
 from daemon.pipeline import lanes, parking
 from tests.support.crash import doomed_house
 from tests.support.house import CONTEXT, House, house
-from tests.support.receiver import Receiver, receiver, status
+from tests.support.receiver import gate, receiver, status
 
 DELIVERED, UNSENT, AFTER_A_TRY = ["delivered"], ["suppressed"], ["retrying", "suppressed"]
 LATER = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1))
@@ -26,18 +24,6 @@ async def no_findings(it: House) -> None:
     )
     assert not report.findings
     assert not report.unread
-
-
-def gate(there: Receiver, path: str, code: int = 204) -> asyncio.Event:
-    """Requests to `path` are answered once the event is set."""
-    opened = asyncio.Event()
-
-    async def answer(_request: web.Request) -> web.StreamResponse:
-        await opened.wait()
-        return web.Response(status=code)
-
-    there.answer[path] = answer
-    return opened
 
 
 async def test_what_happens_while_a_route_is_disabled_never_arrives(database_url: str) -> None:

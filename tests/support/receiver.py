@@ -80,3 +80,15 @@ async def receiver() -> AsyncIterator[Receiver]:
         yield it
     finally:
         await runner.cleanup()
+
+
+def gate(there: Receiver, path: str, code: int = 204) -> asyncio.Event:
+    """Requests to `path` are answered once the event is set."""
+    opened = asyncio.Event()
+
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        await opened.wait()
+        return web.Response(status=code)
+
+    there.answer[path] = answer
+    return opened
