@@ -17,8 +17,8 @@ from daemon.cli.store import config_option, settings, with_store
 from daemon.commands import Invalid
 from daemon.core.catalogue import TypeDraft, check, group_of
 from daemon.web import mistakes
-from daemon.web.catalogue_forms import CatalogueForm
-from daemon.web.catalogue_shapes import of_type
+from daemon.web.api.catalogue_forms import CatalogueForm
+from daemon.web.api.catalogue_shapes import of_type
 from eventstore import catalogue as store
 from eventstore.catalogue import ListedType
 from eventstore.connect import Database

@@ -17,8 +17,10 @@ from daemon.cli.store import actor, config_option, now, settings, with_store
 from daemon.commands import Invalid
 from daemon.core.event import Problem, tenant_problem
 from daemon.core.token_draft import TokenDraft, check
-from daemon.web import sessions, shapes, token_shapes
-from daemon.web.sessions import LINK_LIFE, LoginLink
+from daemon.web import shapes
+from daemon.web.access import sessions
+from daemon.web.access.sessions import LINK_LIFE, LoginLink
+from daemon.web.api import token_shapes
 from eventstore import tokens
 from eventstore.connect import Database
 from eventstore.tokens import Token

@@ -1,7 +1,7 @@
 """What a token is for: a kind, and for some kinds the one tenant that it stands for.
 
 `admin`, `metrics`, `producer`, `producer:acme`, `auditor`, `auditor:acme`, `tenant:acme`. What each kind gives access
-to is a table of the doors (web/auth.py).
+to is a table of the doors (web/access/auth.py).
 """
 
 from __future__ import annotations

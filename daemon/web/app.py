@@ -7,31 +7,27 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from daemon.web import (
-    api_audit,
-    api_catalogue,
-    api_deliveries,
-    api_event_log,
-    api_events,
-    api_metrics,
-    api_openapi,
-    api_preview,
-    api_replay,
-    api_routes,
-    api_status,
-    api_tests,
-    api_tokens,
-    auth,
-    encoding,
-    login,
-    ops,
-    problems,
-    refusals,
+from daemon.web import encoding, ops, problems
+from daemon.web.access import auth, login, refusals
+from daemon.web.access.limits import LIMITS, Limits
+from daemon.web.access.refusals import REFUSALS, RefusalLog
+from daemon.web.api import (
+    audit,
+    catalogue,
+    deliveries,
+    event_log,
+    events,
+    metrics,
+    openapi,
+    preview,
+    replays,
+    routes,
+    status,
+    test_events,
+    tokens,
 )
-from daemon.web.ingest import Ingest
-from daemon.web.limits import LIMITS, Limits
-from daemon.web.refusals import REFUSALS, RefusalLog
-from daemon.web.room import Room
+from daemon.web.ingest.group_commit import Ingest
+from daemon.web.ingest.room import Room
 from daemon.web.services import SERVICES, Services
 
 # For what reads a body without a limit of its own; nothing of ours does.
@@ -46,44 +42,44 @@ def build(services: Services) -> web.Application:
     """The application of the main listener, with the ops endpoints unless they have a listener of their own."""
     application = _application(services)
     application.cleanup_ctx.append(_ingest)
-    application[api_preview.TURN] = asyncio.Lock()
-    application[api_replay.TURNS] = asyncio.Semaphore(api_replay.AT_ONCE)
+    application[preview.TURN] = asyncio.Lock()
+    application[replays.TURNS] = asyncio.Semaphore(replays.AT_ONCE)
     application.add_routes(
         [
-            web.post("/v1/events", api_events.publish),
-            web.get("/v1/tenants", api_routes.tenants),
-            web.get(f"{_TENANT}/routes", api_routes.list_routes),
-            web.post(f"{_TENANT}/routes", api_routes.create),
-            web.get(_ROUTE, api_routes.show),
-            web.patch(_ROUTE, api_routes.edit),
-            web.delete(_ROUTE, api_routes.delete),
-            web.post(f"{_ROUTE}/disable", api_routes.disable),
-            web.post(f"{_ROUTE}/enable", api_routes.enable),
-            web.get(f"{_ROUTE}/key", api_routes.show_key),
-            web.post(f"{_ROUTE}/rotate-key", api_routes.rotate_key),
-            web.post(f"{_ROUTE}/revoke-old-key", api_routes.revoke_old_key),
-            web.get(f"{_ROUTE}/history", api_routes.history),
-            web.get(f"{_ROUTE}/metrics", api_metrics.show),
-            web.post(f"{_ROUTE}/test", api_tests.send),
-            web.get(f"{_TENANT}/deliveries", api_deliveries.list_deliveries),
-            web.get(f"{_TENANT}/deliveries/{{delivery}}", api_deliveries.show),
-            web.post(f"{_TENANT}/deliveries/{{delivery}}/retry", api_replay.retry),
-            web.get(f"{_TENANT}/events", api_event_log.list_events),
-            web.get(f"{_TENANT}/events/{{event:[^/]+}}", api_event_log.show),
-            web.post(f"{_ROUTE}/replay", api_replay.replay),
-            web.get(f"{_ROUTE}/replays", api_replay.list_replays),
-            web.get(f"{_ROUTE}/replays/{{replay}}", api_replay.show_replay),
-            web.post(f"{_ROUTE}/replays/{{replay}}/cancel", api_replay.cancel_replay),
-            web.post(f"{_TENANT}/preview", api_preview.show),
-            web.get("/v1/event-types", api_catalogue.list_event_types),
-            web.put("/v1/event-types", api_catalogue.replace_event_types),
-            web.get(f"{_TENANT}/explain", api_audit.explain),
-            web.get("/v1/projection", api_audit.projection),
-            web.get("/v1/status", api_status.show),
-            web.get("/openapi.json", api_openapi.show),
-            web.get("/v1/tokens", api_tokens.list_tokens),
-            web.post("/v1/tokens", api_tokens.create),
-            web.delete("/v1/tokens/{token}", api_tokens.revoke_token),
+            web.post("/v1/events", events.publish),
+            web.get("/v1/tenants", routes.tenants),
+            web.get(f"{_TENANT}/routes", routes.list_routes),
+            web.post(f"{_TENANT}/routes", routes.create),
+            web.get(_ROUTE, routes.show),
+            web.patch(_ROUTE, routes.edit),
+            web.delete(_ROUTE, routes.delete),
+            web.post(f"{_ROUTE}/disable", routes.disable),
+            web.post(f"{_ROUTE}/enable", routes.enable),
+            web.get(f"{_ROUTE}/key", routes.show_key),
+            web.post(f"{_ROUTE}/rotate-key", routes.rotate_key),
+            web.post(f"{_ROUTE}/revoke-old-key", routes.revoke_old_key),
+            web.get(f"{_ROUTE}/history", routes.history),
+            web.get(f"{_ROUTE}/metrics", metrics.show),
+            web.post(f"{_ROUTE}/test", test_events.send),
+            web.get(f"{_TENANT}/deliveries", deliveries.list_deliveries),
+            web.get(f"{_TENANT}/deliveries/{{delivery}}", deliveries.show),
+            web.post(f"{_TENANT}/deliveries/{{delivery}}/retry", replays.retry),
+            web.get(f"{_TENANT}/events", event_log.list_events),
+            web.get(f"{_TENANT}/events/{{event:[^/]+}}", event_log.show),
+            web.post(f"{_ROUTE}/replay", replays.replay),
+            web.get(f"{_ROUTE}/replays", replays.list_replays),
+            web.get(f"{_ROUTE}/replays/{{replay}}", replays.show_replay),
+            web.post(f"{_ROUTE}/replays/{{replay}}/cancel", replays.cancel_replay),
+            web.post(f"{_TENANT}/preview", preview.show),
+            web.get("/v1/event-types", catalogue.list_event_types),
+            web.put("/v1/event-types", catalogue.replace_event_types),
+            web.get(f"{_TENANT}/explain", audit.explain),
+            web.get("/v1/projection", audit.projection),
+            web.get("/v1/status", status.show),
+            web.get("/openapi.json", openapi.show),
+            web.get("/v1/tokens", tokens.list_tokens),
+            web.post("/v1/tokens", tokens.create),
+            web.delete("/v1/tokens/{token}", tokens.revoke_token),
             web.get("/v1/session", login.session),
             web.get("/login/{link}", login.login, allow_head=False),  # looking at a link must not use it up
             web.post("/logout", login.logout),
@@ -128,7 +124,7 @@ def _add_ops(application: web.Application) -> None:
 async def _ingest(application: web.Application) -> AsyncIterator[None]:
     services = application[SERVICES]
     ingest = Ingest(services.database, on_stored=services.hurry)
-    application[api_events.INGEST] = ingest
-    application[api_events.ROOM] = Room(services.config.events.max_bytes * api_events.ROOM_OF_LONGEST)
+    application[events.INGEST] = ingest
+    application[events.ROOM] = Room(services.config.events.max_bytes * events.ROOM_OF_LONGEST)
     yield
     await ingest.close()

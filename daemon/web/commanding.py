@@ -8,7 +8,7 @@ import hmac
 from aiohttp import web
 
 from daemon.commands import Context
-from daemon.web import auth
+from daemon.web.access import auth
 from daemon.web.forms import BODY
 from daemon.web.problems import Problem
 

@@ -11,8 +11,8 @@ from daemon import deliveries
 from daemon.commands import Invalid, NotFound
 from daemon.core.event import Problem as FieldProblem
 from daemon.deliveries import SearchUnfinished
+from daemon.web.access.limits import LIMITS
 from daemon.web.endpoints import Query, RateLimit
-from daemon.web.limits import LIMITS
 from daemon.web.services import SERVICES
 from eventstore.outcomes import Pair
 

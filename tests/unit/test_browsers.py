@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from daemon.web.browsers import is_from_elsewhere, is_from_our_page, is_loopback
+from daemon.web.access.browsers import is_from_elsewhere, is_from_our_page, is_loopback
 
 OWN = "https://hooks.example.com"
 LINK = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}

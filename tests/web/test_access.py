@@ -14,8 +14,8 @@ import pytest
 
 from daemon.core.delivery import delivery_id
 from daemon.core.scope import Kind
+from daemon.web.access.auth import SCOPES
 from daemon.web.app import build_ops
-from daemon.web.auth import SCOPES
 from daemon.web.endpoints import Access, declared
 from tests.support.tokens import bearer, token
 from tests.support.web import Door, door

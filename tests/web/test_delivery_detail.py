@@ -11,9 +11,9 @@ import pytest
 from daemon.core.allowance import Allowance
 from daemon.core.delivery import delivery_id, delivery_key
 from daemon.deliveries import finding
-from daemon.web import delivery_shapes
+from daemon.web.access.limits import LIMITS as ALLOWED
+from daemon.web.api import delivery_shapes
 from daemon.web.endpoints import RateLimit
-from daemon.web.limits import LIMITS as ALLOWED
 from eventstore import lease, progress, ticks
 from eventstore.progress import AttemptRow, Flush
 from eventstore.stream import shard_of

@@ -7,8 +7,9 @@ import asyncio
 import asyncpg
 import pytest
 
-from daemon.web import api_events, storing
-from daemon.web.batch import PART_BYTES, PART_EVENTS
+from daemon.web.api import events as events_api
+from daemon.web.ingest import storing
+from daemon.web.ingest.batch import PART_BYTES, PART_EVENTS
 from eventstore import stream
 from eventstore.errors import Deadlocked
 from eventstore.stream import NewEvent
@@ -101,7 +102,7 @@ async def test_a_silent_database_is_503_for_batches_in_turn_and_for_those_that_w
         assert (await publish(opened, batches[0])).status == 202
         wire.hold()
         with monkeypatch.context() as patch:
-            patch.setattr(api_events, "ANSWER_SECONDS", 0.2)
+            patch.setattr(events_api, "ANSWER_SECONDS", 0.2)
             answers = await asyncio.gather(*[publish(opened, batch) for batch in batches])
         assert {answer.status for answer in answers} == {503}
         wire.mend()

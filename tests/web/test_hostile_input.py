@@ -16,7 +16,7 @@ import jsonschema_rs
 import pytest
 from yarl import URL
 
-from daemon.web.limits import Limits
+from daemon.web.access.limits import Limits
 from tests.support.operations import Operation, is_problem, operations, place, required
 from tests.support.web import Answer, Door
 

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from daemon.web import api_events, ingest
+from daemon.web.api import events
+from daemon.web.ingest import group_commit
 from eventstore import stream
 from tests.support.cable import cable
 from tests.support.tokens import bearer, token
@@ -47,7 +48,7 @@ async def test_a_refused_event_does_not_fail_its_neighbours(database_url: str) -
 
 
 async def test_batches_are_bounded_in_events_and_bytes(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingest, "MAX_BATCH_BYTES", 10)
+    monkeypatch.setattr(group_commit, "MAX_BATCH_BYTES", 10)
     answers = await asyncio.gather(*[publish(door, f"e{n}") for n in range(30)])
     assert {answer.status for answer in answers} == {202}
     assert len(await door.events()) == 30
@@ -105,7 +106,7 @@ async def test_what_it_took_to_know_who_asks_is_not_there_for_storing(
 ) -> None:
     """Each step may be in time, and all of them together not."""
     text = await token(door.database, "producer")
-    monkeypatch.setattr(api_events, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(events, "ANSWER_SECONDS", 0.05)
     verify = door.services.tokens.verify
 
     async def slow(given: str) -> object:
@@ -122,7 +123,7 @@ async def test_what_it_took_to_know_who_asks_is_not_there_for_storing(
 async def test_a_catalogue_that_is_silent_is_503_too(
     door: Door, monkeypatch: pytest.MonkeyPatch, content_type: str
 ) -> None:
-    monkeypatch.setattr(api_events, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(events, "ANSWER_SECONDS", 0.05)
     monkeypatch.setattr(door.services.catalogue, "known_types", asyncio.Event().wait)
     event = {"tenant": "acme", "type": "a.b", "data": {}}
     answer = await door.ask("POST", "/v1/events", event, headers={"Content-Type": content_type})
@@ -133,7 +134,7 @@ async def test_what_was_given_up_in_the_queue_is_not_stored_later(empty_url: str
     async with cable(empty_url) as line, door(line.url) as opened:
         line.hold()
         first = asyncio.create_task(publish(opened, "sent"))
-        while not (task := opened.client.app[api_events.INGEST])._waiting and task._task is None:
+        while not (task := opened.client.app[events.INGEST])._waiting and task._task is None:
             await asyncio.sleep(0.01)
         second = asyncio.create_task(publish(opened, "queued"))
         assert (await first).status == (await second).status == 503

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from daemon.core.allowance import Allowance
+from daemon.web.access.limits import ALLOWANCES, LIMITS, Limits
 from daemon.web.endpoints import RateLimit, declared
-from daemon.web.limits import ALLOWANCES, LIMITS, Limits
 from daemon.web.problems import Problem
 from tests.support.web import Door, path
 
@@ -66,7 +66,7 @@ def test_what_was_refused_is_not_counted() -> None:
 
 
 def test_the_memory_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daemon.web.limits.MAX_TENANTS", 3)
+    monkeypatch.setattr("daemon.web.access.limits.MAX_TENANTS", 3)
     limits = Limits(TIGHT)
     for tenant in "abcabcd":
         limits.take(RateLimit.REVEAL, tenant, 0)

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 import pytest
 import pytest_asyncio
 
-from daemon.web import sessions
+from daemon.web.access import sessions
 from tests.support.web import Answer, Door, path
 from tests.support.web import door as opened_door
 

@@ -16,8 +16,8 @@ import pytest
 from aiohttp import web
 
 from daemon.core import event
+from daemon.web.api.event_shapes import EVENT_LINES, EVENT_SCHEMA
 from daemon.web.endpoints import Access, declared
-from daemon.web.event_shapes import EVENT_LINES, EVENT_SCHEMA
 from tests.support.conformity import resolved, validator
 from tests.support.web import Door, path
 

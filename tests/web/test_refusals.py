@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon.core.allowance import UNUSED, Allowance
-from daemon.web.refusals import REFUSALS
+from daemon.web.access.refusals import REFUSALS
 from tests.support.tokens import bearer, id_in, token
 from tests.support.web import Door, door
 
@@ -77,7 +77,7 @@ async def test_a_token_in_the_place_of_its_id_is_never_in_the_log(door: Door) ->
 
 
 async def test_beyond_so_many_lines_their_number_is_told(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daemon.web.refusals.LINES", Allowance(burst=2, per_second=1e-6))
+    monkeypatch.setattr("daemon.web.access.refusals.LINES", Allowance(burst=2, per_second=1e-6))
     with capture_logs() as logs:
         for _ in range(5):
             await door.ask("POST", "/v1/events")

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from daemon.web import api_events
+from daemon.web.api import events
+from daemon.web.ingest.room import Room
 from daemon.web.problems import Problem
-from daemon.web.room import Room
 from tests.support.web import Answer, Door, door
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -43,7 +43,7 @@ async def test_batches_beyond_the_room_are_503_and_welcome_later(empty_url: str)
         return await to.ask("POST", "/v1/events", data=body, headers=NDJSON)
 
     async with door(empty_url, events__max_bytes="1024") as opened:
-        room = opened.client.app[api_events.ROOM]
+        room = opened.client.app[events.ROOM]
         whole_bytes = room._free_bytes
         first = [asyncio.create_task(publish(opened, held())) for _ in range(2)]
         async with asyncio.timeout(10):
@@ -61,7 +61,7 @@ async def test_batches_beyond_the_room_are_503_and_welcome_later(empty_url: str)
 
 
 async def test_a_sender_who_dribbles_is_408_in_the_end(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api_events, "BODY_SECONDS", 0.3)
+    monkeypatch.setattr(events, "BODY_SECONDS", 0.3)
     is_answered = asyncio.Event()
 
     async def dribble() -> AsyncIterator[bytes]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from daemon.web.limits import Limits
+from daemon.web.access.limits import Limits
 from tests.support.web import TARGET, Door, door
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")

@@ -29,7 +29,7 @@ class Operation:
     @property
     def topic(self) -> str:
         """The name of the module that it stands in."""
-        return str(self.handler.__module__).rpartition(".")[2].removeprefix("api_")
+        return str(self.handler.__module__).rpartition(".")[2]
 
     @property
     def id(self) -> str:

@@ -13,8 +13,8 @@ from daemon.core.catalogue import name_problem
 from daemon.core.standing import Standing
 from daemon.deliveries import Filter
 from daemon.web import paging, shapes
+from daemon.web.api.delivery_shapes import DeliveryDetailShape, DeliveryShape, of_detail, of_item
 from daemon.web.delivery_path import EVENT_HINT, named_pair
-from daemon.web.delivery_shapes import DeliveryDetailShape, DeliveryShape, of_detail, of_item
 from daemon.web.dialect import dialect
 from daemon.web.endpoints import Access, Query, endpoint
 from daemon.web.parameters import moment_of

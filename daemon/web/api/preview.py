@@ -19,10 +19,10 @@ from daemon.core.event import Incoming, Problem
 from daemon.core.payload import Source
 from daemon.preview import Preview
 from daemon.web import forms, route_path, shapes
+from daemon.web.api.preview_shapes import PreviewForm, PreviewShape
 from daemon.web.dialect import dialect
 from daemon.web.endpoints import Access, RateLimit, endpoint
 from daemon.web.forms import BODY
-from daemon.web.preview_shapes import PreviewForm, PreviewShape
 from daemon.web.services import SERVICES, Services
 from daemon.web.shapes import MASK
 from eventstore import catalogue

@@ -18,9 +18,9 @@ from aiohttp.typedefs import Handler
 from daemon.commands import Context, NotFound
 from daemon.core.scope import Kind, Scope
 from daemon.tokens import Refusal, id_of
-from daemon.web import browsers, sessions
+from daemon.web.access import browsers, sessions
+from daemon.web.access.limits import LIMITS
 from daemon.web.endpoints import Access, Declared, declared
-from daemon.web.limits import LIMITS
 from daemon.web.parameters import check_headers, check_parameters, if_match
 from daemon.web.problems import Problem
 from daemon.web.services import SERVICES

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 from daemon.core import event
 from daemon.core.ndjson import Line
-from daemon.web.event_shapes import FateShape
+from daemon.web.api.event_shapes import FateShape
+from daemon.web.ingest.storing import Outcome
 from daemon.web.problems import REFUSED_VALUE, listed
-from daemon.web.storing import Outcome
 from eventstore.errors import ValueRefused
 from eventstore.stream import NewEvent
 

@@ -20,13 +20,13 @@ from daemon.core.catalogue import KnownTypes
 from daemon.core.event import Incoming
 from daemon.core.ndjson import Line, LineSplitter
 from daemon.web import bodies, shapes
-from daemon.web.auth import CALLER, IDENTIFYING_SECONDS
-from daemon.web.batch import Batch
+from daemon.web.access.auth import CALLER, IDENTIFYING_SECONDS
+from daemon.web.api.event_shapes import EVENT, EVENT_LINES, FateShape, PublishedShape
 from daemon.web.endpoints import Access, endpoint
-from daemon.web.event_shapes import EVENT, EVENT_LINES, FateShape, PublishedShape
-from daemon.web.ingest import ANSWER_SECONDS, Ingest
+from daemon.web.ingest.batch import Batch
+from daemon.web.ingest.group_commit import ANSWER_SECONDS, Ingest
+from daemon.web.ingest.room import Room
 from daemon.web.problems import Problem
-from daemon.web.room import Room
 from daemon.web.services import SERVICES
 from eventstore.errors import StoreUnavailable
 from eventstore.stream import NewEvent

@@ -8,8 +8,9 @@ from aiohttp import web
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from daemon.web import browsers, sessions, shapes
-from daemon.web.auth import CALLER
+from daemon.web import shapes
+from daemon.web.access import browsers, sessions
+from daemon.web.access.auth import CALLER
 from daemon.web.endpoints import Access, endpoint
 from daemon.web.problems import Problem
 from daemon.web.services import SERVICES

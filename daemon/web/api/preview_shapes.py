@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, WithJsonSchema
 from typing_extensions import TypedDict
 
 from daemon.core.event import MAX_TEXT_CHARACTERS
-from daemon.web.event_shapes import EVENT_SCHEMA
+from daemon.web.api.event_shapes import EVENT_SCHEMA
 from daemon.web.forms import BaseForm, RouteEdit, Text
 
 _ROUTE_ID = {

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from aiohttp import web
 
 from daemon import __version__
-from daemon.web import shapes, status_shapes
+from daemon.web import shapes
+from daemon.web.api import status_shapes
+from daemon.web.api.status_shapes import StatusShape
 from daemon.web.endpoints import Access, endpoint
 from daemon.web.services import SERVICES
-from daemon.web.status_shapes import StatusShape
 from eventstore import status
 from eventstore.status import Status
 

@@ -15,8 +15,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from daemon.core.allowance import UNUSED, Allowance
-from daemon.web import browsers
-from daemon.web.auth import CALLER, CLAIMED
+from daemon.web.access import browsers
+from daemon.web.access.auth import CALLER, CLAIMED
 from daemon.web.problems import PROBLEM, shown_path
 
 log = structlog.get_logger()

@@ -16,11 +16,11 @@ from daemon.core.event import Problem as FieldProblem
 from daemon.core.event import instant
 from daemon.replays import Period
 from daemon.web import paging, shapes
+from daemon.web.api.replay_shapes import ReplayCountShape, ReplayForm, ReplayShape, RetriedShape, of_replay
 from daemon.web.commanding import command_context
 from daemon.web.delivery_path import EVENT_HINT, named_pair
 from daemon.web.endpoints import Access, RateLimit, endpoint
 from daemon.web.forms import Command, read
-from daemon.web.replay_shapes import ReplayCountShape, ReplayForm, ReplayShape, RetriedShape, of_replay
 from daemon.web.route_path import live_route
 from daemon.web.services import SERVICES
 from eventstore.outcomes import Pair

@@ -11,9 +11,9 @@ from typing_extensions import TypedDict
 from daemon.commands import Invalid
 from daemon.core.catalogue import MAX_EXAMPLE_BYTES, check
 from daemon.web import forms, paging, shapes
-from daemon.web.auth import CALLER
-from daemon.web.catalogue_forms import CatalogueForm
-from daemon.web.catalogue_shapes import EventTypeShape, of_type
+from daemon.web.access.auth import CALLER
+from daemon.web.api.catalogue_forms import CatalogueForm
+from daemon.web.api.catalogue_shapes import EventTypeShape, of_type
 from daemon.web.endpoints import Access, Query, endpoint
 from daemon.web.services import SERVICES
 from eventstore import catalogue

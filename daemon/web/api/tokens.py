@@ -15,12 +15,13 @@ from daemon.core.event import Problem as FieldProblem
 from daemon.core.event import instant
 from daemon.core.scope import Kind
 from daemon.core.token_draft import MAX_NAME_CHARACTERS, TokenDraft, check
-from daemon.web import paging, shapes, token_shapes
-from daemon.web.auth import CALLER
+from daemon.web import paging, shapes
+from daemon.web.access.auth import CALLER
+from daemon.web.api import token_shapes
+from daemon.web.api.token_shapes import CreatedTokenShape, TokenShape
 from daemon.web.endpoints import Access, endpoint
 from daemon.web.forms import BaseForm, Text, read
 from daemon.web.services import SERVICES, Services
-from daemon.web.token_shapes import CreatedTokenShape, TokenShape
 from eventstore.tokens import Token, newest, revoke
 
 

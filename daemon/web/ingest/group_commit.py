@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from daemon.web.storing import Outcome, store, store_parts
+from daemon.web.ingest.storing import Outcome, store, store_parts
 from eventstore.connect import Database
 from eventstore.errors import StoreError, StoreUnavailable
 from eventstore.stream import NewEvent
