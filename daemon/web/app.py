@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from daemon.web import encoding, ops, problems
+from daemon.web import encoding, ops, previewing, problems, replaying
 from daemon.web.access import auth, login, refusals
 from daemon.web.access.limits import LIMITS, Limits
 from daemon.web.access.refusals import REFUSALS, RefusalLog
@@ -26,6 +26,7 @@ from daemon.web.api import (
     test_events,
     tokens,
 )
+from daemon.web.dashboard import routing
 from daemon.web.ingest.group_commit import Ingest
 from daemon.web.ingest.room import Room
 from daemon.web.services import SERVICES, Services
@@ -42,8 +43,8 @@ def build(services: Services) -> web.Application:
     """The application of the main listener, with the ops endpoints unless they have a listener of their own."""
     application = _application(services)
     application.cleanup_ctx.append(_ingest)
-    application[preview.TURN] = asyncio.Lock()
-    application[replays.TURNS] = asyncio.Semaphore(replays.AT_ONCE)
+    application[previewing.TURN] = asyncio.Lock()
+    application[replaying.TURNS] = asyncio.Semaphore(replaying.AT_ONCE)
     application.add_routes(
         [
             web.post("/v1/events", events.publish),
@@ -85,6 +86,7 @@ def build(services: Services) -> web.Application:
             web.post("/logout", login.logout),
         ]
     )
+    routing.add(application)
     if services.config.server.ops_listen is None:
         _add_ops(application)
     return application

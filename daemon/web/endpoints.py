@@ -70,6 +70,7 @@ class Declared:
     """`answers` maps each status of success to the type of its JSON body, to a `Media`, or to None for an empty one;
     `refuses` are the errors that are particular to this endpoint; `is_command` ones take Idempotency-Key. What is
     `is_versioned` is shown with its version as ETag, and a command on it takes If-Match. `limit` is counted by tenant.
+    Pages are for people: they judge their own query, and the OpenAPI document leaves them out.
     """
 
     access: Access
@@ -80,6 +81,7 @@ class Declared:
     is_command: bool
     is_versioned: bool
     limit: RateLimit | None
+    is_page: bool
 
 
 Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -96,6 +98,7 @@ def endpoint(
     is_command: bool = False,
     is_versioned: bool = False,
     limit: RateLimit | None = None,
+    is_page: bool = False,
 ) -> Callable[[Endpoint], Endpoint]:
     """Declares a handler. Its docstring is its description in the OpenAPI document."""
 
@@ -109,6 +112,7 @@ def endpoint(
             is_command=is_command,
             is_versioned=is_versioned,
             limit=limit,
+            is_page=is_page,
         )
         setattr(handler, _ATTRIBUTE, declared)
         return handler

@@ -28,7 +28,7 @@ _NO_CURSOR = "is not a cursor of this API: use next as it was given"
 
 
 def _cursor_problem(text: str) -> str | None:
-    return _NO_CURSOR if _decoded(text) is None else None
+    return _NO_CURSOR if decoded(text) is None else None
 
 
 # The parameters that an endpoint with pages knows.
@@ -85,13 +85,13 @@ def cursor(request: web.Request) -> str | None:
     text = request.query.get("cursor")
     if text is None:
         return None
-    key = _decoded(text)
+    key = decoded(text)
     if key is None:
         raise unknown_cursor()
     return key
 
 
-def _decoded(text: str) -> str | None:
+def decoded(text: str) -> str | None:
     """The key; None if the text stands for none."""
     try:
         key = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()

@@ -33,14 +33,17 @@ def check_headers(request: web.Request) -> None:
             raise Problem(400, f"the header {name} is given more than once: send one value")
 
 
+def check_tenant(request: web.Request) -> None:
+    """Raises Invalid for a tenant in the path that cannot exist, which is a mistake to tell and not an empty list."""
+    if problems := _wrong_tenant(request):
+        raise Invalid(tuple(problems))
+
+
 def check_parameters(request: web.Request, query: Sequence[Query]) -> None:
-    """Raises Invalid with all that is wrong with path and query: a tenant that cannot exist, which is a mistake to tell
-    and not an empty list; parameters that are not known, are given twice, or have values that cannot be.
+    """Raises Invalid with all that is wrong with path and query: a tenant that cannot exist, and parameters that are
+    not known, are given twice, or have values that cannot be.
     """
-    problems = []
-    tenant = request.match_info.get("tenant")
-    if tenant is not None and (message := tenant_problem(tenant)) is not None:
-        problems.append(FieldProblem(field="tenant", message=message))
+    problems = _wrong_tenant(request)
     known = {each.name: each for each in query}
     for name in list(dict.fromkeys(request.query))[:MAX_QUERY_NAMES]:
         message = _problem(known, name, request.query.getall(name))
@@ -53,6 +56,12 @@ def check_parameters(request: web.Request, query: Sequence[Query]) -> None:
     ]
     if problems:
         raise Invalid(tuple(problems))
+
+
+def _wrong_tenant(request: web.Request) -> list[FieldProblem]:
+    tenant = request.match_info.get("tenant")
+    message = None if tenant is None else tenant_problem(tenant)
+    return [] if message is None else [FieldProblem(field="tenant", message=message)]
 
 
 def _problem(known: Mapping[str, Query], name: str, values: Sequence[str]) -> str | None:

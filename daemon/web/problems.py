@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Annotated, NotRequired
 
@@ -99,6 +99,9 @@ class Problem(Exception):
 # What was answered instead of what was asked for.
 PROBLEM = web.RequestKey("problem", Problem)
 
+# How a problem is shown to a person; it gives None if a program asked.
+PAGE_OF: web.AppKey[Callable[[web.Request, Problem], web.Response | None]] = web.AppKey("page_of")
+
 
 def listed(errors: Sequence[event.Problem]) -> list[FieldErrorShape]:
     """Problems of fields as JSON, the first hundred of them."""
@@ -140,7 +143,7 @@ def of(error: Exception) -> Problem | None:
 
 @web.middleware
 async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every answer of the API is either what a handler made or a problem."""
+    """Every answer is either what a handler made or a problem, as JSON or as a page."""
     try:
         return await handler(request)
     except Exception as error:
@@ -152,7 +155,8 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
             log.exception("request.crashed", number=number, method=request.method, path=shown_path(request))
             problem = Problem(500, f"an unexpected error, number {number} in the daemon's log")
         request[PROBLEM] = problem
-        response = problem.response()
+        page_of = request.app.get(PAGE_OF)
+        response = (None if page_of is None else page_of(request, problem)) or problem.response()
         if isinstance(error, HttpProcessingError | web.RequestPayloadError):
             # Where the next request begins is unknown, and the library would trip over the broken body once more.
             response.force_close()

@@ -13,6 +13,7 @@ from typing import Any
 import jsonschema_rs
 from aiohttp import web
 
+from daemon.web.endpoints import declared
 from daemon.web.openapi.document import rendered
 from daemon.web.openapi.operations import operations
 
@@ -31,6 +32,10 @@ class Conformity:
     async def _look(self, request: web.Request, response: web.StreamResponse) -> None:
         route = request.match_info.route
         if route.resource is None or not isinstance(response, web.Response) or response.status == EXPECTATION_FAILED:
+            return
+        declaration = declared(route.handler)
+        is_page = response.content_type == "text/html" or (declaration is not None and declaration.is_page)
+        if is_page:
             return
         method = "get" if request.method == "HEAD" else request.method.lower()
         found = problem_of(self._raw, method, route.resource.canonical, response)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -21,7 +21,7 @@ from daemon.tokens import Refusal, id_of
 from daemon.web.access import browsers, sessions
 from daemon.web.access.limits import LIMITS
 from daemon.web.endpoints import Access, Declared, declared
-from daemon.web.parameters import check_headers, check_parameters, if_match
+from daemon.web.parameters import check_headers, check_parameters, check_tenant, if_match
 from daemon.web.problems import Problem
 from daemon.web.services import SERVICES
 from eventstore.sessions import Session
@@ -79,10 +79,13 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     if endpoint.access is not Access.OPEN:
         clock = asyncio.get_running_loop().time
         began_at = clock()
-        caller = request[CALLER] = await _identified(request)
+        caller = await _identified(request)
+        request[CALLER] = replace(caller, origin="dashboard") if endpoint.is_page else caller
         request[IDENTIFYING_SECONDS] = clock() - began_at
         _check_access(request, endpoint, caller)
-        if endpoint.access is not Access.METRICS:
+        if endpoint.is_page:
+            check_tenant(request)
+        elif endpoint.access is not Access.METRICS:
             check_parameters(request, endpoint.query)
     return await handler(request)
 

@@ -44,9 +44,14 @@ class Operation:
 
 
 def operations(application: web.Application) -> tuple[Operation, ...]:
-    """Every endpoint of an application; HEAD goes without saying where there is GET."""
+    """Every endpoint of an application but its pages; HEAD goes without saying where there is GET."""
     return tuple(
         Operation(method=route.method, path=route.resource.canonical, handler=route.handler)
         for route in application.router.routes()
-        if route.method != "HEAD" and route.resource is not None and declared(route.handler) is not None
+        if route.method != "HEAD" and route.resource is not None and _is_documented(route.handler)
     )
+
+
+def _is_documented(handler: object) -> bool:
+    found = declared(handler)
+    return found is not None and not found.is_page

@@ -1,0 +1,9 @@
+"""The dashboard: pages for merchants and operators, rendered here, over the commands and queries that the API uses.
+
+routing      which path leads to which page: the table of contents
+pages        what all pages have in common: access, context of commands, errors as pages
+rendering    templates with what each of them may use; assets are served by their digest
+typed        what was typed into a form, and `wrongs` what is wrong with it
+
+Every page works without scripts. What page.js adds is declared by `data-` attributes in the templates.
+"""

@@ -1,0 +1,51 @@
+"""A problem as a page: what went wrong, and what to do next, in the words of whoever looks at it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from daemon.web.dashboard import rendering
+from daemon.web.problems import Problem
+
+TITLES: Mapping[int, str] = {
+    400: "That could not be read",
+    401: "Please sign in",
+    403: "That is not allowed here",
+    404: "There is nothing here",
+    405: "That cannot be done here",
+    409: "That is not possible now",
+    410: "This link no longer works",
+    412: "Somebody was faster",
+    413: "That is too long",
+    422: "Something is not right yet",
+    429: "One moment, please",
+    503: "The database does not answer",
+}
+
+NEXT_STEPS: Mapping[int, str] = {
+    401: "Your session has ended, or there was none. Open a new sign-in link; whoever runs Hookledger makes one with "
+    "“hookledger login-link”. If you were filling in a form, sign in in another tab, and then send it again.",
+    403: "Open the page by its own address, and try again there.",
+    404: "It may have been deleted, or the address is not complete. Deleted webhooks are still listed under Activity.",
+    410: "A sign-in link works once, for 60 seconds. Ask for a new one: “hookledger login-link”.",
+    412: "Go back, reload the page to see what changed, and try again.",
+    429: "Go back and try again a little later. Nothing was changed.",
+    503: "Nothing is lost: events that were accepted are stored, and are sent later. Try again in a few seconds.",
+}
+
+
+def show(request: web.Request, problem: Problem, *, is_part: bool) -> web.Response:
+    """The page, or for a part of one the sentences alone."""
+    template = "error_part.html" if is_part else "error.html"
+    make = rendering.render_part if is_part else rendering.render
+    return make(
+        request,
+        template,
+        status=problem.status,
+        headers=problem.headers,
+        problem=problem,
+        title=TITLES.get(problem.status, "Something went wrong"),
+        next_step=NEXT_STEPS.get(problem.status),
+    )

@@ -1,0 +1,50 @@
+"""What all pages have in common: who may see them, as whom they command, and errors that are pages too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aiohttp import web
+
+from daemon.commands import Context
+from daemon.web.access.auth import CALLER
+from daemon.web.dashboard.error_page import show
+from daemon.web.endpoints import Access, Endpoint, RateLimit, declared, endpoint
+from daemon.web.problems import Problem
+
+# Where programs ask: they get problem+json, whatever they accept.
+_API = ("/v1/", "/openapi.json", "/healthz", "/readyz", "/metrics")
+
+
+def page(access: Access, *, limit: RateLimit | None = None) -> Callable[[Endpoint], Endpoint]:
+    """Declares a handler that answers with a page."""
+    return endpoint(access, limit=limit, is_page=True)
+
+
+def context(
+    request: web.Request, *, reason: str | None = None, if_version: int | None = None, request_id: str | None = None
+) -> Context:
+    """The context of a command that a page gives. An empty reason is none."""
+    caller = request[CALLER]
+    return Context(
+        actor=caller.actor,
+        origin=caller.origin,
+        reason=reason or None,
+        if_version=if_version,
+        request_id=request_id,
+        causation_id=request_id,
+    )
+
+
+def wants_part(request: web.Request) -> bool:
+    """True if page.js asks, for a part of the page only."""
+    return request.headers.get("X-Fragment") == "1"
+
+
+def page_of(request: web.Request, problem: Problem) -> web.Response | None:
+    """The problem as a page, if it is a person who asked for one."""
+    found = declared(request.match_info.handler)
+    is_page = found is not None and found.is_page
+    if "text/html" not in request.headers.get("Accept", "") or (not is_page and request.path.startswith(_API)):
+        return None
+    return show(request, problem, is_part=wants_part(request))

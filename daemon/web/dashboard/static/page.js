@@ -1,0 +1,185 @@
+// What pages do beyond links and forms, asked for by `data-` attributes. Without this script each of them still works.
+
+const DEBOUNCE_MS = 300;
+
+// ---- saying, fetching, putting ----
+
+function say(text) {
+  document.getElementById("said").textContent = text;
+}
+
+async function part(url, options = {}) {
+  const answer = await fetch(url, { ...options, headers: { Accept: "text/html", "X-Fragment": "1" } });
+  return answer.text();
+}
+
+function put(place, html) {
+  place.innerHTML = html;
+  start(place);
+}
+
+function debounced(act) {
+  let timer;
+  return (...given) => {
+    clearTimeout(timer);
+    timer = setTimeout(() => act(...given), DEBOUNCE_MS);
+  };
+}
+
+// ---- behaviours, by the attribute that asks for them ----
+
+function copying(button, text) {
+  button.hidden = false;
+  const label = button.firstChild;
+  const before = label.textContent;
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(text());
+      label.textContent = "Copied";
+      say("Copied");
+    } catch {
+      label.textContent = "Select and copy";
+    }
+    setTimeout(() => (label.textContent = before), 2000);
+  });
+}
+
+function openDialog(event, anchor) {
+  if (event.metaKey || event.ctrlKey || event.shiftKey) return;
+  event.preventDefault();
+  showDialog(anchor.href);
+}
+
+async function showDialog(url) {
+  const answer = await fetch(url, { headers: { Accept: "text/html" } });
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  if (!answer.ok || answer.redirected) return location.assign(url);
+  const dialog = document.createElement("dialog");
+  const body = document.createElement("div");
+  body.className = "dialog-body";
+  body.append(...page.querySelector("main").childNodes);
+  for (const form of body.querySelectorAll("form:not([action])")) form.action = url;
+  for (const back of body.querySelectorAll("[data-cancel]")) {
+    back.addEventListener("click", (event) => {
+      event.preventDefault();
+      dialog.close();
+    });
+  }
+  const heading = body.querySelector("h1");
+  if (heading) {
+    heading.id = "dialog-title";
+    dialog.setAttribute("aria-labelledby", heading.id);
+  }
+  dialog.append(body);
+  dialog.addEventListener("close", () => dialog.remove());
+  document.body.append(dialog);
+  start(dialog);
+  dialog.showModal();
+}
+
+function fragment(source) {
+  const form = source.closest("form");
+  const place = () => document.querySelector(source.dataset.into);
+  let turn = 0;
+  const ask = debounced(async () => {
+    const mine = ++turn;
+    const body = new URLSearchParams(new FormData(form));
+    const html = await part(source.dataset.fragment, { method: "POST", body });
+    if (mine === turn) put(place(), html);
+  });
+  source.addEventListener(source.dataset.on ?? "input", ask);
+}
+
+function reveal(anchor) {
+  anchor.addEventListener("click", async (event) => {
+    event.preventDefault();
+    put(document.querySelector(anchor.dataset.reveal), await part(anchor.href));
+    say("Shown");
+  });
+}
+
+function search(input) {
+  const list = document.querySelector(input.dataset.search);
+  input.addEventListener("input", () => {
+    const wanted = input.value.trim().toLowerCase();
+    let found = 0;
+    for (const each of list.querySelectorAll("[data-text]")) {
+      each.hidden = !each.dataset.text.toLowerCase().includes(wanted);
+      if (!each.hidden) found += 1;
+    }
+    for (const group of list.querySelectorAll("[data-group]")) {
+      group.hidden = !group.querySelector("[data-text]:not([hidden])");
+      if (wanted && !group.hidden) group.open = true;
+    }
+    say(`${found} found`);
+  });
+}
+
+function checkAll(box) {
+  const others = () => document.querySelector(box.dataset.checkAll).querySelectorAll("input[type=checkbox]");
+  const follow = () => {
+    for (const each of others()) {
+      if (each === box) continue;
+      if (box.checked) each.checked = true;
+      each.disabled = box.checked;
+    }
+  };
+  box.addEventListener("change", () => {
+    for (const each of others()) if (each !== box) each.checked = box.checked;
+    follow();
+  });
+  if (box.checked) follow();
+}
+
+function live(place) {
+  const stream = new EventSource(place.dataset.live);
+  stream.addEventListener("message", (event) => put(place, event.data));
+  addEventListener("pagehide", () => stream.close());
+}
+
+function countdown(time) {
+  const until = Date.parse(time.dateTime);
+  const tick = () => {
+    const seconds = Math.max(0, Math.round((until - Date.now()) / 1000));
+    const [hours, minutes] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60];
+    time.textContent = hours ? `${hours} h ${minutes} min` : minutes ? `${minutes} min ${seconds % 60} s` : `${seconds} s`;
+    if (!seconds || !time.isConnected) clearInterval(timer);
+  };
+  const timer = setInterval(tick, 1000);
+  tick();
+}
+
+function auto(form) {
+  for (const button of form.querySelectorAll("[data-auto-button]")) button.hidden = true;
+  form.addEventListener("change", () => form.requestSubmit());
+}
+
+const BEHAVIOURS = {
+  "[data-copy]": (button) => copying(button, () => button.dataset.copy),
+  "[data-copy-from]": (button) => copying(button, () => document.querySelector(button.dataset.copyFrom).textContent),
+  "[data-copy-near]": (button) => copying(button, () => button.closest(".code").querySelector("pre").textContent),
+  "a[data-dialog]": (anchor) => anchor.addEventListener("click", (event) => openDialog(event, anchor)),
+  "[data-fragment]": fragment,
+  "a[data-reveal]": reveal,
+  "[data-search]": search,
+  "[data-check-all]": checkAll,
+  "[data-live]": live,
+  "time[data-countdown]": countdown,
+  "form[data-auto]": auto,
+  "[data-focus]": (place) => place.focus(),
+};
+
+function start(root) {
+  for (const [selector, behave] of Object.entries(BEHAVIOURS)) {
+    for (const element of root.querySelectorAll(selector)) behave(element);
+  }
+}
+
+start(document);
+
+// The notice of what was done belongs to this visit: a reload, or a bookmark, shall not repeat it.
+const url = new URL(location.href);
+if (url.searchParams.has("done")) {
+  url.searchParams.delete("done");
+  history.replaceState(null, "", url);
+}

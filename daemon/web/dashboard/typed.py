@@ -1,0 +1,43 @@
+"""What was typed into a form: texts by field, as they came. What they mean is judged where they are used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import parse_qs
+
+from aiohttp import web
+
+from daemon.web import bodies
+from daemon.web.problems import Problem
+
+MAX_BODY_BYTES = 512 * 1024  # a form's 256 KiB of JSON, where every byte may be written as three
+MAX_FIELDS = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """A field that was not sent is empty: so browsers send a box that is not checked."""
+
+    fields: dict[str, list[str]]
+
+    def one(self, name: str) -> str:
+        """The text of a field. Line ends are as on this side of the wire, where they are one character."""
+        return self.fields.get(name, [""])[-1].replace("\r\n", "\n")
+
+    def all(self, name: str) -> list[str]:
+        return self.fields.get(name, [])
+
+    def has(self, name: str) -> bool:
+        """True if it was checked, or something was typed."""
+        return bool(self.one(name))
+
+
+async def read(request: web.Request) -> Typed:
+    """The form in a body. Raises Problem."""
+    raw = await bodies.read(request, most_bytes=MAX_BODY_BYTES)
+    if raw and request.content_type != "application/x-www-form-urlencoded":
+        raise Problem(415, "a page takes what its own form sends")
+    try:
+        return Typed(parse_qs(raw.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict"))
+    except ValueError as error:  # not UTF-8 is one too
+        raise Problem(400, "this is not what the page's form sends: load the page again") from error

@@ -1,0 +1,124 @@
+"""The list of webhooks: as they are, or as they were at a moment of the past."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+
+from aiohttp import web
+
+from daemon.core.event import instant
+from daemon.core.index import RouteIndex
+from daemon.core.route import Route, Status
+from daemon.web import paging
+from daemon.web.dashboard.pages import page
+from daemon.web.dashboard.rendering import redirect, render
+from daemon.web.endpoints import Access
+from daemon.web.services import SERVICES
+from daemon.web.shapes import moment
+
+PAGE_SIZE = 50
+# A slider has so many places between the first webhook and now.
+SLIDER_STEPS = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which webhooks to list. `as_of` is None for now."""
+
+    text: str
+    status: Status | None
+    as_of: datetime | None
+
+    def fits(self, route: Route) -> bool:
+        """True for a route that is to be listed; `text` may be in its name, target or event types."""
+        if route.status is Status.DELETED or self.status not in (None, route.status):
+            return False
+        config = route.config
+        return not self.text or any(
+            self.text in each.casefold() for each in (config.name, config.target_url, *config.event_types)
+        )
+
+
+@page(Access.READ)
+async def show(request: web.Request) -> web.Response:
+    """The webhooks of a tenant, the oldest first."""
+    services, tenant, query = request.app[SERVICES], request.match_info["tenant"], request.query
+    first = next((timeline.current.created_at for timeline in services.index.timelines(tenant)), None)
+    if first is not None and "slider" in query:
+        return redirect(request, "t", tenant, "webhooks", as_of=_slid(query["slider"], first, services.now()))
+    as_of, complaint = _as_of(query.get("as_of", ""), services.now())
+    wanted = Wanted(
+        text=query.get("q", "").strip().casefold(),
+        status=Status(query["status"]) if query.get("status") in ("enabled", "disabled") else None,
+        as_of=as_of,
+    )
+    found, after, total = _listed(services.index, tenant, wanted, query.get("after", ""))
+    return render(
+        request,
+        "webhooks.html",
+        status=422 if complaint else 200,
+        routes=found,
+        after=after,
+        total=total,
+        query=query,
+        as_of=as_of,
+        complaint=complaint,
+        first=first,
+        slider=_place(first, as_of, services.now()),
+        counts=_counts(services.index, tenant, as_of),
+    )
+
+
+def _listed(index: RouteIndex, tenant: str, wanted: Wanted, after: str) -> tuple[list[Route], str | None, int]:
+    """A page of them, the cursor of the next page, and how many there are in all."""
+    fitting = [route for route in _as_of_then(index, tenant, wanted.as_of) if wanted.fits(route)]
+    begin = paging.decoded(after)
+    behind = (route for route in fitting if begin is None or moment(route.created_at) > begin)
+    shown = list(islice(behind, PAGE_SIZE + 1))
+    is_more = len(shown) > PAGE_SIZE
+    cursor = paging.encoded(moment(shown[PAGE_SIZE - 1].created_at)) if is_more else None
+    return shown[:PAGE_SIZE], cursor, len(fitting)
+
+
+def _counts(index: RouteIndex, tenant: str, as_of: datetime | None) -> dict[str, int]:
+    statuses = [route.status for route in _as_of_then(index, tenant, as_of)]
+    return {status.value: statuses.count(status) for status in Status}
+
+
+def _as_of_then(index: RouteIndex, tenant: str, as_of: datetime | None) -> Iterator[Route]:
+    for timeline in index.timelines(tenant):
+        route = timeline.current if as_of is None else timeline.as_of(as_of)
+        if route is not None:
+            yield route
+
+
+def _as_of(text: str, now: datetime) -> tuple[datetime | None, str | None]:
+    """The moment that was asked for, and what is wrong with it. A browser's field gives neither seconds nor zone."""
+    if not text.strip():
+        return None, None
+    try:
+        at = instant(text.replace(" ", "+"))
+    except ValueError:
+        try:
+            at = datetime.fromisoformat(text).replace(tzinfo=UTC)
+        except ValueError:
+            return None, "must be a date and a time in UTC, like 2026-11-24 08:30"
+    if at > now:
+        return None, "is in the future: what will be is not known here"
+    return at, None
+
+
+def _slid(text: str, first: datetime, now: datetime) -> str | None:
+    """The moment at a place of the slider; None for now, at its right end."""
+    place = min(int(text), SLIDER_STEPS) if text.isascii() and text.isdigit() else SLIDER_STEPS
+    return None if place >= SLIDER_STEPS else moment(first + (now - first) * place / SLIDER_STEPS)
+
+
+def _place(first: datetime | None, as_of: datetime | None, now: datetime) -> int:
+    """Where the slider stands for a moment."""
+    if first is None or as_of is None or now <= first:
+        return SLIDER_STEPS
+    return max(0, min(SLIDER_STEPS, round((as_of - first) / (now - first) * SLIDER_STEPS)))
