@@ -52,8 +52,10 @@ CREATE TABLE hookledger.route_event (
 );
 COMMENT ON TABLE hookledger.route_event IS 'append-only, gapless pos; written by hookledger.append_route_event alone';
 
--- Serves explanations: the routes of one tenant.
+-- Serves explanations: the routes of one tenant; and what happened to them, newest first.
 CREATE INDEX route_event_tenant_idx ON hookledger.route_event (tenant, pos);
+-- Serves the same of one type: who looks for the few deletions must not read through all edits.
+CREATE INDEX route_event_tenant_type_idx ON hookledger.route_event (tenant, type, pos);
 
 CREATE TRIGGER route_event_append_only BEFORE UPDATE OR DELETE ON hookledger.route_event
     FOR EACH ROW EXECUTE FUNCTION hookledger.refuse_change();

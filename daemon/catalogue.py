@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from importlib.resources import files
 
 from daemon.core.catalogue import KnownTypes, TypeDraft, example_text
 from eventstore import catalogue
@@ -38,10 +39,10 @@ class Catalogue:
             await self._read()
         return KnownTypes(self._names)
 
-    async def replace(self, drafts: Sequence[TypeDraft]) -> None:
+    async def replace(self, drafts: Sequence[TypeDraft], *, edition: int | None = None) -> None:
         """Like the function, and here it holds from the next question on."""
         async with self._turn:
-            await replace(self._database, drafts)
+            await replace(self._database, drafts, edition=edition)
             self._read_at = None
 
     async def _read(self) -> None:
@@ -60,7 +61,14 @@ class Catalogue:
         return self._read_at is not None and time.monotonic() - self._read_at < FRESH_SECONDS
 
 
-async def replace(database: Database, drafts: Sequence[TypeDraft]) -> None:
-    """Makes these entries, which passed `check`, the whole catalogue. Raises StoreUnavailable."""
+async def replace(database: Database, drafts: Sequence[TypeDraft], *, edition: int | None = None) -> None:
+    """Makes these entries, which passed `check`, the whole catalogue. Raises StoreUnavailable, and VersionConflict if
+    an `edition` is given and there is another one by now.
+    """
     rows = [TypeRow(name=draft.name, description=draft.description, example=example_text(draft)) for draft in drafts]
-    await catalogue.replace(database, rows)
+    await catalogue.replace(database, rows, edition=edition)
+
+
+def sample_types() -> bytes:
+    """The catalogue that comes with the product, as JSON."""
+    return files("daemon").joinpath("data", "event_types.json").read_bytes()

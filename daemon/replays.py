@@ -17,7 +17,7 @@ from daemon.commands import Conflict, Context, KeyReused, NotFound
 from daemon.core import resend
 from daemon.core.decision import Decision
 from daemon.core.delivery import delivery_id
-from daemon.core.index import RouteIndex, Timeline
+from daemon.core.index import ALL, RouteIndex, Timeline
 from daemon.core.resend import Refused
 from daemon.core.route import Route
 from eventstore import event_log, replays, requests, requeue, retention, stream
@@ -88,7 +88,7 @@ async def skipped(database: Database, index: RouteIndex, tenant: str, delivery: 
         return None
     rows = min(SKIPPED_EVENTS, SKIPPED_PAIRS // len(routes))
     newest = await event_log.listed(
-        database, tenant, (TOP.event_time, 0), since=BOTTOM.event_time, event_type=None, rows=rows
+        database, tenant, (TOP.event_time, 0), since=BOTTOM.event_time, patterns=(ALL,), rows=rows
     )
     for event in newest.events:
         await asyncio.sleep(0)  # ten thousand routes take 20 ms: in between others have their turn

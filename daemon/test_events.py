@@ -15,10 +15,13 @@ from daemon.commands import Conflict, Invalid
 from daemon.core.catalogue import Example, KnownTypes, chosen, name_problem
 from daemon.core.delivery import delivery_id
 from daemon.core.event import Problem
+from daemon.core.index import RouteIndex
 from daemon.core.route import Route
+from daemon.deliveries.listing import Item, described
 from eventstore import catalogue
 from eventstore import test_events as store
 from eventstore.connect import Database
+from eventstore.delivery_log import Found, Place
 from eventstore.stream import NewEvent
 
 MAX_TESTS = 50
@@ -47,6 +50,20 @@ async def send(database: Database, route: Route, wanted: Sequence[str] | None) -
     events = [_event(route, name, Example.read(examples[name])) for name in types]
     await store.publish(database, route.id, events)
     return [SentTest(id=delivery_id(route.id, event.id), event_id=event.id, event_type=event.type) for event in events]
+
+
+async def offered(database: Database, route: Route) -> list[str]:
+    """The types of the catalogue that the route subscribes to: those that it can be tested with."""
+    return chosen(await catalogue.names(database), route.config.event_types)
+
+
+async def sent(database: Database, index: RouteIndex, route: Route, event_ids: Sequence[str]) -> list[Item]:
+    """The deliveries of those of these events that were tests of the route, in the order in which they were stored."""
+    events = await store.sent(database, route.tenant, route.id, event_ids)
+    found = [
+        Found(Place(event.event_time, event.seq, route.id), event.id, event.type, is_test=True) for event in events
+    ]
+    return await described(database, index, found)
 
 
 def _types(route: Route, wanted: Sequence[str] | None, names: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from eventstore.connect import Database
+from eventstore.errors import VersionConflict
 
 # A producer may invent types without end; a person reads so many at most.
 MAX_SEEN = 1000
@@ -27,6 +28,14 @@ class ListedType:
     name: str
     description: str | None
     example: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutlinedType:
+    """A type in a few words: the beginning of its description, None if it was seen and is not in the catalogue."""
+
+    name: str
+    description: str | None
 
 
 # One catalogue at a time: two that come together must not be mixed.
@@ -58,15 +67,64 @@ SELECT name FROM unnest($1::text[]) AS given (name)
 """
 
 
-async def replace(database: Database, types: Iterable[TypeRow]) -> None:
-    """Makes these the whole catalogue. Raises StoreUnavailable."""
+# Every catalogue is written anew as a whole, so that its newest row tells it from the one before.
+_EDITION = "SELECT coalesce(hookledger.microseconds(max(updated_at)), 0) FROM hookledger.event_type"
+
+# $1 how many characters of a description
+_OUTLINE = """
+SELECT name, max(description) AS description
+  FROM (SELECT name, left(description, $1) AS description FROM hookledger.event_type
+         UNION ALL
+        SELECT name, NULL FROM hookledger.event_type_seen) merged
+ GROUP BY name ORDER BY name
+"""
+
+
+async def replace(database: Database, types: Iterable[TypeRow], *, edition: int | None = None) -> None:
+    """Makes these the whole catalogue. Raises StoreUnavailable, and VersionConflict if an `edition` is given and there
+    is another one by now.
+    """
     rows = list(types)
     async with database.transaction(seconds=10) as connection:
         await connection.execute(_LOCK)
+        if edition is not None and await connection.fetchval(_EDITION) != edition:
+            raise VersionConflict("the catalogue of event types was replaced by somebody else")
         await connection.execute("DELETE FROM hookledger.event_type")
         await connection.execute(
             _FILL, [row.name for row in rows], [row.description for row in rows], [row.example for row in rows]
         )
+
+
+async def entries(database: Database) -> tuple[int, list[TypeRow]]:
+    """The edition of the catalogue, and all that is in it, by name."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(
+            "SELECT name, description, example, hookledger.microseconds(updated_at) AS at "
+            "FROM hookledger.event_type ORDER BY name"
+        )
+    types = [TypeRow(name=row["name"], description=row["description"], example=row["example"]) for row in rows]
+    return max((row["at"] for row in rows), default=0), types
+
+
+async def edition(database: Database) -> int:
+    """What tells this catalogue from one before or after; 0 if it is empty."""
+    async with database.connection() as connection:
+        return int(await connection.fetchval(_EDITION))
+
+
+async def entry(database: Database, name: str) -> TypeRow | None:
+    """The type with this name, if it is in the catalogue."""
+    async with database.connection() as connection:
+        row = await connection.fetchrow(
+            "SELECT name, description, example FROM hookledger.event_type WHERE name = $1", name
+        )
+    return None if row is None else TypeRow(**row)
+
+
+async def outline(database: Database, *, characters: int) -> list[OutlinedType]:
+    """All types that are in the catalogue or were seen, by name; of a description so many characters."""
+    async with database.connection() as connection:
+        return [OutlinedType(**row) for row in await connection.fetch(_OUTLINE, characters)]
 
 
 async def names(database: Database) -> list[str]:

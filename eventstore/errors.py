@@ -9,7 +9,7 @@
     ├── MalformedUrl             the database URL is none that can be used
     ├── SchemaMismatch           the database is not, or no longer, what this version works with
     ├── UnsafeServer             the server is configured to lose what it acknowledged
-    ├── VersionConflict          somebody else appended to this route first
+    ├── VersionConflict          somebody else changed this route or catalogue first
     ├── RequestReused            a request id that stands for another command
     ├── ReplayRunning            the route has a replay that is not done
     ├── ValueRefused             a value the schema does not take
@@ -62,7 +62,7 @@ class UnsafeServer(StoreError):
 
 
 class VersionConflict(StoreError):
-    """The expected version is no longer the route's last one."""
+    """The expected version is no longer the last one, of a route or of the catalogue."""
 
 
 class RequestReused(StoreError):

@@ -6,6 +6,7 @@ time that the event claims; the two differ only where a clock was set back betwe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -39,8 +40,15 @@ class LoggedEvent:
         return self.claimed if self.closed_upto is None else min(self.claimed, self.closed_upto)
 
 
+_EVERY_TYPE = "*"
+
 CLAIMED = "least(occurred_at, recorded_at)"
 COLUMNS = f"seq, recorded_at, id, type, occurred_at, backfill, test_route, txid, tick, {CLAIMED} AS claimed"
+
+# Subscribed to by its own name, or by its group's. As subqueries both are hashed, however many patterns there are.
+_IS_OF_TYPES = (
+    """(type IN (SELECT unnest($6::text[])) OR split_part(type, '.', 1) || '.*' IN (SELECT unnest($6::text[])))"""
+)
 
 # Of `events`, each with `nth` to be sorted by. Ticks are looked up: joined, the planner reads all there are.
 WITH_TICK = """
@@ -85,16 +93,16 @@ async def listed(
     begin: tuple[datetime, int],
     *,
     since: datetime,
-    event_type: str | None,
+    patterns: Sequence[str],
     rows: int,
 ) -> Listed:
-    """A tenant's events below a time and seq, among so many; those of one type, if one is given."""
-    types = [] if event_type is None else [event_type]
-    statement = _LISTED.format(wanted="type = $6" if types else "true")
+    """A tenant's events below a time and seq, among so many: those of these types (patterns, as a route has them)."""
+    wanted, bound = of_types(patterns)
     async with database.connection(seconds=READ_SECONDS) as connection:
-        found = await connection.fetch(statement, tenant, *begin, since, rows, *types)
+        found = await connection.fetch(_LISTED.format(wanted=wanted), tenant, *begin, since, rows, *bound)
     down_to = (found[-1]["claimed"], found[-1]["seq"]) if found and found[-1]["nth"] == rows else None
-    return Listed(events=[logged(row) for row in found if event_type in (None, row["type"])], down_to=down_to)
+    events = [logged(row) for row in found if not bound or _is_of(row["type"], patterns)]
+    return Listed(events=events, down_to=down_to)
 
 
 async def named(database: Database, tenant: str, event_id: str) -> list[LoggedEvent]:
@@ -102,6 +110,15 @@ async def named(database: Database, tenant: str, event_id: str) -> list[LoggedEv
     async with database.connection(seconds=READ_SECONDS) as connection:
         found = await connection.fetch(_NAMED, tenant, event_id)
     return [logged(row) for row in found]
+
+
+def of_types(patterns: Sequence[str]) -> tuple[str, list[list[str]]]:
+    """A condition that an event is of one of these types, and what its $6 is bound to, if it has one."""
+    return ("true", []) if _EVERY_TYPE in patterns else (_IS_OF_TYPES, [list(patterns)])
+
+
+def _is_of(event_type: str, patterns: Sequence[str]) -> bool:
+    return event_type in patterns or f"{event_type.partition('.')[0]}.*" in patterns
 
 
 def logged(row: asyncpg.Record) -> LoggedEvent:

@@ -18,6 +18,9 @@ from eventstore.errors import RequestReused, VersionConflict
 
 PAGE_ROWS = 1000
 
+# No position is so far.
+_BEHIND_ALL = 2**63 - 1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
@@ -115,6 +118,45 @@ async def history(database: Database, route_id: UUID) -> list[RouteEvent]:
         rows = await connection.fetch(
             f"SELECT {_COLUMNS} FROM hookledger.route_event WHERE route_id = $1 ORDER BY version", route_id
         )
+    return [RouteEvent(**row) for row in rows]
+
+
+# $2 the position before which to begin
+_OF_TENANT = f"""
+SELECT {_COLUMNS} FROM hookledger.route_event
+ WHERE tenant = $1 AND pos < $2 ORDER BY pos DESC LIMIT $3
+"""
+_OF_TENANT_AND_TYPE = f"""
+SELECT {_COLUMNS} FROM hookledger.route_event
+ WHERE tenant = $1 AND type = $4 AND pos < $2 ORDER BY pos DESC LIMIT $3
+"""
+# By version, which a route has an index for: its order is that of the positions.
+_OF_ROUTE = f"""
+SELECT {_COLUMNS} FROM hookledger.route_event
+ WHERE route_id = $1 AND pos < $2 AND ($4::text IS NULL OR type = $4) ORDER BY version DESC LIMIT $3
+"""
+
+
+async def newest(
+    database: Database,
+    tenant: str,
+    count: int,
+    *,
+    before: int | None = None,
+    type: str | None = None,
+    route_id: UUID | None = None,
+) -> list[RouteEvent]:
+    """So many events of a tenant's routes, the newest first: those before a position, of one type, of one of its
+    routes. Whether the route is the tenant's, the caller must know.
+    """
+    begin = _BEHIND_ALL if before is None else before
+    async with database.connection() as connection:
+        if route_id is not None:
+            rows = await connection.fetch(_OF_ROUTE, route_id, begin, count, type)
+        elif type is not None:
+            rows = await connection.fetch(_OF_TENANT_AND_TYPE, tenant, begin, count, type)
+        else:
+            rows = await connection.fetch(_OF_TENANT, tenant, begin, count)
     return [RouteEvent(**row) for row in rows]
 
 

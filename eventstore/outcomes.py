@@ -52,6 +52,7 @@ class Gist:
     last_at: datetime | None
     last_status_code: int | None
     last_error: str | None
+    last_duration_ms: int | None
     was_delivered: bool
     end_outcome: str | None
     end_number: int | None
@@ -131,11 +132,11 @@ SELECT r.route_id, r.seq, r.failures, r.due_at
   JOIN hookledger.retry r ON r.route_id = p.route_id AND r.seq = p.seq
 """
 _GISTS = """
-SELECT p.route_id, p.seq, last.number, last.started_at, last.status_code, last.error, ended.outcome AS end_outcome,
-       ended.number AS end_number
+SELECT p.route_id, p.seq, last.number, last.started_at, last.status_code, last.error, last.duration_ms,
+       ended.outcome AS end_outcome, ended.number AS end_number
   FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) AS p (route_id, seq, event_time)
   LEFT JOIN LATERAL (
-       SELECT a.number, a.started_at, a.status_code, a.error FROM hookledger.attempt a
+       SELECT a.number, a.started_at, a.status_code, a.error, a.duration_ms FROM hookledger.attempt a
         WHERE a.route_id = p.route_id AND a.seq = p.seq AND a.number > 0 AND a.at >= p.event_time - interval '1 day'
         ORDER BY a.number DESC, a.at DESC LIMIT 1) last ON true
   LEFT JOIN LATERAL (
@@ -209,6 +210,7 @@ def _gist(row: asyncpg.Record, retry: asyncpg.Record | None) -> Gist:
         last_at=row["started_at"],
         last_status_code=row["status_code"],
         last_error=row["error"],
+        last_duration_ms=row["duration_ms"],
         was_delivered=row["end_outcome"] == "delivered",
         end_outcome=row["end_outcome"],
         end_number=row["end_number"],

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from eventstore.connect import Database
+from eventstore.event_log import COLUMNS, READ_SECONDS, WITH_TICK, LoggedEvent, logged
 from eventstore.stream import NewEvent
 
 _PUBLISH = """
@@ -18,6 +19,14 @@ SELECT e.tenant, e.id, e.type, e.data, e.context, e.snapshot, $1
        WITH ORDINALITY AS e (tenant, id, type, data, context, snapshot, place)
  ORDER BY e.place
 """
+
+# $1 tenant, $2 the ids, $3 the route. OFFSET 0 keeps the planner from walking through the tenant's events.
+_SENT = WITH_TICK.format(
+    events=f"""
+    SELECT *, row_number() OVER (ORDER BY seq) AS nth FROM (
+        SELECT {COLUMNS} FROM hookledger.domain_event WHERE tenant = $1 AND id = ANY ($2::text[]) OFFSET 0) found
+     WHERE test_route = $3"""
+)
 
 
 async def publish(database: Database, route_id: UUID, events: Sequence[NewEvent]) -> None:
@@ -33,3 +42,10 @@ async def publish(database: Database, route_id: UUID, events: Sequence[NewEvent]
             [event.context for event in events],
             [event.snapshot for event in events],
         )
+
+
+async def sent(database: Database, tenant: str, route_id: UUID, event_ids: Sequence[str]) -> list[LoggedEvent]:
+    """Those of these events that were tests of the route, as they were stored."""
+    async with database.connection(seconds=READ_SECONDS) as connection:
+        found = await connection.fetch(_SENT, tenant, event_ids, route_id)
+    return [logged(row) for row in found]

@@ -112,6 +112,13 @@ async def newest(database: Database, count: int, *, before: tuple[datetime, str]
     return [_token(row) for row in rows]
 
 
+async def find(database: Database, token_id: str) -> Token | None:
+    """The token with this id, None if there is none."""
+    async with database.connection() as connection:
+        row = await connection.fetchrow(f"SELECT {_COLUMNS} FROM hookledger.api_token WHERE id = $1", token_id)
+    return None if row is None else _token(row)
+
+
 async def proof(database: Database, token_id: str, *, seconds: float) -> Proof | None:
     """What the token with this id is judged by, None if there is none."""
     async with database.connection(seconds=seconds) as connection:

@@ -77,10 +77,14 @@ async def explain_event(
     route_id: UUID | None = None,
     live: RouteIndex | None = None,
     part: slice = slice(None),
+    concerned_only: bool = False,
 ) -> list[Explanation]:
-    """The same of an event that was read already, be it the newest of its id or not."""
+    """The same of an event that was read already, be it the newest of its id or not; if asked so, only for the routes
+    that it could concern: they subscribe, or once subscribed, to its type.
+    """
     index = await _index(database, event, live)
-    timelines = list(islice(_timelines(index, event.tenant, route_id), part.start, part.stop))
+    among = _concerned(index, event) if concerned_only else _timelines(index, event.tenant, route_id)
+    timelines = list(islice(among, part.start, part.stop))
     ids = [timeline.current.id for timeline in timelines]
     ranges = await outcomes.ranges(database, ids)
     pending = {p.route_id: p for p in await outcomes.waiting(database, ids, seq=event.seq, event_time=event.event_time)}
@@ -101,6 +105,13 @@ def _timelines(index: RouteIndex, tenant: str, route_id: UUID | None) -> Iterato
         return index.timelines(tenant)
     timeline = index.timeline(route_id)
     return iter([timeline] if timeline is not None and timeline.current.tenant == tenant else [])
+
+
+def _concerned(index: RouteIndex, event: StoredEvent) -> list[Timeline]:
+    """In order of creation; a test event concerns the route that it was sent to."""
+    candidates = index.candidates(event.tenant, event.type)
+    concerned = (each for each in candidates if event.test_route in (None, each.current.id))
+    return sorted(concerned, key=lambda timeline: timeline.current.created_at)
 
 
 async def _index(database: Database, event: StoredEvent, live: RouteIndex | None) -> RouteIndex:

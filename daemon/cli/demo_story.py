@@ -13,8 +13,8 @@ from typing import Any
 import orjson
 from aiohttp import ClientSession
 
+from daemon.catalogue import sample_types
 from daemon.cli.demo_receiver import Receiver
-from daemon.cli.event_types import sample_types
 from daemon.cli.failures import CliError
 
 TENANT = "acme-coffee"

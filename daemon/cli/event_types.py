@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,10 +14,10 @@ from daemon.cli import output
 from daemon.cli.failures import CliError
 from daemon.cli.store import config_option, settings, with_store
 from daemon.commands import Invalid
-from daemon.core.catalogue import TypeDraft, check, group_of
+from daemon.core.catalogue import TypeDraft, group_of
 from daemon.web import mistakes
-from daemon.web.api.catalogue_forms import CatalogueForm
 from daemon.web.api.catalogue_shapes import of_type
+from daemon.web.catalogue_forms import CatalogueForm
 from eventstore import catalogue as store
 from eventstore.catalogue import ListedType
 from eventstore.connect import Database
@@ -44,7 +43,7 @@ def load(file: BinaryIO | None, sample: bool, config_file: Path | None, as_json:
     """
     if (file is None) != sample:
         raise click.UsageError("give a file, or --sample: one of them")
-    drafts = _drafts(sample_types() if file is None else file.read())
+    drafts = _drafts(catalogue.sample_types() if file is None else file.read())
 
     async def work(database: Database) -> None:
         await catalogue.replace(database, drafts)
@@ -82,11 +81,6 @@ def list_event_types(group: str | None, config_file: Path | None, as_json: bool)
     )
 
 
-def sample_types() -> bytes:
-    """The catalogue that comes with the product, as JSON."""
-    return files("daemon").joinpath("data", "event_types.json").read_bytes()
-
-
 def _drafts(text: bytes) -> list[TypeDraft]:
     """The entries of a file. Raises CliError or Invalid."""
     try:
@@ -98,10 +92,7 @@ def _drafts(text: bytes) -> list[TypeDraft]:
     if not isinstance(value, dict):
         raise CliError("the file must be a JSON list of event types", hint="see hookledger event-types load --help")
     try:
-        drafts = CatalogueForm.model_validate(value).drafts()
+        return CatalogueForm.model_validate(value).drafts()
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
         raise Invalid(tuple(mistakes.named(details, CatalogueForm))) from error
-    if problems := check(drafts):
-        raise Invalid(problems)
-    return drafts

@@ -59,7 +59,7 @@ class Decision:
     stored: tuple[Sealed, ...] = ()
 
 
-Decide = Callable[[Route], Decision]
+Decide = Callable[[Route], Awaitable[Decision]]
 
 
 class Handler:
@@ -92,7 +92,7 @@ class Handler:
             route = await self.load(tenant, route_id)
             if context.if_version is not None and route.version != context.if_version:
                 raise Stale(f"the route is at version {route.version}, not {context.if_version}: read it again")
-            decision = _decision(route, happening, decide)
+            decision = await _decision(route, happening, decide)
             if decision is None:
                 return Done(route=route, appended=False)
             try:
@@ -155,14 +155,14 @@ class Handler:
         return event
 
 
-def _decision(route: Route, happening: Happening, decide: Decide) -> Decision | None:
+async def _decision(route: Route, happening: Happening, decide: Decide) -> Decision | None:
     """What to append; None if all that is wanted is so already. Raises Conflict, and what `decide` raises."""
     if _is_fulfilled(route, happening):
         return None
     refusal = may(route, happening)
     if refusal is not None:
         raise Conflict(refusal.reason)
-    decision = decide(route)
+    decision = await decide(route)
     if happening is Happening.EDITED and decision.body["config"] == config_to_body(route.config):
         return None
     return decision

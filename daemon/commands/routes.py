@@ -61,13 +61,14 @@ class Commands:
 
     async def edit(self, tenant: str, route_id: UUID, changes: Mapping[str, Any], context: Context) -> Done:
         """Changes what `changes` names (keys of EDITABLE, values as in RouteDraft; of `payload` also a mapping of some
-        of its options). Raises Invalid, NotFound, Stale.
+        of its options, and a header whose value is None keeps the stored one). Raises Invalid, NotFound, Stale.
         """
         known_types = await self._known_types()
 
-        def decide(route: Route) -> Decision:
+        async def decide(route: Route) -> Decision:
             may_name = None if known_types is None else known_types.and_also(route.config.event_types)
-            draft = self._checked(tenant, _edited(route, changes), may_name)
+            edited = await self._with_kept_headers(route, changes)
+            draft = self._checked(tenant, _edited(route, edited), may_name)
             if "headers" not in changes:
                 before = route.config
                 config = replace(_config(draft, None), header_names=before.header_names, headers_id=before.headers_id)
@@ -94,7 +95,7 @@ class Commands:
         unless forced.
         """
 
-        def decide(route: Route) -> Decision:
+        async def decide(route: Route) -> Decision:
             if len(route.keys_at(self._now())) > 1 and not force:
                 until = route.keys[1].valid_until
                 raise Conflict(
@@ -110,7 +111,7 @@ class Commands:
     async def revoke_old_key(self, tenant: str, route_id: UUID, context: Context) -> Done:
         """Stops signing with the previous key at once. Raises Conflict if there is none."""
 
-        def decide(route: Route) -> Decision:
+        async def decide(route: Route) -> Decision:
             if len(route.keys_at(self._now())) < 2:
                 raise Conflict("there is no previous key to revoke")
             return Decision(body={"key_id": route.keys[1].id})
@@ -120,6 +121,12 @@ class Commands:
     async def reveal_key(self, tenant: str, route_id: UUID) -> str:
         """The text of the newest key. Raises NotFound."""
         return await self._keychain.reveal(await self._handler.load(tenant, route_id))
+
+    async def _with_kept_headers(self, route: Route, changes: Mapping[str, Any]) -> Mapping[str, Any]:
+        headers = changes.get("headers", {})
+        if None not in headers.values():
+            return changes
+        return {**changes, "headers": await sealing.kept(self._keychain, route, headers)}
 
     async def _known_types(self) -> KnownTypes | None:
         return None if self._catalogue is None else await self._catalogue.known_types()
@@ -163,5 +170,5 @@ def _present(headers: Sealed | None) -> tuple[Sealed, ...]:
     return () if headers is None else (headers,)
 
 
-def _as_it_is(_route: Route) -> Decision:
+async def _as_it_is(_route: Route) -> Decision:
     return Decision(body={})

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
+from daemon.commands.errors import Invalid
+from daemon.core.event import Problem
+from daemon.core.route import Route
 from daemon.keys import Keychain, new_key
 
 
@@ -51,3 +54,17 @@ def headers(keychain: Keychain, tenant: str, route_id: UUID, values: Mapping[str
     headers_id = f"hdr_{secrets.token_hex(6)}"
     sealed = keychain.seal_headers(tenant, route_id, headers_id, dict(values))
     return Sealed(kind=Kind.HEADERS, id=headers_id, sealed=sealed)
+
+
+async def kept(keychain: Keychain, route: Route, values: Mapping[str, str | None]) -> dict[str, str]:
+    """Custom headers, with the value that the route has where None is given. Raises Invalid if it has none."""
+    found = await keychain.secrets_of(route, ())
+    stored = {} if found is None else {name.lower(): value for name, value in found[1].items()}
+    full = {name: stored.get(name.lower()) if value is None else value for name, value in values.items()}
+    if problems := tuple(_not_stored(name) for name, value in full.items() if value is None):
+        raise Invalid(problems)
+    return {name: value for name, value in full.items() if value is not None}
+
+
+def _not_stored(name: str) -> Problem:
+    return Problem(field=f"headers.{name}", message="has no stored value that could be kept: give the value itself")

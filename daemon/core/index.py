@@ -44,6 +44,10 @@ class Timeline:
         place = bisect_right(self._since, at) - 1
         return self._states[place] if place >= 0 else None
 
+    def of_version(self, version: int) -> Route | None:
+        """The state of that version, None if there is none."""
+        return self._states[version - 1] if 1 <= version <= len(self._states) else None
+
 
 class RouteIndex:
     """All routes of a projection. Fed by `apply` in log order; `position` is the last event applied."""

@@ -7,6 +7,7 @@ from uuid import UUID
 from aiohttp import web
 
 from daemon.commands import NotFound
+from daemon.core.index import Timeline
 from daemon.core.route import Route, Status
 from daemon.web.services import SERVICES
 
@@ -32,10 +33,19 @@ def live_route_of(request: web.Request, text: str) -> Route:
 
 def route_of_tenant(request: web.Request, text: str) -> UUID:
     """The id of a route that the tenant has, or had once: what was sent to it is not forgotten. Raises NotFound."""
-    timeline = request.app[SERVICES].index.timeline(_parsed(text))
-    if timeline is None or timeline.current.tenant != request.match_info["tenant"]:
+    return _timeline(request, text).current.id
+
+
+def timeline(request: web.Request) -> Timeline:
+    """All states of the route, by the live projection; a deleted one has its own. Raises NotFound."""
+    return _timeline(request, request.match_info["route"])
+
+
+def _timeline(request: web.Request, text: str) -> Timeline:
+    found = request.app[SERVICES].index.timeline(_parsed(text))
+    if found is None or found.current.tenant != request.match_info["tenant"]:
         raise NotFound("there is no such route")
-    return timeline.current.id
+    return found
 
 
 def _parsed(text: str) -> UUID:

@@ -5,7 +5,19 @@ from __future__ import annotations
 import os
 import sys
 
-from tests.benchmarks import guard, idle, ingest, isolation, latency, lists, metrics, parked, takeover, throughput
+from tests.benchmarks import (
+    guard,
+    idle,
+    ingest,
+    isolation,
+    latency,
+    lists,
+    metrics,
+    pages,
+    parked,
+    takeover,
+    throughput,
+)
 
 BENCHMARKS = {
     "throughput": throughput.main,
@@ -18,6 +30,7 @@ BENCHMARKS = {
     "takeover": takeover.main,
     "metrics": metrics.main,
     "lists": lists.main,
+    "pages": pages.main,
 }
 
 QUIET_LOAD = 0.5

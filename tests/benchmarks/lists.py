@@ -96,7 +96,7 @@ UPDATE hookledger.checkpoint SET tick = 1;
 
 async def run(count: int, rounds: int) -> None:
     async with fresh_database() as url:
-        await _fill(url, count)
+        await fill(url, count)
         async with door(url) as it:
             verdicts = []
             for name, queries in _asked(count, rounds):
@@ -108,7 +108,7 @@ async def run(count: int, rounds: int) -> None:
     table(f"lists of {count:,} deliveries, {ROUTES:,} routes, {count // 10:,} parked of a dead one", verdicts)
 
 
-async def _fill(url: str, count: int) -> None:
+async def fill(url: str, count: int) -> None:
     started = time.monotonic()
     sql = await asyncpg.connect(url)
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)

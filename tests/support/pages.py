@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
@@ -31,7 +32,7 @@ class Page:
     @property
     def text(self) -> str:
         """What is to be read, with single spaces."""
-        return " ".join(self.soup.get_text(" ").split())
+        return _read(self.soup)
 
     def one(self, selector: str) -> Tag:
         """The only element that fits."""
@@ -43,7 +44,7 @@ class Page:
 
     def words(self, selector: str) -> list[str]:
         """The texts of all elements that fit, with single spaces."""
-        return [" ".join(each.get_text(" ").split()) for each in self.soup.select(selector)]
+        return [_read(each) for each in self.soup.select(selector)]
 
     def typed(self, form: str = "main form") -> dict[str, list[str]]:
         """What the form would send if it were sent as it stands, without the button."""
@@ -94,3 +95,8 @@ def _value(each: Tag) -> str | None:
     if each.get("type") in ("checkbox", "radio"):
         return str(each.get("value", "on")) if each.has_attr("checked") else None
     return None if each.get("type") == "submit" else str(each.get("value", ""))
+
+
+def _read(element: Tag) -> str:
+    """The words, and no space before a stop that stands behind an element."""
+    return re.sub(r" (?=[.,:;])", "", " ".join(element.get_text(" ").split()))

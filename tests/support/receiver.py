@@ -67,8 +67,8 @@ class Receiver:
 
 
 @asynccontextmanager
-async def receiver() -> AsyncIterator[Receiver]:
-    it = Receiver()
+async def receiver(it: Receiver | None = None) -> AsyncIterator[Receiver]:
+    it = it or Receiver()
     application = web.Application(client_max_size=8 * 1024 * 1024)
     application.router.add_route("*", "/{path:.*}", it.handle)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)

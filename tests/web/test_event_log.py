@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from daemon.web.api import event_log
+from daemon.web import published
 from eventstore import stream, test_events, ticks
 from eventstore.stream import NewEvent
 from tests.support.builders import new_event
@@ -56,7 +56,7 @@ async def test_they_are_listed_before_they_are_read(door: Door) -> None:
 
 @pytest.mark.parametrize("rows", [5000, 3])
 async def test_filters_leave_what_fits(door: Door, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
-    monkeypatch.setattr(event_log, "_LEAST_ROWS", rows)
+    monkeypatch.setattr(published, "_ROWS_OF_TYPES", rows)
     noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
     await stream.publish(
         door.database,

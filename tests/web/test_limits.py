@@ -18,6 +18,8 @@ LIMITED = {
     "POST /v1/tenants/{tenant}/routes/{route}/test": "test",
     "POST /v1/tenants/{tenant}/preview": "preview",
     "POST /v1/tenants/{tenant}/routes/{route}/replay": "replay",
+    "GET /t/{tenant}/webhooks/{route}/key": "reveal",
+    "POST /t/{tenant}/webhooks/{route}/replay": "replay",
 }
 
 

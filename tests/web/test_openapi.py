@@ -73,11 +73,17 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, A
 
 
 def routed(application: web.Application) -> set[tuple[str, str]]:
+    """What programs may ask; pages are for people."""
     return {
         (route.method, route.resource.canonical)
         for route in application.router.routes()
-        if route.resource is not None and route.method != "HEAD"
+        if route.resource is not None and route.method != "HEAD" and not is_page(route.handler)
     }
+
+
+def is_page(handler: object) -> bool:
+    found = declared(handler)
+    return found is not None and found.is_page
 
 
 async def test_the_contract_is_kept_by_router_and_document(door: Door) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import asyncpg
 
 from daemon import __version__
-from daemon.web.api.status import warnings
+from daemon.web.health import warnings
 from eventstore.status import LogState, ProcessState, ShardState, Status
 from eventstore.stream import SHARDS
 from tests.support.web import door, path

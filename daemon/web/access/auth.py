@@ -110,6 +110,17 @@ def may(scope: Scope, access: Access) -> bool:
     return scope.kind in SCOPES[access] and (scope.tenant is None or access not in _UNBOUND)
 
 
+async def has_ended(request: web.Request) -> bool:
+    """True if whoever asked may not go on being answered: his session or token has ended, or has become another's.
+    For answers that take minutes. Raises StoreUnavailable.
+    """
+    try:
+        caller = await _identified(request)
+    except Problem:
+        return True
+    return caller.scope != request[CALLER].scope
+
+
 async def _identified(request: web.Request) -> Caller:
     token = _given_token(request)
     if token is not None:

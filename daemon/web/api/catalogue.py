@@ -8,12 +8,11 @@ from aiohttp import web
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from daemon.commands import Invalid
-from daemon.core.catalogue import MAX_EXAMPLE_BYTES, check
+from daemon.core.catalogue import MAX_EXAMPLE_BYTES
 from daemon.web import forms, paging, shapes
 from daemon.web.access.auth import CALLER
-from daemon.web.api.catalogue_forms import CatalogueForm
 from daemon.web.api.catalogue_shapes import EventTypeShape, of_type
+from daemon.web.catalogue_forms import CatalogueForm
 from daemon.web.endpoints import Access, Query, endpoint
 from daemon.web.services import SERVICES
 from eventstore import catalogue
@@ -60,8 +59,6 @@ async def replace_event_types(request: web.Request) -> web.Response:
     """
     form = await forms.read(request, CatalogueForm, most_bytes=MAX_CATALOGUE_BYTES, bare="event_types")
     drafts = form.drafts()
-    if problems := check(drafts):
-        raise Invalid(problems)
     await request.app[SERVICES].catalogue.replace(drafts)
     body: CatalogueShape = {"event_types": len(drafts)}
     return shapes.answer(body)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from uuid import UUID
-
 from aiohttp import web
 
 from daemon import deliveries
@@ -12,7 +9,7 @@ from daemon.commands import NotFound
 from daemon.core.catalogue import name_problem
 from daemon.core.standing import Standing
 from daemon.deliveries import Filter
-from daemon.web import paging, shapes
+from daemon.web import paging, places, shapes
 from daemon.web.api.delivery_shapes import DeliveryDetailShape, DeliveryShape, of_detail, of_item
 from daemon.web.delivery_path import EVENT_HINT, named_pair
 from daemon.web.dialect import dialect
@@ -20,9 +17,7 @@ from daemon.web.endpoints import Access, Query, endpoint
 from daemon.web.parameters import moment_of
 from daemon.web.route_path import route_of_tenant
 from daemon.web.services import SERVICES
-from eventstore.delivery_log import Place
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MOMENT = {"type": "string", "format": "date-time"}
 
 FILTERS = (
@@ -43,14 +38,16 @@ async def list_deliveries(request: web.Request) -> web.Response:
     not null: go on until it is.
     """
     services = request.app[SERVICES]
-    wanted, size, begin = _filter(request), paging.limit(request), _begin(request)
+    wanted, size = _filter(request), paging.limit(request)
+    cursor = request.query.get("cursor")
+    begin = None if cursor is None else places.delivery_place(cursor)
     if "\0" in (wanted.event_id or ""):  # PostgreSQL has no such text, so there is no such event
         nothing: paging.Page[DeliveryShape] = {"items": [], "next": None}
         return shapes.answer(nothing)
     found = await deliveries.page(services.database, services.index, wanted, begin=begin, limit=size)
     page: paging.Page[DeliveryShape] = {
         "items": [of_item(item) for item in found.items],
-        "next": None if found.next is None else paging.encoded(_key(found.next)),
+        "next": places.delivery_cursor(found.next),
     }
     return shapes.answer(page)
 
@@ -83,22 +80,3 @@ def _filter(request: web.Request) -> Filter:
         since=moment_of(query, "since"),
         until=moment_of(query, "until"),
     )
-
-
-def _begin(request: web.Request) -> Place | None:
-    key = paging.cursor(request)
-    if key is None:
-        return None
-    micros, _, rest = key.partition(".")
-    seq, _, route = rest.partition(".")
-    try:
-        if not -1 <= int(seq) < 1 << 63:
-            raise paging.unknown_cursor()
-        return Place(_EPOCH + timedelta(microseconds=int(micros)), int(seq), UUID(route))
-    except (ValueError, OverflowError) as error:
-        raise paging.unknown_cursor() from error
-
-
-def _key(place: Place) -> str:
-    micros = (place.event_time - _EPOCH) // timedelta(microseconds=1)
-    return f"{micros}.{place.seq}.{place.route_id.hex}"

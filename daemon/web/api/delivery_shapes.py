@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import base64
-import codecs
 from typing import Annotated, Literal
 
-import orjson
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from daemon.core.delivery import Outcome
 from daemon.core.standing import Standing
 from daemon.deliveries import Detail, Item, Sent
-from daemon.pipeline.outcome import KEPT_FAILURE_BYTES, KEPT_SUCCESS_BYTES
+from daemon.web import exchanges
+from daemon.web.exchanges import Kept
 from daemon.web.shapes import MASK, EventId, Moment, Uuid, moment
 from eventstore.outcomes import Exchange
 
@@ -144,6 +142,7 @@ def _about(item: Item) -> _AboutShape:
 
 
 def _of_exchange(exchange: Exchange, sent: Sent | None, *, has_room: bool) -> AttemptShape:
+    answer = exchanges.kept_answer(exchange)
     return {
         "number": exchange.number,
         "at": moment(exchange.started_at),
@@ -153,7 +152,7 @@ def _of_exchange(exchange: Exchange, sent: Sent | None, *, has_room: bool) -> At
         "error": exchange.error,
         "route_version": exchange.route_version,
         "request": None if sent is None else _of_sent(sent, has_room=has_room),
-        "response": None if exchange.response_head is None else _of_answer(exchange),
+        "response": None if answer is None else _of_answer(answer),
     }
 
 
@@ -161,29 +160,15 @@ def _of_sent(sent: Sent, *, has_room: bool) -> SentShape:
     return {
         "method": "POST",
         "url": sent.target_url,
-        "headers": {
-            name: MASK if name in sent.secret_headers else value for name, value in sent.request.headers.items()
-        },
+        "headers": exchanges.shown_headers(sent),
         "body": sent.request.body.decode() if has_room else None,
     }
 
 
-def _of_answer(exchange: Exchange) -> AnswerShape:
-    body = exchange.response_body or b""
-    kept = KEPT_SUCCESS_BYTES if exchange.outcome == Outcome.DELIVERED else KEPT_FAILURE_BYTES
-    head: list[tuple[str, str]] = orjson.loads(exchange.response_head or "[]")
-    text, is_truncated = _text(body), len(body) >= kept
+def _of_answer(answer: Kept) -> AnswerShape:
     return {
-        "head": head,
-        "body": base64.b64encode(body).decode() if text is None else text,
-        "encoding": "base64" if text is None else "text",
-        "truncated": is_truncated,
+        "head": answer.head,
+        "body": base64.b64encode(answer.body).decode() if answer.text is None else answer.text,
+        "encoding": "base64" if answer.text is None else "text",
+        "truncated": answer.is_truncated,
     }
-
-
-def _text(body: bytes) -> str | None:
-    """A body as text, but for a character that the end cut in two; None if it is none."""
-    try:
-        return codecs.getincrementaldecoder("utf-8")().decode(body)
-    except UnicodeDecodeError:
-        return None

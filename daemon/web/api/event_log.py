@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import orjson
@@ -12,20 +11,17 @@ from typing_extensions import TypedDict
 
 from daemon.commands import NotFound
 from daemon.core.catalogue import name_problem
-from daemon.web import paging, shapes
+from daemon.core.index import ALL
+from daemon.web import paging, places, published, shapes
 from daemon.web.endpoints import Access, Query, endpoint
 from daemon.web.parameters import moment_of
+from daemon.web.published import Wanted
 from daemon.web.services import SERVICES
 from daemon.web.shapes import EventId, Moment, moment
-from eventstore import event_log, stream
+from eventstore import stream
 from eventstore.event_log import LoggedEvent
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC)
 _MOMENT = {"type": "string", "format": "date-time"}
-
-# At least, and so many for each that is wanted, if only some of a type are: rows that one page may look at.
-_LEAST_ROWS = 5000
 
 Payload = Annotated[dict[str, object], Field(examples=[{"public_id": "7dc6"}])]
 
@@ -68,26 +64,21 @@ async def list_events(request: web.Request) -> web.Response:
     How much is looked at for a page is bounded. So with a type a page may be short, or even empty, though `next` is not
     null: go on until it is.
     """
-    query, size = request.query, paging.limit(request)
-    since, until, event_type = moment_of(query, "since"), moment_of(query, "until"), query.get("type")
-    begin = _begin(request)
-    if until is not None:
-        begin = min(begin, (until, -1))
-    found = await event_log.listed(
+    query, cursor = request.query, request.query.get("cursor")
+    found = await published.page(
         request.app[SERVICES].database,
-        request.match_info["tenant"],
-        begin,
-        since=since or _EPOCH,
-        event_type=event_type,
-        rows=size + 1 if event_type is None else _LEAST_ROWS,
+        Wanted(
+            tenant=request.match_info["tenant"],
+            patterns=(query.get("type", ALL),),
+            since=moment_of(query, "since"),
+            until=moment_of(query, "until"),
+        ),
+        begin=None if cursor is None else places.event_place(cursor),
+        limit=paging.limit(request),
     )
-    after = found.down_to
-    if len(found.events) > size:
-        last = found.events[size - 1]
-        after = last.claimed, last.seq
     page: paging.Page[EventSummaryShape] = {
-        "items": [_summary(each) for each in found.events[:size]],
-        "next": None if after is None else paging.encoded(_key(after)),
+        "items": [_summary(each) for each in found.events],
+        "next": places.event_cursor(found.next),
     }
     return shapes.answer(page)
 
@@ -130,20 +121,3 @@ def _summary(event: LoggedEvent) -> EventSummaryShape:
         "test": event.test_route is not None,
         "tick": event.tick,
     }
-
-
-def _begin(request: web.Request) -> tuple[datetime, int]:
-    key = paging.cursor(request)
-    if key is None:
-        return _END_OF_TIME, 0
-    micros, _, seq = key.partition(".")
-    try:
-        if not -1 <= int(seq) < 1 << 63:
-            raise paging.unknown_cursor()
-        return _EPOCH + timedelta(microseconds=int(micros)), int(seq)
-    except (ValueError, OverflowError) as error:
-        raise paging.unknown_cursor() from error
-
-
-def _key(at: tuple[datetime, int]) -> str:
-    return f"{(at[0] - _EPOCH) // timedelta(microseconds=1)}.{at[1]}"

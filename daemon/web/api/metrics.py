@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from typing import Annotated
 
 from aiohttp import web
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from daemon.web import shapes
+from daemon.web import metric_series, shapes
 from daemon.web.endpoints import Access, Query, endpoint
+from daemon.web.metric_series import Period
 from daemon.web.route_path import live_route
 from daemon.web.services import SERVICES
 from daemon.web.shapes import Moment, moment
 from eventstore import route_metrics
-from eventstore.route_metrics import KEPT_DAYS, Counts
-
-HOURLY_DAYS = 7
+from eventstore.route_metrics import Counts
 
 Count = Annotated[int, Field(ge=0, examples=[42])]
 SpanShape = TypedDict("SpanShape", {"from": Moment, "to": Moment})
@@ -61,32 +59,15 @@ async def show(request: web.Request) -> web.Response:
     """
     route, interval = live_route(request), request.query.get("interval", "day")
     found = await route_metrics.read(request.app[SERVICES].database, route.id)
-    series = _by_hour(found.hours, found.now) if interval == "hour" else _by_day(found.hours, found.now)
-    total = _of_counts(sum(found.hours.values(), Counts()))
+    periods = metric_series.by_hour(found) if interval == "hour" else metric_series.by_day(found)
+    series = [_of_period(period) for period in periods]
+    total = _of_counts(metric_series.total(found))
     body: RouteMetricsShape = {**total, "pending_delivery": found.pending, "series": series}
     return shapes.answer(body)
 
 
-def _by_day(hours: dict[datetime, Counts], now: datetime) -> list[PeriodShape]:
-    days: dict[datetime, Counts] = {}
-    for hour, counts in hours.items():
-        day = hour.replace(hour=0)
-        days[day] = days.get(day, Counts()) + counts
-    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    return _series(days, today, step=timedelta(days=1), periods=KEPT_DAYS)
-
-
-def _by_hour(hours: dict[datetime, Counts], now: datetime) -> list[PeriodShape]:
-    this_hour = now.replace(minute=0, second=0, microsecond=0)
-    return _series(hours, this_hour, step=timedelta(hours=1), periods=HOURLY_DAYS * 24)
-
-
-def _series(counts: dict[datetime, Counts], last: datetime, *, step: timedelta, periods: int) -> list[PeriodShape]:
-    starts = [last - step * back for back in reversed(range(periods))]
-    return [
-        {"from": moment(start), "to": moment(start + step), **_of_counts(counts.get(start, Counts()))}
-        for start in starts
-    ]
+def _of_period(period: Period) -> PeriodShape:
+    return {"from": moment(period.since), "to": moment(period.until), **_of_counts(period.counts)}
 
 
 def _of_counts(counts: Counts) -> CountsShape:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 from typing_extensions import TypedDict
 
 from daemon.core.scope import Kind, Scope
 from daemon.web.shapes import Moment, moment
+from daemon.web.token_book import State, state
 from eventstore.tokens import Token
-
-State = Literal["active", "expired", "revoked"]
 
 
 class TokenShape(TypedDict):
@@ -39,16 +38,10 @@ def of_token(token: Token) -> TokenShape:
         "id": token.id,
         "scope": str(Scope(kind=Kind(token.kind), tenant=token.tenant)),
         "name": token.name,
-        "status": _state(token),
+        "status": state(token),
         "created_at": moment(token.created_at),
         "created_by": token.created_by,
         "expires_at": moment(token.expires_at),
         "revoked_at": moment(token.revoked_at),
         "last_used_at": moment(token.last_used_at),
     }
-
-
-def _state(token: Token) -> State:
-    if token.revoked_at is not None:
-        return "revoked"
-    return "expired" if token.is_expired else "active"

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Annotated
 
 from aiohttp import web
 from pydantic import ConfigDict, Field
 
 from daemon import tokens
-from daemon.commands import Invalid, NotFound
+from daemon.commands import Invalid
 from daemon.core.event import Problem as FieldProblem
-from daemon.core.event import instant
 from daemon.core.scope import Kind
 from daemon.core.token_draft import MAX_NAME_CHARACTERS, TokenDraft, check
-from daemon.web import paging, shapes
+from daemon.web import paging, shapes, token_book
 from daemon.web.access.auth import CALLER
 from daemon.web.api import token_shapes
 from daemon.web.api.token_shapes import CreatedTokenShape, TokenShape
 from daemon.web.endpoints import Access, endpoint
 from daemon.web.forms import BaseForm, Text, read
 from daemon.web.services import SERVICES, Services
-from eventstore.tokens import Token, newest, revoke
 
 
 class NewToken(BaseForm):
@@ -50,9 +47,8 @@ class NewToken(BaseForm):
 @endpoint(Access.ADMIN, *paging.QUERY, answers={200: paging.Page[TokenShape]})
 async def list_tokens(request: web.Request) -> web.Response:
     """All tokens, newest first: those that were revoked or have expired too."""
-    limit = paging.limit(request)
-    found = await newest(request.app[SERVICES].database, limit + 1, before=_before(request))
-    items, after = paging.first(request, found, key=_key)
+    found = await token_book.newest(request.app[SERVICES], paging.limit(request) + 1, after=paging.cursor(request))
+    items, after = paging.first(request, found, key=token_book.key)
     page: paging.Page[TokenShape] = {"items": [token_shapes.of_token(each) for each in items], "next": after}
     return shapes.answer(page)
 
@@ -73,31 +69,9 @@ async def create(request: web.Request) -> web.Response:
 @endpoint(Access.ADMIN, answers={204: None}, refuses=(404,))
 async def revoke_token(request: web.Request) -> web.Response:
     """Ends a token for good: it is dead in this process at once, and within 2 seconds everywhere."""
-    services = request.app[SERVICES]
-    token_id = request.match_info["token"]
-    if not tokens.is_id(token_id) or await revoke(services.database, token_id) is None:
-        raise NotFound("there is no such token")
-    services.tokens.forget(token_id)
+    await token_book.revoke(request.app[SERVICES], request.match_info["token"])
     return web.Response(status=204)
 
 
 def _checked(form: NewToken, services: Services) -> TokenDraft | tuple[FieldProblem, ...]:
     return check(scope=form.scope, tenant=form.tenant, name=form.name, expires=form.expires, now=services.now())
-
-
-def _key(token: Token) -> str:
-    return f"{shapes.moment(token.created_at)} {token.id}"
-
-
-def _before(request: web.Request) -> tuple[datetime, str] | None:
-    cursor = paging.cursor(request)
-    if cursor is None:
-        return None
-    at, _, token_id = cursor.partition(" ")
-    try:
-        created_at = instant(at)
-    except ValueError as error:
-        raise paging.unknown_cursor() from error
-    if not tokens.is_id(token_id):
-        raise paging.unknown_cursor()
-    return created_at, token_id

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from jinja2 import pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
+
+from daemon.core.failures import failing, named_status
+from daemon.web.dashboard import moments
+from daemon.web.dashboard.plain import plain
 
 _AGES = ((86400, "day"), (3600, "h"), (60, "min"))
 
@@ -67,7 +72,7 @@ def _time(at: datetime, text: str) -> Markup:
     return Markup('<time datetime="{}" title="{}">{}</time>').format(iso, iso, text)
 
 
-FILTERS: Mapping[str, Callable[..., str]] = {
+FILTERS: Mapping[str, Callable[..., Any]] = {
     "number": number,
     "moment": moment,
     "ago": ago,
@@ -75,4 +80,8 @@ FILTERS: Mapping[str, Callable[..., str]] = {
     "span": span,
     "bytes": size,
     "capitalize_first": capitalize_first,
+    "field_value": moments.field_value,
+    "plain": plain,
+    "failing": failing,
+    "named_status": named_status,
 }

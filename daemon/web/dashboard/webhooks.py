@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 
 from aiohttp import web
 
-from daemon.core.event import instant
 from daemon.core.index import RouteIndex
 from daemon.core.route import Route, Status
 from daemon.web import paging
+from daemon.web.dashboard import moments
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.endpoints import Access
@@ -96,17 +96,12 @@ def _as_of_then(index: RouteIndex, tenant: str, as_of: datetime | None) -> Itera
 
 
 def _as_of(text: str, now: datetime) -> tuple[datetime | None, str | None]:
-    """The moment that was asked for, and what is wrong with it. A browser's field gives neither seconds nor zone."""
-    if not text.strip():
-        return None, None
+    """The moment that was asked for, and what is wrong with it."""
     try:
-        at = instant(text.replace(" ", "+"))
-    except ValueError:
-        try:
-            at = datetime.fromisoformat(text).replace(tzinfo=UTC)
-        except ValueError:
-            return None, "must be a date and a time in UTC, like 2026-11-24 08:30"
-    if at > now:
+        at = moments.typed(text)
+    except ValueError as error:
+        return None, str(error)
+    if at is not None and at > now:
         return None, "is in the future: what will be is not known here"
     return at, None
 

@@ -1,6 +1,8 @@
 // What pages do beyond links and forms, asked for by `data-` attributes. Without this script each of them still works.
 
 const DEBOUNCE_MS = 300;
+const POLL_MS = 1000;
+const SLOWEST_POLL_MS = 10000;
 
 // ---- saying, fetching, putting ----
 
@@ -100,16 +102,18 @@ function reveal(anchor) {
 
 function search(input) {
   const list = document.querySelector(input.dataset.search);
+  input.closest("[hidden]")?.removeAttribute("hidden");
+  input.addEventListener("keydown", (event) => event.key === "Enter" && event.preventDefault());
   input.addEventListener("input", () => {
     const wanted = input.value.trim().toLowerCase();
     let found = 0;
     for (const each of list.querySelectorAll("[data-text]")) {
-      each.hidden = !each.dataset.text.toLowerCase().includes(wanted);
+      each.hidden = !(each.dataset.text || each.textContent).toLowerCase().includes(wanted);
       if (!each.hidden) found += 1;
     }
     for (const group of list.querySelectorAll("[data-group]")) {
       group.hidden = !group.querySelector("[data-text]:not([hidden])");
-      if (wanted && !group.hidden) group.open = true;
+      for (const fold of group.querySelectorAll("details")) fold.open ||= Boolean(wanted);
     }
     say(`${found} found`);
   });
@@ -129,6 +133,16 @@ function checkAll(box) {
     follow();
   });
   if (box.checked) follow();
+}
+
+function count(place) {
+  const boxes = () => [...document.querySelectorAll(`${place.dataset.count} [data-text] input`)];
+  const tell = () => {
+    const all = boxes();
+    place.textContent = `${all.filter((box) => box.checked).length} of ${all.length}`;
+  };
+  place.closest("form").addEventListener("change", tell);
+  tell();
 }
 
 function live(place) {
@@ -154,6 +168,42 @@ function auto(form) {
   form.addEventListener("change", () => form.requestSubmit());
 }
 
+// A part that changes for a while is asked for again, the less often the longer nothing does, until it is settled.
+function poll(place) {
+  const url = place.dataset.poll;
+  let [shown, said, wait] = ["", "", POLL_MS];
+  const isSettled = () => place.querySelector("[data-settled]");
+  const offerRefresh = () => {
+    for (const each of document.querySelectorAll("[data-poll-instead]")) each.hidden = !isSettled();
+  };
+  const ask = async () => {
+    offerRefresh();
+    if (!place.isConnected || isSettled()) return;
+    if (!document.hidden) {
+      const answer = await fetch(url, { headers: { Accept: "text/html", "X-Fragment": "1" } }).catch(() => null);
+      if ([401, 403, 404].includes(answer?.status)) return;
+      const html = answer?.ok ? await answer.text() : shown;
+      wait = html === shown ? Math.min(wait * 1.3, SLOWEST_POLL_MS) : POLL_MS;
+      if (html !== shown) putBack(place, (shown = html));
+      const news = place.querySelector("[data-summary]")?.textContent.trim() ?? "";
+      if (news !== said) say((said = news));
+    }
+    setTimeout(ask, wait);
+  };
+  offerRefresh();
+  setTimeout(ask, wait);
+}
+
+// Whoever is at a link of the part, or has opened something in it, stays there.
+function putBack(place, html) {
+  const within = () => [...place.querySelectorAll("a, button, summary")];
+  const at = within().indexOf(document.activeElement);
+  const open = [...place.querySelectorAll("details")].map((each) => each.open);
+  put(place, html);
+  for (const [n, each] of place.querySelectorAll("details").entries()) each.open = open[n] ?? each.open;
+  if (at >= 0) within()[at]?.focus();
+}
+
 const BEHAVIOURS = {
   "[data-copy]": (button) => copying(button, () => button.dataset.copy),
   "[data-copy-from]": (button) => copying(button, () => document.querySelector(button.dataset.copyFrom).textContent),
@@ -163,9 +213,11 @@ const BEHAVIOURS = {
   "a[data-reveal]": reveal,
   "[data-search]": search,
   "[data-check-all]": checkAll,
+  "[data-count]": count,
   "[data-live]": live,
   "time[data-countdown]": countdown,
   "form[data-auto]": auto,
+  "[data-poll]": poll,
   "[data-focus]": (place) => place.focus(),
 };
 

@@ -1,4 +1,4 @@
-"""What the catalogue of event types takes, over HTTP and from a file."""
+"""What the catalogue of event types takes, over HTTP, from a file and from a form."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pydantic import ConfigDict, Field, GetJsonSchemaHandler, WithJsonSchema
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from daemon.core.catalogue import MAX_DESCRIPTION_CHARACTERS, MAX_TYPES, TypeDraft
+from daemon.commands import Invalid
+from daemon.core.catalogue import MAX_DESCRIPTION_CHARACTERS, MAX_TYPES, TypeDraft, check
 from daemon.core.event import MAX_TEXT_CHARACTERS, TYPE_PATTERN
 from daemon.web.forms import BaseForm, Text
 
@@ -88,4 +89,8 @@ class CatalogueForm(BaseForm):
         return reference
 
     def drafts(self) -> list[TypeDraft]:
-        return [each.draft() for each in self.event_types]
+        """The entries. Raises Invalid for what they may not say."""
+        drafts = [each.draft() for each in self.event_types]
+        if problems := check(drafts):
+            raise Invalid(problems)
+        return drafts

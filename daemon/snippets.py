@@ -1,0 +1,96 @@
+"""How a receiver verifies a signature, by language: the function that the product ships, and a line that calls it.
+
+README has the functions and the hints to the letter; tests hold both against it.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+_ENVIRONMENT = "WEBHOOK_KEY"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Language:
+    """`raw_body` says how frameworks give the bytes as they came, code between backticks. `call` has places for the
+    header's name and for the key: `from_environment`, with a place for the variable, or `pasted`.
+    """
+
+    title: str
+    file: str
+    raw_body: str
+    call: str
+    from_environment: str
+    pasted: str = '"{key}"'
+
+    @property
+    def function(self) -> str:
+        return _text(self.file)
+
+
+LANGUAGES: Mapping[str, Language] = {
+    "python": Language(
+        title="Python",
+        file="verify.py",
+        raw_body="Flask `request.get_data()`, Django `request.body`, FastAPI and Starlette `await request.body()`, "
+        "aiohttp `await request.read()`.",
+        call='is_genuine = verify(request.headers.get("{header}"), body, {key})',
+        from_environment='os.environ["{variable}"]',
+    ),
+    "node": Language(
+        title="Node",
+        file="verify.mjs",
+        raw_body='Express `express.raw({ type: "application/json" })` and then `request.body`, Fastify a content type '
+        'parser with `parseAs: "buffer"`, Next.js and Hono `Buffer.from(await request.arrayBuffer())`.',
+        call='const isGenuine = verify(request.headers["{header_lower}"], body, {key});',
+        from_environment="process.env.{variable}",
+    ),
+    "go": Language(
+        title="Go",
+        file="verify.go",
+        raw_body="net/http `io.ReadAll(r.Body)`, Gin `c.GetRawData()`, Echo `io.ReadAll(c.Request().Body)`, "
+        "Fiber `c.Body()`.",
+        call='isGenuine := webhooks.Verify(r.Header.Get("{header}"), body, {key}, 5*time.Minute)',
+        from_environment='os.Getenv("{variable}")',
+    ),
+    "php": Language(
+        title="PHP",
+        file="verify.php",
+        raw_body="Laravel and Symfony `$request->getContent()`, Slim `(string) $request->getBody()`, plain PHP "
+        "`file_get_contents('php://input')`.",
+        call="$isGenuine = verify($_SERVER['{header_cgi}'] ?? null, $body, {key});",
+        from_environment="getenv('{variable}')",
+        pasted="'{key}'",
+    ),
+    "ruby": Language(
+        title="Ruby",
+        file="verify.rb",
+        raw_body="Rails `request.raw_post`, Sinatra and Rack `request.body.read`.",
+        call='is_genuine = verify(request.get_header("{header_cgi}"), body, {key})',
+        from_environment='ENV.fetch("{variable}")',
+    ),
+}
+
+
+def call(language: Language, *, header: str, variable: str, key: str | None = None) -> str:
+    """The line that verifies a request; with the key itself if it is given, else with the variable that has it."""
+    where = language.from_environment.format(variable=variable) if key is None else language.pasted.format(key=key)
+    as_cgi = "HTTP_" + header.upper().replace("-", "_")
+    return language.call.format(header=header, header_lower=header.lower(), header_cgi=as_cgi, key=where)
+
+
+def variable_of(name: str) -> str:
+    """A variable of the environment for the key of a webhook of that name: `Orders (EU)` is ORDERS_EU_WEBHOOK_KEY."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().upper()
+    words = "_".join(re.findall("[A-Z0-9]+", plain))[:40].strip("_")
+    return f"{words}_{_ENVIRONMENT}" if words and not words[0].isdigit() else _ENVIRONMENT
+
+
+@cache
+def _text(file: str) -> str:
+    return (files("daemon") / "data" / "snippets" / file).read_text(encoding="utf-8")

@@ -1,0 +1,189 @@
+"""What the dashboard's pages take and weigh: a tenant with 10,000 routes and 1,000,000 deliveries, as `lists` has them, a
+catalogue of 1,000 event types, 10,000 tenants and as many tokens.
+
+Time is that of a whole answer over loopback, so a little more than the server's own; the weight is that of the HTML
+before it is compressed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import asyncpg
+import orjson
+import uvloop
+
+from daemon.core.delivery import delivery_id
+from daemon.core.route import RouteConfig, config_to_body
+from tests.benchmarks.ground import fresh_database
+from tests.benchmarks.lists import DEAD, ROUTES, TENANT, fill
+from tests.benchmarks.verdicts import Verdict, percentile, table
+from tests.support.web import Door, door
+
+MOST_MS = 60
+MOST_KB = 100
+TYPES = 1_000
+TENANTS = 10_000
+TOKENS = 10_000
+EDITED = 1_000
+EDITED_ROUTE = UUID(f"00000000-0000-4000-8000-{7:012}")
+SEED = 20261124
+
+_PAGE_HEADERS = {"Accept": "text/html"}
+
+_TYPES = f"""
+INSERT INTO hookledger.event_type (name, description, example)
+SELECT 'group' || n % 40 || '.action_' || n, 'What happens to a customer in case ' || n || ', in a sentence of usual length.',
+       '{{"data": {{"public_id": "7dc6"}}, "context": {{}}, "snapshot": {{"customer": {{"name": "Ada"}}}}}}'
+  FROM generate_series(1, {TYPES}) n
+"""
+_TENANTS = f"""
+SELECT hookledger.append_route_event(('00000000-0000-4000-9000-' || lpad(n::text, 12, '0'))::uuid, 'tenant-' || n, 1, 'created',
+       'admin', 'benchmark', NULL, NULL, NULL, NULL, $1) IS NOT NULL
+  FROM generate_series(1, {TENANTS}) n
+"""
+# $1 a route, $2 the body of an edit, in which its name is replaced.
+_EDITS = f"""
+SELECT hookledger.append_route_event($1::uuid, '{TENANT}', n, 'edited', 'admin', 'benchmark', 'tidying up', NULL, NULL, NULL,
+       replace($2, 'a route', 'a route, ' || n || ' times renamed')) IS NOT NULL
+  FROM generate_series(2, {EDITED} + 1) n
+"""
+_TOKENS = f"""
+INSERT INTO hookledger.api_token (id, kind, tenant, name, hash, created_at, created_by)
+SELECT lpad(n::text, 12, '0'), 'producer', 'tenant-' || n, 'shop backend ' || n, sha256(n::text::bytea), now() - n * interval '1 minute', 'admin'
+  FROM generate_series(1, {TOKENS}) n
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A page with what varies in it."""
+
+    name: str
+    path: Callable[[], str]
+
+
+async def run(count: int, rounds: int) -> None:
+    async with fresh_database() as url:
+        await fill(url, count)
+        await _furnish(url)
+        async with door(url) as it:
+            verdicts: list[Verdict] = []
+            for asked in _asked(count):
+                verdicts += await _measure(it, asked, rounds)
+    table(f"pages over {count:,} deliveries and {ROUTES:,} routes", verdicts)
+
+
+async def _furnish(url: str) -> None:
+    sql = await asyncpg.connect(url)
+    config = RouteConfig(name="a route", target_url="https://shop.example.com/hook", event_types=("order.*",))
+    edit = {"config": config_to_body(config)}
+    created = edit | {"enabled": True, "key": {"id": "key_1", "fingerprint": "f"}}
+    await sql.execute(_TYPES)
+    await sql.fetch(_TENANTS, _canonical(created))
+    await sql.fetch(_EDITS, EDITED_ROUTE, _canonical(edit))
+    await sql.execute(_TOKENS)
+    await sql.execute("VACUUM ANALYZE hookledger.route_event, hookledger.api_token, hookledger.event_type")
+    await sql.close()
+
+
+def _canonical(body: object) -> str:
+    return orjson.dumps(body, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _asked(count: int) -> list[Asked]:
+    dice = random.Random(SEED)
+    now = datetime.now(UTC)
+    home = f"/t/{TENANT}"
+
+    def route() -> str:
+        return f"{home}/webhooks/00000000-0000-4000-8000-{dice.randrange(ROUTES):012}"
+
+    def moment() -> str:
+        return (now - timedelta(days=dice.uniform(0.1, 29))).strftime("%Y-%m-%dT%H:%M:%S")
+
+    def delivery() -> str:
+        number = dice.randrange(count)
+        which = delivery_id(UUID(f"00000000-0000-4000-8000-{number % ROUTES:012}"), f"evt_{number}")
+        return f"{home}/deliveries/{which}?event=evt_{number}"
+
+    def of_route(rest: str) -> Callable[[], str]:
+        return lambda: route() + rest
+
+    def fixed(path: str) -> Callable[[], str]:
+        return lambda: path
+
+    paths: dict[str, Callable[[], str]] = {
+        "webhooks": fixed(f"{home}/webhooks"),
+        "webhooks, searched": lambda: f"{home}/webhooks?q=load.r{dice.randrange(ROUTES)}",
+        "webhooks, nothing found": fixed(f"{home}/webhooks?q=nowhere"),
+        "webhooks as of now": lambda: f"{home}/webhooks?as_of={now.strftime('%Y-%m-%dT%H:%M:%S')}",
+        "new webhook": fixed(f"{home}/webhooks/new"),
+        "webhook": of_route(""),
+        "webhook that is dead": fixed(f"{home}/webhooks/{DEAD}"),
+        "edit": of_route("/edit"),
+        "disable": of_route("/disable"),
+        "disable the dead one": fixed(f"{home}/webhooks/{DEAD}/disable"),
+        "delete": of_route("/delete"),
+        "rotate key": of_route("/rotate-key"),
+        "history": of_route("/history"),
+        "history of a thousand edits": fixed(f"{home}/webhooks/{EDITED_ROUTE}/history"),
+        "test": of_route("/test"),
+        "replay": of_route("/replay"),
+        "deliveries": fixed(f"{home}/deliveries"),
+        "deliveries, failed": fixed(f"{home}/deliveries?status=failed"),
+        "deliveries, pending": fixed(f"{home}/deliveries?status=pending"),
+        "deliveries of a webhook": lambda: f"{home}/deliveries?route={route().rsplit('/', 1)[1]}",
+        "deliveries of the dead one": fixed(f"{home}/deliveries?route={DEAD}"),
+        "deliveries of a type": lambda: f"{home}/deliveries?type=load.r{dice.randrange(ROUTES)}",
+        "deliveries of a period": lambda: f"{home}/deliveries?until={moment()}",
+        "deliveries of an event": lambda: f"{home}/deliveries?event=evt_{dice.randrange(count)}",
+        "delivery": delivery,
+        "events": fixed(f"{home}/events"),
+        "events of a type": lambda: f"{home}/events?type=load.r{dice.randrange(ROUTES)}",
+        "event": lambda: f"{home}/events/evt_{dice.randrange(count)}",
+        "activity": fixed(f"{home}/activity"),
+        "activity of a webhook": lambda: f"{home}/activity?route={route().rsplit('/', 1)[1]}",
+        "tenants": fixed("/operator"),
+        "tenants, searched": lambda: f"/operator?q=tenant-{dice.randrange(TENANTS)}",
+        "tokens": fixed("/operator/tokens"),
+        "event types": fixed("/operator/event-types"),
+        "status": fixed("/operator/status"),
+    }
+    return [Asked(name=name, path=path) for name, path in paths.items()]
+
+
+async def _measure(it: Door, asked: Asked, rounds: int) -> list[Verdict]:
+    times, weights = [], []
+    await _get(it, asked.path())  # the first time compiles its template
+    for _ in range(rounds):
+        path = asked.path()
+        started = time.perf_counter()
+        text = await _get(it, path)
+        times.append((time.perf_counter() - started) * 1000)
+        weights.append(len(text.encode()) / 1000)
+    return [
+        Verdict(name=f"{asked.name}, p95", figure=percentile(times, 0.95), unit="ms", limit=MOST_MS),
+        Verdict(name="  at most", figure=max(weights), unit="kB", limit=MOST_KB),
+    ]
+
+
+async def _get(it: Door, path: str) -> str:
+    answer = await it.ask("GET", path, headers=_PAGE_HEADERS)
+    if answer.status != 200:
+        raise SystemExit(f"{path}: {answer.status} {answer.text[:2000]}")
+    return answer.text
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks pages")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--rounds", type=int, default=20)
+    options = parser.parse_args(arguments)
+    uvloop.run(run(100_000 if options.quick else 1_000_000, options.rounds))

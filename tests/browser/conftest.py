@@ -1,0 +1,145 @@
+"""One daemon, one receiver and one Chromium for all tests here; each test has accounts and browser contexts of its own.
+
+A test fails on whatever a `Visit` was troubled by, and leaves a picture of each of its open pages in `screenshots/`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Generator
+from itertools import count
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import aiohttp
+import asyncpg
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, expect
+
+from tests.support.browser import WAIT_MS, WIDE, Scheme, Visit, chromium
+from tests.support.cli import CommandLine
+from tests.support.live import QUICK_RETRIES, Account, Live, furnish, shop
+from tests.support.receiver import Receiver
+from tests.support.running import running
+
+HERE = Path(__file__).parent
+SCREENSHOTS = HERE / "screenshots"
+
+_failed = pytest.StashKey[bool]()
+_tenants = count(1)
+
+expect.set_options(timeout=WAIT_MS)
+
+
+class Visiting(Protocol):
+    def __call__(self, *, scheme: Scheme = ..., width: int = ..., scripts: bool = ...) -> Awaitable[Visit]: ...
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests here share the loop on which the browser and the receiver live."""
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.asyncio(loop_scope="package"), append=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        item.stash[_failed] = True
+    return report
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as it:
+        yield it
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
+async def there() -> AsyncIterator[Receiver]:
+    """The receiver."""
+    async with shop() as it:
+        yield it
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
+async def live(
+    browser: Browser,  # without one there is nothing to start a daemon for
+    there: Receiver,
+    postgres_url: str,
+    template_database: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[Live]:
+    """The daemon, with the sample catalogue."""
+    name = f"hookledger_browser_{uuid4().hex[:12]}"
+    await _administer(postgres_url, f'CREATE DATABASE "{name}" TEMPLATE "{template_database}"')
+    url = urlunsplit(urlsplit(postgres_url)._replace(path=f"/{name}"))
+    hookledger = CommandLine(tmp_path_factory.mktemp("browser"), url, **QUICK_RETRIES)
+    try:
+        async with running(hookledger) as daemon, aiohttp.ClientSession() as session:
+            it = Live(url=daemon.url, target=there.url, session=session)
+            await it.load_catalogue()
+            yield it
+    finally:
+        await _administer(postgres_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
+async def account(live: Live) -> Account:
+    """A furnished account, to be looked at and not changed."""
+    return await furnish(live, "acme")
+
+
+@pytest.fixture
+def tenant() -> str:
+    """The name of an account of which nobody knows yet."""
+    return f"shop-{next(_tenants)}"
+
+
+@pytest_asyncio.fixture(loop_scope="package")
+async def visiting(browser: Browser, live: Live, request: pytest.FixtureRequest) -> AsyncIterator[Visiting]:
+    """Begins visits."""
+    visits: list[Visit] = []
+
+    async def begin(*, scheme: Scheme = "light", width: int = WIDE, scripts: bool = True) -> Visit:
+        context = await browser.new_context(
+            color_scheme=scheme,
+            viewport={"width": width, "height": 900},
+            java_script_enabled=scripts,
+            reduced_motion="reduce",
+            permissions=["clipboard-read", "clipboard-write"],
+        )
+        context.set_default_timeout(WAIT_MS)
+        visits.append(Visit(live.url, context))
+        return visits[-1]
+
+    yield begin
+    if request.node.stash.get(_failed, False):
+        await _keep_pictures(visits, request.node.name)
+    for visit in visits:
+        await visit.context.close()
+    assert not [trouble for visit in visits for trouble in visit.troubles]
+
+
+@pytest_asyncio.fixture(loop_scope="package")
+async def visit(visiting: Visiting) -> Visit:
+    return await visiting()
+
+
+async def _keep_pictures(visits: list[Visit], test: str) -> None:
+    SCREENSHOTS.mkdir(exist_ok=True)
+    pages = [page for visit in visits for page in visit.context.pages]
+    for number, page in enumerate(pages):
+        await page.screenshot(path=SCREENSHOTS / f"{re.sub(r'[^a-zA-Z0-9_]+', '-', test)}-{number}.png", full_page=True)
+
+
+async def _administer(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()

@@ -1,0 +1,154 @@
+"""Chromium at a page of the dashboard, and what must never be seen there: an error in the console, a request that fails
+or goes to another host, a page that scrolls sideways, what axe-core finds.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response, async_playwright
+
+REQUIRE_BROWSER = "HOOKLEDGER_TEST_REQUIRE_BROWSER"
+WIDE, NARROW = 1280, 375
+WAIT_MS = 8_000
+Scheme = Literal["light", "dark"]
+
+_FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+
+# What reaches beyond the right edge and is not inside something that scrolls or is cut off.
+_SIDEWAYS = """() => {
+  const scrolls = (element) => /auto|scroll|hidden|clip/.test(getComputedStyle(element).overflowX)
+  const isFree = (element) => {
+    for (let above = element.parentElement; above && above !== document.body; above = above.parentElement)
+      if (scrolls(above)) return false
+    return element.getBoundingClientRect().right > innerWidth + 1
+  }
+  if (document.scrollingElement.scrollWidth <= innerWidth) return []
+  const found = [...document.querySelectorAll('body *')].filter(isFree)
+  return [`${document.scrollingElement.scrollWidth} px wide`, ...found.slice(0, 5).map((each) => each.outerHTML.slice(0, 120))]
+}"""
+
+_FOCUS_RING = """() => {
+  const style = getComputedStyle(document.activeElement)
+  return (style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2) || style.boxShadow !== 'none'
+}"""
+
+_RUN = "which => axe.run({runOnly: which, resultTypes: ['violations']}).then((found) => found.violations)"
+_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+@asynccontextmanager
+async def chromium() -> AsyncIterator[Browser]:
+    """The system's Chromium; the test is skipped without one, unless there must be one."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next((found for name in names if (found := shutil.which(name))), None)
+    if path is None:
+        complain = pytest.fail if os.environ.get(REQUIRE_BROWSER) == "1" else pytest.skip
+        complain("there is no Chromium: the browser tests do not run")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=list(_FLAGS))
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+class Visit:
+    """One person at the dashboard: a browser context whose pages are watched. `at` leads to a path."""
+
+    def __init__(self, base: str, context: BrowserContext) -> None:
+        self.base = base
+        self.context = context
+        self.troubles: list[str] = []
+        self._refusals: set[int] = set()
+        self._refused: set[str] = set()
+        context.on("console", self._note_console)
+        context.on("weberror", lambda error: self.troubles.append(f"script: {error.error}"))
+        context.on("request", self._note_request)
+        context.on("requestfailed", self._note_failure)
+        context.on("response", self._note_response)
+
+    async def at(self, path: str) -> Page:
+        """A new tab."""
+        page = await self.context.new_page()
+        await page.goto(self.base + path)
+        return page
+
+    @contextmanager
+    def refused(self, *statuses: int) -> Iterator[None]:
+        """Within it, pages may answer with these statuses."""
+        self._refusals = set(statuses)
+        try:
+            yield
+        finally:
+            self._refusals = set()
+
+    def _note_console(self, message: ConsoleMessage) -> None:
+        where = message.location.get("url", "")
+        if message.text.startswith("Failed to load resource") and where in self._refused:
+            return
+        if message.type in {"error", "warning"}:
+            self.troubles.append(f"console: {message.text} ({where})")
+
+    def _note_request(self, request: Request) -> None:
+        if urlsplit(request.url).netloc != urlsplit(self.base).netloc and not request.url.startswith("data:"):
+            self.troubles.append(f"another host: {request.url}")
+
+    def _note_failure(self, request: Request) -> None:
+        is_left = request.failure in {"net::ERR_ABORTED", None}  # its page was left meanwhile
+        if not (is_left and request.resource_type in {"fetch", "eventsource", "document"}):
+            self.troubles.append(f"failed: {request.method} {request.url}: {request.failure}")
+
+    def _note_response(self, response: Response) -> None:
+        if response.status < 400:
+            return
+        if response.status in self._refusals:
+            self._refused.add(response.url)
+        else:
+            self.troubles.append(f"{response.status}: {response.request.method} {response.url}")
+
+
+async def violations(page: Page, *rules: str) -> list[str]:
+    """What axe-core finds on a page: by these rules, or else by all for WCAG 2.2 AA and its own best practices."""
+    if not await page.evaluate("'axe' in window"):
+        await page.evaluate(_axe())
+    found: list[dict[str, Any]] = await page.evaluate(_RUN, _TAGS if not rules else list(rules))
+    return [
+        f"{each['id']}: {each['help']}: {node['target']} {node['html'][:200]}"
+        for each in found
+        for node in each["nodes"][:3]
+    ]
+
+
+async def sideways(page: Page, width: int) -> list[str]:
+    """What makes a page scroll sideways at that width; empty if nothing does."""
+    await page.set_viewport_size({"width": width, "height": 740})
+    found: list[str] = await page.evaluate(_SIDEWAYS)
+    return [f"at {width} px: {each}" for each in found]
+
+
+async def tab_to(page: Page, selector: str, *, most: int = 60) -> None:
+    """Presses Tab until the focus is on what is selected, and can be seen there."""
+    target = page.locator(selector).first
+    for _ in range(most):
+        await page.keyboard.press("Tab")
+        if await target.evaluate("element => element === document.activeElement"):
+            assert await page.evaluate(_FOCUS_RING), f"the focus on {selector} cannot be seen"
+            return
+    raise AssertionError(f"{most} times Tab do not lead to {selector}")
+
+
+@cache
+def _axe() -> str:
+    return files("axe_playwright_python").joinpath("axe.min.js").read_text()
