@@ -56,7 +56,12 @@ class Suppressor:
             raise
 
     async def _suppress(self, route: Route) -> None:
-        """A batch at a time, so that between two of them others may write, and lanes be filled."""
+        """A batch at a time, so that between two of them others may write, and lanes be filled.
+
+        First it has written what was noted before the window was seen to close: a failure among that has a retry to
+        come, perhaps in an hour. What is noted later is due at once (pipeline/attempt).
+        """
+        await self._recorder.flush()
         shard = shard_of(route.tenant)
         closed_at = max(window.end for window in route.windows if window.end is not None)
         is_more = True

@@ -43,6 +43,13 @@ SELECT hookledger.append_route_event({_ROUTE % "n"}, '{TENANT}', 1, 'created', '
   FROM generate_series(0, {ROUTES}) n
 """
 
+# They were there before all that happened: without its trigger, which knows no benchmark, the log can be told so.
+_AGE = f"""
+ALTER TABLE hookledger.route_event DISABLE TRIGGER USER;
+UPDATE hookledger.route_event SET effective_at = effective_at - interval '{DAYS + 1} days';
+ALTER TABLE hookledger.route_event ENABLE TRIGGER USER;
+"""
+
 # $1 the day, $2 the first number, $3 how many: events that happened all through the day, and were read by tick 1.
 _EVENTS = f"""
 INSERT INTO hookledger.domain_event (seq, recorded_at, tenant, id, type, occurred_at, data, tick, txid)
@@ -117,7 +124,7 @@ async def fill(url: str, count: int) -> None:
     config = RouteConfig(name="a route", target_url="https://shop.example.com/hook", event_types=("load.r",))
     body = {"enabled": True, "config": config_to_body(config), "key": {"id": "key_1", "fingerprint": "f"}}
     await sql.fetch(_ROUTES, orjson.dumps(body, option=orjson.OPT_SORT_KEYS).decode())
-    # What the routes have happened before they were made matters to nobody here: only what waits is decided anew.
+    await sql.execute(_AGE)
     for number, at in enumerate(days):
         await sql.execute(_EVENTS, at, number * day, day)
         await sql.execute(_OUTCOMES, at, number * day, day)
@@ -205,7 +212,7 @@ async def _details(it: Door, count: int, rounds: int) -> list[Verdict]:
 async def _timed(it: Door, asked: str) -> float:
     started = time.perf_counter()
     answer = await it.ask("GET", asked)
-    if answer.status not in (200, 404):
+    if answer.status != 200:
         raise SystemExit(f"{asked}: {answer.text}")
     return (time.perf_counter() - started) * 1000
 

@@ -9,10 +9,11 @@ import pytest
 from daemon import audit
 from daemon.core.retry import RetryPolicy
 from daemon.pipeline import lane as lane_module
-from daemon.pipeline import lanes, parking
+from daemon.pipeline import lanes, parking, recorder
 from tests.support.crash import doomed_house
 from tests.support.house import CONTEXT, House, house
 from tests.support.receiver import gate, receiver, status
+from tests.support.until import until
 
 DELIVERED, UNSENT, AFTER_A_TRY = ["delivered"], ["suppressed"], ["retrying", "suppressed"]
 LATER = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1))
@@ -102,6 +103,21 @@ async def test_a_request_that_fails_after_the_disable_is_suppressed_at_once(data
         await it.disable(route)
         await it.enable(route)
         opened.set()
+        await it.until_row("SELECT count(*) = 1 FROM hookledger.attempt WHERE outcome = 'suppressed'", seconds=3)
+        assert await it.outcomes() == {event_id: ["retrying", "suppressed"]}
+
+
+async def test_a_failure_not_yet_written_at_the_disable_does_not_wait_for_its_retry(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Noted before the disable and written after it, its retry would lie there until it is due."""
+    monkeypatch.setattr(recorder, "FLUSH_SECONDS", 60)
+    async with receiver() as there, house(database_url, retry=LATER) as it:
+        there.answer["/"] = status(500)
+        route = await it.route(there.url + "/")
+        (event_id,) = await it.publish()
+        await until(lambda: it.pipeline._recorder.backlog > 0)
+        await it.disable(route)
         await it.until_row("SELECT count(*) = 1 FROM hookledger.attempt WHERE outcome = 'suppressed'", seconds=3)
         assert await it.outcomes() == {event_id: ["retrying", "suppressed"]}
 

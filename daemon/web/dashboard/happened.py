@@ -109,7 +109,7 @@ def _detail(happening: Happening, body: Mapping[str, Any]) -> str:
         case Happening.KEY_ROTATED:
             hours = body["grace_seconds"] // 3600
             return (
-                f"The new key has the fingerprint {body['key']['fingerprint']}. The old one signed along for {hours} h."
+                f"The new key has the fingerprint {body['key']['fingerprint']}. The old one signs along for {hours} h."
             )
         case _:
             return ""
