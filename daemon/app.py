@@ -136,8 +136,9 @@ async def _run_on(
                 attempts=timedelta(days=config.retention.attempts_days),
             ),
         )
+        doors = doors or open_doors(config.server)
         services = Services(
-            config=config,
+            config=_bound(config, doors),
             database=database,
             commands=commands,
             keychain=keychain,
@@ -149,7 +150,12 @@ async def _run_on(
             readiness=lambda: _readiness(projection, pipeline),
             now=_now,
         )
-        await _serve(services, pipeline, doors or open_doors(config.server), ready, signals)
+        await _serve(services, pipeline, doors, ready, signals)
+
+
+def _bound(config: Config, doors: Doors) -> Config:
+    """With the address that is really listened on: links into the dashboard name its port."""
+    return config.model_copy(update={"server": config.server.model_copy(update={"listen": doors.main.address})})
 
 
 async def _serve(

@@ -70,12 +70,12 @@ SELECT name FROM unnest($1::text[]) AS given (name)
 # Every catalogue is written anew as a whole, so that its newest row tells it from the one before.
 _EDITION = "SELECT coalesce(hookledger.microseconds(max(updated_at)), 0) FROM hookledger.event_type"
 
-# $1 how many characters of a description
+# $1 how many characters of a description, $2 whether types that were only seen are wanted
 _OUTLINE = """
 SELECT name, max(description) AS description
   FROM (SELECT name, left(description, $1) AS description FROM hookledger.event_type
          UNION ALL
-        SELECT name, NULL FROM hookledger.event_type_seen) merged
+        SELECT name, NULL FROM hookledger.event_type_seen WHERE $2) merged
  GROUP BY name ORDER BY name
 """
 
@@ -121,10 +121,10 @@ async def entry(database: Database, name: str) -> TypeRow | None:
     return None if row is None else TypeRow(**row)
 
 
-async def outline(database: Database, *, characters: int) -> list[OutlinedType]:
-    """All types that are in the catalogue or were seen, by name; of a description so many characters."""
+async def outline(database: Database, *, characters: int, with_seen: bool = True) -> list[OutlinedType]:
+    """All types that are in the catalogue or, `with_seen`, were seen; by name, of a description so many characters."""
     async with database.connection() as connection:
-        return [OutlinedType(**row) for row in await connection.fetch(_OUTLINE, characters)]
+        return [OutlinedType(**row) for row in await connection.fetch(_OUTLINE, characters, with_seen)]
 
 
 async def names(database: Database) -> list[str]:

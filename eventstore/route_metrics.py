@@ -94,6 +94,23 @@ SELECT n.now, n.pending, h.*
  ORDER BY h.hour
 """
 
+# $1 routes, $2 hours before this one. Of what was tallied, few rows are there at a time.
+_RECENT = """
+SELECT r.route_id, f.since AS failing_since, coalesce(sum(c.successful), 0)::bigint AS successful,
+       coalesce(sum(c.failed), 0)::bigint AS failed
+  FROM unnest($1::uuid[]) AS r (route_id)
+  LEFT JOIN (
+        SELECT route_id, hour, successful, failed FROM hookledger.route_metric WHERE route_id = ANY ($1)
+         UNION ALL
+        SELECT u.route_id, t.hour, u.successful, u.failed
+          FROM hookledger.route_tally t, unnest(t.route_ids, t.successful, t.failed) AS u (route_id, successful, failed)
+         WHERE u.route_id = ANY ($1)) c
+    ON c.route_id = r.route_id
+   AND c.hour >= date_trunc('hour', statement_timestamp(), 'UTC') - make_interval(hours => $2)
+  LEFT JOIN hookledger.route_failing f ON f.route_id = r.route_id
+ GROUP BY r.route_id, f.since
+"""
+
 _FAILING = "SELECT route_id, since, last_at FROM hookledger.route_failing WHERE last_at - since >= $1"
 
 # $1 the route, $2 from when on, $3 errors that are nobody's failure
@@ -137,6 +154,17 @@ class RouteMetrics:
     now: datetime
     pending: int
     hours: dict[datetime, Counts]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recent:
+    """How many deliveries of a route ended so in the last hours, and since when nothing but failures was recorded, by
+    what was added up; None if the newest request succeeded, or there was none.
+    """
+
+    successful: int
+    failed: int
+    failing_since: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +213,16 @@ async def read(database: Database, route_id: UUID) -> RouteMetrics:
             if row["hour"] is not None
         },
     )
+
+
+async def recent(database: Database, route_ids: Sequence[UUID], *, hours: int) -> dict[UUID, Recent]:
+    """How each of these routes did in this hour and in those before it, so many together."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(_RECENT, route_ids, hours - 1)
+    return {
+        row["route_id"]: Recent(successful=row["successful"], failed=row["failed"], failing_since=row["failing_since"])
+        for row in rows
+    }
 
 
 async def forget(database: Database) -> int:

@@ -23,6 +23,10 @@ from tests.support.figures import FIGURES, seed_of
 
 TEST_DATABASE_URL = "HOOKLEDGER_TEST_DATABASE_URL"
 
+TESTS = Path(__file__).parent
+
+_LONGEST_FIRST = ("browser", "faults", "pipeline", "acceptance", "postgres", "web", "unit", "support", "benchmarks")
+
 _clone_number = count(1)
 
 
@@ -47,11 +51,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What takes longest begins first, and a file stays in one process: so two of them end at about the same time."""
+    items.sort(key=lambda item: _LONGEST_FIRST.index(item.path.relative_to(TESTS).parts[0]))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item.path.relative_to(TESTS))))
     if config.getoption("--long"):
         return
     for item in items:
         if item.get_closest_marker("long"):
             item.add_marker(pytest.mark.skip(reason="long: run with --long"))
+
+
+def _group(file: Path) -> str:
+    """What shares a process: a file; and the browser tests, for they share a browser and a daemon."""
+    return "browser" if file.parts[0] == "browser" else str(file)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -22,7 +22,7 @@ from rich.console import Console
 from daemon import logs
 from daemon.app import Running
 from daemon.cli.demo_receiver import Receiver, receiving
-from daemon.cli.demo_story import Story
+from daemon.cli.demo_story import TENANT, Story
 from daemon.cli.failures import CliError
 from daemon.cli.run import serve
 from daemon.cli.store import cancel_on_sigterm
@@ -74,13 +74,14 @@ async def _perform(config: Config, *, is_to_end: bool) -> None:
         if is_to_end:
             signal.raise_signal(signal.SIGTERM)
         else:
-            console.print(f"\nThe daemon stays up at {story.result()} until Ctrl-C.", markup=False)
+            console.print(f"\nThe dashboard stays up at {story.result()} until Ctrl-C.", markup=False, soft_wrap=True)
 
 
 async def _tell(console: Console, ready: asyncio.Future[Running], receiver: Receiver) -> str:
-    """Tells the story once the daemon is ready; returns its URL."""
+    """Tells the story once the daemon is ready; returns the URL of the dashboard's page of its webhooks."""
     running = await ready
-    console.print(f"Ready: API {running.url}\n", markup=False)
+    dashboard = f"{running.url}/t/{TENANT}/webhooks"
+    console.print(f"Ready: dashboard {dashboard}, API {running.url}/v1\n", markup=False, soft_wrap=True)
     chapters = count(1)
     async with ClientSession(f"http://{running.address}", timeout=ClientTimeout(total=ANSWER_SECONDS)) as http:
         story = Story(
@@ -92,7 +93,7 @@ async def _tell(console: Console, ready: asyncio.Future[Running], receiver: Rece
         await story.tell()
     webhooks = len({each.webhook_id for each in receiver.got})
     console.print(f"\nThe story came true: {len(receiver.got)} requests for {webhooks} webhooks.", style="bold")
-    return running.url
+    return dashboard
 
 
 def _interrupted() -> CliError:

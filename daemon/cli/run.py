@@ -92,4 +92,4 @@ def _listen_failures() -> Iterator[None]:
 
 def _announce(running: Running) -> None:
     operations = f", metrics and health {running.ops_url}" if running.ops_url else ""
-    click.echo(f"ready: API {running.url}{operations}")
+    click.echo(f"ready: dashboard and API {running.url}{operations}")

@@ -111,4 +111,4 @@ def _snapshot_problem(options: PayloadOptions) -> str | None:
 def _rate_problem(rate: float | None) -> str | None:
     if rate is None or 0 < rate <= MAX_RATE_PER_SECOND:
         return None
-    return f"must be above 0 and at most {MAX_RATE_PER_SECOND}, or null for no limit"
+    return f"must be above 0 and at most {MAX_RATE_PER_SECOND}, or empty (null) for no limit"

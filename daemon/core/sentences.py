@@ -69,7 +69,7 @@ def _pending(facts: Facts) -> str:
 
 
 def _failed(facts: Facts) -> str:
-    return f"Failed for good after {facts.tries} attempts; the last error was {facts.last_error or 'unknown'}."
+    return f"Failed for good after {_attempts(facts.tries)}; the last error was {facts.last_error or 'unknown'}."
 
 
 def _suppressed(facts: Facts) -> str:
@@ -140,6 +140,10 @@ _SENTENCES: dict[Verdict, Callable[[Facts], str]] = {
     Verdict.NOT_YET_READ: _not_yet_read,
     Verdict.NO_LONGER_KEPT: _no_longer_kept,
 }
+
+
+def _attempts(number: int) -> str:
+    return f"{number} attempt{'' if number == 1 else 's'}"
 
 
 def _moment(at: datetime) -> str:

@@ -30,13 +30,14 @@ class SearchUnfinished(Exception):
 async def find(
     database: Database, index: RouteIndex, tenant: str, wanted: UUID, *, event_id: str | None = None
 ) -> Pair | None:
-    """The pair that an id stands for, by its event or by its requests; None if there is none, or if it must be searched
-    for. Of several events with that id it is the newest.
+    """The pair that an id stands for, by its event or by its requests, which may be kept longer; None if there is none,
+    or if it must be searched for. Of several events with that id it is the newest.
     """
-    if event_id is not None:
-        return await _by_event(database, index, tenant, wanted, event_id)
+    found = None if event_id is None else await _by_event(database, index, tenant, wanted, event_id)
+    if found is not None:
+        return found
     for pair in await outcomes.by_key(database, tenant, key_of(wanted)):
-        if delivery_id(pair.route_id, pair.event_id) == str(wanted):
+        if delivery_id(pair.route_id, pair.event_id) == str(wanted) and event_id in (None, pair.event_id):
             return pair
     return None
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 import orjson
 
-from daemon.commands import Invalid
+from daemon.commands import Conflict, Invalid
 from daemon.core.catalogue import MAX_TYPES, TypeDraft, check
 from daemon.core.event import Problem as FieldProblem
 from daemon.web import bodies, forms
@@ -93,8 +93,8 @@ def example_of(services: Services, text: str) -> Mapping[str, object]:
 async def _changed(
     services: Services, change: Callable[[Entries], None], *, name: str | None = None, opened: str = ""
 ) -> None:
-    """Applies a change to the newest catalogue; if that is replaced meanwhile, to the one after."""
-    for attempt in range(ATTEMPTS):
+    """Applies a change to the newest catalogue; if that is replaced meanwhile, to the one after. Raises Conflict."""
+    for _ in range(ATTEMPTS):
         edition, rows = await catalogue.entries(services.database)
         if name is not None:
             now = next((row for row in rows if row.name == name), None)
@@ -105,10 +105,9 @@ async def _changed(
         try:
             await services.catalogue.replace(list(entries.values()), edition=edition)
         except VersionConflict:
-            if attempt == ATTEMPTS - 1:
-                raise
-        else:
-            return
+            continue
+        return
+    raise Conflict("the catalogue is being changed by many others right now: try again")
 
 
 def _draft(row: TypeRow) -> TypeDraft:

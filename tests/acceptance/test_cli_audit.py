@@ -20,7 +20,7 @@ def daemon(hookledger: CommandLine) -> Iterator[tuple[str, subprocess.Popen[str]
     process = hookledger.start("run", "--listen", "127.0.0.1:0")
     assert process.stdout is not None
     line = process.stdout.readline()
-    found = re.match(r"ready: API (http://127\.0\.0\.1:\d+)", line)
+    found = re.match(r"ready: dashboard and API (http://127\.0\.0\.1:\d+)", line)
     try:
         assert found, (line, process.stderr.read() if process.stderr and not line else "")
         yield found[1], process

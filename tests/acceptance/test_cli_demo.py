@@ -6,6 +6,7 @@ import socket
 from contextlib import closing
 from pathlib import Path
 from time import time
+from urllib.request import urlopen
 
 import pytest
 
@@ -40,12 +41,12 @@ def test_the_daemon_stays_up_until_it_is_told_to_stop(without_database: CommandL
     process = without_database.start("demo", "--listen", "127.0.0.1:0")
     assert process.stdout is not None
     for line in process.stdout:
-        if found := re.search(r"stays up at http://127\.0\.0\.1:(\d+)", line):
+        if found := re.search(r"The dashboard stays up at (http://127\.0\.0\.1:\d+/\S+) until", line):
             break
     else:
         pytest.fail(process.communicate()[1])
-    with closing(socket.create_connection(("127.0.0.1", int(found[1])))):
-        pass
+    with urlopen(found[1], timeout=10) as page:
+        assert "<h1>Webhooks</h1>" in page.read().decode()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (0, "")

@@ -6,7 +6,9 @@ A test fails on whatever a `Visit` was troubled by, and leaves a picture of each
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Generator
+from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
 from typing import Protocol
@@ -17,11 +19,11 @@ import aiohttp
 import asyncpg
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, StorageState, expect
 
 from tests.support.browser import WAIT_MS, WIDE, Scheme, Visit, chromium
 from tests.support.cli import CommandLine
-from tests.support.live import QUICK_RETRIES, Account, Live, furnish, shop
+from tests.support.live import QUICK_RETRIES, Account, Guarded, Live, furnish, shop
 from tests.support.receiver import Receiver
 from tests.support.running import running
 
@@ -35,7 +37,15 @@ expect.set_options(timeout=WAIT_MS)
 
 
 class Visiting(Protocol):
-    def __call__(self, *, scheme: Scheme = ..., width: int = ..., scripts: bool = ...) -> Awaitable[Visit]: ...
+    def __call__(
+        self,
+        at: Live | None = ...,
+        *,
+        scheme: Scheme = ...,
+        width: int = ...,
+        scripts: bool = ...,
+        signed_in: StorageState | None = ...,
+    ) -> Awaitable[Visit]: ...
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -75,17 +85,26 @@ async def live(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Live]:
     """The daemon, with the sample catalogue."""
-    name = f"hookledger_browser_{uuid4().hex[:12]}"
-    await _administer(postgres_url, f'CREATE DATABASE "{name}" TEMPLATE "{template_database}"')
-    url = urlunsplit(urlsplit(postgres_url)._replace(path=f"/{name}"))
-    hookledger = CommandLine(tmp_path_factory.mktemp("browser"), url, **QUICK_RETRIES)
-    try:
-        async with running(hookledger) as daemon, aiohttp.ClientSession() as session:
-            it = Live(url=daemon.url, target=there.url, session=session)
-            await it.load_catalogue()
+    async with _database(postgres_url, template_database) as url:
+        hookledger = CommandLine(tmp_path_factory.mktemp("browser"), url, **QUICK_RETRIES)
+        async with _lives(hookledger, there) as it:
             yield it
-    finally:
-        await _administer(postgres_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
+async def guarded(
+    browser: Browser,
+    there: Receiver,
+    postgres_url: str,
+    template_database: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[Guarded]:
+    """A daemon with an admin token: nobody sees anything there without a session."""
+    admin = {"HOOKLEDGER_SERVER__ADMIN_TOKEN": secrets.token_urlsafe(32)}
+    async with _database(postgres_url, template_database) as url:
+        hookledger = CommandLine(tmp_path_factory.mktemp("guarded"), url, **QUICK_RETRIES, **admin)
+        async with _lives(hookledger, there, *admin.values()) as it:
+            yield Guarded(live=it, hookledger=hookledger)
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
@@ -105,16 +124,24 @@ async def visiting(browser: Browser, live: Live, request: pytest.FixtureRequest)
     """Begins visits."""
     visits: list[Visit] = []
 
-    async def begin(*, scheme: Scheme = "light", width: int = WIDE, scripts: bool = True) -> Visit:
+    async def begin(
+        at: Live | None = None,
+        *,
+        scheme: Scheme = "light",
+        width: int = WIDE,
+        scripts: bool = True,
+        signed_in: StorageState | None = None,
+    ) -> Visit:
         context = await browser.new_context(
             color_scheme=scheme,
             viewport={"width": width, "height": 900},
             java_script_enabled=scripts,
+            storage_state=signed_in,
             reduced_motion="reduce",
             permissions=["clipboard-read", "clipboard-write"],
         )
         context.set_default_timeout(WAIT_MS)
-        visits.append(Visit(live.url, context))
+        visits.append(Visit((at or live).url, context))
         return visits[-1]
 
     yield begin
@@ -135,6 +162,25 @@ async def _keep_pictures(visits: list[Visit], test: str) -> None:
     pages = [page for visit in visits for page in visit.context.pages]
     for number, page in enumerate(pages):
         await page.screenshot(path=SCREENSHOTS / f"{re.sub(r'[^a-zA-Z0-9_]+', '-', test)}-{number}.png", full_page=True)
+
+
+@asynccontextmanager
+async def _database(postgres_url: str, template: str) -> AsyncIterator[str]:
+    name = f"hookledger_browser_{uuid4().hex[:12]}"
+    await _administer(postgres_url, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    try:
+        yield urlunsplit(urlsplit(postgres_url)._replace(path=f"/{name}"))
+    finally:
+        await _administer(postgres_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@asynccontextmanager
+async def _lives(hookledger: CommandLine, there: Receiver, token: str | None = None) -> AsyncIterator[Live]:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    async with running(hookledger) as daemon, aiohttp.ClientSession(headers=headers) as session:
+        it = Live(url=daemon.url, target=there.url, session=session)
+        await it.load_catalogue()
+        yield it
 
 
 async def _administer(url: str, statement: str) -> None:

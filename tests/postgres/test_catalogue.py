@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from eventstore import catalogue, test_events
-from eventstore.catalogue import ListedType, TypeRow
+from eventstore.catalogue import ListedType, OutlinedType, TypeRow
 from eventstore.connect import Database
 from tests.support.builders import ROUTE, new_event
 
@@ -75,3 +75,11 @@ async def test_a_producer_cannot_send_to_a_single_route(sql: asyncpg.Connection)
                     ROUTE,
                 )
     assert "test" not in await sql.fetchval("SELECT pg_get_function_arguments('hookledger.publish'::regproc)")
+
+
+async def test_an_outline_has_seen_types_only_if_they_are_wanted(database: Database) -> None:
+    await catalogue.replace(database, rows("a.a"))
+    await catalogue.note_seen(database, ["a.a", "b.b"])
+    whole, own = [await catalogue.outline(database, characters=7, with_seen=seen) for seen in (True, False)]
+    assert whole == [OutlinedType(name="a.a", description="about a"), OutlinedType(name="b.b", description=None)]
+    assert own == whole[:1]

@@ -185,6 +185,12 @@ async def test_the_metrics_of_a_route_are_read_from_its_hours_and_from_what_is_n
     )
     assert {scan["Relation Name"] for scan in plan if scan["Node Type"] == "Seq Scan"} == {"route_tally"}
     assert sum(_touched(scan) for scan in plan if scan.get("Relation Name") == "route_metric") == 50
+    lately = await explained(
+        populated, Hot("metrics of a list", route_metrics._RECENT, f"{ROUTES}, 23", {"route_metric_pkey"}, 60)
+    )
+    assert (
+        sum(_touched(scan) for scan in lately if scan.get("Relation Name") == "route_metric") == 23
+    )  # nothing ended this hour
 
 
 async def test_the_body_of_tick_of_is_the_one_explained(sql: asyncpg.Connection) -> None:

@@ -5,6 +5,7 @@ or goes to another host, a page that scrolls sideways, what axe-core finds.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -14,7 +15,17 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response, async_playwright
+from playwright.async_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Locator,
+    Page,
+    Request,
+    Response,
+    async_playwright,
+    expect,
+)
 
 REQUIRE_BROWSER = "HOOKLEDGER_TEST_REQUIRE_BROWSER"
 WIDE, NARROW = 1280, 375
@@ -106,8 +117,7 @@ class Visit:
             self.troubles.append(f"another host: {request.url}")
 
     def _note_failure(self, request: Request) -> None:
-        is_left = request.failure in {"net::ERR_ABORTED", None}  # its page was left meanwhile
-        if not (is_left and request.resource_type in {"fetch", "eventsource", "document"}):
+        if request.failure not in {"net::ERR_ABORTED", None}:  # which is: its page was left meanwhile
             self.troubles.append(f"failed: {request.method} {request.url}: {request.failure}")
 
     def _note_response(self, response: Response) -> None:
@@ -147,6 +157,21 @@ async def tab_to(page: Page, selector: str, *, most: int = 60) -> None:
             assert await page.evaluate(_FOCUS_RING), f"the focus on {selector} cannot be seen"
             return
     raise AssertionError(f"{most} times Tab do not lead to {selector}")
+
+
+async def copied(button: Locator) -> str:
+    """What is in the clipboard after a button to copy was pressed."""
+    page = button.page
+    await page.evaluate("navigator.clipboard.writeText('')")
+    await button.click()
+    await page.wait_for_function("() => navigator.clipboard.readText()")
+    text: str = await page.evaluate("navigator.clipboard.readText()")
+    return text
+
+
+async def heading(page: Page, text: str | re.Pattern[str]) -> None:
+    """Waits for the page with this heading."""
+    await expect(page.locator("main h1")).to_have_text(text)
 
 
 @cache

@@ -12,12 +12,15 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import web
 
+from tests.support.cli import CommandLine
 from tests.support.receiver import Received, Receiver, receiver
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +50,7 @@ SLOW_SECONDS = 1.5
 
 
 class Shop(Receiver):
-    """A receiver that answers by the path's beginning."""
+    """A receiver that answers by the path's beginning, where `answer` has nothing for the path."""
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.received.append(Received(request.path, dict(request.headers), await request.read()))
@@ -55,6 +58,8 @@ class Shop(Receiver):
             self._news.notify_all()
         if request.path.startswith("/slow"):
             await asyncio.sleep(SLOW_SECONDS)
+        if request.path in self.answer:
+            return await self.answer[request.path](request)
         for prefix, (status, headers, text) in ANSWERS.items():
             if request.path.startswith(prefix):
                 return web.Response(status=status, headers=headers, text=text)
@@ -92,11 +97,6 @@ class Live:
         assert told["accepted"] == len(events), told
         return [event["id"] for event in told["events"]]
 
-    async def until_read(self, tenant: str, event_id: str, webhook: Webhook, *decisions: str) -> None:
-        """Waits until the daemon has decided so about an event."""
-        path = f"/v1/tenants/{tenant}/explain?event={event_id}&route={webhook.id}"
-        await _until(lambda: self.ask("GET", path), lambda told: told["decision"] in decisions)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
@@ -109,6 +109,22 @@ class Webhook:
     def page(self) -> str:
         """Its page in the dashboard."""
         return f"/t/{self.tenant}/webhooks/{self.id}"
+
+    async def told(self, of: str = "") -> Any:
+        """What the API says of it, or of a part of it such as `/key`."""
+        return await self.live.ask("GET", f"/v1/tenants/{self.tenant}/routes/{self.id}{of}")
+
+    async def key(self) -> str:
+        key: str = (await self.told("/key"))["verification_key"]
+        return key
+
+    async def happen(self, *types: str) -> list[str]:
+        """The ids of events of these types, which happen now; the daemon has decided about them."""
+        ids = await self.live.publish(self.tenant, [example(type) for type in types])
+        for id in ids:
+            path = f"/v1/tenants/{self.tenant}/explain?event={id}&route={self.id}"
+            await _until(partial(self.live.ask, "GET", path), lambda told: told["decision"] != "not_yet_read")
+        return ids
 
     async def command(self, name: str, **body: object) -> Any:
         return await self.live.ask("POST", f"/v1/tenants/{self.tenant}/routes/{self.id}/{name}", body)
@@ -140,6 +156,19 @@ class Webhook:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Guarded:
+    """A daemon that lets in whoever has a token or a session; `hookledger` runs commands on its database."""
+
+    live: Live
+    hookledger: CommandLine
+
+    def link(self, tenant: str | None = None) -> str:
+        """The path of a sign-in link; without a tenant it is an operator's."""
+        made = self.hookledger("login-link", *(() if tenant is None else ("--tenant", tenant)))
+        return urlsplit(made.out.strip()).path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
     """What `furnish` left behind. `deliveries` has one of each status; `before` is a moment at which nothing was
     disabled or deleted yet.
@@ -156,6 +185,12 @@ class Account:
     deliveries: Mapping[str, str]
     event: str
     before: str
+
+
+def example(type: str) -> dict[str, Any]:
+    """An event as the catalogue shows one of its type."""
+    known = {each["name"]: each["example"] for each in json.loads(CATALOGUE.read_text())}
+    return {"type": type, **known[type]}
 
 
 def samples(count: int | None = None) -> list[dict[str, Any]]:

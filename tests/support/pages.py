@@ -60,6 +60,16 @@ async def get(door: Door, path: str, *, headers: Mapping[str, str] = BROWSER) ->
     return await _ask(door, "GET", path, headers=headers)
 
 
+async def get_all(door: Door, path: str, *, most: int = 20) -> list[Page]:
+    """A list from its first page to its last one, by the links that lead on."""
+    found = [await get(door, path)]
+    while further := found[-1].all("a[rel=next]"):
+        assert len(found) < most, "the list never ends"
+        found.append(await get(door, str(further[0]["href"])))
+    assert [page.status for page in found] == [200] * len(found)
+    return found
+
+
 async def post(
     door: Door, path: str, fields: Mapping[str, str | list[str]] | None = None, *, headers: Mapping[str, str] = BROWSER
 ) -> Page:

@@ -19,6 +19,7 @@ from tests.support.web import Door, door
 _EMPTY = """
 SET session_replication_role = replica;
 DELETE FROM hookledger.domain_event;
+DELETE FROM hookledger.domain_event_midnight;
 DELETE FROM hookledger.route_event;
 DELETE FROM hookledger.route_key;
 DELETE FROM hookledger.route_headers;

@@ -9,19 +9,17 @@ from uuid import UUID, uuid4
 import pytest
 
 from daemon.core.allowance import Allowance
-from daemon.core.delivery import delivery_id, delivery_key
+from daemon.core.delivery import delivery_id
 from daemon.deliveries import finding
 from daemon.web.access.limits import LIMITS as ALLOWED
 from daemon.web.api import delivery_shapes
 from daemon.web.endpoints import RateLimit
-from eventstore import lease, progress, ticks
-from eventstore.progress import AttemptRow, Flush
-from eventstore.stream import shard_of
+from eventstore import ticks
 from tests.support.log_scene import TENANT, log_scene, tell
+from tests.support.recorded import age_events, recorded
 from tests.support.web import Answer, Door, path
 
 LISTS = "/v1/tenants/acme/deliveries"
-HEAD = '[["Content-Type","text/plain"],["X-Twice","a"],["X-Twice","b"]]'
 
 
 async def shown(door: Door, which: str) -> dict[str, Any]:
@@ -31,40 +29,8 @@ async def shown(door: Door, which: str) -> dict[str, Any]:
     return found
 
 
-class Delivery:
-    """An event of a route, and what is recorded of it."""
-
-    def __init__(self, door: Door, route: dict[str, Any], event: dict[str, Any]) -> None:
-        self.door = door
-        self.route = route
-        self.event = event
-        self.id = delivery_id(UUID(route["id"]), event["id"])
-
-    async def record(self, *rows: AttemptRow) -> None:
-        epochs = await lease.acquire(self.door.database, "me", [shard_of(TENANT)])
-        assert await progress.flush(self.door.database, "me", epochs, Flush(attempts=list(rows)), number=1)
-
-    def row(self, outcome: str, *, number: int = 1, **more: Any) -> AttemptRow:
-        key_ids = self.route["key"]["id"] if number else None
-        row = AttemptRow(
-            shard_of(TENANT), self.event["seq"], 1, UUID(self.route["id"]), self.event["recorded_at"],
-            datetime(2026, 11, 23, 8, tzinfo=UTC), 200, number, 42, 1, outcome, None, TENANT, self.event["id"],
-            self.event["type"], key_ids, HEAD, b"ok",
-            delivery_key=delivery_key(UUID(self.route["id"]), self.event["id"]) if number else None,
-        )  # fmt: skip
-        return row._replace(**more)
-
-
-async def delivery(door: Door, *, data: dict[str, Any] | None = None, **route: Any) -> Delivery:
-    """Of an event that was read."""
-    made = await door.route(**route)
-    await door.ask("POST", "/v1/events", {"tenant": TENANT, "type": "order.create", "id": "e1", "data": data or {}})
-    await ticks.make(door.database)
-    return Delivery(door, made, (await door.events())[-1])
-
-
 async def test_a_delivery_has_every_attempt_with_request_and_answer(door: Door) -> None:
-    it = await delivery(door, data={"total": 5}, headers={"X-Shop": "hush"})
+    it = await recorded(door, data={"total": 5}, headers={"X-Shop": "hush"})
     failed = it.row("retrying", status_code=500, error="http_500", response_body=b"no")
     await it.record(failed, it.row("delivered", number=2))
 
@@ -108,7 +74,7 @@ async def test_a_delivery_has_every_attempt_with_request_and_answer(door: Door) 
 async def test_what_was_kept_of_a_body_is_text_if_it_is_any(
     door: Door, body: bytes, shown_body: str, encoding: str, truncated: bool
 ) -> None:
-    it = await delivery(door)
+    it = await recorded(door)
     await it.record(it.row("delivered", response_body=body))
 
     answered = (await shown(door, it.id))["attempts"][0]["response"]
@@ -117,7 +83,7 @@ async def test_what_was_kept_of_a_body_is_text_if_it_is_any(
 
 
 async def test_a_request_without_an_answer_says_why(door: Door) -> None:
-    it = await delivery(door)
+    it = await recorded(door)
     row = it.row("retrying", status_code=None, error="timeout", response_head=None, response_body=None)
     await it.record(row)
 
@@ -127,7 +93,7 @@ async def test_a_request_without_an_answer_says_why(door: Door) -> None:
 
 
 async def test_long_bodies_of_older_requests_are_left_out(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    it = await delivery(door, data={"text": "x" * 1000})
+    it = await recorded(door, data={"text": "x" * 1000})
     monkeypatch.setattr(delivery_shapes, "MAX_BODIES_BYTES", 2500)
     await it.record(*(it.row("retrying", number=number) for number in (1, 2, 3)))
 
@@ -137,16 +103,15 @@ async def test_long_bodies_of_older_requests_are_left_out(door: Door, monkeypatc
 
 
 async def test_of_what_is_no_longer_kept_the_attempts_remain(door: Door) -> None:
-    it = await delivery(door)
+    it = await recorded(door)
     await it.record(it.row("delivered"))
-    async with door.database.transaction() as connection:
-        await connection.execute("SET LOCAL session_replication_role = replica")
-        await connection.execute("DELETE FROM hookledger.domain_event")
+    await it.forget_event()
 
-    found = await shown(door, it.id)
-
-    assert (found["status"], found["detail"], found["event"]["id"]) == ("delivered", None, "e1")
-    assert found["attempts"][0]["request"] is None
+    for query in ("", "?event=e1"):
+        found = await shown(door, it.id + query)
+        assert (found["status"], found["detail"], found["event"]["id"]) == ("delivered", None, "e1")
+        assert found["attempts"][0]["request"] is None
+    assert (await door.ask("GET", f"{LISTS}/{it.id}?event=e2")).status == 404
 
 
 async def test_whatever_is_in_a_list_is_found_by_its_id(empty_url: str) -> None:
@@ -172,7 +137,7 @@ async def test_an_unread_event_has_deliveries_already(door: Door) -> None:
 
 
 async def test_foreign_and_unknown_deliveries_are_404(door: Door) -> None:
-    it = await delivery(door, event_types=["order.create"])
+    it = await recorded(door, event_types=["order.create"])
     await it.record(it.row("delivered"))
     other = await door.route("other")
     await door.ask("POST", "/v1/events", {"tenant": "other", "type": "order.create", "id": "e2", "data": {}})
@@ -213,7 +178,7 @@ async def test_a_search_that_takes_too_long_says_what_to_do(empty_url: str, monk
 
 
 async def test_ids_can_be_guessed_only_so_often(door: Door) -> None:
-    it = await delivery(door)
+    it = await recorded(door)
     await it.record(it.row("delivered"))
     door.client.app[ALLOWED]._allowances = {RateLimit.SEARCH: Allowance(burst=2, per_second=0.01)}
 
@@ -225,15 +190,8 @@ async def test_ids_can_be_guessed_only_so_often(door: Door) -> None:
     assert (await door.ask("GET", f"{LISTS}/{uuid4()}?event=e1")).status == 404
 
 
-async def age_events(door: Door, to: datetime) -> None:
-    async with door.database.transaction() as connection:
-        await connection.execute("SET LOCAL session_replication_role = replica")
-        await connection.execute("SELECT hookledger.ensure_partitions($1, $1)", to.date())
-        await connection.execute("UPDATE hookledger.domain_event SET recorded_at = $1", to)
-
-
 async def test_an_event_from_before_its_route_has_no_delivery_though_its_id_was_used_again(door: Door) -> None:
-    it = await delivery(door)
+    it = await recorded(door)
     await age_events(door, datetime.now(UTC) - timedelta(days=2))
     long_ago = (datetime.now(UTC) - timedelta(days=5)).isoformat()
     again = {"tenant": TENANT, "type": "order.create", "id": "e1", "data": {}, "occurred_at": long_ago}
@@ -244,7 +202,7 @@ async def test_an_event_from_before_its_route_has_no_delivery_though_its_id_was_
 
 
 async def test_an_id_that_was_used_on_two_days_stands_for_the_newer_event(door: Door) -> None:
-    it = await delivery(door)
+    it = await recorded(door)
     before = datetime.now(UTC) - timedelta(days=2)
     await age_events(door, before)
     await it.record(it.row("failed", status_code=500, error="http_500", event_time=before))

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from daemon.core.route import Happening
 from daemon.web import paging
-from daemon.web.dashboard import happened, named
+from daemon.web.dashboard import digits, happened, named
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import render
 from daemon.web.endpoints import Access
@@ -59,5 +59,4 @@ def _kind(text: str) -> Happening | None:
 
 def _position(after: str) -> int | None:
     """Where the page begins; what is no cursor begins at the newest."""
-    text = paging.decoded(after) or ""
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+    return digits.number(paging.decoded(after) or "")

@@ -5,6 +5,7 @@ command. What is so already is shown as it is, and is no mistake.
 from __future__ import annotations
 
 from itertools import islice
+from typing import Any
 
 from aiohttp import web
 
@@ -51,8 +52,9 @@ async def disable(request: web.Request) -> web.Response:
 async def enable(request: web.Request) -> web.Response:
     """Enables a webhook; its page says from when on events are sent."""
     route = route_path.timeline(request).current
-    if route.status is not Status.DELETED:
-        await request.app[SERVICES].commands.enable(route.tenant, route.id, pages.context(request))
+    if route.status is Status.DELETED:
+        return _to(request, route)
+    await request.app[SERVICES].commands.enable(route.tenant, route.id, pages.context(request))
     return _to(request, route, done="enabled")
 
 
@@ -67,13 +69,13 @@ async def ask_delete(request: web.Request) -> web.Response:
 async def delete(request: web.Request) -> web.Response:
     """Deletes a webhook for whoever has understood that this is final."""
     route, form = route_path.timeline(request).current, await typed.read(request)
-    try:
-        _insist(form)
-        if route.status is not Status.DELETED:
+    if route.status is not Status.DELETED:
+        try:
+            _insist(form)
             context = pages.context(request, reason=_reason(request, form))
             await request.app[SERVICES].commands.delete(route.tenant, route.id, context)
-    except Invalid as error:
-        return await _deleting(request, route, form=form, wrongs=Wrongs.of(error), status=422)
+        except Invalid as error:
+            return await _deleting(request, route, form=form, wrongs=Wrongs.of(error), status=422)
     return redirect(request, "t", route.tenant, "webhooks", done="deleted")
 
 
@@ -127,36 +129,41 @@ async def revoke(request: web.Request) -> web.Response:
 async def _disabling(
     request: web.Request, route: Route, *, form: Typed | None = None, wrongs: Wrongs | None = None, status: int = 200
 ) -> web.Response:
-    services = request.app[SERVICES]
-    others = (each for each in services.index.routes(route.tenant) if _sends_along(each, route))
-    named = list(islice(others, MAX_NAMED))
     return render(
         request,
         "disable.html",
         status=status,
         route=route,
-        waiting=await pending.count(services.database, services.index, route),
-        others=named,
-        others_more=sum(1 for _ in others),
         form=form or Typed({}),
         wrongs=wrongs or Wrongs(),
+        **await _at_stake(request, route),
     )
 
 
 async def _deleting(
     request: web.Request, route: Route, *, form: Typed | None = None, wrongs: Wrongs | None = None, status: int = 200
 ) -> web.Response:
-    services = request.app[SERVICES]
     return render(
         request,
         "delete.html",
         status=status,
         route=route,
-        waiting=await pending.count(services.database, services.index, route),
         confirmation=CONFIRMATION,
         form=form or Typed({}),
         wrongs=wrongs or Wrongs(),
+        **await _at_stake(request, route),
     )
+
+
+async def _at_stake(request: web.Request, route: Route) -> dict[str, Any]:
+    """What waits to be sent, and by whom the target goes on receiving."""
+    services = request.app[SERVICES]
+    others = (each for each in services.index.routes(route.tenant) if _sends_along(each, route))
+    return {
+        "waiting": await pending.count(services.database, services.index, route),
+        "others": list(islice(others, MAX_NAMED)),
+        "others_more": sum(1 for _ in others),
+    }
 
 
 def _rotating(

@@ -11,9 +11,10 @@ from daemon.commands import Invalid
 from daemon.core.standing import Standing
 from daemon.deliveries import DeliveryPage
 from daemon.web import places
+from daemon.web.access.auth import CALLER
 from daemon.web.dashboard import asked, live, named
 from daemon.web.dashboard.asked import Asked
-from daemon.web.dashboard.pages import page, wants_part
+from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import render, render_part
 from daemon.web.endpoints import Access
 from daemon.web.services import SERVICES
@@ -29,29 +30,28 @@ _NOTHING = DeliveryPage(items=[], next=None)
 
 @page(Access.READ)
 async def show(request: web.Request) -> web.Response:
-    """A page of the log, or its rows alone for page.js."""
+    """A page of the log."""
     services, tenant = request.app[SERVICES], request.match_info["tenant"]
     wanted = _asked(request)
     found = _NOTHING if wanted.wrongs else await _found(request, wanted)
-    is_live = request.query.get("live") == "1" and not wanted.wrongs
-    rows = live.rows_of(found, wanted.filter)
-    if wants_part(request):
-        return render_part(request, "deliveries_live.html", rows=rows)
+    is_first = "after" not in request.query
     choices = named.choices(services.index, tenant)
-    known = await catalogue.listed(services.database, after="", limit=MOST_TYPES)
+    is_bound = request[CALLER].tenant is not None  # what was seen in events may be another tenant's
+    known = await catalogue.listed(services.database, after="", limit=MOST_TYPES, with_seen=not is_bound)
     return render(
         request,
         "deliveries.html",
         status=422 if wanted.wrongs else 200,
         asked=wanted,
-        rows=rows,
+        rows=live.rows_of(found, wanted.filter, is_first=is_first),
         after=places.delivery_cursor(found.next),
+        is_first=is_first,
         choices=choices,
         has_routes=choices != [],
         types=[each.name for each in known],
         standings=list(Standing),
         hour_ago=moment(services.now() - timedelta(hours=1)),
-        is_live=is_live,
+        is_live=request.query.get("live") == "1",
         live_query={name: value or None for name, value in wanted.values.items()},
     )
 

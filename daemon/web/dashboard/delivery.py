@@ -12,7 +12,7 @@ from daemon.core import resend
 from daemon.core.standing import Standing
 from daemon.deliveries import Detail
 from daemon.web import retrying
-from daemon.web.dashboard import once, timeline, typed
+from daemon.web.dashboard import digits, once, timeline, typed
 from daemon.web.dashboard.pages import context, page
 from daemon.web.dashboard.plain import plain
 from daemon.web.dashboard.rendering import redirect, render
@@ -124,5 +124,4 @@ def _missing(request: web.Request, error: NotFound | Invalid) -> web.Response:
 
 def _attempt(request: web.Request) -> int | None:
     """The place of the attempt that the query names."""
-    text = request.query.get("attempt", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 7 else None
+    return digits.number(request.query.get("attempt", ""))

@@ -25,15 +25,26 @@ TITLES: Mapping[int, str] = {
 }
 
 NEXT_STEPS: Mapping[int, str] = {
+    400: "Go back, load the page again, and try once more.",
     401: "Your session has ended, or there was none. Open a new sign-in link; whoever runs Hookledger makes one with "
     "“hookledger login-link”. If you were filling in a form, sign in in another tab, and then send it again.",
-    403: "Open the page by its own address, and try again there.",
+    403: "If another site led you here, open the page by its own address, and try again there. If your access does not "
+    "reach so far, whoever runs Hookledger makes a sign-in link that does.",
     404: "It may have been deleted, or the address is not complete. Deleted webhooks are still listed under Activity.",
+    405: "Go back, and use the links and buttons of the page.",
     410: "A sign-in link works once, for 60 seconds. Ask for a new one: “hookledger login-link”.",
     412: "Go back, reload the page to see what changed, and try again.",
-    429: "Go back and try again a little later. Nothing was changed.",
+    413: "Go back, and make what you typed shorter. Nothing was changed.",
+    415: "Go back, load the page again, and try once more.",
+    421: "Open it by the name localhost or the address 127.0.0.1, on the machine that it runs on. To have it answer to "
+    "other names, whoever runs Hookledger sets an admin token.",
+    429: "Try again a little later. Nothing was changed.",
+    500: "Try again. If it happens once more, give whoever runs Hookledger that number.",
     503: "Nothing is lost: events that were accepted are stored, and are sent later. Try again in a few seconds.",
 }
+
+# A form that was refused so may be taken if it is sent as it was.
+_LATER = frozenset({401, 429, 503})
 
 
 def show(request: web.Request, problem: Problem, *, is_part: bool) -> web.Response:
@@ -48,4 +59,5 @@ def show(request: web.Request, problem: Problem, *, is_part: bool) -> web.Respon
         problem=problem,
         title=TITLES.get(problem.status, "Something went wrong"),
         next_step=NEXT_STEPS.get(problem.status),
+        may_be_sent_again=request.method == "POST" and problem.status in _LATER,
     )

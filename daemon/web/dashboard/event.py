@@ -9,7 +9,7 @@ from aiohttp import web
 from daemon import audit
 from daemon.audit import Explanation
 from daemon.commands import NotFound
-from daemon.web.dashboard import excerpts, named
+from daemon.web.dashboard import digits, excerpts, named
 from daemon.web.dashboard.excerpts import Excerpt
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import render
@@ -34,7 +34,7 @@ async def show(request: web.Request) -> web.Response:
     text = query.get("route", "").strip()
     matches = named.routes(services.index, tenant, text)
     route = matches[0] if len(matches) == 1 else None
-    begin = _number(query.get("after", ""))
+    begin = digits.number(query.get("after", "")) or 0
     explained = await audit.explain_event(
         services.database,
         event,
@@ -51,11 +51,12 @@ async def show(request: web.Request) -> web.Response:
         parts=_parts(event),
         explained=explained[:PAGE_SIZE],
         after=begin + PAGE_SIZE if len(explained) > PAGE_SIZE else None,
+        is_first=begin == 0,
         choices=named.choices(services.index, tenant),
         route=route,
         matches=matches,
         text=text,
-        waits=_waits(explained),
+        waits=_waits(explained[:PAGE_SIZE]),
     )
 
 
@@ -81,7 +82,3 @@ def _besides(event: StoredEvent) -> list[tuple[str, bytes | None]]:
 def _waits(explained: Sequence[Explanation]) -> bool:
     """True if somebody who looks again soon will see more."""
     return any(each.verdict in ("pending", "not_yet_read") for each in explained)
-
-
-def _number(after: str) -> int:
-    return int(after) if after.isascii() and after.isdigit() and len(after) < 9 else 0

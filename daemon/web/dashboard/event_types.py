@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -162,16 +163,15 @@ async def _entry(request: web.Request) -> TypeRow:
 
 def _draft(request: web.Request, form: Typed, name: str) -> TypeDraft:
     """What was typed. Raises Invalid."""
-    problems: list[Problem] = []
-    example = {}
+    example: Mapping[str, object] = {}
+    unreadable: Sequence[Problem] = ()
     try:
-        example = dict(catalogue_edits.example_of(request.app[SERVICES], form.one("example")))
+        example = catalogue_edits.example_of(request.app[SERVICES], form.one("example"))
     except Invalid as error:
-        problems += error.problems
+        unreadable = error.problems
     draft = TypeDraft(name=name, description=form.one("description").strip(), example=example)
-    problems += catalogue_edits.problems(draft)
-    if problems:
-        raise Invalid(tuple(problems))
+    if problems := (*catalogue_edits.problems(draft), *unreadable):
+        raise Invalid(problems)
     return draft
 
 

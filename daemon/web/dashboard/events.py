@@ -12,6 +12,7 @@ from daemon.core.delivery import delivery_id
 from daemon.core.index import ALL, RouteIndex
 from daemon.core.route import Route
 from daemon.web import places, published
+from daemon.web.access.auth import CALLER
 from daemon.web.dashboard import asked, named
 from daemon.web.dashboard.asked import Asked
 from daemon.web.dashboard.pages import page
@@ -32,13 +33,14 @@ _NOTHING = EventPage(events=[], next=None)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """An event; `decision` and `delivery_id` are those of the webhook that is looked at, None without one. What its
-    filter said is not asked here: that takes the event's payload.
+    """An event; `decision` and `delivery_id` are those of the webhook that is looked at, None without one. If it
+    had a filter then (`has_filter`), what that said is not asked here: that takes the event's payload.
     """
 
     event: LoggedEvent
     decision: Decision | None = None
     delivery_id: str | None = None
+    has_filter: bool = False
 
 
 @page(Access.READ)
@@ -50,7 +52,8 @@ async def show(request: web.Request) -> web.Response:
         route = None if wanted.route is None else wanted.route.id
         return redirect(request, "t", tenant, "events", wanted.event_id, route=None if route is None else str(route))
     found = _NOTHING if wanted.wrongs else await _found(request, wanted)
-    known = await catalogue.listed(services.database, after="", limit=MOST_TYPES)
+    is_bound = request[CALLER].tenant is not None  # what was seen in events may be another tenant's
+    known = await catalogue.listed(services.database, after="", limit=MOST_TYPES, with_seen=not is_bound)
     return render(
         request,
         "events.html",
@@ -58,6 +61,7 @@ async def show(request: web.Request) -> web.Response:
         asked=wanted,
         rows=[_row(services.index, each, wanted.route) for each in found.events],
         after=places.event_cursor(found.next),
+        is_first="after" not in request.query,
         choices=named.choices(services.index, tenant),
         types=[each.name for each in known],
     )
@@ -92,10 +96,12 @@ def _row(index: RouteIndex, event: LoggedEvent, route: Route | None) -> Row:
         test_route=event.test_route,
     )
     is_due = judgement.decision is Decision.DELIVER
+    state = judgement.route
     return Row(
         event=event,
         decision=judgement.decision,
         delivery_id=delivery_id(route.id, event.id) if is_due else None,
+        has_filter=event.test_route is None and state is not None and state.config.payload.filter is not None,
     )
 
 

@@ -37,7 +37,7 @@ def ago(context: Context, at: datetime) -> Markup:
 
 def duration(milliseconds: float) -> str:
     """142 ms, 1.2 s."""
-    return f"{milliseconds:.0f} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.1f} s"
+    return f"{milliseconds:.0f} ms" if round(milliseconds) < 1000 else f"{milliseconds / 1000:.1f} s"
 
 
 def span(length: timedelta) -> str:

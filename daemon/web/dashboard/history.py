@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from daemon.web import route_path
-from daemon.web.dashboard import happened
+from daemon.web.dashboard import digits, happened
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import render
 from daemon.web.endpoints import Access
@@ -13,15 +13,13 @@ from daemon.web.services import SERVICES
 from eventstore import log
 
 PAGE_SIZE = 50
-# Positions are bigints, and versions integers: no number of more digits is one.
-_MAX_DIGITS = 18
 
 
 @page(Access.READ)
 async def show(request: web.Request) -> web.Response:
     """So many lifecycle events behind position `after`; or the one of `version`, with its values in full length."""
     services, route = request.app[SERVICES], route_path.timeline(request).current
-    version, after = _number(request.query.get("version", "")), _number(request.query.get("after", ""))
+    version, after = (digits.number(request.query.get(name, "")) for name in ("version", "after"))
     if version is not None:
         events = [each for each in await log.history(services.database, route.id) if each.version == version]
         is_more = False
@@ -38,8 +36,3 @@ async def show(request: web.Request) -> web.Response:
         after=after,
         next_after=rows[-1].pos if is_more else None,
     )
-
-
-def _number(text: str) -> int | None:
-    """A position or a version; what is none is as if it was not there."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS else None

@@ -36,10 +36,11 @@ HEADERS = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """A part of the log, for its template."""
+    """A part of the log, for its template: its newest part, unless it is not `is_first`."""
 
     found: DeliveryPage
     is_filtered: bool
+    is_first: bool
 
     @property
     def is_short(self) -> bool:
@@ -64,8 +65,10 @@ class Feed:
             clock, services = asyncio.get_running_loop().time, request.app[SERVICES]
             if clock() - self._read_at < POLL_SECONDS:
                 return
-            found = await deliveries.page(services.database, services.index, wanted, begin=None, limit=ROWS)
-            self._read_at = clock()
+            try:
+                found = await deliveries.page(services.database, services.index, wanted, begin=None, limit=ROWS)
+            finally:  # a database that does not answer is asked no more often
+                self._read_at = clock()
             if found != self._found:
                 self._found = found
                 self.number += 1
@@ -105,8 +108,8 @@ def set_up(application: web.Application) -> None:
     application.on_shutdown.append(_stop)
 
 
-def rows_of(found: DeliveryPage, wanted: Filter) -> Rows:
-    return Rows(found=found, is_filtered=wanted != Filter(tenant=wanted.tenant))
+def rows_of(found: DeliveryPage, wanted: Filter, *, is_first: bool = True) -> Rows:
+    return Rows(found=found, is_filtered=wanted != Filter(tenant=wanted.tenant), is_first=is_first)
 
 
 def is_wanted(request: web.Request) -> bool:

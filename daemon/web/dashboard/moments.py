@@ -20,8 +20,9 @@ def typed(text: str) -> datetime | None:
     except ValueError:
         pass
     try:
-        return datetime.fromisoformat(text).replace(tzinfo=UTC)
-    except ValueError as error:
+        at = datetime.fromisoformat(text)
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, OverflowError) as error:  # the latter: a time of the year 1 or 9999 may have none in UTC
         raise ValueError("must be a date and a time in UTC, like 2026-11-24 08:30") from error
 
 
@@ -31,4 +32,4 @@ def field_value(text: str) -> str:
         at = typed(text)
     except ValueError:
         return text
-    return "" if at is None else f"{at:%Y-%m-%dT%H:%M:%S}"
+    return "" if at is None else at.replace(tzinfo=None).isoformat(timespec="seconds")

@@ -22,7 +22,7 @@ def routes(index: RouteIndex, tenant: str, text: str) -> tuple[Route, ...]:
     wanted = text.casefold()
     near = [route for route in index.routes(tenant) if wanted in route.config.name.casefold()]
     exact = [route for route in near if route.config.name.casefold() == wanted]
-    return tuple(islice(exact if len(exact) == 1 else near, MAX_MATCHES))
+    return tuple(islice(exact or near, MAX_MATCHES))
 
 
 def choices(index: RouteIndex, tenant: str) -> list[Route] | None:

@@ -1,4 +1,6 @@
-"""Sentences of the floors below, in a merchant's words: there a webhook is a route, and moments have microseconds."""
+"""Sentences of the floors below, in a merchant's words: there a webhook is a route, moments have microseconds, and what
+to do next is told to programs.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +8,23 @@ import re
 
 from daemon.core.failures import failing
 
-_ROUTE = re.compile(r"\b([Tt]he|[Tt]his|[Aa]|[Nn]o) route\b(?!\.[a-z*])")
+_ROUTE = re.compile(r"\b([Tt]he|[Tt]his|[Aa]|[Nn]o|[Nn]o such|[Aa]nother) route\b(?!\.[a-z*])")
 _MICROSECONDS = re.compile(r"(:\d\d\.\d{3})\d{3} UTC")
-_RECORDED = re.compile(
-    r"\((?P<in>[a-z]+_[a-z0-9_]+|timeout)\)|the last error was (?P<last>[a-z]+_[a-z0-9_]+|timeout)\."
-)
+_FOR_PROGRAMS = re.compile(r"(: see (GET /v1/|the paths of the API)|, which is empty: load one with hookledger ).*$")
+# The name of an error, perhaps with a detail: see daemon.core.delivery.error_name.
+_ERROR = r"(?:[a-z]+_[a-z0-9_]+|timeout)(?:: .*)?"
+_RECORDED = re.compile(rf"failed \((?P<in>{_ERROR})\);|the last error was (?P<last>{_ERROR})\.$", re.DOTALL)
 
 
 def plain(sentence: str) -> str:
     """The sentence as it is shown."""
     text = _ROUTE.sub(r"\1 webhook", sentence)
     text = _MICROSECONDS.sub(r"\1 UTC", text)
+    text = _FOR_PROGRAMS.sub("", text)
     return _RECORDED.sub(_named, text)
 
 
 def _named(found: re.Match[str]) -> str:
     if found["in"]:
-        return f"({failing(found['in']).short})"
+        return f"failed ({failing(found['in']).short});"
     return f"the last error was “{failing(found['last']).short}”."

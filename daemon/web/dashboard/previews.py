@@ -16,8 +16,9 @@ from daemon.preview import Preview
 from daemon.web import previewing, route_path
 from daemon.web.access.limits import LIMITS
 from daemon.web.dashboard import json_text, route_texts, typed
-from daemon.web.dashboard.labels import LABELS
+from daemon.web.dashboard.labels import LABELS, placed
 from daemon.web.dashboard.pages import page
+from daemon.web.dashboard.plain import plain
 from daemon.web.dashboard.rendering import render_part
 from daemon.web.dashboard.typed import Typed
 from daemon.web.dashboard.wrongs import Wrongs
@@ -89,10 +90,10 @@ async def of(request: web.Request, given: Typed, stored: Route | None) -> tuple[
     if not isinstance(found, Incoming):
         problems += found
     if problems or not isinstance(found, Incoming):
-        return None, Wrongs(problems)
+        return None, placed(problems)
     shown = await previewing.show(request.app, drafted, found, stored=stored)
     if not isinstance(shown, Preview):
-        return None, Wrongs(shown)
+        return None, placed(shown)
     return _laid_out(shown, texts.target_url), Wrongs()
 
 
@@ -116,7 +117,7 @@ def _laid_out(shown: Preview, url: str) -> Shown:
     body = shown.request.body
     text = json_text.laid_out(body.decode(), most=SHOWN_CHARACTERS)
     return Shown(
-        reason=None if shown.reason is None else shown.reason.replace("the route", "this webhook"),
+        reason=None if shown.reason is None else plain(shown.reason),
         url=url,
         head="".join(f"\n{name}: {value}" for name, value in shown.request.headers.items()),
         text=text[:SHOWN_CHARACTERS],

@@ -19,7 +19,7 @@ from daemon.web.dashboard import header_lines, snapshot_lines
 from daemon.web.dashboard.typed import Typed
 from daemon.web.shapes import MASK
 
-_RATE = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
+_RATE = re.compile(r"[0-9]{1,9}(\.[0-9]+)?", re.ASCII)
 _PAYLOAD = ("snapshot", "filter", "transform")
 
 
@@ -161,9 +161,10 @@ def merged(opened: RouteTexts, typed: RouteTexts, live: RouteTexts) -> RouteText
     kept = {name: getattr(typed if name in mine else live, name) for name in _TOUCHABLE}
     both = replace(typed, **kept)
     if "event_types" in mine:
-        taken = set(opened.patterns) - set(typed.patterns)
-        others = [pattern for pattern in live.patterns if pattern not in taken]
-        both = replace(both, event_types=tidy((*others, *typed.event_types)))
+        before, wanted = set(opened.patterns), set(typed.patterns)
+        stayed = [pattern for pattern in live.patterns if pattern in wanted or pattern not in before]
+        added = [pattern for pattern in tidy(typed.event_types) if pattern not in before]
+        both = replace(both, event_types=tidy((*stayed, *added)))
     else:
         both = replace(both, other_types="")
     if "headers" in mine:
@@ -184,9 +185,10 @@ def _value(texts: RouteTexts, name: str) -> object:
 
 
 def _tidied(texts: RouteTexts) -> RouteTexts:
-    """Blanks around a text are nobody's wish, and a text area ends its lines as this side of the wire does."""
+    """Blanks around a text are nobody's wish, and whatever ends its lines, in a form one character does."""
     names = [field.name for field in fields(texts) if isinstance(getattr(texts, field.name), str)]
-    return replace(texts, **{name: getattr(texts, name).replace("\r\n", "\n").strip() for name in names})
+    ended = {name: getattr(texts, name).replace("\r\n", "\n").replace("\r", "\n") for name in names}
+    return replace(texts, **{name: text.strip() for name, text in ended.items()})
 
 
 def _decimal(number: float) -> str:

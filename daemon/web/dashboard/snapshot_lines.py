@@ -15,9 +15,10 @@ from daemon.core.route import snapshot_selection
 from daemon.web.forms import MAX_ENTITIES
 
 _PLAIN = re.compile(r'[^\s:,"]([^:,"\n]*[^\s:,"])?')
-_QUOTED = r'"(?:[^"\\]|\\.)*"'
-_LINE = re.compile(rf'\s*(?P<entity>{_QUOTED}|[^:,"]+?)\s*(?::(?P<fields>.*))?')
-_NAMES = re.compile(rf'\s*({_QUOTED}|[^:,"]+?)\s*(?:,|$)')
+# Possessive, for a line may be as long as a form: going back over its blanks would take minutes.
+_ITEM = r'\s*+("(?:[^"\\]|\\.)*"\s*+|[^:,"]++)'
+_LINE = re.compile(rf"{_ITEM}(?::(?P<fields>.*))?")
+_NEXT = re.compile(rf"{_ITEM}(?:,|$)")
 
 
 def written(selection: Selection) -> str:
@@ -40,7 +41,7 @@ def read(text: str) -> tuple[Selection, Sequence[Problem]]:
             problems.append(_problem(f"line {number} is neither an entity nor entity: field, field"))
         elif names == []:
             problems.append(_problem(f"line {number} names no field: name some, or leave the colon out for all"))
-        elif (entity := _read_name(match["entity"])) in chosen:
+        elif (entity := _read_name(match[1])) in chosen:
             problems.append(_problem(f"{entity} is named twice: put its fields into one line"))
         else:
             chosen[entity] = True if names is None else names
@@ -53,7 +54,7 @@ def _split(text: str) -> list[str] | None:
     """The names of fields; None if they are not separated by commas."""
     names, place, text = [], 0, text.strip()
     while place < len(text):
-        match = _NAMES.match(text, place)
+        match = _NEXT.match(text, place)
         if match is None:
             return None
         names.append(_read_name(match[1]))
@@ -66,6 +67,7 @@ def _name(name: str) -> str:
 
 
 def _read_name(text: str) -> str:
+    text = text.strip()
     if not text.startswith('"'):
         return text
     try:

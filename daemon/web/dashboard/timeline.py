@@ -85,7 +85,7 @@ def attempts(detail: Detail, *, looked_at: int | None, timeout_seconds: float) -
     chosen = count if looked_at is None else max(1, min(count, looked_at))
     newest = min(count, chosen + MOST_ATTEMPTS // 2) if chosen <= count - MOST_ATTEMPTS else count
     places = range(newest, max(0, newest - MOST_ATTEMPTS), -1)
-    contents = _contents(detail, [chosen, *(place for place in places if place != chosen)])
+    contents = _contents(detail, sorted(places, key=lambda place: place != chosen))
     return [
         _attempt(
             place, detail.exchanges[place - 1], contents.get(place), timeout_seconds=timeout_seconds, chosen=chosen

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiohttp import web
 
 from daemon import tokens
 from daemon.commands import Invalid
+from daemon.core.event import Problem
 from daemon.core.scope import Kind, Scope
 from daemon.core.token_draft import TokenDraft, check
 from daemon.web import paging, token_book
@@ -36,7 +37,7 @@ class Choice:
 CHOICES: Mapping[Kind, Choice] = {
     Kind.PRODUCER: Choice(label="Publish events", text="For the platform: it publishes events, and reads nothing."),
     Kind.TENANT: Choice(
-        label="Manage one account", text="For a merchant’s own programs: webhooks, keys and deliveries of one account."
+        label="Manage one tenant", text="For a merchant’s own programs: webhooks, keys and deliveries of one tenant."
     ),
     Kind.AUDITOR: Choice(label="Look, change nothing", text="For support: reads webhooks and deliveries, but no keys."),
     Kind.METRICS: Choice(label="Read metrics", text="For Prometheus: /metrics, and nothing else."),
@@ -64,16 +65,16 @@ async def show(request: web.Request) -> web.Response:
 async def create(request: web.Request) -> web.Response:
     """A new token, on a page that shows it this once."""
     form = await typed.read(request)
-    services = request.app[SERVICES]
+    services, tenant = request.app[SERVICES], form.one("tenant").strip() or None
     draft = check(
         scope=form.one("scope"),
-        tenant=form.one("tenant").strip() or None,
+        tenant=tenant,
         name=form.one("name").strip(),
         expires=_expiry(form),
         now=services.now(),
     )
     if not isinstance(draft, TokenDraft):
-        return await _page(request, form, wrongs=Wrongs(draft))
+        return await _page(request, form, wrongs=Wrongs([_in_form(each, tenant) for each in draft]))
     made, text = await tokens.create(services.database, draft, created_by=request[CALLER].actor)
     return render(request, "token_created.html", made=made, scope=scope_of(made), text=text)
 
@@ -115,6 +116,12 @@ async def _page(request: web.Request, form: Typed, *, wrongs: Wrongs | None = No
         choices=CHOICES,
         lives=LIVES,
     )
+
+
+def _in_form(problem: Problem, tenant: str | None) -> Problem:
+    """A tenant that is missing has a field of its own here, and is not written behind the scope."""
+    is_missing = problem.field == "tenant" and tenant is None
+    return replace(problem, message="is missing: name the tenant that it stands for") if is_missing else problem
 
 
 def _expiry(form: Typed) -> str | None:

@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from markupsafe import escape
+
 from daemon.core import catalogue
 from daemon.core.catalogue import group_of
 from daemon.core.index import ALL
@@ -19,7 +21,7 @@ DESCRIPTION_CHARACTERS = 160
 _LENGTHS = (DESCRIPTION_CHARACTERS, 80, 40)
 
 # What the picker may take of the page, and what a group and a type take besides their names.
-BUDGET_BYTES = 64_000
+BUDGET_BYTES = 80_000
 GROUP_BYTES = 700
 TYPE_BYTES = 160
 
@@ -68,18 +70,16 @@ class Picker:
 
 def picker(outline: Sequence[OutlinedType], patterns: Collection[str], *, find: str = "") -> Picker:
     """The choice among these types, with what is chosen already."""
-    groups = _groups(outline, patterns)
+    groups, is_whole = _described(_groups(outline, patterns))
     names = [choice.name for group in groups for choice in group.choices]
-    shortened = ([_with_short_descriptions(group, length) for group in groups] for length in _LENGTHS)
-    shown = next((it for it in shortened if sum(map(_cost, it)) <= BUDGET_BYTES), None)
     whole = Picker(
         is_all=ALL in patterns,
-        groups=tuple(groups if shown is None else shown),
+        groups=tuple(groups),
         is_whole=True,
         count=len(names),
         chosen=len(catalogue.chosen(names, patterns)),
     )
-    return _found(whole, find.strip().lower()) if shown is None else whole
+    return whole if is_whole else _found(whole, find.strip().lower())
 
 
 def _groups(outline: Sequence[OutlinedType], patterns: Collection[str]) -> list[Group]:
@@ -98,6 +98,15 @@ def _group(name: str, members: Collection[str], listed: dict[str, str | None], p
         count=len(members),
         chosen=len(catalogue.chosen(members, patterns)),
     )
+
+
+def _described(groups: list[Group]) -> tuple[list[Group], bool]:
+    """The groups with descriptions as long as they may be, and whether all of it fits then."""
+    for length in _LENGTHS:
+        groups = [_with_short_descriptions(group, length) for group in groups]
+        if sum(map(_cost, groups)) <= BUDGET_BYTES:
+            return groups, True
+    return groups, False
 
 
 def _found(whole: Picker, find: str) -> Picker:
@@ -146,4 +155,4 @@ def _cost(group: Group) -> int:
 
 def _choice_cost(choice: Choice) -> int:
     """In the list, and once more among the samples of a preview."""
-    return TYPE_BYTES + 3 * len(choice.name) + len((choice.description or "").encode())
+    return TYPE_BYTES + 3 * len(choice.name) + len(escape(choice.description or "").encode())

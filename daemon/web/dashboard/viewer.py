@@ -15,7 +15,7 @@ from daemon.web.endpoints import Access
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Viewer:
-    """`tenant` is whose page this is, None on those of the operator."""
+    """`tenant` is whose page this is, None on those of the operator: for whoever stands for one it is that one."""
 
     tenant: str | None = None
     is_known: bool = False
@@ -30,7 +30,7 @@ def viewer_of(request: web.Request) -> Viewer:
     if caller is None:
         return Viewer()
     return Viewer(
-        tenant=request.match_info.get("tenant") or caller.tenant,
+        tenant=caller.tenant or request.match_info.get("tenant"),
         is_known=True,
         is_operator=may(caller.scope, Access.ADMIN),
         may_manage=may(caller.scope, Access.MANAGE),

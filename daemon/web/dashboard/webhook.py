@@ -9,13 +9,14 @@ from daemon.core.index import Timeline
 from daemon.core.route import Route, Status
 from daemon.deliveries import Filter
 from daemon.web import route_path
-from daemon.web.dashboard import charts, happened, off
+from daemon.web.dashboard import charts, happened, moments, off
 from daemon.web.dashboard.happened import Happened
 from daemon.web.dashboard.off import Off
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import render
 from daemon.web.endpoints import Access
 from daemon.web.services import SERVICES, Services
+from daemon.web.shapes import moment
 from eventstore import log, route_metrics
 
 RECENT_DELIVERIES = 8
@@ -24,8 +25,10 @@ RECENT_WINDOWS = 4
 
 @page(Access.READ)
 async def show(request: web.Request) -> web.Response:
-    """A webhook as it is; a deleted one as it was at last."""
+    """A webhook as it is; a deleted one as it was at last. With `?as_of=` as it was then."""
     services, timeline = request.app[SERVICES], route_path.timeline(request)
+    if (then := _then(request, timeline)) is not None:
+        return then
     route = timeline.current
     keys = route.keys_at(services.now())
     last_off = await off.last(services.database, route)
@@ -45,6 +48,26 @@ async def show(request: web.Request) -> web.Response:
         windows=route.windows[: -RECENT_WINDOWS - 1 : -1],
         windows_more=max(0, len(route.windows) - RECENT_WINDOWS),
         done=request.query.get("done"),
+    )
+
+
+def _then(request: web.Request, timeline: Timeline) -> web.Response | None:
+    """The page of a moment of the past; None if none is asked for, or there was no such webhook yet."""
+    try:
+        at = moments.typed(request.query.get("as_of", ""))
+    except ValueError:
+        return None
+    route = None if at is None else timeline.as_of(at)
+    if at is None or route is None or at > request.app[SERVICES].now():
+        return None
+    later = timeline.of_version(route.version + 1)
+    return render(
+        request,
+        "webhook_then.html",
+        route=route,
+        as_of=at,
+        windows=route.windows[::-1],
+        next_at=None if later is None else moment(later.updated_at),
     )
 
 

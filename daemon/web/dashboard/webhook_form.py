@@ -23,11 +23,12 @@ from daemon.core.event import Problem as FieldProblem
 from daemon.core.route import Route
 from daemon.web import forms, route_path
 from daemon.web.dashboard import happened, previews, route_texts, typed
+from daemon.web.dashboard.labels import placed
 from daemon.web.dashboard.pages import context, page
 from daemon.web.dashboard.rendering import redirect
 from daemon.web.dashboard.route_texts import RouteTexts
 from daemon.web.dashboard.typed import Typed
-from daemon.web.dashboard.webhook_sheet import Sheet, answer, wrongs
+from daemon.web.dashboard.webhook_sheet import Sheet, answer
 from daemon.web.dashboard.wrongs import Wrongs
 from daemon.web.endpoints import Access
 from daemon.web.problems import Problem
@@ -63,7 +64,7 @@ async def create(request: web.Request) -> web.Response:
         asked = context(request, request_id=_request_id(tenant, once, given))
         done = await request.app[SERVICES].commands.create(tenant, drafted, asked)
     except Invalid as error:
-        return await answer(request, replace(sheet, wrongs=wrongs(error)), status=422)
+        return await answer(request, replace(sheet, wrongs=placed(error.problems)), status=422)
     notice = "created" if texts.enabled else "created_disabled"
     return redirect(request, "t", tenant, "webhooks", str(done.route.id), done=notice)
 
@@ -89,7 +90,7 @@ async def save(request: web.Request) -> web.Response:
     try:
         notice = await _saved(request, sheet, route)
     except Invalid as error:
-        return await answer(request, replace(sheet, wrongs=wrongs(error)), status=422)
+        return await answer(request, replace(sheet, wrongs=placed(error.problems)), status=422)
     except Stale:
         return await _overtaken(request, sheet, opened)
     return redirect(request, "t", route.tenant, "webhooks", str(route.id), done=notice)
@@ -102,12 +103,12 @@ async def _saved(request: web.Request, sheet: Sheet, route: Route) -> str:
     reading = route_texts.read(sheet.texts, stored_headers=route.config.header_names)
     changes = route_texts.only(reading.values, names)
     problems = [problem for problem in reading.problems if route_texts.field_of(problem) in names]
+    reason = sheet.given.one("reason").strip()
     drafted = preview.drafted(route, route_texts.masked(changes), mask=MASK)
-    await _check(request, drafted, problems, known=route.config.event_types)
-    said = forms.validated(forms.Command, {"reason": sheet.given.one("reason").strip()}, services)
+    await _check(request, drafted, [*problems, *_wrong_reason(request, reason)], known=route.config.event_types)
     if not changes:
         return "unchanged"
-    asked = context(request, reason=said.reason, if_version=route.version)
+    asked = context(request, reason=reason, if_version=route.version)
     await services.commands.edit(route.tenant, route.id, changes, asked)
     return "edited"
 
@@ -129,6 +130,14 @@ async def _check(
         raise Invalid((*problems, *found))
 
 
+def _wrong_reason(request: web.Request, reason: str) -> Sequence[FieldProblem]:
+    try:
+        forms.validated(forms.Command, {"reason": reason}, request.app[SERVICES])
+    except Invalid as error:
+        return error.problems
+    return ()
+
+
 async def _previewed(request: web.Request, sheet: Sheet) -> web.Response:
     """The form as it was typed, with a preview or other types to choose from: for browsers without scripts."""
     if sheet.given.one("intent") != "preview":
@@ -146,11 +155,15 @@ async def _overtaken(request: web.Request, sheet: Sheet, opened: Route) -> web.R
     live = route_path.live_route(request)
     since = [event for event in await log.history(services.database, live.id) if event.version > opened.version]
     before, now = (route_texts.of_config(each.config) for each in (opened, live))
-    both = route_texts.touched(before, sheet.texts) & route_texts.touched(before, now)
+    texts = route_texts.merged(before, sheet.texts, now)
+    theirs = route_texts.touched(before, now)
+    if opened.config.headers_id != live.config.headers_id:  # the same names, with other values
+        theirs |= {"headers"}
+    both = route_texts.touched(before, sheet.texts) & theirs & route_texts.touched(now, texts)
     sheet = replace(
         sheet,
         route=live,
-        texts=route_texts.merged(before, sheet.texts, now),
+        texts=texts,
         meanwhile=tuple(happened.rows(since[::-1], services.index)),
         both=both,
     )
@@ -189,6 +202,6 @@ def _is_to_be_saved(given: Typed) -> bool:
 
 
 def _request_id(tenant: str, once: str, given: Typed) -> str:
-    """Of one sheet of the form, sent with the same content. Keyed, because the content may hold secrets."""
-    content = repr(sorted(given.fields.items())).encode()
+    """Of one sheet of the form, sent with the same content by whichever button. Keyed: the content may hold secrets."""
+    content = repr(sorted((name, texts) for name, texts in given.fields.items() if name != "intent")).encode()
     return hmac.new(f"{tenant}\n{once}".encode(), content, hashlib.sha256).hexdigest()

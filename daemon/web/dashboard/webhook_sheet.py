@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from daemon.commands import Invalid
 from daemon.core import catalogue
-from daemon.core.event import Problem
 from daemon.core.route import Route
+from daemon.web.access.auth import CALLER
 from daemon.web.dashboard import type_picker
 from daemon.web.dashboard.happened import Happened
 from daemon.web.dashboard.labels import LABELS
@@ -49,8 +48,12 @@ class Sheet:
 
 
 async def answer(request: web.Request, sheet: Sheet, *, status: int = 200) -> web.Response:
-    """The page with the form."""
-    listed = await outline(request.app[SERVICES].database, characters=type_picker.DESCRIPTION_CHARACTERS + 1)
+    """The page with the form. What was seen in events may be another tenant's: a merchant chooses of the catalogue."""
+    listed = await outline(
+        request.app[SERVICES].database,
+        characters=type_picker.DESCRIPTION_CHARACTERS + 1,
+        with_seen=request[CALLER].tenant is None,
+    )
     texts, given = sheet.texts, sheet.given
     find = given.one("intent").partition(":")[2] or given.one("find")
     picker = type_picker.picker(listed, texts.event_types, find=find)
@@ -67,17 +70,3 @@ async def answer(request: web.Request, sheet: Sheet, *, status: int = 200) -> we
         sample_event=given.one("sample_event"),
         reason=given.one("reason"),
     )
-
-
-def wrongs(error: Invalid) -> Wrongs:
-    """What is wrong, in the order of the form. A header's is that of all: they are one field."""
-    places = list(LABELS)
-    found = [_at_its_field(problem) for problem in error.problems]
-    return Wrongs(sorted(found, key=lambda it: places.index(it.field) if it.field in places else len(places)))
-
-
-def _at_its_field(problem: Problem) -> Problem:
-    name, message = problem.field, problem.message.removesuffix(".")
-    if name.startswith("headers."):
-        return Problem(field="headers", message=f"{name.removeprefix('headers.')}: {message}")
-    return Problem(field=name, message=message)

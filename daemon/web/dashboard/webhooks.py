@@ -12,14 +12,17 @@ from aiohttp import web
 from daemon.core.index import RouteIndex
 from daemon.core.route import Route, Status
 from daemon.web import paging
-from daemon.web.dashboard import moments
+from daemon.web.dashboard import digits, moments
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.endpoints import Access
 from daemon.web.services import SERVICES
 from daemon.web.shapes import moment
+from eventstore import route_metrics
 
 PAGE_SIZE = 50
+# How a webhook did lately, for the list.
+RECENT_HOURS = 24
 # A slider has so many places between the first webhook and now.
 SLIDER_STEPS = 1000
 
@@ -48,27 +51,33 @@ async def show(request: web.Request) -> web.Response:
     services, tenant, query = request.app[SERVICES], request.match_info["tenant"], request.query
     first = next((timeline.current.created_at for timeline in services.index.timelines(tenant)), None)
     if first is not None and "slider" in query:
-        return redirect(request, "t", tenant, "webhooks", as_of=_slid(query["slider"], first, services.now()))
-    as_of, complaint = _as_of(query.get("as_of", ""), services.now())
+        kept = {name: query.get(name) or None for name in ("q", "status")}
+        as_of = _slid(query["slider"], first, services.now())
+        return redirect(request, "t", tenant, "webhooks", as_of=as_of, **kept)
+    at, complaint = _as_of(query.get("as_of", ""), services.now())
     wanted = Wanted(
         text=query.get("q", "").strip().casefold(),
         status=Status(query["status"]) if query.get("status") in ("enabled", "disabled") else None,
-        as_of=as_of,
+        as_of=at,
     )
     found, after, total = _listed(services.index, tenant, wanted, query.get("after", ""))
+    recent = {}
+    if at is None and found:
+        recent = await route_metrics.recent(services.database, [route.id for route in found], hours=RECENT_HOURS)
     return render(
         request,
         "webhooks.html",
         status=422 if complaint else 200,
         routes=found,
+        recent=recent,
         after=after,
         total=total,
         query=query,
-        as_of=as_of,
+        as_of=at,
         complaint=complaint,
         first=first,
-        slider=_place(first, as_of, services.now()),
-        counts=_counts(services.index, tenant, as_of),
+        slider=_place(first, at, services.now()),
+        counts=_counts(services.index, tenant, at),
     )
 
 
@@ -108,8 +117,8 @@ def _as_of(text: str, now: datetime) -> tuple[datetime | None, str | None]:
 
 def _slid(text: str, first: datetime, now: datetime) -> str | None:
     """The moment at a place of the slider; None for now, at its right end."""
-    place = min(int(text), SLIDER_STEPS) if text.isascii() and text.isdigit() else SLIDER_STEPS
-    return None if place >= SLIDER_STEPS else moment(first + (now - first) * place / SLIDER_STEPS)
+    place = digits.number(text)
+    return None if place is None or place >= SLIDER_STEPS else moment(first + (now - first) * place / SLIDER_STEPS)
 
 
 def _place(first: datetime | None, as_of: datetime | None, now: datetime) -> int:

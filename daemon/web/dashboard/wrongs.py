@@ -27,7 +27,3 @@ class Wrongs:
     def __getitem__(self, field: str) -> list[str]:
         """What is wrong with that very field."""
         return [problem.message for problem in self._problems if problem.field == field]
-
-    def under(self, field: str) -> list[Problem]:
-        """What is wrong with the field, or with a part of it."""
-        return [each for each in self._problems if each.field == field or each.field.startswith(f"{field}.")]

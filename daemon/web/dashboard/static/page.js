@@ -10,9 +10,15 @@ function say(text) {
   document.getElementById("said").textContent = text;
 }
 
+const UNREACHABLE = `<p class="wrong">The server cannot be reached. Nothing you typed is lost: try again in a moment.</p>`;
+
 async function part(url, options = {}) {
-  const answer = await fetch(url, { ...options, headers: { Accept: "text/html", "X-Fragment": "1" } });
-  return answer.text();
+  try {
+    const answer = await fetch(url, { ...options, headers: { Accept: "text/html", "X-Fragment": "1" } });
+    return await answer.text();
+  } catch {
+    return UNREACHABLE;
+  }
 }
 
 function put(place, html) {
@@ -46,10 +52,15 @@ function copying(button, text) {
   });
 }
 
-function openDialog(event, anchor) {
+let isOpening = false;
+
+async function openDialog(event, anchor) {
   if (event.metaKey || event.ctrlKey || event.shiftKey) return;
   event.preventDefault();
-  showDialog(anchor.href);
+  if (isOpening) return;
+  isOpening = true;
+  await showDialog(anchor.href).catch(() => location.assign(anchor.href));
+  isOpening = false;
 }
 
 async function showDialog(url) {
@@ -119,18 +130,24 @@ function search(input) {
   });
 }
 
+// Whoever takes it back has what was chosen before.
 function checkAll(box) {
-  const others = () => document.querySelector(box.dataset.checkAll).querySelectorAll("input[type=checkbox]");
+  const all = document.querySelectorAll(`${box.dataset.checkAll} input[type=checkbox]`);
+  const others = [...all].filter((each) => each !== box);
+  let before = [];
   const follow = () => {
-    for (const each of others()) {
-      if (each === box) continue;
+    for (const each of others) {
       if (box.checked) each.checked = true;
       each.disabled = box.checked;
     }
   };
+  box.addEventListener("follow", follow);
   box.addEventListener("change", () => {
-    for (const each of others()) if (each !== box) each.checked = box.checked;
+    if (box.checked) before = others.filter((each) => each.checked);
+    for (const each of others) each.checked = before.includes(each);
     follow();
+    if (box.checked) return;
+    for (const each of before) if (each.dataset.checkAll) each.dispatchEvent(new Event("follow"));
   });
   if (box.checked) follow();
 }
@@ -147,7 +164,14 @@ function count(place) {
 
 function live(place) {
   const stream = new EventSource(place.dataset.live);
-  stream.addEventListener("message", (event) => put(place, event.data));
+  stream.addEventListener("message", (event) => putBack(place, event.data));
+  stream.addEventListener("error", () => {
+    if (stream.readyState !== EventSource.CLOSED) return; // it comes back by itself
+    for (const pill of document.querySelectorAll("[data-live-lost]")) {
+      say((pill.textContent = pill.dataset.liveLost));
+      pill.classList.replace("pill-ok", "pill-warn");
+    }
+  });
   addEventListener("pagehide", () => stream.close());
 }
 
@@ -163,9 +187,23 @@ function countdown(time) {
   tick();
 }
 
+// Says which moment a slider stands at, while it is moved.
+function moments(slider) {
+  const [from, to] = [Date.parse(slider.dataset.from), Date.parse(slider.dataset.to)];
+  const shown = slider.parentElement.querySelector("output");
+  const tell = () => {
+    const at = new Date(from + ((to - from) * slider.value) / slider.max);
+    const text = slider.value === slider.max ? "Now" : `${at.toISOString().slice(0, 19).replace("T", " ")} UTC`;
+    slider.setAttribute("aria-valuetext", text);
+    shown.textContent = text;
+  };
+  slider.addEventListener("input", tell);
+  tell();
+}
+
 function auto(form) {
   for (const button of form.querySelectorAll("[data-auto-button]")) button.hidden = true;
-  form.addEventListener("change", () => form.requestSubmit());
+  form.addEventListener("change", debounced(() => form.requestSubmit()));
 }
 
 // A part that changes for a while is asked for again, the less often the longer nothing does, until it is settled.
@@ -197,16 +235,17 @@ function poll(place) {
 // Whoever is at a link of the part, or has opened something in it, stays there.
 function putBack(place, html) {
   const within = () => [...place.querySelectorAll("a, button, summary")];
-  const at = within().indexOf(document.activeElement);
+  const [held, at] = [document.activeElement.getAttribute("href"), within().indexOf(document.activeElement)];
   const open = [...place.querySelectorAll("details")].map((each) => each.open);
   put(place, html);
   for (const [n, each] of place.querySelectorAll("details").entries()) each.open = open[n] ?? each.open;
-  if (at >= 0) within()[at]?.focus();
+  if (at < 0) return;
+  const same = within().find((each) => held && each.getAttribute("href") === held);
+  (same ?? within()[at])?.focus({ preventScroll: true });
 }
 
 const BEHAVIOURS = {
   "[data-copy]": (button) => copying(button, () => button.dataset.copy),
-  "[data-copy-from]": (button) => copying(button, () => document.querySelector(button.dataset.copyFrom).textContent),
   "[data-copy-near]": (button) => copying(button, () => button.closest(".code").querySelector("pre").textContent),
   "a[data-dialog]": (anchor) => anchor.addEventListener("click", (event) => openDialog(event, anchor)),
   "[data-fragment]": fragment,
@@ -216,6 +255,7 @@ const BEHAVIOURS = {
   "[data-count]": count,
   "[data-live]": live,
   "time[data-countdown]": countdown,
+  "[data-from]": moments,
   "form[data-auto]": auto,
   "[data-poll]": poll,
   "[data-focus]": (place) => place.focus(),

@@ -1,0 +1,138 @@
+"""The main steps with the keyboard alone: the focus can always be seen, and dialogs take it and give it back."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.async_api import Page, expect
+
+from tests.support.browser import Visit, heading, tab_to
+from tests.support.live import Account, Live
+
+IN_DIALOG = "document.activeElement.closest('dialog') !== null"
+
+
+async def test_a_webhook_is_created_with_the_keyboard(visit: Visit, live: Live, tenant: str) -> None:
+    page = await visit.at(f"/t/{tenant}/webhooks")
+    await tab_to(page, "text=Skip to content")
+    await page.keyboard.press("Enter")
+    await tab_to(page, "main a.primary", most=1)
+    await page.keyboard.press("Enter")
+    await heading(page, "Create webhook")
+    await tab_to(page, "#name")
+    await page.keyboard.type("Order sync")
+    await tab_to(page, "#target_url", most=1)
+    await page.keyboard.type(f"{live.target}/{tenant}")
+    await tab_to(page, "#find", most=1)
+    await page.keyboard.type("skip")
+    await page.keyboard.press("Enter")  # finds, and does not send the form
+    await tab_to(page, "[value='order.skip_order']", most=4)
+    await page.keyboard.press("Space")
+    await tab_to(page, "[value=save]")
+    await page.keyboard.press("Enter")
+    await heading(page, "Order sync")
+    (made,) = (await live.ask("GET", f"/v1/tenants/{tenant}/routes"))["items"]
+    assert (made["status"], made["event_types"]) == ("enabled", ["order.skip_order"])
+
+
+async def test_a_dialog_takes_the_focus_and_escape_gives_it_back(visit: Visit, account: Account) -> None:
+    page = await visit.at(account.active.page)
+    for command in ("disable", "delete"):
+        opener, dialog = f"a[href$='/{command}']", page.get_by_role("dialog")
+        await _open(page, opener)
+        assert await page.evaluate(IN_DIALOG)
+        await tab_to(page, "dialog [name=reason]")
+        await tab_to(page, "dialog [data-cancel]")
+        assert await page.evaluate(IN_DIALOG)
+        await page.keyboard.press("Escape")
+        await expect(dialog).to_have_count(0)
+        await expect(page.locator(opener)).to_be_focused()
+        await page.keyboard.press("Enter")
+        await expect(dialog).to_be_visible()
+        await _press(page, "dialog [data-cancel]")
+        await expect(dialog).to_have_count(0)
+        await expect(page.locator(opener)).to_be_focused()
+
+
+async def test_pressing_twice_opens_one_dialog(visit: Visit, account: Account) -> None:
+    page = await visit.at(account.active.page)
+    await page.get_by_role("link", name="Disable").dblclick()
+    await page.get_by_role("dialog").get_by_role("link", name="Cancel").click()
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+async def test_a_webhook_is_disabled_enabled_and_deleted_with_the_keyboard(
+    visit: Visit, live: Live, tenant: str
+) -> None:
+    webhook = await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
+    page = await visit.at(webhook.page)
+    await _open(page, "a[href$='/disable']")
+    await tab_to(page, "dialog [name=reason]")
+    await page.keyboard.type("a pause")
+    await _press(page, "dialog .primary")
+    await expect(page.locator(".page-head .pill")).to_have_text("Disabled")
+    await _press(page, "text=Enable")
+    await expect(page.locator(".page-head .pill")).to_have_text("Enabled")
+
+    await _open(page, "a[href$='/delete']")
+    await tab_to(page, "dialog [name=confirmation]")
+    await page.keyboard.type("delete")
+    with visit.refused(422):
+        await page.keyboard.press("Enter")
+        await expect(page.locator(".notice-bad")).to_be_focused()
+    await tab_to(page, ".notice-bad a >> nth=0", most=1)
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#understood")).to_be_focused()
+    await page.keyboard.press("Space")
+    await tab_to(page, "#confirmation", most=1)
+    await page.keyboard.type("DELETE")  # what is there is selected
+    await page.keyboard.press("Enter")
+    await expect(page.locator("[data-notice]")).to_contain_text("The webhook is deleted.")
+    assert (await live.ask("GET", f"/v1/tenants/{tenant}/routes"))["items"] == []
+
+
+async def test_a_delivery_is_opened_and_read_with_the_keyboard(visit: Visit, account: Account) -> None:
+    page = await visit.at(f"/t/{account.tenant}/deliveries?status=failed&route={account.failing.id}")
+    await _press(page, "table.deliveries a.row-link")
+    await expect(page.locator("main h1")).to_contain_text("to Warehouse")
+    first = page.locator("ol.timeline > li").first
+    body = first.get_by_role("region", name="Response body")
+    await expect(body).to_be_visible()
+    await tab_to(page, "ol.timeline summary")
+    await page.keyboard.press("Enter")
+    await expect(body).to_be_hidden()
+    await page.keyboard.press("Enter")
+    await tab_to(page, "ol.timeline pre.heads")
+    await tab_to(page, "ol.timeline details.curl summary")
+    await page.keyboard.press("Enter")
+    await expect(first.get_by_role("region", name="cURL command")).to_be_visible()
+
+
+async def test_the_slider_keeps_the_focus_while_one_goes_back_step_by_step(visit: Visit, account: Account) -> None:
+    page = await visit.at(f"/t/{account.tenant}/webhooks")
+    await _press(page, "details.as-of summary")
+    slider = page.get_by_label("Between the first webhook and now")
+    await tab_to(page, "#slider")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.extend([request.url] if "slider=" in request.url else []))
+    for places in (3, 2):
+        before = int(await slider.input_value())
+        async with page.expect_navigation():
+            for _ in range(places):
+                await page.keyboard.press("ArrowLeft")
+        await expect(page.locator(".past")).to_be_visible()
+        await expect(slider).to_be_focused()
+        await expect(slider).to_have_attribute("aria-valuetext", re.compile(r"^20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC$"))
+        assert int(await slider.input_value()) <= before - places  # and "now" has moved on meanwhile
+    assert len(asked) == 2
+
+
+async def _open(page: Page, selector: str) -> None:
+    """A dialog."""
+    await _press(page, selector)
+    await expect(page.get_by_role("dialog")).to_be_visible()
+
+
+async def _press(page: Page, selector: str) -> None:
+    await tab_to(page, selector)
+    await page.keyboard.press("Enter")

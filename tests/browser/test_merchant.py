@@ -1,0 +1,126 @@
+"""A merchant's first day: from the empty list to a webhook that is signed, verified and seen to receive."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from playwright.async_api import expect
+
+from tests.support.browser import Visit, copied, heading
+from tests.support.live import Live
+from tests.support.receiver import Receiver
+
+
+async def test_the_first_visit_leads_to_a_webhook_that_is_active(visit: Visit, live: Live, tenant: str) -> None:
+    page = await visit.at(f"/t/{tenant}/webhooks")
+    await expect(page.locator("main h2")).to_have_text("Create your first webhook")
+    await page.get_by_role("link", name="Create webhook").click()
+    await heading(page, "Create webhook")
+    await page.get_by_label("Name", exact=True).fill("Order sync")
+
+    verdict, target = page.locator("#target-verdict"), page.get_by_label("Target URL")
+    await target.press_sequentially("ftp://files.example.com")
+    await expect(verdict).to_contain_text("This target cannot be used.")
+    await target.fill("")
+    await expect(verdict).to_be_empty()
+    await target.press_sequentially(f"{live.target}/{tenant}")
+    await expect(verdict).to_contain_text("This target may be used.")
+
+    types, chosen = page.locator("#types"), page.locator(".picker-head strong")
+    find = page.get_by_label("Find event types")
+    await find.fill("skip")
+    await expect(types.locator("[data-text]:visible code")).to_have_text(["order.skip_order"])
+    await expect(types.locator("[data-group]:visible")).to_have_count(1)
+    await types.get_by_label("order.skip_order").check()
+    await expect(chosen).to_have_text("1 of 28")
+    await find.fill("")
+    await expect(types.locator("[data-group]:visible")).to_have_count(4)
+    await types.get_by_label("All of subscription subscription.*").check()
+    await expect(types.get_by_label("subscription.cancel")).to_be_checked()
+    await expect(chosen).to_have_text("8 of 28")
+
+    await page.get_by_role("button", name="Create webhook").click()
+    await heading(page, "Order sync")
+    await expect(page.locator("[data-notice]")).to_contain_text("created and active")
+    await expect(page.locator(".page-head .pill")).to_have_text("Enabled")
+    await expect(page.get_by_role("region", name="Next steps").get_by_role("listitem")).to_have_count(3)
+
+    await page.get_by_label("Webhooks", exact=True).get_by_role("link", name="Webhooks").click()
+    row = page.get_by_role("row", name="Order sync")
+    await expect(row.locator(".pill")).to_have_text("Enabled")
+    await expect(row.locator(".tag")).to_have_text(["order.skip_order", "subscription.*"])
+    (made,) = (await live.ask("GET", f"/v1/tenants/{tenant}/routes"))["items"]
+    assert (made["name"], made["status"], made["target_url"]) == ("Order sync", "enabled", f"{live.target}/{tenant}")
+    assert made["event_types"] == ["order.skip_order", "subscription.*"]
+
+
+async def test_everything_ticked_by_mistake_gives_back_what_was_chosen(visit: Visit, tenant: str) -> None:
+    page = await visit.at(f"/t/{tenant}/webhooks/new")
+    types, chosen = page.locator("#types"), page.locator(".picker-head strong")
+    await types.get_by_label("order.cancel").check()
+    await types.get_by_label("All of item").check()
+    await expect(chosen).to_have_text("8 of 28")
+    everything = page.get_by_label("Everything *")
+    await everything.check()
+    await expect(chosen).to_have_text("28 of 28")
+    await expect(types.get_by_label("order.cancel")).to_be_disabled()
+    await everything.uncheck()
+    await expect(chosen).to_have_text("8 of 28")
+    await expect(types.get_by_label("order.cancel")).to_be_enabled()
+    await expect(types.get_by_label("item.remove")).to_be_disabled()
+    await types.get_by_label("All of item").uncheck()
+    await expect(chosen).to_have_text("1 of 28")
+
+
+async def test_the_key_is_copied_from_the_webhooks_page(visit: Visit, live: Live, tenant: str) -> None:
+    webhook = await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
+    key = await webhook.key()
+    page = await visit.at(webhook.page)
+    assert key not in await page.content()
+    await page.get_by_role("link", name="Reveal the key").click()
+    assert await copied(page.get_by_role("button", name="Copy the key")) == key
+
+
+async def test_the_pasted_snippet_verifies_what_is_sent(visit: Visit, live: Live, there: Receiver, tenant: str) -> None:
+    webhook = await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
+    page = await visit.at(f"{webhook.page}?done=created")
+    await page.get_by_role("link", name="Verify the signature").click()
+    await heading(page, "Key and signatures")
+    for language, file in {"Go": "verify.go", "Ruby": "verify.rb", "Python": "verify.py"}.items():
+        await page.get_by_label("Language").get_by_role("link", name=language).click()
+        await expect(page.get_by_role("region", name=file)).to_be_visible()
+    snippet = await copied(page.get_by_role("button", name="Copy verify.py"))
+    await page.get_by_role("link", name="Put the key itself into the line").click()
+    await expect(page.get_by_role("region", name="Call")).to_contain_text(await webhook.key())
+    call = await copied(page.get_by_role("button", name="Copy Call"))
+
+    await webhook.happen("order.create")
+    (arrived,) = await there.count(1, path=f"/{tenant}")
+    for body, is_genuine in (arrived.body, True), (arrived.body + b" ", False):
+        receiver = {"request": arrived, "body": body}
+        exec(f"{snippet}\n{call}", receiver)
+        assert receiver["is_genuine"] is is_genuine
+
+
+async def test_test_events_are_sent_and_seen_to_arrive(visit: Visit, live: Live, there: Receiver, tenant: str) -> None:
+    webhook = await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"], payload={"filter": "`false`"})
+    page = await visit.at(webhook.page)
+    await page.locator(".page-head").get_by_role("link", name="Send test event").click()
+    await heading(page, "Send test events")
+    for box in await page.locator("#types input:checked").all():
+        await box.uncheck()
+    await page.get_by_label("order.cancel").check()
+    await page.get_by_label("order.reject").check()
+    await page.get_by_role("button", name="Send test events").click()
+
+    arrivals = page.locator("#arrivals")
+    await expect(arrivals.locator("[data-summary]")).to_have_text("All 2 arrived: your receiver answered with success.")
+    await expect(arrivals.locator("tbody .pill")).to_have_text(["Delivered", "Delivered"])
+    received = there.at(f"/{tenant}")
+    assert sorted(json.loads(each.body)["type"] for each in received) == ["order.cancel", "order.reject"]
+    assert [each.headers["Hookledger-Test"] for each in received] == ["true", "true"]
+
+    await arrivals.get_by_role("link", name=re.compile("order.cancel")).click()
+    await expect(page.locator("main h1")).to_contain_text("order.cancel")
+    await expect(page.get_by_role("heading", name="It was delivered")).to_be_visible()

@@ -1,0 +1,177 @@
+"""Who runs the daemon: lets merchants in, makes and revokes tokens, keeps the catalogue, and sees how it goes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest_asyncio
+from playwright.async_api import Browser, StorageState, expect
+
+from tests.browser.conftest import Visiting
+from tests.support.browser import Visit, copied, heading
+from tests.support.live import Guarded, Live, example
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="package")
+async def session(guarded: Guarded, browser: Browser) -> StorageState:
+    """What a browser knows after a sign-in link was opened."""
+    async with await browser.new_context() as context:
+        page = await context.new_page()
+        await page.goto(guarded.live.url + guarded.link())
+        await heading(page, "Tenants")
+        return await context.storage_state()
+
+
+@pytest_asyncio.fixture(loop_scope="package")
+async def operator(guarded: Guarded, visiting: Visiting, session: StorageState) -> Visit:
+    """An operator who is signed in."""
+    return await visiting(guarded.live, signed_in=session)
+
+
+async def test_nobody_sees_anything_without_a_session(guarded: Guarded, visiting: Visiting) -> None:
+    visit = await visiting(guarded.live)
+    with visit.refused(401):
+        page = await visit.at("/operator")
+        await heading(page, "Please sign in")
+    await expect(page.locator("main")).to_contain_text("Open a new sign-in link")
+
+
+async def test_a_sign_in_link_shows_a_merchant_his_own_and_nothing_else(
+    operator: Visit, guarded: Guarded, visiting: Visiting, tenant: str
+) -> None:
+    live, page = guarded.live, await operator.at("/operator")
+    await live.webhook(tenant, "His own", f"/{tenant}", ["order.*"])
+    other = await live.webhook(f"other-than-{tenant}", "Of somebody else", f"/{tenant}", ["order.*"])
+    await page.reload()
+    await expect(page.get_by_role("row", name=f"Open {tenant} ").locator(".number")).to_have_text(["1", "0"])
+    await page.get_by_role("button", name=f"Sign-in link for {tenant}", exact=True).click()
+    await heading(page, f"Sign-in link for {tenant}")
+    link = await copied(page.get_by_role("button", name="Copy Sign-in link"))
+
+    merchant = await visiting(live)
+    page = await merchant.at(link.removeprefix(live.url))
+    await heading(page, "Webhooks")
+    await expect(page.locator("#webhooks th a")).to_have_text(["His own"])
+    await expect(page.locator(".tenant")).to_have_text(tenant)
+    await expect(page.get_by_role("link", name="All tenants")).to_have_count(0)
+    with merchant.refused(403, 404):
+        await page.goto(live.url + other.page)
+        await heading(page, "There is nothing here")
+        await page.goto(live.url + "/operator")
+        await heading(page, "That is not allowed here")
+
+    stranger = await visiting(live)
+    with stranger.refused(410):
+        await heading(await stranger.at(link.removeprefix(live.url)), "This link no longer works")
+
+
+async def test_whoever_signs_out_is_out(guarded: Guarded, visiting: Visiting, tenant: str) -> None:
+    merchant = await visiting(guarded.live)
+    page = await merchant.at(guarded.link(tenant))
+    await heading(page, "Webhooks")
+    with merchant.refused(401):
+        await page.get_by_role("button", name="Sign out").click()
+        await heading(page, "Please sign in")
+        await page.go_back()
+        await page.reload()
+        await heading(page, "Please sign in")
+
+
+async def test_a_token_is_shown_once_and_lets_in_until_it_is_revoked(
+    operator: Visit, guarded: Guarded, tenant: str
+) -> None:
+    page = await operator.at("/operator")
+    await page.get_by_label("Operator").get_by_role("link", name="Tokens").click()
+    await heading(page, "Tokens")
+    form = page.locator("#new-token")
+    await form.get_by_label("Name").fill(f"Backend of {tenant}")
+    await form.get_by_label("Publish events").check()
+    await form.get_by_label("Tenant", exact=True).fill(tenant)
+    await form.get_by_role("button", name="Create token").click()
+    await heading(page, "Copy the token now")
+    token = await copied(page.get_by_role("button", name="Copy Token"))
+    async with _published(guarded.live, token, tenant) as response:
+        assert response.status == 202, await response.text()
+        event = (await response.json())["events"][0]["id"]
+    shown = await guarded.live.ask("GET", f"/v1/tenants/{tenant}/events/{event}")
+    assert shown["type"] == "order.create"
+
+    await page.get_by_role("link", name="I have copied it").click()
+    row = page.get_by_role("row", name=f"Backend of {tenant}")
+    await expect(row.locator(".pill")).to_have_text("Active")
+    await expect(row.get_by_role("cell", name="just now")).to_have_count(2)
+    assert token not in await page.content()
+    await row.get_by_role("link", name="Revoke").click()
+    dialog = page.get_by_role("dialog", name=f"Revoke “Backend of {tenant}”?")
+    await expect(dialog).to_contain_text("somebody depends on it")
+    await dialog.get_by_role("button", name="Revoke token").click()
+    await expect(page.locator("[data-notice]")).to_contain_text("The token is revoked")
+    await expect(row.locator(".pill")).to_have_text("Revoked")
+    async with _published(guarded.live, token, tenant) as response:
+        assert response.status == 401
+
+
+async def test_event_types_are_added_edited_and_removed(operator: Visit, guarded: Guarded) -> None:
+    page = await operator.at("/operator")
+    await page.get_by_label("Operator").get_by_role("link", name="Event types").click()
+    await page.get_by_role("link", name="Add event type").click()
+    await page.get_by_label("Name").fill("parcel.lose")
+    await page.get_by_label("Description").fill("A parcel is lost.")
+    await page.get_by_label("Example").fill('{"data": {"parcel": ')
+    with operator.refused(422):
+        await page.get_by_role("button", name="Add event type").click()
+        await expect(page.locator("#example-wrong")).to_be_visible()
+    await expect(page.get_by_label("Description")).to_have_value("A parcel is lost.")
+    await page.get_by_label("Example").fill('{"data": {"parcel": 7}}')
+    await page.get_by_role("button", name="Add event type").click()
+    await expect(page.locator("[data-notice]")).to_contain_text("in the catalogue")
+    assert await _type(guarded.live, "parcel.lose") == ("A parcel is lost.", {"parcel": 7})
+
+    await page.get_by_role("link", name="parcel.lose").click()
+    await page.get_by_label("Description").fill("A parcel is lost for good.")
+    await page.get_by_role("button", name="Save").click()
+    await expect(page.locator("[data-notice]")).to_have_text("The event type is saved.")
+    assert await _type(guarded.live, "parcel.lose") == ("A parcel is lost for good.", {"parcel": 7})
+
+    await page.get_by_role("link", name="parcel.lose").click()
+    await page.get_by_role("link", name="Remove…").click()
+    dialog = page.get_by_role("dialog", name="Remove parcel.lose?")
+    await expect(dialog).to_contain_text("No webhook is subscribed to it.")
+    await dialog.get_by_role("button", name="Remove event type").click()
+    await expect(page.locator("[data-notice]")).to_contain_text("no longer in the catalogue")
+    assert await _type(guarded.live, "parcel.lose") is None
+
+
+async def test_the_status_follows_the_backlog_by_itself(operator: Visit, guarded: Guarded, tenant: str) -> None:
+    page = await operator.at("/operator")
+    await page.get_by_label("Operator").get_by_role("link", name="Status").click()
+    await heading(page, "Status")
+    await expect(page.locator(".notice-ok")).to_contain_text("Every shard has an owner and keeps up.")
+    shards = page.get_by_role("table", name=re.compile("^Shards")).locator("tbody tr")
+    told = await guarded.live.ask("GET", "/v1/status")
+    await expect(shards).to_have_count(len(told["shards"]))
+    await expect(shards.get_by_role("meter")).to_have_count(len(told["shards"]))
+    waiting = page.locator(".tiles .card", has_text="Retrying").locator("dd")
+    before = int(await waiting.inner_text())
+
+    webhook = await guarded.live.webhook(tenant, "Orders", f"/busy/{tenant}", ["order.*"])
+    await webhook.happen("order.create")
+    await webhook.until_told_to_wait()
+    await expect(waiting).to_have_text(str(before + 1))
+
+
+@asynccontextmanager
+async def _published(live: Live, token: str, tenant: str) -> AsyncIterator[aiohttp.ClientResponse]:
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    data = json.dumps(example("order.create") | {"tenant": tenant})
+    async with live.session.post(f"{live.url}/v1/events", data=data, headers=headers) as response:
+        yield response
+
+
+async def _type(live: Live, name: str) -> tuple[str, object] | None:
+    items = (await live.ask("GET", "/v1/event-types?limit=200"))["items"]
+    return next(((each["description"], each["example"]["data"]) for each in items if each["name"] == name), None)

@@ -1,0 +1,73 @@
+"""A session that ends while somebody is at work: what is on the page says so, and what was typed is not lost."""
+
+from __future__ import annotations
+
+from playwright.async_api import Route, expect
+
+from tests.browser.conftest import Visiting
+from tests.support.browser import Visit, heading
+from tests.support.live import Guarded, Live
+
+NEXT = "If you were filling in a form, sign in in another tab, and then send it again."
+
+
+async def test_a_form_that_outlived_its_session_is_sent_again_after_signing_in(
+    guarded: Guarded, visiting: Visiting, tenant: str
+) -> None:
+    merchant = await visiting(guarded.live)
+    page = await merchant.at(guarded.link(tenant))
+    await page.get_by_role("link", name="Create webhook").click()
+    await page.get_by_label("Name", exact=True).fill("Order sync")
+    await page.get_by_label("order.create").check()
+    await _sign_out_elsewhere(merchant, tenant)
+
+    with merchant.refused(401):
+        await page.get_by_label("Target URL").fill(f"{guarded.live.target}/{tenant}")
+        await expect(page.locator("#target-verdict")).to_contain_text(NEXT)
+        await page.get_by_role("button", name="Create webhook").click()
+        await heading(page, "Please sign in")
+        await expect(page.locator("main")).to_contain_text(NEXT)
+        await expect(page.locator("main")).to_contain_text("when you reload this page")
+
+    await heading(await merchant.at(guarded.link(tenant)), "Webhooks")
+    await page.reload()
+    await heading(page, "Order sync")
+    (made,) = (await guarded.live.ask("GET", f"/v1/tenants/{tenant}/routes"))["items"]
+    assert (made["name"], made["event_types"]) == ("Order sync", ["order.create"])
+
+
+async def test_a_command_after_the_end_of_the_session_leads_to_the_way_in(
+    guarded: Guarded, visiting: Visiting, tenant: str
+) -> None:
+    webhook = await guarded.live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
+    merchant = await visiting(guarded.live)
+    await heading(await merchant.at(guarded.link(tenant)), "Webhooks")
+    page = await merchant.at(webhook.page)
+    await _sign_out_elsewhere(merchant, tenant)
+    with merchant.refused(401):
+        await page.get_by_role("link", name="Disable").click()
+        await heading(page, "Please sign in")
+    assert (await webhook.told())["status"] == "enabled"
+
+
+async def test_a_log_that_is_followed_no_longer_says_so(visit: Visit, live: Live, tenant: str) -> None:
+    await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
+
+    async def refuse(route: Route) -> None:
+        await route.fulfill(status=401)
+
+    await visit.context.route("**/deliveries/live*", refuse)
+    with visit.refused(401):
+        page = await visit.at(f"/t/{tenant}/deliveries?live=1")
+        await expect(page.locator(".page-head .pill")).to_have_text("No longer live: reload the page")
+    await visit.context.unroute("**/deliveries/live*")
+    await page.reload()
+    await expect(page.locator(".page-head .pill")).to_have_text("Live")
+
+
+async def _sign_out_elsewhere(merchant: Visit, tenant: str) -> None:
+    """In another tab."""
+    with merchant.refused(401):
+        page = await merchant.at(f"/t/{tenant}/webhooks")
+        await page.get_by_role("button", name="Sign out").click()
+        await heading(page, "Please sign in")

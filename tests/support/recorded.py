@@ -1,0 +1,79 @@
+"""A delivery of an event that was read, and what is recorded of its requests: as the pipeline writes it down."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+from uuid import UUID
+
+from daemon.core.delivery import delivery_id, delivery_key
+from eventstore import lease, progress, ticks
+from eventstore.progress import AttemptRow, Flush, RetryRow
+from eventstore.stream import shard_of
+from tests.support.web import Door
+
+TENANT = "acme"
+HEAD = '[["Content-Type","text/plain"],["X-Twice","a"],["X-Twice","b"]]'
+STARTED = datetime(2026, 11, 23, 8, tzinfo=UTC)
+
+_flushes = count(1)
+
+
+class Recorded:
+    """The delivery of an event to a route; both as the API and the database show them."""
+
+    def __init__(self, door: Door, route: dict[str, Any], event: dict[str, Any]) -> None:
+        self.door = door
+        self.route = route
+        self.event = event
+        self.id = delivery_id(UUID(route["id"]), event["id"])
+
+    async def record(self, *rows: AttemptRow) -> None:
+        await self._flush(Flush(attempts=list(rows)))
+
+    async def wait(self, *, failures: int = 1, after: timedelta = timedelta(minutes=5)) -> None:
+        """Has it wait for its next request."""
+        event = self.event
+        at = min(event["recorded_at"], event["occurred_at"] or event["recorded_at"])
+        row = RetryRow(
+            shard_of(TENANT), UUID(self.route["id"]), event["seq"], event["recorded_at"], at, 1, failures, after, TENANT
+        )
+        await self._flush(Flush(retries=[row]))
+
+    def row(self, outcome: str, *, number: int = 1, **more: Any) -> AttemptRow:
+        key_ids = self.route["key"]["id"] if number else None
+        row = AttemptRow(
+            shard_of(TENANT), self.event["seq"], 1, UUID(self.route["id"]), self.event["recorded_at"],
+            STARTED, 200, number, 42, 1, outcome, None, TENANT, self.event["id"],
+            self.event["type"], key_ids, HEAD, b"ok",
+            delivery_key=delivery_key(UUID(self.route["id"]), self.event["id"]) if number else None,
+        )  # fmt: skip
+        return row._replace(**more)
+
+    async def forget_event(self) -> None:
+        """As retention does it."""
+        async with self.door.database.transaction() as connection:
+            await connection.execute("SET LOCAL session_replication_role = replica")
+            await connection.execute("DELETE FROM hookledger.domain_event")
+
+    async def _flush(self, flush: Flush) -> None:
+        epochs = await lease.acquire(self.door.database, "me", [shard_of(TENANT)])
+        assert await progress.flush(self.door.database, "me", epochs, flush, number=next(_flushes))
+
+
+async def recorded(door: Door, *, data: dict[str, Any] | None = None, id: str = "e1", **route: Any) -> Recorded:
+    """Of a new route and an event that was read, of which nothing is recorded yet."""
+    made = await door.route(**route)
+    await door.ask("POST", "/v1/events", {"tenant": TENANT, "type": "order.create", "id": id, "data": data or {}})
+    await ticks.make(door.database)
+    return Recorded(door, made, (await door.events())[-1])
+
+
+async def age_events(door: Door, to: datetime) -> None:
+    """Has all events be recorded at that time, and their ids free again as they are a day later."""
+    async with door.database.transaction() as connection:
+        await connection.execute("SET LOCAL session_replication_role = replica")
+        await connection.execute("SELECT hookledger.ensure_partitions($1, $1)", to.date())
+        await connection.execute("UPDATE hookledger.domain_event SET recorded_at = $1", to)
+        await connection.execute("DELETE FROM hookledger.domain_event_midnight")

@@ -1,0 +1,26 @@
+"""Sessions of the dashboard for tests, begun as a person begins one: by a sign-in link."""
+
+from __future__ import annotations
+
+from http.cookies import SimpleCookie
+from urllib.parse import urlsplit
+
+from daemon.web.access import sessions
+from tests.support.pages import BROWSER
+from tests.support.web import Door
+
+
+async def browser(door: Door, tenant: str | None) -> dict[str, str]:
+    """The headers of a browser with a session of that tenant, or of an operator if it is None."""
+    made = await sessions.new_link(door.database, door.services.config.server, tenant=tenant, created_by="test")
+    return await opened(door, made.url)
+
+
+async def opened(door: Door, url: str) -> dict[str, str]:
+    """The same of whoever opens a link that was made already."""
+    path = urlsplit(url).path
+    answer = await door.ask("GET", path[path.index("/login/") :], allow_redirects=False)
+    assert answer.status == 303, answer.text
+    door.client.session.cookie_jar.clear()  # whoever asks without these headers is somebody else
+    (cookie,) = SimpleCookie(answer.headers["Set-Cookie"]).values()
+    return {**BROWSER, "Cookie": f"{cookie.key}={cookie.value}"}
