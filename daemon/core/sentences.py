@@ -64,7 +64,7 @@ def _pending(facts: Facts) -> str:
     if facts.due_at is not None and facts.tries:
         return f"Attempt {facts.tries} failed ({facts.last_error}); the next one is due at {_moment(facts.due_at)}."
     if facts.is_parked:
-        return "Waiting in order for its lane: the route is slower than its events, or does not answer."
+        return "Waiting for its turn: the route is slower than its events, or does not answer."
     return "Due, and about to be sent."
 
 
@@ -118,7 +118,7 @@ def _backfill(_facts: Facts) -> str:
 
 
 def _not_yet_read(_facts: Facts) -> str:
-    return "The event is stored and has not been read by a daemon yet."
+    return "The event is stored and has not been read yet."
 
 
 def _no_longer_kept(_facts: Facts) -> str:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon.web.dashboard.curl import LONGEST_ARGUMENT_BYTES, command, quoted
+from daemon.web.dashboard.logs.curl import LONGEST_ARGUMENT_BYTES, command, quoted
 
 URL = "https://shop.example.com/hook?x=1&y=$HOME"
 

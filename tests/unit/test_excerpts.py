@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import escape
 
-from daemon.web.dashboard.excerpts import beginning, laid_out
+from daemon.web.dashboard.logs.excerpts import beginning, laid_out
 
 
 @given(st.text(st.sampled_from('ab"<&é🙂\n')), st.integers(0, 60))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.web.dashboard.header_lines import merged, read, written
+from daemon.web.dashboard.webhooks.header_lines import merged, read, written
 from daemon.web.shapes import MASK
 
 NAMES = st.from_regex(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,8}", fullmatch=True)

@@ -12,9 +12,9 @@ from daemon.core.catalogue import chosen
 from daemon.core.draft import MAX_RATE_PER_SECOND
 from daemon.core.event import Problem
 from daemon.core.route import PayloadOptions, RouteConfig
-from daemon.web.dashboard import route_texts
-from daemon.web.dashboard.route_texts import RouteTexts, merged, of_config, only, read, tidy, touched, typed_in
 from daemon.web.dashboard.typed import Typed
+from daemon.web.dashboard.webhooks import route_texts
+from daemon.web.dashboard.webhooks.route_texts import RouteTexts, merged, of_config, only, read, tidy, touched, typed_in
 from daemon.web.shapes import MASK
 
 TYPES = ["a.b", "a.c", "a.b.c", "d.e"]

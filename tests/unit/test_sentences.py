@@ -38,7 +38,7 @@ def test_every_verdict_has_a_sentence(verdict: Verdict) -> None:
         (
             Verdict.PENDING,
             {"is_parked": True},
-            "Waiting in order for its lane: the route is slower than its events, or does not answer.",
+            "Waiting for its turn: the route is slower than its events, or does not answer.",
         ),
         (Verdict.PENDING, {"due_at": AT}, "Due, and about to be sent."),
         (

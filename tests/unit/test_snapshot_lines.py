@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.web.dashboard.snapshot_lines import read, written
 from daemon.web.dashboard.typed import MAX_BODY_BYTES
+from daemon.web.dashboard.webhooks.snapshot_lines import read, written
 from daemon.web.forms import MAX_ENTITIES
 
 # As daemon/core/draft.py lets them be: printable, so without line ends; and those that a line has a meaning for.

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.web.dashboard import type_picker
-from daemon.web.dashboard.route_texts import tidy
-from daemon.web.dashboard.type_picker import BUDGET_BYTES, Picker, picker
+from daemon.web.dashboard.webhooks import type_picker
+from daemon.web.dashboard.webhooks.route_texts import tidy
+from daemon.web.dashboard.webhooks.type_picker import BUDGET_BYTES, Picker, picker
 from eventstore.catalogue import OutlinedType
 
 TYPES = [f"{group}.{name}" for group in ("cart", "order", "orders") for name in ("create", "item.add", "pay")]

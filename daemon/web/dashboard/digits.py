@@ -1,4 +1,4 @@
-"""Numbers in the query of a page: a position, a version, a place."""
+"""Numbers in the query or the form of a page: a position, a version, a place."""
 
 from __future__ import annotations
 

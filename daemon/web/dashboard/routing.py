@@ -1,42 +1,93 @@
-"""Which path leads to which page. Each page is a module of its own, with the template of its name."""
+"""Which path leads to which page. Each page is a module of its own, with the template of its folder and name."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
-from daemon.web.dashboard import (
+from daemon.web.dashboard import assets, entrance, rendering
+from daemon.web.dashboard.logs import deliveries, delivery, event, events, live
+from daemon.web.dashboard.operator import event_type_list, event_types, status, tenants, tokens
+from daemon.web.dashboard.pages import page_of
+from daemon.web.dashboard.webhooks import (
     activity,
-    assets,
     commands,
-    deliveries,
-    delivery,
-    entrance,
-    event,
-    event_type_list,
-    event_types,
-    events,
+    form,
     history,
     keys,
-    live,
-    operator,
+    listing,
+    overview,
     previews,
-    rendering,
     replays,
-    status,
     test_events,
-    tokens,
-    webhook,
-    webhook_form,
-    webhooks,
 )
-from daemon.web.dashboard.pages import page_of
 from daemon.web.problems import PAGE_OF
 
 # By itself a name in a path takes no braces, and a tenant's id may have some.
 _TENANT = "/t/{tenant:[^/]+}"
-# Behind what else begins so: `new` would be taken for a webhook.
 _WEBHOOK = f"{_TENANT}/webhooks/{{route}}"
 _DELIVERY = f"{_TENANT}/deliveries/{{delivery}}"
+
+_FRONT = (
+    web.get("/", entrance.show),
+    web.get("/assets/{digest}/{name}", assets.show),
+)
+
+# What is named stands before what has a place for any name: `new` is no webhook, and `live` no delivery.
+_WEBHOOKS = (
+    web.get(f"{_TENANT}/webhooks", listing.show),
+    web.get(f"{_TENANT}/webhooks/new", form.new),
+    web.post(f"{_TENANT}/webhooks/new", form.create),
+    web.post(f"{_TENANT}/drafts/preview", previews.show),
+    web.post(f"{_TENANT}/drafts/target", previews.target),
+    web.get(f"{_TENANT}/activity", activity.show),
+    web.get(_WEBHOOK, overview.show),
+    web.get(f"{_WEBHOOK}/edit", form.edit),
+    web.post(f"{_WEBHOOK}/edit", form.save),
+    web.get(f"{_WEBHOOK}/test", test_events.show),
+    web.post(f"{_WEBHOOK}/test", test_events.send),
+    web.get(f"{_WEBHOOK}/replay", replays.show),
+    web.post(f"{_WEBHOOK}/replay", replays.submit),
+    web.get(f"{_WEBHOOK}/replays/{{replay}}", replays.show_replay),
+    web.post(f"{_WEBHOOK}/replays/{{replay}}/cancel", replays.cancel),
+    web.get(f"{_WEBHOOK}/disable", commands.ask_disable),
+    web.post(f"{_WEBHOOK}/disable", commands.disable),
+    web.post(f"{_WEBHOOK}/enable", commands.enable),
+    web.get(f"{_WEBHOOK}/delete", commands.ask_delete),
+    web.post(f"{_WEBHOOK}/delete", commands.delete),
+    web.get(f"{_WEBHOOK}/key", keys.show),
+    web.get(f"{_WEBHOOK}/rotate-key", commands.ask_rotate),
+    web.post(f"{_WEBHOOK}/rotate-key", commands.rotate),
+    web.get(f"{_WEBHOOK}/revoke-old-key", commands.ask_revoke),
+    web.post(f"{_WEBHOOK}/revoke-old-key", commands.revoke),
+    web.get(f"{_WEBHOOK}/history", history.show),
+)
+_LOGS = (
+    web.get(f"{_TENANT}/deliveries", deliveries.show),
+    web.get(f"{_TENANT}/deliveries/live", deliveries.tail),
+    web.get(_DELIVERY, delivery.show),
+    web.get(f"{_DELIVERY}/body", delivery.body),
+    web.post(f"{_DELIVERY}/retry", delivery.retry),
+    web.get(f"{_TENANT}/events", events.show),
+    web.get(f"{_TENANT}/events/{{event:[^/]+}}", event.show),
+)
+_OPERATOR = (
+    web.get("/operator", tenants.show),
+    web.post("/operator", tenants.make_login_link),
+    web.get("/operator/tokens", tokens.show),
+    web.post("/operator/tokens", tokens.create),
+    web.get("/operator/tokens/{token}/revoke", tokens.ask),
+    web.post("/operator/tokens/{token}/revoke", tokens.revoke),
+    web.get("/operator/event-types", event_types.show),
+    web.get("/operator/event-types/new", event_types.new),
+    web.post("/operator/event-types/new", event_types.add),
+    web.get("/operator/event-types/list", event_type_list.show),
+    web.post("/operator/event-types/list", event_type_list.take),
+    web.get("/operator/event-types/{name}", event_types.edit),
+    web.post("/operator/event-types/{name}", event_types.save),
+    web.get("/operator/event-types/{name}/remove", event_types.ask_removal),
+    web.post("/operator/event-types/{name}/remove", event_types.remove),
+    web.get("/operator/status", status.show),
+)
 
 
 def add(application: web.Application) -> None:
@@ -44,64 +95,4 @@ def add(application: web.Application) -> None:
     rendering.set_up(application)
     live.set_up(application)
     application[PAGE_OF] = page_of
-    application.add_routes(
-        [
-            web.get("/", entrance.show),
-            web.get("/assets/{digest}/{name}", assets.show),
-            # webhooks
-            web.get(f"{_TENANT}/webhooks", webhooks.show),
-            # the form
-            web.get(f"{_TENANT}/webhooks/new", webhook_form.new),
-            web.post(f"{_TENANT}/webhooks/new", webhook_form.create),
-            web.get(f"{_WEBHOOK}/edit", webhook_form.edit),
-            web.post(f"{_WEBHOOK}/edit", webhook_form.save),
-            web.post(f"{_TENANT}/drafts/preview", previews.show),
-            web.post(f"{_TENANT}/drafts/target", previews.target),
-            # test events and replays
-            web.get(f"{_WEBHOOK}/test", test_events.show),
-            web.post(f"{_WEBHOOK}/test", test_events.send),
-            web.get(f"{_WEBHOOK}/replay", replays.show),
-            web.post(f"{_WEBHOOK}/replay", replays.submit),
-            web.get(f"{_WEBHOOK}/replays/{{replay}}", replays.show_replay),
-            web.post(f"{_WEBHOOK}/replays/{{replay}}/cancel", replays.cancel),
-            # what was sent, and what happened
-            web.get(f"{_TENANT}/deliveries", deliveries.show),
-            web.get(f"{_TENANT}/deliveries/live", deliveries.tail),
-            web.get(_DELIVERY, delivery.show),
-            web.get(f"{_DELIVERY}/body", delivery.body),
-            web.post(f"{_DELIVERY}/retry", delivery.retry),
-            web.get(f"{_TENANT}/events", events.show),
-            web.get(f"{_TENANT}/events/{{event:[^/]+}}", event.show),
-            web.get(f"{_TENANT}/activity", activity.show),
-            # operator
-            web.get("/operator", operator.show),
-            web.post("/operator", operator.make_login_link),
-            web.get("/operator/tokens", tokens.show),
-            web.post("/operator/tokens", tokens.create),
-            web.get("/operator/tokens/{token}/revoke", tokens.ask),
-            web.post("/operator/tokens/{token}/revoke", tokens.revoke),
-            web.get("/operator/event-types", event_types.show),
-            web.get("/operator/event-types/new", event_types.new),
-            web.post("/operator/event-types/new", event_types.add),
-            web.get("/operator/event-types/list", event_type_list.show),
-            web.post("/operator/event-types/list", event_type_list.take),
-            web.get("/operator/event-types/{name}", event_types.edit),
-            web.post("/operator/event-types/{name}", event_types.save),
-            web.get("/operator/event-types/{name}/remove", event_types.ask_removal),
-            web.post("/operator/event-types/{name}/remove", event_types.remove),
-            web.get("/operator/status", status.show),
-            # one webhook
-            web.get(_WEBHOOK, webhook.show),
-            web.get(f"{_WEBHOOK}/disable", commands.ask_disable),
-            web.post(f"{_WEBHOOK}/disable", commands.disable),
-            web.post(f"{_WEBHOOK}/enable", commands.enable),
-            web.get(f"{_WEBHOOK}/delete", commands.ask_delete),
-            web.post(f"{_WEBHOOK}/delete", commands.delete),
-            web.get(f"{_WEBHOOK}/key", keys.show),
-            web.get(f"{_WEBHOOK}/rotate-key", commands.ask_rotate),
-            web.post(f"{_WEBHOOK}/rotate-key", commands.rotate),
-            web.get(f"{_WEBHOOK}/revoke-old-key", commands.ask_revoke),
-            web.post(f"{_WEBHOOK}/revoke-old-key", commands.revoke),
-            web.get(f"{_WEBHOOK}/history", history.show),
-        ]
-    )
+    application.add_routes([*_FRONT, *_WEBHOOKS, *_LOGS, *_OPERATOR])

@@ -9,8 +9,8 @@ from uuid import uuid4
 import pytest
 
 from daemon.web import paging
-from daemon.web.dashboard import activity as screen
-from daemon.web.dashboard import named
+from daemon.web.dashboard.logs import named
+from daemon.web.dashboard.webhooks import activity as screen
 from tests.support import pages
 from tests.support.pages import Page
 from tests.support.tokens import bearer, token

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.web.dashboard import charts
-from daemon.web.dashboard.charts import HEIGHT, LEAST_HEIGHT
+from daemon.web.dashboard.webhooks import charts
+from daemon.web.dashboard.webhooks.charts import HEIGHT, LEAST_HEIGHT
 from eventstore.route_metrics import Counts, RouteMetrics
 
 NOW = datetime(2026, 11, 24, 18, 5, 12, tzinfo=UTC)

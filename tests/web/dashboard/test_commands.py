@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from daemon.web.dashboard import pending
+from daemon.web.dashboard.webhooks import pending
 from eventstore import stream
 from tests.support.builders import new_event
 from tests.support.pages import BROWSER, Page, get, post

@@ -12,7 +12,7 @@ import pytest
 from daemon import deliveries
 from daemon.core.delivery import delivery_id
 from daemon.deliveries import listing, merging
-from daemon.web.dashboard import live, named
+from daemon.web.dashboard.logs import live, named
 from eventstore import stream, test_events, unaccounted
 from eventstore.delivery_log import Place
 from eventstore.stream import NewEvent

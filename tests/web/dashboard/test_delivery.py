@@ -15,8 +15,8 @@ from daemon.core.allowance import Allowance
 from daemon.core.delivery import delivery_id
 from daemon.deliveries import finding
 from daemon.web.access.limits import LIMITS
-from daemon.web.dashboard import timeline
-from daemon.web.dashboard.curl import command
+from daemon.web.dashboard.logs import timeline
+from daemon.web.dashboard.logs.curl import command
 from daemon.web.endpoints import RateLimit
 from eventstore import stream, test_events, ticks
 from eventstore.stream import NewEvent
@@ -171,7 +171,7 @@ async def test_an_event_that_nobody_has_read_has_its_delivery_already(door: Door
     await stream.publish(door.database, [new_event(id="e1")])
     page = await pages.get(door, f"/t/acme/deliveries/{delivery_id(UUID(route['id']), 'e1')}")
     assert page.words("#why") == ["It is still to be delivered"]
-    assert page.words(".because") == ["The event is stored and has not been read by a daemon yet."]
+    assert page.words(".because") == ["The event is stored and has not been read yet."]
 
 
 async def test_whatever_is_in_the_log_has_its_page(empty_url: str) -> None:

@@ -10,8 +10,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from daemon.core.delivery import delivery_id
-from daemon.web.dashboard import event as screen
-from daemon.web.dashboard import named
+from daemon.web.dashboard.logs import event as screen
+from daemon.web.dashboard.logs import named
 from daemon.web.dashboard.plain import plain
 from eventstore import stream, test_events, ticks
 from eventstore.stream import NewEvent

@@ -9,7 +9,7 @@ import pytest
 
 from daemon.catalogue import sample_types
 from daemon.core.catalogue import MAX_TYPES, TypeDraft
-from daemon.web.dashboard.event_type_list import Difference, difference
+from daemon.web.dashboard.operator.event_type_list import Difference, difference
 from daemon.web.dashboard.typed import MAX_BODY_BYTES
 from eventstore import catalogue
 from eventstore.catalogue import TypeRow

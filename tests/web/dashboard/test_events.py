@@ -12,7 +12,7 @@ import pytest
 
 from daemon.core.delivery import delivery_id
 from daemon.web import published
-from daemon.web.dashboard import events as screen
+from daemon.web.dashboard.logs import events as screen
 from eventstore import stream, test_events, ticks
 from eventstore.stream import NewEvent
 from tests.support import pages

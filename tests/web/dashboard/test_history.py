@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from daemon.web.dashboard import happened
-from daemon.web.dashboard import history as screen
+from daemon.web.dashboard.webhooks import happened
+from daemon.web.dashboard.webhooks import history as screen
 from eventstore import log
 from tests.support import pages, sessions
 from tests.support.pages import Page

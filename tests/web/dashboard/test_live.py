@@ -12,7 +12,7 @@ from aiohttp import ClientResponse
 from bs4 import BeautifulSoup
 
 from daemon import deliveries
-from daemon.web.dashboard import live
+from daemon.web.dashboard.logs import live
 from eventstore import stream
 from eventstore.errors import StoreUnavailable
 from tests.support import pages, sessions

@@ -178,7 +178,7 @@ def test_no_page_has_a_script_or_style_within_it(everything: Mapping[str, Page])
 
 
 def test_no_template_has_a_script_or_style_within_it_or_trusts_a_text() -> None:
-    found = sorted(TEMPLATES.glob("*.html"))
+    found = sorted(TEMPLATES.rglob("*.html"))
     assert len(found) > 40
     for template in found:
         text = re.sub(r"\{#.*?#\}", "", template.read_text(), flags=re.DOTALL)

@@ -13,7 +13,7 @@ from daemon.core.allowance import Allowance
 from daemon.core.catalogue import TypeDraft
 from daemon.preview import PLACEHOLDER_KEY
 from daemon.web.access.limits import LIMITS
-from daemon.web.dashboard.previews import SHOWN_CHARACTERS
+from daemon.web.dashboard.webhooks.previews import SHOWN_CHARACTERS
 from daemon.web.endpoints import RateLimit
 from daemon.web.shapes import MASK
 from tests.support.pages import PART, Page, post

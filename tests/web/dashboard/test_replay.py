@@ -11,7 +11,7 @@ import pytest
 
 from daemon.core.allowance import Allowance
 from daemon.web.access.limits import LIMITS
-from daemon.web.dashboard import replays as screen
+from daemon.web.dashboard.webhooks import replays as screen
 from daemon.web.endpoints import RateLimit
 from eventstore import replays
 from tests.support import pages

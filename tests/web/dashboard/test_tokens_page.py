@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from daemon.web.dashboard.tokens import LIVES
+from daemon.web.dashboard.operator.tokens import LIVES
 from tests.support.pages import BROWSER, Page, get, post
 from tests.support.tokens import bearer, id_in, token
 from tests.support.web import Door, door

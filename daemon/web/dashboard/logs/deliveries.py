@@ -1,0 +1,86 @@
+"""The log of deliveries: what was sent, what waits and what failed, newest event first."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from aiohttp import web
+
+from daemon import deliveries
+from daemon.commands import Invalid
+from daemon.core.standing import Standing
+from daemon.deliveries import DeliveryPage
+from daemon.web import places
+from daemon.web.access.auth import CALLER
+from daemon.web.dashboard.logs import asked, live, named
+from daemon.web.dashboard.logs.asked import Asked
+from daemon.web.dashboard.pages import page
+from daemon.web.dashboard.rendering import render, render_part
+from daemon.web.endpoints import Access
+from daemon.web.services import SERVICES
+from daemon.web.shapes import moment
+from eventstore import catalogue
+from eventstore.delivery_log import Place
+
+# Event types that the field offers.
+MOST_TYPES = 200
+
+_NOTHING = DeliveryPage(items=[], next=None)
+
+
+@page(Access.READ)
+async def show(request: web.Request) -> web.Response:
+    """A page of the log."""
+    services, tenant = request.app[SERVICES], request.match_info["tenant"]
+    wanted = _asked(request)
+    found = _NOTHING if wanted.wrongs else await _found(request, wanted)
+    is_first = "after" not in request.query
+    choices = named.choices(services.index, tenant)
+    is_bound = request[CALLER].tenant is not None  # what was seen in events may be another tenant's
+    known = await catalogue.listed(services.database, after="", limit=MOST_TYPES, with_seen=not is_bound)
+    return render(
+        request,
+        "logs/deliveries.html",
+        status=422 if wanted.wrongs else 200,
+        asked=wanted,
+        rows=live.rows_of(found, wanted.filter, is_first=is_first),
+        after=places.delivery_cursor(found.next),
+        is_first=is_first,
+        choices=choices,
+        has_routes=choices != [],
+        types=[each.name for each in known],
+        standings=list(Standing),
+        hour_ago=moment(services.now() - timedelta(hours=1)),
+        is_live=request.query.get("live") == "1",
+        live_query={name: value or None for name, value in wanted.values.items()},
+    )
+
+
+@page(Access.READ)
+async def tail(request: web.Request) -> web.StreamResponse:
+    """The newest rows of the log: once, or for an EventSource again and again as they change."""
+    wanted = _asked(request)
+    if wanted.wrongs:
+        raise Invalid(tuple(wanted.wrongs))
+    if live.is_wanted(request):
+        return await live.follow(request, wanted.filter)
+    rows = live.rows_of(await _found(request, wanted), wanted.filter)
+    return render_part(request, "logs/deliveries_live.html", rows=rows)
+
+
+async def _found(request: web.Request, wanted: Asked) -> DeliveryPage:
+    services, begin = request.app[SERVICES], _begin(request.query.get("after", ""))
+    return await deliveries.page(services.database, services.index, wanted.filter, begin=begin, limit=live.ROWS)
+
+
+def _asked(request: web.Request) -> Asked:
+    index, tenant = request.app[SERVICES].index, request.match_info["tenant"]
+    return asked.read(index, tenant, request.query, asked.DELIVERY_FIELDS)
+
+
+def _begin(after: str) -> Place | None:
+    """Where a page begins; with a cursor that is none, at the beginning."""
+    try:
+        return places.delivery_place(after) if after else None
+    except Invalid:
+        return None

@@ -1,0 +1,1 @@
+"""For whoever runs Hookledger: tenants, tokens, event types, status."""

@@ -1,0 +1,115 @@
+"""The whole catalogue at once: pasted as JSON, compared with the present one, and then put in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from daemon.catalogue import sample_types
+from daemon.commands import Invalid
+from daemon.core.catalogue import MAX_TYPES, TypeDraft, example_text
+from daemon.core.event import Problem as FieldProblem
+from daemon.web import bodies, forms
+from daemon.web.catalogue_forms import CatalogueForm
+from daemon.web.dashboard import digits, typed
+from daemon.web.dashboard.pages import page
+from daemon.web.dashboard.rendering import redirect, render
+from daemon.web.dashboard.typed import Typed
+from daemon.web.dashboard.wrongs import Wrongs
+from daemon.web.endpoints import Access
+from daemon.web.problems import Problem
+from daemon.web.services import SERVICES, Services
+from eventstore import catalogue
+from eventstore.catalogue import TypeRow
+from eventstore.errors import VersionConflict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """What another catalogue would do to the one there is: names of types."""
+
+    added: Sequence[str]
+    changed: Sequence[str]
+    removed: Sequence[str]
+
+    @property
+    def is_nothing(self) -> bool:
+        return not (self.added or self.changed or self.removed)
+
+
+@page(Access.ADMIN)
+async def show(request: web.Request) -> web.Response:
+    """The empty form."""
+    return await _page(request, Typed({}))
+
+
+@page(Access.ADMIN)
+async def take(request: web.Request) -> web.Response:
+    """Compares first. Replaces only what it was compared with, so that nobody's work is lost unseen."""
+    form, services = await typed.read(request), request.app[SERVICES]
+    if form.one("intent") == "sample":
+        form = Typed({"types": [sample_types().decode()], "edition": ["0"], "intent": ["replace"]})
+    try:
+        drafts = _drafts(services, form.one("types"))
+    except Invalid as error:
+        return await _page(request, form, wrongs=Wrongs.of(error))
+    if form.one("intent") != "replace":
+        return await _page(request, form, drafts=drafts)
+    try:
+        await services.catalogue.replace(drafts, edition=_edition(form))
+    except VersionConflict:
+        return await _page(request, form, drafts=drafts, is_changed=True)
+    return redirect(request, "operator", "event-types", done="types_replaced")
+
+
+def difference(before: Sequence[TypeRow], drafts: Sequence[TypeDraft]) -> Difference:
+    """What is different, by name."""
+    old = {row.name: (row.description, row.example) for row in before}
+    new = {draft.name: (draft.description, example_text(draft)) for draft in drafts}
+    return Difference(
+        added=sorted(new.keys() - old.keys()),
+        changed=sorted(name for name in new.keys() & old.keys() if new[name] != old[name]),
+        removed=sorted(old.keys() - new.keys()),
+    )
+
+
+async def _page(
+    request: web.Request,
+    form: Typed,
+    *,
+    drafts: Sequence[TypeDraft] | None = None,
+    wrongs: Wrongs | None = None,
+    is_changed: bool = False,
+) -> web.Response:
+    edition, rows = await catalogue.entries(request.app[SERVICES].database)
+    return render(
+        request,
+        "operator/event_type_list.html",
+        status=409 if is_changed else 422 if wrongs else 200,
+        form=form,
+        edition=edition,
+        total=len(rows),
+        most=MAX_TYPES,
+        difference=None if drafts is None else difference(rows, drafts),
+        wrongs=wrongs or Wrongs(),
+        is_changed=is_changed,
+    )
+
+
+def _drafts(services: Services, text: str) -> list[TypeDraft]:
+    """The types in a text of JSON, a list or an object with `event_types`. Raises Invalid."""
+    if not text.strip():
+        raise Invalid((FieldProblem(field="types", message="is empty: paste a JSON list of event types"),))
+    try:
+        value = bodies.parsed_object(text.encode(), bare="event_types")
+    except Problem as error:
+        raise Invalid((FieldProblem(field="types", message=error.detail.removeprefix("the body ")),)) from error
+    return forms.validated(CatalogueForm, value, services).drafts()
+
+
+def _edition(form: Typed) -> int:
+    """The edition that was compared with; what is no number was none."""
+    found = digits.number(form.one("edition"))
+    return -1 if found is None else found

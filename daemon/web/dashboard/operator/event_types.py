@@ -1,0 +1,204 @@
+"""The catalogue of event types, by group: what merchants can subscribe to, and an example of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import orjson
+from aiohttp import web
+
+from daemon.commands import Invalid, NotFound
+from daemon.core.catalogue import MAX_TYPES, TypeDraft, group_of
+from daemon.core.event import Problem
+from daemon.core.index import RouteIndex, patterns_of
+from daemon.core.route import Status
+from daemon.web import catalogue_edits
+from daemon.web.catalogue_edits import Changed, seal
+from daemon.web.dashboard import typed
+from daemon.web.dashboard.pages import page
+from daemon.web.dashboard.rendering import redirect, render
+from daemon.web.dashboard.typed import Typed
+from daemon.web.dashboard.wrongs import Wrongs
+from daemon.web.endpoints import Access
+from daemon.web.services import SERVICES
+from eventstore import catalogue
+from eventstore.catalogue import OutlinedType, TypeRow
+
+PAGE_SIZE = 100
+DESCRIPTION_CHARACTERS = 160
+# Beyond so many groups a list of them is no help: there is the search.
+MAX_GROUPS = 40
+
+_EMPTY_EXAMPLE = '{\n  "data": {},\n  "context": {},\n  "snapshot": {}\n}'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscribers:
+    """How many webhooks get a type: those that name it, and those that get it by its group or by everything."""
+
+    by_name: int
+    by_pattern: int
+    accounts: int
+
+
+@page(Access.ADMIN)
+async def show(request: web.Request) -> web.Response:
+    """The types by group, also those that events had though they are not in the catalogue."""
+    services, query = request.app[SERVICES], request.query
+    everything = await catalogue.outline(services.database, characters=DESCRIPTION_CHARACTERS + 1)
+    text, group = query.get("q", "").strip().casefold(), query.get("group") or None
+    fitting = [each for each in everything if _fits(each, text, group)]
+    behind = [each for each in fitting if each.name > query.get("after", "")]
+    groups = [(name, len(list(members))) for name, members in groupby(everything, _group)]
+    return render(
+        request,
+        "operator/event_types.html",
+        groups=groups if len(groups) <= MAX_GROUPS else [],
+        shown=[(name, list(members)) for name, members in groupby(behind[:PAGE_SIZE], _group)],
+        after=behind[PAGE_SIZE - 1].name if len(behind) > PAGE_SIZE else None,
+        found=len(fitting),
+        total=sum(each.description is not None for each in everything),
+        seen=sum(each.description is None for each in everything),
+        characters=DESCRIPTION_CHARACTERS,
+        most=MAX_TYPES,
+        is_strict=services.config.events.strict_types,
+        query=query,
+    )
+
+
+@page(Access.ADMIN)
+async def new(request: web.Request) -> web.Response:
+    """An empty form, or one for a type that was seen."""
+    return _form(request, Typed({"name": [request.query.get("name", "")], "example": [_EMPTY_EXAMPLE]}), row=None)
+
+
+@page(Access.ADMIN)
+async def add(request: web.Request) -> web.Response:
+    """Puts a type into the catalogue."""
+    form, services = await typed.read(request), request.app[SERVICES]
+    try:
+        await catalogue_edits.add(services, _draft(request, form, form.one("name").strip()))
+    except Invalid as error:
+        return _form(request, form, row=None, wrongs=Wrongs.of(error))
+    return redirect(request, "operator", "event-types", done="type_added")
+
+
+@page(Access.ADMIN)
+async def edit(request: web.Request) -> web.Response:
+    """A type of the catalogue in a form."""
+    row = await _entry(request)
+    example = orjson.dumps(orjson.loads(row.example), option=orjson.OPT_INDENT_2).decode()
+    form = Typed({"description": [row.description], "example": [example], "opened": [seal(row)]})
+    return _form(request, form, row=row)
+
+
+@page(Access.ADMIN)
+async def save(request: web.Request) -> web.Response:
+    """Takes what was typed, unless somebody else was faster."""
+    form, services, name = await typed.read(request), request.app[SERVICES], request.match_info["name"]
+    try:
+        await catalogue_edits.put(services, _draft(request, form, name), opened=form.one("opened"))
+    except Invalid as error:
+        return _form(request, form, row=await _entry(request), wrongs=Wrongs.of(error))
+    except Changed as error:
+        if error.now is None:
+            raise NotFound("this event type was taken out of the catalogue meanwhile") from error
+        form.fields["opened"] = [seal(error.now)]
+        return _form(request, form, row=error.now, is_changed=True)
+    return redirect(request, "operator", "event-types", done="type_saved")
+
+
+@page(Access.ADMIN)
+async def ask_removal(request: web.Request) -> web.Response:
+    """Asks whether a type is to go, and says whom that concerns."""
+    return _removal(request, await _entry(request))
+
+
+@page(Access.ADMIN)
+async def remove(request: web.Request) -> web.Response:
+    """Takes a type out of the catalogue."""
+    form = await typed.read(request)
+    try:
+        await catalogue_edits.remove(request.app[SERVICES], request.match_info["name"], opened=form.one("opened"))
+    except Changed as error:
+        if error.now is not None:
+            return _removal(request, error.now, is_changed=True)
+    return redirect(request, "operator", "event-types", done="type_removed")
+
+
+def subscribers(index: RouteIndex, name: str) -> Subscribers:
+    """Who gets events of a type now."""
+    exact, *wider = patterns_of(name)
+    by_name, by_pattern, accounts = 0, 0, set()
+    for route in index.routes():
+        if route.status is Status.DELETED:
+            continue
+        names_it = exact in route.config.event_types
+        if names_it or any(pattern in route.config.event_types for pattern in wider):
+            by_name += names_it
+            by_pattern += not names_it
+            accounts.add(route.tenant)
+    return Subscribers(by_name=by_name, by_pattern=by_pattern, accounts=len(accounts))
+
+
+def _fits(each: OutlinedType, text: str, group: str | None) -> bool:
+    if group is not None and group_of(each.name) != group:
+        return False
+    return text in each.name or text in (each.description or "").casefold()
+
+
+def _group(each: OutlinedType) -> str:
+    return group_of(each.name)
+
+
+async def _entry(request: web.Request) -> TypeRow:
+    name = request.match_info["name"]
+    row = None if "\0" in name else await catalogue.entry(request.app[SERVICES].database, name)
+    if row is None:
+        raise NotFound("there is no such event type in the catalogue")
+    return row
+
+
+def _draft(request: web.Request, form: Typed, name: str) -> TypeDraft:
+    """What was typed. Raises Invalid."""
+    example: Mapping[str, object] = {}
+    unreadable: Sequence[Problem] = ()
+    try:
+        example = catalogue_edits.example_of(request.app[SERVICES], form.one("example"))
+    except Invalid as error:
+        unreadable = error.problems
+    draft = TypeDraft(name=name, description=form.one("description").strip(), example=example)
+    if problems := (*catalogue_edits.problems(draft), *unreadable):
+        raise Invalid(problems)
+    return draft
+
+
+def _form(
+    request: web.Request, form: Typed, *, row: TypeRow | None, wrongs: Wrongs | None = None, is_changed: bool = False
+) -> web.Response:
+    return render(
+        request,
+        "operator/event_type_form.html",
+        status=409 if is_changed else 422 if wrongs else 200,
+        form=form,
+        row=row,
+        wrongs=wrongs or Wrongs(),
+        is_changed=is_changed,
+        subscribers=None if row is None else subscribers(request.app[SERVICES].index, row.name),
+    )
+
+
+def _removal(request: web.Request, row: TypeRow, *, is_changed: bool = False) -> web.Response:
+    services = request.app[SERVICES]
+    return render(
+        request,
+        "operator/event_type_remove.html",
+        status=409 if is_changed else 200,
+        row=row,
+        opened=seal(row),
+        is_changed=is_changed,
+        subscribers=subscribers(services.index, row.name),
+        is_strict=services.config.events.strict_types,
+    )

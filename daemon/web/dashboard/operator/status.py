@@ -1,0 +1,44 @@
+"""How the installation is doing: first what needs a person, then the numbers behind it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+
+from aiohttp import web
+
+from daemon import __version__
+from daemon.core.route import Status
+from daemon.web import health
+from daemon.web.dashboard.pages import page, wants_part
+from daemon.web.dashboard.rendering import render, render_part
+from daemon.web.endpoints import Access
+from daemon.web.services import SERVICES
+from eventstore import status
+
+# A bar is full at this lag, and the longest one if that is longer.
+LEAST_SCALE_SECONDS = health.LAG_SECONDS
+
+
+@page(Access.OPERATIONS)
+async def show(request: web.Request) -> web.Response:
+    """The page, or the figures alone for whoever looks at it all the time."""
+    services = request.app[SERVICES]
+    found = await status.read(services.database)
+    make, template = (
+        (render_part, "operator/status_part.html") if wants_part(request) else (render, "operator/status.html")
+    )
+    return make(
+        request,
+        template,
+        found=found,
+        warnings=list(health.warnings(found)),
+        version=__version__,
+        shards_of=Counter(shard.owner for shard in found.shards),
+        counts=Counter(route.status for route in services.index.routes()),
+        statuses=Status,
+        applied=services.index.position,
+        scale=max(LEAST_SCALE_SECONDS, found.lag_seconds),
+        late_seconds=health.LAG_SECONDS,
+        timedelta=timedelta,
+    )

@@ -1,0 +1,91 @@
+"""The tenants: for the operator, who opens them and lets merchants in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from daemon.core.event import Problem, tenant_problem
+from daemon.core.index import RouteIndex
+from daemon.core.route import Status
+from daemon.web import paging
+from daemon.web.access import sessions
+from daemon.web.access.auth import CALLER
+from daemon.web.dashboard import typed
+from daemon.web.dashboard.pages import page
+from daemon.web.dashboard.rendering import redirect, render
+from daemon.web.dashboard.wrongs import Wrongs
+from daemon.web.endpoints import Access
+from daemon.web.services import SERVICES
+
+PAGE_SIZE = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A tenant that has, or had, webhooks, and how many of each kind."""
+
+    tenant: str
+    enabled: int
+    disabled: int
+
+
+@page(Access.ADMIN)
+async def show(request: web.Request) -> web.Response:
+    """The tenants by name; `?open=` leads to one, that has nothing yet as well."""
+    wanted = request.query.get("open")
+    if wanted is None:
+        return _page(request)
+    wrongs = _wrong_tenant("open", wanted)
+    return _page(request, wrongs=wrongs) if wrongs else redirect(request, "t", wanted.strip(), "webhooks")
+
+
+@page(Access.ADMIN)
+async def make_login_link(request: web.Request) -> web.Response:
+    """A sign-in link, shown this once: of a tenant, or of the operator if none is named on purpose."""
+    form = await typed.read(request)
+    tenant = None if form.has("operator") else form.one("tenant").strip()
+    if tenant is not None and (wrongs := _wrong_tenant("tenant", tenant)):
+        return _page(request, wrongs=wrongs, typed_tenant=form.one("tenant"))
+    services = request.app[SERVICES]
+    made = await sessions.new_link(
+        services.database, services.config.server, tenant=tenant, created_by=request[CALLER].actor
+    )
+    return render(request, "operator/login_link.html", tenant=tenant, made=made)
+
+
+def _page(request: web.Request, *, wrongs: Wrongs | None = None, typed_tenant: str = "") -> web.Response:
+    index, query = request.app[SERVICES].index, request.query
+    text = query.get("q", "").strip().casefold()
+    everybody = index.tenants()
+    fitting = [tenant for tenant in everybody if text in tenant.casefold()]
+    begin = paging.decoded(query.get("after", ""))
+    behind = [tenant for tenant in fitting if begin is None or tenant > begin]
+    return render(
+        request,
+        "operator/tenants.html",
+        status=422 if wrongs else 200,
+        rows=_rows(index, behind[:PAGE_SIZE]),
+        after=paging.encoded(behind[PAGE_SIZE - 1]) if len(behind) > PAGE_SIZE else None,
+        total=len(everybody),
+        found=len(fitting),
+        query=query,
+        wrongs=wrongs or Wrongs(),
+        typed_tenant=typed_tenant,
+    )
+
+
+def _rows(index: RouteIndex, tenants: Sequence[str]) -> list[Row]:
+    counts = {tenant: Counter(route.status for route in index.routes(tenant)) for tenant in tenants}
+    return [
+        Row(tenant=tenant, enabled=count[Status.ENABLED], disabled=count[Status.DISABLED])
+        for tenant, count in counts.items()
+    ]
+
+
+def _wrong_tenant(field: str, text: str) -> Wrongs:
+    message = tenant_problem(text.strip())
+    return Wrongs(() if message is None else (Problem(field=field, message=message),))

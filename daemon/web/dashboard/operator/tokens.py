@@ -1,0 +1,132 @@
+"""API tokens: the list, a form for a new one, which is shown once, and the end of one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from aiohttp import web
+
+from daemon import tokens
+from daemon.commands import Invalid
+from daemon.core.event import Problem
+from daemon.core.scope import Kind, Scope
+from daemon.core.token_draft import TokenDraft, check
+from daemon.web import paging, token_book
+from daemon.web.access.auth import CALLER
+from daemon.web.dashboard import typed
+from daemon.web.dashboard.pages import page
+from daemon.web.dashboard.rendering import redirect, render
+from daemon.web.dashboard.typed import Typed
+from daemon.web.dashboard.wrongs import Wrongs
+from daemon.web.endpoints import Access
+from daemon.web.services import SERVICES
+from eventstore.tokens import Token
+
+PAGE_SIZE = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """A kind of token as the form offers it."""
+
+    label: str
+    text: str
+
+
+CHOICES: Mapping[Kind, Choice] = {
+    Kind.PRODUCER: Choice(label="Publish events", text="For the platform: it publishes events, and reads nothing."),
+    Kind.TENANT: Choice(
+        label="Manage one tenant", text="For a merchant’s own programs: webhooks, keys and deliveries of one tenant."
+    ),
+    Kind.AUDITOR: Choice(label="Look, change nothing", text="For support: reads webhooks and deliveries, but no keys."),
+    Kind.METRICS: Choice(label="Read metrics", text="For Prometheus: /metrics, and nothing else."),
+    Kind.ADMIN: Choice(label="Everything", text="Can do whatever can be done here, and make more tokens."),
+}
+
+LIVES: Mapping[str, str] = {
+    "30d": "in 30 days",
+    "90d": "in 90 days",
+    "365d": "in a year",
+    "never": "never",
+    "other": "at another time…",
+}
+
+_EMPTY = Typed({"scope": [Kind.PRODUCER], "expires": ["90d"]})
+
+
+@page(Access.ADMIN)
+async def show(request: web.Request) -> web.Response:
+    """All tokens, the newest first."""
+    return await _page(request, _EMPTY)
+
+
+@page(Access.ADMIN)
+async def create(request: web.Request) -> web.Response:
+    """A new token, on a page that shows it this once."""
+    form = await typed.read(request)
+    services, tenant = request.app[SERVICES], form.one("tenant").strip() or None
+    draft = check(
+        scope=form.one("scope"),
+        tenant=tenant,
+        name=form.one("name").strip(),
+        expires=_expiry(form),
+        now=services.now(),
+    )
+    if not isinstance(draft, TokenDraft):
+        return await _page(request, form, wrongs=Wrongs([_in_form(each, tenant) for each in draft]))
+    made, text = await tokens.create(services.database, draft, created_by=request[CALLER].actor)
+    return render(request, "operator/token_created.html", made=made, scope=scope_of(made), text=text)
+
+
+@page(Access.ADMIN)
+async def ask(request: web.Request) -> web.Response:
+    """Asks whether a token is to end, and says what that ends."""
+    found = await token_book.find(request.app[SERVICES], request.match_info["token"])
+    return render(
+        request, "operator/token_revoke.html", token=found, scope=scope_of(found), state=token_book.state(found)
+    )
+
+
+@page(Access.ADMIN)
+async def revoke(request: web.Request) -> web.Response:
+    """Ends a token for good."""
+    await token_book.revoke(request.app[SERVICES], request.match_info["token"])
+    return redirect(request, "operator", "tokens", done="token_revoked")
+
+
+def scope_of(token: Token) -> Scope:
+    return Scope(kind=Kind(token.kind), tenant=token.tenant)
+
+
+async def _page(request: web.Request, form: Typed, *, wrongs: Wrongs | None = None) -> web.Response:
+    try:
+        found = await token_book.newest(
+            request.app[SERVICES], PAGE_SIZE + 1, after=paging.decoded(request.query.get("after", ""))
+        )
+    except Invalid:
+        return redirect(request, "operator", "tokens")
+    return render(
+        request,
+        "operator/tokens.html",
+        status=422 if wrongs else 200,
+        tokens=[(token, scope_of(token), token_book.state(token)) for token in found[:PAGE_SIZE]],
+        after=paging.encoded(token_book.key(found[PAGE_SIZE - 1])) if len(found) > PAGE_SIZE else None,
+        is_first="after" not in request.query,
+        form=form,
+        wrongs=wrongs or Wrongs(),
+        choices=CHOICES,
+        lives=LIVES,
+    )
+
+
+def _in_form(problem: Problem, tenant: str | None) -> Problem:
+    """A tenant that is missing has a field of its own here, and is not written behind the scope."""
+    is_missing = problem.field == "tenant" and tenant is None
+    return replace(problem, message="is missing: name the tenant that it stands for") if is_missing else problem
+
+
+def _expiry(form: Typed) -> str | None:
+    """The expiry as the API takes it."""
+    chosen = form.one("expires")
+    return None if chosen == "never" else form.one("expires_other").strip() if chosen == "other" else chosen

@@ -1,0 +1,50 @@
+"""The key of a webhook, for whoever asks for it on purpose, and how a receiver verifies with it what we sign."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from daemon import snippets
+from daemon.core.route import Status
+from daemon.web import route_path
+from daemon.web.dashboard import pages
+from daemon.web.dashboard.pages import page
+from daemon.web.dashboard.rendering import redirect, render, render_part
+from daemon.web.endpoints import Access, RateLimit
+from daemon.web.services import SERVICES
+
+FIRST_LANGUAGE = "python"
+
+
+@page(Access.MANAGE, limit=RateLimit.REVEAL)
+async def show(request: web.Request) -> web.Response:
+    """The key, with a function to verify in one language; as a part of a page the key alone."""
+    services, route = request.app[SERVICES], route_path.timeline(request).current
+    if route.status is Status.DELETED:
+        return redirect(request, "t", route.tenant, "webhooks", str(route.id))
+    key = await services.commands.reveal_key(route.tenant, route.id)
+    if pages.wants_part(request):
+        return render_part(request, "webhooks/key_part.html", key=key)
+    keys = route.keys_at(services.now())
+    named = request.query.get("language", FIRST_LANGUAGE)
+    named = named if named in snippets.LANGUAGES else FIRST_LANGUAGE
+    is_pasted = request.query.get("paste") == "1"
+    variable = snippets.variable_of(route.config.name)
+    signing = services.config.signing
+    return render(
+        request,
+        "webhooks/key.html",
+        route=route,
+        key=key,
+        old_key=keys[1] if len(keys) > 1 else None,
+        languages=snippets.LANGUAGES,
+        language=snippets.LANGUAGES[named],
+        language_id=named,
+        call=snippets.call(
+            snippets.LANGUAGES[named], header=signing.header, variable=variable, key=key if is_pasted else None
+        ),
+        is_pasted=is_pasted,
+        variable=variable,
+        signing=signing,
+        done=request.query.get("done"),
+    )

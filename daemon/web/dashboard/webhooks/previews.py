@@ -1,0 +1,137 @@
+"""What the form shows while one types: whether the target may be used, and what would be sent of an event."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from aiohttp import web
+
+from daemon import preview
+from daemon.core.egress import UrlRefused, check_url
+from daemon.core.event import Incoming, Problem
+from daemon.core.route import Route, Status
+from daemon.preview import Preview
+from daemon.web import previewing, route_path
+from daemon.web.access.limits import LIMITS
+from daemon.web.dashboard import json_text, typed
+from daemon.web.dashboard.pages import page
+from daemon.web.dashboard.plain import plain
+from daemon.web.dashboard.rendering import render_part
+from daemon.web.dashboard.typed import Typed
+from daemon.web.dashboard.webhooks import route_texts
+from daemon.web.dashboard.webhooks.labels import LABELS, placed
+from daemon.web.dashboard.wrongs import Wrongs
+from daemon.web.endpoints import Access, RateLimit
+from daemon.web.services import SERVICES
+from daemon.web.shapes import MASK
+
+SHOWN_CHARACTERS = 16_000
+MAX_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What would go out. `head` has the lines of the headers, `text` is the body laid out to be read, and `size_bytes`
+    are those that are sent.
+    """
+
+    reason: str | None
+    url: str
+    head: str
+    text: str
+    is_cut: bool
+    size_bytes: int
+
+
+@page(Access.MANAGE)
+async def show(request: web.Request) -> web.Response:
+    """A part of the form: what it would send of the chosen event."""
+    given = await typed.read(request)
+    stored = route_path.live_route_of(request, given.one("route")) if given.has("route") else None
+    shown, wrongs = await of(request, given, stored)
+    return render_part(request, "webhooks/preview_part.html", shown=shown, wrongs=wrongs, labels=LABELS)
+
+
+@page(Access.MANAGE)
+async def target(request: web.Request) -> web.Response:
+    """A part of the form: the verdict on the target, as it is made when the webhook is created."""
+    given = await typed.read(request)
+    services, url = request.app[SERVICES], given.one("target_url").strip()
+    verdict, refusal = None, None
+    try:
+        verdict = check_url(url, services.config.egress_policy)
+    except UrlRefused as error:
+        refusal = str(error)
+    others = [] if verdict is None else _same_target(request, verdict.url, but=given.one("route"))
+    return render_part(
+        request,
+        "webhooks/target_part.html",
+        url=url,
+        verdict=verdict,
+        refusal=refusal,
+        others=others[:MAX_NAMED],
+        more=len(others[MAX_NAMED:]),
+    )
+
+
+async def of(request: web.Request, given: Typed, stored: Route | None) -> tuple[Shown | None, Wrongs]:
+    """What the form would send of the event it names, or what is wrong with either."""
+    tenant = request.match_info["tenant"]
+    request.app[LIMITS].take(RateLimit.PREVIEW, tenant, asyncio.get_running_loop().time())
+    texts = route_texts.typed_in(given)
+    reading = route_texts.read(texts, stored_headers=() if stored is None else stored.config.header_names)
+    is_enabled = texts.enabled if stored is None else stored.is_enabled
+    values = {name: value for name, value in reading.values.items() if name in ("event_types", "payload", "headers")}
+    drafted = preview.drafted(stored, route_texts.masked(values) | {"enabled": is_enabled}, mask=MASK)
+    found = await _event(request, given)
+    problems = [*reading.problems, *previewing.wrong(drafted, request.app[SERVICES].config)]
+    problems = [it for it in problems if it.field.startswith(("payload.", "headers"))]
+    if not isinstance(found, Incoming):
+        problems += found
+    if problems or not isinstance(found, Incoming):
+        return None, placed(problems)
+    shown = await previewing.show(request.app, drafted, found, stored=stored)
+    if not isinstance(shown, Preview):
+        return None, placed(shown)
+    return _laid_out(shown, texts.target_url), Wrongs()
+
+
+async def _event(request: web.Request, given: Typed) -> Incoming | Sequence[Problem]:
+    """The event that was pasted, else the example of the type that was chosen."""
+    services, tenant = request.app[SERVICES], request.match_info["tenant"]
+    if raw := given.one("sample_event").strip():
+        parsed = previewing.published(services, tenant, raw.encode())
+        return parsed if isinstance(parsed, Incoming) else [_in_sample(problem) for problem in parsed]
+    if not (name := given.one("sample_type").strip()):
+        return [Problem(field="sample_type", message="choose a type, or paste an event")]
+    example = await previewing.example(services, tenant, name)
+    return example if isinstance(example, Incoming) else [Problem(field="sample_type", message=example)]
+
+
+def _in_sample(problem: Problem) -> Problem:
+    return replace(problem, field="sample_event", message=f"{problem.field} {problem.message}".strip())
+
+
+def _laid_out(shown: Preview, url: str) -> Shown:
+    body = shown.request.body
+    text = json_text.laid_out(body.decode(), most=SHOWN_CHARACTERS)
+    return Shown(
+        reason=None if shown.reason is None else plain(shown.reason),
+        url=url,
+        head="".join(f"\n{name}: {value}" for name, value in shown.request.headers.items()),
+        text=text[:SHOWN_CHARACTERS],
+        is_cut=len(text) > SHOWN_CHARACTERS,
+        size_bytes=len(body),
+    )
+
+
+def _same_target(request: web.Request, url: str, *, but: str) -> list[str]:
+    """Names of other webhooks with that target: each of them sends."""
+    routes = request.app[SERVICES].index.routes(request.match_info["tenant"])
+    return [
+        route.config.name
+        for route in routes
+        if route.config.target_url == url and route.status is not Status.DELETED and str(route.id) != but
+    ]
