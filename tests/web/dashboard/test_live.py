@@ -12,6 +12,7 @@ from aiohttp import ClientResponse
 from bs4 import BeautifulSoup
 
 from daemon import deliveries
+from daemon.deliveries import Filter
 from daemon.web.dashboard.logs import live
 from eventstore import stream
 from eventstore.errors import StoreUnavailable
@@ -248,6 +249,17 @@ async def test_too_many_listeners_are_sent_away_until_one_leaves(
         await until(lambda: sum(feed.listeners for feed in feeds._open.values()) == 1)
         async with listening(door) as next_one:
             await next_one.message()
+
+
+async def test_one_tenant_leaves_places_to_the_others(door: Door, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "MOST_OF_TENANT", 1)
+    await door.route()
+    await door.route("globex")
+    feeds = door.client.app[live.FEEDS]
+    async with listening(door):
+        assert (await refused(door)).status == 503
+        with feeds.listening(Filter(tenant="globex")) as feed:
+            assert feed.listeners == 1
 
 
 async def test_a_listener_ends_after_some_minutes(door: Door, monkeypatch: pytest.MonkeyPatch, quick: None) -> None:

@@ -24,6 +24,8 @@ from eventstore.errors import StoreUnavailable
 
 ROWS = 50
 MOST_LISTENERS = 64
+# So that one tenant leaves places to the others.
+MOST_OF_TENANT = 16
 
 POLL_SECONDS = 1.0
 HEARTBEAT_SECONDS = 15.0
@@ -84,8 +86,8 @@ class Feeds:
 
     @contextmanager
     def listening(self, wanted: Filter) -> Iterator[Feed]:
-        """One more listener of a filter. Raises Problem if there are too many of all."""
-        if self.stopping.is_set() or sum(feed.listeners for feed in self._open.values()) >= MOST_LISTENERS:
+        """One more listener of a filter. Raises Problem if there are too many, of the tenant's or of all."""
+        if self.stopping.is_set() or self._count() >= MOST_LISTENERS or self._count(wanted.tenant) >= MOST_OF_TENANT:
             raise Problem(
                 503, "too many are following live now: refresh the page instead", headers={"Retry-After": "30"}
             )
@@ -97,6 +99,10 @@ class Feeds:
             feed.listeners -= 1
             if not feed.listeners:
                 del self._open[wanted]
+
+    def _count(self, tenant: str | None = None) -> int:
+        """The listeners of a tenant, or all."""
+        return sum(feed.listeners for wanted, feed in self._open.items() if tenant in (None, wanted.tenant))
 
 
 FEEDS = web.AppKey("feeds", Feeds)

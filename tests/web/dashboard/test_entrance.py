@@ -1,0 +1,33 @@
+"""Where the front door leads."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.pages import BROWSER, get
+from tests.support.tokens import bearer, token
+from tests.support.web import door
+
+
+@pytest.mark.parametrize(
+    ("scope", "place"),
+    [
+        ("admin", "/operator"),
+        ("auditor", "/operator/status"),
+        ("auditor:acme", "/t/acme/webhooks"),
+        ("tenant:acme", "/t/acme/webhooks"),
+    ],
+)
+async def test_everybody_is_led_to_a_page_that_lets_him_in(empty_url: str, scope: str, place: str) -> None:
+    async with door(empty_url, server__admin_token="hl_admin_0123456789abcdef0123456789abcdef") as opened:
+        headers = BROWSER | bearer(await token(opened.database, scope))
+        front = await get(opened, "/", headers=headers)
+        assert (front.status, front.location) == (303, place)
+        assert (await get(opened, place, headers=headers)).status == 200
+
+
+async def test_who_has_not_signed_in_is_told_how_to(empty_url: str) -> None:
+    async with door(empty_url, server__admin_token="hl_admin_0123456789abcdef0123456789abcdef") as opened:
+        page = await get(opened, "/")
+    assert (page.status, page.one("h1").text) == (401, "Please sign in")
+    assert "hookledger login-link" in page.text
