@@ -88,7 +88,7 @@ async def skipped(database: Database, index: RouteIndex, tenant: str, delivery: 
         return None
     rows = min(SKIPPED_EVENTS, SKIPPED_PAIRS // len(routes))
     newest = await event_log.listed(
-        database, tenant, (TOP.event_time, 0), since=BOTTOM.event_time, patterns=(ALL,), rows=rows
+        database, tenant, (TOP.event_time, 0), since=BOTTOM.event_time, patterns=(ALL,), rows=rows, most=rows
     )
     for event in newest.events:
         await asyncio.sleep(0)  # ten thousand routes take 20 ms: in between others have their turn

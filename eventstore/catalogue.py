@@ -96,7 +96,9 @@ async def replace(database: Database, types: Iterable[TypeRow], *, edition: int 
 
 
 async def entries(database: Database) -> tuple[int, list[TypeRow]]:
-    """The edition of the catalogue, and all that is in it, by name."""
+    """The edition of the catalogue, which tells it from those before and after, 0 if it is empty; and all that is in
+    it, by name.
+    """
     async with database.connection() as connection:
         rows = await connection.fetch(
             "SELECT name, description, example, hookledger.microseconds(updated_at) AS at "
@@ -104,12 +106,6 @@ async def entries(database: Database) -> tuple[int, list[TypeRow]]:
         )
     types = [TypeRow(name=row["name"], description=row["description"], example=row["example"]) for row in rows]
     return max((row["at"] for row in rows), default=0), types
-
-
-async def edition(database: Database) -> int:
-    """What tells this catalogue from one before or after; 0 if it is empty."""
-    async with database.connection() as connection:
-        return int(await connection.fetchval(_EDITION))
 
 
 async def entry(database: Database, name: str) -> TypeRow | None:

@@ -47,7 +47,8 @@ COLUMNS = f"seq, recorded_at, id, type, occurred_at, backfill, test_route, txid,
 
 # Subscribed to by its own name, or by its group's. As subqueries both are hashed, however many patterns there are.
 _IS_OF_TYPES = (
-    """(type IN (SELECT unnest($6::text[])) OR split_part(type, '.', 1) || '.*' IN (SELECT unnest($6::text[])))"""
+    "(type IN (SELECT unnest({patterns}::text[])) OR split_part(type, '.', 1) || '.*' IN "
+    "(SELECT unnest({patterns}::text[])))"
 )
 
 # Of `events`, each with `nth` to be sorted by. Ticks are looked up: joined, the planner reads all there are.
@@ -59,7 +60,7 @@ SELECT e.seq, e.recorded_at, e.id, e.type, e.occurred_at, e.backfill, e.test_rou
  ORDER BY e.nth
 """
 
-# $1 the tenant, $2 and $3 the time and seq to begin below, $4 the lowest time, $5 events to look at
+# $1 the tenant, $2 and $3 the time and seq to begin below, $4 the lowest time, $5 events to look at, $6 those to give
 _LISTED = WITH_TICK.format(
     events=f"""
     SELECT * FROM (
@@ -67,7 +68,8 @@ _LISTED = WITH_TICK.format(
           FROM hookledger.domain_event
          WHERE tenant = $1 AND ({CLAIMED}, seq) < ($2, $3) AND {CLAIMED} >= $4
          ORDER BY {CLAIMED} DESC, seq DESC LIMIT $5) looked_at
-     WHERE nth = $5 OR {{wanted}}"""
+     WHERE nth = $5 OR {{wanted}}
+     ORDER BY nth LIMIT $6"""
 )
 
 # OFFSET 0 keeps the planner from walking down the tenant's events until it happens upon the id.
@@ -81,7 +83,9 @@ _NAMED = WITH_TICK.format(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """Events, downwards. `down_to` is the last that was looked at, None if there is nothing below."""
+    """Events, downwards. `down_to` is the last one looked at if no more were to be; None if there is nothing below, or
+    if they are as many as were to be given.
+    """
 
     events: list[LoggedEvent]
     down_to: tuple[datetime, int] | None
@@ -95,11 +99,14 @@ async def listed(
     since: datetime,
     patterns: Sequence[str],
     rows: int,
+    most: int,
 ) -> Listed:
-    """A tenant's events below a time and seq, among so many: those of these types (patterns, as a route has them)."""
-    wanted, bound = of_types(patterns)
+    """A tenant's events below a time and seq, among so many `rows`: of those of these types (patterns, as a route has
+    them) the first, `most` at most.
+    """
+    wanted, bound = of_types(patterns, place="$7")
     async with database.connection(seconds=READ_SECONDS) as connection:
-        found = await connection.fetch(_LISTED.format(wanted=wanted), tenant, *begin, since, rows, *bound)
+        found = await connection.fetch(_LISTED.format(wanted=wanted), tenant, *begin, since, rows, most, *bound)
     down_to = (found[-1]["claimed"], found[-1]["seq"]) if found and found[-1]["nth"] == rows else None
     events = [logged(row) for row in found if not bound or _is_of(row["type"], patterns)]
     return Listed(events=events, down_to=down_to)
@@ -112,9 +119,9 @@ async def named(database: Database, tenant: str, event_id: str) -> list[LoggedEv
     return [logged(row) for row in found]
 
 
-def of_types(patterns: Sequence[str]) -> tuple[str, list[list[str]]]:
-    """A condition that an event is of one of these types, and what its $6 is bound to, if it has one."""
-    return ("true", []) if _EVERY_TYPE in patterns else (_IS_OF_TYPES, [list(patterns)])
+def of_types(patterns: Sequence[str], *, place: str) -> tuple[str, list[list[str]]]:
+    """A condition that an event is of one of these types, and what its parameter `place` is bound to, if it has one."""
+    return ("true", []) if _EVERY_TYPE in patterns else (_IS_OF_TYPES.format(patterns=place), [list(patterns)])
 
 
 def _is_of(event_type: str, patterns: Sequence[str]) -> bool:

@@ -121,6 +121,17 @@ async def history(database: Database, route_id: UUID) -> list[RouteEvent]:
     return [RouteEvent(**row) for row in rows]
 
 
+async def of_version(database: Database, route_id: UUID, version: int) -> RouteEvent | None:
+    """The event that brought a route to that version, None if there is none."""
+    async with database.connection() as connection:
+        row = await connection.fetchrow(
+            f"SELECT {_COLUMNS} FROM hookledger.route_event WHERE route_id = $1 AND version = $2::bigint",
+            route_id,
+            version,
+        )
+    return None if row is None else RouteEvent(**row)
+
+
 # $2 the position before which to begin
 _OF_TENANT = f"""
 SELECT {_COLUMNS} FROM hookledger.route_event

@@ -44,7 +44,7 @@ async def count(
     database: Database, tenant: str, event_types: Sequence[str], *, since: datetime, until: datetime
 ) -> Skipped:
     """What of these types (patterns, as a route has them) happened to a tenant in [since, until)."""
-    is_wanted, bound = of_types(event_types)
+    is_wanted, bound = of_types(event_types, place="$6")
     statement = _COUNT.format(is_wanted=is_wanted)
     async with database.connection(seconds=READ_SECONDS) as connection:
         (row,) = await connection.fetch(statement, tenant, since, until, MAX_LOOKED_AT + 1, MAX_COUNTED + 1, *bound)

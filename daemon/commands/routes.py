@@ -96,11 +96,11 @@ class Commands:
         """
 
         async def decide(route: Route) -> Decision:
-            if len(route.keys_at(self._now())) > 1 and not force:
-                until = route.keys[1].valid_until
+            old_key = route.old_key_at(self._now())
+            if old_key is not None and not force:
                 raise Conflict(
-                    f"the previous key is valid until {until:%Y-%m-%d %H:%M:%S} UTC: rotating again would cut it off; "
-                    "wait, revoke it, or force"
+                    f"the previous key is valid until {old_key.valid_until:%Y-%m-%d %H:%M:%S} UTC: rotating again "
+                    "would cut it off; wait, revoke it, or force"
                 )
             key = sealing.key(self._keychain, tenant, route_id)
             body = {"key": key.body, "grace_seconds": int(KEY_GRACE.total_seconds())}
@@ -112,9 +112,10 @@ class Commands:
         """Stops signing with the previous key at once. Raises Conflict if there is none."""
 
         async def decide(route: Route) -> Decision:
-            if len(route.keys_at(self._now())) < 2:
+            old_key = route.old_key_at(self._now())
+            if old_key is None:
                 raise Conflict("there is no previous key to revoke")
-            return Decision(body={"key_id": route.keys[1].id})
+            return Decision(body={"key_id": old_key.id})
 
         return await self._handler.change(tenant, route_id, Happening.KEY_REVOKED, decide, context)
 

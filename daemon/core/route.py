@@ -124,6 +124,11 @@ class Route:
             return self.keys
         return tuple(key for key in self.keys if key.valid_until is None or now < key.valid_until)
 
+    def old_key_at(self, now: datetime) -> KeyRef | None:
+        """The key before the newest, while it signs along."""
+        keys = self.keys_at(now)
+        return keys[1] if len(keys) > 1 else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:

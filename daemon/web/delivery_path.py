@@ -10,8 +10,9 @@ from aiohttp import web
 from daemon import deliveries
 from daemon.commands import Invalid, NotFound
 from daemon.core.event import Problem as FieldProblem
-from daemon.deliveries import SearchUnfinished
+from daemon.deliveries import Detail, SearchUnfinished
 from daemon.web.access.limits import LIMITS
+from daemon.web.dialect import dialect
 from daemon.web.endpoints import Query, RateLimit
 from daemon.web.services import SERVICES
 from eventstore.outcomes import Pair
@@ -20,6 +21,21 @@ EVENT_HINT = Query(name="event", description="the id of its event, which spares 
 
 _UNKNOWN = "there is no such delivery"
 _SEARCHED_TOO_LONG = "is needed here: so much waits that the delivery was not found in time, name its event"
+
+
+async def named_detail(request: web.Request) -> Detail:
+    """All that is shown of it. Raises as `named_pair` does."""
+    services = request.app[SERVICES]
+    found = await deliveries.detail(
+        services.database,
+        services.index,
+        services.keychain,
+        await named_pair(request),
+        dialect=dialect(services.config),
+    )
+    if found is None:
+        raise NotFound(_UNKNOWN)
+    return found
 
 
 async def named_pair(request: web.Request) -> Pair:

@@ -48,6 +48,7 @@ async def page(database: Database, wanted: Wanted, *, begin: EventPlace | None, 
         since=wanted.since or _BEGIN_OF_TIME,
         patterns=wanted.patterns,
         rows=limit + 1 if ALL in wanted.patterns else _ROWS_OF_TYPES,
+        most=limit + 1,
     )
     if len(found.events) <= limit:
         return EventPage(events=found.events, next=found.down_to)

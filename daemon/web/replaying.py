@@ -13,7 +13,7 @@ from daemon.commands import Context, Invalid, NotFound
 from daemon.core.event import Problem, instant
 from daemon.core.route import Route
 from daemon.replays import Counted, Period, Wanted
-from daemon.web import shapes
+from daemon.web import paging, shapes
 from daemon.web.services import SERVICES
 from eventstore.replays import Replay, of_route
 
@@ -59,8 +59,11 @@ async def named(request: web.Request, route: Route) -> Replay:
 async def listed(
     request: web.Request, route: Route, *, behind: str | None, size: int
 ) -> tuple[list[Replay], str | None]:
-    """The route's replays, newest first, and the key to go on behind. Raises ValueError for what is no key."""
-    before = _END_OF_TIME if behind is None else instant(behind)
+    """The route's replays, newest first, and the key to go on behind. Raises Invalid for what is no key."""
+    try:
+        before = _END_OF_TIME if behind is None else instant(behind)
+    except ValueError as error:
+        raise paging.unknown_cursor() from error
     found = await of_route(request.app[SERVICES].database, route.id, before=before, limit=size + 1)
     shown = found[:size]
     return shown, shapes.moment(shown[-1].created_at) if len(found) > size else None

@@ -33,15 +33,16 @@ def live_route_of(request: web.Request, text: str) -> Route:
 
 def route_of_tenant(request: web.Request, text: str) -> UUID:
     """The id of a route that the tenant has, or had once: what was sent to it is not forgotten. Raises NotFound."""
-    return _timeline(request, text).current.id
+    return timeline_of(request, text).current.id
 
 
 def timeline(request: web.Request) -> Timeline:
     """All states of the route, by the live projection; a deleted one has its own. Raises NotFound."""
-    return _timeline(request, request.match_info["route"])
+    return timeline_of(request, request.match_info["route"])
 
 
-def _timeline(request: web.Request, text: str) -> Timeline:
+def timeline_of(request: web.Request, text: str) -> Timeline:
+    """The same of a route that is named elsewhere."""
     found = request.app[SERVICES].index.timeline(_parsed(text))
     if found is None or found.current.tenant != request.match_info["tenant"]:
         raise NotFound("there is no such route")

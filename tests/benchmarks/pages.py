@@ -82,7 +82,7 @@ async def run(count: int, rounds: int) -> None:
 
 async def _furnish(url: str) -> None:
     sql = await asyncpg.connect(url)
-    config = RouteConfig(name="a route", target_url="https://shop.example.com/hook", event_types=("order.*",))
+    config = RouteConfig(name="a route", target_url="https://shop.example.com/hook", event_types=("load.*",))
     edit = {"config": config_to_body(config)}
     created = edit | {"enabled": True, "key": {"id": "key_1", "fingerprint": "f"}}
     await sql.execute(_TYPES)
@@ -147,6 +147,7 @@ def _asked(count: int) -> list[Asked]:
         "delivery": delivery,
         "events": fixed(f"{home}/events"),
         "events of a type": lambda: f"{home}/events?type=load.r{dice.randrange(ROUTES)}",
+        "events of a webhook": fixed(f"{home}/events?route={EDITED_ROUTE}"),
         "event": lambda: f"{home}/events/evt_{dice.randrange(count)}",
         "activity": fixed(f"{home}/activity"),
         "activity of a webhook": lambda: f"{home}/activity?route={route().rsplit('/', 1)[1]}",

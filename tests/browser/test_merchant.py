@@ -107,7 +107,7 @@ async def test_test_events_are_sent_and_seen_to_arrive(visit: Visit, live: Live,
     webhook = await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"], payload={"filter": "`false`"})
     page = await visit.at(webhook.page)
     await page.locator(".page-head").get_by_role("link", name="Send test event").click()
-    await heading(page, "Send test events")
+    await expect(page.get_by_role("heading", name="Send test events")).to_be_visible()
     for box in await page.locator("#types input:checked").all():
         await box.uncheck()
     await page.get_by_label("order.cancel").check()

@@ -65,7 +65,7 @@ async def test_what_waits_says_when_it_is_tried_next(visit: Visit, account: Acco
         "the next one is due at"
     )
     await expect(page.locator("ol.timeline > li.next")).to_contain_text("Next attempt")
-    countdown = page.locator("time.countdown")
+    countdown = page.locator("main time[data-countdown]")
     await expect(countdown).to_have_text(re.compile(r"^(1 h 0 min|\d+ min \d+ s)$"))
     shown = await countdown.inner_text()
     await expect(countdown).not_to_have_text(shown)

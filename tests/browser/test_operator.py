@@ -138,7 +138,7 @@ async def test_event_types_are_added_edited_and_removed(operator: Visit, guarded
     assert await _type(guarded.live, "parcel.lose") == ("A parcel is lost for good.", {"parcel": 7})
 
     await page.get_by_role("link", name="parcel.lose").click()
-    await page.get_by_role("link", name="Remove…").click()
+    await page.get_by_role("link", name="Remove", exact=True).click()
     dialog = page.get_by_role("dialog", name="Remove parcel.lose?")
     await expect(dialog).to_contain_text("No webhook is subscribed to it.")
     await dialog.get_by_role("button", name="Remove event type").click()

@@ -6,14 +6,16 @@ depend on colours is the same in both themes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import pytest
+from playwright.async_api import Page, expect
 
 from tests.support.browser import NARROW, WIDE, Visit, sideways, violations
 from tests.support.live import Account, Webhook
 
 Path = Callable[[Account], str]
+Step = Callable[[Page], Awaitable[None]]
 
 
 def of(webhook: str, rest: str = "") -> Path:
@@ -96,6 +98,125 @@ async def test_a_screen_can_be_used_by_everybody(visit: Visit, account: Account,
     with visit.refused(*([REFUSED[screen]] if screen in REFUSED else [])):
         page = await visit.at(SCREENS[screen](account))
     assert await page.locator("h1").count() == 1
+    assert await _found_at_each_width(page) == []
+
+
+def opened(link: str) -> Step:
+    """The dialog behind that link is open."""
+
+    async def step(page: Page) -> None:
+        await page.get_by_role("link", name=link, exact=True).first.click()
+        await expect(page.get_by_role("dialog")).to_be_visible()
+
+    return step
+
+
+async def _with_verdict_and_preview(page: Page) -> None:
+    await page.locator("#target_url").fill("ftp://nowhere")
+    await expect(page.locator("#target-verdict .verdict-bad")).to_be_visible()
+    await page.locator("#payload-transform").fill("{text: type}")
+    await expect(page.locator("#preview pre").first).to_contain_text("text")
+
+
+async def _with_errors(page: Page) -> None:
+    await page.locator("#target_url").fill("ftp://nowhere")
+    await page.locator("details.advanced > summary").click()
+    await page.locator("#payload-filter").fill("a b [")
+    await page.locator("#headers").fill("X-Team")
+    await page.locator("#name").fill("Orders")
+    await page.get_by_role("button", name="Create webhook").click()
+    await expect(page.locator(".notice-bad")).to_be_focused()
+
+
+async def _with_nothing_ticked(page: Page) -> None:
+    await page.get_by_role("button", name="Delete webhook").click()
+    await expect(page.locator(".notice-bad")).to_be_focused()
+
+
+async def _with_no_type_found(page: Page) -> None:
+    await page.locator("#find").fill("nowhere")
+    await expect(page.locator("[data-none]")).to_be_visible()
+
+
+async def _with_everything_chosen(page: Page) -> None:
+    await page.locator("#all-types").check()
+
+
+async def _counted(page: Page) -> None:
+    await page.get_by_role("button", name="Count deliveries").click()
+    await expect(page.locator(".counted")).to_be_visible()
+
+
+async def _with_panel_of_the_past(page: Page) -> None:
+    await page.get_by_text("Go back in time").click()
+    await expect(page.get_by_label("As of (UTC)")).to_be_visible()
+
+
+async def _with_table_of_days(page: Page) -> None:
+    await page.get_by_text("Show as a table").click()
+    await expect(page.get_by_role("table", name="Deliveries that ended on each day, by UTC")).to_be_visible()
+
+
+async def _with_key_revealed(page: Page) -> None:
+    await page.get_by_role("link", name="Reveal the key").click()
+    await expect(page.locator("#key-value")).not_to_contain_text("•")
+
+
+async def _live(page: Page) -> None:
+    await page.get_by_role("link", name="Follow live").click()
+    await expect(page.locator("[data-live-lost]")).to_be_visible()
+
+
+async def _with_sign_in_link(page: Page) -> None:
+    await page.get_by_role("button", name="Sign-in link for").first.click()
+    await expect(page.get_by_role("region", name="Sign-in link")).to_be_visible()
+
+
+async def _with_list_compared(page: Page) -> None:
+    await page.locator("#types").fill('[{"name": "invoice.paid", "description": "Paid.", "example": {"data": {}}}]')
+    await page.get_by_role("button", name="Compare with the catalogue").click()
+    await expect(page.get_by_role("button", name="Replace the catalogue")).to_be_visible()
+
+
+# What a screen becomes when one does something there that changes nothing.
+STATES: Mapping[str, tuple[Path, Step]] = {
+    "asking to disable": (of("busy"), opened("Disable")),
+    "asking to delete": (of("busy"), opened("Delete")),
+    "asking to rotate": (of("active"), opened("Rotate the key")),
+    "asking to revoke the old key": (of("shaped"), opened("Revoke the old key now")),
+    "asking to remove an event type": (fixed("/operator/event-types/order.create"), opened("Remove")),
+    "form with a verdict and a preview": (of("shaped", "/edit"), _with_verdict_and_preview),
+    "form with errors": (fixed("{t}/webhooks/new"), _with_errors),
+    "form where no type is found": (fixed("{t}/webhooks/new"), _with_no_type_found),
+    "form with everything": (fixed("{t}/webhooks/new"), _with_everything_chosen),
+    "delete with errors": (of("busy", "/delete"), _with_nothing_ticked),
+    "replay counted": (of("failing", "/replay"), _counted),
+    "panel of the past": (fixed("{t}/webhooks"), _with_panel_of_the_past),
+    "days as a table": (of("active"), _with_table_of_days),
+    "key revealed": (of("active"), _with_key_revealed),
+    "live log": (fixed("{t}/deliveries"), _live),
+    "sign-in link": (fixed("/operator"), _with_sign_in_link),
+    "list compared": (fixed("/operator/event-types/list"), _with_list_compared),
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+async def test_a_screen_can_be_used_in_that_state(visit: Visit, account: Account, state: str) -> None:
+    path, step = STATES[state]
+    page = await visit.at(path(account))
+    with visit.refused(422):
+        await step(page)
+        assert await _found_at_each_width(page) == []
+
+
+# Where the lists are tables, and where they have become cards.
+@pytest.mark.parametrize("screen", ["webhooks", "deliveries", "webhook", "events", "tokens", "status"])
+async def test_no_width_between_makes_a_list_scroll_sideways(visit: Visit, account: Account, screen: str) -> None:
+    page = await visit.at(SCREENS[screen](account))
+    assert [found for width in range(680, WIDE, 40) for found in await sideways(page, width)] == []
+
+
+async def _found_at_each_width(page: Page) -> list[str]:
     found = await violations(page)
     found += await sideways(page, WIDE // 2)
     await page.emulate_media(color_scheme="dark")
@@ -104,5 +225,4 @@ async def test_a_screen_can_be_used_by_everybody(visit: Visit, account: Account,
     found += await violations(page, "color-contrast", "link-in-text-block")
     await page.emulate_media(color_scheme="light")
     found += await violations(page)
-    found += await sideways(page, 320)
-    assert found == []
+    return found + await sideways(page, 320)

@@ -138,7 +138,7 @@ STATEMENTS = (
     Hot("what of an event waits", outcomes._WAITING, f"{ROUTES}, 29007, now()", {"retry_pkey", "parked_span_idx"}, 10),
     Hot("read after a tick", unaccounted._FEW, "'t7', '10990:10990:', 999, 2001", {"domain_event_txid_idx", "domain_event_tick_seq_idx"}, 100),
     Hot("read after a tick, walked", unaccounted._WALK, "'t7', '10990:10990:', 999, '9999-12-31', 0, '1970-01-01', 20", {"domain_event_tenant_least_seq_idx"}, 30),
-    Hot("events of a tenant", event_log._LISTED.format(wanted="true"), "'t7', '9999-12-31', 0, '1970-01-01', 20", {"domain_event_tenant_least_seq_idx"}, 50),
+    Hot("events of a tenant", event_log._LISTED.format(wanted="true"), "'t7', '9999-12-31', 0, '1970-01-01', 20, 20", {"domain_event_tenant_least_seq_idx"}, 50),
     Hot("events of an id", event_log._NAMED, "'t7', 'evt-7007'", {"domain_event_id_key"}, 10),
     Hot("tick of a transaction", TICK_OF, "'9000'", {"tick_snap_xmax_idx"}, 5),
     Hot("publish", stream._PUBLISH, "'{t1}', '{x}', '{a.b}', '{now}', '{x}', '{x}', '{x}', '{f}'", set(), 10),

@@ -99,7 +99,7 @@ def test_a_span_has_its_two_largest_units(length: timedelta, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 kB"), (16384, "16.0 kB"), (262144, "256.0 kB")]
+    ("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (16384, "16.0 KiB"), (262144, "256.0 KiB")]
 )
 def test_a_size_is_in_bytes_or_kilobytes(count: int, text: str) -> None:
     assert size(count) == text

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.web.dashboard.webhooks.header_lines import merged, read, written
+from daemon.web.dashboard.webhooks.header_lines import MAX_LINES, merged, read, written
 from daemon.web.shapes import MASK
 
 NAMES = st.from_regex(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,8}", fullmatch=True)
@@ -99,3 +99,17 @@ def test_if_nobody_else_did_anything_it_is_what_was_typed(before: set[str], type
     known = before | set(typed)
     opened, mine = masked(before), written(typed)
     assert read(merged(opened, mine, opened), stored=known) == read(mine, stored=known)
+
+
+def test_of_very_many_lines_only_their_number_is_told() -> None:
+    assert len(wrong("X\n" * MAX_LINES)) == MAX_LINES
+    assert wrong("X\n" * (MAX_LINES + 1)) == [f"have {MAX_LINES + 1} lines, {MAX_LINES} are allowed"]
+    assert merged("", "X: 1\n" * (MAX_LINES + 1), "Y: ***") == "X: 1\n" * (MAX_LINES + 1)
+
+
+def test_of_a_long_name_the_beginning_is_told() -> None:
+    name = "X" * 5000
+    for text in (f"{name}: 1\n{name}: 2", f"{name}:", f"{name}: {MASK}"):
+        (said,) = wrong(text)
+        assert said.startswith("X" * 128)
+        assert len(said) < 256

@@ -96,3 +96,10 @@ def test_no_refusal_to_send_again_speaks_of_routes(route: Route) -> None:
         assert isinstance(each, Refused)
         assert "webhook" in plain(each.reason)
         assert "route" not in plain(each.reason)
+
+
+@pytest.mark.parametrize("said", ["failed (a_a: ", "the last error was a_a: "])
+def test_a_text_that_begins_like_an_error_again_and_again_is_shown_at_once(said: str) -> None:
+    """It would outlast the test if it were gone through from each beginning to the end."""
+    text = said * 60_000
+    assert plain(text) == text

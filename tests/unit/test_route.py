@@ -155,6 +155,11 @@ def test_after_a_rotation_both_keys_sign_until_the_grace_ends() -> None:
     assert [key.id for key in rotated.keys_at(until - TICK)] == ["key_2", "key_1"]
     assert [key.id for key in rotated.keys_at(until)] == ["key_2"]
     assert [key.id for key in route.keys_at(until)] == ["key_1"]
+    assert [each.old_key_at(at) for each, at in ((rotated, until - TICK), (rotated, until), (route, until))] == [
+        rotated.keys[1],
+        None,
+        None,
+    ]
 
 
 def test_a_second_rotation_leaves_out_the_oldest_key() -> None:

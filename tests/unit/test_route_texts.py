@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.core.catalogue import chosen
-from daemon.core.draft import MAX_RATE_PER_SECOND
+from daemon.core.draft import MAX_EVENT_TYPES, MAX_RATE_PER_SECOND
 from daemon.core.event import Problem
 from daemon.core.route import PayloadOptions, RouteConfig
 from daemon.web.dashboard.typed import Typed
@@ -241,3 +241,8 @@ def test_a_draft_to_look_at_has_masks_where_values_are_kept() -> None:
 )
 def test_advanced_is_what_most_leave_alone(texts: RouteTexts, is_advanced: bool) -> None:
     assert texts.is_advanced is is_advanced
+
+
+def test_types_are_taken_apart_as_far_as_a_webhook_could_ever_have_them() -> None:
+    typed = ",".join(f"a.b_{number}" for number in range(50_000))
+    assert MAX_EVENT_TYPES < len(RouteTexts(other_types=typed).patterns) < 2000

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.web.dashboard.typed import MAX_BODY_BYTES
-from daemon.web.dashboard.webhooks.snapshot_lines import read, written
+from daemon.web.dashboard.webhooks.snapshot_lines import MAX_CHARACTERS, MAX_LINES, read, written
 from daemon.web.forms import MAX_ENTITIES
 
 # As daemon/core/draft.py lets them be: printable, so without line ends; and those that a line has a meaning for.
@@ -68,9 +67,9 @@ def test_more_entities_than_the_api_takes_are_too_many_here() -> None:
     assert problem.message == f"names {MAX_ENTITIES + 1} entities, {MAX_ENTITIES} are allowed"
 
 
-def test_a_line_as_long_as_a_form_is_read() -> None:
+def test_a_line_as_long_as_may_be_is_read() -> None:
     """Each of these would outlast the test if the expression went back over it again and again."""
-    many = MAX_BODY_BYTES
+    many = MAX_CHARACTERS - len("a: b") - 1
     for line in (
         "a" * many + '"',
         "a" + " " * many + '"',
@@ -79,3 +78,22 @@ def test_a_line_as_long_as_a_form_is_read() -> None:
     ):
         assert read(line)[1] != []
     assert read("a" + " " * many + ": b")[1] == []
+
+
+def test_of_very_many_lines_only_their_number_is_told() -> None:
+    assert len(read("a:\n" * MAX_LINES)[1]) == MAX_LINES
+    chosen, (problem,) = read("a:\n" * (MAX_LINES + 1))
+    assert chosen == ()
+    assert problem.message == f"has {MAX_LINES + 1} lines, {MAX_LINES} are allowed"
+
+
+def test_a_text_that_is_too_long_is_not_looked_at() -> None:
+    assert read("a" * MAX_CHARACTERS)[1] == []
+    chosen, (problem,) = read("a" * (MAX_CHARACTERS + 1))
+    assert chosen == ()
+    assert problem.message == f"has {MAX_CHARACTERS + 1} characters, {MAX_CHARACTERS} are allowed"
+
+
+def test_of_a_long_name_the_beginning_is_told() -> None:
+    _, (problem,) = read("a" * 5000 + "\n" + "a" * 5000)
+    assert problem.message == "a" * 128 + " is named twice: put its fields into one line"

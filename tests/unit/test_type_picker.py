@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daemon.core.draft import MAX_EVENT_TYPES
 from daemon.web.dashboard.webhooks import type_picker
 from daemon.web.dashboard.webhooks.route_texts import tidy
 from daemon.web.dashboard.webhooks.type_picker import BUDGET_BYTES, Picker, picker
@@ -152,3 +153,11 @@ def test_of_more_groups_than_fit_it_is_told_how_many_are_left_out() -> None:
     assert shown.left_out == 400 - len(shown.groups) > 0
     assert "group_399.happened" in names(shown)
     assert cost(shown) <= BUDGET_BYTES
+
+
+def test_of_what_nobody_knows_no_more_is_shown_than_a_webhook_may_have() -> None:
+    listed = outlined("order.create", "order.pay")
+    sent = [*(f"made.up_{n}" for n in range(4000)), *(f"made_{n}.*" for n in range(900)), "order.pay", "order.*"]
+    shown = picker(listed, sent)
+    assert len(checked(shown) - {"order.pay", "order.*"}) == MAX_EVENT_TYPES
+    assert {"order.pay", "order.*"} <= checked(shown)

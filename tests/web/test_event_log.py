@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from daemon.web import published
-from eventstore import stream, test_events, ticks
+from eventstore import event_log, stream, test_events, ticks
 from eventstore.stream import NewEvent
 from tests.support.builders import new_event
 from tests.support.web import Door
@@ -52,6 +52,22 @@ async def test_they_are_listed_before_they_are_read(door: Door) -> None:
     (item,) = await listed(door)
 
     assert (item["id"], item["tick"], item["backfill"]) == ("e1", None, True)
+
+
+async def test_of_a_common_type_no_more_are_read_than_are_to_be_shown(door: Door) -> None:
+    await stream.publish(door.database, [new_event(id=f"e{n}") for n in range(5)])
+
+    found = await event_log.listed(
+        door.database,
+        "acme",
+        (datetime(9999, 1, 1, tzinfo=UTC), 0),
+        since=datetime(1970, 1, 1, tzinfo=UTC),
+        patterns=("order.*",),
+        rows=5000,
+        most=2,
+    )
+
+    assert ([event.id for event in found.events], found.down_to) == (["e4", "e3"], None)
 
 
 @pytest.mark.parametrize("rows", [5000, 3])

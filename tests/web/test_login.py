@@ -112,6 +112,26 @@ async def test_looking_at_a_link_does_not_use_it_up(guarded: Door) -> None:
     assert (await open_link(guarded, place)).status == 303
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},
+        {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"},
+        {"Sec-Purpose": "prefetch;prerender", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
+        {"Purpose": "prefetch"},
+        {"X-Moz": "prefetch"},
+    ],
+)
+async def test_only_a_person_follows_a_link(guarded: Door, headers: dict[str, str]) -> None:
+    """A page could have its reader work for another tenant, and a browser could use up the link unseen."""
+    place = await link(guarded)
+    answer = await guarded.ask("GET", place, headers=headers, allow_redirects=False)
+    assert answer.status == 403
+    assert "Set-Cookie" not in answer.headers
+    followed = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    assert (await guarded.ask("GET", place, headers=followed, allow_redirects=False)).status == 303
+
+
 @pytest.mark.parametrize(("tenant", "scope"), [("acme", "tenant:acme"), (None, "admin")])
 async def test_a_session_says_who_one_is_and_until_when(guarded: Door, tenant: str | None, scope: str) -> None:
     answer = await guarded.ask("GET", "/v1/session", headers=await logged_in(guarded, tenant))

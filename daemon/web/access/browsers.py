@@ -52,6 +52,11 @@ def is_from_elsewhere(method: str, headers: Mapping[str, str], own_url: str) -> 
     return is_browser and not is_from_our_page(headers, own_url)
 
 
+def is_ahead(headers: Mapping[str, str]) -> bool:
+    """True if a browser asks for what nobody has chosen yet, in case that somebody will."""
+    return any("prefetch" in headers.get(name, "").lower() for name in ("Sec-Purpose", "Purpose", "X-Moz"))
+
+
 def _has_our_origin(headers: Mapping[str, str], own_url: str) -> bool:
     """By the URL that we are known by, or by the name that the request itself calls us; the scheme is ours in both."""
     ours, host = urlsplit(own_url), headers.get("Host")

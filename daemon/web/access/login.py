@@ -27,9 +27,12 @@ class SessionShape(TypedDict):
     idle_until: Annotated[Moment | None, Field(examples=[None])]
 
 
-@endpoint(Access.OPEN, answers={303: None}, refuses=(410, 503))
+@endpoint(Access.OPEN, answers={303: None}, refuses=(403, 410, 503))
 async def login(request: web.Request) -> web.Response:
     """Begins a session, and leads to the dashboard: the link of `hookledger login-link` works once, for 60 seconds."""
+    own_url = request.app[SERVICES].config.server.url()
+    if browsers.is_from_elsewhere(request.method, request.headers, own_url) or browsers.is_ahead(request.headers):
+        raise Problem(403, "a sign-in link is followed by a person: no page may load it, and no browser ahead of time")
     response = await sessions.begin(request, request.match_info["link"])
     if response is None:
         raise Problem(410, "this link was used before, or has expired: make a new one with hookledger login-link")

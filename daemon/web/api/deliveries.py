@@ -5,14 +5,12 @@ from __future__ import annotations
 from aiohttp import web
 
 from daemon import deliveries
-from daemon.commands import NotFound
 from daemon.core.catalogue import name_problem
 from daemon.core.standing import Standing
 from daemon.deliveries import Filter
 from daemon.web import paging, places, shapes
 from daemon.web.api.delivery_shapes import DeliveryDetailShape, DeliveryShape, of_detail, of_item
-from daemon.web.delivery_path import EVENT_HINT, named_pair
-from daemon.web.dialect import dialect
+from daemon.web.delivery_path import EVENT_HINT, named_detail
 from daemon.web.endpoints import Access, Query, endpoint
 from daemon.web.parameters import moment_of
 from daemon.web.route_path import route_of_tenant
@@ -55,17 +53,7 @@ async def list_deliveries(request: web.Request) -> web.Response:
 @endpoint(Access.READ, EVENT_HINT, answers={200: DeliveryDetailShape}, refuses=(404, 429))
 async def show(request: web.Request) -> web.Response:
     """A delivery with each of its requests, as it was sent, and what was kept of the answer."""
-    services = request.app[SERVICES]
-    found = await deliveries.detail(
-        services.database,
-        services.index,
-        services.keychain,
-        await named_pair(request),
-        dialect=dialect(services.config),
-    )
-    if found is None:
-        raise NotFound("there is no such delivery")
-    return shapes.answer(of_detail(found))
+    return shapes.answer(of_detail(await named_detail(request)))
 
 
 def _filter(request: web.Request) -> Filter:

@@ -67,10 +67,7 @@ async def replay(request: web.Request) -> web.Response:
 async def list_replays(request: web.Request) -> web.Response:
     """The route's replays, newest first."""
     route, size = live_route(request), paging.limit(request)
-    try:
-        shown, behind = await replaying.listed(request, route, behind=paging.cursor(request), size=size)
-    except ValueError as error:
-        raise paging.unknown_cursor() from error
+    shown, behind = await replaying.listed(request, route, behind=paging.cursor(request), size=size)
     after = None if behind is None else paging.encoded(behind)
     page: paging.Page[ReplayShape] = {"items": [of_replay(each) for each in shown], "next": after}
     return shapes.answer(page)

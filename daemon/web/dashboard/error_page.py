@@ -49,11 +49,9 @@ _LATER = frozenset({401, 429, 503})
 
 def show(request: web.Request, problem: Problem, *, is_part: bool) -> web.Response:
     """The page, or for a part of one the sentences alone."""
-    template = "error_part.html" if is_part else "error.html"
-    make = rendering.render_part if is_part else rendering.render
-    return make(
+    return rendering.render(
         request,
-        template,
+        "error_part.html" if is_part else "error.html",
         status=problem.status,
         headers=problem.headers,
         problem=problem,

@@ -51,7 +51,7 @@ def span(length: timedelta) -> str:
 
 def size(count: int) -> str:
     """512 B, 16.0 kB."""
-    return f"{count} B" if count < 1024 else f"{count / 1024:.1f} kB"
+    return f"{count} B" if count < 1024 else f"{count / 1024:.1f} KiB"
 
 
 def capitalize_first(text: str) -> str:

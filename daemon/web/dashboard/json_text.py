@@ -18,9 +18,9 @@ def laid_out(text: str, *, most: int) -> str:
         return text[: most + 1]
     parts: list[str] = []
     length = depth = 0
-    pieces = [match.group() for match in _PIECE.finditer(text)]
-    for place, piece in enumerate(pieces):
-        before = pieces[place - 1] if place else ""
+    before = ""
+    for match in _PIECE.finditer(text):
+        piece = match.group()
         depth -= piece in "}]"
         part = _behind(before, piece, depth) + piece
         depth += piece in "{["
@@ -28,6 +28,7 @@ def laid_out(text: str, *, most: int) -> str:
         length += len(part)
         if length > most:
             break
+        before = piece
     return "".join(parts)
 
 

@@ -7,10 +7,14 @@ from collections.abc import Callable
 from aiohttp import web
 
 from daemon.commands import Context
+from daemon.web import forms
 from daemon.web.access.auth import CALLER
 from daemon.web.dashboard.error_page import show
+from daemon.web.dashboard.typed import Typed
 from daemon.web.endpoints import Access, Endpoint, RateLimit, declared, endpoint
+from daemon.web.forms import Command
 from daemon.web.problems import Problem
+from daemon.web.services import SERVICES
 
 # Where programs ask: they get problem+json, whatever they accept.
 _API = ("/v1/", "/openapi.json", "/healthz", "/readyz", "/metrics")
@@ -24,16 +28,22 @@ def page(access: Access, *, limit: RateLimit | None = None) -> Callable[[Endpoin
 def context(
     request: web.Request, *, reason: str | None = None, if_version: int | None = None, request_id: str | None = None
 ) -> Context:
-    """The context of a command that a page gives. An empty reason is none."""
+    """The context of a command that a page gives."""
     caller = request[CALLER]
     return Context(
         actor=caller.actor,
         origin=caller.origin,
-        reason=reason or None,
+        reason=reason,
         if_version=if_version,
         request_id=request_id,
         causation_id=request_id,
     )
+
+
+def reason(request: web.Request, form: Typed) -> str | None:
+    """Why a command is given, if that was said. Raises Invalid."""
+    text = form.one("reason").strip()
+    return forms.validated(Command, {"reason": text}, request.app[SERVICES]).reason if text else None
 
 
 def wants_part(request: web.Request) -> bool:

@@ -6,9 +6,7 @@ Undefined names are errors, everything is escaped, and no page may load, frame o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from functools import partial
-from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp_jinja2
@@ -53,20 +51,9 @@ def render(
     headers: Mapping[str, str] | None = None,
     **context: object,
 ) -> web.Response:
-    """A whole page."""
-    return _response(request, template, context, status=status, headers=HEADERS | dict(headers or {}))
-
-
-def render_part(
-    request: web.Request,
-    template: str,
-    *,
-    status: int = 200,
-    headers: Mapping[str, str] | None = None,
-    **context: object,
-) -> web.Response:
-    """A part of a page, from a template that does not extend another."""
-    return render(request, template, status=status, headers=headers, **context)
+    """A page, or a part of one: a template that does not extend another."""
+    text = text_of(request, template, **context)
+    return web.Response(text=text, status=status, headers=HEADERS | dict(headers or {}), content_type="text/html")
 
 
 def text_of(request: web.Request, template: str, **context: object) -> str:
@@ -90,27 +77,16 @@ def here(request: web.Request, **changed: object) -> str:
     return f"{_base(request)}{request.rel_url.raw_path}{_query(query | changed)}"
 
 
-def _response(
-    request: web.Request, template: str, context: Mapping[str, Any], *, status: int, headers: Mapping[str, str]
-) -> web.Response:
-    text = text_of(request, template, **context)
-    return web.Response(text=text, status=status, headers=headers, content_type="text/html")
-
-
-def _standing(request: web.Request) -> dict[str, Any]:
+def _standing(request: web.Request) -> dict[str, object]:
     return {
         "viewer": viewer_of(request),
         "link": partial(link, request),
         "here": partial(here, request),
         "asset": partial(_asset, request),
-        "now": _now(request),
+        "now": request.app[SERVICES].now(),
         "notice": NOTICES.get(request.query.get("done", "")),
         "path": request.path,
     }
-
-
-def _now(request: web.Request) -> datetime:
-    return request.app[SERVICES].now()
 
 
 def _asset(request: web.Request, name: str) -> str:

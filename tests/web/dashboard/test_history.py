@@ -108,7 +108,7 @@ async def test_an_edit_says_what_was_different(door: Door) -> None:
         "Order": ([], ["one at a time, in order"]),
         "Rate limit": (["5 per second"], ["0.5 per second"]),
         "Event types": (["order.*"], ["cart.*", "*"]),
-        "Headers": (["X-One"], ["X-Three"]),
+        "Custom headers": (["X-One"], ["X-Three"]),
     }
     assert changes(page, 2) == {
         "Name": ([], ["Orders"]),
@@ -116,7 +116,7 @@ async def test_an_edit_says_what_was_different(door: Door) -> None:
         "Filter": ([], ["data.n > `1`"]),
         "Rate limit": ([], ["5 per second"]),
         "Event types": ([], ["order.*", "shop.open"]),
-        "Headers": ([], ["X-One", "X-Two"]),
+        "Custom headers": ([], ["X-One", "X-Two"]),
     }
 
 
@@ -137,8 +137,8 @@ async def test_a_header_with_another_value_is_a_change_and_the_value_is_nobodys_
     await edit(door, route, headers={"X-Shop": f"{SECRET}-2"})
     await command(door, route, "/rotate-key")
     page = await pages.get(door, at(route))
-    assert changes(page, 2) == {"Headers": ([], ["values were set anew"])}
-    assert changes(page, 3)["Headers"] == ([], ["X-Shop"])
+    assert changes(page, 2) == {"Custom headers": ([], ["values were set anew"])}
+    assert changes(page, 3)["Custom headers"] == ([], ["X-Shop"])
     keys = [route["verification_key"], (await door.ask("GET", path(route, "/key"))).json["verification_key"]]
     for version in ("", "?version=1", "?version=2", "?version=3"):
         html = (await pages.get(door, at(route, version))).html

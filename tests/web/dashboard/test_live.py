@@ -320,3 +320,12 @@ async def test_whoever_is_no_event_source_gets_the_newest_rows_once(door: Door) 
     assert part.status == 200
     assert "<html" not in part.html
     assert part.words(".row-id") == ["e1"]
+
+
+async def test_whoever_asks_for_the_head_alone_gets_no_rows_behind_it(door: Door) -> None:
+    """On a connection that lives on they would be taken for the next answer."""
+    await happen(door, "e1")
+    async with asyncio.timeout(SECONDS):
+        answer = await door.ask("HEAD", f"{LOG}/live", headers=EVENT_SOURCE)
+    assert answer.status == 200
+    assert answer.headers["Content-Type"].startswith("text/html")

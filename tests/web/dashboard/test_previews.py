@@ -169,7 +169,7 @@ async def test_values_of_headers_are_masked_and_no_key_signs(door: Door) -> None
 async def test_a_long_body_is_shown_by_its_beginning(door: Door) -> None:
     event = json.dumps({"type": "a.b", "data": {"text": "x" * 200_000}})
     page = await preview(door, {"sample_event": event})
-    assert "195.4 kB. Only its beginning is shown." in page.text
+    assert "195.4 KiB. Only its beginning is shown." in page.text
     assert len(page.all("pre")[0].get_text()) == SHOWN_CHARACTERS
 
 

@@ -77,7 +77,7 @@ async def test_the_form_begins_with_what_failed_in_the_last_day(door: Door) -> N
     assert timedelta(0) <= until - datetime.now(UTC) <= timedelta(minutes=1)
     assert timedelta(hours=24) <= until - since <= timedelta(hours=24, minutes=1)
     assert (fields["which"], fields["reason"]) == (["failed"], [""])
-    assert [each["type"] for each in page.all(".period input")] == ["datetime-local"] * 2
+    assert [each["type"] for each in page.all(".fields input")] == ["datetime-local"] * 2
     assert page.words(".tabs [aria-current]") == ["Replay"]
     assert page.all(".counted") == page.all("#past-title") == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -13,6 +14,7 @@ from daemon.core.allowance import Allowance
 from daemon.core.catalogue import TypeDraft
 from daemon.core.route import Route
 from daemon.web.access.limits import LIMITS
+from daemon.web.dashboard import typed
 from daemon.web.endpoints import RateLimit
 from daemon.web.shapes import MASK
 from eventstore import catalogue
@@ -745,3 +747,44 @@ async def test_whoever_may_only_look_gets_no_form(door: Door) -> None:
         assert (await get(door, where, headers=headers)).status == 403
         assert (await post(door, where, {"name": "b"}, headers=headers)).status == 403
     assert len(await door.log()) == 1
+
+
+async def test_a_form_full_of_lines_that_are_wrong_is_answered_shortly(door: Door) -> None:
+    """There may be tens of thousands of them: told one by one they would keep the daemon busy for seconds."""
+    route = await door.route()
+    for field in ("headers", "payload.snapshot"):
+        for where in (NEW, edit_of(route), "/t/acme/drafts/preview"):
+            answer = await post(door, where, {"name": "x", "target_url": TARGET, field: "a:\n" * 30_000})
+            assert answer.status in (200, 422), where
+            assert "30000 lines, 200 are allowed" in answer.text
+            assert len(answer.html) < 250_000
+
+
+async def test_a_form_full_of_types_is_answered_shortly(door: Door) -> None:
+    sent = [f"made.up_{number}" for number in range(4900)]
+    answer = await post(door, NEW, {"name": "x", "target_url": TARGET, "event_types": sent})
+    assert answer.status == 422
+    assert "4900 entries, 200 are allowed" in answer.text
+    assert len(answer.html) < 150_000
+
+
+async def test_a_snapshot_that_makes_no_sense_is_told_to_whoever_edits_as_well(door: Door) -> None:
+    page = await send(door, edit_of(await door.route()), {"payload.snapshot": "customer: "})
+    assert page.status == 422
+    assert page.words("#payload-snapshot-wrong") == [
+        "Line 1 names no field: name some, or leave the colon out for all."
+    ]
+
+
+async def test_a_form_full_of_percent_signs_is_read(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the loop, which has others to answer."""
+    read_in: list[threading.Thread] = []
+
+    def parsed(raw: bytes) -> dict[str, list[str]]:
+        read_in.append(threading.current_thread())
+        return {"target_url": [raw.decode()]}
+
+    monkeypatch.setattr(typed, "_parsed", parsed)
+    answer = await post(door, "/t/acme/drafts/target", {"target_url": "%" * 100_000})
+    assert "longer than" in answer.text
+    assert read_in != [threading.main_thread()]

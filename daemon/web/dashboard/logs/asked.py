@@ -6,15 +6,23 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from aiohttp import web
+
 from daemon.core.catalogue import name_problem
 from daemon.core.event import Problem
 from daemon.core.index import RouteIndex
 from daemon.core.route import Route
 from daemon.core.standing import Standing
 from daemon.deliveries import Filter
+from daemon.web.access.auth import CALLER
 from daemon.web.dashboard import moments
 from daemon.web.dashboard.logs import named
 from daemon.web.dashboard.wrongs import Wrongs
+from daemon.web.services import SERVICES
+from eventstore import catalogue
+
+# Event types that the field offers.
+MOST_TYPES = 200
 
 # In the order of the form. Of events nobody asks for a status.
 DELIVERY_FIELDS = ("route", "status", "type", "event", "since", "until")
@@ -72,6 +80,12 @@ class Chip:
 
     field: str
     text: str
+
+
+async def types(request: web.Request) -> list[str]:
+    """The event types that the field offers. What was seen in events may be another tenant's."""
+    database, is_bound = request.app[SERVICES].database, request[CALLER].tenant is not None
+    return [each.name for each in await catalogue.listed(database, after="", limit=MOST_TYPES, with_seen=not is_bound)]
 
 
 def read(index: RouteIndex, tenant: str, query: Mapping[str, str], fields: Collection[str]) -> Asked:

@@ -11,19 +11,14 @@ from daemon.commands import Invalid
 from daemon.core.standing import Standing
 from daemon.deliveries import DeliveryPage
 from daemon.web import places
-from daemon.web.access.auth import CALLER
 from daemon.web.dashboard.logs import asked, live, named
 from daemon.web.dashboard.logs.asked import Asked
 from daemon.web.dashboard.pages import page
-from daemon.web.dashboard.rendering import render, render_part
+from daemon.web.dashboard.rendering import render
 from daemon.web.endpoints import Access
 from daemon.web.services import SERVICES
 from daemon.web.shapes import moment
-from eventstore import catalogue
 from eventstore.delivery_log import Place
-
-# Event types that the field offers.
-MOST_TYPES = 200
 
 _NOTHING = DeliveryPage(items=[], next=None)
 
@@ -36,8 +31,6 @@ async def show(request: web.Request) -> web.Response:
     found = _NOTHING if wanted.wrongs else await _found(request, wanted)
     is_first = "after" not in request.query
     choices = named.choices(services.index, tenant)
-    is_bound = request[CALLER].tenant is not None  # what was seen in events may be another tenant's
-    known = await catalogue.listed(services.database, after="", limit=MOST_TYPES, with_seen=not is_bound)
     return render(
         request,
         "logs/deliveries.html",
@@ -48,7 +41,7 @@ async def show(request: web.Request) -> web.Response:
         is_first=is_first,
         choices=choices,
         has_routes=choices != [],
-        types=[each.name for each in known],
+        types=await asked.types(request),
         standings=list(Standing),
         hour_ago=moment(services.now() - timedelta(hours=1)),
         is_live=request.query.get("live") == "1",
@@ -65,7 +58,7 @@ async def tail(request: web.Request) -> web.StreamResponse:
     if live.is_wanted(request):
         return await live.follow(request, wanted.filter)
     rows = live.rows_of(await _found(request, wanted), wanted.filter)
-    return render_part(request, "logs/deliveries_live.html", rows=rows)
+    return render(request, "logs/deliveries_live.html", rows=rows)
 
 
 async def _found(request: web.Request, wanted: Asked) -> DeliveryPage:

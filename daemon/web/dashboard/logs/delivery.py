@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from daemon import deliveries
 from daemon.commands import Conflict, Invalid, NotFound
 from daemon.core import resend
 from daemon.core.standing import Standing
@@ -17,8 +16,7 @@ from daemon.web.dashboard.logs import timeline
 from daemon.web.dashboard.pages import context, page
 from daemon.web.dashboard.plain import plain
 from daemon.web.dashboard.rendering import redirect, render
-from daemon.web.delivery_path import named_pair
-from daemon.web.dialect import dialect
+from daemon.web.delivery_path import named_detail
 from daemon.web.endpoints import Access
 from daemon.web.services import SERVICES
 
@@ -36,7 +34,7 @@ _TITLES: Mapping[Standing, str] = {
 async def show(request: web.Request) -> web.Response:
     """A delivery, open at its last attempt or at the one that the query names."""
     try:
-        detail = await _detail(request)
+        detail = await named_detail(request)
     except (NotFound, Invalid) as error:
         return _missing(request, error)
     return _page(request, detail)
@@ -45,7 +43,7 @@ async def show(request: web.Request) -> web.Response:
 @page(Access.READ)
 async def body(request: web.Request) -> web.Response:
     """The whole body of an attempt, as a file."""
-    detail = await _detail(request)
+    detail = await named_detail(request)
     place = _attempt(request)
     sent = detail.sent[place - 1] if place is not None and 0 < place <= len(detail.sent) else None
     if sent is None or place is None:
@@ -62,25 +60,10 @@ async def retry(request: web.Request) -> web.Response:
     try:
         await retrying.retry_now(request, pair, context(request, request_id=once.request_id(request, form)))
     except Conflict as error:
-        detail = await _detail(request)
+        detail = await named_detail(request)
         return _page(request, detail, status=409, refusal=str(error))
     tenant, delivery = request.match_info["tenant"], request.match_info["delivery"]
     return redirect(request, "t", tenant, "deliveries", delivery, event=pair.event_id, done="retried")
-
-
-async def _detail(request: web.Request) -> Detail:
-    """Raises NotFound, and Invalid if the event must be named."""
-    services = request.app[SERVICES]
-    found = await deliveries.detail(
-        services.database,
-        services.index,
-        services.keychain,
-        await named_pair(request),
-        dialect=dialect(services.config),
-    )
-    if found is None:
-        raise NotFound("there is no such delivery")
-    return found
 
 
 def _page(request: web.Request, detail: Detail, *, status: int = 200, refusal: str | None = None) -> web.Response:

@@ -12,7 +12,6 @@ from daemon.core.delivery import delivery_id
 from daemon.core.index import ALL, RouteIndex
 from daemon.core.route import Route
 from daemon.web import places, published
-from daemon.web.access.auth import CALLER
 from daemon.web.dashboard.logs import asked, named
 from daemon.web.dashboard.logs.asked import Asked
 from daemon.web.dashboard.pages import page
@@ -21,12 +20,9 @@ from daemon.web.endpoints import Access
 from daemon.web.places import EventPlace
 from daemon.web.published import EventPage, Wanted
 from daemon.web.services import SERVICES
-from eventstore import catalogue
 from eventstore.event_log import LoggedEvent
 
 PAGE_SIZE = 50
-# Event types that the field offers.
-MOST_TYPES = 200
 
 _NOTHING = EventPage(events=[], next=None)
 
@@ -52,8 +48,6 @@ async def show(request: web.Request) -> web.Response:
         route = None if wanted.route is None else wanted.route.id
         return redirect(request, "t", tenant, "events", wanted.event_id, route=None if route is None else str(route))
     found = _NOTHING if wanted.wrongs else await _found(request, wanted)
-    is_bound = request[CALLER].tenant is not None  # what was seen in events may be another tenant's
-    known = await catalogue.listed(services.database, after="", limit=MOST_TYPES, with_seen=not is_bound)
     return render(
         request,
         "logs/events.html",
@@ -63,7 +57,7 @@ async def show(request: web.Request) -> web.Response:
         after=places.event_cursor(found.next),
         is_first="after" not in request.query,
         choices=named.choices(services.index, tenant),
-        types=[each.name for each in known],
+        types=await asked.types(request),
     )
 
 

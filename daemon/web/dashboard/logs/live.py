@@ -16,6 +16,7 @@ from aiohttp import web
 
 from daemon import deliveries
 from daemon.deliveries import DeliveryPage, Filter
+from daemon.pipeline.bell import Bell
 from daemon.web.access import auth
 from daemon.web.dashboard.rendering import text_of
 from daemon.web.problems import Problem
@@ -79,15 +80,15 @@ class Feed:
 
 @dataclass(slots=True)
 class Feeds:
-    """All that somebody listens to; `stopping` is set when the process ends."""
+    """All that somebody listens to; `stopping` rings when the process ends."""
 
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    stopping: Bell = field(default_factory=Bell)
     _open: dict[Filter, Feed] = field(default_factory=dict)
 
     @contextmanager
     def listening(self, wanted: Filter) -> Iterator[Feed]:
         """One more listener of a filter. Raises Problem if there are too many, of the tenant's or of all."""
-        if self.stopping.is_set() or self._count() >= MOST_LISTENERS or self._count(wanted.tenant) >= MOST_OF_TENANT:
+        if self.stopping.is_rung or self._count() >= MOST_LISTENERS or self._count(wanted.tenant) >= MOST_OF_TENANT:
             raise Problem(
                 503, "too many are following live now: refresh the page instead", headers={"Retry-After": "30"}
             )
@@ -119,8 +120,8 @@ def rows_of(found: DeliveryPage, wanted: Filter, *, is_first: bool = True) -> Ro
 
 
 def is_wanted(request: web.Request) -> bool:
-    """True if it is a browser's EventSource that asks."""
-    return "text/event-stream" in request.headers.get("Accept", "")
+    """True if it is a browser's EventSource that asks. Behind the head that HEAD asks for there must be no rows."""
+    return request.method == "GET" and "text/event-stream" in request.headers.get("Accept", "")
 
 
 async def follow(request: web.Request, wanted: Filter) -> web.StreamResponse:
@@ -151,7 +152,7 @@ async def _stream(request: web.Request, response: web.StreamResponse, feed: Feed
         elif clock() - said_at >= HEARTBEAT_SECONDS:
             await _send(response, b": still here\n\n")
             said_at = clock()
-        if await _set_within(stopping, POLL_SECONDS):
+        if await stopping.wait(POLL_SECONDS):
             return
 
 
@@ -170,14 +171,5 @@ def _message(html: str) -> bytes:
     return f"{''.join(lines)}\n".encode()
 
 
-async def _set_within(event: asyncio.Event, seconds: float) -> bool:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return False
-    return True
-
-
 async def _stop(application: web.Application) -> None:
-    application[FEEDS].stopping.set()
+    application[FEEDS].stopping.ring()

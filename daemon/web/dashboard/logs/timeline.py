@@ -131,16 +131,18 @@ def _contents(detail: Detail, order: list[int]) -> dict[int, Contents]:
 def _request(place: int, sent: Sent) -> Request:
     headers, body = exchanges.shown_headers(sent), sent.request.body
     shown = excerpts.laid_out(body.decode("utf-8", "replace"), BODY_ROOM)
-    whole = excerpts.beginning(curl.command(sent.target_url, headers, body), CURL_ROOM)
-    short = curl.command(sent.target_url, headers, b"", file=file_name(place))
+    command = curl.command(sent.target_url, headers, body) if len(body) <= CURL_ROOM else None
+    takes_file = command is None or excerpts.room_of(command) > CURL_ROOM
+    if command is None or takes_file:
+        command = curl.command(sent.target_url, headers, b"", file=file_name(place))
     return Request(
         url=sent.target_url,
         headers=headers,
         masked=sent.secret_headers,
         body=shown,
         body_bytes=len(body),
-        command=whole.text if whole.is_whole else short,
-        takes_file=not whole.is_whole,
+        command=command,
+        takes_file=takes_file,
     )
 
 

@@ -40,7 +40,7 @@ class Subscribers:
 
     by_name: int
     by_pattern: int
-    accounts: int
+    tenants: int
 
 
 @page(Access.ADMIN)
@@ -131,7 +131,7 @@ async def remove(request: web.Request) -> web.Response:
 def subscribers(index: RouteIndex, name: str) -> Subscribers:
     """Who gets events of a type now."""
     exact, *wider = patterns_of(name)
-    by_name, by_pattern, accounts = 0, 0, set()
+    by_name, by_pattern, tenants = 0, 0, set()
     for route in index.routes():
         if route.status is Status.DELETED:
             continue
@@ -139,8 +139,8 @@ def subscribers(index: RouteIndex, name: str) -> Subscribers:
         if names_it or any(pattern in route.config.event_types for pattern in wider):
             by_name += names_it
             by_pattern += not names_it
-            accounts.add(route.tenant)
-    return Subscribers(by_name=by_name, by_pattern=by_pattern, accounts=len(accounts))
+            tenants.add(route.tenant)
+    return Subscribers(by_name=by_name, by_pattern=by_pattern, tenants=len(tenants))
 
 
 def _fits(each: OutlinedType, text: str, group: str | None) -> bool:

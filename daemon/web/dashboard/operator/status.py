@@ -11,7 +11,7 @@ from daemon import __version__
 from daemon.core.route import Status
 from daemon.web import health
 from daemon.web.dashboard.pages import page, wants_part
-from daemon.web.dashboard.rendering import render, render_part
+from daemon.web.dashboard.rendering import render
 from daemon.web.endpoints import Access
 from daemon.web.services import SERVICES
 from eventstore import status
@@ -25,12 +25,9 @@ async def show(request: web.Request) -> web.Response:
     """The page, or the figures alone for whoever looks at it all the time."""
     services = request.app[SERVICES]
     found = await status.read(services.database)
-    make, template = (
-        (render_part, "operator/status_part.html") if wants_part(request) else (render, "operator/status.html")
-    )
-    return make(
+    return render(
         request,
-        template,
+        "operator/status_part.html" if wants_part(request) else "operator/status.html",
         found=found,
         warnings=list(health.warnings(found)),
         version=__version__,

@@ -81,6 +81,7 @@ async function showDialog(url) {
   const heading = body.querySelector("h1");
   if (heading) {
     heading.id = "dialog-title";
+    [heading.tabIndex, heading.autofocus] = [-1, true]; // where reading begins; Enter does nothing there
     dialog.setAttribute("aria-labelledby", heading.id);
   }
   dialog.append(body);
@@ -126,6 +127,7 @@ function search(input) {
       group.hidden = !group.querySelector("[data-text]:not([hidden])");
       for (const fold of group.querySelectorAll("details")) fold.open ||= Boolean(wanted);
     }
+    for (const none of list.parentElement.querySelectorAll("[data-none]")) none.hidden = found > 0;
     say(`${found} found`);
   });
 }
@@ -187,13 +189,15 @@ function countdown(time) {
   tick();
 }
 
+const MOMENT = { timeZone: "UTC", dateStyle: "medium", timeStyle: "medium" };
+
 // Says which moment a slider stands at, while it is moved.
 function moments(slider) {
   const [from, to] = [Date.parse(slider.dataset.from), Date.parse(slider.dataset.to)];
   const shown = slider.parentElement.querySelector("output");
   const tell = () => {
     const at = new Date(from + ((to - from) * slider.value) / slider.max);
-    const text = slider.value === slider.max ? "Now" : `${at.toISOString().slice(0, 19).replace("T", " ")} UTC`;
+    const text = slider.value === slider.max ? "Now" : `${at.toLocaleString("en-GB", MOMENT)} UTC`;
     slider.setAttribute("aria-valuetext", text);
     shown.textContent = text;
   };

@@ -1,11 +1,10 @@
-"""What happened to all webhooks of an account, the newest first; deleted ones are never forgotten here."""
+"""What happened to all webhooks of a tenant, the newest first; deleted ones are never forgotten here."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
 from daemon.core.route import Happening
-from daemon.web import paging
 from daemon.web.dashboard import digits
 from daemon.web.dashboard.logs import named
 from daemon.web.dashboard.pages import page
@@ -20,7 +19,7 @@ PAGE_SIZE = 50
 
 @page(Access.READ)
 async def show(request: web.Request) -> web.Response:
-    """A page of it; `?route=` names a webhook, `?kind=` a kind of event."""
+    """A page of it; `?route=` names a webhook, `?kind=` a kind of event, `?after=` the position to begin behind."""
     services, tenant, query = request.app[SERVICES], request.match_info["tenant"], request.query
     choices, text = named.choices(services.index, tenant), query.get("route", "").strip()
     matches = named.routes(services.index, tenant, text)
@@ -33,7 +32,7 @@ async def show(request: web.Request) -> web.Response:
             services.database,
             tenant,
             PAGE_SIZE + 1,
-            before=_position(query.get("after", "")),
+            before=digits.number(query.get("after", "")),
             type=kind,
             route_id=None if route is None else route.id,
         )
@@ -43,7 +42,7 @@ async def show(request: web.Request) -> web.Response:
         "webhooks/activity.html",
         status=422 if is_unknown else 200,
         rows=happened.rows(found[:PAGE_SIZE], services.index),
-        after=paging.encoded(str(found[PAGE_SIZE - 1].pos)) if len(found) > PAGE_SIZE else None,
+        after=found[PAGE_SIZE - 1].pos if len(found) > PAGE_SIZE else None,
         choices=choices,
         has_any=choices != [],
         route=route,
@@ -57,8 +56,3 @@ async def show(request: web.Request) -> web.Response:
 
 def _kind(text: str) -> Happening | None:
     return Happening(text) if text in list(Happening) else None
-
-
-def _position(after: str) -> int | None:
-    """Where the page begins; what is no cursor begins at the newest."""
-    return digits.number(paging.decoded(after) or "")

@@ -5,7 +5,7 @@ command. What is so already is shown as it is, and is no mistake.
 from __future__ import annotations
 
 from itertools import islice
-from typing import Any
+from typing import TypedDict
 
 from aiohttp import web
 
@@ -18,9 +18,9 @@ from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.dashboard.typed import Typed
 from daemon.web.dashboard.webhooks import pending
+from daemon.web.dashboard.webhooks.pending import Pending
 from daemon.web.dashboard.wrongs import Wrongs
 from daemon.web.endpoints import Access
-from daemon.web.forms import Command, validated
 from daemon.web.services import SERVICES
 
 CONFIRMATION = "DELETE"
@@ -42,7 +42,7 @@ async def disable(request: web.Request) -> web.Response:
     if route.status is Status.DELETED:
         return _to(request, route)
     try:
-        context = pages.context(request, reason=_reason(request, form))
+        context = pages.context(request, reason=pages.reason(request, form))
         await request.app[SERVICES].commands.disable(route.tenant, route.id, context)
     except Invalid as error:
         return await _disabling(request, route, form=form, wrongs=Wrongs.of(error), status=422)
@@ -73,7 +73,7 @@ async def delete(request: web.Request) -> web.Response:
     if route.status is not Status.DELETED:
         try:
             _insist(form)
-            context = pages.context(request, reason=_reason(request, form))
+            context = pages.context(request, reason=pages.reason(request, form))
             await request.app[SERVICES].commands.delete(route.tenant, route.id, context)
         except Invalid as error:
             return await _deleting(request, route, form=form, wrongs=Wrongs.of(error), status=422)
@@ -94,7 +94,7 @@ async def rotate(request: web.Request) -> web.Response:
     if route.status is Status.DELETED:
         return _to(request, route)
     try:
-        context = pages.context(request, reason=_reason(request, form), request_id=once.request_id(request, form))
+        context = pages.context(request, reason=pages.reason(request, form), request_id=once.request_id(request, form))
         commands = request.app[SERVICES].commands
         await commands.rotate_key(route.tenant, route.id, context, force=form.has("force"))
     except Invalid as error:
@@ -118,7 +118,7 @@ async def revoke(request: web.Request) -> web.Response:
     if route.status is Status.DELETED:
         return _to(request, route)
     try:
-        context = pages.context(request, reason=_reason(request, form))
+        context = pages.context(request, reason=pages.reason(request, form))
         await request.app[SERVICES].commands.revoke_old_key(route.tenant, route.id, context)
     except Invalid as error:
         return _revoking(request, route, form=form, wrongs=Wrongs.of(error), status=422)
@@ -156,8 +156,15 @@ async def _deleting(
     )
 
 
-async def _at_stake(request: web.Request, route: Route) -> dict[str, Any]:
-    """What waits to be sent, and by whom the target goes on receiving."""
+class _AtStake(TypedDict):
+    """What waits to be sent, and by whom the target goes on receiving: of the first their names."""
+
+    waiting: Pending
+    others: list[Route]
+    others_more: int
+
+
+async def _at_stake(request: web.Request, route: Route) -> _AtStake:
     services = request.app[SERVICES]
     others = (each for each in services.index.routes(route.tenant) if _sends_along(each, route))
     return {
@@ -177,13 +184,12 @@ def _rotating(
     status: int = 200,
 ) -> web.Response:
     """If an older key signs along still, rotating would cut it off: that is to be decided first."""
-    keys = route.keys_at(request.app[SERVICES].now())
     return render(
         request,
         "webhooks/rotate_key.html",
         status=status,
         route=route,
-        old_key=keys[1] if len(keys) > 1 else None,
+        old_key=route.old_key_at(request.app[SERVICES].now()),
         is_refused=is_refused,
         once=once.new_id(),
         form=form or Typed({}),
@@ -194,13 +200,12 @@ def _rotating(
 def _revoking(
     request: web.Request, route: Route, *, form: Typed | None = None, wrongs: Wrongs | None = None, status: int = 200
 ) -> web.Response:
-    keys = route.keys_at(request.app[SERVICES].now())
     return render(
         request,
         "webhooks/revoke_key.html",
         status=status,
         route=route,
-        old_key=keys[1] if len(keys) > 1 else None,
+        old_key=route.old_key_at(request.app[SERVICES].now()),
         form=form or Typed({}),
         wrongs=wrongs or Wrongs(),
     )
@@ -217,12 +222,6 @@ def _insist(form: Typed) -> None:
         problems.append(Problem(field="confirmation", message=f"{said} {CONFIRMATION}, in capital letters"))
     if problems:
         raise Invalid(tuple(problems))
-
-
-def _reason(request: web.Request, form: Typed) -> str | None:
-    """Why, if that was said. Raises Invalid."""
-    text = form.one("reason").strip()
-    return validated(Command, {"reason": text}, request.app[SERVICES]).reason if text else None
 
 
 def _sends_along(other: Route, route: Route) -> bool:

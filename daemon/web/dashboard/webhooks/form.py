@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from aiohttp import web
 
 from daemon import preview
-from daemon.commands import Invalid, NotFound, Stale
+from daemon.commands import Invalid, Stale
 from daemon.core import draft
 from daemon.core.draft import RouteDraft
 from daemon.core.event import Problem as FieldProblem
 from daemon.core.route import Route
-from daemon.web import forms, route_path
-from daemon.web.dashboard import digits, typed
+from daemon.web import route_path
+from daemon.web.dashboard import digits, once, pages, typed
 from daemon.web.dashboard.pages import context, page
 from daemon.web.dashboard.rendering import redirect
 from daemon.web.dashboard.typed import Typed
@@ -45,7 +44,7 @@ async def new(request: web.Request) -> web.Response:
     if copied is not None:
         texts = route_texts.of_config(copied.config, values="")
         texts = replace(texts, name=f"Copy of {texts.name}"[: draft.MAX_NAME_CHARACTERS])
-    return await answer(request, Sheet(texts=texts, copied=copied, once=secrets.token_urlsafe()))
+    return await answer(request, Sheet(texts=texts, copied=copied, once=once.new_id()))
 
 
 @page(Access.MANAGE)
@@ -53,8 +52,8 @@ async def create(request: web.Request) -> web.Response:
     """A new webhook. The same form sent twice makes one."""
     given = await typed.read(request)
     texts = route_texts.typed_in(given)
-    once = given.one("once") or secrets.token_urlsafe()
-    sheet = Sheet(texts=texts, given=given, copied=_copied(request), once=once)
+    sheet_id = given.one(once.FIELD) or once.new_id()
+    sheet = Sheet(texts=texts, given=given, copied=_copied(request), once=sheet_id)
     if not _is_to_be_saved(given):
         return await _previewed(request, sheet)
     reading = route_texts.read(texts)
@@ -62,7 +61,7 @@ async def create(request: web.Request) -> web.Response:
     tenant = request.match_info["tenant"]
     try:
         await _check(request, drafted, reading.problems)
-        asked = context(request, request_id=_request_id(tenant, once, given))
+        asked = context(request, request_id=_request_id(tenant, sheet_id, given))
         done = await request.app[SERVICES].commands.create(tenant, drafted, asked)
     except Invalid as error:
         return await answer(request, replace(sheet, wrongs=placed(error.problems)), status=422)
@@ -104,12 +103,11 @@ async def _saved(request: web.Request, sheet: Sheet, route: Route) -> str:
     reading = route_texts.read(sheet.texts, stored_headers=route.config.header_names)
     changes = route_texts.only(reading.values, names)
     problems = [problem for problem in reading.problems if route_texts.field_of(problem) in names]
-    reason = sheet.given.one("reason").strip()
     drafted = preview.drafted(route, route_texts.masked(changes), mask=MASK)
-    await _check(request, drafted, [*problems, *_wrong_reason(request, reason)], known=route.config.event_types)
+    await _check(request, drafted, [*problems, *_wrong_reason(request, sheet.given)], known=route.config.event_types)
     if not changes:
         return "unchanged"
-    asked = context(request, reason=reason, if_version=route.version)
+    asked = context(request, reason=pages.reason(request, sheet.given), if_version=route.version)
     await services.commands.edit(route.tenant, route.id, changes, asked)
     return "edited"
 
@@ -131,9 +129,9 @@ async def _check(
         raise Invalid((*problems, *found))
 
 
-def _wrong_reason(request: web.Request, reason: str) -> Sequence[FieldProblem]:
+def _wrong_reason(request: web.Request, given: Typed) -> Sequence[FieldProblem]:
     try:
-        forms.validated(forms.Command, {"reason": reason}, request.app[SERVICES])
+        pages.reason(request, given)
     except Invalid as error:
         return error.problems
     return ()
@@ -176,17 +174,13 @@ def _copied(request: web.Request) -> Route | None:
     text = request.query.get("copy")
     if not text:
         return None
-    timeline = request.app[SERVICES].index.timeline(route_path.route_of_tenant(request, text))
-    if timeline is None:
-        raise NotFound("there is no such webhook")
-    return timeline.current
+    return route_path.timeline_of(request, text).current
 
 
 def _opened(request: web.Request, given: Typed, route: Route) -> Route:
     """The route as it was when the form was opened; as it is now if the form does not say."""
     version = digits.number(given.one("version"))
-    timeline = request.app[SERVICES].index.timeline(route.id)
-    found = None if timeline is None or version is None else timeline.of_version(version)
+    found = None if version is None else route_path.timeline(request).of_version(version)
     return route if found is None else found
 
 
@@ -201,7 +195,7 @@ def _is_to_be_saved(given: Typed) -> bool:
             return True
 
 
-def _request_id(tenant: str, once: str, given: Typed) -> str:
+def _request_id(tenant: str, sheet_id: str, given: Typed) -> str:
     """Of one sheet of the form, sent with the same content by whichever button. Keyed: the content may hold secrets."""
     content = repr(sorted((name, texts) for name, texts in given.fields.items() if name != "intent")).encode()
-    return hmac.new(f"{tenant}\n{once}".encode(), content, hashlib.sha256).hexdigest()
+    return hmac.new(f"{tenant}\n{sheet_id}".encode(), content, hashlib.sha256).hexdigest()

@@ -130,11 +130,11 @@ def _differences(old: RouteConfig | None, new: RouteConfig) -> Iterator[Change]:
             yield Change(label=label, gone=_present(earlier.get(label, "")), come=_present(text))
     for label, had, has in (
         ("Event types", () if old is None else old.event_types, new.event_types),
-        ("Headers", () if old is None else old.header_names, new.header_names),
+        ("Custom headers", () if old is None else old.header_names, new.header_names),
     ):
         if set(had) != set(has):
             yield Change(label=label, gone=_without(had, has), come=_without(has, had))
-        elif label == "Headers" and old is not None and old.headers_id != new.headers_id:
+        elif label == "Custom headers" and old is not None and old.headers_id != new.headers_id:
             yield Change(label=label, come=("values were set anew",))
 
 

@@ -22,8 +22,8 @@ async def show(request: web.Request) -> web.Response:
     services, route = request.app[SERVICES], route_path.timeline(request).current
     version, after = (digits.number(request.query.get(name, "")) for name in ("version", "after"))
     if version is not None:
-        events = [each for each in await log.history(services.database, route.id) if each.version == version]
-        is_more = False
+        event = await log.of_version(services.database, route.id, version)
+        events, is_more = [] if event is None else [event], False
     else:
         events = await log.newest(services.database, route.tenant, PAGE_SIZE + 1, before=after, route_id=route.id)
         is_more = len(events) > PAGE_SIZE

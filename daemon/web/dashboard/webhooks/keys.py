@@ -9,7 +9,7 @@ from daemon.core.route import Status
 from daemon.web import route_path
 from daemon.web.dashboard import pages
 from daemon.web.dashboard.pages import page
-from daemon.web.dashboard.rendering import redirect, render, render_part
+from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.endpoints import Access, RateLimit
 from daemon.web.services import SERVICES
 
@@ -24,8 +24,7 @@ async def show(request: web.Request) -> web.Response:
         return redirect(request, "t", route.tenant, "webhooks", str(route.id))
     key = await services.commands.reveal_key(route.tenant, route.id)
     if pages.wants_part(request):
-        return render_part(request, "webhooks/key_part.html", key=key)
-    keys = route.keys_at(services.now())
+        return render(request, "webhooks/key_part.html", key=key)
     named = request.query.get("language", FIRST_LANGUAGE)
     named = named if named in snippets.LANGUAGES else FIRST_LANGUAGE
     is_pasted = request.query.get("paste") == "1"
@@ -36,7 +35,7 @@ async def show(request: web.Request) -> web.Response:
         "webhooks/key.html",
         route=route,
         key=key,
-        old_key=keys[1] if len(keys) > 1 else None,
+        old_key=route.old_key_at(services.now()),
         languages=snippets.LANGUAGES,
         language=snippets.LANGUAGES[named],
         language_id=named,

@@ -31,7 +31,6 @@ async def show(request: web.Request) -> web.Response:
     if (then := _then(request, timeline)) is not None:
         return then
     route = timeline.current
-    keys = route.keys_at(services.now())
     last_off = await off.last(services.database, route)
     recent = Filter(tenant=route.tenant, route_id=route.id)
     listed = await deliveries.page(services.database, services.index, recent, begin=None, limit=RECENT_DELIVERIES)
@@ -40,7 +39,7 @@ async def show(request: web.Request) -> web.Response:
         "webhooks/overview.html",
         route=route,
         is_deleted=route.status is Status.DELETED,
-        old_key=keys[1] if len(keys) > 1 else None,
+        old_key=route.old_key_at(services.now()),
         off=last_off,
         ended=await _ended(services, timeline, last_off),
         chart=charts.of_route(await route_metrics.read(services.database, route.id)),
@@ -75,10 +74,8 @@ def _then(request: web.Request, timeline: Timeline) -> web.Response | None:
 async def _ended(services: Services, timeline: Timeline, last_off: Off | None) -> Happened | None:
     """What turned the webhook off, or deleted it; None if it is on."""
     state = _state_that_ended(timeline, last_off)
-    if state is None:
-        return None
-    events = await log.newest(services.database, state.tenant, 1, before=state.pos + 1, route_id=state.id)
-    return happened.rows(events, services.index)[0]
+    event = None if state is None else await log.of_version(services.database, state.id, state.version)
+    return None if event is None else happened.rows([event], services.index)[0]
 
 
 def _state_that_ended(timeline: Timeline, last_off: Off | None) -> Route | None:

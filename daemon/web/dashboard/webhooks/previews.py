@@ -18,7 +18,7 @@ from daemon.web.access.limits import LIMITS
 from daemon.web.dashboard import json_text, typed
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.plain import plain
-from daemon.web.dashboard.rendering import render_part
+from daemon.web.dashboard.rendering import render
 from daemon.web.dashboard.typed import Typed
 from daemon.web.dashboard.webhooks import route_texts
 from daemon.web.dashboard.webhooks.labels import LABELS, placed
@@ -51,7 +51,7 @@ async def show(request: web.Request) -> web.Response:
     given = await typed.read(request)
     stored = route_path.live_route_of(request, given.one("route")) if given.has("route") else None
     shown, wrongs = await of(request, given, stored)
-    return render_part(request, "webhooks/preview_part.html", shown=shown, wrongs=wrongs, labels=LABELS)
+    return render(request, "webhooks/preview_part.html", shown=shown, wrongs=wrongs, labels=LABELS)
 
 
 @page(Access.MANAGE)
@@ -65,7 +65,7 @@ async def target(request: web.Request) -> web.Response:
     except UrlRefused as error:
         refusal = str(error)
     others = [] if verdict is None else _same_target(request, verdict.url, but=given.one("route"))
-    return render_part(
+    return render(
         request,
         "webhooks/target_part.html",
         url=url,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any
+from typing import TypedDict
 
 from aiohttp import web
 
@@ -15,15 +15,14 @@ from daemon.commands import Conflict, Invalid
 from daemon.core.event import Problem
 from daemon.core.route import Route
 from daemon.replays import Counted, Period, Wanted
-from daemon.web import forms, paging, replaying
+from daemon.web import paging, replaying
 from daemon.web.dashboard import moments, once, pages, typed
 from daemon.web.dashboard.pages import page, wants_part
-from daemon.web.dashboard.rendering import redirect, render, render_part
+from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.dashboard.typed import Typed
 from daemon.web.dashboard.webhooks.happened import actor
 from daemon.web.dashboard.wrongs import Wrongs
 from daemon.web.endpoints import Access, RateLimit
-from daemon.web.forms import Command
 from daemon.web.route_path import live_route
 from daemon.web.services import SERVICES
 from eventstore.replays import Replay
@@ -100,7 +99,7 @@ async def show_replay(request: web.Request) -> web.Response:
     route = live_route(request)
     progress = Progress(replay=await replaying.named(request, route))
     if wants_part(request):
-        return render_part(request, "webhooks/replay_part.html", route=route, progress=progress)
+        return render(request, "webhooks/replay_part.html", route=route, progress=progress)
     return _progress(request, route, progress)
 
 
@@ -152,12 +151,19 @@ def _progress(
     )
 
 
-async def _list(request: web.Request, route: Route) -> dict[str, Any]:
+class _Listed(TypedDict):
+    listed: list[Progress]
+    is_first: bool
+    after: str | None
+    running: Progress | None
+
+
+async def _list(request: web.Request, route: Route) -> _Listed:
     """A page of the replays there were, and the one that runs. What is no cursor begins at the newest."""
     behind = paging.decoded(request.query.get("after", ""))
     try:
         found, further = await replaying.listed(request, route, behind=behind, size=PAGE_SIZE)
-    except ValueError:
+    except Invalid:
         behind = None
         found, further = await replaying.listed(request, route, behind=None, size=PAGE_SIZE)
     newest = found if behind is None else (await replaying.listed(request, route, behind=None, size=1))[0]
@@ -193,18 +199,16 @@ def _asked(request: web.Request, form: Typed) -> Asked:
     wanted = next((each for each in Wanted if each == form.one("which")), None)
     if wanted is None:
         problems.append(Problem(field="which", message="choose which deliveries to send again"))
-    reason = form.one("reason").strip()
-    period = None
+    period, reason = None, None
     try:
         if since is not None and until is not None:
             period = replaying.period(since, until)
-        if reason:
-            forms.validated(Command, {"reason": reason}, request.app[SERVICES])
+        reason = pages.reason(request, form)
     except Invalid as error:
         problems += error.problems
     if problems or period is None or wanted is None:
         raise Invalid(tuple(problems))
-    return Asked(period=period, wanted=wanted, reason=reason or None)
+    return Asked(period=period, wanted=wanted, reason=reason)
 
 
 def _moment(form: Typed, name: str, problems: list[Problem]) -> datetime | None:

@@ -21,6 +21,8 @@ from daemon.web.shapes import MASK
 
 _RATE = re.compile(r"[0-9]{1,9}(\.[0-9]+)?", re.ASCII)
 _PAYLOAD = ("snapshot", "filter", "transform")
+# Many more than a webhook may have. What is typed behind them stays one piece, and is no type.
+_MOST_TYPES = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +44,7 @@ class RouteTexts:
     @property
     def patterns(self) -> tuple[str, ...]:
         """What is subscribed to, without what is covered by a group or by *."""
-        return tidy((*self.event_types, *re.split(r"[,;\s]+", self.other_types)))
+        return tidy((*self.event_types, *re.split(r"[,;\s]+", self.other_types, maxsplit=_MOST_TYPES)))
 
     @property
     def is_advanced(self) -> bool:
@@ -135,8 +137,9 @@ def only(values: Mapping[str, object], names: Collection[str]) -> dict[str, obje
     """Of values that were read, those of these fields of the form, as `Commands.edit` takes changes."""
     chosen = {name: value for name, value in values.items() if name in names}
     payload = values.get("payload")
-    if isinstance(payload, Mapping) and (options := {name: payload[name] for name in _PAYLOAD if name in names}):
-        chosen["payload"] = options
+    if isinstance(payload, Mapping):
+        options = {name: payload[name] for name in _PAYLOAD if name in names and name in payload}
+        chosen |= {"payload": options} if options else {}
     return chosen
 
 

@@ -57,7 +57,7 @@ async def answer(request: web.Request, sheet: Sheet, *, status: int = 200) -> we
     texts, given = sheet.texts, sheet.given
     find = given.one("intent").partition(":")[2] or given.one("find")
     picker = type_picker.picker(listed, texts.event_types, find=find)
-    sample = given.one("sample_type") or next(iter(catalogue.chosen(picker.samples, texts.patterns)), "")
+    sample = given.one("sample_type") or next(iter(catalogue.chosen(picker.samples, frozenset(texts.patterns))), "")
     return render(
         request,
         "webhooks/form.html",

@@ -14,6 +14,12 @@ from daemon.core.payload import Selection
 from daemon.core.route import snapshot_selection
 from daemon.web.forms import MAX_ENTITIES
 
+# Twice as many as there may be entities. A form has room for a quarter of a million, and each may be wrong.
+MAX_LINES = 2 * MAX_ENTITIES
+MAX_CHARACTERS = 100_000
+# Of a name in a sentence.
+_SHOWN_CHARACTERS = 128
+
 _PLAIN = re.compile(r'[^\s:,"]([^:,"\n]*[^\s:,"])?')
 # Possessive, for a line may be as long as a form: going back over its blanks would take minutes.
 _ITEM = r'\s*+("(?:[^"\\]|\\.)*"\s*+|[^:,"]++)'
@@ -30,9 +36,14 @@ def written(selection: Selection) -> str:
 
 def read(text: str) -> tuple[Selection, Sequence[Problem]]:
     """The choice, and what is wrong with the lines."""
+    lines = text.splitlines()
+    if len(text) > MAX_CHARACTERS:
+        return (), [_problem(f"has {len(text)} characters, {MAX_CHARACTERS} are allowed")]
+    if len(lines) > MAX_LINES:
+        return (), [_problem(f"has {len(lines)} lines, {MAX_LINES} are allowed")]
     chosen: dict[str, bool | list[str]] = {}
     problems: list[Problem] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         match = _LINE.fullmatch(line)
@@ -42,7 +53,7 @@ def read(text: str) -> tuple[Selection, Sequence[Problem]]:
         elif names == []:
             problems.append(_problem(f"line {number} names no field: name some, or leave the colon out for all"))
         elif (entity := _read_name(match[1])) in chosen:
-            problems.append(_problem(f"{entity} is named twice: put its fields into one line"))
+            problems.append(_problem(f"{entity[:_SHOWN_CHARACTERS]} is named twice: put its fields into one line"))
         else:
             chosen[entity] = True if names is None else names
     if len(chosen) > MAX_ENTITIES:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 from aiohttp import web
 
@@ -21,7 +21,7 @@ from daemon.deliveries import Item
 from daemon.test_events import MAX_TESTS
 from daemon.web.access.limits import LIMITS
 from daemon.web.dashboard.pages import page, wants_part
-from daemon.web.dashboard.rendering import redirect, render, render_part
+from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.dashboard.typed import read
 from daemon.web.dashboard.wrongs import Wrongs
 from daemon.web.endpoints import Access, RateLimit
@@ -43,7 +43,7 @@ async def show(request: web.Request) -> web.Response:
     route = live_route(request)
     items = await _arrivals(request, route)
     if wants_part(request):
-        return render_part(request, "webhooks/arrivals.html", **_progress(items))
+        return render(request, "webhooks/arrivals.html", **_progress(items))
     chosen = request.query.getall("type", []) or [item.found.event_type for item in items]
     return await _form(request, route, items=items, chosen=chosen)
 
@@ -120,7 +120,14 @@ async def _arrivals(request: web.Request, route: Route) -> list[Item]:
     return await test_events.sent(services.database, services.index, route, [f"{_PREFIX}{part}" for part in named])
 
 
-def _progress(items: Sequence[Item]) -> dict[str, Any]:
+class _Progress(TypedDict):
+    items: Sequence[Item]
+    answered: int
+    delivered: int
+    is_settled: bool
+
+
+def _progress(items: Sequence[Item]) -> _Progress:
     """How far they are. One that failed may be tried for hours: what is waited for is its first answer."""
     answered = [item for item in items if item.gist.requests or item.standing is not Standing.PENDING]
     delivered = sum(item.standing is Standing.DELIVERED for item in items)

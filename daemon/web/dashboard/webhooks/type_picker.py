@@ -14,6 +14,7 @@ from markupsafe import escape
 
 from daemon.core import catalogue
 from daemon.core.catalogue import group_of
+from daemon.core.draft import MAX_EVENT_TYPES
 from daemon.core.index import ALL
 from eventstore.catalogue import OutlinedType
 
@@ -70,6 +71,7 @@ class Picker:
 
 def picker(outline: Sequence[OutlinedType], patterns: Collection[str], *, find: str = "") -> Picker:
     """The choice among these types, with what is chosen already."""
+    patterns = frozenset(patterns)
     groups, is_whole = _described(_groups(outline, patterns))
     names = [choice.name for group in groups for choice in group.choices]
     whole = Picker(
@@ -83,10 +85,13 @@ def picker(outline: Sequence[OutlinedType], patterns: Collection[str], *, find: 
 
 
 def _groups(outline: Sequence[OutlinedType], patterns: Collection[str]) -> list[Group]:
+    """Of what nobody knows here there are no more than a webhook may have: a form has room for thousands."""
     listed = {it.name: it.description for it in outline}
-    names = sorted({*listed, *(it for it in patterns if not it.endswith("*"))})
+    known = {*listed, *(f"{group_of(it)}.*" for it in listed), ALL}
+    unknown = sorted(it for it in patterns if it not in known)[:MAX_EVENT_TYPES]
+    names = sorted({*listed, *(it for it in unknown if not it.endswith("*"))})
     by_group = {name: list(members) for name, members in groupby(names, key=group_of)}
-    wanted = {group_of(it) for it in patterns if it.endswith(".*")}
+    wanted = {group_of(it) for it in unknown if it.endswith(".*")}
     return [_group(name, by_group.get(name, ()), listed, patterns) for name in sorted({*by_group, *wanted})]
 
 
