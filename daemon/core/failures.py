@@ -82,11 +82,11 @@ _BY_STATUS: Mapping[int, tuple[str, str]] = {
     ),
     429: (
         "The receiver answered 429: too many requests.",
-        "Set a rate limit for the webhook, or answer with Retry-After: we wait as long as it says.",
+        "Set a rate limit for the webhook, or answer with Retry-After: we wait as it says, up to a limit.",
     ),
     503: (
         "The receiver answered 503: it is not available now.",
-        "Nothing to do if that passes: we try again. Retry-After in the answer is honoured.",
+        "Nothing to do if that passes: we try again. Retry-After in the answer is honoured, up to a limit.",
     ),
 }
 

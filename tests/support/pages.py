@@ -15,6 +15,19 @@ from tests.support.web import Door
 BROWSER = {"Accept": "text/html,application/xhtml+xml", "Sec-Fetch-Site": "same-origin"}
 PART = BROWSER | {"X-Fragment": "1"}
 
+# Literal on purpose: a page that is added for operators is to be added here.
+OPERATOR_PAGES = [
+    "/operator",
+    "/operator/tokens",
+    "/operator/tokens/{token}/revoke",
+    "/operator/event-types",
+    "/operator/event-types/new",
+    "/operator/event-types/list",
+    "/operator/event-types/{name}",
+    "/operator/event-types/{name}/remove",
+    "/operator/status",
+]
+
 
 @dataclass(kw_only=True)
 class Page:

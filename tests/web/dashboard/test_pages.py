@@ -22,7 +22,7 @@ from daemon.web.dashboard.notices import NOTICES
 from daemon.web.dashboard.typed import MAX_BODY_BYTES, MAX_FIELDS
 from daemon.web.endpoints import declared
 from eventstore import catalogue
-from tests.support.pages import BROWSER, PART, Page, get, post
+from tests.support.pages import BROWSER, OPERATOR_PAGES, PART, Page, get, post
 from tests.support.recorded import recorded
 from tests.support.sessions import browser
 from tests.support.tokens import bearer, id_in, token
@@ -55,17 +55,6 @@ MERCHANT = [
     "/t/{tenant}/events",
     "/t/{tenant}/events/{event}",
     "/t/{tenant}/activity",
-]
-OPERATOR = [
-    "/operator",
-    "/operator/tokens",
-    "/operator/tokens/{token}/revoke",
-    "/operator/event-types",
-    "/operator/event-types/new",
-    "/operator/event-types/list",
-    "/operator/event-types/{name}",
-    "/operator/event-types/{name}/remove",
-    "/operator/status",
 ]
 # Not a whole page: what leads on, what is a part or a file.
 OTHERS = ["/", "/assets/{digest}/{name}", "/t/{tenant}/deliveries/live", "/t/{tenant}/deliveries/{delivery}/body"]
@@ -130,7 +119,7 @@ async def everything(door: Door) -> Mapping[str, Page]:
     """Every page, asked for once: tests look at them, and change nothing."""
     if not _SEEN:
         names = await furnish(door)
-        _SEEN.update({place: await get(door, place.format_map(names)) for place in (*MERCHANT, *OPERATOR)})
+        _SEEN.update({place: await get(door, place.format_map(names)) for place in (*MERCHANT, *OPERATOR_PAGES)})
     return _SEEN
 
 
@@ -150,7 +139,7 @@ async def test_every_page_is_one_of_those_that_are_tried_here(door: Door) -> Non
         declaration = declared(route.handler)
         if declaration is not None and declaration.is_page and route.method in found:
             found[route.method].append(str(route.resource and route.resource.canonical))
-    assert sorted(found["GET"]) == sorted([*MERCHANT, *OPERATOR, *OTHERS])
+    assert sorted(found["GET"]) == sorted([*MERCHANT, *OPERATOR_PAGES, *OTHERS])
     assert sorted(found["POST"]) == sorted(FORMS)
 
 
@@ -229,7 +218,7 @@ def test_every_page_is_small(everything: Mapping[str, Page]) -> None:
 
 async def test_a_page_can_be_asked_for_without_its_body(door: Door) -> None:
     names = await furnish(door)
-    for place in (*MERCHANT, *OPERATOR):
+    for place in (*MERCHANT, *OPERATOR_PAGES):
         answer = await door.ask("HEAD", place.format_map(names), headers=BROWSER)
         assert (answer.status, answer.text) == (200, ""), place
         assert answer.headers["Content-Security-Policy"] == POLICY
@@ -259,7 +248,7 @@ async def test_types_that_only_somebodys_events_had_are_suggested_to_no_merchant
 async def test_all_links_are_under_the_path_that_a_proxy_shows_us_under(empty_url: str, base: str) -> None:
     async with opened_door(empty_url, server__public_url=f"https://hooks.example.com{base}") as proxied:
         names = await furnish(proxied)
-        for place in (*MERCHANT, *OPERATOR):
+        for place in (*MERCHANT, *OPERATOR_PAGES):
             page = await get(proxied, place.format_map(names))
             for name in LEADING:
                 for each in page.all(f"[{name}]"):
@@ -283,7 +272,7 @@ async def test_all_links_are_under_the_path_that_a_proxy_shows_us_under(empty_ur
 async def test_every_link_within_leads_to_a_page(door: Door) -> None:
     names = await furnish(door)
     seen: set[str] = set()
-    for place in (*MERCHANT, *OPERATOR):
+    for place in (*MERCHANT, *OPERATOR_PAGES):
         page = await get(door, place.format_map(names))
         ids = {str(each["id"]) for each in page.all("[id]")}
         for anchor in page.all("a[href]"):
@@ -505,7 +494,7 @@ async def test_without_the_database_each_page_says_that_nothing_is_lost(database
     async with opened_door(database_url) as cut:
         names = await furnish(cut)
         await cut.database.close()
-        for place in (*MERCHANT, *OPERATOR):
+        for place in (*MERCHANT, *OPERATOR_PAGES):
             page = await get(cut, place.format_map(names))
             if page.status == 200:  # what is in memory is shown
                 continue
