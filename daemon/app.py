@@ -23,21 +23,21 @@ from daemon.commands import Commands
 from daemon.config import Address, Config
 from daemon.keys import Keychain
 from daemon.metrics import Metrics
-from daemon.pipeline.attempt import Settings
-from daemon.pipeline.pools import Limits
-from daemon.pipeline.projection import Projection
-from daemon.pipeline.sender import Sender
+from daemon.pipeline.intake.projection import Projection
+from daemon.pipeline.scheduling.pools import Limits
+from daemon.pipeline.sending.attempt import Settings
+from daemon.pipeline.sending.sender import Sender
 from daemon.pipeline.supervisor import Pipeline, incarnation
 from daemon.signals import Signals
 from daemon.store import open_store, vault_of
 from daemon.tokens import Tokens
 from daemon.web.app import build, build_ops
-from daemon.web.listening import Doors, open_doors, serving
-from daemon.web.services import Services
-from eventstore import schema
-from eventstore.connect import Database, check_durability
-from eventstore.errors import StoreUnavailable
-from eventstore.retention import Keep
+from daemon.web.http.listeners import Doors, open_doors, serving
+from daemon.web.http.services import Services
+from eventstore.postgres import schema
+from eventstore.postgres.connect import Database, check_durability
+from eventstore.postgres.errors import StoreUnavailable
+from eventstore.progress.retention import Keep
 
 log = structlog.get_logger()
 

@@ -11,11 +11,11 @@ import time
 from collections.abc import Sequence
 from importlib.resources import files
 
-from daemon.core.catalogue import KnownTypes, TypeDraft, example_text
-from eventstore import catalogue
-from eventstore.catalogue import TypeRow
-from eventstore.connect import Database
-from eventstore.errors import StoreUnavailable
+from daemon.core.events.catalogue import KnownTypes, TypeDraft, example_text
+from eventstore.domain_events import catalogue
+from eventstore.domain_events.catalogue import TypeRow
+from eventstore.postgres.connect import Database
+from eventstore.postgres.errors import StoreUnavailable
 
 FRESH_SECONDS = 1.0
 READ_SECONDS = 2.0

@@ -23,13 +23,13 @@ import orjson
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-import eventstore.keys
-import eventstore.process
+import eventstore.progress.process
+import eventstore.route_log.sealed_secrets
 from daemon.config import MASTER_KEY_BYTES
-from daemon.core.route import Route
-from daemon.core.signing import SigningKey, fingerprint, format_key
-from eventstore.connect import Database
-from eventstore.keys import Table
+from daemon.core.routing.route import Route
+from daemon.core.webhook.signing import SigningKey, fingerprint, format_key
+from eventstore.postgres.connect import Database
+from eventstore.route_log.sealed_secrets import Table
 
 _NONCE_BYTES = 12
 _WRITING_SECONDS = 2.0
@@ -89,7 +89,7 @@ class Vault:
     async def check(self, database: Database) -> str:
         """The check value of this database. Raises WrongMasterKey unless it was sealed under one of our keys."""
         ours = base64.b64encode(self.seal(_CHECK_TEXT, _CHECK_PLACE)).decode()
-        stored = await eventstore.keys.master_key_check(database, ours)
+        stored = await eventstore.route_log.sealed_secrets.master_key_check(database, ours)
         self.open(_decoded(stored), _CHECK_PLACE)
         return stored
 
@@ -105,7 +105,9 @@ async def rewrap(database: Database, vault: Vault) -> Rewrapped:
     check = await vault.check(database)
     resealed = vault.reseal(_decoded(check), _CHECK_PLACE)
     if resealed is not None:
-        await eventstore.keys.replace_master_key_check(database, check, base64.b64encode(resealed).decode())
+        await eventstore.route_log.sealed_secrets.replace_master_key_check(
+            database, check, base64.b64encode(resealed).decode()
+        )
     counts = [await _rewrap_table(database, vault, table) for table in Table]
     await _insist_on(database, vault)
     return Rewrapped(resealed=sum(each.resealed for each in counts), current=sum(each.current for each in counts))
@@ -113,17 +115,17 @@ async def rewrap(database: Database, vault: Vault) -> Rewrapped:
 
 async def _rewrap_table(database: Database, vault: Vault, table: Table) -> Rewrapped:
     resealed = current = 0
-    async for page in eventstore.keys.pages(database, table):
+    async for page in eventstore.route_log.sealed_secrets.pages(database, table):
         fresh = [vault.reseal(each.sealed, secret_place(each.tenant, each.route_id, each.item)) for each in page]
         stale = [(each, new) for each, new in zip(page, fresh, strict=True) if new is not None]
         if stale:
-            resealed += await eventstore.keys.exchange(database, table, *zip(*stale, strict=True))
+            resealed += await eventstore.route_log.sealed_secrets.exchange(database, table, *zip(*stale, strict=True))
         current += len(page) - len(stale)
     return Rewrapped(resealed=resealed, current=current)
 
 
 async def _insist_on(database: Database, vault: Vault) -> None:
-    others = await eventstore.process.sealing_otherwise(database, vault.id)
+    others = await eventstore.progress.process.sealing_otherwise(database, vault.id)
     if others:
         named = ", ".join(f"{pid} on {host}" for host, pid in others)
         raise MasterKeyInUse(f"a daemon still seals with another master key: process {named}")
@@ -203,11 +205,13 @@ class Keychain:
 
     async def load(self, route: Route) -> None:
         """Fetches and opens the secrets of a route. Raises StoreUnavailable or WrongMasterKey."""
-        for (route_id, key_id), sealed in (await eventstore.keys.keys(self._database, [route.id])).items():
+        for (route_id, key_id), sealed in (
+            await eventstore.route_log.sealed_secrets.keys(self._database, [route.id])
+        ).items():
             text = self._vault.open(sealed, secret_place(route.tenant, route_id, key_id)).decode()
             self._keys[key_id] = SigningKey(text)
         if route.config.headers_id is not None:
-            found = await eventstore.keys.headers(self._database, [route.id])
+            found = await eventstore.route_log.sealed_secrets.headers(self._database, [route.id])
             for (route_id, headers_id), sealed in found.items():
                 opened = self._vault.open(sealed, secret_place(route.tenant, route_id, headers_id))
                 self._headers[headers_id] = orjson.loads(opened)
@@ -225,7 +229,9 @@ class Keychain:
 
     async def reveal(self, route: Route) -> str:
         """The text of the newest key, for the merchant who asks for it."""
-        sealed = (await eventstore.keys.keys(self._database, [route.id]))[route.id, route.keys[0].id]
+        sealed = (await eventstore.route_log.sealed_secrets.keys(self._database, [route.id]))[
+            route.id, route.keys[0].id
+        ]
         return self._vault.open(sealed, secret_place(route.tenant, route.id, route.keys[0].id)).decode()
 
     def seal_key(self, tenant: str, route_id: UUID, key_id: str, text: str) -> bytes:

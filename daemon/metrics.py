@@ -26,8 +26,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from daemon import __version__
-from daemon.core.addresses import DenyReason
-from daemon.core.decision import Decision
+from daemon.core.routing.decision import Decision
+from daemon.core.webhook.addresses import DenyReason
 
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 

@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from daemon.core import payload, request
-from daemon.core.draft import RouteDraft
-from daemon.core.event import Problem
-from daemon.core.index import patterns_of
-from daemon.core.payload import RenderError, Source
-from daemon.core.request import Dialect, Request
-from daemon.core.route import Route
-from daemon.core.signing import SigningKey, format_key
+from daemon.core.drafts.route_draft import RouteDraft
+from daemon.core.events.event import Problem
+from daemon.core.routing.index import patterns_of
+from daemon.core.routing.route import Route
+from daemon.core.webhook import payload, request
+from daemon.core.webhook.payload import RenderError, Source
+from daemon.core.webhook.request import Dialect, Request
+from daemon.core.webhook.signing import SigningKey, format_key
 
 PLACEHOLDER_KEY = SigningKey(format_key(bytes(32)))
 

@@ -14,20 +14,23 @@ from uuid import UUID, uuid4
 
 from daemon.audit import judged
 from daemon.commands import Conflict, Context, KeyReused, NotFound
-from daemon.core import resend
-from daemon.core.decision import Decision
-from daemon.core.delivery import delivery_id
-from daemon.core.index import ALL, RouteIndex, Timeline
-from daemon.core.resend import Refused
-from daemon.core.route import Route
-from eventstore import event_log, replays, requests, requeue, retention, stream
-from eventstore.connect import Database
-from eventstore.delivery_log import BOTTOM, TOP
-from eventstore.errors import ReplayRunning, RequestReused
-from eventstore.outcomes import Pair
-from eventstore.replays import Replay, Scope
-from eventstore.requests import Noted
-from eventstore.requeue import Asked, Requeued
+from daemon.core.delivery import resend
+from daemon.core.delivery.answer import delivery_id
+from daemon.core.delivery.resend import Refused
+from daemon.core.routing.decision import Decision
+from daemon.core.routing.index import ALL, RouteIndex, Timeline
+from daemon.core.routing.route import Route
+from eventstore import domain_events
+from eventstore.domain_events import listing
+from eventstore.postgres.connect import Database
+from eventstore.postgres.errors import ReplayRunning, RequestReused
+from eventstore.progress import manual_retry, replays, retention
+from eventstore.progress.manual_retry import Asked, Requeued
+from eventstore.progress.replays import Replay, Scope
+from eventstore.queries.attempts import Pair
+from eventstore.queries.delivery_log import BOTTOM, TOP
+from eventstore.route_log import idempotency_keys
+from eventstore.route_log.idempotency_keys import Noted
 
 # How far is looked for what was skipped.
 SKIPPED_EVENTS = 1000
@@ -68,7 +71,7 @@ async def retry_now(database: Database, timeline: Timeline, pair: Pair, context:
         raise Conflict(refused.reason)
     await _check_key(database, context, besides=Noted.RETRIES)
     try:
-        requeued = await requeue.requeue(database, route_id=pair.route_id, seq=pair.seq, asked=_asked(context))
+        requeued = await manual_retry.requeue(database, route_id=pair.route_id, seq=pair.seq, asked=_asked(context))
     except RequestReused as error:
         raise KeyReused from error
     if requeued is Requeued.GONE:
@@ -87,7 +90,7 @@ async def skipped(database: Database, index: RouteIndex, tenant: str, delivery: 
     if not routes:
         return None
     rows = min(SKIPPED_EVENTS, SKIPPED_PAIRS // len(routes))
-    newest = await event_log.listed(
+    newest = await listing.listed(
         database, tenant, (TOP.event_time, 0), since=BOTTOM.event_time, patterns=(ALL,), rows=rows, most=rows
     )
     for event in newest.events:
@@ -136,7 +139,7 @@ async def find(database: Database, route: Route, replay_id: UUID) -> Replay | No
 
 
 async def _is_due(database: Database, timeline: Timeline, pair: Pair) -> bool:
-    event = await stream.find_at(database, pair.seq, event_time=pair.event_time)
+    event = await domain_events.find_at(database, pair.seq, event_time=pair.event_time)
     return event is not None and judged(event, timeline).decision is Decision.DELIVER
 
 
@@ -174,7 +177,7 @@ async def _repeated(database: Database, context: Context) -> Replay | None:
 
 async def _check_key(database: Database, context: Context, *, besides: Noted | None) -> None:
     """Raises Conflict if the request id stands for a command of another sort."""
-    if context.request_id is not None and await requests.is_used(database, context.request_id, besides=besides):
+    if context.request_id is not None and await idempotency_keys.is_used(database, context.request_id, besides=besides):
         raise KeyReused
 
 

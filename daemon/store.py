@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from daemon.config import Config
 from daemon.keys import Vault, master_key_file
 from eventstore import embedded
-from eventstore.connect import Database
+from eventstore.postgres.connect import Database
 
 MASTER_KEY_FILE = "master.key"
 

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from weakref import WeakValueDictionary
 
-from daemon.core.scope import Kind, Scope
-from daemon.core.token_draft import TokenDraft
-from eventstore import tokens
-from eventstore.connect import Database
-from eventstore.errors import StoreUnavailable
-from eventstore.tokens import NewToken, Proof, Token
+from daemon.core.drafts.scope import Kind, Scope
+from daemon.core.drafts.token_draft import TokenDraft
+from eventstore.access import tokens
+from eventstore.access.tokens import NewToken, Proof, Token
+from eventstore.postgres.connect import Database
+from eventstore.postgres.errors import StoreUnavailable
 
 LIFE_SECONDS = 2.0
 

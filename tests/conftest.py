@@ -17,8 +17,9 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from eventstore import embedded, schema
-from eventstore.connect import Database
+from eventstore import embedded
+from eventstore.postgres import schema
+from eventstore.postgres.connect import Database
 from tests.support.figures import FIGURES, seed_of
 
 TEST_DATABASE_URL = "HOOKLEDGER_TEST_DATABASE_URL"

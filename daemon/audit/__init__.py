@@ -6,8 +6,8 @@ the event, by the functions that decided live; then it is laid beside what was r
 
 from daemon.audit.comparing import AuditReport, Finding, audit
 from daemon.audit.explaining import AmbiguousEvent, Explanation, UnknownEvent, explain, explain_event
-from daemon.audit.judging import judged, source_of
-from daemon.audit.rebuilding import Rebuilt, rebuild
+from daemon.audit.recompute import judged, source_of
+from daemon.route_state import Rebuilt, rebuild
 
 __all__ = [
     "AmbiguousEvent",

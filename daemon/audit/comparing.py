@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from daemon import replay
-from daemon.audit.judging import in_range, judged
-from daemon.core.decision import Decision
-from daemon.core.index import Timeline
-from eventstore import backlog, outcomes, retention, stream
-from eventstore.connect import Database
-from eventstore.stream import StoredEvent
+from daemon import route_state
+from daemon.audit.recompute import in_range, judged
+from daemon.core.routing.decision import Decision
+from daemon.core.routing.index import Timeline
+from eventstore import domain_events
+from eventstore.domain_events.events import StoredEvent
+from eventstore.postgres.connect import Database
+from eventstore.progress import backlog, retention
+from eventstore.queries import attempts
 
 PAGE_EVENTS = 500
 
@@ -50,16 +52,16 @@ async def audit(database: Database, *, start: datetime, end: datetime, tenant: s
     `missing`: due, read, and neither recorded nor waiting. `unexpected`: recorded or waiting, though not due.
     """
     report = AuditReport()
-    index = await replay.index(database, verify=True)
+    index = await route_state.index(database, verify=True)
     timelines = {t.current.id: t for t in index.timelines(tenant)}
     read_upto = await _checkpoints(database)
     start = await _kept(database, start, report)
     async for events in _pages(database, start, end, tenant):
         first, last = events[0].seq, events[-1].seq
-        ranges = await outcomes.ranges(database, list(timelines))
-        known = {(p.route_id, p.seq) for p in await outcomes.pending(database, list(timelines), first=first, last=last)}
+        ranges = await attempts.ranges(database, list(timelines))
+        known = {(p.route_id, p.seq) for p in await attempts.pending(database, list(timelines), first=first, last=last)}
         known |= {
-            (a.route_id, a.seq) for a in await outcomes.attempts(database, list(timelines), first=first, last=last)
+            (a.route_id, a.seq) for a in await attempts.attempts(database, list(timelines), first=first, last=last)
         }
         start = await _kept(database, start, report)  # last, lest what is dropped meanwhile be taken for missing
         for event in (event for event in events if event.recorded_at >= start):
@@ -102,10 +104,10 @@ async def _pages(
     database: Database, start: datetime, end: datetime, tenant: str | None
 ) -> AsyncIterator[list[StoredEvent]]:
     after = 0
-    while page := await stream.period(database, start, end, tenant=tenant, after_seq=after, limit=PAGE_EVENTS):
+    while page := await domain_events.period(database, start, end, tenant=tenant, after_seq=after, limit=PAGE_EVENTS):
         yield page
         after = page[-1].seq
 
 
 async def _checkpoints(database: Database) -> dict[int, int]:
-    return await backlog.checkpoints(database, list(range(stream.SHARDS)))
+    return await backlog.checkpoints(database, list(range(domain_events.SHARDS)))

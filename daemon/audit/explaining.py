@@ -8,19 +8,22 @@ from dataclasses import dataclass
 from itertools import islice
 from uuid import UUID
 
-from daemon import replay
-from daemon.audit.judging import in_range, judged
-from daemon.core import delivery
-from daemon.core.decision import Decision, Judgement
-from daemon.core.delivery import Outcome
-from daemon.core.index import RouteIndex, Timeline
-from daemon.core.sentences import Facts, Verdict, sentence
-from daemon.core.standing import End, standing
-from daemon.core.windows import Window
-from eventstore import outcomes, retention, stream, ticks
-from eventstore.connect import Database
-from eventstore.outcomes import Attempt, Pending
-from eventstore.stream import StoredEvent
+from daemon import route_state
+from daemon.audit.recompute import in_range, judged
+from daemon.core.delivery import answer
+from daemon.core.delivery.answer import Outcome
+from daemon.core.delivery.explanation_text import Facts, Verdict, sentence
+from daemon.core.delivery.status import End, standing
+from daemon.core.routing.decision import Decision, Judgement
+from daemon.core.routing.index import RouteIndex, Timeline
+from daemon.core.routing.windows import Window
+from eventstore import domain_events
+from eventstore.domain_events import ticks
+from eventstore.domain_events.events import StoredEvent
+from eventstore.postgres.connect import Database
+from eventstore.progress import retention
+from eventstore.queries import attempts as outcomes
+from eventstore.queries.attempts import Attempt, Pending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +65,7 @@ async def explain(
 
     Raises UnknownEvent, and AmbiguousEvent if no tenant is given and several have that id.
     """
-    found = await stream.find(database, event_id, tenant=tenant)
+    found = await domain_events.find(database, event_id, tenant=tenant)
     if not found:
         raise UnknownEvent(f"there is no event {event_id!r}" + (f" of tenant {tenant}" if tenant else ""))
     if len({event.tenant for event in found}) > 1:
@@ -118,7 +121,7 @@ async def _index(database: Database, event: StoredEvent, live: RouteIndex | None
     """The routes of the event's tenant, with all that the event's tick knew of them."""
     if live is not None and (event.tick is None or live.position >= await ticks.route_pos(database, event.tick)):
         return live
-    return await replay.index(database, tenant=event.tenant)
+    return await route_state.index(database, tenant=event.tenant)
 
 
 def _explained(
@@ -140,7 +143,7 @@ def _explained(
         window=judgement.window,
         route_version=None if route is None else route.version,
         route_pos=None if route is None else route.pos,
-        delivery_id=delivery.delivery_id(timeline.current.id, event.id) if is_due else None,
+        delivery_id=answer.delivery_id(timeline.current.id, event.id) if is_due else None,
         attempts=tuple(attempts),
         pending=pending,
     )

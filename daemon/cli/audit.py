@@ -13,14 +13,14 @@ from uuid import UUID
 import click
 
 import daemon.audit
-from daemon import replay
+from daemon import route_state
 from daemon.audit import AuditReport, Explanation, Rebuilt
-from daemon.cli import output, parsing
-from daemon.cli.failures import EXIT_FAILED, CliError
+from daemon.cli.console import output, parsing
+from daemon.cli.console.failures import EXIT_FAILED, CliError
 from daemon.cli.peer import Projection, fetch_projection
 from daemon.cli.store import config_option, now, settings, tenant_option, with_store
-from daemon.web import shapes
-from eventstore.connect import Database
+from daemon.web.http import shapes
+from eventstore.postgres.connect import Database
 
 # How long `rebuild --against` waits for a daemon that is behind the log; a healthy one needs milliseconds.
 AGREE_SECONDS = 10.0
@@ -146,7 +146,7 @@ def _print_rebuilt(rebuilt: Rebuilt, *, as_json: bool) -> None:
             {
                 "position": rebuilt.position,
                 "state_sha256": rebuilt.state_sha256,
-                "routes": replay.state(rebuilt.routes),
+                "routes": route_state.state(rebuilt.routes),
             }
         )
         return

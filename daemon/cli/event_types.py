@@ -10,17 +10,17 @@ import orjson
 from pydantic import ValidationError
 
 from daemon import catalogue
-from daemon.cli import output
-from daemon.cli.failures import CliError
+from daemon.cli.console import output
+from daemon.cli.console.failures import CliError
 from daemon.cli.store import config_option, settings, with_store
 from daemon.commands import Invalid
-from daemon.core.catalogue import TypeDraft, group_of
-from daemon.web import mistakes
-from daemon.web.api.catalogue_shapes import of_type
-from daemon.web.catalogue_forms import CatalogueForm
-from eventstore import catalogue as store
-from eventstore.catalogue import ListedType
-from eventstore.connect import Database
+from daemon.core.events.catalogue import TypeDraft, group_of
+from daemon.web.api.catalogue import of_type
+from daemon.web.forms import validation_messages
+from daemon.web.forms.catalogue_forms import CatalogueForm
+from eventstore.domain_events import catalogue as store
+from eventstore.domain_events.catalogue import ListedType
+from eventstore.postgres.connect import Database
 
 _PAGE_TYPES = 200
 
@@ -95,4 +95,4 @@ def _drafts(text: bytes) -> list[TypeDraft]:
         return CatalogueForm.model_validate(value).drafts()
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
-        raise Invalid(tuple(mistakes.named(details, CatalogueForm))) from error
+        raise Invalid(tuple(validation_messages.named(details, CatalogueForm))) from error

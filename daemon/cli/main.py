@@ -13,25 +13,25 @@ from importlib import import_module
 import click
 
 from daemon import __version__
-from daemon.cli import failures
-from daemon.cli.output import plain
+from daemon.cli.console import failures
+from daemon.cli.console.output import plain
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 # Where each command lives, and its line in the list of commands: the first one of its own help, held so by a test.
 COMMANDS = {
     "run": ("run", "Run the daemon."),
-    "demo": ("demo", "Show what Hookledger does, on an embedded PostgreSQL."),
+    "demo": ("demo.command", "Show what Hookledger does, on an embedded PostgreSQL."),
     "migrate": ("ops", "Bring the database to the schema of this version."),
     "publish": ("publish", "Publish domain events from NDJSON."),
-    "routes": ("routes", "List, create and change routes."),
+    "routes": ("routes.commands", "List, create and change routes."),
     "event-types": ("event_types", "Load and list the catalogue of event types."),
     "rebuild": ("audit", "Fold the route log from nothing and verify its hash chain."),
     "explain": ("audit", "Say for each route why an event was or was not sent."),
     "audit": ("audit", "Recompute every decision of a period and compare it with the record."),
     "token": ("tokens", "Make, list and revoke API tokens."),
     "login-link": ("tokens", "Make a one-time link into the dashboard."),
-    "keys": ("keys", "Exchange the master key that seals all secrets."),
+    "keys": ("ops", "Exchange the master key that seals all secrets."),
     "config": ("ops", "Show or check the configuration."),
     "healthcheck": ("ops", "Ask the daemon on this machine whether it is alive."),
 }

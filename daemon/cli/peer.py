@@ -12,7 +12,7 @@ from http.client import HTTPException
 
 import orjson
 
-from daemon.cli.failures import CliError
+from daemon.cli.console.failures import CliError
 
 TIMEOUT_SECONDS = 5.0
 _ANSWER_BYTES = 1 << 20

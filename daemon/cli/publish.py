@@ -18,18 +18,18 @@ from typing import BinaryIO
 import click
 
 from daemon.catalogue import Catalogue
-from daemon.cli import output, progress
-from daemon.cli.chunks import chunks
-from daemon.cli.failures import EXIT_FAILED
+from daemon.cli.console import file_input, output
+from daemon.cli.console.failures import EXIT_FAILED
+from daemon.cli.console.file_input import chunks
 from daemon.cli.store import config_option, now, settings, with_store
-from daemon.core import event
-from daemon.core.catalogue import KnownTypes
-from daemon.core.event import Incoming, Problem
-from daemon.core.ndjson import Line, LineSplitter
-from eventstore import stream
-from eventstore.connect import Database
-from eventstore.errors import StoreUnavailable
-from eventstore.stream import NewEvent
+from daemon.core.events import event
+from daemon.core.events.catalogue import KnownTypes
+from daemon.core.events.event import Incoming, Problem
+from daemon.core.events.ndjson import Line, LineSplitter
+from eventstore import domain_events
+from eventstore.domain_events.events import NewEvent
+from eventstore.postgres.connect import Database
+from eventstore.postgres.errors import StoreUnavailable
 
 BATCH_EVENTS = 1_000
 BATCH_BYTES = 8 << 20
@@ -62,7 +62,7 @@ def publish(file: BinaryIO, tenant: str | None, backfill: bool, config_file: Pat
 
     async def work(database: Database) -> None:
         known_types = await Catalogue(database, is_strict=config.events.strict_types).known_types()
-        with progress.of_reading(file) as shown:
+        with file_input.of_reading(file) as shown:
             rules = Rules(max_bytes=config.events.max_bytes, tenant=tenant, backfill=backfill, known_types=known_types)
             async with asyncio.TaskGroup() as group:
                 await _Publisher(database, group, rules, summary, shown.report).publish(file, shown.advance)
@@ -183,7 +183,7 @@ class _Publisher:
             await asyncio.wait({self._storing})
 
     async def _publish_batch(self, batch: list[NewEvent], upto_line: int) -> None:
-        fresh = await stream.publish(self._database, batch, seconds=BATCH_SECONDS)
+        fresh = await domain_events.publish(self._database, batch, seconds=BATCH_SECONDS)
         self._summary.accepted += sum(fresh)
         self._summary.duplicates += len(fresh) - sum(fresh)
         self._summary.upto_line = upto_line

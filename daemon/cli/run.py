@@ -13,11 +13,11 @@ import uvloop
 
 from daemon import app, logs, signals
 from daemon.app import LoopFailed, Running
-from daemon.cli import failures
-from daemon.cli.failures import CliError
+from daemon.cli.console import failures
+from daemon.cli.console.failures import CliError
 from daemon.cli.store import config_option, settings
 from daemon.config import Config
-from daemon.web.listening import ListenFailed
+from daemon.web.http.listeners import ListenFailed
 from eventstore import embedded
 
 log = structlog.get_logger()

@@ -18,8 +18,8 @@ from daemon.commands import Commands, Context
 from daemon.config import Config, load
 from daemon.keys import Keychain
 from daemon.store import open_store, vault_of
-from eventstore import schema
-from eventstore.connect import Database
+from eventstore.postgres import schema
+from eventstore.postgres.connect import Database
 
 T = TypeVar("T")
 

@@ -11,19 +11,19 @@ from pathlib import Path
 import click
 
 import daemon.tokens
-from daemon.cli import output
-from daemon.cli.failures import CliError
+from daemon.cli.console import output
+from daemon.cli.console.failures import CliError
 from daemon.cli.store import actor, config_option, now, settings, with_store
 from daemon.commands import Invalid
-from daemon.core.event import Problem, tenant_problem
-from daemon.core.token_draft import TokenDraft, check
-from daemon.web import shapes
+from daemon.core.drafts.token_draft import TokenDraft, check
+from daemon.core.events.event import Problem, tenant_problem
 from daemon.web.access import sessions
 from daemon.web.access.sessions import LINK_LIFE, LoginLink
-from daemon.web.api import token_shapes
-from eventstore import tokens
-from eventstore.connect import Database
-from eventstore.tokens import Token
+from daemon.web.api.tokens import of_token
+from daemon.web.http import shapes
+from eventstore.access import tokens
+from eventstore.access.tokens import Token
+from eventstore.postgres.connect import Database
 
 _PAGE = 1000
 
@@ -59,7 +59,7 @@ def create(
         settings(config_file), lambda database: daemon.tokens.create(database, draft, created_by=actor())
     )
     if as_json:
-        output.document({**token_shapes.of_token(made), "token": text})
+        output.document({**of_token(made), "token": text})
         return
     _print_one(made, text)
     output.note("keep it: it is not shown again")
@@ -71,7 +71,7 @@ def create(
 def list_tokens(config_file: Path | None, as_json: bool) -> None:
     """List all tokens, newest first; never the tokens themselves."""
     found = with_store(settings(config_file), _all)
-    shown = [token_shapes.of_token(each) for each in found]
+    shown = [of_token(each) for each in found]
     if as_json:
         output.document(shown)
         return
@@ -97,7 +97,7 @@ def revoke(token_id: str, config_file: Path | None, as_json: bool) -> None:
     if revoked is None:
         raise CliError(f"there is no token {token_id}", hint="hookledger token list")
     if as_json:
-        output.document(token_shapes.of_token(revoked))
+        output.document(of_token(revoked))
         return
     _print_one(revoked)
 
@@ -140,7 +140,7 @@ async def _all(database: Database) -> Sequence[Token]:
 
 
 def _print_one(it: Token, text: str | None = None) -> None:
-    shown = token_shapes.of_token(it)
+    shown = of_token(it)
     pairs: list[tuple[str, object]] = [(name, shown[name]) for name in ("id", "scope", "name", "status")]
     pairs.append(("expires", it.expires_at))
     output.fields(pairs if text is None else [*pairs, ("token", text)])

@@ -10,7 +10,7 @@ CommandError
 
 from __future__ import annotations
 
-from daemon.core.event import Problem
+from daemon.core.events.event import Problem
 
 
 class CommandError(Exception):

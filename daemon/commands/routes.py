@@ -9,16 +9,16 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from daemon.catalogue import Catalogue
-from daemon.commands import sealing
+from daemon.commands import route_secrets
 from daemon.commands.errors import Conflict, Invalid
-from daemon.commands.handling import Context, Decision, Done, Handler
-from daemon.commands.sealing import Sealed
-from daemon.core.catalogue import KnownTypes
-from daemon.core.draft import RouteDraft, canonical, check
-from daemon.core.egress import EgressPolicy
-from daemon.core.route import Happening, Route, RouteConfig, config_to_body
+from daemon.commands.executor import Context, Decision, Done, Handler
+from daemon.commands.route_secrets import Sealed
+from daemon.core.drafts.route_draft import RouteDraft, canonical, check
+from daemon.core.events.catalogue import KnownTypes
+from daemon.core.routing.route import Happening, Route, RouteConfig, config_to_body
+from daemon.core.webhook.egress import EgressPolicy
 from daemon.keys import Keychain
-from eventstore.connect import Database
+from eventstore.postgres.connect import Database
 
 KEY_GRACE = timedelta(hours=24)
 
@@ -53,8 +53,8 @@ class Commands:
         """Makes a route, enabled unless the draft says otherwise. Raises Invalid."""
         draft = self._checked(tenant, draft, await self._known_types())
         route_id = uuid4()
-        headers = sealing.headers(self._keychain, tenant, route_id, draft.headers)
-        key = sealing.key(self._keychain, tenant, route_id)
+        headers = route_secrets.headers(self._keychain, tenant, route_id, draft.headers)
+        key = route_secrets.key(self._keychain, tenant, route_id)
         body = {"config": config_to_body(_config(draft, headers)), "enabled": draft.enabled, "key": key.body}
         decision = Decision(body=body, stored=(key.stored, *_present(headers)))
         return await self._handler.create(tenant, route_id, decision, context)
@@ -73,7 +73,7 @@ class Commands:
                 before = route.config
                 config = replace(_config(draft, None), header_names=before.header_names, headers_id=before.headers_id)
                 return Decision(body={"config": config_to_body(config)})
-            headers = sealing.headers(self._keychain, tenant, route_id, draft.headers)
+            headers = route_secrets.headers(self._keychain, tenant, route_id, draft.headers)
             return Decision(body={"config": config_to_body(_config(draft, headers))}, stored=_present(headers))
 
         return await self._handler.change(tenant, route_id, Happening.EDITED, decide, context)
@@ -102,7 +102,7 @@ class Commands:
                     f"the previous key is valid until {old_key.valid_until:%Y-%m-%d %H:%M:%S} UTC: rotating again "
                     "would cut it off; wait, revoke it, or force"
                 )
-            key = sealing.key(self._keychain, tenant, route_id)
+            key = route_secrets.key(self._keychain, tenant, route_id)
             body = {"key": key.body, "grace_seconds": int(KEY_GRACE.total_seconds())}
             return Decision(body=body, stored=(key.stored,))
 
@@ -127,7 +127,7 @@ class Commands:
         headers = changes.get("headers", {})
         if None not in headers.values():
             return changes
-        return {**changes, "headers": await sealing.kept(self._keychain, route, headers)}
+        return {**changes, "headers": await route_secrets.kept(self._keychain, route, headers)}
 
     async def _known_types(self) -> KnownTypes | None:
         return None if self._catalogue is None else await self._catalogue.known_types()

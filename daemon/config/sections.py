@@ -31,8 +31,8 @@ from daemon.config.values import (
     Secret,
     SecretText,
 )
-from daemon.core.egress import EgressPolicy
-from daemon.core.retry import RetryPolicy
+from daemon.core.delivery.retry import RetryPolicy
+from daemon.core.webhook.egress import EgressPolicy
 
 
 class LogLevel(StrEnum):

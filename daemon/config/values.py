@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field
 
 from daemon.core import durations
-from daemon.core.headers import is_reserved
+from daemon.core.drafts.route_headers import is_reserved
 
 MASK: Final = "***"
 MASTER_KEY_BYTES: Final = 32

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
+from uuid import UUID
 
 from daemon import audit
 from daemon.audit import Explanation
-from daemon.core.index import RouteIndex
-from daemon.core.payload import Source
-from daemon.core.request import Dialect
-from daemon.core.sentences import Verdict
-from daemon.deliveries import rebuilding
-from daemon.deliveries.listing import Item, described
-from daemon.deliveries.rebuilding import Sent
+from daemon.core.delivery.answer import delivery_id, key_of
+from daemon.core.delivery.explanation_text import Verdict
+from daemon.core.delivery.status import Standing
+from daemon.core.routing.index import RouteIndex
+from daemon.core.webhook.payload import Source
+from daemon.core.webhook.request import Dialect
+from daemon.deliveries import sent_requests
+from daemon.deliveries.listing import Filter, Item, described, page
+from daemon.deliveries.sent_requests import Sent
 from daemon.keys import Keychain
-from eventstore import outcomes, stream
-from eventstore.connect import Database
-from eventstore.delivery_log import Found, Place
-from eventstore.outcomes import Exchange, Pair
-from eventstore.stream import StoredEvent
+from eventstore import domain_events
+from eventstore.domain_events import listing
+from eventstore.domain_events.events import StoredEvent
+from eventstore.postgres.connect import Database
+from eventstore.queries import attempts
+from eventstore.queries.attempts import Exchange, Pair
+from eventstore.queries.delivery_log import Found, Place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,11 +44,11 @@ async def detail(
     database: Database, index: RouteIndex, keychain: Keychain, pair: Pair, *, dialect: Dialect
 ) -> Detail | None:
     """The delivery of a pair; None if nothing was due, or nothing of it is kept."""
-    event = await stream.find_at(database, pair.seq, event_time=pair.event_time)
+    event = await domain_events.find_at(database, pair.seq, event_time=pair.event_time)
     explanation = None if event is None else await _explanation(database, index, pair, event)
     if explanation is not None and (explanation.delivery_id is None or explanation.verdict is Verdict.NO_LONGER_KEPT):
         return None
-    recorded = await outcomes.exchanges(database, pair.route_id, pair.seq, event_time=pair.event_time)
+    recorded = await attempts.exchanges(database, pair.route_id, pair.seq, event_time=pair.event_time)
     if event is not None:
         about = Found(_place(pair), event.id, event.type, event.test_route is not None)
     elif recorded:
@@ -53,8 +59,8 @@ async def detail(
     requests = [exchange for exchange in recorded if exchange.number]
     sent: list[Sent | None] = [None] * len(requests)
     if event is not None:
-        parts = await rebuilding.collect(database, keychain, requests)
-        sent = await asyncio.to_thread(rebuilding.rebuild, _source(event, pair), parts, dialect)
+        parts = await sent_requests.collect(database, keychain, requests)
+        sent = await asyncio.to_thread(sent_requests.rebuild, _source(event, pair), parts, dialect)
     return Detail(item=item, exchanges=tuple(requests), sent=tuple(sent), explanation=explanation)
 
 
@@ -76,3 +82,68 @@ def _source(event: StoredEvent, pair: Pair) -> Source:
         context=event.context,
         snapshot=event.snapshot,
     )
+
+
+# Pending ones first: they are the most recent, nearly always.
+_WITHOUT_REQUEST = (Standing.PENDING, Standing.SUPPRESSED, Standing.EXPIRED)
+SEARCH_SECONDS = 0.5
+
+
+class SearchUnfinished(Exception):
+    """So much waits, or ended without a request, that the delivery was not found in time."""
+
+
+async def find(
+    database: Database, index: RouteIndex, tenant: str, wanted: UUID, *, event_id: str | None = None
+) -> Pair | None:
+    """The pair that an id stands for, by its event or by its requests, which may be kept longer; None if there is none,
+    or if it must be searched for. Of several events with that id it is the newest.
+    """
+    found = None if event_id is None else await _by_event(database, index, tenant, wanted, event_id)
+    if found is not None:
+        return found
+    for pair in await attempts.by_key(database, tenant, key_of(wanted)):
+        if delivery_id(pair.route_id, pair.event_id) == str(wanted) and event_id in (None, pair.event_id):
+            return pair
+    return None
+
+
+async def search(database: Database, index: RouteIndex, tenant: str, wanted: UUID) -> Pair | None:
+    """The same among what no request was made of: that takes long, the more so the more waits.
+
+    Raises SearchUnfinished.
+    """
+    ends_at = time.monotonic() + SEARCH_SECONDS
+    for standing in _WITHOUT_REQUEST:
+        among = Filter(tenant=tenant, standing=standing)
+        found = await _among(database, index, among, wanted, seconds=ends_at - time.monotonic())
+        if found is not None:
+            return _pair(found)
+    return None
+
+
+async def _by_event(database: Database, index: RouteIndex, tenant: str, wanted: UUID, event_id: str) -> Pair | None:
+    """By the event's id; whether the route was due it is for others to say."""
+    for event in await listing.named(database, tenant, event_id):
+        for timeline in index.candidates(tenant, event.type):
+            route_id = timeline.current.id
+            if delivery_id(route_id, event_id) == str(wanted):
+                return Pair(seq=event.seq, route_id=route_id, event_id=event_id, event_time=event.event_time)
+    return None
+
+
+async def _among(database: Database, index: RouteIndex, among: Filter, wanted: UUID, *, seconds: float) -> Found | None:
+    def is_it(found: Found) -> bool:
+        return delivery_id(found.place.route_id, found.event_id) == str(wanted)
+
+    found = await page(database, index, among, begin=None, limit=1, seconds=seconds, matches=is_it)
+    if found.items:
+        return found.items[0].found
+    if found.next is not None:
+        raise SearchUnfinished
+    return None
+
+
+def _pair(found: Found) -> Pair:
+    place = found.place
+    return Pair(seq=place.seq, route_id=place.route_id, event_id=found.event_id, event_time=place.event_time)

@@ -13,15 +13,16 @@ from datetime import datetime
 from functools import partial
 from uuid import UUID
 
-from daemon.core.delivery import Outcome, delivery_id
-from daemon.core.index import RouteIndex
-from daemon.core.standing import End, Standing, standing
-from daemon.deliveries.merging import Merge, Source
-from daemon.deliveries.waiting import Waiting
-from eventstore import delivery_log, event_log, outcomes
-from eventstore.connect import Database
-from eventstore.delivery_log import BOTTOM, TOP, Found, Place, Scope, Stretch
-from eventstore.outcomes import Gist
+from daemon.core.delivery.answer import Outcome, delivery_id
+from daemon.core.delivery.status import End, Standing, standing
+from daemon.core.routing.index import RouteIndex
+from daemon.deliveries.merge import Merge, Source
+from daemon.deliveries.undecided import Waiting
+from eventstore.domain_events import listing
+from eventstore.postgres.connect import Database
+from eventstore.queries import attempts, delivery_log
+from eventstore.queries.attempts import Gist
+from eventstore.queries.delivery_log import BOTTOM, TOP, Found, Place, Scope, Stretch
 
 # How long more is looked at for a page that is not full yet.
 PAGE_SECONDS = 0.02
@@ -128,7 +129,9 @@ class _Filling:
 
 
 def _stages(database: Database, index: RouteIndex, wanted: Filter, bottom: Place) -> list[list[Source]]:
-    """Where the wanted deliveries may be found, in the order in which they move on: see eventstore/delivery_log.py."""
+    """Where the wanted deliveries may be found, in the order in which they move on: see
+    eventstore/queries/delivery_log.py.
+    """
     whole = Scope(tenant=wanted.tenant, route_id=wanted.route_id, event_type=wanted.event_type, bottom=bottom)
     scopes = _narrowed(index, whole)
     attempted: list[Source] = [partial(_attempted, database, scope, wanted.standing) for scope in scopes]
@@ -167,7 +170,7 @@ async def _spans(database: Database, wanted: Filter, begin: Place) -> list[tuple
     bottom = BOTTOM if wanted.since is None else delivery_log.before(wanted.since)
     if wanted.event_id is None:
         return [(begin, bottom)]
-    events = await event_log.named(database, wanted.tenant, wanted.event_id)
+    events = await listing.named(database, wanted.tenant, wanted.event_id)
     spans = [
         (
             min(begin, Place(event.event_time, event.seq + 1, UUID(int=0))),
@@ -181,7 +184,7 @@ async def _spans(database: Database, wanted: Filter, begin: Place) -> list[tuple
 async def described(database: Database, index: RouteIndex, found: Sequence[Found]) -> list[Item]:
     """Deliveries with how they stand."""
     pairs = [(each.place.route_id, each.place.seq, each.place.event_time) for each in found]
-    gists = await outcomes.gists(database, pairs)
+    gists = await attempts.gists(database, pairs)
     return [_item(index, each, gists[each.place.route_id, each.place.seq]) for each in found]
 
 

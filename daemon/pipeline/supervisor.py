@@ -19,38 +19,37 @@ import structlog
 
 from daemon import __version__
 from daemon.commands import Commands
-from daemon.core.route import Happening, LifecycleEvent, Route
+from daemon.core.routing.route import Happening, LifecycleEvent, Route
 from daemon.keys import Keychain
 from daemon.metrics import Metrics
-from daemon.pipeline.attempt import Attempt, Settings
-from daemon.pipeline.bell import Bell
-from daemon.pipeline.bookkeeper import Bookkeeper
-from daemon.pipeline.census import Census
-from daemon.pipeline.disabler import Disabler, Patience
-from daemon.pipeline.handover import Handover
-from daemon.pipeline.housekeeper import Housekeeper
-from daemon.pipeline.journal import Journal
-from daemon.pipeline.lanes import Lanes
-from daemon.pipeline.leases import Leases
-from daemon.pipeline.parking import Parking
-from daemon.pipeline.permit import Permit
-from daemon.pipeline.pools import Limits
-from daemon.pipeline.projection import Projection
-from daemon.pipeline.ranges import Ranges
-from daemon.pipeline.recorder import Recorder
-from daemon.pipeline.replayer import Replayer
-from daemon.pipeline.retrier import Retrier
-from daemon.pipeline.sender import Sender
-from daemon.pipeline.sightings import Sightings
-from daemon.pipeline.suppressor import Suppressor
-from daemon.pipeline.tailer import Tailer
-from daemon.pipeline.ticker import Ticker
-from daemon.pipeline.work import Delivery, Ledger
-from eventstore import listen
-from eventstore.connect import Database
-from eventstore.errors import StoreUnavailable
-from eventstore.process import Process
-from eventstore.retention import Keep
+from daemon.pipeline.backlog.parking import Parking
+from daemon.pipeline.backlog.ranges import Ranges
+from daemon.pipeline.backlog.replayer import Replayer
+from daemon.pipeline.backlog.retrier import Retrier
+from daemon.pipeline.backlog.suppressor import Suppressor
+from daemon.pipeline.intake.projection import Projection
+from daemon.pipeline.intake.seen_types import Sightings
+from daemon.pipeline.intake.tailer import Tailer
+from daemon.pipeline.intake.ticker import Ticker
+from daemon.pipeline.recording.attempt_log import Journal
+from daemon.pipeline.recording.recorder import Recorder
+from daemon.pipeline.scheduling.delivery import Delivery, Ledger
+from daemon.pipeline.scheduling.lanes import Lanes
+from daemon.pipeline.scheduling.pools import Limits
+from daemon.pipeline.sending.attempt import Attempt, Settings
+from daemon.pipeline.sending.send_gate import Permit
+from daemon.pipeline.sending.sender import Sender
+from daemon.pipeline.shards.leases import Leases
+from daemon.pipeline.shards.transfer import Handover
+from daemon.pipeline.upkeep.auto_disable import Disabler, Patience
+from daemon.pipeline.upkeep.gauges import Census
+from daemon.pipeline.upkeep.maintenance import Bookkeeper, Housekeeper
+from daemon.pipeline.wakeup import Bell
+from eventstore.postgres import listen
+from eventstore.postgres.connect import Database
+from eventstore.postgres.errors import StoreUnavailable
+from eventstore.progress.process import Process
+from eventstore.progress.retention import Keep
 
 log = structlog.get_logger()
 

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from daemon.web import encoding, ops, previewing, problems, replaying
 from daemon.web.access import auth, login, refusals
 from daemon.web.access.limits import LIMITS, Limits
 from daemon.web.access.refusals import REFUSALS, RefusalLog
@@ -15,21 +14,24 @@ from daemon.web.api import (
     audit,
     catalogue,
     deliveries,
-    event_log,
     events,
     metrics,
     openapi,
+    ops,
     preview,
     replays,
     routes,
+    sample_events,
     status,
-    test_events,
     tokens,
 )
 from daemon.web.dashboard import routing
+from daemon.web.http import problems
+from daemon.web.http.services import SERVICES, Services
+from daemon.web.ingest import publish
+from daemon.web.ingest.byte_budget import Room
 from daemon.web.ingest.group_commit import Ingest
-from daemon.web.ingest.room import Room
-from daemon.web.services import SERVICES, Services
+from daemon.web.service import previews, resending
 
 # For what reads a body without a limit of its own; nothing of ours does.
 MAX_BODY_BYTES = 1024 * 1024
@@ -43,11 +45,11 @@ def build(services: Services) -> web.Application:
     """The application of the main listener, with the ops endpoints unless they have a listener of their own."""
     application = _application(services)
     application.cleanup_ctx.append(_ingest)
-    application[previewing.TURN] = asyncio.Lock()
-    application[replaying.TURNS] = asyncio.Semaphore(replaying.AT_ONCE)
+    application[previews.TURN] = asyncio.Lock()
+    application[resending.TURNS] = asyncio.Semaphore(resending.AT_ONCE)
     application.add_routes(
         [
-            web.post("/v1/events", events.publish),
+            web.post("/v1/events", publish.publish),
             web.get("/v1/tenants", routes.tenants),
             web.get(f"{_TENANT}/routes", routes.list_routes),
             web.post(f"{_TENANT}/routes", routes.create),
@@ -61,12 +63,12 @@ def build(services: Services) -> web.Application:
             web.post(f"{_ROUTE}/revoke-old-key", routes.revoke_old_key),
             web.get(f"{_ROUTE}/history", routes.history),
             web.get(f"{_ROUTE}/metrics", metrics.show),
-            web.post(f"{_ROUTE}/test", test_events.send),
+            web.post(f"{_ROUTE}/test", sample_events.send),
             web.get(f"{_TENANT}/deliveries", deliveries.list_deliveries),
             web.get(f"{_TENANT}/deliveries/{{delivery}}", deliveries.show),
             web.post(f"{_TENANT}/deliveries/{{delivery}}/retry", replays.retry),
-            web.get(f"{_TENANT}/events", event_log.list_events),
-            web.get(f"{_TENANT}/events/{{event:[^/]+}}", event_log.show),
+            web.get(f"{_TENANT}/events", events.list_events),
+            web.get(f"{_TENANT}/events/{{event:[^/]+}}", events.show),
             web.post(f"{_ROUTE}/replay", replays.replay),
             web.get(f"{_ROUTE}/replays", replays.list_replays),
             web.get(f"{_ROUTE}/replays/{{replay}}", replays.show_replay),
@@ -101,7 +103,7 @@ def build_ops(services: Services) -> web.Application:
 
 def _application(services: Services) -> web.Application:
     application = web.Application(
-        middlewares=[refusals.middleware, problems.middleware, encoding.middleware, auth.middleware],
+        middlewares=[refusals.middleware, problems.middleware, problems.url_middleware, auth.middleware],
         client_max_size=MAX_BODY_BYTES,
     )
     application[SERVICES] = services
@@ -126,7 +128,7 @@ def _add_ops(application: web.Application) -> None:
 async def _ingest(application: web.Application) -> AsyncIterator[None]:
     services = application[SERVICES]
     ingest = Ingest(services.database, on_stored=services.hurry)
-    application[events.INGEST] = ingest
-    application[events.ROOM] = Room(services.config.events.max_bytes * events.ROOM_OF_LONGEST)
+    application[publish.INGEST] = ingest
+    application[publish.ROOM] = Room(services.config.events.max_bytes * publish.ROOM_OF_LONGEST)
     yield
     await ingest.close()

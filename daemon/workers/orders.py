@@ -13,7 +13,7 @@ import socket
 from dataclasses import dataclass
 
 from daemon.config import Address, Config
-from daemon.web.listening import Doors, Listener
+from daemon.web.http.listeners import Doors, Listener
 
 STOP = b"stop\n"
 READY = b"ready\n"

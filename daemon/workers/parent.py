@@ -28,9 +28,9 @@ import daemon
 from daemon import app, metrics, signals
 from daemon.app import Running
 from daemon.config import Config, Secret
-from daemon.pipeline.bell import Bell
+from daemon.pipeline.wakeup import Bell
 from daemon.store import vault_of
-from daemon.web.listening import Doors, open_doors
+from daemon.web.http.listeners import Doors, open_doors
 from daemon.workers import orders
 from daemon.workers.orders import Orders
 from eventstore import embedded

@@ -6,9 +6,9 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from eventstore.embedded.place import MAJOR_VERSION, Place
+from eventstore.embedded.paths import MAJOR_VERSION, Place
 from eventstore.embedded.refusals import not_ours, of_output
-from eventstore.errors import EmbeddedMisconfigured
+from eventstore.postgres.errors import EmbeddedMisconfigured
 
 # Nothing else of our environment: it may hold secrets, and PG* variables would change what runs.
 ENVIRONMENT: Final = {"PATH": os.defpath, "LC_ALL": "C"}

@@ -15,9 +15,9 @@ from typing import Final
 
 from eventstore.embedded.cluster import ENVIRONMENT
 from eventstore.embedded.locks import becomes_true, open_lock, try_lock
-from eventstore.embedded.place import SOCKET_NAME, Place, socket_dir
+from eventstore.embedded.paths import SOCKET_NAME, Place, socket_dir
 from eventstore.embedded.refusals import of_output
-from eventstore.errors import EmbeddedUnavailable
+from eventstore.postgres.errors import EmbeddedUnavailable
 
 START_SECONDS: Final = 60.0  # recovery after a crash is part of a start
 STOP_SECONDS: Final = 30.0  # a fast shutdown writes a checkpoint

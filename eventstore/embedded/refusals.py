@@ -4,7 +4,7 @@ import errno
 import pwd
 from pathlib import Path
 
-from eventstore.errors import EmbeddedMisconfigured, EmbeddedUnavailable
+from eventstore.postgres.errors import EmbeddedMisconfigured, EmbeddedUnavailable
 
 
 def not_ours(path: Path) -> EmbeddedUnavailable:

@@ -12,9 +12,9 @@ from urllib.parse import quote
 from eventstore.embedded import postmaster
 from eventstore.embedded.cluster import ensure_cluster
 from eventstore.embedded.locks import becomes_true, open_lock, try_lock
-from eventstore.embedded.place import Place, prepare
+from eventstore.embedded.paths import Place, prepare
 from eventstore.embedded.refusals import of_os_error
-from eventstore.errors import EmbeddedUnavailable
+from eventstore.postgres.errors import EmbeddedUnavailable
 
 # A process that is told to end at once waits no longer for others who start or stop a server.
 _HURRY_SECONDS: Final = 2.0

@@ -11,9 +11,9 @@ from urllib.request import urlopen
 import pytest
 
 import daemon.cli
-from daemon.cli.demo_receiver import verify
-from daemon.core import signing
-from daemon.core.signing import SigningKey
+from daemon.cli.demo.receiver import verify
+from daemon.core.webhook import signing
+from daemon.core.webhook.signing import SigningKey
 from tests.support.cli import CommandLine
 
 

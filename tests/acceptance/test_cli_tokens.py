@@ -99,7 +99,7 @@ async def test_what_is_made_at_the_terminal_opens_the_daemon_until_it_is_revoked
         url = f"{daemon.url}/v1/tenants"
         assert (status(url, made["token"]), status(url, ADMIN), status(url, "x")) == (200, 200, 401)
         hookledger("token", "revoke", made["id"])
-        # Two seconds at most, as tests/postgres/test_tokens.py says.
+        # Two seconds at most, as tests/postgres/access/test_tokens.py says.
         await until(lambda: status(url, made["token"]) == 401)
         log = daemon.log.read_text()
     assert made["token"] not in log

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.core.signing import SigningKey, format_key, ordergroove_signature
+from daemon.core.webhook.signing import SigningKey, format_key, ordergroove_signature
 
 HERE = Path(__file__).parents[1]
 README = (HERE.parent / "README.md").read_text()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from daemon.config import load
-from daemon.web.listening import open_doors
+from daemon.web.http.listeners import open_doors
 from daemon.workers.parent import Workers
 from tests.support.until import until
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import structlog
 
-from eventstore import embedded, schema
-from eventstore.connect import Database
+from eventstore import embedded
+from eventstore.postgres import schema
+from eventstore.postgres.connect import Database
 
 
 @asynccontextmanager

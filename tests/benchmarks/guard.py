@@ -21,9 +21,9 @@ import aiohttp
 import uvloop
 from yarl import URL
 
-from daemon.core.delivery import Response
-from daemon.core.egress import EgressPolicy
-from daemon.pipeline.sender import CHECKED_URLS, MAX_HEADERS, Sender, _Post
+from daemon.core.delivery.answer import Response
+from daemon.core.webhook.egress import EgressPolicy
+from daemon.pipeline.sending.sender import CHECKED_URLS, MAX_HEADERS, Sender, _Post
 from tests.benchmarks.sink import sink
 from tests.benchmarks.throughput import CONCURRENCY, DATA
 from tests.benchmarks.verdicts import Verdict, table

@@ -20,8 +20,8 @@ import asyncpg
 import orjson
 import uvloop
 
-from daemon.core.delivery import delivery_id
-from daemon.core.route import RouteConfig, config_to_body
+from daemon.core.delivery.answer import delivery_id
+from daemon.core.routing.route import RouteConfig, config_to_body
 from tests.benchmarks.ground import fresh_database
 from tests.benchmarks.verdicts import Verdict, percentile, table
 from tests.support.web import Door, door

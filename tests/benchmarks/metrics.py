@@ -16,9 +16,10 @@ from uuid import UUID
 import asyncpg
 import uvloop
 
-from eventstore import lease, progress, route_metrics
-from eventstore.connect import Database
-from eventstore.progress import Flush
+from eventstore.postgres.connect import Database
+from eventstore.progress import lease, recording
+from eventstore.progress.recording import Flush
+from eventstore.queries import route_metrics
 from tests.benchmarks.ground import fresh_database
 from tests.benchmarks.verdicts import Verdict, percentile, table
 from tests.support.builders import attempt
@@ -106,7 +107,7 @@ async def flush(database: Database, sql: asyncpg.Connection, ids: list[UUID], *,
             for n in range(FLUSH_ROWS)
         ]
         started = time.monotonic()
-        await progress.flush(database, "benchmark", epochs, Flush(attempts=rows), number=number)
+        await recording.flush(database, "benchmark", epochs, Flush(attempts=rows), number=number)
         times.append((time.monotonic() - started) * 1000)
     return statistics.median(times)
 

@@ -19,8 +19,8 @@ import asyncpg
 import orjson
 import uvloop
 
-from daemon.core.delivery import delivery_id
-from daemon.core.route import RouteConfig, config_to_body
+from daemon.core.delivery.answer import delivery_id
+from daemon.core.routing.route import RouteConfig, config_to_body
 from tests.benchmarks.ground import fresh_database
 from tests.benchmarks.lists import DEAD, ROUTES, TENANT, fill
 from tests.benchmarks.verdicts import Verdict, percentile, table

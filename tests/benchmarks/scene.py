@@ -20,8 +20,8 @@ from pathlib import Path
 
 import aiohttp
 
-from eventstore import stream
-from eventstore.stream import NewEvent
+from eventstore import domain_events
+from eventstore.domain_events.events import NewEvent
 from tests.benchmarks.ground import fresh_database
 from tests.benchmarks.throughput import DATA
 from tests.support.cli import CommandLine
@@ -70,7 +70,7 @@ class Scene:
         turns = cycle(routes)
         while count > 0:
             events = [self.event(route) for route in islice(turns, min(count, TRANSACTION_EVENTS))]
-            await stream.publish(self.it.database, events, seconds=60)
+            await domain_events.publish(self.it.database, events, seconds=60)
             count -= len(events)
 
     async def offer(self, url: str, routes: Sequence[int], *, per_second: int, seconds: float) -> int:

@@ -18,7 +18,7 @@ from itertools import count
 
 import uvloop
 
-from eventstore.stream import SHARDS, shard_of
+from eventstore.domain_events.events import SHARDS, shard_of
 from tests.benchmarks.receivers import Arrival, Receivers, receivers
 from tests.benchmarks.scene import Scene, scene
 from tests.benchmarks.verdicts import Verdict, table

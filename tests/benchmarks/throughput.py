@@ -18,8 +18,8 @@ from multiprocessing.sharedctypes import Synchronized
 import aiohttp
 import uvloop
 
-from eventstore import stream
-from eventstore.stream import NewEvent
+from eventstore import domain_events
+from eventstore.domain_events.events import NewEvent
 from tests.benchmarks.ground import fresh_database
 from tests.benchmarks.sink import sink
 from tests.support.house import house
@@ -79,7 +79,7 @@ async def pipeline(url: str, count: int, answered: Synchronized[int]) -> float:
                     NewEvent(tenant="acme", id=f"evt_{n}", type=f"order.t{n % ROUTES}", data=data)
                     for n in range(start, min(start + 5000, count))
                 ]
-                await stream.publish(it.database, events, seconds=60)
+                await domain_events.publish(it.database, events, seconds=60)
         before = answered.value
         async with house(database_url, concurrency=CONCURRENCY) as it:
             while answered.value == before:

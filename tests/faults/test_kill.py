@@ -14,7 +14,7 @@ import random
 import time
 from collections import Counter
 
-from eventstore.lease import TTL
+from eventstore.progress.lease import TTL
 from tests.support.crash import age_leases, free_leases
 from tests.support.figures import Figures
 from tests.support.producer import Fate

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from daemon.pipeline.egress_guard import system_resolver
+from daemon.pipeline.sending.egress_guard import system_resolver
 from tests.benchmarks.verdicts import percentile
 from tests.support.figures import Figures
 from tests.support.house import House, house
@@ -49,7 +49,7 @@ async def test_two_hundred_names_that_are_tar_pits(
     load = LONG if is_long else QUICK
     if not is_long:
         monkeypatch.setattr(
-            "daemon.pipeline.egress_guard.DNS_DEADLINE_SECONDS", 1.5
+            "daemon.pipeline.sending.egress_guard.DNS_DEADLINE_SECONDS", 1.5
         )  # they are still found slow before
     with witness() as there:
         port = urlsplit(there.url).port

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest_asyncio
 
-from eventstore.connect import Database
+from eventstore.postgres.connect import Database
 from tests.support.postgres import Connect
 
 

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from uuid import UUID, uuid4
 
-from eventstore.log import Draft
-from eventstore.process import Process
-from eventstore.progress import AttemptRow, ParkedRow, RetryRow
-from eventstore.stream import NewEvent
+from eventstore.domain_events.events import NewEvent
+from eventstore.progress.process import Process
+from eventstore.progress.recording import AttemptRow, ParkedRow, RetryRow
+from eventstore.route_log.log import Draft
 
 NOON = datetime(2024, 2, 29, 12, 0, tzinfo=UTC)
 ROUTE = UUID("11111111-2222-3333-4444-555555555555")

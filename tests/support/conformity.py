@@ -13,9 +13,8 @@ from typing import Any
 import jsonschema_rs
 from aiohttp import web
 
-from daemon.web.endpoints import declared
-from daemon.web.openapi.document import rendered
-from daemon.web.openapi.operations import operations
+from daemon.web.http.endpoints import declared
+from daemon.web.openapi.document import operations, rendered
 
 # Of HTTP itself, before any endpoint.
 EXPECTATION_FAILED = 417

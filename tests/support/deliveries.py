@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
-from daemon.pipeline.work import Delivery
-from eventstore.progress import AttemptRow
-from eventstore.stream import StoredEvent
+from daemon.pipeline.scheduling.delivery import Delivery
+from eventstore.domain_events.events import StoredEvent
+from eventstore.progress.recording import AttemptRow
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from eventstore import embedded
-from eventstore.embedded.place import prepare
+from eventstore.embedded.paths import prepare
 
 
 @contextmanager

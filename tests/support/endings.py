@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from daemon.core.delivery import delivery_key
+from daemon.core.delivery.answer import delivery_key
 from tests.support.builders import ROUTE
 
 _WRITE = """

@@ -13,21 +13,21 @@ from typing import Any
 from uuid import UUID
 
 from daemon.commands import Commands, Context
-from daemon.core.draft import RouteDraft
-from daemon.core.egress import EgressPolicy
-from daemon.core.retry import RetryPolicy
-from daemon.core.route import Route
+from daemon.core.delivery.retry import RetryPolicy
+from daemon.core.drafts.route_draft import RouteDraft
+from daemon.core.routing.route import Route
+from daemon.core.webhook.egress import EgressPolicy
 from daemon.keys import Keychain, Vault
 from daemon.metrics import Metrics
-from daemon.pipeline.attempt import Settings
-from daemon.pipeline.pools import Limits
-from daemon.pipeline.projection import Projection
-from daemon.pipeline.sender import Sender
+from daemon.pipeline.intake.projection import Projection
+from daemon.pipeline.scheduling.pools import Limits
+from daemon.pipeline.sending.attempt import Settings
+from daemon.pipeline.sending.sender import Sender
 from daemon.pipeline.supervisor import Pipeline, incarnation
-from eventstore import stream
-from eventstore.connect import Database
-from eventstore.retention import Keep
-from eventstore.stream import NewEvent
+from eventstore import domain_events
+from eventstore.domain_events.events import NewEvent
+from eventstore.postgres.connect import Database
+from eventstore.progress.retention import Keep
 
 CONTEXT = Context(actor="test", origin="test")
 _incarnations = itertools.count()
@@ -72,7 +72,7 @@ class House:
             for n in range(count)
             for kind in types or ("order.create",)
         ]
-        await stream.publish(self.database, events)
+        await domain_events.publish(self.database, events)
         self.pipeline.hurry()
         return [event.id for event in events]
 

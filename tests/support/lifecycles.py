@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from daemon.core.route import (
+from daemon.core.routing.route import (
     Happening,
     LifecycleEvent,
     PayloadOptions,

@@ -15,11 +15,13 @@ from uuid import UUID
 
 import asyncpg
 
-from daemon.core.delivery import delivery_key
-from eventstore import lease, progress, stream, ticks
-from eventstore.connect import Database
-from eventstore.progress import AttemptRow, Flush, ParkedRow, RetryRow
-from eventstore.stream import NewEvent, shard_of
+from daemon.core.delivery.answer import delivery_key
+from eventstore import domain_events
+from eventstore.domain_events import ticks
+from eventstore.domain_events.events import NewEvent, shard_of
+from eventstore.postgres.connect import Database
+from eventstore.progress import lease, recording
+from eventstore.progress.recording import AttemptRow, Flush, ParkedRow, RetryRow
 from tests.support.web import Door, door
 
 TENANT = "acme"
@@ -94,8 +96,8 @@ async def _write(scene: LogScene, sql: asyncpg.Connection) -> None:
     numbers = iter(range(10_000))
     for tick in range(1, 8):
         events = list(_events(dice, now, numbers))
-        await stream.publish(scene.door.database, events)
-        await stream.publish(
+        await domain_events.publish(scene.door.database, events)
+        await domain_events.publish(
             scene.door.database, [NewEvent(tenant="other", id=f"o{tick}", type="order.pay", data=b"{}")]
         )
         if tick < 7:  # the last ones are not read
@@ -205,7 +207,7 @@ class _Writer:
             batches.append(Flush(parked=self._parked[:size]))
             self._parked = self._parked[size:]
         for number, batch in enumerate(batches, 1):
-            assert await progress.flush(self._database, f"owner {self._tick}", epochs, batch, number=number)
+            assert await recording.flush(self._database, f"owner {self._tick}", epochs, batch, number=number)
 
     def _attempt(self, event: asyncpg.Record, route_id: UUID, outcome: str, number: int) -> AttemptRow:
         at = self.time(event)

@@ -7,10 +7,11 @@ from itertools import count
 from typing import Any
 from uuid import UUID
 
-from daemon.core.delivery import delivery_id, delivery_key
-from eventstore import lease, progress, ticks
-from eventstore.progress import AttemptRow, Flush, RetryRow
-from eventstore.stream import shard_of
+from daemon.core.delivery.answer import delivery_id, delivery_key
+from eventstore.domain_events import ticks
+from eventstore.domain_events.events import shard_of
+from eventstore.progress import lease, recording
+from eventstore.progress.recording import AttemptRow, Flush, RetryRow
 from tests.support.web import Door
 
 TENANT = "acme"
@@ -59,7 +60,7 @@ class Recorded:
 
     async def _flush(self, flush: Flush) -> None:
         epochs = await lease.acquire(self.door.database, "me", [shard_of(TENANT)])
-        assert await progress.flush(self.door.database, "me", epochs, flush, number=next(_flushes))
+        assert await recording.flush(self.door.database, "me", epochs, flush, number=next(_flushes))
 
 
 async def recorded(door: Door, *, data: dict[str, Any] | None = None, id: str = "e1", **route: Any) -> Recorded:

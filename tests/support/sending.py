@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from daemon.core.delivery import Answer, Response
-from daemon.core.egress import EgressPolicy
-from daemon.pipeline.sender import Sender
+from daemon.core.delivery.answer import Answer, Response
+from daemon.core.webhook.egress import EgressPolicy
+from daemon.pipeline.sending.sender import Sender
 
 DEV = EgressPolicy.dev()
 TIMEOUT_SECONDS = 10.0

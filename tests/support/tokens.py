@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from daemon import tokens
-from daemon.core.token_draft import TokenDraft, check
-from eventstore.connect import Database
+from daemon.core.drafts.token_draft import TokenDraft, check
+from eventstore.postgres.connect import Database
 
 
 async def token(database: Database, scope: str, *, name: str = "", expires: str | None = None) -> str:

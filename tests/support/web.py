@@ -20,13 +20,13 @@ from daemon.catalogue import Catalogue
 from daemon.commands import Commands
 from daemon.keys import Keychain, Vault
 from daemon.metrics import Metrics
-from daemon.pipeline.projection import Projection
+from daemon.pipeline.intake.projection import Projection
 from daemon.pipeline.supervisor import Pipeline
 from daemon.tokens import Tokens
 from daemon.web.app import build
-from daemon.web.runner import Runner
-from daemon.web.services import Services
-from eventstore.connect import Database
+from daemon.web.http.listeners import Runner
+from daemon.web.http.services import Services
+from eventstore.postgres.connect import Database
 from tests.support.conformity import Conformity
 
 TARGET = "https://shop.example.com/hook"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.core.allowance import UNUSED, Allowance
+from daemon.core.gcra import UNUSED, Allowance
 
 THREE = Allowance(burst=3, per_second=0.5)
 

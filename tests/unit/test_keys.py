@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import eventstore.keys
+import eventstore.route_log.sealed_secrets
 from daemon import keys
-from daemon.core.route import Happening, evolve
-from daemon.core.signing import SigningKey, fingerprint
+from daemon.core.routing.route import Happening, evolve
+from daemon.core.webhook.signing import SigningKey, fingerprint
 from daemon.keys import Keychain, Vault, WrongMasterKey, master_key_file, new_key, secret_place
-from eventstore.connect import Database
+from eventstore.postgres.connect import Database
 from tests.support.lifecycles import ROUTE, after, config, life
 
 OLD, NEW, OTHER = b"o" * 32, b"n" * 32, b"x" * 32
@@ -104,7 +104,7 @@ async def test_a_database_whose_check_is_garbage_has_another_master_key(
     async def first_wins(_database: Database, _ours: str) -> str:
         return stored
 
-    monkeypatch.setattr(eventstore.keys, "master_key_check", first_wins)
+    monkeypatch.setattr(eventstore.route_log.sealed_secrets, "master_key_check", first_wins)
     with pytest.raises(WrongMasterKey):
         await Vault([NEW]).check(NO_DATABASE)
 
@@ -118,7 +118,7 @@ async def test_the_check_of_a_database_passes_under_the_key_that_made_it_and_no_
         stored.append(ours)
         return stored[0]
 
-    monkeypatch.setattr(eventstore.keys, "master_key_check", first_wins)
+    monkeypatch.setattr(eventstore.route_log.sealed_secrets, "master_key_check", first_wins)
     await Vault([OLD]).check(NO_DATABASE)
     await Vault([NEW, OLD]).check(NO_DATABASE)
     with pytest.raises(WrongMasterKey):

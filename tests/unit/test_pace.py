@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.core.pace import Pace
+from daemon.core.gcra import Pace
 
 
 def starts(rate: float, *, late: list[float], seconds: float) -> list[float]:

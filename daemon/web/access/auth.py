@@ -16,15 +16,15 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from daemon.commands import Context, NotFound
-from daemon.core.scope import Kind, Scope
+from daemon.core.drafts.scope import Kind, Scope
 from daemon.tokens import Refusal, id_of
 from daemon.web.access import browsers, sessions
 from daemon.web.access.limits import LIMITS
-from daemon.web.endpoints import Access, Declared, declared
-from daemon.web.parameters import check_headers, check_parameters, check_tenant, if_match
-from daemon.web.problems import Problem
-from daemon.web.services import SERVICES
-from eventstore.sessions import Session
+from daemon.web.http.endpoints import Access, Declared, declared
+from daemon.web.http.parameters import check_headers, check_parameters, check_tenant, if_match
+from daemon.web.http.problems import Problem
+from daemon.web.http.services import SERVICES
+from eventstore.access.sessions import Session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from daemon.core.allowance import UNUSED, Allowance
-from daemon.web.endpoints import RateLimit
-from daemon.web.problems import Problem
+from daemon.core.gcra import UNUSED, Allowance
+from daemon.web.http.endpoints import RateLimit
+from daemon.web.http.problems import Problem
 
 ALLOWANCES: Mapping[RateLimit, Allowance] = {
     RateLimit.REVEAL: Allowance(burst=30, per_second=0.5),

@@ -8,13 +8,13 @@ from aiohttp import web
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from daemon.web import shapes
 from daemon.web.access import browsers, sessions
 from daemon.web.access.auth import CALLER
-from daemon.web.endpoints import Access, endpoint
-from daemon.web.problems import Problem
-from daemon.web.services import SERVICES
-from daemon.web.shapes import Moment
+from daemon.web.http import shapes
+from daemon.web.http.endpoints import Access, endpoint
+from daemon.web.http.problems import Problem
+from daemon.web.http.services import SERVICES
+from daemon.web.http.shapes import Moment
 
 
 class SessionShape(TypedDict):

@@ -14,10 +14,10 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from daemon.core.allowance import UNUSED, Allowance
+from daemon.core.gcra import UNUSED, Allowance
 from daemon.web.access import browsers
 from daemon.web.access.auth import CALLER, CLAIMED
-from daemon.web.problems import PROBLEM, shown_path
+from daemon.web.http.problems import PROBLEM, shown_path
 
 log = structlog.get_logger()
 

@@ -16,11 +16,11 @@ from aiohttp import web
 
 from daemon.config.sections import Server
 from daemon.tokens import ASK_SECONDS
-from daemon.web.services import SERVICES
-from eventstore import sessions
-from eventstore.connect import Database
-from eventstore.errors import StoreUnavailable
-from eventstore.sessions import Session
+from daemon.web.http.services import SERVICES
+from eventstore.access import sessions
+from eventstore.access.sessions import Session
+from eventstore.postgres.connect import Database
+from eventstore.postgres.errors import StoreUnavailable
 
 LINK_LIFE = timedelta(seconds=60)
 

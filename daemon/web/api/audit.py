@@ -10,14 +10,14 @@ from aiohttp import web
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from daemon import audit, replay
+from daemon import audit, route_state
 from daemon.audit import UnknownEvent
 from daemon.commands import Invalid, NotFound
-from daemon.core.event import Problem as FieldProblem
-from daemon.web import paging, shapes
-from daemon.web.endpoints import Access, Query, endpoint
-from daemon.web.services import SERVICES
-from daemon.web.shapes import ExplanationShape
+from daemon.core.events.event import Problem as FieldProblem
+from daemon.web.http import paging, shapes
+from daemon.web.http.endpoints import Access, Query, endpoint
+from daemon.web.http.services import SERVICES
+from daemon.web.http.shapes import ExplanationShape
 
 
 @endpoint(
@@ -72,7 +72,7 @@ async def projection(request: web.Request) -> web.Response:
         "position": position,
         "routes": len(routes),
         # Beside the loop: for ten thousand routes it takes a quarter of a second.
-        "state_sha256": await asyncio.to_thread(replay.digest, routes),
+        "state_sha256": await asyncio.to_thread(route_state.digest, routes),
     }
     return shapes.answer(shown)
 

@@ -4,19 +4,54 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import orjson
 from aiohttp import web
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from daemon.core.catalogue import MAX_EXAMPLE_BYTES
-from daemon.web import forms, paging, shapes
+from daemon.core.events.catalogue import MAX_EXAMPLE_BYTES, group_of
 from daemon.web.access.auth import CALLER
-from daemon.web.api.catalogue_shapes import EventTypeShape, of_type
-from daemon.web.catalogue_forms import CatalogueForm
-from daemon.web.endpoints import Access, Query, endpoint
-from daemon.web.services import SERVICES
-from eventstore import catalogue
-from eventstore.catalogue import ListedType
+from daemon.web.forms import request_forms
+from daemon.web.forms.catalogue_forms import CatalogueForm
+from daemon.web.http import paging, shapes
+from daemon.web.http.endpoints import Access, Query, endpoint
+from daemon.web.http.services import SERVICES
+from eventstore.domain_events import catalogue
+from eventstore.domain_events.catalogue import ListedType
+
+# A type of events as it is shown, over HTTP and by the command line.
+
+
+class ExampleShape(TypedDict):
+    """Parts of an event as it is published."""
+
+    data: dict[str, object]
+    context: dict[str, object]
+    snapshot: dict[str, object]
+
+
+class EventTypeShape(TypedDict):
+    """A type of events. One that was seen in events and is not in the catalogue has neither description nor example."""
+
+    name: Annotated[str, Field(examples=["order.create"])]
+    group: Annotated[str, Field(examples=["order"])]
+    description: Annotated[str | None, Field(examples=["An order is placed."])]
+    example: Annotated[
+        ExampleShape | None, Field(examples=[{"data": {"public_id": "7dc6"}, "context": {}, "snapshot": {}}])
+    ]
+    is_catalogued: bool
+
+
+def of_type(listed: ListedType) -> EventTypeShape:
+    """A type of the list."""
+    return {
+        "name": listed.name,
+        "group": group_of(listed.name),
+        "description": listed.description,
+        "example": None if listed.example is None else orjson.loads(listed.example),
+        "is_catalogued": listed.example is not None,
+    }
+
 
 MAX_CATALOGUE_BYTES = 128 * MAX_EXAMPLE_BYTES
 
@@ -57,7 +92,7 @@ async def replace_event_types(request: web.Request) -> web.Response:
     """Makes these types the whole catalogue; a bare list of them will do. Where `events.strict_types` is set, others
     cannot be published from then on; routes keep what they subscribe to.
     """
-    form = await forms.read(request, CatalogueForm, most_bytes=MAX_CATALOGUE_BYTES, bare="event_types")
+    form = await request_forms.read(request, CatalogueForm, most_bytes=MAX_CATALOGUE_BYTES, bare="event_types")
     drafts = form.drafts()
     await request.app[SERVICES].catalogue.replace(drafts)
     body: CatalogueShape = {"event_types": len(drafts)}

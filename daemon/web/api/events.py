@@ -1,180 +1,124 @@
-"""POST /v1/events: one event as JSON, or many as NDJSON. 202 means durable.
-
-A batch is read whole within its limits, and stored in one transaction; a bad line is named and the good ones are kept.
-More lines or bytes than allowed and nothing is stored: half a file, taken silently, would be the worst answer.
-"""
+"""What was published, as a tenant reads it back."""
 
 from __future__ import annotations
 
-import asyncio
-import secrets
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from datetime import datetime
+from typing import Annotated
 
+import orjson
 from aiohttp import web
+from pydantic import Field
+from typing_extensions import TypedDict
 
-from daemon.core import event
-from daemon.core.catalogue import KnownTypes
-from daemon.core.event import Incoming
-from daemon.core.ndjson import Line, LineSplitter
-from daemon.web import bodies, shapes
-from daemon.web.access.auth import CALLER, IDENTIFYING_SECONDS
-from daemon.web.api.event_shapes import EVENT, EVENT_LINES, FateShape, PublishedShape
-from daemon.web.endpoints import Access, endpoint
-from daemon.web.ingest.batch import Batch
-from daemon.web.ingest.group_commit import ANSWER_SECONDS, Ingest
-from daemon.web.ingest.room import Room
-from daemon.web.problems import Problem
-from daemon.web.services import SERVICES
-from eventstore.errors import StoreUnavailable
-from eventstore.stream import NewEvent
+from daemon.commands import NotFound
+from daemon.core.events.catalogue import name_problem
+from daemon.core.routing.index import ALL
+from daemon.web.http import paging, shapes
+from daemon.web.http.endpoints import Access, Query, endpoint
+from daemon.web.http.parameters import moment_of
+from daemon.web.http.services import SERVICES
+from daemon.web.http.shapes import EventId, Moment, moment
+from daemon.web.service import event_pages
+from daemon.web.service.event_pages import Wanted
+from eventstore import domain_events
+from eventstore.domain_events.listing import LoggedEvent
 
-INGEST = web.AppKey("ingest", Ingest)
-ROOM = web.AppKey("room", Room)
+_MOMENT = {"type": "string", "format": "date-time"}
 
-# A batch gets the time of a single event, and a second for each so many events; a slow disk stores three times as many.
-BATCH_EVENTS_PER_SECOND = 2_000
-
-# All lines of a batch together may have as many bytes as this many of the longest; two such batches fit into memory.
-BATCH_OF_LONGEST = 256
-ROOM_OF_LONGEST = 2 * BATCH_OF_LONGEST
-
-# For all of a body: a sender who dribbles keeps others out of the room.
-BODY_SECONDS = 120.0
-
-_BOM = b"\xef\xbb\xbf"
-
-_Take = Callable[[int], None]
+Payload = Annotated[dict[str, object], Field(examples=[{"public_id": "7dc6"}])]
 
 
-@endpoint(Access.PUBLISH, takes=(EVENT, EVENT_LINES), answers={202: PublishedShape})
-async def publish(request: web.Request) -> web.Response:
-    """Stores one event or many."""
-    with request.app[ROOM].share() as take:
-        if request.content_type == "application/x-ndjson":
-            return await _publish_many(request, take)
-        if request.content_type == "application/json":
-            return await _publish_one(request, take)
-    raise Problem(415, "send one event as application/json, or one per line as application/x-ndjson")
+class EventSummaryShape(TypedDict):
+    """An event. `event_time` is when it counts as having happened: not after it was recorded, nor after it was read;
+    `tick` is the cut of the log in which it was read, null if it was not yet. `test` marks one that was sent to try a
+    route out.
+    """
+
+    id: EventId
+    type: Annotated[str, Field(examples=["order.create"])]
+    event_time: Moment
+    occurred_at: Annotated[Moment | None, Field(examples=[None])]
+    recorded_at: Moment
+    backfill: bool
+    test: bool
+    tick: Annotated[int | None, Field(examples=[1])]
 
 
-async def _publish_one(request: web.Request, take: _Take) -> web.Response:
-    services = request.app[SERVICES]
-    raw = await bodies.read(request, most_bytes=services.config.events.max_bytes)
-    take(len(raw))
-    async with _answering_within(_seconds_left(request)):
-        known = await services.catalogue.known_types()
-        judged = _judge(request, raw.removeprefix(_BOM), now=services.now(), known=known)
-        if isinstance(judged, tuple):
-            services.metrics.events_published.labels("rejected").inc()
-            raise Problem(422, "the event is not valid; nothing was stored", errors=judged)
-        is_fresh = await request.app[INGEST].publish(judged)
-    return _answer(request, [{"id": judged.id, "status": "accepted" if is_fresh else "duplicate"}])
+class LoggedEventShape(EventSummaryShape):
+    """An event with what was published, byte for byte."""
+
+    data: Payload
+    context: Payload
+    snapshot: Payload
 
 
-async def _publish_many(request: web.Request, take: _Take) -> web.Response:
-    services = request.app[SERVICES]
-    batch = await _read_batch(request, take)
-    seconds = _seconds_left(request) + len(batch.lines) / BATCH_EVENTS_PER_SECOND
-    async with _answering_within(seconds):
-        now, known = services.now(), await services.catalogue.known_types()
+@endpoint(
+    Access.READ,
+    Query(name="type", description="only of this type", problem=name_problem),
+    Query(name="since", description="only what happened then or later", schema=_MOMENT),
+    Query(name="until", description="only what happened before", schema=_MOMENT),
+    *paging.QUERY,
+    answers={200: paging.Page[EventSummaryShape]},
+)
+async def list_events(request: web.Request) -> web.Response:
+    """The tenant's events, newest first, without what they carry.
 
-        def judge(line: Line) -> NewEvent | tuple[event.Problem, ...]:
-            if line.text is None:
-                return (_too_long(request, line),)
-            return _judge(request, line.text, now=now, known=known)
-
-        outcomes = await request.app[INGEST].publish_batch(
-            batch.parts(judge), is_one_part=batch.is_one_part, seconds=seconds
-        )
-    batch.settle(outcomes)
-    return _answer(request, batch.answers)
-
-
-def _seconds_left(request: web.Request) -> float:
-    """Of ANSWER_SECONDS. The time in which the body came is the sender's, and not counted."""
-    return ANSWER_SECONDS - request[IDENTIFYING_SECONDS]
-
-
-@asynccontextmanager
-async def _answering_within(seconds: float) -> AsyncIterator[None]:
-    """Raises StoreUnavailable if the block takes longer: each of its steps is in time, all of them may not be."""
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError as error:
-        raise StoreUnavailable("the events could not be stored in time") from error
-
-
-async def _read_batch(request: web.Request, take: _Take) -> Batch:
-    """The lines of a body. Raises Problem for too many lines or bytes, or for too long a time."""
-    limits = request.app[SERVICES].config.events
-    splitter = LineSplitter(max_bytes=limits.max_bytes)
-    batch = Batch()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for chunk in bodies.chunks(request, most_bytes=limits.max_bytes * BATCH_OF_LONGEST):
-                take(len(chunk))
-                batch.lines += splitter.feed(chunk)
-                _check_count(len(batch.lines), limits.batch_max)
-                await asyncio.sleep(0)  # a body that is there already would hold up everything else
-    except TimeoutError as error:
-        raise Problem(408, f"the body took longer than {BODY_SECONDS:g} s; nothing was stored") from error
-    batch.lines += splitter.end()
-    _check_count(len(batch.lines), limits.batch_max)
-    return batch
+    How much is looked at for a page is bounded. So with a type a page may be short, or even empty, though `next` is not
+    null: go on until it is.
+    """
+    query, cursor = request.query, request.query.get("cursor")
+    found = await event_pages.page(
+        request.app[SERVICES].database,
+        Wanted(
+            tenant=request.match_info["tenant"],
+            patterns=(query.get("type", ALL),),
+            since=moment_of(query, "since"),
+            until=moment_of(query, "until"),
+        ),
+        begin=None if cursor is None else paging.event_place(cursor),
+        limit=paging.limit(request),
+    )
+    page: paging.Page[EventSummaryShape] = {
+        "items": [_summary(each) for each in found.events],
+        "next": paging.event_cursor(found.next),
+    }
+    return shapes.answer(page)
 
 
-def _check_count(count: int, most: int) -> None:
-    if count > most:
-        raise Problem(413, f"a batch may have {most} events; nothing was stored, send it in parts")
-
-
-def _judge(
-    request: web.Request, raw: bytes, *, now: datetime, known: KnownTypes | None
-) -> NewEvent | tuple[event.Problem, ...]:
-    """The event to store, or everything that is wrong with it."""
-    limit = request.app[SERVICES].config.events.max_bytes
-    type_test = None if known is None else known.problem
-    parsed = event.parse(raw, now=now, max_bytes=limit, tenant=request[CALLER].tenant, type_test=type_test)
-    return _new_event(parsed, now) if isinstance(parsed, Incoming) else parsed
-
-
-def _too_long(request: web.Request, line: Line) -> event.Problem:
-    limit = request.app[SERVICES].config.events.max_bytes
-    return event.Problem(field="", message=f"the event has {line.size_bytes} bytes, {limit} are allowed")
-
-
-def _new_event(parsed: Incoming, now: datetime) -> NewEvent:
-    return NewEvent(
-        tenant=parsed.tenant,
-        id=parsed.id if parsed.id is not None else _made_id(now),
-        type=parsed.type,
-        data=parsed.data,
-        occurred_at=parsed.occurred_at,
-        context=parsed.context,
-        snapshot=parsed.snapshot,
-        backfill=parsed.backfill,
+@endpoint(Access.READ, answers={200: LoggedEventShape}, refuses=(404,))
+async def show(request: web.Request) -> web.Response:
+    """An event with what was published; the newest, if several had that id, on different days."""
+    event_id = request.match_info["event"]
+    found = []
+    if "\0" not in event_id:  # PostgreSQL has no such text, so there is no such event
+        found = await domain_events.find(request.app[SERVICES].database, event_id, tenant=request.match_info["tenant"])
+    if not found:
+        raise NotFound("there is no such event")
+    event = found[0]
+    return shapes.answer(
+        {
+            "id": event.id,
+            "type": event.type,
+            "event_time": moment(event.event_time),
+            "occurred_at": moment(event.occurred_at),
+            "recorded_at": moment(event.recorded_at),
+            "backfill": event.backfill,
+            "test": event.test_route is not None,
+            "tick": event.tick,
+            "data": orjson.Fragment(event.data),
+            "context": orjson.Fragment(event.context or b"{}"),
+            "snapshot": orjson.Fragment(event.snapshot or b"{}"),
+        }
     )
 
 
-def _made_id(now: datetime) -> str:
-    """An id for an event that has none. It begins with the time, so that new ones lie together in the index."""
-    return f"evt_{int(now.timestamp() * 1000):012x}{secrets.token_hex(10)}"
-
-
-def _answer(request: web.Request, answers: list[FateShape]) -> web.Response:
-    """202 with every line's fate, counted here and in the metrics."""
-    counts = Counter(each["status"] for each in answers)
-    published = request.app[SERVICES].metrics.events_published
-    for status, count in counts.items():
-        published.labels(status).inc(count)
-    body: PublishedShape = {
-        "accepted": counts["accepted"],
-        "duplicates": counts["duplicate"],
-        "rejected": counts["rejected"],
-        "events": answers,
+def _summary(event: LoggedEvent) -> EventSummaryShape:
+    return {
+        "id": event.id,
+        "type": event.type,
+        "event_time": moment(event.event_time),
+        "occurred_at": moment(event.occurred_at),
+        "recorded_at": moment(event.recorded_at),
+        "backfill": event.backfill,
+        "test": event.test_route is not None,
+        "tick": event.tick,
     }
-    return shapes.answer(body, status=202)

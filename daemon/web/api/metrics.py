@@ -8,14 +8,15 @@ from aiohttp import web
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from daemon.web import metric_series, shapes
-from daemon.web.endpoints import Access, Query, endpoint
-from daemon.web.metric_series import Period
-from daemon.web.route_path import live_route
-from daemon.web.services import SERVICES
-from daemon.web.shapes import Moment, moment
-from eventstore import route_metrics
-from eventstore.route_metrics import Counts
+from daemon.web.http import shapes
+from daemon.web.http.endpoints import Access, Query, endpoint
+from daemon.web.http.services import SERVICES
+from daemon.web.http.shapes import Moment, moment
+from daemon.web.service import metric_series
+from daemon.web.service.lookup import live_route
+from daemon.web.service.metric_series import Period
+from eventstore.queries import route_metrics
+from eventstore.queries.route_metrics import Counts
 
 Count = Annotated[int, Field(ge=0, examples=[42])]
 SpanShape = TypedDict("SpanShape", {"from": Moment, "to": Moment})

@@ -7,9 +7,8 @@ import hashlib
 
 from aiohttp import web
 
-from daemon.web.endpoints import Access, Media, endpoint
-from daemon.web.openapi.document import rendered
-from daemon.web.openapi.operations import operations
+from daemon.web.http.endpoints import Access, Media, endpoint
+from daemon.web.openapi.document import operations, rendered
 
 DOCUMENT = Media(
     content_type="application/json", name="Document", schema={"type": "object"}, example={"openapi": "3.1.0"}

@@ -2,20 +2,149 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
 from urllib.parse import quote
 
 from aiohttp import web
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+from typing_extensions import TypedDict
 
 from daemon import replays
-from daemon.core.delivery import delivery_id
-from daemon.web import paging, replaying, retrying, shapes
-from daemon.web.api.replay_shapes import ReplayCountShape, ReplayForm, ReplayShape, RetriedShape, of_replay
-from daemon.web.commanding import command_context
-from daemon.web.delivery_path import EVENT_HINT
-from daemon.web.endpoints import Access, RateLimit, endpoint
-from daemon.web.forms import Command, read
-from daemon.web.route_path import live_route
-from daemon.web.services import SERVICES
+from daemon.core.delivery.answer import delivery_id
+from daemon.core.events.event import instant
+from daemon.replays import Wanted
+from daemon.web.access.command_context import command_context
+from daemon.web.forms.request_forms import Command, read
+from daemon.web.http import paging, shapes
+from daemon.web.http.endpoints import Access, RateLimit, endpoint
+from daemon.web.http.services import SERVICES
+from daemon.web.http.shapes import Moment, Uuid, moment
+from daemon.web.service import resending
+from daemon.web.service.lookup import EVENT_HINT, live_route
+from eventstore.progress.manual_retry import Requeued
+from eventstore.progress.replays import Replay
+
+# What replays and retries by hand take and answer.
+
+_MOMENT = {"type": "string", "format": "date-time", "examples": ["2026-11-23T08:00:00Z"]}
+
+
+class ReplayState(StrEnum):
+    """A replay is done once each of its deliveries was tried."""
+
+    RUNNING = "running"
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+
+def _instant(value: object) -> datetime:
+    if not isinstance(value, str):
+        raise PydanticCustomError("string_type", "must be a text")
+    try:
+        return instant(value)
+    except ValueError as error:
+        raise PydanticCustomError("instant", "{reason}", {"reason": str(error)}) from error
+
+
+def _wanted(value: object) -> Wanted:
+    if value not in ("failed", "all"):
+        raise PydanticCustomError("wanted", "must be failed or all")
+    return Wanted(str(value))
+
+
+Instant = Annotated[datetime, BeforeValidator(_instant), WithJsonSchema(_MOMENT)]
+
+
+class ReplayForm(Command):
+    """A period of event time, from (inclusive) to (exclusive)."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"from": "2026-11-23T08:00:00Z", "to": "2026-11-23T09:00:00Z", "status": "failed"}]
+        }
+    )
+
+    since: Annotated[Instant, Field(alias="from")]
+    until: Annotated[Instant, Field(alias="to")]
+    status: Annotated[
+        Wanted,
+        BeforeValidator(_wanted),
+        WithJsonSchema(
+            {
+                "type": "string",
+                "enum": list(Wanted),
+                "description": "failed: deliveries that failed for good; all: those that were delivered too.",
+            }
+        ),
+    ]
+    dry_run: Annotated[bool, Field(description="Counts, and sends nothing.")] = False
+
+
+class RetriedShape(TypedDict):
+    """A delivery that is tried again now.
+
+    `state` is due: its request starts at once; under_way: it has started, or is about to; in_line: it waits for its
+    first attempt, in the order of its route.
+    """
+
+    id: Uuid
+    state: Annotated[str, WithJsonSchema({"type": "string", "enum": [it.value for it in Requeued if it != "gone"]})]
+
+
+class ReplayCountShape(TypedDict):
+    """How many deliveries a replay would send, of events from `replayable_from` on."""
+
+    count: Annotated[int, Field(ge=0, examples=[42])]
+    replayable_from: Moment
+
+
+ReplayPeriodShape = TypedDict("ReplayPeriodShape", {"from": Moment, "to": Moment})
+
+
+class ReplayShape(ReplayPeriodShape):
+    """A replay. `total` deliveries of events from `replayable_from` on belonged to it when it began; `scheduled` of
+    them were put in line, unless they were sent meanwhile or their event is gone; `waiting` of those are in line now,
+    and `withdrawn` ones were taken out by a cancel. `detail` says why it was cancelled.
+    """
+
+    id: Uuid
+    route: Uuid
+    status: Wanted
+    replayable_from: Moment
+    state: ReplayState
+    detail: Annotated[str | None, Field(examples=[None])]
+    total: Annotated[int, Field(ge=0, examples=[42])]
+    scheduled: Annotated[int, Field(ge=0, examples=[42])]
+    waiting: Annotated[int, Field(ge=0, examples=[2])]
+    withdrawn: Annotated[int, Field(ge=0, examples=[0])]
+    actor: Annotated[str, Field(examples=["admin"])]
+    reason: Annotated[str | None, Field(examples=["the shop was down"])]
+    created_at: Moment
+    ended_at: Annotated[Moment | None, Field(examples=[None])]
+
+
+def of_replay(replay: Replay) -> ReplayShape:
+    return {
+        "id": str(replay.id),
+        "route": str(replay.route_id),
+        "status": Wanted(replay.wanted),
+        "from": moment(replay.since),
+        "to": moment(replay.until),
+        "replayable_from": moment(replay.sendable_from),
+        "state": ReplayState(replay.state),
+        "detail": replay.detail,
+        "total": replay.total,
+        "scheduled": replay.scheduled,
+        "waiting": replay.waiting,
+        "withdrawn": replay.withdrawn,
+        "actor": replay.actor,
+        "reason": replay.reason,
+        "created_at": moment(replay.created_at),
+        "ended_at": moment(replay.ended_at),
+    }
 
 
 @endpoint(Access.MANAGE, EVENT_HINT, takes=Command, answers={202: RetriedShape}, refuses=(404, 429), is_command=True)
@@ -27,8 +156,8 @@ async def retry(request: web.Request) -> web.Response:
     with its schedule if it fails again.
     """
     form = await read(request, Command)
-    pair = await retrying.wanted(request)
-    requeued = await retrying.retry_now(request, pair, command_context(request, form.reason))
+    pair = await resending.wanted(request)
+    requeued = await resending.retry_now(request, pair, command_context(request, form.reason))
     body: RetriedShape = {"id": delivery_id(pair.route_id, pair.event_id), "state": requeued}
     return shapes.answer(body, status=202)
 
@@ -50,15 +179,15 @@ async def replay(request: web.Request) -> web.Response:
     route = live_route(request)
     form = await read(request, ReplayForm)
     context = command_context(request, form.reason)
-    period = replaying.period(form.since, form.until)
+    period = resending.period(form.since, form.until)
     if form.dry_run:
-        counted = await replaying.count(request, route, period, form.status)
+        counted = await resending.count(request, route, period, form.status)
         body: ReplayCountShape = {
             "count": counted.deliveries,
             "replayable_from": shapes.moment(counted.sendable_from),
         }
         return shapes.answer(body)
-    begun = await replaying.begin(request, route, period, form.status, context)
+    begun = await resending.begin(request, route, period, form.status, context)
     location = f"/v1/tenants/{quote(route.tenant, safe='')}/routes/{route.id}/replays/{begun.id}"
     return shapes.answer(of_replay(begun), status=202, headers={"Location": location})
 
@@ -67,7 +196,7 @@ async def replay(request: web.Request) -> web.Response:
 async def list_replays(request: web.Request) -> web.Response:
     """The route's replays, newest first."""
     route, size = live_route(request), paging.limit(request)
-    shown, behind = await replaying.listed(request, route, behind=paging.cursor(request), size=size)
+    shown, behind = await resending.listed(request, route, behind=paging.cursor(request), size=size)
     after = None if behind is None else paging.encoded(behind)
     page: paging.Page[ReplayShape] = {"items": [of_replay(each) for each in shown], "next": after}
     return shapes.answer(page)
@@ -76,13 +205,13 @@ async def list_replays(request: web.Request) -> web.Response:
 @endpoint(Access.READ, answers={200: ReplayShape}, refuses=(404,))
 async def show_replay(request: web.Request) -> web.Response:
     """How far a replay is."""
-    return shapes.answer(of_replay(await replaying.named(request, live_route(request))))
+    return shapes.answer(of_replay(await resending.named(request, live_route(request))))
 
 
 @endpoint(Access.MANAGE, takes=Command, answers={200: ReplayShape}, refuses=(404,), is_command=True)
 async def cancel_replay(request: web.Request) -> web.Response:
     """Ends a replay: what of it nobody is sending yet is not sent, and stays what it was. Already so: as it is."""
-    found, form = await replaying.named(request, live_route(request)), await read(request, Command)
+    found, form = await resending.named(request, live_route(request)), await read(request, Command)
     services = request.app[SERVICES]
     cancelled = await replays.cancel(services.database, found, command_context(request, form.reason))
     return shapes.answer(of_replay(cancelled))

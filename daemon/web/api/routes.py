@@ -12,16 +12,15 @@ from urllib.parse import quote
 from aiohttp import web
 
 from daemon.commands import NotFound
-from daemon.core.event import instant
-from daemon.core.route import Route, Status
-from daemon.web import paging, shapes
-from daemon.web.commanding import command_context
-from daemon.web.endpoints import Access, Query, RateLimit, endpoint
-from daemon.web.forms import Command, NewRoute, Rotation, RouteEdit, read, validated
-from daemon.web.parameters import moment_of
-from daemon.web.route_path import live_route, route_id
-from daemon.web.services import SERVICES
-from daemon.web.shapes import (
+from daemon.core.events.event import instant
+from daemon.core.routing.route import Route, Status
+from daemon.web.access.command_context import command_context
+from daemon.web.forms.request_forms import Command, NewRoute, Rotation, RouteEdit, read, validated
+from daemon.web.http import paging, shapes
+from daemon.web.http.endpoints import Access, Query, RateLimit, endpoint
+from daemon.web.http.parameters import moment_of
+from daemon.web.http.services import SERVICES
+from daemon.web.http.shapes import (
     CreatedRouteShape,
     KeyShape,
     LifecycleEventShape,
@@ -29,7 +28,8 @@ from daemon.web.shapes import (
     RouteShape,
     TenantShape,
 )
-from eventstore import log
+from daemon.web.service.lookup import live_route, route_id
+from eventstore import route_log
 
 STATUS = Query(
     name="status", description="only routes that are so", schema={"type": "string", "enum": ["enabled", "disabled"]}
@@ -163,7 +163,7 @@ async def revoke_old_key(request: web.Request) -> web.Response:
 async def history(request: web.Request) -> web.Response:
     """What happened to the route, newest first; deleted routes have theirs too."""
     services = request.app[SERVICES]
-    events = await log.history(services.database, route_id(request))
+    events = await route_log.history(services.database, route_id(request))
     if not events or events[0].tenant != request.match_info["tenant"]:
         raise NotFound("there is no such route")
     shown = shapes.of_history(events)

@@ -3,16 +3,128 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Annotated
 
 from aiohttp import web
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from daemon import __version__
-from daemon.web import health, shapes
-from daemon.web.api import status_shapes
-from daemon.web.api.status_shapes import StatusShape
-from daemon.web.endpoints import Access, endpoint
-from daemon.web.services import SERVICES
-from eventstore import status
+from daemon.web.http import shapes
+from daemon.web.http.endpoints import Access, endpoint
+from daemon.web.http.services import SERVICES
+from daemon.web.http.shapes import Moment, moment
+from daemon.web.service import health
+from eventstore.queries import status
+from eventstore.queries.status import ProcessState, ShardState, Status
+
+# The operator's view as JSON. Figures are of now, by the database's clock.
+
+Count = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(examples=[0.25])]
+Owner = Annotated[str, Field(examples=["node-1:4711:5f2c9a"])]
+
+
+class ProcessShape(TypedDict):
+    """A daemon process. `is_alive`: seen within the time for which a lease is good."""
+
+    owner: Owner
+    host: Annotated[str, Field(examples=["node-1"])]
+    pid: Annotated[int, Field(examples=[4711])]
+    version: Annotated[str, Field(examples=["0.1.0"])]
+    started_at: Moment
+    seen_at: Moment
+    is_alive: bool
+    shards: list[int]
+
+
+class ShardShape(TypedDict):
+    """A slice of the tenants. `owner` is null if nobody has a lease that is still good."""
+
+    shard: Count
+    owner: Owner | None
+    epoch: Count
+    expires_at: Moment | None
+    checkpoint: Count
+    lag_seconds: Seconds
+    retrying: Count
+    parked: Count
+
+
+class BacklogShape(TypedDict):
+    """What waits; `unread`: something was published that no tick shows yet."""
+
+    retrying: Count
+    parked: Count
+    oldest_seconds: Seconds
+    checkpoint_lag_seconds: Seconds
+    unread: bool
+
+
+class TickShape(TypedDict):
+    """The newest cut through the stream of events; 0 if there is none."""
+
+    number: Count
+    at: Moment | None
+    route_pos: int | None
+
+
+class RouteCountShape(TypedDict):
+    """`position` is the end of the route log, `applied` how far this process has read it."""
+
+    enabled: Count
+    disabled: Count
+    position: Count
+    applied: Count
+
+
+class StatusShape(TypedDict):
+    """`warnings` says in sentences what needs a person; it is empty if nothing does."""
+
+    at: Moment
+    version: Annotated[str, Field(examples=["0.1.0"])]
+    warnings: Annotated[list[str], Field(examples=[["nobody delivers for shard 3"]])]
+    processes: list[ProcessShape]
+    shards: list[ShardShape]
+    backlog: BacklogShape
+    tick: TickShape
+    routes: RouteCountShape
+
+
+def of_process(found: Status, process: ProcessState) -> ProcessShape:
+    return {
+        "owner": process.owner,
+        "host": process.host,
+        "pid": process.pid,
+        "version": process.version,
+        "started_at": moment(process.started_at),
+        "seen_at": moment(process.seen_at),
+        "is_alive": process.is_alive,
+        "shards": [shard.shard for shard in found.shards if shard.owner == process.owner],
+    }
+
+
+def of_shard(shard: ShardState) -> ShardShape:
+    return {
+        "shard": shard.shard,
+        "owner": shard.owner,
+        "epoch": shard.epoch,
+        "expires_at": moment(shard.expires_at),
+        "checkpoint": shard.checkpoint,
+        "lag_seconds": shard.lag_seconds,
+        "retrying": shard.retrying,
+        "parked": shard.parked,
+    }
+
+
+def of_backlog(found: Status) -> BacklogShape:
+    return {
+        "retrying": found.retrying,
+        "parked": found.parked,
+        "oldest_seconds": found.oldest_seconds,
+        "checkpoint_lag_seconds": found.lag_seconds,
+        "unread": found.log.is_unread,
+    }
 
 
 @endpoint(Access.OPERATIONS, answers={200: StatusShape})
@@ -25,9 +137,9 @@ async def show(request: web.Request) -> web.Response:
         "at": shapes.moment(found.log.at),
         "version": __version__,
         "warnings": list(health.warnings(found)),
-        "processes": [status_shapes.of_process(found, process) for process in found.processes],
-        "shards": [status_shapes.of_shard(shard) for shard in found.shards],
-        "backlog": status_shapes.of_backlog(found),
+        "processes": [of_process(found, process) for process in found.processes],
+        "shards": [of_shard(shard) for shard in found.shards],
+        "backlog": of_backlog(found),
         "tick": {
             "number": found.log.tick,
             "at": shapes.moment(found.log.tick_at),

@@ -10,8 +10,8 @@ from importlib.resources import files
 
 from aiohttp import web
 
-from daemon.web.endpoints import Access, endpoint
-from daemon.web.problems import Problem
+from daemon.web.http.endpoints import Access, endpoint
+from daemon.web.http.problems import Problem
 
 _CONTENT_TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _FOR_EVER = "public, max-age=31536000, immutable"

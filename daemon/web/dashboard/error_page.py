@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from daemon.web.dashboard import rendering
-from daemon.web.problems import Problem
+from daemon.web.http.problems import Problem
 
 TITLES: Mapping[int, str] = {
     400: "That could not be read",

@@ -7,14 +7,15 @@ from collections.abc import Callable
 from aiohttp import web
 
 from daemon.commands import Context
-from daemon.web import forms
-from daemon.web.access.auth import CALLER
+from daemon.web.access.auth import CALLER, may
 from daemon.web.dashboard.error_page import show
-from daemon.web.dashboard.typed import Typed
-from daemon.web.endpoints import Access, Endpoint, RateLimit, declared, endpoint
-from daemon.web.forms import Command
-from daemon.web.problems import Problem
-from daemon.web.services import SERVICES
+from daemon.web.dashboard.form_data import Typed
+from daemon.web.dashboard.rendering import redirect
+from daemon.web.forms import request_forms
+from daemon.web.forms.request_forms import Command
+from daemon.web.http.endpoints import Access, Endpoint, RateLimit, declared, endpoint
+from daemon.web.http.problems import Problem
+from daemon.web.http.services import SERVICES
 
 # Where programs ask: they get problem+json, whatever they accept.
 _API = ("/v1/", "/openapi.json", "/healthz", "/readyz", "/metrics")
@@ -43,7 +44,7 @@ def context(
 def reason(request: web.Request, form: Typed) -> str | None:
     """Why a command is given, if that was said. Raises Invalid."""
     text = form.one("reason").strip()
-    return forms.validated(Command, {"reason": text}, request.app[SERVICES]).reason if text else None
+    return request_forms.validated(Command, {"reason": text}, request.app[SERVICES]).reason if text else None
 
 
 def wants_part(request: web.Request) -> bool:
@@ -58,3 +59,12 @@ def page_of(request: web.Request, problem: Problem) -> web.Response | None:
     if "text/html" not in request.headers.get("Accept", "") or (not is_page and request.path.startswith(_API)):
         return None
     return show(request, problem, is_part=wants_part(request))
+
+
+@page(Access.ANYBODY)
+async def home(request: web.Request) -> web.Response:
+    """Leads to the first page of whoever asks."""
+    caller = request[CALLER]
+    if caller.tenant is not None:
+        return redirect(request, "t", caller.tenant, "webhooks")
+    return redirect(request, "operator", *(() if may(caller.scope, Access.ADMIN) else ("status",)))

@@ -6,6 +6,7 @@ Undefined names are errors, everything is escaped, and no page may load, frame o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -13,11 +14,11 @@ import aiohttp_jinja2
 from aiohttp import web
 from jinja2 import PackageLoader, StrictUndefined
 
-from daemon.web.dashboard import assets, figures
+from daemon.web.access.auth import CALLER, may
+from daemon.web.dashboard import assets, template_filters
 from daemon.web.dashboard.assets import ASSETS
-from daemon.web.dashboard.notices import NOTICES
-from daemon.web.dashboard.viewer import viewer_of
-from daemon.web.services import SERVICES
+from daemon.web.http.endpoints import Access
+from daemon.web.http.services import SERVICES
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -38,7 +39,7 @@ def set_up(application: web.Application) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
-        filters=figures.FILTERS,
+        filters=template_filters.FILTERS,
         default_helpers=False,
     )
 
@@ -101,3 +102,56 @@ def _base(request: web.Request) -> str:
 def _query(values: Mapping[str, object]) -> str:
     given = {name: value for name, value in values.items() if value is not None}
     return f"?{urlencode(given)}" if given else ""
+
+
+# Who looks at a page, as far as the page shows it: what he may do decides which buttons there are.
+#
+# What he really may do is decided at the door (daemon.web.access.auth), whatever a page shows.
+#
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Viewer:
+    """`tenant` is whose page this is, None on those of the operator: for whoever stands for one it is that one."""
+
+    tenant: str | None = None
+    is_known: bool = False
+    is_operator: bool = False
+    may_manage: bool = False
+    has_session: bool = False
+
+
+def viewer_of(request: web.Request) -> Viewer:
+    """Nobody in particular, as long as it is not known who asks."""
+    caller = request.get(CALLER)
+    if caller is None:
+        return Viewer()
+    return Viewer(
+        tenant=caller.tenant or request.match_info.get("tenant"),
+        is_known=True,
+        is_operator=may(caller.scope, Access.ADMIN),
+        may_manage=may(caller.scope, Access.MANAGE),
+        has_session=caller.session is not None,
+    )
+
+
+# What a page says at its head after something was done: the sentence that `?done=` names, and no other.
+
+NOTICES: Mapping[str, str] = {
+    "created": "The webhook is created and active: events from now on are sent to it.",
+    "created_disabled": "The webhook is created, and disabled: enable it when your receiver is ready.",
+    "edited": "The changes are saved. What is sent from now on is sent by them.",
+    "unchanged": "Nothing was different, so nothing was changed.",
+    "deleted": "The webhook is deleted. Its history stays in Activity.",
+    "token_revoked": "The token is revoked: nothing it is shown to lets it in any more.",
+    "type_added": "The event type is in the catalogue. Merchants can subscribe to it.",
+    "type_saved": "The event type is saved.",
+    "type_removed": "The event type is no longer in the catalogue.",
+    "types_replaced": "The catalogue is the list that you gave.",
+    "replay_cancelled": "The replay is cancelled: what was not sent yet stays as it was.",
+    "disabled": "The webhook is disabled. Nothing is sent to it from now on.",
+    "revoked": "The old key is revoked: only the present one signs from now on.",
+    "no_old_key": "There was no old key any more, so nothing had to be revoked.",
+    "rotated": "The key is rotated. Put the new one in place within 24 hours.",
+    "retried": "It is in line to be sent again now. Refresh in a moment to see the answer.",
+}

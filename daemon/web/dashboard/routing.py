@@ -4,23 +4,14 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from daemon.web.dashboard import assets, entrance, rendering
+from daemon.web.dashboard import assets, pages, rendering
 from daemon.web.dashboard.logs import deliveries, delivery, event, events, live
 from daemon.web.dashboard.operator import event_type_list, event_types, status, tenants, tokens
 from daemon.web.dashboard.pages import page_of
-from daemon.web.dashboard.webhooks import (
-    activity,
-    commands,
-    form,
-    history,
-    keys,
-    listing,
-    overview,
-    previews,
-    replays,
-    test_events,
-)
-from daemon.web.problems import PAGE_OF
+from daemon.web.dashboard.webhook_actions import commands, replays, sample_events
+from daemon.web.dashboard.webhook_form import form, previews
+from daemon.web.dashboard.webhooks import history, keys, listing, overview
+from daemon.web.http.problems import PAGE_OF
 
 # By itself a name in a path takes no braces, and a tenant's id may have some.
 _TENANT = "/t/{tenant:[^/]+}"
@@ -28,7 +19,7 @@ _WEBHOOK = f"{_TENANT}/webhooks/{{route}}"
 _DELIVERY = f"{_TENANT}/deliveries/{{delivery}}"
 
 _FRONT = (
-    web.get("/", entrance.show),
+    web.get("/", pages.home),
     web.get("/assets/{digest}/{name}", assets.show),
 )
 
@@ -39,12 +30,12 @@ _WEBHOOKS = (
     web.post(f"{_TENANT}/webhooks/new", form.create),
     web.post(f"{_TENANT}/drafts/preview", previews.show),
     web.post(f"{_TENANT}/drafts/target", previews.target),
-    web.get(f"{_TENANT}/activity", activity.show),
+    web.get(f"{_TENANT}/activity", history.show_all),
     web.get(_WEBHOOK, overview.show),
     web.get(f"{_WEBHOOK}/edit", form.edit),
     web.post(f"{_WEBHOOK}/edit", form.save),
-    web.get(f"{_WEBHOOK}/test", test_events.show),
-    web.post(f"{_WEBHOOK}/test", test_events.send),
+    web.get(f"{_WEBHOOK}/test", sample_events.show),
+    web.post(f"{_WEBHOOK}/test", sample_events.send),
     web.get(f"{_WEBHOOK}/replay", replays.show),
     web.post(f"{_WEBHOOK}/replay", replays.submit),
     web.get(f"{_WEBHOOK}/replays/{{replay}}", replays.show_replay),

@@ -11,13 +11,13 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
-from daemon.core import event
-from daemon.core.ndjson import Line
-from daemon.web.api.event_shapes import FateShape
+from daemon.core.events import event
+from daemon.core.events.ndjson import Line
+from daemon.web.http.problems import REFUSED_VALUE, listed
+from daemon.web.ingest.event_shapes import FateShape
 from daemon.web.ingest.storing import Outcome
-from daemon.web.problems import REFUSED_VALUE, listed
-from eventstore.errors import ValueRefused
-from eventstore.stream import NewEvent
+from eventstore.domain_events.events import NewEvent
+from eventstore.postgres.errors import ValueRefused
 
 # Large enough for one round trip each, small enough that storing begins soon and takes little memory.
 PART_EVENTS = 500

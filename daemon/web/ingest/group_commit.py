@@ -13,9 +13,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from daemon.web.ingest.storing import Outcome, store, store_parts
-from eventstore.connect import Database
-from eventstore.errors import StoreError, StoreUnavailable
-from eventstore.stream import NewEvent
+from eventstore.domain_events.events import NewEvent
+from eventstore.postgres.connect import Database
+from eventstore.postgres.errors import StoreError, StoreUnavailable
 
 MAX_BATCH_EVENTS = 500
 MAX_BATCH_BYTES = 4 * 1024 * 1024

@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from eventstore import stream
-from eventstore.connect import Database
-from eventstore.errors import Deadlocked, ValueRefused
-from eventstore.stream import NewEvent
+from eventstore import domain_events
+from eventstore.domain_events.events import NewEvent
+from eventstore.postgres.connect import Database
+from eventstore.postgres.errors import Deadlocked, ValueRefused
 
 _T = TypeVar("_T")
 
@@ -28,7 +28,7 @@ async def store(database: Database, events: Sequence[NewEvent], *, seconds: floa
     mistake is nobody else's. Raises StoreUnavailable.
     """
     try:
-        return list(await stream.publish(database, events, seconds=seconds))
+        return list(await domain_events.publish(database, events, seconds=seconds))
     except ValueRefused as error:
         if len(events) == 1:
             return [error]
@@ -52,7 +52,7 @@ async def store_parts(database: Database, parts: AsyncIterator[list[NewEvent]], 
 
     left = noted()
     try:
-        async with stream.publishing(database, seconds=seconds) as publish:
+        async with domain_events.publishing(database, seconds=seconds) as publish:
             part = await anext(left, None)
             while part is not None:
                 async with _meanwhile(publish(part)) as storing:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from daemon.core.event import MAX_TEXT_CHARACTERS, TENANT_PATTERN
-from daemon.core.scope import BOUND, UNBOUND, Kind, Scope
+from daemon.core.drafts.scope import BOUND, UNBOUND, Kind, Scope
+from daemon.core.events.event import MAX_TEXT_CHARACTERS, TENANT_PATTERN
 from daemon.web.access import auth
-from daemon.web.endpoints import Access
+from daemon.web.http.endpoints import Access
 from daemon.web.openapi.schemas import Schema
 
 DESCRIPTION = """\

@@ -14,14 +14,14 @@ from urllib.parse import quote
 import pytest
 import pytest_asyncio
 
-from daemon.web import paging
 from daemon.web.dashboard import assets
 from daemon.web.dashboard.assets import ASSETS
 from daemon.web.dashboard.error_page import NEXT_STEPS, TITLES
-from daemon.web.dashboard.notices import NOTICES
-from daemon.web.dashboard.typed import MAX_BODY_BYTES, MAX_FIELDS
-from daemon.web.endpoints import declared
-from eventstore import catalogue
+from daemon.web.dashboard.form_data import MAX_BODY_BYTES, MAX_FIELDS
+from daemon.web.dashboard.rendering import NOTICES
+from daemon.web.http import paging
+from daemon.web.http.endpoints import declared
+from eventstore.domain_events import catalogue
 from tests.support.pages import BROWSER, OPERATOR_PAGES, PART, Page, get, post
 from tests.support.recorded import recorded
 from tests.support.sessions import browser

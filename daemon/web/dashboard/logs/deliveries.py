@@ -8,17 +8,17 @@ from aiohttp import web
 
 from daemon import deliveries
 from daemon.commands import Invalid
-from daemon.core.standing import Standing
+from daemon.core.delivery.status import Standing
 from daemon.deliveries import DeliveryPage
-from daemon.web import places
-from daemon.web.dashboard.logs import asked, live, named
-from daemon.web.dashboard.logs.asked import Asked
+from daemon.web.dashboard.logs import live, log_filter, route_lookup
+from daemon.web.dashboard.logs.log_filter import Asked
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import render
-from daemon.web.endpoints import Access
-from daemon.web.services import SERVICES
-from daemon.web.shapes import moment
-from eventstore.delivery_log import Place
+from daemon.web.http import paging
+from daemon.web.http.endpoints import Access
+from daemon.web.http.services import SERVICES
+from daemon.web.http.shapes import moment
+from eventstore.queries.delivery_log import Place
 
 _NOTHING = DeliveryPage(items=[], next=None)
 
@@ -30,18 +30,18 @@ async def show(request: web.Request) -> web.Response:
     wanted = _asked(request)
     found = _NOTHING if wanted.wrongs else await _found(request, wanted)
     is_first = "after" not in request.query
-    choices = named.choices(services.index, tenant)
+    choices = route_lookup.choices(services.index, tenant)
     return render(
         request,
         "logs/deliveries.html",
         status=422 if wanted.wrongs else 200,
         asked=wanted,
         rows=live.rows_of(found, wanted.filter, is_first=is_first),
-        after=places.delivery_cursor(found.next),
+        after=paging.delivery_cursor(found.next),
         is_first=is_first,
         choices=choices,
         has_routes=choices != [],
-        types=await asked.types(request),
+        types=await log_filter.types(request),
         standings=list(Standing),
         hour_ago=moment(services.now() - timedelta(hours=1)),
         is_live=request.query.get("live") == "1",
@@ -68,12 +68,12 @@ async def _found(request: web.Request, wanted: Asked) -> DeliveryPage:
 
 def _asked(request: web.Request) -> Asked:
     index, tenant = request.app[SERVICES].index, request.match_info["tenant"]
-    return asked.read(index, tenant, request.query, asked.DELIVERY_FIELDS)
+    return log_filter.read(index, tenant, request.query, log_filter.DELIVERY_FIELDS)
 
 
 def _begin(after: str) -> Place | None:
     """Where a page begins; with a cursor that is none, at the beginning."""
     try:
-        return places.delivery_place(after) if after else None
+        return paging.delivery_place(after) if after else None
     except Invalid:
         return None

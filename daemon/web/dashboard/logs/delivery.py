@@ -7,18 +7,19 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from daemon.commands import Conflict, Invalid, NotFound
-from daemon.core import resend
-from daemon.core.standing import Standing
+from daemon.core.delivery import resend
+from daemon.core.delivery.status import Standing
 from daemon.deliveries import Detail
-from daemon.web import retrying
-from daemon.web.dashboard import digits, once, typed
+from daemon.web.dashboard import form_data
+from daemon.web.dashboard.form_data import new_form_id, request_id
 from daemon.web.dashboard.logs import timeline
 from daemon.web.dashboard.pages import context, page
-from daemon.web.dashboard.plain import plain
 from daemon.web.dashboard.rendering import redirect, render
-from daemon.web.delivery_path import named_detail
-from daemon.web.endpoints import Access
-from daemon.web.services import SERVICES
+from daemon.web.dashboard.text import in_merchants_words, whole_number
+from daemon.web.http.endpoints import Access
+from daemon.web.http.services import SERVICES
+from daemon.web.service import resending
+from daemon.web.service.lookup import named_detail
 
 # What a merchant wants to know first.
 _TITLES: Mapping[Standing, str] = {
@@ -55,10 +56,10 @@ async def body(request: web.Request) -> web.Response:
 @page(Access.MANAGE)
 async def retry(request: web.Request) -> web.Response:
     """Sends it again now, and leads back to it; what may not be sent is refused on the page, with the reason."""
-    form = await typed.read(request)
-    pair = await retrying.wanted(request)
+    form = await form_data.read(request)
+    pair = await resending.wanted(request)
     try:
-        await retrying.retry_now(request, pair, context(request, request_id=once.request_id(request, form)))
+        await resending.retry_now(request, pair, context(request, request_id=request_id(request, form)))
     except Conflict as error:
         detail = await named_detail(request)
         return _page(request, detail, status=409, refusal=str(error))
@@ -78,18 +79,18 @@ def _page(request: web.Request, detail: Detail, *, status: int = 200, refusal: s
         "logs/delivery.html",
         status=status,
         titles=_TITLES,
-        once=once.new_id(),
+        once=new_form_id(),
         detail=detail,
         item=detail.item,
         found=detail.item.found,
         gist=detail.item.gist,
-        because=None if detail.explanation is None else plain(detail.explanation.detail),
+        because=None if detail.explanation is None else in_merchants_words(detail.explanation.detail),
         route=None if known is None else known.current,
         attempts=shown,
         total=len(detail.exchanges),
         limit_seconds=services.config.delivery.timeout_seconds,
-        refusal=None if refusal is None else plain(refusal),
-        refused=None if refused is None else plain(refused.reason),
+        refusal=None if refusal is None else in_merchants_words(refusal),
+        refused=None if refused is None else in_merchants_words(refused.reason),
     )
 
 
@@ -108,4 +109,4 @@ def _missing(request: web.Request, error: NotFound | Invalid) -> web.Response:
 
 def _attempt(request: web.Request) -> int | None:
     """The place of the attempt that the query names."""
-    return digits.number(request.query.get("attempt", ""))
+    return whole_number(request.query.get("attempt", ""))

@@ -9,15 +9,14 @@ from aiohttp import web
 from daemon import audit
 from daemon.audit import Explanation
 from daemon.commands import NotFound
-from daemon.web.dashboard import digits
-from daemon.web.dashboard.logs import excerpts, named
-from daemon.web.dashboard.logs.excerpts import Excerpt
+from daemon.web.dashboard.logs import route_lookup
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import render
-from daemon.web.endpoints import Access
-from daemon.web.services import SERVICES, Services
-from eventstore import stream
-from eventstore.stream import StoredEvent
+from daemon.web.dashboard.text import Excerpt, json_excerpt, whole_number
+from daemon.web.http.endpoints import Access
+from daemon.web.http.services import SERVICES, Services
+from eventstore import domain_events
+from eventstore.domain_events.events import StoredEvent
 
 # Webhooks explained on a page; the others are behind a link.
 PAGE_SIZE = 25
@@ -33,9 +32,9 @@ async def show(request: web.Request) -> web.Response:
     services, tenant, query = request.app[SERVICES], request.match_info["tenant"], request.query
     event = await _find(services, tenant, request.match_info["event"])
     text = query.get("route", "").strip()
-    matches = named.routes(services.index, tenant, text)
+    matches = route_lookup.routes(services.index, tenant, text)
     route = matches[0] if len(matches) == 1 else None
-    begin = digits.number(query.get("after", "")) or 0
+    begin = whole_number(query.get("after", "")) or 0
     explained = await audit.explain_event(
         services.database,
         event,
@@ -53,7 +52,7 @@ async def show(request: web.Request) -> web.Response:
         explained=explained[:PAGE_SIZE],
         after=begin + PAGE_SIZE if len(explained) > PAGE_SIZE else None,
         is_first=begin == 0,
-        choices=named.choices(services.index, tenant),
+        choices=route_lookup.choices(services.index, tenant),
         route=route,
         matches=matches,
         text=text,
@@ -63,7 +62,7 @@ async def show(request: web.Request) -> web.Response:
 
 async def _find(services: Services, tenant: str, event_id: str) -> StoredEvent:
     """The newest event with that id. Raises NotFound."""
-    found = [] if "\0" in event_id else await stream.find(services.database, event_id, tenant=tenant)
+    found = [] if "\0" in event_id else await domain_events.find(services.database, event_id, tenant=tenant)
     if not found:
         raise NotFound("there is no such event, or it is so old that it is no longer kept")
     return found[0]
@@ -73,7 +72,7 @@ def _parts(event: StoredEvent) -> list[tuple[str, Excerpt]]:
     """What was published, part by part; what it did not have is left out."""
     given = [("Data", event.data, DATA_ROOM)]
     given += [(title, part, OTHER_ROOM) for title, part in _besides(event) if part is not None]
-    return [(title, excerpts.laid_out(part.decode(), room)) for title, part, room in given]
+    return [(title, json_excerpt(part.decode(), room)) for title, part, room in given]
 
 
 def _besides(event: StoredEvent) -> list[tuple[str, bytes | None]]:

@@ -7,20 +7,21 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from daemon.commands import Invalid
-from daemon.core.decision import Decision, judge
-from daemon.core.delivery import delivery_id
-from daemon.core.index import ALL, RouteIndex
-from daemon.core.route import Route
-from daemon.web import places, published
-from daemon.web.dashboard.logs import asked, named
-from daemon.web.dashboard.logs.asked import Asked
+from daemon.core.delivery.answer import delivery_id
+from daemon.core.routing.decision import Decision, judge
+from daemon.core.routing.index import ALL, RouteIndex
+from daemon.core.routing.route import Route
+from daemon.web.dashboard.logs import log_filter, route_lookup
+from daemon.web.dashboard.logs.log_filter import Asked
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import redirect, render
-from daemon.web.endpoints import Access
-from daemon.web.places import EventPlace
-from daemon.web.published import EventPage, Wanted
-from daemon.web.services import SERVICES
-from eventstore.event_log import LoggedEvent
+from daemon.web.http import paging
+from daemon.web.http.endpoints import Access
+from daemon.web.http.paging import EventPlace
+from daemon.web.http.services import SERVICES
+from daemon.web.service import event_pages
+from daemon.web.service.event_pages import EventPage, Wanted
+from eventstore.domain_events.listing import LoggedEvent
 
 PAGE_SIZE = 50
 
@@ -43,7 +44,7 @@ class Row:
 async def show(request: web.Request) -> web.Response:
     """A page of them. Whoever names an event is led to it."""
     services, tenant = request.app[SERVICES], request.match_info["tenant"]
-    wanted = asked.read(services.index, tenant, request.query, asked.EVENT_FIELDS)
+    wanted = log_filter.read(services.index, tenant, request.query, log_filter.EVENT_FIELDS)
     if wanted.event_id and not wanted.wrongs:
         route = None if wanted.route is None else wanted.route.id
         return redirect(request, "t", tenant, "events", wanted.event_id, route=None if route is None else str(route))
@@ -54,17 +55,17 @@ async def show(request: web.Request) -> web.Response:
         status=422 if wanted.wrongs else 200,
         asked=wanted,
         rows=[_row(services.index, each, wanted.route) for each in found.events],
-        after=places.event_cursor(found.next),
+        after=paging.event_cursor(found.next),
         is_first="after" not in request.query,
-        choices=named.choices(services.index, tenant),
-        types=await asked.types(request),
+        choices=route_lookup.choices(services.index, tenant),
+        types=await log_filter.types(request),
     )
 
 
 async def _found(request: web.Request, wanted: Asked) -> EventPage:
     """Those of a webhook are the ones of the types that it has now."""
     of_route = (ALL,) if wanted.route is None else wanted.route.config.event_types
-    return await published.page(
+    return await event_pages.page(
         request.app[SERVICES].database,
         Wanted(
             tenant=wanted.tenant,
@@ -102,6 +103,6 @@ def _row(index: RouteIndex, event: LoggedEvent, route: Route | None) -> Row:
 def _begin(after: str) -> EventPlace | None:
     """Where a page begins; with a cursor that is none, at the beginning."""
     try:
-        return places.event_place(after) if after else None
+        return paging.event_place(after) if after else None
     except Invalid:
         return None

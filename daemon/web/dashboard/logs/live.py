@@ -16,12 +16,12 @@ from aiohttp import web
 
 from daemon import deliveries
 from daemon.deliveries import DeliveryPage, Filter
-from daemon.pipeline.bell import Bell
+from daemon.pipeline.wakeup import Bell
 from daemon.web.access import auth
 from daemon.web.dashboard.rendering import text_of
-from daemon.web.problems import Problem
-from daemon.web.services import SERVICES
-from eventstore.errors import StoreUnavailable
+from daemon.web.http.problems import Problem
+from daemon.web.http.services import SERVICES
+from eventstore.postgres.errors import StoreUnavailable
 
 ROWS = 50
 MOST_LISTENERS = 64

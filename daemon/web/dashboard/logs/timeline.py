@@ -7,16 +7,17 @@ then the newer ones before the older; of what has no room left the page has a li
 from __future__ import annotations
 
 import base64
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from daemon.core.delivery import Outcome
-from daemon.core.failures import Failing, failing
+from daemon.core.delivery.answer import Outcome
+from daemon.core.delivery.failure_text import Failing, failing
 from daemon.deliveries import Detail, Sent
-from daemon.web import exchanges
-from daemon.web.dashboard.logs import curl, excerpts
-from daemon.web.dashboard.logs.excerpts import Excerpt
-from daemon.web.exchanges import Kept
-from eventstore.outcomes import Exchange
+from daemon.web.dashboard.text import Excerpt, escaped_bytes, excerpt_of, json_excerpt
+from daemon.web.service import exchanges
+from daemon.web.service.exchanges import Kept
+from eventstore.queries.attempts import Exchange
 
 # At once; older ones are behind a link.
 MOST_ATTEMPTS = 30
@@ -130,11 +131,11 @@ def _contents(detail: Detail, order: list[int]) -> dict[int, Contents]:
 
 def _request(place: int, sent: Sent) -> Request:
     headers, body = exchanges.shown_headers(sent), sent.request.body
-    shown = excerpts.laid_out(body.decode("utf-8", "replace"), BODY_ROOM)
-    command = curl.command(sent.target_url, headers, body) if len(body) <= CURL_ROOM else None
-    takes_file = command is None or excerpts.room_of(command) > CURL_ROOM
+    shown = json_excerpt(body.decode("utf-8", "replace"), BODY_ROOM)
+    command = curl_command(sent.target_url, headers, body) if len(body) <= CURL_ROOM else None
+    takes_file = command is None or escaped_bytes(command) > CURL_ROOM
     if command is None or takes_file:
-        command = curl.command(sent.target_url, headers, b"", file=file_name(place))
+        command = curl_command(sent.target_url, headers, b"", file=file_name(place))
     return Request(
         url=sent.target_url,
         headers=headers,
@@ -150,7 +151,7 @@ def _answer(kept: Kept) -> Answer:
     text = base64.b64encode(kept.body).decode() if kept.text is None else kept.text
     return Answer(
         head=_short(kept.head),
-        body=excerpts.beginning(text, ANSWER_ROOM),
+        body=excerpt_of(text, ANSWER_ROOM),
         encoding="base64" if kept.text is None else "text",
         is_truncated=kept.is_truncated,
     )
@@ -158,7 +159,7 @@ def _answer(kept: Kept) -> Answer:
 
 def _short(head: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """Headers with the beginnings of their values."""
-    return [(name, excerpts.beginning(value, 1024).text) for name, value in head]
+    return [(name, excerpt_of(value, 1024).text) for name, value in head]
 
 
 def _bytes_of(contents: Contents) -> int:
@@ -170,4 +171,60 @@ def _bytes_of(contents: Contents) -> int:
     ]
     heads = [*(() if request is None else request.headers.items()), *(() if answer is None else answer.head)]
     texts += [part for pair in heads for part in pair]
-    return _AROUND + sum(excerpts.room_of(text) for text in texts) + 40 * len(heads)
+    return _AROUND + sum(escaped_bytes(text) for text in texts) + 40 * len(heads)
+
+
+# A request as a command for a POSIX shell, to send it again from a terminal.
+#
+# The body goes as an argument if it can be one: `--data-raw`, because `--data` would take a body that begins with `@`
+# for the name of a file. A shell's arguments are text without NUL, and Linux takes at most 128 KiB for one of them. So
+# what is no text is written by `printf` in octal and piped to `--data-binary @-`, which changes no byte; and what is
+# too long comes from a file.
+#
+
+LONGEST_ARGUMENT_BYTES = 100_000
+
+# What curl would expand in a URL, were it not told to leave it.
+_GLOB = re.compile(r"[\[\]{}]")
+
+_CONTINUED = " \\\n  "
+
+
+def curl_command(url: str, headers: Mapping[str, str], body: bytes, *, file: str | None = None) -> str:
+    """The command; the body is read from `file` if one is named."""
+    text = None if file else _argument(body)
+    options = [f"curl {_globoff(url)}{quoted(url)}", *(f"-H {quoted(_header(*each))}" for each in headers.items())]
+    if file is not None:
+        return _CONTINUED.join([*options, f"--data-binary {quoted('@' + file)}"])
+    if text is not None:
+        return _CONTINUED.join([*options, f"--data-raw {quoted(text)}"])
+    return f"printf {quoted(_octal(body))} | " + _CONTINUED.join([*options, "--data-binary @-"])
+
+
+def quoted(text: str) -> str:
+    """One word of a POSIX shell, whatever is in it but NUL."""
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def _argument(body: bytes) -> str | None:
+    """The body as an argument; None if it cannot be one."""
+    if b"\0" in body or len(body) > LONGEST_ARGUMENT_BYTES:
+        return None
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _globoff(url: str) -> str:
+    return "--globoff " if _GLOB.search(url) else ""
+
+
+def _header(name: str, value: str) -> str:
+    """Curl takes `Name:` as the wish to send no such header; an empty one is `Name;`."""
+    return f"{name}: {value}" if value.strip() else f"{name};"
+
+
+def _octal(body: bytes) -> str:
+    """A format of printf that gives these bytes: what is not plain is in octal, and so is what printf reads itself."""
+    return "".join(chr(byte) if 0x20 <= byte < 0x7F and byte not in b"%\\" else f"\\{byte:03o}" for byte in body)

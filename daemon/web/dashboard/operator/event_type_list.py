@@ -9,21 +9,22 @@ from aiohttp import web
 
 from daemon.catalogue import sample_types
 from daemon.commands import Invalid
-from daemon.core.catalogue import MAX_TYPES, TypeDraft, example_text
-from daemon.core.event import Problem as FieldProblem
-from daemon.web import bodies, forms
-from daemon.web.catalogue_forms import CatalogueForm
-from daemon.web.dashboard import digits, typed
+from daemon.core.events.catalogue import MAX_TYPES, TypeDraft, example_text
+from daemon.core.events.event import Problem as FieldProblem
+from daemon.web.dashboard import form_data
+from daemon.web.dashboard.form_data import Typed, Wrongs
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import redirect, render
-from daemon.web.dashboard.typed import Typed
-from daemon.web.dashboard.wrongs import Wrongs
-from daemon.web.endpoints import Access
-from daemon.web.problems import Problem
-from daemon.web.services import SERVICES, Services
-from eventstore import catalogue
-from eventstore.catalogue import TypeRow
-from eventstore.errors import VersionConflict
+from daemon.web.dashboard.text import whole_number
+from daemon.web.forms import request_forms
+from daemon.web.forms.catalogue_forms import CatalogueForm
+from daemon.web.http import bodies
+from daemon.web.http.endpoints import Access
+from daemon.web.http.problems import Problem
+from daemon.web.http.services import SERVICES, Services
+from eventstore.domain_events import catalogue
+from eventstore.domain_events.catalogue import TypeRow
+from eventstore.postgres.errors import VersionConflict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,7 @@ async def show(request: web.Request) -> web.Response:
 @page(Access.ADMIN)
 async def take(request: web.Request) -> web.Response:
     """Compares first. Replaces only what it was compared with, so that nobody's work is lost unseen."""
-    form, services = await typed.read(request), request.app[SERVICES]
+    form, services = await form_data.read(request), request.app[SERVICES]
     if form.one("intent") == "sample":
         form = Typed({"types": [sample_types().decode()], "edition": ["0"], "intent": ["replace"]})
     try:
@@ -106,10 +107,10 @@ def _drafts(services: Services, text: str) -> list[TypeDraft]:
         value = bodies.parsed_object(text.encode(), bare="event_types")
     except Problem as error:
         raise Invalid((FieldProblem(field="types", message=error.detail.removeprefix("the body ")),)) from error
-    return forms.validated(CatalogueForm, value, services).drafts()
+    return request_forms.validated(CatalogueForm, value, services).drafts()
 
 
 def _edition(form: Typed) -> int:
     """The edition that was compared with; what is no number was none."""
-    found = digits.number(form.one("edition"))
+    found = whole_number(form.one("edition"))
     return -1 if found is None else found

@@ -10,21 +10,20 @@ import orjson
 from aiohttp import web
 
 from daemon.commands import Invalid, NotFound
-from daemon.core.catalogue import MAX_TYPES, TypeDraft, group_of
-from daemon.core.event import Problem
-from daemon.core.index import RouteIndex, patterns_of
-from daemon.core.route import Status
-from daemon.web import catalogue_edits
-from daemon.web.catalogue_edits import Changed, seal
-from daemon.web.dashboard import typed
+from daemon.core.events.catalogue import MAX_TYPES, TypeDraft, group_of
+from daemon.core.events.event import Problem
+from daemon.core.routing.index import RouteIndex, patterns_of
+from daemon.core.routing.route import Status
+from daemon.web.dashboard import form_data
+from daemon.web.dashboard.form_data import Typed, Wrongs
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import redirect, render
-from daemon.web.dashboard.typed import Typed
-from daemon.web.dashboard.wrongs import Wrongs
-from daemon.web.endpoints import Access
-from daemon.web.services import SERVICES
-from eventstore import catalogue
-from eventstore.catalogue import OutlinedType, TypeRow
+from daemon.web.http.endpoints import Access
+from daemon.web.http.services import SERVICES
+from daemon.web.service import catalogue_edits
+from daemon.web.service.catalogue_edits import Changed, seal
+from eventstore.domain_events import catalogue
+from eventstore.domain_events.catalogue import OutlinedType, TypeRow
 
 PAGE_SIZE = 100
 DESCRIPTION_CHARACTERS = 160
@@ -77,7 +76,7 @@ async def new(request: web.Request) -> web.Response:
 @page(Access.ADMIN)
 async def add(request: web.Request) -> web.Response:
     """Puts a type into the catalogue."""
-    form, services = await typed.read(request), request.app[SERVICES]
+    form, services = await form_data.read(request), request.app[SERVICES]
     try:
         await catalogue_edits.add(services, _draft(request, form, form.one("name").strip()))
     except Invalid as error:
@@ -97,7 +96,7 @@ async def edit(request: web.Request) -> web.Response:
 @page(Access.ADMIN)
 async def save(request: web.Request) -> web.Response:
     """Takes what was typed, unless somebody else was faster."""
-    form, services, name = await typed.read(request), request.app[SERVICES], request.match_info["name"]
+    form, services, name = await form_data.read(request), request.app[SERVICES], request.match_info["name"]
     try:
         await catalogue_edits.put(services, _draft(request, form, name), opened=form.one("opened"))
     except Invalid as error:
@@ -119,7 +118,7 @@ async def ask_removal(request: web.Request) -> web.Response:
 @page(Access.ADMIN)
 async def remove(request: web.Request) -> web.Response:
     """Takes a type out of the catalogue."""
-    form = await typed.read(request)
+    form = await form_data.read(request)
     try:
         await catalogue_edits.remove(request.app[SERVICES], request.match_info["name"], opened=form.one("opened"))
     except Changed as error:

@@ -8,13 +8,13 @@ from datetime import timedelta
 from aiohttp import web
 
 from daemon import __version__
-from daemon.core.route import Status
-from daemon.web import health
+from daemon.core.routing.route import Status
 from daemon.web.dashboard.pages import page, wants_part
 from daemon.web.dashboard.rendering import render
-from daemon.web.endpoints import Access
-from daemon.web.services import SERVICES
-from eventstore import status
+from daemon.web.http.endpoints import Access
+from daemon.web.http.services import SERVICES
+from daemon.web.service import health
+from eventstore.queries import status
 
 # A bar is full at this lag, and the longest one if that is longer.
 LEAST_SCALE_SECONDS = health.LAG_SECONDS

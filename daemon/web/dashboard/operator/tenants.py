@@ -8,18 +8,18 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from daemon.core.event import Problem, tenant_problem
-from daemon.core.index import RouteIndex
-from daemon.core.route import Status
-from daemon.web import paging
+from daemon.core.events.event import Problem, tenant_problem
+from daemon.core.routing.index import RouteIndex
+from daemon.core.routing.route import Status
 from daemon.web.access import sessions
 from daemon.web.access.auth import CALLER
-from daemon.web.dashboard import typed
+from daemon.web.dashboard import form_data
+from daemon.web.dashboard.form_data import Wrongs
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import redirect, render
-from daemon.web.dashboard.wrongs import Wrongs
-from daemon.web.endpoints import Access
-from daemon.web.services import SERVICES
+from daemon.web.http import paging
+from daemon.web.http.endpoints import Access
+from daemon.web.http.services import SERVICES
 
 PAGE_SIZE = 50
 
@@ -46,7 +46,7 @@ async def show(request: web.Request) -> web.Response:
 @page(Access.ADMIN)
 async def make_login_link(request: web.Request) -> web.Response:
     """A sign-in link, shown this once: of a tenant, or of the operator if none is named on purpose."""
-    form = await typed.read(request)
+    form = await form_data.read(request)
     tenant = None if form.has("operator") else form.one("tenant").strip()
     if tenant is not None and (wrongs := _wrong_tenant("tenant", tenant)):
         return _page(request, wrongs=wrongs, typed_tenant=form.one("tenant"))

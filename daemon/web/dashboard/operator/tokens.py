@@ -9,19 +9,19 @@ from aiohttp import web
 
 from daemon import tokens
 from daemon.commands import Invalid
-from daemon.core.event import Problem
-from daemon.core.scope import Kind, Scope
-from daemon.core.token_draft import TokenDraft, check
-from daemon.web import paging, token_book
+from daemon.core.drafts.scope import Kind, Scope
+from daemon.core.drafts.token_draft import TokenDraft, check
+from daemon.core.events.event import Problem
 from daemon.web.access.auth import CALLER
-from daemon.web.dashboard import typed
+from daemon.web.dashboard import form_data
+from daemon.web.dashboard.form_data import Typed, Wrongs
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import redirect, render
-from daemon.web.dashboard.typed import Typed
-from daemon.web.dashboard.wrongs import Wrongs
-from daemon.web.endpoints import Access
-from daemon.web.services import SERVICES
-from eventstore.tokens import Token
+from daemon.web.http import paging
+from daemon.web.http.endpoints import Access
+from daemon.web.http.services import SERVICES
+from daemon.web.service import token_pages
+from eventstore.access.tokens import Token
 
 PAGE_SIZE = 50
 
@@ -64,7 +64,7 @@ async def show(request: web.Request) -> web.Response:
 @page(Access.ADMIN)
 async def create(request: web.Request) -> web.Response:
     """A new token, on a page that shows it this once."""
-    form = await typed.read(request)
+    form = await form_data.read(request)
     services, tenant = request.app[SERVICES], form.one("tenant").strip() or None
     draft = check(
         scope=form.one("scope"),
@@ -82,16 +82,16 @@ async def create(request: web.Request) -> web.Response:
 @page(Access.ADMIN)
 async def ask(request: web.Request) -> web.Response:
     """Asks whether a token is to end, and says what that ends."""
-    found = await token_book.find(request.app[SERVICES], request.match_info["token"])
+    found = await token_pages.find(request.app[SERVICES], request.match_info["token"])
     return render(
-        request, "operator/token_revoke.html", token=found, scope=scope_of(found), state=token_book.state(found)
+        request, "operator/token_revoke.html", token=found, scope=scope_of(found), state=token_pages.state(found)
     )
 
 
 @page(Access.ADMIN)
 async def revoke(request: web.Request) -> web.Response:
     """Ends a token for good."""
-    await token_book.revoke(request.app[SERVICES], request.match_info["token"])
+    await token_pages.revoke(request.app[SERVICES], request.match_info["token"])
     return redirect(request, "operator", "tokens", done="token_revoked")
 
 
@@ -101,7 +101,7 @@ def scope_of(token: Token) -> Scope:
 
 async def _page(request: web.Request, form: Typed, *, wrongs: Wrongs | None = None) -> web.Response:
     try:
-        found = await token_book.newest(
+        found = await token_pages.newest(
             request.app[SERVICES], PAGE_SIZE + 1, after=paging.decoded(request.query.get("after", ""))
         )
     except Invalid:
@@ -110,8 +110,8 @@ async def _page(request: web.Request, form: Typed, *, wrongs: Wrongs | None = No
         request,
         "operator/tokens.html",
         status=422 if wrongs else 200,
-        tokens=[(token, scope_of(token), token_book.state(token)) for token in found[:PAGE_SIZE]],
-        after=paging.encoded(token_book.key(found[PAGE_SIZE - 1])) if len(found) > PAGE_SIZE else None,
+        tokens=[(token, scope_of(token), token_pages.state(token)) for token in found[:PAGE_SIZE]],
+        after=paging.encoded(token_pages.key(found[PAGE_SIZE - 1])) if len(found) > PAGE_SIZE else None,
         is_first="after" not in request.query,
         form=form,
         wrongs=wrongs or Wrongs(),

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from daemon.web import metric_series
-from daemon.web.metric_series import Period
-from eventstore.route_metrics import Counts, RouteMetrics
+from daemon.web.service import metric_series
+from daemon.web.service.metric_series import Period
+from eventstore.queries.route_metrics import Counts, RouteMetrics
 
 HEIGHT = 160
 LEAST_HEIGHT = 2

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from daemon.web import route_path
-from daemon.web.dashboard import digits
+from daemon.core.routing.route import Happening
+from daemon.web.dashboard.logs import route_lookup
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import render
-from daemon.web.dashboard.webhooks import happened
-from daemon.web.endpoints import Access
-from daemon.web.services import SERVICES
-from eventstore import log
+from daemon.web.dashboard.text import whole_number
+from daemon.web.dashboard.webhooks import history_rows
+from daemon.web.http.endpoints import Access
+from daemon.web.http.services import SERVICES
+from daemon.web.service import lookup
+from eventstore import route_log
 
 PAGE_SIZE = 50
 
@@ -19,15 +21,15 @@ PAGE_SIZE = 50
 @page(Access.READ)
 async def show(request: web.Request) -> web.Response:
     """So many lifecycle events behind position `after`; or the one of `version`, with its values in full length."""
-    services, route = request.app[SERVICES], route_path.timeline(request).current
-    version, after = (digits.number(request.query.get(name, "")) for name in ("version", "after"))
+    services, route = request.app[SERVICES], lookup.timeline(request).current
+    version, after = (whole_number(request.query.get(name, "")) for name in ("version", "after"))
     if version is not None:
-        event = await log.of_version(services.database, route.id, version)
+        event = await route_log.of_version(services.database, route.id, version)
         events, is_more = [] if event is None else [event], False
     else:
-        events = await log.newest(services.database, route.tenant, PAGE_SIZE + 1, before=after, route_id=route.id)
+        events = await route_log.newest(services.database, route.tenant, PAGE_SIZE + 1, before=after, route_id=route.id)
         is_more = len(events) > PAGE_SIZE
-    rows = happened.rows(events[:PAGE_SIZE], services.index)
+    rows = history_rows.rows(events[:PAGE_SIZE], services.index)
     return render(
         request,
         "webhooks/history.html",
@@ -37,3 +39,49 @@ async def show(request: web.Request) -> web.Response:
         after=after,
         next_after=rows[-1].pos if is_more else None,
     )
+
+
+# What happened to all webhooks of a tenant, the newest first; deleted ones are never forgotten here.
+
+ALL_PAGE_SIZE = 50
+
+
+@page(Access.READ)
+async def show_all(request: web.Request) -> web.Response:
+    """A page of it; `?route=` names a webhook, `?kind=` a kind of event, `?after=` the position to begin behind."""
+    services, tenant, query = request.app[SERVICES], request.match_info["tenant"], request.query
+    choices, text = route_lookup.choices(services.index, tenant), query.get("route", "").strip()
+    matches = route_lookup.routes(services.index, tenant, text)
+    route, kind = matches[0] if len(matches) == 1 else None, _kind(query.get("kind", ""))
+    is_unknown = bool(text) and not matches
+    found = (
+        []
+        if is_unknown or len(matches) > 1
+        else await route_log.newest(
+            services.database,
+            tenant,
+            ALL_PAGE_SIZE + 1,
+            before=whole_number(query.get("after", "")),
+            type=kind,
+            route_id=None if route is None else route.id,
+        )
+    )
+    return render(
+        request,
+        "webhooks/activity.html",
+        status=422 if is_unknown else 200,
+        rows=history_rows.rows(found[:ALL_PAGE_SIZE], services.index),
+        after=found[ALL_PAGE_SIZE - 1].pos if len(found) > ALL_PAGE_SIZE else None,
+        choices=choices,
+        has_any=choices != [],
+        route=route,
+        matches=matches,
+        is_unknown=is_unknown,
+        kind=kind,
+        kinds=history_rows.TITLES,
+        query=query,
+    )
+
+
+def _kind(text: str) -> Happening | None:
+    return Happening(text) if text in list(Happening) else None

@@ -5,13 +5,13 @@ from __future__ import annotations
 from aiohttp import web
 
 from daemon import snippets
-from daemon.core.route import Status
-from daemon.web import route_path
+from daemon.core.routing.route import Status
 from daemon.web.dashboard import pages
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import redirect, render
-from daemon.web.endpoints import Access, RateLimit
-from daemon.web.services import SERVICES
+from daemon.web.http.endpoints import Access, RateLimit
+from daemon.web.http.services import SERVICES
+from daemon.web.service import lookup
 
 FIRST_LANGUAGE = "python"
 
@@ -19,7 +19,7 @@ FIRST_LANGUAGE = "python"
 @page(Access.MANAGE, limit=RateLimit.REVEAL)
 async def show(request: web.Request) -> web.Response:
     """The key, with a function to verify in one language; as a part of a page the key alone."""
-    services, route = request.app[SERVICES], route_path.timeline(request).current
+    services, route = request.app[SERVICES], lookup.timeline(request).current
     if route.status is Status.DELETED:
         return redirect(request, "t", route.tenant, "webhooks", str(route.id))
     key = await services.commands.reveal_key(route.tenant, route.id)

@@ -9,16 +9,16 @@ from itertools import islice
 
 from aiohttp import web
 
-from daemon.core.index import RouteIndex
-from daemon.core.route import Route, Status
-from daemon.web import paging
-from daemon.web.dashboard import digits, moments
+from daemon.core.routing.index import RouteIndex
+from daemon.core.routing.route import Route, Status
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import redirect, render
-from daemon.web.endpoints import Access
-from daemon.web.services import SERVICES
-from daemon.web.shapes import moment
-from eventstore import route_metrics
+from daemon.web.dashboard.text import typed_moment, whole_number
+from daemon.web.http import paging
+from daemon.web.http.endpoints import Access
+from daemon.web.http.services import SERVICES
+from daemon.web.http.shapes import moment
+from eventstore.queries import route_metrics
 
 PAGE_SIZE = 50
 # How a webhook did lately, for the list.
@@ -107,7 +107,7 @@ def _as_of_then(index: RouteIndex, tenant: str, as_of: datetime | None) -> Itera
 def _as_of(text: str, now: datetime) -> tuple[datetime | None, str | None]:
     """The moment that was asked for, and what is wrong with it."""
     try:
-        at = moments.typed(text)
+        at = typed_moment(text)
     except ValueError as error:
         return None, str(error)
     if at is not None and at > now:
@@ -117,7 +117,7 @@ def _as_of(text: str, now: datetime) -> tuple[datetime | None, str | None]:
 
 def _slid(text: str, first: datetime, now: datetime) -> str | None:
     """The moment at a place of the slider; None for now, at its right end."""
-    place = digits.number(text)
+    place = whole_number(text)
     return None if place is None or place >= SLIDER_STEPS else moment(first + (now - first) * place / SLIDER_STEPS)
 
 

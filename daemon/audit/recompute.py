@@ -1,0 +1,44 @@
+"""The decision about one pair of event and route, recomputed, and whether a range stands for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from uuid import UUID
+
+from daemon.core.routing.decision import Judgement, judge
+from daemon.core.routing.index import Timeline
+from daemon.core.webhook import payload
+from eventstore.domain_events.events import StoredEvent
+from eventstore.queries.attempts import Pending
+
+
+def judged(event: StoredEvent, timeline: Timeline) -> Judgement:
+    """The decision about one pair, recomputed."""
+    return judge(
+        timeline,
+        event_type=event.type,
+        at=event.event_time,
+        backfill=event.backfill,
+        passes=lambda expression: payload.passes(expression, source_of(event)),
+        test_route=event.test_route,
+    )
+
+
+def source_of(event: StoredEvent) -> payload.Source:
+    """What a body is rendered from."""
+    return payload.Source(
+        event_id=event.id,
+        event_type=event.type,
+        created=event.event_time,
+        data=event.data,
+        context=event.context,
+        snapshot=event.snapshot,
+    )
+
+
+def in_range(event: StoredEvent, route_id: UUID, ranges: Mapping[UUID, int]) -> Pending | None:
+    """The event as parked by the range of a route, if it is."""
+    begin = ranges.get(route_id)
+    if begin is None or event.tick is None or event.tick < begin:
+        return None
+    return Pending(seq=event.seq, route_id=route_id, state="parked", failures=0, due_at=None)

@@ -1,0 +1,1 @@
+"""What all commands share at a terminal: options, files read with progress, output, failures."""

@@ -1,0 +1,122 @@
+"""What a failure means to the person at the terminal: a sentence, the next step, an exit code.
+
+0  done                        69  the database cannot be reached (EX_UNAVAILABLE)
+1  failed                      78  the configuration cannot be used (EX_CONFIG)
+2  wrong usage
+"""
+
+from __future__ import annotations
+
+import errno
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_UNAVAILABLE = 69
+EXIT_CONFIG = 78
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """One message for each mistake; `hint` is the next step in the imperative, empty if there is none to give."""
+
+    messages: tuple[str, ...]
+    hint: str = ""
+    code: int = EXIT_FAILED
+
+
+class CliError(Exception):
+    """A command's own failure, ready to be shown."""
+
+    def __init__(self, message: str, *, hint: str = "", code: int = EXIT_FAILED) -> None:
+        super().__init__(message)
+        self.failure = of(message, hint, code)
+
+
+def of(message: str, hint: str = "", code: int = EXIT_FAILED) -> Failure:
+    """A failure of one sentence."""
+    return Failure(messages=(message,), hint=hint, code=code)
+
+
+def describe(error: BaseException) -> Failure:
+    """The failure that `error` stands for; of a group of errors, its first one."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    match error:
+        case CliError():
+            return error.failure
+        case click.ClickException():
+            return _of_usage(error)
+        case OSError():
+            return _of_system(error)
+        case ImportError() | SyntaxError():  # a broken installation: what tells our errors apart may be missing too
+            return _of_a_bug(error)
+        case _:
+            return _of_ours(error)
+
+
+def _of_usage(error: click.ClickException) -> Failure:
+    hint = ""
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        hint = f"{error.ctx.command_path} --help"
+    return of(error.format_message(), hint, error.exit_code)
+
+
+def _of_system(error: OSError) -> Failure:
+    said = error.strerror or str(error)
+    if error.errno == errno.EADDRINUSE:
+        # asyncio words it as "error while attempting to bind on address ('127.0.0.1', 8080): address already in use".
+        return of(f"another program listens there already: {said}", "stop it, or choose another --listen address")
+    return of(said if error.filename is None else f"{error.filename}: {said}")
+
+
+def _of_ours(error: BaseException) -> Failure:
+    # Imported here, because `hookledger --help` has no failure to describe.
+    from daemon.audit import AmbiguousEvent, UnknownEvent
+    from daemon.commands import CommandError, Invalid
+    from daemon.config import ConfigError
+    from daemon.keys import WrongMasterKey
+    from eventstore.postgres.errors import (
+        EmbeddedMisconfigured,
+        MalformedUrl,
+        StoreError,
+        StoreUnavailable,
+        UnsafeServer,
+    )
+
+    hint = error.hint if isinstance(error, StoreError) else ""
+    messages: tuple[str, ...] = (str(error),)
+    code = EXIT_FAILED
+    match error:
+        case ConfigError():
+            messages, code = error.problems, EXIT_CONFIG
+        case EmbeddedMisconfigured() | MalformedUrl() | UnsafeServer():
+            code = EXIT_CONFIG
+        case StoreUnavailable():
+            code = EXIT_UNAVAILABLE
+        case WrongMasterKey():
+            code, hint = EXIT_CONFIG, "set signing.master_key to the key that this database was first used with"
+        case Invalid():
+            messages = tuple(f"{p.field}: {p.message}" if p.field else p.message for p in error.problems)
+            code = EXIT_USAGE
+        case AmbiguousEvent():
+            hint = "repeat the command with --tenant"
+        case StoreError() | CommandError() | UnknownEvent():
+            pass
+        case _:
+            return _of_a_bug(error)
+    return Failure(messages=messages, hint=hint, code=code)
+
+
+def _of_a_bug(error: BaseException) -> Failure:
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" at {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
+    message = " ".join(str(error).split())
+    return of(
+        f"{type(error).__name__}{where}: {message}" if message else f"{type(error).__name__}{where}",
+        "repeat it, and report it with this line if it stays: it is a mistake in Hookledger",
+    )

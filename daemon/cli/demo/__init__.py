@@ -1,0 +1,1 @@
+"""`hookledger demo`: the command, its receiver and its story."""

@@ -1,0 +1,270 @@
+"""`hookledger routes`: the commands of `daemon.commands` from a terminal, and the routes they lead to.
+
+A route's id is enough to name it; `--tenant` only guards against a slip. Who commands is the user of the operating
+system, and `--reason` goes into the history. What options say about a route is read in `route_options`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TypedDict, TypeVar, Unpack
+from uuid import UUID
+
+import click
+
+from daemon import route_state
+from daemon.cli.console import output, parsing
+from daemon.cli.console.failures import CliError
+from daemon.cli.routes import view
+from daemon.cli.routes.options import RouteValues, changes_of, draft_of, route_values
+from daemon.cli.store import commands, config_option, context, dev_option, now, settings, tenant_option, with_store
+from daemon.commands import Commands, Context, Done
+from daemon.core.routing.route import Route, Status
+from daemon.web.http import shapes
+from eventstore import route_log
+from eventstore.postgres.connect import Database
+from eventstore.route_log.log import RouteEvent
+
+F = TypeVar("F", bound=Callable[..., object])
+
+Change = Callable[[Commands, Route, Context], Awaitable[Done]]
+
+_id_argument = click.argument("route_id", type=parsing.route_id, metavar="ID")
+_reason_option = click.option("--reason", metavar="TEXT", help="Why, for the history.")
+_as_of_option = click.option("--as-of", type=parsing.timestamp, metavar="TS", help="As it was at that moment.")
+
+
+class Target(TypedDict):
+    """The options of every command that changes one route."""
+
+    route_id: UUID
+    tenant: str | None
+    reason: str | None
+    if_version: int | None
+    config_file: Path | None
+    as_json: bool
+
+
+class EditOptions(Target, RouteValues):
+    """Those, and what `edit` may change."""
+
+
+def _on_one_route(command: F) -> F:
+    version = click.option("--if-version", type=int, metavar="N", help="Only if the route is at this version.")
+    for option in (output.json_option, config_option, version, _reason_option, tenant_option, _id_argument):
+        command = option(command)
+    return command
+
+
+@click.group()
+def routes() -> None:
+    """List, create and change routes."""
+
+
+@routes.command("list")
+@tenant_option
+@click.option("--status", type=click.Choice([Status.ENABLED.value, Status.DISABLED.value]), help="Only these.")
+@_as_of_option
+@config_option
+@output.json_option
+def list_routes(
+    tenant: str | None, status: str | None, as_of: datetime | None, config_file: Path | None, as_json: bool
+) -> None:
+    """List routes.
+
+    Deleted ones are left out; --as-of shows the past.
+    """
+
+    async def work(database: Database) -> list[Route]:
+        index = await route_state.index(database, as_of=as_of)
+        return [r for r in index.routes(tenant) if r.status is not Status.DELETED and status in {None, r.status.value}]
+
+    found = with_store(settings(config_file), work)
+    if as_json:
+        output.document([shapes.of_route(each, now=as_of or now()) for each in found])
+        return
+    view.print_table(found)
+
+
+@routes.command("show")
+@_id_argument
+@tenant_option
+@_as_of_option
+@config_option
+@output.json_option
+def show(route_id: UUID, tenant: str | None, as_of: datetime | None, config_file: Path | None, as_json: bool) -> None:
+    """Show a route, but not its key."""
+
+    async def work(database: Database) -> Route:
+        if as_of is None:
+            return await _find(database, route_id, tenant)
+        timeline = (await route_state.index(database, as_of=as_of)).timeline(route_id)
+        return _required(None if timeline is None else timeline.current, route_id, tenant)
+
+    view.print_one(with_store(settings(config_file), work), as_json=as_json, at=as_of)
+
+
+@routes.command("create")
+@click.option("--tenant", required=True, metavar="T", help="The tenant that it belongs to.")
+@route_values
+@click.option("--disabled", is_flag=True, help="Create it disabled.")
+@_reason_option
+@dev_option
+@config_option
+@output.json_option
+def create(
+    tenant: str,
+    disabled: bool,
+    reason: str | None,
+    dev: bool,
+    config_file: Path | None,
+    as_json: bool,
+    **values: Unpack[RouteValues],
+) -> None:
+    """Create a route.
+
+    Prints its verification key, this once. --name, --target-url and at least one --event-type are needed.
+    """
+    draft = draft_of(values, enabled=not disabled)
+    config = settings(config_file, dev=dev)
+
+    async def work(database: Database) -> tuple[Route, str]:
+        over = await commands(config, database)
+        done = await over.create(tenant, draft, context(reason))
+        return done.route, await over.reveal_key(tenant, done.route.id)
+
+    created, key = with_store(config, work)
+    view.print_one(created, as_json=as_json, key=key)
+
+
+@routes.command("edit")
+@_on_one_route
+@route_values
+@click.option("--no-headers", is_flag=True, help="Drop all headers of your own.")
+@dev_option
+def edit(dev: bool, no_headers: bool, **options: Unpack[EditOptions]) -> None:
+    """Change a route.
+
+    What no option names stays; lists are replaced as a whole, and the word none clears.
+    """
+
+    async def change(over: Commands, route: Route, who: Context) -> Done:
+        changes = changes_of(options, route, no_headers=no_headers)
+        return await over.edit(route.tenant, route.id, changes, who)
+
+    given = [name for name in RouteValues.__annotations__ if options.get(name) not in {None, ()}]
+    if not given and not no_headers:
+        raise click.UsageError("nothing to change: name it with options")
+    _carry_out(change, options, dev=dev, insist=True)
+
+
+@routes.command("disable")
+@_on_one_route
+def disable(**target: Unpack[Target]) -> None:
+    """Disable a route.
+
+    Nothing that happens from now on is sent to it, and nothing that still waits.
+    """
+    _carry_out(lambda over, route, who: over.disable(route.tenant, route.id, who), target)
+
+
+@routes.command("enable")
+@_on_one_route
+def enable(**target: Unpack[Target]) -> None:
+    """Enable a route.
+
+    What happens from now on is sent to it; what it missed is not.
+    """
+    _carry_out(lambda over, route, who: over.enable(route.tenant, route.id, who), target)
+
+
+@routes.command("delete")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_on_one_route
+def delete(yes: bool, **target: Unpack[Target]) -> None:
+    """Delete a route for good."""
+
+    async def change(over: Commands, route: Route, who: Context) -> Done:
+        return await over.delete(route.tenant, route.id, who)
+
+    if not yes:
+        config = settings(target["config_file"])
+        found = with_store(config, lambda database: _find(database, target["route_id"], target["tenant"]))
+        _ask_to_delete(found)
+    _carry_out(change, target)
+
+
+@routes.command("rotate-key")
+@click.option("--force", is_flag=True, help="Even while the key before the present one still signs along.")
+@_on_one_route
+def rotate_key(force: bool, **target: Unpack[Target]) -> None:
+    """Make a new verification key.
+
+    Prints it, this once. The present one signs along for 24 hours.
+    """
+    _carry_out(lambda over, route, who: over.rotate_key(route.tenant, route.id, who, force=force), target, reveal=True)
+
+
+@routes.command("history")
+@_id_argument
+@tenant_option
+@config_option
+@output.json_option
+def history(route_id: UUID, tenant: str | None, config_file: Path | None, as_json: bool) -> None:
+    """Show what happened to a route, newest first; also to a deleted one."""
+
+    async def work(database: Database) -> list[RouteEvent]:
+        return await route_log.history(database, route_id)
+
+    events = with_store(settings(config_file), work)
+    if not events or tenant not in {None, events[0].tenant}:
+        raise _unknown(route_id)
+    happened = shapes.of_history(events)
+    if as_json:
+        output.document(happened)
+        return
+    view.print_history(happened)
+
+
+def _carry_out(
+    change: Change, target: Target, *, dev: bool = False, reveal: bool = False, insist: bool = False
+) -> None:
+    """One command on one route. `insist`: it was made of what the route is now, so it must still be so."""
+    config = settings(target["config_file"], dev=dev)
+
+    async def work(database: Database) -> tuple[Done, str | None]:
+        route = await _find(database, target["route_id"], target["tenant"])
+        over = await commands(config, database)
+        version = route.version if insist and target["if_version"] is None else target["if_version"]
+        done = await change(over, route, context(target["reason"], if_version=version))
+        return done, await over.reveal_key(route.tenant, route.id) if reveal else None
+
+    done, key = with_store(config, work)
+    if not done.appended:
+        output.note("nothing to do: the route is so already")
+    view.print_one(done.route, as_json=target["as_json"], key=key)
+
+
+def _ask_to_delete(route: Route) -> None:
+    name, tenant = output.plain(route.config.name), output.plain(route.tenant)
+    click.echo(
+        f"Deleting {name} of {tenant} is final: nothing is sent to it any more, its id is never used again.", err=True
+    )
+    if click.prompt("Type DELETE to delete it", err=True, default="", show_default=False).strip() != "DELETE":
+        raise CliError("nothing was deleted", hint="type DELETE in capitals, or pass --yes")
+
+
+async def _find(database: Database, route_id: UUID, tenant: str | None) -> Route:
+    return _required(await route_state.route(database, route_id), route_id, tenant)
+
+
+def _required(route: Route | None, route_id: UUID, tenant: str | None) -> Route:
+    if route is None or route.status is Status.DELETED or tenant not in {None, route.tenant}:
+        raise _unknown(route_id)
+    return route
+
+
+def _unknown(route_id: UUID) -> CliError:
+    return CliError(f"there is no route {route_id}", hint="hookledger routes list")

@@ -1,0 +1,119 @@
+"""The options that describe a route, for `create` and `edit`, and what they add up to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypedDict, TypeVar
+
+import click
+
+from daemon.cli.console import parsing
+from daemon.core.drafts.route_draft import RouteDraft
+from daemon.core.routing.route import PayloadOptions, Route
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+class RouteValues(TypedDict):
+    """What click passes for `route_values`; None or () stands for an option that was not given."""
+
+    name: str | None
+    target_url: str | None
+    event_types: tuple[str, ...]
+    headers: tuple[str, ...]
+    snapshot: tuple[str, ...]
+    filter: str | None
+    transform: str | None
+    ordered: bool | None
+    rate_limit: str | None
+
+
+_OPTIONS = (
+    click.option("--name", metavar="TEXT", help="A name to recognise it by."),
+    click.option("--target-url", "--url", "target_url", metavar="URL", help="Where to send."),
+    click.option(
+        "--event-type",
+        "-e",
+        "event_types",
+        multiple=True,
+        metavar="TYPE",
+        help="A type like order.create, a group like 'order.*', or '*'; repeatable.",
+    ),
+    click.option("--header", "headers", multiple=True, metavar="'N: V'", help="A header of your own; repeatable."),
+    click.option(
+        "--snapshot",
+        multiple=True,
+        metavar="ENTITY[:FIELD,…]",
+        help="Put an entity of the snapshot, or some of its fields, into the body; repeatable; none.",
+    ),
+    click.option("--filter", metavar="JMESPATH", help="Send only what it is true for; none."),
+    click.option("--transform", metavar="JMESPATH", help="Send what it makes of the body; none."),
+    click.option("--ordered/--unordered", default=None, help="Send one after the other, in order."),
+    click.option("--rate-limit", metavar="N", help="Requests per second at most, like 5 or 0.5; none."),
+)
+
+
+def route_values(command: F) -> F:
+    """Adds the options of RouteValues to a command."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def draft_of(values: RouteValues, *, enabled: bool) -> RouteDraft:
+    """The route that the options of `create` describe."""
+    given = (
+        ("--name", values["name"]),
+        ("--target-url", values["target_url"]),
+        ("--event-type", values["event_types"]),
+    )
+    if missing := [option for option, value in given if not value]:
+        raise click.UsageError(f"missing {', '.join(missing)}")
+    return RouteDraft(
+        name=values["name"] or "",
+        target_url=values["target_url"] or "",
+        event_types=values["event_types"],
+        payload=PayloadOptions(
+            snapshot=parsing.snapshot(values["snapshot"]),
+            filter=parsing.expression(values["filter"]),
+            transform=parsing.expression(values["transform"]),
+        ),
+        headers=parsing.headers(values["headers"]),
+        ordered=bool(values["ordered"]),
+        rate_limit_per_second=parsing.rate(values["rate_limit"]),
+        enabled=enabled,
+    )
+
+
+def changes_of(values: RouteValues, route: Route, *, no_headers: bool) -> dict[str, object]:
+    """What the options of `edit` change of a route: lists are replaced as a whole, the word none clears."""
+    changes: dict[str, object] = {
+        name: value
+        for name, value in (
+            ("name", values["name"]),
+            ("target_url", values["target_url"]),
+            ("ordered", values["ordered"]),
+        )
+        if value is not None
+    }
+    if values["event_types"]:
+        changes["event_types"] = values["event_types"]
+    if values["headers"] or no_headers:
+        changes["headers"] = parsing.headers(values["headers"])
+    if values["rate_limit"] is not None:
+        changes["rate_limit_per_second"] = parsing.rate(values["rate_limit"])
+    payload = _changed_payload(values, route.config.payload)
+    if payload != route.config.payload:
+        changes["payload"] = payload
+    return changes
+
+
+def _changed_payload(values: RouteValues, payload: PayloadOptions) -> PayloadOptions:
+    if values["snapshot"]:
+        payload = replace(payload, snapshot=parsing.snapshot(values["snapshot"]))
+    if values["filter"] is not None:
+        payload = replace(payload, filter=parsing.expression(values["filter"]))
+    if values["transform"] is not None:
+        payload = replace(payload, transform=parsing.expression(values["transform"]))
+    return payload

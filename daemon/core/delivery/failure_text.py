@@ -1,0 +1,172 @@
+"""Why a request failed, in the words of whoever runs the receiver, with what to do about it.
+
+What is recorded is one name: an `ErrorName`, perhaps with a detail, or `http_<status>`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from daemon.core.delivery.answer import ErrorName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failing:
+    """`short` is for a row of a list; `cause` and `step` are sentences."""
+
+    short: str
+    cause: str
+    step: str
+
+
+def failing(error: str) -> Failing:
+    """What a recorded error means. One that is not known here is shown as it is."""
+    name, _, detail = error.partition(": ")
+    if name.startswith("http_") and name.removeprefix("http_").isdecimal():
+        return _answered(int(name.removeprefix("http_")))
+    try:
+        known = _WITHOUT_ANSWER[ErrorName(name)]
+    except ValueError:
+        return Failing(
+            short=error, cause=f"The request failed: {error}.", step="Retry it, and ask support if it recurs."
+        )
+    if not detail:
+        return known
+    return Failing(short=known.short, cause=f"{known.cause.removesuffix('.')}: {detail}.", step=known.step)
+
+
+def named_status(status: int) -> str:
+    """200 OK."""
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return str(status)
+
+
+def _answered(status: int) -> Failing:
+    cause, step = _BY_STATUS.get(status) or _BY_CLASS.get(status // 100, _ODD)
+    return Failing(short=named_status(status), cause=cause.format(status=status), step=step)
+
+
+_BY_STATUS: Mapping[int, tuple[str, str]] = {
+    400: (
+        "The receiver answered 400: it did not understand the request.",
+        "Compare the body below with what your code expects; a payload transform may have changed it.",
+    ),
+    401: (
+        "The receiver answered 401: it wants credentials.",
+        "Add the header that it expects to the webhook, or check the signature with the present key.",
+    ),
+    403: (
+        "The receiver answered 403: it refuses the request.",
+        (
+            "Check that a firewall or bot protection lets us through, and that the signature is checked with the "
+            "present key."
+        ),
+    ),
+    404: (
+        "The receiver answered 404: there is nothing at this address.",
+        "Check the path of the webhook's target URL.",
+    ),
+    405: ("The receiver answered 405: it takes no POST there.", "Accept POST at the webhook's target URL."),
+    408: ("The receiver answered 408: it gave up waiting for the request.", "Look into the receiver's load."),
+    410: (
+        "The receiver answered 410: it is gone for good, so the webhook was disabled.",
+        "If that is not so, answer 200 and enable the webhook again.",
+    ),
+    413: (
+        "The receiver answered 413: the body is too large for it.",
+        "Raise its limit, or choose less in the payload.",
+    ),
+    429: (
+        "The receiver answered 429: too many requests.",
+        "Set a rate limit for the webhook, or answer with Retry-After: we wait as it says, up to a limit.",
+    ),
+    503: (
+        "The receiver answered 503: it is not available now.",
+        "Nothing to do if that passes: we try again. Retry-After in the answer is honoured, up to a limit.",
+    ),
+}
+
+_BY_CLASS: Mapping[int, tuple[str, str]] = {
+    1: ("The receiver answered {status} and nothing after it.", "Answer 200 once you have stored the event."),
+    3: (
+        "The receiver answered {status}, a redirect, and redirects are not followed.",
+        "Enter the address that it leads to as the webhook's target URL.",
+    ),
+    4: (
+        "The receiver answered {status}: it refuses the request.",
+        "Its answer below may say why; your own log surely does.",
+    ),
+    5: (
+        "The receiver answered {status}: an error on its side.",
+        "Look for this moment in your own log. Answer 200 first and do long work afterwards.",
+    ),
+}
+
+_ODD = ("The receiver answered {status}, which is no status of HTTP.", "Answer 200 once you have stored the event.")
+
+_WITHOUT_ANSWER: Mapping[ErrorName, Failing] = {
+    ErrorName.DNS_ERROR: Failing(
+        short="Host not found",
+        cause="The name of the receiver's host could not be resolved.",
+        step="Check the host in the target URL, and that its DNS record exists.",
+    ),
+    ErrorName.CONNECT_REFUSED: Failing(
+        short="Connection refused",
+        cause="Nothing accepts connections at the receiver's address.",
+        step="Check that your server is running and listens on the port in the target URL.",
+    ),
+    ErrorName.CONNECT_TIMEOUT: Failing(
+        short="No connection in time",
+        cause="The receiver's address did not respond when we tried to connect.",
+        step="Check that a firewall lets us through to the port in the target URL.",
+    ),
+    ErrorName.CONNECTION_RESET: Failing(
+        short="Connection closed",
+        cause="The receiver closed the connection before it had answered.",
+        step="Look for a crash or a restart of your server at this moment, or for a proxy before it.",
+    ),
+    ErrorName.TLS_ERROR: Failing(
+        short="TLS failed",
+        cause="No trusted TLS connection could be made to the receiver.",
+        step="Check that its certificate is valid, not expired, made for this host, and sent with the whole chain.",
+    ),
+    ErrorName.TIMEOUT: Failing(
+        short="No answer in time",
+        cause="The receiver did not answer within the time limit.",
+        step="Answer 200 as soon as the event is stored, and do the work afterwards.",
+    ),
+    ErrorName.EGRESS_DENIED: Failing(
+        short="Address not allowed",
+        cause="The target leads to an address that webhooks must not reach, such as a private network.",
+        step="Use a public address as target URL.",
+    ),
+    ErrorName.PROXY_ERROR: Failing(
+        short="Our proxy failed",
+        cause="The request did not get through our own outgoing proxy.",
+        step="Nothing to do on your side: we try again. Ask support if it lasts.",
+    ),
+    ErrorName.PROTOCOL_ERROR: Failing(
+        short="Not an HTTP answer",
+        cause="What came back is not valid HTTP.",
+        step="Check that the port in the target URL is the one of your web server.",
+    ),
+    ErrorName.RESPONSE_TOO_LARGE: Failing(
+        short="Answer too large",
+        cause="The receiver's answer was larger than we read.",
+        step="Answer 200 with a short body, or none.",
+    ),
+    ErrorName.RENDER_ERROR: Failing(
+        short="Body not made",
+        cause="The body could not be made by the webhook's payload settings.",
+        step="Try the filter and the transform in the preview when you edit the webhook.",
+    ),
+    ErrorName.INTERNAL_ERROR: Failing(
+        short="Our own error",
+        cause="Something went wrong on our side.",
+        step="Nothing to do on your side: we try again. Ask support if it lasts.",
+    ),
+}

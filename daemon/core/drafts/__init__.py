@@ -1,0 +1,1 @@
+"""What somebody asks for, checked as a whole: a route, its headers, a token and its scope."""

@@ -1,0 +1,114 @@
+"""A route as a merchant describes it, and everything that can be wrong with it.
+
+All problems are named at once. What passes is put into canonical form, and only that form enters the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from daemon.core.drafts.route_headers import check_headers
+from daemon.core.events.catalogue import KnownTypes
+from daemon.core.events.event import Problem, pattern_problem, tenant_problem
+from daemon.core.routing.route import PayloadOptions
+from daemon.core.webhook import expression
+from daemon.core.webhook.egress import EgressPolicy, UrlRefused, check_url
+
+MAX_NAME_CHARACTERS = 128
+MAX_EVENT_TYPES = 200
+MAX_SNAPSHOT_NAMES = 1000
+MAX_RATE_PER_SECOND = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteDraft:
+    """A route as a merchant describes it, header values included."""
+
+    name: str
+    target_url: str
+    event_types: tuple[str, ...]
+    payload: PayloadOptions = field(default_factory=PayloadOptions)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    ordered: bool = False
+    rate_limit_per_second: float | None = None
+    enabled: bool = True
+
+
+def check(
+    draft: RouteDraft,
+    *,
+    tenant: str,
+    policy: EgressPolicy,
+    signing_header: str,
+    known_types: KnownTypes | None = None,
+) -> tuple[Problem, ...]:
+    """Everything that is wrong with a draft; empty if it may become a route. Fields are named as in the API.
+
+    `known_types` are those of the catalogue if only they may be named, one by one; groups and * may always be.
+    """
+    found: list[tuple[str, str | None]] = [
+        ("tenant", tenant_problem(tenant)),
+        ("name", _name_problem(draft.name)),
+        ("target_url", _url_problem(draft.target_url, policy)),
+        ("rate_limit_per_second", _rate_problem(draft.rate_limit_per_second)),
+    ]
+    if not draft.event_types:
+        found.append(("event_types", "is empty: name at least one type, a group like order.*, or * for all"))
+    if len(draft.event_types) > MAX_EVENT_TYPES:
+        message = f"has {len(draft.event_types)} entries, {MAX_EVENT_TYPES} are allowed: use groups or *"
+        found.append(("event_types", message))
+    found += [("event_types", _pattern_problem(each, known_types)) for each in draft.event_types[:MAX_EVENT_TYPES]]
+    found.append(("payload.snapshot", _snapshot_problem(draft.payload)))
+    for name, text in (("filter", draft.payload.filter), ("transform", draft.payload.transform)):
+        if text is not None:
+            found.append((f"payload.{name}", expression.problem(text)))
+    found += [(f"headers.{p.name}", p.message) for p in check_headers(draft.headers, signing_header=signing_header)]
+    return tuple(Problem(field=name, message=message) for name, message in found if message is not None)
+
+
+def canonical(draft: RouteDraft, policy: EgressPolicy) -> RouteDraft:
+    """A draft that passed `check`, with its URL as it will be requested and each event type once."""
+    return replace(
+        draft,
+        target_url=check_url(draft.target_url, policy).url,
+        event_types=tuple(dict.fromkeys(draft.event_types)),
+    )
+
+
+def _name_problem(name: str) -> str | None:
+    if not name.strip():
+        return "is empty: give the webhook a name you will recognise"
+    if len(name) > MAX_NAME_CHARACTERS:
+        return f"has {len(name)} characters, {MAX_NAME_CHARACTERS} are allowed"
+    return None if name.isprintable() else "must not contain control characters"
+
+
+def _pattern_problem(pattern: str, known_types: KnownTypes | None) -> str | None:
+    problem = pattern_problem(pattern)
+    if problem is not None or known_types is None or pattern.endswith("*"):
+        return problem
+    return known_types.problem(pattern)
+
+
+def _url_problem(url: str, policy: EgressPolicy) -> str | None:
+    try:
+        check_url(url, policy)
+    except UrlRefused as error:
+        return str(error)
+    return None
+
+
+def _snapshot_problem(options: PayloadOptions) -> str | None:
+    names = [name for entity, fields in options.snapshot or () for name in (entity, *(fields or ()))]
+    if len(names) > MAX_SNAPSHOT_NAMES:
+        return f"names {len(names)} entities and fields, {MAX_SNAPSHOT_NAMES} are allowed: choose entities as a whole"
+    if any(len(name) > MAX_NAME_CHARACTERS or not name.isprintable() for name in names):
+        return f"names must be printable and have at most {MAX_NAME_CHARACTERS} characters"
+    return None
+
+
+def _rate_problem(rate: float | None) -> str | None:
+    if rate is None or 0 < rate <= MAX_RATE_PER_SECOND:
+        return None
+    return f"must be above 0 and at most {MAX_RATE_PER_SECOND}, or empty (null) for no limit"

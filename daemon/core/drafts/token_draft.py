@@ -1,0 +1,62 @@
+"""What somebody wants of a new token, checked as a whole: the API and the command line say the same about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from daemon.core import durations
+from daemon.core.drafts.scope import Scope, ScopeProblem, parse
+from daemon.core.events.event import Problem, instant, tenant_problem
+
+MAX_NAME_CHARACTERS = 200
+
+_EXPIRY = "must be a time like 2027-01-31T08:00:00Z, a date, or a span like 30d"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenDraft:
+    """A token to make. `expires_at` is None if it is good until it is revoked."""
+
+    scope: Scope
+    name: str
+    expires_at: datetime | None
+
+
+def check(
+    *, scope: str, tenant: str | None, name: str, expires: str | None, now: datetime
+) -> TokenDraft | tuple[Problem, ...]:
+    """The draft, or everything that is wrong with it."""
+    problems: list[Problem] = []
+    found: Scope | None = None
+    try:
+        found = parse(scope, tenant)
+    except ScopeProblem as error:
+        problems.append(Problem(field=error.field, message=str(error)))
+        unnamed = None if tenant is None or error.field == "tenant" else tenant_problem(tenant)
+        if unnamed is not None:
+            problems.append(Problem(field="tenant", message=unnamed))
+    expires_at = None
+    try:
+        expires_at = None if expires is None else expiry(expires, now)
+    except ValueError as error:
+        problems.append(Problem(field="expires", message=str(error)))
+    if len(name) > MAX_NAME_CHARACTERS or not name.isprintable():
+        problems.append(Problem(field="name", message=f"must be at most {MAX_NAME_CHARACTERS} printable characters"))
+    if found is None or problems:
+        return tuple(problems)
+    return TokenDraft(scope=found, name=name, expires_at=expires_at)
+
+
+def expiry(text: str, now: datetime) -> datetime:
+    """The moment that a time, a date (its midnight in UTC) or a span means. Raises ValueError with a sentence."""
+    try:
+        if text.endswith(tuple("smhdw")):
+            at = now + durations.parse(text)
+        else:
+            at = instant(f"{text}T00:00:00Z" if "T" not in text.upper() else text)
+    except (ValueError, OverflowError):
+        raise ValueError(_EXPIRY) from None
+    if at <= now:
+        raise ValueError("is over already")
+    return at

@@ -1,0 +1,1 @@
+"""Who gets what: routes, their windows, the index over them, and the decision."""

@@ -1,0 +1,276 @@
+"""A route and its life: what can happen to it, and what it is afterwards.
+
+The one thing to know: the route log is the truth, a `Route` is a fold over it. `TRANSITIONS` says which lifecycle event
+may follow in which status; `may` refuses a command by that table; `evolve` applies an event.
+An event that the table does not know is a broken log, and an error, never a shrug.
+
+    (none) --created--> enabled | disabled
+    enabled <--enabled/disabled--> disabled
+    enabled, disabled --edited, key_rotated, key_revoked--> the same
+    enabled, disabled --deleted--> deleted (final)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, assert_never
+from uuid import UUID
+
+from daemon.core.routing import windows
+from daemon.core.routing.windows import Window
+
+
+class Status(StrEnum):
+    """What a route is now."""
+
+    ENABLED = "enabled"
+    DISABLED = "disabled"
+    DELETED = "deleted"
+
+
+class Happening(StrEnum):
+    """The types of lifecycle events."""
+
+    CREATED = "created"
+    EDITED = "edited"
+    DISABLED = "disabled"
+    ENABLED = "enabled"
+    DELETED = "deleted"
+    KEY_ROTATED = "key_rotated"
+    KEY_REVOKED = "key_revoked"
+
+
+# Which status a route may be in when something happens to it. `created` is missing: it needs no route.
+TRANSITIONS: dict[Happening, frozenset[Status]] = {
+    Happening.EDITED: frozenset({Status.ENABLED, Status.DISABLED}),
+    Happening.DISABLED: frozenset({Status.ENABLED}),
+    Happening.ENABLED: frozenset({Status.DISABLED}),
+    Happening.DELETED: frozenset({Status.ENABLED, Status.DISABLED}),
+    Happening.KEY_ROTATED: frozenset({Status.ENABLED, Status.DISABLED}),
+    Happening.KEY_REVOKED: frozenset({Status.ENABLED, Status.DISABLED}),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayloadOptions:
+    """What of an event goes into the body. `snapshot` maps an entity to its fields, or to None for all of them."""
+
+    snapshot: tuple[tuple[str, tuple[str, ...] | None], ...] | None = None
+    filter: str | None = None
+    transform: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteConfig:
+    """What a merchant sets. Header values are secrets and lie elsewhere, under `headers_id`."""
+
+    name: str
+    target_url: str
+    event_types: tuple[str, ...]
+    payload: PayloadOptions = PayloadOptions()
+    header_names: tuple[str, ...] = ()
+    headers_id: str | None = None
+    ordered: bool = False
+    rate_limit_per_second: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRef:
+    """A verification key by id and fingerprint; `valid_until` is None for the newest one."""
+
+    id: str
+    fingerprint: str
+    valid_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LifecycleEvent:
+    """What happened to a route. `body` is the parsed JSON of the log; its keys depend on `type` (see `evolve`)."""
+
+    pos: int
+    route_id: UUID
+    tenant: str
+    version: int
+    type: Happening
+    effective_at: datetime
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A route as of its `version`, the `pos` of the log that made it so, and the windows up to then."""
+
+    id: UUID
+    tenant: str
+    version: int
+    pos: int
+    status: Status
+    config: RouteConfig
+    windows: tuple[Window, ...]
+    keys: tuple[KeyRef, ...]
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def is_enabled(self) -> bool:
+        """True if it receives what happens now."""
+        return self.status is Status.ENABLED
+
+    def keys_at(self, now: datetime) -> tuple[KeyRef, ...]:
+        """The keys to sign with: the newest first, then the one before while its grace lasts."""
+        if len(self.keys) == 1:
+            return self.keys
+        return tuple(key for key in self.keys if key.valid_until is None or now < key.valid_until)
+
+    def old_key_at(self, now: datetime) -> KeyRef | None:
+        """The key before the newest, while it signs along."""
+        keys = self.keys_at(now)
+        return keys[1] if len(keys) > 1 else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why a command cannot be carried out: the sentence to show."""
+
+    reason: str
+
+
+class BrokenHistory(ValueError):
+    """A lifecycle event that cannot follow the ones before it."""
+
+
+def may(route: Route | None, happening: Happening) -> Refusal | None:
+    """None if `happening` is possible in the route's present status, else why not."""
+    if happening is Happening.CREATED:
+        return None if route is None else Refusal(reason="the route exists already")
+    if route is None:
+        return Refusal(reason="there is no such route")
+    if route.status in TRANSITIONS[happening]:
+        return None
+    if route.status is Status.DELETED:
+        return Refusal(reason="the route was deleted, and deleting is final: create it anew")
+    return Refusal(reason=f"the route is {route.status} already")
+
+
+def evolve(route: Route | None, event: LifecycleEvent) -> Route:
+    """The route after `event`. Raises BrokenHistory if that cannot have happened to it."""
+    refusal = may(route, event.type)
+    if refusal is not None:
+        raise BrokenHistory(f"position {event.pos}: {event.type} of {event.route_id}: {refusal.reason}")
+    if route is None:
+        if event.version != 1:
+            raise BrokenHistory(f"position {event.pos}: {event.route_id} was created as version {event.version}")
+        return _created(event)
+    if not _follows(event, route):
+        raise BrokenHistory(
+            f"position {event.pos}: {event.type} of {event.route_id}, version {event.version}, does not follow version "
+            f"{route.version} of {route.id} at position {route.pos}: one of route, tenant, position or time is wrong"
+        )
+    return _changed(route, event)
+
+
+def config_to_body(config: RouteConfig) -> dict[str, Any]:
+    """The JSON of a configuration in the log: the same keys as the API's, header values replaced by their id."""
+    snapshot = config.payload.snapshot
+    return {
+        "name": config.name,
+        "target_url": config.target_url,
+        "event_types": list(config.event_types),
+        "payload": {
+            "snapshot": None
+            if snapshot is None
+            else {entity: True if fields is None else list(fields) for entity, fields in snapshot},
+            "filter": config.payload.filter,
+            "transform": config.payload.transform,
+        },
+        "header_names": list(config.header_names),
+        "headers_id": config.headers_id,
+        "ordered": config.ordered,
+        "rate_limit_per_second": config.rate_limit_per_second,
+    }
+
+
+def config_from_body(body: dict[str, Any]) -> RouteConfig:
+    """The inverse of `config_to_body`."""
+    payload = body["payload"]
+    return RouteConfig(
+        name=body["name"],
+        target_url=body["target_url"],
+        event_types=tuple(body["event_types"]),
+        payload=PayloadOptions(
+            snapshot=snapshot_selection(payload["snapshot"]),
+            filter=payload["filter"],
+            transform=payload["transform"],
+        ),
+        header_names=tuple(body["header_names"]),
+        headers_id=body["headers_id"],
+        ordered=body["ordered"],
+        rate_limit_per_second=body["rate_limit_per_second"],
+    )
+
+
+def snapshot_selection(
+    selection: dict[str, bool | list[str]] | None,
+) -> tuple[tuple[str, tuple[str, ...] | None], ...] | None:
+    """`{"customer": true, "orders": ["total"]}` as the tuples of `PayloadOptions`; what is set to false is left out."""
+    if selection is None:
+        return None
+    return tuple(
+        (entity, None if fields is True else tuple(fields))
+        for entity, fields in sorted(selection.items())
+        if fields is not False
+    )
+
+
+def _follows(event: LifecycleEvent, route: Route) -> bool:
+    """True if the event is the next one of this route, later in the log and in time."""
+    return (
+        (event.route_id, event.tenant, event.version) == (route.id, route.tenant, route.version + 1)
+        and event.pos > route.pos
+        and event.effective_at > route.updated_at
+    )
+
+
+def _changed(route: Route, event: LifecycleEvent) -> Route:
+    at = event.effective_at
+    after = replace(route, version=event.version, pos=event.pos, updated_at=at)
+    match event.type:
+        case Happening.EDITED:
+            return replace(after, config=config_from_body(event.body["config"]))
+        case Happening.DISABLED:
+            return replace(after, status=Status.DISABLED, windows=windows.closed(route.windows, at))
+        case Happening.ENABLED:
+            return replace(after, status=Status.ENABLED, windows=windows.opened(route.windows, at))
+        case Happening.DELETED:
+            return replace(after, status=Status.DELETED, windows=windows.closed(route.windows, at))
+        case Happening.KEY_ROTATED:
+            previous = replace(route.keys[0], valid_until=at + timedelta(seconds=event.body["grace_seconds"]))
+            return replace(after, keys=(_key(event.body["key"]), previous))
+        case Happening.KEY_REVOKED:
+            return replace(after, keys=route.keys[:1])
+        case Happening.CREATED:
+            raise BrokenHistory(f"position {event.pos}: created twice")
+        case _:
+            assert_never(event.type)
+
+
+def _created(event: LifecycleEvent) -> Route:
+    enabled = bool(event.body["enabled"])
+    return Route(
+        id=event.route_id,
+        tenant=event.tenant,
+        version=event.version,
+        pos=event.pos,
+        status=Status.ENABLED if enabled else Status.DISABLED,
+        config=config_from_body(event.body["config"]),
+        windows=(Window(event.effective_at),) if enabled else (),
+        keys=(_key(event.body["key"]),),
+        created_at=event.effective_at,
+        updated_at=event.effective_at,
+    )
+
+
+def _key(body: dict[str, str]) -> KeyRef:
+    return KeyRef(id=body["id"], fingerprint=body["fingerprint"])

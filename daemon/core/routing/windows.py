@@ -1,0 +1,61 @@
+"""Windows: the half-open intervals [enabled, disabled) in which a route receives.
+
+The laws: windows of a route do not overlap and are in order; only the last one can be open; the moment of the enable
+is inside, the moment of the disable is not. Kept by `daemon.core.routing.route.evolve`, which alone makes them.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """[start, end); `end` is None while the window is open."""
+
+    start: datetime
+    end: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if self.end is not None and self.end <= self.start:
+            raise ValueError(f"a window must end after it starts: {self.start} .. {self.end}")
+
+    @property
+    def is_open(self) -> bool:
+        """True until the route is disabled or deleted."""
+        return self.end is None
+
+    def contains(self, at: datetime) -> bool:
+        """True from the microsecond of the enable to the one before the disable."""
+        return self.start <= at and (self.end is None or at < self.end)
+
+
+def find(windows: tuple[Window, ...], at: datetime) -> Window | None:
+    """The window that contains `at`, if any."""
+    place = bisect_right(windows, at, key=_start) - 1
+    return windows[place] if place >= 0 and windows[place].contains(at) else None
+
+
+def is_sendable(windows: tuple[Window, ...], event_time: datetime) -> bool:
+    """True if the window in which the event happened is still open: the rule before every attempt (design.md §2.4)."""
+    return bool(windows) and windows[-1].is_open and windows[-1].start <= event_time
+
+
+def opened(windows: tuple[Window, ...], at: datetime) -> tuple[Window, ...]:
+    """The windows with a new open one from `at` on."""
+    if windows and windows[-1].is_open:
+        raise ValueError("the last window is open already")
+    return (*windows, Window(at))
+
+
+def closed(windows: tuple[Window, ...], at: datetime) -> tuple[Window, ...]:
+    """The windows with the open one, if there is one, ended at `at`."""
+    if not windows or not windows[-1].is_open:
+        return windows
+    return (*windows[:-1], Window(windows[-1].start, at))
+
+
+def _start(window: Window) -> datetime:
+    return window.start

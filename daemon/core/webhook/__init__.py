@@ -1,0 +1,1 @@
+"""One webhook request: where it may go, its body, its headers, its signatures."""

@@ -1,0 +1,245 @@
+"""Where webhooks may go: the rules for a target's URL and for the address it leads to.
+
+Pure. A URL is judged as text before any parser sees it, because parsers disagree and repair: one strips line feeds,
+another reads `127。0。0。1` as 127.0.0.1. The one thing to know: `check_url` gives early, good errors; what protects a
+network is `address_denied`, asked for every address at the moment it is connected to (pipeline/egress_guard).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Self
+from urllib.parse import quote
+
+import idna
+
+from daemon.core.webhook.addresses import NAT64, Address, DenyReason, Network, ipv4_inside, reserved_as
+
+MAX_URL_BYTES = 2048
+MAX_NAME_CHARACTERS = 253
+
+
+class UrlRefused(ValueError):
+    """A target that must not be registered nor sent to; its text is one sentence with cause and next step."""
+
+    def __init__(self, reason: DenyReason, sentence: str) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EgressPolicy:
+    """The operator's rules. `deny_nets` beats `allow_nets`, which beats the list; `ports` None allows any port."""
+
+    allow_http: bool = False
+    ports: frozenset[int] | None = frozenset({443, 8443})
+    allow_nets: tuple[Network, ...] = ()
+    deny_nets: tuple[Network, ...] = ()
+    allow_loopback_names: bool = False
+
+    @classmethod
+    def dev(cls) -> Self:
+        """What --dev allows on top: loopback targets, and http, on any port."""
+        loopback: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
+        return cls(allow_http=True, ports=None, allow_nets=loopback, allow_loopback_names=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A URL that was checked. `url` is canonical: ASCII, A-label host in lower case; `host` is without brackets."""
+
+    url: str
+    scheme: str
+    host: str
+    port: int
+
+
+_DEFAULT_PORTS = {"https": 443, "http": 80}
+_URL = re.compile(r"(?i:(https?)://)([^/?]*)(.*)", re.DOTALL)
+_FORBIDDEN = re.compile(r"[\x00-\x20\x7f-\x9f\\\u2028\u2029\ud800-\udfff]")
+_PORT = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
+_NUMERIC_LABEL = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
+_LOCAL_SUFFIXES = ("localhost", "localdomain", "local", "internal", "svc", "onion", "home.arpa")
+_PATH_SAFE = "!$%&'()*+,-./:;=?@[]_~|"
+"""Left as it is in path and query: `%` because the text is already encoded, `[]|` because receivers expect them raw."""
+
+
+def check_url(raw: str, policy: EgressPolicy) -> Target:
+    """The target that `raw` names. Raises `UrlRefused`. An address in it is judged too, a name's addresses are not."""
+    _check_length(raw)
+    if found := _FORBIDDEN.search(raw):
+        raise UrlRefused(
+            DenyReason.URL_CHARACTER,
+            f"The URL contains {found[0]!a}, which URLs must not; percent-encode it in path or query, or remove it.",
+        )
+    scheme, authority, rest = _split(raw, policy)
+    host, port = _split_authority(authority, scheme)
+    if policy.ports is not None and port not in policy.ports:
+        allowed = ", ".join(map(str, sorted(policy.ports))) or "none"
+        raise UrlRefused(
+            DenyReason.PORT, f"Port {port} is not allowed here ({allowed}); use one of these or ask for egress.ports."
+        )
+    host = _canonical_host(host, policy)
+    bracketed = f"[{host}]" if ":" in host else host
+    suffix = "" if port == _DEFAULT_PORTS[scheme] else f":{port}"
+    path = rest if rest.startswith("/") else f"/{rest}"
+    url = f"{scheme}://{bracketed}{suffix}{quote(path, safe=_PATH_SAFE)}"
+    _check_length(url)  # percent-encoding made it longer, and before every attempt it is judged again
+    return Target(url=url, scheme=scheme, host=host, port=port)
+
+
+def address_denied(address: str | Address, policy: EgressPolicy) -> DenyReason | None:
+    """Why nothing may connect to `address`, or None. An IPv6 form of an IPv4 address never gets past its IPv4 rules."""
+    if isinstance(address, str):
+        try:
+            address = ip_address(address)
+        except ValueError:
+            return DenyReason.NOT_AN_ADDRESS
+    inner = ipv4_inside(address)
+    if _listed(address, policy.deny_nets) or (inner is not None and _listed(inner, policy.deny_nets)):
+        return DenyReason.DENY_NETS
+    if inner is not None and not _listed(inner, policy.allow_nets) and (reason := reserved_as(inner)):
+        return reason
+    return None if address in NAT64 or _listed(address, policy.allow_nets) else reserved_as(address)
+
+
+def mask_query(url: str) -> str:
+    """`url` for screens and logs: query values, fragments and user information become `***`. Takes any text."""
+    masked, mark, _ = url.partition("#")
+    masked, question, query = masked.partition("?")
+    before, slashes, after = masked.partition("//")
+    authority, slash, path = after.partition("/")
+    if "@" in authority:
+        masked = f"{before}{slashes}***@{authority.rpartition('@')[2]}{slash}{path}"
+    if query:
+        masked += question + "&".join(_masked_pair(pair) for pair in query.split("&"))
+    return f"{masked}#***" if mark else masked
+
+
+def _masked_pair(pair: str) -> str:
+    name, equals, _ = pair.partition("=")
+    return f"{name}=***" if equals else "***"
+
+
+def _check_length(url: str) -> None:
+    if len(url) > MAX_URL_BYTES or len(url.encode("utf-8", "surrogatepass")) > MAX_URL_BYTES:
+        raise UrlRefused(
+            DenyReason.URL_LENGTH,
+            f"The URL is longer than {MAX_URL_BYTES:,} bytes, percent-encoded; shorten its path or query.",
+        )
+
+
+def _split(raw: str, policy: EgressPolicy) -> tuple[str, str, str]:
+    found = _URL.fullmatch(raw)
+    scheme = found[1].lower() if found else ""
+    if not found or (scheme == "http" and not policy.allow_http):
+        wanted = "https:// or http://" if policy.allow_http else "https://"
+        raise UrlRefused(DenyReason.SCHEME, f"The URL does not begin with {wanted}; webhooks go nowhere else.")
+    if "#" in raw:
+        raise UrlRefused(
+            DenyReason.FRAGMENT, "The URL has a fragment, which is never sent; remove '#' and all after it."
+        )
+    if "@" in found[2]:
+        raise UrlRefused(
+            DenyReason.USERINFO, "The URL carries a user name before '@'; remove it and use a custom header instead."
+        )
+    return scheme, found[2], found[3]
+
+
+def _split_authority(authority: str, scheme: str) -> tuple[str, int]:
+    host, colon, port = authority, "", ""
+    if not authority.endswith("]"):
+        host, colon, port = authority.rpartition(":")
+        if not colon:
+            host = authority
+    if not colon:
+        return host, _DEFAULT_PORTS[scheme]
+    if not _PORT.fullmatch(port) or int(port) > 65535:
+        raise UrlRefused(
+            DenyReason.PORT, "The port after ':' is not a number from 1 to 65535; correct it or leave it out."
+        )
+    return host, int(port)
+
+
+def _canonical_host(host: str, policy: EgressPolicy) -> str:
+    """The host in lower case, names as A-labels without a trailing dot, addresses in their shortest spelling."""
+    if host.startswith("["):
+        return _literal(_ipv6(host), policy)
+    labels = _ascii_labels(host)
+    name = ".".join(labels)
+    if _NUMERIC_LABEL.fullmatch(labels[-1]):
+        return _literal(_ipv4(host), policy)
+    if policy.allow_loopback_names and labels[-1] == "localhost":
+        return name
+    if len(labels) == 1 or any(f".{name}".endswith(f".{suffix}") for suffix in _LOCAL_SUFFIXES):
+        raise UrlRefused(
+            DenyReason.LOCAL_NAME, "The host is a name of a local network; use a name that is registered in public DNS."
+        )
+    return name
+
+
+def _ipv4(host: str) -> IPv4Address:
+    try:
+        return IPv4Address(host)
+    except ValueError:
+        raise UrlRefused(
+            DenyReason.NUMERIC_HOST, "The host is a number, but not an IPv4 address like 192.0.2.1; use a name."
+        ) from None
+
+
+def _ipv6(host: str) -> IPv6Address:
+    try:
+        address = IPv6Address(host[1:-1]) if host.endswith("]") else None
+    except ValueError:
+        address = None
+    if address is None or address.scope_id is not None:
+        raise UrlRefused(DenyReason.HOST, "The host in brackets is not an IPv6 address; correct it or use a name.")
+    return address
+
+
+def _literal(address: Address, policy: EgressPolicy) -> str:
+    if reason := address_denied(address, policy):
+        raise UrlRefused(
+            reason, f"The host's address is not allowed ({reason}); use a public one or ask for egress.allow_nets."
+        )
+    return str(address)
+
+
+def _ascii_labels(host: str) -> list[str]:
+    """The labels of a name, strictly IDNA 2008: what would need mapping first (but for A-Z) is refused, not mapped."""
+    host = host.encode().lower().decode()
+    if not host.isascii():
+        host = _a_labels(host)
+    name = host.removesuffix(".")
+    labels = name.split(".")
+    if len(name) > MAX_NAME_CHARACTERS or not all(map(_is_label, labels)):
+        raise UrlRefused(DenyReason.HOST, "The host is not a valid name; check it for typing errors.")
+    return labels
+
+
+def _a_labels(host: str) -> str:
+    try:
+        # One label at a time: given the whole host, idna would take ideographic full stops for dots.
+        return ".".join(label if label.isascii() else idna.alabel(label).decode() for label in host.split("."))
+    except (idna.IDNAError, UnicodeError):
+        raise UrlRefused(
+            DenyReason.HOST, "The host is not a valid international name; use lower-case letters, or its xn-- form."
+        ) from None
+
+
+def _is_label(label: str) -> bool:
+    if not _LABEL.fullmatch(label):
+        return False
+    if not label.startswith("xn--"):
+        return True
+    try:
+        return idna.alabel(idna.ulabel(label)).decode() == label
+    except (idna.IDNAError, UnicodeError):
+        return False
+
+
+def _listed(address: Address, networks: tuple[Network, ...]) -> bool:
+    return any(address in network for network in networks)

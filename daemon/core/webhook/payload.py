@@ -1,0 +1,133 @@
+"""The body of a webhook: the event in our envelope, its snapshot cut to what the route asked for, then transformed.
+
+Without a transform the producer's bytes go out as they came in; only a JMESPath expression makes us parse them. An
+expression that fails fails the delivery, visibly, with its reason: it never makes us send something else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from daemon.core.events import raw_json
+from daemon.core.routing.route import PayloadOptions
+from daemon.core.webhook import expression
+
+Selection = tuple[tuple[str, tuple[str, ...] | None], ...]
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class RenderError(ValueError):
+    """The body cannot be made; `str()` is the reason for the merchant."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What a body is made of. `created` is the event time; payload parts are JSON objects as published."""
+
+    event_id: str
+    event_type: str
+    created: datetime
+    data: bytes
+    context: bytes | None
+    snapshot: bytes | None
+
+
+def render(source: Source, options: PayloadOptions, *, max_bytes: int) -> bytes:
+    """The body's bytes. Raises RenderError.
+
+    A filter has decided already; here it is asked whether it can be evaluated at all (see `passes`).
+    """
+    if options.filter is not None:
+        holds(options.filter, source)
+    snapshot = b"{}"
+    if options.snapshot is not None and source.snapshot is not None:
+        try:
+            snapshot = select(source.snapshot.decode(), options.snapshot).encode()
+        except RecursionError as error:
+            raise RenderError("the event's snapshot is nested too deeply to be cut to the chosen fields") from error
+    body = envelope(source, snapshot)
+    return body if options.transform is None else _transformed(body, options.transform, max_bytes=max_bytes)
+
+
+def envelope(source: Source, snapshot: bytes) -> bytes:
+    """The default body around the producer's own bytes. The id is printable ASCII, the type needs no escaping."""
+    return b'{"id":%s,"type":"%s","created":%d,"data":{"object":%s},"context":%s,"snapshot":%s}' % (
+        json.dumps(source.event_id).encode(),
+        source.event_type.encode(),
+        (source.created - _EPOCH) // timedelta(seconds=1),  # exact, and rounded down before 1970 as well
+        source.data,
+        source.context or b"{}",
+        snapshot,
+    )
+
+
+def select(snapshot: str, selection: Selection) -> str:
+    """The chosen entities of a snapshot, each whole or cut to the chosen fields; what the event lacks is left out."""
+    entities = dict(raw_json.members(snapshot))
+    chosen = (
+        (entity, entities[entity] if fields is None else _cut(entities[entity], fields))
+        for entity, fields in selection
+        if entity in entities
+    )
+    return _object(chosen)
+
+
+def passes(test: str, source: Source) -> bool:
+    """True if a filter lets the event through.
+
+    One that fails on this event lets it through, so that its delivery fails with the reason (`render`), where the
+    merchant sees it, instead of being skipped in silence.
+    """
+    try:
+        return holds(test, source)
+    except RenderError:
+        return True
+
+
+def holds(test: str, source: Source) -> bool:
+    """True if a filter is true of the event, whose snapshot it sees as a whole. Raises RenderError if it fails."""
+    result = _evaluated(test, envelope(source, source.snapshot or b"{}"))
+    # JMESPath's notion of false: null, false, and empty strings, lists and objects - not 0.
+    return not (result is None or result is False or result in ("", [], {}))
+
+
+def _transformed(body: bytes, transform: str, *, max_bytes: int) -> bytes:
+    result = _evaluated(transform, body)
+    try:
+        shaped = json.dumps(result, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except (ValueError, RecursionError) as error:  # no number (1e999), half a character (\ud800), too deep
+        raise RenderError("the transform made a value that JSON cannot hold") from error
+    if len(shaped) > max_bytes:
+        raise RenderError(f"the transform made {len(shaped)} bytes, {max_bytes} are allowed")
+    return shaped
+
+
+def _evaluated(text: str, body: bytes) -> object:
+    try:
+        return expression.evaluate(text, json.loads(body), size_bytes=len(body))
+    except expression.ExpressionError as error:
+        raise RenderError(f"the expression {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise RenderError("the event is nested too deeply for expressions, or has a number that is too long") from error
+
+
+def _cut(entity: str, fields: tuple[str, ...]) -> str:
+    """An object, or each object of a list, with the chosen fields only; anything else as it is."""
+    if entity.startswith("["):
+        return f"[{','.join(_cut_object(element, fields) for element in raw_json.elements(entity))}]"
+    return _cut_object(entity, fields)
+
+
+def _cut_object(value: str, fields: tuple[str, ...]) -> str:
+    if not value.startswith("{"):
+        return value
+    return _object((name, text) for name, text in raw_json.members(value) if name in fields)
+
+
+def _object(parts: Iterable[tuple[str, str]]) -> str:
+    return "{" + ",".join(f"{json.dumps(name, ensure_ascii=False)}:{text}" for name, text in parts) + "}"

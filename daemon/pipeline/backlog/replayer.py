@@ -1,0 +1,95 @@
+"""Goes on with the replays of our shards (eventstore/progress/replays.py), as fast as their receivers take them.
+
+A part is scheduled whenever little of a replay is left in `retry`; from there the retrier takes it up like any other
+delivery that is due, so a replay gets no more of a process than a route with many retries. Retries go out whatever the
+breaker says; here it is asked, because a hundred thousand of them would be no probes any more. While it is not closed,
+a replay sends what the breaker has room for, and waits for the outcome.
+
+Whoever cancels a replay takes its rows out of the table. What of them is in memory here is let go of, at the bell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from daemon.core.routing import windows
+from daemon.core.routing.index import RouteIndex
+from daemon.pipeline.backlog.retrier import Retrier
+from daemon.pipeline.scheduling.delivery import Delivery
+from daemon.pipeline.scheduling.lanes import Lanes
+from daemon.pipeline.wakeup import Bell
+from eventstore.postgres.connect import Database
+from eventstore.progress import replays
+from eventstore.progress.recording import AttemptRow
+from eventstore.progress.replays import PART_SEQS, WAITING_ROWS, Replay
+
+POLL_SECONDS = 1.0
+IDLE_SECONDS = 10.0
+# Between two looks, however fast a receiver is.
+PAUSE_SECONDS = 0.1
+
+WINDOW_CLOSED = "the route was disabled or deleted: what happened before is never sent"
+
+
+class Replayer:
+    """`bell` says that a replay began or was cancelled, or that something of one has its outcome."""
+
+    def __init__(
+        self, database: Database, index: RouteIndex, lanes: Lanes, retrier: Retrier, *, shards: Callable[[], list[int]]
+    ) -> None:
+        self.bell = Bell()
+        self._database = database
+        self._index = index
+        self._lanes = lanes
+        self._retrier = retrier
+        self._shards = shards
+
+    def recorded(self, _rows: list[AttemptRow], deliveries: list[Delivery]) -> None:
+        """Hears of outcomes that are written."""
+        if any(delivery.replay is not None for delivery in deliveries):
+            self.bell.ring()
+
+    async def run_once(self) -> None:
+        self.bell.hush()
+        await self._let_go()
+        shards = self._shards()
+        running = await replays.running(self._database, shards) if shards else []
+        for replay in running:
+            await self._advance(replay)
+        if running:
+            await asyncio.sleep(PAUSE_SECONDS)
+        await self.bell.wait(POLL_SECONDS if running else IDLE_SECONDS)
+
+    async def _let_go(self) -> None:
+        """Drops from memory what of cancelled replays is not started."""
+        async with self._lanes.intake:  # what is being taken up at this moment may have been read before the cancel
+            held = self._retrier.replays()
+            if held:
+                self._retrier.withdraw(await replays.ended(self._database, held))
+
+    async def _advance(self, replay: Replay) -> None:
+        timeline = self._index.timeline(replay.route_id)
+        if timeline is None:
+            return  # younger than what was applied here
+        if not windows.is_sendable(timeline.current.windows, replay.sendable_from):
+            await replays.cancel(self._database, replay, detail=WINDOW_CLOSED)
+            return
+        if not replay.waiting and not replay.is_unscheduled:
+            await replays.finish(self._database, replay.id)
+            return
+        room = self._room(replay)
+        while room:
+            scheduled = await replays.schedule(self._database, replay, most=room)
+            if scheduled.deliveries:
+                self._retrier.bell.ring()
+            if scheduled.deliveries or not scheduled.is_more:
+                return
+
+    def _room(self, replay: Replay) -> int:
+        """How many deliveries of a replay may be scheduled now."""
+        breaker = self._lanes.lane(replay.route_id, replay.shard).breaker
+        if breaker.is_closed:
+            return PART_SEQS if replay.waiting <= WAITING_ROWS - PART_SEQS else 0
+        return 0 if replay.waiting else min(PART_SEQS, breaker.room(time.monotonic()))

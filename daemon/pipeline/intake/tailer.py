@@ -1,0 +1,158 @@
+"""Reads cut after cut, decides each event, and hands the deliveries to their lanes.
+
+A tick is read only after the projection has applied the position of the route log that the tick names; so a live
+decision is the one that any later recomputation makes (design.md §2.6). Shards that were taken over at different
+checkpoints advance separately until they meet.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+from daemon.core.routing.decision import Decision, eligible
+from daemon.core.webhook import payload
+from daemon.metrics import Metrics
+from daemon.pipeline.intake.projection import Projection
+from daemon.pipeline.intake.seen_types import Sightings
+from daemon.pipeline.scheduling.delivery import Delivery, Ledger, Pair
+from daemon.pipeline.scheduling.lanes import Lanes
+from daemon.pipeline.wakeup import Bell
+from eventstore.domain_events import tail, ticks
+from eventstore.domain_events.events import StoredEvent
+from eventstore.domain_events.ticks import Tick
+from eventstore.postgres.connect import Database
+
+# The ticker rings for each new tick, and a notification for those of other processes before that.
+POLL_SECONDS = 5.0
+
+
+class _Cursor:
+    """Where a shard stands since it was adopted.
+
+    Dropped and adopted anew it is another cursor, though at the same tick: a cut that was half read by then is read
+    again as a whole.
+    """
+
+    __slots__ = ("tick",)
+
+    def __init__(self, tick: int) -> None:
+        self.tick = tick
+
+
+class Tailer:
+    """`adopt` and `drop` give and take shards; `run_once` reads what there is to read and then waits for the bell."""
+
+    def __init__(
+        self,
+        database: Database,
+        projection: Projection,
+        ledger: Ledger,
+        lanes: Lanes,
+        metrics: Metrics,
+        sightings: Sightings,
+        *,
+        on_read: Callable[[], None],
+    ) -> None:
+        self.bell = Bell()
+        self._database = database
+        self._projection = projection
+        self._ledger = ledger
+        self._lanes = lanes
+        self._metrics = metrics
+        self._sightings = sightings
+        self._on_read = on_read
+        self._cursors: dict[int, _Cursor] = {}
+        self._accounted: set[Pair] = set()
+        self._accounted_upto = 0
+        self._snaps: dict[int, str] = {0: ticks.EMPTY_SNAP}
+
+    def adopt(self, checkpoints: dict[int, int], accounted: set[Pair], newest_tick: int) -> None:
+        """Begins to read shards behind their checkpoints. `accounted` are pairs up to `newest_tick` that are done."""
+        self._cursors |= {shard: _Cursor(tick) for shard, tick in checkpoints.items()}
+        self._accounted |= accounted
+        self._accounted_upto = max(self._accounted_upto, newest_tick)
+        self.bell.ring()
+
+    def drop(self, shard: int) -> None:
+        """Stops reading a shard."""
+        self._cursors.pop(shard, None)
+
+    @property
+    def position(self) -> int:
+        """The oldest tick that any shard stands at."""
+        return min((cursor.tick for cursor in self._cursors.values()), default=0)
+
+    async def run_once(self) -> None:
+        self.bell.hush()
+        while self._cursors and (cuts := await ticks.after(self._database, self.position)):
+            for cut in cuts:
+                await self._read(cut)
+        await self.bell.wait(POLL_SECONDS)
+
+    async def _read(self, cut: Tick) -> None:
+        """Reads one cut for the shards that stand right before it."""
+        before = cut.tick - 1
+        cursors = {shard: cursor for shard, cursor in self._cursors.items() if cursor.tick == before}
+        if before not in self._snaps:
+            self._snaps[before] = await ticks.snap_of(self._database, before)
+        await self._projection.reach(cut.route_pos)
+        async for events in tail.read_cut(self._database, before=self._snaps[before], tick=cut, shards=list(cursors)):
+            for event in events:
+                if not self._ledger.has_room:
+                    await self._ledger.room()
+                if self._cursors.get(event.shard) is cursors[event.shard]:
+                    self._decide(event, cut)
+        for shard, cursor in cursors.items():
+            if self._cursors.get(shard) is cursor:
+                cursor.tick = cut.tick
+                self._ledger.read(shard, cut.tick)
+        self._snaps = {cut.tick: cut.snap}
+        if self._accounted and self.position >= self._accounted_upto:
+            self._accounted.clear()
+        self._on_read()
+
+    def _decide(self, event: StoredEvent, cut: Tick) -> None:
+        at = event.event_time
+        if event.occurred_at is not None and event.occurred_at > event.recorded_at:
+            self._metrics.skewed((event.occurred_at - event.recorded_at).total_seconds())
+        routes = eligible(
+            self._projection.index,
+            tenant=event.tenant,
+            event_type=event.type,
+            at=at,
+            backfill=event.backfill,
+            passes=partial(passes, event=event),
+            note=self._metrics.decided if event.test_route is None else _unnoted,
+            test_route=event.test_route,
+        )
+        self._sightings.note(event.type)
+        if routes and event.test_route is None:
+            self._metrics.decided(Decision.DELIVER, len(routes))
+        read_at = time.monotonic()
+        for route in routes:
+            if self._accounted and (route.id, event.seq) in self._accounted:
+                continue
+            delivery = Delivery(route_id=route.id, event=event, event_time=at, tick=cut.tick, read_at=read_at)
+            self._ledger.add(delivery)
+            self._lanes.offer(delivery)
+
+
+def _unnoted(_decision: Decision) -> None:
+    """Test events are no traffic."""
+
+
+def passes(expression: str, *, event: StoredEvent) -> bool:
+    """True if a route's filter lets the event pass."""
+    return payload.passes(
+        expression,
+        payload.Source(
+            event_id=event.id,
+            event_type=event.type,
+            created=event.event_time,
+            data=event.data,
+            context=event.context,
+            snapshot=event.snapshot,
+        ),
+    )

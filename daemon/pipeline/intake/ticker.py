@@ -1,0 +1,60 @@
+"""Makes ticks, and keeps the projection provably fresh: one question to PostgreSQL does both.
+
+At once after a publish through the API (at most every 5 ms), else every 50 ms while there was news of late and every
+250 ms when there was none, with jitter. Idle, that is a whole daemon at 0.64 % of a core and its PostgreSQL at 0.44 %;
+asking each 50 ms took 1.8 %. It must stay well below the second that a permit is good for
+(daemon.pipeline.sending.send_gate).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+
+from daemon.pipeline.intake.projection import Projection
+from daemon.pipeline.sending.send_gate import Permit
+from daemon.pipeline.wakeup import Bell
+from eventstore.domain_events import ticks
+from eventstore.postgres.connect import Database
+
+POLL_SECONDS = 0.05
+IDLE_POLL_SECONDS = 0.25
+BUSY_SECONDS = 5.0
+COALESCE_SECONDS = 0.005
+
+
+class Ticker:
+    """`bell` hurries it; `on_tick` is called when there are ticks that were not there before, whoever made them."""
+
+    def __init__(
+        self, database: Database, projection: Projection, permit: Permit, *, on_tick: Callable[[], None]
+    ) -> None:
+        self.bell = Bell()
+        self._database = database
+        self._projection = projection
+        self._permit = permit
+        self._on_tick = on_tick
+        self._newest = 0
+        self._made_at = time.monotonic()
+
+    @property
+    def pause_seconds(self) -> float:
+        """How long to wait for the bell, but for the jitter."""
+        return POLL_SECONDS if time.monotonic() < self._made_at + BUSY_SECONDS else IDLE_POLL_SECONDS
+
+    async def run_once(self) -> None:
+        hurried = await self.bell.wait(self.pause_seconds * random.uniform(0.8, 1.2))  # noqa: S311 - spreads processes, hides nothing
+        if hurried:
+            await asyncio.sleep(max(0.0, self._made_at + COALESCE_SECONDS - time.monotonic()))
+        self.bell.hush()
+        asked_at = time.monotonic()
+        poll = await ticks.poll(self._database)
+        if poll.made is not None:
+            self._made_at = time.monotonic()
+        if poll.newest != self._newest:
+            self._newest = poll.newest
+            self._on_tick()
+        await self._projection.reach(poll.route_pos)
+        self._permit.known(asked_at)

@@ -1,0 +1,1 @@
+"""What became of attempts, written in batches, each in one fenced statement."""

@@ -1,0 +1,50 @@
+"""Outcomes of requests that were under way when their shard was handed over (eventstore/progress/late_outcomes.py).
+
+They are noted like any outcome and written without the lease, by right of the row that was left in `retry`. That row
+stands in the flush before the handing over: so what was noted is taken before a flush, and said after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from daemon.pipeline.scheduling.delivery import Delivery
+from eventstore.postgres.connect import Database
+from eventstore.postgres.errors import StoreUnavailable
+from eventstore.progress import late_outcomes
+from eventstore.progress.late_outcomes import Farewell
+from eventstore.progress.recording import AttemptRow
+
+_BACKOFF_SECONDS = 0.25
+
+
+class Farewells:
+    """`note` collects them, `take` takes what was noted, `say` writes it."""
+
+    def __init__(self, database: Database, owner: str) -> None:
+        self._database = database
+        self._owner = owner
+        self._noted: list[Farewell] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._noted)
+
+    def note(self, delivery: Delivery, row: AttemptRow, retry_after: timedelta | None) -> None:
+        """Notes how the last request of a delivery ended."""
+        self._noted.append(Farewell(row, delivery.failures, retry_after))
+
+    def take(self) -> list[Farewell]:
+        """What was noted so far."""
+        noted, self._noted = self._noted, []
+        return noted
+
+    async def say(self, farewells: list[Farewell]) -> list[AttemptRow]:
+        """Writes them, however long that takes; returns what was still ours to write."""
+        while True:
+            try:
+                said = await late_outcomes.say(self._database, self._owner, farewells)
+            except StoreUnavailable:
+                await asyncio.sleep(_BACKOFF_SECONDS)
+            else:
+                return [f.attempt for f in farewells if (f.attempt.route_id, f.attempt.seq) in said]

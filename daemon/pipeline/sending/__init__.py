@@ -1,0 +1,1 @@
+"""One attempt: gate, render, sign, send, classify, and the connection that it uses."""

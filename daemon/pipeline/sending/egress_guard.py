@@ -1,0 +1,159 @@
+"""The guard between the sender and the network: no socket is opened to an address that the policy denies.
+
+The one thing to know: the verdict is taken on the address a socket is being opened for, every time. `open_socket` sees
+what no resolver sees (addresses written in the URL, cached answers, each branch of happy eyeballs), and it alone
+suffices; the resolver filters as well, so that a name with one bad address among good ones still gets its webhooks.
+An open connection stays with the address it was judged for, whatever its name says later, until it is too old
+(`wire.LIFE_SECONDS`); the policy is that of the process, since a restart loses and repeats nothing. With a proxy the
+only permitted address is the proxy's: names are the proxy's to judge, URLs and the addresses in them are judged here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import pycares
+from aiohttp import AddrInfoType, AsyncResolver, ClientConnectorError, ClientRequest, ClientTimeout, TCPConnector
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
+from yarl import URL
+
+from daemon.core.webhook.addresses import DenyReason
+from daemon.core.webhook.egress import EgressPolicy, address_denied
+from daemon.pipeline.sending.connection import Wire
+
+DNS_TIMEOUT_SECONDS = 1.0
+DNS_TRIES = 4
+"""c-ares waits a second only for a name server that it does not know: then five times what that usually takes, but no
+less than 0.25 s, and twice as long at each try. With two tries a name that took 0.4 s was never found behind a cache
+that took 1 ms; with four, one may take 1.5 s."""
+DNS_DEADLINE_SECONDS = 5.0
+"""The tries count per name server; this bounds all of them."""
+MAX_ADDRESSES = 4
+"""Of each family. All that refuse are tried several times over: 5,050 connects for a name with a hundred addresses,
+and whose they are is up to the name's owner."""
+
+
+class AddressDenied(OSError):
+    def __init__(self, reason: DenyReason) -> None:
+        super().__init__(f"egress denied: {reason}")
+        self.reason = reason
+
+
+class EgressGuard(AbstractResolver):
+    """Resolver and socket factory of the sender's connector."""
+
+    def __init__(self, policy: EgressPolicy, *, resolver: AbstractResolver, proxy: URL | None) -> None:
+        self._policy = policy
+        self._resolver = resolver
+        self._proxy_host = None if proxy is None else proxy.raw_host
+        self._proxy_addresses = frozenset({self._proxy_host} if self._proxy_host else ())
+
+    def open_socket(self, addr_info: AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, address = addr_info
+        if reason := self._denied(str(address[0])):
+            raise AddressDenied(reason)
+        return socket.socket(family, kind, protocol)
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        try:
+            async with asyncio.timeout(DNS_DEADLINE_SECONDS):
+                found = await self._resolver.resolve(host, port, family)
+        except TimeoutError:
+            raise OSError(None, "DNS did not answer in time") from None
+        if host == self._proxy_host:
+            self._proxy_addresses = frozenset(result["host"] for result in found)
+        reasons = [self._denied(result["host"]) for result in found]
+        permitted = [result for result, reason in zip(found, reasons, strict=True) if reason is None]
+        if not permitted:
+            raise next(
+                (AddressDenied(reason) for reason in reasons if reason), OSError(None, "the name has no address")
+            )
+        return _some_of_each_family(permitted)
+
+    async def close(self) -> None:
+        await self._resolver.close()
+
+    def _denied(self, address: str) -> DenyReason | None:
+        if self._proxy_host is None:
+            return address_denied(address, self._policy)
+        return None if address in self._proxy_addresses else DenyReason.NOT_THE_PROXY
+
+
+class GuardedConnector(TCPConnector):
+    """aiohttp's connection pool behind the guard, without limits of its own: lanes hold the limits.
+
+    Tests pin what it touches of aiohttp's insides: `_factory`, `_conns`, `_start_tls_connection`.
+    """
+
+    def __init__(self, guard: EgressGuard, *, tls: ssl.SSLContext, proxied: bool) -> None:
+        super().__init__(resolver=guard, socket_factory=guard.open_socket, ssl=tls, limit=0, limit_per_host=0)
+        self._factory = partial(Wire, self._loop, proxied=proxied)  # type: ignore[assignment]  # partial is invariant
+
+    async def connect(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> Connection:  # noqa: ASYNC109 - aiohttp's signature
+        connection = await super().connect(req, traces, timeout)
+        if isinstance(connection.protocol, Wire):
+            connection.protocol.begin()
+        return connection
+
+    async def _start_tls_connection(
+        self,
+        underlying_transport: asyncio.Transport,
+        req: ClientRequest,
+        timeout: ClientTimeout,  # noqa: ASYNC109 - aiohttp's signature
+        client_error: type[Exception] = ClientConnectorError,
+    ) -> tuple[asyncio.BaseTransport, ResponseHandler]:
+        """The handshake with the receiver, in a tunnel that stands: its silence is not the proxy's."""
+        try:
+            return await super()._start_tls_connection(underlying_transport, req, timeout, client_error)
+        except TimeoutError as silence:
+            raise ClientConnectorError(req.connection_key, silence) from silence
+
+    def drop_idle(self, host: str, port: int | None) -> None:
+        """Close the pooled connections to one origin."""
+        for key, pooled in self._conns.items():
+            if key.host == host and key.port == port:
+                for wire, _ in pooled:
+                    wire.close()
+
+
+def system_resolver(nameservers: Sequence[str] | None = None) -> AbstractResolver:
+    """aiodns, without search domains: `hooks.shop.com` must not become a name of the cluster we run in.
+
+    `nameservers` None are the system's, else `address:port`.
+    """
+    return AsyncResolver(
+        nameservers=nameservers, timeout=DNS_TIMEOUT_SECONDS, tries=DNS_TRIES, flags=pycares.ARES_FLAG_NOSEARCH
+    )
+
+
+def tls_context(extra_ca_file: Path | None) -> ssl.SSLContext:
+    """TLS 1.2 or newer, certificate and name always verified. Raises OSError for an unusable `extra_ca_file`."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION  # it costs us most of the work, and no byte of the budget
+    context.set_alpn_protocols(["http/1.1"])
+    if extra_ca_file is not None:
+        context.load_verify_locations(extra_ca_file)
+    return context
+
+
+def _some_of_each_family(found: list[ResolveResult]) -> list[ResolveResult]:
+    """The first ones, in the resolver's order."""
+    count: Counter[int] = Counter()
+    some = []
+    for result in found:
+        count[result["family"]] += 1
+        if count[result["family"]] <= MAX_ADDRESSES:
+            some.append(result)
+    return some

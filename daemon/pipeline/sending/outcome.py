@@ -1,0 +1,83 @@
+"""What is written down of an attempt, and what it says about the receiver."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from itertools import accumulate
+
+import orjson
+
+from daemon.core.delivery import answer as core_delivery
+from daemon.core.delivery.answer import Answer, ErrorName, Failure, Outcome, Response, Verdict, classify
+from daemon.core.routing.route import Route
+from daemon.pipeline.scheduling.delivery import Delivery
+from eventstore.progress.recording import AttemptRow
+
+# What of an answer is kept: enough to debug a failure, a trace of a success (issue-sized bodies are the receiver's).
+KEPT_FAILURE_BYTES = 4096
+KEPT_SUCCESS_BYTES = 512
+KEPT_HEAD_BYTES = 4096
+# Of the reason why a body could not be made: expressions quote the values they stumble over.
+KEPT_REASON_CHARACTERS = 500
+# What a receiver cannot be blamed for.
+NOT_THE_RECEIVER = (ErrorName.RENDER_ERROR, ErrorName.INTERNAL_ERROR, ErrorName.PROXY_ERROR)
+
+
+def succeeded(answer: Answer) -> bool | None:
+    """What an answer says about the receiver; None if the failure was none of its own."""
+    if isinstance(answer, Failure) and answer.error in NOT_THE_RECEIVER:
+        return None
+    return classify(answer) is Verdict.SUCCESS
+
+
+def plain(text: str) -> str:
+    """A reason that PostgreSQL takes as text: no NUL, no half of a surrogate pair, and not the whole event."""
+    return text[:KEPT_REASON_CHARACTERS].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def head_of(response: Response) -> str:
+    """The answer's headers as JSON, a list of names and values: as many whole ones as are kept."""
+    written = orjson.dumps(response.headers)
+    if len(written) > KEPT_HEAD_BYTES:
+        ends = accumulate(len(orjson.dumps(header)) + 1 for header in response.headers)
+        written = orjson.dumps(response.headers[: sum(end < KEPT_HEAD_BYTES for end in ends)])
+    return written.decode()
+
+
+def row_of(
+    delivery: Delivery,
+    route: Route,
+    outcome: Outcome,
+    answer: Answer | None,
+    key_ids: str,
+    started_at: datetime,
+    seconds: float,
+    *,
+    number: int,
+) -> AttemptRow:
+    """The row of the outcome log; `number` counts requests from 1, and is 0 for an end without one."""
+    event = delivery.event
+    response = answer if isinstance(answer, Response) else None
+    kept = KEPT_SUCCESS_BYTES if outcome is Outcome.DELIVERED else KEPT_FAILURE_BYTES
+    return AttemptRow(
+        delivery.shard,
+        event.seq,
+        delivery.tick,
+        delivery.route_id,
+        delivery.event_time,
+        started_at,
+        None if response is None else response.status,
+        number,
+        int(seconds * 1000),
+        route.version,
+        outcome.value,
+        None if answer is None else core_delivery.error_name(answer),
+        event.tenant,
+        event.id,
+        event.type,
+        key_ids or None,
+        None if response is None else head_of(response),
+        None if response is None else response.body[:kept],
+        delivery.is_test,
+        core_delivery.delivery_key(delivery.route_id, event.id),
+    )

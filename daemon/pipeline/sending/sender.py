@@ -1,0 +1,226 @@
+"""Sends one webhook: one POST, one deadline, and whatever happens comes back as an `Answer`.
+
+The hottest path of the product. Per attempt it adds a look-up in a cache of checked URLs to what aiohttp does itself.
+The one thing to know: a receiver is judged on its status. Once that is here, a body that ends too early leaves it
+standing; a reset, broken framing, a flood or silence until the deadline do not, because then nobody knows whether the
+receiver meant it. Only `CancelledError` ever escapes from `send`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import ssl
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from pathlib import Path
+from types import TracebackType
+from typing import ClassVar, Self
+
+import structlog
+from aiohttp import (
+    ClientConnectorCertificateError,
+    ClientConnectorDNSError,
+    ClientConnectorError,
+    ClientConnectorSSLError,
+    ClientHttpProxyError,
+    ClientOSError,
+    ClientPayloadError,
+    ClientProxyConnectionError,
+    ClientRequest,
+    ClientResponse,
+    ClientSession,
+    ClientTimeout,
+    ConnectionTimeoutError,
+    DummyCookieJar,
+    ServerDisconnectedError,
+)
+from aiohttp.abc import AbstractResolver
+from multidict import istr
+from yarl import URL
+
+from daemon.core.delivery.answer import Answer, ErrorName, Failure, Response
+from daemon.core.webhook.egress import EgressPolicy, UrlRefused, check_url
+from daemon.pipeline.sending.connection import KEPT_BODY_BYTES, AnswerTooLarge, ProxyDropped, StaleConnection
+from daemon.pipeline.sending.egress_guard import (
+    AddressDenied,
+    EgressGuard,
+    GuardedConnector,
+    system_resolver,
+    tls_context,
+)
+
+log = structlog.get_logger()
+
+CONNECT_SECONDS = 5.0
+STALE_SECONDS = 1.0
+SILENCE_SECONDS = 10.0
+MAX_HEADERS = 128
+CHECKED_URLS = 8192
+_OWN_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""No file handle or memory is left here: nobody was asked, and nobody else has failed. Not EADDRNOTAVAIL: a machine
+without IPv6 says so of every IPv6 target, which merchants choose, and ports run out for one destination alone."""
+
+
+class Sender:
+    """`on_denied` is called with a `DenyReason` for every attempt that egress rules stop."""
+
+    def __init__(
+        self,
+        policy: EgressPolicy,
+        *,
+        timeout_seconds: float,
+        on_denied: Callable[[str], None],
+        proxy: str | None = None,
+        extra_ca_file: Path | None = None,
+        resolver: AbstractResolver | None = None,
+    ) -> None:
+        self._policy = policy
+        self._timeout_seconds = timeout_seconds
+        self._on_denied = on_denied
+        self._proxy = None if proxy is None else URL(proxy)
+        self._tls = tls_context(extra_ca_file)
+        self._resolver = resolver
+        self._checked = lru_cache(CHECKED_URLS)(partial(_checked_url, policy))
+
+    async def start(self) -> None:
+        self._clock = asyncio.get_running_loop().time
+        resolver = self._resolver or system_resolver()
+        self._guard = EgressGuard(self._policy, resolver=resolver, proxy=self._proxy)
+        self._connector = GuardedConnector(self._guard, tls=self._tls, proxied=self._proxy is not None)
+        self._session = ClientSession(
+            connector=self._connector,
+            proxy=self._proxy,
+            trust_env=False,
+            cookie_jar=DummyCookieJar(),
+            auto_decompress=False,
+            max_headers=MAX_HEADERS,
+            request_class=_Post,
+            timeout=_timeout(self._timeout_seconds),
+        )
+
+    async def close(self) -> None:
+        await self._session.close()
+        await self._guard.close()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def send(
+        self, target_url: str, headers: Mapping[str, str], body: bytes, *, timeout_seconds: float | None = None
+    ) -> Answer:
+        """POST `body` with exactly `headers`, Host and Content-Length. `timeout_seconds` None: the sender's own."""
+        total = timeout_seconds or self._timeout_seconds
+        began = self._clock()
+        try:
+            url = self._checked(target_url)
+            try:
+                return await self._post(url, headers, body, _timeout(total))
+            except StaleConnection:
+                # The receiver closed an idle connection while we wrote to it: not an attempt that it ever saw. Later
+                # than that it had time to read the request.
+                if self._clock() - began > STALE_SECONDS:
+                    raise
+                self._connector.drop_idle(url.raw_host or "", url.port)
+                return await self._post(
+                    url, headers, body, _timeout(max(total - round(self._clock() - began, 2), 0.01))
+                )
+        except Exception as error:  # noqa: BLE001 - one attempt never breaks the lane it runs in
+            return self._failure(error)
+
+    async def _post(self, url: URL, headers: Mapping[str, str], body: bytes, timeout: ClientTimeout) -> Answer:  # noqa: ASYNC109 - aiohttp's
+        response = await self._session.post(url, data=body, headers=headers, allow_redirects=False, timeout=timeout)
+        try:
+            kept = await _read(response)
+        finally:
+            response.close()
+        if response.status == 407 and self._proxy is not None:
+            return Failure(error=ErrorName.PROXY_ERROR)
+        return Response(
+            status=response.status,
+            headers=tuple([(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.raw_headers]),
+            body=kept,
+        )
+
+    def _failure(self, error: Exception) -> Failure:
+        match error:
+            case UrlRefused(reason=reason) | ClientConnectorError(os_error=AddressDenied(reason=reason)):
+                self._on_denied(reason)
+                return Failure(error=ErrorName.EGRESS_DENIED)
+            case ClientConnectorError(os_error=OSError(errno=number)) if number in _OWN_SHORTAGES:
+                # The merchant is told no more than that it is not the receiver; whoever can mend it reads the log.
+                log.error("sender.starved", cause=os.strerror(number))
+                return Failure(error=ErrorName.INTERNAL_ERROR)
+            case ClientConnectorDNSError() | ConnectionTimeoutError() if self._proxy is not None:
+                return Failure(error=ErrorName.PROXY_ERROR)
+            case _:
+                return Failure(error=_error_name(error))
+
+
+class _Post(ClientRequest):
+    """A request without headers of aiohttp's own; `skip_auto_headers` does the same, at 6 µs each."""
+
+    DEFAULT_HEADERS: ClassVar[dict[istr, str]] = {}  # type: ignore[misc]  # aiohttp does not call it a ClassVar
+
+
+def _checked_url(policy: EgressPolicy, raw: str) -> URL:
+    return URL(check_url(raw, policy).url, encoded=True)
+
+
+@lru_cache(maxsize=1024)
+def _timeout(total: float) -> ClientTimeout:
+    """Connecting ends before everything does, so that a receiver out of reach is told from one that is slow."""
+    return ClientTimeout(total=total, sock_connect=min(CONNECT_SECONDS, total * 0.9), sock_read=SILENCE_SECONDS)
+
+
+async def _read(response: ClientResponse) -> bytes:
+    """What is kept of the body. The connection goes back to the pool by itself if the body ended; else it is closed."""
+    content = response.content
+    if content.is_eof():
+        return content.read_nowait(KEPT_BODY_BYTES)
+    connection = response.connection
+    wire = None if connection is None else connection.protocol
+    kept = bytearray()
+    try:
+        while len(kept) < KEPT_BODY_BYTES and (chunk := await content.read(KEPT_BODY_BYTES - len(kept))):
+            kept += chunk
+    except AnswerTooLarge:
+        raise
+    except ClientPayloadError:
+        ended = None if wire is None else wire.exception()
+        if ended is not None and not isinstance(ended, ServerDisconnectedError):
+            raise ended from None
+    return bytes(kept)
+
+
+def _error_name(error: Exception) -> ErrorName:  # noqa: C901, PLR0911 - one table: the more special class stands first
+    match error:
+        case ClientHttpProxyError() | ClientProxyConnectionError() | ProxyDropped():
+            return ErrorName.PROXY_ERROR
+        case ClientConnectorDNSError():
+            return ErrorName.DNS_ERROR
+        case ClientConnectorCertificateError() | ClientConnectorSSLError():
+            return ErrorName.TLS_ERROR
+        case ConnectionTimeoutError() | ClientConnectorError(os_error=TimeoutError()):
+            return ErrorName.CONNECT_TIMEOUT
+        case ClientConnectorError(os_error=ConnectionResetError() | ConnectionAbortedError() | BrokenPipeError()):
+            return ErrorName.TLS_ERROR  # what can be reset stands already: it was the handshake
+        case ClientConnectorError():
+            return ErrorName.CONNECT_REFUSED
+        case TimeoutError():
+            return ErrorName.TIMEOUT
+        case ClientOSError(__cause__=ssl.SSLError()):
+            return ErrorName.TLS_ERROR
+        case ServerDisconnectedError() | ClientOSError():
+            return ErrorName.CONNECTION_RESET
+        case AnswerTooLarge():
+            return ErrorName.RESPONSE_TOO_LARGE
+        case _:
+            return ErrorName.PROTOCOL_ERROR

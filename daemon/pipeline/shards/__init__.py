@@ -1,0 +1,1 @@
+"""Which shards this process holds, and how they come and go."""

@@ -1,0 +1,1 @@
+"""Beside the way of an event: maintenance of tables, gauges, automatic disabling."""

@@ -1,0 +1,108 @@
+"""The route log, read back as what the core understands: one route, or all of them, now or as they were.
+
+Every reader of the log folds it with the same `evolve`: commands, the live projection, rebuilds and explanations.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import orjson
+
+from daemon.core.routing.index import RouteIndex
+from daemon.core.routing.route import Happening, LifecycleEvent, Route, config_to_body, evolve
+from eventstore import route_log
+from eventstore.postgres.connect import Database
+from eventstore.route_log import chain
+from eventstore.route_log.log import RouteEvent
+
+
+def lifecycle(event: RouteEvent) -> LifecycleEvent:
+    """A row of the log as a lifecycle event."""
+    return LifecycleEvent(
+        pos=event.pos,
+        route_id=event.route_id,
+        tenant=event.tenant,
+        version=event.version,
+        type=Happening(event.type),
+        effective_at=event.effective_at,
+        body=orjson.loads(event.body),
+    )
+
+
+async def route(database: Database, route_id: UUID) -> Route | None:
+    """The present state of one route, straight from the log; deleted ones too."""
+    folded: Route | None = None
+    for event in await route_log.history(database, route_id):
+        folded = evolve(folded, lifecycle(event))
+    return folded
+
+
+async def index(
+    database: Database, *, as_of: datetime | None = None, tenant: str | None = None, verify: bool = False
+) -> RouteIndex:
+    """All routes, folded from nothing, with what happened up to `as_of` (inclusive). Raises ChainBroken if `verify`.
+
+    The routes of one tenant are not all of the chain, and cannot be verified.
+    """
+    folded = RouteIndex()
+    events: AsyncIterator[RouteEvent] = route_log.read(database, tenant=tenant)
+    if verify:
+        events = chain.verified(events)
+    async for event in events:
+        # The rest of the log is read on under `verify`: a chain is whole or broken as a whole.
+        if as_of is None or event.effective_at <= as_of:
+            folded.apply(lifecycle(event))
+        elif not verify:
+            break
+    return folded
+
+
+def state(routes: Iterable[Route]) -> list[dict[str, object]]:
+    """The routes as plain JSON values, by id: what a rebuild prints and what the digest covers. No secret is in it."""
+    return [
+        {
+            "id": str(item.id),
+            "tenant": item.tenant,
+            "status": item.status.value,
+            "version": item.version,
+            "pos": item.pos,
+            "config": config_to_body(item.config),
+            "windows": [[w.start.isoformat(), None if w.end is None else w.end.isoformat()] for w in item.windows],
+            "keys": [
+                [k.id, k.fingerprint, None if k.valid_until is None else k.valid_until.isoformat()] for k in item.keys
+            ],
+            "created_at": item.created_at.isoformat(),
+            "updated_at": item.updated_at.isoformat(),
+        }
+        for item in sorted(routes, key=lambda each: each.id.bytes)
+    ]
+
+
+def digest(routes: Iterable[Route]) -> str:
+    """SHA-256 of the canonical JSON of `state`: two projections are equal if their digests are."""
+    return hashlib.sha256(orjson.dumps(state(routes), option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+# The routes, folded from nothing.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebuilt:
+    """The routes as the log says they are (or were), and a digest to compare projections by."""
+
+    position: int
+    index: RouteIndex
+    routes: tuple[Route, ...]
+    state_sha256: str
+
+
+async def rebuild(database: Database, *, as_of: datetime | None = None, tenant: str | None = None) -> Rebuilt:
+    """Folds the route log from nothing, verifying its chain. Raises ChainBroken."""
+    folded = await index(database, as_of=as_of, verify=True)
+    routes = tuple(folded.routes(tenant))
+    return Rebuilt(position=folded.position, index=folded, routes=routes, state_sha256=digest(routes))

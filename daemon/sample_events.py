@@ -1,0 +1,109 @@
+"""Test events: the catalogue's examples, sent to one route to try it out.
+
+They go the whole way - stored, ticked, decided, signed, sent, retried, recorded - so what they prove is what will
+happen. Other routes never get them (daemon.core.routing.decision), no filter holds them back, requests carry
+`Hookledger-Test: true`, and neither metrics nor automatic disabling count them. A receiver that answers 410 is gone.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from daemon.commands import Conflict, Invalid
+from daemon.core.delivery.answer import delivery_id
+from daemon.core.events.catalogue import Example, KnownTypes, chosen, name_problem
+from daemon.core.events.event import Problem
+from daemon.core.routing.index import RouteIndex
+from daemon.core.routing.route import Route
+from daemon.deliveries.listing import Item, described
+from eventstore.domain_events import catalogue
+from eventstore.domain_events import sample_events as store
+from eventstore.domain_events.events import NewEvent
+from eventstore.postgres.connect import Database
+from eventstore.queries.delivery_log import Found, Place
+
+MAX_TESTS = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentTest:
+    """A delivery that is on its way."""
+
+    id: str
+    event_id: str
+    event_type: str
+
+
+async def send(database: Database, route: Route, wanted: Sequence[str] | None) -> list[SentTest]:
+    """Stores an event of each wanted type, or of each catalogued one that the route subscribes to; durably.
+
+    Raises Conflict if the route cannot be tested as it is, Invalid for types that it does not get.
+    """
+    if not route.is_enabled:
+        raise Conflict("the route is disabled, and nothing is sent to it: enable it, then test it")
+    types = _types(route, wanted, await catalogue.names(database))
+    examples = await catalogue.examples(database, types)
+    if len(examples) < len(types):
+        raise Conflict("the catalogue was changed in this moment: try again")
+    events = [_event(route, name, Example.read(examples[name])) for name in types]
+    await store.publish(database, route.id, events)
+    return [SentTest(id=delivery_id(route.id, event.id), event_id=event.id, event_type=event.type) for event in events]
+
+
+async def offered(database: Database, route: Route) -> list[str]:
+    """The types of the catalogue that the route subscribes to: those that it can be tested with."""
+    return chosen(await catalogue.names(database), route.config.event_types)
+
+
+async def sent(database: Database, index: RouteIndex, route: Route, event_ids: Sequence[str]) -> list[Item]:
+    """The deliveries of those of these events that were tests of the route, in the order in which they were stored."""
+    events = await store.sent(database, route.tenant, route.id, event_ids)
+    found = [
+        Found(Place(event.event_time, event.seq, route.id), event.id, event.type, is_test=True) for event in events
+    ]
+    return await described(database, index, found)
+
+
+def _types(route: Route, wanted: Sequence[str] | None, names: Sequence[str]) -> list[str]:
+    subscribed = chosen(names, route.config.event_types)
+    if wanted is not None:
+        _check(wanted, set(subscribed), KnownTypes(frozenset(names)))
+        return list(dict.fromkeys(wanted))
+    if not subscribed:
+        raise Conflict(
+            "no event type that the route subscribes to is in the catalogue, so there is no example to send: "
+            "have them added with PUT /v1/event-types, or subscribe to others"
+        )
+    if len(subscribed) > MAX_TESTS:
+        message = f"the route subscribes to {len(subscribed)} types, {MAX_TESTS} are allowed at once: name some"
+        raise Invalid((Problem(field="event_types", message=message),))
+    return subscribed
+
+
+def _check(wanted: Sequence[str], subscribed: set[str], known: KnownTypes) -> None:
+    """Raises Invalid unless each of the wanted types may be tested."""
+    problems = []
+    if not wanted:
+        problems.append(Problem(field="event_types", message="is empty: name types, or leave it out for all"))
+    if len(wanted) > MAX_TESTS:
+        message = f"has {len(wanted)} entries, {MAX_TESTS} are allowed at once"
+        problems.append(Problem(field="event_types", message=message))
+    for number, name in enumerate(wanted[:MAX_TESTS]):
+        if name not in subscribed:
+            message = name_problem(name) or known.problem(name) or f"the route does not subscribe to {name}"
+            problems.append(Problem(field=f"event_types.{number}", message=message))
+    if problems:
+        raise Invalid(tuple(problems))
+
+
+def _event(route: Route, name: str, example: Example) -> NewEvent:
+    return NewEvent(
+        tenant=route.tenant,
+        id=f"test_{secrets.token_hex(16)}",
+        type=name,
+        data=example.data,
+        context=example.context,
+        snapshot=example.snapshot,
+    )

@@ -1,0 +1,68 @@
+"""Test events: the catalogue's examples, really sent to one route."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from aiohttp import web
+from pydantic import ConfigDict, Field, WithJsonSchema
+from typing_extensions import TypedDict
+
+from daemon import sample_events
+from daemon.core.events.event import MAX_TEXT_CHARACTERS, TYPE_PATTERN
+from daemon.sample_events import MAX_TESTS
+from daemon.web.forms import request_forms
+from daemon.web.forms.request_forms import BaseForm, Text
+from daemon.web.http import shapes
+from daemon.web.http.endpoints import Access, RateLimit, endpoint
+from daemon.web.http.services import SERVICES
+from daemon.web.http.shapes import EventId, Uuid
+from daemon.web.service.lookup import live_route
+
+_EVENT_TYPES = {
+    "type": ["array", "null"],
+    "items": {"type": "string", "maxLength": MAX_TEXT_CHARACTERS, "pattern": f"^{TYPE_PATTERN}$"},
+    "minItems": 1,
+    "maxItems": MAX_TESTS,
+    "description": "Types of the catalogue that the route subscribes to; left out: all of them.",
+}
+
+
+class TestForm(BaseForm):
+    """Which types to test."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"event_types": ["order.create"]}]})
+
+    event_types: Annotated[list[Text] | None, WithJsonSchema(_EVENT_TYPES)] = None
+
+
+class SentTestShape(TypedDict):
+    """A delivery that is on its way."""
+
+    id: Uuid
+    event: Annotated[EventId, Field(examples=["test_5f2c9a0e41b75f2c9a0e41b75f2c9a0e"])]
+    type: Annotated[str, Field(examples=["order.create"])]
+
+
+class SentTestsShape(TypedDict):
+    """The deliveries, one for each type."""
+
+    deliveries: list[SentTestShape]
+
+
+@endpoint(Access.MANAGE, takes=TestForm, answers={202: SentTestsShape}, refuses=(404, 409), limit=RateLimit.TEST)
+async def send(request: web.Request) -> web.Response:
+    """Sends examples of the catalogue to this route and to no other, one for each type, at most 50.
+
+    They go the way of every event, but no filter holds them back; requests have the header `Hookledger-Test: true`.
+    Neither metrics nor automatic disabling count them; `410 Gone` disables the route as ever.
+    """
+    route = live_route(request)
+    form = await request_forms.read(request, TestForm)
+    services = request.app[SERVICES]
+    sent = await sample_events.send(services.database, route, form.event_types)
+    services.hurry()
+    body: SentTestsShape = {
+        "deliveries": [{"id": each.id, "event": each.event_id, "type": each.event_type} for each in sent]
+    }
+    return shapes.answer(body, status=202)

@@ -1,0 +1,137 @@
+"""Which deliveries, or events, a page's query asks for: read leniently, with what is wrong by field."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from aiohttp import web
+
+from daemon.core.delivery.status import Standing
+from daemon.core.events.catalogue import name_problem
+from daemon.core.events.event import Problem
+from daemon.core.routing.index import RouteIndex
+from daemon.core.routing.route import Route
+from daemon.deliveries import Filter
+from daemon.web.access.auth import CALLER
+from daemon.web.dashboard.form_data import Wrongs
+from daemon.web.dashboard.logs import route_lookup
+from daemon.web.dashboard.text import moment_field, typed_moment
+from daemon.web.http.services import SERVICES
+from eventstore.domain_events import catalogue
+
+# Event types that the field offers.
+MOST_TYPES = 200
+
+# In the order of the form. Of events nobody asks for a status.
+DELIVERY_FIELDS = ("route", "status", "type", "event", "since", "until")
+EVENT_FIELDS = ("route", "type", "event", "since", "until")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """`values` are the texts of the fields; what is wrong among them asks for nothing. `matches` are the webhooks that
+    were perhaps meant.
+    """
+
+    tenant: str
+    values: Mapping[str, str]
+    wrongs: Wrongs
+    route: Route | None
+    matches: tuple[Route, ...]
+    standing: Standing | None
+    event_type: str | None
+    event_id: str | None
+    since: datetime | None
+    until: datetime | None
+
+    @property
+    def filter(self) -> Filter:
+        """The same of deliveries."""
+        return Filter(
+            tenant=self.tenant,
+            route_id=None if self.route is None else self.route.id,
+            standing=self.standing,
+            event_type=self.event_type,
+            event_id=self.event_id,
+            since=self.since,
+            until=self.until,
+        )
+
+    @property
+    def chips(self) -> list[Chip]:
+        """The parts of the filter, each of which can be taken away."""
+        values = self.values
+        texts = {
+            "route": f"Webhook {'' if self.route is None else self.route.config.name}",
+            "status": f"Status {values.get('status')}",
+            "type": f"Type {values['type']}",
+            "event": f"Event {values['event']}",
+            "since": f"From {_shown(values['since'])}",
+            "until": f"Until {_shown(values['until'])}",
+        }
+        return [Chip(field=name, text=texts[name]) for name in values if values[name] and not self.wrongs[name]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chip:
+    """A part of a filter, as it is shown."""
+
+    field: str
+    text: str
+
+
+async def types(request: web.Request) -> list[str]:
+    """The event types that the field offers. What was seen in events may be another tenant's."""
+    database, is_bound = request.app[SERVICES].database, request[CALLER].tenant is not None
+    return [each.name for each in await catalogue.listed(database, after="", limit=MOST_TYPES, with_seen=not is_bound)]
+
+
+def read(index: RouteIndex, tenant: str, query: Mapping[str, str], fields: Collection[str]) -> Asked:
+    """What the query asks for by these fields."""
+    values = {name: query.get(name, "").strip() for name in fields}
+    status = values.get("status", "")
+    problems: list[Problem] = []
+    matches = route_lookup.routes(index, tenant, values["route"])
+    route = matches[0] if len(matches) == 1 else None
+    if values["route"] and route is None:
+        message = (
+            "may be one of these webhooks: choose one" if matches else "is neither the name nor the id of a webhook"
+        )
+        problems.append(Problem(field="route", message=message))
+    standing = next((each for each in Standing if each.value == status), None)
+    if status and standing is None:
+        problems.append(Problem(field="status", message=f"must be one of {', '.join(Standing)}"))
+    unknown = name_problem(values["type"]) if values["type"] else None
+    if unknown is not None:
+        problems.append(Problem(field="type", message=unknown))
+    if "\0" in values["event"]:
+        problems.append(Problem(field="event", message="is not the id of an event"))
+    since, until = _moment(values, "since", problems), _moment(values, "until", problems)
+    if since is not None and until is not None and until <= since:
+        problems.append(Problem(field="until", message="must be later than the beginning"))
+    return Asked(
+        tenant=tenant,
+        values={**values, "route": values["route"] if route is None else str(route.id)},
+        wrongs=Wrongs(problems),
+        route=route,
+        matches=matches if route is None else (),
+        standing=standing,
+        event_type=values["type"] or None,
+        event_id=values["event"] or None,
+        since=since,
+        until=until,
+    )
+
+
+def _moment(values: Mapping[str, str], name: str, problems: list[Problem]) -> datetime | None:
+    try:
+        return typed_moment(values[name])
+    except ValueError as error:
+        problems.append(Problem(field=name, message=str(error)))
+        return None
+
+
+def _shown(text: str) -> str:
+    return moment_field(text).replace("T", " ")

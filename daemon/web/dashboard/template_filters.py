@@ -1,0 +1,86 @@
+"""Numbers, times and sizes as people read them. Times are UTC; how long ago is counted from the page's `now`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from jinja2 import pass_context
+from jinja2.runtime import Context
+from markupsafe import Markup
+
+from daemon.core.delivery.failure_text import failing, named_status
+from daemon.web.dashboard.text import in_merchants_words, moment_field
+
+_AGES = ((86400, "day"), (3600, "h"), (60, "min"))
+
+
+def number(value: float) -> str:
+    """12,345."""
+    return f"{value:,}"
+
+
+def moment(at: datetime) -> Markup:
+    """24 Nov 2026, 18:05:12 UTC."""
+    return _time(at, f"{at.astimezone(UTC):%-d %b %Y, %H:%M:%S} UTC")
+
+
+@pass_context
+def ago(context: Context, at: datetime) -> Markup:
+    """3 min ago, or in 3 min."""
+    seconds = (context["now"] - at).total_seconds()
+    text = _age(abs(seconds))
+    return _time(at, "just now" if text is None else f"{text} ago" if seconds > 0 else f"in {text}")
+
+
+def duration(milliseconds: float) -> str:
+    """142 ms, 1.2 s."""
+    return f"{milliseconds:.0f} ms" if round(milliseconds) < 1000 else f"{milliseconds / 1000:.1f} s"
+
+
+def span(length: timedelta) -> str:
+    """23 h 59 min."""
+    minutes, seconds = divmod(max(0, int(length.total_seconds())), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [f"{days} d" if days else "", f"{hours} h" if hours else "", f"{minutes} min" if minutes else ""]
+    return " ".join([part for part in parts if part][:2]) or f"{seconds} s"
+
+
+def size(count: int) -> str:
+    """512 B, 16.0 kB."""
+    return f"{count} B" if count < 1024 else f"{count / 1024:.1f} KiB"
+
+
+def capitalize_first(text: str) -> str:
+    """A sentence as it begins: the rest of it stays as it is."""
+    return text[:1].upper() + text[1:]
+
+
+def _age(seconds: float) -> str | None:
+    for length, name in _AGES:
+        if seconds >= length:
+            count = int(seconds // length)
+            return f"{count} {name}{'s' if name == 'day' and count > 1 else ''}"
+    return None if seconds < 1 else f"{int(seconds)} s"
+
+
+def _time(at: datetime, text: str) -> Markup:
+    iso = at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(iso, iso, text)
+
+
+FILTERS: Mapping[str, Callable[..., Any]] = {
+    "number": number,
+    "moment": moment,
+    "ago": ago,
+    "duration": duration,
+    "span": span,
+    "bytes": size,
+    "capitalize_first": capitalize_first,
+    "field_value": moment_field,
+    "plain": in_merchants_words,
+    "failing": failing,
+    "named_status": named_status,
+}

@@ -1,0 +1,161 @@
+"""Lifecycle events as a person reads them: who, what, why, and what was different before. For history and activity.
+
+What was configured before an edit is in the timeline of the route: that of a process which has not heard of the edit
+yet ends before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from daemon.core.routing.index import RouteIndex
+from daemon.core.routing.route import Happening, Route, RouteConfig, config_from_body, config_to_body
+from eventstore.route_log.log import RouteEvent
+
+# Of a value or a list that is longer only the beginning is shown, among others.
+SHORT_CHARACTERS = 160
+SHORT_ITEMS = 8
+
+TITLES: Mapping[Happening, str] = {
+    Happening.CREATED: "Created",
+    Happening.EDITED: "Edited",
+    Happening.DISABLED: "Disabled",
+    Happening.ENABLED: "Enabled",
+    Happening.DELETED: "Deleted",
+    Happening.KEY_ROTATED: "Key rotated",
+    Happening.KEY_REVOKED: "Old key revoked",
+}
+
+_MOMENT = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """Of one field: what is no longer, and what is instead. Of lists only the items that went, and that came."""
+
+    label: str
+    gone: tuple[str, ...] = ()
+    come: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Happened:
+    """`detail` is what there is to say besides, or empty; `name` is that of the route now, None if it is not known."""
+
+    pos: int
+    version: int
+    route_id: UUID
+    name: str | None
+    type: Happening
+    at: datetime
+    by: str
+    reason: str | None
+    detail: str
+    changes: tuple[Change, ...]
+    hash: str
+
+    @property
+    def title(self) -> str:
+        return TITLES[self.type]
+
+    @property
+    def is_long(self) -> bool:
+        """True if something is shown cut short among others."""
+        values = [values for change in self.changes for values in (change.gone, change.come)]
+        return any(len(each) > SHORT_ITEMS or any(len(text) > SHORT_CHARACTERS for text in each) for each in values)
+
+
+def rows(events: Sequence[RouteEvent], index: RouteIndex) -> list[Happened]:
+    """The events in their order; `index` knows the routes, deleted ones too."""
+    return [_row(event, index) for event in events]
+
+
+def actor(name: str) -> str:
+    """Who that is whom the log names."""
+    kind, _, id_ = name.partition(":")
+    known = {"admin": "Administrator", "dashboard": "Dashboard", "system": "Hookledger"}
+    return f"API token {id_}" if kind == "token" and id_ else known.get(name, name)
+
+
+def _row(event: RouteEvent, index: RouteIndex) -> Happened:
+    timeline = index.timeline(event.route_id)
+    before = None if timeline is None else timeline.as_of(event.effective_at - _MOMENT)
+    body: dict[str, Any] = orjson.loads(event.body)
+    return Happened(
+        pos=event.pos,
+        version=event.version,
+        route_id=event.route_id,
+        name=None if timeline is None else timeline.current.config.name,
+        type=Happening(event.type),
+        at=event.effective_at,
+        by=actor(event.actor),
+        reason=event.reason,
+        detail=_detail(Happening(event.type), body),
+        changes=_changes(body, before),
+        hash=event.hash.hex(),
+    )
+
+
+def _detail(happening: Happening, body: Mapping[str, Any]) -> str:
+    match happening:
+        case Happening.CREATED:
+            return "" if body["enabled"] else "Disabled from the start."
+        case Happening.KEY_ROTATED:
+            hours = body["grace_seconds"] // 3600
+            return (
+                f"The new key has the fingerprint {body['key']['fingerprint']}. The old one signs along for {hours} h."
+            )
+        case _:
+            return ""
+
+
+def _changes(body: Mapping[str, Any], before: Route | None) -> tuple[Change, ...]:
+    if "config" not in body:
+        return ()
+    config = config_from_body(body["config"])
+    return tuple(_differences(None if before is None else before.config, config))
+
+
+def _differences(old: RouteConfig | None, new: RouteConfig) -> Iterator[Change]:
+    """By field; without an old configuration all that the new one sets."""
+    earlier, later = {} if old is None else _texts(old), _texts(new)
+    for label, text in later.items():
+        if text != earlier.get(label, ""):
+            yield Change(label=label, gone=_present(earlier.get(label, "")), come=_present(text))
+    for label, had, has in (
+        ("Event types", () if old is None else old.event_types, new.event_types),
+        ("Custom headers", () if old is None else old.header_names, new.header_names),
+    ):
+        if set(had) != set(has):
+            yield Change(label=label, gone=_without(had, has), come=_without(has, had))
+        elif label == "Custom headers" and old is not None and old.headers_id != new.headers_id:
+            yield Change(label=label, come=("values were set anew",))
+
+
+def _texts(config: RouteConfig) -> dict[str, str]:
+    """The fields that are no lists, by their labels; empty as they are by themselves."""
+    snapshot = config_to_body(config)["payload"]["snapshot"]
+    rate = config.rate_limit_per_second
+    return {
+        "Name": config.name,
+        "Target": config.target_url,
+        "Snapshot": "" if snapshot is None else orjson.dumps(snapshot).decode(),
+        "Filter": config.payload.filter or "",
+        "Transform": config.payload.transform or "",
+        "Order": "one at a time, in order" if config.ordered else "",
+        "Rate limit": "" if rate is None else f"{rate:g} per second",
+    }
+
+
+def _present(text: str) -> tuple[str, ...]:
+    return (text,) if text else ()
+
+
+def _without(items: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:
+    return tuple(item for item in items if item not in set(others))

@@ -1,0 +1,1 @@
+"""What requests may contain: pydantic models, and validation messages in our own words."""

@@ -1,0 +1,96 @@
+"""What the catalogue of event types takes, over HTTP, from a file and from a form."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import ConfigDict, Field, GetJsonSchemaHandler, WithJsonSchema
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from daemon.commands import Invalid
+from daemon.core.events.catalogue import MAX_DESCRIPTION_CHARACTERS, MAX_TYPES, TypeDraft, check
+from daemon.core.events.event import MAX_TEXT_CHARACTERS, TYPE_PATTERN
+from daemon.web.forms.request_forms import BaseForm, Text
+
+_NAME = {
+    "type": "string",
+    "maxLength": MAX_TEXT_CHARACTERS,
+    "pattern": f"^{TYPE_PATTERN}$",
+    "description": "`object.action`; given once.",
+    "examples": ["order.create"],
+}
+_GROUP = {
+    "type": ["string", "null"],
+    "description": "May be left out: it is the part of the name before the first dot, and nothing else.",
+    "examples": ["order"],
+}
+_DESCRIPTION = {
+    "type": "string",
+    "maxLength": MAX_DESCRIPTION_CHARACTERS,
+    "pattern": r"^[^\x00]*$",
+    "examples": ["An order is placed."],
+}
+
+
+class ExampleForm(BaseForm):
+    """An event of the type as it is published, without what is its own: what test events are made of."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"data": {"public_id": "7dc6"}, "snapshot": {"customer": {"name": "Ada"}}}]}
+    )
+
+    data: dict[str, object] = Field(default_factory=dict)
+    context: dict[str, object] = Field(default_factory=dict)
+    snapshot: dict[str, object] = Field(default_factory=dict)
+
+
+class EventTypeForm(BaseForm):
+    """A type of events."""
+
+    name: Annotated[Text, WithJsonSchema(_NAME)]
+    group: Annotated[Text | None, WithJsonSchema(_GROUP)] = None
+    description: Annotated[Text, WithJsonSchema(_DESCRIPTION)] = ""
+    example: ExampleForm = ExampleForm()
+
+    def draft(self) -> TypeDraft:
+        return TypeDraft(
+            name=self.name, group=self.group, description=self.description, example=self.example.model_dump()
+        )
+
+
+class CatalogueForm(BaseForm):
+    """The whole catalogue."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "event_types": [
+                        {
+                            "name": "order.create",
+                            "description": "An order is placed.",
+                            "example": {"data": {"public_id": "7dc6"}},
+                        }
+                    ]
+                }
+            ]
+        }
+    )
+
+    event_types: Annotated[list[EventTypeForm], Field(max_length=MAX_TYPES)]
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Says that the list alone will do, as a file of event types mostly is one."""
+        reference = handler(schema)
+        described = handler.resolve_ref_schema(reference)
+        described |= described["properties"]["event_types"] | {"type": ["object", "array"]}
+        return reference
+
+    def drafts(self) -> list[TypeDraft]:
+        """The entries. Raises Invalid for what they may not say."""
+        drafts = [each.draft() for each in self.event_types]
+        if problems := check(drafts):
+            raise Invalid(problems)
+        return drafts

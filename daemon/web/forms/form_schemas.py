@@ -1,0 +1,95 @@
+"""JSON Schemas of the fields of forms, as narrow as a schema can say what `daemon.core.drafts.route_draft` checks.
+
+What it cannot say - where a target may be, whether an expression compiles - is said by the answer 422.
+"""
+
+from __future__ import annotations
+
+from pydantic.config import JsonDict
+
+from daemon.core.drafts.route_draft import MAX_EVENT_TYPES, MAX_NAME_CHARACTERS, MAX_RATE_PER_SECOND
+from daemon.core.drafts.route_headers import MAX_HEADERS, MAX_VALUE_LENGTH
+from daemon.core.events.event import MAX_TEXT_CHARACTERS, TYPE_PATTERN
+from daemon.core.webhook.egress import MAX_URL_BYTES
+from daemon.core.webhook.expression import MAX_EXPRESSION_BYTES
+
+NAME = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": MAX_NAME_CHARACTERS,
+    "pattern": r"\S",
+    "description": "What people recognise it by; printable.",
+    "examples": ["Orders"],
+}
+
+TARGET_URL = {
+    "type": "string",
+    "format": "uri",
+    "maxLength": MAX_URL_BYTES,
+    "description": "An https URL on a public address, unless `egress.*` says otherwise.",
+    "examples": ["https://shop.example.com/hooks"],
+}
+
+EVENT_TYPES = {
+    "type": "array",
+    "items": {
+        "type": "string",
+        "maxLength": MAX_TEXT_CHARACTERS,
+        "pattern": rf"^(\*|[a-z0-9_]+\.\*|{TYPE_PATTERN})$",
+    },
+    "minItems": 1,
+    "maxItems": MAX_EVENT_TYPES,
+    "description": "Types like `order.create`, groups like `order.*`, or `*` for all.",
+    "examples": [["order.*", "subscription.create"]],
+}
+
+HEADERS = {
+    "type": "object",
+    "maxProperties": MAX_HEADERS,
+    "propertyNames": {"type": "string", "pattern": r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$"},
+    "additionalProperties": {
+        "type": "string",
+        "maxLength": MAX_VALUE_LENGTH,
+        "pattern": r"^[\t -~]*$",
+        "not": {"const": "***"},
+    },
+    "description": "Sent with every webhook; none that Hookledger or HTTP sets. Values are secrets and never shown.",
+    "examples": [{"X-Shop": "secret"}],
+}
+
+ORDERED = {"type": "boolean", "description": "One at a time, and behind one that fails everything waits."}
+
+RATE = {
+    "type": ["number", "null"],
+    "exclusiveMinimum": 0,
+    "maximum": MAX_RATE_PER_SECOND,
+    "description": "Requests per second at most; null for no limit.",
+}
+
+SELECTION = {"anyOf": [{"type": "boolean"}, {"type": "array", "items": {"type": "string"}}]}
+
+EXPRESSION = {
+    "type": ["string", "null"],
+    "maxLength": MAX_EXPRESSION_BYTES,
+    "description": "JMESPath; null for none.",
+}
+
+REASON = {
+    "type": ["string", "null"],
+    "maxLength": 1000,
+    "pattern": r"^[^\x00]*$",
+    "description": "Why; for the history.",
+    "examples": ["moved to the new shop"],
+}
+
+NEW_ROUTE_EXAMPLE: JsonDict = {
+    "name": "Orders",
+    "target_url": "https://shop.example.com/hooks",
+    "event_types": ["order.*", "subscription.create"],
+    "payload": {"snapshot": {"customer": True, "orders": ["public_id", "total"]}},
+    "headers": {"X-Shop": "secret"},
+}
+
+ROUTE_EDIT_EXAMPLE: JsonDict = {"name": "All orders", "event_types": ["order.*"], "reason": "one type was not enough"}
+
+COMMAND_EXAMPLE: JsonDict = {"reason": "moved to the new shop"}

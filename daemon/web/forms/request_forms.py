@@ -1,0 +1,223 @@
+"""Request bodies: pydantic at the door, all mistakes at once, each with the field's path and a sentence of our own.
+
+Types are strict: "5" is no number and 1 is no truth value. What a value *means* is checked below, by
+`daemon.core.drafts.route_draft`, so that the command line says the same; if some fields are malformed, the others are
+checked for their meaning here, so that one round is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, TypeVar
+
+from aiohttp import web
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from daemon.commands import Invalid
+from daemon.core.drafts.route_draft import RouteDraft, check
+from daemon.core.events.event import Problem as FieldProblem
+from daemon.core.routing.route import PayloadOptions, snapshot_selection
+from daemon.web.forms import form_schemas, validation_messages
+from daemon.web.http import bodies
+from daemon.web.http.problems import Problem
+from daemon.web.http.services import SERVICES, Services
+from daemon.web.http.shapes import MASK
+
+MAX_BODY_BYTES = 256 * 1024
+MAX_ENTITIES = 100
+
+# The body as it came, for whoever must recognise a repetition of the request.
+BODY = web.RequestKey("body", bytes)
+
+
+def _selection(value: object) -> bool | list[str]:
+    match value:
+        case bool():
+            return value
+        case list() if all(isinstance(name, str) for name in value):
+            return value
+    raise PydanticCustomError("selection", "must be true for the whole entity, or a list of its fields")
+
+
+def _unmasked(value: str) -> str:
+    if value == MASK:
+        raise PydanticCustomError("mask", "stands for a hidden value: send the value itself, or leave headers out")
+    return value
+
+
+Text = Annotated[str, Field(max_length=8192)]
+HeaderValue = Annotated[Text, AfterValidator(_unmasked)]
+Reason = Annotated[
+    Annotated[str, Field(max_length=1000, pattern=r"^[^\x00]*$")] | None, WithJsonSchema(form_schemas.REASON)
+]
+Rate = Annotated[float | None, WithJsonSchema(form_schemas.RATE)]
+Selection = Annotated[bool | list[str], PlainValidator(_selection), WithJsonSchema(form_schemas.SELECTION)]
+Expression = Annotated[Text | None, WithJsonSchema(form_schemas.EXPRESSION)]
+Form = TypeVar("Form", bound="BaseForm")
+
+
+class BaseForm(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @classmethod
+    def wrong_in_meaning(cls, sound: Mapping[str, object], services: Services) -> Sequence[FieldProblem]:  # noqa: ARG003
+        """What is wrong with the well-formed fields of a body of which others are malformed."""
+        return ()
+
+
+class Command(BaseForm):
+    """A command that says no more than why."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [form_schemas.COMMAND_EXAMPLE]})
+
+    reason: Reason = None
+
+
+class Rotation(Command):
+    """`force` cuts off a previous key whose grace has not ended."""
+
+    force: bool = False
+
+
+class Payload(BaseForm):
+    """Payload options; an entity of `snapshot` is true for all of it, or a list of fields."""
+
+    snapshot: Annotated[dict[str, Selection], Field(max_length=MAX_ENTITIES)] | None = None
+    filter: Expression = None
+    transform: Expression = None
+
+    def options(self) -> PayloadOptions:
+        return PayloadOptions(snapshot=snapshot_selection(self.snapshot), filter=self.filter, transform=self.transform)
+
+    def changes(self) -> dict[str, object]:
+        """The options that were given, by name."""
+        options = self.options()
+        return {name: getattr(options, name) for name in self.model_fields_set}
+
+
+class RouteEdit(BaseForm):
+    """What PATCH takes: a field that is absent stays as it is, also one of `payload`."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [form_schemas.ROUTE_EDIT_EXAMPLE]})
+
+    name: Annotated[Text | None, WithJsonSchema(form_schemas.NAME)] = None
+    target_url: Annotated[Text | None, WithJsonSchema(form_schemas.TARGET_URL)] = None
+    event_types: Annotated[list[Text] | None, WithJsonSchema(form_schemas.EVENT_TYPES)] = None
+    payload: Payload = Payload()
+    headers: Annotated[dict[str, HeaderValue] | None, WithJsonSchema(form_schemas.HEADERS)] = None
+    ordered: Annotated[bool | None, WithJsonSchema(form_schemas.ORDERED)] = None
+    rate_limit_per_second: Rate = None
+    reason: Reason = None
+
+    @field_validator("name", "target_url", "event_types", "payload", "headers", "ordered", mode="before")
+    @classmethod
+    def _is_given(cls, value: object) -> object:
+        if value is None:
+            raise PydanticCustomError("null", "must not be null: leave it out to keep it as it is")
+        return value
+
+    @classmethod
+    def wrong_in_meaning(cls, sound: Mapping[str, object], services: Services) -> Sequence[FieldProblem]:
+        return _wrong_in_route(sound, services)
+
+    def changes(self) -> dict[str, object]:
+        """The fields that were given, as `Commands.edit` takes them."""
+        given = {name: getattr(self, name) for name in self.model_fields_set - {"reason"}}
+        if self.event_types is not None:
+            given["event_types"] = tuple(self.event_types)
+        if "payload" in given:
+            given["payload"] = self.payload.changes()
+        return given
+
+
+class NewRoute(BaseForm):
+    """What POST takes."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [form_schemas.NEW_ROUTE_EXAMPLE]})
+
+    name: Annotated[Text, WithJsonSchema(form_schemas.NAME)]
+    target_url: Annotated[Text, WithJsonSchema(form_schemas.TARGET_URL)]
+    event_types: Annotated[list[Text], WithJsonSchema(form_schemas.EVENT_TYPES)]
+    payload: Payload = Payload()
+    headers: Annotated[dict[str, HeaderValue], WithJsonSchema(form_schemas.HEADERS)] = Field(default_factory=dict)
+    ordered: Annotated[bool, WithJsonSchema(form_schemas.ORDERED)] = False
+    rate_limit_per_second: Rate = None
+    enabled: bool = True
+    reason: Reason = None
+
+    @classmethod
+    def wrong_in_meaning(cls, sound: Mapping[str, object], services: Services) -> Sequence[FieldProblem]:
+        return _wrong_in_route(sound, services)
+
+    def draft(self) -> RouteDraft:
+        return RouteDraft(
+            name=self.name,
+            target_url=self.target_url,
+            event_types=tuple(self.event_types),
+            payload=self.payload.options(),
+            headers=self.headers,
+            ordered=self.ordered,
+            rate_limit_per_second=self.rate_limit_per_second,
+            enabled=self.enabled,
+        )
+
+
+# A valid route, for the fields that are missing or malformed while the others are checked.
+_STAND_IN = {"name": "-", "target_url": "https://example.com/", "event_types": ["*"]}
+
+
+async def read(
+    request: web.Request, form: type[Form], *, most_bytes: int = MAX_BODY_BYTES, bare: str | None = None
+) -> Form:
+    """The body as `form`; an absent body is an empty object, a list is the field `bare`. Raises Problem or Invalid."""
+    raw = request[BODY] = await bodies.read(request, most_bytes=most_bytes)
+    if raw and request.content_type != "application/json":
+        raise Problem(415, "send the body as Content-Type: application/json")
+    return validated(form, bodies.parsed_object(raw, bare=bare) if raw else {}, request.app[SERVICES])
+
+
+def validated(form: type[Form], value: Mapping[str, object], services: Services) -> Form:
+    """`value` as `form`. Raises Invalid with everything that is wrong with it."""
+    try:
+        return form.model_validate(value)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)
+        problems = validation_messages.named(details, form)
+        sound = _without(value, {detail["loc"][:2] for detail in details})
+        raise Invalid((*problems, *form.wrong_in_meaning(sound, services))) from error
+
+
+def _wrong_in_route(sound: Mapping[str, object], services: Services) -> Sequence[FieldProblem]:
+    """What is wrong with the well-formed fields of a route of which others are malformed."""
+    draft = NewRoute.model_validate({**_STAND_IN, **sound}).draft()
+    config = services.config
+    found = check(draft, tenant="-", policy=config.egress_policy, signing_header=config.signing.header)
+    return [problem for problem in found if problem.field.partition(".")[0] in sound]
+
+
+def _without(value: Mapping[str, object], places: set[tuple[int | str, ...]]) -> dict[str, object]:
+    """`value` without the members, or the members' members, at `places`; what becomes empty goes."""
+    sound: dict[str, object] = {}
+    for name, member in value.items():
+        match member:
+            case _ if (name,) in places:
+                continue
+            case dict():
+                kept: object = {key: part for key, part in member.items() if (name, key) not in places}
+            case list():
+                kept = [part for number, part in enumerate(member) if (name, number) not in places]
+            case _:
+                kept = member
+        if kept or not member:
+            sound[name] = kept
+    return sound

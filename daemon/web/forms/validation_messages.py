@@ -1,0 +1,68 @@
+"""What pydantic found wrong with a request, in our words: the field's path, what is wrong, and what would be right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+from daemon.core.events.event import Problem
+
+# A guess at what was meant costs, and nobody reads on for ever.
+MAX_MISTAKES = 100
+
+_SENTENCES = {
+    "missing": "is missing",
+    "string_type": "must be a text",
+    "bool_type": "must be true or false",
+    "float_type": "must be a number",
+    "list_type": "must be a list",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "string_pattern_mismatch": "must not contain a NUL character",
+    "string_too_long": "is longer than {max_length} characters",
+    "too_long": "has too many entries, {max_length} are allowed",
+}
+
+# Fields that a route is shown with and that are not set like the others.
+_OURS = ("id", "tenant", "version", "created_at", "updated_at", "windows", "key")
+_STATUS = 'is not set here: POST …/disable and …/enable change it, and "enabled": false creates a route disabled'
+
+
+def named(details: Sequence[ErrorDetails], form: type[BaseModel]) -> list[Problem]:
+    """The mistakes, each as a sentence about a field."""
+    return [
+        Problem(field=".".join(map(str, detail["loc"])), message=_message(detail, form))
+        for detail in details[:MAX_MISTAKES]
+    ]
+
+
+def _message(detail: ErrorDetails, form: type[BaseModel]) -> str:
+    if detail["type"] == "extra_forbidden":
+        return _unknown(str(detail["loc"][-1]), list(_known(form, detail["loc"][:-1])))
+    sentence = _SENTENCES.get(detail["type"])
+    return detail["msg"] if sentence is None else sentence.format_map(detail.get("ctx", {}))
+
+
+def _unknown(name: str, known: Sequence[str]) -> str:
+    is_route = "target_url" in known
+    if is_route and name in ("enabled", "status"):
+        return _STATUS
+    if is_route and name in _OURS:
+        return "is not a field of this request: Hookledger sets it"
+    near = get_close_matches(name[:64], known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+    return f"is not a field of this request: {hint}"
+
+
+def _known(form: type[BaseModel], path: tuple[int | str, ...]) -> Iterable[str]:
+    """The fields of the form, or of the part of it that the path leads to."""
+    for part in path:
+        if isinstance(part, int):  # a place in a list of forms: they are all alike
+            continue
+        annotation = form.model_fields[str(part)].annotation
+        parts = getattr(annotation, "__args__", (annotation,))
+        form = next(each for each in parts if isinstance(each, type) and issubclass(each, BaseModel))
+    return [field.alias or name for name, field in form.model_fields.items()]

@@ -1,0 +1,201 @@
+"""Where the daemon listens: sockets are bound in one place, and served by this process or by all that inherit them.
+
+A bound socket does not listen yet: until somebody serves it, connections are refused and not kept waiting.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from aiohttp import http_exceptions, web
+from aiohttp.web_protocol import RequestHandler
+
+from daemon.config import Address
+from daemon.config.sections import Server
+from daemon.web.http import problems
+from daemon.web.http.problems import STANDING_HEADERS, Problem
+
+SHUTDOWN_SECONDS = 3.0
+BACKLOG = 512
+
+# Family and socket address: host, port, and two more numbers for IPv6.
+Place = tuple[int, tuple[Any, ...]]
+
+
+class ListenFailed(Exception):
+    """An address cannot be bound; `str()` says which and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """`address` has the port that was really bound; a name may stand for several sockets, as `localhost` does."""
+
+    address: Address
+    sockets: tuple[socket.socket, ...]
+
+    def close(self) -> None:
+        for each in self.sockets:
+            each.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doors:
+    """`ops` is None if the endpoints for operations are on the main listener."""
+
+    main: Listener
+    ops: Listener | None
+
+    def close(self) -> None:
+        self.main.close()
+        if self.ops is not None:
+            self.ops.close()
+
+
+def open_doors(server: Server) -> Doors:
+    """Binds what the configuration names. Raises ListenFailed."""
+    main = bind(server.listen)
+    try:
+        return Doors(main=main, ops=None if server.ops_listen is None else bind(server.ops_listen))
+    except ListenFailed:
+        main.close()
+        raise
+
+
+def bind(address: Address) -> Listener:
+    """Sockets bound to every address that the host's name has here. Raises ListenFailed."""
+    bound: list[socket.socket] = []
+    try:
+        with ExitStack() as undo:
+            for family, place in _places(address):
+                each = undo.enter_context(socket.socket(family, socket.SOCK_STREAM))
+                _bind(each, place if not bound else (place[0], bound[0].getsockname()[1], *place[2:]))
+                bound.append(each)
+            undo.pop_all()
+    except OSError as error:
+        raise ListenFailed(f"cannot listen on {address}: {error.strerror or error}") from error
+    port = int(bound[0].getsockname()[1])
+    return Listener(address=Address(host=address.host, port=port), sockets=tuple(bound))
+
+
+@asynccontextmanager
+async def serving(application: web.Application, listener: Listener) -> AsyncIterator[None]:
+    """Serves an application on sockets, and closes them at the end."""
+    runner = Runner(application, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
+    await runner.setup()
+    try:
+        for each in listener.sockets:
+            await web.SockSite(runner, each, backlog=BACKLOG).start()
+        yield
+    finally:
+        await runner.cleanup()
+        listener.close()
+
+
+def _places(address: Address) -> list[Place]:
+    """Family and socket address of each; without those of IPv6 where the machine has none, unless there is no other."""
+    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    places: list[Place] = list(dict.fromkeys((family, place) for family, _, _, _, place in found))
+    return [each for each in places if each[0] != socket.AF_INET6 or _has_ipv6()] or places
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def _bind(each: socket.socket, place: tuple[Any, ...]) -> None:
+    each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if each.family == socket.AF_INET6:
+        each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # 0.0.0.0 is an address of its own
+    each.bind(place)
+
+
+# The server under the application, which answers what never becomes a request in our words too.
+#
+# aiohttp answers a malformed request by itself, in plain text, without asking the application. The place to change that
+# is `RequestHandler.handle_error`, which is public; how a handler of our own gets into the server is not, and a test
+# holds on to it.
+#
+
+# aiohttp's own limits, passed on so that what we say of them is true.
+MAX_LINE_BYTES = 8190
+MAX_HEADERS = 128
+
+log = structlog.get_logger()
+
+_NOT_HTTP = "this is not a valid HTTP request"
+
+
+class Runner(web.AppRunner):
+    """web.AppRunner with our server."""
+
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        limits = {"max_line_size": MAX_LINE_BYTES, "max_field_size": MAX_LINE_BYTES, "max_headers": MAX_HEADERS}
+
+        async def answered(request: web.BaseRequest) -> web.StreamResponse:
+            try:
+                return await made.request_handler(request)
+            except web.HTTPException as error:  # raised before any middleware: an Expect that nobody knows
+                problem = problems.of(error)
+                if problem is None:
+                    raise
+                return problem.response()
+
+        return _Server(
+            answered,
+            request_factory=made.request_factory,
+            handler_cancellation=made.handler_cancellation,
+            **made._kwargs | limits,  # noqa: SLF001
+        )
+
+
+class _Server(web.Server):
+    def __call__(self) -> RequestHandler:
+        return _Handler(self, loop=self._loop, **self._kwargs)
+
+
+class _Handler(RequestHandler):
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - it repeats bytes of the request
+    ) -> web.StreamResponse:
+        """What went wrong outside of any handler, as a problem. The connection ends with it."""
+        if status >= 500:
+            log.error("connection.crashed", exc_info=exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("a part of an answer was sent already")
+        response = Problem(status, _detail(status, exc)).response()
+        response.headers.update(STANDING_HEADERS)
+        response.force_close()
+        return response
+
+
+def _detail(status: int, error: BaseException | None) -> str:
+    match error:
+        case http_exceptions.LineTooLong():
+            return f"a line of the request's head is longer than {MAX_LINE_BYTES} bytes"
+        case http_exceptions.BadHttpMethod():
+            return f"{_NOT_HTTP}: it does not begin with a method"
+        case http_exceptions.InvalidHeader():
+            return f"{_NOT_HTTP}: a header is malformed"
+        case http_exceptions.InvalidURLError():
+            return f"{_NOT_HTTP}: its URL is malformed"
+        case _ if status < 500:
+            return f"{_NOT_HTTP}, or it has more than {MAX_HEADERS} headers"
+        case _:
+            return "an unexpected error"

@@ -1,0 +1,206 @@
+"""Errors as application/problem+json (RFC 9457): what went wrong, and where, and nothing about our insides.
+
+`Problem` is raised by handlers; the middleware turns it, and every error of the floors below, into an answer. An
+unexpected error is logged with a number that the answer repeats, and says nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from typing import Annotated, NotRequired
+from urllib.parse import unquote_to_bytes
+
+import orjson
+import structlog
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.typedefs import Handler
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from daemon.audit import AmbiguousEvent, UnknownEvent
+from daemon.commands import Conflict, Invalid, NotFound, Stale
+from daemon.core.events import event
+from eventstore.postgres.errors import StoreUnavailable, ValueRefused
+
+log = structlog.get_logger()
+
+# Secrets that stand in a path, behind this.
+_ONE_TIME_LINKS = "/login/"
+
+# A token that somebody wants to revoke, and has put where its id belongs; whole or not.
+_TOKEN = re.compile("(hl_[a-z]+_[0-9a-f]{12}_)[^/]+", re.IGNORECASE)
+
+RETRY_AFTER_SECONDS = 2
+
+# Every answer gets these unless it says otherwise. The name instead of the library's with its versions.
+STANDING_HEADERS = {"Server": "Hookledger", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+
+REFUSED_VALUE = "the database does not take a value of this"
+
+# A hostile body may be wrong in a hundred thousand places; nobody reads so far.
+MAX_ERRORS = 100
+MAX_FIELD_CHARACTERS = 128
+
+
+class FieldErrorShape(TypedDict):
+    """What is wrong with a field, and what would be right. `field` is empty if it is the whole."""
+
+    field: Annotated[str, Field(examples=["target_url"])]
+    message: Annotated[str, Field(examples=["must be https"])]
+
+
+class ProblemShape(TypedDict):
+    """What went wrong (RFC 9457); `errors` has all that is wrong with the request's fields."""
+
+    type: Annotated[str, Field(examples=["about:blank"])]
+    title: Annotated[str, Field(examples=["Unprocessable Entity"])]
+    status: Annotated[int, Field(ge=400, le=599, examples=[422])]
+    detail: Annotated[str, Field(examples=["some fields are not valid"])]
+    errors: NotRequired[list[FieldErrorShape]]
+
+
+class Problem(Exception):
+    """An answer of status 4xx or 5xx."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        errors: Sequence[event.Problem] = (),
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.errors = tuple(errors)
+        self.headers = headers or {}
+
+    def response(self) -> web.Response:
+        body: ProblemShape = {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if self.errors:
+            body["errors"] = listed(self.errors)
+        return web.Response(
+            status=self.status,
+            body=orjson.dumps(body),
+            content_type="application/problem+json",
+            headers=self.headers,
+        )
+
+
+# What was answered instead of what was asked for.
+PROBLEM = web.RequestKey("problem", Problem)
+
+# How a problem is shown to a person; it gives None if a program asked.
+PAGE_OF: web.AppKey[Callable[[web.Request, Problem], web.Response | None]] = web.AppKey("page_of")
+
+
+def listed(errors: Sequence[event.Problem]) -> list[FieldErrorShape]:
+    """Problems of fields as JSON, the first hundred of them."""
+    shown: list[FieldErrorShape] = [
+        {"field": error.field[:MAX_FIELD_CHARACTERS], "message": error.message} for error in errors[:MAX_ERRORS]
+    ]
+    if len(errors) > MAX_ERRORS:
+        shown.append({"field": "", "message": f"and {len(errors) - MAX_ERRORS} more"})
+    return shown
+
+
+def of(error: Exception) -> Problem | None:
+    """The problem that an error of ours means to whoever asked; None for an error that nobody expected."""
+    match error:
+        case Problem():
+            return error
+        case Invalid():
+            return Problem(422, "some fields are not valid", errors=error.problems)
+        case NotFound() | UnknownEvent():
+            return Problem(404, str(error))
+        case Conflict() | AmbiguousEvent():
+            return Problem(409, str(error))
+        case Stale():
+            return Problem(412, str(error))
+        case ValueRefused():
+            return Problem(422, f"{REFUSED_VALUE} request")
+        case StoreUnavailable():
+            # Not "nothing was stored": what was lost may be only the answer to a commit.
+            detail = "the database does not answer: repeat the request, with the same event id or Idempotency-Key"
+            return Problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+        case HttpProcessingError() | web.RequestPayloadError() | ConnectionError():
+            return Problem(400, "the body ended early, or is not what its headers say")
+        case web.HTTPException() if error.status >= HTTPStatus.BAD_REQUEST:
+            allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+            return Problem(error.status, _plain(error), headers=allow)
+        case _:
+            return None
+
+
+@web.middleware
+async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every answer is either what a handler made or a problem, as JSON or as a page."""
+    try:
+        return await handler(request)
+    except Exception as error:
+        problem = of(error)
+        if problem is None and isinstance(error, web.HTTPException):
+            raise
+        if problem is None:
+            number = secrets.token_hex(6)
+            log.exception("request.crashed", number=number, method=request.method, path=shown_path(request))
+            problem = Problem(500, f"an unexpected error, number {number} in the daemon's log")
+        request[PROBLEM] = problem
+        page_of = request.app.get(PAGE_OF)
+        response = (None if page_of is None else page_of(request, problem)) or problem.response()
+        if isinstance(error, HttpProcessingError | web.RequestPayloadError):
+            # Where the next request begins is unknown, and the library would trip over the broken body once more.
+            response.force_close()
+            request.content.feed_eof()
+        return response
+
+
+def shown_path(request: web.Request) -> str:
+    """The path as it may stand in the log: without query, and without the secret of a login link or of a token."""
+    if request.path.startswith(_ONE_TIME_LINKS):
+        return f"{_ONE_TIME_LINKS}…"
+    return _TOKEN.sub(r"\g<1>…", request.path)
+
+
+def _plain(error: web.HTTPException) -> str:
+    match error.status:
+        case 404:
+            return "there is nothing here: see the paths of the API under /v1"
+        case 405:
+            return "this path does not take this method"
+        case 413:
+            return "the request is too large"
+        case _:
+            return error.reason
+
+
+# What stands before everything else: a URL that cannot be decoded names nothing.
+#
+# The library leaves a `%` that encodes nothing as it is, and bytes that are no UTF-8 too; then `%zz` would be a tenant.
+#
+
+_NO_ENCODING = re.compile("%(?![0-9A-Fa-f]{2})")
+
+
+@web.middleware
+async def url_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuses a URL with a percent encoding that is none. Raises Problem."""
+    url = request.raw_path
+    if "%" in url:
+        if _NO_ENCODING.search(url):
+            raise Problem(400, "the URL has a % that encodes nothing: write %25 for the sign itself")
+        try:
+            unquote_to_bytes(url).decode()
+        except UnicodeDecodeError as error:
+            raise Problem(400, "the URL is not UTF-8 once it is decoded") from error
+    return await handler(request)

@@ -1,0 +1,97 @@
+"""POST /v1/events as the OpenAPI document shows it: what goes in and what comes out.
+
+An event is checked by core/event and not by a model, since its payload must stay the bytes it came as. So its schema is
+written by hand; a test holds it against those checks.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, NotRequired
+
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from daemon.core.events.event import MAX_TEXT_CHARACTERS, TENANT_PATTERN, TYPE_PATTERN
+from daemon.web.http.endpoints import Media
+from daemon.web.http.problems import FieldErrorShape
+from daemon.web.http.shapes import EventId
+
+EVENT_SCHEMA = {
+    "type": "object",
+    "description": "Something that happened in the platform. `data`, `context` and `snapshot` reach receivers as "
+    "they are written here. Nested deeper than 254 levels, or longer than `events.max_bytes` (262,144 bytes unless "
+    "configured), it is refused.",
+    "required": ["type", "data"],
+    "additionalProperties": False,
+    "properties": {
+        "tenant": {
+            "description": "The merchant that it belongs to. May be left out if the token is bound to one.",
+            "type": ["string", "null"],
+            "pattern": f"^{TENANT_PATTERN}$",
+        },
+        "type": {
+            "description": "`object.action`",
+            "type": "string",
+            "maxLength": MAX_TEXT_CHARACTERS,
+            "pattern": f"^{TYPE_PATTERN}$",
+        },
+        "id": {
+            "description": "Made if absent. The same tenant and id within 24 hours is one event: repeat safely.",
+            "type": ["string", "null"],
+            "pattern": f"^[ -~]{{1,{MAX_TEXT_CHARACTERS}}}$",
+        },
+        "occurred_at": {
+            "description": "When it happened, at most a day ahead. Absent: now.",
+            "type": ["string", "null"],
+            "format": "date-time",
+        },
+        "data": {"type": "object"},
+        "context": {"type": ["object", "null"]},
+        "snapshot": {
+            "description": "Entities around the event, from which routes pick with `payload.snapshot`.",
+            "type": ["object", "null"],
+        },
+        "backfill": {
+            "description": "Kept, and never delivered by itself.",
+            "type": ["boolean", "null"],
+            "default": False,
+        },
+    },
+}
+
+_EXAMPLE = {
+    "tenant": "acme",
+    "type": "order.create",
+    "id": "evt_1",
+    "occurred_at": "2026-11-23T08:00:00.000000Z",
+    "data": {"public_id": "7dc6", "total": "19.90"},
+    "context": {},
+    "snapshot": {"customer": {"public_id": "c41"}},
+}
+
+EVENT = Media(content_type="application/json", name="Event", schema=EVENT_SCHEMA, example=_EXAMPLE)
+
+EVENT_LINES = Media(
+    content_type="application/x-ndjson",
+    name="EventLines",
+    schema={"description": "One event per line, at most `events.batch_max` (10,000)."},
+    example='{"tenant":"acme","type":"order.create","data":{}}\n{"tenant":"acme","type":"order.cancel","data":{}}\n',
+)
+
+
+class FateShape(TypedDict):
+    """What became of one event. Rejected lines of a batch have no id, but their number and what is wrong."""
+
+    id: EventId | None
+    status: Literal["accepted", "duplicate", "rejected"]
+    line: NotRequired[Annotated[int, Field(ge=1, examples=[3])]]
+    errors: NotRequired[list[FieldErrorShape]]
+
+
+class PublishedShape(TypedDict):
+    """What became of each event, in order. 202 means that what was accepted is durable."""
+
+    accepted: Annotated[int, Field(ge=0, examples=[1])]
+    duplicates: Annotated[int, Field(ge=0)]
+    rejected: Annotated[int, Field(ge=0)]
+    events: list[FateShape]

@@ -1,0 +1,180 @@
+"""POST /v1/events: one event as JSON, or many as NDJSON. 202 means durable.
+
+A batch is read whole within its limits, and stored in one transaction; a bad line is named and the good ones are kept.
+More lines or bytes than allowed and nothing is stored: half a file, taken silently, would be the worst answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+from aiohttp import web
+
+from daemon.core.events import event
+from daemon.core.events.catalogue import KnownTypes
+from daemon.core.events.event import Incoming
+from daemon.core.events.ndjson import Line, LineSplitter
+from daemon.web.access.auth import CALLER, IDENTIFYING_SECONDS
+from daemon.web.http import bodies, shapes
+from daemon.web.http.endpoints import Access, endpoint
+from daemon.web.http.problems import Problem
+from daemon.web.http.services import SERVICES
+from daemon.web.ingest.batch import Batch
+from daemon.web.ingest.byte_budget import Room
+from daemon.web.ingest.event_shapes import EVENT, EVENT_LINES, FateShape, PublishedShape
+from daemon.web.ingest.group_commit import ANSWER_SECONDS, Ingest
+from eventstore.domain_events.events import NewEvent
+from eventstore.postgres.errors import StoreUnavailable
+
+INGEST = web.AppKey("ingest", Ingest)
+ROOM = web.AppKey("room", Room)
+
+# A batch gets the time of a single event, and a second for each so many events; a slow disk stores three times as many.
+BATCH_EVENTS_PER_SECOND = 2_000
+
+# All lines of a batch together may have as many bytes as this many of the longest; two such batches fit into memory.
+BATCH_OF_LONGEST = 256
+ROOM_OF_LONGEST = 2 * BATCH_OF_LONGEST
+
+# For all of a body: a sender who dribbles keeps others out of the room.
+BODY_SECONDS = 120.0
+
+_BOM = b"\xef\xbb\xbf"
+
+_Take = Callable[[int], None]
+
+
+@endpoint(Access.PUBLISH, takes=(EVENT, EVENT_LINES), answers={202: PublishedShape})
+async def publish(request: web.Request) -> web.Response:
+    """Stores one event or many."""
+    with request.app[ROOM].share() as take:
+        if request.content_type == "application/x-ndjson":
+            return await _publish_many(request, take)
+        if request.content_type == "application/json":
+            return await _publish_one(request, take)
+    raise Problem(415, "send one event as application/json, or one per line as application/x-ndjson")
+
+
+async def _publish_one(request: web.Request, take: _Take) -> web.Response:
+    services = request.app[SERVICES]
+    raw = await bodies.read(request, most_bytes=services.config.events.max_bytes)
+    take(len(raw))
+    async with _answering_within(_seconds_left(request)):
+        known = await services.catalogue.known_types()
+        judged = _judge(request, raw.removeprefix(_BOM), now=services.now(), known=known)
+        if isinstance(judged, tuple):
+            services.metrics.events_published.labels("rejected").inc()
+            raise Problem(422, "the event is not valid; nothing was stored", errors=judged)
+        is_fresh = await request.app[INGEST].publish(judged)
+    return _answer(request, [{"id": judged.id, "status": "accepted" if is_fresh else "duplicate"}])
+
+
+async def _publish_many(request: web.Request, take: _Take) -> web.Response:
+    services = request.app[SERVICES]
+    batch = await _read_batch(request, take)
+    seconds = _seconds_left(request) + len(batch.lines) / BATCH_EVENTS_PER_SECOND
+    async with _answering_within(seconds):
+        now, known = services.now(), await services.catalogue.known_types()
+
+        def judge(line: Line) -> NewEvent | tuple[event.Problem, ...]:
+            if line.text is None:
+                return (_too_long(request, line),)
+            return _judge(request, line.text, now=now, known=known)
+
+        outcomes = await request.app[INGEST].publish_batch(
+            batch.parts(judge), is_one_part=batch.is_one_part, seconds=seconds
+        )
+    batch.settle(outcomes)
+    return _answer(request, batch.answers)
+
+
+def _seconds_left(request: web.Request) -> float:
+    """Of ANSWER_SECONDS. The time in which the body came is the sender's, and not counted."""
+    return ANSWER_SECONDS - request[IDENTIFYING_SECONDS]
+
+
+@asynccontextmanager
+async def _answering_within(seconds: float) -> AsyncIterator[None]:
+    """Raises StoreUnavailable if the block takes longer: each of its steps is in time, all of them may not be."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise StoreUnavailable("the events could not be stored in time") from error
+
+
+async def _read_batch(request: web.Request, take: _Take) -> Batch:
+    """The lines of a body. Raises Problem for too many lines or bytes, or for too long a time."""
+    limits = request.app[SERVICES].config.events
+    splitter = LineSplitter(max_bytes=limits.max_bytes)
+    batch = Batch()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in bodies.chunks(request, most_bytes=limits.max_bytes * BATCH_OF_LONGEST):
+                take(len(chunk))
+                batch.lines += splitter.feed(chunk)
+                _check_count(len(batch.lines), limits.batch_max)
+                await asyncio.sleep(0)  # a body that is there already would hold up everything else
+    except TimeoutError as error:
+        raise Problem(408, f"the body took longer than {BODY_SECONDS:g} s; nothing was stored") from error
+    batch.lines += splitter.end()
+    _check_count(len(batch.lines), limits.batch_max)
+    return batch
+
+
+def _check_count(count: int, most: int) -> None:
+    if count > most:
+        raise Problem(413, f"a batch may have {most} events; nothing was stored, send it in parts")
+
+
+def _judge(
+    request: web.Request, raw: bytes, *, now: datetime, known: KnownTypes | None
+) -> NewEvent | tuple[event.Problem, ...]:
+    """The event to store, or everything that is wrong with it."""
+    limit = request.app[SERVICES].config.events.max_bytes
+    type_test = None if known is None else known.problem
+    parsed = event.parse(raw, now=now, max_bytes=limit, tenant=request[CALLER].tenant, type_test=type_test)
+    return _new_event(parsed, now) if isinstance(parsed, Incoming) else parsed
+
+
+def _too_long(request: web.Request, line: Line) -> event.Problem:
+    limit = request.app[SERVICES].config.events.max_bytes
+    return event.Problem(field="", message=f"the event has {line.size_bytes} bytes, {limit} are allowed")
+
+
+def _new_event(parsed: Incoming, now: datetime) -> NewEvent:
+    return NewEvent(
+        tenant=parsed.tenant,
+        id=parsed.id if parsed.id is not None else _made_id(now),
+        type=parsed.type,
+        data=parsed.data,
+        occurred_at=parsed.occurred_at,
+        context=parsed.context,
+        snapshot=parsed.snapshot,
+        backfill=parsed.backfill,
+    )
+
+
+def _made_id(now: datetime) -> str:
+    """An id for an event that has none. It begins with the time, so that new ones lie together in the index."""
+    return f"evt_{int(now.timestamp() * 1000):012x}{secrets.token_hex(10)}"
+
+
+def _answer(request: web.Request, answers: list[FateShape]) -> web.Response:
+    """202 with every line's fate, counted here and in the metrics."""
+    counts = Counter(each["status"] for each in answers)
+    published = request.app[SERVICES].metrics.events_published
+    for status, count in counts.items():
+        published.labels(status).inc(count)
+    body: PublishedShape = {
+        "accepted": counts["accepted"],
+        "duplicates": counts["duplicate"],
+        "rejected": counts["rejected"],
+        "events": answers,
+    }
+    return shapes.answer(body, status=202)

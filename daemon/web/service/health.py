@@ -1,0 +1,30 @@
+"""What of the installation's state needs a person, in sentences: the same for the API and the dashboard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from daemon.web.http import shapes
+from eventstore.queries.status import Status
+
+# A shard so far behind does not keep up, or nobody reads it: a healthy one is behind by less than a second.
+LAG_SECONDS = 10.0
+
+
+def warnings(found: Status) -> Iterator[str]:
+    """What a person should look at, the worst first."""
+    if orphans := [shard.shard for shard in found.shards if shard.owner is None]:
+        yield f"nobody delivers for {_shards(orphans)}"
+    for shard in found.shards:
+        if shard.lag_seconds > LAG_SECONDS and shard.owner is not None:
+            yield f"{_shards([shard.shard])} is {shard.lag_seconds:.0f} s behind"
+    for process in found.processes:
+        if not process.is_alive:
+            yield f"process {process.pid} on {process.host} was last seen at {shapes.moment(process.seen_at)}"
+    versions = sorted({process.version for process in found.processes if process.is_alive})
+    if len(versions) > 1:
+        yield f"processes of different versions are running: {', '.join(versions)}"
+
+
+def _shards(numbers: list[int]) -> str:
+    return f"shard{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"

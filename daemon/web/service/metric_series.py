@@ -1,0 +1,46 @@
+"""The metrics of a route as a series of periods, by UTC: 30 days, or the hours of 7, the present one at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from eventstore.queries.route_metrics import KEPT_DAYS, Counts, RouteMetrics
+
+HOURLY_DAYS = 7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Period:
+    """What ended in [since, until)."""
+
+    since: datetime
+    until: datetime
+    counts: Counts
+
+
+def total(metrics: RouteMetrics) -> Counts:
+    """What ended in all the time that the metrics are of."""
+    return sum(metrics.hours.values(), Counts())
+
+
+def by_day(metrics: RouteMetrics) -> list[Period]:
+    """A period for each day, those in which nothing ended too."""
+    days: dict[datetime, Counts] = {}
+    for hour, counts in metrics.hours.items():
+        day = hour.replace(hour=0)
+        days[day] = days.get(day, Counts()) + counts
+    today = metrics.now.replace(hour=0, minute=0, second=0, microsecond=0)
+    return _series(days, today, step=timedelta(days=1), periods=KEPT_DAYS)
+
+
+def by_hour(metrics: RouteMetrics) -> list[Period]:
+    """The same for each hour."""
+    this_hour = metrics.now.replace(minute=0, second=0, microsecond=0)
+    return _series(metrics.hours, this_hour, step=timedelta(hours=1), periods=HOURLY_DAYS * 24)
+
+
+def _series(counts: Mapping[datetime, Counts], last: datetime, *, step: timedelta, periods: int) -> list[Period]:
+    starts = [last - step * back for back in reversed(range(periods))]
+    return [Period(since=start, until=start + step, counts=counts.get(start, Counts())) for start in starts]

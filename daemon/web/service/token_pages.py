@@ -1,0 +1,62 @@
+"""Tokens as the API and the dashboard go about them: the pages of their list, the end of one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal
+
+from daemon import tokens
+from daemon.commands import NotFound
+from daemon.core.events.event import instant
+from daemon.web.http import paging, shapes
+from daemon.web.http.services import Services
+from eventstore.access.tokens import Token
+from eventstore.access.tokens import find as find_token
+from eventstore.access.tokens import newest as newest_tokens
+from eventstore.access.tokens import revoke as revoke_token
+
+State = Literal["active", "expired", "revoked"]
+
+
+async def newest(services: Services, count: int, *, after: str | None) -> Sequence[Token]:
+    """So many tokens, the newest first, behind the one of which `after` is the key. Raises Invalid if none is."""
+    return await newest_tokens(services.database, count, before=None if after is None else _place(after))
+
+
+def key(token: Token) -> str:
+    """What the list is sorted by."""
+    return f"{shapes.moment(token.created_at)} {token.id}"
+
+
+def state(token: Token) -> State:
+    """Whether it opens anything now."""
+    if token.revoked_at is not None:
+        return "revoked"
+    return "expired" if token.is_expired else "active"
+
+
+async def find(services: Services, token_id: str) -> Token:
+    """The token with this id. Raises NotFound."""
+    found = await find_token(services.database, token_id) if tokens.is_id(token_id) else None
+    if found is None:
+        raise NotFound("there is no such token")
+    return found
+
+
+async def revoke(services: Services, token_id: str) -> None:
+    """Ends a token for good: it is dead in this process at once, and within 2 seconds everywhere. Raises NotFound."""
+    if not tokens.is_id(token_id) or await revoke_token(services.database, token_id) is None:
+        raise NotFound("there is no such token")
+    services.tokens.forget(token_id)
+
+
+def _place(after: str) -> tuple[datetime, str]:
+    at, _, token_id = after.partition(" ")
+    try:
+        created_at = instant(at)
+    except ValueError as error:
+        raise paging.unknown_cursor() from error
+    if not tokens.is_id(token_id):
+        raise paging.unknown_cursor()
+    return created_at, token_id

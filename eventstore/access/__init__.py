@@ -1,0 +1,1 @@
+"""API tokens and dashboard sessions: hashes, never secrets."""

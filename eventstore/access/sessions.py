@@ -1,0 +1,100 @@
+"""The dashboard's sessions and the one-time links that begin them. Only hashes of secrets come here.
+
+Life and death are judged by the database's clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from eventstore.postgres.connect import Database
+
+# A session that nobody uses ends after IDLE, every one after ABSOLUTE.
+IDLE = timedelta(hours=8)
+ABSOLUTE = timedelta(hours=24)
+
+# How exact last_seen_at is.
+SEEN = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """`tenant` None is the administrator's. It ends at `expires_at`, or at `idle_until` if it is not used before."""
+
+    tenant: str | None
+    created_at: datetime
+    expires_at: datetime
+    idle_until: datetime
+    is_unseen: bool
+
+
+_ADD_LINK = """
+INSERT INTO hookledger.login_link (hash, tenant, created_by, expires_at)
+VALUES ($1, $2, $3, clock_timestamp() + $4) RETURNING expires_at
+"""
+
+_BEGIN = """
+WITH taken AS (
+    DELETE FROM hookledger.login_link WHERE hash = $1 RETURNING tenant, expires_at
+)
+INSERT INTO hookledger.session (hash, tenant) SELECT $2, tenant FROM taken WHERE expires_at > clock_timestamp()
+RETURNING true
+"""
+
+_FIND = """
+SELECT tenant, created_at, created_at + $2 AS expires_at, last_seen_at + $3 AS idle_until,
+       last_seen_at < clock_timestamp() - $4::interval AS is_unseen
+  FROM hookledger.session
+ WHERE hash = $1 AND created_at + $2 > clock_timestamp() AND last_seen_at + $3 > clock_timestamp()
+"""
+
+_SWEEP = """
+WITH links AS (
+    DELETE FROM hookledger.login_link WHERE expires_at < clock_timestamp()
+)
+DELETE FROM hookledger.session
+ WHERE created_at + $1 < clock_timestamp() OR last_seen_at + $2 < clock_timestamp()
+"""
+
+
+async def add_link(
+    database: Database, link_hash: bytes, *, tenant: str | None, created_by: str, life: timedelta
+) -> datetime:
+    """Stores a one-time link; the time at which it expires."""
+    async with database.connection() as connection:
+        expires_at: datetime = await connection.fetchval(_ADD_LINK, link_hash, tenant, created_by, life)
+    return expires_at
+
+
+async def begin(database: Database, link_hash: bytes, session_hash: bytes) -> bool:
+    """Takes a link and begins its session; False if the link was taken before, has expired or never was."""
+    async with database.connection() as connection:
+        return await connection.fetchval(_BEGIN, link_hash, session_hash) is not None
+
+
+async def find(database: Database, session_hash: bytes) -> Session | None:
+    """The session, if it has not ended."""
+    async with database.connection() as connection:
+        row = await connection.fetchrow(_FIND, session_hash, ABSOLUTE, IDLE, SEEN)
+    return None if row is None else Session(**row)
+
+
+async def note_use(database: Database, session_hash: bytes) -> None:
+    """Notes that somebody works in the session."""
+    async with database.connection() as connection:
+        await connection.execute(
+            "UPDATE hookledger.session SET last_seen_at = clock_timestamp() WHERE hash = $1", session_hash
+        )
+
+
+async def end(database: Database, session_hash: bytes) -> None:
+    """Ends the session, if there is one."""
+    async with database.connection() as connection:
+        await connection.execute("DELETE FROM hookledger.session WHERE hash = $1", session_hash)
+
+
+async def sweep(database: Database) -> None:
+    """Takes away links and sessions that are of no use any more."""
+    async with database.connection() as connection:
+        await connection.execute(_SWEEP, ABSOLUTE, IDLE)

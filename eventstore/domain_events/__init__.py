@@ -1,0 +1,29 @@
+"""What happened in the platform: published, cut by ticks, read by the tail, listed."""
+
+from eventstore.domain_events.events import (
+    EVENT_COLUMNS,
+    SHARDS,
+    NewEvent,
+    StoredEvent,
+    by_seq,
+    find,
+    find_at,
+    period,
+    publish,
+    publishing,
+    shard_of,
+)
+
+__all__ = [
+    "EVENT_COLUMNS",
+    "SHARDS",
+    "NewEvent",
+    "StoredEvent",
+    "by_seq",
+    "find",
+    "find_at",
+    "period",
+    "publish",
+    "publishing",
+    "shard_of",
+]

@@ -1,0 +1,185 @@
+"""The domain stream's way in: publish events, and find one again.
+
+The rows of one call become visible together, when its transaction commits; `publish` answers after that, so what it
+says is durable. Producers never NOTIFY: a tick finds their rows (eventstore/domain_events/ticks.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from uuid import UUID
+
+from asyncpg.pool import PoolConnectionProxy
+
+from eventstore.postgres.connect import DEADLINE_SECONDS, Database
+from eventstore.postgres.errors import Deadlocked
+
+SHARDS = 16
+
+
+def shard_of(tenant: str) -> int:
+    """The shard of a tenant: `hookledger.shard_of` in schema.sql, without asking."""
+    return int(hashlib.md5(tenant.encode(), usedforsecurity=False).hexdigest()[:4], 16) % SHARDS
+
+
+@dataclass(slots=True, kw_only=True)
+class NewEvent:
+    """An event to publish. `data`, `context` and `snapshot` are JSON objects as bytes, kept exactly so.
+
+    Not frozen: one is made for every event, and a frozen one costs three times as much to make.
+    """
+
+    tenant: str
+    id: str
+    type: str
+    data: bytes
+    occurred_at: datetime | None = None
+    context: bytes | None = None
+    snapshot: bytes | None = None
+    backfill: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class StoredEvent:
+    """An event as the log has it. `test_route` is the only route that a test is for, None for what really happened.
+    `closed_upto` belongs to the tick that read it, and is None before any has.
+
+    Neither frozen nor keyword-only, because the tail makes one for every event, and a frozen dataclass costs five times
+    as much to make. The fields stand in the order of EVENT_COLUMNS.
+    """
+
+    seq: int
+    recorded_at: datetime
+    shard: int
+    tenant: str
+    id: str
+    type: str
+    occurred_at: datetime | None
+    data: bytes
+    context: bytes | None
+    snapshot: bytes | None
+    backfill: bool
+    test_route: UUID | None
+    tick: int | None
+    closed_upto: datetime | None
+
+    @property
+    def event_time(self) -> datetime:
+        """least(occurred_at, recorded_at, closed_upto): the moment at which routes are judged (design.md §2)."""
+        at = self.recorded_at
+        if self.occurred_at is not None and self.occurred_at < at:
+            at = self.occurred_at
+        if self.closed_upto is not None and self.closed_upto < at:
+            at = self.closed_upto
+        return at
+
+    @property
+    def size_bytes(self) -> int:
+        """What the payload occupies in memory, near enough for a budget."""
+        return len(self.data) + len(self.context or b"") + len(self.snapshot or b"") + 500
+
+
+EVENT_COLUMNS = "seq, recorded_at, shard, tenant, id, type, occurred_at, data, context, snapshot, backfill, test_route"
+
+_PUBLISH = "SELECT hookledger.publish_many($1, $2, $3, $4, $5, $6, $7, $8)"
+
+# Each event's tick is looked up: joined, the planner reads all ticks there are.
+_WITH_TICK = f"""
+SELECT {EVENT_COLUMNS}, t.tick, t.closed_upto
+  FROM (SELECT *, coalesce(tick, hookledger.tick_of(txid)) AS in_tick FROM hookledger.domain_event WHERE %s) e
+  LEFT JOIN LATERAL (SELECT tick, closed_upto FROM hookledger.tick WHERE tick = e.in_tick LIMIT 1) t ON true
+"""
+
+# OFFSET 0 keeps the planner from walking seq backwards until it happens upon the id.
+_BY_ID = _WITH_TICK % "tenant = $1 AND id = $2 OFFSET 0" + " ORDER BY seq DESC LIMIT 1"
+_BY_ID_ANY_TENANT = _WITH_TICK % "id = $1 OFFSET 0" + " ORDER BY seq DESC LIMIT 2"
+_PERIOD = (
+    _WITH_TICK % "recorded_at >= $1 AND recorded_at < $2 AND seq > $3 AND ($4::text IS NULL OR tenant = $4)"
+    + " ORDER BY seq LIMIT $5"
+)
+_AT = _WITH_TICK % "seq = $1 AND recorded_at >= $2"
+_BY_SEQ = f"""
+SELECT {EVENT_COLUMNS} FROM hookledger.domain_event
+ WHERE seq = ANY ($1::bigint[]) AND recorded_at >= $2 AND recorded_at <= $3
+"""
+
+
+async def publish(database: Database, events: Sequence[NewEvent], *, seconds: float = DEADLINE_SECONDS) -> list[bool]:
+    """Stores events durably; for each, in order: True if it is new, False if it is a duplicate of the last 24 hours."""
+    if not events:
+        return []
+    try:
+        async with database.connection(seconds=seconds) as connection:
+            return await _publish(connection, events)
+    except Deadlocked:
+        # With somebody who publishes the same ids in parts, and has done so by now: statements like this one take
+        # their ids in one order, so they wait for each other and never crosswise.
+        async with database.connection(seconds=seconds) as connection:
+            return await _publish(connection, events)
+
+
+@asynccontextmanager
+async def publishing(
+    database: Database, *, seconds: float
+) -> AsyncIterator[Callable[[Sequence[NewEvent]], Coroutine[object, None, list[bool]]]]:
+    """One transaction for what is published in parts, by calling what it yields: durable all together, or not at all.
+
+    Raises Deadlocked if others publish the same ids in another order.
+    """
+    async with database.transaction(seconds=seconds) as connection:
+        yield partial(_publish, connection)
+
+
+async def _publish(connection: PoolConnectionProxy, events: Sequence[NewEvent]) -> list[bool]:
+    fresh: list[bool] = await connection.fetchval(
+        _PUBLISH,
+        [event.tenant for event in events],
+        [event.id for event in events],
+        [event.type for event in events],
+        [event.occurred_at for event in events],
+        [event.data for event in events],
+        [event.context for event in events],
+        [event.snapshot for event in events],
+        [event.backfill for event in events],
+    )
+    return fresh
+
+
+async def find(database: Database, event_id: str, *, tenant: str | None = None) -> list[StoredEvent]:
+    """The newest event of that id; without a tenant up to two, so that the caller sees an ambiguity."""
+    async with database.connection() as connection:
+        if tenant is None:
+            rows = await connection.fetch(_BY_ID_ANY_TENANT, event_id)
+        else:
+            rows = await connection.fetch(_BY_ID, tenant, event_id)
+    return [StoredEvent(**row) for row in rows]
+
+
+async def period(
+    database: Database, start: datetime, end: datetime, *, tenant: str | None, after_seq: int, limit: int
+) -> list[StoredEvent]:
+    """A page of the events recorded in [start, end), by seq, each with the tick that read it."""
+    async with database.connection(seconds=30) as connection:
+        rows = await connection.fetch(_PERIOD, start, end, after_seq, tenant, limit)
+    return [StoredEvent(**row) for row in rows]
+
+
+async def find_at(database: Database, seq: int, *, event_time: datetime) -> StoredEvent | None:
+    """The event of that seq, which is recorded at its time or later; None if retention dropped it."""
+    async with database.connection() as connection:
+        row = await connection.fetchrow(_AT, seq, event_time)
+    return None if row is None else StoredEvent(**row)
+
+
+async def by_seq(database: Database, wanted: dict[int, datetime]) -> dict[int, StoredEvent]:
+    """Events by seq, given each one's `recorded_at` (which names its partition). What retention dropped is absent."""
+    if not wanted:
+        return {}
+    async with database.connection(seconds=10) as connection:
+        rows = await connection.fetch(_BY_SEQ, list(wanted), min(wanted.values()), max(wanted.values()))
+    return {row["seq"]: StoredEvent(**row, tick=None, closed_upto=None) for row in rows}

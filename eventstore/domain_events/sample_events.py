@@ -1,0 +1,51 @@
+"""Test events: examples that go into the log like what really happened, for one route only.
+
+Not through `hookledger.publish_many`, which producers reach: no producer shall be able to send to a single route.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from eventstore.domain_events.events import NewEvent
+from eventstore.domain_events.listing import COLUMNS, READ_SECONDS, WITH_TICK, LoggedEvent, logged
+from eventstore.postgres.connect import Database
+
+_PUBLISH = """
+INSERT INTO hookledger.domain_event (tenant, id, type, data, context, snapshot, test_route)
+SELECT e.tenant, e.id, e.type, e.data, e.context, e.snapshot, $1
+  FROM unnest($2::text[], $3::text[], $4::text[], $5::bytea[], $6::bytea[], $7::bytea[])
+       WITH ORDINALITY AS e (tenant, id, type, data, context, snapshot, place)
+ ORDER BY e.place
+"""
+
+# $1 tenant, $2 the ids, $3 the route. OFFSET 0 keeps the planner from walking through the tenant's events.
+_SENT = WITH_TICK.format(
+    events=f"""
+    SELECT *, row_number() OVER (ORDER BY seq) AS nth FROM (
+        SELECT {COLUMNS} FROM hookledger.domain_event WHERE tenant = $1 AND id = ANY ($2::text[]) OFFSET 0) found
+     WHERE test_route = $3"""
+)
+
+
+async def publish(database: Database, route_id: UUID, events: Sequence[NewEvent]) -> None:
+    """Stores events for one route durably. Their ids are new. Raises StoreUnavailable."""
+    async with database.connection() as connection:
+        await connection.execute(
+            _PUBLISH,
+            route_id,
+            [event.tenant for event in events],
+            [event.id for event in events],
+            [event.type for event in events],
+            [event.data for event in events],
+            [event.context for event in events],
+            [event.snapshot for event in events],
+        )
+
+
+async def sent(database: Database, tenant: str, route_id: UUID, event_ids: Sequence[str]) -> list[LoggedEvent]:
+    """Those of these events that were tests of the route, as they were stored."""
+    async with database.connection(seconds=READ_SECONDS) as connection:
+        found = await connection.fetch(_SENT, tenant, event_ids, route_id)
+    return [logged(row) for row in found]

@@ -1,0 +1,159 @@
+"""The tail: the events of one cut, that is, the rows visible in its snapshot and not in the one before.
+
+Not `seq > last`: a sequence number is drawn before the commit that shows it, so a slower transaction with a lower
+number would be passed over. Not an xmin horizon either: that waits for the longest transaction of the cluster. The
+difference of two snapshots loses nothing, repeats nothing and waits for nobody (PgQ's method, design.md §3).
+
+A cut of at most a page is read by transaction id. A larger one - after an outage, or an import - is bounded once and
+then walked along the primary key, so that reading it costs its length and not its length times its pages. Only what a
+long transaction left far below the rest, few rows among many of other cuts, is read by transaction id there too.
+
+The cuts of before a dump was restored are not to be found by their snapshots any more (eventstore/postgres/lineage.py):
+those are blank, and each event says itself which tick had read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+import asyncpg
+
+from eventstore.domain_events.events import EVENT_COLUMNS, StoredEvent
+from eventstore.domain_events.ticks import EMPTY_SNAP, Tick
+from eventstore.postgres.connect import Database
+
+PAGE_ROWS = 1000
+PAGE_BYTES = 8 * 1024 * 1024
+
+# A walk may pass over this many rows for each one it finds.
+_SPARSE = 100
+# Of a cut from before a restore, which is not measured first: as many as fit into memory if all are large.
+_RESTORED_ROWS = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """The transactions visible in one snapshot and not in the one before: those from `lower` to before `upper` except
+    `unfinished`, and the `late` ones, which the snapshot before saw under way.
+    """
+
+    lower: int
+    upper: int
+    unfinished: list[int]
+    late: list[int]
+
+
+def difference(before: str, snap: str) -> Difference:
+    """From the text form of two snapshots, `xmin:xmax:xip,…`, taken one after the other."""
+    _, lower, open_before = _parsed(before)
+    xmin, upper, open_now = _parsed(snap)
+    return Difference(
+        lower=lower,
+        upper=upper,
+        unfinished=sorted(xid for xid in open_now if xid >= lower),
+        late=sorted(xid for xid in open_before if xid < xmin or xid not in open_now),
+    )
+
+
+def _parsed(snap: str) -> tuple[int, int, frozenset[int]]:
+    xmin, xmax, under_way = snap.split(":")
+    return int(xmin), int(xmax), frozenset(map(int, under_way.split(","))) if under_way else frozenset()
+
+
+# $1 shards; $2, $3, $4 and $5 the difference: lower, upper, unfinished, late.
+_CUT = """
+    SELECT {columns} FROM hookledger.domain_event
+     WHERE shard = ANY ($1::smallint[]) AND txid >= $2::xid8 AND txid < $3::xid8 AND txid <> ALL ($4::xid8[])
+     UNION ALL
+    SELECT {columns} FROM hookledger.domain_event
+     WHERE shard = ANY ($1::smallint[]) AND txid = ANY ($5::xid8[])
+"""
+
+_MEASURE = f"""
+SELECT count(*) AS rows, coalesce(sum(size), 0)::bigint AS bytes, min(seq) AS first, max(seq) AS last,
+       min(seq) FILTER (WHERE txid >= $2::xid8) AS first_timely,
+       count(*) FILTER (WHERE txid < $2::xid8) AS late
+  FROM ({_CUT.format(columns="seq, txid, octet_length(data) + coalesce(octet_length(snapshot), 0) AS size")}) cut
+"""
+
+_WHOLE = f"SELECT * FROM ({_CUT.format(columns=EVENT_COLUMNS)}) cut ORDER BY seq LIMIT $6"
+
+# Walks the primary key from $6 to $7; what it passes over is of other cuts or other shards.
+_WALK = f"""
+SELECT {EVENT_COLUMNS} FROM hookledger.domain_event
+ WHERE seq >= $6 AND seq <= $7 AND shard = ANY ($1::smallint[])
+   AND (txid >= $2::xid8 AND txid < $3::xid8 AND txid <> ALL ($4::xid8[]) OR txid = ANY ($5::xid8[]))
+ ORDER BY seq LIMIT $8
+"""
+
+# Finds by transaction id and sorts. OFFSET 0 keeps the planner from walking after all.
+_PICK = f"""
+SELECT * FROM ({_CUT.format(columns=EVENT_COLUMNS)} OFFSET 0) cut
+ WHERE seq >= $6 AND seq <= $7 ORDER BY seq LIMIT $8
+"""
+
+
+# A cut from before a dump was restored: $2 its number, $3 the seq to begin behind.
+_RESTORED = f"""
+SELECT {EVENT_COLUMNS} FROM hookledger.domain_event
+ WHERE tick = $2 AND seq > $3 AND shard = ANY ($1::smallint[])
+ ORDER BY seq LIMIT $4
+"""
+
+
+async def read_cut(
+    database: Database, *, before: str, tick: Tick, shards: Sequence[int]
+) -> AsyncIterator[list[StoredEvent]]:
+    """The events of `tick` in the given shards by seq, in pages; `before` is the snapshot of the tick before.
+
+    Between two pages no connection is held, so a slow consumer costs the database nothing.
+    """
+    if tick.snap == EMPTY_SNAP:
+        async for page in _restored(database, tick, shards):
+            yield page
+        return
+    cut = difference(before, tick.snap)
+    bound = (shards, cut.lower, cut.upper, cut.unfinished, cut.late)
+    async with database.connection(seconds=30) as connection:
+        (size,) = await connection.fetch(_MEASURE, *bound)
+        is_small = size["rows"] <= PAGE_ROWS and size["bytes"] <= PAGE_BYTES
+        rows = await connection.fetch(_WHOLE, *bound, PAGE_ROWS) if is_small and size["rows"] else []
+    if is_small:
+        if rows:
+            yield _events(rows, tick)
+        return
+    limit = max(1, min(PAGE_ROWS, PAGE_BYTES * size["rows"] // max(1, size["bytes"])))
+    for statement, first, last in _stretches(size):
+        place = first
+        while place <= last:
+            async with database.connection(seconds=30) as connection:
+                rows = await connection.fetch(statement, *bound, place, last, limit)
+            if not rows:
+                break
+            yield _events(rows, tick)
+            place = rows[-1]["seq"] + 1
+
+
+async def _restored(database: Database, tick: Tick, shards: Sequence[int]) -> AsyncIterator[list[StoredEvent]]:
+    after = 0
+    while True:
+        async with database.connection(seconds=30) as connection:
+            rows = await connection.fetch(_RESTORED, shards, tick.tick, after, _RESTORED_ROWS)
+        if not rows:
+            return
+        yield _events(rows, tick)
+        after = rows[-1]["seq"]
+
+
+def _stretches(size: asyncpg.Record) -> list[tuple[str, int, int]]:
+    """How to read a large cut: statement, first and last seq of each stretch."""
+    first, last, timely = size["first"], size["last"], size["first_timely"]
+    end = last + 1 if timely is None else timely
+    if end - first <= size["late"] * _SPARSE:
+        return [(_WALK, first, last)]
+    return [(_PICK, first, end - 1), (_WALK, end, last)]
+
+
+def _events(rows: Sequence[asyncpg.Record], tick: Tick) -> list[StoredEvent]:
+    return [StoredEvent(*(*row.values(), tick.tick, tick.closed_upto)) for row in rows]

@@ -1,0 +1,80 @@
+"""Ticks: numbered cuts through the domain stream, each with the position of the route log at that moment.
+
+A tick is made under the lock that lifecycle appends take, in a transaction of its own, by whichever process gets there
+first (schema.sql, make_tick). It is authoritative: live decisions and any later recomputation read the same row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from eventstore.postgres.connect import Database
+
+_COLUMNS = "tick, snap::text, at, route_pos, closed_upto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """`snap` is the snapshot in PostgreSQL's text form, `xmin:xmax:xip,…`. Number 0 with an empty cut precedes all."""
+
+    tick: int
+    snap: str
+    at: datetime
+    route_pos: int
+    closed_upto: datetime
+
+
+class Poll(NamedTuple):
+    """`made` is the number of a tick that was made just now, None if there was nothing new."""
+
+    made: int | None
+    newest: int
+    route_pos: int
+
+
+EMPTY_SNAP = "1:1:"
+
+
+async def make(database: Database) -> int | None:
+    """Makes the next tick if events were committed since the last one; its number, else None."""
+    async with database.connection() as connection:
+        number: int | None = await connection.fetchval("SELECT hookledger.make_tick()")
+    return number
+
+
+async def poll(database: Database) -> Poll:
+    """Makes the next tick as `make` does, and says how far ticks and route log have come."""
+    async with database.connection() as connection:
+        (row,) = await connection.fetch("SELECT made, newest, route_pos FROM hookledger.poll()")
+    return Poll(row["made"], row["newest"], row["route_pos"])
+
+
+async def after(database: Database, tick: int, *, limit: int = 200) -> list[Tick]:
+    """The ticks behind number `tick`, in order."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(
+            f"SELECT {_COLUMNS} FROM hookledger.tick WHERE tick > $1 ORDER BY tick LIMIT $2", tick, limit
+        )
+    return [Tick(**row) for row in rows]
+
+
+async def snap_of(database: Database, tick: int) -> str:
+    """The snapshot of one tick; the empty one for tick 0."""
+    if tick == 0:
+        return EMPTY_SNAP
+    async with database.connection() as connection:
+        return str(await connection.fetchval("SELECT snap::text FROM hookledger.tick WHERE tick = $1", tick))
+
+
+async def route_pos(database: Database, tick: int) -> int:
+    """How far the route log had come at a tick; 0 for one that is no longer kept."""
+    async with database.connection() as connection:
+        return await connection.fetchval("SELECT route_pos FROM hookledger.tick WHERE tick = $1", tick) or 0
+
+
+async def newest(database: Database) -> int:
+    """The number of the newest tick, 0 if there is none."""
+    async with database.connection() as connection:
+        return int(await connection.fetchval("SELECT coalesce(max(tick), 0) FROM hookledger.tick"))

@@ -1,0 +1,1 @@
+"""The way to PostgreSQL: connections, errors, schema, notifications, lineage."""

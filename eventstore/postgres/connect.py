@@ -1,0 +1,242 @@
+"""The way to PostgreSQL: one pool, a deadline on every use of it, and the driver's errors turned into ours.
+
+The one thing to know: a frozen server answers nothing, not even a rollback or a cancel request. So a deadline that
+passes cuts the connection instead of talking to it, and nothing here waits for a server outside `asyncio.timeout`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from eventstore.postgres.errors import (
+    AccessRefused,
+    Deadlocked,
+    MalformedUrl,
+    SchemaMismatch,
+    StoreError,
+    StoreUnavailable,
+    UnsafeServer,
+    ValueRefused,
+)
+
+# A producer who gets no answer within 3 s is told so (security.md §4); everything we say to PostgreSQL fits into that.
+DEADLINE_SECONDS = 3.0
+
+# Timeouts: what the server itself gives up on, so that a statement whose client is gone holds no lock for ever.
+# Isolation: ticks and fenced writes must see what was committed while they waited for a lock, whatever the default of a
+# role or a database is. No sequential scans: every midnight begins a partition without statistics, and the planner
+# then read all of it to find a cut of one row. No parallel ones: starting the workers takes ten times as long as a cut.
+# Generic plans: planning over 38 partitions took 1 to 9 ms for each cut, executing it 0.1 ms. So a filter that may be
+# absent has to be absent from the statement's text: "$1 IS NULL OR tenant = $1" finds no index.
+SERVER_SETTINGS = {
+    "statement_timeout": "60s",
+    "idle_in_transaction_session_timeout": "60s",
+    "default_transaction_isolation": "read committed",
+    "timezone": "UTC",
+    "enable_seqscan": "off",
+    "max_parallel_workers_per_gather": "0",
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+}
+
+OLDEST_SERVER = 150000
+
+DRIVER_ERRORS = (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+
+class Database:
+    """A pool of connections. Use `connection` for single statements, `transaction` where several belong together."""
+
+    def __init__(self, url: str, *, pool_size: int = 8, application_name: str = "hookledger") -> None:
+        self.url = url
+        self._pool_size = pool_size
+        self._settings = SERVER_SETTINGS | {"application_name": application_name}
+        self._pool: asyncpg.Pool | None = None
+
+    async def open(self) -> None:
+        """Connects. Raises StoreUnavailable or AccessRefused, UnsafeServer for a server older than 15."""
+        pool = self._new_pool()
+        try:
+            async with asyncio.timeout(DEADLINE_SECONDS * 2):
+                self._pool = await pool
+        except ValueError:
+            # Not chained: the parser's message may quote a part of the password.
+            pool.terminate()
+            raise MalformedUrl(
+                f"database.url is not understood ({place(self.url)})",
+                hint="write postgresql://user:password@host:port/name, special characters percent-encoded",
+            ) from None
+        except DRIVER_ERRORS as error:
+            pool.terminate()
+            raise translated(error, self.url) from error
+        except BaseException:
+            pool.terminate()
+            raise
+        try:
+            await self._check_version()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Closes the pool, gracefully for a second, then at once."""
+        if self._pool is None:
+            return
+        try:
+            async with asyncio.timeout(1):
+                await self._pool.close()
+        except (TimeoutError, OSError, asyncpg.InterfaceError):
+            self._pool.terminate()
+        self._pool = None
+
+    @asynccontextmanager
+    async def connection(self, *, seconds: float = DEADLINE_SECONDS) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
+        """A connection for at most `seconds`, waiting for it included."""
+        if self._pool is None:
+            raise StoreUnavailable("the connection pool is closed")
+        try:
+            async with asyncio.timeout(seconds):
+                connection = await self._pool.acquire()
+                try:
+                    yield connection
+                except (asyncio.CancelledError, TimeoutError):
+                    connection.terminate()
+                    raise
+                except asyncpg.InterfaceError as error:
+                    if connection.is_closed():
+                        raise
+                    raise StoreError(f"the driver refuses a statement: {error}") from error
+                finally:
+                    await self._pool.release(connection)
+        except DRIVER_ERRORS as error:
+            raise translated(error, self.url) from error
+
+    @asynccontextmanager
+    async def transaction(
+        self, *, seconds: float = DEADLINE_SECONDS
+    ) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
+        """A READ COMMITTED transaction for at most `seconds`; committed if the block ends, rolled back if it raises."""
+        async with self.connection(seconds=seconds) as connection:
+            await connection.execute("BEGIN")
+            try:
+                yield connection
+            except Exception:
+                with suppress(*DRIVER_ERRORS):  # the first error tells the cause, a second one only its effect
+                    await connection.execute("ROLLBACK")
+                raise
+            await connection.execute("COMMIT")
+
+    def _new_pool(self) -> asyncpg.Pool:
+        return asyncpg.create_pool(
+            self.url,
+            min_size=1,
+            max_size=self._pool_size,
+            timeout=DEADLINE_SECONDS,
+            server_settings=self._settings,
+            max_inactive_connection_lifetime=300,
+            reset=_keep,
+        )
+
+    async def _check_version(self) -> None:
+        async with self.connection() as connection:
+            number = int(await connection.fetchval("SHOW server_version_num"))
+        if number < OLDEST_SERVER:
+            message = f"PostgreSQL {number // 10000} is too old: Hookledger needs 15 or newer"
+            raise UnsafeServer(message, hint="upgrade the server, or run without database.url for the embedded one")
+
+
+async def check_durability(database: Database) -> None:
+    """Raises UnsafeServer if a crash of this server would lose what it acknowledged (design.md §3)."""
+    async with database.connection() as connection:
+        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+            if await connection.fetchval(f"SHOW {setting}") == "off":
+                raise UnsafeServer(
+                    f"PostgreSQL runs with {setting}=off: a crash would lose acknowledged events",
+                    hint=f"set {setting}=on, or use --dev if nothing may depend on this database",
+                )
+
+
+def translated(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911, PLR0912 - a table, read from top to bottom
+    """The error of ours that `error` means; `error` itself if it is none of the driver's.
+
+    Messages quote the driver's first line only: its detail may quote a row, and with it a payload.
+    """
+    where = place(url)
+    match error:
+        case StoreError():
+            return error
+        case asyncpg.InvalidPasswordError() | asyncpg.InvalidAuthorizationSpecificationError():
+            return AccessRefused(
+                f"PostgreSQL at {where} refuses this user or password",
+                hint="check user and password in database.url (HOOKLEDGER_DATABASE__URL)",
+            )
+        case asyncpg.InvalidCatalogNameError():
+            return AccessRefused(
+                f"there is no such database at {where}", hint="create it with createdb, or correct database.url"
+            )
+        case asyncpg.InsufficientPrivilegeError():
+            return AccessRefused(
+                f"PostgreSQL at {where} refuses: {error.args[0]}",
+                hint=error.hint or "use the role that owns the schema hookledger",
+            )
+        case asyncpg.TooManyConnectionsError():
+            return StoreUnavailable(
+                f"PostgreSQL at {where} has no connection left",
+                hint="raise max_connections or lower database.pool_size",
+            )
+        case asyncpg.UndefinedTableError() | asyncpg.UndefinedFunctionError() | asyncpg.InvalidSchemaNameError():
+            return SchemaMismatch(f"the schema is not complete: {error.args[0]}", hint="run hookledger migrate")
+        case asyncpg.CheckViolationError() if error.constraint_name is None:
+            # The one check that is no constraint: a row for which there is no partition.
+            return StoreUnavailable(
+                "there is no partition for today", hint="start the daemon or run hookledger migrate: either creates it"
+            )
+        case asyncpg.CheckViolationError() | asyncpg.NotNullViolationError() | asyncpg.DataError():
+            return ValueRefused(str(error.args[0]))
+        case asyncpg.DeadlockDetectedError():
+            return Deadlocked(f"PostgreSQL at {where} ended a transaction that another one waited for")
+        case TimeoutError():
+            return StoreUnavailable(
+                f"PostgreSQL at {where} did not answer in time", hint="see whether it is overloaded or stopped"
+            )
+        case _ if is_outage(error):
+            return StoreUnavailable(
+                f"PostgreSQL at {where} is not reachable ({type(error).__name__})",
+                hint="see whether it runs, and whether database.url names the right host and port",
+            )
+        case asyncpg.PostgresError():
+            return StoreError(f"PostgreSQL at {where}: {error.args[0]}")
+        case _:
+            return error
+
+
+def is_outage(error: Exception) -> bool:
+    """True if trying again later may help: the connection was lost, or the server starts, stops or is out of room."""
+    if isinstance(error, asyncpg.PostgresError):
+        # Classes 08 connection, 40 deadlock, 53 resources (disk full, memory), 57 operator intervention, 58 system
+        # error; 25006 standby, 55P03 lock timeout.
+        sqlstate = str(error.sqlstate or "")
+        return sqlstate[:2] in {"08", "40", "53", "57", "58"} or sqlstate in {"25006", "55P03"}
+    return isinstance(error, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError)
+
+
+def place(url: str) -> str:
+    """Host, port and database of a URL, for messages: never user or password."""
+    parts = urlsplit(url)
+    try:
+        host = parts.hostname or "the local socket"
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "a malformed URL"
+    if "@" in parts.path:  # a password with a slash in it ends the host too early
+        return "a malformed URL"
+    return f"{host}{port}{parts.path}"
+
+
+async def _keep(_connection: object) -> None:
+    """Instead of the driver's reset, a round trip each time: no statement of this package changes a session's state."""

@@ -1,0 +1,172 @@
+"""Brings a database to this version's schema: fresh from schema.sql, or step by step from an older one.
+
+Everything happens under one advisory lock, so that daemons started together do not race; a schema newer than this
+program is refused rather than guessed at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import asyncpg
+
+from eventstore.postgres.connect import Database
+from eventstore.postgres.errors import SchemaMismatch
+
+# The version that schema.sql describes. A change of schema.sql adds migrations/<number>_<what>.sql and raises this.
+VERSION = 1
+# The eventstore package: migrations lie in it, and schema.sql once it is installed.
+_PACKAGE = Path(__file__).parents[1]
+
+PARTITION_DAYS_AHEAD = 7
+
+# The one of hookledger.ensure_partitions, too.
+MIGRATION_LOCK = 1751870568
+_LOCK_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What `migrate` would do: from no schema (`current` 0) or an older one to `target`."""
+
+    current: int
+    target: int = VERSION
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The files to be run, in order; empty if the schema is this version's."""
+        if self.current == 0:
+            return ("schema.sql",)
+        return tuple(path.name for number, path in sorted(_migrations().items()) if number > self.current)
+
+
+async def plan(database: Database) -> Plan:
+    """What there is and what is missing. Raises SchemaMismatch if the schema is newer than this program."""
+    async with database.connection() as connection:
+        return Plan(current=await _current(connection))
+
+
+async def migrate(database: Database) -> Plan:
+    """Does what `plan` says, and creates the partitions of the days to come; returns what was done."""
+    async with database.transaction(seconds=_LOCK_SECONDS) as connection:
+        await connection.execute("SELECT set_config('statement_timeout', '0', true)")
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", MIGRATION_LOCK)
+        done = Plan(current=await _current(connection))
+        if done.current == 0:
+            await _require_utf8(connection)
+        for step in done.steps:
+            await connection.execute(_text(step))
+        if done.steps:
+            await connection.execute(
+                "INSERT INTO hookledger.meta (key, value) VALUES ('schema_version', $1) "
+                "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                str(VERSION),
+            )
+        if done.current == 0:
+            await connection.execute(
+                "INSERT INTO hookledger.meta (key, value) "
+                "SELECT 'system_identifier', system_identifier::text FROM pg_control_system()"
+            )
+        await create_partitions(connection)
+    return done
+
+
+async def check(database: Database) -> None:
+    """Raises SchemaMismatch unless schema and cluster are the ones this program can work with."""
+    async with database.connection() as connection:
+        current = await _current(connection)
+        if current != VERSION:
+            raise SchemaMismatch(
+                "the database has no Hookledger schema"
+                if current == 0
+                else f"the schema is version {current}, not {VERSION}",
+                hint="run hookledger migrate",
+            )
+    await check_cluster(database)
+
+
+async def check_cluster(database: Database) -> None:
+    """Raises SchemaMismatch if the database is not in the cluster that its ticks belong to."""
+    async with database.connection() as connection:
+        old, new = await identifiers(connection)
+    if old != new:
+        raise SchemaMismatch(
+            "this database came here from another PostgreSQL cluster, by a dump or an upgrade: "
+            "its ticks mean nothing here",
+            hint="make sure that nothing works on the old one, then run hookledger migrate --accept-restore",
+        )
+
+
+async def identifiers(connection: asyncpg.pool.PoolConnectionProxy) -> tuple[str, str]:
+    """The cluster to which the ticks belong, and the one in which the database is."""
+    (row,) = await connection.fetch(
+        "SELECT (SELECT value FROM hookledger.meta WHERE key = 'system_identifier') AS old, "
+        "(SELECT system_identifier::text FROM pg_control_system()) AS new"
+    )
+    return str(row["old"]), str(row["new"])
+
+
+async def create_partitions(connection: asyncpg.pool.PoolConnectionProxy) -> int:
+    """Creates the day partitions from yesterday to a week ahead, by the database's clock; how many were missing."""
+    today = await connection.fetchval("SELECT (now() AT TIME ZONE 'UTC')::date")
+    first, last = today - timedelta(days=1), today + timedelta(days=PARTITION_DAYS_AHEAD)
+    return int(await connection.fetchval("SELECT hookledger.ensure_partitions($1, $2)", first, last))
+
+
+async def _require_utf8(connection: asyncpg.pool.PoolConnectionProxy) -> None:
+    """The hash chain counts bytes of UTF-8, and events may hold any character."""
+    encoding = await connection.fetchval("SHOW server_encoding")
+    if encoding != "UTF8":
+        raise SchemaMismatch(
+            f"the database has the encoding {encoding}, and Hookledger needs UTF8",
+            hint="create it with createdb --template=template0 --encoding=UTF8",
+        )
+
+
+async def _current(connection: asyncpg.pool.PoolConnectionProxy) -> int:
+    """0: no schema at all."""
+    if await connection.fetchval("SELECT to_regclass('hookledger.meta')") is None:
+        if await connection.fetchval("SELECT to_regnamespace('hookledger')") is not None:
+            raise SchemaMismatch(
+                "there is a schema named hookledger that Hookledger did not make",
+                hint="use a database of its own, or rename that schema",
+            )
+        return 0
+    version = int(await connection.fetchval("SELECT value FROM hookledger.meta WHERE key = 'schema_version'"))
+    if version > VERSION:
+        raise SchemaMismatch(
+            f"the database has schema version {version}, this program knows {VERSION} at most",
+            hint="install a newer Hookledger; a database is never taken back to an older schema",
+        )
+    return version
+
+
+def _migrations() -> dict[int, Path]:
+    """Version reached → file."""
+    folder = _PACKAGE / "migrations"
+    return {int(path.name.split("_")[0]): path for path in folder.glob("[0-9]*.sql")}
+
+
+def _text(step: str) -> str:
+    """schema.sql lies beside this package in a source tree, and inside it in an installed wheel."""
+    if step != "schema.sql":
+        return (_PACKAGE / "migrations" / step).read_text()
+    inside = _PACKAGE / "schema.sql"
+    return (inside if inside.exists() else _PACKAGE.parent / "schema.sql").read_text()
+
+
+# Day partitions: created ahead of need by whichever daemon wakes up first (design.md §3, retention).
+
+_MIDNIGHT_TIDY = (
+    "DELETE FROM hookledger.domain_event_midnight WHERE recorded_at < clock_timestamp() - interval '1 hour'"
+)
+
+
+async def maintain_partitions(database: Database) -> int:
+    """Creates missing partitions and forgets the ids of last midnight; returns how many partitions were made."""
+    async with database.transaction(seconds=30) as connection:
+        made = await create_partitions(connection)
+        await connection.execute(_MIDNIGHT_TIDY)
+    return made

@@ -1,0 +1,186 @@
+"""What is waiting: retries that fall due, parked deliveries, and which pairs a crashed owner had accounted for.
+
+All of it is read by the owner of a shard. The owner alone writes it, by progress.py; what others put into `retry` is
+requeue.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from eventstore.postgres.connect import Database
+from eventstore.progress.recording import ParkedKey
+
+Pair = tuple[UUID, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A delivery that waits: what the log needs to find its event again, and what the gate needs to judge it.
+
+    `replay` is the one that put it there, if one did.
+    """
+
+    route_id: UUID
+    seq: int
+    tick: int
+    shard: int
+    recorded_at: datetime
+    event_time: datetime
+    failures: int
+    replay: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packed:
+    """A packed row of parked deliveries, by seq."""
+
+    key: ParkedKey
+    deliveries: tuple[Waiting, ...]
+
+
+class Parked(NamedTuple):
+    """What of a route is parked: how many in packed rows, and from which tick on all of it, if there is a range."""
+
+    shard: int
+    listed: int
+    range_from: int | None
+
+
+_PARKED_ROUTES = """
+SELECT route_id, max(shard) AS shard, sum(listed)::bigint AS listed, max(from_tick) AS from_tick
+  FROM (SELECT route_id, shard, pairs AS listed, NULL::bigint AS from_tick
+          FROM hookledger.parked WHERE shard = ANY ($1::smallint[])
+         UNION ALL
+        SELECT route_id, shard, 0, from_tick FROM hookledger.parked_range WHERE shard = ANY ($1::smallint[])) waiting
+ GROUP BY route_id
+"""
+
+# Shard by shard, so that each reads no further along the index than it must; and by statement_timestamp, since what is
+# compared with clock_timestamp, which changes from row to row, is not looked up but read through.
+_DUE = """
+SELECT due.route_id, due.seq, due.tick, due.shard, due.recorded_at, due.event_time, due.failures, due.replay
+  FROM unnest($1::smallint[]) AS mine (shard), LATERAL (
+    SELECT r.route_id, r.seq, r.tick, r.shard, r.recorded_at, r.event_time, r.failures, r.replay, r.due_at
+      FROM hookledger.retry r
+     WHERE r.shard = mine.shard AND r.due_at <= statement_timestamp()
+       AND NOT EXISTS (SELECT FROM unnest($2::uuid[], $3::bigint[]) AS held (route_id, seq)
+                        WHERE held.route_id = r.route_id AND held.seq = r.seq)
+       AND r.route_id <> ALL ($5::uuid[])
+     ORDER BY r.due_at LIMIT $4) due
+ ORDER BY due.due_at LIMIT $4
+"""
+
+_NEXT_DUE = """
+SELECT extract(epoch FROM min(next.due_at) - statement_timestamp())::float8
+  FROM unnest($1::smallint[]) AS mine (shard), LATERAL (
+    SELECT r.due_at FROM hookledger.retry r
+     WHERE r.shard = mine.shard AND r.due_at > statement_timestamp() ORDER BY r.due_at LIMIT 1) next
+"""
+
+_OLDEST_PACKED = """
+SELECT shard, epoch, flush, route_id, seqs, ticks, recorded_ats, event_times FROM hookledger.parked
+ WHERE route_id = $1 AND (epoch, flush) > ($2, $3) ORDER BY epoch, flush LIMIT 1
+"""
+
+# With a row in retry it was taken up before, and is under way or will be sent from there.
+_DONE_OF = """
+SELECT seq FROM hookledger.attempt WHERE route_id = $1 AND seq = ANY ($2::bigint[])
+ UNION ALL SELECT seq FROM hookledger.retry WHERE route_id = $1 AND seq = ANY ($2::bigint[])
+"""
+
+_ACCOUNTED = """
+SELECT route_id, seq FROM hookledger.attempt WHERE tick > $2 AND shard = ANY ($1::smallint[])
+ UNION SELECT route_id, seq FROM hookledger.retry WHERE tick > $2 AND shard = ANY ($1::smallint[])
+ UNION SELECT route_id, unnest(seqs) FROM hookledger.parked WHERE last_tick > $2 AND shard = ANY ($1::smallint[])
+"""
+
+
+async def due(
+    database: Database, shards: Sequence[int], *, held: Collection[Pair], limit: int, without: Collection[UUID] = ()
+) -> list[Waiting]:
+    """Deliveries that are due now, oldest first, less what the caller has in hand and those of routes `without`."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(
+            _DUE, shards, [route_id for route_id, _ in held], [seq for _, seq in held], limit, list(without)
+        )
+    return [Waiting(**row) for row in rows]
+
+
+async def next_due(database: Database, shards: Sequence[int]) -> float | None:
+    """Seconds until the next retry that is not due yet; None if there is none."""
+    async with database.connection() as connection:
+        seconds: float | None = await connection.fetchval(_NEXT_DUE, shards)
+    return seconds
+
+
+async def parked_routes(database: Database, shards: Sequence[int]) -> dict[UUID, Parked]:
+    """Routes with parked deliveries in these shards."""
+    async with database.connection(seconds=30) as connection:
+        rows = await connection.fetch(_PARKED_ROUTES, shards)
+    return {row["route_id"]: Parked(row["shard"], row["listed"], row["from_tick"]) for row in rows}
+
+
+async def failing(database: Database, route_id: UUID) -> set[tuple[int, int]]:
+    """Tick and seq of the deliveries of a route that failed, or are under way for long, and will be sent when due."""
+    async with database.connection() as connection:
+        rows = await connection.fetch("SELECT tick, seq FROM hookledger.retry WHERE route_id = $1", route_id)
+    return {(row["tick"], row["seq"]) for row in rows}
+
+
+async def oldest_packed(database: Database, route_id: UUID, *, after: ParkedKey | None) -> Packed | None:
+    """The next packed row of a route behind `after`, less what was done of it before a crash; None if there is none."""
+    async with database.connection() as connection:
+        row = await connection.fetchrow(
+            _OLDEST_PACKED, route_id, after.epoch if after else -1, after.flush if after else -1
+        )
+        if row is None:
+            return None
+        done = {r["seq"] for r in await connection.fetch(_DONE_OF, route_id, row["seqs"])}
+    key = ParkedKey(shard=row["shard"], epoch=row["epoch"], flush=row["flush"], route_id=row["route_id"])
+    columns = zip(row["seqs"], row["ticks"], row["recorded_ats"], row["event_times"], strict=True)
+    return Packed(
+        key=key,
+        deliveries=tuple(
+            Waiting(
+                route_id=route_id,
+                seq=seq,
+                tick=tick,
+                shard=key.shard,
+                recorded_at=recorded_at,
+                event_time=event_time,
+                failures=0,
+            )
+            for seq, tick, recorded_at, event_time in columns
+            if seq not in done
+        ),
+    )
+
+
+async def accounted(database: Database, shards: Sequence[int], *, above_tick: int) -> set[Pair]:
+    """Pairs of ticks above `above_tick` that have an outcome, a retry or a parked row; read on taking a shard."""
+    async with database.connection(seconds=60) as connection:
+        rows = await connection.fetch(_ACCOUNTED, shards, above_tick)
+    return {(row["route_id"], row["seq"]) for row in rows}
+
+
+async def checkpoints(database: Database, shards: Sequence[int]) -> dict[int, int]:
+    """Shard → last tick that is wholly accounted for."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(
+            "SELECT shard, tick FROM hookledger.checkpoint WHERE shard = ANY ($1::smallint[])", shards
+        )
+    return {row["shard"]: row["tick"] for row in rows}
+
+
+async def retrying_routes(database: Database, shards: Sequence[int]) -> set[UUID]:
+    """Routes with deliveries that will be tried again, in these shards."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(
+            "SELECT DISTINCT route_id FROM hookledger.retry WHERE shard = ANY ($1::smallint[])", shards
+        )
+    return {row["route_id"] for row in rows}

@@ -1,0 +1,87 @@
+"""Leases: a process's right to a shard.
+
+The row in `lease` is authoritative. A shard is free (`expires_at` is past, by the database's clock) or held by `owner`
+under `epoch`, which rises with every change of hands. Holding is kept up by renewing in time
+(eventstore/progress/process.py); a holder that cannot renew must stop sending before the lease could have expired, by
+its own monotonic clock (`daemon.pipeline.sending.send_gate`).
+
+    crash           nobody renews; after the TTL another process takes the shard under a higher epoch
+    frozen, thawed  its next write locks the lease row, finds another epoch and writes nothing
+    (eventstore/progress/recording.py) cut off, back   a lease that expired and that nobody took is renewed under the
+    same epoch, as if nothing had been handed over     `release` frees shards at once and says so on a channel; what is
+    under way has rows in `retry`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from eventstore.postgres.connect import Database
+
+TTL = timedelta(seconds=10)
+
+# Of an owner's own shards it has lost sight: the answer was lost. No other process has that name, so it need not wait
+# for itself.
+_ACQUIRE = """
+UPDATE hookledger.lease SET owner = $1, epoch = epoch + 1, flush = 0, expires_at = clock_timestamp() + $3
+ WHERE shard IN (SELECT shard FROM hookledger.lease
+                  WHERE shard = ANY ($2::smallint[]) AND (expires_at < clock_timestamp() OR owner = $1)
+                  ORDER BY shard FOR UPDATE SKIP LOCKED)
+RETURNING shard, epoch
+"""
+
+_RELEASE = """
+WITH held AS MATERIALIZED (
+    SELECT l.shard FROM hookledger.lease l
+      JOIN unnest($2::smallint[], $3::bigint[]) AS mine (shard, epoch) ON l.shard = mine.shard AND l.epoch = mine.epoch
+     WHERE l.owner = $1 ORDER BY l.shard FOR NO KEY UPDATE OF l
+), freed AS (
+    UPDATE hookledger.lease l SET owner = NULL, expires_at = '-infinity' FROM held WHERE l.shard = held.shard
+)
+SELECT pg_notify('hookledger_lease', $1)
+"""
+
+_SURVEY = """
+SELECT shard, CASE WHEN expires_at >= clock_timestamp() THEN owner END AS owner, epoch,
+       CASE WHEN expires_at >= clock_timestamp() AND owner IS NOT NULL
+            THEN extract(epoch FROM expires_at - clock_timestamp()) END::float8 AS left_seconds
+  FROM hookledger.lease
+"""
+
+_LIVE = "SELECT owner FROM hookledger.process WHERE seen_at > clock_timestamp() - $1::interval"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """The processes that are alive; shard → owner and epoch of what is held, and how soon the first lease may end."""
+
+    live: frozenset[str]
+    held: dict[int, tuple[str, int]]
+    left_seconds: dict[int, float]
+
+
+async def acquire(database: Database, owner: str, shards: Sequence[int], *, ttl: timedelta = TTL) -> dict[int, int]:
+    """Takes those of `shards` that are free or stand under `owner` already; shard → epoch of what was taken."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(_ACQUIRE, owner, shards, ttl)
+    return {row["shard"]: row["epoch"] for row in rows}
+
+
+async def release(database: Database, owner: str, epochs: Mapping[int, int]) -> None:
+    """Frees shards at once, so that a successor need not wait for the TTL, and announces it."""
+    async with database.connection() as connection:
+        await connection.execute(_RELEASE, owner, list(epochs), list(epochs.values()))
+
+
+async def survey(database: Database) -> Survey:
+    """Who is alive, and who holds what."""
+    async with database.connection() as connection:
+        live = await connection.fetch(_LIVE, TTL)
+        rows = [row for row in await connection.fetch(_SURVEY) if row["owner"] is not None]
+    return Survey(
+        live=frozenset(row["owner"] for row in live),
+        held={row["shard"]: (row["owner"], row["epoch"]) for row in rows},
+        left_seconds={row["shard"]: row["left_seconds"] for row in rows},
+    )

@@ -1,0 +1,219 @@
+"""The outcome log as it is read: for explain, for audits, for whoever asks what became of a delivery."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from eventstore.postgres.connect import Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """A row of the outcome log."""
+
+    at: datetime
+    seq: int
+    route_id: UUID
+    number: int
+    started_at: datetime
+    duration_ms: int
+    outcome: str
+    status_code: int | None
+    error: str | None
+    route_version: int
+    key_ids: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange(Attempt):
+    """The same with what was kept of the answer: its headers as JSON, a list of names and values, and its body, of
+    which the end may be missing.
+    """
+
+    event_type: str
+    is_test: bool
+    response_head: str | None
+    response_body: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gist:
+    """What a delivery came to so far. `requests` is how many were made, and the `last_` ones are of the last of them;
+    `end_outcome` is the last that was final, with the number of the request that it followed. `retry_failures` and
+    `due_at` are of its row in `retry`, None if it has none.
+    """
+
+    requests: int
+    last_at: datetime | None
+    last_status_code: int | None
+    last_error: str | None
+    last_duration_ms: int | None
+    was_delivered: bool
+    end_outcome: str | None
+    end_number: int | None
+    retry_failures: int | None
+    due_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """The event and the route of a delivery."""
+
+    seq: int
+    route_id: UUID
+    event_id: str
+    event_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """Where a delivery without a last word waits: `retrying` with its next attempt, or `parked`."""
+
+    seq: int
+    route_id: UUID
+    state: str
+    failures: int
+    due_at: datetime | None
+
+
+_ATTEMPTS = """
+SELECT at, seq, route_id, number, started_at, duration_ms, outcome, status_code, error, route_version, key_ids
+  FROM hookledger.attempt
+ WHERE route_id = ANY ($1::uuid[]) AND seq >= $2 AND seq <= $3
+ ORDER BY at, number
+"""
+
+_PENDING = """
+SELECT seq, route_id, 'retrying' AS state, failures, due_at FROM hookledger.retry
+ WHERE route_id = ANY ($1::uuid[]) AND seq >= $2 AND seq <= $3
+ UNION ALL
+SELECT s.seq, p.route_id, 'parked', 0, NULL FROM hookledger.parked p, unnest(p.seqs) AS s (seq)
+ WHERE p.route_id = ANY ($1::uuid[]) AND s.seq >= $2 AND s.seq <= $3
+"""
+
+# The same of one event, $2 its seq and $3 its time: few packed rows span that.
+_WAITING = """
+SELECT seq, route_id, 'retrying' AS state, failures, due_at FROM hookledger.retry
+ WHERE route_id = ANY ($1::uuid[]) AND seq = $2
+ UNION ALL
+SELECT DISTINCT $2::bigint, route_id, 'parked', 0, NULL::timestamptz FROM hookledger.parked
+ WHERE route_id = ANY ($1::uuid[]) AND $2::bigint = ANY (seqs)
+   AND tstzrange(first_time, last_time, '[]') @> $3::timestamptz
+"""
+
+_RANGES = "SELECT route_id, from_tick FROM hookledger.parked_range WHERE route_id = ANY ($1::uuid[])"
+
+# $1 route, $2 seq, $3 the event's time. Nothing is recorded before that; the day is for clocks that are set back.
+_EXCHANGES = """
+SELECT at, seq, route_id, number, started_at, duration_ms, outcome, status_code, error, route_version, key_ids,
+       event_type, is_test, response_head, response_body
+  FROM hookledger.attempt
+ WHERE route_id = $1 AND seq = $2 AND at >= $3::timestamptz - interval '1 day'
+ ORDER BY at, number
+"""
+
+# $1 tenant, $2 the beginning of a delivery's id
+_BY_KEY = """
+SELECT DISTINCT seq, route_id, event_id, event_time FROM hookledger.attempt
+ WHERE delivery_key = $2 AND number <= 1 AND tenant = $1
+ ORDER BY seq DESC
+"""
+
+# $1 routes, $2 seqs, $3 event times. What waits is read first: it turns into outcomes, never the other way round but by
+# hand, and then it has one.
+_RETRIES = """
+SELECT r.route_id, r.seq, r.failures, r.due_at
+  FROM unnest($1::uuid[], $2::bigint[]) AS p (route_id, seq)
+  JOIN hookledger.retry r ON r.route_id = p.route_id AND r.seq = p.seq
+"""
+_GISTS = """
+SELECT p.route_id, p.seq, last.number, last.started_at, last.status_code, last.error, last.duration_ms,
+       ended.outcome AS end_outcome, ended.number AS end_number
+  FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) AS p (route_id, seq, event_time)
+  LEFT JOIN LATERAL (
+       SELECT a.number, a.started_at, a.status_code, a.error, a.duration_ms FROM hookledger.attempt a
+        WHERE a.route_id = p.route_id AND a.seq = p.seq AND a.number > 0 AND a.at >= p.event_time - interval '1 day'
+        ORDER BY a.number DESC, a.at DESC LIMIT 1) last ON true
+  LEFT JOIN LATERAL (
+       SELECT a.outcome, a.number FROM hookledger.attempt a
+        WHERE a.route_id = p.route_id AND a.seq = p.seq AND a.outcome <> 'retrying'
+          AND a.at >= p.event_time - interval '1 day'
+        ORDER BY a.outcome = 'delivered' DESC, a.at DESC LIMIT 1) ended ON true
+"""
+
+
+async def attempts(database: Database, routes: Sequence[UUID], *, first: int, last: int) -> list[Attempt]:
+    """What was recorded for these routes and the events with seq in [first, last], in the order of recording."""
+    async with database.connection(seconds=30) as connection:
+        rows = await connection.fetch(_ATTEMPTS, routes, first, last)
+    return [Attempt(**row) for row in rows]
+
+
+async def pending(database: Database, routes: Sequence[UUID], *, first: int, last: int) -> list[Pending]:
+    """What of the same still waits."""
+    async with database.connection(seconds=30) as connection:
+        rows = await connection.fetch(_PENDING, routes, first, last)
+    return [Pending(**row) for row in rows]
+
+
+async def waiting(database: Database, routes: Sequence[UUID], *, seq: int, event_time: datetime) -> list[Pending]:
+    """What of one event still waits for these routes."""
+    async with database.connection(seconds=10) as connection:
+        rows = await connection.fetch(_WAITING, routes, seq, event_time)
+    return [Pending(**row) for row in rows]
+
+
+async def ranges(database: Database, routes: Sequence[UUID]) -> dict[UUID, int]:
+    """Of these routes, those with a range: all that they are due of ticks from that one on is parked.
+
+    What waits moves from ranges to rows and from rows to outcomes. So read this first, then `pending`, then `attempts`:
+    in that order nothing slips through.
+    """
+    async with database.connection(seconds=30) as connection:
+        rows = await connection.fetch(_RANGES, routes)
+    return {row["route_id"]: row["from_tick"] for row in rows}
+
+
+async def exchanges(database: Database, route_id: UUID, seq: int, *, event_time: datetime) -> list[Exchange]:
+    """What was recorded of one delivery, in the order of recording."""
+    async with database.connection(seconds=10) as connection:
+        rows = await connection.fetch(_EXCHANGES, route_id, seq, event_time)
+    return [Exchange(**row) for row in rows]
+
+
+async def by_key(database: Database, tenant: str, key: int) -> list[Pair]:
+    """The deliveries of a tenant whose ids begin so, the newest event first, of those that a request was made of."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(_BY_KEY, tenant, key)
+    return [Pair(**row) for row in rows]
+
+
+async def gists(database: Database, pairs: Sequence[tuple[UUID, int, datetime]]) -> dict[tuple[UUID, int], Gist]:
+    """What deliveries came to so far, each given by its route, its event and the time of that."""
+    if not pairs:
+        return {}
+    columns = [list(column) for column in zip(*pairs, strict=True)]
+    async with database.connection(seconds=10) as connection:
+        retries = {(row["route_id"], row["seq"]): row for row in await connection.fetch(_RETRIES, *columns[:2])}
+        rows = await connection.fetch(_GISTS, *columns)
+    return {(row["route_id"], row["seq"]): _gist(row, retries.get((row["route_id"], row["seq"]))) for row in rows}
+
+
+def _gist(row: asyncpg.Record, retry: asyncpg.Record | None) -> Gist:
+    return Gist(
+        requests=row["number"] or 0,
+        last_at=row["started_at"],
+        last_status_code=row["status_code"],
+        last_error=row["error"],
+        last_duration_ms=row["duration_ms"],
+        was_delivered=row["end_outcome"] == "delivered",
+        end_outcome=row["end_outcome"],
+        end_number=row["end_number"],
+        retry_failures=None if retry is None else retry["failures"],
+        due_at=None if retry is None else retry["due_at"],
+    )

@@ -1,0 +1,77 @@
+"""The hash chain over the route log: what makes a changed, removed or reordered lifecycle event visible.
+
+Pure, and the second implementation of `hookledger.canonical` and the digest in schema.sql: the database writes the
+chain, this module verifies it without trusting the database. hash = sha256(previous hash ‖ canonical row), where the
+canonical row is each field as `<length in bytes>:<text>`, null as `~`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+from eventstore.postgres.errors import ChainBroken
+from eventstore.route_log.log import RouteEvent
+
+
+def canonical(event: RouteEvent) -> bytes:
+    """The bytes of an event that its hash covers."""
+    fields = (
+        str(event.pos),
+        str(event.route_id),
+        event.tenant,
+        str(event.version),
+        event.type,
+        str(microseconds(event.effective_at)),
+        event.actor,
+        event.origin,
+        event.reason,
+        event.request_id,
+        event.correlation_id,
+        event.causation_id,
+        event.body,
+    )
+    return b"".join(_netstring(field) for field in fields)
+
+
+def digest(event: RouteEvent) -> bytes:
+    """The hash that `event` must carry, given its `prev_hash`."""
+    return hashlib.sha256(event.prev_hash + canonical(event)).digest()
+
+
+async def verified(events: AsyncIterator[RouteEvent]) -> AsyncIterator[RouteEvent]:
+    """The events of a log read from its first one on, each checked against the one before. Raises ChainBroken."""
+    pos, prev_hash, prev_at = 0, b"", None
+    versions: dict[object, int] = {}
+    async for event in events:
+        if event.pos != pos + 1:
+            raise ChainBroken(f"position {pos + 1} of the route log is missing: {event.pos} follows {pos}", pos=pos + 1)
+        if event.prev_hash != prev_hash:
+            raise ChainBroken(f"position {event.pos} does not continue the chain of position {pos}", pos=event.pos)
+        if digest(event) != event.hash:
+            raise ChainBroken(f"position {event.pos} is not what was written: its hash differs", pos=event.pos)
+        if event.version != versions.get(event.route_id, 0) + 1:
+            raise ChainBroken(f"position {event.pos} breaks the sequence of versions of its route", pos=event.pos)
+        if prev_at is not None and event.effective_at <= prev_at:
+            raise ChainBroken(f"position {event.pos} is not later than position {pos}", pos=event.pos)
+        pos, prev_hash, prev_at = event.pos, event.hash, event.effective_at
+        versions[event.route_id] = event.version
+        yield event
+
+
+def _netstring(field: str | None) -> bytes:
+    if field is None:
+        return b"~"
+    raw = field.encode()
+    return b"%d:%s" % (len(raw), raw)
+
+
+# Instants as PostgreSQL keeps them: aware, UTC, whole microseconds.
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def microseconds(at: datetime) -> int:
+    """Microseconds since 1970, exactly (`datetime.timestamp` is a float and is not)."""
+    return (at - _EPOCH) // timedelta(microseconds=1)

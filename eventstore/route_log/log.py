@@ -1,0 +1,186 @@
+"""The route log: append one lifecycle event, read them back in order.
+
+An append is one short transaction under the advisory lock that ticks take as well (schema.sql, append_route_event).
+The caller names the version it appends, and so loses against whoever was faster: that is the optimistic concurrency.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from eventstore.postgres.connect import Database
+from eventstore.postgres.errors import RequestReused, VersionConflict
+
+PAGE_ROWS = 1000
+
+# No position is so far.
+_BEHIND_ALL = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A lifecycle event to append: all but what the database sets. `body` is JSON with sorted keys and no spaces."""
+
+    route_id: UUID
+    tenant: str
+    version: int
+    type: str
+    actor: str
+    origin: str
+    body: str
+    reason: str | None = None
+    request_id: str | None = None
+    correlation_id: str | None = None
+    causation_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteEvent:
+    """A row of the route log."""
+
+    pos: int
+    route_id: UUID
+    tenant: str
+    version: int
+    type: str
+    effective_at: datetime
+    actor: str
+    origin: str
+    reason: str | None
+    request_id: str | None
+    correlation_id: str | None
+    causation_id: str | None
+    body: str
+    prev_hash: bytes
+    hash: bytes
+
+
+_COLUMNS = (
+    "pos, route_id, tenant, version, type, effective_at, actor, origin, reason, request_id, "
+    "correlation_id, causation_id, body, prev_hash, hash"
+)
+
+_APPEND = f"SELECT {_COLUMNS} FROM hookledger.append_route_event($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+
+
+async def append(connection: asyncpg.pool.PoolConnectionProxy, draft: Draft) -> RouteEvent:
+    """Appends inside the caller's transaction; call it last, since it holds the lock until the commit.
+
+    Raises VersionConflict if the route has that version already, RequestReused if the request id stands in the log.
+    """
+    try:
+        rows = await connection.fetch(
+            _APPEND,
+            draft.route_id,
+            draft.tenant,
+            draft.version,
+            draft.type,
+            draft.actor,
+            draft.origin,
+            draft.reason,
+            draft.request_id,
+            draft.correlation_id,
+            draft.causation_id,
+            draft.body,
+        )
+    except asyncpg.UniqueViolationError as error:
+        if error.constraint_name == "route_event_request_key":
+            raise RequestReused(f"request {draft.request_id} was carried out before") from error
+        raise VersionConflict(
+            f"version {draft.version} of route {draft.route_id} was appended by somebody else",
+            hint="read the route again and repeat the command on its present version",
+        ) from error
+    return RouteEvent(**rows[0])
+
+
+async def read(database: Database, *, after: int = 0, tenant: str | None = None) -> AsyncIterator[RouteEvent]:
+    """All events behind position `after`, in order, page by page; those of one tenant, if one is given."""
+    whose = "" if tenant is None else "AND tenant = $3"
+    statement = f"SELECT {_COLUMNS} FROM hookledger.route_event WHERE pos > $1 {whose} ORDER BY pos LIMIT $2"
+    while True:
+        async with database.connection(seconds=30) as connection:
+            rows = await connection.fetch(statement, after, PAGE_ROWS, *([] if tenant is None else [tenant]))
+        for row in rows:
+            yield RouteEvent(**row)
+        if len(rows) < PAGE_ROWS:
+            return
+        after = rows[-1]["pos"]
+
+
+async def history(database: Database, route_id: UUID) -> list[RouteEvent]:
+    """All events of one route, oldest first; empty if there never was one."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(
+            f"SELECT {_COLUMNS} FROM hookledger.route_event WHERE route_id = $1 ORDER BY version", route_id
+        )
+    return [RouteEvent(**row) for row in rows]
+
+
+async def of_version(database: Database, route_id: UUID, version: int) -> RouteEvent | None:
+    """The event that brought a route to that version, None if there is none."""
+    async with database.connection() as connection:
+        row = await connection.fetchrow(
+            f"SELECT {_COLUMNS} FROM hookledger.route_event WHERE route_id = $1 AND version = $2::bigint",
+            route_id,
+            version,
+        )
+    return None if row is None else RouteEvent(**row)
+
+
+# $2 the position before which to begin
+_OF_TENANT = f"""
+SELECT {_COLUMNS} FROM hookledger.route_event
+ WHERE tenant = $1 AND pos < $2 ORDER BY pos DESC LIMIT $3
+"""
+_OF_TENANT_AND_TYPE = f"""
+SELECT {_COLUMNS} FROM hookledger.route_event
+ WHERE tenant = $1 AND type = $4 AND pos < $2 ORDER BY pos DESC LIMIT $3
+"""
+# By version, which a route has an index for: its order is that of the positions.
+_OF_ROUTE = f"""
+SELECT {_COLUMNS} FROM hookledger.route_event
+ WHERE route_id = $1 AND pos < $2 AND ($4::text IS NULL OR type = $4) ORDER BY version DESC LIMIT $3
+"""
+
+
+async def newest(
+    database: Database,
+    tenant: str,
+    count: int,
+    *,
+    before: int | None = None,
+    type: str | None = None,
+    route_id: UUID | None = None,
+) -> list[RouteEvent]:
+    """So many events of a tenant's routes, the newest first: those before a position, of one type, of one of its
+    routes. Whether the route is the tenant's, the caller must know.
+    """
+    begin = _BEHIND_ALL if before is None else before
+    async with database.connection() as connection:
+        if route_id is not None:
+            rows = await connection.fetch(_OF_ROUTE, route_id, begin, count, type)
+        elif type is not None:
+            rows = await connection.fetch(_OF_TENANT_AND_TYPE, tenant, begin, count, type)
+        else:
+            rows = await connection.fetch(_OF_TENANT, tenant, begin, count)
+    return [RouteEvent(**row) for row in rows]
+
+
+async def by_request(database: Database, request_id: str) -> RouteEvent | None:
+    """The event that a request id brought about, or None."""
+    async with database.connection() as connection:
+        row = await connection.fetchrow(
+            f"SELECT {_COLUMNS} FROM hookledger.route_event WHERE request_id = $1", request_id
+        )
+    return None if row is None else RouteEvent(**row)
+
+
+async def last_position(database: Database) -> int:
+    """The position of the newest event, 0 for an empty log."""
+    async with database.connection() as connection:
+        return int(await connection.fetchval("SELECT coalesce(max(pos), 0) FROM hookledger.route_event"))

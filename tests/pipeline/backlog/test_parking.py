@@ -1,0 +1,166 @@
+"""Parking: what overflows is written down, comes back in order, and is sent once, crash or no crash."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+
+import pytest
+
+from daemon.pipeline.backlog import parking
+from daemon.pipeline.scheduling import lane as lane_module
+from daemon.pipeline.scheduling import lanes
+from eventstore import domain_events
+from eventstore.postgres.errors import StoreUnavailable
+from eventstore.progress import backlog
+from tests.support.crash import doomed_house, exposed
+from tests.support.house import house
+from tests.support.receiver import Receiver, gate, receiver
+from tests.support.until import until
+
+PARKED = "SELECT coalesce(sum(cardinality(seqs)), 0) >= $1 FROM hookledger.parked"
+NONE_PARKED = "SELECT count(*) = 0 FROM hookledger.parked"
+
+
+@pytest.fixture(autouse=True)
+def _small_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane_module, "LANE_QUEUE", 20)
+    monkeypatch.setattr(lane_module, "MAX_PAIRS", 20)
+    monkeypatch.setattr(lanes, "LOW_WATER", 10)
+    monkeypatch.setattr(parking, "LOW_WATER", 10)
+    monkeypatch.setattr(parking, "CHUNK_EVENTS", 25)
+
+
+def ids_of(there: Receiver) -> list[str]:
+    return [json.loads(got.body)["id"] for got in there.received]
+
+
+async def test_a_lane_that_overflows_is_parked_drained_in_order_and_live_again(database_url: str) -> None:
+    async with receiver() as there, house(database_url, route_concurrency=1) as it:
+        opened = gate(there, "/")
+        route = await it.route(there.url + "/")
+        ids = await it.publish(count=150)
+        await it.until_row(PARKED, 100)
+        ids += await it.publish(count=50)
+        await it.until_row(PARKED, 150)
+        await it.until_accounted()
+        opened.set()
+        await there.count(200)
+        ids += await it.publish(count=1)
+        await there.count(201)
+        assert ids_of(there) == ids
+        lane = it.pipeline._lanes.lane(route.id, 0)
+        await until(lambda: not lane.is_parking)
+        await it.until_row(NONE_PARKED)
+        ids += await it.publish(count=10)
+        await there.count(211)
+        await it.until_accounted()
+        assert not lane.is_parking
+        assert ids_of(there) == ids
+        assert Counter(map(tuple, (await it.outcomes()).values())) == {("delivered",): 211}
+
+
+async def test_a_lane_parked_anew_while_its_last_chunk_is_under_way_sends_nothing_twice(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with receiver() as there, house(database_url, route_concurrency=4) as it:
+        opened = gate(there, "/")
+        route = await it.route(there.url + "/")
+        lane = it.pipeline._lanes.lane(route.id, domain_events.shard_of("acme"))
+        published = await it.publish(count=35)
+        await it.until_row(PARKED, 10)
+        # Makes room for the whole rest of the table in memory; the lane is live with its rows still there.
+        with monkeypatch.context() as patched:
+            patched.setattr(parking, "LOW_WATER", 1000)
+            await until(lambda: not lane.is_parking)
+        assert await it.rows("SELECT 1 AS one FROM hookledger.parked")
+        published += await it.publish(count=100)
+        await it.until_row(PARKED, 100)
+        opened.set()
+        await it.until_row("SELECT count(DISTINCT seq) = 135 FROM hookledger.attempt")
+        await it.until_row(NONE_PARKED)
+        assert Counter(ids_of(there)) == dict.fromkeys(published, 1)
+
+
+async def test_a_crash_while_draining_loses_nothing(database_url: str) -> None:
+    published: list[str] = []
+    allowed = 0
+    async with receiver() as there:
+        opened = gate(there, "/")
+        for progress in (60, 140, 260):
+            async with doomed_house(database_url) as it:
+                if not published:
+                    await it.route(there.url + "/")
+                    published = await it.publish(count=400)
+                    await it.until_row(PARKED, 350)
+                    opened.set()
+                await there.count(progress)
+            allowed += exposed(it)
+        async with house(database_url) as it:
+            await it.until_row("SELECT count(DISTINCT seq) = 400 FROM hookledger.attempt")
+            await it.until_row(NONE_PARKED)
+            await it.until_accounted()
+            await until(lambda: not any(lane.is_parking for lane in it.pipeline._lanes))
+        counts = Counter(ids_of(there))
+        assert set(counts) == set(published)
+        assert counts.total() - 400 <= allowed
+
+
+async def test_a_chunk_whose_events_could_not_be_read_is_not_forgotten(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL goes away between the packed row and its events."""
+    by_seq = domain_events.by_seq
+    fails = 3
+
+    async def failing(*arguments: object) -> object:
+        nonlocal fails
+        if fails and arguments[1]:
+            fails -= 1
+            raise StoreUnavailable("away")
+        return await by_seq(*arguments)  # type: ignore[arg-type] # passed on as they came
+
+    async with receiver() as there, house(database_url) as it:
+        opened = gate(there, "/")
+        await it.route(there.url + "/")
+        published = await it.publish(count=200)
+        await it.until_row(PARKED, 150)
+        monkeypatch.setattr(domain_events, "by_seq", failing)
+        opened.set()
+        await there.count(200)
+        await it.until_row(NONE_PARKED)
+        assert not fails
+        assert Counter(ids_of(there)) == dict.fromkeys(published, 1)
+
+
+async def test_a_lane_stays_parked_for_what_the_query_could_not_see_yet(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table is found empty; before the answer is here, more is parked and flushed."""
+    oldest = backlog.oldest_packed
+    answered = asyncio.Event()
+    asked = asyncio.Event()
+
+    async def late(*arguments: object, **options: object) -> object:
+        found = await oldest(*arguments, **options)  # type: ignore[arg-type] # passed on as they came
+        if found is None and not answered.is_set():
+            asked.set()
+            await answered.wait()
+        return found
+
+    async with receiver() as there, house(database_url) as it:
+        opened = gate(there, "/")
+        await it.route(there.url + "/")
+        published = await it.publish(count=60)
+        await it.until_row(PARKED, 30)
+        monkeypatch.setattr(backlog, "oldest_packed", late)
+        opened.set()
+        await asked.wait()
+        published += await it.publish(count=60)
+        await it.until_row(PARKED, 60)
+        await it.until_accounted()
+        answered.set()
+        await there.count(120)
+        await it.until_row(NONE_PARKED)
+        assert Counter(ids_of(there)) == dict.fromkeys(published, 1)

@@ -1,0 +1,163 @@
+"""Ranges: of a route with too many parked deliveries only the ticks are kept, and all of them come out again, once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from daemon import audit
+from daemon.core.delivery import breaker as breaker_module
+from daemon.core.delivery.explanation_text import Verdict
+from daemon.core.delivery.retry import RetryPolicy
+from daemon.core.routing.route import PayloadOptions
+from daemon.pipeline.backlog import parking, ranges
+from daemon.pipeline.scheduling import lane as lane_module
+from daemon.pipeline.scheduling import lanes
+from tests.pipeline.backlog.test_parking import NONE_PARKED, PARKED, ids_of
+from tests.support.crash import doomed_house, exposed
+from tests.support.house import House, house
+from tests.support.receiver import gate, receiver, status
+from tests.support.until import until
+
+RANGED = "SELECT coalesce(sum(pairs), 0) >= $1 FROM hookledger.parked_range"
+NO_RANGE = "SELECT count(*) = 0 FROM hookledger.parked_range"
+
+
+@pytest.fixture(autouse=True)
+def _small_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane_module, "LANE_QUEUE", 10)
+    monkeypatch.setattr(lane_module, "MAX_PAIRS", 10)
+    monkeypatch.setattr(lanes, "LOW_WATER", 10)
+    monkeypatch.setattr(lanes, "RANGE_PAIRS", 20)
+    monkeypatch.setattr(parking, "LOW_WATER", 10)
+    monkeypatch.setattr(parking, "CHUNK_EVENTS", 10)
+    monkeypatch.setattr(ranges, "EXPAND_PAIRS", 15)
+    monkeypatch.setattr(ranges, "EXPAND_TICKS", 4)
+
+
+async def publish_in_ticks(it: House, *, ticks: int, each: int) -> list[str]:
+    """Publishes so that each batch is a tick of its own."""
+    published = []
+    for _ in range(ticks):
+        published += await it.publish(count=each)
+        await it.until_row(
+            "SELECT NOT hookledger.has_news("
+            "coalesce((SELECT snap FROM hookledger.tick ORDER BY tick DESC LIMIT 1), '1:1:'))"
+        )
+    return published
+
+
+async def findings(it: House) -> list[audit.Finding]:
+    now = datetime.now(UTC)
+    report = await audit.audit(it.database, start=now - timedelta(hours=1), end=now + timedelta(hours=1))
+    return report.findings
+
+
+async def test_what_is_ranged_is_counted_not_listed_and_comes_back_in_order_once(database_url: str) -> None:
+    async with receiver() as there, house(database_url, route_concurrency=1) as it:
+        opened = gate(there, "/")
+        route = await it.route(there.url + "/")
+        published = await publish_in_ticks(it, ticks=12, each=10)
+        await it.until_row(RANGED, 60)
+        await it.until_accounted()
+        assert not await it.rows("SELECT FROM hookledger.parked WHERE cardinality(seqs) > 30")
+        assert await findings(it) == []
+        (explained,) = await audit.explain(it.database, published[-1])
+        assert (explained.verdict, explained.pending and explained.pending.state) == (Verdict.PENDING, "parked")
+        opened.set()
+        published += await publish_in_ticks(it, ticks=3, each=5)
+        await it.until_row("SELECT count(*) = $1 FROM hookledger.attempt", len(published), seconds=30)
+        await it.until_row(NO_RANGE)
+        await it.until_row(NONE_PARKED)
+        lane = it.pipeline._lanes.lane(route.id, 0)
+        await until(lambda: not lane.is_parking)
+        published += await it.publish(count=5)
+        await it.until_row("SELECT count(*) = $1 FROM hookledger.attempt", len(published))
+        assert ids_of(there) == published
+        assert await findings(it) == []
+
+
+async def test_a_range_holds_only_what_the_route_was_due(database_url: str) -> None:
+    async with receiver() as there, house(database_url, route_concurrency=1) as it:
+        opened = gate(there, "/")
+        await it.route(there.url + "/", "order.*", payload=PayloadOptions(filter="data.object.n < `4`"))
+        due: list[str] = []
+        for _ in range(10):
+            due += (await publish_in_ticks(it, ticks=1, each=8))[:4]
+            await it.publish("customer.create", count=3)
+            await it.publish("order.create", tenant="globex", count=3)
+        await it.until_row(RANGED, 5)
+        opened.set()
+        await it.until_row("SELECT count(*) = $1 FROM hookledger.attempt", len(due), seconds=30)
+        await it.until_row(NO_RANGE)
+        assert ids_of(there) == due
+
+
+async def test_a_disabled_route_never_gets_what_was_ranged(database_url: str) -> None:
+    async with receiver() as there, house(database_url, route_concurrency=1) as it:
+        opened = gate(there, "/")
+        route = await it.route(there.url + "/")
+        before = await publish_in_ticks(it, ticks=10, each=10)
+        await it.until_row(RANGED, 50)
+        await it.disable(route)
+        await it.enable(route)
+        after = await publish_in_ticks(it, ticks=2, each=5)
+        opened.set()
+        await it.until_row(
+            "SELECT count(*) = 10 FROM hookledger.attempt WHERE outcome = 'delivered' AND event_id = ANY ($1::text[])",
+            after,
+            seconds=30,
+        )
+        await it.until_row(
+            "SELECT count(DISTINCT seq) = $1 FROM hookledger.attempt", len(before) + len(after), seconds=30
+        )
+        await it.until_row(NO_RANGE)
+        arrived = set(ids_of(there))
+        assert set(after) <= arrived
+        assert len(arrived & set(before)) <= 1, "the one that was under way"
+
+
+async def test_a_crash_at_any_time_loses_nothing_of_a_range(database_url: str) -> None:
+    published: list[str] = []
+    allowed = 0
+    async with receiver() as there:
+        opened = gate(there, "/")
+        for progress in (0, 40, 100, 160):
+            async with doomed_house(database_url) as it:
+                if not published:
+                    await it.route(there.url + "/")
+                    published = await publish_in_ticks(it, ticks=20, each=10)
+                    await it.until_row(PARKED, 20)
+                    await it.until_row(RANGED, 100)
+                else:
+                    opened.set()
+                await there.count(progress)
+            allowed += exposed(it)
+        async with house(database_url) as it:
+            await it.until_row("SELECT count(DISTINCT seq) = 200 FROM hookledger.attempt", seconds=30)
+            await it.until_row(NONE_PARKED)
+            await it.until_row(NO_RANGE)
+        counts = Counter(ids_of(there))
+        assert set(counts) == set(published)
+        assert counts.total() - 200 <= allowed
+
+
+async def test_a_range_is_written_out_before_retention_takes_its_events(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaker_module, "FIRST_PAUSE_SECONDS", 3600.0)
+    monkeypatch.setattr(ranges, "SPARE_TIME", timedelta(days=60))
+    late = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1))
+    async with receiver() as there, house(database_url, route_concurrency=1, breaker_failures=1, retry=late) as it:
+        there.answer["/"] = status(500)
+        await it.route(there.url + "/")
+        await publish_in_ticks(it, ticks=10, each=10)
+        await it.until_row(RANGED, 50)
+        await it.until_accounted()
+        monkeypatch.setattr(parking, "AGE_SECONDS", 0.0)
+        await it.publish(count=1)
+        await it.until_row(PARKED, 90, seconds=20)
+        await it.until_row("SELECT coalesce(sum(pairs), 0) <= 1 FROM hookledger.parked_range", seconds=20)
+        assert await findings(it) == []

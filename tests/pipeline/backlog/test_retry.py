@@ -1,0 +1,165 @@
+"""Trying again: when, how often, with what, and when not."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from aiohttp import web
+
+from daemon.core.delivery.retry import RetryPolicy
+from daemon.core.routing.route import Status
+from daemon.pipeline.backlog import retrier
+from tests.support.house import CONTEXT, house
+from tests.support.receiver import receiver, status
+from tests.support.until import until
+
+
+async def test_a_retry_comes_when_the_schedule_says_and_not_before(database_url: str) -> None:
+    policy = RetryPolicy(first=timedelta(seconds=0.3), factor=2, cap=timedelta(seconds=1), attempts=3, jitter=0.1)
+    arrived: list[datetime] = []
+
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        arrived.append(datetime.now(UTC))
+        return web.Response(status=500)
+
+    async with receiver() as there, house(database_url, retry=policy) as it:
+        there.answer["/"] = answer
+        await it.route(there.url + "/")
+        (event_id,) = await it.publish()
+        await it.until_row("SELECT count(*) = 3 FROM hookledger.attempt")
+        first, second = ((b - a).total_seconds() for a, b in pairwise(arrived))
+        assert first >= 0.27
+        assert second >= 0.54
+        rows = await it.rows("SELECT number, outcome, status_code, error FROM hookledger.attempt ORDER BY at")
+        assert [(r["number"], r["outcome"], r["status_code"], r["error"]) for r in rows] == [
+            (1, "retrying", 500, "http_500"), (2, "retrying", 500, "http_500"), (3, "failed", 500, "http_500"),
+        ]  # fmt: skip
+        assert await it.rows("SELECT * FROM hookledger.retry") == []
+        assert len({got.headers["webhook-id"] for got in there.received}) == 1
+        assert list(await it.outcomes()) == [event_id]
+
+
+@pytest.mark.parametrize(
+    ("code", "header", "least", "most"),
+    [(503, "20", 20, 25), (429, "99999", 59, 61), (500, "20", 9, 11.1), (503, "nonsense", 9, 11.1)],
+)
+async def test_retry_after_is_honoured_on_429_and_503_up_to_six_times_the_cap(
+    database_url: str, code: int, header: str, least: float, most: float
+) -> None:
+    ten = RetryPolicy(first=timedelta(seconds=10), cap=timedelta(seconds=10))
+    async with receiver() as there, house(database_url, retry=ten) as it:
+        there.answer["/"] = status(code, {"Retry-After": header})
+        await it.route(there.url + "/")
+        await it.publish()
+        await it.until_row("SELECT count(*) = 1 FROM hookledger.retry")
+        (row,) = await it.rows(
+            "SELECT extract(epoch FROM r.due_at - a.at)::float8 AS seconds FROM hookledger.retry r JOIN hookledger.attempt a USING (seq)"
+        )
+        assert least - 0.1 <= row["seconds"] <= most
+
+
+async def test_410_disables_the_route_with_its_reason_in_the_history(database_url: str) -> None:
+    async with receiver() as there, house(database_url) as it:
+        there.answer["/"] = status(410)
+        route = await it.route(there.url + "/")
+        ids = await it.publish(count=30)
+        await it.until_row("SELECT count(*) = 1 FROM hookledger.route_event WHERE type = 'disabled'")
+        await it.until_accounted()
+        await it.until_row("SELECT count(*) = 30 FROM hookledger.attempt")
+        rows = await it.rows("SELECT actor, origin, reason FROM hookledger.route_event WHERE type = 'disabled'")
+        assert rows == [{"actor": "system", "origin": "delivery", "reason": "the receiver answered 410 Gone"}]
+        assert {tuple(o) for o in (await it.outcomes()).values()} <= {("failed",), ("suppressed",)}
+        assert set(await it.outcomes()) == set(ids)
+        timeline = it.projection.index.timeline(route.id)
+        assert timeline is not None
+        assert timeline.current.status is Status.DISABLED
+
+
+async def test_a_late_410_of_an_old_target_does_not_disable_the_route(database_url: str) -> None:
+    opened = asyncio.Event()
+
+    async def gone(_request: web.Request) -> web.StreamResponse:
+        await opened.wait()
+        return web.Response(status=410)
+
+    async with receiver() as there, house(database_url) as it:
+        there.answer["/old"] = gone
+        route = await it.route(there.url + "/old")
+        await it.publish()
+        await there.count(1)
+        await it.commands.edit(route.tenant, route.id, {"target_url": there.url + "/new"}, CONTEXT)
+        opened.set()
+        await it.until_row("SELECT count(*) = 1 FROM hookledger.attempt WHERE status_code = 410")
+        await it.publish()
+        await there.count(1, path="/new")
+        assert await it.rows("SELECT * FROM hookledger.route_event WHERE type = 'disabled'") == []
+
+
+async def test_a_retry_after_an_edit_goes_to_the_new_target(database_url: str) -> None:
+    policy = RetryPolicy(first=timedelta(seconds=0.5), cap=timedelta(seconds=1))
+    async with receiver() as there, house(database_url, retry=policy) as it:
+        there.answer["/old"] = status(500)
+        route = await it.route(there.url + "/old")
+        (event_id,) = await it.publish()
+        await there.count(1, path="/old")
+        await it.commands.edit(route.tenant, route.id, {"target_url": there.url + "/new"}, CONTEXT)
+        await there.count(1, path="/new")
+        await it.until_row("SELECT count(*) = 2 FROM hookledger.attempt")
+        assert await it.outcomes() == {event_id: ["retrying", "delivered"]}
+        assert len(there.at("/old")) == 1
+        versions = [
+            r["route_version"] for r in await it.rows("SELECT route_version FROM hookledger.attempt ORDER BY at")
+        ]
+        assert versions == [1, 2]
+
+
+async def test_a_route_with_very_many_due_retries_leaves_room_for_others(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dead route's retries are all due before the other's, and fill whole pages."""
+    monkeypatch.setattr(retrier, "ROUTE_LIMIT", 8)
+    monkeypatch.setattr(retrier, "PAGE_ROWS", 20)
+    policy = RetryPolicy(first=timedelta(seconds=0.2), cap=timedelta(seconds=0.2))
+    never = asyncio.Event()
+
+    async def hang(_request: web.Request) -> web.StreamResponse:
+        await never.wait()
+        return web.Response()
+
+    async with receiver() as there, house(database_url, retry=policy, route_concurrency=4, breaker_failures=1000) as it:
+        there.answer |= {"/dead": status(500), "/other": status(500)}
+        await it.route(there.url + "/dead", "order.dead")
+        await it.route(there.url + "/other", "order.other")
+        await it.publish("order.dead", count=200)
+        await it.until_row("SELECT count(*) = 200 FROM hookledger.attempt WHERE number = 1")
+        there.answer["/dead"] = hang
+        await until(lambda: it.pipeline._lanes.queued >= 4)
+        (other,) = await it.publish("order.other")
+        await there.count(1, path="/other")
+        there.answer["/other"] = status(204)
+        await there.count(2, path="/other", seconds=4)
+        await it.until_row("SELECT count(*) = 1 FROM hookledger.attempt WHERE outcome = 'delivered'")
+        assert (await it.outcomes())[other] == ["retrying", "delivered"]
+        never.set()
+
+
+async def test_more_due_retries_than_a_page_are_all_taken_up(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrier, "ROUTE_LIMIT", 8)
+    monkeypatch.setattr(retrier, "PAGE_ROWS", 20)
+    monkeypatch.setattr(retrier, "HELD_LIMIT", 50)
+    async with receiver() as there, house(database_url) as it:
+        there.answer |= {f"/{n}": status(500) for n in range(10)}
+        for n in range(10):
+            await it.route(f"{there.url}/{n}", f"order.t{n}")
+        ids = await it.publish(*[f"order.t{n}" for n in range(10)], count=30)
+        await it.until_row("SELECT count(*) >= 300 FROM hookledger.attempt")
+        there.answer.clear()
+        await it.until_row("SELECT count(*) = 300 FROM hookledger.attempt WHERE outcome = 'delivered'")
+        outcomes = await it.outcomes()
+        assert all(outcomes[i][-1] == "delivered" and outcomes[i].count("delivered") == 1 for i in ids)
+        assert not it.pipeline._retrier._held

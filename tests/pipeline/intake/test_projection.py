@@ -1,0 +1,70 @@
+"""The live projection: equal to a rebuild, heard of by notification, by polling, and by whoever needs it now."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from daemon import audit, route_state
+from daemon.core.routing.route import Happening
+from daemon.pipeline.intake import projection
+from tests.support.house import CONTEXT, house
+from tests.support.until import until
+
+
+async def test_it_equals_a_rebuild_from_the_log_at_every_position(database_url: str) -> None:
+    async with house(database_url, run=False) as it:
+        a = await it.route("http://127.0.0.1:9/a", "order.*")
+        b = await it.route("http://127.0.0.1:9/b")
+        await it.disable(a)
+        await it.commands.edit(b.tenant, b.id, {"event_types": ("item.change",)}, CONTEXT)
+        await it.enable(a)
+        await it.commands.rotate_key(a.tenant, a.id, CONTEXT)
+        await it.commands.delete(b.tenant, b.id, CONTEXT)
+        rebuilt = await audit.rebuild(it.database)
+        assert it.projection.index.position == rebuilt.position == 7
+        assert route_state.digest(it.projection.index.routes()) == rebuilt.state_sha256
+
+
+async def test_another_process_hears_of_a_change_within_a_second(database_url: str) -> None:
+    async with house(database_url) as one, house(database_url) as other:
+        route = await one.route("http://127.0.0.1:9/")
+        await until(lambda: other.projection.index.position == 1, seconds=1)
+        await one.disable(route)
+        await until(lambda: other.projection.index.position == 2, seconds=1)
+
+
+async def test_without_notifications_it_polls(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(projection, "POLL_SECONDS", 0.1)
+    async with house(database_url, run=False) as one, house(database_url, run=False) as other:
+        await one.route("http://127.0.0.1:9/")
+        looking = asyncio.ensure_future(other.projection.run_once())
+        await until(lambda: other.projection.index.position == 1)
+        await one.route("http://127.0.0.1:9/")
+        await looking
+        await other.projection.run_once()
+        assert other.projection.index.position == 2
+
+
+async def test_reach_returns_with_the_position_applied_and_asks_nothing_if_it_is(database_url: str) -> None:
+    async with house(database_url, run=False) as one, house(database_url, run=False) as other:
+        for _ in range(3):
+            await one.route("http://127.0.0.1:9/")
+        assert await other.projection.lag() == 3
+        await asyncio.gather(*(other.projection.reach(n) for n in (3, 1, 2)))
+        assert other.projection.index.position == 3
+        await other.database.close()
+        await other.projection.reach(3)
+        await other.database.open()
+
+
+async def test_listeners_hear_of_each_event_once_in_order(database_url: str) -> None:
+    async with house(database_url, run=False) as it:
+        heard: list[tuple[int, Happening, bool]] = []
+        it.projection.on_change.append(lambda route, event: heard.append((event.pos, event.type, route.is_enabled)))
+        route = await it.route("http://127.0.0.1:9/")
+        await it.disable(route)
+        await it.enable(route)
+        await asyncio.gather(*(it.projection.catch_up() for _ in range(5)))
+        assert heard == [(1, Happening.CREATED, True), (2, Happening.DISABLED, False), (3, Happening.ENABLED, True)]

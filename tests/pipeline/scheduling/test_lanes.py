@@ -1,0 +1,149 @@
+"""Lanes by themselves: fair turns, limits, overflow, withdrawal."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+
+from daemon.pipeline.scheduling import lane as lane_module
+from daemon.pipeline.scheduling import lanes as lanes_module
+from daemon.pipeline.scheduling.delivery import MAX_PAIRS, Delivery
+from daemon.pipeline.scheduling.lanes import Lanes
+from daemon.pipeline.scheduling.pools import Limits
+from tests.support.deliveries import delivery
+
+
+def make(limit: int = 2, *, concurrency: int = 8) -> tuple[Lanes, list[Delivery]]:
+    parked: list[Delivery] = []
+    limits = Limits(concurrency=concurrency, route_concurrency=limit, breaker_failures=3)
+    lanes = Lanes(limits, park=parked.append, cover=_none_covered, spill=_none_spilled, route_of=lambda _route_id: None)
+    return lanes, parked
+
+
+def _none_covered(_delivery: Delivery, _from_tick: int) -> None:
+    raise AssertionError("nothing is ranged here")
+
+
+def _none_spilled(_delivery: Delivery) -> None:
+    raise AssertionError("nothing is ordered here")
+
+
+async def taken(lanes: Lanes) -> Delivery:
+    async with asyncio.timeout(1):
+        found = await lanes.take()
+    assert found is not None
+    return found
+
+
+async def is_idle(lanes: Lanes) -> bool:
+    waiting = asyncio.ensure_future(lanes.take())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    return not waiting.done()
+
+
+async def test_workers_take_turns_over_the_lanes() -> None:
+    lanes, _ = make(limit=10)
+    busy, quiet = uuid4(), uuid4()
+    for seq in range(5):
+        lanes.offer(delivery(seq, route_id=busy))
+    lanes.offer(delivery(9, route_id=quiet))
+    order = [(await taken(lanes)).event.seq for _ in range(6)]
+    assert order == [0, 9, 1, 2, 3, 4]
+
+
+async def test_a_lane_has_at_most_its_limit_under_way() -> None:
+    lanes, _ = make(limit=2)
+    route = uuid4()
+    for seq in range(4):
+        lanes.offer(delivery(seq, route_id=route))
+    first, _second = await taken(lanes), await taken(lanes)
+    assert await is_idle(lanes)
+    lanes.done(first)
+    assert (await taken(lanes)).event.seq == 2
+    assert lanes.queued == 1
+
+
+async def test_a_worker_that_waits_is_woken_for_each_delivery() -> None:
+    lanes, _ = make(limit=10)
+    workers = [asyncio.ensure_future(lanes.take()) for _ in range(5)]
+    await asyncio.sleep(0)
+    for seq in range(5):
+        lanes.offer(delivery(seq))
+    async with asyncio.timeout(1):
+        found = await asyncio.gather(*workers)
+    assert sorted(d.event.seq for d in found if d) == list(range(5))
+
+
+async def test_a_lane_may_queue_what_it_gets_rid_of_in_time_and_never_less_than_a_least() -> None:
+    lanes, _ = make()
+    lane = lanes.lane(uuid4(), 0)
+    lanes.offer(delivery(1, route_id=lane.route_id))
+    lane.measure(0.25)
+    assert lane.capacity == MAX_PAIRS, "it was not busy for all of the time"
+    lane.measure(0.25)
+    assert lane.capacity == lane_module.LANE_QUEUE, "it completed nothing"
+    lane.completed = 300
+    lane.measure(0.25)
+    assert lane.capacity == 300 * 4 * 2
+
+
+async def test_a_lane_that_overflows_parks_all_it_has_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane_module, "MAX_PAIRS", 3)
+    lanes, parked = make()
+    route = uuid4()
+    retried = delivery(100, route_id=route)
+    retried.is_accounted = True
+    lane = lanes.lane(route, 0)
+    lanes.enqueue(lane, retried)
+    for seq in range(6):
+        lanes.offer(delivery(seq, route_id=route))
+    assert [d.event.seq for d in parked] == list(range(6))
+    assert [d.event.seq for d in lane.queue] == [100]
+    assert lane.is_parking
+    assert lane.parked == 6
+    lanes.offer(delivery(7))
+    assert len(parked) == 6
+
+
+async def test_a_dropped_shard_withdraws_what_waits_and_what_is_under_way() -> None:
+    lanes, _ = make(limit=1)
+    route = uuid4()
+    ours, theirs = [delivery(n, route_id=route, shard=1) for n in range(3)], delivery(9, shard=2)
+    for each in (*ours, theirs):
+        lanes.offer(each)
+    under_way = await taken(lanes)
+    assert under_way is ours[0]
+    lanes.drop(1)
+    assert [d.is_withdrawn for d in (*ours, theirs)] == [True, True, True, False]
+    assert (await taken(lanes)) is theirs
+    lanes.done(under_way)
+    assert await is_idle(lanes)
+
+
+async def test_a_parking_lane_rings_when_it_runs_low(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes_module, "LOW_WATER", 2)
+    lanes, _ = make(limit=10)
+    lane = lanes.lane(uuid4(), 0)
+    lane.is_parking = True
+    for seq in range(3):
+        lanes.enqueue(lane, delivery(seq, route_id=lane.route_id))
+    lanes.room.hush()
+    first, second = await taken(lanes), await taken(lanes)
+    lanes.done(first)
+    assert not lanes.room.is_rung
+    lanes.done(second)
+    assert lanes.room.is_rung
+
+
+async def test_closed_lanes_hand_out_nothing_and_wake_all() -> None:
+    lanes, _ = make()
+    workers = [asyncio.ensure_future(lanes.take()) for _ in range(3)]
+    await asyncio.sleep(0)
+    lanes.close()
+    async with asyncio.timeout(1):
+        assert await asyncio.gather(*workers) == [None] * 3
+    lanes.offer(delivery())
+    assert await lanes.take() is None

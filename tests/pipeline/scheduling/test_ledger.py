@@ -1,0 +1,97 @@
+"""The ledger by itself, held against the plain definition of a checkpoint."""
+
+from __future__ import annotations
+
+import asyncio
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemon.pipeline.scheduling import delivery as ledger_module
+from daemon.pipeline.scheduling.delivery import Delivery, Ledger
+from tests.support.deliveries import delivery
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["add", "account", "read"]), st.integers(0, 1), st.integers(0, 30)), max_size=80
+)
+
+
+@given(STEPS)
+def test_the_checkpoint_is_the_last_tick_below_which_nothing_is_open(steps: list[tuple[str, int, int]]) -> None:
+    ledger = Ledger()
+    tick, is_open, done = dict.fromkeys((0, 1), 5), list[Delivery](), list[Delivery]()
+    for shard in (0, 1):
+        ledger.adopt(shard, 5)
+    for step, shard, number in steps:
+        if step == "add":
+            is_open.append(delivery(len(is_open) + len(done), shard=shard, tick=tick[shard] + 1))
+            ledger.add(is_open[-1])
+        elif step == "account" and is_open:
+            done.append(is_open.pop(number % len(is_open)))
+            ledger.account(done[-1])
+            ledger.account(done[-1])
+        elif step == "read":
+            tick[shard] += 1
+            ledger.read(shard, tick[shard])
+        for of in (0, 1):
+            lowest = min((d.tick for d in is_open if d.shard == of), default=None)
+            assert ledger.checkpoint(of) == (tick[of] if lowest is None else min(lowest - 1, tick[of]))
+        assert ledger.pairs == len(is_open)
+
+
+async def test_a_full_ledger_has_room_again_once_a_part_is_accounted_for() -> None:
+    ledger = Ledger()
+    ledger.adopt(0, 0)
+    held = [delivery(n) for n in range(ledger_module.MAX_PAIRS)]
+    for each in held:
+        assert ledger.has_room
+        ledger.add(each)
+    assert not ledger.has_room
+    waiting = asyncio.ensure_future(ledger.room())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    spare = int(ledger_module.MAX_PAIRS * (1 - ledger_module.ROOM_PART))
+    for each in held[:spare]:
+        ledger.account(each)
+    assert not ledger.has_room
+    ledger.account(held[spare])
+    async with asyncio.timeout(1):
+        await waiting
+
+
+async def test_bytes_fill_it_too() -> None:
+    ledger = Ledger()
+    ledger.adopt(0, 0)
+    large = delivery(size=ledger_module.MAX_BYTES)
+    ledger.add(large)
+    assert not ledger.has_room
+    ledger.account(large)
+    assert ledger.has_room
+
+
+async def test_a_dropped_shard_takes_its_deliveries_along() -> None:
+    ledger = Ledger()
+    for shard in (1, 2):
+        ledger.adopt(shard, 0)
+    gone, stays = [delivery(n, shard=1) for n in range(3)], delivery(9, shard=2)
+    for each in (*gone, stays):
+        ledger.add(each)
+    ledger.drop(1)
+    assert [d.is_withdrawn for d in (*gone, stays)] == [True, True, True, False]
+    assert ledger.shards() == [2]
+    assert ledger.pairs == 1
+    ledger.account(gone[0])
+    ledger.adopt(1, 4)
+    assert ledger.checkpoint(1) == 4
+    ledger.account(gone[1])
+    assert ledger.checkpoint(1) == 4
+
+
+async def test_older_than_names_the_unaccounted_oldest_first() -> None:
+    ledger = Ledger()
+    ledger.adopt(0, 0)
+    all_of_them = [delivery(n, read_at=float(n)) for n in range(5)]
+    for each in all_of_them:
+        ledger.add(each)
+    ledger.account(all_of_them[1])
+    assert [d.event.seq for d in ledger.older_than(3.0)] == [0, 2]

@@ -1,0 +1,252 @@
+"""The way of an event to its receivers: once to each, signed, as contract.md §5 says; and what it costs on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+import uuid
+from collections import Counter
+from collections.abc import Coroutine
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import pytest
+import standardwebhooks
+import svix.webhooks
+
+from daemon.core.delivery.retry import RetryPolicy
+from daemon.core.routing.route import PayloadOptions
+from eventstore import domain_events
+from eventstore.domain_events.events import NewEvent
+from eventstore.postgres.connect import Database
+from tests.support.house import CONTEXT, house
+from tests.support.receiver import Received, receiver
+
+
+def is_ordergroove_signature(header: str, body: bytes, key: str) -> bool:
+    """What a merchant writes to check it."""
+    parts = header.split(",")
+    ts = parts[0].removeprefix("ts=")
+    expected = hmac.new(key.encode(), f"{ts}.".encode() + body, hashlib.sha256).hexdigest()
+    return any(hmac.compare_digest(f"sig={expected}", part) for part in parts[1:])
+
+
+def verify(got: Received, key: str) -> None:
+    lower = {name.lower(): value for name, value in got.headers.items()}
+    assert is_ordergroove_signature(got.headers["OrderGroove-Signature"], got.body, key)
+    standardwebhooks.Webhook(key).verify(got.body, lower)
+    svix.webhooks.Webhook(key).verify(got.body, lower)
+
+
+async def test_each_event_goes_once_to_each_subscribed_route_and_to_no_other(database_url: str) -> None:
+    async with receiver() as there, house(database_url) as it:
+        routes = {
+            "/all": ("*",),
+            "/orders": ("order.*",),
+            "/create": ("order.create",),
+            "/twice": ("order.create", "order.*", "*"),
+            "/items": ("item.change",),
+        }
+        for path, types in routes.items():
+            await it.route(there.url + path, *types)
+        await it.route(there.url + "/elsewhere", "*", tenant="globex")
+        off = await it.route(there.url + "/off", "*")
+        await it.disable(off)
+        await it.publish("order.create", "order.cancel", "item.change", count=40)
+        await it.publish("order.create", backfill=True)
+        await it.until_accounted()
+        await it.until_row("SELECT count(*) = 400 FROM hookledger.attempt", seconds=30)
+        assert Counter(got.path for got in there.received) == {
+            "/all": 120, "/orders": 80, "/create": 40, "/twice": 120, "/items": 40,
+        }  # fmt: skip
+        assert len({got.headers["webhook-id"] for got in there.received}) == 400
+        assert set(map(tuple, (await it.outcomes()).values())) == {("delivered",) * n for n in (3, 4)}
+
+
+async def test_two_routes_to_one_target_are_two_routes(database_url: str) -> None:
+    async with receiver() as there, house(database_url) as it:
+        routes = [await it.route(there.url) for _ in range(2)]
+        (event_id,) = await it.publish()
+        got = await there.count(2)
+        await it.until_accounted()
+        assert {r.headers["webhook-id"] for r in got} == {str(uuid.uuid5(route.id, event_id)) for route in routes}
+
+
+async def test_three_independent_verifiers_accept_the_signatures(database_url: str) -> None:
+    async with receiver() as there, house(database_url) as it:
+        route = await it.route(there.url)
+        await it.publish()
+        (got,) = await there.count(1)
+        key = await it.commands.reveal_key(route.tenant, route.id)
+        verify(got, key)
+        assert not is_ordergroove_signature(got.headers["OrderGroove-Signature"], got.body + b" ", key)
+
+
+async def test_the_old_key_signs_along_after_a_rotation_until_it_is_revoked(database_url: str) -> None:
+    async with receiver() as there, house(database_url) as it:
+        route = await it.route(there.url)
+        old = await it.commands.reveal_key(route.tenant, route.id)
+        await it.publish()
+        await there.count(1)
+        await it.commands.rotate_key(route.tenant, route.id, CONTEXT)
+        new = await it.commands.reveal_key(route.tenant, route.id)
+        await it.publish()
+        await there.count(2)
+        for key in (old, new):
+            verify(there.received[1], key)
+        signatures = there.received[1].headers["OrderGroove-Signature"].split(",")[1:]
+        assert len(signatures) == len(there.received[1].headers["webhook-signature"].split(" ")) == 2
+        await it.commands.revoke_old_key(route.tenant, route.id, CONTEXT)
+        await it.publish()
+        await there.count(3)
+        verify(there.received[2], new)
+        assert not is_ordergroove_signature(
+            there.received[2].headers["OrderGroove-Signature"], there.received[2].body, old
+        )
+
+
+async def test_the_body_and_the_headers_are_those_of_the_contract(database_url: str) -> None:
+    async with receiver() as there, house(database_url) as it:
+        route = await it.route(there.url + "/hook", headers={"X-Team": "blue"})
+        (event_id,) = await it.publish("order.create", context=b'{"by":"job"}', snapshot=b'{"customer":{}}')
+        (got,) = await there.count(1)
+        (stored,) = await it.rows("SELECT recorded_at FROM hookledger.domain_event")
+        assert json.loads(got.body) == {
+            "id": event_id,
+            "type": "order.create",
+            "created": int(stored["recorded_at"].timestamp()),
+            "data": {"object": {"n": 0}},
+            "context": {"by": "job"},
+            "snapshot": {},
+        }
+        assert got.path == "/hook"
+        assert got.headers["Content-Type"] == "application/json"
+        assert got.headers["User-Agent"] == "Hookledger/test"
+        assert got.headers["X-Team"] == "blue"
+        assert got.headers["webhook-id"] == str(uuid.uuid5(route.id, event_id))
+        assert got.headers["OrderGroove-Signature"].startswith(f"ts={got.headers['webhook-timestamp']},sig=")
+
+
+async def test_new_header_values_are_used_by_the_next_request(database_url: str) -> None:
+    async with receiver() as there, house(database_url) as it:
+        route = await it.route(there.url, headers={"Authorization": "Bearer one"})
+        await it.publish()
+        await there.count(1)
+        await it.commands.edit(route.tenant, route.id, {"headers": {"Authorization": "Bearer two"}}, CONTEXT)
+        await it.publish()
+        await there.count(2)
+        assert [got.headers.get("Authorization") for got in there.received] == ["Bearer one", "Bearer two"]
+
+
+async def test_filter_snapshot_and_transform_shape_what_arrives(database_url: str) -> None:
+    async with receiver() as there, house(database_url) as it:
+        await it.route(
+            there.url,
+            payload=PayloadOptions(
+                snapshot=(("customer", ("name",)),),
+                filter="data.object.n > `0`",
+                transform="{who: snapshot.customer.name, n: data.object.n}",
+            ),
+        )
+        await it.publish(count=2, snapshot=b'{"customer":{"name":"Ada","age":36}}')
+        await it.until_accounted()
+        assert [json.loads(got.body) for got in there.received] == [{"who": "Ada", "n": 1}]
+
+
+async def test_what_is_not_delivered_is_counted_with_its_reason(database_url: str) -> None:
+    async with receiver() as there, house(database_url) as it:
+        await it.route(there.url)
+        await it.route(there.url, payload=PayloadOptions(filter="`false`"))
+        await it.route(there.url, "cart.*")
+        await it.publish(count=2)
+        await it.until_accounted()
+        text = it.metrics.render().decode()
+        counted = {word: f'hookledger_decisions_total{{decision="{word}"}} 2.0\n' for word in ("deliver", "filtered")}
+        assert [word for word, sample in counted.items() if sample not in text] == []
+        assert 'hookledger_decisions_total{decision="not_subscribed"} 0.0\n' in text
+
+
+@pytest.mark.parametrize(
+    ("options", "data"),
+    [
+        (PayloadOptions(filter="ceil(to_number('1e999')) == `1`"), b"{}"),
+        (PayloadOptions(transform="ceil(to_number('1e999'))"), b"{}"),
+        (PayloadOptions(transform="abs(data.object.x)"), rb'{"x":"a\u0000b"}'),
+        (PayloadOptions(transform="abs(data.object.x)"), rb'{"x":"\ud800"}'),
+        (PayloadOptions(filter="abs(data.object.x)"), rb'{"x":"\ud800"}'),
+        (PayloadOptions(transform="data.object.x"), rb'{"x":"\ud800"}'),
+    ],
+)
+async def test_an_expression_that_cannot_cope_fails_one_delivery_and_nothing_else(
+    database_url: str, options: PayloadOptions, data: bytes
+) -> None:
+    async with receiver() as there, house(database_url, retry=RetryPolicy(attempts=1)) as it:
+        bad = await it.route(there.url + "/bad", payload=options)
+        await it.route(there.url + "/good")
+        await domain_events.publish(
+            it.database, [NewEvent(tenant="acme", id="evt_bad", type="order.create", data=data)]
+        )
+        await it.publish()
+        await there.count(2, path="/good")
+        await it.until_accounted()
+        assert len(await it.outcomes(bad.id)) == 2
+        failed = await it.rows("SELECT event_id, error FROM hookledger.attempt WHERE outcome <> 'delivered'")
+        assert all(row["error"].startswith("render_error: ") for row in failed)
+        assert "evt_bad" in {row["event_id"] for row in failed}
+
+
+async def test_a_body_that_cannot_be_made_fails_visibly_with_the_reason(database_url: str) -> None:
+    async with receiver() as there, house(database_url) as it:
+        route = await it.route(there.url, payload=PayloadOptions(transform="abs(data.object.n)"))
+        await it.publish(count=1)
+        await there.count(1)
+        await it.commands.edit(
+            route.tenant, route.id, {"payload": PayloadOptions(transform="sum(data.object)")}, CONTEXT
+        )
+        await it.publish(count=1)
+        await it.until_row("SELECT count(*) = 5 FROM hookledger.attempt WHERE error IS NOT NULL")
+        rows = await it.rows(
+            "SELECT outcome, error, status_code FROM hookledger.attempt WHERE error IS NOT NULL ORDER BY at"
+        )
+        assert [row["outcome"] for row in rows] == ["retrying"] * 4 + ["failed"]
+        assert {row["status_code"] for row in rows} == {None}
+        assert all(row["error"].startswith("render_error: ") and "sum()" in row["error"] for row in rows)
+        assert len(there.received) == 1
+
+
+async def test_the_hot_path_makes_no_task_and_no_query_per_delivery(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries: Counter[str] = Counter()
+    tasks: Counter[str] = Counter()
+    connection = Database.connection
+
+    def counting(self: Database, **options: Any) -> AbstractAsyncContextManager[Any]:
+        queries["all"] += 1
+        return connection(self, **options)
+
+    def make_task(
+        loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any
+    ) -> asyncio.Task[Any]:
+        code = getattr(coroutine, "cr_code", None)
+        if code is not None and "/daemon/" in code.co_filename:
+            tasks[code.co_qualname] += 1
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    async with receiver() as there, house(database_url) as it:
+        for n in range(10):
+            await it.route(f"{there.url}/{n}", f"order.t{n}")
+        await it.publish(*[f"order.t{n}" for n in range(10)])
+        await it.until_accounted()
+        monkeypatch.setattr(Database, "connection", counting)
+        asyncio.get_running_loop().set_task_factory(make_task)  # type: ignore[arg-type] # typeshed wants a protocol of generics
+        await it.publish(*[f"order.t{n}" for n in range(10)], count=100)
+        await there.count(1010)
+        asyncio.get_running_loop().set_task_factory(None)
+        made = queries["all"]
+        monkeypatch.undo()
+        await it.until_accounted()
+        assert made < 150, f"{made} queries for 1,000 deliveries"
+        assert not tasks

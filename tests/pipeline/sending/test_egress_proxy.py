@@ -1,0 +1,118 @@
+"""The operator's proxy: all goes through it, and its failures are not the receivers'."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from daemon.core.delivery.answer import ErrorName, Failure
+from daemon.core.webhook.addresses import DenyReason
+from daemon.core.webhook.egress import EgressPolicy
+from daemon.pipeline.sending import outcome
+from daemon.pipeline.sending.egress_guard import GuardedConnector
+from tests.support import hostile
+from tests.support.certificates import issue, pem, serving
+from tests.support.hostile import Peer, Receiver
+from tests.support.names import Names
+from tests.support.sending import BODY, HEADERS, record_connects, sender, told
+
+
+async def test_http_goes_through_the_proxy_in_absolute_form() -> None:
+    async with Receiver(hostile.polite) as proxy, sender(proxy=proxy.url("")) as sending:
+        assert told(await sending.send("http://hooks.shop.com/x?y=1", HEADERS, BODY)) == "200"
+    assert proxy.requests[0].startswith(b"POST http://hooks.shop.com/x?y=1 HTTP/1.1\r\n")
+
+
+async def test_with_a_proxy_nothing_else_is_connected_to_and_the_url_is_still_judged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connects = record_connects(monkeypatch)
+    denials: list[str] = []
+    policy = EgressPolicy()
+    names = Names(proxy_internal=[["10.9.9.9"]])
+    async with sender(policy, denials, proxy="http://proxy.internal:3128", resolver=names) as sending:
+        assert told(await sending.send("https://hooks.shop.com/", HEADERS, BODY)) == "proxy_error"
+        assert connects == ["10.9.9.9"]
+        assert told(await sending.send("https://10.0.0.1/", HEADERS, BODY)) == "egress_denied"
+        with pytest.raises(OSError, match="not_the_proxy"):
+            sending._guard.open_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("93.184.216.34", 443)))
+    assert denials == [DenyReason.PRIVATE]
+
+
+async def connect_refusing(peer: Peer, reply: bytes) -> None:
+    await peer._reader.readuntil(b"\r\n\r\n")
+    if reply:
+        await peer.write(reply)
+        await peer.hung_up()
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n",
+        b"",
+    ],
+)
+async def test_a_proxy_that_makes_no_tunnel_is_not_the_receivers_failure(reply: bytes) -> None:
+    async with Receiver(lambda peer: connect_refusing(peer, reply)) as proxy, sender(proxy=proxy.url("")) as sending:
+        assert told(await sending.send("https://hooks.shop.com/", HEADERS, BODY)) == "proxy_error"
+
+
+async def test_a_proxy_that_is_down_or_unknown_or_wants_a_password_is_not_the_receivers_failure() -> None:
+    answer = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
+    async with Receiver(hostile.answers(answer)) as proxy, sender(proxy=proxy.url("")) as sending:
+        assert told(await sending.send("http://hooks.shop.com/", HEADERS, BODY)) == "proxy_error"
+    async with sender(proxy=proxy.url("")) as sending:
+        assert told(await sending.send("http://hooks.shop.com/", HEADERS, BODY)) == "proxy_error"
+    async with sender(proxy="http://proxy.shop.com:3128", resolver=Names()) as sending:
+        assert told(await sending.send("http://hooks.shop.com/", HEADERS, BODY)) == "proxy_error"
+
+
+async def test_a_receiver_behind_the_proxy_is_talked_to_through_its_tunnel(tmp_path: Path) -> None:
+    authority = issue("Test CA")
+    (tmp_path / "ca.pem").write_bytes(pem(authority))
+    context = serving(issue("hooks.shop.com", issuer=authority), tmp_path)
+    async with (
+        Receiver(hostile.polite, tls=context) as receiver,
+        Receiver(hostile.tunnels_to(receiver)) as proxy,
+        sender(proxy=proxy.url(""), extra_ca_file=tmp_path / "ca.pem") as sending,
+    ):
+        for _ in range(2):
+            assert told(await sending.send("https://hooks.shop.com/x", HEADERS, BODY)) == "200"
+        assert told(await sending.send("https://other.shop.com/x", HEADERS, BODY)) == "tls_error"
+    assert receiver.requests[0].startswith(b"POST /x HTTP/1.1\r\nHost: hooks.shop.com\r\n")
+    assert proxy.connections == 2
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "answer"),
+    [
+        (hostile.silent, "connect_timeout"),
+        (hostile.close_on_accept, "tls_error"),
+        (hostile.answers_early, "tls_error"),
+    ],
+    ids=["silent", "closing", "plain"],
+)
+async def test_a_receiver_that_fails_in_a_tunnel_that_stands_has_failed_itself(
+    behaviour: hostile.Behaviour, answer: str
+) -> None:
+    async with (
+        Receiver(behaviour) as receiver,
+        Receiver(hostile.tunnels_to(receiver)) as proxy,
+        sender(proxy=proxy.url(""), timeout_seconds=0.5 if answer == "connect_timeout" else 10) as sending,
+    ):
+        assert told(await sending.send("https://hooks.shop.com/x", HEADERS, BODY)) == answer
+
+
+def test_a_failure_of_the_proxy_says_nothing_about_the_receiver() -> None:
+    assert outcome.succeeded(Failure(error=ErrorName.PROXY_ERROR)) is None
+    assert outcome.succeeded(Failure(error=ErrorName.CONNECT_TIMEOUT)) is False
+
+
+async def test_the_connector_is_the_guarded_one() -> None:
+    async with sender() as sending:
+        assert isinstance(sending._session.connector, GuardedConnector)
+        assert sending._connector._socket_factory == sending._guard.open_socket

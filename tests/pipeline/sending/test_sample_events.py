@@ -1,0 +1,137 @@
+"""Test events on their way: to one route only, marked, and counted by nothing that counts traffic."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from daemon import audit, sample_events
+from daemon.commands import Conflict
+from daemon.core.delivery.retry import RetryPolicy
+from daemon.core.routing.route import PayloadOptions, Route
+from eventstore.domain_events import catalogue
+from eventstore.domain_events.catalogue import TypeRow
+from tests.support.house import House, house
+from tests.support.receiver import receiver, status
+
+EXAMPLE = '{"data":{"a":1},"context":{},"snapshot":{"customer":{"name":"Ada"}}}'
+METRICS = ("hookledger_attempts_total", "hookledger_decisions_total", "hookledger_delivery_latency_seconds_count")
+
+
+async def know(it: House, *names: str) -> None:
+    await catalogue.replace(it.database, [TypeRow(name=name, description="", example=EXAMPLE) for name in names])
+
+
+async def tried(it: House, route: Route) -> list[str]:
+    """Sends the tests of a route; the ids of their events."""
+    sent = await sample_events.send(it.database, route, None)
+    it.pipeline.hurry()
+    return [each.event_id for each in sent]
+
+
+async def attempts(it: House) -> list[dict[str, Any]]:
+    return await it.rows("SELECT event_id, route_id, outcome, is_test FROM hookledger.attempt ORDER BY seq, at")
+
+
+def counted(it: House) -> float:
+    samples = [sample for family in it.metrics.registry.collect() for sample in family.samples]
+    return sum(sample.value for sample in samples if sample.name in METRICS)
+
+
+async def test_a_test_reaches_its_route_marked_and_no_other(database_url: str) -> None:
+    async with receiver() as there, house(database_url) as it:
+        route = await it.route(there.url + "/mine", "order.*", payload=PayloadOptions(filter="`false`"))
+        other = await it.route(there.url + "/other", "*")
+        await know(it, "order.create", "cart.create")
+        (event_id,) = await tried(it, route)
+        (got,) = await there.count(1, path="/mine")
+        (real,) = await it.publish("order.create")
+        (sent,) = await there.count(1, path="/other")
+        await it.until_row("SELECT count(*) = 2 FROM hookledger.attempt")
+
+        assert got.headers["Hookledger-Test"] == "true"
+        assert f'"id":"{event_id}","type":"order.create"'.encode() in got.body
+        assert "Hookledger-Test" not in sent.headers
+        assert await attempts(it) == [
+            {"event_id": event_id, "route_id": route.id, "outcome": "delivered", "is_test": True},
+            {"event_id": real, "route_id": other.id, "outcome": "delivered", "is_test": False},
+        ]
+        assert len(there.received) == 2
+
+
+async def test_tests_are_counted_by_no_metric(database_url: str) -> None:
+    async with receiver() as there, house(database_url) as it:
+        route = await it.route(there.url)
+        await know(it, "order.create")
+        await tried(it, route)
+        await it.until_row("SELECT count(*) = 1 FROM hookledger.attempt")
+        assert counted(it) == 0
+        await it.publish()
+        await it.until_row("SELECT count(*) = 2 FROM hookledger.attempt")
+        assert counted(it) > 0
+
+
+async def test_explain_and_audit_know_whom_a_test_was_for(database_url: str) -> None:
+    start = datetime.now(UTC) - timedelta(minutes=1)
+    async with receiver() as there, house(database_url) as it:
+        route = await it.route(there.url, "order.*", payload=PayloadOptions(filter="`false`"))
+        other = await it.route(there.url, "*")
+        await know(it, "order.create")
+        (event_id,) = await tried(it, route)
+        await it.until_row("SELECT count(*) = 1 FROM hookledger.attempt")
+        late = await it.route(there.url, "*")
+
+        told = {each.route_id: each for each in await audit.explain(it.database, event_id, tenant="acme")}
+        assert told[route.id].verdict == "delivered"
+        for each in (other, late):
+            assert told[each.id].verdict == "not_subscribed"
+            assert told[each.id].detail == "It was a test event, sent on purpose to another route only."
+        await it.until_accounted()
+        report = await audit.audit(it.database, start=start, end=datetime.now(UTC) + timedelta(minutes=1))
+        assert (report.events, report.deliveries, report.findings) == (1, 1, [])
+
+
+async def test_a_test_that_fails_is_retried_like_anything_else(database_url: str) -> None:
+    async with receiver() as there, house(database_url) as it:
+        there.answer["/"] = status(500)
+        route = await it.route(there.url + "/")
+        await know(it, "order.create")
+        await tried(it, route)
+        await it.until_row("SELECT count(*) = 5 FROM hookledger.attempt")
+        assert [(row["outcome"], row["is_test"]) for row in await attempts(it)] == [("retrying", True)] * 4 + [
+            ("failed", True)
+        ]
+        assert all(got.headers["Hookledger-Test"] == "true" for got in there.received)
+
+
+async def test_a_test_that_waits_when_its_route_is_disabled_is_suppressed_as_a_test(database_url: str) -> None:
+    slowly = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1), attempts=5)
+    async with receiver() as there, house(database_url, retry=slowly) as it:
+        there.answer["/"] = status(500)
+        route = await it.route(there.url + "/")
+        await know(it, "order.create")
+        await tried(it, route)
+        await it.until_row("SELECT count(*) = 1 FROM hookledger.attempt")
+        await it.disable(route)
+        await it.until_row("SELECT count(*) = 2 FROM hookledger.attempt")
+        assert [(row["outcome"], row["is_test"]) for row in await attempts(it)] == [
+            ("retrying", True), ("suppressed", True),
+        ]  # fmt: skip
+
+
+async def test_a_disabled_route_gets_no_test(database_url: str) -> None:
+    async with house(database_url, run=False) as it:
+        route = await it.route("http://127.0.0.1:9/", enabled=False)
+        await know(it, "order.create")
+        with pytest.raises(Conflict, match="is disabled"):
+            await sample_events.send(it.database, route, None)
+
+
+async def test_types_of_events_are_noted_once_they_are_read(database_url: str) -> None:
+    async with house(database_url) as it:
+        await it.publish("order.create", "cart.create", "order.create")
+        await it.until_row("SELECT count(*) = 2 FROM hookledger.event_type_seen")
+        await it.publish("cart.cancel")
+        await it.until_row(
+            "SELECT array_agg(name ORDER BY name) = '{cart.cancel,cart.create,order.create}' FROM hookledger.event_type_seen"
+        )

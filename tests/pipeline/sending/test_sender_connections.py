@@ -1,0 +1,123 @@
+"""Connections that are kept: which one may carry the next request, and what becomes of those that died meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+
+from daemon.core.delivery.answer import ErrorName, Failure
+from daemon.pipeline.sending.connection import Wire
+from daemon.pipeline.sending.egress_guard import GuardedConnector
+from tests.support import hostile
+from tests.support.hostile import OK, Peer, Receiver
+from tests.support.sending import BODY, HEADERS, sender, told
+
+
+def dies_after(answered: int, reset: bool = False) -> hostile.Behaviour:
+    """Answers so many requests on a connection, reads one more, and closes."""
+
+    async def behaviour(peer: Peer) -> None:
+        for _ in range(answered):
+            await peer.request()
+            await peer.write(OK)
+        await peer.request()
+        if reset:
+            peer.reset()
+
+    return behaviour
+
+
+@pytest.mark.parametrize("reset", [False, True])
+async def test_a_pooled_connection_that_died_gets_one_free_try_on_a_fresh_one(reset: bool) -> None:
+    async with Receiver(dies_after(1, reset)) as receiver, sender() as sending:
+        answers = [told(await sending.send(receiver.url(), HEADERS, BODY)) for _ in range(3)]
+    assert answers == ["200"] * 3
+    assert receiver.connections == 3
+    assert len(receiver.requests) == 5
+
+
+async def test_all_pooled_connections_of_a_receiver_go_when_one_is_stale() -> None:
+    async with Receiver(dies_after(1)) as receiver, sender() as sending:
+        await asyncio.gather(*[sending.send(receiver.url(), HEADERS, BODY) for _ in range(8)])
+        assert receiver.connections == 8
+        assert told(await sending.send(receiver.url(), HEADERS, BODY)) == "200"
+    assert len(receiver.requests) == 8 + 2
+
+
+async def test_a_fresh_connection_that_dies_is_a_failure_without_a_second_try() -> None:
+    async with Receiver(dies_after(0)) as receiver, sender() as sending:
+        assert told(await sending.send(receiver.url(), HEADERS, BODY)) == "connection_reset"
+    assert receiver.connections == 1
+
+
+async def test_a_pooled_connection_that_died_after_a_byte_is_not_tried_again() -> None:
+    async def half(peer: Peer) -> None:
+        await peer.request()
+        await peer.write(OK)
+        await peer.request()
+        await peer.write(b"HTTP/1.1 2")
+
+    async with Receiver(half) as receiver, sender() as sending:
+        answers = [told(await sending.send(receiver.url(), HEADERS, BODY)) for _ in range(2)]
+    assert answers == ["200", "connection_reset"]
+    assert len(receiver.requests) == 2
+
+
+async def test_nobody_listening_is_a_refusal() -> None:
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))
+        async with sender() as sending:
+            answer = await sending.send(f"http://127.0.0.1:{unheard.getsockname()[1]}/", HEADERS, BODY)
+    assert answer == Failure(error=ErrorName.CONNECT_REFUSED)
+
+
+async def test_a_connection_that_is_too_old_ends_with_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Receiver(hostile.polite) as receiver, sender() as sending:
+        for _ in range(2):
+            assert told(await sending.send(receiver.url(), HEADERS, BODY)) == "200"
+        assert receiver.connections == 1
+        [[(wire, _)]] = sending._connector._conns.values()
+        monkeypatch.setattr(wire, "_expires_at", asyncio.get_running_loop().time() - 1)
+        for _ in range(2):
+            assert told(await sending.send(receiver.url(), HEADERS, BODY)) == "200"
+    assert receiver.connections == 2
+
+
+async def test_the_insides_of_aiohttp_that_we_rely_on_are_still_there() -> None:
+    async with Receiver(hostile.polite) as receiver, sender() as sending:
+        await sending.send(receiver.url(), HEADERS, BODY)
+        [(key, [(wire, _)])] = sending._connector._conns.items()
+        assert isinstance(wire, Wire)
+        assert (key.host, key.port) == ("127.0.0.1", receiver.port)
+        assert wire._received_bytes == len(OK)
+        assert wire._requests == 1
+        assert (sending._connector.limit, sending._connector.limit_per_host) == (0, 0)
+        assert sending._session._max_headers == 128
+        assert sending._session.auto_decompress is False
+        assert sending._session.trust_env is False
+        timeout = sending._session.timeout
+        assert (timeout.sock_connect, timeout.sock_read) == (5, 10)
+        assert hasattr(wire, "_payload")
+        assert hasattr(wire, "_reading_paused")
+        assert callable(super(GuardedConnector, sending._connector)._start_tls_connection)
+
+
+async def test_only_cancellation_escapes() -> None:
+    started = asyncio.Event()
+
+    async def notices(peer: Peer) -> None:
+        await peer.request()
+        started.set()
+        await peer.hung_up()
+
+    async with Receiver(notices) as receiver, sender(timeout_seconds=10) as sending:
+        task = asyncio.create_task(sending.send(receiver.url(), HEADERS, BODY))
+        await started.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.wait_for(receiver.ended.acquire(), 5)
+        broken = {"X-A": "line\r\nfeed"}
+        assert told(await sending.send(receiver.url(), broken, BODY)) == "protocol_error"

@@ -1,0 +1,344 @@
+"""Leases: who may send and write for a shard when two processes believe it is theirs, and what becomes of the loser."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from aiohttp import web
+
+from daemon import audit
+from daemon.core.delivery.retry import RetryPolicy
+from daemon.core.rendezvous import preferred
+from daemon.pipeline.sending.send_gate import Permit
+from daemon.pipeline.shards import leases
+from daemon.pipeline.shards.leases import Leases, Start
+from eventstore import domain_events
+from eventstore.domain_events import tail
+from eventstore.domain_events.events import SHARDS
+from eventstore.postgres.connect import Database
+from eventstore.progress import lease
+from tests.support.builders import process
+from tests.support.cable import cable
+from tests.support.crash import free_leases
+from tests.support.house import House, house
+from tests.support.receiver import Receiver, receiver, status
+from tests.support.until import until
+
+
+def ids_of(there: Receiver) -> Counter[str]:
+    return Counter(json.loads(got.body)["id"] for got in there.received)
+
+
+def holds_all(it: House) -> bool:
+    return len(it.pipeline._leases.shards) == SHARDS
+
+
+def is_shared(*houses: House) -> bool:
+    """True if each shard is held once, by whom it should be."""
+    owners = {it.pipeline._leases._this.owner: it for it in houses}
+    return all(
+        (shard in it.pipeline._leases.shards) is (it is owners[preferred(shard, owners)])
+        for shard in range(SHARDS)
+        for it in houses
+    )
+
+
+async def test_a_frozen_owner_that_thaws_writes_nothing_and_loses_nothing(database_url: str) -> None:
+    """Everything between it and PostgreSQL stands still, its lease runs out, another one takes over; then it goes on."""
+    opened = asyncio.Event()
+
+    async def gated(_request: web.Request) -> web.StreamResponse:
+        await opened.wait()
+        return web.Response()
+
+    async with receiver() as there, cable(database_url) as line, house(line.url) as first:
+        there.answer["/"] = gated
+        await until(lambda: holds_all(first), seconds=30)
+        route = await first.route(there.url + "/")
+        ids = await first.publish(count=100)
+        await there.count(16, seconds=30)
+        line.hold()
+        await free_leases(database_url)
+        async with house(database_url) as second:
+            await until(lambda: holds_all(second), seconds=30)
+            opened.set()
+            await second.until_row("SELECT count(DISTINCT seq) = 100 FROM hookledger.attempt", seconds=30)
+            line.mend()
+            # It is told so, drops everything, and gets its share again.
+            await second.until_row("SELECT count(*) = 2 FROM hookledger.process", seconds=30)
+            await until(lambda: is_shared(first, second), seconds=30)
+            assert first.pipeline._ledger.pairs == 0
+            assert await second.outcomes() == {event_id: ["delivered"] for event_id in ids}
+            counts = ids_of(there)
+            assert set(counts) == set(ids)
+            # Frozen, it sent what it had until its knowledge was a second old.
+            assert counts.total() <= 100 + 100
+        await until(lambda: holds_all(first), seconds=30)
+        more = await first.publish(count=50)
+        await first.until_accounted(seconds=30)
+        assert await first.outcomes(route.id) == {event_id: ["delivered"] for event_id in ids + more}
+        assert all(ids_of(there)[event_id] == 1 for event_id in more)
+
+
+async def test_two_daemons_that_take_the_shards_from_each_other_lose_nothing(database_url: str) -> None:
+    published: list[str] = []
+    async with receiver() as there, house(database_url) as one, house(database_url) as other:
+        route = await one.route(there.url)
+        await other.projection.catch_up()
+        for n in range(6):
+            published += await one.publish(count=100)
+            await there.count(n * 100 + 30)
+            await free_leases(database_url)
+            (other if n % 2 else one).pipeline._leases.bell.ring()
+        await one.until_row("SELECT count(DISTINCT seq) = 600 FROM hookledger.attempt WHERE outcome = 'delivered'")
+        await one.until_row("SELECT count(*) = 0 FROM hookledger.parked")
+        assert set(ids_of(there)) == set(published)
+        assert set(await one.outcomes(route.id)) == set(published)
+
+
+async def test_a_shard_lost_and_retaken_in_the_middle_of_a_cut_is_read_from_its_beginning(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first page is decided and withdrawn with the lease; the second page must not be taken for the whole."""
+    monkeypatch.setattr(tail, "PAGE_ROWS", 100)
+    decided = asyncio.Event()
+    goes_on = asyncio.Event()
+    read_cut = tail.read_cut
+
+    async def paused(*arguments: object, **options: object) -> AsyncIterator[list[domain_events.StoredEvent]]:
+        pages = read_cut(*arguments, **options)  # type: ignore[arg-type] # passed on as they came
+        is_first = not decided.is_set()
+        async for page in pages:
+            yield page
+            if is_first and page:
+                decided.set()
+                await goes_on.wait()
+                is_first = False
+
+    opened = asyncio.Event()
+
+    async def gated(_request: web.Request) -> web.StreamResponse:
+        await opened.wait()
+        return web.Response()
+
+    async with receiver() as there:
+        there.answer["/"] = gated
+        async with house(database_url, run=False) as it:
+            await it.route(there.url + "/")
+            ids = await it.publish(count=300)
+        monkeypatch.setattr(tail, "read_cut", paused)
+        async with house(database_url) as it:
+            await decided.wait()
+            shards = it.pipeline._leases.shards
+            for shard in shards:
+                it.pipeline._leases.lose(shard)
+            await until(lambda: holds_all(it), seconds=8)
+            goes_on.set()
+            opened.set()
+            await it.until_accounted()
+            await it.until_row("SELECT count(DISTINCT seq) = 300 FROM hookledger.attempt", seconds=30)
+            assert set(await it.outcomes()) == set(ids)
+            assert set(ids_of(there)) == set(ids)
+
+
+async def test_a_process_that_let_go_in_doubt_takes_its_own_shards_back_at_once(database_url: str) -> None:
+    """Its lease row still names it for ten seconds; nobody else may have it, and it need not wait for itself."""
+    async with receiver() as there, house(database_url) as it:
+        await it.route(there.url)
+        await until(lambda: holds_all(it))
+        for shard in range(SHARDS):
+            it.pipeline._leases.lose(shard)
+        await until(lambda: holds_all(it), seconds=8)
+        ids = await it.publish(count=20)
+        await it.until_row("SELECT count(*) >= 20 FROM hookledger.attempt")
+        await it.until_accounted()
+        assert ids_of(there) == dict.fromkeys(ids, 1)
+        assert await it.rows("SELECT DISTINCT epoch FROM hookledger.lease") == [{"epoch": 2}]
+
+
+async def test_retries_taken_up_while_a_shard_changes_hands_are_not_forgotten(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_seq = domain_events.by_seq
+    in_between = asyncio.Event()
+    goes_on = asyncio.Event()
+
+    async def paused(*arguments: object) -> object:
+        found = await by_seq(*arguments)  # type: ignore[arg-type] # passed on as they came
+        if arguments[1] and not in_between.is_set():
+            in_between.set()
+            await goes_on.wait()
+        return found
+
+    policy = RetryPolicy(first=timedelta(seconds=0.2), cap=timedelta(seconds=1))
+    async with receiver() as there, house(database_url, retry=policy) as it:
+        there.answer["/"] = status(500)
+        await it.route(there.url + "/")
+        monkeypatch.setattr(domain_events, "by_seq", paused)
+        await it.publish(count=10)
+        await there.count(10)
+        there.answer.clear()
+        await in_between.wait()
+        for shard in range(SHARDS):
+            it.pipeline._leases.lose(shard)
+        await until(lambda: holds_all(it), seconds=8)
+        goes_on.set()
+        await it.until_row("SELECT count(*) = 10 FROM hookledger.attempt WHERE outcome = 'delivered'", seconds=5)
+        await it.until_row("SELECT count(*) = 0 FROM hookledger.retry")
+
+
+@asynccontextmanager
+async def leases_of(
+    database_url: str, owner: str, on_taken: Callable[[dict[int, int]], Awaitable[Start]] | None = None
+) -> AsyncIterator[tuple[Leases, Permit, list[int]]]:
+    """Leases without a pipeline, with their permit and what was lost of them."""
+    database = Database(database_url)
+    await database.open()
+    permit = Permit()
+    lost: list[int] = []
+
+    async def taken(_epochs: dict[int, int]) -> Start:
+        return lambda _shards: None
+
+    async def parting(_shards: Collection[int]) -> None:
+        pass
+
+    try:
+        yield (
+            Leases(
+                database,
+                process(owner),
+                permit,
+                on_taken=on_taken or taken,
+                on_parting=parting,
+                on_lost=lost.append,
+            ),
+            permit,
+            lost,
+        )
+    finally:
+        await database.close()
+
+
+async def test_a_lease_past_its_end_is_in_doubt_and_goes_on_if_nobody_took_it(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "MARGIN_SECONDS", lease.TTL.total_seconds() + 1)
+    async with leases_of(database_url, "me") as (held, permit, lost):
+        permit.known(1e12)
+        await held._beat()
+        await held._take([3, 4])
+        assert not permit.allows(3)
+        assert sorted(held.shards) == [3, 4]
+        monkeypatch.undo()
+        await free_leases(database_url)
+        await held._beat()
+        assert permit.allows(3)
+        assert (sorted(held.shards), lost) == ([3, 4], [])
+        assert held.epoch(3) == 1
+
+
+async def test_a_lease_in_doubt_that_another_took_is_lost(database_url: str) -> None:
+    async with leases_of(database_url, "me") as (held, permit, lost), leases_of(database_url, "another") as (other, *_):
+        permit.known(1e12)
+        await held._take([3, 4])
+        assert permit.allows(3)
+        await free_leases(database_url)
+        await other._take([3])
+        await held._beat()
+        assert (held.shards, lost) == ([4], [3])
+        assert not permit.allows(3)
+        assert permit.allows(4)
+
+
+async def test_what_is_being_taken_over_is_renewed_however_long_that_takes(database_url: str) -> None:
+    began, goes_on = asyncio.Event(), asyncio.Event()
+    started: list[int] = []
+
+    async def slowly(_epochs: dict[int, int]) -> Start:
+        began.set()
+        await goes_on.wait()
+        return started.extend
+
+    async with (
+        leases_of(database_url, "me", slowly) as (held, permit, _),
+        leases_of(database_url, "other") as (other, *_),
+    ):
+        permit.known(1e12)
+        taking = asyncio.ensure_future(held._take([3, 4]))
+        await began.wait()
+        await free_leases(database_url)
+        await other._take([4])
+        await held._beat()
+        assert await lease.acquire(other._database, "other", [3]) == {}
+        assert not permit.allows(3)
+        goes_on.set()
+        await taking
+        assert started == held.shards == [3]
+        assert permit.allows(3)
+
+
+async def test_leaving_during_a_takeover_frees_what_was_just_taken(database_url: str) -> None:
+    began, goes_on = asyncio.Event(), asyncio.Event()
+    started: list[int] = []
+
+    async def slowly(_epochs: dict[int, int]) -> Start:
+        began.set()
+        await goes_on.wait()
+        return started.extend
+
+    async with leases_of(database_url, "me", slowly) as (held, _, _):
+        await held._beat()
+        taking = asyncio.ensure_future(held._take(list(range(SHARDS))))
+        await began.wait()
+        await held.leave()
+        goes_on.set()
+        await taking
+        assert held.shards == started == []
+        await held._beat()
+        await held._take([1])
+        assert (await lease.survey(held._database)).live == frozenset()
+        assert len(await lease.acquire(held._database, "another", list(range(SHARDS)))) == SHARDS
+
+
+async def test_a_shard_that_is_handed_over_is_neither_used_nor_found_lost(database_url: str) -> None:
+    async with leases_of(database_url, "me") as (held, permit, lost):
+        permit.known(1e12)
+        began, goes_on = asyncio.Event(), asyncio.Event()
+
+        async def slowly(_shards: Collection[int]) -> None:
+            began.set()
+            await goes_on.wait()
+
+        held._on_parting = slowly
+        await held._take([3, 4])
+        handing_over = asyncio.ensure_future(held._hand_over([3], {}))
+        await began.wait()
+        await held._beat()
+        assert (held.shards, held.epoch(3), permit.allows(3)) == ([4], None, False)
+        assert await lease.acquire(held._database, "another", [3]) == {}
+        goes_on.set()
+        await handing_over
+        await held._beat()
+        assert (held.shards, lost) == ([4], [])
+        assert await lease.acquire(held._database, "another", [3, 4]) == {3: 2}
+
+
+async def test_the_audit_finds_nothing_after_all_this(database_url: str) -> None:
+    async with receiver() as there, house(database_url) as it:
+        await it.route(there.url)
+        await it.publish(count=30)
+        for shard in range(SHARDS):
+            it.pipeline._leases.lose(shard)
+        await it.publish(count=30)
+        await it.until_accounted()
+        report = await audit.audit(
+            it.database, start=datetime(2000, 1, 1, tzinfo=UTC), end=datetime(2100, 1, 1, tzinfo=UTC)
+        )
+        assert (report.events, report.deliveries, report.unread, report.findings) == (60, 60, 0, [])

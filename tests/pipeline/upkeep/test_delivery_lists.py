@@ -1,0 +1,49 @@
+"""Lists of deliveries while these move on: whatever is there from beginning to end is in the list, and once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from daemon.deliveries.merge import Merge, Source
+from eventstore.queries.delivery_log import TOP, Found, Place, Stretch
+from tests.support.deliveries import NOON
+
+ROUTE = UUID(int=1)
+
+
+def at(second: int) -> Found:
+    return Found(Place(NOON + timedelta(seconds=second), second, ROUTE), f"e{second}", "order.create", False)
+
+
+class Moving:
+    """Two tables, and deliveries that move from the first to the second while the list is read."""
+
+    def __init__(self, waiting: Sequence[int], ended: Sequence[int], *, moves: int) -> None:
+        self.tables = [set(waiting), set(ended)]
+        self.moves = moves
+        self.reads = 0
+
+    def source(self, table: int) -> Source:
+        async def read(begin: Place, rows: int) -> Stretch:
+            self.reads += 1
+            there = sorted((at(second) for second in self.tables[table]), key=lambda found: found.place, reverse=True)
+            below = [found for found in there if found.place < begin][:rows]
+            if self.reads == 2:  # both were read once
+                self.tables[0].discard(self.moves)
+                self.tables[1].add(self.moves)
+            return Stretch(below, below[-1].place if len(below) == rows else None)
+
+        return read
+
+
+async def test_what_moves_on_between_two_stretches_is_in_the_list() -> None:
+    moving = Moving(waiting=range(10, 20), ended=(1, 2), moves=10)
+    merge = Merge([[moving.source(0)], [moving.source(1)]], TOP, rows=4)
+
+    listed: list[int] = []
+    while not merge.is_over:
+        listed += [found.place.seq for found in await merge.advance()]
+
+    assert listed == [*range(19, 9, -1), 2, 1]

@@ -1,0 +1,35 @@
+"""A running daemon adds up what it records."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from daemon.core.delivery.retry import RetryPolicy
+from daemon.pipeline.upkeep import maintenance
+from eventstore.queries import route_metrics
+from eventstore.queries.route_metrics import Counts
+from tests.support.house import house
+from tests.support.receiver import receiver, status
+
+SECONDS = 30.0
+
+
+async def test_what_is_recorded_is_added_up_and_stays_the_same(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "ADD_UP_SECONDS", 0.05)
+    twice = RetryPolicy(first=timedelta(seconds=0.05), cap=timedelta(seconds=0.05), attempts=2)
+    async with receiver() as there, house(database_url, retry=twice) as it:
+        there.answer["/failing"] = status(500)
+        fine, failing = await it.route(f"{there.url}/fine"), await it.route(f"{there.url}/failing")
+        await it.publish(count=3)
+        await it.until_row(
+            "SELECT coalesce(sum(successful), 0) = 3 AND coalesce(sum(failed), 0) = 3 FROM hookledger.route_metric",
+            seconds=SECONDS,
+        )
+        await it.until_row("SELECT count(*) = 0 FROM hookledger.route_tally", seconds=SECONDS)
+        for route, expected in ((fine, Counts(successful=3)), (failing, Counts(failed=3))):
+            metrics = await route_metrics.read(it.database, route.id)
+            assert (sum(metrics.hours.values(), Counts()), metrics.pending) == (expected, 0)

@@ -1,0 +1,136 @@
+"""Ticks: made when there is something new, by one of many, in one order."""
+
+import asyncio
+from itertools import pairwise
+
+import asyncpg
+import pytest
+
+from eventstore import route_log
+from eventstore.domain_events import ticks
+from eventstore.domain_events.events import publish
+from eventstore.postgres.connect import Database
+from tests.support.builders import draft, new_event
+
+
+async def test_before_the_first_tick_there_is_number_zero_with_an_empty_cut(database: Database) -> None:
+    assert await ticks.newest(database) == 0
+    assert await ticks.after(database, 0) == []
+    assert await ticks.snap_of(database, 0) == ticks.EMPTY_SNAP
+    assert await ticks.make(database) is None
+
+
+async def test_a_tick_is_made_only_if_something_was_committed(database: Database, sql: asyncpg.Connection) -> None:
+    await publish(database, [new_event()])
+    assert await ticks.make(database) == 1
+    assert await ticks.make(database) is None
+    await publish(database, [new_event(id="again")])
+    await publish(database, [new_event(id="again")])
+    assert await ticks.make(database) == 2
+    await publish(database, [new_event(id="again")])
+    assert await ticks.make(database) is None
+    await sql.execute("BEGIN; SELECT hookledger.publish('acme', 'a.b', '{}')")
+    assert await ticks.make(database) is None
+    await sql.execute("COMMIT")
+    assert await ticks.make(database) == 3
+    assert await ticks.make(database) is None
+    await sql.execute("BEGIN; SELECT hookledger.publish('acme', 'a.b', '{}'); ROLLBACK")
+    assert await ticks.make(database) is None
+
+
+async def test_what_was_under_way_at_a_tick_makes_the_next_when_it_commits(
+    database: Database, sql: asyncpg.Connection
+) -> None:
+    await sql.execute("BEGIN; SELECT hookledger.publish('acme', 'a.b', '{}')")
+    await publish(database, [new_event()])
+    assert await ticks.make(database) == 1
+    assert await ticks.make(database) is None
+    await sql.execute("COMMIT")
+    assert await ticks.make(database) == 2
+
+
+async def test_a_poll_makes_the_tick_and_tells_how_far_both_logs_have_come(database: Database) -> None:
+    assert await ticks.poll(database) == ticks.Poll(made=None, newest=0, route_pos=0)
+    async with database.transaction() as connection:
+        await route_log.append(connection, draft())
+    await publish(database, [new_event()])
+    assert await ticks.poll(database) == ticks.Poll(made=1, newest=1, route_pos=1)
+    async with database.transaction() as connection:
+        await route_log.append(connection, draft())
+    assert await ticks.poll(database) == ticks.Poll(made=None, newest=1, route_pos=2)
+    await publish(database, [new_event()])
+    assert await ticks.make(database) == 2
+    assert await ticks.poll(database) == ticks.Poll(made=None, newest=2, route_pos=2)
+
+
+async def test_the_events_of_a_backlog_are_one_tick(database: Database) -> None:
+    for _ in range(5):
+        await publish(database, [new_event()])
+    assert await ticks.make(database) == 1
+    assert await ticks.newest(database) == 1
+
+
+async def test_ticks_are_numbered_without_gap_however_many_make_them(database: Database) -> None:
+    made: list[int] = []
+
+    async def ticker() -> None:
+        for _ in range(25):
+            await publish(database, [new_event()])
+            number = await ticks.make(database)
+            if number is not None:
+                made.append(number)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(8):
+            group.create_task(ticker())
+    rows = await ticks.after(database, 0)
+    assert sorted(made) == [tick.tick for tick in rows] == list(range(1, len(made) + 1))
+    assert all(a.closed_upto <= b.closed_upto and a.route_pos <= b.route_pos for a, b in pairwise(rows))
+    xmaxes = [int(tick.snap.split(":")[1]) for tick in rows]
+    assert xmaxes == sorted(xmaxes)
+
+
+async def test_a_tick_knows_the_position_of_the_route_log(database: Database) -> None:
+    for expected in (0, 1, 2):
+        await publish(database, [new_event()])
+        await ticks.make(database)
+        (tick,) = await ticks.after(database, expected)
+        assert tick.route_pos == expected
+        assert await ticks.snap_of(database, tick.tick) == tick.snap
+        async with database.transaction() as connection:
+            await route_log.append(connection, draft())
+    assert [tick.tick for tick in await ticks.after(database, 1)] == [2, 3]
+    assert [tick.tick for tick in await ticks.after(database, 0, limit=2)] == [1, 2]
+
+
+async def test_closing_never_goes_back_even_if_the_clock_does(database: Database, sql: asyncpg.Connection) -> None:
+    await sql.execute(
+        "INSERT INTO hookledger.tick (tick, snap, at, route_pos, closed_upto) "
+        "VALUES (1, pg_current_snapshot(), now(), 0, clock_timestamp() + interval '1 hour')"
+    )
+    await publish(database, [new_event()])
+    await ticks.make(database)
+    first, second = await ticks.after(database, 0)
+    assert second.closed_upto == first.closed_upto > second.at
+
+
+async def test_a_tick_is_announced(database: Database, sql: asyncpg.Connection) -> None:
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    await sql.add_listener("hookledger_tick", lambda *arguments: heard.put_nowait(arguments[3]))
+    await publish(database, [new_event()])
+    await ticks.make(database)
+    async with asyncio.timeout(10):
+        assert await heard.get() == "1"
+
+
+@pytest.mark.parametrize("isolation", ["serializable", "repeatable read"])
+async def test_the_default_isolation_of_a_database_does_not_matter(
+    database: Database, database_url: str, sql: asyncpg.Connection, isolation: str
+) -> None:
+    name = await sql.fetchval("SELECT current_database()")
+    await sql.execute(f"ALTER DATABASE \"{name}\" SET default_transaction_isolation = '{isolation}'")
+    fresh = Database(database_url, pool_size=4)
+    await fresh.open()
+    async with fresh.connection() as connection:
+        assert await connection.fetchval("SHOW transaction_isolation") == "read committed"
+    await fresh.close()

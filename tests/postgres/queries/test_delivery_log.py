@@ -1,0 +1,32 @@
+"""What each table says of a list of deliveries, read in stretches."""
+
+from __future__ import annotations
+
+import pytest
+
+from eventstore.postgres.connect import Database
+from eventstore.progress import lease, recording
+from eventstore.progress.recording import Flush
+from eventstore.queries import delivery_log
+from eventstore.queries.delivery_log import TOP, Scope
+from tests.support.builders import ROUTE, TENANTS, attempt
+
+
+@pytest.mark.parametrize(
+    "scope", [Scope(tenant=TENANTS[0]), Scope(tenant=TENANTS[0], route_id=ROUTE)], ids=["tenant", "route"]
+)
+@pytest.mark.parametrize("rows", [1, 2, 3])
+async def test_a_delivery_is_not_cut_in_two_by_the_end_of_a_stretch(
+    database: Database, scope: Scope, rows: int
+) -> None:
+    """Whichever of its rows is read first, the one that is asked for is among those of the same stretch."""
+    epochs = await lease.acquire(database, "me", range(16))
+    outcomes = ["failed", "failed", "delivered", "failed", "failed"]
+    history = [attempt(seq=1, number=number, outcome=word) for number, word in enumerate(outcomes, 1)]
+    await recording.flush(database, "me", epochs, Flush(attempts=history), number=1)
+
+    stretch = await delivery_log.attempted(database, scope, TOP, rows, outcome="delivered")
+
+    assert [found.place.seq for found in stretch.found] == [1]
+    if stretch.down_to is not None:
+        assert await delivery_log.attempted(database, scope, stretch.down_to, rows, outcome=None) == ([], None)

@@ -1,0 +1,267 @@
+"""What is counted of a route's deliveries agrees with the log, whenever it is read and whoever wrote it."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from random import Random
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from eventstore.postgres.connect import Database
+from eventstore.progress import lease, recording
+from eventstore.progress.recording import Flush
+from eventstore.queries import route_metrics
+from eventstore.queries.route_metrics import Counts
+from tests.support.builders import ROUTE, attempt, parked, retry
+from tests.support.outcomes import INSERT, note
+from tests.support.postgres import Connect
+
+OTHER = UUID("99999999-8888-7777-6666-555555555555")
+TALLIES = "SELECT count(*) FROM hookledger.route_tally"
+
+# The definition, said once more over the log itself.
+OF_THE_LOG = """
+SELECT count(*) FILTER (WHERE outcome = 'delivered') AS successful,
+       count(*) FILTER (WHERE outcome = 'delivered' AND number > 1) AS successful_retries,
+       count(*) FILTER (WHERE outcome = 'failed') AS failed,
+       count(*) FILTER (WHERE outcome = 'suppressed') AS suppressed,
+       count(*) FILTER (WHERE outcome = 'expired') AS expired
+  FROM hookledger.attempt WHERE route_id = $1 AND NOT is_test
+"""
+
+
+async def total(database: Database, route_id: UUID = ROUTE) -> Counts:
+    return sum((await route_metrics.read(database, route_id)).hours.values(), Counts())
+
+
+async def failing(database: Database, seconds: float = 0) -> dict[UUID, float]:
+    """Route → seconds from its first failure to its last one."""
+    await route_metrics.add_up(database)
+    found = await route_metrics.failing(database, for_at_least=timedelta(seconds=seconds))
+    return {each.route_id: (each.last_at - each.since).total_seconds() for each in found}
+
+
+async def test_each_end_of_a_delivery_is_counted_before_and_after_it_is_added_up(
+    database: Database, sql: asyncpg.Connection
+) -> None:
+    await note(sql, "delivered", "delivered", "retrying", "failed", "suppressed", "expired")
+    await note(sql, "delivered", number=2)
+    await note(sql, "failed", "failed", route_id=OTHER)
+    expected = Counts(successful=3, successful_retries=1, failed=1, suppressed=1, expired=1)
+    assert await total(database) == expected
+    assert await route_metrics.add_up(database) == 3
+    assert await total(database) == expected
+    await note(sql, "delivered", number=3)
+    assert await total(database) == expected + Counts(successful=1, successful_retries=1)
+    assert await route_metrics.add_up(database) == 1
+    assert await route_metrics.add_up(database) == 0
+    assert await total(database) == expected + Counts(successful=1, successful_retries=1)
+    assert await total(database, OTHER) == Counts(failed=2)
+    assert await total(database, uuid4()) == Counts()
+
+
+async def test_a_flush_counts_what_it_writes_once_and_what_it_may_not_write_never(
+    database: Database, sql: asyncpg.Connection
+) -> None:
+    epochs = await lease.acquire(database, "me", [3])
+    batch = Flush(attempts=[attempt(shard=3, seq=1), attempt(shard=4, seq=2), attempt(shard=3, seq=3, number=2)])
+    for _ in range(2):  # the answer was lost
+        assert await recording.flush(database, "me", epochs | {4: 1}, batch, number=1) == {3}
+    assert await total(database) == Counts(successful=2, successful_retries=1)
+    assert await sql.fetchval(TALLIES) == 1
+
+
+async def test_a_flush_without_outcomes_leaves_nothing_to_add_up(database: Database, sql: asyncpg.Connection) -> None:
+    epochs = await lease.acquire(database, "me", [3])
+    await recording.flush(database, "me", epochs, Flush(checkpoints={3: 1}), number=1)
+    await note(sql, "delivered", is_test=True)
+    assert await sql.fetchval(TALLIES) == 0
+
+
+async def test_test_deliveries_are_left_out(database: Database, sql: asyncpg.Connection) -> None:
+    await note(sql, "failed", "delivered", is_test=True)
+    await note(sql, "delivered")
+    await route_metrics.add_up(database)
+    assert await total(database) == Counts(successful=1)
+
+
+async def test_what_is_committed_late_is_counted_when_it_is(
+    database: Database, sql: asyncpg.Connection, connect: Connect
+) -> None:
+    slow = await connect()
+    late = slow.transaction()
+    await late.start()
+    await note(slow, "delivered")
+    await note(sql, "failed")
+    await route_metrics.add_up(database)
+    assert await total(database) == Counts(failed=1)
+    await late.commit()
+    assert await total(database) == Counts(successful=1, failed=1)
+    await route_metrics.add_up(database)
+    assert await total(database) == Counts(successful=1, failed=1)
+
+
+async def test_what_is_rolled_back_was_never_counted(database: Database, sql: asyncpg.Connection) -> None:
+    aborted = sql.transaction()
+    await aborted.start()
+    await note(sql, "delivered")
+    await aborted.rollback()
+    await route_metrics.add_up(database)
+    assert await total(database) == Counts()
+
+
+async def test_two_processes_do_not_add_up_the_same(database: Database, sql: asyncpg.Connection) -> None:
+    held = sql.transaction()
+    await held.start()
+    await sql.execute("SELECT pg_advisory_xact_lock($1)", route_metrics._ADD_UP_LOCK)
+    assert await route_metrics.add_up(database) is None
+    await held.rollback()
+    assert await route_metrics.add_up(database) == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_the_figures_are_those_of_the_log_while_others_write_and_add_up(
+    database: Database, sql: asyncpg.Connection, connect: Connect, seed: int
+) -> None:
+    random = Random(seed)
+    routes = [uuid4() for _ in range(4)]
+    now = datetime.now(UTC)
+    # Clocks that were put back or forward: today and tomorrow have partitions.
+    times = [now + timedelta(minutes=random.randint(-300, 300)) for _ in range(8)]
+    outcomes = ("delivered", "retrying", "failed", "suppressed", "expired")
+
+    async def write(connection: asyncpg.Connection) -> None:
+        for _ in range(25):
+            size = random.randint(1, 9)
+            await connection.execute(
+                INSERT,
+                random.choices(routes, k=size),
+                random.choices(outcomes, k=size),
+                random.choices((0, 1, 2), k=size),
+                random.choices(times, k=size),
+                [None] * size,
+                random.choices((False, False, True), k=size),
+            )
+
+    async def add_up() -> None:
+        while not written.is_set():
+            await route_metrics.add_up(database)
+
+    written = asyncio.Event()
+    writers = [await connect() for _ in range(3)]
+    async with asyncio.TaskGroup() as group:
+        adders = [group.create_task(add_up()) for _ in range(2)]
+        await asyncio.gather(*(write(connection) for connection in writers))
+        written.set()
+        await asyncio.gather(*adders)
+    for _ in range(2):
+        for route_id in routes:
+            (row,) = await sql.fetch(OF_THE_LOG, route_id)
+            assert await total(database, route_id) == Counts(**row)
+        await route_metrics.add_up(database)
+    assert await sql.fetchval(TALLIES) == 0
+
+
+async def test_an_end_belongs_to_the_utc_hour_in_which_it_was_recorded(
+    database: Database, sql: asyncpg.Connection
+) -> None:
+    await sql.execute("SET timezone = 'Asia/Kolkata'")  # half an hour beside
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    for minutes in (0, 59, 60, 61):
+        await note(sql, "delivered", at=today + timedelta(minutes=minutes))
+    for _ in range(2):
+        metrics = await route_metrics.read(database, ROUTE)
+        assert {hour: counts.successful for hour, counts in metrics.hours.items()} == {
+            today: 2,
+            today + timedelta(hours=1): 2,
+        }
+        await route_metrics.add_up(database)
+
+
+async def test_thirty_days_are_shown_and_nothing_older_is_kept(database: Database, sql: asyncpg.Connection) -> None:
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    shown, old, oldest = (today - timedelta(days=days) for days in (28, 30, 33))  # whatever midnight does meanwhile
+    for day in (shown, old, oldest):
+        await sql.execute("SELECT hookledger.ensure_partitions($1, $1)", day.date())
+        await note(sql, "delivered", at=day)
+    await route_metrics.add_up(database)
+    assert set((await route_metrics.read(database, ROUTE)).hours) == {shown}
+    assert await route_metrics.forget(database) == 1
+    assert await sql.fetchval("SELECT count(*) FROM hookledger.route_metric") == 2
+
+
+async def test_what_waits_is_pending(database: Database) -> None:
+    epochs = await lease.acquire(database, "me", [3])
+    batch = Flush(
+        retries=[retry(shard=3, seq=1), retry(shard=3, seq=2, route_id=OTHER)],
+        parked=[parked(shard=3, seq=3), parked(shard=3, seq=4)],
+    )
+    await recording.flush(database, "me", epochs, batch, number=1)
+    assert (await route_metrics.read(database, ROUTE)).pending == 3
+    assert (await route_metrics.read(database, OTHER)).pending == 1
+    assert (await route_metrics.read(database, uuid4())).pending == 0
+
+
+async def test_a_route_fails_from_its_first_failure_to_its_last(database: Database, sql: asyncpg.Connection) -> None:
+    start = datetime.now(UTC).replace(hour=12)
+    await note(sql, "retrying", at=start)
+    await note(sql, "suppressed", "expired", at=start + timedelta(seconds=50))
+    await note(sql, "failed", at=start + timedelta(seconds=30))
+    assert await failing(database) == {ROUTE: 30}
+    await note(sql, "retrying", at=start + timedelta(seconds=40))
+    await note(sql, "retrying", at=start + timedelta(seconds=40), route_id=OTHER)
+    assert await failing(database) == {ROUTE: 40, OTHER: 0}
+    assert await failing(database, seconds=40) == {ROUTE: 40}
+    assert await failing(database, seconds=41) == {}
+
+
+@pytest.mark.parametrize("is_added_up_between", [False, True])
+async def test_a_success_begins_anew(database: Database, sql: asyncpg.Connection, is_added_up_between: bool) -> None:
+    start = datetime.now(UTC).replace(hour=12)
+    for second, outcome in enumerate(("retrying", "failed", "delivered", "retrying", "retrying", "retrying")):
+        await note(sql, outcome, at=start + timedelta(seconds=second))
+        if is_added_up_between:
+            await route_metrics.add_up(database)
+    assert await failing(database) == {ROUTE: 2}
+    await note(sql, "delivered", at=start)
+    assert await failing(database) == {}
+
+
+async def test_a_success_in_the_same_statement_counts_for_more_than_a_failure(
+    database: Database, sql: asyncpg.Connection
+) -> None:
+    await note(sql, "failed", "delivered", "failed")
+    assert await failing(database) == {}
+
+
+async def test_tests_of_a_route_say_nothing_about_it(database: Database, sql: asyncpg.Connection) -> None:
+    await note(sql, "failed", is_test=True)
+    assert await failing(database) == {}
+    await note(sql, "failed")
+    await note(sql, "delivered", is_test=True)
+    assert await failing(database) == {ROUTE: 0}
+
+
+async def test_the_log_says_how_a_route_failed(database: Database, sql: asyncpg.Connection) -> None:
+    start = datetime.now(UTC).replace(hour=12)
+    errors = [None, "timeout", "proxy_error", "http_5xx"]
+    for second, error in enumerate(errors):
+        await note(sql, "retrying", at=start + timedelta(seconds=second), error=error)
+    found = await route_metrics.failures(
+        database, ROUTE, since=start + timedelta(seconds=1), but_for=["proxy_error", "internal_error"]
+    )
+    assert found is not None
+    assert (found.count, found.first_at, found.last_at) == (
+        2,
+        start + timedelta(seconds=1),
+        start + timedelta(seconds=3),
+    )
+    await note(sql, "delivered", at=start + timedelta(seconds=9), number=2)
+    assert await route_metrics.failures(database, ROUTE, since=start) is None
+    assert await route_metrics.failures(database, OTHER, since=start) is None
+
+
+def test_the_counts_of_hours_can_be_added() -> None:
+    one = Counts(successful=1, successful_retries=2, failed=3, suppressed=4, expired=5)
+    assert one + one == Counts(successful=2, successful_retries=4, failed=6, suppressed=8, expired=10)

@@ -1,0 +1,467 @@
+"""The way to PostgreSQL: its deadline holds, its errors are ours, and it recovers."""
+
+import asyncio
+import os
+import signal
+import struct
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from inspect import Parameter, isasyncgenfunction, iscoroutinefunction, signature
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any
+
+import asyncpg
+import pytest
+
+import eventstore
+from eventstore import domain_events, route_log
+from eventstore.access.tokens import NewToken
+from eventstore.domain_events import ticks
+from eventstore.domain_events.catalogue import TypeRow
+from eventstore.domain_events.ticks import Tick
+from eventstore.postgres.connect import Database, check_durability, place, translated
+from eventstore.postgres.errors import (
+    AccessRefused,
+    SchemaMismatch,
+    StoreError,
+    StoreUnavailable,
+    UnsafeServer,
+    ValueRefused,
+)
+from eventstore.progress import replays
+from eventstore.progress.late_outcomes import Farewell
+from eventstore.progress.manual_retry import Asked
+from eventstore.progress.process import Process
+from eventstore.progress.recording import Flush
+from eventstore.queries import delivery_log
+from eventstore.queries.delivery_log import TOP
+from eventstore.route_log.sealed_secrets import Table
+from tests.support.builders import NOON, ROUTE, draft, new_event
+from tests.support.cable import cable
+from tests.support.deliveries import delivery, outcome
+from tests.support.postgres import Connect
+
+
+async def opened(url: str) -> None:
+    database = Database(url, pool_size=1)
+    try:
+        await database.open()
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def server_that_answers(answer: bytes) -> AsyncIterator[str]:
+    """Says `answer` to whoever has introduced themselves."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            (length,) = struct.unpack("!I", await reader.readexactly(4))
+            if await reader.readexactly(length - 4) != struct.pack("!I", 80877103):
+                break
+            writer.write(b"N")  # no TLS here
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"postgresql://someone:s3cret@127.0.0.1:{server.sockets[0].getsockname()[1]}/name"
+    finally:
+        server.close()
+
+
+def error_message(sqlstate: str, text: str) -> bytes:
+    fields = b"".join(
+        b"%s%s\0" % (kind, value.encode()) for kind, value in ((b"S", "FATAL"), (b"C", sqlstate), (b"M", text))
+    )
+    return b"E" + struct.pack("!I", len(fields) + 5) + fields + b"\0"
+
+
+@pytest.mark.parametrize(("sqlstate", "expected"), [
+    ("28P01", AccessRefused), ("28000", AccessRefused), ("3D000", AccessRefused), ("42501", AccessRefused),
+    ("53300", StoreUnavailable), ("57P03", StoreUnavailable), ("57P01", StoreUnavailable), ("08006", StoreUnavailable),
+])  # fmt: skip
+async def test_what_the_server_says_at_the_door_has_a_meaning_and_a_hint(
+    sqlstate: str, expected: type[StoreError]
+) -> None:
+    async with server_that_answers(error_message(sqlstate, "go away")) as url:
+        with pytest.raises(StoreError) as refusal:
+            await opened(url)
+    assert type(refusal.value) is expected
+    assert refusal.value.hint
+    assert not refusal.value.hint.endswith(".")
+    assert "s3cret" not in str(refusal.value) + refusal.value.hint
+
+
+async def test_a_server_that_is_no_postgresql_is_an_outage() -> None:
+    for answer in (b"HTTP/1.1 400 Bad Request\r\n\r\n", b"", b"\xff" * 100):
+        async with server_that_answers(answer) as url:
+            with pytest.raises(StoreUnavailable):
+                await opened(url)
+
+
+async def test_a_port_where_nobody_listens_is_an_outage() -> None:
+    async with server_that_answers(b"") as url:
+        pass
+    with pytest.raises(StoreUnavailable) as outage:
+        await opened(url)
+    assert "127.0.0.1" in str(outage.value)
+    assert "s3cret" not in str(outage.value)
+
+
+async def test_a_database_that_does_not_exist_is_named(database_url: str, sql: asyncpg.Connection) -> None:
+    name = await sql.fetchval("SELECT current_database()")
+    with pytest.raises(AccessRefused, match=f"{name}x") as refusal:
+        await opened(database_url.replace(name, f"{name}x"))
+    assert "createdb" in refusal.value.hint
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://me:s3cret@localhost/x",
+        "postgresql://me:s3/cret@localhost:5432/x",
+        "postgresql://me:3/cret@localhost:5432/x",
+        "postgresql://me:s3cret@host:port/x",
+    ],
+)
+async def test_a_url_that_is_none_is_refused_without_quoting_it(url: str) -> None:
+    with pytest.raises(StoreError) as refusal:
+        await opened(url)
+    told = f"{refusal.value} {refusal.value.hint} {refusal.value.__cause__}"
+    assert "cret" not in told
+
+
+@pytest.mark.parametrize(("url", "where"), [
+    ("postgresql://me:pw@db.example:5433/shop", "db.example:5433/shop"), ("postgresql://me:pw@db/shop?sslmode=require", "db/shop"),
+    ("postgresql:///shop?host=/tmp", "the local socket/shop"), ("postgresql://me:p@w@db/shop", "db/shop"),
+    ("postgresql://h:nope/x", "a malformed URL"), ("postgresql://[::1]:5432/x", "::1:5432/x"),
+])  # fmt: skip
+def test_a_place_names_host_port_and_database_only(url: str, where: str) -> None:
+    assert place(url) == where
+
+
+async def test_a_closed_pool_says_so(database_url: str) -> None:
+    database = Database(database_url)
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await ticks.make(database)
+    await database.open()
+    await database.close()
+    await database.close()
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await ticks.make(database)
+
+
+async def test_a_server_that_loses_acknowledged_writes_is_unsafe(
+    database: Database, database_url: str, sql: asyncpg.Connection
+) -> None:
+    await check_durability(database)
+    await sql.execute(
+        f'ALTER DATABASE "{await sql.fetchval("SELECT current_database()")}" SET synchronous_commit = off'
+    )
+    careless = Database(database_url, pool_size=1)
+    await careless.open()
+    with pytest.raises(UnsafeServer, match="synchronous_commit"):
+        await check_durability(careless)
+    await careless.close()
+
+
+async def test_an_older_server_is_refused(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eventstore.postgres.connect.OLDEST_SERVER", 990000)
+    database = Database(database_url)
+    with pytest.raises(UnsafeServer, match="too old"):
+        await database.open()
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await ticks.make(database)
+
+
+# --- transactions
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, asyncio.CancelledError, KeyboardInterrupt])
+async def test_a_transaction_is_rolled_back_whatever_ends_it(database: Database, error: type[BaseException]) -> None:
+    with pytest.raises(error):
+        async with database.transaction() as connection:
+            await route_log.append(connection, draft())
+            raise error
+    assert await route_log.last_position(database) == 0
+    async with database.transaction() as connection:
+        await route_log.append(connection, draft())
+    assert await route_log.last_position(database) == 1
+
+
+async def test_an_error_of_ours_passes_through_a_transaction_unchanged(database: Database) -> None:
+    with pytest.raises(ValueRefused, match="mine"):
+        async with database.transaction():
+            raise ValueRefused("mine")
+
+
+async def test_after_an_error_the_connection_is_as_good_as_new(database_url: str) -> None:
+    single = Database(database_url, pool_size=1)
+    await single.open()
+    for statement in ("SELECT 1/0", "SELECT nothing", "BEGIN; SELECT 1/0", "BEGIN"):
+        with pytest.raises(StoreError):
+            async with single.connection() as connection:
+                await connection.execute(statement)
+                raise StoreError("was not an error")
+        async with single.connection() as connection:
+            assert not connection.is_in_transaction()
+            assert await connection.fetchval("SELECT 1") == 1
+    await single.close()
+
+
+async def test_a_commit_that_fails_is_an_error(database: Database, sql: asyncpg.Connection) -> None:
+    await sql.execute(
+        "ALTER TABLE hookledger.route_key ADD CONSTRAINT late UNIQUE (sealed) DEFERRABLE INITIALLY DEFERRED"
+    )
+    with pytest.raises(StoreError, match="late"):
+        async with database.transaction() as connection:
+            for key in "ab":
+                await connection.execute("INSERT INTO hookledger.route_key VALUES ($1, $2, 'same')", ROUTE, key)
+    async with database.connection() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM hookledger.route_key") == 0
+
+
+# --- deadlines
+
+
+async def test_a_statement_that_takes_too_long_is_cut_and_the_pool_goes_on(database: Database) -> None:
+    with pytest.raises(StoreUnavailable, match="in time"):
+        async with database.connection(seconds=0.1) as connection:
+            await connection.execute("SELECT pg_sleep(60)")
+    assert await ticks.newest(database) == 0
+
+
+async def test_waiting_for_a_connection_counts(database_url: str) -> None:
+    single = Database(database_url, pool_size=1)
+    await single.open()
+    async with single.connection():
+        with pytest.raises(StoreUnavailable, match="in time"):
+            async with single.connection(seconds=0.1):
+                pass
+    assert await ticks.newest(single) == 0
+    await single.close()
+
+
+async def test_being_cancelled_is_no_error_of_the_store(database: Database) -> None:
+    started = asyncio.Event()
+
+    async def use() -> None:
+        async with database.connection() as connection:
+            started.set()
+            await connection.execute("SELECT pg_sleep(60)")
+
+    task = asyncio.create_task(use())
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await ticks.newest(database) == 0
+
+
+async def test_a_frozen_server_is_given_up_in_time_and_used_again_once_it_thaws(
+    database: Database, sql: asyncpg.Connection
+) -> None:
+    await asyncio.gather(*(domain_events.publish(database, [new_event()]) for _ in range(8)))
+    pids = [
+        row["pid"] for row in await sql.fetch("SELECT pid FROM pg_stat_activity WHERE datname = current_database()")
+    ]
+    name = await sql.fetchval("SELECT current_database()")
+    if not all(is_backend_here(pid, name) for pid in pids):
+        pytest.skip("the server's processes are not on this machine")
+    postmaster = int(Path(f"/proc/{pids[0]}/stat").read_text().rpartition(")")[2].split()[1])
+    under_way = asyncio.create_task(sleep_in_the_server(database))
+    async with asyncio.timeout(10):
+        while not await sql.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND datname = current_database()"
+        ):
+            await asyncio.sleep(0)
+    try:
+        for pid in (postmaster, *pids):
+            os.kill(pid, signal.SIGSTOP)
+        began = time.monotonic()
+        tasks = [
+            under_way,
+            *(asyncio.create_task(domain_events.publish(database, [new_event()])) for _ in range(12)),
+            asyncio.create_task(route_log.last_position(database)),
+        ]
+        # Not a timeout around it: whatever hangs here, the server must be thawed.
+        done, hanging = await asyncio.wait(tasks, timeout=20)
+        took = time.monotonic() - began
+    finally:
+        for pid in (*pids, postmaster):
+            os.kill(pid, signal.SIGCONT)
+    assert not hanging
+    assert {type(task.exception()) for task in done} == {StoreUnavailable}
+    assert took < 3.5
+    assert await domain_events.publish(database, [new_event()]) == [True]
+    await asyncio.gather(*(ticks.make(database) for _ in range(8)))
+
+
+def is_backend_here(pid: int, database_name: str) -> bool:
+    """Asked before a signal is sent: another machine's pid may be some other process here."""
+    with suppress(OSError):
+        return database_name in Path(f"/proc/{pid}/cmdline").read_text()
+    return False
+
+
+async def sleep_in_the_server(database: Database) -> None:
+    async with database.connection() as connection:
+        await connection.execute("SELECT pg_sleep(60)")
+
+
+async def test_closing_a_pool_does_not_wait_for_a_silent_server(database_url: str) -> None:
+    async with cable(database_url) as line:
+        database = Database(line.url, pool_size=2)
+        await database.open()
+        line.hold()
+        async with asyncio.timeout(2.5):
+            await database.close()
+
+
+async def test_a_cut_line_is_an_outage_until_it_is_mended(database_url: str) -> None:
+    async with cable(database_url) as line:
+        database = Database(line.url, pool_size=3)
+        await database.open()
+        await asyncio.gather(*(domain_events.publish(database, [new_event()]) for _ in range(3)))
+        line.cut()
+        for _ in range(4):
+            with pytest.raises(StoreUnavailable):
+                await ticks.make(database)
+        with pytest.raises(StoreUnavailable):
+            async with database.transaction():
+                pass
+        line.mend()
+        assert await ticks.make(database) == 1
+        await database.close()
+
+
+async def test_a_transaction_whose_connection_is_killed_is_an_outage(
+    database: Database, sql: asyncpg.Connection
+) -> None:
+    with pytest.raises(StoreUnavailable):
+        async with database.transaction() as connection:
+            await route_log.append(connection, draft())
+            await sql.execute("SELECT pg_terminate_backend($1)", await connection.fetchval("SELECT pg_backend_pid()"))
+            await connection.execute("SELECT 1")
+    assert await route_log.last_position(database) == 0
+
+
+# --- no error of the driver leaves
+
+
+REPLAYED = replays.Scope(route_id=ROUTE, tenant="acme", since=NOON, until=NOON, sendable_from=NOON, wanted="failed")
+REPLAY = replays.Replay(
+    id=ROUTE, route_id=ROUTE, tenant="acme", shard=0, wanted="failed", since=NOON, until=NOON, sendable_from=NOON, actor="me",
+    reason=None, request_id=None, causation_id=None, created_at=NOON, ended_at=None, state="running", detail=None, total=1,
+    scheduled=0, withdrawn=0, waiting=0, is_unscheduled=True,
+)  # fmt: skip
+ARGUMENTS: dict[str, object] = {
+    "events": [new_event()], "event_id": "a", "wanted": {1: NOON}, "start": NOON, "end": datetime.now(UTC), "tenant": None,
+    "after_seq": 0, "limit": 1, "tick": 1, "before": "1:1:", "shards": [0], "owner": "me", "epochs": {0: 1}, "batch": Flush(),
+    "number": 1, "shard": 0, "epoch": 1, "route_id": ROUTE, "closed_at": NOON, "in_flight": [], "route_version": 1, "held": [],
+    "after": None, "above_tick": 0, "routes": [ROUTE], "first": 1, "last": 2, "value": "x", "request_id": "r", "seconds": 1.0,
+    "holder": "me", "farewells": [Farewell(outcome(delivery()), 0, None)],
+    "process": Process(owner="me", host="here", pid=1, version="0", master_key=""),
+    "token_id": "t", "count": 1, "link_hash": b"l", "session_hash": b"s", "created_by": "me", "life": timedelta(1), "master_key": "k",
+    "new": NewToken(id="t", kind="admin", tenant=None, name="", hash=b"h" * 32, created_by="me", expires_at=None),
+    "table": Table.KEYS, "stale": "x", "fresh": "y",
+    "scope": delivery_log.Scope(tenant="acme"), "begin": TOP, "rows": 1, "packed": 1, "outcome": None, "event_type": None, "since": NOON,
+    "seq": 1, "event_time": NOON, "key": 1, "pairs": [(ROUTE, 1, NOON)], "for_at_least": timedelta(1),
+    "replay_id": ROUTE, "replay_ids": [ROUTE], "replay": REPLAY, "most": 1, "detail": "d", "asked": Asked(actor="me", origin="here"),
+    "name": "a.b", "characters": 10, "patterns": ["a.*"], "event_types": ["a.*"], "until": NOON, "route_ids": [ROUTE], "hours": 24,
+    "event_ids": ["a"], "version": 1,
+}  # fmt: skip
+OTHERWISE: dict[str, object] = {
+    "catalogue.replace.types": [TypeRow(name="a.b", description="", example="{}")],
+    "catalogue.note_seen.types": ["a.b"],
+    "event_log.listed.begin": (NOON, 1),
+    "replays.count.scope": REPLAYED,
+    "unaccounted.marks.tenant": "acme",
+    "replays.begin.scope": REPLAYED,
+    "keys.exchange.stale": [],
+    "keys.exchange.fresh": [],
+    "tail.read_cut.tick": Tick(tick=1, snap="1:1:", at=NOON, route_pos=0, closed_upto=NOON),
+}
+
+
+def functions_of_a_database() -> list[tuple[str, Callable[..., object]]]:
+    found = []
+    for module in iter_modules(eventstore.__path__):
+        contents = import_module(f"eventstore.{module.name}")
+        for name, function in vars(contents).items():
+            if not (iscoroutinefunction(function) or isasyncgenfunction(function)) or name.startswith("_"):
+                continue
+            is_of_a_database = next(iter(signature(function).parameters), "") == "database"
+            if is_of_a_database and function.__module__ == contents.__name__:
+                found.append((f"{module.name}.{name}", function))
+    return found
+
+
+async def called(name: str, function: Callable[..., object], database: Database) -> None:
+    _, *parameters = signature(function).parameters.values()
+    needed = [p.name for p in parameters if p.default is Parameter.empty]
+    known = ARGUMENTS | {need: OTHERWISE[f"{name}.{need}"] for need in needed if f"{name}.{need}" in OTHERWISE}
+    arguments = {need: known[need] for need in needed}
+    result: Any = function(database, **arguments)
+    if isasyncgenfunction(function):
+        async for _ in result:
+            pass
+    else:
+        await result
+
+
+async def test_every_function_of_a_database_that_went_away_says_store_unavailable(database_url: str) -> None:
+    functions = functions_of_a_database()
+    assert len(functions) > 25
+    async with cable(database_url) as line:
+        database = Database(line.url, pool_size=1)
+        await database.open()
+        line.cut()
+        for name, function in functions:
+            with pytest.raises(StoreUnavailable):
+                await called(name, function, database)
+                pytest.fail(f"{name} raised nothing")
+        await database.close()
+
+
+async def test_every_function_of_a_database_without_a_schema_raises_an_error_of_ours(empty_database_url: str) -> None:
+    database = Database(empty_database_url, pool_size=1)
+    await database.open()
+    for name, function in functions_of_a_database():
+        if name not in {"schema.plan", "schema.migrate", "connect.check_durability"}:
+            with pytest.raises(SchemaMismatch):
+                await called(name, function, database)
+                pytest.fail(f"{name} raised nothing")
+    await database.close()
+
+
+async def test_a_statement_that_the_driver_refuses_is_no_outage(database: Database) -> None:
+    with pytest.raises(StoreError) as refusal:
+        async with database.connection() as connection:
+            await connection.fetch("SELECT $1::integer", 1, 2)
+    assert not isinstance(refusal.value, StoreUnavailable)
+    with pytest.raises(ValueRefused):
+        async with database.connection() as connection:
+            await connection.fetch("SELECT $1::integer", "one")
+
+
+async def test_a_deadlock_is_an_outage_since_the_next_time_may_do(database: Database, connect: Connect) -> None:
+    other = await connect()
+    await other.execute("BEGIN; SET deadlock_timeout = '1h'; SELECT pg_advisory_xact_lock(1)")
+    with pytest.raises(StoreUnavailable):
+        async with database.transaction() as connection:
+            await connection.execute("SET LOCAL deadlock_timeout = '10ms'; SELECT pg_advisory_xact_lock(2)")
+            waiting = asyncio.create_task(other.execute("SELECT pg_advisory_xact_lock(2)"))
+            await connection.execute("SELECT pg_advisory_xact_lock(1)")
+    await waiting
+
+
+def test_what_is_none_of_the_drivers_errors_is_left_as_it_is() -> None:
+    error = ZeroDivisionError()
+    assert translated(error, "postgresql:///x") is error

@@ -1,0 +1,253 @@
+"""The hot statements find their rows by the index that was made for them, on tables of a realistic size.
+
+What is explained is the generic plan, in a session with the settings of the product: it is the one that runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest_asyncio
+
+from eventstore import domain_events, route_log
+from eventstore.domain_events import listing, tail, ticks
+from eventstore.postgres.connect import SERVER_SETTINGS
+from eventstore.progress import backlog, late_outcomes, manual_retry, recording, replays
+from eventstore.queries import attempts, delivery_log, route_metrics, undecided
+from tests.support.builders import ROUTE
+
+POPULATE = """
+SELECT hookledger.ensure_partitions((now() AT TIME ZONE 'UTC')::date - 30, (now() AT TIME ZONE 'UTC')::date);
+INSERT INTO hookledger.domain_event (tenant, id, type, data, txid)
+SELECT 't' || n % 500, 'evt-' || n, 'order.create', '{}', (1000 + n / 3)::text::xid8 FROM generate_series(1, 30000) n;
+INSERT INTO hookledger.domain_event (tenant, id, type, data, txid, tick)
+SELECT 't' || n % 500, 'old-' || n, 'order.create', '{}', '0', n % 300 FROM generate_series(1, 6000) n;
+INSERT INTO hookledger.tick (tick, snap, at, route_pos, closed_upto)
+SELECT n, format('%s:%s:', 1000 + n * 10, 1000 + n * 10)::pg_snapshot, now(), 0, now() FROM generate_series(1, 1000) n;
+INSERT INTO hookledger.attempt (seq, tick, route_id, event_time, started_at, shard, number, duration_ms, route_version, outcome, tenant, event_id, event_type, delivery_key)
+SELECT n, n / 30, ('00000000-0000-0000-0000-' || lpad((n % 300)::text, 12, '0'))::uuid, now() + n * interval '1 ms', now(), n % 16, 1, 1, 1, CASE n % 50 WHEN 7 THEN 'failed' ELSE 'delivered' END, 't' || n % 500, 'evt-' || n, 'order.create', n
+  FROM generate_series(1, 30000) n;
+INSERT INTO hookledger.retry (route_id, seq, recorded_at, event_time, tick, shard, failures, due_at, tenant)
+SELECT gen_random_uuid(), n, now(), now() + n * interval '1 ms', n / 30, n % 16, 1, now() + n * interval '1 second', 't' || n % 100 FROM generate_series(-500, 10000) n;
+INSERT INTO hookledger.parked (shard, epoch, flush, route_id, last_tick, seqs, ticks, recorded_ats, event_times, tenant)
+SELECT n % 16, 1, n, ('00000000-0000-0000-0000-' || lpad((n % 300)::text, 12, '0'))::uuid, n, ARRAY[n], ARRAY[n], ARRAY[now()], ARRAY[now() + n * interval '1 ms'], 't' || n % 300 FROM generate_series(1, 3000) n;
+INSERT INTO hookledger.replay (id, route_id, tenant, wanted, since, until, sendable_from, actor, origin, state, ended_at, total)
+SELECT ('00000000-0000-0000-0000-' || lpad(n::text, 12, '0'))::uuid, gen_random_uuid(), 't', 'all', now(), now(), now(), 'a', 'o', CASE WHEN n <= 2000 THEN 'done' ELSE 'running' END, CASE WHEN n <= 2000 THEN now() END, 1 FROM generate_series(1, 2003) n;
+INSERT INTO hookledger.replay_part SELECT ('00000000-0000-0000-0000-' || lpad(n::text, 12, '0'))::uuid, p, ARRAY[24007, 24307, 24607] FROM generate_series(1, 1000) n, generate_series(1, 3) p;
+INSERT INTO hookledger.route_event
+SELECT n, gen_random_uuid(), 't' || n % 500, 1, 'created', now() + n * interval '1 microsecond', 'a', 'o', NULL, 'r' || n, NULL, NULL, '{}', '', '' FROM generate_series(1, 5000) n;
+"""
+
+SHARDS, SEQS = "'{0,1,2,3}'", "'{29001,29002,29003}'"
+CUT = f"{SHARDS}, '9000', '9010', '{{9003}}', '{{8999}}'"
+ROUTES = "'{00000000-0000-0000-0000-000000000007}'"
+FLUSH_ARGUMENTS = ", ".join(["'me'", SHARDS, "'{1,1,1,1}'", *["'{}'"] * 35, "1", *["'{}'"] * 16])
+COUNT = replays._COUNT.format(found=replays._FOUND.format(rule=replays._RULES["all"]))
+SCHEDULE = replays._SCHEDULE.format(rule=replays._RULES["all"])
+
+
+# The body of hookledger.tick_of, whose plan cannot be seen from outside; a test holds it against the function.
+TICK_OF = """
+    SELECT tick FROM hookledger.tick
+     WHERE snap_xmax > $1::xid8 AND pg_visible_in_snapshot($1::xid8, snap)
+     ORDER BY snap_xmax, tick LIMIT 1
+"""
+
+
+# Of the statements of a list: where it begins, and where it ends.
+TOP = "'9999-12-31', 0, '00000000-0000-0000-0000-000000000000', '1970-01-01'"
+
+
+def attempted(whose: str, outcome: str | None = None) -> str:
+    which, wanted = delivery_log._BY_OUTCOME[outcome]
+    return delivery_log._ATTEMPTED.format(whose=f"{whose} = $1", which=which, wanted=" AND ".join(wanted) or "true")
+
+
+@dataclass(frozen=True)
+class Hot:
+    """`rows` is what all its scans may touch together, those that the filter throws away included."""
+
+    name: str
+    statement: str
+    arguments: str
+    indexes: set[str]
+    rows: int
+
+
+STATEMENTS = (
+    Hot("cut, measured", tail._MEASURE, CUT, {"domain_event_txid_idx"}, 60),
+    Hot("cut, read whole", tail._WHOLE, f"{CUT}, 1000", {"domain_event_txid_idx"}, 60),
+    Hot("cut, walked", tail._WALK, f"{CUT}, 24000, 25000, 1000", {"domain_event_pkey"}, 1100),
+    Hot("cut of before a restore", tail._RESTORED, f"{SHARDS}, 7, 0, 100", {"domain_event_tick_seq_idx"}, 30),
+    Hot("cut, picked", tail._PICK, f"{CUT}, 24000, 25000, 1000", {"domain_event_txid_idx"}, 60),
+    Hot("ticks behind one", f"SELECT {ticks._COLUMNS} FROM hookledger.tick WHERE tick > $1 ORDER BY tick LIMIT $2", "998, 200", {"tick_pkey"}, 10),
+    Hot("event by id", domain_events.events._BY_ID, "'t7', 'evt-7007'", {"domain_event_id_key", "tick_pkey"}, 10),
+    Hot("event by id of any tenant", domain_events.events._BY_ID_ANY_TENANT, "'evt-7007'", {"domain_event_id_key", "tick_pkey"}, 10),
+    Hot("events by seq", domain_events.events._BY_SEQ, f"{SEQS}, now() - interval '1 day', now()", {"domain_event_pkey"}, 10),
+    Hot("events of a period", domain_events.events._PERIOD, "now() - interval '1 hour', now(), 29000, NULL, 100", {"domain_event_pkey"}, 250),
+    Hot("due retries", backlog._DUE, f"{SHARDS}, '{{}}', '{{}}', 100, '{{}}'", {"retry_due_idx"}, 300),
+    Hot("next retry", backlog._NEXT_DUE, SHARDS, {"retry_due_idx"}, 4),
+    Hot("oldest packed", backlog._OLDEST_PACKED, f"'{ROUTES[2:-2]}', 0, 0", {"parked_pkey"}, 15),
+    Hot("done of a packed row", backlog._DONE_OF, f"'{ROUTES[2:-2]}', {SEQS}", {"attempt_route_id_seq_idx"}, 110),
+    Hot("accounted for", backlog._ACCOUNTED, f"{SHARDS}, 990", {"attempt_tick_idx"}, 6000),
+    Hot("failures of a route", route_metrics._FAILURES, f"'{ROUTES[2:-2]}', now() - interval '1 hour', '{{}}'", {"attempt_route_id_seq_idx"}, 220),
+    Hot("attempts of a route", attempts._ATTEMPTS, f"{ROUTES}, 29000, 30000", {"attempt_route_id_seq_idx"}, 10),
+    Hot("pending of a route", attempts._PENDING, f"{ROUTES}, 29000, 30000", {"retry_pkey", "parked_route_idx"}, 20),
+    Hot("flush", recording._FLUSH, FLUSH_ARGUMENTS, {"lease_pkey"}, 100),
+    Hot("farewell", late_outcomes._SAY, ", ".join(["'me'", *["'{}'"] * 22]), {"retry_pkey"}, 20),
+    Hot("suppression", recording._SUPPRESS, f"'me', 1, 1, '{ROUTE}', now(), '{{}}', 1", {"lease_pkey", "retry_pkey", "parked_pkey"}, 20),
+    Hot("retry by hand", manual_retry._REQUEUE, "'00000000-0000-0000-0000-000000000007', 29107", {"attempt_route_id_seq_idx", "retry_pkey", "domain_event_pkey"}, 10),
+    Hot("replay, counted", COUNT, "'00000000-0000-0000-0000-000000000007', now() - interval '1 hour', now() + interval '1 hour'", {"attempt_route_id_event_time_seq_idx"}, 110),
+    Hot("replay, scheduled", SCHEDULE, f"'{UUID(int=3)}', 500, '00000000-0000-0000-0000-000000000007', now() - interval '1 hour'", {"replay_part_pkey", "attempt_route_id_seq_idx", "domain_event_pkey"}, 40),
+    Hot("replays that run", replays._RUNNING, SHARDS, {"replay_running_key", "retry_replay_idx"}, 20),
+    Hot("replay, withdrawn", replays._WITHDRAW, f"'{UUID(int=3)}'", {"retry_replay_idx", "replay_pkey"}, 10),
+    Hot("route log", f"SELECT {route_log.log._COLUMNS} FROM hookledger.route_event WHERE pos > $1 ORDER BY pos LIMIT $2", "4990, 1000", {"route_event_pkey"}, 20),
+    Hot("history", f"SELECT {route_log.log._COLUMNS} FROM hookledger.route_event WHERE route_id = $1 ORDER BY version", f"'{ROUTE}'", {"route_event_version_key"}, 10),
+    Hot("route log of a tenant", f"SELECT {route_log.log._COLUMNS} FROM hookledger.route_event WHERE pos > $1 AND tenant = $3 ORDER BY pos LIMIT $2", "0, 1000, 't7'", {"route_event_tenant_idx"}, 20),
+    Hot("what happened to a tenant's routes", route_log.log._OF_TENANT, "'t7', 4000, 51", {"route_event_tenant_idx"}, 60),
+    Hot("one type of it", route_log.log._OF_TENANT_AND_TYPE, "'t7', 4000, 51, 'deleted'", {"route_event_tenant_type_idx"}, 5),
+    Hot("what happened to a route", route_log.log._OF_ROUTE, f"'{ROUTE}', 4000, 51, NULL", {"route_event_version_key"}, 10),
+    Hot("tried, of a tenant", attempted("tenant"), f"'t7', {TOP}, 20", {"attempt_tenant_event_time_seq_idx"}, 40),
+    Hot("tried, of a route", attempted("route_id"), f"'{ROUTES[2:-2]}', {TOP}, 20", {"attempt_route_id_event_time_seq_idx"}, 40),
+    Hot("failed, of a tenant", attempted("tenant", "failed"), f"'t7', {TOP}, 20", {"attempt_tenant_outcome_event_time_seq_idx"}, 40),
+    Hot("failed, of a route", attempted("route_id", "failed"), f"'{ROUTES[2:-2]}', {TOP}, 20", {"attempt_route_id_outcome_event_time_seq_idx"}, 40),
+    Hot("retrying, of a tenant", delivery_log._RETRYING.format(whose="tenant = $1"), f"'t7', {TOP}, 20", {"retry_tenant_idx", "domain_event_pkey"}, 45),
+    Hot("retrying, of a route", delivery_log._RETRYING.format(whose="route_id = $1"), f"'{ROUTES[2:-2]}', {TOP}, 20", {"retry_pkey"}, 45),
+    Hot("parked, of a tenant", delivery_log._PARKED.format(whose="tenant = $1"), f"'t7', {TOP}, 20, 4", {"parked_tenant_idx", "parked_span_idx", "domain_event_pkey"}, 30),
+    Hot("parked, of a route", delivery_log._PARKED.format(whose="route_id = $1"), f"'{ROUTES[2:-2]}', {TOP}, 20, 4", {"parked_route_idx", "parked_span_idx"}, 30),
+    Hot("what deliveries came to", attempts._GISTS, f"{ROUTES}, '{{29107}}', '{{now}}'", {"attempt_route_id_seq_idx"}, 5),
+    Hot("a delivery's requests", attempts._EXCHANGES, f"'{ROUTES[2:-2]}', 29107, now()", {"attempt_route_id_seq_idx"}, 5),
+    Hot("a delivery by its id", attempts._BY_KEY, "'t7', 29007", {"attempt_delivery_key_idx"}, 5),
+    Hot("what of an event waits", attempts._WAITING, f"{ROUTES}, 29007, now()", {"retry_pkey", "parked_span_idx"}, 10),
+    Hot("read after a tick", undecided._FEW, "'t7', '10990:10990:', 999, 2001", {"domain_event_txid_idx", "domain_event_tick_seq_idx"}, 100),
+    Hot("read after a tick, walked", undecided._WALK, "'t7', '10990:10990:', 999, '9999-12-31', 0, '1970-01-01', 20", {"domain_event_tenant_least_seq_idx"}, 30),
+    Hot("events of a tenant", listing._LISTED.format(wanted="true"), "'t7', '9999-12-31', 0, '1970-01-01', 20, 20", {"domain_event_tenant_least_seq_idx"}, 50),
+    Hot("events of an id", listing._NAMED, "'t7', 'evt-7007'", {"domain_event_id_key"}, 10),
+    Hot("tick of a transaction", TICK_OF, "'9000'", {"tick_snap_xmax_idx"}, 5),
+    Hot("publish", domain_events.events._PUBLISH, "'{t1}', '{x}', '{a.b}', '{now}', '{x}', '{x}', '{x}', '{f}'", set(), 10),
+)  # fmt: skip
+
+
+@pytest_asyncio.fixture
+async def populated(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(database_url, server_settings=SERVER_SETTINGS)
+    await connection.execute(POPULATE)
+    yield connection
+    connection.terminate()
+
+
+async def test_each_hot_statement_finds_its_rows_by_index(populated: asyncpg.Connection) -> None:
+    """Without statistics, as after midnight, and with them. A block range index knows what it was last tidied for."""
+    wrong = []
+    for analysed in (False, True):
+        if analysed:
+            await populated.execute("VACUUM ANALYZE")
+        for hot in STATEMENTS:
+            plan = await explained(populated, hot)
+            used = {_general(scan["Index Name"]) for scan in plan if "Index Name" in scan}
+            touched = sum(_touched(scan) for scan in plan)
+            whole = [scan["Relation Name"] for scan in plan if scan["Node Type"] == "Seq Scan"]
+            is_many = touched > hot.rows and (analysed or "attempt_tick_idx" not in hot.indexes)
+            if not hot.indexes <= used or whole or is_many:
+                wrong.append(
+                    (hot.name, "analysed" if analysed else "new", "used", used, "whole", whole, "touched", touched)
+                )
+    assert not wrong, "\n".join(map(str, wrong))
+
+
+async def test_the_metrics_of_a_route_are_read_from_its_hours_and_from_what_is_not_added_up(
+    populated: asyncpg.Connection,
+) -> None:
+    await populated.execute(
+        "INSERT INTO hookledger.route_metric SELECT ('00000000-0000-0000-0000-' || lpad(r::text, 12, '0'))::uuid, "
+        "date_trunc('hour', now(), 'UTC') - n * interval '1 hour', 1, 1, 1, 1, 1 "
+        "FROM generate_series(1, 300) r, generate_series(1, 50) n"
+    )
+    plan = await explained(
+        populated, Hot("metrics", route_metrics._READ, f"'{ROUTES[2:-2]}', 29", {"route_metric_pkey"}, 50)
+    )
+    assert {scan["Relation Name"] for scan in plan if scan["Node Type"] == "Seq Scan"} == {"route_tally"}
+    assert sum(_touched(scan) for scan in plan if scan.get("Relation Name") == "route_metric") == 50
+    lately = await explained(
+        populated, Hot("metrics of a list", route_metrics._RECENT, f"{ROUTES}, 23", {"route_metric_pkey"}, 60)
+    )
+    assert (
+        sum(_touched(scan) for scan in lately if scan.get("Relation Name") == "route_metric") == 23
+    )  # nothing ended this hour
+
+
+async def test_the_body_of_tick_of_is_the_one_explained(sql: asyncpg.Connection) -> None:
+    body: str = await sql.fetchval("SELECT prosrc FROM pg_proc WHERE oid = 'hookledger.tick_of'::regproc")
+    assert body.replace("txid", "$1::xid8").split() == TICK_OF.split()
+
+
+async def test_a_tick_that_finds_nothing_new_looks_at_no_row(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url, server_settings=SERVER_SETTINGS)
+    await connection.execute(
+        "INSERT INTO hookledger.domain_event (tenant, id, type, data) "
+        "SELECT 'acme', n::text, 'order.create', '{}' FROM generate_series(1, 20000) n"
+    )
+    assert await connection.fetchval("SELECT hookledger.make_tick()") == 1
+    before = await _rows_read(connection)
+    for _ in range(10):
+        assert await connection.fetchval("SELECT hookledger.make_tick()") is None
+    assert await _rows_read(connection) - before <= 20
+    await connection.close()
+
+
+async def test_events_of_before_a_restore_are_looked_at_by_no_tick(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url, server_settings=SERVER_SETTINGS)
+    await connection.execute(
+        "INSERT INTO hookledger.domain_event (tenant, id, type, data, txid, tick) "
+        "SELECT 'acme', n::text, 'order.create', '{}', '0', 1 FROM generate_series(1, 20000) n"
+    )
+    await connection.execute(
+        "INSERT INTO hookledger.tick (tick, snap, at, route_pos, closed_upto) VALUES (1, '1:1:', now(), 0, now())"
+    )
+    before = await _rows_read(connection)
+    for _ in range(10):
+        assert await connection.fetchval("SELECT hookledger.make_tick()") is None
+    assert await _rows_read(connection) - before <= 20
+    await connection.close()
+
+
+async def explained(connection: asyncpg.Connection, hot: Hot) -> list[dict[str, Any]]:
+    """The nodes of the executed plan, rolled back afterwards."""
+    await connection.execute(f"BEGIN; PREPARE hot AS {hot.statement}")
+    text = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE hot ({hot.arguments})")
+    await connection.execute("DEALLOCATE hot; ROLLBACK")
+    nodes, pending = [], [json.loads(text)[0]["Plan"]]
+    while pending:
+        node = pending.pop()
+        nodes.append(node)
+        pending += node.get("Plans", [])
+    return nodes
+
+
+def _touched(node: dict[str, Any]) -> int:
+    if "Scan" not in node["Node Type"] or "Relation Name" not in node:
+        return 0
+    per_loop = (
+        node["Actual Rows"] + node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
+    )
+    return int(per_loop * node["Actual Loops"])
+
+
+def _general(index: str) -> str:
+    """The index of the parent, whichever day it is of."""
+    parts = [part for part in index.split("_") if not (len(part) == 8 and part.isdigit())]
+    return "_".join(parts)
+
+
+async def _rows_read(connection: asyncpg.Connection) -> int:
+    await connection.execute("SELECT pg_stat_force_next_flush()")
+    return int(
+        await connection.fetchval(
+            "SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)) FROM pg_stat_user_tables WHERE relname LIKE 'domain_event%'"
+        )
+    )

@@ -1,0 +1,62 @@
+"""What is printed, and what never is."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from daemon.cli.console import failures, output
+from daemon.cli.console.failures import EXIT_CONFIG, EXIT_FAILED, EXIT_UNAVAILABLE, EXIT_USAGE, CliError
+from daemon.commands import Invalid, NotFound
+from daemon.config import ConfigError
+from daemon.core.events.event import Problem
+from daemon.keys import WrongMasterKey
+from eventstore.postgres.errors import (
+    AccessRefused,
+    EmbeddedMisconfigured,
+    SchemaMismatch,
+    StoreUnavailable,
+    UnsafeServer,
+)
+
+
+def test_control_characters_are_written_out() -> None:
+    assert output.plain("a\x1b[2Jb\nc\u202ed – é") == "a\\x1b[2Jb\\nc\\u202ed – é"
+
+
+def test_a_table_shows_markup_of_a_merchant_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    output.table(("name",), [("[red]sale[/red]",)], empty="")
+    assert "[red]sale[/red]" in capsys.readouterr().out
+
+
+def test_a_piped_table_cuts_nothing_off(capsys: pytest.CaptureFixture[str]) -> None:
+    output.table(("a", "b"), [("x" * 500, datetime(2026, 11, 23, tzinfo=UTC)), ("y", None)], empty="")
+    head, first, second = capsys.readouterr().out.splitlines()
+    assert head.split() == ["a", "b"]
+    assert first.split() == ["x" * 500, "2026-11-23", "00:00:00.000000Z"]
+    assert second.split() == ["y", "–"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (CliError("x"), EXIT_FAILED),
+        (NotFound("x"), EXIT_FAILED),
+        (SchemaMismatch("x"), EXIT_FAILED),
+        (Invalid((Problem(field="name", message="is empty"),)), EXIT_USAGE),
+        (StoreUnavailable("x"), EXIT_UNAVAILABLE),
+        (AccessRefused("x"), EXIT_UNAVAILABLE),
+        (EmbeddedMisconfigured("x"), EXIT_CONFIG),
+        (UnsafeServer("x"), EXIT_CONFIG),
+        (ConfigError(("x", "y")), EXIT_CONFIG),
+        (WrongMasterKey("x"), EXIT_CONFIG),
+        (ExceptionGroup("x", [StoreUnavailable("x")]), EXIT_UNAVAILABLE),
+        (ZeroDivisionError("x"), EXIT_FAILED),
+    ],
+)
+def test_each_kind_of_error_has_its_exit_code(error: Exception, code: int) -> None:
+    assert failures.describe(error).code == code
+
+
+def test_each_problem_is_a_message_of_its_own() -> None:
+    problems = (Problem(field="name", message="is empty"), Problem(field="", message="is odd"))
+    assert failures.describe(Invalid(problems)).messages == ("name: is empty", "is odd")

@@ -1,0 +1,96 @@
+"""What an answer means: all status codes, all error names, and the id that never changes."""
+
+import uuid
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemon.core.delivery.answer import (
+    ErrorName,
+    Failure,
+    Outcome,
+    Response,
+    Verdict,
+    classify,
+    delivery_id,
+    delivery_key,
+    error_name,
+    key_of,
+    status_class,
+)
+
+# A copy by hand: these words are in the log for ever, and receivers' tools match on them.
+ERROR_NAMES = {
+    "dns_error", "connect_refused", "connect_timeout", "connection_reset", "tls_error", "timeout", "egress_denied",
+    "proxy_error", "protocol_error", "response_too_large", "render_error", "internal_error",
+}  # fmt: skip
+OUTCOMES = {"delivered", "retrying", "failed", "suppressed", "expired"}
+
+
+def test_the_error_names_are_these() -> None:
+    assert {each.value for each in ErrorName} == ERROR_NAMES
+    assert all(each.name.lower() == each.value for each in ErrorName)
+
+
+def test_the_outcomes_are_these() -> None:
+    assert {each.value for each in Outcome} == OUTCOMES
+    assert {each.value for each in Verdict} == {"success", "failure", "gone"}
+
+
+def test_two_hundreds_succeed_410_is_gone_and_all_else_fails() -> None:
+    for status in range(100, 1000):
+        answer = Response(status=status)
+        if status in range(200, 300):
+            assert (classify(answer), error_name(answer)) == (Verdict.SUCCESS, None)
+        else:
+            assert classify(answer) is (Verdict.GONE if status == 410 else Verdict.FAILURE)
+            assert error_name(answer) == f"http_{status}"
+        assert status_class(answer) == (f"{str(status)[0]}xx" if status < 600 else "other")
+
+
+@pytest.mark.parametrize("status", [-1, 0, 99, 1000, 10**9])
+def test_a_status_that_is_none_fails(status: int) -> None:
+    assert classify(Response(status=status)) is Verdict.FAILURE
+    assert status_class(Response(status=status)) == "other"
+
+
+@pytest.mark.parametrize("error", ErrorName)
+def test_no_answer_is_a_failure_that_is_named(error: ErrorName) -> None:
+    assert classify(Failure(error=error)) is Verdict.FAILURE
+    assert status_class(Failure(error=error)) == "none"
+    assert error_name(Failure(error=error)) == error.value
+
+
+@pytest.mark.parametrize("error", ErrorName)
+def test_only_the_merchants_own_expressions_are_a_reason_to_say_more_than_the_name(error: ErrorName) -> None:
+    if error is ErrorName.RENDER_ERROR:
+        assert error_name(Failure(error=error, detail="the reason")) == "render_error: the reason"
+        return
+    with pytest.raises(ValueError, match="not for merchants"):
+        Failure(error=error, detail="[Errno 111] Connect call failed ('10.0.0.5', 443)")
+
+
+def test_a_header_is_found_by_its_name_in_any_case_and_the_first_counts() -> None:
+    answer = Response(status=429, headers=(("Retry-After", "1"), ("retry-after", "2"), ("X", "3")))
+    assert answer.header("retry-after") == "1"
+    assert answer.header("x") == "3"
+    assert answer.header("y") is None
+
+
+@given(st.uuids(), st.text(alphabet=st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=128))
+def test_a_deliverys_id_is_the_uuid_5_of_route_and_event(route_id: uuid.UUID, event_id: str) -> None:
+    assert delivery_id(route_id, event_id) == str(uuid.uuid5(route_id, event_id))
+
+
+def test_a_deliverys_id_is_the_same_in_every_release() -> None:
+    route_id = uuid.UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
+    assert delivery_id(route_id, "www.example.com") == "2ed6657d-e927-568b-95e1-2665a8aea6a2"
+
+
+@given(st.uuids(), st.text(max_size=128))
+def test_the_key_of_a_delivery_is_the_beginning_of_its_id(route_id: uuid.UUID, event_id: str) -> None:
+    named = uuid.uuid5(route_id, event_id)
+
+    assert delivery_key(route_id, event_id) == key_of(named)
+    assert key_of(named) & 0xFFFFFFFF == int(str(named)[:8], 16)

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from jinja2 import Environment
+from markupsafe import Markup
+
+from daemon.web.dashboard.template_filters import FILTERS, capitalize_first, duration, moment, number, size, span
+
+NOW = datetime(2026, 11, 24, 18, 5, 12, 345678, tzinfo=UTC)
+
+
+def shown(at: datetime) -> Markup:
+    """How long ago, or in how long, as a template says it."""
+    environment = Environment(autoescape=True)
+    environment.filters |= FILTERS
+    return Markup(environment.from_string("{{ at|ago }}").render(at=at, now=NOW))
+
+
+@pytest.mark.parametrize(("value", "text"), [(0, "0"), (999, "999"), (12345, "12,345"), (-1234567, "-1,234,567")])
+def test_a_number_has_commas(value: int, text: str) -> None:
+    assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    "at", [NOW, NOW.astimezone(timezone(timedelta(hours=5, minutes=30))), NOW.astimezone(timezone(timedelta(hours=-8)))]
+)
+def test_a_moment_is_shown_in_utc_and_is_exact_where_one_looks_closer(at: datetime) -> None:
+    assert moment(at) == (
+        '<time datetime="2026-11-24T18:05:12.345678Z" title="2026-11-24T18:05:12.345678Z">'
+        "24 Nov 2026, 18:05:12 UTC</time>"
+    )
+
+
+def test_a_moment_of_a_single_digit_day_has_no_zero_before_it() -> None:
+    assert ">4 Nov 2026, 00:00:00 UTC<" in moment(datetime(2026, 11, 4, tzinfo=UTC))
+    assert 'datetime="2026-11-04T00:00:00.000000Z"' in moment(datetime(2026, 11, 4, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("before", "text"),
+    [
+        (timedelta(0), "just now"),
+        (timedelta(milliseconds=999), "just now"),
+        (timedelta(milliseconds=-999), "just now"),  # two clocks are never the same
+        (timedelta(seconds=1), "1 s ago"),
+        (timedelta(seconds=59.9), "59 s ago"),
+        (timedelta(seconds=60), "1 min ago"),
+        (timedelta(minutes=59, seconds=59), "59 min ago"),
+        (timedelta(hours=1), "1 h ago"),
+        (timedelta(hours=23, minutes=59), "23 h ago"),
+        (timedelta(days=1), "1 day ago"),
+        (timedelta(days=2), "2 days ago"),
+        (timedelta(days=400), "400 days ago"),
+        (timedelta(minutes=-3), "in 3 min"),
+        (timedelta(days=-1), "in 1 day"),
+    ],
+)
+def test_how_long_ago_is_said_in_the_largest_unit(before: timedelta, text: str) -> None:
+    assert shown(NOW - before).striptags() == text
+
+
+def test_how_long_ago_tells_the_moment_too() -> None:
+    assert 'datetime="2026-11-24T18:02:12.345678Z"' in shown(NOW - timedelta(minutes=3))
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "text"),
+    [
+        (0, "0 ms"),
+        (142, "142 ms"),
+        (999, "999 ms"),
+        (999.7, "1.0 s"),
+        (1000, "1.0 s"),
+        (1249, "1.2 s"),
+        (15000, "15.0 s"),
+    ],
+)
+def test_a_duration_is_in_milliseconds_or_seconds(milliseconds: float, text: str) -> None:
+    assert duration(milliseconds) == text
+
+
+@pytest.mark.parametrize(
+    ("length", "text"),
+    [
+        (timedelta(seconds=-5), "0 s"),
+        (timedelta(0), "0 s"),
+        (timedelta(seconds=59.9), "59 s"),
+        (timedelta(minutes=1, seconds=30), "1 min"),
+        (timedelta(hours=23, minutes=59, seconds=59), "23 h 59 min"),
+        (timedelta(hours=24), "1 d"),
+        (timedelta(days=2, hours=3, minutes=4), "2 d 3 h"),
+        (timedelta(days=2, minutes=4), "2 d 4 min"),
+    ],
+)
+def test_a_span_has_its_two_largest_units(length: timedelta, text: str) -> None:
+    assert span(length) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (16384, "16.0 KiB"), (262144, "256.0 KiB")]
+)
+def test_a_size_is_in_bytes_or_kilobytes(count: int, text: str) -> None:
+    assert size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "capital"), [("", ""), ("it's so, HTTP", "It's so, HTTP"), ("“x” is", "“x” is"), ("über", "Über")]
+)
+def test_a_sentence_begins_with_a_capital_and_is_else_as_it_was(text: str, capital: str) -> None:
+    assert capitalize_first(text) == capital

@@ -1,0 +1,275 @@
+"""Expressions of merchants: what they mean is JMESPath's affair, what they cost and how they fail is ours."""
+
+import json
+import sys
+import time
+import tracemalloc
+from typing import Any
+
+import jmespath
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from daemon.core.webhook.expression import MAX_EXPRESSION_BYTES, ExpressionError, evaluate, problem
+from tests.support.expressions import expressions, well_formed
+
+SMALL: dict[str, Any] = {"a": [1, 2, {"b": "x"}], "b": {"a": 1.5, "b": None, "type": True}, "id": "evt", "type": ""}
+
+
+def of(expression: str, value: object = SMALL) -> object:
+    return evaluate(expression, value, size_bytes=len(json.dumps(value)))
+
+
+def failure(expression: str, value: object = SMALL) -> str:
+    with pytest.raises(ExpressionError) as raised:
+        of(expression, value)
+    return str(raised.value)
+
+
+def filled(unit: str, separator: str, *, around: str = "{}") -> str:
+    """As many copies as there is room for."""
+    room = MAX_EXPRESSION_BYTES - len(around)
+    return around.format(separator.join([unit] * (room // (len(unit) + len(separator)))))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from("ab"), inner, max_size=2),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=150)
+@given(well_formed, json_values)
+def test_what_has_a_value_has_the_one_of_jmespath(expression: str, value: object) -> None:
+    assume(problem(expression) is None)
+    try:
+        found = of(expression, value)
+    except ExpressionError:
+        return
+    assert repr(found) == repr(jmespath.search(expression, value))
+
+
+@settings(max_examples=150)
+@given(expressions, json_values)
+def test_no_expression_fails_in_another_way(expression: str, value: object) -> None:
+    reason = problem(expression)
+    if reason is None:
+        failed = ""
+        try:
+            of(expression, value)
+        except ExpressionError as error:
+            failed = str(error)
+        assert failed == "" or failed.startswith("failed: ")
+        assert len(failed) < 400
+    else:
+        assert reason
+        assert "\n" not in reason
+        assert len(reason) < 400
+        with pytest.raises(ExpressionError):
+            of(expression, value)
+
+
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [
+        ("", "cannot be empty"),
+        (" ", "no JMESPath expression"),
+        ("a.", "no JMESPath expression"),
+        ("[", "no JMESPath expression"),
+        ("a b", "Parse error at column 2"),
+        ("(((", "is no JMESPath expression: Incomplete expression"),
+        ("a = b", "is no JMESPath expression: Unknown token '='"),
+        ("map(&{n: lenght(@)}, a)", "calls lenght(), which is no function of JMESPath: did you mean length()?"),
+        ("no_such(a)[]", "calls no_such(), which is no function of JMESPath"),
+        ("a || length()", "calls length() with 0 arguments, and it takes 1"),
+        ("not_null()", "calls not_null() with 0 arguments, and it takes at least 1"),
+        ("contains(a)", "calls contains() with 1 arguments, and it takes 2"),
+        ("'", "no JMESPath expression"),
+        ("`", "no JMESPath expression"),
+        ("\ud800", "half a character"),
+        ("x" * (MAX_EXPRESSION_BYTES + 1), "more than 4096 bytes"),
+        ("é" * (MAX_EXPRESSION_BYTES // 2 + 1), "more than 4096 bytes"),
+        ("(" * 4096, "nested too deeply"),
+        ("!" * 4095 + "a", "nested too deeply"),
+        ("!" * 150 + "a", "nested too deeply"),
+        (filled("a", "|"), "nested too deeply"),
+        (filled("a", "||"), "nested too deeply"),
+        ("@" + "[]" * 2000, "nested too deeply"),
+        ("*" + ".*" * 2000, "nested too deeply"),
+        ("[" * 101 + "@" + "]" * 101, "nested too deeply"),
+        ("`" + "[" * 1000 + "]" * 1000 + "`", "nested too deeply"),
+    ],
+)
+def test_what_is_no_expression_is_refused_with_its_reason(expression: str, words: str) -> None:
+    assert words in (problem(expression) or "")
+    assert words in failure(expression)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["merge(a, b, c)", "a[1:].length(@)", '`{"type": "function_expression", "value": "x"}`', "map(&x, a)"],
+)
+def test_calls_that_may_go_well_are_not_refused(expression: str) -> None:
+    assert problem(expression) is None
+
+
+def test_an_expression_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled, compile_ = [], jmespath.compile
+
+    def counted(text: str) -> Any:
+        compiled.append(text)
+        return compile_(text)
+
+    monkeypatch.setattr(jmespath, "compile", counted)
+    text = "a.b.c || 'compiled by no other test'"
+    assert problem(text) is None
+    for _ in range(3):
+        of(text)
+    assert compiled == [text]
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "x" * MAX_EXPRESSION_BYTES,
+        ".".join(["a"] * 2000),
+        "||".join(f"type=='t{number}'" for number in range(90)),
+        "(" * 99 + "a" + ")" * 99,
+        "[" * 50 + "@" + "]" * 50,
+        "@" + "[0]" * 1300,
+        "[" + ",".join(["a"] * 2000) + "]",
+    ],
+)
+def test_what_is_long_but_not_deep_is_fine(expression: str) -> None:
+    assert problem(expression) is None
+    of(expression)
+
+
+def test_what_is_too_deep_does_not_depend_on_how_deep_the_caller_stands() -> None:
+    def deeper(frames: int, expression: str, value: object) -> str | None:
+        if frames:
+            return deeper(frames - 1, expression, value)
+        try:
+            of(expression, value)
+        except ExpressionError as error:
+            return str(error)
+        return None
+
+    nested: Any = 1
+    for _ in range(250):
+        nested = [nested]
+    far = max(0, sys.getrecursionlimit() - _frames() - 750)
+    for expression in ("!" * 90 + "a", "(" * 99 + "@" + ")" * 99, "||".join(["a"] * 95), "@ == @"):
+        assert deeper(0, expression, nested) is None
+        assert deeper(far, expression + " ", nested) is None  # the blank: not one that was compiled before
+    for _ in range(60):
+        nested = [nested]
+    assert deeper(0, "@ == @", nested) == deeper(far, "@ == @", nested) == "failed: a value is nested too deeply"
+
+
+def _frames() -> int:
+    frame, count = sys._getframe(), 0
+    while frame.f_back is not None:
+        frame, count = frame.f_back, count + 1
+    return count
+
+
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [
+        ("sum(id)", "In function sum(), expected array-number, received string"),
+        ("length(`1`)", "In function length(), expected string or array or object, received number"),
+        ("sort_by(a, &b)", "In function sort_by()"),
+        ("a[::0]", "slice step cannot be zero"),
+        ("'x' < `1`", "not supported between instances"),
+        ("ceil(`1e999`)", "infinity"),
+        ("avg(`[" + "9" * 400 + "]`)", "too large"),
+        ("&a", "expression reference"),
+        ("to_string(&a)", "expression reference"),
+        ("to_string([&a])", "expression reference"),
+        ("type(&a)", "expression reference"),
+        ("[&a] == [&b]", "expression reference"),
+        ("map(&(&a), a)", "expression reference"),
+    ],
+)
+def test_a_failure_says_why(expression: str, words: str) -> None:
+    assert words in failure(expression)
+
+
+def test_a_failure_does_not_repeat_the_value_that_caused_it() -> None:
+    assert "secret" not in failure("abs(@)", {"password": "secret"})
+    assert len(failure("abs(@)", ["x" * 100_000])) < 200
+
+
+def test_references_are_for_the_functions_that_take_them() -> None:
+    people = {"p": [{"n": "b", "a": 2}, {"n": "a", "a": 1}]}
+    assert of("sort_by(p, &n)[0].a", people) == 1
+    assert of("map(&a, p)", people) == [2, 1]
+    assert of("max_by(p, &a).n", people) == "b"
+    assert of("min_by(p, &a).n", people) == "a"
+
+
+BOMBS = {
+    "doubling": "|".join(["[@,@]"] * 90),
+    "doubling in objects": "|".join(["{a:@,b:@}"] * 90),
+    "doubling and writing": "|".join(["[@,@]"] * 60) + "|to_string(@)",
+    "doubling and comparing": f"[{'|'.join(['[@,@]'] * 45)},{'|'.join(['[@,@]'] * 45)}] | [0] == [1]",
+    "doubling flat": "|".join(["[@,@][]"] * 45),
+    "flattening wide": "a|[" + "@," * 2000 + "@][]",
+    "escaping": "|".join(["to_string([@,@,@,@])"] * 30),
+    "joining": "|".join(["join('',[@,@])"] * 30),
+    "nesting loops": "[@,@,@,@,@,@,@,@]" + "|[@,@,@,@,@,@,@,@]" * 5 + "[][][][][].[@,@]",
+    "mapping loops": "a[*].[@,@,@,@]|map(&map(&sort_by(@,&@),@),[@,@,@,@])",
+    "sorting": filled("sort(a)", ",", around="[{}]"),
+    "searching": filled("contains(s,'y')", ",", around="[{}]"),
+    "reversing": filled("reverse(s)", ",", around="[{}]"),
+    "slicing": filled("a[:]", ",", around="[{}]"),
+    "merging": filled("merge(o,o)", ",", around="[{}]"),
+    "listing": filled("values(o)", ",", around="[{}]"),
+    "comparing": filled("a==b", ",", around="[{}]"),
+    "filtering": "a[?" + "||".join(["@==`2`"] * 90) + "]",
+    "summing": filled("sum(a)", ",", around="[{}]"),
+}
+LARGE: dict[str, Any] = {
+    "a": [1] * 30_000,
+    "b": [1] * 30_000,
+    "s": "x" * 60_000,
+    "o": {f"k{number}": number for number in range(3_000)},
+}
+
+
+@pytest.mark.parametrize("expression", BOMBS.values(), ids=BOMBS)
+def test_an_expression_that_explodes_is_stopped_early(expression: str) -> None:
+    assert problem(expression) is None
+    for value in (LARGE, LARGE["a"], '"\\'):
+        started = time.process_time()
+        assert len(written(expression, value)) < 4_000_000
+        assert time.process_time() - started < 2  # 0.1 s when nothing else runs; without a bound, years
+
+
+@pytest.mark.parametrize("name", ["doubling and writing", "doubling flat", "flattening wide", "joining", "slicing"])
+def test_an_expression_that_explodes_does_not_fill_the_memory(name: str) -> None:
+    tracemalloc.start()
+    written(BOMBS[name], ["x" * 1000, *range(5_000)])
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 32_000_000
+
+
+def written(expression: str, value: object) -> str:
+    try:
+        return json.dumps(of(expression, value))
+    except ExpressionError:
+        return ""
+
+
+def test_a_large_event_of_the_usual_kind_can_be_given_new_names_and_filtered() -> None:
+    items = {"items": [{"sku": f"A-{n}", "quantity": n, "price": "1.10", "tags": ["a", "b"]} for n in range(3_000)]}
+    renamed = of("items[*].{id: sku, count: quantity, cost: price, first: tags[0]}", items)
+    assert isinstance(renamed, list)
+    assert len(renamed) == 3_000
+    assert of("length(items[?quantity >= `1500`])", items) == 1_500
+    assert of("sum(items[*].quantity)", items) == sum(range(3_000))
+    assert of("contains(items[*].sku, 'A-7')", items) is True

@@ -1,0 +1,78 @@
+"""The request as it goes out: everything in it follows from what it is built of."""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid5
+
+import pytest
+from svix.webhooks import Webhook
+
+from daemon.core.routing.route import PayloadOptions
+from daemon.core.webhook.payload import RenderError, Source
+from daemon.core.webhook.request import Dialect, Request, build
+from daemon.core.webhook.signing import SigningKey, format_key
+
+ROUTE = UUID("11111111-2222-3333-4444-555555555555")
+KEYS = (SigningKey(format_key(b"n" * 32)), SigningKey(format_key(b"o" * 32)))
+DIALECT = Dialect(
+    signing_header="OrderGroove-Signature", standard_webhooks=True, user_agent="Hookledger/1", max_body_bytes=1000
+)
+SOURCE = Source(
+    event_id="evt_1",
+    event_type="order.create",
+    created=datetime(2026, 1, 2, tzinfo=UTC),
+    data=b"{}",
+    context=None,
+    snapshot=None,
+)
+
+
+def built(**more: Any) -> Request:
+    given: dict[str, Any] = {
+        "route_id": ROUTE,
+        "options": PayloadOptions(),
+        "custom": {"X-Shop": "1"},
+        "keys": KEYS,
+        "timestamp": int(datetime.now(UTC).timestamp()),
+        "is_test": False,
+        "dialect": DIALECT,
+    }
+    return build(SOURCE, **(given | more))
+
+
+def test_the_headers_are_those_of_the_contract() -> None:
+    made = built(timestamp=1767312000)
+    assert set(made.headers) == {
+        "X-Shop", "Content-Type", "User-Agent", "OrderGroove-Signature", "webhook-id", "webhook-timestamp", "webhook-signature",
+    }  # fmt: skip
+    assert (made.headers["Content-Type"], made.headers["User-Agent"]) == ("application/json", "Hookledger/1")
+    assert (made.headers["webhook-id"], made.headers["webhook-timestamp"]) == (str(uuid5(ROUTE, "evt_1")), "1767312000")
+    assert made.headers["OrderGroove-Signature"].startswith("ts=1767312000,sig=")
+    assert made.headers["OrderGroove-Signature"].count(",sig=") == 2
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_either_key_verifies_it(key: SigningKey) -> None:
+    made = built()
+    Webhook(key.text).verify(made.body, made.headers)
+
+
+def test_the_same_gives_the_same_bytes() -> None:
+    assert built(timestamp=1) == built(timestamp=1) != built(timestamp=2)
+
+
+def test_without_standard_webhooks_its_headers_are_missing() -> None:
+    plain = Dialect(signing_header="X-Sig", standard_webhooks=False, user_agent="Hookledger/1", max_body_bytes=1000)
+    assert set(built(dialect=plain).headers) == {"X-Shop", "Content-Type", "User-Agent", "X-Sig"}
+
+
+def test_our_headers_win_over_custom_ones() -> None:
+    assert built(custom={"Content-Type": "text/plain"}).headers["Content-Type"] == "application/json"
+
+
+def test_a_test_says_so_and_is_not_stopped_by_its_filter() -> None:
+    options = PayloadOptions(filter="sum(data)")
+    with pytest.raises(RenderError):
+        built(options=options)
+    assert built(options=options, is_test=True).headers["Hookledger-Test"] == "true"
+    assert "Hookledger-Test" not in built().headers

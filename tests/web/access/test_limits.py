@@ -1,0 +1,79 @@
+"""What a tenant may ask for only so often."""
+
+from __future__ import annotations
+
+import pytest
+
+from daemon.core.gcra import Allowance
+from daemon.web.access.limits import ALLOWANCES, LIMITS, Limits
+from daemon.web.http.endpoints import RateLimit, declared
+from daemon.web.http.problems import Problem
+from tests.support.web import Door, path
+
+TIGHT = dict.fromkeys(RateLimit, Allowance(burst=2, per_second=0.01))
+
+# Literal on purpose: an endpoint that loses its limit must be missed here.
+LIMITED = {
+    "GET /v1/tenants/{tenant}/routes/{route}/key": "reveal",
+    "POST /v1/tenants/{tenant}/routes/{route}/test": "test",
+    "POST /v1/tenants/{tenant}/preview": "preview",
+    "POST /v1/tenants/{tenant}/routes/{route}/replay": "replay",
+    "GET /t/{tenant}/webhooks/{route}/key": "reveal",
+    "POST /t/{tenant}/webhooks/{route}/replay": "replay",
+}
+
+
+async def test_what_costs_much_is_limited(door: Door) -> None:
+    found = {}
+    for route in door.client.app.router.routes():
+        declaration = declared(route.handler)
+        if declaration is not None and declaration.limit is not None and route.method != "HEAD":
+            found[f"{route.method} {route.resource and route.resource.canonical}"] = declaration.limit.value
+    assert found == LIMITED
+
+
+async def test_too_many_are_told_when_to_come_back(door: Door) -> None:
+    application = door.client.app
+    application[LIMITS]._allowances = TIGHT
+    mine, theirs = await door.route("acme"), await door.route("globex")
+
+    answers = [await door.ask("GET", path(mine, "/key")) for _ in range(3)]
+
+    assert [answer.status for answer in answers] == [200, 200, 429]
+    assert 0 < int(answers[2].headers["Retry-After"]) <= 100
+    assert "verification_key" not in answers[2].text
+    assert (await door.ask("GET", path(theirs, "/key"))).status == 200
+
+
+def test_one_limit_leaves_the_others_and_time_lifts_it() -> None:
+    limits = Limits(TIGHT)
+    for _ in range(2):
+        limits.take(RateLimit.REVEAL, "acme", 0)
+    with pytest.raises(Problem) as refusal:
+        limits.take(RateLimit.REVEAL, "acme", 0.5)
+    assert refusal.value.headers == {"Retry-After": "100"}
+    limits.take(RateLimit.TEST, "acme", 0.5)
+    limits.take(RateLimit.REVEAL, "globex", 0.5)
+    limits.take(RateLimit.REVEAL, "acme", 100)
+
+
+def test_what_was_refused_is_not_counted() -> None:
+    limits = Limits(TIGHT)
+    for _ in range(50):
+        try:
+            limits.take(RateLimit.REVEAL, "acme", 0)
+        except Problem:
+            continue
+    limits.take(RateLimit.REVEAL, "acme", 100)
+
+
+def test_the_memory_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("daemon.web.access.limits.MAX_TENANTS", 3)
+    limits = Limits(TIGHT)
+    for tenant in "abcabcd":
+        limits.take(RateLimit.REVEAL, tenant, 0)
+    assert [tenant for _, tenant in limits._paid_at] == ["b", "c", "d"]
+
+
+def test_every_limit_has_an_allowance() -> None:
+    assert set(ALLOWANCES) == set(RateLimit)

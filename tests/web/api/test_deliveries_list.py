@@ -1,0 +1,192 @@
+"""GET /v1/tenants/{t}/deliveries: all there are, each once, newest event first, whatever is asked for."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+from urllib.parse import urlencode
+from uuid import uuid4
+
+import pytest
+
+from daemon.deliveries import listing, merge, undecided
+from daemon.web.http import paging
+from eventstore.queries import undecided as unaccounted
+from tests.support.log_scene import LogScene, Told, log_scene, tell, told
+from tests.support.web import Answer, Door
+
+LISTS = "/v1/tenants/acme/deliveries"
+
+
+async def listed(door: Door, *, limit: int = 200, **query: str) -> list[dict[str, Any]]:
+    """All pages of a list."""
+    items: list[dict[str, Any]] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        more = {"cursor": cursor} if cursor else {}
+        answer = await door.ask("GET", f"{LISTS}?{urlencode({'limit': str(limit), **query, **more})}")
+        assert answer.status == 200, answer.text
+        assert len(answer.json["items"]) <= limit
+        items += answer.json["items"]
+        cursor = answer.json["next"]
+    return items
+
+
+def questions(scene: LogScene) -> dict[str, tuple[dict[str, str], Any]]:
+    """Queries, and which deliveries they are for."""
+    whole = scene.expected()
+    early, late = whole[-len(whole) // 4].event_time, whole[len(whole) // 4].event_time
+    period = {"since": early.isoformat(), "until": late.isoformat()}
+
+    def in_period(it: Told) -> bool:
+        return early <= it.event_time < late
+
+    return {
+        "nothing": ({}, lambda _it: True),
+        **{
+            status: ({"status": status}, lambda it, status=status: it.status == status)
+            for status in ("delivered", "pending", "failed", "suppressed", "expired")
+        },
+        "broad": ({"route": str(scene.broad)}, lambda it: it.route_id == scene.broad),
+        "ranged": ({"route": str(scene.ranged)}, lambda it: it.route_id == scene.ranged),
+        "filtered and pending": (
+            {"route": str(scene.filtered), "status": "pending"},
+            lambda it: it.route_id == scene.filtered and it.status == "pending",
+        ),
+        "type": ({"type": "order.pay"}, lambda it: it.event_type == "order.pay"),
+        "type and pending": (
+            {"type": "order.create", "status": "pending"},
+            lambda it: it.event_type == "order.create" and it.status == "pending",
+        ),
+        "since": ({"since": period["since"]}, lambda it: it.event_time >= early),
+        "until": ({"until": period["until"]}, lambda it: it.event_time < late),
+        "period": (period, in_period),
+        "period and pending": (period | {"status": "pending"}, lambda it: in_period(it) and it.status == "pending"),
+        "period and failed": (period | {"status": "failed"}, lambda it: in_period(it) and it.status == "failed"),
+        "event": ({"event": whole[7].event_id}, lambda it: it.event_id == whole[7].event_id),
+        "all at once": (
+            period | {"route": str(scene.broad), "type": "order.pay", "status": "delivered"},
+            lambda it: (
+                in_period(it) and (it.route_id, it.event_type, it.status) == (scene.broad, "order.pay", "delivered")
+            ),
+        ),
+    }
+
+
+@pytest.mark.parametrize("way", ["at once", "in small pages", "looking at little each time"])
+async def test_every_list_has_what_fits_and_nothing_else_in_order(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    if way == "looking at little each time":  # as with very many rows, or when time is over
+        monkeypatch.setattr(merge, "_MAX_ROWS", 3)
+        monkeypatch.setattr(listing, "PAGE_SECONDS", 0.0)
+        monkeypatch.setattr(listing, "_FEW_ROUTES", 0)
+        monkeypatch.setattr(unaccounted, "FEW_EVENTS", 1)
+    async with log_scene(empty_url) as scene:
+        assert {it.status for it in scene.deliveries} == {"delivered", "pending", "failed", "suppressed", "expired"}
+        for name, (query, fits) in questions(scene).items():
+            found = await listed(scene.door, limit=200 if way == "at once" else 4, **query)
+            expected = scene.expected(fits)
+            assert expected or name == "period and failed"
+            assert [told(item) for item in found] == [tell(it) for it in expected], name
+
+
+async def test_an_item_says_what_the_last_request_came_to_and_when_the_next_is_due(empty_url: str) -> None:
+    async with log_scene(empty_url) as scene:
+        found = await listed(scene.door)
+    last = {item["attempts"]: item["last_attempt"] for item in found}
+    assert last[0] is None
+    assert last[3]["status_code"] == 200
+    (failed, *_) = (item for item in found if item["status"] == "failed")
+    assert (failed["last_attempt"]["status_code"], failed["last_attempt"]["error"]) == (500, "http_500")
+    assert failed["route"]["name"] == "a route"
+    assert failed["next_attempt_at"] is None
+    assert {item["status"] for item in found if item["next_attempt_at"]} == {"pending", "delivered"}
+    assert all(before["event"]["event_time"] >= after["event"]["event_time"] for before, after in pairwise(found))
+
+
+async def test_what_was_just_published_waits_already(door: Door) -> None:
+    route = await door.route()
+    await door.ask("POST", "/v1/events", {"tenant": "acme", "type": "order.create", "id": "e1", "data": {}})
+
+    (item,) = await listed(door)
+
+    assert (item["event"]["id"], item["route"]["id"], item["status"]) == ("e1", route["id"], "pending")
+
+
+async def test_filters_that_take_long_are_left_to_the_next_page(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(undecided, "_DECIDING_SECONDS", 0.0)
+    monkeypatch.setattr(listing, "PAGE_SECONDS", 0.0)
+    for _ in range(3):
+        await door.route(payload={"filter": "data.object.n == `1`"})
+    await door.ask("POST", "/v1/events", {"tenant": "acme", "type": "order.create", "data": {"n": 1}})
+
+    page = (await door.ask("GET", LISTS)).json
+
+    assert (len(page["items"]), page["next"] is None) == (1, False)
+    assert len(await listed(door)) == 3
+
+
+async def test_a_page_that_is_full_at_its_end_says_so(empty_url: str) -> None:
+    async with log_scene(empty_url) as scene:
+        size = len(scene.expected(lambda it: it.status == "failed"))
+        answer = await scene.door.ask("GET", f"{LISTS}?status=failed&limit={size}")
+        assert (len(answer.json["items"]), answer.json["next"]) == (size, None)
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("status=lost", "status"),
+        ("type=Order", "type"),
+        ("since=yesterday", "since"),
+        ("until=2026-11-23", "until"),
+        ("limit=0", "limit"),
+        ("limit=201", "limit"),
+        ("cursor=x", "cursor"),
+        ("cursor=MS4xLng", "cursor"),
+        ("stauts=failed", "stauts"),
+    ],
+)
+async def test_a_query_that_is_wrong_is_refused_with_its_field(door: Door, query: str, field: str) -> None:
+    answer = await door.ask("GET", f"{LISTS}?{query}")
+
+    assert (answer.status, list(answer.errors)) == (422, [field])
+
+
+@pytest.mark.parametrize("seq", ["9223372036854775808", "-2", "x", ""])
+async def test_a_cursor_that_no_page_gave_is_refused(door: Door, seq: str) -> None:
+    key = f"0.{seq}.{uuid4().hex}"
+
+    assert (await door.ask("GET", f"{LISTS}?cursor={paging.encoded(key)}")).status == 422
+
+
+async def test_several_mistakes_are_told_at_once(door: Door) -> None:
+    answer = await door.ask("GET", f"{LISTS}?status=lost&since=x&type=X")
+
+    assert sorted(answer.errors) == ["since", "status", "type"]
+
+
+async def test_foreign_and_unknown_routes_are_404_and_deleted_ones_are_not(door: Door) -> None:
+    foreign, gone = await door.route("other"), await door.route()
+    await door.ask("DELETE", f"/v1/tenants/acme/routes/{gone['id']}")
+
+    answers: list[Answer] = [
+        await door.ask("GET", f"{LISTS}?route={route}") for route in (foreign["id"], str(uuid4()), "x", gone["id"])
+    ]
+
+    assert [answer.status for answer in answers] == [404, 404, 404, 200]
+
+
+@pytest.mark.parametrize("event", ["unknown", "%00", "x" * 500])
+async def test_an_event_that_is_not_there_has_no_deliveries(door: Door, event: str) -> None:
+    answer = await door.ask("GET", f"{LISTS}?event={event}")
+
+    assert (answer.status, answer.json) == (200, {"items": [], "next": None})
+
+
+async def test_a_period_that_ends_before_it_begins_is_empty(empty_url: str) -> None:
+    async with log_scene(empty_url) as scene:
+        at = scene.expected()[5].event_time
+        assert await listed(scene.door, since=at.isoformat(), until=(at - timedelta(days=1)).isoformat()) == []

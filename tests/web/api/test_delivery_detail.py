@@ -1,0 +1,216 @@
+"""GET /v1/tenants/{t}/deliveries/{id}: everything that is kept of one, found by its id alone."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from daemon.core.delivery.answer import delivery_id
+from daemon.core.gcra import Allowance
+from daemon.deliveries import detail
+from daemon.web.access.limits import LIMITS as ALLOWED
+from daemon.web.api import deliveries
+from daemon.web.http.endpoints import RateLimit
+from eventstore.domain_events import ticks
+from tests.support.log_scene import TENANT, log_scene, tell
+from tests.support.recorded import age_events, recorded
+from tests.support.web import Answer, Door, path
+
+LISTS = "/v1/tenants/acme/deliveries"
+
+
+async def shown(door: Door, which: str) -> dict[str, Any]:
+    answer = await door.ask("GET", f"{LISTS}/{which}")
+    assert answer.status == 200, answer.text
+    found: dict[str, Any] = answer.json
+    return found
+
+
+async def test_a_delivery_has_every_attempt_with_request_and_answer(door: Door) -> None:
+    it = await recorded(door, data={"total": 5}, headers={"X-Shop": "hush"})
+    failed = it.row("retrying", status_code=500, error="http_500", response_body=b"no")
+    await it.record(failed, it.row("delivered", number=2))
+
+    found = await shown(door, it.id)
+
+    assert set(found) == {
+        "id", "event", "route", "status", "last_attempt", "next_attempt_at", "test", "detail", "attempts",
+    }  # fmt: skip
+    assert (found["id"], found["status"], found["test"]) == (it.id, "delivered", False)
+    assert (found["event"]["id"], found["event"]["type"]) == ("e1", "order.create")
+    assert found["route"] == {"id": it.route["id"], "name": it.route["name"]}
+    assert found["detail"].startswith("Delivered on attempt 2")
+    first, second = found["attempts"]
+    assert (first["number"], first["outcome"], first["status_code"], first["error"], first["duration_ms"]) == (
+        1, "retrying", 500, "http_500", 42,
+    )  # fmt: skip
+    assert first["response"] == {
+        "head": [["Content-Type", "text/plain"], ["X-Twice", "a"], ["X-Twice", "b"]],
+        "body": "no",
+        "encoding": "text",
+        "truncated": False,
+    }
+    assert (second["request"]["method"], second["request"]["url"]) == ("POST", it.route["target_url"])
+    assert second["request"]["headers"]["X-Shop"] == "***"
+    assert second["request"]["headers"]["webhook-id"] == it.id
+    assert second["request"]["headers"]["webhook-timestamp"] == "1795420800"
+    assert '"data":{"object":{"total":5}}' in second["request"]["body"]
+    assert "hush" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("body", "shown_body", "encoding", "truncated"),
+    [
+        (b"", "", "text", False),
+        ("grüß".encode(), "grüß", "text", False),
+        (b"\xff\xfe", "//4=", "base64", False),
+        (b"x" * 511 + "ü".encode()[:1], "x" * 511, "text", True),
+        (b"x" * 512, "x" * 512, "text", True),
+    ],
+)
+async def test_what_was_kept_of_a_body_is_text_if_it_is_any(
+    door: Door, body: bytes, shown_body: str, encoding: str, truncated: bool
+) -> None:
+    it = await recorded(door)
+    await it.record(it.row("delivered", response_body=body))
+
+    answered = (await shown(door, it.id))["attempts"][0]["response"]
+
+    assert (answered["body"], answered["encoding"], answered["truncated"]) == (shown_body, encoding, truncated)
+
+
+async def test_a_request_without_an_answer_says_why(door: Door) -> None:
+    it = await recorded(door)
+    row = it.row("retrying", status_code=None, error="timeout", response_head=None, response_body=None)
+    await it.record(row)
+
+    (attempt,) = (await shown(door, it.id))["attempts"]
+
+    assert (attempt["response"], attempt["error"], attempt["request"] is None) == (None, "timeout", False)
+
+
+async def test_long_bodies_of_older_requests_are_left_out(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    it = await recorded(door, data={"text": "x" * 1000})
+    monkeypatch.setattr(deliveries, "MAX_BODIES_BYTES", 2500)
+    await it.record(*(it.row("retrying", number=number) for number in (1, 2, 3)))
+
+    attempts = (await shown(door, it.id))["attempts"]
+
+    assert [attempt["request"]["body"] is None for attempt in attempts] == [True, False, False]
+
+
+async def test_of_what_is_no_longer_kept_the_attempts_remain(door: Door) -> None:
+    it = await recorded(door)
+    await it.record(it.row("delivered"))
+    await it.forget_event()
+
+    for query in ("", "?event=e1"):
+        found = await shown(door, it.id + query)
+        assert (found["status"], found["detail"], found["event"]["id"]) == ("delivered", None, "e1")
+        assert found["attempts"][0]["request"] is None
+    assert (await door.ask("GET", f"{LISTS}/{it.id}?event=e2")).status == 404
+
+
+async def test_whatever_is_in_a_list_is_found_by_its_id(empty_url: str) -> None:
+    """Tried or not, parked, in a range, above the checkpoint, suppressed or unread; with its event named as well."""
+    async with log_scene(empty_url) as scene:
+        scene.door.client.app[ALLOWED]._allowances = {RateLimit.SEARCH: Allowance(burst=1000, per_second=1)}
+        for expected in scene.expected():
+            which = delivery_id(expected.route_id, expected.event_id)
+            for query in ("", f"?event={expected.event_id}"):
+                found = await shown(scene.door, which + query)
+                assert (found["event"]["id"], found["route"]["id"], found["status"], len(found["attempts"])) == tell(
+                    expected
+                )
+
+
+async def test_an_unread_event_has_deliveries_already(door: Door) -> None:
+    route = await door.route()
+    await door.ask("POST", "/v1/events", {"tenant": TENANT, "type": "order.create", "id": "e1", "data": {}})
+
+    found = await shown(door, delivery_id(UUID(route["id"]), "e1"))
+
+    assert (found["status"], found["attempts"]) == ("pending", [])
+
+
+async def test_foreign_and_unknown_deliveries_are_404(door: Door) -> None:
+    it = await recorded(door, event_types=["order.create"])
+    await it.record(it.row("delivered"))
+    other = await door.route("other")
+    await door.ask("POST", "/v1/events", {"tenant": "other", "type": "order.create", "id": "e2", "data": {}})
+    off = await door.route()
+    await door.ask("POST", path(off, "/disable"))
+    await door.ask("POST", "/v1/events", {"tenant": TENANT, "type": "order.pay", "id": "e3", "data": {}})
+    await ticks.make(door.database)
+
+    async def asked(which: str) -> Answer:
+        return await door.ask("GET", f"{LISTS}/{which}")
+
+    foreign = delivery_id(UUID(other["id"]), "e2")
+    not_due = delivery_id(UUID(off["id"]), "e3")
+    answers = [
+        await asked(foreign),
+        await asked(f"{foreign}?event=e2"),
+        await asked(str(uuid4())),
+        await asked(not_due),
+        await asked(f"{not_due}?event=e3"),
+        await asked(f"{it.id}?event=e3"),
+        await asked(f"{it.id}?event=%00"),
+        await asked("x"),
+        await asked("{" + it.id + "}"),
+        await asked("%00"),
+        await door.ask("GET", f"/v1/tenants/other/deliveries/{it.id}"),
+    ]
+
+    assert [answer.status for answer in answers] == [404] * len(answers)
+    assert (await asked(it.id.upper())).status == 200
+
+
+async def test_a_search_that_takes_too_long_says_what_to_do(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detail, "SEARCH_SECONDS", -1.0)
+    async with log_scene(empty_url) as scene:
+        answer = await scene.door.ask("GET", f"{LISTS}/{uuid4()}")
+
+    assert (answer.status, list(answer.errors)) == (422, ["event"])
+
+
+async def test_ids_can_be_guessed_only_so_often(door: Door) -> None:
+    it = await recorded(door)
+    await it.record(it.row("delivered"))
+    door.client.app[ALLOWED]._allowances = {RateLimit.SEARCH: Allowance(burst=2, per_second=0.01)}
+
+    answers = [await door.ask("GET", f"{LISTS}/{uuid4()}") for _ in range(3)]
+
+    assert [answer.status for answer in answers] == [404, 404, 429]
+    assert 0 < int(answers[2].headers["Retry-After"]) <= 100
+    assert (await door.ask("GET", f"{LISTS}/{it.id}")).status == 200
+    assert (await door.ask("GET", f"{LISTS}/{uuid4()}?event=e1")).status == 404
+
+
+async def test_an_event_from_before_its_route_has_no_delivery_though_its_id_was_used_again(door: Door) -> None:
+    it = await recorded(door)
+    await age_events(door, datetime.now(UTC) - timedelta(days=2))
+    long_ago = (datetime.now(UTC) - timedelta(days=5)).isoformat()
+    again = {"tenant": TENANT, "type": "order.create", "id": "e1", "data": {}, "occurred_at": long_ago}
+    assert (await door.ask("POST", "/v1/events", again)).json["accepted"] == 1
+    await ticks.make(door.database)
+
+    assert (await door.ask("GET", f"{LISTS}/{it.id}?event=e1")).status == 404
+
+
+async def test_an_id_that_was_used_on_two_days_stands_for_the_newer_event(door: Door) -> None:
+    it = await recorded(door)
+    before = datetime.now(UTC) - timedelta(days=2)
+    await age_events(door, before)
+    await it.record(it.row("failed", status_code=500, error="http_500", event_time=before))
+    await door.ask("POST", "/v1/events", {"tenant": TENANT, "type": "order.create", "id": "e1", "data": {}})
+    await ticks.make(door.database)
+
+    listed = (await door.ask("GET", f"{LISTS}?event=e1")).json["items"]
+    found = await shown(door, f"{it.id}?event=e1")
+
+    assert [(item["id"], item["status"]) for item in listed] == [(it.id, "pending"), (it.id, "failed")]
+    assert (found["status"], found["attempts"]) == ("pending", [])

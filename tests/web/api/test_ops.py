@@ -1,0 +1,170 @@
+"""Liveness, readiness and metrics, on the main listener or on one of their own."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from prometheus_client import values
+
+from daemon import metrics as metrics_of_workers
+from daemon.core.routing.decision import Decision
+from daemon.metrics import Metrics
+from daemon.web.app import build_ops
+from tests.support.web import Door, door
+
+# What dashboards and alerts are built on.
+METRICS = [
+    "hookledger_events_published_total",
+    "hookledger_decisions_total",
+    "hookledger_attempts_total",
+    "hookledger_attempt_duration_seconds",
+    "hookledger_delivery_latency_seconds",
+    "hookledger_deliveries_pending",
+    "hookledger_oldest_pending_seconds",
+    "hookledger_in_flight",
+    "hookledger_checkpoint_lag_seconds",
+    "hookledger_routes",
+    "hookledger_breakers_open",
+    "hookledger_shards_owned",
+    "hookledger_flush_seconds",
+    "hookledger_egress_denied_total",
+    "hookledger_event_loop_lag_seconds",
+    "hookledger_build_info",
+]
+
+
+def used(metrics: Metrics) -> Metrics:
+    """Something of everything. Of a worker right after it was made: the next one takes its place in this process."""
+    metrics.attempted("delivered", "2xx", 0.1)
+    metrics.decided(Decision.DELIVER, 3)
+    metrics.events_published.labels("accepted").inc()
+    metrics.egress_denied.labels("loopback").inc()
+    metrics.deliveries_pending.labels("parked").set(1)
+    metrics.routes.labels("enabled").set(1)
+    return metrics
+
+
+def missing(text: str, names: Iterable[str] = METRICS) -> list[str]:
+    """Those of which there is no sample."""
+    return [name for name in names if not re.search(rf"^{name}(_count)?(\{{.*\}})? ", text, re.MULTILINE)]
+
+
+def value(metrics: Metrics, sample: str) -> float:
+    (found,) = re.findall(rf"^{re.escape(sample)} (\S+)$", metrics.render().decode(), re.MULTILINE)
+    return float(found)
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where workers meet; afterwards this process is alone again."""
+    monkeypatch.setattr(values, "ValueClass", values.ValueClass)
+    monkeypatch.setenv(metrics_of_workers.DIRECTORY_VARIABLE, str(tmp_path))
+    return tmp_path
+
+
+def test_what_has_not_happened_yet_is_shown_as_zero() -> None:
+    metrics = Metrics()
+    assert missing(metrics.render().decode(), [name for name in METRICS if name.endswith("_total")]) == []
+    for sample in (
+        'hookledger_decisions_total{decision="filtered"}',
+        'hookledger_attempts_total{outcome="failed",status_class="none"}',
+        'hookledger_events_published_total{result="rejected"}',
+        'hookledger_egress_denied_total{reason="private"}',
+    ):
+        assert value(metrics, sample) == 0
+
+
+def test_each_worker_shows_what_all_have(directory: Path) -> None:
+    workers = [used(Metrics(worker=0)), used(Metrics(worker=1)), Metrics(worker=2)]
+    for each in workers:
+        text = each.render().decode()
+        assert missing(text) == []
+        assert "pid=" not in text
+        assert value(each, 'hookledger_attempts_total{outcome="delivered",status_class="2xx"}') == 2
+        assert value(each, "hookledger_attempt_duration_seconds_count") == 2
+        assert value(each, 'hookledger_deliveries_pending{state="parked"}') == 2
+
+
+def test_with_workers_the_same_is_described_as_without(directory: Path) -> None:
+    def described(metrics: Metrics) -> list[str]:
+        lines = metrics.render().decode().splitlines()
+        return [line for line in lines if line.startswith("#") and "_created" not in line]
+
+    alone = used(Metrics())
+    together = described(Metrics(worker=0))
+    assert together == described(alone)
+    assert together
+
+
+def test_a_successor_counts_on_and_gauges_of_the_dead_are_gone(directory: Path) -> None:
+    living, dead = used(Metrics(worker=0)), used(Metrics(worker=1))
+    for each in (living, dead):
+        each.shards_owned.set(8)
+    metrics_of_workers.forget(1, directory)
+    assert value(living, "hookledger_shards_owned") == 8
+    assert value(living, 'hookledger_decisions_total{decision="deliver"}') == 6
+    successor = Metrics(worker=1)
+    successor.decided(Decision.DELIVER)
+    assert value(living, 'hookledger_decisions_total{decision="deliver"}') == 7
+    assert value(successor, "hookledger_shards_owned") == 8
+
+
+def test_one_of_the_workers_tells_what_is_the_same_for_all(directory: Path) -> None:
+    first, second = Metrics(worker=0), Metrics(worker=1)
+    assert [first.tells_for_all, second.tells_for_all, first.tells_for_all] == [True, False, True]
+    assert first._telling is not None
+    os.close(first._telling)  # as its death would
+    assert second.tells_for_all
+    assert Metrics().tells_for_all
+
+
+async def test_a_ready_process_says_so(door: Door) -> None:
+    assert (await door.ask("GET", "/healthz")).status == 200
+    assert (await door.ask("GET", "/readyz")).status == 200
+
+
+async def test_a_stopping_process_is_alive_and_not_ready(door: Door) -> None:
+    door.pipeline.is_stopping = True
+
+    answer = await door.ask("GET", "/readyz")
+
+    assert (answer.status, answer.json["reasons"]) == (503, ["the daemon is stopping"])
+    assert (await door.ask("GET", "/healthz")).status == 200
+
+
+async def test_without_the_database_a_process_is_alive_and_not_ready(door: Door) -> None:
+    await door.database.close()
+
+    answer = await door.ask("GET", "/readyz")
+
+    assert (answer.status, answer.json["reasons"]) == (503, ["the database does not answer"])
+    assert (await door.ask("GET", "/healthz")).status == 200
+
+
+async def test_every_promised_metric_is_there_without_names_of_customers(door: Door) -> None:
+    used(door.services.metrics)
+    await door.ask("POST", "/v1/events", {"tenant": "canary", "type": "order.create", "data": {}})
+
+    answer = await door.ask("GET", "/metrics")
+
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    assert missing(answer.text) == []
+    assert "canary" not in answer.text
+    assert set(re.findall(r"[{,](\w+)=", answer.text)) <= {
+        "result", "decision", "outcome", "status_class", "state", "status", "reason", "version", "le",
+    }  # fmt: skip
+
+
+async def test_a_listener_for_operations_serves_nothing_else(empty_url: str) -> None:
+    async with door(empty_url, server__ops_listen="127.0.0.1:9091") as split:
+        for where in ("/healthz", "/readyz", "/metrics"):
+            assert (await split.ask("GET", where)).status == 404
+        async with TestClient(TestServer(build_ops(split.services))) as ops:
+            for where in ("/healthz", "/readyz", "/metrics"):
+                assert (await ops.get(where)).status == 200
+            assert (await ops.get("/v1/tenants")).status == 404

@@ -1,0 +1,176 @@
+"""POST /v1/tenants/{t}/deliveries/{id}/retry: try again now."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from itertools import count, pairwise
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from daemon import replays
+from daemon.core.delivery.answer import delivery_id
+from tests.support.endings import ended
+from tests.support.web import Answer, Door, path
+
+
+async def over(door: Door, route: dict[str, Any], *outcomes: str, ago: timedelta = timedelta(0)) -> str:
+    """A delivery that ended so; its id."""
+    route_id = UUID(route["id"])
+    async with door.database.connection() as connection:
+        await ended(connection, 1, *outcomes, route_id=route_id, ago=ago)
+    return delivery_id(route_id, "e1")
+
+
+async def again(door: Door, delivery: str, tenant: str = "acme", body: Any = None, **more: Any) -> Answer:
+    return await door.ask("POST", f"/v1/tenants/{tenant}/deliveries/{delivery}/retry", body, **more)
+
+
+async def in_line(door: Door, route: dict[str, Any]) -> int:
+    rows = await door.rows("SELECT seq FROM hookledger.retry WHERE route_id = $1", UUID(route["id"]))
+    return len(rows)
+
+
+@pytest.mark.parametrize("outcomes", [["failed"], ["retrying", "failed"], ["delivered"]])
+async def test_what_is_over_is_sent_again(door: Door, outcomes: list[str]) -> None:
+    route = await door.route()
+    delivery = await over(door, route, *outcomes)
+    answer = await again(door, delivery, body={"reason": "they asked for it"})
+    assert answer.status == 202
+    assert answer.json == {"id": delivery, "state": "due"}
+    assert await in_line(door, route) == 1
+    noted = await door.rows(
+        "SELECT actor, origin, reason FROM hookledger.resend WHERE route_id = $1", UUID(route["id"])
+    )
+    assert noted == [{"actor": "admin", "origin": "api", "reason": "they asked for it"}]
+
+
+async def test_asked_again_before_it_is_sent_it_stands_in_line_once(door: Door) -> None:
+    route = await door.route()
+    delivery = await over(door, route, "failed")
+    await again(door, delivery)
+    answer = await again(door, delivery)
+    assert (answer.status, answer.json["state"]) == (202, "under_way")
+    assert await in_line(door, route) == 1
+
+
+async def test_repeated_with_its_key_it_is_carried_out_once(door: Door) -> None:
+    route = await door.route()
+    delivery = await over(door, route, "failed")
+    key = {"Idempotency-Key": str(uuid4())}
+    assert (await again(door, delivery, headers=key)).status == 202
+    async with door.database.connection() as connection:  # as if it had been sent since
+        await connection.execute("DELETE FROM hookledger.retry WHERE route_id = $1", UUID(route["id"]))
+    assert (await again(door, delivery, headers=key)).json == {"id": delivery, "state": "due"}
+    assert await in_line(door, route) == 0
+    other = await again(door, delivery, body={"reason": "another"}, headers=key)
+    assert other.status == 409
+    assert "Idempotency-Key" in other.json["detail"]
+
+
+async def test_what_happened_before_the_last_enable_is_not_sent_again(door: Door) -> None:
+    route = await door.route()
+    delivery = await over(door, route, "failed")
+    await door.ask("POST", path(route, "/disable"), {})
+    answer = await again(door, delivery)
+    assert answer.status == 409
+    assert "the route is disabled since" in answer.json["detail"]
+    await door.ask("POST", path(route, "/enable"), {})
+    answer = await again(door, delivery)
+    assert answer.status == 409
+    assert "what happened before is never sent" in answer.json["detail"]
+    assert (await door.ask("DELETE", path(route))).status == 204
+    answer = await again(door, delivery)
+    assert (answer.status, answer.json["detail"]) == (409, "the route was deleted: nothing is sent to it any more")
+    assert await in_line(door, route) == 0
+
+
+async def test_what_happened_while_the_route_was_disabled_is_not_sent(door: Door) -> None:
+    """No such delivery is made; were there one, it would be refused."""
+    route = await door.route()
+    delivery = await over(door, route, "failed", ago=timedelta(hours=1))
+    answer = await again(door, delivery)
+    assert answer.status == 409
+    assert "what happened then is never sent" in answer.json["detail"]
+
+
+async def test_of_what_was_skipped_it_is_said_why(door: Door) -> None:
+    route = await door.route()
+    await door.ask("POST", path(route, "/disable"), {})
+    event = {"tenant": "acme", "id": "skipped", "type": "order.create", "data": {}}
+    assert (await door.ask("POST", "/v1/events", event)).status == 202
+    delivery = delivery_id(UUID(route["id"]), "skipped")
+    assert "the route is disabled since" in (await again(door, delivery)).json["detail"]
+    await door.ask("POST", path(route, "/enable"), {})
+    for query in ("", "?event=skipped"):
+        answer = await door.ask("POST", f"/v1/tenants/acme/deliveries/{delivery}/retry{query}")
+        assert answer.status == 409
+        assert "the route was disabled when it happened" in answer.json["detail"]
+
+
+async def test_what_the_route_never_wanted_is_not_found(door: Door) -> None:
+    route = await door.route(event_types=["order.*"])
+    event = {"tenant": "acme", "id": "unwanted", "type": "customer.create", "data": {}}
+    assert (await door.ask("POST", "/v1/events", event)).status == 202
+    delivery = delivery_id(UUID(route["id"]), "unwanted")
+    for query in ("", "?event=unwanted"):
+        assert (await door.ask("POST", f"/v1/tenants/acme/deliveries/{delivery}/retry{query}")).status == 404
+
+
+async def test_what_waits_for_its_first_attempt_stays_in_line(door: Door) -> None:
+    route = await door.route()
+    event = {"tenant": "acme", "id": "waiting", "type": "order.create", "data": {}}
+    assert (await door.ask("POST", "/v1/events", event)).status == 202
+    delivery = delivery_id(UUID(route["id"]), "waiting")
+    for query in ("", "?event=waiting"):
+        answer = await door.ask("POST", f"/v1/tenants/acme/deliveries/{delivery}/retry{query}")
+        assert (answer.status, answer.json) == (202, {"id": delivery, "state": "in_line"})
+    assert await in_line(door, route) == 0
+
+
+async def test_without_its_event_there_is_nothing_to_send(door: Door) -> None:
+    route = await door.route()
+    delivery = await over(door, route, "failed")
+    async with door.database.connection() as connection:
+        await connection.execute("SET session_replication_role = replica; DELETE FROM hookledger.domain_event")
+        await connection.execute("RESET session_replication_role")
+    answer = await again(door, delivery)
+    assert (answer.status, answer.json["detail"]) == (
+        409,
+        "its event is no longer kept, so there is nothing to send",
+    )
+
+
+async def test_foreign_and_unknown_deliveries_are_not_found(door: Door) -> None:
+    route = await door.route()
+    delivery = await over(door, route, "failed")
+    assert (await again(door, delivery, tenant="globex")).status == 404
+    for named in (str(uuid4()), delivery[:-1] + ("0" if delivery[-1] != "0" else "1"), "x", "%00"):
+        assert (await again(door, named)).status == 404
+    assert await in_line(door, route) == 0
+
+
+async def test_a_search_among_many_routes_lets_others_have_their_turn(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await door.route(enabled=False)
+    for number in range(9):
+        await door.ask("POST", "/v1/events", {"tenant": "acme", "id": f"e{number}", "type": "order.create", "data": {}})
+    pieces, turns = list[int](), count()
+
+    async def take_turns() -> None:
+        for _ in turns:  # until it is cancelled: how many there are while the database answers is a matter of load
+            await asyncio.sleep(0)
+
+    def compared(*_: object) -> str:
+        pieces.append(next(turns))
+        return "another"
+
+    monkeypatch.setattr("daemon.replays.delivery_id", compared)
+    others = asyncio.create_task(take_turns())
+    assert await replays.skipped(door.database, door.services.index, "acme", str(uuid4())) is None
+    others.cancel()
+    assert len(pieces) == 9
+    assert all(later - earlier > 1 for earlier, later in pairwise(pieces))

@@ -1,0 +1,133 @@
+"""GET …/routes/{id}/metrics: what became of a route's deliveries in 30 days."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from eventstore.progress import lease, recording
+from eventstore.progress.recording import Flush
+from eventstore.queries import route_metrics
+from tests.support.builders import parked, retry
+from tests.support.outcomes import note
+from tests.support.web import Door, door, path
+
+COUNTS = ("successful", "failed", "successful_retries", "suppressed", "expired")
+NOTHING = dict.fromkeys(COUNTS, 0)
+
+
+async def noted(door: Door, route: dict[str, Any], *outcomes: str, **more: Any) -> None:
+    async with door.database.connection() as connection:
+        await note(connection, *outcomes, route_id=UUID(route["id"]), **more)
+
+
+async def metrics(door: Door, route: dict[str, Any], query: str = "") -> dict[str, Any]:
+    answer = await door.ask("GET", path(route, f"/metrics{query}"))
+    assert answer.status == 200, answer.text
+    shown: dict[str, Any] = answer.json
+    return shown
+
+
+def counts(shown: dict[str, Any]) -> dict[str, int]:
+    return {name: shown[name] for name in COUNTS}
+
+
+async def test_a_new_route_has_thirty_days_of_nothing(door: Door) -> None:
+    before = datetime.now(UTC)
+    shown = await metrics(door, await door.route())
+    assert counts(shown) == NOTHING
+    assert shown["pending_delivery"] == 0
+    series = shown["series"]
+    assert [counts(period) for period in series] == [NOTHING] * 30
+    assert all(one["to"] == two["from"] for one, two in itertools.pairwise(series))
+    starts = [datetime.fromisoformat(period["from"]) for period in series]
+    assert {two - one for one, two in itertools.pairwise(starts)} == {timedelta(days=1)}
+    assert series[0]["from"].endswith("T00:00:00.000000Z")
+    assert starts[-1] <= datetime.now(UTC)
+    assert datetime.fromisoformat(series[-1]["to"]) > before
+
+
+async def test_ends_are_counted_and_requests_are_not(door: Door) -> None:
+    route, other = await door.route(), await door.route()
+    await noted(door, route, "delivered", "retrying", "retrying", "failed", "suppressed", "suppressed", "expired")
+    await noted(door, route, "delivered", "delivered", number=2)
+    await noted(door, route, "delivered", "failed", is_test=True)
+    await noted(door, other, "failed")
+    expected = {"successful": 3, "failed": 1, "successful_retries": 2, "suppressed": 2, "expired": 1}
+    for _ in range(2):
+        shown = await metrics(door, route)
+        assert counts(shown) == expected
+        assert {name: sum(period[name] for period in shown["series"]) for name in COUNTS} == expected
+        await route_metrics.add_up(door.database)
+    assert counts(await metrics(door, other)) == NOTHING | {"failed": 1}
+
+
+async def test_what_waits_is_pending_delivery(database_url: str) -> None:
+    async with door(database_url) as opened:
+        route = await opened.route()
+        route_id = UUID(route["id"])
+        epochs = await lease.acquire(opened.database, "somebody", [5])
+        batch = Flush(
+            retries=[retry(shard=5, seq=1, route_id=route_id)],
+            parked=[parked(shard=5, seq=seq, route_id=route_id) for seq in (2, 3)],
+        )
+        assert await recording.flush(opened.database, "somebody", epochs, batch, number=1) == {5}
+        shown = await metrics(opened, route)
+        assert (shown["pending_delivery"], counts(shown)) == (3, NOTHING)
+
+
+async def test_a_day_and_an_hour_are_those_of_utc(door: Door) -> None:
+    route = await door.route()
+    this_hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    for hours_back in (0, 0, 1, 5):
+        await noted(door, route, "delivered", at=this_hour - timedelta(hours=hours_back))
+    by_hour = (await metrics(door, route, "?interval=hour"))["series"]
+    assert len(by_hour) == 7 * 24
+    found = {datetime.fromisoformat(it["from"]): it["successful"] for it in by_hour if it["successful"]}
+    assert found == {this_hour: 2, this_hour - timedelta(hours=1): 1, this_hour - timedelta(hours=5): 1}
+    assert {datetime.fromisoformat(it["to"]) - datetime.fromisoformat(it["from"]) for it in by_hour} == {
+        timedelta(hours=1)
+    }
+    by_day = (await metrics(door, route, "?interval=day"))["series"]
+    expected: dict[str, int] = {}
+    for hour, count in found.items():
+        expected[f"{hour:%Y-%m-%d}"] = expected.get(f"{hour:%Y-%m-%d}", 0) + count
+    assert {it["from"][:10]: it["successful"] for it in by_day if it["successful"]} == expected
+
+
+async def test_the_sum_is_that_of_thirty_days_whatever_the_series_shows(door: Door) -> None:
+    route = await door.route()
+    long_ago = datetime.now(UTC) - timedelta(days=20)
+    async with door.database.connection() as connection:
+        await connection.execute("SELECT hookledger.ensure_partitions($1, $1)", long_ago.date())
+    await noted(door, route, "failed", at=long_ago)
+    shown = await metrics(door, route, "?interval=hour")
+    assert shown["failed"] == 1
+    assert sum(period["failed"] for period in shown["series"]) == 0
+
+
+@pytest.mark.parametrize("query", ["?interval=week", "?interval=", "?intervall=day", "?interval=DAY"])
+async def test_another_interval_is_refused(door: Door, query: str) -> None:
+    answer = await door.ask("GET", path(await door.route(), f"/metrics{query}"))
+    assert answer.status == 422
+    assert len(answer.errors) == 1
+
+
+async def test_foreign_unknown_and_deleted_routes_have_none(door: Door) -> None:
+    route = await door.route()
+    unknown = route | {"id": "11111111-2222-3333-4444-555555555555"}
+    deleted = await door.route()
+    assert (await door.ask("DELETE", path(deleted))).status == 204
+    for named in (route | {"tenant": "globex"}, unknown, route | {"id": "x"}, deleted):
+        assert (await door.ask("GET", path(named, "/metrics"))).status == 404
+
+
+async def test_a_disabled_route_keeps_its_figures(door: Door) -> None:
+    route = await door.route()
+    await noted(door, route, "failed")
+    assert (await door.ask("POST", path(route, "/disable"), {})).status == 200
+    assert (await metrics(door, route))["failed"] == 1

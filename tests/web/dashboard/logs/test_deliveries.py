@@ -1,0 +1,520 @@
+"""The log of deliveries as a page."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
+from uuid import UUID, uuid4
+
+import pytest
+
+from daemon import deliveries
+from daemon.core.delivery.answer import delivery_id
+from daemon.deliveries import listing, merge
+from daemon.web.dashboard.logs import live, route_lookup
+from eventstore import domain_events
+from eventstore.domain_events import sample_events
+from eventstore.domain_events.events import NewEvent
+from eventstore.queries import undecided
+from eventstore.queries.delivery_log import Place
+from tests.support import pages
+from tests.support.builders import new_event
+from tests.support.log_scene import LogScene, Told, log_scene
+from tests.support.pages import Page
+from tests.support.recorded import recorded
+from tests.support.tokens import bearer, token
+from tests.support.web import Door, path
+
+LOG = "/t/acme/deliveries"
+HOSTILE = '"><script>alert(1)</script>{{ 7*7 }}'
+
+
+async def happen(door: Door, *ids: str, **more: Any) -> None:
+    await domain_events.publish(door.database, [new_event(id=each, **more) for each in ids])
+
+
+async def listed(door: Door, **query: str) -> list[tuple[str, str, str]]:
+    """Event, webhook and status of each delivery on all pages of the log."""
+    return [row for page in await pages.get_all(door, f"{LOG}?{urlencode(query)}") for row in shown(page)]
+
+
+def shown(page: Page) -> list[tuple[str, str, str]]:
+    return [
+        (
+            row.select_one(".row-id").get_text(),  # type: ignore[union-attr] # each has one
+            str(row.select_one("td[data-label=Webhook] a")["href"]).rpartition("/")[2],  # type: ignore[index] # so too
+            row.select_one(".pill").get_text().lower(),  # type: ignore[union-attr] # and so
+        )
+        for row in page.all(".deliveries tbody tr")
+    ]
+
+
+def ids(page: Page) -> list[str]:
+    return page.words(".deliveries .row-id")
+
+
+def expected(scene: LogScene, fits: Any = lambda _it: True) -> list[tuple[str, str, str]]:
+    return [(it.event_id, str(it.route_id), it.status) for it in scene.expected(fits)]
+
+
+def wrongs(page: Page) -> dict[str, str]:
+    """What is said beside the fields that are marked."""
+    for each in page.all("[aria-invalid]"):
+        assert f"{each['name']}-wrong" in str(each["aria-describedby"])
+    return {
+        str(each["id"]).removesuffix("-wrong"): " ".join(each.get_text().split()).replace(" .", ".")
+        for each in page.all(".wrong")
+    }
+
+
+def query_of(link: object) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(urlsplit(str(link)).query).items()}
+
+
+# ---- what is listed ----
+
+
+async def test_each_filter_leaves_what_fits_and_nothing_else_in_order(empty_url: str) -> None:
+    async with log_scene(empty_url) as scene:
+        whole = scene.expected()
+        early, late = whole[-len(whole) // 4].event_time, whole[len(whole) // 4].event_time
+        one = whole[7].event_id
+
+        def is_then(it: Told) -> bool:
+            return early <= it.event_time < late
+
+        for query, fits in (
+            ({}, lambda _it: True),
+            ({"status": "failed"}, lambda it: it.status == "failed"),
+            ({"status": "pending"}, lambda it: it.status == "pending"),
+            ({"route": str(scene.broad)}, lambda it: it.route_id == scene.broad),
+            ({"type": "order.pay"}, lambda it: it.event_type == "order.pay"),
+            ({"event": f" {one} "}, lambda it: it.event_id == one),
+            ({"since": early.isoformat(), "until": late.isoformat()}, is_then),
+            (
+                {"since": early.isoformat(), "route": str(scene.broad), "type": "order.pay", "status": "delivered"},
+                lambda it: (
+                    it.event_time >= early
+                    and (it.route_id, it.event_type, it.status) == (scene.broad, "order.pay", "delivered")
+                ),
+            ),
+        ):
+            found = expected(scene, fits)
+            assert found, query
+            assert await listed(scene.door, **query) == found, query
+
+
+async def test_a_row_leads_to_the_delivery_and_to_its_webhook(door: Door) -> None:
+    route = await door.route(name="Orders")
+    await happen(door, "a/b c%")
+    page = await pages.get(door, LOG)
+    links = [str(each["href"]) for each in page.all(".deliveries tbody a")]
+    made = delivery_id(UUID(route["id"]), "a/b c%")
+    assert links == [f"{LOG}/{made}?event=a%2Fb+c%25", f"/t/acme/webhooks/{route['id']}"]
+    assert page.words("td[data-label=Webhook]") == ["Orders"]
+    assert (await pages.get(door, links[0])).status == 200
+
+
+async def test_a_row_says_what_the_last_request_came_to_and_when_the_next_is(door: Door) -> None:
+    it = await recorded(door)
+    failed = it.row("retrying", status_code=500, error="http_500")
+    await it.record(failed, it.row("retrying", number=2, status_code=None, error="timeout"))
+    await it.wait(failures=2, after=timedelta(minutes=5))
+    (row,) = (await pages.get(door, LOG)).words(".deliveries tbody tr")
+    assert "Pending next attempt in 4 min" in row
+    assert "No answer in time 42 ms, attempt 2" in row
+
+
+@pytest.mark.parametrize(
+    ("outcome", "number", "said"),
+    [("delivered", 1, "Delivered 200 OK 42 ms"), ("suppressed", 0, "Suppressed Not sent"), ("", 0, "Not tried yet")],
+)
+async def test_a_row_says_what_became_of_it(door: Door, outcome: str, number: int, said: str) -> None:
+    it = await recorded(door)
+    if outcome:
+        await it.record(it.row(outcome, number=number, status_code=200 if number else None))
+    (row,) = (await pages.get(door, LOG)).words(".deliveries tbody tr")
+    assert said in row
+    assert "attempt" not in row
+
+
+async def test_an_attempt_that_should_have_begun_is_said_to_be_due(door: Door) -> None:
+    it = await recorded(door)
+    await it.record(it.row("retrying"))
+    await it.wait(after=timedelta(0))
+    assert "next attempt is due" in (await pages.get(door, LOG)).words(".deliveries tbody tr")[0]
+
+
+async def test_test_deliveries_are_marked(door: Door) -> None:
+    route = await door.route()
+    await sample_events.publish(
+        door.database, UUID(route["id"]), [NewEvent(tenant="acme", id="test_1", type="a.b", data=b"{}")]
+    )
+    await happen(door, "real")
+    page = await pages.get(door, LOG)
+    assert ids(page) == ["real", "test_1"]
+    assert page.words(".deliveries .tag") == ["Test"]
+
+
+# ---- which webhook ----
+
+
+async def test_a_webhook_is_found_by_its_id_its_name_or_a_part_of_it(door: Door) -> None:
+    orders, shop = await door.route(name="Orders"), await door.route(name="Shop <Süd>")
+    await happen(door, "e1")
+    for text, route in (
+        (orders["id"], orders),
+        (orders["id"].upper(), orders),
+        ("orders", orders),
+        ("RDER", orders),
+        (" shop <SÜD> ", shop),
+    ):
+        page = await pages.get(door, f"{LOG}?{urlencode({'route': text})}")
+        assert [row[1] for row in shown(page)] == [route["id"]], text
+        assert page.typed("form.filters")["route"] == [route["id"]]
+        assert page.words(".chip span:first-child") == [f"Webhook {route['name']}"]
+
+
+async def test_the_very_name_counts_more_than_a_part_of_others(door: Door) -> None:
+    exact = await door.route(name="Orders")
+    await door.route(name="Orders of the south")
+    await happen(door, "e1")
+    assert [row[1] for row in shown(await pages.get(door, f"{LOG}?route=orders"))] == [exact["id"]]
+
+
+async def test_of_several_webhooks_one_is_asked_to_choose(door: Door) -> None:
+    await door.route(name="Shop")
+    made = [await door.route(name=f"Orders {each}", target_url=f"https://{each}.example.com/") for each in "ab"]
+    await happen(door, "e1")
+    page = await pages.get(door, f"{LOG}?route=order&status=pending&after=x")
+    assert page.status == 422
+    assert wrongs(page) == {"route": "May be one of these webhooks: choose one."}
+    assert page.words(".matches a") == ["Orders a", "Orders b"]
+    assert page.words(".matches li") == ["Orders a https://a.example.com/", "Orders b https://b.example.com/"]
+    assert page.all(".deliveries") == []
+    links = [each["href"] for each in page.all(".matches a")]
+    assert [query_of(link) for link in links] == [{"route": each["id"], "status": "pending"} for each in made]
+    assert [row[1] for row in shown(await pages.get(door, str(links[1])))] == [made[1]["id"]]
+
+
+async def test_two_webhooks_of_one_name_are_the_choice_and_not_all_that_have_it_in_theirs(door: Door) -> None:
+    for number in range(12):
+        await door.route(name=f"Orders {number}")
+    for _ in range(2):
+        await door.route(name="Orders")
+    page = await pages.get(door, f"{LOG}?route=orders")
+    assert page.words(".matches a") == ["Orders", "Orders"]
+    assert len((await pages.get(door, f"{LOG}?route=order")).all(".matches a")) == 10
+
+
+async def test_neither_a_foreign_webhook_nor_an_unknown_one_is_found(door: Door) -> None:
+    await door.route(name="ours")
+    foreign = await door.route("globex", name="theirs")
+    for text in (foreign["id"], "theirs", str(uuid4()), "\0"):
+        page = await pages.get(door, f"{LOG}?{urlencode({'route': text})}")
+        assert page.status == 422
+        assert wrongs(page) == {"route": "Is neither the name nor the id of a webhook."}
+        assert page.typed("form.filters")["route"] == [text]
+    assert "theirs" not in (await pages.get(door, LOG)).text
+
+
+async def test_webhooks_are_chosen_by_name_and_deleted_ones_are_apart(door: Door) -> None:
+    for name in ("zebra", "Ant", "bee"):
+        await door.route(name=name)
+    gone = await door.route(name="aardvark")
+    await door.ask("DELETE", path(gone))
+    page = await pages.get(door, LOG)
+    assert page.words("select#route > option") == ["All webhooks", "Ant", "bee", "zebra"]
+    assert page.words("select#route optgroup[label=Deleted] option") == ["aardvark"]
+
+
+async def test_what_a_deleted_webhook_got_is_still_there(door: Door) -> None:
+    it = await recorded(door, name="Gone")
+    await it.record(it.row("delivered"))
+    await door.ask("DELETE", path(it.route))
+    page = await pages.get(door, f"{LOG}?route={it.route['id']}")
+    assert shown(page) == [("e1", it.route["id"], "delivered")]
+    assert page.words("select#route option[selected]") == ["Gone"]
+    assert page.words(".tabs a") == ["Overview", "Deliveries", "History"]
+
+
+async def test_with_more_webhooks_than_a_list_can_have_one_types_a_name(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert route_lookup.MAX_CHOICES == 200
+    monkeypatch.setattr(route_lookup, "MAX_CHOICES", 2)
+    made = [await door.route(name=f"Orders {each}") for each in "ab"]
+    assert (await pages.get(door, LOG)).one("#route").name == "select"
+    await door.route(name="Shop")
+    page = await pages.get(door, f"{LOG}?route={made[0]['id']}")
+    assert page.one("#route").name == "input"
+    assert page.typed("form.filters")["route"] == ["Orders a"]
+    page = await pages.get(door, f"{LOG}?route=order")
+    assert page.typed("form.filters")["route"] == ["order"]
+    assert page.words(".matches a") == ["Orders a", "Orders b"]
+
+
+async def test_of_one_webhook_it_shows_where_one_is(door: Door) -> None:
+    route = await door.route(name="Orders")
+    page = await pages.get(door, f"{LOG}?route={route['id']}")
+    assert page.words(".crumbs a") == ["Webhooks", "Orders"]
+    assert page.words(".tabs [aria-current]") == ["Deliveries"]
+    assert page.one("title").text == "Deliveries · Orders · Hookledger"
+    assert (await pages.get(door, LOG)).all(".tabs") == []
+
+
+# ---- what is asked for ----
+
+
+async def test_whatever_is_wrong_is_said_beside_its_field_and_what_was_typed_stays(door: Door) -> None:
+    await door.route()
+    typed = {
+        "route": "nope",
+        "status": "lost",
+        "type": "Order",
+        "event": "x\0",
+        "since": "yesterday",
+        "until": "2026-11-24T25:00",
+    }
+    page = await pages.get(door, f"{LOG}?{urlencode(typed)}")
+    assert page.status == 422
+    a_moment = "Must be a date and a time in UTC, like 2026-11-24 08:30."
+    assert wrongs(page) == {
+        "route": "Is neither the name nor the id of a webhook.",
+        "status": "Must be one of delivered, pending, failed, suppressed, expired.",
+        "type": "Must be object.action in lower case (a-z, 0-9, _), like order.create, of at most 128 characters.",
+        "event": "Is not the id of an event.",
+        "since": a_moment,
+        "until": a_moment,
+    }
+    assert page.typed("form.filters") == {name: [value] for name, value in typed.items()}
+    assert page.one("details").has_attr("open")
+    assert page.words("[role=alert]") == ["Nothing was looked up yet: correct what is marked above, and apply again."]
+    assert page.all(".deliveries") == page.all(".empty") == page.all(".chip") == []
+    assert page.all(".page-head .actions") == []
+
+
+async def test_a_moment_that_is_wrong_stands_in_a_field_that_a_browser_does_not_empty(door: Door) -> None:
+    await door.route()
+    page = await pages.get(door, f"{LOG}?since=yesterday&until=2026-11-24 08:30")
+    assert (page.one("#since")["type"], page.one("#until")["type"]) == ("text", "datetime-local")
+    assert page.typed("form.filters")["until"] == ["2026-11-24T08:30:00"]
+
+
+async def test_a_period_must_end_after_it_begins(door: Door) -> None:
+    await door.route()
+    page = await pages.get(door, f"{LOG}?since=2026-11-24T08:30&until=2026-11-24T08:30:00Z")
+    assert wrongs(page) == {"until": "Must be later than the beginning."}
+    assert page.words(".chip span:first-child") == ["From 2026-11-24 08:30:00"]
+
+
+async def test_each_part_of_a_filter_can_be_taken_away(door: Door) -> None:
+    route = await door.route(name="Orders")
+    query = {
+        "route": route["id"],
+        "status": "failed",
+        "type": "order.pay",
+        "event": "e1",
+        "since": "2026-11-24T08:30:00+02:00",
+        "until": "2026-11-25",
+    }
+    page = await pages.get(door, f"{LOG}?{urlencode(query)}&after=x&done=created")
+    assert page.words(".chip span:first-child") == [
+        "Webhook Orders",
+        "Status failed",
+        "Type order.pay",
+        "Event e1",
+        "From 2026-11-24 06:30:00",
+        "Until 2026-11-25 00:00:00",
+    ]
+    links = [query_of(chip["href"]) for chip in page.all(".chip")]
+    assert links == [{name: value for name, value in query.items() if name != left} for left in query]
+    assert page.words(".chips li:last-child") == ["Clear all"]
+    assert page.one(".chips li:last-child a")["href"] == LOG
+    assert page.typed("form.filters")["since"] == ["2026-11-24T06:30:00"]
+    one = await pages.get(door, f"{LOG}?status=failed")
+    assert one.words(".chips li") == ["Status failed ×, remove this filter"]
+
+
+async def test_what_is_often_wanted_is_one_press_and_keeps_the_webhook(door: Door) -> None:
+    route = await door.route()
+    page = await pages.get(door, f"{LOG}?route={route['id']}&status=failed&type=a.b")
+    assert page.words(".quick a") == ["All", "Failed", "Pending", "Last hour"]
+    queries = [query_of(each["href"]) for each in page.all(".quick a")]
+    since = datetime.fromisoformat(queries[3].pop("since"))
+    assert timedelta(hours=1) <= datetime.now(UTC) - since < timedelta(hours=1, minutes=1)
+    lasting = {"route": route["id"]}
+    assert queries == [lasting, lasting | {"status": "failed"}, lasting | {"status": "pending"}, lasting]
+    for query, current in (("", ["All"]), (f"?route={route['id']}", ["All"]), ("?status=failed", ["Failed"])):
+        assert (await pages.get(door, f"{LOG}{query}")).words(".quick [aria-current]") == current
+
+
+async def test_the_types_of_the_catalogue_are_offered(door: Door) -> None:
+    types: dict[str, Any] = {
+        "event_types": [{"name": name, "description": "", "example": {"data": {}}} for name in ("a.b", "a.c")]
+    }
+    assert (await door.ask("PUT", "/v1/event-types", types)).status == 200
+    await door.route()
+    page = await pages.get(door, LOG)
+    assert [each["value"] for each in page.all("datalist#types option")] == ["a.b", "a.c"]
+
+
+# ---- how much ----
+
+
+async def test_a_long_log_has_pages(door: Door) -> None:
+    route = await door.route()
+    now = datetime.now(UTC)
+    await domain_events.publish(
+        door.database, [new_event(id=f"e{n:02}", occurred_at=now + timedelta(hours=n)) for n in range(62)]
+    )
+    first = await pages.get(door, f"{LOG}?route={route['id']}")
+    assert first.words(".pager a") == ["Next page"]
+    second = await pages.get(door, str(first.one("a[rel=next]")["href"]))
+    assert (len(ids(first)), len(ids(second))) == (50, 12)
+    assert sorted(ids(first) + ids(second)) == [f"e{n:02}" for n in range(62)]
+    assert second.words(".pager a") == ["First page"]
+    assert second.one(".pager a")["href"] == f"{LOG}?route={route['id']}"
+    assert second.words(".chip span:first-child") == ["Webhook a route"]
+
+
+@pytest.mark.parametrize("tenant", ["acme", "after-shave"])
+async def test_the_first_page_leads_to_no_first_page_whatever_is_in_its_address(door: Door, tenant: str) -> None:
+    await door.route(tenant, name="after")
+    page = await pages.get(door, f"/t/{tenant}/deliveries?type=order.after_create&event=after")
+    assert page.all(".pager") == []
+
+
+@pytest.mark.parametrize("cursor", ["x", "MTIz", "%00", "é"])
+async def test_a_cursor_that_no_page_has_given_out_begins_at_the_newest(door: Door, cursor: str) -> None:
+    await door.route()
+    await happen(door, "e1")
+    assert ids(await pages.get(door, f"{LOG}?after={cursor}")) == ["e1"]
+
+
+async def test_a_page_that_is_cut_short_says_that_there_may_be_more(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with very many rows, or when time is over."""
+    monkeypatch.setattr(merge, "_MAX_ROWS", 3)
+    monkeypatch.setattr(listing, "PAGE_SECONDS", 0.0)
+    monkeypatch.setattr(undecided, "FEW_EVENTS", 1)
+    monkeypatch.setattr(live, "ROWS", 4)
+    async with log_scene(empty_url) as scene:
+        failed = expected(scene, lambda it: it.status == "failed")
+        page = await pages.get(scene.door, f"{LOG}?status=failed")
+        assert 0 < len(ids(page)) < min(4, len(failed))
+        assert "Older ones may be behind this page." in page.text
+        assert page.words(".pager a") == ["Next page"]
+        assert await listed(scene.door, status="failed") == failed
+        full = await pages.get(scene.door, f"{LOG}?status=pending")
+        assert len(ids(full)) == 4
+        assert "Older ones may be" not in full.text
+
+
+async def test_a_page_without_any_though_there_may_be_more_leads_on(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing_so_far(*_: Any, **__: Any) -> deliveries.DeliveryPage:
+        return deliveries.DeliveryPage(items=[], next=Place(datetime.now(UTC), 5, uuid4()))
+
+    await door.route()
+    monkeypatch.setattr(deliveries, "page", nothing_so_far)
+    page = await pages.get(door, f"{LOG}?status=expired")
+    assert page.words(".empty h2") == ["None so far"]
+    assert query_of(page.one("a[rel=next]")["href"]).keys() == {"status", "after"}
+
+
+async def test_a_page_behind_the_last_one_says_so(door: Door) -> None:
+    await door.route()
+    await happen(door, *(f"e{n}" for n in range(51)))
+    first = await pages.get(door, LOG)
+    async with door.database.transaction() as connection:  # what was behind it is gone meanwhile
+        await connection.execute("SET LOCAL session_replication_role = replica")
+        await connection.execute("DELETE FROM hookledger.domain_event WHERE id <> ALL ($1::text[])", ids(first))
+    page = await pages.get(door, str(first.one("a[rel=next]")["href"]))
+    assert page.words(".empty h2") == ["No older ones"]
+    assert page.words(".pager a") == ["First page"]
+
+
+async def test_a_full_page_is_not_long(door: Door) -> None:
+    await door.route(name="name " * 20)
+    await happen(door, *(f"{n:0128}" for n in range(50)), type=f"order.{'x' * 120}")
+    page = await pages.get(door, LOG)
+    assert len(ids(page)) == 50
+    assert len(page.html) < 100_000
+
+
+# ---- nothing ----
+
+
+async def test_without_a_webhook_it_leads_to_creating_one(door: Door) -> None:
+    await door.route("globex")
+    page = await pages.get(door, LOG)
+    assert page.words(".empty h2") == ["Nothing is delivered yet"]
+    assert page.one(".empty a")["href"] == "/t/acme/webhooks/new"
+    assert page.all("form.filters") == page.all(".quick") == []
+    reader = pages.BROWSER | bearer(await token(door.database, "auditor:acme"))
+    assert (await pages.get(door, LOG, headers=reader)).all(".empty a") == []
+
+
+async def test_before_the_first_delivery_it_says_when_there_will_be_one(door: Door) -> None:
+    await door.route()
+    page = await pages.get(door, LOG)
+    assert page.words(".empty h2") == ["No deliveries yet"]
+    assert page.one(".empty a")["href"] == "/t/acme/webhooks"
+
+
+async def test_if_nothing_fits_it_leads_to_the_events(door: Door) -> None:
+    await door.route(event_types=["order.*"])
+    await happen(door, "e1", type="shop.open")
+    page = await pages.get(door, f"{LOG}?event=e1")
+    assert page.words(".empty h2") == ["No delivery fits"]
+    assert page.one(".empty a")["href"] == "/t/acme/events"
+
+
+# ---- who, and what else is in it ----
+
+
+async def test_another_account_is_not_there(door: Door) -> None:
+    await door.route()
+    theirs = pages.BROWSER | bearer(await token(door.database, "tenant:globex"))
+    for where in (LOG, f"{LOG}/live"):
+        assert (await pages.get(door, where, headers=theirs)).status == 404
+
+
+async def test_hostile_names_and_ids_are_only_text(door: Door) -> None:
+    route = await door.route(name=HOSTILE, target_url="https://shop.example.com/?<script>")
+    await door.route(name=HOSTILE + "2")
+    await happen(door, HOSTILE)
+    for query in (
+        {},
+        {"route": route["id"]},
+        {"route": HOSTILE[:9]},
+        {"route": "<script>alert(2)"},
+        {"status": HOSTILE, "type": HOSTILE, "since": HOSTILE, "until": HOSTILE},
+        {"event": HOSTILE, "live": "1"},
+    ):
+        page = await pages.get(door, f"{LOG}?{urlencode(query)}")
+        assert [each.get("src") for each in page.all("script")] == [page.one("script")["src"]], query
+        assert "</script>49" not in page.text, query
+    assert ids(await pages.get(door, f"{LOG}?event={quote(HOSTILE)}")) == [HOSTILE] * 2
+
+
+# ---- live ----
+
+
+async def test_followed_live_the_page_names_the_stream_of_its_filter(door: Door) -> None:
+    route = await door.route()
+    page = await pages.get(door, f"{LOG}?route={route['id']}&status=failed&after=x")
+    (stop,) = [each for each in page.all(".actions a") if each.text == "Follow live"]
+    assert query_of(stop["href"]) == {"route": route["id"], "status": "failed", "live": "1"}
+    assert page.all("[data-live]") == []
+    page = await pages.get(door, str(stop["href"]))
+    stream_url = str(page.one("[data-live]")["data-live"])
+    assert urlsplit(stream_url).path == f"{LOG}/live"
+    assert query_of(stream_url) == {"route": route["id"], "status": "failed"}
+    assert page.words(".actions") == ["Live Stop"]
+    assert query_of(page.one(".actions a")["href"]) == {"route": route["id"], "status": "failed"}
+    assert "Scripts are off" in page.one("noscript").get_text()

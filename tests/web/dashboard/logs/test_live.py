@@ -1,0 +1,331 @@
+"""The live tail of the log of deliveries: what an EventSource hears of it, and when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import ClientResponse
+from bs4 import BeautifulSoup
+
+from daemon import deliveries
+from daemon.deliveries import Filter
+from daemon.web.dashboard.logs import live
+from eventstore import domain_events
+from eventstore.postgres.errors import StoreUnavailable
+from tests.support import pages, sessions
+from tests.support.builders import new_event
+from tests.support.recorded import recorded
+from tests.support.tokens import bearer, id_in, token
+from tests.support.until import until
+from tests.support.web import Answer, Door
+from tests.support.web import door as opened_door
+
+LOG = "/t/acme/deliveries"
+HOSTILE = '"><script>alert(1)</script>{{ 7*7 }}'
+
+# Of patience with what ought to come at once.
+SECONDS = 10
+
+EVENT_SOURCE = {"Accept": "text/event-stream", "Sec-Fetch-Site": "same-origin"}
+
+
+async def happen(door: Door, *ids: str, **more: Any) -> None:
+    await domain_events.publish(door.database, [new_event(id=each, **more) for each in ids])
+
+
+class Tail:
+    """What an EventSource hears."""
+
+    def __init__(self, response: ClientResponse) -> None:
+        self.response = response
+
+    async def hear(self) -> str | None:
+        """The next message or comment; None at the end."""
+        async with asyncio.timeout(SECONDS):
+            block = await self.response.content.readuntil(b"\n\n")
+        return block.decode() or None
+
+    async def end(self) -> None:
+        """Returns once there is nothing more to hear."""
+        async with asyncio.timeout(SECONDS):
+            while await self.hear() is not None:
+                pass
+
+    async def message(self) -> BeautifulSoup:
+        """The next message."""
+        async with asyncio.timeout(SECONDS):
+            while (heard := await self.hear()) is not None and heard.startswith(":"):
+                pass
+        assert heard is not None
+        lines = heard.splitlines()
+        assert all(line.startswith("data: ") for line in lines[:-1]), lines
+        return BeautifulSoup("\n".join(line.removeprefix("data: ") for line in lines), "html.parser")
+
+
+@asynccontextmanager
+async def listening(door: Door, query: str = "", *, headers: Mapping[str, str] = EVENT_SOURCE) -> AsyncIterator[Tail]:
+    async with door.client.get(f"{LOG}/live{query}", headers=headers) as response:
+        assert response.status == 200, await response.text()
+        yield Tail(response)
+
+
+async def refused(door: Door, query: str = "", *, headers: Mapping[str, str] = EVENT_SOURCE) -> Answer:
+    """What whoever may not listen gets instead."""
+    async with asyncio.timeout(SECONDS):
+        return await door.ask("GET", f"{LOG}/live{query}", headers=headers)
+
+
+def heard_ids(part: BeautifulSoup) -> list[str]:
+    return [each.get_text() for each in part.select(".row-id")]
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks again at once, and says so each time."""
+    monkeypatch.setattr(live, "POLL_SECONDS", 0.005)
+    monkeypatch.setattr(live, "HEARTBEAT_SECONDS", 0.0)
+
+
+@pytest.fixture
+def once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks once, says so, and then not again as long as the test lasts."""
+    monkeypatch.setattr(live, "POLL_SECONDS", 1000.0)
+    monkeypatch.setattr(live, "HEARTBEAT_SECONDS", 0.0)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[deliveries.Filter]:
+    """The filters by which the log was read, in order."""
+    found: list[deliveries.Filter] = []
+    page = deliveries.page
+
+    async def noted(database: Any, index: Any, wanted: deliveries.Filter, **more: Any) -> deliveries.DeliveryPage:
+        found.append(wanted)
+        return await page(database, index, wanted, **more)
+
+    monkeypatch.setattr(deliveries, "page", noted)
+    return found
+
+
+async def test_whoever_listens_gets_the_newest_at_once_and_again_when_something_changed(
+    door: Door, quick: None, reads: list[deliveries.Filter]
+) -> None:
+    await door.route()
+    await happen(door, "e1")
+    async with listening(door) as tail:
+        assert tail.response.headers["Content-Type"] == "text/event-stream"
+        assert heard_ids(await tail.message()) == ["e1"]
+        for _ in range(3):
+            assert await tail.hear() == ": still here\n\n"
+        assert len(reads) > 1
+        await happen(door, "e2")
+        assert heard_ids(await tail.message()) == ["e2", "e1"]
+
+
+async def test_a_change_of_what_is_listed_already_is_news_too(door: Door, quick: None) -> None:
+    it = await recorded(door)
+    async with listening(door) as tail:
+        assert "Not tried yet" in (await tail.message()).get_text()
+        await it.record(it.row("delivered"))
+        assert "200 OK" in (await tail.message()).get_text()
+
+
+async def test_only_what_fits_the_filter_is_news(door: Door, quick: None) -> None:
+    await door.route()
+    async with listening(door, "?type=order.pay") as tail:
+        assert "No delivery fits" in (await tail.message()).get_text()
+        await happen(door, "other", type="order.create")
+        for _ in range(5):
+            assert await tail.hear() == ": still here\n\n"
+        await happen(door, "wanted", type="order.pay")
+        assert heard_ids(await tail.message()) == ["wanted"]
+
+
+async def test_what_is_said_live_is_what_the_page_shows(door: Door, once: None) -> None:
+    await door.route(name=HOSTILE)
+    await happen(door, HOSTILE)
+    page = await pages.get(door, f"{LOG}?live=1")
+    async with listening(door) as tail:
+        part = await tail.message()
+    assert part.select("script") == []
+    assert heard_ids(part) == [HOSTILE]
+    rows = [" ".join(each.get_text().split()) for each in part.select("tr")]
+    assert rows == [" ".join(each.get_text().split()) for each in page.all("#rows tr")]
+
+
+async def test_a_silent_log_is_heard_from_now_and_then(
+    door: Door, reads: list[deliveries.Filter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy would close a connection on which nothing moves; yet it is not each look that is told."""
+    monkeypatch.setattr(live, "POLL_SECONDS", 0.005)
+    monkeypatch.setattr(live, "HEARTBEAT_SECONDS", 0.3)
+    await door.route()
+    async with listening(door) as tail:
+        await tail.message()
+        before = len(reads)
+        assert await tail.hear() == ": still here\n\n"
+        assert len(reads) > before + 1
+
+
+async def test_however_many_listen_a_filter_is_read_once(
+    door: Door, once: None, reads: list[deliveries.Filter]
+) -> None:
+    await door.route()
+    await happen(door, "e1")
+    async with listening(door) as one, listening(door) as two, listening(door, "?status=failed") as three:
+        assert heard_ids(await one.message()) == heard_ids(await two.message()) == ["e1"]
+        await three.message()
+        assert [each.standing for each in reads] == [None, "failed"]
+        (feed,) = [each for wanted, each in door.client.app[live.FEEDS]._open.items() if wanted.standing is None]
+        assert feed.listeners == 2
+        await happen(door, "e2")
+        async with listening(door) as late:
+            assert heard_ids(await late.message()) == ["e1"]  # as of less than a second ago
+        feed._read_at -= live.POLL_SECONDS
+        async with listening(door) as later, listening(door) as last:
+            assert heard_ids(await later.message()) == heard_ids(await last.message()) == ["e2", "e1"]
+        assert [each.standing for each in reads] == [None, "failed", None]
+
+
+async def test_a_database_that_does_not_answer_is_asked_no_more_often(
+    door: Door, once: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[None] = []
+
+    async def fails(*_: Any, **__: Any) -> deliveries.DeliveryPage:
+        asked.append(None)
+        raise StoreUnavailable("gone")
+
+    await door.route()
+    monkeypatch.setattr(deliveries, "page", fails)
+    async with listening(door) as one, listening(door) as two:
+        assert await one.hear() == await two.hear() == ": still here\n\n"
+    assert asked == [None]
+
+
+async def test_once_the_database_answers_again_so_does_the_tail(
+    door: Door, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await door.route()
+    await happen(door, "e1")
+    page, failures = deliveries.page, iter(range(3))
+
+    async def fails_at_first(*given: Any, **more: Any) -> deliveries.DeliveryPage:
+        if next(failures, None) is not None:
+            raise StoreUnavailable("gone")
+        return await page(*given, **more)
+
+    monkeypatch.setattr(deliveries, "page", fails_at_first)
+    async with listening(door) as tail:
+        assert await tail.hear() == ": still here\n\n"
+        assert heard_ids(await tail.message()) == ["e1"]
+
+
+async def test_a_listener_who_leaves_is_forgotten(door: Door, quick: None) -> None:
+    await door.route()
+    feeds = door.client.app[live.FEEDS]
+    async with listening(door) as tail:
+        await tail.message()
+        assert len(feeds._open) == 1
+        tail.response.close()
+        await until(lambda: not feeds._open)
+
+
+async def test_too_many_listeners_are_sent_away_until_one_leaves(
+    door: Door, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "MOST_LISTENERS", 2)
+    await door.route()
+    feeds = door.client.app[live.FEEDS]
+    async with listening(door) as one, listening(door, "?status=failed"):
+        answer = await refused(door)
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "30")
+        assert answer.json["detail"] == "too many are following live now: refresh the page instead"
+        one.response.close()
+        await until(lambda: sum(feed.listeners for feed in feeds._open.values()) == 1)
+        async with listening(door) as next_one:
+            await next_one.message()
+
+
+async def test_one_tenant_leaves_places_to_the_others(door: Door, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "MOST_OF_TENANT", 1)
+    await door.route()
+    await door.route("globex")
+    feeds = door.client.app[live.FEEDS]
+    async with listening(door):
+        assert (await refused(door)).status == 503
+        with feeds.listening(Filter(tenant="globex")) as feed:
+            assert feed.listeners == 1
+
+
+async def test_a_listener_ends_after_some_minutes(door: Door, monkeypatch: pytest.MonkeyPatch, quick: None) -> None:
+    monkeypatch.setattr(live, "LONGEST_SECONDS", 0.05)
+    await door.route()
+    async with listening(door) as tail:
+        await tail.message()
+        await tail.end()
+
+
+async def test_when_the_process_stops_listeners_end_at_once_and_none_begins(door: Door, once: None) -> None:
+    await door.route()
+    async with listening(door) as tail:
+        await tail.message()
+        await door.client.app.shutdown()
+        assert await tail.hear() is None
+    assert (await refused(door)).status == 503
+
+
+async def test_it_ends_with_the_token_of_whoever_listens(
+    door: Door, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "CHECK_SECONDS", 0.0)
+    await door.route()
+    text = await token(door.database, "auditor:acme")
+    async with listening(door, headers=EVENT_SOURCE | bearer(text)) as tail:
+        await tail.message()
+        assert await tail.hear() == ": still here\n\n"
+        assert (await door.ask("DELETE", f"/v1/tokens/{id_in(text)}")).status == 204
+        await tail.end()
+
+
+async def test_it_ends_with_the_session_of_whoever_listens(
+    empty_url: str, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "CHECK_SECONDS", 0.0)
+    async with opened_door(empty_url, server__admin_token="correct horse battery staple") as door:
+        browser = await sessions.browser(door, "acme")
+        async with listening(door, headers=browser | EVENT_SOURCE) as tail:
+            await tail.message()
+            assert await tail.hear() == ": still here\n\n"
+            assert (await pages.post(door, "/logout", headers=browser)).status == 303
+            await tail.end()
+        assert (await refused(door, headers=browser | EVENT_SOURCE)).status == 401
+
+
+async def test_a_filter_that_is_wrong_cannot_be_followed(door: Door) -> None:
+    await door.route()
+    answer = await refused(door, "?status=lost&since=x")
+    assert (answer.status, sorted(answer.errors)) == (422, ["since", "status"])
+
+
+async def test_whoever_is_no_event_source_gets_the_newest_rows_once(door: Door) -> None:
+    await door.route()
+    await happen(door, "e1", type="order.pay")
+    await happen(door, "e2")
+    part = await pages.get(door, f"{LOG}/live?type=order.pay", headers=pages.PART)
+    assert part.status == 200
+    assert "<html" not in part.html
+    assert part.words(".row-id") == ["e1"]
+
+
+async def test_whoever_asks_for_the_head_alone_gets_no_rows_behind_it(door: Door) -> None:
+    """On a connection that lives on they would be taken for the next answer."""
+    await happen(door, "e1")
+    async with asyncio.timeout(SECONDS):
+        answer = await door.ask("HEAD", f"{LOG}/live", headers=EVENT_SOURCE)
+    assert answer.status == 200
+    assert answer.headers["Content-Type"].startswith("text/html")

@@ -1,0 +1,193 @@
+"""The whole catalogue as a pasted list: compared first, then put in the place of the one it was compared with."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from daemon.catalogue import sample_types
+from daemon.core.events.catalogue import MAX_TYPES, TypeDraft
+from daemon.web.dashboard.form_data import MAX_BODY_BYTES
+from daemon.web.dashboard.operator.event_type_list import Difference, difference
+from eventstore.domain_events import catalogue
+from eventstore.domain_events.catalogue import TypeRow
+from tests.support.pages import Page, get, post
+from tests.support.web import Door
+
+PLACE = "/operator/event-types/list"
+HOSTILE = '"><script>alert(1)</script>{{ 7*7 }}'
+OLD = [{"name": "cart.create"}, {"name": "order.create", "description": "It happens."}]
+NEW = [{"name": "order.create", "description": "Somebody buys."}, {"name": "order.pay"}]
+
+
+async def know(opened: Door, types: list[dict[str, Any]]) -> None:
+    answer = await opened.ask("PUT", "/v1/event-types", {"event_types": types})
+    assert answer.status == 200, answer.text
+
+
+async def stored(opened: Door) -> dict[str, str]:
+    return {each.name: each.description for each in (await catalogue.entries(opened.database))[1]}
+
+
+async def compared(opened: Door, types: object) -> Page:
+    page = await post(opened, PLACE, {"types": json.dumps(types), "intent": "compare"})
+    assert page.status == 200, page.text
+    return page
+
+
+async def replaced(opened: Door, page: Page) -> Page:
+    return await post(opened, PLACE, {**page.typed(), "intent": "replace"})
+
+
+def told(page: Page) -> dict[str, str]:
+    return dict(zip(page.words("dt"), page.words("dd"), strict=True))
+
+
+async def test_a_list_is_compared_first_and_then_replaces_the_catalogue(door: Door) -> None:
+    await know(door, OLD)
+    empty = await get(door, PLACE)
+    assert "there are 2 types in it now, at most 1,000 fit." in empty.text
+    assert empty.words("button") == ["Compare with the catalogue"]
+    page = await compared(door, NEW)
+    assert told(page) == {"New": "1 order.pay", "Different": "1 order.create", "Gone": "1 cart.create"}
+    assert "Webhooks stay subscribed to types that go" in page.text
+    assert json.loads(page.typed()["types"][0]) == NEW
+    assert await stored(door) == {"cart.create": "", "order.create": "It happens."}
+
+    done = await replaced(door, page)
+    assert (done.status, done.location) == (303, "/operator/event-types?done=types_replaced")
+    assert await stored(door) == {"order.create": "Somebody buys.", "order.pay": ""}
+
+
+async def test_a_list_that_changes_nothing_says_so_and_cannot_replace(door: Door) -> None:
+    await know(door, OLD)
+    page = await compared(door, {"event_types": list(reversed(OLD))})
+    assert "Nothing: the catalogue is that list already." in page.text
+    assert page.words("main button") == ["Compare again"]
+
+
+async def test_somebody_who_was_faster_is_not_overruled_unseen(door: Door) -> None:
+    await know(door, OLD)
+    page = await compared(door, NEW)
+    await know(door, [{"name": "invoice.pay"}])
+    refused = await replaced(door, page)
+    assert refused.status == 409
+    assert "Somebody else has changed the catalogue meanwhile." in refused.words(".notice-warn")[0]
+    assert told(refused) == {"New": "2 order.create order.pay", "Gone": "1 invoice.pay"}
+    assert json.loads(refused.typed()["types"][0]) == NEW
+    assert await stored(door) == {"invoice.pay": ""}
+    assert (await replaced(door, refused)).status == 303
+    assert set(await stored(door)) == {"order.create", "order.pay"}
+
+
+async def test_what_was_not_compared_replaces_nothing(door: Door) -> None:
+    await know(door, OLD)
+    for edition in ("", "0", "x", "-1", "9" * 30, "1.0", "٣"):
+        page = await post(door, PLACE, {"types": json.dumps(NEW), "edition": edition, "intent": "replace"})
+        assert page.status == 409
+    assert set(await stored(door)) == {"cart.create", "order.create"}
+
+
+async def test_what_is_typed_after_comparing_counts_when_it_replaces(door: Door) -> None:
+    await know(door, OLD)
+    page = await compared(door, NEW)
+    done = await post(door, PLACE, {**page.typed(), "types": '[{"name": "a.b"}]', "intent": "replace"})
+    assert done.status == 303
+    assert await stored(door) == {"a.b": ""}
+
+
+async def test_an_empty_list_empties_the_catalogue_after_it_was_shown_what_goes(door: Door) -> None:
+    await know(door, OLD)
+    page = await compared(door, [])
+    assert told(page) == {"Gone": "2 cart.create order.create"}
+    assert (await replaced(door, page)).status == 303
+    assert await stored(door) == {}
+
+
+async def test_the_sample_goes_into_an_empty_catalogue_and_into_no_other(door: Door) -> None:
+    names = {each["name"] for each in json.loads(sample_types())}
+    await know(door, OLD)
+    refused = await post(door, PLACE, {"intent": "sample"})
+    assert refused.status == 409
+    assert set(await stored(door)) == {"cart.create", "order.create"}
+    await know(door, [])
+    assert (await post(door, PLACE, {"intent": "sample"})).status == 303
+    assert set(await stored(door)) == names
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (" ", "It is empty: paste a JSON list of event types"),
+        ("{", "It is not valid JSON: "),
+        ("7", "It must be a JSON object or list"),
+        ("[" * 2000 + "]" * 2000, "It is n"),
+        ('{"event_type": []}', "event_type is not a field of this request: did you mean event_types?"),
+        ('[{"name": "Order"}]', "event_types.0.name must be object.action in lower case"),
+        ('[{"name": "a.b"}, {"name": "a.b"}]', "event_types.0.name is given more than once"),
+        ('[{"name": "a.b", "name": "a.c"}]', "name is given more than once"),
+        ('[{"name": "a.b", "group": "b"}]', "event_types.0.group is the part of the name before the first dot"),
+        ('[{"name": "a.b", "example": {"data": 1}}]', "event_types.0.example.data must be an object"),
+        (json.dumps([{"name": f"a.n{n}"} for n in range(MAX_TYPES + 1)]), "event_types has too many entries, 1000 are allowed"),
+    ],
+)  # fmt: skip
+async def test_what_is_wrong_with_a_list_is_told_and_the_list_stays(door: Door, text: str, said: str) -> None:
+    await know(door, OLD)
+    page = await post(door, PLACE, {"types": text, "intent": "replace"})
+    assert page.status == 422
+    assert page.words(".notice-bad strong") == ["Nothing was changed."]
+    assert any(line.startswith(said) for line in page.words(".notice-bad li")), page.words(".notice-bad li")
+    assert page.typed()["types"] == [text]
+    assert set(await stored(door)) == {"cart.create", "order.create"}
+
+
+async def test_of_very_many_mistakes_the_first_are_told(door: Door) -> None:
+    page = await post(door, PLACE, {"types": json.dumps([{"name": "X" * 500}] * 90), "intent": "compare"})
+    assert len(page.words(".notice-bad li")) == 20
+    assert "first at these of 90 places" in page.text
+    assert len(page.html.encode()) < 100_000
+
+
+async def test_a_list_that_is_too_long_for_a_form_is_refused_in_words(door: Door) -> None:
+    page = await post(door, PLACE, {"types": "x" * MAX_BODY_BYTES, "intent": "compare"})
+    assert page.status == 413
+    assert page.words("h1") == ["That is too long"]
+
+
+async def test_long_lists_of_names_are_shown_by_their_beginning(door: Door) -> None:
+    page = await compared(door, [{"name": f"a.n{n:03}"} for n in range(200)])
+    assert told(page)["New"].startswith("200 a.n000 a.n001")
+    assert told(page)["New"].endswith("a.n011 and 188 more")
+
+
+async def test_what_is_pasted_is_only_text(door: Door) -> None:
+    for types in (
+        HOSTILE,
+        json.dumps([{"name": HOSTILE, HOSTILE: 1}]),
+        json.dumps([{"name": "a.b", "description": HOSTILE}]),
+    ):
+        page = await post(door, PLACE, {"types": types, "intent": "compare", "edition": HOSTILE})
+        assert page.status in (200, 422)
+        assert len(page.all("script")) == 1
+        assert page.typed()["types"] == [types]
+
+
+def test_types_differ_by_description_and_example_whatever_is_left_out_of_it() -> None:
+    before = [
+        TypeRow(name="a.same", description="", example='{"data":{},"context":{},"snapshot":{}}'),
+        TypeRow(name="b.told", description="before", example='{"data":{},"context":{},"snapshot":{}}'),
+        TypeRow(name="c.example", description="", example='{"data":{"x":1},"context":{},"snapshot":{}}'),
+        TypeRow(name="d.gone", description="", example="{}"),
+    ]
+    drafts = [
+        TypeDraft(name="e.new", example={}),
+        TypeDraft(name="c.example", example={"data": {"x": 2}}),
+        TypeDraft(name="b.told", description="after", example={}),
+        TypeDraft(name="a.same", example={"snapshot": {}}),
+    ]
+    assert difference(before, drafts) == Difference(
+        added=["e.new"], changed=["b.told", "c.example"], removed=["d.gone"]
+    )
+    assert difference(before[:1], drafts[3:]).is_nothing

@@ -1,0 +1,118 @@
+"""The operator's page of status: first what needs a person, then the figures. What needs one is tests/web/api/test_status.py."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from daemon import __version__
+from eventstore.domain_events.events import SHARDS
+from tests.support.pages import BROWSER, PART, Page, get
+from tests.support.tokens import bearer, token
+from tests.support.web import Door, door, path
+
+PLACE = "/operator/status"
+
+# A process that lives and owns every shard but one; a shard that has lagged for two hours; and one process that is silent.
+FURNISHED = """
+SELECT hookledger.make_tick();
+INSERT INTO hookledger.process (owner, host, pid, version, master_key, seen_at)
+VALUES ('here:1:a', 'here', 1, '0.1.0', '', clock_timestamp()),
+       ('<b>there</b>', '<b>there</b>', 2, '0.0.9', '', clock_timestamp() - interval '1 h');
+UPDATE hookledger.lease SET owner = 'here:1:a', epoch = 2, expires_at = clock_timestamp() + interval '1 h' WHERE shard <> 3;
+INSERT INTO hookledger.retry (route_id, seq, recorded_at, event_time, tick, shard, failures, due_at, tenant)
+VALUES (gen_random_uuid(), 1, now() - interval '90 s', now(), 1, 3, 1, now(), 'acme');
+"""
+
+
+def tiles(page: Page) -> dict[str, str]:
+    return dict(zip(page.words(".tiles dt"), page.words(".tiles dd"), strict=True))
+
+
+def shard(page: Page, number: int) -> list[str]:
+    """Owner, retrying, parked and epoch."""
+    cells = page.words(f"tbody tr:nth-child({number + 1}) > *")
+    assert cells[0] == str(number)
+    return [cells[2], *cells[4:]]
+
+
+async def furnish(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(FURNISHED)
+    await connection.close()
+
+
+async def test_a_new_installation_says_that_nobody_delivers(database_url: str) -> None:
+    async with door(database_url) as opened:
+        page = await get(opened, PLACE)
+    assert page.status == 200
+    assert page.words(".notice-warn strong") == ["This needs a person:"]
+    assert page.words(".notice-warn li") == [f"Nobody delivers for shards {', '.join(map(str, range(SHARDS)))}."]
+    assert page.words("tbody .pill-bad") == ["Nobody"] * SHARDS
+    assert tiles(page) | {"Longest lag": ""} == {
+        "Longest lag": "", "Retrying": "0", "Parked": "0", "Oldest waiting": "none", "Webhooks": "0 enabled, 0 disabled",
+    }  # fmt: skip
+    assert "No process has reported yet." in page.text
+    assert "nothing was published yet" in page.text
+
+
+async def test_what_needs_a_person_comes_first_and_then_the_figures(database_url: str) -> None:
+    async with door(database_url) as opened:
+        await opened.route()
+        await opened.ask("POST", path(await opened.route(), "/disable"))
+        await opened.ask("POST", "/v1/events", {"tenant": "acme", "type": "order.create", "data": {}})
+        await furnish(database_url)
+        page = await get(opened, PLACE)
+    assert page.words(".notice-warn strong") == ["These need a person:"]
+    first, second = page.words(".notice-warn li")
+    assert first == "Nobody delivers for shard 3."
+    assert second.startswith("Process 2 on <b>there</b> was last seen at 20")
+    assert page.all("main b") == []
+    found = tiles(page)
+    assert (found["Retrying"], found["Parked"], found["Webhooks"]) == ("1", "0", "1 enabled, 1 disabled")
+    assert found["Oldest waiting"] == "1 min"
+    assert shard(page, 3) == ["Nobody", "1", "0", "0"]
+    assert shard(page, 4) == ["here:1:a", "0", "0", "2"]
+    assert sorted(page.words(".processes .pill")) == ["Alive", "Silent"]
+    assert f"process 1 on here, {SHARDS - 1} shards." in page.text
+    assert "cut 1, made " in page.text
+    assert "3 events, applied up to 3" in page.text
+    assert __version__ in page.words(".facts dd")
+
+
+async def test_if_nobody_is_needed_it_says_so(database_url: str) -> None:
+    async with door(database_url) as opened:
+        await furnish(database_url)
+        await opened.rows("DELETE FROM hookledger.process WHERE pid = 2")
+        await opened.rows(
+            "UPDATE hookledger.lease SET owner = 'here:1:a', expires_at = clock_timestamp() + interval '1 h'"
+        )
+        await opened.rows("DELETE FROM hookledger.retry")
+        page = await get(opened, PLACE)
+    assert page.words(".notice-ok") == ["Nothing needs a person. Every shard has an owner and keeps up."]
+    assert page.all(".notice-warn") == []
+
+
+async def test_the_figures_alone_are_there_for_whoever_looks_all_the_time(database_url: str) -> None:
+    async with door(database_url) as opened:
+        page = await get(opened, PLACE)
+        part = await get(opened, PLACE, headers=PART)
+    assert page.one("[data-poll]")["data-poll"] == PLACE
+    assert "<html" not in part.html
+    assert part.words("th[scope=row]") == page.words("th[scope=row]") == [str(number) for number in range(SHARDS)]
+    assert part.headers["Cache-Control"] == "no-store"
+
+
+async def test_an_auditor_of_all_may_look_and_one_of_a_tenant_may_not(door: Door) -> None:
+    for scope, status in (("auditor", 200), ("auditor:acme", 403)):
+        headers = BROWSER | bearer(await token(door.database, scope))
+        assert (await get(door, PLACE, headers=headers)).status == status
+
+
+async def test_without_the_database_it_says_what_that_means(database_url: str) -> None:
+    async with door(database_url) as opened:
+        await opened.database.close()
+        page = await get(opened, PLACE)
+    assert page.status == 503
+    assert page.words("h1") == ["The database does not answer"]
+    assert "Nothing is lost: events that were accepted are stored" in page.text
+    assert page.headers["Retry-After"]

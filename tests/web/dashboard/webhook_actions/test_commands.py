@@ -1,0 +1,362 @@
+"""Disable, enable, delete, rotate, revoke: what each page says before, and what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from daemon.web.dashboard.webhook_actions import commands
+from eventstore import domain_events
+from tests.support.builders import new_event
+from tests.support.pages import BROWSER, Page, get, post
+from tests.support.recorded import recorded
+from tests.support.tokens import bearer, token
+from tests.support.web import TARGET, Door, path
+
+ASKING = ["/disable", "/delete", "/rotate-key", "/revoke-old-key"]
+COMMANDS = [*ASKING, "/enable"]
+CONFIRMED = {"understood": "yes", "confirmation": "DELETE"}
+HOSTILE = '"><script>alert(1)</script>{{ 7*7 }}'
+
+
+def at(route: Mapping[str, Any], rest: str = "") -> str:
+    return f"/t/{route['tenant']}/webhooks/{route['id']}{rest}"
+
+
+async def done(door: Door, route: Mapping[str, Any], rest: str, fields: Mapping[str, str] | None = None) -> Page:
+    """Opens the page, fills in its form, and presses its button."""
+    asked = await get(door, at(route, rest))
+    assert asked.status == 200, asked.text
+    form = asked.one("main form.card")
+    assert form["action"] == at(route, rest)
+    return await post(door, at(route, rest), {**asked.typed("main form.card"), **(fields or {})})
+
+
+async def happened(door: Door) -> list[str]:
+    """What is in the log behind the creation of one webhook."""
+    return [str(event["type"]) for event in await door.log()][1:]
+
+
+async def key_of(door: Door, route: Mapping[str, Any]) -> str:
+    key: str = (await door.ask("GET", path(route, "/key"))).json["verification_key"]
+    return key
+
+
+# ---- disable and enable ----
+
+
+async def test_disabling_says_what_it_means(door: Door) -> None:
+    page = await get(door, at(await door.route(name="Orders"), "/disable"))
+    assert page.words("h1") == ["Disable “Orders”?"]
+    assert page.words(".meaning li") == [
+        f"From this moment nothing more is sent to {TARGET} by this webhook.",
+        "No delivery waits now. What would still wait is not sent any more.",
+        "Events that happen while it is disabled are skipped for good. After enabling it again, only what happens from then on is sent.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("count", "rest", "said"),
+    [
+        (1, "/disable", "1 delivery waits now: it is not sent any more, not even after enabling it again."),
+        (3, "/disable", "3 deliveries wait now: they are not sent any more, not even after enabling it again."),
+        (1, "/delete", "1 delivery waits now: it is not sent any more."),
+        (3, "/delete", "3 deliveries wait now: they are not sent any more."),
+        (0, "/delete", "No delivery waits now."),
+    ],
+)
+async def test_what_waits_is_counted_before_it_is_given_up(door: Door, count: int, rest: str, said: str) -> None:
+    route = await door.route()
+    await domain_events.publish(door.database, [new_event() for _ in range(count)])
+    await domain_events.publish(door.database, [new_event(tenant="globex")])
+    assert (await get(door, at(route, rest))).words(".meaning li")[1] == said
+
+
+async def test_a_delivery_that_is_tried_again_later_waits_and_one_that_arrived_does_not(door: Door) -> None:
+    one = await recorded(door)
+    await one.record(one.row("delivered"))
+    assert "No delivery waits now." in (await get(door, at(one.route, "/disable"))).text
+    other = await recorded(door, id="e2")
+    await other.wait()
+    assert "1 delivery waits now" in (await get(door, at(other.route, "/disable"))).text
+
+
+async def test_of_very_many_that_wait_the_number_is_not_claimed_to_be_exact(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "MAX_LISTED", 2)
+    route = await door.route()
+    await domain_events.publish(door.database, [new_event() for _ in range(2)])
+    assert "2 deliveries wait now" in (await get(door, at(route, "/disable"))).words(".meaning li")[1]
+    await domain_events.publish(door.database, [new_event()])
+    assert "About 2 deliveries wait now" in (await get(door, at(route, "/disable"))).words(".meaning li")[1]
+
+
+@pytest.mark.parametrize("rest", ["/disable", "/delete"])
+async def test_other_webhooks_that_go_on_sending_to_the_target_are_named(door: Door, rest: str) -> None:
+    route = await door.route(name="This")
+    await door.route("globex", name="Theirs")
+    await door.route(name="Elsewhere", target_url="https://other.example.com/")
+    await door.route(name="Off", enabled=False)
+    await door.ask("DELETE", path(await door.route(name="Gone")))
+    assert "goes on receiving" not in (await get(door, at(route, rest))).text
+    other = await door.route(name="Other")
+    page = await get(door, at(route, rest))
+    assert "The same target goes on receiving by another webhook: Other." in page.words(".meaning li")
+    assert at(other) in [link["href"] for link in page.all(".meaning a")]
+    for number in range(5):
+        await door.route(name=f"No {number}")
+    said = "The same target goes on receiving by other webhooks: Other, No 0, No 1, No 2, No 3 and 1 more."
+    assert said in (await get(door, at(route, rest))).words(".meaning li")
+
+
+async def test_disabling_disables_and_keeps_the_reason(door: Door) -> None:
+    route = await door.route()
+    page = await done(door, route, "/disable", {"reason": "  the receiver moves "})
+    assert (page.status, page.location) == (303, at(route, "?done=disabled"))
+    event = (await door.log())[-1]
+    assert (event["type"], event["reason"], event["origin"]) == ("disabled", "the receiver moves", "dashboard")
+    assert "The webhook is disabled. Nothing is sent to it from now on." in (await get(door, page.location)).text
+
+
+async def test_one_that_is_disabled_already_is_shown_as_it_is(door: Door) -> None:
+    route = await door.route(enabled=False)
+    asked = await get(door, at(route, "/disable"))
+    assert (asked.status, asked.location) == (303, at(route))
+    assert (await post(door, at(route, "/disable"))).location == at(route, "?done=disabled")
+    assert await happened(door) == []
+
+
+async def test_enabling_enables_once(door: Door) -> None:
+    route = await door.route(enabled=False)
+    for _ in range(2):
+        page = await post(door, at(route, "/enable"))
+        assert (page.status, page.location) == (303, at(route, "?done=enabled"))
+    assert await happened(door) == ["enabled"]
+    assert (await get(door, at(route))).words("h1 + .pill") == ["Enabled"]
+
+
+async def test_once_enabled_it_says_what_was_missed_since_it_was_created_or_last_disabled(door: Door) -> None:
+    route = await door.route(enabled=False)
+    periods = [(route["created_at"], 1), (None, 2)]
+    for since, count in periods:
+        await domain_events.publish(door.database, [new_event() for _ in range(count)])
+        page = await get(door, (await post(door, at(route, "/enable"))).location)
+        *_, disabled, enabled = [row["effective_at"] for row in await door.log()]
+        missed = page.one(".notice-ok a")
+        assert missed.get_text(strip=True) == f"{count} event{'s' if count > 1 else ''}"
+        query = parse_qs(urlsplit(str(missed["href"])).query)
+        span = [datetime.fromisoformat(query[name][0]) for name in ("since", "until")]
+        assert span == [disabled if since is None else datetime.fromisoformat(since), enabled]
+        await post(door, at(route, "/disable"))
+
+
+# ---- delete ----
+
+
+async def test_deleting_says_what_it_means_and_offers_a_pause(door: Door) -> None:
+    route = await door.route(name="Orders")
+    page = await get(door, at(route, "/delete"))
+    assert page.words("h1") == ["Delete “Orders”?"]
+    assert "This is final." in page.text
+    assert page.one(".meaning a")["href"] == at(route, "/disable")
+    await door.ask("POST", path(route, "/disable"))
+    assert "a pause" not in (await get(door, at(route, "/delete"))).text
+
+
+@pytest.mark.parametrize(
+    ("fields", "wrong", "said"),
+    [
+        ({}, ["understood", "confirmation"], "is empty: type DELETE, in capital letters"),
+        ({"confirmation": "DELETE"}, ["understood"], "must be ticked: deleting is final"),
+        ({"understood": "yes"}, ["confirmation"], "is empty: type DELETE, in capital letters"),
+        ({"understood": "yes", "confirmation": "delete"}, ["confirmation"], "“delete” is not the word"),
+        ({"understood": "yes", "confirmation": "DELETE it"}, ["confirmation"], "“DELETE it” is not the word"),
+        ({"understood": "yes", "confirmation": "ＤＥＬＥＴＥ"}, ["confirmation"], "is not the word"),
+        ({"understood": "yes", "confirmation": "x" * 99}, ["confirmation"], f"“{'x' * 40}” is not the word"),
+    ],
+)
+async def test_without_the_tick_and_the_word_nothing_is_deleted(
+    door: Door, fields: dict[str, str], wrong: list[str], said: str
+) -> None:
+    route = await door.route()
+    page = await done(door, route, "/delete", fields | {"reason": "no shop"})
+    assert page.status == 422
+    assert [str(link["href"]) for link in page.all(".notice-bad a")] == [f"#{name}" for name in wrong]
+    assert all(page.one(f"#{name}")["aria-describedby"] == f"{name}-wrong" for name in wrong)
+    assert said in page.text
+    typed = page.typed("main form.card")
+    assert typed.get("understood", [""])[0] == fields.get("understood", "")
+    assert (typed["confirmation"], typed["reason"]) == ([fields.get("confirmation", "")], ["no shop"])
+    assert await happened(door) == []
+
+
+async def test_with_both_it_is_deleted_and_the_list_says_so(door: Door) -> None:
+    route = await door.route(name="Orders")
+    page = await done(door, route, "/delete", CONFIRMED | {"confirmation": " DELETE ", "reason": "no shop any more"})
+    assert (page.status, page.location) == (303, "/t/acme/webhooks?done=deleted")
+    event = (await door.log())[-1]
+    assert (event["type"], event["reason"]) == ("deleted", "no shop any more")
+    listed = await get(door, page.location)
+    assert listed.words("[data-notice]") == ["The webhook is deleted. Its history stays in Activity."]
+    assert "Orders" not in listed.text
+    assert (await post(door, at(route, "/delete"), CONFIRMED)).location == page.location
+    assert await happened(door) == ["deleted"]
+
+
+# ---- keys ----
+
+
+async def test_rotating_says_what_it_means(door: Door) -> None:
+    page = await get(door, at(await door.route(name="Orders"), "/rotate-key"))
+    assert page.words("h1") == ["Rotate the key of “Orders”?"]
+    assert page.words(".meaning strong") == [
+        "A new key is made", "For 24 hours each request carries two signatures", "Then the old key stops signing.",
+    ]  # fmt: skip
+    assert page.all("#force") == []
+
+
+async def test_rotating_makes_a_key_and_leads_to_it(door: Door) -> None:
+    route = await door.route()
+    page = await done(door, route, "/rotate-key", {"reason": "somebody left"})
+    assert (page.status, page.location) == (303, at(route, "/key?done=rotated"))
+    assert (await door.log())[-1]["reason"] == "somebody left"
+    shown = await get(door, page.location)
+    assert await key_of(door, route) in shown.text
+    assert await key_of(door, route) != route["verification_key"]
+    assert shown.words("#present") == ["Your new key of “a route”"]
+    assert shown.words("[data-notice]") == ["The key is rotated. Put the new one in place within 24 hours."]
+
+
+async def test_a_sheet_that_is_sent_twice_rotates_once(door: Door) -> None:
+    route = await door.route()
+    fields = (await get(door, at(route, "/rotate-key"))).typed("main form.card")
+    places = [(await post(door, at(route, "/rotate-key"), fields)).location for _ in range(2)]
+    assert places == [at(route, "/key?done=rotated")] * 2
+    assert await happened(door) == ["key_rotated"]
+
+
+async def test_while_an_old_key_signs_another_rotation_is_refused_unless_it_is_wanted(door: Door) -> None:
+    route = await door.route()
+    await done(door, route, "/rotate-key")
+    between = await key_of(door, route)
+    asked = await get(door, at(route, "/rotate-key"))
+    assert "The old key is still valid for another 23 h 59 min" in asked.words(".notice-warn")[0]
+    assert route["key"]["fingerprint"] in asked.words("label[for=force]")[0]
+    assert at(route, "/revoke-old-key") in [link["href"] for link in asked.all(".row a")]
+
+    refused = await done(door, route, "/rotate-key", {"reason": "in a hurry"})
+    assert refused.status == 409
+    assert refused.words(".notice-warn strong") == ["The key was not rotated: the old key is still valid"]
+    assert refused.one(".notice-warn").has_attr("data-focus")
+    fields = refused.typed("main form.card")
+    assert fields["reason"] == ["in a hurry"]
+    assert await key_of(door, route) == between
+
+    forced = await post(door, at(route, "/rotate-key"), {**fields, "force": "yes"})
+    assert forced.location == at(route, "/key?done=rotated")
+    assert await happened(door) == ["key_rotated", "key_rotated"]
+    shown = (await door.ask("GET", path(route))).json
+    assert await key_of(door, route) != between
+    assert route["key"]["fingerprint"] not in str(shown)
+
+
+async def test_revoking_says_which_key_ends_and_ends_it(door: Door) -> None:
+    route = await door.route(name="Orders")
+    await done(door, route, "/rotate-key")
+    page = await get(door, at(route, "/revoke-old-key"))
+    first, second = page.words(".meaning li")
+    assert first.startswith("The old key stops signing at once, not only in 23 h 59 min.")
+    assert route["key"]["fingerprint"] in first
+    assert (await door.ask("GET", path(route))).json["key"]["fingerprint"] in second
+
+    revoked = await done(door, route, "/revoke-old-key", {"reason": "it leaked"})
+    assert (revoked.status, revoked.location) == (303, at(route, "?done=revoked"))
+    assert (await door.log())[-1]["reason"] == "it leaked"
+    again = await post(door, at(route, "/revoke-old-key"))
+    assert again.location == at(route, "?done=no_old_key")
+    assert "There was no old key any more, so nothing had to be revoked." in (await get(door, again.location)).text
+    assert await happened(door) == ["key_rotated", "key_revoked"]
+
+
+async def test_without_an_old_key_there_is_nothing_to_revoke(door: Door) -> None:
+    route = await door.route()
+    page = await get(door, at(route, "/revoke-old-key"))
+    assert page.status == 200
+    assert "There is no old key" in page.text
+    assert route["key"]["fingerprint"] in page.text
+    assert page.all("main form") == []
+
+
+# ---- all of them ----
+
+
+@pytest.mark.parametrize("rest", ASKING)
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [("y" * 1001, "Is longer than 1000 characters."), ("a\0b", "Must not contain a NUL character.")],
+)
+async def test_a_reason_that_cannot_be_kept_is_told_beside_its_field_with_what_was_typed(
+    door: Door, rest: str, reason: str, said: str
+) -> None:
+    route = await door.route()
+    await door.ask("POST", path(route, "/rotate-key"))
+    fields = CONFIRMED | {"force": "yes"}
+    page = await done(door, route, rest, fields | {"reason": reason})
+    assert page.status == 422
+    assert page.words("#reason-wrong") == [said]
+    assert page.one("#reason")["aria-invalid"] == "true"
+    typed = page.typed("main form.card")
+    assert typed["reason"] == [reason.replace("\0", "\N{REPLACEMENT CHARACTER}")] or typed["reason"] == [reason]
+    assert {name: typed[name][0] for name in fields if name in typed} == {n: fields[n] for n in fields if n in typed}
+    assert await happened(door) == ["key_rotated"]
+
+
+@pytest.mark.parametrize("rest", COMMANDS)
+async def test_a_deleted_webhook_is_shown_as_it_is_whatever_is_wanted_of_it(door: Door, rest: str) -> None:
+    route = await door.route()
+    await door.ask("DELETE", path(route))
+    if rest in ASKING:
+        assert (await get(door, at(route, rest))).location == at(route)
+    page = await post(door, at(route, rest), {"force": "yes"})
+    assert (page.status, page.location) == (303, "/t/acme/webhooks?done=deleted" if rest == "/delete" else at(route))
+    assert await happened(door) == ["deleted"]
+
+
+@pytest.mark.parametrize("rest", COMMANDS)
+async def test_nothing_of_anothers_is_touched(door: Door, rest: str) -> None:
+    route = await door.route("globex", name="Theirs")
+    place = at(route | {"tenant": "acme"}, rest)
+    page = await post(door, place, CONFIRMED)
+    assert page.status == 404
+    assert "There is no such webhook." in page.text
+    assert await happened(door) == []
+
+
+async def test_whoever_may_only_look_is_refused_and_told_so(door: Door) -> None:
+    route = await door.route()
+    headers = BROWSER | bearer(await token(door.database, "auditor:acme"))
+    for rest in COMMANDS:
+        refused = [await post(door, at(route, rest), CONFIRMED, headers=headers)]
+        if rest in ASKING:
+            refused.append(await get(door, at(route, rest), headers=headers))
+        for page in refused:
+            assert page.status == 403
+            assert page.words("h1") == ["That is not allowed here"]
+    assert await happened(door) == []
+
+
+async def test_reasons_and_words_are_only_text(door: Door) -> None:
+    route = await door.route(name=HOSTILE)
+    await door.route(name=HOSTILE)
+    await door.ask("POST", path(route, "/rotate-key"))
+    typed = {"reason": HOSTILE * 30, "confirmation": HOSTILE, "understood": HOSTILE, "once": HOSTILE, "force": HOSTILE}
+    for rest in ASKING:
+        page = await post(door, at(route, rest), typed)
+        assert page.status == 422
+        assert len(page.all("script")) == 1
+        assert "{{ 7*7 }}" in page.text

@@ -1,0 +1,527 @@
+"""Replays as pages: the form, which counts first, and how far a replay is."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+from uuid import UUID, uuid4
+
+import pytest
+
+from daemon.core.gcra import Allowance
+from daemon.web.access.limits import LIMITS
+from daemon.web.dashboard.webhook_actions import replays as screen
+from daemon.web.http.endpoints import RateLimit
+from eventstore.progress import replays
+from tests.support import pages
+from tests.support.endings import ended
+from tests.support.pages import Page
+from tests.support.tokens import bearer, token
+from tests.support.web import TARGET, Door, path
+
+HOSTILE = '"><script>alert(1)</script>{{ 7*7 }}'
+EVER = {"from": "2020-01-01T00:00:00", "to": "2100-01-01T00:00:00", "which": "failed", "reason": ""}
+
+
+def at(route: dict[str, Any], rest: str = "") -> str:
+    return f"/t/{route['tenant']}/webhooks/{route['id']}/replay{rest}"
+
+
+async def over(door: Door, route: dict[str, Any], *outcomes: str, ago: timedelta = timedelta(0)) -> None:
+    """A delivery for each outcome."""
+    async with door.database.connection() as connection:
+        for seq, outcome in enumerate(outcomes, 1):
+            await ended(connection, seq, outcome, route_id=UUID(route["id"]), ago=ago)
+
+
+async def counted(door: Door, route: dict[str, Any], **fields: str) -> Page:
+    return await pages.post(door, at(route), EVER | fields | {"intent": "count"})
+
+
+async def begun(door: Door, route: dict[str, Any], **fields: str) -> str:
+    """Where the progress of a new replay is shown."""
+    page = await counted(door, route, **fields)
+    sent = await pages.post(door, at(route), page.typed(".counted form") | {"intent": "begin"})
+    assert sent.status == 303, sent.text
+    return sent.location
+
+
+async def stored(door: Door) -> list[dict[str, Any]]:
+    return await door.rows("SELECT * FROM hookledger.replay ORDER BY created_at")
+
+
+async def scheduled(door: Door, where: str, most: int) -> None:
+    """As the owner of the shard does it."""
+    found = await replays.find(door.database, id_in(where))
+    assert found is not None
+    await replays.schedule(door.database, found, most=most)
+
+
+def id_in(where: str) -> UUID:
+    return UUID(urlsplit(where).path.rpartition("/")[2])
+
+
+def query_of(link: object) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(urlsplit(str(link)).query).items()}
+
+
+# ---- the form ----
+
+
+async def test_the_form_begins_with_what_failed_in_the_last_day(door: Door) -> None:
+    page = await pages.get(door, at(await door.route()))
+    assert page.status == 200
+    fields = page.typed("#form form")
+    since, until = (datetime.fromisoformat(fields[name][0]).replace(tzinfo=UTC) for name in ("from", "to"))
+    assert timedelta(0) <= until - datetime.now(UTC) <= timedelta(minutes=1)
+    assert timedelta(hours=24) <= until - since <= timedelta(hours=24, minutes=1)
+    assert (fields["which"], fields["reason"]) == (["failed"], [""])
+    assert [each["type"] for each in page.all(".fields input")] == ["datetime-local"] * 2
+    assert page.words(".tabs [aria-current]") == ["Replay"]
+    assert page.all(".counted") == page.all("#past-title") == []
+
+
+async def test_another_page_may_say_which_period_it_begins_with(door: Door) -> None:
+    route = await door.route()
+    query = {"from": "2026-11-23T08:00:00.123456Z", "to": "2026-11-24T08:00:00+02:00", "which": "all"}
+    page = await pages.get(door, at(route, f"?{urlencode(query)}"))
+    assert page.typed("#form form") == {
+        "from": ["2026-11-23T08:00:00"],
+        "to": ["2026-11-24T06:00:00"],
+        "which": ["all"],
+        "reason": [""],
+    }
+    assert (await pages.get(door, at(route, "?which=none"))).typed("#form form")["which"] == ["failed"]
+
+
+async def test_usual_periods_are_one_press_away_and_keep_what_was_chosen(door: Door) -> None:
+    page = await pages.get(door, at(await door.route(), "?which=all&after=x"))
+    assert page.words(".spans a") == ["Last hour", "Last 24 hours", "Last 7 days"]
+    for link, length in zip(page.all(".spans a"), (1, 24, 7 * 24), strict=True):
+        query = query_of(link["href"])
+        assert query.keys() == {"from", "to", "which"}
+        assert query["which"] == "all"
+        length_given = datetime.fromisoformat(query["to"]) - datetime.fromisoformat(query["from"])
+        assert timedelta(hours=length) <= length_given <= timedelta(hours=length, minutes=1)
+        then = (await pages.get(door, str(link["href"]))).typed("#form form")
+        assert {name: [value] for name, value in query.items()} == {name: then[name] for name in query}
+
+
+# ---- counting ----
+
+
+async def test_first_it_is_counted_and_nothing_is_sent(door: Door) -> None:
+    route = await door.route()
+    await over(door, route, "failed", "delivered", "failed", "suppressed")
+    page = await counted(door, route, reason="the shop was down")
+    assert page.status == 200
+    assert page.words("#counted-title") == ["2 deliveries would be sent again"]
+    (said,) = page.words(".counted > p")
+    assert f"They are sent to {TARGET} , as the webhook is configured now" in said.replace(f"{TARGET},", f"{TARGET} ,")
+    assert page.words(".counted button") == ["Replay 2 deliveries"]
+    hidden = page.typed(".counted form")
+    assert hidden.pop("once") != [""]
+    assert hidden == {name: [value] for name, value in EVER.items()} | {"reason": ["the shop was down"]}
+    assert page.typed("#form form") == hidden
+    assert await stored(door) == []
+
+
+async def test_one_delivery_is_counted_as_people_do(door: Door) -> None:
+    route = await door.route()
+    await over(door, route, "failed")
+    page = await counted(door, route)
+    assert page.words("#counted-title") == ["1 delivery would be sent again"]
+    assert page.words(".counted button") == ["Replay 1 delivery"]
+
+
+async def test_all_are_those_that_were_delivered_too_with_a_warning(door: Door) -> None:
+    route = await door.route()
+    await over(door, route, "failed", "delivered", "delivered")
+    page = await counted(door, route, which="all")
+    assert page.words("#counted-title") == ["3 deliveries would be sent again"]
+    assert page.words(".counted .notice-warn")[-1].startswith("Your receiver gets what it has already accepted")
+    assert "already accepted" not in (await counted(door, route)).text
+
+
+async def test_it_says_from_when_on_deliveries_can_be_sent_and_why_not_before(door: Door) -> None:
+    route = await door.route()
+    await over(door, route, "failed")
+    created = datetime.fromisoformat(route["created_at"])
+    (said,) = (await counted(door, route)).words(".counted .notice-warn")
+    assert (
+        said == f"The webhook was created at {created:%-d %b %Y, %H:%M:%S} UTC: nothing that happened before is sent."
+    )
+    for command in ("/disable", "/enable"):
+        await door.ask("POST", path(route, command))
+    enabled = (await door.log())[-1]["effective_at"]
+    page = await counted(door, route)
+    assert page.words("#counted-title") == ["There is nothing to send again"]
+    assert page.words(".counted > p")[-1] == (
+        f"The webhook was enabled at {enabled:%-d %b %Y, %H:%M:%S} UTC: what happened before is never sent."
+    )
+    later = await counted(door, route, **{"from": f"{enabled + timedelta(seconds=1):%Y-%m-%dT%H:%M:%S}"})
+    assert "never sent" not in later.words(".counted")[0]
+
+
+@pytest.mark.parametrize(
+    ("which", "said"),
+    [("failed", "has failed for good. One that is still retried goes on by itself"), ("all", "was delivered, or has")],
+)
+async def test_if_there_is_nothing_to_send_it_says_so_and_offers_no_button(door: Door, which: str, said: str) -> None:
+    route = await door.route()
+    await over(door, route, "retrying")
+    page = await counted(door, route, which=which)
+    assert page.words("#counted-title") == ["There is nothing to send again"]
+    assert said in page.words(".counted")[0]
+    assert page.all(".counted form") == []
+    for link in page.all(".counted a"):
+        assert query_of(link["href"]) == {"route": route["id"], "status": "pending"}
+
+
+async def test_a_period_of_which_nothing_can_be_sent_is_refused_and_stays(door: Door) -> None:
+    route = await door.route()
+    page = await counted(door, route, to="2021-01-01T00:00:00")
+    assert page.status == 409
+    (alert,) = page.words("[role=alert]")
+    assert alert.startswith("Nothing was sent. Nothing of this period can be sent: what happened before 20")
+    assert "route" not in alert
+    assert page.typed("#form form")["to"] == ["2021-01-01T00:00:00"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"from": "yesterday"}, {"from": "Must be a date and a time in UTC, like 2026-11-24 08:30."}),
+        (
+            {"from": "", "to": ""},
+            dict.fromkeys(("from", "to"), "Is missing: give a date and a time in UTC."),
+        ),
+        ({"to": "2020-01-01T00:00:00"}, {"to": "Must be later than from."}),
+        ({"which": "pending"}, {"which": "Choose which deliveries to send again."}),
+        ({"reason": "x" * 1001}, {"reason": None}),
+        ({"from": "x", "to": "y", "which": "", "reason": "x\0"}, dict.fromkeys(("from", "to", "which", "reason"))),
+    ],
+)
+@pytest.mark.parametrize("intent", ["count", "begin"])
+async def test_what_is_wrong_is_said_beside_its_field_and_what_was_typed_stays(
+    door: Door, fields: dict[str, str], said: dict[str, str | None], intent: str
+) -> None:
+    route = await door.route()
+    await over(door, route, "failed")
+    page = await pages.post(door, at(route), EVER | fields | {"intent": intent})
+    assert page.status == 422
+    found = {
+        str(each["id"]).removesuffix("-wrong"): " ".join(each.get_text().split()).replace(" .", ".")
+        for each in page.all(".wrong")
+    }
+    assert found.keys() == said.keys()
+    assert {name: text for name, text in found.items() if said[name]} == {k: v for k, v in said.items() if v}
+    for name in said:
+        marked = page.one(f"#{name}")
+        assert (marked["aria-invalid"], str(marked["aria-describedby"]).split()[-1]) == ("true", f"{name}-wrong")
+        assert page.all(f"[role=alert] a[href='#{name}']") != []
+    typed = page.typed("#form form")
+    for name in ("from", "to", "reason"):
+        assert typed[name] == [(EVER | fields)[name]]
+    assert page.all(".counted") == []
+    assert await stored(door) == []
+
+
+# ---- beginning ----
+
+
+async def test_begun_it_leads_to_how_far_it_is(door: Door) -> None:
+    route = await door.route()
+    await over(door, route, "failed", "failed")
+    where = await begun(door, route, reason="the shop was down")
+    (replay,) = await stored(door)
+    assert where == f"/t/acme/webhooks/{route['id']}/replays/{replay['id']}"
+    assert (replay["actor"], replay["origin"], replay["reason"], replay["wanted"], replay["total"]) == (
+        "admin", "dashboard", "the shop was down", "failed", 2,
+    )  # fmt: skip
+    assert (replay["since"], replay["until"]) == (datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
+    assert (await pages.get(door, where)).status == 200
+
+
+async def test_a_form_that_is_sent_twice_begins_once(door: Door) -> None:
+    route = await door.route()
+    await over(door, route, "failed")
+    page = await counted(door, route)
+    fields = page.typed(".counted form") | {"intent": ["begin"]}
+    first, second = [await pages.post(door, at(route), fields) for _ in range(2)]
+    assert first.status == second.status == 303
+    assert first.location == second.location
+    assert len(await stored(door)) == 1
+
+
+async def test_the_same_form_with_other_values_asks_for_another_replay(door: Door) -> None:
+    route = await door.route()
+    fields = EVER | {"once": "the same", "intent": "begin"}
+    locations = [
+        (await pages.post(door, at(route), fields | more)).location
+        for more in ({}, {"which": "all"}, {"to": "2099-01-01T00:00:00"}, {"reason": "again"}, {})
+    ]
+    assert len(set(locations)) == 4
+    assert locations[0] == locations[-1]
+
+
+async def test_while_one_runs_another_is_refused_and_what_was_typed_stays(door: Door) -> None:
+    route = await door.route()
+    await over(door, route, "failed", "failed")
+    where = await begun(door, route)
+    await scheduled(door, where, 1)
+    for page in (await pages.get(door, at(route)), await counted(door, route)):
+        (notice,) = page.words(".notice-info")
+        assert notice.startswith("A replay is running: 0 of 2 sent. A webhook has one at a time.")
+        assert page.one(".notice-info a")["href"] == where
+    fields = EVER | {"which": "all", "reason": "mine", "once": "x", "intent": "begin"}
+    refused = await pages.post(door, at(route), fields)
+    assert refused.status == 409
+    assert refused.words("[role=alert]") == [
+        "Nothing was sent. A replay of this webhook is running: wait until it is done, or cancel it."
+    ]
+    assert refused.typed("#form form") == {name: [value] for name, value in fields.items() if name in EVER}
+    assert refused.one(".notice-info a")["href"] == where
+    assert len(await stored(door)) == 1
+
+
+async def test_too_many_are_put_off(door: Door) -> None:
+    route = await door.route()
+    door.client.app[LIMITS]._allowances = {RateLimit.REPLAY: Allowance(burst=2, per_second=0.01)}
+    answers = [await counted(door, route) for _ in range(3)]
+    assert [page.status for page in answers] == [200, 200, 429]
+    assert 0 < int(answers[2].headers["Retry-After"]) <= 100
+    assert (await pages.get(door, at(route))).status == 200
+
+
+# ---- how far it is ----
+
+
+async def test_while_it_runs_a_part_says_how_far_it_is_and_is_asked_for_again(door: Door) -> None:
+    route = await door.route(name="Orders")
+    await over(door, route, *["failed"] * 3)
+    where = await begun(door, route, reason="the shop was down")
+    page = await pages.get(door, where)
+    assert page.one("[data-poll]")["data-poll"] == where
+    assert page.words("[data-poll-instead]") == ["Refresh"]
+    assert page.one("[data-poll-instead]")["href"] == where
+    assert page.words("#progress") == ["Running 0 of 3 sent, 3 to go. 0 of 3"]
+    assert page.all("[data-settled]") == []
+    await scheduled(door, where, 2)
+    async with door.database.connection() as sql:  # as if one of the two had been sent
+        await sql.execute("DELETE FROM hookledger.retry WHERE seq = 1 AND route_id = $1", UUID(route["id"]))
+    part = await pages.get(door, where, headers=pages.PART)
+    assert "<html" not in part.html
+    assert part.words("[data-summary]") == ["1 of 3 sent, 2 to go."]
+    assert (part.one("progress")["value"], part.one("progress")["max"]) == ("1", "3")
+    (facts,) = page.words("dl.facts")
+    assert "by Administrator" in facts
+    assert "Reason the shop was down" in facts
+    assert "Asked for from 1 Jan 2020, 00:00:00 UTC; what happened before could not be sent." in facts
+    assert "Ended" not in facts
+
+
+async def test_once_it_is_done_it_says_what_was_sent_and_is_not_asked_again(door: Door) -> None:
+    route = await door.route()
+    await over(door, route, "failed", "failed")
+    where = await begun(door, route)
+    await scheduled(door, where, 2)
+    await door.rows("DELETE FROM hookledger.retry RETURNING seq")
+    await replays.finish(door.database, id_in(where))
+    page = await pages.get(door, where)
+    assert page.words("#progress .pill") == ["Done"]
+    assert page.words("[data-settled]")[0].startswith("2 of 2 sent, ")
+    assert page.all("[data-poll]") == page.all("main form") == page.all("[data-poll-instead]") == []
+    assert "not sent" not in page.words("#progress")[0]
+    assert "Ended" in page.words("dl.facts")[0]
+
+
+@pytest.mark.parametrize(("sent", "said"), [(2, "1 was not sent: "), (1, "2 were not sent: ")])
+async def test_what_it_left_out_is_explained(door: Door, sent: int, said: str) -> None:
+    route = await door.route()
+    await over(door, route, *["failed"] * 3)
+    where = await begun(door, route)
+    await scheduled(door, where, sent)
+    await door.rows("DELETE FROM hookledger.retry RETURNING seq")
+    await replays.finish(door.database, id_in(where))
+    page = await pages.get(door, where)
+    assert page.words("[data-summary]")[0].startswith(f"{sent} of 3 sent, ")
+    assert page.words("#progress .hint")[0].startswith(said)
+    assert page.one("progress")["value"] == "3"
+
+
+async def test_one_with_nothing_to_send_is_done_at_once(door: Door) -> None:
+    route = await door.route()
+    sent = await pages.post(door, at(route), EVER | {"intent": "begin"})
+    page = await pages.get(door, sent.location)
+    assert page.words("[data-settled]") == ["There was nothing to send."]
+    assert page.all("progress") == []
+
+
+async def test_it_leads_to_the_deliveries_of_its_period(door: Door) -> None:
+    route = await door.route()
+    await over(door, route, "failed")
+    body = {"from": route["created_at"], "to": "2100-01-01T00:00:00.123456Z", "status": "failed"}
+    replay = (await door.ask("POST", path(route, "/replay"), body)).json
+    page = await pages.get(door, f"/t/acme/webhooks/{route['id']}/replays/{replay['id']}")
+    links = [str(each["href"]) for each in page.all("main p.row a")]
+    assert [query_of(link).get("status") for link in links] == [None, "failed"]
+    for link in links:
+        query = query_of(link)
+        assert datetime.fromisoformat(query["since"]) == datetime.fromisoformat(route["created_at"])
+        assert datetime.fromisoformat(query["until"]) == datetime.fromisoformat(body["to"])
+        assert (await pages.get(door, link)).words(".deliveries .row-id") == ["e1"]
+
+
+# ---- cancelling ----
+
+
+async def test_cancelled_what_was_not_sent_stays_as_it_was(door: Door) -> None:
+    route = await door.route()
+    await over(door, route, *["failed"] * 3)
+    where = await begun(door, route)
+    await scheduled(door, where, 2)
+    form = (await pages.get(door, where)).one("main form")
+    done = await pages.post(door, str(form["action"]))
+    assert (done.status, done.location) == (303, f"{where}?done=replay_cancelled")
+    page = await pages.get(door, done.location)
+    assert page.words("[data-notice]") == ["The replay is cancelled: what was not sent yet stays as it was."]
+    assert page.words("#progress .pill") == ["Cancelled"]
+    assert page.words("[data-settled]")[0].startswith("0 of 3 were sent before it was cancelled, ")
+    assert page.words("#progress .hint") == ["Cancelled by admin. What was not sent stayed as it was."]
+    assert page.all("main form") == []
+    assert await door.rows("SELECT * FROM hookledger.retry") == []
+    again = await pages.post(door, f"{where}/cancel")
+    assert (again.status, again.location) == (303, done.location)
+
+
+async def test_one_that_is_done_cannot_be_cancelled_and_the_page_says_so(door: Door) -> None:
+    route = await door.route()
+    await over(door, route, "failed")
+    where = await begun(door, route)
+    await replays.finish(door.database, id_in(where))
+    page = await pages.post(door, f"{where}/cancel")
+    assert page.status == 409
+    assert page.words("[role=alert]") == ["The replay is done: there is nothing left to cancel."]
+    assert page.words("#progress .pill") == ["Done"]
+
+
+# ---- a disabled webhook ----
+
+
+async def test_a_disabled_webhook_says_so_and_offers_to_enable_it(door: Door) -> None:
+    route = await door.route()
+    await over(door, route, "failed")
+    await door.ask("POST", path(route, "/disable"))
+    begin = await pages.post(door, at(route), EVER | {"intent": "begin"})
+    for page, status in ((await pages.get(door, at(route)), 200), (await counted(door, route), 409), (begin, 409)):
+        assert page.status == status
+        assert page.words(".empty h2") == ["The webhook is disabled"]
+        assert page.all("#form") == page.all(".counted") == page.all("[role=alert]") == []
+        (form,) = page.all("main form")
+        assert form["action"] == f"/t/acme/webhooks/{route['id']}/enable"
+    assert await stored(door) == []
+
+
+async def test_a_replay_that_a_disable_ended_says_so_in_a_merchants_words(door: Door) -> None:
+    route = await door.route()
+    await over(door, route, "failed")
+    where = await begun(door, route)
+    await door.ask("POST", path(route, "/disable"))
+    found = await replays.find(door.database, id_in(where))
+    assert found is not None
+    await replays.cancel(door.database, found, detail="the route was disabled")
+    page = await pages.get(door, where)
+    assert page.words("#progress .hint") == ["The webhook was disabled. What was not sent stayed as it was."]
+
+
+# ---- those that there were ----
+
+
+async def test_replays_are_listed_newest_first_page_by_page(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert screen.PAGE_SIZE == 20
+    monkeypatch.setattr(screen, "PAGE_SIZE", 2)
+    route, other = await door.route(), await door.route()
+    reasons = [f"reason {number}" for number in range(5)]
+    for reason in reasons:
+        sent = await pages.post(door, at(route), EVER | {"reason": reason, "intent": "begin"})
+        assert sent.status == 303
+    await pages.post(door, at(other), EVER | {"reason": "other", "intent": "begin"})
+    found = await pages.get_all(door, at(route))
+    assert [each for page in found for each in page.words("td[data-label=By] .muted")] == reasons[::-1]
+    assert [page.words(".pager a") for page in found] == [["Next page"], ["First page", "Next page"], ["First page"]]
+
+
+async def test_a_replay_in_the_list_says_what_it_was(door: Door) -> None:
+    route = await door.route()
+    await over(door, route, "failed", "delivered")
+    where = await begun(door, route, which="all", reason="the shop was down")
+    page = await pages.get(door, at(route))
+    (row,) = page.words("tbody tr")
+    assert "Running 1 Jan 2020, 00:00:00 UTC to 1 Jan 2100, 00:00:00 UTC all 0 of 2 Administrator the shop" in row
+    assert page.one("tbody a")["href"] == where
+    part = await pages.get(door, at(route, "?after=MjAwMC0wMS0wMVQwMDowMDowMC4wMDAwMDBa"))
+    assert "There are no older ones." in part.text
+    assert part.words(".notice-info a") == ["Watch it"]
+    assert part.words(".pager a") == ["First page"]
+
+
+@pytest.mark.parametrize("cursor", ["x", "bm9uc2Vuc2U", "%00"])
+async def test_a_cursor_that_no_page_has_given_out_begins_at_the_newest(door: Door, cursor: str) -> None:
+    route = await door.route()
+    await pages.post(door, at(route), EVER | {"intent": "begin"})
+    page = await pages.get(door, at(route, f"?after={cursor}"))
+    assert (page.status, len(page.all("tbody tr"))) == (200, 1)
+
+
+# ---- who, and what else is in it ----
+
+
+async def test_who_may_only_read_sees_replays_and_may_begin_and_end_none(door: Door) -> None:
+    route = await door.route()
+    await over(door, route, "failed")
+    where = await begun(door, route)
+    headers = pages.BROWSER | bearer(await token(door.database, "auditor:acme"))
+    page = await pages.get(door, at(route), headers=headers)
+    assert (page.status, len(page.all("tbody tr")), page.all("main form")) == (200, 1, [])
+    progress = await pages.get(door, where, headers=headers)
+    assert (progress.status, progress.all("main form")) == (200, [])
+    for target, fields in ((at(route), EVER | {"intent": "count"}), (f"{where}/cancel", {})):
+        assert (await pages.post(door, target, fields, headers=headers)).status == 403
+    assert (await stored(door))[0]["state"] == "running"
+
+
+async def test_foreign_unknown_and_deleted_webhooks_have_none(door: Door) -> None:
+    route, deleted = await door.route(), await door.route()
+    await door.ask("DELETE", path(deleted))
+    for other in (route | {"tenant": "globex"}, route | {"id": str(uuid4())}, deleted):
+        assert (await pages.get(door, at(other))).status == 404
+        assert (await counted(door, other)).status == 404
+
+
+async def test_a_replay_of_another_webhook_is_not_there(door: Door) -> None:
+    route, other, foreign = await door.route(), await door.route(), await door.route("globex")
+    await over(door, route, "failed")
+    replay = id_in(await begun(door, route))
+    for its, which in ((other, replay), (foreign, replay), (route, uuid4()), (route, "x"), (route, "%00")):
+        where = f"/t/{its['tenant']}/webhooks/{its['id']}/replays/{which}"
+        assert (await pages.get(door, where)).status == 404
+        assert (await pages.post(door, f"{where}/cancel")).status == 404
+    assert (await stored(door))[0]["state"] == "running"
+
+
+async def test_whatever_is_in_it_is_only_text(door: Door) -> None:
+    route = await door.route(name=HOSTILE, target_url="https://shop.example.com/?<script>")
+    await over(door, route, "failed")
+    wrong = {"from": HOSTILE, "to": HOSTILE, "which": HOSTILE, "reason": HOSTILE, "intent": "count"}
+    where = await begun(door, route, reason=HOSTILE)
+    for page in (
+        await counted(door, route, reason=HOSTILE),
+        await pages.post(door, at(route), wrong),
+        await pages.get(door, at(route, f"?{urlencode({'from': HOSTILE, 'to': HOSTILE, 'which': HOSTILE})}")),
+        await pages.get(door, where),
+    ):
+        assert len(page.all("script")) == 1
+        assert "</script>49" not in page.text
+    assert f"Reason {HOSTILE}" in (await pages.get(door, where)).text

@@ -1,0 +1,283 @@
+"""What the form shows while one types: the request that would go out, and the verdict on the target."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon.core.events.catalogue import TypeDraft
+from daemon.core.gcra import Allowance
+from daemon.preview import PLACEHOLDER_KEY
+from daemon.web.access.limits import LIMITS
+from daemon.web.dashboard.webhook_form.previews import SHOWN_CHARACTERS
+from daemon.web.http.endpoints import RateLimit
+from daemon.web.http.shapes import MASK
+from tests.support.pages import PART, Page, post
+from tests.support.tokens import bearer, token
+from tests.support.web import TARGET, Door, door, path
+
+PREVIEW = "/t/acme/drafts/preview"
+VERDICT = "/t/acme/drafts/target"
+HOSTILE = '"><script>alert(1)</script>{{ 7*7 }}'
+EXAMPLE = {
+    "data": {"total": "19.90"},
+    "context": {"source": "api"},
+    "snapshot": {"customer": {"name": "Ada", "age": 36}},
+}
+CASES = json.loads((Path(__file__).parents[3] / "data" / "ssrf_cases.json").read_text())
+
+
+async def know(opened: Door, *names: str) -> None:
+    await opened.services.catalogue.replace([TypeDraft(name=name, example=EXAMPLE) for name in names])
+
+
+async def preview(opened: Door, fields: Mapping[str, str | list[str]], tenant: str = "acme") -> Page:
+    return await post(opened, PREVIEW.replace("acme", tenant), {"event_types": "*", **fields}, headers=PART)
+
+
+async def verdict(opened: Door, url: str, **more: str) -> Page:
+    return await post(opened, VERDICT, {"target_url": url, **more}, headers=PART)
+
+
+def shown(page: Page) -> tuple[dict[str, Any], str]:
+    """The body and the head of the request."""
+    assert page.status == 200, page.text
+    body, head = (str(each.get_text()) for each in page.all("pre"))
+    return json.loads(body), head
+
+
+def wrong(page: Page) -> list[str]:
+    """What keeps anything from being shown; nothing is then."""
+    assert page.words(".verdict-bad strong") == ["Nothing can be shown yet."]
+    assert page.all("pre") == []
+    return page.words(".verdict-bad li")
+
+
+async def test_the_example_of_a_type_is_shown_as_it_would_be_sent(door: Door) -> None:
+    await know(door, "order.create")
+    fields = {"sample_type": "order.create", "target_url": TARGET, "payload.snapshot": "customer: name"}
+    page = await preview(door, fields)
+    assert "<html" not in page.html
+    assert page.words(".verdict") == ["Would be sent."]
+    body, head = shown(page)
+    assert (body["type"], body["data"], body["context"], body["snapshot"]) == (
+        "order.create", {"object": EXAMPLE["data"]}, EXAMPLE["context"], {"customer": {"name": "Ada"}},
+    )  # fmt: skip
+    assert head.startswith(f"POST {TARGET}\nContent-Type: application/json\n")
+    assert "OrderGroove-Signature: ts=" in head
+    assert (await door.log(), await door.events(), door.hurried) == ([], [], [])
+
+
+async def test_the_size_is_that_of_what_is_sent_and_not_of_what_is_laid_out(door: Door) -> None:
+    await know(door, "order.create")
+    page = await preview(door, {"sample_type": "order.create", "payload.transform": "{ a: id, b: [id] }"})
+    assert page.all("pre")[0].get_text() == '{\n  "a": "evt_example",\n  "b": [\n    "evt_example"\n  ]\n}'
+    assert "without these blanks and line ends: 39 B." in page.text
+
+
+async def test_a_pasted_event_goes_before_the_example_and_keeps_its_figures(door: Door) -> None:
+    event = '{"type": "cart.create", "id": "evt_7", "data": {"n": 1.10, "big": 12345678901234567890123}}'
+    page = await preview(door, {"sample_type": "order.create", "sample_event": event})
+    body = page.all("pre")[0].get_text()
+    assert '"n": 1.10' in body
+    assert '"big": 12345678901234567890123' in body
+    assert shown(page)[0]["id"] == "evt_7"
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"payload.filter": "a["}, "Filter: "),
+        ({"payload.filter": "sum(data)"}, "Filter: "),
+        ({"payload.transform": "nope(@)"}, "Transform: "),
+        ({"payload.transform": "abs(id)"}, "Transform: "),
+        ({"payload.snapshot": "customer:"}, "Snapshot: line 1 names no field"),
+        ({"headers": "X-Shop"}, "Custom headers: line 1 is not of the form Name: value"),
+        ({"sample_type": ""}, "Example: choose a type, or paste an event"),
+        ({"sample_type": "order.craete"}, "did you mean order.create?"),
+        ({"sample_type": "Order"}, "Example: must be object.action in lower case"),
+        ({"sample_event": "{"}, "Pasted event: "),
+        ({"sample_event": '{"type": "order.create"}'}, "Pasted event: data is missing: give an object"),
+        ({"sample_event": '{"tenant": "globex", "type": "a.b", "data": {}}'}, "Pasted event: tenant "),
+    ],
+)
+async def test_what_is_wrong_is_told_with_a_link_to_its_field(door: Door, fields: dict[str, str], said: str) -> None:
+    await know(door, "order.create")
+    page = await preview(door, {"sample_type": "order.create"} | fields)
+    (told,) = wrong(page)
+    assert said in told
+    (link,) = page.all(".verdict-bad a")
+    assert str(link["href"]).removeprefix("#") in {name.replace(".", "-") for name in fields}
+
+
+async def test_all_that_is_wrong_is_told_at_once_but_not_what_a_preview_does_not_need(door: Door) -> None:
+    fields = {"name": "", "target_url": "nowhere", "rate_limit_per_second": "fast", "event_types": "Order",
+              "payload.filter": "a[", "payload.transform": "b[", "headers": "Host: x", "sample_event": "[]"}  # fmt: skip
+    page = await preview(door, fields)
+    assert [each.get_text() for each in page.all(".verdict-bad a")] == [
+        "Filter", "Transform", "Pasted event", "Custom headers",
+    ]  # fmt: skip
+
+
+async def test_a_header_that_no_webhook_may_have_is_told_by_its_name_at_its_field(door: Door) -> None:
+    await know(door, "order.create")
+    page = await preview(door, {"sample_type": "order.create", "headers": "Host: geheim"})
+    assert wrong(page) == ["Custom headers: Host: this header is set or reserved by Hookledger"]
+    assert page.one(".verdict-bad a")["href"] == "#headers"
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"event_types": "cart.*"}, "the webhook does not subscribe to order.create"),
+        ({"payload.filter": "data.object.total == 'x'"}, "the filter does not let this event pass"),
+        ({"disabled": "yes"}, "the webhook is disabled"),
+    ],
+)
+async def test_what_would_not_be_sent_is_shown_with_the_reason(door: Door, fields: dict[str, str], reason: str) -> None:
+    await know(door, "order.create")
+    page = await preview(door, {"sample_type": "order.create"} | fields)
+    assert page.words(".verdict") == [f"Would not be sent: {reason}."]
+    assert shown(page)[0]["type"] == "order.create"
+
+
+async def test_a_webhook_that_is_disabled_would_not_send_whatever_the_form_says(door: Door) -> None:
+    await know(door, "order.create")
+    route = await door.route(enabled=False)
+    page = await preview(door, {"sample_type": "order.create", "route": route["id"]})
+    assert page.words(".verdict") == ["Would not be sent: the webhook is disabled."]
+
+
+async def test_values_of_headers_are_masked_and_no_key_signs(door: Door) -> None:
+    await know(door, "order.create")
+    route = await door.route(headers={"X-Stored": "geheim"})
+    typed = {"sample_type": "order.create", "headers": f"X-Stored: {MASK}\r\nX-New: canary", "route": route["id"]}
+    page = await preview(door, typed)
+    head = shown(page)[1]
+    assert f"X-Stored: {MASK}\nX-New: {MASK}" in head
+    for secret in ("geheim", "canary", route["verification_key"], PLACEHOLDER_KEY.text):
+        assert secret not in page.html
+    assert "the signatures are made with a placeholder key" in page.text
+    (unknown,) = wrong(await preview(door, typed | {"route": ""}))
+    assert "stands for a stored value, and there is none" in unknown
+
+
+async def test_a_long_body_is_shown_by_its_beginning(door: Door) -> None:
+    event = json.dumps({"type": "a.b", "data": {"text": "x" * 200_000}})
+    page = await preview(door, {"sample_event": event})
+    assert "195.4 KiB. Only its beginning is shown." in page.text
+    assert len(page.all("pre")[0].get_text()) == SHOWN_CHARACTERS
+
+
+async def test_webhooks_of_nobody_and_of_others_are_not_looked_at(door: Door) -> None:
+    await know(door, "order.create")
+    foreign, deleted = await door.route("globex", headers={"X-A": "b"}), await door.route()
+    await door.ask("DELETE", path(deleted))
+    for route_id in (foreign["id"], deleted["id"], "00000000-0000-0000-0000-000000000000", "x"):
+        page = await preview(door, {"sample_type": "order.create", "headers": f"X-A: {MASK}", "route": route_id})
+        assert page.status == 404
+        assert "There is no such webhook." in page.text
+
+
+async def test_too_many_previews_are_put_off_for_this_tenant(door: Door) -> None:
+    await know(door, "order.create")
+    door.client.app[LIMITS]._allowances = {RateLimit.PREVIEW: Allowance(burst=2, per_second=0.01)}
+    answers = [await preview(door, {"sample_type": "order.create"}) for _ in range(3)]
+    assert [answer.status for answer in answers] == [200, 200, 429]
+    assert "<html" not in answers[2].html
+    assert f"try again in {answers[2].headers['Retry-After']} s" in answers[2].text
+    assert 0 < int(answers[2].headers["Retry-After"]) <= 100
+    assert (await preview(door, {"sample_type": "order.create"}, "globex")).status == 200
+
+
+async def test_whatever_is_pasted_is_only_text(door: Door) -> None:
+    event = json.dumps({"type": "a.b", "data": {HOSTILE: HOSTILE}})
+    for fields in (
+        {"sample_event": event, "target_url": HOSTILE},
+        {"sample_event": HOSTILE},
+        {"sample_type": HOSTILE},
+        {"sample_event": event, "payload.filter": HOSTILE, "payload.snapshot": f"{HOSTILE}: a: b", "headers": HOSTILE},
+    ):
+        page = await preview(door, fields)
+        assert page.status == 200
+        assert page.all("script") == []
+
+
+# ---- the target ----
+
+
+async def test_a_good_target_is_said_to_be_one(door: Door) -> None:
+    page = await verdict(door, f" {TARGET} ")
+    assert "<html" not in page.html
+    assert page.words(".verdict-ok") == [
+        "This target may be used. The address behind the name is checked again before each request."
+    ]
+    assert page.all(".verdict-warn") == []
+
+
+async def test_where_requests_really_go_is_said_if_it_is_written_otherwise(door: Door) -> None:
+    page = await verdict(door, "HTTPS://Bücher.Example.com:443/a b".replace(" ", "%20"))
+    assert page.words(".verdict-ok code") == ["https://xn--bcher-kva.example.com/a%20b"]
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case["stage"] == "register" and "policy" not in case][::6],
+                         ids=lambda case: str(case["id"]))  # fmt: skip
+async def test_a_target_that_must_not_be_is_refused_with_the_reason(door: Door, case: dict[str, Any]) -> None:
+    url = str(case["url"])
+    page = await verdict(door, url)
+    if url.strip() != url:  # blanks around it are nobody's wish, in a form
+        assert page.all(".verdict-ok")
+        return
+    assert page.words(".verdict strong") == ["This target cannot be used."]
+    assert page.words(".verdict-bad")[0].endswith(".")
+    assert page.all(".verdict-ok") == []
+
+
+async def test_the_verdict_is_by_the_operators_rules(empty_url: str) -> None:
+    async with door(empty_url, egress__allow_http="true", egress__ports="8080") as opened:
+        assert (await verdict(opened, "http://shop.example.com:8080/")).all(".verdict-ok")
+        assert "Port 443 is not allowed here (8080)" in (await verdict(opened, TARGET)).text
+
+
+async def test_before_anything_is_typed_there_is_no_verdict(door: Door) -> None:
+    for url in ("", "  "):
+        page = await verdict(door, url)
+        assert (page.status, page.text) == (200, "")
+
+
+async def test_other_webhooks_with_the_same_target_are_named(door: Door) -> None:
+    one = await door.route(name="Orders")
+    assert (await verdict(door, TARGET)).words(".verdict-warn") == [
+        "Orders already sends there: the server would receive an event from each of them."
+    ]
+    assert (await verdict(door, TARGET, route=one["id"])).all(".verdict-warn") == []
+    await door.route(name="Carts", enabled=False)
+    assert "Orders, Carts already send there" in (await verdict(door, TARGET)).text
+    for name in ("Third", "Fourth", "Fifth"):
+        await door.route(name=name)
+    assert "Orders, Carts, Third and 2 more already send there" in (await verdict(door, TARGET)).text
+
+
+async def test_webhooks_that_are_deleted_elsewhere_or_anothers_are_not_named(door: Door) -> None:
+    await door.route("globex", name="Theirs")
+    await door.route(name="Elsewhere", target_url="https://other.example.com/")
+    await door.ask("DELETE", path(await door.route(name="Gone")))
+    assert (await verdict(door, TARGET)).all(".verdict-warn") == []
+
+
+async def test_names_and_targets_are_only_text(door: Door) -> None:
+    await door.route(name=HOSTILE)
+    page = await verdict(door, TARGET)
+    assert HOSTILE in page.text
+    assert page.all("script") == []
+    assert (await verdict(door, f"https://{HOSTILE}/")).all("script") == []
+
+
+async def test_whoever_may_only_look_gets_neither(door: Door) -> None:
+    headers = PART | bearer(await token(door.database, "auditor:acme"))
+    for where in (PREVIEW, VERDICT):
+        assert (await post(door, where, {"target_url": TARGET}, headers=headers)).status == 403

@@ -1,0 +1,75 @@
+"""Events in memory: bounded for all requests together, in bytes and in time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from daemon.web.http.problems import Problem
+from daemon.web.ingest import publish as events
+from daemon.web.ingest.byte_budget import Room
+from tests.support.web import Answer, Door, door
+
+NDJSON = {"Content-Type": "application/x-ndjson"}
+HALF_BYTES = 250_000
+LINES = b"\n" * (HALF_BYTES - 100) + b'{"tenant":"acme","type":"a.b","data":{}}\n'
+
+
+def test_what_is_taken_is_given_back_at_the_end_and_nobody_takes_more_than_there_is() -> None:
+    room = Room(10)
+    with room.share() as take:
+        take(4)
+        with room.share() as other:
+            other(6)
+            with pytest.raises(Problem) as refused:
+                take(1)
+        take(6)
+    assert refused.value.status == 503
+    assert int(refused.value.headers["Retry-After"]) > 0
+    with room.share() as take:
+        take(10)
+
+
+async def test_batches_beyond_the_room_are_503_and_welcome_later(empty_url: str) -> None:
+    go_on = asyncio.Event()
+
+    async def held() -> AsyncIterator[bytes]:
+        yield LINES
+        await go_on.wait()
+
+    async def publish(to: Door, body: object) -> Answer:
+        return await to.ask("POST", "/v1/events", data=body, headers=NDJSON)
+
+    async with door(empty_url, events__max_bytes="1024") as opened:
+        room = opened.client.app[events.ROOM]
+        whole_bytes = room._free_bytes
+        first = [asyncio.create_task(publish(opened, held())) for _ in range(2)]
+        async with asyncio.timeout(10):
+            while whole_bytes - room._free_bytes < 2 * len(LINES):
+                await asyncio.sleep(0.01)
+        refused = await publish(opened, LINES)
+        assert refused.status == 503
+        assert int(refused.headers["Retry-After"]) > 0
+        small = await opened.ask("POST", "/v1/events", {"tenant": "acme", "type": "a.b", "data": {}})
+        assert small.status == 202
+        go_on.set()
+        assert [answer.json["accepted"] for answer in await asyncio.gather(*first)] == [1, 1]
+        assert (await publish(opened, LINES)).status == 202
+        assert room._free_bytes == whole_bytes
+
+
+async def test_a_sender_who_dribbles_is_408_in_the_end(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "BODY_SECONDS", 0.3)
+    is_answered = asyncio.Event()
+
+    async def dribble() -> AsyncIterator[bytes]:
+        while not is_answered.is_set():
+            yield b"\n"
+            await asyncio.sleep(0.01)
+
+    answer = await door.ask("POST", "/v1/events", data=dribble(), headers=NDJSON)
+    is_answered.set()
+    assert answer.status == 408
+    assert "nothing was stored" in answer.json["detail"]

@@ -1,0 +1,143 @@
+"""Single events that come together, and a database that does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from daemon.web.ingest import group_commit
+from daemon.web.ingest import publish as events
+from eventstore import domain_events
+from tests.support.cable import cable
+from tests.support.tokens import bearer, token
+from tests.support.web import Answer, Door, door
+
+
+async def publish(to: Door, id: str, *, tenant: str = "acme") -> Answer:
+    return await to.ask("POST", "/v1/events", {"tenant": tenant, "type": "a.b", "id": id, "data": {}})
+
+
+async def test_concurrent_events_share_commits_and_each_gets_its_own_answer(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    store = domain_events.publish
+
+    async def counted(database: object, events: list[domain_events.NewEvent], **more: float) -> list[bool]:
+        sizes.append(len(events))
+        return await store(door.database, events, **more)
+
+    monkeypatch.setattr(domain_events, "publish", counted)
+    names = [f"e{n % 80}" for n in range(100)]
+    answers = await asyncio.gather(*[publish(door, name) for name in names])
+    assert [answer.json["events"][0]["id"] for answer in answers] == names
+    assert sum(answer.json["accepted"] for answer in answers) == len(await door.events()) == 80
+    assert sum(answer.json["duplicates"] for answer in answers) == 20
+    assert sum(sizes) == 100
+    assert len(sizes) < 50
+
+
+async def test_a_refused_event_does_not_fail_its_neighbours(database_url: str) -> None:
+    async with door(database_url) as opened:
+        await opened.rows("ALTER TABLE hookledger.domain_event ADD CONSTRAINT picky CHECK (id NOT LIKE 'bad%')")
+        answers = await asyncio.gather(*[publish(opened, f"bad{n}" if n % 10 == 3 else f"e{n}") for n in range(50)])
+        assert [answer.status for answer in answers] == [422 if n % 10 == 3 else 202 for n in range(50)]
+        assert len(await opened.events()) == 45
+
+
+async def test_batches_are_bounded_in_events_and_bytes(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_commit, "MAX_BATCH_BYTES", 10)
+    answers = await asyncio.gather(*[publish(door, f"e{n}") for n in range(30)])
+    assert {answer.status for answer in answers} == {202}
+    assert len(await door.events()) == 30
+
+
+async def test_a_closed_database_is_503_with_a_time_to_come_back(door: Door) -> None:
+    await door.database.close()
+    for answer in (
+        await publish(door, "e1"),
+        await door.ask(
+            "POST",
+            "/v1/events",
+            data=b'{"tenant":"a","type":"a.b","data":{}}',
+            headers={"Content-Type": "application/x-ndjson"},
+        ),
+        await door.ask(
+            "POST", "/v1/tenants/acme/routes", {"name": "n", "target_url": "https://example.com/", "event_types": ["*"]}
+        ),
+    ):
+        assert answer.status == 503
+        assert int(answer.headers["Retry-After"]) > 0
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert "PostgreSQL" not in answer.text
+
+
+async def test_a_database_that_is_silent_is_503_within_three_seconds_for_everybody(empty_url: str) -> None:
+    async with cable(empty_url) as line, door(line.url) as opened:
+        assert (await publish(opened, "before")).status == 202
+        line.hold()
+        begun = time.monotonic()
+
+        async def late(number: int) -> tuple[int, float]:
+            await asyncio.sleep(number * 0.05)
+            asked = time.monotonic()
+            answer = await publish(opened, f"e{number}")
+            return answer.status, time.monotonic() - asked
+
+        batch = opened.ask(
+            "POST",
+            "/v1/events",
+            data=b'{"tenant":"a","type":"a.b","data":{}}',
+            headers={"Content-Type": "application/x-ndjson"},
+        )
+        told, many = await asyncio.gather(asyncio.gather(*[late(number) for number in range(12)]), batch)
+        assert {status for status, _ in told} == {503}
+        assert max(seconds for _, seconds in told) < 3
+        assert many.status == 503
+        assert time.monotonic() - begun < 5
+        line.mend()
+        assert (await publish(opened, "after")).status == 202
+
+
+async def test_what_it_took_to_know_who_asks_is_not_there_for_storing(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step may be in time, and all of them together not."""
+    text = await token(door.database, "producer")
+    monkeypatch.setattr(events, "ANSWER_SECONDS", 0.05)
+    verify = door.services.tokens.verify
+
+    async def slow(given: str) -> object:
+        await asyncio.sleep(0.06)
+        return await verify(given)
+
+    monkeypatch.setattr(door.services.tokens, "verify", slow)
+    answer = await door.ask("POST", "/v1/events", {"tenant": "acme", "type": "a.b", "data": {}}, headers=bearer(text))
+    assert answer.status == 503
+    assert await door.events() == []
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/x-ndjson"])
+async def test_a_catalogue_that_is_silent_is_503_too(
+    door: Door, monkeypatch: pytest.MonkeyPatch, content_type: str
+) -> None:
+    monkeypatch.setattr(events, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(door.services.catalogue, "known_types", asyncio.Event().wait)
+    event = {"tenant": "acme", "type": "a.b", "data": {}}
+    answer = await door.ask("POST", "/v1/events", event, headers={"Content-Type": content_type})
+    assert answer.status == 503
+
+
+async def test_what_was_given_up_in_the_queue_is_not_stored_later(empty_url: str) -> None:
+    async with cable(empty_url) as line, door(line.url) as opened:
+        line.hold()
+        first = asyncio.create_task(publish(opened, "sent"))
+        while not (task := opened.client.app[events.INGEST])._waiting and task._task is None:
+            await asyncio.sleep(0.01)
+        second = asyncio.create_task(publish(opened, "queued"))
+        assert (await first).status == (await second).status == 503
+        line.mend()
+        assert (await publish(opened, "after")).status == 202
+        assert "queued" not in {row["id"] for row in await opened.events()}
