@@ -33,8 +33,9 @@ from daemon.pipeline.intake.tailer import Tailer
 from daemon.pipeline.intake.ticker import Ticker
 from daemon.pipeline.recording.attempt_log import Journal
 from daemon.pipeline.recording.recorder import Recorder
-from daemon.pipeline.scheduling.delivery import Delivery, Ledger
+from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.scheduling.lanes import Lanes
+from daemon.pipeline.scheduling.ledger import Ledger
 from daemon.pipeline.scheduling.pools import Limits
 from daemon.pipeline.sending.attempt import Attempt, Settings
 from daemon.pipeline.sending.send_gate import Permit

@@ -20,9 +20,10 @@ from uuid import UUID
 
 from daemon.pipeline.backlog.ranges import Ranges
 from daemon.pipeline.recording.recorder import Recorder
-from daemon.pipeline.scheduling.delivery import Delivery, Ledger, PackedRow
+from daemon.pipeline.scheduling.delivery import Delivery, PackedRow
 from daemon.pipeline.scheduling.lane import PATIENCE_SECONDS, Lane
 from daemon.pipeline.scheduling.lanes import LOW_WATER, Lanes
+from daemon.pipeline.scheduling.ledger import Ledger
 from daemon.pipeline.wakeup import Bell
 from eventstore import domain_events
 from eventstore.postgres.connect import Database

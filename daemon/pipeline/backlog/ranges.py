@@ -15,8 +15,8 @@ from daemon.core.routing.decision import Decision, judge
 from daemon.core.routing.index import RouteIndex, Timeline
 from daemon.pipeline.intake.tailer import passes
 from daemon.pipeline.recording.recorder import Recorder
-from daemon.pipeline.scheduling.delivery import Ledger
 from daemon.pipeline.scheduling.lane import Lane
+from daemon.pipeline.scheduling.ledger import Ledger
 from eventstore.domain_events import tail, ticks
 from eventstore.domain_events.events import StoredEvent
 from eventstore.domain_events.ticks import Tick

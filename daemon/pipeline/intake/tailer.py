@@ -16,8 +16,9 @@ from daemon.core.webhook import payload
 from daemon.metrics import Metrics
 from daemon.pipeline.intake.projection import Projection
 from daemon.pipeline.intake.seen_types import Sightings
-from daemon.pipeline.scheduling.delivery import Delivery, Ledger, Pair
+from daemon.pipeline.scheduling.delivery import Delivery, Pair
 from daemon.pipeline.scheduling.lanes import Lanes
+from daemon.pipeline.scheduling.ledger import Ledger
 from daemon.pipeline.wakeup import Bell
 from eventstore.domain_events import tail, ticks
 from eventstore.domain_events.events import StoredEvent

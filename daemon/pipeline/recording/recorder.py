@@ -15,7 +15,8 @@ from uuid import UUID
 
 from daemon.metrics import Metrics
 from daemon.pipeline.recording.late_outcomes import Farewells
-from daemon.pipeline.scheduling.delivery import Delivery, Ledger, PackedRow, Pair
+from daemon.pipeline.scheduling.delivery import Delivery, PackedRow, Pair
+from daemon.pipeline.scheduling.ledger import Ledger
 from daemon.pipeline.wakeup import Bell
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable

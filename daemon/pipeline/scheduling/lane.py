@@ -15,7 +15,8 @@ from uuid import UUID
 from daemon.core.delivery.breaker import Breaker
 from daemon.core.gcra import Pace
 from daemon.core.routing.route import RouteConfig
-from daemon.pipeline.scheduling.delivery import MAX_PAIRS, Delivery, Place
+from daemon.pipeline.scheduling.delivery import Delivery, Place
+from daemon.pipeline.scheduling.ledger import MAX_PAIRS
 
 # What a lane may queue is what it gets rid of in this time, by its present rate, but never less than LANE_QUEUE. More
 # of one route in memory serves nobody: it is parked, and memory is left to the others.

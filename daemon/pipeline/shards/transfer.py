@@ -17,8 +17,8 @@ from daemon.pipeline.backlog.retrier import Retrier
 from daemon.pipeline.intake.projection import Projection
 from daemon.pipeline.intake.tailer import Tailer
 from daemon.pipeline.recording.recorder import Recorder
-from daemon.pipeline.scheduling.delivery import Ledger
 from daemon.pipeline.scheduling.lanes import Lanes
+from daemon.pipeline.scheduling.ledger import Ledger
 from daemon.pipeline.shards.leases import Start
 from eventstore.domain_events import ticks
 from eventstore.postgres.connect import Database

@@ -24,7 +24,8 @@ from daemon.core.webhook.egress import EgressPolicy
 from daemon.metrics import Metrics
 from daemon.pipeline.intake.seen_types import Sightings
 from daemon.pipeline.intake.tailer import Tailer
-from daemon.pipeline.scheduling.delivery import Delivery, Ledger
+from daemon.pipeline.scheduling.delivery import Delivery
+from daemon.pipeline.scheduling.ledger import Ledger
 from eventstore import domain_events
 from eventstore.domain_events import ticks
 from eventstore.postgres.connect import Database

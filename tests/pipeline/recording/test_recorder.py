@@ -13,7 +13,8 @@ import pytest_asyncio
 
 from daemon.metrics import Metrics
 from daemon.pipeline.recording.recorder import Recorder
-from daemon.pipeline.scheduling.delivery import Delivery, Ledger
+from daemon.pipeline.scheduling.delivery import Delivery
+from daemon.pipeline.scheduling.ledger import Ledger
 from eventstore.postgres.connect import Database
 from eventstore.progress import lease, recording
 from eventstore.progress.recording import AttemptRow

@@ -9,8 +9,9 @@ import pytest
 
 from daemon.pipeline.scheduling import lane as lane_module
 from daemon.pipeline.scheduling import lanes as lanes_module
-from daemon.pipeline.scheduling.delivery import MAX_PAIRS, Delivery
+from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.scheduling.lanes import Lanes
+from daemon.pipeline.scheduling.ledger import MAX_PAIRS
 from daemon.pipeline.scheduling.pools import Limits
 from tests.support.deliveries import delivery
 

@@ -7,8 +7,9 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.pipeline.scheduling import delivery as ledger_module
-from daemon.pipeline.scheduling.delivery import Delivery, Ledger
+from daemon.pipeline.scheduling import ledger as ledger_module
+from daemon.pipeline.scheduling.delivery import Delivery
+from daemon.pipeline.scheduling.ledger import Ledger
 from tests.support.deliveries import delivery
 
 STEPS = st.lists(

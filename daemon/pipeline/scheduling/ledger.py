@@ -1,0 +1,108 @@
+"""The ledger: which deliveries of a tick have no row in PostgreSQL yet, and so how far the checkpoint may go.
+
+The checkpoint of a shard is the last tick of which every delivery is accounted. It never waits for a receiver, because
+whatever takes long is written down as waiting (`daemon.pipeline.backlog.parking`). The ledger also bounds what is
+held in memory: when it is full the tailer stops reading, and lag grows in the log alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+from daemon.pipeline.scheduling.delivery import Delivery
+
+# What may be unaccounted at once. A second of work: enough to keep every connection busy between two flushes, and not
+# so much that the last one waits long enough to be parked.
+MAX_PAIRS = 2000
+MAX_BYTES = 64 * 1024 * 1024
+# Full, it has room again only below this part of either: the tailer wakes up for many deliveries, not for each.
+ROOM_PART = 0.75
+
+
+class Ledger:
+    """Counts what is unaccounted, by shard and tick, and bounds it."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, dict[int, int]] = {}
+        self._read_upto: dict[int, int] = {}
+        self._pairs = 0
+        self._bytes = 0
+        self._room = asyncio.Event()
+        self._room.set()
+        self._unaccounted: dict[Delivery, None] = {}
+
+    def adopt(self, shard: int, checkpoint: int) -> None:
+        """Begins to count for a shard whose ticks up to `checkpoint` are done."""
+        self._open[shard] = {}
+        self._read_upto[shard] = checkpoint
+
+    def drop(self, shard: int) -> None:
+        """Forgets a shard that is no longer ours; its deliveries are withdrawn."""
+        for delivery in [d for d in self._unaccounted if d.shard == shard]:
+            delivery.is_withdrawn = True
+            self.account(delivery)
+        self._open.pop(shard, None)
+        self._read_upto.pop(shard, None)
+
+    def add(self, delivery: Delivery) -> None:
+        """Takes in a delivery that was just decided."""
+        ticks = self._open[delivery.shard]
+        ticks[delivery.tick] = ticks.get(delivery.tick, 0) + 1
+        self._unaccounted[delivery] = None
+        self._pairs += 1
+        self._bytes += delivery.event.size_bytes
+        if self._pairs >= MAX_PAIRS or self._bytes >= MAX_BYTES:
+            self._room.clear()
+
+    def account(self, delivery: Delivery) -> None:
+        """Notes that the next flush writes a row for it. Once only; a delivery that was written down before is."""
+        if delivery.is_accounted:
+            return
+        delivery.is_accounted = True
+        del self._unaccounted[delivery]
+        ticks = self._open[delivery.shard]
+        ticks[delivery.tick] -= 1
+        if ticks[delivery.tick] == 0:
+            del ticks[delivery.tick]
+        self._pairs -= 1
+        self._bytes -= delivery.event.size_bytes
+        if self._pairs < MAX_PAIRS * ROOM_PART and self._bytes < MAX_BYTES * ROOM_PART:
+            self._room.set()
+
+    def read(self, shard: int, tick: int) -> None:
+        """Notes that all of a tick was decided."""
+        if shard in self._read_upto:
+            self._read_upto[shard] = tick
+
+    def read_upto(self, shard: int) -> int:
+        """The last tick of which all was decided; 0 for a shard that is not ours."""
+        return self._read_upto.get(shard, 0)
+
+    def checkpoint(self, shard: int) -> int:
+        """The last tick of which everything is accounted for, if the next flush succeeds."""
+        ticks = self._open[shard]
+        return min(ticks) - 1 if ticks else self._read_upto[shard]
+
+    def shards(self) -> list[int]:
+        return list(self._read_upto)
+
+    @property
+    def has_room(self) -> bool:
+        """True if memory takes more deliveries."""
+        return self._room.is_set()
+
+    async def room(self) -> None:
+        """Waits until there is room in memory for more."""
+        await self._room.wait()
+
+    def older_than(self, read_at: float) -> Iterator[Delivery]:
+        """Unaccounted deliveries read before that moment, oldest first. They may be accounted while iterating."""
+        for delivery in list(self._unaccounted):
+            if delivery.read_at >= read_at:
+                return
+            yield delivery
+
+    @property
+    def pairs(self) -> int:
+        return self._pairs
