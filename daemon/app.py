@@ -20,19 +20,19 @@ import structlog
 from daemon import __version__
 from daemon.catalogue import Catalogue
 from daemon.commands import Commands
-from daemon.config import Address, Config
+from daemon.config import Config, ListenAddress
 from daemon.keys import Keychain
 from daemon.metrics import Metrics
 from daemon.pipeline.intake.projection import Projection
-from daemon.pipeline.scheduling.pools import Limits
-from daemon.pipeline.sending.attempt import Settings
+from daemon.pipeline.scheduling.pools import SendingLimits
+from daemon.pipeline.sending.attempt import AttemptSettings
 from daemon.pipeline.sending.sender import Sender
 from daemon.pipeline.supervisor import Pipeline, incarnation
 from daemon.signals import Signals
 from daemon.store import open_store, vault_of
 from daemon.tokens import Tokens
 from daemon.web.app import build, build_ops
-from daemon.web.http.listeners import Doors, open_doors, serving
+from daemon.web.http.listeners import Listeners, open_listeners, serving
 from daemon.web.http.services import Services
 from eventstore.postgres import schema
 from eventstore.postgres.connect import Database, check_durability
@@ -54,7 +54,7 @@ class Running:
 
     url: str
     ops_url: str | None
-    address: Address
+    address: ListenAddress
 
 
 async def run(
@@ -63,15 +63,15 @@ async def run(
     ready: Callable[[Running], None],
     signals: Signals,
     worker: int | None = None,
-    doors: Doors | None = None,
+    listeners: Listeners | None = None,
 ) -> None:
     """Runs the daemon until a signal asks it to end; `ready` is called once it answers.
 
-    One of several workers has a number, and doors that were opened for all of them. Raises ListenFailed, StoreError
+    One of several workers has a number, and listeners that were opened for all of them. Raises ListenFailed, StoreError
     and WrongMasterKey before it is ready, LoopFailed after it.
     """
     async with prepared(config) as database:
-        await _run_on(database, config, ready, signals, Metrics(worker=worker), doors)
+        await _run_on(database, config, ready, signals, Metrics(worker=worker), listeners)
 
 
 @asynccontextmanager
@@ -91,7 +91,7 @@ async def _run_on(
     ready: Callable[[Running], None],
     signals: Signals,
     metrics: Metrics,
-    doors: Doors | None,
+    listeners: Listeners | None,
 ) -> None:
     vault = await asyncio.to_thread(vault_of, config)
     await vault.check(database)
@@ -123,7 +123,7 @@ async def _run_on(
             sender,
             metrics,
             owner=incarnation(socket.gethostname(), os.getpid()),
-            limits=Limits(
+            limits=SendingLimits(
                 concurrency=config.delivery.concurrency,
                 route_concurrency=config.delivery.route_concurrency,
                 breaker_failures=config.delivery.breaker_failures,
@@ -136,9 +136,9 @@ async def _run_on(
                 attempts=timedelta(days=config.retention.attempts_days),
             ),
         )
-        doors = doors or open_doors(config.server)
+        listeners = listeners or open_listeners(config.server)
         services = Services(
-            config=_bound(config, doors),
+            config=_bound(config, listeners),
             database=database,
             commands=commands,
             keychain=keychain,
@@ -150,22 +150,22 @@ async def _run_on(
             readiness=lambda: _readiness(projection, pipeline),
             now=_now,
         )
-        await _serve(services, pipeline, doors, ready, signals)
+        await _serve(services, pipeline, listeners, ready, signals)
 
 
-def _bound(config: Config, doors: Doors) -> Config:
+def _bound(config: Config, listeners: Listeners) -> Config:
     """With the address that is really listened on: links into the dashboard name its port."""
-    return config.model_copy(update={"server": config.server.model_copy(update={"listen": doors.main.address})})
+    return config.model_copy(update={"server": config.server.model_copy(update={"listen": listeners.main.address})})
 
 
 async def _serve(
-    services: Services, pipeline: Pipeline, doors: Doors, ready: Callable[[Running], None], signals: Signals
+    services: Services, pipeline: Pipeline, listeners: Listeners, ready: Callable[[Running], None], signals: Signals
 ) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        await stack.enter_async_context(serving(build(services), doors.main))
-        if doors.ops is not None:
-            await stack.enter_async_context(serving(build_ops(services), doors.ops))
-        running = announced(services.config, doors)
+        await stack.enter_async_context(serving(build(services), listeners.main))
+        if listeners.ops is not None:
+            await stack.enter_async_context(serving(build_ops(services), listeners.ops))
+        running = announced(services.config, listeners)
         try:
             with signals.stopping(pipeline.stop):
                 async with asyncio.TaskGroup() as group:
@@ -177,12 +177,12 @@ async def _serve(
         log.info("daemon.stopped")
 
 
-def announced(config: Config, doors: Doors) -> Running:
-    """What is to be known of a daemon behind these doors."""
+def announced(config: Config, listeners: Listeners) -> Running:
+    """What is to be known of a daemon behind these listeners."""
     return Running(
-        url=config.server.url(doors.main.address),
-        ops_url=None if doors.ops is None else f"http://{doors.ops.address}",
-        address=doors.main.address,
+        url=config.server.url(listeners.main.address),
+        ops_url=None if listeners.ops is None else f"http://{listeners.ops.address}",
+        address=listeners.main.address,
     )
 
 
@@ -200,8 +200,8 @@ async def _readiness(projection: Projection, pipeline: Pipeline) -> list[str]:
     return reasons
 
 
-def _settings(config: Config) -> Settings:
-    return Settings(
+def _settings(config: Config) -> AttemptSettings:
+    return AttemptSettings(
         signing_header=config.signing.header,
         standard_webhooks=config.signing.standard_webhooks,
         user_agent=f"Hookledger/{__version__}",

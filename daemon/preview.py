@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from daemon.core.drafts.route_draft import RouteDraft
-from daemon.core.events.event import Problem
+from daemon.core.events.event import FieldProblem
 from daemon.core.routing.index import patterns_of
 from daemon.core.routing.route import Route
 from daemon.core.webhook import payload, request
-from daemon.core.webhook.payload import RenderError, Source
-from daemon.core.webhook.request import Dialect, Request
+from daemon.core.webhook.payload import PayloadSource, RenderError
+from daemon.core.webhook.request import RequestOptions, WebhookRequest
 from daemon.core.webhook.signing import SigningKey, format_key
 
 PLACEHOLDER_KEY = SigningKey(format_key(bytes(32)))
@@ -31,7 +31,7 @@ _NOTHING_SET = RouteDraft(name="-", target_url="https://example.com/", event_typ
 class Preview:
     """The request, and why it would not be sent; None if it would."""
 
-    request: Request
+    request: WebhookRequest
     reason: str | None
 
 
@@ -59,14 +59,14 @@ def drafted(stored: Route | None, changes: Mapping[str, object], *, mask: str) -
 
 def show(
     draft: RouteDraft,
-    source: Source,
+    source: PayloadSource,
     *,
     stored: Route | None,
     backfill: bool,
     timestamp: int,
     mask: str,
-    dialect: Dialect,
-) -> Preview | tuple[Problem, ...]:
+    dialect: RequestOptions,
+) -> Preview | tuple[FieldProblem, ...]:
     """What a draft without mistakes would send of an event, or what its expressions say against it.
 
     May take as long as two expressions may.
@@ -75,7 +75,7 @@ def show(
     try:
         passes = draft.payload.filter is None or payload.holds(draft.payload.filter, source)
     except RenderError as error:
-        problems.append(Problem(field="payload.filter", message=str(error)))
+        problems.append(FieldProblem(field="payload.filter", message=str(error)))
     try:
         made = request.build(
             source,
@@ -89,13 +89,13 @@ def show(
         )
     except RenderError as error:
         field = "payload.snapshot" if draft.payload.transform is None else "payload.transform"
-        return (*problems, Problem(field=field, message=str(error)))
+        return (*problems, FieldProblem(field=field, message=str(error)))
     if problems:
         return tuple(problems)
     return Preview(request=made, reason=_reason(draft, source, backfill=backfill, passes=passes))
 
 
-def _reason(draft: RouteDraft, source: Source, *, backfill: bool, passes: bool) -> str | None:
+def _reason(draft: RouteDraft, source: PayloadSource, *, backfill: bool, passes: bool) -> str | None:
     if backfill:
         return "an event that is imported as backfill is never delivered by itself"
     if not draft.enabled:

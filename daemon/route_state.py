@@ -14,7 +14,7 @@ from uuid import UUID
 import orjson
 
 from daemon.core.routing.index import RouteIndex
-from daemon.core.routing.route import Happening, LifecycleEvent, Route, config_to_body, evolve
+from daemon.core.routing.route import LifecycleEvent, LifecycleEventType, Route, config_to_body, evolve
 from eventstore import route_log
 from eventstore.postgres.connect import Database
 from eventstore.route_log import chain
@@ -28,7 +28,7 @@ def lifecycle(event: RouteEvent) -> LifecycleEvent:
         route_id=event.route_id,
         tenant=event.tenant,
         version=event.version,
-        type=Happening(event.type),
+        type=LifecycleEventType(event.type),
         effective_at=event.effective_at,
         body=orjson.loads(event.body),
     )

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from daemon.commands import Conflict, Invalid
 from daemon.core.delivery.answer import delivery_id
 from daemon.core.events.catalogue import Example, KnownTypes, chosen, name_problem
-from daemon.core.events.event import Problem
+from daemon.core.events.event import FieldProblem
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import Route
-from daemon.deliveries.listing import Item, described
+from daemon.deliveries.listing import ListedDelivery, described
 from eventstore.domain_events import catalogue
 from eventstore.domain_events import sample_events as store
 from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.connect import Database
-from eventstore.queries.delivery_log import Found, Place
+from eventstore.queries.delivery_log import FoundDelivery, ListPosition
 
 MAX_TESTS = 50
 
@@ -57,11 +57,12 @@ async def offered(database: Database, route: Route) -> list[str]:
     return chosen(await catalogue.names(database), route.config.event_types)
 
 
-async def sent(database: Database, index: RouteIndex, route: Route, event_ids: Sequence[str]) -> list[Item]:
+async def sent(database: Database, index: RouteIndex, route: Route, event_ids: Sequence[str]) -> list[ListedDelivery]:
     """The deliveries of those of these events that were tests of the route, in the order in which they were stored."""
     events = await store.sent(database, route.tenant, route.id, event_ids)
     found = [
-        Found(Place(event.event_time, event.seq, route.id), event.id, event.type, is_test=True) for event in events
+        FoundDelivery(ListPosition(event.event_time, event.seq, route.id), event.id, event.type, is_test=True)
+        for event in events
     ]
     return await described(database, index, found)
 
@@ -78,7 +79,7 @@ def _types(route: Route, wanted: Sequence[str] | None, names: Sequence[str]) -> 
         )
     if len(subscribed) > MAX_TESTS:
         message = f"the route subscribes to {len(subscribed)} types, {MAX_TESTS} are allowed at once: name some"
-        raise Invalid((Problem(field="event_types", message=message),))
+        raise Invalid((FieldProblem(field="event_types", message=message),))
     return subscribed
 
 
@@ -86,14 +87,14 @@ def _check(wanted: Sequence[str], subscribed: set[str], known: KnownTypes) -> No
     """Raises Invalid unless each of the wanted types may be tested."""
     problems = []
     if not wanted:
-        problems.append(Problem(field="event_types", message="is empty: name types, or leave it out for all"))
+        problems.append(FieldProblem(field="event_types", message="is empty: name types, or leave it out for all"))
     if len(wanted) > MAX_TESTS:
         message = f"has {len(wanted)} entries, {MAX_TESTS} are allowed at once"
-        problems.append(Problem(field="event_types", message=message))
+        problems.append(FieldProblem(field="event_types", message=message))
     for number, name in enumerate(wanted[:MAX_TESTS]):
         if name not in subscribed:
             message = name_problem(name) or known.problem(name) or f"the route does not subscribe to {name}"
-            problems.append(Problem(field=f"event_types.{number}", message=message))
+            problems.append(FieldProblem(field=f"event_types.{number}", message=message))
     if problems:
         raise Invalid(tuple(problems))
 

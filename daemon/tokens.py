@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from weakref import WeakValueDictionary
 
-from daemon.core.drafts.scope import Kind, Scope
+from daemon.core.drafts.scope import Scope, ScopeKind
 from daemon.core.drafts.token_draft import TokenDraft
 from eventstore.access import tokens
 from eventstore.access.tokens import NewToken, Proof, Token
@@ -36,7 +36,7 @@ _ID = re.compile("[0-9a-f]{12}")
 _TEXT = re.compile(f"hl_[a-z]+_(?P<id>{_ID.pattern})_[0-9a-f]{{64}}")
 
 
-class Refusal(StrEnum):
+class TokenRefusal(StrEnum):
     """Why a token opens nothing, in words for its holder. Whoever lacks the secret learns nothing of the token."""
 
     UNKNOWN = "this token is not valid"
@@ -94,11 +94,11 @@ class Tokens:
         self._known: dict[str, _Known] = {}
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def verify(self, text: str) -> Verified | Refusal:
+    async def verify(self, text: str) -> Verified | TokenRefusal:
         """The token, or why it is none. Raises StoreUnavailable."""
         token_id = id_of(text)
         if token_id is None:
-            return Refusal.UNKNOWN
+            return TokenRefusal.UNKNOWN
         known = self._known.get(token_id)
         if known is None or known.until <= self._clock():
             try:
@@ -112,7 +112,7 @@ class Tokens:
         """Asks anew when the token is used next: it has just been revoked here."""
         self._known.pop(token_id, None)
 
-    async def _ask(self, token_id: str, given: bytes) -> Verified | Refusal:
+    async def _ask(self, token_id: str, given: bytes) -> Verified | TokenRefusal:
         """The same by the database. Of many who ask for one token at once the first asks for all."""
         async with self._turns.setdefault(token_id, asyncio.Lock()):
             known = self._known.get(token_id)
@@ -121,7 +121,7 @@ class Tokens:
             asked_at = self._clock()
             proof = await tokens.proof(self._database, token_id, seconds=ASK_SECONDS)
             if proof is None:
-                return Refusal.UNKNOWN
+                return TokenRefusal.UNKNOWN
             verdict = _judged(token_id, given, proof)
             if isinstance(verdict, Verified) and proof.is_unused:
                 await tokens.note_use(self._database, token_id, seconds=ASK_SECONDS)
@@ -136,14 +136,14 @@ class Tokens:
             del self._known[next(iter(self._known))]
 
 
-def _judged(token_id: str, given: bytes, proof: Proof) -> Verified | Refusal:
+def _judged(token_id: str, given: bytes, proof: Proof) -> Verified | TokenRefusal:
     if not hmac.compare_digest(given, proof.hash):
-        return Refusal.UNKNOWN
+        return TokenRefusal.UNKNOWN
     if proof.is_revoked:
-        return Refusal.REVOKED
+        return TokenRefusal.REVOKED
     if proof.seconds_left is not None and proof.seconds_left <= 0:
-        return Refusal.EXPIRED
-    return Verified(id=token_id, scope=Scope(kind=Kind(proof.kind), tenant=proof.tenant))
+        return TokenRefusal.EXPIRED
+    return Verified(id=token_id, scope=Scope(kind=ScopeKind(proof.kind), tenant=proof.tenant))
 
 
 def _hash(text: str) -> bytes:

@@ -4,16 +4,16 @@ Nothing here asks what a running daemon has in mind. A decision is recomputed fr
 the event, by the functions that decided live; then it is laid beside what was recorded. That is the proof.
 """
 
-from daemon.audit.comparing import AuditReport, Finding, audit
+from daemon.audit.comparing import AuditFinding, AuditReport, audit
 from daemon.audit.explaining import AmbiguousEvent, Explanation, UnknownEvent, explain, explain_event
 from daemon.audit.recompute import judged, source_of
 from daemon.route_state import Rebuilt, rebuild
 
 __all__ = [
     "AmbiguousEvent",
+    "AuditFinding",
     "AuditReport",
     "Explanation",
-    "Finding",
     "Rebuilt",
     "UnknownEvent",
     "audit",

@@ -21,7 +21,7 @@ PAGE_EVENTS = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class AuditFinding:
     """A pair of which the record and the recomputed decision disagree."""
 
     kind: str
@@ -43,7 +43,7 @@ class AuditReport:
     deliveries: int = 0
     unread: int = 0
     kept_from: datetime | None = None
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[AuditFinding] = field(default_factory=list)
 
 
 async def audit(database: Database, *, start: datetime, end: datetime, tenant: str | None = None) -> AuditReport:
@@ -80,8 +80,8 @@ async def audit(database: Database, *, start: datetime, end: datetime, tenant: s
     return report
 
 
-def _finding(event: StoredEvent, timeline: Timeline, *, due: bool) -> Finding:
-    return Finding(
+def _finding(event: StoredEvent, timeline: Timeline, *, due: bool) -> AuditFinding:
+    return AuditFinding(
         kind="missing" if due else "unexpected",
         event_id=event.id,
         tenant=event.tenant,

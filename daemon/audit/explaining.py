@@ -12,8 +12,8 @@ from daemon import route_state
 from daemon.audit.recompute import in_range, judged
 from daemon.core.delivery import answer
 from daemon.core.delivery.answer import Outcome
-from daemon.core.delivery.explanation_text import Facts, Verdict, sentence
-from daemon.core.delivery.status import End, standing
+from daemon.core.delivery.explanation_text import ExplainedDecision, ExplanationFacts, sentence
+from daemon.core.delivery.status import FinalOutcome, status_of
 from daemon.core.routing.decision import Decision, Judgement
 from daemon.core.routing.index import RouteIndex, Timeline
 from daemon.core.routing.windows import Window
@@ -23,7 +23,7 @@ from eventstore.domain_events.events import StoredEvent
 from eventstore.postgres.connect import Database
 from eventstore.progress import retention
 from eventstore.queries import attempts as outcomes
-from eventstore.queries.attempts import Attempt, Pending
+from eventstore.queries.attempts import RecordedAttempt, WaitingState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,14 +33,14 @@ class Explanation:
     event: StoredEvent
     route_id: UUID
     route_name: str
-    verdict: Verdict
+    verdict: ExplainedDecision
     detail: str
     window: Window | None
     route_version: int | None
     route_pos: int | None
     delivery_id: str | None
-    attempts: tuple[Attempt, ...]
-    pending: Pending | None
+    attempts: tuple[RecordedAttempt, ...]
+    pending: WaitingState | None
 
 
 class UnknownEvent(LookupError):
@@ -125,12 +125,17 @@ async def _index(database: Database, event: StoredEvent, live: RouteIndex | None
 
 
 def _explained(
-    event: StoredEvent, timeline: Timeline, attempts: Sequence[Attempt], pending: Pending | None, *, is_kept: bool
+    event: StoredEvent,
+    timeline: Timeline,
+    attempts: Sequence[RecordedAttempt],
+    pending: WaitingState | None,
+    *,
+    is_kept: bool,
 ) -> Explanation:
     judgement = judged(event, timeline)
     verdict = _verdict(event, judgement, attempts, pending)
-    if verdict is Verdict.PENDING and not attempts and pending is None and not is_kept:
-        verdict = Verdict.NO_LONGER_KEPT
+    if verdict is ExplainedDecision.PENDING and not attempts and pending is None and not is_kept:
+        verdict = ExplainedDecision.NO_LONGER_KEPT
     route = judgement.route
     is_due = judgement.decision is Decision.DELIVER
     pending = pending if is_due else None
@@ -149,33 +154,35 @@ def _explained(
     )
 
 
-def _verdict(event: StoredEvent, judgement: Judgement, attempts: Sequence[Attempt], pending: Pending | None) -> Verdict:
+def _verdict(
+    event: StoredEvent, judgement: Judgement, attempts: Sequence[RecordedAttempt], pending: WaitingState | None
+) -> ExplainedDecision:
     if event.tick is None:
-        return Verdict.NOT_YET_READ
+        return ExplainedDecision.NOT_YET_READ
     if judgement.decision is not Decision.DELIVER:
-        return Verdict(judgement.decision.value)
+        return ExplainedDecision(judgement.decision.value)
     ends = [a for a in attempts if a.outcome != Outcome.RETRYING]
-    end = End(outcome=Outcome(ends[-1].outcome), number=ends[-1].number) if ends else None
-    stands = standing(
+    end = FinalOutcome(outcome=Outcome(ends[-1].outcome), number=ends[-1].number) if ends else None
+    stands = status_of(
         was_delivered=any(a.outcome == Outcome.DELIVERED for a in ends),
         end=end,
         retry_after=pending.failures if pending is not None and pending.state == "retrying" else None,
     )
-    return Verdict(stands.value)
+    return ExplainedDecision(stands.value)
 
 
 def _facts(
     event: StoredEvent,
     timeline: Timeline,
-    verdict: Verdict,
+    verdict: ExplainedDecision,
     judgement: Judgement,
-    attempts: Sequence[Attempt],
-    pending: Pending | None,
-) -> Facts:
+    attempts: Sequence[RecordedAttempt],
+    pending: WaitingState | None,
+) -> ExplanationFacts:
     """What the sentence rests on: of a delivered one the attempt that delivered it, of any other the last request."""
-    told = [a for a in attempts if a.outcome == Outcome.DELIVERED][:1] if verdict is Verdict.DELIVERED else []
+    told = [a for a in attempts if a.outcome == Outcome.DELIVERED][:1] if verdict is ExplainedDecision.DELIVERED else []
     last = next(iter(told or [a for a in reversed(attempts) if a.number]), None)
-    return Facts(
+    return ExplanationFacts(
         event_time=event.event_time,
         event_type=event.type,
         created_at=timeline.current.created_at,

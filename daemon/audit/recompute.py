@@ -9,7 +9,7 @@ from daemon.core.routing.decision import Judgement, judge
 from daemon.core.routing.index import Timeline
 from daemon.core.webhook import payload
 from eventstore.domain_events.events import StoredEvent
-from eventstore.queries.attempts import Pending
+from eventstore.queries.attempts import WaitingState
 
 
 def judged(event: StoredEvent, timeline: Timeline) -> Judgement:
@@ -24,9 +24,9 @@ def judged(event: StoredEvent, timeline: Timeline) -> Judgement:
     )
 
 
-def source_of(event: StoredEvent) -> payload.Source:
+def source_of(event: StoredEvent) -> payload.PayloadSource:
     """What a body is rendered from."""
-    return payload.Source(
+    return payload.PayloadSource(
         event_id=event.id,
         event_type=event.type,
         created=event.event_time,
@@ -36,9 +36,9 @@ def source_of(event: StoredEvent) -> payload.Source:
     )
 
 
-def in_range(event: StoredEvent, route_id: UUID, ranges: Mapping[UUID, int]) -> Pending | None:
+def in_range(event: StoredEvent, route_id: UUID, ranges: Mapping[UUID, int]) -> WaitingState | None:
     """The event as parked by the range of a route, if it is."""
     begin = ranges.get(route_id)
     if begin is None or event.tick is None or event.tick < begin:
         return None
-    return Pending(seq=event.seq, route_id=route_id, state="parked", failures=0, due_at=None)
+    return WaitingState(seq=event.seq, route_id=route_id, state="parked", failures=0, due_at=None)

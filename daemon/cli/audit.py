@@ -17,7 +17,7 @@ from daemon import route_state
 from daemon.audit import AuditReport, Explanation, Rebuilt
 from daemon.cli.console import output, parsing
 from daemon.cli.console.failures import EXIT_FAILED, CliError
-from daemon.cli.peer import Projection, fetch_projection
+from daemon.cli.peer import LiveProjection, fetch_projection
 from daemon.cli.store import config_option, now, settings, tenant_option, with_store
 from daemon.web.http import shapes
 from eventstore.postgres.connect import Database
@@ -51,7 +51,7 @@ def rebuild(
         raise click.UsageError("--against compares all routes as they are now: leave --as-of and --tenant out")
     config = settings(config_file)
 
-    async def work(database: Database) -> tuple[Rebuilt, Projection | None]:
+    async def work(database: Database) -> tuple[Rebuilt, LiveProjection | None]:
         if against is None:
             return await daemon.audit.rebuild(database, as_of=as_of, tenant=tenant), None
         return await _agreed(database, against, token or os.environ.get("HOOKLEDGER_TOKEN"))
@@ -113,7 +113,7 @@ def audit(
     return EXIT_FAILED if report.findings else 0
 
 
-async def _agreed(database: Database, url: str, token: str | None) -> tuple[Rebuilt, Projection]:
+async def _agreed(database: Database, url: str, token: str | None) -> tuple[Rebuilt, LiveProjection]:
     """Our fold and their projection at one position, or as they are when the patience ends."""
     deadline = time.monotonic() + AGREE_SECONDS
     rebuilt = await daemon.audit.rebuild(database)
@@ -126,7 +126,7 @@ async def _agreed(database: Database, url: str, token: str | None) -> tuple[Rebu
         await asyncio.sleep(0.1)
 
 
-def _compare(rebuilt: Rebuilt, live: Projection, url: str) -> None:
+def _compare(rebuilt: Rebuilt, live: LiveProjection, url: str) -> None:
     if live.position != rebuilt.position:
         raise CliError(
             f"the daemon at {url} stands at position {live.position}, the log at {rebuilt.position}",

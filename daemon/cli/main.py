@@ -88,7 +88,7 @@ def execute(arguments: list[str]) -> int:
         return _fail(failures.describe(error))
 
 
-def _fail(failure: failures.Failure) -> int:
+def _fail(failure: failures.ExitReport) -> int:
     for message in failure.messages:
         click.echo(f"error: {plain(message)}", err=True)
     if failure.hint:

@@ -13,12 +13,12 @@ from daemon.cli.console import output
 from daemon.cli.console.failures import CliError
 from daemon.cli.peer import get
 from daemon.cli.store import config_option, settings, with_store
-from daemon.config import Address, masked
+from daemon.config import ListenAddress, masked
 from daemon.keys import MasterKeyInUse, Rewrapped
 from daemon.store import vault_of
 from eventstore.postgres import lineage, schema
 from eventstore.postgres.connect import Database
-from eventstore.postgres.lineage import Survey
+from eventstore.postgres.lineage import RestoreSurvey
 from eventstore.postgres.schema import Plan
 
 _SAME_CLUSTER = ", and the database is in the cluster that it belongs to"
@@ -41,7 +41,7 @@ def migrate(plan: bool, accept_restore: bool, config_file: Path | None, as_json:
     every daemon stopped: what was delivered after the dump was taken is delivered again.
     """
 
-    async def work(database: Database) -> tuple[Plan, Survey | None]:
+    async def work(database: Database) -> tuple[Plan, RestoreSurvey | None]:
         found = await (schema.plan if plan else schema.migrate)(database)
         if not accept_restore or found.current == 0:
             return found, None
@@ -106,12 +106,12 @@ def healthcheck(config_file: Path | None) -> None:
     """
     server = settings(config_file).server
     address = server.ops_listen or server.listen
-    near = Address(host=_EVERYWHERE.get(address.host, address.host), port=address.port)
+    near = ListenAddress(host=_EVERYWHERE.get(address.host, address.host), port=address.port)
     get(f"http://{near}/healthz")
     click.echo(f"the daemon at {near} is alive")
 
 
-def _print_survey(survey: Survey, *, plan: bool) -> None:
+def _print_survey(survey: RestoreSurvey, *, plan: bool) -> None:
     click.echo(f"{'would begin' if plan else 'began'} a new lineage of ticks behind number {survey.newest_tick:,}")
     output.fields(
         [

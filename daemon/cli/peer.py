@@ -19,19 +19,19 @@ _ANSWER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Projection:
+class LiveProjection:
     """What a daemon says of its live projection."""
 
     position: int
     state_sha256: str
 
 
-def fetch_projection(url: str, token: str | None) -> Projection:
+def fetch_projection(url: str, token: str | None) -> LiveProjection:
     """GET /v1/projection of the daemon at `url`. Raises CliError if it does not answer so."""
     answer = get(f"{url.rstrip('/')}/v1/projection", token)
     try:
         document = orjson.loads(answer)
-        return Projection(position=int(document["position"]), state_sha256=str(document["state_sha256"]))
+        return LiveProjection(position=int(document["position"]), state_sha256=str(document["state_sha256"]))
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         message = f"{url} answers, but not as a Hookledger daemon does"
         raise CliError(message, hint="give the address of its API, like http://127.0.0.1:8080") from None

@@ -24,7 +24,7 @@ from daemon.cli.console.file_input import chunks
 from daemon.cli.store import config_option, now, settings, with_store
 from daemon.core.events import event
 from daemon.core.events.catalogue import KnownTypes
-from daemon.core.events.event import Incoming, Problem
+from daemon.core.events.event import FieldProblem, IncomingEvent
 from daemon.core.events.ndjson import Line, LineSplitter
 from eventstore import domain_events
 from eventstore.domain_events.events import NewEvent
@@ -97,16 +97,16 @@ class Summary:
     upto_line: int = 0
 
 
-def judge(line: Line, rules: Rules) -> NewEvent | tuple[Problem, ...]:
+def judge(line: Line, rules: Rules) -> NewEvent | tuple[FieldProblem, ...]:
     """The event in a line, or everything that is wrong with it."""
     if line.text is None:
         message = (
             f"the event has {line.size_bytes} bytes, {rules.max_bytes} are allowed: send a reference to large data"
         )
-        return (Problem(field="", message=f"{message} instead"),)
+        return (FieldProblem(field="", message=f"{message} instead"),)
     type_test = None if rules.known_types is None else rules.known_types.problem
     incoming = event.parse(line.text, now=now(), max_bytes=rules.max_bytes, tenant=rules.tenant, type_test=type_test)
-    if not isinstance(incoming, Incoming):
+    if not isinstance(incoming, IncomingEvent):
         return incoming
     return NewEvent(
         tenant=incoming.tenant,
@@ -189,7 +189,7 @@ class _Publisher:
         self._summary.upto_line = upto_line
 
 
-def _sentence(problem: Problem) -> str:
+def _sentence(problem: FieldProblem) -> str:
     return f"{problem.field}: {problem.message}" if problem.field else problem.message
 
 

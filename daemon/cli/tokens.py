@@ -16,7 +16,7 @@ from daemon.cli.console.failures import CliError
 from daemon.cli.store import actor, config_option, now, settings, with_store
 from daemon.commands import Invalid
 from daemon.core.drafts.token_draft import TokenDraft, check
-from daemon.core.events.event import Problem, tenant_problem
+from daemon.core.events.event import FieldProblem, tenant_problem
 from daemon.web.access import sessions
 from daemon.web.access.sessions import LINK_LIFE, LoginLink
 from daemon.web.api.tokens import of_token
@@ -114,7 +114,7 @@ def login_link(tenant: str | None, config_file: Path | None, as_json: bool) -> N
     config = settings(config_file)
     problem = None if tenant is None else tenant_problem(tenant)
     if problem is not None:
-        raise Invalid((Problem(field="tenant", message=problem),))
+        raise Invalid((FieldProblem(field="tenant", message=problem),))
     if config.server.public_url is None and config.server.listen.port == 0:
         raise CliError("the configuration does not say where the daemon listens", hint="set server.public_url")
 

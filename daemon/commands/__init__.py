@@ -9,7 +9,17 @@ errors      why a command was not carried out
 from __future__ import annotations
 
 from daemon.commands.errors import CommandError, Conflict, Invalid, KeyReused, NotFound, Stale
-from daemon.commands.executor import Context, Done
+from daemon.commands.executor import CommandResult, Context
 from daemon.commands.routes import Commands
 
-__all__ = ["CommandError", "Commands", "Conflict", "Context", "Done", "Invalid", "KeyReused", "NotFound", "Stale"]
+__all__ = [
+    "CommandError",
+    "CommandResult",
+    "Commands",
+    "Conflict",
+    "Context",
+    "Invalid",
+    "KeyReused",
+    "NotFound",
+    "Stale",
+]

@@ -10,7 +10,7 @@ CommandError
 
 from __future__ import annotations
 
-from daemon.core.events.event import Problem
+from daemon.core.events.event import FieldProblem
 
 
 class CommandError(Exception):
@@ -20,7 +20,7 @@ class CommandError(Exception):
 class Invalid(CommandError):
     """The values given cannot be; all problems at once."""
 
-    def __init__(self, problems: tuple[Problem, ...]) -> None:
+    def __init__(self, problems: tuple[FieldProblem, ...]) -> None:
         super().__init__("; ".join(f"{p.field}: {p.message}" if p.field else p.message for p in problems))
         self.problems = problems
 

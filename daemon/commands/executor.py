@@ -16,14 +16,14 @@ import orjson
 import eventstore.route_log.sealed_secrets
 from daemon import route_state
 from daemon.commands.errors import Conflict, KeyReused, NotFound, Stale
-from daemon.commands.route_secrets import Kind, Sealed
-from daemon.core.routing.route import Happening, Route, Status, config_to_body, evolve, may
+from daemon.commands.route_secrets import SealedSecret, SecretKind
+from daemon.core.routing.route import LifecycleEventType, Route, RouteStatus, config_to_body, evolve, may
 from eventstore import route_log
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import RequestReused, VersionConflict
 from eventstore.route_log import idempotency_keys
-from eventstore.route_log.idempotency_keys import Noted
-from eventstore.route_log.log import Draft, RouteEvent
+from eventstore.route_log.idempotency_keys import UsedKey
+from eventstore.route_log.log import NewRouteEvent, RouteEvent
 
 # So many commands for one route at the same moment all get their turn: in each round of trying somebody wins.
 _TRIES = 25
@@ -45,7 +45,7 @@ class Context:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
+class CommandResult:
     """The route after the command, and whether an event was appended for it."""
 
     route: Route
@@ -53,17 +53,17 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class NewBody:
     """What is to be appended: the event's body, and the secrets it names."""
 
     body: Mapping[str, object]
-    stored: tuple[Sealed, ...] = ()
+    stored: tuple[SealedSecret, ...] = ()
 
 
-Decide = Callable[[Route], Awaitable[Decision]]
+Decide = Callable[[Route], Awaitable[NewBody]]
 
 
-class Handler:
+class CommandExecutor:
     """`create` begins the log of a route, `change` goes on with it. `reached` is awaited with the position of each
     append.
     """
@@ -72,72 +72,80 @@ class Handler:
         self._database = database
         self._reached = reached
 
-    async def create(self, tenant: str, route_id: UUID, decision: Decision, context: Context) -> Done:
+    async def create(self, tenant: str, route_id: UUID, decision: NewBody, context: Context) -> CommandResult:
         """Raises Conflict if the request id was used for something else."""
-        happening = Happening.CREATED
-        if (done := await self._repeated(happening, context, tenant=tenant)) is not None:
+        lifecycle_type = LifecycleEventType.CREATED
+        if (done := await self._repeated(lifecycle_type, context, tenant=tenant)) is not None:
             return done
         try:
-            event = await self._append(tenant, route_id, 1, happening, decision, context)
+            event = await self._append(tenant, route_id, 1, lifecycle_type, decision, context)
         except RequestReused:  # the same request, at the same time
-            if (done := await self._repeated(happening, context, tenant=tenant)) is not None:
+            if (done := await self._repeated(lifecycle_type, context, tenant=tenant)) is not None:
                 return done
             raise
-        return Done(route=evolve(None, route_state.lifecycle(event)), appended=True)
+        return CommandResult(route=evolve(None, route_state.lifecycle(event)), appended=True)
 
-    async def change(self, tenant: str, route_id: UUID, happening: Happening, decide: Decide, context: Context) -> Done:
+    async def change(
+        self, tenant: str, route_id: UUID, lifecycle_type: LifecycleEventType, decide: Decide, context: Context
+    ) -> CommandResult:
         """Raises NotFound, Stale, Conflict, and what `decide` raises."""
         for _ in range(_TRIES):
-            if (done := await self._repeated(happening, context, tenant=tenant, route_id=route_id)) is not None:
+            if (done := await self._repeated(lifecycle_type, context, tenant=tenant, route_id=route_id)) is not None:
                 return done
             route = await self.load(tenant, route_id)
             if context.if_version is not None and route.version != context.if_version:
                 raise Stale(f"the route is at version {route.version}, not {context.if_version}: read it again")
-            decision = await _decision(route, happening, decide)
+            decision = await _decision(route, lifecycle_type, decide)
             if decision is None:
-                return Done(route=route, appended=False)
+                return CommandResult(route=route, appended=False)
             try:
-                event = await self._append(tenant, route_id, route.version + 1, happening, decision, context)
+                event = await self._append(tenant, route_id, route.version + 1, lifecycle_type, decision, context)
             except (VersionConflict, RequestReused):
                 continue
-            return Done(route=evolve(route, route_state.lifecycle(event)), appended=True)
+            return CommandResult(route=evolve(route, route_state.lifecycle(event)), appended=True)
         raise Conflict("the route is being changed by many others right now: repeat the command")
 
     async def load(self, tenant: str, route_id: UUID) -> Route:
         """The route as the log says. Raises NotFound."""
         route = await route_state.route(self._database, route_id)
-        if route is None or route.tenant != tenant or route.status is Status.DELETED:
+        if route is None or route.tenant != tenant or route.status is RouteStatus.DELETED:
             raise NotFound("there is no such route")
         return route
 
     async def _repeated(
-        self, happening: Happening, context: Context, *, tenant: str, route_id: UUID | None = None
-    ) -> Done | None:
+        self, lifecycle_type: LifecycleEventType, context: Context, *, tenant: str, route_id: UUID | None = None
+    ) -> CommandResult | None:
         """The answer to a request that was carried out before: the route as it is now. None if it was not."""
         if context.request_id is None:
             return None
         event = await route_log.by_request(self._database, context.request_id)
         if event is None:
-            if await idempotency_keys.is_used(self._database, context.request_id, besides=Noted.LOG):
+            if await idempotency_keys.is_used(self._database, context.request_id, besides=UsedKey.LOG):
                 raise KeyReused
             return None
-        if event.type != happening or event.tenant != tenant or route_id not in (None, event.route_id):
+        if event.type != lifecycle_type or event.tenant != tenant or route_id not in (None, event.route_id):
             raise KeyReused
         if event.causation_id != context.causation_id:
             raise Conflict("this Idempotency-Key was used for the same command with other values: use a new one")
         route = await route_state.route(self._database, event.route_id)
         if route is None:
             raise NotFound("there is no such route")
-        return Done(route=route, appended=False)
+        return CommandResult(route=route, appended=False)
 
     async def _append(
-        self, tenant: str, route_id: UUID, version: int, happening: Happening, decision: Decision, context: Context
+        self,
+        tenant: str,
+        route_id: UUID,
+        version: int,
+        lifecycle_type: LifecycleEventType,
+        decision: NewBody,
+        context: Context,
     ) -> RouteEvent:
-        draft = Draft(
+        draft = NewRouteEvent(
             route_id=route_id,
             tenant=tenant,
             version=version,
-            type=happening.value,
+            type=lifecycle_type.value,
             actor=context.actor,
             origin=context.origin,
             reason=context.reason,
@@ -150,7 +158,7 @@ class Handler:
             for secret in decision.stored:
                 add = (
                     eventstore.route_log.sealed_secrets.add_key
-                    if secret.kind is Kind.KEY
+                    if secret.kind is SecretKind.KEY
                     else eventstore.route_log.sealed_secrets.add_headers
                 )
                 await add(connection, route_id, secret.id, secret.sealed)
@@ -160,20 +168,20 @@ class Handler:
         return event
 
 
-async def _decision(route: Route, happening: Happening, decide: Decide) -> Decision | None:
+async def _decision(route: Route, lifecycle_type: LifecycleEventType, decide: Decide) -> NewBody | None:
     """What to append; None if all that is wanted is so already. Raises Conflict, and what `decide` raises."""
-    if _is_fulfilled(route, happening):
+    if _is_fulfilled(route, lifecycle_type):
         return None
-    refusal = may(route, happening)
+    refusal = may(route, lifecycle_type)
     if refusal is not None:
         raise Conflict(refusal.reason)
     decision = await decide(route)
-    if happening is Happening.EDITED and decision.body["config"] == config_to_body(route.config):
+    if lifecycle_type is LifecycleEventType.EDITED and decision.body["config"] == config_to_body(route.config):
         return None
     return decision
 
 
-def _is_fulfilled(route: Route, happening: Happening) -> bool:
-    return (happening is Happening.DISABLED and route.status is Status.DISABLED) or (
-        happening is Happening.ENABLED and route.status is Status.ENABLED
+def _is_fulfilled(route: Route, lifecycle_type: LifecycleEventType) -> bool:
+    return (lifecycle_type is LifecycleEventType.DISABLED and route.status is RouteStatus.DISABLED) or (
+        lifecycle_type is LifecycleEventType.ENABLED and route.status is RouteStatus.ENABLED
     )

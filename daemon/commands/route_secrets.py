@@ -9,12 +9,12 @@ from enum import StrEnum
 from uuid import UUID
 
 from daemon.commands.errors import Invalid
-from daemon.core.events.event import Problem
+from daemon.core.events.event import FieldProblem
 from daemon.core.routing.route import Route
 from daemon.keys import Keychain, new_key
 
 
-class Kind(StrEnum):
+class SecretKind(StrEnum):
     """In which table a secret lies."""
 
     KEY = "key"
@@ -22,10 +22,10 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sealed:
+class SealedSecret:
     """A sealed value, to be stored along with the event that names it."""
 
-    kind: Kind
+    kind: SecretKind
     id: str
     sealed: bytes
 
@@ -35,7 +35,7 @@ class NewKey:
     """A new verification key: what the log says of it, and the key itself."""
 
     body: dict[str, str]
-    stored: Sealed
+    stored: SealedSecret
 
 
 def key(keychain: Keychain, tenant: str, route_id: UUID) -> NewKey:
@@ -43,17 +43,17 @@ def key(keychain: Keychain, tenant: str, route_id: UUID) -> NewKey:
     key_id, text, fingerprint = new_key()
     return NewKey(
         body={"id": key_id, "fingerprint": fingerprint},
-        stored=Sealed(kind=Kind.KEY, id=key_id, sealed=keychain.seal_key(tenant, route_id, key_id, text)),
+        stored=SealedSecret(kind=SecretKind.KEY, id=key_id, sealed=keychain.seal_key(tenant, route_id, key_id, text)),
     )
 
 
-def headers(keychain: Keychain, tenant: str, route_id: UUID, values: Mapping[str, str]) -> Sealed | None:
+def headers(keychain: Keychain, tenant: str, route_id: UUID, values: Mapping[str, str]) -> SealedSecret | None:
     """The custom headers of a route, under a new id; None if it has none."""
     if not values:
         return None
     headers_id = f"hdr_{secrets.token_hex(6)}"
     sealed = keychain.seal_headers(tenant, route_id, headers_id, dict(values))
-    return Sealed(kind=Kind.HEADERS, id=headers_id, sealed=sealed)
+    return SealedSecret(kind=SecretKind.HEADERS, id=headers_id, sealed=sealed)
 
 
 async def kept(keychain: Keychain, route: Route, values: Mapping[str, str | None]) -> dict[str, str]:
@@ -66,5 +66,7 @@ async def kept(keychain: Keychain, route: Route, values: Mapping[str, str | None
     return {name: value for name, value in full.items() if value is not None}
 
 
-def _not_stored(name: str) -> Problem:
-    return Problem(field=f"headers.{name}", message="has no stored value that could be kept: give the value itself")
+def _not_stored(name: str) -> FieldProblem:
+    return FieldProblem(
+        field=f"headers.{name}", message="has no stored value that could be kept: give the value itself"
+    )

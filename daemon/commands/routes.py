@@ -11,11 +11,11 @@ from uuid import UUID, uuid4
 from daemon.catalogue import Catalogue
 from daemon.commands import route_secrets
 from daemon.commands.errors import Conflict, Invalid
-from daemon.commands.executor import Context, Decision, Done, Handler
-from daemon.commands.route_secrets import Sealed
+from daemon.commands.executor import CommandExecutor, CommandResult, Context, NewBody
+from daemon.commands.route_secrets import SealedSecret
 from daemon.core.drafts.route_draft import RouteDraft, canonical, check
 from daemon.core.events.catalogue import KnownTypes
-from daemon.core.routing.route import Happening, Route, RouteConfig, config_to_body
+from daemon.core.routing.route import LifecycleEventType, Route, RouteConfig, config_to_body
 from daemon.core.webhook.egress import EgressPolicy
 from daemon.keys import Keychain
 from eventstore.postgres.connect import Database
@@ -42,60 +42,60 @@ class Commands:
         reached: Callable[[int], Awaitable[None]] | None = None,
         catalogue: Catalogue | None = None,
     ) -> None:
-        self._handler = Handler(database, reached=reached)
+        self._handler = CommandExecutor(database, reached=reached)
         self._catalogue = catalogue
         self._keychain = keychain
         self._policy = policy
         self._signing_header = signing_header
         self._now = now
 
-    async def create(self, tenant: str, draft: RouteDraft, context: Context) -> Done:
+    async def create(self, tenant: str, draft: RouteDraft, context: Context) -> CommandResult:
         """Makes a route, enabled unless the draft says otherwise. Raises Invalid."""
         draft = self._checked(tenant, draft, await self._known_types())
         route_id = uuid4()
         headers = route_secrets.headers(self._keychain, tenant, route_id, draft.headers)
         key = route_secrets.key(self._keychain, tenant, route_id)
         body = {"config": config_to_body(_config(draft, headers)), "enabled": draft.enabled, "key": key.body}
-        decision = Decision(body=body, stored=(key.stored, *_present(headers)))
+        decision = NewBody(body=body, stored=(key.stored, *_present(headers)))
         return await self._handler.create(tenant, route_id, decision, context)
 
-    async def edit(self, tenant: str, route_id: UUID, changes: Mapping[str, Any], context: Context) -> Done:
+    async def edit(self, tenant: str, route_id: UUID, changes: Mapping[str, Any], context: Context) -> CommandResult:
         """Changes what `changes` names (keys of EDITABLE, values as in RouteDraft; of `payload` also a mapping of some
         of its options, and a header whose value is None keeps the stored one). Raises Invalid, NotFound, Stale.
         """
         known_types = await self._known_types()
 
-        async def decide(route: Route) -> Decision:
+        async def decide(route: Route) -> NewBody:
             may_name = None if known_types is None else known_types.and_also(route.config.event_types)
             edited = await self._with_kept_headers(route, changes)
             draft = self._checked(tenant, _edited(route, edited), may_name)
             if "headers" not in changes:
                 before = route.config
                 config = replace(_config(draft, None), header_names=before.header_names, headers_id=before.headers_id)
-                return Decision(body={"config": config_to_body(config)})
+                return NewBody(body={"config": config_to_body(config)})
             headers = route_secrets.headers(self._keychain, tenant, route_id, draft.headers)
-            return Decision(body={"config": config_to_body(_config(draft, headers))}, stored=_present(headers))
+            return NewBody(body={"config": config_to_body(_config(draft, headers))}, stored=_present(headers))
 
-        return await self._handler.change(tenant, route_id, Happening.EDITED, decide, context)
+        return await self._handler.change(tenant, route_id, LifecycleEventType.EDITED, decide, context)
 
-    async def disable(self, tenant: str, route_id: UUID, context: Context) -> Done:
+    async def disable(self, tenant: str, route_id: UUID, context: Context) -> CommandResult:
         """Closes the window: nothing that happens from now on, and nothing that waits, is sent."""
-        return await self._handler.change(tenant, route_id, Happening.DISABLED, _as_it_is, context)
+        return await self._handler.change(tenant, route_id, LifecycleEventType.DISABLED, _as_it_is, context)
 
-    async def enable(self, tenant: str, route_id: UUID, context: Context) -> Done:
+    async def enable(self, tenant: str, route_id: UUID, context: Context) -> CommandResult:
         """Opens a window: what happens from now on is sent, by the current configuration."""
-        return await self._handler.change(tenant, route_id, Happening.ENABLED, _as_it_is, context)
+        return await self._handler.change(tenant, route_id, LifecycleEventType.ENABLED, _as_it_is, context)
 
-    async def delete(self, tenant: str, route_id: UUID, context: Context) -> Done:
+    async def delete(self, tenant: str, route_id: UUID, context: Context) -> CommandResult:
         """Ends the route for good; its history stays."""
-        return await self._handler.change(tenant, route_id, Happening.DELETED, _as_it_is, context)
+        return await self._handler.change(tenant, route_id, LifecycleEventType.DELETED, _as_it_is, context)
 
-    async def rotate_key(self, tenant: str, route_id: UUID, context: Context, *, force: bool = False) -> Done:
+    async def rotate_key(self, tenant: str, route_id: UUID, context: Context, *, force: bool = False) -> CommandResult:
         """Makes a new key; the present one signs along for 24 hours. Raises Conflict while an older one still does,
         unless forced.
         """
 
-        async def decide(route: Route) -> Decision:
+        async def decide(route: Route) -> NewBody:
             old_key = route.old_key_at(self._now())
             if old_key is not None and not force:
                 raise Conflict(
@@ -104,20 +104,20 @@ class Commands:
                 )
             key = route_secrets.key(self._keychain, tenant, route_id)
             body = {"key": key.body, "grace_seconds": int(KEY_GRACE.total_seconds())}
-            return Decision(body=body, stored=(key.stored,))
+            return NewBody(body=body, stored=(key.stored,))
 
-        return await self._handler.change(tenant, route_id, Happening.KEY_ROTATED, decide, context)
+        return await self._handler.change(tenant, route_id, LifecycleEventType.KEY_ROTATED, decide, context)
 
-    async def revoke_old_key(self, tenant: str, route_id: UUID, context: Context) -> Done:
+    async def revoke_old_key(self, tenant: str, route_id: UUID, context: Context) -> CommandResult:
         """Stops signing with the previous key at once. Raises Conflict if there is none."""
 
-        async def decide(route: Route) -> Decision:
+        async def decide(route: Route) -> NewBody:
             old_key = route.old_key_at(self._now())
             if old_key is None:
                 raise Conflict("there is no previous key to revoke")
-            return Decision(body={"key_id": old_key.id})
+            return NewBody(body={"key_id": old_key.id})
 
-        return await self._handler.change(tenant, route_id, Happening.KEY_REVOKED, decide, context)
+        return await self._handler.change(tenant, route_id, LifecycleEventType.KEY_REVOKED, decide, context)
 
     async def reveal_key(self, tenant: str, route_id: UUID) -> str:
         """The text of the newest key. Raises NotFound."""
@@ -153,7 +153,7 @@ def _edited(route: Route, changes: Mapping[str, Any]) -> RouteDraft:
     return RouteDraft(**values)
 
 
-def _config(draft: RouteDraft, headers: Sealed | None) -> RouteConfig:
+def _config(draft: RouteDraft, headers: SealedSecret | None) -> RouteConfig:
     """The configuration for the log."""
     return RouteConfig(
         name=draft.name,
@@ -167,9 +167,9 @@ def _config(draft: RouteDraft, headers: Sealed | None) -> RouteConfig:
     )
 
 
-def _present(headers: Sealed | None) -> tuple[Sealed, ...]:
+def _present(headers: SealedSecret | None) -> tuple[SealedSecret, ...]:
     return () if headers is None else (headers,)
 
 
-async def _as_it_is(_route: Route) -> Decision:
-    return Decision(body={})
+async def _as_it_is(_route: Route) -> NewBody:
+    return NewBody(body={})

@@ -10,13 +10,13 @@ itself and ends at the first unreadable source, so it is not used.)
 from daemon.config.loading import ConfigError, load
 from daemon.config.masking import masked
 from daemon.config.sections import Config, LogFormat, LogLevel
-from daemon.config.values import MASTER_KEY_BYTES, Address, Secret
+from daemon.config.values import MASTER_KEY_BYTES, ListenAddress, Secret
 
 __all__ = [
     "MASTER_KEY_BYTES",
-    "Address",
     "Config",
     "ConfigError",
+    "ListenAddress",
     "LogFormat",
     "LogLevel",
     "Secret",

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from daemon.config.masking import shown
-from daemon.config.sections import SECRETS, SECTIONS, Config, Delivery, Egress, Section, Server
+from daemon.config.sections import SECRETS, SECTIONS, Config, DeliverySection, EgressSection, Section, ServerSection
 from daemon.config.sources import Given, Value, default_data_dir, did_you_mean, read_environment, read_file
 
 
@@ -81,15 +81,15 @@ def _cause(section: str, key: str, detail: ErrorDetails) -> str:
 def _check_together(sections: Mapping[str, Section | None], given: Given, *, is_dev: bool) -> Iterator[str]:
     for section in sections.values():
         match section:
-            case Server():
+            case ServerSection():
                 yield from _check_reach(section, given, is_dev=is_dev)
-            case Delivery():
+            case DeliverySection():
                 yield from _check_delivery(section, given)
-            case Egress(extra_ca_file=Path() as file) if not file.is_file():
+            case EgressSection(extra_ca_file=Path() as file) if not file.is_file():
                 yield f"{given.where('egress', 'extra_ca_file')}: no file {file}; name a PEM file"
 
 
-def _check_reach(server: Server, given: Given, *, is_dev: bool) -> Iterator[str]:
+def _check_reach(server: ServerSection, given: Given, *, is_dev: bool) -> Iterator[str]:
     for key, address in (("listen", server.listen), ("ops_listen", server.ops_listen)):
         if address is None or address.is_loopback:
             continue
@@ -102,7 +102,7 @@ def _check_reach(server: Server, given: Given, *, is_dev: bool) -> Iterator[str]
             )
 
 
-def _check_delivery(delivery: Delivery, given: Given) -> Iterator[str]:
+def _check_delivery(delivery: DeliverySection, given: Given) -> Iterator[str]:
     if delivery.retry_cap_seconds < delivery.retry_first_seconds:
         yield (
             f"{given.where('delivery', 'retry_cap_seconds')}: the cap of {delivery.retry_cap_seconds:g} s is below "

@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from daemon.config.sections import SECTIONS, Config
-from daemon.config.values import MASK, Address, Secret
+from daemon.config.values import MASK, ListenAddress, Secret
 
 
 def masked(config: Config) -> dict[str, dict[str, object]]:
@@ -29,7 +29,7 @@ def shown(value: object) -> object:
             return [shown(item) for item in value]
         case timedelta():
             return f"{value.total_seconds():g}s"
-        case Address() | Path() | IPv4Network() | IPv6Network():
+        case ListenAddress() | Path() | IPv4Network() | IPv6Network():
             return str(value)
         case _:
             return value

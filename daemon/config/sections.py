@@ -14,20 +14,20 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from daemon.config.values import (
     SIGNATURE_HEADER,
-    Address,
+    AllowedNetworks,
     DatabaseUrl,
     Days,
     Duration,
     FilePath,
     HeaderName,
     Listen,
+    ListenAddress,
     MasterKeys,
-    Networks,
     Ports,
     Positive,
+    PositiveSeconds,
     ProxyUrl,
     PublicUrl,
-    Seconds,
     Secret,
     SecretText,
 )
@@ -51,19 +51,19 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
 
 
-class Server(Section):
-    listen: Listen = Address(host="127.0.0.1", port=8080)
+class ServerSection(Section):
+    listen: Listen = ListenAddress(host="127.0.0.1", port=8080)
     public_url: PublicUrl | None = None
     ops_listen: Listen | None = None
     admin_token: SecretText | None = None
 
-    def url(self, bound: Address | None = None) -> str:
+    def url(self, bound: ListenAddress | None = None) -> str:
         """`public_url`, or one made from where we listen; `bound` is the address with the port the system chose."""
         if self.public_url is not None:
             return self.public_url
         address = bound or self.listen
         is_everywhere = address.host in {"0.0.0.0", "::"}  # noqa: S104 - recognised, not bound
-        return f"http://{Address(host='localhost', port=address.port) if is_everywhere else address}"
+        return f"http://{ListenAddress(host='localhost', port=address.port) if is_everywhere else address}"
 
 
 class DatabaseSection(Section):
@@ -74,29 +74,29 @@ class DatabaseSection(Section):
     pool_size: Annotated[int, Field(ge=2, le=1000)] = 8
 
 
-class Egress(Section):
+class EgressSection(Section):
     allow_http: bool = False
     ports: Ports = (443, 8443)
-    allow_nets: Networks = ()
-    deny_nets: Networks = ()
+    allow_nets: AllowedNetworks = ()
+    deny_nets: AllowedNetworks = ()
     proxy: ProxyUrl | None = None
     extra_ca_file: FilePath | None = None
 
 
-class Delivery(Section):
-    timeout_seconds: Seconds = 15.0
+class DeliverySection(Section):
+    timeout_seconds: PositiveSeconds = 15.0
     concurrency: Positive = 256
     route_concurrency: Positive = 16
-    retry_first_seconds: Seconds = 60.0
+    retry_first_seconds: PositiveSeconds = 60.0
     retry_factor: Annotated[float, Field(ge=1, le=1000, allow_inf_nan=False)] = 2.0
-    retry_cap_seconds: Seconds = 600.0
+    retry_cap_seconds: PositiveSeconds = 600.0
     retry_attempts: Annotated[int, Field(ge=1, le=1000)] = 60
     retry_jitter: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.1
     breaker_failures: Positive = 20
     auto_disable_after: Duration | None = None
 
 
-class Signing(Section):
+class SigningSection(Section):
     """`master_key` None is the one in the data directory, made there when absent; else the first encrypts."""
 
     header: HeaderName = SIGNATURE_HEADER
@@ -108,18 +108,18 @@ class Signing(Section):
         return tuple(base64.b64decode(key.reveal()) for key in self.master_key or ())
 
 
-class Events(Section):
+class EventsSection(Section):
     max_bytes: Annotated[int, Field(ge=1024, le=64 << 20)] = 262_144
     batch_max: Positive = 10_000
     strict_types: bool = False
 
 
-class Retention(Section):
+class RetentionSection(Section):
     events_days: Days = 30
     attempts_days: Days = 30
 
 
-class Log(Section):
+class LogSection(Section):
     """`format` None is json, or console where the output is a terminal."""
 
     level: LogLevel = LogLevel.INFO
@@ -127,14 +127,14 @@ class Log(Section):
 
 
 class Config(Section):
-    server: Server
+    server: ServerSection
     database: DatabaseSection
-    egress: Egress
-    delivery: Delivery
-    signing: Signing
-    events: Events
-    retention: Retention
-    log: Log
+    egress: EgressSection
+    delivery: DeliverySection
+    signing: SigningSection
+    events: EventsSection
+    retention: RetentionSection
+    log: LogSection
     dev: bool = False
 
     @property

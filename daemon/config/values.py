@@ -50,7 +50,7 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
+class ListenAddress:
     """Where to listen; port 0 lets the system choose."""
 
     host: str
@@ -75,7 +75,7 @@ def _text(value: object) -> str:
     return value.strip()
 
 
-def _address(value: object) -> Address:
+def _address(value: object) -> ListenAddress:
     host, colon, port = _text(value).rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = str(ip_address(host[1:-1]))
@@ -83,7 +83,7 @@ def _address(value: object) -> Address:
         raise ValueError("an IPv6 address is written in brackets: [::1]:8080")
     if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 0xFFFF:
         raise ValueError("must be host:port, such as 127.0.0.1:8080")
-    return Address(host=host, port=int(port))
+    return ListenAddress(host=host, port=int(port))
 
 
 def _duration(value: object) -> timedelta:
@@ -173,14 +173,14 @@ Days = Annotated[int, Field(ge=1, le=36_500)]
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 FilePath = Annotated[Path, BeforeValidator(_path)]
 HeaderName = Annotated[str, BeforeValidator(_header_name)]
-Listen = Annotated[Address, BeforeValidator(_address)]
+Listen = Annotated[ListenAddress, BeforeValidator(_address)]
 MasterKeys = Annotated[tuple[Annotated[Secret, _secret(_master_key)], ...], BeforeValidator(_some_listed)]
-Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
-Networks = Annotated[tuple[Network, ...], BeforeValidator(_listed)]
+AllowedNetwork = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
+AllowedNetworks = Annotated[tuple[AllowedNetwork, ...], BeforeValidator(_listed)]
 Port = Annotated[int, Field(ge=1, le=0xFFFF)]
 Ports = Annotated[tuple[Port, ...], BeforeValidator(_listed)]
 Positive = Annotated[int, Field(ge=1)]
 ProxyUrl = Annotated[Secret, _secret(_url("http", "https"))]
 PublicUrl = Annotated[str, BeforeValidator(_public_url)]
-Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+PositiveSeconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 SecretText = Annotated[Secret, _secret(_text)]

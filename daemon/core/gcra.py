@@ -13,7 +13,7 @@ from dataclasses import dataclass
 CREDIT_SECONDS = 0.05
 
 
-class Pace:
+class RequestRate:
     """`rate` is in requests per second, above 0; times are monotonic seconds given by the caller."""
 
     __slots__ = ("_credit", "_interval", "_next", "rate")
@@ -34,7 +34,7 @@ class Pace:
         """Notes that a request starts."""
         self._next = max(self._next, now - self._credit) + self._interval
 
-    def give_back(self) -> None:
+    def return_to_table(self) -> None:
         """Takes back a start that came to no request."""
         self._next -= self._interval
 

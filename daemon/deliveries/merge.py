@@ -12,21 +12,21 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from eventstore.queries.delivery_log import BOTTOM, Found, Place, Stretch
+from eventstore.queries.delivery_log import BOTTOM, FoundDelivery, ListPosition, Stretch
 
 # What is looked at next is so much more than before, up to so many rows.
 _GROWTH = 4
 _MAX_ROWS = 2000
 
-Source = Callable[[Place, int], Awaitable[Stretch]]
+DeliverySource = Callable[[ListPosition, int], Awaitable[Stretch]]
 
 
 @dataclass(slots=True)
 class _Reader:
     """A source, how far it was read, and whether to its end."""
 
-    source: Source
-    reached: Place
+    source: DeliverySource
+    reached: ListPosition
     is_over: bool = False
 
 
@@ -34,11 +34,11 @@ class _Reader:
 class Merge:
     """Reads stages of sources downwards. `reached` is the place down to which all of them were read."""
 
-    stages: Sequence[Sequence[Source]]
-    reached: Place
+    stages: Sequence[Sequence[DeliverySource]]
+    reached: ListPosition
     rows: int
     _readers: list[list[_Reader]] = field(init=False)
-    _held: dict[tuple[int, UUID], Found] = field(default_factory=dict)
+    _held: dict[tuple[int, UUID], FoundDelivery] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._readers = [[_Reader(source, self.reached) for source in stage] for stage in self.stages]
@@ -47,7 +47,7 @@ class Merge:
     def is_over(self) -> bool:
         return all(reader.is_over for stage in self._readers for reader in stage)
 
-    async def advance(self) -> list[Found]:
+    async def advance(self) -> list[FoundDelivery]:
         """Reads on where least was read, and gives what is complete by then, downwards, each delivery once."""
         floor = BOTTOM
         for stage in self._readers:
@@ -64,7 +64,7 @@ class Merge:
             del self._held[found.place.seq, found.place.route_id]
         return complete
 
-    async def _read(self, reader: _Reader, floor: Place) -> None:
+    async def _read(self, reader: _Reader, floor: ListPosition) -> None:
         """One stretch, as far as the stages before were read; what is below that is read again."""
         stretch = await reader.source(reader.reached, self.rows)
         down_to = max(floor, stretch.down_to or BOTTOM)
@@ -74,5 +74,5 @@ class Merge:
         reader.is_over, reader.reached = stretch.down_to is None and floor == BOTTOM, down_to
 
 
-def _place(found: Found) -> Place:
+def _place(found: FoundDelivery) -> ListPosition:
     return found.place

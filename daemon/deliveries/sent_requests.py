@@ -13,21 +13,21 @@ from dataclasses import dataclass
 from daemon import route_state
 from daemon.core.routing.route import Route, evolve
 from daemon.core.webhook import request
-from daemon.core.webhook.payload import RenderError, Source
-from daemon.core.webhook.request import Dialect, Request
+from daemon.core.webhook.payload import PayloadSource, RenderError
+from daemon.core.webhook.request import RequestOptions, WebhookRequest
 from daemon.core.webhook.signing import SigningKey
 from daemon.keys import Keychain
 from eventstore import route_log
 from eventstore.postgres.connect import Database
-from eventstore.queries.attempts import Exchange
+from eventstore.queries.attempts import RecordedExchange
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sent:
+class SentRequest:
     """A request as it went out but for `secret_headers`, whose values are in it and are nobody's to see."""
 
     target_url: str
-    request: Request
+    request: WebhookRequest
     secret_headers: tuple[str, ...]
 
 
@@ -42,7 +42,9 @@ class _Signed:
     is_test: bool
 
 
-async def collect(database: Database, keychain: Keychain, exchanges: Sequence[Exchange]) -> list[_Signed | None]:
+async def collect(
+    database: Database, keychain: Keychain, exchanges: Sequence[RecordedExchange]
+) -> list[_Signed | None]:
     """What each of a delivery's requests was made of; None where there was no request, or its secrets are gone."""
     if not exchanges:
         return []
@@ -50,13 +52,15 @@ async def collect(database: Database, keychain: Keychain, exchanges: Sequence[Ex
     return [await _signed(keychain, versions, exchange) for exchange in exchanges]
 
 
-def rebuild(source: Source, parts: Sequence[_Signed | None], dialect: Dialect) -> list[Sent | None]:
+def rebuild(
+    source: PayloadSource, parts: Sequence[_Signed | None], dialect: RequestOptions
+) -> list[SentRequest | None]:
     """The requests. A version's body is rendered once; that may take as long as an expression may."""
     bodies: dict[int, bytes | None] = {}
     return [None if part is None else _rebuilt(source, part, bodies, dialect) for part in parts]
 
 
-async def _versions(database: Database, exchange: Exchange) -> dict[int, Route]:
+async def _versions(database: Database, exchange: RecordedExchange) -> dict[int, Route]:
     """The route in each of its versions."""
     versions: dict[int, Route] = {}
     route: Route | None = None
@@ -66,7 +70,7 @@ async def _versions(database: Database, exchange: Exchange) -> dict[int, Route]:
     return versions
 
 
-async def _signed(keychain: Keychain, versions: dict[int, Route], exchange: Exchange) -> _Signed | None:
+async def _signed(keychain: Keychain, versions: dict[int, Route], exchange: RecordedExchange) -> _Signed | None:
     route = versions.get(exchange.route_version)
     if route is None or exchange.number == 0 or exchange.key_ids is None:
         return None
@@ -83,7 +87,9 @@ async def _signed(keychain: Keychain, versions: dict[int, Route], exchange: Exch
     )
 
 
-def _rebuilt(source: Source, part: _Signed, bodies: dict[int, bytes | None], dialect: Dialect) -> Sent | None:
+def _rebuilt(
+    source: PayloadSource, part: _Signed, bodies: dict[int, bytes | None], dialect: RequestOptions
+) -> SentRequest | None:
     version = part.route.version
     if version not in bodies:
         try:
@@ -105,4 +111,4 @@ def _rebuilt(source: Source, part: _Signed, bodies: dict[int, bytes | None], dia
         is_test=part.is_test,
         dialect=dialect,
     )
-    return Sent(target_url=part.route.config.target_url, request=signed, secret_headers=tuple(part.custom))
+    return SentRequest(target_url=part.route.config.target_url, request=signed, secret_headers=tuple(part.custom))

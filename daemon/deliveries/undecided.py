@@ -17,24 +17,24 @@ from eventstore import domain_events
 from eventstore.domain_events.listing import LoggedEvent
 from eventstore.postgres.connect import Database
 from eventstore.queries import undecided
-from eventstore.queries.delivery_log import Found, Place, Scope, Stretch
+from eventstore.queries.delivery_log import FoundDelivery, ListPosition, ListScope, Stretch
 from eventstore.queries.undecided import Marks
 
 # Filters may take long, and others wait meanwhile; what is not decided by then is left to the next stretch.
 _DECIDING_SECONDS = 0.02
 
 
-class Waiting:
+class UndecidedReader:
     """Reads stretches of such deliveries, of one scope."""
 
-    def __init__(self, database: Database, index: RouteIndex, scope: Scope) -> None:
+    def __init__(self, database: Database, index: RouteIndex, scope: ListScope) -> None:
         self._database = database
         self._index = index
         self._scope = scope
         self._marks: Marks | None = None
         self._few: list[LoggedEvent] | None = None
 
-    async def read(self, begin: Place, rows: int) -> Stretch:
+    async def read(self, begin: ListPosition, rows: int) -> Stretch:
         """The next stretch, of about so many deliveries or events."""
         if self._marks is None:
             self._marks = await self._own_marks()
@@ -69,26 +69,26 @@ class Waiting:
             and self._scope.route_id in (None, route_id)
         )
 
-    async def _due(self, events: Sequence[LoggedEvent], begin: Place, rows: int, marks: Marks) -> Stretch:
+    async def _due(self, events: Sequence[LoggedEvent], begin: ListPosition, rows: int, marks: Marks) -> Stretch:
         """What of these events is due and below `begin`; `down_to` is where it was enough, None if all was decided."""
-        found: list[Found] = []
+        found: list[FoundDelivery] = []
         ends_at = time.monotonic() + _DECIDING_SECONDS
         for event in events:
             if not self._is_asked_for(event, begin):
                 continue
             payloads = _Payload(self._database, event)
             for timeline in self._candidates(event, marks):
-                place = Place(event.event_time, event.seq, timeline.current.id)
+                place = ListPosition(event.event_time, event.seq, timeline.current.id)
                 if place >= begin:
                     continue
                 if await _is_due(event, timeline, payloads):
-                    found.append(Found(place, event.id, event.type, event.test_route is not None))
+                    found.append(FoundDelivery(place, event.id, event.type, event.test_route is not None))
                 if len(found) >= rows or time.monotonic() > ends_at:
                     return Stretch(found, place)
         return Stretch(found, None)
 
-    def _is_asked_for(self, event: LoggedEvent, begin: Place) -> bool:
-        place = Place(event.event_time, event.seq, UUID(int=0))
+    def _is_asked_for(self, event: LoggedEvent, begin: ListPosition) -> bool:
+        place = ListPosition(event.event_time, event.seq, UUID(int=0))
         return self._scope.bottom <= place < begin and self._scope.event_type in (None, event.type)
 
     def _candidates(self, event: LoggedEvent, marks: Marks) -> list[Timeline]:
@@ -111,15 +111,15 @@ class _Payload:
     def __init__(self, database: Database, event: LoggedEvent) -> None:
         self._database = database
         self._event = event
-        self._source: payload.Source | None = None
+        self._source: payload.PayloadSource | None = None
 
-    async def source(self) -> payload.Source | None:
+    async def source(self) -> payload.PayloadSource | None:
         """None if retention has dropped it meanwhile."""
         event = self._event
         if self._source is None:
             stored = (await domain_events.by_seq(self._database, {event.seq: event.recorded_at})).get(event.seq)
             if stored is not None:
-                self._source = payload.Source(
+                self._source = payload.PayloadSource(
                     event_id=event.id,
                     event_type=event.type,
                     created=event.event_time,

@@ -19,7 +19,7 @@ import structlog
 
 from daemon import __version__
 from daemon.commands import Commands
-from daemon.core.routing.route import Happening, LifecycleEvent, Route
+from daemon.core.routing.route import LifecycleEvent, LifecycleEventType, Route
 from daemon.keys import Keychain
 from daemon.metrics import Metrics
 from daemon.pipeline.backlog.parking import Parking
@@ -28,24 +28,24 @@ from daemon.pipeline.backlog.replayer import Replayer
 from daemon.pipeline.backlog.retrier import Retrier
 from daemon.pipeline.backlog.suppressor import Suppressor
 from daemon.pipeline.intake.projection import Projection
-from daemon.pipeline.intake.seen_types import Sightings
+from daemon.pipeline.intake.seen_types import SeenTypes
 from daemon.pipeline.intake.tailer import Tailer
 from daemon.pipeline.intake.ticker import Ticker
-from daemon.pipeline.recording.attempt_log import Journal
+from daemon.pipeline.recording.attempt_log import AttemptLog
 from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.scheduling.lanes import Lanes
 from daemon.pipeline.scheduling.ledger import Ledger
-from daemon.pipeline.scheduling.pools import Limits
-from daemon.pipeline.sending.attempt import Attempt, Settings
-from daemon.pipeline.sending.send_gate import Permit
+from daemon.pipeline.scheduling.pools import SendingLimits
+from daemon.pipeline.sending.attempt import Attempt, AttemptSettings
+from daemon.pipeline.sending.send_gate import SendGate
 from daemon.pipeline.sending.sender import Sender
 from daemon.pipeline.shards.leases import Leases
-from daemon.pipeline.shards.transfer import Handover
-from daemon.pipeline.upkeep.auto_disable import Disabler, Patience
-from daemon.pipeline.upkeep.gauges import Census
-from daemon.pipeline.upkeep.maintenance import Bookkeeper, Housekeeper
-from daemon.pipeline.wakeup import Bell
+from daemon.pipeline.shards.transfer import ShardTransfer
+from daemon.pipeline.upkeep.auto_disable import AutoDisable, RouteDisabler
+from daemon.pipeline.upkeep.gauges import Gauges
+from daemon.pipeline.upkeep.maintenance import Maintenance, MetricsRollup
+from daemon.pipeline.wakeup import Wakeup
 from eventstore.postgres import listen
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
@@ -71,8 +71,8 @@ class Pipeline:
         metrics: Metrics,
         *,
         owner: str,
-        limits: Limits,
-        settings: Settings,
+        limits: SendingLimits,
+        settings: AttemptSettings,
         commands: Commands,
         auto_disable_after: timedelta | None = None,
         keep: Keep | None = None,
@@ -82,28 +82,28 @@ class Pipeline:
         self._metrics = metrics
         self._limits = limits
         self._settings = settings
-        self._stopping = Bell()
+        self._stopping = Wakeup()
         self._ledger = Ledger()
         self._recorder = Recorder(database, self._ledger, metrics, owner=owner, on_lost=self._lost)
         self._lanes = Lanes(
             limits,
             park=self._recorder.park,
-            cover=self._recorder.cover,
-            spill=self._spill,
+            extend_range=self._recorder.extend_range,
+            persist_in_flight=self._persist_in_flight,
             route_of=self._route,
         )
-        self._permit = Permit()
-        self._sightings = Sightings(database)
+        self._send_gate = SendGate()
+        self._seen_types = SeenTypes(database)
         self._tailer = Tailer(
             database,
             projection,
             self._ledger,
             self._lanes,
             metrics,
-            self._sightings,
+            self._seen_types,
             on_read=self._recorder.noted,
         )
-        self._ticker = Ticker(database, projection, self._permit, on_tick=self._tailer.bell.ring)
+        self._ticker = Ticker(database, projection, self._send_gate, on_tick=self._tailer.wakeup.set)
         self._retrier = Retrier(database, self._lanes, shards=lambda: self._leases.shards)
         self._replayer = Replayer(
             database, projection.index, self._lanes, self._retrier, shards=lambda: self._leases.shards
@@ -120,7 +120,7 @@ class Pipeline:
         self._suppressor = Suppressor(
             database, self._lanes, self._recorder, self._retrier, self._parking, owner=owner, epoch=self._epoch
         )
-        self._handover = Handover(
+        self._transfer = ShardTransfer(
             database,
             projection,
             self._ledger,
@@ -142,21 +142,21 @@ class Pipeline:
                 version=__version__,
                 master_key=keychain.master_key_id,
             ),
-            self._permit,
-            on_taken=self._handover.adopt,
-            on_parting=self._handover.part,
-            on_lost=self._handover.drop,
+            self._send_gate,
+            on_taken=self._transfer.adopt,
+            on_parting=self._transfer.part,
+            on_lost=self._transfer.drop,
         )
-        self._census = Census(database, projection.index, self._lanes, metrics, shards=lambda: self._leases.shards)
-        self._housekeeper = Housekeeper(database, keep or Keep())
-        self._bookkeeper = Bookkeeper(database)
-        self._disabler = Disabler(projection.index, commands)
-        self._patience = None
+        self._gauges = Gauges(database, projection.index, self._lanes, metrics, shards=lambda: self._leases.shards)
+        self._maintenance = Maintenance(database, keep or Keep())
+        self._metrics_rollup = MetricsRollup(database)
+        self._route_disabler = RouteDisabler(projection.index, commands)
+        self._auto_disable = None
         if auto_disable_after is not None:
-            self._patience = Patience(
+            self._auto_disable = AutoDisable(
                 database,
                 projection.index,
-                self._disabler,
+                self._route_disabler,
                 after=auto_disable_after,
                 shards=lambda: self._leases.shards,
             )
@@ -167,25 +167,25 @@ class Pipeline:
             self._recorder,
             metrics,
             settings,
-            permit=self._permit,
-            on_gone=self._disabler.gone,
+            send_gate=self._send_gate,
+            on_gone=self._route_disabler.gone,
         )
-        self._recorder.on_recorded.append(Journal())
+        self._recorder.on_recorded.append(AttemptLog())
         self._recorder.on_recorded.append(self._retrier.recorded)
         self._recorder.on_recorded.append(self._replayer.recorded)
         projection.on_change.append(self._changed)
 
     def hurry(self) -> None:
         """Something was published here: make a tick now."""
-        self._ticker.bell.ring()
+        self._ticker.wakeup.set()
 
     def stop(self) -> None:
         """Asks for a clean end."""
-        self._stopping.ring()
+        self._stopping.set()
 
     @property
     def is_stopping(self) -> bool:
-        return self._stopping.is_rung
+        return self._stopping.is_set
 
     async def run(self) -> None:
         """Runs until `stop`. Raises what a loop raised, if one failed."""
@@ -201,20 +201,20 @@ class Pipeline:
             rest = [
                 group.create_task(self._forever("recorder", self._recorder.run_once)),
                 group.create_task(self._forever("leases", self._leases.beat_once)),
-                group.create_task(self._forever("shares", self._leases.share_once)),
+                group.create_task(self._forever("sharing", self._leases.share_once)),
                 group.create_task(self._forever("projection", self._projection.run_once)),
                 group.create_task(self._forever("suppressor", self._suppressor.run_once)),
                 group.create_task(self._forever("listener", self._listen)),
-                group.create_task(self._forever("housekeeper", self._housekeeper.run_once)),
-                group.create_task(self._forever("census", self._census.run_once)),
-                group.create_task(self._forever("lag", self._census.probe_once)),
-                group.create_task(self._forever("bookkeeper", self._bookkeeper.run_once)),
-                group.create_task(self._forever("sightings", self._sightings.run_once)),
-                group.create_task(self._forever("disabler", self._disabler.run_once)),
+                group.create_task(self._forever("maintenance", self._maintenance.run_once)),
+                group.create_task(self._forever("gauges", self._gauges.run_once)),
+                group.create_task(self._forever("loop lag", self._gauges.probe_once)),
+                group.create_task(self._forever("metrics rollup", self._metrics_rollup.run_once)),
+                group.create_task(self._forever("seen_types", self._seen_types.run_once)),
+                group.create_task(self._forever("route disabler", self._route_disabler.run_once)),
             ]
-            if self._patience is not None:
-                rest.append(group.create_task(self._forever("patience", self._patience.run_once)))
-            await self._stopping.wait_rung()
+            if self._auto_disable is not None:
+                rest.append(group.create_task(self._forever("auto disable", self._auto_disable.run_once)))
+            await self._stopping.wait_set()
             await self._drain(intake, workers)
             for task in rest:
                 task.cancel()
@@ -266,8 +266,8 @@ class Pipeline:
     def _lost(self, shard: int) -> None:
         self._leases.lose(shard)
 
-    def _spill(self, delivery: Delivery) -> None:
-        self._parking.spill(delivery)
+    def _persist_in_flight(self, delivery: Delivery) -> None:
+        self._parking.persist_in_flight(delivery)
 
     def _route(self, route_id: UUID) -> Route | None:
         timeline = self._projection.index.timeline(route_id)
@@ -275,22 +275,22 @@ class Pipeline:
 
     def _changed(self, route: Route, event: LifecycleEvent) -> None:
         self._lanes.configure(route)
-        self._census.bell.ring()
-        if event.type in (Happening.DISABLED, Happening.DELETED):
+        self._gauges.wakeup.set()
+        if event.type in (LifecycleEventType.DISABLED, LifecycleEventType.DELETED):
             self._suppressor.review(route)
 
     async def _listen(self) -> None:
-        def ring(channel: str) -> None:
-            for bell in bells[channel]:
-                bell.ring()
+        def wake(channel: str) -> None:
+            for wakeup in wakeups[channel]:
+                wakeup.set()
 
-        bells = {
-            listen.ROUTE: (self._projection.bell,),
-            listen.TICK: (self._tailer.bell,),
-            listen.LEASE: (self._leases.bell,),
-            listen.RETRY: (self._retrier.bell, self._replayer.bell),
+        wakeups = {
+            listen.ROUTE: (self._projection.wakeup,),
+            listen.TICK: (self._tailer.wakeup,),
+            listen.LEASE: (self._leases.wakeup,),
+            listen.RETRY: (self._retrier.wakeup, self._replayer.wakeup),
         }
-        await listen.listen(self._database.url, list(bells), ring)
+        await listen.listen(self._database.url, list(wakeups), wake)
 
 
 def incarnation(host: str, pid: int) -> str:

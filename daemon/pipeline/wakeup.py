@@ -1,6 +1,6 @@
-"""A bell between loops: ring it, and whoever waits looks again.
+"""A wakeup between loops: one loop sets it, and the loop that waits for it looks again.
 
-The order that loses nothing is: hush the bell, read, then wait. Whoever rings after the hush is heard by the wait.
+Clear it, then read, then wait: in this order a wakeup that is set after the read still ends the wait.
 """
 
 from __future__ import annotations
@@ -8,30 +8,30 @@ from __future__ import annotations
 import asyncio
 
 
-class Bell:
-    """An event with a wait that ends by itself: notifications hurry, polling guarantees."""
+class Wakeup:
+    """An event whose wait has a time limit: a notification makes a loop quick, polling makes it right."""
 
     __slots__ = ("_event",)
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
-    def ring(self) -> None:
+    def set(self) -> None:
         self._event.set()
 
-    def hush(self) -> None:
+    def clear(self) -> None:
         self._event.clear()
 
     @property
-    def is_rung(self) -> bool:
+    def is_set(self) -> bool:
         return self._event.is_set()
 
-    async def wait_rung(self) -> None:
+    async def wait_set(self) -> None:
         """Waits for as long as it takes."""
         await self._event.wait()
 
     async def wait(self, seconds: float) -> bool:
-        """True if the bell rang within `seconds`."""
+        """True if it was set within `seconds`."""
         if self._event.is_set():
             return True
         try:

@@ -1,1 +1,1 @@
-"""The doors over HTTP: they parse, call commands, audit or a query, and present. No rule is written here."""
+"""The listeners over HTTP: they parse, call commands, audit or a query, and present. No rule is written here."""

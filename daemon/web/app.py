@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from daemon.web.access import auth, login, refusals
-from daemon.web.access.limits import LIMITS, Limits
+from daemon.web.access.limits import TENANT_LIMITS, TenantLimits
 from daemon.web.access.refusals import REFUSALS, RefusalLog
 from daemon.web.api import (
     audit,
@@ -29,8 +29,8 @@ from daemon.web.dashboard import routing
 from daemon.web.http import problems
 from daemon.web.http.services import SERVICES, Services
 from daemon.web.ingest import publish
-from daemon.web.ingest.byte_budget import Room
-from daemon.web.ingest.group_commit import Ingest
+from daemon.web.ingest.byte_budget import ByteBudget
+from daemon.web.ingest.group_commit import GroupCommit
 from daemon.web.service import previews, resending
 
 # For what reads a body without a limit of its own; nothing of ours does.
@@ -107,7 +107,7 @@ def _application(services: Services) -> web.Application:
         client_max_size=MAX_BODY_BYTES,
     )
     application[SERVICES] = services
-    application[LIMITS] = Limits()
+    application[TENANT_LIMITS] = TenantLimits()
     application[REFUSALS] = RefusalLog()
     application.on_response_prepare.append(_add_standing_headers)
     return application
@@ -127,8 +127,8 @@ def _add_ops(application: web.Application) -> None:
 
 async def _ingest(application: web.Application) -> AsyncIterator[None]:
     services = application[SERVICES]
-    ingest = Ingest(services.database, on_stored=services.hurry)
+    ingest = GroupCommit(services.database, on_stored=services.hurry)
     application[publish.INGEST] = ingest
-    application[publish.ROOM] = Room(services.config.events.max_bytes * publish.ROOM_OF_LONGEST)
+    application[publish.ROOM] = ByteBudget(services.config.events.max_bytes * publish.ROOM_OF_LONGEST)
     yield
     await ingest.close()

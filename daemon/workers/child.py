@@ -1,4 +1,4 @@
-"""A worker: the whole daemon behind doors that it shares, for as long as its parent wants it to."""
+"""A worker: the whole daemon behind listeners that it shares, for as long as its parent wants it to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import structlog
 from daemon import app, metrics, signals
 from daemon.app import Running
 from daemon.signals import Signals
-from daemon.workers.orders import READY, Orders
+from daemon.workers.orders import READY, WorkerOrders
 from eventstore import embedded
 
 log = structlog.get_logger()
@@ -21,13 +21,13 @@ log = structlog.get_logger()
 STANDARD_OUTPUT = 1
 
 
-async def run(orders: Orders, *, lifeline: int) -> int:
+async def run(orders: WorkerOrders, *, lifeline: int) -> int:
     """Runs until the parent says so on `lifeline`, or is gone."""
     with (
         signals.listening(embedded.stop_at_once, is_patient=True) as received,
         _held(lifeline, received),
     ):
-        await app.run(orders.config, ready=_tell, signals=received, worker=orders.number, doors=orders.doors())
+        await app.run(orders.config, ready=_tell, signals=received, worker=orders.number, listeners=orders.listeners())
     return 0
 
 

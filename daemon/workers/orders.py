@@ -12,8 +12,8 @@ import pickle
 import socket
 from dataclasses import dataclass
 
-from daemon.config import Address, Config
-from daemon.web.http.listeners import Doors, Listener
+from daemon.config import Config, ListenAddress
+from daemon.web.http.listeners import Listener, Listeners
 
 STOP = b"stop\n"
 READY = b"ready\n"
@@ -22,10 +22,10 @@ _LENGTH_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Inherited:
+class InheritedSockets:
     """A listener by the numbers of its files, which are the same in parent and worker."""
 
-    address: Address
+    address: ListenAddress
     files: tuple[int, ...]
 
     def listener(self) -> Listener:
@@ -33,35 +33,35 @@ class Inherited:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Orders:
+class WorkerOrders:
     """`number` is the worker's place, from 0: a worker started anew takes the place of the one that died."""
 
     number: int
     config: Config
-    main: Inherited
-    ops: Inherited | None
+    main: InheritedSockets
+    ops: InheritedSockets | None
 
-    def doors(self) -> Doors:
-        return Doors(main=self.main.listener(), ops=None if self.ops is None else self.ops.listener())
+    def listeners(self) -> Listeners:
+        return Listeners(main=self.main.listener(), ops=None if self.ops is None else self.ops.listener())
 
     @property
     def files(self) -> tuple[int, ...]:
         return self.main.files + (() if self.ops is None else self.ops.files)
 
 
-def inherited(listener: Listener) -> Inherited:
-    return Inherited(address=listener.address, files=tuple(each.fileno() for each in listener.sockets))
+def inherited(listener: Listener) -> InheritedSockets:
+    return InheritedSockets(address=listener.address, files=tuple(each.fileno() for each in listener.sockets))
 
 
-def written(orders: Orders) -> bytes:
+def written(orders: WorkerOrders) -> bytes:
     body = pickle.dumps(orders)
     return len(body).to_bytes(_LENGTH_BYTES, "big") + body
 
 
-def read(file: int) -> Orders:
+def read(file: int) -> WorkerOrders:
     """Reads no byte too many. Raises EOFError if whoever gives the orders is gone."""
     length = int.from_bytes(_exactly(file, _LENGTH_BYTES), "big")
-    given: Orders = pickle.loads(_exactly(file, length))  # noqa: S301 - from the parent, through a pipe of its own
+    given: WorkerOrders = pickle.loads(_exactly(file, length))  # noqa: S301 - from the parent, through a pipe of its own
     return given
 
 

@@ -28,11 +28,11 @@ import daemon
 from daemon import app, metrics, signals
 from daemon.app import Running
 from daemon.config import Config, Secret
-from daemon.pipeline.wakeup import Bell
+from daemon.pipeline.wakeup import Wakeup
 from daemon.store import vault_of
-from daemon.web.http.listeners import Doors, open_doors
+from daemon.web.http.listeners import Listeners, open_listeners
 from daemon.workers import orders
-from daemon.workers.orders import Orders
+from daemon.workers.orders import WorkerOrders
 from eventstore import embedded
 
 log = structlog.get_logger()
@@ -71,14 +71,14 @@ async def run(config: Config, count: int, *, ready: Callable[[Running], None]) -
     try:
         with signals.listening(at_once) as received:
             async with _prepared(config) as (given, inherited):
-                doors = open_doors(config.server)
+                listeners = open_listeners(config.server)
                 try:
-                    them = Workers(given, count, doors, directory=directory, inherited=inherited)
+                    them = Workers(given, count, listeners, directory=directory, inherited=inherited)
                     workers.append(them)
                     with received.stopping(them.stop):
-                        code = await them.run(lambda: ready(app.announced(config, doors)))
+                        code = await them.run(lambda: ready(app.announced(config, listeners)))
                 finally:
-                    doors.close()
+                    listeners.close()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     return code
@@ -108,28 +108,28 @@ class Workers:
     """`run` returns when all have ended, with the exit code; `stop` asks for that, `kill` leaves no choice."""
 
     def __init__(
-        self, config: Config, count: int, doors: Doors, *, directory: Path, inherited: tuple[int, ...]
+        self, config: Config, count: int, listeners: Listeners, *, directory: Path, inherited: tuple[int, ...]
     ) -> None:
         self._count = count
-        self._doors = doors
+        self._doors = listeners
         self._directory = directory
-        self._orders = Orders(
+        self._orders = WorkerOrders(
             number=0,
             config=config,
-            main=orders.inherited(doors.main),
-            ops=None if doors.ops is None else orders.inherited(doors.ops),
+            main=orders.inherited(listeners.main),
+            ops=None if listeners.ops is None else orders.inherited(listeners.ops),
         )
         self._files = self._orders.files + inherited
         self._finish_seconds = config.delivery.timeout_seconds + FINISH_SECONDS
-        self._stopping = Bell()
-        self._first_is_ready = Bell()
+        self._stopping = Wakeup()
+        self._first_is_ready = Wakeup()
         self._alive: dict[int, Process] = {}
         self._were_ready: set[int] = set()
         self._code = 0
 
     def stop(self) -> None:
-        self._stopping.ring()
-        self._first_is_ready.ring()
+        self._stopping.set()
+        self._first_is_ready.set()
 
     def kill(self) -> None:
         for process in self._alive.values():
@@ -140,7 +140,7 @@ class Workers:
         async with asyncio.TaskGroup() as group:
             keepers = [group.create_task(self._keep(number, ready)) for number in range(self._count)]
             try:
-                await self._stopping.wait_rung()
+                await self._stopping.wait_set()
             except asyncio.CancelledError:
                 self.kill()
                 raise
@@ -157,9 +157,9 @@ class Workers:
     async def _keep(self, number: int, ready: Callable[[], None]) -> None:
         """Keeps one place filled."""
         if number:
-            await self._first_is_ready.wait_rung()
+            await self._first_is_ready.wait_set()
         failures = 0
-        while not self._stopping.is_rung:
+        while not self._stopping.is_set:
             began = time.monotonic()
             process = await self._start(number)
             if process is not None:
@@ -192,12 +192,12 @@ class Workers:
     async def _attend(self, number: int, process: Process, ready: Callable[[], None]) -> int:
         """Accompanies a worker from its orders to its end; its exit code, negative for the signal that killed it."""
         _write(process, orders.written(replace(self._orders, number=number)))
-        if self._stopping.is_rung:
+        if self._stopping.is_set:
             _ask(process)
         if process.stdout is not None and await process.stdout.readline() == orders.READY:
             is_news = number not in self._were_ready
             self._were_ready.add(number)
-            self._first_is_ready.ring()
+            self._first_is_ready.set()
             if is_news and len(self._were_ready) == self._count:
                 ready()
         code = await process.wait()
@@ -207,12 +207,12 @@ class Workers:
 
     def _ends_with(self, number: int, code: int) -> bool:
         """Whether this was the end of more than a worker's life."""
-        is_refused = code in HOPELESS and number not in self._were_ready and not self._stopping.is_rung
-        if is_refused or (self._stopping.is_rung and code):
+        is_refused = code in HOPELESS and number not in self._were_ready and not self._stopping.is_set
+        if is_refused or (self._stopping.is_set and code):
             self._code = code if is_refused else KILLED
         if is_refused:
             self.stop()
-        return self._stopping.is_rung
+        return self._stopping.is_set
 
     def _environment(self) -> dict[str, str]:
         """Ours, with the place where this package lies: with -P nothing is imported from the current directory."""

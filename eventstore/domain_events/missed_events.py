@@ -33,7 +33,7 @@ SELECT count(*) FILTER (WHERE is_missed) AS missed, coalesce(max(nth), 0) AS loo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Skipped:
+class MissedEvents:
     """`is_exact` is False if there may be more."""
 
     number: int
@@ -42,13 +42,13 @@ class Skipped:
 
 async def count(
     database: Database, tenant: str, event_types: Sequence[str], *, since: datetime, until: datetime
-) -> Skipped:
+) -> MissedEvents:
     """What of these types (patterns, as a route has them) happened to a tenant in [since, until)."""
     is_wanted, bound = of_types(event_types, place="$6")
     statement = _COUNT.format(is_wanted=is_wanted)
     async with database.connection(seconds=READ_SECONDS) as connection:
         (row,) = await connection.fetch(statement, tenant, since, until, MAX_LOOKED_AT + 1, MAX_COUNTED + 1, *bound)
-    return Skipped(
+    return MissedEvents(
         number=min(row["missed"], MAX_COUNTED),
         is_exact=row["missed"] <= MAX_COUNTED and row["looked_at"] <= MAX_LOOKED_AT,
     )

@@ -33,7 +33,7 @@ _RESTORED_ROWS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class SnapshotDifference:
     """The transactions visible in one snapshot and not in the one before: those from `lower` to before `upper` except
     `unfinished`, and the `late` ones, which the snapshot before saw under way.
     """
@@ -44,11 +44,11 @@ class Difference:
     late: list[int]
 
 
-def difference(before: str, snap: str) -> Difference:
+def difference(before: str, snap: str) -> SnapshotDifference:
     """From the text form of two snapshots, `xmin:xmax:xip,…`, taken one after the other."""
     _, lower, open_before = _parsed(before)
     xmin, upper, open_now = _parsed(snap)
-    return Difference(
+    return SnapshotDifference(
         lower=lower,
         upper=upper,
         unfinished=sorted(xid for xid in open_now if xid >= lower),

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from eventstore.embedded.paths import MAJOR_VERSION, Place
+from eventstore.embedded.paths import MAJOR_VERSION, ClusterPaths
 from eventstore.embedded.refusals import not_ours, of_output
 from eventstore.postgres.errors import EmbeddedMisconfigured
 
@@ -26,7 +26,7 @@ _SETTINGS: Final = {
 }
 
 
-def ensure_cluster(place: Place) -> None:
+def ensure_cluster(place: ClusterPaths) -> None:
     try:
         major = (place.cluster / "PG_VERSION").read_text().strip()
     except FileNotFoundError:
@@ -41,7 +41,7 @@ def ensure_cluster(place: Place) -> None:
         raise not_ours(place.cluster)
 
 
-def _make_cluster(place: Place) -> None:
+def _make_cluster(place: ClusterPaths) -> None:
     unfinished = place.cluster.with_name("postgres.new")
     if unfinished.exists():  # of a start that was killed
         shutil.rmtree(unfinished)

@@ -87,7 +87,7 @@ def _make_system_user() -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class ClusterPaths:
     """A data directory, and what to run in it as whom."""
 
     data_dir: Path
@@ -115,12 +115,12 @@ class Place:
         return self.data_dir / "postgres.alive"
 
 
-def prepare(data_dir: Path) -> Place:
+def prepare(data_dir: Path) -> ClusterPaths:
     """The place of this data directory, made if absent."""
     binaries = _find_binaries().resolve()
     account = find_account()
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    place = Place(data_dir=data_dir.resolve(), binaries=binaries, account=account)
+    place = ClusterPaths(data_dir=data_dir.resolve(), binaries=binaries, account=account)
     if not os.access(place.data_dir, os.R_OK | os.W_OK | os.X_OK):
         raise not_ours(place.data_dir)
     if account.is_borrowed:
@@ -130,7 +130,7 @@ def prepare(data_dir: Path) -> Place:
     return place
 
 
-def socket_dir(place: Place) -> Path:
+def socket_dir(place: ClusterPaths) -> Path:
     """The cluster itself, or a short directory of its own where the cluster's path is too long for a socket."""
     if _fits_a_socket(place.cluster):
         return place.cluster

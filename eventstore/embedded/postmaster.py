@@ -15,7 +15,7 @@ from typing import Final
 
 from eventstore.embedded.cluster import ENVIRONMENT
 from eventstore.embedded.locks import becomes_true, open_lock, try_lock
-from eventstore.embedded.paths import SOCKET_NAME, Place, socket_dir
+from eventstore.embedded.paths import SOCKET_NAME, ClusterPaths, socket_dir
 from eventstore.embedded.refusals import of_output
 from eventstore.postgres.errors import EmbeddedUnavailable
 
@@ -51,7 +51,7 @@ class _PidFile:
         return True
 
 
-def ensure_running(place: Place) -> str:
+def ensure_running(place: ClusterPaths) -> str:
     """The directory of the socket of a server that answers, started if there is none."""
     is_up = becomes_true(lambda: _launch_unless_alive(place) or _is_ready(place), within_seconds=START_SECONDS)
     found = _pid_file(place)
@@ -62,7 +62,7 @@ def ensure_running(place: Place) -> str:
     return found.socket_dir
 
 
-def shut_down(place: Place) -> None:
+def shut_down(place: ClusterPaths) -> None:
     found = _pid_file(place)
     for ask, seconds in ((signal.SIGINT, STOP_SECONDS), (signal.SIGQUIT, QUIT_SECONDS)):
         if not _is_alive(place):
@@ -77,13 +77,13 @@ def shut_down(place: Place) -> None:
     raise EmbeddedUnavailable(f"the PostgreSQL running in {place.cluster} does not stop", hint=f"see {place.log}")
 
 
-def is_started_here(place: Place) -> bool:
+def is_started_here(place: ClusterPaths) -> bool:
     """Whether this process, and no other, started the server."""
     found = _pid_file(place)
     return found is not None and found.pid in _started
 
 
-def quit_at_once(place: Place) -> None:
+def quit_at_once(place: ClusterPaths) -> None:
     """Ends it as a crash would, and sees that it is gone; QUIT_SECONDS at most."""
     found = _pid_file(place)
     if found is not None and _is_alive(place):
@@ -92,7 +92,7 @@ def quit_at_once(place: Place) -> None:
         becomes_true(lambda: not _is_alive(place), within_seconds=QUIT_SECONDS)
 
 
-def _launch_unless_alive(place: Place) -> bool:
+def _launch_unless_alive(place: ClusterPaths) -> bool:
     """Whether a server was launched: also when a dying one at last is gone."""
     alive = open_lock(place.alive)
     try:
@@ -103,7 +103,7 @@ def _launch_unless_alive(place: Place) -> bool:
     return is_ours
 
 
-def _launch(place: Place, alive: int) -> None:
+def _launch(place: ClusterPaths, alive: int) -> None:
     _reap()
     _forget_dead_postmaster(place)
     command = [str(place.binaries / "postgres"), "-D", str(place.cluster), "-k", str(socket_dir(place)), *_ARGUMENTS]
@@ -142,7 +142,7 @@ def _reap() -> None:
             _started.pop(pid, None)
 
 
-def _forget_dead_postmaster(place: Place) -> None:
+def _forget_dead_postmaster(place: ClusterPaths) -> None:
     """Remove the lock files of a server that is gone, though its pid is not: as a zombie, or given to another process.
 
     PostgreSQL would refuse to start, and in a restarted container pids come back. Without /proc it judges alone.
@@ -161,7 +161,7 @@ def _forget_dead_postmaster(place: Place) -> None:
         (socket_dir(place) / f"{SOCKET_NAME}.lock").unlink(missing_ok=True)
 
 
-def _is_alive(place: Place) -> bool:
+def _is_alive(place: ClusterPaths) -> bool:
     try:
         alive = os.open(place.alive, os.O_RDWR)
     except FileNotFoundError:  # somebody removed the data directory; the server notices by itself
@@ -172,12 +172,12 @@ def _is_alive(place: Place) -> bool:
         os.close(alive)
 
 
-def _is_ready(place: Place) -> bool:
+def _is_ready(place: ClusterPaths) -> bool:
     found = _pid_file(place)
     return found is not None and found.is_ready
 
 
-def _pid_file(place: Place) -> _PidFile | None:
+def _pid_file(place: ClusterPaths) -> _PidFile | None:
     """Its lines: pid, data dir, start time, port, socket dir, address, shared memory, status."""
     try:
         lines = (place.cluster / "postmaster.pid").read_text().splitlines()

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from eventstore.embedded import postmaster
 from eventstore.embedded.cluster import ensure_cluster
 from eventstore.embedded.locks import becomes_true, open_lock, try_lock
-from eventstore.embedded.paths import Place, prepare
+from eventstore.embedded.paths import ClusterPaths, prepare
 from eventstore.embedded.refusals import of_os_error
 from eventstore.postgres.errors import EmbeddedUnavailable
 
@@ -25,7 +25,7 @@ _DOOR_SECONDS: Final = postmaster.START_SECONDS + postmaster.STOP_SECONDS + post
 class EmbeddedServer:
     """A use of the running server. `stop` gives it back, and the last user's `stop` stops the server."""
 
-    def __init__(self, place: Place, *, socket_dir: str, users_lock: int) -> None:
+    def __init__(self, place: ClusterPaths, *, socket_dir: str, users_lock: int) -> None:
         self.url: Final = f"postgresql://postgres@/postgres?host={quote(socket_dir)}"
         self.data_dir: Final = place.data_dir
         self._place = place
@@ -70,7 +70,7 @@ class EmbeddedServer:
 
 
 _in_use: Final[set[EmbeddedServer]] = set()
-_starting: Final[set[Place]] = set()
+_starting: Final[set[ClusterPaths]] = set()
 
 
 def stop_at_once() -> None:
@@ -105,7 +105,7 @@ def start(data_dir: Path) -> EmbeddedServer:
 
 
 @contextmanager
-def _door(place: Place, *, seconds: float = _DOOR_SECONDS) -> Iterator[None]:
+def _door(place: ClusterPaths, *, seconds: float = _DOOR_SECONDS) -> Iterator[None]:
     lock = open_lock(place.door)
     try:
         if not becomes_true(lambda: try_lock(lock), within_seconds=seconds):

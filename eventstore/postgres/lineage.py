@@ -33,7 +33,7 @@ _LOCK_TIMEOUT = "10s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Survey:
+class RestoreSurvey:
     """What a new lineage finds. `settled` are deliveries of unread events that have an attempt: none is made anew."""
 
     old_cluster: str
@@ -117,14 +117,14 @@ VALUES ('lineage', '1 since ' || to_char(clock_timestamp() AT TIME ZONE 'UTC', '
 """
 
 
-async def survey(database: Database) -> Survey | None:
+async def survey(database: Database) -> RestoreSurvey | None:
     """What `begin` would find; None if the cluster is the one this lineage belongs to."""
     async with database.transaction(seconds=_SECONDS) as connection:
         await connection.execute("SET LOCAL statement_timeout = 0")
         return await _survey(connection)
 
 
-async def begin(database: Database) -> Survey | None:
+async def begin(database: Database) -> RestoreSurvey | None:
     """Begins a new lineage, if the cluster has changed; what it found, or None.
 
     Raises SchemaMismatch while a shard is leased, or while somebody writes events.
@@ -150,12 +150,12 @@ async def begin(database: Database) -> Survey | None:
     return found
 
 
-async def _survey(connection: asyncpg.pool.PoolConnectionProxy) -> Survey | None:
+async def _survey(connection: asyncpg.pool.PoolConnectionProxy) -> RestoreSurvey | None:
     old, new = await identifiers(connection)
     if old == new:
         return None
     (row,) = await connection.fetch(_SURVEY)
-    return Survey(old_cluster=old, new_cluster=new, **row)
+    return RestoreSurvey(old_cluster=old, new_cluster=new, **row)
 
 
 async def _require_free_leases(connection: asyncpg.pool.PoolConnectionProxy) -> None:

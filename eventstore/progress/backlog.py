@@ -19,7 +19,7 @@ Pair = tuple[UUID, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
+class WaitingDelivery:
     """A delivery that waits: what the log needs to find its event again, and what the gate needs to judge it.
 
     `replay` is the one that put it there, if one did.
@@ -36,14 +36,14 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Packed:
+class PackedDeliveries:
     """A packed row of parked deliveries, by seq."""
 
     key: ParkedKey
-    deliveries: tuple[Waiting, ...]
+    deliveries: tuple[WaitingDelivery, ...]
 
 
-class Parked(NamedTuple):
+class ParkedRoute(NamedTuple):
     """What of a route is parked: how many in packed rows, and from which tick on all of it, if there is a range."""
 
     shard: int
@@ -102,13 +102,13 @@ SELECT route_id, seq FROM hookledger.attempt WHERE tick > $2 AND shard = ANY ($1
 
 async def due(
     database: Database, shards: Sequence[int], *, held: Collection[Pair], limit: int, without: Collection[UUID] = ()
-) -> list[Waiting]:
+) -> list[WaitingDelivery]:
     """Deliveries that are due now, oldest first, less what the caller has in hand and those of routes `without`."""
     async with database.connection() as connection:
         rows = await connection.fetch(
             _DUE, shards, [route_id for route_id, _ in held], [seq for _, seq in held], limit, list(without)
         )
-    return [Waiting(**row) for row in rows]
+    return [WaitingDelivery(**row) for row in rows]
 
 
 async def next_due(database: Database, shards: Sequence[int]) -> float | None:
@@ -118,11 +118,11 @@ async def next_due(database: Database, shards: Sequence[int]) -> float | None:
     return seconds
 
 
-async def parked_routes(database: Database, shards: Sequence[int]) -> dict[UUID, Parked]:
+async def parked_routes(database: Database, shards: Sequence[int]) -> dict[UUID, ParkedRoute]:
     """Routes with parked deliveries in these shards."""
     async with database.connection(seconds=30) as connection:
         rows = await connection.fetch(_PARKED_ROUTES, shards)
-    return {row["route_id"]: Parked(row["shard"], row["listed"], row["from_tick"]) for row in rows}
+    return {row["route_id"]: ParkedRoute(row["shard"], row["listed"], row["from_tick"]) for row in rows}
 
 
 async def failing(database: Database, route_id: UUID) -> set[tuple[int, int]]:
@@ -132,7 +132,7 @@ async def failing(database: Database, route_id: UUID) -> set[tuple[int, int]]:
     return {(row["tick"], row["seq"]) for row in rows}
 
 
-async def oldest_packed(database: Database, route_id: UUID, *, after: ParkedKey | None) -> Packed | None:
+async def oldest_packed(database: Database, route_id: UUID, *, after: ParkedKey | None) -> PackedDeliveries | None:
     """The next packed row of a route behind `after`, less what was done of it before a crash; None if there is none."""
     async with database.connection() as connection:
         row = await connection.fetchrow(
@@ -143,10 +143,10 @@ async def oldest_packed(database: Database, route_id: UUID, *, after: ParkedKey 
         done = {r["seq"] for r in await connection.fetch(_DONE_OF, route_id, row["seqs"])}
     key = ParkedKey(shard=row["shard"], epoch=row["epoch"], flush=row["flush"], route_id=row["route_id"])
     columns = zip(row["seqs"], row["ticks"], row["recorded_ats"], row["event_times"], strict=True)
-    return Packed(
+    return PackedDeliveries(
         key=key,
         deliveries=tuple(
-            Waiting(
+            WaitingDelivery(
                 route_id=route_id,
                 seq=seq,
                 tick=tick,

@@ -16,7 +16,7 @@ from eventstore.postgres.connect import DEADLINE_SECONDS, Database
 from eventstore.progress.recording import AttemptRow
 
 
-class Farewell(NamedTuple):
+class LateOutcome(NamedTuple):
     """An outcome; with `after` the delivery is to be tried again by then, having failed `failures` times."""
 
     attempt: AttemptRow
@@ -57,8 +57,8 @@ RETURNING route_id, seq
 """
 
 
-async def say(
-    database: Database, holder: str, farewells: Sequence[Farewell], *, seconds: float = DEADLINE_SECONDS * 2
+async def write(
+    database: Database, holder: str, farewells: Sequence[LateOutcome], *, seconds: float = DEADLINE_SECONDS * 2
 ) -> set[tuple[UUID, int]]:
     """Records what may still be recorded of one farewell or more; returns those pairs of route and seq."""
     async with database.connection(seconds=seconds) as connection:

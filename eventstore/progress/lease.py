@@ -54,7 +54,7 @@ _LIVE = "SELECT owner FROM hookledger.process WHERE seen_at > clock_timestamp() 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Survey:
+class LeaseSurvey:
     """The processes that are alive; shard → owner and epoch of what is held, and how soon the first lease may end."""
 
     live: frozenset[str]
@@ -75,12 +75,12 @@ async def release(database: Database, owner: str, epochs: Mapping[int, int]) -> 
         await connection.execute(_RELEASE, owner, list(epochs), list(epochs.values()))
 
 
-async def survey(database: Database) -> Survey:
+async def survey(database: Database) -> LeaseSurvey:
     """Who is alive, and who holds what."""
     async with database.connection() as connection:
         live = await connection.fetch(_LIVE, TTL)
         rows = [row for row in await connection.fetch(_SURVEY) if row["owner"] is not None]
-    return Survey(
+    return LeaseSurvey(
         live=frozenset(row["owner"] for row in live),
         held={row["shard"]: (row["owner"], row["epoch"]) for row in rows},
         left_seconds={row["shard"]: row["left_seconds"] for row in rows},

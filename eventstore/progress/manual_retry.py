@@ -73,7 +73,7 @@ SELECT route_id = $2 AND seq = $3 AND causation_id IS NOT DISTINCT FROM $4 FROM 
 """
 
 
-class Requeued(StrEnum):
+class RetryResult(StrEnum):
     """What came of a delivery that was to be tried again now."""
 
     DUE = "due"  # it is due now
@@ -83,7 +83,7 @@ class Requeued(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class RetryRequest:
     """Who asks, whence and why. `request_id` makes a repetition harmless, if `causation_id` is repeated with it."""
 
     actor: str
@@ -93,7 +93,7 @@ class Asked:
     causation_id: str | None = None
 
 
-async def requeue(database: Database, *, route_id: UUID, seq: int, asked: Asked) -> Requeued:
+async def retry(database: Database, *, route_id: UUID, seq: int, asked: RetryRequest) -> RetryResult:
     """Has a delivery that ended, or that waits for its next attempt, tried at once, and notes who wanted it.
 
     Raises RequestReused if the request id stands for something else.
@@ -101,9 +101,9 @@ async def requeue(database: Database, *, route_id: UUID, seq: int, asked: Asked)
     async with database.transaction() as connection:
         await lock(connection, route_id)
         if await _is_repeated(connection, route_id, seq, asked):
-            return Requeued.DUE
+            return RetryResult.DUE
         requeued = await _requeue(connection, route_id, seq)
-        if requeued is Requeued.DUE:
+        if requeued is RetryResult.DUE:
             noted = await connection.execute(
                 _NOTE, route_id, seq, asked.actor, asked.origin, asked.reason, asked.request_id, asked.causation_id
             )
@@ -128,7 +128,9 @@ async def forget(connection: asyncpg.pool.PoolConnectionProxy, *, before: dateti
     await connection.execute("DELETE FROM hookledger.resend WHERE at < $1", before)
 
 
-async def _is_repeated(connection: asyncpg.pool.PoolConnectionProxy, route_id: UUID, seq: int, asked: Asked) -> bool:
+async def _is_repeated(
+    connection: asyncpg.pool.PoolConnectionProxy, route_id: UUID, seq: int, asked: RetryRequest
+) -> bool:
     if asked.request_id is None:
         return False
     is_same = await connection.fetchval(_REPEATED, asked.request_id, route_id, seq, asked.causation_id)
@@ -137,14 +139,14 @@ async def _is_repeated(connection: asyncpg.pool.PoolConnectionProxy, route_id: U
     return is_same is True
 
 
-async def _requeue(connection: asyncpg.pool.PoolConnectionProxy, route_id: UUID, seq: int) -> Requeued:
+async def _requeue(connection: asyncpg.pool.PoolConnectionProxy, route_id: UUID, seq: int) -> RetryResult:
     (row,) = await connection.fetch(_REQUEUE, route_id, seq)
     for _ in range(_TRIES):
         if row["is_due"] or not row["is_free"]:
             break
         (row,) = await connection.fetch(_REQUEUE, route_id, seq)
     if row["is_due"]:
-        return Requeued.DUE
+        return RetryResult.DUE
     if row["is_waiting"]:
-        return Requeued.UNDER_WAY
-    return Requeued.GONE if row["has_ended"] else Requeued.IN_LINE
+        return RetryResult.UNDER_WAY
+    return RetryResult.GONE if row["has_ended"] else RetryResult.IN_LINE

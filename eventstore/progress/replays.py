@@ -25,7 +25,7 @@ import asyncpg
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import ReplayRunning, RequestReused
 from eventstore.progress import manual_retry
-from eventstore.progress.manual_retry import Asked
+from eventstore.progress.manual_retry import RetryRequest
 
 PART_SEQS = 500
 # Of a replay, in `retry` at once.
@@ -141,7 +141,7 @@ UPDATE hookledger.replay SET withdrawn = (SELECT count(*) FROM gone) WHERE id = 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scope:
+class ReplayScope:
     """What is to be sent again: of a route, by the time of the event in [since, until), as far as that can be sent;
     `wanted` is failed or all.
     """
@@ -190,7 +190,7 @@ class Scheduled(NamedTuple):
     is_more: bool
 
 
-async def count(database: Database, scope: Scope) -> int:
+async def count(database: Database, scope: ReplayScope) -> int:
     """How many deliveries a replay would send."""
     statement = _COUNT.format(found=_FOUND.format(rule=_RULES[scope.wanted]))
     async with database.transaction(seconds=_COUNT_SECONDS) as connection:
@@ -199,7 +199,7 @@ async def count(database: Database, scope: Scope) -> int:
     return number
 
 
-async def begin(database: Database, replay_id: UUID, scope: Scope, asked: Asked) -> Replay:
+async def begin(database: Database, replay_id: UUID, scope: ReplayScope, asked: RetryRequest) -> Replay:
     """Settles what belongs to a replay. One of nothing is done at once.
 
     Without the lock of the route, which others wait for: it may take seconds, and scheduling looks at each once more.

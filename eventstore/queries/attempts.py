@@ -13,7 +13,7 @@ from eventstore.postgres.connect import Database
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class RecordedAttempt:
     """A row of the outcome log."""
 
     at: datetime
@@ -30,7 +30,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exchange(Attempt):
+class RecordedExchange(RecordedAttempt):
     """The same with what was kept of the answer: its headers as JSON, a list of names and values, and its body, of
     which the end may be missing.
     """
@@ -42,7 +42,7 @@ class Exchange(Attempt):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gist:
+class AttemptSummary:
     """What a delivery came to so far. `requests` is how many were made, and the `last_` ones are of the last of them;
     `end_outcome` is the last that was final, with the number of the request that it followed. `retry_failures` and
     `due_at` are of its row in `retry`, None if it has none.
@@ -61,7 +61,7 @@ class Gist:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
+class EventAndRoute:
     """The event and the route of a delivery."""
 
     seq: int
@@ -71,7 +71,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pending:
+class WaitingState:
     """Where a delivery without a last word waits: `retrying` with its next attempt, or `parked`."""
 
     seq: int
@@ -147,25 +147,25 @@ SELECT p.route_id, p.seq, last.number, last.started_at, last.status_code, last.e
 """
 
 
-async def attempts(database: Database, routes: Sequence[UUID], *, first: int, last: int) -> list[Attempt]:
+async def attempts(database: Database, routes: Sequence[UUID], *, first: int, last: int) -> list[RecordedAttempt]:
     """What was recorded for these routes and the events with seq in [first, last], in the order of recording."""
     async with database.connection(seconds=30) as connection:
         rows = await connection.fetch(_ATTEMPTS, routes, first, last)
-    return [Attempt(**row) for row in rows]
+    return [RecordedAttempt(**row) for row in rows]
 
 
-async def pending(database: Database, routes: Sequence[UUID], *, first: int, last: int) -> list[Pending]:
+async def pending(database: Database, routes: Sequence[UUID], *, first: int, last: int) -> list[WaitingState]:
     """What of the same still waits."""
     async with database.connection(seconds=30) as connection:
         rows = await connection.fetch(_PENDING, routes, first, last)
-    return [Pending(**row) for row in rows]
+    return [WaitingState(**row) for row in rows]
 
 
-async def waiting(database: Database, routes: Sequence[UUID], *, seq: int, event_time: datetime) -> list[Pending]:
+async def waiting(database: Database, routes: Sequence[UUID], *, seq: int, event_time: datetime) -> list[WaitingState]:
     """What of one event still waits for these routes."""
     async with database.connection(seconds=10) as connection:
         rows = await connection.fetch(_WAITING, routes, seq, event_time)
-    return [Pending(**row) for row in rows]
+    return [WaitingState(**row) for row in rows]
 
 
 async def ranges(database: Database, routes: Sequence[UUID]) -> dict[UUID, int]:
@@ -179,21 +179,23 @@ async def ranges(database: Database, routes: Sequence[UUID]) -> dict[UUID, int]:
     return {row["route_id"]: row["from_tick"] for row in rows}
 
 
-async def exchanges(database: Database, route_id: UUID, seq: int, *, event_time: datetime) -> list[Exchange]:
+async def exchanges(database: Database, route_id: UUID, seq: int, *, event_time: datetime) -> list[RecordedExchange]:
     """What was recorded of one delivery, in the order of recording."""
     async with database.connection(seconds=10) as connection:
         rows = await connection.fetch(_EXCHANGES, route_id, seq, event_time)
-    return [Exchange(**row) for row in rows]
+    return [RecordedExchange(**row) for row in rows]
 
 
-async def by_key(database: Database, tenant: str, key: int) -> list[Pair]:
+async def by_key(database: Database, tenant: str, key: int) -> list[EventAndRoute]:
     """The deliveries of a tenant whose ids begin so, the newest event first, of those that a request was made of."""
     async with database.connection() as connection:
         rows = await connection.fetch(_BY_KEY, tenant, key)
-    return [Pair(**row) for row in rows]
+    return [EventAndRoute(**row) for row in rows]
 
 
-async def gists(database: Database, pairs: Sequence[tuple[UUID, int, datetime]]) -> dict[tuple[UUID, int], Gist]:
+async def summaries(
+    database: Database, pairs: Sequence[tuple[UUID, int, datetime]]
+) -> dict[tuple[UUID, int], AttemptSummary]:
     """What deliveries came to so far, each given by its route, its event and the time of that."""
     if not pairs:
         return {}
@@ -204,8 +206,8 @@ async def gists(database: Database, pairs: Sequence[tuple[UUID, int, datetime]])
     return {(row["route_id"], row["seq"]): _gist(row, retries.get((row["route_id"], row["seq"]))) for row in rows}
 
 
-def _gist(row: asyncpg.Record, retry: asyncpg.Record | None) -> Gist:
-    return Gist(
+def _gist(row: asyncpg.Record, retry: asyncpg.Record | None) -> AttemptSummary:
+    return AttemptSummary(
         requests=row["number"] or 0,
         last_at=row["started_at"],
         last_status_code=row["status_code"],

@@ -23,7 +23,7 @@ from eventstore.postgres.connect import Database
 READ_SECONDS = 5.0
 
 
-class Place(NamedTuple):
+class ListPosition(NamedTuple):
     """Where a delivery stands in a list. Places are sorted like tuples, and lists are read downwards."""
 
     event_time: datetime
@@ -31,17 +31,17 @@ class Place(NamedTuple):
     route_id: UUID
 
 
-TOP = Place(datetime(9999, 12, 31, tzinfo=UTC), 0, UUID(int=0))
-BOTTOM = Place(datetime(1970, 1, 1, tzinfo=UTC), -1, UUID(int=0))
+TOP = ListPosition(datetime(9999, 12, 31, tzinfo=UTC), 0, UUID(int=0))
+BOTTOM = ListPosition(datetime(1970, 1, 1, tzinfo=UTC), -1, UUID(int=0))
 
 
-def before(moment: datetime) -> Place:
+def before(moment: datetime) -> ListPosition:
     """The place behind all that happened at that moment or later."""
-    return Place(moment, -1, UUID(int=0))
+    return ListPosition(moment, -1, UUID(int=0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scope:
+class ListScope:
     """Whose deliveries, and which: of a route of the tenant's if there is one, down to `bottom` and not below it, with
     this type of event if there is one.
     """
@@ -49,13 +49,13 @@ class Scope:
     tenant: str
     route_id: UUID | None = None
     event_type: str | None = None
-    bottom: Place = BOTTOM
+    bottom: ListPosition = BOTTOM
 
 
-class Found(NamedTuple):
+class FoundDelivery(NamedTuple):
     """A delivery that a table knows."""
 
-    place: Place
+    place: ListPosition
     event_id: str
     event_type: str
     is_test: bool
@@ -64,8 +64,8 @@ class Found(NamedTuple):
 class Stretch(NamedTuple):
     """What was found, downwards: all down to `down_to`, that place included, or all there is if that is None."""
 
-    found: list[Found]
-    down_to: Place | None
+    found: list[FoundDelivery]
+    down_to: ListPosition | None
 
 
 _BELOW = "(event_time, seq, route_id) < ($2, $3, $4) AND event_time >= $5"
@@ -131,7 +131,9 @@ SELECT p.event_time, p.seq, p.route_id, e.id AS event_id, e.type AS event_type, 
 """
 
 
-async def attempted(database: Database, scope: Scope, begin: Place, rows: int, *, outcome: str | None) -> Stretch:
+async def attempted(
+    database: Database, scope: ListScope, begin: ListPosition, rows: int, *, outcome: str | None
+) -> Stretch:
     """Deliveries with outcomes; with `outcome` those that have this one, without it all of them."""
     which, wanted = _BY_OUTCOME[outcome]
     types = [] if scope.event_type is None else [scope.event_type]
@@ -143,7 +145,7 @@ async def attempted(database: Database, scope: Scope, begin: Place, rows: int, *
     return Stretch([_found(row) for row in found if _is_wanted(row, scope, outcome)], down_to)
 
 
-async def retrying(database: Database, scope: Scope, begin: Place, rows: int) -> Stretch:
+async def retrying(database: Database, scope: ListScope, begin: ListPosition, rows: int) -> Stretch:
     """Deliveries with a row in `retry`."""
     statement = _RETRYING.format(whose=_whose(scope))
     async with database.connection(seconds=READ_SECONDS) as connection:
@@ -152,7 +154,7 @@ async def retrying(database: Database, scope: Scope, begin: Place, rows: int) ->
     return Stretch([_found(row) for row in found if _is_wanted(row, scope, None)], down_to)
 
 
-async def parked(database: Database, scope: Scope, begin: Place, rows: int, *, packed: int) -> Stretch:
+async def parked(database: Database, scope: ListScope, begin: ListPosition, rows: int, *, packed: int) -> Stretch:
     """Deliveries in packed rows of `parked`, sent meanwhile or not; of `packed` rows or somewhat more."""
     statement = _PARKED.format(whose=_whose(scope))
     async with database.connection(seconds=READ_SECONDS) as connection:
@@ -163,15 +165,15 @@ async def parked(database: Database, scope: Scope, begin: Place, rows: int, *, p
     return Stretch([_found(row) for row in pairs if _is_wanted(row, scope, None)], down_to)
 
 
-def _whose(scope: Scope) -> str:
+def _whose(scope: ListScope) -> str:
     return "tenant = $1" if scope.route_id is None else "route_id = $1"
 
 
-def _arguments(scope: Scope, begin: Place) -> Sequence[object]:
+def _arguments(scope: ListScope, begin: ListPosition) -> Sequence[object]:
     return scope.tenant if scope.route_id is None else scope.route_id, *begin, scope.bottom.event_time
 
 
-def _is_wanted(row: asyncpg.Record, scope: Scope, outcome: str | None) -> bool:
+def _is_wanted(row: asyncpg.Record, scope: ListScope, outcome: str | None) -> bool:
     """Whether a row was asked for, and not only looked at; one whose event is gone says too little."""
     return (
         row["event_id"] is not None
@@ -181,9 +183,9 @@ def _is_wanted(row: asyncpg.Record, scope: Scope, outcome: str | None) -> bool:
     )
 
 
-def _place(row: asyncpg.Record) -> Place:
-    return Place(row["event_time"], row["seq"], row["route_id"])
+def _place(row: asyncpg.Record) -> ListPosition:
+    return ListPosition(row["event_time"], row["seq"], row["route_id"])
 
 
-def _found(row: asyncpg.Record) -> Found:
-    return Found(_place(row), row["event_id"], row["event_type"], row["is_test"])
+def _found(row: asyncpg.Record) -> FoundDelivery:
+    return FoundDelivery(_place(row), row["event_id"], row["event_type"], row["is_test"])

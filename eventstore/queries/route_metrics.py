@@ -157,7 +157,7 @@ class RouteMetrics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recent:
+class RecentCounts:
     """How many deliveries of a route ended so in the last hours, and since when nothing but failures was recorded, by
     what was added up; None if the newest request succeeded, or there was none.
     """
@@ -168,7 +168,7 @@ class Recent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failing:
+class FailingRoute:
     """A route of which nothing but failures was recorded between these times, by what was added up."""
 
     route_id: UUID
@@ -177,7 +177,7 @@ class Failing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failures:
+class FailureRun:
     """Requests that failed, and when the first and the last of them did."""
 
     count: int
@@ -215,12 +215,14 @@ async def read(database: Database, route_id: UUID) -> RouteMetrics:
     )
 
 
-async def recent(database: Database, route_ids: Sequence[UUID], *, hours: int) -> dict[UUID, Recent]:
+async def recent(database: Database, route_ids: Sequence[UUID], *, hours: int) -> dict[UUID, RecentCounts]:
     """How each of these routes did in this hour and in those before it, so many together."""
     async with database.connection() as connection:
         rows = await connection.fetch(_RECENT, route_ids, hours - 1)
     return {
-        row["route_id"]: Recent(successful=row["successful"], failed=row["failed"], failing_since=row["failing_since"])
+        row["route_id"]: RecentCounts(
+            successful=row["successful"], failed=row["failed"], failing_since=row["failing_since"]
+        )
         for row in rows
     }
 
@@ -234,16 +236,16 @@ async def forget(database: Database) -> int:
     return int(done.split()[-1])
 
 
-async def failing(database: Database, *, for_at_least: timedelta) -> list[Failing]:
+async def failing(database: Database, *, for_at_least: timedelta) -> list[FailingRoute]:
     """Routes that failed so long after their first failure, with no success in between."""
     async with database.connection() as connection:
         rows = await connection.fetch(_FAILING, for_at_least)
-    return [Failing(**row) for row in rows]
+    return [FailingRoute(**row) for row in rows]
 
 
 async def failures(
     database: Database, route_id: UUID, *, since: datetime, but_for: Sequence[str] = ()
-) -> Failures | None:
+) -> FailureRun | None:
     """What the log says: how a route failed from `since` on, errors `but_for` left out. None if it did not, or if
     anything was delivered.
     """
@@ -251,4 +253,4 @@ async def failures(
         (row,) = await connection.fetch(_FAILURES, route_id, since, but_for)
     if not row["failures"]:
         return None
-    return Failures(count=row["failures"], first_at=row["first_at"], last_at=row["last_at"])
+    return FailureRun(count=row["failures"], first_at=row["first_at"], last_at=row["last_at"])

@@ -57,7 +57,7 @@ class LogState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
+class InstallationStatus:
     processes: tuple[ProcessState, ...]
     shards: tuple[ShardState, ...]
     log: LogState
@@ -120,13 +120,13 @@ SELECT clock_timestamp() AS at, coalesce(t.tick, 0) AS tick, t.at AS tick_at, t.
 """
 
 
-async def read(database: Database) -> Status:
+async def read(database: Database) -> InstallationStatus:
     """How things are now, by the database's clock."""
     async with database.connection(seconds=READ_SECONDS) as connection:
         processes = await connection.fetch(_PROCESSES, TTL)
         shards = await connection.fetch(_SHARDS)
         (log,) = await connection.fetch(_LOG)
-    return Status(
+    return InstallationStatus(
         processes=tuple(ProcessState(**row) for row in processes),
         shards=tuple(ShardState(**row) for row in shards),
         log=LogState(**log),

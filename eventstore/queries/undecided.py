@@ -17,7 +17,7 @@ from eventstore.domain_events.events import shard_of
 from eventstore.domain_events.listing import CLAIMED, COLUMNS, READ_SECONDS, WITH_TICK, LoggedEvent, logged
 from eventstore.domain_events.ticks import EMPTY_SNAP
 from eventstore.postgres.connect import Database
-from eventstore.queries.delivery_log import Place
+from eventstore.queries.delivery_log import ListPosition
 
 # Of whichever tenant; more are walked.
 FEW_EVENTS = 2000
@@ -38,7 +38,7 @@ class Walked:
     """Events, downwards: all that were read after the tick down to `down_to`, or all there are if that is None."""
 
     events: list[LoggedEvent]
-    down_to: Place | None
+    down_to: ListPosition | None
 
 
 _MARKS = """
@@ -93,11 +93,15 @@ async def few(database: Database, tenant: str, *, above_tick: int) -> list[Logge
     return [logged(row) for row in rows]
 
 
-async def walk(database: Database, tenant: str, begin: Place, *, above_tick: int, since: datetime, rows: int) -> Walked:
+async def walk(
+    database: Database, tenant: str, begin: ListPosition, *, above_tick: int, since: datetime, rows: int
+) -> Walked:
     """The same downwards from a place, the event there included, among so many of the tenant's events."""
     async with database.connection(seconds=READ_SECONDS) as connection:
         snap = await connection.fetchval(_SNAP, above_tick) or EMPTY_SNAP
         found = await connection.fetch(_WALK, tenant, snap, above_tick, begin.event_time, begin.seq + 1, since, rows)
     events = [logged(row) for row in found if row["tick"] is None or row["tick"] > above_tick]
     last = found[-1] if found and found[-1]["nth"] == rows else None
-    return Walked(events=events, down_to=None if last is None else Place(last["claimed"], last["seq"], UUID(int=0)))
+    return Walked(
+        events=events, down_to=None if last is None else ListPosition(last["claimed"], last["seq"], UUID(int=0))
+    )

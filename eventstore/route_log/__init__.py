@@ -2,7 +2,7 @@
 
 from eventstore.route_log.log import (
     PAGE_ROWS,
-    Draft,
+    NewRouteEvent,
     RouteEvent,
     append,
     by_request,
@@ -15,7 +15,7 @@ from eventstore.route_log.log import (
 
 __all__ = [
     "PAGE_ROWS",
-    "Draft",
+    "NewRouteEvent",
     "RouteEvent",
     "append",
     "by_request",

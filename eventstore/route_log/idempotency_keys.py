@@ -11,7 +11,7 @@ from enum import StrEnum
 from eventstore.postgres.connect import Database
 
 
-class Noted(StrEnum):
+class UsedKey(StrEnum):
     """Where request ids are noted."""
 
     LOG = "route_event"
@@ -19,15 +19,15 @@ class Noted(StrEnum):
     REPLAYS = "replay"
 
 
-def _is_used(places: set[Noted]) -> str:
+def _is_used(places: set[UsedKey]) -> str:
     looks = [f"EXISTS (SELECT FROM hookledger.{place} WHERE request_id = $1)" for place in sorted(places)]
     return f"SELECT {' OR '.join(looks)}"
 
 
-_IS_USED = {None: _is_used({*Noted})} | {place: _is_used({*Noted} - {place}) for place in Noted}
+_IS_USED = {None: _is_used({*UsedKey})} | {place: _is_used({*UsedKey} - {place}) for place in UsedKey}
 
 
-async def is_used(database: Database, request_id: str, *, besides: Noted | None = None) -> bool:
+async def is_used(database: Database, request_id: str, *, besides: UsedKey | None = None) -> bool:
     """True if the id stands for a command already, one that is noted elsewhere than `besides`."""
     async with database.connection() as connection:
         used: bool = await connection.fetchval(_IS_USED[besides], request_id)

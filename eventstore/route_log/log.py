@@ -23,7 +23,7 @@ _BEHIND_ALL = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
+class NewRouteEvent:
     """A lifecycle event to append: all but what the database sets. `body` is JSON with sorted keys and no spaces."""
 
     route_id: UUID
@@ -68,7 +68,7 @@ _COLUMNS = (
 _APPEND = f"SELECT {_COLUMNS} FROM hookledger.append_route_event($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 
 
-async def append(connection: asyncpg.pool.PoolConnectionProxy, draft: Draft) -> RouteEvent:
+async def append(connection: asyncpg.pool.PoolConnectionProxy, draft: NewRouteEvent) -> RouteEvent:
     """Appends inside the caller's transaction; call it last, since it holds the lock until the commit.
 
     Raises VersionConflict if the route has that version already, RequestReused if the request id stands in the log.

@@ -22,7 +22,7 @@ class Table(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sealed:
+class StoredSecret:
     """A sealed secret at its place: `item` is the key's or the headers' id."""
 
     tenant: str
@@ -115,7 +115,7 @@ async def replace_master_key_check(database: Database, stale: str, fresh: str) -
         )
 
 
-async def pages(database: Database, table: Table) -> AsyncIterator[list[Sealed]]:
+async def pages(database: Database, table: Table) -> AsyncIterator[list[StoredSecret]]:
     """Every secret of a table, so many at a time; what is added meanwhile may or may not be among them."""
     route_id, item = UUID(int=0), ""
     while True:
@@ -123,11 +123,11 @@ async def pages(database: Database, table: Table) -> AsyncIterator[list[Sealed]]
             rows = await connection.fetch(_PAGE[table], route_id, item, PAGE_ROWS)
         if not rows:
             return
-        yield [Sealed(**row) for row in rows]
+        yield [StoredSecret(**row) for row in rows]
         route_id, item = rows[-1]["route_id"], rows[-1]["item"]
 
 
-async def exchange(database: Database, table: Table, stale: Sequence[Sealed], fresh: Sequence[bytes]) -> int:
+async def exchange(database: Database, table: Table, stale: Sequence[StoredSecret], fresh: Sequence[bytes]) -> int:
     """Puts new ciphertexts in the place of those that were read; how many were still there."""
     async with database.connection(seconds=10) as connection:
         rows = await connection.fetch(

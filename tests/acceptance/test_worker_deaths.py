@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from daemon.config import load
-from daemon.web.http.listeners import open_doors
+from daemon.web.http.listeners import open_listeners
 from daemon.workers.parent import Workers
 from tests.support.until import until
 
@@ -25,13 +25,13 @@ async def workers_of(tmp_path: Path, script: str, monkeypatch: pytest.MonkeyPatc
     program.chmod(0o700)
     monkeypatch.setattr("daemon.workers.parent.sys.executable", str(program))
     config = load(None, {"HOME": str(tmp_path)}, listen="127.0.0.1:0")
-    doors = open_doors(config.server)
-    workers = Workers(config, 2, doors, directory=tmp_path, inherited=())
+    listeners = open_listeners(config.server)
+    workers = Workers(config, 2, listeners, directory=tmp_path, inherited=())
     try:
         yield workers
     finally:
         workers.kill()
-        doors.close()
+        listeners.close()
 
 
 async def test_a_worker_that_refuses_to_start_ends_the_whole_with_its_code(

@@ -25,7 +25,7 @@ LIVE = range(20)
 DEAD = range(20, 40)
 ROUTE_CONCURRENCY = 16  # the default of delivery.route_concurrency
 PARK_SECONDS = 300.0
-PATIENCE_SECONDS = 30.0
+MAX_QUEUED_SECONDS = 30.0
 
 Pair = tuple[int, int]
 
@@ -74,7 +74,7 @@ async def _live_throughput(it: Scene, watch: _Watch, count: int) -> float:
     before = watch.far.taken()
     await it.publish(LIVE, count=count)
     with suppress(AssertionError):
-        await watch.far.until_taken(before + count, seconds=PATIENCE_SECONDS)
+        await watch.far.until_taken(before + count, seconds=MAX_QUEUED_SECONDS)
     ended_at = time.monotonic()
     times = [arrival.at for arrival in watch.arrivals(LIVE)]
     if not times:

@@ -29,7 +29,7 @@ STEADY = range(SHARDS)
 EVERY_SECONDS = 0.05
 # Until shares are settled between two daemons; on expiry the round goes on as things stand.
 SETTLE_SECONDS = 15.0
-PATIENCE_SECONDS = 40.0
+MAX_QUEUED_SECONDS = 40.0
 
 _OWNERS = """
 SELECT shard, split_part(owner, ':', 2)::integer AS pid FROM hookledger.lease
@@ -97,7 +97,7 @@ async def _end(it: Scene, watch: _Watch, victim: Running, shards: set[int], how:
     if how is signal.SIGTERM:
         slow = SHARDS + min(shards)
         await it.publish([slow], count=1)
-        await until(lambda: any(arrival.route == slow for arrival in watch.look()), seconds=PATIENCE_SECONDS)
+        await until(lambda: any(arrival.route == slow for arrival in watch.look()), seconds=MAX_QUEUED_SECONDS)
     ended_at = time.monotonic()
     victim.process.send_signal(how)
     gaps: dict[int, float] = {}
@@ -108,10 +108,10 @@ async def _end(it: Scene, watch: _Watch, victim: Running, shards: set[int], how:
                 gaps.setdefault(arrival.route, arrival.at - ended_at)
         return len(gaps) == len(shards)
 
-    await until(all_came, seconds=PATIENCE_SECONDS)
-    code = await asyncio.to_thread(victim.process.wait, PATIENCE_SECONDS)
+    await until(all_came, seconds=MAX_QUEUED_SECONDS)
+    code = await asyncio.to_thread(victim.process.wait, MAX_QUEUED_SECONDS)
     # What the victim had under way is repeated by then, if nobody wrote down its outcome.
-    await it.it.until_row("SELECT count(*) = 0 FROM hookledger.retry", seconds=PATIENCE_SECONDS)
+    await it.it.until_row("SELECT count(*) = 0 FROM hookledger.retry", seconds=MAX_QUEUED_SECONDS)
     return Round(gap_seconds=max(gaps.values()), shards=len(shards), twice=watch.repeated - repeated, code=code)
 
 
@@ -143,7 +143,7 @@ async def run(rounds: int) -> None:
             everything = it.published(range(2 * SHARDS))
             with suppress(AssertionError):
                 await until(
-                    lambda: watch.look() is not None and len(watch.times) == everything, seconds=PATIENCE_SECONDS
+                    lambda: watch.look() is not None and len(watch.times) == everything, seconds=MAX_QUEUED_SECONDS
                 )
             report(found, lost=everything - len(watch.times))
 

@@ -47,7 +47,7 @@ async def test_editing_shows_what_would_be_sent_and_sends_that(
     }  # fmt: skip
     assert (await webhook.told())["event_types"] == ["order.create", "subscription.cancel"]
     await page.get_by_label("This webhook").get_by_role("link", name="History").click()
-    edited = page.locator(".happening-edited")
+    edited = page.locator(".lifecycle_type-edited")
     await expect(edited).to_contain_text("“only what the warehouse needs”")
     await expect(edited.locator("ins")).to_contain_text(["subscription.cancel"])
 
@@ -147,7 +147,7 @@ async def test_one_goes_back_in_time_by_field_slider_and_activity(visit: Visit, 
     await _expect_listed(page, ("Orders of today", "Disabled"), ("Later one", "Enabled"))
 
     await page.get_by_label("Webhooks", exact=True).get_by_role("link", name="Activity").click()
-    await page.locator(".happening-edited").get_by_role("link", name="All webhooks as of then").click()
+    await page.locator(".lifecycle_type-edited").get_by_role("link", name="All webhooks as of then").click()
     await _expect_listed(page, ("Orders of today", "Enabled"))
 
 
@@ -180,7 +180,7 @@ async def test_deleting_asks_for_the_word_and_leaves_history_and_configuration(
     await webhook.until(2, "suppressed")
 
     await page.get_by_label("Webhooks", exact=True).get_by_role("link", name="Activity").click()
-    deleted = page.locator(".happening-deleted")
+    deleted = page.locator(".lifecycle_type-deleted")
     await expect(deleted).to_contain_text("“the season is over”")
     await deleted.get_by_role("link", name="Orders").click()
     await expect(page.locator(".page-head .pill")).to_have_text("Deleted")

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from eventstore.domain_events.events import NewEvent
 from eventstore.progress.process import Process
 from eventstore.progress.recording import AttemptRow, ParkedRow, RetryRow
-from eventstore.route_log.log import Draft
+from eventstore.route_log.log import NewRouteEvent
 
 NOON = datetime(2024, 2, 29, 12, 0, tzinfo=UTC)
 ROUTE = UUID("11111111-2222-3333-4444-555555555555")
@@ -43,8 +43,8 @@ def process(owner: str) -> Process:
 
 def draft(*, route_id: UUID | None = None, version: int = 1, type: str | None = None, tenant: str = "acme",
           body: str = "{}", reason: str | None = None, request_id: str | None = None,
-          correlation_id: str | None = None, causation_id: str | None = None) -> Draft:  # fmt: skip
-    return Draft(
+          correlation_id: str | None = None, causation_id: str | None = None) -> NewRouteEvent:  # fmt: skip
+    return NewRouteEvent(
         route_id=route_id or uuid4(),
         tenant=tenant,
         version=version,

@@ -1,4 +1,4 @@
-"""The pipeline of one process on a real database, without its doors: what tests/pipeline runs."""
+"""The pipeline of one process on a real database, without its listeners: what tests/pipeline runs."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from daemon.core.webhook.egress import EgressPolicy
 from daemon.keys import Keychain, Vault
 from daemon.metrics import Metrics
 from daemon.pipeline.intake.projection import Projection
-from daemon.pipeline.scheduling.pools import Limits
-from daemon.pipeline.sending.attempt import Settings
+from daemon.pipeline.scheduling.pools import SendingLimits
+from daemon.pipeline.sending.attempt import AttemptSettings
 from daemon.pipeline.sending.sender import Sender
 from daemon.pipeline.supervisor import Pipeline, incarnation
 from eventstore import domain_events
@@ -148,10 +148,10 @@ async def house(
                 sender,
                 metrics,
                 owner=incarnation("test", next(_incarnations)),
-                limits=Limits(
+                limits=SendingLimits(
                     concurrency=concurrency, route_concurrency=route_concurrency, breaker_failures=breaker_failures
                 ),
-                settings=Settings(
+                settings=AttemptSettings(
                     signing_header="OrderGroove-Signature",
                     standard_webhooks=True,
                     user_agent="Hookledger/test",

@@ -8,8 +8,8 @@ from typing import Any
 from uuid import UUID
 
 from daemon.core.routing.route import (
-    Happening,
     LifecycleEvent,
+    LifecycleEventType,
     PayloadOptions,
     Route,
     RouteConfig,
@@ -47,13 +47,19 @@ def created(
         "key": {"id": f"key_{pos}", "fingerprint": f"{pos:012x}"},
     }
     return LifecycleEvent(
-        pos=pos, route_id=route_id, tenant=tenant, version=1, type=Happening.CREATED, effective_at=at, body=body
+        pos=pos,
+        route_id=route_id,
+        tenant=tenant,
+        version=1,
+        type=LifecycleEventType.CREATED,
+        effective_at=at,
+        body=body,
     )
 
 
 def after(
     route: Route,
-    type: Happening,
+    type: LifecycleEventType,
     *,
     pos: int | None = None,
     at: datetime | None = None,
@@ -63,14 +69,14 @@ def after(
 ) -> LifecycleEvent:
     """What happens next to a route; a second later, unless said otherwise."""
     pos = route.pos + 1 if pos is None else pos
-    bodies: dict[Happening, dict[str, Any]] = {
-        Happening.EDITED: {"config": config_to_body(config or route.config)},
-        Happening.KEY_ROTATED: {
+    bodies: dict[LifecycleEventType, dict[str, Any]] = {
+        LifecycleEventType.EDITED: {"config": config_to_body(config or route.config)},
+        LifecycleEventType.KEY_ROTATED: {
             "key": {"id": f"key_{pos}", "fingerprint": f"{pos:012x}"},
             "grace_seconds": grace_seconds,
         },
-        Happening.KEY_REVOKED: {"key_id": route.keys[-1].id},
-        Happening.CREATED: {
+        LifecycleEventType.KEY_REVOKED: {"key_id": route.keys[-1].id},
+        LifecycleEventType.CREATED: {
             "config": config_to_body(config or route.config),
             "enabled": True,
             "key": {"id": "key_again", "fingerprint": "0" * 12},
@@ -87,11 +93,11 @@ def after(
     )
 
 
-def life(*happenings: Happening, **first: Any) -> Route:
+def life(*happenings: LifecycleEventType, **first: Any) -> Route:
     """A route to which these things happened after its creation, a second apart."""
     route = evolve(None, created(**first))
-    for happening in happenings:
-        route = evolve(route, after(route, happening))
+    for lifecycle_type in happenings:
+        route = evolve(route, after(route, lifecycle_type))
     return route
 
 

@@ -14,7 +14,7 @@ from tests.support.producer import Publication
 from tests.support.reckoning import Pair
 from tests.support.stage import Stage
 
-PATIENCE_SECONDS = 60
+MAX_QUEUED_SECONDS = 60
 BATCH = 1000
 
 
@@ -37,7 +37,7 @@ async def measure(ground: Stage, load: Load, good: Sequence[str]) -> Measured:
     """A steady load, then a backlog; of the routes with the paths `good`."""
     at_first = ground.witness.arrivals()
     async with ground.producer.load(per_second=load.per_second):
-        await ground.until_arrived(len(at_first) + load.events, seconds=PATIENCE_SECONDS)
+        await ground.until_arrived(len(at_first) + load.events, seconds=MAX_QUEUED_SECONDS)
     await until_taken(ground, good)
     arrived = [one for one in ground.witness.arrivals()[len(at_first) :] if one.path in good]
     p99 = percentile([one.at - ground.producer.log[one.event_id].asked_at for one in arrived], 0.99)
@@ -51,7 +51,7 @@ async def measure(ground: Stage, load: Load, good: Sequence[str]) -> Measured:
 async def until_taken(ground: Stage, good: Sequence[str]) -> None:
     """Waits until all that was published for these routes has been answered with 2xx or will be."""
     wanted = _wanted(ground, good)
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(MAX_QUEUED_SECONDS):
         while wanted - {(one.path, one.event_id) for one in ground.witness.arrivals() if one.path in good}:
             await asyncio.sleep(0.05)
 

@@ -19,7 +19,7 @@ from uuid import uuid4
 import aiohttp
 
 # A client of ours waits longer than the daemon may take to answer (3 s), so that we see it if it does take longer.
-PATIENCE_SECONDS = 8.0
+MAX_QUEUED_SECONDS = 8.0
 PAUSE_SECONDS = 0.1
 # Of a daemon that nobody gets an answer from any more, a test should say so.
 GIVE_UP_SECONDS = 40.0
@@ -104,7 +104,7 @@ class Producer:
                 f"{self.url()}/v1/events",
                 data="\n".join(self._line(event) for event in events),
                 headers=_NDJSON,
-                timeout=aiohttp.ClientTimeout(total=PATIENCE_SECONDS),
+                timeout=aiohttp.ClientTimeout(total=MAX_QUEUED_SECONDS),
             ) as response:
                 status = response.status
                 if status == 202:

@@ -24,7 +24,7 @@ from daemon.pipeline.intake.projection import Projection
 from daemon.pipeline.supervisor import Pipeline
 from daemon.tokens import Tokens
 from daemon.web.app import build
-from daemon.web.http.listeners import Runner
+from daemon.web.http.listeners import OwnRunner
 from daemon.web.http.services import Services
 from eventstore.postgres.connect import Database
 from tests.support.conformity import Conformity
@@ -111,8 +111,8 @@ class Door:
 class _Server(TestServer):
     """aiohttp's test server, with the runner of the product."""
 
-    async def _make_runner(self, **kwargs: Any) -> Runner:
-        return Runner(self.app, **kwargs)
+    async def _make_runner(self, **kwargs: Any) -> OwnRunner:
+        return OwnRunner(self.app, **kwargs)
 
 
 def path(route: Mapping[str, Any], rest: str = "") -> str:

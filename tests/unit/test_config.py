@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from daemon import config
-from daemon.config import Address, Config, ConfigError, LogFormat, LogLevel, Secret
+from daemon.config import Config, ConfigError, ListenAddress, LogFormat, LogLevel, Secret
 
 HOME = {"HOME": "/home/ada"}
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "hookledger.toml"
@@ -94,7 +94,7 @@ def test_the_environment_wins_over_the_file_and_the_command_line_over_both(tmp_p
     path.write_text('[server]\nlisten = "127.0.0.1:1"\n[log]\nlevel = "error"\n[delivery]\nconcurrency = 32\n')
     environ = HOME | {"HOOKLEDGER_SERVER__LISTEN": "127.0.0.1:2", "HOOKLEDGER_LOG__LEVEL": "debug"}
     loaded = config.load(path, environ, listen="127.0.0.1:3")
-    assert loaded.server.listen == Address(host="127.0.0.1", port=3)
+    assert loaded.server.listen == ListenAddress(host="127.0.0.1", port=3)
     assert loaded.log.level is LogLevel.DEBUG
     assert loaded.delivery.concurrency == 32
 
@@ -220,7 +220,7 @@ def test_the_signature_header_must_be_a_name_of_its_own(header: str) -> None:
 
 def test_public_url_is_made_from_where_we_listen() -> None:
     assert load().server.url() == "http://127.0.0.1:8080"
-    assert load(SERVER__LISTEN="[::1]:0").server.url(Address(host="::1", port=4711)) == "http://[::1]:4711"
+    assert load(SERVER__LISTEN="[::1]:0").server.url(ListenAddress(host="::1", port=4711)) == "http://[::1]:4711"
     assert load(SERVER__LISTEN="0.0.0.0:80", SERVER__ADMIN_TOKEN="t").server.url() == "http://localhost:80"
     assert load(SERVER__PUBLIC_URL="https://hooks.example.com/").server.url() == "https://hooks.example.com"
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import eventstore.route_log.sealed_secrets
 from daemon import keys
-from daemon.core.routing.route import Happening, evolve
+from daemon.core.routing.route import LifecycleEventType, evolve
 from daemon.core.webhook.signing import SigningKey, fingerprint
 from daemon.keys import Keychain, Vault, WrongMasterKey, master_key_file, new_key, secret_place
 from eventstore.postgres.connect import Database
@@ -136,7 +136,7 @@ def test_a_new_key_is_random_and_known_by_its_fingerprint() -> None:
 
 def test_keys_at_hand_are_all_that_are_valid_now_or_none() -> None:
     keychain = Keychain(NO_DATABASE, Vault([NEW]))
-    rotated = life(Happening.KEY_ROTATED)
+    rotated = life(LifecycleEventType.KEY_ROTATED)
     now = rotated.updated_at
     assert keychain.keys_at_hand(rotated, now) is None
     keychain._keys["key_2"] = SigningKey("new")
@@ -150,7 +150,9 @@ def test_headers_at_hand_are_empty_without_headers_and_none_before_they_are_load
     keychain = Keychain(NO_DATABASE, Vault([NEW]))
     route = life()
     assert keychain.headers_at_hand(route) == {}
-    edited = evolve(route, after(route, Happening.EDITED, config=config(headers_id="hdr_1", header_names=("X",))))
+    edited = evolve(
+        route, after(route, LifecycleEventType.EDITED, config=config(headers_id="hdr_1", header_names=("X",)))
+    )
     assert keychain.headers_at_hand(edited) is None
     keychain._headers["hdr_1"] = {"X": "1"}
     assert keychain.headers_at_hand(edited) == {"X": "1"}

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.core.gcra import Pace
+from daemon.core.gcra import RequestRate
 
 
 def starts(rate: float, *, late: list[float], seconds: float) -> list[float]:
     """When requests start that are wanted all the time, each so much later than it might."""
-    pace, now, found = Pace(rate), 50.0, []
+    pace, now, found = RequestRate(rate), 50.0, []
     for lateness in late:
         now += pace.wait(now) + lateness
         if now > 50.0 + seconds:
@@ -24,7 +24,7 @@ def starts(rate: float, *, late: list[float], seconds: float) -> list[float]:
 @pytest.mark.parametrize("rate", [0.0, -1.0, math.inf, math.nan])
 def test_a_rate_that_is_none_is_refused(rate: float) -> None:
     with pytest.raises(ValueError, match="rate"):
-        Pace(rate)
+        RequestRate(rate)
 
 
 def test_requests_are_evenly_spaced() -> None:
@@ -46,9 +46,9 @@ def test_timers_that_ring_two_milliseconds_late_do_not_slow_a_fast_lane() -> Non
 
 
 def test_what_came_to_no_request_is_given_back() -> None:
-    pace = Pace(1)
+    pace = RequestRate(1)
     pace.start(10.0)
-    pace.give_back()
+    pace.return_to_table()
     assert pace.wait(10.0) == 0.0
     pace.start(10.0)
     assert math.isclose(pace.wait(10.0), 1.0)

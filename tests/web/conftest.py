@@ -1,4 +1,4 @@
-"""The doors under test.
+"""The listeners under test.
 
 Most tests share one database, emptied before each: a clone for each would take most of the time. A test that changes
 the schema, or cuts the line, opens a `door` on a `database_url` of its own.

@@ -21,7 +21,7 @@ EXIT_CONFIG = 78
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class ExitReport:
     """One message for each mistake; `hint` is the next step in the imperative, empty if there is none to give."""
 
     messages: tuple[str, ...]
@@ -37,12 +37,12 @@ class CliError(Exception):
         self.failure = of(message, hint, code)
 
 
-def of(message: str, hint: str = "", code: int = EXIT_FAILED) -> Failure:
+def of(message: str, hint: str = "", code: int = EXIT_FAILED) -> ExitReport:
     """A failure of one sentence."""
-    return Failure(messages=(message,), hint=hint, code=code)
+    return ExitReport(messages=(message,), hint=hint, code=code)
 
 
-def describe(error: BaseException) -> Failure:
+def describe(error: BaseException) -> ExitReport:
     """The failure that `error` stands for; of a group of errors, its first one."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
@@ -59,14 +59,14 @@ def describe(error: BaseException) -> Failure:
             return _of_ours(error)
 
 
-def _of_usage(error: click.ClickException) -> Failure:
+def _of_usage(error: click.ClickException) -> ExitReport:
     hint = ""
     if isinstance(error, click.UsageError) and error.ctx is not None:
         hint = f"{error.ctx.command_path} --help"
     return of(error.format_message(), hint, error.exit_code)
 
 
-def _of_system(error: OSError) -> Failure:
+def _of_system(error: OSError) -> ExitReport:
     said = error.strerror or str(error)
     if error.errno == errno.EADDRINUSE:
         # asyncio words it as "error while attempting to bind on address ('127.0.0.1', 8080): address already in use".
@@ -74,7 +74,7 @@ def _of_system(error: OSError) -> Failure:
     return of(said if error.filename is None else f"{error.filename}: {said}")
 
 
-def _of_ours(error: BaseException) -> Failure:
+def _of_ours(error: BaseException) -> ExitReport:
     # Imported here, because `hookledger --help` has no failure to describe.
     from daemon.audit import AmbiguousEvent, UnknownEvent
     from daemon.commands import CommandError, Invalid
@@ -109,10 +109,10 @@ def _of_ours(error: BaseException) -> Failure:
             pass
         case _:
             return _of_a_bug(error)
-    return Failure(messages=messages, hint=hint, code=code)
+    return ExitReport(messages=messages, hint=hint, code=code)
 
 
-def _of_a_bug(error: BaseException) -> Failure:
+def _of_a_bug(error: BaseException) -> ExitReport:
     frames = traceback.extract_tb(error.__traceback__)
     where = f" at {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
     message = " ".join(str(error).split())

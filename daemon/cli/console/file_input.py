@@ -55,7 +55,7 @@ def is_pipe(file: BinaryIO) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class ReadProgress:
     """`advance` by bytes read and say where it stands; `report` one line about something that is wrong."""
 
     advance: Callable[[int, str], None]
@@ -63,16 +63,16 @@ class Shown:
 
 
 @contextmanager
-def of_reading(file: BinaryIO) -> Iterator[Shown]:
+def of_reading(file: BinaryIO) -> Iterator[ReadProgress]:
     """Progress through a file by its bytes, without an end for a pipe."""
     if not sys.stderr.isatty():
-        yield Shown(advance=lambda _bytes, _text: None, report=output.note)
+        yield ReadProgress(advance=lambda _bytes, _text: None, report=output.note)
         return
     total = None if is_pipe(file) else os.fstat(file.fileno()).st_size
     columns = (SpinnerColumn(), BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"))
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=total)
-        yield Shown(
+        yield ReadProgress(
             advance=lambda size_bytes, text: bar.update(task, advance=size_bytes, description=text),
             report=lambda message: bar.console.print(escape(output.plain(message)), highlight=False),
         )

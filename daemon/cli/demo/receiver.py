@@ -21,7 +21,7 @@ TOLERANCE_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Delivered:
+class ReceivedWebhook:
     """One request: which event, signed by which of the known keys, and what was answered."""
 
     event_id: str
@@ -39,10 +39,10 @@ class Receiver:
     url: str = ""
     keys: list[str] = field(default_factory=list)
     failures: int = 0
-    got: list[Delivered] = field(default_factory=list)
+    got: list[ReceivedWebhook] = field(default_factory=list)
     _news: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    async def until(self, is_so: Callable[[list[Delivered]], bool], *, seconds: float) -> bool:
+    async def until(self, is_so: Callable[[list[ReceivedWebhook]], bool], *, seconds: float) -> bool:
         """Waits for a state of what was got; False if it does not come about in time."""
         async with self._news:
             try:
@@ -62,7 +62,7 @@ class Receiver:
         else:
             status = 200 if verified_by else 400
         event = orjson.loads(body)
-        delivered = Delivered(
+        delivered = ReceivedWebhook(
             event_id=event["id"],
             event_type=event["type"],
             webhook_id=request.headers["webhook-id"],

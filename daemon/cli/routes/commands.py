@@ -20,8 +20,8 @@ from daemon.cli.console.failures import CliError
 from daemon.cli.routes import view
 from daemon.cli.routes.options import RouteValues, changes_of, draft_of, route_values
 from daemon.cli.store import commands, config_option, context, dev_option, now, settings, tenant_option, with_store
-from daemon.commands import Commands, Context, Done
-from daemon.core.routing.route import Route, Status
+from daemon.commands import CommandResult, Commands, Context
+from daemon.core.routing.route import Route, RouteStatus
 from daemon.web.http import shapes
 from eventstore import route_log
 from eventstore.postgres.connect import Database
@@ -29,14 +29,14 @@ from eventstore.route_log.log import RouteEvent
 
 F = TypeVar("F", bound=Callable[..., object])
 
-Change = Callable[[Commands, Route, Context], Awaitable[Done]]
+RouteCommand = Callable[[Commands, Route, Context], Awaitable[CommandResult]]
 
 _id_argument = click.argument("route_id", type=parsing.route_id, metavar="ID")
 _reason_option = click.option("--reason", metavar="TEXT", help="Why, for the history.")
 _as_of_option = click.option("--as-of", type=parsing.timestamp, metavar="TS", help="As it was at that moment.")
 
 
-class Target(TypedDict):
+class TargetOptions(TypedDict):
     """The options of every command that changes one route."""
 
     route_id: UUID
@@ -47,7 +47,7 @@ class Target(TypedDict):
     as_json: bool
 
 
-class EditOptions(Target, RouteValues):
+class EditOptions(TargetOptions, RouteValues):
     """Those, and what `edit` may change."""
 
 
@@ -65,7 +65,9 @@ def routes() -> None:
 
 @routes.command("list")
 @tenant_option
-@click.option("--status", type=click.Choice([Status.ENABLED.value, Status.DISABLED.value]), help="Only these.")
+@click.option(
+    "--status", type=click.Choice([RouteStatus.ENABLED.value, RouteStatus.DISABLED.value]), help="Only these."
+)
 @_as_of_option
 @config_option
 @output.json_option
@@ -79,7 +81,9 @@ def list_routes(
 
     async def work(database: Database) -> list[Route]:
         index = await route_state.index(database, as_of=as_of)
-        return [r for r in index.routes(tenant) if r.status is not Status.DELETED and status in {None, r.status.value}]
+        return [
+            r for r in index.routes(tenant) if r.status is not RouteStatus.DELETED and status in {None, r.status.value}
+        ]
 
     found = with_store(settings(config_file), work)
     if as_json:
@@ -150,7 +154,7 @@ def edit(dev: bool, no_headers: bool, **options: Unpack[EditOptions]) -> None:
     What no option names stays; lists are replaced as a whole, and the word none clears.
     """
 
-    async def change(over: Commands, route: Route, who: Context) -> Done:
+    async def change(over: Commands, route: Route, who: Context) -> CommandResult:
         changes = changes_of(options, route, no_headers=no_headers)
         return await over.edit(route.tenant, route.id, changes, who)
 
@@ -162,7 +166,7 @@ def edit(dev: bool, no_headers: bool, **options: Unpack[EditOptions]) -> None:
 
 @routes.command("disable")
 @_on_one_route
-def disable(**target: Unpack[Target]) -> None:
+def disable(**target: Unpack[TargetOptions]) -> None:
     """Disable a route.
 
     Nothing that happens from now on is sent to it, and nothing that still waits.
@@ -172,7 +176,7 @@ def disable(**target: Unpack[Target]) -> None:
 
 @routes.command("enable")
 @_on_one_route
-def enable(**target: Unpack[Target]) -> None:
+def enable(**target: Unpack[TargetOptions]) -> None:
     """Enable a route.
 
     What happens from now on is sent to it; what it missed is not.
@@ -183,10 +187,10 @@ def enable(**target: Unpack[Target]) -> None:
 @routes.command("delete")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_on_one_route
-def delete(yes: bool, **target: Unpack[Target]) -> None:
+def delete(yes: bool, **target: Unpack[TargetOptions]) -> None:
     """Delete a route for good."""
 
-    async def change(over: Commands, route: Route, who: Context) -> Done:
+    async def change(over: Commands, route: Route, who: Context) -> CommandResult:
         return await over.delete(route.tenant, route.id, who)
 
     if not yes:
@@ -199,7 +203,7 @@ def delete(yes: bool, **target: Unpack[Target]) -> None:
 @routes.command("rotate-key")
 @click.option("--force", is_flag=True, help="Even while the key before the present one still signs along.")
 @_on_one_route
-def rotate_key(force: bool, **target: Unpack[Target]) -> None:
+def rotate_key(force: bool, **target: Unpack[TargetOptions]) -> None:
     """Make a new verification key.
 
     Prints it, this once. The present one signs along for 24 hours.
@@ -229,12 +233,12 @@ def history(route_id: UUID, tenant: str | None, config_file: Path | None, as_jso
 
 
 def _carry_out(
-    change: Change, target: Target, *, dev: bool = False, reveal: bool = False, insist: bool = False
+    change: RouteCommand, target: TargetOptions, *, dev: bool = False, reveal: bool = False, insist: bool = False
 ) -> None:
     """One command on one route. `insist`: it was made of what the route is now, so it must still be so."""
     config = settings(target["config_file"], dev=dev)
 
-    async def work(database: Database) -> tuple[Done, str | None]:
+    async def work(database: Database) -> tuple[CommandResult, str | None]:
         route = await _find(database, target["route_id"], target["tenant"])
         over = await commands(config, database)
         version = route.version if insist and target["if_version"] is None else target["if_version"]
@@ -261,7 +265,7 @@ async def _find(database: Database, route_id: UUID, tenant: str | None) -> Route
 
 
 def _required(route: Route | None, route_id: UUID, tenant: str | None) -> Route:
-    if route is None or route.status is Status.DELETED or tenant not in {None, route.tenant}:
+    if route is None or route.status is RouteStatus.DELETED or tenant not in {None, route.tenant}:
         raise _unknown(route_id)
     return route
 

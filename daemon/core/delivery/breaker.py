@@ -21,7 +21,7 @@ LONGEST_PAUSE_SECONDS = 30.0
 _JITTER = 0.1
 
 
-class State(StrEnum):
+class BreakerState(StrEnum):
     """See the head of this file."""
 
     CLOSED = "closed"
@@ -41,19 +41,19 @@ class Breaker:
         self.limit = limit
         self.allowance = limit
         self.failures = 0
-        self.state = State.CLOSED
+        self.state = BreakerState.CLOSED
 
     @property
     def is_closed(self) -> bool:
-        return self.state is State.CLOSED
+        return self.state is BreakerState.CLOSED
 
     def wait(self, now: float) -> float:
         """Seconds until first attempts may start again, 0 if they may."""
-        return max(0.0, self._until - now) if self.state is State.OPEN else 0.0
+        return max(0.0, self._until - now) if self.state is BreakerState.OPEN else 0.0
 
     def room(self, now: float) -> int:
         """How many first attempts may be under way at once. Asking after the pause begins to probe."""
-        if self.state is State.OPEN:
+        if self.state is BreakerState.OPEN:
             if now < self._until:
                 return 0
             self._probe()
@@ -63,11 +63,11 @@ class Breaker:
         """Notes that the receiver took a delivery."""
         self.failures = 0
         match self.state:
-            case State.CLOSED:
+            case BreakerState.CLOSED:
                 pass
-            case State.OPEN:
+            case BreakerState.OPEN:
                 self._probe()
-            case State.HALF_OPEN:
+            case BreakerState.HALF_OPEN:
                 self.allowance *= 2
                 if self.allowance >= self.limit:
                     self.reset()
@@ -75,24 +75,24 @@ class Breaker:
     def failed(self, now: float, *, roll: float) -> bool:
         """Notes that the receiver failed; True if that opened the breaker."""
         self.failures += 1
-        if self.state is State.CLOSED and self.failures < self._failures_to_open:
+        if self.state is BreakerState.CLOSED and self.failures < self._failures_to_open:
             return False
-        if self.state is State.HALF_OPEN:
+        if self.state is BreakerState.HALF_OPEN:
             self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
-        opens = self.state is not State.OPEN
-        self.state = State.OPEN
+        opens = self.state is not BreakerState.OPEN
+        self.state = BreakerState.OPEN
         self._until = now + self._spread(roll)
         return opens
 
     def reset(self) -> None:
         """Closes it: the receiver is well, or another one."""
-        self.state = State.CLOSED
+        self.state = BreakerState.CLOSED
         self.failures = 0
         self.allowance = self.limit
         self._pause = FIRST_PAUSE_SECONDS
 
     def _probe(self) -> None:
-        self.state = State.HALF_OPEN
+        self.state = BreakerState.HALF_OPEN
         self.allowance = 1
 
     def _spread(self, roll: float) -> float:

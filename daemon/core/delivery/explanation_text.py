@@ -14,7 +14,7 @@ from daemon.core.routing.route import Route
 from daemon.core.routing.windows import Window
 
 
-class Verdict(StrEnum):
+class ExplainedDecision(StrEnum):
     """An outcome, a state of waiting, or the decision that nothing was due."""
 
     DELIVERED = "delivered"
@@ -33,7 +33,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class ExplanationFacts:
     """What a sentence may rest on. `route` and `window` are those as of the event; `tries` counts requests so far. The
     event may have been a test, and then of another route.
     """
@@ -51,16 +51,16 @@ class Facts:
     is_test_of_another: bool = False
 
 
-def sentence(verdict: Verdict, facts: Facts) -> str:
+def sentence(verdict: ExplainedDecision, facts: ExplanationFacts) -> str:
     """The verdict, with its grounds."""
     return _SENTENCES[verdict](facts)
 
 
-def _delivered(facts: Facts) -> str:
+def _delivered(facts: ExplanationFacts) -> str:
     return f"Delivered on attempt {facts.tries}, {_moment(facts.last_at or facts.event_time)}."
 
 
-def _pending(facts: Facts) -> str:
+def _pending(facts: ExplanationFacts) -> str:
     if facts.due_at is not None and facts.tries:
         return f"Attempt {facts.tries} failed ({facts.last_error}); the next one is due at {_moment(facts.due_at)}."
     if facts.is_parked:
@@ -68,32 +68,32 @@ def _pending(facts: Facts) -> str:
     return "Due, and about to be sent."
 
 
-def _failed(facts: Facts) -> str:
+def _failed(facts: ExplanationFacts) -> str:
     return f"Failed for good after {_attempts(facts.tries)}; the last error was {facts.last_error or 'unknown'}."
 
 
-def _suppressed(facts: Facts) -> str:
+def _suppressed(facts: ExplanationFacts) -> str:
     closed = facts.window is not None and facts.window.end
     end = f" at {_moment(closed)}" if closed else ""
     return f"Not sent: the route was disabled or deleted{end}, after the event and before it could be delivered."
 
 
-def _expired(_facts: Facts) -> str:
+def _expired(_facts: ExplanationFacts) -> str:
     return "Not delivered before its event reached the end of the retention period."
 
 
-def _not_subscribed(facts: Facts) -> str:
+def _not_subscribed(facts: ExplanationFacts) -> str:
     if facts.is_test_of_another:
         return "It was a test event, sent on purpose to another route only."
     subscribed = ", ".join(facts.route.config.event_types) if facts.route else "nothing"
     return f"At {_moment(facts.event_time)} the route subscribed to {subscribed}, not to {facts.event_type}."
 
 
-def _filtered(facts: Facts) -> str:
+def _filtered(facts: ExplanationFacts) -> str:
     return f"At {_moment(facts.event_time)} the route's filter did not let this event pass."
 
 
-def _disabled(facts: Facts) -> str:
+def _disabled(facts: ExplanationFacts) -> str:
     since = facts.route.windows[-1].end if facts.route and facts.route.windows else None
     closed = "it had never been enabled" if since is None else f"it had been disabled since {_moment(since)}"
     return (
@@ -102,43 +102,43 @@ def _disabled(facts: Facts) -> str:
     )
 
 
-def _before_creation(facts: Facts) -> str:
+def _before_creation(facts: ExplanationFacts) -> str:
     return (
         f"The event happened at {_moment(facts.event_time)}, before the route was created "
         f"at {_moment(facts.created_at)}."
     )
 
 
-def _after_deletion(facts: Facts) -> str:
+def _after_deletion(facts: ExplanationFacts) -> str:
     return f"The event happened at {_moment(facts.event_time)}, after the route was deleted."
 
 
-def _backfill(_facts: Facts) -> str:
+def _backfill(_facts: ExplanationFacts) -> str:
     return "The event was imported as backfill: it is kept, and never delivered by itself."
 
 
-def _not_yet_read(_facts: Facts) -> str:
+def _not_yet_read(_facts: ExplanationFacts) -> str:
     return "The event is stored and has not been read yet."
 
 
-def _no_longer_kept(_facts: Facts) -> str:
+def _no_longer_kept(_facts: ExplanationFacts) -> str:
     return "Due, and accounted for; what became of it is older than the outcomes that are kept."
 
 
-_SENTENCES: dict[Verdict, Callable[[Facts], str]] = {
-    Verdict.DELIVERED: _delivered,
-    Verdict.PENDING: _pending,
-    Verdict.FAILED: _failed,
-    Verdict.SUPPRESSED: _suppressed,
-    Verdict.EXPIRED: _expired,
-    Verdict.NOT_SUBSCRIBED: _not_subscribed,
-    Verdict.FILTERED: _filtered,
-    Verdict.DISABLED: _disabled,
-    Verdict.BEFORE_CREATION: _before_creation,
-    Verdict.AFTER_DELETION: _after_deletion,
-    Verdict.BACKFILL: _backfill,
-    Verdict.NOT_YET_READ: _not_yet_read,
-    Verdict.NO_LONGER_KEPT: _no_longer_kept,
+_SENTENCES: dict[ExplainedDecision, Callable[[ExplanationFacts], str]] = {
+    ExplainedDecision.DELIVERED: _delivered,
+    ExplainedDecision.PENDING: _pending,
+    ExplainedDecision.FAILED: _failed,
+    ExplainedDecision.SUPPRESSED: _suppressed,
+    ExplainedDecision.EXPIRED: _expired,
+    ExplainedDecision.NOT_SUBSCRIBED: _not_subscribed,
+    ExplainedDecision.FILTERED: _filtered,
+    ExplainedDecision.DISABLED: _disabled,
+    ExplainedDecision.BEFORE_CREATION: _before_creation,
+    ExplainedDecision.AFTER_DELETION: _after_deletion,
+    ExplainedDecision.BACKFILL: _backfill,
+    ExplainedDecision.NOT_YET_READ: _not_yet_read,
+    ExplainedDecision.NO_LONGER_KEPT: _no_longer_kept,
 }
 
 

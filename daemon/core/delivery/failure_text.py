@@ -13,7 +13,7 @@ from daemon.core.delivery.answer import ErrorName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failing:
+class FailureText:
     """`short` is for a row of a list; `cause` and `step` are sentences."""
 
     short: str
@@ -21,7 +21,7 @@ class Failing:
     step: str
 
 
-def failing(error: str) -> Failing:
+def failing(error: str) -> FailureText:
     """What a recorded error means. One that is not known here is shown as it is."""
     name, _, detail = error.partition(": ")
     if name.startswith("http_") and name.removeprefix("http_").isdecimal():
@@ -29,12 +29,12 @@ def failing(error: str) -> Failing:
     try:
         known = _WITHOUT_ANSWER[ErrorName(name)]
     except ValueError:
-        return Failing(
+        return FailureText(
             short=error, cause=f"The request failed: {error}.", step="Retry it, and ask support if it recurs."
         )
     if not detail:
         return known
-    return Failing(short=known.short, cause=f"{known.cause.removesuffix('.')}: {detail}.", step=known.step)
+    return FailureText(short=known.short, cause=f"{known.cause.removesuffix('.')}: {detail}.", step=known.step)
 
 
 def named_status(status: int) -> str:
@@ -45,9 +45,9 @@ def named_status(status: int) -> str:
         return str(status)
 
 
-def _answered(status: int) -> Failing:
+def _answered(status: int) -> FailureText:
     cause, step = _BY_STATUS.get(status) or _BY_CLASS.get(status // 100, _ODD)
-    return Failing(short=named_status(status), cause=cause.format(status=status), step=step)
+    return FailureText(short=named_status(status), cause=cause.format(status=status), step=step)
 
 
 _BY_STATUS: Mapping[int, tuple[str, str]] = {
@@ -108,63 +108,63 @@ _BY_CLASS: Mapping[int, tuple[str, str]] = {
 
 _ODD = ("The receiver answered {status}, which is no status of HTTP.", "Answer 200 once you have stored the event.")
 
-_WITHOUT_ANSWER: Mapping[ErrorName, Failing] = {
-    ErrorName.DNS_ERROR: Failing(
+_WITHOUT_ANSWER: Mapping[ErrorName, FailureText] = {
+    ErrorName.DNS_ERROR: FailureText(
         short="Host not found",
         cause="The name of the receiver's host could not be resolved.",
         step="Check the host in the target URL, and that its DNS record exists.",
     ),
-    ErrorName.CONNECT_REFUSED: Failing(
+    ErrorName.CONNECT_REFUSED: FailureText(
         short="Connection refused",
         cause="Nothing accepts connections at the receiver's address.",
         step="Check that your server is running and listens on the port in the target URL.",
     ),
-    ErrorName.CONNECT_TIMEOUT: Failing(
+    ErrorName.CONNECT_TIMEOUT: FailureText(
         short="No connection in time",
         cause="The receiver's address did not respond when we tried to connect.",
         step="Check that a firewall lets us through to the port in the target URL.",
     ),
-    ErrorName.CONNECTION_RESET: Failing(
+    ErrorName.CONNECTION_RESET: FailureText(
         short="Connection closed",
         cause="The receiver closed the connection before it had answered.",
         step="Look for a crash or a restart of your server at this moment, or for a proxy before it.",
     ),
-    ErrorName.TLS_ERROR: Failing(
+    ErrorName.TLS_ERROR: FailureText(
         short="TLS failed",
         cause="No trusted TLS connection could be made to the receiver.",
         step="Check that its certificate is valid, not expired, made for this host, and sent with the whole chain.",
     ),
-    ErrorName.TIMEOUT: Failing(
+    ErrorName.TIMEOUT: FailureText(
         short="No answer in time",
         cause="The receiver did not answer within the time limit.",
         step="Answer 200 as soon as the event is stored, and do the work afterwards.",
     ),
-    ErrorName.EGRESS_DENIED: Failing(
+    ErrorName.EGRESS_DENIED: FailureText(
         short="Address not allowed",
         cause="The target leads to an address that webhooks must not reach, such as a private network.",
         step="Use a public address as target URL.",
     ),
-    ErrorName.PROXY_ERROR: Failing(
+    ErrorName.PROXY_ERROR: FailureText(
         short="Our proxy failed",
         cause="The request did not get through our own outgoing proxy.",
         step="Nothing to do on your side: we try again. Ask support if it lasts.",
     ),
-    ErrorName.PROTOCOL_ERROR: Failing(
+    ErrorName.PROTOCOL_ERROR: FailureText(
         short="Not an HTTP answer",
         cause="What came back is not valid HTTP.",
         step="Check that the port in the target URL is the one of your web server.",
     ),
-    ErrorName.RESPONSE_TOO_LARGE: Failing(
+    ErrorName.RESPONSE_TOO_LARGE: FailureText(
         short="Answer too large",
         cause="The receiver's answer was larger than we read.",
         step="Answer 200 with a short body, or none.",
     ),
-    ErrorName.RENDER_ERROR: Failing(
+    ErrorName.RENDER_ERROR: FailureText(
         short="Body not made",
         cause="The body could not be made by the webhook's payload settings.",
         step="Try the filter and the transform in the preview when you edit the webhook.",
     ),
-    ErrorName.INTERNAL_ERROR: Failing(
+    ErrorName.INTERNAL_ERROR: FailureText(
         short="Our own error",
         cause="Something went wrong on our side.",
         step="Nothing to do on your side: we try again. Ask support if it lasts.",

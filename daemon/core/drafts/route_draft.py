@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from daemon.core.drafts.route_headers import check_headers
 from daemon.core.events.catalogue import KnownTypes
-from daemon.core.events.event import Problem, pattern_problem, tenant_problem
+from daemon.core.events.event import FieldProblem, pattern_problem, tenant_problem
 from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook import expression
 from daemon.core.webhook.egress import EgressPolicy, UrlRefused, check_url
@@ -42,7 +42,7 @@ def check(
     policy: EgressPolicy,
     signing_header: str,
     known_types: KnownTypes | None = None,
-) -> tuple[Problem, ...]:
+) -> tuple[FieldProblem, ...]:
     """Everything that is wrong with a draft; empty if it may become a route. Fields are named as in the API.
 
     `known_types` are those of the catalogue if only they may be named, one by one; groups and * may always be.
@@ -64,7 +64,7 @@ def check(
         if text is not None:
             found.append((f"payload.{name}", expression.problem(text)))
     found += [(f"headers.{p.name}", p.message) for p in check_headers(draft.headers, signing_header=signing_header)]
-    return tuple(Problem(field=name, message=message) for name, message in found if message is not None)
+    return tuple(FieldProblem(field=name, message=message) for name, message in found if message is not None)
 
 
 def canonical(draft: RouteDraft, policy: EgressPolicy) -> RouteDraft:

@@ -1,7 +1,7 @@
 """What a token is for: a kind, and for some kinds the one tenant that it stands for.
 
 `admin`, `metrics`, `producer`, `producer:acme`, `auditor`, `auditor:acme`, `tenant:acme`. What each kind gives access
-to is a table of the doors (web/access/auth.py).
+to is a table of the listeners (web/access/auth.py).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from enum import StrEnum
 from daemon.core.events.event import tenant_problem
 
 
-class Kind(StrEnum):
+class ScopeKind(StrEnum):
     ADMIN = "admin"
     PRODUCER = "producer"
     TENANT = "tenant"
@@ -22,8 +22,8 @@ class Kind(StrEnum):
 
 
 # Kinds that must, and that must not, stand for a tenant; the others may.
-BOUND = frozenset({Kind.TENANT})
-UNBOUND = frozenset({Kind.ADMIN, Kind.METRICS})
+BOUND = frozenset({ScopeKind.TENANT})
+UNBOUND = frozenset({ScopeKind.ADMIN, ScopeKind.METRICS})
 
 
 class ScopeProblem(ValueError):
@@ -38,7 +38,7 @@ class ScopeProblem(ValueError):
 class Scope:
     """`tenant` is None for all of them."""
 
-    kind: Kind
+    kind: ScopeKind
     tenant: str | None = None
 
     def __post_init__(self) -> None:
@@ -57,10 +57,10 @@ class Scope:
 def parse(text: str, tenant: str | None = None) -> Scope:
     """The scope that `text` names; its tenant may be given apart. Raises ScopeProblem."""
     name, colon, named = text.partition(":")
-    if name not in list(Kind):
-        near = get_close_matches(name, list(Kind), n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(Kind)}"
+    if name not in list(ScopeKind):
+        near = get_close_matches(name, list(ScopeKind), n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(ScopeKind)}"
         raise ScopeProblem("scope", f"is not known: {hint}")
     if colon and tenant not in (None, named):
         raise ScopeProblem("tenant", "is another one than that of the scope: name it once")
-    return Scope(kind=Kind(name), tenant=named if colon else tenant)
+    return Scope(kind=ScopeKind(name), tenant=named if colon else tenant)

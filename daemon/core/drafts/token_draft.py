@@ -7,7 +7,7 @@ from datetime import datetime
 
 from daemon.core import durations
 from daemon.core.drafts.scope import Scope, ScopeProblem, parse
-from daemon.core.events.event import Problem, instant, tenant_problem
+from daemon.core.events.event import FieldProblem, instant, tenant_problem
 
 MAX_NAME_CHARACTERS = 200
 
@@ -25,24 +25,26 @@ class TokenDraft:
 
 def check(
     *, scope: str, tenant: str | None, name: str, expires: str | None, now: datetime
-) -> TokenDraft | tuple[Problem, ...]:
+) -> TokenDraft | tuple[FieldProblem, ...]:
     """The draft, or everything that is wrong with it."""
-    problems: list[Problem] = []
+    problems: list[FieldProblem] = []
     found: Scope | None = None
     try:
         found = parse(scope, tenant)
     except ScopeProblem as error:
-        problems.append(Problem(field=error.field, message=str(error)))
+        problems.append(FieldProblem(field=error.field, message=str(error)))
         unnamed = None if tenant is None or error.field == "tenant" else tenant_problem(tenant)
         if unnamed is not None:
-            problems.append(Problem(field="tenant", message=unnamed))
+            problems.append(FieldProblem(field="tenant", message=unnamed))
     expires_at = None
     try:
         expires_at = None if expires is None else expiry(expires, now)
     except ValueError as error:
-        problems.append(Problem(field="expires", message=str(error)))
+        problems.append(FieldProblem(field="expires", message=str(error)))
     if len(name) > MAX_NAME_CHARACTERS or not name.isprintable():
-        problems.append(Problem(field="name", message=f"must be at most {MAX_NAME_CHARACTERS} printable characters"))
+        problems.append(
+            FieldProblem(field="name", message=f"must be at most {MAX_NAME_CHARACTERS} printable characters")
+        )
     if found is None or problems:
         return tuple(problems)
     return TokenDraft(scope=found, name=name, expires_at=expires_at)

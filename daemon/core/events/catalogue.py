@@ -13,7 +13,7 @@ from difflib import get_close_matches
 
 import orjson
 
-from daemon.core.events.event import MAX_TEXT_CHARACTERS, TYPE_PATTERN, Problem
+from daemon.core.events.event import MAX_TEXT_CHARACTERS, TYPE_PATTERN, FieldProblem
 from daemon.core.routing.index import patterns_of
 
 MAX_TYPES = 1000
@@ -84,11 +84,13 @@ class KnownTypes:
         return f": did you mean {near[0]}?" if near else ": see GET /v1/event-types"
 
 
-def check(drafts: Sequence[TypeDraft]) -> tuple[Problem, ...]:
+def check(drafts: Sequence[TypeDraft]) -> tuple[FieldProblem, ...]:
     """Everything that is wrong with the entries of a catalogue, by their numbers from 0."""
-    problems: list[Problem] = []
+    problems: list[FieldProblem] = []
     if len(drafts) > MAX_TYPES:
-        problems.append(Problem(field="event_types", message=f"has {len(drafts)} entries, {MAX_TYPES} are allowed"))
+        problems.append(
+            FieldProblem(field="event_types", message=f"has {len(drafts)} entries, {MAX_TYPES} are allowed")
+        )
     count = Counter(draft.name for draft in drafts)
     for number, draft in enumerate(drafts[:MAX_TYPES]):
         found = {
@@ -98,7 +100,7 @@ def check(drafts: Sequence[TypeDraft]) -> tuple[Problem, ...]:
             "example": _example_problem(draft.example),
         }
         problems += [
-            Problem(field=f"event_types.{number}.{field}", message=message)
+            FieldProblem(field=f"event_types.{number}.{field}", message=message)
             for field, message in found.items()
             if message is not None
         ]

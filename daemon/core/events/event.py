@@ -41,7 +41,7 @@ _TENANT = re.compile(TENANT_PATTERN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
+class FieldProblem:
     """What is wrong with a field, and what would be right. `field` is empty if it is the whole."""
 
     field: str
@@ -49,7 +49,7 @@ class Problem:
 
 
 @dataclass(slots=True, kw_only=True)
-class Incoming:
+class IncomingEvent:
     """A valid event. `id` is None if the producer left it to us; payload parts are JSON objects as sent.
 
     Not frozen: one is made for every event, and a frozen one costs three times as much to make.
@@ -71,7 +71,7 @@ TypeTest = Callable[[str], str | None]
 
 def parse(
     raw: bytes, *, now: datetime, max_bytes: int, tenant: str | None = None, type_test: TypeTest | None = None
-) -> Incoming | tuple[Problem, ...]:
+) -> IncomingEvent | tuple[FieldProblem, ...]:
     """The event in `raw`, or everything that is wrong with it. `tenant` is the one that a token stands for, if any."""
     if len(raw) > max_bytes:
         return (
@@ -93,15 +93,15 @@ def parse(
         return (_problem("", "the JSON is nested too deeply"),)
     occurred_at = _time(value.get("occurred_at"), now=now)
     problems = [*_unknown(value), *repeated, *_check(value, tenant=tenant, type_test=type_test)]
-    if isinstance(occurred_at, Problem):
+    if isinstance(occurred_at, FieldProblem):
         problems.append(occurred_at)
     if problems:
         return tuple(problems)
-    return Incoming(
+    return IncomingEvent(
         tenant=value.get("tenant") or tenant or "",
         type=value["type"],
         id=value.get("id"),
-        occurred_at=None if isinstance(occurred_at, Problem) else occurred_at,
+        occurred_at=None if isinstance(occurred_at, FieldProblem) else occurred_at,
         data=payload["data"],
         context=payload.get("context"),
         snapshot=payload.get("snapshot"),
@@ -139,7 +139,7 @@ def tenant_problem(tenant: str) -> str | None:
     return None if _TENANT.fullmatch(tenant) else "must be 1 to 128 printable ASCII characters without spaces"
 
 
-def _check(value: Mapping[str, object], *, tenant: str | None, type_test: TypeTest | None) -> list[Problem]:
+def _check(value: Mapping[str, object], *, tenant: str | None, type_test: TypeTest | None) -> list[FieldProblem]:
     problems = _check_tenant(value.get("tenant"), tenant)
     kind = value.get("type")
     if kind is None:
@@ -167,7 +167,7 @@ def _check(value: Mapping[str, object], *, tenant: str | None, type_test: TypeTe
     return problems
 
 
-def _check_tenant(given: object, tenant: str | None) -> list[Problem]:
+def _check_tenant(given: object, tenant: str | None) -> list[FieldProblem]:
     message: str | None = None
     if given is None:
         message = None if tenant is not None else "is missing: name the merchant that the event belongs to"
@@ -180,7 +180,7 @@ def _check_tenant(given: object, tenant: str | None) -> list[Problem]:
     return [] if message is None else [_problem("tenant", message)]
 
 
-def _time(value: object, *, now: datetime) -> datetime | Problem | None:
+def _time(value: object, *, now: datetime) -> datetime | FieldProblem | None:
     """When it happened, if the producer says so, or what is wrong with that."""
     if value is None:
         return None
@@ -199,8 +199,8 @@ def _time(value: object, *, now: datetime) -> datetime | Problem | None:
     return at
 
 
-def _unknown(value: Mapping[str, object]) -> list[Problem]:
-    problems: list[Problem] = []
+def _unknown(value: Mapping[str, object]) -> list[FieldProblem]:
+    problems: list[FieldProblem] = []
     for name in value:
         if name not in FIELDS and len(problems) < MAX_UNKNOWN_NAMED:
             near = get_close_matches(name[:MAX_TEXT_CHARACTERS], FIELDS, n=1)
@@ -209,7 +209,7 @@ def _unknown(value: Mapping[str, object]) -> list[Problem]:
     return problems
 
 
-def _payload(raw: bytes, value: Mapping[str, object]) -> tuple[dict[str, bytes], list[Problem]]:
+def _payload(raw: bytes, value: Mapping[str, object]) -> tuple[dict[str, bytes], list[FieldProblem]]:
     """The raw texts of the payload's parts that are not null, and what is given more than once.
 
     What is nested deeper than orjson writes (254 levels) is refused by RecursionError, though it reads deeper: nobody
@@ -226,11 +226,11 @@ def _payload(raw: bytes, value: Mapping[str, object]) -> tuple[dict[str, bytes],
     return payload, _repeated([name for name, _ in members])
 
 
-def _repeated(names: list[str]) -> list[Problem]:
+def _repeated(names: list[str]) -> list[FieldProblem]:
     if len(set(names)) == len(names):
         return []
     return [_problem(name, "is given more than once") for name in FIELDS if names.count(name) > 1]
 
 
-def _problem(field: str, message: str) -> Problem:
-    return Problem(field=field, message=message)
+def _problem(field: str, message: str) -> FieldProblem:
+    return FieldProblem(field=field, message=message)

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from daemon.core.routing import windows
 from daemon.core.routing.index import RouteIndex, Timeline, patterns_of
-from daemon.core.routing.route import Route, Status
+from daemon.core.routing.route import Route, RouteStatus
 from daemon.core.routing.windows import Window
 
 
@@ -109,8 +109,8 @@ def _everything(_expression: str) -> bool:
 def _reason(route: Route | None, patterns: tuple[str, str, str], passes: FilterTest) -> Decision:
     if route is None:
         return Decision.BEFORE_CREATION
-    if route.status is not Status.ENABLED:
-        return Decision.AFTER_DELETION if route.status is Status.DELETED else Decision.DISABLED
+    if route.status is not RouteStatus.ENABLED:
+        return Decision.AFTER_DELETION if route.status is RouteStatus.DELETED else Decision.DISABLED
     subscribed = route.config.event_types
     if not (patterns[0] in subscribed or patterns[1] in subscribed or patterns[2] in subscribed):
         return Decision.NOT_SUBSCRIBED

@@ -22,7 +22,7 @@ from daemon.core.routing import windows
 from daemon.core.routing.windows import Window
 
 
-class Status(StrEnum):
+class RouteStatus(StrEnum):
     """What a route is now."""
 
     ENABLED = "enabled"
@@ -30,7 +30,7 @@ class Status(StrEnum):
     DELETED = "deleted"
 
 
-class Happening(StrEnum):
+class LifecycleEventType(StrEnum):
     """The types of lifecycle events."""
 
     CREATED = "created"
@@ -43,13 +43,13 @@ class Happening(StrEnum):
 
 
 # Which status a route may be in when something happens to it. `created` is missing: it needs no route.
-TRANSITIONS: dict[Happening, frozenset[Status]] = {
-    Happening.EDITED: frozenset({Status.ENABLED, Status.DISABLED}),
-    Happening.DISABLED: frozenset({Status.ENABLED}),
-    Happening.ENABLED: frozenset({Status.DISABLED}),
-    Happening.DELETED: frozenset({Status.ENABLED, Status.DISABLED}),
-    Happening.KEY_ROTATED: frozenset({Status.ENABLED, Status.DISABLED}),
-    Happening.KEY_REVOKED: frozenset({Status.ENABLED, Status.DISABLED}),
+TRANSITIONS: dict[LifecycleEventType, frozenset[RouteStatus]] = {
+    LifecycleEventType.EDITED: frozenset({RouteStatus.ENABLED, RouteStatus.DISABLED}),
+    LifecycleEventType.DISABLED: frozenset({RouteStatus.ENABLED}),
+    LifecycleEventType.ENABLED: frozenset({RouteStatus.DISABLED}),
+    LifecycleEventType.DELETED: frozenset({RouteStatus.ENABLED, RouteStatus.DISABLED}),
+    LifecycleEventType.KEY_ROTATED: frozenset({RouteStatus.ENABLED, RouteStatus.DISABLED}),
+    LifecycleEventType.KEY_REVOKED: frozenset({RouteStatus.ENABLED, RouteStatus.DISABLED}),
 }
 
 
@@ -93,7 +93,7 @@ class LifecycleEvent:
     route_id: UUID
     tenant: str
     version: int
-    type: Happening
+    type: LifecycleEventType
     effective_at: datetime
     body: dict[str, Any]
 
@@ -106,7 +106,7 @@ class Route:
     tenant: str
     version: int
     pos: int
-    status: Status
+    status: RouteStatus
     config: RouteConfig
     windows: tuple[Window, ...]
     keys: tuple[KeyRef, ...]
@@ -116,7 +116,7 @@ class Route:
     @property
     def is_enabled(self) -> bool:
         """True if it receives what happens now."""
-        return self.status is Status.ENABLED
+        return self.status is RouteStatus.ENABLED
 
     def keys_at(self, now: datetime) -> tuple[KeyRef, ...]:
         """The keys to sign with: the newest first, then the one before while its grace lasts."""
@@ -131,7 +131,7 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
+class CommandRefusal:
     """Why a command cannot be carried out: the sentence to show."""
 
     reason: str
@@ -141,17 +141,17 @@ class BrokenHistory(ValueError):
     """A lifecycle event that cannot follow the ones before it."""
 
 
-def may(route: Route | None, happening: Happening) -> Refusal | None:
-    """None if `happening` is possible in the route's present status, else why not."""
-    if happening is Happening.CREATED:
-        return None if route is None else Refusal(reason="the route exists already")
+def may(route: Route | None, lifecycle_type: LifecycleEventType) -> CommandRefusal | None:
+    """None if `lifecycle_type` is possible in the route's present status, else why not."""
+    if lifecycle_type is LifecycleEventType.CREATED:
+        return None if route is None else CommandRefusal(reason="the route exists already")
     if route is None:
-        return Refusal(reason="there is no such route")
-    if route.status in TRANSITIONS[happening]:
+        return CommandRefusal(reason="there is no such route")
+    if route.status in TRANSITIONS[lifecycle_type]:
         return None
-    if route.status is Status.DELETED:
-        return Refusal(reason="the route was deleted, and deleting is final: create it anew")
-    return Refusal(reason=f"the route is {route.status} already")
+    if route.status is RouteStatus.DELETED:
+        return CommandRefusal(reason="the route was deleted, and deleting is final: create it anew")
+    return CommandRefusal(reason=f"the route is {route.status} already")
 
 
 def evolve(route: Route | None, event: LifecycleEvent) -> Route:
@@ -237,20 +237,20 @@ def _changed(route: Route, event: LifecycleEvent) -> Route:
     at = event.effective_at
     after = replace(route, version=event.version, pos=event.pos, updated_at=at)
     match event.type:
-        case Happening.EDITED:
+        case LifecycleEventType.EDITED:
             return replace(after, config=config_from_body(event.body["config"]))
-        case Happening.DISABLED:
-            return replace(after, status=Status.DISABLED, windows=windows.closed(route.windows, at))
-        case Happening.ENABLED:
-            return replace(after, status=Status.ENABLED, windows=windows.opened(route.windows, at))
-        case Happening.DELETED:
-            return replace(after, status=Status.DELETED, windows=windows.closed(route.windows, at))
-        case Happening.KEY_ROTATED:
+        case LifecycleEventType.DISABLED:
+            return replace(after, status=RouteStatus.DISABLED, windows=windows.closed(route.windows, at))
+        case LifecycleEventType.ENABLED:
+            return replace(after, status=RouteStatus.ENABLED, windows=windows.opened(route.windows, at))
+        case LifecycleEventType.DELETED:
+            return replace(after, status=RouteStatus.DELETED, windows=windows.closed(route.windows, at))
+        case LifecycleEventType.KEY_ROTATED:
             previous = replace(route.keys[0], valid_until=at + timedelta(seconds=event.body["grace_seconds"]))
             return replace(after, keys=(_key(event.body["key"]), previous))
-        case Happening.KEY_REVOKED:
+        case LifecycleEventType.KEY_REVOKED:
             return replace(after, keys=route.keys[:1])
-        case Happening.CREATED:
+        case LifecycleEventType.CREATED:
             raise BrokenHistory(f"position {event.pos}: created twice")
         case _:
             assert_never(event.type)
@@ -263,7 +263,7 @@ def _created(event: LifecycleEvent) -> Route:
         tenant=event.tenant,
         version=event.version,
         pos=event.pos,
-        status=Status.ENABLED if enabled else Status.DISABLED,
+        status=RouteStatus.ENABLED if enabled else RouteStatus.DISABLED,
         config=config_from_body(event.body["config"]),
         windows=(Window(event.effective_at),) if enabled else (),
         keys=(_key(event.body["key"]),),

@@ -47,7 +47,7 @@ class EgressPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class CheckedTarget:
     """A URL that was checked. `url` is canonical: ASCII, A-label host in lower case; `host` is without brackets."""
 
     url: str
@@ -67,7 +67,7 @@ _PATH_SAFE = "!$%&'()*+,-./:;=?@[]_~|"
 """Left as it is in path and query: `%` because the text is already encoded, `[]|` because receivers expect them raw."""
 
 
-def check_url(raw: str, policy: EgressPolicy) -> Target:
+def check_url(raw: str, policy: EgressPolicy) -> CheckedTarget:
     """The target that `raw` names. Raises `UrlRefused`. An address in it is judged too, a name's addresses are not."""
     _check_length(raw)
     if found := _FORBIDDEN.search(raw):
@@ -88,7 +88,7 @@ def check_url(raw: str, policy: EgressPolicy) -> Target:
     path = rest if rest.startswith("/") else f"/{rest}"
     url = f"{scheme}://{bracketed}{suffix}{quote(path, safe=_PATH_SAFE)}"
     _check_length(url)  # percent-encoding made it longer, and before every attempt it is judged again
-    return Target(url=url, scheme=scheme, host=host, port=port)
+    return CheckedTarget(url=url, scheme=scheme, host=host, port=port)
 
 
 def address_denied(address: str | Address, policy: EgressPolicy) -> DenyReason | None:

@@ -15,7 +15,7 @@ from daemon.core.events import raw_json
 from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook import expression
 
-Selection = tuple[tuple[str, tuple[str, ...] | None], ...]
+SnapshotSelection = tuple[tuple[str, tuple[str, ...] | None], ...]
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -26,7 +26,7 @@ class RenderError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class PayloadSource:
     """What a body is made of. `created` is the event time; payload parts are JSON objects as published."""
 
     event_id: str
@@ -37,7 +37,7 @@ class Source:
     snapshot: bytes | None
 
 
-def render(source: Source, options: PayloadOptions, *, max_bytes: int) -> bytes:
+def render(source: PayloadSource, options: PayloadOptions, *, max_bytes: int) -> bytes:
     """The body's bytes. Raises RenderError.
 
     A filter has decided already; here it is asked whether it can be evaluated at all (see `passes`).
@@ -54,7 +54,7 @@ def render(source: Source, options: PayloadOptions, *, max_bytes: int) -> bytes:
     return body if options.transform is None else _transformed(body, options.transform, max_bytes=max_bytes)
 
 
-def envelope(source: Source, snapshot: bytes) -> bytes:
+def envelope(source: PayloadSource, snapshot: bytes) -> bytes:
     """The default body around the producer's own bytes. The id is printable ASCII, the type needs no escaping."""
     return b'{"id":%s,"type":"%s","created":%d,"data":{"object":%s},"context":%s,"snapshot":%s}' % (
         json.dumps(source.event_id).encode(),
@@ -66,7 +66,7 @@ def envelope(source: Source, snapshot: bytes) -> bytes:
     )
 
 
-def select(snapshot: str, selection: Selection) -> str:
+def select(snapshot: str, selection: SnapshotSelection) -> str:
     """The chosen entities of a snapshot, each whole or cut to the chosen fields; what the event lacks is left out."""
     entities = dict(raw_json.members(snapshot))
     chosen = (
@@ -77,7 +77,7 @@ def select(snapshot: str, selection: Selection) -> str:
     return _object(chosen)
 
 
-def passes(test: str, source: Source) -> bool:
+def passes(test: str, source: PayloadSource) -> bool:
     """True if a filter lets the event through.
 
     One that fails on this event lets it through, so that its delivery fails with the reason (`render`), where the
@@ -89,7 +89,7 @@ def passes(test: str, source: Source) -> bool:
         return True
 
 
-def holds(test: str, source: Source) -> bool:
+def holds(test: str, source: PayloadSource) -> bool:
     """True if a filter is true of the event, whose snapshot it sees as a whole. Raises RenderError if it fails."""
     result = _evaluated(test, envelope(source, source.snapshot or b"{}"))
     # JMESPath's notion of false: null, false, and empty strings, lists and objects - not 0.

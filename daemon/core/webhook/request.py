@@ -13,14 +13,14 @@ from uuid import UUID
 from daemon.core.delivery.answer import delivery_id
 from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook import payload, signing
-from daemon.core.webhook.payload import Source
+from daemon.core.webhook.payload import PayloadSource
 from daemon.core.webhook.signing import SigningKey
 
 TEST_HEADER = "Hookledger-Test"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dialect:
+class RequestOptions:
     """What is the same for every webhook of an installation."""
 
     signing_header: str
@@ -30,7 +30,7 @@ class Dialect:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class WebhookRequest:
     """What goes out."""
 
     body: bytes
@@ -38,7 +38,7 @@ class Request:
 
 
 def build(
-    source: Source,
+    source: PayloadSource,
     *,
     route_id: UUID,
     options: PayloadOptions,
@@ -46,8 +46,8 @@ def build(
     keys: Sequence[SigningKey],
     timestamp: int,
     is_test: bool,
-    dialect: Dialect,
-) -> Request:
+    dialect: RequestOptions,
+) -> WebhookRequest:
     """The request at that second, signed by these keys, the newest first; `custom` are the route's own headers.
 
     Raises payload.RenderError.
@@ -64,7 +64,7 @@ def build(
     )
 
 
-def body(source: Source, options: PayloadOptions, *, is_test: bool, max_bytes: int) -> bytes:
+def body(source: PayloadSource, options: PayloadOptions, *, is_test: bool, max_bytes: int) -> bytes:
     """The body alone. Raises payload.RenderError.
 
     A filter that fails does not stop a test, since it does not decide about one either.
@@ -83,8 +83,8 @@ def dressed(
     keys: Sequence[SigningKey],
     timestamp: int,
     is_test: bool,
-    dialect: Dialect,
-) -> Request:
+    dialect: RequestOptions,
+) -> WebhookRequest:
     """The request around a body."""
     headers = {
         **custom,
@@ -101,4 +101,4 @@ def dressed(
         )
     if is_test:
         headers[TEST_HEADER] = "true"
-    return Request(body, headers)
+    return WebhookRequest(body, headers)

@@ -21,20 +21,20 @@ from uuid import UUID
 from daemon.pipeline.backlog.ranges import Ranges
 from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.scheduling.delivery import Delivery, PackedRow
-from daemon.pipeline.scheduling.lane import PATIENCE_SECONDS, Lane
+from daemon.pipeline.scheduling.lane import MAX_QUEUED_SECONDS, Lane
 from daemon.pipeline.scheduling.lanes import LOW_WATER, Lanes
 from daemon.pipeline.scheduling.ledger import Ledger
-from daemon.pipeline.wakeup import Bell
+from daemon.pipeline.wakeup import Wakeup
 from eventstore import domain_events
 from eventstore.postgres.connect import Database
 from eventstore.progress import backlog
-from eventstore.progress.backlog import Parked, Waiting
+from eventstore.progress.backlog import ParkedRoute, WaitingDelivery
 from eventstore.progress.recording import ParkedKey
 
 SWEEP_SECONDS = 0.25
 # Between two looks at the tables, however fast a lane is drained.
 PAUSE_SECONDS = 0.02
-SPILL_SECONDS = 1.0
+PERSIST_SECONDS = 1.0
 CHUNK_EVENTS = 200
 # With so much in memory, lanes are drained by small chunks, so that thousands that recover together do not fill it.
 CROWDED_EVENTS = 20_000
@@ -56,11 +56,11 @@ class _Drain:
 
     after: ParkedKey | None = None
     row: PackedRow | None = None
-    left: deque[Waiting] = field(default_factory=deque)
+    left: deque[WaitingDelivery] = field(default_factory=deque)
 
 
 class Parking:
-    """`bell` says that lanes have room again, `hold` hears of deliveries that got a row in `retry` while under way."""
+    """`wakeup` says that lanes have room again; `hold` is told of deliveries in flight that got a row in `retry`."""
 
     def __init__(
         self,
@@ -73,27 +73,27 @@ class Parking:
         timeout_seconds: float,
         hold: Callable[[Delivery], None],
     ) -> None:
-        self.bell: Bell = lanes.room
+        self.wakeup: Wakeup = lanes.room
         self._database = database
         self._ledger = ledger
         self._lanes = lanes
         self._recorder = recorder
         self._ranges = ranges
-        self._spill_for = timedelta(seconds=timeout_seconds) + GRACE
+        self._persisted_for = timedelta(seconds=timeout_seconds) + GRACE
         self._hold = hold
         self._drains: dict[UUID, _Drain] = {}
         self._drops = 0
         self._measured_at = self._looked_at = self._aged_at = time.monotonic()
 
-    def adopt(self, routes: dict[UUID, Parked], newest_tick: int) -> None:
+    def adopt(self, routes: dict[UUID, ParkedRoute], newest_tick: int) -> None:
         """Takes over what is parked of these routes; ranges may reach up to `newest_tick`."""
         for route_id, parked in routes.items():
             self._drains.pop(route_id, None)
             lane = self._lanes.lane(route_id, parked.shard)
-            lane.listed = parked.listed
+            lane.parked_pairs = parked.listed
             lane.range_from, lane.ranged_upto = parked.range_from, newest_tick
             self._lanes.park(lane)
-        self.bell.ring()
+        self.wakeup.set()
 
     def drop(self, shard: int) -> None:
         """Forgets what belongs to a shard that is no longer ours."""
@@ -107,13 +107,13 @@ class Parking:
         drain = self._drains.get(route_id)
         return set() if drain is None else {row.seq for row in drain.left}
 
-    def spill(self, delivery: Delivery) -> None:
+    def persist_in_flight(self, delivery: Delivery) -> None:
         """Writes down a delivery that is under way, so that nothing need wait for its end."""
         self._hold(delivery)
-        self._recorder.spill(delivery, due_after=self._spill_for)
+        self._recorder.persist_in_flight(delivery, due_after=self._persisted_for)
 
     async def run_once(self) -> None:
-        self.bell.hush()
+        self.wakeup.clear()
         now = time.monotonic()
         if now - self._measured_at >= SWEEP_SECONDS:
             self._measure(now - self._measured_at)
@@ -132,8 +132,8 @@ class Parking:
             await self._expand_old()
         self._lanes.rest()
         if not self._lanes.active:
-            await self.bell.wait_rung()
-        elif await self.bell.wait(SWEEP_SECONDS):
+            await self.wakeup.wait_set()
+        elif await self.wakeup.wait(SWEEP_SECONDS):
             await asyncio.sleep(PAUSE_SECONDS)
 
     def _measure(self, seconds: float) -> None:
@@ -144,12 +144,12 @@ class Parking:
 
     def _sweep(self, now: float) -> None:
         self._lanes.sweep(now)
-        for delivery in self._ledger.older_than(now - SPILL_SECONDS):
+        for delivery in self._ledger.older_than(now - PERSIST_SECONDS):
             if delivery.is_accounted or delivery.is_withdrawn:
                 continue  # the latter: its shard is being handed over
             if delivery.is_started:
-                self.spill(delivery)
-            elif delivery.read_at < now - PATIENCE_SECONDS:
+                self.persist_in_flight(delivery)
+            elif delivery.read_at < now - MAX_QUEUED_SECONDS:
                 self._lanes.park(self._lanes.lane(delivery.route_id, delivery.shard))
 
     async def _look_for_failing(self, now: float) -> None:
@@ -177,12 +177,12 @@ class Parking:
 
     async def _refill(self, lane: Lane, chunk_events: int) -> None:
         """Takes up the next chunk, or declares the lane live."""
-        if lane.gave_back:
+        if lane.returned_to_table:
             # What is under way, or ended and is not written yet, would be found in its row once more.
             self._drains.pop(lane.route_id, None)
             if self._lanes.has_packed_under_way(lane) or self._recorder.seqs(lane.route_id):
                 return
-            lane.gave_back = False
+            lane.returned_to_table = False
         room = lane.breaker.room(time.monotonic())
         if not room:
             return
@@ -191,14 +191,14 @@ class Parking:
             return
         chunk = list(islice(drain.left, chunk_events if lane.breaker.is_closed else room))
         events = await domain_events.by_seq(self._database, {row.seq: row.recorded_at for row in chunk})
-        if self._drains.get(lane.route_id) is not drain or drain.row is None or lane.gave_back:
+        if self._drains.get(lane.route_id) is not drain or drain.row is None or lane.returned_to_table:
             return
         for row in chunk:
             drain.left.popleft()
-            lane.listed -= 1
+            lane.parked_pairs -= 1
             event = events.get(row.seq)
             if event is None:
-                self._recorder.passed_over(drain.row)
+                self._recorder.skip_missing(drain.row)
             else:
                 delivery = Delivery.waiting(row, event, read_at=time.monotonic(), packed=drain.row)
                 self._lanes.enqueue(lane, delivery)
@@ -208,7 +208,7 @@ class Parking:
         while True:
             parked, is_unwritten = lane.parked, self._recorder.is_parking(lane.route_id)
             packed = await backlog.oldest_packed(self._database, lane.route_id, after=drain.after)
-            if self._drains.get(lane.route_id) is not drain or lane.gave_back:
+            if self._drains.get(lane.route_id) is not drain or lane.returned_to_table:
                 return False
             if packed is None:
                 # Live, unless something was parked that this query could not see yet.
@@ -216,7 +216,7 @@ class Parking:
                 if is_empty and lane.range_from is not None:
                     await self._ranges.expand(lane)
                 elif is_empty:
-                    lane.is_parking, lane.listed = False, 0
+                    lane.is_parking, lane.parked_pairs = False, 0
                 return False
             drain.after = packed.key
             drain.row = PackedRow(packed)

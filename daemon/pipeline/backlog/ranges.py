@@ -59,7 +59,7 @@ class Ranges:
             end = cut.tick + 1
         if lane.range_from != begin:
             return  # the shard was dropped meanwhile
-        lane.listed += len(found)
+        lane.parked_pairs += len(found)
         lane.parked += len(found)
         self._recorder.listed(found)
         # Everything in it is written out, and the tailer has finished the tick before `end`: what it decides from now

@@ -5,7 +5,7 @@ delivery that is due, so a replay gets no more of a process than a route with ma
 breaker says; here it is asked, because a hundred thousand of them would be no probes any more. While it is not closed,
 a replay sends what the breaker has room for, and waits for the outcome.
 
-Whoever cancels a replay takes its rows out of the table. What of them is in memory here is let go of, at the bell.
+Whoever cancels a replay takes its rows out of the table. What of them is in memory here is let go of, at the wakeup.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from daemon.core.routing.index import RouteIndex
 from daemon.pipeline.backlog.retrier import Retrier
 from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.scheduling.lanes import Lanes
-from daemon.pipeline.wakeup import Bell
+from daemon.pipeline.wakeup import Wakeup
 from eventstore.postgres.connect import Database
 from eventstore.progress import replays
 from eventstore.progress.recording import AttemptRow
@@ -34,12 +34,12 @@ WINDOW_CLOSED = "the route was disabled or deleted: what happened before is neve
 
 
 class Replayer:
-    """`bell` says that a replay began or was cancelled, or that something of one has its outcome."""
+    """`wakeup` says that a replay began or was cancelled, or that something of one has its outcome."""
 
     def __init__(
         self, database: Database, index: RouteIndex, lanes: Lanes, retrier: Retrier, *, shards: Callable[[], list[int]]
     ) -> None:
-        self.bell = Bell()
+        self.wakeup = Wakeup()
         self._database = database
         self._index = index
         self._lanes = lanes
@@ -49,10 +49,10 @@ class Replayer:
     def recorded(self, _rows: list[AttemptRow], deliveries: list[Delivery]) -> None:
         """Hears of outcomes that are written."""
         if any(delivery.replay is not None for delivery in deliveries):
-            self.bell.ring()
+            self.wakeup.set()
 
     async def run_once(self) -> None:
-        self.bell.hush()
+        self.wakeup.clear()
         await self._let_go()
         shards = self._shards()
         running = await replays.running(self._database, shards) if shards else []
@@ -60,7 +60,7 @@ class Replayer:
             await self._advance(replay)
         if running:
             await asyncio.sleep(PAUSE_SECONDS)
-        await self.bell.wait(POLL_SECONDS if running else IDLE_SECONDS)
+        await self.wakeup.wait(POLL_SECONDS if running else IDLE_SECONDS)
 
     async def _let_go(self) -> None:
         """Drops from memory what of cancelled replays is not started."""
@@ -83,7 +83,7 @@ class Replayer:
         while room:
             scheduled = await replays.schedule(self._database, replay, most=room)
             if scheduled.deliveries:
-                self._retrier.bell.ring()
+                self._retrier.wakeup.set()
             if scheduled.deliveries or not scheduled.is_more:
                 return
 

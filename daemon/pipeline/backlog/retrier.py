@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Iterator
 from uuid import UUID
 
 from daemon.core.delivery.answer import Outcome
-from daemon.pipeline.scheduling.delivery import Delivery, Pair
+from daemon.pipeline.scheduling.delivery import Delivery, RouteAndSeq
 from daemon.pipeline.scheduling.lanes import Lanes
-from daemon.pipeline.wakeup import Bell
+from daemon.pipeline.wakeup import Wakeup
 from eventstore import domain_events
 from eventstore.postgres.connect import Database
 from eventstore.progress import backlog
@@ -25,18 +25,18 @@ HELD_LIMIT = 4000
 
 
 class Retrier:
-    """`bell` says that an earlier retry may have been written, or that somebody wants one now.
+    """`wakeup` says that an earlier retry may have been written, or that somebody wants one now.
 
     `held` is what has a row in `retry` and is in memory all the same, from when it was taken up (or spilled there while
     its request was under way) until its outcome is written: so long the row says nothing.
     """
 
     def __init__(self, database: Database, lanes: Lanes, *, shards: Callable[[], list[int]]) -> None:
-        self.bell = Bell()
+        self.wakeup = Wakeup()
         self._database = database
         self._lanes = lanes
         self._shards = shards
-        self._held: dict[Pair, Delivery] = {}
+        self._held: dict[RouteAndSeq, Delivery] = {}
         self._dropped: set[int] = set()
 
     def hold(self, delivery: Delivery) -> None:
@@ -52,7 +52,7 @@ class Retrier:
         for delivery in released:
             del self._held[delivery.pair]
         if released or any(row.outcome == Outcome.RETRYING for row in rows):
-            self.bell.ring()
+            self.wakeup.set()
 
     def drop(self, shard: int) -> None:
         """Forgets what belongs to a shard that is no longer ours."""
@@ -76,7 +76,7 @@ class Retrier:
         return {seq for held_route, seq in self._held if held_route == route_id}
 
     async def run_once(self) -> None:
-        self.bell.hush()
+        self.wakeup.clear()
         wait = POLL_SECONDS
         async with self._lanes.intake:
             shards = self._shards()  # within: while it waited, shards may have gone
@@ -85,13 +85,13 @@ class Retrier:
         if shards:
             next_due = await backlog.next_due(self._database, shards)
             wait = POLL_SECONDS if next_due is None else min(POLL_SECONDS, max(0.01, next_due))
-        await self.bell.wait(wait)
+        await self.wakeup.wait(wait)
 
     async def _take_due(self, shards: list[int]) -> None:
         """Takes up what is due. A route that has its share in memory is passed over, so that others get their turn."""
         self._dropped.clear()
         share = Counter(route_id for route_id, _ in self._held)
-        orphans: set[Pair] = set()
+        orphans: set[RouteAndSeq] = set()
         while len(self._held) < HELD_LIMIT:
             rows = await backlog.due(
                 self._database,

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from daemon import route_state
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import LifecycleEvent, Route
-from daemon.pipeline.wakeup import Bell
+from daemon.pipeline.wakeup import Wakeup
 from eventstore import route_log
 from eventstore.postgres.connect import Database
 
@@ -27,7 +27,7 @@ class Projection:
 
     def __init__(self, database: Database) -> None:
         self.index = RouteIndex()
-        self.bell = Bell()
+        self.wakeup = Wakeup()
         self.on_change: list[OnChange] = []
         self._database = database
         self._turn = asyncio.Lock()
@@ -51,6 +51,6 @@ class Projection:
         return max(0, await route_log.last_position(self._database) - self.index.position)
 
     async def run_once(self) -> None:
-        self.bell.hush()
+        self.wakeup.clear()
         await self.catch_up()
-        await self.bell.wait(POLL_SECONDS)
+        await self.wakeup.wait(POLL_SECONDS)

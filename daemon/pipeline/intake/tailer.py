@@ -15,11 +15,11 @@ from daemon.core.routing.decision import Decision, eligible
 from daemon.core.webhook import payload
 from daemon.metrics import Metrics
 from daemon.pipeline.intake.projection import Projection
-from daemon.pipeline.intake.seen_types import Sightings
-from daemon.pipeline.scheduling.delivery import Delivery, Pair
+from daemon.pipeline.intake.seen_types import SeenTypes
+from daemon.pipeline.scheduling.delivery import Delivery, RouteAndSeq
 from daemon.pipeline.scheduling.lanes import Lanes
 from daemon.pipeline.scheduling.ledger import Ledger
-from daemon.pipeline.wakeup import Bell
+from daemon.pipeline.wakeup import Wakeup
 from eventstore.domain_events import tail, ticks
 from eventstore.domain_events.events import StoredEvent
 from eventstore.domain_events.ticks import Tick
@@ -43,7 +43,7 @@ class _Cursor:
 
 
 class Tailer:
-    """`adopt` and `drop` give and take shards; `run_once` reads what there is to read and then waits for the bell."""
+    """`adopt` and `drop` give and take shards; `run_once` reads what there is to read and then waits for the wakeup."""
 
     def __init__(
         self,
@@ -52,29 +52,29 @@ class Tailer:
         ledger: Ledger,
         lanes: Lanes,
         metrics: Metrics,
-        sightings: Sightings,
+        seen_types: SeenTypes,
         *,
         on_read: Callable[[], None],
     ) -> None:
-        self.bell = Bell()
+        self.wakeup = Wakeup()
         self._database = database
         self._projection = projection
         self._ledger = ledger
         self._lanes = lanes
         self._metrics = metrics
-        self._sightings = sightings
+        self._seen_types = seen_types
         self._on_read = on_read
         self._cursors: dict[int, _Cursor] = {}
-        self._accounted: set[Pair] = set()
+        self._accounted: set[RouteAndSeq] = set()
         self._accounted_upto = 0
         self._snaps: dict[int, str] = {0: ticks.EMPTY_SNAP}
 
-    def adopt(self, checkpoints: dict[int, int], accounted: set[Pair], newest_tick: int) -> None:
+    def adopt(self, checkpoints: dict[int, int], accounted: set[RouteAndSeq], newest_tick: int) -> None:
         """Begins to read shards behind their checkpoints. `accounted` are pairs up to `newest_tick` that are done."""
         self._cursors |= {shard: _Cursor(tick) for shard, tick in checkpoints.items()}
         self._accounted |= accounted
         self._accounted_upto = max(self._accounted_upto, newest_tick)
-        self.bell.ring()
+        self.wakeup.set()
 
     def drop(self, shard: int) -> None:
         """Stops reading a shard."""
@@ -86,11 +86,11 @@ class Tailer:
         return min((cursor.tick for cursor in self._cursors.values()), default=0)
 
     async def run_once(self) -> None:
-        self.bell.hush()
+        self.wakeup.clear()
         while self._cursors and (cuts := await ticks.after(self._database, self.position)):
             for cut in cuts:
                 await self._read(cut)
-        await self.bell.wait(POLL_SECONDS)
+        await self.wakeup.wait(POLL_SECONDS)
 
     async def _read(self, cut: Tick) -> None:
         """Reads one cut for the shards that stand right before it."""
@@ -128,7 +128,7 @@ class Tailer:
             note=self._metrics.decided if event.test_route is None else _unnoted,
             test_route=event.test_route,
         )
-        self._sightings.note(event.type)
+        self._seen_types.note(event.type)
         if routes and event.test_route is None:
             self._metrics.decided(Decision.DELIVER, len(routes))
         read_at = time.monotonic()
@@ -148,7 +148,7 @@ def passes(expression: str, *, event: StoredEvent) -> bool:
     """True if a route's filter lets the event pass."""
     return payload.passes(
         expression,
-        payload.Source(
+        payload.PayloadSource(
             event_id=event.id,
             event_type=event.type,
             created=event.event_time,

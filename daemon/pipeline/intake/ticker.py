@@ -2,7 +2,7 @@
 
 At once after a publish through the API (at most every 5 ms), else every 50 ms while there was news of late and every
 250 ms when there was none, with jitter. Idle, that is a whole daemon at 0.64 % of a core and its PostgreSQL at 0.44 %;
-asking each 50 ms took 1.8 %. It must stay well below the second that a permit is good for
+asking each 50 ms took 1.8 %. It must stay well below the second that a send_gate is good for
 (daemon.pipeline.sending.send_gate).
 """
 
@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable
 
 from daemon.pipeline.intake.projection import Projection
-from daemon.pipeline.sending.send_gate import Permit
-from daemon.pipeline.wakeup import Bell
+from daemon.pipeline.sending.send_gate import SendGate
+from daemon.pipeline.wakeup import Wakeup
 from eventstore.domain_events import ticks
 from eventstore.postgres.connect import Database
 
@@ -26,29 +26,29 @@ COALESCE_SECONDS = 0.005
 
 
 class Ticker:
-    """`bell` hurries it; `on_tick` is called when there are ticks that were not there before, whoever made them."""
+    """`wakeup` hurries it; `on_tick` is called when there are ticks that were not there before, whoever made them."""
 
     def __init__(
-        self, database: Database, projection: Projection, permit: Permit, *, on_tick: Callable[[], None]
+        self, database: Database, projection: Projection, send_gate: SendGate, *, on_tick: Callable[[], None]
     ) -> None:
-        self.bell = Bell()
+        self.wakeup = Wakeup()
         self._database = database
         self._projection = projection
-        self._permit = permit
+        self._send_gate = send_gate
         self._on_tick = on_tick
         self._newest = 0
         self._made_at = time.monotonic()
 
     @property
     def pause_seconds(self) -> float:
-        """How long to wait for the bell, but for the jitter."""
+        """How long to wait for the wakeup, but for the jitter."""
         return POLL_SECONDS if time.monotonic() < self._made_at + BUSY_SECONDS else IDLE_POLL_SECONDS
 
     async def run_once(self) -> None:
-        hurried = await self.bell.wait(self.pause_seconds * random.uniform(0.8, 1.2))  # noqa: S311 - spreads processes, hides nothing
+        hurried = await self.wakeup.wait(self.pause_seconds * random.uniform(0.8, 1.2))  # noqa: S311 - spreads processes, hides nothing
         if hurried:
             await asyncio.sleep(max(0.0, self._made_at + COALESCE_SECONDS - time.monotonic()))
-        self.bell.hush()
+        self.wakeup.clear()
         asked_at = time.monotonic()
         poll = await ticks.poll(self._database)
         if poll.made is not None:
@@ -57,4 +57,4 @@ class Ticker:
             self._newest = poll.newest
             self._on_tick()
         await self._projection.reach(poll.route_pos)
-        self._permit.known(asked_at)
+        self._send_gate.known(asked_at)

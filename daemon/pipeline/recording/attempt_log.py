@@ -19,7 +19,7 @@ SUCCESS_LINES_PER_SECOND = 50
 log = structlog.get_logger()
 
 
-class Journal:
+class AttemptLog:
     """Call it with what a flush has written."""
 
     def __init__(self) -> None:

@@ -13,37 +13,37 @@ from daemon.pipeline.scheduling.delivery import Delivery
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
 from eventstore.progress import late_outcomes
-from eventstore.progress.late_outcomes import Farewell
+from eventstore.progress.late_outcomes import LateOutcome
 from eventstore.progress.recording import AttemptRow
 
 _BACKOFF_SECONDS = 0.25
 
 
-class Farewells:
+class LateOutcomes:
     """`note` collects them, `take` takes what was noted, `say` writes it."""
 
     def __init__(self, database: Database, owner: str) -> None:
         self._database = database
         self._owner = owner
-        self._noted: list[Farewell] = []
+        self._noted: list[LateOutcome] = []
 
     def __bool__(self) -> bool:
         return bool(self._noted)
 
     def note(self, delivery: Delivery, row: AttemptRow, retry_after: timedelta | None) -> None:
         """Notes how the last request of a delivery ended."""
-        self._noted.append(Farewell(row, delivery.failures, retry_after))
+        self._noted.append(LateOutcome(row, delivery.failures, retry_after))
 
-    def take(self) -> list[Farewell]:
+    def take(self) -> list[LateOutcome]:
         """What was noted so far."""
         noted, self._noted = self._noted, []
         return noted
 
-    async def say(self, farewells: list[Farewell]) -> list[AttemptRow]:
+    async def say(self, farewells: list[LateOutcome]) -> list[AttemptRow]:
         """Writes them, however long that takes; returns what was still ours to write."""
         while True:
             try:
-                said = await late_outcomes.say(self._database, self._owner, farewells)
+                said = await late_outcomes.write(self._database, self._owner, farewells)
             except StoreUnavailable:
                 await asyncio.sleep(_BACKOFF_SECONDS)
             else:

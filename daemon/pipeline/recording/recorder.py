@@ -14,10 +14,10 @@ from datetime import timedelta
 from uuid import UUID
 
 from daemon.metrics import Metrics
-from daemon.pipeline.recording.late_outcomes import Farewells
-from daemon.pipeline.scheduling.delivery import Delivery, PackedRow, Pair
+from daemon.pipeline.recording.late_outcomes import LateOutcomes
+from daemon.pipeline.scheduling.delivery import Delivery, PackedRow, RouteAndSeq
 from daemon.pipeline.scheduling.ledger import Ledger
-from daemon.pipeline.wakeup import Bell
+from daemon.pipeline.wakeup import Wakeup
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
 from eventstore.progress import recording
@@ -33,8 +33,8 @@ class _Buffer:
     """What the next flush will write. At most one retry row for a pair: the last word wins."""
 
     attempts: list[AttemptRow] = field(default_factory=list)
-    retries: dict[Pair, RetryRow] = field(default_factory=dict)
-    settled: dict[Pair, int] = field(default_factory=dict)
+    retries: dict[RouteAndSeq, RetryRow] = field(default_factory=dict)
+    settled: dict[RouteAndSeq, int] = field(default_factory=dict)
     parked: list[ParkedRow] = field(default_factory=list)
     drained: list[ParkedKey] = field(default_factory=list)
     ranges: dict[UUID, RangeRow] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class _Buffer:
 
 
 class Recorder:
-    """`attempted`, `park` and `spill` take notes, `run_once` writes them.
+    """`attempted`, `park` and `persist_in_flight` take notes, `run_once` writes them.
 
     `on_recorded` hears of outcomes that were written, with their deliveries, `on_lost` of shards that were not ours.
     """
@@ -70,15 +70,15 @@ class Recorder:
         self._metrics = metrics
         self._owner = owner
         self._on_lost = on_lost
-        self._farewells = Farewells(database, owner)
+        self._farewells = LateOutcomes(database, owner)
         self._epochs: dict[int, int] = {}
         self._checkpoints: dict[int, int] = {}
         self._buffer = _Buffer()
         self._writing = _Buffer()
         self._turn = asyncio.Lock()
         self._number = 0
-        self._something = Bell()
-        self._full = Bell()
+        self._something = Wakeup()
+        self._full = Wakeup()
 
     @property
     def epochs(self) -> Mapping[int, int]:
@@ -103,7 +103,7 @@ class Recorder:
         if delivery.is_withdrawn:
             if delivery.is_parting:
                 self._farewells.note(delivery, row, retry_after)
-                self._something.ring()
+                self._something.set()
             return
         self._buffer.attempts.append(row)
         self._buffer.ended.append(delivery)
@@ -111,7 +111,7 @@ class Recorder:
             self._settle(delivery)
         else:
             self._retry(delivery, retry_after)
-        self._take_over(delivery)
+        self._mark_accounted(delivery)
 
     def park(self, delivery: Delivery) -> None:
         """Notes that a delivery waits for its lane."""
@@ -127,39 +127,39 @@ class Recorder:
                 event.tenant,
             )
         )
-        self._take_over(delivery)
+        self._mark_accounted(delivery)
 
-    def cover(self, delivery: Delivery, from_tick: int) -> None:
+    def extend_range(self, delivery: Delivery, from_tick: int) -> None:
         """Notes that a delivery waits for its lane, among all of its route from a tick on."""
         self.ranged(delivery.route_id, delivery.shard, from_tick, 1)
-        self._take_over(delivery)
+        self._mark_accounted(delivery)
 
     def listed(self, rows: list[ParkedRow]) -> None:
         """Notes deliveries that waited in a range, and now wait by themselves."""
         self._buffer.parked += rows
-        self._something.ring()
+        self._something.set()
 
     def ranged(self, route_id: UUID, shard: int, from_tick: int | None, pairs: int) -> None:
         """Notes where the range of a route begins now (None: there is none any more), and by how many pairs it grew."""
         before = self._buffer.ranges.get(route_id)
         total = pairs if before is None else before.pairs + pairs
         self._buffer.ranges[route_id] = RangeRow(shard, route_id, from_tick, total)
-        self._something.ring()
+        self._something.set()
 
-    def spill(self, delivery: Delivery, *, due_after: timedelta) -> None:
+    def persist_in_flight(self, delivery: Delivery, *, due_after: timedelta) -> None:
         """Notes a delivery whose request is under way for long, so that the checkpoint need not wait for its end.
 
         If we die, the request is repeated when that row falls due.
         """
         self._retry(delivery, due_after, is_held=True)
-        self._take_over(delivery)
+        self._mark_accounted(delivery)
 
     def part(self, delivery: Delivery, *, due_after: timedelta) -> None:
         """Notes a delivery whose request is under way while its shard is handed over: its end will be a farewell."""
-        self.spill(delivery, due_after=due_after)
+        self.persist_in_flight(delivery, due_after=due_after)
         delivery.is_parting = True
 
-    def give_back(self, delivery: Delivery) -> None:
+    def return_to_table(self, delivery: Delivery) -> None:
         """Notes that a delivery is not under way, whatever was written down of it: it may be sent at once.
 
         The row of a replay stands as it was, and may have been withdrawn.
@@ -167,7 +167,7 @@ class Recorder:
         if delivery.has_retry_row and delivery.replay is None:
             self._retry(delivery, timedelta(0))
 
-    def passed_over(self, row: PackedRow) -> None:
+    def skip_missing(self, row: PackedRow) -> None:
         """Notes that one delivery of a packed row cannot be sent any more: its event is gone."""
         row.remaining -= 1
         if row.remaining == 0:
@@ -176,11 +176,11 @@ class Recorder:
     def drained(self, row: PackedRow) -> None:
         """Notes that nothing of a packed row is left to do."""
         self._buffer.drained.append(row.key)
-        self._something.ring()
+        self._something.set()
 
     def noted(self) -> None:
         """Says that a checkpoint may have moved."""
-        self._something.ring()
+        self._something.set()
 
     def is_parking(self, route_id: UUID) -> bool:
         """True if parked deliveries of the route are noted and not yet to be found in the database."""
@@ -200,8 +200,8 @@ class Recorder:
         if not await self._something.wait(1.0):
             return
         await self._full.wait(FLUSH_SECONDS)
-        self._something.hush()
-        self._full.hush()
+        self._something.clear()
+        self._full.clear()
         await self.flush()
 
     async def flush(self) -> None:
@@ -287,7 +287,7 @@ class Recorder:
         )
         delivery.has_retry_row = True
 
-    def _take_over(self, delivery: Delivery) -> None:
+    def _mark_accounted(self, delivery: Delivery) -> None:
         """From the next flush on a row stands for the delivery."""
         self._ledger.account(delivery)
         packed = delivery.packed
@@ -296,6 +296,6 @@ class Recorder:
             packed.remaining -= 1
             if packed.remaining == 0:
                 self._buffer.drained.append(packed.key)
-        self._something.ring()
+        self._something.set()
         if self._buffer.rows >= FLUSH_ROWS:
-            self._full.ring()
+            self._full.set()

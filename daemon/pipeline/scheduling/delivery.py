@@ -10,12 +10,12 @@ from datetime import datetime
 from uuid import UUID
 
 from eventstore.domain_events.events import StoredEvent
-from eventstore.progress.backlog import Packed, Waiting
+from eventstore.progress.backlog import PackedDeliveries, WaitingDelivery
 from eventstore.progress.recording import ParkedKey
 
-Pair = tuple[UUID, int]
+RouteAndSeq = tuple[UUID, int]
 # Where a delivery stands in the order of events: tick and seq.
-Place = tuple[int, int]
+LogPosition = tuple[int, int]
 
 
 class PackedRow:
@@ -23,7 +23,7 @@ class PackedRow:
 
     __slots__ = ("key", "remaining")
 
-    def __init__(self, packed: Packed) -> None:
+    def __init__(self, packed: PackedDeliveries) -> None:
         self.key: ParkedKey = packed.key
         self.remaining = len(packed.deliveries)
 
@@ -78,7 +78,7 @@ class Delivery:
         self.replay: UUID | None = None
 
     @classmethod
-    def waiting(cls, row: Waiting, event: StoredEvent, *, read_at: float, packed: PackedRow | None) -> Delivery:
+    def waiting(cls, row: WaitingDelivery, event: StoredEvent, *, read_at: float, packed: PackedRow | None) -> Delivery:
         """A delivery that was written down and is taken up again."""
         delivery = cls(route_id=row.route_id, event=event, event_time=row.event_time, tick=row.tick, read_at=read_at)
         delivery.failures = row.failures
@@ -89,7 +89,7 @@ class Delivery:
         return delivery
 
     @property
-    def pair(self) -> Pair:
+    def pair(self) -> RouteAndSeq:
         return self.route_id, self.event.seq
 
     @property
@@ -98,5 +98,5 @@ class Delivery:
         return self.event.test_route is not None
 
     @property
-    def place(self) -> Place:
+    def place(self) -> LogPosition:
         return self.tick, self.event.seq

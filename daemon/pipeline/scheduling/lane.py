@@ -13,14 +13,14 @@ from collections import deque
 from uuid import UUID
 
 from daemon.core.delivery.breaker import Breaker
-from daemon.core.gcra import Pace
+from daemon.core.gcra import RequestRate
 from daemon.core.routing.route import RouteConfig
-from daemon.pipeline.scheduling.delivery import Delivery, Place
+from daemon.pipeline.scheduling.delivery import Delivery, LogPosition
 from daemon.pipeline.scheduling.ledger import MAX_PAIRS
 
 # What a lane may queue is what it gets rid of in this time, by its present rate, but never less than LANE_QUEUE. More
 # of one route in memory serves nobody: it is parked, and memory is left to the others.
-PATIENCE_SECONDS = 2.0
+MAX_QUEUED_SECONDS = 2.0
 LANE_QUEUE = 500
 # A lane whose requests take longer than this, on a moving average, is slow; below half of it, it is prompt again.
 SLOW_SECONDS = 1.0
@@ -43,21 +43,21 @@ class Lane:
         "completed",
         "due",
         "failing",
-        "gave_back",
         "in_flight",
+        "is_in_ready_queue",
         "is_known",
-        "is_listed",
         "is_ordered",
         "is_parking",
         "is_retry_next",
         "is_slow",
         "limit",
-        "listed",
         "pace",
         "parked",
+        "parked_pairs",
         "queue",
         "range_from",
         "ranged_upto",
+        "returned_to_table",
         "route_id",
         "shard",
         "timer_at",
@@ -71,20 +71,20 @@ class Lane:
         self.queue: deque[Delivery] = deque()
         self.due: deque[Delivery] = deque()
         self.breaker = Breaker(failures_to_open=failures_to_open, limit=limit)
-        self.pace: Pace | None = None
+        self.pace: RequestRate | None = None
         self.is_ordered = False
-        self.failing: set[Place] | None = None
+        self.failing: set[LogPosition] | None = None
         self.in_flight = 0
         self.completed = 0
         self.busy_measures = 0
         self.capacity = MAX_PAIRS
         self.parked = 0
-        self.listed = 0
+        self.parked_pairs = 0
         self.range_from: int | None = None
         self.ranged_upto = 0
         self.is_parking = False
-        self.gave_back = False
-        self.is_listed = False
+        self.returned_to_table = False
+        self.is_in_ready_queue = False
         self.is_known = False
         self.is_slow = False
         self.is_retry_next = False
@@ -97,7 +97,7 @@ class Lane:
         if rate is None:
             self.pace = None
         elif self.pace is None or self.pace.rate != rate:
-            self.pace = Pace(rate)
+            self.pace = RequestRate(rate)
         if config.ordered and not self.is_ordered:
             self.failing = None
             self.queue = deque(sorted(self.queue, key=_place))
@@ -147,7 +147,7 @@ class Lane:
             (self.failing.add if delivery.has_retry_row else self.failing.discard)(delivery.place)
         if delivery.succeeded is None:
             if self.pace is not None:
-                self.pace.give_back()
+                self.pace.return_to_table()
             return False
         self.is_known = True
         self._average(now - delivery.started_at)
@@ -165,7 +165,7 @@ class Lane:
         """Sets the capacity by what was completed in the last `seconds`, once the lane was busy for all of them."""
         self.busy_measures = self.busy_measures + 1 if self.queue else 0
         if self.busy_measures > 1:
-            self.capacity = max(LANE_QUEUE, int(self.completed / seconds * PATIENCE_SECONDS))
+            self.capacity = max(LANE_QUEUE, int(self.completed / seconds * MAX_QUEUED_SECONDS))
         self.completed = 0
 
     def clear(self) -> None:
@@ -174,8 +174,8 @@ class Lane:
             delivery.is_withdrawn = True
         self.queue.clear()
         self.due.clear()
-        self.is_parking = self.gave_back = False
-        self.range_from, self.listed = None, 0
+        self.is_parking = self.returned_to_table = False
+        self.range_from, self.parked_pairs = None, 0
         self.failing = None
 
     def _startable(self, now: float) -> deque[Delivery] | None:
@@ -218,5 +218,5 @@ class Lane:
             self.is_slow = False
 
 
-def _place(delivery: Delivery) -> Place:
+def _place(delivery: Delivery) -> LogPosition:
     return delivery.place

@@ -22,10 +22,10 @@ from random import random
 from uuid import UUID
 
 from daemon.core.routing.route import Route
-from daemon.pipeline.scheduling.delivery import Delivery, Place
+from daemon.pipeline.scheduling.delivery import Delivery, LogPosition
 from daemon.pipeline.scheduling.lane import SLOW_SECONDS, Lane
-from daemon.pipeline.scheduling.pools import Limits, Pool
-from daemon.pipeline.wakeup import Bell
+from daemon.pipeline.scheduling.pools import Pool, SendingLimits
+from daemon.pipeline.wakeup import Wakeup
 
 # A parking lane with fewer than this in memory has room for the next chunk.
 LOW_WATER = 100
@@ -37,25 +37,25 @@ RANGE_PAIRS = 100_000
 class Lanes:
     """All lanes of a process.
 
-    `park` is called with a delivery that is to be written down instead of queued, `cover` with one that a range stands
-    for, `spill` with one that is under way. `route_of` finds a route as it is now. `room` rings when a parking lane
-    runs low, or lanes that were idle have work. `intake` is held by whoever moves deliveries from the tables into
-    lanes, and by whoever suppresses them there, so that none is handled by both.
+    `park` is called with a delivery that is to be written down instead of queued, `extend_range` with one that a range
+    stands for, `persist_in_flight` with one that is under way. `route_of` finds a route as it is now. `room` rings when
+    a parking lane runs low, or lanes that were idle have work. `intake` is held by whoever moves deliveries from the
+    tables into lanes, and by whoever suppresses them there, so that none is handled by both.
     """
 
     def __init__(
         self,
-        limits: Limits,
+        limits: SendingLimits,
         *,
         park: Callable[[Delivery], None],
-        cover: Callable[[Delivery, int], None],
-        spill: Callable[[Delivery], None],
+        extend_range: Callable[[Delivery, int], None],
+        persist_in_flight: Callable[[Delivery], None],
         route_of: Callable[[UUID], Route | None],
     ) -> None:
         self._limits = limits
         self._park = park
-        self._cover = cover
-        self._spill = spill
+        self._extend_range = extend_range
+        self._persist_in_flight = persist_in_flight
         self._route_of = route_of
         self._lanes: dict[UUID, Lane] = {}
         self._fast = Pool(limits.concurrency)
@@ -64,7 +64,7 @@ class Lanes:
         self._is_closed = False
         self.active: dict[UUID, Lane] = {}
         self.in_flight: dict[Delivery, None] = {}
-        self.room = Bell()
+        self.room = Wakeup()
         self.intake = asyncio.Lock()
 
     def __iter__(self) -> Iterator[Lane]:
@@ -112,7 +112,7 @@ class Lanes:
         lane.is_parking = True
         if lane.is_ordered:
             for delivery in [d for d in self.in_flight if d.route_id == lane.route_id and not d.is_accounted]:
-                self._spill(delivery)
+                self._persist_in_flight(delivery)
         waiting, lane.queue = lane.queue, deque(d for d in lane.queue if d.is_accounted)
         for delivery in waiting:
             if not delivery.is_accounted:
@@ -124,7 +124,7 @@ class Lanes:
         self._activate(lane)
         self._list(lane)
         if lane.is_ordered and lane.failing is None:
-            self.room.ring()
+            self.room.set()
 
     def enqueue_due(self, lane: Lane, delivery: Delivery) -> None:
         """Queues a retry."""
@@ -154,7 +154,7 @@ class Lanes:
         if lane.done(delivery, time.monotonic(), roll=roll) and not delivery.is_withdrawn:
             self._break(lane)
         if lane.is_parking and lane.load < LOW_WATER:
-            self.room.ring()
+            self.room.set()
         self._list(lane)
 
     def sweep(self, now: float) -> None:
@@ -168,7 +168,7 @@ class Lanes:
                 self._list(lane)  # held to one request as one that never answered, it may have lost its place in line
                 self._wake()
 
-    def resume(self, lane: Lane, failing: set[Place]) -> None:
+    def resume(self, lane: Lane, failing: set[LogPosition]) -> None:
         """Tells an ordered lane what it has to wait for."""
         lane.failing = failing
         self._list(lane)
@@ -223,12 +223,12 @@ class Lanes:
         """Parks one delivery: as a row, or by the range that stands for all of its tick."""
         if lane.range_from is not None and delivery.tick >= lane.range_from:
             lane.ranged_upto = delivery.tick
-            self._cover(delivery, lane.range_from)
+            self._extend_range(delivery, lane.range_from)
             return
         lane.parked += 1
-        lane.listed += 1
+        lane.parked_pairs += 1
         self._park(delivery)
-        if lane.listed >= RANGE_PAIRS and lane.range_from is None:
+        if lane.parked_pairs >= RANGE_PAIRS and lane.range_from is None:
             lane.range_from = delivery.tick + 1
 
     def _break(self, lane: Lane) -> None:
@@ -239,22 +239,22 @@ class Lanes:
         self.park(lane)
         for delivery in lane.queue:
             delivery.is_withdrawn = True
-        lane.listed += len(lane.queue)
+        lane.parked_pairs += len(lane.queue)
         lane.queue.clear()
-        lane.gave_back = True
+        lane.returned_to_table = True
 
     def _activate(self, lane: Lane) -> None:
         """Has the lane looked after."""
         if lane.route_id not in self.active:
             if not self.active:
-                self.room.ring()
+                self.room.set()
             self.active[lane.route_id] = lane
 
     def _next(self, pool: Pool) -> Delivery | None:
         while pool.has_turn:
             now = time.monotonic()
             lane = pool.ready.popleft()
-            lane.is_listed = False
+            lane.is_in_ready_queue = False
             if lane.is_slow is not (pool is self._slow):
                 self._list(lane)
                 continue
@@ -276,21 +276,21 @@ class Lanes:
 
     def _list(self, lane: Lane) -> None:
         """Puts a lane that can start something in line and wakes a worker; later, if all it takes is time."""
-        if lane.is_listed:
+        if lane.is_in_ready_queue:
             return
         now = time.monotonic()
         wait = lane.wait(now)
         if wait == 0:
-            lane.is_listed = True
+            lane.is_in_ready_queue = True
             pool = self._slow if lane.is_slow else self._fast
             pool.ready.append(lane)
             if pool.in_flight < pool.places:
                 self._wake()
         elif now + wait < lane.timer_at:
             lane.timer_at = now + wait
-            asyncio.get_running_loop().call_later(wait, self._ring, lane)
+            asyncio.get_running_loop().call_later(wait, self._list_again, lane)
 
-    def _ring(self, lane: Lane) -> None:
+    def _list_again(self, lane: Lane) -> None:
         lane.timer_at = float("inf")
         self._list(lane)
 

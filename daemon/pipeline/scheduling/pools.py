@@ -22,7 +22,7 @@ TRIAL_PART = 0.125
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class SendingLimits:
     """How much at once: requests over all lanes, and in one; failures in a row that open a lane's breaker."""
 
     concurrency: int

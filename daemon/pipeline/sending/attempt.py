@@ -25,14 +25,14 @@ from daemon.core.routing import windows
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import Route
 from daemon.core.webhook import payload, request
-from daemon.core.webhook.request import Dialect, Request
+from daemon.core.webhook.request import RequestOptions, WebhookRequest
 from daemon.core.webhook.signing import SigningKey
 from daemon.keys import Keychain
 from daemon.metrics import Metrics
 from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.sending.outcome import plain, row_of, succeeded
-from daemon.pipeline.sending.send_gate import Permit
+from daemon.pipeline.sending.send_gate import SendGate
 from daemon.pipeline.sending.sender import Sender
 from eventstore.postgres.errors import StoreUnavailable
 
@@ -45,7 +45,7 @@ _SECRETS_WAIT_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(Dialect):
+class AttemptSettings(RequestOptions):
     """What of the configuration an attempt needs."""
 
     timeout_seconds: float
@@ -55,7 +55,7 @@ class Settings(Dialect):
 class Attempt:
     """Call it with a delivery.
 
-    `permit` says whether a request may start; `on_gone` hears of routes, as they were asked, whose receiver answered
+    `send_gate` says whether a request may start; `on_gone` hears of routes, as they were asked, whose receiver answered
     410.
     """
 
@@ -66,9 +66,9 @@ class Attempt:
         sender: Sender,
         recorder: Recorder,
         metrics: Metrics,
-        settings: Settings,
+        settings: AttemptSettings,
         *,
-        permit: Permit,
+        send_gate: SendGate,
         on_gone: Callable[[Route], None],
     ) -> None:
         self._index = index
@@ -77,7 +77,7 @@ class Attempt:
         self._recorder = recorder
         self._metrics = metrics
         self._settings = settings
-        self._permit = permit
+        self._send_gate = send_gate
         self._on_gone = on_gone
 
     async def __call__(self, delivery: Delivery) -> None:
@@ -85,7 +85,7 @@ class Attempt:
         try:
             route = self._route(delivery.route_id)
             secrets = self._secrets(route, started_at)
-            if secrets is None or not self._permit.allows(delivery.shard):
+            if secrets is None or not self._send_gate.allows(delivery.shard):
                 ready = await self._until_ready(delivery)
                 if ready is None:
                     return
@@ -123,9 +123,9 @@ class Attempt:
 
     async def _until_ready(self, delivery: Delivery) -> tuple[Route, Secrets] | None:
         """The route as it is when a request may start, and its secrets; None if this process will make none."""
-        while not delivery.is_withdrawn and self._permit.knows(delivery.shard):
-            if not self._permit.allows(delivery.shard):
-                await self._permit.changed()
+        while not delivery.is_withdrawn and self._send_gate.knows(delivery.shard):
+            if not self._send_gate.allows(delivery.shard):
+                await self._send_gate.changed()
                 continue
             route = self._route(delivery.route_id)
             secrets = self._secrets(route, datetime.now(UTC))
@@ -153,10 +153,10 @@ class Attempt:
             except StoreUnavailable:
                 await asyncio.sleep(_SECRETS_WAIT_SECONDS)
 
-    def _request(self, delivery: Delivery, route: Route, secrets: Secrets, now: datetime) -> Request:
+    def _request(self, delivery: Delivery, route: Route, secrets: Secrets, now: datetime) -> WebhookRequest:
         event = delivery.event
         keys, custom = secrets
-        source = payload.Source(
+        source = payload.PayloadSource(
             event_id=event.id,
             event_type=event.type,
             created=delivery.event_time,

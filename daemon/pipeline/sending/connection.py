@@ -38,7 +38,7 @@ class ProxyDropped(ServerDisconnectedError):
     """The operator's proxy closed the connection before a tunnel stood."""
 
 
-class Wire(ResponseHandler):
+class ReceiverConnection(ResponseHandler):
     def __init__(self, loop: asyncio.AbstractEventLoop, *, proxied: bool) -> None:
         super().__init__(loop)
         self._proxied = proxied

@@ -28,7 +28,7 @@ from yarl import URL
 
 from daemon.core.webhook.addresses import DenyReason
 from daemon.core.webhook.egress import EgressPolicy, address_denied
-from daemon.pipeline.sending.connection import Wire
+from daemon.pipeline.sending.connection import ReceiverConnection
 
 DNS_TIMEOUT_SECONDS = 1.0
 DNS_TRIES = 4
@@ -98,11 +98,11 @@ class GuardedConnector(TCPConnector):
 
     def __init__(self, guard: EgressGuard, *, tls: ssl.SSLContext, proxied: bool) -> None:
         super().__init__(resolver=guard, socket_factory=guard.open_socket, ssl=tls, limit=0, limit_per_host=0)
-        self._factory = partial(Wire, self._loop, proxied=proxied)  # type: ignore[assignment]  # partial is invariant
+        self._factory = partial(ReceiverConnection, self._loop, proxied=proxied)  # type: ignore[assignment]  # partial is invariant
 
     async def connect(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> Connection:  # noqa: ASYNC109 - aiohttp's signature
         connection = await super().connect(req, traces, timeout)
-        if isinstance(connection.protocol, Wire):
+        if isinstance(connection.protocol, ReceiverConnection):
             connection.protocol.begin()
         return connection
 

@@ -19,7 +19,7 @@ FRESH_SECONDS = 1.0
 FRESH_MARGIN_SECONDS = 0.1
 
 
-class Permit:
+class SendGate:
     """`known`, `hold` and `withdraw` give and take evidence, `allows` weighs it, `changed` waits for more."""
 
     def __init__(self) -> None:

@@ -25,13 +25,13 @@ from collections.abc import Awaitable, Callable, Collection
 import structlog
 
 from daemon.core.rendezvous import preferred
-from daemon.pipeline.sending.send_gate import Permit
-from daemon.pipeline.wakeup import Bell
+from daemon.pipeline.sending.send_gate import SendGate
+from daemon.pipeline.wakeup import Wakeup
 from eventstore.domain_events.events import SHARDS
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
 from eventstore.progress import lease, process
-from eventstore.progress.lease import Survey
+from eventstore.progress.lease import LeaseSurvey
 from eventstore.progress.process import Process
 
 log = structlog.get_logger()
@@ -41,7 +41,7 @@ UNSETTLED_SECONDS = 0.5
 MARGIN_SECONDS = 1.0
 
 # Sets to work, without an await, on those of the shards taken that are still ours.
-Start = Callable[[Collection[int]], None]
+StartShards = Callable[[Collection[int]], None]
 
 
 class Leases:
@@ -53,16 +53,16 @@ class Leases:
         self,
         database: Database,
         this: Process,
-        permit: Permit,
+        send_gate: SendGate,
         *,
-        on_taken: Callable[[dict[int, int]], Awaitable[Start]],
+        on_taken: Callable[[dict[int, int]], Awaitable[StartShards]],
         on_parting: Callable[[Collection[int]], Awaitable[None]],
         on_lost: Callable[[int], None],
     ) -> None:
-        self.bell = Bell()
+        self.wakeup = Wakeup()
         self._database = database
         self._this = this
-        self._permit = permit
+        self._send_gate = send_gate
         self._on_taken = on_taken
         self._on_parting = on_parting
         self._on_lost = on_lost
@@ -89,10 +89,10 @@ class Leases:
         """Lets go of a shard that is another's."""
         self._taking.pop(shard, None)
         if self._epochs.pop(shard, None) is not None:
-            self._permit.withdraw(shard)
+            self._send_gate.withdraw(shard)
             log.warning("lease.lost", shard=shard)
             self._on_lost(shard)
-            self.bell.ring()
+            self.wakeup.set()
 
     async def beat_once(self) -> None:
         """Renews all leases, then waits for the next turn."""
@@ -101,7 +101,7 @@ class Leases:
 
     async def share_once(self) -> None:
         """Takes and hands over what there is to, then waits until there may be more."""
-        self.bell.hush()
+        self.wakeup.clear()
         survey = await lease.survey(self._database)
         wait = UNSETTLED_SECONDS
         if self._this.owner in survey.live and not self._is_closed:
@@ -111,7 +111,7 @@ class Leases:
                     left for shard, left in survey.left_seconds.items() if survey.held[shard][0] != self._this.owner
                 ]
                 wait = min([RENEW_SECONDS, *others])
-        await self.bell.wait(max(wait, 0.01))
+        await self.wakeup.wait(max(wait, 0.01))
 
     def close(self) -> None:
         """Takes no more shards."""
@@ -147,9 +147,9 @@ class Leases:
     def _hold(self, shard: int, asked_at: float) -> None:
         self._valid_until[shard] = asked_at + lease.TTL.total_seconds() - MARGIN_SECONDS
         if shard in self._epochs and shard not in self._parting:
-            self._permit.hold(shard, self._valid_until[shard])
+            self._send_gate.hold(shard, self._valid_until[shard])
 
-    async def _share(self, survey: Survey, wanted: dict[int, str]) -> bool:
+    async def _share(self, survey: LeaseSurvey, wanted: dict[int, str]) -> bool:
         """True if everything is where it belongs already."""
         me = self._this.owner
         strangers = [shard for shard in self._epochs if wanted[shard] != me]
@@ -180,7 +180,7 @@ class Leases:
         epochs = {shard: self._epochs[shard] for shard in shards if shard in self._epochs}
         self._parting = set(epochs)
         for shard in epochs:
-            self._permit.withdraw(shard)
+            self._send_gate.withdraw(shard)
         try:
             if epochs:
                 await self._on_parting(list(epochs))
@@ -209,11 +209,11 @@ class Leases:
         finally:
             self._taking = {}
 
-    def _start(self, taken: dict[int, int], start: Start) -> None:
+    def _start(self, taken: dict[int, int], start: StartShards) -> None:
         ours = {shard: epoch for shard, epoch in taken.items() if self._taking.get(shard) == epoch}
         if ours:
             start(ours.keys())
             self._epochs |= ours
             for shard in ours:
-                self._permit.hold(shard, self._valid_until[shard])
+                self._send_gate.hold(shard, self._valid_until[shard])
             log.info("lease.taken", shards=sorted(ours))

@@ -19,13 +19,13 @@ from daemon.pipeline.intake.tailer import Tailer
 from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.scheduling.lanes import Lanes
 from daemon.pipeline.scheduling.ledger import Ledger
-from daemon.pipeline.shards.leases import Start
+from daemon.pipeline.shards.leases import StartShards
 from eventstore.domain_events import ticks
 from eventstore.postgres.connect import Database
 from eventstore.progress import backlog
 
 
-class Handover:
+class ShardTransfer:
     """`review` hears of routes that may have something waiting from a window that is closed."""
 
     def __init__(  # noqa: PLR0913 - every stage that keeps something of a shard
@@ -55,7 +55,7 @@ class Handover:
         self._timeout_seconds = timeout_seconds
         self._review = review
 
-    async def adopt(self, epochs: dict[int, int]) -> Start:
+    async def adopt(self, epochs: dict[int, int]) -> StartShards:
         """Takes over shards: what is done of them is read once, then they are tailed from their checkpoints.
 
         Nothing is awaited once the first stage has them: nothing may be sent before all of them and the leases do.
@@ -80,8 +80,8 @@ class Handover:
             self._recorder.adopt({shard: epochs[shard] for shard in mine}, mine)
             self._parking.adopt(waiting, newest)
             self._tailer.adopt(mine, accounted, newest)
-            self._retrier.bell.ring()
-            self._replayer.bell.ring()
+            self._retrier.wakeup.set()
+            self._replayer.wakeup.set()
             for route_id in waiting.keys() | retrying:
                 timeline = self._projection.index.timeline(route_id)
                 if timeline is not None:
@@ -101,7 +101,7 @@ class Handover:
             if delivery.shard not in shards or delivery.is_withdrawn:
                 continue
             if not delivery.sent_at:
-                self._recorder.give_back(delivery)
+                self._recorder.return_to_table(delivery)
             else:
                 left = self._timeout_seconds - (time.monotonic() - delivery.sent_at)
                 self._recorder.part(delivery, due_after=timedelta(seconds=max(0.0, left)) + GRACE)

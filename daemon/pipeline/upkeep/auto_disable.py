@@ -25,7 +25,7 @@ from eventstore.domain_events.events import shard_of
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
 from eventstore.queries import route_metrics
-from eventstore.queries.route_metrics import Failing, Failures
+from eventstore.queries.route_metrics import FailingRoute, FailureRun
 
 log = structlog.get_logger()
 
@@ -35,7 +35,7 @@ LOOK_LEAST_SECONDS = 0.2
 LOOK_MOST_SECONDS = 60.0
 
 
-class Disabler:
+class RouteDisabler:
     """`gone` takes note of a route, as it was asked, whose receiver answered 410, and `run_once` acts."""
 
     def __init__(self, index: RouteIndex, commands: Commands) -> None:
@@ -64,21 +64,21 @@ class Disabler:
                 log.warning("route.disabled", route_id=str(route.id), tenant=route.tenant, reason=reason)
 
 
-class Patience:
+class AutoDisable:
     """`run_once` looks for routes of these shards that failed for `after`, and waits until it is time to look again."""
 
     def __init__(
         self,
         database: Database,
         index: RouteIndex,
-        disabler: Disabler,
+        route_disabler: RouteDisabler,
         *,
         after: timedelta,
         shards: Callable[[], Collection[int]],
     ) -> None:
         self._database = database
         self._index = index
-        self._disabler = disabler
+        self._route_disabler = route_disabler
         self._after = after
         self._shards = shards
 
@@ -89,7 +89,7 @@ class Patience:
         pause = self._after.total_seconds() * LOOK_PART
         await asyncio.sleep(min(LOOK_MOST_SECONDS, max(LOOK_LEAST_SECONDS, pause)))
 
-    async def _judge(self, failing: Failing) -> None:
+    async def _judge(self, failing: FailingRoute) -> None:
         timeline = self._index.timeline(failing.route_id)
         route = None if timeline is None else timeline.current
         if route is None or not route.is_enabled or shard_of(route.tenant) not in self._shards():
@@ -99,8 +99,8 @@ class Patience:
             return
         found = await route_metrics.failures(self._database, route.id, since=since, but_for=NOT_THE_RECEIVER)
         if found is not None and found.last_at - found.first_at >= self._after:
-            await self._disabler.disable(route, _reason(found), if_version=route.version)
+            await self._route_disabler.disable(route, _reason(found), if_version=route.version)
 
 
-def _reason(found: Failures) -> str:
+def _reason(found: FailureRun) -> str:
     return f"nothing but failures since {found.first_at:%Y-%m-%d %H:%M:%S} UTC: {found.count:,} requests in a row"

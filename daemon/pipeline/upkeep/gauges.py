@@ -15,7 +15,7 @@ from collections.abc import Callable
 from daemon.core.routing.index import RouteIndex
 from daemon.metrics import Metrics
 from daemon.pipeline.scheduling.lanes import Lanes
-from daemon.pipeline.wakeup import Bell
+from daemon.pipeline.wakeup import Wakeup
 from eventstore.postgres.connect import Database
 from eventstore.queries import status
 
@@ -27,8 +27,8 @@ CENSUS_PART = 0.01
 PROBE_SECONDS = 0.25
 
 
-class Census:
-    """`run_once` counts what is in the database and then pauses, not for long if the bell rings; `probe_once` counts
+class Gauges:
+    """`run_once` counts what is in the database and then pauses, not for long if the wakeup rings; `probe_once` counts
     what is in memory, and measures the loop's lag while it pauses.
     """
 
@@ -41,7 +41,7 @@ class Census:
         *,
         shards: Callable[[], list[int]],
     ) -> None:
-        self.bell = Bell()
+        self.wakeup = Wakeup()
         self._database = database
         self._index = index
         self._lanes = lanes
@@ -49,13 +49,13 @@ class Census:
         self._shards = shards
 
     async def run_once(self) -> None:
-        self.bell.hush()
+        self.wakeup.clear()
         began = time.monotonic()
         if self._metrics.tells_for_all:
             await self._count_all()
         pause = max(CENSUS_LEAST_SECONDS, (time.monotonic() - began) / CENSUS_PART)
         await asyncio.sleep(pause)
-        await self.bell.wait(max(0.0, CENSUS_SECONDS - pause))
+        await self.wakeup.wait(max(0.0, CENSUS_SECONDS - pause))
 
     async def probe_once(self) -> None:
         self._count_own()

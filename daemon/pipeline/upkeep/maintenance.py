@@ -26,7 +26,7 @@ PARTITION_SECONDS = 300.0
 SWEEP_SECONDS = 3600.0
 
 
-class Housekeeper:
+class Maintenance:
     """`run_once` tends to the partitions, at its hour sweeps, and then waits for the next time."""
 
     def __init__(self, database: Database, keep: Keep) -> None:
@@ -64,7 +64,7 @@ class Housekeeper:
 ADD_UP_SECONDS = 10.0
 
 
-class Bookkeeper:
+class MetricsRollup:
     """`run_once` adds up, and then waits for the next time."""
 
     def __init__(self, database: Database) -> None:

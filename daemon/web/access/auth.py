@@ -16,10 +16,10 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from daemon.commands import Context, NotFound
-from daemon.core.drafts.scope import Kind, Scope
-from daemon.tokens import Refusal, id_of
+from daemon.core.drafts.scope import Scope, ScopeKind
+from daemon.tokens import TokenRefusal, id_of
 from daemon.web.access import browsers, sessions
-from daemon.web.access.limits import LIMITS
+from daemon.web.access.limits import TENANT_LIMITS
 from daemon.web.http.endpoints import Access, Declared, declared
 from daemon.web.http.parameters import check_headers, check_parameters, check_tenant, if_match
 from daemon.web.http.problems import Problem
@@ -50,17 +50,17 @@ CLAIMED = web.RequestKey("claimed", str)
 # What it took to find out who asks: whoever promises an answer in time has so much less of it.
 IDENTIFYING_SECONDS = web.RequestKey("identifying_seconds", float)
 
-ADMIN = Scope(kind=Kind.ADMIN)
+ADMIN = Scope(kind=ScopeKind.ADMIN)
 
-SCOPES: Mapping[Access, frozenset[Kind]] = {
-    Access.METRICS: frozenset({Kind.ADMIN, Kind.METRICS}),
-    Access.PUBLISH: frozenset({Kind.ADMIN, Kind.PRODUCER}),
-    Access.READ: frozenset({Kind.ADMIN, Kind.TENANT, Kind.AUDITOR}),
-    Access.MANAGE: frozenset({Kind.ADMIN, Kind.TENANT}),
-    Access.CATALOGUE: frozenset({Kind.ADMIN, Kind.TENANT, Kind.PRODUCER, Kind.AUDITOR}),
-    Access.OPERATIONS: frozenset({Kind.ADMIN, Kind.AUDITOR}),
-    Access.ADMIN: frozenset({Kind.ADMIN}),
-    Access.ANYBODY: frozenset(Kind),
+SCOPES: Mapping[Access, frozenset[ScopeKind]] = {
+    Access.METRICS: frozenset({ScopeKind.ADMIN, ScopeKind.METRICS}),
+    Access.PUBLISH: frozenset({ScopeKind.ADMIN, ScopeKind.PRODUCER}),
+    Access.READ: frozenset({ScopeKind.ADMIN, ScopeKind.TENANT, ScopeKind.AUDITOR}),
+    Access.MANAGE: frozenset({ScopeKind.ADMIN, ScopeKind.TENANT}),
+    Access.CATALOGUE: frozenset({ScopeKind.ADMIN, ScopeKind.TENANT, ScopeKind.PRODUCER, ScopeKind.AUDITOR}),
+    Access.OPERATIONS: frozenset({ScopeKind.ADMIN, ScopeKind.AUDITOR}),
+    Access.ADMIN: frozenset({ScopeKind.ADMIN}),
+    Access.ANYBODY: frozenset(ScopeKind),
 }
 
 # What spans tenants: a scope with a tenant has no access to it.
@@ -129,7 +129,7 @@ async def _identified(request: web.Request) -> Caller:
     session = await sessions.find(request)
     if session is not None:
         _check_page(request, own_url, must_be_ours=True)
-        scope = ADMIN if session.tenant is None else Scope(kind=Kind.TENANT, tenant=session.tenant)
+        scope = ADMIN if session.tenant is None else Scope(kind=ScopeKind.TENANT, tenant=session.tenant)
         return Caller(actor="dashboard", origin="dashboard", scope=scope, session=session)
     if request.app[SERVICES].config.server.admin_token is not None:
         raise _unauthorized("a token is needed (Authorization: Bearer <token>), or a session (hookledger login-link)")
@@ -150,7 +150,7 @@ async def _by_token(request: web.Request, text: str) -> Caller:
     if claimed is not None:
         request[CLAIMED] = claimed
     found = await services.tokens.verify(text)
-    if isinstance(found, Refusal):
+    if isinstance(found, TokenRefusal):
         raise _unauthorized(found)
     return Caller(actor=f"token:{found.id}", scope=found.scope)
 
@@ -182,13 +182,13 @@ def _check_access(request: web.Request, endpoint: Declared, caller: Caller) -> N
     if tenant is not None and caller.tenant not in (None, tenant):
         raise NotFound("there is no such tenant")
     if tenant is not None and endpoint.limit is not None:
-        request.app[LIMITS].take(endpoint.limit, tenant, asyncio.get_running_loop().time())
+        request.app[TENANT_LIMITS].take(endpoint.limit, tenant, asyncio.get_running_loop().time())
 
 
 def _needed(access: Access) -> list[str]:
     """The scopes that would do, as one names them when a token is made."""
-    bound = {Kind.TENANT: "tenant:<id>"}
-    return [bound.get(kind, kind.value) for kind in Kind if kind in SCOPES[access]]
+    bound = {ScopeKind.TENANT: "tenant:<id>"}
+    return [bound.get(kind, kind.value) for kind in ScopeKind if kind in SCOPES[access]]
 
 
 def _unauthorized(detail: str) -> Problem:

@@ -26,7 +26,7 @@ ALLOWANCES: Mapping[RateLimit, Allowance] = {
 MAX_TENANTS = 10_000
 
 
-class Limits:
+class TenantLimits:
     """`take` counts. Times are monotonic seconds given by the caller."""
 
     def __init__(self, allowances: Mapping[RateLimit, Allowance] = ALLOWANCES) -> None:
@@ -48,4 +48,4 @@ class Limits:
             )
 
 
-LIMITS = web.AppKey("limits", Limits)
+TENANT_LIMITS = web.AppKey("limits", TenantLimits)

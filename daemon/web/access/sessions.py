@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from daemon.config.sections import Server
+from daemon.config.sections import ServerSection
 from daemon.tokens import ASK_SECONDS
 from daemon.web.http.services import SERVICES
 from eventstore.access import sessions
@@ -31,7 +31,7 @@ class LoginLink:
     expires_at: datetime
 
 
-async def new_link(database: Database, server: Server, *, tenant: str | None, created_by: str) -> LoginLink:
+async def new_link(database: Database, server: ServerSection, *, tenant: str | None, created_by: str) -> LoginLink:
     """A link that begins a session of that tenant, or of the administrator. Raises StoreUnavailable."""
     secret = _new_secret()
     expires_at = await sessions.add_link(database, _hash(secret), tenant=tenant, created_by=created_by, life=LINK_LIFE)
@@ -84,17 +84,17 @@ async def end(request: web.Request) -> web.Response:
     return response
 
 
-def cookie_name(server: Server) -> str:
+def cookie_name(server: ServerSection) -> str:
     """`__Host-` has browsers insist on https, and on this very host."""
     return "__Host-hookledger" if _is_https(server) else "hookledger"
 
 
-def _to_dashboard(server: Server) -> web.Response:
+def _to_dashboard(server: ServerSection) -> web.Response:
     base = urlsplit(server.public_url or "").path
     return web.Response(status=303, headers={"Location": f"{base}/"})
 
 
-def _is_https(server: Server) -> bool:
+def _is_https(server: ServerSection) -> bool:
     return server.url().startswith("https://")
 
 

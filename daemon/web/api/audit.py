@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 from daemon import audit, route_state
 from daemon.audit import UnknownEvent
 from daemon.commands import Invalid, NotFound
-from daemon.core.events.event import Problem as FieldProblem
+from daemon.core.events.event import FieldProblem
 from daemon.web.http import paging, shapes
 from daemon.web.http.endpoints import Access, Query, endpoint
 from daemon.web.http.services import SERVICES

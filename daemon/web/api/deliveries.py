@@ -10,18 +10,18 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from daemon import deliveries
-from daemon.core.delivery.status import Standing
+from daemon.core.delivery.status import DeliveryStatus
 from daemon.core.events.catalogue import name_problem
-from daemon.deliveries import Detail, Filter, Item, Sent
+from daemon.deliveries import DeliveryDetail, DeliveryFilter, ListedDelivery, SentRequest
 from daemon.web.http import paging, shapes
 from daemon.web.http.endpoints import Access, Query, endpoint
 from daemon.web.http.parameters import moment_of
 from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import MASK, EventId, Moment, Uuid, moment
 from daemon.web.service import exchanges
-from daemon.web.service.exchanges import Kept
+from daemon.web.service.exchanges import KeptAnswer
 from daemon.web.service.lookup import EVENT_HINT, named_detail, route_of_tenant
-from eventstore.queries.attempts import Exchange
+from eventstore.queries.attempts import RecordedExchange
 
 # How deliveries look from outside: in a list, and one with every request of it and every answer.
 
@@ -57,7 +57,7 @@ class _AboutShape(TypedDict):
     id: Uuid
     event: DeliveryEventShape
     route: DeliveryRouteShape
-    status: Standing
+    status: DeliveryStatus
     last_attempt: LastAttemptShape | None
     next_attempt_at: Annotated[Moment | None, Field(examples=[None])]
     test: bool
@@ -116,12 +116,12 @@ class DeliveryDetailShape(_AboutShape):
     attempts: list[AttemptShape]
 
 
-def of_item(item: Item) -> DeliveryShape:
+def of_item(item: ListedDelivery) -> DeliveryShape:
     """A delivery in a list."""
     return {**_about(item), "attempts": item.gist.requests}
 
 
-def of_detail(it: Detail) -> DeliveryDetailShape:
+def of_detail(it: DeliveryDetail) -> DeliveryDetailShape:
     """A delivery with everything that is kept of it."""
     attempts: list[AttemptShape] = []
     room = MAX_BODIES_BYTES
@@ -135,7 +135,7 @@ def of_detail(it: Detail) -> DeliveryDetailShape:
     }
 
 
-def _about(item: Item) -> _AboutShape:
+def _about(item: ListedDelivery) -> _AboutShape:
     place, gist = item.found.place, item.gist
     last: LastAttemptShape | None = None
     if gist.last_at is not None:
@@ -144,14 +144,14 @@ def _about(item: Item) -> _AboutShape:
         "id": item.id,
         "event": {"id": item.found.event_id, "type": item.found.event_type, "event_time": moment(place.event_time)},
         "route": {"id": str(place.route_id), "name": item.route_name},
-        "status": item.standing,
+        "status": item.status,
         "last_attempt": last,
         "next_attempt_at": moment(gist.due_at),
         "test": item.found.is_test,
     }
 
 
-def _of_exchange(exchange: Exchange, sent: Sent | None, *, has_room: bool) -> AttemptShape:
+def _of_exchange(exchange: RecordedExchange, sent: SentRequest | None, *, has_room: bool) -> AttemptShape:
     answer = exchanges.kept_answer(exchange)
     return {
         "number": exchange.number,
@@ -166,7 +166,7 @@ def _of_exchange(exchange: Exchange, sent: Sent | None, *, has_room: bool) -> At
     }
 
 
-def _of_sent(sent: Sent, *, has_room: bool) -> SentShape:
+def _of_sent(sent: SentRequest, *, has_room: bool) -> SentShape:
     return {
         "method": "POST",
         "url": sent.target_url,
@@ -175,7 +175,7 @@ def _of_sent(sent: Sent, *, has_room: bool) -> SentShape:
     }
 
 
-def _of_answer(answer: Kept) -> AnswerShape:
+def _of_answer(answer: KeptAnswer) -> AnswerShape:
     return {
         "head": answer.head,
         "body": base64.b64encode(answer.body).decode() if answer.text is None else answer.text,
@@ -188,7 +188,9 @@ _MOMENT = {"type": "string", "format": "date-time"}
 
 FILTERS = (
     Query(name="route", description="only to this route", schema={"type": "string", "format": "uuid"}),
-    Query(name="status", description="only those that stand so", schema={"type": "string", "enum": list(Standing)}),
+    Query(
+        name="status", description="only those that stand so", schema={"type": "string", "enum": list(DeliveryStatus)}
+    ),
     Query(name="type", description="only of events of this type", problem=name_problem),
     Query(name="event", description="only of events with this id"),
     Query(name="since", description="only of events that happened then or later", schema=_MOMENT),
@@ -206,7 +208,7 @@ async def list_deliveries(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     wanted, size = _filter(request), paging.limit(request)
     cursor = request.query.get("cursor")
-    begin = None if cursor is None else paging.delivery_place(cursor)
+    begin = None if cursor is None else paging.delivery_position(cursor)
     if "\0" in (wanted.event_id or ""):  # PostgreSQL has no such text, so there is no such event
         nothing: paging.Page[DeliveryShape] = {"items": [], "next": None}
         return shapes.answer(nothing)
@@ -224,13 +226,13 @@ async def show(request: web.Request) -> web.Response:
     return shapes.answer(of_detail(await named_detail(request)))
 
 
-def _filter(request: web.Request) -> Filter:
+def _filter(request: web.Request) -> DeliveryFilter:
     """What the query asks for. Raises NotFound for a route that is not there."""
     query = request.query
-    return Filter(
+    return DeliveryFilter(
         tenant=request.match_info["tenant"],
         route_id=route_of_tenant(request, query["route"]) if "route" in query else None,
-        standing=Standing(query["status"]) if "status" in query else None,
+        status=DeliveryStatus(query["status"]) if "status" in query else None,
         event_type=query.get("type"),
         event_id=query.get("event"),
         since=moment_of(query, "since"),

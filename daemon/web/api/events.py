@@ -18,13 +18,13 @@ from daemon.web.http.parameters import moment_of
 from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import EventId, Moment, moment
 from daemon.web.service import event_pages
-from daemon.web.service.event_pages import Wanted
+from daemon.web.service.event_pages import EventFilter
 from eventstore import domain_events
 from eventstore.domain_events.listing import LoggedEvent
 
 _MOMENT = {"type": "string", "format": "date-time"}
 
-Payload = Annotated[dict[str, object], Field(examples=[{"public_id": "7dc6"}])]
+EventJson = Annotated[dict[str, object], Field(examples=[{"public_id": "7dc6"}])]
 
 
 class EventSummaryShape(TypedDict):
@@ -46,9 +46,9 @@ class EventSummaryShape(TypedDict):
 class LoggedEventShape(EventSummaryShape):
     """An event with what was published, byte for byte."""
 
-    data: Payload
-    context: Payload
-    snapshot: Payload
+    data: EventJson
+    context: EventJson
+    snapshot: EventJson
 
 
 @endpoint(
@@ -68,13 +68,13 @@ async def list_events(request: web.Request) -> web.Response:
     query, cursor = request.query, request.query.get("cursor")
     found = await event_pages.page(
         request.app[SERVICES].database,
-        Wanted(
+        EventFilter(
             tenant=request.match_info["tenant"],
             patterns=(query.get("type", ALL),),
             since=moment_of(query, "since"),
             until=moment_of(query, "until"),
         ),
-        begin=None if cursor is None else paging.event_place(cursor),
+        begin=None if cursor is None else paging.event_position(cursor),
         limit=paging.limit(request),
     )
     page: paging.Page[EventSummaryShape] = {

@@ -14,7 +14,7 @@ from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import Moment, moment
 from daemon.web.service import metric_series
 from daemon.web.service.lookup import live_route
-from daemon.web.service.metric_series import Period
+from daemon.web.service.metric_series import MetricPeriod
 from eventstore.queries import route_metrics
 from eventstore.queries.route_metrics import Counts
 
@@ -67,7 +67,7 @@ async def show(request: web.Request) -> web.Response:
     return shapes.answer(body)
 
 
-def _of_period(period: Period) -> PeriodShape:
+def _of_period(period: MetricPeriod) -> PeriodShape:
     return {"from": moment(period.since), "to": moment(period.until), **_of_counts(period.counts)}
 
 

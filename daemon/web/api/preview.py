@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 from daemon import preview
 from daemon.commands import Invalid
 from daemon.core.events import raw_json
-from daemon.core.events.event import MAX_TEXT_CHARACTERS, Incoming, Problem
+from daemon.core.events.event import MAX_TEXT_CHARACTERS, FieldProblem, IncomingEvent
 from daemon.preview import Preview
 from daemon.web.forms import request_forms
 from daemon.web.forms.request_forms import BODY, BaseForm, RouteEdit, Text
@@ -102,9 +102,9 @@ async def show(request: web.Request) -> web.Response:
     drafted = preview.drafted(stored, form.route.changes(), mask=MASK)
     problems = [*_in_route(previews.wrong(drafted, services.config))]
     found = await _event(request, form)
-    if not isinstance(found, Incoming):
+    if not isinstance(found, IncomingEvent):
         problems += found
-    if problems or not isinstance(found, Incoming):
+    if problems or not isinstance(found, IncomingEvent):
         raise Invalid(tuple(problems))
     shown = await previews.show(request.app, drafted, found, stored=stored)
     if not isinstance(shown, Preview):
@@ -112,23 +112,25 @@ async def show(request: web.Request) -> web.Response:
     return shapes.answer(_shape(shown, drafted.target_url))
 
 
-def _in_route(problems: Sequence[Problem]) -> tuple[Problem, ...]:
-    return tuple(Problem(field=f"route.{problem.field}", message=problem.message) for problem in problems)
+def _in_route(problems: Sequence[FieldProblem]) -> tuple[FieldProblem, ...]:
+    return tuple(FieldProblem(field=f"route.{problem.field}", message=problem.message) for problem in problems)
 
 
-async def _event(request: web.Request, form: PreviewForm) -> Incoming | tuple[Problem, ...]:
+async def _event(request: web.Request, form: PreviewForm) -> IncomingEvent | tuple[FieldProblem, ...]:
     """The event that is asked for, or what is wrong with it."""
     services, tenant = request.app[SERVICES], request.match_info["tenant"]
     if (form.event is None) == (form.type is None):
         message = "is missing: give an event as it is published, or the type of one in the catalogue"
-        return (Problem(field="event", message=message if form.event is None else "is given, and type too: give one"),)
+        return (
+            FieldProblem(field="event", message=message if form.event is None else "is given, and type too: give one"),
+        )
     if form.type is not None:
         example = await previews.example(services, tenant, form.type)
-        return example if isinstance(example, Incoming) else (Problem(field="type", message=example),)
+        return example if isinstance(example, IncomingEvent) else (FieldProblem(field="type", message=example),)
     # As it stands in the body, so that every byte of it shows as it would be sent.
     raw = dict(raw_json.members(request[BODY].decode()))["event"].encode()
     parsed = previews.published(services, tenant, raw)
-    if isinstance(parsed, Incoming):
+    if isinstance(parsed, IncomingEvent):
         return parsed
     return tuple(replace(problem, field=f"event.{problem.field}".rstrip(".")) for problem in parsed)
 

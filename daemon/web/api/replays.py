@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 from daemon import replays
 from daemon.core.delivery.answer import delivery_id
 from daemon.core.events.event import instant
-from daemon.replays import Wanted
+from daemon.replays import ReplayStatus
 from daemon.web.access.command_context import command_context
 from daemon.web.forms.request_forms import Command, read
 from daemon.web.http import paging, shapes
@@ -24,7 +24,7 @@ from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import Moment, Uuid, moment
 from daemon.web.service import resending
 from daemon.web.service.lookup import EVENT_HINT, live_route
-from eventstore.progress.manual_retry import Requeued
+from eventstore.progress.manual_retry import RetryResult
 from eventstore.progress.replays import Replay
 
 # What replays and retries by hand take and answer.
@@ -49,10 +49,10 @@ def _instant(value: object) -> datetime:
         raise PydanticCustomError("instant", "{reason}", {"reason": str(error)}) from error
 
 
-def _wanted(value: object) -> Wanted:
+def _wanted(value: object) -> ReplayStatus:
     if value not in ("failed", "all"):
         raise PydanticCustomError("wanted", "must be failed or all")
-    return Wanted(str(value))
+    return ReplayStatus(str(value))
 
 
 Instant = Annotated[datetime, BeforeValidator(_instant), WithJsonSchema(_MOMENT)]
@@ -70,12 +70,12 @@ class ReplayForm(Command):
     since: Annotated[Instant, Field(alias="from")]
     until: Annotated[Instant, Field(alias="to")]
     status: Annotated[
-        Wanted,
+        ReplayStatus,
         BeforeValidator(_wanted),
         WithJsonSchema(
             {
                 "type": "string",
-                "enum": list(Wanted),
+                "enum": list(ReplayStatus),
                 "description": "failed: deliveries that failed for good; all: those that were delivered too.",
             }
         ),
@@ -91,7 +91,7 @@ class RetriedShape(TypedDict):
     """
 
     id: Uuid
-    state: Annotated[str, WithJsonSchema({"type": "string", "enum": [it.value for it in Requeued if it != "gone"]})]
+    state: Annotated[str, WithJsonSchema({"type": "string", "enum": [it.value for it in RetryResult if it != "gone"]})]
 
 
 class ReplayCountShape(TypedDict):
@@ -112,7 +112,7 @@ class ReplayShape(ReplayPeriodShape):
 
     id: Uuid
     route: Uuid
-    status: Wanted
+    status: ReplayStatus
     replayable_from: Moment
     state: ReplayState
     detail: Annotated[str | None, Field(examples=[None])]
@@ -130,7 +130,7 @@ def of_replay(replay: Replay) -> ReplayShape:
     return {
         "id": str(replay.id),
         "route": str(replay.route_id),
-        "status": Wanted(replay.wanted),
+        "status": ReplayStatus(replay.wanted),
         "from": moment(replay.since),
         "to": moment(replay.until),
         "replayable_from": moment(replay.sendable_from),

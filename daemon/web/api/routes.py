@@ -13,7 +13,7 @@ from aiohttp import web
 
 from daemon.commands import NotFound
 from daemon.core.events.event import instant
-from daemon.core.routing.route import Route, Status
+from daemon.core.routing.route import Route, RouteStatus
 from daemon.web.access.command_context import command_context
 from daemon.web.forms.request_forms import Command, NewRoute, Rotation, RouteEdit, read, validated
 from daemon.web.http import paging, shapes
@@ -74,7 +74,7 @@ async def show(request: web.Request) -> web.Response:
     route = None
     if timeline is not None and timeline.current.tenant == request.match_info["tenant"]:
         route = timeline.current if as_of is None else timeline.as_of(as_of)
-    if route is None or route.status is Status.DELETED:
+    if route is None or route.status is RouteStatus.DELETED:
         raise NotFound("there is no such route")
     return _shown(request, route, at=as_of)
 
@@ -177,7 +177,7 @@ async def tenants(request: web.Request) -> web.Response:
     """Tenants that have, or had, routes."""
     index = request.app[SERVICES].index
     names, after = paging.page(request, index.tenants(), key=str)
-    counts = {name: sum(route.status is not Status.DELETED for route in index.routes(name)) for name in names}
+    counts = {name: sum(route.status is not RouteStatus.DELETED for route in index.routes(name)) for name in names}
     page: paging.Page[TenantShape] = {
         "items": [{"tenant": tenant, "routes": count} for tenant, count in counts.items()],
         "next": after,
@@ -185,7 +185,7 @@ async def tenants(request: web.Request) -> web.Response:
     return shapes.answer(page)
 
 
-def _behind_cursor(request: web.Request, *, wanted: Status | None, as_of: datetime | None) -> Iterator[Route]:
+def _behind_cursor(request: web.Request, *, wanted: RouteStatus | None, as_of: datetime | None) -> Iterator[Route]:
     """The routes of a list, those that were created after the one that the cursor names. Raises Invalid."""
     services, tenant, after = request.app[SERVICES], request.match_info["tenant"], paging.cursor(request)
     try:
@@ -198,7 +198,7 @@ def _behind_cursor(request: web.Request, *, wanted: Status | None, as_of: dateti
     return (
         route
         for route in routes
-        if route is not None and route.status is not Status.DELETED and wanted in (None, route.status)
+        if route is not None and route.status is not RouteStatus.DELETED and wanted in (None, route.status)
     )
 
 
@@ -219,6 +219,6 @@ def _etag(route: Route) -> dict[str, str]:
     return {"ETag": f'"{route.version}"'}
 
 
-def _status(request: web.Request) -> Status | None:
+def _status(request: web.Request) -> RouteStatus | None:
     text = request.query.get("status")
-    return None if text is None else Status(text)
+    return None if text is None else RouteStatus(text)

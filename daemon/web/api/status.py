@@ -16,7 +16,7 @@ from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import Moment, moment
 from daemon.web.service import health
 from eventstore.queries import status
-from eventstore.queries.status import ProcessState, ShardState, Status
+from eventstore.queries.status import InstallationStatus, ProcessState, ShardState
 
 # The operator's view as JSON. Figures are of now, by the database's clock.
 
@@ -91,7 +91,7 @@ class StatusShape(TypedDict):
     routes: RouteCountShape
 
 
-def of_process(found: Status, process: ProcessState) -> ProcessShape:
+def of_process(found: InstallationStatus, process: ProcessState) -> ProcessShape:
     return {
         "owner": process.owner,
         "host": process.host,
@@ -117,7 +117,7 @@ def of_shard(shard: ShardState) -> ShardShape:
     }
 
 
-def of_backlog(found: Status) -> BacklogShape:
+def of_backlog(found: InstallationStatus) -> BacklogShape:
     return {
         "retrying": found.retrying,
         "parked": found.parked,

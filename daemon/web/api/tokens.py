@@ -11,9 +11,9 @@ from typing_extensions import TypedDict
 
 from daemon import tokens
 from daemon.commands import Invalid
-from daemon.core.drafts.scope import Kind, Scope
+from daemon.core.drafts.scope import Scope, ScopeKind
 from daemon.core.drafts.token_draft import MAX_NAME_CHARACTERS, TokenDraft, check
-from daemon.core.events.event import Problem as FieldProblem
+from daemon.core.events.event import FieldProblem
 from daemon.web.access.auth import CALLER
 from daemon.web.forms.request_forms import BaseForm, Text, read
 from daemon.web.http import paging, shapes
@@ -21,7 +21,7 @@ from daemon.web.http.endpoints import Access, endpoint
 from daemon.web.http.services import SERVICES, Services
 from daemon.web.http.shapes import Moment, moment
 from daemon.web.service import token_pages
-from daemon.web.service.token_pages import State, state
+from daemon.web.service.token_pages import TokenState, state
 from eventstore.access.tokens import Token
 
 # Tokens as the API and the command line show them. The token itself is shown once, to whoever has made it.
@@ -33,7 +33,7 @@ class TokenShape(TypedDict):
     id: Annotated[str, Field(pattern="^[0-9a-f]{12}$", examples=["5f2c9a0e41b7"])]
     scope: Annotated[str, Field(examples=["producer:acme"])]
     name: Annotated[str, Field(examples=["shop backend"])]
-    status: State
+    status: TokenState
     created_at: Moment
     created_by: Annotated[str, Field(examples=["admin"])]
     expires_at: Annotated[Moment | None, Field(examples=[None])]
@@ -50,7 +50,7 @@ class CreatedTokenShape(TokenShape):
 def of_token(token: Token) -> TokenShape:
     return {
         "id": token.id,
-        "scope": str(Scope(kind=Kind(token.kind), tenant=token.tenant)),
+        "scope": str(Scope(kind=ScopeKind(token.kind), tenant=token.tenant)),
         "name": token.name,
         "status": state(token),
         "created_at": moment(token.created_at),
@@ -61,7 +61,7 @@ def of_token(token: Token) -> TokenShape:
     }
 
 
-class NewToken(BaseForm):
+class TokenForm(BaseForm):
     """What POST takes. `expires` is a time or a span like 30d; left out, the token is good until it is revoked."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"scope": "producer:acme", "expires": "30d"}]})
@@ -78,7 +78,7 @@ class NewToken(BaseForm):
 
     @classmethod
     def wrong_in_meaning(cls, sound: Mapping[str, object], services: Services) -> Sequence[FieldProblem]:
-        stand_in = {"scope": Kind.PRODUCER.value}  # which may have a tenant, and need not
+        stand_in = {"scope": ScopeKind.PRODUCER.value}  # which may have a tenant, and need not
         found = _checked(cls.model_validate({**stand_in, **sound}), services)
         return () if isinstance(found, TokenDraft) else [problem for problem in found if problem.field in sound]
 
@@ -92,10 +92,10 @@ async def list_tokens(request: web.Request) -> web.Response:
     return shapes.answer(page)
 
 
-@endpoint(Access.ADMIN, takes=NewToken, answers={201: CreatedTokenShape})
+@endpoint(Access.ADMIN, takes=TokenForm, answers={201: CreatedTokenShape})
 async def create(request: web.Request) -> web.Response:
     """A new token: the answer shows it this once."""
-    form = await read(request, NewToken)
+    form = await read(request, TokenForm)
     services = request.app[SERVICES]
     draft = _checked(form, services)
     if not isinstance(draft, TokenDraft):
@@ -112,5 +112,5 @@ async def revoke_token(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-def _checked(form: NewToken, services: Services) -> TokenDraft | tuple[FieldProblem, ...]:
+def _checked(form: TokenForm, services: Services) -> TokenDraft | tuple[FieldProblem, ...]:
     return check(scope=form.scope, tenant=form.tenant, name=form.name, expires=form.expires, now=services.now())

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 from aiohttp import web
 
 from daemon.commands import Invalid
-from daemon.core.events.event import Problem as FieldProblem
+from daemon.core.events.event import FieldProblem
 from daemon.web.http import bodies
 from daemon.web.http.problems import Problem
 
@@ -23,7 +23,7 @@ LONG_BYTES = 32 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Typed:
+class FormData:
     """A field that was not sent is empty: so browsers send a box that is not checked."""
 
     fields: dict[str, list[str]]
@@ -40,13 +40,13 @@ class Typed:
         return bool(self.one(name))
 
 
-async def read(request: web.Request) -> Typed:
+async def read(request: web.Request) -> FormData:
     """The form in a body. Raises Problem."""
     raw = await bodies.read(request, most_bytes=MAX_BODY_BYTES)
     if raw and request.content_type != "application/x-www-form-urlencoded":
         raise Problem(415, "a page takes what its own form sends")
     try:
-        return Typed(_parsed(raw) if len(raw) <= LONG_BYTES else await asyncio.to_thread(_parsed, raw))
+        return FormData(_parsed(raw) if len(raw) <= LONG_BYTES else await asyncio.to_thread(_parsed, raw))
     except ValueError as error:  # not UTF-8 is one too
         raise Problem(400, "this is not what the page's form sends: load the page again") from error
 
@@ -64,7 +64,7 @@ def new_form_id() -> str:
     return secrets.token_urlsafe(16)
 
 
-def request_id(request: web.Request, form: Typed) -> str | None:
+def request_id(request: web.Request, form: FormData) -> str | None:
     """What the command is known by, for pages.context; None if the form has no id."""
     given = form.one(ONCE_FIELD)
     text = f"{request.match_info['tenant']}\n{request.rel_url.raw_path}\n{given}"
@@ -74,14 +74,14 @@ def request_id(request: web.Request, form: Typed) -> str | None:
 # What is wrong with a form, by field: for the sentences beside the fields, and for the list above them.
 
 
-class Wrongs:
+class FormErrors:
     """Sentences by field. Falsy if nothing is wrong. Fields are named as in the API: `payload.filter`."""
 
     def __init__(self, problems: Sequence[FieldProblem] = ()) -> None:
         self._problems = tuple(problems)
 
     @classmethod
-    def of(cls, error: Invalid) -> Wrongs:
+    def of(cls, error: Invalid) -> FormErrors:
         return cls(error.problems)
 
     def __bool__(self) -> bool:

@@ -9,7 +9,7 @@ from aiohttp import web
 from daemon.commands import Context
 from daemon.web.access.auth import CALLER, may
 from daemon.web.dashboard.error_page import show
-from daemon.web.dashboard.form_data import Typed
+from daemon.web.dashboard.form_data import FormData
 from daemon.web.dashboard.rendering import redirect
 from daemon.web.forms import request_forms
 from daemon.web.forms.request_forms import Command
@@ -41,7 +41,7 @@ def context(
     )
 
 
-def reason(request: web.Request, form: Typed) -> str | None:
+def reason(request: web.Request, form: FormData) -> str | None:
     """Why a command is given, if that was said. Raises Invalid."""
     text = form.one("reason").strip()
     return request_forms.validated(Command, {"reason": text}, request.app[SERVICES]).reason if text else None

@@ -25,7 +25,7 @@ from pydantic_core import PydanticCustomError
 
 from daemon.commands import Invalid
 from daemon.core.drafts.route_draft import RouteDraft, check
-from daemon.core.events.event import Problem as FieldProblem
+from daemon.core.events.event import FieldProblem
 from daemon.core.routing.route import PayloadOptions, snapshot_selection
 from daemon.web.forms import form_schemas, validation_messages
 from daemon.web.http import bodies
@@ -61,8 +61,8 @@ Reason = Annotated[
     Annotated[str, Field(max_length=1000, pattern=r"^[^\x00]*$")] | None, WithJsonSchema(form_schemas.REASON)
 ]
 Rate = Annotated[float | None, WithJsonSchema(form_schemas.RATE)]
-Selection = Annotated[bool | list[str], PlainValidator(_selection), WithJsonSchema(form_schemas.SELECTION)]
-Expression = Annotated[Text | None, WithJsonSchema(form_schemas.EXPRESSION)]
+SelectionField = Annotated[bool | list[str], PlainValidator(_selection), WithJsonSchema(form_schemas.SELECTION)]
+ExpressionField = Annotated[Text | None, WithJsonSchema(form_schemas.EXPRESSION)]
 Form = TypeVar("Form", bound="BaseForm")
 
 
@@ -89,12 +89,12 @@ class Rotation(Command):
     force: bool = False
 
 
-class Payload(BaseForm):
+class PayloadForm(BaseForm):
     """Payload options; an entity of `snapshot` is true for all of it, or a list of fields."""
 
-    snapshot: Annotated[dict[str, Selection], Field(max_length=MAX_ENTITIES)] | None = None
-    filter: Expression = None
-    transform: Expression = None
+    snapshot: Annotated[dict[str, SelectionField], Field(max_length=MAX_ENTITIES)] | None = None
+    filter: ExpressionField = None
+    transform: ExpressionField = None
 
     def options(self) -> PayloadOptions:
         return PayloadOptions(snapshot=snapshot_selection(self.snapshot), filter=self.filter, transform=self.transform)
@@ -113,7 +113,7 @@ class RouteEdit(BaseForm):
     name: Annotated[Text | None, WithJsonSchema(form_schemas.NAME)] = None
     target_url: Annotated[Text | None, WithJsonSchema(form_schemas.TARGET_URL)] = None
     event_types: Annotated[list[Text] | None, WithJsonSchema(form_schemas.EVENT_TYPES)] = None
-    payload: Payload = Payload()
+    payload: PayloadForm = PayloadForm()
     headers: Annotated[dict[str, HeaderValue] | None, WithJsonSchema(form_schemas.HEADERS)] = None
     ordered: Annotated[bool | None, WithJsonSchema(form_schemas.ORDERED)] = None
     rate_limit_per_second: Rate = None
@@ -148,7 +148,7 @@ class NewRoute(BaseForm):
     name: Annotated[Text, WithJsonSchema(form_schemas.NAME)]
     target_url: Annotated[Text, WithJsonSchema(form_schemas.TARGET_URL)]
     event_types: Annotated[list[Text], WithJsonSchema(form_schemas.EVENT_TYPES)]
-    payload: Payload = Payload()
+    payload: PayloadForm = PayloadForm()
     headers: Annotated[dict[str, HeaderValue], WithJsonSchema(form_schemas.HEADERS)] = Field(default_factory=dict)
     ordered: Annotated[bool, WithJsonSchema(form_schemas.ORDERED)] = False
     rate_limit_per_second: Rate = None

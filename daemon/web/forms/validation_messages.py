@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from daemon.core.events.event import Problem
+from daemon.core.events.event import FieldProblem
 
 # A guess at what was meant costs, and nobody reads on for ever.
 MAX_MISTAKES = 100
@@ -31,10 +31,10 @@ _OURS = ("id", "tenant", "version", "created_at", "updated_at", "windows", "key"
 _STATUS = 'is not set here: POST …/disable and …/enable change it, and "enabled": false creates a route disabled'
 
 
-def named(details: Sequence[ErrorDetails], form: type[BaseModel]) -> list[Problem]:
+def named(details: Sequence[ErrorDetails], form: type[BaseModel]) -> list[FieldProblem]:
     """The mistakes, each as a sentence about a field."""
     return [
-        Problem(field=".".join(map(str, detail["loc"])), message=_message(detail, form))
+        FieldProblem(field=".".join(map(str, detail["loc"])), message=_message(detail, form))
         for detail in details[:MAX_MISTAKES]
     ]
 

@@ -14,7 +14,7 @@ import orjson
 from aiohttp import web
 
 from daemon.commands import Invalid
-from daemon.core.events.event import Problem as FieldProblem
+from daemon.core.events.event import FieldProblem
 from daemon.web.http.problems import Problem
 
 # For the next piece of a body: long for a slow line, short enough that idle senders do not gather.

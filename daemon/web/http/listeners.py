@@ -15,8 +15,8 @@ import structlog
 from aiohttp import http_exceptions, web
 from aiohttp.web_protocol import RequestHandler
 
-from daemon.config import Address
-from daemon.config.sections import Server
+from daemon.config import ListenAddress
+from daemon.config.sections import ServerSection
 from daemon.web.http import problems
 from daemon.web.http.problems import STANDING_HEADERS, Problem
 
@@ -24,7 +24,7 @@ SHUTDOWN_SECONDS = 3.0
 BACKLOG = 512
 
 # Family and socket address: host, port, and two more numbers for IPv6.
-Place = tuple[int, tuple[Any, ...]]
+SocketAddress = tuple[int, tuple[Any, ...]]
 
 
 class ListenFailed(Exception):
@@ -35,7 +35,7 @@ class ListenFailed(Exception):
 class Listener:
     """`address` has the port that was really bound; a name may stand for several sockets, as `localhost` does."""
 
-    address: Address
+    address: ListenAddress
     sockets: tuple[socket.socket, ...]
 
     def close(self) -> None:
@@ -44,7 +44,7 @@ class Listener:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Doors:
+class Listeners:
     """`ops` is None if the endpoints for operations are on the main listener."""
 
     main: Listener
@@ -56,17 +56,17 @@ class Doors:
             self.ops.close()
 
 
-def open_doors(server: Server) -> Doors:
+def open_listeners(server: ServerSection) -> Listeners:
     """Binds what the configuration names. Raises ListenFailed."""
     main = bind(server.listen)
     try:
-        return Doors(main=main, ops=None if server.ops_listen is None else bind(server.ops_listen))
+        return Listeners(main=main, ops=None if server.ops_listen is None else bind(server.ops_listen))
     except ListenFailed:
         main.close()
         raise
 
 
-def bind(address: Address) -> Listener:
+def bind(address: ListenAddress) -> Listener:
     """Sockets bound to every address that the host's name has here. Raises ListenFailed."""
     bound: list[socket.socket] = []
     try:
@@ -79,13 +79,13 @@ def bind(address: Address) -> Listener:
     except OSError as error:
         raise ListenFailed(f"cannot listen on {address}: {error.strerror or error}") from error
     port = int(bound[0].getsockname()[1])
-    return Listener(address=Address(host=address.host, port=port), sockets=tuple(bound))
+    return Listener(address=ListenAddress(host=address.host, port=port), sockets=tuple(bound))
 
 
 @asynccontextmanager
 async def serving(application: web.Application, listener: Listener) -> AsyncIterator[None]:
     """Serves an application on sockets, and closes them at the end."""
-    runner = Runner(application, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
+    runner = OwnRunner(application, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
     try:
         for each in listener.sockets:
@@ -96,10 +96,10 @@ async def serving(application: web.Application, listener: Listener) -> AsyncIter
         listener.close()
 
 
-def _places(address: Address) -> list[Place]:
+def _places(address: ListenAddress) -> list[SocketAddress]:
     """Family and socket address of each; without those of IPv6 where the machine has none, unless there is no other."""
     found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    places: list[Place] = list(dict.fromkeys((family, place) for family, _, _, _, place in found))
+    places: list[SocketAddress] = list(dict.fromkeys((family, place) for family, _, _, _, place in found))
     return [each for each in places if each[0] != socket.AF_INET6 or _has_ipv6()] or places
 
 
@@ -135,7 +135,7 @@ log = structlog.get_logger()
 _NOT_HTTP = "this is not a valid HTTP request"
 
 
-class Runner(web.AppRunner):
+class OwnRunner(web.AppRunner):
     """web.AppRunner with our server."""
 
     async def _make_server(self) -> web.Server:

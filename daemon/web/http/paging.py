@@ -19,9 +19,9 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from daemon.commands import Invalid
-from daemon.core.events.event import Problem
+from daemon.core.events.event import FieldProblem
 from daemon.web.http.endpoints import Query
-from eventstore.queries.delivery_log import Place
+from eventstore.queries.delivery_log import ListPosition
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
@@ -49,21 +49,21 @@ QUERY = (
     ),
 )
 
-Item = TypeVar("Item")
+ItemT = TypeVar("ItemT")
 
 Cursor = Annotated[str | None, Field(examples=[None])]
 
 
-class Page(TypedDict, Generic[Item]):
+class Page(TypedDict, Generic[ItemT]):
     """A part of a list; `next` is the cursor of the part behind it, null if this is the last."""
 
-    items: list[Item]
+    items: list[ItemT]
     next: Cursor
 
 
 def page(
-    request: web.Request, items: Sequence[Item], *, key: Callable[[Item], str], is_descending: bool = False
-) -> tuple[list[Item], str | None]:
+    request: web.Request, items: Sequence[ItemT], *, key: Callable[[ItemT], str], is_descending: bool = False
+) -> tuple[list[ItemT], str | None]:
     """The page that the query asks for, and the cursor of the next one."""
     after = cursor(request)
     if after is not None:
@@ -71,7 +71,9 @@ def page(
     return first(request, items, key=key)
 
 
-def first(request: web.Request, items: Iterable[Item], *, key: Callable[[Item], str]) -> tuple[list[Item], str | None]:
+def first(
+    request: web.Request, items: Iterable[ItemT], *, key: Callable[[ItemT], str]
+) -> tuple[list[ItemT], str | None]:
     """The same of items that begin behind the cursor already; no more of them are looked at than needed."""
     size = limit(request)
     chosen = list(islice(items, size + 1))
@@ -105,7 +107,7 @@ def decoded(text: str) -> str | None:
 
 def unknown_cursor() -> Invalid:
     """What to raise for a cursor that no page has given out."""
-    return Invalid((Problem(field="cursor", message=_NO_CURSOR),))
+    return Invalid((FieldProblem(field="cursor", message=_NO_CURSOR),))
 
 
 def encoded(key: str) -> str:
@@ -118,31 +120,31 @@ def encoded(key: str) -> str:
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # Of an event: the time that it claims, and its number in the log.
-EventPlace = tuple[datetime, int]
+EventPosition = tuple[datetime, int]
 
 
-def delivery_cursor(place: Place | None) -> str | None:
+def delivery_cursor(place: ListPosition | None) -> str | None:
     """The cursor of what stands below that delivery."""
     if place is None:
         return None
     return encoded(f"{_event_key((place.event_time, place.seq))}.{place.route_id.hex}")
 
 
-def delivery_place(cursor: str) -> Place:
+def delivery_position(cursor: str) -> ListPosition:
     """The place of a cursor. Raises Invalid for one that no page has given out."""
     when, _, route = (decoded(cursor) or "").rpartition(".")
     try:
-        return Place(*_event_place(when), UUID(route))
+        return ListPosition(*_event_place(when), UUID(route))
     except (ValueError, OverflowError) as error:
         raise unknown_cursor() from error
 
 
-def event_cursor(place: EventPlace | None) -> str | None:
+def event_cursor(place: EventPosition | None) -> str | None:
     """The cursor of what stands below that event."""
     return None if place is None else encoded(_event_key(place))
 
 
-def event_place(cursor: str) -> EventPlace:
+def event_position(cursor: str) -> EventPosition:
     """The place of a cursor. Raises Invalid for one that no page has given out."""
     try:
         return _event_place(decoded(cursor) or "")
@@ -150,11 +152,11 @@ def event_place(cursor: str) -> EventPlace:
         raise unknown_cursor() from error
 
 
-def _event_key(place: EventPlace) -> str:
+def _event_key(place: EventPosition) -> str:
     return f"{(place[0] - _EPOCH) // timedelta(microseconds=1)}.{place[1]}"
 
 
-def _event_place(key: str) -> EventPlace:
+def _event_place(key: str) -> EventPosition:
     micros, _, seq = key.partition(".")
     if not -1 <= int(seq) < 1 << 63:
         raise ValueError

@@ -10,8 +10,7 @@ from difflib import get_close_matches
 from aiohttp import web
 
 from daemon.commands import Invalid
-from daemon.core.events.event import Problem as FieldProblem
-from daemon.core.events.event import instant, tenant_problem
+from daemon.core.events.event import FieldProblem, instant, tenant_problem
 from daemon.web.http.endpoints import Query
 from daemon.web.http.problems import Problem
 

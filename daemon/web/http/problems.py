@@ -71,7 +71,7 @@ class Problem(Exception):
         status: int,
         detail: str,
         *,
-        errors: Sequence[event.Problem] = (),
+        errors: Sequence[event.FieldProblem] = (),
         headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
@@ -104,7 +104,7 @@ PROBLEM = web.RequestKey("problem", Problem)
 PAGE_OF: web.AppKey[Callable[[web.Request, Problem], web.Response | None]] = web.AppKey("page_of")
 
 
-def listed(errors: Sequence[event.Problem]) -> list[FieldErrorShape]:
+def listed(errors: Sequence[event.FieldProblem]) -> list[FieldErrorShape]:
     """Problems of fields as JSON, the first hundred of them."""
     shown: list[FieldErrorShape] = [
         {"field": error.field[:MAX_FIELD_CHARACTERS], "message": error.message} for error in errors[:MAX_ERRORS]

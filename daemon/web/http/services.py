@@ -13,7 +13,7 @@ from daemon.catalogue import Catalogue
 from daemon.commands import Commands
 from daemon.config import Config
 from daemon.core.routing.index import RouteIndex
-from daemon.core.webhook.request import Dialect
+from daemon.core.webhook.request import RequestOptions
 from daemon.keys import Keychain
 from daemon.metrics import Metrics
 from daemon.tokens import Tokens
@@ -43,8 +43,8 @@ SERVICES = web.AppKey("services", Services)
 # What is the same for every webhook of this installation, by its configuration.
 
 
-def dialect(config: Config) -> Dialect:
-    return Dialect(
+def request_options(config: Config) -> RequestOptions:
+    return RequestOptions(
         signing_header=config.signing.header,
         standard_webhooks=config.signing.standard_webhooks,
         user_agent=f"Hookledger/{__version__}",

@@ -16,10 +16,10 @@ from pydantic import Field, WithJsonSchema
 from typing_extensions import TypedDict
 
 from daemon.audit import Explanation
-from daemon.core.delivery.explanation_text import Verdict
-from daemon.core.routing.route import Happening, KeyRef, Route, config_to_body
+from daemon.core.delivery.explanation_text import ExplainedDecision
+from daemon.core.routing.route import KeyRef, LifecycleEventType, Route, config_to_body
 from daemon.core.routing.windows import Window
-from eventstore.queries.attempts import Attempt
+from eventstore.queries.attempts import RecordedAttempt
 from eventstore.route_log.log import RouteEvent
 
 MASK = "***"
@@ -89,7 +89,7 @@ class LifecycleEventShape(TypedDict):
 
     pos: Annotated[int, Field(ge=1)]
     version: Annotated[int, Field(ge=1)]
-    type: Happening
+    type: LifecycleEventType
     effective_at: Moment
     actor: Annotated[str, Field(examples=["admin"])]
     origin: Annotated[str, Field(examples=["api"])]
@@ -128,7 +128,7 @@ class ExplanationShape(TypedDict):
     event: EventId
     route: Uuid
     route_name: RouteName
-    decision: Verdict
+    decision: ExplainedDecision
     detail: Annotated[str, Field(examples=["Delivered on attempt 1, 2026-11-23 08:00:00 UTC."])]
     event_time: Moment
     window: WindowShape | None
@@ -197,7 +197,7 @@ def of_history(events: list[RouteEvent]) -> list[LifecycleEventShape]:
             {
                 "pos": event.pos,
                 "version": event.version,
-                "type": Happening(event.type),
+                "type": LifecycleEventType(event.type),
                 "effective_at": moment(event.effective_at),
                 "actor": event.actor,
                 "origin": event.origin,
@@ -232,7 +232,7 @@ def of_explanation(it: Explanation) -> ExplanationShape:
     return shown
 
 
-def _of_request(attempt: Attempt) -> RequestShape:
+def _of_request(attempt: RecordedAttempt) -> RequestShape:
     return {
         "number": attempt.number,
         "at": moment(attempt.started_at),

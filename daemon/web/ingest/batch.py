@@ -15,7 +15,7 @@ from daemon.core.events import event
 from daemon.core.events.ndjson import Line
 from daemon.web.http.problems import REFUSED_VALUE, listed
 from daemon.web.ingest.event_shapes import FateShape
-from daemon.web.ingest.storing import Outcome
+from daemon.web.ingest.storing import StoreResult
 from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.errors import ValueRefused
 
@@ -27,7 +27,7 @@ PART_BYTES = 1 << 20
 TURN_BYTES = 1 << 16
 LINE_BYTES = 512
 
-Judge = Callable[[Line], NewEvent | tuple[event.Problem, ...]]
+Judge = Callable[[Line], NewEvent | tuple[event.FieldProblem, ...]]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,11 +66,11 @@ class Batch:
         if part:
             yield part
 
-    def settle(self, outcomes: Sequence[Outcome]) -> None:
+    def settle(self, outcomes: Sequence[StoreResult]) -> None:
         """Puts what became of the events into the answers."""
         for place, outcome in zip(self.places, outcomes, strict=True):
             if isinstance(outcome, ValueRefused):
-                errors = listed((event.Problem(field="", message=f"{REFUSED_VALUE} event"),))
+                errors = listed((event.FieldProblem(field="", message=f"{REFUSED_VALUE} event"),))
                 self.answers[place] = {"id": self.answers[place]["id"], "status": "rejected", "errors": errors}
             elif not outcome:
                 self.answers[place]["status"] = "duplicate"

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from daemon.web.http.problems import RETRY_AFTER_SECONDS, Problem
 
 
-class Room:
+class ByteBudget:
     """Shared by all requests of a process."""
 
     def __init__(self, most_bytes: int) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from daemon.web.ingest.storing import Outcome, store, store_parts
+from daemon.web.ingest.storing import StoreResult, store, store_parts
 from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreError, StoreUnavailable
@@ -29,7 +29,7 @@ BATCHES_AT_ONCE = 2
 _Waiting = tuple[NewEvent, asyncio.Future[bool]]
 
 
-class Ingest:
+class GroupCommit:
     """`publish` and `publish_batch` answer when the events are durable."""
 
     def __init__(self, database: Database, *, on_stored: Callable[[], None]) -> None:
@@ -53,7 +53,7 @@ class Ingest:
 
     async def publish_batch(
         self, parts: AsyncIterator[list[NewEvent]], *, is_one_part: bool, seconds: float
-    ) -> list[Outcome]:
+    ) -> list[StoreResult]:
         """Stores all parts or none within `seconds`; outcomes as from `store`. Raises StoreUnavailable."""
         if is_one_part:
             outcomes = await store(self._database, [event async for part in parts for event in part], seconds=seconds)

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from daemon.core.events import event
 from daemon.core.events.catalogue import KnownTypes
-from daemon.core.events.event import Incoming
+from daemon.core.events.event import IncomingEvent
 from daemon.core.events.ndjson import Line, LineSplitter
 from daemon.web.access.auth import CALLER, IDENTIFYING_SECONDS
 from daemon.web.http import bodies, shapes
@@ -25,14 +25,14 @@ from daemon.web.http.endpoints import Access, endpoint
 from daemon.web.http.problems import Problem
 from daemon.web.http.services import SERVICES
 from daemon.web.ingest.batch import Batch
-from daemon.web.ingest.byte_budget import Room
+from daemon.web.ingest.byte_budget import ByteBudget
 from daemon.web.ingest.event_shapes import EVENT, EVENT_LINES, FateShape, PublishedShape
-from daemon.web.ingest.group_commit import ANSWER_SECONDS, Ingest
+from daemon.web.ingest.group_commit import ANSWER_SECONDS, GroupCommit
 from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.errors import StoreUnavailable
 
-INGEST = web.AppKey("ingest", Ingest)
-ROOM = web.AppKey("room", Room)
+INGEST = web.AppKey("ingest", GroupCommit)
+ROOM = web.AppKey("room", ByteBudget)
 
 # A batch gets the time of a single event, and a second for each so many events; a slow disk stores three times as many.
 BATCH_EVENTS_PER_SECOND = 2_000
@@ -81,7 +81,7 @@ async def _publish_many(request: web.Request, take: _Take) -> web.Response:
     async with _answering_within(seconds):
         now, known = services.now(), await services.catalogue.known_types()
 
-        def judge(line: Line) -> NewEvent | tuple[event.Problem, ...]:
+        def judge(line: Line) -> NewEvent | tuple[event.FieldProblem, ...]:
             if line.text is None:
                 return (_too_long(request, line),)
             return _judge(request, line.text, now=now, known=known)
@@ -134,20 +134,20 @@ def _check_count(count: int, most: int) -> None:
 
 def _judge(
     request: web.Request, raw: bytes, *, now: datetime, known: KnownTypes | None
-) -> NewEvent | tuple[event.Problem, ...]:
+) -> NewEvent | tuple[event.FieldProblem, ...]:
     """The event to store, or everything that is wrong with it."""
     limit = request.app[SERVICES].config.events.max_bytes
     type_test = None if known is None else known.problem
     parsed = event.parse(raw, now=now, max_bytes=limit, tenant=request[CALLER].tenant, type_test=type_test)
-    return _new_event(parsed, now) if isinstance(parsed, Incoming) else parsed
+    return _new_event(parsed, now) if isinstance(parsed, IncomingEvent) else parsed
 
 
-def _too_long(request: web.Request, line: Line) -> event.Problem:
+def _too_long(request: web.Request, line: Line) -> event.FieldProblem:
     limit = request.app[SERVICES].config.events.max_bytes
-    return event.Problem(field="", message=f"the event has {line.size_bytes} bytes, {limit} are allowed")
+    return event.FieldProblem(field="", message=f"the event has {line.size_bytes} bytes, {limit} are allowed")
 
 
-def _new_event(parsed: Incoming, now: datetime) -> NewEvent:
+def _new_event(parsed: IncomingEvent, now: datetime) -> NewEvent:
     return NewEvent(
         tenant=parsed.tenant,
         id=parsed.id if parsed.id is not None else _made_id(now),

@@ -18,10 +18,10 @@ from eventstore.postgres.errors import Deadlocked, ValueRefused
 
 _T = TypeVar("_T")
 
-Outcome = bool | ValueRefused
+StoreResult = bool | ValueRefused
 
 
-async def store(database: Database, events: Sequence[NewEvent], *, seconds: float) -> list[Outcome]:
+async def store(database: Database, events: Sequence[NewEvent], *, seconds: float) -> list[StoreResult]:
     """Stores events in one transaction; for each, in order: True if it is new, False if it is a duplicate.
 
     If PostgreSQL refuses a value, the events are stored in halves, until only the culprits are left: a neighbour's
@@ -37,7 +37,7 @@ async def store(database: Database, events: Sequence[NewEvent], *, seconds: floa
     return first + await store(database, events[middle:], seconds=seconds)
 
 
-async def store_parts(database: Database, parts: AsyncIterator[list[NewEvent]], *, seconds: float) -> list[Outcome]:
+async def store_parts(database: Database, parts: AsyncIterator[list[NewEvent]], *, seconds: float) -> list[StoreResult]:
     """Stores all parts in one transaction, each while the next is being made; outcomes as from `store`.
 
     Raises StoreUnavailable.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from daemon.core.drafts.scope import BOUND, UNBOUND, Kind, Scope
+from daemon.core.drafts.scope import BOUND, UNBOUND, Scope, ScopeKind
 from daemon.core.events.event import MAX_TEXT_CHARACTERS, TENANT_PATTERN
 from daemon.web.access import auth
 from daemon.web.http.endpoints import Access
@@ -131,8 +131,8 @@ ANSWER_HEADERS: dict[str, Schema] = {
 }
 
 _SCOPES = [
-    *(Scope(kind=kind) for kind in Kind if kind not in BOUND),
-    *(Scope(kind=kind, tenant="<id>") for kind in Kind if kind not in UNBOUND),
+    *(Scope(kind=kind) for kind in ScopeKind if kind not in BOUND),
+    *(Scope(kind=kind, tenant="<id>") for kind in ScopeKind if kind not in UNBOUND),
 ]
 
 

@@ -13,7 +13,7 @@ import orjson
 
 from daemon.commands import Conflict, Invalid
 from daemon.core.events.catalogue import MAX_TYPES, TypeDraft, check
-from daemon.core.events.event import Problem as FieldProblem
+from daemon.core.events.event import FieldProblem
 from daemon.web.forms import request_forms
 from daemon.web.forms.catalogue_forms import ExampleForm
 from daemon.web.http import bodies

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from daemon.core.routing.index import ALL
-from daemon.web.http.paging import EventPlace
+from daemon.web.http.paging import EventPosition
 from eventstore.domain_events import listing
 from eventstore.domain_events.listing import LoggedEvent
 from eventstore.postgres.connect import Database
@@ -19,7 +19,7 @@ _ROWS_OF_TYPES = 5000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class EventFilter:
     """Which events: all that is given must fit. Types are patterns, as a route has them; the period is of the time that
     events claim, [since, until).
     """
@@ -35,10 +35,10 @@ class EventPage:
     """A part of a list, perhaps empty, and the place below which it goes on; None if this is the end."""
 
     events: list[LoggedEvent]
-    next: EventPlace | None
+    next: EventPosition | None
 
 
-async def page(database: Database, wanted: Wanted, *, begin: EventPlace | None, limit: int) -> EventPage:
+async def page(database: Database, wanted: EventFilter, *, begin: EventPosition | None, limit: int) -> EventPage:
     """At most `limit` events below `begin`. Raises StoreUnavailable."""
     tops = [(_END_OF_TIME, 0) if begin is None else begin, *([] if wanted.until is None else [(wanted.until, -1)])]
     found = await listing.listed(

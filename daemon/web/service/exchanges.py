@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import orjson
 
 from daemon.core.delivery.answer import Outcome
-from daemon.deliveries import Sent
+from daemon.deliveries import SentRequest
 from daemon.pipeline.sending.outcome import KEPT_FAILURE_BYTES, KEPT_SUCCESS_BYTES
 from daemon.web.http.shapes import MASK
-from eventstore.queries.attempts import Exchange
+from eventstore.queries.attempts import RecordedExchange
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class KeptAnswer:
     """What was kept of an answer; `text` is None if the body is no text. Its end may be missing if `is_truncated`."""
 
     head: list[tuple[str, str]]
@@ -24,18 +24,18 @@ class Kept:
     is_truncated: bool
 
 
-def shown_headers(sent: Sent) -> dict[str, str]:
+def shown_headers(sent: SentRequest) -> dict[str, str]:
     """The headers of a request; the values of the route's own are nobody's to see."""
     return {name: MASK if name in sent.secret_headers else value for name, value in sent.request.headers.items()}
 
 
-def kept_answer(exchange: Exchange) -> Kept | None:
+def kept_answer(exchange: RecordedExchange) -> KeptAnswer | None:
     """None if there was no answer."""
     if exchange.response_head is None:
         return None
     body = exchange.response_body or b""
     kept = KEPT_SUCCESS_BYTES if exchange.outcome == Outcome.DELIVERED else KEPT_FAILURE_BYTES
-    return Kept(
+    return KeptAnswer(
         head=orjson.loads(exchange.response_head or "[]"),
         body=body,
         text=_text(body),

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from daemon.web.http import shapes
-from eventstore.queries.status import Status
+from eventstore.queries.status import InstallationStatus
 
 # A shard so far behind does not keep up, or nobody reads it: a healthy one is behind by less than a second.
 LAG_SECONDS = 10.0
 
 
-def warnings(found: Status) -> Iterator[str]:
+def warnings(found: InstallationStatus) -> Iterator[str]:
     """What a person should look at, the worst first."""
     if orphans := [shard.shard for shard in found.shards if shard.owner is None]:
         yield f"nobody delivers for {_shards(orphans)}"

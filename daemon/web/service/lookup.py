@@ -9,14 +9,14 @@ from aiohttp import web
 
 from daemon import deliveries
 from daemon.commands import Invalid, NotFound
-from daemon.core.events.event import Problem as FieldProblem
+from daemon.core.events.event import FieldProblem
 from daemon.core.routing.index import Timeline
-from daemon.core.routing.route import Route, Status
-from daemon.deliveries import Detail, SearchUnfinished
-from daemon.web.access.limits import LIMITS
+from daemon.core.routing.route import Route, RouteStatus
+from daemon.deliveries import DeliveryDetail, SearchUnfinished
+from daemon.web.access.limits import TENANT_LIMITS
 from daemon.web.http.endpoints import Query, RateLimit
-from daemon.web.http.services import SERVICES, dialect
-from eventstore.queries.attempts import Pair
+from daemon.web.http.services import SERVICES, request_options
+from eventstore.queries.attempts import EventAndRoute
 
 
 def route_id(request: web.Request) -> UUID:
@@ -33,7 +33,7 @@ def live_route_of(request: web.Request, text: str) -> Route:
     """The same of an id that stands elsewhere, in a path with a tenant. Raises NotFound."""
     timeline = request.app[SERVICES].index.timeline(_parsed(text))
     route = None if timeline is None else timeline.current
-    if route is None or route.tenant != request.match_info["tenant"] or route.status is Status.DELETED:
+    if route is None or route.tenant != request.match_info["tenant"] or route.status is RouteStatus.DELETED:
         raise NotFound("there is no such route")
     return route
 
@@ -75,7 +75,7 @@ _UNKNOWN = "there is no such delivery"
 _SEARCHED_TOO_LONG = "is needed here: so much waits that the delivery was not found in time, name its event"
 
 
-async def named_detail(request: web.Request) -> Detail:
+async def named_detail(request: web.Request) -> DeliveryDetail:
     """All that is shown of it. Raises as `named_pair` does."""
     services = request.app[SERVICES]
     found = await deliveries.detail(
@@ -83,14 +83,14 @@ async def named_detail(request: web.Request) -> Detail:
         services.index,
         services.keychain,
         await named_pair(request),
-        dialect=dialect(services.config),
+        dialect=request_options(services.config),
     )
     if found is None:
         raise NotFound(_UNKNOWN)
     return found
 
 
-async def named_pair(request: web.Request) -> Pair:
+async def named_pair(request: web.Request) -> EventAndRoute:
     """By the id in the path. Raises NotFound, Invalid if the event must be named, and Problem for too many searches:
     whoever guesses ids would keep PostgreSQL busy.
     """
@@ -104,7 +104,7 @@ async def named_pair(request: web.Request) -> Pair:
     tenant = request.match_info["tenant"]
     found = await deliveries.find(services.database, services.index, tenant, wanted, event_id=event_id)
     if found is None and event_id is None:
-        request.app[LIMITS].take(RateLimit.SEARCH, tenant, asyncio.get_running_loop().time())
+        request.app[TENANT_LIMITS].take(RateLimit.SEARCH, tenant, asyncio.get_running_loop().time())
         try:
             found = await deliveries.search(services.database, services.index, tenant, wanted)
         except SearchUnfinished as error:

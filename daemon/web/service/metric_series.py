@@ -12,7 +12,7 @@ HOURLY_DAYS = 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Period:
+class MetricPeriod:
     """What ended in [since, until)."""
 
     since: datetime
@@ -25,7 +25,7 @@ def total(metrics: RouteMetrics) -> Counts:
     return sum(metrics.hours.values(), Counts())
 
 
-def by_day(metrics: RouteMetrics) -> list[Period]:
+def by_day(metrics: RouteMetrics) -> list[MetricPeriod]:
     """A period for each day, those in which nothing ended too."""
     days: dict[datetime, Counts] = {}
     for hour, counts in metrics.hours.items():
@@ -35,12 +35,12 @@ def by_day(metrics: RouteMetrics) -> list[Period]:
     return _series(days, today, step=timedelta(days=1), periods=KEPT_DAYS)
 
 
-def by_hour(metrics: RouteMetrics) -> list[Period]:
+def by_hour(metrics: RouteMetrics) -> list[MetricPeriod]:
     """The same for each hour."""
     this_hour = metrics.now.replace(minute=0, second=0, microsecond=0)
     return _series(metrics.hours, this_hour, step=timedelta(hours=1), periods=HOURLY_DAYS * 24)
 
 
-def _series(counts: Mapping[datetime, Counts], last: datetime, *, step: timedelta, periods: int) -> list[Period]:
+def _series(counts: Mapping[datetime, Counts], last: datetime, *, step: timedelta, periods: int) -> list[MetricPeriod]:
     starts = [last - step * back for back in reversed(range(periods))]
-    return [Period(since=start, until=start + step, counts=counts.get(start, Counts())) for start in starts]
+    return [MetricPeriod(since=start, until=start + step, counts=counts.get(start, Counts())) for start in starts]

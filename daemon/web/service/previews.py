@@ -16,11 +16,11 @@ from daemon.core.drafts import route_draft
 from daemon.core.drafts.route_draft import RouteDraft
 from daemon.core.events import event
 from daemon.core.events.catalogue import Example, KnownTypes, name_problem
-from daemon.core.events.event import Incoming, Problem
+from daemon.core.events.event import FieldProblem, IncomingEvent
 from daemon.core.routing.route import Route
-from daemon.core.webhook.payload import Source
+from daemon.core.webhook.payload import PayloadSource
 from daemon.preview import Preview
-from daemon.web.http.services import SERVICES, Services, dialect
+from daemon.web.http.services import SERVICES, Services, request_options
 from daemon.web.http.shapes import MASK
 from eventstore.domain_events import catalogue
 
@@ -28,17 +28,17 @@ from eventstore.domain_events import catalogue
 TURN = web.AppKey("preview_turn", asyncio.Lock)
 
 
-def wrong(drafted: RouteDraft, config: Config) -> tuple[Problem, ...]:
+def wrong(drafted: RouteDraft, config: Config) -> tuple[FieldProblem, ...]:
     """What is wrong with a draft; that a header is masked here is not its mistake."""
     return route_draft.check(drafted, tenant="-", policy=config.egress_policy, signing_header=config.signing.header)
 
 
-def published(services: Services, tenant: str, raw: bytes) -> Incoming | Sequence[Problem]:
+def published(services: Services, tenant: str, raw: bytes) -> IncomingEvent | Sequence[FieldProblem]:
     """An event as it would be published, every byte of it, or what is wrong with it."""
     return event.parse(raw, now=services.now(), max_bytes=services.config.events.max_bytes, tenant=tenant)
 
 
-async def example(services: Services, tenant: str, name: str) -> Incoming | str:
+async def example(services: Services, tenant: str, name: str) -> IncomingEvent | str:
     """The example of a type in the catalogue, or what is wrong with the type."""
     if (problem := name_problem(name)) is not None:
         return problem
@@ -47,7 +47,7 @@ async def example(services: Services, tenant: str, name: str) -> Incoming | str:
         known = KnownTypes(frozenset(await catalogue.names(services.database)))
         return known.problem(name) or "was added in this moment: try again"
     parts = Example.read(found[name])
-    return Incoming(
+    return IncomingEvent(
         tenant=tenant,
         type=name,
         id="evt_example",
@@ -60,12 +60,12 @@ async def example(services: Services, tenant: str, name: str) -> Incoming | str:
 
 
 async def show(
-    application: web.Application, drafted: RouteDraft, found: Incoming, *, stored: Route | None
-) -> Preview | tuple[Problem, ...]:
+    application: web.Application, drafted: RouteDraft, found: IncomingEvent, *, stored: Route | None
+) -> Preview | tuple[FieldProblem, ...]:
     """What a draft without mistakes would send of an event, or what its expressions say against it."""
     services = application[SERVICES]
     now = services.now()
-    source = Source(
+    source = PayloadSource(
         event_id=found.id or "evt_preview",
         event_type=found.type,
         created=min(found.occurred_at or now, now),
@@ -82,5 +82,5 @@ async def show(
             backfill=found.backfill,
             timestamp=int(services.now().timestamp()),
             mask=MASK,
-            dialect=dialect(services.config),
+            dialect=request_options(services.config),
         )

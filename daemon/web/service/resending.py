@@ -10,15 +10,15 @@ from aiohttp import web
 
 from daemon import replays
 from daemon.commands import Context, Invalid, NotFound
-from daemon.core.events.event import Problem, instant
+from daemon.core.events.event import FieldProblem, instant
 from daemon.core.routing.route import Route
-from daemon.replays import Counted, Period, Wanted
+from daemon.replays import ReplayCount, ReplayPeriod, ReplayStatus
 from daemon.web.http import paging, shapes
 from daemon.web.http.services import SERVICES
 from daemon.web.service.lookup import named_pair
-from eventstore.progress.manual_retry import Requeued
+from eventstore.progress.manual_retry import RetryResult
 from eventstore.progress.replays import Replay, of_route
-from eventstore.queries.attempts import Pair
+from eventstore.queries.attempts import EventAndRoute
 
 # Finding what belongs to a replay reads a second of a million outcomes, on a connection that deliveries could use.
 AT_ONCE = 2
@@ -28,20 +28,20 @@ TURNS = web.AppKey("replay_turns", asyncio.Semaphore)
 _END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 
 
-def period(since: datetime, until: datetime) -> Period:
+def period(since: datetime, until: datetime) -> ReplayPeriod:
     """What happened in [since, until). Raises Invalid if that is nothing."""
     if until <= since:
-        raise Invalid((Problem(field="to", message="must be later than from"),))
-    return Period(since=since, until=until)
+        raise Invalid((FieldProblem(field="to", message="must be later than from"),))
+    return ReplayPeriod(since=since, until=until)
 
 
-async def count(request: web.Request, route: Route, of: Period, wanted: Wanted) -> Counted:
+async def count(request: web.Request, route: Route, of: ReplayPeriod, wanted: ReplayStatus) -> ReplayCount:
     """What a replay would send. Raises Conflict."""
     async with request.app[TURNS]:
         return await replays.count(request.app[SERVICES].database, route, of, wanted)
 
 
-async def begin(request: web.Request, route: Route, of: Period, wanted: Wanted, context: Context) -> Replay:
+async def begin(request: web.Request, route: Route, of: ReplayPeriod, wanted: ReplayStatus, context: Context) -> Replay:
     """Begins a replay, or finds the one that the same request began. Raises Conflict."""
     async with request.app[TURNS]:
         return await replays.begin(request.app[SERVICES].database, route, of, wanted, context)
@@ -75,7 +75,7 @@ async def listed(
 # One delivery tried again at once, as a request asks for it.
 
 
-async def retry_now(request: web.Request, pair: Pair, context: Context) -> Requeued:
+async def retry_now(request: web.Request, pair: EventAndRoute, context: Context) -> RetryResult:
     """Puts a delivery in line. Raises Conflict if it may not be sent, and NotFound if there is none."""
     services = request.app[SERVICES]
     timeline = services.index.timeline(pair.route_id)
@@ -84,7 +84,7 @@ async def retry_now(request: web.Request, pair: Pair, context: Context) -> Reque
     return await replays.retry_now(services.database, timeline, pair, context)
 
 
-async def wanted(request: web.Request) -> Pair:
+async def wanted(request: web.Request) -> EventAndRoute:
     """The pair that a path names, be it one that was skipped: then it is refused with the reason. Raises NotFound."""
     services = request.app[SERVICES]
     try:

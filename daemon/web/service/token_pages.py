@@ -16,7 +16,7 @@ from eventstore.access.tokens import find as find_token
 from eventstore.access.tokens import newest as newest_tokens
 from eventstore.access.tokens import revoke as revoke_token
 
-State = Literal["active", "expired", "revoked"]
+TokenState = Literal["active", "expired", "revoked"]
 
 
 async def newest(services: Services, count: int, *, after: str | None) -> Sequence[Token]:
@@ -29,7 +29,7 @@ def key(token: Token) -> str:
     return f"{shapes.moment(token.created_at)} {token.id}"
 
 
-def state(token: Token) -> State:
+def state(token: Token) -> TokenState:
     """Whether it opens anything now."""
     if token.revoked_at is not None:
         return "revoked"

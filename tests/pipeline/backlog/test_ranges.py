@@ -9,7 +9,7 @@ import pytest
 
 from daemon import audit
 from daemon.core.delivery import breaker as breaker_module
-from daemon.core.delivery.explanation_text import Verdict
+from daemon.core.delivery.explanation_text import ExplainedDecision
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import PayloadOptions
 from daemon.pipeline.backlog import parking, ranges
@@ -49,7 +49,7 @@ async def publish_in_ticks(it: House, *, ticks: int, each: int) -> list[str]:
     return published
 
 
-async def findings(it: House) -> list[audit.Finding]:
+async def findings(it: House) -> list[audit.AuditFinding]:
     now = datetime.now(UTC)
     report = await audit.audit(it.database, start=now - timedelta(hours=1), end=now + timedelta(hours=1))
     return report.findings
@@ -65,7 +65,10 @@ async def test_what_is_ranged_is_counted_not_listed_and_comes_back_in_order_once
         assert not await it.rows("SELECT FROM hookledger.parked WHERE cardinality(seqs) > 30")
         assert await findings(it) == []
         (explained,) = await audit.explain(it.database, published[-1])
-        assert (explained.verdict, explained.pending and explained.pending.state) == (Verdict.PENDING, "parked")
+        assert (explained.verdict, explained.pending and explained.pending.state) == (
+            ExplainedDecision.PENDING,
+            "parked",
+        )
         opened.set()
         published += await publish_in_ticks(it, ticks=3, each=5)
         await it.until_row("SELECT count(*) = $1 FROM hookledger.attempt", len(published), seconds=30)

@@ -13,7 +13,7 @@ from daemon.commands import Conflict
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import Route
 from daemon.pipeline.backlog import replayer
-from daemon.replays import Period, Wanted
+from daemon.replays import ReplayPeriod, ReplayStatus
 from eventstore.progress.replays import Replay
 from tests.support.crash import doomed_house, exposed
 from tests.support.house import CONTEXT, House, house
@@ -23,7 +23,7 @@ from tests.support.until import until
 ONCE = RetryPolicy(first=timedelta(seconds=1), attempts=1)
 # One attempt each, and a breaker that takes many failures.
 PATIENT: dict[str, Any] = {"retry": ONCE, "breaker_failures": 1000}
-EVER = Period(since=datetime(2000, 1, 1, tzinfo=UTC), until=datetime(2100, 1, 1, tzinfo=UTC))
+EVER = ReplayPeriod(since=datetime(2000, 1, 1, tzinfo=UTC), until=datetime(2100, 1, 1, tzinfo=UTC))
 
 
 @pytest.fixture
@@ -48,7 +48,9 @@ async def no_findings(it: House) -> None:
     assert not report.unread
 
 
-async def begin(it: House, route: Route, wanted: Wanted = Wanted.FAILED, period: Period = EVER) -> Replay:
+async def begin(
+    it: House, route: Route, wanted: ReplayStatus = ReplayStatus.FAILED, period: ReplayPeriod = EVER
+) -> Replay:
     timeline = it.projection.index.timeline(route.id)
     assert timeline is not None
     return await replays.begin(it.database, timeline.current, period, wanted, CONTEXT)
@@ -87,7 +89,7 @@ async def test_all_of_a_period_comes_in_order_under_the_same_ids(database_url: s
         await it.publish(count=30)
         await it.until_row("SELECT count(*) = 30 FROM hookledger.attempt")
         first = [got.headers["webhook-id"] for got in there.received]
-        await until_ended(it, await begin(it, route, Wanted.ALL))
+        await until_ended(it, await begin(it, route, ReplayStatus.ALL))
         assert [got.headers["webhook-id"] for got in there.received] == first * 2
         await no_findings(it)
 
@@ -197,7 +199,9 @@ async def test_a_disable_ends_it(database_url: str, small_parts: None) -> None:
         assert len(there.received) == 63
         assert {words[-1] for words in (await it.outcomes()).values()} <= {"failed", "delivered", "suppressed"}
         with pytest.raises(Conflict, match=r"before .* when the route was enabled"):
-            await begin(it, route, period=Period(since=EVER.since, until=route.created_at + timedelta(microseconds=1)))
+            await begin(
+                it, route, period=ReplayPeriod(since=EVER.since, until=route.created_at + timedelta(microseconds=1))
+            )
         await no_findings(it)
 
 
@@ -207,7 +211,7 @@ async def test_a_receiver_that_is_down_is_probed_and_not_stormed(database_url: s
         await it.publish(count=60)
         await it.until_row("SELECT count(*) = 60 FROM hookledger.attempt")
         there.answer["/"] = status(503)
-        replay = await begin(it, route, Wanted.ALL)
+        replay = await begin(it, route, ReplayStatus.ALL)
         await it.until_row(
             "SELECT scheduled > 0 AND NOT EXISTS (SELECT FROM hookledger.retry WHERE replay IS NOT NULL) FROM hookledger.replay"
         )
@@ -226,6 +230,6 @@ async def test_a_failed_resend_leaves_a_delivery_with_its_attempts_left(database
         (event_id,) = await it.publish()
         await it.until_row("SELECT count(*) = 1 FROM hookledger.attempt")
         there.answer["/"] = status(500)
-        await until_ended(it, await begin(it, route, Wanted.ALL))
+        await until_ended(it, await begin(it, route, ReplayStatus.ALL))
         await it.until_row("SELECT count(*) = 3 FROM hookledger.attempt")
         assert await it.outcomes() == {event_id: ["delivered", "retrying", "failed"]}

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from daemon.core.delivery.retry import RetryPolicy
-from daemon.core.routing.route import Status
+from daemon.core.routing.route import RouteStatus
 from daemon.pipeline.backlog import retrier
 from tests.support.house import CONTEXT, house
 from tests.support.receiver import receiver, status
@@ -75,7 +75,7 @@ async def test_410_disables_the_route_with_its_reason_in_the_history(database_ur
         assert set(await it.outcomes()) == set(ids)
         timeline = it.projection.index.timeline(route.id)
         assert timeline is not None
-        assert timeline.current.status is Status.DISABLED
+        assert timeline.current.status is RouteStatus.DISABLED
 
 
 async def test_a_late_410_of_an_old_target_does_not_disable_the_route(database_url: str) -> None:

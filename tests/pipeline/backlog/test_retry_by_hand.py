@@ -16,8 +16,8 @@ from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import Route
 from daemon.pipeline.backlog.retrier import Retrier
 from eventstore import domain_events
-from eventstore.progress.manual_retry import Requeued
-from eventstore.queries.attempts import Pair
+from eventstore.progress.manual_retry import RetryResult
+from eventstore.queries.attempts import EventAndRoute
 from tests.support.deliveries import delivery
 from tests.support.house import CONTEXT, House, house
 from tests.support.receiver import receiver, status
@@ -26,11 +26,11 @@ ONCE = RetryPolicy(first=timedelta(seconds=1), attempts=1)
 LATER = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1), attempts=3)
 
 
-async def again(it: House, route: Route, event_id: str) -> Requeued:
+async def again(it: House, route: Route, event_id: str) -> RetryResult:
     (event,) = await domain_events.find(it.database, event_id, tenant=route.tenant)
     timeline = it.projection.index.timeline(route.id)
     assert timeline is not None
-    pair = Pair(seq=event.seq, route_id=route.id, event_id=event.id, event_time=event.event_time)
+    pair = EventAndRoute(seq=event.seq, route_id=route.id, event_id=event.id, event_time=event.event_time)
     return await replays.retry_now(it.database, timeline, pair, CONTEXT)
 
 
@@ -44,13 +44,13 @@ async def test_a_retry_that_waits_for_an_hour_is_sent_at_once_and_goes_on_with_i
         route = await it.route(there.url + "/")
         (event_id,) = await it.publish()
         await it.until_row("SELECT count(*) = 1 FROM hookledger.retry")
-        assert await again(it, route, event_id) is Requeued.DUE
+        assert await again(it, route, event_id) is RetryResult.DUE
         await until_attempts(it, 2)
         (row,) = await it.rows(
             "SELECT failures, due_at > now() + interval '50 minutes' AS is_later FROM hookledger.retry"
         )
         assert row == {"failures": 2, "is_later": True}
-        assert await again(it, route, event_id) is Requeued.DUE
+        assert await again(it, route, event_id) is RetryResult.DUE
         await until_attempts(it, 3)
         assert await it.outcomes() == {event_id: ["retrying", "retrying", "failed"]}
 
@@ -63,7 +63,7 @@ async def test_one_that_used_up_its_attempts_gets_one_more_each_time(database_ur
         for number in (1, 2, 3):
             await until_attempts(it, number)
             assert await it.outcomes() == {event_id: ["failed"] * number}
-            assert await again(it, route, event_id) is Requeued.DUE
+            assert await again(it, route, event_id) is RetryResult.DUE
         await until_attempts(it, 4)
         numbers = await it.rows("SELECT number FROM hookledger.attempt ORDER BY at")
         assert [row["number"] for row in numbers] == [1, 2, 3, 4]
@@ -76,7 +76,7 @@ async def test_a_delivered_one_is_sent_again_under_its_id_to_the_present_target(
         (event_id,) = await it.publish()
         await until_attempts(it, 1)
         await it.edit(route, target_url=there.url + "/new")
-        assert await again(it, route, event_id) is Requeued.DUE
+        assert await again(it, route, event_id) is RetryResult.DUE
         await until_attempts(it, 2)
         assert [got.path for got in there.received] == ["/old", "/new"]
         assert len({got.headers["webhook-id"] for got in there.received}) == 1
@@ -90,7 +90,7 @@ async def test_asked_elsewhere_the_owner_of_the_shard_sends_it(database_url: str
         (event_id,) = await it.publish()
         await until_attempts(it, 1)
         there.answer.clear()
-        assert await again(elsewhere, route, event_id) is Requeued.DUE
+        assert await again(elsewhere, route, event_id) is RetryResult.DUE
         await until_attempts(it, 2)
         assert await it.outcomes() == {event_id: ["failed", "delivered"]}
 
@@ -108,7 +108,7 @@ async def test_however_often_it_is_asked_for_each_that_is_granted_is_one_request
         async def insist() -> None:
             while granted.total() < 40:
                 event_id = dice.choice(ids)
-                if await again(it, route, event_id) is Requeued.DUE:
+                if await again(it, route, event_id) is RetryResult.DUE:
                     granted[event_id] += 1
 
         await asyncio.gather(*(insist() for _ in range(5)))
@@ -144,7 +144,7 @@ async def test_put_in_line_at_the_moment_of_a_disable_it_is_suppressed_and_not_s
             await until_attempts(it, 1)
         async with house(database_url, run=False) as it, house(database_url, run=False) as elsewhere:
             await elsewhere.disable(route)
-            assert await again(it, route, event_id) is Requeued.DUE  # it has not heard of it
+            assert await again(it, route, event_id) is RetryResult.DUE  # it has not heard of it
         async with house(database_url, retry=ONCE) as it:
             await until_attempts(it, 2)
             assert await it.outcomes() == {event_id: ["failed", "suppressed"]}

@@ -22,7 +22,7 @@ from daemon.core.routing.decision import Decision
 from daemon.core.routing.route import Route
 from daemon.core.webhook.egress import EgressPolicy
 from daemon.metrics import Metrics
-from daemon.pipeline.intake.seen_types import Sightings
+from daemon.pipeline.intake.seen_types import SeenTypes
 from daemon.pipeline.intake.tailer import Tailer
 from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.scheduling.ledger import Ledger
@@ -30,7 +30,7 @@ from eventstore import domain_events
 from eventstore.domain_events import ticks
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import VersionConflict
-from eventstore.route_log.log import Draft, append
+from eventstore.route_log.log import NewRouteEvent, append
 from tests.support.house import CONTEXT, House, house
 
 TENANTS = ("acme", "globex", "initech", "umbrella")
@@ -77,7 +77,7 @@ class Race:
     async def _race(self) -> list[Pair]:
         ledger = Ledger()
         lanes: Any = Decided(ledger)
-        sightings = Sightings(self.it.database)
+        sightings = SeenTypes(self.it.database)
         tailer = Tailer(self.it.database, self.it.projection, ledger, lanes, Metrics(), sightings, on_read=lambda: None)
         for shard in range(domain_events.SHARDS):
             ledger.adopt(shard, 0)
@@ -93,7 +93,7 @@ class Race:
         while await ticks.make(self.others) is not None:
             pass
         newest = await ticks.newest(self.others)
-        tailer.bell.ring()
+        tailer.wakeup.set()
         async with asyncio.timeout(30):
             while tailer.position < newest:
                 assert not background[0].done(), background[0]
@@ -181,8 +181,8 @@ class _GivenUp(Exception):
     pass
 
 
-def change(route: Route, kind: str) -> Draft:
-    return Draft(
+def change(route: Route, kind: str) -> NewRouteEvent:
+    return NewRouteEvent(
         route_id=route.id,
         tenant=route.tenant,
         version=route.version + 1,
@@ -230,12 +230,14 @@ async def naive(it: House) -> set[Pair]:
         t = min(at for at in (event["occurred_at"], event["recorded_at"], closed_upto) if at is not None)
         for route_id, happenings in history.get(event["tenant"], {}).items():
             is_enabled, types = False, list[str]()
-            for happening in happenings:
-                if happening["effective_at"] > t:
+            for lifecycle_type in happenings:
+                if lifecycle_type["effective_at"] > t:
                     continue
-                body = orjson.loads(happening["body"])
+                body = orjson.loads(lifecycle_type["body"])
                 types = body["config"]["event_types"] if "config" in body else types
-                is_enabled = body.get("enabled", {"enabled": True, "edited": is_enabled}.get(happening["type"], False))
+                is_enabled = body.get(
+                    "enabled", {"enabled": True, "edited": is_enabled}.get(lifecycle_type["type"], False)
+                )
             if is_enabled and not event["backfill"] and subscribes(types, event["type"]):
                 due.add((route_id, event["seq"]))
     return due

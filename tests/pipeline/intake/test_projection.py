@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from daemon import audit, route_state
-from daemon.core.routing.route import Happening
+from daemon.core.routing.route import LifecycleEventType
 from daemon.pipeline.intake import projection
 from tests.support.house import CONTEXT, house
 from tests.support.until import until
@@ -61,10 +61,14 @@ async def test_reach_returns_with_the_position_applied_and_asks_nothing_if_it_is
 
 async def test_listeners_hear_of_each_event_once_in_order(database_url: str) -> None:
     async with house(database_url, run=False) as it:
-        heard: list[tuple[int, Happening, bool]] = []
+        heard: list[tuple[int, LifecycleEventType, bool]] = []
         it.projection.on_change.append(lambda route, event: heard.append((event.pos, event.type, route.is_enabled)))
         route = await it.route("http://127.0.0.1:9/")
         await it.disable(route)
         await it.enable(route)
         await asyncio.gather(*(it.projection.catch_up() for _ in range(5)))
-        assert heard == [(1, Happening.CREATED, True), (2, Happening.DISABLED, False), (3, Happening.ENABLED, True)]
+        assert heard == [
+            (1, LifecycleEventType.CREATED, True),
+            (2, LifecycleEventType.DISABLED, False),
+            (3, LifecycleEventType.ENABLED, True),
+        ]

@@ -11,7 +11,7 @@ import pytest
 
 from daemon import audit, replays
 from daemon.core.delivery.retry import RetryPolicy
-from daemon.replays import Period, Wanted
+from daemon.replays import ReplayPeriod, ReplayStatus
 from eventstore.domain_events import ticks
 from eventstore.postgres import lineage, schema
 from eventstore.postgres.connect import Database
@@ -24,7 +24,7 @@ from tests.support.house import CONTEXT, House, house
 from tests.support.receiver import Receiver, receiver, status
 
 SECONDS = 30.0
-EVER = Period(since=datetime(2000, 1, 1, tzinfo=UTC), until=datetime(2100, 1, 1, tzinfo=UTC))
+EVER = ReplayPeriod(since=datetime(2000, 1, 1, tzinfo=UTC), until=datetime(2100, 1, 1, tzinfo=UTC))
 TEST_DATABASE_URL = "HOOKLEDGER_TEST_DATABASE_URL"
 
 
@@ -53,7 +53,7 @@ async def test_a_restored_dump_goes_on_where_it_was_taken(database_url: str) -> 
             unread = await it.publish(count=3)
             await ticks.make(it.database)
             unread += await it.publish(count=2, tenant="acme")
-            replay = await replays.begin(it.database, prompt, EVER, Wanted.ALL, CONTEXT)
+            replay = await replays.begin(it.database, prompt, EVER, ReplayStatus.ALL, CONTEXT)
             assert await store.schedule(it.database, replay, most=5) == (5, True)
 
         with restored_elsewhere(database_url) as elsewhere:

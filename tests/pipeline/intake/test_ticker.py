@@ -6,17 +6,17 @@ import time
 
 from daemon.pipeline.intake import ticker
 from daemon.pipeline.intake.ticker import Ticker
-from daemon.pipeline.sending.send_gate import Permit
+from daemon.pipeline.sending.send_gate import SendGate
 from eventstore.domain_events import ticks
 from tests.support.house import House, house
 
 
-def ticker_of(it: House, rung: list[str]) -> tuple[Ticker, Permit]:
-    permit = Permit()
-    permit.hold(3, 1e12)
-    made = Ticker(it.database, it.projection, permit, on_tick=lambda: rung.append("tick"))
-    made.bell.ring()
-    return made, permit
+def ticker_of(it: House, rung: list[str]) -> tuple[Ticker, SendGate]:
+    send_gate = SendGate()
+    send_gate.hold(3, 1e12)
+    made = Ticker(it.database, it.projection, send_gate, on_tick=lambda: rung.append("tick"))
+    made.wakeup.set()
+    return made, send_gate
 
 
 async def test_it_asks_less_often_when_nothing_is_new(database_url: str) -> None:
@@ -49,10 +49,10 @@ async def test_it_tells_of_new_ticks_whoever_made_them(database_url: str) -> Non
 
 async def test_each_question_proves_that_the_projection_was_up_to_date_when_it_was_asked(database_url: str) -> None:
     async with house(database_url, run=False) as it, house(database_url, run=False) as other:
-        asking, permit = ticker_of(it, [])
+        asking, send_gate = ticker_of(it, [])
         await other.route("http://127.0.0.1:9/")
-        assert not permit.allows(3)
+        assert not send_gate.allows(3)
         began = time.monotonic()
         await asking.run_once()
         assert it.projection.index.position == 1
-        assert began < permit._known_until < time.monotonic() + 1
+        assert began < send_gate._known_until < time.monotonic() + 1

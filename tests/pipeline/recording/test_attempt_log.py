@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from structlog.testing import capture_logs
 
-from daemon.pipeline.recording.attempt_log import SUCCESS_LINES_PER_SECOND, Journal
+from daemon.pipeline.recording.attempt_log import SUCCESS_LINES_PER_SECOND, AttemptLog
 from tests.support.deliveries import delivery, outcome
 
 
@@ -19,7 +19,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_a_line_names_the_delivery_and_no_secret() -> None:
     one = delivery()
     with capture_logs() as lines:
-        Journal()([outcome(one)], [one])
+        AttemptLog()([outcome(one)], [one])
     (line,) = lines
     assert line == {
         "event": "delivery.attempted",
@@ -38,7 +38,7 @@ def test_a_line_names_the_delivery_and_no_secret() -> None:
 
 
 def test_successes_above_the_rate_are_counted_and_failures_always_written(clock: list[float]) -> None:
-    write = Journal()
+    write = AttemptLog()
     with capture_logs() as lines:
         write([outcome(delivery(n)) for n in range(SUCCESS_LINES_PER_SECOND + 30)], [])
         write([outcome(delivery(999), "failed")], [])

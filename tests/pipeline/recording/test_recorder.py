@@ -83,7 +83,7 @@ async def test_the_checkpoint_goes_along_with_the_rows_that_justify_it(desk: Des
 async def test_a_spilled_request_that_ends_leaves_no_retry_behind(desk: Desk, is_flushed_between: bool) -> None:
     one = delivery()
     desk.read(one)
-    desk.recorder.spill(one, due_after=timedelta(hours=1))
+    desk.recorder.persist_in_flight(one, due_after=timedelta(hours=1))
     if is_flushed_between:
         await desk.recorder.flush()
         assert await desk.count("retry") == 1

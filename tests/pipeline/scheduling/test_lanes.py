@@ -12,14 +12,20 @@ from daemon.pipeline.scheduling import lanes as lanes_module
 from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.scheduling.lanes import Lanes
 from daemon.pipeline.scheduling.ledger import MAX_PAIRS
-from daemon.pipeline.scheduling.pools import Limits
+from daemon.pipeline.scheduling.pools import SendingLimits
 from tests.support.deliveries import delivery
 
 
 def make(limit: int = 2, *, concurrency: int = 8) -> tuple[Lanes, list[Delivery]]:
     parked: list[Delivery] = []
-    limits = Limits(concurrency=concurrency, route_concurrency=limit, breaker_failures=3)
-    lanes = Lanes(limits, park=parked.append, cover=_none_covered, spill=_none_spilled, route_of=lambda _route_id: None)
+    limits = SendingLimits(concurrency=concurrency, route_concurrency=limit, breaker_failures=3)
+    lanes = Lanes(
+        limits,
+        park=parked.append,
+        extend_range=_none_covered,
+        persist_in_flight=_none_spilled,
+        route_of=lambda _route_id: None,
+    )
     return lanes, parked
 
 
@@ -131,12 +137,12 @@ async def test_a_parking_lane_rings_when_it_runs_low(monkeypatch: pytest.MonkeyP
     lane.is_parking = True
     for seq in range(3):
         lanes.enqueue(lane, delivery(seq, route_id=lane.route_id))
-    lanes.room.hush()
+    lanes.room.clear()
     first, second = await taken(lanes), await taken(lanes)
     lanes.done(first)
-    assert not lanes.room.is_rung
+    assert not lanes.room.is_set
     lanes.done(second)
-    assert lanes.room.is_rung
+    assert lanes.room.is_set
 
 
 async def test_closed_lanes_hand_out_nothing_and_wake_all() -> None:

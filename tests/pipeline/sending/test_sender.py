@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon.core.delivery.answer import Response
-from daemon.pipeline.sending.connection import ANSWER_BUDGET_BYTES, KEPT_BODY_BYTES, Wire
+from daemon.pipeline.sending.connection import ANSWER_BUDGET_BYTES, KEPT_BODY_BYTES, ReceiverConnection
 from daemon.pipeline.sending.egress_guard import EgressGuard
 from tests.support import hostile
 from tests.support.hostile import OK, Peer, Receiver
@@ -64,7 +64,7 @@ async def test_a_slow_but_whole_answer_within_the_timeout_is_the_answer() -> Non
 
 
 async def test_silence_is_counted_from_the_first_byte_only() -> None:
-    wire = Wire(asyncio.get_running_loop(), proxied=False)
+    wire = ReceiverConnection(asyncio.get_running_loop(), proxied=False)
     wire.read_timeout = 0.001
     wire.start_timeout()
     assert wire._read_timeout_handle is None

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from daemon.core.delivery.answer import ErrorName, Failure
-from daemon.pipeline.sending.connection import Wire
+from daemon.pipeline.sending.connection import ReceiverConnection
 from daemon.pipeline.sending.egress_guard import GuardedConnector
 from tests.support import hostile
 from tests.support.hostile import OK, Peer, Receiver
@@ -89,7 +89,7 @@ async def test_the_insides_of_aiohttp_that_we_rely_on_are_still_there() -> None:
     async with Receiver(hostile.polite) as receiver, sender() as sending:
         await sending.send(receiver.url(), HEADERS, BODY)
         [(key, [(wire, _)])] = sending._connector._conns.items()
-        assert isinstance(wire, Wire)
+        assert isinstance(wire, ReceiverConnection)
         assert (key.host, key.port) == ("127.0.0.1", receiver.port)
         assert wire._received_bytes == len(OK)
         assert wire._requests == 1

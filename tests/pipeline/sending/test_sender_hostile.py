@@ -22,7 +22,7 @@ from tests.support.sending import BODY, HEADERS, sender, told
 
 HOSTILE = json.loads((Path(__file__).parents[2] / "data" / "hostile_responses.json").read_text())
 WAITING_SECONDS = 0.5
-PATIENCE_SECONDS = 20.0
+MAX_QUEUED_SECONDS = 20.0
 # Several ways to say 200, each with every place where a byte may be the last one.
 LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 IN_CHUNKS = CHUNKED + b"2\r\nhe\r\n3;a=b\r\nllo\r\n0\r\nX-A: b\r\n\r\n"
@@ -45,7 +45,7 @@ async def test_a_hostile_receiver_gets_its_name_and_no_more_than_the_budget(case
     scheme = "https" if case["name"] == "tls_stall" else "http"
     async with (
         Receiver(hostile.BEHAVIOURS[case["name"]]) as receiver,
-        sender(timeout_seconds=WAITING_SECONDS if waits else PATIENCE_SECONDS) as sending,
+        sender(timeout_seconds=WAITING_SECONDS if waits else MAX_QUEUED_SECONDS) as sending,
     ):
         answer = await sending.send(receiver.url(scheme=scheme), HEADERS, BODY)
         if not any(sending._connector._conns.values()):  # what is not kept for the next request is hung up on
@@ -70,7 +70,7 @@ async def test_a_connection_may_end_at_any_byte_and_the_status_counts_once_it_is
     status = text[text.index(b"HTTP/1.1 20") :][9:12].decode()
     ends = hostile.answers_and_resets if is_reset else hostile.answers_and_closes
     got, expected = [], []
-    async with sender(timeout_seconds=PATIENCE_SECONDS) as sending:
+    async with sender(timeout_seconds=MAX_QUEUED_SECONDS) as sending:
         for cut in range(len(text)):
             async with Receiver(ends(text[:cut])) as receiver:
                 got.append(told(await sending.send(receiver.url(), HEADERS, BODY)))
@@ -80,7 +80,7 @@ async def test_a_connection_may_end_at_any_byte_and_the_status_counts_once_it_is
 
 @pytest.mark.parametrize("text", [LENGTH, IN_CHUNKS, AFTER_HINTS, NO_BODY], ids=["length", "chunks", "hints", "none"])
 async def test_an_answer_is_the_same_however_it_is_cut_into_segments(text: bytes) -> None:
-    async with sender(timeout_seconds=PATIENCE_SECONDS) as sending:
+    async with sender(timeout_seconds=MAX_QUEUED_SECONDS) as sending:
         answers = [await _answer(sending, text[:cut], text[cut:]) for cut in range(1, len(text))]
         whole = await _answer(sending, text)
     assert isinstance(whole, Response)
@@ -92,7 +92,7 @@ async def test_an_answer_is_the_same_however_it_is_cut_into_segments(text: bytes
     "bad", [CHUNKED + b"2\r\nokXX0\r\n\r\n", CHUNKED + b"zz\r\n", CHUNKED + b"-1\r\n"], ids=["end", "size", "minus"]
 )
 async def test_broken_framing_is_noticed_in_whichever_segment_it_comes(bad: bytes) -> None:
-    async with sender(timeout_seconds=PATIENCE_SECONDS) as sending:
+    async with sender(timeout_seconds=MAX_QUEUED_SECONDS) as sending:
         answers = [told(await _answer(sending, bad[:cut], bad[cut:])) for cut in range(1, len(bad))]
     assert set(answers) == {"protocol_error"}
 
@@ -106,7 +106,7 @@ async def _answer(sending: Sender, *pieces: bytes) -> Answer:
 @pytest.mark.parametrize(("count", "answer"), [(MAX_HEADS - 1, "200"), (MAX_HEADS, "response_too_large")])
 async def test_interim_answers_are_counted_before_they_cost_anything(count: int, answer: str, end: bytes) -> None:
     text = (b"HTTP/1.1 103 Early Hints" + end) * count + OK
-    async with sender(timeout_seconds=PATIENCE_SECONDS) as sending:
+    async with sender(timeout_seconds=MAX_QUEUED_SECONDS) as sending:
         assert told(await _answer(sending, text)) == answer
         assert told(await _answer(sending, text[:500], text[500:])) == answer
 
@@ -128,7 +128,7 @@ async def test_what_nobody_asked_for_is_not_taken_for_the_next_answer(unasked: b
         await peer.hung_up()
         poisoned.set()
 
-    async with Receiver(poisonous) as receiver, sender(timeout_seconds=PATIENCE_SECONDS) as sending:
+    async with Receiver(poisonous) as receiver, sender(timeout_seconds=MAX_QUEUED_SECONDS) as sending:
         first = told(await sending.send(receiver.url(), HEADERS, BODY))
         answered.set()
         await asyncio.wait_for(poisoned.wait(), 5)  # it was hung up on
@@ -140,7 +140,7 @@ async def test_a_second_answer_in_the_same_breath_is_not_the_next_one() -> None:
     poison = b"HTTP/1.1 299 Poison\r\nContent-Length: 0\r\n\r\n"
     async with (
         Receiver(hostile.answers(OK + poison)) as receiver,
-        sender(timeout_seconds=PATIENCE_SECONDS) as sending,
+        sender(timeout_seconds=MAX_QUEUED_SECONDS) as sending,
     ):
         answers = [told(await sending.send(receiver.url(), HEADERS, BODY)) for _ in range(3)]
     assert answers == ["200"] * 3
@@ -155,7 +155,7 @@ async def test_fifty_hostile_receivers_at_once_leave_the_polite_one_alone() -> N
         sending = await stack.enter_async_context(sender(timeout_seconds=WAITING_SECONDS))
         tasks = [asyncio.create_task(sending.send(one.url(), HEADERS, BODY)) for one in receivers]
         friendly = [
-            told(await sending.send(friend.url(), HEADERS, BODY, timeout_seconds=PATIENCE_SECONDS)) for _ in range(20)
+            told(await sending.send(friend.url(), HEADERS, BODY, timeout_seconds=MAX_QUEUED_SECONDS)) for _ in range(20)
         ]
         await asyncio.gather(*tasks)
     assert friendly == ["200"] * 20

@@ -11,8 +11,8 @@ from aiohttp import web
 from daemon import deliveries
 from daemon.core.delivery.answer import delivery_id
 from daemon.core.routing.route import PayloadOptions, Route
-from daemon.core.webhook.request import Dialect
-from daemon.deliveries import Detail, Sent
+from daemon.core.webhook.request import RequestOptions
+from daemon.deliveries import DeliveryDetail, SentRequest
 from eventstore.domain_events import sample_events
 from eventstore.domain_events.events import NewEvent
 from tests.support.house import CONTEXT, House, house
@@ -21,7 +21,7 @@ from tests.support.receiver import Received, Receiver, receiver, status
 # What the client adds to the headers of a request.
 _TRANSPORT = {"Host", "Content-Length"}
 # As in tests/support/house.py.
-DIALECT = Dialect(
+DIALECT = RequestOptions(
     signing_header="OrderGroove-Signature",
     standard_webhooks=True,
     user_agent="Hookledger/test",
@@ -30,7 +30,7 @@ DIALECT = Dialect(
 SNAPSHOT = b'{"customer": {"name": "Ann",  "big": 12345678901234567890123}, "orders": [{"total": 1.50}]}'
 
 
-async def shown(it: House, route: Route, event_id: str, *, attempts: int) -> Detail:
+async def shown(it: House, route: Route, event_id: str, *, attempts: int) -> DeliveryDetail:
     """A delivery by its id alone, once so many attempts of it were recorded."""
     await it.until_row("SELECT count(*) >= $1 FROM hookledger.attempt WHERE event_id = $2", attempts, event_id)
     index = it.projection.index
@@ -41,7 +41,7 @@ async def shown(it: House, route: Route, event_id: str, *, attempts: int) -> Det
     return found
 
 
-def as_shown(sent: Sent | None) -> tuple[dict[str, str], bytes]:
+def as_shown(sent: SentRequest | None) -> tuple[dict[str, str], bytes]:
     assert sent is not None
     return sent.request.headers, sent.request.body
 
@@ -178,5 +178,5 @@ async def test_the_sentence_of_one_that_was_delivered_stays_though_it_is_sent_ag
     assert [exchange.outcome for exchange in after.exchanges] == ["delivered", "failed"]
     assert before.explanation is not None
     assert after.explanation is not None
-    assert (after.item.standing, after.explanation.detail) == (before.item.standing, before.explanation.detail)
-    assert after.item.standing == "delivered"
+    assert (after.item.status, after.explanation.detail) == (before.item.status, before.explanation.detail)
+    assert after.item.status == "delivered"

@@ -15,9 +15,9 @@ from aiohttp import web
 from daemon import audit
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.rendezvous import preferred
-from daemon.pipeline.sending.send_gate import Permit
+from daemon.pipeline.sending.send_gate import SendGate
 from daemon.pipeline.shards import leases
-from daemon.pipeline.shards.leases import Leases, Start
+from daemon.pipeline.shards.leases import Leases, StartShards
 from eventstore import domain_events
 from eventstore.domain_events import tail
 from eventstore.domain_events.events import SHARDS
@@ -95,7 +95,7 @@ async def test_two_daemons_that_take_the_shards_from_each_other_lose_nothing(dat
             published += await one.publish(count=100)
             await there.count(n * 100 + 30)
             await free_leases(database_url)
-            (other if n % 2 else one).pipeline._leases.bell.ring()
+            (other if n % 2 else one).pipeline._leases.wakeup.set()
         await one.until_row("SELECT count(DISTINCT seq) = 600 FROM hookledger.attempt WHERE outcome = 'delivered'")
         await one.until_row("SELECT count(*) = 0 FROM hookledger.parked")
         assert set(ids_of(there)) == set(published)
@@ -195,15 +195,15 @@ async def test_retries_taken_up_while_a_shard_changes_hands_are_not_forgotten(
 
 @asynccontextmanager
 async def leases_of(
-    database_url: str, owner: str, on_taken: Callable[[dict[int, int]], Awaitable[Start]] | None = None
-) -> AsyncIterator[tuple[Leases, Permit, list[int]]]:
-    """Leases without a pipeline, with their permit and what was lost of them."""
+    database_url: str, owner: str, on_taken: Callable[[dict[int, int]], Awaitable[StartShards]] | None = None
+) -> AsyncIterator[tuple[Leases, SendGate, list[int]]]:
+    """Leases without a pipeline, with their send_gate and what was lost of them."""
     database = Database(database_url)
     await database.open()
-    permit = Permit()
+    send_gate = SendGate()
     lost: list[int] = []
 
-    async def taken(_epochs: dict[int, int]) -> Start:
+    async def taken(_epochs: dict[int, int]) -> StartShards:
         return lambda _shards: None
 
     async def parting(_shards: Collection[int]) -> None:
@@ -214,12 +214,12 @@ async def leases_of(
             Leases(
                 database,
                 process(owner),
-                permit,
+                send_gate,
                 on_taken=on_taken or taken,
                 on_parting=parting,
                 on_lost=lost.append,
             ),
-            permit,
+            send_gate,
             lost,
         )
     finally:
@@ -230,65 +230,68 @@ async def test_a_lease_past_its_end_is_in_doubt_and_goes_on_if_nobody_took_it(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "MARGIN_SECONDS", lease.TTL.total_seconds() + 1)
-    async with leases_of(database_url, "me") as (held, permit, lost):
-        permit.known(1e12)
+    async with leases_of(database_url, "me") as (held, send_gate, lost):
+        send_gate.known(1e12)
         await held._beat()
         await held._take([3, 4])
-        assert not permit.allows(3)
+        assert not send_gate.allows(3)
         assert sorted(held.shards) == [3, 4]
         monkeypatch.undo()
         await free_leases(database_url)
         await held._beat()
-        assert permit.allows(3)
+        assert send_gate.allows(3)
         assert (sorted(held.shards), lost) == ([3, 4], [])
         assert held.epoch(3) == 1
 
 
 async def test_a_lease_in_doubt_that_another_took_is_lost(database_url: str) -> None:
-    async with leases_of(database_url, "me") as (held, permit, lost), leases_of(database_url, "another") as (other, *_):
-        permit.known(1e12)
+    async with (
+        leases_of(database_url, "me") as (held, send_gate, lost),
+        leases_of(database_url, "another") as (other, *_),
+    ):
+        send_gate.known(1e12)
         await held._take([3, 4])
-        assert permit.allows(3)
+        assert send_gate.allows(3)
         await free_leases(database_url)
         await other._take([3])
         await held._beat()
         assert (held.shards, lost) == ([4], [3])
-        assert not permit.allows(3)
-        assert permit.allows(4)
+        assert not send_gate.allows(3)
+        assert send_gate.allows(4)
 
 
 async def test_what_is_being_taken_over_is_renewed_however_long_that_takes(database_url: str) -> None:
     began, goes_on = asyncio.Event(), asyncio.Event()
     started: list[int] = []
 
-    async def slowly(_epochs: dict[int, int]) -> Start:
+    async def slowly(_epochs: dict[int, int]) -> StartShards:
         began.set()
         await goes_on.wait()
         return started.extend
 
     async with (
-        leases_of(database_url, "me", slowly) as (held, permit, _),
+        leases_of(database_url, "me", slowly) as (held, send_gate, _),
         leases_of(database_url, "other") as (other, *_),
     ):
-        permit.known(1e12)
+        send_gate.known(1e12)
         taking = asyncio.ensure_future(held._take([3, 4]))
         await began.wait()
         await free_leases(database_url)
         await other._take([4])
         await held._beat()
         assert await lease.acquire(other._database, "other", [3]) == {}
-        assert not permit.allows(3)
+        assert not send_gate.allows(3)
         goes_on.set()
         await taking
         assert started == held.shards == [3]
-        assert permit.allows(3)
+        assert send_gate.allows(3)
 
 
 async def test_leaving_during_a_takeover_frees_what_was_just_taken(database_url: str) -> None:
     began, goes_on = asyncio.Event(), asyncio.Event()
     started: list[int] = []
 
-    async def slowly(_epochs: dict[int, int]) -> Start:
+    async def slowly(_epochs: dict[int, int]) -> StartShards:
         began.set()
         await goes_on.wait()
         return started.extend
@@ -308,8 +311,8 @@ async def test_leaving_during_a_takeover_frees_what_was_just_taken(database_url:
 
 
 async def test_a_shard_that_is_handed_over_is_neither_used_nor_found_lost(database_url: str) -> None:
-    async with leases_of(database_url, "me") as (held, permit, lost):
-        permit.known(1e12)
+    async with leases_of(database_url, "me") as (held, send_gate, lost):
+        send_gate.known(1e12)
         began, goes_on = asyncio.Event(), asyncio.Event()
 
         async def slowly(_shards: Collection[int]) -> None:
@@ -321,7 +324,7 @@ async def test_a_shard_that_is_handed_over_is_neither_used_nor_found_lost(databa
         handing_over = asyncio.ensure_future(held._hand_over([3], {}))
         await began.wait()
         await held._beat()
-        assert (held.shards, held.epoch(3), permit.allows(3)) == ([4], None, False)
+        assert (held.shards, held.epoch(3), send_gate.allows(3)) == ([4], None, False)
         assert await lease.acquire(held._database, "another", [3]) == {}
         goes_on.set()
         await handing_over

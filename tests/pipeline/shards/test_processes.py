@@ -240,7 +240,7 @@ async def test_nothing_is_taken_up_of_shards_that_went_while_whoever_takes_it_up
             lane = pipeline._lanes.lane(route.id, domain_events.shard_of("acme"))
             pipeline._lanes.park(lane)
             await it.rows("UPDATE hookledger.retry SET due_at = '-infinity' RETURNING 1")
-            pipeline._retrier.bell.ring()
+            pipeline._retrier.wakeup.set()
             await until(lambda: len(intake._waiters or ()) == 2, seconds=LONG)
             await pipeline._leases._hand_over(list(range(SHARDS)), {})
             await it.until_row("SELECT sum(cardinality(seqs)) = 8 FROM hookledger.parked", seconds=LONG)
@@ -267,8 +267,8 @@ async def test_a_lease_in_doubt_forgets_nothing_and_sends_nothing_twice(
         line.cut()
         shard = domain_events.shard_of("acme")
         turnstile.let_go(10)
-        permit = it.pipeline._permit
-        await until(lambda: time.monotonic() > permit._held_until[shard], seconds=LONG)
+        send_gate = it.pipeline._send_gate
+        await until(lambda: time.monotonic() > send_gate._held_until[shard], seconds=LONG)
         turnstile.let_go(100)
         await until(lambda: not any(d.sent_at for d in it.pipeline._lanes.in_flight), seconds=LONG)
         sent = len(there.received)
@@ -298,10 +298,12 @@ async def test_cut_off_from_postgresql_no_request_starts_a_second_after_a_disabl
         line.hold()
         await elsewhere.disable(route)
         acknowledged_at = time.monotonic()
-        assert it.pipeline._permit._known_until <= acknowledged_at + 1.0
+        assert it.pipeline._send_gate._known_until <= acknowledged_at + 1.0
         await until(lambda: time.monotonic() >= acknowledged_at + 1.0, seconds=LONG)
         turnstile.let_go(100)
-        await until(lambda: it.pipeline._permit._is_awaited, seconds=LONG)  # the next one wants to start, and does not
+        await until(
+            lambda: it.pipeline._send_gate._is_awaited, seconds=LONG
+        )  # the next one wants to start, and does not
         assert len(there.received) == 1
         line.mend()
         await elsewhere.until_row("SELECT count(*) = 20 FROM hookledger.attempt", seconds=LONG)
@@ -321,10 +323,10 @@ async def test_what_waited_to_be_sent_at_a_hand_over_is_sent_by_the_successor_at
             published = await first.publish(count=8)
             await there.count(4, seconds=LONG)
             line.hold()
-            permit, in_flight = first.pipeline._permit, first.pipeline._lanes.in_flight
-            await until(lambda: time.monotonic() > permit._known_until, seconds=LONG)
+            send_gate, in_flight = first.pipeline._send_gate, first.pipeline._lanes.in_flight
+            await until(lambda: time.monotonic() > send_gate._known_until, seconds=LONG)
             turnstile.let_go(100)
-            await until(lambda: permit._is_awaited, seconds=LONG)
+            await until(lambda: send_gate._is_awaited, seconds=LONG)
             await until(lambda: in_flight and all(d.has_retry_row for d in in_flight), seconds=LONG)
             first.pipeline.stop()
             await until(lambda: not in_flight, seconds=LONG)

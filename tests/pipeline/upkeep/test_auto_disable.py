@@ -13,7 +13,7 @@ import pytest
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import Route
 from daemon.pipeline.upkeep import auto_disable
-from daemon.pipeline.upkeep.auto_disable import Disabler, Patience
+from daemon.pipeline.upkeep.auto_disable import AutoDisable, RouteDisabler
 from eventstore.domain_events.events import shard_of
 from tests.support.house import House, house
 from tests.support.outcomes import note
@@ -95,7 +95,9 @@ async def is_given_up(it: House, route: Route, *, shards: Collection[int] = rang
     """Looks once; true if that disabled the route."""
     index = it.projection.index
     before = await disabling(it, route)
-    patience = Patience(it.database, index, Disabler(index, it.commands), after=FIVE_DAYS, shards=lambda: shards)
+    patience = AutoDisable(
+        it.database, index, RouteDisabler(index, it.commands), after=FIVE_DAYS, shards=lambda: shards
+    )
     await patience.run_once()
     return await disabling(it, route) != before
 

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from daemon.deliveries.merge import Merge, Source
-from eventstore.queries.delivery_log import TOP, Found, Place, Stretch
+from daemon.deliveries.merge import DeliverySource, Merge
+from eventstore.queries.delivery_log import TOP, FoundDelivery, ListPosition, Stretch
 from tests.support.deliveries import NOON
 
 ROUTE = UUID(int=1)
 
 
-def at(second: int) -> Found:
-    return Found(Place(NOON + timedelta(seconds=second), second, ROUTE), f"e{second}", "order.create", False)
+def at(second: int) -> FoundDelivery:
+    return FoundDelivery(
+        ListPosition(NOON + timedelta(seconds=second), second, ROUTE), f"e{second}", "order.create", False
+    )
 
 
 class Moving:
@@ -25,8 +27,8 @@ class Moving:
         self.moves = moves
         self.reads = 0
 
-    def source(self, table: int) -> Source:
-        async def read(begin: Place, rows: int) -> Stretch:
+    def source(self, table: int) -> DeliverySource:
+        async def read(begin: ListPosition, rows: int) -> Stretch:
             self.reads += 1
             there = sorted((at(second) for second in self.tables[table]), key=lambda found: found.place, reverse=True)
             below = [found for found in there if found.place < begin][:rows]

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from daemon.core.drafts.scope import Kind, Scope
-from daemon.tokens import LIFE_SECONDS, MAX_REMEMBERED, Refusal, Tokens, Verified
+from daemon.core.drafts.scope import Scope, ScopeKind
+from daemon.tokens import LIFE_SECONDS, MAX_REMEMBERED, TokenRefusal, Tokens, Verified
 from eventstore.access import tokens
 from eventstore.access.tokens import NewToken
 from eventstore.postgres.connect import Database
@@ -36,7 +36,7 @@ async def test_a_token_is_what_its_text_says_and_only_its_hash_is_stored(
 ) -> None:
     text = await token(database, "producer:acme")
     assert await Tokens(database).verify(text) == Verified(
-        id=id_in(text), scope=Scope(kind=Kind.PRODUCER, tenant="acme")
+        id=id_in(text), scope=Scope(kind=ScopeKind.PRODUCER, tenant="acme")
     )
     stored = await sql.fetchval("SELECT api_token::text FROM hookledger.api_token")
     assert text.split("_")[3] not in stored
@@ -45,7 +45,7 @@ async def test_a_token_is_what_its_text_says_and_only_its_hash_is_stored(
 
 @pytest.mark.parametrize("kind", ["", "hl", "hl_admin", "hl_admin_x_y", "Bearer", "hl_admin_0123456789ab_" + "g" * 64])
 async def test_what_is_no_token_is_refused_without_asking(kind: str) -> None:
-    assert await Tokens(Database("postgresql:///nowhere")).verify(kind) is Refusal.UNKNOWN
+    assert await Tokens(Database("postgresql:///nowhere")).verify(kind) is TokenRefusal.UNKNOWN
 
 
 async def test_every_part_of_the_text_counts(database: Database) -> None:
@@ -60,7 +60,7 @@ async def test_every_part_of_the_text_counts(database: Database) -> None:
         text + "0",
         text.upper(),
     ):
-        assert await Tokens(database).verify(other) is Refusal.UNKNOWN, other
+        assert await Tokens(database).verify(other) is TokenRefusal.UNKNOWN, other
 
 
 async def test_the_holder_of_a_dead_token_is_told_why_and_nobody_else(
@@ -69,10 +69,10 @@ async def test_the_holder_of_a_dead_token_is_told_why_and_nobody_else(
     revoked, expired = await token(database, "admin"), await token(database, "admin", expires="1h")
     await tokens.revoke(database, id_in(revoked))
     await sql.execute("UPDATE hookledger.api_token SET expires_at = clock_timestamp() WHERE expires_at IS NOT NULL")
-    assert await Tokens(database).verify(revoked) is Refusal.REVOKED
-    assert await Tokens(database).verify(expired) is Refusal.EXPIRED
+    assert await Tokens(database).verify(revoked) is TokenRefusal.REVOKED
+    assert await Tokens(database).verify(expired) is TokenRefusal.EXPIRED
     for text in (revoked, expired):
-        assert await Tokens(database).verify(text[:-64] + "0" * 64) is Refusal.UNKNOWN
+        assert await Tokens(database).verify(text[:-64] + "0" * 64) is TokenRefusal.UNKNOWN
 
 
 async def test_a_token_is_remembered_for_two_seconds_and_no_longer(database: Database) -> None:
@@ -84,7 +84,7 @@ async def test_a_token_is_remembered_for_two_seconds_and_no_longer(database: Dat
     clock.now += LIFE_SECONDS - 0.001
     assert isinstance(await remembering.verify(text), Verified)
     clock.now += 0.001
-    assert await remembering.verify(text) is Refusal.REVOKED
+    assert await remembering.verify(text) is TokenRefusal.REVOKED
 
 
 async def test_a_process_that_revokes_a_token_knows_it_at_once(database: Database) -> None:
@@ -92,7 +92,7 @@ async def test_a_process_that_revokes_a_token_knows_it_at_once(database: Databas
     await remembering.verify(text)
     await tokens.revoke(database, id_in(text))
     remembering.forget(id_in(text))
-    assert await remembering.verify(text) is Refusal.REVOKED
+    assert await remembering.verify(text) is TokenRefusal.REVOKED
 
 
 async def test_a_token_is_not_remembered_beyond_its_expiry(database: Database, sql: asyncpg.Connection) -> None:
@@ -103,13 +103,13 @@ async def test_a_token_is_not_remembered_beyond_its_expiry(database: Database, s
     await remembering.verify(text)
     await sql.execute("UPDATE hookledger.api_token SET expires_at = clock_timestamp()")
     clock.now += 0.5
-    assert await remembering.verify(text) is Refusal.EXPIRED
+    assert await remembering.verify(text) is TokenRefusal.EXPIRED
 
 
 async def test_what_is_remembered_is_still_compared(database: Database) -> None:
     remembering, text = Tokens(database, clock=Clock()), await token(database, "admin")
     await remembering.verify(text)
-    assert await remembering.verify(text[:-64] + "0" * 64) is Refusal.UNKNOWN
+    assert await remembering.verify(text[:-64] + "0" * 64) is TokenRefusal.UNKNOWN
 
 
 async def test_the_memory_has_an_end(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

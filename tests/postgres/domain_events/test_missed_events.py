@@ -9,7 +9,7 @@ import pytest
 from eventstore import domain_events
 from eventstore.domain_events import missed_events
 from eventstore.domain_events import sample_events as tests_of_routes
-from eventstore.domain_events.missed_events import Skipped
+from eventstore.domain_events.missed_events import MissedEvents
 from eventstore.postgres.connect import Database
 from tests.support.builders import ROUTE, new_event
 
@@ -18,20 +18,20 @@ OFF, ON = NOW - timedelta(hours=2), NOW - timedelta(hours=1)
 WITHIN = OFF + timedelta(minutes=1)
 
 
-async def missed(database: Database, *patterns: str, until: datetime = ON) -> Skipped:
+async def missed(database: Database, *patterns: str, until: datetime = ON) -> MissedEvents:
     return await missed_events.count(database, "acme", patterns, since=OFF, until=until)
 
 
 async def test_it_counts_what_happened_from_the_first_moment_to_before_the_last(database: Database) -> None:
     times = [OFF - timedelta(microseconds=1), OFF, WITHIN, ON - timedelta(microseconds=1), ON]
     await domain_events.publish(database, [new_event(occurred_at=at) for at in times])
-    assert await missed(database, "*") == Skipped(number=3, is_exact=True)
+    assert await missed(database, "*") == MissedEvents(number=3, is_exact=True)
 
 
 async def test_an_event_from_the_future_happened_when_it_was_recorded(database: Database) -> None:
     await domain_events.publish(database, [new_event(occurred_at=NOW + timedelta(days=1))])
-    assert await missed(database, "*", until=NOW + timedelta(hours=1)) == Skipped(number=1, is_exact=True)
-    assert await missed(database, "*") == Skipped(number=0, is_exact=True)
+    assert await missed(database, "*", until=NOW + timedelta(hours=1)) == MissedEvents(number=1, is_exact=True)
+    assert await missed(database, "*") == MissedEvents(number=0, is_exact=True)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ async def test_it_counts_what_the_route_would_have_been_sent(
 ) -> None:
     types = ["order.create", "order.pay", "shop.open", "orders.pay"]
     await domain_events.publish(database, [new_event(type=type, occurred_at=WITHIN) for type in types])
-    assert await missed(database, *patterns) == Skipped(number=number, is_exact=True)
+    assert await missed(database, *patterns) == MissedEvents(number=number, is_exact=True)
 
 
 async def test_it_leaves_out_what_no_route_would_have_been_sent(database: Database) -> None:
@@ -51,14 +51,14 @@ async def test_it_leaves_out_what_no_route_would_have_been_sent(database: Databa
         database, [new_event(occurred_at=WITHIN, backfill=True), new_event(tenant="other", occurred_at=WITHIN)]
     )
     await tests_of_routes.publish(database, ROUTE, [new_event()])
-    assert await missed(database, "*", until=NOW + timedelta(days=1)) == Skipped(number=0, is_exact=True)
+    assert await missed(database, "*", until=NOW + timedelta(days=1)) == MissedEvents(number=0, is_exact=True)
 
 
 async def test_it_counts_no_more_than_anybody_reads(database: Database) -> None:
     await domain_events.publish(database, [new_event(occurred_at=WITHIN) for _ in range(missed_events.MAX_COUNTED)])
-    assert await missed(database, "order.*") == Skipped(number=1000, is_exact=True)
+    assert await missed(database, "order.*") == MissedEvents(number=1000, is_exact=True)
     await domain_events.publish(database, [new_event(occurred_at=WITHIN)])
-    assert await missed(database, "order.*") == Skipped(number=1000, is_exact=False)
+    assert await missed(database, "order.*") == MissedEvents(number=1000, is_exact=False)
 
 
 async def test_among_very_many_others_it_says_how_many_there_are_at_least(
@@ -66,6 +66,6 @@ async def test_among_very_many_others_it_says_how_many_there_are_at_least(
 ) -> None:
     monkeypatch.setattr(missed_events, "MAX_LOOKED_AT", 10)
     await domain_events.publish(database, [new_event(occurred_at=WITHIN, type="shop.open") for _ in range(10)])
-    assert await missed(database, "order.*") == Skipped(number=0, is_exact=True)
+    assert await missed(database, "order.*") == MissedEvents(number=0, is_exact=True)
     await domain_events.publish(database, [new_event(occurred_at=WITHIN, type="shop.open")])
-    assert await missed(database, "order.*") == Skipped(number=0, is_exact=False)
+    assert await missed(database, "order.*") == MissedEvents(number=0, is_exact=False)

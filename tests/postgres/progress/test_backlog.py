@@ -37,7 +37,7 @@ async def test_due_retries_come_oldest_first_without_those_in_hand(database: Dat
     assert await seqs_due(database, [0, 1], limit=2) == [3, 6]
     assert await seqs_due(database, []) == []
     (first, *_) = await backlog.due(database, [0], held=[], limit=1)
-    assert first == backlog.Waiting(
+    assert first == backlog.WaitingDelivery(
         route_id=ROUTE, seq=6, tick=1, shard=0, recorded_at=NOON, event_time=NOON, failures=1
     )
 

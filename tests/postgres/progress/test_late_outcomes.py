@@ -8,7 +8,7 @@ import asyncpg
 
 from eventstore.postgres.connect import Database
 from eventstore.progress import backlog, late_outcomes, lease, recording
-from eventstore.progress.late_outcomes import Farewell
+from eventstore.progress.late_outcomes import LateOutcome
 from eventstore.progress.recording import Flush, RetryRow
 from tests.support.builders import ROUTE, attempt, parked, retry
 
@@ -29,7 +29,7 @@ async def outcomes(sql: asyncpg.Connection) -> list[tuple[int, str]]:
 
 async def test_the_last_word_replaces_the_row(database: Database, sql: asyncpg.Connection) -> None:
     await left_behind(database, retry(seq=1, after=LATER, is_held=True), retry(seq=2, after=LATER, is_held=True))
-    assert await late_outcomes.say(database, "me", [Farewell(attempt(seq=1), 0, None)]) == {(ROUTE, 1)}
+    assert await late_outcomes.write(database, "me", [LateOutcome(attempt(seq=1), 0, None)]) == {(ROUTE, 1)}
     assert await outcomes(sql) == [(1, "delivered")]
     assert await sql.fetchval("SELECT array_agg(seq) FROM hookledger.retry") == [2]
 
@@ -37,7 +37,7 @@ async def test_the_last_word_replaces_the_row(database: Database, sql: asyncpg.C
 async def test_the_last_word_of_a_test_is_marked_as_one(database: Database, sql: asyncpg.Connection) -> None:
     await left_behind(database, *(retry(seq=seq, after=LATER, is_held=True) for seq in (1, 2)))
     words = [attempt(seq=1), attempt(seq=2)._replace(is_test=True)]
-    await late_outcomes.say(database, "me", [Farewell(word, 0, None) for word in words])
+    await late_outcomes.write(database, "me", [LateOutcome(word, 0, None) for word in words])
     stored = await sql.fetch("SELECT seq, is_test FROM hookledger.attempt ORDER BY seq")
     assert [tuple(row) for row in stored] == [(1, False), (2, True)]
 
@@ -46,7 +46,7 @@ async def test_a_failure_that_will_be_retried_is_handed_on_with_the_row(
     database: Database, sql: asyncpg.Connection
 ) -> None:
     await left_behind(database, retry(seq=1, failures=0, after=LATER, is_held=True))
-    said = await late_outcomes.say(database, "me", [Farewell(attempt(seq=1, outcome="retrying"), 1, NOW)])
+    said = await late_outcomes.write(database, "me", [LateOutcome(attempt(seq=1, outcome="retrying"), 1, NOW)])
     assert said == {(ROUTE, 1)}
     assert await outcomes(sql) == [(1, "retrying")]
     (row,) = await sql.fetch("SELECT failures, holder, due_at <= clock_timestamp() AS is_due FROM hookledger.retry")
@@ -57,9 +57,9 @@ async def test_repeated_because_an_answer_was_lost_it_writes_nothing_twice(
     database: Database, sql: asyncpg.Connection
 ) -> None:
     await left_behind(database, *(retry(seq=seq, after=LATER, is_held=True) for seq in (1, 2)))
-    both = [Farewell(attempt(seq=1), 0, None), Farewell(attempt(seq=2, outcome="retrying"), 1, LATER)]
-    assert await late_outcomes.say(database, "me", both) == {(ROUTE, 1), (ROUTE, 2)}
-    assert await late_outcomes.say(database, "me", both) == set()
+    both = [LateOutcome(attempt(seq=1), 0, None), LateOutcome(attempt(seq=2, outcome="retrying"), 1, LATER)]
+    assert await late_outcomes.write(database, "me", both) == {(ROUTE, 1), (ROUTE, 2)}
+    assert await late_outcomes.write(database, "me", both) == set()
     assert await outcomes(sql) == [(1, "delivered"), (2, "retrying")]
 
 
@@ -70,8 +70,8 @@ async def test_a_row_that_is_due_or_another_s_or_nobody_s_or_gone_stays_as_it_is
     await left_behind(database, retry(seq=1, after=NOW, is_held=True), retry(seq=3, after=LATER))
     before = await sql.fetch("SELECT * FROM hookledger.retry ORDER BY seq")
     for after in (None, LATER):
-        words = [Farewell(attempt(seq=seq), 1, after) for seq in (1, 2, 3, 4)]
-        assert await late_outcomes.say(database, "me", words) == set()
+        words = [LateOutcome(attempt(seq=seq), 1, after) for seq in (1, 2, 3, 4)]
+        assert await late_outcomes.write(database, "me", words) == set()
     assert await outcomes(sql) == []
     assert await sql.fetch("SELECT * FROM hookledger.retry ORDER BY seq") == before
 

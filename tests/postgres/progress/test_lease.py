@@ -99,7 +99,7 @@ async def test_time_is_that_of_the_database(database: Database, sql: asyncpg.Con
 
 
 async def test_a_survey_tells_who_lives_and_who_holds_what_for_how_long(database: Database) -> None:
-    assert await lease.survey(database) == lease.Survey(live=frozenset(), held={}, left_seconds={})
+    assert await lease.survey(database) == lease.LeaseSurvey(live=frozenset(), held={}, left_seconds={})
     epochs = await lease.acquire(database, "a", [0, 1])
     await lease.acquire(database, "b", [2], ttl=GONE)
     await beat(database, process("a"), epochs)

@@ -13,7 +13,7 @@ from eventstore.postgres import listen
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import RequestReused
 from eventstore.progress import backlog, lease, manual_retry, recording
-from eventstore.progress.manual_retry import Asked, Requeued
+from eventstore.progress.manual_retry import RetryRequest, RetryResult
 from eventstore.progress.recording import Flush
 from tests.support.builders import ROUTE, attempt, parked, retry
 from tests.support.endings import ended
@@ -21,11 +21,11 @@ from tests.support.postgres import Connect
 
 SHARD = shard_of("acme")
 HOUR = timedelta(hours=1)
-ME = Asked(actor="me", origin="test", reason="because")
+ME = RetryRequest(actor="me", origin="test", reason="because")
 
 
-async def again(database: Database, seq: int = 1, asked: Asked = ME) -> Requeued:
-    return await manual_retry.requeue(database, route_id=ROUTE, seq=seq, asked=asked)
+async def again(database: Database, seq: int = 1, asked: RetryRequest = ME) -> RetryResult:
+    return await manual_retry.retry(database, route_id=ROUTE, seq=seq, asked=asked)
 
 
 async def flushed(database: Database, batch: Flush) -> None:
@@ -49,7 +49,7 @@ async def test_what_is_over_is_due_again_with_its_requests_counted(
     database: Database, sql: asyncpg.Connection, outcomes: list[str], requests: int
 ) -> None:
     await ended(sql, 1, *outcomes)
-    assert await again(database) is Requeued.DUE
+    assert await again(database) is RetryResult.DUE
     assert await rows(sql) == [(1, requests, True)]
     (waiting,) = await backlog.due(database, [SHARD], held=[], limit=10)
     recorded_at = await sql.fetchval("SELECT recorded_at FROM hookledger.domain_event")
@@ -59,35 +59,35 @@ async def test_what_is_over_is_due_again_with_its_requests_counted(
 async def test_asked_twice_it_has_one_row(database: Database, sql: asyncpg.Connection) -> None:
     await ended(sql, 1, "failed")
     answers = await asyncio.gather(*(again(database) for _ in range(6)))
-    assert sorted(answers) == [Requeued.DUE] + [Requeued.UNDER_WAY] * 5
+    assert sorted(answers) == [RetryResult.DUE] + [RetryResult.UNDER_WAY] * 5
     assert await rows(sql) == [(1, 1, True)]
 
 
 async def test_a_retry_that_waits_comes_at_once(database: Database, sql: asyncpg.Connection) -> None:
     await ended(sql, 1, "retrying", "retrying")
     await flushed(database, Flush(retries=[retry(shard=SHARD, failures=2, after=HOUR)]))
-    assert await again(database) is Requeued.DUE
+    assert await again(database) is RetryResult.DUE
     assert await rows(sql) == [(1, 2, True)]
 
 
 async def test_a_request_under_way_is_left_alone(database: Database, sql: asyncpg.Connection) -> None:
     await ended(sql, 1, "retrying")
     await flushed(database, Flush(retries=[retry(shard=SHARD, after=HOUR, is_held=True)]))
-    assert await again(database) is Requeued.UNDER_WAY
+    assert await again(database) is RetryResult.UNDER_WAY
     assert await rows(sql) == [(1, 1, False)]
 
 
 async def test_what_waits_for_its_first_attempt_stays_in_line(database: Database, sql: asyncpg.Connection) -> None:
     await flushed(database, Flush(parked=[parked(shard=SHARD)]))
-    assert await again(database) is Requeued.IN_LINE
-    assert await again(database, 2) is Requeued.IN_LINE
+    assert await again(database) is RetryResult.IN_LINE
+    assert await again(database, 2) is RetryResult.IN_LINE
     assert await rows(sql) == []
     assert await sql.fetchval("SELECT count(*) FROM hookledger.resend") == 0
 
 
 async def test_without_its_event_nothing_is_put_in_line(database: Database, sql: asyncpg.Connection) -> None:
     await flushed(database, Flush(attempts=[attempt(shard=SHARD, outcome="failed")]))
-    assert await again(database) is Requeued.GONE
+    assert await again(database) is RetryResult.GONE
     assert await rows(sql) == []
 
 
@@ -102,7 +102,7 @@ async def test_a_flush_that_rewrites_the_row_meanwhile_has_its_retry_brought_for
     asking = asyncio.ensure_future(again(database))
     await until_blocked(sql)
     await owner.execute("COMMIT")
-    assert await asking is Requeued.DUE
+    assert await asking is RetryResult.DUE
     assert await rows(sql) == [(1, 2, True)]
 
 
@@ -116,7 +116,7 @@ async def test_a_flush_that_settles_the_row_meanwhile_leaves_none(
     asking = asyncio.ensure_future(again(database))
     await until_blocked(sql)
     await owner.execute("COMMIT")
-    assert await asking is Requeued.IN_LINE  # its outcome was written by nobody here
+    assert await asking is RetryResult.IN_LINE  # its outcome was written by nobody here
     assert await rows(sql) == []
 
 
@@ -129,7 +129,7 @@ async def test_the_next_flush_owns_the_row(database: Database, sql: asyncpg.Conn
     )
     await flushed(database, batch)
     assert await rows(sql) == []
-    assert await again(database) is Requeued.DUE
+    assert await again(database) is RetryResult.DUE
     assert await rows(sql) == [(1, 2, True)]
 
 
@@ -143,16 +143,16 @@ async def test_it_is_noted_who_asked(database: Database, sql: asyncpg.Connection
 async def test_a_request_repeated_puts_nothing_in_line_a_second_time(
     database: Database, sql: asyncpg.Connection
 ) -> None:
-    asked = Asked(actor="me", origin="test", request_id="r1", causation_id="c1")
+    asked = RetryRequest(actor="me", origin="test", request_id="r1", causation_id="c1")
     await ended(sql, 1, "failed")
-    assert await again(database, asked=asked) is Requeued.DUE
+    assert await again(database, asked=asked) is RetryResult.DUE
     await sql.execute("DELETE FROM hookledger.retry")  # as if it had been sent since
-    assert await again(database, asked=asked) is Requeued.DUE
+    assert await again(database, asked=asked) is RetryResult.DUE
     assert await rows(sql) == []
 
 
 async def test_a_request_id_stands_for_one_delivery(database: Database, sql: asyncpg.Connection) -> None:
-    asked = Asked(actor="me", origin="test", request_id="r1", causation_id="c1")
+    asked = RetryRequest(actor="me", origin="test", request_id="r1", causation_id="c1")
     await ended(sql, 1, "failed")
     await ended(sql, 2, "failed")
     await again(database, asked=asked)

@@ -14,9 +14,9 @@ from eventstore.postgres import listen
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import ReplayRunning, RequestReused
 from eventstore.progress import backlog, lease, manual_retry, recording, replays
-from eventstore.progress.manual_retry import Asked
+from eventstore.progress.manual_retry import RetryRequest
 from eventstore.progress.recording import Flush
-from eventstore.progress.replays import Replay, Scope
+from eventstore.progress.replays import Replay, ReplayScope
 from tests.support.builders import ROUTE, retry
 from tests.support.endings import ended
 from tests.support.postgres import until_waiting
@@ -24,7 +24,7 @@ from tests.support.postgres import until_waiting
 SHARD = shard_of("acme")
 LONG_AGO, LATER = datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-ME = Asked(actor="me", origin="test", reason="because")
+ME = RetryRequest(actor="me", origin="test", reason="because")
 
 
 def scope(
@@ -34,8 +34,8 @@ def scope(
     until: datetime = LATER,
     sendable_from: datetime | None = None,
     route_id: UUID = ROUTE,
-) -> Scope:
-    return Scope(
+) -> ReplayScope:
+    return ReplayScope(
         route_id=route_id,
         tenant="acme",
         since=since,
@@ -45,7 +45,7 @@ def scope(
     )
 
 
-async def begun(database: Database, what: Scope | None = None, asked: Asked = ME) -> Replay:
+async def begun(database: Database, what: ReplayScope | None = None, asked: RetryRequest = ME) -> Replay:
     return await replays.begin(database, uuid4(), what or scope(), asked)
 
 
@@ -101,7 +101,7 @@ async def test_the_period_is_of_event_time_without_its_end(database: Database, s
 
 
 async def test_what_waits_already_does_not_belong_to_it(database: Database) -> None:
-    await manual_retry.requeue(database, route_id=ROUTE, seq=5, asked=ME)
+    await manual_retry.retry(database, route_id=ROUTE, seq=5, asked=ME)
     assert (await begun(database)).total == 2
 
 
@@ -143,7 +143,7 @@ async def test_parts_are_taken_in_the_order_of_events(
 
 async def test_what_was_sent_since_it_began_is_passed_over(database: Database, sql: asyncpg.Connection) -> None:
     replay = await begun(database)
-    await manual_retry.requeue(database, route_id=ROUTE, seq=1, asked=ME)  # in line already
+    await manual_retry.retry(database, route_id=ROUTE, seq=1, asked=ME)  # in line already
     await sql.execute(
         "INSERT INTO hookledger.attempt SELECT at, seq, tick, route_id, event_time, started_at, shard, 200, 4, 1, 1, false, 'delivered', NULL, tenant, event_id, event_type "
         "FROM hookledger.attempt WHERE seq = 5 AND outcome = 'failed'"
@@ -177,7 +177,7 @@ async def test_begun_at_the_same_time_one_wins(database: Database) -> None:
 
 
 async def test_a_request_begins_one(database: Database, sql: asyncpg.Connection) -> None:
-    asked = Asked(actor="me", origin="test", request_id="r1", causation_id="c1")
+    asked = RetryRequest(actor="me", origin="test", request_id="r1", causation_id="c1")
     replay = await begun(database, asked=asked)
     assert await replays.by_request(database, "r1") == replay
     assert await replays.by_request(database, "r2") is None
@@ -269,6 +269,6 @@ async def test_while_one_begins_a_delivery_of_its_route_is_sent_again_all_the_sa
         await sql.execute("LOCK TABLE hookledger.replay_part")
         beginning = asyncio.create_task(begun(database))
         await until_waiting(sql)
-        assert await manual_retry.requeue(database, route_id=ROUTE, seq=1, asked=ME) is manual_retry.Requeued.DUE
+        assert await manual_retry.retry(database, route_id=ROUTE, seq=1, asked=ME) is manual_retry.RetryResult.DUE
     await replays.schedule(database, await beginning, most=500)
     assert await waiting(sql) == [1, 5, 13]

@@ -8,16 +8,16 @@ from eventstore.postgres.connect import Database
 from eventstore.progress import lease, recording
 from eventstore.progress.recording import Flush
 from eventstore.queries import delivery_log
-from eventstore.queries.delivery_log import TOP, Scope
+from eventstore.queries.delivery_log import TOP, ListScope
 from tests.support.builders import ROUTE, TENANTS, attempt
 
 
 @pytest.mark.parametrize(
-    "scope", [Scope(tenant=TENANTS[0]), Scope(tenant=TENANTS[0], route_id=ROUTE)], ids=["tenant", "route"]
+    "scope", [ListScope(tenant=TENANTS[0]), ListScope(tenant=TENANTS[0], route_id=ROUTE)], ids=["tenant", "route"]
 )
 @pytest.mark.parametrize("rows", [1, 2, 3])
 async def test_a_delivery_is_not_cut_in_two_by_the_end_of_a_stretch(
-    database: Database, scope: Scope, rows: int
+    database: Database, scope: ListScope, rows: int
 ) -> None:
     """Whichever of its rows is read first, the one that is asked for is among those of the same stretch."""
     epochs = await lease.acquire(database, "me", range(16))

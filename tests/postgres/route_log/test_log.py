@@ -314,12 +314,12 @@ TAMPERINGS = {
 }
 
 
-async def append(database: Database, wanted: route_log.Draft) -> RouteEvent:
+async def append(database: Database, wanted: route_log.NewRouteEvent) -> RouteEvent:
     async with database.transaction() as connection:
         return await route_log.append(connection, wanted)
 
 
-async def append_on(connection: asyncpg.Connection, wanted: route_log.Draft) -> RouteEvent:
+async def append_on(connection: asyncpg.Connection, wanted: route_log.NewRouteEvent) -> RouteEvent:
     """In a transaction of the test's own; a connection is as good as the pool's proxy of one."""
     return await route_log.append(cast("asyncpg.pool.PoolConnectionProxy", connection), wanted)
 

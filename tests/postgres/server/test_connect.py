@@ -33,8 +33,8 @@ from eventstore.postgres.errors import (
     ValueRefused,
 )
 from eventstore.progress import replays
-from eventstore.progress.late_outcomes import Farewell
-from eventstore.progress.manual_retry import Asked
+from eventstore.progress.late_outcomes import LateOutcome
+from eventstore.progress.manual_retry import RetryRequest
 from eventstore.progress.process import Process
 from eventstore.progress.recording import Flush
 from eventstore.queries import delivery_log
@@ -355,7 +355,9 @@ async def test_a_transaction_whose_connection_is_killed_is_an_outage(
 # --- no error of the driver leaves
 
 
-REPLAYED = replays.Scope(route_id=ROUTE, tenant="acme", since=NOON, until=NOON, sendable_from=NOON, wanted="failed")
+REPLAYED = replays.ReplayScope(
+    route_id=ROUTE, tenant="acme", since=NOON, until=NOON, sendable_from=NOON, wanted="failed"
+)
 REPLAY = replays.Replay(
     id=ROUTE, route_id=ROUTE, tenant="acme", shard=0, wanted="failed", since=NOON, until=NOON, sendable_from=NOON, actor="me",
     reason=None, request_id=None, causation_id=None, created_at=NOON, ended_at=None, state="running", detail=None, total=1,
@@ -366,14 +368,14 @@ ARGUMENTS: dict[str, object] = {
     "after_seq": 0, "limit": 1, "tick": 1, "before": "1:1:", "shards": [0], "owner": "me", "epochs": {0: 1}, "batch": Flush(),
     "number": 1, "shard": 0, "epoch": 1, "route_id": ROUTE, "closed_at": NOON, "in_flight": [], "route_version": 1, "held": [],
     "after": None, "above_tick": 0, "routes": [ROUTE], "first": 1, "last": 2, "value": "x", "request_id": "r", "seconds": 1.0,
-    "holder": "me", "farewells": [Farewell(outcome(delivery()), 0, None)],
+    "holder": "me", "farewells": [LateOutcome(outcome(delivery()), 0, None)],
     "process": Process(owner="me", host="here", pid=1, version="0", master_key=""),
     "token_id": "t", "count": 1, "link_hash": b"l", "session_hash": b"s", "created_by": "me", "life": timedelta(1), "master_key": "k",
     "new": NewToken(id="t", kind="admin", tenant=None, name="", hash=b"h" * 32, created_by="me", expires_at=None),
     "table": Table.KEYS, "stale": "x", "fresh": "y",
-    "scope": delivery_log.Scope(tenant="acme"), "begin": TOP, "rows": 1, "packed": 1, "outcome": None, "event_type": None, "since": NOON,
+    "scope": delivery_log.ListScope(tenant="acme"), "begin": TOP, "rows": 1, "packed": 1, "outcome": None, "event_type": None, "since": NOON,
     "seq": 1, "event_time": NOON, "key": 1, "pairs": [(ROUTE, 1, NOON)], "for_at_least": timedelta(1),
-    "replay_id": ROUTE, "replay_ids": [ROUTE], "replay": REPLAY, "most": 1, "detail": "d", "asked": Asked(actor="me", origin="here"),
+    "replay_id": ROUTE, "replay_ids": [ROUTE], "replay": REPLAY, "most": 1, "detail": "d", "asked": RetryRequest(actor="me", origin="here"),
     "name": "a.b", "characters": 10, "patterns": ["a.*"], "event_types": ["a.*"], "until": NOON, "route_ids": [ROUTE], "hours": 24,
     "event_ids": ["a"], "version": 1,
 }  # fmt: skip

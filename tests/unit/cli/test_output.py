@@ -8,7 +8,7 @@ from daemon.cli.console import failures, output
 from daemon.cli.console.failures import EXIT_CONFIG, EXIT_FAILED, EXIT_UNAVAILABLE, EXIT_USAGE, CliError
 from daemon.commands import Invalid, NotFound
 from daemon.config import ConfigError
-from daemon.core.events.event import Problem
+from daemon.core.events.event import FieldProblem
 from daemon.keys import WrongMasterKey
 from eventstore.postgres.errors import (
     AccessRefused,
@@ -42,7 +42,7 @@ def test_a_piped_table_cuts_nothing_off(capsys: pytest.CaptureFixture[str]) -> N
         (CliError("x"), EXIT_FAILED),
         (NotFound("x"), EXIT_FAILED),
         (SchemaMismatch("x"), EXIT_FAILED),
-        (Invalid((Problem(field="name", message="is empty"),)), EXIT_USAGE),
+        (Invalid((FieldProblem(field="name", message="is empty"),)), EXIT_USAGE),
         (StoreUnavailable("x"), EXIT_UNAVAILABLE),
         (AccessRefused("x"), EXIT_UNAVAILABLE),
         (EmbeddedMisconfigured("x"), EXIT_CONFIG),
@@ -58,5 +58,5 @@ def test_each_kind_of_error_has_its_exit_code(error: Exception, code: int) -> No
 
 
 def test_each_problem_is_a_message_of_its_own() -> None:
-    problems = (Problem(field="name", message="is empty"), Problem(field="", message="is odd"))
+    problems = (FieldProblem(field="name", message="is empty"), FieldProblem(field="", message="is odd"))
     assert failures.describe(Invalid(problems)).messages == ("name: is empty", "is odd")

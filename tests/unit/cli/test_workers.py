@@ -6,9 +6,9 @@ import os
 
 import pytest
 
-from daemon.config import Address, load
+from daemon.config import ListenAddress, load
 from daemon.workers import orders
-from daemon.workers.orders import Inherited, Orders
+from daemon.workers.orders import InheritedSockets, WorkerOrders
 from daemon.workers.parent import pause_seconds
 
 
@@ -18,12 +18,17 @@ def test_pauses_double_from_half_a_second_to_ten() -> None:
 
 
 @pytest.fixture
-def given() -> Orders:
+def given() -> WorkerOrders:
     config = load(None, {"HOME": "/nowhere", "HOOKLEDGER_SERVER__ADMIN_TOKEN": "canary" * 8})
-    return Orders(number=3, config=config, main=Inherited(address=Address(host="::1", port=80), files=(7, 8)), ops=None)
+    return WorkerOrders(
+        number=3,
+        config=config,
+        main=InheritedSockets(address=ListenAddress(host="::1", port=80), files=(7, 8)),
+        ops=None,
+    )
 
 
-def test_orders_arrive_as_they_were_given_and_nothing_behind_them_is_read(given: Orders) -> None:
+def test_orders_arrive_as_they_were_given_and_nothing_behind_them_is_read(given: WorkerOrders) -> None:
     reading, writing = os.pipe()
     os.write(writing, orders.written(given) + orders.STOP)
     received = orders.read(reading)
@@ -35,7 +40,7 @@ def test_orders_arrive_as_they_were_given_and_nothing_behind_them_is_read(given:
     os.close(writing)
 
 
-def test_orders_that_end_too_early_are_none(given: Orders) -> None:
+def test_orders_that_end_too_early_are_none(given: WorkerOrders) -> None:
     reading, writing = os.pipe()
     os.write(writing, orders.written(given)[:-1])
     os.close(writing)

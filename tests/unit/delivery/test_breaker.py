@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.core.delivery import breaker as breaker_module
-from daemon.core.delivery.breaker import Breaker, State
+from daemon.core.delivery.breaker import Breaker, BreakerState
 
 MIDDLE = 0.5  # the roll without jitter
 
@@ -23,7 +23,7 @@ def test_it_opens_after_so_many_failures_in_a_row_and_says_so_once() -> None:
     assert [breaker.failed(1.0, roll=MIDDLE) for _ in range(2)] == [False, False]
     breaker.succeeded()
     assert [breaker.failed(1.0, roll=MIDDLE) for _ in range(4)] == [False, False, True, False]
-    assert breaker.state is State.OPEN
+    assert breaker.state is BreakerState.OPEN
 
 
 def test_closed_it_lets_as_many_start_as_the_lane_may_have() -> None:
@@ -35,7 +35,7 @@ def test_open_it_lets_nothing_start_until_the_pause_is_over_and_then_one() -> No
     assert breaker.room(100.9) == 0
     assert math.isclose(breaker.wait(100.25), 0.75)
     assert breaker.room(101.0) == 1
-    assert breaker.state is State.HALF_OPEN
+    assert breaker.state is BreakerState.HALF_OPEN
     assert breaker.wait(101.0) == 0.0
 
 

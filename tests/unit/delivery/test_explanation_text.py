@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from daemon.core.delivery.explanation_text import Facts, Verdict, sentence
+from daemon.core.delivery.explanation_text import ExplainedDecision, ExplanationFacts, sentence
 
 AT = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 FACTS = {
@@ -19,9 +19,9 @@ FACTS = {
 }
 
 
-@pytest.mark.parametrize("verdict", Verdict)
-def test_every_verdict_has_a_sentence(verdict: Verdict) -> None:
-    said = sentence(verdict, Facts(**FACTS))  # type: ignore[arg-type]  # a literal copy of the fields
+@pytest.mark.parametrize("verdict", ExplainedDecision)
+def test_every_verdict_has_a_sentence(verdict: ExplainedDecision) -> None:
+    said = sentence(verdict, ExplanationFacts(**FACTS))  # type: ignore[arg-type]  # a literal copy of the fields
     assert said.endswith(".")
     assert "None" not in said
 
@@ -29,25 +29,29 @@ def test_every_verdict_has_a_sentence(verdict: Verdict) -> None:
 @pytest.mark.parametrize(
     ("verdict", "facts", "said"),
     [
-        (Verdict.DELIVERED, {"tries": 2, "last_at": AT}, "Delivered on attempt 2, 2026-11-23 08:00:00.000000 UTC."),
         (
-            Verdict.PENDING,
+            ExplainedDecision.DELIVERED,
+            {"tries": 2, "last_at": AT},
+            "Delivered on attempt 2, 2026-11-23 08:00:00.000000 UTC.",
+        ),
+        (
+            ExplainedDecision.PENDING,
             {"tries": 3, "last_error": "http_500", "due_at": AT},
             "Attempt 3 failed (http_500); the next one is due at 2026-11-23 08:00:00.000000 UTC.",
         ),
         (
-            Verdict.PENDING,
+            ExplainedDecision.PENDING,
             {"is_parked": True},
             "Waiting for its turn: the route is slower than its events, or does not answer.",
         ),
-        (Verdict.PENDING, {"due_at": AT}, "Due, and about to be sent."),
+        (ExplainedDecision.PENDING, {"due_at": AT}, "Due, and about to be sent."),
         (
-            Verdict.FAILED,
+            ExplainedDecision.FAILED,
             {"tries": 60, "last_error": "timeout"},
             "Failed for good after 60 attempts; the last error was timeout.",
         ),
         (
-            Verdict.BEFORE_CREATION,
+            ExplainedDecision.BEFORE_CREATION,
             {},
             (
                 "The event happened at 2026-11-23 08:00:00.000000 UTC, before the route was created "
@@ -56,5 +60,5 @@ def test_every_verdict_has_a_sentence(verdict: Verdict) -> None:
         ),
     ],
 )
-def test_a_sentence_names_its_grounds(verdict: Verdict, facts: dict[str, object], said: str) -> None:
-    assert sentence(verdict, Facts(**{**FACTS, **facts})) == said  # type: ignore[arg-type]  # a literal copy
+def test_a_sentence_names_its_grounds(verdict: ExplainedDecision, facts: dict[str, object], said: str) -> None:
+    assert sentence(verdict, ExplanationFacts(**{**FACTS, **facts})) == said  # type: ignore[arg-type]  # a literal copy

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from daemon.core.delivery import resend
-from daemon.core.delivery.resend import Refused
-from daemon.core.routing.route import Route, Status, evolve
+from daemon.core.delivery.resend import ResendRefused
+from daemon.core.routing.route import Route, RouteStatus, evolve
 from daemon.core.routing.windows import Window
 from tests.support.lifecycles import created
 
@@ -21,7 +21,7 @@ def at(minutes: float) -> datetime:
     return NOON + minutes * MINUTE
 
 
-def route(*windows: tuple[float, float | None], status: Status = Status.ENABLED) -> Route:
+def route(*windows: tuple[float, float | None], status: RouteStatus = RouteStatus.ENABLED) -> Route:
     return replace(
         evolve(None, created()),
         status=status,
@@ -29,8 +29,8 @@ def route(*windows: tuple[float, float | None], status: Status = Status.ENABLED)
     )
 
 
-def reason(refused: Refused | datetime | None) -> str:
-    assert isinstance(refused, Refused)
+def reason(refused: ResendRefused | datetime | None) -> str:
+    assert isinstance(refused, ResendRefused)
     return refused.reason
 
 
@@ -54,9 +54,9 @@ def test_what_happened_while_the_route_was_disabled_is_refused() -> None:
 @pytest.mark.parametrize(
     ("closed", "word"),
     [
-        (route((0, 10), status=Status.DISABLED), "is disabled since 2026-01-01 12:10:00"),
-        (route(status=Status.DISABLED), "never was enabled"),
-        (route((0, 10), status=Status.DELETED), "was deleted"),
+        (route((0, 10), status=RouteStatus.DISABLED), "is disabled since 2026-01-01 12:10:00"),
+        (route(status=RouteStatus.DISABLED), "never was enabled"),
+        (route((0, 10), status=RouteStatus.DELETED), "was deleted"),
     ],
 )
 def test_a_route_that_is_not_enabled_gets_nothing(closed: Route, word: str) -> None:

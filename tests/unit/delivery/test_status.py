@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from daemon.core.delivery.answer import Outcome
-from daemon.core.delivery.status import End, Standing, standing
+from daemon.core.delivery.status import DeliveryStatus, FinalOutcome, status_of
 
-DELIVERED, PENDING, FAILED = Standing.DELIVERED, Standing.PENDING, Standing.FAILED
+DELIVERED, PENDING, FAILED = DeliveryStatus.DELIVERED, DeliveryStatus.PENDING, DeliveryStatus.FAILED
 
 
 @pytest.mark.parametrize(
@@ -17,23 +17,23 @@ DELIVERED, PENDING, FAILED = Standing.DELIVERED, Standing.PENDING, Standing.FAIL
         (False, None, None, PENDING),
         (False, None, 0, PENDING),
         (False, None, 3, PENDING),
-        (False, End(outcome=Outcome.RETRYING, number=2), None, PENDING),
+        (False, FinalOutcome(outcome=Outcome.RETRYING, number=2), None, PENDING),
         # The last end says it.
-        (False, End(outcome=Outcome.FAILED, number=3), None, FAILED),
-        (False, End(outcome=Outcome.SUPPRESSED, number=0), None, Standing.SUPPRESSED),
-        (False, End(outcome=Outcome.EXPIRED, number=0), None, Standing.EXPIRED),
+        (False, FinalOutcome(outcome=Outcome.FAILED, number=3), None, FAILED),
+        (False, FinalOutcome(outcome=Outcome.SUPPRESSED, number=0), None, DeliveryStatus.SUPPRESSED),
+        (False, FinalOutcome(outcome=Outcome.EXPIRED, number=0), None, DeliveryStatus.EXPIRED),
         # Asked for again after its end; a row from before it is left over.
-        (False, End(outcome=Outcome.FAILED, number=3), 3, PENDING),
-        (False, End(outcome=Outcome.FAILED, number=3), 4, PENDING),
-        (False, End(outcome=Outcome.FAILED, number=3), 2, FAILED),
+        (False, FinalOutcome(outcome=Outcome.FAILED, number=3), 3, PENDING),
+        (False, FinalOutcome(outcome=Outcome.FAILED, number=3), 4, PENDING),
+        (False, FinalOutcome(outcome=Outcome.FAILED, number=3), 2, FAILED),
         # Delivered once is delivered, whatever came after.
-        (True, End(outcome=Outcome.DELIVERED, number=1), None, DELIVERED),
-        (True, End(outcome=Outcome.DELIVERED, number=1), 1, DELIVERED),
-        (True, End(outcome=Outcome.FAILED, number=2), None, DELIVERED),
-        (True, End(outcome=Outcome.SUPPRESSED, number=0), None, DELIVERED),
+        (True, FinalOutcome(outcome=Outcome.DELIVERED, number=1), None, DELIVERED),
+        (True, FinalOutcome(outcome=Outcome.DELIVERED, number=1), 1, DELIVERED),
+        (True, FinalOutcome(outcome=Outcome.FAILED, number=2), None, DELIVERED),
+        (True, FinalOutcome(outcome=Outcome.SUPPRESSED, number=0), None, DELIVERED),
     ],
 )
 def test_a_delivery_stands_as_the_table_says(
-    was_delivered: bool, end: End | None, retry_after: int | None, expected: Standing
+    was_delivered: bool, end: FinalOutcome | None, retry_after: int | None, expected: DeliveryStatus
 ) -> None:
-    assert standing(was_delivered=was_delivered, end=end, retry_after=retry_after) is expected
+    assert status_of(was_delivered=was_delivered, end=end, retry_after=retry_after) is expected

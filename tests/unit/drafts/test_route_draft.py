@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.core.drafts.route_draft import MAX_EVENT_TYPES, RouteDraft, canonical, check
-from daemon.core.events.event import Problem
+from daemon.core.events.event import FieldProblem
 from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook.egress import EgressPolicy
 
@@ -17,7 +17,7 @@ POLICY = EgressPolicy()
 DRAFT = RouteDraft(name="Shop", target_url="https://hooks.shop.com/in", event_types=("order.*",))
 
 
-def problems(draft: RouteDraft = DRAFT, *, tenant: str = "acme", **changes: Any) -> list[Problem]:
+def problems(draft: RouteDraft = DRAFT, *, tenant: str = "acme", **changes: Any) -> list[FieldProblem]:
     return list(check(replace(draft, **changes), tenant=tenant, policy=POLICY, signing_header="OrderGroove-Signature"))
 
 

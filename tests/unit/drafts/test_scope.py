@@ -2,23 +2,23 @@
 
 import pytest
 
-from daemon.core.drafts.scope import Kind, Scope, ScopeProblem, parse
+from daemon.core.drafts.scope import Scope, ScopeKind, ScopeProblem, parse
 
 
 @pytest.mark.parametrize(
     ("text", "tenant", "scope"),
     [
-        ("admin", None, Scope(kind=Kind.ADMIN)),
-        ("metrics", None, Scope(kind=Kind.METRICS)),
-        ("producer", None, Scope(kind=Kind.PRODUCER)),
-        ("producer:acme", None, Scope(kind=Kind.PRODUCER, tenant="acme")),
-        ("producer", "acme", Scope(kind=Kind.PRODUCER, tenant="acme")),
-        ("producer:acme", "acme", Scope(kind=Kind.PRODUCER, tenant="acme")),
-        ("tenant:acme", None, Scope(kind=Kind.TENANT, tenant="acme")),
-        ("tenant", "acme", Scope(kind=Kind.TENANT, tenant="acme")),
-        ("tenant:a:b", None, Scope(kind=Kind.TENANT, tenant="a:b")),
-        ("auditor", None, Scope(kind=Kind.AUDITOR)),
-        ("auditor:acme", None, Scope(kind=Kind.AUDITOR, tenant="acme")),
+        ("admin", None, Scope(kind=ScopeKind.ADMIN)),
+        ("metrics", None, Scope(kind=ScopeKind.METRICS)),
+        ("producer", None, Scope(kind=ScopeKind.PRODUCER)),
+        ("producer:acme", None, Scope(kind=ScopeKind.PRODUCER, tenant="acme")),
+        ("producer", "acme", Scope(kind=ScopeKind.PRODUCER, tenant="acme")),
+        ("producer:acme", "acme", Scope(kind=ScopeKind.PRODUCER, tenant="acme")),
+        ("tenant:acme", None, Scope(kind=ScopeKind.TENANT, tenant="acme")),
+        ("tenant", "acme", Scope(kind=ScopeKind.TENANT, tenant="acme")),
+        ("tenant:a:b", None, Scope(kind=ScopeKind.TENANT, tenant="a:b")),
+        ("auditor", None, Scope(kind=ScopeKind.AUDITOR)),
+        ("auditor:acme", None, Scope(kind=ScopeKind.AUDITOR, tenant="acme")),
     ],
 )
 def test_a_scope_is_a_kind_and_perhaps_a_tenant(text: str, tenant: str | None, scope: Scope) -> None:
@@ -54,9 +54,9 @@ def test_what_is_no_scope_is_refused_with_a_sentence(text: str, tenant: str | No
     assert refusal.value.field == field
 
 
-@pytest.mark.parametrize("kind", [Kind.ADMIN, Kind.METRICS])
-def test_a_scope_that_cannot_be_cannot_be_made(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [ScopeKind.ADMIN, ScopeKind.METRICS])
+def test_a_scope_that_cannot_be_cannot_be_made(kind: ScopeKind) -> None:
     with pytest.raises(ScopeProblem):
         Scope(kind=kind, tenant="acme")
     with pytest.raises(ScopeProblem):
-        Scope(kind=Kind.TENANT)
+        Scope(kind=ScopeKind.TENANT)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from daemon.core.drafts.scope import Kind, Scope
+from daemon.core.drafts.scope import Scope, ScopeKind
 from daemon.core.drafts.token_draft import TokenDraft, check, expiry
 
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
@@ -45,10 +45,10 @@ def test_a_token_cannot_expire_before_it_is_made(text: str) -> None:
 
 def test_a_draft_has_what_was_asked_for() -> None:
     assert check(scope="producer", tenant="acme", name="Shop", expires="1d", now=NOW) == TokenDraft(
-        scope=Scope(kind=Kind.PRODUCER, tenant="acme"), name="Shop", expires_at=NOW + timedelta(days=1)
+        scope=Scope(kind=ScopeKind.PRODUCER, tenant="acme"), name="Shop", expires_at=NOW + timedelta(days=1)
     )
     assert check(scope="admin", tenant=None, name="", expires=None, now=NOW) == TokenDraft(
-        scope=Scope(kind=Kind.ADMIN), name="", expires_at=None
+        scope=Scope(kind=ScopeKind.ADMIN), name="", expires_at=None
     )
 
 

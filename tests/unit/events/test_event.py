@@ -9,7 +9,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from daemon.core.events.event import FIELDS, Incoming, Problem, instant, parse, pattern_problem, tenant_problem
+from daemon.core.events.event import (
+    FIELDS,
+    FieldProblem,
+    IncomingEvent,
+    instant,
+    parse,
+    pattern_problem,
+    tenant_problem,
+)
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 LIMIT = 262_144
@@ -25,14 +33,16 @@ VALID: dict[str, Any] = {
 }
 
 
-def parsed(value: object, *, max_bytes: int = LIMIT, tenant: str | None = None) -> Incoming | tuple[Problem, ...]:
+def parsed(
+    value: object, *, max_bytes: int = LIMIT, tenant: str | None = None
+) -> IncomingEvent | tuple[FieldProblem, ...]:
     raw = value if isinstance(value, bytes) else json.dumps(value).encode()
     return parse(raw, now=NOW, max_bytes=max_bytes, tenant=tenant)
 
 
-def accepted(value: object, **options: Any) -> Incoming:
+def accepted(value: object, **options: Any) -> IncomingEvent:
     found = parsed(value, **options)
-    assert isinstance(found, Incoming), found
+    assert isinstance(found, IncomingEvent), found
     return found
 
 
@@ -248,7 +258,7 @@ def test_a_clock_may_be_ahead_but_not_by_more_than_a_day() -> None:
 def test_every_time_is_either_kept_or_refused(at: datetime) -> None:
     found = parsed({**VALID, "occurred_at": at.isoformat()})
     at = datetime.fromisoformat(at.isoformat())  # a named zone's time in a gap or a fold equals nothing
-    if isinstance(found, Incoming):
+    if isinstance(found, IncomingEvent):
         assert found.occurred_at == at
         assert datetime(1970, 1, 1, tzinfo=UTC) <= at <= NOW + timedelta(days=1)
 
@@ -314,7 +324,7 @@ def test_no_mutation_of_a_valid_event_makes_it_raise(data: st.DataObject) -> Non
             | st.sampled_from([b'"', b"{", b"}", b"\\u0000", b"null", b"1e5", b"9" * 30, b"[[", b","])
         )
     found = parse(bytes(raw), now=NOW, max_bytes=LIMIT)
-    if isinstance(found, Incoming):
+    if isinstance(found, IncomingEvent):
         assert isinstance(json.loads(found.data), dict)
         assert tenant_problem(found.tenant) is None
         assert found.data in bytes(raw)

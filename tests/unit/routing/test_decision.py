@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from daemon.core.routing import windows
 from daemon.core.routing.decision import Decision, Judgement, eligible, judge
 from daemon.core.routing.index import RouteIndex, Timeline
-from daemon.core.routing.route import Happening, LifecycleEvent, RouteConfig, Status, evolve
+from daemon.core.routing.route import LifecycleEvent, LifecycleEventType, RouteConfig, RouteStatus, evolve
 from daemon.core.routing.windows import Window
 from tests.support.lifecycles import NOON, ROUTE, TICK, after, config, created, filtered, life
 
@@ -71,13 +71,13 @@ def logs(draw: st.DrawFn) -> Log:
             log.tenants[route_id] = tenant
             enabled, first = draw(st.booleans()), draw(configs)
             event = created(route_id=route_id, pos=pos, at=at, tenant=tenant, enabled=enabled, config=first)
-        elif timeline.current.status is Status.DELETED:
+        elif timeline.current.status is RouteStatus.DELETED:
             continue
         else:
-            switch = Happening.DISABLED if timeline.current.is_enabled else Happening.ENABLED
-            happening = draw(st.sampled_from([switch, switch, switch, Happening.EDITED, Happening.EDITED,
-                                              Happening.DELETED, Happening.KEY_ROTATED]))  # fmt: skip
-            event = after(timeline.current, happening, pos=pos, at=at, config=draw(configs))
+            switch = LifecycleEventType.DISABLED if timeline.current.is_enabled else LifecycleEventType.ENABLED
+            lifecycle_type = draw(st.sampled_from([switch, switch, switch, LifecycleEventType.EDITED, LifecycleEventType.EDITED,
+                                              LifecycleEventType.DELETED, LifecycleEventType.KEY_ROTATED]))  # fmt: skip
+            event = after(timeline.current, lifecycle_type, pos=pos, at=at, config=draw(configs))
         log.events.append(event)
         log.index.apply(event)
     return log
@@ -179,7 +179,7 @@ def test_what_is_sendable_was_due_or_is_of_the_open_window(question: tuple[Log, 
     for timeline in log.index.timelines():
         route = timeline.current
         if windows.is_sendable(route.windows, at):
-            assert route.status is Status.ENABLED
+            assert route.status is RouteStatus.ENABLED
             assert expected(log, route.id, at, event_type) in {"deliver", "not_subscribed", "filtered"}
 
 
@@ -196,11 +196,11 @@ def decisions(*events: LifecycleEvent, event_type: str = "order.create") -> dict
 def test_each_change_counts_from_its_own_microsecond_on() -> None:
     first = created()
     route = evolve(None, first)
-    off = after(route, Happening.DISABLED, at=NOON + 2 * TICK)
+    off = after(route, LifecycleEventType.DISABLED, at=NOON + 2 * TICK)
     route = evolve(route, off)
-    on = after(route, Happening.ENABLED, at=NOON + 4 * TICK)
+    on = after(route, LifecycleEventType.ENABLED, at=NOON + 4 * TICK)
     route = evolve(route, on)
-    gone = after(route, Happening.DELETED, at=NOON + 6 * TICK)
+    gone = after(route, LifecycleEventType.DELETED, at=NOON + 6 * TICK)
     assert decisions(first, off, on, gone) == {
         -1: Decision.BEFORE_CREATION,
         0: Decision.DELIVER,
@@ -217,7 +217,7 @@ def test_each_change_counts_from_its_own_microsecond_on() -> None:
 def test_an_edit_counts_from_its_own_microsecond_on_and_not_before() -> None:
     first = created(config=config("order.create"))
     route = evolve(None, first)
-    edit = after(route, Happening.EDITED, at=NOON + 3 * TICK, config=config("cart.create"))
+    edit = after(route, LifecycleEventType.EDITED, at=NOON + 3 * TICK, config=config("cart.create"))
     found = decisions(first, edit)
     assert [found[2], found[3]] == [Decision.DELIVER, Decision.NOT_SUBSCRIBED]
     found = decisions(first, edit, event_type="cart.create")
@@ -249,9 +249,9 @@ def test_the_grounds_name_the_state_of_then_and_the_window_with_its_later_end() 
     index = RouteIndex()
     first = created(config=config("order.create"))
     route = index.apply(first)
-    route = index.apply(after(route, Happening.EDITED, at=NOON + 2 * TICK, config=config("*")))
-    route = index.apply(after(route, Happening.DISABLED, at=NOON + 4 * TICK))
-    index.apply(after(route, Happening.ENABLED, at=NOON + 6 * TICK))
+    route = index.apply(after(route, LifecycleEventType.EDITED, at=NOON + 2 * TICK, config=config("*")))
+    route = index.apply(after(route, LifecycleEventType.DISABLED, at=NOON + 4 * TICK))
+    index.apply(after(route, LifecycleEventType.ENABLED, at=NOON + 6 * TICK))
     timeline = index.timeline(ROUTE)
     assert timeline is not None
     judgement = asked(timeline, "order.create", NOON + TICK)
@@ -301,4 +301,4 @@ def test_a_filter_is_not_asked_where_the_answer_is_known_without_it() -> None:
             index, tenant="acme", event_type=event_type, at=NOON, backfill=False, passes=never, note=noted.append
         )
         assert noted == ([Decision.DISABLED] if event_type == "order.create" else [])
-    assert life(enabled=False).status is Status.DISABLED
+    assert life(enabled=False).status is RouteStatus.DISABLED

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from daemon.core.routing import index as index_module
 from daemon.core.routing.index import RouteIndex, Timeline, patterns_of
-from daemon.core.routing.route import BrokenHistory, Happening, Status, evolve
+from daemon.core.routing.route import BrokenHistory, LifecycleEventType, RouteStatus, evolve
 from tests.support.lifecycles import NOON, TICK, after, config, created, life
 
 PATTERNS = ("order.create", "order.*", "*", "cart.create", "cart.*")
@@ -47,7 +47,7 @@ def test_the_candidates_are_those_of_a_scan_over_all_routes_and_all_their_states
         if timeline is None:
             event = created(route_id=route_id, tenant=tenant, pos=pos, at=at, config=config(*patterns))
         else:
-            event = after(timeline.current, Happening.EDITED, pos=pos, at=at, config=config(*patterns))
+            event = after(timeline.current, LifecycleEventType.EDITED, pos=pos, at=at, config=config(*patterns))
         index.apply(event)
         ever.setdefault(route_id, set()).update(patterns)
         if asks:  # in between as well, so that what is remembered must be forgotten in time
@@ -87,9 +87,9 @@ def test_a_broken_history_leaves_the_index_as_it_was() -> None:
     index = RouteIndex()
     index.apply(created())
     with pytest.raises(BrokenHistory):
-        index.apply(after(life(), Happening.ENABLED))
+        index.apply(after(life(), LifecycleEventType.ENABLED))
     with pytest.raises(BrokenHistory):
-        index.apply(after(life(), Happening.EDITED, config=config("cart.create"), version=9))
+        index.apply(after(life(), LifecycleEventType.EDITED, config=config("cart.create"), version=9))
     assert index.position == 1
     assert [route.version for route in index.routes()] == [1]
     assert index.candidates("acme", "cart.create") == ()
@@ -100,16 +100,16 @@ def test_the_position_is_that_of_the_last_event_applied() -> None:
     assert index.position == 0
     route = index.apply(created(pos=4))
     assert index.position == 4
-    index.apply(after(route, Happening.DISABLED, pos=9))
+    index.apply(after(route, LifecycleEventType.DISABLED, pos=9))
     assert index.position == 9
 
 
 def test_deleted_routes_stay_in_the_timelines() -> None:
     index = RouteIndex()
     route = index.apply(created())
-    index.apply(after(route, Happening.DELETED))
+    index.apply(after(route, LifecycleEventType.DELETED))
     index.apply(created(route_id=UUID(int=2), tenant="globex", pos=3))
-    assert [each.status for each in index.routes()] == [Status.DELETED, Status.ENABLED]
+    assert [each.status for each in index.routes()] == [RouteStatus.DELETED, RouteStatus.ENABLED]
     assert [each.current.tenant for each in index.timelines("globex")] == ["globex"]
     assert index.timeline(UUID(int=99)) is None
 
@@ -119,7 +119,7 @@ def test_a_timeline_gives_the_last_state_that_had_begun(gaps: list[int], asked: 
     route = evolve(None, created())
     timeline, states = Timeline(route), [route]
     for gap in gaps:
-        route = evolve(route, after(route, Happening.EDITED, at=route.updated_at + gap * TICK))
+        route = evolve(route, after(route, LifecycleEventType.EDITED, at=route.updated_at + gap * TICK))
         timeline.extend(route)
         states.append(route)
     at = NOON + asked * TICK

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from daemon.core.routing.route import (
     TRANSITIONS,
     BrokenHistory,
-    Happening,
+    LifecycleEventType,
     PayloadOptions,
     Route,
     RouteConfig,
-    Status,
+    RouteStatus,
     config_from_body,
     config_to_body,
     evolve,
@@ -38,7 +38,7 @@ TABLE = {
     ("key_revoked", None): False, ("key_revoked", "enabled"): True, ("key_revoked", "disabled"): True, ("key_revoked", "deleted"): False,
 }  # fmt: skip
 
-STATUSES: tuple[Route | None, ...] = (None, life(), life(Happening.DISABLED), life(Happening.DELETED))
+STATUSES: tuple[Route | None, ...] = (None, life(), life(LifecycleEventType.DISABLED), life(LifecycleEventType.DELETED))
 
 
 def named(route: Route | None) -> str | None:
@@ -46,39 +46,43 @@ def named(route: Route | None) -> str | None:
 
 
 def test_the_table_is_complete_and_is_the_one_of_the_code() -> None:
-    assert set(TABLE) == set(product([each.value for each in Happening], [None, *[each.value for each in Status]]))
-    allowed = {(happening.value, status.value) for happening, statuses in TRANSITIONS.items() for status in statuses}
+    assert set(TABLE) == set(
+        product([each.value for each in LifecycleEventType], [None, *[each.value for each in RouteStatus]])
+    )
+    allowed = {
+        (lifecycle_type.value, status.value) for lifecycle_type, statuses in TRANSITIONS.items() for status in statuses
+    }
     assert allowed == {pair for pair, is_allowed in TABLE.items() if is_allowed and pair[1] is not None}
 
 
 @pytest.mark.parametrize("route", STATUSES, ids=named)
-@pytest.mark.parametrize("happening", Happening)
-def test_a_command_may_exactly_what_the_log_can_take(route: Route | None, happening: Happening) -> None:
-    is_allowed = TABLE[happening.value, named(route)]
-    assert (may(route, happening) is None) is is_allowed
-    event = after(route or life(), happening)
+@pytest.mark.parametrize("lifecycle_type", LifecycleEventType)
+def test_a_command_may_exactly_what_the_log_can_take(route: Route | None, lifecycle_type: LifecycleEventType) -> None:
+    is_allowed = TABLE[lifecycle_type.value, named(route)]
+    assert (may(route, lifecycle_type) is None) is is_allowed
+    event = after(route or life(), lifecycle_type)
     if route is None:
         event = replace(event, version=1)
     if is_allowed:
         assert evolve(route, event).version == event.version
     else:
-        with pytest.raises(BrokenHistory, match=f"position {event.pos}: {happening}"):
+        with pytest.raises(BrokenHistory, match=f"position {event.pos}: {lifecycle_type}"):
             evolve(route, event)
 
 
 @pytest.mark.parametrize(
-    ("route", "happening", "words"),
+    ("route", "lifecycle_type", "words"),
     [
-        (None, Happening.EDITED, "no such route"),
-        (life(), Happening.CREATED, "exists already"),
-        (life(), Happening.ENABLED, "enabled already"),
-        (life(Happening.DISABLED), Happening.DISABLED, "disabled already"),
-        (life(Happening.DELETED), Happening.ENABLED, "deleting is final"),
-        (life(Happening.DELETED), Happening.DELETED, "deleting is final"),
+        (None, LifecycleEventType.EDITED, "no such route"),
+        (life(), LifecycleEventType.CREATED, "exists already"),
+        (life(), LifecycleEventType.ENABLED, "enabled already"),
+        (life(LifecycleEventType.DISABLED), LifecycleEventType.DISABLED, "disabled already"),
+        (life(LifecycleEventType.DELETED), LifecycleEventType.ENABLED, "deleting is final"),
+        (life(LifecycleEventType.DELETED), LifecycleEventType.DELETED, "deleting is final"),
     ],
 )
-def test_a_refusal_says_why(route: Route | None, happening: Happening, words: str) -> None:
-    refusal = may(route, happening)
+def test_a_refusal_says_why(route: Route | None, lifecycle_type: LifecycleEventType, words: str) -> None:
+    refusal = may(route, lifecycle_type)
     assert refusal is not None
     assert words in refusal.reason
 
@@ -99,7 +103,7 @@ def test_a_refusal_says_why(route: Route | None, happening: Happening, words: st
 )
 def test_an_event_that_does_not_follow_breaks_the_history(change: dict[str, Any]) -> None:
     route = life()
-    event = after(route, Happening.EDITED)
+    event = after(route, LifecycleEventType.EDITED)
     assert evolve(route, event).version == 2
     with pytest.raises(BrokenHistory, match="does not follow"):
         evolve(route, replace(event, **change))
@@ -113,7 +117,7 @@ def test_a_route_begins_with_version_one(version: int) -> None:
 
 def test_a_broken_history_does_not_repeat_the_target_which_may_hold_a_secret() -> None:
     with pytest.raises(BrokenHistory) as raised:
-        evolve(life(), after(life(), Happening.ENABLED))
+        evolve(life(), after(life(), LifecycleEventType.ENABLED))
     assert "hooks.example" not in str(raised.value)
 
 
@@ -126,8 +130,8 @@ def test_a_route_created_enabled_is_open_from_its_first_microsecond() -> None:
 
 def test_a_route_created_disabled_has_no_window_until_it_is_enabled() -> None:
     route = life(enabled=False)
-    assert (route.status, route.windows) == (Status.DISABLED, ())
-    enabled = evolve(route, after(route, Happening.ENABLED))
+    assert (route.status, route.windows) == (RouteStatus.DISABLED, ())
+    enabled = evolve(route, after(route, LifecycleEventType.ENABLED))
     assert enabled.windows == (Window(NOON + timedelta(seconds=1)),)
 
 
@@ -135,14 +139,14 @@ def test_each_happening_changes_what_it_is_about_and_nothing_else() -> None:
     route = life()
     second = NOON + timedelta(seconds=1)
     same = replace(route, version=2, pos=2, updated_at=second)
-    edited = evolve(route, after(route, Happening.EDITED, config=config("*")))
+    edited = evolve(route, after(route, LifecycleEventType.EDITED, config=config("*")))
     assert edited == replace(same, config=config("*"))
-    disabled = evolve(route, after(route, Happening.DISABLED))
-    assert disabled == replace(same, status=Status.DISABLED, windows=(Window(NOON, second),))
-    deleted = evolve(route, after(route, Happening.DELETED))
-    assert deleted == replace(same, status=Status.DELETED, windows=(Window(NOON, second),))
-    assert life(Happening.DISABLED, Happening.DELETED).windows == (Window(NOON, second),)
-    assert life(Happening.DISABLED, Happening.ENABLED).windows == (
+    disabled = evolve(route, after(route, LifecycleEventType.DISABLED))
+    assert disabled == replace(same, status=RouteStatus.DISABLED, windows=(Window(NOON, second),))
+    deleted = evolve(route, after(route, LifecycleEventType.DELETED))
+    assert deleted == replace(same, status=RouteStatus.DELETED, windows=(Window(NOON, second),))
+    assert life(LifecycleEventType.DISABLED, LifecycleEventType.DELETED).windows == (Window(NOON, second),)
+    assert life(LifecycleEventType.DISABLED, LifecycleEventType.ENABLED).windows == (
         Window(NOON, second),
         Window(NOON + timedelta(seconds=2)),
     )
@@ -150,7 +154,7 @@ def test_each_happening_changes_what_it_is_about_and_nothing_else() -> None:
 
 def test_after_a_rotation_both_keys_sign_until_the_grace_ends() -> None:
     route = life()
-    rotated = evolve(route, after(route, Happening.KEY_ROTATED, grace_seconds=60))
+    rotated = evolve(route, after(route, LifecycleEventType.KEY_ROTATED, grace_seconds=60))
     until = rotated.updated_at + timedelta(seconds=60)
     assert [key.id for key in rotated.keys_at(until - TICK)] == ["key_2", "key_1"]
     assert [key.id for key in rotated.keys_at(until)] == ["key_2"]
@@ -163,14 +167,14 @@ def test_after_a_rotation_both_keys_sign_until_the_grace_ends() -> None:
 
 
 def test_a_second_rotation_leaves_out_the_oldest_key() -> None:
-    route = life(Happening.KEY_ROTATED, Happening.KEY_ROTATED)
+    route = life(LifecycleEventType.KEY_ROTATED, LifecycleEventType.KEY_ROTATED)
     assert [key.id for key in route.keys] == ["key_3", "key_2"]
     assert route.keys[0].valid_until is None
 
 
 def test_revoking_leaves_the_newest_key_alone() -> None:
-    assert [key.id for key in life(Happening.KEY_ROTATED, Happening.KEY_REVOKED).keys] == ["key_2"]
-    assert [key.id for key in life(Happening.KEY_REVOKED).keys] == ["key_1"]
+    assert [key.id for key in life(LifecycleEventType.KEY_ROTATED, LifecycleEventType.KEY_REVOKED).keys] == ["key_2"]
+    assert [key.id for key in life(LifecycleEventType.KEY_REVOKED).keys] == ["key_1"]
 
 
 names = st.text(max_size=10)

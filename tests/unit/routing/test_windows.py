@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.core.routing import windows
-from daemon.core.routing.route import Happening, Status, evolve
+from daemon.core.routing.route import LifecycleEventType, RouteStatus, evolve
 from daemon.core.routing.windows import Window
 from tests.support.lifecycles import NOON, TICK, after, created, life
 
@@ -76,22 +76,22 @@ def test_after_a_disable_and_an_enable_no_event_of_the_old_window_is_ever_sendab
 ) -> None:
     route = evolve(None, created(at=NOON - 20 * TICK))
     for is_edited in also_edited:
-        route = evolve(route, after(route, Happening.DISABLED, at=route.updated_at + 3 * TICK))
+        route = evolve(route, after(route, LifecycleEventType.DISABLED, at=route.updated_at + 3 * TICK))
         disabled_at = route.updated_at
         assert not windows.is_sendable(route.windows, at)
         if is_edited:
-            route = evolve(route, after(route, Happening.EDITED, at=route.updated_at + TICK))
-        route = evolve(route, after(route, Happening.ENABLED, at=route.updated_at + 2 * TICK))
+            route = evolve(route, after(route, LifecycleEventType.EDITED, at=route.updated_at + TICK))
+        route = evolve(route, after(route, LifecycleEventType.ENABLED, at=route.updated_at + 2 * TICK))
         if at < route.updated_at:
             assert not windows.is_sendable(route.windows, at)
             assert not windows.is_sendable(route.windows, disabled_at - TICK)
         else:
             assert windows.is_sendable(route.windows, at)
-    deleted = evolve(route, after(route, Happening.DELETED, at=route.updated_at + TICK))
-    assert deleted.status is Status.DELETED
+    deleted = evolve(route, after(route, LifecycleEventType.DELETED, at=route.updated_at + TICK))
+    assert deleted.status is RouteStatus.DELETED
     assert not windows.is_sendable(deleted.windows, at)
 
 
 def test_a_route_that_is_edited_or_given_a_new_key_keeps_its_window() -> None:
-    route = life(Happening.EDITED, Happening.KEY_ROTATED, Happening.KEY_REVOKED)
+    route = life(LifecycleEventType.EDITED, LifecycleEventType.KEY_ROTATED, LifecycleEventType.KEY_REVOKED)
     assert route.windows == (Window(NOON),)

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook import expression
-from daemon.core.webhook.payload import RenderError, Source, envelope, passes, render, select
+from daemon.core.webhook.payload import PayloadSource, RenderError, envelope, passes, render, select
 from tests.support.expressions import expressions, well_formed
 
 LIMIT = 262_144
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 PLAIN = PayloadOptions()
-SOURCE = Source(
+SOURCE = PayloadSource(
     event_id="evt_1",
     event_type="order.create",
     created=datetime(2026, 11, 23, 8, 0, 0, 999_999, tzinfo=UTC),
@@ -28,11 +28,11 @@ SOURCE = Source(
 )
 
 
-def shaped(options: PayloadOptions = PLAIN, source: Source = SOURCE, *, max_bytes: int = LIMIT) -> Any:
+def shaped(options: PayloadOptions = PLAIN, source: PayloadSource = SOURCE, *, max_bytes: int = LIMIT) -> Any:
     return json.loads(render(source, options, max_bytes=max_bytes))
 
 
-def failure(options: PayloadOptions, source: Source = SOURCE, *, max_bytes: int = LIMIT) -> str:
+def failure(options: PayloadOptions, source: PayloadSource = SOURCE, *, max_bytes: int = LIMIT) -> str:
     with pytest.raises(RenderError) as raised:
         render(source, options, max_bytes=max_bytes)
     return str(raised.value)
@@ -87,7 +87,7 @@ raw_objects = st.builds(
     st.sampled_from(["", " ", "\n"]),
 )  # fmt: skip
 sources = st.builds(
-    Source,
+    PayloadSource,
     event_id=printable,
     event_type=st.sampled_from(["order.create", "a.b.c_d", "0.1"]),
     created=st.datetimes(timezones=st.just(UTC)),
@@ -98,7 +98,7 @@ sources = st.builds(
 
 
 @given(sources)
-def test_the_body_is_valid_json_that_says_what_the_event_says(source: Source) -> None:
+def test_the_body_is_valid_json_that_says_what_the_event_says(source: PayloadSource) -> None:
     body = render(source, PLAIN, max_bytes=LIMIT)
     read = json.loads(body)
     assert list(read) == ["id", "type", "created", "data", "context", "snapshot"]
@@ -253,7 +253,7 @@ def test_a_long_number_is_cut_out_of_a_snapshot_and_a_deep_one_fails_with_its_re
 
 @settings(max_examples=150)
 @given(sources, expressions, st.booleans())
-def test_rendering_raises_a_render_error_and_nothing_else(source: Source, text: str, is_cut: bool) -> None:
+def test_rendering_raises_a_render_error_and_nothing_else(source: PayloadSource, text: str, is_cut: bool) -> None:
     options = PayloadOptions(snapshot=(("a", ("id",)), ("é", None)) if is_cut else None, transform=text)
     body, reason = b"null", "none"
     try:
@@ -267,7 +267,7 @@ def test_rendering_raises_a_render_error_and_nothing_else(source: Source, text: 
 
 
 @given(sources, well_formed)
-def test_the_same_event_and_expression_always_make_the_same_bytes(source: Source, text: str) -> None:
+def test_the_same_event_and_expression_always_make_the_same_bytes(source: PayloadSource, text: str) -> None:
     def once() -> bytes | str:
         try:
             return render(source, PayloadOptions(transform=text), max_bytes=LIMIT)

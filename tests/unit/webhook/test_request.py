@@ -8,16 +8,16 @@ import pytest
 from svix.webhooks import Webhook
 
 from daemon.core.routing.route import PayloadOptions
-from daemon.core.webhook.payload import RenderError, Source
-from daemon.core.webhook.request import Dialect, Request, build
+from daemon.core.webhook.payload import PayloadSource, RenderError
+from daemon.core.webhook.request import RequestOptions, WebhookRequest, build
 from daemon.core.webhook.signing import SigningKey, format_key
 
 ROUTE = UUID("11111111-2222-3333-4444-555555555555")
 KEYS = (SigningKey(format_key(b"n" * 32)), SigningKey(format_key(b"o" * 32)))
-DIALECT = Dialect(
+DIALECT = RequestOptions(
     signing_header="OrderGroove-Signature", standard_webhooks=True, user_agent="Hookledger/1", max_body_bytes=1000
 )
-SOURCE = Source(
+SOURCE = PayloadSource(
     event_id="evt_1",
     event_type="order.create",
     created=datetime(2026, 1, 2, tzinfo=UTC),
@@ -27,7 +27,7 @@ SOURCE = Source(
 )
 
 
-def built(**more: Any) -> Request:
+def built(**more: Any) -> WebhookRequest:
     given: dict[str, Any] = {
         "route_id": ROUTE,
         "options": PayloadOptions(),
@@ -62,7 +62,9 @@ def test_the_same_gives_the_same_bytes() -> None:
 
 
 def test_without_standard_webhooks_its_headers_are_missing() -> None:
-    plain = Dialect(signing_header="X-Sig", standard_webhooks=False, user_agent="Hookledger/1", max_body_bytes=1000)
+    plain = RequestOptions(
+        signing_header="X-Sig", standard_webhooks=False, user_agent="Hookledger/1", max_body_bytes=1000
+    )
     assert set(built(dialect=plain).headers) == {"X-Shop", "Content-Type", "User-Agent", "X-Sig"}
 
 

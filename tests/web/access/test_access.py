@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 
 from daemon.core.delivery.answer import delivery_id
-from daemon.core.drafts.scope import Kind
+from daemon.core.drafts.scope import ScopeKind
 from daemon.web.access.auth import SCOPES
 from daemon.web.app import build_ops
 from daemon.web.http.endpoints import Access, declared
@@ -190,7 +190,7 @@ def test_the_table_of_the_product_is_the_one_here() -> None:
     assert set(SCOPES) == set(Access) - {Access.OPEN}
     for access, kinds in SCOPES.items():
         assert {str(kind) for kind in kinds} == {scope.partition(":")[0] for scope in ADMITTED[access]}, access
-    assert set(Kind) == {scope.partition(":")[0] for scope in SCOPES_OF_TOKENS}
+    assert set(ScopeKind) == {scope.partition(":")[0] for scope in SCOPES_OF_TOKENS}
 
 
 async def test_who_lacks_the_scope_is_told_which_would_do(empty_url: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from daemon.core.gcra import Allowance
-from daemon.web.access.limits import ALLOWANCES, LIMITS, Limits
+from daemon.web.access.limits import ALLOWANCES, TENANT_LIMITS, TenantLimits
 from daemon.web.http.endpoints import RateLimit, declared
 from daemon.web.http.problems import Problem
 from tests.support.web import Door, path
@@ -34,7 +34,7 @@ async def test_what_costs_much_is_limited(door: Door) -> None:
 
 async def test_too_many_are_told_when_to_come_back(door: Door) -> None:
     application = door.client.app
-    application[LIMITS]._allowances = TIGHT
+    application[TENANT_LIMITS]._allowances = TIGHT
     mine, theirs = await door.route("acme"), await door.route("globex")
 
     answers = [await door.ask("GET", path(mine, "/key")) for _ in range(3)]
@@ -46,7 +46,7 @@ async def test_too_many_are_told_when_to_come_back(door: Door) -> None:
 
 
 def test_one_limit_leaves_the_others_and_time_lifts_it() -> None:
-    limits = Limits(TIGHT)
+    limits = TenantLimits(TIGHT)
     for _ in range(2):
         limits.take(RateLimit.REVEAL, "acme", 0)
     with pytest.raises(Problem) as refusal:
@@ -58,7 +58,7 @@ def test_one_limit_leaves_the_others_and_time_lifts_it() -> None:
 
 
 def test_what_was_refused_is_not_counted() -> None:
-    limits = Limits(TIGHT)
+    limits = TenantLimits(TIGHT)
     for _ in range(50):
         try:
             limits.take(RateLimit.REVEAL, "acme", 0)
@@ -69,7 +69,7 @@ def test_what_was_refused_is_not_counted() -> None:
 
 def test_the_memory_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("daemon.web.access.limits.MAX_TENANTS", 3)
-    limits = Limits(TIGHT)
+    limits = TenantLimits(TIGHT)
     for tenant in "abcabcd":
         limits.take(RateLimit.REVEAL, tenant, 0)
     assert [tenant for _, tenant in limits._paid_at] == ["b", "c", "d"]

@@ -167,7 +167,7 @@ async def test_between_two_filters_others_have_their_turn(door: Door, monkeypatc
     order: list[str] = []
     passes = payload.passes
 
-    def noted(expression: str, source: payload.Source) -> bool:
+    def noted(expression: str, source: payload.PayloadSource) -> bool:
         order.append("filter")
         asyncio.get_running_loop().call_soon(order.append, "another")
         return passes(expression, source)

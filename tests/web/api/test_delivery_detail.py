@@ -11,7 +11,7 @@ import pytest
 from daemon.core.delivery.answer import delivery_id
 from daemon.core.gcra import Allowance
 from daemon.deliveries import detail
-from daemon.web.access.limits import LIMITS as ALLOWED
+from daemon.web.access.limits import TENANT_LIMITS as ALLOWED
 from daemon.web.api import deliveries
 from daemon.web.http.endpoints import RateLimit
 from eventstore.domain_events import ticks
@@ -30,7 +30,7 @@ async def shown(door: Door, which: str) -> dict[str, Any]:
 
 
 async def test_a_delivery_has_every_attempt_with_request_and_answer(door: Door) -> None:
-    it = await recorded(door, data={"total": 5}, headers={"X-Shop": "hush"})
+    it = await recorded(door, data={"total": 5}, headers={"X-Shop": "clear"})
     failed = it.row("retrying", status_code=500, error="http_500", response_body=b"no")
     await it.record(failed, it.row("delivered", number=2))
 
@@ -58,7 +58,7 @@ async def test_a_delivery_has_every_attempt_with_request_and_answer(door: Door) 
     assert second["request"]["headers"]["webhook-id"] == it.id
     assert second["request"]["headers"]["webhook-timestamp"] == "1795420800"
     assert '"data":{"object":{"total":5}}' in second["request"]["body"]
-    assert "hush" not in str(found)
+    assert "clear" not in str(found)
 
 
 @pytest.mark.parametrize(

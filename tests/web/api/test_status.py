@@ -10,7 +10,7 @@ import asyncpg
 from daemon import __version__
 from daemon.web.service.health import warnings
 from eventstore.domain_events.events import SHARDS
-from eventstore.queries.status import LogState, ProcessState, ShardState, Status
+from eventstore.queries.status import InstallationStatus, LogState, ProcessState, ShardState
 from tests.support.web import door, path
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -23,8 +23,10 @@ SHARD = ShardState(
 )
 
 
-def status(*, processes: tuple[ProcessState, ...] = (PROCESS,), shards: tuple[ShardState, ...] = (SHARD,)) -> Status:
-    return Status(processes=processes, shards=shards, log=LOG)
+def status(
+    *, processes: tuple[ProcessState, ...] = (PROCESS,), shards: tuple[ShardState, ...] = (SHARD,)
+) -> InstallationStatus:
+    return InstallationStatus(processes=processes, shards=shards, log=LOG)
 
 
 def test_a_healthy_installation_needs_nobody() -> None:

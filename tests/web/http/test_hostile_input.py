@@ -16,7 +16,7 @@ import jsonschema_rs
 import pytest
 from yarl import URL
 
-from daemon.web.access.limits import Limits
+from daemon.web.access.limits import TenantLimits
 from tests.support.operations import Operation, is_problem, operations, place, required
 from tests.support.web import Answer, Door
 
@@ -94,7 +94,7 @@ VERSIONS = ["3", "x", '"x"', '"-1"', '"1", "2"', '"' + "9" * 400 + '"', '""', '"
 @pytest.fixture(autouse=True)
 def _as_often_as_we_like(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tables ask more often than a tenant may."""
-    monkeypatch.setattr(Limits, "take", lambda *_: None)
+    monkeypatch.setattr(TenantLimits, "take", lambda *_: None)
 
 
 def may_be_unknown(operation: Operation, answer: Answer, schema: Mapping[str, Any] | None = None) -> bool:

@@ -8,8 +8,8 @@ from contextlib import closing
 import pytest
 from aiohttp import ClientSession, web
 
-from daemon.config import Address, load
-from daemon.web.http.listeners import ListenFailed, bind, open_doors, serving
+from daemon.config import ListenAddress, load
+from daemon.web.http.listeners import ListenFailed, bind, open_listeners, serving
 
 
 async def _hello(_request: web.Request) -> web.Response:
@@ -17,7 +17,7 @@ async def _hello(_request: web.Request) -> web.Response:
 
 
 def test_port_0_is_the_same_port_for_every_address_of_a_name() -> None:
-    listener = bind(Address(host="localhost", port=0))
+    listener = bind(ListenAddress(host="localhost", port=0))
     assert {each.getsockname()[1] for each in listener.sockets} == {listener.address.port}
     assert listener.address.port != 0
     listener.close()
@@ -26,7 +26,7 @@ def test_port_0_is_the_same_port_for_every_address_of_a_name() -> None:
 @pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1"])
 def test_an_address_that_is_not_ours_is_named(host: str) -> None:
     with pytest.raises(ListenFailed, match=f"cannot listen on {host}:0: "):
-        bind(Address(host=host, port=0))
+        bind(ListenAddress(host=host, port=0))
 
 
 def test_of_two_addresses_none_stays_bound_if_one_is_taken() -> None:
@@ -36,12 +36,12 @@ def test_of_two_addresses_none_stays_bound_if_one_is_taken() -> None:
         free.close()
         environ = {"HOME": "/nowhere", "HOOKLEDGER_SERVER__OPS_LISTEN": second}
         with pytest.raises(ListenFailed, match=f"cannot listen on {second}"):
-            open_doors(load(None, environ, listen=first).server)
-        bind(Address(host="127.0.0.1", port=int(first.rpartition(":")[2]))).close()
+            open_listeners(load(None, environ, listen=first).server)
+        bind(ListenAddress(host="127.0.0.1", port=int(first.rpartition(":")[2]))).close()
 
 
 async def test_before_and_after_it_is_served_a_socket_refuses() -> None:
-    listener = bind(Address(host="127.0.0.1", port=0))
+    listener = bind(ListenAddress(host="127.0.0.1", port=0))
     place = ("127.0.0.1", listener.address.port)
     application = web.Application()
     application.router.add_get("/", _hello)

@@ -9,7 +9,7 @@ import pytest
 
 from daemon.web.http.problems import Problem
 from daemon.web.ingest import publish as events
-from daemon.web.ingest.byte_budget import Room
+from daemon.web.ingest.byte_budget import ByteBudget
 from tests.support.web import Answer, Door, door
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -18,7 +18,7 @@ LINES = b"\n" * (HALF_BYTES - 100) + b'{"tenant":"acme","type":"a.b","data":{}}\
 
 
 def test_what_is_taken_is_given_back_at_the_end_and_nobody_takes_more_than_there_is() -> None:
-    room = Room(10)
+    room = ByteBudget(10)
     with room.share() as take:
         take(4)
         with room.share() as other:

@@ -208,7 +208,7 @@ def test_the_schema_of_an_event_says_what_the_check_says(change: dict[str, objec
     checked = event.parse(orjson.dumps(body), now=NOW, max_bytes=10_000, tenant=None if body["tenant"] else "acme")
     validator_of_event = jsonschema_rs.Draft202012Validator(EVENT_SCHEMA, validate_formats=True)
 
-    assert validator_of_event.is_valid(body) == isinstance(checked, event.Incoming), checked
+    assert validator_of_event.is_valid(body) == isinstance(checked, event.IncomingEvent), checked
 
 
 @pytest.mark.parametrize("name", event.FIELDS)
@@ -217,7 +217,7 @@ def test_the_schema_of_an_event_misses_what_the_check_misses(name: str) -> None:
 
     checked = event.parse(orjson.dumps(body), now=NOW, max_bytes=10_000, tenant="acme")
 
-    assert jsonschema_rs.is_valid(EVENT_SCHEMA, body) == isinstance(checked, event.Incoming), checked
+    assert jsonschema_rs.is_valid(EVENT_SCHEMA, body) == isinstance(checked, event.IncomingEvent), checked
 
 
 async def test_open_endpoints_ask_for_no_token_in_the_document_either(door: Door) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from daemon.web.access.limits import Limits
+from daemon.web.access.limits import TenantLimits
 from tests.support.web import TARGET, Door, door
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
@@ -22,7 +22,7 @@ MOST_SECONDS = 120
 
 
 async def test_schemathesis_finds_nothing(empty_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Limits, "take", lambda *_: None)  # it asks more often than a tenant may
+    monkeypatch.setattr(TenantLimits, "take", lambda *_: None)  # it asks more often than a tenant may
     async with door(empty_url, server__admin_token=TOKEN) as opened:
         lasting, doomed = [await made(opened) for _ in range(2)]
         url = str(opened.client.make_url("/openapi.json"))

@@ -8,8 +8,8 @@ from aiohttp import web
 
 from daemon.commands import Conflict, Invalid, NotFound
 from daemon.core.delivery import resend
-from daemon.core.delivery.status import Standing
-from daemon.deliveries import Detail
+from daemon.core.delivery.status import DeliveryStatus
+from daemon.deliveries import DeliveryDetail
 from daemon.web.dashboard import form_data
 from daemon.web.dashboard.form_data import new_form_id, request_id
 from daemon.web.dashboard.logs import timeline
@@ -22,12 +22,12 @@ from daemon.web.service import resending
 from daemon.web.service.lookup import named_detail
 
 # What a merchant wants to know first.
-_TITLES: Mapping[Standing, str] = {
-    Standing.DELIVERED: "It was delivered",
-    Standing.PENDING: "It is still to be delivered",
-    Standing.FAILED: "It was not delivered",
-    Standing.SUPPRESSED: "It was held back",
-    Standing.EXPIRED: "It expired",
+_TITLES: Mapping[DeliveryStatus, str] = {
+    DeliveryStatus.DELIVERED: "It was delivered",
+    DeliveryStatus.PENDING: "It is still to be delivered",
+    DeliveryStatus.FAILED: "It was not delivered",
+    DeliveryStatus.SUPPRESSED: "It was held back",
+    DeliveryStatus.EXPIRED: "It expired",
 }
 
 
@@ -67,7 +67,9 @@ async def retry(request: web.Request) -> web.Response:
     return redirect(request, "t", tenant, "deliveries", delivery, event=pair.event_id, done="retried")
 
 
-def _page(request: web.Request, detail: Detail, *, status: int = 200, refusal: str | None = None) -> web.Response:
+def _page(
+    request: web.Request, detail: DeliveryDetail, *, status: int = 200, refusal: str | None = None
+) -> web.Response:
     services, place = request.app[SERVICES], detail.item.found.place
     known = services.index.timeline(place.route_id)
     refused = None if known is None else resend.delivery(known.current, place.event_time)

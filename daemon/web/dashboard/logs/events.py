@@ -12,15 +12,15 @@ from daemon.core.routing.decision import Decision, judge
 from daemon.core.routing.index import ALL, RouteIndex
 from daemon.core.routing.route import Route
 from daemon.web.dashboard.logs import log_filter, route_lookup
-from daemon.web.dashboard.logs.log_filter import Asked
+from daemon.web.dashboard.logs.log_filter import LogFilter
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.http import paging
 from daemon.web.http.endpoints import Access
-from daemon.web.http.paging import EventPlace
+from daemon.web.http.paging import EventPosition
 from daemon.web.http.services import SERVICES
 from daemon.web.service import event_pages
-from daemon.web.service.event_pages import EventPage, Wanted
+from daemon.web.service.event_pages import EventFilter, EventPage
 from eventstore.domain_events.listing import LoggedEvent
 
 PAGE_SIZE = 50
@@ -29,7 +29,7 @@ _NOTHING = EventPage(events=[], next=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class EventRow:
     """An event; `decision` and `delivery_id` are those of the webhook that is looked at, None without one. If it
     had a filter then (`has_filter`), what that said is not asked here: that takes the event's payload.
     """
@@ -45,14 +45,14 @@ async def show(request: web.Request) -> web.Response:
     """A page of them. Whoever names an event is led to it."""
     services, tenant = request.app[SERVICES], request.match_info["tenant"]
     wanted = log_filter.read(services.index, tenant, request.query, log_filter.EVENT_FIELDS)
-    if wanted.event_id and not wanted.wrongs:
+    if wanted.event_id and not wanted.form_errors:
         route = None if wanted.route is None else wanted.route.id
         return redirect(request, "t", tenant, "events", wanted.event_id, route=None if route is None else str(route))
-    found = _NOTHING if wanted.wrongs else await _found(request, wanted)
+    found = _NOTHING if wanted.form_errors else await _found(request, wanted)
     return render(
         request,
         "logs/events.html",
-        status=422 if wanted.wrongs else 200,
+        status=422 if wanted.form_errors else 200,
         asked=wanted,
         rows=[_row(services.index, each, wanted.route) for each in found.events],
         after=paging.event_cursor(found.next),
@@ -62,12 +62,12 @@ async def show(request: web.Request) -> web.Response:
     )
 
 
-async def _found(request: web.Request, wanted: Asked) -> EventPage:
+async def _found(request: web.Request, wanted: LogFilter) -> EventPage:
     """Those of a webhook are the ones of the types that it has now."""
     of_route = (ALL,) if wanted.route is None else wanted.route.config.event_types
     return await event_pages.page(
         request.app[SERVICES].database,
-        Wanted(
+        EventFilter(
             tenant=wanted.tenant,
             patterns=(wanted.event_type,) if wanted.event_type else of_route,
             since=wanted.since,
@@ -78,10 +78,10 @@ async def _found(request: web.Request, wanted: Asked) -> EventPage:
     )
 
 
-def _row(index: RouteIndex, event: LoggedEvent, route: Route | None) -> Row:
+def _row(index: RouteIndex, event: LoggedEvent, route: Route | None) -> EventRow:
     timeline = None if route is None else index.timeline(route.id)
     if route is None or timeline is None or event.tick is None:
-        return Row(event=event)
+        return EventRow(event=event)
     judgement = judge(
         timeline,
         event_type=event.type,
@@ -92,7 +92,7 @@ def _row(index: RouteIndex, event: LoggedEvent, route: Route | None) -> Row:
     )
     is_due = judgement.decision is Decision.DELIVER
     state = judgement.route
-    return Row(
+    return EventRow(
         event=event,
         decision=judgement.decision,
         delivery_id=delivery_id(route.id, event.id) if is_due else None,
@@ -100,9 +100,9 @@ def _row(index: RouteIndex, event: LoggedEvent, route: Route | None) -> Row:
     )
 
 
-def _begin(after: str) -> EventPlace | None:
+def _begin(after: str) -> EventPosition | None:
     """Where a page begins; with a cursor that is none, at the beginning."""
     try:
-        return paging.event_place(after) if after else None
+        return paging.event_position(after) if after else None
     except Invalid:
         return None

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from daemon import deliveries
-from daemon.deliveries import DeliveryPage, Filter
-from daemon.pipeline.wakeup import Bell
+from daemon.deliveries import DeliveryFilter, DeliveryPage
+from daemon.pipeline.wakeup import Wakeup
 from daemon.web.access import auth
 from daemon.web.dashboard.rendering import text_of
 from daemon.web.http.problems import Problem
@@ -62,7 +62,7 @@ class Feed:
     _read_at: float = float("-inf")
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def refresh(self, request: web.Request, wanted: Filter) -> None:
+    async def refresh(self, request: web.Request, wanted: DeliveryFilter) -> None:
         """Has them no older than a second. Raises StoreUnavailable."""
         async with self._turn:
             clock, services = asyncio.get_running_loop().time, request.app[SERVICES]
@@ -82,13 +82,13 @@ class Feed:
 class Feeds:
     """All that somebody listens to; `stopping` rings when the process ends."""
 
-    stopping: Bell = field(default_factory=Bell)
-    _open: dict[Filter, Feed] = field(default_factory=dict)
+    stopping: Wakeup = field(default_factory=Wakeup)
+    _open: dict[DeliveryFilter, Feed] = field(default_factory=dict)
 
     @contextmanager
-    def listening(self, wanted: Filter) -> Iterator[Feed]:
+    def listening(self, wanted: DeliveryFilter) -> Iterator[Feed]:
         """One more listener of a filter. Raises Problem if there are too many, of the tenant's or of all."""
-        if self.stopping.is_rung or self._count() >= MOST_LISTENERS or self._count(wanted.tenant) >= MOST_OF_TENANT:
+        if self.stopping.is_set or self._count() >= MOST_LISTENERS or self._count(wanted.tenant) >= MOST_OF_TENANT:
             raise Problem(
                 503, "too many are following live now: refresh the page instead", headers={"Retry-After": "30"}
             )
@@ -115,8 +115,8 @@ def set_up(application: web.Application) -> None:
     application.on_shutdown.append(_stop)
 
 
-def rows_of(found: DeliveryPage, wanted: Filter, *, is_first: bool = True) -> Rows:
-    return Rows(found=found, is_filtered=wanted != Filter(tenant=wanted.tenant), is_first=is_first)
+def rows_of(found: DeliveryPage, wanted: DeliveryFilter, *, is_first: bool = True) -> Rows:
+    return Rows(found=found, is_filtered=wanted != DeliveryFilter(tenant=wanted.tenant), is_first=is_first)
 
 
 def is_wanted(request: web.Request) -> bool:
@@ -124,7 +124,7 @@ def is_wanted(request: web.Request) -> bool:
     return request.method == "GET" and "text/event-stream" in request.headers.get("Accept", "")
 
 
-async def follow(request: web.Request, wanted: Filter) -> web.StreamResponse:
+async def follow(request: web.Request, wanted: DeliveryFilter) -> web.StreamResponse:
     """Sends the rows of a filter, at first and whenever they changed. Raises Problem."""
     with request.app[FEEDS].listening(wanted) as feed:
         response = web.StreamResponse(headers=HEADERS)
@@ -134,7 +134,7 @@ async def follow(request: web.Request, wanted: Filter) -> web.StreamResponse:
         return response
 
 
-async def _stream(request: web.Request, response: web.StreamResponse, feed: Feed, wanted: Filter) -> None:
+async def _stream(request: web.Request, response: web.StreamResponse, feed: Feed, wanted: DeliveryFilter) -> None:
     clock, stopping = asyncio.get_running_loop().time, request.app[FEEDS].stopping
     seen, said_at, checked_at, ends_at = 0, clock(), clock(), clock() + LONGEST_SECONDS
     while clock() < ends_at and _is_there(request):
@@ -172,4 +172,4 @@ def _message(html: str) -> bytes:
 
 
 async def _stop(application: web.Application) -> None:
-    application[FEEDS].stopping.ring()
+    application[FEEDS].stopping.set()

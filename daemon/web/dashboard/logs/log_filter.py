@@ -8,14 +8,14 @@ from datetime import datetime
 
 from aiohttp import web
 
-from daemon.core.delivery.status import Standing
+from daemon.core.delivery.status import DeliveryStatus
 from daemon.core.events.catalogue import name_problem
-from daemon.core.events.event import Problem
+from daemon.core.events.event import FieldProblem
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import Route
-from daemon.deliveries import Filter
+from daemon.deliveries import DeliveryFilter
 from daemon.web.access.auth import CALLER
-from daemon.web.dashboard.form_data import Wrongs
+from daemon.web.dashboard.form_data import FormErrors
 from daemon.web.dashboard.logs import route_lookup
 from daemon.web.dashboard.text import moment_field, typed_moment
 from daemon.web.http.services import SERVICES
@@ -30,29 +30,29 @@ EVENT_FIELDS = ("route", "type", "event", "since", "until")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class LogFilter:
     """`values` are the texts of the fields; what is wrong among them asks for nothing. `matches` are the webhooks that
     were perhaps meant.
     """
 
     tenant: str
     values: Mapping[str, str]
-    wrongs: Wrongs
+    form_errors: FormErrors
     route: Route | None
     matches: tuple[Route, ...]
-    standing: Standing | None
+    status: DeliveryStatus | None
     event_type: str | None
     event_id: str | None
     since: datetime | None
     until: datetime | None
 
     @property
-    def filter(self) -> Filter:
+    def filter(self) -> DeliveryFilter:
         """The same of deliveries."""
-        return Filter(
+        return DeliveryFilter(
             tenant=self.tenant,
             route_id=None if self.route is None else self.route.id,
-            standing=self.standing,
+            status=self.status,
             event_type=self.event_type,
             event_id=self.event_id,
             since=self.since,
@@ -60,7 +60,7 @@ class Asked:
         )
 
     @property
-    def chips(self) -> list[Chip]:
+    def chips(self) -> list[FilterChip]:
         """The parts of the filter, each of which can be taken away."""
         values = self.values
         texts = {
@@ -71,11 +71,13 @@ class Asked:
             "since": f"From {_shown(values['since'])}",
             "until": f"Until {_shown(values['until'])}",
         }
-        return [Chip(field=name, text=texts[name]) for name in values if values[name] and not self.wrongs[name]]
+        return [
+            FilterChip(field=name, text=texts[name]) for name in values if values[name] and not self.form_errors[name]
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chip:
+class FilterChip:
     """A part of a filter, as it is shown."""
 
     field: str
@@ -88,36 +90,36 @@ async def types(request: web.Request) -> list[str]:
     return [each.name for each in await catalogue.listed(database, after="", limit=MOST_TYPES, with_seen=not is_bound)]
 
 
-def read(index: RouteIndex, tenant: str, query: Mapping[str, str], fields: Collection[str]) -> Asked:
+def read(index: RouteIndex, tenant: str, query: Mapping[str, str], fields: Collection[str]) -> LogFilter:
     """What the query asks for by these fields."""
     values = {name: query.get(name, "").strip() for name in fields}
     status = values.get("status", "")
-    problems: list[Problem] = []
+    problems: list[FieldProblem] = []
     matches = route_lookup.routes(index, tenant, values["route"])
     route = matches[0] if len(matches) == 1 else None
     if values["route"] and route is None:
         message = (
             "may be one of these webhooks: choose one" if matches else "is neither the name nor the id of a webhook"
         )
-        problems.append(Problem(field="route", message=message))
-    standing = next((each for each in Standing if each.value == status), None)
-    if status and standing is None:
-        problems.append(Problem(field="status", message=f"must be one of {', '.join(Standing)}"))
+        problems.append(FieldProblem(field="route", message=message))
+    found = next((each for each in DeliveryStatus if each.value == status), None)
+    if status and found is None:
+        problems.append(FieldProblem(field="status", message=f"must be one of {', '.join(DeliveryStatus)}"))
     unknown = name_problem(values["type"]) if values["type"] else None
     if unknown is not None:
-        problems.append(Problem(field="type", message=unknown))
+        problems.append(FieldProblem(field="type", message=unknown))
     if "\0" in values["event"]:
-        problems.append(Problem(field="event", message="is not the id of an event"))
+        problems.append(FieldProblem(field="event", message="is not the id of an event"))
     since, until = _moment(values, "since", problems), _moment(values, "until", problems)
     if since is not None and until is not None and until <= since:
-        problems.append(Problem(field="until", message="must be later than the beginning"))
-    return Asked(
+        problems.append(FieldProblem(field="until", message="must be later than the beginning"))
+    return LogFilter(
         tenant=tenant,
         values={**values, "route": values["route"] if route is None else str(route.id)},
-        wrongs=Wrongs(problems),
+        form_errors=FormErrors(problems),
         route=route,
         matches=matches if route is None else (),
-        standing=standing,
+        status=found,
         event_type=values["type"] or None,
         event_id=values["event"] or None,
         since=since,
@@ -125,11 +127,11 @@ def read(index: RouteIndex, tenant: str, query: Mapping[str, str], fields: Colle
     )
 
 
-def _moment(values: Mapping[str, str], name: str, problems: list[Problem]) -> datetime | None:
+def _moment(values: Mapping[str, str], name: str, problems: list[FieldProblem]) -> datetime | None:
     try:
         return typed_moment(values[name])
     except ValueError as error:
-        problems.append(Problem(field=name, message=str(error)))
+        problems.append(FieldProblem(field=name, message=str(error)))
         return None
 
 

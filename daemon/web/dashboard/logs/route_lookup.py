@@ -6,7 +6,7 @@ from itertools import islice
 from uuid import UUID
 
 from daemon.core.routing.index import RouteIndex, Timeline
-from daemon.core.routing.route import Route, Status
+from daemon.core.routing.route import Route, RouteStatus
 
 # With more webhooks than that one types a name.
 MAX_CHOICES = 200
@@ -30,7 +30,7 @@ def choices(index: RouteIndex, tenant: str) -> list[Route] | None:
     found = list(islice(index.routes(tenant), MAX_CHOICES + 1))
     if len(found) > MAX_CHOICES:
         return None
-    return sorted(found, key=lambda route: (route.status is Status.DELETED, route.config.name.casefold()))
+    return sorted(found, key=lambda route: (route.status is RouteStatus.DELETED, route.config.name.casefold()))
 
 
 def _by_id(index: RouteIndex, text: str) -> Timeline | None:

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from daemon.core.delivery.answer import Outcome
-from daemon.core.delivery.failure_text import Failing, failing
-from daemon.deliveries import Detail, Sent
+from daemon.core.delivery.failure_text import FailureText, failing
+from daemon.deliveries import DeliveryDetail, SentRequest
 from daemon.web.dashboard.text import Excerpt, escaped_bytes, excerpt_of, json_excerpt
 from daemon.web.service import exchanges
-from daemon.web.service.exchanges import Kept
-from eventstore.queries.attempts import Exchange
+from daemon.web.service.exchanges import KeptAnswer
+from eventstore.queries.attempts import RecordedExchange
 
 # At once; older ones are behind a link.
 MOST_ATTEMPTS = 30
@@ -32,7 +32,7 @@ _AROUND = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class RequestView:
     """`command` takes the body from a file if that is too long to be in it."""
 
     url: str
@@ -45,7 +45,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class AnswerView:
     """`encoding` is base64 if the body is no text."""
 
     head: list[tuple[str, str]]
@@ -55,24 +55,24 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Contents:
+class ContentView:
     """What went out, None if that cannot be rebuilt, and what came back, None if nothing did."""
 
-    request: Request | None
-    answer: Answer | None
+    request: RequestView | None
+    answer: AnswerView | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class AttemptView:
     """`place` counts from 1 in order of time: numbers of retries by hand may repeat. `share` is the part of the time
     limit that it took, in hundredths. `contents` is None where there was no room.
     """
 
     place: int
-    exchange: Exchange
-    failing: Failing | None
+    exchange: RecordedExchange
+    failing: FailureText | None
     share: int
-    contents: Contents | None
+    contents: ContentView | None
     is_open: bool
 
     @property
@@ -80,7 +80,7 @@ class Attempt:
         return self.exchange.outcome == Outcome.DELIVERED
 
 
-def attempts(detail: Detail, *, looked_at: int | None, timeout_seconds: float) -> list[Attempt]:
+def attempts(detail: DeliveryDetail, *, looked_at: int | None, timeout_seconds: float) -> list[AttemptView]:
     """The attempts up to the one that is looked at and some after it, the newest first; by itself that is the last."""
     count = len(detail.exchanges)
     chosen = count if looked_at is None else max(1, min(count, looked_at))
@@ -101,9 +101,9 @@ def file_name(place: int) -> str:
 
 
 def _attempt(
-    place: int, exchange: Exchange, contents: Contents | None, *, timeout_seconds: float, chosen: int
-) -> Attempt:
-    return Attempt(
+    place: int, exchange: RecordedExchange, contents: ContentView | None, *, timeout_seconds: float, chosen: int
+) -> AttemptView:
+    return AttemptView(
         place=place,
         exchange=exchange,
         failing=None if exchange.error is None else failing(exchange.error),
@@ -113,15 +113,15 @@ def _attempt(
     )
 
 
-def _contents(detail: Detail, order: list[int]) -> dict[int, Contents]:
+def _contents(detail: DeliveryDetail, order: list[int]) -> dict[int, ContentView]:
     """What is shown of these, as far as there is room; the first of them always is."""
-    found: dict[int, Contents] = {}
+    found: dict[int, ContentView] = {}
     room = ROOM
     for place in order:
         sent = detail.sent[place - 1]
         request = None if sent is None else _request(place, sent)
         kept = exchanges.kept_answer(detail.exchanges[place - 1])
-        contents = Contents(request=request, answer=None if kept is None else _answer(kept))
+        contents = ContentView(request=request, answer=None if kept is None else _answer(kept))
         room -= _bytes_of(contents)
         if found and room < 0:
             break
@@ -129,14 +129,14 @@ def _contents(detail: Detail, order: list[int]) -> dict[int, Contents]:
     return found
 
 
-def _request(place: int, sent: Sent) -> Request:
+def _request(place: int, sent: SentRequest) -> RequestView:
     headers, body = exchanges.shown_headers(sent), sent.request.body
     shown = json_excerpt(body.decode("utf-8", "replace"), BODY_ROOM)
     command = curl_command(sent.target_url, headers, body) if len(body) <= CURL_ROOM else None
     takes_file = command is None or escaped_bytes(command) > CURL_ROOM
     if command is None or takes_file:
         command = curl_command(sent.target_url, headers, b"", file=file_name(place))
-    return Request(
+    return RequestView(
         url=sent.target_url,
         headers=headers,
         masked=sent.secret_headers,
@@ -147,9 +147,9 @@ def _request(place: int, sent: Sent) -> Request:
     )
 
 
-def _answer(kept: Kept) -> Answer:
+def _answer(kept: KeptAnswer) -> AnswerView:
     text = base64.b64encode(kept.body).decode() if kept.text is None else kept.text
-    return Answer(
+    return AnswerView(
         head=_short(kept.head),
         body=excerpt_of(text, ANSWER_ROOM),
         encoding="base64" if kept.text is None else "text",
@@ -162,7 +162,7 @@ def _short(head: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(name, excerpt_of(value, 1024).text) for name, value in head]
 
 
-def _bytes_of(contents: Contents) -> int:
+def _bytes_of(contents: ContentView) -> int:
     """About how much they take in the page."""
     request, answer = contents.request, contents.answer
     texts = [

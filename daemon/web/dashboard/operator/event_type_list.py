@@ -10,9 +10,9 @@ from aiohttp import web
 from daemon.catalogue import sample_types
 from daemon.commands import Invalid
 from daemon.core.events.catalogue import MAX_TYPES, TypeDraft, example_text
-from daemon.core.events.event import Problem as FieldProblem
+from daemon.core.events.event import FieldProblem
 from daemon.web.dashboard import form_data
-from daemon.web.dashboard.form_data import Typed, Wrongs
+from daemon.web.dashboard.form_data import FormData, FormErrors
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.dashboard.text import whole_number
@@ -28,7 +28,7 @@ from eventstore.postgres.errors import VersionConflict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class CatalogueDifference:
     """What another catalogue would do to the one there is: names of types."""
 
     added: Sequence[str]
@@ -43,7 +43,7 @@ class Difference:
 @page(Access.ADMIN)
 async def show(request: web.Request) -> web.Response:
     """The empty form."""
-    return await _page(request, Typed({}))
+    return await _page(request, FormData({}))
 
 
 @page(Access.ADMIN)
@@ -51,11 +51,11 @@ async def take(request: web.Request) -> web.Response:
     """Compares first. Replaces only what it was compared with, so that nobody's work is lost unseen."""
     form, services = await form_data.read(request), request.app[SERVICES]
     if form.one("intent") == "sample":
-        form = Typed({"types": [sample_types().decode()], "edition": ["0"], "intent": ["replace"]})
+        form = FormData({"types": [sample_types().decode()], "edition": ["0"], "intent": ["replace"]})
     try:
         drafts = _drafts(services, form.one("types"))
     except Invalid as error:
-        return await _page(request, form, wrongs=Wrongs.of(error))
+        return await _page(request, form, form_errors=FormErrors.of(error))
     if form.one("intent") != "replace":
         return await _page(request, form, drafts=drafts)
     try:
@@ -65,11 +65,11 @@ async def take(request: web.Request) -> web.Response:
     return redirect(request, "operator", "event-types", done="types_replaced")
 
 
-def difference(before: Sequence[TypeRow], drafts: Sequence[TypeDraft]) -> Difference:
+def difference(before: Sequence[TypeRow], drafts: Sequence[TypeDraft]) -> CatalogueDifference:
     """What is different, by name."""
     old = {row.name: (row.description, row.example) for row in before}
     new = {draft.name: (draft.description, example_text(draft)) for draft in drafts}
-    return Difference(
+    return CatalogueDifference(
         added=sorted(new.keys() - old.keys()),
         changed=sorted(name for name in new.keys() & old.keys() if new[name] != old[name]),
         removed=sorted(old.keys() - new.keys()),
@@ -78,23 +78,23 @@ def difference(before: Sequence[TypeRow], drafts: Sequence[TypeDraft]) -> Differ
 
 async def _page(
     request: web.Request,
-    form: Typed,
+    form: FormData,
     *,
     drafts: Sequence[TypeDraft] | None = None,
-    wrongs: Wrongs | None = None,
+    form_errors: FormErrors | None = None,
     is_changed: bool = False,
 ) -> web.Response:
     edition, rows = await catalogue.entries(request.app[SERVICES].database)
     return render(
         request,
         "operator/event_type_list.html",
-        status=409 if is_changed else 422 if wrongs else 200,
+        status=409 if is_changed else 422 if form_errors else 200,
         form=form,
         edition=edition,
         total=len(rows),
         most=MAX_TYPES,
         difference=None if drafts is None else difference(rows, drafts),
-        wrongs=wrongs or Wrongs(),
+        form_errors=form_errors or FormErrors(),
         is_changed=is_changed,
     )
 
@@ -110,7 +110,7 @@ def _drafts(services: Services, text: str) -> list[TypeDraft]:
     return request_forms.validated(CatalogueForm, value, services).drafts()
 
 
-def _edition(form: Typed) -> int:
+def _edition(form: FormData) -> int:
     """The edition that was compared with; what is no number was none."""
     found = whole_number(form.one("edition"))
     return -1 if found is None else found

@@ -11,11 +11,11 @@ from aiohttp import web
 
 from daemon.commands import Invalid, NotFound
 from daemon.core.events.catalogue import MAX_TYPES, TypeDraft, group_of
-from daemon.core.events.event import Problem
+from daemon.core.events.event import FieldProblem
 from daemon.core.routing.index import RouteIndex, patterns_of
-from daemon.core.routing.route import Status
+from daemon.core.routing.route import RouteStatus
 from daemon.web.dashboard import form_data
-from daemon.web.dashboard.form_data import Typed, Wrongs
+from daemon.web.dashboard.form_data import FormData, FormErrors
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.http.endpoints import Access
@@ -70,7 +70,7 @@ async def show(request: web.Request) -> web.Response:
 @page(Access.ADMIN)
 async def new(request: web.Request) -> web.Response:
     """An empty form, or one for a type that was seen."""
-    return _form(request, Typed({"name": [request.query.get("name", "")], "example": [_EMPTY_EXAMPLE]}), row=None)
+    return _form(request, FormData({"name": [request.query.get("name", "")], "example": [_EMPTY_EXAMPLE]}), row=None)
 
 
 @page(Access.ADMIN)
@@ -80,7 +80,7 @@ async def add(request: web.Request) -> web.Response:
     try:
         await catalogue_edits.add(services, _draft(request, form, form.one("name").strip()))
     except Invalid as error:
-        return _form(request, form, row=None, wrongs=Wrongs.of(error))
+        return _form(request, form, row=None, form_errors=FormErrors.of(error))
     return redirect(request, "operator", "event-types", done="type_added")
 
 
@@ -89,7 +89,7 @@ async def edit(request: web.Request) -> web.Response:
     """A type of the catalogue in a form."""
     row = await _entry(request)
     example = orjson.dumps(orjson.loads(row.example), option=orjson.OPT_INDENT_2).decode()
-    form = Typed({"description": [row.description], "example": [example], "opened": [seal(row)]})
+    form = FormData({"description": [row.description], "example": [example], "opened": [seal(row)]})
     return _form(request, form, row=row)
 
 
@@ -100,7 +100,7 @@ async def save(request: web.Request) -> web.Response:
     try:
         await catalogue_edits.put(services, _draft(request, form, name), opened=form.one("opened"))
     except Invalid as error:
-        return _form(request, form, row=await _entry(request), wrongs=Wrongs.of(error))
+        return _form(request, form, row=await _entry(request), form_errors=FormErrors.of(error))
     except Changed as error:
         if error.now is None:
             raise NotFound("this event type was taken out of the catalogue meanwhile") from error
@@ -132,7 +132,7 @@ def subscribers(index: RouteIndex, name: str) -> Subscribers:
     exact, *wider = patterns_of(name)
     by_name, by_pattern, tenants = 0, 0, set()
     for route in index.routes():
-        if route.status is Status.DELETED:
+        if route.status is RouteStatus.DELETED:
             continue
         names_it = exact in route.config.event_types
         if names_it or any(pattern in route.config.event_types for pattern in wider):
@@ -160,10 +160,10 @@ async def _entry(request: web.Request) -> TypeRow:
     return row
 
 
-def _draft(request: web.Request, form: Typed, name: str) -> TypeDraft:
+def _draft(request: web.Request, form: FormData, name: str) -> TypeDraft:
     """What was typed. Raises Invalid."""
     example: Mapping[str, object] = {}
-    unreadable: Sequence[Problem] = ()
+    unreadable: Sequence[FieldProblem] = ()
     try:
         example = catalogue_edits.example_of(request.app[SERVICES], form.one("example"))
     except Invalid as error:
@@ -175,15 +175,20 @@ def _draft(request: web.Request, form: Typed, name: str) -> TypeDraft:
 
 
 def _form(
-    request: web.Request, form: Typed, *, row: TypeRow | None, wrongs: Wrongs | None = None, is_changed: bool = False
+    request: web.Request,
+    form: FormData,
+    *,
+    row: TypeRow | None,
+    form_errors: FormErrors | None = None,
+    is_changed: bool = False,
 ) -> web.Response:
     return render(
         request,
         "operator/event_type_form.html",
-        status=409 if is_changed else 422 if wrongs else 200,
+        status=409 if is_changed else 422 if form_errors else 200,
         form=form,
         row=row,
-        wrongs=wrongs or Wrongs(),
+        form_errors=form_errors or FormErrors(),
         is_changed=is_changed,
         subscribers=None if row is None else subscribers(request.app[SERVICES].index, row.name),
     )

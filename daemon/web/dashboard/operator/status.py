@@ -8,7 +8,7 @@ from datetime import timedelta
 from aiohttp import web
 
 from daemon import __version__
-from daemon.core.routing.route import Status
+from daemon.core.routing.route import RouteStatus
 from daemon.web.dashboard.pages import page, wants_part
 from daemon.web.dashboard.rendering import render
 from daemon.web.http.endpoints import Access
@@ -33,7 +33,7 @@ async def show(request: web.Request) -> web.Response:
         version=__version__,
         shards_of=Counter(shard.owner for shard in found.shards),
         counts=Counter(route.status for route in services.index.routes()),
-        statuses=Status,
+        statuses=RouteStatus,
         applied=services.index.position,
         scale=max(LEAST_SCALE_SECONDS, found.lag_seconds),
         late_seconds=health.LAG_SECONDS,

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from daemon.core.events.event import Problem, tenant_problem
+from daemon.core.events.event import FieldProblem, tenant_problem
 from daemon.core.routing.index import RouteIndex
-from daemon.core.routing.route import Status
+from daemon.core.routing.route import RouteStatus
 from daemon.web.access import sessions
 from daemon.web.access.auth import CALLER
 from daemon.web.dashboard import form_data
-from daemon.web.dashboard.form_data import Wrongs
+from daemon.web.dashboard.form_data import FormErrors
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.http import paging
@@ -25,7 +25,7 @@ PAGE_SIZE = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class TenantRow:
     """A tenant that has, or had, webhooks, and how many of each kind."""
 
     tenant: str
@@ -39,8 +39,10 @@ async def show(request: web.Request) -> web.Response:
     wanted = request.query.get("open")
     if wanted is None:
         return _page(request)
-    wrongs = _wrong_tenant("open", wanted)
-    return _page(request, wrongs=wrongs) if wrongs else redirect(request, "t", wanted.strip(), "webhooks")
+    form_errors = _wrong_tenant("open", wanted)
+    return (
+        _page(request, form_errors=form_errors) if form_errors else redirect(request, "t", wanted.strip(), "webhooks")
+    )
 
 
 @page(Access.ADMIN)
@@ -48,8 +50,8 @@ async def make_login_link(request: web.Request) -> web.Response:
     """A sign-in link, shown this once: of a tenant, or of the operator if none is named on purpose."""
     form = await form_data.read(request)
     tenant = None if form.has("operator") else form.one("tenant").strip()
-    if tenant is not None and (wrongs := _wrong_tenant("tenant", tenant)):
-        return _page(request, wrongs=wrongs, typed_tenant=form.one("tenant"))
+    if tenant is not None and (form_errors := _wrong_tenant("tenant", tenant)):
+        return _page(request, form_errors=form_errors, typed_tenant=form.one("tenant"))
     services = request.app[SERVICES]
     made = await sessions.new_link(
         services.database, services.config.server, tenant=tenant, created_by=request[CALLER].actor
@@ -57,7 +59,7 @@ async def make_login_link(request: web.Request) -> web.Response:
     return render(request, "operator/login_link.html", tenant=tenant, made=made)
 
 
-def _page(request: web.Request, *, wrongs: Wrongs | None = None, typed_tenant: str = "") -> web.Response:
+def _page(request: web.Request, *, form_errors: FormErrors | None = None, typed_tenant: str = "") -> web.Response:
     index, query = request.app[SERVICES].index, request.query
     text = query.get("q", "").strip().casefold()
     everybody = index.tenants()
@@ -67,25 +69,25 @@ def _page(request: web.Request, *, wrongs: Wrongs | None = None, typed_tenant: s
     return render(
         request,
         "operator/tenants.html",
-        status=422 if wrongs else 200,
+        status=422 if form_errors else 200,
         rows=_rows(index, behind[:PAGE_SIZE]),
         after=paging.encoded(behind[PAGE_SIZE - 1]) if len(behind) > PAGE_SIZE else None,
         total=len(everybody),
         found=len(fitting),
         query=query,
-        wrongs=wrongs or Wrongs(),
+        form_errors=form_errors or FormErrors(),
         typed_tenant=typed_tenant,
     )
 
 
-def _rows(index: RouteIndex, tenants: Sequence[str]) -> list[Row]:
+def _rows(index: RouteIndex, tenants: Sequence[str]) -> list[TenantRow]:
     counts = {tenant: Counter(route.status for route in index.routes(tenant)) for tenant in tenants}
     return [
-        Row(tenant=tenant, enabled=count[Status.ENABLED], disabled=count[Status.DISABLED])
+        TenantRow(tenant=tenant, enabled=count[RouteStatus.ENABLED], disabled=count[RouteStatus.DISABLED])
         for tenant, count in counts.items()
     ]
 
 
-def _wrong_tenant(field: str, text: str) -> Wrongs:
+def _wrong_tenant(field: str, text: str) -> FormErrors:
     message = tenant_problem(text.strip())
-    return Wrongs(() if message is None else (Problem(field=field, message=message),))
+    return FormErrors(() if message is None else (FieldProblem(field=field, message=message),))

@@ -9,12 +9,12 @@ from aiohttp import web
 
 from daemon import tokens
 from daemon.commands import Invalid
-from daemon.core.drafts.scope import Kind, Scope
+from daemon.core.drafts.scope import Scope, ScopeKind
 from daemon.core.drafts.token_draft import TokenDraft, check
-from daemon.core.events.event import Problem
+from daemon.core.events.event import FieldProblem
 from daemon.web.access.auth import CALLER
 from daemon.web.dashboard import form_data
-from daemon.web.dashboard.form_data import Typed, Wrongs
+from daemon.web.dashboard.form_data import FormData, FormErrors
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.http import paging
@@ -27,21 +27,25 @@ PAGE_SIZE = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class ScopeChoice:
     """A kind of token as the form offers it."""
 
     label: str
     text: str
 
 
-CHOICES: Mapping[Kind, Choice] = {
-    Kind.PRODUCER: Choice(label="Publish events", text="For the platform: it publishes events, and reads nothing."),
-    Kind.TENANT: Choice(
+CHOICES: Mapping[ScopeKind, ScopeChoice] = {
+    ScopeKind.PRODUCER: ScopeChoice(
+        label="Publish events", text="For the platform: it publishes events, and reads nothing."
+    ),
+    ScopeKind.TENANT: ScopeChoice(
         label="Manage one tenant", text="For a merchant’s own programs: webhooks, keys and deliveries of one tenant."
     ),
-    Kind.AUDITOR: Choice(label="Look, change nothing", text="For support: reads webhooks and deliveries, but no keys."),
-    Kind.METRICS: Choice(label="Read metrics", text="For Prometheus: /metrics, and nothing else."),
-    Kind.ADMIN: Choice(label="Everything", text="Can do whatever can be done here, and make more tokens."),
+    ScopeKind.AUDITOR: ScopeChoice(
+        label="Look, change nothing", text="For support: reads webhooks and deliveries, but no keys."
+    ),
+    ScopeKind.METRICS: ScopeChoice(label="Read metrics", text="For Prometheus: /metrics, and nothing else."),
+    ScopeKind.ADMIN: ScopeChoice(label="Everything", text="Can do whatever can be done here, and make more tokens."),
 }
 
 LIVES: Mapping[str, str] = {
@@ -52,7 +56,7 @@ LIVES: Mapping[str, str] = {
     "other": "at another time…",
 }
 
-_EMPTY = Typed({"scope": [Kind.PRODUCER], "expires": ["90d"]})
+_EMPTY = FormData({"scope": [ScopeKind.PRODUCER], "expires": ["90d"]})
 
 
 @page(Access.ADMIN)
@@ -74,7 +78,7 @@ async def create(request: web.Request) -> web.Response:
         now=services.now(),
     )
     if not isinstance(draft, TokenDraft):
-        return await _page(request, form, wrongs=Wrongs([_in_form(each, tenant) for each in draft]))
+        return await _page(request, form, form_errors=FormErrors([_in_form(each, tenant) for each in draft]))
     made, text = await tokens.create(services.database, draft, created_by=request[CALLER].actor)
     return render(request, "operator/token_created.html", made=made, scope=scope_of(made), text=text)
 
@@ -96,10 +100,10 @@ async def revoke(request: web.Request) -> web.Response:
 
 
 def scope_of(token: Token) -> Scope:
-    return Scope(kind=Kind(token.kind), tenant=token.tenant)
+    return Scope(kind=ScopeKind(token.kind), tenant=token.tenant)
 
 
-async def _page(request: web.Request, form: Typed, *, wrongs: Wrongs | None = None) -> web.Response:
+async def _page(request: web.Request, form: FormData, *, form_errors: FormErrors | None = None) -> web.Response:
     try:
         found = await token_pages.newest(
             request.app[SERVICES], PAGE_SIZE + 1, after=paging.decoded(request.query.get("after", ""))
@@ -109,24 +113,24 @@ async def _page(request: web.Request, form: Typed, *, wrongs: Wrongs | None = No
     return render(
         request,
         "operator/tokens.html",
-        status=422 if wrongs else 200,
+        status=422 if form_errors else 200,
         tokens=[(token, scope_of(token), token_pages.state(token)) for token in found[:PAGE_SIZE]],
         after=paging.encoded(token_pages.key(found[PAGE_SIZE - 1])) if len(found) > PAGE_SIZE else None,
         is_first="after" not in request.query,
         form=form,
-        wrongs=wrongs or Wrongs(),
+        form_errors=form_errors or FormErrors(),
         choices=CHOICES,
         lives=LIVES,
     )
 
 
-def _in_form(problem: Problem, tenant: str | None) -> Problem:
+def _in_form(problem: FieldProblem, tenant: str | None) -> FieldProblem:
     """A tenant that is missing has a field of its own here, and is not written behind the scope."""
     is_missing = problem.field == "tenant" and tenant is None
     return replace(problem, message="is missing: name the tenant that it stands for") if is_missing else problem
 
 
-def _expiry(form: Typed) -> str | None:
+def _expiry(form: FormData) -> str | None:
     """The expiry as the API takes it."""
     chosen = form.one("expires")
     return None if chosen == "never" else form.one("expires_other").strip() if chosen == "other" else chosen

@@ -12,13 +12,13 @@ from aiohttp import web
 
 from daemon import deliveries
 from daemon.commands import Conflict, Invalid
-from daemon.core.delivery.status import Standing
-from daemon.core.events.event import Problem
+from daemon.core.delivery.status import DeliveryStatus
+from daemon.core.events.event import FieldProblem
 from daemon.core.routing.index import RouteIndex
-from daemon.core.routing.route import Route, Status
-from daemon.deliveries import Filter
+from daemon.core.routing.route import Route, RouteStatus
+from daemon.deliveries import DeliveryFilter
 from daemon.web.dashboard import form_data, pages
-from daemon.web.dashboard.form_data import Typed, Wrongs, new_form_id, request_id
+from daemon.web.dashboard.form_data import FormData, FormErrors, new_form_id, request_id
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.http.endpoints import Access
@@ -43,13 +43,13 @@ async def ask_disable(request: web.Request) -> web.Response:
 async def disable(request: web.Request) -> web.Response:
     """Disables a webhook."""
     route, form = lookup.timeline(request).current, await form_data.read(request)
-    if route.status is Status.DELETED:
+    if route.status is RouteStatus.DELETED:
         return _to(request, route)
     try:
         context = pages.context(request, reason=pages.reason(request, form))
         await request.app[SERVICES].commands.disable(route.tenant, route.id, context)
     except Invalid as error:
-        return await _disabling(request, route, form=form, wrongs=Wrongs.of(error), status=422)
+        return await _disabling(request, route, form=form, form_errors=FormErrors.of(error), status=422)
     return _to(request, route, done="disabled")
 
 
@@ -57,7 +57,7 @@ async def disable(request: web.Request) -> web.Response:
 async def enable(request: web.Request) -> web.Response:
     """Enables a webhook; its page says from when on events are sent."""
     route = lookup.timeline(request).current
-    if route.status is Status.DELETED:
+    if route.status is RouteStatus.DELETED:
         return _to(request, route)
     await request.app[SERVICES].commands.enable(route.tenant, route.id, pages.context(request))
     return _to(request, route, done="enabled")
@@ -67,20 +67,20 @@ async def enable(request: web.Request) -> web.Response:
 async def ask_delete(request: web.Request) -> web.Response:
     """Says what deleting means."""
     route = lookup.timeline(request).current
-    return _to(request, route) if route.status is Status.DELETED else await _deleting(request, route)
+    return _to(request, route) if route.status is RouteStatus.DELETED else await _deleting(request, route)
 
 
 @page(Access.MANAGE)
 async def delete(request: web.Request) -> web.Response:
     """Deletes a webhook for whoever has understood that this is final."""
     route, form = lookup.timeline(request).current, await form_data.read(request)
-    if route.status is not Status.DELETED:
+    if route.status is not RouteStatus.DELETED:
         try:
             _insist(form)
             context = pages.context(request, reason=pages.reason(request, form))
             await request.app[SERVICES].commands.delete(route.tenant, route.id, context)
         except Invalid as error:
-            return await _deleting(request, route, form=form, wrongs=Wrongs.of(error), status=422)
+            return await _deleting(request, route, form=form, form_errors=FormErrors.of(error), status=422)
     return redirect(request, "t", route.tenant, "webhooks", done="deleted")
 
 
@@ -88,21 +88,21 @@ async def delete(request: web.Request) -> web.Response:
 async def ask_rotate(request: web.Request) -> web.Response:
     """Says what rotating the key means."""
     route = lookup.timeline(request).current
-    return _to(request, route) if route.status is Status.DELETED else _rotating(request, route)
+    return _to(request, route) if route.status is RouteStatus.DELETED else _rotating(request, route)
 
 
 @page(Access.MANAGE)
 async def rotate(request: web.Request) -> web.Response:
     """Rotates the key, and leads to the new one."""
     route, form = lookup.timeline(request).current, await form_data.read(request)
-    if route.status is Status.DELETED:
+    if route.status is RouteStatus.DELETED:
         return _to(request, route)
     try:
         context = pages.context(request, reason=pages.reason(request, form), request_id=request_id(request, form))
         commands = request.app[SERVICES].commands
         await commands.rotate_key(route.tenant, route.id, context, force=form.has("force"))
     except Invalid as error:
-        return _rotating(request, route, form=form, wrongs=Wrongs.of(error), status=422)
+        return _rotating(request, route, form=form, form_errors=FormErrors.of(error), status=422)
     except Conflict:
         return _rotating(request, lookup.live_route(request), form=form, is_refused=True, status=409)
     return redirect(request, "t", route.tenant, "webhooks", str(route.id), "key", done="rotated")
@@ -112,41 +112,51 @@ async def rotate(request: web.Request) -> web.Response:
 async def ask_revoke(request: web.Request) -> web.Response:
     """Says what revoking the old key means."""
     route = lookup.timeline(request).current
-    return _to(request, route) if route.status is Status.DELETED else _revoking(request, route)
+    return _to(request, route) if route.status is RouteStatus.DELETED else _revoking(request, route)
 
 
 @page(Access.MANAGE)
 async def revoke(request: web.Request) -> web.Response:
     """Revokes the old key; without one there is nothing to do."""
     route, form = lookup.timeline(request).current, await form_data.read(request)
-    if route.status is Status.DELETED:
+    if route.status is RouteStatus.DELETED:
         return _to(request, route)
     try:
         context = pages.context(request, reason=pages.reason(request, form))
         await request.app[SERVICES].commands.revoke_old_key(route.tenant, route.id, context)
     except Invalid as error:
-        return _revoking(request, route, form=form, wrongs=Wrongs.of(error), status=422)
+        return _revoking(request, route, form=form, form_errors=FormErrors.of(error), status=422)
     except Conflict:
         return _to(request, route, done="no_old_key")
     return _to(request, route, done="revoked")
 
 
 async def _disabling(
-    request: web.Request, route: Route, *, form: Typed | None = None, wrongs: Wrongs | None = None, status: int = 200
+    request: web.Request,
+    route: Route,
+    *,
+    form: FormData | None = None,
+    form_errors: FormErrors | None = None,
+    status: int = 200,
 ) -> web.Response:
     return render(
         request,
         "webhooks/disable.html",
         status=status,
         route=route,
-        form=form or Typed({}),
-        wrongs=wrongs or Wrongs(),
+        form=form or FormData({}),
+        form_errors=form_errors or FormErrors(),
         **await _at_stake(request, route),
     )
 
 
 async def _deleting(
-    request: web.Request, route: Route, *, form: Typed | None = None, wrongs: Wrongs | None = None, status: int = 200
+    request: web.Request,
+    route: Route,
+    *,
+    form: FormData | None = None,
+    form_errors: FormErrors | None = None,
+    status: int = 200,
 ) -> web.Response:
     return render(
         request,
@@ -154,8 +164,8 @@ async def _deleting(
         status=status,
         route=route,
         confirmation=CONFIRMATION,
-        form=form or Typed({}),
-        wrongs=wrongs or Wrongs(),
+        form=form or FormData({}),
+        form_errors=form_errors or FormErrors(),
         **await _at_stake(request, route),
     )
 
@@ -163,7 +173,7 @@ async def _deleting(
 class _AtStake(TypedDict):
     """What waits to be sent, and by whom the target goes on receiving: of the first their names."""
 
-    waiting: Pending
+    waiting: PendingCount
     others: list[Route]
     others_more: int
 
@@ -182,8 +192,8 @@ def _rotating(
     request: web.Request,
     route: Route,
     *,
-    form: Typed | None = None,
-    wrongs: Wrongs | None = None,
+    form: FormData | None = None,
+    form_errors: FormErrors | None = None,
     is_refused: bool = False,
     status: int = 200,
 ) -> web.Response:
@@ -196,13 +206,18 @@ def _rotating(
         old_key=route.old_key_at(request.app[SERVICES].now()),
         is_refused=is_refused,
         once=new_form_id(),
-        form=form or Typed({}),
-        wrongs=wrongs or Wrongs(),
+        form=form or FormData({}),
+        form_errors=form_errors or FormErrors(),
     )
 
 
 def _revoking(
-    request: web.Request, route: Route, *, form: Typed | None = None, wrongs: Wrongs | None = None, status: int = 200
+    request: web.Request,
+    route: Route,
+    *,
+    form: FormData | None = None,
+    form_errors: FormErrors | None = None,
+    status: int = 200,
 ) -> web.Response:
     return render(
         request,
@@ -210,20 +225,20 @@ def _revoking(
         status=status,
         route=route,
         old_key=route.old_key_at(request.app[SERVICES].now()),
-        form=form or Typed({}),
-        wrongs=wrongs or Wrongs(),
+        form=form or FormData({}),
+        form_errors=form_errors or FormErrors(),
     )
 
 
-def _insist(form: Typed) -> None:
+def _insist(form: FormData) -> None:
     """Raises Invalid unless both confirmations are there."""
     problems = []
     if not form.has("understood"):
-        problems.append(Problem(field="understood", message="must be ticked: deleting is final"))
+        problems.append(FieldProblem(field="understood", message="must be ticked: deleting is final"))
     word = form.one("confirmation").strip()
     if word != CONFIRMATION:
         said = f"“{word[:40]}” is not the word: type" if word else "is empty: type"
-        problems.append(Problem(field="confirmation", message=f"{said} {CONFIRMATION}, in capital letters"))
+        problems.append(FieldProblem(field="confirmation", message=f"{said} {CONFIRMATION}, in capital letters"))
     if problems:
         raise Invalid(tuple(problems))
 
@@ -248,16 +263,16 @@ MAX_LISTED = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pending:
+class PendingCount:
     number: int
     is_exact: bool
 
 
-async def count(database: Database, index: RouteIndex, route: Route) -> Pending:
+async def count(database: Database, index: RouteIndex, route: Route) -> PendingCount:
     """What waits for a route now."""
-    wanted = Filter(tenant=route.tenant, route_id=route.id, standing=Standing.PENDING)
+    wanted = DeliveryFilter(tenant=route.tenant, route_id=route.id, status=DeliveryStatus.PENDING)
     listed = await deliveries.page(database, index, wanted, begin=None, limit=MAX_LISTED)
     if listed.next is None:
-        return Pending(number=len(listed.items), is_exact=True)
+        return PendingCount(number=len(listed.items), is_exact=True)
     metrics = await route_metrics.read(database, route.id)
-    return Pending(number=max(metrics.pending, len(listed.items)), is_exact=False)
+    return PendingCount(number=max(metrics.pending, len(listed.items)), is_exact=False)

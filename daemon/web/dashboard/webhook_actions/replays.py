@@ -12,11 +12,11 @@ from aiohttp import web
 
 from daemon import replays
 from daemon.commands import Conflict, Invalid
-from daemon.core.events.event import Problem
+from daemon.core.events.event import FieldProblem
 from daemon.core.routing.route import Route
-from daemon.replays import Counted, Period, Wanted
+from daemon.replays import ReplayCount, ReplayPeriod, ReplayStatus
 from daemon.web.dashboard import form_data, pages
-from daemon.web.dashboard.form_data import Typed, Wrongs, new_form_id, request_id
+from daemon.web.dashboard.form_data import FormData, FormErrors, new_form_id, request_id
 from daemon.web.dashboard.pages import page, wants_part
 from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.dashboard.text import moment_field, typed_moment
@@ -37,16 +37,16 @@ FIELDS = ("from", "to", "which", "reason")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class ReplayInput:
     """What a form asks for."""
 
-    period: Period
-    wanted: Wanted
+    period: ReplayPeriod
+    wanted: ReplayStatus
     reason: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class ReplayProgress:
     """How far a replay is, in deliveries. What was no longer to be sent when its turn came is left out of `tried`."""
 
     replay: Replay
@@ -88,7 +88,7 @@ async def submit(request: web.Request) -> web.Response:
             return redirect(request, "t", route.tenant, "webhooks", str(route.id), "replays", str(begun.id))
         counted = await resending.count(request, route, asked.period, asked.wanted)
     except Invalid as error:
-        return await _form(request, route, values, wrongs=Wrongs.of(error), status=422)
+        return await _form(request, route, values, form_errors=FormErrors.of(error), status=422)
     except Conflict as error:
         return await _form(request, route, values, refusal=str(error), status=409)
     return await _form(request, route, values, counted=counted)
@@ -98,7 +98,7 @@ async def submit(request: web.Request) -> web.Response:
 async def show_replay(request: web.Request) -> web.Response:
     """How far a replay is."""
     route = live_route(request)
-    progress = Progress(replay=await resending.named(request, route))
+    progress = ReplayProgress(replay=await resending.named(request, route))
     if wants_part(request):
         return render(request, "webhooks/replay_part.html", route=route, progress=progress)
     return _progress(request, route, progress)
@@ -113,7 +113,7 @@ async def cancel(request: web.Request) -> web.Response:
         await replays.cancel(request.app[SERVICES].database, found, pages.context(request))
     except Conflict as error:
         found = await resending.named(request, route)
-        return _progress(request, route, Progress(replay=found), refusal=str(error), status=409)
+        return _progress(request, route, ReplayProgress(replay=found), refusal=str(error), status=409)
     parts = ("t", route.tenant, "webhooks", str(route.id), "replays", str(found.id))
     return redirect(request, *parts, done="replay_cancelled")
 
@@ -123,8 +123,8 @@ async def _form(
     route: Route,
     values: Mapping[str, str],
     *,
-    counted: Counted | None = None,
-    wrongs: Wrongs | None = None,
+    counted: ReplayCount | None = None,
+    form_errors: FormErrors | None = None,
     refusal: str | None = None,
     status: int = 200,
 ) -> web.Response:
@@ -136,7 +136,7 @@ async def _form(
         values={**values, "from": moment_field(values["from"]), "to": moment_field(values["to"])},
         counted=counted,
         since=typed_moment(values["from"]) if counted else None,
-        wrongs=wrongs or Wrongs(),
+        form_errors=form_errors or FormErrors(),
         refusal=refusal,
         once=new_form_id(),
         spans=_spans(request),
@@ -145,7 +145,7 @@ async def _form(
 
 
 def _progress(
-    request: web.Request, route: Route, progress: Progress, *, refusal: str | None = None, status: int = 200
+    request: web.Request, route: Route, progress: ReplayProgress, *, refusal: str | None = None, status: int = 200
 ) -> web.Response:
     return render(
         request, "webhooks/replay_progress.html", status=status, route=route, progress=progress, refusal=refusal
@@ -153,10 +153,10 @@ def _progress(
 
 
 class _Listed(TypedDict):
-    listed: list[Progress]
+    listed: list[ReplayProgress]
     is_first: bool
     after: str | None
-    running: Progress | None
+    running: ReplayProgress | None
 
 
 async def _list(request: web.Request, route: Route) -> _Listed:
@@ -168,12 +168,12 @@ async def _list(request: web.Request, route: Route) -> _Listed:
         behind = None
         found, further = await resending.listed(request, route, behind=None, size=PAGE_SIZE)
     newest = found if behind is None else (await resending.listed(request, route, behind=None, size=1))[0]
-    listed = [Progress(replay=each) for each in found]
+    listed = [ReplayProgress(replay=each) for each in found]
     return {
         "listed": listed,
         "is_first": behind is None,
         "after": None if further is None else paging.encoded(further),
-        "running": next((Progress(replay=each) for each in newest[:1] if each.state == "running"), None),
+        "running": next((ReplayProgress(replay=each) for each in newest[:1] if each.state == "running"), None),
     }
 
 
@@ -183,7 +183,7 @@ def _offered(request: web.Request) -> dict[str, str]:
     return {
         "from": query.get("from") or _text(now - DEFAULT_SPAN),
         "to": query.get("to") or _text(_end(now)),
-        "which": query["which"] if query.get("which") in [*Wanted] else Wanted.FAILED,
+        "which": query["which"] if query.get("which") in [*ReplayStatus] else ReplayStatus.FAILED,
         "reason": "",
     }
 
@@ -193,13 +193,13 @@ def _spans(request: web.Request) -> list[tuple[str, str, str]]:
     return [(text, _text(now - span), _text(_end(now))) for text, span in SPANS]
 
 
-def _asked(request: web.Request, form: Typed) -> Asked:
+def _asked(request: web.Request, form: FormData) -> ReplayInput:
     """Raises Invalid, with all that is wrong."""
-    problems: list[Problem] = []
+    problems: list[FieldProblem] = []
     since, until = (_moment(form, name, problems) for name in ("from", "to"))
-    wanted = next((each for each in Wanted if each == form.one("which")), None)
+    wanted = next((each for each in ReplayStatus if each == form.one("which")), None)
     if wanted is None:
-        problems.append(Problem(field="which", message="choose which deliveries to send again"))
+        problems.append(FieldProblem(field="which", message="choose which deliveries to send again"))
     period, reason = None, None
     try:
         if since is not None and until is not None:
@@ -209,21 +209,21 @@ def _asked(request: web.Request, form: Typed) -> Asked:
         problems += error.problems
     if problems or period is None or wanted is None:
         raise Invalid(tuple(problems))
-    return Asked(period=period, wanted=wanted, reason=reason)
+    return ReplayInput(period=period, wanted=wanted, reason=reason)
 
 
-def _moment(form: Typed, name: str, problems: list[Problem]) -> datetime | None:
+def _moment(form: FormData, name: str, problems: list[FieldProblem]) -> datetime | None:
     try:
         at = typed_moment(form.one(name))
     except ValueError as error:
-        problems.append(Problem(field=name, message=str(error)))
+        problems.append(FieldProblem(field=name, message=str(error)))
         return None
     if at is None:
-        problems.append(Problem(field=name, message="is missing: give a date and a time in UTC"))
+        problems.append(FieldProblem(field=name, message="is missing: give a date and a time in UTC"))
     return at
 
 
-def _request_id(request: web.Request, form: Typed) -> str | None:
+def _request_id(request: web.Request, form: FormData) -> str | None:
     """By what the form asks for too: sent once more with other values, it asks for another replay."""
     known_by = request_id(request, form)
     if known_by is None:

@@ -14,13 +14,13 @@ from aiohttp import web
 
 from daemon import sample_events
 from daemon.commands import Conflict, Invalid
-from daemon.core.delivery.status import Standing
-from daemon.core.events.event import Problem as FieldProblem
+from daemon.core.delivery.status import DeliveryStatus
+from daemon.core.events.event import FieldProblem
 from daemon.core.routing.route import Route
-from daemon.deliveries import Item
+from daemon.deliveries import ListedDelivery
 from daemon.sample_events import MAX_TESTS
-from daemon.web.access.limits import LIMITS
-from daemon.web.dashboard.form_data import Wrongs, read
+from daemon.web.access.limits import TENANT_LIMITS
+from daemon.web.dashboard.form_data import FormErrors, read
 from daemon.web.dashboard.pages import page, wants_part
 from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.http.endpoints import Access, RateLimit
@@ -54,13 +54,13 @@ async def send(request: web.Request) -> web.Response:
     chosen = typed.all("event_types")
     services = request.app[SERVICES]
     if not chosen and not typed.has("all"):
-        wrongs = Wrongs([FieldProblem(field="event_types", message="choose at least one event type")])
-        return await _form(request, route, chosen=chosen, wrongs=wrongs, status=422)
+        form_errors = FormErrors([FieldProblem(field="event_types", message="choose at least one event type")])
+        return await _form(request, route, chosen=chosen, form_errors=form_errors, status=422)
     try:
-        request.app[LIMITS].take(RateLimit.TEST, route.tenant, asyncio.get_running_loop().time())
+        request.app[TENANT_LIMITS].take(RateLimit.TEST, route.tenant, asyncio.get_running_loop().time())
         sent = await sample_events.send(services.database, route, None if typed.has("all") else chosen)
     except Invalid as error:
-        return await _form(request, route, chosen=chosen, wrongs=Wrongs.of(error), status=422)
+        return await _form(request, route, chosen=chosen, form_errors=FormErrors.of(error), status=422)
     except Conflict as error:
         return await _form(request, route, chosen=chosen, refusal=str(error), status=409)
     except Problem as problem:
@@ -79,8 +79,8 @@ async def _form(
     route: Route,
     *,
     chosen: Sequence[str],
-    items: Sequence[Item] = (),
-    wrongs: Wrongs | None = None,
+    items: Sequence[ListedDelivery] = (),
+    form_errors: FormErrors | None = None,
     refusal: str | None = None,
     retry_after: str | None = None,
     status: int = 200,
@@ -103,14 +103,14 @@ async def _form(
         checked=checked,
         sought=sought,
         most=MAX_TESTS,
-        wrongs=wrongs or Wrongs(),
+        form_errors=form_errors or FormErrors(),
         refusal=refusal,
         retry_after=retry_after,
         **_progress(items),
     )
 
 
-async def _arrivals(request: web.Request, route: Route) -> list[Item]:
+async def _arrivals(request: web.Request, route: Route) -> list[ListedDelivery]:
     """The deliveries of the test events that the query names, as they stand."""
     named = [part for part in request.query.get("sent", "").split(",") if _OWN_PART.fullmatch(part)][:MAX_TESTS]
     if not named:
@@ -120,16 +120,16 @@ async def _arrivals(request: web.Request, route: Route) -> list[Item]:
 
 
 class _Progress(TypedDict):
-    items: Sequence[Item]
+    items: Sequence[ListedDelivery]
     answered: int
     delivered: int
     is_settled: bool
 
 
-def _progress(items: Sequence[Item]) -> _Progress:
+def _progress(items: Sequence[ListedDelivery]) -> _Progress:
     """How far they are. One that failed may be tried for hours: what is waited for is its first answer."""
-    answered = [item for item in items if item.gist.requests or item.standing is not Standing.PENDING]
-    delivered = sum(item.standing is Standing.DELIVERED for item in items)
+    answered = [item for item in items if item.gist.requests or item.status is not DeliveryStatus.PENDING]
+    delivered = sum(item.status is DeliveryStatus.DELIVERED for item in items)
     return {
         "items": items,
         "answered": len(answered),

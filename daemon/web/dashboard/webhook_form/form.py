@@ -18,16 +18,16 @@ from daemon import preview
 from daemon.commands import Invalid, Stale
 from daemon.core.drafts import route_draft
 from daemon.core.drafts.route_draft import RouteDraft
-from daemon.core.events.event import Problem as FieldProblem
+from daemon.core.events.event import FieldProblem
 from daemon.core.routing.route import Route
 from daemon.web.dashboard import form_data, pages
-from daemon.web.dashboard.form_data import ONCE_FIELD, Typed, Wrongs, new_form_id
+from daemon.web.dashboard.form_data import ONCE_FIELD, FormData, FormErrors, new_form_id
 from daemon.web.dashboard.pages import context, page
 from daemon.web.dashboard.rendering import redirect
 from daemon.web.dashboard.text import whole_number
 from daemon.web.dashboard.webhook_form import form_fields, previews
 from daemon.web.dashboard.webhook_form.form_fields import RouteTexts, placed
-from daemon.web.dashboard.webhook_form.form_page import Sheet, answer
+from daemon.web.dashboard.webhook_form.form_page import FormPage, answer
 from daemon.web.dashboard.webhooks import history_rows
 from daemon.web.http.endpoints import Access
 from daemon.web.http.problems import Problem
@@ -44,7 +44,7 @@ async def new(request: web.Request) -> web.Response:
     if copied is not None:
         texts = form_fields.of_config(copied.config, values="")
         texts = replace(texts, name=f"Copy of {texts.name}"[: route_draft.MAX_NAME_CHARACTERS])
-    return await answer(request, Sheet(texts=texts, copied=copied, once=new_form_id()))
+    return await answer(request, FormPage(texts=texts, copied=copied, once=new_form_id()))
 
 
 @page(Access.MANAGE)
@@ -53,7 +53,7 @@ async def create(request: web.Request) -> web.Response:
     given = await form_data.read(request)
     texts = form_fields.typed_in(given)
     sheet_id = given.one(ONCE_FIELD) or new_form_id()
-    sheet = Sheet(texts=texts, given=given, copied=_copied(request), once=sheet_id)
+    sheet = FormPage(texts=texts, given=given, copied=_copied(request), once=sheet_id)
     if not _is_to_be_saved(given):
         return await _previewed(request, sheet)
     reading = form_fields.read(texts)
@@ -64,7 +64,7 @@ async def create(request: web.Request) -> web.Response:
         asked = context(request, request_id=_request_id(tenant, sheet_id, given))
         done = await request.app[SERVICES].commands.create(tenant, drafted, asked)
     except Invalid as error:
-        return await answer(request, replace(sheet, wrongs=placed(error.problems)), status=422)
+        return await answer(request, replace(sheet, form_errors=placed(error.problems)), status=422)
     notice = "created" if texts.enabled else "created_disabled"
     return redirect(request, "t", tenant, "webhooks", str(done.route.id), done=notice)
 
@@ -73,7 +73,7 @@ async def create(request: web.Request) -> web.Response:
 async def edit(request: web.Request) -> web.Response:
     """The form with what is set now."""
     route = lookup.live_route(request)
-    return await answer(request, Sheet(texts=form_fields.of_config(route.config), route=route))
+    return await answer(request, FormPage(texts=form_fields.of_config(route.config), route=route))
 
 
 @page(Access.MANAGE)
@@ -82,7 +82,7 @@ async def save(request: web.Request) -> web.Response:
     given = await form_data.read(request)
     route = lookup.live_route(request)
     opened = _opened(request, given, route)
-    sheet = Sheet(texts=form_fields.typed_in(given), given=given, route=opened)
+    sheet = FormPage(texts=form_fields.typed_in(given), given=given, route=opened)
     if not _is_to_be_saved(given):
         return await _previewed(request, sheet)
     if opened.version != route.version:
@@ -90,13 +90,13 @@ async def save(request: web.Request) -> web.Response:
     try:
         notice = await _saved(request, sheet, route)
     except Invalid as error:
-        return await answer(request, replace(sheet, wrongs=placed(error.problems)), status=422)
+        return await answer(request, replace(sheet, form_errors=placed(error.problems)), status=422)
     except Stale:
         return await _overtaken(request, sheet, opened)
     return redirect(request, "t", route.tenant, "webhooks", str(route.id), done=notice)
 
 
-async def _saved(request: web.Request, sheet: Sheet, route: Route) -> str:
+async def _saved(request: web.Request, sheet: FormPage, route: Route) -> str:
     """Saves what differs from the route. Raises Invalid and Stale."""
     services = request.app[SERVICES]
     names = form_fields.touched(form_fields.of_config(route.config), sheet.texts)
@@ -129,7 +129,7 @@ async def _check(
         raise Invalid((*problems, *found))
 
 
-def _wrong_reason(request: web.Request, given: Typed) -> Sequence[FieldProblem]:
+def _wrong_reason(request: web.Request, given: FormData) -> Sequence[FieldProblem]:
     try:
         pages.reason(request, given)
     except Invalid as error:
@@ -137,18 +137,18 @@ def _wrong_reason(request: web.Request, given: Typed) -> Sequence[FieldProblem]:
     return ()
 
 
-async def _previewed(request: web.Request, sheet: Sheet) -> web.Response:
+async def _previewed(request: web.Request, sheet: FormPage) -> web.Response:
     """The form as it was typed, with a preview or other types to choose from: for browsers without scripts."""
     if sheet.given.one("intent") != "preview":
         return await answer(request, sheet)
     try:
         shown, found = await previews.of(request, sheet.given, sheet.route)
     except Problem as error:  # too many previews: what was typed is not lost for that
-        shown, found = None, Wrongs([FieldProblem(field="sample_type", message=error.detail)])
+        shown, found = None, FormErrors([FieldProblem(field="sample_type", message=error.detail)])
     return await answer(request, replace(sheet, shown=shown, unsent=found))
 
 
-async def _overtaken(request: web.Request, sheet: Sheet, opened: Route) -> web.Response:
+async def _overtaken(request: web.Request, sheet: FormPage, opened: Route) -> web.Response:
     """Nothing is saved: the form on top of what is set by now, and what happened since it was opened."""
     services = request.app[SERVICES]
     live = lookup.live_route(request)
@@ -177,14 +177,14 @@ def _copied(request: web.Request) -> Route | None:
     return lookup.timeline_of(request, text).current
 
 
-def _opened(request: web.Request, given: Typed, route: Route) -> Route:
+def _opened(request: web.Request, given: FormData, route: Route) -> Route:
     """The route as it was when the form was opened; as it is now if the form does not say."""
     version = whole_number(given.one("version"))
     found = None if version is None else lookup.timeline(request).of_version(version)
     return route if found is None else found
 
 
-def _is_to_be_saved(given: Typed) -> bool:
+def _is_to_be_saved(given: FormData) -> bool:
     """False if a button asks for something else, or if Enter was pressed in the field that finds types."""
     match given.one("intent").partition(":")[0]:
         case "preview" | "find":
@@ -195,7 +195,7 @@ def _is_to_be_saved(given: Typed) -> bool:
             return True
 
 
-def _request_id(tenant: str, sheet_id: str, given: Typed) -> str:
+def _request_id(tenant: str, sheet_id: str, given: FormData) -> str:
     """Of one sheet of the form, sent with the same content by whichever button. Keyed: the content may hold secrets."""
     content = repr(sorted((name, texts) for name, texts in given.fields.items() if name != "intent")).encode()
     return hmac.new(f"{tenant}\n{sheet_id}".encode(), content, hashlib.sha256).hexdigest()

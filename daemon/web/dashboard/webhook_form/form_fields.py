@@ -12,10 +12,10 @@ from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 
 from daemon.core.events.catalogue import group_of
-from daemon.core.events.event import Problem
+from daemon.core.events.event import FieldProblem
 from daemon.core.routing.index import ALL
 from daemon.core.routing.route import RouteConfig
-from daemon.web.dashboard.form_data import Typed, Wrongs
+from daemon.web.dashboard.form_data import FormData, FormErrors
 from daemon.web.dashboard.text import in_merchants_words
 from daemon.web.dashboard.webhook_form import header_lines, snapshot_lines
 from daemon.web.http.shapes import MASK
@@ -59,11 +59,11 @@ _TOUCHABLE = tuple(field.name for field in fields(RouteTexts) if field.name not 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class ReadForm:
     """Fields as `Commands` and `preview` take them; one that could not be read is a problem, and missing here."""
 
     values: Mapping[str, object]
-    problems: tuple[Problem, ...]
+    problems: tuple[FieldProblem, ...]
 
 
 def of_config(config: RouteConfig, *, values: str = MASK) -> RouteTexts:
@@ -84,7 +84,7 @@ def of_config(config: RouteConfig, *, values: str = MASK) -> RouteTexts:
     )
 
 
-def typed_in(typed: Typed) -> RouteTexts:
+def typed_in(typed: FormData) -> RouteTexts:
     """The texts that came with a form."""
     return _tidied(
         RouteTexts(
@@ -98,7 +98,7 @@ def typed_in(typed: Typed) -> RouteTexts:
     )
 
 
-def read(texts: RouteTexts, *, stored_headers: Collection[str] = ()) -> Reading:
+def read(texts: RouteTexts, *, stored_headers: Collection[str] = ()) -> ReadForm:
     """What the texts mean. A header whose value is masked keeps the stored one: its value is None."""
     snapshot, wrong_lines = snapshot_lines.read(texts.snapshot)
     headers, wrong_headers = header_lines.read(texts.headers, stored=stored_headers)
@@ -124,8 +124,8 @@ def read(texts: RouteTexts, *, stored_headers: Collection[str] = ()) -> Reading:
         values["rate_limit_per_second"] = float(rate) if rate else None
     else:
         message = "must be a number like 5 or 0.5; leave it empty for no limit"
-        problems.append(Problem(field="rate_limit_per_second", message=message))
-    return Reading(values=values, problems=tuple(problems))
+        problems.append(FieldProblem(field="rate_limit_per_second", message=message))
+    return ReadForm(values=values, problems=tuple(problems))
 
 
 def touched(opened: RouteTexts, typed: RouteTexts) -> frozenset[str]:
@@ -152,7 +152,7 @@ def masked(values: Mapping[str, object]) -> dict[str, object]:
     return {**values, "headers": {name: MASK if value is None else value for name, value in headers.items()}}
 
 
-def field_of(problem: Problem) -> str:
+def field_of(problem: FieldProblem) -> str:
     """The field of the form that a problem is about."""
     return problem.field.removeprefix("payload.").partition(".")[0]
 
@@ -218,15 +218,15 @@ LABELS: Mapping[str, str] = {
 }
 
 
-def placed(problems: Iterable[Problem]) -> Wrongs:
+def placed(problems: Iterable[FieldProblem]) -> FormErrors:
     """What is wrong, in the order of the form. A header's is that of all: they are one field."""
     places = list(LABELS)
     found = [_at_its_field(problem) for problem in problems]
-    return Wrongs(sorted(found, key=lambda it: places.index(it.field) if it.field in places else len(places)))
+    return FormErrors(sorted(found, key=lambda it: places.index(it.field) if it.field in places else len(places)))
 
 
-def _at_its_field(problem: Problem) -> Problem:
+def _at_its_field(problem: FieldProblem) -> FieldProblem:
     name, message = problem.field, in_merchants_words(problem.message).removesuffix(".")
     if name.startswith("headers."):
-        return Problem(field="headers", message=f"{name.removeprefix('headers.')}: {message}".removeprefix(": "))
-    return Problem(field=name, message=message)
+        return FieldProblem(field="headers", message=f"{name.removeprefix('headers.')}: {message}".removeprefix(": "))
+    return FieldProblem(field=name, message=message)

@@ -9,12 +9,12 @@ from aiohttp import web
 from daemon.core.events import catalogue
 from daemon.core.routing.route import Route
 from daemon.web.access.auth import CALLER
-from daemon.web.dashboard.form_data import Typed, Wrongs
+from daemon.web.dashboard.form_data import FormData, FormErrors
 from daemon.web.dashboard.rendering import render
 from daemon.web.dashboard.webhook_form import type_picker
 from daemon.web.dashboard.webhook_form.form_fields import LABELS, RouteTexts
-from daemon.web.dashboard.webhook_form.previews import Shown
-from daemon.web.dashboard.webhooks.history_rows import Happened
+from daemon.web.dashboard.webhook_form.previews import PreviewView
+from daemon.web.dashboard.webhooks.history_rows import HistoryRow
 from daemon.web.http.services import SERVICES
 from eventstore.domain_events.catalogue import outline
 
@@ -22,30 +22,30 @@ _ADVANCED = ("payload", "sample_type", "sample_event", "headers", "rate_limit_pe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sheet:
+class FormPage:
     """One showing of the form. `given` has what was typed besides the texts, `once` stands for a sheet of a new
     webhook, `unsent` is what is wrong with a preview, and `both` are the fields that two changed at once.
     """
 
     texts: RouteTexts
-    given: Typed = field(default_factory=lambda: Typed({}))
+    given: FormData = field(default_factory=lambda: FormData({}))
     route: Route | None = None
     copied: Route | None = None
     once: str = ""
-    wrongs: Wrongs = field(default_factory=Wrongs)
-    unsent: Wrongs = field(default_factory=Wrongs)
-    shown: Shown | None = None
-    meanwhile: tuple[Happened, ...] = ()
+    form_errors: FormErrors = field(default_factory=FormErrors)
+    unsent: FormErrors = field(default_factory=FormErrors)
+    shown: PreviewView | None = None
+    meanwhile: tuple[HistoryRow, ...] = ()
     both: frozenset[str] = frozenset()
 
     @property
     def is_open(self) -> bool:
         """True if the advanced settings are to be seen: one is set, or wrong, or somebody looks at a preview."""
-        fields = {problem.field.partition(".")[0] for problem in (*self.wrongs, *self.unsent)}
+        fields = {problem.field.partition(".")[0] for problem in (*self.form_errors, *self.unsent)}
         return self.texts.is_advanced or self.shown is not None or not fields.isdisjoint(_ADVANCED)
 
 
-async def answer(request: web.Request, sheet: Sheet, *, status: int = 200) -> web.Response:
+async def answer(request: web.Request, sheet: FormPage, *, status: int = 200) -> web.Response:
     """The page with the form. What was seen in events may be another tenant's: a merchant chooses of the catalogue."""
     listed = await outline(
         request.app[SERVICES].database,

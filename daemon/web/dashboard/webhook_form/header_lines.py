@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from daemon.core.events.event import Problem
+from daemon.core.events.event import FieldProblem
 from daemon.web.http.shapes import MASK
 
 # Many more than there may be headers. A form has room for a quarter of a million, and each may be wrong.
@@ -17,14 +17,14 @@ def written(headers: Mapping[str, str]) -> str:
     return "\n".join(f"{name}: {value}".rstrip() for name, value in headers.items())
 
 
-def read(text: str, *, stored: Collection[str]) -> tuple[dict[str, str | None], Sequence[Problem]]:
+def read(text: str, *, stored: Collection[str]) -> tuple[dict[str, str | None], Sequence[FieldProblem]]:
     """Value by name, None for a stored one that stays; and what is wrong with the lines as such."""
     lines = text.splitlines()
     if len(lines) > MAX_LINES:
         return {}, [_problem(f"have {len(lines)} lines, {MAX_LINES} are allowed")]
     known = {name.lower() for name in stored}
     headers: dict[str, str | None] = {}
-    problems: list[Problem] = []
+    problems: list[FieldProblem] = []
     for number, line in enumerate(lines, 1):
         name, colon, value = (part.strip() for part in line.partition(":"))
         shown = name[:_SHOWN_CHARACTERS]
@@ -58,5 +58,5 @@ def _by_name(text: str) -> dict[str, str] | None:
     return None if problems else {name: MASK if value is None else value for name, value in headers.items()}
 
 
-def _problem(message: str) -> Problem:
-    return Problem(field="headers", message=message)
+def _problem(message: str) -> FieldProblem:
+    return FieldProblem(field="headers", message=message)

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from aiohttp import web
 
 from daemon import preview
-from daemon.core.events.event import Incoming, Problem
-from daemon.core.routing.route import Route, Status
+from daemon.core.events.event import FieldProblem, IncomingEvent
+from daemon.core.routing.route import Route, RouteStatus
 from daemon.core.webhook.egress import UrlRefused, check_url
 from daemon.preview import Preview
-from daemon.web.access.limits import LIMITS
+from daemon.web.access.limits import TENANT_LIMITS
 from daemon.web.dashboard import form_data
-from daemon.web.dashboard.form_data import Typed, Wrongs
+from daemon.web.dashboard.form_data import FormData, FormErrors
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import render
 from daemon.web.dashboard.text import in_merchants_words, laid_out_json
@@ -31,7 +31,7 @@ MAX_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class PreviewView:
     """What would go out. `head` has the lines of the headers, `text` is the body laid out to be read, and `size_bytes`
     are those that are sent.
     """
@@ -49,8 +49,8 @@ async def show(request: web.Request) -> web.Response:
     """A part of the form: what it would send of the chosen event."""
     given = await form_data.read(request)
     stored = lookup.live_route_of(request, given.one("route")) if given.has("route") else None
-    shown, wrongs = await of(request, given, stored)
-    return render(request, "webhooks/preview_part.html", shown=shown, wrongs=wrongs, labels=LABELS)
+    shown, form_errors = await of(request, given, stored)
+    return render(request, "webhooks/preview_part.html", shown=shown, form_errors=form_errors, labels=LABELS)
 
 
 @page(Access.MANAGE)
@@ -75,10 +75,10 @@ async def target(request: web.Request) -> web.Response:
     )
 
 
-async def of(request: web.Request, given: Typed, stored: Route | None) -> tuple[Shown | None, Wrongs]:
+async def of(request: web.Request, given: FormData, stored: Route | None) -> tuple[PreviewView | None, FormErrors]:
     """What the form would send of the event it names, or what is wrong with either."""
     tenant = request.match_info["tenant"]
-    request.app[LIMITS].take(RateLimit.PREVIEW, tenant, asyncio.get_running_loop().time())
+    request.app[TENANT_LIMITS].take(RateLimit.PREVIEW, tenant, asyncio.get_running_loop().time())
     texts = form_fields.typed_in(given)
     reading = form_fields.read(texts, stored_headers=() if stored is None else stored.config.header_names)
     is_enabled = texts.enabled if stored is None else stored.is_enabled
@@ -87,36 +87,36 @@ async def of(request: web.Request, given: Typed, stored: Route | None) -> tuple[
     found = await _event(request, given)
     problems = [*reading.problems, *previews.wrong(drafted, request.app[SERVICES].config)]
     problems = [it for it in problems if it.field.startswith(("payload.", "headers"))]
-    if not isinstance(found, Incoming):
+    if not isinstance(found, IncomingEvent):
         problems += found
-    if problems or not isinstance(found, Incoming):
+    if problems or not isinstance(found, IncomingEvent):
         return None, placed(problems)
     shown = await previews.show(request.app, drafted, found, stored=stored)
     if not isinstance(shown, Preview):
         return None, placed(shown)
-    return _laid_out(shown, texts.target_url), Wrongs()
+    return _laid_out(shown, texts.target_url), FormErrors()
 
 
-async def _event(request: web.Request, given: Typed) -> Incoming | Sequence[Problem]:
+async def _event(request: web.Request, given: FormData) -> IncomingEvent | Sequence[FieldProblem]:
     """The event that was pasted, else the example of the type that was chosen."""
     services, tenant = request.app[SERVICES], request.match_info["tenant"]
     if raw := given.one("sample_event").strip():
         parsed = previews.published(services, tenant, raw.encode())
-        return parsed if isinstance(parsed, Incoming) else [_in_sample(problem) for problem in parsed]
+        return parsed if isinstance(parsed, IncomingEvent) else [_in_sample(problem) for problem in parsed]
     if not (name := given.one("sample_type").strip()):
-        return [Problem(field="sample_type", message="choose a type, or paste an event")]
+        return [FieldProblem(field="sample_type", message="choose a type, or paste an event")]
     example = await previews.example(services, tenant, name)
-    return example if isinstance(example, Incoming) else [Problem(field="sample_type", message=example)]
+    return example if isinstance(example, IncomingEvent) else [FieldProblem(field="sample_type", message=example)]
 
 
-def _in_sample(problem: Problem) -> Problem:
+def _in_sample(problem: FieldProblem) -> FieldProblem:
     return replace(problem, field="sample_event", message=f"{problem.field} {problem.message}".strip())
 
 
-def _laid_out(shown: Preview, url: str) -> Shown:
+def _laid_out(shown: Preview, url: str) -> PreviewView:
     body = shown.request.body
     text = laid_out_json(body.decode(), most=SHOWN_CHARACTERS)
-    return Shown(
+    return PreviewView(
         reason=None if shown.reason is None else in_merchants_words(shown.reason),
         url=url,
         head="".join(f"\n{name}: {value}" for name, value in shown.request.headers.items()),
@@ -132,5 +132,5 @@ def _same_target(request: web.Request, url: str, *, but: str) -> list[str]:
     return [
         route.config.name
         for route in routes
-        if route.config.target_url == url and route.status is not Status.DELETED and str(route.id) != but
+        if route.config.target_url == url and route.status is not RouteStatus.DELETED and str(route.id) != but
     ]

@@ -9,9 +9,9 @@ import json
 import re
 from collections.abc import Sequence
 
-from daemon.core.events.event import Problem
+from daemon.core.events.event import FieldProblem
 from daemon.core.routing.route import snapshot_selection
-from daemon.core.webhook.payload import Selection
+from daemon.core.webhook.payload import SnapshotSelection
 from daemon.web.forms.request_forms import MAX_ENTITIES
 
 # Twice as many as there may be entities. A form has room for a quarter of a million, and each may be wrong.
@@ -27,14 +27,14 @@ _LINE = re.compile(rf"{_ITEM}(?::(?P<fields>.*))?")
 _NEXT = re.compile(rf"{_ITEM}(?:,|$)")
 
 
-def written(selection: Selection) -> str:
+def written(selection: SnapshotSelection) -> str:
     return "\n".join(
         _name(entity) if fields is None else f"{_name(entity)}: {', '.join(map(_name, fields))}".rstrip()
         for entity, fields in selection
     )
 
 
-def read(text: str) -> tuple[Selection, Sequence[Problem]]:
+def read(text: str) -> tuple[SnapshotSelection, Sequence[FieldProblem]]:
     """The choice, and what is wrong with the lines."""
     lines = text.splitlines()
     if len(text) > MAX_CHARACTERS:
@@ -42,7 +42,7 @@ def read(text: str) -> tuple[Selection, Sequence[Problem]]:
     if len(lines) > MAX_LINES:
         return (), [_problem(f"has {len(lines)} lines, {MAX_LINES} are allowed")]
     chosen: dict[str, bool | list[str]] = {}
-    problems: list[Problem] = []
+    problems: list[FieldProblem] = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -87,5 +87,5 @@ def _read_name(text: str) -> str:
         return text
 
 
-def _problem(message: str) -> Problem:
-    return Problem(field="payload.snapshot", message=message)
+def _problem(message: str) -> FieldProblem:
+    return FieldProblem(field="payload.snapshot", message=message)

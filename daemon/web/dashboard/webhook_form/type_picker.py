@@ -28,7 +28,7 @@ TYPE_BYTES = 160
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class TypeChoice:
     """A type: whether it is chosen itself, and what the catalogue says of it; None if that does not have it."""
 
     name: str
@@ -37,12 +37,12 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
+class TypeGroup:
     """Types of a group; `count` of them there are, `chosen` of which the webhook would receive, and `choices` shown."""
 
     name: str
     is_chosen: bool
-    choices: tuple[Choice, ...]
+    choices: tuple[TypeChoice, ...]
     count: int
     chosen: int
 
@@ -52,11 +52,11 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Picker:
+class TypePicker:
     """`is_whole` if every type is shown; else those that `find` finds. `left_out` groups are not shown."""
 
     is_all: bool
-    groups: tuple[Group, ...]
+    groups: tuple[TypeGroup, ...]
     is_whole: bool
     find: str = ""
     left_out: int = 0
@@ -69,12 +69,12 @@ class Picker:
         return [it.name for group in self.groups for it in group.choices if it.description is not None]
 
 
-def picker(outline: Sequence[OutlinedType], patterns: Collection[str], *, find: str = "") -> Picker:
+def picker(outline: Sequence[OutlinedType], patterns: Collection[str], *, find: str = "") -> TypePicker:
     """The choice among these types, with what is chosen already."""
     patterns = frozenset(patterns)
     groups, is_whole = _described(_groups(outline, patterns))
     names = [choice.name for group in groups for choice in group.choices]
-    whole = Picker(
+    whole = TypePicker(
         is_all=ALL in patterns,
         groups=tuple(groups),
         is_whole=True,
@@ -84,7 +84,7 @@ def picker(outline: Sequence[OutlinedType], patterns: Collection[str], *, find: 
     return whole if is_whole else _found(whole, find.strip().lower())
 
 
-def _groups(outline: Sequence[OutlinedType], patterns: Collection[str]) -> list[Group]:
+def _groups(outline: Sequence[OutlinedType], patterns: Collection[str]) -> list[TypeGroup]:
     """Of what nobody knows here there are no more than a webhook may have: a form has room for thousands."""
     listed = {it.name: it.description for it in outline}
     known = {*listed, *(f"{group_of(it)}.*" for it in listed), ALL}
@@ -95,17 +95,17 @@ def _groups(outline: Sequence[OutlinedType], patterns: Collection[str]) -> list[
     return [_group(name, by_group.get(name, ()), listed, patterns) for name in sorted({*by_group, *wanted})]
 
 
-def _group(name: str, members: Collection[str], listed: dict[str, str | None], patterns: Collection[str]) -> Group:
-    return Group(
+def _group(name: str, members: Collection[str], listed: dict[str, str | None], patterns: Collection[str]) -> TypeGroup:
+    return TypeGroup(
         name=name,
         is_chosen=f"{name}.*" in patterns,
-        choices=tuple(Choice(name=it, description=listed.get(it), is_chosen=it in patterns) for it in members),
+        choices=tuple(TypeChoice(name=it, description=listed.get(it), is_chosen=it in patterns) for it in members),
         count=len(members),
         chosen=len(catalogue.chosen(members, patterns)),
     )
 
 
-def _described(groups: list[Group]) -> tuple[list[Group], bool]:
+def _described(groups: list[TypeGroup]) -> tuple[list[TypeGroup], bool]:
     """The groups with descriptions as long as they may be, and whether all of it fits then."""
     for length in _LENGTHS:
         groups = [_with_short_descriptions(group, length) for group in groups]
@@ -114,11 +114,11 @@ def _described(groups: list[Group]) -> tuple[list[Group], bool]:
     return groups, False
 
 
-def _found(whole: Picker, find: str) -> Picker:
+def _found(whole: TypePicker, find: str) -> TypePicker:
     """As much of it as fits: what is chosen, then what is found, then the other groups by their names."""
     chosen = {group.name: _with(group, [it for it in group.choices if it.is_chosen]) for group in whole.groups}
     room = BUDGET_BYTES - sum(_cost(it) for it in chosen.values() if it.is_chosen or it.choices)
-    shown: dict[str, Group] = {name: it for name, it in chosen.items() if it.is_chosen or it.choices}
+    shown: dict[str, TypeGroup] = {name: it for name, it in chosen.items() if it.is_chosen or it.choices}
     for group in sorted(whole.groups, key=lambda it: find not in it.name) if find else whole.groups:
         wanted = [it for it in group.choices if it.is_chosen or (find and find in it.name)]
         if not wanted and find and group.name not in shown:
@@ -132,7 +132,7 @@ def _found(whole: Picker, find: str) -> Picker:
     return replace(whole, groups=groups, is_whole=False, find=find, left_out=len(whole.groups) - len(groups))
 
 
-def _fitting(choices: Iterable[Choice], room: int) -> list[Choice]:
+def _fitting(choices: Iterable[TypeChoice], room: int) -> list[TypeChoice]:
     """The chosen ones, and of the others as many as there is room for."""
     fitting, room = [], room - GROUP_BYTES
     for it in choices:
@@ -142,11 +142,11 @@ def _fitting(choices: Iterable[Choice], room: int) -> list[Choice]:
     return fitting
 
 
-def _with(group: Group, choices: Iterable[Choice]) -> Group:
+def _with(group: TypeGroup, choices: Iterable[TypeChoice]) -> TypeGroup:
     return replace(group, choices=tuple(choices))
 
 
-def _with_short_descriptions(group: Group, length: int) -> Group:
+def _with_short_descriptions(group: TypeGroup, length: int) -> TypeGroup:
     return _with(group, [replace(it, description=_short(it.description, length)) for it in group.choices])
 
 
@@ -154,10 +154,10 @@ def _short(text: str | None, length: int) -> str | None:
     return text if text is None or len(text) <= length else f"{text[: length - 1].rstrip()}…"
 
 
-def _cost(group: Group) -> int:
+def _cost(group: TypeGroup) -> int:
     return GROUP_BYTES + 6 * len(group.name) + sum(map(_choice_cost, group.choices))
 
 
-def _choice_cost(choice: Choice) -> int:
+def _choice_cost(choice: TypeChoice) -> int:
     """In the list, and once more among the samples of a preview."""
     return TYPE_BYTES + 3 * len(choice.name) + len(escape(choice.description or "").encode())

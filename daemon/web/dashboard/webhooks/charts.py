@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from daemon.web.service import metric_series
-from daemon.web.service.metric_series import Period
+from daemon.web.service.metric_series import MetricPeriod
 from eventstore.queries.route_metrics import Counts, RouteMetrics
 
 HEIGHT = 160
@@ -28,7 +28,7 @@ _UNITS = ((1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class BarPart:
     """Of a bar: deliveries that ended alike. `top` and `height` in pixels, from the top of the chart."""
 
     kind: str
@@ -37,7 +37,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bar:
+class ChartBar:
     """A day; `left`, `width` and `middle` in per cent. `label` is the date to write below, if one is."""
 
     day: datetime
@@ -46,7 +46,7 @@ class Bar:
     width: float
     middle: float
     label: str | None
-    parts: tuple[Part, ...]
+    parts: tuple[BarPart, ...]
 
     @property
     def not_sent(self) -> int:
@@ -58,7 +58,7 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tick:
+class AxisTick:
     """A line across, `top` in pixels."""
 
     text: str
@@ -69,8 +69,8 @@ class Tick:
 class Chart:
     """`ticks` from the top downwards, the last one at 0. `pending` is how many deliveries wait now."""
 
-    bars: tuple[Bar, ...]
-    ticks: tuple[Tick, ...]
+    bars: tuple[ChartBar, ...]
+    ticks: tuple[AxisTick, ...]
     total: Counts
     pending: int
 
@@ -105,7 +105,8 @@ def of_route(metrics: RouteMetrics) -> Chart:
     return Chart(
         bars=tuple(_bar(days, place, top) for place in range(len(days))),
         ticks=tuple(
-            Tick(text=short(step * line), top=round(HEIGHT * (1 - line / ticks), 1)) for line in range(ticks, -1, -1)
+            AxisTick(text=short(step * line), top=round(HEIGHT * (1 - line / ticks), 1))
+            for line in range(ticks, -1, -1)
         ),
         total=metric_series.total(metrics),
         pending=metrics.pending,
@@ -128,9 +129,9 @@ def _scale(most: int) -> tuple[int, int]:
     return step, max(1, math.ceil(most / step))
 
 
-def _bar(days: list[Period], place: int, top: int) -> Bar:
+def _bar(days: list[MetricPeriod], place: int, top: int) -> ChartBar:
     day, room = days[place], 100 / len(days)
-    return Bar(
+    return ChartBar(
         day=day.since,
         counts=day.counts,
         left=round(room * (place + _GAP / 2), 3),
@@ -141,7 +142,7 @@ def _bar(days: list[Period], place: int, top: int) -> Bar:
     )
 
 
-def _stacked(parts: Mapping[str, int], top: int) -> list[Part]:
+def _stacked(parts: Mapping[str, int], top: int) -> list[BarPart]:
     """The parts from the bottom up. What small ones are given, the highest gives if there is no room above it."""
     heights = {kind: max(HEIGHT * count / top, LEAST_HEIGHT) for kind, count in parts.items() if count}
     over = sum(heights.values()) - HEIGHT
@@ -150,7 +151,7 @@ def _stacked(parts: Mapping[str, int], top: int) -> list[Part]:
     stacked, reached = [], float(HEIGHT)
     for kind, height in heights.items():
         reached -= height
-        stacked.append(Part(kind=kind, top=round(reached, 2), height=round(height, 2)))
+        stacked.append(BarPart(kind=kind, top=round(reached, 2), height=round(height, 2)))
     return stacked
 
 

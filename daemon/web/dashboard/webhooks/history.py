@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from daemon.core.routing.route import Happening
+from daemon.core.routing.route import LifecycleEventType
 from daemon.web.dashboard.logs import route_lookup
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import render
@@ -83,5 +83,5 @@ async def show_all(request: web.Request) -> web.Response:
     )
 
 
-def _kind(text: str) -> Happening | None:
-    return Happening(text) if text in list(Happening) else None
+def _kind(text: str) -> LifecycleEventType | None:
+    return LifecycleEventType(text) if text in list(LifecycleEventType) else None

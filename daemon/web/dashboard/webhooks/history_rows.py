@@ -15,28 +15,28 @@ from uuid import UUID
 import orjson
 
 from daemon.core.routing.index import RouteIndex
-from daemon.core.routing.route import Happening, Route, RouteConfig, config_from_body, config_to_body
+from daemon.core.routing.route import LifecycleEventType, Route, RouteConfig, config_from_body, config_to_body
 from eventstore.route_log.log import RouteEvent
 
 # Of a value or a list that is longer only the beginning is shown, among others.
 SHORT_CHARACTERS = 160
 SHORT_ITEMS = 8
 
-TITLES: Mapping[Happening, str] = {
-    Happening.CREATED: "Created",
-    Happening.EDITED: "Edited",
-    Happening.DISABLED: "Disabled",
-    Happening.ENABLED: "Enabled",
-    Happening.DELETED: "Deleted",
-    Happening.KEY_ROTATED: "Key rotated",
-    Happening.KEY_REVOKED: "Old key revoked",
+TITLES: Mapping[LifecycleEventType, str] = {
+    LifecycleEventType.CREATED: "Created",
+    LifecycleEventType.EDITED: "Edited",
+    LifecycleEventType.DISABLED: "Disabled",
+    LifecycleEventType.ENABLED: "Enabled",
+    LifecycleEventType.DELETED: "Deleted",
+    LifecycleEventType.KEY_ROTATED: "Key rotated",
+    LifecycleEventType.KEY_REVOKED: "Old key revoked",
 }
 
 _MOMENT = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class FieldChange:
     """Of one field: what is no longer, and what is instead. Of lists only the items that went, and that came."""
 
     label: str
@@ -45,19 +45,19 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Happened:
+class HistoryRow:
     """`detail` is what there is to say besides, or empty; `name` is that of the route now, None if it is not known."""
 
     pos: int
     version: int
     route_id: UUID
     name: str | None
-    type: Happening
+    type: LifecycleEventType
     at: datetime
     by: str
     reason: str | None
     detail: str
-    changes: tuple[Change, ...]
+    changes: tuple[FieldChange, ...]
     hash: str
 
     @property
@@ -71,7 +71,7 @@ class Happened:
         return any(len(each) > SHORT_ITEMS or any(len(text) > SHORT_CHARACTERS for text in each) for each in values)
 
 
-def rows(events: Sequence[RouteEvent], index: RouteIndex) -> list[Happened]:
+def rows(events: Sequence[RouteEvent], index: RouteIndex) -> list[HistoryRow]:
     """The events in their order; `index` knows the routes, deleted ones too."""
     return [_row(event, index) for event in events]
 
@@ -83,30 +83,30 @@ def actor(name: str) -> str:
     return f"API token {id_}" if kind == "token" and id_ else known.get(name, name)
 
 
-def _row(event: RouteEvent, index: RouteIndex) -> Happened:
+def _row(event: RouteEvent, index: RouteIndex) -> HistoryRow:
     timeline = index.timeline(event.route_id)
     before = None if timeline is None else timeline.as_of(event.effective_at - _MOMENT)
     body: dict[str, Any] = orjson.loads(event.body)
-    return Happened(
+    return HistoryRow(
         pos=event.pos,
         version=event.version,
         route_id=event.route_id,
         name=None if timeline is None else timeline.current.config.name,
-        type=Happening(event.type),
+        type=LifecycleEventType(event.type),
         at=event.effective_at,
         by=actor(event.actor),
         reason=event.reason,
-        detail=_detail(Happening(event.type), body),
+        detail=_detail(LifecycleEventType(event.type), body),
         changes=_changes(body, before),
         hash=event.hash.hex(),
     )
 
 
-def _detail(happening: Happening, body: Mapping[str, Any]) -> str:
-    match happening:
-        case Happening.CREATED:
+def _detail(lifecycle_type: LifecycleEventType, body: Mapping[str, Any]) -> str:
+    match lifecycle_type:
+        case LifecycleEventType.CREATED:
             return "" if body["enabled"] else "Disabled from the start."
-        case Happening.KEY_ROTATED:
+        case LifecycleEventType.KEY_ROTATED:
             hours = body["grace_seconds"] // 3600
             return (
                 f"The new key has the fingerprint {body['key']['fingerprint']}. The old one signs along for {hours} h."
@@ -115,27 +115,27 @@ def _detail(happening: Happening, body: Mapping[str, Any]) -> str:
             return ""
 
 
-def _changes(body: Mapping[str, Any], before: Route | None) -> tuple[Change, ...]:
+def _changes(body: Mapping[str, Any], before: Route | None) -> tuple[FieldChange, ...]:
     if "config" not in body:
         return ()
     config = config_from_body(body["config"])
     return tuple(_differences(None if before is None else before.config, config))
 
 
-def _differences(old: RouteConfig | None, new: RouteConfig) -> Iterator[Change]:
+def _differences(old: RouteConfig | None, new: RouteConfig) -> Iterator[FieldChange]:
     """By field; without an old configuration all that the new one sets."""
     earlier, later = {} if old is None else _texts(old), _texts(new)
     for label, text in later.items():
         if text != earlier.get(label, ""):
-            yield Change(label=label, gone=_present(earlier.get(label, "")), come=_present(text))
+            yield FieldChange(label=label, gone=_present(earlier.get(label, "")), come=_present(text))
     for label, had, has in (
         ("Event types", () if old is None else old.event_types, new.event_types),
         ("Custom headers", () if old is None else old.header_names, new.header_names),
     ):
         if set(had) != set(has):
-            yield Change(label=label, gone=_without(had, has), come=_without(has, had))
+            yield FieldChange(label=label, gone=_without(had, has), come=_without(has, had))
         elif label == "Custom headers" and old is not None and old.headers_id != new.headers_id:
-            yield Change(label=label, come=("values were set anew",))
+            yield FieldChange(label=label, come=("values were set anew",))
 
 
 def _texts(config: RouteConfig) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from daemon import snippets
-from daemon.core.routing.route import Status
+from daemon.core.routing.route import RouteStatus
 from daemon.web.dashboard import pages
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import redirect, render
@@ -20,7 +20,7 @@ FIRST_LANGUAGE = "python"
 async def show(request: web.Request) -> web.Response:
     """The key, with a function to verify in one language; as a part of a page the key alone."""
     services, route = request.app[SERVICES], lookup.timeline(request).current
-    if route.status is Status.DELETED:
+    if route.status is RouteStatus.DELETED:
         return redirect(request, "t", route.tenant, "webhooks", str(route.id))
     key = await services.commands.reveal_key(route.tenant, route.id)
     if pages.wants_part(request):

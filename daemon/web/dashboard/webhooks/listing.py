@@ -10,7 +10,7 @@ from itertools import islice
 from aiohttp import web
 
 from daemon.core.routing.index import RouteIndex
-from daemon.core.routing.route import Route, Status
+from daemon.core.routing.route import Route, RouteStatus
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.dashboard.text import typed_moment, whole_number
@@ -28,16 +28,16 @@ SLIDER_STEPS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class RouteFilter:
     """Which webhooks to list. `as_of` is None for now."""
 
     text: str
-    status: Status | None
+    status: RouteStatus | None
     as_of: datetime | None
 
     def fits(self, route: Route) -> bool:
         """True for a route that is to be listed; `text` may be in its name, target or event types."""
-        if route.status is Status.DELETED or self.status not in (None, route.status):
+        if route.status is RouteStatus.DELETED or self.status not in (None, route.status):
             return False
         config = route.config
         return not self.text or any(
@@ -55,9 +55,9 @@ async def show(request: web.Request) -> web.Response:
         as_of = _slid(query["slider"], first, services.now())
         return redirect(request, "t", tenant, "webhooks", as_of=as_of, **kept)
     at, complaint = _as_of(query.get("as_of", ""), services.now())
-    wanted = Wanted(
+    wanted = RouteFilter(
         text=query.get("q", "").strip().casefold(),
-        status=Status(query["status"]) if query.get("status") in ("enabled", "disabled") else None,
+        status=RouteStatus(query["status"]) if query.get("status") in ("enabled", "disabled") else None,
         as_of=at,
     )
     found, after, total = _listed(services.index, tenant, wanted, query.get("after", ""))
@@ -81,7 +81,7 @@ async def show(request: web.Request) -> web.Response:
     )
 
 
-def _listed(index: RouteIndex, tenant: str, wanted: Wanted, after: str) -> tuple[list[Route], str | None, int]:
+def _listed(index: RouteIndex, tenant: str, wanted: RouteFilter, after: str) -> tuple[list[Route], str | None, int]:
     """A page of them, the cursor of the next page, and how many there are in all."""
     fitting = [route for route in _as_of_then(index, tenant, wanted.as_of) if wanted.fits(route)]
     begin = paging.decoded(after)
@@ -94,7 +94,7 @@ def _listed(index: RouteIndex, tenant: str, wanted: Wanted, after: str) -> tuple
 
 def _counts(index: RouteIndex, tenant: str, as_of: datetime | None) -> dict[str, int]:
     statuses = [route.status for route in _as_of_then(index, tenant, as_of)]
-    return {status.value: statuses.count(status) for status in Status}
+    return {status.value: statuses.count(status) for status in RouteStatus}
 
 
 def _as_of_then(index: RouteIndex, tenant: str, as_of: datetime | None) -> Iterator[Route]:

@@ -9,20 +9,20 @@ from aiohttp import web
 
 from daemon import deliveries
 from daemon.core.routing.index import Timeline
-from daemon.core.routing.route import Route, Status
-from daemon.deliveries import Filter
+from daemon.core.routing.route import Route, RouteStatus
+from daemon.deliveries import DeliveryFilter
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import render
 from daemon.web.dashboard.text import typed_moment
 from daemon.web.dashboard.webhooks import charts, history_rows
-from daemon.web.dashboard.webhooks.history_rows import Happened
+from daemon.web.dashboard.webhooks.history_rows import HistoryRow
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES, Services
 from daemon.web.http.shapes import moment
 from daemon.web.service import lookup
 from eventstore import route_log
 from eventstore.domain_events import missed_events
-from eventstore.domain_events.missed_events import Skipped
+from eventstore.domain_events.missed_events import MissedEvents
 from eventstore.postgres.connect import Database
 from eventstore.queries import route_metrics
 
@@ -38,13 +38,13 @@ async def show(request: web.Request) -> web.Response:
         return then
     route = timeline.current
     last_off = await last_disabled_period(services.database, route)
-    recent = Filter(tenant=route.tenant, route_id=route.id)
+    recent = DeliveryFilter(tenant=route.tenant, route_id=route.id)
     listed = await deliveries.page(services.database, services.index, recent, begin=None, limit=RECENT_DELIVERIES)
     return render(
         request,
         "webhooks/overview.html",
         route=route,
-        is_deleted=route.status is Status.DELETED,
+        is_deleted=route.status is RouteStatus.DELETED,
         old_key=route.old_key_at(services.now()),
         off=last_off,
         ended=await _ended(services, timeline, last_off),
@@ -77,7 +77,7 @@ def _then(request: web.Request, timeline: Timeline) -> web.Response | None:
     )
 
 
-async def _ended(services: Services, timeline: Timeline, last_off: DisabledPeriod | None) -> Happened | None:
+async def _ended(services: Services, timeline: Timeline, last_off: DisabledPeriod | None) -> HistoryRow | None:
     """What turned the webhook off, or deleted it; None if it is on."""
     state = _state_that_ended(timeline, last_off)
     event = None if state is None else await route_log.of_version(services.database, state.id, state.version)
@@ -85,7 +85,7 @@ async def _ended(services: Services, timeline: Timeline, last_off: DisabledPerio
 
 
 def _state_that_ended(timeline: Timeline, last_off: DisabledPeriod | None) -> Route | None:
-    if timeline.current.status is Status.DELETED:
+    if timeline.current.status is RouteStatus.DELETED:
         return timeline.current
     if last_off is None or last_off.until is not None:
         return None
@@ -103,7 +103,7 @@ class DisabledPeriod:
 
     since: datetime
     until: datetime | None
-    missed: Skipped
+    missed: MissedEvents
 
 
 async def last_disabled_period(database: Database, route: Route) -> DisabledPeriod | None:
@@ -121,9 +121,9 @@ async def last_disabled_period(database: Database, route: Route) -> DisabledPeri
 def _last_period(route: Route) -> tuple[datetime, datetime | None] | None:
     """From its creation on a webhook can be off."""
     windows = route.windows
-    if route.status is Status.DISABLED:
+    if route.status is RouteStatus.DISABLED:
         return (windows[-1].end if windows else None) or route.created_at, None
-    if route.status is Status.DELETED or windows[0].start == windows[-1].start == route.created_at:
+    if route.status is RouteStatus.DELETED or windows[0].start == windows[-1].start == route.created_at:
         return None
     before = windows[-2].end if len(windows) > 1 else None
     return before or route.created_at, windows[-1].start

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from daemon.core.drafts.route_draft import MAX_EVENT_TYPES, MAX_RATE_PER_SECOND
 from daemon.core.events.catalogue import chosen
-from daemon.core.events.event import Problem
+from daemon.core.events.event import FieldProblem
 from daemon.core.routing.route import PayloadOptions, RouteConfig
-from daemon.web.dashboard.form_data import Typed
+from daemon.web.dashboard.form_data import FormData
 from daemon.web.dashboard.webhook_form import form_fields
 from daemon.web.dashboard.webhook_form.form_fields import (
     RouteTexts,
@@ -50,7 +50,7 @@ CONFIGS = st.builds(
 )  # fmt: skip
 
 
-def sent(texts: RouteTexts) -> Typed:
+def sent(texts: RouteTexts) -> FormData:
     """The form as a browser sends it: boxes that are not checked are missing, and lines end with two characters."""
     fields = {
         "name": texts.name,
@@ -68,7 +68,7 @@ def sent(texts: RouteTexts) -> Typed:
         "disabled": ["yes"] * (not texts.enabled),
     }
     written = {name: [text.replace("\n", "\r\n")] for name, text in fields.items()}
-    return Typed({**written, **{name: checked for name, checked in boxes.items() if checked}})
+    return FormData({**written, **{name: checked for name, checked in boxes.items() if checked}})
 
 
 def meaning(texts: RouteTexts) -> dict[str, object]:
@@ -207,7 +207,7 @@ def test_a_rate_is_shown_as_one_writes_it(stored: float, shown: str) -> None:
 def test_what_is_no_number_is_no_rate(text: str) -> None:
     reading = read(RouteTexts(rate_limit_per_second=text))
     message = "must be a number like 5 or 0.5; leave it empty for no limit"
-    assert reading.problems == (Problem(field="rate_limit_per_second", message=message),)
+    assert reading.problems == (FieldProblem(field="rate_limit_per_second", message=message),)
     assert "rate_limit_per_second" not in reading.values
 
 
@@ -223,7 +223,7 @@ def test_a_text_that_cannot_be_read_hides_none_of_the_others() -> None:
     [("payload.filter", "filter"), ("headers.X-A", "headers"), ("headers", "headers"), ("name", "name")],
 )
 def test_a_problem_is_about_a_field_of_the_form(field: str, name: str) -> None:
-    assert form_fields.field_of(Problem(field=field, message="")) == name
+    assert form_fields.field_of(FieldProblem(field=field, message="")) == name
 
 
 def test_a_draft_to_look_at_has_masks_where_values_are_kept() -> None:

@@ -8,20 +8,20 @@ import pytest
 
 from daemon.core.delivery import resend
 from daemon.core.delivery.answer import ErrorName
-from daemon.core.delivery.explanation_text import Facts, Verdict, sentence
+from daemon.core.delivery.explanation_text import ExplainedDecision, ExplanationFacts, sentence
 from daemon.core.delivery.failure_text import failing
-from daemon.core.delivery.resend import Refused
-from daemon.core.routing.route import Route, RouteConfig, Status
+from daemon.core.delivery.resend import ResendRefused
+from daemon.core.routing.route import Route, RouteConfig, RouteStatus
 from daemon.core.routing.windows import Window
 from daemon.web.dashboard.text import in_merchants_words
 
 AT = datetime(2026, 11, 23, 8, 0, 0, 123456, tzinfo=UTC)
 ROUTE = Route(
-    id=UUID(int=1), tenant="acme", version=1, pos=1, status=Status.ENABLED,
+    id=UUID(int=1), tenant="acme", version=1, pos=1, status=RouteStatus.ENABLED,
     config=RouteConfig(name="a", target_url="https://shop.example.com/", event_types=("shop.open",)),
     windows=(Window(AT),), keys=(), created_at=AT, updated_at=AT,
 )  # fmt: skip
-FACTS = Facts(
+FACTS = ExplanationFacts(
     event_time=AT, event_type="order.create", created_at=AT, route=ROUTE, window=Window(AT, AT + timedelta(hours=1)),
     tries=0, last_at=None, last_error=None, due_at=None, is_parked=False,
 )  # fmt: skip
@@ -54,7 +54,7 @@ def test_a_sentence_is_said_in_a_merchants_words(said: str, shown: str) -> None:
     assert in_merchants_words(said) == shown
 
 
-@pytest.mark.parametrize("verdict", Verdict)
+@pytest.mark.parametrize("verdict", ExplainedDecision)
 @pytest.mark.parametrize(
     "facts",
     [
@@ -64,7 +64,9 @@ def test_a_sentence_is_said_in_a_merchants_words(said: str, shown: str) -> None:
         replace(FACTS, is_test_of_another=True, route=None, window=None),
     ],
 )
-def test_no_explanation_speaks_of_routes_or_of_names_in_the_log(verdict: Verdict, facts: Facts) -> None:
+def test_no_explanation_speaks_of_routes_or_of_names_in_the_log(
+    verdict: ExplainedDecision, facts: ExplanationFacts
+) -> None:
     shown = in_merchants_words(sentence(verdict, facts))
     assert "route" not in shown
     assert "http_500" not in shown
@@ -73,7 +75,7 @@ def test_no_explanation_speaks_of_routes_or_of_names_in_the_log(verdict: Verdict
 
 @pytest.mark.parametrize("error", ErrorName)
 def test_each_recorded_error_has_its_words(error: ErrorName) -> None:
-    for verdict in (Verdict.PENDING, Verdict.FAILED):
+    for verdict in (ExplainedDecision.PENDING, ExplainedDecision.FAILED):
         shown = in_merchants_words(sentence(verdict, replace(FACTS, tries=1, last_error=str(error), due_at=AT)))
         assert str(error) not in shown
         assert failing(error).short in shown
@@ -82,9 +84,9 @@ def test_each_recorded_error_has_its_words(error: ErrorName) -> None:
 @pytest.mark.parametrize(
     "route",
     [
-        replace(ROUTE, status=Status.DISABLED, windows=()),
-        replace(ROUTE, status=Status.DISABLED, windows=(Window(AT, AT + timedelta(hours=1)),)),
-        replace(ROUTE, status=Status.DELETED),
+        replace(ROUTE, status=RouteStatus.DISABLED, windows=()),
+        replace(ROUTE, status=RouteStatus.DISABLED, windows=(Window(AT, AT + timedelta(hours=1)),)),
+        replace(ROUTE, status=RouteStatus.DELETED),
         replace(ROUTE, windows=(Window(AT + timedelta(hours=2)),)),
         replace(ROUTE, windows=(Window(AT, AT + timedelta(hours=1)), Window(AT + timedelta(hours=2)))),
     ],
@@ -93,7 +95,7 @@ def test_no_refusal_to_send_again_speaks_of_routes(route: Route) -> None:
     refused = resend.delivery(route, AT)
     of_period = resend.period(route, since=AT - timedelta(days=2), until=AT, kept_from=None)
     for each in (refused, of_period):
-        assert isinstance(each, Refused)
+        assert isinstance(each, ResendRefused)
         assert "webhook" in in_merchants_words(each.reason)
         assert "route" not in in_merchants_words(each.reason)
 

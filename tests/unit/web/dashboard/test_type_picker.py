@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from daemon.core.drafts.route_draft import MAX_EVENT_TYPES
 from daemon.web.dashboard.webhook_form import type_picker
 from daemon.web.dashboard.webhook_form.form_fields import tidy
-from daemon.web.dashboard.webhook_form.type_picker import BUDGET_BYTES, Picker, picker
+from daemon.web.dashboard.webhook_form.type_picker import BUDGET_BYTES, TypePicker, picker
 from eventstore.domain_events.catalogue import OutlinedType
 
 TYPES = [f"{group}.{name}" for group in ("cart", "order", "orders") for name in ("create", "item.add", "pay")]
@@ -29,18 +29,18 @@ def many(count: int, *, description: str = "") -> list[OutlinedType]:
     return outlined(*(f"group_{n % 20:02}.happened_{n:04}" for n in range(count)), description=description)
 
 
-def checked(shown: Picker) -> set[str]:
+def checked(shown: TypePicker) -> set[str]:
     """The boxes that have a tick."""
     groups = {group.pattern for group in shown.groups if group.is_chosen}
     types = {choice.name for group in shown.groups for choice in group.choices if choice.is_chosen}
     return groups | types | ({"*"} if shown.is_all else set())
 
 
-def names(shown: Picker) -> list[str]:
+def names(shown: TypePicker) -> list[str]:
     return [choice.name for group in shown.groups for choice in group.choices]
 
 
-def cost(shown: Picker) -> int:
+def cost(shown: TypePicker) -> int:
     return sum(map(type_picker._cost, shown.groups))
 
 

@@ -17,7 +17,7 @@ from eventstore import domain_events
 from eventstore.domain_events import sample_events
 from eventstore.domain_events.events import NewEvent
 from eventstore.queries import undecided
-from eventstore.queries.delivery_log import Place
+from eventstore.queries.delivery_log import ListPosition
 from tests.support import pages
 from tests.support.builders import new_event
 from tests.support.log_scene import LogScene, Told, log_scene
@@ -58,7 +58,7 @@ def expected(scene: LogScene, fits: Any = lambda _it: True) -> list[tuple[str, s
     return [(it.event_id, str(it.route_id), it.status) for it in scene.expected(fits)]
 
 
-def wrongs(page: Page) -> dict[str, str]:
+def form_errors(page: Page) -> dict[str, str]:
     """What is said beside the fields that are marked."""
     for each in page.all("[aria-invalid]"):
         assert f"{each['name']}-wrong" in str(each["aria-describedby"])
@@ -189,7 +189,7 @@ async def test_of_several_webhooks_one_is_asked_to_choose(door: Door) -> None:
     await happen(door, "e1")
     page = await pages.get(door, f"{LOG}?route=order&status=pending&after=x")
     assert page.status == 422
-    assert wrongs(page) == {"route": "May be one of these webhooks: choose one."}
+    assert form_errors(page) == {"route": "May be one of these webhooks: choose one."}
     assert page.words(".matches a") == ["Orders a", "Orders b"]
     assert page.words(".matches li") == ["Orders a https://a.example.com/", "Orders b https://b.example.com/"]
     assert page.all(".deliveries") == []
@@ -214,7 +214,7 @@ async def test_neither_a_foreign_webhook_nor_an_unknown_one_is_found(door: Door)
     for text in (foreign["id"], "theirs", str(uuid4()), "\0"):
         page = await pages.get(door, f"{LOG}?{urlencode({'route': text})}")
         assert page.status == 422
-        assert wrongs(page) == {"route": "Is neither the name nor the id of a webhook."}
+        assert form_errors(page) == {"route": "Is neither the name nor the id of a webhook."}
         assert page.typed("form.filters")["route"] == [text]
     assert "theirs" not in (await pages.get(door, LOG)).text
 
@@ -280,7 +280,7 @@ async def test_whatever_is_wrong_is_said_beside_its_field_and_what_was_typed_sta
     page = await pages.get(door, f"{LOG}?{urlencode(typed)}")
     assert page.status == 422
     a_moment = "Must be a date and a time in UTC, like 2026-11-24 08:30."
-    assert wrongs(page) == {
+    assert form_errors(page) == {
         "route": "Is neither the name nor the id of a webhook.",
         "status": "Must be one of delivered, pending, failed, suppressed, expired.",
         "type": "Must be object.action in lower case (a-z, 0-9, _), like order.create, of at most 128 characters.",
@@ -305,7 +305,7 @@ async def test_a_moment_that_is_wrong_stands_in_a_field_that_a_browser_does_not_
 async def test_a_period_must_end_after_it_begins(door: Door) -> None:
     await door.route()
     page = await pages.get(door, f"{LOG}?since=2026-11-24T08:30&until=2026-11-24T08:30:00Z")
-    assert wrongs(page) == {"until": "Must be later than the beginning."}
+    assert form_errors(page) == {"until": "Must be later than the beginning."}
     assert page.words(".chip span:first-child") == ["From 2026-11-24 08:30:00"]
 
 
@@ -417,7 +417,7 @@ async def test_a_page_without_any_though_there_may_be_more_leads_on(
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def nothing_so_far(*_: Any, **__: Any) -> deliveries.DeliveryPage:
-        return deliveries.DeliveryPage(items=[], next=Place(datetime.now(UTC), 5, uuid4()))
+        return deliveries.DeliveryPage(items=[], next=ListPosition(datetime.now(UTC), 5, uuid4()))
 
     await door.route()
     monkeypatch.setattr(deliveries, "page", nothing_so_far)

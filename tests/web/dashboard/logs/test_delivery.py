@@ -14,7 +14,7 @@ from bs4 import Tag
 from daemon.core.delivery.answer import delivery_id
 from daemon.core.gcra import Allowance
 from daemon.deliveries import detail
-from daemon.web.access.limits import LIMITS
+from daemon.web.access.limits import TENANT_LIMITS
 from daemon.web.dashboard.logs import timeline
 from daemon.web.dashboard.logs.timeline import curl_command
 from daemon.web.http.endpoints import RateLimit
@@ -177,7 +177,7 @@ async def test_an_event_that_nobody_has_read_has_its_delivery_already(door: Door
 
 async def test_whatever_is_in_the_log_has_its_page(empty_url: str) -> None:
     async with log_scene(empty_url) as scene:
-        scene.door.client.app[LIMITS]._allowances = {RateLimit.SEARCH: Allowance(burst=1000, per_second=1)}
+        scene.door.client.app[TENANT_LIMITS]._allowances = {RateLimit.SEARCH: Allowance(burst=1000, per_second=1)}
         for each in scene.expected():
             which = delivery_id(each.route_id, each.event_id)
             page = await pages.get(scene.door, f"/t/acme/deliveries/{which}?event={each.event_id}")

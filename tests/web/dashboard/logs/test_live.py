@@ -12,7 +12,7 @@ from aiohttp import ClientResponse
 from bs4 import BeautifulSoup
 
 from daemon import deliveries
-from daemon.deliveries import Filter
+from daemon.deliveries import DeliveryFilter
 from daemon.web.dashboard.logs import live
 from eventstore import domain_events
 from eventstore.postgres.errors import StoreUnavailable
@@ -98,12 +98,14 @@ def once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[deliveries.Filter]:
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[deliveries.DeliveryFilter]:
     """The filters by which the log was read, in order."""
-    found: list[deliveries.Filter] = []
+    found: list[deliveries.DeliveryFilter] = []
     page = deliveries.page
 
-    async def noted(database: Any, index: Any, wanted: deliveries.Filter, **more: Any) -> deliveries.DeliveryPage:
+    async def noted(
+        database: Any, index: Any, wanted: deliveries.DeliveryFilter, **more: Any
+    ) -> deliveries.DeliveryPage:
         found.append(wanted)
         return await page(database, index, wanted, **more)
 
@@ -112,7 +114,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[deliveries.Filter]:
 
 
 async def test_whoever_listens_gets_the_newest_at_once_and_again_when_something_changed(
-    door: Door, quick: None, reads: list[deliveries.Filter]
+    door: Door, quick: None, reads: list[deliveries.DeliveryFilter]
 ) -> None:
     await door.route()
     await happen(door, "e1")
@@ -158,7 +160,7 @@ async def test_what_is_said_live_is_what_the_page_shows(door: Door, once: None) 
 
 
 async def test_a_silent_log_is_heard_from_now_and_then(
-    door: Door, reads: list[deliveries.Filter], monkeypatch: pytest.MonkeyPatch
+    door: Door, reads: list[deliveries.DeliveryFilter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A proxy would close a connection on which nothing moves; yet it is not each look that is told."""
     monkeypatch.setattr(live, "POLL_SECONDS", 0.005)
@@ -172,15 +174,15 @@ async def test_a_silent_log_is_heard_from_now_and_then(
 
 
 async def test_however_many_listen_a_filter_is_read_once(
-    door: Door, once: None, reads: list[deliveries.Filter]
+    door: Door, once: None, reads: list[deliveries.DeliveryFilter]
 ) -> None:
     await door.route()
     await happen(door, "e1")
     async with listening(door) as one, listening(door) as two, listening(door, "?status=failed") as three:
         assert heard_ids(await one.message()) == heard_ids(await two.message()) == ["e1"]
         await three.message()
-        assert [each.standing for each in reads] == [None, "failed"]
-        (feed,) = [each for wanted, each in door.client.app[live.FEEDS]._open.items() if wanted.standing is None]
+        assert [each.status for each in reads] == [None, "failed"]
+        (feed,) = [each for wanted, each in door.client.app[live.FEEDS]._open.items() if wanted.status is None]
         assert feed.listeners == 2
         await happen(door, "e2")
         async with listening(door) as late:
@@ -188,7 +190,7 @@ async def test_however_many_listen_a_filter_is_read_once(
         feed._read_at -= live.POLL_SECONDS
         async with listening(door) as later, listening(door) as last:
             assert heard_ids(await later.message()) == heard_ids(await last.message()) == ["e2", "e1"]
-        assert [each.standing for each in reads] == [None, "failed", None]
+        assert [each.status for each in reads] == [None, "failed", None]
 
 
 async def test_a_database_that_does_not_answer_is_asked_no_more_often(
@@ -258,7 +260,7 @@ async def test_one_tenant_leaves_places_to_the_others(door: Door, quick: None, m
     feeds = door.client.app[live.FEEDS]
     async with listening(door):
         assert (await refused(door)).status == 503
-        with feeds.listening(Filter(tenant="globex")) as feed:
+        with feeds.listening(DeliveryFilter(tenant="globex")) as feed:
             assert feed.listeners == 1
 
 

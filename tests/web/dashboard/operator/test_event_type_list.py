@@ -10,7 +10,7 @@ import pytest
 from daemon.catalogue import sample_types
 from daemon.core.events.catalogue import MAX_TYPES, TypeDraft
 from daemon.web.dashboard.form_data import MAX_BODY_BYTES
-from daemon.web.dashboard.operator.event_type_list import Difference, difference
+from daemon.web.dashboard.operator.event_type_list import CatalogueDifference, difference
 from eventstore.domain_events import catalogue
 from eventstore.domain_events.catalogue import TypeRow
 from tests.support.pages import Page, get, post
@@ -187,7 +187,7 @@ def test_types_differ_by_description_and_example_whatever_is_left_out_of_it() ->
         TypeDraft(name="b.told", description="after", example={}),
         TypeDraft(name="a.same", example={"snapshot": {}}),
     ]
-    assert difference(before, drafts) == Difference(
+    assert difference(before, drafts) == CatalogueDifference(
         added=["e.new"], changed=["b.told", "c.example"], removed=["d.gone"]
     )
     assert difference(before[:1], drafts[3:]).is_nothing

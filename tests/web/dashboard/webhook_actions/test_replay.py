@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from daemon.core.gcra import Allowance
-from daemon.web.access.limits import LIMITS
+from daemon.web.access.limits import TENANT_LIMITS
 from daemon.web.dashboard.webhook_actions import replays as screen
 from daemon.web.http.endpoints import RateLimit
 from eventstore.progress import replays
@@ -288,7 +288,7 @@ async def test_while_one_runs_another_is_refused_and_what_was_typed_stays(door: 
 
 async def test_too_many_are_put_off(door: Door) -> None:
     route = await door.route()
-    door.client.app[LIMITS]._allowances = {RateLimit.REPLAY: Allowance(burst=2, per_second=0.01)}
+    door.client.app[TENANT_LIMITS]._allowances = {RateLimit.REPLAY: Allowance(burst=2, per_second=0.01)}
     answers = [await counted(door, route) for _ in range(3)]
     assert [page.status for page in answers] == [200, 200, 429]
     assert 0 < int(answers[2].headers["Retry-After"]) <= 100

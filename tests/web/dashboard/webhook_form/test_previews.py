@@ -12,7 +12,7 @@ import pytest
 from daemon.core.events.catalogue import TypeDraft
 from daemon.core.gcra import Allowance
 from daemon.preview import PLACEHOLDER_KEY
-from daemon.web.access.limits import LIMITS
+from daemon.web.access.limits import TENANT_LIMITS
 from daemon.web.dashboard.webhook_form.previews import SHOWN_CHARACTERS
 from daemon.web.http.endpoints import RateLimit
 from daemon.web.http.shapes import MASK
@@ -185,7 +185,7 @@ async def test_webhooks_of_nobody_and_of_others_are_not_looked_at(door: Door) ->
 
 async def test_too_many_previews_are_put_off_for_this_tenant(door: Door) -> None:
     await know(door, "order.create")
-    door.client.app[LIMITS]._allowances = {RateLimit.PREVIEW: Allowance(burst=2, per_second=0.01)}
+    door.client.app[TENANT_LIMITS]._allowances = {RateLimit.PREVIEW: Allowance(burst=2, per_second=0.01)}
     answers = [await preview(door, {"sample_type": "order.create"}) for _ in range(3)]
     assert [answer.status for answer in answers] == [200, 200, 429]
     assert "<html" not in answers[2].html

@@ -13,7 +13,7 @@ import pytest
 from daemon.core.events.catalogue import TypeDraft
 from daemon.core.gcra import Allowance
 from daemon.core.routing.route import Route
-from daemon.web.access.limits import LIMITS
+from daemon.web.access.limits import TENANT_LIMITS
 from daemon.web.dashboard import form_data
 from daemon.web.http.endpoints import RateLimit
 from daemon.web.http.shapes import MASK
@@ -691,7 +691,7 @@ async def test_what_is_wrong_with_a_preview_is_told_there_and_beside_its_field(d
 async def test_too_many_previews_take_nothing_from_the_form(door: Door) -> None:
     await know(door, "order.create")
     fields = changed(await fields_of(door, NEW), {"name": "Orders", "sample_type": "order.create", "intent": "preview"})
-    door.client.app[LIMITS]._allowances = {RateLimit.PREVIEW: Allowance(burst=1, per_second=0.01)}
+    door.client.app[TENANT_LIMITS]._allowances = {RateLimit.PREVIEW: Allowance(burst=1, per_second=0.01)}
     assert "Body" in (await post(door, NEW, fields)).words("#preview")[0]
     page = await post(door, NEW, fields)
     assert re.search(r"try again in \d+ s", page.words("#preview")[0])

@@ -31,7 +31,7 @@ def told(page: Page) -> list[str]:
     """What happened, and to which webhook."""
     return [
         f"{title} {name}"
-        for title, name in zip(page.words(".timeline h2"), page.words(".happening-head a"), strict=True)
+        for title, name in zip(page.words(".timeline h2"), page.words(".lifecycle_type-head a"), strict=True)
     ]
 
 
@@ -52,9 +52,13 @@ async def test_whatever_happened_to_any_webhook_is_listed_newest_first(door: Doo
         "Deleted Shop", "Edited Orders", "Key rotated Shop", "Disabled Orders", "Created Shop", "Created Orders",
     ]  # fmt: skip
     assert page.words(".timeline > li:nth-child(2) .changes") == ["Event types removed: * added: order.*"]
-    assert page.words(".happening-reason") == ["“the receiver moves”"]
-    assert page.words(".timeline > li:nth-child(4) .happening-head")[0].startswith("Disabled Orders by Administrator, ")
-    assert str(page.one(".timeline > li:nth-child(1) .happening-head a")["href"]) == f"/t/acme/webhooks/{shop['id']}"
+    assert page.words(".lifecycle_type-reason") == ["“the receiver moves”"]
+    assert page.words(".timeline > li:nth-child(4) .lifecycle_type-head")[0].startswith(
+        "Disabled Orders by Administrator, "
+    )
+    assert (
+        str(page.one(".timeline > li:nth-child(1) .lifecycle_type-head a")["href"]) == f"/t/acme/webhooks/{shop['id']}"
+    )
     assert page.all(".pager") == []
 
 
@@ -70,7 +74,7 @@ async def test_a_webhook_that_this_process_has_not_heard_of_is_named_by_its_id(e
         async with opened_door(empty_url) as ahead:
             route = await ahead.route(name="new")
         page = await pages.get(behind, ACTIVITY)
-        assert page.words(".timeline > li:first-child .happening-head > code") == [route["id"]]
+        assert page.words(".timeline > li:first-child .lifecycle_type-head > code") == [route["id"]]
         assert page.words(".timeline > li:first-child dd")[0] == "added: new"
 
 
@@ -174,7 +178,9 @@ async def test_deleted_webhooks_are_never_forgotten(door: Door) -> None:
     page = await pages.get(door, f"{ACTIVITY}?route=gone")
     assert told(page) == ["Deleted Gone", "Created Gone"]
     assert page.words("optgroup[label=Deleted] option[selected]") == ["Gone"]
-    assert (await pages.get(door, str(page.one(".happening-deleted .happening-head a")["href"]))).status == 200
+    assert (
+        await pages.get(door, str(page.one(".lifecycle_type-deleted .lifecycle_type-head a")["href"]))
+    ).status == 200
 
 
 async def test_no_secret_is_in_it(door: Door) -> None:
@@ -192,7 +198,7 @@ async def test_long_changes_are_cut_and_lead_to_the_whole_one(door: Door) -> Non
     route = await door.route(target_url="https://shop.example.com/" + "a" * 1000)
     page = await pages.get(door, ACTIVITY)
     assert len(page.html) < 20_000
-    links = [str(each["href"]) for each in page.all(".happening-foot a")]
+    links = [str(each["href"]) for each in page.all(".lifecycle_type-foot a")]
     assert links[0] == f"/t/acme/webhooks/{route['id']}/history?version=1"
     assert route["target_url"] in (await pages.get(door, links[0])).text
 

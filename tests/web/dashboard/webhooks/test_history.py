@@ -63,16 +63,16 @@ async def test_everything_that_was_done_is_listed_newest_first_with_who_and_why(
     page = await pages.get(door, at(route))
     assert page.status == 200
     assert titles(page) == ["Deleted", "Old key revoked", "Key rotated", "Enabled", "Disabled", "Edited", "Created"]
-    assert [each.get_text() for each in page.all(".happening-reason")] == [
+    assert [each.get_text() for each in page.all(".lifecycle_type-reason")] == [
         "“no shop any more”", "“it leaked”", "“the receiver moves”", "“German <shop>”",
     ]  # fmt: skip
     told = (await door.ask("GET", path(route, "/history"))).json["items"]
     assert [each["data-copy"] for each in page.all("[data-copy]")] == [each["hash"] for each in told]
     assert [f"Version {each['version']}, position {each['pos']}" for each in told] == page.words(
-        ".happening-foot .muted"
+        ".lifecycle_type-foot .muted"
     )
     rows = await door.log()
-    assert page.words(".happening-head > .muted") == [
+    assert page.words(".lifecycle_type-head > .muted") == [
         f"by Administrator, {row['effective_at']:%-d %b %Y, %H:%M:%S} UTC" for row in rows[::-1]
     ]
     assert page.words("h1 + .pill") == ["Deleted"]
@@ -170,13 +170,13 @@ async def test_whoever_did_it_is_named(empty_url: str) -> None:
         disabled = await pages.post(door, f"/t/acme/webhooks/{route['id']}/disable", {"reason": "so"}, headers=cookie)
         assert disabled.status == 303
         async with door.database.transaction() as connection:
-            draft = route_log.Draft(
+            draft = route_log.NewRouteEvent(
                 route_id=UUID(route["id"]), tenant="acme", version=3, type="enabled", actor="system", origin="daemon",
                 body="{}",
             )  # fmt: skip
             await route_log.append(connection, draft)
         page = await pages.get(door, at(route), headers=cookie)
-        assert [each.partition(",")[0] for each in page.words(".happening-head > .muted")] == [
+        assert [each.partition(",")[0] for each in page.words(".lifecycle_type-head > .muted")] == [
             "by Hookledger", "by Dashboard", f"by API token {id_in(text)}",
         ]  # fmt: skip
 
@@ -185,7 +185,7 @@ async def test_an_entry_leads_to_the_webhooks_as_they_were_then(door: Door) -> N
     route = await door.route(name="Before")
     await edit(door, route, name="After")
     page = await pages.get(door, at(route))
-    links = [str(each["href"]) for each in page.all(".happening-foot a")]
+    links = [str(each["href"]) for each in page.all(".lifecycle_type-foot a")]
     names = [(await pages.get(door, link)).words("tbody th a") for link in links]
     assert names == [["After"], ["Before"]]
 
@@ -202,7 +202,9 @@ async def test_long_values_and_lists_are_cut_and_shown_whole_with_their_version(
     assert long.startswith(cut[:-1])
     assert shown["Event types"] == (["*"], types[: history_rows.SHORT_ITEMS])
     assert "and 4 more" in page.words(".changes")[0]
-    (link,) = [each for each in page.all(".happening-foot a") if each.get_text().startswith("Show the whole change")]
+    (link,) = [
+        each for each in page.all(".lifecycle_type-foot a") if each.get_text().startswith("Show the whole change")
+    ]
     whole = await pages.get(door, str(link["href"]))
     assert titles(whole) == ["Edited"]
     assert changes(whole) == {"Filter": ([], [long]), "Event types": (["*"], types)}

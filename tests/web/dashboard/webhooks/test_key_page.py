@@ -13,7 +13,7 @@ import pytest
 from daemon.core.gcra import Allowance
 from daemon.core.webhook.signing import SigningKey, ordergroove_signature
 from daemon.snippets import LANGUAGES
-from daemon.web.access.limits import LIMITS
+from daemon.web.access.limits import TENANT_LIMITS
 from daemon.web.http.endpoints import RateLimit
 from tests.support.pages import BROWSER, PART, Page, get
 from tests.support.tokens import bearer, token
@@ -139,7 +139,7 @@ async def test_a_part_of_another_page_is_the_key_alone(door: Door) -> None:
 
 
 async def test_too_many_looks_are_put_off_on_a_page_that_says_what_to_do(door: Door) -> None:
-    door.client.app[LIMITS]._allowances = {RateLimit.REVEAL: Allowance(burst=2, per_second=0.01)}
+    door.client.app[TENANT_LIMITS]._allowances = {RateLimit.REVEAL: Allowance(burst=2, per_second=0.01)}
     mine, theirs = await door.route(), await door.route("globex")
     for _ in range(2):
         assert (await get(door, at(mine))).status == 200
