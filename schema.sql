@@ -1,9 +1,9 @@
--- Hookledger's whole schema, as it is today. A fresh database is made from this file alone; older ones reach the same
--- state by eventstore/migrations (a test holds the two against each other). Needs PostgreSQL 15 to 18.
+-- The whole schema of Hookledger. A fresh database is created from this file alone. An older database is brought to the
+-- same state by the files in eventstore/migrations, and a test compares the two. Needs PostgreSQL 15 to 18.
 --
--- Two logs are the memory: route_event (what happened to routes) and domain_event (what happened in the platform).
--- A tick is a numbered cut through the second one, taken under the lock that appends to the first: that is what makes
--- a routing decision a pure function of both. Everything below them is progress, and could be rebuilt.
+-- Two append-only logs hold the facts: route_event (the lifecycle events of routes) and domain_event (the events of the
+-- platform). A tick is a numbered cut through domain_event. It is taken under the lock under which route_event is
+-- appended, and this makes a routing decision a pure function of both logs. The tables after them record progress.
 
 CREATE SCHEMA hookledger;
 
@@ -21,7 +21,8 @@ BEGIN
         USING ERRCODE = 'integrity_constraint_violation';
 END $$;
 
--- The one advisory lock ('hklg'): lifecycle appends and ticks take it, so that each falls wholly before or after the other.
+-- The advisory lock ('hklg') of both logs: lifecycle appends and ticks take it, so that each is wholly before or after
+-- the other.
 CREATE FUNCTION hookledger.log_lock() RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT 1751870567::bigint $$;
 
 
@@ -52,9 +53,9 @@ CREATE TABLE hookledger.route_event (
 );
 COMMENT ON TABLE hookledger.route_event IS 'append-only, gapless pos; written by hookledger.append_route_event alone';
 
--- Serves explanations: the routes of one tenant; and what happened to them, newest first.
+-- Serves explanations: the routes of one tenant, and their lifecycle events, newest first.
 CREATE INDEX route_event_tenant_idx ON hookledger.route_event (tenant, pos);
--- Serves the same of one type: who looks for the few deletions must not read through all edits.
+-- Serves the same for one type: a search for the few deletions must not read all edits.
 CREATE INDEX route_event_tenant_type_idx ON hookledger.route_event (tenant, type, pos);
 
 CREATE TRIGGER route_event_append_only BEFORE UPDATE OR DELETE ON hookledger.route_event
@@ -65,7 +66,7 @@ CREATE TRIGGER route_event_no_truncate BEFORE TRUNCATE ON hookledger.route_event
 CREATE FUNCTION hookledger.microseconds(at timestamptz) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
 $$ SELECT (extract(epoch FROM at) * 1000000)::bigint $$;
 
--- The bytes that are hashed: each field as <length in bytes>:<text>, null as a lone '~'. eventstore/chain.py has the
+-- The bytes that are hashed: each field as <length in bytes>:<text>, null as '~'. eventstore/route_log/chain.py has the
 -- same function in Python and verifies what this one wrote.
 CREATE FUNCTION hookledger.canonical(fields text[]) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
 $$ SELECT string_agg(coalesce(octet_length(field) || ':' || field, '~'), '' ORDER BY at)
@@ -105,7 +106,7 @@ BEGIN
     RETURN added;
 END $$;
 
--- Verification keys, sealed with AES-256-GCM by the daemon; the log knows them by id and fingerprint only.
+-- Verification keys, sealed with AES-256-GCM by the daemon. The log contains only their ids and fingerprints.
 CREATE TABLE hookledger.route_key (
     route_id    uuid        NOT NULL,
     key_id      text        NOT NULL,
@@ -114,7 +115,7 @@ CREATE TABLE hookledger.route_key (
     CONSTRAINT route_key_pkey PRIMARY KEY (route_id, key_id)
 );
 
--- Values of custom headers, sealed likewise; the log carries the names and this id.
+-- Values of custom headers, sealed in the same way. The log contains the names and this id.
 CREATE TABLE hookledger.route_headers (
     route_id    uuid        NOT NULL,
     headers_id  text        NOT NULL,
@@ -124,12 +125,13 @@ CREATE TABLE hookledger.route_headers (
 );
 
 
--- The domain stream -----------------------------------------------------------------------------------------------
+-- Domain events ---------------------------------------------------------------------------------------------------
 
--- CACHE 1, so that seq follows the order of insertion within and between sessions as closely as it can.
+-- CACHE 1, so that seq follows the order of insertion within and between sessions as closely as possible.
 CREATE SEQUENCE hookledger.domain_event_seq CACHE 1;
 
--- Tenants are cut into 16 shards for ever. md5 because it is immutable, in every PostgreSQL, and no secret is at stake.
+-- The shard of a tenant, 0 to 15, which never changes. md5, because it is immutable, exists in every PostgreSQL, and
+-- protects no secret here.
 CREATE FUNCTION hookledger.shard_of(tenant text) RETURNS smallint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
 $$ SELECT (('x' || left(md5(tenant), 4))::bit(16)::integer % 16)::smallint $$;
 
@@ -149,11 +151,11 @@ CREATE TABLE hookledger.domain_event (
     test_route  uuid,
     tick        bigint,
     CONSTRAINT domain_event_pkey PRIMARY KEY (seq, recorded_at),
-    -- Lengths apart from patterns: a counted repetition, {1,128}, takes 19 us of a row, these take 0.3.
+    -- Lengths are checked apart from patterns: a counted repetition, {1,128}, takes 19 us for a row, these take 0.3.
     CONSTRAINT domain_event_tenant_check CHECK (octet_length(tenant) <= 128 AND tenant ~ '^[!-~]+$'),
     CONSTRAINT domain_event_id_check CHECK (octet_length(id) <= 128 AND id ~ '^[ -~]+$'),
     CONSTRAINT domain_event_type_check CHECK (length(type) <= 128 AND type ~ '^[a-z0-9_]+(\.[a-z0-9_]+)+$'),
-    -- Beyond this (infinity, years before Christ) nobody who reads the log has a time for it.
+    -- A time outside of this range (infinity, years before Christ) cannot be represented by the readers of the log.
     CONSTRAINT domain_event_occurred_at_check CHECK (occurred_at >= '1970-01-01 00:00:00+00' AND occurred_at < '9999-01-01 00:00:00+00')
 ) PARTITION BY RANGE (recorded_at);
 COMMENT ON TABLE hookledger.domain_event IS 'append-only, a partition for each UTC day; data, context and snapshot are JSON exactly as published';
@@ -162,9 +164,10 @@ COMMENT ON COLUMN hookledger.domain_event.tick IS 'null, unless the event came h
 
 -- Serves the tail: rows by the transaction that wrote them.
 CREATE INDEX domain_event_txid_idx ON hookledger.domain_event (txid);
--- Serves the tail of ticks from before a dump was restored. Empty, unless one was.
+-- Serves the tail for ticks from before a dump was restored. Empty if none was.
 CREATE INDEX domain_event_tick_idx ON hookledger.domain_event (tick, seq) WHERE tick IS NOT NULL;
--- Serves a tenant's events, newest first by the time they happened (but for clocks set back, see closed_upto).
+-- Serves a tenant's events, newest first by their claimed time, which differs from the event time only if a clock was
+-- set back between the event and its tick (see closed_upto).
 CREATE INDEX domain_event_tenant_idx ON hookledger.domain_event (tenant, least(occurred_at, recorded_at), seq);
 
 CREATE TRIGGER domain_event_append_only BEFORE UPDATE OR DELETE ON hookledger.domain_event
@@ -172,8 +175,8 @@ CREATE TRIGGER domain_event_append_only BEFORE UPDATE OR DELETE ON hookledger.do
 CREATE TRIGGER domain_event_no_truncate BEFORE TRUNCATE ON hookledger.domain_event
     FOR EACH STATEMENT EXECUTE FUNCTION hookledger.refuse_change();
 
--- Within a day the unique index of the partition makes (tenant, id) one event, concurrent publishes included. Two
--- partitions share no index: around midnight UTC, ids pass through this table as well, whose index spans both days.
+-- Within a day the unique index of the partition makes (tenant, id) unique, for concurrent publishes too. Two
+-- partitions share no index, so around midnight UTC ids are also inserted into this table, whose index spans both days.
 CREATE TABLE hookledger.domain_event_midnight (
     tenant      text        NOT NULL,
     id          text        NOT NULL,
@@ -184,9 +187,10 @@ CREATE TABLE hookledger.domain_event_midnight (
 CREATE FUNCTION hookledger.is_near_midnight(at timestamptz) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
 $$ SELECT (at AT TIME ZONE 'UTC')::time >= '23:50' OR (at AT TIME ZONE 'UTC')::time < '00:10' $$;
 
--- Publishes many events at once; answers for each, in the order given, whether it is new. The same (tenant, id) within
--- 24 hours is one event. The caller's transaction decides when they become visible. One statement without a join of the
--- arrays with each other: a generic plan takes an array for ten elements and would join ten thousand in nested loops.
+-- Publishes many events at once, and returns for each, in the order given, whether it is new. The same (tenant, id)
+-- within 24 hours is one event. They become visible when the caller's transaction commits. It is one statement that
+-- does not join the arrays with each other: a generic plan estimates an array at ten elements and would join ten
+-- thousand in nested loops.
 CREATE FUNCTION hookledger.publish_many(
     tenants text[], ids text[], types text[], occurred timestamptz[], data bytea[], context bytea[], snapshot bytea[], backfill boolean[]
 ) RETURNS boolean[] LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -232,7 +236,7 @@ BEGIN
     RETURN fresh;
 END $$;
 
--- For a producer's own transaction: one event, its id returned. Publishing the same id again is no error.
+-- Publishes one event in a producer's own transaction, and returns its id. Publishing the same id again is no error.
 CREATE FUNCTION hookledger.publish(
     tenant text, type text, data jsonb, id text DEFAULT NULL, occurred_at timestamptz DEFAULT NULL,
     context jsonb DEFAULT NULL, snapshot jsonb DEFAULT NULL, backfill boolean DEFAULT false
@@ -256,7 +260,7 @@ END $$;
 
 -- The catalogue ---------------------------------------------------------------------------------------------------
 
--- The types of events that the platform has: what it says of them, and an example of each, {"data", "context", "snapshot"}.
+-- The event types of the platform, with a description and an example of each, {"data", "context", "snapshot"}.
 CREATE TABLE hookledger.event_type (
     name        text        COLLATE "C" NOT NULL,
     description text        NOT NULL,
@@ -265,7 +269,7 @@ CREATE TABLE hookledger.event_type (
     CONSTRAINT event_type_pkey PRIMARY KEY (name)
 );
 
--- Types of events that were read, catalogued or not; the first thousand.
+-- The first thousand types of events that were read, whether they are in the catalogue or not.
 CREATE TABLE hookledger.event_type_seen (
     name    text        COLLATE "C" NOT NULL,
     seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -283,12 +287,12 @@ CREATE TABLE hookledger.tick (
     route_pos   bigint      NOT NULL,
     closed_upto timestamptz NOT NULL,
     CONSTRAINT tick_pkey PRIMARY KEY (tick)
-) WITH (autovacuum_vacuum_scale_factor = 0.02); -- retention takes a day of thirty at a time
--- Serves tick_of: the first cut that shows a transaction.
+) WITH (autovacuum_vacuum_scale_factor = 0.02); -- retention deletes a day of thirty at a time
+-- Serves tick_of: the first tick whose snapshot shows a transaction.
 CREATE INDEX tick_snap_xmax_idx ON hookledger.tick (snap_xmax);
 
--- True if an event was committed that snapshot `past` does not show. In plpgsql, since it keeps its plans. By index at
--- any price: of "is there one?" the planner expects a quick yes, and would read whole partitions to find that there is none.
+-- True if an event was committed that snapshot `past` does not show. In plpgsql, because it keeps its plans. Only index
+-- scans: for EXISTS the planner expects to find a row soon, and would read whole partitions to find that there is none.
 CREATE FUNCTION hookledger.has_news(past pg_snapshot) RETURNS boolean LANGUAGE plpgsql STABLE
 SET enable_seqscan = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
@@ -299,8 +303,9 @@ BEGIN
        AND EXISTS (SELECT FROM hookledger.domain_event WHERE txid = ANY (ARRAY(SELECT pg_snapshot_xip(past))));
 END $$;
 
--- Makes the next tick if something new was committed, and returns its number, else null. Its commit is flushed like any
--- other: a tick that a daemon has read must not vanish in a crash of the server and come back with another snapshot.
+-- Makes the next tick if an event was committed since the last one, and returns its number, else null. Its commit is
+-- flushed like any other: a tick that a daemon has read must not be lost in a crash of the server and be made again
+-- with another snapshot.
 CREATE FUNCTION hookledger.make_tick() RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     last hookledger.tick;
@@ -327,8 +332,9 @@ BEGIN
     RETURN next.tick;
 END $$;
 
--- What a daemon asks all the time, in one round trip: makes the next tick if there is one to make, and says how far ticks
--- and route log have come, which is how a process knows that it has missed nothing.
+-- Called by every daemon several times a second, in one round trip: makes the next tick if there is one to make, and
+-- returns the newest tick and the last position of the route log, from which a process knows that it has missed
+-- nothing.
 CREATE FUNCTION hookledger.poll(OUT made bigint, OUT newest bigint, OUT route_pos bigint) LANGUAGE plpgsql AS $$
 BEGIN
     made := hookledger.make_tick();
@@ -336,8 +342,8 @@ BEGIN
     route_pos := coalesce((SELECT e.pos FROM hookledger.route_event e ORDER BY e.pos DESC LIMIT 1), 0);
 END $$;
 
--- The tick in which a transaction's events were read, null if none has read them yet. Of an event it is
--- coalesce(tick, hookledger.tick_of(txid)): one that came with a dump says itself which tick that was.
+-- The tick that read a transaction's events, null if none has read them yet. The tick of an event is
+-- coalesce(tick, hookledger.tick_of(txid)), because an event of a restored dump has the number of its tick.
 CREATE FUNCTION hookledger.tick_of(txid xid8) RETURNS bigint LANGUAGE sql STABLE AS $$
     SELECT tick FROM hookledger.tick
      WHERE snap_xmax > txid AND pg_visible_in_snapshot(txid, snap)
@@ -347,7 +353,7 @@ $$;
 
 -- Progress --------------------------------------------------------------------------------------------------------
 
--- The daemons that are alive: shards are shared out among those that were seen within the TTL of a lease.
+-- The daemon processes. Shards are shared out among those that were seen within the TTL of a lease.
 CREATE TABLE hookledger.process (
     owner      text        NOT NULL,
     host       text        NOT NULL,
@@ -360,8 +366,9 @@ CREATE TABLE hookledger.process (
 ) WITH (fillfactor = 50);
 COMMENT ON COLUMN hookledger.process.master_key IS 'a hash of the key that it seals secrets with, to tell keys apart';
 
--- The right to a shard. Every write of progress locks the row and checks owner and epoch, so a process that lost its
--- lease without noticing writes nothing; `flush`, the number of the last write under this epoch, makes repeating harmless.
+-- The right of a process to a shard. Every flush locks the row and checks owner and epoch, so a process that has lost
+-- its lease without noticing writes nothing. `flush` is the number of the last flush under this epoch, so that
+-- repeating a flush is harmless.
 CREATE TABLE hookledger.lease (
     shard      smallint    NOT NULL,
     owner      text,
@@ -372,7 +379,8 @@ CREATE TABLE hookledger.lease (
 ) WITH (fillfactor = 50);
 INSERT INTO hookledger.lease (shard) SELECT generate_series(0, 15);
 
--- The last tick of a shard of which each pair is in attempt, retry or parked.
+-- The last tick of a shard up to which every pair (event, route) to deliver is in attempt, retry, parked or
+-- parked_range.
 CREATE TABLE hookledger.checkpoint (
     shard smallint NOT NULL,
     tick  bigint   NOT NULL DEFAULT 0,
@@ -380,7 +388,7 @@ CREATE TABLE hookledger.checkpoint (
 ) WITH (fillfactor = 50);
 INSERT INTO hookledger.checkpoint (shard) SELECT generate_series(0, 15);
 
--- The log of outcomes: a row for each request that was made, and for each delivery that ended without one.
+-- The outcome log: a row for each request that was made, and for each delivery that ended without one.
 CREATE TABLE hookledger.attempt (
     at             timestamptz NOT NULL DEFAULT clock_timestamp(),
     seq            bigint      NOT NULL,
@@ -407,22 +415,25 @@ CREATE TABLE hookledger.attempt (
 ) PARTITION BY RANGE (at);
 COMMENT ON TABLE hookledger.attempt IS 'append-only, a partition for each UTC day; number 0: ended without a request';
 COMMENT ON COLUMN hookledger.attempt.delivery_key IS 'the first four bytes of the delivery id; null where SQL wrote the row, which cannot compute it';
--- Serves a delivery's attempts: explain, detail, and what of a parked row was done before a crash.
+-- Serves a delivery's attempts: explain, the detail page, and finding what a crashed process had sent of a packed row.
 CREATE INDEX attempt_delivery_idx ON hookledger.attempt (route_id, seq);
--- Serves recovery: which pairs of ticks above a checkpoint are accounted for. Ticks rise along the heap, so a block range is enough.
+-- Serves recovery: the pairs of ticks above a checkpoint that have an outcome. Ticks rise along the heap, so a block
+-- range index is enough.
 CREATE INDEX attempt_tick_idx ON hookledger.attempt USING brin (tick) WITH (pages_per_range = 16, autosummarize = on);
--- Serve the lists of a tenant's and of a route's deliveries: one row of each, or two, however often it was tried.
+-- Serve the lists of a tenant's and of a route's deliveries: one or two rows of each delivery, however often it was
+-- tried.
 CREATE INDEX attempt_tenant_idx ON hookledger.attempt (tenant, event_time, seq) WHERE number <= 1 OR outcome <> 'retrying';
 CREATE INDEX attempt_route_idx ON hookledger.attempt (route_id, event_time, seq) WHERE number <= 1 OR outcome <> 'retrying';
--- Serve the same lists of what ended otherwise than it should, rare among what did not.
+-- Serve the same lists of deliveries that ended without success, which are rare.
 CREATE INDEX attempt_tenant_end_idx ON hookledger.attempt (tenant, outcome, event_time, seq)
  WHERE outcome IN ('failed', 'suppressed', 'expired');
 CREATE INDEX attempt_route_end_idx ON hookledger.attempt (route_id, outcome, event_time, seq)
  WHERE outcome IN ('failed', 'suppressed', 'expired');
--- Serves a delivery by its id.
+-- Serves finding a delivery by its id.
 CREATE INDEX attempt_key_idx ON hookledger.attempt (delivery_key) WHERE number <= 1;
 
--- Deliveries that failed, or are in flight for long, and will be sent (again) when due.
+-- Deliveries that will be sent when due: failed ones, those in flight at a transfer or for long, and those sent again
+-- by hand.
 CREATE TABLE hookledger.retry (
     route_id    uuid        NOT NULL,
     seq         bigint      NOT NULL,
@@ -436,14 +447,14 @@ CREATE TABLE hookledger.retry (
     replay      uuid,
     tenant      text        NOT NULL,
     CONSTRAINT retry_pkey PRIMARY KEY (route_id, seq)
-) WITH (autovacuum_vacuum_scale_factor = 0.02); -- every row goes, and most change before: due_at is indexed
+) WITH (autovacuum_vacuum_scale_factor = 0.02); -- every row is deleted, and most are updated before; due_at is indexed
 COMMENT ON COLUMN hookledger.retry.holder IS 'the process whose request for it is under way: until due_at it may record the outcome, even if the shard is another''s by then';
 COMMENT ON COLUMN hookledger.retry.replay IS 'the replay that put it here, until its next request has an outcome';
--- Serves the retrier: what is due in the shards that a process owns.
+-- Serves the retrier: due rows of the shards that a process owns.
 CREATE INDEX retry_due_idx ON hookledger.retry (shard, due_at);
--- Serves the list of what waits for a tenant.
+-- Serves the list of a tenant's waiting deliveries.
 CREATE INDEX retry_tenant_idx ON hookledger.retry (tenant, event_time, seq);
--- Serves replays: what of one waits.
+-- Serves replays: the waiting deliveries of one.
 CREATE INDEX retry_replay_idx ON hookledger.retry (replay) WHERE replay IS NOT NULL;
 
 CREATE FUNCTION hookledger.earliest(times timestamptz[]) RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
@@ -452,7 +463,7 @@ $$ SELECT min(t) FROM unnest(times) t $$;
 CREATE FUNCTION hookledger.latest(times timestamptz[]) RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
 $$ SELECT max(t) FROM unnest(times) t $$;
 
--- Deliveries of a lane that is full, slow or broken, packed: the nth of each array belong together.
+-- Deliveries of a lane that is full, slow or broken, packed: the nth elements of the arrays belong together.
 CREATE TABLE hookledger.parked (
     shard        smallint      NOT NULL,
     epoch        bigint        NOT NULL,
@@ -463,22 +474,23 @@ CREATE TABLE hookledger.parked (
     ticks        bigint[]      NOT NULL,
     recorded_ats timestamptz[] NOT NULL,
     event_times  timestamptz[] NOT NULL,
-    -- Counted once: the arrays lie elsewhere, and reading them all takes four times as long.
+    -- Stored, because the arrays are out of line, and reading them to count takes four times as long.
     pairs        integer       NOT NULL GENERATED ALWAYS AS (cardinality(seqs)) STORED,
     first_time   timestamptz   NOT NULL GENERATED ALWAYS AS (hookledger.earliest(event_times)) STORED,
     last_time    timestamptz   NOT NULL GENERATED ALWAYS AS (hookledger.latest(event_times)) STORED,
     tenant       text          NOT NULL,
     CONSTRAINT parked_pkey PRIMARY KEY (route_id, epoch, flush, shard)
-) WITH (autovacuum_vacuum_scale_factor = 0.02); -- every row goes
--- Serves recovery and start-up: which routes of a shard have parked deliveries.
+) WITH (autovacuum_vacuum_scale_factor = 0.02); -- every row is deleted
+-- Serves recovery and start-up: the routes of a shard with parked deliveries.
 CREATE INDEX parked_shard_idx ON hookledger.parked (shard, last_tick);
--- Serve the lists of what waits for a tenant and for a route: rows that end before a moment, and rows that span it.
+-- Serve the lists of a tenant's and of a route's waiting deliveries: rows that end before a moment, and rows that span
+-- it.
 CREATE INDEX parked_tenant_idx ON hookledger.parked (tenant, last_time);
 CREATE INDEX parked_route_idx ON hookledger.parked (route_id, last_time);
 CREATE INDEX parked_span_idx ON hookledger.parked USING gist (tstzrange(first_time, last_time, '[]'));
 
--- Of a route with too many parked deliveries to list: all that it is due of ticks from from_tick on is parked, and is
--- found again by deciding anew. `pairs` is their number.
+-- A route with too many parked deliveries to list: all its deliveries of ticks from from_tick on are parked, and are
+-- found by deciding these ticks again. `pairs` is their number.
 CREATE TABLE hookledger.parked_range (
     route_id  uuid     NOT NULL,
     shard     smallint NOT NULL,
@@ -488,9 +500,9 @@ CREATE TABLE hookledger.parked_range (
 ) WITH (fillfactor = 50);
 
 
--- Sent again by hand ----------------------------------------------------------------------------------------------
+-- Sent again ------------------------------------------------------------------------------------------------------
 
--- Deliveries that somebody had tried again: who, and why. Kept as long as outcomes.
+-- Manual retries: who requested them, and why. Kept as long as outcomes.
 CREATE TABLE hookledger.resend (
     id           bigint      NOT NULL GENERATED ALWAYS AS IDENTITY,
     at           timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -507,8 +519,8 @@ CREATE TABLE hookledger.resend (
 -- Serves retention.
 CREATE INDEX resend_at_idx ON hookledger.resend (at);
 
--- Replays: deliveries of a route and a period that are all sent again. `total` is how many there were when it began,
--- `scheduled` how many of them were put into retry, `withdrawn` how many a cancel took out of there.
+-- Replays: all deliveries of a route and a period are sent again. `total` is their number when the replay began,
+-- `scheduled` how many of them were put into retry, `withdrawn` how many a cancel removed from there.
 CREATE TABLE hookledger.replay (
     id            uuid        NOT NULL,
     route_id      uuid        NOT NULL,
@@ -539,21 +551,22 @@ COMMENT ON COLUMN hookledger.replay.since IS 'with until the period of event tim
 COMMENT ON COLUMN hookledger.replay.sendable_from IS 'where the part of the period begins that can be sent: not before the present window, nor before what is kept';
 -- Serves the list of a route's replays.
 CREATE INDEX replay_route_idx ON hookledger.replay (route_id, created_at);
--- Serves the replayer, and lets a route have one at a time.
+-- Serves the replayer, and limits a route to one running replay.
 CREATE UNIQUE INDEX replay_running_key ON hookledger.replay (route_id) WHERE state = 'running';
 
--- What of a replay is not scheduled yet: seqs in ascending order, cut into parts.
+-- The deliveries of a replay that are not scheduled yet: seqs in ascending order, cut into parts.
 CREATE TABLE hookledger.replay_part (
     replay    uuid     NOT NULL,
     first_seq bigint   NOT NULL,
     seqs      bigint[] NOT NULL,
     CONSTRAINT replay_part_pkey PRIMARY KEY (replay, first_seq)
-) WITH (autovacuum_vacuum_scale_factor = 0.02); -- every row goes
+) WITH (autovacuum_vacuum_scale_factor = 0.02); -- every row is deleted
 
 
 -- Metrics of routes -----------------------------------------------------------------------------------------------
 
--- What became of a route's deliveries, by the UTC hour in which it was recorded. Behind by what still stands in route_tally.
+-- How a route's deliveries ended, by the UTC hour in which this was recorded. The rows in route_tally are not added
+-- yet.
 CREATE TABLE hookledger.route_metric (
     route_id           uuid        NOT NULL,
     hour               timestamptz NOT NULL,
@@ -567,8 +580,9 @@ CREATE TABLE hookledger.route_metric (
 -- Serves retention: old hours lie together.
 CREATE INDEX route_metric_hour_idx ON hookledger.route_metric USING brin (hour) WITH (pages_per_range = 16);
 
--- The outcomes that one statement has recorded in an hour, packed: the nth of each array belong together. Added up every
--- few seconds, and gone then. `failures` counts the requests that failed, with a retry to come or without.
+-- The numbers of outcomes that one statement has recorded in an hour, packed: the nth elements of the arrays belong
+-- together. Added up every few seconds, and then deleted. `failures` counts the failed requests, whether a retry
+-- follows or not.
 CREATE TABLE hookledger.route_tally (
     id                 bigint      NOT NULL GENERATED ALWAYS AS IDENTITY,
     hour               timestamptz NOT NULL,
@@ -581,9 +595,9 @@ CREATE TABLE hookledger.route_tally (
     expired            integer[]   NOT NULL,
     failures           integer[]   NOT NULL,
     CONSTRAINT route_tally_pkey PRIMARY KEY (id)
-) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000); -- every row goes
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000); -- every row is deleted
 
--- Routes of which nothing but failures was recorded since; the first success takes the row away.
+-- Routes with only failures since a time. The first success deletes the row.
 CREATE TABLE hookledger.route_failing (
     route_id uuid        NOT NULL,
     since    timestamptz NOT NULL,
@@ -591,8 +605,8 @@ CREATE TABLE hookledger.route_failing (
     CONSTRAINT route_failing_pkey PRIMARY KEY (route_id)
 ) WITH (fillfactor = 50);
 
--- A trigger, so that whoever records an outcome has counted it, in the same transaction: no clock, crash or late commit
--- comes between the log and its sums.
+-- A trigger, so that an outcome is counted in the transaction that records it: no clock, crash or late commit can make
+-- the counts differ from the log.
 CREATE FUNCTION hookledger.tally_attempts() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO hookledger.route_tally (hour, at, route_ids, successful, successful_retries, failed, suppressed, expired, failures)
@@ -615,7 +629,8 @@ CREATE TRIGGER attempt_tally AFTER INSERT ON hookledger.attempt REFERENCING NEW 
 
 -- Access ----------------------------------------------------------------------------------------------------------
 
--- API tokens, by the id that stands in their text. A row stays when its token is dead: the route log names it.
+-- API tokens, by the id that is part of their text. A row stays when its token is no longer valid: the route log names
+-- it.
 CREATE TABLE hookledger.api_token (
     id           text        NOT NULL,
     kind         text        NOT NULL,
@@ -639,7 +654,7 @@ COMMENT ON COLUMN hookledger.api_token.last_used_at IS 'to the minute';
 -- Serves the list of tokens, newest first.
 CREATE INDEX api_token_created_idx ON hookledger.api_token (created_at, id);
 
--- One-time links to the dashboard; taking one deletes it.
+-- One-time login links to the dashboard. Using one deletes it.
 CREATE TABLE hookledger.login_link (
     hash       bytea       NOT NULL,
     tenant     text,
@@ -649,7 +664,7 @@ CREATE TABLE hookledger.login_link (
 );
 COMMENT ON COLUMN hookledger.login_link.tenant IS 'null: all of them, as the administrator';
 
--- Sessions of the dashboard, by the hash of what stands in the cookie.
+-- Sessions of the dashboard, by the hash of the cookie's value.
 CREATE TABLE hookledger.session (
     hash         bytea       NOT NULL,
     tenant       text,
@@ -663,9 +678,9 @@ COMMENT ON COLUMN hookledger.session.last_seen_at IS 'to the minute';
 
 -- Partitions and roles --------------------------------------------------------------------------------------------
 
--- Creates the missing day partitions from `first` to `last` (UTC days), and returns how many were missing. LIKE and ATTACH
--- instead of PARTITION OF: that would lock producers out, and queue them behind the longest transaction. The lock ('hklh')
--- is that of migrations: daemons wake up for this at the same hour.
+-- Creates the missing day partitions from `first` to `last` (UTC days), and returns how many were missing. It uses LIKE
+-- and ATTACH: PARTITION OF would lock producers out, and queue them behind the longest transaction. The lock ('hklh')
+-- is that of migrations, because several daemons may create partitions at the same time.
 CREATE FUNCTION hookledger.ensure_partitions(first date, last date) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     parent text;
@@ -693,7 +708,7 @@ BEGIN
     RETURN made;
 END $$;
 
--- Roles belong to the whole cluster: another database may have made it already, or be making it now.
+-- Roles belong to the whole cluster: another database may have created it already, or may be creating it now.
 DO $$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'hookledger_producer') THEN

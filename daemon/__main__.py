@@ -1,4 +1,4 @@
-"""`python -m daemon` is `hookledger`: the same entry, for when the script is not on the path."""
+"""`python -m daemon` is the same as `hookledger`, for when the script is not on the path."""
 
 from daemon.cli.main import entry
 

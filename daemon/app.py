@@ -1,7 +1,7 @@
-"""The composition root: opens the database, builds everything, runs it in one TaskGroup, stops it together.
+"""The composition root: opens the database, builds all components, runs them in one TaskGroup and stops them together.
 
-Nothing else in the product constructs a stage or a server. The order is the promise of readiness: schema, secrets and
-projection first, then the door, then the stages; and back in the opposite order.
+No other module constructs a stage or a server. The order defines readiness: schema, secrets and projection come first,
+then the listeners, then the stages of the pipeline. They stop in the reverse order.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ READY_SECONDS = 1.0
 
 
 class LoopFailed(ExceptionGroup[Exception]):
-    """A loop of a running daemon raised what it cannot go on after."""
+    """A loop of a running daemon raised an error that ends the process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """What a running daemon tells whoever started it."""
+    """The addresses of a running daemon, for the process that started it."""
 
     url: str
     ops_url: str | None
@@ -65,10 +65,10 @@ async def run(
     worker: int | None = None,
     listeners: Listeners | None = None,
 ) -> None:
-    """Runs the daemon until a signal asks it to end; `ready` is called once it answers.
+    """Runs the daemon until a signal stops it. `ready` is called once it answers requests.
 
-    One of several workers has a number, and listeners that were opened for all of them. Raises ListenFailed, StoreError
-    and WrongMasterKey before it is ready, LoopFailed after it.
+    `worker` and `listeners` are for one of several workers: its number, and listeners that were opened for all of them.
+    Raises ListenFailed, StoreError or WrongMasterKey before it is ready, LoopFailed afterwards.
     """
     async with prepared(config) as database:
         await _run_on(database, config, ready, signals, Metrics(worker=worker), listeners)
@@ -76,7 +76,7 @@ async def run(
 
 @asynccontextmanager
 async def prepared(config: Config) -> AsyncIterator[Database]:
-    """An open database with the schema of this version, on a server that keeps what it acknowledges."""
+    """An open database, migrated to the schema of this version, on a server that loses no acknowledged commit."""
     async with open_store(config) as database:
         await schema.migrate(database)
         await schema.check(database)
@@ -105,7 +105,7 @@ async def _run_on(
         config.egress_policy,
         signing_header=config.signing.header,
         now=_now,
-        reached=projection.reach,
+        on_appended=projection.reach,
         catalogue=catalogue,
     )
 
@@ -138,7 +138,7 @@ async def _run_on(
         )
         listeners = listeners or open_listeners(config.server)
         services = Services(
-            config=_bound(config, listeners),
+            config=_with_bound_address(config, listeners),
             database=database,
             commands=commands,
             keychain=keychain,
@@ -146,15 +146,15 @@ async def _run_on(
             catalogue=catalogue,
             index=projection.index,
             metrics=metrics,
-            hurry=pipeline.hurry,
+            request_tick=pipeline.hurry,
             readiness=lambda: _readiness(projection, pipeline),
             now=_now,
         )
         await _serve(services, pipeline, listeners, ready, signals)
 
 
-def _bound(config: Config, listeners: Listeners) -> Config:
-    """With the address that is really listened on: links into the dashboard name its port."""
+def _with_bound_address(config: Config, listeners: Listeners) -> Config:
+    """The config with the address that is really bound: links into the dashboard need its port."""
     return config.model_copy(update={"server": config.server.model_copy(update={"listen": listeners.main.address})})
 
 
@@ -165,7 +165,7 @@ async def _serve(
         await stack.enter_async_context(serving(build(services), listeners.main))
         if listeners.ops is not None:
             await stack.enter_async_context(serving(build_ops(services), listeners.ops))
-        running = announced(services.config, listeners)
+        running = running_at(services.config, listeners)
         try:
             with signals.stopping(pipeline.stop):
                 async with asyncio.TaskGroup() as group:
@@ -177,8 +177,8 @@ async def _serve(
         log.info("daemon.stopped")
 
 
-def announced(config: Config, listeners: Listeners) -> Running:
-    """What is to be known of a daemon behind these listeners."""
+def running_at(config: Config, listeners: Listeners) -> Running:
+    """The addresses of a daemon behind these listeners."""
     return Running(
         url=config.server.url(listeners.main.address),
         ops_url=None if listeners.ops is None else f"http://{listeners.ops.address}",
@@ -187,7 +187,7 @@ def announced(config: Config, listeners: Listeners) -> Running:
 
 
 async def _readiness(projection: Projection, pipeline: Pipeline) -> list[str]:
-    """Why this process should get no traffic now; empty if it should."""
+    """The reasons why this process should get no traffic now; empty if it is ready."""
     reasons = []
     if pipeline.is_stopping:
         reasons.append("the daemon is stopping")

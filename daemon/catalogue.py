@@ -1,7 +1,7 @@
-"""The catalogue as a process knows it, and how one gets into the database.
+"""The catalogue of event types as a process caches it, and its replacement in the database.
 
-Strict publishing asks for every event whether its type is known. The answer is remembered for a second, so that it
-costs a look into a set; a type that was just added to, or taken out of, the catalogue is one a second later.
+Strict publishing checks the type of every event. The names are cached for a second, so that the check is a lookup in a
+set. A change of the catalogue takes effect in other processes at most a second later.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ READ_SECONDS = 2.0
 
 
 class Catalogue:
-    """`known_types` is None unless types are strict: then nothing is unknown."""
+    """The cached catalogue. If types are not strict, `known_types` is None and every type is accepted."""
 
     def __init__(self, database: Database, *, is_strict: bool) -> None:
         self._database = database
         self._is_strict = is_strict
         self._names: frozenset[str] = frozenset()
         self._read_at: float | None = None
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def known_types(self) -> KnownTypes | None:
         """The types of the catalogue, at most a second old. Raises StoreUnavailable."""
@@ -40,15 +40,15 @@ class Catalogue:
         return KnownTypes(self._names)
 
     async def replace(self, drafts: Sequence[TypeDraft], *, edition: int | None = None) -> None:
-        """Like the function, and here it holds from the next question on."""
-        async with self._turn:
+        """Like the function `replace`, and drops this process's cache."""
+        async with self._lock:
             await replace(self._database, drafts, edition=edition)
             self._read_at = None
 
     async def _read(self) -> None:
-        """Once for all who ask at the same time; nobody waits for another's deadline and then for his own."""
+        """Reads the names once for all concurrent callers. A caller's deadline includes its wait for the others."""
         try:
-            async with asyncio.timeout(READ_SECONDS), self._turn:
+            async with asyncio.timeout(READ_SECONDS), self._lock:
                 if not self._is_fresh:
                     started = time.monotonic()
                     self._names = frozenset(await catalogue.names(self._database))
@@ -62,13 +62,14 @@ class Catalogue:
 
 
 async def replace(database: Database, drafts: Sequence[TypeDraft], *, edition: int | None = None) -> None:
-    """Makes these entries, which passed `check`, the whole catalogue. Raises StoreUnavailable, and VersionConflict if
-    an `edition` is given and there is another one by now.
+    """Replaces the whole catalogue by these entries, which passed `check`.
+
+    Raises StoreUnavailable, and VersionConflict if `edition` is given and is no longer the current one.
     """
     rows = [TypeRow(name=draft.name, description=draft.description, example=example_text(draft)) for draft in drafts]
     await catalogue.replace(database, rows, edition=edition)
 
 
 def sample_types() -> bytes:
-    """The catalogue that comes with the product, as JSON."""
+    """The sample catalogue of the package, as JSON."""
     return files("daemon").joinpath("data", "event_types.json").read_bytes()

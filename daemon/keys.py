@@ -1,8 +1,8 @@
 """Secrets at rest: verification keys and header values, sealed with AES-256-GCM under a master key.
 
-A sealed value is bound to its place - tenant, route, id - as associated data, so that rows cannot be swapped. The first
-master key of the list seals, all of them open: that is how a master key is exchanged (`rewrap`). `Keychain` remembers
-what it has opened, because the hot path signs with the same few keys all day.
+A sealed value is bound to its tenant, route and id as associated data, so that rows cannot be swapped. The first master
+key of the list seals, and all of them open: that is how a master key is rotated (`rewrap`). `Keychain` caches what it
+has opened, because the hot path signs with the same few keys all the time.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ _NONCE_BYTES = 12
 _WRITING_SECONDS = 2.0
 _FORMAT = b"\x01"
 _CHECK_TEXT = b"hookledger"
-_CHECK_PLACE = b"master_key_check"
+_CHECK_ASSOCIATED_DATA = b"master_key_check"
 
 
 class WrongMasterKey(Exception):
-    """No master key at hand opens what is stored, or the file that should hold one does not."""
+    """No configured master key opens a stored secret, or a master key file does not hold a key."""
 
 
 class MasterKeyInUse(Exception):
-    """A daemon still seals with another master key."""
+    """A running daemon still seals with another master key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rewrapped:
-    """How many secrets were sealed anew, and how many were sealed under the first master key already."""
+    """How many secrets were resealed, and how many were already sealed under the first master key."""
 
     resealed: int
     current: int
@@ -63,60 +63,62 @@ class Vault:
         self._ciphers = [AESGCM(key) for key in master_keys]
         self.id = hashlib.sha256(b"hookledger master key id\n" + master_keys[0]).hexdigest()[:16]
 
-    def seal(self, plain: bytes, place: bytes) -> bytes:
-        """Ciphertext of `plain`, good at `place` only."""
+    def seal(self, plain: bytes, associated_data: bytes) -> bytes:
+        """The ciphertext of `plain`, which opens only with the same associated data."""
         nonce = os.urandom(_NONCE_BYTES)
-        return _FORMAT + nonce + self._ciphers[0].encrypt(nonce, plain, place)
+        return _FORMAT + nonce + self._ciphers[0].encrypt(nonce, plain, associated_data)
 
-    def open(self, sealed: bytes, place: bytes) -> bytes:
-        """The plaintext. Raises WrongMasterKey if no key fits, or the value was sealed for another place."""
+    def open(self, sealed: bytes, associated_data: bytes) -> bytes:
+        """The plaintext. Raises WrongMasterKey if no key fits, or the associated data differs."""
         nonce, ciphertext = sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
         is_ours = sealed[:1] == _FORMAT and len(nonce) == _NONCE_BYTES
         for cipher in self._ciphers if is_ours else ():
             try:
-                return cipher.decrypt(nonce, ciphertext, place)
+                return cipher.decrypt(nonce, ciphertext, associated_data)
             except InvalidTag:
                 continue
         raise WrongMasterKey("a stored secret cannot be opened with the configured master key")
 
-    def reseal(self, sealed: bytes, place: bytes) -> bytes | None:
-        """The same under the first key; None if it is so already. Raises WrongMasterKey."""
+    def reseal(self, sealed: bytes, associated_data: bytes) -> bytes | None:
+        """The value sealed under the first key; None if it is already. Raises WrongMasterKey."""
         with suppress(InvalidTag):
-            self._ciphers[0].decrypt(sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :], place)
+            self._ciphers[0].decrypt(sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :], associated_data)
             return None
-        return self.seal(self.open(sealed, place), place)
+        return self.seal(self.open(sealed, associated_data), associated_data)
 
     async def check(self, database: Database) -> str:
-        """The check value of this database. Raises WrongMasterKey unless it was sealed under one of our keys."""
-        ours = base64.b64encode(self.seal(_CHECK_TEXT, _CHECK_PLACE)).decode()
+        """The check value of this database, created if missing. Raises WrongMasterKey if none of our keys opens it."""
+        ours = base64.b64encode(self.seal(_CHECK_TEXT, _CHECK_ASSOCIATED_DATA)).decode()
         stored = await eventstore.route_log.sealed_secrets.master_key_check(database, ours)
-        self.open(_decoded(stored), _CHECK_PLACE)
+        self.open(_decoded(stored), _CHECK_ASSOCIATED_DATA)
         return stored
 
 
 async def rewrap(database: Database, vault: Vault) -> Rewrapped:
-    """Seals every secret of the database under the vault's first master key, beside running daemons.
+    """Reseals every secret of the database under the vault's first master key, while daemons may be running.
 
-    All of them must seal with that key already: then they open what is sealed here, and add nothing sealed otherwise.
-    The check value goes first, so that none that lacks the key can start. What was interrupted goes on where it was,
-    since a secret that is sealed so already stays as it is. Raises MasterKeyInUse, WrongMasterKey or StoreUnavailable.
+    All running daemons must seal with that key already: then they open what is resealed here, and store nothing under
+    another key. The check value is resealed first, so that no daemon without the key can start. After an interruption
+    it can be run again, because a secret that is already under the key is left alone.
+
+    Raises MasterKeyInUse, WrongMasterKey or StoreUnavailable.
     """
-    await _insist_on(database, vault)
+    await _check_running_daemons(database, vault)
     check = await vault.check(database)
-    resealed = vault.reseal(_decoded(check), _CHECK_PLACE)
+    resealed = vault.reseal(_decoded(check), _CHECK_ASSOCIATED_DATA)
     if resealed is not None:
         await eventstore.route_log.sealed_secrets.replace_master_key_check(
             database, check, base64.b64encode(resealed).decode()
         )
     counts = [await _rewrap_table(database, vault, table) for table in Table]
-    await _insist_on(database, vault)
+    await _check_running_daemons(database, vault)
     return Rewrapped(resealed=sum(each.resealed for each in counts), current=sum(each.current for each in counts))
 
 
 async def _rewrap_table(database: Database, vault: Vault, table: Table) -> Rewrapped:
     resealed = current = 0
     async for page in eventstore.route_log.sealed_secrets.pages(database, table):
-        fresh = [vault.reseal(each.sealed, secret_place(each.tenant, each.route_id, each.item)) for each in page]
+        fresh = [vault.reseal(each.sealed, secret_context(each.tenant, each.route_id, each.item)) for each in page]
         stale = [(each, new) for each, new in zip(page, fresh, strict=True) if new is not None]
         if stale:
             resealed += await eventstore.route_log.sealed_secrets.exchange(database, table, *zip(*stale, strict=True))
@@ -124,11 +126,11 @@ async def _rewrap_table(database: Database, vault: Vault, table: Table) -> Rewra
     return Rewrapped(resealed=resealed, current=current)
 
 
-async def _insist_on(database: Database, vault: Vault) -> None:
-    others = await eventstore.progress.process.sealing_otherwise(database, vault.id)
+async def _check_running_daemons(database: Database, vault: Vault) -> None:
+    others = await eventstore.progress.process.with_other_master_key(database, vault.id)
     if others:
-        named = ", ".join(f"{pid} on {host}" for host, pid in others)
-        raise MasterKeyInUse(f"a daemon still seals with another master key: process {named}")
+        processes = ", ".join(f"{pid} on {host}" for host, pid in others)
+        raise MasterKeyInUse(f"a daemon still seals with another master key: process {processes}")
 
 
 def _decoded(check: str) -> bytes:
@@ -139,15 +141,15 @@ def _decoded(check: str) -> bytes:
 
 
 def new_key() -> tuple[str, str, str]:
-    """A fresh verification key: its id, its text `whsec_…`, its fingerprint."""
+    """A new random verification key: its id, its text `whsec_…` and its fingerprint."""
     text = format_key(secrets.token_bytes(32))
     return f"key_{secrets.token_hex(6)}", text, fingerprint(text)
 
 
 def master_key_file(path: Path) -> bytes:
-    """The master key in `path`, made there with mode 0600 if there is none. Raises WrongMasterKey for any other file.
+    """The master key in `path`, created with mode 0600 if there is no file. Raises WrongMasterKey for other content.
 
-    Of several processes that make it at once one wins, and all return its key.
+    If several processes create it at once, one of them succeeds and all return its key.
     """
     try:
         return _read_master_key(path)
@@ -168,7 +170,7 @@ def master_key_file(path: Path) -> bytes:
 def _read_master_key(path: Path) -> bytes:
     deadline = time.monotonic() + _WRITING_SECONDS
     while not (text := path.read_bytes().strip()) and time.monotonic() < deadline:
-        time.sleep(0.01)  # whoever has made the file is about to write it
+        time.sleep(0.01)  # another process has created the file and is about to write the key
     try:
         key = base64.b64decode(text, validate=True)
     except ValueError:
@@ -179,7 +181,7 @@ def _read_master_key(path: Path) -> bytes:
 
 
 class Keychain:
-    """The opened secrets of routes, by id; an id always stands for the same secret, so nothing here goes stale."""
+    """A cache of opened secrets by id. An id never stands for another secret, so no entry becomes stale."""
 
     def __init__(self, database: Database, vault: Vault) -> None:
         self._database = database
@@ -189,60 +191,60 @@ class Keychain:
 
     @property
     def master_key_id(self) -> str:
-        """Of the master key that seals: a hash, to tell keys apart."""
+        """The id of the master key that seals, a hash of the key."""
         return self._vault.id
 
-    def keys_at_hand(self, route: Route, now: datetime) -> tuple[SigningKey, ...] | None:
-        """The keys to sign with now, newest first; None if `load` must fetch them first."""
+    def cached_keys(self, route: Route, now: datetime) -> tuple[SigningKey, ...] | None:
+        """The cached keys to sign with now, newest first; None if `load` must fetch them first."""
         try:
             return tuple([self._keys[key.id] for key in route.keys_at(now)])
         except KeyError:
             return None
 
-    def headers_at_hand(self, route: Route) -> dict[str, str] | None:
-        """The route's custom headers; None if `load` must fetch them first."""
+    def cached_headers(self, route: Route) -> dict[str, str] | None:
+        """The cached custom headers of a route; None if `load` must fetch them first."""
         return {} if route.config.headers_id is None else self._headers.get(route.config.headers_id)
 
     async def load(self, route: Route) -> None:
-        """Fetches and opens the secrets of a route. Raises StoreUnavailable or WrongMasterKey."""
+        """Fetches, opens and caches the secrets of a route. Raises StoreUnavailable or WrongMasterKey."""
         for (route_id, key_id), sealed in (
             await eventstore.route_log.sealed_secrets.keys(self._database, [route.id])
         ).items():
-            text = self._vault.open(sealed, secret_place(route.tenant, route_id, key_id)).decode()
+            text = self._vault.open(sealed, secret_context(route.tenant, route_id, key_id)).decode()
             self._keys[key_id] = SigningKey(text)
         if route.config.headers_id is not None:
             found = await eventstore.route_log.sealed_secrets.headers(self._database, [route.id])
             for (route_id, headers_id), sealed in found.items():
-                opened = self._vault.open(sealed, secret_place(route.tenant, route_id, headers_id))
+                opened = self._vault.open(sealed, secret_context(route.tenant, route_id, headers_id))
                 self._headers[headers_id] = orjson.loads(opened)
 
     async def secrets_of(
         self, route: Route, key_ids: Sequence[str]
     ) -> tuple[tuple[SigningKey, ...], dict[str, str]] | None:
-        """The keys of these ids, and the custom headers of a route as it was; None if one is gone."""
-        if any(key_id not in self._keys for key_id in key_ids) or self.headers_at_hand(route) is None:
+        """The keys of these ids, and the custom headers of this version of a route; None if a secret is gone."""
+        if any(key_id not in self._keys for key_id in key_ids) or self.cached_headers(route) is None:
             await self.load(route)
-        headers = self.headers_at_hand(route)
+        headers = self.cached_headers(route)
         if headers is None or any(key_id not in self._keys for key_id in key_ids):
             return None
         return tuple(self._keys[key_id] for key_id in key_ids), headers
 
     async def reveal(self, route: Route) -> str:
-        """The text of the newest key, for the merchant who asks for it."""
+        """The text of the newest key, to show it to the merchant."""
         sealed = (await eventstore.route_log.sealed_secrets.keys(self._database, [route.id]))[
             route.id, route.keys[0].id
         ]
-        return self._vault.open(sealed, secret_place(route.tenant, route.id, route.keys[0].id)).decode()
+        return self._vault.open(sealed, secret_context(route.tenant, route.id, route.keys[0].id)).decode()
 
     def seal_key(self, tenant: str, route_id: UUID, key_id: str, text: str) -> bytes:
-        """A key's text, sealed for its place."""
-        return self._vault.seal(text.encode(), secret_place(tenant, route_id, key_id))
+        """A key's text, sealed for this tenant, route and id."""
+        return self._vault.seal(text.encode(), secret_context(tenant, route_id, key_id))
 
     def seal_headers(self, tenant: str, route_id: UUID, headers_id: str, headers: dict[str, str]) -> bytes:
-        """Header values, sealed for their place."""
-        return self._vault.seal(orjson.dumps(headers), secret_place(tenant, route_id, headers_id))
+        """Header values as JSON, sealed for this tenant, route and id."""
+        return self._vault.seal(orjson.dumps(headers), secret_context(tenant, route_id, headers_id))
 
 
-def secret_place(tenant: str, route_id: UUID, item: str) -> bytes:
-    """The associated data of a route's secret."""
+def secret_context(tenant: str, route_id: UUID, item: str) -> bytes:
+    """The associated data of a route's secret, to which its ciphertext is bound."""
     return f"{tenant}\n{route_id}\n{item}".encode()

@@ -1,8 +1,8 @@
-"""How the daemon logs: structlog, one line per event, JSON for machines and columns for a person at a terminal.
+"""Logging by structlog: one line per event, as JSON for machines or as columns for a person at a terminal.
 
-The one thing to know: an event is a constant name and values as keywords, `log.info("lease.taken", shard=3)`. What the
-standard library's loggers say (aiohttp, asyncio) comes out in the same shape, as `library.logged` with its text.
-Secrets have their own type and show as ***, and a traceback has no local variables in it.
+The one thing to know: an event is a constant name with values as keywords, `log.info("lease.taken", shard=3)`. Records
+of the standard library's loggers (aiohttp, asyncio) get the same shape, as `library.logged` with their text. Secrets
+have their own type and show as ***, and tracebacks contain no local variables.
 """
 
 import logging
@@ -16,7 +16,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from daemon.config import LogFormat, LogLevel
 
-# Loggers that say more than our own canonical lines: one line per request, or per statement of a selector.
+# Loggers that would write a line for each request or each step of the event loop, beside our own canonical lines.
 _QUIETER: Final = {"aiohttp.access": logging.WARNING, "asyncio": logging.WARNING, "aiohttp.server": logging.ERROR}
 
 
@@ -30,7 +30,7 @@ def configure(level: LogLevel, format: LogFormat | None, stream: TextIO = sys.st
         processors=[*shared, *_render(format, is_terminal=stream.isatty())],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.WriteLoggerFactory(stream),
-        cache_logger_on_first_use=False,  # a logger made at import time must follow a later `configure`
+        cache_logger_on_first_use=False,  # a logger created at import time must follow a later `configure`
     )
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
@@ -63,7 +63,7 @@ def _add_time(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDi
 
 
 def _name_library(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """A foreign text is no name of ours: it becomes a value, and its logger another."""
+    """Moves the text and the logger of a library's record into values, since the text is no event name."""
     record: logging.LogRecord = event["_record"]
     event["library"], event["text"], event["event"] = record.name, event["event"], "library.logged"
     return event

@@ -1,14 +1,14 @@
-"""The metrics a daemon exposes, by the names contract tests and dashboards rely on.
+"""The metrics of a daemon. Dashboards and alerts rely on their names.
 
-None has a tenant, route or URL label: their number must not grow with the number of customers. Label children on the
-hot path are looked up once and kept; what can be foreseen of them begins with 0, so that an alert on a rate sees the
-first one. Test events are no traffic: decisions, attempts and latencies leave them out, and
-only gauges of what is under way or waits have them, since they take up room as everything does.
+No metric has a tenant, route or URL label, because the number of series must not grow with the number of customers.
+Label children on the hot path are looked up once and kept. Expected label values begin with 0, so that an alert on a
+rate sees the first increment. Test events are not traffic: decisions, attempts and latencies leave them out. Only the
+gauges of pending and in-flight deliveries count them, since test events take up capacity like others.
 
-Of several workers each shows the sum over all. They keep their values in files of one directory, a set for each
-worker's place: who takes the place of a dead one counts on in its counters, and gauges of the dead are removed. A sum
-is right for what each has of its own, requests under way or shards; what is the same for all, such as the routes, is
-set by one of them: the one that `tells_for_all`.
+With several workers, each worker exposes the sum over all of them. The values are in files of one directory, one set
+for each worker number. A worker that replaces a dead one continues its counters; the gauges of the dead one are
+removed. A sum is right for values that each worker has of its own, such as requests under way or shards. A value that
+is the same for all, such as the number of routes, is set by one worker only, see `sets_shared_gauges`.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from daemon.core.webhook.addresses import DenyReason
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 GAUGE_MODE: Final = "livesum"
-# A worker's files, and their size. They are mapped into memory, and written whole beforehand: a page that a full disk
-# has no room for would kill the process.
+# A worker's files and their size. They are mapped into memory, so they are written in full first: a page for which a
+# full disk has no space would kill the process.
 FILES = ("counter", "histogram", f"gauge_{GAUGE_MODE}")
 FILE_BYTES = 128 * 1024
 
@@ -43,7 +43,8 @@ USUAL_ATTEMPTS = (
     *((outcome, status) for outcome in ("retrying", "failed") for status in ("3xx", "4xx", "5xx", "none")),
 )
 
-# A webhook takes from a millisecond on the same machine to the default timeout of 15 s; a retry schedule takes hours.
+# In seconds. A webhook takes from a millisecond on the same machine to the default timeout of 15 s; a retry schedule
+# takes hours.
 ATTEMPT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30)
 LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 600, 3600)
 FLUSH_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 3)
@@ -51,16 +52,16 @@ LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 
 
 class Metrics:
-    """One registry; an attribute for each metric. `worker` is this process's place, None if it is alone."""
+    """One registry, with an attribute for each metric. `worker` is this worker's number, None for a single process."""
 
     def __init__(self, *, worker: int | None = None) -> None:
         self.registry = CollectorRegistry()
         self._directory = None if worker is None else Path(os.environ[DIRECTORY_VARIABLE])
-        self._telling: int | None = None
+        self._shared_lock: int | None = None
         if worker is not None and self._directory is not None:
-            _take_place(worker, self._directory)
+            _use_worker_files(worker, self._directory)
         self.events_published = self._counter("events_published", "Events taken in, by result", "result")
-        self.decisions = self._counter("decisions", "Events × routes that ever wanted their type", "decision")
+        self.decisions = self._counter("decisions", "Events × routes that ever subscribed to their type", "decision")
         self.attempts = self._counter("attempts", "Outcomes of attempts", "outcome", "status_class")
         self.egress_denied = self._counter("egress_denied", "Targets refused, by reason", "reason")
         self.attempt_duration = self._histogram("attempt_duration_seconds", "Duration of a request", ATTEMPT_BUCKETS)
@@ -70,7 +71,7 @@ class Metrics:
         self.flush_seconds = self._histogram("flush_seconds", "Duration of a flush of outcomes", FLUSH_BUCKETS)
         self.event_loop_lag = self._histogram("event_loop_lag_seconds", "How late the event loop runs", LAG_BUCKETS)
         self.event_skew = self._histogram("event_skew_seconds", "How far producers' clocks are ahead", LATENCY_BUCKETS)
-        self.deliveries_pending = self._gauge("deliveries_pending", "Deliveries without a last word", "state")
+        self.deliveries_pending = self._gauge("deliveries_pending", "Deliveries without a final outcome", "state")
         self.routes = self._gauge("routes", "Routes, by status", "status")
         self.oldest_pending = self._gauge("oldest_pending_seconds", "Age of the oldest delivery that waits")
         self.in_flight = self._gauge("in_flight", "Requests under way")
@@ -88,7 +89,7 @@ class Metrics:
             self.egress_denied.labels(reason)
 
     def attempted(self, outcome: str, status_class: str, duration_seconds: float) -> None:
-        """Counts an attempt; on the hot path."""
+        """Counts an attempt. On the hot path."""
         child = self._attempts.get((outcome, status_class))
         if child is None:
             child = self._attempts[outcome, status_class] = self.attempts.labels(outcome, status_class)
@@ -97,25 +98,25 @@ class Metrics:
             self.attempt_duration.observe(duration_seconds)
 
     def decided(self, decision: Decision, count: int = 1) -> None:
-        """Counts decisions; on the hot path."""
+        """Counts decisions. On the hot path."""
         self._decisions[decision].inc(count)
 
     def skewed(self, seconds: float) -> None:
-        """Notes an event from the future."""
+        """Records how far the time of an event lay in the future."""
         self.event_skew.observe(seconds)
 
     @property
-    def tells_for_all(self) -> bool:
-        """Whether this process sets what is the same for all workers. Who once does so does it for life."""
-        if self._directory is None or self._telling is not None:
+    def sets_shared_gauges(self) -> bool:
+        """True if this process sets the gauges that are the same for all workers. It keeps that role until it ends."""
+        if self._directory is None or self._shared_lock is not None:
             return True
-        file = os.open(self._directory / "teller", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = os.open(self._directory / "shared_gauges.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(file)
             return False
-        self._telling = file
+        self._shared_lock = file
         return True
 
     def render(self) -> bytes:
@@ -137,7 +138,7 @@ class Metrics:
 
 
 class _Summed:
-    """What all workers have, in the shape of our own registry: what nobody has yet is there without a value."""
+    """The sums over all workers, for the metrics of our own registry. A metric without values yet has no samples."""
 
     def __init__(self, own: CollectorRegistry, directory: Path) -> None:
         self._own = own
@@ -153,19 +154,19 @@ class _Summed:
             yield metric
 
 
-def forget(worker: int, directory: Path) -> None:
-    """Removes the gauges of a worker that died."""
+def remove_gauges(worker: int, directory: Path) -> None:
+    """Removes the gauges of a dead worker."""
     (directory / f"gauge_{GAUGE_MODE}_{worker}.db").unlink(missing_ok=True)
 
 
-def remove_shared() -> None:
-    """Removes the directory of all workers, for a parent that no longer can."""
+def remove_directory() -> None:
+    """Removes the directory that all workers share, on behalf of a parent process that died."""
     if DIRECTORY_VARIABLE in os.environ:
         shutil.rmtree(os.environ[DIRECTORY_VARIABLE], ignore_errors=True)
 
 
-def _take_place(worker: int, directory: Path) -> None:
-    """Lets the library keep values in the files of this place, by its number instead of the process's id."""
+def _use_worker_files(worker: int, directory: Path) -> None:
+    """Makes the library keep values in files named by the worker's number instead of its process id."""
     for name in FILES:
         path = directory / f"{name}_{worker}.db"
         if not path.exists():

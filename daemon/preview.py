@@ -1,8 +1,8 @@
-"""What would be sent of an event, by a route that need not exist yet. Nothing is sent, and nothing stored.
+"""The preview of a request: what a route, which need not exist yet, would send for an event. Nothing is sent or stored.
 
-Body and headers are made by the functions that make those of a delivery; so what is shown is what would go out, but for
-two things that are nobody's to see here: values of custom headers are masked, and the signature is made with a
-placeholder key. With the route's own it would be a signature of whatever the caller likes.
+Body and headers come from the same functions as those of a delivery, so the preview equals the real request, except for
+two secrets. The values of custom headers are masked, and the signature is made with a placeholder key. With the route's
+own key, a caller could have any content signed.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from daemon.core.webhook.signing import SigningKey, format_key
 
 PLACEHOLDER_KEY = SigningKey(format_key(bytes(32)))
 
-# In the place of a route that does not exist yet.
+# Stand-ins for a route that does not exist yet.
 _NO_ROUTE = UUID(int=0)
-_NOTHING_SET = RouteDraft(name="-", target_url="https://example.com/", event_types=("*",))
+_DEFAULTS = RouteDraft(name="-", target_url="https://example.com/", event_types=("*",))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """The request, and why it would not be sent; None if it would."""
+    """The request, and `reason`, why it would not be sent; None if it would."""
 
     request: WebhookRequest
     reason: str | None
 
 
 def drafted(stored: Route | None, changes: Mapping[str, object], *, mask: str) -> RouteDraft:
-    """The route that is previewed: what is given, in front of what is stored, in front of what is usual.
+    """The draft to preview: the changes, applied to the stored route or, without one, to defaults.
 
-    Values of stored headers are `mask`; they are not needed here.
+    The values of stored headers are replaced by `mask`, since a preview does not need them.
     """
-    draft = _NOTHING_SET
+    draft = _DEFAULTS
     if stored is not None:
         config = stored.config
         draft = RouteDraft(
@@ -65,11 +65,11 @@ def show(
     backfill: bool,
     timestamp: int,
     mask: str,
-    dialect: RequestOptions,
+    request_options: RequestOptions,
 ) -> Preview | tuple[FieldProblem, ...]:
-    """What a draft without mistakes would send of an event, or what its expressions say against it.
+    """The request that a valid draft would send for an event, or the problems of its expressions with this event.
 
-    May take as long as two expressions may.
+    Takes up to the time of two expressions, so call it in a thread.
     """
     passes, problems = True, []
     try:
@@ -85,7 +85,7 @@ def show(
             keys=[PLACEHOLDER_KEY],
             timestamp=timestamp,
             is_test=False,
-            dialect=dialect,
+            request_options=request_options,
         )
     except RenderError as error:
         field = "payload.snapshot" if draft.payload.transform is None else "payload.transform"

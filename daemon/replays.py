@@ -1,7 +1,8 @@
-"""Sending again what was sent before, or failed: one delivery at once, or all of a route and a period as a replay.
+"""Sending deliveries again: one delivery by a manual retry, or those of a route and a period by a replay.
 
-It is the same delivery, under the same id, so receivers know it; sent as the route is configured now. Windows hold as
-ever: what happened while the route was disabled, or before it was, is refused here and would be suppressed at the gate.
+It is the same delivery with the same id, so that receivers recognise it, and it is sent as the route is configured now.
+The rules of windows hold: events from before the window that is open now are refused here, and the send gate would
+suppress them.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from eventstore.queries.delivery_log import BOTTOM, TOP
 from eventstore.route_log import idempotency_keys
 from eventstore.route_log.idempotency_keys import UsedKey
 
-# How far is looked for what was skipped.
+# The limits of the search of `skipped`.
 SKIPPED_EVENTS = 1000
 SKIPPED_PAIRS = 100_000
 
@@ -40,7 +41,7 @@ _ONE_AT_A_TIME = "a replay of this route is running: wait until it is done, or c
 
 
 class ReplayStatus(StrEnum):
-    """Which deliveries are sent again: those that failed for good, or the delivered ones too."""
+    """Which deliveries a replay sends again: those that failed for good, or the delivered ones as well."""
 
     FAILED = "failed"
     ALL = "all"
@@ -48,7 +49,7 @@ class ReplayStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayPeriod:
-    """Of event time: [since, until)."""
+    """A period of event time, [since, until)."""
 
     since: datetime
     until: datetime
@@ -56,22 +57,24 @@ class ReplayPeriod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayCount:
-    """How many deliveries could be sent again, of events from `sendable_from` on."""
+    """How many deliveries a replay would send, of events from `sendable_from` on."""
 
     deliveries: int
     sendable_from: datetime
 
 
 async def retry_now(database: Database, timeline: Timeline, pair: EventAndRoute, context: Context) -> RetryResult:
-    """Has one delivery tried at once. Raises Conflict if it may not be sent, or its event is gone, and NotFound if the
-    route is not due the event.
+    """Queues one delivery to be sent at once.
+
+    Raises Conflict if it may not be sent or its event is no longer kept, KeyReused if the request id was used for
+    another command, and NotFound if the event is not due to the route.
     """
     refused = resend.delivery(timeline.current, pair.event_time)
     if refused is not None:
         raise Conflict(refused.reason)
     await _check_key(database, context, besides=UsedKey.RETRIES)
     try:
-        requeued = await manual_retry.retry(database, route_id=pair.route_id, seq=pair.seq, asked=_asked(context))
+        requeued = await manual_retry.retry(database, route_id=pair.route_id, seq=pair.seq, request=_request(context))
     except RequestReused as error:
         raise KeyReused from error
     if requeued is RetryResult.GONE:
@@ -82,42 +85,43 @@ async def retry_now(database: Database, timeline: Timeline, pair: EventAndRoute,
 
 
 async def skipped(database: Database, index: RouteIndex, tenant: str, delivery: str) -> EventAndRoute | None:
-    """The pair that a delivery's id would stand for, of the newest events and of routes that were disabled once.
+    """The event and route of a delivery id for which nothing is recorded, because the route was disabled.
 
-    Nothing is written of what was skipped. Whoever made up the id and wants it sent is told why not, if it is found.
+    Searches the newest events and the routes that were disabled at some time. A skipped event leaves no record, so
+    this search is the only way to tell a caller why that delivery is not sent. None if it is not found.
     """
     routes = [t.current for t in index.timelines(tenant) if _was_disabled(t.current)]
     if not routes:
         return None
     rows = min(SKIPPED_EVENTS, SKIPPED_PAIRS // len(routes))
     newest = await listing.listed(
-        database, tenant, (TOP.event_time, 0), since=BOTTOM.event_time, patterns=(ALL,), rows=rows, most=rows
+        database, tenant, (TOP.event_time, 0), since=BOTTOM.event_time, patterns=(ALL,), rows=rows, limit=rows
     )
     for event in newest.events:
-        await asyncio.sleep(0)  # ten thousand routes take 20 ms: in between others have their turn
+        await asyncio.sleep(0)  # ten thousand routes take 20 ms: let other tasks run in between
         for route in routes:
             if event.event_time >= route.created_at and delivery_id(route.id, event.id) == delivery:
                 return EventAndRoute(seq=event.seq, route_id=route.id, event_id=event.id, event_time=event.event_time)
     return None
 
 
-async def count(database: Database, route: Route, period: ReplayPeriod, wanted: ReplayStatus) -> ReplayCount:
-    """What a replay would send. Raises Conflict if nothing of the period can be sent."""
-    scope = await _scope(database, route, period, wanted)
+async def count(database: Database, route: Route, period: ReplayPeriod, status: ReplayStatus) -> ReplayCount:
+    """How much a replay would send. Raises Conflict if nothing of the period can be sent."""
+    scope = await _scope(database, route, period, status)
     return ReplayCount(deliveries=await replays.count(database, scope), sendable_from=scope.sendable_from)
 
 
 async def begin(
-    database: Database, route: Route, period: ReplayPeriod, wanted: ReplayStatus, context: Context
+    database: Database, route: Route, period: ReplayPeriod, status: ReplayStatus, context: Context
 ) -> Replay:
-    """Begins a replay, or finds the one that the same request began. Raises Conflict."""
+    """Begins a replay, or returns the one that the same request began before. Raises Conflict or KeyReused."""
     repeated = await _repeated(database, context)
     if repeated is not None:
         return repeated
-    scope = await _scope(database, route, period, wanted)
+    scope = await _scope(database, route, period, status)
     try:
-        return await replays.begin(database, uuid4(), scope, _asked(context))
-    except (ReplayRunning, RequestReused) as error:  # by the same request, at the same time, perhaps
+        return await replays.begin(database, uuid4(), scope, _request(context))
+    except (ReplayRunning, RequestReused) as error:  # perhaps by the same request, sent twice at the same time
         repeated = await _repeated(database, context)
         if repeated is not None:
             return repeated
@@ -125,7 +129,7 @@ async def begin(
 
 
 async def cancel(database: Database, replay: Replay, context: Context) -> Replay:
-    """Ends a replay: what of it was not taken up stays as it was. Raises Conflict if all of it was sent."""
+    """Cancels a replay; deliveries that it has not queued yet stay as they are. Raises Conflict if it is done."""
     await _check_key(database, context, besides=None)
     because = f": {context.reason}" if context.reason else ""
     cancelled = await replays.cancel(database, replay, detail=f"cancelled by {context.actor}{because}")
@@ -135,7 +139,7 @@ async def cancel(database: Database, replay: Replay, context: Context) -> Replay
 
 
 async def find(database: Database, route: Route, replay_id: UUID) -> Replay | None:
-    """A replay of the route; None if it has none of that id."""
+    """The replay of that id, None if the route has none."""
     replay = await replays.find(database, replay_id)
     return replay if replay is not None and replay.route_id == route.id else None
 
@@ -146,11 +150,11 @@ async def _is_due(database: Database, timeline: Timeline, pair: EventAndRoute) -
 
 
 def _was_disabled(route: Route) -> bool:
-    """True if it did not receive all the time since it was created."""
+    """True if the route was disabled at any time since its creation."""
     return len(route.windows) != 1 or not route.windows[0].is_open or route.windows[0].start > route.created_at
 
 
-async def _scope(database: Database, route: Route, period: ReplayPeriod, wanted: ReplayStatus) -> ReplayScope:
+async def _scope(database: Database, route: Route, period: ReplayPeriod, status: ReplayStatus) -> ReplayScope:
     kept_from = (await retention.horizon(database)).events
     begin = resend.period(route, since=period.since, until=period.until, kept_from=kept_from)
     if isinstance(begin, ResendRefused):
@@ -161,12 +165,12 @@ async def _scope(database: Database, route: Route, period: ReplayPeriod, wanted:
         since=period.since,
         until=period.until,
         sendable_from=begin,
-        wanted=wanted.value,
+        wanted=status.value,
     )
 
 
 async def _repeated(database: Database, context: Context) -> Replay | None:
-    """The replay that this request began before; None if it did not. Raises Conflict if it is not the same request."""
+    """The replay that the same request began before, if any. Raises KeyReused if the id was used by another request."""
     if context.request_id is None:
         return None
     replay = await replays.by_request(database, context.request_id)
@@ -178,12 +182,12 @@ async def _repeated(database: Database, context: Context) -> Replay | None:
 
 
 async def _check_key(database: Database, context: Context, *, besides: UsedKey | None) -> None:
-    """Raises Conflict if the request id stands for a command of another sort."""
+    """Raises KeyReused if the request id was used for another kind of command."""
     if context.request_id is not None and await idempotency_keys.is_used(database, context.request_id, besides=besides):
         raise KeyReused
 
 
-def _asked(context: Context) -> RetryRequest:
+def _request(context: Context) -> RetryRequest:
     return RetryRequest(
         actor=context.actor,
         origin=context.origin,

@@ -1,6 +1,7 @@
-"""The route log, read back as what the core understands: one route, or all of them, now or as they were.
+"""The route log folded into routes: one route, or all of them, now or at an earlier time.
 
-Every reader of the log folds it with the same `evolve`: commands, the live projection, rebuilds and explanations.
+Every reader of the log folds it with the same `evolve` of the core: commands, the live projection, rebuilds and
+explanations. `rebuild` also verifies the hash chain, and computes the digest by which projections are compared.
 """
 
 from __future__ import annotations
@@ -21,6 +22,16 @@ from eventstore.route_log import chain
 from eventstore.route_log.log import RouteEvent
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebuilt:
+    """The routes at log position `position`, and the `digest` of them."""
+
+    position: int
+    index: RouteIndex
+    routes: tuple[Route, ...]
+    state_sha256: str
+
+
 def lifecycle(event: RouteEvent) -> LifecycleEvent:
     """A row of the log as a lifecycle event."""
     return LifecycleEvent(
@@ -35,7 +46,7 @@ def lifecycle(event: RouteEvent) -> LifecycleEvent:
 
 
 async def route(database: Database, route_id: UUID) -> Route | None:
-    """The present state of one route, straight from the log; deleted ones too."""
+    """The present state of one route, from the log. Deleted routes are returned, too."""
     folded: Route | None = None
     for event in await route_log.history(database, route_id):
         folded = evolve(folded, lifecycle(event))
@@ -45,16 +56,17 @@ async def route(database: Database, route_id: UUID) -> Route | None:
 async def index(
     database: Database, *, as_of: datetime | None = None, tenant: str | None = None, verify: bool = False
 ) -> RouteIndex:
-    """All routes, folded from nothing, with what happened up to `as_of` (inclusive). Raises ChainBroken if `verify`.
+    """All routes, folded from the beginning of the log up to `as_of` (inclusive), or to its end.
 
-    The routes of one tenant are not all of the chain, and cannot be verified.
+    With `verify` it raises ChainBroken if the log is not what was written. The hash chain links the events of all
+    tenants, so the events of one tenant cannot be verified alone.
     """
     folded = RouteIndex()
     events: AsyncIterator[RouteEvent] = route_log.read(database, tenant=tenant)
     if verify:
         events = chain.verified(events)
     async for event in events:
-        # The rest of the log is read on under `verify`: a chain is whole or broken as a whole.
+        # With `verify` the rest of the log is read, too: the chain is verified as a whole.
         if as_of is None or event.effective_at <= as_of:
             folded.apply(lifecycle(event))
         elif not verify:
@@ -62,8 +74,18 @@ async def index(
     return folded
 
 
+async def rebuild(database: Database, *, as_of: datetime | None = None, tenant: str | None = None) -> Rebuilt:
+    """Folds the route log from its beginning and verifies its chain. Raises ChainBroken.
+
+    With `tenant` the result has the routes of that tenant only; the chain of all tenants is verified.
+    """
+    folded = await index(database, as_of=as_of, verify=True)
+    routes = tuple(folded.routes(tenant))
+    return Rebuilt(position=folded.position, index=folded, routes=routes, state_sha256=digest(routes))
+
+
 def state(routes: Iterable[Route]) -> list[dict[str, object]]:
-    """The routes as plain JSON values, by id: what a rebuild prints and what the digest covers. No secret is in it."""
+    """The routes as plain JSON values, ordered by id. `rebuild` prints it, the digest covers it. It has no secrets."""
     return [
         {
             "id": str(item.id),
@@ -84,25 +106,5 @@ def state(routes: Iterable[Route]) -> list[dict[str, object]]:
 
 
 def digest(routes: Iterable[Route]) -> str:
-    """SHA-256 of the canonical JSON of `state`: two projections are equal if their digests are."""
+    """SHA-256 of the canonical JSON of `state`, in hexadecimal. Two projections are equal if their digests are."""
     return hashlib.sha256(orjson.dumps(state(routes), option=orjson.OPT_SORT_KEYS)).hexdigest()
-
-
-# The routes, folded from nothing.
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rebuilt:
-    """The routes as the log says they are (or were), and a digest to compare projections by."""
-
-    position: int
-    index: RouteIndex
-    routes: tuple[Route, ...]
-    state_sha256: str
-
-
-async def rebuild(database: Database, *, as_of: datetime | None = None, tenant: str | None = None) -> Rebuilt:
-    """Folds the route log from nothing, verifying its chain. Raises ChainBroken."""
-    folded = await index(database, as_of=as_of, verify=True)
-    routes = tuple(folded.routes(tenant))
-    return Rebuilt(position=folded.position, index=folded, routes=routes, state_sha256=digest(routes))

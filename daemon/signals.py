@@ -1,8 +1,8 @@
-"""SIGTERM and SIGINT: the first one asks for a clean end, the second one ends the process at once.
+"""SIGTERM and SIGINT: the first signal requests a graceful stop, the second one ends the process at once.
 
-The one thing to know: at once is not without a word. What was started and would stay behind - workers, the embedded
-PostgreSQL - is stopped first, by `at_once`, which must be quick whatever state everything is in. Both signals are
-listened to until the loop ends, since closing takes seconds too.
+The one thing to know: before the process ends at once, `kill_children` stops the child processes that would stay
+behind (workers, the embedded PostgreSQL). It must be quick in any state. Both signals are handled until the loop ends,
+since closing takes seconds too.
 """
 
 from __future__ import annotations
@@ -18,52 +18,55 @@ import structlog
 
 log = structlog.get_logger()
 
-EXIT_AT_ONCE = 1
+EXIT_KILLED = 1
 
 
 class Signals:
-    """What a signal does now: until something is there to be stopped, it cancels the task that builds it."""
+    """What a stop does: it cancels the task that created this object, or within `stopping` calls `stop` instead."""
 
-    def __init__(self, at_once: Callable[[], None]) -> None:
+    def __init__(self, kill_children: Callable[[], None]) -> None:
         task = asyncio.current_task()
-        self._ask: Callable[[], object] = _nothing if task is None else task.cancel
-        self._at_once = at_once
-        self._is_asked = False
+        self._stop: Callable[[], object] = _nothing if task is None else task.cancel
+        self._kill_children = kill_children
+        self._is_stop_requested = False
 
-    def ask(self) -> None:
-        """Asks for a clean end; again means nothing."""
-        if not self._is_asked:
-            self._is_asked = True
+    def request_stop(self) -> None:
+        """Requests a graceful stop; only the first call has an effect."""
+        if not self._is_stop_requested:
+            self._is_stop_requested = True
             log.info("daemon.stopping")
-            self._ask()
+            self._stop()
 
     def receive(self) -> None:
-        """A signal came."""
-        if self._is_asked:
+        """Handles a signal: the first requests a stop, the second ends the process."""
+        if self._is_stop_requested:
             log.warning("daemon.killed")
             try:
-                self._at_once()
+                self._kill_children()
             finally:
-                os._exit(EXIT_AT_ONCE)
-        self.ask()
+                os._exit(EXIT_KILLED)
+        self.request_stop()
 
     @contextmanager
     def stopping(self, stop: Callable[[], None]) -> Iterator[None]:
-        """Within the block the first signal calls `stop`; behind it all is being closed already."""
-        self._ask = stop
+        """Within the block a stop calls `stop`. After it everything is closing already, and a stop has no action."""
+        self._stop = stop
         try:
             yield
         finally:
-            self._ask = _nothing
+            self._stop = _nothing
 
 
 @contextmanager
-def listening(at_once: Callable[[], None], *, is_patient: bool = False) -> Iterator[Signals]:
-    """Signals of this loop. Who `is_patient` may be asked as often as you like, and is killed by whoever started it."""
+def listening(kill_children: Callable[[], None], *, ignores_repeats: bool = False) -> Iterator[Signals]:
+    """Handles the signals of this loop within the block.
+
+    With `ignores_repeats` a second signal has no effect. Workers use it, because their parent kills them if need be.
+    """
     loop = asyncio.get_running_loop()
-    signals = Signals(at_once)
+    signals = Signals(kill_children)
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, signals.ask if is_patient else signals.receive)
+        loop.add_signal_handler(number, signals.request_stop if ignores_repeats else signals.receive)
     try:
         yield signals
     finally:
@@ -73,4 +76,4 @@ def listening(at_once: Callable[[], None], *, is_patient: bool = False) -> Itera
 
 
 def _nothing() -> None:
-    """There is nothing left to ask for."""
+    """The action of a stop when everything is closing."""

@@ -1,6 +1,6 @@
-"""How a receiver verifies a signature, by language: the function that the product ships, and a line that calls it.
+"""Code for receivers that verify a signature: in each language a function, and the line that calls it.
 
-README has the functions and the hints to the letter; tests hold both against it.
+README.md links to the functions and contains the same hints; a test compares them literally.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ _ENVIRONMENT = "WEBHOOK_KEY"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Language:
-    """`raw_body` says how frameworks give the bytes as they came, code between backticks. `call` has places for the
-    header's name and for the key: `from_environment`, with a place for the variable, or `pasted`.
+    """A language and its code.
+
+    `raw_body` says how its frameworks return the unparsed body, with code in backticks. `call` is a template with
+    fields for the header's name and for the key. `from_environment` and `pasted` are templates for the key.
     """
 
     title: str
@@ -78,14 +80,14 @@ LANGUAGES: Mapping[str, Language] = {
 
 
 def call(language: Language, *, header: str, variable: str, key: str | None = None) -> str:
-    """The line that verifies a request; with the key itself if it is given, else with the variable that has it."""
+    """The line that verifies a request, with the key itself if it is given, else with the variable that holds it."""
     where = language.from_environment.format(variable=variable) if key is None else language.pasted.format(key=key)
     as_cgi = "HTTP_" + header.upper().replace("-", "_")
     return language.call.format(header=header, header_lower=header.lower(), header_cgi=as_cgi, key=where)
 
 
 def variable_of(name: str) -> str:
-    """A variable of the environment for the key of a webhook of that name: `Orders (EU)` is ORDERS_EU_WEBHOOK_KEY."""
+    """The environment variable for the key of a webhook: `Orders (EU)` becomes ORDERS_EU_WEBHOOK_KEY."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().upper()
     words = "_".join(re.findall("[A-Z0-9]+", plain))[:40].strip("_")
     return f"{words}_{_ENVIRONMENT}" if words and not words[0].isdigit() else _ENVIRONMENT

@@ -1,4 +1,4 @@
-"""The database and the vault, opened as the configuration says: what the daemon and each command begin with."""
+"""Opens the database and the vault by the configuration, for the daemon and for each command."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ MASTER_KEY_FILE = "master.key"
 
 @asynccontextmanager
 async def open_store(config: Config) -> AsyncIterator[Database]:
-    """An open database: the configured one, or the embedded PostgreSQL, started if it is not running.
+    """An open database: the configured one, or the embedded PostgreSQL, which is started if it is not running.
 
-    Raises StoreUnavailable and its kin. The schema is not looked at.
+    Does not check the schema. Raises StoreError.
     """
     server = None
     if config.database.url is None:
@@ -39,5 +39,5 @@ async def open_store(config: Config) -> AsyncIterator[Database]:
 
 
 def vault_of(config: Config) -> Vault:
-    """The vault under the configured master keys, or under the one in the data directory, made there if missing."""
+    """The vault under the configured master keys, or under the key file in the data directory, created if missing."""
     return Vault(config.signing.master_keys or [master_key_file(config.database.data_dir / MASTER_KEY_FILE)])

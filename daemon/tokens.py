@@ -1,8 +1,8 @@
-"""API tokens: `hl_<kind>_<id>_<secret>`, made once, shown once, known here by their SHA-256.
+"""API tokens: `hl_<kind>_<id>_<secret>`, shown once on creation and stored as their SHA-256.
 
-A slow hash would protect passwords; a secret of 256 random bits needs none. What was found of a token is remembered for
-LIFE_SECONDS, so that publishing does not ask the database for every event: a token that is revoked, or has expired, is
-dead in every process after that.
+A slow hash protects passwords; a secret of 256 random bits does not need one. A token that was looked up is cached for
+CACHE_SECONDS, so that publishing does not query the database for every event. A revoked or expired token is refused by
+every process after that time.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ from eventstore.access.tokens import NewToken, Proof, Token
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
 
-LIFE_SECONDS = 2.0
+CACHE_SECONDS = 2.0
 
-# For all that is asked about one token; with it, a producer has an answer within 3 s of a database that has none.
-ASK_SECONDS = 2.0
+# The deadline for all queries about one token. With it, a producer gets an answer within 3 s even if the database gives
+# none.
+LOOKUP_SECONDS = 2.0
 
-MAX_REMEMBERED = 10_000
+MAX_CACHED = 10_000
 
 _ID = re.compile("[0-9a-f]{12}")
 _TEXT = re.compile(f"hl_[a-z]+_(?P<id>{_ID.pattern})_[0-9a-f]{{64}}")
 
 
 class TokenRefusal(StrEnum):
-    """Why a token opens nothing, in words for its holder. Whoever lacks the secret learns nothing of the token."""
+    """Why a token is refused; the values are shown to its holder. A wrong secret is always UNKNOWN."""
 
     UNKNOWN = "this token is not valid"
     REVOKED = "this token was revoked"
@@ -46,20 +47,20 @@ class TokenRefusal(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """A token that is good now."""
+    """A token that is valid now."""
 
     id: str
     scope: Scope
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Known:
+class _CachedToken:
     proof: Proof
     until: float
 
 
 async def create(database: Database, draft: TokenDraft, *, created_by: str) -> tuple[Token, str]:
-    """A new token as it is listed, and its text. Raises StoreUnavailable."""
+    """A new token as it is listed, and its text, which is not stored. Raises StoreUnavailable."""
     token_id = secrets.token_hex(6)
     text = f"hl_{draft.scope.kind}_{token_id}_{secrets.token_hex(32)}"
     new = NewToken(
@@ -75,68 +76,68 @@ async def create(database: Database, draft: TokenDraft, *, created_by: str) -> t
 
 
 def id_of(text: str) -> str | None:
-    """The id in a token's text, None if it is no such text. It is no secret."""
+    """The id in a token's text, None if the text is no token. The id is no secret."""
     found = _TEXT.fullmatch(text)
     return None if found is None else found["id"]
 
 
 def is_id(text: str) -> bool:
-    """True for what could be a token's id."""
+    """True if the text has the form of a token's id."""
     return _ID.fullmatch(text) is not None
 
 
 class Tokens:
-    """`verify` says what a token is for. `clock` is monotonic, in seconds."""
+    """Verifies tokens and caches them. `clock` returns monotonic seconds."""
 
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._clock = clock
-        self._known: dict[str, _Known] = {}
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._cache: dict[str, _CachedToken] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def verify(self, text: str) -> Verified | TokenRefusal:
-        """The token, or why it is none. Raises StoreUnavailable."""
+        """The token, or why it is refused. Raises StoreUnavailable."""
         token_id = id_of(text)
         if token_id is None:
             return TokenRefusal.UNKNOWN
-        known = self._known.get(token_id)
-        if known is None or known.until <= self._clock():
+        cached = self._cache.get(token_id)
+        if cached is None or cached.until <= self._clock():
             try:
-                async with asyncio.timeout(ASK_SECONDS):
-                    return await self._ask(token_id, _hash(text))
+                async with asyncio.timeout(LOOKUP_SECONDS):
+                    return await self._look_up(token_id, _hash(text))
             except TimeoutError as error:
                 raise StoreUnavailable("the token could not be looked up in time") from error
-        return _judged(token_id, _hash(text), known.proof)
+        return _check_proof(token_id, _hash(text), cached.proof)
 
     def forget(self, token_id: str) -> None:
-        """Asks anew when the token is used next: it has just been revoked here."""
-        self._known.pop(token_id, None)
+        """Drops a token from the cache, after it was revoked in this process."""
+        self._cache.pop(token_id, None)
 
-    async def _ask(self, token_id: str, given: bytes) -> Verified | TokenRefusal:
-        """The same by the database. Of many who ask for one token at once the first asks for all."""
-        async with self._turns.setdefault(token_id, asyncio.Lock()):
-            known = self._known.get(token_id)
-            if known is not None and known.until > self._clock():
-                return _judged(token_id, given, known.proof)
-            asked_at = self._clock()
-            proof = await tokens.proof(self._database, token_id, seconds=ASK_SECONDS)
+    async def _look_up(self, token_id: str, given: bytes) -> Verified | TokenRefusal:
+        """Verifies by the database. Concurrent callers with the same token share one query."""
+        async with self._locks.setdefault(token_id, asyncio.Lock()):
+            cached = self._cache.get(token_id)
+            if cached is not None and cached.until > self._clock():
+                return _check_proof(token_id, given, cached.proof)
+            looked_up_at = self._clock()
+            proof = await tokens.proof(self._database, token_id, seconds=LOOKUP_SECONDS)
             if proof is None:
                 return TokenRefusal.UNKNOWN
-            verdict = _judged(token_id, given, proof)
+            verdict = _check_proof(token_id, given, proof)
             if isinstance(verdict, Verified) and proof.is_unused:
-                await tokens.note_use(self._database, token_id, seconds=ASK_SECONDS)
-            self._remember(token_id, proof, asked_at)
+                await tokens.note_use(self._database, token_id, seconds=LOOKUP_SECONDS)
+            self._store(token_id, proof, looked_up_at)
             return verdict
 
-    def _remember(self, token_id: str, proof: Proof, asked_at: float) -> None:
-        life = LIFE_SECONDS if proof.seconds_left is None else min(LIFE_SECONDS, proof.seconds_left)
-        self._known.pop(token_id, None)  # so that the first one is always the oldest
-        self._known[token_id] = _Known(proof=proof, until=asked_at + life)
-        if len(self._known) > MAX_REMEMBERED:
-            del self._known[next(iter(self._known))]
+    def _store(self, token_id: str, proof: Proof, looked_up_at: float) -> None:
+        seconds = CACHE_SECONDS if proof.seconds_left is None else min(CACHE_SECONDS, proof.seconds_left)
+        self._cache.pop(token_id, None)  # so that the first entry is always the oldest
+        self._cache[token_id] = _CachedToken(proof=proof, until=looked_up_at + seconds)
+        if len(self._cache) > MAX_CACHED:
+            del self._cache[next(iter(self._cache))]
 
 
-def _judged(token_id: str, given: bytes, proof: Proof) -> Verified | TokenRefusal:
+def _check_proof(token_id: str, given: bytes, proof: Proof) -> Verified | TokenRefusal:
     if not hmac.compare_digest(given, proof.hash):
         return TokenRefusal.UNKNOWN
     if proof.is_revoked:

@@ -1,4 +1,4 @@
-"""The event store: everything Hookledger remembers, and all of its SQL.
+"""The event store: everything that Hookledger stores in PostgreSQL, and all of its SQL.
 
-It has never heard of HTTP, and nothing above it sees a driver's type or error.
+It knows nothing of HTTP. No type and no error of the database driver is visible above it. README.md describes it.
 """

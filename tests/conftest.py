@@ -1,4 +1,4 @@
-"""What every test may ask for: a PostgreSQL, a migrated database of its own, and the `--long` option.
+"""Fixtures of all tests: a PostgreSQL and a migrated database of the test's own; and the `--long` option.
 
 The one thing to know: the server is the embedded one unless HOOKLEDGER_TEST_DATABASE_URL names another server's
 administrator, and each test gets a fresh clone of one migrated template, so tests never see each other's rows.
@@ -20,7 +20,7 @@ import pytest_asyncio
 from eventstore import embedded
 from eventstore.postgres import schema
 from eventstore.postgres.connect import Database
-from tests.support.figures import FIGURES, seed_of
+from tests.support.fault_report import FAULT_REPORT, seed_of
 
 TEST_DATABASE_URL = "HOOKLEDGER_TEST_DATABASE_URL"
 
@@ -33,7 +33,7 @@ _clone_number = count(1)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also run the tests marked long (minutes)")
-    parser.addoption("--seed", type=int, help="of what is random in tests/faults; printed by each run")
+    parser.addoption("--seed", type=int, help="the seed of random choices in tests/faults; each run prints it")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -41,10 +41,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """The table of tests/faults."""
+    """Prints the table of tests/faults."""
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
     ended = [report for report in reports if getattr(report, "when", "") == "teardown"]
-    lines = [line for report in ended for name, lines in report.user_properties if name == FIGURES for line in lines]
+    lines = [
+        line for report in ended for name, lines in report.user_properties if name == FAULT_REPORT for line in lines
+    ]
     if lines:
         terminalreporter.section(f"faults, --seed {seed_of(config)}")
         for line in lines:
@@ -52,7 +54,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What takes longest begins first, and a file stays in one process: so two of them end at about the same time."""
+    """Starts the longest tests first and keeps a file in one process, so that both processes end at about the same time."""
     items.sort(key=lambda item: _LONGEST_FIRST.index(item.path.relative_to(TESTS).parts[0]))
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item.path.relative_to(TESTS))))
@@ -64,13 +66,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _group(file: Path) -> str:
-    """What shares a process: a file; and the browser tests, for they share a browser and a daemon."""
+    """The tests of a file share a process; so do all browser tests, since they share a browser and a daemon."""
     return "browser" if file.parts[0] == "browser" else str(file)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_settings_of_the_developer() -> None:
-    """A developer's own HOOKLEDGER_* variables must not steer the tests, nor the processes they start."""
+    """A developer's own HOOKLEDGER_* variables must not affect the tests or the processes that they start."""
     for name in [
         name for name in os.environ if name.startswith("HOOKLEDGER_") and not name.startswith("HOOKLEDGER_TEST_")
     ]:
@@ -95,7 +97,7 @@ def postgres_url() -> Iterator[str]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def template_database(postgres_url: str) -> AsyncIterator[str]:
-    """The name of a migrated database that nobody connects to."""
+    """The name of a migrated database without connections."""
     name = f"hookledger_template_{uuid4().hex[:12]}"
     await _administer(postgres_url, f'CREATE DATABASE "{name}"')
     try:
@@ -131,7 +133,7 @@ async def empty_database_url(postgres_url: str) -> AsyncIterator[str]:
 
 
 def _fast_directory() -> str | None:
-    """Memory, where there is enough: making two hundred databases on a disk takes three times as long. Else the usual."""
+    """A directory in memory if 2 GiB are free there, else None. On a disk two hundred databases take three times as long."""
     memory = Path("/dev/shm")
     if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2 << 30:
         return str(memory)
@@ -139,7 +141,7 @@ def _fast_directory() -> str | None:
 
 
 def of_database(url: str, name: str) -> str:
-    """The same server and user, another database."""
+    """The URL of another database with the same server and user."""
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 

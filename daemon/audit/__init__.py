@@ -1,7 +1,7 @@
 """The read side of both logs: rebuild the routes, explain one delivery, audit all of a period.
 
-Nothing here asks what a running daemon has in mind. A decision is recomputed from the route log and the tick that read
-the event, by the functions that decided live; then it is laid beside what was recorded. That is the proof.
+Nothing here depends on the memory of a running daemon. A decision is recomputed from the route log and the tick that
+read the event, by the functions that made it live. Then it is compared with the record. That comparison is the proof.
 """
 
 from daemon.audit.comparing import AuditFinding, AuditReport, audit

@@ -22,7 +22,7 @@ PAGE_EVENTS = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditFinding:
-    """A pair of which the record and the recomputed decision disagree."""
+    """A pair of event and route whose record and recomputed decision disagree. `kind`: `missing` or `unexpected`."""
 
     kind: str
     event_id: str
@@ -33,9 +33,9 @@ class AuditFinding:
 
 @dataclass(slots=True, kw_only=True)
 class AuditReport:
-    """Counts of a period, and the findings. `unread` events have no tick yet and are judged by none.
+    """Counts of a period, and the findings. `unread` events have no tick yet, or their shard has not read it yet.
 
-    `kept_from` is set if the period begins before it: of what is older, the event or its outcomes are no longer kept.
+    `kept_from` is set if the period begins before it: older events or their outcomes are no longer kept.
     """
 
     events: int = 0
@@ -47,15 +47,16 @@ class AuditReport:
 
 
 async def audit(database: Database, *, start: datetime, end: datetime, tenant: str | None = None) -> AuditReport:
-    """Recomputes every decision about the events recorded in [start, end) and compares with the record.
+    """Recomputes every decision about the events recorded in [start, end) and compares it with the record.
 
-    `missing`: due, read, and neither recorded nor waiting. `unexpected`: recorded or waiting, though not due.
+    `missing`: due, read, and neither recorded nor waiting. `unexpected`: recorded or waiting, though not due. Raises
+    ChainBroken if the route log is not whole.
     """
     report = AuditReport()
     index = await route_state.index(database, verify=True)
     timelines = {t.current.id: t for t in index.timelines(tenant)}
     read_upto = await _checkpoints(database)
-    start = await _kept(database, start, report)
+    start = await _kept_start(database, start, report)
     async for events in _pages(database, start, end, tenant):
         first, last = events[0].seq, events[-1].seq
         ranges = await attempts.ranges(database, list(timelines))
@@ -63,7 +64,8 @@ async def audit(database: Database, *, start: datetime, end: datetime, tenant: s
         known |= {
             (a.route_id, a.seq) for a in await attempts.attempts(database, list(timelines), first=first, last=last)
         }
-        start = await _kept(database, start, report)  # last, lest what is dropped meanwhile be taken for missing
+        # Last: otherwise what retention drops between the queries would count as missing.
+        start = await _kept_start(database, start, report)
         for event in (event for event in events if event.recorded_at >= start):
             report.events += 1
             if event.tick is None or event.tick > read_upto[event.shard]:
@@ -90,8 +92,8 @@ def _finding(event: StoredEvent, timeline: Timeline, *, due: bool) -> AuditFindi
     )
 
 
-async def _kept(database: Database, start: datetime, report: AuditReport) -> datetime:
-    """Where an audit from `start` can begin; the report says so if it is later."""
+async def _kept_start(database: Database, start: datetime, report: AuditReport) -> datetime:
+    """The time from which events and outcomes are kept, if later than `start`; then it is noted in the report."""
     horizon = await retention.horizon(database)
     kept_from = max((at for at in (horizon.events, horizon.attempts) if at is not None), default=start)
     if kept_from <= start:

@@ -1,4 +1,4 @@
-"""Why one event did or did not reach a route, with everything the answer rests on."""
+"""Why one event did or did not reach a route, with the facts that the answer depends on."""
 
 from __future__ import annotations
 
@@ -28,7 +28,11 @@ from eventstore.queries.attempts import RecordedAttempt, WaitingState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """Why an event did or did not reach a route. `window` is the one that held the event, None if none did."""
+    """Why an event did or did not reach a route. `window` is the one that contains the event's time, or None.
+
+    `route_version` and `route_pos` are those of the route at that time, None if it did not exist. `delivery_id` is None
+    if the event was not due to the route.
+    """
 
     event: StoredEvent
     route_id: UUID
@@ -60,17 +64,19 @@ async def explain(
     live: RouteIndex | None = None,
     part: slice = slice(None),
 ) -> list[Explanation]:
-    """For every route of the event's tenant (or one, or a part of them in order of creation), what it was due and what
-    became of it. A `live` projection spares reading the log, if it knows what the event's tick knew.
+    """Explains an event for every route of its tenant: whether it was due, and what became of the delivery.
 
-    Raises UnknownEvent, and AmbiguousEvent if no tenant is given and several have that id.
+    `route_id` restricts this to one route, `part` to a slice of the routes in order of creation. With a `live`
+    projection the log need not be read, provided that the projection is at least as new as the event's tick.
+
+    Raises UnknownEvent, and AmbiguousEvent if no tenant is given and several have an event of that id.
     """
-    found = await domain_events.find(database, event_id, tenant=tenant)
-    if not found:
+    events = await domain_events.find(database, event_id, tenant=tenant)
+    if not events:
         raise UnknownEvent(f"there is no event {event_id!r}" + (f" of tenant {tenant}" if tenant else ""))
-    if len({event.tenant for event in found}) > 1:
+    if len({event.tenant for event in events}) > 1:
         raise AmbiguousEvent(f"several tenants have an event {event_id!r}: name one")
-    return await explain_event(database, found[0], route_id=route_id, live=live, part=part)
+    return await explain_event(database, events[0], route_id=route_id, live=live, part=part)
 
 
 async def explain_event(
@@ -82,12 +88,13 @@ async def explain_event(
     part: slice = slice(None),
     concerned_only: bool = False,
 ) -> list[Explanation]:
-    """The same of an event that was read already, be it the newest of its id or not; if asked so, only for the routes
-    that it could concern: they subscribe, or once subscribed, to its type.
+    """As `explain`, for an event that the caller has read; it need not be the newest of its id.
+
+    With `concerned_only` the event is explained only for routes that subscribe, or once subscribed, to its type.
     """
     index = await _index(database, event, live)
-    among = _concerned(index, event) if concerned_only else _timelines(index, event.tenant, route_id)
-    timelines = list(islice(among, part.start, part.stop))
+    candidates = _concerned(index, event) if concerned_only else _timelines(index, event.tenant, route_id)
+    timelines = list(islice(candidates, part.start, part.stop))
     ids = [timeline.current.id for timeline in timelines]
     ranges = await outcomes.ranges(database, ids)
     pending = {p.route_id: p for p in await outcomes.waiting(database, ids, seq=event.seq, event_time=event.event_time)}
@@ -96,10 +103,10 @@ async def explain_event(
     is_kept = kept_from is None or event.recorded_at >= kept_from
     explained: list[Explanation] = []
     for timeline in timelines:
-        await asyncio.sleep(0)  # a filter may take long, and a tenant have many
-        own = tuple(a for a in attempts if a.route_id == timeline.current.id)
-        waits = pending.get(timeline.current.id) or in_range(event, timeline.current.id, ranges)
-        explained.append(_explained(event, timeline, own, waits, is_kept=is_kept))
+        await asyncio.sleep(0)  # filters may take long, and a tenant may have many routes
+        own_attempts = tuple(a for a in attempts if a.route_id == timeline.current.id)
+        waiting = pending.get(timeline.current.id) or in_range(event, timeline.current.id, ranges)
+        explained.append(_explained(event, timeline, own_attempts, waiting, is_kept=is_kept))
     return explained
 
 
@@ -111,14 +118,14 @@ def _timelines(index: RouteIndex, tenant: str, route_id: UUID | None) -> Iterato
 
 
 def _concerned(index: RouteIndex, event: StoredEvent) -> list[Timeline]:
-    """In order of creation; a test event concerns the route that it was sent to."""
+    """The routes that the event concerns, in order of creation. A test event concerns one route only."""
     candidates = index.candidates(event.tenant, event.type)
     concerned = (each for each in candidates if event.test_route in (None, each.current.id))
     return sorted(concerned, key=lambda timeline: timeline.current.created_at)
 
 
 async def _index(database: Database, event: StoredEvent, live: RouteIndex | None) -> RouteIndex:
-    """The routes of the event's tenant, with all that the event's tick knew of them."""
+    """An index with the routes of the event's tenant, at least up to the route position of the event's tick."""
     if live is not None and (event.tick is None or live.position >= await ticks.route_pos(database, event.tick)):
         return live
     return await route_state.index(database, tenant=event.tenant)
@@ -161,14 +168,14 @@ def _verdict(
         return ExplainedDecision.NOT_YET_READ
     if judgement.decision is not Decision.DELIVER:
         return ExplainedDecision(judgement.decision.value)
-    ends = [a for a in attempts if a.outcome != Outcome.RETRYING]
-    end = FinalOutcome(outcome=Outcome(ends[-1].outcome), number=ends[-1].number) if ends else None
-    stands = status_of(
-        was_delivered=any(a.outcome == Outcome.DELIVERED for a in ends),
+    final = [a for a in attempts if a.outcome != Outcome.RETRYING]
+    end = FinalOutcome(outcome=Outcome(final[-1].outcome), number=final[-1].number) if final else None
+    status = status_of(
+        was_delivered=any(a.outcome == Outcome.DELIVERED for a in final),
         end=end,
         retry_after=pending.failures if pending is not None and pending.state == "retrying" else None,
     )
-    return ExplainedDecision(stands.value)
+    return ExplainedDecision(status.value)
 
 
 def _facts(
@@ -179,16 +186,17 @@ def _facts(
     attempts: Sequence[RecordedAttempt],
     pending: WaitingState | None,
 ) -> ExplanationFacts:
-    """What the sentence rests on: of a delivered one the attempt that delivered it, of any other the last request."""
-    told = [a for a in attempts if a.outcome == Outcome.DELIVERED][:1] if verdict is ExplainedDecision.DELIVERED else []
-    last = next(iter(told or [a for a in reversed(attempts) if a.number]), None)
+    """The facts for the sentence. Its attempt is the one that delivered; if none did, it is the last request."""
+    is_delivered = verdict is ExplainedDecision.DELIVERED
+    delivering = [a for a in attempts if a.outcome == Outcome.DELIVERED][:1] if is_delivered else []
+    last = next(iter(delivering or [a for a in reversed(attempts) if a.number]), None)
     return ExplanationFacts(
         event_time=event.event_time,
         event_type=event.type,
         created_at=timeline.current.created_at,
         route=judgement.route,
         window=judgement.window,
-        tries=0 if last is None else last.number,
+        attempts=0 if last is None else last.number,
         last_at=None if last is None else last.at,
         last_error=None if last is None else last.error,
         due_at=None if pending is None else pending.due_at,

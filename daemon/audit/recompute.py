@@ -1,4 +1,4 @@
-"""The decision about one pair of event and route, recomputed, and whether a range stands for it."""
+"""The decision about one pair of event and route, recomputed, and whether a parked range contains the pair."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def judged(event: StoredEvent, timeline: Timeline) -> Judgement:
 
 
 def source_of(event: StoredEvent) -> payload.PayloadSource:
-    """What a body is rendered from."""
+    """The event as the source from which a body is rendered."""
     return payload.PayloadSource(
         event_id=event.id,
         event_type=event.type,
@@ -37,8 +37,11 @@ def source_of(event: StoredEvent) -> payload.PayloadSource:
 
 
 def in_range(event: StoredEvent, route_id: UUID, ranges: Mapping[UUID, int]) -> WaitingState | None:
-    """The event as parked by the range of a route, if it is."""
-    begin = ranges.get(route_id)
-    if begin is None or event.tick is None or event.tick < begin:
+    """The state of a delivery that the parked range of its route contains, else None.
+
+    `ranges` maps a route to the first tick of its range, which has no end.
+    """
+    first_tick = ranges.get(route_id)
+    if first_tick is None or event.tick is None or event.tick < first_tick:
         return None
     return WaitingState(seq=event.seq, route_id=route_id, state="parked", failures=0, due_at=None)

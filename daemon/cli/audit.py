@@ -19,10 +19,11 @@ from daemon.cli.console import output, parsing
 from daemon.cli.console.failures import EXIT_FAILED, CliError
 from daemon.cli.peer import LiveProjection, fetch_projection
 from daemon.cli.store import config_option, now, settings, tenant_option, with_store
+from daemon.web.api.audit import of_explanation
 from daemon.web.http import shapes
 from eventstore.postgres.connect import Database
 
-# How long `rebuild --against` waits for a daemon that is behind the log; a healthy one needs milliseconds.
+# How long `rebuild --against` waits for a daemon that is behind the log. A healthy one needs milliseconds.
 AGREE_SECONDS = 10.0
 
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
@@ -54,7 +55,7 @@ def rebuild(
     async def work(database: Database) -> tuple[Rebuilt, LiveProjection | None]:
         if against is None:
             return await daemon.audit.rebuild(database, as_of=as_of, tenant=tenant), None
-        return await _agreed(database, against, token or os.environ.get("HOOKLEDGER_TOKEN"))
+        return await _at_one_position(database, against, token or os.environ.get("HOOKLEDGER_TOKEN"))
 
     with output.working("folding the route log"):
         rebuilt, live = with_store(config, work)
@@ -79,10 +80,10 @@ def explain(event_id: str, tenant: str | None, route_id: UUID | None, config_fil
     if not explanations and route_id is not None:
         raise CliError(f"the tenant of event {event_id} has no route {route_id}", hint="hookledger routes list")
     if as_json:
-        output.document([shapes.of_explanation(each) for each in explanations])
+        output.document([of_explanation(each) for each in explanations])
         return
     if not explanations:
-        click.echo("the tenant of this event never had a route: it was due to nobody")
+        click.echo("the tenant of this event never had a route, so it was not due")
     for each in explanations:
         _print_explanation(each)
 
@@ -113,8 +114,8 @@ def audit(
     return EXIT_FAILED if report.findings else 0
 
 
-async def _agreed(database: Database, url: str, token: str | None) -> tuple[Rebuilt, LiveProjection]:
-    """Our fold and their projection at one position, or as they are when the patience ends."""
+async def _at_one_position(database: Database, url: str, token: str | None) -> tuple[Rebuilt, LiveProjection]:
+    """The rebuilt state and the daemon's projection, both at one position; after AGREE_SECONDS, as they are."""
     deadline = time.monotonic() + AGREE_SECONDS
     rebuilt = await daemon.audit.rebuild(database)
     while True:
@@ -129,7 +130,7 @@ async def _agreed(database: Database, url: str, token: str | None) -> tuple[Rebu
 def _compare(rebuilt: Rebuilt, live: LiveProjection, url: str) -> None:
     if live.position != rebuilt.position:
         raise CliError(
-            f"the daemon at {url} stands at position {live.position}, the log at {rebuilt.position}",
+            f"the daemon at {url} is at position {live.position}, the log at {rebuilt.position}",
             hint="see whether that daemon uses this database, and whether it is ready",
         )
     if live.state_sha256 != rebuilt.state_sha256:
@@ -163,8 +164,8 @@ def _print_explanation(each: Explanation) -> None:
     click.echo(click.style(f"{output.plain(each.route_name)} ({each.route_id}): {each.verdict}", bold=True))
     click.echo(f"  {output.plain(each.detail)}")
     window = each.window
-    shown = "none was open" if window is None else f"{output.cell(window.start)} … {output.cell(window.end)}"
-    click.echo(f"  window    {shown}")
+    period = "none was open" if window is None else f"{output.cell(window.start)} … {output.cell(window.end)}"
+    click.echo(f"  window    {period}")
     if each.delivery_id is not None:
         click.echo(f"  delivery  {each.delivery_id}")
     for attempt in each.attempts:
@@ -178,11 +179,11 @@ def _print_explanation(each: Explanation) -> None:
 def _print_report(report: AuditReport, *, as_json: bool) -> None:
     counts = {name: getattr(report, name) for name in ("events", "pairs", "deliveries", "unread")}
     if as_json:
-        found = [
+        findings = [
             {"kind": f.kind, "event": f.event_id, "tenant": f.tenant, "route": str(f.route_id), "detail": f.detail}
             for f in report.findings
         ]
-        output.document(counts | {"kept_from": shapes.moment(report.kept_from), "findings": found})
+        output.document(counts | {"kept_from": shapes.moment(report.kept_from), "findings": findings})
         return
     if report.kept_from is not None:
         output.note(f"what was recorded before {output.cell(report.kept_from)} is no longer kept, and was not audited")

@@ -39,7 +39,7 @@ def load(file: BinaryIO | None, sample: bool, config_file: Path | None, as_json:
     """Make the types in a JSON file the whole catalogue.
 
     The file is as in PUT /v1/event-types: a list of {"name", "description", "example": {"data", "context",
-    "snapshot"}}, or an object that has it as "event_types". If anything in it is wrong, nothing changes.
+    "snapshot"}}, or an object that has this list as "event_types". If anything in the file is wrong, nothing changes.
     """
     if (file is None) != sample:
         raise click.UsageError("give a file, or --sample: one of them")
@@ -63,26 +63,26 @@ def list_event_types(group: str | None, config_file: Path | None, as_json: bool)
     """List the types of the catalogue, and those that events had though they are not in it."""
 
     async def work(database: Database) -> list[ListedType]:
-        found: list[ListedType] = []
+        types: list[ListedType] = []
         while page := await store.listed(
-            database, after=found[-1].name if found else "", limit=_PAGE_TYPES, group=group
+            database, after=types[-1].name if types else "", limit=_PAGE_TYPES, group=group
         ):
-            found += page
-        return found
+            types += page
+        return types
 
-    found = with_store(settings(config_file), work)
+    types = with_store(settings(config_file), work)
     if as_json:
-        output.document([of_type(each) for each in found])
+        output.document([of_type(each) for each in types])
         return
     output.table(
         ("name", "group", "in the catalogue", "description"),
-        [(each.name, group_of(each.name), each.example is not None, each.description) for each in found],
+        [(each.name, group_of(each.name), each.example is not None, each.description) for each in types],
         empty="the catalogue is empty: hookledger event-types load FILE",
     )
 
 
 def _drafts(text: bytes) -> list[TypeDraft]:
-    """The entries of a file. Raises CliError or Invalid."""
+    """The entries of a catalogue file. Raises CliError if it has no list, Invalid if an entry is wrong."""
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -95,4 +95,4 @@ def _drafts(text: bytes) -> list[TypeDraft]:
         return CatalogueForm.model_validate(value).drafts()
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
-        raise Invalid(tuple(validation_messages.named(details, CatalogueForm))) from error
+        raise Invalid(tuple(validation_messages.field_problems(details, CatalogueForm))) from error

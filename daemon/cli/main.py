@@ -1,7 +1,7 @@
-"""The `hookledger` group, and the one place where errors become exit codes.
+"""The `hookledger` group, and the conversion of every error into an exit code.
 
-Whatever a command raises ends here as one line `error: …` (for several mistakes one line each), `try: …` if the next
-step is known, and a code: `failures.describe` knows which. A traceback never reaches a user.
+Every exception of a command becomes one line `error: …` (several mistakes get one line each), a line `try: …` if the
+next step is known, and an exit code. `failures.describe` decides which. A user never sees a traceback.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from daemon.cli.console.output import plain
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
-# Where each command lives, and its line in the list of commands: the first one of its own help, held so by a test.
+# The module of each command, and its line in the list of commands: the first line of its help, which a test checks.
 COMMANDS = {
     "run": ("run", "Run the daemon."),
     "demo": ("demo.command", "Show what Hookledger does, on an embedded PostgreSQL."),
@@ -38,7 +38,7 @@ COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """A group that imports the module of a command when it is used, and not to list it."""
+    """A group that imports the module of a command when the command is used, not when it is listed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
@@ -65,18 +65,18 @@ def cli() -> None:
 
 
 def entry() -> None:
-    """The console script: runs the command line and leaves with its code."""
+    """The console script: runs the command line and exits with its code."""
     sys.exit(execute(sys.argv[1:]))
 
 
 def execute(arguments: list[str]) -> int:
-    """Runs one command line and returns its exit code; everything a user sees of a failure is printed here."""
+    """Runs one command line and returns its exit code. Prints everything that the user sees of a failure."""
     try:
         code = cli.main(args=arguments, prog_name="hookledger", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except BrokenPipeError:
-        return _hang_up()
+        return _discard_output()
     except (KeyboardInterrupt, click.Abort) as error:
         if isinstance(error.__context__, EOFError):
             return _fail(failures.of("nothing was done: the question got no answer", "pass --yes in scripts"))
@@ -84,19 +84,19 @@ def execute(arguments: list[str]) -> int:
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return failures.EXIT_USAGE
-    except Exception as error:  # noqa: BLE001 - the door: nothing may leave as a traceback
+    except Exception as error:  # noqa: BLE001 - the outermost handler: a user never sees a traceback
         return _fail(failures.describe(error))
 
 
-def _fail(failure: failures.ExitReport) -> int:
-    for message in failure.messages:
+def _fail(report: failures.ExitReport) -> int:
+    for message in report.messages:
         click.echo(f"error: {plain(message)}", err=True)
-    if failure.hint:
-        click.echo(f"try: {plain(failure.hint)}", err=True)
-    return failure.code
+    if report.hint:
+        click.echo(f"try: {plain(report.hint)}", err=True)
+    return report.code
 
 
-def _hang_up() -> int:
-    """The reader of our output has left (`| head`), as is its right; nor must Python complain of it at exit."""
+def _discard_output() -> int:
+    """The reader of our output closed the pipe (`| head`): that is success. Python must not complain at exit either."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

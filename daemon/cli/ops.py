@@ -1,4 +1,8 @@
-"""`hookledger migrate`, `config` and `healthcheck`: what an operator does around the daemon."""
+"""`hookledger migrate`, `keys`, `config` and `healthcheck`: what an operator does around the daemon.
+
+`config` reads the configuration only, and `healthcheck` asks the daemon over HTTP. `migrate` and `keys rewrap` open the
+database; both may run beside daemons, but `migrate --accept-restore` needs every daemon stopped.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,8 @@ from eventstore.postgres.lineage import RestoreSurvey
 from eventstore.postgres.schema import Plan
 
 _SAME_CLUSTER = ", and the database is in the cluster that it belongs to"
-_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - recognised, not bound
+# A daemon that listens on every address is asked on loopback.
+_LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - recognised, not bound
 
 
 @click.command()
@@ -35,37 +40,75 @@ _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - recognised, 
 def migrate(plan: bool, accept_restore: bool, config_file: Path | None, as_json: bool) -> None:
     """Bring the database to the schema of this version.
 
-    `run` does it too. Several may do it at once: a lock lets one work and the others wait. A newer schema is refused.
+    `run` does it too. Several processes may do it at once: a lock lets one work while the others wait. A newer schema
+    is refused.
 
-    A database that came into another PostgreSQL cluster is refused by `run` until --accept-restore was given once, with
-    every daemon stopped: what was delivered after the dump was taken is delivered again.
+    `run` refuses a database that was moved into another PostgreSQL cluster. Stop every daemon and give
+    --accept-restore once: then what was delivered after the dump was taken is delivered again.
     """
 
     async def work(database: Database) -> tuple[Plan, RestoreSurvey | None]:
-        found = await (schema.plan if plan else schema.migrate)(database)
-        if not accept_restore or found.current == 0:
-            return found, None
-        return found, await (lineage.survey if plan else lineage.begin)(database)
+        migration = await (schema.plan if plan else schema.migrate)(database)
+        if not accept_restore or migration.current == 0:
+            return migration, None
+        return migration, await (lineage.survey if plan else lineage.begin)(database)
 
-    found, survey = with_store(settings(config_file), work, check=False)
+    migration, survey = with_store(settings(config_file), work, check=False)
     if as_json:
         document: dict[str, object] = {
-            "current": found.current,
-            "target": found.target,
-            "steps": found.steps,
+            "current": migration.current,
+            "target": migration.target,
+            "steps": migration.steps,
             "done": not plan,
         }
         if accept_restore:
             document["lineage"] = None if survey is None else asdict(survey)
         output.document(document)
         return
-    if found.steps:
+    if migration.steps:
         verb = "would run" if plan else "ran"
-        click.echo(f"{verb} {', '.join(found.steps)}: schema version {found.current} to {found.target}")
+        click.echo(f"{verb} {', '.join(migration.steps)}: schema version {migration.current} to {migration.target}")
     elif survey is None:
-        click.echo(f"nothing to do: the schema is version {found.target}{_SAME_CLUSTER if accept_restore else ''}")
+        click.echo(f"nothing to do: the schema is version {migration.target}{_SAME_CLUSTER if accept_restore else ''}")
     if survey is not None:
         _print_survey(survey, plan=plan)
+
+
+@click.group()
+def keys() -> None:
+    """Exchange the master key that seals all secrets."""
+
+
+@keys.command("rewrap")
+@config_option
+@output.json_option
+def rewrap(config_file: Path | None, as_json: bool) -> None:
+    """Seal all secrets under the first key of signing.master_key.
+
+    To exchange the master key: add the new one behind the old one in signing.master_key of every daemon, and restart
+    them; then all of them open what it seals. Put the new one first, and restart them again. Run this beside them. When
+    it is done, remove the old key. A single daemon can begin with the new key first. Without signing.master_key the old
+    key is the content of master.key in the data directory.
+
+    If a daemon does not seal with the new key yet, it is reported and nothing is done: it could not open what is sealed
+    here. If the command is interrupted, run it again.
+    """
+    config = settings(config_file)
+
+    async def work(database: Database) -> Rewrapped:
+        return await daemon.keys.rewrap(database, await asyncio.to_thread(vault_of, config))
+
+    try:
+        with output.working("sealing secrets"):
+            rewrapped = with_store(config, work)
+    except MasterKeyInUse as error:
+        hint = "put the new key first in its signing.master_key, restart it, and run this again"
+        raise CliError(str(error), hint=hint) from error
+    if as_json:
+        output.document(asdict(rewrapped))
+        return
+    already = f"{rewrapped.current:,} were sealed under the first key already"
+    click.echo(f"sealed {rewrapped.resealed:,} secrets again, {already}")
 
 
 @click.group()
@@ -92,7 +135,7 @@ def show(config_file: Path | None, as_json: bool) -> None:
 @config.command("check")
 @config_option
 def check(config_file: Path | None) -> None:
-    """Check file and environment, naming every mistake; the database is not asked."""
+    """Check file and environment, naming every mistake; the database is not opened."""
     settings(config_file)
     click.echo("the configuration is in order")
 
@@ -106,9 +149,9 @@ def healthcheck(config_file: Path | None) -> None:
     """
     server = settings(config_file).server
     address = server.ops_listen or server.listen
-    near = ListenAddress(host=_EVERYWHERE.get(address.host, address.host), port=address.port)
-    get(f"http://{near}/healthz")
-    click.echo(f"the daemon at {near} is alive")
+    local = ListenAddress(host=_LOOPBACK_OF.get(address.host, address.host), port=address.port)
+    get(f"http://{local}/healthz")
+    click.echo(f"the daemon at {local} is alive")
 
 
 def _print_survey(survey: RestoreSurvey, *, plan: bool) -> None:
@@ -119,52 +162,13 @@ def _print_survey(survey: RestoreSurvey, *, plan: bool) -> None:
             ("to cluster", survey.new_cluster),
             ("events done, not read again", f"{survey.read:,}"),
             ("events that will be read", f"{survey.unread:,}"),
-            ("deliveries of these with an attempt, not made anew", f"{survey.settled:,}"),
+            ("deliveries of those with an attempt, not made again", f"{survey.settled:,}"),
             ("deliveries waiting for their retry", f"{survey.retrying:,}"),
             ("deliveries parked", f"{survey.parked:,}"),
         ]
     )
     click.echo(
-        "What was published, delivered or changed after the dump was taken is not in it and cannot be known here: such "
-        "events are missing, and some deliveries that wait or will be made may have been made already. Those are sent "
-        "again under the same webhook-id, by which receivers know them."
+        "What was published, delivered or changed after the dump was taken is not in it and cannot be known here. "
+        "Events of that time are missing. Deliveries that wait or will be made may have been made already: they are "
+        "sent again under the same webhook-id, by which receivers recognise them."
     )
-
-
-# `hookledger keys`: the master key that seals all secrets, exchanged for another.
-
-
-@click.group()
-def keys() -> None:
-    """Exchange the master key that seals all secrets."""
-
-
-@keys.command("rewrap")
-@config_option
-@output.json_option
-def rewrap(config_file: Path | None, as_json: bool) -> None:
-    """Seal all secrets under the first key of signing.master_key.
-
-    To exchange the master key: put the new one behind the old one in signing.master_key of every daemon, and restart
-    them; all of them open it then. Put it first, and restart them again. Run this, beside them. When it is done, the
-    old key can go. A single daemon can begin with the new key first. Without signing.master_key the old key is the
-    content of master.key in the data directory.
-
-    A daemon that does not seal with the new key yet is named, and nothing is done: it could not open what is sealed
-    here. Interrupted, it may be run again.
-    """
-    config = settings(config_file)
-
-    async def work(database: Database) -> Rewrapped:
-        return await daemon.keys.rewrap(database, await asyncio.to_thread(vault_of, config))
-
-    try:
-        with output.working("sealing secrets"):
-            done = with_store(config, work)
-    except MasterKeyInUse as error:
-        hint = "put the new key first in its signing.master_key, restart it, and run this again"
-        raise CliError(str(error), hint=hint) from error
-    if as_json:
-        output.document(asdict(done))
-        return
-    click.echo(f"sealed {done.resealed:,} secrets anew, {done.current:,} were sealed under the first key already")

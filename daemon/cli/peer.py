@@ -1,6 +1,6 @@
-"""What the command line asks a running daemon over HTTP: its projection, and whether it is alive.
+"""HTTP requests of the command line to a running daemon: its projection, and whether it is alive.
 
-Not through a proxy, whatever the environment says: both questions are about this very process.
+They ignore the proxy settings of the environment: both questions are about the process at that very address.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ _ANSWER_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveProjection:
-    """What a daemon says of its live projection."""
+    """What a daemon reports of its live projection; the digest is that of `route_state.digest`."""
 
     position: int
     state_sha256: str
 
 
 def fetch_projection(url: str, token: str | None) -> LiveProjection:
-    """GET /v1/projection of the daemon at `url`. Raises CliError if it does not answer so."""
-    answer = get(f"{url.rstrip('/')}/v1/projection", token)
+    """GET /v1/projection of the daemon at `url`. Raises CliError if the answer is anything else."""
+    body = get(f"{url.rstrip('/')}/v1/projection", token)
     try:
-        document = orjson.loads(answer)
+        document = orjson.loads(body)
         return LiveProjection(position=int(document["position"]), state_sha256=str(document["state_sha256"]))
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         message = f"{url} answers, but not as a Hookledger daemon does"

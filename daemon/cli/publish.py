@@ -1,9 +1,9 @@
 """`hookledger publish`: domain events from NDJSON straight into the database.
 
-The one thing to know: it may be run again at any time. Each batch is durable when it is answered for, the same
-(tenant, id) within 24 hours is one event, and a line without an id gets one made of its number and content; so a rerun
-finds what was stored as duplicates and stores the rest. Memory is constant: a batch ends at a number of events or of
-bytes, and of a line that is too long nothing is kept.
+The one thing to know: it may be run again at any time. Each batch is durable before it is counted. The same
+(tenant, id) within 24 hours is one event, and a line without an id gets an id made of its number and content. So a
+second run finds the stored events as duplicates and stores the rest. Memory is constant: a batch ends at a number of
+events or of bytes, and a line that is too long is not kept.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BATCH_EVENTS = 1_000
 BATCH_BYTES = 8 << 20
 BATCH_SECONDS = 30.0
 
-# After how many lines a batch that is being stored gets its turn to talk to the database.
+# After so many lines the task that stores the previous batch gets a turn of the event loop.
 YIELD_LINES = 10
 
 
@@ -62,10 +62,10 @@ def publish(file: BinaryIO, tenant: str | None, backfill: bool, config_file: Pat
 
     async def work(database: Database) -> None:
         known_types = await Catalogue(database, is_strict=config.events.strict_types).known_types()
-        with file_input.of_reading(file) as shown:
+        with file_input.read_progress(file) as progress:
             rules = Rules(max_bytes=config.events.max_bytes, tenant=tenant, backfill=backfill, known_types=known_types)
             async with asyncio.TaskGroup() as group:
-                await _Publisher(database, group, rules, summary, shown.report).publish(file, shown.advance)
+                await _Publisher(database, group, rules, summary, progress.report).publish(file, progress.advance)
 
     try:
         with_store(config, work)
@@ -79,7 +79,7 @@ def publish(file: BinaryIO, tenant: str | None, backfill: bool, config_file: Pat
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What is expected of a line, and what is added to it."""
+    """The limits for a line, and the tenant and backfill flag that the command adds to it."""
 
     max_bytes: int
     tenant: str | None = None
@@ -89,7 +89,7 @@ class Rules:
 
 @dataclass(slots=True, kw_only=True)
 class Summary:
-    """What became of the lines; everything up to `upto_line` is answered for."""
+    """Counts of lines. Every line up to `upto_line` is stored or rejected."""
 
     accepted: int = 0
     duplicates: int = 0
@@ -98,7 +98,7 @@ class Summary:
 
 
 def judge(line: Line, rules: Rules) -> NewEvent | tuple[FieldProblem, ...]:
-    """The event in a line, or everything that is wrong with it."""
+    """The event in a line, or all of its problems."""
     if line.text is None:
         message = (
             f"the event has {line.size_bytes} bytes, {rules.max_bytes} are allowed: send a reference to large data"
@@ -121,12 +121,12 @@ def judge(line: Line, rules: Rules) -> NewEvent | tuple[FieldProblem, ...]:
 
 
 def made_id(number: int, text: bytes) -> str:
-    """The id of an event that has none: the same for the same line in the same place, so that a rerun is harmless."""
+    """The id for an event without one. It depends on line number and content only, so that a rerun is harmless."""
     return "evt_" + hashlib.sha256(b"%d\n%b" % (number, text)).hexdigest()[:32]
 
 
 class _Publisher:
-    """Gathers a batch while the one before is being stored, so that both machines work; counts."""
+    """Collects a batch while the previous one is being stored, so that client and server work at the same time."""
 
     def __init__(
         self,
@@ -146,20 +146,20 @@ class _Publisher:
         self._storing: asyncio.Task[None] | None = None
 
     async def publish(self, file: BinaryIO, advance: Callable[[int, str], None]) -> None:
-        """Everything in `file`; an idle pipe does not hold back what it has said."""
+        """Publishes all of `file`. When a pipe falls silent, the lines read so far are stored at once."""
         splitter = LineSplitter(max_bytes=self._rules.max_bytes)
         async for chunk in chunks(file):
             for line in splitter.feed(chunk):
-                await self._take(line)
+                await self._add(line)
             if not chunk:
                 await self._store(upto_line=splitter.ended)
             advance(len(chunk), f"{self._summary.accepted + self._summary.duplicates:,} events")
         for line in splitter.end():
-            await self._take(line)
+            await self._add(line)
         await self._store(upto_line=splitter.ended)
-        await self._stored()
+        await self._until_stored()
 
-    async def _take(self, line: Line) -> None:
+    async def _add(self, line: Line) -> None:
         judged = judge(line, self._rules)
         if isinstance(judged, NewEvent):
             self._batch.append(judged)
@@ -173,12 +173,12 @@ class _Publisher:
             await asyncio.sleep(0)
 
     async def _store(self, *, upto_line: int) -> None:
-        """Starts to store the batch, once the one before is stored."""
-        await self._stored()
+        """Waits until the previous batch is stored, and starts to store this one."""
+        await self._until_stored()
         self._storing = self._group.create_task(self._publish_batch(self._batch, upto_line))
         self._batch, self._batch_bytes = [], 0
 
-    async def _stored(self) -> None:
+    async def _until_stored(self) -> None:
         if self._storing is not None:
             await asyncio.wait({self._storing})
 

@@ -30,23 +30,25 @@ STANDARD_INPUT = 0
 @click.option("--listen", metavar="H:P", help="Where to listen; port 0 lets the system choose.")
 @click.option("--workers", metavar="N", type=click.IntRange(min=1), default=1, help="Processes to run.")
 @click.option("--dev", is_flag=True, help="Allow loopback targets and http; refused when listening beyond loopback.")
-@click.option("--as-worker", is_flag=True, hidden=True, help="Be one of several, with orders from the standard input.")
+@click.option(
+    "--as-worker", is_flag=True, hidden=True, help="Be one of several workers, with orders from the standard input."
+)
 def run(config_file: Path | None, listen: str | None, workers: int, dev: bool, as_worker: bool) -> int:
     """Run the daemon.
 
-    Without database.url it starts the embedded PostgreSQL in the data directory. SIGTERM and Ctrl-C drain: what is in
-    flight is finished and recorded; a second one stops at once. With several workers a process that dies is started
-    anew, and any of them answers on the one address.
+    Without database.url it starts the embedded PostgreSQL in the data directory. SIGTERM and Ctrl-C drain: requests in
+    flight are finished and recorded. A second signal stops at once. With several workers a process that dies is started
+    again, and all of them answer on the one address.
     """
     if as_worker:
-        return _work()
+        return _run_worker()
     config = settings(config_file, dev=dev, listen=listen)
     logs.configure(config.log.level, config.log.format)
-    return _until_ended(serve(config, ready=_announce) if workers == 1 else _supervise(config, workers))
+    return _run_until_end(serve(config, ready=_announce) if workers == 1 else _supervise(config, workers))
 
 
 async def serve(config: Config, *, ready: Callable[[Running], None]) -> int:
-    """The daemon in this process, until a signal."""
+    """Runs the daemon in this process until a signal. Returns the exit code."""
     with signals.listening(embedded.stop_at_once) as received, _listen_failures():
         await app.run(config, ready=ready, signals=received)
     return 0
@@ -59,20 +61,20 @@ async def _supervise(config: Config, count: int) -> int:
         return await parent.run(config, count, ready=_announce)
 
 
-def _work() -> int:
+def _run_worker() -> int:
     from daemon.workers import child, orders
 
     try:
-        given = orders.read(STANDARD_INPUT)
+        own = orders.read(STANDARD_INPUT)
     except EOFError as error:
         raise CliError("there are no orders for a worker", hint="run --workers N", code=failures.EXIT_USAGE) from error
-    logs.configure(given.config.log.level, given.config.log.format)
-    structlog.contextvars.bind_contextvars(worker=given.number)
-    return _until_ended(child.run(given, lifeline=STANDARD_INPUT))
+    logs.configure(own.config.log.level, own.config.log.format)
+    structlog.contextvars.bind_contextvars(worker=own.number)
+    return _run_until_end(child.run(own, control_pipe=STANDARD_INPUT))
 
 
-def _until_ended(main: Coroutine[None, None, int]) -> int:
-    """Runs it to its end; what ends a daemon that ran is one line of its log."""
+def _run_until_end(main: Coroutine[None, None, int]) -> int:
+    """Runs `main` and returns the exit code. A loop that failed is one line in the log, not an `error:` on stderr."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, suppress(asyncio.CancelledError):
         try:
             return runner.run(main)

@@ -1,4 +1,4 @@
-"""How a command reaches configuration and database: the shared options, one event loop, one opened store."""
+"""How a command opens configuration and database: the shared options, one event loop, one open database."""
 
 from __future__ import annotations
 
@@ -43,7 +43,10 @@ def settings(config_file: Path | None, *, dev: bool = False, listen: str | None 
 
 
 def with_store(config: Config, work: Callable[[Database], Awaitable[T]], *, check: bool = True) -> T:
-    """What `work` returns, given the opened database; `check` insists on the schema of this version first."""
+    """Opens the database, runs `work` on it and returns its result.
+
+    With `check` it raises SchemaMismatch first unless the database has the schema of this version.
+    """
 
     async def main() -> T:
         cancel_on_sigterm()
@@ -59,22 +62,22 @@ def with_store(config: Config, work: Callable[[Database], Awaitable[T]], *, chec
 
 
 def cancel_on_sigterm() -> None:
-    """A SIGTERM cancels this task, so that what it opened is closed; once it is ready, the daemon sees to signals."""
+    """Lets SIGTERM cancel this task, so that it closes what it opened. A daemon installs its own handlers later."""
     task = asyncio.current_task()
     if task is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
 def actor() -> str:
-    """Who commands, for the log: the user of the operating system."""
+    """The actor for the route log: the user of the operating system."""
     try:
         return f"cli:{getpass.getuser()}"
     except (KeyError, OSError):  # a container's user id without a name
         return f"cli:{os.getuid()}"
 
 
-async def commands(config: Config, database: Database) -> Commands:
-    """The commands over that database. Raises WrongMasterKey before anything is sealed with a wrong one."""
+async def open_commands(config: Config, database: Database) -> Commands:
+    """The commands on routes of that database. Raises WrongMasterKey before anything is sealed with a wrong key."""
     vault = vault_of(config)
     await vault.check(database)
     return Commands(
@@ -87,11 +90,11 @@ async def commands(config: Config, database: Database) -> Commands:
     )
 
 
-def context(reason: str | None, *, if_version: int | None = None) -> Context:
-    """Who commands here, and why."""
+def command_context(reason: str | None, *, if_version: int | None = None) -> Context:
+    """The context of a command from the command line."""
     return Context(actor=actor(), origin="cli", reason=reason, if_version=if_version)
 
 
 def now() -> datetime:
-    """The present, aware."""
+    """The present time in UTC, aware."""
     return datetime.now(UTC)

@@ -1,6 +1,6 @@
-"""`hookledger token` and `login-link`: who may ask the daemon for what.
+"""`hookledger token` and `login-link`: API tokens, and links into the dashboard.
 
-Both need the database and no daemon: whoever may write there may let others in.
+Both need the database and no daemon: write access to the database is the authorisation.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from eventstore.access import tokens
 from eventstore.access.tokens import Token
 from eventstore.postgres.connect import Database
 
-_PAGE = 1000
+_PAGE_TOKENS = 1000
 
 
 @click.group()
@@ -40,9 +40,9 @@ def token() -> None:
     metavar="S",
     help="admin, producer[:tenant], tenant:<id>, auditor[:tenant] or metrics.",
 )
-@click.option("--tenant", metavar="T", help="The scope's tenant, if it is not named there.")
-@click.option("--name", default="", metavar="N", help="What people know it by.")
-@click.option("--expires", metavar="D", help="A span like 30d, or a time [never].")
+@click.option("--tenant", metavar="T", help="The tenant of the scope, if the scope does not name it.")
+@click.option("--name", default="", metavar="N", help="A name to recognise it by.")
+@click.option("--expires", metavar="D", help="A duration like 30d, or a time [never].")
 @config_option
 @output.json_option
 def create(
@@ -50,18 +50,18 @@ def create(
 ) -> None:
     """Make a token.
 
-    Prints it, this once: only its hash is kept.
+    Prints it, this once: only its hash is stored.
     """
     draft = check(scope=scope, tenant=tenant, name=name, expires=expires, now=now())
     if not isinstance(draft, TokenDraft):
         raise Invalid(draft)
-    made, text = with_store(
+    created, text = with_store(
         settings(config_file), lambda database: daemon.tokens.create(database, draft, created_by=actor())
     )
     if as_json:
-        output.document({**of_token(made), "token": text})
+        output.document({**of_token(created), "token": text})
         return
-    _print_one(made, text)
+    _print_one(created, text)
     output.note("keep it: it is not shown again")
 
 
@@ -69,15 +69,15 @@ def create(
 @config_option
 @output.json_option
 def list_tokens(config_file: Path | None, as_json: bool) -> None:
-    """List all tokens, newest first; never the tokens themselves."""
-    found = with_store(settings(config_file), _all)
-    shown = [of_token(each) for each in found]
+    """List all tokens, newest first, without their text."""
+    all_tokens = with_store(settings(config_file), _all)
+    documents = [of_token(each) for each in all_tokens]
     if as_json:
-        output.document(shown)
+        output.document(documents)
         return
     rows = [
         (each["id"], each["scope"], each["name"], each["status"], it.created_at, it.expires_at, it.last_used_at)
-        for each, it in zip(shown, found, strict=True)
+        for each, it in zip(documents, all_tokens, strict=True)
     ]
     columns = ("id", "scope", "name", "status", "created", "expires", "last used")
     output.table(columns, rows, empty="there are no tokens: hookledger token create makes one")
@@ -109,7 +109,7 @@ def revoke(token_id: str, config_file: Path | None, as_json: bool) -> None:
 def login_link(tenant: str | None, config_file: Path | None, as_json: bool) -> None:
     """Make a one-time link into the dashboard.
 
-    It is good for 60 seconds, and for one browser.
+    It is valid for 60 seconds, and for one browser.
     """
     config = settings(config_file)
     problem = None if tenant is None else tenant_problem(tenant)
@@ -130,17 +130,17 @@ def login_link(tenant: str | None, config_file: Path | None, as_json: bool) -> N
 
 
 async def _all(database: Database) -> Sequence[Token]:
-    found: list[Token] = []
+    all_tokens: list[Token] = []
     while True:
-        before = (found[-1].created_at, found[-1].id) if found else None
-        page = await tokens.newest(database, _PAGE, before=before)
-        found += page
-        if len(page) < _PAGE:
-            return found
+        before = (all_tokens[-1].created_at, all_tokens[-1].id) if all_tokens else None
+        page = await tokens.newest(database, _PAGE_TOKENS, before=before)
+        all_tokens += page
+        if len(page) < _PAGE_TOKENS:
+            return all_tokens
 
 
-def _print_one(it: Token, text: str | None = None) -> None:
-    shown = of_token(it)
-    pairs: list[tuple[str, object]] = [(name, shown[name]) for name in ("id", "scope", "name", "status")]
-    pairs.append(("expires", it.expires_at))
+def _print_one(token: Token, text: str | None = None) -> None:
+    document = of_token(token)
+    pairs: list[tuple[str, object]] = [(name, document[name]) for name in ("id", "scope", "name", "status")]
+    pairs.append(("expires", token.expires_at))
     output.fields(pairs if text is None else [*pairs, ("token", text)])

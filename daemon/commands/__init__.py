@@ -1,9 +1,9 @@
-"""What may be done to a route: check, decide, append. The only place that writes the route log.
+"""The commands on routes: check, decide, append. Only this package writes the route log.
 
-routes      the commands, each a sentence: what it wants to have happened, and what that takes
-handling    what is the same for all of them: read the route, decide, append on top of what was read, or begin again
-sealing     keys and header values on their way into their own tables
-errors      why a command was not carried out
+routes          one method for each command: the lifecycle event that it appends, and its checks
+executor        what all commands share: read the route, decide, append on top of what was read, or start again
+route_secrets   verification keys and header values, sealed for their own tables
+errors          why a command was not executed
 """
 
 from __future__ import annotations

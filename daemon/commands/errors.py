@@ -1,10 +1,10 @@
-"""Why a command was not carried out; `str()` of each is the sentence to show.
+"""Why a command was not executed. `str()` of each error is the sentence to show.
 
 CommandError
-├─ Invalid       the values cannot be
+├─ Invalid       the values are not allowed
 ├─ NotFound      there is no such route
-├─ Conflict      the route's state does not allow it
-│  └─ KeyReused  the request id stands for another command
+├─ Conflict      the state of the route does not allow the command
+│  └─ KeyReused  the request id was used for another command
 └─ Stale         the route was changed since it was read
 """
 
@@ -14,11 +14,11 @@ from daemon.core.events.event import FieldProblem
 
 
 class CommandError(Exception):
-    """A command that was not carried out; `str()` says why."""
+    """A command was not executed. `str()` says why."""
 
 
 class Invalid(CommandError):
-    """The values given cannot be; all problems at once."""
+    """The given values are not allowed. `problems` has all that is wrong with them."""
 
     def __init__(self, problems: tuple[FieldProblem, ...]) -> None:
         super().__init__("; ".join(f"{p.field}: {p.message}" if p.field else p.message for p in problems))
@@ -30,11 +30,11 @@ class NotFound(CommandError):
 
 
 class Conflict(CommandError):
-    """The route's state does not allow it."""
+    """The state of the route does not allow the command."""
 
 
 class KeyReused(Conflict):
-    """The request id stands for another command."""
+    """The request id was used for another command."""
 
     def __init__(self) -> None:
         super().__init__("this Idempotency-Key was used for another command: use a new one for each command")

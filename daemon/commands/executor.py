@@ -1,8 +1,9 @@
-"""How a command is carried out, whichever it is: read the route from the log, decide, append one event.
+"""How every command is executed: read the route from the log, decide, append one event.
 
-The event goes on top of the version that was read. Whoever was faster makes the command start again, unless the caller
-named a version. One that finds its wish fulfilled (disable a disabled route) appends nothing; one that was carried out
-before, by its request id, answers with the route as it is. Secrets go into their tables in the same transaction.
+The event is appended on top of the version that was read. If another command was faster, this one starts again, unless
+the caller named a version. A command whose effect is already there (disable a disabled route) appends nothing. A
+command whose request id was executed before returns the route as it is now. Secrets are stored in the same transaction
+as the event that names them.
 """
 
 from __future__ import annotations
@@ -25,14 +26,16 @@ from eventstore.route_log import idempotency_keys
 from eventstore.route_log.idempotency_keys import UsedKey
 from eventstore.route_log.log import NewRouteEvent, RouteEvent
 
-# So many commands for one route at the same moment all get their turn: in each round of trying somebody wins.
+# So many commands on one route at the same moment all succeed: one of them wins in each round.
 _TRIES = 25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """Who commands, whence and why. `request_id` makes a repetition harmless, if `causation_id` is repeated with it;
-    `if_version` insists on a version.
+    """The actor of a command, its origin (`api`, `cli`, `dashboard` or `delivery`) and its reason.
+
+    A repetition with the same `request_id` is harmless, if `causation_id` is the same, too. With `if_version` the
+    command is refused if the route is at another version.
     """
 
     actor: str
@@ -54,34 +57,35 @@ class CommandResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewBody:
-    """What is to be appended: the event's body, and the secrets it names."""
+    """The body of the event to append, and the secrets that it names."""
 
     body: Mapping[str, object]
-    stored: tuple[SealedSecret, ...] = ()
+    secrets: tuple[SealedSecret, ...] = ()
 
 
 Decide = Callable[[Route], Awaitable[NewBody]]
 
 
 class CommandExecutor:
-    """`create` begins the log of a route, `change` goes on with it. `reached` is awaited with the position of each
-    append.
+    """`create` appends the first event of a route, `change` the next one.
+
+    `on_appended` is awaited with the log position of each event.
     """
 
-    def __init__(self, database: Database, *, reached: Callable[[int], Awaitable[None]] | None) -> None:
+    def __init__(self, database: Database, *, on_appended: Callable[[int], Awaitable[None]] | None) -> None:
         self._database = database
-        self._reached = reached
+        self._on_appended = on_appended
 
     async def create(self, tenant: str, route_id: UUID, decision: NewBody, context: Context) -> CommandResult:
-        """Raises Conflict if the request id was used for something else."""
+        """Raises Conflict if the request id was used for another command."""
         lifecycle_type = LifecycleEventType.CREATED
-        if (done := await self._repeated(lifecycle_type, context, tenant=tenant)) is not None:
-            return done
+        if (previous := await self._previous_result(lifecycle_type, context, tenant=tenant)) is not None:
+            return previous
         try:
             event = await self._append(tenant, route_id, 1, lifecycle_type, decision, context)
         except RequestReused:  # the same request, at the same time
-            if (done := await self._repeated(lifecycle_type, context, tenant=tenant)) is not None:
-                return done
+            if (previous := await self._previous_result(lifecycle_type, context, tenant=tenant)) is not None:
+                return previous
             raise
         return CommandResult(route=evolve(None, route_state.lifecycle(event)), appended=True)
 
@@ -90,8 +94,9 @@ class CommandExecutor:
     ) -> CommandResult:
         """Raises NotFound, Stale, Conflict, and what `decide` raises."""
         for _ in range(_TRIES):
-            if (done := await self._repeated(lifecycle_type, context, tenant=tenant, route_id=route_id)) is not None:
-                return done
+            previous = await self._previous_result(lifecycle_type, context, tenant=tenant, route_id=route_id)
+            if previous is not None:
+                return previous
             route = await self.load(tenant, route_id)
             if context.if_version is not None and route.version != context.if_version:
                 raise Stale(f"the route is at version {route.version}, not {context.if_version}: read it again")
@@ -106,16 +111,16 @@ class CommandExecutor:
         raise Conflict("the route is being changed by many others right now: repeat the command")
 
     async def load(self, tenant: str, route_id: UUID) -> Route:
-        """The route as the log says. Raises NotFound."""
+        """The present state of the route, from the log. Raises NotFound."""
         route = await route_state.route(self._database, route_id)
         if route is None or route.tenant != tenant or route.status is RouteStatus.DELETED:
             raise NotFound("there is no such route")
         return route
 
-    async def _repeated(
+    async def _previous_result(
         self, lifecycle_type: LifecycleEventType, context: Context, *, tenant: str, route_id: UUID | None = None
     ) -> CommandResult | None:
-        """The answer to a request that was carried out before: the route as it is now. None if it was not."""
+        """The result for a request id that was executed before: the route as it is now. None if it was not."""
         if context.request_id is None:
             return None
         event = await route_log.by_request(self._database, context.request_id)
@@ -155,7 +160,7 @@ class CommandExecutor:
             body=orjson.dumps(decision.body, option=orjson.OPT_SORT_KEYS).decode(),
         )
         async with self._database.transaction() as connection:
-            for secret in decision.stored:
+            for secret in decision.secrets:
                 add = (
                     eventstore.route_log.sealed_secrets.add_key
                     if secret.kind is SecretKind.KEY
@@ -163,13 +168,13 @@ class CommandExecutor:
                 )
                 await add(connection, route_id, secret.id, secret.sealed)
             event = await route_log.append(connection, draft)
-        if self._reached is not None:
-            await self._reached(event.pos)
+        if self._on_appended is not None:
+            await self._on_appended(event.pos)
         return event
 
 
 async def _decision(route: Route, lifecycle_type: LifecycleEventType, decide: Decide) -> NewBody | None:
-    """What to append; None if all that is wanted is so already. Raises Conflict, and what `decide` raises."""
+    """What to append; None if the command would change nothing. Raises Conflict, and what `decide` raises."""
     if _is_fulfilled(route, lifecycle_type):
         return None
     refusal = may(route, lifecycle_type)

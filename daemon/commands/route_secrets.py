@@ -1,4 +1,4 @@
-"""The secrets of a route on their way into their own tables: the log carries ids, names and a fingerprint of them."""
+"""The secrets of a route, sealed for their own tables. The log has only ids, header names and a key's fingerprint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from daemon.keys import Keychain, new_key
 
 
 class SecretKind(StrEnum):
-    """In which table a secret lies."""
+    """The table of a secret: verification keys or custom headers."""
 
     KEY = "key"
     HEADERS = "headers"
@@ -23,7 +23,7 @@ class SecretKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealedSecret:
-    """A sealed value, to be stored along with the event that names it."""
+    """A sealed value, to be stored in one transaction with the event that names it."""
 
     kind: SecretKind
     id: str
@@ -32,23 +32,23 @@ class SealedSecret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewKey:
-    """A new verification key: what the log says of it, and the key itself."""
+    """A new verification key: `body` is what the log says of it, `secret` the sealed key."""
 
     body: dict[str, str]
-    stored: SealedSecret
+    secret: SealedSecret
 
 
 def key(keychain: Keychain, tenant: str, route_id: UUID) -> NewKey:
-    """Makes a verification key for a route."""
+    """A new verification key for a route, sealed."""
     key_id, text, fingerprint = new_key()
     return NewKey(
         body={"id": key_id, "fingerprint": fingerprint},
-        stored=SealedSecret(kind=SecretKind.KEY, id=key_id, sealed=keychain.seal_key(tenant, route_id, key_id, text)),
+        secret=SealedSecret(kind=SecretKind.KEY, id=key_id, sealed=keychain.seal_key(tenant, route_id, key_id, text)),
     )
 
 
 def headers(keychain: Keychain, tenant: str, route_id: UUID, values: Mapping[str, str]) -> SealedSecret | None:
-    """The custom headers of a route, under a new id; None if it has none."""
+    """The custom headers of a route, sealed, under a new id. None if `values` is empty."""
     if not values:
         return None
     headers_id = f"hdr_{secrets.token_hex(6)}"
@@ -56,14 +56,14 @@ def headers(keychain: Keychain, tenant: str, route_id: UUID, values: Mapping[str
     return SealedSecret(kind=SecretKind.HEADERS, id=headers_id, sealed=sealed)
 
 
-async def kept(keychain: Keychain, route: Route, values: Mapping[str, str | None]) -> dict[str, str]:
-    """Custom headers, with the value that the route has where None is given. Raises Invalid if it has none."""
-    found = await keychain.secrets_of(route, ())
-    stored = {} if found is None else {name.lower(): value for name, value in found[1].items()}
-    full = {name: stored.get(name.lower()) if value is None else value for name, value in values.items()}
-    if problems := tuple(_not_stored(name) for name, value in full.items() if value is None):
+async def with_stored_values(keychain: Keychain, route: Route, values: Mapping[str, str | None]) -> dict[str, str]:
+    """Custom headers, with the stored value in place of each None. Raises Invalid if a header has no stored value."""
+    secrets_of_route = await keychain.secrets_of(route, ())
+    stored = {} if secrets_of_route is None else {name.lower(): value for name, value in secrets_of_route[1].items()}
+    completed = {name: stored.get(name.lower()) if value is None else value for name, value in values.items()}
+    if problems := tuple(_not_stored(name) for name, value in completed.items() if value is None):
         raise Invalid(problems)
-    return {name: value for name, value in full.items() if value is not None}
+    return {name: value for name, value in completed.items() if value is not None}
 
 
 def _not_stored(name: str) -> FieldProblem:

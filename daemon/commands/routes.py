@@ -1,4 +1,4 @@
-"""The commands on routes. Each says what is to have happened and what that takes; `handling` does the rest."""
+"""The commands on routes. Each builds the body of its lifecycle event; `executor` does what all of them share."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ from eventstore.postgres.connect import Database
 
 KEY_GRACE = timedelta(hours=24)
 
-# What an edit may change; a name that is absent stays as it is.
+# What an edit may change. A value that an edit does not name stays as it is.
 EDITABLE = ("name", "target_url", "event_types", "payload", "headers", "ordered", "rate_limit_per_second")
 
 
 class Commands:
-    """The commands, over one database. `reached` is awaited with the position of each append before a command returns,
-    so that the process that took a command acts on it from then on (contract.md §5).
+    """The commands on the routes of one database.
+
+    `on_appended` is awaited with the log position of each event before the command returns. The process that takes a
+    command catches up its projection there: once a disable is acknowledged, this process starts no new request.
     """
 
     def __init__(
@@ -39,10 +41,10 @@ class Commands:
         *,
         signing_header: str,
         now: Callable[[], datetime],
-        reached: Callable[[int], Awaitable[None]] | None = None,
+        on_appended: Callable[[int], Awaitable[None]] | None = None,
         catalogue: Catalogue | None = None,
     ) -> None:
-        self._handler = CommandExecutor(database, reached=reached)
+        self._executor = CommandExecutor(database, on_appended=on_appended)
         self._catalogue = catalogue
         self._keychain = keychain
         self._policy = policy
@@ -50,49 +52,52 @@ class Commands:
         self._now = now
 
     async def create(self, tenant: str, draft: RouteDraft, context: Context) -> CommandResult:
-        """Makes a route, enabled unless the draft says otherwise. Raises Invalid."""
+        """Creates a route, enabled unless the draft says otherwise. Raises Invalid."""
         draft = self._checked(tenant, draft, await self._known_types())
         route_id = uuid4()
         headers = route_secrets.headers(self._keychain, tenant, route_id, draft.headers)
         key = route_secrets.key(self._keychain, tenant, route_id)
         body = {"config": config_to_body(_config(draft, headers)), "enabled": draft.enabled, "key": key.body}
-        decision = NewBody(body=body, stored=(key.stored, *_present(headers)))
-        return await self._handler.create(tenant, route_id, decision, context)
+        decision = NewBody(body=body, secrets=(key.secret, *_present(headers)))
+        return await self._executor.create(tenant, route_id, decision, context)
 
     async def edit(self, tenant: str, route_id: UUID, changes: Mapping[str, Any], context: Context) -> CommandResult:
-        """Changes what `changes` names (keys of EDITABLE, values as in RouteDraft; of `payload` also a mapping of some
-        of its options, and a header whose value is None keeps the stored one). Raises Invalid, NotFound, Stale.
+        """Changes the values that `changes` names: keys of EDITABLE, values as in RouteDraft.
+
+        `payload` may also be a mapping of some of its options. A header whose value is None keeps its stored value.
+        Raises Invalid, NotFound, Stale.
         """
         known_types = await self._known_types()
 
         async def decide(route: Route) -> NewBody:
-            may_name = None if known_types is None else known_types.and_also(route.config.event_types)
-            edited = await self._with_kept_headers(route, changes)
-            draft = self._checked(tenant, _edited(route, edited), may_name)
+            allowed_types = None if known_types is None else known_types.including(route.config.event_types)
+            edited = await self._with_stored_headers(route, changes)
+            draft = self._checked(tenant, _edited(route, edited), allowed_types)
             if "headers" not in changes:
                 before = route.config
                 config = replace(_config(draft, None), header_names=before.header_names, headers_id=before.headers_id)
                 return NewBody(body={"config": config_to_body(config)})
             headers = route_secrets.headers(self._keychain, tenant, route_id, draft.headers)
-            return NewBody(body={"config": config_to_body(_config(draft, headers))}, stored=_present(headers))
+            return NewBody(body={"config": config_to_body(_config(draft, headers))}, secrets=_present(headers))
 
-        return await self._handler.change(tenant, route_id, LifecycleEventType.EDITED, decide, context)
+        return await self._executor.change(tenant, route_id, LifecycleEventType.EDITED, decide, context)
 
     async def disable(self, tenant: str, route_id: UUID, context: Context) -> CommandResult:
-        """Closes the window: nothing that happens from now on, and nothing that waits, is sent."""
-        return await self._handler.change(tenant, route_id, LifecycleEventType.DISABLED, _as_it_is, context)
+        """Closes the window: from now on neither new events nor waiting deliveries are sent."""
+        return await self._executor.change(tenant, route_id, LifecycleEventType.DISABLED, _empty_body, context)
 
     async def enable(self, tenant: str, route_id: UUID, context: Context) -> CommandResult:
-        """Opens a window: what happens from now on is sent, by the current configuration."""
-        return await self._handler.change(tenant, route_id, LifecycleEventType.ENABLED, _as_it_is, context)
+        """Opens a window: events that happen from now on are sent, by the current configuration."""
+        return await self._executor.change(tenant, route_id, LifecycleEventType.ENABLED, _empty_body, context)
 
     async def delete(self, tenant: str, route_id: UUID, context: Context) -> CommandResult:
-        """Ends the route for good; its history stays."""
-        return await self._handler.change(tenant, route_id, LifecycleEventType.DELETED, _as_it_is, context)
+        """Deletes the route for good. Its history stays."""
+        return await self._executor.change(tenant, route_id, LifecycleEventType.DELETED, _empty_body, context)
 
     async def rotate_key(self, tenant: str, route_id: UUID, context: Context, *, force: bool = False) -> CommandResult:
-        """Makes a new key; the present one signs along for 24 hours. Raises Conflict while an older one still does,
-        unless forced.
+        """Makes a new key; for KEY_GRACE webhooks are signed with the present key as well.
+
+        Raises Conflict while they are still signed with an older one, unless `force`.
         """
 
         async def decide(route: Route) -> NewBody:
@@ -104,9 +109,9 @@ class Commands:
                 )
             key = route_secrets.key(self._keychain, tenant, route_id)
             body = {"key": key.body, "grace_seconds": int(KEY_GRACE.total_seconds())}
-            return NewBody(body=body, stored=(key.stored,))
+            return NewBody(body=body, secrets=(key.secret,))
 
-        return await self._handler.change(tenant, route_id, LifecycleEventType.KEY_ROTATED, decide, context)
+        return await self._executor.change(tenant, route_id, LifecycleEventType.KEY_ROTATED, decide, context)
 
     async def revoke_old_key(self, tenant: str, route_id: UUID, context: Context) -> CommandResult:
         """Stops signing with the previous key at once. Raises Conflict if there is none."""
@@ -117,17 +122,17 @@ class Commands:
                 raise Conflict("there is no previous key to revoke")
             return NewBody(body={"key_id": old_key.id})
 
-        return await self._handler.change(tenant, route_id, LifecycleEventType.KEY_REVOKED, decide, context)
+        return await self._executor.change(tenant, route_id, LifecycleEventType.KEY_REVOKED, decide, context)
 
     async def reveal_key(self, tenant: str, route_id: UUID) -> str:
         """The text of the newest key. Raises NotFound."""
-        return await self._keychain.reveal(await self._handler.load(tenant, route_id))
+        return await self._keychain.reveal(await self._executor.load(tenant, route_id))
 
-    async def _with_kept_headers(self, route: Route, changes: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def _with_stored_headers(self, route: Route, changes: Mapping[str, Any]) -> Mapping[str, Any]:
         headers = changes.get("headers", {})
         if None not in headers.values():
             return changes
-        return {**changes, "headers": await route_secrets.kept(self._keychain, route, headers)}
+        return {**changes, "headers": await route_secrets.with_stored_values(self._keychain, route, headers)}
 
     async def _known_types(self) -> KnownTypes | None:
         return None if self._catalogue is None else await self._catalogue.known_types()
@@ -146,7 +151,7 @@ class Commands:
 
 
 def _edited(route: Route, changes: Mapping[str, Any]) -> RouteDraft:
-    """The route as a draft with these changes; without custom headers, unless they are among them."""
+    """The route as a draft with these changes. It has custom headers only if they are among the changes."""
     values = {name: getattr(route.config, name) for name in EDITABLE if name != "headers"} | dict(changes)
     if isinstance(values["payload"], Mapping):
         values["payload"] = replace(route.config.payload, **values["payload"])
@@ -154,7 +159,7 @@ def _edited(route: Route, changes: Mapping[str, Any]) -> RouteDraft:
 
 
 def _config(draft: RouteDraft, headers: SealedSecret | None) -> RouteConfig:
-    """The configuration for the log."""
+    """The draft as it is written into the log: names and id of the headers instead of their values."""
     return RouteConfig(
         name=draft.name,
         target_url=draft.target_url,
@@ -171,5 +176,5 @@ def _present(headers: SealedSecret | None) -> tuple[SealedSecret, ...]:
     return () if headers is None else (headers,)
 
 
-async def _as_it_is(_route: Route) -> NewBody:
+async def _empty_body(_route: Route) -> NewBody:
     return NewBody(body={})

@@ -1,10 +1,10 @@
-"""The configuration: a TOML file, the environment over it, the command line over both; checked whole, all at once.
+"""The configuration, from a TOML file, the environment and the command line; each overrides the one before.
 
-The one thing to know: nothing here looks at the process's environment, clock or terminal. They come as arguments, so
-each rule is a unit test; only the files that are named get read. pydantic checks single values (`values`, `sections`).
-Where a value comes from (`sources`), and what values mean together (`loading`), is checked by us: a person who made
-three mistakes wants three answers, each naming the key or variable it stands in. (pydantic-settings reads os.environ by
-itself and ends at the first unreadable source, so it is not used.)
+The one thing to know: nothing here reads the process's environment, clock or terminal. They come in as arguments, so
+every rule can be unit-tested; only the files that are named get read. pydantic checks single values (`values`,
+`sections`). Our own code merges the sources (`sources`) and checks values against each other (`loading`), so that three
+mistakes give three messages, each with its key or variable. pydantic-settings is not used, because it reads os.environ
+itself and stops at the first unreadable source.
 """
 
 from daemon.config.loading import ConfigError, load

@@ -1,7 +1,7 @@
-"""From what the sources gave to a Config, or to every reason why not.
+"""Builds a Config from the sources, or reports every problem in them.
 
-The one thing to know: checking does not end at the first problem. A section that cannot be used is None until all are
-checked; what sections mean together is checked for those that can be.
+The one thing to know: checking does not stop at the first problem. An invalid section is None, and the checks that span
+several keys run on the valid sections.
 """
 
 import re
@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from daemon.config.masking import shown
 from daemon.config.sections import SECRETS, SECTIONS, Config, DeliverySection, EgressSection, Section, ServerSection
-from daemon.config.sources import Given, Value, default_data_dir, did_you_mean, read_environment, read_file
+from daemon.config.sources import GivenValue, GivenValues, default_data_dir, did_you_mean, read_environment, read_file
 
 
 class ConfigError(Exception):
@@ -25,17 +25,17 @@ class ConfigError(Exception):
 
 
 def load(path: Path | None, environ: Mapping[str, str], *, dev: bool = False, listen: str | None = None) -> Config:
-    """The configuration of these sources, the later one winning: file, environment, command line.
+    """The configuration from file, environment and command line; a later source overrides an earlier one.
 
     Raises ConfigError with every problem of every source.
     """
     problems: list[str] = []
-    given = Given()
+    given = GivenValues()
     if path is not None:
         read_file(path, given, problems)
     read_environment(environ, given, problems)
     if listen is not None:
-        given["server", "listen"] = Value(listen, "--listen")
+        given["server", "listen"] = GivenValue(listen, "--listen")
     default_data_dir(environ, given, problems)
     sections = {name: _check_section(name, given, problems) for name in SECTIONS}
     problems += _check_together(sections, given, is_dev=dev)
@@ -44,7 +44,7 @@ def load(path: Path | None, environ: Mapping[str, str], *, dev: bool = False, li
     return Config.model_validate({**sections, "dev": dev})
 
 
-def _check_section(name: str, given: Given, problems: list[str]) -> Section | None:
+def _check_section(name: str, given: GivenValues, problems: list[str]) -> Section | None:
     values = {key: given[section, key].value for section, key in given if section == name}
     try:
         return SECTIONS[name].model_validate(values)
@@ -56,9 +56,9 @@ def _check_section(name: str, given: Given, problems: list[str]) -> Section | No
 
 
 def _cause(section: str, key: str, detail: ErrorDetails) -> str:
-    """What pydantic found, in our words; the value itself only where it is no secret."""
+    """The error of pydantic in our words. The value is quoted only if it is no secret."""
     is_secret = (section, key) in SECRETS
-    said = "" if is_secret else f"{detail['input']!r} "
+    quoted = "" if is_secret else f"{detail['input']!r} "
     field = SECTIONS[section].model_fields[key]
     has_default = not (is_secret or field.default is None or field.is_required())
     default = f"; the default is {shown(field.default)}" if has_default else ""
@@ -67,29 +67,29 @@ def _cause(section: str, key: str, detail: ErrorDetails) -> str:
             return str(detail["ctx"]["error"])
         case "enum":
             choices = [part.strip(" '") for part in re.split(r",| or ", detail["ctx"]["expected"])]
-            return f"{said}is not one of {', '.join(choices)}{did_you_mean(str(detail['input']), choices)}"
+            return f"{quoted}is not one of {', '.join(choices)}{did_you_mean(str(detail['input']), choices)}"
         case "bool_parsing" | "bool_type":
-            return f"{said}must be true or false{default}"
+            return f"{quoted}must be true or false{default}"
         case "int_parsing" | "int_type" | "int_from_float":
-            return f"{said}must be a whole number{default}"
+            return f"{quoted}must be a whole number{default}"
         case "float_parsing" | "float_type":
-            return f"{said}must be a number{default}"
+            return f"{quoted}must be a number{default}"
         case _:
-            return f"{said}{detail['msg'].replace('Input should be', 'must be')}{default}"
+            return f"{quoted}{detail['msg'].replace('Input should be', 'must be')}{default}"
 
 
-def _check_together(sections: Mapping[str, Section | None], given: Given, *, is_dev: bool) -> Iterator[str]:
+def _check_together(sections: Mapping[str, Section | None], given: GivenValues, *, is_dev: bool) -> Iterator[str]:
     for section in sections.values():
         match section:
             case ServerSection():
-                yield from _check_reach(section, given, is_dev=is_dev)
+                yield from _check_exposure(section, given, is_dev=is_dev)
             case DeliverySection():
                 yield from _check_delivery(section, given)
             case EgressSection(extra_ca_file=Path() as file) if not file.is_file():
                 yield f"{given.where('egress', 'extra_ca_file')}: no file {file}; name a PEM file"
 
 
-def _check_reach(server: ServerSection, given: Given, *, is_dev: bool) -> Iterator[str]:
+def _check_exposure(server: ServerSection, given: GivenValues, *, is_dev: bool) -> Iterator[str]:
     for key, address in (("listen", server.listen), ("ops_listen", server.ops_listen)):
         if address is None or address.is_loopback:
             continue
@@ -102,7 +102,7 @@ def _check_reach(server: ServerSection, given: Given, *, is_dev: bool) -> Iterat
             )
 
 
-def _check_delivery(delivery: DeliverySection, given: Given) -> Iterator[str]:
+def _check_delivery(delivery: DeliverySection, given: GivenValues) -> Iterator[str]:
     if delivery.retry_cap_seconds < delivery.retry_first_seconds:
         yield (
             f"{given.where('delivery', 'retry_cap_seconds')}: the cap of {delivery.retry_cap_seconds:g} s is below "

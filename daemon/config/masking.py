@@ -1,4 +1,4 @@
-"""The configuration as it may be shown: values as JSON has them, secrets masked."""
+"""The configuration for display: values as JSON types, secrets masked."""
 
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network
@@ -10,13 +10,13 @@ from daemon.config.values import MASK, ListenAddress, Secret
 
 
 def masked(config: Config) -> dict[str, dict[str, object]]:
-    """For `config show`: every key of every section."""
+    """Every key of every section, for `config show`."""
     found: dict[str, dict[str, object]] = {
         name: {key: shown(getattr(getattr(config, name), key)) for key in section.model_fields}
         for name, section in SECTIONS.items()
     }
     for section, key, url in (("database", "url", config.database.url), ("egress", "proxy", config.egress.proxy)):
-        if url is not None:  # where it leads is what a person looks for
+        if url is not None:  # host and database are of interest, only the password is secret
             found[section][key] = _masked_url(url.reveal())
     return found
 
@@ -36,14 +36,14 @@ def shown(value: object) -> object:
 
 
 def _masked_url(url: str) -> str:
-    """A database or proxy URL without its passwords, also those given as parameters."""
+    """A database or proxy URL with its passwords masked, including those in the query."""
     parts = urlsplit(url)
-    login, at, place = parts.netloc.rpartition("@")
+    login, at, address = parts.netloc.rpartition("@")
     user, colon, _ = login.partition(":")
     query = [(key, MASK if "password" in key.lower() else value) for key, value in parse_qsl(parts.query)]
     return urlunsplit(
         parts._replace(
-            netloc=f"{user}:{MASK}@{place}" if colon else login + at + place,
+            netloc=f"{user}:{MASK}@{address}" if colon else login + at + address,
             query=urlencode(query, safe="*/:"),
         )
     )

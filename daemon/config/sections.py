@@ -1,7 +1,7 @@
-"""The sections and keys of the configuration with their defaults, and what the core makes of them.
+"""The sections and keys of the configuration with their defaults, and the policies of the core that they define.
 
-The one thing to know: a key added here is at once known to the file, the environment and `config show`. A key that
-holds a `Secret` may also stand in a file of its own (`…_FILE`), and its value is never quoted.
+The one thing to know: a key added here works in the file, in the environment and in `config show` without further code.
+The value of a `Secret` key may also be in a file of its own (`…_FILE`), and is never quoted.
 """
 
 import base64
@@ -58,7 +58,7 @@ class ServerSection(Section):
     admin_token: SecretText | None = None
 
     def url(self, bound: ListenAddress | None = None) -> str:
-        """`public_url`, or one made from where we listen; `bound` is the address with the port the system chose."""
+        """`public_url`, or else a URL of the listen address; `bound` is that address with the port the system chose."""
         if self.public_url is not None:
             return self.public_url
         address = bound or self.listen
@@ -67,7 +67,7 @@ class ServerSection(Section):
 
 
 class DatabaseSection(Section):
-    """`url` None is the embedded PostgreSQL in `data_dir`."""
+    """`url` None means the embedded PostgreSQL in `data_dir`."""
 
     url: DatabaseUrl | None = None
     data_dir: FilePath
@@ -97,7 +97,7 @@ class DeliverySection(Section):
 
 
 class SigningSection(Section):
-    """`master_key` None is the one in the data directory, made there when absent; else the first encrypts."""
+    """`master_key` None means the key file in the data directory, created if missing. The first key encrypts."""
 
     header: HeaderName = SIGNATURE_HEADER
     standard_webhooks: bool = True
@@ -120,7 +120,7 @@ class RetentionSection(Section):
 
 
 class LogSection(Section):
-    """`format` None is json, or console where the output is a terminal."""
+    """`format` None means console if the output is a terminal, else json."""
 
     level: LogLevel = LogLevel.INFO
     format: LogFormat | None = None

@@ -1,7 +1,7 @@
-"""What was given, and where: the file, then the environment over it.
+"""Reads raw values and where they were set, from the file and then from the environment, which overrides it.
 
-The one thing to know: a source is read to its end. What it should not contain becomes a problem - one line: where, what
-is wrong, what to do - and the rest of it still counts.
+The one thing to know: a source is read to its end. Unknown or unreadable content becomes a problem of one line (where,
+what is wrong, what to do), and the rest of the source is still used.
 """
 
 import difflib
@@ -17,27 +17,27 @@ from daemon.config.sections import KEYS, SECRETS, SECTIONS
 PREFIX: Final = "HOOKLEDGER_"
 
 _SEE_ALL: Final = "; see `hookledger config show` for what there is"
-# Named like ours, but not settings: the path of the file itself, the tests' variables, and what Kubernetes and Docker
-# links put into every container when a service is called "hookledger".
+# Variables with our prefix that are no settings: the path of the file itself, the tests' variables, and those that
+# Kubernetes and Docker links set in every container when a service is called "hookledger".
 _NOT_SETTINGS: Final = re.compile(r"HOOKLEDGER_(CONFIG|TEST_.*|SERVICE_(HOST|PORT).*|PORT(_\d+_.*)?)")
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
-    """What was given for a key, and where."""
+class GivenValue:
+    """A raw value and where it was set."""
 
     value: object
     where: str
 
 
-class Given(dict[tuple[str, str], Value]):
-    """What was given, by section and key."""
+class GivenValues(dict[tuple[str, str], GivenValue]):
+    """The raw values by section and key."""
 
     def where(self, section: str, key: str) -> str:
         return self[section, key].where if (section, key) in self else f"{section}.{key}"
 
 
-def read_file(path: Path, given: Given, problems: list[str]) -> None:
+def read_file(path: Path, given: GivenValues, problems: list[str]) -> None:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -56,50 +56,50 @@ def read_file(path: Path, given: Given, problems: list[str]) -> None:
             _read_section(section, keys, path, given, problems)
 
 
-def _read_section(section: str, keys: dict[str, object], path: Path, given: Given, problems: list[str]) -> None:
+def _read_section(section: str, keys: dict[str, object], path: Path, given: GivenValues, problems: list[str]) -> None:
     known = SECTIONS[section].model_fields
     for key, value in keys.items():
         if key in known:
-            given[section, key] = Value(value, f"{path}: {section}.{key}")
+            given[section, key] = GivenValue(value, f"{path}: {section}.{key}")
         else:
             meant = did_you_mean(key, known, otherwise=f"; there are {', '.join(known)}")
             problems.append(f"{path}: unknown key {section}.{key}{meant}")
 
 
-def read_environment(environ: Mapping[str, str], given: Given, problems: list[str]) -> None:
-    """An empty variable counts as absent: compose files and units pass on what is not set as an empty text."""
+def read_environment(environ: Mapping[str, str], given: GivenValues, problems: list[str]) -> None:
+    """An empty variable counts as absent, because compose files and units pass unset variables as empty texts."""
     known = {f"{PREFIX}{section}__{key}".upper(): (section, key) for section, key in KEYS}
     from_file = {f"{name}_FILE": key for name, key in known.items() if key in SECRETS}
     for name, text in sorted(environ.items()):
         if not name.startswith(PREFIX) or _NOT_SETTINGS.fullmatch(name) or not text:
             continue
         if name in known:
-            given[known[name]] = Value(text, name)
+            given[known[name]] = GivenValue(text, name)
         elif name not in from_file:
             problems.append(f"{name}: unknown variable{did_you_mean(name, [*known, *from_file])}")
         elif environ.get(name.removesuffix("_FILE")):
             problems.append(f"{name}: {name.removesuffix('_FILE')} is set too; remove one of them")
         else:
             try:
-                given[from_file[name]] = Value(Path(text).read_text(encoding="utf-8").strip(), name)
+                given[from_file[name]] = GivenValue(Path(text).read_text(encoding="utf-8").strip(), name)
             except (OSError, UnicodeDecodeError) as error:
                 cause = error.strerror if isinstance(error, OSError) else "not a text file"
                 problems.append(f"{name}: {text}: {cause}; name a file that this user may read")
 
 
-def default_data_dir(environ: Mapping[str, str], given: Given, problems: list[str]) -> None:
-    """`~` is the home of the environment given; the default is where the XDG specification puts a user's data."""
+def default_data_dir(environ: Mapping[str, str], given: GivenValues, problems: list[str]) -> None:
+    """Sets the default by the XDG specification, and expands `~` with HOME of the given environment."""
     home = environ.get("HOME")
     chosen = given.get(("database", "data_dir"))
     if chosen is not None:
         if home and isinstance(chosen.value, str) and chosen.value.startswith("~/"):
-            given["database", "data_dir"] = Value(f"{home}/{chosen.value[2:]}", chosen.where)
+            given["database", "data_dir"] = GivenValue(f"{home}/{chosen.value[2:]}", chosen.where)
         return
     base = environ.get("XDG_DATA_HOME") or (f"{home}/.local/share" if home else None)
     if base is None:
         problems.append("database.data_dir: there is no HOME to put it in; set HOOKLEDGER_DATABASE__DATA_DIR")
         base = "/nonexistent"
-    given["database", "data_dir"] = Value(f"{base}/hookledger", "XDG_DATA_HOME")
+    given["database", "data_dir"] = GivenValue(f"{base}/hookledger", "XDG_DATA_HOME")
 
 
 def did_you_mean(wrong: str, known: Iterable[str], *, otherwise: str = _SEE_ALL) -> str:

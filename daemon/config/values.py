@@ -1,7 +1,7 @@
-"""Single values: their types, and how each is read from a text of the environment or a value of TOML.
+"""The types of single values, and how each is read from an environment variable or a TOML value.
 
-The one thing to know: the message of a ValueError raised here is what the person reads, after the name of the key. It
-says what the value must be, and quotes it only where it cannot be a secret.
+The one thing to know: the user reads the message of a ValueError raised here, after the name of the key. It says what
+the value must be, and quotes the value only if that cannot be a secret.
 """
 
 import base64
@@ -29,7 +29,7 @@ _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 
 
 class Secret:
-    """A text that does not show itself: not in a log, a traceback or an f-string. `reveal` is for its one use."""
+    """A text that is masked in logs, tracebacks and f-strings. `reveal` returns it."""
 
     __slots__ = ("_text",)
 
@@ -51,7 +51,7 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenAddress:
-    """Where to listen; port 0 lets the system choose."""
+    """A host and port to listen on; port 0 lets the system choose."""
 
     host: str
     port: int
@@ -90,15 +90,15 @@ def _duration(value: object) -> timedelta:
     return durations.parse(value if isinstance(value, str) else "")
 
 
-def _listed(value: object) -> object:
-    """A list may be written as one text with commas, which is all an environment variable can hold."""
+def _list(value: object) -> object:
+    """The items of a list, which an environment variable holds as one text with commas or line ends."""
     if isinstance(value, str):
         return [item.strip() for item in re.split(r"[,\n]", value) if item.strip()]
     return value if isinstance(value, list) else [value]
 
 
-def _some_listed(value: object) -> object:
-    if not (items := _listed(value)):
+def _nonempty_list(value: object) -> object:
+    if not (items := _list(value)):
         raise ValueError("must not be an empty list; leave the key out instead")
     return items
 
@@ -174,11 +174,11 @@ Duration = Annotated[timedelta, BeforeValidator(_duration)]
 FilePath = Annotated[Path, BeforeValidator(_path)]
 HeaderName = Annotated[str, BeforeValidator(_header_name)]
 Listen = Annotated[ListenAddress, BeforeValidator(_address)]
-MasterKeys = Annotated[tuple[Annotated[Secret, _secret(_master_key)], ...], BeforeValidator(_some_listed)]
+MasterKeys = Annotated[tuple[Annotated[Secret, _secret(_master_key)], ...], BeforeValidator(_nonempty_list)]
 AllowedNetwork = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
-AllowedNetworks = Annotated[tuple[AllowedNetwork, ...], BeforeValidator(_listed)]
+AllowedNetworks = Annotated[tuple[AllowedNetwork, ...], BeforeValidator(_list)]
 Port = Annotated[int, Field(ge=1, le=0xFFFF)]
-Ports = Annotated[tuple[Port, ...], BeforeValidator(_listed)]
+Ports = Annotated[tuple[Port, ...], BeforeValidator(_list)]
 Positive = Annotated[int, Field(ge=1)]
 ProxyUrl = Annotated[Secret, _secret(_url("http", "https"))]
 PublicUrl = Annotated[str, BeforeValidator(_public_url)]

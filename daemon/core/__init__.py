@@ -1,1 +1,4 @@
-"""The rules, as pure functions: no clock, no dice, no I/O, no await. Whatever varies comes in as an argument."""
+"""The rules of routing and delivery as pure functions, without clock, randomness, I/O or await.
+
+The current time, random numbers and rows come in as arguments, so every rule can be tested by a plain call.
+"""

@@ -1,4 +1,4 @@
-"""Spans of time as people write them: `30d`, `1h30m`."""
+"""Durations as people write them: `30d`, `1h30m`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 
 def parse(text: str) -> timedelta:
-    """The span, longer than nothing. Raises ValueError with a sentence."""
+    """The duration, above zero. Raises ValueError with a sentence for the user."""
     parts = _PARTS.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise ValueError("must be a number with a unit s, m, h, d or w, such as 5d or 1h30m")
     try:
         total = sum((timedelta(**{_UNITS[unit]: int(number)}) for number, unit in parts), timedelta())
     except OverflowError:
-        raise ValueError("is longer than anybody can wait") from None
+        raise ValueError("is too long") from None
     if not total:
         raise ValueError("must be longer than nothing")
     return total

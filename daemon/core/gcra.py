@@ -1,8 +1,13 @@
-"""A route's rate limit: requests evenly spaced, with a little credit for timers that ring late.
+"""Rate limits by GCRA, the generic cell rate algorithm (ITU-T I.371).
 
-The virtual schedule of GCRA (ITU-T I.371): each start moves the next one by 1/rate. Where that is less than
-CREDIT_SECONDS, lateness up to it is made up for, so that no second sees more than rate x 1.05 requests; a slower rate
-knows no credit, since one request more would be a fifth more.
+The state of a limit is one moment in monotonic seconds, its theoretical arrival time. Every request moves that moment
+later by 1/rate; a request that comes too early waits until its time. The two limits differ in what they tolerate:
+
+- `RequestRate` spaces the requests of one route evenly, without bursts. It keeps its own state. Timers that fire late
+  would cost throughput, so lateness up to CREDIT_SECONDS is made up for, if 1/rate is no more than that. Then no second
+  sees more than rate x 1.05 requests. A slower rate gets no credit, since one request more would be a fifth more.
+- `Allowance` permits a burst and limits the rate in the long run. It is a constant that many callers share, so each
+  caller keeps the state, beginning with UNUSED.
 """
 
 from __future__ import annotations
@@ -12,11 +17,14 @@ from dataclasses import dataclass
 
 CREDIT_SECONDS = 0.05
 
+# The theoretical arrival time of a limit from which nothing was taken yet.
+UNUSED = -math.inf
+
 
 class RequestRate:
     """`rate` is in requests per second, above 0; times are monotonic seconds given by the caller."""
 
-    __slots__ = ("_credit", "_interval", "_next", "rate")
+    __slots__ = ("_arrival", "_credit", "_interval", "rate")
 
     def __init__(self, rate: float) -> None:
         if not 0 < rate < math.inf:
@@ -24,32 +32,24 @@ class RequestRate:
         self.rate = rate
         self._interval = 1 / rate
         self._credit = CREDIT_SECONDS if self._interval <= CREDIT_SECONDS else 0.0
-        self._next = -math.inf
+        self._arrival = UNUSED
 
     def wait(self, now: float) -> float:
-        """Seconds until the next request may start, 0 if it may now."""
-        return max(0.0, self._next - now)
+        """Seconds until the next request may start, 0 if it may start now."""
+        return max(0.0, self._arrival - now)
 
     def start(self, now: float) -> None:
-        """Notes that a request starts."""
-        self._next = max(self._next, now - self._credit) + self._interval
+        """Counts a request that starts now."""
+        self._arrival = max(self._arrival, now - self._credit) + self._interval
 
-    def return_to_table(self) -> None:
-        """Takes back a start that came to no request."""
-        self._next -= self._interval
-
-
-# So many of something at once, and then one each so many seconds: the virtual schedule of GCRA (ITU-T I.371).
-#
-# All that is kept of whoever asks is one number, the moment at which everything taken so far is paid for.
-#
-
-UNUSED = -math.inf
+    def cancel_start(self) -> None:
+        """Takes back a start that led to no request."""
+        self._arrival -= self._interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowance:
-    """`burst` at once, `per_second` in the long run."""
+    """`burst` requests at once, `per_second` in the long run. `arrival` is the theoretical arrival time, see above."""
 
     burst: int
     per_second: float
@@ -58,10 +58,10 @@ class Allowance:
         if self.burst < 1 or not 0 < self.per_second < math.inf:
             raise ValueError("an allowance lets at least one through, at a rate above 0")
 
-    def wait(self, paid_at: float, now: float) -> float:
-        """Seconds until another may be taken, 0 if it may now."""
-        return max(0.0, paid_at - now - (self.burst - 1) / self.per_second)
+    def wait(self, arrival: float, now: float) -> float:
+        """Seconds until another request may start, 0 if it may start now."""
+        return max(0.0, arrival - now - (self.burst - 1) / self.per_second)
 
-    def taken(self, paid_at: float, now: float) -> float:
-        """When everything is paid for, after one more was taken."""
-        return max(paid_at, now) + 1 / self.per_second
+    def next_arrival(self, arrival: float, now: float) -> float:
+        """The theoretical arrival time after one more request, which starts now."""
+        return max(arrival, now) + 1 / self.per_second

@@ -1,7 +1,8 @@
-"""Who should have which shard: rendezvous hashing over the processes that are alive.
+"""Which process should own which shard: rendezvous hashing over the processes that are alive.
 
 Each process computes the same answer from the same names. A process that joins takes shards from others and moves none
-between them; one that goes leaves its shards to the rest. What anybody may send is decided by leases, not here.
+between them. The shards of a process that leaves are shared out among the rest. This is only the preferred assignment:
+the right to send comes from a lease.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from hashlib import blake2b
 
 
 def preferred(shard: int, owners: Collection[str]) -> str:
-    """The one of `owners`, at least one, that a shard belongs to."""
+    """The preferred owner of a shard among `owners`, of which there is at least one."""
     return max(owners, key=lambda owner: _weight(owner, shard))
 
 

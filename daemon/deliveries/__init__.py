@@ -1,4 +1,4 @@
-"""Deliveries as merchants read them: lists, one by its id, and every request of it as it was sent."""
+"""Deliveries as merchants read them: lists, one delivery by its id, and each of its requests as it was sent."""
 
 from daemon.deliveries.detail import DeliveryDetail, SearchUnfinished, detail, find, search
 from daemon.deliveries.listing import DeliveryFilter, DeliveryPage, ListedDelivery, page

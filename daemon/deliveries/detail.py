@@ -1,4 +1,8 @@
-"""All there is to say of one delivery: how it stands, why, and each of its requests with its answer."""
+"""One delivery: how it is found by its id, and its status, explanation and requests with their answers.
+
+There is no table of deliveries, and an id is a hash of route and event. It is found by its event (`find`), by its
+requests (`find`), or by comparing the ids of all deliveries that have no request (`search`), which takes long.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from uuid import UUID
 
 from daemon import audit
 from daemon.audit import Explanation
-from daemon.core.delivery.answer import delivery_id, key_of
+from daemon.core.delivery import answer
 from daemon.core.delivery.explanation_text import ExplainedDecision
 from daemon.core.delivery.status import DeliveryStatus
 from daemon.core.routing.index import RouteIndex
@@ -27,11 +31,17 @@ from eventstore.queries import attempts
 from eventstore.queries.attempts import EventAndRoute, RecordedExchange
 from eventstore.queries.delivery_log import FoundDelivery, ListPosition
 
+SEARCH_SECONDS = 0.5
+
+# Pending first: a delivery that is searched for is nearly always a recent one.
+_WITHOUT_REQUEST = (DeliveryStatus.PENDING, DeliveryStatus.SUPPRESSED, DeliveryStatus.EXPIRED)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryDetail:
-    """A delivery. `exchanges` are its requests, and beside each the request as it was sent, None if there was none or
-    it cannot be rebuilt. `explanation` is None if the event is no longer kept.
+    """A delivery. `exchanges` are its requests with their answers, and `sent` has each request as it was sent.
+
+    An item of `sent` is None if the request cannot be rebuilt. `explanation` is None if the event is no longer kept.
     """
 
     item: ListedDelivery
@@ -40,10 +50,14 @@ class DeliveryDetail:
     explanation: Explanation | None
 
 
+class SearchUnfinished(Exception):
+    """Too many deliveries have no request: this one was not found within SEARCH_SECONDS."""
+
+
 async def detail(
-    database: Database, index: RouteIndex, keychain: Keychain, pair: EventAndRoute, *, dialect: RequestOptions
+    database: Database, index: RouteIndex, keychain: Keychain, pair: EventAndRoute, *, request_options: RequestOptions
 ) -> DeliveryDetail | None:
-    """The delivery of a pair; None if nothing was due, or nothing of it is kept."""
+    """The delivery of a pair. None if the event was not due to the route, or if nothing of it is kept."""
     event = await domain_events.find_at(database, pair.seq, event_time=pair.event_time)
     explanation = None if event is None else await _explanation(database, index, pair, event)
     if explanation is not None and (
@@ -52,29 +66,56 @@ async def detail(
         return None
     recorded = await attempts.exchanges(database, pair.route_id, pair.seq, event_time=pair.event_time)
     if event is not None:
-        about = FoundDelivery(_place(pair), event.id, event.type, event.test_route is not None)
+        found = FoundDelivery(_position(pair), event.id, event.type, event.test_route is not None)
     elif recorded:
-        about = FoundDelivery(_place(pair), pair.event_id, recorded[0].event_type, recorded[0].is_test)
+        found = FoundDelivery(_position(pair), pair.event_id, recorded[0].event_type, recorded[0].is_test)
     else:
         return None
-    (item,) = await described(database, index, [about])
+    (item,) = await described(database, index, [found])
     requests = [exchange for exchange in recorded if exchange.number]
     sent: list[SentRequest | None] = [None] * len(requests)
     if event is not None:
         parts = await sent_requests.collect(database, keychain, requests)
-        sent = await asyncio.to_thread(sent_requests.rebuild, _source(event, pair), parts, dialect)
+        sent = await asyncio.to_thread(sent_requests.rebuild, _source(event, pair), parts, request_options)
     return DeliveryDetail(item=item, exchanges=tuple(requests), sent=tuple(sent), explanation=explanation)
+
+
+async def find(
+    database: Database, index: RouteIndex, tenant: str, delivery_id: UUID, *, event_id: str | None = None
+) -> EventAndRoute | None:
+    """The pair of a delivery, found by its event if `event_id` is given, or by its requests.
+
+    Requests may be kept longer than the event. If several events have the id, the newest one counts. None if there is
+    no such delivery, or if only `search` can find it.
+    """
+    pair = None if event_id is None else await _by_event(database, index, tenant, delivery_id, event_id)
+    if pair is not None:
+        return pair
+    for candidate in await attempts.by_key(database, tenant, answer.key_of(delivery_id)):
+        if _has_id(candidate.route_id, candidate.event_id, delivery_id) and event_id in (None, candidate.event_id):
+            return candidate
+    return None
+
+
+async def search(database: Database, index: RouteIndex, tenant: str, delivery_id: UUID) -> EventAndRoute | None:
+    """The pair of a delivery without a request, None if there is none. Takes the longer the more deliveries wait.
+
+    Raises SearchUnfinished.
+    """
+    ends_at = time.monotonic() + SEARCH_SECONDS
+    for status in _WITHOUT_REQUEST:
+        delivery_filter = DeliveryFilter(tenant=tenant, status=status)
+        found = await _search_in(database, index, delivery_filter, delivery_id, seconds=ends_at - time.monotonic())
+        if found is not None:
+            return _pair(found)
+    return None
 
 
 async def _explanation(
     database: Database, index: RouteIndex, pair: EventAndRoute, event: StoredEvent
 ) -> Explanation | None:
-    found = await audit.explain_event(database, event, route_id=pair.route_id, live=index)
-    return found[0] if found else None
-
-
-def _place(pair: EventAndRoute) -> ListPosition:
-    return ListPosition(pair.event_time, pair.seq, pair.route_id)
+    explanations = await audit.explain_event(database, event, route_id=pair.route_id, live=index)
+    return explanations[0] if explanations else None
 
 
 def _source(event: StoredEvent, pair: EventAndRoute) -> PayloadSource:
@@ -88,70 +129,42 @@ def _source(event: StoredEvent, pair: EventAndRoute) -> PayloadSource:
     )
 
 
-# Pending ones first: they are the most recent, nearly always.
-_WITHOUT_REQUEST = (DeliveryStatus.PENDING, DeliveryStatus.SUPPRESSED, DeliveryStatus.EXPIRED)
-SEARCH_SECONDS = 0.5
-
-
-class SearchUnfinished(Exception):
-    """So much waits, or ended without a request, that the delivery was not found in time."""
-
-
-async def find(
-    database: Database, index: RouteIndex, tenant: str, wanted: UUID, *, event_id: str | None = None
-) -> EventAndRoute | None:
-    """The pair that an id stands for, by its event or by its requests, which may be kept longer; None if there is none,
-    or if it must be searched for. Of several events with that id it is the newest.
-    """
-    found = None if event_id is None else await _by_event(database, index, tenant, wanted, event_id)
-    if found is not None:
-        return found
-    for pair in await attempts.by_key(database, tenant, key_of(wanted)):
-        if delivery_id(pair.route_id, pair.event_id) == str(wanted) and event_id in (None, pair.event_id):
-            return pair
-    return None
-
-
-async def search(database: Database, index: RouteIndex, tenant: str, wanted: UUID) -> EventAndRoute | None:
-    """The same among what no request was made of: that takes long, the more so the more waits.
-
-    Raises SearchUnfinished.
-    """
-    ends_at = time.monotonic() + SEARCH_SECONDS
-    for status in _WITHOUT_REQUEST:
-        among = DeliveryFilter(tenant=tenant, status=status)
-        found = await _among(database, index, among, wanted, seconds=ends_at - time.monotonic())
-        if found is not None:
-            return _pair(found)
-    return None
-
-
 async def _by_event(
-    database: Database, index: RouteIndex, tenant: str, wanted: UUID, event_id: str
+    database: Database, index: RouteIndex, tenant: str, delivery_id: UUID, event_id: str
 ) -> EventAndRoute | None:
-    """By the event's id; whether the route was due it is for others to say."""
-    for event in await listing.named(database, tenant, event_id):
+    """The pair by the id of its event. The event need not be due to the route."""
+    for event in await listing.by_id(database, tenant, event_id):
         for timeline in index.candidates(tenant, event.type):
             route_id = timeline.current.id
-            if delivery_id(route_id, event_id) == str(wanted):
+            if _has_id(route_id, event_id, delivery_id):
                 return EventAndRoute(seq=event.seq, route_id=route_id, event_id=event_id, event_time=event.event_time)
     return None
 
 
-async def _among(
-    database: Database, index: RouteIndex, among: DeliveryFilter, wanted: UUID, *, seconds: float
+async def _search_in(
+    database: Database, index: RouteIndex, delivery_filter: DeliveryFilter, delivery_id: UUID, *, seconds: float
 ) -> FoundDelivery | None:
-    def is_it(found: FoundDelivery) -> bool:
-        return delivery_id(found.place.route_id, found.event_id) == str(wanted)
+    def matches(found: FoundDelivery) -> bool:
+        return _has_id(found.position.route_id, found.event_id, delivery_id)
 
-    found = await page(database, index, among, begin=None, limit=1, seconds=seconds, matches=is_it)
-    if found.items:
-        return found.items[0].found
-    if found.next is not None:
+    result = await page(database, index, delivery_filter, begin=None, limit=1, seconds=seconds, matches=matches)
+    if result.items:
+        return result.items[0].found
+    if result.next is not None:
         raise SearchUnfinished
     return None
 
 
+def _has_id(route_id: UUID, event_id: str, delivery_id: UUID) -> bool:
+    return answer.delivery_id(route_id, event_id) == str(delivery_id)
+
+
+def _position(pair: EventAndRoute) -> ListPosition:
+    return ListPosition(pair.event_time, pair.seq, pair.route_id)
+
+
 def _pair(found: FoundDelivery) -> EventAndRoute:
-    place = found.place
-    return EventAndRoute(seq=place.seq, route_id=place.route_id, event_id=found.event_id, event_time=place.event_time)
+    position = found.position
+    return EventAndRoute(
+        seq=position.seq, route_id=position.route_id, event_id=found.event_id, event_time=position.event_time
+    )

@@ -1,7 +1,7 @@
-"""A list of deliveries, newest event first, merged from what outcomes, retries, parked rows and undecided events say.
+"""A list of deliveries, newest event first, merged from outcomes, retries, parked rows and undecided events.
 
-Each of these is read in stretches, and what is above the lowest place that all of them have reached is complete. How
-much is looked at for one page is bounded by rows and time. So a page may be short, or even empty, though there is more.
+Each of these sources is read in stretches. The list is complete down to the lowest position that every source has
+reached. The work for one page is bounded by rows and time. So a page may be short, or even empty, though there is more.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from eventstore.queries import attempts, delivery_log
 from eventstore.queries.attempts import AttemptSummary
 from eventstore.queries.delivery_log import BOTTOM, TOP, FoundDelivery, ListPosition, ListScope, Stretch
 
-# How long more is looked at for a page that is not full yet.
+# After this time a page that is not full ends early.
 PAGE_SECONDS = 0.02
 
-# How many are looked up at once.
+# So many deliveries are summarised by one query.
 _BATCH = 100
-# Of a type that no more routes than these ever subscribed to, each is looked at by itself.
+# If no more routes than these ever subscribed to a type, each of them is read separately.
 _FEW_ROUTES = 8
-# Packed rows have a few pairs, or hundreds: so many rows are read as would do if they had these.
+# A packed row has a few pairs, or hundreds. The number of rows to read is computed as if each had this many.
 _PAIRS_OF_ROW = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryFilter:
-    """Which deliveries: all that is given must fit. The period is of event time, [since, until)."""
+    """Which deliveries: all given conditions must hold. [since, until) is a period of event time."""
 
     tenant: str
     route_id: UUID | None = None
@@ -50,18 +50,18 @@ class DeliveryFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedDelivery:
-    """A delivery in a list. The route's name is None while this process has not heard of the route."""
+    """A delivery in a list. `route_name` is None while the projection of this process does not know the route."""
 
     id: str
     found: FoundDelivery
     route_name: str | None
     status: DeliveryStatus
-    gist: AttemptSummary
+    summary: AttemptSummary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryPage:
-    """A part of a list, and the place below which it goes on; None if this is the end."""
+    """A part of a list, and the position below which the next page begins, None if there is none."""
 
     items: list[ListedDelivery]
     next: ListPosition | None
@@ -70,38 +70,41 @@ class DeliveryPage:
 async def page(
     database: Database,
     index: RouteIndex,
-    wanted: DeliveryFilter,
+    delivery_filter: DeliveryFilter,
     *,
     begin: ListPosition | None,
     limit: int,
     seconds: float | None = None,
     matches: Callable[[FoundDelivery], bool] | None = None,
 ) -> DeliveryPage:
-    """At most `limit` deliveries below `begin`; if `matches` is given, only those that it is true of."""
+    """At most `limit` deliveries below `begin`. If `matches` is given, only those for which it is true.
+
+    `seconds` is the time after which a page that is not full ends early, PAGE_SECONDS if None.
+    """
     ends_at = time.monotonic() + (PAGE_SECONDS if seconds is None else seconds)
-    filling = _Filling(database, index, wanted.status, size=limit + 1, ends_at=ends_at)
-    for top, bottom in await _spans(database, wanted, begin or TOP):
-        # Of a delivery that was tried again two rows are found.
-        merge = Merge(_stages(database, index, wanted, bottom), top, rows=2 * filling.size)
+    builder = _PageBuilder(database, index, delivery_filter.status, size=limit + 1, ends_at=ends_at)
+    for top, bottom in await _spans(database, delivery_filter, begin or TOP):
+        # A delivery that was tried more than once is found in two rows.
+        merge = Merge(_stages(database, index, delivery_filter, bottom), top, rows=2 * builder.size)
         while not merge.is_over:
             complete = [found for found in await merge.advance() if matches is None or matches(found)]
-            looked_upto = await filling.fill(complete)
-            if filling.is_full:
-                return DeliveryPage(items=filling.items[:limit], next=filling.items[limit - 1].found.place)
-            if looked_upto is not None:
-                return DeliveryPage(items=filling.items, next=looked_upto)
-            if filling.is_late and not merge.is_over:
-                return DeliveryPage(items=filling.items, next=merge.reached)
-    return DeliveryPage(items=filling.items, next=None)
+            stopped_at = await builder.add(complete)
+            if builder.is_full:
+                return DeliveryPage(items=builder.items[:limit], next=builder.items[limit - 1].found.position)
+            if stopped_at is not None:
+                return DeliveryPage(items=builder.items, next=stopped_at)
+            if builder.is_late and not merge.is_over:
+                return DeliveryPage(items=builder.items, next=merge.reached)
+    return DeliveryPage(items=builder.items, next=None)
 
 
 @dataclass(slots=True)
-class _Filling:
-    """Takes deliveries that stand as wanted, until it is full or late."""
+class _PageBuilder:
+    """Collects the deliveries of the status, any if None, until it is full or late."""
 
     database: Database
     index: RouteIndex
-    wanted: DeliveryStatus | None
+    status: DeliveryStatus | None
     size: int
     ends_at: float
     items: list[ListedDelivery] = field(default_factory=list)
@@ -114,42 +117,50 @@ class _Filling:
     def is_late(self) -> bool:
         return time.monotonic() > self.ends_at
 
-    async def fill(self, complete: Sequence[FoundDelivery]) -> ListPosition | None:
-        """Looks at deliveries, downwards. At which it stopped, being late; None if it did not, or the page is full."""
+    async def add(self, complete: Sequence[FoundDelivery]) -> ListPosition | None:
+        """Adds deliveries, downwards. Returns where it stopped because it was late, else None."""
         for start in range(0, len(complete), _BATCH):
             batch = complete[start : start + _BATCH]
             for item in await described(self.database, self.index, batch):
-                if self.wanted in (None, item.status) and not self.is_full:
+                if self.status in (None, item.status) and not self.is_full:
                     self.items.append(item)
             if self.is_full:
                 return None
             if self.is_late and start + _BATCH < len(complete):
-                return batch[-1].place
+                return batch[-1].position
         return None
 
 
 def _stages(
-    database: Database, index: RouteIndex, wanted: DeliveryFilter, bottom: ListPosition
+    database: Database, index: RouteIndex, delivery_filter: DeliveryFilter, bottom: ListPosition
 ) -> list[list[DeliverySource]]:
-    """Where the wanted deliveries may be found, in the order in which they move on: see
-    eventstore/queries/delivery_log.py.
+    """The sources in which deliveries of the filter may be, in the order in which deliveries move between them.
+
+    `eventstore.queries.delivery_log` says why the order matters.
     """
-    whole = ListScope(tenant=wanted.tenant, route_id=wanted.route_id, event_type=wanted.event_type, bottom=bottom)
+    status = delivery_filter.status
+    whole = ListScope(
+        tenant=delivery_filter.tenant,
+        route_id=delivery_filter.route_id,
+        event_type=delivery_filter.event_type,
+        bottom=bottom,
+    )
     scopes = _narrowed(index, whole)
-    attempted: list[DeliverySource] = [partial(_attempted, database, scope, wanted.status) for scope in scopes]
-    if wanted.status not in (None, DeliveryStatus.PENDING):
+    attempted: list[DeliverySource] = [partial(_attempted, database, scope, status) for scope in scopes]
+    if status not in (None, DeliveryStatus.PENDING):
         return [attempted]
     return [
         [UndecidedReader(database, index, whole).read],
         [partial(_parked, database, scope) for scope in scopes],
         [partial(delivery_log.retrying, database, scope) for scope in scopes],
-        *([attempted] if wanted.status is None else []),
+        *([attempted] if status is None else []),
     ]
 
 
 def _narrowed(index: RouteIndex, scope: ListScope) -> list[ListScope]:
-    """The same scope, cut into its routes if only few ever subscribed to the type that is wanted: a rare type is found
-    sooner among what they got than among all of the tenant's.
+    """The scope, divided by route if it asks for a type to which few routes ever subscribed.
+
+    Deliveries of a rare type are found sooner among those of few routes than among all of the tenant's.
     """
     if scope.event_type is None or scope.route_id is not None:
         return [scope]
@@ -158,9 +169,9 @@ def _narrowed(index: RouteIndex, scope: ListScope) -> list[ListScope]:
 
 
 async def _attempted(
-    database: Database, scope: ListScope, wanted: DeliveryStatus | None, begin: ListPosition, rows: int
+    database: Database, scope: ListScope, status: DeliveryStatus | None, begin: ListPosition, rows: int
 ) -> Stretch:
-    return await delivery_log.attempted(database, scope, begin, rows, outcome=wanted)
+    return await delivery_log.attempted(database, scope, begin, rows, outcome=status)
 
 
 async def _parked(database: Database, scope: ListScope, begin: ListPosition, rows: int) -> Stretch:
@@ -168,15 +179,15 @@ async def _parked(database: Database, scope: ListScope, begin: ListPosition, row
 
 
 async def _spans(
-    database: Database, wanted: DeliveryFilter, begin: ListPosition
+    database: Database, delivery_filter: DeliveryFilter, begin: ListPosition
 ) -> list[tuple[ListPosition, ListPosition]]:
-    """The parts of the list to look at, downwards, each from below a place down to another one."""
-    if wanted.until is not None:
-        begin = min(begin, delivery_log.before(wanted.until))
-    bottom = BOTTOM if wanted.since is None else delivery_log.before(wanted.since)
-    if wanted.event_id is None:
+    """The parts of the list to read, downwards: each from below its first position down to its second one."""
+    if delivery_filter.until is not None:
+        begin = min(begin, delivery_log.before(delivery_filter.until))
+    bottom = BOTTOM if delivery_filter.since is None else delivery_log.before(delivery_filter.since)
+    if delivery_filter.event_id is None:
         return [(begin, bottom)]
-    events = await listing.named(database, wanted.tenant, wanted.event_id)
+    events = await listing.by_id(database, delivery_filter.tenant, delivery_filter.event_id)
     spans = [
         (
             min(begin, ListPosition(event.event_time, event.seq + 1, UUID(int=0))),
@@ -188,27 +199,27 @@ async def _spans(
 
 
 async def described(database: Database, index: RouteIndex, found: Sequence[FoundDelivery]) -> list[ListedDelivery]:
-    """Deliveries with how they stand."""
-    pairs = [(each.place.route_id, each.place.seq, each.place.event_time) for each in found]
-    gists = await attempts.summaries(database, pairs)
-    return [_item(index, each, gists[each.place.route_id, each.place.seq]) for each in found]
+    """The deliveries with their status and a summary of their attempts, in the same order."""
+    pairs = [(each.position.route_id, each.position.seq, each.position.event_time) for each in found]
+    summaries = await attempts.summaries(database, pairs)
+    return [_item(index, each, summaries[each.position.route_id, each.position.seq]) for each in found]
 
 
-def _item(index: RouteIndex, found: FoundDelivery, gist: AttemptSummary) -> ListedDelivery:
-    route_id = found.place.route_id
+def _item(index: RouteIndex, found: FoundDelivery, summary: AttemptSummary) -> ListedDelivery:
+    route_id = found.position.route_id
     timeline = index.timeline(route_id)
     return ListedDelivery(
         id=delivery_id(route_id, found.event_id),
         found=found,
         route_name=None if timeline is None else timeline.current.config.name,
-        status=status_of_summary(gist),
-        gist=gist,
+        status=status_of_summary(summary),
+        summary=summary,
     )
 
 
-def status_of_summary(gist: AttemptSummary) -> DeliveryStatus:
-    """How a delivery stands by what it came to so far."""
+def status_of_summary(summary: AttemptSummary) -> DeliveryStatus:
+    """The status of a delivery by the summary of its attempts."""
     end = None
-    if gist.end_outcome is not None and gist.end_number is not None:
-        end = FinalOutcome(outcome=Outcome(gist.end_outcome), number=gist.end_number)
-    return status_of(was_delivered=gist.was_delivered, end=end, retry_after=gist.retry_failures)
+    if summary.end_outcome is not None and summary.end_number is not None:
+        end = FinalOutcome(outcome=Outcome(summary.end_outcome), number=summary.end_number)
+    return status_of(was_delivered=summary.was_delivered, end=end, retry_after=summary.retry_failures)

@@ -1,9 +1,10 @@
 """Several sources of deliveries, each read downwards in stretches of its own, merged into one list.
 
-What lies above the lowest place that all of them have reached is complete: no source can bring anything more there.
+The list is complete down to the lowest position that all sources have reached: no source has anything more above it.
 
-A delivery moves on while a list of it is made, from each stage of sources to a later one. So of no part of the list is
-a later stage read before an earlier one: it would not have yet what the earlier one has no more.
+While a list is made, deliveries move from one stage of sources to a later one. So every part of the list is read from
+an earlier stage first and from a later one afterwards. In the other order a delivery that moves in between would be
+found in neither.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from uuid import UUID
 
 from eventstore.queries.delivery_log import BOTTOM, FoundDelivery, ListPosition, Stretch
 
-# What is looked at next is so much more than before, up to so many rows.
+# Each step reads this many times as many rows as the one before, up to the maximum.
 _GROWTH = 4
 _MAX_ROWS = 2000
 
@@ -23,7 +24,7 @@ DeliverySource = Callable[[ListPosition, int], Awaitable[Stretch]]
 
 @dataclass(slots=True)
 class _Reader:
-    """A source, how far it was read, and whether to its end."""
+    """A source, the position down to which it was read, and whether that is its end."""
 
     source: DeliverySource
     reached: ListPosition
@@ -32,7 +33,7 @@ class _Reader:
 
 @dataclass(slots=True)
 class Merge:
-    """Reads stages of sources downwards. `reached` is the place down to which all of them were read."""
+    """Reads stages of sources downwards. `reached` is the position down to which all of them were read."""
 
     stages: Sequence[Sequence[DeliverySource]]
     reached: ListPosition
@@ -48,7 +49,7 @@ class Merge:
         return all(reader.is_over for stage in self._readers for reader in stage)
 
     async def advance(self) -> list[FoundDelivery]:
-        """Reads on where least was read, and gives what is complete by then, downwards, each delivery once."""
+        """Reads on from the sources that have reached least. Returns what is complete then, downwards, each once."""
         floor = BOTTOM
         for stage in self._readers:
             for reader in stage:
@@ -58,21 +59,21 @@ class Merge:
         self.rows = min(self.rows * _GROWTH, _MAX_ROWS)
         self.reached = floor
         complete = sorted(
-            (found for found in self._held.values() if found.place >= self.reached), key=_place, reverse=True
+            (found for found in self._held.values() if found.position >= self.reached), key=_position, reverse=True
         )
         for found in complete:
-            del self._held[found.place.seq, found.place.route_id]
+            del self._held[found.position.seq, found.position.route_id]
         return complete
 
     async def _read(self, reader: _Reader, floor: ListPosition) -> None:
-        """One stretch, as far as the stages before were read; what is below that is read again."""
+        """Reads one stretch. What is below `floor`, which the earlier stages have reached, will be read again."""
         stretch = await reader.source(reader.reached, self.rows)
         down_to = max(floor, stretch.down_to or BOTTOM)
         for found in stretch.found:
-            if down_to <= found.place < reader.reached:
-                self._held[found.place.seq, found.place.route_id] = found
+            if down_to <= found.position < reader.reached:
+                self._held[found.position.seq, found.position.route_id] = found
         reader.is_over, reader.reached = stretch.down_to is None and floor == BOTTOM, down_to
 
 
-def _place(found: FoundDelivery) -> ListPosition:
-    return found.place
+def _position(found: FoundDelivery) -> ListPosition:
+    return found.position

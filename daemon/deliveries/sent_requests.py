@@ -1,8 +1,10 @@
-"""Requests as they were sent. They are not stored: the event, the route as of the attempt's version, the keys that
-signed and the second in which it happened give the same bytes again, by the function that made them.
+"""Requests as they were sent.
 
-What belongs to the installation and not to the route - the name of the signature header, the version in User-Agent, the
-limit of a transform's size - is taken as it is now.
+Requests are not stored. The function that made one makes the same bytes again, from the event, the route in the version
+of the attempt, the keys that signed it and the second in which it was signed.
+
+Settings of the installation are taken as they are now: the name of the signature header, the version in User-Agent, and
+the size limit of a transform's result.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from eventstore.queries.attempts import RecordedExchange
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentRequest:
-    """A request as it went out but for `secret_headers`, whose values are in it and are nobody's to see."""
+    """A request as it was sent. It contains the values of `secret_headers`, which must not be shown to anybody."""
 
     target_url: str
     request: WebhookRequest
@@ -33,7 +35,7 @@ class SentRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Signed:
-    """What a request is made of, beside its event."""
+    """What a request was made of, beside its event. `timestamp` is in unix seconds."""
 
     route: Route
     keys: tuple[SigningKey, ...]
@@ -45,7 +47,7 @@ class _Signed:
 async def collect(
     database: Database, keychain: Keychain, exchanges: Sequence[RecordedExchange]
 ) -> list[_Signed | None]:
-    """What each of a delivery's requests was made of; None where there was no request, or its secrets are gone."""
+    """What each request of one delivery was made of. None if there was no request, or if its secrets are gone."""
     if not exchanges:
         return []
     versions = await _versions(database, exchanges[0])
@@ -53,11 +55,14 @@ async def collect(
 
 
 def rebuild(
-    source: PayloadSource, parts: Sequence[_Signed | None], dialect: RequestOptions
+    source: PayloadSource, parts: Sequence[_Signed | None], request_options: RequestOptions
 ) -> list[SentRequest | None]:
-    """The requests. A version's body is rendered once; that may take as long as an expression may."""
+    """The requests, None where `parts` is None or the body cannot be rendered any more.
+
+    Runs the expressions of the routes, once for each version: call it in a thread.
+    """
     bodies: dict[int, bytes | None] = {}
-    return [None if part is None else _rebuilt(source, part, bodies, dialect) for part in parts]
+    return [None if part is None else _rebuilt(source, part, bodies, request_options) for part in parts]
 
 
 async def _versions(database: Database, exchange: RecordedExchange) -> dict[int, Route]:
@@ -88,20 +93,20 @@ async def _signed(keychain: Keychain, versions: dict[int, Route], exchange: Reco
 
 
 def _rebuilt(
-    source: PayloadSource, part: _Signed, bodies: dict[int, bytes | None], dialect: RequestOptions
+    source: PayloadSource, part: _Signed, bodies: dict[int, bytes | None], request_options: RequestOptions
 ) -> SentRequest | None:
     version = part.route.version
     if version not in bodies:
         try:
             bodies[version] = request.body(
-                source, part.route.config.payload, is_test=part.is_test, max_bytes=dialect.max_body_bytes
+                source, part.route.config.payload, is_test=part.is_test, max_bytes=request_options.max_body_bytes
             )
-        except RenderError:  # it once could be made; the limits of expressions may have changed since
+        except RenderError:  # the limits of expressions may have changed since it was sent
             bodies[version] = None
     body = bodies[version]
     if body is None:
         return None
-    signed = request.dressed(
+    signed = request.with_headers(
         body,
         route_id=part.route.id,
         event_id=source.event_id,
@@ -109,6 +114,6 @@ def _rebuilt(
         keys=part.keys,
         timestamp=part.timestamp,
         is_test=part.is_test,
-        dialect=dialect,
+        request_options=request_options,
     )
     return SentRequest(target_url=part.route.config.target_url, request=signed, secret_headers=tuple(part.custom))

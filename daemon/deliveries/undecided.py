@@ -1,6 +1,8 @@
-"""Deliveries that are written down nowhere: above a checkpoint they are in the memory of whoever owns the shard, or
-their event is not read yet; in a range they are too many to list. What is due of an event is a pure function of the two
-logs, so it is decided anew.
+"""Deliveries that no table lists, found by deciding their events again.
+
+Above a checkpoint a delivery is only in the memory of the process that owns the shard, or its event has not been read
+yet. In a parked range there are too many deliveries to list. Whether an event is due to a route is a pure function of
+the two logs, so it can be decided here as well.
 """
 
 from __future__ import annotations
@@ -20,12 +22,12 @@ from eventstore.queries import undecided
 from eventstore.queries.delivery_log import FoundDelivery, ListPosition, ListScope, Stretch
 from eventstore.queries.undecided import Marks
 
-# Filters may take long, and others wait meanwhile; what is not decided by then is left to the next stretch.
+# Filters may take long and block the event loop. Events that are not decided by then are left to the next stretch.
 _DECIDING_SECONDS = 0.02
 
 
 class UndecidedReader:
-    """Reads stretches of such deliveries, of one scope."""
+    """Reads stretches of undecided deliveries within one scope."""
 
     def __init__(self, database: Database, index: RouteIndex, scope: ListScope) -> None:
         self._database = database
@@ -58,10 +60,10 @@ class UndecidedReader:
         marks = await undecided.marks(self._database, self._scope.tenant)
         return Marks(
             checkpoint=marks.checkpoint,
-            ranges={route_id: tick for route_id, tick in marks.ranges.items() if self._is_wanted(route_id)},
+            ranges={route_id: tick for route_id, tick in marks.ranges.items() if self._has_route(route_id)},
         )
 
-    def _is_wanted(self, route_id: UUID) -> bool:
+    def _has_route(self, route_id: UUID) -> bool:
         timeline = self._index.timeline(route_id)
         return (
             timeline is not None
@@ -70,43 +72,44 @@ class UndecidedReader:
         )
 
     async def _due(self, events: Sequence[LoggedEvent], begin: ListPosition, rows: int, marks: Marks) -> Stretch:
-        """What of these events is due and below `begin`; `down_to` is where it was enough, None if all was decided."""
+        """The due deliveries of these events below `begin`. `down_to` is None if all events were decided."""
         found: list[FoundDelivery] = []
         ends_at = time.monotonic() + _DECIDING_SECONDS
         for event in events:
-            if not self._is_asked_for(event, begin):
+            if not self._has_event(event, begin):
                 continue
-            payloads = _Payload(self._database, event)
+            payload_cache = _PayloadCache(self._database, event)
             for timeline in self._candidates(event, marks):
-                place = ListPosition(event.event_time, event.seq, timeline.current.id)
-                if place >= begin:
+                position = ListPosition(event.event_time, event.seq, timeline.current.id)
+                if position >= begin:
                     continue
-                if await _is_due(event, timeline, payloads):
-                    found.append(FoundDelivery(place, event.id, event.type, event.test_route is not None))
+                if await _is_due(event, timeline, payload_cache):
+                    found.append(FoundDelivery(position, event.id, event.type, event.test_route is not None))
                 if len(found) >= rows or time.monotonic() > ends_at:
-                    return Stretch(found, place)
+                    return Stretch(found, position)
         return Stretch(found, None)
 
-    def _is_asked_for(self, event: LoggedEvent, begin: ListPosition) -> bool:
-        place = ListPosition(event.event_time, event.seq, UUID(int=0))
-        return self._scope.bottom <= place < begin and self._scope.event_type in (None, event.type)
+    def _has_event(self, event: LoggedEvent, begin: ListPosition) -> bool:
+        """Whether the event is of this scope, and deliveries of it may lie below `begin`."""
+        position = ListPosition(event.event_time, event.seq, UUID(int=0))
+        return self._scope.bottom <= position < begin and self._scope.event_type in (None, event.type)
 
     def _candidates(self, event: LoggedEvent, marks: Marks) -> list[Timeline]:
-        """The routes to be asked about an event, downwards."""
+        """The routes for which the event must be decided, downwards."""
         tick = event.tick
         if tick is not None and tick <= marks.checkpoint:
             ranged = (self._index.timeline(route_id) for route_id, first in marks.ranges.items() if first <= tick)
             candidates = [timeline for timeline in ranged if timeline is not None]
         else:
             candidates = list(self._index.candidates(self._scope.tenant, event.type))
-        wanted = self._scope.route_id
+        only = self._scope.route_id
         return sorted(
-            (timeline for timeline in candidates if wanted in (None, timeline.current.id)), key=_route_id, reverse=True
+            (timeline for timeline in candidates if only in (None, timeline.current.id)), key=_route_id, reverse=True
         )
 
 
-class _Payload:
-    """What an event carries, fetched once a filter has to look into it."""
+class _PayloadCache:
+    """The payload of one event, fetched when a filter needs it for the first time."""
 
     def __init__(self, database: Database, event: LoggedEvent) -> None:
         self._database = database
@@ -114,7 +117,7 @@ class _Payload:
         self._source: payload.PayloadSource | None = None
 
     async def source(self) -> payload.PayloadSource | None:
-        """None if retention has dropped it meanwhile."""
+        """The event as the source of a body, None if retention has dropped it meanwhile."""
         event = self._event
         if self._source is None:
             stored = (await domain_events.by_seq(self._database, {event.seq: event.recorded_at})).get(event.seq)
@@ -131,7 +134,7 @@ class _Payload:
 
 
 def _floor(marks: Marks) -> int:
-    """The last tick of which everything is written down."""
+    """The last tick of which a table lists every delivery."""
     return min([marks.checkpoint, *(tick - 1 for tick in marks.ranges.values())])
 
 
@@ -143,11 +146,11 @@ def _route_id(timeline: Timeline) -> UUID:
     return timeline.current.id
 
 
-async def _is_due(event: LoggedEvent, timeline: Timeline, payloads: _Payload) -> bool:
+async def _is_due(event: LoggedEvent, timeline: Timeline, payload_cache: _PayloadCache) -> bool:
     route = timeline.as_of(event.event_time)
     source = None
     if route is not None and route.config.payload.filter is not None:
-        source = await payloads.source()
+        source = await payload_cache.source()
     judgement = judge(
         timeline,
         event_type=event.type,

@@ -13,7 +13,6 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from uuid import UUID
 
 import structlog
 
@@ -22,26 +21,24 @@ from daemon.commands import Commands
 from daemon.core.routing.route import LifecycleEvent, LifecycleEventType, Route
 from daemon.keys import Keychain
 from daemon.metrics import Metrics
-from daemon.pipeline.backlog.parking import Parking
-from daemon.pipeline.backlog.ranges import Ranges
-from daemon.pipeline.backlog.replayer import Replayer
-from daemon.pipeline.backlog.retrier import Retrier
-from daemon.pipeline.backlog.suppressor import Suppressor
+from daemon.pipeline.backlog.backlog import Backlog
+from daemon.pipeline.held_shards import HeldShards
 from daemon.pipeline.intake.projection import Projection
 from daemon.pipeline.intake.seen_types import SeenTypes
 from daemon.pipeline.intake.tailer import Tailer
 from daemon.pipeline.intake.ticker import Ticker
 from daemon.pipeline.recording.attempt_log import AttemptLog
 from daemon.pipeline.recording.recorder import Recorder
-from daemon.pipeline.scheduling.delivery import Delivery
-from daemon.pipeline.scheduling.lanes import Lanes
+from daemon.pipeline.scheduling.lanes import Lanes, Scheduling
 from daemon.pipeline.scheduling.ledger import Ledger
 from daemon.pipeline.scheduling.pools import SendingLimits
+from daemon.pipeline.scheduling.working_set import WorkingSet
 from daemon.pipeline.sending.attempt import Attempt, AttemptSettings
 from daemon.pipeline.sending.send_gate import SendGate
 from daemon.pipeline.sending.sender import Sender
 from daemon.pipeline.shards.leases import Leases
 from daemon.pipeline.shards.transfer import ShardTransfer
+from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.upkeep.auto_disable import AutoDisable, RouteDisabler
 from daemon.pipeline.upkeep.gauges import Gauges
 from daemon.pipeline.upkeep.maintenance import Maintenance, MetricsRollup
@@ -57,6 +54,8 @@ log = structlog.get_logger()
 BACKOFF_SECONDS = (0.1, 0.25, 0.5, 1.0)
 # Beyond the timeout of the requests under way, for recording what they brought.
 DRAIN_GRACE_SECONDS = 4.0
+
+Loops = dict[str, Callable[[], Awaitable[None]]]
 
 
 class Pipeline:
@@ -76,103 +75,97 @@ class Pipeline:
         commands: Commands,
         auto_disable_after: timedelta | None = None,
         keep: Keep | None = None,
+        tunables: Tunables = DEFAULTS,
     ) -> None:
         self._database = database
-        self._projection = projection
-        self._metrics = metrics
-        self._limits = limits
         self._settings = settings
+        self._limits = limits
         self._stopping = Wakeup()
-        self._ledger = Ledger()
-        self._recorder = Recorder(database, self._ledger, metrics, owner=owner, on_lost=self._lost)
-        self._lanes = Lanes(
-            limits,
-            park=self._recorder.park,
-            extend_range=self._recorder.extend_range,
-            persist_in_flight=self._persist_in_flight,
-            route_of=self._route,
+        index, keep = projection.index, keep or Keep()
+
+        # What every stage stands on.
+        self.shards = HeldShards()
+        self._gate = SendGate(self.shards)
+        self._ledger = Ledger(tunables)
+        self._working_set = working_set = WorkingSet()
+
+        # The way of an event, from the tick to its outcome.
+        self._projection = projection
+        self._recorder = Recorder(
+            database,
+            self._ledger,
+            self.shards,
+            working_set,
+            metrics,
+            owner=owner,
+            timeout_seconds=settings.timeout_seconds,
+            tunables=tunables,
         )
-        self._send_gate = SendGate()
+        self._lanes = Lanes(limits, self._recorder, working_set, index, tunables)
         self._seen_types = SeenTypes(database)
         self._tailer = Tailer(
-            database,
-            projection,
-            self._ledger,
-            self._lanes,
-            metrics,
-            self._seen_types,
-            on_read=self._recorder.noted,
+            database, projection, self._ledger, self._lanes, metrics, self._seen_types, on_read=self._recorder.noted
         )
-        self._ticker = Ticker(database, projection, self._send_gate, on_tick=self._tailer.wakeup.set)
-        self._retrier = Retrier(database, self._lanes, shards=lambda: self._leases.shards)
-        self._replayer = Replayer(
-            database, projection.index, self._lanes, self._retrier, shards=lambda: self._leases.shards
-        )
-        self._parking = Parking(
-            database,
-            self._ledger,
-            self._lanes,
-            self._recorder,
-            Ranges(database, projection.index, self._ledger, self._recorder, keep=(keep or Keep()).events),
-            timeout_seconds=settings.timeout_seconds,
-            hold=self._retrier.hold,
-        )
-        self._suppressor = Suppressor(
-            database, self._lanes, self._recorder, self._retrier, self._parking, owner=owner, epoch=self._epoch
-        )
-        self._transfer = ShardTransfer(
-            database,
-            projection,
-            self._ledger,
-            self._lanes,
-            self._tailer,
-            self._retrier,
-            self._parking,
-            self._recorder,
-            replayer=self._replayer,
-            timeout_seconds=settings.timeout_seconds,
-            review=self._suppressor.review,
-        )
-        self._leases = Leases(
-            database,
-            Process(
-                owner=owner,
-                host=socket.gethostname(),
-                pid=os.getpid(),
-                version=__version__,
-                master_key=keychain.master_key_id,
-            ),
-            self._send_gate,
-            on_taken=self._transfer.adopt,
-            on_parting=self._transfer.part,
-            on_lost=self._transfer.drop,
-        )
-        self._gauges = Gauges(database, projection.index, self._lanes, metrics, shards=lambda: self._leases.shards)
-        self._maintenance = Maintenance(database, keep or Keep())
-        self._metrics_rollup = MetricsRollup(database)
-        self._route_disabler = RouteDisabler(projection.index, commands)
-        self._auto_disable = None
-        if auto_disable_after is not None:
-            self._auto_disable = AutoDisable(
-                database,
-                projection.index,
-                self._route_disabler,
-                after=auto_disable_after,
-                shards=lambda: self._leases.shards,
-            )
+        self._ticker = Ticker(database, projection, self._gate, on_tick=self._tailer.wakeup.set)
+        self._route_disabler = RouteDisabler(index, commands)
         self._attempt = Attempt(
-            projection.index,
+            index,
             keychain,
             sender,
             self._recorder,
             metrics,
             settings,
-            send_gate=self._send_gate,
+            send_gate=self._gate,
             on_gone=self._route_disabler.gone,
         )
+
+        # What waits in the tables, and which shards are ours.
         self._recorder.on_recorded.append(AttemptLog())
-        self._recorder.on_recorded.append(self._retrier.recorded)
-        self._recorder.on_recorded.append(self._replayer.recorded)
+        self._backlog = Backlog(
+            database,
+            index,
+            self.shards,
+            Scheduling(ledger=self._ledger, working_set=working_set, lanes=self._lanes),
+            self._recorder,
+            owner=owner,
+            keep=keep.events,
+            tunables=tunables,
+        )
+        # In the order in which they end: nothing new is decided, nothing new is sent, all is written, all is forgotten.
+        self.shards.members = (
+            self._tailer,
+            self._lanes,
+            self._backlog.parking,
+            self._backlog.retrier,
+            self._backlog.replayer,
+            self._recorder,
+            self._ledger,
+            self._backlog.suppressor,
+        )
+        transfer = ShardTransfer(database, projection, self.shards)
+        self._leases = Leases(
+            database,
+            _process(owner, keychain),
+            self.shards,
+            on_taken=transfer.read,
+            on_parting=transfer.part,
+            tunables=tunables,
+        )
+
+        # Beside the way.
+        self._gauges = Gauges(database, index, self._lanes, metrics, shards=self.shards)
+        self._upkeep: Loops = {
+            "maintenance": Maintenance(database, keep, tunables).run_once,
+            "metrics rollup": MetricsRollup(database, tunables).run_once,
+            "route disabler": self._route_disabler.run_once,
+            "gauges": self._gauges.run_once,
+            "loop lag": self._gauges.probe_once,
+            "seen types": self._seen_types.run_once,
+        }
+        if auto_disable_after is not None:
+            self._upkeep["auto disable"] = AutoDisable(
+                database, index, self._route_disabler, after=auto_disable_after, shards=self.shards, tunables=tunables
+            ).run_once
         projection.on_change.append(self._changed)
 
     def hurry(self) -> None:
@@ -189,34 +182,29 @@ class Pipeline:
 
     async def run(self) -> None:
         """Runs until `stop`. Raises what a loop raised, if one failed."""
+        intake: Loops = {
+            "ticker": self._ticker.run_once,
+            "tailer": self._tailer.run_once,
+            "retrier": self._backlog.retrier.run_once,
+            "replayer": self._backlog.replayer.run_once,
+            "parking": self._backlog.parking.run_once,
+        }
+        rest: Loops = {
+            "recorder": self._recorder.run_once,
+            "leases": self._leases.beat_once,
+            "sharing": self._leases.share_once,
+            "projection": self._projection.run_once,
+            "suppressor": self._backlog.suppressor.run_once,
+            "listener": self._listen,
+            **self._upkeep,
+        }
         async with asyncio.TaskGroup() as group:
-            intake = [
-                group.create_task(self._forever("ticker", self._ticker.run_once)),
-                group.create_task(self._forever("tailer", self._tailer.run_once)),
-                group.create_task(self._forever("retrier", self._retrier.run_once)),
-                group.create_task(self._forever("replayer", self._replayer.run_once)),
-                group.create_task(self._forever("parking", self._parking.run_once)),
-            ]
+            taking_in = [group.create_task(_forever(name, run_once)) for name, run_once in intake.items()]
             workers = [group.create_task(self._work()) for _ in range(self._limits.workers)]
-            rest = [
-                group.create_task(self._forever("recorder", self._recorder.run_once)),
-                group.create_task(self._forever("leases", self._leases.beat_once)),
-                group.create_task(self._forever("sharing", self._leases.share_once)),
-                group.create_task(self._forever("projection", self._projection.run_once)),
-                group.create_task(self._forever("suppressor", self._suppressor.run_once)),
-                group.create_task(self._forever("listener", self._listen)),
-                group.create_task(self._forever("maintenance", self._maintenance.run_once)),
-                group.create_task(self._forever("gauges", self._gauges.run_once)),
-                group.create_task(self._forever("loop lag", self._gauges.probe_once)),
-                group.create_task(self._forever("metrics rollup", self._metrics_rollup.run_once)),
-                group.create_task(self._forever("seen_types", self._seen_types.run_once)),
-                group.create_task(self._forever("route disabler", self._route_disabler.run_once)),
-            ]
-            if self._auto_disable is not None:
-                rest.append(group.create_task(self._forever("auto disable", self._auto_disable.run_once)))
+            others = [group.create_task(_forever(name, run_once)) for name, run_once in rest.items()]
             await self._stopping.wait_set()
-            await self._drain(intake, workers)
-            for task in rest:
+            await self._drain(taking_in, workers)
+            for task in others:
                 task.cancel()
 
     async def _drain(self, intake: list[asyncio.Task[None]], workers: list[asyncio.Task[None]]) -> None:
@@ -246,51 +234,46 @@ class Pipeline:
             finally:
                 self._lanes.done(delivery)
 
-    async def _forever(self, name: str, run_once: Callable[[], Awaitable[None]]) -> None:
-        failures = 0
-        while True:
-            try:
-                await run_once()
-                if failures:
-                    log.info("database.recovered", loop=name)
-                failures = 0
-            except StoreUnavailable as error:
-                if failures == 0:
-                    log.warning("database.unavailable", loop=name, cause=str(error))
-                await asyncio.sleep(BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
-                failures += 1
-
-    def _epoch(self, shard: int) -> int | None:
-        return self._leases.epoch(shard)
-
-    def _lost(self, shard: int) -> None:
-        self._leases.lose(shard)
-
-    def _persist_in_flight(self, delivery: Delivery) -> None:
-        self._parking.persist_in_flight(delivery)
-
-    def _route(self, route_id: UUID) -> Route | None:
-        timeline = self._projection.index.timeline(route_id)
-        return None if timeline is None else timeline.current
-
     def _changed(self, route: Route, event: LifecycleEvent) -> None:
         self._lanes.configure(route)
         self._gauges.wakeup.set()
         if event.type in (LifecycleEventType.DISABLED, LifecycleEventType.DELETED):
-            self._suppressor.review(route)
+            self._backlog.review(route)
 
     async def _listen(self) -> None:
-        def wake(channel: str) -> None:
-            for wakeup in wakeups[channel]:
-                wakeup.set()
-
         wakeups = {
             listen.ROUTE: (self._projection.wakeup,),
             listen.TICK: (self._tailer.wakeup,),
             listen.LEASE: (self._leases.wakeup,),
-            listen.RETRY: (self._retrier.wakeup, self._replayer.wakeup),
+            listen.RETRY: (self._backlog.retrier.wakeup, self._backlog.replayer.wakeup),
         }
+
+        def wake(channel: str) -> None:
+            for wakeup in wakeups[channel]:
+                wakeup.set()
+
         await listen.listen(self._database.url, list(wakeups), wake)
+
+
+async def _forever(name: str, run_once: Callable[[], Awaitable[None]]) -> None:
+    failures = 0
+    while True:
+        try:
+            await run_once()
+            if failures:
+                log.info("database.recovered", loop=name)
+            failures = 0
+        except StoreUnavailable as error:
+            if failures == 0:
+                log.warning("database.unavailable", loop=name, cause=str(error))
+            await asyncio.sleep(BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
+            failures += 1
+
+
+def _process(owner: str, keychain: Keychain) -> Process:
+    return Process(
+        owner=owner, host=socket.gethostname(), pid=os.getpid(), version=__version__, master_key=keychain.master_key_id
+    )
 
 
 def incarnation(host: str, pid: int) -> str:

@@ -1,4 +1,4 @@
-"""The web application: which path leads to which handler, and what stands before all of them."""
+"""The web application: the path of each handler, and the middlewares and response headers of all of them."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ from daemon.web.ingest.byte_budget import ByteBudget
 from daemon.web.ingest.group_commit import GroupCommit
 from daemon.web.service import previews, resending
 
-# For what reads a body without a limit of its own; nothing of ours does.
+# aiohttp's default limit. Our handlers read bodies with limits of their own.
 MAX_BODY_BYTES = 1024 * 1024
 
-# By itself a name in a path takes no braces, and a tenant's id may have some.
+# aiohttp's default pattern for a name in a path excludes braces, which a tenant's id may contain.
 _TENANT = "/v1/tenants/{tenant:[^/]+}"
 _ROUTE = f"{_TENANT}/routes/{{route:[^/]+}}"
 
 
 def build(services: Services) -> web.Application:
-    """The application of the main listener, with the ops endpoints unless they have a listener of their own."""
+    """The application of the main listener. It has the ops endpoints unless they have a listener of their own."""
     application = _application(services)
     application.cleanup_ctx.append(_ingest)
-    application[previews.TURN] = asyncio.Lock()
-    application[resending.TURNS] = asyncio.Semaphore(resending.AT_ONCE)
+    application[previews.LOCK] = asyncio.Lock()
+    application[resending.SLOTS] = asyncio.Semaphore(resending.MAX_CONCURRENT)
     application.add_routes(
         [
             web.post("/v1/events", publish.publish),
@@ -84,7 +84,7 @@ def build(services: Services) -> web.Application:
             web.post("/v1/tokens", tokens.create),
             web.delete("/v1/tokens/{token}", tokens.revoke_token),
             web.get("/v1/session", login.session),
-            web.get("/login/{link}", login.login, allow_head=False),  # looking at a link must not use it up
+            web.get("/login/{link}", login.login, allow_head=False),  # HEAD must not use up a link
             web.post("/logout", login.logout),
         ]
     )
@@ -95,7 +95,7 @@ def build(services: Services) -> web.Application:
 
 
 def build_ops(services: Services) -> web.Application:
-    """The application of the separate listener for operations."""
+    """The application of the separate ops listener."""
     application = _application(services)
     _add_ops(application)
     return application
@@ -109,12 +109,12 @@ def _application(services: Services) -> web.Application:
     application[SERVICES] = services
     application[TENANT_LIMITS] = TenantLimits()
     application[REFUSALS] = RefusalLog()
-    application.on_response_prepare.append(_add_standing_headers)
+    application.on_response_prepare.append(_add_default_headers)
     return application
 
 
-async def _add_standing_headers(_request: web.Request, response: web.StreamResponse) -> None:
-    for name, value in problems.STANDING_HEADERS.items():
+async def _add_default_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    for name, value in problems.DEFAULT_HEADERS.items():
         if name == "Server" or name not in response.headers:
             response.headers[name] = value
 
@@ -127,8 +127,8 @@ def _add_ops(application: web.Application) -> None:
 
 async def _ingest(application: web.Application) -> AsyncIterator[None]:
     services = application[SERVICES]
-    ingest = GroupCommit(services.database, on_stored=services.hurry)
-    application[publish.INGEST] = ingest
-    application[publish.ROOM] = ByteBudget(services.config.events.max_bytes * publish.ROOM_OF_LONGEST)
+    group_commit = GroupCommit(services.database, on_stored=services.request_tick)
+    application[publish.GROUP_COMMIT] = group_commit
+    application[publish.BYTE_BUDGET] = ByteBudget(services.config.events.max_bytes * publish.BUDGET_MAX_EVENT_SIZES)
     yield
-    await ingest.close()
+    await group_commit.close()

@@ -1,4 +1,4 @@
-"""A worker: the whole daemon behind listeners that it shares, for as long as its parent wants it to."""
+"""A worker: the whole daemon, on listeners that it shares with other workers, until its parent asks it to stop."""
 
 from __future__ import annotations
 
@@ -21,39 +21,45 @@ log = structlog.get_logger()
 STANDARD_OUTPUT = 1
 
 
-async def run(orders: WorkerOrders, *, lifeline: int) -> int:
-    """Runs until the parent says so on `lifeline`, or is gone."""
+async def run(orders: WorkerOrders, *, control_pipe: int) -> int:
+    """Runs until the parent asks for the end on `control_pipe`, or dies. Returns the exit code."""
     with (
-        signals.listening(embedded.stop_at_once, is_patient=True) as received,
-        _held(lifeline, received),
+        signals.listening(embedded.stop_at_once, ignores_repeats=True) as received,
+        _watching(control_pipe, received),
     ):
-        await app.run(orders.config, ready=_tell, signals=received, worker=orders.number, listeners=orders.listeners())
+        await app.run(
+            orders.config,
+            ready=_report_ready,
+            signals=received,
+            worker=orders.number,
+            listeners=orders.listeners(),
+        )
     return 0
 
 
 @contextmanager
-def _held(lifeline: int, received: Signals) -> Iterator[None]:
-    """Asks for the end when `stop` comes, or nothing more can come. Orphans tidy up for their parent."""
+def _watching(control_pipe: int, received: Signals) -> Iterator[None]:
+    """Asks for a clean end when `stop` is read, or when the pipe ends. An orphan removes the shared metrics files."""
     loop = asyncio.get_running_loop()
     is_orphan = False
 
-    def on_word() -> None:
+    def on_readable() -> None:
         nonlocal is_orphan
-        loop.remove_reader(lifeline)
-        if not os.read(lifeline, 64):
+        loop.remove_reader(control_pipe)
+        if not os.read(control_pipe, 64):
             is_orphan = True
             log.warning("worker.orphaned")
-        received.ask()
+        received.request_stop()
 
-    loop.add_reader(lifeline, on_word)
+    loop.add_reader(control_pipe, on_readable)
     try:
         yield
     finally:
-        loop.remove_reader(lifeline)
+        loop.remove_reader(control_pipe)
         if is_orphan:
-            metrics.remove_shared()
+            metrics.remove_directory()
 
 
-def _tell(_running: Running) -> None:
-    with contextlib.suppress(OSError):  # the parent is gone: the lifeline tells
+def _report_ready(_running: Running) -> None:
+    with contextlib.suppress(OSError):  # the parent is gone: the control pipe ends, too
         os.write(STANDARD_OUTPUT, READY)

@@ -1,8 +1,8 @@
-"""What a parent says to a worker: its orders at the beginning, and that it is to stop.
+"""What a parent writes to a worker: its orders at the start, and later the request to stop.
 
-A frame of a length and a pickle, then `stop` in plain text: the worker must not read further than its orders, since the
-rest is for its loop. Pickled, because a configuration that was checked once need not be read and checked again - it may
-have changed in the meantime, and workers of one daemon have one configuration.
+The orders are a frame of a length and a pickle; `stop` follows in plain text. The worker must not read beyond its
+orders, because its event loop reads the rest. The checked configuration is pickled and not read from the file again:
+the file may have changed meanwhile, and all workers of one daemon need the same configuration.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ _LENGTH_BYTES = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InheritedSockets:
-    """A listener by the numbers of its files, which are the same in parent and worker."""
+    """A listener by its file descriptors, which are the same in parent and worker."""
 
     address: ListenAddress
-    files: tuple[int, ...]
+    descriptors: tuple[int, ...]
 
     def listener(self) -> Listener:
-        return Listener(address=self.address, sockets=tuple(socket.socket(fileno=file) for file in self.files))
+        return Listener(address=self.address, sockets=tuple(socket.socket(fileno=each) for each in self.descriptors))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOrders:
-    """`number` is the worker's place, from 0: a worker started anew takes the place of the one that died."""
+    """`number` is the worker's slot, from 0. A restarted worker takes the slot of the one that died."""
 
     number: int
     config: Config
@@ -45,31 +45,31 @@ class WorkerOrders:
         return Listeners(main=self.main.listener(), ops=None if self.ops is None else self.ops.listener())
 
     @property
-    def files(self) -> tuple[int, ...]:
-        return self.main.files + (() if self.ops is None else self.ops.files)
+    def descriptors(self) -> tuple[int, ...]:
+        return self.main.descriptors + (() if self.ops is None else self.ops.descriptors)
 
 
-def inherited(listener: Listener) -> InheritedSockets:
-    return InheritedSockets(address=listener.address, files=tuple(each.fileno() for each in listener.sockets))
+def inherited_sockets(listener: Listener) -> InheritedSockets:
+    return InheritedSockets(address=listener.address, descriptors=tuple(each.fileno() for each in listener.sockets))
 
 
-def written(orders: WorkerOrders) -> bytes:
+def encode(orders: WorkerOrders) -> bytes:
     body = pickle.dumps(orders)
     return len(body).to_bytes(_LENGTH_BYTES, "big") + body
 
 
-def read(file: int) -> WorkerOrders:
-    """Reads no byte too many. Raises EOFError if whoever gives the orders is gone."""
-    length = int.from_bytes(_exactly(file, _LENGTH_BYTES), "big")
-    given: WorkerOrders = pickle.loads(_exactly(file, length))  # noqa: S301 - from the parent, through a pipe of its own
-    return given
+def read(descriptor: int) -> WorkerOrders:
+    """Reads the orders and not one byte more. Raises EOFError if the parent is gone."""
+    length = int.from_bytes(_read_exactly(descriptor, _LENGTH_BYTES), "big")
+    orders: WorkerOrders = pickle.loads(_read_exactly(descriptor, length))  # noqa: S301 - from the parent, by a pipe
+    return orders
 
 
-def _exactly(file: int, count: int) -> bytes:
-    found = b""
-    while len(found) < count:
-        more = os.read(file, count - len(found))
-        if not more:
+def _read_exactly(descriptor: int, count: int) -> bytes:
+    content = b""
+    while len(content) < count:
+        chunk = os.read(descriptor, count - len(content))
+        if not chunk:
             raise EOFError("the parent is gone")
-        found += more
-    return found
+        content += chunk
+    return content

@@ -1,10 +1,10 @@
-"""The parent of workers: starts them, starts them anew, and ends them together.
+"""The parent of workers: starts them, restarts them, and stops them together.
 
-    starting --says ready--> ready --ends by itself--> dead --after a while--> starting
-    starting, ready --stop--> finishing --ends, or is killed--> gone
+    starting --writes ready--> ready --exits by itself--> dead --after a pause--> starting
+    starting, ready --stop--> finishing --exits, or is killed--> gone
 
-Worker 0 starts alone: what keeps a daemon from starting keeps all of its workers from it, and is said once. If it ends
-with a code that no second try changes, the parent ends with it.
+Worker 0 starts alone: a problem that keeps one worker from starting keeps all of them from it, and so it is reported
+once. If worker 0 exits with a code that a second try would not change, the parent exits with that code.
 """
 
 from __future__ import annotations
@@ -37,46 +37,45 @@ from eventstore import embedded
 
 log = structlog.get_logger()
 
-# Wrong usage, no database, wrong configuration: trying again changes nothing while nobody looks after it.
-HOPELESS = frozenset({2, 69, 78})
+# Wrong usage, no database, wrong configuration: a second try fails as well until a person acts.
+PERMANENT_FAILURES = frozenset({2, 69, 78})
 KILLED = 1
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 10.0
-# Who lived so long died of something new.
+# A worker that ran for so long did not fail at its start: the pauses begin again with the first one.
 HEALTHY_SECONDS = 60.0
-# Beyond the timeout of the requests under way: recording them, closing connections of clients, leaving.
+# Beyond the timeout of requests in flight: time to record them, close connections of clients and exit.
 FINISH_SECONDS = 15.0
 
 
 def pause_seconds(failures: int) -> float:
-    """Before the next start, after so many deaths in a row."""
+    """The pause before the next start, after so many deaths in a row."""
     return float(min(FIRST_PAUSE_SECONDS * 2 ** min(failures - 1, 16), LONGEST_PAUSE_SECONDS))
 
 
 async def run(config: Config, count: int, *, ready: Callable[[Running], None]) -> int:
-    """Runs `count` workers until a signal; `ready` is called once all of them answer. The exit code.
+    """Runs `count` workers until a signal, and returns the exit code. `ready` is called once all of them are ready.
 
     Raises what `daemon.app.run` raises before it is ready.
     """
     directory = Path(tempfile.mkdtemp(prefix="hookledger-"))
-    workers: list[Workers] = []
+    workers: Workers | None = None
 
     def at_once() -> None:
-        for each in workers:
-            each.kill()
+        if workers is not None:
+            workers.kill()
         shutil.rmtree(directory, ignore_errors=True)
         embedded.stop_at_once()
 
     try:
         with signals.listening(at_once) as received:
-            async with _prepared(config) as (given, inherited):
+            async with _prepared(config) as (worker_config, inherited):
                 listeners = open_listeners(config.server)
                 try:
-                    them = Workers(given, count, listeners, directory=directory, inherited=inherited)
-                    workers.append(them)
-                    with received.stopping(them.stop):
-                        code = await them.run(lambda: ready(app.announced(config, listeners)))
+                    workers = Workers(worker_config, count, listeners, directory=directory, inherited=inherited)
+                    with received.stopping(workers.stop):
+                        code = await workers.run(lambda: ready(app.running_at(config, listeners)))
                 finally:
                     listeners.close()
     finally:
@@ -86,12 +85,12 @@ async def run(config: Config, count: int, *, ready: Callable[[Running], None]) -
 
 @asynccontextmanager
 async def _prepared(config: Config) -> AsyncIterator[tuple[Config, tuple[int, ...]]]:
-    """The configuration as workers need it, and which files they inherit to use the same PostgreSQL."""
+    """The configuration for workers, and the file descriptors that they inherit to use the same PostgreSQL."""
     server = None
     inherited: tuple[int, ...] = ()
     if config.database.url is None:
         server = await asyncio.to_thread(embedded.start, config.database.data_dir)
-        inherited = (server.use,)
+        inherited = (server.users_descriptor,)
         database = config.database.model_copy(update={"url": Secret(server.url)})
         config = config.model_copy(update={"database": database})
     try:
@@ -105,27 +104,27 @@ async def _prepared(config: Config) -> AsyncIterator[tuple[Config, tuple[int, ..
 
 
 class Workers:
-    """`run` returns when all have ended, with the exit code; `stop` asks for that, `kill` leaves no choice."""
+    """`run` returns the exit code when all workers have exited. `stop` asks them to finish, `kill` kills them."""
 
     def __init__(
         self, config: Config, count: int, listeners: Listeners, *, directory: Path, inherited: tuple[int, ...]
     ) -> None:
         self._count = count
-        self._doors = listeners
+        self._listeners = listeners
         self._directory = directory
         self._orders = WorkerOrders(
             number=0,
             config=config,
-            main=orders.inherited(listeners.main),
-            ops=None if listeners.ops is None else orders.inherited(listeners.ops),
+            main=orders.inherited_sockets(listeners.main),
+            ops=None if listeners.ops is None else orders.inherited_sockets(listeners.ops),
         )
-        self._files = self._orders.files + inherited
+        self._descriptors = self._orders.descriptors + inherited
         self._finish_seconds = config.delivery.timeout_seconds + FINISH_SECONDS
         self._stopping = Wakeup()
         self._first_is_ready = Wakeup()
         self._alive: dict[int, Process] = {}
         self._were_ready: set[int] = set()
-        self._code = 0
+        self._exit_code = 0
 
     def stop(self) -> None:
         self._stopping.set()
@@ -138,39 +137,39 @@ class Workers:
 
     async def run(self, ready: Callable[[], None]) -> int:
         async with asyncio.TaskGroup() as group:
-            keepers = [group.create_task(self._keep(number, ready)) for number in range(self._count)]
+            slots = [group.create_task(self._run_slot(number, ready)) for number in range(self._count)]
             try:
                 await self._stopping.wait_set()
             except asyncio.CancelledError:
                 self.kill()
                 raise
-            self._doors.close()  # who connects now must not wait for nobody
+            self._listeners.close()  # a new connection must be refused, not left without an answer
             for process in self._alive.values():
-                _ask(process)
-            _, late = await asyncio.wait(keepers, timeout=self._finish_seconds)
+                _request_stop(process)
+            _, late = await asyncio.wait(slots, timeout=self._finish_seconds)
             if late:
                 log.error("worker.killed", workers=sorted(self._alive))
-                self._code = KILLED
+                self._exit_code = KILLED
                 self.kill()
-        return self._code
+        return self._exit_code
 
-    async def _keep(self, number: int, ready: Callable[[], None]) -> None:
-        """Keeps one place filled."""
+    async def _run_slot(self, number: int, ready: Callable[[], None]) -> None:
+        """Keeps a worker running in one slot, until all are to stop."""
         if number:
             await self._first_is_ready.wait_set()
         failures = 0
         while not self._stopping.is_set:
-            began = time.monotonic()
+            started_at = time.monotonic()
             process = await self._start(number)
             if process is not None:
                 self._alive[number] = process
-                code = await self._attend(number, process, ready)
+                code = await self._until_exit(number, process, ready)
                 del self._alive[number]
-                metrics.forget(number, self._directory)
-                if self._ends_with(number, code):
+                metrics.remove_gauges(number, self._directory)
+                if self._is_final(number, code):
                     return
                 log.warning("worker.died", worker=number, pid=process.pid, code=code)
-            failures = 1 if time.monotonic() - began >= HEALTHY_SECONDS else failures + 1
+            failures = 1 if time.monotonic() - started_at >= HEALTHY_SECONDS else failures + 1
             await self._stopping.wait(pause_seconds(failures))
 
     async def _start(self, number: int) -> Process | None:
@@ -179,7 +178,7 @@ class Workers:
                 *(sys.executable, "-P", "-m", "daemon", "run", "--as-worker"),
                 stdin=PIPE,
                 stdout=PIPE,
-                pass_fds=self._files,
+                pass_fds=self._descriptors,
                 start_new_session=True,
                 env=self._environment(),
             )
@@ -189,43 +188,43 @@ class Workers:
         log.info("worker.started", worker=number, pid=process.pid)
         return process
 
-    async def _attend(self, number: int, process: Process, ready: Callable[[], None]) -> int:
-        """Accompanies a worker from its orders to its end; its exit code, negative for the signal that killed it."""
-        _write(process, orders.written(replace(self._orders, number=number)))
+    async def _until_exit(self, number: int, process: Process, ready: Callable[[], None]) -> int:
+        """Gives a worker its orders and waits for its exit. Returns its code, or minus the signal that killed it."""
+        _write(process, orders.encode(replace(self._orders, number=number)))
         if self._stopping.is_set:
-            _ask(process)
+            _request_stop(process)
         if process.stdout is not None and await process.stdout.readline() == orders.READY:
-            is_news = number not in self._were_ready
+            is_first_time = number not in self._were_ready
             self._were_ready.add(number)
             self._first_is_ready.set()
-            if is_news and len(self._were_ready) == self._count:
+            if is_first_time and len(self._were_ready) == self._count:
                 ready()
         code = await process.wait()
         if process.stdin is not None:
             process.stdin.close()
         return code
 
-    def _ends_with(self, number: int, code: int) -> bool:
-        """Whether this was the end of more than a worker's life."""
-        is_refused = code in HOPELESS and number not in self._were_ready and not self._stopping.is_set
-        if is_refused or (self._stopping.is_set and code):
-            self._code = code if is_refused else KILLED
-        if is_refused:
+    def _is_final(self, number: int, code: int) -> bool:
+        """Whether the slot stays empty after this exit. Sets the exit code, and stops all after a permanent failure."""
+        is_permanent = code in PERMANENT_FAILURES and number not in self._were_ready and not self._stopping.is_set
+        if is_permanent or (self._stopping.is_set and code):
+            self._exit_code = code if is_permanent else KILLED
+        if is_permanent:
             self.stop()
         return self._stopping.is_set
 
     def _environment(self) -> dict[str, str]:
-        """Ours, with the place where this package lies: with -P nothing is imported from the current directory."""
-        place = str(Path(daemon.__file__).parents[1])
-        path = os.pathsep.join(filter(None, [place, os.environ.get("PYTHONPATH")]))
-        return {**os.environ, "PYTHONPATH": path, metrics.DIRECTORY_VARIABLE: str(self._directory)}
+        """Our environment, with the folder of this package: with -P nothing is imported from the current directory."""
+        folder = str(Path(daemon.__file__).parents[1])
+        python_path = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))
+        return {**os.environ, "PYTHONPATH": python_path, metrics.DIRECTORY_VARIABLE: str(self._directory)}
 
 
-def _ask(process: Process) -> None:
+def _request_stop(process: Process) -> None:
     _write(process, orders.STOP)
 
 
 def _write(process: Process, text: bytes) -> None:
     if process.stdin is not None:
-        with contextlib.suppress(OSError, RuntimeError):  # it is gone already
+        with contextlib.suppress(OSError, RuntimeError):  # the process has exited already
             process.stdin.write(text)

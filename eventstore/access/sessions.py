@@ -1,6 +1,6 @@
-"""The dashboard's sessions and the one-time links that begin them. Only hashes of secrets come here.
+"""The dashboard's sessions and the one-time login links that begin them. Only hashes of secrets come here.
 
-Life and death are judged by the database's clock.
+The database's clock decides whether a link or a session has expired.
 """
 
 from __future__ import annotations
@@ -10,17 +10,19 @@ from datetime import datetime, timedelta
 
 from eventstore.postgres.connect import Database
 
-# A session that nobody uses ends after IDLE, every one after ABSOLUTE.
+# An unused session ends after IDLE. Every session ends after ABSOLUTE.
 IDLE = timedelta(hours=8)
 ABSOLUTE = timedelta(hours=24)
 
-# How exact last_seen_at is.
+# The resolution of last_seen_at.
 SEEN = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """`tenant` None is the administrator's. It ends at `expires_at`, or at `idle_until` if it is not used before."""
+    """`tenant` is None for the administrator. The session ends at `expires_at`, or at `idle_until` if it is not used
+    before. `is_unseen` is True if its last use was noted more than SEEN ago.
+    """
 
     tenant: str | None
     created_at: datetime
@@ -61,27 +63,27 @@ DELETE FROM hookledger.session
 async def add_link(
     database: Database, link_hash: bytes, *, tenant: str | None, created_by: str, life: timedelta
 ) -> datetime:
-    """Stores a one-time link; the time at which it expires."""
+    """Stores a one-time link and returns the time at which it expires. `life` is how long the link is valid."""
     async with database.connection() as connection:
         expires_at: datetime = await connection.fetchval(_ADD_LINK, link_hash, tenant, created_by, life)
     return expires_at
 
 
 async def begin(database: Database, link_hash: bytes, session_hash: bytes) -> bool:
-    """Takes a link and begins its session; False if the link was taken before, has expired or never was."""
+    """Uses up a link and begins its session. False if the link was used before, has expired or does not exist."""
     async with database.connection() as connection:
         return await connection.fetchval(_BEGIN, link_hash, session_hash) is not None
 
 
 async def find(database: Database, session_hash: bytes) -> Session | None:
-    """The session, if it has not ended."""
+    """The session, or None if it does not exist or has ended."""
     async with database.connection() as connection:
         row = await connection.fetchrow(_FIND, session_hash, ABSOLUTE, IDLE, SEEN)
     return None if row is None else Session(**row)
 
 
 async def note_use(database: Database, session_hash: bytes) -> None:
-    """Notes that somebody works in the session."""
+    """Notes that the session was used now."""
     async with database.connection() as connection:
         await connection.execute(
             "UPDATE hookledger.session SET last_seen_at = clock_timestamp() WHERE hash = $1", session_hash
@@ -95,6 +97,6 @@ async def end(database: Database, session_hash: bytes) -> None:
 
 
 async def sweep(database: Database) -> None:
-    """Takes away links and sessions that are of no use any more."""
+    """Deletes expired links and ended sessions."""
     async with database.connection() as connection:
         await connection.execute(_SWEEP, ABSOLUTE, IDLE)

@@ -1,6 +1,6 @@
-"""API tokens: of each its hash, what it is for, and whether it still is. Rows are never taken away.
+"""API tokens: the hash of each, its scope, and whether it is still valid. Rows are never deleted.
 
-Whether a token is dead is said by the database's clock, so that all processes agree.
+The database's clock decides whether a token has expired, so that all processes agree.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import asyncpg
 
 from eventstore.postgres.connect import Database
 
-# How exact last_used_at is.
+# The resolution of last_used_at.
 _USE = "interval '1 minute'"
 
 
@@ -32,7 +32,7 @@ class NewToken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """What is shown of a token. `is_expired` by the database's clock."""
+    """A token as it is listed: everything but the hash. `is_expired` is by the database's clock."""
 
     id: str
     kind: str
@@ -48,8 +48,8 @@ class Token:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """What a token is judged by. `seconds_left` is None if it never expires, `is_unused` True if its use in this minute
-    is yet to be noted.
+    """What a request's token is verified against. `seconds_left` is None if the token never expires. `is_unused` is
+    True if no use of it was noted in the last minute.
     """
 
     kind: str
@@ -82,7 +82,7 @@ SELECT kind, tenant, hash, extract(epoch FROM expires_at - clock_timestamp())::f
   FROM hookledger.api_token WHERE id = $1
 """
 
-# Of several processes one notes it.
+# If several processes note a use in the same minute, one of them writes.
 _NOTE_USE = f"""
 UPDATE hookledger.api_token SET last_used_at = clock_timestamp()
  WHERE id = $1 AND coalesce(last_used_at < clock_timestamp() - {_USE}, true)
@@ -103,7 +103,9 @@ async def add(database: Database, new: NewToken) -> Token:
 
 
 async def newest(database: Database, count: int, *, before: tuple[datetime, str] | None = None) -> Sequence[Token]:
-    """So many tokens, the newest first; of those that are older than one with this time of creation and id."""
+    """At most `count` tokens, the newest first. `before` is the creation time and id of a token: only older ones are
+    listed.
+    """
     async with database.connection() as connection:
         if before is None:
             rows = await connection.fetch(_NEWEST, count)
@@ -113,27 +115,30 @@ async def newest(database: Database, count: int, *, before: tuple[datetime, str]
 
 
 async def find(database: Database, token_id: str) -> Token | None:
-    """The token with this id, None if there is none."""
+    """The token with this id, or None."""
     async with database.connection() as connection:
         row = await connection.fetchrow(f"SELECT {_COLUMNS} FROM hookledger.api_token WHERE id = $1", token_id)
     return None if row is None else _token(row)
 
 
 async def proof(database: Database, token_id: str, *, seconds: float) -> Proof | None:
-    """What the token with this id is judged by, None if there is none."""
+    """What a request with this token id is verified against, or None if there is no such token."""
     async with database.connection(seconds=seconds) as connection:
         row = await connection.fetchrow(_PROOF, token_id)
     return None if row is None else Proof(**row)
 
 
 async def note_use(database: Database, token_id: str, *, seconds: float) -> None:
-    """Notes that a token was used just now, if that is not known to the minute already."""
+    """Notes that a token was used now, unless a use was noted within the last minute."""
     async with database.connection(seconds=seconds) as connection:
         await connection.execute(_NOTE_USE, token_id)
 
 
 async def revoke(database: Database, token_id: str) -> Token | None:
-    """Ends a token for good, and returns it; None if there is none. One that was revoked keeps the time of that."""
+    """Revokes a token and returns it, or None if there is none.
+
+    A token that was revoked before keeps its first time.
+    """
     async with database.connection() as connection:
         row = await connection.fetchrow(_REVOKE, token_id)
     return None if row is None else _token(row)

@@ -1,4 +1,4 @@
-"""The catalogue of event types, and the types that events really had."""
+"""The catalogue of event types, and the types seen in published events."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import VersionConflict
 
-# A producer may invent types without end; a person reads so many at most.
+# A producer may invent any number of types. Nobody reads a longer list than this.
 MAX_SEEN = 1000
 
 
@@ -23,7 +23,7 @@ class TypeRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedType:
-    """A type as it is listed: without description and example if it was seen, and is not in the catalogue."""
+    """A type in a list. `description` and `example` are None if the type was seen and is not in the catalogue."""
 
     name: str
     description: str | None
@@ -32,13 +32,13 @@ class ListedType:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutlinedType:
-    """A type in a few words: the beginning of its description, None if it was seen and is not in the catalogue."""
+    """A type with the beginning of its description, None if the type was seen and is not in the catalogue."""
 
     name: str
     description: str | None
 
 
-# One catalogue at a time: two that come together must not be mixed.
+# One replacement at a time: two concurrent ones must not be mixed.
 _LOCK = "LOCK TABLE hookledger.event_type IN SHARE ROW EXCLUSIVE MODE"
 
 _FILL = """
@@ -46,7 +46,7 @@ INSERT INTO hookledger.event_type (name, description, example)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[])
 """
 
-# $1 the name to begin behind, $2 how many
+# $1 the name to begin after, $2 how many types, $3 the group
 _LISTED = """
 SELECT name, max(description) AS description, max(example) AS example
   FROM ((SELECT name, description, example FROM hookledger.event_type WHERE {which} ORDER BY name LIMIT $2)
@@ -67,10 +67,10 @@ SELECT name FROM unnest($1::text[]) AS given (name)
 """
 
 
-# Every catalogue is written anew as a whole, so that its newest row tells it from the one before.
+# A replacement rewrites every row, so the newest updated_at identifies the edition.
 _EDITION = "SELECT coalesce(hookledger.microseconds(max(updated_at)), 0) FROM hookledger.event_type"
 
-# $1 how many characters of a description, $2 whether types that were only seen are wanted
+# $1 how many characters of a description, $2 whether to include types that were only seen
 _OUTLINE = """
 SELECT name, max(description) AS description
   FROM (SELECT name, left(description, $1) AS description FROM hookledger.event_type
@@ -81,8 +81,8 @@ SELECT name, max(description) AS description
 
 
 async def replace(database: Database, types: Iterable[TypeRow], *, edition: int | None = None) -> None:
-    """Makes these the whole catalogue. Raises StoreUnavailable, and VersionConflict if an `edition` is given and there
-    is another one by now.
+    """Replaces the whole catalogue by these types. Raises StoreUnavailable, and VersionConflict if `edition` is given
+    and is no longer the current one.
     """
     rows = list(types)
     async with database.transaction(seconds=10) as connection:
@@ -96,8 +96,9 @@ async def replace(database: Database, types: Iterable[TypeRow], *, edition: int 
 
 
 async def entries(database: Database) -> tuple[int, list[TypeRow]]:
-    """The edition of the catalogue, which tells it from those before and after, 0 if it is empty; and all that is in
-    it, by name.
+    """The edition of the catalogue and its types, sorted by name.
+
+    The edition is a number that changes with every replacement; it is 0 if the catalogue is empty.
     """
     async with database.connection() as connection:
         rows = await connection.fetch(
@@ -109,7 +110,7 @@ async def entries(database: Database) -> tuple[int, list[TypeRow]]:
 
 
 async def entry(database: Database, name: str) -> TypeRow | None:
-    """The type with this name, if it is in the catalogue."""
+    """The type with this name, or None if it is not in the catalogue."""
     async with database.connection() as connection:
         row = await connection.fetchrow(
             "SELECT name, description, example FROM hookledger.event_type WHERE name = $1", name
@@ -118,23 +119,26 @@ async def entry(database: Database, name: str) -> TypeRow | None:
 
 
 async def outline(database: Database, *, characters: int, with_seen: bool = True) -> list[OutlinedType]:
-    """All types that are in the catalogue or, `with_seen`, were seen; by name, of a description so many characters."""
+    """All types of the catalogue, and with `with_seen` those that were only seen, sorted by name.
+
+    Descriptions are cut to `characters`.
+    """
     async with database.connection() as connection:
         return [OutlinedType(**row) for row in await connection.fetch(_OUTLINE, characters, with_seen)]
 
 
 async def names(database: Database) -> list[str]:
-    """The names of all types in the catalogue, in order."""
+    """The names of all types in the catalogue, sorted."""
     async with database.connection() as connection:
         rows = await connection.fetch("SELECT name FROM hookledger.event_type ORDER BY name")
     return [row["name"] for row in rows]
 
 
-async def examples(database: Database, wanted: Sequence[str]) -> dict[str, str]:
-    """The examples of those of these types that are in the catalogue."""
+async def examples(database: Database, event_types: Sequence[str]) -> dict[str, str]:
+    """Type name → example, for those of `event_types` that are in the catalogue."""
     async with database.connection() as connection:
         rows = await connection.fetch(
-            "SELECT name, example FROM hookledger.event_type WHERE name = ANY ($1::text[])", wanted
+            "SELECT name, example FROM hookledger.event_type WHERE name = ANY ($1::text[])", event_types
         )
     return {row["name"]: row["example"] for row in rows}
 
@@ -142,7 +146,10 @@ async def examples(database: Database, wanted: Sequence[str]) -> dict[str, str]:
 async def listed(
     database: Database, *, after: str, limit: int, group: str | None = None, with_seen: bool = True
 ) -> list[ListedType]:
-    """A page of the types that are in the catalogue or, `with_seen`, were seen; by name, behind the name `after`."""
+    """A page of the types of the catalogue, and with `with_seen` of those that were only seen.
+
+    Sorted by name, beginning after the name `after`; of one `group` if it is given.
+    """
     statement = _LISTED if with_seen else _CATALOGUED
     async with database.connection() as connection:
         if group is None:
@@ -153,6 +160,6 @@ async def listed(
 
 
 async def note_seen(database: Database, types: Sequence[str]) -> None:
-    """Notes types that events had, if there is room for more."""
+    """Notes types that events had, until MAX_SEEN are noted."""
     async with database.connection() as connection:
         await connection.execute(_SEEN, types, MAX_SEEN)

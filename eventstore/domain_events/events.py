@@ -1,7 +1,8 @@
-"""The domain stream's way in: publish events, and find one again.
+"""Publishes domain events, and finds single ones again.
 
-The rows of one call become visible together, when its transaction commits; `publish` answers after that, so what it
-says is durable. Producers never NOTIFY: a tick finds their rows (eventstore/domain_events/ticks.py).
+The rows of one call become visible together, when its transaction commits. `publish` returns after the commit, so an
+answer means that the events are durable. `hookledger.publish_many` in schema.sql recognises duplicates: the same
+(tenant, id) within 24 hours is one event. Producers never NOTIFY; a tick finds their rows (domain_events/ticks.py).
 """
 
 from __future__ import annotations
@@ -23,15 +24,18 @@ SHARDS = 16
 
 
 def shard_of(tenant: str) -> int:
-    """The shard of a tenant: `hookledger.shard_of` in schema.sql, without asking."""
+    """The shard of a tenant, 0 to 15.
+
+    The same function as `hookledger.shard_of` in schema.sql, without a round trip.
+    """
     return int(hashlib.md5(tenant.encode(), usedforsecurity=False).hexdigest()[:4], 16) % SHARDS
 
 
 @dataclass(slots=True, kw_only=True)
 class NewEvent:
-    """An event to publish. `data`, `context` and `snapshot` are JSON objects as bytes, kept exactly so.
+    """An event to publish. `data`, `context` and `snapshot` are JSON objects as bytes and are stored unchanged.
 
-    Not frozen: one is made for every event, and a frozen one costs three times as much to make.
+    Not frozen: one is made for every event, and a frozen dataclass costs three times as much to make.
     """
 
     tenant: str
@@ -46,11 +50,11 @@ class NewEvent:
 
 @dataclass(slots=True, eq=False)
 class StoredEvent:
-    """An event as the log has it. `test_route` is the only route that a test is for, None for what really happened.
-    `closed_upto` belongs to the tick that read it, and is None before any has.
+    """A row of domain_event. `test_route` is the only route that a test event is for, None for an ordinary event.
+    `tick` and `closed_upto` belong to the tick that read the event, and are None before any tick has.
 
     Neither frozen nor keyword-only, because the tail makes one for every event, and a frozen dataclass costs five times
-    as much to make. The fields stand in the order of EVENT_COLUMNS.
+    as much to make. The fields have the order of EVENT_COLUMNS.
     """
 
     seq: int
@@ -70,7 +74,7 @@ class StoredEvent:
 
     @property
     def event_time(self) -> datetime:
-        """least(occurred_at, recorded_at, closed_upto): the moment at which routes are judged (design.md §2)."""
+        """least(occurred_at, recorded_at, closed_upto): routes are judged as of this moment (rule 1 of routing)."""
         at = self.recorded_at
         if self.occurred_at is not None and self.occurred_at < at:
             at = self.occurred_at
@@ -80,7 +84,7 @@ class StoredEvent:
 
     @property
     def size_bytes(self) -> int:
-        """What the payload occupies in memory, near enough for a budget."""
+        """The memory that the event occupies, exact enough for a budget."""
         return len(self.data) + len(self.context or b"") + len(self.snapshot or b"") + 500
 
 
@@ -88,14 +92,14 @@ EVENT_COLUMNS = "seq, recorded_at, shard, tenant, id, type, occurred_at, data, c
 
 _PUBLISH = "SELECT hookledger.publish_many($1, $2, $3, $4, $5, $6, $7, $8)"
 
-# Each event's tick is looked up: joined, the planner reads all ticks there are.
+# LATERAL looks up the tick of each event. With a plain join the planner reads all ticks.
 _WITH_TICK = f"""
 SELECT {EVENT_COLUMNS}, t.tick, t.closed_upto
   FROM (SELECT *, coalesce(tick, hookledger.tick_of(txid)) AS in_tick FROM hookledger.domain_event WHERE %s) e
   LEFT JOIN LATERAL (SELECT tick, closed_upto FROM hookledger.tick WHERE tick = e.in_tick LIMIT 1) t ON true
 """
 
-# OFFSET 0 keeps the planner from walking seq backwards until it happens upon the id.
+# OFFSET 0 keeps the planner from walking seq backwards until it finds the id.
 _BY_ID = _WITH_TICK % "tenant = $1 AND id = $2 OFFSET 0" + " ORDER BY seq DESC LIMIT 1"
 _BY_ID_ANY_TENANT = _WITH_TICK % "id = $1 OFFSET 0" + " ORDER BY seq DESC LIMIT 2"
 _PERIOD = (
@@ -110,15 +114,19 @@ SELECT {EVENT_COLUMNS} FROM hookledger.domain_event
 
 
 async def publish(database: Database, events: Sequence[NewEvent], *, seconds: float = DEADLINE_SECONDS) -> list[bool]:
-    """Stores events durably; for each, in order: True if it is new, False if it is a duplicate of the last 24 hours."""
+    """Stores events durably. Returns for each, in order: True if it is new, False if it repeats an event of the last 24
+    hours.
+
+    Raises StoreUnavailable, and ValueRefused for a value that a check constraint refuses.
+    """
     if not events:
         return []
     try:
         async with database.connection(seconds=seconds) as connection:
             return await _publish(connection, events)
     except Deadlocked:
-        # With somebody who publishes the same ids in parts, and has done so by now: statements like this one take
-        # their ids in one order, so they wait for each other and never crosswise.
+        # Another transaction publishes the same ids in parts, and has ended by now. Single statements cannot deadlock
+        # with each other, because each takes its ids in the same order.
         async with database.connection(seconds=seconds) as connection:
             return await _publish(connection, events)
 
@@ -127,9 +135,10 @@ async def publish(database: Database, events: Sequence[NewEvent], *, seconds: fl
 async def publishing(
     database: Database, *, seconds: float
 ) -> AsyncIterator[Callable[[Sequence[NewEvent]], Coroutine[object, None, list[bool]]]]:
-    """One transaction for what is published in parts, by calling what it yields: durable all together, or not at all.
+    """One transaction for a batch that is published in parts. Yields the function that publishes a part.
 
-    Raises Deadlocked if others publish the same ids in another order.
+    The parts become durable together or not at all. Raises Deadlocked if another transaction publishes the same ids in
+    another order.
     """
     async with database.transaction(seconds=seconds) as connection:
         yield partial(_publish, connection)
@@ -151,7 +160,7 @@ async def _publish(connection: PoolConnectionProxy, events: Sequence[NewEvent]) 
 
 
 async def find(database: Database, event_id: str, *, tenant: str | None = None) -> list[StoredEvent]:
-    """The newest event of that id; without a tenant up to two, so that the caller sees an ambiguity."""
+    """The newest event with that id. Without a tenant up to two, so that the caller sees an ambiguity."""
     async with database.connection() as connection:
         if tenant is None:
             rows = await connection.fetch(_BY_ID_ANY_TENANT, event_id)
@@ -163,23 +172,30 @@ async def find(database: Database, event_id: str, *, tenant: str | None = None) 
 async def period(
     database: Database, start: datetime, end: datetime, *, tenant: str | None, after_seq: int, limit: int
 ) -> list[StoredEvent]:
-    """A page of the events recorded in [start, end), by seq, each with the tick that read it."""
+    """A page of the events recorded in [start, end), sorted by seq, each with the tick that read it."""
     async with database.connection(seconds=30) as connection:
         rows = await connection.fetch(_PERIOD, start, end, after_seq, tenant, limit)
     return [StoredEvent(**row) for row in rows]
 
 
 async def find_at(database: Database, seq: int, *, event_time: datetime) -> StoredEvent | None:
-    """The event of that seq, which is recorded at its time or later; None if retention dropped it."""
+    """The event with that seq, or None if retention dropped it. `event_time` excludes older partitions: an event is
+    never recorded before its event time.
+    """
     async with database.connection() as connection:
         row = await connection.fetchrow(_AT, seq, event_time)
     return None if row is None else StoredEvent(**row)
 
 
-async def by_seq(database: Database, wanted: dict[int, datetime]) -> dict[int, StoredEvent]:
-    """Events by seq, given each one's `recorded_at` (which names its partition). What retention dropped is absent."""
-    if not wanted:
+async def by_seq(database: Database, recorded_ats: dict[int, datetime]) -> dict[int, StoredEvent]:
+    """Events by seq. `recorded_ats` maps each seq to its `recorded_at`, which determines the partition.
+
+    Events that retention dropped are absent.
+    """
+    if not recorded_ats:
         return {}
     async with database.connection(seconds=10) as connection:
-        rows = await connection.fetch(_BY_SEQ, list(wanted), min(wanted.values()), max(wanted.values()))
+        rows = await connection.fetch(
+            _BY_SEQ, list(recorded_ats), min(recorded_ats.values()), max(recorded_ats.values())
+        )
     return {row["seq"]: StoredEvent(**row, tick=None, closed_upto=None) for row in rows}

@@ -1,6 +1,7 @@
-"""Test events: examples that go into the log like what really happened, for one route only.
+"""Test events: examples that are published like ordinary events, but for one route only.
 
-Not through `hookledger.publish_many`, which producers reach: no producer shall be able to send to a single route.
+They do not go through `hookledger.publish_many`, which producers can call: a producer must not be able to send to a
+single route.
 """
 
 from __future__ import annotations
@@ -9,15 +10,15 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from eventstore.domain_events.events import NewEvent
-from eventstore.domain_events.listing import COLUMNS, READ_SECONDS, WITH_TICK, LoggedEvent, logged
+from eventstore.domain_events.listing import COLUMNS, READ_SECONDS, WITH_TICK, LoggedEvent, logged_event
 from eventstore.postgres.connect import Database
 
 _PUBLISH = """
 INSERT INTO hookledger.domain_event (tenant, id, type, data, context, snapshot, test_route)
 SELECT e.tenant, e.id, e.type, e.data, e.context, e.snapshot, $1
   FROM unnest($2::text[], $3::text[], $4::text[], $5::bytea[], $6::bytea[], $7::bytea[])
-       WITH ORDINALITY AS e (tenant, id, type, data, context, snapshot, place)
- ORDER BY e.place
+       WITH ORDINALITY AS e (tenant, id, type, data, context, snapshot, ordinal)
+ ORDER BY e.ordinal
 """
 
 # $1 tenant, $2 the ids, $3 the route. OFFSET 0 keeps the planner from walking through the tenant's events.
@@ -30,7 +31,7 @@ _SENT = WITH_TICK.format(
 
 
 async def publish(database: Database, route_id: UUID, events: Sequence[NewEvent]) -> None:
-    """Stores events for one route durably. Their ids are new. Raises StoreUnavailable."""
+    """Stores test events for one route durably. The caller has made their ids new. Raises StoreUnavailable."""
     async with database.connection() as connection:
         await connection.execute(
             _PUBLISH,
@@ -45,7 +46,7 @@ async def publish(database: Database, route_id: UUID, events: Sequence[NewEvent]
 
 
 async def sent(database: Database, tenant: str, route_id: UUID, event_ids: Sequence[str]) -> list[LoggedEvent]:
-    """Those of these events that were tests of the route, as they were stored."""
+    """Those of these events that are test events of the route, by seq."""
     async with database.connection(seconds=READ_SECONDS) as connection:
         found = await connection.fetch(_SENT, tenant, event_ids, route_id)
-    return [logged(row) for row in found]
+    return [logged_event(row) for row in found]

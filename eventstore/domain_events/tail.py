@@ -1,15 +1,16 @@
-"""The tail: the events of one cut, that is, the rows visible in its snapshot and not in the one before.
+"""The tail: reads the events of one cut, which are the rows visible in its snapshot and not in the one before.
 
-Not `seq > last`: a sequence number is drawn before the commit that shows it, so a slower transaction with a lower
-number would be passed over. Not an xmin horizon either: that waits for the longest transaction of the cluster. The
-difference of two snapshots loses nothing, repeats nothing and waits for nobody (PgQ's method, design.md §3).
+It does not read `seq > last`: a sequence number is drawn before the commit that makes its row visible, so a slower
+transaction with a lower number would be skipped. It does not wait for an xmin horizon either: that waits for the
+longest transaction of the cluster. The difference of two snapshots loses nothing, repeats nothing and waits for no
+transaction. It is PgQ's method; eventstore/README.md has the measurements.
 
-A cut of at most a page is read by transaction id. A larger one - after an outage, or an import - is bounded once and
-then walked along the primary key, so that reading it costs its length and not its length times its pages. Only what a
-long transaction left far below the rest, few rows among many of other cuts, is read by transaction id there too.
+A cut of at most a page is read by transaction id. A larger cut, after an outage or an import, is measured once and then
+walked along the primary key, so that reading it costs its length and not its length times its pages. A long transaction
+may have left a few rows far below the others, among many rows of other cuts. Those are read by transaction id.
 
-The cuts of before a dump was restored are not to be found by their snapshots any more (eventstore/postgres/lineage.py):
-those are blank, and each event says itself which tick had read it.
+The cuts from before a dump was restored cannot be found by their snapshots (eventstore/postgres/lineage.py). Their
+snapshots are blank, and each of their events has the number of the tick that had read it.
 """
 
 from __future__ import annotations
@@ -26,16 +27,17 @@ from eventstore.postgres.connect import Database
 PAGE_ROWS = 1000
 PAGE_BYTES = 8 * 1024 * 1024
 
-# A walk may pass over this many rows for each one it finds.
+# A walk may skip this many rows for each row it returns.
 _SPARSE = 100
-# Of a cut from before a restore, which is not measured first: as many as fit into memory if all are large.
+# The page of a cut from before a restore, which is not measured first: as many rows as fit into memory if all are
+# large.
 _RESTORED_ROWS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotDifference:
-    """The transactions visible in one snapshot and not in the one before: those from `lower` to before `upper` except
-    `unfinished`, and the `late` ones, which the snapshot before saw under way.
+    """The transactions visible in one snapshot and not in the one before: those in [lower, upper) except `unfinished`,
+    and the `late` ones, which were in progress in the snapshot before.
     """
 
     lower: int
@@ -45,7 +47,7 @@ class SnapshotDifference:
 
 
 def difference(before: str, snap: str) -> SnapshotDifference:
-    """From the text form of two snapshots, `xmin:xmax:xip,…`, taken one after the other."""
+    """The difference of two snapshots in text form, `xmin:xmax:xip,…`; `before` was taken before `snap`."""
     _, lower, open_before = _parsed(before)
     xmin, upper, open_now = _parsed(snap)
     return SnapshotDifference(
@@ -79,7 +81,7 @@ SELECT count(*) AS rows, coalesce(sum(size), 0)::bigint AS bytes, min(seq) AS fi
 
 _WHOLE = f"SELECT * FROM ({_CUT.format(columns=EVENT_COLUMNS)}) cut ORDER BY seq LIMIT $6"
 
-# Walks the primary key from $6 to $7; what it passes over is of other cuts or other shards.
+# Walks the primary key from $6 to $7 and skips rows of other cuts and other shards.
 _WALK = f"""
 SELECT {EVENT_COLUMNS} FROM hookledger.domain_event
  WHERE seq >= $6 AND seq <= $7 AND shard = ANY ($1::smallint[])
@@ -87,14 +89,14 @@ SELECT {EVENT_COLUMNS} FROM hookledger.domain_event
  ORDER BY seq LIMIT $8
 """
 
-# Finds by transaction id and sorts. OFFSET 0 keeps the planner from walking after all.
+# Finds rows by transaction id and sorts them. OFFSET 0 keeps the planner from walking the primary key.
 _PICK = f"""
 SELECT * FROM ({_CUT.format(columns=EVENT_COLUMNS)} OFFSET 0) cut
  WHERE seq >= $6 AND seq <= $7 ORDER BY seq LIMIT $8
 """
 
 
-# A cut from before a dump was restored: $2 its number, $3 the seq to begin behind.
+# A cut from before a dump was restored: $2 the number of its tick, $3 the seq to begin after.
 _RESTORED = f"""
 SELECT {EVENT_COLUMNS} FROM hookledger.domain_event
  WHERE tick = $2 AND seq > $3 AND shard = ANY ($1::smallint[])
@@ -105,9 +107,9 @@ SELECT {EVENT_COLUMNS} FROM hookledger.domain_event
 async def read_cut(
     database: Database, *, before: str, tick: Tick, shards: Sequence[int]
 ) -> AsyncIterator[list[StoredEvent]]:
-    """The events of `tick` in the given shards by seq, in pages; `before` is the snapshot of the tick before.
+    """The events of `tick` in the given shards, in pages sorted by seq. `before` is the snapshot of the tick before.
 
-    Between two pages no connection is held, so a slow consumer costs the database nothing.
+    No connection is held between two pages, so a slow consumer costs the database nothing.
     """
     if tick.snap == EMPTY_SNAP:
         async for page in _restored(database, tick, shards):
@@ -124,15 +126,15 @@ async def read_cut(
             yield _events(rows, tick)
         return
     limit = max(1, min(PAGE_ROWS, PAGE_BYTES * size["rows"] // max(1, size["bytes"])))
-    for statement, first, last in _stretches(size):
-        place = first
-        while place <= last:
+    for statement, first, last in _seq_ranges(size):
+        next_seq = first
+        while next_seq <= last:
             async with database.connection(seconds=30) as connection:
-                rows = await connection.fetch(statement, *bound, place, last, limit)
+                rows = await connection.fetch(statement, *bound, next_seq, last, limit)
             if not rows:
                 break
             yield _events(rows, tick)
-            place = rows[-1]["seq"] + 1
+            next_seq = rows[-1]["seq"] + 1
 
 
 async def _restored(database: Database, tick: Tick, shards: Sequence[int]) -> AsyncIterator[list[StoredEvent]]:
@@ -146,8 +148,8 @@ async def _restored(database: Database, tick: Tick, shards: Sequence[int]) -> As
         after = rows[-1]["seq"]
 
 
-def _stretches(size: asyncpg.Record) -> list[tuple[str, int, int]]:
-    """How to read a large cut: statement, first and last seq of each stretch."""
+def _seq_ranges(size: asyncpg.Record) -> list[tuple[str, int, int]]:
+    """How to read a large cut: statement, first and last seq of each range."""
     first, last, timely = size["first"], size["last"], size["first_timely"]
     end = last + 1 if timely is None else timely
     if end - first <= size["late"] * _SPARSE:

@@ -1,7 +1,8 @@
-"""Ticks: numbered cuts through the domain stream, each with the position of the route log at that moment.
+"""Ticks: numbered cuts through the domain events, each with the position of the route log at that moment.
 
-A tick is made under the lock that lifecycle appends take, in a transaction of its own, by whichever process gets there
-first (schema.sql, make_tick). It is authoritative: live decisions and any later recomputation read the same row.
+Any process may make the next tick. It does so in a transaction of its own, under the advisory lock that lifecycle
+appends take (`hookledger.make_tick` in schema.sql). A tick is authoritative: live decisions and any later recomputation
+read the same row.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ _COLUMNS = "tick, snap::text, at, route_pos, closed_upto"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
-    """`snap` is the snapshot in PostgreSQL's text form, `xmin:xmax:xip,…`. Number 0 with an empty cut precedes all."""
+    """`snap` is the snapshot in PostgreSQL's text form, `xmin:xmax:xip,…`. Tick 0, which has no row, precedes all
+    others and has an empty snapshot. `route_pos` is the last position of the route log at the tick. Every later
+    lifecycle event takes effect after `closed_upto`.
+    """
 
     tick: int
     snap: str
@@ -27,7 +31,9 @@ class Tick:
 
 
 class Poll(NamedTuple):
-    """`made` is the number of a tick that was made just now, None if there was nothing new."""
+    """`made` is the number of the tick that this call made, None if there was nothing new; `newest` is the newest tick
+    and `route_pos` the last position of the route log, 0 if there is none.
+    """
 
     made: int | None
     newest: int
@@ -38,21 +44,21 @@ EMPTY_SNAP = "1:1:"
 
 
 async def make(database: Database) -> int | None:
-    """Makes the next tick if events were committed since the last one; its number, else None."""
+    """Makes the next tick if events were committed since the last one. Returns its number, else None."""
     async with database.connection() as connection:
         number: int | None = await connection.fetchval("SELECT hookledger.make_tick()")
     return number
 
 
 async def poll(database: Database) -> Poll:
-    """Makes the next tick as `make` does, and says how far ticks and route log have come."""
+    """Makes the next tick as `make` does, and returns the positions of both logs, in one round trip."""
     async with database.connection() as connection:
         (row,) = await connection.fetch("SELECT made, newest, route_pos FROM hookledger.poll()")
     return Poll(row["made"], row["newest"], row["route_pos"])
 
 
 async def after(database: Database, tick: int, *, limit: int = 200) -> list[Tick]:
-    """The ticks behind number `tick`, in order."""
+    """The ticks after number `tick`, in order."""
     async with database.connection() as connection:
         rows = await connection.fetch(
             f"SELECT {_COLUMNS} FROM hookledger.tick WHERE tick > $1 ORDER BY tick LIMIT $2", tick, limit
@@ -69,7 +75,7 @@ async def snap_of(database: Database, tick: int) -> str:
 
 
 async def route_pos(database: Database, tick: int) -> int:
-    """How far the route log had come at a tick; 0 for one that is no longer kept."""
+    """The last position of the route log at a tick; 0 for a tick that is no longer kept."""
     async with database.connection() as connection:
         return await connection.fetchval("SELECT route_pos FROM hookledger.tick WHERE tick = $1", tick) or 0
 

@@ -1,4 +1,4 @@
-"""The cluster on disk: made once, complete or not at all."""
+"""Creates the cluster on disk once, complete or not at all."""
 
 import os
 import shutil
@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Final
 
 from eventstore.embedded.paths import MAJOR_VERSION, ClusterPaths
-from eventstore.embedded.refusals import not_ours, of_output
+from eventstore.embedded.refusals import from_output, wrong_owner
 from eventstore.postgres.errors import EmbeddedMisconfigured
 
-# Nothing else of our environment: it may hold secrets, and PG* variables would change what runs.
+# Nothing else is inherited: this process's environment may hold secrets, and PG* variables would configure the server.
 ENVIRONMENT: Final = {"PATH": os.defpath, "LC_ALL": "C"}
 
-# Written once, when the cluster is made: postgresql.conf is the operator's from then on. fsync and synchronous_commit
-# keep their default, on. The log level leaves out clients' errors, which the daemon sees and which may quote payloads.
+# Written once, when the cluster is created; afterwards postgresql.conf belongs to the operator. fsync and
+# synchronous_commit keep their default, on. The log level excludes errors of clients: the daemon reports those, and
+# they may quote payloads.
 _SETTINGS: Final = {
     "max_connections": "200",
     "shared_buffers": "128MB",
@@ -26,29 +27,29 @@ _SETTINGS: Final = {
 }
 
 
-def ensure_cluster(place: ClusterPaths) -> None:
+def ensure_cluster(paths: ClusterPaths) -> None:
     try:
-        major = (place.cluster / "PG_VERSION").read_text().strip()
+        major = (paths.cluster / "PG_VERSION").read_text().strip()
     except FileNotFoundError:
-        _make_cluster(place)
+        _make_cluster(paths)
         return
     if major != MAJOR_VERSION:
         raise EmbeddedMisconfigured(
-            f"{place.cluster} was made by PostgreSQL {major}, the embedded server is {MAJOR_VERSION}",
+            f"{paths.cluster} was made by PostgreSQL {major}, the embedded server is {MAJOR_VERSION}",
             hint="dump it with the older release and load it into a new data directory (database.data_dir)",
         )
-    if place.cluster.stat().st_uid != place.account.uid:
-        raise not_ours(place.cluster)
+    if paths.cluster.stat().st_uid != paths.account.uid:
+        raise wrong_owner(paths.cluster)
 
 
-def _make_cluster(place: ClusterPaths) -> None:
-    unfinished = place.cluster.with_name("postgres.new")
-    if unfinished.exists():  # of a start that was killed
+def _make_cluster(paths: ClusterPaths) -> None:
+    unfinished = paths.cluster.with_name("postgres.new")
+    if unfinished.exists():  # left by a start that was killed
         shutil.rmtree(unfinished)
     unfinished.mkdir(mode=0o700)
-    if place.account.is_borrowed:
-        os.chown(unfinished, place.account.uid, place.account.gid)
-    command = [str(place.binaries / "initdb"), "--pgdata", str(unfinished), "--username=postgres", "--auth=trust"]
+    if paths.account.is_system_user:
+        os.chown(unfinished, paths.account.uid, paths.account.gid)
+    command = [str(paths.binaries / "initdb"), "--pgdata", str(unfinished), "--username=postgres", "--auth=trust"]
     command += ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     command += [f"--set={name}={setting}" for name, setting in _SETTINGS.items()]
     done = subprocess.run(
@@ -60,14 +61,14 @@ def _make_cluster(place: ClusterPaths) -> None:
         cwd="/",
         env=ENVIRONMENT,
         start_new_session=True,
-        **place.account.credentials,
+        **paths.account.credentials,
     )
     if done.returncode != 0:
         shutil.rmtree(unfinished, ignore_errors=True)
         output = done.stdout.decode(errors="replace")
-        raise of_output(output, "making the embedded database failed", cluster=place.cluster, log=place.log)
-    unfinished.rename(place.cluster)
-    _sync_directory(place.data_dir)
+        raise from_output(output, "making the embedded database failed", cluster=paths.cluster, log=paths.log)
+    unfinished.rename(paths.cluster)
+    _sync_directory(paths.data_dir)
 
 
 def _sync_directory(directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""File locks, and waiting for what another process does."""
+"""File locks, and waiting until another process has done something."""
 
 import fcntl
 import os
@@ -15,7 +15,7 @@ def open_lock(path: Path) -> int:
 
 
 def try_lock(descriptor: int) -> bool:
-    """Whether the exclusive lock is now ours."""
+    """True if this process has the exclusive lock now."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -24,6 +24,7 @@ def try_lock(descriptor: int) -> bool:
 
 
 def becomes_true(condition: Callable[[], bool], *, within_seconds: float) -> bool:
+    """Polls a condition, and blocks meanwhile. False if it stays false for that long."""
     deadline = time.monotonic() + within_seconds
     while not condition():
         if time.monotonic() > deadline:

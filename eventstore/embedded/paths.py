@@ -1,4 +1,4 @@
-"""Where things lie, and that the server's user can get there."""
+"""The paths of the data directory and the binaries, and the access that the server's user needs to them."""
 
 import hashlib
 import importlib.util
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypedDict
 
-from eventstore.embedded.refusals import not_ours
+from eventstore.embedded.refusals import wrong_owner
 from eventstore.postgres.errors import EmbeddedMisconfigured
 
 MAJOR_VERSION: Final = "18"
@@ -31,26 +31,26 @@ class Credentials(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """Root's server runs as another user (borrowed), everybody else's as themselves.
+    """The user that the server runs as: the system user `hookledger` if the caller is root, else the caller.
 
-    Files are given away only to a borrowed one: a hardened service may not call chown, not even for its own files.
+    Files are chowned only to the system user: a hardened service may not call chown, not even for its own files.
     """
 
     uid: int
     gid: int
-    is_borrowed: bool
+    is_system_user: bool
 
     @property
     def credentials(self) -> Credentials:
-        """Arguments for subprocess; an ordinary user may not even name its own."""
-        return {"user": self.uid, "group": self.gid, "extra_groups": []} if self.is_borrowed else {}
+        """Arguments for subprocess. Empty for an ordinary user, who may not set even their own ids."""
+        return {"user": self.uid, "group": self.gid, "extra_groups": []} if self.is_system_user else {}
 
 
 def find_account() -> Account:
     uid = os.geteuid()
     if uid == 0:
         entry = _system_user()
-        return Account(uid=entry.pw_uid, gid=entry.pw_gid, is_borrowed=True)
+        return Account(uid=entry.pw_uid, gid=entry.pw_gid, is_system_user=True)
     try:
         pwd.getpwuid(uid)
     except KeyError as error:
@@ -58,7 +58,7 @@ def find_account() -> Account:
             f"PostgreSQL needs a user name, and user id {uid} has none",
             hint="run as a user listed in /etc/passwd, or set database.url to a PostgreSQL server",
         ) from error
-    return Account(uid=uid, gid=os.getegid(), is_borrowed=False)
+    return Account(uid=uid, gid=os.getegid(), is_system_user=False)
 
 
 def _system_user() -> pwd.struct_passwd:
@@ -75,7 +75,7 @@ def _system_user() -> pwd.struct_passwd:
 
 
 def _make_system_user() -> None:
-    """Another process may be making it too: what counts is whether it exists afterwards."""
+    """Errors are ignored: another process may create the user at the same time. The caller looks whether it exists."""
     command = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent"]
     with suppress(OSError):
         subprocess.run(
@@ -88,7 +88,7 @@ def _make_system_user() -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterPaths:
-    """A data directory, and what to run in it as whom."""
+    """A data directory, the binaries to run in it, and the user to run them as."""
 
     data_dir: Path
     binaries: Path
@@ -103,7 +103,7 @@ class ClusterPaths:
         return self.cluster / "server.log"
 
     @property
-    def door(self) -> Path:
+    def start_stop_lock(self) -> Path:
         return self.data_dir / "postgres.door"
 
     @property
@@ -116,35 +116,35 @@ class ClusterPaths:
 
 
 def prepare(data_dir: Path) -> ClusterPaths:
-    """The place of this data directory, made if absent."""
+    """The paths of this data directory, which is created if absent."""
     binaries = _find_binaries().resolve()
     account = find_account()
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    place = ClusterPaths(data_dir=data_dir.resolve(), binaries=binaries, account=account)
-    if not os.access(place.data_dir, os.R_OK | os.W_OK | os.X_OK):
-        raise not_ours(place.data_dir)
-    if account.is_borrowed:
-        _open_the_way(place.cluster)
-        _open_the_way(binaries / "postgres")
+    paths = ClusterPaths(data_dir=data_dir.resolve(), binaries=binaries, account=account)
+    if not os.access(paths.data_dir, os.R_OK | os.W_OK | os.X_OK):
+        raise wrong_owner(paths.data_dir)
+    if account.is_system_user:
+        _make_traversable(paths.cluster)
+        _make_traversable(binaries / "postgres")
         _make_readable(binaries)
-    return place
+    return paths
 
 
-def socket_dir(place: ClusterPaths) -> Path:
-    """The cluster itself, or a short directory of its own where the cluster's path is too long for a socket."""
-    if _fits_a_socket(place.cluster):
-        return place.cluster
-    digest = hashlib.sha256(os.fsencode(place.cluster)).hexdigest()[:16]
+def socket_dir(paths: ClusterPaths) -> Path:
+    """The cluster itself, or a short separate directory if the cluster's path is too long for a socket."""
+    if _fits_a_socket(paths.cluster):
+        return paths.cluster
+    digest = hashlib.sha256(os.fsencode(paths.cluster)).hexdigest()[:16]
     directory = Path(tempfile.gettempdir()) / f"hookledger-{digest}"
     if not _fits_a_socket(directory):
-        directory = Path("/tmp") / directory.name  # noqa: S108 - made 0700 and checked for its owner below
+        directory = Path("/tmp") / directory.name  # noqa: S108 - created 0700, and its owner is checked below
     with suppress(FileExistsError):
         directory.mkdir(mode=0o700)
-        if place.account.is_borrowed:
-            os.chown(directory, place.account.uid, place.account.gid)
+        if paths.account.is_system_user:
+            os.chown(directory, paths.account.uid, paths.account.gid)
     found = directory.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != place.account.uid or stat.S_IMODE(found.st_mode) != 0o700:
-        raise not_ours(directory)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != paths.account.uid or stat.S_IMODE(found.st_mode) != 0o700:
+        raise wrong_owner(directory)
     return directory
 
 
@@ -164,7 +164,7 @@ def _find_binaries() -> Path:
     return binaries
 
 
-def _open_the_way(path: Path) -> None:
+def _make_traversable(path: Path) -> None:
     for directory in path.parents:
         mode = stat.S_IMODE(directory.stat().st_mode)
         if not mode & stat.S_IXOTH:
@@ -172,7 +172,7 @@ def _open_the_way(path: Path) -> None:
 
 
 def _make_readable(binaries: Path) -> None:
-    """Undo a umask of 077 at installation time, for the server's files only."""
+    """Undoes a umask of 077 at installation time, for the server's files only."""
     readable = stat.S_IROTH | stat.S_IXOTH
     if (binaries / "postgres").stat().st_mode & readable == readable:
         return

@@ -1,7 +1,7 @@
-"""The server's process: started, found running, asked to stop.
+"""The server's process: starts it, finds it running, stops it.
 
-The one thing to know: `postgres.alive` says whether a server lives, since it inherits the lock; postmaster.pid, which
-PostgreSQL writes, only says where to find it. The caller holds the door.
+The one thing to know: `postgres.alive` tells whether a server is alive, because the server inherits the lock.
+postmaster.pid, which PostgreSQL writes, only tells where to find it. The caller holds the lock of `postgres.door`.
 """
 
 import os
@@ -16,7 +16,7 @@ from typing import Final
 from eventstore.embedded.cluster import ENVIRONMENT
 from eventstore.embedded.locks import becomes_true, open_lock, try_lock
 from eventstore.embedded.paths import SOCKET_NAME, ClusterPaths, socket_dir
-from eventstore.embedded.refusals import of_output
+from eventstore.embedded.refusals import from_output
 from eventstore.postgres.errors import EmbeddedUnavailable
 
 START_SECONDS: Final = 60.0  # recovery after a crash is part of a start
@@ -24,16 +24,17 @@ STOP_SECONDS: Final = 30.0  # a fast shutdown writes a checkpoint
 QUIT_SECONDS: Final = 10.0
 
 _LOG_BYTES: Final = 1 << 20
-# Given at each start, since trust on the socket rests on them: nobody listens on TCP, and only the owner may connect.
+# Passed at each start, because `trust` authentication relies on them: there is no TCP port, and only the owner of the
+# socket may connect.
 _ARGUMENTS: Final = ("-p", "5432", "-c", "listen_addresses=", "-c", "unix_socket_permissions=0700")
 
-# Servers started by this process: whoever stops them, they are ours to wait for, or they stay as zombies.
+# Servers that this process started. It must wait for them, whichever process stops them, or they remain as zombies.
 _started: Final[dict[int, subprocess.Popen[bytes]]] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _PidFile:
-    """postmaster.pid, which grows while the server starts: what is not yet there is empty."""
+    """postmaster.pid, which grows while the server starts. A line that is not written yet is empty here."""
 
     pid: int
     socket_dir: str
@@ -51,67 +52,68 @@ class _PidFile:
         return True
 
 
-def ensure_running(place: ClusterPaths) -> str:
-    """The directory of the socket of a server that answers, started if there is none."""
-    is_up = becomes_true(lambda: _launch_unless_alive(place) or _is_ready(place), within_seconds=START_SECONDS)
-    found = _pid_file(place)
+def ensure_running(paths: ClusterPaths) -> str:
+    """Starts the server if none is running. Returns the directory of its socket once it answers."""
+    is_up = becomes_true(lambda: _launch_unless_alive(paths) or _is_ready(paths), within_seconds=START_SECONDS)
+    found = _pid_file(paths)
     if not is_up or found is None:
         raise EmbeddedUnavailable(
-            f"the PostgreSQL running in {place.cluster} does not answer", hint=f"see {place.log}, then stop it"
+            f"the PostgreSQL running in {paths.cluster} does not answer", hint=f"see {paths.log}, then stop it"
         )
     return found.socket_dir
 
 
-def shut_down(place: ClusterPaths) -> None:
-    found = _pid_file(place)
-    for ask, seconds in ((signal.SIGINT, STOP_SECONDS), (signal.SIGQUIT, QUIT_SECONDS)):
-        if not _is_alive(place):
+def shut_down(paths: ClusterPaths) -> None:
+    found = _pid_file(paths)
+    """Stops the server: a fast shutdown, then an immediate one if that takes too long. Raises EmbeddedUnavailable."""
+    for number, seconds in ((signal.SIGINT, STOP_SECONDS), (signal.SIGQUIT, QUIT_SECONDS)):
+        if not _is_alive(paths):
             return
         if found is not None:
             with suppress(ProcessLookupError):
-                os.kill(found.pid, ask)
-        if becomes_true(lambda: not _is_alive(place), within_seconds=seconds):
+                os.kill(found.pid, number)
+        if becomes_true(lambda: not _is_alive(paths), within_seconds=seconds):
             if found is not None and (process := _started.pop(found.pid, None)):
                 process.wait()
             return
-    raise EmbeddedUnavailable(f"the PostgreSQL running in {place.cluster} does not stop", hint=f"see {place.log}")
+    raise EmbeddedUnavailable(f"the PostgreSQL running in {paths.cluster} does not stop", hint=f"see {paths.log}")
 
 
-def is_started_here(place: ClusterPaths) -> bool:
-    """Whether this process, and no other, started the server."""
-    found = _pid_file(place)
+def is_started_here(paths: ClusterPaths) -> bool:
+    """True if this process started the server."""
+    found = _pid_file(paths)
     return found is not None and found.pid in _started
 
 
-def quit_at_once(place: ClusterPaths) -> None:
-    """Ends it as a crash would, and sees that it is gone; QUIT_SECONDS at most."""
-    found = _pid_file(place)
-    if found is not None and _is_alive(place):
+def quit_at_once(paths: ClusterPaths) -> None:
+    """Ends the server without a checkpoint, as a crash would, and waits until it is gone; QUIT_SECONDS at most."""
+    found = _pid_file(paths)
+    if found is not None and _is_alive(paths):
         with suppress(ProcessLookupError):
             os.kill(found.pid, signal.SIGQUIT)
-        becomes_true(lambda: not _is_alive(place), within_seconds=QUIT_SECONDS)
+        becomes_true(lambda: not _is_alive(paths), within_seconds=QUIT_SECONDS)
 
 
-def _launch_unless_alive(place: ClusterPaths) -> bool:
-    """Whether a server was launched: also when a dying one at last is gone."""
-    alive = open_lock(place.alive)
+def _launch_unless_alive(paths: ClusterPaths) -> bool:
+    """True if a server was launched. False while another one is alive, even one that is shutting down."""
+    alive = open_lock(paths.alive)
     try:
         if is_ours := try_lock(alive):
-            _launch(place, alive)
+            _launch(paths, alive)
     finally:
         os.close(alive)
     return is_ours
 
 
-def _launch(place: ClusterPaths, alive: int) -> None:
+def _launch(paths: ClusterPaths, alive: int) -> None:
     _reap()
-    _forget_dead_postmaster(place)
-    command = [str(place.binaries / "postgres"), "-D", str(place.cluster), "-k", str(socket_dir(place)), *_ARGUMENTS]
-    if place.log.exists() and place.log.stat().st_size > _LOG_BYTES:
-        place.log.rename(place.log.with_suffix(".log.1"))
-    with place.log.open("ab") as log:
-        if place.account.is_borrowed:
-            os.fchown(log.fileno(), place.account.uid, place.account.gid)
+    _forget_dead_postmaster(paths)
+    command = [str(paths.binaries / "postgres"), "-D", str(paths.cluster), "-k", str(socket_dir(paths)), *_ARGUMENTS]
+    if paths.log.exists() and paths.log.stat().st_size > _LOG_BYTES:
+        paths.log.rename(paths.log.with_suffix(".log.1"))
+    with paths.log.open("ab") as log:
+        if paths.account.is_system_user:
+            os.fchown(log.fileno(), paths.account.uid, paths.account.gid)
         log_start = log.tell()
         process = subprocess.Popen(
             command,
@@ -122,18 +124,18 @@ def _launch(place: ClusterPaths, alive: int) -> None:
             env=ENVIRONMENT,
             pass_fds=[alive],
             start_new_session=True,
-            **place.account.credentials,
+            **paths.account.credentials,
         )
         _started[process.pid] = process
-    if not becomes_true(lambda: _is_ready(place) or process.poll() is not None, within_seconds=START_SECONDS):
+    if not becomes_true(lambda: _is_ready(paths) or process.poll() is not None, within_seconds=START_SECONDS):
         process.send_signal(signal.SIGQUIT)
         process.wait(QUIT_SECONDS)
         raise EmbeddedUnavailable(
-            f"the embedded PostgreSQL was not ready after {START_SECONDS:.0f} s", hint=f"see {place.log}"
+            f"the embedded PostgreSQL was not ready after {START_SECONDS:.0f} s", hint=f"see {paths.log}"
         )
     if process.returncode is not None:
-        output = place.log.read_bytes()[log_start:].decode(errors="replace")
-        raise of_output(output, "the embedded PostgreSQL did not start", cluster=place.cluster, log=place.log)
+        output = paths.log.read_bytes()[log_start:].decode(errors="replace")
+        raise from_output(output, "the embedded PostgreSQL did not start", cluster=paths.cluster, log=paths.log)
 
 
 def _reap() -> None:
@@ -142,29 +144,29 @@ def _reap() -> None:
             _started.pop(pid, None)
 
 
-def _forget_dead_postmaster(place: ClusterPaths) -> None:
-    """Remove the lock files of a server that is gone, though its pid is not: as a zombie, or given to another process.
+def _forget_dead_postmaster(paths: ClusterPaths) -> None:
+    """Removes the lock files of a server that is gone while its pid exists: as a zombie, or as another process.
 
-    PostgreSQL would refuse to start, and in a restarted container pids come back. Without /proc it judges alone.
+    PostgreSQL would refuse to start otherwise; in a restarted container pids come back. Without /proc nothing is done.
     """
-    found = _pid_file(place)
+    found = _pid_file(paths)
     if found is None or not Path("/proc/self/cwd").exists():
         return
     try:
-        is_gone = Path(f"/proc/{found.pid}/cwd").readlink() != place.cluster
+        is_gone = Path(f"/proc/{found.pid}/cwd").readlink() != paths.cluster
     except FileNotFoundError:
         is_gone = True
-    except PermissionError:  # another user's process, which PostgreSQL knows not to be a server of this cluster
+    except PermissionError:  # another user's process; PostgreSQL itself sees that it is no server of this cluster
         is_gone = False
     if is_gone:
-        (place.cluster / "postmaster.pid").unlink()
-        (socket_dir(place) / f"{SOCKET_NAME}.lock").unlink(missing_ok=True)
+        (paths.cluster / "postmaster.pid").unlink()
+        (socket_dir(paths) / f"{SOCKET_NAME}.lock").unlink(missing_ok=True)
 
 
-def _is_alive(place: ClusterPaths) -> bool:
+def _is_alive(paths: ClusterPaths) -> bool:
     try:
-        alive = os.open(place.alive, os.O_RDWR)
-    except FileNotFoundError:  # somebody removed the data directory; the server notices by itself
+        alive = os.open(paths.alive, os.O_RDWR)
+    except FileNotFoundError:  # the data directory was removed; the server notices by itself
         return False
     try:
         return not try_lock(alive)
@@ -172,15 +174,18 @@ def _is_alive(place: ClusterPaths) -> bool:
         os.close(alive)
 
 
-def _is_ready(place: ClusterPaths) -> bool:
-    found = _pid_file(place)
+def _is_ready(paths: ClusterPaths) -> bool:
+    found = _pid_file(paths)
     return found is not None and found.is_ready
 
 
-def _pid_file(place: ClusterPaths) -> _PidFile | None:
-    """Its lines: pid, data dir, start time, port, socket dir, address, shared memory, status."""
+def _pid_file(paths: ClusterPaths) -> _PidFile | None:
+    """The parsed postmaster.pid.
+
+    Its lines: pid, data dir, start time, port, socket dir, address, shared memory, status.
+    """
     try:
-        lines = (place.cluster / "postmaster.pid").read_text().splitlines()
+        lines = (paths.cluster / "postmaster.pid").read_text().splitlines()
     except FileNotFoundError:
         return None
     if not lines:

@@ -1,4 +1,4 @@
-"""Why the server cannot be used, in words with a remedy."""
+"""The errors of an embedded server that cannot be used, each with a hint."""
 
 import errno
 import pwd
@@ -7,7 +7,7 @@ from pathlib import Path
 from eventstore.postgres.errors import EmbeddedMisconfigured, EmbeddedUnavailable
 
 
-def not_ours(path: Path) -> EmbeddedUnavailable:
+def wrong_owner(path: Path) -> EmbeddedUnavailable:
     try:
         owner = pwd.getpwuid(path.stat().st_uid).pw_name
     except (KeyError, OSError):
@@ -18,7 +18,7 @@ def not_ours(path: Path) -> EmbeddedUnavailable:
     )
 
 
-def of_os_error(error: OSError, data_dir: Path) -> EmbeddedUnavailable:
+def from_os_error(error: OSError, data_dir: Path) -> EmbeddedUnavailable:
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:
             return _no_space(data_dir)
@@ -34,12 +34,12 @@ def of_os_error(error: OSError, data_dir: Path) -> EmbeddedUnavailable:
             )
 
 
-def of_output(output: str, what: str, *, cluster: Path, log: Path) -> EmbeddedUnavailable:
-    """What PostgreSQL said, in one line with a remedy."""
+def from_output(output: str, what: str, *, cluster: Path, log: Path) -> EmbeddedUnavailable:
+    """The error for the output of a PostgreSQL program that failed; `what` is the beginning of the message."""
     if "No space left on device" in output:
         return _no_space(cluster.parent)
-    said = [line.strip() for line in output.splitlines() if "FATAL:" in line or "error:" in line]
-    lines = said or output.strip().splitlines() or ["it said nothing"]
+    messages = [line.strip() for line in output.splitlines() if "FATAL:" in line or "error:" in line]
+    lines = messages or output.strip().splitlines() or ["it said nothing"]
     if "postmaster.pid" in lines[-1]:
         return EmbeddedUnavailable(
             f"a PostgreSQL that hookledger did not start uses {cluster}", hint="stop it, then try again"

@@ -1,4 +1,4 @@
-"""What users of the embedded PostgreSQL call: `start` to use it, `stop` to give it back, `stop_at_once` in a hurry."""
+"""The interface of the embedded PostgreSQL: `start` begins a use, `stop` ends it, `stop_at_once` stops quickly."""
 
 import atexit
 import fcntl
@@ -13,22 +13,22 @@ from eventstore.embedded import postmaster
 from eventstore.embedded.cluster import ensure_cluster
 from eventstore.embedded.locks import becomes_true, open_lock, try_lock
 from eventstore.embedded.paths import ClusterPaths, prepare
-from eventstore.embedded.refusals import of_os_error
+from eventstore.embedded.refusals import from_os_error
 from eventstore.postgres.errors import EmbeddedUnavailable
 
-# A process that is told to end at once waits no longer for others who start or stop a server.
-_HURRY_SECONDS: Final = 2.0
+# How long a process that must end at once waits for another process that starts or stops a server.
+_QUIT_LOCK_SECONDS: Final = 2.0
 
-_DOOR_SECONDS: Final = postmaster.START_SECONDS + postmaster.STOP_SECONDS + postmaster.QUIT_SECONDS
+_LOCK_SECONDS: Final = postmaster.START_SECONDS + postmaster.STOP_SECONDS + postmaster.QUIT_SECONDS
 
 
 class EmbeddedServer:
-    """A use of the running server. `stop` gives it back, and the last user's `stop` stops the server."""
+    """One use of the running server. `stop` ends the use; the `stop` of the last user stops the server."""
 
-    def __init__(self, place: ClusterPaths, *, socket_dir: str, users_lock: int) -> None:
+    def __init__(self, paths: ClusterPaths, *, socket_dir: str, users_lock: int) -> None:
         self.url: Final = f"postgresql://postgres@/postgres?host={quote(socket_dir)}"
-        self.data_dir: Final = place.data_dir
-        self._place = place
+        self.data_dir: Final = paths.data_dir
+        self._paths = paths
         self._users_lock: int | None = users_lock
         self._user_pid = os.getpid()
         self._is_shutting_down = False
@@ -36,37 +36,43 @@ class EmbeddedServer:
         _in_use.add(self)
 
     @property
-    def use(self) -> int:
-        """The open file that stands for this use: who inherits it uses the server too, until it ends."""
+    def users_descriptor(self) -> int:
+        """The descriptor that holds the shared lock of `postgres.users`.
+
+        A child that inherits it uses the server too.
+        """
         if self._users_lock is None:
-            raise ValueError("the server was given back")
+            raise ValueError("this use of the server has ended")
         return self._users_lock
 
     def stop(self) -> None:
-        """Stop using the server; calling it again, or in a forked child, does nothing."""
+        """Stops using the server. Calling it again, or in a forked child, does nothing."""
         if self._users_lock is None or os.getpid() != self._user_pid:
             return
         users_lock, self._users_lock = self._users_lock, None
         atexit.unregister(self.stop)
         try:
-            with _door(self._place):
+            with _start_stop_lock(self._paths):
                 if try_lock(users_lock):
                     self._is_shutting_down = True
-                    postmaster.shut_down(self._place)
+                    postmaster.shut_down(self._paths)
         finally:
             _in_use.discard(self)
             os.close(users_lock)
 
     def quit(self) -> None:
-        """As `stop`, also while that runs, but without a checkpoint: the next start recovers what was committed."""
+        """Like `stop`, but without a checkpoint: the next start recovers what was committed.
+
+        Works also during `stop`.
+        """
         if os.getpid() != self._user_pid:
             return
         if self._is_shutting_down:
-            postmaster.quit_at_once(self._place)
+            postmaster.quit_at_once(self._paths)
         elif self._users_lock is not None:
-            with _door(self._place, seconds=_HURRY_SECONDS):
+            with _start_stop_lock(self._paths, seconds=_QUIT_LOCK_SECONDS):
                 if try_lock(self._users_lock):
-                    postmaster.quit_at_once(self._place)
+                    postmaster.quit_at_once(self._paths)
 
 
 _in_use: Final[set[EmbeddedServer]] = set()
@@ -74,44 +80,47 @@ _starting: Final[set[ClusterPaths]] = set()
 
 
 def stop_at_once() -> None:
-    """Stops the servers whose last user this process is, in seconds; for a process that ends without cleaning up."""
-    for place in list(_starting):
-        if postmaster.is_started_here(place):
-            postmaster.quit_at_once(place)
+    """Stops the servers whose last user is this process, within seconds.
+
+    For a process that ends without cleaning up.
+    """
+    for paths in list(_starting):
+        if postmaster.is_started_here(paths):
+            postmaster.quit_at_once(paths)
     for server in list(_in_use):
         with suppress(EmbeddedUnavailable, OSError):
             server.quit()
 
 
 def start(data_dir: Path) -> EmbeddedServer:
-    """Use the server of this data directory; make the cluster and start the server where needed.
+    """Begins to use the server of this data directory. Creates the cluster and starts the server where needed.
 
-    Blocks for some 0.1 s, or 1 s when the cluster must be made. Raises EmbeddedUnavailable with what to do about it.
+    Blocks for about 0.1 s, or 1 s when the cluster must be created. Raises EmbeddedUnavailable with a hint.
     """
     try:
-        place = prepare(data_dir)
-        _starting.add(place)
+        paths = prepare(data_dir)
+        _starting.add(paths)
         try:
-            with _door(place):
-                ensure_cluster(place)
-                socket_dir = postmaster.ensure_running(place)
-                users_lock = open_lock(place.users)
+            with _start_stop_lock(paths):
+                ensure_cluster(paths)
+                socket_dir = postmaster.ensure_running(paths)
+                users_lock = open_lock(paths.users)
                 fcntl.flock(users_lock, fcntl.LOCK_SH)
-                return EmbeddedServer(place, socket_dir=socket_dir, users_lock=users_lock)
+                return EmbeddedServer(paths, socket_dir=socket_dir, users_lock=users_lock)
         finally:
-            _starting.discard(place)
+            _starting.discard(paths)
     except OSError as error:
-        raise of_os_error(error, data_dir) from error
+        raise from_os_error(error, data_dir) from error
 
 
 @contextmanager
-def _door(place: ClusterPaths, *, seconds: float = _DOOR_SECONDS) -> Iterator[None]:
-    lock = open_lock(place.door)
+def _start_stop_lock(paths: ClusterPaths, *, seconds: float = _LOCK_SECONDS) -> Iterator[None]:
+    lock = open_lock(paths.start_stop_lock)
     try:
         if not becomes_true(lambda: try_lock(lock), within_seconds=seconds):
             raise EmbeddedUnavailable(
                 f"another process has been starting or stopping PostgreSQL for {seconds:.0f} s",
-                hint=f"see who holds {place.door}: fuser {place.door}",
+                hint=f"see who holds {paths.start_stop_lock}: fuser {paths.start_stop_lock}",
             )
         yield
     finally:

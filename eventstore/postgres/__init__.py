@@ -1,1 +1,1 @@
-"""The way to PostgreSQL: connections, errors, schema, notifications, lineage."""
+"""Access to PostgreSQL: connections, errors, schema and partitions, notifications, lineage."""

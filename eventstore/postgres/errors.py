@@ -1,28 +1,29 @@
-"""What can go wrong between us and PostgreSQL, named by what the caller can do about it.
+"""The errors of the event store, named by what the caller can do about them.
 
     StoreError                   every error of this package
     ├── StoreUnavailable         PostgreSQL does not answer now: wait and try again
     │   ├── AccessRefused        it answers, but not to this user, password or database
-    │   ├── Deadlocked           two transactions waited for each other, and this one was ended: begin it again
+    │   ├── Deadlocked           two transactions waited for each other, and this one was ended: repeat it
     │   └── EmbeddedUnavailable  the embedded server cannot be started
     │       └── EmbeddedMisconfigured  not as configured or installed: trying again changes nothing
-    ├── MalformedUrl             the database URL is none that can be used
-    ├── SchemaMismatch           the database is not, or no longer, what this version works with
-    ├── UnsafeServer             the server is configured to lose what it acknowledged
-    ├── VersionConflict          somebody else changed this route or catalogue first
-    ├── RequestReused            a request id that stands for another command
-    ├── ReplayRunning            the route has a replay that is not done
-    ├── ValueRefused             a value the schema does not take
-    └── ChainBroken              the route log is not what was written
+    ├── MalformedUrl             the database URL cannot be parsed
+    ├── SchemaMismatch           this version cannot work with the schema or the cluster of the database
+    ├── UnsafeServer             the server is too old, or would lose acknowledged writes in a crash
+    ├── VersionConflict          another command changed this route or the catalogue first
+    ├── RequestReused            the request id was used by an earlier command
+    ├── ReplayRunning            the route has a replay that is still running
+    ├── ValueRefused             the schema refused a value
+    └── ChainBroken              the route log was changed after it was written
 
-`hint` says what to try next, in the imperative, without a full stop. No error of the driver leaves this package.
+`hint` says what to try next, in the imperative, without a full stop. No error of the driver leaves this package:
+`Database.connection` translates them (`translated` in eventstore/postgres/connect.py).
 """
 
 from __future__ import annotations
 
 
 class StoreError(Exception):
-    """`str()` is the cause in one sentence; `hint` the next step, empty if there is none to give."""
+    """`str()` is the cause in one sentence; `hint` is the next step, or empty."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -46,7 +47,7 @@ class EmbeddedUnavailable(StoreUnavailable):
 
 
 class EmbeddedMisconfigured(EmbeddedUnavailable):
-    """It cannot be started from this data directory, by this user, or from what is installed."""
+    """The data directory, the user or the installed packages do not allow a start: trying again changes nothing."""
 
 
 class MalformedUrl(StoreError):
@@ -58,27 +59,27 @@ class SchemaMismatch(StoreError):
 
 
 class UnsafeServer(StoreError):
-    """The server would lose acknowledged writes in a crash."""
+    """The server is too old, or would lose acknowledged writes in a crash."""
 
 
 class VersionConflict(StoreError):
-    """The expected version is no longer the last one, of a route or of the catalogue."""
+    """The expected version of a route, or edition of the catalogue, is no longer the newest."""
 
 
 class RequestReused(StoreError):
-    """The request id was used before."""
+    """The request id was used by an earlier command."""
 
 
 class ReplayRunning(StoreError):
-    """A route has one replay at a time."""
+    """The route has a running replay, and may have only one at a time."""
 
 
 class ValueRefused(StoreError):
-    """A check constraint of the schema refused a value."""
+    """A constraint of the schema or the type of a column refused a value."""
 
 
 class ChainBroken(StoreError):
-    """A hash, a position or a version of the route log does not follow from the one before."""
+    """A row of the route log does not follow from the row before. `pos` is its position."""
 
     def __init__(self, message: str, *, pos: int) -> None:
         super().__init__(message, hint="compare the log with a backup from before the change")

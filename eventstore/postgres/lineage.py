@@ -1,19 +1,21 @@
-"""A new lineage: what a dump that was restored into another cluster needs before a daemon may work on it.
+"""A new lineage: converts a dump that was restored into another cluster, so that a daemon can work on it.
 
-Ticks are cuts by transaction ids, and those belong to one cluster. In another one, or after pg_upgrade, the ids of the
-events and the snapshots of the ticks mean nothing. So, once and in one transaction, with every shard free:
+Ticks are cuts by transaction ids, and transaction ids belong to one cluster. In another cluster, or after pg_upgrade,
+the transaction ids of the events and the snapshots of the ticks mean nothing. `begin` therefore converts them once, in
+one transaction, while no shard is leased:
 
-    an event that its shard had done    keeps its tick as a number; its txid becomes 0, which every snapshot shows, and
-                                        which for that very reason lies in no difference of two
-    any other event                     gets the txid of this transaction: the next tick shows it
+    an event that its shard had done    keeps the number of its tick; its txid becomes 0, which is visible in every
+                                        snapshot and so in no difference of two snapshots
+    any other event                     gets the txid of this transaction, so the next tick reads it
     the ticks                           keep their number, route position and time; their snapshots become blank
-    the checkpoints                     all stand at the newest tick, whose successor shows what is left
+    the checkpoints                     move to the newest tick; the tick after it reads the remaining events
 
-An outcome, a retry or a parked row of an event that will be read again is moved to the tick that will read it; so what
-is known to be done is not done twice. What the old cluster did after the dump was taken, nobody here can know.
+An outcome, a retry or a parked row of an event that will be read again gets the number of the tick that will read it,
+so that deliveries which are known to be done are not repeated. The restored database does not know what the old cluster
+did after the dump was taken.
 
-The next tick is the first with a snapshot: the difference from a blank one is all that is not 0. A second restore finds
-the numbers of the first and leaves them.
+The next tick is the first one with a snapshot. Its difference from a blank snapshot is every event whose txid is not 0.
+A second restore keeps the tick numbers that the first one set.
 """
 
 from __future__ import annotations
@@ -28,13 +30,15 @@ from eventstore.postgres.schema import MIGRATION_LOCK, identifiers
 
 # Rewrites each event and each tick: minutes for millions.
 _SECONDS = 6 * 3600.0
-# A producer's transaction that is open holds the table for longer only if somebody forgot it.
+# A producer's transaction holds the table for longer only if it was forgotten.
 _LOCK_TIMEOUT = "10s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreSurvey:
-    """What a new lineage finds. `settled` are deliveries of unread events that have an attempt: none is made anew."""
+    """What a new lineage finds: numbers of events and deliveries. `settled` counts deliveries of unread events that
+    have an attempt; they are not sent again.
+    """
 
     old_cluster: str
     new_cluster: str
@@ -46,8 +50,9 @@ class RestoreSurvey:
     parked: int
 
 
-# The tick in which the shard of event `e` was done with it, null if it was not. By its time too: an event that was
-# published here since has a small txid, which an old tick seems to show; but it is younger than all of them.
+# The tick of event `e` if its shard's checkpoint has reached it, else null. recorded_at is compared too: an event that
+# was published here since the restore has a small txid, which an old snapshot seems to show, but it is newer than
+# every old tick.
 _DONE_IN = """
 (SELECT t.tick FROM hookledger.tick t JOIN hookledger.checkpoint c ON t.tick <= c.tick
   WHERE c.shard = e.shard AND t.tick = hookledger.tick_of(e.txid) AND e.recorded_at <= t.closed_upto)
@@ -67,7 +72,7 @@ SELECT (SELECT coalesce(max(tick), 0) FROM hookledger.tick) AS newest_tick,
            + (SELECT coalesce(sum(pairs), 0) FROM hookledger.parked_range)::bigint AS parked
 """
 
-# Each is allowed for this transaction alone: its end puts the log under protection again.
+# The protection of the log is lifted for this transaction only.
 _UNPROTECT = """
 ALTER TABLE hookledger.domain_event DISABLE TRIGGER domain_event_append_only;
 GRANT UPDATE ON hookledger.domain_event TO CURRENT_USER
@@ -84,7 +89,7 @@ UPDATE hookledger.domain_event e
  WHERE e.tick IS NULL
 """
 
-# What is known of unread events; $1 is the tick that will read them.
+# Moves the progress of unread events; $1 is the tick that will read them.
 _UNREAD = "SELECT seq FROM hookledger.domain_event WHERE txid = pg_current_xact_id()"
 _MOVED = (
     f"""
@@ -96,8 +101,8 @@ _MOVED = (
     f"""
     UPDATE hookledger.parked p
        SET last_tick = $1,
-           ticks = (SELECT array_agg(CASE WHEN u.seq IN ({_UNREAD}) THEN $1 ELSE u.tick END ORDER BY u.place)
-                      FROM unnest(p.seqs, p.ticks) WITH ORDINALITY AS u (seq, tick, place))
+           ticks = (SELECT array_agg(CASE WHEN u.seq IN ({_UNREAD}) THEN $1 ELSE u.tick END ORDER BY u.ordinal)
+                      FROM unnest(p.seqs, p.ticks) WITH ORDINALITY AS u (seq, tick, ordinal))
      WHERE EXISTS (SELECT FROM unnest(p.seqs) AS s (seq) WHERE s.seq IN ({_UNREAD}))
     """,
 )
@@ -118,16 +123,16 @@ VALUES ('lineage', '1 since ' || to_char(clock_timestamp() AT TIME ZONE 'UTC', '
 
 
 async def survey(database: Database) -> RestoreSurvey | None:
-    """What `begin` would find; None if the cluster is the one this lineage belongs to."""
+    """What `begin` would find; None if the ticks belong to this cluster."""
     async with database.transaction(seconds=_SECONDS) as connection:
         await connection.execute("SET LOCAL statement_timeout = 0")
         return await _survey(connection)
 
 
 async def begin(database: Database) -> RestoreSurvey | None:
-    """Begins a new lineage, if the cluster has changed; what it found, or None.
+    """Begins a new lineage if the cluster has changed. Returns what it found, or None if there was nothing to do.
 
-    Raises SchemaMismatch while a shard is leased, or while somebody writes events.
+    Raises SchemaMismatch while a shard is leased, or while a transaction writes events.
     """
     async with database.transaction(seconds=_SECONDS) as connection:
         await connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0")

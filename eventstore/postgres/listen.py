@@ -1,4 +1,6 @@
-"""Notifications from PostgreSQL. They hurry, polling guarantees: whoever waits for one must be right without it too."""
+"""Notifications from PostgreSQL. They reduce delay; polling guarantees progress. A loop that waits for a notification
+must be correct without it.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +11,20 @@ import asyncpg
 
 from eventstore.postgres.connect import DEADLINE_SECONDS, DRIVER_ERRORS, SERVER_SETTINGS, translated
 
-ROUTE = "hookledger_route"
-TICK = "hookledger_tick"
-LEASE = "hookledger_lease"
-RETRY = "hookledger_retry"
+ROUTE = "hookledger_route"  # a lifecycle event was committed
+TICK = "hookledger_tick"  # a tick was made
+LEASE = "hookledger_lease"  # a process joined or left, or released shards
+RETRY = "hookledger_retry"  # a delivery was made due by hand, or a replay began or was cancelled
 
 _PROBE_SECONDS = 5.0
 
 
-async def listen(url: str, channels: Sequence[str], ring: Callable[[str], None]) -> None:
-    """Calls `ring(channel)` on each notification, and once per channel after connecting; returns never.
+async def listen(url: str, channels: Sequence[str], on_notification: Callable[[str], None]) -> None:
+    """Calls `on_notification(channel)` for each notification, and once for each channel after connecting. Never
+    returns.
 
-    Raises StoreUnavailable when the connection is lost or a probe on it goes unanswered. Ringing after connecting
-    makes up for what was missed in between.
+    Raises StoreUnavailable when the connection is lost or a probe on it gets no answer. The calls after connecting make
+    up for notifications that were missed in between.
     """
     connection: asyncpg.Connection | None = None
     closed = asyncio.Event()
@@ -30,9 +33,9 @@ async def listen(url: str, channels: Sequence[str], ring: Callable[[str], None])
             connection = await asyncpg.connect(url, server_settings=SERVER_SETTINGS, timeout=DEADLINE_SECONDS)
             connection.add_termination_listener(lambda _connection: closed.set())
             for channel in channels:
-                await connection.add_listener(channel, lambda _connection, _pid, name, _payload: ring(name))
+                await connection.add_listener(channel, lambda _connection, _pid, name, _payload: on_notification(name))
         for channel in channels:
-            ring(channel)
+            on_notification(channel)
         while not closed.is_set():
             try:
                 async with asyncio.timeout(_PROBE_SECONDS):

@@ -1,7 +1,7 @@
-"""Brings a database to this version's schema: fresh from schema.sql, or step by step from an older one.
+"""The schema and its day partitions: creates a fresh schema from schema.sql, or migrates an older one step by step.
 
-Everything happens under one advisory lock, so that daemons started together do not race; a schema newer than this
-program is refused rather than guessed at.
+Everything happens under one advisory lock, so that daemons which start together do not race. A schema that is newer
+than this program is refused. Partitions are created ahead of need, by whichever daemon looks first.
 """
 
 from __future__ import annotations
@@ -15,41 +15,43 @@ import asyncpg
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import SchemaMismatch
 
-# The version that schema.sql describes. A change of schema.sql adds migrations/<number>_<what>.sql and raises this.
+# The version that schema.sql describes. A change of schema.sql adds migrations/<version>_<what>.sql and raises this.
 VERSION = 1
-# The eventstore package: migrations lie in it, and schema.sql once it is installed.
+# The eventstore package. It contains the migrations, and in an installed wheel also schema.sql.
 _PACKAGE = Path(__file__).parents[1]
 
 PARTITION_DAYS_AHEAD = 7
 
-# The one of hookledger.ensure_partitions, too.
+# 'hklh'; hookledger.ensure_partitions takes it too.
 MIGRATION_LOCK = 1751870568
 _LOCK_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What `migrate` would do: from no schema (`current` 0) or an older one to `target`."""
+    """What `migrate` would do: go from version `current`, 0 if there is no schema, to version `target`."""
 
     current: int
     target: int = VERSION
 
     @property
     def steps(self) -> tuple[str, ...]:
-        """The files to be run, in order; empty if the schema is this version's."""
+        """The files to run, in order; empty if the schema has this version already."""
         if self.current == 0:
             return ("schema.sql",)
         return tuple(path.name for number, path in sorted(_migrations().items()) if number > self.current)
 
 
 async def plan(database: Database) -> Plan:
-    """What there is and what is missing. Raises SchemaMismatch if the schema is newer than this program."""
+    """The version of the database and the steps to this one. Raises SchemaMismatch if the schema is newer than this
+    program, or was not made by it.
+    """
     async with database.connection() as connection:
         return Plan(current=await _current(connection))
 
 
 async def migrate(database: Database) -> Plan:
-    """Does what `plan` says, and creates the partitions of the days to come; returns what was done."""
+    """Does what `plan` says, creates the partitions of the coming days, and returns the plan that was carried out."""
     async with database.transaction(seconds=_LOCK_SECONDS) as connection:
         await connection.execute("SELECT set_config('statement_timeout', '0', true)")
         await connection.execute("SELECT pg_advisory_xact_lock($1)", MIGRATION_LOCK)
@@ -74,7 +76,7 @@ async def migrate(database: Database) -> Plan:
 
 
 async def check(database: Database) -> None:
-    """Raises SchemaMismatch unless schema and cluster are the ones this program can work with."""
+    """Raises SchemaMismatch unless the schema has this version and the ticks belong to this cluster."""
     async with database.connection() as connection:
         current = await _current(connection)
         if current != VERSION:
@@ -88,7 +90,7 @@ async def check(database: Database) -> None:
 
 
 async def check_cluster(database: Database) -> None:
-    """Raises SchemaMismatch if the database is not in the cluster that its ticks belong to."""
+    """Raises SchemaMismatch if the database was moved to another cluster than the one its ticks belong to."""
     async with database.connection() as connection:
         old, new = await identifiers(connection)
     if old != new:
@@ -100,7 +102,7 @@ async def check_cluster(database: Database) -> None:
 
 
 async def identifiers(connection: asyncpg.pool.PoolConnectionProxy) -> tuple[str, str]:
-    """The cluster to which the ticks belong, and the one in which the database is."""
+    """The system identifiers of the cluster to which the ticks belong, and of the cluster in which the database is."""
     (row,) = await connection.fetch(
         "SELECT (SELECT value FROM hookledger.meta WHERE key = 'system_identifier') AS old, "
         "(SELECT system_identifier::text FROM pg_control_system()) AS new"
@@ -109,14 +111,17 @@ async def identifiers(connection: asyncpg.pool.PoolConnectionProxy) -> tuple[str
 
 
 async def create_partitions(connection: asyncpg.pool.PoolConnectionProxy) -> int:
-    """Creates the day partitions from yesterday to a week ahead, by the database's clock; how many were missing."""
+    """Creates the day partitions from yesterday to a week ahead, by the database's clock.
+
+    Returns how many were missing.
+    """
     today = await connection.fetchval("SELECT (now() AT TIME ZONE 'UTC')::date")
     first, last = today - timedelta(days=1), today + timedelta(days=PARTITION_DAYS_AHEAD)
     return int(await connection.fetchval("SELECT hookledger.ensure_partitions($1, $2)", first, last))
 
 
 async def _require_utf8(connection: asyncpg.pool.PoolConnectionProxy) -> None:
-    """The hash chain counts bytes of UTF-8, and events may hold any character."""
+    """The hash chain counts bytes of UTF-8, and events may contain any character."""
     encoding = await connection.fetchval("SHOW server_encoding")
     if encoding != "UTF8":
         raise SchemaMismatch(
@@ -126,7 +131,7 @@ async def _require_utf8(connection: asyncpg.pool.PoolConnectionProxy) -> None:
 
 
 async def _current(connection: asyncpg.pool.PoolConnectionProxy) -> int:
-    """0: no schema at all."""
+    """The version of the schema, 0 if there is none."""
     if await connection.fetchval("SELECT to_regclass('hookledger.meta')") is None:
         if await connection.fetchval("SELECT to_regnamespace('hookledger')") is not None:
             raise SchemaMismatch(
@@ -144,29 +149,27 @@ async def _current(connection: asyncpg.pool.PoolConnectionProxy) -> int:
 
 
 def _migrations() -> dict[int, Path]:
-    """Version reached → file."""
+    """Version that a migration reaches → its file."""
     folder = _PACKAGE / "migrations"
     return {int(path.name.split("_")[0]): path for path in folder.glob("[0-9]*.sql")}
 
 
 def _text(step: str) -> str:
-    """schema.sql lies beside this package in a source tree, and inside it in an installed wheel."""
+    """The SQL of a step. schema.sql is beside this package in a source tree, and inside it in an installed wheel."""
     if step != "schema.sql":
         return (_PACKAGE / "migrations" / step).read_text()
     inside = _PACKAGE / "schema.sql"
     return (inside if inside.exists() else _PACKAGE.parent / "schema.sql").read_text()
 
 
-# Day partitions: created ahead of need by whichever daemon wakes up first (design.md §3, retention).
-
-_MIDNIGHT_TIDY = (
+_DELETE_MIDNIGHT_IDS = (
     "DELETE FROM hookledger.domain_event_midnight WHERE recorded_at < clock_timestamp() - interval '1 hour'"
 )
 
 
 async def maintain_partitions(database: Database) -> int:
-    """Creates missing partitions and forgets the ids of last midnight; returns how many partitions were made."""
+    """Creates missing partitions and deletes the ids of last midnight. Returns how many partitions were created."""
     async with database.transaction(seconds=30) as connection:
         made = await create_partitions(connection)
-        await connection.execute(_MIDNIGHT_TIDY)
+        await connection.execute(_DELETE_MIDNIGHT_IDS)
     return made

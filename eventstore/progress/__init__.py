@@ -1,1 +1,1 @@
-"""What is done and what is still to do: leases, outcomes, retries, parked rows, checkpoints, retention."""
+"""The progress of deliveries: leases, outcomes, retries, parked rows, checkpoints, replays, retention."""

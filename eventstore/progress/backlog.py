@@ -1,7 +1,7 @@
-"""What is waiting: retries that fall due, parked deliveries, and which pairs a crashed owner had accounted for.
+"""Reads the backlog of a shard: due retries, parked deliveries, and the pairs that a crashed owner had accounted for.
 
-All of it is read by the owner of a shard. The owner alone writes it, by progress.py; what others put into `retry` is
-requeue.py's.
+Only the owner of a shard reads this. The owner writes it too, by progress/recording.py; manual_retry.py and replays.py
+may also put rows into `retry`, and late_outcomes.py may settle them.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import NamedTuple
 from uuid import UUID
 
 from eventstore.postgres.connect import Database
-from eventstore.progress.recording import ParkedKey
+from eventstore.progress.rows import ParkedKey
 
 Pair = tuple[UUID, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingDelivery:
-    """A delivery that waits: what the log needs to find its event again, and what the gate needs to judge it.
+    """A delivery that waits, with what is needed to find its event and to judge it at the send gate.
 
-    `replay` is the one that put it there, if one did.
+    `replay` is the replay that put it into `retry`, if any.
     """
 
     route_id: UUID
@@ -37,14 +37,16 @@ class WaitingDelivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackedDeliveries:
-    """A packed row of parked deliveries, by seq."""
+    """A packed row of parked deliveries, in order of tick and seq."""
 
     key: ParkedKey
     deliveries: tuple[WaitingDelivery, ...]
 
 
 class ParkedRoute(NamedTuple):
-    """What of a route is parked: how many in packed rows, and from which tick on all of it, if there is a range."""
+    """The parked deliveries of a route: `listed` is their number in packed rows, `range_from` the tick from which on
+    all of them are parked, None if the route has no range.
+    """
 
     shard: int
     listed: int
@@ -60,19 +62,24 @@ SELECT route_id, max(shard) AS shard, sum(listed)::bigint AS listed, max(from_ti
  GROUP BY route_id
 """
 
-# Shard by shard, so that each reads no further along the index than it must; and by statement_timestamp, since what is
-# compared with clock_timestamp, which changes from row to row, is not looked up but read through.
+# By LATERAL for each shard, so that each reads no more of the index than it must. With statement_timestamp, because an
+# index cannot be searched for clock_timestamp, which changes from row to row.
 _DUE = """
 SELECT due.route_id, due.seq, due.tick, due.shard, due.recorded_at, due.event_time, due.failures, due.replay
   FROM unnest($1::smallint[]) AS mine (shard), LATERAL (
     SELECT r.route_id, r.seq, r.tick, r.shard, r.recorded_at, r.event_time, r.failures, r.replay, r.due_at
       FROM hookledger.retry r
      WHERE r.shard = mine.shard AND r.due_at <= statement_timestamp()
-       AND NOT EXISTS (SELECT FROM unnest($2::uuid[], $3::bigint[]) AS held (route_id, seq)
-                        WHERE held.route_id = r.route_id AND held.seq = r.seq)
+       AND (r.route_id, r.seq) NOT IN (SELECT * FROM unnest($2::uuid[], $3::bigint[]))
        AND r.route_id <> ALL ($5::uuid[])
      ORDER BY r.due_at LIMIT $4) due
  ORDER BY due.due_at LIMIT $4
+"""
+
+_FIRST_OF_ROUTE = """
+SELECT route_id, seq, tick, shard, recorded_at, event_time, failures, replay
+  FROM (SELECT * FROM hookledger.retry WHERE route_id = $1 ORDER BY tick, seq LIMIT $2) first
+ WHERE due_at <= statement_timestamp() ORDER BY tick, seq
 """
 
 _NEXT_DUE = """
@@ -87,7 +94,7 @@ SELECT shard, epoch, flush, route_id, seqs, ticks, recorded_ats, event_times FRO
  WHERE route_id = $1 AND (epoch, flush) > ($2, $3) ORDER BY epoch, flush LIMIT 1
 """
 
-# With a row in retry it was taken up before, and is under way or will be sent from there.
+# A delivery with a row in retry was taken from the packed row before; it is in flight or will be sent from there.
 _DONE_OF = """
 SELECT seq FROM hookledger.attempt WHERE route_id = $1 AND seq = ANY ($2::bigint[])
  UNION ALL SELECT seq FROM hookledger.retry WHERE route_id = $1 AND seq = ANY ($2::bigint[])
@@ -103,7 +110,9 @@ SELECT route_id, seq FROM hookledger.attempt WHERE tick > $2 AND shard = ANY ($1
 async def due(
     database: Database, shards: Sequence[int], *, held: Collection[Pair], limit: int, without: Collection[UUID] = ()
 ) -> list[WaitingDelivery]:
-    """Deliveries that are due now, oldest first, less what the caller has in hand and those of routes `without`."""
+    """At most `limit` deliveries that are due now, oldest first, except those in `held` and those of routes in
+    `without`.
+    """
     async with database.connection() as connection:
         rows = await connection.fetch(
             _DUE, shards, [route_id for route_id, _ in held], [seq for _, seq in held], limit, list(without)
@@ -111,29 +120,38 @@ async def due(
     return [WaitingDelivery(**row) for row in rows]
 
 
+async def first_of_route(database: Database, route_id: UUID, *, limit: int) -> list[WaitingDelivery]:
+    """Deliveries that are due now among the first `limit` retries of a route, in the order of its events."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(_FIRST_OF_ROUTE, route_id, limit)
+    return [WaitingDelivery(**row) for row in rows]
+
+
 async def next_due(database: Database, shards: Sequence[int]) -> float | None:
-    """Seconds until the next retry that is not due yet; None if there is none."""
+    """Seconds until the next retry becomes due; None if there is none that is not due already."""
     async with database.connection() as connection:
         seconds: float | None = await connection.fetchval(_NEXT_DUE, shards)
     return seconds
 
 
 async def parked_routes(database: Database, shards: Sequence[int]) -> dict[UUID, ParkedRoute]:
-    """Routes with parked deliveries in these shards."""
+    """The routes with parked deliveries in these shards."""
     async with database.connection(seconds=30) as connection:
         rows = await connection.fetch(_PARKED_ROUTES, shards)
     return {row["route_id"]: ParkedRoute(row["shard"], row["listed"], row["from_tick"]) for row in rows}
 
 
 async def failing(database: Database, route_id: UUID) -> set[tuple[int, int]]:
-    """Tick and seq of the deliveries of a route that failed, or are under way for long, and will be sent when due."""
+    """(tick, seq) of the deliveries of a route that have a row in `retry`."""
     async with database.connection() as connection:
         rows = await connection.fetch("SELECT tick, seq FROM hookledger.retry WHERE route_id = $1", route_id)
     return {(row["tick"], row["seq"]) for row in rows}
 
 
 async def oldest_packed(database: Database, route_id: UUID, *, after: ParkedKey | None) -> PackedDeliveries | None:
-    """The next packed row of a route behind `after`, less what was done of it before a crash; None if there is none."""
+    """The next packed row of a route after `after`, without deliveries that were sent before a crash; None if there is
+    none.
+    """
     async with database.connection() as connection:
         row = await connection.fetchrow(
             _OLDEST_PACKED, route_id, after.epoch if after else -1, after.flush if after else -1
@@ -162,14 +180,14 @@ async def oldest_packed(database: Database, route_id: UUID, *, after: ParkedKey 
 
 
 async def accounted(database: Database, shards: Sequence[int], *, above_tick: int) -> set[Pair]:
-    """Pairs of ticks above `above_tick` that have an outcome, a retry or a parked row; read on taking a shard."""
+    """Pairs of ticks above `above_tick` that have an outcome, a retry or a parked row. Read when a shard is taken."""
     async with database.connection(seconds=60) as connection:
         rows = await connection.fetch(_ACCOUNTED, shards, above_tick)
     return {(row["route_id"], row["seq"]) for row in rows}
 
 
 async def checkpoints(database: Database, shards: Sequence[int]) -> dict[int, int]:
-    """Shard → last tick that is wholly accounted for."""
+    """Shard → the last tick that is completely accounted for."""
     async with database.connection() as connection:
         rows = await connection.fetch(
             "SELECT shard, tick FROM hookledger.checkpoint WHERE shard = ANY ($1::smallint[])", shards
@@ -178,7 +196,7 @@ async def checkpoints(database: Database, shards: Sequence[int]) -> dict[int, in
 
 
 async def retrying_routes(database: Database, shards: Sequence[int]) -> set[UUID]:
-    """Routes with deliveries that will be tried again, in these shards."""
+    """The routes with rows in `retry` in these shards."""
     async with database.connection() as connection:
         rows = await connection.fetch(
             "SELECT DISTINCT route_id FROM hookledger.retry WHERE shard = ANY ($1::smallint[])", shards

@@ -1,7 +1,7 @@
-"""Expiry: deliveries that still wait when their event leaves the log end with the outcome `expired`.
+"""Expiry: a delivery that still waits when retention drops its event ends with the outcome `expired`.
 
-Nothing here waits for a row that a flush holds: it is passed over and found by the next sweep. A delivery that is under
-way in memory while it expires is recorded twice, as `expired` and by what became of it; the later one counts.
+A row that a flush has locked is skipped, and the next sweep finds it. A delivery that is in flight while it expires has
+two outcomes, `expired` and its real one; the later one counts.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from datetime import datetime
 
 import asyncpg
 
-# A batch holds its rows for some milliseconds, and flushes that settle one of them wait so long.
+# A batch locks its rows for some milliseconds. A flush that settles one of them waits for that time.
 _RETRY_BATCH = 1000
 _PACKED_BATCH = 20
 
@@ -19,7 +19,8 @@ SELECT EXISTS (SELECT FROM hookledger.retry WHERE recorded_at < $1)
     OR EXISTS (SELECT FROM hookledger.parked WHERE $1 > ANY (recorded_ats))
 """
 
-# Of a pair in `ended`: by its event, or by an earlier attempt if the event is gone already.
+# Writes an outcome for each pair in `ended`. Tenant, id and type come from the event, or from an earlier attempt if the
+# event is gone already.
 _NOTED = """
     INSERT INTO hookledger.attempt (shard, seq, tick, route_id, event_time, started_at, number, duration_ms,
            route_version, outcome, tenant, event_id, event_type, is_test)
@@ -38,7 +39,7 @@ _NOTED = """
     RETURNING 1
 """
 
-# $1 recorded before, $2 rows at most. What is locked is being settled at this moment; what has a holder is under way.
+# $1 recorded before, $2 the most rows. A locked row is being settled at this moment. A row with a holder is in flight.
 _EXPIRE_RETRIES = f"""
 WITH batch AS MATERIALIZED (
     SELECT route_id, seq FROM hookledger.retry
@@ -55,18 +56,19 @@ WITH batch AS MATERIALIZED (
 SELECT (SELECT count(*) FROM old) AS rows, (SELECT count(*) FROM noted) AS expired
 """
 
-# Of a packed row the old part goes. What has an attempt is done, or waits in `retry`, as what has a row there does.
+# Removes the old part of each packed row. A delivery with an attempt is done or waits in `retry`; neither that nor one
+# with a row in `retry` is ended here.
 _EXPIRE_PARKED = f"""
 WITH old AS MATERIALIZED (
     SELECT p.* FROM hookledger.parked p WHERE $1 > ANY (p.recorded_ats) LIMIT $2 FOR UPDATE SKIP LOCKED
 ), pairs AS MATERIALIZED (
-    SELECT o.shard, o.epoch, o.flush, o.route_id, u.seq, u.tick, u.recorded_at, u.event_time, u.place
+    SELECT o.shard, o.epoch, o.flush, o.route_id, u.seq, u.tick, u.recorded_at, u.event_time, u.ordinal
       FROM old o, unnest(o.seqs, o.ticks, o.recorded_ats, o.event_times)
-                  WITH ORDINALITY AS u (seq, tick, recorded_at, event_time, place)
+                  WITH ORDINALITY AS u (seq, tick, recorded_at, event_time, ordinal)
 ), rest AS MATERIALIZED (
-    SELECT shard, epoch, flush, route_id, max(tick) AS last_tick, array_agg(seq ORDER BY place) AS seqs,
-           array_agg(tick ORDER BY place) AS ticks, array_agg(recorded_at ORDER BY place) AS recorded_ats,
-           array_agg(event_time ORDER BY place) AS event_times
+    SELECT shard, epoch, flush, route_id, max(tick) AS last_tick, array_agg(seq ORDER BY ordinal) AS seqs,
+           array_agg(tick ORDER BY ordinal) AS ticks, array_agg(recorded_at ORDER BY ordinal) AS recorded_ats,
+           array_agg(event_time ORDER BY ordinal) AS event_times
       FROM pairs WHERE recorded_at >= $1 GROUP BY shard, epoch, flush, route_id
 ), kept AS (
     UPDATE hookledger.parked p
@@ -89,7 +91,7 @@ SELECT (SELECT count(*) FROM old) AS rows, (SELECT count(*) FROM noted) AS expir
 
 
 async def expire(connection: asyncpg.pool.PoolConnectionProxy, before: datetime) -> int:
-    """Ends what waits for events recorded before that moment, in batches; how many outcomes that made."""
+    """Ends the deliveries that wait for events recorded before a moment, in batches. Returns the number of outcomes."""
     expired = 0
     for statement, batch in ((_EXPIRE_PARKED, _PACKED_BATCH), (_EXPIRE_RETRIES, _RETRY_BATCH)):
         rows = batch
@@ -101,5 +103,5 @@ async def expire(connection: asyncpg.pool.PoolConnectionProxy, before: datetime)
 
 
 async def is_waiting(connection: asyncpg.pool.PoolConnectionProxy, before: datetime) -> bool:
-    """True if a delivery waits for an event recorded before that moment."""
+    """True if a delivery waits for an event recorded before a moment."""
     return bool(await connection.fetchval(_WAITS, before))

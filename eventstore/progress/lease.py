@@ -1,15 +1,16 @@
 """Leases: a process's right to a shard.
 
-The row in `lease` is authoritative. A shard is free (`expires_at` is past, by the database's clock) or held by `owner`
-under `epoch`, which rises with every change of hands. Holding is kept up by renewing in time
-(eventstore/progress/process.py); a holder that cannot renew must stop sending before the lease could have expired, by
-its own monotonic clock (`daemon.pipeline.sending.send_gate`).
+The row in `lease` is authoritative. A shard is free (`expires_at` is past, by the database's clock), or `owner` holds
+it under `epoch`, which rises every time the shard is taken. `acquire` takes a lease. `process.heartbeat` renews it
+(eventstore/progress/process.py). A holder that cannot renew must stop sending before the lease can have expired, by its
+own monotonic clock (`daemon.pipeline.sending.send_gate`).
 
     crash           nobody renews; after the TTL another process takes the shard under a higher epoch
-    frozen, thawed  its next write locks the lease row, finds another epoch and writes nothing
-    (eventstore/progress/recording.py) cut off, back   a lease that expired and that nobody took is renewed under the
-    same epoch, as if nothing had been handed over     `release` frees shards at once and says so on a channel; what is
-    under way has rows in `retry`
+    frozen, thawed  the process's next write locks the lease row, finds another epoch and writes nothing
+                    (eventstore/progress/recording.py)
+    cut off, back   a lease that expired and was not taken is renewed under the same epoch, without consequences
+    handed over     `release` frees shards at once and notifies the others; a delivery whose request is in flight has a
+                    row in `retry` (eventstore/progress/late_outcomes.py)
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from eventstore.postgres.connect import Database
 
 TTL = timedelta(seconds=10)
 
-# Of an owner's own shards it has lost sight: the answer was lost. No other process has that name, so it need not wait
-# for itself.
+# Also takes shards that the owner holds already: it does not know of them if the answer to an earlier call was lost.
+# No other process has this name, so the owner need not wait for its own lease to expire.
 _ACQUIRE = """
 UPDATE hookledger.lease SET owner = $1, epoch = epoch + 1, flush = 0, expires_at = clock_timestamp() + $3
  WHERE shard IN (SELECT shard FROM hookledger.lease
@@ -55,7 +56,7 @@ _LIVE = "SELECT owner FROM hookledger.process WHERE seen_at > clock_timestamp() 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseSurvey:
-    """The processes that are alive; shard → owner and epoch of what is held, and how soon the first lease may end."""
+    """The live processes. For each held shard its owner and epoch, and the seconds until its lease expires."""
 
     live: frozenset[str]
     held: dict[int, tuple[str, int]]
@@ -63,20 +64,24 @@ class LeaseSurvey:
 
 
 async def acquire(database: Database, owner: str, shards: Sequence[int], *, ttl: timedelta = TTL) -> dict[int, int]:
-    """Takes those of `shards` that are free or stand under `owner` already; shard → epoch of what was taken."""
+    """Takes those of `shards` that are free or held by `owner` already. Returns shard → epoch for those it took."""
     async with database.connection() as connection:
         rows = await connection.fetch(_ACQUIRE, owner, shards, ttl)
     return {row["shard"]: row["epoch"] for row in rows}
 
 
 async def release(database: Database, owner: str, epochs: Mapping[int, int]) -> None:
-    """Frees shards at once, so that a successor need not wait for the TTL, and announces it."""
+    """Frees shards at once, so that a successor need not wait for the TTL, and notifies the other processes.
+
+    `epochs` maps each shard to the epoch under which it was held. A shard that has another owner or epoch is left
+    alone.
+    """
     async with database.connection() as connection:
         await connection.execute(_RELEASE, owner, list(epochs), list(epochs.values()))
 
 
 async def survey(database: Database) -> LeaseSurvey:
-    """Who is alive, and who holds what."""
+    """The live processes and the leases that have not expired."""
     async with database.connection() as connection:
         live = await connection.fetch(_LIVE, TTL)
         rows = [row for row in await connection.fetch(_SURVEY) if row["owner"] is not None]

@@ -1,19 +1,21 @@
-"""Deliveries put back into `retry` by hand. Whoever asks holds no lease, so this says why no harm comes of it.
+"""Manual retries: a delivery is put back into `retry` at a user's request, by a process that may hold no lease.
 
-Every other write of progress is the shard's owner's. What it holds in memory it holds by one of three rights, and a
-row put in between it and the table must not become a second request, nor a request nobody knows of:
+Every other write of progress is made by the owner of the shard. A manual retry must not cause a second request for a
+delivery that the owner has in memory, nor a request that the owner does not know of. There are three cases:
 
-    never recorded         no outcome, or `retrying` at most: the pair is in a lane, parked, or about to be. Left alone.
-    a row in `retry`       its outcome will replace the row. If the row is due it may be in memory already, and if it
-                           has a holder its request is under way: left alone. Otherwise nobody has it, and `due_at` may
-                           come nearer. Should a flush rewrite the row first, `failures` is another and nothing happens.
-    an outcome that is     the flush that wrote it deleted the row in the same statement, and what is written is held no
-    final, and no row      more but for a moment, in which the retrier passes the pair over. So a new row is the only
-                           claim on it, and (route_id, seq) is its primary key.
+    no final outcome       No outcome, or `retrying` at most, and no row in `retry`: it is in a lane, or parked, or soon
+    and no retry row       will be. It is left alone.
+    a row in `retry`       Its outcome will replace the row. A due row may be in memory already, and a row with a holder
+                           has its request in flight: both are left alone. No process has any other row in memory, so
+                           `due_at` may be brought forward. If a flush rewrites the row first, `failures` differs and
+                           nothing happens.
+    a final outcome        The flush that wrote the outcome deleted the row in the same statement. The owner keeps the
+    and no retry row       delivery in memory only for a moment longer, and the retrier skips it meanwhile. So a new row
+                           is the only claim on the delivery, and (route_id, seq) is its primary key.
 
-That leaves two who ask at once, or a replay: the second might have read of an end before the first one's row came and
-went. Therefore each takes the lock of the route, in a statement before the one that looks. The gate stands before the
-request as ever: what is put here for a window that closes meanwhile is suppressed.
+Two concurrent manual retries, or a replay, remain: the second could read the final outcome before the first one's row
+is inserted and settled. Therefore each takes the lock of the route, in a statement before the one that reads. The send
+gate judges the delivery as always: if its window closes meanwhile, it is suppressed.
 """
 
 from __future__ import annotations
@@ -29,13 +31,13 @@ from eventstore.postgres import listen
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import RequestReused
 
-# 'hklq', and beside it the route.
+# 'hklq'; the second key of the lock is taken from the route id.
 _LOCK = 1751870577
 
-# A flush that rewrites the row between the look and the write has it looked at again.
+# If a flush rewrites the row between the read and the write, the statement is repeated.
 _TRIES = 3
 
-# $1 route, $2 seq. recorded_at is never before event_time, which spares the older partitions.
+# $1 route, $2 seq. An event is never recorded before its event time, so older partitions are excluded.
 _REQUEUE = """
 WITH tried AS MATERIALIZED (
     SELECT max(shard) AS shard, max(tick) AS tick, max(event_time) AS event_time, max(number) AS requests,
@@ -74,17 +76,19 @@ SELECT route_id = $2 AND seq = $3 AND causation_id IS NOT DISTINCT FROM $4 FROM 
 
 
 class RetryResult(StrEnum):
-    """What came of a delivery that was to be tried again now."""
+    """The result of a manual retry."""
 
     DUE = "due"  # it is due now
-    UNDER_WAY = "under_way"  # its request is under way, or about to be
+    UNDER_WAY = "under_way"  # its request is in flight, or about to start
     IN_LINE = "in_line"  # it waits for its first attempt
     GONE = "gone"  # its event is no longer kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryRequest:
-    """Who asks, whence and why. `request_id` makes a repetition harmless, if `causation_id` is repeated with it."""
+    """Actor, origin and reason of a manual retry or a replay. `request_id` makes repeating it harmless, if
+    `causation_id` is repeated too.
+    """
 
     actor: str
     origin: str
@@ -93,49 +97,56 @@ class RetryRequest:
     causation_id: str | None = None
 
 
-async def retry(database: Database, *, route_id: UUID, seq: int, asked: RetryRequest) -> RetryResult:
-    """Has a delivery that ended, or that waits for its next attempt, tried at once, and notes who wanted it.
+async def retry(database: Database, *, route_id: UUID, seq: int, request: RetryRequest) -> RetryResult:
+    """Makes a delivery due that has ended or waits for its next attempt, and records who requested it.
 
-    Raises RequestReused if the request id stands for something else.
+    Raises RequestReused if the request id was used for something else.
     """
     async with database.transaction() as connection:
         await lock(connection, route_id)
-        if await _is_repeated(connection, route_id, seq, asked):
+        if await _is_repeated(connection, route_id, seq, request):
             return RetryResult.DUE
         requeued = await _requeue(connection, route_id, seq)
         if requeued is RetryResult.DUE:
             noted = await connection.execute(
-                _NOTE, route_id, seq, asked.actor, asked.origin, asked.reason, asked.request_id, asked.causation_id
+                _NOTE,
+                route_id,
+                seq,
+                request.actor,
+                request.origin,
+                request.reason,
+                request.request_id,
+                request.causation_id,
             )
             if noted == "INSERT 0 0":  # the same id at the same moment, for another route
-                raise RequestReused(f"request {asked.request_id} was carried out before")
-            await hurry(connection)
+                raise RequestReused(f"request {request.request_id} was carried out before")
+            await notify_owners(connection)
     return requeued
 
 
 async def lock(connection: asyncpg.pool.PoolConnectionProxy, route_id: UUID) -> None:
-    """Keeps others from putting deliveries of a route back, until the end of the transaction."""
+    """Locks out other manual retries and replays of a route until the end of the transaction."""
     await connection.execute("SELECT pg_advisory_xact_lock($1::integer, $2::integer)", _LOCK, route_id.int & 0x7FFFFFFF)
 
 
-async def hurry(connection: asyncpg.pool.PoolConnectionProxy) -> None:
-    """Has the owners of shards look, once the transaction is committed."""
+async def notify_owners(connection: asyncpg.pool.PoolConnectionProxy) -> None:
+    """Notifies the owners of shards once the transaction is committed."""
     await connection.execute("SELECT pg_notify($1, '')", listen.RETRY)
 
 
 async def forget(connection: asyncpg.pool.PoolConnectionProxy, *, before: datetime) -> None:
-    """Drops the notes of who asked for what before a moment."""
+    """Deletes the records of manual retries from before a moment."""
     await connection.execute("DELETE FROM hookledger.resend WHERE at < $1", before)
 
 
 async def _is_repeated(
-    connection: asyncpg.pool.PoolConnectionProxy, route_id: UUID, seq: int, asked: RetryRequest
+    connection: asyncpg.pool.PoolConnectionProxy, route_id: UUID, seq: int, request: RetryRequest
 ) -> bool:
-    if asked.request_id is None:
+    if request.request_id is None:
         return False
-    is_same = await connection.fetchval(_REPEATED, asked.request_id, route_id, seq, asked.causation_id)
+    is_same = await connection.fetchval(_REPEATED, request.request_id, route_id, seq, request.causation_id)
     if is_same is False:
-        raise RequestReused(f"request {asked.request_id} was carried out before")
+        raise RequestReused(f"request {request.request_id} was carried out before")
     return is_same is True
 
 

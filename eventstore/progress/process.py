@@ -1,7 +1,7 @@
-"""The daemons that are alive: each keeps a row in `process`, renewed in one statement with its leases.
+"""The daemon processes: each has a row in `process`, and renews it in one statement with its leases.
 
-So a process that is seen has its leases, and one that is not loses both after the same time. Alive means seen within
-the TTL of a lease, by the database's clock. A name stands for one incarnation and never comes back.
+So a process that is alive has its leases, and a process that stops renewing loses both after the same time. Alive means
+seen within the TTL of a lease, by the database's clock. An `owner` name belongs to one incarnation and is never reused.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import timedelta
 from eventstore.postgres.connect import Database
 from eventstore.progress.lease import TTL
 
-# A row of somebody who never said goodbye is kept for whoever asks what happened, but not for ever.
+# How long the row of a process that did not leave properly is kept, for the status page.
 KEPT = timedelta(hours=1)
 
 
@@ -28,8 +28,8 @@ class Process:
     master_key: str
 
 
-# Lease rows are locked in the order of shards, as a flush does: two statements of one process must not wait crosswise.
-_BEAT = """
+# Lease rows are locked in the order of shards, as in a flush, so that two statements of one process do not deadlock.
+_HEARTBEAT = """
 WITH seen AS (
     INSERT INTO hookledger.process (owner, host, pid, version, master_key) VALUES ($1, $5, $6, $7, $9)
     ON CONFLICT (owner) DO UPDATE SET seen_at = clock_timestamp()
@@ -60,20 +60,23 @@ SELECT pg_notify('hookledger_lease', $1)
 """
 
 
-_SEALING_OTHERWISE = """
+_WITH_OTHER_MASTER_KEY = """
 SELECT host, pid FROM hookledger.process
  WHERE master_key <> $1 AND seen_at > clock_timestamp() - $2::interval ORDER BY host, pid
 """
 
 
-async def beat(database: Database, process: Process, epochs: Mapping[int, int], *, ttl: timedelta = TTL) -> set[int]:
-    """Says that a process lives and extends its leases; the shards of `epochs` that are missing in the answer are lost.
+async def heartbeat(
+    database: Database, process: Process, epochs: Mapping[int, int], *, ttl: timedelta = TTL
+) -> set[int]:
+    """Records that a process is alive, and renews its leases. Returns the shards that it still holds.
 
-    The first beat announces the process to the others.
+    `epochs` maps each shard to the epoch under which it is held. A shard that is missing in the answer is lost. The
+    first heartbeat of a process notifies the others.
     """
     async with database.connection() as connection:
         held = await connection.fetchval(
-            _BEAT,
+            _HEARTBEAT,
             process.owner,
             list(epochs),
             list(epochs.values()),
@@ -87,14 +90,14 @@ async def beat(database: Database, process: Process, epochs: Mapping[int, int], 
     return set(held)
 
 
-async def sealing_otherwise(database: Database, master_key: str) -> list[tuple[str, int]]:
-    """Host and process id of the daemons that are alive and seal with another master key."""
+async def with_other_master_key(database: Database, master_key: str) -> list[tuple[str, int]]:
+    """Host and process id of the live daemons that seal secrets with another master key."""
     async with database.connection() as connection:
-        rows = await connection.fetch(_SEALING_OTHERWISE, master_key, TTL)
+        rows = await connection.fetch(_WITH_OTHER_MASTER_KEY, master_key, TTL)
     return [(row["host"], row["pid"]) for row in rows]
 
 
 async def leave(database: Database, owner: str) -> None:
-    """Says goodbye: frees all that stands under that name, and is no longer alive."""
+    """Ends a process: frees its leases, deletes its row and notifies the others."""
     async with database.connection() as connection:
         await connection.execute(_LEAVE, owner)

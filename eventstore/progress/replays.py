@@ -1,15 +1,15 @@
-"""Replays: deliveries of a route and a period that are all sent again, a part at a time.
+"""Replays: all deliveries of a route and a period are sent again, a part at a time.
 
-What belongs to a replay is settled when it begins, and written down as seqs in parts. Scheduling takes the oldest part,
-looks once more at each of its deliveries, and puts it into `retry`, in one transaction: what is gone from the parts is
-in `retry`, whatever crashes, and nothing is scheduled twice. Why that needs no lease is said in
-eventstore/progress/manual_retry.py; only the owner of the shard does it, because only it knows how the receiver is.
+The deliveries of a replay are determined when it begins, and stored as seqs in parts. Scheduling takes the oldest part,
+checks each of its deliveries again and puts it into `retry`, in one transaction. So a seq that was removed from the
+parts is in `retry`, whatever crashes, and nothing is scheduled twice. eventstore/progress/manual_retry.py explains why
+this needs no lease. Only the owner of the shard schedules, because only it knows the state of the receiver.
 
     running   --nothing left in parts nor in retry--> done
     running   --cancelled, or the window closed-----> cancelled
 
-A row in `retry` carries the replay's id until its next outcome is written. So at most WAITING_ROWS of them are there to
-be taken back, and the rest of the table stays what it is for others.
+A row in `retry` has the replay's id until its next outcome is written. At most WAITING_ROWS rows of a replay are there
+at a time, so a cancel has few rows to withdraw, and `retry` stays small for the other routes.
 """
 
 from __future__ import annotations
@@ -28,20 +28,21 @@ from eventstore.progress import manual_retry
 from eventstore.progress.manual_retry import RetryRequest
 
 PART_SEQS = 500
-# Of a replay, in `retry` at once.
+# The most rows that a replay may have in `retry` at a time.
 WAITING_ROWS = 1000
 
-# For counting a million outcomes, and for writing down as many seqs.
+# Deadlines that suffice to count a million outcomes, and to store as many seqs.
 _COUNT_SECONDS = 15.0
 _BEGIN_SECONDS = 30.0
 _PART_SECONDS = 10.0
 
-# A delivery's last word is `failed` if nothing else was ever said at its end: after `suppressed` and `expired` nothing
-# is sent any more, and what succeeded once is delivered for good.
+# A delivery counts as failed if `failed` is its only final outcome. After `suppressed` or `expired` nothing is sent any
+# more, and a delivery that succeeded once stays delivered.
 _FAILED = "bool_and(a.outcome = 'failed') FILTER (WHERE a.outcome <> 'retrying')"
 _RULES = {"failed": _FAILED, "all": f"{_FAILED} OR bool_or(a.outcome = 'delivered')"}
 
-# $1 route, $2 sendable from, $3 until. An outcome is recorded after its event; the day is for clocks that are set back.
+# $1 route, $2 sendable from, $3 until. An outcome is recorded after its event; the day allows for clocks that are set
+# back.
 _FOUND = """
 found AS (
     SELECT a.seq FROM hookledger.attempt a
@@ -90,8 +91,8 @@ _RUNNING = f"{_SHOWN} WHERE state = 'running' AND shard = ANY ($1::smallint[]) O
 
 _IS_RUNNING = "SELECT EXISTS (SELECT FROM hookledger.replay WHERE route_id = $1 AND state = 'running')"
 
-# $1 replay, $2 how many at most, $3 route, $4 sendable from. Each has a due time of its own, so that they are taken up
-# in the order of events.
+# $1 replay, $2 the most deliveries, $3 route, $4 sendable from. Each delivery gets a different due time, so that they
+# are taken in the order of events.
 _SCHEDULE = """
 WITH part AS MATERIALIZED (
     SELECT p.first_seq, p.seqs[:$2::integer] AS taken, p.seqs[$2::integer + 1:] AS rest FROM hookledger.replay_part p
@@ -124,12 +125,12 @@ UPDATE hookledger.replay p SET scheduled = p.scheduled + (SELECT count(*) FROM q
 RETURNING (SELECT count(*) FROM queued) AS scheduled, EXISTS (SELECT FROM part) AS is_more
 """
 
-# $1 replay, $2 state, $3 why.
+# $1 replay, $2 the new state, $3 the reason.
 _END = """
 UPDATE hookledger.replay SET state = $2, detail = $3, ended_at = clock_timestamp() WHERE id = $1 AND state = 'running'
 """
 
-# What a flush has locked is being settled, and needs no taking back.
+# A row that a flush has locked is being settled, and is not withdrawn.
 _WITHDRAW = """
 WITH taken AS MATERIALIZED (
     SELECT route_id, seq FROM hookledger.retry WHERE replay = $1 AND holder IS NULL FOR UPDATE SKIP LOCKED
@@ -142,8 +143,8 @@ UPDATE hookledger.replay SET withdrawn = (SELECT count(*) FROM gone) WHERE id = 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayScope:
-    """What is to be sent again: of a route, by the time of the event in [since, until), as far as that can be sent;
-    `wanted` is failed or all.
+    """The deliveries to send again: of a route, with event time in [since, until), and not before `sendable_from`.
+    `wanted` is "failed" or "all".
     """
 
     route_id: UUID
@@ -156,8 +157,8 @@ class ReplayScope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """A replay as it stands. `waiting` counts what of it is in `retry`, `is_unscheduled` says whether more will come
-    there; `detail` says why it was cancelled.
+    """A row of `replay`. `waiting` counts its rows in `retry`, `is_unscheduled` is True if it has parts left, `detail`
+    is the reason if it was cancelled.
     """
 
     id: UUID
@@ -194,23 +195,24 @@ async def count(database: Database, scope: ReplayScope) -> int:
     """How many deliveries a replay would send."""
     statement = _COUNT.format(found=_FOUND.format(rule=_RULES[scope.wanted]))
     async with database.transaction(seconds=_COUNT_SECONDS) as connection:
-        await _bound(connection, _COUNT_SECONDS)
+        await _limit_statement(connection, _COUNT_SECONDS)
         number: int = await connection.fetchval(statement, scope.route_id, scope.sendable_from, scope.until)
     return number
 
 
-async def begin(database: Database, replay_id: UUID, scope: ReplayScope, asked: RetryRequest) -> Replay:
-    """Settles what belongs to a replay. One of nothing is done at once.
+async def begin(database: Database, replay_id: UUID, scope: ReplayScope, request: RetryRequest) -> Replay:
+    """Determines and stores the deliveries of a replay. A replay without deliveries is done at once.
 
-    Without the lock of the route, which others wait for: it may take seconds, and scheduling looks at each once more.
+    This may take seconds, so it does not take the lock of the route, which others wait for. Scheduling checks each
+    delivery again.
 
-    Raises ReplayRunning if the route has one already, RequestReused if the request id was used before.
+    Raises ReplayRunning if the route has a running replay, and RequestReused if the request id was used before.
     """
     statement = _BEGIN.format(found=_FOUND.format(rule=_RULES[scope.wanted]))
     async with database.transaction(seconds=_BEGIN_SECONDS) as connection:
         if await connection.fetchval(_IS_RUNNING, scope.route_id):
             raise ReplayRunning(f"a replay of route {scope.route_id} is running")
-        await _bound(connection, _BEGIN_SECONDS)
+        await _limit_statement(connection, _BEGIN_SECONDS)
         try:
             await connection.execute(
                 statement,
@@ -221,17 +223,17 @@ async def begin(database: Database, replay_id: UUID, scope: ReplayScope, asked: 
                 scope.since,
                 scope.tenant,
                 scope.wanted,
-                asked.actor,
-                asked.origin,
-                asked.reason,
-                asked.request_id,
-                asked.causation_id,
+                request.actor,
+                request.origin,
+                request.reason,
+                request.request_id,
+                request.causation_id,
             )
         except asyncpg.UniqueViolationError as error:
             if error.constraint_name == "replay_running_key":
                 raise ReplayRunning(f"a replay of route {scope.route_id} is running") from error
-            raise RequestReused(f"request {asked.request_id} was carried out before") from error
-        await manual_retry.hurry(connection)
+            raise RequestReused(f"request {request.request_id} was carried out before") from error
+        await manual_retry.notify_owners(connection)
         (row,) = await connection.fetch(_BY_ID, replay_id)
     return Replay(**row)
 
@@ -244,7 +246,7 @@ async def find(database: Database, replay_id: UUID) -> Replay | None:
 
 
 async def by_request(database: Database, request_id: str) -> Replay | None:
-    """The replay that a request id brought about, or None."""
+    """The replay that was begun with this request id, or None."""
     async with database.connection() as connection:
         row = await connection.fetchrow(_BY_REQUEST, request_id)
     return None if row is None else Replay(**row)
@@ -258,14 +260,14 @@ async def of_route(database: Database, route_id: UUID, *, before: datetime, limi
 
 
 async def running(database: Database, shards: Sequence[int]) -> list[Replay]:
-    """The replays that are to be gone on with in these shards."""
+    """The running replays of these shards, oldest first."""
     async with database.connection() as connection:
         rows = await connection.fetch(_RUNNING, shards)
     return [Replay(**row) for row in rows]
 
 
 async def ended(database: Database, replay_ids: Collection[UUID]) -> set[UUID]:
-    """Those of some replays that run no more."""
+    """Those of these replays that are no longer running."""
     async with database.connection() as connection:
         rows = await connection.fetch(
             "SELECT id FROM hookledger.replay WHERE id = ANY ($1::uuid[]) AND state <> 'running'", list(replay_ids)
@@ -273,8 +275,8 @@ async def ended(database: Database, replay_ids: Collection[UUID]) -> set[UUID]:
     return {row["id"] for row in rows}
 
 
-async def schedule(database: Database, replay: Replay, *, most: int) -> Scheduled:
-    """Puts the next deliveries of a running replay into `retry`, of one part and `most` at most."""
+async def schedule(database: Database, replay: Replay, *, limit: int) -> Scheduled:
+    """Puts the next deliveries of a running replay into `retry`: from one part, and `limit` at most."""
     statement = _SCHEDULE.format(rule=_RULES[replay.wanted])
     async with database.transaction(seconds=_PART_SECONDS) as connection:
         await manual_retry.lock(connection, replay.route_id)
@@ -282,28 +284,28 @@ async def schedule(database: Database, replay: Replay, *, most: int) -> Schedule
             "SELECT state = 'running' FROM hookledger.replay WHERE id = $1 FOR NO KEY UPDATE", replay.id
         ):
             return Scheduled(0, is_more=False)
-        (row,) = await connection.fetch(statement, replay.id, most, replay.route_id, replay.sendable_from)
+        (row,) = await connection.fetch(statement, replay.id, limit, replay.route_id, replay.sendable_from)
     return Scheduled(row["scheduled"], row["is_more"])
 
 
 async def finish(database: Database, replay_id: UUID) -> None:
-    """Notes that a replay is done."""
+    """Ends a replay as done."""
     async with database.connection() as connection:
         await connection.execute(_END, replay_id, "done", None)
 
 
 async def cancel(database: Database, replay: Replay, *, detail: str) -> Replay:
-    """Cancels a replay that runs, and takes back what of it nobody is sending; the replay as it is then."""
+    """Cancels a running replay and withdraws its deliveries that are not in flight. Returns the replay afterwards."""
     async with database.transaction() as connection:
         await manual_retry.lock(connection, replay.route_id)
         if await connection.execute(_END, replay.id, "cancelled", detail) == "UPDATE 1":
             await connection.execute("DELETE FROM hookledger.replay_part WHERE replay = $1", replay.id)
             await connection.execute(_WITHDRAW, replay.id)
-            await manual_retry.hurry(connection)
+            await manual_retry.notify_owners(connection)
         (row,) = await connection.fetch(_BY_ID, replay.id)
     return Replay(**row)
 
 
-async def _bound(connection: asyncpg.pool.PoolConnectionProxy, seconds: float) -> None:
-    """Has the server itself give up then: it does not notice that nobody waits for the statement any more."""
+async def _limit_statement(connection: asyncpg.pool.PoolConnectionProxy, seconds: float) -> None:
+    """Sets the server's own timeout: it does not notice when the client stops waiting for the statement."""
     await connection.execute(f"SET LOCAL statement_timeout = '{seconds:g}s'")

@@ -1,18 +1,18 @@
-"""Retention: day partitions that are old enough are detached and dropped, and what that orphans is recorded first.
+"""Retention: detaches and drops old day partitions, after the deliveries that wait for their events were ended.
 
-Nobody waits for it. DETACH ... CONCURRENTLY does not queue for a lock that publishing would queue behind: it marks the
-partition, waits for the transactions that may still use it, and detaches it then. If one of them stays open for longer
-than our patience, the partition stays marked, out of every new plan, and a later sweep finishes the work.
+No other transaction waits for it. DETACH ... CONCURRENTLY does not request a lock that would block publishing: it marks
+the partition, waits for the transactions that may still use it, and then detaches it. If one of them stays open for
+longer than LOCK_TIMEOUT, the partition stays marked and no new plan reads it. A later sweep finishes the work.
 
-What may go, oldest first, up to the first that may not:
+Partitions and ticks are dropped oldest first, up to the first one that must stay. The conditions for dropping:
 
-    domain_event    nothing in it is above the floor, nobody is writing into it, and no delivery waits for an event in
-                    it: those expire first (eventstore/progress/expiry.py)
-    attempt         nothing in it is above the floor, and nothing that waits is older than its end: what of a packed row
-                    is done is known by its attempts
-    tick            below the floor, and before the first that an event can have been read in
+    domain_event    no event in it is above the floor, no transaction writes into it, and no delivery waits for an event
+                    in it: such deliveries expire first (eventstore/progress/expiry.py)
+    attempt         no outcome in it is above the floor, and no waiting delivery is older than its end: the attempts
+                    tell which deliveries of a packed row are done
+    tick            it is below the floor, and before the first tick that can have read an event that is kept
 
-The floor is the tick below which nobody reads any more: the oldest checkpoint, or what stands before the oldest range
+The floor is the tick up to which nothing is read any more: the oldest checkpoint, or the tick before the oldest range
 of parked deliveries.
 """
 
@@ -29,12 +29,12 @@ from eventstore.domain_events.ticks import EMPTY_SNAP
 from eventstore.postgres.connect import Database
 from eventstore.progress import expiry, manual_retry
 
-# 'hklr': one daemon sweeps, the others have nothing to do.
+# 'hklr': one daemon sweeps at a time, and the others skip the sweep.
 _SWEEP_LOCK = 1751870578
 
-# A sweep that is cut off goes on an hour later.
+# A sweep that is cut off continues with the next one, an hour later.
 _SWEEP_SECONDS = 3000.0
-# How long a detach waits for transactions that use the partition, holding up nobody.
+# How long a detach waits for transactions that use the partition. It blocks nothing meanwhile.
 LOCK_TIMEOUT = timedelta(seconds=20)
 
 _TICK_BATCH = 10_000
@@ -52,7 +52,7 @@ SELECT min(c.tick) AS checkpoint, least(min(c.tick), (SELECT min(from_tick) - 1 
   FROM hookledger.checkpoint c
 """
 
-# $1 a snapshot, $2 its tick. As in has_news, and of restored events by their number.
+# $1 a snapshot, $2 its tick. The conditions of hookledger.has_news, and the tick number for restored events.
 _ABOVE = """
 SELECT EXISTS (SELECT FROM {part} WHERE txid >= pg_snapshot_xmax($1::text::pg_snapshot))
     OR EXISTS (SELECT FROM {part} WHERE txid = ANY (ARRAY(SELECT pg_snapshot_xip($1::text::pg_snapshot))))
@@ -65,7 +65,7 @@ SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'relation' AND relation = $
                   AND mode = 'RowExclusiveLock')
 """
 
-# $1 the floor. No event was read before the first tick that can show the lowest transaction id of all events.
+# $1 the floor. No event was read before the first tick whose snapshot can show the lowest transaction id of all events.
 _FIRST_NEEDED = """
 SELECT least(
     $1::bigint,
@@ -84,7 +84,7 @@ INSERT INTO hookledger.meta AS m (key, value) VALUES ($1, $2)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keep:
-    """For how long events and attempts are kept; whole days, so up to one day longer."""
+    """How long events and attempts are kept. Whole days are dropped, so they are kept up to a day longer."""
 
     events: timedelta = timedelta(days=30)
     attempts: timedelta = timedelta(days=30)
@@ -92,7 +92,14 @@ class Keep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """A partition that is old and stays: `unread`, `ranged`, `written`, `waited_for`, or `in_use` by a transaction."""
+    """An old partition that stays, and its `reason`.
+
+    unread       an event or outcome in it is above a checkpoint
+    ranged       an event or outcome in it belongs to a range of parked deliveries
+    written      a transaction writes into it
+    waited_for   a delivery waits for an event in it
+    in_use       a transaction uses it for longer than LOCK_TIMEOUT
+    """
 
     partition: str
     reason: str
@@ -100,7 +107,7 @@ class Held:
 
 @dataclass(slots=True, kw_only=True)
 class Swept:
-    """What a sweep did."""
+    """The result of a sweep: partitions dropped and kept, deliveries expired, ticks deleted."""
 
     dropped: list[str] = field(default_factory=list)
     held: list[Held] = field(default_factory=list)
@@ -110,7 +117,7 @@ class Swept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Horizon:
-    """The beginnings of what is kept; None if nothing was dropped yet."""
+    """The time from which on events and attempts are kept; None if nothing was dropped yet."""
 
     events: datetime | None
     attempts: datetime | None
@@ -129,7 +136,7 @@ class _Day:
 
 
 async def horizon(database: Database) -> Horizon:
-    """Since when events and attempts are kept."""
+    """The time from which on events and attempts are kept."""
     async with database.connection() as connection:
         rows = await connection.fetch("SELECT key, value FROM hookledger.meta WHERE key LIKE '%\\_kept\\_from'")
     found = {row["key"]: datetime.fromisoformat(row["value"]) for row in rows}
@@ -137,7 +144,7 @@ async def horizon(database: Database) -> Horizon:
 
 
 async def sweep(database: Database, keep: Keep = Keep()) -> Swept | None:
-    """Drops what is too old; None if another daemon is at it."""
+    """Drops what is older than `keep`. None if another daemon is sweeping."""
     async with _session(database) as connection:
         if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _SWEEP_LOCK):
             return None
@@ -152,13 +159,13 @@ async def sweep(database: Database, keep: Keep = Keep()) -> Swept | None:
 
 @asynccontextmanager
 async def _session(database: Database) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
-    """A connection apart from the pool: what it locks and sets ends with it, and nobody waits for it."""
+    """A connection outside the pool: its locks and settings end with it, and no other statement waits for it."""
     single = Database(database.url, pool_size=1, application_name="hookledger retention")
     await single.open()
     try:
         async with single.connection(seconds=_SWEEP_SECONDS) as connection:
-            patience = f"{LOCK_TIMEOUT // timedelta(milliseconds=1)}ms"
-            await connection.execute("SELECT set_config('lock_timeout', $1, false)", patience)
+            timeout = f"{LOCK_TIMEOUT // timedelta(milliseconds=1)}ms"
+            await connection.execute("SELECT set_config('lock_timeout', $1, false)", timeout)
             await connection.execute("SET statement_timeout = '10min'")
             yield connection
     finally:
@@ -199,7 +206,7 @@ async def _sweep_attempts(connection: asyncpg.pool.PoolConnectionProxy, limit: d
 
 
 async def _days(connection: asyncpg.pool.PoolConnectionProxy, parent: str, limit: datetime) -> list[_Day]:
-    """The partitions wholly before `limit`, oldest first; those too that an earlier sweep detached and did not drop."""
+    """The partitions wholly before `limit`, oldest first. Includes those that an earlier sweep only detached."""
     days = [_Day(**row) for row in await connection.fetch(_DAYS, parent)]
     return [day for day in days if day.end <= limit or day.is_pending]
 
@@ -217,8 +224,10 @@ async def _reason_to_keep_events(connection: asyncpg.pool.PoolConnectionProxy, d
 
 
 async def _drop(connection: asyncpg.pool.PoolConnectionProxy, parent: str, mark: str, day: _Day, swept: Swept) -> bool:
-    """Detaches and drops a partition, from wherever an earlier sweep got to; False if somebody uses it for too long."""
-    # First of all, so that no reader takes for missing what is being dropped.
+    """Detaches and drops a partition, continuing an earlier sweep if there was one. False if a transaction uses it for
+    too long.
+    """
+    # This comes first, so that no reader reports rows as missing while they are being dropped.
     await connection.execute(_KEPT_FROM, mark, day.end.isoformat())
     try:
         if day.is_attached:
@@ -233,7 +242,7 @@ async def _drop(connection: asyncpg.pool.PoolConnectionProxy, parent: str, mark:
 
 
 async def _sweep_ticks(connection: asyncpg.pool.PoolConnectionProxy) -> int:
-    """Deletes the ticks that nothing needs, in batches; how many those were."""
+    """Deletes the ticks that are no longer needed, in batches. Returns how many."""
     (marks,) = await connection.fetch(_FLOOR)
     first_needed = await connection.fetchval(_FIRST_NEEDED, marks["floor"])
     first = await connection.fetchval("SELECT min(tick) FROM hookledger.tick")

@@ -1,1 +1,1 @@
-"""Reading what was recorded: lists of deliveries, attempts, metrics, status."""
+"""Queries over what was recorded: lists of deliveries, attempts, metrics, status. Only `route_metrics` writes."""

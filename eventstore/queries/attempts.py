@@ -1,4 +1,4 @@
-"""The outcome log as it is read: for explain, for audits, for whoever asks what became of a delivery."""
+"""Reads the attempts and the state of single deliveries: for explain, for audits, and for the pages of a delivery."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from eventstore.postgres.connect import Database
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedAttempt:
-    """A row of the outcome log."""
+    """A row of `attempt`, without the response."""
 
     at: datetime
     seq: int
@@ -31,8 +31,8 @@ class RecordedAttempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedExchange(RecordedAttempt):
-    """The same with what was kept of the answer: its headers as JSON, a list of names and values, and its body, of
-    which the end may be missing.
+    """A row of `attempt` with the response: `response_head` is its headers as a JSON list of names and values,
+    `response_body` the beginning of its body.
     """
 
     event_type: str
@@ -43,9 +43,9 @@ class RecordedExchange(RecordedAttempt):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptSummary:
-    """What a delivery came to so far. `requests` is how many were made, and the `last_` ones are of the last of them;
-    `end_outcome` is the last that was final, with the number of the request that it followed. `retry_failures` and
-    `due_at` are of its row in `retry`, None if it has none.
+    """The state of a delivery by its attempts. `requests` is how many were made; the fields `last_…` belong to the last
+    one. `end_outcome` is the final outcome, `delivered` before any other, with the number of its request.
+    `retry_failures` and `due_at` belong to its row in `retry`, None if it has none.
     """
 
     requests: int
@@ -62,7 +62,7 @@ class AttemptSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventAndRoute:
-    """The event and the route of a delivery."""
+    """The event and the route that make up a delivery."""
 
     seq: int
     route_id: UUID
@@ -72,7 +72,7 @@ class EventAndRoute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingState:
-    """Where a delivery without a last word waits: `retrying` with its next attempt, or `parked`."""
+    """A delivery that waits: `state` is "retrying", with the time of its next attempt, or "parked"."""
 
     seq: int
     route_id: UUID
@@ -96,7 +96,7 @@ SELECT s.seq, p.route_id, 'parked', 0, NULL FROM hookledger.parked p, unnest(p.s
  WHERE p.route_id = ANY ($1::uuid[]) AND s.seq >= $2 AND s.seq <= $3
 """
 
-# The same of one event, $2 its seq and $3 its time: few packed rows span that.
+# The same for one event: $2 its seq, $3 its event time. Few packed rows span that time.
 _WAITING = """
 SELECT seq, route_id, 'retrying' AS state, failures, due_at FROM hookledger.retry
  WHERE route_id = ANY ($1::uuid[]) AND seq = $2
@@ -108,7 +108,8 @@ SELECT DISTINCT $2::bigint, route_id, 'parked', 0, NULL::timestamptz FROM hookle
 
 _RANGES = "SELECT route_id, from_tick FROM hookledger.parked_range WHERE route_id = ANY ($1::uuid[])"
 
-# $1 route, $2 seq, $3 the event's time. Nothing is recorded before that; the day is for clocks that are set back.
+# $1 route, $2 seq, $3 the event time. An outcome is recorded after its event; the day allows for clocks that are set
+# back.
 _EXCHANGES = """
 SELECT at, seq, route_id, number, started_at, duration_ms, outcome, status_code, error, route_version, key_ids,
        event_type, is_test, response_head, response_body
@@ -117,21 +118,21 @@ SELECT at, seq, route_id, number, started_at, duration_ms, outcome, status_code,
  ORDER BY at, number
 """
 
-# $1 tenant, $2 the beginning of a delivery's id
+# $1 tenant, $2 the first four bytes of a delivery id
 _BY_KEY = """
 SELECT DISTINCT seq, route_id, event_id, event_time FROM hookledger.attempt
  WHERE delivery_key = $2 AND number <= 1 AND tenant = $1
  ORDER BY seq DESC
 """
 
-# $1 routes, $2 seqs, $3 event times. What waits is read first: it turns into outcomes, never the other way round but by
-# hand, and then it has one.
+# $1 routes, $2 seqs, $3 event times. `retry` is read before `attempt`: a waiting delivery becomes an outcome. Only a
+# manual retry or a replay turns an outcome into a waiting delivery, and then the outcome remains.
 _RETRIES = """
 SELECT r.route_id, r.seq, r.failures, r.due_at
   FROM unnest($1::uuid[], $2::bigint[]) AS p (route_id, seq)
   JOIN hookledger.retry r ON r.route_id = p.route_id AND r.seq = p.seq
 """
-_GISTS = """
+_SUMMARIES = """
 SELECT p.route_id, p.seq, last.number, last.started_at, last.status_code, last.error, last.duration_ms,
        ended.outcome AS end_outcome, ended.number AS end_number
   FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) AS p (route_id, seq, event_time)
@@ -148,31 +149,32 @@ SELECT p.route_id, p.seq, last.number, last.started_at, last.status_code, last.e
 
 
 async def attempts(database: Database, routes: Sequence[UUID], *, first: int, last: int) -> list[RecordedAttempt]:
-    """What was recorded for these routes and the events with seq in [first, last], in the order of recording."""
+    """The attempts of these routes and the events with seq in [first, last], in the order of recording."""
     async with database.connection(seconds=30) as connection:
         rows = await connection.fetch(_ATTEMPTS, routes, first, last)
     return [RecordedAttempt(**row) for row in rows]
 
 
 async def pending(database: Database, routes: Sequence[UUID], *, first: int, last: int) -> list[WaitingState]:
-    """What of the same still waits."""
+    """The deliveries of these routes and the events with seq in [first, last] that wait in `retry` or `parked`."""
     async with database.connection(seconds=30) as connection:
         rows = await connection.fetch(_PENDING, routes, first, last)
     return [WaitingState(**row) for row in rows]
 
 
 async def waiting(database: Database, routes: Sequence[UUID], *, seq: int, event_time: datetime) -> list[WaitingState]:
-    """What of one event still waits for these routes."""
+    """The deliveries of one event to these routes that wait in `retry` or `parked`."""
     async with database.connection(seconds=10) as connection:
         rows = await connection.fetch(_WAITING, routes, seq, event_time)
     return [WaitingState(**row) for row in rows]
 
 
 async def ranges(database: Database, routes: Sequence[UUID]) -> dict[UUID, int]:
-    """Of these routes, those with a range: all that they are due of ticks from that one on is parked.
+    """Route → from_tick, for those of these routes with a range: all their deliveries of ticks from that one on are
+    parked.
 
-    What waits moves from ranges to rows and from rows to outcomes. So read this first, then `pending`, then `attempts`:
-    in that order nothing slips through.
+    A waiting delivery moves from a range to a row, and from a row to an outcome. So read this first, then `pending`,
+    then `attempts`: in that order none is missed.
     """
     async with database.connection(seconds=30) as connection:
         rows = await connection.fetch(_RANGES, routes)
@@ -180,14 +182,17 @@ async def ranges(database: Database, routes: Sequence[UUID]) -> dict[UUID, int]:
 
 
 async def exchanges(database: Database, route_id: UUID, seq: int, *, event_time: datetime) -> list[RecordedExchange]:
-    """What was recorded of one delivery, in the order of recording."""
+    """The attempts of one delivery with their responses, in the order of recording."""
     async with database.connection(seconds=10) as connection:
         rows = await connection.fetch(_EXCHANGES, route_id, seq, event_time)
     return [RecordedExchange(**row) for row in rows]
 
 
 async def by_key(database: Database, tenant: str, key: int) -> list[EventAndRoute]:
-    """The deliveries of a tenant whose ids begin so, the newest event first, of those that a request was made of."""
+    """The deliveries of a tenant whose id begins with `key` and that have an attempt, the newest event first.
+
+    `key` is the first four bytes of the delivery id as an integer (`attempt.delivery_key`).
+    """
     async with database.connection() as connection:
         rows = await connection.fetch(_BY_KEY, tenant, key)
     return [EventAndRoute(**row) for row in rows]
@@ -196,17 +201,17 @@ async def by_key(database: Database, tenant: str, key: int) -> list[EventAndRout
 async def summaries(
     database: Database, pairs: Sequence[tuple[UUID, int, datetime]]
 ) -> dict[tuple[UUID, int], AttemptSummary]:
-    """What deliveries came to so far, each given by its route, its event and the time of that."""
+    """(route, seq) → summary, for deliveries given as route, seq and event time."""
     if not pairs:
         return {}
     columns = [list(column) for column in zip(*pairs, strict=True)]
     async with database.connection(seconds=10) as connection:
         retries = {(row["route_id"], row["seq"]): row for row in await connection.fetch(_RETRIES, *columns[:2])}
-        rows = await connection.fetch(_GISTS, *columns)
-    return {(row["route_id"], row["seq"]): _gist(row, retries.get((row["route_id"], row["seq"]))) for row in rows}
+        rows = await connection.fetch(_SUMMARIES, *columns)
+    return {(row["route_id"], row["seq"]): _summary(row, retries.get((row["route_id"], row["seq"]))) for row in rows}
 
 
-def _gist(row: asyncpg.Record, retry: asyncpg.Record | None) -> AttemptSummary:
+def _summary(row: asyncpg.Record, retry: asyncpg.Record | None) -> AttemptSummary:
     return AttemptSummary(
         requests=row["number"] or 0,
         last_at=row["started_at"],

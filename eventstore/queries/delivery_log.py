@@ -1,11 +1,12 @@
-"""The deliveries of a tenant or of a route, newest event first, by what is written of them.
+"""Lists the deliveries of a tenant or of a route, newest event first.
 
-There is no row for each delivery. Those that were tried have outcomes, the others wait in `retry` or `parked`; so a
-list is merged from what each table says. Every function here reads one of them: a *stretch*, which has all of the table
-from where it was asked to begin down to a place that it names. It looks at a bounded number of rows however few of them
-are wanted, so a stretch may be empty and yet not the last.
+There is no row for each delivery. Deliveries that were attempted have outcomes in `attempt`; the others wait in `retry`
+or `parked`. So a list is merged from these three tables. Each function here reads one table and returns a *stretch*:
+all matching deliveries of that table from a given position down to a position that the stretch names. It looks at a
+bounded number of rows, however few of them match, so a stretch may be empty without being the last.
 
-What waits moves from `parked` to `retry` and from there to outcomes. Read in that order nothing slips through.
+A waiting delivery moves from `parked` to `retry` and from there to `attempt`. If the tables are read in that order,
+none is missed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ READ_SECONDS = 5.0
 
 
 class ListPosition(NamedTuple):
-    """Where a delivery stands in a list. Places are sorted like tuples, and lists are read downwards."""
+    """The position of a delivery in a list. Positions are sorted like tuples, and lists are read downwards."""
 
     event_time: datetime
     seq: int
@@ -36,14 +37,14 @@ BOTTOM = ListPosition(datetime(1970, 1, 1, tzinfo=UTC), -1, UUID(int=0))
 
 
 def before(moment: datetime) -> ListPosition:
-    """The place behind all that happened at that moment or later."""
+    """The position below all events of that moment or later."""
     return ListPosition(moment, -1, UUID(int=0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListScope:
-    """Whose deliveries, and which: of a route of the tenant's if there is one, down to `bottom` and not below it, with
-    this type of event if there is one.
+    """The deliveries to list: of a tenant, or of one of its routes; with `event_type` only of that type; none below
+    `bottom`.
     """
 
     tenant: str
@@ -53,16 +54,18 @@ class ListScope:
 
 
 class FoundDelivery(NamedTuple):
-    """A delivery that a table knows."""
+    """A delivery that was found in a table."""
 
-    place: ListPosition
+    position: ListPosition
     event_id: str
     event_type: str
     is_test: bool
 
 
 class Stretch(NamedTuple):
-    """What was found, downwards: all down to `down_to`, that place included, or all there is if that is None."""
+    """The deliveries that were found, downwards: all of them down to and including `down_to`, or to the end if it is
+    None.
+    """
 
     found: list[FoundDelivery]
     down_to: ListPosition | None
@@ -71,8 +74,9 @@ class Stretch(NamedTuple):
 _BELOW = "(event_time, seq, route_id) < ($2, $3, $4) AND event_time >= $5"
 _DOWNWARDS = "event_time DESC, seq DESC, route_id DESC"
 
-# $1 tenant or route, $2 to $4 the place to begin below, $5 the lowest event time, $6 rows to look at. Nothing is
-# recorded before it happened; the day is for clocks that are set back. With ties: of a delivery all rows or none.
+# $1 tenant or route, $2 to $4 the position to begin below, $5 the lowest event time, $6 rows to look at. An outcome is
+# recorded after its event; the day allows for clocks that are set back. WITH TIES, so that a delivery's rows are never
+# split.
 _ATTEMPTED = f"""
 SELECT * FROM (
     SELECT event_time, seq, route_id, event_id, event_type, is_test, outcome,
@@ -80,12 +84,13 @@ SELECT * FROM (
       FROM hookledger.attempt
      WHERE {{whose}} AND {{which}} AND {_BELOW} AND at >= $5 - interval '1 day'
      ORDER BY {_DOWNWARDS} FETCH FIRST $6 ROWS WITH TIES) looked_at
- WHERE nth >= $6 OR {{wanted}}
+ WHERE nth >= $6 OR {{conditions}}
  ORDER BY nth
 """
 
 _FIRST_OR_LAST = "(number <= 1 OR outcome <> 'retrying')"
-# Every row with the outcome is found by the first two, whatever else the delivery came to before and after.
+# Outcome → the condition of a partial index, and further conditions. Rows with the outcome are found whatever other
+# outcomes the delivery has.
 _BY_OUTCOME: dict[str | None, tuple[str, list[str]]] = {
     None: (_FIRST_OR_LAST, []),
     "delivered": (_FIRST_OR_LAST, ["outcome = 'delivered'"]),
@@ -95,7 +100,7 @@ _BY_OUTCOME: dict[str | None, tuple[str, list[str]]] = {
     },
 }
 
-# Arguments as above.
+# The arguments of _ATTEMPTED.
 _RETRYING = f"""
 SELECT r.event_time, r.seq, r.route_id, e.id AS event_id, e.type AS event_type, e.test_route IS NOT NULL AS is_test
   FROM (SELECT event_time, seq, route_id, recorded_at FROM hookledger.retry
@@ -104,8 +109,9 @@ SELECT r.event_time, r.seq, r.route_id, e.id AS event_id, e.type AS event_type, 
  ORDER BY r.event_time DESC, r.seq DESC, r.route_id DESC
 """
 
-# Arguments as above, but $6 are pairs, and $7 packed rows. Rows lie by their last pair: so what is not below the place
-# that was asked for is in rows that span it, and what is below those that were read is not above the last of them.
+# The arguments of _ATTEMPTED, but $6 is pairs, and $7 packed rows. Rows are sorted by the time of their last pair.
+# Pairs below the position are in rows that end below it (`below`) or span it (`across`). All pairs above the last_time
+# of the last row that was read (`read_upto`) were read.
 _PARKED = f"""
 WITH below AS MATERIALIZED (
     SELECT route_id, last_time, seqs, recorded_ats, event_times FROM hookledger.parked
@@ -134,35 +140,38 @@ SELECT p.event_time, p.seq, p.route_id, e.id AS event_id, e.type AS event_type, 
 async def attempted(
     database: Database, scope: ListScope, begin: ListPosition, rows: int, *, outcome: str | None
 ) -> Stretch:
-    """Deliveries with outcomes; with `outcome` those that have this one, without it all of them."""
-    which, wanted = _BY_OUTCOME[outcome]
+    """Deliveries with a row in `attempt`, or only those with this `outcome`. At most `rows` rows are looked at."""
+    which, conditions = _BY_OUTCOME[outcome]
     types = [] if scope.event_type is None else [scope.event_type]
-    wanted = [*wanted, *("event_type = $7" for _ in types)]
-    statement = _ATTEMPTED.format(whose=_whose(scope), which=which, wanted=" AND ".join(wanted) or "true")
+    conditions = [*conditions, *("event_type = $7" for _ in types)]
+    statement = _ATTEMPTED.format(whose=_whose(scope), which=which, conditions=" AND ".join(conditions) or "true")
     async with database.connection(seconds=READ_SECONDS) as connection:
         found = await connection.fetch(statement, *_arguments(scope, begin), rows, *types)
-    down_to = _place(found[-1]) if found and found[-1]["nth"] >= rows else None
-    return Stretch([_found(row) for row in found if _is_wanted(row, scope, outcome)], down_to)
+    down_to = _position(found[-1]) if found and found[-1]["nth"] >= rows else None
+    return Stretch([_found(row) for row in found if _matches(row, scope, outcome)], down_to)
 
 
 async def retrying(database: Database, scope: ListScope, begin: ListPosition, rows: int) -> Stretch:
-    """Deliveries with a row in `retry`."""
+    """Deliveries with a row in `retry`. At most `rows` rows are looked at."""
     statement = _RETRYING.format(whose=_whose(scope))
     async with database.connection(seconds=READ_SECONDS) as connection:
         found = await connection.fetch(statement, *_arguments(scope, begin), rows)
-    down_to = _place(found[-1]) if len(found) == rows else None
-    return Stretch([_found(row) for row in found if _is_wanted(row, scope, None)], down_to)
+    down_to = _position(found[-1]) if len(found) == rows else None
+    return Stretch([_found(row) for row in found if _matches(row, scope, None)], down_to)
 
 
 async def parked(database: Database, scope: ListScope, begin: ListPosition, rows: int, *, packed: int) -> Stretch:
-    """Deliveries in packed rows of `parked`, sent meanwhile or not; of `packed` rows or somewhat more."""
+    """Deliveries in packed rows of `parked`, some of which may have been sent meanwhile.
+
+    At most `rows` pairs are returned, from about `packed` packed rows.
+    """
     statement = _PARKED.format(whose=_whose(scope))
     async with database.connection(seconds=READ_SECONDS) as connection:
         found = await connection.fetch(statement, *_arguments(scope, begin), rows, packed)
     read_upto = found[0]["read_upto"]
     pairs = [row for row in found if row["seq"] is not None]
-    down_to = _place(pairs[-1]) if len(pairs) == rows else None if read_upto is None else before(read_upto)
-    return Stretch([_found(row) for row in pairs if _is_wanted(row, scope, None)], down_to)
+    down_to = _position(pairs[-1]) if len(pairs) == rows else None if read_upto is None else before(read_upto)
+    return Stretch([_found(row) for row in pairs if _matches(row, scope, None)], down_to)
 
 
 def _whose(scope: ListScope) -> str:
@@ -173,19 +182,19 @@ def _arguments(scope: ListScope, begin: ListPosition) -> Sequence[object]:
     return scope.tenant if scope.route_id is None else scope.route_id, *begin, scope.bottom.event_time
 
 
-def _is_wanted(row: asyncpg.Record, scope: ListScope, outcome: str | None) -> bool:
-    """Whether a row was asked for, and not only looked at; one whose event is gone says too little."""
+def _matches(row: asyncpg.Record, scope: ListScope, outcome: str | None) -> bool:
+    """True if a row that was looked at belongs in the list. A row whose event was dropped cannot be listed."""
     return (
         row["event_id"] is not None
         and scope.event_type in (None, row["event_type"])
         and (outcome is None or row["outcome"] == outcome)
-        and _place(row) >= scope.bottom
+        and _position(row) >= scope.bottom
     )
 
 
-def _place(row: asyncpg.Record) -> ListPosition:
+def _position(row: asyncpg.Record) -> ListPosition:
     return ListPosition(row["event_time"], row["seq"], row["route_id"])
 
 
 def _found(row: asyncpg.Record) -> FoundDelivery:
-    return FoundDelivery(_place(row), row["event_id"], row["event_type"], row["is_test"])
+    return FoundDelivery(_position(row), row["event_id"], row["event_type"], row["is_test"])

@@ -1,20 +1,21 @@
-"""Metrics of routes: how many of their deliveries ended in each hour of 30 days, and how; and which routes only fail.
+"""Metrics of routes: how many of their deliveries ended in each hour of 30 days, and how; and the routes that only
+fail.
 
     attempt --trigger--> route_tally --add_up--> route_metric, route_failing
 
-Whatever records outcomes leaves, in the same transaction, a packed row with their numbers for each route (schema.sql).
-`add_up` moves these rows into the hours every few seconds; what it does not see, since it is not committed yet, is
-there the next time. A reader adds both in one snapshot: its figures are those of the log at that moment. No times are
-compared, so clocks may jump; and the tables of a restored dump agree.
+A trigger on `attempt` writes a packed row with the counts of each route, in the transaction that records the outcomes
+(`hookledger.tally_attempts` in schema.sql). `add_up` moves these rows into the hours every few seconds. A row that is
+not committed yet is moved the next time. A reader adds both tables in one snapshot, so its figures are those of the log
+at that moment. No times are compared, so clocks may jump, and the tables of a restored dump agree.
 
-Three ways were measured, for flushes of 150 and 500 outcomes of 100 routes, which cost 2.5 and 7.0 ms and about 500
+Three designs were measured, for flushes of 150 and 500 outcomes of 100 routes, which cost 2.5 and 7.0 ms and about 500
 bytes of write-ahead log an outcome. Packed rows add 5 to 15 bytes and 0.3 to 0.9 ms. Adding to the hours in the flush
 itself adds 25 to 90 bytes and 0.4 to 1.8 ms, and leaves 20 versions a second of the row of each busy route, which pile
-up behind any transaction that stays open. Reading the log behind a watermark would add nothing, but there is no order
-in it that late commits and clocks put back respect.
+up behind any transaction that stays open. Reading the log after a watermark would add nothing, but the log has no order
+that late commits and clocks that are set back respect.
 
-What is counted are ends of deliveries, when they were recorded: one that failed, and was sent again by hand, ends
-twice. Test deliveries are left out.
+Ends of deliveries are counted, in the hour in which they were recorded: a delivery that failed and was sent again by
+hand ends twice. Test deliveries are left out.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ from eventstore.postgres.connect import Database
 
 KEPT_DAYS = 30
 
-# 'hklm': one process adds up, the others need not.
+# 'hklm': one process adds up at a time, and the others skip it.
 _ADD_UP_LOCK = 1751870573
 _ADD_UP_SECONDS = 30.0
-# Behind what any reader asks for, and a day that is not over.
+# Longer than what any reader asks for, by a day that is not over.
 _FORGOTTEN_AFTER = timedelta(days=KEPT_DAYS + 1)
 
 _COUNTS = "successful, successful_retries, failed, suppressed, expired"
 
-# A route that succeeded has no failures but those of later statements; of one that did not, `since` stays.
+# If a route succeeded, only failures of later statements count. If it did not, `since` stays.
 _ADD_UP = f"""
 WITH taken AS (
     DELETE FROM hookledger.route_tally RETURNING *
@@ -94,7 +95,7 @@ SELECT n.now, n.pending, h.*
  ORDER BY h.hour
 """
 
-# $1 routes, $2 hours before this one. Of what was tallied, few rows are there at a time.
+# $1 routes, $2 hours before this one. route_tally has few rows at a time.
 _RECENT = """
 SELECT r.route_id, f.since AS failing_since, coalesce(sum(c.successful), 0)::bigint AS successful,
        coalesce(sum(c.failed), 0)::bigint AS failed
@@ -113,7 +114,7 @@ SELECT r.route_id, f.since AS failing_since, coalesce(sum(c.successful), 0)::big
 
 _FAILING = "SELECT route_id, since, last_at FROM hookledger.route_failing WHERE last_at - since >= $1"
 
-# $1 the route, $2 from when on, $3 errors that are nobody's failure
+# $1 the route, $2 the time to begin at, $3 errors that do not count as failures of the receiver
 _FAILURES = """
 SELECT count(*) AS failures, min(at) AS first_at, max(at) AS last_at
   FROM hookledger.attempt
@@ -126,7 +127,10 @@ SELECT count(*) AS failures, min(at) AS first_at, max(at) AS last_at
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """How many deliveries ended so; `successful_retries` are the successful ones that took more than one request."""
+    """Numbers of deliveries by how they ended.
+
+    `successful_retries` are the successful ones with more than one request.
+    """
 
     successful: int = 0
     successful_retries: int = 0
@@ -146,9 +150,9 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteMetrics:
-    """`hours` maps the beginning of each UTC hour in which something ended to what did, as of `now`.
+    """`hours` maps the beginning of each UTC hour in which a delivery ended to its counts, as of `now`.
 
-    `pending` counts what waits in the tables; of a packed row of parked deliveries all, until its last one is sent.
+    `pending` counts the waiting deliveries. A packed row counts with all its deliveries until the last one is sent.
     """
 
     now: datetime
@@ -158,8 +162,8 @@ class RouteMetrics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecentCounts:
-    """How many deliveries of a route ended so in the last hours, and since when nothing but failures was recorded, by
-    what was added up; None if the newest request succeeded, or there was none.
+    """The counts of a route in the last hours. `failing_since` is the time since which only failures were recorded, as
+    far as they are added up; None if the newest request succeeded, or there was none.
     """
 
     successful: int
@@ -169,7 +173,7 @@ class RecentCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailingRoute:
-    """A route of which nothing but failures was recorded between these times, by what was added up."""
+    """A route with only failures between these times, as far as they are added up."""
 
     route_id: UUID
     since: datetime
@@ -178,7 +182,7 @@ class FailingRoute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureRun:
-    """Requests that failed, and when the first and the last of them did."""
+    """The number of failed requests, and the times of the first and the last one."""
 
     count: int
     first_at: datetime
@@ -186,16 +190,16 @@ class FailureRun:
 
 
 async def add_up(database: Database) -> int | None:
-    """Moves what was tallied into the hours; how many rows that were, or None if another process is at it."""
+    """Moves the rows of route_tally into the hours. Returns how many, or None if another process is doing it."""
     async with database.transaction(seconds=_ADD_UP_SECONDS) as connection:
-        # A statement of its own: the next one then sees what the process before us has added.
+        # A separate statement, so that the next one sees what the previous process has added.
         if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _ADD_UP_LOCK):
             return None
         return int(await connection.fetchval(_ADD_UP))
 
 
 async def read(database: Database, route_id: UUID) -> RouteMetrics:
-    """What became of a route's deliveries today and on the 29 days before, by UTC."""
+    """The metrics of a route for today and the 29 days before, by UTC."""
     async with database.connection() as connection:
         rows = await connection.fetch(_READ, route_id, KEPT_DAYS - 1)
     return RouteMetrics(
@@ -216,7 +220,7 @@ async def read(database: Database, route_id: UUID) -> RouteMetrics:
 
 
 async def recent(database: Database, route_ids: Sequence[UUID], *, hours: int) -> dict[UUID, RecentCounts]:
-    """How each of these routes did in this hour and in those before it, so many together."""
+    """Route → its counts in this hour and the hours before it, `hours` in all."""
     async with database.connection() as connection:
         rows = await connection.fetch(_RECENT, route_ids, hours - 1)
     return {
@@ -228,7 +232,9 @@ async def recent(database: Database, route_ids: Sequence[UUID], *, hours: int) -
 
 
 async def forget(database: Database) -> int:
-    """Deletes hours that nobody asks for any more, and routes that have not failed since; how many hours that were."""
+    """Deletes hours that are older than any reader asks for, and failing routes without a failure since then. Returns
+    the number of hours.
+    """
     async with database.transaction(seconds=_ADD_UP_SECONDS) as connection:
         before = "clock_timestamp() - $1::interval"
         done = await connection.execute(f"DELETE FROM hookledger.route_metric WHERE hour < {before}", _FORGOTTEN_AFTER)
@@ -237,20 +243,20 @@ async def forget(database: Database) -> int:
 
 
 async def failing(database: Database, *, for_at_least: timedelta) -> list[FailingRoute]:
-    """Routes that failed so long after their first failure, with no success in between."""
+    """Routes whose first and last failure are at least so far apart, with no success in between."""
     async with database.connection() as connection:
         rows = await connection.fetch(_FAILING, for_at_least)
     return [FailingRoute(**row) for row in rows]
 
 
 async def failures(
-    database: Database, route_id: UUID, *, since: datetime, but_for: Sequence[str] = ()
+    database: Database, route_id: UUID, *, since: datetime, excluding: Sequence[str] = ()
 ) -> FailureRun | None:
-    """What the log says: how a route failed from `since` on, errors `but_for` left out. None if it did not, or if
-    anything was delivered.
+    """The failures of a route from `since` on, read from `attempt`, without those with an error in `excluding`. None if
+    there are none, or if anything was delivered.
     """
     async with database.connection(seconds=30) as connection:
-        (row,) = await connection.fetch(_FAILURES, route_id, since, but_for)
+        (row,) = await connection.fetch(_FAILURES, route_id, since, excluding)
     if not row["failures"]:
         return None
     return FailureRun(count=row["failures"], first_at=row["first_at"], last_at=row["last_at"])

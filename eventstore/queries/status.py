@@ -1,8 +1,8 @@
-"""How the whole installation is doing: who is alive, who has which shard, how far behind it is, what waits.
+"""The status of the whole installation: live processes, owners of shards, lag, and waiting deliveries.
 
-All of it is read at once and cheaply: it is asked every few seconds, and above all when things are bad. The packed rows
-of `parked` are counted but not looked into: how long the oldest delivery waits is taken from the first row of each
-shard, by tick.
+Reading it must be cheap: it is read every few seconds, and most of all when the installation is in trouble. The packed
+rows of `parked` are counted and not unpacked. How long the oldest delivery waits is taken from the first packed row of
+each shard, by tick.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ READ_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessState:
-    """A daemon process. `is_alive`: seen within the time for which a lease is good."""
+    """A daemon process. `is_alive` is True if it was seen within the TTL of a lease."""
 
     owner: str
     host: str
@@ -30,8 +30,10 @@ class ProcessState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShardState:
-    """`owner` is None if nobody has a lease that is still good; `lag_seconds` the age of the oldest tick not done."""
+class ShardStatus:
+    """A shard. `owner` is None if no lease on it is valid. `lag_seconds` is the age of the oldest tick above its
+    checkpoint, 0 if there is none.
+    """
 
     shard: int
     owner: str | None
@@ -45,7 +47,9 @@ class ShardState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogState:
-    """The newest tick (0: there is none) and the route log. `is_unread`: something was published that no tick shows."""
+    """The newest tick, 0 if there is none, and the last position of the route log. `is_unread` is True if an event was
+    published that no tick shows. `at` is the database's clock.
+    """
 
     at: datetime
     tick: int
@@ -59,7 +63,7 @@ class LogState:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstallationStatus:
     processes: tuple[ProcessState, ...]
-    shards: tuple[ShardState, ...]
+    shards: tuple[ShardStatus, ...]
     log: LogState
 
     @property
@@ -121,13 +125,13 @@ SELECT clock_timestamp() AS at, coalesce(t.tick, 0) AS tick, t.at AS tick_at, t.
 
 
 async def read(database: Database) -> InstallationStatus:
-    """How things are now, by the database's clock."""
+    """The status now, by the database's clock."""
     async with database.connection(seconds=READ_SECONDS) as connection:
         processes = await connection.fetch(_PROCESSES, TTL)
         shards = await connection.fetch(_SHARDS)
         (log,) = await connection.fetch(_LOG)
     return InstallationStatus(
         processes=tuple(ProcessState(**row) for row in processes),
-        shards=tuple(ShardState(**row) for row in shards),
+        shards=tuple(ShardStatus(**row) for row in shards),
         log=LogState(**log),
     )

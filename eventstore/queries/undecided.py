@@ -1,9 +1,9 @@
-"""Events of which nobody has written down yet what became of them: those above a checkpoint, or in a range. Those that
-no tick has read are above any.
+"""Finds undecided events: those above a checkpoint or in a range, for which no outcome, retry or parked row need exist
+yet. Events that no tick has read are above every checkpoint.
 
-A checkpoint and a range (`parked_range`) both begin at a tick. So the question is the same: which events of a tenant
-were read after a tick. If few events at all were, which is nearly always, they are found by their transactions; else,
-after an outage or for a route that is dead for long, by walking down what the tenant has.
+A checkpoint and a range (`parked_range`) are both given by a tick. So the query is the same for both: the events of a
+tenant that were read after a tick. Usually few events of all tenants were, and these are found by transaction id
+(`few`). After an outage, or for a route that has been dead for long, the tenant's events are walked downwards (`walk`).
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from datetime import datetime
 from uuid import UUID
 
 from eventstore.domain_events.events import shard_of
-from eventstore.domain_events.listing import CLAIMED, COLUMNS, READ_SECONDS, WITH_TICK, LoggedEvent, logged
+from eventstore.domain_events.listing import CLAIMED, COLUMNS, READ_SECONDS, WITH_TICK, LoggedEvent, logged_event
 from eventstore.domain_events.ticks import EMPTY_SNAP
 from eventstore.postgres.connect import Database
 from eventstore.queries.delivery_log import ListPosition
 
-# Of whichever tenant; more are walked.
+# The most events, of all tenants together, that `few` reads.
 FEW_EVENTS = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marks:
-    """How far a shard is accounted for: all up to the tick `checkpoint`, but for the routes with a range, of which all
-    waits from that tick on.
+    """How far a shard is accounted for: up to the tick `checkpoint`. For a route in `ranges`, all deliveries from that
+    tick on are parked.
     """
 
     checkpoint: int
@@ -35,7 +35,7 @@ class Marks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Walked:
-    """Events, downwards: all that were read after the tick down to `down_to`, or all there are if that is None."""
+    """Events, downwards: all that were read after the tick, down to `down_to`, or to the end if it is None."""
 
     events: list[LoggedEvent]
     down_to: ListPosition | None
@@ -48,7 +48,8 @@ SELECT c.tick, p.route_id, p.from_tick
 
 _SNAP = "SELECT snap::text FROM hookledger.tick WHERE tick = $1"
 
-# $1 the tenant, $2 a snapshot, $3 its tick, $4 events to look at. What came with a dump says its tick itself.
+# $1 the tenant, $2 a snapshot, $3 its tick, $4 events to look at. Events of a restored dump have their tick as a
+# number.
 _FEW = WITH_TICK.format(
     events=f"""
     SELECT * FROM (
@@ -63,7 +64,7 @@ _FEW = WITH_TICK.format(
      WHERE nth = $4 OR tenant = $1"""
 )
 
-# The same, but $4 and $5 the time and seq to begin below, $6 the lowest time, $7 events to look at.
+# $1 to $3 as in _FEW, $4 and $5 the time and seq to begin below, $6 the lowest time, $7 events to look at.
 _WALK = WITH_TICK.format(
     events=f"""
     SELECT * FROM (
@@ -76,7 +77,7 @@ _WALK = WITH_TICK.format(
 
 
 async def marks(database: Database, tenant: str) -> Marks:
-    """The marks of a tenant's shard; ranges of other tenants in it are among them."""
+    """The marks of a tenant's shard, with the ranges of all tenants in that shard."""
     async with database.connection(seconds=READ_SECONDS) as connection:
         rows = await connection.fetch(_MARKS, shard_of(tenant))
     ranges = {row["route_id"]: row["from_tick"] for row in rows if row["route_id"] is not None}
@@ -84,23 +85,26 @@ async def marks(database: Database, tenant: str) -> Marks:
 
 
 async def few(database: Database, tenant: str, *, above_tick: int) -> list[LoggedEvent] | None:
-    """The tenant's events that were read after a tick, in no order; None if so many were that one must walk."""
+    """The tenant's events that were read after a tick, in no order; None if there are so many that `walk` is needed."""
     async with database.connection(seconds=READ_SECONDS) as connection:
         snap = await connection.fetchval(_SNAP, above_tick) or EMPTY_SNAP
         rows = await connection.fetch(_FEW, tenant, snap, above_tick, FEW_EVENTS + 1)
     if rows and rows[-1]["nth"] > FEW_EVENTS:
         return None
-    return [logged(row) for row in rows]
+    return [logged_event(row) for row in rows]
 
 
 async def walk(
     database: Database, tenant: str, begin: ListPosition, *, above_tick: int, since: datetime, rows: int
 ) -> Walked:
-    """The same downwards from a place, the event there included, among so many of the tenant's events."""
+    """The tenant's events that were read after a tick, downwards from the position `begin`, which is included.
+
+    At most `rows` of the tenant's events are looked at.
+    """
     async with database.connection(seconds=READ_SECONDS) as connection:
         snap = await connection.fetchval(_SNAP, above_tick) or EMPTY_SNAP
         found = await connection.fetch(_WALK, tenant, snap, above_tick, begin.event_time, begin.seq + 1, since, rows)
-    events = [logged(row) for row in found if row["tick"] is None or row["tick"] > above_tick]
+    events = [logged_event(row) for row in found if row["tick"] is None or row["tick"] > above_tick]
     last = found[-1] if found and found[-1]["nth"] == rows else None
     return Walked(
         events=events, down_to=None if last is None else ListPosition(last["claimed"], last["seq"], UUID(int=0))

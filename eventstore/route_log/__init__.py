@@ -1,4 +1,4 @@
-"""The route log: what happened to routes, in order, chained by hashes, and never changed."""
+"""The route log: the lifecycle events of routes, in order, append-only and chained by hashes."""
 
 from eventstore.route_log.log import (
     PAGE_ROWS,

@@ -1,8 +1,8 @@
-"""The hash chain over the route log: what makes a changed, removed or reordered lifecycle event visible.
+"""The hash chain over the route log. It reveals a lifecycle event that was changed, removed or reordered.
 
-Pure, and the second implementation of `hookledger.canonical` and the digest in schema.sql: the database writes the
-chain, this module verifies it without trusting the database. hash = sha256(previous hash ‖ canonical row), where the
-canonical row is each field as `<length in bytes>:<text>`, null as `~`.
+The database writes the chain (`hookledger.canonical` and `hookledger.append_route_event` in schema.sql). This module is
+a second, pure implementation that verifies the chain without trusting the database. hash = sha256(previous hash ‖
+canonical row). The canonical row is each field as `<length in bytes>:<text>`, null as `~`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from eventstore.route_log.log import RouteEvent
 
 
 def canonical(event: RouteEvent) -> bytes:
-    """The bytes of an event that its hash covers."""
+    """The bytes of an event that its hash covers, besides the previous hash."""
     fields = (
         str(event.pos),
         str(event.route_id),
@@ -41,7 +41,7 @@ def digest(event: RouteEvent) -> bytes:
 
 
 async def verified(events: AsyncIterator[RouteEvent]) -> AsyncIterator[RouteEvent]:
-    """The events of a log read from its first one on, each checked against the one before. Raises ChainBroken."""
+    """The events of a log that is read from its beginning, each checked against the one before. Raises ChainBroken."""
     pos, prev_hash, prev_at = 0, b"", None
     versions: dict[object, int] = {}
     async for event in events:
@@ -67,11 +67,9 @@ def _netstring(field: str | None) -> bytes:
     return b"%d:%s" % (len(raw), raw)
 
 
-# Instants as PostgreSQL keeps them: aware, UTC, whole microseconds.
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def microseconds(at: datetime) -> int:
-    """Microseconds since 1970, exactly (`datetime.timestamp` is a float and is not)."""
+    """Microseconds since 1970, exact. `datetime.timestamp` is a float and is not exact."""
     return (at - _EPOCH) // timedelta(microseconds=1)

@@ -1,7 +1,8 @@
-"""Request ids: each stands for one command, whether it is noted in the route log, by a retry by hand or by a replay.
+"""Idempotency keys, called request ids in the tables. Each belongs to one command: a lifecycle command, a manual retry
+or a replay.
 
-Each table keeps its own ids apart by a constraint. Between the tables nothing does: two different commands that use one
-id at the very same moment are both carried out.
+A constraint keeps the ids of each table unique. No constraint covers several tables: two different commands that use
+one id at the same moment are both carried out.
 """
 
 from __future__ import annotations
@@ -12,23 +13,23 @@ from eventstore.postgres.connect import Database
 
 
 class UsedKey(StrEnum):
-    """Where request ids are noted."""
+    """The tables that store request ids."""
 
     LOG = "route_event"
     RETRIES = "resend"
     REPLAYS = "replay"
 
 
-def _is_used(places: set[UsedKey]) -> str:
-    looks = [f"EXISTS (SELECT FROM hookledger.{place} WHERE request_id = $1)" for place in sorted(places)]
-    return f"SELECT {' OR '.join(looks)}"
+def _is_used(tables: set[UsedKey]) -> str:
+    conditions = [f"EXISTS (SELECT FROM hookledger.{table} WHERE request_id = $1)" for table in sorted(tables)]
+    return f"SELECT {' OR '.join(conditions)}"
 
 
-_IS_USED = {None: _is_used({*UsedKey})} | {place: _is_used({*UsedKey} - {place}) for place in UsedKey}
+_IS_USED = {None: _is_used({*UsedKey})} | {table: _is_used({*UsedKey} - {table}) for table in UsedKey}
 
 
 async def is_used(database: Database, request_id: str, *, besides: UsedKey | None = None) -> bool:
-    """True if the id stands for a command already, one that is noted elsewhere than `besides`."""
+    """True if a command in any table other than `besides` has this request id."""
     async with database.connection() as connection:
         used: bool = await connection.fetchval(_IS_USED[besides], request_id)
     return used

@@ -1,7 +1,8 @@
-"""The route log: append one lifecycle event, read them back in order.
+"""Appends lifecycle events to the route log, and reads them in order.
 
-An append is one short transaction under the advisory lock that ticks take as well (schema.sql, append_route_event).
-The caller names the version it appends, and so loses against whoever was faster: that is the optimistic concurrency.
+An append is one short transaction under the advisory lock that ticks take too (`hookledger.append_route_event` in
+schema.sql). The caller names the version that it appends. If another command has appended that version first, the
+append fails with VersionConflict: this is the optimistic concurrency control.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ from eventstore.postgres.errors import RequestReused, VersionConflict
 
 PAGE_ROWS = 1000
 
-# No position is so far.
-_BEHIND_ALL = 2**63 - 1
+# Greater than any position.
+_AFTER_ALL = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewRouteEvent:
-    """A lifecycle event to append: all but what the database sets. `body` is JSON with sorted keys and no spaces."""
+    """A lifecycle event to append: all columns that the database does not set. `body` is JSON with sorted keys and no
+    spaces.
+    """
 
     route_id: UUID
     tenant: str
@@ -41,7 +44,7 @@ class NewRouteEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteEvent:
-    """A row of the route log."""
+    """A row of the route log. `pos` is gapless; `effective_at` is set by the database and rises strictly with `pos`."""
 
     pos: int
     route_id: UUID
@@ -69,9 +72,10 @@ _APPEND = f"SELECT {_COLUMNS} FROM hookledger.append_route_event($1, $2, $3, $4,
 
 
 async def append(connection: asyncpg.pool.PoolConnectionProxy, draft: NewRouteEvent) -> RouteEvent:
-    """Appends inside the caller's transaction; call it last, since it holds the lock until the commit.
+    """Appends inside the caller's transaction. Call it last, because it holds the lock until the commit.
 
-    Raises VersionConflict if the route has that version already, RequestReused if the request id stands in the log.
+    Raises VersionConflict if the route has that version already, and RequestReused if the log has the request id
+    already.
     """
     try:
         rows = await connection.fetch(
@@ -99,7 +103,7 @@ async def append(connection: asyncpg.pool.PoolConnectionProxy, draft: NewRouteEv
 
 
 async def read(database: Database, *, after: int = 0, tenant: str | None = None) -> AsyncIterator[RouteEvent]:
-    """All events behind position `after`, in order, page by page; those of one tenant, if one is given."""
+    """All events after position `after`, in order, read in pages; only those of `tenant` if it is given."""
     whose = "" if tenant is None else "AND tenant = $3"
     statement = f"SELECT {_COLUMNS} FROM hookledger.route_event WHERE pos > $1 {whose} ORDER BY pos LIMIT $2"
     while True:
@@ -113,7 +117,7 @@ async def read(database: Database, *, after: int = 0, tenant: str | None = None)
 
 
 async def history(database: Database, route_id: UUID) -> list[RouteEvent]:
-    """All events of one route, oldest first; empty if there never was one."""
+    """All events of one route, oldest first; empty if there is no such route."""
     async with database.connection() as connection:
         rows = await connection.fetch(
             f"SELECT {_COLUMNS} FROM hookledger.route_event WHERE route_id = $1 ORDER BY version", route_id
@@ -122,7 +126,7 @@ async def history(database: Database, route_id: UUID) -> list[RouteEvent]:
 
 
 async def of_version(database: Database, route_id: UUID, version: int) -> RouteEvent | None:
-    """The event that brought a route to that version, None if there is none."""
+    """The event with that version of a route, or None."""
     async with database.connection() as connection:
         row = await connection.fetchrow(
             f"SELECT {_COLUMNS} FROM hookledger.route_event WHERE route_id = $1 AND version = $2::bigint",
@@ -132,7 +136,7 @@ async def of_version(database: Database, route_id: UUID, version: int) -> RouteE
     return None if row is None else RouteEvent(**row)
 
 
-# $2 the position before which to begin
+# $2 the position to begin below
 _OF_TENANT = f"""
 SELECT {_COLUMNS} FROM hookledger.route_event
  WHERE tenant = $1 AND pos < $2 ORDER BY pos DESC LIMIT $3
@@ -141,7 +145,7 @@ _OF_TENANT_AND_TYPE = f"""
 SELECT {_COLUMNS} FROM hookledger.route_event
  WHERE tenant = $1 AND type = $4 AND pos < $2 ORDER BY pos DESC LIMIT $3
 """
-# By version, which a route has an index for: its order is that of the positions.
+# Sorted by version, for the index on (route_id, version). The order of versions is that of positions.
 _OF_ROUTE = f"""
 SELECT {_COLUMNS} FROM hookledger.route_event
  WHERE route_id = $1 AND pos < $2 AND ($4::text IS NULL OR type = $4) ORDER BY version DESC LIMIT $3
@@ -157,10 +161,11 @@ async def newest(
     type: str | None = None,
     route_id: UUID | None = None,
 ) -> list[RouteEvent]:
-    """So many events of a tenant's routes, the newest first: those before a position, of one type, of one of its
-    routes. Whether the route is the tenant's, the caller must know.
+    """At most `count` events of a tenant's routes, newest first: those before a position, of one type, of one route.
+
+    With `route_id`, the caller must have checked that the route is the tenant's.
     """
-    begin = _BEHIND_ALL if before is None else before
+    begin = _AFTER_ALL if before is None else before
     async with database.connection() as connection:
         if route_id is not None:
             rows = await connection.fetch(_OF_ROUTE, route_id, begin, count, type)
@@ -172,7 +177,7 @@ async def newest(
 
 
 async def by_request(database: Database, request_id: str) -> RouteEvent | None:
-    """The event that a request id brought about, or None."""
+    """The event that was appended with this request id, or None."""
     async with database.connection() as connection:
         row = await connection.fetchrow(
             f"SELECT {_COLUMNS} FROM hookledger.route_event WHERE request_id = $1", request_id

@@ -1,4 +1,4 @@
-"""Sealed secrets of routes: verification keys and the values of custom headers. Ciphertext in, ciphertext out."""
+"""Sealed secrets of routes: verification keys and the values of custom headers. Only ciphertext passes through here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAGE_ROWS = 500
 
 
 class Table(StrEnum):
-    """Where sealed secrets are, by route and their own id."""
+    """The tables of sealed secrets, whose keys are a route and an id."""
 
     KEYS = "route_key"
     HEADERS = "route_headers"
@@ -23,7 +23,7 @@ class Table(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredSecret:
-    """A sealed secret at its place: `item` is the key's or the headers' id."""
+    """A sealed secret. `item` is the id of the key or of the set of headers."""
 
     tenant: str
     route_id: UUID
@@ -42,7 +42,7 @@ SELECT s.route_id, s.{item} AS item, s.sealed, e.tenant
     for table, item in _ITEM.items()
 }
 
-# Rows are locked in order, so that two who exchange the master key at once do not wait crosswise.
+# Rows are locked in order, so that two concurrent exchanges of the master key do not deadlock.
 _EXCHANGE = {
     table: f"""
 WITH held AS MATERIALIZED (
@@ -78,7 +78,7 @@ async def add_headers(
 
 
 async def keys(database: Database, routes: Sequence[UUID]) -> dict[tuple[UUID, str], bytes]:
-    """All sealed keys of these routes, by route and key id."""
+    """(route, key id) → sealed key, for all keys of these routes."""
     async with database.connection(seconds=10) as connection:
         rows = await connection.fetch(
             "SELECT route_id, key_id, sealed FROM hookledger.route_key WHERE route_id = ANY ($1::uuid[])", routes
@@ -87,7 +87,7 @@ async def keys(database: Database, routes: Sequence[UUID]) -> dict[tuple[UUID, s
 
 
 async def headers(database: Database, routes: Sequence[UUID]) -> dict[tuple[UUID, str], bytes]:
-    """All sealed header sets of these routes, by route and headers id."""
+    """(route, headers id) → sealed header values, for all sets of these routes."""
     async with database.connection(seconds=10) as connection:
         rows = await connection.fetch(
             "SELECT route_id, headers_id, sealed FROM hookledger.route_headers WHERE route_id = ANY ($1::uuid[])",
@@ -97,7 +97,7 @@ async def headers(database: Database, routes: Sequence[UUID]) -> dict[tuple[UUID
 
 
 async def master_key_check(database: Database, value: str) -> str:
-    """The check value of the master key in this database; `value` is kept and returned if there is none yet."""
+    """The check value of the master key in this database. If there is none yet, `value` is stored and returned."""
     async with database.connection() as connection:
         stored: str = await connection.fetchval(
             "INSERT INTO hookledger.meta (key, value) VALUES ('master_key_check', $1) "
@@ -108,7 +108,7 @@ async def master_key_check(database: Database, value: str) -> str:
 
 
 async def replace_master_key_check(database: Database, stale: str, fresh: str) -> None:
-    """Puts a new check value in the place of the one that was read, if that is still there."""
+    """Replaces the check value `stale` by `fresh`, if it is still `stale`."""
     async with database.connection() as connection:
         await connection.execute(
             "UPDATE hookledger.meta SET value = $2 WHERE key = 'master_key_check' AND value = $1", stale, fresh
@@ -116,7 +116,7 @@ async def replace_master_key_check(database: Database, stale: str, fresh: str) -
 
 
 async def pages(database: Database, table: Table) -> AsyncIterator[list[StoredSecret]]:
-    """Every secret of a table, so many at a time; what is added meanwhile may or may not be among them."""
+    """Every secret of a table, in pages. Secrets that are added meanwhile may or may not be included."""
     route_id, item = UUID(int=0), ""
     while True:
         async with database.connection(seconds=10) as connection:
@@ -128,7 +128,7 @@ async def pages(database: Database, table: Table) -> AsyncIterator[list[StoredSe
 
 
 async def exchange(database: Database, table: Table, stale: Sequence[StoredSecret], fresh: Sequence[bytes]) -> int:
-    """Puts new ciphertexts in the place of those that were read; how many were still there."""
+    """Replaces the ciphertexts that were read by new ones, where they are unchanged. Returns how many were replaced."""
     async with database.connection(seconds=10) as connection:
         rows = await connection.fetch(
             _EXCHANGE[table],

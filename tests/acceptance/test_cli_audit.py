@@ -1,4 +1,4 @@
-"""`hookledger rebuild`, `explain`, `audit`, and the daemon they are held against."""
+"""`hookledger rebuild`, `explain` and `audit`, and the running daemon that `rebuild` compares with."""
 
 import json
 import re
@@ -91,8 +91,8 @@ def test_explain_says_a_sentence_for_each_route(hookledger: CommandLine) -> None
     hookledger("publish", stdin=EVENT)
     assert "never had a route" in hookledger("explain", "evt_1").out
     route = hookledger.create_route()["id"]
-    [told] = hookledger("explain", "evt_1", "--json").json
-    assert (told["route"], told["decision"]) == (route, "not_yet_read")
+    [explanation] = hookledger("explain", "evt_1", "--json").json
+    assert (explanation["route"], explanation["decision"]) == (route, "not_yet_read")
     assert "has not been read yet" in hookledger("explain", "evt_1", "--route", route).out
     other = "5b1f6d0e-7a5b-4a37-9d5c-0d3f2f2f7d11"
     assert f"has no route {other}" in hookledger("explain", "evt_1", "--route", other, code=1).err

@@ -1,4 +1,4 @@
-"""`hookledger demo`: the first of the README's two commands."""
+"""`hookledger demo`: the first of the two commands in the README."""
 
 import re
 import signal

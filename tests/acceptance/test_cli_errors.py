@@ -1,4 +1,4 @@
-"""A user's mistake gets one line `error: …`, the next step if it is known, and the exit code of its kind."""
+"""A user's mistake gets one line `error: …`, the next step if it is known, and the exit code for such mistakes."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ def only_error(ended: Ended) -> str:
 
 
 class _RefusingServer(socketserver.BaseRequestHandler):
-    """Speaks as much of PostgreSQL's protocol as it takes to refuse a password."""
+    """Speaks just enough of PostgreSQL's protocol to refuse a password."""
 
     def handle(self) -> None:
         if self.request.recv(4096)[4:] == struct.pack("!i", 80877103):  # asks for TLS
@@ -78,8 +78,8 @@ def test_an_unknown_event_type_pattern_names_what_would_be_right(hookledger: Com
 def test_all_that_is_wrong_with_a_route_is_said_at_once(hookledger: CommandLine) -> None:
     given = ("--tenant", "acme", "--name", " ", "--target-url", "https://127.0.0.1/", "-e", "*", "--filter", "][")
     ended = hookledger("routes", "create", *given, code=2)
-    said = [line.removeprefix("error: ").split(":")[0] for line in ended.err.splitlines()]
-    assert said == ["name", "target_url", "payload.filter"]
+    fields = [line.removeprefix("error: ").split(":")[0] for line in ended.err.splitlines()]
+    assert fields == ["name", "target_url", "payload.filter"]
 
 
 def test_an_unknown_configuration_key_is_78_with_what_was_meant(without_database: CommandLine, tmp_path: Path) -> None:

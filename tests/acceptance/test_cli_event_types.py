@@ -1,4 +1,4 @@
-"""`hookledger event-types`, and what strict types mean to `publish` and `routes`."""
+"""`hookledger event-types`, and the effect of strict types on `publish` and `routes`."""
 
 import json
 
@@ -45,7 +45,7 @@ def test_the_sample_is_a_catalogue(hookledger: CommandLine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "text", "said", "code"),
+    ("arguments", "text", "message", "code"),
     [
         (("-",), "[", "error: the file is not valid JSON", 1),
         (("-",), "1", "error: the file must be a JSON list of event types", 1),
@@ -62,11 +62,11 @@ def test_the_sample_is_a_catalogue(hookledger: CommandLine) -> None:
     ],
 )
 def test_a_file_that_is_none_changes_nothing(
-    hookledger: CommandLine, arguments: tuple[str, ...], text: str, said: str, code: int
+    hookledger: CommandLine, arguments: tuple[str, ...], text: str, message: str, code: int
 ) -> None:
     hookledger("event-types", "load", "-", stdin=json.dumps(TYPES))
     ended = hookledger("event-types", "load", *arguments, stdin=text, code=code)
-    assert said in ended.err
+    assert message in ended.err
     assert loaded(hookledger) == ["cart.create", "order.create"]
 
 

@@ -1,4 +1,4 @@
-"""`hookledger keys rewrap`: a master key exchanged under the eyes of a daemon."""
+"""`hookledger keys rewrap`: a master key exchanged beside a running daemon."""
 
 from __future__ import annotations
 

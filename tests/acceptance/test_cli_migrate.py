@@ -12,7 +12,7 @@ EVENT = '{"tenant": "acme", "type": "order.create", "id": "evt_1", "data": {}}'
 
 @pytest.fixture
 async def elsewhere(hookledger: CommandLine, database_url: str) -> CommandLine:
-    """A command line on a database that was in another cluster when it got its first event."""
+    """A command line on a database that claims to come from another cluster, with one event."""
     hookledger("publish", stdin=EVENT)
     connection = await asyncpg.connect(database_url)
     await connection.execute("UPDATE hookledger.meta SET value = '42' WHERE key = 'system_identifier'")
@@ -40,12 +40,12 @@ def test_the_plan_of_a_new_lineage_says_what_would_be_and_does_nothing(elsewhere
 
 
 def test_a_new_lineage_says_what_will_be_read_and_what_cannot_be_known(elsewhere: CommandLine) -> None:
-    said = elsewhere("migrate", "--accept-restore").out
-    assert "began a new lineage" in said
-    assert "from cluster" in said
-    assert "42" in said
-    assert "events that will be read" in said
-    assert "after the dump was taken" in said
+    out = elsewhere("migrate", "--accept-restore").out
+    assert "began a new lineage" in out
+    assert "from cluster" in out
+    assert "42" in out
+    assert "events that will be read" in out
+    assert "after the dump was taken" in out
     again = elsewhere("migrate", "--accept-restore")
     assert "nothing to do" in again.out
     assert "in the cluster that it belongs to" in again.out

@@ -1,4 +1,4 @@
-"""`hookledger publish`: good lines are stored, bad ones named, and it may be run again at any time."""
+"""`hookledger publish`: good lines are stored, bad ones reported, and it may be run again at any time."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""`hookledger routes`: everything that can be done to a route from a terminal."""
+"""`hookledger routes`: every command on a route, at a terminal."""
 
 from tests.support.cli import CommandLine
 
@@ -49,8 +49,8 @@ def test_a_life_of_a_route_is_its_history(hookledger: CommandLine) -> None:
     hookledger("routes", "delete", route, "--yes")
 
     history = hookledger("routes", "history", route, "--json").json[::-1]
-    happened = ["created", "edited", "disabled", "enabled", "key_rotated", "key_rotated", "deleted"]
-    assert [event["type"] for event in history] == happened
+    types = ["created", "edited", "disabled", "enabled", "key_rotated", "key_rotated", "deleted"]
+    assert [event["type"] for event in history] == types
     assert all(event["actor"].startswith("cli:") for event in history)
     assert (history[0]["reason"], history[2]["reason"]) == ("a shop asked for it", "moving house")
     assert history[1]["changes"]["name"] == ["Orders", "New"]

@@ -1,4 +1,4 @@
-"""`hookledger token` and `login-link`: made at a terminal, good at a daemon's door."""
+"""`hookledger token` and `login-link`: created at a terminal, accepted by a running daemon."""
 
 from __future__ import annotations
 

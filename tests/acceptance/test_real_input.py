@@ -29,17 +29,17 @@ def matches(pattern: str, event_type: str) -> bool:
 
 
 def expected(events: list[dict[str, Any]]) -> Counter[tuple[str, str]]:
-    """(path, event id) of each request that is due. What happened before the routes were created is not."""
+    """(path, event id) of each request that is due. Events that happened before the routes were created are not."""
     return Counter(
-        (f"/{event['tenant']}/{place}", event["id"])
+        (f"/{event['tenant']}/{number}", event["id"])
         for event in events
         if "occurred_at" not in event
-        for place, pattern in enumerate(PATTERNS)
+        for number, pattern in enumerate(PATTERNS)
         if matches(pattern, event["type"])
     )
 
 
-def got(received: list[Received]) -> Counter[tuple[str, str]]:
+def arrived(received: list[Received]) -> Counter[tuple[str, str]]:
     return Counter((r.path, json.loads(r.body)["id"]) for r in received)
 
 
@@ -48,8 +48,8 @@ async def create_routes(daemon: Running, target: Receiver) -> dict[str, dict[str
     routes = {}
     async with aiohttp.ClientSession() as session:
         for tenant in TENANTS:
-            for place, pattern in enumerate(PATTERNS):
-                path = f"/{tenant}/{place}"
+            for number, pattern in enumerate(PATTERNS):
+                path = f"/{tenant}/{number}"
                 draft = {"name": pattern, "target_url": target.url + path, "event_types": [pattern]}
                 async with session.post(f"{daemon.url}/v1/tenants/{tenant}/routes", json=draft) as response:
                     assert response.status == 201, await response.text()
@@ -59,12 +59,12 @@ async def create_routes(daemon: Running, target: Receiver) -> dict[str, dict[str
 
 async def publish(hookledger: CommandLine, events: list[dict[str, Any]]) -> None:
     lines = "".join(json.dumps(event) + "\n" for event in events)
-    told = (await asyncio.to_thread(hookledger, "publish", "-", "--json", stdin=lines)).json
-    assert told["accepted"] == len(events), told
+    summary = (await asyncio.to_thread(hookledger, "publish", "-", "--json", stdin=lines)).json
+    assert summary["accepted"] == len(events), summary
 
 
 def is_signed(request: Received, key: str) -> bool:
-    """The ten lines a receiver writes: OrderGroove-Signature by hand."""
+    """Verifies OrderGroove-Signature as a receiver would, in a few lines of its own."""
     timestamp, *signatures = request.headers["OrderGroove-Signature"].split(",")
     signed = timestamp.removeprefix("ts=").encode() + b"." + request.body
     digest = hmac.new(key.encode(), signed, hashlib.sha256).hexdigest()
@@ -74,12 +74,12 @@ def is_signed(request: Received, key: str) -> bool:
 async def test_every_expected_request_arrives_once_and_signed_and_no_other(hookledger: CommandLine) -> None:
     async with receiver() as target, running(hookledger) as daemon:
         routes = await create_routes(daemon, target)
-        told = (await asyncio.to_thread(hookledger, "publish", str(SAMPLE), "--json")).json
-        assert (told["accepted"], told["rejected"]) == (len(EVENTS), 0)
+        summary = (await asyncio.to_thread(hookledger, "publish", str(SAMPLE), "--json")).json
+        assert (summary["accepted"], summary["rejected"]) == (len(EVENTS), 0)
         due = expected(EVENTS)
         await target.count(due.total(), seconds=30)
         assert await daemon.stop() == 0
-        assert got(target.received) == due
+        assert arrived(target.received) == due
         for request in target.received:
             key = routes[request.path]["verification_key"]
             assert StandardWebhook(key).verify(request.body, request.headers) is not None
@@ -105,7 +105,7 @@ async def test_a_route_disabled_for_the_middle_third_gets_the_other_two(hookledg
         assert skipped.total() > 20
         await target.count(due.total(), seconds=30)
         assert await daemon.stop() == 0
-        assert got(target.received) == due
+        assert arrived(target.received) == due
         audit = hookledger("audit", "--json").json
         assert audit["findings"] == [], audit
 
@@ -121,17 +121,17 @@ async def test_what_happens_while_the_daemon_is_stopped_and_a_route_disabled_nev
             await publish(hookledger, first)
             await target.count(expected(first).total(), seconds=30)
             assert await daemon.stop() == 0
-        which = ("--tenant", TENANTS[0], routes[path]["id"])
-        hookledger("routes", "disable", *which, "--reason", "maintenance")
+        route = ("--tenant", TENANTS[0], routes[path]["id"])
+        hookledger("routes", "disable", *route, "--reason", "maintenance")
         await publish(hookledger, middle)
-        hookledger("routes", "enable", *which)
+        hookledger("routes", "enable", *route)
         await publish(hookledger, last)
         skipped = Counter({pair: n for pair, n in expected(middle).items() if pair[0] == path})
         due = expected(EVENTS) - skipped
         async with running(hookledger) as daemon:
             await target.count(due.total(), seconds=30)
             assert await daemon.stop() == 0
-        assert got(target.received) == due
+        assert arrived(target.received) == due
         event_id = next(iter(skipped))[1]
         explained = hookledger(
             "explain", event_id, "--tenant", TENANTS[0], "--route", routes[path]["id"], "--json"

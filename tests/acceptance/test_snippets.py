@@ -1,13 +1,12 @@
-"""The verification snippets of README, run in their languages over headers that are right and wrong.
+"""The verification snippets, run in their languages over valid and invalid headers.
 
-A case goes to a snippet as one line of base64 fields, an answer comes back as one line, so that each language is
-started once. A language that is not installed is skipped.
+A snippet reads each case as one line of base64 fields and answers with one line, so that each language is started once.
+A language that is not installed is skipped.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +21,7 @@ import pytest
 from daemon.core.webhook.signing import SigningKey, format_key, ordergroove_signature
 
 HERE = Path(__file__).parents[1]
-README = (HERE.parent / "README.md").read_text()
+SNIPPETS = HERE.parent / "daemon" / "data" / "snippets"
 VECTORS = json.loads((HERE / "data" / "signing_vectors.json").read_text())["vectors"]
 OLD, NEW, OTHER = (format_key(bytes([number]) * 32) for number in range(3))
 BODY = '{"id":"evt_1","data":{"object":{"name":"Zürich ☕"}}}\n'.encode()
@@ -30,9 +29,9 @@ BODY = '{"id":"evt_1","data":{"object":{"name":"Zürich ☕"}}}\n'.encode()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Language:
-    """`command` runs `file`: the snippet, after `changes`, and a driver that answers for each case."""
+    """`command` runs `file`: the snippet with its `changes`, and a driver that answers each case."""
 
-    fence: str
+    snippet: str
     file: str
     command: tuple[str, ...]
     driver: str
@@ -41,7 +40,7 @@ class Language:
 
 LANGUAGES = [
     Language(
-        fence="python",
+        snippet="verify.py",
         file="main.py",
         command=(sys.executable,),
         changes={},
@@ -55,7 +54,7 @@ for line in sys.stdin:
 """,
     ),
     Language(
-        fence="js",
+        snippet="verify.mjs",
         file="main.mjs",
         command=("node",),
         changes={},
@@ -69,7 +68,7 @@ for (const line of readFileSync(0, "utf8").trim().split("\\n")) {
 """,
     ),
     Language(
-        fence="go",
+        snippet="verify.go",
         file="main.go",
         command=("go", "run"),
         changes={"package webhooks": "package main", "import (": 'import (\n"bufio"; "encoding/base64"; "os"'},
@@ -90,7 +89,7 @@ func main() {
 """,
     ),
     Language(
-        fence="php",
+        snippet="verify.php",
         file="main.php",
         command=("php",),
         changes={},
@@ -102,7 +101,7 @@ foreach (file('php://stdin', FILE_IGNORE_NEW_LINES) as $line) {
 """,
     ),
     Language(
-        fence="ruby",
+        snippet="verify.rb",
         file="main.rb",
         command=("ruby",),
         changes={},
@@ -131,7 +130,7 @@ class Case:
 
 
 def recorded() -> list[Case]:
-    """The recorded vectors as if it were still their time: what has passed since is tolerated."""
+    """The recorded vectors. Their tolerance includes the time that has passed since they were recorded."""
     return [
         Case(
             name=f"{vector['name']}, key {number}",
@@ -199,20 +198,18 @@ def cases() -> list[Case]:
     ]
 
 
-@pytest.mark.parametrize("language", LANGUAGES, ids=lambda language: language.fence)
+@pytest.mark.parametrize("language", LANGUAGES, ids=lambda language: language.snippet)
 def test_the_snippet_takes_what_we_sign_and_nothing_else(language: Language, tmp_path: Path) -> None:
     if shutil.which(language.command[0]) is None:
-        pytest.skip(f"{language.command[0]} is not installed: the snippet for {language.fence} was not run")
-    found = re.search(rf"```{language.fence}\n(.*?)```", README, re.DOTALL)
-    assert found, f"README has no snippet for {language.fence}"
-    snippet = found[1]
+        pytest.skip(f"{language.command[0]} is not installed: {language.snippet} was not run")
+    snippet = (SNIPPETS / language.snippet).read_text()
     for old, new in language.changes.items():
         snippet = snippet.replace(old, new)
     (tmp_path / language.file).write_text(snippet + language.driver)
-    given = cases()
+    all_cases = cases()
     ended = subprocess.run(
         [*language.command, language.file],
-        input="\n".join(map(str, given)),
+        input="\n".join(map(str, all_cases)),
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -221,5 +218,5 @@ def test_the_snippet_takes_what_we_sign_and_nothing_else(language: Language, tmp
     )
     assert ended.returncode == 0, ended.stderr[-2000:]
     assert not ended.stderr, ended.stderr[-2000:]
-    said = dict(zip([case.name for case in given], ended.stdout.split(), strict=True))
-    assert said == {case.name: "true" if case.is_valid else "false" for case in given}
+    answers = dict(zip([case.name for case in all_cases], ended.stdout.split(), strict=True))
+    assert answers == {case.name: "true" if case.is_valid else "false" for case in all_cases}

@@ -1,4 +1,4 @@
-"""What a parent makes of workers that refuse, hang or keep dying: here they are shell scripts."""
+"""The reaction of a parent to workers that refuse to start, hang or keep dying. Here workers are shell scripts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECONDS = 30.0
 
 @asynccontextmanager
 async def workers_of(tmp_path: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Workers]:
-    """Two workers that are this shell script; each start leaves a line in `starts`."""
+    """Two workers that run this shell script. Each start writes a line into `starts`."""
     program = tmp_path / "worker"
     program.write_text(f"#!/bin/sh\necho >> {tmp_path}/starts\n{script}\n")
     program.chmod(0o700)
@@ -59,7 +59,7 @@ async def test_a_worker_that_does_not_finish_in_time_is_killed(tmp_path: Path, m
 async def test_a_worker_that_keeps_dying_is_started_again_and_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also with a code that would have ended the whole if it had never been ready."""
+    """Even with a code that would have ended the parent if the worker had never been ready."""
     monkeypatch.setattr("daemon.workers.parent.pause_seconds", lambda _failures: 0.01)
     were_ready: list[None] = []
     async with workers_of(tmp_path, "echo ready; exit 69", monkeypatch) as workers:

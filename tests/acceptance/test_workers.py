@@ -1,4 +1,4 @@
-"""`hookledger run --workers N`: one daemon in several processes, whatever happens to one of them."""
+"""`hookledger run --workers N`: one daemon in several processes, and what happens when one of them dies."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SECONDS = 30.0
 
 
 def log_of(daemon: Running) -> list[dict[str, Any]]:
-    """The lines of the log, less one that is being written."""
+    """The lines of the log, without one that is still being written."""
     return [json.loads(line) for line in daemon.log.read_text().splitlines(keepends=True) if line.endswith("}\n")]
 
 
@@ -40,7 +40,7 @@ def events_of(daemon: Running, name: str) -> list[dict[str, Any]]:
 
 
 def pids(daemon: Running) -> dict[int, int]:
-    """Worker → process id, of the last start."""
+    """Worker number → process id of its last start."""
     return {line["worker"]: line["pid"] for line in events_of(daemon, "worker.started")}
 
 
@@ -53,7 +53,7 @@ def is_alive(pid: int) -> bool:
 
 @asynccontextmanager
 async def client(daemon: Running) -> AsyncIterator[ClientSession]:
-    """Connects anew for each request, so that any worker may get it."""
+    """A client with a new connection for each request, so that any worker may answer it."""
     connector = TCPConnector(force_close=True)
     async with ClientSession(daemon.url, connector=connector, timeout=ClientTimeout(total=SECONDS)) as http:
         yield http
@@ -66,7 +66,7 @@ async def create_route(http: ClientSession, url: str, tenant: str) -> None:
 
 
 async def publish(http: ClientSession, tenants: list[str], *, count: int) -> set[str]:
-    """So many events for each tenant; their ids."""
+    """Publishes `count` events for each tenant. Returns their ids."""
     ids = {f"{tenant}-{os.urandom(4).hex()}-{n}" for tenant in tenants for n in range(count)}
     lines = [json.dumps({"tenant": i.split("-")[0], "id": i, "type": "order.create", "data": {}}) for i in sorted(ids)]
     headers = {"Content-Type": "application/x-ndjson"}
@@ -96,19 +96,19 @@ async def until_metric(http: ClientSession, name: str, value: float) -> None:
 
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
-    """Not in tmp_path: a second pytest run closes its parents to others, and root's server runs as another user."""
-    place = Path(tempfile.mkdtemp(prefix="hookledger-test-"))
-    yield place
-    shutil.rmtree(place)
+    """Not in tmp_path: pytest makes its parents unreadable to other users, and root's server runs as another user."""
+    directory = Path(tempfile.mkdtemp(prefix="hookledger-test-"))
+    yield directory
+    shutil.rmtree(directory)
 
 
 @pytest.fixture
 def temporary(hookledger: CommandLine) -> Path:
-    """Where temporary files of a daemon go: none may stay."""
-    place = hookledger.home / "tmp"
-    place.mkdir()
-    hookledger.environment["TMPDIR"] = str(place)
-    return place
+    """The directory for a daemon's temporary files. None may be left in it."""
+    directory = hookledger.home / "tmp"
+    directory.mkdir()
+    hookledger.environment["TMPDIR"] = str(directory)
+    return directory
 
 
 async def test_every_worker_answers_and_each_shows_the_sum_of_all(hookledger: CommandLine) -> None:
@@ -123,7 +123,7 @@ async def test_every_worker_answers_and_each_shows_the_sum_of_all(hookledger: Co
         await there.count(len(published), seconds=SECONDS)
         assert ids_of(there) == dict.fromkeys(published, 1)
         await until_metric(http, "hookledger_attempts_total", len(published))
-        for _ in range(20):  # whoever answers
+        for _ in range(20):  # whichever worker answers
             assert await metric(http, "hookledger_events_published_total") == len(published)
             assert await metric(http, "hookledger_attempts_total") == len(published)
             assert await metric(http, "hookledger_attempt_duration_seconds_count") == len(published)
@@ -154,7 +154,7 @@ async def test_a_worker_killed_is_started_anew_and_nothing_is_lost(hookledger: C
         await there.until(lambda: ids_of(there).keys() >= published, seconds=SECONDS)
         assert set(ids_of(there)) == published
         assert pids(daemon)[1] == before[1]
-        # What the dead one had counted still counts; the gauges are those of the living.
+        # The counters include those of the dead worker, the gauges do not.
         await until_metric(http, "hookledger_shards_owned", 16)
         assert await metric(http, "hookledger_events_published_total") == len(published)
         assert await daemon.stop() == 0
@@ -176,7 +176,7 @@ async def test_a_stop_under_load_loses_nothing_and_repeats_nothing(hookledger: C
 
 @dataclass
 class Gate:
-    """A receiver that answers once it is opened."""
+    """A receiver's answer that waits until the gate is opened."""
 
     opened: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -187,7 +187,7 @@ class Gate:
 
 @asynccontextmanager
 async def under_way(daemon: Running, there: Receiver, gate: Gate) -> AsyncIterator[str]:
-    """A request that the receiver has and does not answer; the id of its event."""
+    """A request that the receiver has got and does not answer. Yields the id of its event."""
     there.answer["/"] = gate
     async with client(daemon) as http:
         await create_route(http, there.url + "/", "acme")
@@ -213,7 +213,7 @@ async def test_orphans_finish_record_and_leave_when_the_parent_is_killed(
 
 
 async def test_signals_that_reach_everybody_ask_each_worker_once(hookledger: CommandLine, temporary: Path) -> None:
-    """As Ctrl-C in a terminal, or a supervisor that tells every process."""
+    """As Ctrl-C in a terminal does, or a supervisor that signals every process."""
     gate = Gate()
     async with receiver() as there, running(hookledger, "--workers", "2") as daemon:
         async with under_way(daemon, there, gate) as event_id:
@@ -234,7 +234,7 @@ async def test_signals_that_reach_everybody_ask_each_worker_once(hookledger: Com
 async def test_a_second_signal_stops_at_once_and_leaves_nothing_running(
     tmp_path: Path, data_dir: Path, temporary: Path, workers: str
 ) -> None:
-    """Neither workers nor the embedded PostgreSQL."""
+    """Neither a worker nor the embedded PostgreSQL is left running."""
     hookledger = CommandLine(tmp_path, HOOKLEDGER_DATABASE__DATA_DIR=str(data_dir), TMPDIR=str(temporary))
     pid_file = data_dir / "postgres/postmaster.pid"
     gate = Gate()
@@ -253,7 +253,7 @@ async def test_a_second_signal_stops_at_once_and_leaves_nothing_running(
         gate.opened.set()
     assert [line["event"] for line in log_of(daemon)].count("daemon.killed") == 1
     assert list(temporary.iterdir()) == []
-    # What was committed is there, and the next user of the server leaves it as he should.
+    # What was committed is there, and the next command that uses the server stops it as usual.
     assert len(hookledger("routes", "list", "--json").json) == 1
     assert not pid_file.exists()
 

@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks NAME`: measures, and prints ratios against a ceiling that was measured in the same run."""
+"""`python -m tests.benchmarks NAME`: measures, and prints ratios to a ceiling that it measures in the same run."""
 
 from __future__ import annotations
 
@@ -40,5 +40,5 @@ if __name__ == "__main__":
     if name not in BENCHMARKS:
         sys.exit(f"usage: python -m tests.benchmarks {{{'|'.join(BENCHMARKS)}}}")
     if (load := os.getloadavg()[0]) > QUIET_LOAD:
-        print(f"load average {load:.1f}: other work on this machine moves every figure", file=sys.stderr)
+        print(f"load average {load:.1f}: other work on this machine changes every result", file=sys.stderr)
     BENCHMARKS[name](sys.argv[2:])

@@ -1,6 +1,6 @@
-"""What a daemon with nothing to do costs: processor, memory, write-ahead log, tables.
+"""The cost of an idle daemon: CPU, memory, write-ahead log, tables.
 
-It has ten routes and a little history. It is left alone until what follows work is over, then watched for 30 s.
+It has ten routes and a little history. After a pause for the work that follows deliveries it is measured for 30 s.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import uvloop
 
 from tests.benchmarks import meter
 from tests.benchmarks.receivers import receivers
-from tests.benchmarks.scene import Scene, scene
-from tests.benchmarks.verdicts import Verdict, table
+from tests.benchmarks.results import BenchmarkResult, table
+from tests.benchmarks.workload import Workload, workload
 
 ROUTES = 10
 HISTORY = 2_000
@@ -38,8 +38,8 @@ class Reading:
     table_bytes: int
 
 
-async def read(it: Scene, pid: int, postmaster: int) -> Reading:
-    (server,) = await it.it.rows(_SERVER)
+async def read(it: Workload, pid: int, postmaster: int) -> Reading:
+    (server,) = await it.process.rows(_SERVER)
     return Reading(
         daemon_cpu_seconds=meter.cpu_seconds(pid),
         cluster_cpu_seconds=meter.family_cpu_seconds(postmaster),
@@ -50,15 +50,17 @@ async def read(it: Scene, pid: int, postmaster: int) -> Reading:
 
 
 async def run(settle_seconds: float, seconds: float) -> None:
-    with receivers() as far:
-        async with scene() as it, it.daemon() as daemon:
-            await it.routes([f"{far.url}/live/{n}" for n in range(ROUTES)])
+    with receivers() as remote:
+        async with workload() as it, it.daemon() as daemon:
+            await it.routes([f"{remote.url}/live/{n}" for n in range(ROUTES)])
             await it.publish(range(ROUTES), count=HISTORY)
-            await far.until_taken(HISTORY)
-            await it.it.until_accounted()
-            (backend,) = await it.it.rows("SELECT pg_backend_pid() AS pid")
+            await remote.until_accepted(HISTORY)
+            await it.process.until_accounted()
+            (backend,) = await it.process.rows("SELECT pg_backend_pid() AS pid")
             postmaster = meter.parent(backend["pid"])
-            await it.it.rows("CHECKPOINT")  # which would fall into the watch, and is not the idle daemon's
+            await it.process.rows(
+                "CHECKPOINT"
+            )  # else it would fall into the measurement, and it is not the idle daemon's
             await asyncio.sleep(settle_seconds)
             pid = daemon.process.pid
             before = await read(it, pid, postmaster)
@@ -73,16 +75,18 @@ def report(before: Reading, after: Reading, seconds: float) -> None:
     table(
         f"an idle daemon, {seconds:g} s",
         [
-            Verdict(name="daemon", figure=daemon, unit="% cpu", limit=1.0),
-            Verdict(name="its PostgreSQL", figure=cluster, unit="% cpu", limit=1.0),
-            Verdict(name="wake-ups", figure=(after.wake_ups - before.wake_ups) / seconds, unit="/s"),
-            Verdict(name="transactions", figure=(after.transactions - before.transactions) / seconds, unit="/s"),
-            Verdict(name="write-ahead log", figure=(after.wal_bytes - before.wal_bytes) / seconds, unit="B/s"),
-            Verdict(
-                name="growth of tables", figure=(after.table_bytes - before.table_bytes) / 1024, unit="KiB", limit=64
+            BenchmarkResult(name="daemon", value=daemon, unit="% cpu", limit=1.0),
+            BenchmarkResult(name="its PostgreSQL", value=cluster, unit="% cpu", limit=1.0),
+            BenchmarkResult(name="wake-ups", value=(after.wake_ups - before.wake_ups) / seconds, unit="/s"),
+            BenchmarkResult(name="transactions", value=(after.transactions - before.transactions) / seconds, unit="/s"),
+            BenchmarkResult(name="write-ahead log", value=(after.wal_bytes - before.wal_bytes) / seconds, unit="B/s"),
+            BenchmarkResult(
+                name="growth of tables", value=(after.table_bytes - before.table_bytes) / 1024, unit="KiB", limit=64
             ),
-            Verdict(name="memory", figure=after.rss_bytes / 1024 / 1024, unit="MiB"),
-            Verdict(name="its growth", figure=(after.rss_bytes - before.rss_bytes) / 1024 / 1024, unit="MiB", limit=1),
+            BenchmarkResult(name="memory", value=after.rss_bytes / 1024 / 1024, unit="MiB"),
+            BenchmarkResult(
+                name="its growth", value=(after.rss_bytes - before.rss_bytes) / 1024 / 1024, unit="MiB", limit=1
+            ),
         ],
     )
 
@@ -92,5 +96,5 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seconds", type=float)
     options = parser.parse_args(arguments)
-    settle_seconds = 8.0 if options.quick else 15.0  # longer than any loop keeps its pace after the last work
+    settle_seconds = 8.0 if options.quick else 15.0  # longer than any loop stays fast after the last work
     uvloop.run(run(settle_seconds, options.seconds or (10.0 if options.quick else 30.0)))

@@ -1,8 +1,8 @@
-"""How fast one daemon takes events in over HTTP, as a ratio to a bare COPY into the same table.
+"""How fast one daemon accepts events over HTTP, as a ratio to a bare COPY into the same table.
 
-Batches of NDJSON from a few producers, events without ids and with, and single events from many. Each event is answered
-for once it is durable; the daemon reads on what it takes in, as it always does. The ceiling copies the same rows in
-batches of the same size over one connection, and neither parses nor looks for duplicates.
+A few producers send batches of NDJSON, without and with ids; many producers send single events. The daemon answers once
+the events are durable, and processes them as usual. The ceiling copies the same rows in batches of the same size over
+one connection; it neither parses nor looks for duplicates.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import aiohttp
 import asyncpg
 import uvloop
 
-from tests.benchmarks.ground import fresh_database
+from tests.benchmarks.fresh_database import fresh_database
 from tests.benchmarks.meter import cpu_seconds
+from tests.benchmarks.results import BenchmarkResult, table
 from tests.benchmarks.throughput import DATA
-from tests.benchmarks.verdicts import Verdict, table
 from tests.support.cli import CommandLine
 from tests.support.running import Running, running
 
@@ -39,7 +39,7 @@ _numbers = count()
 
 
 def event(*, with_id: bool) -> bytes:
-    """The line of an event that was not there before."""
+    """The NDJSON line of a new event."""
     number = next(_numbers)
     id = f'"id":"evt_{number:032}",' if with_id else ""
     return f'{{"tenant":"tenant-{number % 10}","type":"order.create",{id}"data":{_DATA}}}'.encode()
@@ -50,7 +50,7 @@ def batches(events: int, *, with_id: bool) -> list[bytes]:
 
 
 async def copied(connection: asyncpg.Connection, events: int) -> float:
-    """Events per second into the table and nowhere else."""
+    """Copies events into the table. Returns events per second."""
     data = _DATA.encode()
     parts = [
         [(f"tenant-{n % 10}", f"evt_{next(_numbers):032}", "order.create", data) for n in range(BATCH_EVENTS)]
@@ -63,7 +63,7 @@ async def copied(connection: asyncpg.Connection, events: int) -> float:
 
 
 async def published(daemon: Running, bodies: Sequence[bytes], *, kind: str, producers: int) -> float:
-    """Requests per second that were answered with 202."""
+    """Posts all bodies. Returns requests per second; every answer must be 202."""
     left = list(bodies)
 
     async def work(session: aiohttp.ClientSession) -> None:
@@ -82,7 +82,7 @@ async def published(daemon: Running, bodies: Sequence[bytes], *, kind: str, prod
 
 @dataclass(kw_only=True)
 class Measured:
-    """Events per second of each round, and the daemon's time for all events in batches."""
+    """Events per second of each round, and the daemon's CPU time for all events in batches."""
 
     copied: list[float] = field(default_factory=list)
     made: list[float] = field(default_factory=list)
@@ -121,21 +121,23 @@ async def run(events: int, singles: int, rounds: int) -> None:
             await connection.close()
     if stored != rounds * (3 * events + singles):
         raise SystemExit(f"{stored} events are stored instead of {rounds * (3 * events + singles)}")
-    table(f"ingest through one process, {len(event(with_id=True))} bytes an event", verdicts(measured, rounds * events))
+    table(f"ingest through one process, {len(event(with_id=True))} bytes an event", results(measured, rounds * events))
 
 
-def verdicts(measured: Measured, events: int) -> list[Verdict]:
+def results(measured: Measured, events: int) -> list[BenchmarkResult]:
     copied, made, given, alone = map(
         statistics.median, (measured.copied, measured.made, measured.given, measured.alone)
     )
     return [
-        Verdict(name="bare COPY", figure=copied, unit="/s"),
-        Verdict(name="batches, without ids", figure=made, unit="/s", must_be="at least", limit=20_000),
-        Verdict(name="batches, with ids", figure=given, unit="/s", must_be="at least", limit=20_000),
-        Verdict(name="slower of both, of a bare COPY", figure=min(made, given) / copied),
-        Verdict(name="daemon's processor time in a batch", figure=measured.cpu_seconds / (2 * events) * 1e6, unit="us"),
-        Verdict(name="single events", figure=alone, unit="/s", must_be="at least", limit=2_500),
-        Verdict(name="single events, of a bare COPY", figure=alone / copied),
+        BenchmarkResult(name="bare COPY", value=copied, unit="/s"),
+        BenchmarkResult(name="batches, without ids", value=made, unit="/s", must_be="at least", limit=20_000),
+        BenchmarkResult(name="batches, with ids", value=given, unit="/s", must_be="at least", limit=20_000),
+        BenchmarkResult(name="slower of both, of a bare COPY", value=min(made, given) / copied),
+        BenchmarkResult(
+            name="daemon's processor time in a batch", value=measured.cpu_seconds / (2 * events) * 1e6, unit="us"
+        ),
+        BenchmarkResult(name="single events", value=alone, unit="/s", must_be="at least", limit=2_500),
+        BenchmarkResult(name="single events, of a bare COPY", value=alone / copied),
     ]
 
 

@@ -1,8 +1,8 @@
-"""What one dead and one slow route cost the 98 others: latency under a steady load, throughput of a backlog.
+"""The cost of one dead and one slow route for 98 others: latency under a steady load, throughput of a backlog.
 
 Each round starts a daemon on a fresh database. Rounds with and without bad routes take turns and their medians are
-compared, since a machine has moods. The two routes stand apart in the baseline too, so both compare the same 98.
-A dead route accepts and never answers, a refusing one is nobody's port, a slow one answers after 14 s.
+compared, since a machine's speed varies. The baseline leaves out the same two routes, so both compare the same 98.
+A dead route accepts and never answers, a refusing one has no listener on its port, a slow one answers after 14 s.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import uvloop
 
 from tests.benchmarks import meter
 from tests.benchmarks.receivers import receivers
-from tests.benchmarks.scene import scene
-from tests.benchmarks.verdicts import Verdict, percentile, table
+from tests.benchmarks.results import BenchmarkResult, percentile, table
+from tests.benchmarks.workload import workload
 
 ROUTES = 100
 WARM_UP_SECONDS = 1.5
@@ -35,7 +35,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """`cpu_seconds` is what the daemon used for one delivery of the backlog: other work on the machine hardly moves it."""
+    """`cpu_seconds` is the daemon's CPU time for one delivery of the backlog. Other work on the machine hardly changes it."""
 
     p99_seconds: float
     per_second: float
@@ -43,16 +43,16 @@ class Round:
 
 
 @contextmanager
-def _nobody() -> Iterator[str]:
-    """The URL of a port that refuses connections for as long as this lasts."""
+def _refusing_port() -> Iterator[str]:
+    """The URL of a port that refuses connections during the block."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{bound.getsockname()[1]}"
 
 
-def _targets(bad: str, count: int, url: str, nobody: str) -> list[str]:
+def _targets(bad: str, count: int, url: str, refusing_url: str) -> list[str]:
     """The bad routes first, half of them slow."""
-    dead = {"none": f"{url}/live", "dead": f"{url}/dead", "refusing": nobody}[bad]
+    dead = {"none": f"{url}/live", "dead": f"{url}/dead", "refusing": refusing_url}[bad]
     slow = f"{url}/live" if bad == "none" else f"{url}/slow"
     bases = [dead, slow] * count
     return [f"{base}/{n}" for n, base in enumerate(bases + [f"{url}/live"] * (ROUTES - len(bases)))]
@@ -60,25 +60,25 @@ def _targets(bad: str, count: int, url: str, nobody: str) -> list[str]:
 
 async def measure(bad: str, count: int, load: Load) -> Round:
     """One round, with `count` routes of the bad kind and as many slow ones."""
-    with receivers() as far, _nobody() as nobody:
-        async with scene() as it, it.daemon() as daemon:
-            await it.routes(_targets(bad, count, far.url, nobody))
+    with receivers() as remote, _refusing_port() as refusing_url:
+        async with workload() as it, it.daemon() as daemon:
+            await it.routes(_targets(bad, count, remote.url, refusing_url))
             everyone, good = range(ROUTES), range(2 * count, ROUTES)
-            # Keys, connections and code paths, all for the first time: not what is measured.
+            # Warms up keys, connections and code paths.
             await it.publish(everyone, count=ROUTES)
-            await it.offer(daemon.url, everyone, per_second=load.per_second, seconds=WARM_UP_SECONDS)
-            await far.until_taken(it.published(good))
-            far.arrivals()
+            await it.publish_steadily(daemon.url, everyone, per_second=load.per_second, seconds=WARM_UP_SECONDS)
+            await remote.until_accepted(it.published(good))
+            remote.arrivals()
 
-            await it.offer(daemon.url, everyone, per_second=load.per_second, seconds=load.seconds)
-            await far.until_taken(it.published(good))
-            p99 = percentile([arrival.seconds for arrival in far.arrivals() if arrival.route in good], 0.99)
+            await it.publish_steadily(daemon.url, everyone, per_second=load.per_second, seconds=load.seconds)
+            await remote.until_accepted(it.published(good))
+            p99 = percentile([arrival.seconds for arrival in remote.arrivals() if arrival.route in good], 0.99)
 
             used = meter.cpu_seconds(daemon.process.pid)
             await it.publish(everyone, count=load.backlog)
-            await far.until_taken(it.published(good))
+            await remote.until_accepted(it.published(good))
             used = meter.cpu_seconds(daemon.process.pid) - used
-            times = [arrival.at for arrival in far.arrivals() if arrival.route in good]
+            times = [arrival.at for arrival in remote.arrivals() if arrival.route in good]
     per_second = (len(times) - 1) / (max(times) - min(times))
     return Round(p99_seconds=p99, per_second=per_second, cpu_seconds=used / len(times))
 
@@ -95,18 +95,18 @@ async def run(bad_kinds: list[str], count: int, rounds: int, load: Load) -> None
                 f"backlog {those[-1].per_second:,.0f}/s, {those[-1].cpu_seconds * 1e6:,.0f} µs of cpu each",
                 flush=True,
             )
-    verdicts = []
+    results = []
     for kind in bad_kinds:
         p99, throughput, cpu = (
             _median(found[kind], figure) / _median(found["none"], figure)
             for figure in (attrgetter("p99_seconds"), attrgetter("per_second"), attrgetter("cpu_seconds"))
         )
-        verdicts += [
-            Verdict(name=f"{kind}: throughput", figure=throughput, unit="x", must_be="at least", limit=0.95),
-            Verdict(name=f"{kind}: p99 of latency", figure=p99, unit="x", limit=2.0),
-            Verdict(name=f"{kind}: cpu of a delivery", figure=cpu, unit="x"),
+        results += [
+            BenchmarkResult(name=f"{kind}: throughput", value=throughput, unit="x", must_be="at least", limit=0.95),
+            BenchmarkResult(name=f"{kind}: p99 of latency", value=p99, unit="x", limit=2.0),
+            BenchmarkResult(name=f"{kind}: cpu of a delivery", value=cpu, unit="x"),
         ]
-    table(f"the {ROUTES - 2 * count} good routes beside {count} bad and {count} slow, against none of those", verdicts)
+    table(f"the {ROUTES - 2 * count} good routes beside {count} bad and {count} slow, against none of those", results)
 
 
 def _median(rounds: list[Round], figure: Callable[[Round], float]) -> float:

@@ -1,4 +1,4 @@
-"""From the call that publishes an event to the arrival of its webhook, one at a time, on an idle machine."""
+"""Latency from the call that publishes an event to the arrival of its webhook, one at a time, on an idle machine."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import time
 
 import uvloop
 
-from tests.benchmarks.ground import fresh_database
-from tests.support.house import house
+from tests.benchmarks.fresh_database import fresh_database
+from tests.support.pipeline_process import pipeline_process
 from tests.support.receiver import receiver
 
 
 async def run(count: int) -> None:
-    async with fresh_database() as database_url, receiver() as target, house(database_url) as it:
+    async with fresh_database() as database_url, receiver() as target, pipeline_process(database_url) as it:
         await it.route(target.url, "order.*")
         await it.publish()
         await target.count(1)

@@ -1,8 +1,8 @@
-"""What it takes to list deliveries: a tenant with 10,000 routes and 1,000,000 deliveries of 30 days, and a dead route of
-it with 100,000 more that are parked.
+"""The time to list deliveries: a tenant has 10,000 routes with 1,000,000 deliveries of 30 days, and a dead route with
+100,000 more that are parked.
 
-Each filter and each combination of them is asked over HTTP, on the first page and from places all over the list. A page
-may be short, since the work for one is bounded; how full they were is printed beside.
+Each combination of filters is requested over HTTP, the first two pages of each list, at positions all over the 30 days.
+A page may be short, since the work for one page is bounded; the average number of items is printed.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import uvloop
 
 from daemon.core.delivery.answer import delivery_id
 from daemon.core.routing.route import RouteConfig, config_to_body
-from tests.benchmarks.ground import fresh_database
-from tests.benchmarks.verdicts import Verdict, percentile, table
+from tests.benchmarks.fresh_database import fresh_database
+from tests.benchmarks.results import BenchmarkResult, percentile, table
 from tests.support.web import Door, door
 
 TENANT = "big"
@@ -43,20 +43,20 @@ SELECT hookledger.append_route_event({_ROUTE % "n"}, '{TENANT}', 1, 'created', '
   FROM generate_series(0, {ROUTES}) n
 """
 
-# They were there before all that happened: without its trigger, which knows no benchmark, the log can be told so.
+# Makes the routes older than all events. The trigger that forbids changes to the log is disabled meanwhile.
 _AGE = f"""
 ALTER TABLE hookledger.route_event DISABLE TRIGGER USER;
 UPDATE hookledger.route_event SET effective_at = effective_at - interval '{DAYS + 1} days';
 ALTER TABLE hookledger.route_event ENABLE TRIGGER USER;
 """
 
-# $1 the day, $2 the first number, $3 how many: events that happened all through the day, and were read by tick 1.
+# $1 the day, $2 the first number, $3 how many: events spread over the day, all in tick 1.
 _EVENTS = f"""
 INSERT INTO hookledger.domain_event (seq, recorded_at, tenant, id, type, occurred_at, data, tick, txid)
 SELECT n, $1::timestamptz + (n - $2) * (interval '1 day' / ($3 + 1)), '{TENANT}', 'evt_' || n, 'load.r' || n % {ROUTES}, NULL, '{{}}', 1, '0'
   FROM generate_series($2::bigint, $2 + $3::bigint - 1) n
 """
-# One in 50 takes three requests, one in 100 fails for good, one in 200 is suppressed, one in 400 waits for its next try.
+# One in 50 takes three attempts, one in 100 fails for good, one in 200 is suppressed, one in 400 waits for its retry.
 _OUTCOMES = f"""
 INSERT INTO hookledger.attempt (at, seq, tick, route_id, event_time, started_at, shard, status_code, number, duration_ms,
        route_version, outcome, error, tenant, event_id, event_type, delivery_key)
@@ -80,7 +80,7 @@ INSERT INTO hookledger.retry (route_id, seq, recorded_at, event_time, tick, shar
 SELECT route_id, seq, event_time, event_time, 1, shard, 1, now() + interval '10 minutes', tenant
   FROM hookledger.attempt WHERE outcome = 'retrying' AND (seq + seq / {ROUTES}) % 400 = 4
 """
-# $1 the first number, $2 how many, $3 now: what happened to the dead route in the last hour.
+# $1 the first number, $2 how many, $3 now: the events of the dead route in the last hour.
 _DEAD_EVENTS = f"""
 INSERT INTO hookledger.domain_event (seq, recorded_at, tenant, id, type, data, tick, txid)
 SELECT n, $3::timestamptz - interval '1 hour' + (n - $1) * (interval '1 hour' / ($2 + 1)), '{TENANT}', 'evt_' || n, 'load.r{ROUTES}', '{{}}', 1, '0'
@@ -105,14 +105,14 @@ async def run(count: int, rounds: int) -> None:
     async with fresh_database() as url:
         await fill(url, count)
         async with door(url) as it:
-            verdicts = []
-            for name, queries in _asked(count, rounds):
+            results = []
+            for name, queries in _queries(count, rounds):
                 times, items, empty = await _measure(it, queries)
                 print(f"  {name:<44} {items:6.1f} items a page, {empty:3.0%} empty", flush=True)
-                verdicts.append(Verdict(name=f"{name}, p50", figure=percentile(times, 0.5), unit="ms"))
-                verdicts.append(Verdict(name="  p95", figure=percentile(times, 0.95), unit="ms", limit=MOST_MS))
-            verdicts += await _details(it, count, rounds)
-    table(f"lists of {count:,} deliveries, {ROUTES:,} routes, {count // 10:,} parked of a dead one", verdicts)
+                results.append(BenchmarkResult(name=f"{name}, p50", value=percentile(times, 0.5), unit="ms"))
+                results.append(BenchmarkResult(name="  p95", value=percentile(times, 0.95), unit="ms", limit=MOST_MS))
+            results += await _details(it, count, rounds)
+    table(f"lists of {count:,} deliveries, {ROUTES:,} routes, {count // 10:,} parked of a dead one", results)
 
 
 async def fill(url: str, count: int) -> None:
@@ -138,8 +138,8 @@ async def fill(url: str, count: int) -> None:
     print(f"{count:,} deliveries in {time.monotonic() - started:.0f} s", flush=True)
 
 
-def _asked(count: int, rounds: int) -> Iterator[tuple[str, list[dict[str, str]]]]:
-    """Each combination of filters, with the queries that are asked of it."""
+def _queries(count: int, rounds: int) -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """Each combination of filters with its queries."""
     dice = random.Random(SEED)
     now = datetime.now(UTC)
 
@@ -171,7 +171,7 @@ def _asked(count: int, rounds: int) -> Iterator[tuple[str, list[dict[str, str]]]
 
 
 async def _measure(it: Door, queries: list[dict[str, str]]) -> tuple[list[float], float, float]:
-    """Milliseconds for each page, two of each list; items of a page on average; the part of pages without any."""
+    """Milliseconds of each page, two of each list; average items of a page; the part of empty pages."""
     await it.ask("GET", f"{LISTS}?{urlencode(queries[0])}")
     times, sizes = [], []
     for query in queries:
@@ -179,19 +179,19 @@ async def _measure(it: Door, queries: list[dict[str, str]]) -> tuple[list[float]
         for _ in range(2):
             if cursor is None:
                 break
-            asked = f"{LISTS}?{urlencode(query | ({'cursor': cursor} if cursor else {}))}"
+            url = f"{LISTS}?{urlencode(query | ({'cursor': cursor} if cursor else {}))}"
             started = time.perf_counter()
-            answer = await it.ask("GET", asked)
+            answer = await it.ask("GET", url)
             times.append((time.perf_counter() - started) * 1000)
             if answer.status != 200:
-                raise SystemExit(f"{asked}: {answer.text}")
+                raise SystemExit(f"{url}: {answer.text}")
             sizes.append(len(answer.json["items"]))
             cursor = answer.json["next"]
     return times, sum(sizes) / len(sizes), sizes.count(0) / len(sizes)
 
 
-async def _details(it: Door, count: int, rounds: int) -> list[Verdict]:
-    """A delivery by its id with its event named, and one of the dead route that has to be searched for."""
+async def _details(it: Door, count: int, rounds: int) -> list[BenchmarkResult]:
+    """Reads deliveries by id with their event, explanations, and parked deliveries by id alone, which need a search."""
     named, explained = [], []
     dice = random.Random(SEED)
     for _ in range(rounds):
@@ -203,17 +203,21 @@ async def _details(it: Door, count: int, rounds: int) -> list[Verdict]:
     parked = (count, count + count // 20, count + count // 10 - 1)
     searched = [await _timed(it, f"{LISTS}/{delivery_id(DEAD, f'evt_{number}')}") for number in parked]
     return [
-        Verdict(name="a delivery by its id and event, p95", figure=percentile(named, 0.95), unit="ms", limit=MOST_MS),
-        Verdict(name="why one route got an event, p95", figure=percentile(explained, 0.95), unit="ms", limit=MOST_MS),
-        Verdict(name="a parked one by its id, at most", figure=max(searched), unit="ms"),
+        BenchmarkResult(
+            name="a delivery by its id and event, p95", value=percentile(named, 0.95), unit="ms", limit=MOST_MS
+        ),
+        BenchmarkResult(
+            name="why one route got an event, p95", value=percentile(explained, 0.95), unit="ms", limit=MOST_MS
+        ),
+        BenchmarkResult(name="a parked one by its id, at most", value=max(searched), unit="ms"),
     ]
 
 
-async def _timed(it: Door, asked: str) -> float:
+async def _timed(it: Door, url: str) -> float:
     started = time.perf_counter()
-    answer = await it.ask("GET", asked)
+    answer = await it.ask("GET", url)
     if answer.status != 200:
-        raise SystemExit(f"{asked}: {answer.text}")
+        raise SystemExit(f"{url}: {answer.text}")
     return (time.perf_counter() - started) * 1000
 
 

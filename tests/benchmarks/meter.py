@@ -1,6 +1,6 @@
-"""What processes use, read from /proc: so these benchmarks need Linux.
+"""The resources that processes use, read from /proc; so these benchmarks need Linux.
 
-The cluster is the postmaster and all its children; what ended meanwhile is counted by the postmaster.
+A cluster is the postmaster and all its children. The kernel adds the time of ended children to the postmaster.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
-# Places in /proc/PID/stat behind the name, which may contain spaces: parent, own times, times of ended children.
+# Fields of /proc/PID/stat after the name, which may contain spaces: parent, own times, times of ended children.
 _PARENT, _OWN, _CHILDREN = 1, slice(11, 13), slice(13, 15)
 
 
@@ -18,7 +18,7 @@ def _stat(pid: int) -> list[str]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time so far."""
+    """User and system time of a process so far."""
     return sum(map(int, _stat(pid)[_OWN])) / _TICKS_PER_SECOND
 
 
@@ -27,12 +27,12 @@ def parent(pid: int) -> int:
 
 
 def family_cpu_seconds(pid: int) -> float:
-    """Of a process with its children, those included that have ended."""
+    """The CPU time of a process and its children, ended ones included."""
     total = cpu_seconds(pid) + sum(map(int, _stat(pid)[_CHILDREN])) / _TICKS_PER_SECOND
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
         try:
             total += cpu_seconds(int(child))
-        except (FileNotFoundError, ProcessLookupError):  # ended since: a few ticks of it are missed
+        except (FileNotFoundError, ProcessLookupError):  # it has ended since; a few ticks are missed
             continue
     return total
 
@@ -42,7 +42,7 @@ def rss_bytes(pid: int) -> int:
 
 
 def wake_ups(pid: int) -> int:
-    """How often the main thread went to sleep of its own will."""
+    """The voluntary context switches of the main thread."""
     return int(_status(pid)["voluntary_ctxt_switches"])
 
 

@@ -1,7 +1,7 @@
-"""What it takes to read the metrics of a route with 10,000,000 outcomes in the log, and what counting costs a flush.
+"""The time to read the metrics of a route with 10,000,000 attempts in the table, and the cost of counting in a flush.
 
-The log is that of 30 days and 100 routes, one of which has a tenth of it. What was recorded last, by as many flushes as
-a busy daemon makes in 10 s, is not yet added up. The figures must be those of the log.
+The table has 30 days and 100 routes, one of which has a tenth of it. The last flushes, as many as a busy daemon makes
+in 10 s, are not added up yet. The metrics must equal the counts of the table.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from eventstore.postgres.connect import Database
 from eventstore.progress import lease, recording
 from eventstore.progress.recording import Flush
 from eventstore.queries import route_metrics
-from tests.benchmarks.ground import fresh_database
-from tests.benchmarks.verdicts import Verdict, percentile, table
+from tests.benchmarks.fresh_database import fresh_database
+from tests.benchmarks.results import BenchmarkResult, percentile, table
 from tests.support.builders import attempt
 from tests.support.web import Door, door, path
 
@@ -35,7 +35,7 @@ MOST_MS = 50
 
 _TRIGGER = "ALTER TABLE hookledger.attempt {} TRIGGER attempt_tally"
 
-# $1 the day, $2 how many, $3 the routes: the first one gets a tenth.
+# $1 the day, $2 how many, $3 the routes; the first route gets a tenth.
 _FILL = """
 INSERT INTO hookledger.attempt (at, seq, tick, route_id, event_time, started_at, shard, number, duration_ms,
        route_version, outcome, tenant, event_id, event_type)
@@ -75,19 +75,19 @@ async def run(rows: int) -> None:
     table(
         f"metrics of a route, {rows:,} outcomes in the log",
         [
-            Verdict(name=f"read, {added} flushes to add up, p50", figure=percentile(behind, 0.5), unit="ms"),
-            Verdict(name="the same, p99", figure=percentile(behind, 0.99), unit="ms", limit=MOST_MS),
-            Verdict(name="read, all added up, p50", figure=percentile(after, 0.5), unit="ms"),
-            Verdict(name="the same, p99", figure=percentile(after, 0.99), unit="ms", limit=MOST_MS),
-            Verdict(name="adding up", figure=adding_up * 1000, unit="ms"),
-            Verdict(name=f"a flush of {FLUSH_ROWS}, not counted", figure=bare, unit="ms"),
-            Verdict(name="the same, counted", figure=counting, unit="ms"),
+            BenchmarkResult(name=f"read, {added} flushes to add up, p50", value=percentile(behind, 0.5), unit="ms"),
+            BenchmarkResult(name="the same, p99", value=percentile(behind, 0.99), unit="ms", limit=MOST_MS),
+            BenchmarkResult(name="read, all added up, p50", value=percentile(after, 0.5), unit="ms"),
+            BenchmarkResult(name="the same, p99", value=percentile(after, 0.99), unit="ms", limit=MOST_MS),
+            BenchmarkResult(name="adding up", value=adding_up * 1000, unit="ms"),
+            BenchmarkResult(name=f"a flush of {FLUSH_ROWS}, not counted", value=bare, unit="ms"),
+            BenchmarkResult(name="the same, counted", value=counting, unit="ms"),
         ],
     )
 
 
 async def fill(sql: asyncpg.Connection, rows: int, ids: list[UUID]) -> None:
-    """The log of the 29 days before today and of yesterday once more, added up."""
+    """Fills the table for the 29 days before today, with yesterday twice."""
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     first = today - timedelta(days=DAYS - 1)
     await sql.execute("SELECT hookledger.ensure_partitions($1, $2)", first.date(), today.date())
@@ -97,7 +97,7 @@ async def fill(sql: asyncpg.Connection, rows: int, ids: list[UUID]) -> None:
 
 
 async def flush(database: Database, sql: asyncpg.Connection, ids: list[UUID], *, is_counting: bool) -> float:
-    """The median of what flushes take, in ms."""
+    """The median time of a flush, in ms."""
     await sql.execute(_TRIGGER.format("ENABLE" if is_counting else "DISABLE"))
     epochs = await lease.acquire(database, "benchmark", [is_counting], ttl=timedelta(hours=1))
     times = []
@@ -113,7 +113,7 @@ async def flush(database: Database, sql: asyncpg.Connection, ids: list[UUID], *,
 
 
 async def read(it: Door, route: dict[str, Any]) -> list[float]:
-    """What requests take, in ms."""
+    """The times of the requests, in ms."""
     times = []
     for _ in range(READS):
         started = time.monotonic()
@@ -125,13 +125,13 @@ async def read(it: Door, route: dict[str, Any]) -> list[float]:
 
 
 async def require_exact(it: Door, sql: asyncpg.Connection, route: dict[str, Any]) -> None:
-    """Compares what is said with what was recorded, less the flushes that were not counted."""
+    """Compares the metrics with the table, less the flushes that were not counted."""
     shown = (await it.ask("GET", path(route, "/metrics"))).json
     (row,) = await sql.fetch(_OF_THE_LOG, UUID(route["id"]))
     uncounted = {"successful": FLUSHES * -(-FLUSH_ROWS // ROUTES)}
     expected = {name: count - uncounted.get(name, 0) for name, count in row.items()}
     if found := {name: shown[name] for name in expected if shown[name] != expected[name]}:
-        raise SystemExit(f"{found} is not what the log says: {expected}")
+        raise SystemExit(f"{found} is not what the table says: {expected}")
 
 
 def main(arguments: list[str]) -> None:

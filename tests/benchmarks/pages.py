@@ -1,8 +1,8 @@
-"""What the dashboard's pages take and weigh: a tenant with 10,000 routes and 1,000,000 deliveries, as `lists` has them, a
+"""The time and size of the dashboard's pages: a tenant with 10,000 routes and 1,000,000 deliveries, as in `lists`, a
 catalogue of 1,000 event types, 10,000 tenants and as many tokens.
 
-Time is that of a whole answer over loopback, so a little more than the server's own; the weight is that of the HTML
-before it is compressed.
+The time is that of a whole answer over loopback, so a little more than the server's own. The size is that of the HTML
+before compression.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import uvloop
 
 from daemon.core.delivery.answer import delivery_id
 from daemon.core.routing.route import RouteConfig, config_to_body
-from tests.benchmarks.ground import fresh_database
+from tests.benchmarks.fresh_database import fresh_database
 from tests.benchmarks.lists import DEAD, ROUTES, TENANT, fill
-from tests.benchmarks.verdicts import Verdict, percentile, table
+from tests.benchmarks.results import BenchmarkResult, percentile, table
 from tests.support.web import Door, door
 
 MOST_MS = 60
@@ -62,8 +62,8 @@ SELECT lpad(n::text, 12, '0'), 'producer', 'tenant-' || n, 'shop backend ' || n,
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """A page with what varies in it."""
+class MeasuredPage:
+    """A page; `path` is called for each request, since ids in it vary."""
 
     name: str
     path: Callable[[], str]
@@ -74,10 +74,10 @@ async def run(count: int, rounds: int) -> None:
         await fill(url, count)
         await _furnish(url)
         async with door(url) as it:
-            verdicts: list[Verdict] = []
-            for asked in _asked(count):
-                verdicts += await _measure(it, asked, rounds)
-    table(f"pages over {count:,} deliveries and {ROUTES:,} routes", verdicts)
+            results: list[BenchmarkResult] = []
+            for page in _pages(count):
+                results += await _measure(it, page, rounds)
+    table(f"pages over {count:,} deliveries and {ROUTES:,} routes", results)
 
 
 async def _furnish(url: str) -> None:
@@ -97,7 +97,7 @@ def _canonical(body: object) -> str:
     return orjson.dumps(body, option=orjson.OPT_SORT_KEYS).decode()
 
 
-def _asked(count: int) -> list[Asked]:
+def _pages(count: int) -> list[MeasuredPage]:
     dice = random.Random(SEED)
     now = datetime.now(UTC)
     home = f"/t/{TENANT}"
@@ -157,21 +157,21 @@ def _asked(count: int) -> list[Asked]:
         "event types": fixed("/operator/event-types"),
         "status": fixed("/operator/status"),
     }
-    return [Asked(name=name, path=path) for name, path in paths.items()]
+    return [MeasuredPage(name=name, path=path) for name, path in paths.items()]
 
 
-async def _measure(it: Door, asked: Asked, rounds: int) -> list[Verdict]:
+async def _measure(it: Door, page: MeasuredPage, rounds: int) -> list[BenchmarkResult]:
     times, weights = [], []
-    await _get(it, asked.path())  # the first time compiles its template
+    await _get(it, page.path())  # the first request compiles the template
     for _ in range(rounds):
-        path = asked.path()
+        path = page.path()
         started = time.perf_counter()
         text = await _get(it, path)
         times.append((time.perf_counter() - started) * 1000)
         weights.append(len(text.encode()) / 1000)
     return [
-        Verdict(name=f"{asked.name}, p95", figure=percentile(times, 0.95), unit="ms", limit=MOST_MS),
-        Verdict(name="  at most", figure=max(weights), unit="kB", limit=MOST_KB),
+        BenchmarkResult(name=f"{page.name}, p95", value=percentile(times, 0.95), unit="ms", limit=MOST_MS),
+        BenchmarkResult(name="  at most", value=max(weights), unit="kB", limit=MOST_KB),
     ]
 
 

@@ -1,7 +1,7 @@
-"""What a large backlog of dead routes costs the live ones and the daemon's memory, and how it is drained after.
+"""The cost of a large backlog of dead routes for live routes and for the daemon's memory, and the speed of its drain.
 
-In one run: the throughput of live routes with nothing else to do, then the same while pairs of 20 dead routes lie
-parked, then the dead routes recover. The drain is watched for a while only; a million takes minutes.
+One run measures the throughput of live routes alone, then with parked deliveries of 20 dead routes, then the drain after
+the dead routes recover. The drain is measured for a limited time; a million deliveries take minutes.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import uvloop
 
 from tests.benchmarks import meter
 from tests.benchmarks.receivers import Arrival, Receivers, receivers
-from tests.benchmarks.scene import Scene, scene
-from tests.benchmarks.verdicts import Verdict, table
+from tests.benchmarks.results import BenchmarkResult, table
+from tests.benchmarks.workload import Workload, workload
 
 LIVE = range(20)
 DEAD = range(20, 40)
@@ -27,7 +27,7 @@ ROUTE_CONCURRENCY = 16  # the default of delivery.route_concurrency
 PARK_SECONDS = 300.0
 MAX_QUEUED_SECONDS = 30.0
 
-Pair = tuple[int, int]
+RouteAndNumber = tuple[int, int]
 
 _PARKED = """
 SELECT ((SELECT coalesce(sum(cardinality(seqs)), 0) FROM hookledger.parked)
@@ -45,7 +45,7 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drain:
-    """`per_second` is that of the second half: in the first one breakers still wait and probe."""
+    """`per_second` is the rate of the second half: in the first half breakers still wait and probe."""
 
     after_seconds: float
     per_second: float
@@ -54,27 +54,27 @@ class Drain:
 
 
 class _Watch:
-    """The receiving side; `tried` are pairs whose first attempt failed, so that a retry of them may come late."""
+    """The receiving side. `tried` are the deliveries whose first attempt failed; their retry may come late."""
 
-    def __init__(self, far: Receivers, kind: str) -> None:
-        self.far = far
+    def __init__(self, remote: Receivers, kind: str) -> None:
+        self.remote = remote
         self.kind = kind
-        self.tried: set[Pair] = set()
+        self.tried: set[RouteAndNumber] = set()
 
     def arrivals(self, routes: range) -> list[Arrival]:
-        """What these routes took since this was asked last."""
-        arrivals = self.far.arrivals()
-        self.tried.update((arrival.route, arrival.number) for arrival in arrivals if not arrival.was_taken)
-        return [arrival for arrival in arrivals if arrival.was_taken and arrival.route in routes]
+        """The accepted requests of these routes since the last call."""
+        arrivals = self.remote.arrivals()
+        self.tried.update((arrival.route, arrival.number) for arrival in arrivals if not arrival.was_accepted)
+        return [arrival for arrival in arrivals if arrival.was_accepted and arrival.route in routes]
 
 
-async def _live_throughput(it: Scene, watch: _Watch, count: int) -> float:
-    """Deliveries per second of so many events; of those that came, if they do not all come."""
+async def _live_throughput(it: Workload, watch: _Watch, count: int) -> float:
+    """Publishes `count` events to live routes. Returns deliveries per second, of those that arrive in time."""
     watch.arrivals(LIVE)
-    before = watch.far.taken()
+    before = watch.remote.accepted()
     await it.publish(LIVE, count=count)
     with suppress(AssertionError):
-        await watch.far.until_taken(before + count, seconds=MAX_QUEUED_SECONDS)
+        await watch.remote.until_accepted(before + count, seconds=MAX_QUEUED_SECONDS)
     ended_at = time.monotonic()
     times = [arrival.at for arrival in watch.arrivals(LIVE)]
     if not times:
@@ -82,35 +82,35 @@ async def _live_throughput(it: Scene, watch: _Watch, count: int) -> float:
     return len(times) / ((max(times) if len(times) >= count else ended_at) - min(times))
 
 
-async def _park(it: Scene, pairs: int) -> float:
-    """Publishes for the dead routes until all of it is accounted for; pairs per second."""
+async def _park(it: Workload, pairs: int) -> float:
+    """Publishes to the dead routes and waits for the checkpoint. Returns deliveries per second."""
     started = time.monotonic()
     await it.publish(DEAD, count=pairs)
-    await it.it.until_accounted(seconds=PARK_SECONDS)
+    await it.process.until_accounted(seconds=PARK_SECONDS)
     return pairs / (time.monotonic() - started)
 
 
-async def _drain(it: Scene, watch: _Watch, seconds: float) -> Drain:
-    """Mends the dead routes, and sees what comes until all has come or the time is over."""
+async def _drain(it: Workload, watch: _Watch, seconds: float) -> Drain:
+    """Makes the dead routes live, and measures arrivals until all have come or the time is over."""
     watch.arrivals(DEAD)
-    mended_at = watch.far.mend()
-    with suppress(AssertionError):  # what is not drained by then is not waited for
-        await watch.far.until_taken(it.published(DEAD) - len(watch.tried), kind=watch.kind, seconds=seconds)
+    recovered_at = watch.remote.recover()
+    with suppress(AssertionError):  # the drain may take longer than it is measured
+        await watch.remote.until_accepted(it.published(DEAD) - len(watch.tried), kind=watch.kind, seconds=seconds)
     arrivals = watch.arrivals(DEAD)
     if len(arrivals) < 2:
         raise SystemExit(f"nothing was drained within {seconds:g} s")
     first, last = arrivals[0].at, arrivals[-1].at
     flowing = sum(arrival.at > (first + last) / 2 for arrival in arrivals)
     return Drain(
-        after_seconds=first - mended_at,
+        after_seconds=first - recovered_at,
         per_second=flowing / ((last - first) / 2),
         count=len(arrivals),
         most_behind=_most_behind(arrivals, watch.tried),
     )
 
 
-def _most_behind(arrivals: Iterable[Arrival], tried: set[Pair]) -> int:
-    """By how many places a first attempt came after a later one of its route, at most."""
+def _most_behind(arrivals: Iterable[Arrival], tried: set[RouteAndNumber]) -> int:
+    """The most places by which a first attempt came after a later event of its route."""
     newest: dict[int, int] = defaultdict(int)
     most = 0
     for arrival in arrivals:
@@ -121,17 +121,17 @@ def _most_behind(arrivals: Iterable[Arrival], tried: set[Pair]) -> int:
 
 
 async def run(kind: str, sizes: Sizes) -> None:
-    with receivers() as far:
-        async with scene() as it, it.daemon() as daemon:
-            watch, pid = _Watch(far, kind), daemon.process.pid
-            await it.routes([f"{far.url}/live/{n}" for n in LIVE] + [f"{far.url}/{kind}/{n}" for n in DEAD])
-            await _live_throughput(it, watch, sizes.live_events)  # so that memory is what a working daemon has
+    with receivers() as remote:
+        async with workload() as it, it.daemon() as daemon:
+            watch, pid = _Watch(remote, kind), daemon.process.pid
+            await it.routes([f"{remote.url}/live/{n}" for n in LIVE] + [f"{remote.url}/{kind}/{n}" for n in DEAD])
+            await _live_throughput(it, watch, sizes.live_events)  # warms up, so that memory is that of a working daemon
 
             empty = [await _live_throughput(it, watch, sizes.live_events) for _ in range(sizes.rounds)]
             print(f"live routes alone: {', '.join(f'{rate:,.0f}/s' for rate in empty)}", flush=True)
             before = meter.rss_bytes(pid)
             parking = await _park(it, sizes.pairs)
-            (row,) = await it.it.rows(_PARKED)
+            (row,) = await it.process.rows(_PARKED)
             parked = row["pairs"]
             print(f"{sizes.pairs:,} pairs accounted for, {parked:,} of them parked: {parking:,.0f}/s", flush=True)
             if parked == 0:
@@ -144,25 +144,25 @@ async def run(kind: str, sizes: Sizes) -> None:
     table(
         f"{sizes.pairs:,} pairs for {len(DEAD)} {kind} routes",
         [
-            Verdict(name="parking", figure=parking, unit="/s"),
-            Verdict(
+            BenchmarkResult(name="parking", value=parking, unit="/s"),
+            BenchmarkResult(
                 name="live routes beside it",
-                figure=statistics.median(beside) / normal,
+                value=statistics.median(beside) / normal,
                 unit="x",
                 must_be="at least",
                 limit=0.9,
             ),
-            Verdict(name="growth of the daemon", figure=growth / 1024 / 1024, unit="MiB", limit=100),
-            Verdict(name="recovered: first delivery after", figure=drain.after_seconds, unit="s"),
-            Verdict(name="drained meanwhile", figure=drain.count),
-            Verdict(
+            BenchmarkResult(name="growth of the daemon", value=growth / 1024 / 1024, unit="MiB", limit=100),
+            BenchmarkResult(name="recovered: first delivery after", value=drain.after_seconds, unit="s"),
+            BenchmarkResult(name="drained meanwhile", value=drain.count),
+            BenchmarkResult(
                 name="drain, against normal throughput",
-                figure=drain.per_second / normal,
+                value=drain.per_second / normal,
                 unit="x",
                 must_be="at least",
                 limit=0.5,
             ),
-            Verdict(name="most places out of order", figure=drain.most_behind, limit=ROUTE_CONCURRENCY),
+            BenchmarkResult(name="most places out of order", value=drain.most_behind, limit=ROUTE_CONCURRENCY),
         ],
     )
 

@@ -1,7 +1,7 @@
-"""Receivers of every kind, in a process of their own, which notes each arrival: latency, order and gaps are read off it.
+"""Receivers of every kind in a process of their own. It logs each arrival, from which latency, order and gaps are computed.
 
-The path says the kind and the route: /live/7 answers at once, /slow/7 after 14 s, /dead/7 accepts and never answers,
-/failing/7 answers 500. `mend` makes dead and failing ones live. Times are monotonic, which all processes share.
+The path gives the kind and the route: /live/7 answers at once, /slow/7 after 14 s, /dead/7 accepts and never answers,
+/failing/7 answers 500. `recover` makes dead and failing ones live. Times are monotonic, which all processes share.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import uvloop
 
-from tests.benchmarks.sink import Wire
+from tests.benchmarks.counting_receiver import RawConnection
 from tests.support.until import until
 
 SLOW_SECONDS = 14.0
@@ -36,7 +36,7 @@ class Arrival(NamedTuple):
     number: int
     published_at: float
     at: float
-    was_taken: bool
+    was_accepted: bool
 
     @property
     def seconds(self) -> float:
@@ -44,33 +44,33 @@ class Arrival(NamedTuple):
 
 
 class Receivers:
-    """`taken` counts by kind what was answered with 204, or will be."""
+    """`accepted` is the number of requests of a kind whose answer was 204, or will be."""
 
     def __init__(self, url: str, pipe: Connection, counts: SynchronizedArray[int]) -> None:
         self.url = url
         self._pipe = pipe
         self._counts = counts
 
-    def taken(self, kind: str = "live") -> int:
+    def accepted(self, kind: str = "live") -> int:
         return self._counts[KINDS.index(kind)]
 
-    async def until_taken(self, count: int, *, kind: str = "live", seconds: float = 60.0) -> None:
-        await until(lambda: self.taken(kind) >= count, seconds=seconds)
+    async def until_accepted(self, count: int, *, kind: str = "live", seconds: float = 60.0) -> None:
+        await until(lambda: self.accepted(kind) >= count, seconds=seconds)
 
     def arrivals(self) -> list[Arrival]:
-        """What arrived since this was asked last."""
+        """The arrivals since the last call."""
         self._pipe.send("arrivals")
         numbers = array("d")
         numbers.frombytes(self._answer())
         fields = iter(numbers)
         return [
-            Arrival(int(route), int(number), published_at, at, bool(was_taken))
-            for route, number, published_at, at, was_taken in zip(*[fields] * 5, strict=True)
+            Arrival(int(route), int(number), published_at, at, bool(was_accepted))
+            for route, number, published_at, at, was_accepted in zip(*[fields] * 5, strict=True)
         ]
 
-    def mend(self) -> float:
-        """Makes every receiver live, and cuts the connections it left without an answer; the moment of it."""
-        self._pipe.send("mend")
+    def recover(self) -> float:
+        """Makes every receiver live, and closes connections with an unanswered request. Returns the time of it."""
+        self._pipe.send("recover")
         return array("d", self._answer())[0]
 
     def _answer(self) -> bytes:
@@ -79,67 +79,67 @@ class Receivers:
         return self._pipe.recv_bytes()
 
 
-class _Book:
-    """What the receiving process knows."""
+class _ReceiverState:
+    """The state of the receiving process."""
 
     def __init__(self, counts: SynchronizedArray[int]) -> None:
         self.counts = counts
         self.arrivals = array("d")
-        self.is_mended = False
-        self.held: set[_Receiver] = set()
+        self.is_recovered = False
+        self.held: set[_Connection] = set()
 
 
-class _Receiver(Wire):
-    def __init__(self, book: _Book) -> None:
+class _Connection(RawConnection):
+    def __init__(self, state: _ReceiverState) -> None:
         super().__init__()
-        self._book = book
+        self._state = state
 
-    def asked(self, request: bytes) -> None:
-        book, path, stamp = self._book, _PATH.match(request), _STAMP.search(request)
+    def request_received(self, request: bytes) -> None:
+        state, path, stamp = self._state, _PATH.match(request), _STAMP.search(request)
         if path is None or stamp is None:
             self.answer(_FAILURE)
             return
         kind = path.group(1).decode()
-        is_taken = book.is_mended or kind in {"live", "slow"}
-        book.arrivals.extend(
-            (int(path.group(2)), int(stamp.group(2)), float(stamp.group(1)), time.monotonic(), is_taken)
+        is_accepted = state.is_recovered or kind in {"live", "slow"}
+        state.arrivals.extend(
+            (int(path.group(2)), int(stamp.group(2)), float(stamp.group(1)), time.monotonic(), is_accepted)
         )
-        if is_taken:
-            book.counts[KINDS.index(kind)] += 1
+        if is_accepted:
+            state.counts[KINDS.index(kind)] += 1
         if kind == "slow":
             asyncio.get_running_loop().call_later(SLOW_SECONDS, self.answer)
-        elif is_taken:
+        elif is_accepted:
             self.answer()
         elif kind == "failing":
             self.answer(_FAILURE)
         else:
-            book.held.add(self)
+            state.held.add(self)
 
     def cut(self) -> None:
         self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._book.held.discard(self)
+        self._state.held.discard(self)
 
 
 def _serve(pipe: Connection, counts: SynchronizedArray[int]) -> None:
-    book = _Book(counts)
+    state = _ReceiverState(counts)
 
-    def obey() -> None:
+    def handle_command() -> None:
         if pipe.recv() == "arrivals":
-            arrivals, book.arrivals = book.arrivals, array("d")
+            arrivals, state.arrivals = state.arrivals, array("d")
             pipe.send_bytes(arrivals.tobytes())
         else:
-            book.is_mended = True
-            for receiver in list(book.held):
-                receiver.cut()
+            state.is_recovered = True
+            for connection in list(state.held):
+                connection.cut()
             pipe.send_bytes(array("d", [time.monotonic()]).tobytes())
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: _Receiver(book), "127.0.0.1", 0, backlog=1024)
-        loop.add_reader(pipe.fileno(), obey)
-        os.set_blocking(pipe.fileno(), True)  # which the line above changed
+        server = await loop.create_server(lambda: _Connection(state), "127.0.0.1", 0, backlog=1024)
+        loop.add_reader(pipe.fileno(), handle_command)
+        os.set_blocking(pipe.fileno(), True)  # the line above made it non-blocking
         pipe.send(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 

@@ -1,8 +1,8 @@
-"""Two daemons on one database, one of them ended: how long until what it had is delivered by the other.
+"""Two daemons on one database, one of them ends: the time until the other delivers for its shards.
 
 A route in each of the 16 shards gets events all the time. The gap of a shard is the time from the end of its daemon to
-the first arrival of an event that was published after it. `kill -9` leaves leases to expire; SIGTERM hands them over,
-with a request to a slow receiver under way, and must neither lose nor repeat anything.
+the first arrival of an event that was published later. After `kill -9` leases must expire. SIGTERM hands them over
+while a request to a slow receiver is in flight, and must neither lose nor repeat anything.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import uvloop
 
 from eventstore.domain_events.events import SHARDS, shard_of
 from tests.benchmarks.receivers import Arrival, Receivers, receivers
-from tests.benchmarks.scene import Scene, scene
-from tests.benchmarks.verdicts import Verdict, table
+from tests.benchmarks.results import BenchmarkResult, table
+from tests.benchmarks.workload import Workload, workload
 from tests.support.running import Running
 from tests.support.until import until
 
 STEADY = range(SHARDS)
 EVERY_SECONDS = 0.05
-# Until shares are settled between two daemons; on expiry the round goes on as things stand.
+# Until the two daemons have their shares; after that time the round starts with the shares as they are.
 SETTLE_SECONDS = 15.0
 MAX_QUEUED_SECONDS = 40.0
 
@@ -46,7 +46,7 @@ class Round:
 
 
 def tenants_of_all_shards() -> list[str]:
-    """Tenant n is of shard n."""
+    """Tenant n is in shard n."""
     found: dict[int, str] = {}
     for number in count():
         found.setdefault(shard_of(f"tenant-{number}"), f"tenant-{number}")
@@ -55,15 +55,15 @@ def tenants_of_all_shards() -> list[str]:
     raise AssertionError
 
 
-async def _shards_by_pid(it: Scene) -> dict[int, set[int]]:
+async def _shards_by_pid(it: Workload) -> dict[int, set[int]]:
     owned: dict[int, set[int]] = {}
-    for row in await it.it.rows(_OWNERS):
+    for row in await it.process.rows(_OWNERS):
         owned.setdefault(row["pid"], set()).add(row["shard"])
     return owned
 
 
-async def _settled(it: Scene, daemons: list[Running]) -> dict[int, set[int]]:
-    """Waits until each daemon has its share; the shares, as they are if that takes too long."""
+async def _settled(it: Workload, daemons: list[Running]) -> dict[int, set[int]]:
+    """Waits until each daemon has its share, or too long. Returns process id → its shards."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
         owned = await _shards_by_pid(it)
@@ -74,14 +74,14 @@ async def _settled(it: Scene, daemons: list[Running]) -> dict[int, set[int]]:
 
 
 class _Watch:
-    """Counts what arrives, of all rounds together."""
+    """Counts arrivals over all rounds."""
 
-    def __init__(self, far: Receivers) -> None:
+    def __init__(self, remote: Receivers) -> None:
         self.times: Counter[tuple[int, int]] = Counter()
-        self._far = far
+        self._remote = remote
 
     def look(self) -> list[Arrival]:
-        arrivals = self._far.arrivals()
+        arrivals = self._remote.arrivals()
         self.times.update((arrival.route, arrival.number) for arrival in arrivals)
         return arrivals
 
@@ -90,8 +90,8 @@ class _Watch:
         return self.times.total() - len(self.times)
 
 
-async def _end(it: Scene, watch: _Watch, victim: Running, shards: set[int], how: signal.Signals) -> Round:
-    """Ends a daemon under load, and waits until another one delivers for each of its shards."""
+async def _end(it: Workload, watch: _Watch, victim: Running, shards: set[int], how: signal.Signals) -> Round:
+    """Ends a daemon under load, and waits until the other one delivers for each of its shards."""
     watch.look()
     repeated = watch.repeated
     if how is signal.SIGTERM:
@@ -110,12 +110,12 @@ async def _end(it: Scene, watch: _Watch, victim: Running, shards: set[int], how:
 
     await until(all_came, seconds=MAX_QUEUED_SECONDS)
     code = await asyncio.to_thread(victim.process.wait, MAX_QUEUED_SECONDS)
-    # What the victim had under way is repeated by then, if nobody wrote down its outcome.
-    await it.it.until_row("SELECT count(*) = 0 FROM hookledger.retry", seconds=MAX_QUEUED_SECONDS)
+    # By then requests in flight of the ended daemon are repeated if their outcome was not recorded.
+    await it.process.until_row("SELECT count(*) = 0 FROM hookledger.retry", seconds=MAX_QUEUED_SECONDS)
     return Round(gap_seconds=max(gaps.values()), shards=len(shards), twice=watch.repeated - repeated, code=code)
 
 
-async def _publish_until(it: Scene, stop: asyncio.Event) -> None:
+async def _publish_until(it: Workload, stop: asyncio.Event) -> None:
     while not stop.is_set():
         await it.publish(STEADY, count=SHARDS)
         await asyncio.sleep(EVERY_SECONDS)
@@ -123,12 +123,14 @@ async def _publish_until(it: Scene, stop: asyncio.Event) -> None:
 
 async def run(rounds: int) -> None:
     found: dict[signal.Signals, list[Round]] = {signal.SIGKILL: [], signal.SIGTERM: []}
-    with receivers() as far:
-        async with scene() as it, AsyncExitStack() as daemons:
+    with receivers() as remote:
+        async with workload() as it, AsyncExitStack() as daemons:
             running = [await daemons.enter_async_context(it.daemon()) for _ in range(2)]
             kinds = ["live"] * SHARDS + ["slow"] * SHARDS
-            await it.routes([f"{far.url}/{kind}/{n}" for n, kind in enumerate(kinds)], tenants=tenants_of_all_shards())
-            watch = _Watch(far)
+            await it.routes(
+                [f"{remote.url}/{kind}/{n}" for n, kind in enumerate(kinds)], tenants=tenants_of_all_shards()
+            )
+            watch = _Watch(remote)
             stop = asyncio.Event()
             load = asyncio.create_task(_publish_until(it, stop))
             for how in list(found) * rounds:
@@ -153,12 +155,12 @@ def report(found: dict[signal.Signals, list[Round]], *, lost: int) -> None:
     table(
         "one of two daemons ends",
         [
-            Verdict(name="kill -9: longest gap", figure=max(r.gap_seconds for r in killed), unit="s", limit=12),
-            Verdict(name="kill -9: delivered twice", figure=sum(r.twice for r in killed)),
-            Verdict(name="SIGTERM: longest gap", figure=max(r.gap_seconds for r in asked), unit="s", limit=1),
-            Verdict(name="SIGTERM: delivered twice", figure=sum(r.twice for r in asked), limit=0),
-            Verdict(name="SIGTERM: exit codes other than 0", figure=sum(r.code != 0 for r in asked), limit=0),
-            Verdict(name="lost", figure=lost, limit=0),
+            BenchmarkResult(name="kill -9: longest gap", value=max(r.gap_seconds for r in killed), unit="s", limit=12),
+            BenchmarkResult(name="kill -9: delivered twice", value=sum(r.twice for r in killed)),
+            BenchmarkResult(name="SIGTERM: longest gap", value=max(r.gap_seconds for r in asked), unit="s", limit=1),
+            BenchmarkResult(name="SIGTERM: delivered twice", value=sum(r.twice for r in asked), limit=0),
+            BenchmarkResult(name="SIGTERM: exit codes other than 0", value=sum(r.code != 0 for r in asked), limit=0),
+            BenchmarkResult(name="lost", value=lost, limit=0),
         ],
     )
 

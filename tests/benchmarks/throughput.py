@@ -2,7 +2,7 @@
 
 A backlog of events, each for one of 16 routes, is drained: tail, decide, lane, gate, render, sign, send, classify,
 record, checkpoint. The ceiling posts the same bodies with as many headers to the same receiver, with the same number of
-requests under way, and does nothing else. Ceiling and pipeline take turns, and the medians are compared.
+requests in flight, and does nothing else. Ceiling and pipeline take turns, and the medians are compared.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import uvloop
 
 from eventstore import domain_events
 from eventstore.domain_events.events import NewEvent
-from tests.benchmarks.ground import fresh_database
-from tests.benchmarks.sink import sink
-from tests.support.house import house
+from tests.benchmarks.counting_receiver import counting_receiver
+from tests.benchmarks.fresh_database import fresh_database
+from tests.support.pipeline_process import pipeline_process
 
 ROUTES = 16
 CONCURRENCY = 256
@@ -42,7 +42,7 @@ DATA = {
 
 
 async def bare(url: str, count: int) -> float:
-    """Posts so many bodies of the same size with the same number of headers; requests per second."""
+    """Posts `count` bodies of the same size with the same number of headers. Returns requests per second."""
     body = json.dumps({"id": "evt_1", "type": "order.t1", "created": 1, "data": {"object": DATA}}).encode()
     headers = {
         "Content-Type": "application/json",
@@ -68,9 +68,9 @@ async def bare(url: str, count: int) -> float:
 
 
 async def pipeline(url: str, count: int, answered: Synchronized[int]) -> float:
-    """Drains a backlog of so many events; deliveries per second, from the first request to the last checkpoint."""
+    """Drains a backlog of `count` events. Returns deliveries per second, from the first request to the last checkpoint."""
     async with fresh_database() as database_url:
-        async with house(database_url, run=False) as it:
+        async with pipeline_process(database_url, run=False) as it:
             for n in range(ROUTES):
                 await it.route(f"{url}/{n}", f"order.t{n}")
             data = json.dumps(DATA).encode()
@@ -81,7 +81,7 @@ async def pipeline(url: str, count: int, answered: Synchronized[int]) -> float:
                 ]
                 await domain_events.publish(it.database, events, seconds=60)
         before = answered.value
-        async with house(database_url, concurrency=CONCURRENCY) as it:
+        async with pipeline_process(database_url, concurrency=CONCURRENCY) as it:
             while answered.value == before:
                 await asyncio.sleep(0.001)
             started = time.perf_counter()
@@ -96,7 +96,7 @@ async def pipeline(url: str, count: int, answered: Synchronized[int]) -> float:
 
 async def run(events: int, rounds: int) -> None:
     ceilings, drained = [], []
-    with sink() as (url, answered):
+    with counting_receiver() as (url, answered):
         await bare(url, 2000)
         for number in range(1, rounds + 1):
             ceilings.append(await bare(url, events))

@@ -1,2 +1,3 @@
-"""A package, unlike the other folders of tests: only so does a fixture live as long as a folder, and one daemon and one
-browser serve all tests here and none after them."""
+"""The browser tests. The folder is a package, unlike other folders of tests: fixtures with package scope then live as
+long as the tests of the folder, which share one daemon and one browser.
+"""

@@ -1,6 +1,6 @@
 """One daemon, one receiver and one Chromium for all tests here; each test has accounts and browser contexts of its own.
 
-A test fails on whatever a `Visit` was troubled by, and leaves a picture of each of its open pages in `screenshots/`.
+A test fails if one of its visits has troubles, and saves a screenshot of each of its open pages in `screenshots/`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Visiting(Protocol):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests here share the loop on which the browser and the receiver live."""
+    """All tests of the folder share the event loop of the browser and the receiver."""
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.asyncio(loop_scope="package"), append=False)
@@ -78,7 +78,7 @@ async def there() -> AsyncIterator[Receiver]:
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def live(
-    browser: Browser,  # without one there is nothing to start a daemon for
+    browser: Browser,  # without a browser the tests are skipped, and need no daemon
     there: Receiver,
     postgres_url: str,
     template_database: str,
@@ -99,7 +99,7 @@ async def guarded(
     template_database: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Guarded]:
-    """A daemon with an admin token: nobody sees anything there without a session."""
+    """A daemon with an admin token: its pages need a session."""
     admin = {"HOOKLEDGER_SERVER__ADMIN_TOKEN": secrets.token_urlsafe(32)}
     async with _database(postgres_url, template_database) as url:
         hookledger = CommandLine(tmp_path_factory.mktemp("guarded"), url, **QUICK_RETRIES, **admin)
@@ -109,19 +109,19 @@ async def guarded(
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def account(live: Live) -> Account:
-    """A furnished account, to be looked at and not changed."""
+    """An account with webhooks and deliveries, which tests read and do not change."""
     return await furnish(live, "acme")
 
 
 @pytest.fixture
 def tenant() -> str:
-    """The name of an account of which nobody knows yet."""
+    """The name of an account that is new."""
     return f"shop-{next(_tenants)}"
 
 
 @pytest_asyncio.fixture(loop_scope="package")
 async def visiting(browser: Browser, live: Live, request: pytest.FixtureRequest) -> AsyncIterator[Visiting]:
-    """Begins visits."""
+    """A function that begins a visit."""
     visits: list[Visit] = []
 
     async def begin(
@@ -146,7 +146,7 @@ async def visiting(browser: Browser, live: Live, request: pytest.FixtureRequest)
 
     yield begin
     if request.node.stash.get(_failed, False):
-        await _keep_pictures(visits, request.node.name)
+        await _save_screenshots(visits, request.node.name)
     for visit in visits:
         await visit.context.close()
     assert not [trouble for visit in visits for trouble in visit.troubles]
@@ -157,7 +157,7 @@ async def visit(visiting: Visiting) -> Visit:
     return await visiting()
 
 
-async def _keep_pictures(visits: list[Visit], test: str) -> None:
+async def _save_screenshots(visits: list[Visit], test: str) -> None:
     SCREENSHOTS.mkdir(exist_ok=True)
     pages = [page for visit in visits for page in visit.context.pages]
     for number, page in enumerate(pages):

@@ -1,4 +1,4 @@
-"""The main steps with the keyboard alone: the focus can always be seen, and dialogs take it and give it back."""
+"""The main steps with the keyboard alone: the focus is always visible, and dialogs take it and give it back."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ async def test_a_webhook_is_disabled_enabled_and_deleted_with_the_keyboard(
     await expect(page.locator("#understood")).to_be_focused()
     await page.keyboard.press("Space")
     await tab_to(page, "#confirmation", most=1)
-    await page.keyboard.type("DELETE")  # what is there is selected
+    await page.keyboard.type("DELETE")  # the present text is selected, and so replaced
     await page.keyboard.press("Enter")
     await expect(page.locator("[data-notice]")).to_contain_text("The webhook is deleted.")
     assert (await live.ask("GET", f"/v1/tenants/{tenant}/routes"))["items"] == []
@@ -113,22 +113,22 @@ async def test_the_slider_keeps_the_focus_while_one_goes_back_step_by_step(visit
     await _press(page, "details.as-of summary")
     slider = page.get_by_label("Between the first webhook and now")
     await tab_to(page, "#slider")
-    asked: list[str] = []
-    page.on("request", lambda request: asked.extend([request.url] if "slider=" in request.url else []))
-    for places in (3, 2):
+    requests: list[str] = []
+    page.on("request", lambda request: requests.extend([request.url] if "slider=" in request.url else []))
+    for steps in (3, 2):
         before = int(await slider.input_value())
         async with page.expect_navigation():
-            for _ in range(places):
+            for _ in range(steps):
                 await page.keyboard.press("ArrowLeft")
         await expect(page.locator(".past")).to_be_visible()
         await expect(slider).to_be_focused()
         await expect(slider).to_have_attribute("aria-valuetext", re.compile(r"^\d+ \w{3} 20\d\d, \d\d:\d\d:\d\d UTC$"))
-        assert int(await slider.input_value()) <= before - places  # and "now" has moved on meanwhile
-    assert len(asked) == 2
+        assert int(await slider.input_value()) <= before - steps  # less, as "now" has advanced
+    assert len(requests) == 2
 
 
 async def _open(page: Page, selector: str) -> None:
-    """A dialog."""
+    """Opens a dialog."""
     await _press(page, selector)
     await expect(page.get_by_role("dialog")).to_be_visible()
 

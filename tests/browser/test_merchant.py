@@ -1,4 +1,4 @@
-"""A merchant's first day: from the empty list to a webhook that is signed, verified and seen to receive."""
+"""A merchant's first day: from the empty list to a webhook whose requests are signed, verified and received."""
 
 from __future__ import annotations
 

@@ -35,19 +35,19 @@ async def test_editing_shows_what_would_be_sent_and_sends_that(
     await page.get_by_label("Transform").fill("{what: type, whose: snapshot.customer.email}")
     body = preview.get_by_role("region", name="Body")
     await expect(body).to_contain_text('"whose"')
-    shown = json.loads(await body.inner_text())
+    previewed = json.loads(await body.inner_text())
     await page.get_by_label("Why do you change it?").fill("only what the warehouse needs")
     await page.get_by_role("button", name="Save changes").click()
     await expect(page.locator("[data-notice]")).to_contain_text("The changes are saved.")
 
     await webhook.happen("order.create")
     (arrived,) = await there.count(1, path=f"/{tenant}")
-    assert json.loads(arrived.body) == shown == {
+    assert json.loads(arrived.body) == previewed == {
         "what": "order.create", "whose": example("order.create")["snapshot"]["customer"]["email"],
     }  # fmt: skip
     assert (await webhook.told())["event_types"] == ["order.create", "subscription.cancel"]
     await page.get_by_label("This webhook").get_by_role("link", name="History").click()
-    edited = page.locator(".lifecycle_type-edited")
+    edited = page.locator(".lifecycle-edited")
     await expect(edited).to_contain_text("“only what the warehouse needs”")
     await expect(edited.locator("ins")).to_contain_text(["subscription.cancel"])
 
@@ -117,7 +117,7 @@ async def test_a_rotated_key_signs_beside_the_old_one_until_that_is_revoked(
 async def test_one_goes_back_in_time_by_field_slider_and_activity(visit: Visit, live: Live, tenant: str) -> None:
     webhook = await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
     made_at = datetime.now(UTC)
-    await until(lambda: int(datetime.now(UTC).timestamp()) > made_at.timestamp())  # the field knows whole seconds
+    await until(lambda: int(datetime.now(UTC).timestamp()) > made_at.timestamp())  # the field has whole seconds
     then = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
     await webhook.edit(name="Orders of today")
     await webhook.command("disable")
@@ -147,7 +147,7 @@ async def test_one_goes_back_in_time_by_field_slider_and_activity(visit: Visit, 
     await _expect_listed(page, ("Orders of today", "Disabled"), ("Later one", "Enabled"))
 
     await page.get_by_label("Webhooks", exact=True).get_by_role("link", name="Activity").click()
-    await page.locator(".lifecycle_type-edited").get_by_role("link", name="All webhooks as of then").click()
+    await page.locator(".lifecycle-edited").get_by_role("link", name="All webhooks as of then").click()
     await _expect_listed(page, ("Orders of today", "Enabled"))
 
 
@@ -168,7 +168,9 @@ async def test_deleting_asks_for_the_word_and_leaves_history_and_configuration(
         await expect(page.locator("#understood-wrong")).to_contain_text("Must be ticked")
         await expect(page.get_by_label("Type DELETE to confirm")).to_have_value("delete")
         await page.get_by_label("I understand").check()
-        await page.locator("form[action$='/delete']").evaluate("form => form.submit()")  # past all help of the browser
+        await page.locator("form[action$='/delete']").evaluate(
+            "form => form.submit()"
+        )  # without the validation of the browser
         await expect(page.locator(".notice-bad li")).to_have_count(1)
     assert (await webhook.told())["status"] == "enabled"
 
@@ -180,7 +182,7 @@ async def test_deleting_asks_for_the_word_and_leaves_history_and_configuration(
     await webhook.until(2, "suppressed")
 
     await page.get_by_label("Webhooks", exact=True).get_by_role("link", name="Activity").click()
-    deleted = page.locator(".lifecycle_type-deleted")
+    deleted = page.locator(".lifecycle-deleted")
     await expect(deleted).to_contain_text("“the season is over”")
     await deleted.get_by_role("link", name="Orders").click()
     await expect(page.locator(".page-head .pill")).to_have_text("Deleted")
@@ -198,13 +200,13 @@ async def test_deleting_asks_for_the_word_and_leaves_history_and_configuration(
 
 
 async def _expect_listed(page: Page, *rows: tuple[str, str]) -> None:
-    """Waits for these webhooks, with their status."""
+    """Waits until the list has these webhooks with these statuses."""
     await expect(page.locator("#webhooks th a")).to_have_text([name for name, _ in rows])
     await expect(page.locator("#webhooks .pill")).to_have_text([status for _, status in rows])
 
 
 async def _signatures(webhook: Webhook, there: Receiver) -> int:
-    """How many the next request carries."""
+    """The number of signatures that the next request has."""
     path = f"/{webhook.tenant}"
     sent = len(there.at(path))
     await webhook.happen("order.create")

@@ -1,4 +1,4 @@
-"""What a merchant does when something did not arrive: finds it in the log, sees why, and sends it again."""
+"""What a merchant does when a webhook did not arrive: finds the delivery in the log, sees why, and sends it again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.receiver import Receiver, ok, status
 
 @pytest.fixture
 def path(tenant: str, there: Receiver) -> str:
-    """Where the receiver answers with 500, until it is told otherwise."""
+    """A path at which the receiver answers with 500 until a test changes that."""
     there.answer[f"/{tenant}"] = status(500)
     return f"/{tenant}"
 
@@ -67,8 +67,8 @@ async def test_what_waits_says_when_it_is_tried_next(visit: Visit, account: Acco
     await expect(page.locator("ol.timeline > li.next")).to_contain_text("Next attempt")
     countdown = page.locator("main time[data-countdown]")
     await expect(countdown).to_have_text(re.compile(r"^(1 h 0 min|\d+ min \d+ s)$"))
-    shown = await countdown.inner_text()
-    await expect(countdown).not_to_have_text(shown)
+    first_text = await countdown.inner_text()
+    await expect(countdown).not_to_have_text(first_text)
 
 
 async def test_the_copied_command_sends_the_same_request(visit: Visit, there: Receiver, account: Account) -> None:

@@ -1,4 +1,4 @@
-"""Who runs the daemon: lets merchants in, makes and revokes tokens, keeps the catalogue, and sees how it goes."""
+"""What an operator does: makes sign-in links and tokens, edits the catalogue, and reads the status."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.live import Guarded, Live, example
 
 @pytest_asyncio.fixture(scope="module", loop_scope="package")
 async def session(guarded: Guarded, browser: Browser) -> StorageState:
-    """What a browser knows after a sign-in link was opened."""
+    """The cookies of a browser after it opened a sign-in link."""
     async with await browser.new_context() as context:
         page = await context.new_page()
         await page.goto(guarded.live.url + guarded.link())
@@ -40,11 +40,11 @@ async def test_nobody_sees_anything_without_a_session(guarded: Guarded, visiting
     await expect(page.locator("main")).to_contain_text("Open a new sign-in link")
 
 
-async def test_a_sign_in_link_shows_a_merchant_his_own_and_nothing_else(
+async def test_a_sign_in_link_shows_merchants_their_own_and_nothing_else(
     operator: Visit, guarded: Guarded, visiting: Visiting, tenant: str
 ) -> None:
     live, page = guarded.live, await operator.at("/operator")
-    await live.webhook(tenant, "His own", f"/{tenant}", ["order.*"])
+    await live.webhook(tenant, "Their own", f"/{tenant}", ["order.*"])
     other = await live.webhook(f"other-than-{tenant}", "Of somebody else", f"/{tenant}", ["order.*"])
     await page.reload()
     await expect(page.get_by_role("row", name=f"Open {tenant} ").locator(".number")).to_have_text(["1", "0"])
@@ -55,7 +55,7 @@ async def test_a_sign_in_link_shows_a_merchant_his_own_and_nothing_else(
     merchant = await visiting(live)
     page = await merchant.at(link.removeprefix(live.url))
     await heading(page, "Webhooks")
-    await expect(page.locator("#webhooks th a")).to_have_text(["His own"])
+    await expect(page.locator("#webhooks th a")).to_have_text(["Their own"])
     await expect(page.locator(".tenant")).to_have_text(tenant)
     await expect(page.get_by_role("link", name="All tenants")).to_have_count(0)
     with merchant.refused(403, 404):
@@ -69,7 +69,7 @@ async def test_a_sign_in_link_shows_a_merchant_his_own_and_nothing_else(
         await heading(await stranger.at(link.removeprefix(live.url)), "This link no longer works")
 
 
-async def test_whoever_signs_out_is_out(guarded: Guarded, visiting: Visiting, tenant: str) -> None:
+async def test_signing_out_ends_the_session(guarded: Guarded, visiting: Visiting, tenant: str) -> None:
     merchant = await visiting(guarded.live)
     page = await merchant.at(guarded.link(tenant))
     await heading(page, "Webhooks")
@@ -97,8 +97,8 @@ async def test_a_token_is_shown_once_and_lets_in_until_it_is_revoked(
     async with _published(guarded.live, token, tenant) as response:
         assert response.status == 202, await response.text()
         event = (await response.json())["events"][0]["id"]
-    shown = await guarded.live.ask("GET", f"/v1/tenants/{tenant}/events/{event}")
-    assert shown["type"] == "order.create"
+    event_json = await guarded.live.ask("GET", f"/v1/tenants/{tenant}/events/{event}")
+    assert event_json["type"] == "order.create"
 
     await page.get_by_role("link", name="I have copied it").click()
     row = page.get_by_role("row", name=f"Backend of {tenant}")
@@ -152,9 +152,9 @@ async def test_the_status_follows_the_backlog_by_itself(operator: Visit, guarded
     await heading(page, "Status")
     await expect(page.locator(".notice-ok")).to_contain_text("Every shard has an owner and keeps up.")
     shards = page.get_by_role("table", name=re.compile("^Shards")).locator("tbody tr")
-    told = await guarded.live.ask("GET", "/v1/status")
-    await expect(shards).to_have_count(len(told["shards"]))
-    await expect(shards.get_by_role("meter")).to_have_count(len(told["shards"]))
+    status = await guarded.live.ask("GET", "/v1/status")
+    await expect(shards).to_have_count(len(status["shards"]))
+    await expect(shards.get_by_role("meter")).to_have_count(len(status["shards"]))
     waiting = page.locator(".tiles .card", has_text="Retrying").locator("dd")
     before = int(await waiting.inner_text())
 

@@ -89,7 +89,7 @@ SCREENS: Mapping[str, Path] = {
 }
 
 
-# Those that are shown because something is wrong.
+# Screens with an error.
 REFUSED = {"not found": 404, "deliveries, wrong filter": 422}
 
 
@@ -102,7 +102,7 @@ async def test_a_screen_can_be_used_by_everybody(visit: Visit, account: Account,
 
 
 def opened(link: str) -> Step:
-    """The dialog behind that link is open."""
+    """A step that opens the dialog of a link."""
 
     async def step(page: Page) -> None:
         await page.get_by_role("link", name=link, exact=True).first.click()
@@ -178,7 +178,7 @@ async def _with_list_compared(page: Page) -> None:
     await expect(page.get_by_role("button", name="Replace the catalogue")).to_be_visible()
 
 
-# What a screen becomes when one does something there that changes nothing.
+# States of a screen after a step that changes no data.
 STATES: Mapping[str, tuple[Path, Step]] = {
     "asking to disable": (of("busy"), opened("Disable")),
     "asking to delete": (of("busy"), opened("Delete")),
@@ -209,7 +209,7 @@ async def test_a_screen_can_be_used_in_that_state(visit: Visit, account: Account
         assert await _found_at_each_width(page) == []
 
 
-# Where the lists are tables, and where they have become cards.
+# Widths at which the lists are tables, and at which they are cards.
 @pytest.mark.parametrize("screen", ["webhooks", "deliveries", "webhook", "events", "tokens", "status"])
 async def test_no_width_between_makes_a_list_scroll_sideways(visit: Visit, account: Account, screen: str) -> None:
     page = await visit.at(SCREENS[screen](account))

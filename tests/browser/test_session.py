@@ -1,4 +1,4 @@
-"""A session that ends while somebody is at work: what is on the page says so, and what was typed is not lost."""
+"""A session that ends while somebody uses a page: the page says so, and the entered text is not lost."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def test_a_log_that_is_followed_no_longer_says_so(visit: Visit, live: Live
 
 
 async def _sign_out_elsewhere(merchant: Visit, tenant: str) -> None:
-    """In another tab."""
+    """Signs out in another tab."""
     with merchant.refused(401):
         page = await merchant.at(f"/t/{tenant}/webhooks")
         await page.get_by_role("button", name="Sign out").click()

@@ -1,4 +1,4 @@
-"""Two at once: who edits the same webhook loses nothing, and who follows the log sees what happens meanwhile."""
+"""Two people at once: edits of the same webhook are not lost, and a log that is followed shows new deliveries."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ async def test_the_second_sees_what_the_first_changed_and_both_are_kept(
 
     await _save(other, "Save again")
     await heading(other, "Orders of the north")
-    told = await webhook.told()
-    assert (told["name"], told["event_types"]) == ("Orders of the north", ["order.cancel", "order.create"])
-    assert told["rate_limit_per_second"] == 5
+    route = await webhook.told()
+    assert (route["name"], route["event_types"]) == ("Orders of the north", ["order.cancel", "order.create"])
+    assert route["rate_limit_per_second"] == 5
 
 
-async def test_who_changed_the_same_is_told_and_decides(visiting: Visiting, live: Live, tenant: str) -> None:
+async def test_people_who_changed_the_same_field_see_it_and_decide(visiting: Visiting, live: Live, tenant: str) -> None:
     webhook = await live.webhook(tenant, "Orders", f"/{tenant}", ["order.create"])
     first, second = await visiting(), await visiting()
     one, other = await first.at(f"{webhook.page}/edit"), await second.at(f"{webhook.page}/edit")

@@ -1,4 +1,4 @@
-"""The main steps in a browser that runs no scripts: forms are sent, and pages lead on."""
+"""The main steps in a browser that runs no scripts, with forms and links alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.receiver import Receiver, ok, status
 
 @pytest_asyncio.fixture(loop_scope="package")
 async def plain(visiting: Visiting) -> Visit:
-    """Somebody whose browser runs no scripts."""
+    """A visit with a browser that runs no scripts."""
     return await visiting(scripts=False)
 
 
@@ -47,7 +47,9 @@ async def test_a_webhook_is_created_after_a_preview(plain: Visit, live: Live, te
     assert (made["event_types"], made["payload"]["transform"]) == (["subscription.*"], "{what: type}")
 
 
-async def test_test_events_are_sent_and_asked_for(plain: Visit, live: Live, there: Receiver, tenant: str) -> None:
+async def test_test_events_are_sent_and_their_deliveries_appear(
+    plain: Visit, live: Live, there: Receiver, tenant: str
+) -> None:
     webhook = await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
     page = await plain.at(f"{webhook.page}/test")
     await page.get_by_label("order.reject").check()  # besides the one that is chosen already
@@ -112,7 +114,7 @@ async def test_a_webhook_is_disabled_enabled_and_gets_a_new_key(
     assert json.loads(arrived.body)["type"] == "order.create"
 
 
-async def test_a_wrong_word_deletes_nothing_and_keeps_what_was_typed(plain: Visit, live: Live, tenant: str) -> None:
+async def test_a_wrong_word_deletes_nothing_and_keeps_the_entered_text(plain: Visit, live: Live, tenant: str) -> None:
     webhook = await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
     page = await plain.at(f"{webhook.page}/delete")
     await page.get_by_label("I understand").check()
@@ -142,10 +144,10 @@ async def test_the_slider_leads_back_in_time(plain: Visit, live: Live, tenant: s
     await expect(page.locator("#webhooks th a")).to_have_text(["Orders"])
 
 
-async def _refresh_until(page: Page, place: Locator, text: str) -> None:
-    """As a person does who waits for something."""
+async def _refresh_until(page: Page, element: Locator, text: str) -> None:
+    """Reloads the page until the element has that text."""
     for _ in range(50):
-        if await place.inner_text() == text:
+        if await element.inner_text() == text:
             return
         await page.get_by_role("link", name="Refresh").click()
-    raise AssertionError(f"it never said {text}: {await place.inner_text()}")
+    raise AssertionError(f"it never said {text}: {await element.inner_text()}")

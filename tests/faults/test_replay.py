@@ -1,7 +1,7 @@
-"""Replays under faults: daemons that are killed, or hand their shards over, in the middle of one.
+"""Replays under faults: daemons are killed, or hand their shards over, in the middle of one.
 
-A replay sends what was delivered before, so each delivery is to be taken twice, and written down twice. What a kill may
-repeat is known from outside as in test_kill: what had arrived and was not written down when it came.
+A replay sends deliveries again, so each must be accepted twice and recorded twice. A kill may repeat only requests that
+had arrived and were not recorded yet, as in test_kill.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from uuid import UUID
 from tests.support.builders import TENANTS
 from tests.support.cli import CommandLine
 from tests.support.crash import free_leases
-from tests.support.figures import Figures
-from tests.support.reckoning import Pair, Watched
-from tests.support.stage import OWNERS, Stage
+from tests.support.delivery_check import CheckedRoute, PathAndEvent
+from tests.support.fault_report import FaultReport
+from tests.support.recording_receiver import PROMPT, slow
+from tests.support.system_under_test import OWNERS, SystemUnderTest
 from tests.support.until import until
-from tests.support.witness import PROMPT, slow
 
 QUICK_KILLS, QUICK_EVENTS = 2, 900
 LONG_KILLS, LONG_EVENTS = 10, 20_000
-# Of each tenant, in three rounds: they take longer than another daemon needs to come and have its share.
+# Events of each tenant, and the receiver's delay: a replay lasts longer than another daemon needs to get its shards.
 EACH, ANSWER_SECONDS = 48, 1.2
 ROUTE_CONCURRENCY = 16
 EVER = {"from": "2000-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z", "status": "all"}
 
 _DELIVERED = "SELECT route_id, event_id FROM hookledger.attempt WHERE outcome = 'delivered'"
 _NONE_RUNS = "SELECT NOT EXISTS (SELECT FROM hookledger.replay WHERE state = 'running')"
-# Routes of which the hours, with what is not added up yet, say something else than the log.
+# Routes whose metrics, hours and tallies together, differ from the log.
 _MISCOUNTED = """
 WITH logged AS (
     SELECT route_id, count(*) FILTER (WHERE outcome = 'delivered') AS successful,
@@ -50,97 +50,97 @@ SELECT * FROM logged NATURAL FULL JOIN counted WHERE logged IS NULL OR counted I
 
 
 async def test_a_daemon_killed_in_the_middle_of_a_replay(
-    ground: Stage, figures: Figures, dice: random.Random, is_long: bool
+    system: SystemUnderTest, report: FaultReport, dice: random.Random, is_long: bool
 ) -> None:
     kills, events = (LONG_KILLS, LONG_EVENTS) if is_long else (QUICK_KILLS, QUICK_EVENTS)
-    unwritten: Counter[Pair] = Counter()
+    unwritten: Counter[PathAndEvent] = Counter()
     for number in range(kills):
-        async with ground.daemon() as daemon:
+        async with system.daemon() as daemon:
             if number == 0:
-                await ground.route("/acme")
-                await ground.producer.publish(events)
-                await ground.until_settled()
-                await _replay(ground, ground.routes[0])
-            await ground.until_arrived(ground.witness.count + dice.randint(1, events // kills // 2))
+                await system.route("/acme")
+                await system.producer.publish(events)
+                await system.until_settled()
+                await _replay(system, system.routes[0])
+            await system.until_arrived(system.receiver.count + dice.randint(1, events // kills // 2))
             daemon.kill()
-        await until(lambda: ground.witness.connections() == 0)
-        unwritten += _arrived(ground) - await _written(ground) - unwritten
-        await free_leases(ground.database_url)
-    async with ground.daemon():
-        await ground.until_row(_NONE_RUNS, seconds=120)
-        await ground.until_settled()
-        written = await _written(ground)
-        repeated = +(_arrived(ground) - Counter(dict.fromkeys(written, 2)))
-        figures.say("kills", kills)
-        figures.say("replayed", len(written))
-        figures.say("lost", sum(count < 2 for count in written.values()) + events - len(written), at_most=0)
-        figures.say("recorded twice", sum(count > 2 for count in written.values()), at_most=0)
-        figures.say("duplicates", repeated.total(), at_most=unwritten.total())
-        assert repeated <= unwritten, "something was repeated though it was written down"
-        await _nothing_is_sent_once_cancelled(ground, figures, ground.routes[0])
-    await _agrees(ground)
-    figures.hold()
+        await until(lambda: system.receiver.connections() == 0)
+        unwritten += _arrived(system) - await _written(system) - unwritten
+        await free_leases(system.database_url)
+    async with system.daemon():
+        await system.until_row(_NONE_RUNS, seconds=120)
+        await system.until_settled()
+        written = await _written(system)
+        repeated = +(_arrived(system) - Counter(dict.fromkeys(written, 2)))
+        report.add("kills", kills)
+        report.add("replayed", len(written))
+        report.add("lost", sum(count < 2 for count in written.values()) + events - len(written), at_most=0)
+        report.add("recorded twice", sum(count > 2 for count in written.values()), at_most=0)
+        report.add("duplicates", repeated.total(), at_most=unwritten.total())
+        assert repeated <= unwritten, "something was repeated though it was recorded"
+        await _nothing_is_sent_once_cancelled(system, report, system.routes[0])
+    await _agrees(system)
+    report.verify()
 
 
-async def test_replays_handed_over_from_one_daemon_to_another(ground: Stage, figures: Figures) -> None:
-    ground.producer.tenants = TENANTS
-    async with ground.daemon() as first:
-        routes = [await ground.route(f"/{tenant}", tenant=tenant) for tenant in TENANTS]
-        await ground.producer.publish(EACH * len(TENANTS))
-        await ground.until_settled()
+async def test_replays_handed_over_from_one_daemon_to_another(system: SystemUnderTest, report: FaultReport) -> None:
+    system.producer.tenants = TENANTS
+    async with system.daemon() as first:
+        routes = [await system.route(f"/{tenant}", tenant=tenant) for tenant in TENANTS]
+        await system.producer.publish(EACH * len(TENANTS))
+        await system.until_settled()
         for route in routes:
-            ground.witness.behave(route.path, slow(ANSWER_SECONDS))
-            await _replay(ground, route)
-        await ground.until_more(len(routes))
-        async with ground.daemon() as second:
-            await ground.until_row(f"SELECT count(DISTINCT pid) = 2 FROM ({OWNERS}) owners")
-            running = await ground.value("SELECT count(*) FROM hookledger.replay WHERE state = 'running'")
+            system.receiver.behave(route.path, slow(ANSWER_SECONDS))
+            await _replay(system, route)
+        await system.until_more(len(routes))
+        async with system.daemon() as second:
+            await system.until_row(f"SELECT count(DISTINCT pid) = 2 FROM ({OWNERS}) owners")
+            running = await system.value("SELECT count(*) FROM hookledger.replay WHERE state = 'running'")
             assert await first.stop() == 0
             for route in routes:
-                ground.witness.behave(route.path, PROMPT)
-            await ground.until_row(_NONE_RUNS, seconds=60)
-            await ground.until_settled()
+                system.receiver.behave(route.path, PROMPT)
+            await system.until_row(_NONE_RUNS, seconds=60)
+            await system.until_settled()
             assert await second.stop() == 0
-    figures.say("replays running when handed over", running, at_least=1, forgiven=0)
-    figures.say("deliveries not sent twice", sum(count != 2 for count in _arrived(ground).values()), at_most=0)
-    assert _arrived(ground) == await _written(ground)
-    await _agrees(ground)
-    figures.hold()
+    report.add("replays running when handed over", running, at_least=1, tolerated=0)
+    report.add("deliveries not sent twice", sum(count != 2 for count in _arrived(system).values()), at_most=0)
+    assert _arrived(system) == await _written(system)
+    await _agrees(system)
+    report.verify()
 
 
-async def _replay(ground: Stage, route: Watched) -> str:
-    begun = await ground.ask("POST", f"/v1/tenants/{route.tenant}/routes/{route.id}/replay", EVER)
+async def _replay(system: SystemUnderTest, route: CheckedRoute) -> str:
+    begun = await system.ask("POST", f"/v1/tenants/{route.tenant}/routes/{route.id}/replay", EVER)
     return str(begun["id"])
 
 
-async def _nothing_is_sent_once_cancelled(ground: Stage, figures: Figures, route: Watched) -> None:
-    """But what was under way. An event published then comes alone."""
-    ground.witness.behave(route.path, slow(0.1))
-    before = _arrived(ground)
-    replay = await _replay(ground, route)
-    await ground.until_more(20)
-    await ground.ask("POST", f"/v1/tenants/{route.tenant}/routes/{route.id}/replays/{replay}/cancel", {})
+async def _nothing_is_sent_once_cancelled(system: SystemUnderTest, report: FaultReport, route: CheckedRoute) -> None:
+    """A cancel leaves only requests in flight. An event that is published afterwards is delivered alone."""
+    system.receiver.behave(route.path, slow(0.1))
+    before = _arrived(system)
+    replay = await _replay(system, route)
+    await system.until_more(20)
+    await system.ask("POST", f"/v1/tenants/{route.tenant}/routes/{route.id}/replays/{replay}/cancel", {})
     cancelled_at = time.monotonic()
-    await ground.until_settled()
-    (event,) = await ground.producer.publish(1)
-    await ground.until_row("SELECT count(*) = 1 FROM hookledger.attempt WHERE event_id = $1", event.id)
-    late = [one for one in ground.witness.arrivals() if one.at > cancelled_at and one.event_id != event.id]
-    figures.say("sent after a cancel", len(late), at_most=ROUTE_CONCURRENCY)
-    assert (_arrived(ground) - before)[route.path, event.id] == 1
+    await system.until_settled()
+    (event,) = await system.producer.publish(1)
+    await system.until_row("SELECT count(*) = 1 FROM hookledger.attempt WHERE event_id = $1", event.id)
+    late = [one for one in system.receiver.arrivals() if one.at > cancelled_at and one.event_id != event.id]
+    report.add("sent after a cancel", len(late), at_most=ROUTE_CONCURRENCY)
+    assert (_arrived(system) - before)[route.path, event.id] == 1
 
 
-def _arrived(ground: Stage) -> Counter[Pair]:
-    return Counter((one.path, one.event_id) for one in ground.witness.arrivals() if one.is_taken)
+def _arrived(system: SystemUnderTest) -> Counter[PathAndEvent]:
+    return Counter((one.path, one.event_id) for one in system.receiver.arrivals() if one.is_accepted)
 
 
-async def _written(ground: Stage) -> Counter[Pair]:
-    paths: dict[UUID, str] = {route.id: route.path for route in ground.routes}
-    return Counter((paths[row["route_id"]], row["event_id"]) for row in await ground.rows(_DELIVERED))
+async def _written(system: SystemUnderTest) -> Counter[PathAndEvent]:
+    paths: dict[UUID, str] = {route.id: route.path for route in system.routes}
+    return Counter((paths[row["route_id"]], row["event_id"]) for row in await system.rows(_DELIVERED))
 
 
-async def _agrees(ground: Stage) -> None:
-    """The routing decisions with the log, and the metrics with it."""
-    hookledger = CommandLine(ground.home, ground.database_url)
+async def _agrees(system: SystemUnderTest) -> None:
+    """Asserts that the routing decisions and the metrics agree with the log."""
+    hookledger = CommandLine(system.home, system.database_url)
     report = (await asyncio.to_thread(hookledger, "audit", "--json")).json
     assert report["deliveries"]
-    assert await ground.rows(_MISCOUNTED) == []
+    assert await system.rows(_MISCOUNTED) == []

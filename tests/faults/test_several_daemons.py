@@ -1,8 +1,8 @@
-"""Several daemons on one database, of which some end, each in its own way, while the others go on.
+"""Several daemons on one database: some are killed, frozen or stopped while the others run on.
 
-Each shard has a tenant with a route of its own; the gap of a shard is the time from the end of its daemon to the first
-arrival of an event that was published later. What an accident may repeat is known from outside as in test_kill: what
-had arrived of the shards of those daemons, and was not written down when they had stopped to write.
+Each shard has a tenant with a route of its own. The gap of a shard is the time from the end of its daemon to the first
+arrival of an event that was published later. A killed or frozen daemon may repeat only requests of its shards that had
+arrived and were not recorded when it stopped writing, as in test_kill.
 """
 
 from __future__ import annotations
@@ -15,100 +15,102 @@ from collections.abc import Collection
 from contextlib import AsyncExitStack
 
 from tests.support.builders import TENANTS
-from tests.support.figures import Figures
-from tests.support.reckoning import Pair
+from tests.support.delivery_check import PathAndEvent
+from tests.support.fault_report import FaultReport
+from tests.support.recording_receiver import slow
 from tests.support.running import Running
-from tests.support.stage import OWNERS, Stage
+from tests.support.system_under_test import OWNERS, SystemUnderTest
 from tests.support.until import until
-from tests.support.witness import slow
 
 SHARDS = len(TENANTS)
 PER_SECOND = 240
 ANSWER_SECONDS = 0.3
-# What a daemon sent before its end is noted by the witness within this time, however busy the machine is.
+# The receiver has logged what a daemon sent before its end within this time, however busy the machine is.
 STRAGGLE_SECONDS = 3.0
-# Nothing can stop a request between the last look at the lease and the wire: what one turn of a loop starts may be late.
+# A request cannot be stopped between the last check of the lease and the socket: one turn of the loop may start so many.
 LATE = 16
-# Daemons look at their shares every half a second while something is not where it belongs.
+# Daemons check their shares every half second while a shard is not at its owner.
 QUIET_SECONDS = 0.75
 
 
-async def test_one_daemon_killed_and_one_frozen_past_its_lease(ground: Stage, figures: Figures, is_long: bool) -> None:
-    rounds, gaps, allowed, late = 3 if is_long else 1, [0.0], Counter[Pair](), Counter[Pair]()
+async def test_one_daemon_killed_and_one_frozen_past_its_lease(
+    system: SystemUnderTest, report: FaultReport, is_long: bool
+) -> None:
+    rounds, gaps, allowed, late = 3 if is_long else 1, [0.0], Counter[PathAndEvent](), Counter[PathAndEvent]()
     async with AsyncExitStack() as daemons:
-        (staying,) = await _daemons(ground, daemons, 1)
-        await _routes(ground)
-        async with ground.producer.load(per_second=PER_SECOND):
+        (staying,) = await _daemons(system, daemons, 1)
+        await _routes(system)
+        async with system.producer.load(per_second=PER_SECOND):
             for _ in range(rounds):
-                frozen, killed = await _daemons(ground, daemons, 2)
-                ground.url = staying.url
-                owned = await _until_shared(ground, 3)
+                frozen, killed = await _daemons(system, daemons, 2)
+                system.url = staying.url
+                owned = await _until_shared(system, 3)
                 theirs = owned[frozen.process.pid] | owned[killed.process.pid]
                 frozen.process.send_signal(signal.SIGSTOP)
                 killed.kill()
                 ended_at = time.monotonic()
                 try:
-                    recorded = await ground.recorded()
-                    theirs |= await ground.shards_of(frozen) | await ground.shards_of(killed)
-                    gaps.append(await _longest_gap(ground, theirs, ended_at))
-                    assert not await ground.shards_of(frozen)
-                    allowed.update(_exposed(ground, theirs, recorded, ended_at))
+                    recorded = await system.recorded()
+                    theirs |= await system.shards_of(frozen) | await system.shards_of(killed)
+                    gaps.append(await _longest_gap(system, theirs, ended_at))
+                    assert not await system.shards_of(frozen)
+                    allowed.update(_exposed(system, theirs, recorded, ended_at))
                 finally:
                     frozen.process.send_signal(signal.SIGCONT)
                 thawed_at = time.monotonic()
-                # It speaks up again, and has a share again, by then it has tried to write what it still knew.
-                await _until_shared(ground, 2)
+                # When it has a share again, it has also tried to write its old outcomes.
+                await _until_shared(system, 2)
                 assert await frozen.stop() == 0
-                late.update(_late(ground, theirs, thawed_at))
-        await ground.until_settled()
-        found = await ground.reckoning()
-    figures.say("rounds of one killed and one frozen", rounds)
-    figures.reckon(found, duplicates_at_most=(allowed + late).total())
-    figures.time("first delivery of each of their shards", max(gaps), within=12)
-    figures.say("outcomes written by the stale owner", await ground.value(_WRITTEN_TWICE), at_most=0)
-    figures.say("requests it was about to send when frozen", late.total(), at_most=LATE * rounds)
-    assert found.repeated <= allowed + late, "something was repeated though it was written down"
-    figures.hold()
+                late.update(_late(system, theirs, thawed_at))
+        await system.until_settled()
+        found = await system.check_deliveries()
+    report.add("rounds of one killed and one frozen", rounds)
+    report.add_check(found, duplicates_at_most=(allowed + late).total())
+    report.add_duration("first delivery of each of their shards", max(gaps), within=12)
+    report.add("outcomes written by the stale owner", await system.value(_WRITTEN_TWICE), at_most=0)
+    report.add("requests it was about to send when frozen", late.total(), at_most=LATE * rounds)
+    assert found.repeated <= allowed + late, "something was repeated though it was recorded"
+    report.verify()
 
 
 async def test_one_of_two_daemons_stopped_while_a_receiver_is_busy(
-    ground: Stage, figures: Figures, is_long: bool
+    system: SystemUnderTest, report: FaultReport, is_long: bool
 ) -> None:
     rounds, busy_seconds = (5, 14.0) if is_long else (1, 2.5)
     gaps: list[float] = []
     codes: list[int] = []
     async with AsyncExitStack() as daemons:
-        running = await _daemons(ground, daemons, 2)
-        await _routes(ground)
-        async with ground.producer.load(per_second=PER_SECOND):
+        running = await _daemons(system, daemons, 2)
+        await _routes(system)
+        async with system.producer.load(per_second=PER_SECOND):
             for number in range(rounds):
                 if number:
-                    running += await _daemons(ground, daemons, 1)
-                owned = await _until_shared(ground, 2)
+                    running += await _daemons(system, daemons, 1)
+                owned = await _until_shared(system, 2)
                 leaving = running.pop(0)
-                ground.url = running[0].url
+                system.url = running[0].url
                 theirs = owned[leaving.process.pid]
                 busy = f"/busy/{min(theirs)}"
-                ground.witness.behave(busy, slow(busy_seconds))
-                await ground.producer.insist(
+                system.receiver.behave(busy, slow(busy_seconds))
+                await system.producer.publish_until_answered(
                     [
                         event
-                        for event in ground.producer.made(SHARDS, type="busy.do")
+                        for event in system.producer.new_events(SHARDS, type="busy.do")
                         if event.tenant == TENANTS[min(theirs)]
                     ]
                 )
-                await until(lambda busy=busy: any(one.path == busy for one in ground.witness.arrivals()), seconds=20)  # type: ignore[misc] # mypy cannot infer a default
+                await until(lambda busy=busy: any(one.path == busy for one in system.receiver.arrivals()), seconds=20)  # type: ignore[misc] # mypy cannot infer a default
                 ended_at = time.monotonic()
                 leaving.process.send_signal(signal.SIGTERM)
-                gaps.append(await _longest_gap(ground, theirs, ended_at))
+                gaps.append(await _longest_gap(system, theirs, ended_at))
                 codes.append(await asyncio.to_thread(leaving.process.wait, busy_seconds + 20))
-        await ground.until_settled()
-        found = await ground.reckoning()
-    figures.say("rounds of one stopped", rounds)
-    figures.reckon(found, duplicates_at_most=0)
-    figures.time("first delivery of each of its shards", max(gaps), within=1)
-    figures.say("exit codes other than 0", sum(code != 0 for code in codes), at_most=0)
-    figures.hold()
+        await system.until_settled()
+        found = await system.check_deliveries()
+    report.add("rounds of one stopped", rounds)
+    report.add_check(found, duplicates_at_most=0)
+    report.add_duration("first delivery of each of its shards", max(gaps), within=1)
+    report.add("exit codes other than 0", sum(code != 0 for code in codes), at_most=0)
+    report.verify()
 
 
 _WRITTEN_TWICE = """
@@ -116,62 +118,64 @@ SELECT count(*) - count(DISTINCT (route_id, seq)) FROM hookledger.attempt WHERE 
 """
 
 
-async def _daemons(ground: Stage, daemons: AsyncExitStack, count: int) -> list[Running]:
-    """Started side by side."""
-    return list(await asyncio.gather(*(daemons.enter_async_context(ground.daemon()) for _ in range(count))))
+async def _daemons(system: SystemUnderTest, daemons: AsyncExitStack, count: int) -> list[Running]:
+    """Starts `count` daemons at the same time."""
+    return list(await asyncio.gather(*(daemons.enter_async_context(system.daemon()) for _ in range(count))))
 
 
-async def _routes(ground: Stage) -> None:
-    """One for each shard that takes a moment to answer, so that there is always something under way; one for tasks."""
+async def _routes(system: SystemUnderTest) -> None:
+    """Two routes for each shard: one whose receiver is slow enough that requests are always in flight, one for `busy.*`."""
     for shard, tenant in enumerate(TENANTS):
-        await ground.route(f"/{shard}", "order.*", tenant=tenant)
-        await ground.route(f"/busy/{shard}", "busy.*", tenant=tenant)
-        ground.witness.behave(f"/{shard}", slow(ANSWER_SECONDS))
-    ground.producer.tenants = TENANTS
+        await system.route(f"/{shard}", "order.*", tenant=tenant)
+        await system.route(f"/busy/{shard}", "busy.*", tenant=tenant)
+        system.receiver.behave(f"/{shard}", slow(ANSWER_SECONDS))
+    system.producer.tenants = TENANTS
 
 
-async def _until_shared(ground: Stage, count: int) -> dict[int, set[int]]:
-    """Waits until every shard has an owner, there are so many of them, and nothing moves; process id → its shards."""
-    owned, since = await _owned(ground), time.monotonic()
+async def _until_shared(system: SystemUnderTest, count: int) -> dict[int, set[int]]:
+    """Waits until `count` daemons own all shards and no shard moves. Returns process id → its shards."""
+    owned, since = await _owned(system), time.monotonic()
     async with asyncio.timeout(40):
         while (
             time.monotonic() < since + QUIET_SECONDS or len(owned) != count or sum(map(len, owned.values())) != SHARDS
         ):
             await asyncio.sleep(0.05)
-            before, owned = owned, await _owned(ground)
+            before, owned = owned, await _owned(system)
             since = since if owned == before else time.monotonic()
     return owned
 
 
-async def _owned(ground: Stage) -> dict[int, set[int]]:
+async def _owned(system: SystemUnderTest) -> dict[int, set[int]]:
     owned: dict[int, set[int]] = {}
-    for row in await ground.rows(OWNERS):
+    for row in await system.rows(OWNERS):
         owned.setdefault(row["pid"], set()).add(row["shard"])
     return owned
 
 
-def _exposed(ground: Stage, shards: Collection[int], recorded: Collection[Pair], ended_at: float) -> set[Pair]:
-    """What arrived of these shards and was not written down. Nobody else sends anything of them for seconds."""
+def _exposed(
+    system: SystemUnderTest, shards: Collection[int], recorded: Collection[PathAndEvent], ended_at: float
+) -> set[PathAndEvent]:
+    """The deliveries of these shards that arrived and are not recorded. No other daemon sends any of them for seconds."""
     paths, until_at = {f"/{shard}" for shard in shards}, ended_at + STRAGGLE_SECONDS
-    arrivals = ground.witness.arrivals()
+    arrivals = system.receiver.arrivals()
     return {(one.path, one.event_id) for one in arrivals if one.path in paths and one.at < until_at} - set(recorded)
 
 
-def _late(ground: Stage, shards: Collection[int], thawed_at: float) -> set[Pair]:
-    """What came again of these shards right after the thaw."""
+def _late(system: SystemUnderTest, shards: Collection[int], thawed_at: float) -> set[PathAndEvent]:
+    """The deliveries of these shards that arrived again right after the thaw."""
     paths = {f"/{shard}" for shard in shards}
-    arrivals = [one for one in ground.witness.arrivals() if one.path in paths]
+    arrivals = [one for one in system.receiver.arrivals() if one.path in paths]
     known = {(one.path, one.event_id) for one in arrivals if one.at < thawed_at}
     return known & {(one.path, one.event_id) for one in arrivals if thawed_at <= one.at < thawed_at + STRAGGLE_SECONDS}
 
 
-async def _longest_gap(ground: Stage, shards: Collection[int], since: float) -> float:
-    """Waits until something published since then has arrived of each of the shards."""
-    log = ground.producer.log
+async def _longest_gap(system: SystemUnderTest, shards: Collection[int], since: float) -> float:
+    """Waits until an event published after `since` has arrived for each shard. Returns the longest wait in seconds."""
+    log = system.producer.log
     firsts: dict[str, float] = {}
 
     def all_came() -> bool:
-        for one in ground.witness.arrivals():
+        for one in system.receiver.arrivals():
             if one.at > since and one.event_id in log and log[one.event_id].asked_at > since:
                 firsts.setdefault(one.path, one.at - since)
         return all(f"/{shard}" in firsts for shard in shards)

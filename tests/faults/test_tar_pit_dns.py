@@ -1,6 +1,6 @@
-"""Two hundred routes whose names are never resolved: those whose names are do not wait for them.
+"""Two hundred routes have names that never resolve: the route whose name resolves does not wait for them.
 
-The daemon's own resolver asks a name server on loopback, which keeps silent about the tar pits.
+The daemon's own resolver asks a name server on loopback, which never answers queries for the tar pits.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from urllib.parse import urlsplit
 import pytest
 
 from daemon.pipeline.sending.egress_guard import system_resolver
-from tests.benchmarks.verdicts import percentile
-from tests.support.figures import Figures
-from tests.support.house import House, house
-from tests.support.names import TAR_PIT, Entry, NameServer
+from tests.benchmarks.results import percentile
+from tests.support.dns import TAR_PIT, DnsEntry, NameServer
+from tests.support.fault_report import FaultReport
+from tests.support.pipeline_process import PipelineProcess, pipeline_process
+from tests.support.recording_receiver import RecordingReceiver, recording_receiver
 from tests.support.until import until
-from tests.support.witness import Witness, witness
 
-ZONE = {"shop.com": Entry(addresses=("127.0.0.1",)), "pit.com": TAR_PIT}
+ZONE = {"shop.com": DnsEntry(addresses=("127.0.0.1",)), "pit.com": TAR_PIT}
 GOOD_TYPE, PIT_TYPE = "load.good", "load.pit"
 PITS = 200
 CONCURRENCY = 256
@@ -29,8 +29,8 @@ CONCURRENCY = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """So many events for the good route, a `pause_seconds` apart; every `pit_every`th time one for all pits too. Half as
-    many before, without.
+    """`events` for the good route, `pause_seconds` apart; every `pit_every`th comes with one for all tar pits. The baseline
+    has half as many, without tar pits.
     """
 
     events: int
@@ -44,38 +44,42 @@ WARM_UP_EVENTS = 10
 
 
 async def test_two_hundred_names_that_are_tar_pits(
-    database_url: str, figures: Figures, is_long: bool, monkeypatch: pytest.MonkeyPatch
+    database_url: str, report: FaultReport, is_long: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load = LONG if is_long else QUICK
     if not is_long:
         monkeypatch.setattr(
             "daemon.pipeline.sending.egress_guard.DNS_DEADLINE_SECONDS", 1.5
-        )  # they are still found slow before
-    with witness() as there:
+        )  # still longer than the time after which a receiver counts as slow
+    with recording_receiver() as there:
         port = urlsplit(there.url).port
         async with NameServer(dict(ZONE)) as server:
             resolver = system_resolver([server.address])
-            async with house(database_url, concurrency=CONCURRENCY, timeout_seconds=15, resolver=resolver) as it:
+            async with pipeline_process(
+                database_url, concurrency=CONCURRENCY, timeout_seconds=15, resolver=resolver
+            ) as it:
                 await it.route(f"http://hooks.shop.com:{port}/good", GOOD_TYPE)
                 for number in range(PITS):
                     await it.route(f"http://n{number}.pit.com:{port}/pit", PIT_TYPE)
-                await _latencies(it, there, load, [GOOD_TYPE], WARM_UP_EVENTS)  # everything for the first time
+                await _latencies(it, there, load, [GOOD_TYPE], WARM_UP_EVENTS)  # warms up
                 before = await _latencies(it, there, load, [GOOD_TYPE], load.events // 2)
                 beside = await _latencies(it, there, load, [GOOD_TYPE, PIT_TYPE], load.events)
                 await it.until_row("SELECT count(*) > 0 FROM hookledger.attempt WHERE error = 'dns_error'")
                 arrived = there.arrivals()
                 found = await it.rows("SELECT DISTINCT error FROM hookledger.attempt WHERE error IS NOT NULL")
     before_p99, beside_p99 = percentile(before, 0.99), percentile(beside, 0.99)
-    figures.say("tar pits asked for", sum(name.endswith("pit.com") for name in server.asked), at_least=PITS)
-    figures.say("other errors than dns_error", len(found) - 1, at_most=0)
-    figures.say("requests to a tar pit", sum(one.path == "/pit" for one in arrived), at_most=0)
-    figures.say("p99 of the other before", before_p99 * 1000, "ms")
-    figures.say("p99 of the other, more by", (beside_p99 - before_p99) * 1000, "ms", at_most=100, forgiven=1500)
-    figures.hold()
+    report.add("tar pits asked for", sum(name.endswith("pit.com") for name in server.asked), at_least=PITS)
+    report.add("other errors than dns_error", len(found) - 1, at_most=0)
+    report.add("requests to a tar pit", sum(one.path == "/pit" for one in arrived), at_most=0)
+    report.add("p99 of the other before", before_p99 * 1000, "ms")
+    report.add("p99 of the other, more by", (beside_p99 - before_p99) * 1000, "ms", at_most=100, tolerated=1500)
+    report.verify()
 
 
-async def _latencies(it: House, there: Witness, load: Load, types: Sequence[str], events: int) -> list[float]:
-    """From asking to publish until arrival, in seconds."""
+async def _latencies(
+    it: PipelineProcess, there: RecordingReceiver, load: Load, types: Sequence[str], events: int
+) -> list[float]:
+    """Seconds from the call of publish until arrival."""
     asked: dict[str, float] = {}
     known = there.count
     for number in range(events):

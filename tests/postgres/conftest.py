@@ -1,4 +1,4 @@
-"""A pool on a database of the test's own, and a connection beside it, as an operator or an attacker has one."""
+"""A pool on a database of the test's own, and a separate connection, such as an operator or an attacker has."""
 
 from collections.abc import AsyncIterator
 
@@ -26,7 +26,7 @@ async def sql(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 @pytest_asyncio.fixture
 async def connect(database_url: str) -> AsyncIterator[Connect]:
-    """Makes any number of connections, and ends them after the test."""
+    """A function that opens any number of connections, which are closed after the test."""
     made: list[asyncpg.Connection] = []
 
     async def another() -> asyncpg.Connection:

@@ -1,5 +1,7 @@
-"""Chromium at a page of the dashboard, and what must never be seen there: an error in the console, a request that fails
-or goes to another host, a page that scrolls sideways, what axe-core finds.
+"""Chromium at the pages of the dashboard, with the checks that hold on every page.
+
+A page has no error in the console, no request that fails or goes to another host, no horizontal scrolling, and no
+violation that axe-core finds.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ _FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 
-# What reaches beyond the right edge and is not inside something that scrolls or is cut off.
+# Elements beyond the right edge that are not inside an element that scrolls or clips.
 _SIDEWAYS = """() => {
   const scrolls = (element) => /auto|scroll|hidden|clip/.test(getComputedStyle(element).overflowX)
   const isFree = (element) => {
@@ -61,7 +63,7 @@ _TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"
 
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
-    """The system's Chromium; the test is skipped without one, unless there must be one."""
+    """The system's Chromium. Without one the test is skipped, or fails if REQUIRE_BROWSER is set to 1."""
     names = ("chromium", "chromium-browser", "google-chrome")
     path = next((found for name in names if (found := shutil.which(name))), None)
     if path is None:
@@ -76,7 +78,7 @@ async def chromium() -> AsyncIterator[Browser]:
 
 
 class Visit:
-    """One person at the dashboard: a browser context whose pages are watched. `at` leads to a path."""
+    """One person at the dashboard: a browser context that records the `troubles` of all its pages."""
 
     def __init__(self, base: str, context: BrowserContext) -> None:
         self.base = base
@@ -91,14 +93,14 @@ class Visit:
         context.on("response", self._note_response)
 
     async def at(self, path: str) -> Page:
-        """A new tab."""
+        """Opens a path in a new tab."""
         page = await self.context.new_page()
         await page.goto(self.base + path)
         return page
 
     @contextmanager
     def refused(self, *statuses: int) -> Iterator[None]:
-        """Within it, pages may answer with these statuses."""
+        """Inside the context, answers with these statuses are no troubles."""
         self._refusals = set(statuses)
         try:
             yield
@@ -117,7 +119,7 @@ class Visit:
             self.troubles.append(f"another host: {request.url}")
 
     def _note_failure(self, request: Request) -> None:
-        if request.failure not in {"net::ERR_ABORTED", None}:  # which is: its page was left meanwhile
+        if request.failure not in {"net::ERR_ABORTED", None}:  # ERR_ABORTED: the page was left meanwhile
             self.troubles.append(f"failed: {request.method} {request.url}: {request.failure}")
 
     def _note_response(self, response: Response) -> None:
@@ -130,7 +132,7 @@ class Visit:
 
 
 async def violations(page: Page, *rules: str) -> list[str]:
-    """What axe-core finds on a page: by these rules, or else by all for WCAG 2.2 AA and its own best practices."""
+    """What axe-core finds on a page, by these rules, or by default by all for WCAG 2.2 AA and its best practices."""
     if not await page.evaluate("'axe' in window"):
         await page.evaluate(_axe())
     found: list[dict[str, Any]] = await page.evaluate(_RUN, _TAGS if not rules else list(rules))
@@ -142,14 +144,14 @@ async def violations(page: Page, *rules: str) -> list[str]:
 
 
 async def sideways(page: Page, width: int) -> list[str]:
-    """What makes a page scroll sideways at that width; empty if nothing does."""
+    """The elements that make a page scroll sideways at that width in pixels; empty if it does not."""
     await page.set_viewport_size({"width": width, "height": 740})
     found: list[str] = await page.evaluate(_SIDEWAYS)
     return [f"at {width} px: {each}" for each in found]
 
 
 async def tab_to(page: Page, selector: str, *, most: int = 60) -> None:
-    """Presses Tab until the focus is on what is selected, and can be seen there."""
+    """Presses Tab until the selected element has the focus, and checks that the focus is visible."""
     target = page.locator(selector).first
     for _ in range(most):
         await page.keyboard.press("Tab")
@@ -160,7 +162,7 @@ async def tab_to(page: Page, selector: str, *, most: int = 60) -> None:
 
 
 async def copied(button: Locator) -> str:
-    """What is in the clipboard after a button to copy was pressed."""
+    """The text in the clipboard after a click on the button."""
     page = button.page
     await page.evaluate("navigator.clipboard.writeText('')")
     await button.click()

@@ -1,4 +1,4 @@
-"""Rows with all their columns, of which a test names those it is about. A call without arguments gives a valid one."""
+"""Rows with all columns. A test passes only the values that matter to it; without arguments each row is valid."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from uuid import UUID, uuid4
 
 from eventstore.domain_events.events import NewEvent
 from eventstore.progress.process import Process
-from eventstore.progress.recording import AttemptRow, ParkedRow, RetryRow
+from eventstore.progress.rows import AttemptRow, ParkedRow, RetryRow
 from eventstore.route_log.log import NewRouteEvent
 
 NOON = datetime(2024, 2, 29, 12, 0, tzinfo=UTC)
 ROUTE = UUID("11111111-2222-3333-4444-555555555555")
 
-# A tenant of each shard, found by trying: tenants[3] is of shard 3.
+# A tenant of each shard, found by trial: TENANTS[3] is in shard 3.
 TENANTS = (
     "t42", "t1", "t2", "t19", "t20", "t7", "t9", "t11", "t3", "t13", "t8", "t21", "t6", "t0", "t44", "t15",
 )  # fmt: skip

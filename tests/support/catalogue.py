@@ -1,6 +1,6 @@
-"""What a schema consists of, as sorted lines: two databases with the same lines have the same schema.
+"""Describes a database schema as a set of lines: two databases with the same lines have the same schema.
 
-Day partitions are left out, since they differ from day to day; one is described under the name of its parent.
+Day partitions are left out, since they differ from day to day. Their indexes and triggers have the day replaced.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncpg
 
 _QUERIES = (
-    # Columns with everything that makes them what they are.
+    # Columns with type, default and generation.
     """
     SELECT format('column %s.%s %s %s not_null=%s default=%s generated=%s', c.relname, a.attname, a.attnum,
                   format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid), a.attgenerated)
@@ -45,5 +45,5 @@ _QUERIES = (
 
 
 async def describe(connection: asyncpg.Connection) -> set[str]:
-    """The lines."""
+    """The lines of the schema that the connection sees."""
     return {row[0] for query in _QUERIES for row in await connection.fetch(query)}

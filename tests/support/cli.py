@@ -1,4 +1,4 @@
-"""`hookledger …` as its users run it: another process, its two streams and its exit code."""
+"""`hookledger …` as users run it: a process of its own, its output streams and its exit code."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Ended:
 
 
 class CommandLine:
-    """Runs commands on one database, with a home of their own. No traceback may ever be seen."""
+    """Runs commands on one database, with a home directory of their own. None of them may print a traceback."""
 
     def __init__(self, home: Path, database_url: str | None = None, **settings: str) -> None:
         self.home = home
@@ -46,7 +46,7 @@ class CommandLine:
             self.environment["HOOKLEDGER_DATABASE__URL"] = database_url
 
     def __call__(self, *arguments: str, stdin: str | bytes = b"", code: int | None = 0) -> Ended:
-        """Runs a command to its end; `code` is the one expected, None for any."""
+        """Runs a command to its end. `code` is the expected exit code, None for any."""
         with tempfile.TemporaryDirectory(dir=self.home) as folder:
             streams = [Path(folder, name) for name in ("stdin", "stdout", "stderr")]
             streams[0].write_bytes(stdin.encode() if isinstance(stdin, str) else stdin)
@@ -71,7 +71,7 @@ class CommandLine:
         )
 
     def create_route(self, *options: str, tenant: str = "acme") -> dict[str, Any]:
-        """A route with all that is needed; `options` come on top."""
-        given = ("--name", "Orders", "--target-url", "https://shop.example/hook", "--event-type", "order.*")
-        created: dict[str, Any] = self("routes", "create", "--tenant", tenant, *given, *options, "--json").json
+        """Creates a route with the required options and `options`."""
+        required = ("--name", "Orders", "--target-url", "https://shop.example/hook", "--event-type", "order.*")
+        created: dict[str, Any] = self("routes", "create", "--tenant", tenant, *required, *options, "--json").json
         return created

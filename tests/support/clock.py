@@ -1,4 +1,4 @@
-"""The wall clock of a daemon, moved while it runs: what an administrator, or a broken time server, does to it."""
+"""Moves the wall clock of a daemon while it runs, as an administrator or a broken time server would."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _HERE = Path(__file__).parent
 
 
 class WallClock:
-    """`environment` is for the process whose clock this is."""
+    """Start the process with `environment`, so that it uses this clock."""
 
     def __init__(self, file: Path, *, path: str) -> None:
         file.write_bytes(struct.pack("d", 0.0))
@@ -23,5 +23,5 @@ class WallClock:
         }
 
     def shift(self, seconds: float) -> None:
-        """From the true time, forwards or backwards."""
+        """Sets the clock to the true time plus `seconds`, which may be negative."""
         self._shift[:8] = struct.pack("d", seconds)

@@ -1,4 +1,4 @@
-"""A PostgreSQL of a test's own, to be killed, frozen and started again: the embedded one, in a directory of its own.
+"""A PostgreSQL for one test, which may kill, freeze and restart it: the embedded one, in a directory of its own.
 
 The one thing to know: signals go to all its processes, found by their parent, since each has a session of its own and
 would survive the postmaster for a moment.
@@ -18,7 +18,7 @@ from eventstore import embedded
 
 
 class Cluster:
-    """`url` is the administrator's, and stays the same over restarts."""
+    """`url` is the administrator's. It stays the same over restarts."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -26,7 +26,7 @@ class Cluster:
         self.url = self._server.url
 
     def kill(self) -> None:
-        """As a failing machine would: all processes at once, nothing written."""
+        """Kills all processes at once, as a failing machine would. Nothing more is written."""
         pids = self._pids()
         for pid in pids:
             with suppress(ProcessLookupError):
@@ -36,9 +36,9 @@ class Cluster:
                 os.waitpid(pid, 0)
 
     def start(self) -> None:
-        """After a kill."""
+        """Starts the server again after `kill`."""
         server = embedded.start(self.directory)
-        self._server.stop()  # gives back the use of the one that was killed; this one goes on
+        self._server.stop()  # releases the killed server's handle; the new server runs on
         self._server = server
 
     def freeze(self) -> None:
@@ -56,14 +56,14 @@ class Cluster:
         self._server.stop()
 
     def _pids(self) -> list[int]:
-        """The postmaster first, so that it replaces none of its processes."""
+        """The postmaster first: once it is killed or stopped, it replaces none of its processes."""
         postmaster = int((self.directory / "postgres" / "postmaster.pid").read_text().split()[0])
         return [postmaster, *_children(postmaster)]
 
 
 @contextmanager
 def cluster(directory: Path | None = None) -> Iterator[Cluster]:
-    """In `directory`, or in one of its own that is removed again."""
+    """Runs a server in `directory`, or in a temporary directory that is removed at the end."""
     made = Path(tempfile.mkdtemp(prefix="hookledger-faults-")) if directory is None else directory
     try:
         it = Cluster(made)
@@ -77,7 +77,7 @@ def cluster(directory: Path | None = None) -> Iterator[Cluster]:
 
 
 def _children(parent: int) -> list[int]:
-    """Of Linux; elsewhere none are found, and PostgreSQL's processes end by themselves once the postmaster has."""
+    """The process ids of the children, on Linux. Elsewhere none are found; PostgreSQL's processes end after the postmaster."""
     found = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):

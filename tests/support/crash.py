@@ -1,4 +1,4 @@
-"""A house that ends without a farewell: nothing is finished, flushed or freed."""
+"""A pipeline process that crashes: nothing is finished, flushed or released."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 import asyncpg
 
-from tests.support.house import House, house
+from tests.support.pipeline_process import PipelineProcess, pipeline_process
 
 
 @asynccontextmanager
-async def doomed_house(database_url: str, **options: Any) -> AsyncIterator[House]:
-    """Runs the pipeline and, at the end of the block, crashes it. Its leases are free at once, as if time had passed."""
-    async with house(database_url, run=False, **options) as it:
+async def crashing_process(database_url: str, **options: Any) -> AsyncIterator[PipelineProcess]:
+    """Runs the pipeline and, at the end of the block, crashes it. Its leases are free at once, as if they had expired."""
+    async with pipeline_process(database_url, run=False, **options) as it:
         running = asyncio.ensure_future(it.pipeline.run())
         try:
             yield it
@@ -27,7 +27,7 @@ async def doomed_house(database_url: str, **options: Any) -> AsyncIterator[House
 
 
 async def free_leases(database_url: str) -> None:
-    """Lets every lease expire, and every process be forgotten."""
+    """Expires every lease and forgets every process."""
     connection = await asyncpg.connect(database_url)
     try:
         await connection.execute("UPDATE hookledger.lease SET expires_at = '-infinity'; DELETE FROM hookledger.process")
@@ -36,7 +36,7 @@ async def free_leases(database_url: str) -> None:
 
 
 async def age_leases(database_url: str, *, seconds: float) -> None:
-    """Lets that much of the time pass for which leases are good, and processes count as alive."""
+    """Moves the expiry of leases and the last heartbeat of processes back by `seconds`."""
     connection = await asyncpg.connect(database_url)
     try:
         await connection.execute(
@@ -47,8 +47,8 @@ async def age_leases(database_url: str, *, seconds: float) -> None:
         await connection.close()
 
 
-def exposed(crashed: House) -> int:
-    """What a crash may send a second time: what can be in flight, and what had an outcome that is not written."""
+def possible_duplicates(crashed: PipelineProcess) -> int:
+    """How many requests a crash may repeat at most: those in flight, and those whose outcome is not written yet."""
     pipeline = crashed.pipeline
     in_flight = min(pipeline._limits.concurrency, sum(lane.limit for lane in pipeline._lanes))
     return in_flight + len(pipeline._recorder._buffer.ended) + len(pipeline._recorder._writing.ended)

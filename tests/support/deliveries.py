@@ -1,4 +1,4 @@
-"""Deliveries without a database, for the stages that need none."""
+"""Deliveries in memory, for the stages that need no database."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 from daemon.pipeline.scheduling.delivery import Delivery
 from eventstore.domain_events.events import StoredEvent
-from eventstore.progress.recording import AttemptRow
+from eventstore.progress.rows import AttemptRow
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

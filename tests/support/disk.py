@@ -1,4 +1,4 @@
-"""A small disk that can be full: a tmpfs of its own, where mounting is allowed."""
+"""A small disk that a test can fill: a tmpfs of its own, where mounting is allowed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SIZE_MEBIBYTES = 192
 
 
 class NoMounting(Exception):
-    """`str()` says why there is no disk."""
+    """The text says why no disk could be mounted."""
 
 
 class SmallDisk:
@@ -22,7 +22,7 @@ class SmallDisk:
         self._ballast = path / "ballast"
 
     def fill(self) -> None:
-        """To the last byte."""
+        """Fills the disk to the last byte."""
         block = b"\0" * 4096
         try:
             with self._ballast.open("ab", buffering=0) as file:
@@ -38,7 +38,7 @@ class SmallDisk:
 
 @contextmanager
 def small_disk() -> Iterator[SmallDisk]:
-    """Raises NoMounting where that takes rights which we do not have."""
+    """Mounts a small disk. Raises NoMounting if that is not allowed."""
     with tempfile.TemporaryDirectory(prefix="hookledger-disk-") as directory:
         options = f"size={SIZE_MEBIBYTES}m,mode=0755"
         try:

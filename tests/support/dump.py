@@ -1,4 +1,4 @@
-"""A database taken to another cluster by pg_dump and pg_restore, with the binaries of the embedded server."""
+"""Copies a database to another cluster by pg_dump and pg_restore, with the binaries of the embedded server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from eventstore.embedded.paths import prepare
 
 @contextmanager
 def restored_elsewhere(url: str) -> Iterator[str]:
-    """The URL of a copy of the database in a cluster of its own, which is gone afterwards."""
+    """The URL of a copy of the database in a temporary cluster."""
     data_dir = Path(tempfile.mkdtemp(prefix="hookledger-restored-"))
     try:
         server = embedded.start(data_dir)
@@ -23,7 +23,7 @@ def restored_elsewhere(url: str) -> Iterator[str]:
             binaries = prepare(data_dir).binaries
             dump, psql, restore = (str(binaries / name) for name in ("pg_dump", "psql", "pg_restore"))
             dumped = subprocess.run([dump, "--format=custom", url], check=True, capture_output=True).stdout
-            # Roles are the cluster's: a dump names it and does not bring it.
+            # Roles belong to the cluster: the dump refers to this one and does not create it.
             subprocess.run(
                 [psql, "--quiet", "--command=CREATE ROLE hookledger_producer NOLOGIN", server.url], check=True
             )

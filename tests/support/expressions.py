@@ -1,4 +1,4 @@
-"""JMESPath expressions at random: well-formed ones from the grammar, and what a person with wet hands would type."""
+"""Random JMESPath expressions: well-formed ones from the grammar, and sequences of random tokens."""
 
 from hypothesis import strategies as st
 

@@ -1,7 +1,7 @@
-"""Receivers that misbehave, as raw TCP: each behaviour is one function that is given a connection.
+"""Receivers that misbehave, over raw TCP: each behaviour is a function that gets a connection.
 
-The one thing to know: a receiver counts what happened to it (connections, requests, bytes it got rid of) and says when
-its peer hung up, so that tests wait for states and never for time. Delays in here are the misbehaviour itself.
+The one thing to know: a receiver counts its connections, requests and sent bytes, and signals when the peer closed a
+connection. So tests wait for states and never for time. The delays in here are the misbehaviour itself.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 class Peer:
     """One accepted connection."""
 
-    def __init__(self, receiver: Receiver, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, receiver: HostileReceiver, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._receiver = receiver
         self._reader = reader
         self._writer = writer
 
     async def request(self) -> bytes:
-        """One whole request. Raises IncompleteReadError when the peer hung up instead."""
+        """Reads one whole request. Raises IncompleteReadError if the peer closed the connection instead."""
         head = await self._reader.readuntil(b"\r\n\r\n")
         length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
         request = head + await self._reader.readexactly(length)
@@ -42,7 +42,7 @@ class Peer:
         self._receiver.sent_bytes += len(text)
 
     async def repeat(self, text: bytes) -> None:
-        """`text` for ever, until the peer hangs up."""
+        """Writes `text` until the peer closes the connection."""
         while True:
             await self.write(text)
             await asyncio.sleep(0)  # over TLS, writing to a peer that is gone neither waits nor raises
@@ -53,12 +53,12 @@ class Peer:
             await asyncio.sleep(DRIP_SECONDS)
 
     async def hung_up(self) -> None:
-        """Returns when the peer closed the connection; what it sends meanwhile is swallowed."""
+        """Returns when the peer has closed the connection. Ignores what it sends until then."""
         while await self._reader.read(65536):
             pass
 
     async def tunnel(self, port: int) -> None:
-        """Takes a CONNECT, and passes on what comes from either side."""
+        """Accepts a CONNECT and passes the bytes on in both directions."""
         await self._reader.readuntil(b"\r\n\r\n")
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
@@ -82,8 +82,8 @@ class Peer:
 Behaviour = Callable[[Peer], Awaitable[None]]
 
 
-class Receiver:
-    """A server on loopback that treats every connection with `behaviour`; an async context manager."""
+class HostileReceiver:
+    """A server on loopback that runs `behaviour` on every connection; an async context manager."""
 
     def __init__(self, behaviour: Behaviour, *, tls: ssl.SSLContext | None = None) -> None:
         self._behaviour = behaviour
@@ -93,7 +93,7 @@ class Receiver:
         self.requests: list[bytes] = []
         self.sent_bytes = 0
         self.ended = asyncio.Semaphore(0)
-        """Released once for every connection that is over."""
+        """Released once for every connection that has ended."""
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls, limit=1 << 20)
@@ -119,7 +119,7 @@ class Receiver:
         try:
             await self._behaviour(Peer(self, reader, writer))
         except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError, asyncio.CancelledError, ExceptionGroup):
-            pass  # the peer hung up, or the test is over: a hostile receiver does not mind
+            pass  # the peer closed the connection, or the test is over
         finally:
             writer.transport.abort() if self._tls else writer.close()
             self._tasks.discard(task)
@@ -140,8 +140,8 @@ async def polite(peer: Peer) -> None:
         await peer.write(OK)
 
 
-def tunnels_to(receiver: Receiver) -> Behaviour:
-    """A proxy that takes every CONNECT to one receiver."""
+def tunnels_to(receiver: HostileReceiver) -> Behaviour:
+    """A proxy that leads every CONNECT to one receiver."""
 
     async def behaviour(peer: Peer) -> None:
         await peer.tunnel(receiver.port)
@@ -150,7 +150,7 @@ def tunnels_to(receiver: Receiver) -> Behaviour:
 
 
 def answers(text: bytes) -> Behaviour:
-    """Reads one request, writes `text`, and waits for the peer to hang up."""
+    """Reads one request, writes `text`, and waits until the peer closes the connection."""
 
     async def behaviour(peer: Peer) -> None:
         await peer.request()

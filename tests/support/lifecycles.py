@@ -1,4 +1,4 @@
-"""Lifecycle events as the log would hold them, made without one. A call without arguments gives a valid first event."""
+"""Lifecycle events as the route log has them, made without a database. `created()` without arguments is valid."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def after(
     version: int | None = None,
     grace_seconds: int = 86_400,
 ) -> LifecycleEvent:
-    """What happens next to a route; a second later, unless said otherwise."""
+    """The next lifecycle event of a route, a second after its last change unless `at` is given."""
     pos = route.pos + 1 if pos is None else pos
     bodies: dict[LifecycleEventType, dict[str, Any]] = {
         LifecycleEventType.EDITED: {"config": config_to_body(config or route.config)},
@@ -93,10 +93,10 @@ def after(
     )
 
 
-def life(*happenings: LifecycleEventType, **first: Any) -> Route:
-    """A route to which these things happened after its creation, a second apart."""
+def life(*types: LifecycleEventType, **first: Any) -> Route:
+    """A route after its creation and events of these types, a second apart."""
     route = evolve(None, created(**first))
-    for lifecycle_type in happenings:
+    for lifecycle_type in types:
         route = evolve(route, after(route, lifecycle_type))
     return route
 

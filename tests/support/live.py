@@ -1,7 +1,7 @@
-"""A daemon with its pipeline and a receiver, furnished as a merchant's account is after a week: what browser tests walk.
+"""A daemon with its pipeline and a receiver, and a merchant's account as it may be after a week, for browser tests.
 
-The receiver's paths say how it answers. Retries are quick, so that what fails for good does so while one waits; what is
-to wait meanwhile goes to `/busy`, which asks to be left alone for an hour.
+The path decides how the receiver answers. Retries are quick, so that a delivery fails for good within a test. Deliveries
+that must stay pending go to `/busy`, which answers with a Retry-After of an hour.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LONG_NAME = (
 )
 LONG_PATH = "/integrations/ordering/v2/merchants/7dc684477391c94c8286/webhooks/incoming/production/eu-central-1?tenant=acme&team=fulfilment"
 
-# Path prefix → how the receiver answers; 200 without one.
+# Path prefix → the receiver's answer; other paths get 200.
 ANSWERS: Mapping[str, tuple[int, dict[str, str], str]] = {
     "/fail": (500, {"Content-Type": "text/html"}, "<h1>Internal error</h1> order_id must not be null"),
     "/missing": (404, {}, "no such endpoint"),
@@ -50,7 +50,7 @@ SLOW_SECONDS = 1.5
 
 
 class Shop(Receiver):
-    """A receiver that answers by the path's beginning, where `answer` has nothing for the path."""
+    """A receiver that answers by the prefix of the path, unless `answer` has the path."""
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.received.append(Received(request.path, dict(request.headers), await request.read()))
@@ -68,7 +68,7 @@ class Shop(Receiver):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Live:
-    """A daemon that runs, its receiver, and a client of its API."""
+    """A running daemon, the URL of its receiver, and a client of its API."""
 
     url: str
     target: str
@@ -88,7 +88,7 @@ class Live:
         return Webhook(live=self, tenant=tenant, id=made["id"], name=name)
 
     async def publish(self, tenant: str, events: Sequence[dict[str, Any]]) -> list[str]:
-        """The ids of the events, which happen now."""
+        """Publishes events that happen now. Returns their ids."""
         lines = [{**event, "tenant": tenant} for event in events]
         data = "\n".join(json.dumps(line) for line in lines)
         headers = {"Content-Type": "application/x-ndjson"}
@@ -111,7 +111,7 @@ class Webhook:
         return f"/t/{self.tenant}/webhooks/{self.id}"
 
     async def told(self, of: str = "") -> Any:
-        """What the API says of it, or of a part of it such as `/key`."""
+        """What the API shows of the webhook, or of a part such as `/key`."""
         return await self.live.ask("GET", f"/v1/tenants/{self.tenant}/routes/{self.id}{of}")
 
     async def key(self) -> str:
@@ -119,7 +119,7 @@ class Webhook:
         return key
 
     async def happen(self, *types: str) -> list[str]:
-        """The ids of events of these types, which happen now; the daemon has decided about them."""
+        """Publishes an event of each type and waits for the daemon's decision about it. Returns their ids."""
         ids = await self.live.publish(self.tenant, [example(type) for type in types])
         for id in ids:
             path = f"/v1/tenants/{self.tenant}/explain?event={id}&route={self.id}"
@@ -142,12 +142,12 @@ class Webhook:
         return items
 
     async def until(self, count: int, status: str | None = None) -> list[dict[str, Any]]:
-        """Waits for so many deliveries of that status."""
+        """Waits until there are `count` deliveries of that status. Returns them."""
         found: list[dict[str, Any]] = await _until(lambda: self.deliveries(status), lambda it: len(it) >= count)
         return found
 
     async def until_told_to_wait(self) -> None:
-        """Waits for a delivery that was attempted, and has its next attempt in an hour."""
+        """Waits for a delivery whose next attempt is in more than five minutes."""
         soon = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
         await _until(
             lambda: self.deliveries("pending"),
@@ -157,7 +157,7 @@ class Webhook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guarded:
-    """A daemon that lets in whoever has a token or a session; `hookledger` runs commands on its database."""
+    """A daemon that requires a token or a session; `hookledger` runs commands on its database."""
 
     live: Live
     hookledger: CommandLine
@@ -170,8 +170,8 @@ class Guarded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """What `furnish` left behind. `deliveries` has one of each status; `before` is a moment at which nothing was
-    disabled or deleted yet.
+    """What `furnish` has made. `deliveries` is status → id of one delivery. `before` is a time when nothing was disabled or
+    deleted yet.
     """
 
     tenant: str
@@ -188,13 +188,13 @@ class Account:
 
 
 def example(type: str) -> dict[str, Any]:
-    """An event as the catalogue shows one of its type."""
+    """The example event of a type in the catalogue."""
     known = {each["name"]: each["example"] for each in json.loads(CATALOGUE.read_text())}
     return {"type": type, **known[type]}
 
 
 def samples(count: int | None = None) -> list[dict[str, Any]]:
-    """Real events without what is their own, so that they happen when they are published."""
+    """Realistic events without id, tenant and time, so that they happen when they are published."""
     lines = SAMPLE.read_text().splitlines()[:count]
     return [
         {name: part for name, part in json.loads(line).items() if name not in {"id", "tenant", "occurred_at"}}
@@ -203,7 +203,7 @@ def samples(count: int | None = None) -> list[dict[str, Any]]:
 
 
 async def furnish(live: Live, tenant: str, *, events: int = 200) -> Account:
-    """Webhooks of every kind and state, and events of which some arrived, failed, wait, were skipped or suppressed."""
+    """Makes webhooks of every kind and state, with deliveries that are delivered, failed, pending and suppressed."""
     active = await live.webhook(tenant, "Order sync", "/orders", ["order.*", "subscription.create"])
     failing = await live.webhook(tenant, "Warehouse", "/fail/warehouse", ["subscription.cancel", "item.remove"])
     busy = await live.webhook(tenant, "Mailing list", "/busy/mailing", ["subscriber.*", "subscription.cancel"])
@@ -250,5 +250,5 @@ async def _until(ask: Callable[[], Any], state: Callable[[Any], bool], *, second
             while not state(last := await ask()):
                 await asyncio.sleep(0.05)
     except TimeoutError:
-        raise AssertionError(f"it did not come to that within {seconds} s; last: {last}") from None
+        raise AssertionError(f"the state was not reached within {seconds} s; last: {last}") from None
     return last

@@ -1,4 +1,4 @@
-"""Every operation of the OpenAPI document, to be tried with what it does not expect."""
+"""Every operation of the OpenAPI document, for tests that send unexpected input to each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.support.conformity import closed, resolved
+from tests.support.openapi_conformance import closed, resolved
 from tests.support.web import Answer, Door
 
 
@@ -20,7 +20,7 @@ class Operation:
 
     @property
     def is_of_known(self) -> bool:
-        """True if all that its path names is there."""
+        """True if the path names only a tenant and a route, which exist in tests."""
         return self.path.count("{") <= self.path.count("{tenant}") + self.path.count("{route}")
 
 
@@ -55,7 +55,7 @@ def place(operation: Operation, route: str, names: Mapping[str, str] | None = No
 
 
 def required(operation: Operation, *, but: str = "") -> str:
-    """The query parameters that must be there, as a query that goes on."""
+    """The required query parameters except `but`, as the beginning of a query string."""
     return "".join(f"{name}=x&" for name, each in operation.query.items() if each.get("required") and name != but)
 
 

@@ -1,4 +1,4 @@
-"""Rows of the outcome log as a test wants them, written by one statement like any flush."""
+"""Rows of the table of attempts, written in one statement as a flush does."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def note(
     error: str | None = None,
     is_test: bool = False,
 ) -> None:
-    """Records these outcomes, each of another event, in one statement."""
+    """Records these outcomes, each of an event of its own, in one statement."""
     size = len(outcomes)
     times = [at or datetime.now(UTC)] * size
     await connection.execute(

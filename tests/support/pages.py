@@ -1,4 +1,4 @@
-"""The dashboard's pages, as a person would find things in them."""
+"""Requests to the dashboard as a browser sends them, and answers as pages with selectors."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from bs4 import BeautifulSoup, Tag
 
 from tests.support.web import Door
 
-# What a browser says of itself: that it wants a page, and that one of our own pages sends the form.
+# Headers of a browser: it accepts HTML, and the form is sent by one of our own pages.
 BROWSER = {"Accept": "text/html,application/xhtml+xml", "Sec-Fetch-Site": "same-origin"}
 PART = BROWSER | {"X-Fragment": "1"}
 
-# Literal on purpose: a page that is added for operators is to be added here.
+# Literal on purpose: add each new page for operators here.
 OPERATOR_PAGES = [
     "/operator",
     "/operator/tokens",
@@ -31,7 +31,7 @@ OPERATOR_PAGES = [
 
 @dataclass(kw_only=True)
 class Page:
-    """An answer that is a page; `location` is where it leads on to."""
+    """An answer with HTML; `location` is the target of a redirect."""
 
     status: int
     headers: Mapping[str, str]
@@ -44,11 +44,11 @@ class Page:
 
     @property
     def text(self) -> str:
-        """What is to be read, with single spaces."""
+        """The visible text, with single spaces."""
         return _read(self.soup)
 
     def one(self, selector: str) -> Tag:
-        """The only element that fits."""
+        """The only element that matches."""
         (found,) = self.soup.select(selector)
         return found
 
@@ -56,11 +56,11 @@ class Page:
         return list(self.soup.select(selector))
 
     def words(self, selector: str) -> list[str]:
-        """The texts of all elements that fit, with single spaces."""
+        """The texts of all elements that match, with single spaces."""
         return [_read(each) for each in self.soup.select(selector)]
 
-    def typed(self, form: str = "main form") -> dict[str, list[str]]:
-        """What the form would send if it were sent as it stands, without the button."""
+    def form_data(self, form: str = "main form") -> dict[str, list[str]]:
+        """The fields that the form would send unchanged, without a button."""
         fields: dict[str, list[str]] = {}
         for each in self.one(form).select("input[name], select[name], textarea[name]"):
             if (value := _value(each)) is not None:
@@ -69,24 +69,24 @@ class Page:
 
 
 async def get(door: Door, path: str, *, headers: Mapping[str, str] = BROWSER) -> Page:
-    """A page, without following where it leads."""
+    """A page; redirects are not followed."""
     return await _ask(door, "GET", path, headers=headers)
 
 
 async def get_all(door: Door, path: str, *, most: int = 20) -> list[Page]:
-    """A list from its first page to its last one, by the links that lead on."""
-    found = [await get(door, path)]
-    while further := found[-1].all("a[rel=next]"):
-        assert len(found) < most, "the list never ends"
-        found.append(await get(door, str(further[0]["href"])))
-    assert [page.status for page in found] == [200] * len(found)
-    return found
+    """All pages of a list, by their links to the next page."""
+    pages = [await get(door, path)]
+    while links := pages[-1].all("a[rel=next]"):
+        assert len(pages) < most, "the list never ends"
+        pages.append(await get(door, str(links[0]["href"])))
+    assert [page.status for page in pages] == [200] * len(pages)
+    return pages
 
 
 async def post(
     door: Door, path: str, fields: Mapping[str, str | list[str]] | None = None, *, headers: Mapping[str, str] = BROWSER
 ) -> Page:
-    """What a form answers, without following where it leads."""
+    """The answer to a form; redirects are not followed."""
     return await _ask(
         door,
         "POST",
@@ -106,20 +106,20 @@ async def _ask(door: Door, method: str, path: str, **more: object) -> Page:
     )
 
 
-def _value(each: Tag) -> str | None:
-    """What a field sends; None if it sends nothing."""
-    if each.has_attr("disabled"):
+def _value(field: Tag) -> str | None:
+    """The value that a field sends; None if it sends none."""
+    if field.has_attr("disabled"):
         return None
-    if each.name == "textarea":
-        return each.get_text().removeprefix("\n")
-    if each.name == "select":
-        chosen = each.select_one("option[selected]") or each.select_one("option")
+    if field.name == "textarea":
+        return field.get_text().removeprefix("\n")
+    if field.name == "select":
+        chosen = field.select_one("option[selected]") or field.select_one("option")
         return None if chosen is None else str(chosen.get("value", chosen.get_text()))
-    if each.get("type") in ("checkbox", "radio"):
-        return str(each.get("value", "on")) if each.has_attr("checked") else None
-    return None if each.get("type") == "submit" else str(each.get("value", ""))
+    if field.get("type") in ("checkbox", "radio"):
+        return str(field.get("value", "on")) if field.has_attr("checked") else None
+    return None if field.get("type") == "submit" else str(field.get("value", ""))
 
 
 def _read(element: Tag) -> str:
-    """The words, and no space before a stop that stands behind an element."""
+    """The text with single spaces, and no space before a punctuation mark that follows an element."""
     return re.sub(r" (?=[.,:;])", "", " ".join(element.get_text(" ").split()))

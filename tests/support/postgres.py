@@ -1,4 +1,4 @@
-"""What tests do with PostgreSQL beside the event store."""
+"""Queries of the tests to PostgreSQL, without the event store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ async def until_waiting(watcher: asyncpg.Connection | PoolConnectionProxy, *, co
     """Returns when `count` connections to the watcher's database wait for a lock."""
     async with asyncio.timeout(10):
         while await watcher.fetchval(_WAITING) < count:
-            await watcher.execute("SELECT pg_stat_clear_snapshot()")  # which a transaction of the watcher keeps
+            await watcher.execute(
+                "SELECT pg_stat_clear_snapshot()"
+            )  # a transaction of the watcher would keep the snapshot
 
 
 _WAITING = """

@@ -1,7 +1,7 @@
-"""A producer that never gives up on an event, and writes down what it was told about each.
+"""A producer that repeats each event until it is answered, and logs the result.
 
-An event whose answer was lost, or was 503, is published again under its id: that is what the contract asks of
-producers. So one event has many answers and, in the end, one fate.
+It publishes an event again under its id when the answer was lost or was 5xx, as producers must. So one event may have
+several answers, and in the end it has one status.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from uuid import uuid4
 
 import aiohttp
 
-# A client of ours waits longer than the daemon may take to answer (3 s), so that we see it if it does take longer.
+# Longer than the daemon may take to answer (3 s), so that a test sees a slower answer.
 MAX_QUEUED_SECONDS = 8.0
 PAUSE_SECONDS = 0.1
-# Of a daemon that nobody gets an answer from any more, a test should say so.
+# Then a test fails because the daemon does not answer.
 GIVE_UP_SECONDS = 40.0
 _NDJSON = {"Content-Type": "application/x-ndjson"}
 
 
-class Fate(StrEnum):
-    """What a producer knows of an event."""
+class PublicationStatus(StrEnum):
+    """What the producer knows of an event."""
 
     ACKNOWLEDGED = "acknowledged"
     REFUSED = "refused"
@@ -36,19 +36,19 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publication:
-    """One event; it was recorded between the first time it was asked for and the answer, if at all."""
+    """One event. If it is recorded at all, that happened between the first request and the answer (monotonic seconds)."""
 
     id: str
     tenant: str
     type: str
-    fate: Fate = Fate.UNKNOWN
+    status: PublicationStatus = PublicationStatus.UNKNOWN
     asked_at: float = 0.0
     answered_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """One answer to a batch; status None: there was none."""
+class BatchAnswer:
+    """One answer to a batch; status None means that there was none."""
 
     status: int | None
     at: float
@@ -57,20 +57,20 @@ class Answer:
 
 @dataclass(kw_only=True)
 class Producer:
-    """`log` knows every event by its id. `url` is asked for at each request, since daemons come and go."""
+    """`log` has every event by its id. `url` is called for each request, since daemons start and stop."""
 
     url: Callable[[], str]
     session: aiohttp.ClientSession
     tenants: Sequence[str] = ("acme",)
     types: Sequence[str] = ("order.create",)
     log: dict[str, Publication] = field(default_factory=dict)
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[BatchAnswer] = field(default_factory=list)
     payload: str = ""
     _numbers: count[int] = field(default_factory=lambda: count(1))
     _run: str = field(default_factory=lambda: uuid4().hex[:8])
 
-    def made(self, number: int, *, type: str | None = None) -> list[Publication]:
-        """New events, of one tenant and type after the other."""
+    def new_events(self, number: int, *, type: str | None = None) -> list[Publication]:
+        """New events that go through tenants and types in turn."""
         numbers = [next(self._numbers) for _ in range(number)]
         return [
             Publication(
@@ -82,23 +82,23 @@ class Producer:
         ]
 
     async def publish(self, number: int, *, batch: int = 100, type: str | None = None) -> list[Publication]:
-        """Publishes events, one batch after the other, each until it is acknowledged."""
-        events = self.made(number, type=type)
+        """Publishes new events in batches, each until it is answered."""
+        events = self.new_events(number, type=type)
         for start in range(0, number, batch):
-            await self.insist(events[start : start + batch])
+            await self.publish_until_answered(events[start : start + batch])
         return events
 
-    async def insist(self, events: Sequence[Publication]) -> None:
-        """Publishes one batch until there is an answer that is one."""
+    async def publish_until_answered(self, events: Sequence[Publication]) -> None:
+        """Publishes one batch until the answer is not 5xx."""
         while not await self.attempt(events):
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def attempt(self, events: Sequence[Publication]) -> bool:
-        """Asks once; true if the fate of the events is known now."""
+        """Publishes a batch once. True if the status of its events is known now."""
         asked_at = time.monotonic()
         for event in events:
             self.log.setdefault(event.id, replace(event, asked_at=asked_at))
-        status, fates = None, {}
+        status, results = None, {}
         try:
             async with self.session.post(
                 f"{self.url()}/v1/events",
@@ -108,27 +108,28 @@ class Producer:
             ) as response:
                 status = response.status
                 if status == 202:
-                    fates = {each["id"]: each["status"] for each in (await response.json())["events"]}
+                    results = {each["id"]: each["status"] for each in (await response.json())["events"]}
         except (aiohttp.ClientError, TimeoutError, OSError):
             status = None
         answered_at = time.monotonic()
-        self.answers.append(Answer(status=status, at=answered_at, seconds=answered_at - asked_at))
+        self.answers.append(BatchAnswer(status=status, at=answered_at, seconds=answered_at - asked_at))
         is_known = status is not None and status < 500
         if is_known:
             for event in events:
-                fate = Fate.ACKNOWLEDGED if fates.get(event.id) in ("accepted", "duplicate") else Fate.REFUSED
-                self.log[event.id] = replace(self.log[event.id], fate=fate, answered_at=answered_at)
+                is_stored = results.get(event.id) in ("accepted", "duplicate")
+                known = PublicationStatus.ACKNOWLEDGED if is_stored else PublicationStatus.REFUSED
+                self.log[event.id] = replace(self.log[event.id], status=known, answered_at=answered_at)
         return is_known
 
     @asynccontextmanager
     async def load(self, *, per_second: float, batch: int = 10, at_once: int = 16) -> AsyncIterator[None]:
-        """Publishes at a steady rate during the block, then until the last event is acknowledged."""
+        """Publishes at a steady rate during the block, and waits at its end until the last batch is answered."""
         stop = asyncio.Event()
         places = asyncio.Semaphore(at_once)
 
         async def one() -> None:
             async with places:
-                await self.insist(self.made(batch))
+                await self.publish_until_answered(self.new_events(batch))
 
         async def steadily(group: asyncio.TaskGroup) -> None:
             due = time.monotonic()
@@ -146,8 +147,8 @@ class Producer:
                 stop.set()
                 limit.reschedule(asyncio.get_running_loop().time() + GIVE_UP_SECONDS)
 
-    def refusals(self, since: float = 0.0) -> list[Answer]:
-        """Answers of 5xx."""
+    def refusals(self, since: float = 0.0) -> list[BatchAnswer]:
+        """The answers of 5xx since `since` (monotonic seconds)."""
         return [each for each in self.answers if each.at >= since and each.status is not None and each.status >= 500]
 
     def _line(self, event: Publication) -> str:

@@ -1,4 +1,4 @@
-"""A receiver on loopback that remembers what it got, and answers as it is told."""
+"""A receiver on loopback that records its requests and gives prepared answers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def status(code: int, headers: dict[str, str] | None = None) -> Answerer:
 
 @dataclass
 class Receiver:
-    """`answer[path]` decides on the answer, 204 without one. `until` waits for a state of what was received."""
+    """`answer[path]` makes the answer; a path without one gets 204. `until` waits for a state of `received`."""
 
     url: str = ""
     received: list[Received] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Receiver:
             await self._news.wait_for(state)
 
     async def count(self, number: int, *, path: str | None = None, seconds: float = 10.0) -> list[Received]:
-        """Waits until at least so many requests came."""
+        """Waits until at least `number` requests have arrived. Returns all so far."""
 
         def got() -> list[Received]:
             return self.received if path is None else self.at(path)
@@ -83,7 +83,7 @@ async def receiver(it: Receiver | None = None) -> AsyncIterator[Receiver]:
 
 
 def gate(there: Receiver, path: str, code: int = 204) -> asyncio.Event:
-    """Requests to `path` are answered once the event is set."""
+    """Holds requests to `path` until the returned event is set, then answers them with `code`."""
     opened = asyncio.Event()
 
     async def answer(_request: web.Request) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""A delivery of an event that was read, and what is recorded of its requests: as the pipeline writes it down."""
+"""A delivery of an event that was read, and its recorded attempts, written as the pipeline writes them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from daemon.core.delivery.answer import delivery_id, delivery_key
 from eventstore.domain_events import ticks
 from eventstore.domain_events.events import shard_of
 from eventstore.progress import lease, recording
-from eventstore.progress.recording import AttemptRow, Flush, RetryRow
+from eventstore.progress.recording import Flush
+from eventstore.progress.rows import AttemptRow, RetryRow
 from tests.support.web import Door
 
 TENANT = "acme"
@@ -22,7 +23,7 @@ _flushes = count(1)
 
 
 class Recorded:
-    """The delivery of an event to a route; both as the API and the database show them."""
+    """The delivery of an event to a route: `route` as the API shows it, `event` as the database has it."""
 
     def __init__(self, door: Door, route: dict[str, Any], event: dict[str, Any]) -> None:
         self.door = door
@@ -34,7 +35,7 @@ class Recorded:
         await self._flush(Flush(attempts=list(rows)))
 
     async def wait(self, *, failures: int = 1, after: timedelta = timedelta(minutes=5)) -> None:
-        """Has it wait for its next request."""
+        """Records a retry that is due after `after`."""
         event = self.event
         at = min(event["recorded_at"], event["occurred_at"] or event["recorded_at"])
         row = RetryRow(
@@ -53,7 +54,7 @@ class Recorded:
         return row._replace(**more)
 
     async def forget_event(self) -> None:
-        """As retention does it."""
+        """Deletes the event, as retention does."""
         async with self.door.database.transaction() as connection:
             await connection.execute("SET LOCAL session_replication_role = replica")
             await connection.execute("DELETE FROM hookledger.domain_event")
@@ -64,7 +65,7 @@ class Recorded:
 
 
 async def recorded(door: Door, *, data: dict[str, Any] | None = None, id: str = "e1", **route: Any) -> Recorded:
-    """Of a new route and an event that was read, of which nothing is recorded yet."""
+    """A delivery of a new event to a new route. The event is read; no attempt is recorded."""
     made = await door.route(**route)
     await door.ask("POST", "/v1/events", {"tenant": TENANT, "type": "order.create", "id": id, "data": data or {}})
     await ticks.make(door.database)
@@ -72,7 +73,7 @@ async def recorded(door: Door, *, data: dict[str, Any] | None = None, id: str = 
 
 
 async def age_events(door: Door, to: datetime) -> None:
-    """Has all events be recorded at that time, and their ids free again as they are a day later."""
+    """Sets the time at which all events were recorded, and frees their ids, as they are free a day later."""
     async with door.database.transaction() as connection:
         await connection.execute("SET LOCAL session_replication_role = replica")
         await connection.execute("SELECT hookledger.ensure_partitions($1, $1)", to.date())

@@ -1,4 +1,4 @@
-"""A daemon as its operator runs it: a process, ready when it says so, its log in a file."""
+"""A daemon as an operator runs it: a process that prints when it is ready, with its log in a file."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ class Running:
     log: Path
 
     def kill(self) -> None:
-        """As an accident would."""
+        """Kills the daemon with SIGKILL, as a crash would."""
         self.process.kill()
         self.process.wait()
 
     async def stop(self) -> int:
-        """As systemd would; the exit code."""
+        """Stops the daemon with SIGTERM, as systemd does. Returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return await asyncio.to_thread(self.process.wait, STOP_SECONDS)
 
 
 @asynccontextmanager
 async def running(hookledger: CommandLine, *options: str) -> AsyncIterator[Running]:
-    """A daemon on loopback with `--dev`, killed at the end if nobody stopped it."""
+    """A daemon on loopback with `--dev`, killed at the end if it still runs."""
     log = hookledger.home / "daemon.log"
     with log.open("ab") as file:
         process = zygote(hookledger.environment).start(
@@ -50,7 +50,7 @@ async def running(hookledger: CommandLine, *options: str) -> AsyncIterator[Runni
         found = re.search(rb"http://[^\s,]+", line)
         assert found, (line, log.read_text()[-4000:])
         yield Running(process, found.group().decode(), log)
-        # What a library has to say about an outage is its own affair.
+        # Libraries may log tracebacks about an outage; our own code may not.
         ours = [line for line in log.read_text().splitlines() if '"event":"library.logged"' not in line]
         assert not any("Traceback" in line for line in ours), "\n".join(ours)[-8000:]
     finally:

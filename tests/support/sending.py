@@ -1,4 +1,4 @@
-"""A sender as most tests want it, something to send, and a short way to say what came of it."""
+"""A sender with the settings of most tests, a request to send, and a short form of the answer."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ HEADERS = {"Content-Type": "application/json", "User-Agent": "Hookledger/0", "we
 
 
 def sender(policy: EgressPolicy = DEV, denials: list[str] | None = None, **options: object) -> Sender:
-    """A sender that allows loopback; the reasons of what it denies are appended to `denials`."""
+    """A sender that allows loopback. The reason of each denial is appended to `denials`."""
     options.setdefault("timeout_seconds", TIMEOUT_SECONDS)
     return Sender(policy, on_denied=(denials if denials is not None else []).append, **options)  # type: ignore[arg-type]
 
 
-def told(answer: Answer) -> str:
+def status_or_error(answer: Answer) -> str:
     """The status, or the name of the error."""
     return str(answer.status) if isinstance(answer, Response) else answer.error.value
 
 
 def record_connects(monkeypatch: pytest.MonkeyPatch, *, but: str = "") -> list[str]:
-    """No packet leaves the machine: every connect is written down and refused, but to the database at URL `but`."""
+    """Records and refuses every connect, so that no packet leaves the machine; only those to the database at `but` pass."""
     connects: list[str] = []
     loop = asyncio.get_running_loop()
     really, free = loop.sock_connect, urlsplit(but).port

@@ -1,4 +1,4 @@
-"""Sessions of the dashboard for tests, begun as a person begins one: by a sign-in link."""
+"""Sessions of the dashboard for tests, begun with a sign-in link as a user begins one."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ async def browser(door: Door, tenant: str | None) -> dict[str, str]:
 
 
 async def opened(door: Door, url: str) -> dict[str, str]:
-    """The same of whoever opens a link that was made already."""
+    """The headers of a browser that has opened this sign-in link."""
     path = urlsplit(url).path
     answer = await door.ask("GET", path[path.index("/login/") :], allow_redirects=False)
     assert answer.status == 303, answer.text
-    door.client.session.cookie_jar.clear()  # whoever asks without these headers is somebody else
+    door.client.session.cookie_jar.clear()  # a request without these headers has no session
     (cookie,) = SimpleCookie(answer.headers["Set-Cookie"]).values()
     return {**BROWSER, "Cookie": f"{cookie.key}={cookie.value}"}

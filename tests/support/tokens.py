@@ -1,4 +1,4 @@
-"""Tokens for tests, made as the command line makes them."""
+"""Tokens for tests, created as the command line creates them."""
 
 from __future__ import annotations
 

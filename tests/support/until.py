@@ -1,4 +1,4 @@
-"""Waiting for a state that nobody announces."""
+"""Waits for a state that has no signal."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 
 async def until(state: Callable[[], object], *, seconds: float = 10.0) -> None:
-    """Returns once `state()` is true; an AssertionError says that it never was."""
+    """Returns once `state()` is true. Raises AssertionError if it is not within `seconds`."""
     try:
         async with asyncio.timeout(seconds):
             while not state():
                 await asyncio.sleep(0.005)
     except TimeoutError:
-        raise AssertionError(f"it did not come to that within {seconds} s") from None
+        raise AssertionError(f"the state was not reached within {seconds} s") from None

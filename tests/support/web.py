@@ -1,4 +1,4 @@
-"""The web application on loopback over a real database, without a pipeline: what tests/web runs."""
+"""The web application on loopback over a real database, without a pipeline, for tests/web."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from daemon.web.app import build
 from daemon.web.http.listeners import OwnRunner
 from daemon.web.http.services import Services
 from eventstore.postgres.connect import Database
-from tests.support.conformity import Conformity
+from tests.support.openapi_conformance import OpenApiConformance
 
 TARGET = "https://shop.example.com/hook"
 
@@ -49,7 +49,7 @@ class Answer:
 
 @dataclass(kw_only=True)
 class Door:
-    """A served application, and what stands behind it."""
+    """A served application with its services and a client for it."""
 
     client: TestClient[web.Request, web.Application]
     services: Services
@@ -74,7 +74,7 @@ class Door:
             )
 
     async def raw(self, request: bytes) -> bytes:
-        """The bytes that come back for the bytes of a request, until the server closes or is silent for a second."""
+        """Sends the bytes of a request. Returns all bytes until the server closes or is silent for a second."""
         reader, writer = await asyncio.open_connection(self.client.host, self.client.port)
         writer.write(request)
         answer = b""
@@ -100,11 +100,11 @@ class Door:
             return [dict(row) for row in await connection.fetch(query, *arguments)]
 
     async def events(self) -> list[dict[str, Any]]:
-        """What was published, in order."""
+        """The rows of all events, in order."""
         return await self.rows("SELECT * FROM hookledger.domain_event ORDER BY seq")
 
     async def log(self) -> list[dict[str, Any]]:
-        """The route log."""
+        """The rows of the route log, in order."""
         return await self.rows("SELECT * FROM hookledger.route_event ORDER BY pos")
 
 
@@ -116,15 +116,15 @@ class _Server(TestServer):
 
 
 def path(route: Mapping[str, Any], rest: str = "") -> str:
-    """The path of a route that the API has shown."""
+    """The API's path of a route that it has shown, with `rest` appended."""
     return f"/v1/tenants/{route['tenant']}/routes/{route['id']}{rest}"
 
 
 @asynccontextmanager
 async def door(database_url: str, **settings: str) -> AsyncIterator[Door]:
-    """The application under a configuration; settings as `server__admin_token="…"`. Without: --dev on loopback."""
+    """Serves the application. Settings are given as `server__admin_token="…"`; the default is --dev on loopback."""
     environ = {f"HOOKLEDGER_{name.upper()}": value for name, value in settings.items()}
-    environ["HOOKLEDGER_DATABASE__DATA_DIR"] = "/nonexistent"  # nothing here may want one
+    environ["HOOKLEDGER_DATABASE__DATA_DIR"] = "/nonexistent"  # nothing here may need one
     configured = config.load(None, environ)
     database = Database(database_url)
     await database.open()
@@ -143,7 +143,7 @@ async def door(database_url: str, **settings: str) -> AsyncIterator[Door]:
             configured.egress_policy,
             signing_header=configured.signing.header,
             now=lambda: datetime.now(UTC),
-            reached=projection.reach,
+            on_appended=projection.reach,
             catalogue=catalogue,
         ),
         keychain=keychain,
@@ -151,12 +151,12 @@ async def door(database_url: str, **settings: str) -> AsyncIterator[Door]:
         catalogue=catalogue,
         index=projection.index,
         metrics=Metrics(),
-        hurry=lambda: hurried.append(None),
+        request_tick=lambda: hurried.append(None),
         readiness=lambda: app._readiness(projection, cast("Pipeline", pipeline)),
         now=lambda: datetime.now(UTC),
     )
     application = build(services)
-    conformity = Conformity(application)
+    conformance = OpenApiConformance(application)
     try:
         async with TestClient(_Server(application, access_log=None)) as client:
             yield Door(
@@ -167,6 +167,6 @@ async def door(database_url: str, **settings: str) -> AsyncIterator[Door]:
                 pipeline=pipeline,
                 hurried=hurried,
             )
-        assert not conformity.violations, "\n".join(conformity.violations)
+        assert not conformance.violations, "\n".join(conformance.violations)
     finally:
         await database.close()

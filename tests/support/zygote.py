@@ -1,7 +1,7 @@
-"""A process that has imported the product, and forks commands and daemons from it in milliseconds.
+"""A process that has imported the product, and forks commands and daemons in milliseconds.
 
-Each still is a process of its own, with its own streams, environment, folder and exit code; what it saves is half a
-second of imports. That `python -m daemon` starts from nothing is tested by CommandLine.start.
+Each command is still a process of its own, with its own streams, environment, folder and exit code. A fork saves half a
+second of imports. CommandLine.start tests that `python -m daemon` starts without a zygote.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
-# What an interpreter reads at its very beginning (tests/support/shifted_clock), too early for a fork.
+# Variables that an interpreter reads at its start (tests/support/shifted_clock): a fork cannot change them.
 _EARLY = ("PYTHONPATH", "SHIFTED_CLOCK")
 
-# A command is waited for here. A daemon has a keeper, for whom nobody waits, and who says how it ended.
+# The loop waits for a command. A daemon has a watcher process instead, which reports its process id and its exit code.
 _LOOP = """
 import json, os, socket, sys
 from daemon import app
-from daemon.cli import audit, main, ops, publish, routes, run, store
+from daemon.cli import audit, main, ops, publish, run, store
+from daemon.cli.routes import commands
 
 channel = socket.socket(fileno=int(sys.argv[1]))
 
@@ -57,58 +58,58 @@ def become(order, streams):
     finally:
         os._exit(code)
 
-def keep(order, streams, said):
+def watch(order, streams, report):
     child = os.fork()
     if child == 0:
-        os.close(said)
+        os.close(report)
         become(order, streams)
     for stream in streams:
         os.close(stream)
-    os.write(said, b"%d\\n" % child)
-    os.write(said, b"%d\\n" % ended(child))
+    os.write(report, b"%d\\n" % child)
+    os.write(report, b"%d\\n" % exit_code(child))
     os._exit(0)
 
-def ended(child):
+def exit_code(child):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 for line in sys.stdin:
     order = json.loads(line)
-    given = [] if "streams" in order else socket.recv_fds(channel, 1, 4)[1]
+    descriptors = [] if "streams" in order else socket.recv_fds(channel, 1, 4)[1]
     child = os.fork()
     if child == 0:
-        if not given:
+        if not descriptors:
             become(order, opened(order["streams"]))
         if os.fork() == 0:
-            keep(order, given[:3], given[3])
+            watch(order, descriptors[:3], descriptors[3])
         os._exit(0)
-    for each in given:
+    for each in descriptors:
         os.close(each)
-    print(ended(child), flush=True)
+    print(exit_code(child), flush=True)
 """
 
 
 class Forked:
-    """A daemon that was started here: of `subprocess.Popen`, what tests need."""
+    """A daemon that was forked from the zygote, with the part of `subprocess.Popen` that tests need."""
 
-    def __init__(self, stdout: IO[bytes], said: IO[bytes]) -> None:
+    def __init__(self, stdout: IO[bytes], report: IO[bytes]) -> None:
         self.stdout = stdout
         self.returncode: int | None = None
-        self._said = said
-        self.pid = int(said.readline())
+        self._report = report
+        self.pid = int(report.readline())
 
     def poll(self) -> int | None:
-        """The exit code; None while it runs."""
-        if self.returncode is None and select.select([self._said], [], [], 0)[0]:
+        """The exit code, None while it runs."""
+        if self.returncode is None and select.select([self._report], [], [], 0)[0]:
             self.wait()
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """The exit code, once there is one."""
+        """Waits for the exit code. Raises subprocess.TimeoutExpired."""
         if self.returncode is None:
-            if not select.select([self._said], [], [], timeout)[0]:
+            if not select.select([self._report], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired("hookledger", timeout or 0)
-            self.returncode = int(self._said.readline())
-            self._said.close()
+            self.returncode = int(self._report.readline())
+            self._report.close()
         return self.returncode
 
     def send_signal(self, number: int) -> None:
@@ -121,7 +122,7 @@ class Forked:
 
 class Zygote:
     def __init__(self, early: dict[str, str]) -> None:
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self._channel, theirs = socket.socketpair()
         self._process = subprocess.Popen(
             [sys.executable, "-c", _LOOP, str(theirs.fileno())],
@@ -134,24 +135,24 @@ class Zygote:
         theirs.close()
 
     def run(self, arguments: list[str], *, cwd: Path, environment: dict[str, str], streams: list[Path]) -> int:
-        """Runs a command to its end, with files for stdin, stdout and stderr; its exit code."""
+        """Runs a command to its end, with files for stdin, stdout and stderr. Returns its exit code."""
         order = {"arguments": arguments, "cwd": str(cwd), "environment": environment}
-        with self._turn:
-            return self._obeyed(order | {"streams": [str(name) for name in streams]})
+        with self._lock:
+            return self._request(order | {"streams": [str(name) for name in streams]})
 
     def start(self, arguments: list[str], *, cwd: Path, environment: dict[str, str], log: IO[bytes]) -> Forked:
         """Starts a daemon without stdin, with a pipe for stdout and a file for stderr."""
         order = {"arguments": arguments, "cwd": str(cwd), "environment": environment}
         nothing = os.open(os.devnull, os.O_RDONLY)
-        (stdout, their_stdout), (said, their_said) = os.pipe(), os.pipe()
-        with self._turn:
-            socket.send_fds(self._channel, [b"!"], [nothing, their_stdout, log.fileno(), their_said])
-            self._obeyed(order)
-        for theirs in (nothing, their_stdout, their_said):
+        (stdout, their_stdout), (report, their_report) = os.pipe(), os.pipe()
+        with self._lock:
+            socket.send_fds(self._channel, [b"!"], [nothing, their_stdout, log.fileno(), their_report])
+            self._request(order)
+        for theirs in (nothing, their_stdout, their_report):
             os.close(theirs)
-        return Forked(os.fdopen(stdout, "rb"), os.fdopen(said, "rb", buffering=0))
+        return Forked(os.fdopen(stdout, "rb"), os.fdopen(report, "rb", buffering=0))
 
-    def _obeyed(self, order: Mapping[str, object]) -> int:
+    def _request(self, order: Mapping[str, object]) -> int:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(order) + "\n")
@@ -160,7 +161,7 @@ class Zygote:
 
 
 def zygote(environment: dict[str, str]) -> Zygote:
-    """The one of this test run for such an environment; it ends when its stdin does."""
+    """The zygote of this test run for the early variables of `environment`. It ends when its stdin does."""
     return _zygote(tuple((name, environment[name]) for name in _EARLY if name in environment))
 
 

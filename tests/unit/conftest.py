@@ -1,4 +1,4 @@
-"""A busy machine makes a slow example, not a wrong one; and all of tests/unit stays a matter of seconds."""
+"""Settings of hypothesis: no deadline, as a busy machine slows examples down; few examples, so that all takes seconds."""
 
 from hypothesis import settings
 

@@ -17,7 +17,7 @@ EXAMPLE = Path(__file__).parents[2] / "deploy" / "hookledger.toml"
 KEY = base64.b64encode(bytes(32)).decode()
 OTHER_KEY = base64.b64encode(bytes(range(32))).decode()
 
-# contract.md's table of keys, literally: a key that is renamed or loses its default must fail here.
+# A literal copy of the keys and defaults: a key that is renamed or loses its default must fail here.
 DEFAULTS: dict[str, dict[str, object]] = {
     "server": {"listen": "127.0.0.1:8080", "public_url": None, "ops_listen": None, "admin_token": None},
     "database": {"url": None, "data_dir": "/home/ada/.local/share/hookledger", "pool_size": 8},
@@ -69,14 +69,14 @@ def test_without_any_source_every_key_has_its_default() -> None:
 def test_the_example_loads_and_names_every_key_with_its_default() -> None:
     assert config.masked(config.load(EXAMPLE, HOME)) == DEFAULTS
     uncommented = re.sub(r"(?m)^# (?=[a-z_]+ = )", "", EXAMPLE.read_text())
-    named = tomllib.loads(uncommented)
-    assert {section: set(keys) for section, keys in named.items()} == {
+    documented = tomllib.loads(uncommented)
+    assert {section: set(keys) for section, keys in documented.items()} == {
         section: set(keys) for section, keys in DEFAULTS.items()
     }
     for section, keys in DEFAULTS.items():
         for key, default in keys.items():
             if default is not None and key != "data_dir":
-                assert named[section][key] == default, f"{section}.{key}"
+                assert documented[section][key] == default, f"{section}.{key}"
 
 
 def test_the_examples_other_values_are_valid_too(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Secrets at rest: what opens, what does not, and the one master key that many processes make at once."""
+"""Secrets at rest: what opens, what does not, and the master key that several processes create at once."""
 
 import base64
 import multiprocessing
@@ -20,33 +20,33 @@ import eventstore.route_log.sealed_secrets
 from daemon import keys
 from daemon.core.routing.route import LifecycleEventType, evolve
 from daemon.core.webhook.signing import SigningKey, fingerprint
-from daemon.keys import Keychain, Vault, WrongMasterKey, master_key_file, new_key, secret_place
+from daemon.keys import Keychain, Vault, WrongMasterKey, master_key_file, new_key, secret_context
 from eventstore.postgres.connect import Database
 from tests.support.lifecycles import ROUTE, after, config, life
 
 OLD, NEW, OTHER = b"o" * 32, b"n" * 32, b"x" * 32
-NO_DATABASE = cast("Database", None)  # what is tested here asks none
+NO_DATABASE = cast("Database", None)  # these tests need no database
 
 
 @given(st.binary(max_size=200), st.binary(max_size=50))
-def test_what_was_sealed_opens_at_its_place(plain: bytes, place: bytes) -> None:
-    sealed = Vault([NEW]).seal(plain, place)
-    assert Vault([NEW]).open(sealed, place) == plain
+def test_what_was_sealed_opens_with_its_associated_data(plain: bytes, associated_data: bytes) -> None:
+    sealed = Vault([NEW]).seal(plain, associated_data)
+    assert Vault([NEW]).open(sealed, associated_data) == plain
     assert sealed[:1] == b"\x01"
     assert len(sealed) == 1 + 12 + len(plain) + 16
 
 
-def test_the_same_text_is_never_sealed_twice_alike() -> None:
+def test_the_same_text_never_has_the_same_ciphertext() -> None:
     vault = Vault([NEW])
     assert len({vault.seal(b"secret", b"here") for _ in range(100)}) == 100
     assert b"secret" not in vault.seal(b"secret", b"here")
 
 
-def test_another_key_or_another_place_does_not_open() -> None:
+def test_another_key_or_other_associated_data_does_not_open() -> None:
     sealed = Vault([NEW]).seal(b"secret", b"here")
-    for vault, place in ((Vault([OTHER]), b"here"), (Vault([NEW]), b"there"), (Vault([OLD, OTHER]), b"here")):
+    for vault, context in ((Vault([OTHER]), b"here"), (Vault([NEW]), b"there"), (Vault([OLD, OTHER]), b"here")):
         with pytest.raises(WrongMasterKey):
-            vault.open(sealed, place)
+            vault.open(sealed, context)
 
 
 def test_the_first_master_key_seals_and_all_of_them_open() -> None:
@@ -67,18 +67,18 @@ def test_a_ciphertext_cut_off_anywhere_is_a_wrong_master_key_and_no_other_error(
 
 def test_a_ciphertext_with_any_bit_changed_does_not_open() -> None:
     sealed = Vault([NEW]).seal(b"secret", b"here")
-    for place in range(len(sealed)):
+    for position in range(len(sealed)):
         for bit in (1, 128):
             changed = bytearray(sealed)
-            changed[place] ^= bit
+            changed[position] ^= bit
             with pytest.raises(WrongMasterKey):
                 Vault([NEW]).open(bytes(changed), b"here")
 
 
 @given(st.binary(max_size=80))
-def test_bytes_that_were_never_sealed_do_not_open(rubbish: bytes) -> None:
+def test_bytes_that_were_never_sealed_do_not_open(garbage: bytes) -> None:
     with pytest.raises(WrongMasterKey):
-        Vault([NEW, OLD]).open(rubbish, b"here")
+        Vault([NEW, OLD]).open(garbage, b"here")
 
 
 @pytest.mark.parametrize("master_keys", [[], [b""], [b"short"], [b"x" * 33], [NEW, b"x" * 31]])
@@ -87,14 +87,14 @@ def test_a_vault_needs_keys_of_32_bytes(master_keys: list[bytes]) -> None:
         Vault(master_keys)
 
 
-def test_places_differ_by_tenant_route_and_item() -> None:
-    places = {
-        secret_place(tenant, route_id, item)
+def test_the_associated_data_differs_by_tenant_route_and_item() -> None:
+    contexts = {
+        secret_context(tenant, route_id, item)
         for tenant in ("a", "b")
         for route_id in (ROUTE, UUID(int=1))
         for item in ("key_1", "key_2")
     }
-    assert len(places) == 8
+    assert len(contexts) == 8
 
 
 @pytest.mark.parametrize("stored", ["", "no base64!", "AAAA", base64.b64encode(b"\x01" * 40).decode()])
@@ -134,39 +134,39 @@ def test_a_new_key_is_random_and_known_by_its_fingerprint() -> None:
         assert fingerprint(text) == print_
 
 
-def test_keys_at_hand_are_all_that_are_valid_now_or_none() -> None:
+def test_cached_keys_are_all_that_are_valid_now_or_none() -> None:
     keychain = Keychain(NO_DATABASE, Vault([NEW]))
     rotated = life(LifecycleEventType.KEY_ROTATED)
     now = rotated.updated_at
-    assert keychain.keys_at_hand(rotated, now) is None
+    assert keychain.cached_keys(rotated, now) is None
     keychain._keys["key_2"] = SigningKey("new")
-    assert keychain.keys_at_hand(rotated, now) is None
+    assert keychain.cached_keys(rotated, now) is None
     keychain._keys["key_1"] = SigningKey("old")
-    assert keychain.keys_at_hand(rotated, now) == (SigningKey("new"), SigningKey("old"))
-    assert keychain.keys_at_hand(rotated, now + timedelta(days=2)) == (SigningKey("new"),)
+    assert keychain.cached_keys(rotated, now) == (SigningKey("new"), SigningKey("old"))
+    assert keychain.cached_keys(rotated, now + timedelta(days=2)) == (SigningKey("new"),)
 
 
-def test_headers_at_hand_are_empty_without_headers_and_none_before_they_are_loaded() -> None:
+def test_cached_headers_are_empty_without_headers_and_none_before_they_are_loaded() -> None:
     keychain = Keychain(NO_DATABASE, Vault([NEW]))
     route = life()
-    assert keychain.headers_at_hand(route) == {}
+    assert keychain.cached_headers(route) == {}
     edited = evolve(
         route, after(route, LifecycleEventType.EDITED, config=config(headers_id="hdr_1", header_names=("X",)))
     )
-    assert keychain.headers_at_hand(edited) is None
+    assert keychain.cached_headers(edited) is None
     keychain._headers["hdr_1"] = {"X": "1"}
-    assert keychain.headers_at_hand(edited) == {"X": "1"}
+    assert keychain.cached_headers(edited) == {"X": "1"}
 
 
 def test_a_keychain_seals_for_the_route_and_its_item() -> None:
     vault = Vault([NEW])
     keychain = Keychain(NO_DATABASE, vault)
     sealed = keychain.seal_key("acme", ROUTE, "key_1", "whsec_x")
-    assert vault.open(sealed, secret_place("acme", ROUTE, "key_1")) == b"whsec_x"
+    assert vault.open(sealed, secret_context("acme", ROUTE, "key_1")) == b"whsec_x"
     with pytest.raises(WrongMasterKey):
-        vault.open(sealed, secret_place("globex", ROUTE, "key_1"))
+        vault.open(sealed, secret_context("globex", ROUTE, "key_1"))
     sealed = keychain.seal_headers("acme", ROUTE, "hdr_1", {"X": "é"})
-    assert vault.open(sealed, secret_place("acme", ROUTE, "hdr_1")) == '{"X":"é"}'.encode()
+    assert vault.open(sealed, secret_context("acme", ROUTE, "hdr_1")) == '{"X":"é"}'.encode()
 
 
 def test_a_master_key_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_a_file_that_stays_empty_is_no_key(tmp_path: Path, monkeypatch: pytest.M
         master_key_file(path)
 
 
-def test_whoever_comes_between_creation_and_writing_waits_for_the_key(
+def test_a_process_that_reads_between_creation_and_writing_waits_for_the_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "master.key"
@@ -226,7 +226,7 @@ def test_whoever_comes_between_creation_and_writing_waits_for_the_key(
     assert found == [NEW]
 
 
-def test_whoever_loses_the_race_to_create_the_file_reads_the_winners_key(
+def test_a_process_that_loses_the_race_to_create_the_file_reads_the_winners_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "master.key"

@@ -1,4 +1,4 @@
-"""Rendezvous hashing: the same answer for everybody, and no shard moves without need."""
+"""Rendezvous hashing: every process computes the same answer, and no shard moves without need."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_process_that_leaves_moves_nothing_but_its_own(names: set[str]) -> Non
 
 
 def test_shares_are_about_equal_on_average() -> None:
-    """Over many incarnations of four processes; of a single one, the largest share is 6.2 of 16 on average."""
+    """Averaged over many incarnations of four processes. In a single one, the largest share is 6.2 of 16 on average."""
     total: Counter[str] = Counter()
     largest = 0
     for turn in range(500):

@@ -1,7 +1,7 @@
 """The listeners under test.
 
-Most tests share one database, emptied before each: a clone for each would take most of the time. A test that changes
-the schema, or cuts the line, opens a `door` on a `database_url` of its own.
+Most tests share one database, which is emptied before each test: a clone for each test would take most of the time. A
+test that changes the schema or breaks the connection opens a `door` on a `database_url` of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from tests.support.web import Door, door
 
-# Both logs refuse to be emptied; only a superuser who calls himself a replica may.
+# Triggers forbid deleting from both logs. A superuser with the replication role `replica` may.
 _EMPTY = """
 SET session_replication_role = replica;
 DELETE FROM hookledger.domain_event;
@@ -65,6 +65,6 @@ async def empty_url(shared_database_url: str) -> str:
 
 @pytest_asyncio.fixture(name="door")
 async def _door(empty_url: str) -> AsyncIterator[Door]:
-    """The application as it comes: on loopback, without a token."""
+    """The application on loopback, without an admin token."""
     async with door(empty_url) as opened:
         yield opened

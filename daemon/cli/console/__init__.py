@@ -1,1 +1,1 @@
-"""What all commands share at a terminal: options, files read with progress, output, failures."""
+"""What all commands share: parsing of options, files read with progress, output, failures."""

@@ -1,4 +1,4 @@
-"""What a failure means to the person at the terminal: a sentence, the next step, an exit code.
+"""From an exception to what the user sees: a sentence, the next step and an exit code.
 
 0  done                        69  the database cannot be reached (EX_UNAVAILABLE)
 1  failed                      78  the configuration cannot be used (EX_CONFIG)
@@ -22,7 +22,7 @@ EXIT_CONFIG = 78
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExitReport:
-    """One message for each mistake; `hint` is the next step in the imperative, empty if there is none to give."""
+    """One message for each mistake. `hint` is the next step in the imperative, or empty."""
 
     messages: tuple[str, ...]
     hint: str = ""
@@ -30,33 +30,33 @@ class ExitReport:
 
 
 class CliError(Exception):
-    """A command's own failure, ready to be shown."""
+    """A failure that a command raises with its own message, hint and exit code."""
 
     def __init__(self, message: str, *, hint: str = "", code: int = EXIT_FAILED) -> None:
         super().__init__(message)
-        self.failure = of(message, hint, code)
+        self.report = of(message, hint, code)
 
 
 def of(message: str, hint: str = "", code: int = EXIT_FAILED) -> ExitReport:
-    """A failure of one sentence."""
+    """A report of one sentence."""
     return ExitReport(messages=(message,), hint=hint, code=code)
 
 
 def describe(error: BaseException) -> ExitReport:
-    """The failure that `error` stands for; of a group of errors, its first one."""
+    """The report on `error`. A group of errors is reported by its first one."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     match error:
         case CliError():
-            return error.failure
+            return error.report
         case click.ClickException():
             return _of_usage(error)
         case OSError():
             return _of_system(error)
-        case ImportError() | SyntaxError():  # a broken installation: what tells our errors apart may be missing too
-            return _of_a_bug(error)
+        case ImportError() | SyntaxError():  # a broken installation: `_of_domain` might fail to import, too
+            return _of_bug(error)
         case _:
-            return _of_ours(error)
+            return _of_domain(error)
 
 
 def _of_usage(error: click.ClickException) -> ExitReport:
@@ -67,15 +67,15 @@ def _of_usage(error: click.ClickException) -> ExitReport:
 
 
 def _of_system(error: OSError) -> ExitReport:
-    said = error.strerror or str(error)
+    cause = error.strerror or str(error)
     if error.errno == errno.EADDRINUSE:
         # asyncio words it as "error while attempting to bind on address ('127.0.0.1', 8080): address already in use".
-        return of(f"another program listens there already: {said}", "stop it, or choose another --listen address")
-    return of(said if error.filename is None else f"{error.filename}: {said}")
+        return of(f"another program listens there already: {cause}", "stop it, or choose another --listen address")
+    return of(cause if error.filename is None else f"{error.filename}: {cause}")
 
 
-def _of_ours(error: BaseException) -> ExitReport:
-    # Imported here, because `hookledger --help` has no failure to describe.
+def _of_domain(error: BaseException) -> ExitReport:
+    # Imported here, so that `hookledger --help` stays fast.
     from daemon.audit import AmbiguousEvent, UnknownEvent
     from daemon.commands import CommandError, Invalid
     from daemon.config import ConfigError
@@ -108,11 +108,11 @@ def _of_ours(error: BaseException) -> ExitReport:
         case StoreError() | CommandError() | UnknownEvent():
             pass
         case _:
-            return _of_a_bug(error)
+            return _of_bug(error)
     return ExitReport(messages=messages, hint=hint, code=code)
 
 
-def _of_a_bug(error: BaseException) -> ExitReport:
+def _of_bug(error: BaseException) -> ExitReport:
     frames = traceback.extract_tb(error.__traceback__)
     where = f" at {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
     message = " ".join(str(error).split())

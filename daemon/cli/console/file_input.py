@@ -1,4 +1,8 @@
-"""The bytes of a file or a pipe, chunk by chunk, without waiting for a slow pipe to fill a batch."""
+"""Reading a file or a pipe chunk by chunk, with a progress bar on a terminal.
+
+The one thing to know: a slow pipe must not hold back what it has sent. `chunks` yields an empty chunk when a pipe is
+idle, so that the caller can process an incomplete batch.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +25,17 @@ CHUNK_BYTES = 1 << 18
 IDLE_SECONDS = 0.2
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadProgress:
+    """`advance` takes the number of bytes just read, and a text to show. `report` prints one line about a problem."""
+
+    advance: Callable[[int, str], None]
+    report: Callable[[str], None]
+
+
 async def chunks(file: BinaryIO) -> AsyncIterator[bytes]:
-    """The content of a file, chunk by chunk. An empty chunk means that a pipe has nothing to say at the moment."""
-    if not is_pipe(file):
+    """The content of a file in chunks of at most CHUNK_BYTES. A pipe that was idle for IDLE_SECONDS yields b""."""
+    if not _is_pipe(file):
         while chunk := file.read(CHUNK_BYTES):
             yield chunk
         return
@@ -45,30 +57,13 @@ async def chunks(file: BinaryIO) -> AsyncIterator[bytes]:
         yield chunk
 
 
-def is_pipe(file: BinaryIO) -> bool:
-    """True if reading may have to wait for somebody."""
-    mode = os.fstat(file.fileno()).st_mode
-    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or file.isatty()
-
-
-# A progress bar on a terminal's stderr, silence elsewhere; reports go past it either way.
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadProgress:
-    """`advance` by bytes read and say where it stands; `report` one line about something that is wrong."""
-
-    advance: Callable[[int, str], None]
-    report: Callable[[str], None]
-
-
 @contextmanager
-def of_reading(file: BinaryIO) -> Iterator[ReadProgress]:
-    """Progress through a file by its bytes, without an end for a pipe."""
+def read_progress(file: BinaryIO) -> Iterator[ReadProgress]:
+    """A progress bar on stderr, by bytes; a pipe has no total. If stderr is no terminal, only reports are printed."""
     if not sys.stderr.isatty():
         yield ReadProgress(advance=lambda _bytes, _text: None, report=output.note)
         return
-    total = None if is_pipe(file) else os.fstat(file.fileno()).st_size
+    total = None if _is_pipe(file) else os.fstat(file.fileno()).st_size
     columns = (SpinnerColumn(), BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"))
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=total)
@@ -76,3 +71,9 @@ def of_reading(file: BinaryIO) -> Iterator[ReadProgress]:
             advance=lambda size_bytes, text: bar.update(task, advance=size_bytes, description=text),
             report=lambda message: bar.console.print(escape(output.plain(message)), highlight=False),
         )
+
+
+def _is_pipe(file: BinaryIO) -> bool:
+    """True if a read may have to wait for a writer."""
+    mode = os.fstat(file.fileno()).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or file.isatty()

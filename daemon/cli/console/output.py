@@ -1,8 +1,8 @@
-"""Tables for people, JSON for programs: the one place that knows how something is printed.
+"""Tables for people, JSON for programs. Every command prints through this module.
 
-A terminal gets a table of rich; a pipe gets the same columns unframed and uncut, so that `grep` and `awk` see whole
-values; `--json` gets one JSON document. Texts of merchants are printed as text: neither markup nor control characters
-in them reach the terminal.
+A terminal gets a table made by rich. A pipe gets the same columns without a frame and without truncation, so that
+`grep` and `awk` see whole values. `--json` prints one JSON document. Texts of merchants are printed as plain text:
+neither markup nor control characters in them reach the terminal.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ json_option: Callable[[click.decorators.FC], click.decorators.FC] = click.option
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
-    """Prints rows under their headings, or the sentence `empty` if there is none."""
+    """Prints rows under their headings, or the sentence `empty` if there are no rows."""
     if not rows:
         click.echo(empty)
         return
@@ -42,7 +42,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: st
 
 
 def fields(pairs: Sequence[tuple[str, object]]) -> None:
-    """Prints one thing: a name and its value on each line."""
+    """Prints one object: a name and its value on each line."""
     width = max(len(name) for name, _ in pairs)
     for name, value in pairs:
         click.echo(f"{click.style(name.ljust(width), bold=True)}  {cell(value)}")
@@ -57,13 +57,13 @@ def document(value: object) -> None:
 
 
 def note(message: str) -> None:
-    """A line about what is going on; never part of what a command prints."""
+    """A line on stderr for the person who waits, never part of a command's output."""
     click.echo(plain(message), err=True)
 
 
 @contextmanager
 def working(what: str) -> Iterator[None]:
-    """A spinner beside `what` on a terminal's stderr, nothing elsewhere."""
+    """A spinner beside `what` if stderr is a terminal, else nothing."""
     if not sys.stderr.isatty():
         yield
         return
@@ -74,7 +74,7 @@ def working(what: str) -> Iterator[None]:
 
 
 def cell(value: object) -> str:
-    """A value as a table shows it; what is absent is a dash."""
+    """A value as a table shows it. An absent or empty value is a dash."""
     match value:
         case None | "" | () | []:
             return "–"
@@ -89,5 +89,5 @@ def cell(value: object) -> str:
 
 
 def plain(text: str) -> str:
-    """`text` on one line, with control characters written out: nobody's event moves the cursor of an operator."""
+    """`text` on one line, with control characters escaped, so that no event can move an operator's cursor."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

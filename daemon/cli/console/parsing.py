@@ -1,4 +1,7 @@
-"""What options mean: times, headers, selections. Pure; a wrong value is a usage error that says what is right."""
+"""Parsers for option values: times, headers, selections. Pure.
+
+A wrong value raises `click.BadParameter` with an example of a right one.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ NONE = "none"
 
 
 def timestamp(text: str) -> datetime:
-    """An RFC 3339 time with its offset, or a date, which is its midnight in UTC; in UTC. For `click.option(type=…)`."""
+    """An RFC 3339 time with an offset, or a date, which means its midnight in UTC. Returns it in UTC.
+
+    For `click.option(type=…)`.
+    """
     try:
         return datetime.combine(date.fromisoformat(text), time(), tzinfo=UTC)
     except ValueError:
@@ -28,40 +34,40 @@ def timestamp(text: str) -> datetime:
 
 
 def headers(lines: Iterable[str]) -> dict[str, str]:
-    """`Name: value` lines as a mapping."""
-    found: dict[str, str] = {}
+    """`Name: value` lines as a mapping. A name may be given once, in any case."""
+    parsed: dict[str, str] = {}
     for line in lines:
         name, colon, value = (part.strip() for part in line.partition(":"))
         if not colon or not name:
             raise click.BadParameter(f"{line!r} is no header: write it like 'X-Shop: acme'", param_hint="--header")
-        if name.lower() in {known.lower() for known in found}:
+        if name.lower() in {known.lower() for known in parsed}:
             raise click.BadParameter(f"{name} is given twice: give each header once", param_hint="--header")
-        found[name] = value
-    return found
+        parsed[name] = value
+    return parsed
 
 
 def snapshot(selections: Iterable[str]) -> tuple[tuple[str, tuple[str, ...] | None], ...] | None:
-    """`customer`, `orders:public_id,total` … as PayloadOptions has them; None for nothing and for the word `none`."""
-    given = tuple(selections)
-    if given in {(), (NONE,)}:
+    """`customer`, `orders:public_id,total` … as in PayloadOptions. None for no selection and for the word `none`."""
+    texts = tuple(selections)
+    if texts in {(), (NONE,)}:
         return None
-    chosen: dict[str, tuple[str, ...] | None] = {}
-    for selection in given:
-        entity, colon, listed = (part.strip() for part in selection.partition(":"))
-        names = tuple(dict.fromkeys(name.strip() for name in listed.split(",") if name.strip()))
-        if not entity or (colon and not names):
+    parsed: dict[str, tuple[str, ...] | None] = {}
+    for selection in texts:
+        entity, colon, field_list = (part.strip() for part in selection.partition(":"))
+        fields = tuple(dict.fromkeys(name.strip() for name in field_list.split(",") if name.strip()))
+        if not entity or (colon and not fields):
             raise click.BadParameter(
                 f"{selection!r} selects nothing: write it like customer, or like orders:public_id,total",
                 param_hint="--snapshot",
             )
-        if entity in chosen:
+        if entity in parsed:
             raise click.BadParameter(f"{entity} is given twice: list all of its fields in one", param_hint="--snapshot")
-        chosen[entity] = names if colon else None
-    return tuple(sorted(chosen.items()))
+        parsed[entity] = fields if colon else None
+    return tuple(sorted(parsed.items()))
 
 
 def rate(text: str | None) -> float | None:
-    """Requests per second; None for None and for the word `none`."""
+    """Requests per second. None for None and for the word `none`."""
     if text is None or text.strip().lower() == NONE:
         return None
     try:
@@ -72,12 +78,12 @@ def rate(text: str | None) -> float | None:
 
 
 def expression(text: str | None) -> str | None:
-    """A JMESPath expression as given; None for None and for the word `none`."""
+    """A JMESPath expression, unchecked. None for None and for the word `none`."""
     return None if text is None or text.strip().lower() == NONE else text
 
 
 def route_id(text: str) -> UUID:
-    """A route's id. For `click.option(type=…)`."""
+    """The id of a route. For `click.option(type=…)`."""
     try:
         return UUID(text)
     except ValueError:

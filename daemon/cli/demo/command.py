@@ -1,7 +1,7 @@
 """`hookledger demo`: the daemon, a receiver and a story, in one process and a temporary directory.
 
-The daemon is the real one, `daemon.app.run`, on a real embedded PostgreSQL; its retries are quickened, nothing else is
-special. The environment's settings are left out of it, so that it does the same on every machine.
+The daemon is the real one, `daemon.app.run`, on a real embedded PostgreSQL. Only its retries are faster than usual. It
+ignores the settings of the environment, so that the demo does the same on every machine.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _QUICK_RETRIES = {
 
 
 @click.command()
-@click.option("--exit", "is_to_end", is_flag=True, help="End after the story instead of keeping the daemon up.")
+@click.option("--exit", "exit_after", is_flag=True, help="End after the story instead of keeping the daemon up.")
 @click.option("--listen", metavar="H:P", help="Where the daemon listens [127.0.0.1:8080, or a free port if taken].")
-def demo(is_to_end: bool, listen: str | None) -> None:
+def demo(exit_after: bool, listen: str | None) -> None:
     """Show what Hookledger does, on an embedded PostgreSQL.
 
     A route is created, disabled, enabled; a receiver fails and recovers; a key is rotated. Each line says what the
@@ -51,13 +51,13 @@ def demo(is_to_end: bool, listen: str | None) -> None:
         logs.configure(LogLevel.ERROR, None)
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(_perform(config, is_to_end=is_to_end))
+                runner.run(_run(config, exit_after=exit_after))
         except asyncio.CancelledError:
             raise _interrupted() from None
 
 
-async def _perform(config: Config, *, is_to_end: bool) -> None:
-    """The daemon beside the story. A daemon that was asked to stop before the end ends the story too."""
+async def _run(config: Config, *, exit_after: bool) -> None:
+    """Runs the daemon and the story. If the daemon stops before the story has ended, the story is cancelled."""
     cancel_on_sigterm()
     console = Console(highlight=False)
     console.print("Starting a daemon and its PostgreSQL in a temporary directory …", style="dim")
@@ -71,14 +71,14 @@ async def _perform(config: Config, *, is_to_end: bool) -> None:
             raise _interrupted()
         if story.exception() is not None:
             return
-        if is_to_end:
+        if exit_after:
             signal.raise_signal(signal.SIGTERM)
         else:
             console.print(f"\nThe dashboard stays up at {story.result()} until Ctrl-C.", markup=False, soft_wrap=True)
 
 
 async def _tell(console: Console, ready: asyncio.Future[Running], receiver: Receiver) -> str:
-    """Tells the story once the daemon is ready; returns the URL of the dashboard's page of its webhooks."""
+    """Tells the story once the daemon is ready. Returns the URL of the dashboard's list of webhooks."""
     running = await ready
     dashboard = f"{running.url}/t/{TENANT}/webhooks"
     console.print(f"Ready: dashboard {dashboard}, API {running.url}/v1\n", markup=False, soft_wrap=True)
@@ -91,8 +91,8 @@ async def _tell(console: Console, ready: asyncio.Future[Running], receiver: Rece
             prove=lambda text: console.print(f"    → {text}", markup=False, soft_wrap=True, style="green"),
         )
         await story.tell()
-    webhooks = len({each.webhook_id for each in receiver.got})
-    console.print(f"\nThe story came true: {len(receiver.got)} requests for {webhooks} webhooks.", style="bold")
+    webhooks = len({each.webhook_id for each in receiver.received})
+    console.print(f"\nThe story came true: {len(receiver.received)} requests for {webhooks} webhooks.", style="bold")
     return dashboard
 
 

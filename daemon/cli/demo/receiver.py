@@ -1,7 +1,7 @@
-"""The demo's receiver: it believes nothing but the signature, and writes down what it really got.
+"""The demo's receiver: it accepts a request only if its signatures verify, and records every request.
 
-It is written from the documentation of the webhook, with the standard library's hmac and not with Hookledger's own
-signing: when it says "verified", somebody else has verified.
+It is written from the documentation of the webhook, with the standard library's hmac and without `daemon.core`: its
+verification is independent of the code that signs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TOLERANCE_SECONDS = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceivedWebhook:
-    """One request: which event, signed by which of the known keys, and what was answered."""
+    """One request: its event, the known keys that verify it, oldest first, and the status it was answered with."""
 
     event_id: str
     event_type: str
@@ -34,26 +34,26 @@ class ReceivedWebhook:
 
 @dataclass(slots=True, kw_only=True)
 class Receiver:
-    """`keys` are those it was told of, oldest first; the next `failures` requests are answered with 503."""
+    """`keys` are the known verification keys, oldest first. The next `failures` requests are answered with 503."""
 
     url: str = ""
     keys: list[str] = field(default_factory=list)
     failures: int = 0
-    got: list[ReceivedWebhook] = field(default_factory=list)
-    _news: asyncio.Condition = field(default_factory=asyncio.Condition)
+    received: list[ReceivedWebhook] = field(default_factory=list)
+    _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    async def until(self, is_so: Callable[[list[ReceivedWebhook]], bool], *, seconds: float) -> bool:
-        """Waits for a state of what was got; False if it does not come about in time."""
-        async with self._news:
+    async def until(self, condition: Callable[[list[ReceivedWebhook]], bool], *, seconds: float) -> bool:
+        """Waits until `condition` is true of the received requests. False if it is not within `seconds`."""
+        async with self._changed:
             try:
                 async with asyncio.timeout(seconds):
-                    await self._news.wait_for(lambda: is_so(self.got))
+                    await self._changed.wait_for(lambda: condition(self.received))
             except TimeoutError:
                 return False
             return True
 
     async def receive(self, request: web.Request) -> web.Response:
-        """Answers 200 to a verified webhook, 400 to another one, and 503 while it is to fail."""
+        """Answers 503 while `failures` is not 0, else 200 to a verified webhook and 400 to any other."""
         body = await request.read()
         verified_by = tuple(key for key in self.keys if verify(dict(request.headers), body, key))
         if self.failures:
@@ -62,7 +62,7 @@ class Receiver:
         else:
             status = 200 if verified_by else 400
         event = orjson.loads(body)
-        delivered = ReceivedWebhook(
+        webhook = ReceivedWebhook(
             event_id=event["id"],
             event_type=event["type"],
             webhook_id=request.headers["webhook-id"],
@@ -70,15 +70,15 @@ class Receiver:
             verified_by=verified_by,
             status=status,
         )
-        async with self._news:
-            self.got.append(delivered)
-            self._news.notify_all()
+        async with self._changed:
+            self.received.append(webhook)
+            self._changed.notify_all()
         return web.Response(status=status)
 
 
 @asynccontextmanager
 async def receiving() -> AsyncIterator[Receiver]:
-    """A receiver on loopback, on a port of the system's choice."""
+    """A receiver on loopback, on a free port."""
     receiver = Receiver()
     application = web.Application()
     application.router.add_post("/hooks", receiver.receive)
@@ -93,7 +93,7 @@ async def receiving() -> AsyncIterator[Receiver]:
 
 
 def verify(headers: dict[str, str], body: bytes, key: str) -> bool:
-    """True if both signatures of the request are by this key, and recent."""
+    """True if both signatures of the request verify with this key and are at most TOLERANCE_SECONDS old."""
     by_name = {name.lower(): value for name, value in headers.items()}
     try:
         parts = [part.partition("=")[::2] for part in by_name["ordergroove-signature"].split(",")]

@@ -1,6 +1,6 @@
-"""The demo's story: every chapter does something to a route, and asserts what the receiver really got.
+"""The demo's story: each chapter does something to a route and asserts what the receiver got.
 
-It talks to the daemon over HTTP as anybody would. What does not come true ends the story with `StoryFailed`.
+It talks to the daemon over HTTP, as any client does. An assertion that does not hold ends the story with `StoryFailed`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ ARRIVE_SECONDS = 20.0
 
 
 class StoryFailed(CliError):
-    """The receiver did not get what it should have."""
+    """The receiver did not get the requests that it should have got."""
 
 
 class Story:
-    """`say` prints what was done, `prove` what the receiver got."""
+    """`say` prints a step of the story, `prove` prints what the receiver got."""
 
     def __init__(
         self, http: ClientSession, receiver: Receiver, *, say: Callable[[str], None], prove: Callable[[str], None]
@@ -74,9 +74,9 @@ class Story:
 
     async def _events_arrive(self, count: int) -> None:
         published = await self._publish(count)
-        self._say(f"{count} events happen: {_named(published)}")
+        self._say(f"{count} events happen: {_listing(published)}")
         await self._arrived([event["id"] for event in published])
-        self._prove(f"the receiver got {_named(published)}; every signature verified")
+        self._prove(f"the receiver got {_listing(published)}; every signature verified")
 
     async def _disabled(self) -> None:
         await self._command("POST", self._path("disable"), {"reason": "moving house"})
@@ -84,10 +84,11 @@ class Story:
 
     async def _events_skipped(self, count: int) -> None:
         published = await self._publish(count)
-        self._say(f"{count} events happen while it is disabled: {_named(published)}")
+        self._say(f"{count} events happen while it is disabled: {_listing(published)}")
         for event in published:
-            told = await self._explanation(event["id"])
-            _require(told["decision"] == "disabled_at_event_time", f"{event['id']} is {told['decision']}")
+            explanation = await self._explain(event["id"])
+            decision = explanation["decision"]
+            _require(decision == "disabled_at_event_time", f"{event['id']} is {decision}")
             self._skipped.append(event["id"])
         self._nothing_else()
         self._prove("the receiver got nothing")
@@ -101,11 +102,12 @@ class Story:
     async def _receiver_fails(self) -> None:
         self._receiver.failures = 1
         [event] = await self._publish(1)
-        self._say(f"The receiver breaks for a moment, and an event happens: {_named([event])}")
+        self._say(f"The receiver breaks for a moment, and an event happens: {_listing([event])}")
         await self._arrived([event["id"]])
-        tries = [each for each in self._receiver.got if each.event_id == event["id"]]
-        _require([each.status for each in tries] == [503, 200], f"answers were {[each.status for each in tries]}")
-        _require(len({each.webhook_id for each in tries}) == 1, "the retry had another webhook-id")
+        requests = [each for each in self._receiver.received if each.event_id == event["id"]]
+        statuses = [each.status for each in requests]
+        _require(statuses == [503, 200], f"answers were {statuses}")
+        _require(len({each.webhook_id for each in requests}) == 1, "the retry had another webhook-id")
         self._prove("the receiver got it, answered 503, got it again with the same webhook-id, answered 200")
 
     async def _key_rotated(self) -> None:
@@ -113,17 +115,17 @@ class Story:
         old, new = self._receiver.keys[0], rotated["verification_key"]
         self._receiver.keys.append(new)
         [event] = await self._publish(1)
-        self._say(f"The key is rotated, and an event happens: {_named([event])}")
+        self._say(f"The key is rotated, and an event happens: {_listing([event])}")
         await self._arrived([event["id"]])
-        last = self._receiver.got[-1]
+        last = self._receiver.received[-1]
         _require(last.signatures == 2 and last.verified_by == (old, new), "it was not signed by both keys")
         self._prove("the receiver got it with two signatures: the old key verifies it, and so does the new one")
 
     async def _explained(self) -> None:
         self._nothing_else()
-        told = await self._explanation(self._skipped[0])
+        explanation = await self._explain(self._skipped[0])
         self._say(f"Why did {self._skipped[0]} not arrive? hookledger explain says:")
-        self._prove(told["detail"])
+        self._prove(explanation["detail"])
 
     async def _publish(self, count: int) -> list[dict[str, Any]]:
         published, self._events = self._events[:count], self._events[count:]
@@ -135,31 +137,31 @@ class Story:
         return published
 
     async def _arrived(self, event_ids: Sequence[str]) -> None:
-        """The receiver has accepted these, and nothing but what was sent so far."""
+        """Waits until the receiver has accepted these events, and requires that it got no others."""
 
         def accepted() -> set[str]:
-            return {each.event_id for each in self._receiver.got if each.status == 200}
+            return {each.event_id for each in self._receiver.received if each.status == 200}
 
         self._sent += event_ids
-        came = await self._receiver.until(lambda _got: set(event_ids) <= accepted(), seconds=ARRIVE_SECONDS)
+        is_complete = await self._receiver.until(lambda _: set(event_ids) <= accepted(), seconds=ARRIVE_SECONDS)
         missing = ", ".join(sorted(set(event_ids) - accepted()))
-        _require(came, f"the receiver did not get {missing} within {ARRIVE_SECONDS:.0f} s")
+        _require(is_complete, f"the receiver did not get {missing} within {ARRIVE_SECONDS:.0f} s")
         self._nothing_else()
 
     def _nothing_else(self) -> None:
-        got = [each.event_id for each in self._receiver.got if each.status == 200]
-        _require(sorted(got) == sorted(self._sent), f"the receiver got {got}, and was sent {self._sent}")
-        _require(all(each.verified_by for each in self._receiver.got), "a signature did not verify")
+        accepted = [each.event_id for each in self._receiver.received if each.status == 200]
+        _require(sorted(accepted) == sorted(self._sent), f"the receiver got {accepted}, and was sent {self._sent}")
+        _require(all(each.verified_by for each in self._receiver.received), "a signature did not verify")
 
-    async def _explanation(self, event_id: str) -> dict[str, Any]:
-        """What the daemon says of an event, once it has read it."""
+    async def _explain(self, event_id: str) -> dict[str, Any]:
+        """The daemon's explanation of an event, once the daemon has read the event."""
         query = {"event": event_id, "route": self._route["id"]}
         async with asyncio.timeout(ARRIVE_SECONDS):
             while True:
                 async with self._http.get(f"/v1/tenants/{TENANT}/explain", params=query) as answer:
-                    told: dict[str, Any] = await answer.json()
-                if told.get("decision") != "not_yet_read":
-                    return told
+                    explanation: dict[str, Any] = await answer.json()
+                if explanation.get("decision") != "not_yet_read":
+                    return explanation
                 await asyncio.sleep(0.02)
 
     async def _command(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -172,12 +174,12 @@ class Story:
         return f"/v1/tenants/{TENANT}/routes/{self._route['id']}/{command}"
 
 
-def _require(is_so: bool, otherwise: str) -> None:
-    if not is_so:
+def _require(condition: bool, otherwise: str) -> None:
+    if not condition:
         raise StoryFailed(f"the story did not come true: {otherwise}")
 
 
-def _named(events: Sequence[dict[str, Any]]) -> str:
+def _listing(events: Sequence[dict[str, Any]]) -> str:
     return ", ".join(f"{event['type']} ({event['id']})" for event in events)
 
 

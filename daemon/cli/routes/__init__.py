@@ -1,1 +1,1 @@
-"""`hookledger routes`: the commands, their options, and how a route is shown."""
+"""`hookledger routes`: the commands, their options, and how a route is printed."""

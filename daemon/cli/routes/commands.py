@@ -1,7 +1,7 @@
-"""`hookledger routes`: the commands of `daemon.commands` from a terminal, and the routes they lead to.
+"""`hookledger routes`: the commands of `daemon.commands` at a terminal, and the queries about routes.
 
-A route's id is enough to name it; `--tenant` only guards against a slip. Who commands is the user of the operating
-system, and `--reason` goes into the history. What options say about a route is read in `route_options`.
+The id of a route is enough to name it; `--tenant` only guards against a mistyped id. The actor is the user of the
+operating system, and `--reason` goes into the history. `options` reads the options that describe a route.
 """
 
 from __future__ import annotations
@@ -19,10 +19,19 @@ from daemon.cli.console import output, parsing
 from daemon.cli.console.failures import CliError
 from daemon.cli.routes import view
 from daemon.cli.routes.options import RouteValues, changes_of, draft_of, route_values
-from daemon.cli.store import commands, config_option, context, dev_option, now, settings, tenant_option, with_store
+from daemon.cli.store import (
+    command_context,
+    config_option,
+    dev_option,
+    now,
+    open_commands,
+    settings,
+    tenant_option,
+    with_store,
+)
 from daemon.commands import CommandResult, Commands, Context
 from daemon.core.routing.route import Route, RouteStatus
-from daemon.web.http import shapes
+from daemon.web.api import route_shapes
 from eventstore import route_log
 from eventstore.postgres.connect import Database
 from eventstore.route_log.log import RouteEvent
@@ -48,7 +57,7 @@ class TargetOptions(TypedDict):
 
 
 class EditOptions(TargetOptions, RouteValues):
-    """Those, and what `edit` may change."""
+    """The options of `edit`: the route, and the values that may change."""
 
 
 def _on_one_route(command: F) -> F:
@@ -85,11 +94,11 @@ def list_routes(
             r for r in index.routes(tenant) if r.status is not RouteStatus.DELETED and status in {None, r.status.value}
         ]
 
-    found = with_store(settings(config_file), work)
+    listed = with_store(settings(config_file), work)
     if as_json:
-        output.document([shapes.of_route(each, now=as_of or now()) for each in found])
+        output.document([route_shapes.of_route(each, now=as_of or now()) for each in listed])
         return
-    view.print_table(found)
+    view.print_table(listed)
 
 
 @routes.command("show")
@@ -135,12 +144,12 @@ def create(
     config = settings(config_file, dev=dev)
 
     async def work(database: Database) -> tuple[Route, str]:
-        over = await commands(config, database)
-        done = await over.create(tenant, draft, context(reason))
-        return done.route, await over.reveal_key(tenant, done.route.id)
+        commands = await open_commands(config, database)
+        result = await commands.create(tenant, draft, command_context(reason))
+        return result.route, await commands.reveal_key(tenant, result.route.id)
 
-    created, key = with_store(config, work)
-    view.print_one(created, as_json=as_json, key=key)
+    route, key = with_store(config, work)
+    view.print_one(route, as_json=as_json, key=key)
 
 
 @routes.command("edit")
@@ -151,17 +160,17 @@ def create(
 def edit(dev: bool, no_headers: bool, **options: Unpack[EditOptions]) -> None:
     """Change a route.
 
-    What no option names stays; lists are replaced as a whole, and the word none clears.
+    Values without an option stay as they are. Lists are replaced as a whole, and the word none clears.
     """
 
-    async def change(over: Commands, route: Route, who: Context) -> CommandResult:
+    async def change(commands: Commands, route: Route, context: Context) -> CommandResult:
         changes = changes_of(options, route, no_headers=no_headers)
-        return await over.edit(route.tenant, route.id, changes, who)
+        return await commands.edit(route.tenant, route.id, changes, context)
 
-    given = [name for name in RouteValues.__annotations__ if options.get(name) not in {None, ()}]
-    if not given and not no_headers:
+    changed = [name for name in RouteValues.__annotations__ if options.get(name) not in {None, ()}]
+    if not changed and not no_headers:
         raise click.UsageError("nothing to change: name it with options")
-    _carry_out(change, options, dev=dev, insist=True)
+    _execute(change, options, dev=dev, at_read_version=True)
 
 
 @routes.command("disable")
@@ -169,9 +178,9 @@ def edit(dev: bool, no_headers: bool, **options: Unpack[EditOptions]) -> None:
 def disable(**target: Unpack[TargetOptions]) -> None:
     """Disable a route.
 
-    Nothing that happens from now on is sent to it, and nothing that still waits.
+    Events that happen from now on are not sent to it, and waiting deliveries are not either.
     """
-    _carry_out(lambda over, route, who: over.disable(route.tenant, route.id, who), target)
+    _execute(lambda commands, route, context: commands.disable(route.tenant, route.id, context), target)
 
 
 @routes.command("enable")
@@ -179,9 +188,9 @@ def disable(**target: Unpack[TargetOptions]) -> None:
 def enable(**target: Unpack[TargetOptions]) -> None:
     """Enable a route.
 
-    What happens from now on is sent to it; what it missed is not.
+    Events that happen from now on are sent to it. Events that it missed are not.
     """
-    _carry_out(lambda over, route, who: over.enable(route.tenant, route.id, who), target)
+    _execute(lambda commands, route, context: commands.enable(route.tenant, route.id, context), target)
 
 
 @routes.command("delete")
@@ -189,26 +198,26 @@ def enable(**target: Unpack[TargetOptions]) -> None:
 @_on_one_route
 def delete(yes: bool, **target: Unpack[TargetOptions]) -> None:
     """Delete a route for good."""
-
-    async def change(over: Commands, route: Route, who: Context) -> CommandResult:
-        return await over.delete(route.tenant, route.id, who)
-
     if not yes:
         config = settings(target["config_file"])
-        found = with_store(config, lambda database: _find(database, target["route_id"], target["tenant"]))
-        _ask_to_delete(found)
-    _carry_out(change, target)
+        route = with_store(config, lambda database: _find(database, target["route_id"], target["tenant"]))
+        _confirm_deletion(route)
+    _execute(lambda commands, route, context: commands.delete(route.tenant, route.id, context), target)
 
 
 @routes.command("rotate-key")
-@click.option("--force", is_flag=True, help="Even while the key before the present one still signs along.")
+@click.option("--force", is_flag=True, help="Even while webhooks are still signed with the previous key, too.")
 @_on_one_route
 def rotate_key(force: bool, **target: Unpack[TargetOptions]) -> None:
     """Make a new verification key.
 
-    Prints it, this once. The present one signs along for 24 hours.
+    Prints it, this once. For 24 hours webhooks are signed with the present key as well.
     """
-    _carry_out(lambda over, route, who: over.rotate_key(route.tenant, route.id, who, force=force), target, reveal=True)
+
+    def change(commands: Commands, route: Route, context: Context) -> Awaitable[CommandResult]:
+        return commands.rotate_key(route.tenant, route.id, context, force=force)
+
+    _execute(change, target, reveal=True)
 
 
 @routes.command("history")
@@ -217,7 +226,7 @@ def rotate_key(force: bool, **target: Unpack[TargetOptions]) -> None:
 @config_option
 @output.json_option
 def history(route_id: UUID, tenant: str | None, config_file: Path | None, as_json: bool) -> None:
-    """Show what happened to a route, newest first; also to a deleted one."""
+    """Show what happened to a route, newest first. Deleted routes have a history, too."""
 
     async def work(database: Database) -> list[RouteEvent]:
         return await route_log.history(database, route_id)
@@ -225,33 +234,42 @@ def history(route_id: UUID, tenant: str | None, config_file: Path | None, as_jso
     events = with_store(settings(config_file), work)
     if not events or tenant not in {None, events[0].tenant}:
         raise _unknown(route_id)
-    happened = shapes.of_history(events)
+    history_rows = route_shapes.of_history(events)
     if as_json:
-        output.document(happened)
+        output.document(history_rows)
         return
-    view.print_history(happened)
+    view.print_history(history_rows)
 
 
-def _carry_out(
-    change: RouteCommand, target: TargetOptions, *, dev: bool = False, reveal: bool = False, insist: bool = False
+def _execute(
+    change: RouteCommand,
+    target: TargetOptions,
+    *,
+    dev: bool = False,
+    reveal: bool = False,
+    at_read_version: bool = False,
 ) -> None:
-    """One command on one route. `insist`: it was made of what the route is now, so it must still be so."""
+    """Executes one command on one route, and prints the route.
+
+    With `reveal` it prints the newest key, too. With `at_read_version` the command is refused if the route was changed
+    since it was read here, as if --if-version had been given.
+    """
     config = settings(target["config_file"], dev=dev)
 
     async def work(database: Database) -> tuple[CommandResult, str | None]:
         route = await _find(database, target["route_id"], target["tenant"])
-        over = await commands(config, database)
-        version = route.version if insist and target["if_version"] is None else target["if_version"]
-        done = await change(over, route, context(target["reason"], if_version=version))
-        return done, await over.reveal_key(route.tenant, route.id) if reveal else None
+        commands = await open_commands(config, database)
+        version = route.version if at_read_version and target["if_version"] is None else target["if_version"]
+        result = await change(commands, route, command_context(target["reason"], if_version=version))
+        return result, await commands.reveal_key(route.tenant, route.id) if reveal else None
 
-    done, key = with_store(config, work)
-    if not done.appended:
+    result, key = with_store(config, work)
+    if not result.appended:
         output.note("nothing to do: the route is so already")
-    view.print_one(done.route, as_json=target["as_json"], key=key)
+    view.print_one(result.route, as_json=target["as_json"], key=key)
 
 
-def _ask_to_delete(route: Route) -> None:
+def _confirm_deletion(route: Route) -> None:
     name, tenant = output.plain(route.config.name), output.plain(route.tenant)
     click.echo(
         f"Deleting {name} of {tenant} is final: nothing is sent to it any more, its id is never used again.", err=True

@@ -1,4 +1,4 @@
-"""The options that describe a route, for `create` and `edit`, and what they add up to."""
+"""The options that describe a route, for `create` and `edit`, and the draft or the changes made from them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ F = TypeVar("F", bound=Callable[..., object])
 
 
 class RouteValues(TypedDict):
-    """What click passes for `route_values`; None or () stands for an option that was not given."""
+    """What click passes for `route_values`. None or () means that the option was not given."""
 
     name: str | None
     target_url: str | None
@@ -47,8 +47,8 @@ _OPTIONS = (
         metavar="ENTITY[:FIELD,…]",
         help="Put an entity of the snapshot, or some of its fields, into the body; repeatable; none.",
     ),
-    click.option("--filter", metavar="JMESPATH", help="Send only what it is true for; none."),
-    click.option("--transform", metavar="JMESPATH", help="Send what it makes of the body; none."),
+    click.option("--filter", metavar="JMESPATH", help="Send only events for which it is true; none."),
+    click.option("--transform", metavar="JMESPATH", help="Send its result on the body instead; none."),
     click.option("--ordered/--unordered", default=None, help="Send one after the other, in order."),
     click.option("--rate-limit", metavar="N", help="Requests per second at most, like 5 or 0.5; none."),
 )
@@ -62,13 +62,13 @@ def route_values(command: F) -> F:
 
 
 def draft_of(values: RouteValues, *, enabled: bool) -> RouteDraft:
-    """The route that the options of `create` describe."""
-    given = (
+    """The route that the options of `create` describe. Raises click.UsageError if a required one is missing."""
+    required = (
         ("--name", values["name"]),
         ("--target-url", values["target_url"]),
         ("--event-type", values["event_types"]),
     )
-    if missing := [option for option, value in given if not value]:
+    if missing := [option for option, value in required if not value]:
         raise click.UsageError(f"missing {', '.join(missing)}")
     return RouteDraft(
         name=values["name"] or "",
@@ -87,7 +87,7 @@ def draft_of(values: RouteValues, *, enabled: bool) -> RouteDraft:
 
 
 def changes_of(values: RouteValues, route: Route, *, no_headers: bool) -> dict[str, object]:
-    """What the options of `edit` change of a route: lists are replaced as a whole, the word none clears."""
+    """The changes that the options of `edit` ask for. Lists are replaced as a whole; the word none clears a value."""
     changes: dict[str, object] = {
         name: value
         for name, value in (

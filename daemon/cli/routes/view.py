@@ -1,4 +1,4 @@
-"""Routes at a terminal: one, many, and what happened to one."""
+"""How routes are printed: one route, a list of routes, and the history of a route."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from daemon.cli.console import output
 from daemon.cli.store import now
 from daemon.core.routing.route import Route
 from daemon.core.webhook import egress
-from daemon.web.http import shapes
+from daemon.web.api import route_shapes
 
 
-def print_table(found: Sequence[Route]) -> None:
-    """Routes, one on each line."""
+def print_table(routes: Sequence[Route]) -> None:
+    """Prints routes, one on each line."""
     columns = ("id", "tenant", "name", "status", "event types", "target", "version", "updated")
     rows = [
         (r.id, r.tenant, r.config.name, r.status, r.config.event_types, _target(r), r.version, r.updated_at)
-        for r in found
+        for r in routes
     ]
     output.table(columns, rows, empty="there are no such routes: make one with hookledger routes create")
 
 
-def print_history(happened: Sequence[Mapping[str, object]]) -> None:
-    """Lifecycle events as the API has them; of what changed only the names."""
+def print_history(history_rows: Sequence[Mapping[str, object]]) -> None:
+    """Prints lifecycle events in the shape of the API. Of the changes it prints only the names."""
     columns = ("pos", "version", "type", "effective_at", "actor", "reason", "changes", "hash")
-    rows = [[_shown(each[column]) for column in columns] for each in happened]
+    rows = [[_names_only(each[column]) for column in columns] for each in history_rows]
     output.table(columns, rows, empty="")
 
 
 def print_one(route: Route, *, as_json: bool, key: str | None = None, at: datetime | None = None) -> None:
-    """A route, with its verification key if that is to be shown; `at` is the moment of which it is the state."""
+    """Prints a route, and its verification key if `key` is given. `at` is the time at which it was in this state."""
     if as_json:
-        shape = shapes.of_route(route, now=at or now())
+        shape = route_shapes.of_route(route, now=at or now())
         output.document(shape if key is None else shape | {"verification_key": key})
         return
     output.fields([*_lines(route), *([] if key is None else [("verification key", key)])])
@@ -65,9 +65,9 @@ def _lines(route: Route) -> Sequence[tuple[str, object]]:
 
 
 def _target(route: Route) -> str:
-    """Without the values of its query, which are passwords more often than not."""
+    """The target without the values of its query, which are often passwords."""
     return egress.mask_query(route.config.target_url)
 
 
-def _shown(value: object) -> object:
+def _names_only(value: object) -> object:
     return list(value) if isinstance(value, dict) else value

@@ -1,1 +1,4 @@
-"""The life of a delivery: answers, retries, the breaker, sending again, and how all of it is told."""
+"""The rules of one delivery: what an answer means, when to retry or send again, the circuit breaker, and the texts.
+
+The texts explain an outcome or a failure to a merchant.
+"""

@@ -1,9 +1,10 @@
-"""One delivery's life: what came back from a request, what it means, and what happens next.
+"""The answer to a request and its meaning; and the id of a delivery.
 
-Pure. The sender answers with a `Response` (the receiver spoke HTTP) or a `Failure` (it did not); `classify` makes a
-`Verdict` of either; of that, and of the retry schedule, daemon.pipeline.sending.attempt makes an `Outcome`.
-The error names are the whole set a merchant ever sees: never an operating system's text, never an address
-(security.md, "Where we send").
+Pure. The sender returns a `Response` if the receiver answered in HTTP, else a `Failure`. `classify` turns either into a
+`Verdict`. From the verdict and the retry schedule, daemon.pipeline.sending.attempt derives the `Outcome` to record.
+
+A merchant sees no other errors than these names. Texts of the operating system and IP addresses are never shown: they
+would let a merchant explore the operator's network.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from uuid import UUID
 
 
 class ErrorName(StrEnum):
-    """Why a request brought no usable answer. These names are shown to merchants and written to the log."""
+    """Why a request got no usable answer. These names are recorded and shown to merchants."""
 
     DNS_ERROR = "dns_error"
     CONNECT_REFUSED = "connect_refused"
@@ -33,27 +34,27 @@ class ErrorName(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
-    """The receiver's answer as far as it is kept: `body` is cut off by the sender, `headers` are decoded latin-1."""
+    """The receiver's answer. The sender cuts off a long `body`; `headers` are decoded as latin-1."""
 
     status: int
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
 
     def header(self, name: str) -> str | None:
-        """The first value of header `name` (lower case), or None."""
+        """The first value of the header `name`, which is given in lower case, or None."""
         return next((value for key, value in self.headers if key.lower() == name), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """No answer, or none that is HTTP. `detail` is for the merchant, and only where the cause is in their own hands."""
+    """No answer, or none in HTTP. `detail` is shown to the merchant; only RENDER_ERROR may have one."""
 
     error: ErrorName
     detail: str = ""
 
     def __post_init__(self) -> None:
         if self.detail and self.error is not ErrorName.RENDER_ERROR:
-            raise ValueError(f"{self.error} says it all: what else is known of it is not for merchants")
+            raise ValueError(f"{self.error} takes no detail: its cause is not for merchants")
 
 
 Answer = Response | Failure
@@ -68,7 +69,7 @@ class Verdict(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What is recorded of an attempt. RETRYING is the only one that is not the delivery's last word."""
+    """The recorded outcome of an attempt. All but RETRYING are final."""
 
     DELIVERED = "delivered"
     RETRYING = "retrying"
@@ -78,7 +79,7 @@ class Outcome(StrEnum):
 
 
 def classify(answer: Answer) -> Verdict:
-    """2xx is success, 410 says the receiver is gone for good, everything else failed - a redirect too."""
+    """2xx is a success, 410 means that the receiver is gone for good, and all else is a failure, redirects included."""
     match answer:
         case Response(status=status) if 200 <= status < 300:
             return Verdict.SUCCESS
@@ -89,21 +90,21 @@ def classify(answer: Answer) -> Verdict:
 
 
 def status_class(answer: Answer) -> str:
-    """The metric label of an answer: `2xx` … `5xx`, `other` for odd status codes, `none` without a response."""
+    """The metric label of an answer: `1xx` to `5xx`, `other` for any other status, `none` without a response."""
     if isinstance(answer, Failure):
         return "none"
     return f"{answer.status // 100}xx" if 100 <= answer.status < 600 else "other"
 
 
 def error_name(answer: Answer) -> str | None:
-    """The error shown for a failed attempt: an `ErrorName` (with its detail) or `http_<status>`; None for a success."""
+    """The recorded error: an `ErrorName` with its detail after `: `, or `http_<status>`; None for a success."""
     if isinstance(answer, Failure):
         return f"{answer.error.value}: {answer.detail}" if answer.detail else answer.error.value
     return None if classify(answer) is Verdict.SUCCESS else f"http_{answer.status}"
 
 
 def delivery_id(route_id: UUID, event_id: str) -> str:
-    """UUIDv5(route id, event id): constant for ever, so that receivers can tell a repeat (RFC 9562, 5.5).
+    """UUIDv5(route id, event id), which never changes, so that receivers can recognise a repeat (RFC 9562, 5.5).
 
     The same value as `uuid.uuid5(route_id, event_id)`, at a third of its cost: this runs once per delivery.
     """
@@ -115,12 +116,12 @@ def delivery_id(route_id: UUID, event_id: str) -> str:
 
 
 def delivery_key(route_id: UUID, event_id: str) -> int:
-    """The first four bytes of the delivery id, signed: what the outcome log is searched by. Others may have it too."""
+    """The first four bytes of the delivery id as a signed integer, the index of the outcome log. Not unique."""
     return int.from_bytes(_digest(route_id, event_id)[:4], signed=True)
 
 
 def key_of(delivery_id: UUID) -> int:
-    """The same, of the id itself."""
+    """The `delivery_key` of a delivery id."""
     return int.from_bytes(delivery_id.bytes[:4], signed=True)
 
 

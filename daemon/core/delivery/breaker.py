@@ -1,12 +1,12 @@
-"""A route's circuit breaker: after so many failures in a row it asks less and less often whether the receiver is back.
+"""A route's circuit breaker: after many failures in a row, requests probe the receiver less and less often.
 
     CLOSED     --`failures_to_open` failures in a row-->  OPEN
     OPEN       --the pause is over, or any success----->  HALF_OPEN, one probe at a time
     HALF_OPEN  --a success----------------------------->  HALF_OPEN, twice as many at once; CLOSED at the lane's limit
     HALF_OPEN  --a failure----------------------------->  OPEN, for twice as long
 
-It rules first attempts alone. Retries keep their schedule, since a merchant was promised one (contract.md §5), and are
-probes by nature: a failure while OPEN begins the pause anew, so nothing more is spent on asking while retries ask.
+The breaker holds back first attempts only. Retries keep the schedule that the merchant was promised, and each is a
+probe too: a retry that fails while the breaker is OPEN starts the pause again, so no other probe is sent meanwhile.
 Times are monotonic seconds given by the caller; `roll` in [0, 1) spreads the probes of many routes.
 """
 
@@ -15,14 +15,14 @@ from __future__ import annotations
 import math
 from enum import StrEnum
 
-# The first pause, and the longest: a receiver that is back gets what waited within half a minute.
+# The first and the longest pause: a receiver that recovers gets its waiting deliveries within half a minute.
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
 _JITTER = 0.1
 
 
 class BreakerState(StrEnum):
-    """See the head of this file."""
+    """The states of the diagram above."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -30,16 +30,34 @@ class BreakerState(StrEnum):
 
 
 class Breaker:
-    """`failures_to_open` in a row open it; `limit` is what a healthy lane may have under way."""
+    """`failures_to_open` failures in a row open it; `limit` is the number of concurrent requests of a healthy lane."""
 
-    __slots__ = ("_failures_to_open", "_pause", "_until", "allowance", "failures", "limit", "state")
+    __slots__ = (
+        "_capacity",
+        "_failures_to_open",
+        "_first_pause",
+        "_longest_pause",
+        "_pause",
+        "_until",
+        "failures",
+        "limit",
+        "state",
+    )
 
-    def __init__(self, *, failures_to_open: int, limit: int) -> None:
+    def __init__(
+        self,
+        *,
+        failures_to_open: int,
+        limit: int,
+        first_pause_seconds: float = FIRST_PAUSE_SECONDS,
+        longest_pause_seconds: float = LONGEST_PAUSE_SECONDS,
+    ) -> None:
         self._failures_to_open = failures_to_open
-        self._pause = FIRST_PAUSE_SECONDS
+        self._first_pause = self._pause = first_pause_seconds
+        self._longest_pause = longest_pause_seconds
         self._until = -math.inf
         self.limit = limit
-        self.allowance = limit
+        self._capacity = limit
         self.failures = 0
         self.state = BreakerState.CLOSED
 
@@ -51,16 +69,16 @@ class Breaker:
         """Seconds until first attempts may start again, 0 if they may."""
         return max(0.0, self._until - now) if self.state is BreakerState.OPEN else 0.0
 
-    def room(self, now: float) -> int:
-        """How many first attempts may be under way at once. Asking after the pause begins to probe."""
+    def capacity(self, now: float) -> int:
+        """How many first attempts may be under way at once. The first call after the pause moves OPEN to HALF_OPEN."""
         if self.state is BreakerState.OPEN:
             if now < self._until:
                 return 0
             self._probe()
-        return self.allowance
+        return self._capacity
 
     def succeeded(self) -> None:
-        """Notes that the receiver took a delivery."""
+        """Counts a request that succeeded."""
         self.failures = 0
         match self.state:
             case BreakerState.CLOSED:
@@ -68,32 +86,32 @@ class Breaker:
             case BreakerState.OPEN:
                 self._probe()
             case BreakerState.HALF_OPEN:
-                self.allowance *= 2
-                if self.allowance >= self.limit:
+                self._capacity *= 2
+                if self._capacity >= self.limit:
                     self.reset()
 
     def failed(self, now: float, *, roll: float) -> bool:
-        """Notes that the receiver failed; True if that opened the breaker."""
+        """Counts a request that failed; True if that opened the breaker."""
         self.failures += 1
         if self.state is BreakerState.CLOSED and self.failures < self._failures_to_open:
             return False
         if self.state is BreakerState.HALF_OPEN:
-            self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
+            self._pause = min(self._pause * 2, self._longest_pause)
         opens = self.state is not BreakerState.OPEN
         self.state = BreakerState.OPEN
         self._until = now + self._spread(roll)
         return opens
 
     def reset(self) -> None:
-        """Closes it: the receiver is well, or another one."""
+        """Closes the breaker: the receiver has recovered, or the route has another target."""
         self.state = BreakerState.CLOSED
         self.failures = 0
-        self.allowance = self.limit
-        self._pause = FIRST_PAUSE_SECONDS
+        self._capacity = self.limit
+        self._pause = self._first_pause
 
     def _probe(self) -> None:
         self.state = BreakerState.HALF_OPEN
-        self.allowance = 1
+        self._capacity = 1
 
     def _spread(self, roll: float) -> float:
         return self._pause * (1 + _JITTER * (2 * roll - 1))

@@ -1,6 +1,6 @@
-"""What became of a pair of event and route, in one word and in one sentence for whoever asks why.
+"""The explanation of a pair of event and route: one word, and one sentence with the reason.
 
-The words are the API's. The sentences name moments, because the question behind them is always "and when?".
+The words are values of the API. The sentences name exact times, because the next question is usually "when?".
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from daemon.core.routing.windows import Window
 
 
 class ExplainedDecision(StrEnum):
-    """An outcome, a state of waiting, or the decision that nothing was due."""
+    """A final outcome, PENDING, or the reason why nothing was due. The values are those of the API."""
 
     DELIVERED = "delivered"
     PENDING = "pending"
@@ -34,8 +34,10 @@ class ExplainedDecision(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplanationFacts:
-    """What a sentence may rest on. `route` and `window` are those as of the event; `tries` counts requests so far. The
-    event may have been a test, and then of another route.
+    """The facts that a sentence may mention.
+
+    `route` and `window` are those as of the event. `attempts` counts the requests so far. `is_test_of_another` is true
+    for a test event of another route.
     """
 
     event_time: datetime
@@ -43,7 +45,7 @@ class ExplanationFacts:
     created_at: datetime
     route: Route | None
     window: Window | None
-    tries: int
+    attempts: int
     last_at: datetime | None
     last_error: str | None
     due_at: datetime | None
@@ -51,25 +53,25 @@ class ExplanationFacts:
     is_test_of_another: bool = False
 
 
-def sentence(verdict: ExplainedDecision, facts: ExplanationFacts) -> str:
-    """The verdict, with its grounds."""
-    return _SENTENCES[verdict](facts)
+def sentence(decision: ExplainedDecision, facts: ExplanationFacts) -> str:
+    """The sentence for a decision, with the facts that led to it."""
+    return _SENTENCES[decision](facts)
 
 
 def _delivered(facts: ExplanationFacts) -> str:
-    return f"Delivered on attempt {facts.tries}, {_moment(facts.last_at or facts.event_time)}."
+    return f"Delivered on attempt {facts.attempts}, {_moment(facts.last_at or facts.event_time)}."
 
 
 def _pending(facts: ExplanationFacts) -> str:
-    if facts.due_at is not None and facts.tries:
-        return f"Attempt {facts.tries} failed ({facts.last_error}); the next one is due at {_moment(facts.due_at)}."
+    if facts.due_at is not None and facts.attempts:
+        return f"Attempt {facts.attempts} failed ({facts.last_error}); the next one is due at {_moment(facts.due_at)}."
     if facts.is_parked:
         return "Waiting for its turn: the route is slower than its events, or does not answer."
     return "Due, and about to be sent."
 
 
 def _failed(facts: ExplanationFacts) -> str:
-    return f"Failed for good after {_attempts(facts.tries)}; the last error was {facts.last_error or 'unknown'}."
+    return f"Failed for good after {_attempts(facts.attempts)}; the last error was {facts.last_error or 'unknown'}."
 
 
 def _suppressed(facts: ExplanationFacts) -> str:

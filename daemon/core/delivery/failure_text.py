@@ -1,6 +1,6 @@
-"""Why a request failed, in the words of whoever runs the receiver, with what to do about it.
+"""Why a request failed and what to do about it, written for the person who runs the receiver.
 
-What is recorded is one name: an `ErrorName`, perhaps with a detail, or `http_<status>`.
+The recorded error is an `ErrorName`, which may be followed by `: ` and a detail, or `http_<status>`.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from daemon.core.delivery.answer import ErrorName
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureText:
-    """`short` is for a row of a list; `cause` and `step` are sentences."""
+    """`short` fits into a table row; `cause` and `step` (what to do next) are sentences."""
 
     short: str
     cause: str
     step: str
 
 
-def failing(error: str) -> FailureText:
-    """What a recorded error means. One that is not known here is shown as it is."""
+def explain_error(error: str) -> FailureText:
+    """The text for a recorded error. An unknown error is shown unchanged."""
     name, _, detail = error.partition(": ")
     if name.startswith("http_") and name.removeprefix("http_").isdecimal():
         return _answered(int(name.removeprefix("http_")))
@@ -37,8 +37,8 @@ def failing(error: str) -> FailureText:
     return FailureText(short=known.short, cause=f"{known.cause.removesuffix('.')}: {detail}.", step=known.step)
 
 
-def named_status(status: int) -> str:
-    """200 OK."""
+def status_text(status: int) -> str:
+    """A status with its reason phrase, such as `200 OK`; the number alone if the status is not registered."""
     try:
         return f"{status} {HTTPStatus(status).phrase}"
     except ValueError:
@@ -46,8 +46,8 @@ def named_status(status: int) -> str:
 
 
 def _answered(status: int) -> FailureText:
-    cause, step = _BY_STATUS.get(status) or _BY_CLASS.get(status // 100, _ODD)
-    return FailureText(short=named_status(status), cause=cause.format(status=status), step=step)
+    cause, step = _BY_STATUS.get(status) or _BY_CLASS.get(status // 100, _UNKNOWN_STATUS)
+    return FailureText(short=status_text(status), cause=cause.format(status=status), step=step)
 
 
 _BY_STATUS: Mapping[int, tuple[str, str]] = {
@@ -98,7 +98,7 @@ _BY_CLASS: Mapping[int, tuple[str, str]] = {
     ),
     4: (
         "The receiver answered {status}: it refuses the request.",
-        "Its answer below may say why; your own log surely does.",
+        "Its answer below may say why; look into your own log.",
     ),
     5: (
         "The receiver answered {status}: an error on its side.",
@@ -106,7 +106,10 @@ _BY_CLASS: Mapping[int, tuple[str, str]] = {
     ),
 }
 
-_ODD = ("The receiver answered {status}, which is no status of HTTP.", "Answer 200 once you have stored the event.")
+_UNKNOWN_STATUS = (
+    "The receiver answered {status}, which is no status of HTTP.",
+    "Answer 200 once you have stored the event.",
+)
 
 _WITHOUT_ANSWER: Mapping[ErrorName, FailureText] = {
     ErrorName.DNS_ERROR: FailureText(

@@ -1,6 +1,7 @@
-"""What may be sent again: nothing but what happened in the window that is open now (design.md §2.4).
+"""Which deliveries may be sent again: only those of events that happened in the window that is open now.
 
-To say it before a request is put in line saves whoever asks from waiting for what the gate would suppress.
+The send gate would suppress the others (daemon/README.md, rule 4). A refusal here tells the caller at once, before
+anything is queued.
 """
 
 from __future__ import annotations
@@ -14,39 +15,39 @@ from daemon.core.routing.route import Route, RouteStatus
 
 @dataclass(frozen=True, slots=True)
 class ResendRefused:
-    """Why not, as a sentence without a full stop."""
+    """Why nothing is sent again; `reason` is a sentence without a full stop."""
 
     reason: str
 
 
 def delivery(route: Route, event_time: datetime) -> ResendRefused | None:
-    """Why what happened at that time is not sent to the route again; None if it may be."""
-    closed = _closed(route)
-    if closed is not None:
-        return closed
+    """Why an event of that time is not sent to the route again; None if it may be sent."""
+    refused = _not_enabled(route)
+    if refused is not None:
+        return refused
     if windows.is_sendable(route.windows, event_time):
         return None
     enabled = _moment(route.windows[-1].start)
-    held = windows.find(route.windows, event_time)
-    if held is None or held.end is None:
+    window = windows.find(route.windows, event_time)
+    if window is None or window.end is None:
         return ResendRefused(
             f"the route was disabled when it happened, {_moment(event_time)}, until {enabled}: what happened then is "
             "never sent"
         )
     return ResendRefused(
-        f"the route was disabled at {_moment(held.end)}, after it happened, and enabled again at {enabled}: what "
+        f"the route was disabled at {_moment(window.end)}, after it happened, and enabled again at {enabled}: what "
         "happened before is never sent"
     )
 
 
 def period(route: Route, *, since: datetime, until: datetime, kept_from: datetime | None) -> datetime | ResendRefused:
-    """From when on what happened in [since, until) may be sent again, if any of it may be.
+    """From which event time on the events of [since, until) may be sent again, or why none of them may.
 
-    `kept_from` is where the events begin that are still kept, None if all are.
+    `kept_from` is the time of the oldest event that retention keeps, None if all events are kept.
     """
-    closed = _closed(route)
-    if closed is not None:
-        return closed
+    refused = _not_enabled(route)
+    if refused is not None:
+        return refused
     enabled = route.windows[-1].start
     if until <= enabled:
         return ResendRefused(
@@ -58,7 +59,7 @@ def period(route: Route, *, since: datetime, until: datetime, kept_from: datetim
     return max(since, enabled, kept_from or enabled)
 
 
-def _closed(route: Route) -> ResendRefused | None:
+def _not_enabled(route: Route) -> ResendRefused | None:
     match route.status:
         case RouteStatus.ENABLED:
             return None

@@ -1,4 +1,4 @@
-"""When a failed delivery is tried again: exponential, capped, jittered, and no sooner than the receiver asked for.
+"""When a failed delivery is tried again: exponential backoff, capped, with jitter, and not before Retry-After.
 
 With the defaults: 60 s, doubling to a cap of 600 s, 60 attempts in all, which spans 9 h 25 min.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-# A receiver may ask for more patience than the schedule has, but not for a year (contract.md §5).
+# A Retry-After may exceed the schedule's longest delay, but only so many times: a receiver must not ask for a year.
 RETRY_AFTER_CAP_FACTOR = 6
 
 
@@ -31,35 +31,36 @@ class RetryPolicy:
             raise ValueError("factor (finite) and attempts are at least 1, jitter lies in [0, 1)")
 
 
-def delay(policy: RetryPolicy, *, failures: int, roll: float, asked: timedelta | None = None) -> timedelta | None:
+def delay(policy: RetryPolicy, *, failures: int, roll: float, at_least: timedelta | None = None) -> timedelta | None:
     """How long to wait after `failures` failed requests; None if that was the last one.
 
-    `roll` in [0, 1) places the jitter. `asked` is the receiver's Retry-After: a lower bound, up to the cap times six.
+    `roll` in [0, 1) places the jitter. `at_least` is the receiver's Retry-After: a lower bound, limited to the cap
+    times RETRY_AFTER_CAP_FACTOR.
     """
     if failures >= policy.attempts:
         return None
     try:
         plain = min(policy.first.total_seconds() * policy.factor ** (failures - 1), policy.cap.total_seconds())
-    except OverflowError:  # 2.0 ** 1100; a growth that overflows has passed the cap long ago
+    except OverflowError:  # such as 2.0 ** 1100, which is far above the cap
         plain = policy.cap.total_seconds()
     seconds = plain * (1 + policy.jitter * (2 * roll - 1))
-    if asked is not None:
-        seconds = max(seconds, min(asked, policy.cap * RETRY_AFTER_CAP_FACTOR).total_seconds())
+    if at_least is not None:
+        seconds = max(seconds, min(at_least, policy.cap * RETRY_AFTER_CAP_FACTOR).total_seconds())
     return timedelta(seconds=seconds)
 
 
 def retry_after(value: str | None, *, now: datetime) -> timedelta | None:
-    """The wait that a Retry-After header asks for, as seconds or a date (RFC 9110, 10.2.3); None for anything else."""
+    """The wait of a Retry-After header in seconds or as a date (RFC 9110, 10.2.3); None for anything else."""
     if value is None:
         return None
     text = value.strip()
     if text.isascii() and text.isdigit():
         digits = text.lstrip("0") or "0"
-        # Nine digits are thirty years: more only serves to overflow.
+        # Nine digits are thirty years; a longer number would only overflow.
         return timedelta(seconds=int(digits)) if len(digits) <= 9 else timedelta(days=36500)
     try:
         at = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):  # the latter: an offset or a year of ten digits
+    except (ValueError, OverflowError):  # OverflowError: an offset or a year of ten digits
         return None
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     return at - now if at > now else None

@@ -1,4 +1,4 @@
-"""How a delivery stands, by what was recorded of it and what waits: one rule for lists, details and explanations."""
+"""The status of a delivery, from its recorded outcomes and its pending retry: one rule for lists and details."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from daemon.core.delivery.answer import Outcome
 
 
 class DeliveryStatus(StrEnum):
-    """What became of a delivery, or that it is still to be sent."""
+    """PENDING, or the final outcome. The values are those of the API."""
 
     DELIVERED = "delivered"
     PENDING = "pending"
@@ -20,19 +20,20 @@ class DeliveryStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinalOutcome:
-    """A recorded outcome after which nothing was to follow, and the number of requests by then."""
+    """The last outcome of a delivery that no retry was to follow; `number` counts the requests made by then."""
 
     outcome: Outcome
     number: int
 
 
 def status_of(*, was_delivered: bool, end: FinalOutcome | None, retry_after: int | None) -> DeliveryStatus:
-    """How a delivery stands, by the last end if there is one, and by how many requests a row in `retry` follows.
+    """The status of a delivery.
 
-    `retry_after` is None if there is no row.
+    `end` is the last final outcome, if any. `retry_after` is the number of requests after which the row in `retry` was
+    written, None if there is no row.
 
-    Delivered once is delivered for good: what is sent again by hand then changes nothing. A row behind an end was put
-    there by hand as well; one before it is left over, as from a crash.
+    A delivery that was delivered once stays delivered, whatever a manual retry does afterwards. A retry row written
+    after the end is a manual retry; an older row is a remnant, such as from a crash.
     """
     if was_delivered:
         return DeliveryStatus.DELIVERED

@@ -1,1 +1,1 @@
-"""What somebody asks for, checked as a whole: a route, its headers, a token and its scope."""
+"""Drafts of routes and tokens as a caller submits them. They are validated as a whole: all problems come at once."""

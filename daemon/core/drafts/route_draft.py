@@ -1,6 +1,6 @@
-"""A route as a merchant describes it, and everything that can be wrong with it.
+"""The draft of a route as a merchant submits it, and its validation.
 
-All problems are named at once. What passes is put into canonical form, and only that form enters the log.
+All problems are reported at once. A valid draft is put into canonical form, and only that form enters the route log.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_RATE_PER_SECOND = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteDraft:
-    """A route as a merchant describes it, header values included."""
+    """A route as submitted, header values included."""
 
     name: str
     target_url: str
@@ -43,9 +43,9 @@ def check(
     signing_header: str,
     known_types: KnownTypes | None = None,
 ) -> tuple[FieldProblem, ...]:
-    """Everything that is wrong with a draft; empty if it may become a route. Fields are named as in the API.
+    """All problems of a draft, empty if it is valid. Fields are named as in the API.
 
-    `known_types` are those of the catalogue if only they may be named, one by one; groups and * may always be.
+    `known_types` is given if only types of the catalogue are allowed; groups and * are always allowed.
     """
     found: list[tuple[str, str | None]] = [
         ("tenant", tenant_problem(tenant)),
@@ -68,7 +68,7 @@ def check(
 
 
 def canonical(draft: RouteDraft, policy: EgressPolicy) -> RouteDraft:
-    """A draft that passed `check`, with its URL as it will be requested and each event type once."""
+    """A draft that passed `check`, with the URL in canonical form and each event type once."""
     return replace(
         draft,
         target_url=check_url(draft.target_url, policy).url,

@@ -1,7 +1,7 @@
-"""The rules for a route's own headers: what a merchant may add to every webhook of a route.
+"""The rules for a route's custom headers, which a merchant adds to every webhook of the route.
 
-Pure. All problems are told at once, so that a form needs one round. The one thing to know: the HTTP client puts any
-name and value on the wire unseen - `X Y`, an empty name, a false Content-Length - so nothing reaches it but what passed
+Pure. All problems are reported at once, so that a form needs one round. The one thing to know: the HTTP client sends
+any name and value unchecked (`X Y`, an empty name, a wrong Content-Length), so it must only get headers that passed
 here. Values are secrets: a problem never repeats one.
 """
 
@@ -55,7 +55,7 @@ class HeaderFault(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeaderProblem:
-    """`name` is the header as it was given, "" when the problem is with all of them; `message` is for people."""
+    """`name` is the header as submitted, "" if the problem is with all headers; `message` is shown to the merchant."""
 
     name: str
     fault: HeaderFault
@@ -63,7 +63,7 @@ class HeaderProblem:
 
 
 def check_headers(headers: Mapping[str, str], *, signing_header: str) -> tuple[HeaderProblem, ...]:
-    """Everything that is wrong with `headers`; `signing_header` is the installation's name for the signature."""
+    """All problems of `headers`. `signing_header` is the installation's name of the signature header."""
     problems: list[HeaderProblem] = []
     if len(headers) > MAX_HEADERS:
         problems.append(
@@ -88,7 +88,7 @@ def check_headers(headers: Mapping[str, str], *, signing_header: str) -> tuple[H
 
 
 def is_reserved(name: str, *, signing_header: str) -> bool:
-    """Whether only Hookledger, a proxy or a cloud's metadata service may use the header `name`."""
+    """True if the header `name` is reserved for Hookledger, a proxy or a cloud's metadata service."""
     lower = name.lower()
     return lower in _RESERVED_NAMES or lower == signing_header.lower() or lower.startswith(_RESERVED_PREFIXES)
 

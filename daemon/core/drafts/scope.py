@@ -1,7 +1,7 @@
-"""What a token is for: a kind, and for some kinds the one tenant that it stands for.
+"""The scope of a token: a kind, and for some kinds one tenant.
 
-`admin`, `metrics`, `producer`, `producer:acme`, `auditor`, `auditor:acme`, `tenant:acme`. What each kind gives access
-to is a table of the listeners (web/access/auth.py).
+Examples: `admin`, `metrics`, `producer`, `producer:acme`, `auditor`, `auditor:acme`, `tenant:acme`. The table in
+daemon/web/access/auth.py says which requests each kind may make.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ class ScopeKind(StrEnum):
     METRICS = "metrics"
 
 
-# Kinds that must, and that must not, stand for a tenant; the others may.
+# Kinds that require a tenant, and kinds that allow none; for the others it is optional.
 BOUND = frozenset({ScopeKind.TENANT})
 UNBOUND = frozenset({ScopeKind.ADMIN, ScopeKind.METRICS})
 
 
 class ScopeProblem(ValueError):
-    """Why something is no scope; `field` is the part of it that is wrong: scope or tenant."""
+    """Why a scope is invalid; `field` is the part that is wrong, `scope` or `tenant`."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
@@ -36,7 +36,7 @@ class ScopeProblem(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """`tenant` is None for all of them."""
+    """`tenant` is None if the scope is not limited to one tenant. Raises ScopeProblem if kind and tenant do not fit."""
 
     kind: ScopeKind
     tenant: str | None = None
@@ -55,12 +55,12 @@ class Scope:
 
 
 def parse(text: str, tenant: str | None = None) -> Scope:
-    """The scope that `text` names; its tenant may be given apart. Raises ScopeProblem."""
-    name, colon, named = text.partition(":")
+    """The scope in `text`. The tenant may be given separately instead. Raises ScopeProblem."""
+    name, colon, own_tenant = text.partition(":")
     if name not in list(ScopeKind):
         near = get_close_matches(name, list(ScopeKind), n=1)
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(ScopeKind)}"
         raise ScopeProblem("scope", f"is not known: {hint}")
-    if colon and tenant not in (None, named):
+    if colon and tenant not in (None, own_tenant):
         raise ScopeProblem("tenant", "is another one than that of the scope: name it once")
-    return Scope(kind=ScopeKind(name), tenant=named if colon else tenant)
+    return Scope(kind=ScopeKind(name), tenant=own_tenant if colon else tenant)

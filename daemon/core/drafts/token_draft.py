@@ -1,4 +1,4 @@
-"""What somebody wants of a new token, checked as a whole: the API and the command line say the same about it."""
+"""The draft of a new token and its validation, shared by the API and the command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EXPIRY = "must be a time like 2027-01-31T08:00:00Z, a date, or a span like 30d"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenDraft:
-    """A token to make. `expires_at` is None if it is good until it is revoked."""
+    """A token to create. `expires_at` is None if it is valid until it is revoked."""
 
     scope: Scope
     name: str
@@ -26,16 +26,16 @@ class TokenDraft:
 def check(
     *, scope: str, tenant: str | None, name: str, expires: str | None, now: datetime
 ) -> TokenDraft | tuple[FieldProblem, ...]:
-    """The draft, or everything that is wrong with it."""
+    """The draft, or all its problems."""
     problems: list[FieldProblem] = []
     found: Scope | None = None
     try:
         found = parse(scope, tenant)
     except ScopeProblem as error:
         problems.append(FieldProblem(field=error.field, message=str(error)))
-        unnamed = None if tenant is None or error.field == "tenant" else tenant_problem(tenant)
-        if unnamed is not None:
-            problems.append(FieldProblem(field="tenant", message=unnamed))
+        message = None if tenant is None or error.field == "tenant" else tenant_problem(tenant)
+        if message is not None:
+            problems.append(FieldProblem(field="tenant", message=message))
     expires_at = None
     try:
         expires_at = None if expires is None else expiry(expires, now)
@@ -51,7 +51,7 @@ def check(
 
 
 def expiry(text: str, now: datetime) -> datetime:
-    """The moment that a time, a date (its midnight in UTC) or a span means. Raises ValueError with a sentence."""
+    """The expiry of a time, a date (midnight UTC) or a duration from `now`. Raises ValueError with a sentence."""
     try:
         if text.endswith(tuple("smhdw")):
             at = now + durations.parse(text)

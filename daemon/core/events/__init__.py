@@ -1,1 +1,1 @@
-"""Domain events as they come in, their JSON to the byte, and the catalogue of their types."""
+"""Domain events as producers publish them: validation, their JSON kept byte for byte, and the catalogue of types."""

@@ -1,6 +1,6 @@
-"""The catalogue of event types: what an entry may say, which types a route's patterns choose, and what is unknown.
+"""The catalogue of event types: the checks of its entries, the types a route subscribes to, and unknown types.
 
-Pure. A type's *group* is the part before its first dot; nobody sets it.
+Pure. A type's *group* is the part before its first dot; it cannot be set.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_TYPES = 1000
 MAX_DESCRIPTION_CHARACTERS = 1000
 MAX_EXAMPLE_BYTES = 64 * 1024
 
-# A guess at what was meant looks at the whole catalogue, and a batch may have ten thousand unknown types.
+# A suggestion compares a type with the whole catalogue, and a batch may have ten thousand unknown types.
 MAX_GUESSES = 10
 
 PARTS = ("data", "context", "snapshot")
@@ -30,7 +30,7 @@ _TYPE = re.compile(TYPE_PATTERN)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypeDraft:
-    """An entry as it was given. `group` is None if it was left out; `example` has parts of an event."""
+    """An entry as submitted. `group` is None if it was left out; `example` has any of the PARTS of an event."""
 
     name: str
     group: str | None = None
@@ -40,7 +40,7 @@ class TypeDraft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """What a test event is made of: JSON objects."""
+    """The parts of a test event, each a JSON object."""
 
     data: bytes
     context: bytes
@@ -48,34 +48,34 @@ class Example:
 
     @classmethod
     def read(cls, text: str) -> Example:
-        """The example of an entry that passed `check`."""
+        """The example from the text that `example_text` made."""
         parts = orjson.loads(text)
         return cls(**{name: orjson.dumps(parts[name]) for name in PARTS})
 
 
 class KnownTypes:
-    """The types there are, as strict publishing asks for them; one for each request, file or command."""
+    """The known types, for strict publishing. Each request, file or command has its own, which limits suggestions."""
 
     def __init__(self, names: frozenset[str]) -> None:
         self._names = names
         self._guesses = MAX_GUESSES
-        self._said: dict[str, str] = {}
+        self._messages: dict[str, str] = {}
 
-    def and_also(self, patterns: Iterable[str]) -> KnownTypes:
-        """These, and what somebody has already."""
+    def including(self, patterns: Iterable[str]) -> KnownTypes:
+        """A copy in which these patterns are known too."""
         return KnownTypes(self._names.union(patterns))
 
     def problem(self, event_type: str) -> str | None:
-        """What is wrong with a well-formed type, None if it is known. Costs a look into a set then."""
+        """Why a well-formed type is refused, None if it is known; then the cost is one lookup in a set."""
         if event_type in self._names:
             return None
-        said = self._said.get(event_type)
-        if said is None:
-            said = f"{event_type} is not in the catalogue of event types{self._hint(event_type)}"
+        message = self._messages.get(event_type)
+        if message is None:
+            message = f"{event_type} is not in the catalogue of event types{self._hint(event_type)}"
             if self._guesses > 0:
                 self._guesses -= 1
-                self._said[event_type] = said
-        return said
+                self._messages[event_type] = message
+        return message
 
     def _hint(self, event_type: str) -> str:
         if not self._names:
@@ -85,7 +85,7 @@ class KnownTypes:
 
 
 def check(drafts: Sequence[TypeDraft]) -> tuple[FieldProblem, ...]:
-    """Everything that is wrong with the entries of a catalogue, by their numbers from 0."""
+    """All problems of the entries of a catalogue; fields are numbered from 0."""
     problems: list[FieldProblem] = []
     if len(drafts) > MAX_TYPES:
         problems.append(
@@ -117,13 +117,13 @@ def group_of(event_type: str) -> str:
     return event_type.partition(".")[0]
 
 
-def chosen(names: Iterable[str], patterns: Collection[str]) -> list[str]:
-    """The types that a route with these patterns subscribes to, in the order given."""
+def subscribed_types(names: Iterable[str], patterns: Collection[str]) -> list[str]:
+    """Those of `names` that a route with these patterns subscribes to, in the same order."""
     return [name for name in names if any(pattern in patterns for pattern in patterns_of(name))]
 
 
 def name_problem(name: str) -> str | None:
-    """What is wrong with the name of a type."""
+    """Why a text is no event type, None if it is one."""
     if len(name) <= MAX_TEXT_CHARACTERS and _TYPE.fullmatch(name):
         return None
     return (

@@ -1,6 +1,6 @@
-"""A domain event as it comes in: checked field by field, all mistakes named at once, its payload kept as written.
+"""A domain event as a producer publishes it: every field is checked, and all problems are reported at once.
 
-`data`, `context` and `snapshot` leave here as the bytes the producer sent, cut out of the line and not re-written.
+The payload parts `data`, `context` and `snapshot` are the producer's bytes, cut out of the input and not re-written.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ FIELDS = ("tenant", "type", "id", "occurred_at", "data", "context", "snapshot", 
 PAYLOAD = ("data", "context", "snapshot")
 MAX_TEXT_CHARACTERS = 128
 
-# A guess at what was meant takes 40 µs, and an event may have thirty thousand fields.
+# A suggestion takes 40 µs, and an event may have thirty thousand unknown fields.
 MAX_UNKNOWN_NAMED = 10
 
-# A producer's clock may be ahead: its claim is clamped (design.md §2.1). A day ahead is no clock, it is a mistake.
+# A producer's clock may be ahead: then event time is the time of recording (daemon/README.md, rule 1). More than a day
+# is a mistake rather than a clock that is wrong.
 MAX_SKEW = timedelta(days=1)
 
-# Whatever is older is a time that was never set (Go's zero is in the year 1, which PostgreSQL is told as -infinity).
+# An older time was never set: Go's zero time is in the year 1, which asyncpg writes as -infinity.
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 _TIME = re.compile(
@@ -42,7 +43,7 @@ _TENANT = re.compile(TENANT_PATTERN)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldProblem:
-    """What is wrong with a field, and what would be right. `field` is empty if it is the whole."""
+    """What is wrong with a field, and what would be right. `field` is empty if the problem is with the whole input."""
 
     field: str
     message: str
@@ -50,9 +51,9 @@ class FieldProblem:
 
 @dataclass(slots=True, kw_only=True)
 class IncomingEvent:
-    """A valid event. `id` is None if the producer left it to us; payload parts are JSON objects as sent.
+    """A valid event. `id` is None if the producer set none; payload parts are JSON objects as sent.
 
-    Not frozen: one is made for every event, and a frozen one costs three times as much to make.
+    Not frozen: one is created for every event, and creating a frozen one takes three times as long.
     """
 
     tenant: str
@@ -65,14 +66,14 @@ class IncomingEvent:
     backfill: bool
 
 
-# Says what is wrong with a well-formed type, None if nothing.
+# Takes a well-formed type and returns why it is refused, None if it is accepted.
 TypeTest = Callable[[str], str | None]
 
 
 def parse(
     raw: bytes, *, now: datetime, max_bytes: int, tenant: str | None = None, type_test: TypeTest | None = None
 ) -> IncomingEvent | tuple[FieldProblem, ...]:
-    """The event in `raw`, or everything that is wrong with it. `tenant` is the one that a token stands for, if any."""
+    """The event in `raw`, or all its problems. `tenant` is the tenant of the caller's token, if it is bound to one."""
     if len(raw) > max_bytes:
         return (
             _problem(
@@ -110,23 +111,23 @@ def parse(
 
 
 def instant(text: str) -> datetime:
-    """An RFC 3339 time with its offset, as UTC. Raises ValueError with a sentence otherwise."""
+    """An RFC 3339 time with its offset, as UTC. Raises ValueError with a sentence for the user."""
     text = text.upper()
     found = _TIME.fullmatch(text)
     try:
         if found is not None and found["second"] != "60":
             return datetime.fromisoformat(text).astimezone(UTC)
         if found is not None:
-            # Python's clock has no second 60: a leap second is the first moment after the one before.
+            # `datetime` has no second 60: a leap second becomes the second that follows it.
             at = datetime.fromisoformat(f"{found['minute']}:59{found['fraction'] or ''}{found['offset']}")
             return at.astimezone(UTC) + timedelta(seconds=1)
-    except (ValueError, OverflowError):  # the latter: a time of the year 1 or 9999 may have none in UTC
+    except (ValueError, OverflowError):  # OverflowError: the time in UTC is before the year 1 or after 9999
         pass
     raise ValueError("must be an RFC 3339 time with offset, like 2026-11-23T08:00:00.000000Z")
 
 
 def pattern_problem(pattern: str) -> str | None:
-    """What is wrong with an event-type pattern of a route, None if it is `*`, `group.*` or a type."""
+    """Why a text is no event-type pattern of a route, None if it is `*`, `group.*` or a type."""
     if len(pattern) > MAX_TEXT_CHARACTERS:
         return f"has {len(pattern)} characters, {MAX_TEXT_CHARACTERS} are allowed"
     if pattern == "*" or _TYPE.fullmatch(pattern) or re.fullmatch(r"[a-z0-9_]+\.\*", pattern):
@@ -135,23 +136,23 @@ def pattern_problem(pattern: str) -> str | None:
 
 
 def tenant_problem(tenant: str) -> str | None:
-    """What is wrong with a tenant id, None if nothing."""
+    """Why a text is no tenant id, None if it is one."""
     return None if _TENANT.fullmatch(tenant) else "must be 1 to 128 printable ASCII characters without spaces"
 
 
 def _check(value: Mapping[str, object], *, tenant: str | None, type_test: TypeTest | None) -> list[FieldProblem]:
     problems = _check_tenant(value.get("tenant"), tenant)
-    kind = value.get("type")
-    if kind is None:
+    event_type = value.get("type")
+    if event_type is None:
         problems.append(_problem("type", "is missing: give it like order.create"))
-    elif not (isinstance(kind, str) and len(kind) <= MAX_TEXT_CHARACTERS and _TYPE.fullmatch(kind)):
+    elif not (isinstance(event_type, str) and len(event_type) <= MAX_TEXT_CHARACTERS and _TYPE.fullmatch(event_type)):
         problems.append(
             _problem(
                 "type",
                 "must be object.action in lower case (a-z, 0-9, _), like order.create, of at most 128 characters",
             )
         )
-    elif type_test is not None and (message := type_test(kind)) is not None:
+    elif type_test is not None and (message := type_test(event_type)) is not None:
         problems.append(_problem("type", message))
     event_id = value.get("id")
     if event_id is not None and not (isinstance(event_id, str) and _ID.fullmatch(event_id)):
@@ -181,7 +182,7 @@ def _check_tenant(given: object, tenant: str | None) -> list[FieldProblem]:
 
 
 def _time(value: object, *, now: datetime) -> datetime | FieldProblem | None:
-    """When it happened, if the producer says so, or what is wrong with that."""
+    """The `occurred_at` of an event, None if it was left out, or what is wrong with it."""
     if value is None:
         return None
     if not isinstance(value, str):
@@ -210,13 +211,13 @@ def _unknown(value: Mapping[str, object]) -> list[FieldProblem]:
 
 
 def _payload(raw: bytes, value: Mapping[str, object]) -> tuple[dict[str, bytes], list[FieldProblem]]:
-    """The raw texts of the payload's parts that are not null, and what is given more than once.
+    """The raw texts of the payload parts that are not null, and a problem for each field given more than once.
 
-    What is nested deeper than orjson writes (254 levels) is refused by RecursionError, though it reads deeper: nobody
-    behind us, with less stack than there is here, shall stumble over an event that was accepted.
+    Raises RecursionError for more than 254 levels of nesting. orjson reads deeper, but does not write it, and later
+    stages parse an accepted event with less stack left than here.
     """
     try:
-        # Compact, each key once, nothing that orjson would write otherwise: then what it writes is what was sent.
+        # If orjson writes the same bytes, each key is given once, and its output for a part is what was sent.
         if orjson.dumps(value) == raw:
             return {name: orjson.dumps(value[name]) for name in PAYLOAD if value.get(name) is not None}, []
     except orjson.JSONEncodeError as error:

@@ -1,7 +1,8 @@
-"""NDJSON cut into lines as its bytes come, in the memory of one line: blank ones are skipped, all are numbered from 1.
+"""Splits NDJSON into lines while its bytes arrive, with the memory of one line.
 
-A line ends with LF or CRLF, the last one may end with nothing, and the first may begin with a byte order mark. Of a
-line beyond the limit only the length is kept, so that it is refused for its length and the ones behind it are read.
+Lines are numbered from 1; blank lines count but are skipped. A line ends with LF or CRLF, the last line may end without
+either, and the first may begin with a byte order mark. For a line beyond the limit only the length is kept: that line
+is refused, and the lines after it are read.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ _BOM = b"\xef\xbb\xbf"
 
 @dataclass(slots=True, kw_only=True)
 class Line:
-    """A line that is not blank, without its end. `text` is None if it is longer than allowed.
+    """A line that is not blank, without its line end. `text` is None if it is longer than allowed.
 
-    Not frozen: one is made for every event, and a frozen one costs three times as much to make.
+    Not frozen: one is created for every event, and creating a frozen one takes three times as long.
     """
 
     number: int
@@ -24,7 +25,7 @@ class Line:
 
 
 class LineSplitter:
-    """Fed with chunks cut anywhere. `ended` is the number of the last line that has ended."""
+    """Takes chunks of any size. `ended` is the number of the last complete line."""
 
     def __init__(self, *, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -49,14 +50,14 @@ class LineSplitter:
         return lines
 
     def end(self) -> list[Line]:
-        """The line that is made of what was fed since the last one; none if it is blank."""
+        """Ends the current line and returns it, unless it is blank."""
         whole = b"".join(self._pieces)
         size_bytes = self._size_bytes
         self._pieces, self._size_bytes = [], 0
         return self._line(whole, size_bytes)
 
     def _line(self, text: bytes, size_bytes: int) -> list[Line]:
-        """The line of so many bytes; `text` has all of them, unless there are more than we keep."""
+        """The line of `size_bytes` bytes. `text` has all of them if they are no more than are kept."""
         self.ended += 1
         if self.ended == 1:
             text = text.removeprefix(_BOM)

@@ -1,9 +1,8 @@
-"""JSON taken apart without touching a byte of its values.
+"""Splits JSON objects and arrays without changing a byte of their values.
 
-What a producer published is what a receiver gets: 1.10 stays 1.10, a 30-digit number keeps its digits, key order and
-duplicate keys survive. So values are never parsed and written again; they are cut out of the text where they stand. The
-C scanner of the standard library finds where a value ends. The text must be known to be valid JSON (orjson checks it at
-the door); this module only splits it.
+A receiver gets what the producer published: 1.10 stays 1.10, a 30-digit number keeps its digits, and key order and
+duplicate keys are preserved. So values are never parsed and written again, but cut out of the text. The C scanner of
+the standard library finds where a value ends. The text must be valid JSON, which orjson has checked before.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import re
 from collections.abc import Callable
 from json import JSONDecoder
 
-# Numbers stay text: making an int of very many digits is slow, and beyond 4,300 an error.
+# Numbers stay text: converting many digits to an int is slow, and beyond 4,300 digits an error.
 _scan = JSONDecoder(parse_int=str, parse_float=str).raw_decode
 
 _BLANKS = r"[ \t\n\r]*"
@@ -25,19 +24,19 @@ _comma = re.compile(f"{_BLANKS},?{_BLANKS}").match
 def members(text: str) -> list[tuple[str, str]]:
     """The members of an object: (key, raw text of the value), in order, duplicates included.
 
-    Raises ValueError for anything but an object, and RecursionError for nesting that is too deep to follow.
+    Raises ValueError for anything but an object, and RecursionError for nesting that is too deep.
     """
     opened = _opened_object(text)
     if opened is None:
         raise ValueError("not a JSON object")
-    place = opened.end()
+    position = opened.end()
     found: list[tuple[str, str]] = []
-    while text[place] != "}":
-        key, place = _scan(text, place)
-        start = _behind(_colon, text, place)
+    while text[position] != "}":
+        key, position = _scan(text, position)
+        start = _end_of(_colon, text, position)
         _, end = _scan(text, start)
         found.append((key, text[start:end]))
-        place = _behind(_comma, text, end)
+        position = _end_of(_comma, text, end)
     return found
 
 
@@ -46,16 +45,16 @@ def elements(text: str) -> list[str]:
     opened = _opened_array(text)
     if opened is None:
         raise ValueError("not a JSON array")
-    place = opened.end()
+    position = opened.end()
     found: list[str] = []
-    while text[place] != "]":
-        _, end = _scan(text, place)
-        found.append(text[place:end])
-        place = _behind(_comma, text, end)
+    while text[position] != "]":
+        _, end = _scan(text, position)
+        found.append(text[position:end])
+        position = _end_of(_comma, text, end)
     return found
 
 
-def _behind(pattern: Callable[[str, int], re.Match[str] | None], text: str, place: int) -> int:
-    """Where `pattern` ends. In valid JSON it always begins at `place`."""
-    match = pattern(text, place)
-    return place if match is None else match.end()
+def _end_of(pattern: Callable[[str, int], re.Match[str] | None], text: str, position: int) -> int:
+    """The end of `pattern` at `position`. In valid JSON it always matches there."""
+    match = pattern(text, position)
+    return position if match is None else match.end()

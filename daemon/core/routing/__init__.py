@@ -1,1 +1,1 @@
-"""Who gets what: routes, their windows, the index over them, and the decision."""
+"""Which route receives which event: routes and their windows, the index over them, and the decision."""

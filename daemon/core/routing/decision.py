@@ -1,9 +1,9 @@
-"""The decision: what a pair of event and route deserves, judged at the moment of the event (design.md §2).
+"""The decision: whether an event is delivered to a route, judged at event time (daemon/README.md, rule 3).
 
-A pure function of the two logs. Live, `eligible` picks the routes to deliver to; afterwards `judge` says for one route
-why, and the two agree by construction, since the first is written with the second's rule (`_reason`).
+A pure function of the domain events and the route log. The live pipeline calls `eligible` for the routes to deliver to.
+Explanations and audits call `judge` for one route and the reason. Both use the same rule, `_reason`, so they agree.
 
-A test event is for one route only (`test_route`), and no filter holds it back: whoever asks for a test wants to see
+A test event is for one route only, `test_route`. Filters do not apply to it, because the sender of a test wants to see
 a request.
 """
 
@@ -33,16 +33,16 @@ class Decision(StrEnum):
     BACKFILL = "backfill"
 
 
-# Says whether a route's filter lets an event pass; given the expression.
+# Takes a filter's expression and returns whether the event passes.
 FilterTest = Callable[[str], bool]
 
-# Is told of each pair that is not delivered, with the reason.
-Note = Callable[[Decision], None]
+# Called with the reason for each route that does not receive the event.
+SkipObserver = Callable[[Decision], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """A decision with what it rests on: the route as of the event, and the window that held it, with its later end."""
+    """A decision with its grounds: the route as of the event, and the window that contains it, with its current end."""
 
     decision: Decision
     route: Route | None
@@ -57,25 +57,25 @@ def eligible(
     at: datetime,
     backfill: bool,
     passes: FilterTest,
-    note: Note,
+    on_skip: SkipObserver,
     test_route: UUID | None = None,
 ) -> list[Route]:
-    """The routes, in their present state, to which an event of that time is delivered.
+    """The routes, in their current state, that an event with event time `at` is delivered to.
 
-    `note` hears of the others that subscribe, or once subscribed, to its type; of the rest nothing is looked at.
+    `on_skip` is called for the other routes that subscribe, or once subscribed, to the type. The rest is not examined.
     """
     patterns = patterns_of(event_type)
     candidates = index.candidates(tenant, event_type)
     if test_route is not None:
         candidates = tuple(timeline for timeline in candidates if timeline.current.id == test_route)
-        passes = _everything
+        passes = _accept_all
     chosen: list[Route] = []
     for timeline in candidates:
         decision = Decision.BACKFILL if backfill else _reason(timeline.as_of(at), patterns, passes)
         if decision is Decision.DELIVER:
             chosen.append(timeline.current)
         else:
-            note(decision)
+            on_skip(decision)
     return chosen
 
 
@@ -88,21 +88,21 @@ def judge(
     passes: FilterTest,
     test_route: UUID | None = None,
 ) -> Judgement:
-    """The decision for one route, with its grounds."""
+    """The decision for one route and an event with event time `at`, with its grounds."""
     route = timeline.as_of(at)
     if backfill:
         decision = Decision.BACKFILL
     elif test_route is None:
         decision = _reason(route, patterns_of(event_type), passes)
     elif test_route == timeline.current.id:
-        decision = _reason(route, patterns_of(event_type), _everything)
+        decision = _reason(route, patterns_of(event_type), _accept_all)
     else:
         decision = Decision.NOT_SUBSCRIBED
     window = windows.find(timeline.current.windows, at)
     return Judgement(decision=decision, route=route, window=window)
 
 
-def _everything(_expression: str) -> bool:
+def _accept_all(_expression: str) -> bool:
     return True
 
 

@@ -1,8 +1,8 @@
-"""A route and its life: what can happen to it, and what it is afterwards.
+"""A route as a state machine over its lifecycle events.
 
-The one thing to know: the route log is the truth, a `Route` is a fold over it. `TRANSITIONS` says which lifecycle event
-may follow in which status; `may` refuses a command by that table; `evolve` applies an event.
-An event that the table does not know is a broken log, and an error, never a shrug.
+The one thing to know: the route log is the source of truth, and a `Route` is a fold over its events. `TRANSITIONS` says
+which lifecycle event may follow in which status. `may` refuses a command by that table, and `evolve` applies an event.
+An event that the table does not allow means that the log is broken, and raises BrokenHistory.
 
     (none) --created--> enabled | disabled
     enabled <--enabled/disabled--> disabled
@@ -23,7 +23,7 @@ from daemon.core.routing.windows import Window
 
 
 class RouteStatus(StrEnum):
-    """What a route is now."""
+    """The states of the diagram above."""
 
     ENABLED = "enabled"
     DISABLED = "disabled"
@@ -42,7 +42,7 @@ class LifecycleEventType(StrEnum):
     KEY_REVOKED = "key_revoked"
 
 
-# Which status a route may be in when something happens to it. `created` is missing: it needs no route.
+# The statuses in which each lifecycle event is allowed. `created` is missing, because there is no route before it.
 TRANSITIONS: dict[LifecycleEventType, frozenset[RouteStatus]] = {
     LifecycleEventType.EDITED: frozenset({RouteStatus.ENABLED, RouteStatus.DISABLED}),
     LifecycleEventType.DISABLED: frozenset({RouteStatus.ENABLED}),
@@ -55,7 +55,7 @@ TRANSITIONS: dict[LifecycleEventType, frozenset[RouteStatus]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PayloadOptions:
-    """What of an event goes into the body. `snapshot` maps an entity to its fields, or to None for all of them."""
+    """Which parts of an event go into the body. `snapshot` maps an entity to its fields, or to None for all of them."""
 
     snapshot: tuple[tuple[str, tuple[str, ...] | None], ...] | None = None
     filter: str | None = None
@@ -64,7 +64,7 @@ class PayloadOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteConfig:
-    """What a merchant sets. Header values are secrets and lie elsewhere, under `headers_id`."""
+    """What a merchant configures. Header values are secrets and are stored apart, sealed, under `headers_id`."""
 
     name: str
     target_url: str
@@ -87,7 +87,7 @@ class KeyRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LifecycleEvent:
-    """What happened to a route. `body` is the parsed JSON of the log; its keys depend on `type` (see `evolve`)."""
+    """One entry of the route log. `body` is its parsed JSON, with keys that depend on `type` (see `evolve`)."""
 
     pos: int
     route_id: UUID
@@ -100,7 +100,7 @@ class LifecycleEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """A route as of its `version`, the `pos` of the log that made it so, and the windows up to then."""
+    """A route as of `version`. `pos` is the log position of that version's event; `windows` are those up to then."""
 
     id: UUID
     tenant: str
@@ -115,24 +115,24 @@ class Route:
 
     @property
     def is_enabled(self) -> bool:
-        """True if it receives what happens now."""
+        """True if it receives events that happen now."""
         return self.status is RouteStatus.ENABLED
 
     def keys_at(self, now: datetime) -> tuple[KeyRef, ...]:
-        """The keys to sign with: the newest first, then the one before while its grace lasts."""
+        """The keys to sign with: the newest, then the previous one during its grace period."""
         if len(self.keys) == 1:
             return self.keys
         return tuple(key for key in self.keys if key.valid_until is None or now < key.valid_until)
 
     def old_key_at(self, now: datetime) -> KeyRef | None:
-        """The key before the newest, while it signs along."""
+        """The previous key during its grace period, else None."""
         keys = self.keys_at(now)
         return keys[1] if len(keys) > 1 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandRefusal:
-    """Why a command cannot be carried out: the sentence to show."""
+    """Why a command is refused; `reason` is shown to the caller."""
 
     reason: str
 
@@ -142,7 +142,7 @@ class BrokenHistory(ValueError):
 
 
 def may(route: Route | None, lifecycle_type: LifecycleEventType) -> CommandRefusal | None:
-    """None if `lifecycle_type` is possible in the route's present status, else why not."""
+    """None if `lifecycle_type` is allowed in the route's current status, else why it is not."""
     if lifecycle_type is LifecycleEventType.CREATED:
         return None if route is None else CommandRefusal(reason="the route exists already")
     if route is None:
@@ -150,12 +150,12 @@ def may(route: Route | None, lifecycle_type: LifecycleEventType) -> CommandRefus
     if route.status in TRANSITIONS[lifecycle_type]:
         return None
     if route.status is RouteStatus.DELETED:
-        return CommandRefusal(reason="the route was deleted, and deleting is final: create it anew")
+        return CommandRefusal(reason="the route was deleted, and deleting is final: create a new one")
     return CommandRefusal(reason=f"the route is {route.status} already")
 
 
 def evolve(route: Route | None, event: LifecycleEvent) -> Route:
-    """The route after `event`. Raises BrokenHistory if that cannot have happened to it."""
+    """The route after `event`. Raises BrokenHistory if the event cannot follow."""
     refusal = may(route, event.type)
     if refusal is not None:
         raise BrokenHistory(f"position {event.pos}: {event.type} of {event.route_id}: {refusal.reason}")
@@ -214,7 +214,7 @@ def config_from_body(body: dict[str, Any]) -> RouteConfig:
 def snapshot_selection(
     selection: dict[str, bool | list[str]] | None,
 ) -> tuple[tuple[str, tuple[str, ...] | None], ...] | None:
-    """`{"customer": true, "orders": ["total"]}` as the tuples of `PayloadOptions`; what is set to false is left out."""
+    """`{"customer": true, "orders": ["total"]}` as the tuples of `PayloadOptions`; false leaves an entity out."""
     if selection is None:
         return None
     return tuple(
@@ -225,7 +225,7 @@ def snapshot_selection(
 
 
 def _follows(event: LifecycleEvent, route: Route) -> bool:
-    """True if the event is the next one of this route, later in the log and in time."""
+    """True if the event has the next version of this route, a later position and a later time."""
     return (
         (event.route_id, event.tenant, event.version) == (route.id, route.tenant, route.version + 1)
         and event.pos > route.pos

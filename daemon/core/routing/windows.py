@@ -1,7 +1,8 @@
 """Windows: the half-open intervals [enabled, disabled) in which a route receives.
 
-The laws: windows of a route do not overlap and are in order; only the last one can be open; the moment of the enable
-is inside, the moment of the disable is not. Kept by `daemon.core.routing.route.evolve`, which alone makes them.
+The invariants: the windows of a route are in order and do not overlap; only the last one can be open; the moment of
+the enable is inside, the moment of the disable is not. `daemon.core.routing.route.evolve` keeps them, and no other code
+creates windows.
 """
 
 from __future__ import annotations
@@ -34,24 +35,24 @@ class Window:
 
 def find(windows: tuple[Window, ...], at: datetime) -> Window | None:
     """The window that contains `at`, if any."""
-    place = bisect_right(windows, at, key=_start) - 1
-    return windows[place] if place >= 0 and windows[place].contains(at) else None
+    last = bisect_right(windows, at, key=_start) - 1
+    return windows[last] if last >= 0 and windows[last].contains(at) else None
 
 
 def is_sendable(windows: tuple[Window, ...], event_time: datetime) -> bool:
-    """True if the window in which the event happened is still open: the rule before every attempt (design.md §2.4)."""
+    """True if the window that contains the event time is still open. The send gate checks this before every attempt."""
     return bool(windows) and windows[-1].is_open and windows[-1].start <= event_time
 
 
 def opened(windows: tuple[Window, ...], at: datetime) -> tuple[Window, ...]:
-    """The windows with a new open one from `at` on."""
+    """The windows plus a new open one from `at` on. Raises ValueError if the last one is open."""
     if windows and windows[-1].is_open:
         raise ValueError("the last window is open already")
     return (*windows, Window(at))
 
 
 def closed(windows: tuple[Window, ...], at: datetime) -> tuple[Window, ...]:
-    """The windows with the open one, if there is one, ended at `at`."""
+    """The windows with the open one, if any, closed at `at`."""
     if not windows or not windows[-1].is_open:
         return windows
     return (*windows[:-1], Window(windows[-1].start, at))

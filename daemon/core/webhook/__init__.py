@@ -1,1 +1,1 @@
-"""One webhook request: where it may go, its body, its headers, its signatures."""
+"""One webhook request: which targets are allowed, how the body is rendered, and how the request is signed."""

@@ -1,9 +1,11 @@
-"""Which IP addresses are no public receiver's: one explicit list for each family.
+"""Which IP addresses belong to no public receiver: one explicit list for each address family.
 
-Pure. IANA's special-purpose registries, and what clouds hide behind public numbers. Not `ipaddress.is_global`, which
-on Python 3.11 calls 192.0.0.192, multicast and the NAT64 and 6to4 forms of loopback global, and 168.63.129.16 on all
-versions. The one thing to know: IPv6 is judged the other way round - only 2000::/3 is global unicast, and what is not
-listed outside it is denied too.
+Pure. The lists come from IANA's special-purpose registries, plus the public addresses of cloud platforms' internal
+services. `ipaddress.is_global` does not suffice: on Python 3.11 it calls 192.0.0.192, multicast and the NAT64 and 6to4
+forms of loopback global, and on all versions 168.63.129.16.
+
+The one thing to know: an IPv4 address is allowed unless it is listed. An IPv6 address must also lie in 2000::/3, the
+only global unicast range; all others are denied, listed or not.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ Network = IPv4Network | IPv6Network
 
 
 class DenyReason(StrEnum):
-    """Why a target is refused; label of the metric hookledger_egress_denied_total."""
+    """Why a target is refused; also the label values of the metric hookledger_egress_denied_total."""
 
     URL_LENGTH = "url_length"
     URL_CHARACTER = "url_character"
@@ -40,7 +42,7 @@ class DenyReason(StrEnum):
 
 
 NAT64 = IPv6Network("64:ff9b::/96")
-"""The one IPv6 form of an IPv4 address that may be used, where the address inside may: IPv6-only hosts need it."""
+"""The only IPv6 form of an IPv4 address that is allowed, if its IPv4 address is: IPv6-only hosts need it."""
 
 
 def ipv4_inside(address: Address) -> IPv4Address | None:
@@ -54,7 +56,7 @@ def ipv4_inside(address: Address) -> IPv4Address | None:
 
 
 def reserved_as(address: Address) -> DenyReason | None:
-    """What `address` is set aside for, or None for global unicast. Of NAT64 the address inside is to be asked for."""
+    """What `address` is reserved for, or None for global unicast. For NAT64, check `ipv4_inside` instead."""
     if isinstance(address, IPv4Address):
         return _first_match(int(address), _RESERVED_IPV4)
     outside = None if address in _GLOBAL_UNICAST else DenyReason.RESERVED

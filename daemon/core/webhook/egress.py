@@ -1,8 +1,9 @@
-"""Where webhooks may go: the rules for a target's URL and for the address it leads to.
+"""Which targets webhooks may be sent to: the rules for a target's URL and for the IP addresses of its host.
 
-Pure. A URL is judged as text before any parser sees it, because parsers disagree and repair: one strips line feeds,
-another reads `127。0。0。1` as 127.0.0.1. The one thing to know: `check_url` gives early, good errors; what protects a
-network is `address_denied`, asked for every address at the moment it is connected to (pipeline/egress_guard).
+Pure. A URL is checked as text before any parser sees it, because parsers disagree and repair: one strips line feeds,
+another reads `127。0。0。1` as 127.0.0.1. The one thing to know: `check_url` gives early, good errors. The network is
+protected by `address_denied`, which daemon.pipeline.sending.egress_guard calls for every address right before it
+connects.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ MAX_NAME_CHARACTERS = 253
 
 
 class UrlRefused(ValueError):
-    """A target that must not be registered nor sent to; its text is one sentence with cause and next step."""
+    """A target that must be neither registered nor sent to; the text is one sentence with cause and next step."""
 
     def __init__(self, reason: DenyReason, sentence: str) -> None:
         super().__init__(sentence)
@@ -31,7 +32,7 @@ class UrlRefused(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EgressPolicy:
-    """The operator's rules. `deny_nets` beats `allow_nets`, which beats the list; `ports` None allows any port."""
+    """The operator's rules. `deny_nets` beats `allow_nets`, which beats the built-in list; `ports` None is any port."""
 
     allow_http: bool = False
     ports: frozenset[int] | None = frozenset({443, 8443})
@@ -41,14 +42,14 @@ class EgressPolicy:
 
     @classmethod
     def dev(cls) -> Self:
-        """What --dev allows on top: loopback targets, and http, on any port."""
+        """The policy of --dev: loopback targets are allowed, and http, on any port."""
         loopback: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
         return cls(allow_http=True, ports=None, allow_nets=loopback, allow_loopback_names=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedTarget:
-    """A URL that was checked. `url` is canonical: ASCII, A-label host in lower case; `host` is without brackets."""
+    """A URL that passed `check_url`, in canonical form: ASCII, A-label host in lower case. `host` has no brackets."""
 
     url: str
     scheme: str
@@ -64,11 +65,11 @@ _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
 _NUMERIC_LABEL = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
 _LOCAL_SUFFIXES = ("localhost", "localdomain", "local", "internal", "svc", "onion", "home.arpa")
 _PATH_SAFE = "!$%&'()*+,-./:;=?@[]_~|"
-"""Left as it is in path and query: `%` because the text is already encoded, `[]|` because receivers expect them raw."""
+"""Not percent-encoded in path and query: `%` as the text is encoded already, `[]|` as receivers expect them raw."""
 
 
 def check_url(raw: str, policy: EgressPolicy) -> CheckedTarget:
-    """The target that `raw` names. Raises `UrlRefused`. An address in it is judged too, a name's addresses are not."""
+    """The target of the URL `raw`. An IP address as host is checked; a name is not resolved. Raises UrlRefused."""
     _check_length(raw)
     if found := _FORBIDDEN.search(raw):
         raise UrlRefused(
@@ -87,12 +88,12 @@ def check_url(raw: str, policy: EgressPolicy) -> CheckedTarget:
     suffix = "" if port == _DEFAULT_PORTS[scheme] else f":{port}"
     path = rest if rest.startswith("/") else f"/{rest}"
     url = f"{scheme}://{bracketed}{suffix}{quote(path, safe=_PATH_SAFE)}"
-    _check_length(url)  # percent-encoding made it longer, and before every attempt it is judged again
+    _check_length(url)  # percent-encoding made it longer, and every attempt checks the URL again
     return CheckedTarget(url=url, scheme=scheme, host=host, port=port)
 
 
 def address_denied(address: str | Address, policy: EgressPolicy) -> DenyReason | None:
-    """Why nothing may connect to `address`, or None. An IPv6 form of an IPv4 address never gets past its IPv4 rules."""
+    """Why connecting to `address` is denied, or None. An IPv6 form of an IPv4 address obeys the IPv4 rules as well."""
     if isinstance(address, str):
         try:
             address = ip_address(address)
@@ -107,7 +108,7 @@ def address_denied(address: str | Address, policy: EgressPolicy) -> DenyReason |
 
 
 def mask_query(url: str) -> str:
-    """`url` for screens and logs: query values, fragments and user information become `***`. Takes any text."""
+    """`url` for pages and logs: query values, fragments and user information become `***`. Takes any text."""
     masked, mark, _ = url.partition("#")
     masked, question, query = masked.partition("?")
     before, slashes, after = masked.partition("//")
@@ -136,8 +137,8 @@ def _split(raw: str, policy: EgressPolicy) -> tuple[str, str, str]:
     found = _URL.fullmatch(raw)
     scheme = found[1].lower() if found else ""
     if not found or (scheme == "http" and not policy.allow_http):
-        wanted = "https:// or http://" if policy.allow_http else "https://"
-        raise UrlRefused(DenyReason.SCHEME, f"The URL does not begin with {wanted}; webhooks go nowhere else.")
+        schemes = "https:// or http://" if policy.allow_http else "https://"
+        raise UrlRefused(DenyReason.SCHEME, f"The URL does not begin with {schemes}; webhooks go nowhere else.")
     if "#" in raw:
         raise UrlRefused(
             DenyReason.FRAGMENT, "The URL has a fragment, which is never sent; remove '#' and all after it."
@@ -209,7 +210,7 @@ def _literal(address: Address, policy: EgressPolicy) -> str:
 
 
 def _ascii_labels(host: str) -> list[str]:
-    """The labels of a name, strictly IDNA 2008: what would need mapping first (but for A-Z) is refused, not mapped."""
+    """The labels of a name by strict IDNA 2008: a character that needs mapping is refused, except for A-Z."""
     host = host.encode().lower().decode()
     if not host.isascii():
         host = _a_labels(host)
@@ -222,7 +223,7 @@ def _ascii_labels(host: str) -> list[str]:
 
 def _a_labels(host: str) -> str:
     try:
-        # One label at a time: given the whole host, idna would take ideographic full stops for dots.
+        # One label at a time: in a whole host, idna would treat ideographic full stops as dots.
         return ".".join(label if label.isascii() else idna.alabel(label).decode() for label in host.split("."))
     except (idna.IDNAError, UnicodeError):
         raise UrlRefused(

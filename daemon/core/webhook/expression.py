@@ -1,12 +1,14 @@
 """A merchant's JMESPath expressions: compiled once, evaluated within bounds.
 
-JMESPath has no loops, but `[@,@] | [@,@] | …` doubles its value with each step, and `map` within `map` multiplies: in
-4 KiB there is room for more work than a day has. So evaluation has a budget of steps. A step is a visit of a node of
-the expression; what runs in C at once (a comparison, a function, the flattening of a list) costs by the *weight* of
-its values, which is the size they would have written out. The one thing to know: a value is a graph that may reach
-one part along many ways. Its weight counts each way but is found by looking at each part once, so nothing is unfolded
-before it is paid. Depth is bounded as well, so that no verdict depends on how deep the caller's stack is: live and in
-an audit it is the same.
+JMESPath has no loops, but `[@,@] | [@,@] | …` doubles its value with each step, and `map` within `map` multiplies: an
+expression of 4 KiB can need more than a day. So evaluation has a budget of steps. A step is one visit of a node of the
+expression. An operation that runs in C (a comparison, a function, the flattening of a list) costs steps by the *weight*
+of its values, which is their size as JSON text.
+
+The one thing to know: a value is a graph in which several paths may lead to one part. The weight counts a part once for
+each path, but is computed by visiting each part once. So the cost of a value is known before the value is expanded.
+Nesting is bounded as well. Then the result does not depend on the depth of the caller's stack, and a live decision and
+an audit agree.
 """
 
 from __future__ import annotations
@@ -27,22 +29,22 @@ MAX_EXPRESSION_BYTES = 4096
 MAX_BRACKETS = 100
 MAX_REASON_CHARACTERS = 300
 
-# A hundred operators within each other: each is an object and a list of the tree.
+# A hundred nested operators: each is an object and a list of the syntax tree.
 MAX_TREE_DEPTH = 200
 MAX_VALUE_DEPTH = 300
 
-# About 0.1 s. The largest event that is allowed by default, given new names field by field, takes half of it.
+# About 0.1 s. Renaming every field of the largest event that is allowed by default takes half of it.
 MIN_STEPS = 100_000
 
-# What C does to so much weight takes about as long as a step.
+# Processing this much weight in C takes about as long as one step.
 WEIGHT_PER_STEP = 16
 
-# A loop over so many parts of a list or object, likewise.
+# A loop over this many parts of a list or object takes about as long as one step.
 PARTS_PER_STEP = 4
 
 _FUNCTIONS = Functions()
-# What jmespath begins its errors with, and we have said already.
-_SAID_ALREADY = re.compile(r"^(Invalid|Bad) jmespath expression: ", re.IGNORECASE)
+# jmespath's prefix of its errors; ours says the same.
+_ERROR_PREFIX = re.compile(r"^(Invalid|Bad) jmespath expression: ", re.IGNORECASE)
 _TAKE_A_REFERENCE = {"map", "sort_by", "min_by", "max_by"}
 _TOO_DEEP = "is nested too deeply"
 
@@ -51,11 +53,11 @@ _Value: TypeAlias = Any  # a JSON value
 
 
 class ExpressionError(ValueError):
-    """An expression that is none, or has no value for this input; `str()` is the reason for the merchant."""
+    """An expression that is invalid, or fails on this input; `str()` is the reason to show to the merchant."""
 
 
 def problem(expression: str) -> str | None:
-    """What is wrong with an expression as such, None if it compiles."""
+    """Why an expression is invalid, None if it compiles."""
     try:
         _compiled(expression)
     except ExpressionError as error:
@@ -64,9 +66,9 @@ def problem(expression: str) -> str | None:
 
 
 def evaluate(expression: str, value: object, *, size_bytes: int) -> object:
-    """What an expression makes of a JSON value of that size. Raises ExpressionError.
+    """The result of an expression for a JSON value, whose text has `size_bytes` bytes. Raises ExpressionError.
 
-    The result has a bounded size: at most `WEIGHT_PER_STEP` times the steps that were allowed.
+    The weight of the result is at most `WEIGHT_PER_STEP` times the budget of steps, which grows with `size_bytes`.
     """
     tree = _compiled(expression)
     interpreter = _Interpreter(steps=max(MIN_STEPS, size_bytes // 4))
@@ -78,7 +80,7 @@ def evaluate(expression: str, value: object, *, size_bytes: int) -> object:
     except RecursionError as error:
         raise ExpressionError("failed: a value is nested too deeply") from error
     except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
-        # Whatever a function of Python says about its arguments; values that are long are not worth repeating.
+        # A Python function's error may quote its arguments, so the text is cut off.
         raise ExpressionError(f"failed: {str(error)[:MAX_REASON_CHARACTERS]}") from error
     return result
 
@@ -113,7 +115,7 @@ class _Interpreter(TreeInterpreter):
         super().__init__()
         self._steps = steps
         self._methods: dict[str, Callable[[_Node, _Value], _Value]] = {}
-        # By identity: weight, depth, and the part itself, so that its identity is not given to another.
+        # By id(): weight, depth, and the part itself, which keeps the id from being reused.
         self._weighed: dict[int, tuple[int, int, object]] = {}
 
     def visit(self, node: _Node, value: _Value) -> _Value:
@@ -148,7 +150,7 @@ class _Interpreter(TreeInterpreter):
         return _FUNCTIONS.call_function(name, arguments)
 
     def pay(self, value: _Value) -> _Value:
-        """The value, after the steps were spent that it costs to read all of it."""
+        """Spends the steps that reading all of the value costs, and returns the value."""
         self._spend(self._weigh(value)[0] // WEIGHT_PER_STEP)
         return value
 
@@ -158,7 +160,7 @@ class _Interpreter(TreeInterpreter):
             raise ValueError("it takes too many steps for an event of this size: choose fewer fields, or nest less")
 
     def _weigh(self, value: _Value) -> tuple[int, int]:
-        """Weight and depth; the weight is never above the number of characters that the value has as JSON."""
+        """Weight and depth. The weight is at most the number of characters of the value as JSON."""
         if isinstance(value, str):
             return len(value), 0
         if isinstance(value, (int, float)) or value is None:
@@ -185,12 +187,12 @@ class _Interpreter(TreeInterpreter):
 
 
 def _applied(node: _Node, operands: list[_Value]) -> _Node:
-    """The node with its operands worked out."""
+    """The node with its operands replaced by their values."""
     return {**node, "children": [{"type": "literal", "value": operand, "children": []} for operand in operands]}
 
 
 def _brackets(expression: str) -> int:
-    """How deeply brackets are nested at most; those in quotes count as well, which does no harm."""
+    """The deepest nesting of brackets. Brackets within quotes count too, which only makes the limit stricter."""
     deepest = depth = 0
     for character in expression:
         depth += (character in "([{") - (character in ")]}")
@@ -199,7 +201,7 @@ def _brackets(expression: str) -> int:
 
 
 def _depth(tree: _Node) -> int:
-    """How deeply lists and objects of a syntax tree, its literals included, are nested."""
+    """The nesting depth of lists and objects in a syntax tree, its literals included."""
     depth, level = -1, [tree]
     while level:
         depth += 1
@@ -209,9 +211,9 @@ def _depth(tree: _Node) -> int:
 
 
 def _misuse(tree: _Node) -> str | None:
-    """The first call of a function that JMESPath does not have, or that takes another number of arguments; else None.
+    """The first call of an unknown function or with a wrong number of arguments, as a message; None if there is none.
 
-    jmespath finds out when it calls it: with an event, and perhaps not with the first one.
+    jmespath itself would fail only at the call, which may happen for some events and not for others.
     """
     level = [tree]
     while level:
@@ -224,17 +226,17 @@ def _misuse(tree: _Node) -> str | None:
                 near = get_close_matches(name, _FUNCTIONS.FUNCTION_TABLE, n=1)
                 hint = f": did you mean {near[0]}()?" if near else ""
                 return f"calls {name[:64]}(), which is no function of JMESPath{hint}"
-            wanted, is_least = len(known["signature"]), bool(known["signature"][-1].get("variadic"))
-            if given < wanted or (given > wanted and not is_least):
-                return f"calls {name}() with {given} arguments, and it takes {'at least ' * is_least}{wanted}"
+            arity, is_variadic = len(known["signature"]), bool(known["signature"][-1].get("variadic"))
+            if given < arity or (given > arity and not is_variadic):
+                return f"calls {name}() with {given} arguments, and it takes {'at least ' * is_variadic}{arity}"
         level = [child for node in level for child in node["children"] if isinstance(child, dict)]
     return None
 
 
 def _reason(error: Exception) -> str:
-    """The error in one line, without the value that it is about: that is the producer's, and may be long."""
+    """The error in one line, without the value that caused it: the value is the producer's data, and may be long."""
     if isinstance(error, JMESPathTypeError):
-        wanted = " or ".join(error.expected_types)
-        return f"In function {error.function_name}(), expected {wanted}, received {error.actual_type}"
+        expected = " or ".join(error.expected_types)
+        return f"In function {error.function_name}(), expected {expected}, received {error.actual_type}"
     first = (str(error).splitlines() or [""])[0]
-    return _SAID_ALREADY.sub("", first.removesuffix(", for expression:").removesuffix(":"))[:MAX_REASON_CHARACTERS]
+    return _ERROR_PREFIX.sub("", first.removesuffix(", for expression:").removesuffix(":"))[:MAX_REASON_CHARACTERS]

@@ -1,7 +1,7 @@
-"""The body of a webhook: the event in our envelope, its snapshot cut to what the route asked for, then transformed.
+"""The body of a webhook: the event in our envelope, its snapshot reduced to the route's selection, then transformed.
 
-Without a transform the producer's bytes go out as they came in; only a JMESPath expression makes us parse them. An
-expression that fails fails the delivery, visibly, with its reason: it never makes us send something else.
+Without a transform the producer's bytes are sent unchanged; they are parsed only for a JMESPath expression. If an
+expression fails, the delivery fails with the reason, and nothing is sent in its place.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class RenderError(ValueError):
-    """The body cannot be made; `str()` is the reason for the merchant."""
+    """The body cannot be rendered; `str()` is the reason to show to the merchant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PayloadSource:
-    """What a body is made of. `created` is the event time; payload parts are JSON objects as published."""
+    """The event that a body is rendered from. `created` is the event time; the parts are JSON objects as published."""
 
     event_id: str
     event_type: str
@@ -38,9 +38,10 @@ class PayloadSource:
 
 
 def render(source: PayloadSource, options: PayloadOptions, *, max_bytes: int) -> bytes:
-    """The body's bytes. Raises RenderError.
+    """The bytes of the body; one made by a transform has at most `max_bytes`. Raises RenderError.
 
-    A filter has decided already; here it is asked whether it can be evaluated at all (see `passes`).
+    The filter has decided before. It is evaluated again only so that a filter that fails makes the body fail, see
+    `passes`.
     """
     if options.filter is not None:
         holds(options.filter, source)
@@ -55,7 +56,7 @@ def render(source: PayloadSource, options: PayloadOptions, *, max_bytes: int) ->
 
 
 def envelope(source: PayloadSource, snapshot: bytes) -> bytes:
-    """The default body around the producer's own bytes. The id is printable ASCII, the type needs no escaping."""
+    """The body without a transform, around the producer's bytes. Ids are printable ASCII, types need no escape."""
     return b'{"id":%s,"type":"%s","created":%d,"data":{"object":%s},"context":%s,"snapshot":%s}' % (
         json.dumps(source.event_id).encode(),
         source.event_type.encode(),
@@ -67,10 +68,10 @@ def envelope(source: PayloadSource, snapshot: bytes) -> bytes:
 
 
 def select(snapshot: str, selection: SnapshotSelection) -> str:
-    """The chosen entities of a snapshot, each whole or cut to the chosen fields; what the event lacks is left out."""
+    """The selected entities of a snapshot, whole or with the selected fields. Entities that it lacks are left out."""
     entities = dict(raw_json.members(snapshot))
     chosen = (
-        (entity, entities[entity] if fields is None else _cut(entities[entity], fields))
+        (entity, entities[entity] if fields is None else _project(entities[entity], fields))
         for entity, fields in selection
         if entity in entities
     )
@@ -80,8 +81,8 @@ def select(snapshot: str, selection: SnapshotSelection) -> str:
 def passes(test: str, source: PayloadSource) -> bool:
     """True if a filter lets the event through.
 
-    One that fails on this event lets it through, so that its delivery fails with the reason (`render`), where the
-    merchant sees it, instead of being skipped in silence.
+    A filter that fails on this event lets it through. Then the delivery fails in `render` with a reason that the
+    merchant sees, instead of being skipped silently.
     """
     try:
         return holds(test, source)
@@ -90,7 +91,7 @@ def passes(test: str, source: PayloadSource) -> bool:
 
 
 def holds(test: str, source: PayloadSource) -> bool:
-    """True if a filter is true of the event, whose snapshot it sees as a whole. Raises RenderError if it fails."""
+    """True if a filter is true of the event with its whole snapshot. Raises RenderError if the filter fails."""
     result = _evaluated(test, envelope(source, source.snapshot or b"{}"))
     # JMESPath's notion of false: null, false, and empty strings, lists and objects - not 0.
     return not (result is None or result is False or result in ("", [], {}))
@@ -100,7 +101,7 @@ def _transformed(body: bytes, transform: str, *, max_bytes: int) -> bytes:
     result = _evaluated(transform, body)
     try:
         shaped = json.dumps(result, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    except (ValueError, RecursionError) as error:  # no number (1e999), half a character (\ud800), too deep
+    except (ValueError, RecursionError) as error:  # infinity (1e999), an unpaired surrogate (\ud800), too deep
         raise RenderError("the transform made a value that JSON cannot hold") from error
     if len(shaped) > max_bytes:
         raise RenderError(f"the transform made {len(shaped)} bytes, {max_bytes} are allowed")
@@ -116,14 +117,14 @@ def _evaluated(text: str, body: bytes) -> object:
         raise RenderError("the event is nested too deeply for expressions, or has a number that is too long") from error
 
 
-def _cut(entity: str, fields: tuple[str, ...]) -> str:
-    """An object, or each object of a list, with the chosen fields only; anything else as it is."""
+def _project(entity: str, fields: tuple[str, ...]) -> str:
+    """An object, or each object of a list, with the selected fields only; any other value unchanged."""
     if entity.startswith("["):
-        return f"[{','.join(_cut_object(element, fields) for element in raw_json.elements(entity))}]"
-    return _cut_object(entity, fields)
+        return f"[{','.join(_project_object(element, fields) for element in raw_json.elements(entity))}]"
+    return _project_object(entity, fields)
 
 
-def _cut_object(value: str, fields: tuple[str, ...]) -> str:
+def _project_object(value: str, fields: tuple[str, ...]) -> str:
     if not value.startswith("{"):
         return value
     return _object((name, text) for name, text in raw_json.members(value) if name in fields)

@@ -1,7 +1,7 @@
 """The request of a webhook: its body, and the headers around it.
 
-Pure: the same event, route, keys and second give the same bytes. So a request that went out can be built again for
-whoever asks what was sent, and one that will go out can be shown beforehand.
+Pure: the same event, route, keys and second give the same bytes. So a request that was sent can be rebuilt later, and
+a preview can show a request before it is sent.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TEST_HEADER = "Hookledger-Test"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestOptions:
-    """What is the same for every webhook of an installation."""
+    """The settings that all webhooks of an installation share."""
 
     signing_header: str
     standard_webhooks: bool
@@ -31,7 +31,7 @@ class RequestOptions:
 
 @dataclass(frozen=True, slots=True)
 class WebhookRequest:
-    """What goes out."""
+    """The body and the headers as they are sent."""
 
     body: bytes
     headers: dict[str, str]
@@ -46,35 +46,35 @@ def build(
     keys: Sequence[SigningKey],
     timestamp: int,
     is_test: bool,
-    dialect: RequestOptions,
+    request_options: RequestOptions,
 ) -> WebhookRequest:
-    """The request at that second, signed by these keys, the newest first; `custom` are the route's own headers.
+    """The request as sent at `timestamp` (Unix seconds), signed with `keys`, the newest key first.
 
-    Raises payload.RenderError.
+    `custom` are the route's own headers. Raises payload.RenderError.
     """
-    return dressed(
-        body(source, options, is_test=is_test, max_bytes=dialect.max_body_bytes),
+    return with_headers(
+        body(source, options, is_test=is_test, max_bytes=request_options.max_body_bytes),
         route_id=route_id,
         event_id=source.event_id,
         custom=custom,
         keys=keys,
         timestamp=timestamp,
         is_test=is_test,
-        dialect=dialect,
+        request_options=request_options,
     )
 
 
 def body(source: PayloadSource, options: PayloadOptions, *, is_test: bool, max_bytes: int) -> bytes:
     """The body alone. Raises payload.RenderError.
 
-    A filter that fails does not stop a test, since it does not decide about one either.
+    A filter does not decide about a test event, so a filter that fails does not stop one.
     """
     if is_test and options.filter is not None:
         options = replace(options, filter=None)
     return payload.render(source, options, max_bytes=max_bytes)
 
 
-def dressed(
+def with_headers(
     body: bytes,
     *,
     route_id: UUID,
@@ -83,16 +83,16 @@ def dressed(
     keys: Sequence[SigningKey],
     timestamp: int,
     is_test: bool,
-    dialect: RequestOptions,
+    request_options: RequestOptions,
 ) -> WebhookRequest:
-    """The request around a body."""
+    """The request with this body: the custom headers, then ours, signed over `body`."""
     headers = {
         **custom,
         "Content-Type": "application/json",
-        "User-Agent": dialect.user_agent,
-        dialect.signing_header: signing.ordergroove_signature(body, timestamp=timestamp, keys=keys),
+        "User-Agent": request_options.user_agent,
+        request_options.signing_header: signing.ordergroove_signature(body, timestamp=timestamp, keys=keys),
     }
-    if dialect.standard_webhooks:
+    if request_options.standard_webhooks:
         message_id = delivery_id(route_id, event_id)
         headers["webhook-id"] = message_id
         headers["webhook-timestamp"] = str(timestamp)

@@ -1,11 +1,11 @@
 """Signing a webhook and verifying one: the OrderGroove header and Standard Webhooks, with one key text for both.
 
-A receiver in Python calls `verify`, one that has another language finds a snippet in daemon/data/snippets.
+A receiver in Python calls `verify`; daemon/data/snippets has a function for each other language.
 
-Pure, and in the hot path: keys are decoded once, and each signature is one `hmac.digest` (C, no object per call).
+Pure, and on the hot path: keys are decoded once, and each signature is one `hmac.digest` (C, no object per call).
 The one thing to know: the schemes read the same text differently. OrderGroove's key is the text itself as UTF-8,
-`whsec_` included; Standard Webhooks' key is what follows `whsec_`, base64-decoded. Hence an older key that is any
-other text signs in the first scheme only.
+`whsec_` included. Standard Webhooks' key is the text after `whsec_`, base64-decoded. Hence an older key of any other
+form signs in the OrderGroove scheme only.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def format_key(random_bytes: bytes) -> str:
 
 
 def fingerprint(key_text: str) -> str:
-    """Twelve hex digits that tell keys apart in events and screens and reveal nothing of a random key."""
+    """Twelve hex digits that identify a key in events and on pages, and reveal nothing of a random key."""
     return hashlib.sha256(b"hookledger key fingerprint\x00" + key_text.encode()).hexdigest()[:12]
 
 
@@ -72,7 +72,7 @@ def standard_signature(body: bytes, *, message_id: str, timestamp: int, keys: Se
 
 
 class Verification(StrEnum):
-    """What a receiver learns of a signature: true if it is VALID, else a reason to answer 400 and do nothing."""
+    """The result of a receiver's check. True only if VALID; else the receiver should answer 400 and do nothing."""
 
     VALID = "valid"
     MISSING = "missing"
@@ -94,15 +94,15 @@ def verify(
     tolerance_seconds: int = 300,
     header: str = "OrderGroove-Signature",
 ) -> Verification:
-    """A receiver's check of a request, by whichever of the two signatures it carries; one that is valid is enough.
+    """A receiver's check of a request. The request may carry either signature or both; one that is valid is enough.
 
-    `body` are the raw bytes, before any parsing; `headers` may be written in any case; `now` is `time.time()`; during a
+    `body` are the raw bytes, before any parsing; header names may be in any case; `now` is `time.time()`; during a
     rotation `keys` may be the old key, the new one or both; `header` is the sender's `signing.header`.
 
         if not verify(body, request.headers, key, now=time.time()):
             return 400
 
-    Raises ValueError if there is no key, since that is the receiver's own mistake.
+    Raises ValueError if there is no key, since that is a mistake of the caller.
     """
     known = [SigningKey(text) for text in ([keys] if isinstance(keys, str) else keys)]
     if not known:
@@ -130,17 +130,17 @@ def verify(
 def verify_ordergroove(
     header: str, body: bytes, *, keys: Sequence[SigningKey], now: int, tolerance_seconds: int = 300
 ) -> Verification:
-    """A receiver's check of the OrderGroove header: any of its signatures by any of `keys`, whitespace ignored."""
+    """A receiver's check of the OrderGroove header. Any signature by any of `keys` suffices; whitespace is ignored."""
     pairs = [(name.strip(), value.strip()) for name, _, value in (part.partition("=") for part in header.split(","))]
     timestamps = [value for name, value in pairs if name == "ts"]
     given = [value for name, value in pairs if name == "sig" and value]
     if not timestamps or not given:
         return Verification.MISSING
-    if len(timestamps) > 1 or (timestamp := _seconds(timestamps[0])) is None:
+    if len(timestamps) > 1 or (timestamp := _parse_seconds(timestamps[0])) is None:
         return Verification.MALFORMED
     signed = b"%b.%b" % (timestamps[0].encode(), body)
     expected = [hmac.digest(key.ordergroove, signed, "sha256").hex() for key in keys]
-    return _judged(given, expected, timestamp=timestamp, now=now, tolerance_seconds=tolerance_seconds)
+    return _verdict(given, expected, timestamp=timestamp, now=now, tolerance_seconds=tolerance_seconds)
 
 
 def verify_standard(
@@ -153,26 +153,26 @@ def verify_standard(
     now: int,
     tolerance_seconds: int = 300,
 ) -> Verification:
-    """A receiver's check of the three Standard Webhooks headers, as they came; other versions than v1 are ignored."""
+    """A receiver's check of the three Standard Webhooks headers as received; versions other than v1 are ignored."""
     versions = [part.partition(",") for part in signature.split()]
     given = [value for version, _, value in versions if version == "v1" and value]
     message_id, timestamp = message_id.strip(), timestamp.strip()
     if not given or not message_id or not timestamp:
         return Verification.MISSING
-    if (seconds := _seconds(timestamp)) is None:
+    if (seconds := _parse_seconds(timestamp)) is None:
         return Verification.MALFORMED
     signed = b"%b.%b.%b" % (message_id.encode("utf-8", "surrogatepass"), timestamp.encode(), body)
     expected = [
         b64encode(hmac.digest(key.standard, signed, "sha256")).decode() for key in keys if key.standard is not None
     ]
-    return _judged(given, expected, timestamp=seconds, now=now, tolerance_seconds=tolerance_seconds)
+    return _verdict(given, expected, timestamp=seconds, now=now, tolerance_seconds=tolerance_seconds)
 
 
-def _judged(
+def _verdict(
     given: Sequence[str], expected: Sequence[str], *, timestamp: int, now: int, tolerance_seconds: int
 ) -> Verification:
-    """The signature is judged before the time, so that only its maker learns that a clock is wrong."""
-    if not any(_same(one, other) for one in given for other in expected):
+    """Checks the signature before the time, so that only the sender learns that a clock is wrong."""
+    if not any(_is_equal(one, other) for one in given for other in expected):
         return Verification.MISMATCH
     if timestamp < now - tolerance_seconds:
         return Verification.TOO_OLD
@@ -181,13 +181,13 @@ def _judged(
     return Verification.VALID
 
 
-def _same(given: str, expected: str) -> bool:
-    """In constant time for equal lengths; lengths are no secret, and `compare_digest` takes bytes of any kind."""
+def _is_equal(given: str, expected: str) -> bool:
+    """Compares in constant time for equal lengths, which are no secret. `compare_digest` needs bytes for non-ASCII."""
     left, right = given.encode("utf-8", "surrogatepass"), expected.encode()
     return len(left) == len(right) and hmac.compare_digest(left, right)
 
 
-def _seconds(text: str) -> int | None:
+def _parse_seconds(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 12 else None
 
 

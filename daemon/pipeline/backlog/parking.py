@@ -12,38 +12,27 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from datetime import timedelta
 from itertools import islice
 from uuid import UUID
 
+from daemon.core.delivery.lane_states import LaneState, LaneStep
 from daemon.pipeline.backlog.ranges import Ranges
+from daemon.pipeline.held_shards import Takeover
 from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.scheduling.delivery import Delivery, PackedRow
-from daemon.pipeline.scheduling.lane import MAX_QUEUED_SECONDS, Lane
-from daemon.pipeline.scheduling.lanes import LOW_WATER, Lanes
+from daemon.pipeline.scheduling.lane import Lane
+from daemon.pipeline.scheduling.lanes import Lanes
 from daemon.pipeline.scheduling.ledger import Ledger
+from daemon.pipeline.scheduling.working_set import WorkingSet
+from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.wakeup import Wakeup
 from eventstore import domain_events
 from eventstore.postgres.connect import Database
 from eventstore.progress import backlog
-from eventstore.progress.backlog import ParkedRoute, WaitingDelivery
-from eventstore.progress.recording import ParkedKey
-
-SWEEP_SECONDS = 0.25
-# Between two looks at the tables, however fast a lane is drained.
-PAUSE_SECONDS = 0.02
-PERSIST_SECONDS = 1.0
-CHUNK_EVENTS = 200
-# With so much in memory, lanes are drained by small chunks, so that thousands that recover together do not fill it.
-CROWDED_EVENTS = 20_000
-# An ordered lane that waits for a retry looks again whether it is still there: it may have been suppressed or expired.
-LOOK_AGAIN_SECONDS = 1.0
-# Ranges of routes that stay dead are looked at now and then, lest they outlive their events.
-AGE_SECONDS = 600.0
-# How long after its timeout a request that is under way is taken for lost with its process.
-GRACE = timedelta(seconds=5)
+from eventstore.progress.backlog import WaitingDelivery
+from eventstore.progress.rows import ParkedKey
 
 
 @dataclass(slots=True)
@@ -60,7 +49,7 @@ class _Drain:
 
 
 class Parking:
-    """`wakeup` says that lanes have room again; `hold` is told of deliveries in flight that got a row in `retry`."""
+    """`wakeup` says that lanes have room again."""
 
     def __init__(
         self,
@@ -69,9 +58,8 @@ class Parking:
         lanes: Lanes,
         recorder: Recorder,
         ranges: Ranges,
-        *,
-        timeout_seconds: float,
-        hold: Callable[[Delivery], None],
+        working_set: WorkingSet,
+        tunables: Tunables = DEFAULTS,
     ) -> None:
         self.wakeup: Wakeup = lanes.room
         self._database = database
@@ -79,62 +67,57 @@ class Parking:
         self._lanes = lanes
         self._recorder = recorder
         self._ranges = ranges
-        self._persisted_for = timedelta(seconds=timeout_seconds) + GRACE
-        self._hold = hold
+        self._working_set = working_set
+        self._tunables = tunables
         self._drains: dict[UUID, _Drain] = {}
         self._drops = 0
         self._measured_at = self._looked_at = self._aged_at = time.monotonic()
 
-    def adopt(self, routes: dict[UUID, ParkedRoute], newest_tick: int) -> None:
-        """Takes over what is parked of these routes; ranges may reach up to `newest_tick`."""
-        for route_id, parked in routes.items():
-            self._drains.pop(route_id, None)
+    def adopt(self, takeover: Takeover) -> None:
+        """Takes over what is parked of these shards."""
+        for shard in takeover.checkpoints:
+            self.drop(shard)
+        for route_id, parked in takeover.parked.items():
             lane = self._lanes.lane(route_id, parked.shard)
-            lane.parked_pairs = parked.listed
-            lane.range_from, lane.ranged_upto = parked.range_from, newest_tick
+            lane.restore(parked, takeover.newest_tick)
             self._lanes.park(lane)
         self.wakeup.set()
+
+    async def part(self, shards: Collection[int]) -> None:
+        """Forgets these shards: what is parked of them lies in the tables."""
+        for shard in shards:
+            self.drop(shard)
 
     def drop(self, shard: int) -> None:
         """Forgets what belongs to a shard that is no longer ours."""
         self._drops += 1
         for lane in self._lanes:
             if lane.shard == shard:
-                self._drains.pop(lane.route_id, None)
-
-    def seqs(self, route_id: UUID) -> set[int]:
-        """What of a route is in hand and not yet in its lane."""
-        drain = self._drains.get(route_id)
-        return set() if drain is None else {row.seq for row in drain.left}
-
-    def persist_in_flight(self, delivery: Delivery) -> None:
-        """Writes down a delivery that is under way, so that nothing need wait for its end."""
-        self._hold(delivery)
-        self._recorder.persist_in_flight(delivery, due_after=self._persisted_for)
+                self._forget(lane)
 
     async def run_once(self) -> None:
         self.wakeup.clear()
         now = time.monotonic()
-        if now - self._measured_at >= SWEEP_SECONDS:
+        if now - self._measured_at >= self._tunables.sweep_seconds:
             self._measure(now - self._measured_at)
             self._measured_at = now
         self._sweep(now)
         await self._look_for_failing(now)
-        chunk = CHUNK_EVENTS if self._lanes.queued < CROWDED_EVENTS else 1
+        chunk = self._tunables.chunk_events if self._lanes.queued < self._tunables.crowded_events else 1
         ours = set(self._ledger.shards())
         for lane in [lane for lane in self._lanes.active.values() if lane.is_parking and lane.shard in ours]:
-            if lane.load < LOW_WATER:
-                async with self._lanes.intake:
+            if lane.load < self._tunables.low_water:
+                async with self._working_set.moving:
                     if lane.is_parking:  # still: while it waited, the shard may have gone
                         await self._refill(lane, chunk)
-        if now - self._aged_at >= AGE_SECONDS:
+        if now - self._aged_at >= self._tunables.age_seconds:
             self._aged_at = now
             await self._expand_old()
         self._lanes.rest()
         if not self._lanes.active:
             await self.wakeup.wait_set()
-        elif await self.wakeup.wait(SWEEP_SECONDS):
-            await asyncio.sleep(PAUSE_SECONDS)
+        elif await self.wakeup.wait(self._tunables.sweep_seconds):
+            await asyncio.sleep(self._tunables.parking_pause_seconds)
 
     def _measure(self, seconds: float) -> None:
         for lane in self._lanes.active.values():
@@ -144,23 +127,23 @@ class Parking:
 
     def _sweep(self, now: float) -> None:
         self._lanes.sweep(now)
-        for delivery in self._ledger.older_than(now - PERSIST_SECONDS):
+        for delivery in self._ledger.older_than(now - self._tunables.persist_seconds):
             if delivery.is_accounted or delivery.is_withdrawn:
                 continue  # the latter: its shard is being handed over
-            if delivery.is_started:
-                self.persist_in_flight(delivery)
-            elif delivery.read_at < now - MAX_QUEUED_SECONDS:
+            if not delivery.is_waiting:
+                self._recorder.persist_in_flight(delivery)
+            elif delivery.read_at < now - self._tunables.max_queued_seconds:
                 self._lanes.park(self._lanes.lane(delivery.route_id, delivery.shard))
 
     async def _look_for_failing(self, now: float) -> None:
         """Finds out what ordered lanes have to wait for."""
-        again = now - self._looked_at >= LOOK_AGAIN_SECONDS
+        again = now - self._looked_at >= self._tunables.look_again_seconds
         if again:
             self._looked_at = now
         for lane in [lane for lane in self._lanes.active.values() if lane.is_ordered and not lane.in_flight]:
             is_stuck = again and bool(lane.failing)
             known = lane.failing and set(lane.failing)
-            if (lane.failing is None or is_stuck) and not self._recorder.seqs(lane.route_id):
+            if (lane.failing is None or is_stuck) and not self._recorder.has_unwritten(lane.route_id):
                 drops = self._drops
                 failing = await backlog.failing(self._database, lane.route_id)
                 if drops == self._drops and not lane.in_flight and lane.failing == known:
@@ -177,13 +160,13 @@ class Parking:
 
     async def _refill(self, lane: Lane, chunk_events: int) -> None:
         """Takes up the next chunk, or declares the lane live."""
-        if lane.returned_to_table:
+        if lane.state is LaneState.RETURNED:
             # What is under way, or ended and is not written yet, would be found in its row once more.
-            self._drains.pop(lane.route_id, None)
-            if self._lanes.has_packed_under_way(lane) or self._recorder.seqs(lane.route_id):
+            self._forget(lane)
+            if self._lanes.has_packed_in_flight(lane) or self._recorder.has_unwritten(lane.route_id):
                 return
-            lane.returned_to_table = False
-        room = lane.breaker.room(time.monotonic())
+            lane.advance(LaneStep.REREAD)
+        room = lane.breaker.capacity(time.monotonic())
         if not room:
             return
         drain = self._drains.setdefault(lane.route_id, _Drain())
@@ -191,36 +174,43 @@ class Parking:
             return
         chunk = list(islice(drain.left, chunk_events if lane.breaker.is_closed else room))
         events = await domain_events.by_seq(self._database, {row.seq: row.recorded_at for row in chunk})
-        if self._drains.get(lane.route_id) is not drain or drain.row is None or lane.returned_to_table:
+        if self._drains.get(lane.route_id) is not drain or drain.row is None or lane.state is LaneState.RETURNED:
             return
         for row in chunk:
             drain.left.popleft()
-            lane.parked_pairs -= 1
             event = events.get(row.seq)
             if event is None:
+                lane.took_up()
                 self._recorder.skip_missing(drain.row)
             else:
                 delivery = Delivery.waiting(row, event, read_at=time.monotonic(), packed=drain.row)
-                self._lanes.enqueue(lane, delivery)
+                self._lanes.take_up(lane, delivery)
+        self._working_set.read(lane.route_id, {row.seq for row in drain.left})
+
+    def _forget(self, lane: Lane) -> None:
+        """Forgets how far the lane was drained."""
+        self._drains.pop(lane.route_id, None)
+        self._working_set.read(lane.route_id, ())
 
     async def _next_row(self, lane: Lane, drain: _Drain) -> bool:
         """Fetches the next packed row with something left to do; False if there is none."""
         while True:
-            parked, is_unwritten = lane.parked, self._recorder.is_parking(lane.route_id)
+            parkings, is_unwritten = lane.parkings, self._recorder.is_parking(lane.route_id)
             packed = await backlog.oldest_packed(self._database, lane.route_id, after=drain.after)
-            if self._drains.get(lane.route_id) is not drain or lane.returned_to_table:
+            if self._drains.get(lane.route_id) is not drain or lane.state is LaneState.RETURNED:
                 return False
             if packed is None:
                 # Live, unless something was parked that this query could not see yet.
-                is_empty = not is_unwritten and lane.parked == parked
+                is_empty = not is_unwritten and lane.parkings == parkings
                 if is_empty and lane.range_from is not None:
                     await self._ranges.expand(lane)
                 elif is_empty:
-                    lane.is_parking, lane.parked_pairs = False, 0
+                    lane.emptied()
                 return False
             drain.after = packed.key
             drain.row = PackedRow(packed)
             drain.left.extend(packed.deliveries)
+            self._working_set.read(lane.route_id, {row.seq for row in drain.left})
             if drain.left:
                 return True
             self._recorder.drained(drain.row)

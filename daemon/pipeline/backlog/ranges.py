@@ -1,9 +1,10 @@
 """Ranges: of a lane with more parked deliveries than are worth a list, only the ticks are kept.
 
-What a route was due of a tick is a pure function of the two logs (design.md §2.6), so it can be decided anew. A range
-begins at a whole tick and is open to the end: while it stands, what the tailer decides for the route costs a number in
-a counter. When the list before it is drained, its oldest ticks are read again, decided again, and written out as packed
-rows in the same flush that moves the beginning; so no crash falls between. It ends once it has nothing left.
+What a route was due of a tick is a pure function of the two logs (rule 6 in daemon/README.md), so it can be decided
+anew. A range begins at a whole tick and is open to the end: while it stands, what the tailer decides for the route
+costs a number in a counter. When the list before it is drained, its oldest ticks are read again, decided again, and
+written out as packed rows in the same flush that moves the beginning; so no crash falls between. It ends once it has
+nothing left.
 """
 
 from __future__ import annotations
@@ -17,29 +18,30 @@ from daemon.pipeline.intake.tailer import passes
 from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.scheduling.lane import Lane
 from daemon.pipeline.scheduling.ledger import Ledger
+from daemon.pipeline.tunables import DEFAULTS, Tunables
 from eventstore.domain_events import tail, ticks
 from eventstore.domain_events.events import StoredEvent
 from eventstore.domain_events.ticks import Tick
 from eventstore.postgres.connect import Database
-from eventstore.progress.recording import ParkedRow
-
-# At a time, whichever is first: enough to keep a lane busy, and not so much that the others wait for their refill.
-EXPAND_PAIRS = 2000
-EXPAND_TICKS = 100
-
-
-# A range is written out before retention takes away the events that it would be decided from.
-SPARE_TIME = timedelta(days=1)
+from eventstore.progress.rows import ParkedRow
 
 
 class Ranges:
     """`expand` writes out the beginning of a lane's range; `keep` is for how long events are kept."""
 
     def __init__(
-        self, database: Database, index: RouteIndex, ledger: Ledger, recorder: Recorder, *, keep: timedelta
+        self,
+        database: Database,
+        index: RouteIndex,
+        ledger: Ledger,
+        recorder: Recorder,
+        *,
+        keep: timedelta,
+        tunables: Tunables = DEFAULTS,
     ) -> None:
         self._database = database
         self._keep = keep
+        self._tunables = tunables
         self._index = index
         self._ledger = ledger
         self._recorder = recorder
@@ -52,30 +54,24 @@ class Ranges:
             return
         found: list[ParkedRow] = []
         end = begin
-        for cut in await ticks.after(self._database, begin - 1, limit=EXPAND_TICKS):
-            if cut.tick > self._ledger.read_upto(lane.shard) or len(found) >= EXPAND_PAIRS:
+        for cut in await ticks.after(self._database, begin - 1, limit=self._tunables.expand_ticks):
+            if cut.tick > self._ledger.read_upto(lane.shard) or len(found) >= self._tunables.expand_pairs:
                 break
             found += await self._decide(lane, timeline, cut)
             end = cut.tick + 1
         if lane.range_from != begin:
             return  # the shard was dropped meanwhile
-        lane.parked_pairs += len(found)
-        lane.parked += len(found)
         self._recorder.listed(found)
-        # Everything in it is written out, and the tailer has finished the tick before `end`: what it decides from now
-        # on is listed again.
-        is_over = lane.ranged_upto < end
-        if end == begin and not is_over:
-            return
-        lane.range_from = None if is_over else end
-        self._recorder.ranged(lane.route_id, lane.shard, lane.range_from, -len(found))
+        is_whole = lane.expanded(len(found), end)
+        if is_whole or end != begin:
+            self._recorder.ranged(lane.route_id, lane.shard, lane.range_from, -len(found))
 
     async def is_old(self, lane: Lane) -> bool:
         """True if the events at the beginning of the range will soon be gone."""
         if lane.range_from is None:
             return False
         oldest = await ticks.after(self._database, lane.range_from - 1, limit=1)
-        return bool(oldest) and oldest[0].at < datetime.now(UTC) - self._keep + SPARE_TIME
+        return bool(oldest) and oldest[0].at < datetime.now(UTC) - self._keep + self._tunables.range_spare_time
 
     async def _decide(self, lane: Lane, timeline: Timeline, cut: Tick) -> list[ParkedRow]:
         """What the route is due of one tick; without the payloads, since a tick may be an import."""

@@ -12,23 +12,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Collection
 
 from daemon.core.routing import windows
 from daemon.core.routing.index import RouteIndex
 from daemon.pipeline.backlog.retrier import Retrier
+from daemon.pipeline.held_shards import HeldShards, Takeover
 from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.scheduling.lanes import Lanes
+from daemon.pipeline.scheduling.working_set import WorkingSet
+from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.wakeup import Wakeup
 from eventstore.postgres.connect import Database
 from eventstore.progress import replays
-from eventstore.progress.recording import AttemptRow
-from eventstore.progress.replays import PART_SEQS, WAITING_ROWS, Replay
+from eventstore.progress.replays import Replay
+from eventstore.progress.rows import AttemptRow
 
 POLL_SECONDS = 1.0
 IDLE_SECONDS = 10.0
-# Between two looks, however fast a receiver is.
-PAUSE_SECONDS = 0.1
 
 WINDOW_CLOSED = "the route was disabled or deleted: what happened before is never sent"
 
@@ -37,7 +38,14 @@ class Replayer:
     """`wakeup` says that a replay began or was cancelled, or that something of one has its outcome."""
 
     def __init__(
-        self, database: Database, index: RouteIndex, lanes: Lanes, retrier: Retrier, *, shards: Callable[[], list[int]]
+        self,
+        database: Database,
+        index: RouteIndex,
+        lanes: Lanes,
+        retrier: Retrier,
+        shards: HeldShards,
+        working_set: WorkingSet,
+        tunables: Tunables = DEFAULTS,
     ) -> None:
         self.wakeup = Wakeup()
         self._database = database
@@ -45,6 +53,18 @@ class Replayer:
         self._lanes = lanes
         self._retrier = retrier
         self._shards = shards
+        self._working_set = working_set
+        self._tunables = tunables
+
+    def adopt(self, takeover: Takeover) -> None:  # noqa: ARG002 - a ShardMember's signature
+        """Looks whether replays of these shards go on."""
+        self.wakeup.set()
+
+    async def part(self, shards: Collection[int]) -> None:
+        """Nothing of a shard is kept here."""
+
+    def drop(self, shard: int) -> None:
+        """Nothing of a shard is kept here."""
 
     def recorded(self, _rows: list[AttemptRow], deliveries: list[Delivery]) -> None:
         """Hears of outcomes that are written."""
@@ -54,18 +74,20 @@ class Replayer:
     async def run_once(self) -> None:
         self.wakeup.clear()
         await self._let_go()
-        shards = self._shards()
+        shards = self._shards.held
         running = await replays.running(self._database, shards) if shards else []
         for replay in running:
             await self._advance(replay)
         if running:
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(self._tunables.replay_pause_seconds)
         await self.wakeup.wait(POLL_SECONDS if running else IDLE_SECONDS)
 
     async def _let_go(self) -> None:
         """Drops from memory what of cancelled replays is not started."""
-        async with self._lanes.intake:  # what is being taken up at this moment may have been read before the cancel
-            held = self._retrier.replays()
+        async with (
+            self._working_set.moving
+        ):  # what is being taken up at this moment may have been read before the cancel
+            held = self._retrier.waiting_replays()
             if held:
                 self._retrier.withdraw(await replays.ended(self._database, held))
 
@@ -81,7 +103,7 @@ class Replayer:
             return
         room = self._room(replay)
         while room:
-            scheduled = await replays.schedule(self._database, replay, most=room)
+            scheduled = await replays.schedule(self._database, replay, limit=room)
             if scheduled.deliveries:
                 self._retrier.wakeup.set()
             if scheduled.deliveries or not scheduled.is_more:
@@ -90,6 +112,7 @@ class Replayer:
     def _room(self, replay: Replay) -> int:
         """How many deliveries of a replay may be scheduled now."""
         breaker = self._lanes.lane(replay.route_id, replay.shard).breaker
+        part = self._tunables.replay_part_seqs
         if breaker.is_closed:
-            return PART_SEQS if replay.waiting <= WAITING_ROWS - PART_SEQS else 0
-        return 0 if replay.waiting else min(PART_SEQS, breaker.room(time.monotonic()))
+            return part if replay.waiting <= self._tunables.replay_waiting_rows - part else 0
+        return 0 if replay.waiting else min(part, breaker.capacity(time.monotonic()))

@@ -1,123 +1,144 @@
-"""Takes up deliveries whose retry is due. The table is the schedule; in memory is only what is due now."""
+"""Takes up deliveries whose retry is due. The table is the schedule; in memory is only what is due now.
+
+A row of a delivery that is in memory says nothing: the delivery decides what becomes of it. So rows of the working set
+are passed over, from when they are taken up (or written while a request is under way) until their outcome is written.
+
+Every route has a share of the places in memory. Of an ordered route the share is filled from the front of its order:
+the others wait for the first one, whenever that falls due.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterable, Sequence
 from uuid import UUID
 
 from daemon.core.delivery.answer import Outcome
+from daemon.core.routing.index import RouteIndex
+from daemon.pipeline.held_shards import HeldShards, Takeover
 from daemon.pipeline.scheduling.delivery import Delivery, RouteAndSeq
 from daemon.pipeline.scheduling.lanes import Lanes
+from daemon.pipeline.scheduling.working_set import WorkingSet
+from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.wakeup import Wakeup
 from eventstore import domain_events
 from eventstore.postgres.connect import Database
 from eventstore.progress import backlog
-from eventstore.progress.recording import AttemptRow
-
-POLL_SECONDS = 1.0
-# Not more of one route at a time, so that ten thousand retries of a dead route leave room for others.
-ROUTE_LIMIT = 64
-PAGE_ROWS = 500
-# Not more in memory altogether.
-HELD_LIMIT = 4000
+from eventstore.progress.backlog import WaitingDelivery
+from eventstore.progress.rows import AttemptRow
 
 
 class Retrier:
-    """`wakeup` says that an earlier retry may have been written, or that somebody wants one now.
+    """`wakeup` says that an earlier retry may have been written, or that somebody wants one now."""
 
-    `held` is what has a row in `retry` and is in memory all the same, from when it was taken up (or spilled there while
-    its request was under way) until its outcome is written: so long the row says nothing.
-    """
-
-    def __init__(self, database: Database, lanes: Lanes, *, shards: Callable[[], list[int]]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        index: RouteIndex,
+        lanes: Lanes,
+        shards: HeldShards,
+        working_set: WorkingSet,
+        tunables: Tunables = DEFAULTS,
+    ) -> None:
         self.wakeup = Wakeup()
         self._database = database
+        self._index = index
         self._lanes = lanes
         self._shards = shards
-        self._held: dict[RouteAndSeq, Delivery] = {}
+        self._working_set = working_set
+        self._poll_seconds = tunables.retry_poll_seconds
+        self._route_limit = tunables.retry_route_limit
+        self._page_rows = tunables.retry_page_rows
+        self._held_limit = tunables.retry_held_limit
         self._dropped: set[int] = set()
 
-    def hold(self, delivery: Delivery) -> None:
-        """Leaves alone the row of a delivery that is under way."""
-        self._held[delivery.pair] = delivery
-
     def recorded(self, rows: list[AttemptRow], deliveries: list[Delivery]) -> None:
-        """Forgets deliveries whose outcome is written; what is due then is due again.
-
-        Of a pair that was put in line again since, and taken up already, it is another delivery that is held.
-        """
-        released = [delivery for delivery in deliveries if self._held.get(delivery.pair) is delivery]
-        for delivery in released:
-            del self._held[delivery.pair]
-        if released or any(row.outcome == Outcome.RETRYING for row in rows):
+        """Hears of outcomes that are written. Rows of `retry` that were passed over may count again, or be new."""
+        if any(d.had_retry_row for d in deliveries) or any(row.outcome == Outcome.RETRYING for row in rows):
             self.wakeup.set()
 
-    def drop(self, shard: int) -> None:
-        """Forgets what belongs to a shard that is no longer ours."""
-        self._dropped.add(shard)
-        for delivery in [d for d in self._held.values() if d.shard == shard]:
-            delivery.is_withdrawn = True
-            del self._held[delivery.pair]
+    def adopt(self, takeover: Takeover) -> None:  # noqa: ARG002 - a ShardMember's signature
+        """Looks for what is due in these shards."""
+        self.wakeup.set()
 
-    def replays(self) -> set[UUID]:
+    async def part(self, shards: Collection[int]) -> None:
+        """Forgets these shards: what waits of them lies in the table."""
+        for shard in shards:
+            self.drop(shard)
+
+    def drop(self, shard: int) -> None:
+        """Takes up nothing of this shard that is being read at the moment."""
+        self._dropped.add(shard)
+
+    def waiting_replays(self) -> set[UUID]:
         """The replays of which something is in memory and not started."""
-        return {delivery.replay for delivery in self._unstarted() if delivery.replay is not None}
+        held = self._working_set.with_retry_row()
+        return {delivery.replay for delivery in held if delivery.is_waiting and delivery.replay is not None}
 
     def withdraw(self, replays: Collection[UUID]) -> None:
         """Lets go of what of these replays is not started: its rows are gone."""
-        for delivery in [delivery for delivery in self._unstarted() if delivery.replay in replays]:
-            delivery.is_withdrawn = True
-            del self._held[delivery.pair]
-
-    def seqs(self, route_id: UUID) -> set[int]:
-        """What of a route is held."""
-        return {seq for held_route, seq in self._held if held_route == route_id}
+        for delivery in list(self._working_set.with_retry_row()):
+            if delivery.is_waiting and delivery.replay in replays:
+                self._lanes.withdraw(delivery)
 
     async def run_once(self) -> None:
         self.wakeup.clear()
-        wait = POLL_SECONDS
-        async with self._lanes.intake:
-            shards = self._shards()  # within: while it waited, shards may have gone
+        wait = self._poll_seconds
+        async with self._working_set.moving:
+            shards = self._shards.held  # within: while it waited, shards may have gone
             if shards:
                 await self._take_due(shards)
         if shards:
             next_due = await backlog.next_due(self._database, shards)
-            wait = POLL_SECONDS if next_due is None else min(POLL_SECONDS, max(0.01, next_due))
+            wait = self._poll_seconds if next_due is None else min(self._poll_seconds, max(0.01, next_due))
         await self.wakeup.wait(wait)
 
     async def _take_due(self, shards: list[int]) -> None:
-        """Takes up what is due. A route that has its share in memory is passed over, so that others get their turn."""
+        """Takes up what is due, page by page. A route that has its share in memory leaves the rest to others."""
         self._dropped.clear()
-        share = Counter(route_id for route_id, _ in self._held)
-        orphans: set[RouteAndSeq] = set()
-        while len(self._held) < HELD_LIMIT:
+        held = {delivery.pair for delivery in self._working_set.with_retry_row()}
+        share = Counter(route_id for route_id, _ in held)
+        ordered: set[UUID] = set()
+        while len(held) < self._held_limit:
             rows = await backlog.due(
                 self._database,
                 shards,
-                held=self._held.keys() | orphans,
-                without=[
-                    route for route, count in share.items() if count >= ROUTE_LIMIT and not self._needs_all(route)
-                ],
-                limit=PAGE_ROWS,
+                held=held,
+                without=ordered.union(route for route, count in share.items() if count >= self._route_limit),
+                limit=self._page_rows,
             )
-            events = await domain_events.by_seq(self._database, {row.seq: row.recorded_at for row in rows})
-            for row in rows:
-                event = events.get(row.seq)
-                if event is None or row.shard in self._dropped:
-                    orphans.add((row.route_id, row.seq))
-                elif share[row.route_id] < ROUTE_LIMIT or self._needs_all(row.route_id):
-                    share[row.route_id] += 1
-                    delivery = Delivery.waiting(row, event, read_at=time.monotonic(), packed=None)
-                    self._held[delivery.pair] = delivery
-                    self._lanes.enqueue_due(self._lanes.lane(row.route_id, row.shard), delivery)
-            if len(rows) < PAGE_ROWS:
-                return
+            ordered.update(row.route_id for row in rows if self._is_ordered(row.route_id))
+            await self._take_up([row for row in rows if row.route_id not in ordered], held, share)
+            if len(rows) < self._page_rows:
+                break
+        # Beyond the limit for all, since the others of such a route can do nothing without its first one.
+        for route_id in ordered.union(route for route in share if self._is_ordered(route)):
+            await self._take_first(route_id, held)
 
-    def _unstarted(self) -> Iterator[Delivery]:
-        return (delivery for delivery in self._held.values() if not delivery.is_started)
+    async def _take_first(self, route_id: UUID, held: set[RouteAndSeq]) -> None:
+        """Takes up what is due of the first retries of an ordered route, in the order of its events."""
+        first = await backlog.first_of_route(self._database, route_id, limit=self._route_limit)
+        await self._queue([row for row in first if (route_id, row.seq) not in held])
 
-    def _needs_all(self, route_id: UUID) -> bool:
-        """Of an ordered route all must come: the others in memory wait for the first one, whenever it falls due."""
-        return self._lanes.is_ordered(route_id)
+    async def _take_up(self, rows: Iterable[WaitingDelivery], held: set[RouteAndSeq], share: Counter[UUID]) -> None:
+        """Queues these rows as far as their routes' shares allow; `held` and `share` grow by them."""
+        chosen = []
+        for row in rows:
+            if share[row.route_id] < self._route_limit:
+                share[row.route_id] += 1
+                held.add((row.route_id, row.seq))
+                chosen.append(row)
+        await self._queue(chosen)
+
+    async def _queue(self, chosen: Sequence[WaitingDelivery]) -> None:
+        events = await domain_events.by_seq(self._database, {row.seq: row.recorded_at for row in chosen})
+        for row in chosen:
+            event = events.get(row.seq)
+            if event is not None and row.shard not in self._dropped:
+                delivery = Delivery.waiting(row, event, read_at=time.monotonic(), packed=None)
+                self._lanes.take_up_due(self._lanes.lane(row.route_id, row.shard), delivery)
+
+    def _is_ordered(self, route_id: UUID) -> bool:
+        timeline = self._index.timeline(route_id)
+        return timeline is not None and timeline.current.config.ordered

@@ -7,38 +7,36 @@ delivery might otherwise lie until its retry is due.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Collection
 
+from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import Route
-from daemon.pipeline.backlog.parking import Parking
-from daemon.pipeline.backlog.retrier import Retrier
+from daemon.pipeline.held_shards import HeldShards, Takeover
 from daemon.pipeline.recording.recorder import Recorder
-from daemon.pipeline.scheduling.lanes import Lanes
+from daemon.pipeline.scheduling.working_set import WorkingSet
 from eventstore.domain_events.events import shard_of
 from eventstore.postgres.connect import Database
 from eventstore.progress import recording
 
 
 class Suppressor:
-    """`review` takes note, `run_once` acts. `epoch` says under which one a shard is held, None if it is not."""
+    """`review` takes note, `run_once` acts."""
 
     def __init__(
         self,
         database: Database,
-        lanes: Lanes,
+        index: RouteIndex,
         recorder: Recorder,
-        retrier: Retrier,
-        parking: Parking,
+        working_set: WorkingSet,
+        shards: HeldShards,
         *,
         owner: str,
-        epoch: Callable[[int], int | None],
     ) -> None:
         self._database = database
-        self._lanes = lanes
+        self._index = index
         self._recorder = recorder
-        self._retrier = retrier
-        self._parking = parking
-        self._epoch = epoch
+        self._working_set = working_set
+        self._shards = shards
         self._owner = owner
         self._closed: asyncio.Queue[Route] = asyncio.Queue()
 
@@ -46,6 +44,19 @@ class Suppressor:
         """Notes a route if it ever closed a window: something from before may still wait for it."""
         if any(not window.is_open for window in route.windows):
             self._closed.put_nowait(route)
+
+    def adopt(self, takeover: Takeover) -> None:
+        """Reviews the routes of which something waits: their last owner may not have come to it."""
+        for route_id in takeover.parked.keys() | takeover.retrying:
+            timeline = self._index.timeline(route_id)
+            if timeline is not None:
+                self.review(timeline.current)
+
+    async def part(self, shards: Collection[int]) -> None:
+        """Nothing of a shard is kept here."""
+
+    def drop(self, shard: int) -> None:
+        """Nothing of a shard is kept here."""
 
     async def run_once(self) -> None:
         route = await self._closed.get()
@@ -66,8 +77,8 @@ class Suppressor:
         closed_at = max(window.end for window in route.windows if window.end is not None)
         is_more = True
         while is_more:
-            async with self._lanes.intake:
-                epoch = self._epoch(shard)
+            async with self._working_set.moving:
+                epoch = self._shards.epoch(shard)
                 if epoch is None:
                     return
                 done = await recording.suppress(
@@ -77,16 +88,7 @@ class Suppressor:
                     epoch=epoch,
                     route_id=route.id,
                     closed_at=closed_at,
-                    in_flight=self._in_memory(route),
+                    in_flight=self._working_set.seqs(route.id),
                     route_version=route.version,
                 )
             is_more = done.removed > 0
-
-    def _in_memory(self, route: Route) -> set[int]:
-        """What of the route is not only in the tables: it gets its outcome from the gate, or has it already."""
-        return (
-            self._lanes.seqs(route.id)
-            | self._retrier.seqs(route.id)
-            | self._parking.seqs(route.id)
-            | self._recorder.seqs(route.id)
-        )

@@ -1,8 +1,8 @@
-"""The live projection: the route log folded into memory, and kept up with.
+"""The live projection: the route log, folded into memory and kept up to date.
 
-Whoever needs the routes as of a position awaits `reach`: the tailer before it decides a tick, a command before it
-answers. A notification makes the loop look at once; without one the ticker, which asks for the newest position several
-times a second, has it caught up (daemon.pipeline.intake.ticker), and the loop itself looks seldom.
+Code that needs the routes as of a position awaits `reach`: the tailer before it decides a tick, a command before it
+answers. A notification makes the loop catch up at once. Without one the ticker makes it catch up, since it reads the
+newest position several times a second (daemon.pipeline.intake.ticker). So the loop itself polls seldom.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ OnChange = Callable[[Route, LifecycleEvent], None]
 
 
 class Projection:
-    """`index` is safe to read between awaits; `on_change` are called with each route after it was changed."""
+    """`index` is consistent between awaits. Each of `on_change` gets every changed route and its event."""
 
     def __init__(self, database: Database) -> None:
         self.index = RouteIndex()
         self.wakeup = Wakeup()
         self.on_change: list[OnChange] = []
         self._database = database
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def catch_up(self) -> None:
-        """Applies what the log has beyond the present position. Raises StoreUnavailable."""
-        async with self._turn:
+        """Applies the lifecycle events after the current position. Raises StoreUnavailable."""
+        async with self._lock:
             async for row in route_log.read(self._database, after=self.index.position):
                 event = route_state.lifecycle(row)
                 route = self.index.apply(event)
@@ -47,10 +47,11 @@ class Projection:
             await self.catch_up()
 
     async def lag(self) -> int:
-        """How many lifecycle events the log has beyond the present position. Raises StoreUnavailable."""
+        """The number of lifecycle events in the log after the current position. Raises StoreUnavailable."""
         return max(0, await route_log.last_position(self._database) - self.index.position)
 
     async def run_once(self) -> None:
+        """Catches up, then waits for the wakeup or POLL_SECONDS."""
         self.wakeup.clear()
         await self.catch_up()
         await self.wakeup.wait(POLL_SECONDS)

@@ -1,7 +1,7 @@
-"""Notes which types events really have, so that the catalogue can show what it is missing.
+"""Records the types that events have, so that the catalogue can show which types it lacks.
 
-`note` is called for each event that is read and costs a look into a set; what is new is written down beside the hot
-path. Nobody depends on it: types that a crash takes away are noted again with their next event.
+`note` is called for each event that is read and costs one look-up in a set. New types are written outside the hot path.
+A crash may lose some: their next event notes them again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from eventstore.postgres.connect import Database
 
 
 class SeenTypes:
-    """`note` takes notes, `run_once` waits for some and writes them."""
+    """`note` collects types; `run_once` writes new ones and waits for more."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -22,7 +22,7 @@ class SeenTypes:
         self._wakeup = Wakeup()
 
     def note(self, event_type: str) -> None:
-        """Notes the type of an event; on the hot path."""
+        """Notes the type of an event. This is on the hot path."""
         if event_type not in self._known and len(self._known) < MAX_SEEN:
             self._known.add(event_type)
             self._new.add(event_type)

@@ -1,19 +1,20 @@
-"""Reads cut after cut, decides each event, and hands the deliveries to their lanes.
+"""Reads the events tick by tick, decides each, and offers the deliveries to their lanes.
 
-A tick is read only after the projection has applied the position of the route log that the tick names; so a live
-decision is the one that any later recomputation makes (design.md §2.6). Shards that were taken over at different
-checkpoints advance separately until they meet.
+A tick names a position of the route log, and it is read only after the projection has applied that position. So a live
+decision equals every later recomputation of it. Shards that were adopted at different checkpoints advance separately
+until they are at the same tick.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 from daemon.core.routing.decision import Decision, eligible
 from daemon.core.webhook import payload
 from daemon.metrics import Metrics
+from daemon.pipeline.held_shards import Takeover
 from daemon.pipeline.intake.projection import Projection
 from daemon.pipeline.intake.seen_types import SeenTypes
 from daemon.pipeline.scheduling.delivery import Delivery, RouteAndSeq
@@ -25,15 +26,15 @@ from eventstore.domain_events.events import StoredEvent
 from eventstore.domain_events.ticks import Tick
 from eventstore.postgres.connect import Database
 
-# The ticker rings for each new tick, and a notification for those of other processes before that.
+# The ticker sets the wakeup for each new tick; a notification sets it earlier for ticks of other processes.
 POLL_SECONDS = 5.0
 
 
 class _Cursor:
-    """Where a shard stands since it was adopted.
+    """The last tick that was read of an adopted shard.
 
-    Dropped and adopted anew it is another cursor, though at the same tick: a cut that was half read by then is read
-    again as a whole.
+    A shard that is dropped and adopted again gets a new cursor, though it may be at the same tick. Then a tick that was
+    partly read before is read again as a whole.
     """
 
     __slots__ = ("tick",)
@@ -43,7 +44,7 @@ class _Cursor:
 
 
 class Tailer:
-    """`adopt` and `drop` give and take shards; `run_once` reads what there is to read and then waits for the wakeup."""
+    """`adopt` and `drop` add and remove shards. `run_once` reads all ticks there are, then waits for the wakeup."""
 
     def __init__(
         self,
@@ -69,12 +70,17 @@ class Tailer:
         self._accounted_upto = 0
         self._snaps: dict[int, str] = {0: ticks.EMPTY_SNAP}
 
-    def adopt(self, checkpoints: dict[int, int], accounted: set[RouteAndSeq], newest_tick: int) -> None:
-        """Begins to read shards behind their checkpoints. `accounted` are pairs up to `newest_tick` that are done."""
-        self._cursors |= {shard: _Cursor(tick) for shard, tick in checkpoints.items()}
-        self._accounted |= accounted
-        self._accounted_upto = max(self._accounted_upto, newest_tick)
+    def adopt(self, takeover: Takeover) -> None:
+        """Starts to read shards after their checkpoints. The accounted pairs of `takeover` are skipped."""
+        self._cursors |= {shard: _Cursor(tick) for shard, tick in takeover.checkpoints.items()}
+        self._accounted |= takeover.accounted
+        self._accounted_upto = max(self._accounted_upto, takeover.newest_tick)
         self.wakeup.set()
+
+    async def part(self, shards: Collection[int]) -> None:
+        """Stops reading these shards."""
+        for shard in shards:
+            self.drop(shard)
 
     def drop(self, shard: int) -> None:
         """Stops reading a shard."""
@@ -82,7 +88,7 @@ class Tailer:
 
     @property
     def position(self) -> int:
-        """The oldest tick that any shard stands at."""
+        """The oldest tick among the cursors; 0 without shards."""
         return min((cursor.tick for cursor in self._cursors.values()), default=0)
 
     async def run_once(self) -> None:
@@ -93,7 +99,7 @@ class Tailer:
         await self.wakeup.wait(POLL_SECONDS)
 
     async def _read(self, cut: Tick) -> None:
-        """Reads one cut for the shards that stand right before it."""
+        """Reads one tick for the shards whose cursor is right before it."""
         before = cut.tick - 1
         cursors = {shard: cursor for shard, cursor in self._cursors.items() if cursor.tick == before}
         if before not in self._snaps:
@@ -125,7 +131,7 @@ class Tailer:
             at=at,
             backfill=event.backfill,
             passes=partial(passes, event=event),
-            note=self._metrics.decided if event.test_route is None else _unnoted,
+            on_skip=self._metrics.decided if event.test_route is None else _ignore,
             test_route=event.test_route,
         )
         self._seen_types.note(event.type)
@@ -140,12 +146,12 @@ class Tailer:
             self._lanes.offer(delivery)
 
 
-def _unnoted(_decision: Decision) -> None:
-    """Test events are no traffic."""
+def _ignore(_decision: Decision) -> None:
+    """Test events do not count as traffic."""
 
 
 def passes(expression: str, *, event: StoredEvent) -> bool:
-    """True if a route's filter lets the event pass."""
+    """True if the event passes a route's filter expression."""
     return payload.passes(
         expression,
         payload.PayloadSource(

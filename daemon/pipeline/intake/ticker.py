@@ -1,8 +1,8 @@
-"""Makes ticks, and keeps the projection provably fresh: one question to PostgreSQL does both.
+"""Makes ticks, and proves that the projection is fresh: one query to PostgreSQL does both.
 
-At once after a publish through the API (at most every 5 ms), else every 50 ms while there was news of late and every
-250 ms when there was none, with jitter. Idle, that is a whole daemon at 0.64 % of a core and its PostgreSQL at 0.44 %;
-asking each 50 ms took 1.8 %. It must stay well below the second that a send_gate is good for
+It polls at once after a publish through the API (at most every 5 ms), else every 50 ms if a tick was made in the last
+5 s and every 250 ms if not, with jitter. So an idle daemon takes 0.64 % of a core and its PostgreSQL 0.44 %; polling
+every 50 ms took 1.8 %. The interval must stay well below the second for which a poll keeps the send gate open
 (daemon.pipeline.sending.send_gate).
 """
 
@@ -26,7 +26,7 @@ COALESCE_SECONDS = 0.005
 
 
 class Ticker:
-    """`wakeup` hurries it; `on_tick` is called when there are ticks that were not there before, whoever made them."""
+    """`wakeup` makes it poll at once. `on_tick` is called when there are new ticks, of this or another process."""
 
     def __init__(
         self, database: Database, projection: Projection, send_gate: SendGate, *, on_tick: Callable[[], None]
@@ -41,7 +41,7 @@ class Ticker:
 
     @property
     def pause_seconds(self) -> float:
-        """How long to wait for the wakeup, but for the jitter."""
+        """How long to wait for the wakeup, without the jitter."""
         return POLL_SECONDS if time.monotonic() < self._made_at + BUSY_SECONDS else IDLE_POLL_SECONDS
 
     async def run_once(self) -> None:

@@ -12,7 +12,7 @@ import structlog
 
 from daemon.core.delivery.answer import Outcome
 from daemon.pipeline.scheduling.delivery import Delivery
-from eventstore.progress.recording import AttemptRow
+from eventstore.progress.rows import AttemptRow
 
 SUCCESS_LINES_PER_SECOND = 50
 

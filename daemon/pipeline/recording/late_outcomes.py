@@ -1,7 +1,7 @@
 """Outcomes of requests that were under way when their shard was handed over (eventstore/progress/late_outcomes.py).
 
-They are noted like any outcome and written without the lease, by right of the row that was left in `retry`. That row
-stands in the flush before the handing over: so what was noted is taken before a flush, and said after it.
+They are noted like any outcome and written without the lease, by right of the row that was left in `retry`. The flush
+before the hand-over writes that row. So the recorder takes late outcomes before a flush, and writes them after it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
 from eventstore.progress import late_outcomes
 from eventstore.progress.late_outcomes import LateOutcome
-from eventstore.progress.recording import AttemptRow
+from eventstore.progress.rows import AttemptRow
 
 _BACKOFF_SECONDS = 0.25
 
 
 class LateOutcomes:
-    """`note` collects them, `take` takes what was noted, `say` writes it."""
+    """`note` collects them, `take` returns what was noted, `write` writes it."""
 
     def __init__(self, database: Database, owner: str) -> None:
         self._database = database
@@ -39,12 +39,12 @@ class LateOutcomes:
         noted, self._noted = self._noted, []
         return noted
 
-    async def say(self, farewells: list[LateOutcome]) -> list[AttemptRow]:
-        """Writes them, however long that takes; returns what was still ours to write."""
+    async def write(self, outcomes: list[LateOutcome]) -> list[AttemptRow]:
+        """Writes them, however long that takes; returns the rows that were still ours to write."""
         while True:
             try:
-                said = await late_outcomes.write(self._database, self._owner, farewells)
+                written = await late_outcomes.write(self._database, self._owner, outcomes)
             except StoreUnavailable:
                 await asyncio.sleep(_BACKOFF_SECONDS)
             else:
-                return [f.attempt for f in farewells if (f.attempt.route_id, f.attempt.seq) in said]
+                return [o.attempt for o in outcomes if (o.attempt.route_id, o.attempt.seq) in written]

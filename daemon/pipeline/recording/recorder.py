@@ -8,24 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
+from daemon.core.delivery.phases import DeliveryStep
 from daemon.metrics import Metrics
+from daemon.pipeline.held_shards import HeldShards, Takeover
 from daemon.pipeline.recording.late_outcomes import LateOutcomes
 from daemon.pipeline.scheduling.delivery import Delivery, PackedRow, RouteAndSeq
 from daemon.pipeline.scheduling.ledger import Ledger
+from daemon.pipeline.scheduling.working_set import WorkingSet
+from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.wakeup import Wakeup
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
 from eventstore.progress import recording
-from eventstore.progress.recording import AttemptRow, Flush, ParkedKey, ParkedRow, RangeRow, RetryRow
+from eventstore.progress.recording import Flush
+from eventstore.progress.rows import AttemptRow, ParkedKey, ParkedRow, RangeRow, RetryRow, SettledRow
 
-FLUSH_SECONDS = 0.05
-FLUSH_ROWS = 500
 _BACKOFF_SECONDS = 0.25
+# How long after its timeout a request that is under way is taken for lost with its process.
+GRACE = timedelta(seconds=5)
+
+# Is told of outcomes that were written, and of the deliveries that they ended.
+OnRecorded = Callable[[list[AttemptRow], list[Delivery]], None]
 
 
 @dataclass(slots=True)
@@ -56,22 +64,34 @@ class _Buffer:
 
 
 class Recorder:
-    """`attempted`, `park` and `persist_in_flight` take notes, `run_once` writes them.
+    """`attempted`, `park` and the like take notes, `run_once` writes them.
 
-    `on_recorded` hears of outcomes that were written, with their deliveries, `on_lost` of shards that were not ours.
+    `timeout_seconds` is how long a request may take. `on_recorded` are called with outcomes that were written.
     """
 
     def __init__(
-        self, database: Database, ledger: Ledger, metrics: Metrics, *, owner: str, on_lost: Callable[[int], None]
+        self,
+        database: Database,
+        ledger: Ledger,
+        shards: HeldShards,
+        working_set: WorkingSet,
+        metrics: Metrics,
+        *,
+        owner: str,
+        timeout_seconds: float,
+        tunables: Tunables = DEFAULTS,
     ) -> None:
-        self.on_recorded: list[Callable[[list[AttemptRow], list[Delivery]], None]] = []
+        self.on_recorded: list[OnRecorded] = []
         self._database = database
         self._ledger = ledger
+        self._shards = shards
+        self._working_set = working_set
         self._metrics = metrics
         self._owner = owner
-        self._on_lost = on_lost
-        self._farewells = LateOutcomes(database, owner)
-        self._epochs: dict[int, int] = {}
+        self._timeout_seconds = timeout_seconds
+        self._flush_seconds = tunables.flush_seconds
+        self._flush_rows = tunables.flush_rows
+        self._late = LateOutcomes(database, owner)
         self._checkpoints: dict[int, int] = {}
         self._buffer = _Buffer()
         self._writing = _Buffer()
@@ -80,29 +100,30 @@ class Recorder:
         self._something = Wakeup()
         self._full = Wakeup()
 
-    @property
-    def epochs(self) -> Mapping[int, int]:
-        return self._epochs
+    def adopt(self, takeover: Takeover) -> None:
+        """Writes for these shards from now on."""
+        self._checkpoints |= takeover.checkpoints
 
-    def adopt(self, epochs: Mapping[int, int], checkpoints: Mapping[int, int]) -> None:
-        """Writes for these shards from now on, under these epochs."""
-        self._epochs |= epochs
-        self._checkpoints |= checkpoints
+    async def part(self, shards: Collection[int]) -> None:
+        """Writes all that was noted of these shards, and nothing of them afterwards."""
+        await self.flush()
+        for shard in shards:
+            self.drop(shard)
 
     def drop(self, shard: int) -> None:
         """Writes nothing for this shard any more, not what was noted either.
 
-        Whoever holds the shard next has read the tables without it, and does it again.
+        The next owner of the shard has read the tables without it, and does it again.
         """
-        self._epochs.pop(shard, None)
         self._checkpoints.pop(shard, None)
         self._buffer.forget(shard)
 
     def attempted(self, delivery: Delivery, row: AttemptRow, *, retry_after: timedelta | None = None) -> None:
         """Notes an outcome; with `retry_after` the delivery will be tried again, without it this was the last word."""
+        delivery.advance(DeliveryStep.END)
         if delivery.is_withdrawn:
-            if delivery.is_parting:
-                self._farewells.note(delivery, row, retry_after)
+            if delivery.is_handed_over:
+                self._late.note(delivery, row, retry_after)
                 self._something.set()
             return
         self._buffer.attempts.append(row)
@@ -146,18 +167,18 @@ class Recorder:
         self._buffer.ranges[route_id] = RangeRow(shard, route_id, from_tick, total)
         self._something.set()
 
-    def persist_in_flight(self, delivery: Delivery, *, due_after: timedelta) -> None:
+    def persist_in_flight(self, delivery: Delivery) -> None:
         """Notes a delivery whose request is under way for long, so that the checkpoint need not wait for its end.
 
         If we die, the request is repeated when that row falls due.
         """
-        self._retry(delivery, due_after, is_held=True)
-        self._mark_accounted(delivery)
+        self._persist(delivery, due_after=timedelta(seconds=self._timeout_seconds) + GRACE)
 
-    def part(self, delivery: Delivery, *, due_after: timedelta) -> None:
-        """Notes a delivery whose request is under way while its shard is handed over: its end will be a farewell."""
-        self.persist_in_flight(delivery, due_after=due_after)
-        delivery.is_parting = True
+    def hand_over(self, delivery: Delivery) -> None:
+        """Notes a delivery whose request is under way while its shard is handed over; its outcome is written late."""
+        left = self._timeout_seconds - (time.monotonic() - delivery.sent_at)
+        self._persist(delivery, due_after=timedelta(seconds=max(0.0, left)) + GRACE)
+        delivery.advance(DeliveryStep.HAND_OVER)
 
     def return_to_table(self, delivery: Delivery) -> None:
         """Notes that a delivery is not under way, whatever was written down of it: it may be sent at once.
@@ -186,9 +207,9 @@ class Recorder:
         """True if parked deliveries of the route are noted and not yet to be found in the database."""
         return any(row.route_id == route_id for buffer in (self._writing, self._buffer) for row in buffer.parked)
 
-    def seqs(self, route_id: UUID) -> set[int]:
-        """What of a route has an outcome that is noted and not yet to be found in the database."""
-        return {d.event.seq for b in (self._writing, self._buffer) for d in b.ended if d.route_id == route_id}
+    def has_unwritten(self, route_id: UUID) -> bool:
+        """True if the route has an outcome that is noted and not yet to be found in the database."""
+        return any(d.route_id == route_id for buffer in (self._writing, self._buffer) for d in buffer.ended)
 
     @property
     def backlog(self) -> int:
@@ -199,7 +220,7 @@ class Recorder:
         """Waits for something to write, then a little for company, then writes it."""
         if not await self._something.wait(1.0):
             return
-        await self._full.wait(FLUSH_SECONDS)
+        await self._full.wait(self._flush_seconds)
         self._something.clear()
         self._full.clear()
         await self.flush()
@@ -210,45 +231,46 @@ class Recorder:
         One at a time: a flush that overtook another would make that one look like a repetition.
         """
         async with self._turn:
-            farewells = self._farewells.take()
+            late = self._late.take()
             await self._flush()
-            if farewells:
-                said = await self._farewells.say(farewells)
+            if late:
+                written = await self._late.write(late)
                 for notify in self.on_recorded:
-                    notify(said, [])
+                    notify(written, [])
 
     async def _flush(self) -> None:
         buffer, self._buffer = self._buffer, _Buffer()
-        moved = self._moved()
-        if not (buffer.rows or moved) or not self._epochs:
+        epochs, moved = self._shards.writable(), self._moved()
+        if not (buffer.rows or moved) or not epochs:
             return
         self._number += 1
         batch = Flush(
             attempts=buffer.attempts,
             retries=list(buffer.retries.values()),
-            settled=[(shard, route_id, seq) for (route_id, seq), shard in buffer.settled.items()],
+            settled=[SettledRow(shard, route_id, seq) for (route_id, seq), shard in buffer.settled.items()],
             parked=buffer.parked,
             drained=buffer.drained,
             ranges=list(buffer.ranges.values()),
             checkpoints=moved,
         )
-        epochs = dict(self._epochs)
         started = time.monotonic()
         self._writing = buffer
         held = await self._write(epochs, batch)
         self._writing = _Buffer()
         self._metrics.flush_seconds.observe(time.monotonic() - started)
-        still_ours = {shard for shard, epoch in epochs.items() if self._epochs.get(shard) == epoch}
+        still_ours = {shard for shard, epoch in self._shards.writable().items() if epochs.get(shard) == epoch}
         for shard in still_ours - held:
-            self._on_lost(shard)
+            self._shards.lose(shard)
         self._checkpoints |= {shard: tick for shard, tick in moved.items() if shard in held & still_ours}
+        for delivery in buffer.ended:
+            self._working_set.discard(delivery)
         written = [row for row in buffer.attempts if row.shard in held]
         for notify in self.on_recorded:
             notify(written, buffer.ended)
 
     async def settle(self) -> None:
         """Flushes until nothing is left, and nothing under way, at the end."""
-        while self._turn.locked() or self._buffer.rows or self._farewells or self._moved():
+        while self._turn.locked() or self._buffer.rows or self._late or self._moved():
             await self.flush()
 
     async def _write(self, epochs: dict[int, int], batch: Flush) -> set[int]:
@@ -261,8 +283,12 @@ class Recorder:
 
     def _moved(self) -> dict[int, int]:
         """Shards whose checkpoint the flush may raise."""
-        now = {shard: self._ledger.checkpoint(shard) for shard in self._ledger.shards() if shard in self._epochs}
-        return {shard: tick for shard, tick in now.items() if tick > self._checkpoints.get(shard, 0)}
+        now = {shard: self._ledger.checkpoint(shard) for shard in self._ledger.shards() if shard in self._checkpoints}
+        return {shard: tick for shard, tick in now.items() if tick > self._checkpoints[shard]}
+
+    def _persist(self, delivery: Delivery, *, due_after: timedelta) -> None:
+        self._retry(delivery, due_after, is_held=True)
+        self._mark_accounted(delivery)
 
     def _settle(self, delivery: Delivery) -> None:
         if delivery.has_retry_row:
@@ -285,7 +311,7 @@ class Recorder:
             event.tenant,
             is_held,
         )
-        delivery.has_retry_row = True
+        delivery.had_retry_row = delivery.has_retry_row = True
 
     def _mark_accounted(self, delivery: Delivery) -> None:
         """From the next flush on a row stands for the delivery."""
@@ -297,5 +323,5 @@ class Recorder:
             if packed.remaining == 0:
                 self._buffer.drained.append(packed.key)
         self._something.set()
-        if self._buffer.rows >= FLUSH_ROWS:
+        if self._buffer.rows >= self._flush_rows:
             self._full.set()

@@ -9,13 +9,17 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
+from daemon.core.delivery import phases
+from daemon.core.delivery.phases import DeliveryPhase, DeliveryStep
 from eventstore.domain_events.events import StoredEvent
 from eventstore.progress.backlog import PackedDeliveries, WaitingDelivery
-from eventstore.progress.recording import ParkedKey
+from eventstore.progress.rows import ParkedKey
 
 RouteAndSeq = tuple[UUID, int]
 # Where a delivery stands in the order of events: tick and seq.
 LogPosition = tuple[int, int]
+
+_GONE = (DeliveryPhase.WITHDRAWN, DeliveryPhase.HANDED_OVER)
 
 
 class PackedRow:
@@ -31,22 +35,23 @@ class PackedRow:
 class Delivery:
     """One pair of event and route on its way. Identity is equality.
 
-    `read_at` and `started_at` are monotonic times. `succeeded` says what the receiver made of the last request, and is
-    None while there was none, or none that says anything about the receiver. `sent_at` is 0 unless a request is under
-    way; one that is when its shard is handed over is `is_parting`, and ends with a farewell.
+    Only `advance` changes `phase`. `read_at`, `started_at` and `sent_at` are monotonic seconds; the last is 0 unless a
+    request is under way. `succeeded` says what the receiver made of the last request: None if there was none, or none
+    that says anything about the receiver. `is_accounted` belongs to the ledger, `is_slow` (it has a place
+    in the slow pool) to the lanes. The recorder has `packed`, the packed row from which it was taken up, and
+    `has_retry_row`, which speaks of the tables once all that was noted is written; `had_retry_row` stays true then.
     """
 
     __slots__ = (
         "event",
         "event_time",
         "failures",
+        "had_retry_row",
         "has_retry_row",
         "is_accounted",
-        "is_parting",
         "is_slow",
-        "is_started",
-        "is_withdrawn",
         "packed",
+        "phase",
         "read_at",
         "replay",
         "route_id",
@@ -64,15 +69,14 @@ class Delivery:
         self.tick = tick
         self.read_at = read_at
         self.shard = event.shard
+        self.phase = DeliveryPhase.WAITING
         self.failures = 0
         self.succeeded: bool | None = None
         self.started_at = 0.0
         self.sent_at = 0.0
         self.is_accounted = False
-        self.is_parting = False
         self.is_slow = False
-        self.is_started = False
-        self.is_withdrawn = False
+        self.had_retry_row = False
         self.has_retry_row = False
         self.packed: PackedRow | None = None
         self.replay: UUID | None = None
@@ -83,10 +87,34 @@ class Delivery:
         delivery = cls(route_id=row.route_id, event=event, event_time=row.event_time, tick=row.tick, read_at=read_at)
         delivery.failures = row.failures
         delivery.is_accounted = True
-        delivery.has_retry_row = packed is None
+        delivery.had_retry_row = delivery.has_retry_row = packed is None
         delivery.packed = packed
         delivery.replay = row.replay
         return delivery
+
+    def advance(self, step: DeliveryStep) -> None:
+        """Takes a step of its life (`daemon.core.delivery.phases`). Raises ImpossibleStep."""
+        self.phase = phases.evolve(self.phase, step)
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """True if nobody here works on it any more."""
+        return self.phase in _GONE
+
+    @property
+    def is_handed_over(self) -> bool:
+        """True if its outcome is to be written although its shard belongs to another process."""
+        return self.phase is DeliveryPhase.HANDED_OVER
+
+    @property
+    def is_waiting(self) -> bool:
+        """True if no worker has taken it."""
+        return self.phase is DeliveryPhase.WAITING
+
+    @property
+    def is_sending(self) -> bool:
+        """True while its request is under way."""
+        return self.phase is DeliveryPhase.SENDING
 
     @property
     def pair(self) -> RouteAndSeq:
@@ -94,9 +122,9 @@ class Delivery:
 
     @property
     def is_test(self) -> bool:
-        """True if somebody tries a route out. It goes the way of all deliveries, and is counted by no metric."""
+        """True for a test event. It takes the way of all deliveries and is counted by no metric."""
         return self.event.test_route is not None
 
     @property
-    def place(self) -> LogPosition:
+    def position(self) -> LogPosition:
         return self.tick, self.event.seq

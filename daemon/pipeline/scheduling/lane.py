@@ -4,6 +4,9 @@ Two queues. `queue` holds first attempts: what the tailer decided, or what was d
 retries, which keep their schedule whatever the breaker says; the two take turns. An `ordered` lane has one delivery
 under way and goes by the order of events alone: behind one that failed everything waits, also while its retry is only a
 row in a table (`failing`).
+
+Whether a lane queues or parks what arrives is its `state` (`daemon.core.delivery.lane_states`). What is parked lies in
+packed rows (about `parked_pairs` of them), or from the tick `range_from` on in a range, which needs no rows.
 """
 
 from __future__ import annotations
@@ -12,16 +15,16 @@ import math
 from collections import deque
 from uuid import UUID
 
+from daemon.core.delivery import lane_states
 from daemon.core.delivery.breaker import Breaker
+from daemon.core.delivery.lane_states import LaneState, LaneStep
+from daemon.core.delivery.phases import DeliveryStep
 from daemon.core.gcra import RequestRate
 from daemon.core.routing.route import RouteConfig
 from daemon.pipeline.scheduling.delivery import Delivery, LogPosition
-from daemon.pipeline.scheduling.ledger import MAX_PAIRS
+from daemon.pipeline.tunables import Tunables
+from eventstore.progress.backlog import ParkedRoute
 
-# What a lane may queue is what it gets rid of in this time, by its present rate, but never less than LANE_QUEUE. More
-# of one route in memory serves nobody: it is parked, and memory is left to the others.
-MAX_QUEUED_SECONDS = 2.0
-LANE_QUEUE = 500
 # A lane whose requests take longer than this, on a moving average, is slow; below half of it, it is prompt again.
 SLOW_SECONDS = 1.0
 _AVERAGE_WEIGHT = 0.2
@@ -30,13 +33,13 @@ _AVERAGE_WEIGHT = 0.2
 class Lane:
     """See the head of this file.
 
-    `parked` counts what was ever written down, `listed` about what of it waits in packed rows. All pairs of ticks from
-    `range_from` on are in a range instead of rows, and `ranged_upto` is the last tick that has any there. `failing` are
-    places of deliveries that have a row in `retry`, for an ordered lane; None while that is not known. `is_known` tells
-    that the receiver has once answered or failed.
+    `parkings` counts what was ever written down. `ranged_upto` is the last tick that has anything in the range.
+    `failing` are the positions of deliveries that have a row in `retry`, for an ordered lane; None while that is not
+    known. `is_known` tells that the receiver has once answered or failed.
     """
 
     __slots__ = (
+        "_tunables",
         "breaker",
         "busy_measures",
         "capacity",
@@ -47,43 +50,47 @@ class Lane:
         "is_in_ready_queue",
         "is_known",
         "is_ordered",
-        "is_parking",
         "is_retry_next",
         "is_slow",
         "limit",
         "pace",
-        "parked",
         "parked_pairs",
+        "parkings",
         "queue",
         "range_from",
         "ranged_upto",
-        "returned_to_table",
         "route_id",
         "shard",
+        "state",
         "timer_at",
         "typical_seconds",
     )
 
-    def __init__(self, route_id: UUID, *, shard: int, limit: int, failures_to_open: int) -> None:
+    def __init__(self, route_id: UUID, *, shard: int, limit: int, failures_to_open: int, tunables: Tunables) -> None:
+        self._tunables = tunables
         self.route_id = route_id
         self.shard = shard
         self.limit = limit
+        self.state = LaneState.LIVE
         self.queue: deque[Delivery] = deque()
         self.due: deque[Delivery] = deque()
-        self.breaker = Breaker(failures_to_open=failures_to_open, limit=limit)
+        self.breaker = Breaker(
+            failures_to_open=failures_to_open,
+            limit=limit,
+            first_pause_seconds=tunables.breaker_first_pause_seconds,
+            longest_pause_seconds=tunables.breaker_longest_pause_seconds,
+        )
         self.pace: RequestRate | None = None
         self.is_ordered = False
         self.failing: set[LogPosition] | None = None
         self.in_flight = 0
         self.completed = 0
         self.busy_measures = 0
-        self.capacity = MAX_PAIRS
-        self.parked = 0
+        self.capacity = tunables.unmeasured_lane_queue
+        self.parkings = 0
         self.parked_pairs = 0
         self.range_from: int | None = None
         self.ranged_upto = 0
-        self.is_parking = False
-        self.returned_to_table = False
         self.is_in_ready_queue = False
         self.is_known = False
         self.is_slow = False
@@ -91,8 +98,82 @@ class Lane:
         self.timer_at = math.inf
         self.typical_seconds = 0.0
 
+    # ---- State, and what is parked
+
+    def advance(self, step: LaneStep) -> None:
+        """Takes a step of the state machine. Raises ImpossibleStep."""
+        self.state = lane_states.evolve(self.state, step)
+
+    @property
+    def is_parking(self) -> bool:
+        """True if what arrives is written down."""
+        return self.state is not LaneState.LIVE
+
+    def restore(self, parked: ParkedRoute, newest_tick: int) -> None:
+        """Parks a lane of which something was parked before; its range may reach up to `newest_tick`."""
+        self.advance(LaneStep.PARK)
+        self.parked_pairs = parked.listed
+        self.range_from, self.ranged_upto = parked.range_from, newest_tick
+
+    def write_down(self, delivery: Delivery) -> int | None:
+        """Counts a delivery that is parked; the first tick of the range that stands for it, None if it needs a row."""
+        delivery.advance(DeliveryStep.PARK)
+        if self.range_from is not None and delivery.tick >= self.range_from:
+            self.ranged_upto = delivery.tick
+            return self.range_from
+        self.parkings += 1
+        self.parked_pairs += 1
+        if self.parked_pairs >= self._tunables.range_pairs and self.range_from is None:
+            self.range_from = delivery.tick + 1
+        return None
+
+    def expanded(self, pairs: int, upto: int) -> bool:
+        """Notes that the ticks of the range below `upto` were written out as `pairs` rows; True if the range ends.
+
+        It ends if nothing lies behind. The tailer has finished the tick before `upto`, so what it decides from now on
+        gets rows again.
+        """
+        self.parked_pairs += pairs
+        self.parkings += pairs
+        is_over = self.ranged_upto < upto
+        self.range_from = None if is_over else upto
+        return is_over
+
+    def took_up(self) -> None:
+        """Notes that one delivery of a packed row is in memory again, or that its event is gone."""
+        self.parked_pairs -= 1
+
+    def emptied(self) -> None:
+        """Goes live: the tables have nothing left for this lane."""
+        self.advance(LaneStep.EMPTIED)
+        self.parked_pairs = 0
+
+    def give_back(self) -> list[Delivery]:
+        """Lets go of what had been taken up from packed rows, since the breaker opened; returns it.
+
+        It stays in its rows and is found there again: a thousand dead lanes must not hold a hundred events each.
+        """
+        self.advance(LaneStep.BREAK)
+        given, self.queue = list(self.queue), deque()
+        for delivery in given:
+            delivery.advance(DeliveryStep.WITHDRAW)
+        self.parked_pairs += len(given)
+        return given
+
+    def clear(self) -> None:
+        """Withdraws all that waits, and forgets what was known of the tables."""
+        for delivery in (*self.queue, *self.due):
+            delivery.advance(DeliveryStep.WITHDRAW)
+        self.queue.clear()
+        self.due.clear()
+        self.advance(LaneStep.DROP)
+        self.range_from, self.parked_pairs = None, 0
+        self.failing = None
+
+    # ---- Queues
+
     def configure(self, config: RouteConfig) -> None:
-        """Takes over what the route says now."""
+        """Applies the route's present configuration."""
         rate = config.rate_limit_per_second
         if rate is None:
             self.pace = None
@@ -100,14 +181,19 @@ class Lane:
             self.pace = RequestRate(rate)
         if config.ordered and not self.is_ordered:
             self.failing = None
-            self.queue = deque(sorted(self.queue, key=_place))
-            self.due = deque(sorted(self.due, key=_place))
+            self.queue = deque(sorted(self.queue, key=_position))
+            self.due = deque(sorted(self.due, key=_position))
         self.is_ordered = config.ordered
 
     @property
     def load(self) -> int:
         """Deliveries in memory, waiting or under way."""
         return len(self.queue) + len(self.due) + self.in_flight
+
+    @property
+    def is_full(self) -> bool:
+        """True if no first attempt is to be queued any more."""
+        return len(self.queue) >= self.capacity or not self.breaker.is_closed
 
     def add(self, delivery: Delivery) -> None:
         """Queues a first attempt."""
@@ -133,6 +219,9 @@ class Lane:
             delivery = queue.popleft()
             if delivery.is_withdrawn:
                 continue
+            delivery.advance(DeliveryStep.START)
+            delivery.started_at = now
+            delivery.succeeded = None
             self.is_retry_next = queue is self.queue
             self.in_flight += 1
             if self.pace is not None:
@@ -144,10 +233,10 @@ class Lane:
         self.in_flight -= 1
         self.completed += 1
         if self.is_ordered and self.failing is not None and not delivery.is_withdrawn:
-            (self.failing.add if delivery.has_retry_row else self.failing.discard)(delivery.place)
+            (self.failing.add if delivery.has_retry_row else self.failing.discard)(delivery.position)
         if delivery.succeeded is None:
             if self.pace is not None:
-                self.pace.return_to_table()
+                self.pace.cancel_start()
             return False
         self.is_known = True
         self._average(now - delivery.started_at)
@@ -165,18 +254,13 @@ class Lane:
         """Sets the capacity by what was completed in the last `seconds`, once the lane was busy for all of them."""
         self.busy_measures = self.busy_measures + 1 if self.queue else 0
         if self.busy_measures > 1:
-            self.capacity = max(LANE_QUEUE, int(self.completed / seconds * MAX_QUEUED_SECONDS))
+            rate = self.completed / seconds
+            self.capacity = max(self._tunables.lane_queue, int(rate * self._tunables.max_queued_seconds))
         self.completed = 0
 
-    def clear(self) -> None:
-        """Withdraws all that waits, and forgets what was known of the tables."""
-        for delivery in (*self.queue, *self.due):
-            delivery.is_withdrawn = True
-        self.queue.clear()
-        self.due.clear()
-        self.is_parking = self.returned_to_table = False
-        self.range_from, self.parked_pairs = None, 0
-        self.failing = None
+    def rest(self) -> None:
+        """Begins to measure anew: the lane has nothing to do for now."""
+        self.busy_measures = self.completed = 0
 
     def _startable(self, now: float) -> deque[Delivery] | None:
         """The queue whose head may start now, but for the rate."""
@@ -186,7 +270,7 @@ class Lane:
             return None
         if self.due and (self.is_retry_next or not self.queue):
             return self.due
-        if self.queue and (self.breaker.is_closed or self.in_flight < self.breaker.room(now)):
+        if self.queue and (self.breaker.is_closed or self.in_flight < self.breaker.capacity(now)):
             return self.queue
         return self.due or None
 
@@ -196,16 +280,16 @@ class Lane:
         heads = [queue for queue in (self.due, self.queue) if queue]
         if not heads:
             return None
-        first = min(heads, key=lambda queue: queue[0].place)
-        if self.failing and min(self.failing) < first[0].place:
+        first = min(heads, key=lambda queue: queue[0].position)
+        if self.failing and min(self.failing) < first[0].position:
             return None
-        return None if first is self.queue and not self.breaker.room(now) else first
+        return None if first is self.queue and not self.breaker.capacity(now) else first
 
     def _insert(self, queue: deque[Delivery], delivery: Delivery) -> None:
         queue.append(delivery)
         if self.is_ordered:
             place = len(queue) - 1
-            while place and queue[place - 1].place > delivery.place:
+            while place and queue[place - 1].position > delivery.position:
                 queue[place] = queue[place - 1]
                 place -= 1
             queue[place] = delivery
@@ -218,5 +302,5 @@ class Lane:
             self.is_slow = False
 
 
-def _place(delivery: Delivery) -> LogPosition:
-    return delivery.place
+def _position(delivery: Delivery) -> LogPosition:
+    return delivery.position

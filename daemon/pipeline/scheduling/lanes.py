@@ -1,15 +1,11 @@
 """Lanes keep routes apart: each route has a queue and limits of its own, and a lane that cannot keep up is parked.
 
 Workers take turns over the lanes that have something to do, one delivery at a time, so a full lane gets no more of
-them than an empty one. A lane is either *live*, queueing what the tailer decides, or *parking*: then what arrives is
-written down instead, and comes back through `daemon.pipeline.backlog.parking` in order, until nothing is left behind
-and it is live again.
+them than an empty one. A lane either queues what the tailer decides, or has it written down; then it is filled through
+`daemon.pipeline.backlog.parking`, in order, until nothing is left in the tables (`daemon.core.delivery.lane_states`).
 
-    live --queue full, breaker open, or a delivery waited too long--> parking
-    parking --everything parked was taken up again--> live
-
-A lane starts its requests in one of two pools (daemon.pipeline.scheduling.pools), by whether its receiver is prompt or
-slow.
+A lane starts its requests in one of two pools (`daemon.pipeline.scheduling.pools`), by whether its receiver is prompt
+or slow. This module owns all lanes and the deliveries in flight; nothing else changes them.
 """
 
 from __future__ import annotations
@@ -17,46 +13,61 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from random import random
+from typing import Protocol
 from uuid import UUID
 
+from daemon.core.delivery.lane_states import LaneStep
+from daemon.core.delivery.phases import DeliveryStep
+from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import Route
+from daemon.pipeline.held_shards import Takeover
 from daemon.pipeline.scheduling.delivery import Delivery, LogPosition
 from daemon.pipeline.scheduling.lane import SLOW_SECONDS, Lane
+from daemon.pipeline.scheduling.ledger import Ledger
 from daemon.pipeline.scheduling.pools import Pool, SendingLimits
+from daemon.pipeline.scheduling.working_set import WorkingSet
+from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.wakeup import Wakeup
 
-# A parking lane with fewer than this in memory has room for the next chunk.
-LOW_WATER = 100
-# Of a lane with so many parked deliveries, the rest is a range of ticks instead of a list
-# (daemon.pipeline.backlog.ranges).
-RANGE_PAIRS = 100_000
+
+class DeliveryWriter(Protocol):
+    """What writes down deliveries that need not stay in memory (`daemon.pipeline.recording.recorder`)."""
+
+    def park(self, delivery: Delivery) -> None:
+        """Notes a delivery that waits for its lane."""
+
+    def extend_range(self, delivery: Delivery, from_tick: int) -> None:
+        """Notes a delivery that waits for its lane, among all of its route from a tick on."""
+
+    def persist_in_flight(self, delivery: Delivery) -> None:
+        """Notes a delivery whose request is under way, so that nothing need wait for its end."""
+
+    def hand_over(self, delivery: Delivery) -> None:
+        """Notes a delivery whose request is under way while its shard goes to another process."""
+
+    def return_to_table(self, delivery: Delivery) -> None:
+        """Notes that a delivery is not under way, whatever was written down of it."""
 
 
 class Lanes:
-    """All lanes of a process.
-
-    `park` is called with a delivery that is to be written down instead of queued, `extend_range` with one that a range
-    stands for, `persist_in_flight` with one that is under way. `route_of` finds a route as it is now. `room` rings when
-    a parking lane runs low, or lanes that were idle have work. `intake` is held by whoever moves deliveries from the
-    tables into lanes, and by whoever suppresses them there, so that none is handled by both.
-    """
+    """All lanes of a process. `room` is set when a parking lane runs low, or when lanes that were idle have work."""
 
     def __init__(
         self,
         limits: SendingLimits,
-        *,
-        park: Callable[[Delivery], None],
-        extend_range: Callable[[Delivery, int], None],
-        persist_in_flight: Callable[[Delivery], None],
-        route_of: Callable[[UUID], Route | None],
+        writer: DeliveryWriter,
+        working_set: WorkingSet,
+        index: RouteIndex,
+        tunables: Tunables = DEFAULTS,
     ) -> None:
         self._limits = limits
-        self._park = park
-        self._extend_range = extend_range
-        self._persist_in_flight = persist_in_flight
-        self._route_of = route_of
+        self._writer = writer
+        self._working_set = working_set
+        self._index = index
+        self._tunables = tunables
         self._lanes: dict[UUID, Lane] = {}
         self._fast = Pool(limits.concurrency)
         self._slow = Pool(limits.slow_places)
@@ -65,7 +76,6 @@ class Lanes:
         self.active: dict[UUID, Lane] = {}
         self.in_flight: dict[Delivery, None] = {}
         self.room = Wakeup()
-        self.intake = asyncio.Lock()
 
     def __iter__(self) -> Iterator[Lane]:
         return iter(self._lanes.values())
@@ -76,30 +86,35 @@ class Lanes:
         if lane is None:
             limits = self._limits
             lane = self._lanes[route_id] = Lane(
-                route_id, shard=shard, limit=limits.route_concurrency, failures_to_open=limits.breaker_failures
+                route_id,
+                shard=shard,
+                limit=limits.route_concurrency,
+                failures_to_open=limits.breaker_failures,
+                tunables=self._tunables,
             )
-            route = self._route_of(route_id)
-            if route is not None:
-                lane.configure(route.config)
+            timeline = self._index.timeline(route_id)
+            if timeline is not None:
+                lane.configure(timeline.current.config)
         return lane
 
     def configure(self, route: Route) -> None:
-        """Takes over what a route says now. Another target deserves another chance, and a closed one needs none."""
+        """Applies a route's present configuration. A new target deserves another chance; a closed breaker stays so."""
         lane = self._lanes.get(route.id)
         if lane is not None:
             lane.configure(route.config)
             lane.breaker.reset()
-            self._list(lane)
+            self._line_up(lane)
 
     def offer(self, delivery: Delivery) -> None:
         """Queues a delivery that was just decided, or parks it."""
+        self._working_set.add(delivery)
         lane = self.lane(delivery.route_id, delivery.shard)
-        if not lane.is_parking and (len(lane.queue) >= lane.capacity or not lane.breaker.is_closed):
+        if not lane.is_parking and lane.is_full:
             self.park(lane)
         if lane.is_parking:
             self._write_down(lane, delivery)
-            return
-        self.enqueue(lane, delivery)
+        else:
+            self._enqueue(lane, delivery)
 
     def park(self, lane: Lane) -> None:
         """Has all that a lane has queued written down, and what comes after it too, until the lane is live again.
@@ -109,28 +124,27 @@ class Lanes:
         after the rest.
         """
         self._activate(lane)
-        lane.is_parking = True
+        lane.advance(LaneStep.PARK)
         if lane.is_ordered:
             for delivery in [d for d in self.in_flight if d.route_id == lane.route_id and not d.is_accounted]:
-                self._persist_in_flight(delivery)
+                self._writer.persist_in_flight(delivery)
         waiting, lane.queue = lane.queue, deque(d for d in lane.queue if d.is_accounted)
         for delivery in waiting:
             if not delivery.is_accounted:
                 self._write_down(lane, delivery)
 
-    def enqueue(self, lane: Lane, delivery: Delivery) -> None:
-        """Queues a first attempt whatever the state of its lane."""
-        lane.add(delivery)
-        self._activate(lane)
-        self._list(lane)
-        if lane.is_ordered and lane.failing is None:
-            self.room.set()
+    def take_up(self, lane: Lane, delivery: Delivery) -> None:
+        """Queues a delivery that was parked."""
+        self._working_set.add(delivery)
+        lane.took_up()
+        self._enqueue(lane, delivery)
 
-    def enqueue_due(self, lane: Lane, delivery: Delivery) -> None:
-        """Queues a retry."""
+    def take_up_due(self, lane: Lane, delivery: Delivery) -> None:
+        """Queues a retry that is due."""
+        self._working_set.add(delivery)
         lane.add_due(delivery)
         self._activate(lane)
-        self._list(lane)
+        self._line_up(lane)
 
     async def take(self) -> Delivery | None:
         """The next delivery to attempt; None once the lanes are closed. Give it back with `done`."""
@@ -153,9 +167,9 @@ class Lanes:
         # A request that ends after its shard has gone says nothing that the lane could act on: its rows are another's.
         if lane.done(delivery, time.monotonic(), roll=roll) and not delivery.is_withdrawn:
             self._break(lane)
-        if lane.is_parking and lane.load < LOW_WATER:
+        if lane.is_parking and lane.load < self._tunables.low_water:
             self.room.set()
-        self._list(lane)
+        self._line_up(lane)
 
     def sweep(self, now: float) -> None:
         """Moves requests that are under way for long to the slow pool."""
@@ -164,50 +178,67 @@ class Lanes:
                 delivery.is_slow = True
                 self._fast.in_flight -= 1
                 self._slow.in_flight += 1
-                (lane := self._lanes[delivery.route_id]).found_slow()
-                self._list(lane)  # held to one request as one that never answered, it may have lost its place in line
+                lane = self._lanes[delivery.route_id]
+                lane.found_slow()
+                self._line_up(lane)  # a lane of which nothing was known may have lost its place in line
                 self._wake()
 
     def resume(self, lane: Lane, failing: set[LogPosition]) -> None:
         """Tells an ordered lane what it has to wait for."""
         lane.failing = failing
-        self._list(lane)
+        self._line_up(lane)
 
-    def is_ordered(self, route_id: UUID) -> bool:
-        """True if the route has a lane, and wants its deliveries in order."""
-        lane = self._lanes.get(route_id)
-        return lane is not None and lane.is_ordered
+    def withdraw(self, delivery: Delivery) -> None:
+        """Lets go of a delivery that no worker has taken: its row goes on without it, or is gone."""
+        delivery.advance(DeliveryStep.WITHDRAW)
+        self._working_set.discard(delivery)
 
     def rest(self) -> None:
-        """Forgets lanes that have nothing to do from those that are looked after."""
+        """No longer looks after lanes that have nothing to do."""
         for lane in [lane for lane in self.active.values() if not lane.load and not lane.is_parking]:
-            lane.busy_measures = lane.completed = 0
+            lane.rest()
             del self.active[lane.route_id]
+
+    def adopt(self, takeover: Takeover) -> None:
+        """Forgets what was learned of these shards before they were given away: it is old."""
+        for shard in takeover.checkpoints:
+            self.drop(shard)
+
+    async def part(self, shards: Collection[int]) -> None:
+        """Drops what was not sent yet: it is found again in the log or in its row.
+
+        What is under way gets a row in `retry` that falls due once its request must have ended, so that the next owner
+        leaves it alone until then.
+        """
+        for delivery in self.in_flight:
+            if delivery.shard not in shards or delivery.is_withdrawn:
+                continue
+            if delivery.is_sending:
+                self._writer.hand_over(delivery)
+            else:
+                self._writer.return_to_table(delivery)
+        for shard in shards:
+            self.drop(shard)
 
     def drop(self, shard: int) -> None:
         """Withdraws everything of a shard. What is under way ends, and nobody asks for its outcome."""
         for delivery in self.in_flight:
             if delivery.shard == shard:
-                delivery.is_withdrawn = True
+                delivery.advance(DeliveryStep.WITHDRAW)
         for lane in [lane for lane in self._lanes.values() if lane.shard == shard]:
             lane.clear()
+        self._working_set.drop(shard)
 
     def close(self) -> None:
-        """No delivery is handed out any more; whoever waits is told so."""
+        """No delivery is handed out any more; workers that wait are told so."""
         self._is_closed = True
         while self._idle:
             waiter = self._idle.popleft()
             if not waiter.done():
                 waiter.set_result(None)
 
-    def seqs(self, route_id: UUID) -> set[int]:
-        """What of a route is in memory, waiting or under way."""
-        lane = self._lanes.get(route_id)
-        waiting = set() if lane is None else {delivery.event.seq for delivery in (*lane.queue, *lane.due)}
-        return waiting | {delivery.event.seq for delivery in self.in_flight if delivery.route_id == route_id}
-
-    def has_packed_under_way(self, lane: Lane) -> bool:
-        """True if a delivery that was drained from the lane's parked ones is under way."""
+    def has_packed_in_flight(self, lane: Lane) -> bool:
+        """True if a delivery that was drained from the lane's packed rows is under way."""
         return any(d.packed is not None for d in self.in_flight if d.route_id == lane.route_id)
 
     @property
@@ -219,29 +250,27 @@ class Lanes:
         """Lanes whose breaker is not closed."""
         return sum(not lane.breaker.is_closed for lane in self._lanes.values())
 
+    def _enqueue(self, lane: Lane, delivery: Delivery) -> None:
+        lane.add(delivery)
+        self._activate(lane)
+        self._line_up(lane)
+        if lane.is_ordered and lane.failing is None:
+            self.room.set()
+
     def _write_down(self, lane: Lane, delivery: Delivery) -> None:
         """Parks one delivery: as a row, or by the range that stands for all of its tick."""
-        if lane.range_from is not None and delivery.tick >= lane.range_from:
-            lane.ranged_upto = delivery.tick
-            self._extend_range(delivery, lane.range_from)
-            return
-        lane.parked += 1
-        lane.parked_pairs += 1
-        self._park(delivery)
-        if lane.parked_pairs >= RANGE_PAIRS and lane.range_from is None:
-            lane.range_from = delivery.tick + 1
+        range_from = lane.write_down(delivery)
+        self._working_set.discard(delivery)
+        if range_from is None:
+            self._writer.park(delivery)
+        else:
+            self._writer.extend_range(delivery, range_from)
 
     def _break(self, lane: Lane) -> None:
-        """The breaker opened: parks the lane, and gives back what it had taken up from the parked ones.
-
-        That stays in its rows, and is found there again: a thousand dead lanes must not hold a hundred events each.
-        """
+        """The breaker opened: parks the lane, and lets go of what it had taken up from the parked ones."""
         self.park(lane)
-        for delivery in lane.queue:
-            delivery.is_withdrawn = True
-        lane.parked_pairs += len(lane.queue)
-        lane.queue.clear()
-        lane.returned_to_table = True
+        for delivery in lane.give_back():
+            self._working_set.discard(delivery)
 
     def _activate(self, lane: Lane) -> None:
         """Has the lane looked after."""
@@ -256,25 +285,22 @@ class Lanes:
             lane = pool.ready.popleft()
             lane.is_in_ready_queue = False
             if lane.is_slow is not (pool is self._slow):
-                self._list(lane)
+                self._line_up(lane)
                 continue
             if lane.in_flight and not lane.is_known and pool.in_flight >= self._limits.trial_places:
                 continue  # it is in line again when the request ends that it has under way
             delivery = lane.start(now)
             if delivery is None:
-                self._list(lane)
+                self._line_up(lane)
                 continue
-            delivery.started_at = now
-            delivery.succeeded = None
-            delivery.is_started = True
             delivery.is_slow = pool is self._slow
             pool.in_flight += 1
             self.in_flight[delivery] = None
-            self._list(lane)
+            self._line_up(lane)
             return delivery
         return None
 
-    def _list(self, lane: Lane) -> None:
+    def _line_up(self, lane: Lane) -> None:
         """Puts a lane that can start something in line and wakes a worker; later, if all it takes is time."""
         if lane.is_in_ready_queue:
             return
@@ -288,11 +314,11 @@ class Lanes:
                 self._wake()
         elif now + wait < lane.timer_at:
             lane.timer_at = now + wait
-            asyncio.get_running_loop().call_later(wait, self._list_again, lane)
+            asyncio.get_running_loop().call_later(wait, self._line_up_again, lane)
 
-    def _list_again(self, lane: Lane) -> None:
+    def _line_up_again(self, lane: Lane) -> None:
         lane.timer_at = float("inf")
-        self._list(lane)
+        self._line_up(lane)
 
     def _wake(self) -> None:
         while self._idle:
@@ -300,3 +326,12 @@ class Lanes:
             if not waiter.done():
                 waiter.set_result(None)
                 return
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scheduling:
+    """What is in memory, as the stages that fill and empty it share it."""
+
+    ledger: Ledger
+    working_set: WorkingSet
+    lanes: Lanes

@@ -8,22 +8,22 @@ held in memory: when it is full the tailer stops reading, and lag grows in the l
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
+from daemon.core.delivery.phases import DeliveryStep
+from daemon.pipeline.held_shards import Takeover
 from daemon.pipeline.scheduling.delivery import Delivery
-
-# What may be unaccounted at once. A second of work: enough to keep every connection busy between two flushes, and not
-# so much that the last one waits long enough to be parked.
-MAX_PAIRS = 2000
-MAX_BYTES = 64 * 1024 * 1024
-# Full, it has room again only below this part of either: the tailer wakes up for many deliveries, not for each.
-ROOM_PART = 0.75
+from daemon.pipeline.tunables import DEFAULTS, Tunables
 
 
 class Ledger:
-    """Counts what is unaccounted, by shard and tick, and bounds it."""
+    """Counts what is unaccounted, by shard and tick, and bounds it by `max_pairs` and `max_bytes`."""
 
-    def __init__(self) -> None:
+    def __init__(self, tunables: Tunables = DEFAULTS) -> None:
+        self._max_pairs = tunables.max_pairs
+        self._max_bytes = tunables.max_bytes
+        self._room_pairs = tunables.max_pairs * tunables.room_part
+        self._room_bytes = tunables.max_bytes * tunables.room_part
         self._open: dict[int, dict[int, int]] = {}
         self._read_upto: dict[int, int] = {}
         self._pairs = 0
@@ -32,15 +32,21 @@ class Ledger:
         self._room.set()
         self._unaccounted: dict[Delivery, None] = {}
 
-    def adopt(self, shard: int, checkpoint: int) -> None:
-        """Begins to count for a shard whose ticks up to `checkpoint` are done."""
-        self._open[shard] = {}
-        self._read_upto[shard] = checkpoint
+    def adopt(self, takeover: Takeover) -> None:
+        """Begins to count for shards whose ticks up to their checkpoint are done."""
+        for shard, checkpoint in takeover.checkpoints.items():
+            self._open[shard] = {}
+            self._read_upto[shard] = checkpoint
+
+    async def part(self, shards: Collection[int]) -> None:
+        """Forgets these shards: what they had in memory is written by now."""
+        for shard in shards:
+            self.drop(shard)
 
     def drop(self, shard: int) -> None:
         """Forgets a shard that is no longer ours; its deliveries are withdrawn."""
         for delivery in [d for d in self._unaccounted if d.shard == shard]:
-            delivery.is_withdrawn = True
+            delivery.advance(DeliveryStep.WITHDRAW)
             self.account(delivery)
         self._open.pop(shard, None)
         self._read_upto.pop(shard, None)
@@ -52,7 +58,7 @@ class Ledger:
         self._unaccounted[delivery] = None
         self._pairs += 1
         self._bytes += delivery.event.size_bytes
-        if self._pairs >= MAX_PAIRS or self._bytes >= MAX_BYTES:
+        if self._pairs >= self._max_pairs or self._bytes >= self._max_bytes:
             self._room.clear()
 
     def account(self, delivery: Delivery) -> None:
@@ -67,7 +73,7 @@ class Ledger:
             del ticks[delivery.tick]
         self._pairs -= 1
         self._bytes -= delivery.event.size_bytes
-        if self._pairs < MAX_PAIRS * ROOM_PART and self._bytes < MAX_BYTES * ROOM_PART:
+        if self._pairs < self._room_pairs and self._bytes < self._room_bytes:
             self._room.set()
 
     def read(self, shard: int, tick: int) -> None:

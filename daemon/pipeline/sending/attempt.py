@@ -1,8 +1,7 @@
 """One attempt, as one sentence: gate → render → sign → send → classify → record.
 
-Everything here happens for each request the product makes, so nothing is awaited but the network, and nothing is
-formatted that is not sent, stored or logged. Exactly one `except Exception` stands around it: one delivery's failure is
-a failed delivery, never the end of the process.
+This code runs for every request of the product. So it awaits only the network, and it formats only what is sent, stored
+or logged. Exactly one `except Exception` encloses an attempt: the failure of a delivery never ends the process.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ import structlog
 from daemon.core.delivery import answer as core_delivery
 from daemon.core.delivery import retry
 from daemon.core.delivery.answer import Answer, ErrorName, Failure, Outcome, Response, Verdict, classify
+from daemon.core.delivery.phases import DeliveryStep
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing import windows
 from daemon.core.routing.index import RouteIndex
@@ -38,7 +38,7 @@ from eventstore.postgres.errors import StoreUnavailable
 
 log = structlog.get_logger()
 
-# The keys to sign with, newest first, and the custom headers.
+# The signing keys, newest first, and the custom headers.
 Secrets = tuple[tuple[SigningKey, ...], dict[str, str]]
 
 _SECRETS_WAIT_SECONDS = 0.5
@@ -46,17 +46,17 @@ _SECRETS_WAIT_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptSettings(RequestOptions):
-    """What of the configuration an attempt needs."""
+    """The part of the configuration that attempts use."""
 
     timeout_seconds: float
     retry: RetryPolicy
 
 
 class Attempt:
-    """Call it with a delivery.
+    """Makes one attempt: call it with a delivery.
 
-    `send_gate` says whether a request may start; `on_gone` hears of routes, as they were asked, whose receiver answered
-    410.
+    `send_gate` says whether a request may start. `on_gone` is called when a receiver answers 410, with the route as it
+    was when the request was built.
     """
 
     def __init__(
@@ -99,6 +99,7 @@ class Attempt:
             outgoing = self._request(delivery, route, secrets, started_at)
             key_ids = ",".join(key.id for key in route.keys_at(started_at))
             self._observe_latency(delivery, started_at)
+            delivery.advance(DeliveryStep.SEND)
             delivery.started_at = delivery.sent_at = time.monotonic()
             answer = await self._sender.send(route.config.target_url, outgoing.headers, outgoing.body)
         except payload.RenderError as error:
@@ -117,12 +118,12 @@ class Attempt:
         return timeline.current
 
     def _secrets(self, route: Route, now: datetime) -> Secrets | None:
-        """Keys and custom headers of a route; None if they must be fetched first."""
-        keys, headers = self._keychain.keys_at_hand(route, now), self._keychain.headers_at_hand(route)
+        """Keys and custom headers of a route; None if they must be fetched from the database first."""
+        keys, headers = self._keychain.cached_keys(route, now), self._keychain.cached_headers(route)
         return None if keys is None or headers is None else (keys, headers)
 
     async def _until_ready(self, delivery: Delivery) -> tuple[Route, Secrets] | None:
-        """The route as it is when a request may start, and its secrets; None if this process will make none."""
+        """Waits until a request may start. Returns the route and its secrets; None if this process must not send."""
         while not delivery.is_withdrawn and self._send_gate.knows(delivery.shard):
             if not self._send_gate.allows(delivery.shard):
                 await self._send_gate.changed()
@@ -135,9 +136,9 @@ class Attempt:
         return None
 
     async def _fetch_secrets(self, route_id: UUID) -> tuple[Route, Secrets]:
-        """Fetches keys or headers that were not used before, until those of the route as it is then are there.
+        """Fetches the secrets of the route's current version. They are cached afterwards.
 
-        While PostgreSQL is away this waits, since nothing failed.
+        While PostgreSQL is down this waits: the receiver has not failed. Raises LookupError if a secret is missing.
         """
         version = 0
         while True:
@@ -172,7 +173,7 @@ class Attempt:
             keys=keys,
             timestamp=int(now.timestamp()),
             is_test=delivery.is_test,
-            dialect=self._settings,
+            request_options=self._settings,
         )
 
     def _suppress(self, delivery: Delivery, route: Route, now: datetime) -> None:
@@ -196,37 +197,41 @@ class Attempt:
         if outcome is not Outcome.DELIVERED:
             delivery.failures += 1
         if wait is not None and not windows.is_sendable(self._route(route.id).windows, delivery.event_time):
-            wait = timedelta(0)  # its window closed while it was under way: have the gate say so now
+            wait = timedelta(0)  # the window closed during the request: a retry now is suppressed at once
         self._recorder.attempted(delivery, row, retry_after=wait)
         if not delivery.is_test:
             self._metrics.attempted(outcome.value, core_delivery.status_class(answer), seconds)
-        if classify(answer) is Verdict.GONE and (delivery.is_parting or not delivery.is_withdrawn):
+        if classify(answer) is Verdict.GONE and (delivery.is_handed_over or not delivery.is_withdrawn):
             self._on_gone(route)
 
     def _conclude(self, delivery: Delivery, answer: Answer, now: datetime) -> tuple[Outcome, timedelta | None]:
-        """What the answer comes to, and after how long to try again, if at all."""
+        """The outcome of an answer, and the delay until the retry; None if there is none."""
         match classify(answer):
             case Verdict.SUCCESS:
                 return Outcome.DELIVERED, None
             case Verdict.GONE:
                 return Outcome.FAILED, None
             case Verdict.FAILURE:
-                asked = None
+                at_least = None
                 if isinstance(answer, Response) and answer.status in (429, 503):
-                    asked = retry.retry_after(answer.header("retry-after"), now=now)
+                    at_least = retry.retry_after(answer.header("retry-after"), now=now)
                 wait = retry.delay(
                     self._settings.retry,
                     failures=delivery.failures + 1,
                     roll=random(),  # noqa: S311 - spreads retries, hides nothing
-                    asked=asked,
+                    at_least=at_least,
                 )
                 return (Outcome.FAILED, None) if wait is None else (Outcome.RETRYING, wait)
 
 
-def is_still_gone(asked: Route, index: RouteIndex) -> bool:
-    """True if a 410 for the route as it was `asked` still speaks of it: same target, and same window."""
-    timeline = index.timeline(asked.id)
+def is_still_gone(attempted: Route, index: RouteIndex) -> bool:
+    """True if a 410 still applies: the route has the same target and the same windows as when it was `attempted`."""
+    timeline = index.timeline(attempted.id)
     if timeline is None:
         return False
-    now = timeline.current
-    return now.is_enabled and now.config.target_url == asked.config.target_url and now.windows == asked.windows
+    current = timeline.current
+    return (
+        current.is_enabled
+        and current.config.target_url == attempted.config.target_url
+        and current.windows == attempted.windows
+    )

@@ -1,8 +1,8 @@
-"""One connection to a receiver, as bytes arrive: how much may come, when it is stale or old, what was not asked for.
+"""One connection to a receiver: limits the bytes of an answer and the connection's age, and rejects unrequested data.
 
-aiohttp reads and parses; this subclass of its connection adds what a hostile receiver makes necessary. The one thing to
-know: the budget counts raw bytes of one answer - interim responses, header lines and chunk extensions included, which
-no limit of the parser covers - and an answer counts as whole once as much of its body is there as is ever kept.
+aiohttp reads and parses. This subclass of its connection adds the checks that a hostile receiver makes necessary. The
+one thing to know: the budget counts the raw bytes of one answer, including interim responses, header lines and chunk
+extensions, which no limit of the parser covers. An answer counts as whole once KEPT_BODY_BYTES of its body are there.
 """
 
 from __future__ import annotations
@@ -18,27 +18,29 @@ from aiohttp.streams import StreamReader
 KEPT_BODY_BYTES = 16 * 1024
 ANSWER_BUDGET_BYTES = 256 * 1024
 MAX_HEADS = 32
-"""Interim answers and empty lines, the final head included. A budget full of them would hold the loop for 50 ms."""
+"""Heads of one answer: interim answers, empty lines, the final head. A budget full of them would block for 50 ms."""
 LIFE_SECONDS = 300.0
-"""A connection stays with the address it was judged for; a receiver that moves is followed after so long at most."""
+"""A connection stays with the address that was checked. After this time at most, a new address of the name is used."""
 
 _HEAD_END = re.compile(rb"\n\r?\n")
-"""With bare line feeds too: the parser takes them, so a flood of them has to count."""
+"""Bare line feeds match too: the parser accepts them, so a flood of them has to count."""
 
 
 class AnswerTooLarge(ClientPayloadError):
-    """More raw bytes than the budget, and still no whole answer."""
+    """More raw bytes than the budget, and the answer is not whole."""
 
 
 class StaleConnection(ServerDisconnectedError):
-    """A pooled connection died before a byte of this answer came: most likely the receiver had closed it before."""
+    """A pooled connection ended before a byte of this answer came: most likely the receiver had closed it earlier."""
 
 
 class ProxyDropped(ServerDisconnectedError):
-    """The operator's proxy closed the connection before a tunnel stood."""
+    """The operator's proxy closed the connection before the tunnel was established."""
 
 
 class ReceiverConnection(ResponseHandler):
+    """aiohttp's protocol object of one connection; call `begin` before each request."""
+
     def __init__(self, loop: asyncio.AbstractEventLoop, *, proxied: bool) -> None:
         super().__init__(loop)
         self._proxied = proxied
@@ -50,25 +52,25 @@ class ReceiverConnection(ResponseHandler):
 
     @property
     def should_close(self) -> bool:
-        """Asked when an answer has ended: whether another request may follow it."""
+        """Aiohttp asks this when an answer has ended: False lets another request follow."""
         return super().should_close or self._loop.time() > self._expires_at
 
     def begin(self) -> None:
-        """A request is about to be written: what comes from now on is its answer."""
+        """Starts the counts of a new request: the bytes from now on are its answer."""
         self._requests += 1
         self._received_bytes = 0
         self._heads = 0
         self._final_answers = 0
 
     def start_timeout(self) -> None:
-        """Silence is measured from the first byte on; until then the receiver has the whole timeout to think."""
+        """Does nothing: silence is measured from the first byte on, and until then only the total timeout applies."""
 
     def close(self) -> None:
-        """Never linger: a receiver that ignores TLS's goodbye would hold the socket for half a minute."""
+        """Aborts: a receiver that ignores TLS's close_notify would hold the socket for half a minute."""
         self.abort()
 
     def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - aiohttp's signature
-        """Asked for after every read, and costly; only a reader that was paused has anything to resume."""
+        """Aiohttp calls this after every read, and it is costly. Only a paused reader needs it."""
         if self._reading_paused:
             super().resume_reading(resume_parser)
 
@@ -80,16 +82,16 @@ class ReceiverConnection(ResponseHandler):
                 self._judge_size()
                 return
             self._heads += 1
-            # A head by itself: where the parser stumbles over what comes behind it, the status is lost otherwise.
+            # Each head is parsed by itself: if the parser failed on the bytes after it, the status would be lost.
             super().data_received(data[start : (start := end.end())])
-        if start < len(data) or not data:  # nothing at all is how a parser that was paused is resumed
+        if start < len(data) or not data:  # aiohttp resumes a paused parser with no data
             self._body_received(data[start:])
         if self._received_bytes > ANSWER_BUDGET_BYTES:
             self._judge_size()
 
     def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
         if 100 <= data[0].code < 200 and data[0].code != 101:
-            return  # interim: nobody waits for it, and a flood of them would wake the reader for each
+            return  # interim: no reader needs it, and each one of a flood would wake the reader
         self._final_answers += 1
         if self._final_answers > 1:
             self._abandon()
@@ -112,10 +114,10 @@ class ReceiverConnection(ResponseHandler):
         super().data_received(data)
         failed = self.exception()
         if failed is not None and payload is not None and not payload.is_eof():
-            payload.set_exception(failed)  # aiohttp tells only who still waits for a head
+            payload.set_exception(failed)  # aiohttp sets it only for a reader that waits for the head
 
     def _abandon(self) -> None:
-        """Nobody asked for this. Kept, it would be taken for the answer to the next request on this connection."""
+        """Drops unrequested data: if it were kept, it would count as the answer to the next request."""
         self.force_close()
         if self.transport is not None:
             self.transport.abort()
@@ -129,5 +131,5 @@ class ReceiverConnection(ResponseHandler):
         self.set_exception(too_large)
         if payload is not None:
             payload.set_exception(too_large)
-        self._payload = None  # or losing the connection would replace the reason
+        self._payload = None  # else the loss of the connection would replace the reason
         self.transport.abort()

@@ -1,11 +1,11 @@
 """The guard between the sender and the network: no socket is opened to an address that the policy denies.
 
-The one thing to know: the verdict is taken on the address a socket is being opened for, every time. `open_socket` sees
-what no resolver sees (addresses written in the URL, cached answers, each branch of happy eyeballs), and it alone
-suffices; the resolver filters as well, so that a name with one bad address among good ones still gets its webhooks.
-An open connection stays with the address it was judged for, whatever its name says later, until it is too old
-(`wire.LIFE_SECONDS`); the policy is that of the process, since a restart loses and repeats nothing. With a proxy the
-only permitted address is the proxy's: names are the proxy's to judge, URLs and the addresses in them are judged here.
+The one thing to know: each address is checked when a socket is opened for it. `open_socket` sees addresses that no
+resolver sees (those in URLs, cached answers, each branch of happy eyeballs), and it alone suffices. The resolver
+filters too, so that a name with one denied address among permitted ones still gets its webhooks. An open connection
+stays with the checked address, whatever its name resolves to later, until it is too old (`connection.LIFE_SECONDS`).
+The policy is fixed for the process, since a restart loses and repeats nothing. With a proxy, only the proxy's addresses
+are permitted: the proxy checks names, this process checks URLs and the addresses in them.
 """
 
 from __future__ import annotations
@@ -32,17 +32,19 @@ from daemon.pipeline.sending.connection import ReceiverConnection
 
 DNS_TIMEOUT_SECONDS = 1.0
 DNS_TRIES = 4
-"""c-ares waits a second only for a name server that it does not know: then five times what that usually takes, but no
-less than 0.25 s, and twice as long at each try. With two tries a name that took 0.4 s was never found behind a cache
-that took 1 ms; with four, one may take 1.5 s."""
+"""c-ares waits DNS_TIMEOUT_SECONDS only for a name server that is new to it. Later it waits five times the usual time
+of the server, but at least 0.25 s, and doubles that at each try. With two tries a name that took 0.4 s was never found
+behind a cache that took 1 ms; with four tries a name may take 1.5 s."""
 DNS_DEADLINE_SECONDS = 5.0
-"""The tries count per name server; this bounds all of them."""
+"""The tries are per name server; this bounds all of them together."""
 MAX_ADDRESSES = 4
-"""Of each family. All that refuse are tried several times over: 5,050 connects for a name with a hundred addresses,
-and whose they are is up to the name's owner."""
+"""Of each family. aiohttp retries addresses that refuse: a name with a hundred addresses took 5,050 connects. The owner
+of the name chooses whose addresses they are."""
 
 
 class AddressDenied(OSError):
+    """The policy denies the address of a socket; `reason` says why."""
+
     def __init__(self, reason: DenyReason) -> None:
         super().__init__(f"egress denied: {reason}")
         self.reason = reason
@@ -91,9 +93,9 @@ class EgressGuard(AbstractResolver):
 
 
 class GuardedConnector(TCPConnector):
-    """aiohttp's connection pool behind the guard, without limits of its own: lanes hold the limits.
+    """aiohttp's connection pool behind the guard. It has no limits of its own, since lanes have them.
 
-    Tests pin what it touches of aiohttp's insides: `_factory`, `_conns`, `_start_tls_connection`.
+    Tests pin the private names of aiohttp that it uses: `_factory`, `_conns`, `_start_tls_connection`.
     """
 
     def __init__(self, guard: EgressGuard, *, tls: ssl.SSLContext, proxied: bool) -> None:
@@ -113,24 +115,24 @@ class GuardedConnector(TCPConnector):
         timeout: ClientTimeout,  # noqa: ASYNC109 - aiohttp's signature
         client_error: type[Exception] = ClientConnectorError,
     ) -> tuple[asyncio.BaseTransport, ResponseHandler]:
-        """The handshake with the receiver, in a tunnel that stands: its silence is not the proxy's."""
+        """The TLS handshake through an established tunnel. Its timeout is the receiver's failure, not the proxy's."""
         try:
             return await super()._start_tls_connection(underlying_transport, req, timeout, client_error)
         except TimeoutError as silence:
             raise ClientConnectorError(req.connection_key, silence) from silence
 
     def drop_idle(self, host: str, port: int | None) -> None:
-        """Close the pooled connections to one origin."""
+        """Closes the pooled connections to one origin."""
         for key, pooled in self._conns.items():
             if key.host == host and key.port == port:
-                for wire, _ in pooled:
-                    wire.close()
+                for connection, _ in pooled:
+                    connection.close()
 
 
 def system_resolver(nameservers: Sequence[str] | None = None) -> AbstractResolver:
-    """aiodns, without search domains: `hooks.shop.com` must not become a name of the cluster we run in.
+    """Aiodns without search domains: `hooks.shop.com` must not resolve as a name of the local cluster.
 
-    `nameservers` None are the system's, else `address:port`.
+    `nameservers` are `address:port`; None means the system's.
     """
     return AsyncResolver(
         nameservers=nameservers, timeout=DNS_TIMEOUT_SECONDS, tries=DNS_TRIES, flags=pycares.ARES_FLAG_NOSEARCH
@@ -138,10 +140,10 @@ def system_resolver(nameservers: Sequence[str] | None = None) -> AbstractResolve
 
 
 def tls_context(extra_ca_file: Path | None) -> ssl.SSLContext:
-    """TLS 1.2 or newer, certificate and name always verified. Raises OSError for an unusable `extra_ca_file`."""
+    """TLS 1.2 or newer; certificate and name are always verified. Raises OSError for an unusable `extra_ca_file`."""
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION  # it costs us most of the work, and no byte of the budget
+    context.options |= ssl.OP_NO_RENEGOTIATION  # most of its work is ours, and it costs no byte of the budget
     context.set_alpn_protocols(["http/1.1"])
     if extra_ca_file is not None:
         context.load_verify_locations(extra_ca_file)
@@ -149,7 +151,7 @@ def tls_context(extra_ca_file: Path | None) -> ssl.SSLContext:
 
 
 def _some_of_each_family(found: list[ResolveResult]) -> list[ResolveResult]:
-    """The first ones, in the resolver's order."""
+    """The first MAX_ADDRESSES of each family, in the resolver's order."""
     count: Counter[int] = Counter()
     some = []
     for result in found:

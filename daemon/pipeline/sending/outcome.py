@@ -1,4 +1,4 @@
-"""What is written down of an attempt, and what it says about the receiver."""
+"""The recorded row of an attempt, and what an answer says about the receiver."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from daemon.core.delivery import answer as core_delivery
 from daemon.core.delivery.answer import Answer, ErrorName, Failure, Outcome, Response, Verdict, classify
 from daemon.core.routing.route import Route
 from daemon.pipeline.scheduling.delivery import Delivery
-from eventstore.progress.recording import AttemptRow
+from eventstore.progress.rows import AttemptRow
 
-# What of an answer is kept: enough to debug a failure, a trace of a success (issue-sized bodies are the receiver's).
+# The kept bytes of an answer: enough to debug a failure, less of a success.
 KEPT_FAILURE_BYTES = 4096
 KEPT_SUCCESS_BYTES = 512
 KEPT_HEAD_BYTES = 4096
-# Of the reason why a body could not be made: expressions quote the values they stumble over.
+# The kept length of the reason why a body could not be rendered. Errors of expressions quote values of the event.
 KEPT_REASON_CHARACTERS = 500
-# What a receiver cannot be blamed for.
+# Errors that are not the receiver's fault.
 NOT_THE_RECEIVER = (ErrorName.RENDER_ERROR, ErrorName.INTERNAL_ERROR, ErrorName.PROXY_ERROR)
 
 
 def succeeded(answer: Answer) -> bool | None:
-    """What an answer says about the receiver; None if the failure was none of its own."""
+    """True if the receiver accepted the request, False if it failed, None if the failure was not the receiver's."""
     if isinstance(answer, Failure) and answer.error in NOT_THE_RECEIVER:
         return None
     return classify(answer) is Verdict.SUCCESS
 
 
 def plain(text: str) -> str:
-    """A reason that PostgreSQL takes as text: no NUL, no half of a surrogate pair, and not the whole event."""
+    """A reason that PostgreSQL accepts as text: without NUL and unpaired surrogates, and shortened."""
     return text[:KEPT_REASON_CHARACTERS].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def head_of(response: Response) -> str:
-    """The answer's headers as JSON, a list of names and values: as many whole ones as are kept."""
+    """The answer's headers as JSON, a list of [name, value]: the first ones that fit into KEPT_HEAD_BYTES."""
     written = orjson.dumps(response.headers)
     if len(written) > KEPT_HEAD_BYTES:
         ends = accumulate(len(orjson.dumps(header)) + 1 for header in response.headers)
@@ -55,7 +55,7 @@ def row_of(
     *,
     number: int,
 ) -> AttemptRow:
-    """The row of the outcome log; `number` counts requests from 1, and is 0 for an end without one."""
+    """The row of the attempt. `number` counts requests from 1; it is 0 for an outcome without a request."""
     event = delivery.event
     response = answer if isinstance(answer, Response) else None
     kept = KEPT_SUCCESS_BYTES if outcome is Outcome.DELIVERED else KEPT_FAILURE_BYTES

@@ -1,64 +1,46 @@
-"""Whether a request may start now: its shard's lease is surely ours, and the routes are surely no older than a second.
+"""Whether a request may start now: the lease of its shard is certainly ours, and the routes are at most a second old.
 
-Both are evidence with a date, by our monotonic clock, from *before* PostgreSQL was asked; so a process that is cut off,
-frozen or starved stops by itself, whatever happens elsewhere meanwhile (contract.md §5: after a disable was
-acknowledged, no request starts anywhere a second later). Evidence that has run out is doubt, not loss: nothing is
-forgotten, whoever wants to send waits, and goes on when PostgreSQL says that all is as it was.
+Both facts have an expiry on the monotonic clock, counted from *before* PostgreSQL was asked. So a process that is cut
+off, frozen or starved stops sending by itself, and a second after a disable was acknowledged no request for the route
+starts in any process. An expired fact does not mean that the lease is lost: deliveries are kept, attempts wait, and
+they continue when PostgreSQL confirms the fact again.
 
-The hot path is `allows`: two comparisons and no await.
+The hot path is `allows`: a lookup, two comparisons and no await.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 
-# A disable that was acknowledged elsewhere is acted on within this time; the margin is for a loop that runs late
-# between the last look at the clock and the request.
+from daemon.pipeline.held_shards import HeldShards
+
+# A disable that was acknowledged elsewhere takes effect within FRESH_SECONDS. The margin is for a loop that runs late
+# between the check and the request.
 FRESH_SECONDS = 1.0
 FRESH_MARGIN_SECONDS = 0.1
 
 
 class SendGate:
-    """`known`, `hold` and `withdraw` give and take evidence, `allows` weighs it, `changed` waits for more."""
+    """`allows` checks both facts, `changed` waits for an update. `HeldShards` knows the leases."""
 
-    def __init__(self) -> None:
+    def __init__(self, shards: HeldShards) -> None:
+        self._shards = shards
         self._known_until = 0.0
-        self._held_until: dict[int, float] = {}
-        self._news = asyncio.Event()
-        self._is_awaited = False
 
     def allows(self, shard: int) -> bool:
         """True if a request of the shard may start at this moment."""
         now = time.monotonic()
-        return now < self._known_until and now < self._held_until.get(shard, 0.0)
+        return now < self._known_until and self._shards.is_certain(shard, now)
 
     def knows(self, shard: int) -> bool:
-        """True if the shard's lease is ours, or was when it was heard of last."""
-        return shard in self._held_until
+        """True if the shard's lease was ours at the last update, even if that has expired."""
+        return self._shards.is_held(shard)
 
     async def changed(self) -> None:
-        """Returns when there is other evidence. How long that takes is PostgreSQL's affair."""
-        self._is_awaited = True
-        await self._news.wait()
+        """Returns after the next update. There is no timeout: PostgreSQL may be down for any time."""
+        await self._shards.wait_changed()
 
     def known(self, asked_at: float) -> None:
-        """Notes that all which was in the route log at `asked_at` is applied here."""
+        """Notes that the projection contains the whole route log as of `asked_at` (monotonic seconds)."""
         self._known_until = max(self._known_until, asked_at + FRESH_SECONDS - FRESH_MARGIN_SECONDS)
-        self._wake()
-
-    def hold(self, shard: int, until: float) -> None:
-        """Notes that a lease is ours for certain until then."""
-        self._held_until[shard] = until
-        self._wake()
-
-    def withdraw(self, shard: int) -> None:
-        """Forbids requests of a shard that is no longer ours, or about to be another's."""
-        self._held_until.pop(shard, None)
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._is_awaited:
-            self._news.set()
-            self._news = asyncio.Event()
-            self._is_awaited = False
+        self._shards.notify()

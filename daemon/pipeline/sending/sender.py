@@ -1,9 +1,9 @@
-"""Sends one webhook: one POST, one deadline, and whatever happens comes back as an `Answer`.
+"""Sends one webhook: one POST, one deadline, and every result is returned as an `Answer`.
 
-The hottest path of the product. Per attempt it adds a look-up in a cache of checked URLs to what aiohttp does itself.
-The one thing to know: a receiver is judged on its status. Once that is here, a body that ends too early leaves it
-standing; a reset, broken framing, a flood or silence until the deadline do not, because then nobody knows whether the
-receiver meant it. Only `CancelledError` ever escapes from `send`.
+This is the hottest path of the product. Per attempt it adds one look-up in a cache of checked URLs to aiohttp's work.
+The one thing to know: the status decides. A body that ends too early does not change that. A reset, broken framing, a
+flood or silence until the deadline is a failure whatever the status, because the receiver may not have meant it. Only
+`CancelledError` is ever raised from `send`.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ SILENCE_SECONDS = 10.0
 MAX_HEADERS = 128
 CHECKED_URLS = 8192
 _OWN_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""No file handle or memory is left here: nobody was asked, and nobody else has failed. Not EADDRNOTAVAIL: a machine
-without IPv6 says so of every IPv6 target, which merchants choose, and ports run out for one destination alone."""
+"""This machine lacks file handles or memory, so no receiver was asked and none has failed. EADDRNOTAVAIL is not among
+them: a machine without IPv6 raises it for all IPv6 targets, which merchants choose, and ports run out per target."""
 
 
 class Sender:
-    """`on_denied` is called with a `DenyReason` for every attempt that egress rules stop."""
+    """Call `start` before `send`. `on_denied` gets the `DenyReason` of every attempt that the policy stops."""
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class Sender:
     async def send(
         self, target_url: str, headers: Mapping[str, str], body: bytes, *, timeout_seconds: float | None = None
     ) -> Answer:
-        """POST `body` with exactly `headers`, Host and Content-Length. `timeout_seconds` None: the sender's own."""
+        """Sends `body` with exactly `headers`, Host and Content-Length. `timeout_seconds` None: the sender's own."""
         total = timeout_seconds or self._timeout_seconds
         began = self._clock()
         try:
@@ -124,8 +124,8 @@ class Sender:
             try:
                 return await self._post(url, headers, body, _timeout(total))
             except StaleConnection:
-                # The receiver closed an idle connection while we wrote to it: not an attempt that it ever saw. Later
-                # than that it had time to read the request.
+                # The receiver closed an idle connection while we wrote to it, so it never saw the request. After
+                # STALE_SECONDS it may have read it.
                 if self._clock() - began > STALE_SECONDS:
                     raise
                 self._connector.drop_idle(url.raw_host or "", url.port)
@@ -155,7 +155,7 @@ class Sender:
                 self._on_denied(reason)
                 return Failure(error=ErrorName.EGRESS_DENIED)
             case ClientConnectorError(os_error=OSError(errno=number)) if number in _OWN_SHORTAGES:
-                # The merchant is told no more than that it is not the receiver; whoever can mend it reads the log.
+                # The merchant sees only that it is not the receiver's fault. The operator finds the cause in the log.
                 log.error("sender.starved", cause=os.strerror(number))
                 return Failure(error=ErrorName.INTERNAL_ERROR)
             case ClientConnectorDNSError() | ConnectionTimeoutError() if self._proxy is not None:
@@ -165,7 +165,7 @@ class Sender:
 
 
 class _Post(ClientRequest):
-    """A request without headers of aiohttp's own; `skip_auto_headers` does the same, at 6 µs each."""
+    """A request without aiohttp's own headers. `skip_auto_headers` does the same, but costs 6 µs per request."""
 
     DEFAULT_HEADERS: ClassVar[dict[istr, str]] = {}  # type: ignore[misc]  # aiohttp does not call it a ClassVar
 
@@ -176,17 +176,17 @@ def _checked_url(policy: EgressPolicy, raw: str) -> URL:
 
 @lru_cache(maxsize=1024)
 def _timeout(total: float) -> ClientTimeout:
-    """Connecting ends before everything does, so that a receiver out of reach is told from one that is slow."""
+    """The connect timeout is shorter than the total, so that an unreachable receiver differs from a slow one."""
     return ClientTimeout(total=total, sock_connect=min(CONNECT_SECONDS, total * 0.9), sock_read=SILENCE_SECONDS)
 
 
 async def _read(response: ClientResponse) -> bytes:
-    """What is kept of the body. The connection goes back to the pool by itself if the body ended; else it is closed."""
+    """The kept part of the body. If the body ended, aiohttp returns the connection to the pool; else it is closed."""
     content = response.content
     if content.is_eof():
         return content.read_nowait(KEPT_BODY_BYTES)
     connection = response.connection
-    wire = None if connection is None else connection.protocol
+    protocol = None if connection is None else connection.protocol
     kept = bytearray()
     try:
         while len(kept) < KEPT_BODY_BYTES and (chunk := await content.read(KEPT_BODY_BYTES - len(kept))):
@@ -194,13 +194,13 @@ async def _read(response: ClientResponse) -> bytes:
     except AnswerTooLarge:
         raise
     except ClientPayloadError:
-        ended = None if wire is None else wire.exception()
-        if ended is not None and not isinstance(ended, ServerDisconnectedError):
-            raise ended from None
+        cause = None if protocol is None else protocol.exception()
+        if cause is not None and not isinstance(cause, ServerDisconnectedError):
+            raise cause from None
     return bytes(kept)
 
 
-def _error_name(error: Exception) -> ErrorName:  # noqa: C901, PLR0911 - one table: the more special class stands first
+def _error_name(error: Exception) -> ErrorName:  # noqa: C901, PLR0911 - one table, subclasses first
     match error:
         case ClientHttpProxyError() | ClientProxyConnectionError() | ProxyDropped():
             return ErrorName.PROXY_ERROR
@@ -211,7 +211,7 @@ def _error_name(error: Exception) -> ErrorName:  # noqa: C901, PLR0911 - one tab
         case ConnectionTimeoutError() | ClientConnectorError(os_error=TimeoutError()):
             return ErrorName.CONNECT_TIMEOUT
         case ClientConnectorError(os_error=ConnectionResetError() | ConnectionAbortedError() | BrokenPipeError()):
-            return ErrorName.TLS_ERROR  # what can be reset stands already: it was the handshake
+            return ErrorName.TLS_ERROR  # only an established connection can be reset, so the handshake failed
         case ClientConnectorError():
             return ErrorName.CONNECT_REFUSED
         case TimeoutError():

@@ -1,1 +1,1 @@
-"""Beside the way of an event: maintenance of tables, gauges, automatic disabling."""
+"""Periodic work beside deliveries: maintenance of tables, metrics of routes, gauges, automatic disabling."""

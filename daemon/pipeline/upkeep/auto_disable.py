@@ -1,17 +1,16 @@
-"""Disables routes in the name of the system: at once when a receiver says that it is gone, and when nothing but
-failures came back for longer than the operator wants to see (`delivery.auto_disable_after`).
+"""Disables routes automatically: at once when a receiver answers 410 Gone, and when all attempts have failed for longer
+than `delivery.auto_disable_after`.
 
-The second is looked for at a slow pace, among the routes that fail, by the process that has their shard. What was added
-up names the candidates, and the log decides. The time is that from the first failure to the last one, and begins anew
-with a success and with whatever the merchant does to the route. So a route without events is never disabled, and one
-whose receiver was down a while ago only if it fails again.
+The process that owns a route's shard checks the second condition at intervals. The metrics of routes give the
+candidates, and the table of attempts decides. The time runs from the first failure to the last one; a success and every
+change of the route start it again. So a route without events is never disabled, and a route whose receiver was down a
+while ago only if it fails again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection
 from datetime import timedelta
 
 import structlog
@@ -19,8 +18,10 @@ import structlog
 from daemon.commands import CommandError, Commands, Context
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import Route
+from daemon.pipeline.held_shards import HeldShards
 from daemon.pipeline.sending.attempt import is_still_gone
 from daemon.pipeline.sending.outcome import NOT_THE_RECEIVER
+from daemon.pipeline.tunables import DEFAULTS, Tunables
 from eventstore.domain_events.events import shard_of
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
@@ -29,14 +30,12 @@ from eventstore.queries.route_metrics import FailingRoute, FailureRun
 
 log = structlog.get_logger()
 
-# Of the time allowed, how often it is looked; and the bounds of that.
-LOOK_PART = 0.1
-LOOK_LEAST_SECONDS = 0.2
-LOOK_MOST_SECONDS = 60.0
+# The interval between checks, as a part of `delivery.auto_disable_after`. Its bounds are tunables.
+CHECK_PART = 0.1
 
 
 class RouteDisabler:
-    """`gone` takes note of a route, as it was asked, whose receiver answered 410, and `run_once` acts."""
+    """`gone` queues a route, as it was attempted, whose receiver answered 410. `run_once` disables the next one."""
 
     def __init__(self, index: RouteIndex, commands: Commands) -> None:
         self._index = index
@@ -56,7 +55,7 @@ class RouteDisabler:
             raise
 
     async def disable(self, route: Route, reason: str, *, if_version: int | None = None) -> None:
-        """Disables the route, unless it is deleted, disabled or beyond that version by now."""
+        """Disables the route, unless it is deleted, disabled or no longer at `if_version`."""
         context = Context(actor="system", origin="delivery", reason=reason, if_version=if_version)
         with contextlib.suppress(CommandError):
             done = await self._commands.disable(route.tenant, route.id, context)
@@ -65,7 +64,7 @@ class RouteDisabler:
 
 
 class AutoDisable:
-    """`run_once` looks for routes of these shards that failed for `after`, and waits until it is time to look again."""
+    """`run_once` disables the routes of `shards` that have failed for `after`, then waits for the next check."""
 
     def __init__(
         self,
@@ -74,30 +73,33 @@ class AutoDisable:
         route_disabler: RouteDisabler,
         *,
         after: timedelta,
-        shards: Callable[[], Collection[int]],
+        shards: HeldShards,
+        tunables: Tunables = DEFAULTS,
     ) -> None:
         self._database = database
         self._index = index
         self._route_disabler = route_disabler
         self._after = after
         self._shards = shards
+        self._least_seconds = tunables.auto_disable_least_seconds
+        self._most_seconds = tunables.auto_disable_most_seconds
 
     async def run_once(self) -> None:
         await route_metrics.add_up(self._database)
         for failing in await route_metrics.failing(self._database, for_at_least=self._after):
-            await self._judge(failing)
-        pause = self._after.total_seconds() * LOOK_PART
-        await asyncio.sleep(min(LOOK_MOST_SECONDS, max(LOOK_LEAST_SECONDS, pause)))
+            await self._check(failing)
+        pause = self._after.total_seconds() * CHECK_PART
+        await asyncio.sleep(min(self._most_seconds, max(self._least_seconds, pause)))
 
-    async def _judge(self, failing: FailingRoute) -> None:
+    async def _check(self, failing: FailingRoute) -> None:
         timeline = self._index.timeline(failing.route_id)
         route = None if timeline is None else timeline.current
-        if route is None or not route.is_enabled or shard_of(route.tenant) not in self._shards():
+        if route is None or not route.is_enabled or self._shards.epoch(shard_of(route.tenant)) is None:
             return
         since = max(failing.since, route.updated_at)
         if failing.last_at - since < self._after:
             return
-        found = await route_metrics.failures(self._database, route.id, since=since, but_for=NOT_THE_RECEIVER)
+        found = await route_metrics.failures(self._database, route.id, since=since, excluding=NOT_THE_RECEIVER)
         if found is not None and found.last_at - found.first_at >= self._after:
             await self._route_disabler.disable(route, _reason(found), if_version=route.version)
 

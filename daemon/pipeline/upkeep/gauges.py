@@ -1,8 +1,8 @@
-"""Counts what is waiting, for the gauges; and measures how late the event loop runs.
+"""Sets the gauges: pending deliveries, leases, routes; and measures the lag of the event loop.
 
-What this process has in memory is looked at several times a second, what the database has every few seconds, and soon
-after a route has changed. Of several workers one counts what is the same for all (Metrics.tells_for_all): the others
-would ask for the same figures. A count that takes long, since much is waiting, is made less often.
+The gauges of this process are set four times a second, those of the database every few seconds and soon after a change
+of a route. Only one of several workers counts in the database (`Metrics.sets_shared_gauges`), since the numbers are the
+same for all. A count that takes long, because much is pending, is made less often.
 """
 
 from __future__ import annotations
@@ -10,26 +10,26 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
 
 from daemon.core.routing.index import RouteIndex
 from daemon.metrics import Metrics
+from daemon.pipeline.held_shards import HeldShards
 from daemon.pipeline.scheduling.lanes import Lanes
 from daemon.pipeline.wakeup import Wakeup
 from eventstore.postgres.connect import Database
 from eventstore.queries import status
 
-CENSUS_SECONDS = 5.0
-# However much changes.
-CENSUS_LEAST_SECONDS = 1.0
-# A count may take this part of the time at most.
-CENSUS_PART = 0.01
+COUNT_SECONDS = 5.0
+# The shortest interval between counts, however often routes change.
+MIN_COUNT_SECONDS = 1.0
+# Counting may take this part of the time at most.
+COUNT_PART = 0.01
 PROBE_SECONDS = 0.25
 
 
 class Gauges:
-    """`run_once` counts what is in the database and then pauses, not for long if the wakeup rings; `probe_once` counts
-    what is in memory, and measures the loop's lag while it pauses.
+    """`run_once` counts in the database, then waits, shorter if the wakeup is set. `probe_once` counts in memory, and
+    measures the lag of the event loop while it waits.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Gauges:
         lanes: Lanes,
         metrics: Metrics,
         *,
-        shards: Callable[[], list[int]],
+        shards: HeldShards,
     ) -> None:
         self.wakeup = Wakeup()
         self._database = database
@@ -51,11 +51,11 @@ class Gauges:
     async def run_once(self) -> None:
         self.wakeup.clear()
         began = time.monotonic()
-        if self._metrics.tells_for_all:
+        if self._metrics.sets_shared_gauges:
             await self._count_all()
-        pause = max(CENSUS_LEAST_SECONDS, (time.monotonic() - began) / CENSUS_PART)
+        pause = max(MIN_COUNT_SECONDS, (time.monotonic() - began) / COUNT_PART)
         await asyncio.sleep(pause)
-        await self.wakeup.wait(max(0.0, CENSUS_SECONDS - pause))
+        await self.wakeup.wait(max(0.0, COUNT_SECONDS - pause))
 
     async def probe_once(self) -> None:
         self._count_own()
@@ -68,7 +68,7 @@ class Gauges:
         metrics.deliveries_pending.labels("queued").set(self._lanes.queued)
         metrics.in_flight.set(len(self._lanes.in_flight))
         metrics.breakers_open.set(self._lanes.broken)
-        metrics.shards_owned.set(len(self._shards()))
+        metrics.shards_owned.set(len(self._shards.held))
 
     async def _count_all(self) -> None:
         metrics = self._metrics

@@ -1,9 +1,13 @@
-"""Keeps the tables in order: partitions for the days to come, and nothing of days that are too old.
+"""Two loops of periodic work in the database: `Maintenance` of tables, and `MetricsRollup` of the metrics of routes.
 
-The work is the event store's (eventstore/postgres/schema.py, retention.py and their like); here it gets its hour, and
-its lines in the log. Partitions are looked after more often than they need, since a clock that was put forward by more
-than a week would leave publishing without one. As often it looks whether the server is still the one it began with:
-another may have taken its address, with a restored dump on it, and ticks must not be made there. That ends the process.
+The event store does the work (`eventstore.postgres.schema`, `eventstore.progress.retention`,
+`eventstore.queries.route_metrics` and others); this module schedules and logs it. Partitions are made more often than
+necessary, since a clock that is put forward by more than a week would leave publishing without one. Each time the
+server is compared with the one at the start: another server with a restored dump may have taken its address, and ticks
+must not be made there. That ends the process.
+
+The metrics are added up by all processes: one that finds another at it does nothing. Metrics stay exact when the rollup
+is late; reading them only takes longer.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import time
 
 import structlog
 
+from daemon.pipeline.tunables import DEFAULTS, Tunables
 from eventstore.access import sessions
 from eventstore.postgres import schema
 from eventstore.postgres.connect import Database
@@ -22,16 +27,16 @@ from eventstore.queries import route_metrics
 
 log = structlog.get_logger()
 
-PARTITION_SECONDS = 300.0
 SWEEP_SECONDS = 3600.0
 
 
 class Maintenance:
-    """`run_once` tends to the partitions, at its hour sweeps, and then waits for the next time."""
+    """`run_once` checks the server, makes partitions, sweeps old rows every hour, then waits."""
 
-    def __init__(self, database: Database, keep: Keep) -> None:
+    def __init__(self, database: Database, keep: Keep, tunables: Tunables = DEFAULTS) -> None:
         self._database = database
         self._keep = keep
+        self._pause_seconds = tunables.partition_seconds
         self._sweep_at = time.monotonic()
 
     async def run_once(self) -> None:
@@ -39,10 +44,10 @@ class Maintenance:
         await schema.maintain_partitions(self._database)
         if time.monotonic() >= self._sweep_at and await self._sweep():
             self._sweep_at = time.monotonic() + SWEEP_SECONDS
-        await asyncio.sleep(PARTITION_SECONDS)
+        await asyncio.sleep(self._pause_seconds)
 
     async def _sweep(self) -> bool:
-        """False if a transaction that somebody left open was in the way: it is worth trying again soon."""
+        """False if an open transaction kept a partition from being dropped; then the next run tries again."""
         await route_metrics.forget(self._database)
         await sessions.sweep(self._database)
         swept = await retention.sweep(self._database, self._keep)
@@ -55,21 +60,13 @@ class Maintenance:
         return all(held.reason != "in_use" for held in swept.held)
 
 
-# Adds up what became of deliveries, for the metrics of routes (eventstore/queries/route_metrics.py).
-#
-# Every process does it in turn with the others: whoever comes while one is at it goes away again. Behind schedule the
-# metrics stay exact, reading them only takes longer.
-#
-
-ADD_UP_SECONDS = 10.0
-
-
 class MetricsRollup:
-    """`run_once` adds up, and then waits for the next time."""
+    """`run_once` adds up the outcomes of deliveries for the metrics of routes, then waits."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, tunables: Tunables = DEFAULTS) -> None:
         self._database = database
+        self._pause_seconds = tunables.add_up_seconds
 
     async def run_once(self) -> None:
         await route_metrics.add_up(self._database)
-        await asyncio.sleep(ADD_UP_SECONDS)
+        await asyncio.sleep(self._pause_seconds)

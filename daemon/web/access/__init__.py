@@ -1,1 +1,1 @@
-"""Who may ask for what: tokens, sessions, limits, and a line in the log for what was refused."""
+"""Access control: tokens, sessions, rate limits, and a log line for each refused request."""

@@ -1,8 +1,8 @@
-"""What a browser tells about the page that makes it send a request: programs tell none of it, and no page can lie.
+"""What a browser says about the page that sends a request. Programs send no such headers, and no page can forge them.
 
-Two things may happen to whoever has a browser and access to this daemon. A page from elsewhere may send a request, of
-which it cannot read the answer: Sec-Fetch-Site and Origin tell. Or a hostile name may resolve to this machine, so that
-its page counts as ours: the Host header tells.
+A person with a browser and access to this daemon can be attacked in two ways. A page of another site can send a request
+whose answer it cannot read: Sec-Fetch-Site and Origin reveal that. Or a hostile name can resolve to this machine, so
+that its page counts as ours (DNS rebinding): the Host header reveals that.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_from_our_page(headers: Mapping[str, str], own_url: str) -> bool:
-    """True if the browser says that one of our own pages sends this; False too if nothing is said."""
+    """True if the browser says that one of our own pages sends the request. False if the headers say nothing."""
     match headers.get("Sec-Fetch-Site"):
         case None:
             return _has_our_origin(headers, own_url)
@@ -36,11 +36,11 @@ def is_from_our_page(headers: Mapping[str, str], own_url: str) -> bool:
             return site == "same-origin"
 
 
-def is_from_elsewhere(method: str, headers: Mapping[str, str], own_url: str) -> bool:
-    """True if a page that is not ours has the browser send this.
+def is_from_other_site(method: str, headers: Mapping[str, str], own_url: str) -> bool:
+    """True if a page that is not ours has the browser send the request.
 
-    A link to us may be followed from anywhere: that shows what it shows to the person, and nothing to the page. What
-    changes something must come from a page of ours: nobody types a POST into the address bar.
+    A link from any page may lead here: the person sees the answer, and the page does not. A request that changes
+    something must come from a page of ours, since nobody can enter a POST in the address bar.
     """
     site = headers.get("Sec-Fetch-Site")
     if method in SAFE_METHODS:
@@ -52,13 +52,13 @@ def is_from_elsewhere(method: str, headers: Mapping[str, str], own_url: str) -> 
     return is_browser and not is_from_our_page(headers, own_url)
 
 
-def is_ahead(headers: Mapping[str, str]) -> bool:
-    """True if a browser asks for what nobody has chosen yet, in case that somebody will."""
+def is_prefetch(headers: Mapping[str, str]) -> bool:
+    """True if a browser loads a page before a person has followed the link."""
     return any("prefetch" in headers.get(name, "").lower() for name in ("Sec-Purpose", "Purpose", "X-Moz"))
 
 
 def _has_our_origin(headers: Mapping[str, str], own_url: str) -> bool:
-    """By the URL that we are known by, or by the name that the request itself calls us; the scheme is ours in both."""
+    """True if Origin is our configured URL, or our scheme with the name in the Host header."""
     ours, host = urlsplit(own_url), headers.get("Host")
     names = {_without_default_port(ours.scheme, ours.netloc.lower())} | ({host.lower()} if host else set())
     return headers.get("Origin") in {f"{ours.scheme}://{name}" for name in names}

@@ -1,4 +1,4 @@
-"""The context of a command as a request gives it: who asks, why, and whether it was asked before."""
+"""The context of a command that a request gives: who commands, why, and whether the request is a repetition."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ MAX_REQUEST_KEY_CHARACTERS = 255
 
 
 def command_context(request: web.Request, reason: str | None) -> Context:
-    """Who commands, and why. The body must have been read.
+    """The context of this request. The body must have been read. Raises Problem for an invalid Idempotency-Key.
 
-    An Idempotency-Key stands for one command of a tenant: it is recognised by its hash, and whether it is the same
-    command by a hash of the request. That one is keyed, because the body may hold secrets.
+    An Idempotency-Key identifies one command of a tenant. `request_id` is the hash of tenant and key. `causation_id` is
+    a hash of the request: it tells whether a repetition is the same command. It is keyed, because the body may have
+    secrets.
     """
     key = request.headers.get("Idempotency-Key")
     if key is None:
         return auth.context(request, reason=reason)
     if not (0 < len(key) <= MAX_REQUEST_KEY_CHARACTERS and key.isascii() and key.isprintable()):
         raise Problem(400, f"Idempotency-Key must be 1 to {MAX_REQUEST_KEY_CHARACTERS} printable ASCII characters")
-    secret = key.encode()
-    request_id = hashlib.sha256(f"{request.match_info['tenant']}\n".encode() + secret)
-    command = hmac.new(secret, f"{request.method} {request.rel_url.raw_path_qs}\n".encode() + request[BODY], "sha256")
+    key_bytes = key.encode()
+    request_id = hashlib.sha256(f"{request.match_info['tenant']}\n".encode() + key_bytes)
+    path = request.rel_url.raw_path_qs
+    command = hmac.new(key_bytes, f"{request.method} {path}\n".encode() + request[BODY], "sha256")
     return auth.context(request, reason=reason, request_id=request_id.hexdigest(), causation_id=command.hexdigest())

@@ -1,6 +1,6 @@
-"""What a tenant may have only so often: each of these costs much, or is worth much to whoever should not have it.
+"""Rate limits by tenant, for requests that are expensive, or that would be valuable to an attacker.
 
-Counted by tenant in each process, so that several workers together let through as many times more.
+Each process counts by itself, so several workers together allow as many times more.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ ALLOWANCES: Mapping[RateLimit, Allowance] = {
     RateLimit.SEARCH: Allowance(burst=60, per_second=0.5),
 }
 
-# Of whoever asked longest ago is forgotten that he asked.
-MAX_TENANTS = 10_000
+# The counts that are kept; beyond that, the one that was used longest ago is forgotten.
+MAX_COUNTS = 10_000
 
 
 class TenantLimits:
-    """`take` counts. Times are monotonic seconds given by the caller."""
+    """Counts requests. Times are monotonic seconds, given by the caller."""
 
     def __init__(self, allowances: Mapping[RateLimit, Allowance] = ALLOWANCES) -> None:
         self._allowances = allowances
-        self._paid_at: dict[tuple[RateLimit, str], float] = {}
+        self._arrivals: dict[tuple[RateLimit, str], float] = {}
 
     def take(self, limit: RateLimit, tenant: str, now: float) -> None:
-        """Counts one more of these for a tenant. Raises Problem if it is one too many, and counts nothing then."""
+        """Counts one request of a tenant. Raises Problem 429 if it is one too many, which is not counted."""
         allowance = self._allowances[limit]
-        paid_at = self._paid_at.pop((limit, tenant), UNUSED)
-        seconds = allowance.wait(paid_at, now)
-        self._paid_at[limit, tenant] = paid_at if seconds else allowance.taken(paid_at, now)
-        if len(self._paid_at) > MAX_TENANTS:
-            del self._paid_at[next(iter(self._paid_at))]
+        arrival = self._arrivals.pop((limit, tenant), UNUSED)
+        seconds = allowance.wait(arrival, now)
+        self._arrivals[limit, tenant] = arrival if seconds else allowance.next_arrival(arrival, now)
+        if len(self._arrivals) > MAX_COUNTS:
+            del self._arrivals[next(iter(self._arrivals))]
         if seconds:
             whole = math.ceil(seconds)
             raise Problem(

@@ -1,4 +1,4 @@
-"""The way into the dashboard and out of it: a one-time link begins a session, and who one is can be asked."""
+"""Login and logout: a one-time link begins a session of the dashboard, and GET /v1/session shows the caller."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from daemon.web.http.shapes import Moment
 
 
 class SessionShape(TypedDict):
-    """Who asks. A session of the dashboard ends at `expires_at`, or at `idle_until` if it is not used before."""
+    """The caller. A session of the dashboard ends at `expires_at`, or at `idle_until` if it is not used before."""
 
     actor: Annotated[str, Field(examples=["dashboard"])]
     scope: Annotated[str, Field(examples=["tenant:acme"])]
@@ -29,9 +29,9 @@ class SessionShape(TypedDict):
 
 @endpoint(Access.OPEN, answers={303: None}, refuses=(403, 410, 503))
 async def login(request: web.Request) -> web.Response:
-    """Begins a session, and leads to the dashboard: the link of `hookledger login-link` works once, for 60 seconds."""
+    """Begins a session and redirects to the dashboard. A link of `hookledger login-link` works once, for 60 seconds."""
     own_url = request.app[SERVICES].config.server.url()
-    if browsers.is_from_elsewhere(request.method, request.headers, own_url) or browsers.is_ahead(request.headers):
+    if browsers.is_from_other_site(request.method, request.headers, own_url) or browsers.is_prefetch(request.headers):
         raise Problem(403, "a sign-in link is followed by a person: no page may load it, and no browser ahead of time")
     response = await sessions.begin(request, request.match_info["link"])
     if response is None:
@@ -43,14 +43,14 @@ async def login(request: web.Request) -> web.Response:
 async def logout(request: web.Request) -> web.Response:
     """Ends the session of the dashboard, if there is one."""
     own_url = request.app[SERVICES].config.server.url()
-    if browsers.is_from_elsewhere(request.method, request.headers, own_url):
+    if browsers.is_from_other_site(request.method, request.headers, own_url):
         raise Problem(403, "this comes from a page of another site")
     return await sessions.end(request)
 
 
 @endpoint(Access.ANYBODY, answers={200: SessionShape})
 async def session(request: web.Request) -> web.Response:
-    """Who asks: whom the token or the session stands for."""
+    """The caller: the actor and scope of the token or session."""
     caller = request[CALLER]
     found = caller.session
     body: SessionShape = {

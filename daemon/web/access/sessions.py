@@ -1,6 +1,6 @@
-"""Sessions of the dashboard: begun by a one-time link, kept by the server, known to a browser by a cookie.
+"""Sessions of the dashboard: a one-time link begins one, the database keeps it, and a cookie identifies it.
 
-Link and cookie are secrets of 256 random bits; the database has their SHA-256.
+Link and cookie are secrets of 256 random bits. The database has only their SHA-256.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from daemon.config.sections import ServerSection
-from daemon.tokens import ASK_SECONDS
+from daemon.tokens import LOOKUP_SECONDS
 from daemon.web.http.services import SERVICES
 from eventstore.access import sessions
 from eventstore.access.sessions import Session
@@ -32,14 +32,17 @@ class LoginLink:
 
 
 async def new_link(database: Database, server: ServerSection, *, tenant: str | None, created_by: str) -> LoginLink:
-    """A link that begins a session of that tenant, or of the administrator. Raises StoreUnavailable."""
+    """A link that begins a session of a tenant, or of the administrator if that is None. Raises StoreUnavailable."""
     secret = _new_secret()
     expires_at = await sessions.add_link(database, _hash(secret), tenant=tenant, created_by=created_by, life=LINK_LIFE)
     return LoginLink(url=f"{server.url()}/login/{secret}", expires_at=expires_at)
 
 
 async def begin(request: web.Request, link: str) -> web.Response | None:
-    """The way to the dashboard, with a session; None if the link is used up. Raises StoreUnavailable."""
+    """A redirect to the dashboard with the cookie of a new session; None if the link is used up or has expired.
+
+    Raises StoreUnavailable.
+    """
     server = request.app[SERVICES].config.server
     secret = _new_secret()
     if not await sessions.begin(request.app[SERVICES].database, _hash(link), _hash(secret)):
@@ -58,13 +61,13 @@ async def begin(request: web.Request, link: str) -> web.Response | None:
 
 
 async def find(request: web.Request) -> Session | None:
-    """The session that the request belongs to, if it has not ended. Raises StoreUnavailable."""
+    """The session of the request's cookie, None if there is none or it has ended. Raises StoreUnavailable."""
     services = request.app[SERVICES]
     secret = request.cookies.get(cookie_name(services.config.server))
     if secret is None:
         return None
     try:
-        async with asyncio.timeout(ASK_SECONDS):
+        async with asyncio.timeout(LOOKUP_SECONDS):
             session = await sessions.find(services.database, _hash(secret))
             if session is not None and session.is_unseen:
                 await sessions.note_use(services.database, _hash(secret))
@@ -74,7 +77,7 @@ async def find(request: web.Request) -> Session | None:
 
 
 async def end(request: web.Request) -> web.Response:
-    """Ends the session that the request belongs to, if any; the browser forgets it. Raises StoreUnavailable."""
+    """Ends the session of the request's cookie, if any, and deletes the cookie. Raises StoreUnavailable."""
     server = request.app[SERVICES].config.server
     secret = request.cookies.get(cookie_name(server))
     if secret is not None:
@@ -85,7 +88,7 @@ async def end(request: web.Request) -> web.Response:
 
 
 def cookie_name(server: ServerSection) -> str:
-    """`__Host-` has browsers insist on https, and on this very host."""
+    """With the prefix `__Host-`, browsers accept and send the cookie only over https and only for this host."""
     return "__Host-hookledger" if _is_https(server) else "hookledger"
 
 

@@ -1,1 +1,1 @@
-"""The HTTP API under /v1: handlers by subject, and the shapes of what they answer."""
+"""The HTTP API under /v1: handlers by subject, and the shapes of their answers."""

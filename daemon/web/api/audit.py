@@ -1,9 +1,9 @@
-"""The read side of the logs over HTTP: why an event came or did not, and what this process believes the routes are."""
+"""Explanations and the live projection: why a route did or did not get an event, and a digest of all routes."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, NotRequired
 from uuid import UUID
 
 from aiohttp import web
@@ -11,13 +11,83 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from daemon import audit, route_state
-from daemon.audit import UnknownEvent
+from daemon.audit import Explanation, UnknownEvent
 from daemon.commands import Invalid, NotFound
+from daemon.core.delivery.explanation_text import ExplainedDecision
 from daemon.core.events.event import FieldProblem
+from daemon.web.api.route_shapes import RouteName, WindowShape, of_window
 from daemon.web.http import paging, shapes
 from daemon.web.http.endpoints import Access, Query, endpoint
 from daemon.web.http.services import SERVICES
-from daemon.web.http.shapes import ExplanationShape
+from daemon.web.http.shapes import EventId, Moment, Uuid, moment
+from eventstore.queries.attempts import RecordedAttempt
+
+_ROUTE_NUMBER_DIGITS = 9
+
+
+class RequestShape(TypedDict):
+    """One request of a delivery."""
+
+    number: Annotated[int, Field(ge=0)]
+    at: Moment
+    outcome: Annotated[str, Field(examples=["delivered"])]
+    status_code: Annotated[int | None, Field(examples=[200])]
+    error: Annotated[str | None, Field(examples=[None, "http_5xx"])]
+    duration_ms: Annotated[int, Field(ge=0, examples=[42])]
+
+
+class ExplainedDeliveryShape(TypedDict):
+    id: Uuid
+    attempts: list[RequestShape]
+    next_attempt_at: Moment | None
+
+
+class ExplanationShape(TypedDict):
+    """Why a route did or did not get an event. `delivery` is present if a delivery was due."""
+
+    event: EventId
+    route: Uuid
+    route_name: RouteName
+    decision: ExplainedDecision
+    detail: Annotated[str, Field(examples=["Delivered on attempt 1, 2026-11-23 08:00:00 UTC."])]
+    event_time: Moment
+    window: WindowShape | None
+    route_version: int | None
+    route_pos: int | None
+    tick: int | None
+    delivery: NotRequired[ExplainedDeliveryShape]
+
+
+class ProjectionShape(TypedDict):
+    """The live projection of a process. Two projections with the same routes have the same `state_sha256`."""
+
+    position: Annotated[int, Field(ge=0)]
+    routes: Annotated[int, Field(ge=0)]
+    state_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$", examples=["9f86d081884c7d65" * 4])]
+
+
+def of_explanation(explanation: Explanation) -> ExplanationShape:
+    """A decision and its grounds."""
+    event, window, pending = explanation.event, explanation.window, explanation.pending
+    shape: ExplanationShape = {
+        "event": event.id,
+        "route": str(explanation.route_id),
+        "route_name": explanation.route_name,
+        "decision": explanation.verdict,
+        "detail": explanation.detail,
+        "event_time": moment(event.event_time),
+        "window": None if window is None else of_window(window),
+        "route_version": explanation.route_version,
+        "route_pos": explanation.route_pos,
+        "tick": event.tick,
+    }
+    if explanation.delivery_id is not None:
+        shape["delivery"] = {
+            "id": explanation.delivery_id,
+            "attempts": [_of_request(attempt) for attempt in explanation.attempts],
+            "next_attempt_at": None if pending is None else moment(pending.due_at),
+        }
+    return shape
 
 
 @endpoint(
@@ -29,7 +99,7 @@ from daemon.web.http.shapes import ExplanationShape
     refuses=(404,),
 )
 async def explain(request: web.Request) -> web.Response:
-    """For one route, or as a list for each of the tenant's, the decision about an event and its grounds."""
+    """For one route, or as a list for each of the tenant's routes, the decision about an event and its grounds."""
     event_id, route_text = request.query.get("event"), request.query.get("route")
     if not event_id:
         raise Invalid((FieldProblem(field="event", message="is missing: name the event to explain"),))
@@ -37,30 +107,23 @@ async def explain(request: web.Request) -> web.Response:
         raise UnknownEvent("there is no such event")
     route_id = None if route_text is None else _uuid(route_text)
     services = request.app[SERVICES]
-    begin = 0 if route_id is not None else _place(request)
-    found = await audit.explain(
+    first = 0 if route_id is not None else _first_route_number(request)
+    explanations = await audit.explain(
         services.database,
         event_id,
         tenant=request.match_info["tenant"],
         route_id=route_id,
         live=services.index,
-        part=slice(begin, begin + paging.limit(request) + 1),
+        part=slice(first, first + paging.limit(request) + 1),
     )
     if route_id is None:
-        shown, after = paging.first(request, list(enumerate(found, begin)), key=lambda it: f"{it[0]:09}")
-        page: paging.Page[ExplanationShape] = {"items": [shapes.of_explanation(it) for _, it in shown], "next": after}
+        numbered = list(enumerate(explanations, first))
+        items, after = paging.first(request, numbered, key=lambda item: f"{item[0]:0{_ROUTE_NUMBER_DIGITS}}")
+        page: paging.Page[ExplanationShape] = {"items": [of_explanation(each) for _, each in items], "next": after}
         return shapes.answer(page)
-    if not found:
+    if not explanations:
         raise NotFound("there is no such route")
-    return shapes.answer(shapes.of_explanation(found[0]))
-
-
-class ProjectionShape(TypedDict):
-    """What a process believes the routes are: `state_sha256` is equal where the belief is."""
-
-    position: Annotated[int, Field(ge=0)]
-    routes: Annotated[int, Field(ge=0)]
-    state_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$", examples=["9f86d081884c7d65" * 4])]
+    return shapes.answer(of_explanation(explanations[0]))
 
 
 @endpoint(Access.OPERATIONS, answers={200: ProjectionShape})
@@ -68,21 +131,35 @@ async def projection(request: web.Request) -> web.Response:
     """The live projection of this process: position, number of routes, digest."""
     index = request.app[SERVICES].index
     position, routes = index.position, list(index.routes())
-    shown: ProjectionShape = {
+    body: ProjectionShape = {
         "position": position,
         "routes": len(routes),
-        # Beside the loop: for ten thousand routes it takes a quarter of a second.
+        # In a thread, because it takes a quarter of a second for ten thousand routes.
         "state_sha256": await asyncio.to_thread(route_state.digest, routes),
     }
-    return shapes.answer(shown)
+    return shapes.answer(body)
 
 
-def _place(request: web.Request) -> int:
-    """The number of the first route to explain: they keep their places in order of creation, none is ever removed."""
+def _of_request(attempt: RecordedAttempt) -> RequestShape:
+    return {
+        "number": attempt.number,
+        "at": moment(attempt.started_at),
+        "outcome": attempt.outcome,
+        "status_code": attempt.status_code,
+        "error": attempt.error,
+        "duration_ms": attempt.duration_ms,
+    }
+
+
+def _first_route_number(request: web.Request) -> int:
+    """The number of the first route to explain.
+
+    Routes are numbered in order of creation; none is ever removed, so a number stays valid between two pages.
+    """
     after = paging.cursor(request)
     if after is None:
         return 0
-    if not (len(after) == 9 and after.isascii() and after.isdigit()):
+    if not (len(after) == _ROUTE_NUMBER_DIGITS and after.isascii() and after.isdigit()):
         raise paging.unknown_cursor()
     return int(after) + 1
 

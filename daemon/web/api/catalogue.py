@@ -1,4 +1,4 @@
-"""The catalogue of event types: what there is to subscribe to, and an example of each."""
+"""The catalogue of event types: the types that routes can subscribe to, with a description and an example of each."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from daemon.web.http.services import SERVICES
 from eventstore.domain_events import catalogue
 from eventstore.domain_events.catalogue import ListedType
 
-# A type of events as it is shown, over HTTP and by the command line.
+MAX_CATALOGUE_BYTES = 128 * MAX_EXAMPLE_BYTES
+
+GROUP = Query(name="group", description="only types of this group: `order` for `order.create`")
 
 
 class ExampleShape(TypedDict):
-    """Parts of an event as it is published."""
+    """The payload of an example event, as it would be published."""
 
     data: dict[str, object]
     context: dict[str, object]
@@ -31,7 +33,7 @@ class ExampleShape(TypedDict):
 
 
 class EventTypeShape(TypedDict):
-    """A type of events. One that was seen in events and is not in the catalogue has neither description nor example."""
+    """A type of events. A type that events have and the catalogue has not is without description and example."""
 
     name: Annotated[str, Field(examples=["order.create"])]
     group: Annotated[str, Field(examples=["order"])]
@@ -42,8 +44,14 @@ class EventTypeShape(TypedDict):
     is_catalogued: bool
 
 
+class CatalogueShape(TypedDict):
+    """How many types are in the catalogue now."""
+
+    event_types: Annotated[int, Field(ge=0, examples=[28])]
+
+
 def of_type(listed: ListedType) -> EventTypeShape:
-    """A type of the list."""
+    """An event type, as the API and the command line show it."""
     return {
         "name": listed.name,
         "group": group_of(listed.name),
@@ -53,22 +61,11 @@ def of_type(listed: ListedType) -> EventTypeShape:
     }
 
 
-MAX_CATALOGUE_BYTES = 128 * MAX_EXAMPLE_BYTES
-
-GROUP = Query(name="group", description="only types of this group: `order` for `order.create`")
-
-
-class CatalogueShape(TypedDict):
-    """How many types are in the catalogue now."""
-
-    event_types: Annotated[int, Field(ge=0, examples=[28])]
-
-
 @endpoint(Access.CATALOGUE, GROUP, *paging.QUERY, answers={200: paging.Page[EventTypeShape]})
 async def list_event_types(request: web.Request) -> web.Response:
-    """The types of the catalogue, and those that events had though they are not in it; by group and name.
+    """The types of the catalogue, and other types that events have had; by group and name.
 
-    Whoever is bound to a tenant gets the catalogue alone: what was seen may be another tenant's.
+    A caller who is bound to a tenant gets the types of the catalogue only: the others may be another tenant's.
     """
     database, size = request.app[SERVICES].database, paging.limit(request)
     after = paging.cursor(request) or ""
@@ -82,17 +79,17 @@ async def list_event_types(request: web.Request) -> web.Response:
             group=request.query.get("group"),
             with_seen=request[CALLER].tenant is None,
         )
-    shown, following = paging.first(request, found, key=lambda each: each.name)
-    page: paging.Page[EventTypeShape] = {"items": [of_type(each) for each in shown], "next": following}
+    items, following = paging.first(request, found, key=lambda each: each.name)
+    page: paging.Page[EventTypeShape] = {"items": [of_type(each) for each in items], "next": following}
     return shapes.answer(page)
 
 
 @endpoint(Access.ADMIN, takes=CatalogueForm, answers={200: CatalogueShape})
 async def replace_event_types(request: web.Request) -> web.Response:
-    """Makes these types the whole catalogue; a bare list of them will do. Where `events.strict_types` is set, others
-    cannot be published from then on; routes keep what they subscribe to.
+    """Replaces the catalogue by these types; a bare list of them is accepted too. With `events.strict_types`, other
+    types cannot be published from then on. Routes keep their subscriptions.
     """
-    form = await request_forms.read(request, CatalogueForm, most_bytes=MAX_CATALOGUE_BYTES, bare="event_types")
+    form = await request_forms.read(request, CatalogueForm, max_bytes=MAX_CATALOGUE_BYTES, bare="event_types")
     drafts = form.drafts()
     await request.app[SERVICES].catalogue.replace(drafts)
     body: CatalogueShape = {"event_types": len(drafts)}

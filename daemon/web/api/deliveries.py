@@ -1,4 +1,4 @@
-"""The delivery log over HTTP: what was sent, what waits and what failed, newest event first."""
+"""The delivery log: the deliveries of a tenant, newest event first, and one delivery with its requests and answers."""
 
 from __future__ import annotations
 
@@ -20,16 +20,26 @@ from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import MASK, EventId, Moment, Uuid, moment
 from daemon.web.service import exchanges
 from daemon.web.service.exchanges import KeptAnswer
-from daemon.web.service.lookup import EVENT_HINT, named_detail, route_of_tenant
+from daemon.web.service.lookup import EVENT_HINT, delivery_detail, tenant_route_id
 from eventstore.queries.attempts import RecordedExchange
 
-# How deliveries look from outside: in a list, and one with every request of it and every answer.
-
-# Of the bodies of a delivery's requests; older ones are left out, since each is about as long as the event.
+# Limit of all request bodies in the detail of a delivery. Each is about as long as the event, so the bodies of older
+# requests are left out.
 MAX_BODIES_BYTES = 1024 * 1024
 
+_MOMENT = {"type": "string", "format": "date-time"}
+
+FILTERS = (
+    Query(name="route", description="only to this route", schema={"type": "string", "format": "uuid"}),
+    Query(name="status", description="only with this status", schema={"type": "string", "enum": list(DeliveryStatus)}),
+    Query(name="type", description="only of events of this type", problem=name_problem),
+    Query(name="event", description="only of events with this id"),
+    Query(name="since", description="only of events that happened at this time or later", schema=_MOMENT),
+    Query(name="until", description="only of events that happened before this time", schema=_MOMENT),
+)
+
 Type = Annotated[str, Field(examples=["order.create"])]
-Count = Annotated[int, Field(ge=0, examples=[1])]
+AttemptCount = Annotated[int, Field(ge=0, examples=[1])]
 StatusCode = Annotated[int | None, Field(examples=[200])]
 ErrorText = Annotated[str | None, Field(examples=[None, "timeout", "http_500"])]
 
@@ -41,7 +51,7 @@ class DeliveryEventShape(TypedDict):
 
 
 class DeliveryRouteShape(TypedDict):
-    """The route, with its present name; null for a moment, while this process has not heard of the route yet."""
+    """The route, with its present name. The name is null as long as this process has not read the new route yet."""
 
     id: Uuid
     name: Annotated[str | None, Field(examples=["Orders"])]
@@ -53,7 +63,7 @@ class LastAttemptShape(TypedDict):
     error: ErrorText
 
 
-class _AboutShape(TypedDict):
+class _SummaryShape(TypedDict):
     id: Uuid
     event: DeliveryEventShape
     route: DeliveryRouteShape
@@ -63,17 +73,17 @@ class _AboutShape(TypedDict):
     test: bool
 
 
-class DeliveryShape(_AboutShape):
-    """An event on its way to a route. `attempts` is how many requests were made; `next_attempt_at` when the next one
-    is due, also of a delivered one that is sent again by hand. `test` marks events that were sent to try the route out.
+class DeliveryShape(_SummaryShape):
+    """The delivery of an event to a route. `attempts` is the number of its requests. `next_attempt_at` is when the next
+    request is due, also for a delivered one that is sent again by hand. `test` marks deliveries of test events.
     """
 
-    attempts: Count
+    attempts: AttemptCount
 
 
 class SentShape(TypedDict):
-    """A request as it was sent, beside `Host` and `Content-Length`; values of the route's own headers are masked.
-    `body` is null where later requests have taken up the room.
+    """A request as it was sent, without `Host` and `Content-Length`. The values of custom headers are masked.
+    `body` is null if the bodies of later requests fill the answer.
     """
 
     method: Literal["POST"]
@@ -83,8 +93,8 @@ class SentShape(TypedDict):
 
 
 class AnswerShape(TypedDict):
-    """What was kept of an answer: its headers, and the beginning of its body, base64 if it is no text.
-    `truncated` says that its end may be missing.
+    """What was kept of an answer: its headers, and the beginning of its body, in base64 if it is not text.
+    `truncated`: the end of the body may be missing.
     """
 
     head: Annotated[list[tuple[str, str]], Field(examples=[[["Content-Type", "text/plain"]]])]
@@ -94,7 +104,7 @@ class AnswerShape(TypedDict):
 
 
 class AttemptShape(TypedDict):
-    """A request of a delivery. `request` is null if none could be made, or if its event or keys are no longer kept."""
+    """An attempt of a delivery. `request` is null if it could not be built, or if event or keys are no longer kept."""
 
     number: Annotated[int, Field(ge=1)]
     at: Moment
@@ -107,9 +117,9 @@ class AttemptShape(TypedDict):
     response: AnswerShape | None
 
 
-class DeliveryDetailShape(_AboutShape):
-    """A delivery with its requests, the first one first. `detail` says in a sentence how it stands and why; null once
-    its event is no longer kept.
+class DeliveryDetailShape(_SummaryShape):
+    """A delivery with its attempts, oldest first. `detail` is a sentence about its status and the reason for it; null
+    if its event is no longer kept.
     """
 
     detail: Annotated[str | None, Field(examples=["Delivered on attempt 1, 2026-11-23 08:00:00.000000 UTC."])]
@@ -117,102 +127,39 @@ class DeliveryDetailShape(_AboutShape):
 
 
 def of_item(item: ListedDelivery) -> DeliveryShape:
-    """A delivery in a list."""
-    return {**_about(item), "attempts": item.gist.requests}
+    """A delivery as an item of a list."""
+    return {**_summary(item), "attempts": item.summary.requests}
 
 
 def of_detail(it: DeliveryDetail) -> DeliveryDetailShape:
-    """A delivery with everything that is kept of it."""
+    """A delivery with everything that is kept of it. The newest attempt always has its body."""
     attempts: list[AttemptShape] = []
-    room = MAX_BODIES_BYTES
+    remaining_bytes = MAX_BODIES_BYTES
     for exchange, sent in zip(reversed(it.exchanges), reversed(it.sent), strict=True):
-        room -= 0 if sent is None else len(sent.request.body)
-        attempts.append(_of_exchange(exchange, sent, has_room=room >= 0 or not attempts))
+        remaining_bytes -= 0 if sent is None else len(sent.request.body)
+        attempts.append(_attempt(exchange, sent, with_body=remaining_bytes >= 0 or not attempts))
     return {
-        **_about(it.item),
+        **_summary(it.item),
         "detail": None if it.explanation is None else it.explanation.detail,
         "attempts": attempts[::-1],
     }
-
-
-def _about(item: ListedDelivery) -> _AboutShape:
-    place, gist = item.found.place, item.gist
-    last: LastAttemptShape | None = None
-    if gist.last_at is not None:
-        last = {"at": moment(gist.last_at), "status_code": gist.last_status_code, "error": gist.last_error}
-    return {
-        "id": item.id,
-        "event": {"id": item.found.event_id, "type": item.found.event_type, "event_time": moment(place.event_time)},
-        "route": {"id": str(place.route_id), "name": item.route_name},
-        "status": item.status,
-        "last_attempt": last,
-        "next_attempt_at": moment(gist.due_at),
-        "test": item.found.is_test,
-    }
-
-
-def _of_exchange(exchange: RecordedExchange, sent: SentRequest | None, *, has_room: bool) -> AttemptShape:
-    answer = exchanges.kept_answer(exchange)
-    return {
-        "number": exchange.number,
-        "at": moment(exchange.started_at),
-        "duration_ms": exchange.duration_ms,
-        "outcome": exchange.outcome,
-        "status_code": exchange.status_code,
-        "error": exchange.error,
-        "route_version": exchange.route_version,
-        "request": None if sent is None else _of_sent(sent, has_room=has_room),
-        "response": None if answer is None else _of_answer(answer),
-    }
-
-
-def _of_sent(sent: SentRequest, *, has_room: bool) -> SentShape:
-    return {
-        "method": "POST",
-        "url": sent.target_url,
-        "headers": exchanges.shown_headers(sent),
-        "body": sent.request.body.decode() if has_room else None,
-    }
-
-
-def _of_answer(answer: KeptAnswer) -> AnswerShape:
-    return {
-        "head": answer.head,
-        "body": base64.b64encode(answer.body).decode() if answer.text is None else answer.text,
-        "encoding": "base64" if answer.text is None else "text",
-        "truncated": answer.is_truncated,
-    }
-
-
-_MOMENT = {"type": "string", "format": "date-time"}
-
-FILTERS = (
-    Query(name="route", description="only to this route", schema={"type": "string", "format": "uuid"}),
-    Query(
-        name="status", description="only those that stand so", schema={"type": "string", "enum": list(DeliveryStatus)}
-    ),
-    Query(name="type", description="only of events of this type", problem=name_problem),
-    Query(name="event", description="only of events with this id"),
-    Query(name="since", description="only of events that happened then or later", schema=_MOMENT),
-    Query(name="until", description="only of events that happened before", schema=_MOMENT),
-)
 
 
 @endpoint(Access.READ, *FILTERS, *paging.QUERY, answers={200: paging.Page[DeliveryShape]}, refuses=(404,))
 async def list_deliveries(request: web.Request) -> web.Response:
     """The tenant's deliveries, newest event first: those that were tried, and those that wait.
 
-    How much is looked at for a page is bounded. So with filters a page may be short, or even empty, though `next` is
-    not null: go on until it is.
+    The number of rows that one page reads is bounded. So with filters a page may be short, or even empty, although
+    `next` is not null: go on until it is.
     """
     services = request.app[SERVICES]
-    wanted, size = _filter(request), paging.limit(request)
+    delivery_filter, size = _filter(request), paging.limit(request)
     cursor = request.query.get("cursor")
     begin = None if cursor is None else paging.delivery_position(cursor)
-    if "\0" in (wanted.event_id or ""):  # PostgreSQL has no such text, so there is no such event
-        nothing: paging.Page[DeliveryShape] = {"items": [], "next": None}
-        return shapes.answer(nothing)
-    found = await deliveries.page(services.database, services.index, wanted, begin=begin, limit=size)
+    if "\0" in (delivery_filter.event_id or ""):  # PostgreSQL has no such text, so there is no such event
+        empty: paging.Page[DeliveryShape] = {"items": [], "next": None}
+        return shapes.answer(empty)
+    found = await deliveries.page(services.database, services.index, delivery_filter, begin=begin, limit=size)
     page: paging.Page[DeliveryShape] = {
         "items": [of_item(item) for item in found.items],
         "next": paging.delivery_cursor(found.next),
@@ -222,19 +169,68 @@ async def list_deliveries(request: web.Request) -> web.Response:
 
 @endpoint(Access.READ, EVENT_HINT, answers={200: DeliveryDetailShape}, refuses=(404, 429))
 async def show(request: web.Request) -> web.Response:
-    """A delivery with each of its requests, as it was sent, and what was kept of the answer."""
-    return shapes.answer(of_detail(await named_detail(request)))
+    """A delivery with each of its requests as it was sent, and what was kept of the answers."""
+    return shapes.answer(of_detail(await delivery_detail(request)))
 
 
 def _filter(request: web.Request) -> DeliveryFilter:
-    """What the query asks for. Raises NotFound for a route that is not there."""
+    """The filters in the query. Raises NotFound for a route that the tenant does not have."""
     query = request.query
     return DeliveryFilter(
         tenant=request.match_info["tenant"],
-        route_id=route_of_tenant(request, query["route"]) if "route" in query else None,
+        route_id=tenant_route_id(request, query["route"]) if "route" in query else None,
         status=DeliveryStatus(query["status"]) if "status" in query else None,
         event_type=query.get("type"),
         event_id=query.get("event"),
         since=moment_of(query, "since"),
         until=moment_of(query, "until"),
     )
+
+
+def _summary(item: ListedDelivery) -> _SummaryShape:
+    position, summary = item.found.position, item.summary
+    last: LastAttemptShape | None = None
+    if summary.last_at is not None:
+        last = {"at": moment(summary.last_at), "status_code": summary.last_status_code, "error": summary.last_error}
+    return {
+        "id": item.id,
+        "event": {"id": item.found.event_id, "type": item.found.event_type, "event_time": moment(position.event_time)},
+        "route": {"id": str(position.route_id), "name": item.route_name},
+        "status": item.status,
+        "last_attempt": last,
+        "next_attempt_at": moment(summary.due_at),
+        "test": item.found.is_test,
+    }
+
+
+def _attempt(exchange: RecordedExchange, sent: SentRequest | None, *, with_body: bool) -> AttemptShape:
+    answer = exchanges.kept_answer(exchange)
+    return {
+        "number": exchange.number,
+        "at": moment(exchange.started_at),
+        "duration_ms": exchange.duration_ms,
+        "outcome": exchange.outcome,
+        "status_code": exchange.status_code,
+        "error": exchange.error,
+        "route_version": exchange.route_version,
+        "request": None if sent is None else _sent(sent, with_body=with_body),
+        "response": None if answer is None else _answer(answer),
+    }
+
+
+def _sent(sent: SentRequest, *, with_body: bool) -> SentShape:
+    return {
+        "method": "POST",
+        "url": sent.target_url,
+        "headers": exchanges.shown_headers(sent),
+        "body": sent.request.body.decode() if with_body else None,
+    }
+
+
+def _answer(answer: KeptAnswer) -> AnswerShape:
+    return {
+        "head": answer.head,
+        "body": base64.b64encode(answer.body).decode() if answer.text is None else answer.text,
+        "encoding": "base64" if answer.text is None else "text",
+        "truncated": answer.is_truncated,
+    }

@@ -1,4 +1,4 @@
-"""What was published, as a tenant reads it back."""
+"""Events: the published events of a tenant, and one event with its payload."""
 
 from __future__ import annotations
 
@@ -28,9 +28,8 @@ EventJson = Annotated[dict[str, object], Field(examples=[{"public_id": "7dc6"}])
 
 
 class EventSummaryShape(TypedDict):
-    """An event. `event_time` is when it counts as having happened: not after it was recorded, nor after it was read;
-    `tick` is the cut of the log in which it was read, null if it was not yet. `test` marks one that was sent to try a
-    route out.
+    """An event. `event_time` is the time that counts for routing: never later than when the event was recorded or read.
+    `tick` is the number of the tick that read it, null if it is not read yet. `test` marks a test event.
     """
 
     id: EventId
@@ -44,7 +43,7 @@ class EventSummaryShape(TypedDict):
 
 
 class LoggedEventShape(EventSummaryShape):
-    """An event with what was published, byte for byte."""
+    """An event with its payload, byte for byte as it was published."""
 
     data: EventJson
     context: EventJson
@@ -54,16 +53,16 @@ class LoggedEventShape(EventSummaryShape):
 @endpoint(
     Access.READ,
     Query(name="type", description="only of this type", problem=name_problem),
-    Query(name="since", description="only what happened then or later", schema=_MOMENT),
-    Query(name="until", description="only what happened before", schema=_MOMENT),
+    Query(name="since", description="only events that happened at this time or later", schema=_MOMENT),
+    Query(name="until", description="only events that happened before this time", schema=_MOMENT),
     *paging.QUERY,
     answers={200: paging.Page[EventSummaryShape]},
 )
 async def list_events(request: web.Request) -> web.Response:
-    """The tenant's events, newest first, without what they carry.
+    """The tenant's events, newest first, without their payload.
 
-    How much is looked at for a page is bounded. So with a type a page may be short, or even empty, though `next` is not
-    null: go on until it is.
+    The number of rows that one page reads is bounded. So with a type a page may be short, or even empty, although
+    `next` is not null: go on until it is.
     """
     query, cursor = request.query, request.query.get("cursor")
     found = await event_pages.page(
@@ -86,7 +85,7 @@ async def list_events(request: web.Request) -> web.Response:
 
 @endpoint(Access.READ, answers={200: LoggedEventShape}, refuses=(404,))
 async def show(request: web.Request) -> web.Response:
-    """An event with what was published; the newest, if several had that id, on different days."""
+    """An event with its payload; the newest, if events of different days have that id."""
     event_id = request.match_info["event"]
     found = []
     if "\0" not in event_id:  # PostgreSQL has no such text, so there is no such event

@@ -1,4 +1,4 @@
-"""Metrics of a route: what became of its deliveries in the last 30 days, in sum and as a series."""
+"""Metrics of a route: the results of its deliveries in the last 30 days, in total and as a series."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from daemon.web.service.metric_series import MetricPeriod
 from eventstore.queries import route_metrics
 from eventstore.queries.route_metrics import Counts
 
-Count = Annotated[int, Field(ge=0, examples=[42])]
+DeliveryCount = Annotated[int, Field(ge=0, examples=[42])]
 SpanShape = TypedDict("SpanShape", {"from": Moment, "to": Moment})
 
 
 class CountsShape(TypedDict):
-    """Deliveries that ended so; `successful_retries` are the successful ones that took more than one request."""
+    """Deliveries by result. `successful_retries` are the successful ones that took more than one request."""
 
-    successful: Count
-    failed: Count
-    successful_retries: Count
-    suppressed: Count
-    expired: Count
+    successful: DeliveryCount
+    failed: DeliveryCount
+    successful_retries: DeliveryCount
+    suppressed: DeliveryCount
+    expired: DeliveryCount
 
 
 class PeriodShape(SpanShape, CountsShape):
-    """What ended from then (inclusive) to then (exclusive)."""
+    """The deliveries that ended between `from` (inclusive) and `to` (exclusive)."""
 
 
 class RouteMetricsShape(CountsShape):
-    """What ended in the last 30 days, today included; `pending_delivery` is how many deliveries wait now.
+    """The deliveries that ended in the last 30 days, today included. `pending_delivery`: how many deliveries wait now.
 
-    The series has a period for each UTC day, or for each hour of the last 7 days, the present one at the end.
+    The series has a period for each UTC day, or for each hour of the last 7 days, the present period last.
     """
 
-    pending_delivery: Count
+    pending_delivery: DeliveryCount
     series: list[PeriodShape]
 
 
@@ -55,8 +55,8 @@ INTERVAL = Query(
 
 @endpoint(Access.READ, INTERVAL, answers={200: RouteMetricsShape}, refuses=(404,))
 async def show(request: web.Request) -> web.Response:
-    """What became of the route's deliveries in the last 30 days. A delivery sent again by hand ends again; deliveries
-    of test events are left out.
+    """The results of the route's deliveries in the last 30 days. A delivery that is sent again by hand counts again.
+    Deliveries of test events are left out.
     """
     route, interval = live_route(request), request.query.get("interval", "day")
     found = await route_metrics.read(request.app[SERVICES].database, route.id)

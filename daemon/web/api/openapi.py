@@ -1,4 +1,4 @@
-"""The description of this API, for machines: clients are generated from it, and tests."""
+"""The OpenAPI document of this API, from which clients and tests can be generated."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DOCUMENT = Media(
 @endpoint(Access.OPEN, answers={200: DOCUMENT, 304: None})
 async def show(request: web.Request) -> web.Response:
     """The OpenAPI 3.1 document of this daemon, with its ETag."""
-    # Made once in a process, beside the loop: it takes longer than anybody else should wait.
+    # Rendered once in each process, in a thread: it would block the event loop for too long.
     body = await asyncio.to_thread(rendered, operations(request.app))
     tag = hashlib.sha256(body).hexdigest()[:16]
     headers = {"ETag": f'"{tag}"', "Cache-Control": "no-cache"}

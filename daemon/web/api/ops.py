@@ -1,4 +1,4 @@
-"""For whoever runs the daemon: alive, ready, metrics."""
+"""Operations: liveness, readiness, and metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class HealthShape(TypedDict):
 
 
 class UnreadyShape(TypedDict):
-    """`reasons` are sentences."""
+    """The process is not ready. `reasons` are sentences."""
 
     status: Literal["unavailable"]
     reasons: Annotated[list[str], Field(examples=[["the database does not answer"]])]
@@ -34,7 +34,7 @@ METRICS = Media(
 
 @endpoint(Access.OPEN, answers={200: HealthShape})
 async def healthz(_request: web.Request) -> web.Response:
-    """The event loop runs: that it answers is the answer."""
+    """200 while the event loop runs."""
     return _ok()
 
 

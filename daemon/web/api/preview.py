@@ -1,4 +1,4 @@
-"""What a route, or the draft of one, would send of an event; with the mistakes of its expressions."""
+"""Previews: the request that a route, or the draft of a route, would send of an event; or the errors of the draft."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from daemon.web.http.shapes import MASK
 from daemon.web.ingest.event_shapes import EVENT_SCHEMA
 from daemon.web.service import lookup, previews
 
-# What a preview takes and answers.
-
 _ROUTE_ID = {
     "type": ["string", "null"],
     "format": "uuid",
-    "description": "A stored route, for what the draft leaves out.",
+    "description": "A stored route. Its values are used for fields that the draft leaves out.",
 }
 _TYPE = {
     "type": ["string", "null"],
     "maxLength": MAX_TEXT_CHARACTERS,
-    "description": "Instead of an event: the catalogue's example of this type.",
+    "description": "Use the catalogue's example of this type instead of an event.",
     "examples": ["order.create"],
 }
 _EVENT = {"anyOf": [EVENT_SCHEMA, {"type": "null"}]}
 
 
 class DraftForm(RouteEdit):
-    """A route that need not exist, or changes of one that does; what is left out is as usual, or as it is."""
+    """A route that does not exist yet, or changes of a stored route. A field that is left out has its default or stored
+    value.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"event_types": ["order.*"], "payload": {"transform": "data.object"}}]}
@@ -52,7 +52,7 @@ class DraftForm(RouteEdit):
 
 
 class PreviewForm(BaseForm):
-    """A draft of a route, and an event for it: either as it is published, or the example of a type."""
+    """A draft of a route, and an event for it: either the event as it is published, or the type of an example."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -72,8 +72,8 @@ class PreviewForm(BaseForm):
 
 
 class PreviewShape(TypedDict):
-    """A request as it would be sent. Values of custom headers are masked, and the signatures are made with a
-    placeholder key: what is signed with the route's own is sent by the route only.
+    """A request as it would be sent. The values of custom headers are masked. The signatures are made with a
+    placeholder key: only real deliveries are signed with the route's key.
     """
 
     would_send: bool
@@ -84,40 +84,41 @@ class PreviewShape(TypedDict):
     signed_with: Literal["placeholder"]
     body: Annotated[object, Field(description="The JSON of the body.", examples=[{"public_id": "7dc6"}])]
     body_text: Annotated[
-        str, Field(description="The body to the letter, as it is signed.", examples=['{"public_id":"7dc6"}'])
+        str, Field(description="The exact text of the body, which is signed.", examples=['{"public_id":"7dc6"}'])
     ]
 
 
 @endpoint(Access.MANAGE, takes=PreviewForm, answers={200: PreviewShape}, refuses=(404,), limit=RateLimit.PREVIEW)
 async def show(request: web.Request) -> web.Response:
-    """The request that would be sent, of an event or of the catalogue's example of a type. Nothing is sent or stored.
+    """The request that would be sent of an event, or of the catalogue's example of a type. Nothing is sent or stored.
 
     A filter or transform that cannot be evaluated is an error of the field `route.payload.filter` or
-    `route.payload.transform`, with the reason that a delivery would fail for.
+    `route.payload.transform`. The message is the reason for which a delivery would fail.
     """
     services = request.app[SERVICES]
     limit = services.config.events.max_bytes + request_forms.MAX_BODY_BYTES
-    form = await request_forms.read(request, PreviewForm, most_bytes=limit)
-    stored = None if form.route_id is None else lookup.live_route_of(request, form.route_id)
-    drafted = preview.drafted(stored, form.route.changes(), mask=MASK)
-    problems = [*_in_route(previews.wrong(drafted, services.config))]
-    found = await _event(request, form)
-    if not isinstance(found, IncomingEvent):
-        problems += found
-    if problems or not isinstance(found, IncomingEvent):
+    form = await request_forms.read(request, PreviewForm, max_bytes=limit)
+    stored = None if form.route_id is None else lookup.live_route_by_id(request, form.route_id)
+    draft = preview.drafted(stored, form.route.changes(), mask=MASK)
+    problems = [*_in_route(previews.draft_problems(draft, services.config))]
+    event = await _event(request, form)
+    if not isinstance(event, IncomingEvent):
+        problems += event
+    if problems or not isinstance(event, IncomingEvent):
         raise Invalid(tuple(problems))
-    shown = await previews.show(request.app, drafted, found, stored=stored)
-    if not isinstance(shown, Preview):
-        raise Invalid(_in_route(shown))
-    return shapes.answer(_shape(shown, drafted.target_url))
+    result = await previews.show(request.app, draft, event, stored=stored)
+    if not isinstance(result, Preview):
+        raise Invalid(_in_route(result))
+    return shapes.answer(_of_preview(result, draft.target_url))
 
 
 def _in_route(problems: Sequence[FieldProblem]) -> tuple[FieldProblem, ...]:
+    """Problems of a route, as problems of the field `route`."""
     return tuple(FieldProblem(field=f"route.{problem.field}", message=problem.message) for problem in problems)
 
 
 async def _event(request: web.Request, form: PreviewForm) -> IncomingEvent | tuple[FieldProblem, ...]:
-    """The event that is asked for, or what is wrong with it."""
+    """The event of the form, or what is wrong with it."""
     services, tenant = request.app[SERVICES], request.match_info["tenant"]
     if (form.event is None) == (form.type is None):
         message = "is missing: give an event as it is published, or the type of one in the catalogue"
@@ -125,24 +126,24 @@ async def _event(request: web.Request, form: PreviewForm) -> IncomingEvent | tup
             FieldProblem(field="event", message=message if form.event is None else "is given, and type too: give one"),
         )
     if form.type is not None:
-        example = await previews.example(services, tenant, form.type)
+        example = await previews.catalogue_example(services, tenant, form.type)
         return example if isinstance(example, IncomingEvent) else (FieldProblem(field="type", message=example),)
-    # As it stands in the body, so that every byte of it shows as it would be sent.
+    # The text of the event in the request, so that the preview has the same bytes as a delivery.
     raw = dict(raw_json.members(request[BODY].decode()))["event"].encode()
-    parsed = previews.published(services, tenant, raw)
+    parsed = previews.parse_event(services, tenant, raw)
     if isinstance(parsed, IncomingEvent):
         return parsed
     return tuple(replace(problem, field=f"event.{problem.field}".rstrip(".")) for problem in parsed)
 
 
-def _shape(shown: Preview, url: str) -> PreviewShape:
-    body = shown.request.body
+def _of_preview(result: Preview, url: str) -> PreviewShape:
+    body = result.request.body
     return {
-        "would_send": shown.reason is None,
-        "reason": shown.reason,
+        "would_send": result.reason is None,
+        "reason": result.reason,
         "method": "POST",
         "url": url,
-        "headers": shown.request.headers,
+        "headers": result.request.headers,
         "signed_with": "placeholder",
         "body": orjson.Fragment(body),
         "body_text": body.decode(),

@@ -1,4 +1,4 @@
-"""Sending again by hand: one delivery now, or a replay of a route's, which can be watched and cancelled."""
+"""Sending again by hand: the retry of one delivery, and replays of a route's deliveries."""
 
 from __future__ import annotations
 
@@ -27,13 +27,11 @@ from daemon.web.service.lookup import EVENT_HINT, live_route
 from eventstore.progress.manual_retry import RetryResult
 from eventstore.progress.replays import Replay
 
-# What replays and retries by hand take and answer.
-
 _MOMENT = {"type": "string", "format": "date-time", "examples": ["2026-11-23T08:00:00Z"]}
 
 
 class ReplayState(StrEnum):
-    """A replay is done once each of its deliveries was tried."""
+    """A replay is done once each of its deliveries has been tried."""
 
     RUNNING = "running"
     DONE = "done"
@@ -49,9 +47,9 @@ def _instant(value: object) -> datetime:
         raise PydanticCustomError("instant", "{reason}", {"reason": str(error)}) from error
 
 
-def _wanted(value: object) -> ReplayStatus:
+def _replay_status(value: object) -> ReplayStatus:
     if value not in ("failed", "all"):
-        raise PydanticCustomError("wanted", "must be failed or all")
+        raise PydanticCustomError("replay_status", "must be failed or all")
     return ReplayStatus(str(value))
 
 
@@ -71,23 +69,23 @@ class ReplayForm(Command):
     until: Annotated[Instant, Field(alias="to")]
     status: Annotated[
         ReplayStatus,
-        BeforeValidator(_wanted),
+        BeforeValidator(_replay_status),
         WithJsonSchema(
             {
                 "type": "string",
                 "enum": list(ReplayStatus),
-                "description": "failed: deliveries that failed for good; all: those that were delivered too.",
+                "description": "failed: deliveries that failed for good; all: also those that were delivered.",
             }
         ),
     ]
-    dry_run: Annotated[bool, Field(description="Counts, and sends nothing.")] = False
+    dry_run: Annotated[bool, Field(description="Only count, send nothing.")] = False
 
 
 class RetriedShape(TypedDict):
-    """A delivery that is tried again now.
+    """A delivery that is sent again now.
 
-    `state` is due: its request starts at once; under_way: it has started, or is about to; in_line: it waits for its
-    first attempt, in the order of its route.
+    `state` is one of: due, the request starts at once; under_way, the request has started or is about to start;
+    in_line, the delivery waits for its first attempt, in the order of its route.
     """
 
     id: Uuid
@@ -95,7 +93,7 @@ class RetriedShape(TypedDict):
 
 
 class ReplayCountShape(TypedDict):
-    """How many deliveries a replay would send, of events from `replayable_from` on."""
+    """How many deliveries a replay would send. Events before `replayable_from` do not count."""
 
     count: Annotated[int, Field(ge=0, examples=[42])]
     replayable_from: Moment
@@ -105,9 +103,11 @@ ReplayPeriodShape = TypedDict("ReplayPeriodShape", {"from": Moment, "to": Moment
 
 
 class ReplayShape(ReplayPeriodShape):
-    """A replay. `total` deliveries of events from `replayable_from` on belonged to it when it began; `scheduled` of
-    them were put in line, unless they were sent meanwhile or their event is gone; `waiting` of those are in line now,
-    and `withdrawn` ones were taken out by a cancel. `detail` says why it was cancelled.
+    """A replay. `total` is how many deliveries it had when it began, all of events from `replayable_from` on.
+
+    `scheduled` is how many of them have been queued; those that were sent meanwhile, or whose event is gone, are not
+    queued. `waiting` of them are still in the queue, and a cancel removed `withdrawn` from it. `detail` says why the
+    replay was cancelled.
     """
 
     id: Uuid
@@ -127,6 +127,7 @@ class ReplayShape(ReplayPeriodShape):
 
 
 def of_replay(replay: Replay) -> ReplayShape:
+    """A replay and its progress."""
     return {
         "id": str(replay.id),
         "route": str(replay.route_id),
@@ -149,14 +150,14 @@ def of_replay(replay: Replay) -> ReplayShape:
 
 @endpoint(Access.MANAGE, EVENT_HINT, takes=Command, answers={202: RetriedShape}, refuses=(404, 429), is_command=True)
 async def retry(request: web.Request) -> web.Response:
-    """Sends a delivery again now, under the same `webhook-id`: one that failed, one that was delivered, or one that
+    """Sends a delivery again now, with the same `webhook-id`: one that failed, one that was delivered, or one that
     waits for its next attempt.
 
-    Refused if the route is not enabled, or was not at the time of the event or since. What has attempts left goes on
-    with its schedule if it fails again.
+    Refused if the route is disabled, or has been disabled at the time of the event or since. If the attempt fails, a
+    delivery with attempts left continues with its schedule.
     """
     form = await read(request, Command)
-    pair = await resending.wanted(request)
+    pair = await resending.resendable_pair(request)
     requeued = await resending.retry_now(request, pair, command_context(request, form.reason))
     body: RetriedShape = {"id": delivery_id(pair.route_id, pair.event_id), "state": requeued}
     return shapes.answer(body, status=202)
@@ -171,10 +172,10 @@ async def retry(request: web.Request) -> web.Response:
     limit=RateLimit.REPLAY,
 )
 async def replay(request: web.Request) -> web.Response:
-    """Sends deliveries of a period again, those that failed or all; with `dry_run` it only counts them.
+    """Sends the deliveries of a period again, those that failed or all. With `dry_run` it only counts them.
 
-    The period is that of the events. What happened before the route was last enabled is never sent, so the replay
-    begins at `replayable_from`. A route has one replay at a time; test events are left out.
+    The period is of the times of the events. Events from before the route was last enabled are never sent, so the
+    replay begins at `replayable_from`. A route has one replay at a time. Test events are left out.
     """
     route = live_route(request)
     form = await read(request, ReplayForm)
@@ -196,22 +197,22 @@ async def replay(request: web.Request) -> web.Response:
 async def list_replays(request: web.Request) -> web.Response:
     """The route's replays, newest first."""
     route, size = live_route(request), paging.limit(request)
-    shown, behind = await resending.listed(request, route, behind=paging.cursor(request), size=size)
-    after = None if behind is None else paging.encoded(behind)
-    page: paging.Page[ReplayShape] = {"items": [of_replay(each) for each in shown], "next": after}
+    items, key = await resending.page(request, route, after=paging.cursor(request), size=size)
+    following = None if key is None else paging.encoded(key)
+    page: paging.Page[ReplayShape] = {"items": [of_replay(each) for each in items], "next": following}
     return shapes.answer(page)
 
 
 @endpoint(Access.READ, answers={200: ReplayShape}, refuses=(404,))
 async def show_replay(request: web.Request) -> web.Response:
-    """How far a replay is."""
-    return shapes.answer(of_replay(await resending.named(request, live_route(request))))
+    """A replay and its progress."""
+    return shapes.answer(of_replay(await resending.find(request, live_route(request))))
 
 
 @endpoint(Access.MANAGE, takes=Command, answers={200: ReplayShape}, refuses=(404,), is_command=True)
 async def cancel_replay(request: web.Request) -> web.Response:
-    """Ends a replay: what of it nobody is sending yet is not sent, and stays what it was. Already so: as it is."""
-    found, form = await resending.named(request, live_route(request)), await read(request, Command)
+    """Cancels a replay. Deliveries that are not being sent yet keep their status. A repeated cancel changes nothing."""
+    found, form = await resending.find(request, live_route(request)), await read(request, Command)
     services = request.app[SERVICES]
     cancelled = await replays.cancel(services.database, found, command_context(request, form.reason))
     return shapes.answer(of_replay(cancelled))

@@ -1,6 +1,7 @@
-"""Routes: list, create, show, edit, delete, enable, disable, keys, history. All writing goes through `Commands`.
+"""Routes: list, create, show, edit, delete, enable, disable, keys, history.
 
-What is read is the live projection: a command has been applied to it before its answer goes out.
+Handlers write through `Commands` and read from the live projection. A command is applied to the projection before its
+answer is sent.
 """
 
 from __future__ import annotations
@@ -15,12 +16,8 @@ from daemon.commands import NotFound
 from daemon.core.events.event import instant
 from daemon.core.routing.route import Route, RouteStatus
 from daemon.web.access.command_context import command_context
-from daemon.web.forms.request_forms import Command, NewRoute, Rotation, RouteEdit, read, validated
-from daemon.web.http import paging, shapes
-from daemon.web.http.endpoints import Access, Query, RateLimit, endpoint
-from daemon.web.http.parameters import moment_of
-from daemon.web.http.services import SERVICES
-from daemon.web.http.shapes import (
+from daemon.web.api import route_shapes
+from daemon.web.api.route_shapes import (
     CreatedRouteShape,
     KeyShape,
     LifecycleEventShape,
@@ -28,15 +25,22 @@ from daemon.web.http.shapes import (
     RouteShape,
     TenantShape,
 )
+from daemon.web.forms.request_forms import Command, NewRoute, Rotation, RouteEdit, read, validated
+from daemon.web.http import paging, shapes
+from daemon.web.http.endpoints import Access, Query, RateLimit, endpoint
+from daemon.web.http.parameters import moment_of
+from daemon.web.http.services import SERVICES
 from daemon.web.service.lookup import live_route, route_id
 from eventstore import route_log
 
 STATUS = Query(
-    name="status", description="only routes that are so", schema={"type": "string", "enum": ["enabled", "disabled"]}
+    name="status",
+    description="only routes with this status",
+    schema={"type": "string", "enum": ["enabled", "disabled"]},
 )
 AS_OF = Query(
     name="as_of",
-    description="the past: routes as they were at this moment",
+    description="show routes as they were at this moment",
     schema={"type": "string", "format": "date-time"},
 )
 REASON = Query(name="reason", description="why, for the route's history", schema={"type": "string", "maxLength": 1000})
@@ -44,31 +48,31 @@ REASON = Query(name="reason", description="why, for the route's history", schema
 
 @endpoint(Access.READ, STATUS, AS_OF, *paging.QUERY, answers={200: paging.Page[RouteShape]})
 async def list_routes(request: web.Request) -> web.Response:
-    """The tenant's routes, oldest first; with `as_of` as they were."""
+    """The tenant's routes, oldest first; with `as_of` as they were at that moment."""
     services = request.app[SERVICES]
     as_of = moment_of(request.query, "as_of")
-    routes = _behind_cursor(request, wanted=_status(request), as_of=as_of)
-    shown, after = paging.first(request, routes, key=lambda route: shapes.moment(route.created_at))
+    routes = _routes_after_cursor(request, status=_status(request), as_of=as_of)
+    items, after = paging.first(request, routes, key=lambda route: shapes.moment(route.created_at))
     shown_at = as_of or services.now()
-    page: paging.Page[RouteShape] = {"items": [shapes.of_route(r, now=shown_at) for r in shown], "next": after}
+    page: paging.Page[RouteShape] = {"items": [route_shapes.of_route(r, now=shown_at) for r in items], "next": after}
     return shapes.answer(page)
 
 
 @endpoint(Access.MANAGE, takes=NewRoute, answers={201: CreatedRouteShape}, is_command=True)
 async def create(request: web.Request) -> web.Response:
-    """A new route, active at once unless it is to be created disabled; with its verification key."""
+    """Creates a route and returns it with its verification key. It is active at once, unless it is created disabled."""
     form = await read(request, NewRoute)
     services, tenant = request.app[SERVICES], request.match_info["tenant"]
     done = await services.commands.create(tenant, form.draft(), command_context(request, form.reason))
     key = await services.commands.reveal_key(tenant, done.route.id)
-    body: CreatedRouteShape = {**shapes.of_route(done.route, now=services.now()), "verification_key": key}
+    body: CreatedRouteShape = {**route_shapes.of_route(done.route, now=services.now()), "verification_key": key}
     location = f"/v1/tenants/{quote(tenant, safe='')}/routes/{done.route.id}"
     return shapes.answer(body, status=201, headers=_etag(done.route) | {"Location": location})
 
 
 @endpoint(Access.READ, AS_OF, answers={200: RouteShape}, refuses=(404,), is_versioned=True)
 async def show(request: web.Request) -> web.Response:
-    """One route; with `as_of` as it was."""
+    """One route; with `as_of` as it was at that moment."""
     timeline = request.app[SERVICES].index.timeline(route_id(request))
     as_of = moment_of(request.query, "as_of")
     route = None
@@ -92,7 +96,7 @@ async def edit(request: web.Request) -> web.Response:
 
 @endpoint(Access.MANAGE, REASON, takes=Command, answers={204: None}, refuses=(404,), is_command=True, is_versioned=True)
 async def delete(request: web.Request) -> web.Response:
-    """Ends the route for good."""
+    """Deletes the route. This cannot be undone."""
     services = request.app[SERVICES]
     form = await read(request, Command)
     if "reason" in request.query:
@@ -105,7 +109,7 @@ async def delete(request: web.Request) -> web.Response:
 
 @endpoint(Access.MANAGE, takes=Command, answers={200: RouteShape}, refuses=(404,), is_command=True, is_versioned=True)
 async def disable(request: web.Request) -> web.Response:
-    """Nothing is sent any more; already disabled: no event."""
+    """Disables the route: no events are sent to it. If it is disabled already, nothing is added to its history."""
     form = await read(request, Command)
     services = request.app[SERVICES]
     done = await services.commands.disable(
@@ -116,7 +120,7 @@ async def disable(request: web.Request) -> web.Response:
 
 @endpoint(Access.MANAGE, takes=Command, answers={200: RouteShape}, refuses=(404,), is_command=True, is_versioned=True)
 async def enable(request: web.Request) -> web.Response:
-    """What happens from now on is sent; already enabled: no event."""
+    """Enables the route: events from now on are sent. If it is enabled already, nothing is added to its history."""
     form = await read(request, Command)
     services = request.app[SERVICES]
     done = await services.commands.enable(
@@ -127,7 +131,7 @@ async def enable(request: web.Request) -> web.Response:
 
 @endpoint(Access.MANAGE, answers={200: RevealedKeyShape}, refuses=(404,), limit=RateLimit.REVEAL)
 async def show_key(request: web.Request) -> web.Response:
-    """The verification key, for whoever asks for it on purpose."""
+    """The verification key, which other answers do not show."""
     services = request.app[SERVICES]
     route = live_route(request)
     key = await services.commands.reveal_key(route.tenant, route.id)
@@ -138,7 +142,7 @@ async def show_key(request: web.Request) -> web.Response:
     Access.MANAGE, takes=Rotation, answers={200: RevealedKeyShape}, refuses=(404,), is_command=True, is_versioned=True
 )
 async def rotate_key(request: web.Request) -> web.Response:
-    """A new key; the present one signs along for 24 hours."""
+    """Creates a new key. The present key signs as well for 24 hours."""
     form = await read(request, Rotation)
     services, tenant = request.app[SERVICES], request.match_info["tenant"]
     done = await services.commands.rotate_key(
@@ -150,31 +154,31 @@ async def rotate_key(request: web.Request) -> web.Response:
 
 @endpoint(Access.MANAGE, takes=Command, answers={200: KeyShape}, refuses=(404,), is_command=True, is_versioned=True)
 async def revoke_old_key(request: web.Request) -> web.Response:
-    """The previous key stops signing at once."""
+    """Revokes the previous key: it stops signing at once."""
     form = await read(request, Command)
     services = request.app[SERVICES]
     done = await services.commands.revoke_old_key(
         request.match_info["tenant"], route_id(request), command_context(request, form.reason)
     )
-    return shapes.answer(_keys(done.route, services.now()), headers=_etag(done.route))
+    return shapes.answer(route_shapes.of_key(done.route, now=services.now()), headers=_etag(done.route))
 
 
 @endpoint(Access.READ, *paging.QUERY, answers={200: paging.Page[LifecycleEventShape]}, refuses=(404,))
 async def history(request: web.Request) -> web.Response:
-    """What happened to the route, newest first; deleted routes have theirs too."""
+    """The lifecycle events of the route, newest first; also of a deleted route."""
     services = request.app[SERVICES]
     events = await route_log.history(services.database, route_id(request))
     if not events or events[0].tenant != request.match_info["tenant"]:
         raise NotFound("there is no such route")
-    shown = shapes.of_history(events)
-    items, after = paging.page(request, shown, key=lambda it: f"{it['pos']:020d}", is_descending=True)
+    entries = route_shapes.of_history(events)
+    items, after = paging.page(request, entries, key=lambda entry: f"{entry['pos']:020d}", is_descending=True)
     page: paging.Page[LifecycleEventShape] = {"items": items, "next": after}
     return shapes.answer(page)
 
 
 @endpoint(Access.OPERATIONS, *paging.QUERY, answers={200: paging.Page[TenantShape]})
 async def tenants(request: web.Request) -> web.Response:
-    """Tenants that have, or had, routes."""
+    """Tenants that have or had routes."""
     index = request.app[SERVICES].index
     names, after = paging.page(request, index.tenants(), key=str)
     counts = {name: sum(route.status is not RouteStatus.DELETED for route in index.routes(name)) for name in names}
@@ -185,8 +189,10 @@ async def tenants(request: web.Request) -> web.Response:
     return shapes.answer(page)
 
 
-def _behind_cursor(request: web.Request, *, wanted: RouteStatus | None, as_of: datetime | None) -> Iterator[Route]:
-    """The routes of a list, those that were created after the one that the cursor names. Raises Invalid."""
+def _routes_after_cursor(
+    request: web.Request, *, status: RouteStatus | None, as_of: datetime | None
+) -> Iterator[Route]:
+    """The routes of a list that were created after the route in the cursor. Raises Invalid for what is no cursor."""
     services, tenant, after = request.app[SERVICES], request.match_info["tenant"], paging.cursor(request)
     try:
         timelines = (
@@ -198,21 +204,17 @@ def _behind_cursor(request: web.Request, *, wanted: RouteStatus | None, as_of: d
     return (
         route
         for route in routes
-        if route is not None and route.status is not RouteStatus.DELETED and wanted in (None, route.status)
+        if route is not None and route.status is not RouteStatus.DELETED and status in (None, route.status)
     )
 
 
 def _shown(request: web.Request, route: Route, *, at: datetime | None = None) -> web.Response:
-    """A route as it is, or as it was `at` that time."""
-    return shapes.answer(shapes.of_route(route, now=at or request.app[SERVICES].now()), headers=_etag(route))
-
-
-def _keys(route: Route, now: datetime) -> KeyShape:
-    return shapes.of_keys(route.keys, route.keys_at(now))
+    """The response with a route as it is, or as it was `at` a moment."""
+    return shapes.answer(route_shapes.of_route(route, now=at or request.app[SERVICES].now()), headers=_etag(route))
 
 
 def _revealed(route: Route, key: str, now: datetime) -> RevealedKeyShape:
-    return {**_keys(route, now), "verification_key": key}
+    return {**route_shapes.of_key(route, now=now), "verification_key": key}
 
 
 def _etag(route: Route) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Test events: the catalogue's examples, really sent to one route."""
+"""Test events: the examples of the catalogue, sent to one route."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _EVENT_TYPES = {
     "items": {"type": "string", "maxLength": MAX_TEXT_CHARACTERS, "pattern": f"^{TYPE_PATTERN}$"},
     "minItems": 1,
     "maxItems": MAX_TESTS,
-    "description": "Types of the catalogue that the route subscribes to; left out: all of them.",
+    "description": "Types of the catalogue that the route subscribes to. If it is left out: all of them.",
 }
 
 
 class TestForm(BaseForm):
-    """Which types to test."""
+    """The types of the test events."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"event_types": ["order.create"]}]})
 
@@ -37,7 +37,7 @@ class TestForm(BaseForm):
 
 
 class SentTestShape(TypedDict):
-    """A delivery that is on its way."""
+    """The delivery of a test event."""
 
     id: Uuid
     event: Annotated[EventId, Field(examples=["test_5f2c9a0e41b75f2c9a0e41b75f2c9a0e"])]
@@ -45,23 +45,23 @@ class SentTestShape(TypedDict):
 
 
 class SentTestsShape(TypedDict):
-    """The deliveries, one for each type."""
+    """The deliveries of the test events, one for each type."""
 
     deliveries: list[SentTestShape]
 
 
 @endpoint(Access.MANAGE, takes=TestForm, answers={202: SentTestsShape}, refuses=(404, 409), limit=RateLimit.TEST)
 async def send(request: web.Request) -> web.Response:
-    """Sends examples of the catalogue to this route and to no other, one for each type, at most 50.
+    """Sends examples of the catalogue to this route only, one for each type, at most 50.
 
-    They go the way of every event, but no filter holds them back; requests have the header `Hookledger-Test: true`.
-    Neither metrics nor automatic disabling count them; `410 Gone` disables the route as ever.
+    They are delivered like all events, except that the route's filter does not apply. Their requests have the header
+    `Hookledger-Test: true`. Metrics and automatic disabling do not count them, but `410 Gone` disables the route.
     """
     route = live_route(request)
     form = await request_forms.read(request, TestForm)
     services = request.app[SERVICES]
     sent = await sample_events.send(services.database, route, form.event_types)
-    services.hurry()
+    services.request_tick()
     body: SentTestsShape = {
         "deliveries": [{"id": each.id, "event": each.event_id, "type": each.event_type} for each in sent]
     }

@@ -1,4 +1,7 @@
-"""The operator's view: one look that says whether webhooks go out, and if not, where they are stuck."""
+"""The status of the installation: whether webhooks are delivered, and if not, where they are stuck.
+
+All values are of the present moment, by the database's clock.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +19,15 @@ from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import Moment, moment
 from daemon.web.service import health
 from eventstore.queries import status
-from eventstore.queries.status import InstallationStatus, ProcessState, ShardState
+from eventstore.queries.status import InstallationStatus, ProcessState, ShardStatus
 
-# The operator's view as JSON. Figures are of now, by the database's clock.
-
-Count = Annotated[int, Field(ge=0)]
+NonNegative = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(examples=[0.25])]
 Owner = Annotated[str, Field(examples=["node-1:4711:5f2c9a"])]
 
 
 class ProcessShape(TypedDict):
-    """A daemon process. `is_alive`: seen within the time for which a lease is good."""
+    """A daemon process. `is_alive`: it was seen within the validity of a lease."""
 
     owner: Owner
     host: Annotated[str, Field(examples=["node-1"])]
@@ -39,47 +40,47 @@ class ProcessShape(TypedDict):
 
 
 class ShardShape(TypedDict):
-    """A slice of the tenants. `owner` is null if nobody has a lease that is still good."""
+    """A shard of the tenants. `owner` is null if no process has a valid lease."""
 
-    shard: Count
+    shard: NonNegative
     owner: Owner | None
-    epoch: Count
+    epoch: NonNegative
     expires_at: Moment | None
-    checkpoint: Count
+    checkpoint: NonNegative
     lag_seconds: Seconds
-    retrying: Count
-    parked: Count
+    retrying: NonNegative
+    parked: NonNegative
 
 
 class BacklogShape(TypedDict):
-    """What waits; `unread`: something was published that no tick shows yet."""
+    """What waits. `unread`: events were published that no tick has read yet."""
 
-    retrying: Count
-    parked: Count
+    retrying: NonNegative
+    parked: NonNegative
     oldest_seconds: Seconds
     checkpoint_lag_seconds: Seconds
     unread: bool
 
 
 class TickShape(TypedDict):
-    """The newest cut through the stream of events; 0 if there is none."""
+    """The newest tick. `number` is 0 if there is none."""
 
-    number: Count
+    number: NonNegative
     at: Moment | None
     route_pos: int | None
 
 
 class RouteCountShape(TypedDict):
-    """`position` is the end of the route log, `applied` how far this process has read it."""
+    """Routes by status. `position` is the end of the route log; `applied` is how far this process has read it."""
 
-    enabled: Count
-    disabled: Count
-    position: Count
-    applied: Count
+    enabled: NonNegative
+    disabled: NonNegative
+    position: NonNegative
+    applied: NonNegative
 
 
 class StatusShape(TypedDict):
-    """`warnings` says in sentences what needs a person; it is empty if nothing does."""
+    """The state of the installation. `warnings` are sentences about what needs a person, empty if nothing does."""
 
     at: Moment
     version: Annotated[str, Field(examples=["0.1.0"])]
@@ -91,55 +92,19 @@ class StatusShape(TypedDict):
     routes: RouteCountShape
 
 
-def of_process(found: InstallationStatus, process: ProcessState) -> ProcessShape:
-    return {
-        "owner": process.owner,
-        "host": process.host,
-        "pid": process.pid,
-        "version": process.version,
-        "started_at": moment(process.started_at),
-        "seen_at": moment(process.seen_at),
-        "is_alive": process.is_alive,
-        "shards": [shard.shard for shard in found.shards if shard.owner == process.owner],
-    }
-
-
-def of_shard(shard: ShardState) -> ShardShape:
-    return {
-        "shard": shard.shard,
-        "owner": shard.owner,
-        "epoch": shard.epoch,
-        "expires_at": moment(shard.expires_at),
-        "checkpoint": shard.checkpoint,
-        "lag_seconds": shard.lag_seconds,
-        "retrying": shard.retrying,
-        "parked": shard.parked,
-    }
-
-
-def of_backlog(found: InstallationStatus) -> BacklogShape:
-    return {
-        "retrying": found.retrying,
-        "parked": found.parked,
-        "oldest_seconds": found.oldest_seconds,
-        "checkpoint_lag_seconds": found.lag_seconds,
-        "unread": found.log.is_unread,
-    }
-
-
 @endpoint(Access.OPERATIONS, answers={200: StatusShape})
 async def show(request: web.Request) -> web.Response:
-    """Processes, shards, backlog and logs; `warnings` says in sentences what needs a person, empty if nothing does."""
+    """Processes, shards, backlog and logs. `warnings` are sentences about what needs a person."""
     services = request.app[SERVICES]
     found = await status.read(services.database)
     statuses = Counter(route.status.value for route in services.index.routes())
-    shown: StatusShape = {
+    body: StatusShape = {
         "at": shapes.moment(found.log.at),
         "version": __version__,
         "warnings": list(health.warnings(found)),
-        "processes": [of_process(found, process) for process in found.processes],
-        "shards": [of_shard(shard) for shard in found.shards],
-        "backlog": of_backlog(found),
+        "processes": [_of_process(found, process) for process in found.processes],
+        "shards": [_of_shard(shard) for shard in found.shards],
+        "backlog": _of_backlog(found),
         "tick": {
             "number": found.log.tick,
             "at": shapes.moment(found.log.tick_at),
@@ -152,4 +117,40 @@ async def show(request: web.Request) -> web.Response:
             "applied": services.index.position,
         },
     }
-    return shapes.answer(shown)
+    return shapes.answer(body)
+
+
+def _of_process(found: InstallationStatus, process: ProcessState) -> ProcessShape:
+    return {
+        "owner": process.owner,
+        "host": process.host,
+        "pid": process.pid,
+        "version": process.version,
+        "started_at": moment(process.started_at),
+        "seen_at": moment(process.seen_at),
+        "is_alive": process.is_alive,
+        "shards": [shard.shard for shard in found.shards if shard.owner == process.owner],
+    }
+
+
+def _of_shard(shard: ShardStatus) -> ShardShape:
+    return {
+        "shard": shard.shard,
+        "owner": shard.owner,
+        "epoch": shard.epoch,
+        "expires_at": moment(shard.expires_at),
+        "checkpoint": shard.checkpoint,
+        "lag_seconds": shard.lag_seconds,
+        "retrying": shard.retrying,
+        "parked": shard.parked,
+    }
+
+
+def _of_backlog(found: InstallationStatus) -> BacklogShape:
+    return {
+        "retrying": found.retrying,
+        "parked": found.parked,
+        "oldest_seconds": found.oldest_seconds,
+        "checkpoint_lag_seconds": found.lag_seconds,
+        "unread": found.log.is_unread,
+    }

@@ -1,4 +1,7 @@
-"""API tokens: list, create, revoke. For the administrator alone: whoever can make a token can do everything."""
+"""API tokens: list, create, revoke. For the administrator only, since a caller who creates tokens has all access.
+
+The command line shows tokens in the same shapes. The secret of a token is shown once, when it is created.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +27,9 @@ from daemon.web.service import token_pages
 from daemon.web.service.token_pages import TokenState, state
 from eventstore.access.tokens import Token
 
-# Tokens as the API and the command line show them. The token itself is shown once, to whoever has made it.
-
 
 class TokenShape(TypedDict):
-    """A token, but not the secret. `last_used_at` is exact to the minute."""
+    """A token without its secret. `last_used_at` is exact to the minute."""
 
     id: Annotated[str, Field(pattern="^[0-9a-f]{12}$", examples=["5f2c9a0e41b7"])]
     scope: Annotated[str, Field(examples=["producer:acme"])]
@@ -42,12 +43,13 @@ class TokenShape(TypedDict):
 
 
 class CreatedTokenShape(TokenShape):
-    """A token that was just made. `token` is shown this once: send it as `Authorization: Bearer …`."""
+    """A new token. `token` is shown only this once: send it as `Authorization: Bearer …`."""
 
     token: Annotated[str, Field(examples=["hl_producer_5f2c9a0e41b7_" + "9f86d081884c7d65" * 4])]
 
 
 def of_token(token: Token) -> TokenShape:
+    """A token without its secret."""
     return {
         "id": token.id,
         "scope": str(Scope(kind=ScopeKind(token.kind), tenant=token.tenant)),
@@ -62,7 +64,7 @@ def of_token(token: Token) -> TokenShape:
 
 
 class TokenForm(BaseForm):
-    """What POST takes. `expires` is a time or a span like 30d; left out, the token is good until it is revoked."""
+    """A new token. `expires` is a time or a duration like 30d. Without it the token is valid until it is revoked."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"scope": "producer:acme", "expires": "30d"}]})
 
@@ -70,22 +72,22 @@ class TokenForm(BaseForm):
         Text,
         Field(description="admin, producer[:tenant], tenant:<id>, auditor[:tenant] or metrics", examples=["admin"]),
     ]
-    tenant: Annotated[Text | None, Field(description="the scope's, if it is not named there")] = None
+    tenant: Annotated[Text | None, Field(description="the tenant of the scope, if `scope` does not have it")] = None
     name: Annotated[
-        Text, Field(description="what people know it by", json_schema_extra={"maxLength": MAX_NAME_CHARACTERS})
+        Text, Field(description="the name that people see", json_schema_extra={"maxLength": MAX_NAME_CHARACTERS})
     ] = ""
     expires: Text | None = None
 
     @classmethod
-    def wrong_in_meaning(cls, sound: Mapping[str, object], services: Services) -> Sequence[FieldProblem]:
-        stand_in = {"scope": ScopeKind.PRODUCER.value}  # which may have a tenant, and need not
-        found = _checked(cls.model_validate({**stand_in, **sound}), services)
-        return () if isinstance(found, TokenDraft) else [problem for problem in found if problem.field in sound]
+    def semantic_problems(cls, well_formed: Mapping[str, object], services: Services) -> Sequence[FieldProblem]:
+        stand_in = {"scope": ScopeKind.PRODUCER.value}  # with or without a tenant
+        found = _checked(cls.model_validate({**stand_in, **well_formed}), services)
+        return () if isinstance(found, TokenDraft) else [problem for problem in found if problem.field in well_formed]
 
 
 @endpoint(Access.ADMIN, *paging.QUERY, answers={200: paging.Page[TokenShape]})
 async def list_tokens(request: web.Request) -> web.Response:
-    """All tokens, newest first: those that were revoked or have expired too."""
+    """All tokens, newest first, also those that were revoked or have expired."""
     found = await token_pages.newest(request.app[SERVICES], paging.limit(request) + 1, after=paging.cursor(request))
     items, after = paging.first(request, found, key=token_pages.key)
     page: paging.Page[TokenShape] = {"items": [of_token(each) for each in items], "next": after}
@@ -94,20 +96,20 @@ async def list_tokens(request: web.Request) -> web.Response:
 
 @endpoint(Access.ADMIN, takes=TokenForm, answers={201: CreatedTokenShape})
 async def create(request: web.Request) -> web.Response:
-    """A new token: the answer shows it this once."""
+    """Creates a token. Only this answer shows its secret."""
     form = await read(request, TokenForm)
     services = request.app[SERVICES]
     draft = _checked(form, services)
     if not isinstance(draft, TokenDraft):
         raise Invalid(draft)
-    made, text = await tokens.create(services.database, draft, created_by=request[CALLER].actor)
-    body: CreatedTokenShape = {**of_token(made), "token": text}
-    return shapes.answer(body, status=201, headers={"Location": f"/v1/tokens/{made.id}"})
+    token, text = await tokens.create(services.database, draft, created_by=request[CALLER].actor)
+    body: CreatedTokenShape = {**of_token(token), "token": text}
+    return shapes.answer(body, status=201, headers={"Location": f"/v1/tokens/{token.id}"})
 
 
 @endpoint(Access.ADMIN, answers={204: None}, refuses=(404,))
 async def revoke_token(request: web.Request) -> web.Response:
-    """Ends a token for good: it is dead in this process at once, and within 2 seconds everywhere."""
+    """Revokes a token: at once in this process, and within 2 seconds in every process."""
     await token_pages.revoke(request.app[SERVICES], request.match_info["token"])
     return web.Response(status=204)
 

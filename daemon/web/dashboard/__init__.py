@@ -1,12 +1,16 @@
-"""The dashboard: pages for merchants and operators, rendered here, over the commands and queries that the API uses.
+"""The dashboard: HTML pages for merchants and operators. They use the same commands and queries as the API.
 
-routing      which path leads to which page: the table of contents
-webhooks/    what a merchant does: list, form, one webhook, its key, tests, replays, history
-logs/        what was sent, and what happened: deliveries, events, the live tail
-operator/    tenants, tokens, event types, status
-pages        what all pages have in common: access, context of commands, errors as pages
-rendering    templates with what each of them may use; assets are served by their digest
-typed        what was typed into a form, and `form_errors` what is wrong with it
+routing           which path leads to which page: the table of contents
+webhooks/         a merchant's webhooks: the list, one webhook, its key, its history
+webhook_form/     the form that creates and edits a webhook, with its preview
+webhook_actions/  disable, enable, delete, rotate the key, send sample events, replay
+logs/             deliveries, events, the live tail
+operator/         tenants, tokens, event types, status
+pages             what all pages share: access, the context of commands, problems as pages
+rendering         the templates' context; `assets` serves style, script and icon
+form_data         the fields of a submitted form, and the errors to show beside them
+text              numbers, dates, JSON and sentences, for reading
 
-Every page works without scripts. What page.js adds is declared by `data-` attributes in the templates.
+Each folder of pages has its templates in the folder of the same name below templates/. Every page works without
+scripts. Templates declare by `data-` attributes what page.js adds.
 """

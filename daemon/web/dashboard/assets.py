@@ -1,4 +1,4 @@
-"""Style, script and icon, read once, and served under a path with their digest: a browser asks for each only once."""
+"""Style, script and icon: read once, and served under a path with their digest, so that browsers can cache them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from daemon.web.http.endpoints import Access, endpoint
 from daemon.web.http.problems import Problem
 
 _CONTENT_TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-_FOR_EVER = "public, max-age=31536000, immutable"
+_IMMUTABLE = "public, max-age=31536000, immutable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,7 @@ class Asset:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assets:
-    """All of them, by name; `digest` changes if one of them does."""
+    """All assets by name. `digest` changes when one of them changes."""
 
     digest: str
     by_name: Mapping[str, Asset]
@@ -35,11 +35,11 @@ class Assets:
 def load() -> Assets:
     """Reads the assets of the package."""
     folder = files("daemon.web.dashboard") / "static"
-    found = {
+    by_name = {
         file.name: _asset(file.name, file.read_bytes()) for file in sorted(folder.iterdir(), key=lambda it: it.name)
     }
-    digest = hashlib.sha256(b"".join(asset.body for asset in found.values())).hexdigest()[:16]
-    return Assets(digest=digest, by_name=found)
+    digest = hashlib.sha256(b"".join(asset.body for asset in by_name.values())).hexdigest()[:16]
+    return Assets(digest=digest, by_name=by_name)
 
 
 ASSETS = web.AppKey("assets", Assets)
@@ -47,13 +47,13 @@ ASSETS = web.AppKey("assets", Assets)
 
 @endpoint(Access.OPEN, is_page=True)
 async def show(request: web.Request) -> web.Response:
-    """An asset. A page that is older than this process gets the present one, and is not to keep it."""
+    """An asset. A page that was rendered by another version gets the current asset, uncached."""
     assets = request.app[ASSETS]
     asset = assets.by_name.get(request.match_info["name"])
     if asset is None:
         raise Problem(404, "there is nothing here")
-    is_present = request.match_info["digest"] == assets.digest
-    headers = {"Cache-Control": _FOR_EVER if is_present else "no-store", "Vary": "Accept-Encoding"}
+    is_current = request.match_info["digest"] == assets.digest
+    headers = {"Cache-Control": _IMMUTABLE if is_current else "no-store", "Vary": "Accept-Encoding"}
     if "gzip" in request.headers.get("Accept-Encoding", ""):
         headers["Content-Encoding"] = "gzip"
         return web.Response(body=asset.gzipped, content_type=asset.content_type, headers=headers)

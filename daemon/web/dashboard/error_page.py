@@ -1,4 +1,4 @@
-"""A problem as a page: what went wrong, and what to do next, in the words of whoever looks at it."""
+"""A problem as a page: what went wrong, and what to do next, in words for people."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ NEXT_STEPS: Mapping[int, str] = {
     503: "Nothing is lost: events that were accepted are stored, and are sent later. Try again in a few seconds.",
 }
 
-# A form that was refused so may be taken if it is sent as it was.
-_LATER = frozenset({401, 429, 503})
+# A form that was refused with one of these may be accepted when the same form is sent again.
+_RETRYABLE = frozenset({401, 429, 503})
 
 
 def show(request: web.Request, problem: Problem, *, is_part: bool) -> web.Response:
-    """The page, or for a part of one the sentences alone."""
+    """The whole page, or only its sentences if a part of a page was requested."""
     return rendering.render(
         request,
         "error_part.html" if is_part else "error.html",
@@ -57,5 +57,5 @@ def show(request: web.Request, problem: Problem, *, is_part: bool) -> web.Respon
         problem=problem,
         title=TITLES.get(problem.status, "Something went wrong"),
         next_step=NEXT_STEPS.get(problem.status),
-        may_be_sent_again=request.method == "POST" and problem.status in _LATER,
+        is_retryable=request.method == "POST" and problem.status in _RETRYABLE,
     )

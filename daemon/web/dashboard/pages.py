@@ -1,4 +1,4 @@
-"""What all pages have in common: who may see them, as whom they command, and errors that are pages too."""
+"""What all pages share: the access they declare, the context of their commands, and problems as pages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from daemon.web.http.endpoints import Access, Endpoint, RateLimit, declared, end
 from daemon.web.http.problems import Problem
 from daemon.web.http.services import SERVICES
 
-# Where programs ask: they get problem+json, whatever they accept.
+# Paths for programs: a problem there is problem+json, whatever the request accepts.
 _API = ("/v1/", "/openapi.json", "/healthz", "/readyz", "/metrics")
 
 
@@ -29,7 +29,7 @@ def page(access: Access, *, limit: RateLimit | None = None) -> Callable[[Endpoin
 def context(
     request: web.Request, *, reason: str | None = None, if_version: int | None = None, request_id: str | None = None
 ) -> Context:
-    """The context of a command that a page gives."""
+    """The context of a command that is issued from a page."""
     caller = request[CALLER]
     return Context(
         actor=caller.actor,
@@ -42,20 +42,20 @@ def context(
 
 
 def reason(request: web.Request, form: FormData) -> str | None:
-    """Why a command is given, if that was said. Raises Invalid."""
+    """The reason that was entered for a command; None if the field is empty. Raises Invalid."""
     text = form.one("reason").strip()
     return request_forms.validated(Command, {"reason": text}, request.app[SERVICES]).reason if text else None
 
 
 def wants_part(request: web.Request) -> bool:
-    """True if page.js asks, for a part of the page only."""
+    """True if page.js requests only a part of the page."""
     return request.headers.get("X-Fragment") == "1"
 
 
 def page_of(request: web.Request, problem: Problem) -> web.Response | None:
-    """The problem as a page, if it is a person who asked for one."""
-    found = declared(request.match_info.handler)
-    is_page = found is not None and found.is_page
+    """The problem as a page; None if the request came from a program, which gets problem+json."""
+    declaration = declared(request.match_info.handler)
+    is_page = declaration is not None and declaration.is_page
     if "text/html" not in request.headers.get("Accept", "") or (not is_page and request.path.startswith(_API)):
         return None
     return show(request, problem, is_part=wants_part(request))
@@ -63,7 +63,7 @@ def page_of(request: web.Request, problem: Problem) -> web.Response | None:
 
 @page(Access.ANYBODY)
 async def home(request: web.Request) -> web.Response:
-    """Leads to the first page of whoever asks."""
+    """Redirects merchants to their webhooks, and operators to their first page."""
     caller = request[CALLER]
     if caller.tenant is not None:
         return redirect(request, "t", caller.tenant, "webhooks")

@@ -1,4 +1,4 @@
-"""Which path leads to which page. Each page is a module of its own, with the template of its folder and name."""
+"""Which path leads to which page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from daemon.web.dashboard.webhook_form import form, previews
 from daemon.web.dashboard.webhooks import history, keys, listing, overview
 from daemon.web.http.problems import PAGE_OF
 
-# By itself a name in a path takes no braces, and a tenant's id may have some.
+# aiohttp's default pattern excludes braces, and a tenant's id may contain them.
 _TENANT = "/t/{tenant:[^/]+}"
 _WEBHOOK = f"{_TENANT}/webhooks/{{route}}"
 _DELIVERY = f"{_TENANT}/deliveries/{{delivery}}"
@@ -23,7 +23,7 @@ _FRONT = (
     web.get("/assets/{digest}/{name}", assets.show),
 )
 
-# What is named stands before what has a place for any name: `new` is no webhook, and `live` no delivery.
+# Fixed names come before placeholders: `new` is not the id of a webhook, and `live` not that of a delivery.
 _WEBHOOKS = (
     web.get(f"{_TENANT}/webhooks", listing.show),
     web.get(f"{_TENANT}/webhooks/new", form.new),
@@ -66,13 +66,13 @@ _OPERATOR = (
     web.post("/operator", tenants.make_login_link),
     web.get("/operator/tokens", tokens.show),
     web.post("/operator/tokens", tokens.create),
-    web.get("/operator/tokens/{token}/revoke", tokens.ask),
+    web.get("/operator/tokens/{token}/revoke", tokens.ask_revoke),
     web.post("/operator/tokens/{token}/revoke", tokens.revoke),
     web.get("/operator/event-types", event_types.show),
     web.get("/operator/event-types/new", event_types.new),
     web.post("/operator/event-types/new", event_types.add),
     web.get("/operator/event-types/list", event_type_list.show),
-    web.post("/operator/event-types/list", event_type_list.take),
+    web.post("/operator/event-types/list", event_type_list.submit),
     web.get("/operator/event-types/{name}", event_types.edit),
     web.post("/operator/event-types/{name}", event_types.save),
     web.get("/operator/event-types/{name}/remove", event_types.ask_removal),

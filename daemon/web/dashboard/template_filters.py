@@ -1,4 +1,4 @@
-"""Numbers, times and sizes as people read them. Times are UTC; how long ago is counted from the page's `now`."""
+"""Template filters: numbers, times and sizes for reading. Times are UTC; ages are relative to the page's `now`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jinja2 import pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
 
-from daemon.core.delivery.failure_text import failing, named_status
+from daemon.core.delivery.failure_text import explain_error, status_text
 from daemon.web.dashboard.text import in_merchants_words, moment_field
 
 _AGES = ((86400, "day"), (3600, "h"), (60, "min"))
@@ -28,7 +28,7 @@ def moment(at: datetime) -> Markup:
 
 @pass_context
 def ago(context: Context, at: datetime) -> Markup:
-    """3 min ago, or in 3 min."""
+    """“3 min ago”, or “in 3 min”."""
     seconds = (context["now"] - at).total_seconds()
     text = _age(abs(seconds))
     return _time(at, "just now" if text is None else f"{text} ago" if seconds > 0 else f"in {text}")
@@ -49,12 +49,12 @@ def span(length: timedelta) -> str:
 
 
 def size(count: int) -> str:
-    """512 B, 16.0 kB."""
+    """512 B, 16.0 KiB."""
     return f"{count} B" if count < 1024 else f"{count / 1024:.1f} KiB"
 
 
 def capitalize_first(text: str) -> str:
-    """A sentence as it begins: the rest of it stays as it is."""
+    """The text with a capital first letter; the rest is unchanged."""
     return text[:1].upper() + text[1:]
 
 
@@ -81,6 +81,6 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "capitalize_first": capitalize_first,
     "field_value": moment_field,
     "plain": in_merchants_words,
-    "failing": failing,
-    "named_status": named_status,
+    "explain_error": explain_error,
+    "status_text": status_text,
 }

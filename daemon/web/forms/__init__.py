@@ -1,1 +1,1 @@
-"""What requests may contain: pydantic models, and validation messages in our own words."""
+"""Forms: pydantic models of request bodies, and validation messages in our own words."""

@@ -1,4 +1,4 @@
-"""What the catalogue of event types takes, over HTTP, from a file and from a form."""
+"""The forms of the catalogue of event types, as they come over HTTP, from a file or from a page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAME = {
 }
 _GROUP = {
     "type": ["string", "null"],
-    "description": "May be left out: it is the part of the name before the first dot, and nothing else.",
+    "description": "May be left out. If given, it must be the part of the name before the first dot.",
     "examples": ["order"],
 }
 _DESCRIPTION = {
@@ -34,7 +34,7 @@ _DESCRIPTION = {
 
 
 class ExampleForm(BaseForm):
-    """An event of the type as it is published, without what is its own: what test events are made of."""
+    """The payload of an example event, of which test events are made."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"data": {"public_id": "7dc6"}, "snapshot": {"customer": {"name": "Ada"}}}]}
@@ -82,14 +82,14 @@ class CatalogueForm(BaseForm):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """Says that the list alone will do, as a file of event types mostly is one."""
+        """Adds that a bare list is accepted too, as a file of event types mostly is one."""
         reference = handler(schema)
-        described = handler.resolve_ref_schema(reference)
-        described |= described["properties"]["event_types"] | {"type": ["object", "array"]}
+        definition = handler.resolve_ref_schema(reference)
+        definition |= definition["properties"]["event_types"] | {"type": ["object", "array"]}
         return reference
 
     def drafts(self) -> list[TypeDraft]:
-        """The entries. Raises Invalid for what they may not say."""
+        """The entries. Raises Invalid with everything that is wrong with their values."""
         drafts = [each.draft() for each in self.event_types]
         if problems := check(drafts):
             raise Invalid(problems)

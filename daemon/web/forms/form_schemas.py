@@ -1,6 +1,6 @@
-"""JSON Schemas of the fields of forms, as narrow as a schema can say what `daemon.core.drafts.route_draft` checks.
+"""JSON Schemas of the fields of forms: what `daemon.core.drafts.route_draft` checks, as far as a schema can express it.
 
-What it cannot say - where a target may be, whether an expression compiles - is said by the answer 422.
+A schema cannot express where a target may be, or whether an expression compiles. The answer 422 says that.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NAME = {
     "minLength": 1,
     "maxLength": MAX_NAME_CHARACTERS,
     "pattern": r"\S",
-    "description": "What people recognise it by; printable.",
+    "description": "The name that people see; printable.",
     "examples": ["Orders"],
 }
 
@@ -53,11 +53,12 @@ HEADERS = {
         "pattern": r"^[\t -~]*$",
         "not": {"const": "***"},
     },
-    "description": "Sent with every webhook; none that Hookledger or HTTP sets. Values are secrets and never shown.",
+    "description": "Sent with every webhook. Values are secrets and never shown. Names that Hookledger or "
+    "HTTP sets are refused.",
     "examples": [{"X-Shop": "secret"}],
 }
 
-ORDERED = {"type": "boolean", "description": "One at a time, and behind one that fails everything waits."}
+ORDERED = {"type": "boolean", "description": "Deliver one event at a time; while one fails, the following ones wait."}
 
 RATE = {
     "type": ["number", "null"],
@@ -78,7 +79,7 @@ REASON = {
     "type": ["string", "null"],
     "maxLength": 1000,
     "pattern": r"^[^\x00]*$",
-    "description": "Why; for the history.",
+    "description": "The reason, for the history.",
     "examples": ["moved to the new shop"],
 }
 

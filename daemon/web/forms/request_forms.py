@@ -1,8 +1,8 @@
-"""Request bodies: pydantic at the door, all mistakes at once, each with the field's path and a sentence of our own.
+"""The forms of request bodies, and how a body becomes one: pydantic reports all errors at once, each with a field.
 
-Types are strict: "5" is no number and 1 is no truth value. What a value *means* is checked below, by
-`daemon.core.drafts.route_draft`, so that the command line says the same; if some fields are malformed, the others are
-checked for their meaning here, so that one round is enough.
+Types are strict: "5" is not a number and 1 is not a boolean. The meaning of a value is checked by
+`daemon.core.drafts.route_draft`, so that the command line reports the same errors. If some fields are malformed, the
+meaning of the others is checked here all the same, so that the caller learns everything from one response.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from daemon.web.http.shapes import MASK
 MAX_BODY_BYTES = 256 * 1024
 MAX_ENTITIES = 100
 
-# The body as it came, for whoever must recognise a repetition of the request.
+# The raw body. Its hash tells whether a request is a repetition.
 BODY = web.RequestKey("body", bytes)
 
 
@@ -70,13 +70,13 @@ class BaseForm(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     @classmethod
-    def wrong_in_meaning(cls, sound: Mapping[str, object], services: Services) -> Sequence[FieldProblem]:  # noqa: ARG003
-        """What is wrong with the well-formed fields of a body of which others are malformed."""
+    def semantic_problems(cls, well_formed: Mapping[str, object], services: Services) -> Sequence[FieldProblem]:  # noqa: ARG003
+        """What is wrong with the values of the well-formed fields, in a body that has malformed fields too."""
         return ()
 
 
 class Command(BaseForm):
-    """A command that says no more than why."""
+    """A command without arguments."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [form_schemas.COMMAND_EXAMPLE]})
 
@@ -84,13 +84,13 @@ class Command(BaseForm):
 
 
 class Rotation(Command):
-    """`force` cuts off a previous key whose grace has not ended."""
+    """`force` revokes a previous key whose grace period has not ended."""
 
     force: bool = False
 
 
 class PayloadForm(BaseForm):
-    """Payload options; an entity of `snapshot` is true for all of it, or a list of fields."""
+    """Payload options. An entity of `snapshot` is true for all of it, or a list of fields."""
 
     snapshot: Annotated[dict[str, SelectionField], Field(max_length=MAX_ENTITIES)] | None = None
     filter: ExpressionField = None
@@ -106,7 +106,7 @@ class PayloadForm(BaseForm):
 
 
 class RouteEdit(BaseForm):
-    """What PATCH takes: a field that is absent stays as it is, also one of `payload`."""
+    """Changes of a route. An absent field keeps its value, also within `payload`."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [form_schemas.ROUTE_EDIT_EXAMPLE]})
 
@@ -127,8 +127,8 @@ class RouteEdit(BaseForm):
         return value
 
     @classmethod
-    def wrong_in_meaning(cls, sound: Mapping[str, object], services: Services) -> Sequence[FieldProblem]:
-        return _wrong_in_route(sound, services)
+    def semantic_problems(cls, well_formed: Mapping[str, object], services: Services) -> Sequence[FieldProblem]:
+        return _route_problems(well_formed, services)
 
     def changes(self) -> dict[str, object]:
         """The fields that were given, as `Commands.edit` takes them."""
@@ -141,7 +141,7 @@ class RouteEdit(BaseForm):
 
 
 class NewRoute(BaseForm):
-    """What POST takes."""
+    """A new route."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [form_schemas.NEW_ROUTE_EXAMPLE]})
 
@@ -156,8 +156,8 @@ class NewRoute(BaseForm):
     reason: Reason = None
 
     @classmethod
-    def wrong_in_meaning(cls, sound: Mapping[str, object], services: Services) -> Sequence[FieldProblem]:
-        return _wrong_in_route(sound, services)
+    def semantic_problems(cls, well_formed: Mapping[str, object], services: Services) -> Sequence[FieldProblem]:
+        return _route_problems(well_formed, services)
 
     def draft(self) -> RouteDraft:
         return RouteDraft(
@@ -172,52 +172,55 @@ class NewRoute(BaseForm):
         )
 
 
-# A valid route, for the fields that are missing or malformed while the others are checked.
+# Valid values, in place of malformed or missing fields while the others are checked.
 _STAND_IN = {"name": "-", "target_url": "https://example.com/", "event_types": ["*"]}
 
 
 async def read(
-    request: web.Request, form: type[Form], *, most_bytes: int = MAX_BODY_BYTES, bare: str | None = None
+    request: web.Request, form: type[Form], *, max_bytes: int = MAX_BODY_BYTES, bare: str | None = None
 ) -> Form:
-    """The body as `form`; an absent body is an empty object, a list is the field `bare`. Raises Problem or Invalid."""
-    raw = request[BODY] = await bodies.read(request, most_bytes=most_bytes)
+    """The body as `form`. An absent body is read as an empty object, and a list as the value of the field `bare`.
+
+    Raises Problem or Invalid.
+    """
+    raw = request[BODY] = await bodies.read(request, max_bytes=max_bytes)
     if raw and request.content_type != "application/json":
         raise Problem(415, "send the body as Content-Type: application/json")
     return validated(form, bodies.parsed_object(raw, bare=bare) if raw else {}, request.app[SERVICES])
 
 
 def validated(form: type[Form], value: Mapping[str, object], services: Services) -> Form:
-    """`value` as `form`. Raises Invalid with everything that is wrong with it."""
+    """`value` as `form`. Raises Invalid with everything that is wrong with `value`."""
     try:
         return form.model_validate(value)
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
-        problems = validation_messages.named(details, form)
-        sound = _without(value, {detail["loc"][:2] for detail in details})
-        raise Invalid((*problems, *form.wrong_in_meaning(sound, services))) from error
+        problems = validation_messages.field_problems(details, form)
+        well_formed = _without(value, {detail["loc"][:2] for detail in details})
+        raise Invalid((*problems, *form.semantic_problems(well_formed, services))) from error
 
 
-def _wrong_in_route(sound: Mapping[str, object], services: Services) -> Sequence[FieldProblem]:
-    """What is wrong with the well-formed fields of a route of which others are malformed."""
-    draft = NewRoute.model_validate({**_STAND_IN, **sound}).draft()
+def _route_problems(well_formed: Mapping[str, object], services: Services) -> Sequence[FieldProblem]:
+    """What is wrong with the values of a route's well-formed fields."""
+    draft = NewRoute.model_validate({**_STAND_IN, **well_formed}).draft()
     config = services.config
     found = check(draft, tenant="-", policy=config.egress_policy, signing_header=config.signing.header)
-    return [problem for problem in found if problem.field.partition(".")[0] in sound]
+    return [problem for problem in found if problem.field.partition(".")[0] in well_formed]
 
 
-def _without(value: Mapping[str, object], places: set[tuple[int | str, ...]]) -> dict[str, object]:
-    """`value` without the members, or the members' members, at `places`; what becomes empty goes."""
-    sound: dict[str, object] = {}
+def _without(value: Mapping[str, object], paths: set[tuple[int | str, ...]]) -> dict[str, object]:
+    """`value` without the members at `paths` of one or two names. A member that becomes empty is left out as well."""
+    rest: dict[str, object] = {}
     for name, member in value.items():
         match member:
-            case _ if (name,) in places:
+            case _ if (name,) in paths:
                 continue
             case dict():
-                kept: object = {key: part for key, part in member.items() if (name, key) not in places}
+                kept: object = {key: part for key, part in member.items() if (name, key) not in paths}
             case list():
-                kept = [part for number, part in enumerate(member) if (name, number) not in places]
+                kept = [part for number, part in enumerate(member) if (name, number) not in paths]
             case _:
                 kept = member
         if kept or not member:
-            sound[name] = kept
-    return sound
+            rest[name] = kept
+    return rest

@@ -1,4 +1,4 @@
-"""What pydantic found wrong with a request, in our words: the field's path, what is wrong, and what would be right."""
+"""pydantic's errors in our own words: the path of the field, what is wrong, and what would be right."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pydantic_core import ErrorDetails
 
 from daemon.core.events.event import FieldProblem
 
-# A guess at what was meant costs, and nobody reads on for ever.
-MAX_MISTAKES = 100
+# The search for a similar name takes time, and nobody reads a longer list.
+MAX_PROBLEMS = 100
 
 _SENTENCES = {
     "missing": "is missing",
@@ -26,16 +26,16 @@ _SENTENCES = {
     "too_long": "has too many entries, {max_length} are allowed",
 }
 
-# Fields that a route is shown with and that are not set like the others.
-_OURS = ("id", "tenant", "version", "created_at", "updated_at", "windows", "key")
+# Fields of a shown route that no request sets.
+_READ_ONLY = ("id", "tenant", "version", "created_at", "updated_at", "windows", "key")
 _STATUS = 'is not set here: POST …/disable and …/enable change it, and "enabled": false creates a route disabled'
 
 
-def named(details: Sequence[ErrorDetails], form: type[BaseModel]) -> list[FieldProblem]:
-    """The mistakes, each as a sentence about a field."""
+def field_problems(details: Sequence[ErrorDetails], form: type[BaseModel]) -> list[FieldProblem]:
+    """The first MAX_PROBLEMS errors, each as a sentence about a field."""
     return [
         FieldProblem(field=".".join(map(str, detail["loc"])), message=_message(detail, form))
-        for detail in details[:MAX_MISTAKES]
+        for detail in details[:MAX_PROBLEMS]
     ]
 
 
@@ -50,7 +50,7 @@ def _unknown(name: str, known: Sequence[str]) -> str:
     is_route = "target_url" in known
     if is_route and name in ("enabled", "status"):
         return _STATUS
-    if is_route and name in _OURS:
+    if is_route and name in _READ_ONLY:
         return "is not a field of this request: Hookledger sets it"
     near = get_close_matches(name[:64], known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
@@ -58,11 +58,11 @@ def _unknown(name: str, known: Sequence[str]) -> str:
 
 
 def _known(form: type[BaseModel], path: tuple[int | str, ...]) -> Iterable[str]:
-    """The fields of the form, or of the part of it that the path leads to."""
+    """The names of the fields of the form, or of the nested form that the path leads to."""
     for part in path:
-        if isinstance(part, int):  # a place in a list of forms: they are all alike
+        if isinstance(part, int):  # an index of a list, whose elements are all of the same form
             continue
         annotation = form.model_fields[str(part)].annotation
-        parts = getattr(annotation, "__args__", (annotation,))
-        form = next(each for each in parts if isinstance(each, type) and issubclass(each, BaseModel))
+        types = getattr(annotation, "__args__", (annotation,))
+        form = next(each for each in types if isinstance(each, type) and issubclass(each, BaseModel))
     return [field.alias or name for name, field in form.model_fields.items()]

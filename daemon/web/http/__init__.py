@@ -1,1 +1,1 @@
-"""What every handler stands on: bodies, parameters, paging, problems, declarations of endpoints, sockets."""
+"""The base of all handlers: bodies, parameters, paging, problems, declarations of endpoints, listeners."""

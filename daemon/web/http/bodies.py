@@ -1,7 +1,7 @@
-"""Bodies as bytes, and JSON as we take it: within size and time, valid, and no name twice in an object.
+"""Request bodies: read within limits of size and time, and parsed as JSON without repeated names.
 
-A name given twice means something else to each reader; for a command that is a mistake. (An event's payload is the
-producer's own and passes as it is.)
+Parsers disagree about a name that an object has twice, so a command with one is refused. An event's payload belongs to
+its producer and is passed on as it came.
 """
 
 from __future__ import annotations
@@ -17,25 +17,26 @@ from daemon.commands import Invalid
 from daemon.core.events.event import FieldProblem
 from daemon.web.http.problems import Problem
 
-# For the next piece of a body: long for a slow line, short enough that idle senders do not gather.
+# Timeout for the next chunk of a body: long enough for a slow connection, short enough that idle senders do not
+# accumulate.
 READ_SECONDS = 30.0
 
 
-async def read(request: web.Request, *, most_bytes: int) -> bytes:
-    """The whole body. Raises Problem 413 once it is known to be longer than `most_bytes`, 408 if it stops coming."""
+async def read(request: web.Request, *, max_bytes: int) -> bytes:
+    """The whole body. Raises Problem 413 once it is known to exceed `max_bytes`, 408 after READ_SECONDS of silence."""
     body = bytearray()
-    async for chunk in chunks(request, most_bytes=most_bytes):
+    async for chunk in chunks(request, max_bytes=max_bytes):
         body += chunk
     return bytes(body)
 
 
-async def chunks(request: web.Request, *, most_bytes: int) -> AsyncIterator[bytes]:
-    """The body as it comes. Raises Problem like `read`."""
-    size_bytes = request.content_length or 0
+async def chunks(request: web.Request, *, max_bytes: int) -> AsyncIterator[bytes]:
+    """The body, chunk by chunk. Raises Problem like `read`."""
+    announced_bytes = request.content_length or 0
     received_bytes = 0
     while True:
-        if max(size_bytes, received_bytes) > most_bytes:
-            raise Problem(413, f"the body has more than {most_bytes} bytes; nothing was stored")
+        if max(announced_bytes, received_bytes) > max_bytes:
+            raise Problem(413, f"the body has more than {max_bytes} bytes; nothing was stored")
         try:
             async with asyncio.timeout(READ_SECONDS):
                 chunk = await request.content.readany()
@@ -44,13 +45,14 @@ async def chunks(request: web.Request, *, most_bytes: int) -> AsyncIterator[byte
         if not chunk:
             return
         received_bytes += len(chunk)
-        if received_bytes <= most_bytes:
+        if received_bytes <= max_bytes:
             yield chunk
 
 
 def parsed_object(raw: bytes, *, bare: str | None = None) -> Mapping[str, object]:
-    """The JSON object in `raw`; a list is taken for its field `bare`. Raises Problem, and Invalid for names given
-    twice.
+    """The JSON object in `raw`. If `bare` is given, a list is accepted as the value of that field.
+
+    Raises Problem for what is no such JSON, Invalid for names that an object has twice.
     """
     try:
         value = orjson.loads(raw)
@@ -69,15 +71,15 @@ def parsed_object(raw: bytes, *, bare: str | None = None) -> Mapping[str, object
 
 
 def _repeated(raw: bytes) -> list[str]:
-    """Names that an object of a valid JSON text has twice."""
-    found: list[str] = []
+    """The names that an object in a valid JSON text has more than once."""
+    repeated: list[str] = []
 
-    def look(members: list[tuple[str, object]]) -> None:
+    def check_names(members: list[tuple[str, object]]) -> None:
         seen: set[str] = set()
         for name, _ in members:
             if name in seen:
-                found.append(name)
+                repeated.append(name)
             seen.add(name)
 
-    json.loads(raw, object_pairs_hook=look)
-    return found
+    json.loads(raw, object_pairs_hook=check_names)
+    return repeated

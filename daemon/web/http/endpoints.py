@@ -1,7 +1,7 @@
-"""What an endpoint declares of itself: who may call it, what it takes, what it answers.
+"""Declarations of endpoints: who may call one, what it takes, what it answers.
 
-The declaration is the only truth about an endpoint besides its code: access is judged by it (auth.py), unknown query
-parameters are refused by it, and the OpenAPI document is made of it. A handler without one answers nobody.
+Access control (access/auth.py), the check of query parameters (parameters.py) and the OpenAPI document all use the
+declaration. A handler without a declaration is closed to everybody.
 
 Answers are TypedDicts of typing_extensions: pydantic reads those of typing only from Python 3.12 on.
 """
@@ -17,33 +17,33 @@ from pydantic import BaseModel
 
 
 class Access(StrEnum):
-    """What an endpoint gives access to. Which scopes of tokens have which access is the table in auth.py."""
+    """What an endpoint gives access to. The table SCOPES in access/auth.py says which scopes have which access."""
 
-    OPEN = "open"  # liveness and readiness: asks for nothing
+    OPEN = "open"  # no credentials needed
     METRICS = "metrics"
     PUBLISH = "publish"
-    READ = "read"  # what belongs to one tenant
-    MANAGE = "manage"  # the same, to change it or to see its secrets
-    CATALOGUE = "catalogue"  # what all tenants share, to read
-    OPERATIONS = "operations"  # what spans tenants, to read
+    READ = "read"  # read what belongs to one tenant
+    MANAGE = "manage"  # change what belongs to one tenant, or see its secrets
+    CATALOGUE = "catalogue"  # read what all tenants share
+    OPERATIONS = "operations"  # read what spans tenants
     ADMIN = "admin"
-    ANYBODY = "anybody"  # whoever has shown who they are, with whatever scope
+    ANYBODY = "anybody"  # any authenticated caller, whatever their scope
 
 
 class RateLimit(StrEnum):
-    """What a tenant may ask for only so often. How often is the table in limits.py."""
+    """What is rate-limited by tenant. The table ALLOWANCES in access/limits.py has the rates."""
 
     REVEAL = "reveal"
     TEST = "test"
     PREVIEW = "preview"
     REPLAY = "replay"
-    SEARCH = "search"  # counted where a search turns out to be needed
+    SEARCH = "search"  # counted only where a delivery's id needs a search
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """A query parameter: its name, what it does, and its JSON Schema. `problem` says what is wrong with a value, if
-    that is not seen by the schema.
+    """A query parameter: its name, what it does, and its JSON Schema. `problem` checks what the schema cannot: it
+    returns what is wrong with a value, or None.
     """
 
     name: str
@@ -55,8 +55,8 @@ class Query:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Media:
-    """A body that no type describes: its content type, its JSON Schema, under which name others find that, and one
-    that is valid.
+    """A body that no type describes: its content type, its JSON Schema, the name of that schema in the OpenAPI
+    document, and a valid example.
     """
 
     content_type: str
@@ -66,11 +66,14 @@ class Media:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Declared:
-    """`answers` maps each status of success to the type of its JSON body, to a `Media`, or to None for an empty one;
-    `refuses` are the errors that are particular to this endpoint; `is_command` ones take Idempotency-Key. What is
-    `is_versioned` is shown with its version as ETag, and a command on it takes If-Match. `limit` is counted by tenant.
-    Pages are for people: they judge their own query, and the OpenAPI document leaves them out.
+class Declaration:
+    """What one endpoint declares.
+
+    `answers` maps each status of success to the type of its JSON body, to a `Media`, or to None for an empty body.
+    `refuses` has the error statuses that are particular to this endpoint. An `is_command` endpoint takes
+    Idempotency-Key. An `is_versioned` endpoint answers with the version as ETag; if it is a command too, it takes
+    If-Match. `limit` is counted by tenant. An `is_page` endpoint is a page of the dashboard: it checks its own query,
+    and the OpenAPI document leaves it out.
     """
 
     access: Access
@@ -100,10 +103,10 @@ def endpoint(
     limit: RateLimit | None = None,
     is_page: bool = False,
 ) -> Callable[[Endpoint], Endpoint]:
-    """Declares a handler. Its docstring is its description in the OpenAPI document."""
+    """A decorator that declares a handler. The handler's docstring is its description in the OpenAPI document."""
 
     def declare(handler: Endpoint) -> Endpoint:
-        declared = Declared(
+        declared = Declaration(
             access=access,
             query=query,
             takes=takes,
@@ -120,6 +123,6 @@ def endpoint(
     return declare
 
 
-def declared(handler: object) -> Declared | None:
-    """What a handler has declared; None if it has not."""
+def declared(handler: object) -> Declaration | None:
+    """The declaration of a handler, None if it has none."""
     return getattr(handler, _ATTRIBUTE, None)

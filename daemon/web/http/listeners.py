@@ -1,6 +1,11 @@
-"""Where the daemon listens: sockets are bound in one place, and served by this process or by all that inherit them.
+"""The sockets that the daemon listens on, and the HTTP server that serves them.
 
-A bound socket does not listen yet: until somebody serves it, connections are refused and not kept waiting.
+Sockets are bound once, then served by this process or by the worker processes that inherit them. A bound socket does
+not listen yet: until a process serves it, connections are refused and not kept waiting.
+
+aiohttp answers a malformed request by itself, in plain text, without asking the application. Our server overrides
+`RequestHandler.handle_error`, which is public, and answers with a problem instead. How a handler class of our own gets
+into the server is not public; a test pins it.
 """
 
 from __future__ import annotations
@@ -18,22 +23,30 @@ from aiohttp.web_protocol import RequestHandler
 from daemon.config import ListenAddress
 from daemon.config.sections import ServerSection
 from daemon.web.http import problems
-from daemon.web.http.problems import STANDING_HEADERS, Problem
+from daemon.web.http.problems import DEFAULT_HEADERS, Problem
+
+log = structlog.get_logger()
 
 SHUTDOWN_SECONDS = 3.0
 BACKLOG = 512
+
+# aiohttp's own limits. We pass them on, so that what we say about them is true.
+MAX_LINE_BYTES = 8190
+MAX_HEADERS = 128
+
+_NOT_HTTP = "this is not a valid HTTP request"
 
 # Family and socket address: host, port, and two more numbers for IPv6.
 SocketAddress = tuple[int, tuple[Any, ...]]
 
 
 class ListenFailed(Exception):
-    """An address cannot be bound; `str()` says which and why."""
+    """An address cannot be bound. `str()` says which and why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    """`address` has the port that was really bound; a name may stand for several sockets, as `localhost` does."""
+    """`address` has the port that was really bound. A name like `localhost` may have several sockets."""
 
     address: ListenAddress
     sockets: tuple[socket.socket, ...]
@@ -45,7 +58,7 @@ class Listener:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listeners:
-    """`ops` is None if the endpoints for operations are on the main listener."""
+    """`ops` is None if the main listener serves the ops endpoints."""
 
     main: Listener
     ops: Listener | None
@@ -57,7 +70,7 @@ class Listeners:
 
 
 def open_listeners(server: ServerSection) -> Listeners:
-    """Binds what the configuration names. Raises ListenFailed."""
+    """Binds the addresses of the configuration. Raises ListenFailed."""
     main = bind(server.listen)
     try:
         return Listeners(main=main, ops=None if server.ops_listen is None else bind(server.ops_listen))
@@ -67,13 +80,13 @@ def open_listeners(server: ServerSection) -> Listeners:
 
 
 def bind(address: ListenAddress) -> Listener:
-    """Sockets bound to every address that the host's name has here. Raises ListenFailed."""
+    """Sockets bound to every address that the host resolves to, all with the same port. Raises ListenFailed."""
     bound: list[socket.socket] = []
     try:
         with ExitStack() as undo:
-            for family, place in _places(address):
+            for family, name in _socket_addresses(address):
                 each = undo.enter_context(socket.socket(family, socket.SOCK_STREAM))
-                _bind(each, place if not bound else (place[0], bound[0].getsockname()[1], *place[2:]))
+                _bind(each, name if not bound else (name[0], bound[0].getsockname()[1], *name[2:]))
                 bound.append(each)
             undo.pop_all()
     except OSError as error:
@@ -84,7 +97,7 @@ def bind(address: ListenAddress) -> Listener:
 
 @asynccontextmanager
 async def serving(application: web.Application, listener: Listener) -> AsyncIterator[None]:
-    """Serves an application on sockets, and closes them at the end."""
+    """Serves an application on the sockets of a listener, and closes them at the end."""
     runner = OwnRunner(application, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
     try:
@@ -96,11 +109,35 @@ async def serving(application: web.Application, listener: Listener) -> AsyncIter
         listener.close()
 
 
-def _places(address: ListenAddress) -> list[SocketAddress]:
-    """Family and socket address of each; without those of IPv6 where the machine has none, unless there is no other."""
+class OwnRunner(web.AppRunner):
+    """web.AppRunner with a server that answers malformed requests with problems."""
+
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+        limits = {"max_line_size": MAX_LINE_BYTES, "max_field_size": MAX_LINE_BYTES, "max_headers": MAX_HEADERS}
+
+        async def answer(request: web.BaseRequest) -> web.StreamResponse:
+            try:
+                return await server.request_handler(request)
+            except web.HTTPException as error:  # raised before any middleware, for an unknown Expect
+                problem = problems.of(error)
+                if problem is None:
+                    raise
+                return problem.response()
+
+        return _Server(
+            answer,
+            request_factory=server.request_factory,
+            handler_cancellation=server.handler_cancellation,
+            **server._kwargs | limits,  # noqa: SLF001
+        )
+
+
+def _socket_addresses(address: ListenAddress) -> list[SocketAddress]:
+    """What the host resolves to. A machine without IPv6 leaves out the IPv6 addresses, unless there are no others."""
     found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    places: list[SocketAddress] = list(dict.fromkeys((family, place) for family, _, _, _, place in found))
-    return [each for each in places if each[0] != socket.AF_INET6 or _has_ipv6()] or places
+    addresses: list[SocketAddress] = list(dict.fromkeys((family, name) for family, _, _, _, name in found))
+    return [each for each in addresses if each[0] != socket.AF_INET6 or _has_ipv6()] or addresses
 
 
 def _has_ipv6() -> bool:
@@ -112,51 +149,11 @@ def _has_ipv6() -> bool:
     return True
 
 
-def _bind(each: socket.socket, place: tuple[Any, ...]) -> None:
+def _bind(each: socket.socket, name: tuple[Any, ...]) -> None:
     each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if each.family == socket.AF_INET6:
-        each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # 0.0.0.0 is an address of its own
-    each.bind(place)
-
-
-# The server under the application, which answers what never becomes a request in our words too.
-#
-# aiohttp answers a malformed request by itself, in plain text, without asking the application. The place to change that
-# is `RequestHandler.handle_error`, which is public; how a handler of our own gets into the server is not, and a test
-# holds on to it.
-#
-
-# aiohttp's own limits, passed on so that what we say of them is true.
-MAX_LINE_BYTES = 8190
-MAX_HEADERS = 128
-
-log = structlog.get_logger()
-
-_NOT_HTTP = "this is not a valid HTTP request"
-
-
-class OwnRunner(web.AppRunner):
-    """web.AppRunner with our server."""
-
-    async def _make_server(self) -> web.Server:
-        made = await super()._make_server()
-        limits = {"max_line_size": MAX_LINE_BYTES, "max_field_size": MAX_LINE_BYTES, "max_headers": MAX_HEADERS}
-
-        async def answered(request: web.BaseRequest) -> web.StreamResponse:
-            try:
-                return await made.request_handler(request)
-            except web.HTTPException as error:  # raised before any middleware: an Expect that nobody knows
-                problem = problems.of(error)
-                if problem is None:
-                    raise
-                return problem.response()
-
-        return _Server(
-            answered,
-            request_factory=made.request_factory,
-            handler_cancellation=made.handler_cancellation,
-            **made._kwargs | limits,  # noqa: SLF001
-        )
+        each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # 0.0.0.0 has a socket of its own
+    each.bind(name)
 
 
 class _Server(web.Server):
@@ -174,13 +171,13 @@ class _Handler(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 - it repeats bytes of the request
     ) -> web.StreamResponse:
-        """What went wrong outside of any handler, as a problem. The connection ends with it."""
+        """Answers an error outside of any handler with a problem, and closes the connection."""
         if status >= 500:
             log.error("connection.crashed", exc_info=exc)
         if request.writer.output_size > 0:
             raise ConnectionError("a part of an answer was sent already")
         response = Problem(status, _detail(status, exc)).response()
-        response.headers.update(STANDING_HEADERS)
+        response.headers.update(DEFAULT_HEADERS)
         response.force_close()
         return response
 

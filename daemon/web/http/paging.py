@@ -1,7 +1,8 @@
-"""Pages of a list that is in memory: `?limit=` of at most 200 and an opaque `?cursor=`.
+"""Pages of a list: `?limit=` of at most 200 items, and an opaque `?cursor=`.
 
-The cursor is the key of the last item given out, not an offset: what is added or removed meanwhile shifts nothing, and
-the item itself may be gone. So keys must sort like the list.
+A cursor is the encoded key of the last item of a page, not an offset. So items that are added or removed meanwhile
+shift nothing, and the item itself may be gone; but keys must sort like the list. In the lists of events and deliveries
+the key is a position in the log.
 """
 
 from __future__ import annotations
@@ -29,12 +30,7 @@ MAX_CURSOR_CHARACTERS = 1024
 
 _NO_CURSOR = "is not a cursor of this API: use next as it was given"
 
-
-def _cursor_problem(text: str) -> str | None:
-    return _NO_CURSOR if decoded(text) is None else None
-
-
-# The parameters that an endpoint with pages knows.
+# The query parameters of an endpoint with pages.
 QUERY = (
     Query(
         name="limit",
@@ -45,7 +41,7 @@ QUERY = (
         name="cursor",
         description="`next` of the page before, as it was given",
         schema={"type": "string", "maxLength": MAX_CURSOR_CHARACTERS},
-        problem=_cursor_problem,
+        problem=lambda text: None if decoded(text) is not None else _NO_CURSOR,
     ),
 )
 
@@ -53,9 +49,14 @@ ItemT = TypeVar("ItemT")
 
 Cursor = Annotated[str | None, Field(examples=[None])]
 
+# The position of an event in the log: the event time that it claims, and its number.
+EventPosition = tuple[datetime, int]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 class Page(TypedDict, Generic[ItemT]):
-    """A part of a list; `next` is the cursor of the part behind it, null if this is the last."""
+    """A page of a list. `next` is the cursor of the following page, null if this is the last."""
 
     items: list[ItemT]
     next: Cursor
@@ -64,7 +65,7 @@ class Page(TypedDict, Generic[ItemT]):
 def page(
     request: web.Request, items: Sequence[ItemT], *, key: Callable[[ItemT], str], is_descending: bool = False
 ) -> tuple[list[ItemT], str | None]:
-    """The page that the query asks for, and the cursor of the next one."""
+    """The page of `items` that the query asks for, and the cursor of the next page."""
     after = cursor(request)
     if after is not None:
         items = [item for item in items if (key(item) < after if is_descending else key(item) > after)]
@@ -74,19 +75,19 @@ def page(
 def first(
     request: web.Request, items: Iterable[ItemT], *, key: Callable[[ItemT], str]
 ) -> tuple[list[ItemT], str | None]:
-    """The same of items that begin behind the cursor already; no more of them are looked at than needed."""
+    """The same for items that begin after the cursor already. At most one more than the limit is consumed."""
     size = limit(request)
-    chosen = list(islice(items, size + 1))
-    return chosen[:size], encoded(key(chosen[size - 1])) if len(chosen) > size else None
+    head = list(islice(items, size + 1))
+    return head[:size], encoded(key(head[size - 1])) if len(head) > size else None
 
 
 def limit(request: web.Request) -> int:
-    """How many items are wanted."""
+    """How many items the query asks for."""
     return int(request.query.get("limit", DEFAULT_LIMIT))
 
 
 def cursor(request: web.Request) -> str | None:
-    """The key that a cursor stands for."""
+    """The key in the query's cursor, None if there is no cursor. Raises Invalid for text that is no cursor."""
     text = request.query.get("cursor")
     if text is None:
         return None
@@ -97,7 +98,7 @@ def cursor(request: web.Request) -> str | None:
 
 
 def decoded(text: str) -> str | None:
-    """The key; None if the text stands for none."""
+    """The key in a cursor, None if the text is no cursor."""
     try:
         key = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
@@ -106,7 +107,7 @@ def decoded(text: str) -> str | None:
 
 
 def unknown_cursor() -> Invalid:
-    """What to raise for a cursor that no page has given out."""
+    """The error to raise for a cursor that no page has returned."""
     return Invalid((FieldProblem(field="cursor", message=_NO_CURSOR),))
 
 
@@ -115,48 +116,41 @@ def encoded(key: str) -> str:
     return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
 
 
-# Places in the lists of the logs, as the text that their cursors stand for.
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-# Of an event: the time that it claims, and its number in the log.
-EventPosition = tuple[datetime, int]
-
-
-def delivery_cursor(place: ListPosition | None) -> str | None:
-    """The cursor of what stands below that delivery."""
-    if place is None:
+def delivery_cursor(position: ListPosition | None) -> str | None:
+    """The cursor of the deliveries after that position."""
+    if position is None:
         return None
-    return encoded(f"{_event_key((place.event_time, place.seq))}.{place.route_id.hex}")
+    return encoded(f"{_event_key((position.event_time, position.seq))}.{position.route_id.hex}")
 
 
 def delivery_position(cursor: str) -> ListPosition:
-    """The place of a cursor. Raises Invalid for one that no page has given out."""
-    when, _, route = (decoded(cursor) or "").rpartition(".")
+    """The position in a cursor. Raises Invalid for a cursor that no page has returned."""
+    event_key, _, route = (decoded(cursor) or "").rpartition(".")
     try:
-        return ListPosition(*_event_place(when), UUID(route))
+        return ListPosition(*_event_position(event_key), UUID(route))
     except (ValueError, OverflowError) as error:
         raise unknown_cursor() from error
 
 
-def event_cursor(place: EventPosition | None) -> str | None:
-    """The cursor of what stands below that event."""
-    return None if place is None else encoded(_event_key(place))
+def event_cursor(position: EventPosition | None) -> str | None:
+    """The cursor of the events after that position."""
+    return None if position is None else encoded(_event_key(position))
 
 
 def event_position(cursor: str) -> EventPosition:
-    """The place of a cursor. Raises Invalid for one that no page has given out."""
+    """The position in a cursor. Raises Invalid for a cursor that no page has returned."""
     try:
-        return _event_place(decoded(cursor) or "")
+        return _event_position(decoded(cursor) or "")
     except (ValueError, OverflowError) as error:
         raise unknown_cursor() from error
 
 
-def _event_key(place: EventPosition) -> str:
-    return f"{(place[0] - _EPOCH) // timedelta(microseconds=1)}.{place[1]}"
+def _event_key(position: EventPosition) -> str:
+    event_time, seq = position
+    return f"{(event_time - _EPOCH) // timedelta(microseconds=1)}.{seq}"
 
 
-def _event_place(key: str) -> EventPosition:
+def _event_position(key: str) -> EventPosition:
     micros, _, seq = key.partition(".")
     if not -1 <= int(seq) < 1 << 63:
         raise ValueError

@@ -1,4 +1,4 @@
-"""What a request says beside its body: the tenant in its path, its query, the version that it insists on."""
+"""What a request says outside its body: the tenant in its path, the query, the version in If-Match."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from daemon.core.events.event import FieldProblem, instant, tenant_problem
 from daemon.web.http.endpoints import Query
 from daemon.web.http.problems import Problem
 
-# Of a query of thousands of parameters, how many are looked at.
+# Only so many different names are checked, since a hostile query may have thousands.
 MAX_QUERY_NAMES = 20
 
-# What is judged by one of these must not be told otherwise by another: a proxy may look at the last one.
+# Headers that decide something. Given twice, a proxy may have decided by the one value and we by the other.
 _GIVEN_ONCE = ("Authorization", "Host", "Origin", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest", "Content-Type",
                "If-Match", "Idempotency-Key")  # fmt: skip
 
-# A proxy that compresses makes a tag weak; quotes are easily lost in a shell.
+# A compressing proxy makes a tag weak (W/), and a shell easily loses the quotes.
 _VERSION = re.compile(r'(?:W/)?(?P<quote>"?)(?P<version>[0-9]{1,9})(?P=quote)')
 
 
 def check_headers(request: web.Request) -> None:
-    """Raises Problem for a header that is given more than once, of those that mean something here."""
+    """Raises Problem if a header that decides something is given more than once."""
     for name in _GIVEN_ONCE:
         if len(request.headers.getall(name, ())) > 1:
             raise Problem(400, f"the header {name} is given more than once: send one value")
 
 
 def check_tenant(request: web.Request) -> None:
-    """Raises Invalid for a tenant in the path that cannot exist, which is a mistake to tell and not an empty list."""
-    if problems := _wrong_tenant(request):
+    """Raises Invalid for a tenant in the path that cannot exist: that is an error of the caller, not an empty list."""
+    if problems := _tenant_problems(request):
         raise Invalid(tuple(problems))
 
 
 def check_parameters(request: web.Request, query: Sequence[Query]) -> None:
-    """Raises Invalid with all that is wrong with path and query: a tenant that cannot exist, and parameters that are
-    not known, are given twice, or have values that cannot be.
+    """Raises Invalid with everything that is wrong with path and query: a tenant that cannot exist, and parameters that
+    are unknown, missing, repeated or have invalid values.
     """
-    problems = _wrong_tenant(request)
+    problems = _tenant_problems(request)
     known = {each.name: each for each in query}
     for name in list(dict.fromkeys(request.query))[:MAX_QUERY_NAMES]:
         message = _problem(known, name, request.query.getall(name))
@@ -57,7 +57,24 @@ def check_parameters(request: web.Request, query: Sequence[Query]) -> None:
         raise Invalid(tuple(problems))
 
 
-def _wrong_tenant(request: web.Request) -> list[FieldProblem]:
+def if_match(request: web.Request) -> int | None:
+    """The version that If-Match requires, None for any. `*` requires only that the route exists, like every command."""
+    value = request.headers.get("If-Match", "*").strip()
+    if value == "*":
+        return None
+    match = _VERSION.fullmatch(value)
+    if match is None:
+        raise Problem(400, 'If-Match must be one version in quotes, like "3"')
+    return int(match["version"])
+
+
+def moment_of(query: Mapping[str, str], name: str) -> datetime | None:
+    """A time in a query that `check_parameters` has checked; None if it is not given."""
+    text = query.get(name)
+    return None if text is None else _moment(text)
+
+
+def _tenant_problems(request: web.Request) -> list[FieldProblem]:
     tenant = request.match_info.get("tenant")
     message = None if tenant is None else tenant_problem(tenant)
     return [] if message is None else [FieldProblem(field="tenant", message=message)]
@@ -70,16 +87,16 @@ def _problem(known: Mapping[str, Query], name: str, values: Sequence[str]) -> st
         return f"is not a query parameter of this path: {hint}"
     if len(values) > 1:
         return "is given more than once"
-    judge = known[name].problem
-    return _by_schema(known[name].schema, values[0]) if judge is None else judge(values[0])
+    check = known[name].problem
+    return _schema_problem(known[name].schema, values[0]) if check is None else check(values[0])
 
 
-def _by_schema(schema: Mapping[str, object], text: str) -> str | None:
-    """What is wrong with a value by the part of JSON Schema that our parameters use."""
+def _schema_problem(schema: Mapping[str, object], text: str) -> str | None:
+    """What a schema says against a value. Knows the part of JSON Schema that our parameters use."""
     match schema:
         case {"enum": [*choices]} if text not in choices:
-            named = [str(choice) for choice in choices]
-            return f"must be {' or '.join(named)}" if len(named) < 3 else f"must be one of {', '.join(named)}"
+            texts = [str(choice) for choice in choices]
+            return f"must be {' or '.join(texts)}" if len(texts) < 3 else f"must be one of {', '.join(texts)}"
         case {"type": "integer", "minimum": int(least), "maximum": int(most)}:
             is_number = text.isascii() and text.isdigit() and len(text) <= len(str(most))
             return None if is_number and least <= int(text) <= most else f"must be a number from {least} to {most}"
@@ -87,23 +104,6 @@ def _by_schema(schema: Mapping[str, object], text: str) -> str | None:
             return _moment_problem(text)
         case _:
             return None
-
-
-def if_match(request: web.Request) -> int | None:
-    """The version that If-Match insists on. `*` asks only that the route exists, which every command does."""
-    value = request.headers.get("If-Match", "*").strip()
-    if value == "*":
-        return None
-    found = _VERSION.fullmatch(value)
-    if found is None:
-        raise Problem(400, 'If-Match must be one version in quotes, like "3"')
-    return int(found["version"])
-
-
-def moment_of(query: Mapping[str, str], name: str) -> datetime | None:
-    """A time in a query that was judged before; None if it has none."""
-    text = query.get(name)
-    return None if text is None else _moment(text)
 
 
 def _moment_problem(text: str) -> str | None:
@@ -115,4 +115,4 @@ def _moment_problem(text: str) -> str | None:
 
 
 def _moment(text: str) -> datetime:
-    return instant(text.replace(" ", "+"))  # a + that was not encoded
+    return instant(text.replace(" ", "+"))  # a + that was not encoded arrives as a space

@@ -1,7 +1,10 @@
-"""Errors as application/problem+json (RFC 9457): what went wrong, and where, and nothing about our insides.
+"""Errors as application/problem+json (RFC 9457): what went wrong and in which field, and nothing about our internals.
 
-`Problem` is raised by handlers; the middleware turns it, and every error of the floors below, into an answer. An
-unexpected error is logged with a number that the answer repeats, and says nothing else.
+Handlers raise `Problem`. `middleware` turns it, and the errors of the packages below, into a response. An unexpected
+error is logged with a number; the response has that number and no other detail.
+
+`url_middleware` refuses URLs that cannot be decoded. aiohttp keeps a `%` that encodes nothing, and bytes that are not
+UTF-8, as they are; without the check `%zz` would be a tenant.
 """
 
 from __future__ import annotations
@@ -28,33 +31,36 @@ from eventstore.postgres.errors import StoreUnavailable, ValueRefused
 
 log = structlog.get_logger()
 
-# Secrets that stand in a path, behind this.
+# Paths that end with a secret begin with this.
 _ONE_TIME_LINKS = "/login/"
 
-# A token that somebody wants to revoke, and has put where its id belongs; whole or not.
+# A percent sign without two hexadecimal digits behind it.
+_NO_ENCODING = re.compile("%(?![0-9A-Fa-f]{2})")
+
+# A token in a path: somebody may write the token, or a part of it, where its id belongs.
 _TOKEN = re.compile("(hl_[a-z]+_[0-9a-f]{12}_)[^/]+", re.IGNORECASE)
 
 RETRY_AFTER_SECONDS = 2
 
-# Every answer gets these unless it says otherwise. The name instead of the library's with its versions.
-STANDING_HEADERS = {"Server": "Hookledger", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+# Headers of every response that does not set them itself. `Server` always replaces the library's name and versions.
+DEFAULT_HEADERS = {"Server": "Hookledger", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 
 REFUSED_VALUE = "the database does not take a value of this"
 
-# A hostile body may be wrong in a hundred thousand places; nobody reads so far.
+# A hostile body may have a hundred thousand errors; a response names the first of them.
 MAX_ERRORS = 100
 MAX_FIELD_CHARACTERS = 128
 
 
 class FieldErrorShape(TypedDict):
-    """What is wrong with a field, and what would be right. `field` is empty if it is the whole."""
+    """What is wrong with a field, and what would be right. `field` is empty if the whole body is wrong."""
 
     field: Annotated[str, Field(examples=["target_url"])]
     message: Annotated[str, Field(examples=["must be https"])]
 
 
 class ProblemShape(TypedDict):
-    """What went wrong (RFC 9457); `errors` has all that is wrong with the request's fields."""
+    """What went wrong (RFC 9457). `errors` has everything that is wrong with the fields of the request."""
 
     type: Annotated[str, Field(examples=["about:blank"])]
     title: Annotated[str, Field(examples=["Unprocessable Entity"])]
@@ -64,7 +70,7 @@ class ProblemShape(TypedDict):
 
 
 class Problem(Exception):
-    """An answer of status 4xx or 5xx."""
+    """A response of status 4xx or 5xx, to be raised."""
 
     def __init__(
         self,
@@ -97,15 +103,15 @@ class Problem(Exception):
         )
 
 
-# What was answered instead of what was asked for.
+# The problem that a request was answered with.
 PROBLEM = web.RequestKey("problem", Problem)
 
-# How a problem is shown to a person; it gives None if a program asked.
+# Renders a problem as a page of the dashboard; None if a program made the request.
 PAGE_OF: web.AppKey[Callable[[web.Request, Problem], web.Response | None]] = web.AppKey("page_of")
 
 
 def listed(errors: Sequence[event.FieldProblem]) -> list[FieldErrorShape]:
-    """Problems of fields as JSON, the first hundred of them."""
+    """Problems of fields as JSON, at most MAX_ERRORS of them and then their number."""
     shown: list[FieldErrorShape] = [
         {"field": error.field[:MAX_FIELD_CHARACTERS], "message": error.message} for error in errors[:MAX_ERRORS]
     ]
@@ -115,7 +121,7 @@ def listed(errors: Sequence[event.FieldProblem]) -> list[FieldErrorShape]:
 
 
 def of(error: Exception) -> Problem | None:
-    """The problem that an error of ours means to whoever asked; None for an error that nobody expected."""
+    """The problem that an error means to the caller; None for an unexpected error."""
     match error:
         case Problem():
             return error
@@ -130,21 +136,21 @@ def of(error: Exception) -> Problem | None:
         case ValueRefused():
             return Problem(422, f"{REFUSED_VALUE} request")
         case StoreUnavailable():
-            # Not "nothing was stored": what was lost may be only the answer to a commit.
+            # It does not say that nothing was stored: the commit may have succeeded and only its reply been lost.
             detail = "the database does not answer: repeat the request, with the same event id or Idempotency-Key"
             return Problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
         case HttpProcessingError() | web.RequestPayloadError() | ConnectionError():
             return Problem(400, "the body ended early, or is not what its headers say")
         case web.HTTPException() if error.status >= HTTPStatus.BAD_REQUEST:
             allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-            return Problem(error.status, _plain(error), headers=allow)
+            return Problem(error.status, _http_detail(error), headers=allow)
         case _:
             return None
 
 
 @web.middleware
 async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every answer is either what a handler made or a problem, as JSON or as a page."""
+    """Turns an exception of a handler into a problem, as JSON or as a page."""
     try:
         return await handler(request)
     except Exception as error:
@@ -159,42 +165,22 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
         page_of = request.app.get(PAGE_OF)
         response = (None if page_of is None else page_of(request, problem)) or problem.response()
         if isinstance(error, HttpProcessingError | web.RequestPayloadError):
-            # Where the next request begins is unknown, and the library would trip over the broken body once more.
+            # Where the next request begins is unknown. Without the EOF aiohttp would read the broken body again.
             response.force_close()
             request.content.feed_eof()
         return response
 
 
 def shown_path(request: web.Request) -> str:
-    """The path as it may stand in the log: without query, and without the secret of a login link or of a token."""
+    """The path for the log: without the query, and without the secret of a login link or of a token."""
     if request.path.startswith(_ONE_TIME_LINKS):
         return f"{_ONE_TIME_LINKS}…"
     return _TOKEN.sub(r"\g<1>…", request.path)
 
 
-def _plain(error: web.HTTPException) -> str:
-    match error.status:
-        case 404:
-            return "there is nothing here: see the paths of the API under /v1"
-        case 405:
-            return "this path does not take this method"
-        case 413:
-            return "the request is too large"
-        case _:
-            return error.reason
-
-
-# What stands before everything else: a URL that cannot be decoded names nothing.
-#
-# The library leaves a `%` that encodes nothing as it is, and bytes that are no UTF-8 too; then `%zz` would be a tenant.
-#
-
-_NO_ENCODING = re.compile("%(?![0-9A-Fa-f]{2})")
-
-
 @web.middleware
 async def url_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuses a URL with a percent encoding that is none. Raises Problem."""
+    """Raises Problem for a URL that cannot be percent-decoded to UTF-8."""
     url = request.raw_path
     if "%" in url:
         if _NO_ENCODING.search(url):
@@ -204,3 +190,15 @@ async def url_middleware(request: web.Request, handler: Handler) -> web.StreamRe
         except UnicodeDecodeError as error:
             raise Problem(400, "the URL is not UTF-8 once it is decoded") from error
     return await handler(request)
+
+
+def _http_detail(error: web.HTTPException) -> str:
+    match error.status:
+        case 404:
+            return "there is nothing here: see the paths of the API under /v1"
+        case 405:
+            return "this path does not take this method"
+        case 413:
+            return "the request is too large"
+        case _:
+            return error.reason

@@ -1,4 +1,4 @@
-"""What handlers need, in one frozen object under one application key."""
+"""What handlers need, in one frozen object under one application key, and the request options of the installation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ from eventstore.postgres.connect import Database
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """`index` is the live projection's; `hurry` asks for a tick; `readiness` names what keeps us from being ready."""
+    """`index` is the index of the live projection. `request_tick` asks for a tick at once, so that new events are
+    delivered without delay. `readiness` returns the reasons why this process is not ready, none if it is. `now` is an
+    aware datetime in UTC.
+    """
 
     config: Config
     database: Database
@@ -32,7 +35,7 @@ class Services:
     catalogue: Catalogue
     index: RouteIndex
     metrics: Metrics
-    hurry: Callable[[], None]
+    request_tick: Callable[[], None]
     readiness: Callable[[], Awaitable[list[str]]]
     now: Callable[[], datetime]
 
@@ -40,10 +43,8 @@ class Services:
 SERVICES = web.AppKey("services", Services)
 
 
-# What is the same for every webhook of this installation, by its configuration.
-
-
 def request_options(config: Config) -> RequestOptions:
+    """What the configuration says about every webhook request of this installation."""
     return RequestOptions(
         signing_header=config.signing.header,
         standard_webhooks=config.signing.standard_webhooks,

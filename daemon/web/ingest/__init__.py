@@ -1,1 +1,1 @@
-"""What is published on its way into the log: bodies in pieces, transactions shared by many requests."""
+"""POST /v1/events: reading events within limits, and storing them in transactions that requests share."""

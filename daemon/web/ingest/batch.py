@@ -1,7 +1,7 @@
-"""The lines of one NDJSON request, and what becomes of each.
+"""The lines of one NDJSON request, and the result of each.
 
-All lines are here before the first is stored, so that a batch beyond its limits stores nothing, and a slow sender holds
-no transaction open. From then on they become events in parts: one is stored while the next is parsed.
+All lines are read before the first is stored. So a batch beyond its limits stores nothing, and a slow sender does not
+keep a transaction open. Then the lines are parsed in parts: one part is stored while the next is parsed.
 """
 
 from __future__ import annotations
@@ -19,58 +19,60 @@ from daemon.web.ingest.storing import StoreResult
 from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.errors import ValueRefused
 
-# Large enough for one round trip each, small enough that storing begins soon and takes little memory.
+# Limits of a part: large enough to be worth a round trip, small enough that storing begins early and needs little
+# memory.
 PART_EVENTS = 500
 PART_BYTES = 1 << 20
 
-# After so many bytes others get their turn; a line counts for its parsing too.
-TURN_BYTES = 1 << 16
-LINE_BYTES = 512
+# The event loop runs other tasks after so many bytes. Each line counts LINE_OVERHEAD_BYTES more, for its parsing.
+YIELD_AFTER_BYTES = 1 << 16
+LINE_OVERHEAD_BYTES = 512
 
-Judge = Callable[[Line], NewEvent | tuple[event.FieldProblem, ...]]
+# The event of a line, or what is wrong with it.
+ParseLine = Callable[[Line], NewEvent | tuple[event.FieldProblem, ...]]
 
 
 @dataclass(slots=True, kw_only=True)
 class Batch:
-    """`answers` has a place for each line that was parsed; `places` says which ones belong to events."""
+    """`answers` has an entry for each parsed line. `positions` are the indexes in it of the lines that are events."""
 
     lines: deque[Line] = field(default_factory=deque)
     answers: list[FateShape] = field(default_factory=list)
-    places: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
 
     @property
     def is_one_part(self) -> bool:
         return len(self.lines) <= PART_EVENTS and sum(line.size_bytes for line in self.lines) <= PART_BYTES
 
-    async def parts(self, judge: Judge) -> AsyncIterator[list[NewEvent]]:
-        """The good events of all lines, a part at a time; a line is forgotten once it is parsed."""
+    async def parts(self, parse: ParseLine) -> AsyncIterator[list[NewEvent]]:
+        """The valid events of all lines, one part at a time. A line is dropped once it is parsed."""
         part: list[NewEvent] = []
-        part_bytes = turn_bytes = 0
+        part_bytes = unyielded_bytes = 0
         while self.lines:
             line = self.lines.popleft()
-            judged = judge(line)
-            if isinstance(judged, NewEvent):
-                part.append(judged)
+            parsed = parse(line)
+            if isinstance(parsed, NewEvent):
+                part.append(parsed)
                 part_bytes += line.size_bytes
-                self.places.append(len(self.answers))
-                self.answers.append({"id": judged.id, "status": "accepted"})
+                self.positions.append(len(self.answers))
+                self.answers.append({"id": parsed.id, "status": "accepted"})
             else:
-                self.answers.append({"id": None, "line": line.number, "status": "rejected", "errors": listed(judged)})
+                self.answers.append({"id": None, "line": line.number, "status": "rejected", "errors": listed(parsed)})
             if len(part) >= PART_EVENTS or part_bytes >= PART_BYTES:
                 yield part
                 part, part_bytes = [], 0
-            turn_bytes += line.size_bytes + LINE_BYTES
-            if turn_bytes >= TURN_BYTES:
+            unyielded_bytes += line.size_bytes + LINE_OVERHEAD_BYTES
+            if unyielded_bytes >= YIELD_AFTER_BYTES:
                 await asyncio.sleep(0)
-                turn_bytes = 0
+                unyielded_bytes = 0
         if part:
             yield part
 
-    def settle(self, outcomes: Sequence[StoreResult]) -> None:
-        """Puts what became of the events into the answers."""
-        for place, outcome in zip(self.places, outcomes, strict=True):
-            if isinstance(outcome, ValueRefused):
+    def settle(self, results: Sequence[StoreResult]) -> None:
+        """Writes the results of storing into the answers."""
+        for position, result in zip(self.positions, results, strict=True):
+            if isinstance(result, ValueRefused):
                 errors = listed((event.FieldProblem(field="", message=f"{REFUSED_VALUE} event"),))
-                self.answers[place] = {"id": self.answers[place]["id"], "status": "rejected", "errors": errors}
-            elif not outcome:
-                self.answers[place]["status"] = "duplicate"
+                self.answers[position] = {"id": self.answers[position]["id"], "status": "rejected", "errors": errors}
+            elif not result:
+                self.answers[position]["status"] = "duplicate"

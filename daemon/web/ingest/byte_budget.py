@@ -1,8 +1,8 @@
-"""How many bytes of events may be in memory at once, in all requests together.
+"""A limit on the bytes of events in memory, for all requests together.
 
-A batch may be large, and nobody is kept from sending many. So each byte counts from when it comes until its request is
-answered, and who finds the room full is told to come back. Nobody waits for room: two halves of batches would wait for
-each other.
+A batch may be large, and producers may send many at once. So each byte counts from its arrival until its request is
+answered, and a request that would exceed the budget is answered 503. No request waits for others to finish: two batches
+that are half read would wait for each other.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from daemon.web.http.problems import RETRY_AFTER_SECONDS, Problem
 class ByteBudget:
     """Shared by all requests of a process."""
 
-    def __init__(self, most_bytes: int) -> None:
-        self._free_bytes = most_bytes
+    def __init__(self, max_bytes: int) -> None:
+        self._free_bytes = max_bytes
 
     @contextmanager
     def share(self) -> Iterator[Callable[[int], None]]:
-        """Yields what takes so many bytes until the block ends, and raises Problem if there are not so many."""
+        """Yields a function that takes bytes until the block ends. It raises Problem 503 if too few are free."""
         taken_bytes = 0
 
         def take(size_bytes: int) -> None:

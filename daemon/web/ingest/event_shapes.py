@@ -1,7 +1,7 @@
-"""POST /v1/events as the OpenAPI document shows it: what goes in and what comes out.
+"""The request and response bodies of POST /v1/events, for the OpenAPI document.
 
-An event is checked by core/event and not by a model, since its payload must stay the bytes it came as. So its schema is
-written by hand; a test holds it against those checks.
+`daemon.core.events.event` checks an event, not a pydantic model, because its payload must keep its bytes. So the schema
+of an event is written by hand; a test compares it with those checks.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ EVENT_SCHEMA = {
             "pattern": f"^{TYPE_PATTERN}$",
         },
         "id": {
-            "description": "Made if absent. The same tenant and id within 24 hours is one event: repeat safely.",
+            "description": "Generated if absent. The same tenant and id within 24 hours is one event: repeat safely.",
             "type": ["string", "null"],
             "pattern": f"^[ -~]{{1,{MAX_TEXT_CHARACTERS}}}$",
         },
@@ -48,11 +48,11 @@ EVENT_SCHEMA = {
         "data": {"type": "object"},
         "context": {"type": ["object", "null"]},
         "snapshot": {
-            "description": "Entities around the event, from which routes pick with `payload.snapshot`.",
+            "description": "Entities related to the event, from which routes select with `payload.snapshot`.",
             "type": ["object", "null"],
         },
         "backfill": {
-            "description": "Kept, and never delivered by itself.",
+            "description": "Stored, and never delivered automatically.",
             "type": ["boolean", "null"],
             "default": False,
         },
@@ -80,7 +80,7 @@ EVENT_LINES = Media(
 
 
 class FateShape(TypedDict):
-    """What became of one event. Rejected lines of a batch have no id, but their number and what is wrong."""
+    """The result of one event. A rejected line of a batch has no id, but its number and what is wrong with it."""
 
     id: EventId | None
     status: Literal["accepted", "duplicate", "rejected"]
@@ -89,7 +89,7 @@ class FateShape(TypedDict):
 
 
 class PublishedShape(TypedDict):
-    """What became of each event, in order. 202 means that what was accepted is durable."""
+    """The result of each event, in order. 202 means that the accepted events are durable."""
 
     accepted: Annotated[int, Field(ge=0, examples=[1])]
     duplicates: Annotated[int, Field(ge=0)]

@@ -1,8 +1,9 @@
-"""Group commit for single events: what arrives while a commit is under way goes together into the next one.
+"""Group commit for single events: the events that arrive while a commit is under way share the next commit.
 
-A commit costs a flush of the disk, whether it carries one event or a hundred. The first event goes at once, so nobody
-waits for company. Nobody waits longer than ANSWER_SECONDS either, in the queue and for PostgreSQL together: an event
-that was given up in the queue is not stored, one that was on its way may have been, so a producer repeats it by its id.
+A commit costs a flush of the disk, whether it has one event or a hundred. The first event is committed at once: it does
+not wait for others. No event waits longer than ANSWER_SECONDS, in the queue and for PostgreSQL together. If the time is
+over, an event that is still in the queue is not stored; an event that was sent to PostgreSQL may be stored. So the
+producer repeats it with the same id.
 
 A batch is a transaction of its own (storing.py).
 """
@@ -20,29 +21,30 @@ from eventstore.postgres.errors import StoreError, StoreUnavailable
 MAX_BATCH_EVENTS = 500
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 
-# A producer who gets no answer within 3 s is told so; what is left is for the answer's way back.
+# A producer gets an answer within 3 s. The difference is for sending the answer.
 ANSWER_SECONDS = 2.5
 
-# Two batches at once keep both cores busy; more would only keep connections from others.
+# Two batches keep both cores busy, this process's and PostgreSQL's. More would only occupy connections.
 BATCHES_AT_ONCE = 2
 
-_Waiting = tuple[NewEvent, asyncio.Future[bool]]
+# An event, and the future that its request waits for.
+_QueuedEvent = tuple[NewEvent, asyncio.Future[bool]]
 
 
 class GroupCommit:
-    """`publish` and `publish_batch` answer when the events are durable."""
+    """`publish` and `publish_batch` return when the events are durable. `on_stored` is called after each commit."""
 
     def __init__(self, database: Database, *, on_stored: Callable[[], None]) -> None:
         self._database = database
         self._on_stored = on_stored
-        self._waiting: list[_Waiting] = []
+        self._queue: list[_QueuedEvent] = []
         self._task: asyncio.Task[None] | None = None
-        self._turns = asyncio.Semaphore(BATCHES_AT_ONCE)
+        self._batch_slots = asyncio.Semaphore(BATCHES_AT_ONCE)
 
     async def publish(self, event: NewEvent) -> bool:
         """True if the event is new, False if it is a duplicate. Raises StoreUnavailable or ValueRefused."""
         stored: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiting.append((event, stored))
+        self._queue.append((event, stored))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._drain())
         try:
@@ -54,59 +56,59 @@ class GroupCommit:
     async def publish_batch(
         self, parts: AsyncIterator[list[NewEvent]], *, is_one_part: bool, seconds: float
     ) -> list[StoreResult]:
-        """Stores all parts or none within `seconds`; outcomes as from `store`. Raises StoreUnavailable."""
+        """Stores all parts or none within `seconds`. The results are those of `store`. Raises StoreUnavailable."""
         if is_one_part:
-            outcomes = await store(self._database, [event async for part in parts for event in part], seconds=seconds)
+            results = await store(self._database, [event async for part in parts for event in part], seconds=seconds)
         else:
             try:
-                async with asyncio.timeout(seconds), self._turns:
-                    outcomes = await store_parts(self._database, parts, seconds=seconds)
+                async with asyncio.timeout(seconds), self._batch_slots:
+                    results = await store_parts(self._database, parts, seconds=seconds)
             except TimeoutError as error:
                 raise StoreUnavailable("the batch could not be stored in time") from error
-        if outcomes:
+        if results:
             self._on_stored()
-        return outcomes
+        return results
 
     async def close(self) -> None:
-        """Waits for the commits under way, and for those that somebody still waits for."""
+        """Waits until the queue is empty and its commits are done."""
         if self._task is not None:
             await asyncio.wait([self._task])
 
     async def _drain(self) -> None:
         while batch := self._next_batch():
             try:
-                outcomes = await store(self._database, [event for event, _ in batch], seconds=ANSWER_SECONDS)
+                results = await store(self._database, [event for event, _ in batch], seconds=ANSWER_SECONDS)
             except StoreError as error:
-                if isinstance(error, StoreUnavailable):  # the queue would only wait in vain, and is told at once
-                    batch, self._waiting = batch + self._waiting, []
-                _answer(batch, [error] * len(batch))
+                if isinstance(error, StoreUnavailable):  # the queued events would fail as well, later
+                    batch, self._queue = batch + self._queue, []
+                _resolve(batch, [error] * len(batch))
             except BaseException:
-                everybody = batch + self._waiting
-                _answer(everybody, [StoreUnavailable("the daemon is stopping")] * len(everybody))
+                unstored = batch + self._queue
+                _resolve(unstored, [StoreUnavailable("the daemon is stopping")] * len(unstored))
                 raise
             else:
-                _answer(batch, outcomes)
+                _resolve(batch, results)
                 self._on_stored()
 
-    def _next_batch(self) -> list[_Waiting]:
-        """The longest-waiting events that somebody still waits for, within the limits; at least one if there is any."""
-        waiting = [(event, stored) for event, stored in self._waiting if not stored.done()]
+    def _next_batch(self) -> list[_QueuedEvent]:
+        """The oldest queued events whose requests still wait, within the limits; at least one if there is any."""
+        waiting = [(event, stored) for event, stored in self._queue if not stored.done()]
         count, size_bytes = 0, 0
         for event, _ in waiting[:MAX_BATCH_EVENTS]:
             size_bytes += len(event.data) + len(event.context or b"") + len(event.snapshot or b"")
             if count and size_bytes > MAX_BATCH_BYTES:
                 break
             count += 1
-        self._waiting = waiting[count:]
+        self._queue = waiting[count:]
         return waiting[:count]
 
 
-def _answer(batch: Sequence[_Waiting], outcomes: Sequence[bool | StoreError]) -> None:
-    """Tells everybody who still waits."""
-    for (_, stored), outcome in zip(batch, outcomes, strict=True):
+def _resolve(batch: Sequence[_QueuedEvent], results: Sequence[bool | StoreError]) -> None:
+    """Gives each request that still waits its result."""
+    for (_, stored), result in zip(batch, results, strict=True):
         if stored.done():
             continue
-        if isinstance(outcome, StoreError):
-            stored.set_exception(outcome)
+        if isinstance(result, StoreError):
+            stored.set_exception(result)
         else:
-            stored.set_result(outcome)
+            stored.set_result(result)

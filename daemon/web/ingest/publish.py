@@ -1,7 +1,8 @@
 """POST /v1/events: one event as JSON, or many as NDJSON. 202 means durable.
 
-A batch is read whole within its limits, and stored in one transaction; a bad line is named and the good ones are kept.
-More lines or bytes than allowed and nothing is stored: half a file, taken silently, would be the worst answer.
+A batch is read to its end within its limits, and stored in one transaction. Invalid lines are reported, and the valid
+ones are stored. A batch with too many lines or bytes stores nothing: storing half of a file silently would be the worst
+answer.
 """
 
 from __future__ import annotations
@@ -31,28 +32,30 @@ from daemon.web.ingest.group_commit import ANSWER_SECONDS, GroupCommit
 from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.errors import StoreUnavailable
 
-INGEST = web.AppKey("ingest", GroupCommit)
-ROOM = web.AppKey("room", ByteBudget)
+GROUP_COMMIT = web.AppKey("group_commit", GroupCommit)
+BYTE_BUDGET = web.AppKey("byte_budget", ByteBudget)
 
-# A batch gets the time of a single event, and a second for each so many events; a slow disk stores three times as many.
+# A batch has the time of a single event, and a second more for each so many events. A slow disk stores three times as
+# many in a second.
 BATCH_EVENTS_PER_SECOND = 2_000
 
-# All lines of a batch together may have as many bytes as this many of the longest; two such batches fit into memory.
-BATCH_OF_LONGEST = 256
-ROOM_OF_LONGEST = 2 * BATCH_OF_LONGEST
+# Sizes in events of the greatest length (`events.max_bytes`): of one batch, and of all that are in memory at once.
+BATCH_MAX_EVENT_SIZES = 256
+BUDGET_MAX_EVENT_SIZES = 2 * BATCH_MAX_EVENT_SIZES
 
-# For all of a body: a sender who dribbles keeps others out of the room.
+# Timeout for a whole body: a slow sender takes a share of the byte budget.
 BODY_SECONDS = 120.0
 
 _BOM = b"\xef\xbb\xbf"
 
+# Takes bytes of the budget. Raises Problem if too few are free.
 _Take = Callable[[int], None]
 
 
 @endpoint(Access.PUBLISH, takes=(EVENT, EVENT_LINES), answers={202: PublishedShape})
 async def publish(request: web.Request) -> web.Response:
     """Stores one event or many."""
-    with request.app[ROOM].share() as take:
+    with request.app[BYTE_BUDGET].share() as take:
         if request.content_type == "application/x-ndjson":
             return await _publish_many(request, take)
         if request.content_type == "application/json":
@@ -62,16 +65,16 @@ async def publish(request: web.Request) -> web.Response:
 
 async def _publish_one(request: web.Request, take: _Take) -> web.Response:
     services = request.app[SERVICES]
-    raw = await bodies.read(request, most_bytes=services.config.events.max_bytes)
+    raw = await bodies.read(request, max_bytes=services.config.events.max_bytes)
     take(len(raw))
     async with _answering_within(_seconds_left(request)):
         known = await services.catalogue.known_types()
-        judged = _judge(request, raw.removeprefix(_BOM), now=services.now(), known=known)
-        if isinstance(judged, tuple):
+        parsed = _parse(request, raw.removeprefix(_BOM), now=services.now(), known=known)
+        if isinstance(parsed, tuple):
             services.metrics.events_published.labels("rejected").inc()
-            raise Problem(422, "the event is not valid; nothing was stored", errors=judged)
-        is_fresh = await request.app[INGEST].publish(judged)
-    return _answer(request, [{"id": judged.id, "status": "accepted" if is_fresh else "duplicate"}])
+            raise Problem(422, "the event is not valid; nothing was stored", errors=parsed)
+        is_new = await request.app[GROUP_COMMIT].publish(parsed)
+    return _answer(request, [{"id": parsed.id, "status": "accepted" if is_new else "duplicate"}])
 
 
 async def _publish_many(request: web.Request, take: _Take) -> web.Response:
@@ -81,26 +84,26 @@ async def _publish_many(request: web.Request, take: _Take) -> web.Response:
     async with _answering_within(seconds):
         now, known = services.now(), await services.catalogue.known_types()
 
-        def judge(line: Line) -> NewEvent | tuple[event.FieldProblem, ...]:
+        def parse(line: Line) -> NewEvent | tuple[event.FieldProblem, ...]:
             if line.text is None:
                 return (_too_long(request, line),)
-            return _judge(request, line.text, now=now, known=known)
+            return _parse(request, line.text, now=now, known=known)
 
-        outcomes = await request.app[INGEST].publish_batch(
-            batch.parts(judge), is_one_part=batch.is_one_part, seconds=seconds
+        results = await request.app[GROUP_COMMIT].publish_batch(
+            batch.parts(parse), is_one_part=batch.is_one_part, seconds=seconds
         )
-    batch.settle(outcomes)
+    batch.settle(results)
     return _answer(request, batch.answers)
 
 
 def _seconds_left(request: web.Request) -> float:
-    """Of ANSWER_SECONDS. The time in which the body came is the sender's, and not counted."""
+    """What is left of ANSWER_SECONDS. The time that the sender needed for the body is not counted."""
     return ANSWER_SECONDS - request[IDENTIFYING_SECONDS]
 
 
 @asynccontextmanager
 async def _answering_within(seconds: float) -> AsyncIterator[None]:
-    """Raises StoreUnavailable if the block takes longer: each of its steps is in time, all of them may not be."""
+    """Raises StoreUnavailable if the block takes longer. Each step has a timeout, but their sum may be too long."""
     try:
         async with asyncio.timeout(seconds):
             yield
@@ -109,17 +112,17 @@ async def _answering_within(seconds: float) -> AsyncIterator[None]:
 
 
 async def _read_batch(request: web.Request, take: _Take) -> Batch:
-    """The lines of a body. Raises Problem for too many lines or bytes, or for too long a time."""
+    """The lines of a body. Raises Problem for too many lines or bytes, or if the body takes too long."""
     limits = request.app[SERVICES].config.events
     splitter = LineSplitter(max_bytes=limits.max_bytes)
     batch = Batch()
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            async for chunk in bodies.chunks(request, most_bytes=limits.max_bytes * BATCH_OF_LONGEST):
+            async for chunk in bodies.chunks(request, max_bytes=limits.max_bytes * BATCH_MAX_EVENT_SIZES):
                 take(len(chunk))
                 batch.lines += splitter.feed(chunk)
                 _check_count(len(batch.lines), limits.batch_max)
-                await asyncio.sleep(0)  # a body that is there already would hold up everything else
+                await asyncio.sleep(0)  # a body that is already buffered would block the event loop
     except TimeoutError as error:
         raise Problem(408, f"the body took longer than {BODY_SECONDS:g} s; nothing was stored") from error
     batch.lines += splitter.end()
@@ -132,7 +135,7 @@ def _check_count(count: int, most: int) -> None:
         raise Problem(413, f"a batch may have {most} events; nothing was stored, send it in parts")
 
 
-def _judge(
+def _parse(
     request: web.Request, raw: bytes, *, now: datetime, known: KnownTypes | None
 ) -> NewEvent | tuple[event.FieldProblem, ...]:
     """The event to store, or everything that is wrong with it."""
@@ -150,7 +153,7 @@ def _too_long(request: web.Request, line: Line) -> event.FieldProblem:
 def _new_event(parsed: IncomingEvent, now: datetime) -> NewEvent:
     return NewEvent(
         tenant=parsed.tenant,
-        id=parsed.id if parsed.id is not None else _made_id(now),
+        id=parsed.id if parsed.id is not None else _new_id(now),
         type=parsed.type,
         data=parsed.data,
         occurred_at=parsed.occurred_at,
@@ -160,13 +163,13 @@ def _new_event(parsed: IncomingEvent, now: datetime) -> NewEvent:
     )
 
 
-def _made_id(now: datetime) -> str:
-    """An id for an event that has none. It begins with the time, so that new ones lie together in the index."""
+def _new_id(now: datetime) -> str:
+    """An id for an event without one. It begins with the time, so that new ids are neighbours in the index."""
     return f"evt_{int(now.timestamp() * 1000):012x}{secrets.token_hex(10)}"
 
 
 def _answer(request: web.Request, answers: list[FateShape]) -> web.Response:
-    """202 with every line's fate, counted here and in the metrics."""
+    """202 with the result of every event. Counts the results, for the body and in the metrics."""
     counts = Counter(each["status"] for each in answers)
     published = request.app[SERVICES].metrics.events_published
     for status, count in counts.items():

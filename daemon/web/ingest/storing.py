@@ -1,6 +1,6 @@
-"""Events into the log: in one statement, or in parts of one transaction; refused values are told from good ones.
+"""Storing events in the log: in one statement, or in parts of one transaction. Refused values reject only their events.
 
-Parts are stored each while the next is being made: parsing takes one core, PostgreSQL another, and taking turns they
+Each part is stored while the next is parsed. Parsing keeps one core busy and PostgreSQL another; one after the other
 would take twice as long.
 """
 
@@ -22,10 +22,11 @@ StoreResult = bool | ValueRefused
 
 
 async def store(database: Database, events: Sequence[NewEvent], *, seconds: float) -> list[StoreResult]:
-    """Stores events in one transaction; for each, in order: True if it is new, False if it is a duplicate.
+    """Stores events in one transaction. For each event, in order: True if it is new, False if it is a duplicate, or
+    the ValueRefused that rejects it.
 
-    If PostgreSQL refuses a value, the events are stored in halves, until only the culprits are left: a neighbour's
-    mistake is nobody else's. Raises StoreUnavailable.
+    If PostgreSQL refuses a value, each half of the events is stored by itself, and so on until only the events with
+    refused values are left. Raises StoreUnavailable.
     """
     try:
         return list(await domain_events.publish(database, events, seconds=seconds))
@@ -38,38 +39,39 @@ async def store(database: Database, events: Sequence[NewEvent], *, seconds: floa
 
 
 async def store_parts(database: Database, parts: AsyncIterator[list[NewEvent]], *, seconds: float) -> list[StoreResult]:
-    """Stores all parts in one transaction, each while the next is being made; outcomes as from `store`.
+    """Stores all parts in one transaction, each while the next is parsed. The results are those of `store`.
 
     Raises StoreUnavailable.
     """
-    made: list[NewEvent] = []
-    fresh: list[bool] = []
+    events: list[NewEvent] = []
+    are_new: list[bool] = []
 
-    async def noted() -> AsyncIterator[list[NewEvent]]:
+    async def collected() -> AsyncIterator[list[NewEvent]]:
         async for part in parts:
-            made.extend(part)
+            events.extend(part)
             yield part
 
-    left = noted()
+    remaining = collected()
     try:
         async with domain_events.publishing(database, seconds=seconds) as publish:
-            part = await anext(left, None)
+            part = await anext(remaining, None)
             while part is not None:
-                async with _meanwhile(publish(part)) as storing:
-                    part = await anext(left, None)
-                fresh += storing.result()
+                async with _concurrently(publish(part)) as storing:
+                    part = await anext(remaining, None)
+                are_new += storing.result()
     except (ValueRefused, Deadlocked):
-        # Nothing of it is stored now. `store` knows what to do with a refused value, and waits crosswise for nobody.
-        async for _ in left:
+        # The transaction was rolled back. `store` handles a refused value, and a single statement takes its ids in an
+        # order that does not deadlock.
+        async for _ in remaining:
             pass
-        return await store(database, made, seconds=seconds)
-    return [*fresh]
+        return await store(database, events, seconds=seconds)
+    return [*are_new]
 
 
 @asynccontextmanager
-async def _meanwhile(work: Coroutine[object, None, _T]) -> AsyncIterator[asyncio.Task[_T]]:
-    """Does the work while the block runs; when the block has ended, the work has too. Raises what the work raises."""
-    task = asyncio.create_task(work)
+async def _concurrently(coroutine: Coroutine[object, None, _T]) -> AsyncIterator[asyncio.Task[_T]]:
+    """Runs a coroutine while the block runs, and waits for it at the end of the block. Raises what it raises."""
+    task = asyncio.create_task(coroutine)
     try:
         yield task
         await task

@@ -1,1 +1,1 @@
-"""The OpenAPI 3.1 document, made of what the endpoints declare: there is no second truth to keep up with the first."""
+"""The OpenAPI 3.1 document, generated from the declarations of the endpoints."""

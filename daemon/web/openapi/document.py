@@ -1,7 +1,7 @@
-"""The document: each operation from its declaration, and the parts that they share.
+"""The OpenAPI document: every operation of an application, generated from its declaration, and the shared parts.
 
-Which errors an operation can answer follows from what it is - whoever takes a body may refuse one - so an endpoint
-declares only those that are its own.
+Most errors of an operation follow from its declaration: an endpoint that takes a body can refuse one, for example. So
+an endpoint declares only its particular errors.
 """
 
 from __future__ import annotations
@@ -18,14 +18,55 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from daemon import __version__
-from daemon.web.http.endpoints import Access, Declared, Media, Query, declared
+from daemon.web.http.endpoints import Access, Declaration, Media, Query, declared
 from daemon.web.http.problems import ProblemShape
-from daemon.web.openapi import schemas
-from daemon.web.openapi import vocabulary as words
+from daemon.web.openapi import schemas, vocabulary
 from daemon.web.openapi.schemas import Schema, example
 
 _NAME = re.compile(r"\{(\w+)\}")
 _PROBLEM = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """A method of a path, and its handler."""
+
+    method: str
+    path: str
+    handler: object
+
+    @property
+    def declared(self) -> Declaration:
+        """The declaration of the handler. Raises LookupError if it has none."""
+        found = declared(self.handler)
+        if found is None:
+            raise LookupError(f"{self.method} {self.path} declares nothing")
+        return found
+
+    @property
+    def topic(self) -> str:
+        """The name of the module of the handler."""
+        return str(self.handler.__module__).rpartition(".")[2]
+
+    @property
+    def id(self) -> str:
+        """Like `routes.list`."""
+        noun = self.topic.rstrip("s")
+        name = re.sub(f"_{noun}s?$", "", str(getattr(self.handler, "__name__", "")))
+        return name if name == self.topic else f"{self.topic}.{name}"
+
+    @property
+    def docstring(self) -> str:
+        return (self.handler.__doc__ or "").strip()
+
+
+def operations(application: web.Application) -> tuple[Operation, ...]:
+    """The endpoints of an application, without its pages, and without HEAD, which every GET has."""
+    return tuple(
+        Operation(method=route.method, path=route.resource.canonical, handler=route.handler)
+        for route in application.router.routes()
+        if route.method != "HEAD" and route.resource is not None and _is_documented(route.handler)
+    )
 
 
 @lru_cache(maxsize=4)
@@ -36,37 +77,37 @@ def rendered(operations: tuple[Operation, ...]) -> bytes:
 
 def document(operations: tuple[Operation, ...]) -> Schema:
     """The document of these operations."""
-    kinds = {repr(kind): kind for each in operations for kind in _kinds(each.declared)}
-    found, definitions = schemas.of_types([ProblemShape, *kinds.values()])
+    body_types = {repr(body_type): body_type for each in operations for body_type in _body_types(each.declared)}
+    by_type, definitions = schemas.of_types([ProblemShape, *body_types.values()])
     for media in (media for each in operations for media in _media(each.declared)):
         definitions[media.name] = dict(media.schema)
     paths: dict[str, Schema] = {}
     for each in operations:
         item = paths.setdefault(each.path, _path_parameters(each.path))
-        item[each.method.lower()] = _operation(each, _Bodies(found, definitions))
+        item[each.method.lower()] = _operation(each, _Bodies(by_type, definitions))
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Hookledger",
             "version": __version__,
-            "description": words.DESCRIPTION,
+            "description": vocabulary.DESCRIPTION,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
         "tags": _tags(operations),
-        "security": [{name: []} for name in words.CREDENTIALS],
+        "security": [{name: []} for name in vocabulary.CREDENTIALS],
         "paths": paths,
         "components": {
             "schemas": dict(sorted(definitions.items())),
-            "responses": {name: _refusal(status) for status, (name, _) in words.REFUSALS.items()},
-            "parameters": dict(words.HEADERS),
-            "headers": dict(words.ANSWER_HEADERS),
-            "securitySchemes": dict(words.CREDENTIALS),
+            "responses": {name: _refusal(status) for status, (name, _) in vocabulary.REFUSALS.items()},
+            "parameters": dict(vocabulary.HEADERS),
+            "headers": dict(vocabulary.ANSWER_HEADERS),
+            "securitySchemes": dict(vocabulary.CREDENTIALS),
         },
     }
 
 
-def refusals(declared: Declared, path: str) -> list[int]:
+def refusals(declared: Declaration, path: str) -> list[int]:
     """The statuses of all errors that an endpoint can answer."""
     found = {400, 500, *declared.refuses}
     if declared.access is not Access.OPEN:
@@ -89,86 +130,90 @@ def refusals(declared: Declared, path: str) -> list[int]:
 class _Bodies:
     """Bodies of requests and answers, each with an example."""
 
-    def __init__(self, found: dict[object, Schema], definitions: Mapping[str, Schema]) -> None:
-        self._found = found
+    def __init__(self, by_type: dict[object, Schema], definitions: Mapping[str, Schema]) -> None:
+        self._by_type = by_type
         self._definitions = definitions
 
-    def of(self, kind: object) -> Schema:
-        """The content of a body of that type."""
-        if isinstance(kind, Media):
-            reference = {"$ref": f"#/components/schemas/{kind.name}"}
-            return {kind.content_type: {"schema": reference, "example": kind.example}}
-        schema = schemas.schema_of(self._found, kind)
+    def content(self, body: object) -> Schema:
+        """The content of a body of that type or media."""
+        if isinstance(body, Media):
+            reference = {"$ref": f"#/components/schemas/{body.name}"}
+            return {body.content_type: {"schema": reference, "example": body.example}}
+        schema = schemas.schema_of(self._by_type, body)
         return {"application/json": {"schema": schema, "example": example(schema, self._definitions)}}
 
     def request(self, takes: type[BaseModel] | tuple[Media, ...]) -> Schema:
         if isinstance(takes, tuple):
-            return {"required": True, "content": {name: it for media in takes for name, it in self.of(media).items()}}
+            contents = [self.content(media) for media in takes]
+            return {"required": True, "content": {name: each for content in contents for name, each in content.items()}}
         is_required = any(field.is_required() for field in takes.model_fields.values())
-        return {"required": is_required, "content": self.of(takes)}
+        return {"required": is_required, "content": self.content(takes)}
 
 
-def _operation(it: Operation, bodies: _Bodies) -> Schema:
-    declared = it.declared
-    summary, _, more = " ".join(it.docstring.split()).partition(". ")
-    shown: Schema = {
-        "operationId": it.id,
-        "tags": [it.topic],
+def _operation(operation: Operation, bodies: _Bodies) -> Schema:
+    declared = operation.declared
+    summary, _, rest = " ".join(operation.docstring.split()).partition(". ")
+    schema: Schema = {
+        "operationId": operation.id,
+        "tags": [operation.topic],
         "summary": summary.rstrip("."),
-        "description": " ".join(part for part in (more, words.access(declared.access)) if part),
+        "description": " ".join(part for part in (rest, vocabulary.access(declared.access)) if part),
     }
     if parameters := [*map(_query, declared.query), *_headers(declared)]:
-        shown["parameters"] = parameters
+        schema["parameters"] = parameters
     if declared.takes is not None:
-        shown["requestBody"] = bodies.request(declared.takes)
+        schema["requestBody"] = bodies.request(declared.takes)
     if declared.access is Access.OPEN:
-        shown["security"] = []
-    answers = {str(status): _answer(status, kind, declared, bodies) for status, kind in declared.answers.items()}
-    refused = {str(status): _refused(status) for status in refusals(declared, it.path)}
-    return shown | {"responses": answers | refused}
+        schema["security"] = []
+    answers = {str(status): _answer(status, body, declared, bodies) for status, body in declared.answers.items()}
+    refused = {str(status): _refused(status) for status in refusals(declared, operation.path)}
+    return schema | {"responses": answers | refused}
 
 
-def _answer(status: int, kind: object, declared: Declared, bodies: _Bodies) -> Schema:
-    names = ["ETag"] if declared.is_versioned and kind is not None else []
+def _answer(status: int, body: object, declared: Declaration, bodies: _Bodies) -> Schema:
+    names = ["ETag"] if declared.is_versioned and body is not None else []
     if status == HTTPStatus.CREATED:
         names.append("Location")
-    shown: Schema = {"description": HTTPStatus(status).phrase}
+    schema: Schema = {"description": HTTPStatus(status).phrase}
     if names:
-        shown["headers"] = {name: _reference("headers", name) for name in names}
-    return shown if kind is None else shown | {"content": bodies.of(kind)}
+        schema["headers"] = {name: _reference("headers", name) for name in names}
+    return schema if body is None else schema | {"content": bodies.content(body)}
 
 
 def _refused(status: int) -> Schema:
-    name, _ = words.REFUSALS[status]
+    """The reference to a shared response."""
+    name, _ = vocabulary.REFUSALS[status]
     return _reference("responses", name)
 
 
 def _refusal(status: int) -> Schema:
-    _, sentence = words.REFUSALS[status]
+    """A shared response."""
+    _, sentence = vocabulary.REFUSALS[status]
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": sentence}
-    shown: Schema = {
+    schema: Schema = {
         "description": sentence,
         "content": {_PROBLEM: {"schema": _reference("schemas", "Problem"), "example": body}},
     }
-    headers = words.REFUSAL_HEADERS.get(status)
-    return shown if headers is None else shown | {"headers": headers}
+    headers = vocabulary.REFUSAL_HEADERS.get(status)
+    return schema if headers is None else schema | {"headers": headers}
 
 
 def _path_parameters(path: str) -> Schema:
     unknown: Schema = {"schema": {"type": "string"}}
-    shown = [
-        {"name": name, "in": "path", "required": True} | words.PATH_PARAMETERS.get(name, unknown)
+    parameters = [
+        {"name": name, "in": "path", "required": True} | vocabulary.PATH_PARAMETERS.get(name, unknown)
         for name in _NAME.findall(path)
     ]
-    return {"parameters": shown} if shown else {}
+    return {"parameters": parameters} if parameters else {}
 
 
-def _query(it: Query) -> Schema:
-    shown: Schema = {"name": it.name, "in": "query", "description": it.description, "schema": dict(it.schema)}
-    return shown | {"required": True} if it.is_required else shown
+def _query(parameter: Query) -> Schema:
+    schema: Schema = {"name": parameter.name, "in": "query", "description": parameter.description}
+    schema["schema"] = dict(parameter.schema)
+    return schema | {"required": True} if parameter.is_required else schema
 
 
-def _headers(declared: Declared) -> list[Schema]:
+def _headers(declared: Declaration) -> list[Schema]:
     names = ["Idempotency-Key"] if declared.is_command else []
     if declared.is_command and declared.is_versioned:
         names.append("If-Match")
@@ -176,70 +221,25 @@ def _headers(declared: Declared) -> list[Schema]:
 
 
 def _tags(operations: tuple[Operation, ...]) -> list[Schema]:
-    """Each topic with the first sentence of its module."""
+    """Each topic with the first sentence of its module's docstring."""
     modules = {each.topic: str(each.handler.__module__) for each in operations}
     texts = {topic: " ".join((sys.modules[module].__doc__ or "").split()) for topic, module in modules.items()}
     return [{"name": topic, "description": text.partition(". ")[0].rstrip(".")} for topic, text in texts.items()]
 
 
-def _kinds(declared: Declared) -> list[object]:
+def _body_types(declared: Declaration) -> list[object]:
     """The types of an operation's bodies."""
     takes = [] if declared.takes is None or isinstance(declared.takes, tuple) else [declared.takes]
-    return [*takes, *(kind for kind in declared.answers.values() if kind is not None and not isinstance(kind, Media))]
+    return [*takes, *(body for body in declared.answers.values() if body is not None and not isinstance(body, Media))]
 
 
-def _media(declared: Declared) -> list[Media]:
+def _media(declared: Declaration) -> list[Media]:
     takes = declared.takes if isinstance(declared.takes, tuple) else ()
-    return [*takes, *(kind for kind in declared.answers.values() if isinstance(kind, Media))]
+    return [*takes, *(body for body in declared.answers.values() if isinstance(body, Media))]
 
 
 def _reference(kind: str, name: str) -> Schema:
     return {"$ref": f"#/components/{kind}/{name}"}
-
-
-# The endpoints of an application, as its router knows them.
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """A method of a path, and its handler."""
-
-    method: str
-    path: str
-    handler: object
-
-    @property
-    def declared(self) -> Declared:
-        """What the handler declares. Raises LookupError if it does not."""
-        found = declared(self.handler)
-        if found is None:
-            raise LookupError(f"{self.method} {self.path} declares nothing")
-        return found
-
-    @property
-    def topic(self) -> str:
-        """The name of the module that it stands in."""
-        return str(self.handler.__module__).rpartition(".")[2]
-
-    @property
-    def id(self) -> str:
-        """Like `routes.list`."""
-        thing = self.topic.rstrip("s")
-        name = re.sub(f"_{thing}s?$", "", str(getattr(self.handler, "__name__", "")))
-        return name if name == self.topic else f"{self.topic}.{name}"
-
-    @property
-    def docstring(self) -> str:
-        return (self.handler.__doc__ or "").strip()
-
-
-def operations(application: web.Application) -> tuple[Operation, ...]:
-    """Every endpoint of an application but its pages; HEAD goes without saying where there is GET."""
-    return tuple(
-        Operation(method=route.method, path=route.resource.canonical, handler=route.handler)
-        for route in application.router.routes()
-        if route.method != "HEAD" and route.resource is not None and _is_documented(route.handler)
-    )
 
 
 def _is_documented(handler: object) -> bool:

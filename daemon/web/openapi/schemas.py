@@ -1,4 +1,4 @@
-"""JSON Schemas of the types of bodies: one for each type, under its name without `Shape`, shared by reference."""
+"""JSON Schemas and examples of the types of bodies. A schema has the name of its type without `Shape`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,17 @@ from typing_extensions import TypeForm
 Schema = dict[str, object]
 
 _REFERENCE = "#/components/schemas/{model}"
+
+# Values for types without an example of their own.
+_EXAMPLES: dict[str, object] = {"string": "text", "integer": 0, "number": 0.0, "boolean": False, "null": None}
+
+# The name that pydantic gives to `paging.Page[XShape]`.
 _PAGE = re.compile(r"Page\[(?:.*\.)?(\w+)\]")
 
 
 def of_types(types: Iterable[object]) -> tuple[dict[object, Schema], dict[str, Schema]]:
-    """The schema of each type, mostly a reference, and the schemas that are referred to."""
-    # Forms are what may come in, all else is what goes out: a default is always there then.
+    """The schema of each type, mostly a reference, and the definitions that are referred to."""
+    # Forms describe input, all other types output. In output a field with a default is always present.
     inputs: list[tuple[Hashable, JsonSchemaMode, TypeAdapter[object]]] = [
         (_key(each), "validation" if _is_form(each) else "serialization", TypeAdapter(cast("TypeForm[object]", each)))
         for each in types
@@ -33,44 +38,13 @@ def of_types(types: Iterable[object]) -> tuple[dict[object, Schema], dict[str, S
     return {key: cast("Schema", schema) for (key, _), schema in found.items()}, definitions
 
 
-def schema_of(found: dict[object, Schema], kind: object) -> Schema:
-    """Of what `of_types` has found, the schema of a type."""
-    return found[_key(kind)]
-
-
-def _key(kind: object) -> Hashable:
-    """Types of the same text are the same: unions are new objects at each place."""
-    return kind if isinstance(kind, type) else repr(kind)
-
-
-def _is_form(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
-
-
-class _Generator(GenerateJsonSchema):
-    """Pydantic's, less noisy: no titles that repeat a name, no default where it is the same as leaving out."""
-
-    def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002 - pydantic's signature
-        return False
-
-    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
-        if isinstance(schema.get("default", ...), BaseModel | None):
-            return self.generate_inner(schema["schema"])
-        return super().default_schema(schema)
-
-    def normalize_name(self, name: str) -> str:
-        page = _PAGE.fullmatch(name)
-        plain = name if page is None else f"{page[1].removesuffix('Shape')}Page"
-        return super().normalize_name(plain.removesuffix("Shape"))
-
-
-# An example of a schema, put together of the examples, defaults and first choices of its parts.
-
-_PLAIN: dict[str, object] = {"string": "text", "integer": 0, "number": 0.0, "boolean": False, "null": None}
+def schema_of(by_type: dict[object, Schema], body_type: object) -> Schema:
+    """The schema of a type among those that `of_types` has returned."""
+    return by_type[_key(body_type)]
 
 
 def example(schema: Mapping[str, object], definitions: Mapping[str, Schema]) -> object:
-    """A value that the schema takes; of an object only what must be there."""
+    """A valid value, from the examples, defaults and first choices in the schema. Objects have required fields only."""
     match schema:
         case {"$ref": str(reference)}:
             return example(definitions[reference.rpartition("/")[2]], definitions)
@@ -87,6 +61,32 @@ def example(schema: Mapping[str, object], definitions: Mapping[str, Schema]) -> 
         case {"type": "integer" | "number", "minimum": least}:
             return least
         case {"type": str(kind)}:
-            return _PLAIN.get(kind)
+            return _EXAMPLES.get(kind)
         case _:
             return None
+
+
+def _key(body_type: object) -> Hashable:
+    """A key that is equal for equal types. Each use of a union is a new object, so its text is the key."""
+    return body_type if isinstance(body_type, type) else repr(body_type)
+
+
+def _is_form(body_type: object) -> bool:
+    return isinstance(body_type, type) and issubclass(body_type, BaseModel)
+
+
+class _Generator(GenerateJsonSchema):
+    """pydantic's generator without redundant parts: titles that repeat a name, defaults that equal an absent field."""
+
+    def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002 - pydantic's signature
+        return False
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        if isinstance(schema.get("default", ...), BaseModel | None):
+            return self.generate_inner(schema["schema"])
+        return super().default_schema(schema)
+
+    def normalize_name(self, name: str) -> str:
+        page = _PAGE.fullmatch(name)
+        plain = name if page is None else f"{page[1].removesuffix('Shape')}Page"
+        return super().normalize_name(plain.removesuffix("Shape"))

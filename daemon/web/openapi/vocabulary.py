@@ -1,4 +1,4 @@
-"""What all endpoints have in common, in words: parameters of paths, headers of commands, errors, credentials."""
+"""The texts that endpoints share in the OpenAPI document: path parameters, headers of commands, errors, credentials."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from daemon.web.http.endpoints import Access
 from daemon.web.openapi.schemas import Schema
 
 DESCRIPTION = """\
-Hookledger delivers the events of a platform to its merchants' webhooks, and can say of each why it was sent, or not.
+Hookledger delivers the events of a platform to its merchants' webhooks, and can explain for each event why it was or
+was not sent.
 
-**Errors** are `application/problem+json`: `detail` is a sentence, `errors` has everything that is wrong with the fields
-of the request, all of it at once. Ids of others and unknown ids are both 404. Unknown fields and query parameters are
+**Errors** are `application/problem+json`: `detail` is a sentence, and `errors` has everything that is wrong with the
+fields of the request. Another tenant's ids and unknown ids are both 404. Unknown fields and query parameters are
 refused. HEAD is GET without the body; a method that a path does not take is 405 with `Allow`.
 
-**Lists** have at most 200 items: `next` is the cursor of the following page, null if there is none. An item that is
-removed meanwhile shifts nothing.
+**Lists** have at most 200 items: `next` is the cursor of the following page, null if there is none. Items that are
+removed between two pages shift nothing.
 
-**Commands** take a `reason`, which stands in the history, and an `Idempotency-Key`: repeated with the same key, a
-command is carried out once. Routes have a `version`, which is their ETag; with `If-Match` a command is refused if
-somebody was faster.
+**Commands** take a `reason`, which the history shows, and an `Idempotency-Key`: a command that is repeated with the
+same key is executed once. Routes have a `version`, which is their ETag; with `If-Match` a command is refused if the
+version has changed.
 
 **Times** are RFC 3339 in UTC with microseconds.
 """
@@ -37,14 +38,14 @@ CREDENTIALS: Schema = {
         "in": "cookie",
         "name": "hookledger",
         "description": "The dashboard's session, begun by a login link; `__Host-hookledger` where `server.public_url` "
-        "is https. Whatever changes something must come from the dashboard's own pages.",
+        "is https. Commands must come from the dashboard's own pages.",
     },
 }
 
-# A name in a path stands for the same everywhere.
+# A name in a path has the same meaning in every path.
 PATH_PARAMETERS: dict[str, Schema] = {
     "tenant": {
-        "description": "The merchant that it belongs to.",
+        "description": "The merchant's id.",
         "schema": {"type": "string", "pattern": f"^{TENANT_PATTERN}$"},
         "example": "acme",
     },
@@ -64,7 +65,7 @@ PATH_PARAMETERS: dict[str, Schema] = {
         "example": "5f2c9a0e41b7",
     },
     "link": {
-        "description": "What makes the link one's own.",
+        "description": "The secret of the link.",
         "schema": {"type": "string", "minLength": 1},
         "example": "kYx3Yv0m2Qe8",
     },
@@ -87,14 +88,14 @@ HEADERS: dict[str, Schema] = {
     _KEY: {
         "name": _KEY,
         "in": "header",
-        "description": "Stands for this one command: repeated with it, the command is carried out once.",
+        "description": "Identifies this command: repeated with the same key, the command is executed once.",
         "schema": {"type": "string", "pattern": "^[ -~]{1,255}$"},
         "example": "5f2c9a0e",
     },
     _VERSION: {
         "name": _VERSION,
         "in": "header",
-        "description": "The version that the route must have, as its ETag says it; `*` for any.",
+        "description": "The version that the route must have, as in its ETag; `*` for any.",
         "schema": {"type": "string", "pattern": r'^(\*|(W/)?"[0-9]{1,9}"|[0-9]{1,9})$'},
         "example": '"3"',
     },
@@ -105,18 +106,21 @@ REFUSALS: dict[int, tuple[str, str]] = {
     400: ("BadRequest", "The request is not valid HTTP, a header has no meaning, or the body is not JSON."),
     401: ("Unauthorized", "A token is needed, or the one given is not valid."),
     403: ("Forbidden", "The token does not give access to this."),
-    404: ("NotFound", "There is none, or it belongs to somebody else."),
-    408: ("RequestTimeout", "The body stopped coming."),
-    409: ("Conflict", "The present state does not allow it, or the Idempotency-Key stands for another command."),
-    410: ("Gone", "It was there, and is no longer."),
-    412: ("PreconditionFailed", "The route has another version than If-Match insists on: read it again."),
+    404: ("NotFound", "It does not exist, or it belongs to another tenant."),
+    408: ("RequestTimeout", "The body did not arrive in time."),
+    409: ("Conflict", "The present state does not allow it, or the Idempotency-Key belongs to another command."),
+    410: ("Gone", "It existed, and is gone."),
+    412: ("PreconditionFailed", "The route does not have the version in If-Match: read it again."),
     413: ("ContentTooLarge", "The body is larger than allowed; nothing was stored."),
-    415: ("UnsupportedMediaType", "The body's Content-Type is not one of those of this endpoint."),
+    415: ("UnsupportedMediaType", "This endpoint does not accept the Content-Type of the body."),
     421: ("MisdirectedRequest", "A daemon without admin token answers to loopback names only."),
     422: ("UnprocessableContent", "Some fields or query parameters are not valid: `errors` names all of them."),
     429: ("TooManyRequests", "Too many of these for one tenant: wait as long as Retry-After says."),
-    500: ("InternalServerError", "An unexpected error; the answer has the number under which the log has it."),
-    503: ("ServiceUnavailable", "The database does not answer, or there is no room: repeat it, with the same id."),
+    500: ("InternalServerError", "An unexpected error; the answer has its number in the log."),
+    503: (
+        "ServiceUnavailable",
+        "The database does not answer, or too much is published at once: repeat it, with the same id.",
+    ),
 }
 
 REFUSAL_HEADERS: dict[int, Schema] = {
@@ -136,9 +140,9 @@ _SCOPES = [
 ]
 
 
-def access(wanted: Access) -> str:
+def access(required: Access) -> str:
     """Which scopes have access, as a sentence."""
-    if wanted is Access.OPEN:
-        return "Asks for no token."
-    names = sorted(str(scope) for scope in _SCOPES if auth.may(scope, wanted))
+    if required is Access.OPEN:
+        return "Needs no token."
+    names = sorted(str(scope) for scope in _SCOPES if auth.may(scope, required))
     return f"Scopes: {', '.join(f'`{name}`' for name in names)}."

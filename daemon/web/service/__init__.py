@@ -1,1 +1,1 @@
-"""What the API and the dashboard both ask: each question once, beneath both of them."""
+"""The functions that the API and the dashboard share."""

@@ -1,7 +1,8 @@
-"""One entry of the catalogue at a time, for a person at a form; the others stay as they are.
+"""Edits of one entry of the catalogue, as the dashboard's forms make them; the other entries stay as they are.
 
-The catalogue is stored as a whole, but two people at two entries do not disturb each other: an entry is put in its
-place in the newest catalogue. Of two people at the same entry the second is told, by the seal of what he began with.
+The catalogue is stored as a whole. An edit replaces its entry in the newest catalogue, so two people can edit different
+entries at the same time. If two people edit the same entry, the fingerprint of what they began with reveals it, and the
+second edit is refused.
 """
 
 from __future__ import annotations
@@ -23,27 +24,27 @@ from eventstore.domain_events import catalogue
 from eventstore.domain_events.catalogue import TypeRow
 from eventstore.postgres.errors import VersionConflict
 
-# How often an edit begins again, because another entry was edited in the same moment.
+# How often an edit is tried, if other edits replace the catalogue at the same time.
 ATTEMPTS = 5
 
 Entries = dict[str, TypeDraft]
 
 
-class Changed(Exception):
-    """The entry is another one by now, or gone: `now` is None then."""
+class EntryChanged(Exception):
+    """The entry has changed since it was read. `now` is the present entry, None if it was removed."""
 
     def __init__(self, now: TypeRow | None) -> None:
         super().__init__("the event type was changed by somebody else")
         self.now = now
 
 
-def seal(row: TypeRow | None) -> str:
-    """What tells an entry from what it was before or will be; empty for one that is not in the catalogue."""
+def fingerprint(row: TypeRow | None) -> str:
+    """A hash of an entry's text, which changes with every edit; empty for an entry that is not in the catalogue."""
     return "" if row is None else hashlib.sha256(f"{row.description}\0{row.example}".encode()).hexdigest()
 
 
 async def add(services: Services, draft: TypeDraft) -> None:
-    """A new entry, which has no `problems`. Raises Invalid if there is one of that name, or no room."""
+    """Adds an entry that has no `problems`. Raises Invalid if its name is taken or the catalogue is full, Conflict."""
 
     def change(entries: Entries) -> None:
         if draft.name in entries:
@@ -52,34 +53,37 @@ async def add(services: Services, draft: TypeDraft) -> None:
             raise _invalid("name", f"does not fit in: the catalogue has {MAX_TYPES} types, which is all it takes")
         entries[draft.name] = draft
 
-    await _changed(services, change)
+    await _apply(services, change)
 
 
-async def put(services: Services, draft: TypeDraft, *, opened: str) -> None:
-    """Another text, which has no `problems`, for an entry that was read with the seal `opened`. Raises Changed."""
+async def put(services: Services, draft: TypeDraft, *, expected: str) -> None:
+    """Replaces an entry, that was read with the fingerprint `expected`, by a draft that has no `problems`.
+
+    Raises EntryChanged, or Conflict.
+    """
 
     def change(entries: Entries) -> None:
         entries[draft.name] = draft
 
-    await _changed(services, change, name=draft.name, opened=opened)
+    await _apply(services, change, name=draft.name, expected=expected)
 
 
-async def remove(services: Services, name: str, *, opened: str) -> None:
-    """Takes out an entry that was read with the seal `opened`. Raises Changed."""
+async def remove(services: Services, name: str, *, expected: str) -> None:
+    """Removes an entry that was read with the fingerprint `expected`. Raises EntryChanged, or Conflict."""
 
     def change(entries: Entries) -> None:
         del entries[name]
 
-    await _changed(services, change, name=name, opened=opened)
+    await _apply(services, change, name=name, expected=expected)
 
 
 def problems(draft: TypeDraft) -> list[FieldProblem]:
-    """What is wrong with an entry by itself, by its fields."""
+    """What is wrong with the fields of an entry, apart from the rest of the catalogue."""
     return [FieldProblem(field=each.field.split(".")[-1], message=each.message) for each in check([draft])]
 
 
-def example_of(services: Services, text: str) -> Mapping[str, object]:
-    """An example as somebody has typed it; nothing at all is an empty one. Raises Invalid, all about `example`."""
+def parse_example(services: Services, text: str) -> Mapping[str, object]:
+    """An example from the text of a form; blank text is an empty example. Raises Invalid for the field `example`."""
     if not text.strip():
         return {}
     try:
@@ -91,16 +95,19 @@ def example_of(services: Services, text: str) -> Mapping[str, object]:
         raise _invalid("example", "; ".join(f"{each.field}: {each.message}" for each in error.problems)) from error
 
 
-async def _changed(
-    services: Services, change: Callable[[Entries], None], *, name: str | None = None, opened: str = ""
+async def _apply(
+    services: Services, change: Callable[[Entries], None], *, name: str | None = None, expected: str = ""
 ) -> None:
-    """Applies a change to the newest catalogue; if that is replaced meanwhile, to the one after. Raises Conflict."""
+    """Applies a change to the newest catalogue, and again if the catalogue is replaced at the same time.
+
+    Raises Conflict after ATTEMPTS, and EntryChanged if the entry `name` has not the fingerprint `expected`.
+    """
     for _ in range(ATTEMPTS):
         edition, rows = await catalogue.entries(services.database)
         if name is not None:
             now = next((row for row in rows if row.name == name), None)
-            if now is None or seal(now) != opened:
-                raise Changed(now)
+            if now is None or fingerprint(now) != expected:
+                raise EntryChanged(now)
         entries = {row.name: _draft(row) for row in rows}
         change(entries)
         try:

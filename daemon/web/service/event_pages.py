@@ -1,4 +1,4 @@
-"""The events of a tenant, page by page, newest first. How much is looked at for one page is bounded."""
+"""The events of a tenant, page by page, newest first. The number of rows that one page reads is bounded."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from eventstore.postgres.connect import Database
 _BEGIN_OF_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 _END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC)
 
-# Rows that a page looks at if it is to have those of some types only.
-_ROWS_OF_TYPES = 5000
+# Rows that a page reads at most if it is filtered by type.
+_FILTERED_ROWS = 5000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventFilter:
-    """Which events: all that is given must fit. Types are patterns, as a route has them; the period is of the time that
-    events claim, [since, until).
+    """Which events to list; every condition must hold. `patterns` are patterns of types, as routes have them. The
+    period [since, until) is of the time that events claim.
     """
 
     tenant: str
@@ -32,23 +32,25 @@ class EventFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventPage:
-    """A part of a list, perhaps empty, and the place below which it goes on; None if this is the end."""
+    """A page, perhaps empty. `next` is the position after which the list continues, None if this is the end."""
 
     events: list[LoggedEvent]
     next: EventPosition | None
 
 
-async def page(database: Database, wanted: EventFilter, *, begin: EventPosition | None, limit: int) -> EventPage:
-    """At most `limit` events below `begin`. Raises StoreUnavailable."""
-    tops = [(_END_OF_TIME, 0) if begin is None else begin, *([] if wanted.until is None else [(wanted.until, -1)])]
+async def page(database: Database, event_filter: EventFilter, *, begin: EventPosition | None, limit: int) -> EventPage:
+    """At most `limit` events after the position `begin`, or from the newest on. Raises StoreUnavailable."""
+    tops = [(_END_OF_TIME, 0) if begin is None else begin]
+    if event_filter.until is not None:
+        tops.append((event_filter.until, -1))
     found = await listing.listed(
         database,
-        wanted.tenant,
+        event_filter.tenant,
         min(tops),
-        since=wanted.since or _BEGIN_OF_TIME,
-        patterns=wanted.patterns,
-        rows=limit + 1 if ALL in wanted.patterns else _ROWS_OF_TYPES,
-        most=limit + 1,
+        since=event_filter.since or _BEGIN_OF_TIME,
+        patterns=event_filter.patterns,
+        rows=limit + 1 if ALL in event_filter.patterns else _FILTERED_ROWS,
+        limit=limit + 1,
     )
     if len(found.events) <= limit:
         return EventPage(events=found.events, next=found.down_to)

@@ -1,4 +1,4 @@
-"""What is shown of a request and its answer: secrets masked, bodies as text where they are text."""
+"""A request and its answer as they are shown: secrets masked, bodies as text if they are text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from eventstore.queries.attempts import RecordedExchange
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptAnswer:
-    """What was kept of an answer; `text` is None if the body is no text. Its end may be missing if `is_truncated`."""
+    """What was kept of an answer. `text` is None if the body is not text. `is_truncated`: its end may be missing."""
 
     head: list[tuple[str, str]]
     body: bytes
@@ -25,12 +25,12 @@ class KeptAnswer:
 
 
 def shown_headers(sent: SentRequest) -> dict[str, str]:
-    """The headers of a request; the values of the route's own are nobody's to see."""
+    """The headers of a request. The values of the route's custom headers are masked."""
     return {name: MASK if name in sent.secret_headers else value for name, value in sent.request.headers.items()}
 
 
 def kept_answer(exchange: RecordedExchange) -> KeptAnswer | None:
-    """None if there was no answer."""
+    """What was kept of the answer, None if there was no answer."""
     if exchange.response_head is None:
         return None
     body = exchange.response_body or b""
@@ -44,7 +44,7 @@ def kept_answer(exchange: RecordedExchange) -> KeptAnswer | None:
 
 
 def _text(body: bytes) -> str | None:
-    """A body as text, but for a character that the end cut in two; None if it is none."""
+    """A body as text, without a character that the end may have cut in two; None if the body is not UTF-8."""
     try:
         return codecs.getincrementaldecoder("utf-8")().decode(body)
     except UnicodeDecodeError:

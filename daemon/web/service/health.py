@@ -1,4 +1,4 @@
-"""What of the installation's state needs a person, in sentences: the same for the API and the dashboard."""
+"""Warnings about the state of the installation, in sentences: the same for the API and the dashboard."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from daemon.web.http import shapes
 from eventstore.queries.status import InstallationStatus
 
-# A shard so far behind does not keep up, or nobody reads it: a healthy one is behind by less than a second.
+# A shard that lags so much cannot keep up, or is not read at all. A healthy shard lags by less than a second.
 LAG_SECONDS = 10.0
 
 
 def warnings(found: InstallationStatus) -> Iterator[str]:
-    """What a person should look at, the worst first."""
+    """What a person should look at, the most serious first."""
     if orphans := [shard.shard for shard in found.shards if shard.owner is None]:
         yield f"nobody delivers for {_shards(orphans)}"
     for shard in found.shards:

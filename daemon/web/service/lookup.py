@@ -1,4 +1,8 @@
-"""The route that a path names. Foreign, unknown and deleted ones are all the same: there is no such route."""
+"""The route or delivery whose id is in a path.
+
+Foreign and unknown ids give the same error as if nothing had that id. An id must be a UUID as we write it: other
+spellings of the same UUID belong to nothing.
+"""
 
 from __future__ import annotations
 
@@ -18,97 +22,98 @@ from daemon.web.http.endpoints import Query, RateLimit
 from daemon.web.http.services import SERVICES, request_options
 from eventstore.queries.attempts import EventAndRoute
 
+EVENT_HINT = Query(name="event", description="the id of its event, which makes a search unnecessary")
 
-def route_id(request: web.Request) -> UUID:
-    """The id. Raises NotFound."""
-    return _parsed(request.match_info["route"])
-
-
-def live_route(request: web.Request) -> Route:
-    """The route as it is now, by the live projection. Raises NotFound."""
-    return live_route_of(request, request.match_info["route"])
-
-
-def live_route_of(request: web.Request, text: str) -> Route:
-    """The same of an id that stands elsewhere, in a path with a tenant. Raises NotFound."""
-    timeline = request.app[SERVICES].index.timeline(_parsed(text))
-    route = None if timeline is None else timeline.current
-    if route is None or route.tenant != request.match_info["tenant"] or route.status is RouteStatus.DELETED:
-        raise NotFound("there is no such route")
-    return route
-
-
-def route_of_tenant(request: web.Request, text: str) -> UUID:
-    """The id of a route that the tenant has, or had once: what was sent to it is not forgotten. Raises NotFound."""
-    return timeline_of(request, text).current.id
-
-
-def timeline(request: web.Request) -> Timeline:
-    """All states of the route, by the live projection; a deleted one has its own. Raises NotFound."""
-    return timeline_of(request, request.match_info["route"])
-
-
-def timeline_of(request: web.Request, text: str) -> Timeline:
-    """The same of a route that is named elsewhere."""
-    found = request.app[SERVICES].index.timeline(_parsed(text))
-    if found is None or found.current.tenant != request.match_info["tenant"]:
-        raise NotFound("there is no such route")
-    return found
-
-
-def _parsed(text: str) -> UUID:
-    """An id; one that is no UUID as we write it belongs to no route. Raises NotFound."""
-    try:
-        named = UUID(text)
-    except ValueError as error:
-        raise NotFound("there is no such route") from error
-    if str(named) != text.lower():
-        raise NotFound("there is no such route")
-    return named
-
-
-# The delivery that a path names. Foreign and unknown ones are the same: there is no such delivery.
-
-EVENT_HINT = Query(name="event", description="the id of its event, which spares a search")
-
-_UNKNOWN = "there is no such delivery"
+_NO_ROUTE = "there is no such route"
+_NO_DELIVERY = "there is no such delivery"
 _SEARCHED_TOO_LONG = "is needed here: so much waits that the delivery was not found in time, name its event"
 
 
-async def named_detail(request: web.Request) -> DeliveryDetail:
-    """All that is shown of it. Raises as `named_pair` does."""
+def route_id(request: web.Request) -> UUID:
+    """The id of the route in the path. Raises NotFound."""
+    return _parsed_route_id(request.match_info["route"])
+
+
+def live_route(request: web.Request) -> Route:
+    """The route in the path as it is now, by the live projection. Raises NotFound, also for a deleted route."""
+    return live_route_by_id(request, request.match_info["route"])
+
+
+def live_route_by_id(request: web.Request, text: str) -> Route:
+    """The tenant's route with the id `text` as it is now. Raises NotFound, also for a deleted route."""
+    timeline = request.app[SERVICES].index.timeline(_parsed_route_id(text))
+    route = None if timeline is None else timeline.current
+    if route is None or route.tenant != request.match_info["tenant"] or route.status is RouteStatus.DELETED:
+        raise NotFound(_NO_ROUTE)
+    return route
+
+
+def tenant_route_id(request: web.Request, text: str) -> UUID:
+    """The id `text` of a route that the tenant has or had. Its deliveries outlive a deleted route. Raises NotFound."""
+    return timeline_by_id(request, text).current.id
+
+
+def timeline(request: web.Request) -> Timeline:
+    """All states of the route in the path, by the live projection; also of a deleted route. Raises NotFound."""
+    return timeline_by_id(request, request.match_info["route"])
+
+
+def timeline_by_id(request: web.Request, text: str) -> Timeline:
+    """All states of the tenant's route with the id `text`. Raises NotFound."""
+    found = request.app[SERVICES].index.timeline(_parsed_route_id(text))
+    if found is None or found.current.tenant != request.match_info["tenant"]:
+        raise NotFound(_NO_ROUTE)
+    return found
+
+
+async def delivery_detail(request: web.Request) -> DeliveryDetail:
+    """Everything that is shown of the delivery in the path. Raises like `delivery_pair`."""
     services = request.app[SERVICES]
-    found = await deliveries.detail(
+    detail = await deliveries.detail(
         services.database,
         services.index,
         services.keychain,
-        await named_pair(request),
-        dialect=request_options(services.config),
+        await delivery_pair(request),
+        request_options=request_options(services.config),
     )
-    if found is None:
-        raise NotFound(_UNKNOWN)
-    return found
+    if detail is None:
+        raise NotFound(_NO_DELIVERY)
+    return detail
 
 
-async def named_pair(request: web.Request) -> EventAndRoute:
-    """By the id in the path. Raises NotFound, Invalid if the event must be named, and Problem for too many searches:
-    whoever guesses ids would keep PostgreSQL busy.
+async def delivery_pair(request: web.Request) -> EventAndRoute:
+    """The event and route of the delivery in the path.
+
+    Raises NotFound, Invalid if the search takes too long without the event's id, and Problem after too many searches:
+    a caller who guesses ids would keep PostgreSQL busy.
     """
     services, text, event_id = request.app[SERVICES], request.match_info["delivery"], request.query.get("event")
-    try:
-        wanted = UUID(text)
-    except ValueError as error:
-        raise NotFound(_UNKNOWN) from error
-    if str(wanted) != text.lower() or "\0" in (event_id or ""):
-        raise NotFound(_UNKNOWN)
+    delivery_id = _parsed_id(text, _NO_DELIVERY)
+    if "\0" in (event_id or ""):  # PostgreSQL has no such text, so there is no such event
+        raise NotFound(_NO_DELIVERY)
     tenant = request.match_info["tenant"]
-    found = await deliveries.find(services.database, services.index, tenant, wanted, event_id=event_id)
-    if found is None and event_id is None:
+    pair = await deliveries.find(services.database, services.index, tenant, delivery_id, event_id=event_id)
+    if pair is None and event_id is None:
         request.app[TENANT_LIMITS].take(RateLimit.SEARCH, tenant, asyncio.get_running_loop().time())
         try:
-            found = await deliveries.search(services.database, services.index, tenant, wanted)
+            pair = await deliveries.search(services.database, services.index, tenant, delivery_id)
         except SearchUnfinished as error:
             raise Invalid((FieldProblem(field="event", message=_SEARCHED_TOO_LONG),)) from error
-    if found is None:
-        raise NotFound(_UNKNOWN)
-    return found
+    if pair is None:
+        raise NotFound(_NO_DELIVERY)
+    return pair
+
+
+def _parsed_route_id(text: str) -> UUID:
+    return _parsed_id(text, _NO_ROUTE)
+
+
+def _parsed_id(text: str, message: str) -> UUID:
+    """Raises NotFound with `message` for text that is not a UUID as we write it."""
+    try:
+        parsed = UUID(text)
+    except ValueError as error:
+        raise NotFound(message) from error
+    if str(parsed) != text.lower():
+        raise NotFound(message)
+    return parsed

@@ -1,4 +1,4 @@
-"""The metrics of a route as a series of periods, by UTC: 30 days, or the hours of 7, the present one at the end."""
+"""The metrics of a route as a series of periods in UTC, the present one last: 30 days, or the hours of 7 days."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HOURLY_DAYS = 7
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricPeriod:
-    """What ended in [since, until)."""
+    """The deliveries that ended in [since, until)."""
 
     since: datetime
     until: datetime
@@ -21,12 +21,12 @@ class MetricPeriod:
 
 
 def total(metrics: RouteMetrics) -> Counts:
-    """What ended in all the time that the metrics are of."""
+    """The sum over the whole time of the metrics."""
     return sum(metrics.hours.values(), Counts())
 
 
 def by_day(metrics: RouteMetrics) -> list[MetricPeriod]:
-    """A period for each day, those in which nothing ended too."""
+    """A period for each day, also for days on which nothing ended."""
     days: dict[datetime, Counts] = {}
     for hour, counts in metrics.hours.items():
         day = hour.replace(hour=0)
@@ -36,7 +36,7 @@ def by_day(metrics: RouteMetrics) -> list[MetricPeriod]:
 
 
 def by_hour(metrics: RouteMetrics) -> list[MetricPeriod]:
-    """The same for each hour."""
+    """A period for each hour, also for hours in which nothing ended."""
     this_hour = metrics.now.replace(minute=0, second=0, microsecond=0)
     return _series(metrics.hours, this_hour, step=timedelta(hours=1), periods=HOURLY_DAYS * 24)
 

@@ -1,6 +1,6 @@
-"""Previews, as the API and the dashboard make them: which event is meant, what is wrong, and what would be sent.
+"""Previews for the API and the dashboard: find the event, check the draft, and show what would be sent.
 
-Fields of problems are named as those of a route, or as those of an event; whoever asks says where theirs stand.
+Problems name the fields of a route or of an event. The caller adds the path that these fields have in its request.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from daemon.web.http.services import SERVICES, Services, request_options
 from daemon.web.http.shapes import MASK
 from eventstore.domain_events import catalogue
 
-# One evaluation at a time, beside the loop: each may take as long as two expressions may, and keeps Python busy.
-TURN = web.AppKey("preview_turn", asyncio.Lock)
+# One evaluation at a time, in a thread: it may take as long as two expressions may take, and holds the GIL.
+LOCK = web.AppKey("preview_lock", asyncio.Lock)
 
 
-def wrong(drafted: RouteDraft, config: Config) -> tuple[FieldProblem, ...]:
-    """What is wrong with a draft; that a header is masked here is not its mistake."""
-    return route_draft.check(drafted, tenant="-", policy=config.egress_policy, signing_header=config.signing.header)
+def draft_problems(draft: RouteDraft, config: Config) -> tuple[FieldProblem, ...]:
+    """What is wrong with a draft. A masked header value is allowed here."""
+    return route_draft.check(draft, tenant="-", policy=config.egress_policy, signing_header=config.signing.header)
 
 
-def published(services: Services, tenant: str, raw: bytes) -> IncomingEvent | Sequence[FieldProblem]:
-    """An event as it would be published, every byte of it, or what is wrong with it."""
+def parse_event(services: Services, tenant: str, raw: bytes) -> IncomingEvent | Sequence[FieldProblem]:
+    """The event in `raw`, which is JSON as it would be published, or what is wrong with it."""
     return event.parse(raw, now=services.now(), max_bytes=services.config.events.max_bytes, tenant=tenant)
 
 
-async def example(services: Services, tenant: str, name: str) -> IncomingEvent | str:
+async def catalogue_example(services: Services, tenant: str, name: str) -> IncomingEvent | str:
     """The example of a type in the catalogue, or what is wrong with the type."""
     if (problem := name_problem(name)) is not None:
         return problem
-    found = await catalogue.examples(services.database, [name])
-    if name not in found:
+    examples = await catalogue.examples(services.database, [name])
+    if name not in examples:
         known = KnownTypes(frozenset(await catalogue.names(services.database)))
         return known.problem(name) or "was added in this moment: try again"
-    parts = Example.read(found[name])
+    parts = Example.read(examples[name])
     return IncomingEvent(
         tenant=tenant,
         type=name,
@@ -60,27 +60,27 @@ async def example(services: Services, tenant: str, name: str) -> IncomingEvent |
 
 
 async def show(
-    application: web.Application, drafted: RouteDraft, found: IncomingEvent, *, stored: Route | None
+    application: web.Application, draft: RouteDraft, incoming: IncomingEvent, *, stored: Route | None
 ) -> Preview | tuple[FieldProblem, ...]:
-    """What a draft without mistakes would send of an event, or what its expressions say against it."""
+    """What a valid draft would send of an event, or the errors of its expressions. It may change the route `stored`."""
     services = application[SERVICES]
     now = services.now()
     source = PayloadSource(
-        event_id=found.id or "evt_preview",
-        event_type=found.type,
-        created=min(found.occurred_at or now, now),
-        data=found.data,
-        context=found.context,
-        snapshot=found.snapshot,
+        event_id=incoming.id or "evt_preview",
+        event_type=incoming.type,
+        created=min(incoming.occurred_at or now, now),
+        data=incoming.data,
+        context=incoming.context,
+        snapshot=incoming.snapshot,
     )
-    async with application[TURN]:
+    async with application[LOCK]:
         return await asyncio.to_thread(
             preview.show,
-            drafted,
+            draft,
             source,
             stored=stored,
-            backfill=found.backfill,
+            backfill=incoming.backfill,
             timestamp=int(services.now().timestamp()),
             mask=MASK,
-            dialect=request_options(services.config),
+            request_options=request_options(services.config),
         )

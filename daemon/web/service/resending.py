@@ -1,4 +1,4 @@
-"""Replays as requests ask for them: by the API and by the dashboard, a few at once."""
+"""Sending again by hand, for the API and the dashboard: replays, a few at a time, and the retry of one delivery."""
 
 from __future__ import annotations
 
@@ -15,68 +15,63 @@ from daemon.core.routing.route import Route
 from daemon.replays import ReplayCount, ReplayPeriod, ReplayStatus
 from daemon.web.http import paging, shapes
 from daemon.web.http.services import SERVICES
-from daemon.web.service.lookup import named_pair
+from daemon.web.service.lookup import delivery_pair
 from eventstore.progress.manual_retry import RetryResult
 from eventstore.progress.replays import Replay, of_route
 from eventstore.queries.attempts import EventAndRoute
 
-# Finding what belongs to a replay reads a second of a million outcomes, on a connection that deliveries could use.
-AT_ONCE = 2
-TURNS = web.AppKey("replay_turns", asyncio.Semaphore)
+# Finding the deliveries of a replay takes a second for a million outcomes, on a connection that deliveries could use.
+MAX_CONCURRENT = 2
+SLOTS = web.AppKey("replay_slots", asyncio.Semaphore)
 
-# Behind all that ever began.
+# Later than the creation of any replay.
 _END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 def period(since: datetime, until: datetime) -> ReplayPeriod:
-    """What happened in [since, until). Raises Invalid if that is nothing."""
+    """The period [since, until). Raises Invalid if it is empty."""
     if until <= since:
         raise Invalid((FieldProblem(field="to", message="must be later than from"),))
     return ReplayPeriod(since=since, until=until)
 
 
-async def count(request: web.Request, route: Route, of: ReplayPeriod, wanted: ReplayStatus) -> ReplayCount:
+async def count(request: web.Request, route: Route, of: ReplayPeriod, status: ReplayStatus) -> ReplayCount:
     """What a replay would send. Raises Conflict."""
-    async with request.app[TURNS]:
-        return await replays.count(request.app[SERVICES].database, route, of, wanted)
+    async with request.app[SLOTS]:
+        return await replays.count(request.app[SERVICES].database, route, of, status)
 
 
-async def begin(request: web.Request, route: Route, of: ReplayPeriod, wanted: ReplayStatus, context: Context) -> Replay:
-    """Begins a replay, or finds the one that the same request began. Raises Conflict."""
-    async with request.app[TURNS]:
-        return await replays.begin(request.app[SERVICES].database, route, of, wanted, context)
+async def begin(request: web.Request, route: Route, of: ReplayPeriod, status: ReplayStatus, context: Context) -> Replay:
+    """Begins a replay, or returns the replay that an earlier request with the same key began. Raises Conflict."""
+    async with request.app[SLOTS]:
+        return await replays.begin(request.app[SERVICES].database, route, of, status, context)
 
 
-async def named(request: web.Request, route: Route) -> Replay:
-    """The replay of the route that a path names. Raises NotFound."""
+async def find(request: web.Request, route: Route) -> Replay:
+    """The replay of the route whose id is in the path. Raises NotFound."""
     try:
         replay_id = UUID(request.match_info["replay"])
     except ValueError as error:
         raise NotFound("there is no such replay") from error
-    found = await replays.find(request.app[SERVICES].database, route, replay_id)
-    if found is None:
+    replay = await replays.find(request.app[SERVICES].database, route, replay_id)
+    if replay is None:
         raise NotFound("there is no such replay")
-    return found
+    return replay
 
 
-async def listed(
-    request: web.Request, route: Route, *, behind: str | None, size: int
-) -> tuple[list[Replay], str | None]:
-    """The route's replays, newest first, and the key to go on behind. Raises Invalid for what is no key."""
+async def page(request: web.Request, route: Route, *, after: str | None, size: int) -> tuple[list[Replay], str | None]:
+    """A page of the route's replays, newest first, and the key of the next page. Raises Invalid for what is no key."""
     try:
-        before = _END_OF_TIME if behind is None else instant(behind)
+        before = _END_OF_TIME if after is None else instant(after)
     except ValueError as error:
         raise paging.unknown_cursor() from error
     found = await of_route(request.app[SERVICES].database, route.id, before=before, limit=size + 1)
-    shown = found[:size]
-    return shown, shapes.moment(shown[-1].created_at) if len(found) > size else None
-
-
-# One delivery tried again at once, as a request asks for it.
+    items = found[:size]
+    return items, shapes.moment(items[-1].created_at) if len(found) > size else None
 
 
 async def retry_now(request: web.Request, pair: EventAndRoute, context: Context) -> RetryResult:
-    """Puts a delivery in line. Raises Conflict if it may not be sent, and NotFound if there is none."""
+    """Queues a delivery to be sent at once. Raises Conflict if it may not be sent, and NotFound if there is none."""
     services = request.app[SERVICES]
     timeline = services.index.timeline(pair.route_id)
     if timeline is None:
@@ -84,11 +79,13 @@ async def retry_now(request: web.Request, pair: EventAndRoute, context: Context)
     return await replays.retry_now(services.database, timeline, pair, context)
 
 
-async def wanted(request: web.Request) -> EventAndRoute:
-    """The pair that a path names, be it one that was skipped: then it is refused with the reason. Raises NotFound."""
+async def resendable_pair(request: web.Request) -> EventAndRoute:
+    """The event and route of the delivery in the path, also if the event was skipped for the route: `retry_now` then
+    refuses it with the reason. Raises NotFound.
+    """
     services = request.app[SERVICES]
     try:
-        return await named_pair(request)
+        return await delivery_pair(request)
     except NotFound:
         skipped = await replays.skipped(
             services.database, services.index, request.match_info["tenant"], request.match_info["delivery"].lower()

@@ -1,4 +1,4 @@
-"""Tokens as the API and the dashboard go about them: the pages of their list, the end of one."""
+"""API tokens for the API and the dashboard: pages of their list, finding one, and revoking one."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ TokenState = Literal["active", "expired", "revoked"]
 
 
 async def newest(services: Services, count: int, *, after: str | None) -> Sequence[Token]:
-    """So many tokens, the newest first, behind the one of which `after` is the key. Raises Invalid if none is."""
-    return await newest_tokens(services.database, count, before=None if after is None else _place(after))
+    """At most `count` tokens, newest first, after the token with the key `after`. Raises Invalid for what is no key."""
+    return await newest_tokens(services.database, count, before=None if after is None else _position(after))
 
 
 def key(token: Token) -> str:
-    """What the list is sorted by."""
+    """The sort key of a token in the list."""
     return f"{shapes.moment(token.created_at)} {token.id}"
 
 
 def state(token: Token) -> TokenState:
-    """Whether it opens anything now."""
+    """Whether a token is valid now, or why not."""
     if token.revoked_at is not None:
         return "revoked"
     return "expired" if token.is_expired else "active"
@@ -45,13 +45,13 @@ async def find(services: Services, token_id: str) -> Token:
 
 
 async def revoke(services: Services, token_id: str) -> None:
-    """Ends a token for good: it is dead in this process at once, and within 2 seconds everywhere. Raises NotFound."""
+    """Revokes a token: at once in this process, and within 2 seconds in every process. Raises NotFound."""
     if not tokens.is_id(token_id) or await revoke_token(services.database, token_id) is None:
         raise NotFound("there is no such token")
     services.tokens.forget(token_id)
 
 
-def _place(after: str) -> tuple[datetime, str]:
+def _position(after: str) -> tuple[datetime, str]:
     at, _, token_id = after.partition(" ")
     try:
         created_at = instant(at)

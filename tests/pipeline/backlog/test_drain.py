@@ -1,4 +1,4 @@
-"""A clean stop under load: nothing lost, nothing twice, the leases free."""
+"""A clean stop under load: nothing is lost or sent twice, and the leases are released."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from eventstore.progress import recording
-from tests.support.house import house
+from tests.support.pipeline_process import pipeline_process
 from tests.support.receiver import receiver
 
 
@@ -19,13 +19,13 @@ async def test_stops_under_load_lose_nothing_and_repeat_nothing(database_url: st
     published: list[str] = []
     async with receiver() as there:
         for n in range(6):
-            async with house(database_url) as it:
+            async with pipeline_process(database_url) as it:
                 if not published:
                     for path in range(2):
                         await it.route(f"{there.url}/{path}")
                 published += await it.publish(count=300)
                 await there.count((n + 1) * 450)
-        async with house(database_url) as it:
+        async with pipeline_process(database_url) as it:
             await it.until_accounted()
             await it.until_row("SELECT count(*) = $1 FROM hookledger.attempt", len(published) * 2)
         counts = Counter((got.path, json.loads(got.body)["id"]) for got in there.received)
@@ -33,7 +33,7 @@ async def test_stops_under_load_lose_nothing_and_repeat_nothing(database_url: st
 
 
 async def test_a_stop_waits_for_the_flush_that_is_under_way(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first flush is slow; one that overtook it would pass for newer, and its rows would be lost."""
+    """The first flush is slow. If the next one overtook it, the first would count as old, and its rows would be lost."""
     flush = recording.flush
     is_first = True
 
@@ -43,17 +43,17 @@ async def test_a_stop_waits_for_the_flush_that_is_under_way(database_url: str, m
         if wait:
             began.set()
             await asyncio.sleep(0.3)
-        return await flush(*arguments, **options)  # type: ignore[arg-type] # passed on as they came
+        return await flush(*arguments, **options)  # type: ignore[arg-type] # the original's arguments
 
     began = asyncio.Event()
     async with receiver() as there:
-        async with house(database_url) as it:
+        async with pipeline_process(database_url) as it:
             await it.route(there.url)
             await it.publish(count=100)
             await there.count(30)
             monkeypatch.setattr(recording, "flush", slow)
             await asyncio.wait_for(began.wait(), 5)
-        async with house(database_url) as it:
+        async with pipeline_process(database_url) as it:
             await it.until_accounted()
             await it.until_row("SELECT count(*) = 100 FROM hookledger.attempt")
             assert len(there.received) == 100
@@ -66,18 +66,18 @@ async def test_a_request_under_way_is_finished_and_recorded(database_url: str) -
 
     async with receiver() as there:
         there.answer["/"] = slow
-        async with house(database_url) as it:
+        async with pipeline_process(database_url) as it:
             await it.route(there.url + "/")
             (event_id,) = await it.publish()
             await there.count(1)
-        async with house(database_url, run=False) as it:
+        async with pipeline_process(database_url, run=False) as it:
             assert await it.outcomes() == {event_id: ["delivered"]}
 
 
 async def test_a_stop_frees_the_leases_and_takes_none_again(database_url: str) -> None:
-    async with house(database_url) as it:
+    async with pipeline_process(database_url) as it:
         await it.until_row("SELECT count(*) = 16 FROM hookledger.lease WHERE expires_at > clock_timestamp()")
-    async with house(database_url, run=False) as it:
+    async with pipeline_process(database_url, run=False) as it:
         rows = await it.rows(
             "SELECT DISTINCT owner, epoch, expires_at < clock_timestamp() AS is_free FROM hookledger.lease"
         )
@@ -86,12 +86,12 @@ async def test_a_stop_frees_the_leases_and_takes_none_again(database_url: str) -
 
 async def test_a_successor_starts_at_once(database_url: str) -> None:
     async with receiver() as there:
-        async with house(database_url) as it:
+        async with pipeline_process(database_url) as it:
             await it.route(there.url)
             await it.publish()
             await there.count(1)
         began = time.monotonic()
-        async with house(database_url) as it:
+        async with pipeline_process(database_url) as it:
             await it.publish()
             await there.count(2)
         assert time.monotonic() - began < 3

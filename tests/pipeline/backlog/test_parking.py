@@ -1,21 +1,20 @@
-"""Parking: what overflows is written down, comes back in order, and is sent once, crash or no crash."""
+"""Parking: deliveries that overflow are stored, return in order, and are sent once, with or without a crash."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
-from daemon.pipeline.backlog import parking
-from daemon.pipeline.scheduling import lane as lane_module
-from daemon.pipeline.scheduling import lanes
+from daemon.pipeline.tunables import Tunables
 from eventstore import domain_events
 from eventstore.postgres.errors import StoreUnavailable
 from eventstore.progress import backlog
-from tests.support.crash import doomed_house, exposed
-from tests.support.house import house
+from tests.support.crash import crashing_process, possible_duplicates
+from tests.support.pipeline_process import pipeline_process
 from tests.support.receiver import Receiver, gate, receiver
 from tests.support.until import until
 
@@ -23,13 +22,7 @@ PARKED = "SELECT coalesce(sum(cardinality(seqs)), 0) >= $1 FROM hookledger.parke
 NONE_PARKED = "SELECT count(*) = 0 FROM hookledger.parked"
 
 
-@pytest.fixture(autouse=True)
-def _small_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lane_module, "LANE_QUEUE", 20)
-    monkeypatch.setattr(lane_module, "MAX_PAIRS", 20)
-    monkeypatch.setattr(lanes, "LOW_WATER", 10)
-    monkeypatch.setattr(parking, "LOW_WATER", 10)
-    monkeypatch.setattr(parking, "CHUNK_EVENTS", 25)
+SMALL_LANES = Tunables(lane_queue=20, unmeasured_lane_queue=20, low_water=10, chunk_events=25)
 
 
 def ids_of(there: Receiver) -> list[str]:
@@ -37,7 +30,7 @@ def ids_of(there: Receiver) -> list[str]:
 
 
 async def test_a_lane_that_overflows_is_parked_drained_in_order_and_live_again(database_url: str) -> None:
-    async with receiver() as there, house(database_url, route_concurrency=1) as it:
+    async with receiver() as there, pipeline_process(database_url, route_concurrency=1, tunables=SMALL_LANES) as it:
         opened = gate(there, "/")
         route = await it.route(there.url + "/")
         ids = await it.publish(count=150)
@@ -64,15 +57,15 @@ async def test_a_lane_that_overflows_is_parked_drained_in_order_and_live_again(d
 async def test_a_lane_parked_anew_while_its_last_chunk_is_under_way_sends_nothing_twice(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with receiver() as there, house(database_url, route_concurrency=4) as it:
+    async with receiver() as there, pipeline_process(database_url, route_concurrency=4, tunables=SMALL_LANES) as it:
         opened = gate(there, "/")
         route = await it.route(there.url + "/")
         lane = it.pipeline._lanes.lane(route.id, domain_events.shard_of("acme"))
         published = await it.publish(count=35)
         await it.until_row(PARKED, 10)
-        # Makes room for the whole rest of the table in memory; the lane is live with its rows still there.
+        # Makes space in memory for the rest of the table: the lane is live while its rows are still in the table.
         with monkeypatch.context() as patched:
-            patched.setattr(parking, "LOW_WATER", 1000)
+            patched.setattr(it.pipeline._backlog.parking, "_tunables", replace(SMALL_LANES, low_water=1000))
             await until(lambda: not lane.is_parking)
         assert await it.rows("SELECT 1 AS one FROM hookledger.parked")
         published += await it.publish(count=100)
@@ -89,15 +82,15 @@ async def test_a_crash_while_draining_loses_nothing(database_url: str) -> None:
     async with receiver() as there:
         opened = gate(there, "/")
         for progress in (60, 140, 260):
-            async with doomed_house(database_url) as it:
+            async with crashing_process(database_url, tunables=SMALL_LANES) as it:
                 if not published:
                     await it.route(there.url + "/")
                     published = await it.publish(count=400)
                     await it.until_row(PARKED, 350)
                     opened.set()
                 await there.count(progress)
-            allowed += exposed(it)
-        async with house(database_url) as it:
+            allowed += possible_duplicates(it)
+        async with pipeline_process(database_url, tunables=SMALL_LANES) as it:
             await it.until_row("SELECT count(DISTINCT seq) = 400 FROM hookledger.attempt")
             await it.until_row(NONE_PARKED)
             await it.until_accounted()
@@ -110,7 +103,7 @@ async def test_a_crash_while_draining_loses_nothing(database_url: str) -> None:
 async def test_a_chunk_whose_events_could_not_be_read_is_not_forgotten(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PostgreSQL goes away between the packed row and its events."""
+    """PostgreSQL goes down after the packed row is read and before its events are."""
     by_seq = domain_events.by_seq
     fails = 3
 
@@ -119,9 +112,9 @@ async def test_a_chunk_whose_events_could_not_be_read_is_not_forgotten(
         if fails and arguments[1]:
             fails -= 1
             raise StoreUnavailable("away")
-        return await by_seq(*arguments)  # type: ignore[arg-type] # passed on as they came
+        return await by_seq(*arguments)  # type: ignore[arg-type] # the original's arguments
 
-    async with receiver() as there, house(database_url) as it:
+    async with receiver() as there, pipeline_process(database_url, tunables=SMALL_LANES) as it:
         opened = gate(there, "/")
         await it.route(there.url + "/")
         published = await it.publish(count=200)
@@ -137,19 +130,19 @@ async def test_a_chunk_whose_events_could_not_be_read_is_not_forgotten(
 async def test_a_lane_stays_parked_for_what_the_query_could_not_see_yet(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The table is found empty; before the answer is here, more is parked and flushed."""
+    """The query finds the table empty. More is parked and flushed before its answer arrives."""
     oldest = backlog.oldest_packed
     answered = asyncio.Event()
     asked = asyncio.Event()
 
     async def late(*arguments: object, **options: object) -> object:
-        found = await oldest(*arguments, **options)  # type: ignore[arg-type] # passed on as they came
+        found = await oldest(*arguments, **options)  # type: ignore[arg-type] # the original's arguments
         if found is None and not answered.is_set():
             asked.set()
             await answered.wait()
         return found
 
-    async with receiver() as there, house(database_url) as it:
+    async with receiver() as there, pipeline_process(database_url, tunables=SMALL_LANES) as it:
         opened = gate(there, "/")
         await it.route(there.url + "/")
         published = await it.publish(count=60)

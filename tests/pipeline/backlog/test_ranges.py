@@ -1,23 +1,21 @@
-"""Ranges: of a route with too many parked deliveries only the ticks are kept, and all of them come out again, once."""
+"""Ranges: a route with too many parked deliveries keeps only a range of ticks, and each delivery is sent once all the same."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from daemon import audit
-from daemon.core.delivery import breaker as breaker_module
 from daemon.core.delivery.explanation_text import ExplainedDecision
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import PayloadOptions
-from daemon.pipeline.backlog import parking, ranges
-from daemon.pipeline.scheduling import lane as lane_module
-from daemon.pipeline.scheduling import lanes
+from daemon.pipeline.tunables import Tunables
 from tests.pipeline.backlog.test_parking import NONE_PARKED, PARKED, ids_of
-from tests.support.crash import doomed_house, exposed
-from tests.support.house import House, house
+from tests.support.crash import crashing_process, possible_duplicates
+from tests.support.pipeline_process import PipelineProcess, pipeline_process
 from tests.support.receiver import gate, receiver, status
 from tests.support.until import until
 
@@ -25,20 +23,19 @@ RANGED = "SELECT coalesce(sum(pairs), 0) >= $1 FROM hookledger.parked_range"
 NO_RANGE = "SELECT count(*) = 0 FROM hookledger.parked_range"
 
 
-@pytest.fixture(autouse=True)
-def _small_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lane_module, "LANE_QUEUE", 10)
-    monkeypatch.setattr(lane_module, "MAX_PAIRS", 10)
-    monkeypatch.setattr(lanes, "LOW_WATER", 10)
-    monkeypatch.setattr(lanes, "RANGE_PAIRS", 20)
-    monkeypatch.setattr(parking, "LOW_WATER", 10)
-    monkeypatch.setattr(parking, "CHUNK_EVENTS", 10)
-    monkeypatch.setattr(ranges, "EXPAND_PAIRS", 15)
-    monkeypatch.setattr(ranges, "EXPAND_TICKS", 4)
+SMALL_LANES = Tunables(
+    lane_queue=10,
+    unmeasured_lane_queue=10,
+    low_water=10,
+    range_pairs=20,
+    chunk_events=10,
+    expand_pairs=15,
+    expand_ticks=4,
+)
 
 
-async def publish_in_ticks(it: House, *, ticks: int, each: int) -> list[str]:
-    """Publishes so that each batch is a tick of its own."""
+async def publish_in_ticks(it: PipelineProcess, *, ticks: int, each: int) -> list[str]:
+    """Publishes `each` events per tick, in `ticks` ticks. Returns their ids."""
     published = []
     for _ in range(ticks):
         published += await it.publish(count=each)
@@ -49,14 +46,14 @@ async def publish_in_ticks(it: House, *, ticks: int, each: int) -> list[str]:
     return published
 
 
-async def findings(it: House) -> list[audit.AuditFinding]:
+async def findings(it: PipelineProcess) -> list[audit.AuditFinding]:
     now = datetime.now(UTC)
     report = await audit.audit(it.database, start=now - timedelta(hours=1), end=now + timedelta(hours=1))
     return report.findings
 
 
 async def test_what_is_ranged_is_counted_not_listed_and_comes_back_in_order_once(database_url: str) -> None:
-    async with receiver() as there, house(database_url, route_concurrency=1) as it:
+    async with receiver() as there, pipeline_process(database_url, route_concurrency=1, tunables=SMALL_LANES) as it:
         opened = gate(there, "/")
         route = await it.route(there.url + "/")
         published = await publish_in_ticks(it, ticks=12, each=10)
@@ -83,7 +80,7 @@ async def test_what_is_ranged_is_counted_not_listed_and_comes_back_in_order_once
 
 
 async def test_a_range_holds_only_what_the_route_was_due(database_url: str) -> None:
-    async with receiver() as there, house(database_url, route_concurrency=1) as it:
+    async with receiver() as there, pipeline_process(database_url, route_concurrency=1, tunables=SMALL_LANES) as it:
         opened = gate(there, "/")
         await it.route(there.url + "/", "order.*", payload=PayloadOptions(filter="data.object.n < `4`"))
         due: list[str] = []
@@ -99,7 +96,7 @@ async def test_a_range_holds_only_what_the_route_was_due(database_url: str) -> N
 
 
 async def test_a_disabled_route_never_gets_what_was_ranged(database_url: str) -> None:
-    async with receiver() as there, house(database_url, route_concurrency=1) as it:
+    async with receiver() as there, pipeline_process(database_url, route_concurrency=1, tunables=SMALL_LANES) as it:
         opened = gate(there, "/")
         route = await it.route(there.url + "/")
         before = await publish_in_ticks(it, ticks=10, each=10)
@@ -128,7 +125,7 @@ async def test_a_crash_at_any_time_loses_nothing_of_a_range(database_url: str) -
     async with receiver() as there:
         opened = gate(there, "/")
         for progress in (0, 40, 100, 160):
-            async with doomed_house(database_url) as it:
+            async with crashing_process(database_url, tunables=SMALL_LANES) as it:
                 if not published:
                     await it.route(there.url + "/")
                     published = await publish_in_ticks(it, ticks=20, each=10)
@@ -137,8 +134,8 @@ async def test_a_crash_at_any_time_loses_nothing_of_a_range(database_url: str) -
                 else:
                     opened.set()
                 await there.count(progress)
-            allowed += exposed(it)
-        async with house(database_url) as it:
+            allowed += possible_duplicates(it)
+        async with pipeline_process(database_url, tunables=SMALL_LANES) as it:
             await it.until_row("SELECT count(DISTINCT seq) = 200 FROM hookledger.attempt", seconds=30)
             await it.until_row(NONE_PARKED)
             await it.until_row(NO_RANGE)
@@ -150,16 +147,18 @@ async def test_a_crash_at_any_time_loses_nothing_of_a_range(database_url: str) -
 async def test_a_range_is_written_out_before_retention_takes_its_events(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(breaker_module, "FIRST_PAUSE_SECONDS", 3600.0)
-    monkeypatch.setattr(ranges, "SPARE_TIME", timedelta(days=60))
+    tunables = replace(SMALL_LANES, breaker_first_pause_seconds=3600.0, range_spare_time=timedelta(days=60))
     late = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1))
-    async with receiver() as there, house(database_url, route_concurrency=1, breaker_failures=1, retry=late) as it:
+    async with (
+        receiver() as there,
+        pipeline_process(database_url, route_concurrency=1, breaker_failures=1, retry=late, tunables=tunables) as it,
+    ):
         there.answer["/"] = status(500)
         await it.route(there.url + "/")
         await publish_in_ticks(it, ticks=10, each=10)
         await it.until_row(RANGED, 50)
         await it.until_accounted()
-        monkeypatch.setattr(parking, "AGE_SECONDS", 0.0)
+        monkeypatch.setattr(it.pipeline._backlog.parking, "_tunables", replace(tunables, age_seconds=0.0))
         await it.publish(count=1)
         await it.until_row(PARKED, 90, seconds=20)
         await it.until_row("SELECT coalesce(sum(pairs), 0) <= 1 FROM hookledger.parked_range", seconds=20)

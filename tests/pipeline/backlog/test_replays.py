@@ -1,4 +1,4 @@
-"""Replays: what failed, or all of a period, sent again without disturbing anybody."""
+"""Replays: failed deliveries, or all of a period, are sent again without disturbing other routes."""
 
 from __future__ import annotations
 
@@ -13,28 +13,25 @@ from daemon.commands import Conflict
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import Route
 from daemon.pipeline.backlog import replayer
+from daemon.pipeline.tunables import Tunables
 from daemon.replays import ReplayPeriod, ReplayStatus
 from eventstore.progress.replays import Replay
-from tests.support.crash import doomed_house, exposed
-from tests.support.house import CONTEXT, House, house
+from tests.support.crash import crashing_process, possible_duplicates
+from tests.support.pipeline_process import CONTEXT, PipelineProcess, pipeline_process
 from tests.support.receiver import Receiver, gate, receiver, status
 from tests.support.until import until
 
 ONCE = RetryPolicy(first=timedelta(seconds=1), attempts=1)
-# One attempt each, and a breaker that takes many failures.
+# One attempt per delivery, and a breaker that tolerates many failures.
 PATIENT: dict[str, Any] = {"retry": ONCE, "breaker_failures": 1000}
 EVER = ReplayPeriod(since=datetime(2000, 1, 1, tzinfo=UTC), until=datetime(2100, 1, 1, tzinfo=UTC))
 
 
-@pytest.fixture
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replayer, "PART_SEQS", 5)
-    monkeypatch.setattr(replayer, "WAITING_ROWS", 10)
-    monkeypatch.setattr(replayer, "PAUSE_SECONDS", 0.01)
+SMALL_PARTS = Tunables(replay_part_seqs=5, replay_waiting_rows=10, replay_pause_seconds=0.01)
 
 
-async def failed_route(it: House, there: Receiver, count: int) -> Route:
-    """A route of which so many deliveries failed for good; the house is a `PATIENT` one."""
+async def failed_route(it: PipelineProcess, there: Receiver, count: int) -> Route:
+    """A route with `count` deliveries that failed for good. The process must have the settings `PATIENT`."""
     there.answer["/"] = status(500)
     route = await it.route(there.url + "/")
     await it.publish(count=count)
@@ -42,21 +39,21 @@ async def failed_route(it: House, there: Receiver, count: int) -> Route:
     return route
 
 
-async def no_findings(it: House) -> None:
+async def no_findings(it: PipelineProcess) -> None:
     report = await audit.audit(it.database, start=EVER.since, end=EVER.until)
     assert not report.findings
     assert not report.unread
 
 
 async def begin(
-    it: House, route: Route, wanted: ReplayStatus = ReplayStatus.FAILED, period: ReplayPeriod = EVER
+    it: PipelineProcess, route: Route, wanted: ReplayStatus = ReplayStatus.FAILED, period: ReplayPeriod = EVER
 ) -> Replay:
     timeline = it.projection.index.timeline(route.id)
     assert timeline is not None
     return await replays.begin(it.database, timeline.current, period, wanted, CONTEXT)
 
 
-async def until_ended(it: House, replay: Replay, state: str = "done") -> dict[str, object]:
+async def until_ended(it: PipelineProcess, replay: Replay, state: str = "done") -> dict[str, object]:
     await it.until_row("SELECT state <> 'running' FROM hookledger.replay WHERE id = $1", replay.id, seconds=30)
     (row,) = await it.rows("SELECT * FROM hookledger.replay WHERE id = $1", replay.id)
     assert row["state"] == state
@@ -65,7 +62,7 @@ async def until_ended(it: House, replay: Replay, state: str = "done") -> dict[st
 
 
 async def test_what_failed_is_sent_again_and_what_was_delivered_is_not(database_url: str) -> None:
-    async with receiver() as there, house(database_url, retry=ONCE) as it:
+    async with receiver() as there, pipeline_process(database_url, retry=ONCE) as it:
         there.answer["/"] = status(500)
         route = await it.route(there.url + "/")
         failed = await it.publish(count=15)
@@ -84,7 +81,7 @@ async def test_what_failed_is_sent_again_and_what_was_delivered_is_not(database_
 
 
 async def test_all_of_a_period_comes_in_order_under_the_same_ids(database_url: str) -> None:
-    async with receiver() as there, house(database_url) as it:
+    async with receiver() as there, pipeline_process(database_url) as it:
         route = await it.route(there.url + "/", ordered=True)
         await it.publish(count=30)
         await it.until_row("SELECT count(*) = 30 FROM hookledger.attempt")
@@ -94,8 +91,11 @@ async def test_all_of_a_period_comes_in_order_under_the_same_ids(database_url: s
         await no_findings(it)
 
 
-async def test_little_of_a_replay_is_in_line_at_a_time(database_url: str, small_parts: None) -> None:
-    async with receiver() as there, house(database_url, **PATIENT, route_concurrency=2) as it:
+async def test_little_of_a_replay_is_in_line_at_a_time(database_url: str) -> None:
+    async with (
+        receiver() as there,
+        pipeline_process(database_url, **PATIENT, route_concurrency=2, tunables=SMALL_PARTS) as it,
+    ):
         route = await failed_route(it, there, 60)
         opened = gate(there, "/")
         replay = await begin(it, route)
@@ -110,16 +110,19 @@ async def test_little_of_a_replay_is_in_line_at_a_time(database_url: str, small_
         assert len(there.received) == 120
 
 
-async def test_cancelled_it_sends_no_more_than_what_was_under_way(database_url: str, small_parts: None) -> None:
-    async with receiver() as there, house(database_url, **PATIENT, route_concurrency=2) as it:
+async def test_cancelled_it_sends_no_more_than_what_was_under_way(database_url: str) -> None:
+    async with (
+        receiver() as there,
+        pipeline_process(database_url, **PATIENT, route_concurrency=2, tunables=SMALL_PARTS) as it,
+    ):
         route = await failed_route(it, there, 60)
         opened = gate(there, "/")
         replay = await begin(it, route)
         await there.count(62)
-        await until(lambda: len(it.pipeline._retrier.seqs(route.id)) == 10)
+        await until(lambda: len(it.pipeline._working_set.seqs(route.id)) == 10)
         cancelled = await replays.cancel(it.database, replay, CONTEXT)
         assert (cancelled.state, cancelled.detail) == ("cancelled", "cancelled by test")
-        await until(lambda: not it.pipeline._retrier.replays())
+        await until(lambda: not it.pipeline._backlog.retrier.waiting_replays())
         opened.set()
         (live,) = await it.publish()
         await it.until_row("SELECT count(*) = 3 FROM hookledger.attempt WHERE outcome = 'delivered'")
@@ -131,15 +134,15 @@ async def test_cancelled_it_sends_no_more_than_what_was_under_way(database_url: 
         await no_findings(it)
 
 
-async def test_after_a_crash_it_goes_on_where_it_was(database_url: str, small_parts: None) -> None:
+async def test_after_a_crash_it_goes_on_where_it_was(database_url: str) -> None:
     async with receiver() as there:
-        async with doomed_house(database_url, **PATIENT) as it:
+        async with crashing_process(database_url, **PATIENT, tunables=SMALL_PARTS) as it:
             route = await failed_route(it, there, 60)
             there.answer.clear()
             replay = await begin(it, route)
             await there.count(85)
-        allowed = exposed(it)
-        async with house(database_url, **PATIENT) as it:
+        allowed = possible_duplicates(it)
+        async with pipeline_process(database_url, **PATIENT, tunables=SMALL_PARTS) as it:
             row = await until_ended(it, replay)
             assert row["scheduled"] == 60
             assert set(map(tuple, (await it.outcomes()).values())) == {("failed", "delivered")}
@@ -147,17 +150,17 @@ async def test_after_a_crash_it_goes_on_where_it_was(database_url: str, small_pa
             await no_findings(it)
 
 
-async def test_cancelled_after_a_crash_nothing_more_of_it_is_sent(database_url: str, small_parts: None) -> None:
+async def test_cancelled_after_a_crash_nothing_more_of_it_is_sent(database_url: str) -> None:
     async with receiver() as there:
-        async with doomed_house(database_url, **PATIENT) as it:
+        async with crashing_process(database_url, **PATIENT, tunables=SMALL_PARTS) as it:
             route = await failed_route(it, there, 60)
             there.answer.clear()
             replay = await begin(it, route)
             await there.count(75)
-        async with house(database_url, run=False) as it:
+        async with pipeline_process(database_url, run=False, tunables=SMALL_PARTS) as it:
             assert (await replays.cancel(it.database, replay, CONTEXT)).state == "cancelled"
         there.received.clear()
-        async with house(database_url, **PATIENT) as it:
+        async with pipeline_process(database_url, **PATIENT, tunables=SMALL_PARTS) as it:
             (live,) = await it.publish()
             await it.until_row("SELECT count(*) = 1 FROM hookledger.attempt WHERE event_id = $1", live)
             await it.until_accounted()
@@ -168,22 +171,25 @@ async def test_cancelled_after_a_crash_nothing_more_of_it_is_sent(database_url: 
             await no_findings(it)
 
 
-async def test_handed_over_it_goes_on_elsewhere_and_nothing_is_sent_twice(database_url: str, small_parts: None) -> None:
+async def test_handed_over_it_goes_on_elsewhere_and_nothing_is_sent_twice(database_url: str) -> None:
     async with receiver() as there:
-        async with house(database_url, **PATIENT) as it:
+        async with pipeline_process(database_url, **PATIENT, tunables=SMALL_PARTS) as it:
             route = await failed_route(it, there, 60)
             there.answer.clear()
             replay = await begin(it, route)
             await there.count(85)
-        async with house(database_url, **PATIENT) as it:
+        async with pipeline_process(database_url, **PATIENT, tunables=SMALL_PARTS) as it:
             row = await until_ended(it, replay)
             assert row["scheduled"] == 60
             assert len(there.received) == 120
             assert set(map(tuple, (await it.outcomes()).values())) == {("failed", "delivered")}
 
 
-async def test_a_disable_ends_it(database_url: str, small_parts: None) -> None:
-    async with receiver() as there, house(database_url, **PATIENT, route_concurrency=2) as it:
+async def test_a_disable_ends_it(database_url: str) -> None:
+    async with (
+        receiver() as there,
+        pipeline_process(database_url, **PATIENT, route_concurrency=2, tunables=SMALL_PARTS) as it,
+    ):
         route = await failed_route(it, there, 60)
         opened = gate(there, "/")
         replay = await begin(it, route)
@@ -205,8 +211,11 @@ async def test_a_disable_ends_it(database_url: str, small_parts: None) -> None:
         await no_findings(it)
 
 
-async def test_a_receiver_that_is_down_is_probed_and_not_stormed(database_url: str, small_parts: None) -> None:
-    async with receiver() as there, house(database_url, retry=ONCE, breaker_failures=5, route_concurrency=4) as it:
+async def test_a_receiver_that_is_down_is_probed_and_not_stormed(database_url: str) -> None:
+    async with (
+        receiver() as there,
+        pipeline_process(database_url, retry=ONCE, breaker_failures=5, route_concurrency=4, tunables=SMALL_PARTS) as it,
+    ):
         route = await it.route(there.url + "/")
         await it.publish(count=60)
         await it.until_row("SELECT count(*) = 60 FROM hookledger.attempt")
@@ -215,7 +224,7 @@ async def test_a_receiver_that_is_down_is_probed_and_not_stormed(database_url: s
         await it.until_row(
             "SELECT scheduled > 0 AND NOT EXISTS (SELECT FROM hookledger.retry WHERE replay IS NOT NULL) FROM hookledger.replay"
         )
-        # What was in line when the breaker opened, and a probe or two since; not all of it.
+        # Those queued when the breaker opened, and a probe or two since, but not all.
         assert len(there.received) <= 90
         there.answer.clear()
         row = await until_ended(it, replay)
@@ -225,7 +234,7 @@ async def test_a_receiver_that_is_down_is_probed_and_not_stormed(database_url: s
 
 async def test_a_failed_resend_leaves_a_delivery_with_its_attempts_left(database_url: str) -> None:
     policy = RetryPolicy(first=timedelta(seconds=0.1), cap=timedelta(seconds=0.1), attempts=3)
-    async with receiver() as there, house(database_url, retry=policy) as it:
+    async with receiver() as there, pipeline_process(database_url, retry=policy) as it:
         route = await it.route(there.url + "/")
         (event_id,) = await it.publish()
         await it.until_row("SELECT count(*) = 1 FROM hookledger.attempt")

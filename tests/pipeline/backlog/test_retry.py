@@ -1,4 +1,4 @@
-"""Trying again: when, how often, with what, and when not."""
+"""Retries: when, how often, with which request, and when there is none."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from aiohttp import web
 
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import RouteStatus
-from daemon.pipeline.backlog import retrier
-from tests.support.house import CONTEXT, house
+from daemon.pipeline.tunables import Tunables
+from tests.support.pipeline_process import CONTEXT, pipeline_process
 from tests.support.receiver import receiver, status
 from tests.support.until import until
 
@@ -25,7 +25,7 @@ async def test_a_retry_comes_when_the_schedule_says_and_not_before(database_url:
         arrived.append(datetime.now(UTC))
         return web.Response(status=500)
 
-    async with receiver() as there, house(database_url, retry=policy) as it:
+    async with receiver() as there, pipeline_process(database_url, retry=policy) as it:
         there.answer["/"] = answer
         await it.route(there.url + "/")
         (event_id,) = await it.publish()
@@ -50,7 +50,7 @@ async def test_retry_after_is_honoured_on_429_and_503_up_to_six_times_the_cap(
     database_url: str, code: int, header: str, least: float, most: float
 ) -> None:
     ten = RetryPolicy(first=timedelta(seconds=10), cap=timedelta(seconds=10))
-    async with receiver() as there, house(database_url, retry=ten) as it:
+    async with receiver() as there, pipeline_process(database_url, retry=ten) as it:
         there.answer["/"] = status(code, {"Retry-After": header})
         await it.route(there.url + "/")
         await it.publish()
@@ -62,7 +62,7 @@ async def test_retry_after_is_honoured_on_429_and_503_up_to_six_times_the_cap(
 
 
 async def test_410_disables_the_route_with_its_reason_in_the_history(database_url: str) -> None:
-    async with receiver() as there, house(database_url) as it:
+    async with receiver() as there, pipeline_process(database_url) as it:
         there.answer["/"] = status(410)
         route = await it.route(there.url + "/")
         ids = await it.publish(count=30)
@@ -85,7 +85,7 @@ async def test_a_late_410_of_an_old_target_does_not_disable_the_route(database_u
         await opened.wait()
         return web.Response(status=410)
 
-    async with receiver() as there, house(database_url) as it:
+    async with receiver() as there, pipeline_process(database_url) as it:
         there.answer["/old"] = gone
         route = await it.route(there.url + "/old")
         await it.publish()
@@ -100,7 +100,7 @@ async def test_a_late_410_of_an_old_target_does_not_disable_the_route(database_u
 
 async def test_a_retry_after_an_edit_goes_to_the_new_target(database_url: str) -> None:
     policy = RetryPolicy(first=timedelta(seconds=0.5), cap=timedelta(seconds=1))
-    async with receiver() as there, house(database_url, retry=policy) as it:
+    async with receiver() as there, pipeline_process(database_url, retry=policy) as it:
         there.answer["/old"] = status(500)
         route = await it.route(there.url + "/old")
         (event_id,) = await it.publish()
@@ -116,12 +116,9 @@ async def test_a_retry_after_an_edit_goes_to_the_new_target(database_url: str) -
         assert versions == [1, 2]
 
 
-async def test_a_route_with_very_many_due_retries_leaves_room_for_others(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The dead route's retries are all due before the other's, and fill whole pages."""
-    monkeypatch.setattr(retrier, "ROUTE_LIMIT", 8)
-    monkeypatch.setattr(retrier, "PAGE_ROWS", 20)
+async def test_a_route_with_very_many_due_retries_leaves_room_for_others(database_url: str) -> None:
+    """All retries of the dead route are due before the other's, and fill whole pages."""
+    tunables = Tunables(retry_route_limit=8, retry_page_rows=20)
     policy = RetryPolicy(first=timedelta(seconds=0.2), cap=timedelta(seconds=0.2))
     never = asyncio.Event()
 
@@ -129,7 +126,12 @@ async def test_a_route_with_very_many_due_retries_leaves_room_for_others(
         await never.wait()
         return web.Response()
 
-    async with receiver() as there, house(database_url, retry=policy, route_concurrency=4, breaker_failures=1000) as it:
+    async with (
+        receiver() as there,
+        pipeline_process(
+            database_url, retry=policy, route_concurrency=4, breaker_failures=1000, tunables=tunables
+        ) as it,
+    ):
         there.answer |= {"/dead": status(500), "/other": status(500)}
         await it.route(there.url + "/dead", "order.dead")
         await it.route(there.url + "/other", "order.other")
@@ -146,13 +148,9 @@ async def test_a_route_with_very_many_due_retries_leaves_room_for_others(
         never.set()
 
 
-async def test_more_due_retries_than_a_page_are_all_taken_up(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(retrier, "ROUTE_LIMIT", 8)
-    monkeypatch.setattr(retrier, "PAGE_ROWS", 20)
-    monkeypatch.setattr(retrier, "HELD_LIMIT", 50)
-    async with receiver() as there, house(database_url) as it:
+async def test_more_due_retries_than_a_page_are_all_taken_up(database_url: str) -> None:
+    tunables = Tunables(retry_route_limit=8, retry_page_rows=20, retry_held_limit=50)
+    async with receiver() as there, pipeline_process(database_url, tunables=tunables) as it:
         there.answer |= {f"/{n}": status(500) for n in range(10)}
         for n in range(10):
             await it.route(f"{there.url}/{n}", f"order.t{n}")
@@ -162,4 +160,4 @@ async def test_more_due_retries_than_a_page_are_all_taken_up(
         await it.until_row("SELECT count(*) = 300 FROM hookledger.attempt WHERE outcome = 'delivered'")
         outcomes = await it.outcomes()
         assert all(outcomes[i][-1] == "delivered" and outcomes[i].count("delivered") == 1 for i in ids)
-        assert not it.pipeline._retrier._held
+        assert not list(it.pipeline._working_set.with_retry_row())

@@ -1,19 +1,14 @@
-"""What a disable stops: everything, and for ever (design.md §2, rules 3 and 4)."""
+"""A disable suppresses all pending deliveries for ever (daemon/README.md, The rules of routing)."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-import pytest
-
 from daemon import audit
 from daemon.core.delivery.retry import RetryPolicy
-from daemon.pipeline.backlog import parking
-from daemon.pipeline.recording import recorder
-from daemon.pipeline.scheduling import lane as lane_module
-from daemon.pipeline.scheduling import lanes
-from tests.support.crash import doomed_house
-from tests.support.house import CONTEXT, House, house
+from daemon.pipeline.tunables import Tunables
+from tests.support.crash import crashing_process
+from tests.support.pipeline_process import CONTEXT, PipelineProcess, pipeline_process
 from tests.support.receiver import gate, receiver, status
 from tests.support.until import until
 
@@ -21,7 +16,7 @@ DELIVERED, UNSENT, AFTER_A_TRY = ["delivered"], ["suppressed"], ["retrying", "su
 LATER = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1))
 
 
-async def no_findings(it: House) -> None:
+async def no_findings(it: PipelineProcess) -> None:
     report = await audit.audit(
         it.database, start=datetime(2000, 1, 1, tzinfo=UTC), end=datetime(2100, 1, 1, tzinfo=UTC)
     )
@@ -30,7 +25,7 @@ async def no_findings(it: House) -> None:
 
 
 async def test_what_happens_while_a_route_is_disabled_never_arrives(database_url: str) -> None:
-    async with receiver() as there, house(database_url) as it:
+    async with receiver() as there, pipeline_process(database_url) as it:
         route = await it.route(there.url)
         before = await it.publish(count=3)
         await there.count(3)
@@ -55,11 +50,11 @@ async def test_a_daemon_that_slept_through_disable_and_enable_sends_nothing_of_t
 ) -> None:
     async with receiver() as there:
         there.answer["/"] = status(500)
-        async with house(database_url, retry=LATER) as it:
+        async with pipeline_process(database_url, retry=LATER) as it:
             route = await it.route(there.url + "/")
             failing = await it.publish(count=3)
             await it.until_row("SELECT count(*) = 3 FROM hookledger.retry")
-        async with house(database_url, run=False) as it:
+        async with pipeline_process(database_url, run=False) as it:
             unread = await it.publish(count=3)
             await it.disable(route)
             await it.publish(count=3)
@@ -67,7 +62,7 @@ async def test_a_daemon_that_slept_through_disable_and_enable_sends_nothing_of_t
             wanted = await it.publish(count=3)
         there.answer.clear()
         there.received.clear()
-        async with house(database_url) as it:
+        async with pipeline_process(database_url) as it:
             await there.count(3)
             await it.until_accounted()
             await it.until_row("SELECT count(*) = 0 FROM hookledger.retry")
@@ -79,7 +74,7 @@ async def test_a_daemon_that_slept_through_disable_and_enable_sends_nothing_of_t
 
 
 async def test_pending_retries_are_suppressed_in_bulk_and_never_sent(database_url: str) -> None:
-    async with receiver() as there, house(database_url, retry=LATER) as it:
+    async with receiver() as there, pipeline_process(database_url, retry=LATER) as it:
         there.answer["/"] = status(500)
         route = await it.route(there.url + "/")
         ids = await it.publish(count=20)
@@ -97,7 +92,7 @@ async def test_pending_retries_are_suppressed_in_bulk_and_never_sent(database_ur
 
 
 async def test_a_request_that_fails_after_the_disable_is_suppressed_at_once(database_url: str) -> None:
-    async with receiver() as there, house(database_url, retry=LATER) as it:
+    async with receiver() as there, pipeline_process(database_url, retry=LATER) as it:
         opened = gate(there, "/", 500)
         route = await it.route(there.url + "/")
         (event_id,) = await it.publish()
@@ -109,12 +104,10 @@ async def test_a_request_that_fails_after_the_disable_is_suppressed_at_once(data
         assert await it.outcomes() == {event_id: ["retrying", "suppressed"]}
 
 
-async def test_a_failure_not_yet_written_at_the_disable_does_not_wait_for_its_retry(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Noted before the disable and written after it, its retry would lie there until it is due."""
-    monkeypatch.setattr(recorder, "FLUSH_SECONDS", 60)
-    async with receiver() as there, house(database_url, retry=LATER) as it:
+async def test_a_failure_not_yet_written_at_the_disable_does_not_wait_for_its_retry(database_url: str) -> None:
+    """Its retry is created before the disable and written after it; without a check the row would stay until it is due."""
+    tunables = Tunables(flush_seconds=60)
+    async with receiver() as there, pipeline_process(database_url, retry=LATER, tunables=tunables) as it:
         there.answer["/"] = status(500)
         route = await it.route(there.url + "/")
         (event_id,) = await it.publish()
@@ -124,14 +117,10 @@ async def test_a_failure_not_yet_written_at_the_disable_does_not_wait_for_its_re
         assert await it.outcomes() == {event_id: ["retrying", "suppressed"]}
 
 
-async def test_each_parked_delivery_gets_one_last_word(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Disabled while the lane is being drained: what was sent stays sent, the rest is suppressed, nothing is both."""
-    monkeypatch.setattr(lane_module, "LANE_QUEUE", 10)
-    monkeypatch.setattr(lane_module, "MAX_PAIRS", 10)
-    monkeypatch.setattr(lanes, "LOW_WATER", 10)
-    monkeypatch.setattr(parking, "LOW_WATER", 10)
-    monkeypatch.setattr(parking, "CHUNK_EVENTS", 20)
-    async with receiver() as there, house(database_url, route_concurrency=4) as it:
+async def test_each_parked_delivery_gets_one_last_word(database_url: str) -> None:
+    """The route is disabled during a drain: each delivery is either sent or suppressed, none is both."""
+    tunables = Tunables(lane_queue=10, unmeasured_lane_queue=10, low_water=10, chunk_events=20)
+    async with receiver() as there, pipeline_process(database_url, route_concurrency=4, tunables=tunables) as it:
         opened = gate(there, "/")
         route = await it.route(there.url + "/")
         ids = await it.publish(count=400)
@@ -149,19 +138,16 @@ async def test_each_parked_delivery_gets_one_last_word(database_url: str, monkey
         outcomes = await it.outcomes()
         words = [tuple(outcomes[i]) for i in ids]
         assert set(words) == {("delivered",), ("suppressed",)}
-        # What was connecting when the disable came may still have arrived.
+        # Requests that were connecting when the route was disabled may still have arrived.
         assert sent <= words.count(("delivered",)) <= sent + 4
         assert len(there.received) == words.count(("delivered",)) + 1
         assert outcomes[later] == ["delivered"]
         await no_findings(it)
 
 
-async def test_parked_deliveries_of_a_route_that_does_not_answer_are_suppressed(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lane_module, "LANE_QUEUE", 10)
-    monkeypatch.setattr(lane_module, "MAX_PAIRS", 10)
-    async with receiver() as there, house(database_url, timeout_seconds=2) as it:
+async def test_parked_deliveries_of_a_route_that_does_not_answer_are_suppressed(database_url: str) -> None:
+    tunables = Tunables(lane_queue=10, unmeasured_lane_queue=10)
+    async with receiver() as there, pipeline_process(database_url, timeout_seconds=2, tunables=tunables) as it:
         gate(there, "/")
         route = await it.route(there.url + "/")
         ids = await it.publish(count=500)
@@ -179,7 +165,7 @@ async def test_parked_deliveries_of_a_route_that_does_not_answer_are_suppressed(
 async def test_a_closed_window_is_remembered_through_a_crash(database_url: str) -> None:
     async with receiver() as there:
         opened = gate(there, "/")
-        async with doomed_house(database_url) as it:
+        async with crashing_process(database_url) as it:
             route = await it.route(there.url + "/")
             ids = await it.publish(count=50)
             await there.count(16)
@@ -187,7 +173,7 @@ async def test_a_closed_window_is_remembered_through_a_crash(database_url: str) 
             await it.enable(route)
         opened.set()
         there.received.clear()
-        async with house(database_url) as it:
+        async with pipeline_process(database_url) as it:
             (after,) = await it.publish()
             await it.until_accounted()
             assert len(there.received) == 1
@@ -195,7 +181,7 @@ async def test_a_closed_window_is_remembered_through_a_crash(database_url: str) 
 
 
 async def test_deleting_stops_like_disabling(database_url: str) -> None:
-    async with receiver() as there, house(database_url, retry=LATER) as it:
+    async with receiver() as there, pipeline_process(database_url, retry=LATER) as it:
         there.answer["/"] = status(503)
         route = await it.route(there.url + "/")
         (first,) = await it.publish()

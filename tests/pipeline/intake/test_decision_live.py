@@ -1,4 +1,4 @@
-"""Closure: what is decided live equals what is recomputed from the logs, whatever races against it (design.md §2.6)."""
+"""Closure: live decisions equal those recomputed from the logs, whatever races against them."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from daemon.core.routing.decision import Decision
 from daemon.core.routing.route import Route
 from daemon.core.webhook.egress import EgressPolicy
 from daemon.metrics import Metrics
+from daemon.pipeline.held_shards import Takeover
 from daemon.pipeline.intake.seen_types import SeenTypes
 from daemon.pipeline.intake.tailer import Tailer
 from daemon.pipeline.scheduling.delivery import Delivery
@@ -31,22 +32,22 @@ from eventstore.domain_events import ticks
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import VersionConflict
 from eventstore.route_log.log import NewRouteEvent, append
-from tests.support.house import CONTEXT, House, house
+from tests.support.pipeline_process import CONTEXT, PipelineProcess, pipeline_process
 
 TENANTS = ("acme", "globex", "initech", "umbrella")
 TYPES = ("order.create", "order.cancel", "subscription.create", "item.change")
 PATTERNS = ("*", "order.*", "subscription.*", *TYPES)
 ROUTES_EACH = 25
 
-Pair = tuple[UUID, int]
+RouteAndSeq = tuple[UUID, int]
 
 
 @dataclass
-class Decided:
-    """Stands where the lanes are, and remembers what it is offered."""
+class RecordedDecisions:
+    """Replaces the lanes and records the deliveries that it is offered."""
 
     ledger: Ledger
-    pairs: list[Pair] = field(default_factory=list)
+    pairs: list[RouteAndSeq] = field(default_factory=list)
 
     def offer(self, delivery: Delivery) -> None:
         self.pairs.append(delivery.pair)
@@ -54,9 +55,9 @@ class Decided:
 
 
 class Race:
-    """Producers, merchants and tickers that get in each other's way until enough events are published."""
+    """Producers, route changes and tickers run concurrently until `events` are published."""
 
-    def __init__(self, url: str, it: House, *, events: int, seed: int) -> None:
+    def __init__(self, url: str, it: PipelineProcess, *, events: int, seed: int) -> None:
         self.it = it
         self.dice = random.Random(seed)
         self.left = events
@@ -64,7 +65,7 @@ class Race:
         self.others = Database(url, pool_size=24)
         self.routes: list[Route] = []
 
-    async def run(self) -> list[Pair]:
+    async def run(self) -> list[RouteAndSeq]:
         await self.others.open()
         try:
             for tenant in TENANTS:
@@ -74,14 +75,14 @@ class Race:
         finally:
             await self.others.close()
 
-    async def _race(self) -> list[Pair]:
+    async def _race(self) -> list[RouteAndSeq]:
         ledger = Ledger()
-        lanes: Any = Decided(ledger)
+        lanes: Any = RecordedDecisions(ledger)
         sightings = SeenTypes(self.it.database)
         tailer = Tailer(self.it.database, self.it.projection, ledger, lanes, Metrics(), sightings, on_read=lambda: None)
-        for shard in range(domain_events.SHARDS):
-            ledger.adopt(shard, 0)
-        tailer.adopt(dict.fromkeys(range(domain_events.SHARDS), 0), set(), 0)
+        takeover = Takeover(checkpoints=dict.fromkeys(range(domain_events.SHARDS), 0))
+        ledger.adopt(takeover)
+        tailer.adopt(takeover)
         background = [asyncio.ensure_future(forever(tailer.run_once))]
         background += [asyncio.ensure_future(forever(self.tick)) for _ in range(2)]
         background += [asyncio.ensure_future(forever(self.command)) for _ in range(3)]
@@ -106,7 +107,7 @@ class Race:
         return self.dice.sample(PATTERNS, self.dice.randint(1, 3))
 
     def moment(self) -> datetime | None:
-        """What producers say of when it happened: nothing, the truth, long ago, or what is to come."""
+        """The `occurred_at` of an event: none, now, long ago, or in the future."""
         span = self.dice.choice((None, 0.0, 0.05, 0.5, 3.0))
         return None if span is None else datetime.now(UTC) + timedelta(seconds=self.dice.uniform(-span, span))
 
@@ -115,11 +116,11 @@ class Race:
             await self._publish(self.dice.randint(1, 12))
 
     async def _publish(self, count: int) -> None:
-        """A transaction with several events that stays open for a while, and now and then is given up."""
+        """A transaction with several events that stays open for a while, and sometimes is rolled back."""
         is_kept = self.dice.random() > 0.15
         if is_kept:
             self.left -= count
-        with suppress(_GivenUp):
+        with suppress(_RolledBack):
             async with self.others.transaction(seconds=20) as connection:
                 for _ in range(count):
                     await connection.execute(
@@ -131,7 +132,7 @@ class Race:
                     )
                 await asyncio.sleep(self.dice.choice((0, 0, 0.001, 0.01, 0.05, 0.4)))
                 if not is_kept:
-                    raise _GivenUp
+                    raise _RolledBack
 
     async def tick(self) -> None:
         await ticks.make(self.others)
@@ -162,22 +163,22 @@ class Race:
         await asyncio.sleep(self.dice.uniform(0, 0.01))
 
     async def slow_change(self) -> None:
-        """A change whose commit comes late, with the lock held meanwhile; or never."""
+        """A change that holds the lock for a while before it commits, or is rolled back."""
         route = await route_state.route(self.others, self.dice.choice(self.routes).id)
         assert route is not None
         kind = {"enabled": "disabled", "disabled": "enabled"}.get(route.status.value)
         if kind is not None:
-            with suppress(VersionConflict, _GivenUp):
+            with suppress(VersionConflict, _RolledBack):
                 async with self.others.transaction(seconds=20) as connection:
                     await append(connection, change(route, kind))
                     await asyncio.sleep(self.dice.choice((0, 0.005, 0.03)))
                     if self.dice.random() < 0.2:
-                        raise _GivenUp
+                        raise _RolledBack
                 self.changes += 1
         await asyncio.sleep(self.dice.uniform(0, 0.1))
 
 
-class _GivenUp(Exception):
+class _RolledBack(Exception):
     pass
 
 
@@ -198,8 +199,8 @@ async def forever(step: Callable[[], Awaitable[None]]) -> None:
         await step()
 
 
-async def recomputed(it: House) -> tuple[set[Pair], set[Pair], int]:
-    """What the audit would say is due, what a model says that shares no code with it, and the number of pairs."""
+async def recomputed(it: PipelineProcess) -> tuple[set[RouteAndSeq], set[RouteAndSeq], int]:
+    """The deliveries by the audit, those by a model that shares no code with it, and the number of pairs."""
     index = await route_state.index(it.database, verify=True)
     due, pairs = set(), 0
     async for page in comparing._pages(
@@ -213,8 +214,8 @@ async def recomputed(it: House) -> tuple[set[Pair], set[Pair], int]:
     return due, await naive(it), pairs
 
 
-async def naive(it: House) -> set[Pair]:
-    """The rules of design.md §2, spelled out over the raw rows."""
+async def naive(it: PipelineProcess) -> set[RouteAndSeq]:
+    """The deliveries by the rules of routing, computed from the raw rows."""
     cuts = []
     for row in await it.rows("SELECT tick, snap::text AS snap, closed_upto FROM hookledger.tick ORDER BY tick"):
         _, xmax, under_way = row["snap"].split(":")
@@ -248,7 +249,7 @@ def subscribes(types: list[str], kind: str) -> bool:
 
 
 async def check_closure(url: str, *, events: int, seed: int) -> None:
-    async with house(url, run=False) as it:
+    async with pipeline_process(url, run=False) as it:
         race = Race(url, it, events=events, seed=seed)
         live = set(await race.run())
         due, model, pairs = await recomputed(it)
@@ -272,7 +273,7 @@ async def test_two_million_live_decisions_equal_the_recomputed_ones(database_url
 async def test_an_event_in_the_microsecond_of_the_enable_is_due_and_in_that_of_the_disable_not(
     database_url: str,
 ) -> None:
-    async with house(database_url) as it:
+    async with pipeline_process(database_url) as it:
         route = await it.route("http://127.0.0.1:9/")
         await it.disable(route)
         await it.enable(route)

@@ -1,4 +1,4 @@
-"""The live projection: equal to a rebuild, heard of by notification, by polling, and by whoever needs it now."""
+"""The live projection: it equals a rebuild, and it is updated by notification, by polling and by `reach`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pytest
 from daemon import audit, route_state
 from daemon.core.routing.route import LifecycleEventType
 from daemon.pipeline.intake import projection
-from tests.support.house import CONTEXT, house
+from tests.support.pipeline_process import CONTEXT, pipeline_process
 from tests.support.until import until
 
 
 async def test_it_equals_a_rebuild_from_the_log_at_every_position(database_url: str) -> None:
-    async with house(database_url, run=False) as it:
+    async with pipeline_process(database_url, run=False) as it:
         a = await it.route("http://127.0.0.1:9/a", "order.*")
         b = await it.route("http://127.0.0.1:9/b")
         await it.disable(a)
@@ -28,7 +28,7 @@ async def test_it_equals_a_rebuild_from_the_log_at_every_position(database_url: 
 
 
 async def test_another_process_hears_of_a_change_within_a_second(database_url: str) -> None:
-    async with house(database_url) as one, house(database_url) as other:
+    async with pipeline_process(database_url) as one, pipeline_process(database_url) as other:
         route = await one.route("http://127.0.0.1:9/")
         await until(lambda: other.projection.index.position == 1, seconds=1)
         await one.disable(route)
@@ -37,7 +37,7 @@ async def test_another_process_hears_of_a_change_within_a_second(database_url: s
 
 async def test_without_notifications_it_polls(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(projection, "POLL_SECONDS", 0.1)
-    async with house(database_url, run=False) as one, house(database_url, run=False) as other:
+    async with pipeline_process(database_url, run=False) as one, pipeline_process(database_url, run=False) as other:
         await one.route("http://127.0.0.1:9/")
         looking = asyncio.ensure_future(other.projection.run_once())
         await until(lambda: other.projection.index.position == 1)
@@ -48,7 +48,7 @@ async def test_without_notifications_it_polls(database_url: str, monkeypatch: py
 
 
 async def test_reach_returns_with_the_position_applied_and_asks_nothing_if_it_is(database_url: str) -> None:
-    async with house(database_url, run=False) as one, house(database_url, run=False) as other:
+    async with pipeline_process(database_url, run=False) as one, pipeline_process(database_url, run=False) as other:
         for _ in range(3):
             await one.route("http://127.0.0.1:9/")
         assert await other.projection.lag() == 3
@@ -60,7 +60,7 @@ async def test_reach_returns_with_the_position_applied_and_asks_nothing_if_it_is
 
 
 async def test_listeners_hear_of_each_event_once_in_order(database_url: str) -> None:
-    async with house(database_url, run=False) as it:
+    async with pipeline_process(database_url, run=False) as it:
         heard: list[tuple[int, LifecycleEventType, bool]] = []
         it.projection.on_change.append(lambda route, event: heard.append((event.pos, event.type, route.is_enabled)))
         route = await it.route("http://127.0.0.1:9/")

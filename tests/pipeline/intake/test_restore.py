@@ -1,4 +1,4 @@
-"""A house on the restored dump of another cluster: what was sent is not sent again, what was not is sent once."""
+"""A process on the restored dump of another cluster: finished deliveries are not sent again, the others are sent once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from eventstore.progress import replays as store
 from eventstore.queries import route_metrics
 from eventstore.queries.route_metrics import Counts
 from tests.support.dump import restored_elsewhere
-from tests.support.house import CONTEXT, House, house
+from tests.support.pipeline_process import CONTEXT, PipelineProcess, pipeline_process
 from tests.support.receiver import Receiver, receiver, status
 
 SECONDS = 30.0
@@ -32,7 +32,7 @@ def sent(there: Receiver, path: str) -> Counter[str]:
     return Counter(json.loads(got.body)["id"] for got in there.at(path))
 
 
-async def audited(it: House) -> audit.AuditReport:
+async def audited(it: PipelineProcess) -> audit.AuditReport:
     end = datetime.now(UTC) + timedelta(hours=1)
     return await audit.audit(it.database, start=end - timedelta(days=2), end=end)
 
@@ -42,23 +42,23 @@ async def test_a_restored_dump_goes_on_where_it_was_taken(database_url: str) -> 
     patient = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1), attempts=5)
     async with receiver() as there:
         there.answer["/failing"] = status(500)
-        async with house(database_url, retry=patient) as it:
+        async with pipeline_process(database_url, retry=patient) as it:
             prompt = await it.route(f"{there.url}/prompt")
             await it.route(f"{there.url}/failing")
             done = await it.publish(count=20)
             await it.until_accounted(seconds=SECONDS)
             await it.until_row("SELECT count(*) = 40 FROM hookledger.attempt", seconds=SECONDS)
             digest = (await audit.rebuild(it.database)).state_sha256
-        async with house(database_url, run=False) as it:
+        async with pipeline_process(database_url, run=False) as it:
             unread = await it.publish(count=3)
             await ticks.make(it.database)
             unread += await it.publish(count=2, tenant="acme")
             replay = await replays.begin(it.database, prompt, EVER, ReplayStatus.ALL, CONTEXT)
-            assert await store.schedule(it.database, replay, most=5) == (5, True)
+            assert await store.schedule(it.database, replay, limit=5) == (5, True)
 
         with restored_elsewhere(database_url) as elsewhere:
             await begin(elsewhere, read=len(done), unread=len(unread), retrying=len(done) + 5)
-            async with house(elsewhere, retry=patient) as it:
+            async with pipeline_process(elsewhere, retry=patient) as it:
                 new = await it.publish(count=5)
                 await it.until_accounted(seconds=SECONDS)
                 await it.until_row("SELECT count(*) = 80 FROM hookledger.attempt", seconds=SECONDS)

@@ -1,4 +1,4 @@
-"""The log line of each attempt: always for a failure, sampled for successes, with the number of those left out."""
+"""The log line of each attempt: every failure has one, successes are sampled and the line says how many were left out."""
 
 from __future__ import annotations
 

@@ -1,43 +1,72 @@
-"""The recorder against a real database: what it notes, in which order it writes, and what it gives up with a lease."""
+"""The recorder on a real database: what it records, in which order it writes, and what it drops with a lost lease."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
-from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 import pytest_asyncio
 
+from daemon.core.delivery.phases import DeliveryStep
 from daemon.metrics import Metrics
+from daemon.pipeline.held_shards import HeldShards, Takeover
 from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.scheduling.ledger import Ledger
+from daemon.pipeline.scheduling.working_set import WorkingSet
 from eventstore.postgres.connect import Database
 from eventstore.progress import lease, recording
-from eventstore.progress.recording import AttemptRow
+from eventstore.progress.rows import AttemptRow
 from tests.support.deliveries import delivery, outcome
 
 
 @dataclass
-class Desk:
+class RecorderSetup:
     database: Database
     ledger: Ledger = field(default_factory=Ledger)
     lost: list[int] = field(default_factory=list)
+    shards: HeldShards = field(default_factory=HeldShards)
     written: list[AttemptRow] = field(default_factory=list)
 
     async def open(self) -> None:
-        self.recorder = Recorder(self.database, self.ledger, Metrics(), owner="me", on_lost=self.lost.append)
+        self.recorder = Recorder(
+            self.database, self.ledger, self.shards, WorkingSet(), Metrics(), owner="me", timeout_seconds=3600
+        )
+        self.shards.members = (self,)
         self.recorder.on_recorded.append(lambda rows, _deliveries: self.written.extend(rows))
         await self.take()
 
-    async def take(self) -> None:
-        epochs = await lease.acquire(self.database, "me", [0, 1])
-        for shard in epochs:
-            self.ledger.adopt(shard, 0)
-        self.recorder.adopt(epochs, dict.fromkeys(epochs, 0))
+    async def take(self, *shards: int) -> None:
+        epochs = await lease.acquire(self.database, "me", shards or (0, 1))
+        self.shards.take(epochs, valid_until=1e12)
+        self.shards.hold(Takeover(checkpoints=dict.fromkeys(epochs, 0)), epochs)
+
+    def attempted(self, of: Delivery) -> None:
+        """Records that its request was answered."""
+        if of.is_waiting:
+            of.advance(DeliveryStep.START)
+        self.recorder.attempted(of, outcome(of))
+
+    def adopt(self, takeover: Takeover) -> None:
+        self.ledger.adopt(takeover)
+        self.recorder.adopt(takeover)
+
+    async def part(self, shards: Collection[int]) -> None:
+        raise AssertionError("nothing is handed over here")
+
+    def drop(self, shard: int) -> None:
+        self.lost.append(shard)
+
+    def lose_all(self) -> None:
+        """Loses the leases, as if another process had taken them for a moment."""
+        for shard in (0, 1):
+            self.shards.lose(shard)
+            self.recorder.drop(shard)
+            self.ledger.drop(shard)
+        self.lost.clear()
 
     def read(self, *deliveries: Delivery) -> None:
         for each in deliveries:
@@ -55,8 +84,8 @@ class Desk:
 
 
 @pytest_asyncio.fixture
-async def desk(database_url: str) -> AsyncIterator[Desk]:
-    it = Desk(Database(database_url))
+async def setup(database_url: str) -> AsyncIterator[RecorderSetup]:
+    it = RecorderSetup(Database(database_url))
     await it.database.open()
     try:
         await it.open()
@@ -65,34 +94,36 @@ async def desk(database_url: str) -> AsyncIterator[Desk]:
         await it.database.close()
 
 
-async def test_the_checkpoint_goes_along_with_the_rows_that_justify_it(desk: Desk) -> None:
+async def test_the_checkpoint_goes_along_with_the_rows_that_justify_it(setup: RecorderSetup) -> None:
     first, second = delivery(1, tick=1), delivery(2, tick=2)
-    desk.read(first, second)
-    await desk.recorder.flush()
-    assert await desk.checkpoint() == 0
-    desk.recorder.attempted(first, outcome(first))
-    await desk.recorder.flush()
-    assert await desk.checkpoint() == 1
-    desk.recorder.park(second)
-    await desk.recorder.flush()
-    assert await desk.checkpoint() == 2
-    assert (await desk.count("attempt"), await desk.count("parked")) == (1, 1)
+    setup.read(first, second)
+    await setup.recorder.flush()
+    assert await setup.checkpoint() == 0
+    setup.attempted(first)
+    await setup.recorder.flush()
+    assert await setup.checkpoint() == 1
+    setup.recorder.park(second)
+    await setup.recorder.flush()
+    assert await setup.checkpoint() == 2
+    assert (await setup.count("attempt"), await setup.count("parked")) == (1, 1)
 
 
 @pytest.mark.parametrize("is_flushed_between", [False, True])
-async def test_a_spilled_request_that_ends_leaves_no_retry_behind(desk: Desk, is_flushed_between: bool) -> None:
+async def test_a_spilled_request_that_ends_leaves_no_retry_behind(
+    setup: RecorderSetup, is_flushed_between: bool
+) -> None:
     one = delivery()
-    desk.read(one)
-    desk.recorder.persist_in_flight(one, due_after=timedelta(hours=1))
+    setup.read(one)
+    setup.recorder.persist_in_flight(one)
     if is_flushed_between:
-        await desk.recorder.flush()
-        assert await desk.count("retry") == 1
-    desk.recorder.attempted(one, outcome(one))
-    await desk.recorder.flush()
-    assert (await desk.count("attempt"), await desk.count("retry")) == (1, 0)
+        await setup.recorder.flush()
+        assert await setup.count("retry") == 1
+    setup.attempted(one)
+    await setup.recorder.flush()
+    assert (await setup.count("attempt"), await setup.count("retry")) == (1, 0)
 
 
-async def test_a_flush_does_not_overtake_another(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_flush_does_not_overtake_another(setup: RecorderSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     flush, numbers = recording.flush, list[int]()
 
     async def slow_first(*arguments: object, number: int, **options: object) -> object:
@@ -100,109 +131,108 @@ async def test_a_flush_does_not_overtake_another(desk: Desk, monkeypatch: pytest
             numbers.append(0)
             await asyncio.sleep(0.1)
         numbers.append(number)
-        return await flush(*arguments, number=number, **options)  # type: ignore[arg-type] # passed on as they came
+        return await flush(*arguments, number=number, **options)  # type: ignore[arg-type] # the original's arguments
 
     monkeypatch.setattr(recording, "flush", slow_first)
     first, second = delivery(1, tick=1), delivery(2, tick=2)
-    desk.read(first, second)
-    desk.recorder.attempted(first, outcome(first))
-    flushing = asyncio.ensure_future(desk.recorder.flush())
+    setup.read(first, second)
+    setup.attempted(first)
+    flushing = asyncio.ensure_future(setup.recorder.flush())
     await asyncio.sleep(0)
-    desk.recorder.attempted(second, outcome(second))
-    await desk.recorder.settle()
+    setup.attempted(second)
+    await setup.recorder.settle()
     await flushing
     assert numbers == [0, 1, 2]
-    assert await desk.count("attempt") == 2
-    assert await desk.checkpoint() == 2
+    assert await setup.count("attempt") == 2
+    assert await setup.checkpoint() == 2
 
 
-async def test_settling_waits_for_a_flush_under_way(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_settling_waits_for_a_flush_under_way(setup: RecorderSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     flush = recording.flush
 
     async def slow(*arguments: object, **options: object) -> object:
         await asyncio.sleep(0.1)
-        return await flush(*arguments, **options)  # type: ignore[arg-type] # passed on as they came
+        return await flush(*arguments, **options)  # type: ignore[arg-type] # the original's arguments
 
     monkeypatch.setattr(recording, "flush", slow)
     one = delivery()
-    desk.ledger.add(one)
-    desk.recorder.attempted(one, outcome(one))
-    flushing = asyncio.ensure_future(desk.recorder.flush())
+    setup.ledger.add(one)
+    setup.attempted(one)
+    flushing = asyncio.ensure_future(setup.recorder.flush())
     await asyncio.sleep(0)
-    await desk.recorder.settle()
-    assert await desk.count("attempt") == 1
+    await setup.recorder.settle()
+    assert await setup.count("attempt") == 1
     await flushing
 
 
-async def test_what_was_noted_under_an_old_epoch_is_not_written_under_the_new_one(desk: Desk) -> None:
+async def test_what_was_noted_under_an_old_epoch_is_not_written_under_the_new_one(setup: RecorderSetup) -> None:
     gone, other = delivery(1, shard=0), delivery(2, shard=1)
-    desk.read(gone, other)
-    desk.recorder.attempted(gone, outcome(gone))
-    desk.recorder.park(other)
-    desk.recorder.drop(0)
-    desk.ledger.drop(0)
-    await desk.take()
-    await desk.recorder.flush()
-    assert (await desk.count("attempt"), await desk.count("parked")) == (0, 1)
-    assert desk.written == []
+    setup.read(gone, other)
+    setup.attempted(gone)
+    setup.recorder.park(other)
+    setup.shards.lose(0)
+    setup.recorder.drop(0)
+    setup.ledger.drop(0)
+    await setup.take(0)
+    await setup.recorder.flush()
+    assert (await setup.count("attempt"), await setup.count("parked")) == (0, 1)
+    assert setup.written == []
 
 
-async def test_a_shard_that_somebody_else_has_is_left_out_and_reported_lost(desk: Desk) -> None:
+async def test_a_shard_that_somebody_else_has_is_left_out_and_reported_lost(setup: RecorderSetup) -> None:
     ours, theirs = delivery(1, shard=0), delivery(2, shard=1)
-    desk.read(ours, theirs)
+    setup.read(ours, theirs)
     for each in (ours, theirs):
-        desk.recorder.attempted(each, outcome(each))
-    async with desk.database.connection() as connection:
+        setup.attempted(each)
+    async with setup.database.connection() as connection:
         await connection.execute("UPDATE hookledger.lease SET owner = 'you', epoch = epoch + 1 WHERE shard = 1")
-    await desk.recorder.flush()
-    assert desk.lost == [1]
-    assert [row.seq for row in desk.written] == [1]
-    assert await desk.count("attempt") == 1
-    assert (await desk.checkpoint(0), await desk.checkpoint(1)) == (1, 0)
+    await setup.recorder.flush()
+    assert setup.lost == [1]
+    assert [row.seq for row in setup.written] == [1]
+    assert await setup.count("attempt") == 1
+    assert (await setup.checkpoint(0), await setup.checkpoint(1)) == (1, 0)
 
 
 async def test_a_late_answer_about_an_old_epoch_does_not_cost_the_new_one(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    setup: RecorderSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flush, goes_on = recording.flush, asyncio.Event()
 
     async def late(*arguments: object, **options: object) -> object:
         await goes_on.wait()
-        return await flush(*arguments, **options)  # type: ignore[arg-type] # passed on as they came
+        return await flush(*arguments, **options)  # type: ignore[arg-type] # the original's arguments
 
     monkeypatch.setattr(recording, "flush", late)
     one = delivery()
-    desk.read(one)
-    desk.recorder.attempted(one, outcome(one))
-    flushing = asyncio.ensure_future(desk.recorder.flush())
+    setup.read(one)
+    setup.attempted(one)
+    flushing = asyncio.ensure_future(setup.recorder.flush())
     await asyncio.sleep(0)
-    for shard in (0, 1):
-        desk.recorder.drop(shard)
-        desk.ledger.drop(shard)
-    await desk.take()
+    setup.lose_all()
+    await setup.take()
     goes_on.set()
     await flushing
-    assert desk.lost == []
-    assert await desk.count("attempt") == 0
-    assert set(desk.recorder.epochs) == {0, 1}
+    assert setup.lost == []
+    assert await setup.count("attempt") == 0
+    assert set(setup.shards.writable()) == {0, 1}
 
 
-async def test_a_withdrawn_delivery_is_not_recorded(desk: Desk) -> None:
+async def test_a_withdrawn_delivery_is_not_recorded(setup: RecorderSetup) -> None:
     one = delivery()
-    desk.read(one)
-    desk.ledger.drop(0)
-    desk.recorder.attempted(one, outcome(one))
-    assert desk.recorder.backlog == 0
+    setup.read(one)
+    setup.ledger.drop(0)
+    setup.attempted(one)
+    assert setup.recorder.backlog == 0
 
 
-async def test_what_is_noted_is_known_until_it_is_written(desk: Desk) -> None:
+async def test_what_is_noted_is_known_until_it_is_written(setup: RecorderSetup) -> None:
     route = uuid4()
     one, other = delivery(1, route_id=route), delivery(2, route_id=route)
-    desk.read(one, other)
-    desk.recorder.attempted(one, outcome(one))
-    desk.recorder.park(other)
-    assert desk.recorder.seqs(route) == {1}
-    assert desk.recorder.is_parking(route)
-    await desk.recorder.flush()
-    assert desk.recorder.seqs(route) == set()
-    assert not desk.recorder.is_parking(route)
+    setup.read(one, other)
+    setup.attempted(one)
+    setup.recorder.park(other)
+    assert setup.recorder.has_unwritten(route)
+    assert setup.recorder.is_parking(route)
+    await setup.recorder.flush()
+    assert not setup.recorder.has_unwritten(route)
+    assert not setup.recorder.is_parking(route)

@@ -1,28 +1,24 @@
-"""A receiver that is down is asked less and less, and gets all that waited, in order, once it is back."""
+"""A receiver that is down gets fewer and fewer requests. Once it is back it gets all pending deliveries in order."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 
-import pytest
-
-from daemon.core.delivery import breaker as breaker_module
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import PayloadOptions
+from daemon.pipeline.tunables import Tunables
 from tests.pipeline.backlog.test_parking import NONE_PARKED, PARKED, ids_of
-from tests.support.house import house
+from tests.support.pipeline_process import pipeline_process
 from tests.support.receiver import ok, receiver, status
 from tests.support.until import until
 
-# Retries that come only after the test is over: what is sent are first attempts and probes.
+# Retries are due only after the test, so all requests are first attempts and probes.
 LATE = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1))
 
 
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(breaker_module, "FIRST_PAUSE_SECONDS", 0.2)
-    monkeypatch.setattr(breaker_module, "LONGEST_PAUSE_SECONDS", 0.4)
+SHORT_PAUSES = Tunables(breaker_first_pause_seconds=0.2, breaker_longest_pause_seconds=0.4)
 
 
 async def test_an_open_breaker_parks_what_arrives_and_drains_it_in_order_once_the_receiver_is_back(
@@ -30,7 +26,9 @@ async def test_an_open_breaker_parks_what_arrives_and_drains_it_in_order_once_th
 ) -> None:
     async with (
         receiver() as there,
-        house(database_url, route_concurrency=1, breaker_failures=5, retry=LATE) as it,
+        pipeline_process(
+            database_url, route_concurrency=1, breaker_failures=5, retry=LATE, tunables=SHORT_PAUSES
+        ) as it,
     ):
         there.answer["/"] = status(500)
         route = await it.route(there.url + "/")
@@ -57,7 +55,10 @@ async def test_an_open_breaker_parks_what_arrives_and_drains_it_in_order_once_th
 
 async def test_retries_keep_their_schedule_while_the_breaker_is_open(database_url: str) -> None:
     quick = RetryPolicy(first=timedelta(seconds=0.05), cap=timedelta(seconds=0.1), attempts=8)
-    async with receiver() as there, house(database_url, breaker_failures=3, retry=quick) as it:
+    async with (
+        receiver() as there,
+        pipeline_process(database_url, breaker_failures=3, retry=quick, tunables=SHORT_PAUSES) as it,
+    ):
         there.answer["/"] = status(503)
         await it.route(there.url + "/")
         published = await it.publish(count=3)
@@ -65,9 +66,12 @@ async def test_retries_keep_their_schedule_while_the_breaker_is_open(database_ur
         assert Counter(ids_of(there)) == dict.fromkeys(published, 8)
 
 
-async def test_an_edited_route_gets_another_chance_at_once(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(breaker_module, "FIRST_PAUSE_SECONDS", 3600.0)
-    async with receiver() as there, house(database_url, breaker_failures=2, retry=LATE) as it:
+async def test_an_edited_route_gets_another_chance_at_once(database_url: str) -> None:
+    tunables = replace(SHORT_PAUSES, breaker_first_pause_seconds=3600.0)
+    async with (
+        receiver() as there,
+        pipeline_process(database_url, breaker_failures=2, retry=LATE, tunables=tunables) as it,
+    ):
         there.answer["/down"] = status(500)
         route = await it.route(there.url + "/down")
         await it.publish(count=30)
@@ -81,7 +85,10 @@ async def test_an_edited_route_gets_another_chance_at_once(database_url: str, mo
 
 
 async def test_a_delivery_that_cannot_be_rendered_says_nothing_about_the_receiver(database_url: str) -> None:
-    async with receiver() as there, house(database_url, breaker_failures=2, retry=LATE) as it:
+    async with (
+        receiver() as there,
+        pipeline_process(database_url, breaker_failures=2, retry=LATE, tunables=SHORT_PAUSES) as it,
+    ):
         broken = await it.route(there.url + "/", payload=PayloadOptions(transform="sum(data.object.n)"))
         published = await it.publish(count=10)
         await it.until_row("SELECT count(*) = 10 FROM hookledger.attempt WHERE error LIKE 'render_error%'")

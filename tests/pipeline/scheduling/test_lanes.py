@@ -1,40 +1,45 @@
-"""Lanes by themselves: fair turns, limits, overflow, withdrawal."""
+"""Lanes without other stages: fair turns, limits, overflow, withdrawal."""
 
 from __future__ import annotations
 
 import asyncio
 from uuid import uuid4
 
-import pytest
-
-from daemon.pipeline.scheduling import lane as lane_module
-from daemon.pipeline.scheduling import lanes as lanes_module
+from daemon.core.routing.index import RouteIndex
 from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.scheduling.lanes import Lanes
-from daemon.pipeline.scheduling.ledger import MAX_PAIRS
 from daemon.pipeline.scheduling.pools import SendingLimits
+from daemon.pipeline.scheduling.working_set import WorkingSet
+from daemon.pipeline.tunables import DEFAULTS, Tunables
 from tests.support.deliveries import delivery
 
 
-def make(limit: int = 2, *, concurrency: int = 8) -> tuple[Lanes, list[Delivery]]:
+def make(limit: int = 2, *, concurrency: int = 8, tunables: Tunables = DEFAULTS) -> tuple[Lanes, list[Delivery]]:
     parked: list[Delivery] = []
     limits = SendingLimits(concurrency=concurrency, route_concurrency=limit, breaker_failures=3)
-    lanes = Lanes(
-        limits,
-        park=parked.append,
-        extend_range=_none_covered,
-        persist_in_flight=_none_spilled,
-        route_of=lambda _route_id: None,
-    )
-    return lanes, parked
+    return Lanes(limits, Parked(parked), WorkingSet(), RouteIndex(), tunables), parked
 
 
-def _none_covered(_delivery: Delivery, _from_tick: int) -> None:
-    raise AssertionError("nothing is ranged here")
+class Parked:
+    """A writer that takes parked deliveries only."""
 
+    def __init__(self, parked: list[Delivery]) -> None:
+        self._parked = parked
 
-def _none_spilled(_delivery: Delivery) -> None:
-    raise AssertionError("nothing is ordered here")
+    def park(self, delivery: Delivery) -> None:
+        self._parked.append(delivery)
+
+    def extend_range(self, delivery: Delivery, from_tick: int) -> None:
+        raise AssertionError("nothing is ranged here")
+
+    def persist_in_flight(self, delivery: Delivery) -> None:
+        raise AssertionError("nothing is ordered here")
+
+    def hand_over(self, delivery: Delivery) -> None:
+        raise AssertionError("nothing is handed over here")
+
+    def return_to_table(self, delivery: Delivery) -> None:
+        raise AssertionError("nothing is handed over here")
 
 
 async def taken(lanes: Lanes) -> Delivery:
@@ -89,28 +94,27 @@ async def test_a_lane_may_queue_what_it_gets_rid_of_in_time_and_never_less_than_
     lane = lanes.lane(uuid4(), 0)
     lanes.offer(delivery(1, route_id=lane.route_id))
     lane.measure(0.25)
-    assert lane.capacity == MAX_PAIRS, "it was not busy for all of the time"
+    assert lane.capacity == DEFAULTS.unmeasured_lane_queue, "it was not busy for all of the time"
     lane.measure(0.25)
-    assert lane.capacity == lane_module.LANE_QUEUE, "it completed nothing"
+    assert lane.capacity == DEFAULTS.lane_queue, "it completed nothing"
     lane.completed = 300
     lane.measure(0.25)
     assert lane.capacity == 300 * 4 * 2
 
 
-async def test_a_lane_that_overflows_parks_all_it_has_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lane_module, "MAX_PAIRS", 3)
-    lanes, parked = make()
+async def test_a_lane_that_overflows_parks_all_it_has_in_order() -> None:
+    lanes, parked = make(tunables=Tunables(unmeasured_lane_queue=3))
     route = uuid4()
     retried = delivery(100, route_id=route)
     retried.is_accounted = True
     lane = lanes.lane(route, 0)
-    lanes.enqueue(lane, retried)
+    lanes.take_up(lane, retried)
     for seq in range(6):
         lanes.offer(delivery(seq, route_id=route))
     assert [d.event.seq for d in parked] == list(range(6))
     assert [d.event.seq for d in lane.queue] == [100]
     assert lane.is_parking
-    assert lane.parked == 6
+    assert lane.parkings == 6
     lanes.offer(delivery(7))
     assert len(parked) == 6
 
@@ -130,13 +134,12 @@ async def test_a_dropped_shard_withdraws_what_waits_and_what_is_under_way() -> N
     assert await is_idle(lanes)
 
 
-async def test_a_parking_lane_rings_when_it_runs_low(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes_module, "LOW_WATER", 2)
-    lanes, _ = make(limit=10)
+async def test_a_parking_lane_rings_when_it_runs_low() -> None:
+    lanes, _ = make(limit=10, tunables=Tunables(low_water=2))
     lane = lanes.lane(uuid4(), 0)
-    lane.is_parking = True
+    lanes.park(lane)
     for seq in range(3):
-        lanes.enqueue(lane, delivery(seq, route_id=lane.route_id))
+        lanes.take_up(lane, delivery(seq, route_id=lane.route_id))
     lanes.room.clear()
     first, second = await taken(lanes), await taken(lanes)
     lanes.done(first)

@@ -1,4 +1,4 @@
-"""The ledger by itself, held against the plain definition of a checkpoint."""
+"""The ledger without other stages, compared with the definition of a checkpoint."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.pipeline.scheduling import ledger as ledger_module
+from daemon.pipeline.held_shards import Takeover
 from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.scheduling.ledger import Ledger
+from daemon.pipeline.tunables import DEFAULTS
 from tests.support.deliveries import delivery
 
 STEPS = st.lists(
@@ -22,7 +23,7 @@ def test_the_checkpoint_is_the_last_tick_below_which_nothing_is_open(steps: list
     ledger = Ledger()
     tick, is_open, done = dict.fromkeys((0, 1), 5), list[Delivery](), list[Delivery]()
     for shard in (0, 1):
-        ledger.adopt(shard, 5)
+        ledger.adopt(Takeover(checkpoints={shard: 5}))
     for step, shard, number in steps:
         if step == "add":
             is_open.append(delivery(len(is_open) + len(done), shard=shard, tick=tick[shard] + 1))
@@ -42,8 +43,8 @@ def test_the_checkpoint_is_the_last_tick_below_which_nothing_is_open(steps: list
 
 async def test_a_full_ledger_has_room_again_once_a_part_is_accounted_for() -> None:
     ledger = Ledger()
-    ledger.adopt(0, 0)
-    held = [delivery(n) for n in range(ledger_module.MAX_PAIRS)]
+    ledger.adopt(Takeover(checkpoints={0: 0}))
+    held = [delivery(n) for n in range(DEFAULTS.max_pairs)]
     for each in held:
         assert ledger.has_room
         ledger.add(each)
@@ -51,7 +52,7 @@ async def test_a_full_ledger_has_room_again_once_a_part_is_accounted_for() -> No
     waiting = asyncio.ensure_future(ledger.room())
     await asyncio.sleep(0)
     assert not waiting.done()
-    spare = int(ledger_module.MAX_PAIRS * (1 - ledger_module.ROOM_PART))
+    spare = int(DEFAULTS.max_pairs * (1 - DEFAULTS.room_part))
     for each in held[:spare]:
         ledger.account(each)
     assert not ledger.has_room
@@ -62,8 +63,8 @@ async def test_a_full_ledger_has_room_again_once_a_part_is_accounted_for() -> No
 
 async def test_bytes_fill_it_too() -> None:
     ledger = Ledger()
-    ledger.adopt(0, 0)
-    large = delivery(size=ledger_module.MAX_BYTES)
+    ledger.adopt(Takeover(checkpoints={0: 0}))
+    large = delivery(size=DEFAULTS.max_bytes)
     ledger.add(large)
     assert not ledger.has_room
     ledger.account(large)
@@ -73,7 +74,7 @@ async def test_bytes_fill_it_too() -> None:
 async def test_a_dropped_shard_takes_its_deliveries_along() -> None:
     ledger = Ledger()
     for shard in (1, 2):
-        ledger.adopt(shard, 0)
+        ledger.adopt(Takeover(checkpoints={shard: 0}))
     gone, stays = [delivery(n, shard=1) for n in range(3)], delivery(9, shard=2)
     for each in (*gone, stays):
         ledger.add(each)
@@ -82,7 +83,7 @@ async def test_a_dropped_shard_takes_its_deliveries_along() -> None:
     assert ledger.shards() == [2]
     assert ledger.pairs == 1
     ledger.account(gone[0])
-    ledger.adopt(1, 4)
+    ledger.adopt(Takeover(checkpoints={1: 4}))
     assert ledger.checkpoint(1) == 4
     ledger.account(gone[1])
     assert ledger.checkpoint(1) == 4
@@ -90,7 +91,7 @@ async def test_a_dropped_shard_takes_its_deliveries_along() -> None:
 
 async def test_older_than_names_the_unaccounted_oldest_first() -> None:
     ledger = Ledger()
-    ledger.adopt(0, 0)
+    ledger.adopt(Takeover(checkpoints={0: 0}))
     all_of_them = [delivery(n, read_at=float(n)) for n in range(5)]
     for each in all_of_them:
         ledger.add(each)

@@ -1,4 +1,4 @@
-"""Ordered routes: one at a time, in the order of events, and behind one that fails everything waits."""
+"""Ordered routes: one request at a time, in the order of events; a failing delivery blocks those behind it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ from collections import Counter
 from datetime import timedelta
 from functools import partial
 
-import pytest
 from aiohttp import web
 
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import Route
-from daemon.pipeline.backlog import parking
-from daemon.pipeline.scheduling import lane as lane_module
-from daemon.pipeline.scheduling import lanes
+from daemon.pipeline.tunables import Tunables
 from tests.pipeline.backlog.test_parking import NONE_PARKED, PARKED, ids_of
-from tests.support.crash import doomed_house
-from tests.support.house import House, house
+from tests.support.crash import crashing_process
+from tests.support.pipeline_process import PipelineProcess, pipeline_process
 from tests.support.receiver import Receiver, gate, ok, receiver, status
 from tests.support.until import until
 
@@ -26,17 +23,11 @@ QUICK = RetryPolicy(first=timedelta(seconds=0.1), cap=timedelta(seconds=0.2), at
 ALL_DELIVERED = "SELECT count(*) = $1 FROM hookledger.attempt WHERE outcome = 'delivered'"
 
 
-@pytest.fixture
-def _small_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lane_module, "LANE_QUEUE", 20)
-    monkeypatch.setattr(lane_module, "MAX_PAIRS", 20)
-    monkeypatch.setattr(lanes, "LOW_WATER", 10)
-    monkeypatch.setattr(parking, "LOW_WATER", 10)
-    monkeypatch.setattr(parking, "CHUNK_EVENTS", 15)
+SMALL_LANES = Tunables(lane_queue=20, unmeasured_lane_queue=20, low_water=10, chunk_events=15)
 
 
 def failing_some(there: Receiver, path: str, *, each: int, times: int) -> list[str]:
-    """Has every `each`th event fail so many times; the list of successes, in the order of their answers."""
+    """Every `each`th event fails `times` times. Returns the list of successes, in the order of their answers."""
     failures: Counter[str] = Counter()
     taken: list[str] = []
     under_way = 0
@@ -65,7 +56,7 @@ def _has(taken: list[str], number: int) -> bool:
 
 
 async def test_what_fails_holds_up_what_comes_after_it_until_it_succeeds(database_url: str) -> None:
-    async with receiver() as there, house(database_url, retry=QUICK) as it:
+    async with receiver() as there, pipeline_process(database_url, retry=QUICK) as it:
         taken = failing_some(there, "/", each=7, times=2)
         await it.route(there.url + "/", ordered=True)
         published = await it.publish(count=40)
@@ -75,7 +66,7 @@ async def test_what_fails_holds_up_what_comes_after_it_until_it_succeeds(databas
 
 async def test_what_fails_for_good_lets_the_next_one_pass(database_url: str) -> None:
     twice = RetryPolicy(first=timedelta(seconds=0.1), cap=timedelta(seconds=0.1), attempts=2)
-    async with receiver() as there, house(database_url, retry=twice) as it:
+    async with receiver() as there, pipeline_process(database_url, retry=twice) as it:
         taken = failing_some(there, "/", each=3, times=2)
         await it.route(there.url + "/", ordered=True)
         published = await it.publish(count=6)
@@ -84,18 +75,17 @@ async def test_what_fails_for_good_lets_the_next_one_pass(database_url: str) -> 
         assert [outcome[-1] for outcome in (await it.outcomes()).values()].count("failed") == 2
 
 
-@pytest.mark.usefixtures("_small_lanes")
 async def test_the_order_holds_through_parking_and_crashes(database_url: str) -> None:
     async with receiver() as there:
         taken = failing_some(there, "/", each=25, times=1)
         published: list[str] = []
         for progress in (15, 40, 90):
-            async with doomed_house(database_url, retry=QUICK, timeout_seconds=0.5) as it:
+            async with crashing_process(database_url, retry=QUICK, timeout_seconds=0.5) as it:
                 if not published:
                     await it.route(there.url + "/", ordered=True)
                     published = await it.publish(count=150)
                 await until(partial(_has, taken, progress), seconds=20)
-        async with house(database_url, retry=QUICK, timeout_seconds=0.5) as it:
+        async with pipeline_process(database_url, retry=QUICK, timeout_seconds=0.5) as it:
             await it.until_row(
                 "SELECT count(DISTINCT seq) = 150 FROM hookledger.attempt WHERE outcome = 'delivered'", seconds=40
             )
@@ -104,9 +94,8 @@ async def test_the_order_holds_through_parking_and_crashes(database_url: str) ->
         assert first_seen == published, "what a crash has sent again comes at its place, and nothing before its turn"
 
 
-@pytest.mark.usefixtures("_small_lanes")
 async def test_a_slow_receiver_of_an_ordered_route_gets_what_was_parked_in_order(database_url: str) -> None:
-    async with receiver() as there, house(database_url) as it:
+    async with receiver() as there, pipeline_process(database_url) as it:
         opened = gate(there, "/")
         await it.route(there.url + "/", ordered=True)
         published = await it.publish(count=60)
@@ -120,7 +109,7 @@ async def test_a_slow_receiver_of_an_ordered_route_gets_what_was_parked_in_order
 
 async def test_a_route_that_becomes_ordered_waits_for_what_failed_before(database_url: str) -> None:
     late = RetryPolicy(first=timedelta(seconds=1.5), cap=timedelta(seconds=2), jitter=0.0)
-    async with receiver() as there, house(database_url, retry=late) as it:
+    async with receiver() as there, pipeline_process(database_url, retry=late) as it:
         there.answer["/"] = status(500)
         route = await it.route(there.url + "/")
         first = await it.publish(count=2)
@@ -134,7 +123,7 @@ async def test_a_route_that_becomes_ordered_waits_for_what_failed_before(databas
 
 async def test_a_retry_that_is_suppressed_or_gone_holds_up_nobody(database_url: str) -> None:
     never = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1))
-    async with receiver() as there, house(database_url, retry=never) as it:
+    async with receiver() as there, pipeline_process(database_url, retry=never) as it:
         there.answer["/"] = status(500)
         route = await it.route(there.url + "/", ordered=True)
         await it.publish(count=1)
@@ -148,9 +137,9 @@ async def test_a_retry_that_is_suppressed_or_gone_holds_up_nobody(database_url: 
 
 
 async def test_the_first_of_more_retries_than_a_route_may_hold_still_comes_first(database_url: str) -> None:
-    """It failed most often, so it is due later than all the others, which wait for it in memory."""
+    """The first delivery failed most often, so it is due last, and the others wait for it in memory."""
     never = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1))
-    async with receiver() as there, house(database_url, breaker_failures=1000, retry=never) as it:
+    async with receiver() as there, pipeline_process(database_url, breaker_failures=1000, retry=never) as it:
         await became_ordered(it, there, count=100)
         await it.until_row("SELECT count(*) = 0 FROM hookledger.retry", seconds=30)
         assert len(await it.outcomes()) == 100
@@ -158,7 +147,7 @@ async def test_the_first_of_more_retries_than_a_route_may_hold_still_comes_first
 
 async def test_a_retry_that_waits_behind_a_suppressed_one_holds_up_nobody(database_url: str) -> None:
     never = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1))
-    async with receiver() as there, house(database_url, breaker_failures=1000, retry=never) as it:
+    async with receiver() as there, pipeline_process(database_url, breaker_failures=1000, retry=never) as it:
         route = await became_ordered(it, there, count=3)
         lane = it.pipeline._lanes.lane(route.id, 0)
         await until(lambda: len(lane.due) == 2)
@@ -169,8 +158,8 @@ async def test_a_retry_that_waits_behind_a_suppressed_one_holds_up_nobody(databa
         assert ids_of(there)[-2:] == later
 
 
-async def became_ordered(it: House, there: Receiver, *, count: int) -> Route:
-    """A route with retries that has been made ordered since; all are due but the first, which will be."""
+async def became_ordered(it: PipelineProcess, there: Receiver, *, count: int) -> Route:
+    """A route with retries that became ordered afterwards. All retries are due except the first."""
     there.answer["/"] = status(500)
     route = await it.route(there.url + "/")
     await it.publish(count=count)
@@ -186,7 +175,7 @@ async def became_ordered(it: House, there: Receiver, *, count: int) -> Route:
 
 
 async def test_a_rate_limit_spaces_first_attempts_and_retries_alike(database_url: str) -> None:
-    async with receiver() as there, house(database_url, retry=QUICK) as it:
+    async with receiver() as there, pipeline_process(database_url, retry=QUICK) as it:
         loop = asyncio.get_running_loop()
         arrived: list[float] = []
         seen: Counter[str] = Counter()
@@ -202,5 +191,5 @@ async def test_a_rate_limit_spaces_first_attempts_and_retries_alike(database_url
         await it.publish(count=30)
         await it.until_row(ALL_DELIVERED, 30, seconds=30)
         assert len(arrived) >= 35
-        # The sender's clock spaces them; on its way the first one may be late by as much as a busy loop is.
+        # The sender spaces the requests by its own clock; a busy loop may delay the arrival of the first one.
         assert arrived[-1] - arrived[0] >= (len(arrived) - 2) / 20 - 0.7

@@ -1,4 +1,4 @@
-"""The slow pool: receivers that hang hold up nobody but themselves."""
+"""The slow pool: receivers that hang hold up no other receiver."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.scheduling.lanes import Lanes
 from tests.pipeline.scheduling.test_lanes import is_idle, make, taken
 from tests.support.deliveries import delivery
-from tests.support.house import house
+from tests.support.pipeline_process import pipeline_process
 from tests.support.receiver import gate, receiver
 from tests.support.until import until
 
 
 async def test_hanging_routes_that_fill_every_place_let_the_others_pass(database_url: str) -> None:
-    async with receiver() as there, house(database_url, concurrency=16, route_concurrency=8, timeout_seconds=30) as it:
+    async with (
+        receiver() as there,
+        pipeline_process(database_url, concurrency=16, route_concurrency=8, timeout_seconds=30) as it,
+    ):
         for _ in range(4):
             await it.route(there.url + "/hangs", "order.create")
         await it.route(there.url + "/prompt", "customer.create")
@@ -40,7 +43,10 @@ async def test_hanging_routes_that_fill_every_place_let_the_others_pass(database
 
 
 async def test_of_many_receivers_that_never_answered_each_has_one_request_under_way(database_url: str) -> None:
-    async with receiver() as there, house(database_url, concurrency=32, route_concurrency=4, timeout_seconds=30) as it:
+    async with (
+        receiver() as there,
+        pipeline_process(database_url, concurrency=32, route_concurrency=4, timeout_seconds=30) as it,
+    ):
         opened = gate(there, "/hangs")
         for _ in range(20):
             await it.route(there.url + "/hangs", "order.create")
@@ -96,7 +102,9 @@ async def test_a_busy_receiver_of_which_nothing_is_ever_known_gets_its_turns_bes
     under_way, ended = deque(await startable(lanes)), []
     while under_way:
         ended.append(under_way.popleft())
-        ended[-1].succeeded = None if ended[-1].route_id == routes[0] else True  # a proxy failed, or no body was made
+        ended[-1].succeeded = (
+            None if ended[-1].route_id == routes[0] else True
+        )  # None: the proxy failed, or no body could be rendered
         lanes.done(ended[-1])
         under_way += await startable(lanes)
     turns = [turn for turn, each in enumerate(ended) if each.route_id == routes[0]]
@@ -105,7 +113,7 @@ async def test_a_busy_receiver_of_which_nothing_is_ever_known_gets_its_turns_bes
 
 
 async def startable(lanes: Lanes) -> list[Delivery]:
-    """Takes all that may start now."""
+    """Takes all deliveries that may start now."""
     found: list[Delivery] = []
     while True:
         waiting = asyncio.ensure_future(lanes.take())

@@ -1,4 +1,4 @@
-"""The way of an event to its receivers: once to each, signed, as contract.md §5 says; and what it costs on the way."""
+"""Delivery of an event to its receivers: once to each, signed; and the number of queries and tasks that it takes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from daemon.core.routing.route import PayloadOptions
 from eventstore import domain_events
 from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.connect import Database
-from tests.support.house import CONTEXT, house
+from tests.support.pipeline_process import CONTEXT, pipeline_process
 from tests.support.receiver import Received, receiver
 
 
 def is_ordergroove_signature(header: str, body: bytes, key: str) -> bool:
-    """What a merchant writes to check it."""
+    """Verifies a signature as a merchant would."""
     parts = header.split(",")
     ts = parts[0].removeprefix("ts=")
     expected = hmac.new(key.encode(), f"{ts}.".encode() + body, hashlib.sha256).hexdigest()
@@ -41,7 +41,7 @@ def verify(got: Received, key: str) -> None:
 
 
 async def test_each_event_goes_once_to_each_subscribed_route_and_to_no_other(database_url: str) -> None:
-    async with receiver() as there, house(database_url) as it:
+    async with receiver() as there, pipeline_process(database_url) as it:
         routes = {
             "/all": ("*",),
             "/orders": ("order.*",),
@@ -66,7 +66,7 @@ async def test_each_event_goes_once_to_each_subscribed_route_and_to_no_other(dat
 
 
 async def test_two_routes_to_one_target_are_two_routes(database_url: str) -> None:
-    async with receiver() as there, house(database_url) as it:
+    async with receiver() as there, pipeline_process(database_url) as it:
         routes = [await it.route(there.url) for _ in range(2)]
         (event_id,) = await it.publish()
         got = await there.count(2)
@@ -75,7 +75,7 @@ async def test_two_routes_to_one_target_are_two_routes(database_url: str) -> Non
 
 
 async def test_three_independent_verifiers_accept_the_signatures(database_url: str) -> None:
-    async with receiver() as there, house(database_url) as it:
+    async with receiver() as there, pipeline_process(database_url) as it:
         route = await it.route(there.url)
         await it.publish()
         (got,) = await there.count(1)
@@ -85,7 +85,7 @@ async def test_three_independent_verifiers_accept_the_signatures(database_url: s
 
 
 async def test_the_old_key_signs_along_after_a_rotation_until_it_is_revoked(database_url: str) -> None:
-    async with receiver() as there, house(database_url) as it:
+    async with receiver() as there, pipeline_process(database_url) as it:
         route = await it.route(there.url)
         old = await it.commands.reveal_key(route.tenant, route.id)
         await it.publish()
@@ -108,7 +108,7 @@ async def test_the_old_key_signs_along_after_a_rotation_until_it_is_revoked(data
 
 
 async def test_the_body_and_the_headers_are_those_of_the_contract(database_url: str) -> None:
-    async with receiver() as there, house(database_url) as it:
+    async with receiver() as there, pipeline_process(database_url) as it:
         route = await it.route(there.url + "/hook", headers={"X-Team": "blue"})
         (event_id,) = await it.publish("order.create", context=b'{"by":"job"}', snapshot=b'{"customer":{}}')
         (got,) = await there.count(1)
@@ -130,7 +130,7 @@ async def test_the_body_and_the_headers_are_those_of_the_contract(database_url: 
 
 
 async def test_new_header_values_are_used_by_the_next_request(database_url: str) -> None:
-    async with receiver() as there, house(database_url) as it:
+    async with receiver() as there, pipeline_process(database_url) as it:
         route = await it.route(there.url, headers={"Authorization": "Bearer one"})
         await it.publish()
         await there.count(1)
@@ -141,7 +141,7 @@ async def test_new_header_values_are_used_by_the_next_request(database_url: str)
 
 
 async def test_filter_snapshot_and_transform_shape_what_arrives(database_url: str) -> None:
-    async with receiver() as there, house(database_url) as it:
+    async with receiver() as there, pipeline_process(database_url) as it:
         await it.route(
             there.url,
             payload=PayloadOptions(
@@ -156,7 +156,7 @@ async def test_filter_snapshot_and_transform_shape_what_arrives(database_url: st
 
 
 async def test_what_is_not_delivered_is_counted_with_its_reason(database_url: str) -> None:
-    async with receiver() as there, house(database_url) as it:
+    async with receiver() as there, pipeline_process(database_url) as it:
         await it.route(there.url)
         await it.route(there.url, payload=PayloadOptions(filter="`false`"))
         await it.route(there.url, "cart.*")
@@ -182,7 +182,7 @@ async def test_what_is_not_delivered_is_counted_with_its_reason(database_url: st
 async def test_an_expression_that_cannot_cope_fails_one_delivery_and_nothing_else(
     database_url: str, options: PayloadOptions, data: bytes
 ) -> None:
-    async with receiver() as there, house(database_url, retry=RetryPolicy(attempts=1)) as it:
+    async with receiver() as there, pipeline_process(database_url, retry=RetryPolicy(attempts=1)) as it:
         bad = await it.route(there.url + "/bad", payload=options)
         await it.route(there.url + "/good")
         await domain_events.publish(
@@ -198,7 +198,7 @@ async def test_an_expression_that_cannot_cope_fails_one_delivery_and_nothing_els
 
 
 async def test_a_body_that_cannot_be_made_fails_visibly_with_the_reason(database_url: str) -> None:
-    async with receiver() as there, house(database_url) as it:
+    async with receiver() as there, pipeline_process(database_url) as it:
         route = await it.route(there.url, payload=PayloadOptions(transform="abs(data.object.n)"))
         await it.publish(count=1)
         await there.count(1)
@@ -235,7 +235,7 @@ async def test_the_hot_path_makes_no_task_and_no_query_per_delivery(
             tasks[code.co_qualname] += 1
         return asyncio.Task(coroutine, loop=loop, **options)
 
-    async with receiver() as there, house(database_url) as it:
+    async with receiver() as there, pipeline_process(database_url) as it:
         for n in range(10):
             await it.route(f"{there.url}/{n}", f"order.t{n}")
         await it.publish(*[f"order.t{n}" for n in range(10)])

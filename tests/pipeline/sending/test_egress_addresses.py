@@ -1,4 +1,4 @@
-"""Where no socket may lead: every recorded case with registration left out, by name, by address and after a change."""
+"""Addresses that no socket may connect to: every recorded case without the check at registration, by name and by address."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from daemon.core.webhook.egress import EgressPolicy, address_denied
 from daemon.pipeline.sending.egress_guard import MAX_ADDRESSES
 from daemon.pipeline.sending.sender import Sender
 from tests.support import hostile
-from tests.support.hostile import Receiver
-from tests.support.names import Names
-from tests.support.sending import BODY, HEADERS, record_connects, sender, told
+from tests.support.dns import FakeResolver
+from tests.support.hostile import HostileReceiver
+from tests.support.sending import BODY, HEADERS, record_connects, sender, status_or_error
 
 SSRF = json.loads((Path(__file__).parents[2] / "data" / "ssrf_cases.json").read_text())
 
@@ -42,7 +42,7 @@ async def test_a_resolved_name_is_connected_to_at_permitted_addresses_only(
     policy = policy_of(case)  # type: ignore[arg-type]
     connects = record_connects(monkeypatch)
     denials: list[str] = []
-    async with sender(policy, denials, resolver=Names(**{"*": sequence})) as sending:
+    async with sender(policy, denials, resolver=FakeResolver(**{"*": sequence})) as sending:
         without_url_checks(sending, monkeypatch)
         for _ in sequence[1:]:
             await sending.send(str(case["url"]), HEADERS, BODY)
@@ -52,9 +52,9 @@ async def test_a_resolved_name_is_connected_to_at_permitted_addresses_only(
         answer = await sending.send(str(case["url"]), HEADERS, BODY)
     assert [address for address in connects if address_denied(address, policy)] == []
     if case["verdict"] == "deny":
-        assert (told(answer), connects, len(denials)) == ("egress_denied", [], 1)
+        assert (status_or_error(answer), connects, len(denials)) == ("egress_denied", [], 1)
     else:
-        assert (told(answer), denials) == ("connect_refused", [])
+        assert (status_or_error(answer), denials) == ("connect_refused", [])
         assert set(connects) <= set(case.get("must_connect_to", sequence[0]))  # type: ignore[call-overload]
         assert connects
 
@@ -67,8 +67,8 @@ async def test_without_any_url_check_the_guard_alone_still_connects_nowhere_else
 ) -> None:
     policy = policy_of(case)  # type: ignore[arg-type]
     connects = record_connects(monkeypatch)
-    async with sender(policy, resolver=Names(**{"*": [["127.0.0.1", "::1", "93.184.216.34"]]})) as sending:
-        assert told(await sending.send(str(case["url"]), HEADERS, BODY)) == "egress_denied"
+    async with sender(policy, resolver=FakeResolver(**{"*": [["127.0.0.1", "::1", "93.184.216.34"]]})) as sending:
+        assert status_or_error(await sending.send(str(case["url"]), HEADERS, BODY)) == "egress_denied"
         assert connects == []
         without_url_checks(sending, monkeypatch)
         await sending.send(str(case["url"]), HEADERS, BODY)
@@ -79,11 +79,11 @@ async def test_the_socket_factory_alone_stops_what_the_resolver_lets_through(mon
     connects = record_connects(monkeypatch)
     denials: list[str] = []
     async with sender(
-        EgressPolicy(), denials, resolver=Names(**{"*": [["10.0.0.5", "fd00::5", "127.0.0.1"]]})
+        EgressPolicy(), denials, resolver=FakeResolver(**{"*": [["10.0.0.5", "fd00::5", "127.0.0.1"]]})
     ) as sending:
         monkeypatch.setattr(sending._connector, "_resolver", sending._guard._resolver)  # unfiltered
         answer = await sending.send("https://hooks.shop.com/", HEADERS, BODY)
-    assert told(answer) == "egress_denied"
+    assert status_or_error(answer) == "egress_denied"
     assert connects == []
     assert len(denials) == 1
 
@@ -95,24 +95,24 @@ async def test_a_name_that_turned_inwards_between_two_attempts_is_not_followed(
 ) -> None:
     connects = record_connects(monkeypatch)
     denials: list[str] = []
-    async with sender(EgressPolicy(), denials, resolver=Names(hooks_shop_com=[[before], [after]])) as sending:
-        assert told(await sending.send("https://hooks.shop.com/", HEADERS, BODY)) == "connect_refused"
-        sending._connector.clear_dns_cache()  # as it does by itself after ten seconds
-        assert told(await sending.send("https://hooks.shop.com/", HEADERS, BODY)) == "egress_denied"
+    async with sender(EgressPolicy(), denials, resolver=FakeResolver(hooks_shop_com=[[before], [after]])) as sending:
+        assert status_or_error(await sending.send("https://hooks.shop.com/", HEADERS, BODY)) == "connect_refused"
+        sending._connector.clear_dns_cache()  # aiohttp does so after ten seconds
+        assert status_or_error(await sending.send("https://hooks.shop.com/", HEADERS, BODY)) == "egress_denied"
     assert connects == [before]
     assert len(denials) == 1
 
 
 async def test_an_open_connection_stays_where_it_is_when_its_name_turns_inwards() -> None:
     policy = EgressPolicy(allow_http=True, ports=None, allow_nets=(ip_network("127.0.0.1/32"),))
-    names = Names(hooks_shop_com=[["127.0.0.1"], ["127.0.0.2"]])
-    async with Receiver(hostile.polite) as receiver, sender(policy, resolver=names) as sending:
+    names = FakeResolver(hooks_shop_com=[["127.0.0.1"], ["127.0.0.2"]])
+    async with HostileReceiver(hostile.polite) as receiver, sender(policy, resolver=names) as sending:
         url = receiver.url(host="hooks.shop.com")
-        assert told(await sending.send(url, HEADERS, BODY)) == "200"
+        assert status_or_error(await sending.send(url, HEADERS, BODY)) == "200"
         sending._connector.clear_dns_cache()
-        assert told(await sending.send(url, HEADERS, BODY)) == "200"
+        assert status_or_error(await sending.send(url, HEADERS, BODY)) == "200"
         sending._connector.drop_idle("hooks.shop.com", receiver.port)
-        assert told(await sending.send(url, HEADERS, BODY)) == "egress_denied"
+        assert status_or_error(await sending.send(url, HEADERS, BODY)) == "egress_denied"
     assert receiver.connections == 1
 
 
@@ -120,15 +120,15 @@ async def test_a_name_with_a_hundred_addresses_makes_no_storm_of_connections(mon
     connects = record_connects(monkeypatch)
     four = [f"93.184.216.{n}" for n in range(100)]
     six = [f"2606:4700:4700::{n:x}" for n in range(1, 101)]
-    async with sender(EgressPolicy(), resolver=Names(hooks_shop_com=[four + six])) as sending:
-        assert told(await sending.send("https://hooks.shop.com/", HEADERS, BODY)) == "connect_refused"
+    async with sender(EgressPolicy(), resolver=FakeResolver(hooks_shop_com=[four + six])) as sending:
+        assert status_or_error(await sending.send("https://hooks.shop.com/", HEADERS, BODY)) == "connect_refused"
     assert set(connects) == {*four[:MAX_ADDRESSES], *six[:MAX_ADDRESSES]}
     assert len(connects) <= 20
 
 
 async def test_of_two_families_the_one_that_answers_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     policy = EgressPolicy(allow_http=True, ports=None, allow_nets=(ip_network("127.0.0.1/32"),))
-    names = Names(hooks_shop_com=[["2606:4700:4700::1111", "127.0.0.1", "10.0.0.5"]])
+    names = FakeResolver(hooks_shop_com=[["2606:4700:4700::1111", "127.0.0.1", "10.0.0.5"]])
     loop = asyncio.get_running_loop()
     connects: list[str] = []
     really = loop.sock_connect
@@ -136,18 +136,18 @@ async def test_of_two_families_the_one_that_answers_is_taken(monkeypatch: pytest
     async def sock_connect(sock: socket.socket, address: tuple[str, int]) -> None:
         connects.append(address[0])
         if ":" in address[0]:
-            await asyncio.Event().wait()  # a route into nowhere
+            await asyncio.Event().wait()  # the packets get no answer
         await really(sock, address)
 
     monkeypatch.setattr(loop, "sock_connect", sock_connect)
-    async with Receiver(hostile.polite) as receiver, sender(policy, resolver=names) as sending:
-        assert told(await sending.send(receiver.url(host="hooks.shop.com"), HEADERS, BODY)) == "200"
+    async with HostileReceiver(hostile.polite) as receiver, sender(policy, resolver=names) as sending:
+        assert status_or_error(await sending.send(receiver.url(host="hooks.shop.com"), HEADERS, BODY)) == "200"
     assert connects == ["2606:4700:4700::1111", "127.0.0.1"]
 
 
 async def test_a_redirect_is_not_followed() -> None:
-    async with Receiver(hostile.polite) as inside:
+    async with HostileReceiver(hostile.polite) as inside:
         head = f"HTTP/1.1 307 Go\r\nLocation: {inside.url()}\r\nContent-Length: 0\r\n\r\n"
-        async with Receiver(hostile.answers(head.encode())) as receiver, sender() as sending:
-            assert told(await sending.send(receiver.url(), HEADERS, BODY)) == "307"
+        async with HostileReceiver(hostile.answers(head.encode())) as receiver, sender() as sending:
+            assert status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) == "307"
     assert inside.connections == 0

@@ -1,4 +1,4 @@
-"""Targets that never passed registration: written into the route log by SQL, delivered by the whole pipeline."""
+"""Targets that skipped the check at registration: SQL writes them into the route log, and the whole pipeline delivers."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from daemon.core.delivery.answer import ErrorName
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import config_to_body
 from daemon.core.webhook.egress import EgressPolicy, address_denied
-from tests.support.house import House, house
-from tests.support.names import Names
+from tests.support.dns import FakeResolver
+from tests.support.pipeline_process import PipelineProcess, pipeline_process
 from tests.support.sending import record_connects
 
 SSRF = json.loads((Path(__file__).parents[2] / "data" / "ssrf_cases.json").read_text())
@@ -26,18 +26,18 @@ TRAP = ["127.0.0.1", "::1", "10.0.0.5", "93.184.216.34"]
 _APPEND = "SELECT hookledger.append_route_event($1, 'acme', 2, 'edited', 'nobody', 'sql', NULL, NULL, NULL, NULL, $2)"
 
 
-def resolver_of(cases: Sequence[dict[str, Any]]) -> Names:
-    """Each name leads where its case says at last; any other into a trap with one public address."""
+def resolver_of(cases: Sequence[dict[str, Any]]) -> FakeResolver:
+    """Each name resolves to the last addresses of its case, any other to one public address."""
     answers = {
         case["url"].split("/")[2].removesuffix("."): [case.get("resolves_to_sequence", [case["resolves_to"]])[-1]]
         for case in cases
         if "resolves_to" in case
     }
-    return Names(**answers, **{"*": [TRAP]})
+    return FakeResolver(**answers, **{"*": [TRAP]})
 
 
-async def overwrite(it: House, urls: Sequence[str]) -> list[UUID]:
-    """A route for each URL, that no command has looked at."""
+async def overwrite(it: PipelineProcess, urls: Sequence[str]) -> list[UUID]:
+    """A route for each URL, without a command's check of it. Returns their ids."""
     ids = []
     for number, url in enumerate(urls):
         route = await it.route("https://hooks.shop.com/", f"case.n{number}")
@@ -55,7 +55,7 @@ async def test_no_socket_is_opened_to_an_address_that_is_not_permitted(
     cases = [case for case in SSRF if case["stage"] == stage and "policy" not in case]
     connects = record_connects(monkeypatch, but=database_url)
     once = RetryPolicy(attempts=1)
-    async with house(database_url, policy=DEFAULT, resolver=resolver_of(cases), retry=once) as it:
+    async with pipeline_process(database_url, policy=DEFAULT, resolver=resolver_of(cases), retry=once) as it:
         ids = await overwrite(it, [case["url"] for case in cases])
         await it.publish(*(f"case.n{number}" for number in range(len(cases))))
         await it.until_row("SELECT count(*) = $1 FROM hookledger.attempt", len(cases), seconds=30)
@@ -73,8 +73,8 @@ async def test_a_merchant_learns_no_more_than_a_name_of_the_fixed_set(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record_connects(monkeypatch, but=database_url)
-    names = Names(**{"deep.shop.com": [["10.11.12.13"]], "open.shop.com": [["93.184.216.34"]]})
-    async with house(database_url, policy=DEFAULT, resolver=names, retry=RetryPolicy(attempts=1)) as it:
+    names = FakeResolver(**{"deep.shop.com": [["10.11.12.13"]], "open.shop.com": [["93.184.216.34"]]})
+    async with pipeline_process(database_url, policy=DEFAULT, resolver=names, retry=RetryPolicy(attempts=1)) as it:
         hosts = ("deep.shop.com", "open.shop.com", "gone.shop.com")
         await overwrite(it, [f"https://{host}/" for host in hosts])
         await it.publish(*(f"case.n{number}" for number in range(len(hosts))))

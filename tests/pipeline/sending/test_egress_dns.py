@@ -1,4 +1,4 @@
-"""Names as the daemon's own resolver finds them, asked of a name server on loopback that knows every trick."""
+"""The daemon's own resolver against a name server on loopback that misbehaves in every way."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import pytest_asyncio
 from daemon.core.webhook.addresses import DenyReason
 from daemon.pipeline.sending.egress_guard import system_resolver
 from tests.support import hostile
-from tests.support.hostile import Receiver
-from tests.support.names import AAAA, REFUSED, SERVFAIL, TAR_PIT, A, Entry, NameServer
-from tests.support.sending import BODY, DEV, HEADERS, sender, told
+from tests.support.dns import AAAA, REFUSED, SERVFAIL, TAR_PIT, A, DnsEntry, NameServer
+from tests.support.hostile import HostileReceiver
+from tests.support.sending import BODY, DEV, HEADERS, sender, status_or_error
 
 LOOPBACK = ("127.0.0.1",)
 ZONE = {
-    "plain.shop.com": Entry(addresses=LOOPBACK),
-    "alias.shop.com": Entry(addresses=LOOPBACK, aliases=tuple(f"edge{n}.cdn.net" for n in range(6))),
-    "both.shop.com": Entry(addresses=("10.0.0.5", "fd00::5", *LOOPBACK)),
-    "half.shop.com": Entry(addresses=LOOPBACK, silent=frozenset({AAAA})),
-    "circle.shop.com": Entry(aliases=("circle.shop.com",)),
-    "nowhere.shop.com": Entry(aliases=("gone.shop.com",)),
-    "empty.shop.com": Entry(),
-    "ill.shop.com": Entry(code=SERVFAIL),
-    "refused.shop.com": Entry(code=REFUSED),
-    "garbage.shop.com": Entry(is_garbage=True),
-    "inside.shop.com": Entry(addresses=("10.0.0.5",)),
-    "outside.shop.com": Entry(addresses=("169.254.169.254",), aliases=("innocent.cdn.net",)),
-    "six.shop.com": Entry(addresses=("::ffff:10.0.0.5", "fd00::5")),
+    "plain.shop.com": DnsEntry(addresses=LOOPBACK),
+    "alias.shop.com": DnsEntry(addresses=LOOPBACK, aliases=tuple(f"edge{n}.cdn.net" for n in range(6))),
+    "both.shop.com": DnsEntry(addresses=("10.0.0.5", "fd00::5", *LOOPBACK)),
+    "half.shop.com": DnsEntry(addresses=LOOPBACK, silent=frozenset({AAAA})),
+    "circle.shop.com": DnsEntry(aliases=("circle.shop.com",)),
+    "nowhere.shop.com": DnsEntry(aliases=("gone.shop.com",)),
+    "empty.shop.com": DnsEntry(),
+    "ill.shop.com": DnsEntry(code=SERVFAIL),
+    "refused.shop.com": DnsEntry(code=REFUSED),
+    "garbage.shop.com": DnsEntry(is_garbage=True),
+    "inside.shop.com": DnsEntry(addresses=("10.0.0.5",)),
+    "outside.shop.com": DnsEntry(addresses=("169.254.169.254",), aliases=("innocent.cdn.net",)),
+    "six.shop.com": DnsEntry(addresses=("::ffff:10.0.0.5", "fd00::5")),
 }
 
 
@@ -63,11 +63,11 @@ async def test_a_name_leads_to_permitted_addresses_or_to_a_name_of_the_failure(
 ) -> None:
     denials: list[str] = []
     async with (
-        Receiver(hostile.polite) as receiver,
+        HostileReceiver(hostile.polite) as receiver,
         sender(DEV, denials, resolver=system_resolver([server.address])) as sending,
     ):
         host = f"{name}.shop.com"
-        assert told(await sending.send(receiver.url(host=host), HEADERS, BODY)) == answer
+        assert status_or_error(await sending.send(receiver.url(host=host), HEADERS, BODY)) == answer
     assert server.asked[host] > 0
     assert receiver.connections == (answer == "200")
     assert len(denials) == (answer == "egress_denied")
@@ -80,31 +80,31 @@ async def test_a_name_server_that_never_answers_costs_the_deadline_of_dns(
     monkeypatch.setattr("daemon.pipeline.sending.egress_guard.DNS_DEADLINE_SECONDS", 0.1)
     server.zone["pit.shop.com"] = TAR_PIT
     async with sender(resolver=system_resolver([server.address]), timeout_seconds=60) as sending:
-        assert told(await sending.send("http://pit.shop.com:9/", HEADERS, BODY)) == "dns_error"
+        assert status_or_error(await sending.send("http://pit.shop.com:9/", HEADERS, BODY)) == "dns_error"
 
 
 async def test_a_name_that_takes_long_is_waited_for_by_a_resolver_used_to_quick_ones(server: NameServer) -> None:
-    server.zone["late.shop.com"] = Entry(addresses=LOOPBACK, seconds=0.8)
-    server.zone |= {f"n{n}.shop.com": Entry(addresses=LOOPBACK) for n in range(10)}
+    server.zone["late.shop.com"] = DnsEntry(addresses=LOOPBACK, seconds=0.8)
+    server.zone |= {f"n{n}.shop.com": DnsEntry(addresses=LOOPBACK) for n in range(10)}
     resolver = system_resolver([server.address])
-    async with Receiver(hostile.polite) as receiver, sender(resolver=resolver) as sending:
+    async with HostileReceiver(hostile.polite) as receiver, sender(resolver=resolver) as sending:
         for n in range(10):
             await resolver.resolve(f"n{n}.shop.com")
-        assert told(await sending.send(receiver.url(host="late.shop.com"), HEADERS, BODY)) == "200"
+        assert status_or_error(await sending.send(receiver.url(host="late.shop.com"), HEADERS, BODY)) == "200"
 
 
 async def test_a_name_is_looked_up_once_for_all_that_wait_for_it(server: NameServer) -> None:
     async with (
-        Receiver(hostile.polite) as receiver,
+        HostileReceiver(hostile.polite) as receiver,
         sender(resolver=system_resolver([server.address])) as sending,
     ):
         url = receiver.url(host="plain.shop.com")
         answers = await asyncio.gather(*(sending.send(url, HEADERS, BODY) for _ in range(50)))
-    assert {told(answer) for answer in answers} == {"200"}
+    assert {status_or_error(answer) for answer in answers} == {"200"}
     assert server.asked["plain.shop.com"] == len({A, AAAA})
 
 
 async def test_no_search_domain_is_tried(server: NameServer) -> None:
     async with sender(resolver=system_resolver([server.address])) as sending:
-        assert told(await sending.send("http://hooks.unknown.com:9/", HEADERS, BODY)) == "dns_error"
+        assert status_or_error(await sending.send("http://hooks.unknown.com:9/", HEADERS, BODY)) == "dns_error"
     assert set(server.asked) == {"hooks.unknown.com"}

@@ -1,4 +1,4 @@
-"""The operator's proxy: all goes through it, and its failures are not the receivers'."""
+"""The operator's proxy: all requests go through it, and its failures do not count as the receivers'."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from daemon.pipeline.sending import outcome
 from daemon.pipeline.sending.egress_guard import GuardedConnector
 from tests.support import hostile
 from tests.support.certificates import issue, pem, serving
-from tests.support.hostile import Peer, Receiver
-from tests.support.names import Names
-from tests.support.sending import BODY, HEADERS, record_connects, sender, told
+from tests.support.dns import FakeResolver
+from tests.support.hostile import HostileReceiver, Peer
+from tests.support.sending import BODY, HEADERS, record_connects, sender, status_or_error
 
 
 async def test_http_goes_through_the_proxy_in_absolute_form() -> None:
-    async with Receiver(hostile.polite) as proxy, sender(proxy=proxy.url("")) as sending:
-        assert told(await sending.send("http://hooks.shop.com/x?y=1", HEADERS, BODY)) == "200"
+    async with HostileReceiver(hostile.polite) as proxy, sender(proxy=proxy.url("")) as sending:
+        assert status_or_error(await sending.send("http://hooks.shop.com/x?y=1", HEADERS, BODY)) == "200"
     assert proxy.requests[0].startswith(b"POST http://hooks.shop.com/x?y=1 HTTP/1.1\r\n")
 
 
@@ -31,11 +31,11 @@ async def test_with_a_proxy_nothing_else_is_connected_to_and_the_url_is_still_ju
     connects = record_connects(monkeypatch)
     denials: list[str] = []
     policy = EgressPolicy()
-    names = Names(proxy_internal=[["10.9.9.9"]])
+    names = FakeResolver(proxy_internal=[["10.9.9.9"]])
     async with sender(policy, denials, proxy="http://proxy.internal:3128", resolver=names) as sending:
-        assert told(await sending.send("https://hooks.shop.com/", HEADERS, BODY)) == "proxy_error"
+        assert status_or_error(await sending.send("https://hooks.shop.com/", HEADERS, BODY)) == "proxy_error"
         assert connects == ["10.9.9.9"]
-        assert told(await sending.send("https://10.0.0.1/", HEADERS, BODY)) == "egress_denied"
+        assert status_or_error(await sending.send("https://10.0.0.1/", HEADERS, BODY)) == "egress_denied"
         with pytest.raises(OSError, match="not_the_proxy"):
             sending._guard.open_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("93.184.216.34", 443)))
     assert denials == [DenyReason.PRIVATE]
@@ -57,18 +57,21 @@ async def connect_refusing(peer: Peer, reply: bytes) -> None:
     ],
 )
 async def test_a_proxy_that_makes_no_tunnel_is_not_the_receivers_failure(reply: bytes) -> None:
-    async with Receiver(lambda peer: connect_refusing(peer, reply)) as proxy, sender(proxy=proxy.url("")) as sending:
-        assert told(await sending.send("https://hooks.shop.com/", HEADERS, BODY)) == "proxy_error"
+    async with (
+        HostileReceiver(lambda peer: connect_refusing(peer, reply)) as proxy,
+        sender(proxy=proxy.url("")) as sending,
+    ):
+        assert status_or_error(await sending.send("https://hooks.shop.com/", HEADERS, BODY)) == "proxy_error"
 
 
 async def test_a_proxy_that_is_down_or_unknown_or_wants_a_password_is_not_the_receivers_failure() -> None:
     answer = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
-    async with Receiver(hostile.answers(answer)) as proxy, sender(proxy=proxy.url("")) as sending:
-        assert told(await sending.send("http://hooks.shop.com/", HEADERS, BODY)) == "proxy_error"
+    async with HostileReceiver(hostile.answers(answer)) as proxy, sender(proxy=proxy.url("")) as sending:
+        assert status_or_error(await sending.send("http://hooks.shop.com/", HEADERS, BODY)) == "proxy_error"
     async with sender(proxy=proxy.url("")) as sending:
-        assert told(await sending.send("http://hooks.shop.com/", HEADERS, BODY)) == "proxy_error"
-    async with sender(proxy="http://proxy.shop.com:3128", resolver=Names()) as sending:
-        assert told(await sending.send("http://hooks.shop.com/", HEADERS, BODY)) == "proxy_error"
+        assert status_or_error(await sending.send("http://hooks.shop.com/", HEADERS, BODY)) == "proxy_error"
+    async with sender(proxy="http://proxy.shop.com:3128", resolver=FakeResolver()) as sending:
+        assert status_or_error(await sending.send("http://hooks.shop.com/", HEADERS, BODY)) == "proxy_error"
 
 
 async def test_a_receiver_behind_the_proxy_is_talked_to_through_its_tunnel(tmp_path: Path) -> None:
@@ -76,13 +79,13 @@ async def test_a_receiver_behind_the_proxy_is_talked_to_through_its_tunnel(tmp_p
     (tmp_path / "ca.pem").write_bytes(pem(authority))
     context = serving(issue("hooks.shop.com", issuer=authority), tmp_path)
     async with (
-        Receiver(hostile.polite, tls=context) as receiver,
-        Receiver(hostile.tunnels_to(receiver)) as proxy,
+        HostileReceiver(hostile.polite, tls=context) as receiver,
+        HostileReceiver(hostile.tunnels_to(receiver)) as proxy,
         sender(proxy=proxy.url(""), extra_ca_file=tmp_path / "ca.pem") as sending,
     ):
         for _ in range(2):
-            assert told(await sending.send("https://hooks.shop.com/x", HEADERS, BODY)) == "200"
-        assert told(await sending.send("https://other.shop.com/x", HEADERS, BODY)) == "tls_error"
+            assert status_or_error(await sending.send("https://hooks.shop.com/x", HEADERS, BODY)) == "200"
+        assert status_or_error(await sending.send("https://other.shop.com/x", HEADERS, BODY)) == "tls_error"
     assert receiver.requests[0].startswith(b"POST /x HTTP/1.1\r\nHost: hooks.shop.com\r\n")
     assert proxy.connections == 2
 
@@ -100,11 +103,11 @@ async def test_a_receiver_that_fails_in_a_tunnel_that_stands_has_failed_itself(
     behaviour: hostile.Behaviour, answer: str
 ) -> None:
     async with (
-        Receiver(behaviour) as receiver,
-        Receiver(hostile.tunnels_to(receiver)) as proxy,
+        HostileReceiver(behaviour) as receiver,
+        HostileReceiver(hostile.tunnels_to(receiver)) as proxy,
         sender(proxy=proxy.url(""), timeout_seconds=0.5 if answer == "connect_timeout" else 10) as sending,
     ):
-        assert told(await sending.send("https://hooks.shop.com/x", HEADERS, BODY)) == answer
+        assert status_or_error(await sending.send("https://hooks.shop.com/x", HEADERS, BODY)) == answer
 
 
 def test_a_failure_of_the_proxy_says_nothing_about_the_receiver() -> None:

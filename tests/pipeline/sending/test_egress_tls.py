@@ -1,4 +1,4 @@
-"""TLS: whom a sender believes, and that nobody can make it believe more."""
+"""TLS: which certificates the sender trusts, and that verification cannot be switched off."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 
 from tests.support import hostile
 from tests.support.certificates import Issued, issue, pem, serving
-from tests.support.hostile import Peer, Receiver
-from tests.support.names import Names
-from tests.support.sending import BODY, HEADERS, sender, told
+from tests.support.dns import FakeResolver
+from tests.support.hostile import HostileReceiver, Peer
+from tests.support.sending import BODY, HEADERS, sender, status_or_error
 
 HOSTILE = json.loads((Path(__file__).parents[2] / "data" / "hostile_responses.json").read_text())
 
@@ -26,9 +26,12 @@ def authority(tmp_path: Path) -> Issued:
 
 
 async def over_tls(context: ssl.SSLContext, ca_file: Path | None, behaviour: hostile.Behaviour = hostile.polite) -> str:
-    names = Names(hooks_shop_com=[["127.0.0.1"]])
-    async with Receiver(behaviour, tls=context) as receiver, sender(resolver=names, extra_ca_file=ca_file) as sending:
-        return told(await sending.send(receiver.url(scheme="https", host="hooks.shop.com"), HEADERS, BODY))
+    names = FakeResolver(hooks_shop_com=[["127.0.0.1"]])
+    async with (
+        HostileReceiver(behaviour, tls=context) as receiver,
+        sender(resolver=names, extra_ca_file=ca_file) as sending,
+    ):
+        return status_or_error(await sending.send(receiver.url(scheme="https", host="hooks.shop.com"), HEADERS, BODY))
 
 
 async def test_a_certificate_of_the_operators_own_authority_is_trusted(authority: Issued, tmp_path: Path) -> None:
@@ -74,27 +77,27 @@ async def test_plain_http_on_a_tls_port_is_a_tls_error() -> None:
         await peer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
         await peer.hung_up()
 
-    async with Receiver(plain) as receiver, sender() as sending:
-        assert told(await sending.send(receiver.url(scheme="https"), HEADERS, BODY)) == "tls_error"
+    async with HostileReceiver(plain) as receiver, sender() as sending:
+        assert status_or_error(await sending.send(receiver.url(scheme="https"), HEADERS, BODY)) == "tls_error"
 
 
 @pytest.mark.parametrize("name", ["endless_body", "flood_103", "silent_body"])
 async def test_a_hostile_receiver_over_tls_is_hung_up_on_at_once(name: str, authority: Issued, tmp_path: Path) -> None:
     context = serving(issue("hooks.shop.com", issuer=authority), tmp_path)
-    names = Names(hooks_shop_com=[["127.0.0.1"]])
+    names = FakeResolver(hooks_shop_com=[["127.0.0.1"]])
     [case] = [case for case in HOSTILE if case["name"] == name]
     seconds = 1 if case["answer"] == "timeout" else 10
     async with (
-        Receiver(hostile.BEHAVIOURS[name], tls=context) as receiver,
+        HostileReceiver(hostile.BEHAVIOURS[name], tls=context) as receiver,
         sender(resolver=names, extra_ca_file=tmp_path / "ca.pem", timeout_seconds=seconds) as sending,
     ):
         answer = await sending.send(receiver.url(scheme="https", host="hooks.shop.com"), HEADERS, BODY)
         await asyncio.wait_for(receiver.ended.acquire(), 5)
-    assert told(answer) == case["answer"]
+    assert status_or_error(answer) == case["answer"]
 
 
 def test_a_ca_file_that_is_none_stops_the_start(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("nonsense")
     for file in (tmp_path / "ca.pem", tmp_path / "missing.pem"):
-        with pytest.raises(OSError):  # noqa: PT011 - ssl.SSLError and FileNotFoundError have that in common
+        with pytest.raises(OSError):  # noqa: PT011 - the common base of ssl.SSLError and FileNotFoundError
             sender(extra_ca_file=file)

@@ -1,4 +1,4 @@
-"""What is written down of an attempt: whose failure it was, and as much of the answer's head as is kept."""
+"""What is recorded of an attempt: whose failure it was, and the part of the answer's headers that is kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test events on their way: to one route only, marked, and counted by nothing that counts traffic."""
+"""Delivery of test events: they go to one route only, they are marked, and no traffic metric counts them."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,39 +11,39 @@ from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import PayloadOptions, Route
 from eventstore.domain_events import catalogue
 from eventstore.domain_events.catalogue import TypeRow
-from tests.support.house import House, house
+from tests.support.pipeline_process import PipelineProcess, pipeline_process
 from tests.support.receiver import receiver, status
 
 EXAMPLE = '{"data":{"a":1},"context":{},"snapshot":{"customer":{"name":"Ada"}}}'
 METRICS = ("hookledger_attempts_total", "hookledger_decisions_total", "hookledger_delivery_latency_seconds_count")
 
 
-async def know(it: House, *names: str) -> None:
+async def load_catalogue(it: PipelineProcess, *names: str) -> None:
     await catalogue.replace(it.database, [TypeRow(name=name, description="", example=EXAMPLE) for name in names])
 
 
-async def tried(it: House, route: Route) -> list[str]:
-    """Sends the tests of a route; the ids of their events."""
+async def send_test_events(it: PipelineProcess, route: Route) -> list[str]:
+    """Sends the test events of a route. Returns their ids."""
     sent = await sample_events.send(it.database, route, None)
     it.pipeline.hurry()
     return [each.event_id for each in sent]
 
 
-async def attempts(it: House) -> list[dict[str, Any]]:
+async def attempts(it: PipelineProcess) -> list[dict[str, Any]]:
     return await it.rows("SELECT event_id, route_id, outcome, is_test FROM hookledger.attempt ORDER BY seq, at")
 
 
-def counted(it: House) -> float:
+def counted(it: PipelineProcess) -> float:
     samples = [sample for family in it.metrics.registry.collect() for sample in family.samples]
     return sum(sample.value for sample in samples if sample.name in METRICS)
 
 
 async def test_a_test_reaches_its_route_marked_and_no_other(database_url: str) -> None:
-    async with receiver() as there, house(database_url) as it:
+    async with receiver() as there, pipeline_process(database_url) as it:
         route = await it.route(there.url + "/mine", "order.*", payload=PayloadOptions(filter="`false`"))
         other = await it.route(there.url + "/other", "*")
-        await know(it, "order.create", "cart.create")
-        (event_id,) = await tried(it, route)
+        await load_catalogue(it, "order.create", "cart.create")
+        (event_id,) = await send_test_events(it, route)
         (got,) = await there.count(1, path="/mine")
         (real,) = await it.publish("order.create")
         (sent,) = await there.count(1, path="/other")
@@ -60,10 +60,10 @@ async def test_a_test_reaches_its_route_marked_and_no_other(database_url: str) -
 
 
 async def test_tests_are_counted_by_no_metric(database_url: str) -> None:
-    async with receiver() as there, house(database_url) as it:
+    async with receiver() as there, pipeline_process(database_url) as it:
         route = await it.route(there.url)
-        await know(it, "order.create")
-        await tried(it, route)
+        await load_catalogue(it, "order.create")
+        await send_test_events(it, route)
         await it.until_row("SELECT count(*) = 1 FROM hookledger.attempt")
         assert counted(it) == 0
         await it.publish()
@@ -73,11 +73,11 @@ async def test_tests_are_counted_by_no_metric(database_url: str) -> None:
 
 async def test_explain_and_audit_know_whom_a_test_was_for(database_url: str) -> None:
     start = datetime.now(UTC) - timedelta(minutes=1)
-    async with receiver() as there, house(database_url) as it:
+    async with receiver() as there, pipeline_process(database_url) as it:
         route = await it.route(there.url, "order.*", payload=PayloadOptions(filter="`false`"))
         other = await it.route(there.url, "*")
-        await know(it, "order.create")
-        (event_id,) = await tried(it, route)
+        await load_catalogue(it, "order.create")
+        (event_id,) = await send_test_events(it, route)
         await it.until_row("SELECT count(*) = 1 FROM hookledger.attempt")
         late = await it.route(there.url, "*")
 
@@ -92,11 +92,11 @@ async def test_explain_and_audit_know_whom_a_test_was_for(database_url: str) -> 
 
 
 async def test_a_test_that_fails_is_retried_like_anything_else(database_url: str) -> None:
-    async with receiver() as there, house(database_url) as it:
+    async with receiver() as there, pipeline_process(database_url) as it:
         there.answer["/"] = status(500)
         route = await it.route(there.url + "/")
-        await know(it, "order.create")
-        await tried(it, route)
+        await load_catalogue(it, "order.create")
+        await send_test_events(it, route)
         await it.until_row("SELECT count(*) = 5 FROM hookledger.attempt")
         assert [(row["outcome"], row["is_test"]) for row in await attempts(it)] == [("retrying", True)] * 4 + [
             ("failed", True)
@@ -106,11 +106,11 @@ async def test_a_test_that_fails_is_retried_like_anything_else(database_url: str
 
 async def test_a_test_that_waits_when_its_route_is_disabled_is_suppressed_as_a_test(database_url: str) -> None:
     slowly = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1), attempts=5)
-    async with receiver() as there, house(database_url, retry=slowly) as it:
+    async with receiver() as there, pipeline_process(database_url, retry=slowly) as it:
         there.answer["/"] = status(500)
         route = await it.route(there.url + "/")
-        await know(it, "order.create")
-        await tried(it, route)
+        await load_catalogue(it, "order.create")
+        await send_test_events(it, route)
         await it.until_row("SELECT count(*) = 1 FROM hookledger.attempt")
         await it.disable(route)
         await it.until_row("SELECT count(*) = 2 FROM hookledger.attempt")
@@ -120,15 +120,15 @@ async def test_a_test_that_waits_when_its_route_is_disabled_is_suppressed_as_a_t
 
 
 async def test_a_disabled_route_gets_no_test(database_url: str) -> None:
-    async with house(database_url, run=False) as it:
+    async with pipeline_process(database_url, run=False) as it:
         route = await it.route("http://127.0.0.1:9/", enabled=False)
-        await know(it, "order.create")
+        await load_catalogue(it, "order.create")
         with pytest.raises(Conflict, match="is disabled"):
             await sample_events.send(it.database, route, None)
 
 
 async def test_types_of_events_are_noted_once_they_are_read(database_url: str) -> None:
-    async with house(database_url) as it:
+    async with pipeline_process(database_url) as it:
         await it.publish("order.create", "cart.create", "order.create")
         await it.until_row("SELECT count(*) = 2 FROM hookledger.event_type_seen")
         await it.publish("cart.cancel")

@@ -1,4 +1,4 @@
-"""The send_gate: a lease that is surely ours, and routes that are surely no older than a second."""
+"""The send gate: it is open only while the lease is certainly ours and the routes are certainly no older than a second."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from daemon.pipeline.held_shards import HeldShards, Takeover
 from daemon.pipeline.sending.send_gate import FRESH_MARGIN_SECONDS, FRESH_SECONDS, SendGate
 
 NOW = 1000.0
@@ -14,48 +15,62 @@ FRESH_UNTIL = NOW + FRESH_SECONDS - FRESH_MARGIN_SECONDS
 
 
 @pytest.fixture
-def send_gate(monkeypatch: pytest.MonkeyPatch) -> SendGate:
+def send_gate(monkeypatch: pytest.MonkeyPatch, shards: HeldShards) -> SendGate:
     at(monkeypatch, NOW)
-    return SendGate()
+    return SendGate(shards)
+
+
+@pytest.fixture
+def shards() -> HeldShards:
+    return HeldShards()
+
+
+def hold(shards: HeldShards, until: float) -> None:
+    """Shard 3 is ours, for certain until then."""
+    if shards.is_held(3):
+        shards.renew(3, 1, until)
+    else:
+        shards.take({3: 1}, until)
+        shards.hold(Takeover(checkpoints={3: 0}), {3: 1})
 
 
 def at(monkeypatch: pytest.MonkeyPatch, now: float) -> None:
     monkeypatch.setattr("daemon.pipeline.sending.send_gate.time.monotonic", lambda: now)
 
 
-def test_nothing_is_allowed_without_both_kinds_of_evidence(send_gate: SendGate) -> None:
+def test_nothing_is_allowed_without_both_kinds_of_evidence(send_gate: SendGate, shards: HeldShards) -> None:
     assert not send_gate.allows(3)
-    send_gate.hold(3, NOW + 9)
+    hold(shards, NOW + 9)
     assert not send_gate.allows(3)
     send_gate.known(NOW)
     assert send_gate.allows(3)
     assert not send_gate.allows(4)
     assert (send_gate.knows(3), send_gate.knows(4)) == (True, False)
-    send_gate.withdraw(3)
+    shards.part([3])
     assert not send_gate.allows(3)
     assert not send_gate.knows(3)
 
 
 def test_a_lease_in_doubt_allows_nothing_until_it_is_renewed(
-    send_gate: SendGate, monkeypatch: pytest.MonkeyPatch
+    send_gate: SendGate, shards: HeldShards, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    send_gate.hold(3, NOW + 0.5)
+    hold(shards, NOW + 0.5)
     send_gate.known(NOW)
     at(monkeypatch, NOW + 0.499)
     assert send_gate.allows(3)
     at(monkeypatch, NOW + 0.5)
     assert not send_gate.allows(3)
     assert send_gate.knows(3)
-    send_gate.hold(3, NOW + 5)
+    hold(shards, NOW + 5)
     assert send_gate.allows(3)
 
 
 def test_routes_are_fresh_for_a_second_from_before_it_was_asked(
-    send_gate: SendGate, monkeypatch: pytest.MonkeyPatch
+    send_gate: SendGate, shards: HeldShards, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    send_gate.hold(3, NOW + 9)
+    hold(shards, NOW + 9)
     send_gate.known(NOW)
-    send_gate.known(NOW - 0.5)  # an answer that was overtaken
+    send_gate.known(NOW - 0.5)  # an older answer that arrives later
     at(monkeypatch, FRESH_UNTIL - 0.001)
     assert send_gate.allows(3)
     at(monkeypatch, FRESH_UNTIL)
@@ -64,11 +79,12 @@ def test_routes_are_fresh_for_a_second_from_before_it_was_asked(
 
 
 async def test_all_who_wait_are_woken_by_each_news() -> None:
-    send_gate = SendGate()
+    shards = HeldShards()
+    send_gate = SendGate(shards)
     all_news: list[Callable[[], None]] = [
         lambda: send_gate.known(1.0),
-        lambda: send_gate.hold(3, 1.0),
-        lambda: send_gate.withdraw(3),
+        lambda: hold(shards, 1.0),
+        lambda: shards.lose(3),
     ]
     for news in all_news:
         waiting = [asyncio.ensure_future(send_gate.changed()) for _ in range(3)]

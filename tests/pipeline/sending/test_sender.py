@@ -1,4 +1,4 @@
-"""One POST against real sockets on loopback: what goes out, how long an answer may take, and how much of it is read."""
+"""One POST over real sockets on loopback: what is sent, how long an answer may take, and how much of it is read."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from daemon.core.delivery.answer import Response
 from daemon.pipeline.sending.connection import ANSWER_BUDGET_BYTES, KEPT_BODY_BYTES, ReceiverConnection
 from daemon.pipeline.sending.egress_guard import EgressGuard
 from tests.support import hostile
-from tests.support.hostile import OK, Peer, Receiver
-from tests.support.names import Names
-from tests.support.sending import BODY, HEADERS, sender, told
+from tests.support.dns import FakeResolver
+from tests.support.hostile import OK, HostileReceiver, Peer
+from tests.support.sending import BODY, HEADERS, sender, status_or_error
 
 
 async def test_the_request_has_exactly_the_headers_given_and_host_and_length() -> None:
-    async with Receiver(hostile.polite) as receiver, sender() as sending:
+    async with HostileReceiver(hostile.polite) as receiver, sender() as sending:
         answer = await sending.send(receiver.url("/a%0d%0ab?x=%20[1]"), HEADERS, BODY)
     assert answer == Response(status=200, headers=(("Content-Length", "2"),), body=b"ok")
     head, _, body = receiver.requests[0].partition(b"\r\n\r\n")
@@ -32,19 +32,19 @@ async def test_the_request_has_exactly_the_headers_given_and_host_and_length() -
 
 
 async def test_an_empty_body_is_sent_as_one() -> None:
-    async with Receiver(hostile.polite) as receiver, sender() as sending:
-        assert told(await sending.send(receiver.url(), HEADERS, b"")) == "200"
+    async with HostileReceiver(hostile.polite) as receiver, sender() as sending:
+        assert status_or_error(await sending.send(receiver.url(), HEADERS, b"")) == "200"
 
 
 async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
-    async with Receiver(hostile.polite) as receiver, sender() as sending:
-        assert told(await sending.send(receiver.url(), HEADERS, BODY)) == "200"
+    async with HostileReceiver(hostile.polite) as receiver, sender() as sending:
+        assert status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) == "200"
 
 
 async def test_no_cookie_is_ever_sent_back() -> None:
-    async with Receiver(hostile.always_cookies) as receiver, sender() as sending:
+    async with HostileReceiver(hostile.always_cookies) as receiver, sender() as sending:
         for _ in range(3):
             await sending.send(receiver.url(), HEADERS, BODY)
     assert receiver.connections == 1
@@ -58,9 +58,9 @@ async def test_a_slow_but_whole_answer_within_the_timeout_is_the_answer() -> Non
         await asyncio.sleep(0.4)
         await peer.write(OK)
 
-    async with Receiver(thinks) as receiver, sender() as sending:
-        assert told(await sending.send(receiver.url(), HEADERS, BODY)) == "200"
-        assert told(await sending.send(receiver.url(), HEADERS, BODY, timeout_seconds=0.2)) == "timeout"
+    async with HostileReceiver(thinks) as receiver, sender() as sending:
+        assert status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) == "200"
+        assert status_or_error(await sending.send(receiver.url(), HEADERS, BODY, timeout_seconds=0.2)) == "timeout"
 
 
 async def test_silence_is_counted_from_the_first_byte_only() -> None:
@@ -78,7 +78,7 @@ async def test_a_body_of_16_kib_is_kept_whole_and_the_connection_used_again() ->
             await peer.request()
             await peer.write(text)
 
-    async with Receiver(big) as receiver, sender() as sending:
+    async with HostileReceiver(big) as receiver, sender() as sending:
         for _ in range(2):
             answer = await sending.send(receiver.url(), HEADERS, BODY)
             assert isinstance(answer, Response)
@@ -95,8 +95,8 @@ async def test_the_budget_is_per_answer_and_not_per_connection() -> None:
             await peer.write(text)
 
     rounds = ANSWER_BUDGET_BYTES // len(text) + 5
-    async with Receiver(verbose) as receiver, sender() as sending:
-        answers = [told(await sending.send(receiver.url(), HEADERS, BODY)) for _ in range(rounds)]
+    async with HostileReceiver(verbose) as receiver, sender() as sending:
+        answers = [status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) for _ in range(rounds)]
     assert answers == ["200"] * rounds
     assert receiver.connections == 1
 
@@ -106,8 +106,8 @@ async def test_a_receiver_that_never_reads_costs_the_timeout_and_no_more() -> No
         peer.stop_reading()
         await asyncio.Event().wait()
 
-    async with Receiver(deaf) as receiver, sender(timeout_seconds=0.5) as sending:
-        assert told(await sending.send(receiver.url(), HEADERS, bytes(16 * 1024 * 1024))) == "timeout"
+    async with HostileReceiver(deaf) as receiver, sender(timeout_seconds=0.5) as sending:
+        assert status_or_error(await sending.send(receiver.url(), HEADERS, bytes(16 * 1024 * 1024))) == "timeout"
 
 
 async def test_an_answer_to_a_body_that_was_not_read_is_the_answer() -> None:
@@ -116,14 +116,14 @@ async def test_an_answer_to_a_body_that_was_not_read_is_the_answer() -> None:
         await peer.write(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
         await asyncio.Event().wait()
 
-    async with Receiver(refuses) as receiver, sender(timeout_seconds=10) as sending:
-        assert told(await sending.send(receiver.url(), HEADERS, bytes(16 * 1024 * 1024))) == "413"
+    async with HostileReceiver(refuses) as receiver, sender(timeout_seconds=10) as sending:
+        assert status_or_error(await sending.send(receiver.url(), HEADERS, bytes(16 * 1024 * 1024))) == "413"
 
 
 async def test_a_packed_body_is_kept_as_it_came() -> None:
     packed = gzip.compress(bytes(10_000_000))
     head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(packed)}\r\n\r\n"
-    async with Receiver(hostile.answers(head.encode() + packed)) as receiver, sender() as sending:
+    async with HostileReceiver(hostile.answers(head.encode() + packed)) as receiver, sender() as sending:
         answer = await sending.send(receiver.url(), HEADERS, BODY)
     assert isinstance(answer, Response)
     assert answer.body == packed[:KEPT_BODY_BYTES]
@@ -134,13 +134,13 @@ async def test_a_target_that_this_machine_has_no_address_for_is_not_reached(
     host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def no_source(_sock: socket.socket, _address: object) -> None:
-        raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")  # as said where IPv6 is switched off
+        raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")  # the error where IPv6 is switched off
 
     monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", no_source)
-    async with sender(resolver=Names(hooks_shop_com=[["2606:4700::1111"]])) as sending:
+    async with sender(resolver=FakeResolver(hooks_shop_com=[["2606:4700::1111"]])) as sending:
         with capture_logs() as lines:
             answer = await sending.send(f"http://{host}:9/", HEADERS, BODY)
-    assert told(answer) == "connect_refused", "it counts, or no breaker ever spares us the rest"
+    assert status_or_error(answer) == "connect_refused", "it counts, or no breaker ever spares us the rest"
     assert not lines, "merchants choose targets: what is an error to the operator is not theirs to fill the log with"
 
 
@@ -153,5 +153,5 @@ async def test_what_runs_out_here_is_not_the_receivers_failure(number: int, monk
     async with sender() as sending:
         with capture_logs() as lines:
             answer = await sending.send("http://127.0.0.1:9/", HEADERS, BODY)
-    assert told(answer) == "internal_error"
+    assert status_or_error(answer) == "internal_error"
     assert [line["event"] for line in lines] == ["sender.starved"]

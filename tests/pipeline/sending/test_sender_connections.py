@@ -1,4 +1,4 @@
-"""Connections that are kept: which one may carry the next request, and what becomes of those that died meanwhile."""
+"""Kept connections: which may carry the next request, and what happens with those that died meanwhile."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from daemon.core.delivery.answer import ErrorName, Failure
 from daemon.pipeline.sending.connection import ReceiverConnection
 from daemon.pipeline.sending.egress_guard import GuardedConnector
 from tests.support import hostile
-from tests.support.hostile import OK, Peer, Receiver
-from tests.support.sending import BODY, HEADERS, sender, told
+from tests.support.hostile import OK, HostileReceiver, Peer
+from tests.support.sending import BODY, HEADERS, sender, status_or_error
 
 
 def dies_after(answered: int, reset: bool = False) -> hostile.Behaviour:
-    """Answers so many requests on a connection, reads one more, and closes."""
+    """Answers `answered` requests on a connection, reads one more, and closes or resets."""
 
     async def behaviour(peer: Peer) -> None:
         for _ in range(answered):
@@ -31,24 +31,24 @@ def dies_after(answered: int, reset: bool = False) -> hostile.Behaviour:
 
 @pytest.mark.parametrize("reset", [False, True])
 async def test_a_pooled_connection_that_died_gets_one_free_try_on_a_fresh_one(reset: bool) -> None:
-    async with Receiver(dies_after(1, reset)) as receiver, sender() as sending:
-        answers = [told(await sending.send(receiver.url(), HEADERS, BODY)) for _ in range(3)]
+    async with HostileReceiver(dies_after(1, reset)) as receiver, sender() as sending:
+        answers = [status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) for _ in range(3)]
     assert answers == ["200"] * 3
     assert receiver.connections == 3
     assert len(receiver.requests) == 5
 
 
 async def test_all_pooled_connections_of_a_receiver_go_when_one_is_stale() -> None:
-    async with Receiver(dies_after(1)) as receiver, sender() as sending:
+    async with HostileReceiver(dies_after(1)) as receiver, sender() as sending:
         await asyncio.gather(*[sending.send(receiver.url(), HEADERS, BODY) for _ in range(8)])
         assert receiver.connections == 8
-        assert told(await sending.send(receiver.url(), HEADERS, BODY)) == "200"
+        assert status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) == "200"
     assert len(receiver.requests) == 8 + 2
 
 
 async def test_a_fresh_connection_that_dies_is_a_failure_without_a_second_try() -> None:
-    async with Receiver(dies_after(0)) as receiver, sender() as sending:
-        assert told(await sending.send(receiver.url(), HEADERS, BODY)) == "connection_reset"
+    async with HostileReceiver(dies_after(0)) as receiver, sender() as sending:
+        assert status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) == "connection_reset"
     assert receiver.connections == 1
 
 
@@ -59,8 +59,8 @@ async def test_a_pooled_connection_that_died_after_a_byte_is_not_tried_again() -
         await peer.request()
         await peer.write(b"HTTP/1.1 2")
 
-    async with Receiver(half) as receiver, sender() as sending:
-        answers = [told(await sending.send(receiver.url(), HEADERS, BODY)) for _ in range(2)]
+    async with HostileReceiver(half) as receiver, sender() as sending:
+        answers = [status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) for _ in range(2)]
     assert answers == ["200", "connection_reset"]
     assert len(receiver.requests) == 2
 
@@ -74,19 +74,19 @@ async def test_nobody_listening_is_a_refusal() -> None:
 
 
 async def test_a_connection_that_is_too_old_ends_with_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with Receiver(hostile.polite) as receiver, sender() as sending:
+    async with HostileReceiver(hostile.polite) as receiver, sender() as sending:
         for _ in range(2):
-            assert told(await sending.send(receiver.url(), HEADERS, BODY)) == "200"
+            assert status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) == "200"
         assert receiver.connections == 1
         [[(wire, _)]] = sending._connector._conns.values()
         monkeypatch.setattr(wire, "_expires_at", asyncio.get_running_loop().time() - 1)
         for _ in range(2):
-            assert told(await sending.send(receiver.url(), HEADERS, BODY)) == "200"
+            assert status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) == "200"
     assert receiver.connections == 2
 
 
 async def test_the_insides_of_aiohttp_that_we_rely_on_are_still_there() -> None:
-    async with Receiver(hostile.polite) as receiver, sender() as sending:
+    async with HostileReceiver(hostile.polite) as receiver, sender() as sending:
         await sending.send(receiver.url(), HEADERS, BODY)
         [(key, [(wire, _)])] = sending._connector._conns.items()
         assert isinstance(wire, ReceiverConnection)
@@ -112,7 +112,7 @@ async def test_only_cancellation_escapes() -> None:
         started.set()
         await peer.hung_up()
 
-    async with Receiver(notices) as receiver, sender(timeout_seconds=10) as sending:
+    async with HostileReceiver(notices) as receiver, sender(timeout_seconds=10) as sending:
         task = asyncio.create_task(sending.send(receiver.url(), HEADERS, BODY))
         await started.wait()
         task.cancel()
@@ -120,4 +120,4 @@ async def test_only_cancellation_escapes() -> None:
             await task
         await asyncio.wait_for(receiver.ended.acquire(), 5)
         broken = {"X-A": "line\r\nfeed"}
-        assert told(await sending.send(receiver.url(), broken, BODY)) == "protocol_error"
+        assert status_or_error(await sending.send(receiver.url(), broken, BODY)) == "protocol_error"

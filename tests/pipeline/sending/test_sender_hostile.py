@@ -1,6 +1,6 @@
-"""Receivers that misbehave, on the loop of the tests and on the one of the daemon.
+"""Receivers that misbehave, on asyncio's event loop and on uvloop, which the daemon uses.
 
-Whatever they do, an attempt ends with a name from the fixed set, soon, and with little read.
+Whatever they do, an attempt ends soon, with an outcome from the fixed set, after few bytes are read.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from daemon.core.delivery.answer import Answer, Response
 from daemon.pipeline.sending.connection import KEPT_BODY_BYTES, MAX_HEADS
 from daemon.pipeline.sending.sender import Sender
 from tests.support import hostile
-from tests.support.hostile import CHUNKED, OK, Peer, Receiver
-from tests.support.sending import BODY, HEADERS, sender, told
+from tests.support.hostile import CHUNKED, OK, HostileReceiver, Peer
+from tests.support.sending import BODY, HEADERS, sender, status_or_error
 
 HOSTILE = json.loads((Path(__file__).parents[2] / "data" / "hostile_responses.json").read_text())
 WAITING_SECONDS = 0.5
 MAX_QUEUED_SECONDS = 20.0
-# Several ways to say 200, each with every place where a byte may be the last one.
+# Several forms of a 200, each cut at every byte.
 LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 IN_CHUNKS = CHUNKED + b"2\r\nhe\r\n3;a=b\r\nllo\r\n0\r\nX-A: b\r\n\r\n"
 AFTER_HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + LENGTH
 NO_BODY = b"HTTP/1.1 204 No Content\r\nX-A: b\r\n\r\n"
 
-# The hook that replaces this fixture would have every test of the suite run on a loop of its choice.
+# The hook that replaces this fixture would choose the event loop of every test of the suite.
 pytestmark = pytest.mark.filterwarnings("ignore:Overriding the .event_loop_policy:pytest.PytestDeprecationWarning")
 
 
@@ -44,15 +44,15 @@ async def test_a_hostile_receiver_gets_its_name_and_no_more_than_the_budget(case
     waits = case["answer"] in ("timeout", "connect_timeout")
     scheme = "https" if case["name"] == "tls_stall" else "http"
     async with (
-        Receiver(hostile.BEHAVIOURS[case["name"]]) as receiver,
+        HostileReceiver(hostile.BEHAVIOURS[case["name"]]) as receiver,
         sender(timeout_seconds=WAITING_SECONDS if waits else MAX_QUEUED_SECONDS) as sending,
     ):
         answer = await sending.send(receiver.url(scheme=scheme), HEADERS, BODY)
-        if not any(sending._connector._conns.values()):  # what is not kept for the next request is hung up on
+        if not any(sending._connector._conns.values()):  # a connection that is not kept is closed
             await asyncio.wait_for(receiver.ended.acquire(), 5)
-    assert told(answer) == case["answer"]
+    assert status_or_error(answer) == case["answer"]
     assert receiver.connections == 1
-    assert receiver.sent_bytes < 8 * 1024 * 1024  # what fits into the kernel's buffers, not what was read
+    assert receiver.sent_bytes < 8 * 1024 * 1024  # this much fits into the kernel's buffers; less was read
     if isinstance(answer, Response):
         assert len(answer.body) <= KEPT_BODY_BYTES
 
@@ -72,8 +72,8 @@ async def test_a_connection_may_end_at_any_byte_and_the_status_counts_once_it_is
     got, expected = [], []
     async with sender(timeout_seconds=MAX_QUEUED_SECONDS) as sending:
         for cut in range(len(text)):
-            async with Receiver(ends(text[:cut])) as receiver:
-                got.append(told(await sending.send(receiver.url(), HEADERS, BODY)))
+            async with HostileReceiver(ends(text[:cut])) as receiver:
+                got.append(status_or_error(await sending.send(receiver.url(), HEADERS, BODY)))
             expected.append("connection_reset" if cut < head or is_reset else status)
     assert got == expected
 
@@ -93,12 +93,12 @@ async def test_an_answer_is_the_same_however_it_is_cut_into_segments(text: bytes
 )
 async def test_broken_framing_is_noticed_in_whichever_segment_it_comes(bad: bytes) -> None:
     async with sender(timeout_seconds=MAX_QUEUED_SECONDS) as sending:
-        answers = [told(await _answer(sending, bad[:cut], bad[cut:])) for cut in range(1, len(bad))]
+        answers = [status_or_error(await _answer(sending, bad[:cut], bad[cut:])) for cut in range(1, len(bad))]
     assert set(answers) == {"protocol_error"}
 
 
 async def _answer(sending: Sender, *pieces: bytes) -> Answer:
-    async with Receiver(hostile.answers_in_pieces(*pieces)) as receiver:
+    async with HostileReceiver(hostile.answers_in_pieces(*pieces)) as receiver:
         return await sending.send(receiver.url(), HEADERS, BODY)
 
 
@@ -107,8 +107,8 @@ async def _answer(sending: Sender, *pieces: bytes) -> Answer:
 async def test_interim_answers_are_counted_before_they_cost_anything(count: int, answer: str, end: bytes) -> None:
     text = (b"HTTP/1.1 103 Early Hints" + end) * count + OK
     async with sender(timeout_seconds=MAX_QUEUED_SECONDS) as sending:
-        assert told(await _answer(sending, text)) == answer
-        assert told(await _answer(sending, text[:500], text[500:])) == answer
+        assert status_or_error(await _answer(sending, text)) == answer
+        assert status_or_error(await _answer(sending, text[:500], text[500:])) == answer
 
 
 @pytest.mark.parametrize(
@@ -128,21 +128,21 @@ async def test_what_nobody_asked_for_is_not_taken_for_the_next_answer(unasked: b
         await peer.hung_up()
         poisoned.set()
 
-    async with Receiver(poisonous) as receiver, sender(timeout_seconds=MAX_QUEUED_SECONDS) as sending:
-        first = told(await sending.send(receiver.url(), HEADERS, BODY))
+    async with HostileReceiver(poisonous) as receiver, sender(timeout_seconds=MAX_QUEUED_SECONDS) as sending:
+        first = status_or_error(await sending.send(receiver.url(), HEADERS, BODY))
         answered.set()
-        await asyncio.wait_for(poisoned.wait(), 5)  # it was hung up on
-        assert told(await sending.send(receiver.url(), HEADERS, BODY)) == first
+        await asyncio.wait_for(poisoned.wait(), 5)  # the sender closed the connection
+        assert status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) == first
     assert receiver.connections == 2
 
 
 async def test_a_second_answer_in_the_same_breath_is_not_the_next_one() -> None:
     poison = b"HTTP/1.1 299 Poison\r\nContent-Length: 0\r\n\r\n"
     async with (
-        Receiver(hostile.answers(OK + poison)) as receiver,
+        HostileReceiver(hostile.answers(OK + poison)) as receiver,
         sender(timeout_seconds=MAX_QUEUED_SECONDS) as sending,
     ):
-        answers = [told(await sending.send(receiver.url(), HEADERS, BODY)) for _ in range(3)]
+        answers = [status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) for _ in range(3)]
     assert answers == ["200"] * 3
     assert receiver.connections == 3
 
@@ -150,12 +150,13 @@ async def test_a_second_answer_in_the_same_breath_is_not_the_next_one() -> None:
 async def test_fifty_hostile_receivers_at_once_leave_the_polite_one_alone() -> None:
     names = ["flood_103", "endless_body", "endless_headers", "flood_chunk_extension", "silent"] * 10
     async with AsyncExitStack() as stack:
-        receivers = [await stack.enter_async_context(Receiver(hostile.BEHAVIOURS[name])) for name in names]
-        friend = await stack.enter_async_context(Receiver(hostile.polite))
+        receivers = [await stack.enter_async_context(HostileReceiver(hostile.BEHAVIOURS[name])) for name in names]
+        friend = await stack.enter_async_context(HostileReceiver(hostile.polite))
         sending = await stack.enter_async_context(sender(timeout_seconds=WAITING_SECONDS))
         tasks = [asyncio.create_task(sending.send(one.url(), HEADERS, BODY)) for one in receivers]
         friendly = [
-            told(await sending.send(friend.url(), HEADERS, BODY, timeout_seconds=MAX_QUEUED_SECONDS)) for _ in range(20)
+            status_or_error(await sending.send(friend.url(), HEADERS, BODY, timeout_seconds=MAX_QUEUED_SECONDS))
+            for _ in range(20)
         ]
         await asyncio.gather(*tasks)
     assert friendly == ["200"] * 20

@@ -1,4 +1,4 @@
-"""Requests are not stored, and yet shown: built again they are what the receiver got, byte for byte."""
+"""Requests are not stored: the dashboard builds them again, and they equal those that the receiver got, byte for byte."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from daemon.core.webhook.request import RequestOptions
 from daemon.deliveries import DeliveryDetail, SentRequest
 from eventstore.domain_events import sample_events
 from eventstore.domain_events.events import NewEvent
-from tests.support.house import CONTEXT, House, house
+from tests.support.pipeline_process import CONTEXT, PipelineProcess, pipeline_process
 from tests.support.receiver import Received, Receiver, receiver, status
 
-# What the client adds to the headers of a request.
+# The headers that the HTTP client adds.
 _TRANSPORT = {"Host", "Content-Length"}
-# As in tests/support/house.py.
-DIALECT = RequestOptions(
+# As in tests/support/pipeline_process.py.
+REQUEST_OPTIONS = RequestOptions(
     signing_header="OrderGroove-Signature",
     standard_webhooks=True,
     user_agent="Hookledger/test",
@@ -30,13 +30,13 @@ DIALECT = RequestOptions(
 SNAPSHOT = b'{"customer": {"name": "Ann",  "big": 12345678901234567890123}, "orders": [{"total": 1.50}]}'
 
 
-async def shown(it: House, route: Route, event_id: str, *, attempts: int) -> DeliveryDetail:
-    """A delivery by its id alone, once so many attempts of it were recorded."""
+async def shown(it: PipelineProcess, route: Route, event_id: str, *, attempts: int) -> DeliveryDetail:
+    """Reads a delivery by its id once `attempts` attempts of it are recorded."""
     await it.until_row("SELECT count(*) >= $1 FROM hookledger.attempt WHERE event_id = $2", attempts, event_id)
     index = it.projection.index
     pair = await deliveries.find(it.database, index, route.tenant, UUID(delivery_id(route.id, event_id)))
     assert pair is not None
-    found = await deliveries.detail(it.database, index, it.keychain, pair, dialect=DIALECT)
+    found = await deliveries.detail(it.database, index, it.keychain, pair, request_options=REQUEST_OPTIONS)
     assert found is not None
     return found
 
@@ -51,7 +51,7 @@ def as_received(received: Received) -> tuple[dict[str, str], bytes]:
 
 
 def failing_while(there: Receiver, *steps: Callable[[], Awaitable[object]]) -> None:
-    """Each of the first requests fails, after its step; the next one succeeds. At any path."""
+    """The first requests, to any path, run a step each and fail; the next one succeeds."""
     left = list(steps)
 
     async def answer(_request: web.Request) -> web.StreamResponse:
@@ -64,7 +64,7 @@ def failing_while(there: Receiver, *steps: Callable[[], Awaitable[object]]) -> N
 
 
 async def test_a_request_is_shown_as_it_was_received(database_url: str) -> None:
-    async with receiver() as there, house(database_url) as it:
+    async with receiver() as there, pipeline_process(database_url) as it:
         route = await it.route(
             there.url + "/?token=t",
             headers={"X-Shop": "secret", "Authorization": "Bearer b"},
@@ -81,7 +81,7 @@ async def test_a_request_is_shown_as_it_was_received(database_url: str) -> None:
 
 
 async def test_bytes_that_no_parser_keeps_are_shown_as_they_were_sent(database_url: str) -> None:
-    async with receiver() as there, house(database_url) as it:
+    async with receiver() as there, pipeline_process(database_url) as it:
         route = await it.route(there.url + "/", payload=PayloadOptions(snapshot=(("customer", None), ("orders", None))))
         (event_id,) = await it.publish(snapshot=SNAPSHOT)
         (received,) = await there.count(1)
@@ -92,8 +92,8 @@ async def test_bytes_that_no_parser_keeps_are_shown_as_they_were_sent(database_u
 
 
 async def test_each_request_is_shown_by_the_route_as_it_was_then(database_url: str) -> None:
-    """Edited, rotated, revoked and deleted meanwhile."""
-    async with receiver() as there, house(database_url) as it:
+    """The route is edited, its key rotated and revoked, and the route deleted between the attempts."""
+    async with receiver() as there, pipeline_process(database_url) as it:
         route = await it.route(there.url + "/", headers={"X-Old": "1"})
 
         async def move() -> None:
@@ -121,7 +121,7 @@ async def test_each_request_is_shown_by_the_route_as_it_was_then(database_url: s
 
 
 async def test_a_test_event_is_shown_with_its_mark(database_url: str) -> None:
-    async with receiver() as there, house(database_url) as it:
+    async with receiver() as there, pipeline_process(database_url) as it:
         route = await it.route(there.url + "/", payload=PayloadOptions(filter="data.object.n > `9`"))
         event = NewEvent(tenant=route.tenant, id="test_1", type="order.create", data=b'{"n": 1}')
         await sample_events.publish(it.database, route.id, [event])
@@ -135,7 +135,7 @@ async def test_a_test_event_is_shown_with_its_mark(database_url: str) -> None:
 
 
 async def test_a_body_that_could_not_be_made_has_no_request(database_url: str) -> None:
-    async with receiver() as there, house(database_url) as it:
+    async with receiver() as there, pipeline_process(database_url) as it:
         route = await it.route(there.url + "/", payload=PayloadOptions(transform="sum(data.object.n)"))
         (event_id,) = await it.publish()
         found = await shown(it, route, event_id, attempts=1)
@@ -145,8 +145,8 @@ async def test_a_body_that_could_not_be_made_has_no_request(database_url: str) -
 
 
 async def test_of_an_answer_so_much_is_kept_as_is_promised(database_url: str) -> None:
-    """512 bytes of a success, 4 KiB of a failure."""
-    async with receiver() as there, house(database_url) as it:
+    """512 bytes of a success are kept, 4 KiB of a failure."""
+    async with receiver() as there, pipeline_process(database_url) as it:
         for path, code in (("/ok", 200), ("/bad", 400)):
             there.answer[path] = partial(_long, code)
             route = await it.route(there.url + path)
@@ -161,12 +161,12 @@ async def _long(code: int, _request: web.Request) -> web.StreamResponse:
 
 
 async def test_the_sentence_of_one_that_was_delivered_stays_though_it_is_sent_again(database_url: str) -> None:
-    async with receiver() as there, house(database_url) as it:
+    async with receiver() as there, pipeline_process(database_url) as it:
         route = await it.route(there.url + "/")
         (event_id,) = await it.publish()
         await there.count(1)
         before = await shown(it, route, event_id, attempts=1)
-        there.answer["/"] = status(410)  # which ends it, too
+        there.answer["/"] = status(410)  # no more retries follow
         async with it.database.connection() as connection:
             await connection.execute(
                 "INSERT INTO hookledger.retry (route_id, seq, recorded_at, event_time, tick, shard, failures, due_at, tenant) "

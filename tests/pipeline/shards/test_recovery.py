@@ -1,4 +1,5 @@
-"""Crashes at any point, over a publisher's and a receiver's log: lost 0, twice at most what nobody could know of."""
+"""Crashes at any point, checked by the publisher's and the receiver's log: nothing is lost, and only unrecorded requests
+are repeated."""
 
 from __future__ import annotations
 
@@ -12,8 +13,8 @@ import pytest
 from daemon.core.delivery.retry import RetryPolicy
 from eventstore.postgres.errors import StoreUnavailable
 from eventstore.progress import backlog, recording
-from tests.support.crash import doomed_house, exposed
-from tests.support.house import house
+from tests.support.crash import crashing_process, possible_duplicates
+from tests.support.pipeline_process import pipeline_process
 from tests.support.receiver import Receiver, receiver, status
 
 ROUTES = 4
@@ -30,7 +31,7 @@ async def crash_and_recover(database_url: str, *, events: int, crashes: int, see
     total = events * ROUTES
     async with receiver() as there:
         for _ in range(crashes):
-            async with doomed_house(database_url) as it:
+            async with crashing_process(database_url) as it:
                 if not published:
                     for path in range(ROUTES):
                         await it.route(f"{there.url}/{path}")
@@ -38,8 +39,8 @@ async def crash_and_recover(database_url: str, *, events: int, crashes: int, see
                 await there.count(int(len(published) * ROUTES * dice.uniform(0.2, 0.95)))
                 for _turn in range(dice.randrange(20)):
                     await asyncio.sleep(0)
-            allowed += exposed(it)
-        async with house(database_url) as it:
+            allowed += possible_duplicates(it)
+        async with pipeline_process(database_url) as it:
             await it.until_accounted()
             await it.until_row("SELECT count(DISTINCT (seq, route_id)) = $1 FROM hookledger.attempt", total)
             await it.until_row("SELECT count(*) = 0 FROM hookledger.parked")
@@ -64,12 +65,12 @@ async def test_nothing_is_lost_in_many_crashes_at_random_points(database_url: st
 async def test_retries_survive_a_crash(database_url: str) -> None:
     async with receiver() as there:
         there.answer["/"] = status(500)
-        async with doomed_house(database_url) as it:
+        async with crashing_process(database_url) as it:
             await it.route(there.url + "/")
             published = await it.publish(count=100)
             await it.until_row("SELECT count(*) >= 50 FROM hookledger.attempt")
         there.answer.clear()
-        async with house(database_url) as it:
+        async with pipeline_process(database_url) as it:
             await it.until_row("SELECT count(*) = 100 FROM hookledger.attempt WHERE outcome = 'delivered'")
             await it.until_row("SELECT count(*) = 0 FROM hookledger.retry")
             outcomes = await it.outcomes()
@@ -78,15 +79,15 @@ async def test_retries_survive_a_crash(database_url: str) -> None:
 
 
 async def test_a_successor_reads_none_of_what_is_accounted_for(database_url: str) -> None:
-    """The checkpoint was not written, the outcomes were: as if the process had died between two flushes."""
+    """The outcomes were written and the checkpoint was not, as if the process had died between two flushes."""
     async with receiver() as there:
-        async with house(database_url) as it:
+        async with pipeline_process(database_url) as it:
             await it.route(there.url)
             await it.publish(count=50)
             await it.until_accounted()
-        async with house(database_url, run=False) as it:
+        async with pipeline_process(database_url, run=False) as it:
             await it.rows("UPDATE hookledger.checkpoint SET tick = 0 RETURNING 1")
-        async with house(database_url) as it:
+        async with pipeline_process(database_url) as it:
             await it.until_accounted()
             assert len(there.received) == 50
             assert len(await it.outcomes()) == 50
@@ -95,8 +96,8 @@ async def test_a_successor_reads_none_of_what_is_accounted_for(database_url: str
 async def test_a_retry_of_a_route_that_is_younger_than_the_projection_is_taken_over(database_url: str) -> None:
     async with receiver() as there:
         there.answer["/"] = status(500)
-        async with house(database_url, run=False) as late:
-            async with doomed_house(database_url, retry=RetryPolicy()) as it:
+        async with pipeline_process(database_url, run=False) as late:
+            async with crashing_process(database_url, retry=RetryPolicy()) as it:
                 await it.route(there.url + "/")
                 await it.publish()
                 await it.until_row("SELECT count(*) = 1 FROM hookledger.retry")
@@ -112,22 +113,22 @@ async def test_a_retry_of_a_route_that_is_younger_than_the_projection_is_taken_o
 async def test_nothing_is_sent_before_all_of_the_takeover_is_done(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the takeover waits for, the stages start together with the lease."""
+    """The stages start together with the lease, wherever the takeover is slow."""
     for name in ("checkpoints", "accounted", "parked_routes", "retrying_routes"):
         real = getattr(backlog, name)
 
         async def slowly(*arguments: object, _real: object = real, **options: object) -> object:
-            result = await _real(*arguments, **options)  # type: ignore[operator] # a function of the module
+            result = await _real(*arguments, **options)  # type: ignore[operator] # a function of a module
             for _ in range(50):
                 await asyncio.sleep(0.001)
             return result
 
         monkeypatch.setattr(backlog, name, slowly)
     async with receiver() as there:
-        async with house(database_url, run=False) as it:
+        async with pipeline_process(database_url, run=False) as it:
             await it.route(there.url)
             await it.publish(count=20)
-        async with house(database_url) as it:
+        async with pipeline_process(database_url) as it:
             await it.until_accounted()
             await it.until_row("SELECT count(*) = 20 FROM hookledger.attempt")
             assert len(there.received) == 20
@@ -148,7 +149,7 @@ async def test_an_answer_lost_at_the_commit_of_a_flush_writes_no_outcome_twice(
 
     monkeypatch.setattr(recording, "flush", deaf)
     monkeypatch.setattr("daemon.pipeline.recording.recorder._BACKOFF_SECONDS", 0.01)
-    async with receiver() as there, house(database_url) as it:
+    async with receiver() as there, pipeline_process(database_url) as it:
         there.answer["/retry"] = status(500)
         await it.route(there.url + "/ok")
         await it.route(there.url + "/retry", "order.cancel")

@@ -1,4 +1,4 @@
-"""Lists of deliveries while these move on: whatever is there from beginning to end is in the list, and once."""
+"""Lists of deliveries that change meanwhile: a delivery that exists throughout is in the list exactly once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def at(second: int) -> FoundDelivery:
 
 
 class Moving:
-    """Two tables, and deliveries that move from the first to the second while the list is read."""
+    """Two tables: deliveries move from the first to the second while the list is read."""
 
     def __init__(self, waiting: Sequence[int], ended: Sequence[int], *, moves: int) -> None:
         self.tables = [set(waiting), set(ended)]
@@ -30,12 +30,14 @@ class Moving:
     def source(self, table: int) -> DeliverySource:
         async def read(begin: ListPosition, rows: int) -> Stretch:
             self.reads += 1
-            there = sorted((at(second) for second in self.tables[table]), key=lambda found: found.place, reverse=True)
-            below = [found for found in there if found.place < begin][:rows]
-            if self.reads == 2:  # both were read once
+            there = sorted(
+                (at(second) for second in self.tables[table]), key=lambda found: found.position, reverse=True
+            )
+            below = [found for found in there if found.position < begin][:rows]
+            if self.reads == 2:  # both tables were read once
                 self.tables[0].discard(self.moves)
                 self.tables[1].add(self.moves)
-            return Stretch(below, below[-1].place if len(below) == rows else None)
+            return Stretch(below, below[-1].position if len(below) == rows else None)
 
         return read
 
@@ -46,6 +48,6 @@ async def test_what_moves_on_between_two_stretches_is_in_the_list() -> None:
 
     listed: list[int] = []
     while not merge.is_over:
-        listed += [found.place.seq for found in await merge.advance()]
+        listed += [found.position.seq for found in await merge.advance()]
 
     assert listed == [*range(19, 9, -1), 2, 1]

@@ -1,4 +1,4 @@
-"""A running daemon and its retention: what is dropped is accounted for, said so, and disturbs nothing."""
+"""Retention in a running daemon: it drops only accounted events, logs what it drops, and disturbs nothing."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 
 from daemon import audit
 from daemon.core.delivery.retry import RetryPolicy
-from daemon.pipeline.upkeep import maintenance
+from daemon.pipeline.tunables import Tunables
 from eventstore.access import sessions
 from eventstore.postgres.errors import SchemaMismatch
 from eventstore.progress.retention import Keep
 from eventstore.queries import attempts
-from tests.support.house import House, house
+from tests.support.pipeline_process import PipelineProcess, pipeline_process
 from tests.support.receiver import receiver, status
 
 AGE = timedelta(days=40)
@@ -26,7 +26,7 @@ PATIENT = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1), attempts
 
 
 async def age(url: str, *, routes: bool = True) -> None:
-    """Makes everything that has happened so far 40 days old. With the routes, their hash chain is broken."""
+    """Makes all rows 40 days older. If that includes `routes`, their hash chain is broken."""
     sql = await asyncpg.connect(url, server_settings={"timezone": "UTC"})
     try:
         day = datetime.now(UTC).date() - AGE
@@ -48,8 +48,8 @@ async def age(url: str, *, routes: bool = True) -> None:
         await sql.close()
 
 
-async def until_gone(it: House, parent: str) -> None:
-    """Waits until no partition is left of more than 31 days ago."""
+async def until_gone(it: PipelineProcess, parent: str) -> None:
+    """Waits until no partition of more than 31 days ago is left."""
     await it.until_row(
         "SELECT count(*) = 0 FROM pg_class WHERE relnamespace = 'hookledger'::regnamespace AND relkind = 'r' "
         "AND relname ~ ('^' || $1 || '_[0-9]{8}$') AND relname < $1 || to_char(now() - interval '31 days', '_YYYYMMDD')",
@@ -61,14 +61,14 @@ async def until_gone(it: House, parent: str) -> None:
 async def test_what_retention_drops_under_a_running_daemon_is_accounted_for(database_url: str) -> None:
     async with receiver() as there:
         there.answer["/failing"] = status(500)
-        async with house(database_url, retry=PATIENT) as it:
+        async with pipeline_process(database_url, retry=PATIENT) as it:
             prompt = await it.route(f"{there.url}/prompt")
             failing = await it.route(f"{there.url}/failing")
             old = await it.publish(count=3)
             await it.until_row("SELECT count(*) = 6 FROM hookledger.attempt", seconds=SECONDS)
             await it.until_accounted(seconds=SECONDS)
         await age(database_url)
-        async with house(database_url, retry=PATIENT) as it:
+        async with pipeline_process(database_url, retry=PATIENT) as it:
             new = await it.publish()
             await it.until_row(
                 "SELECT count(*) = 3 FROM hookledger.attempt WHERE outcome = 'expired' AND route_id = $1",
@@ -89,10 +89,10 @@ async def test_what_retention_drops_under_a_running_daemon_is_accounted_for(data
 async def test_an_event_whose_outcomes_are_gone_is_not_called_pending(database_url: str) -> None:
     (old,) = await one_delivered(database_url)
     await age(database_url)
-    async with house(database_url, run=False) as it:
+    async with pipeline_process(database_url, run=False) as it:
         (told,) = await audit.explain(it.database, old)
         assert told.verdict == "delivered"
-    async with house(database_url, keep=WITHOUT_ATTEMPTS) as it:
+    async with pipeline_process(database_url, keep=WITHOUT_ATTEMPTS) as it:
         await until_gone(it, "attempt")
         (told,) = await audit.explain(it.database, old)
         assert (told.verdict, told.attempts) == ("no_longer_kept", ())
@@ -102,11 +102,11 @@ async def test_an_audit_says_from_when_on_it_can_tell(database_url: str) -> None
     (old,) = await one_delivered(database_url)
     await age(database_url, routes=False)
     end = datetime.now(UTC) + timedelta(hours=1)
-    async with house(database_url, run=False) as it:
+    async with pipeline_process(database_url, run=False) as it:
         report = await audit.audit(it.database, start=end - 2 * AGE, end=end)
         assert [each.event_id for each in report.findings] == [old], "moved to before the creation of its route"
         assert (report.events, report.kept_from) == (1, None)
-    async with house(database_url, keep=WITHOUT_ATTEMPTS) as it:
+    async with pipeline_process(database_url, keep=WITHOUT_ATTEMPTS) as it:
         await until_gone(it, "attempt")
         report = await audit.audit(it.database, start=end - 2 * AGE, end=end)
         assert (report.events, report.findings) == (0, [])
@@ -117,7 +117,7 @@ async def test_an_audit_says_from_when_on_it_can_tell(database_url: str) -> None
 
 
 async def one_delivered(url: str) -> list[str]:
-    async with receiver() as there, house(url) as it:
+    async with receiver() as there, pipeline_process(url) as it:
         await it.route(there.url)
         ids = await it.publish()
         await it.until_row("SELECT count(*) = 1 FROM hookledger.attempt", seconds=SECONDS)
@@ -125,12 +125,10 @@ async def one_delivered(url: str) -> list[str]:
         return ids
 
 
-async def test_a_partition_that_is_missing_is_made_within_minutes(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As after a clock was put forward: the partitions of today and of the days to come are not there."""
-    monkeypatch.setattr(maintenance, "PARTITION_SECONDS", 0.05)
-    async with house(database_url) as it:
+async def test_a_partition_that_is_missing_is_made_within_minutes(database_url: str) -> None:
+    """The partitions of today and of the next days are missing, as after the clock was put forward."""
+    tunables = Tunables(partition_seconds=0.05)
+    async with pipeline_process(database_url, tunables=tunables) as it:
         await it.until_accounted(seconds=SECONDS)
         sql = await asyncpg.connect(database_url)
         await sql.execute("DROP TABLE " + await sql.fetchval(ATTACHED))
@@ -142,11 +140,9 @@ async def test_a_partition_that_is_missing_is_made_within_minutes(
         assert await it.publish()
 
 
-async def test_a_daemon_whose_server_was_replaced_by_a_restored_one_ends(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(maintenance, "PARTITION_SECONDS", 0.05)
-    async with house(database_url, run=False) as it:
+async def test_a_daemon_whose_server_was_replaced_by_a_restored_one_ends(database_url: str) -> None:
+    tunables = Tunables(partition_seconds=0.05)
+    async with pipeline_process(database_url, run=False, tunables=tunables) as it:
         running = asyncio.create_task(it.pipeline.run())
         await it.until_row("SELECT count(*) = 16 FROM hookledger.lease WHERE owner IS NOT NULL", seconds=SECONDS)
         await it.rows("UPDATE hookledger.meta SET value = '42' WHERE key = 'system_identifier'")
@@ -157,9 +153,9 @@ async def test_a_daemon_whose_server_was_replaced_by_a_restored_one_ends(
 
 
 async def test_login_links_that_are_over_are_swept_away(database_url: str) -> None:
-    async with house(database_url, run=False) as it:
+    async with pipeline_process(database_url, run=False) as it:
         for number, seconds in enumerate((0, 3600)):
             link = bytes([number]) * 32
             await sessions.add_link(it.database, link, tenant=None, created_by="test", life=timedelta(seconds=seconds))
-    async with house(database_url, keep=WITHOUT_ATTEMPTS) as it:
+    async with pipeline_process(database_url, keep=WITHOUT_ATTEMPTS) as it:
         await it.until_row("SELECT count(*) = 1 FROM hookledger.login_link", seconds=SECONDS)

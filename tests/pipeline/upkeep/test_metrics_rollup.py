@@ -1,27 +1,23 @@
-"""A running daemon adds up what it records."""
+"""A running daemon adds up the outcomes that it records."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
-import pytest
-
 from daemon.core.delivery.retry import RetryPolicy
-from daemon.pipeline.upkeep import maintenance
+from daemon.pipeline.tunables import Tunables
 from eventstore.queries import route_metrics
 from eventstore.queries.route_metrics import Counts
-from tests.support.house import house
+from tests.support.pipeline_process import pipeline_process
 from tests.support.receiver import receiver, status
 
 SECONDS = 30.0
 
 
-async def test_what_is_recorded_is_added_up_and_stays_the_same(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(maintenance, "ADD_UP_SECONDS", 0.05)
+async def test_what_is_recorded_is_added_up_and_stays_the_same(database_url: str) -> None:
+    tunables = Tunables(add_up_seconds=0.05)
     twice = RetryPolicy(first=timedelta(seconds=0.05), cap=timedelta(seconds=0.05), attempts=2)
-    async with receiver() as there, house(database_url, retry=twice) as it:
+    async with receiver() as there, pipeline_process(database_url, retry=twice, tunables=tunables) as it:
         there.answer["/failing"] = status(500)
         fine, failing = await it.route(f"{there.url}/fine"), await it.route(f"{there.url}/failing")
         await it.publish(count=3)

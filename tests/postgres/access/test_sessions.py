@@ -1,4 +1,4 @@
-"""Login links and sessions: taken once, alive by the database's clock, swept away when dead."""
+"""Login links and sessions: a link works once, expiry is by the database's clock, and expired rows are deleted."""
 
 from __future__ import annotations
 

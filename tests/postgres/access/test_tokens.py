@@ -1,4 +1,4 @@
-"""Tokens: what is stored of them, and how long what was found of one is remembered."""
+"""Tokens: what is stored, and how long the result of a verification is cached."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import asyncpg
 import pytest
 
 from daemon.core.drafts.scope import Scope, ScopeKind
-from daemon.tokens import LIFE_SECONDS, MAX_REMEMBERED, TokenRefusal, Tokens, Verified
+from daemon.tokens import CACHE_SECONDS, MAX_CACHED, TokenRefusal, Tokens, Verified
 from eventstore.access import tokens
 from eventstore.access.tokens import NewToken
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable, ValueRefused
-from tests.support.cable import cable
+from tests.support.fault_proxy import fault_proxy
 from tests.support.tokens import id_in, token
 
 
@@ -81,7 +81,7 @@ async def test_a_token_is_remembered_for_two_seconds_and_no_longer(database: Dat
     assert isinstance(await remembering.verify(text), Verified)
     await tokens.revoke(database, id_in(text))
 
-    clock.now += LIFE_SECONDS - 0.001
+    clock.now += CACHE_SECONDS - 0.001
     assert isinstance(await remembering.verify(text), Verified)
     clock.now += 0.001
     assert await remembering.verify(text) is TokenRefusal.REVOKED
@@ -98,7 +98,7 @@ async def test_a_process_that_revokes_a_token_knows_it_at_once(database: Databas
 async def test_a_token_is_not_remembered_beyond_its_expiry(database: Database, sql: asyncpg.Connection) -> None:
     clock = Clock()
     remembering, text = Tokens(database, clock=clock), await token(database, "admin", expires="1h")
-    # By the database's clock half a second of real time is left, at most.
+    # The token has at most half a second left by the database's clock.
     await sql.execute("UPDATE hookledger.api_token SET expires_at = clock_timestamp() + interval '500 ms'")
     await remembering.verify(text)
     await sql.execute("UPDATE hookledger.api_token SET expires_at = clock_timestamp()")
@@ -113,13 +113,13 @@ async def test_what_is_remembered_is_still_compared(database: Database) -> None:
 
 
 async def test_the_memory_has_an_end(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daemon.tokens.MAX_REMEMBERED", 2)
-    assert MAX_REMEMBERED > 1000
+    monkeypatch.setattr("daemon.tokens.MAX_CACHED", 2)
+    assert MAX_CACHED > 1000
     remembering = Tokens(database, clock=Clock())
     texts = [await token(database, "admin") for _ in range(3)]
     for text in texts:
         assert isinstance(await remembering.verify(text), Verified)
-    assert list(remembering._known) == [id_in(text) for text in texts[1:]]
+    assert list(remembering._cache) == [id_in(text) for text in texts[1:]]
 
 
 async def test_many_who_use_a_token_at_once_ask_once(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,17 +135,17 @@ async def test_many_who_use_a_token_at_once_ask_once(database: Database, monkeyp
     verdicts = await asyncio.gather(*(remembering.verify(text) for _ in range(50)))
     assert {type(verdict) for verdict in verdicts} == {Verified}
     assert asked == [id_in(text)]
-    assert not remembering._turns
+    assert not remembering._locks
 
 
 async def test_without_a_database_only_what_is_remembered_opens(database_url: str) -> None:
-    async with cable(database_url) as line:
-        database = Database(line.url, pool_size=2)
+    async with fault_proxy(database_url) as proxy:
+        database = Database(proxy.url, pool_size=2)
         await database.open()
         remembering = Tokens(database, clock=Clock())
         known, unknown = await token(database, "admin"), await token(database, "admin")
         await remembering.verify(known)
-        line.cut()
+        proxy.cut()
         assert isinstance(await remembering.verify(known), Verified)
         with pytest.raises(StoreUnavailable):
             await remembering.verify(unknown)
@@ -159,7 +159,7 @@ async def test_those_who_wait_for_a_database_that_is_silent_wait_together(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(tokens, "proof", silent)
-    monkeypatch.setattr("daemon.tokens.ASK_SECONDS", 0.05)
+    monkeypatch.setattr("daemon.tokens.LOOKUP_SECONDS", 0.05)
     remembering, text = Tokens(database), await token(database, "admin")
     async with asyncio.timeout(5):  # one after the other they would need ten
         answers = await asyncio.gather(*(remembering.verify(text) for _ in range(200)), return_exceptions=True)

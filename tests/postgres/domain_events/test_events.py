@@ -1,4 +1,4 @@
-"""Publishing: every event once, exactly as it was, and by nobody who may not."""
+"""Publishing: every event is stored once and unchanged, and only those who may publish can."""
 
 import asyncio
 import json
@@ -107,7 +107,7 @@ async def test_ten_publishers_of_the_same_ids_in_any_order_make_one_event_of_eac
 async def test_two_batches_of_the_same_ids_in_opposite_order_do_not_wait_crosswise(
     database: Database, sql: asyncpg.Connection
 ) -> None:
-    """Both stop at the id in the middle, which a third publisher has under way and then gives up."""
+    """Both wait at the id in the middle, which a third publisher has inserted and then rolls back."""
     await sql.execute("BEGIN; SELECT hookledger.publish('acme', 'order.create', '{}', 'm')")
     there = asyncio.create_task(publish(database, [new_event(id=id) for id in "amz"]))
     await until_waiting(sql)
@@ -396,7 +396,7 @@ async def test_a_producer_may_execute_one_function_and_touch_no_table(sql: async
 
 
 async def test_a_producer_cannot_lend_its_own_operators_to_the_owner(sql: asyncpg.Connection) -> None:
-    """publish runs as the owner: what it calls must not be found through the caller's search_path."""
+    """publish runs as the owner, so the functions it calls must not be looked up in the caller's search_path."""
     await sql.execute("CREATE SCHEMA trap; GRANT ALL ON SCHEMA trap TO hookledger_producer")
     producer = await as_producer(sql)
     for argument in ("text", "jsonb"):

@@ -1,4 +1,4 @@
-"""How many events a route missed while it was off."""
+"""The count of events that a route missed while it was disabled."""
 
 from __future__ import annotations
 

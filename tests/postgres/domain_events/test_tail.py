@@ -1,4 +1,4 @@
-"""The tail: every committed row exactly once, in order, without waiting for anybody."""
+"""The tail: every committed row exactly once, in order, without waiting for other transactions."""
 
 import asyncio
 import random
@@ -197,7 +197,7 @@ async def test_twenty_thousand_events_are_paged_without_loss(database: Database)
 async def test_small_pages_lose_nothing_while_others_write_between(
     database: Database, monkeypatch: pytest.MonkeyPatch, page_rows: int
 ) -> None:
-    """Rows of other shards and of a rolled back transaction lie between; new ones arrive with every page."""
+    """There are rows of other shards and of a rolled back transaction in between, and new rows arrive with every page."""
     monkeypatch.setattr(tail, "PAGE_ROWS", page_rows)
     mine = []
     for number in range(30):

@@ -1,4 +1,4 @@
-"""Ticks: made when there is something new, by one of many, in one order."""
+"""Ticks: made only when an event was committed, by one of many processes, and numbered without gaps."""
 
 import asyncio
 from itertools import pairwise

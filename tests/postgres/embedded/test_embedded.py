@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: started, shared, survived, stopped, and refused with a reason."""
+"""The embedded PostgreSQL: starts, is shared, survives its users, stops, and refuses with a reason."""
 
 import os
 import pwd
@@ -33,7 +33,7 @@ server.stop()
 
 @pytest.fixture(scope="module")
 def initialised() -> Iterator[Path]:
-    """A data directory with a cluster that is not running: making one takes a second."""
+    """A data directory with a cluster that is not running. It is shared, because creating one takes a second."""
     data_dir = Path(tempfile.mkdtemp(prefix="hookledger-test-"))
     embedded.start(data_dir).stop()
     yield data_dir
@@ -207,11 +207,11 @@ async def test_at_once_stops_the_server_if_nobody_else_uses_it_and_keeps_what_wa
 
 
 async def test_who_inherits_the_use_of_a_server_keeps_it_running(data_dir: Path) -> None:
-    """As the workers of a parent that was killed do, while a command comes and goes."""
+    """Like the workers of a killed parent, while a command starts and stops using the server."""
     server = embedded.start(data_dir)
-    heir = subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=[server.use])
+    heir = subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=[server.users_descriptor])
     assert heir.stdin is not None
-    os.close(server.use)  # as our death would
+    os.close(server.users_descriptor)  # as the end of this process would
     server._users_lock = None
     embedded.start(data_dir).stop()
     assert await ask(server.url, "SELECT 1") == "1"

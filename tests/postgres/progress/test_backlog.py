@@ -1,4 +1,4 @@
-"""What waits, and what a crashed owner had accounted for."""
+"""The backlog: waiting deliveries, and the pairs that a crashed owner had accounted for."""
 
 from collections.abc import Collection
 from datetime import timedelta
@@ -6,7 +6,8 @@ from uuid import UUID
 
 from eventstore.postgres.connect import Database
 from eventstore.progress import backlog, lease, recording
-from eventstore.progress.recording import AttemptRow, Flush, ParkedRow, RetryRow
+from eventstore.progress.recording import Flush
+from eventstore.progress.rows import AttemptRow, ParkedRow, RetryRow
 from tests.support.builders import NOON, ROUTE, attempt, parked, retry
 
 OTHER = UUID(int=7)
@@ -107,7 +108,7 @@ async def test_what_has_an_outcome_a_retry_or_a_parked_row_is_accounted_for(data
         parked=[parked(seq=6, tick=5), parked(seq=7, tick=6), parked(seq=8, tick=6, shard=1, route_id=OTHER)],
     )
     await written(database, one)
-    # A packed row counts whole if its last tick does: accounting for too much of an older tick does no harm.
+    # All pairs of a packed row count if its last tick does. Extra pairs of an older tick do no harm.
     assert await backlog.accounted(database, [0], above_tick=5) == {(ROUTE, seq) for seq in (2, 4, 6, 7)}
     assert await backlog.accounted(database, [1], above_tick=5) == {(ROUTE, 3), (OTHER, 8)}
     assert await backlog.accounted(database, [0, 1], above_tick=6) == set()

@@ -1,4 +1,4 @@
-"""Farewells: who left a row may replace it by the outcome until it is due, and touches nothing else."""
+"""Late outcomes: the holder of a row may replace it by the outcome until it is due, and changes nothing else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import asyncpg
 from eventstore.postgres.connect import Database
 from eventstore.progress import backlog, late_outcomes, lease, recording
 from eventstore.progress.late_outcomes import LateOutcome
-from eventstore.progress.recording import Flush, RetryRow
+from eventstore.progress.recording import Flush
+from eventstore.progress.rows import RetryRow
 from tests.support.builders import ROUTE, attempt, parked, retry
 
 LATER = timedelta(seconds=60)
@@ -17,7 +18,7 @@ NOW = timedelta(0)
 
 
 async def left_behind(database: Database, *rows: RetryRow, owner: str = "me") -> None:
-    """What a process wrote before it handed its shard over."""
+    """Inserts the rows that a process writes before it hands its shard over."""
     epochs = await lease.acquire(database, owner, [0])
     assert await recording.flush(database, owner, epochs, Flush(retries=list(rows)), number=1) == {0}
     await lease.release(database, owner, epochs)
@@ -27,17 +28,17 @@ async def outcomes(sql: asyncpg.Connection) -> list[tuple[int, str]]:
     return [tuple(row) for row in await sql.fetch("SELECT seq, outcome FROM hookledger.attempt ORDER BY seq, number")]
 
 
-async def test_the_last_word_replaces_the_row(database: Database, sql: asyncpg.Connection) -> None:
+async def test_a_late_outcome_replaces_the_row(database: Database, sql: asyncpg.Connection) -> None:
     await left_behind(database, retry(seq=1, after=LATER, is_held=True), retry(seq=2, after=LATER, is_held=True))
     assert await late_outcomes.write(database, "me", [LateOutcome(attempt(seq=1), 0, None)]) == {(ROUTE, 1)}
     assert await outcomes(sql) == [(1, "delivered")]
     assert await sql.fetchval("SELECT array_agg(seq) FROM hookledger.retry") == [2]
 
 
-async def test_the_last_word_of_a_test_is_marked_as_one(database: Database, sql: asyncpg.Connection) -> None:
+async def test_a_late_outcome_of_a_test_is_marked_as_one(database: Database, sql: asyncpg.Connection) -> None:
     await left_behind(database, *(retry(seq=seq, after=LATER, is_held=True) for seq in (1, 2)))
-    words = [attempt(seq=1), attempt(seq=2)._replace(is_test=True)]
-    await late_outcomes.write(database, "me", [LateOutcome(word, 0, None) for word in words])
+    rows = [attempt(seq=1), attempt(seq=2)._replace(is_test=True)]
+    await late_outcomes.write(database, "me", [LateOutcome(row, 0, None) for row in rows])
     stored = await sql.fetch("SELECT seq, is_test FROM hookledger.attempt ORDER BY seq")
     assert [tuple(row) for row in stored] == [(1, False), (2, True)]
 
@@ -46,8 +47,8 @@ async def test_a_failure_that_will_be_retried_is_handed_on_with_the_row(
     database: Database, sql: asyncpg.Connection
 ) -> None:
     await left_behind(database, retry(seq=1, failures=0, after=LATER, is_held=True))
-    said = await late_outcomes.write(database, "me", [LateOutcome(attempt(seq=1, outcome="retrying"), 1, NOW)])
-    assert said == {(ROUTE, 1)}
+    written = await late_outcomes.write(database, "me", [LateOutcome(attempt(seq=1, outcome="retrying"), 1, NOW)])
+    assert written == {(ROUTE, 1)}
     assert await outcomes(sql) == [(1, "retrying")]
     (row,) = await sql.fetch("SELECT failures, holder, due_at <= clock_timestamp() AS is_due FROM hookledger.retry")
     assert tuple(row) == (1, None, True)
@@ -70,8 +71,8 @@ async def test_a_row_that_is_due_or_another_s_or_nobody_s_or_gone_stays_as_it_is
     await left_behind(database, retry(seq=1, after=NOW, is_held=True), retry(seq=3, after=LATER))
     before = await sql.fetch("SELECT * FROM hookledger.retry ORDER BY seq")
     for after in (None, LATER):
-        words = [LateOutcome(attempt(seq=seq), 1, after) for seq in (1, 2, 3, 4)]
-        assert await late_outcomes.write(database, "me", words) == set()
+        late = [LateOutcome(attempt(seq=seq), 1, after) for seq in (1, 2, 3, 4)]
+        assert await late_outcomes.write(database, "me", late) == set()
     assert await outcomes(sql) == []
     assert await sql.fetch("SELECT * FROM hookledger.retry ORDER BY seq") == before
 

@@ -7,7 +7,7 @@ import asyncpg
 
 from eventstore.postgres.connect import Database
 from eventstore.progress import lease
-from eventstore.progress.process import beat
+from eventstore.progress.process import heartbeat
 from tests.support.builders import process
 
 GONE = timedelta(seconds=-1)
@@ -24,7 +24,7 @@ async def test_free_shards_are_taken_and_held_ones_are_not(database: Database) -
 async def test_an_owner_that_lost_sight_of_its_shards_takes_them_again_under_a_new_epoch(database: Database) -> None:
     lost = await lease.acquire(database, "a", [0, 1])
     assert await lease.acquire(database, "a", [0, 1, 2]) == {0: 2, 1: 2, 2: 1}
-    assert await beat(database, process("a"), lost) == set()
+    assert await heartbeat(database, process("a"), lost) == set()
     assert await lease.acquire(database, "b", [0, 1, 2]) == {}
 
 
@@ -38,16 +38,16 @@ async def test_an_expired_lease_changes_hands_under_a_higher_epoch(database: Dat
 async def test_renewing_tells_what_is_still_held(database: Database) -> None:
     epochs = await lease.acquire(database, "a", [0, 1, 2], ttl=GONE)
     assert await lease.acquire(database, "b", [1]) == {1: 2}
-    assert await beat(database, process("a"), epochs) == {0, 2}
+    assert await heartbeat(database, process("a"), epochs) == {0, 2}
     assert await lease.acquire(database, "c", [0, 1, 2]) == {}
-    assert await beat(database, process("b"), {0: 1, 2: 1}) == set()
-    assert await beat(database, process("a"), {0: 99}) == set()
-    assert await beat(database, process("a"), {}) == set()
+    assert await heartbeat(database, process("b"), {0: 1, 2: 1}) == set()
+    assert await heartbeat(database, process("a"), {0: 99}) == set()
+    assert await heartbeat(database, process("a"), {}) == set()
 
 
 async def test_an_expired_lease_that_nobody_took_can_be_renewed(database: Database) -> None:
     epochs = await lease.acquire(database, "a", [7], ttl=GONE)
-    assert await beat(database, process("a"), epochs) == {7}
+    assert await heartbeat(database, process("a"), epochs) == {7}
     assert await lease.acquire(database, "b", [7]) == {}
 
 
@@ -56,8 +56,8 @@ async def test_released_shards_are_free_at_once(database: Database) -> None:
     await lease.release(database, "a", {0: epochs[0]})
     assert await lease.acquire(database, "b", [0, 1]) == {0: 2}
     await lease.release(database, "a", epochs)
-    assert await beat(database, process("b"), {0: 2}) == {0}
-    assert await beat(database, process("a"), epochs) == set()
+    assert await heartbeat(database, process("b"), {0: 2}) == {0}
+    assert await heartbeat(database, process("a"), epochs) == set()
 
 
 async def test_two_owners_who_race_share_without_overlap(database: Database) -> None:
@@ -80,14 +80,14 @@ async def test_racing_for_an_expired_lease_makes_one_owner(database: Database, s
 
 
 async def test_renewals_and_flushes_of_one_process_do_not_deadlock(database: Database, sql: asyncpg.Connection) -> None:
-    """They lock the same rows, here in opposite orders of mention."""
+    """They lock the same rows, which are passed in opposite orders here."""
     epochs = await lease.acquire(database, "a", range(16))
     backwards = dict(sorted(epochs.items(), reverse=True))
     for _ in range(30):
         held = await asyncio.gather(
-            beat(database, process("a"), epochs),
-            beat(database, process("a"), backwards),
-            beat(database, process("a"), epochs),
+            heartbeat(database, process("a"), epochs),
+            heartbeat(database, process("a"), backwards),
+            heartbeat(database, process("a"), epochs),
         )
         assert list(held) == [set(range(16))] * 3
 
@@ -102,8 +102,8 @@ async def test_a_survey_tells_who_lives_and_who_holds_what_for_how_long(database
     assert await lease.survey(database) == lease.LeaseSurvey(live=frozenset(), held={}, left_seconds={})
     epochs = await lease.acquire(database, "a", [0, 1])
     await lease.acquire(database, "b", [2], ttl=GONE)
-    await beat(database, process("a"), epochs)
-    await beat(database, process("c"), {})
+    await heartbeat(database, process("a"), epochs)
+    await heartbeat(database, process("c"), {})
     found = await lease.survey(database)
     assert found.live == {"a", "c"}
     assert found.held == {0: ("a", 1), 1: ("a", 1)}

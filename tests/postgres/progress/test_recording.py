@@ -1,4 +1,4 @@
-"""The fenced write: all of a batch for the shards that are ours, nothing for the others, nothing twice."""
+"""The fenced write: all of a batch for the shards that the process holds, nothing for the others, nothing twice."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -12,10 +12,11 @@ from eventstore import domain_events
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable, ValueRefused
 from eventstore.progress import backlog, lease, recording
-from eventstore.progress.process import beat
-from eventstore.progress.recording import AttemptRow, Flush, ParkedKey
+from eventstore.progress.process import heartbeat
+from eventstore.progress.recording import Flush
+from eventstore.progress.rows import AttemptRow, ParkedKey, SettledRow
 from tests.support.builders import NOON, ROUTE, TENANTS, attempt, new_event, parked, process, retry
-from tests.support.cable import cable
+from tests.support.fault_proxy import fault_proxy
 from tests.support.postgres import Connect, until_waiting
 
 GONE = timedelta(seconds=-1)
@@ -124,7 +125,7 @@ async def test_who_does_not_hold_the_lease_writes_nothing_of_any_part(
         case _:
             me.epochs = {1: 0}
     batch = everything(0, seq=10, tick=9)
-    batch.settled = [(0, ROUTE, 2)]
+    batch.settled = [SettledRow(0, ROUTE, 2)]
     batch.drained = [ParkedKey(0, 1, 1, ROUTE)]
     assert await me.flush(batch) == set()
     assert await counts(sql) == before
@@ -179,17 +180,17 @@ async def test_a_flush_whose_answer_was_lost_is_repeated_without_harm(
     database: Database, database_url: str, sql: asyncpg.Connection
 ) -> None:
     me = await Owner(database).take(0)
-    async with cable(database_url) as line:
-        far = Database(line.url, pool_size=1)
+    async with fault_proxy(database_url) as proxy:
+        far = Database(proxy.url, pool_size=1)
         await far.open()
         assert await recording.flush(far, me.name, me.epochs, Flush(), number=1) == {0}
-        line.lose_answers()
+        proxy.lose_answers()
         with pytest.raises(StoreUnavailable):
             await recording.flush(far, me.name, me.epochs, everything(0), number=2, seconds=1)
-        assert line.lost_bytes > 0
-        line.mend()
-        line.cut()
-        line.mend()
+        assert proxy.lost_bytes > 0
+        proxy.restore()
+        proxy.cut()
+        proxy.restore()
         assert await counts(sql) == (1, 1, 1), "the first one was committed"
         assert await recording.flush(far, me.name, me.epochs, everything(0), number=2) == {0}
         await far.close()
@@ -199,7 +200,7 @@ async def test_a_flush_whose_answer_was_lost_is_repeated_without_harm(
 async def test_two_runs_of_the_same_flush_at_once_write_once(
     database: Database, sql: asyncpg.Connection, connect: Connect
 ) -> None:
-    """The first run hangs in the server, cut off from its client, while the second one is sent."""
+    """The first run hangs in the server without its client while the second one is sent."""
     me = await Owner(database).take(0, 1)
     blocker = await connect()
     await blocker.execute("BEGIN; SELECT FROM hookledger.lease WHERE shard = 0 FOR UPDATE")
@@ -222,7 +223,7 @@ async def test_a_retry_is_moved_by_the_next_one_and_goes_when_settled(
         "SELECT seq, failures, due_at > now() + interval '30 minutes' AS later FROM hookledger.retry ORDER BY seq"
     )
     assert [tuple(row.values()) for row in rows] == [(1, 2, True), (2, 1, False)]
-    await me.flush(Flush(settled=[(0, ROUTE, 1), (0, ROUTE, 77)]))
+    await me.flush(Flush(settled=[SettledRow(0, ROUTE, 1), SettledRow(0, ROUTE, 77)]))
     assert [row["seq"] for row in await sql.fetch("SELECT seq FROM hookledger.retry")] == [2]
 
 
@@ -258,11 +259,11 @@ async def test_a_checkpoint_never_goes_back(database: Database) -> None:
 async def test_a_takeover_waits_for_a_flush_that_is_under_way(
     database: Database, sql: asyncpg.Connection, connect: Connect
 ) -> None:
-    """A flush holds the lease row to its end, so the successor sees all of it."""
+    """A flush locks the lease row until its end, so the successor sees all of it."""
     me = await Owner(database).take(0, ttl=GONE)
     flusher = await connect()
     await flusher.execute("BEGIN")
-    assert await flusher.fetch(recording._FLUSH, me.name, [0], [1], *recording._arguments(everything(0), number=1))
+    assert await flusher.fetch(recording._FLUSH, *recording._arguments(everything(0), me.name, {0: 1}, 1))
     assert (await Owner(database, "you").take(0)).epochs == {}, "skipped while locked"
     await flusher.execute("COMMIT")
     you = await Owner(database, "you").take(0)
@@ -315,7 +316,7 @@ async def test_flushes_and_renewals_at_once_do_not_deadlock(database: Database, 
 
     async def renew_often(epochs: dict[int, int]) -> None:
         for _ in range(30):
-            assert await beat(database, process(me.name), epochs) == set(range(16))
+            assert await heartbeat(database, process(me.name), epochs) == set(range(16))
 
     await asyncio.gather(flush_often(), renew_often(me.epochs), renew_often(backwards))
     assert await sql.fetchval("SELECT count(*) FROM hookledger.attempt") == 480

@@ -1,4 +1,4 @@
-"""The tables of replays: what belongs to one, scheduled once, a part at a time."""
+"""The tables of replays: the deliveries of a replay are determined once, and scheduled once, a part at a time."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from eventstore.progress import backlog, lease, manual_retry, recording, replays
 from eventstore.progress.manual_retry import RetryRequest
 from eventstore.progress.recording import Flush
 from eventstore.progress.replays import Replay, ReplayScope
+from eventstore.progress.rows import SettledRow
 from tests.support.builders import ROUTE, retry
-from tests.support.endings import ended
+from tests.support.finished_deliveries import store_finished
 from tests.support.postgres import until_waiting
 
 SHARD = shard_of("acme")
@@ -45,12 +46,12 @@ def scope(
     )
 
 
-async def begun(database: Database, what: ReplayScope | None = None, asked: RetryRequest = ME) -> Replay:
-    return await replays.begin(database, uuid4(), what or scope(), asked)
+async def begun(database: Database, what: ReplayScope | None = None, request: RetryRequest = ME) -> Replay:
+    return await replays.begin(database, uuid4(), what or scope(), request)
 
 
 async def waiting(sql: asyncpg.Connection) -> list[int]:
-    """Seqs in `retry`, in the order in which they are taken up."""
+    """The seqs in `retry`, in the order in which they are taken."""
     return [row["seq"] for row in await sql.fetch("SELECT seq FROM hookledger.retry ORDER BY due_at, seq")]
 
 
@@ -62,20 +63,20 @@ async def now(database: Database, replay: Replay) -> Replay:
 
 @pytest.fixture(autouse=True)
 async def history(sql: asyncpg.Connection) -> None:
-    """One delivery of each fate: 1 failed, 2 delivered, 3 delivered at last, 4 failed after it had been delivered, …"""
-    await ended(sql, 1, "failed")
-    await ended(sql, 2, "delivered")
-    await ended(sql, 3, "retrying", "delivered")
-    await ended(sql, 4, "delivered", "failed")
-    await ended(sql, 5, "retrying", "retrying", "failed")
-    await ended(sql, 6, "failed", "delivered")
-    await ended(sql, 7, "suppressed")
-    await ended(sql, 8, "failed", "suppressed")
-    await ended(sql, 9, "expired")
-    await ended(sql, 10, "retrying")
-    await ended(sql, 11, "failed", is_test=True)
-    await ended(sql, 12, "failed", route_id=UUID(int=7))
-    await ended(sql, 13, "failed", ago=2 * HOUR)
+    """One delivery of each kind: 1 failed, 2 delivered, 3 delivered at last, 4 failed after it had been delivered, …"""
+    await store_finished(sql, 1, "failed")
+    await store_finished(sql, 2, "delivered")
+    await store_finished(sql, 3, "retrying", "delivered")
+    await store_finished(sql, 4, "delivered", "failed")
+    await store_finished(sql, 5, "retrying", "retrying", "failed")
+    await store_finished(sql, 6, "failed", "delivered")
+    await store_finished(sql, 7, "suppressed")
+    await store_finished(sql, 8, "failed", "suppressed")
+    await store_finished(sql, 9, "expired")
+    await store_finished(sql, 10, "retrying")
+    await store_finished(sql, 11, "failed", is_test=True)
+    await store_finished(sql, 12, "failed", route_id=UUID(int=7))
+    await store_finished(sql, 13, "failed", ago=2 * HOUR)
 
 
 @pytest.mark.parametrize(("wanted", "expected"), [("failed", [1, 5, 13]), ("all", [1, 2, 3, 4, 5, 6, 13])])
@@ -85,7 +86,7 @@ async def test_what_failed_or_all_that_was_sent_belongs_to_it(
     assert await replays.count(database, scope(wanted)) == len(expected)
     replay = await begun(database, scope(wanted))
     assert (replay.state, replay.total, replay.scheduled, replay.is_unscheduled) == ("running", len(expected), 0, True)
-    assert await replays.schedule(database, replay, most=500) == (len(expected), True)
+    assert await replays.schedule(database, replay, limit=500) == (len(expected), True)
     assert await waiting(sql) == expected
     replay = await now(database, replay)
     assert (replay.scheduled, replay.waiting, replay.is_unscheduled) == (len(expected), len(expected), False)
@@ -101,7 +102,7 @@ async def test_the_period_is_of_event_time_without_its_end(database: Database, s
 
 
 async def test_what_waits_already_does_not_belong_to_it(database: Database) -> None:
-    await manual_retry.retry(database, route_id=ROUTE, seq=5, asked=ME)
+    await manual_retry.retry(database, route_id=ROUTE, seq=5, request=ME)
     assert (await begun(database)).total == 2
 
 
@@ -118,9 +119,9 @@ async def test_it_goes_on_where_it_stopped_and_puts_nothing_in_line_twice(
 ) -> None:
     replay = await begun(database, scope("all"))
     for expected in ([1, 2], [1, 2, 3, 4], [1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6, 13]):
-        assert (await replays.schedule(database, replay, most=2)).is_more
+        assert (await replays.schedule(database, replay, limit=2)).is_more
         assert await waiting(sql) == expected
-    assert await replays.schedule(database, replay, most=2) == (0, False)
+    assert await replays.schedule(database, replay, limit=2) == (0, False)
     assert (await now(database, replay)).scheduled == 7
 
 
@@ -128,7 +129,7 @@ async def test_parts_are_taken_in_the_order_of_events(
     database: Database, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for seq in range(100, 1300):
-        await ended(sql, seq, "failed")
+        await store_finished(sql, seq, "failed")
     replay = await begun(database)
     assert replay.total == 1203
     assert await sql.fetchval("SELECT array_agg(cardinality(seqs) ORDER BY first_seq) FROM hookledger.replay_part") == [
@@ -136,25 +137,25 @@ async def test_parts_are_taken_in_the_order_of_events(
         500,
         203,
     ]
-    sizes = [(await replays.schedule(database, replay, most=replays.PART_SEQS)).deliveries for _ in range(3)]
+    sizes = [(await replays.schedule(database, replay, limit=replays.PART_SEQS)).deliveries for _ in range(3)]
     assert sizes == [500, 500, 203]
     assert await waiting(sql) == [1, 5, 13, *range(100, 1300)]
 
 
 async def test_what_was_sent_since_it_began_is_passed_over(database: Database, sql: asyncpg.Connection) -> None:
     replay = await begun(database)
-    await manual_retry.retry(database, route_id=ROUTE, seq=1, asked=ME)  # in line already
+    await manual_retry.retry(database, route_id=ROUTE, seq=1, request=ME)  # it is in retry already
     await sql.execute(
         "INSERT INTO hookledger.attempt SELECT at, seq, tick, route_id, event_time, started_at, shard, 200, 4, 1, 1, false, 'delivered', NULL, tenant, event_id, event_type "
         "FROM hookledger.attempt WHERE seq = 5 AND outcome = 'failed'"
     )
-    assert await replays.schedule(database, replay, most=500) == (1, True)
+    assert await replays.schedule(database, replay, limit=500) == (1, True)
     found = await sql.fetch("SELECT seq, replay IS NOT NULL AS is_of_it FROM hookledger.retry ORDER BY seq")
     assert [tuple(row) for row in found] == [(1, False), (13, True)]
 
 
 async def test_requests_are_counted_on(database: Database, sql: asyncpg.Connection) -> None:
-    await replays.schedule(database, await begun(database), most=500)
+    await replays.schedule(database, await begun(database), limit=500)
     found = await sql.fetch("SELECT seq, failures FROM hookledger.retry ORDER BY seq")
     assert [tuple(row) for row in found] == [(1, 1), (5, 3), (13, 1)]
     due = await backlog.due(database, [SHARD], held=[], limit=10)
@@ -177,21 +178,21 @@ async def test_begun_at_the_same_time_one_wins(database: Database) -> None:
 
 
 async def test_a_request_begins_one(database: Database, sql: asyncpg.Connection) -> None:
-    asked = RetryRequest(actor="me", origin="test", request_id="r1", causation_id="c1")
-    replay = await begun(database, asked=asked)
+    request = RetryRequest(actor="me", origin="test", request_id="r1", causation_id="c1")
+    replay = await begun(database, request=request)
     assert await replays.by_request(database, "r1") == replay
     assert await replays.by_request(database, "r2") is None
     await replays.cancel(database, replay, detail="enough")
     with pytest.raises(RequestReused):
-        await begun(database, asked=asked)
+        await begun(database, request=request)
     assert await sql.fetchval("SELECT count(*) FROM hookledger.replay") == 1
 
 
 async def test_a_flush_takes_the_row_out_of_the_replay(database: Database, sql: asyncpg.Connection) -> None:
     replay = await begun(database)
-    await replays.schedule(database, replay, most=500)
+    await replays.schedule(database, replay, limit=500)
     epochs = await lease.acquire(database, "owner", [SHARD])
-    batch = Flush(retries=[retry(shard=SHARD, seq=1, after=HOUR)], settled=[(SHARD, ROUTE, 5)])
+    batch = Flush(retries=[retry(shard=SHARD, seq=1, after=HOUR)], settled=[SettledRow(SHARD, ROUTE, 5)])
     await recording.flush(database, "owner", epochs, batch, number=1)
     assert (await now(database, replay)).waiting == 1
     await replays.cancel(database, replay, detail="enough")
@@ -200,7 +201,7 @@ async def test_a_flush_takes_the_row_out_of_the_replay(database: Database, sql: 
 
 async def test_cancelled_it_leaves_things_as_they_were(database: Database, sql: asyncpg.Connection) -> None:
     replay = await begun(database)
-    await replays.schedule(database, replay, most=2)
+    await replays.schedule(database, replay, limit=2)
     cancelled = await replays.cancel(database, replay, detail="enough")
     assert (cancelled.state, cancelled.detail, cancelled.scheduled, cancelled.withdrawn) == (
         "cancelled",
@@ -211,16 +212,16 @@ async def test_cancelled_it_leaves_things_as_they_were(database: Database, sql: 
     assert cancelled.ended_at is not None
     assert await waiting(sql) == []
     assert await sql.fetchval("SELECT count(*) FROM hookledger.replay_part") == 0
-    assert await replays.schedule(database, replay, most=2) == (0, False)
+    assert await replays.schedule(database, replay, limit=2) == (0, False)
     assert await replays.cancel(database, replay, detail="once more") == cancelled
     assert await replays.ended(database, [replay.id, uuid4()]) == {replay.id}
     assert await replays.count(database, scope()) == 3
 
 
 async def test_a_cancel_waits_for_no_flush(database: Database, sql: asyncpg.Connection) -> None:
-    """What a flush has locked is settled by it: waiting for each other, one of the two would fail."""
+    """A row that a flush has locked is settled by the flush. If the cancel waited for it, one of the two would fail."""
     replay = await begun(database)
-    await replays.schedule(database, replay, most=500)
+    await replays.schedule(database, replay, limit=500)
     async with sql.transaction():
         await sql.execute("DELETE FROM hookledger.retry WHERE seq = 5")
         cancelled = await replays.cancel(database, replay, detail="enough")
@@ -269,6 +270,6 @@ async def test_while_one_begins_a_delivery_of_its_route_is_sent_again_all_the_sa
         await sql.execute("LOCK TABLE hookledger.replay_part")
         beginning = asyncio.create_task(begun(database))
         await until_waiting(sql)
-        assert await manual_retry.retry(database, route_id=ROUTE, seq=1, asked=ME) is manual_retry.RetryResult.DUE
-    await replays.schedule(database, await beginning, most=500)
+        assert await manual_retry.retry(database, route_id=ROUTE, seq=1, request=ME) is manual_retry.RetryResult.DUE
+    await replays.schedule(database, await beginning, limit=500)
     assert await waiting(sql) == [1, 5, 13]

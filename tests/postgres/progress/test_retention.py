@@ -1,4 +1,4 @@
-"""Retention: what is old enough goes, what waits for it is accounted for, what is needed stays, and nobody waits."""
+"""Retention: old partitions are dropped, deliveries that wait for them expire, needed ones stay, and nothing blocks."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def ensure(sql: asyncpg.Connection, *days: int) -> None:
 
 
 async def event(sql: asyncpg.Connection, id: str, *, days: int) -> int:
-    """An event as if it had been published so many days ago; its seq."""
+    """Inserts an event that was published so many days ago. Returns its seq."""
     await ensure(sql, days)
     return int(
         await sql.fetchval(
@@ -77,7 +77,7 @@ async def retry(sql: asyncpg.Connection, seq: int, *, days: int, holder: str | N
 
 
 async def packed(sql: asyncpg.Connection, *pairs: tuple[int, int], flush: int = 1) -> None:
-    """A packed row of pairs of seq and age in days."""
+    """Inserts a packed row, given as pairs of seq and age in days."""
     seqs, ages = [seq for seq, _ in pairs], [days_ago(days) for _, days in pairs]
     await sql.execute(
         "INSERT INTO hookledger.parked (shard, epoch, flush, route_id, last_tick, seqs, ticks, recorded_ats, event_times, tenant) "
@@ -87,7 +87,7 @@ async def packed(sql: asyncpg.Connection, *pairs: tuple[int, int], flush: int = 
 
 
 async def read(database: Database, sql: asyncpg.Connection) -> int:
-    """Makes a tick, and everything is done with it."""
+    """Makes a tick, and moves all checkpoints to it."""
     number = await ticks.make(database)
     assert number is not None
     await sql.execute("UPDATE hookledger.checkpoint SET tick = $1", number)
@@ -105,7 +105,7 @@ async def ids(sql: asyncpg.Connection) -> set[str]:
 
 
 async def tables(sql: asyncpg.Connection, parent: str) -> set[str]:
-    """Every table of a day, attached or not."""
+    """The day partitions, attached or not."""
     rows = await sql.fetch(
         "SELECT relname FROM pg_class WHERE relnamespace = 'hookledger'::regnamespace AND relkind = 'r' AND relname ~ ('^' || $1 || '_[0-9]{8}$')",
         parent,
@@ -438,7 +438,7 @@ async def test_a_producer_who_does_not_commit_delays_the_drop_and_nobody_else(
     await producer.execute("BEGIN; SELECT hookledger.publish('acme', 'order.create', '{}', 'open')")
     sweeping = asyncio.create_task(swept(database))
     await until_waiting(sql)
-    async with asyncio.timeout(10):  # far less than the patience of the sweep
+    async with asyncio.timeout(10):  # far less than the sweep's lock timeout
         for _ in range(20):
             assert await domain_events.publish(database, [new_event()]) == [True]
             assert await ticks.make(database) is not None

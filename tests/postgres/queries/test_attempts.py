@@ -1,4 +1,4 @@
-"""The outcome log as it is read."""
+"""Queries over the outcome log."""
 
 from datetime import timedelta
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""What each table says of a list of deliveries, read in stretches."""
+"""Lists of deliveries, read from each table in stretches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.builders import ROUTE, TENANTS, attempt
 async def test_a_delivery_is_not_cut_in_two_by_the_end_of_a_stretch(
     database: Database, scope: ListScope, rows: int
 ) -> None:
-    """Whichever of its rows is read first, the one that is asked for is among those of the same stretch."""
+    """Whichever row of a delivery is read first, the matching row is in the same stretch."""
     epochs = await lease.acquire(database, "me", range(16))
     outcomes = ["failed", "failed", "delivered", "failed", "failed"]
     history = [attempt(seq=1, number=number, outcome=word) for number, word in enumerate(outcomes, 1)]
@@ -27,6 +27,6 @@ async def test_a_delivery_is_not_cut_in_two_by_the_end_of_a_stretch(
 
     stretch = await delivery_log.attempted(database, scope, TOP, rows, outcome="delivered")
 
-    assert [found.place.seq for found in stretch.found] == [1]
+    assert [found.position.seq for found in stretch.found] == [1]
     if stretch.down_to is not None:
         assert await delivery_log.attempted(database, scope, stretch.down_to, rows, outcome=None) == ([], None)

@@ -1,4 +1,4 @@
-"""What is counted of a route's deliveries agrees with the log, whenever it is read and whoever wrote it."""
+"""The counts of a route's deliveries agree with the outcome log, whenever they are read and whatever wrote the log."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ from tests.support.postgres import Connect
 OTHER = UUID("99999999-8888-7777-6666-555555555555")
 TALLIES = "SELECT count(*) FROM hookledger.route_tally"
 
-# The definition, said once more over the log itself.
+# A second definition of the counts, directly over the outcome log.
 OF_THE_LOG = """
 SELECT count(*) FILTER (WHERE outcome = 'delivered') AS successful,
        count(*) FILTER (WHERE outcome = 'delivered' AND number > 1) AS successful_retries,
@@ -249,7 +249,7 @@ async def test_the_log_says_how_a_route_failed(database: Database, sql: asyncpg.
     for second, error in enumerate(errors):
         await note(sql, "retrying", at=start + timedelta(seconds=second), error=error)
     found = await route_metrics.failures(
-        database, ROUTE, since=start + timedelta(seconds=1), but_for=["proxy_error", "internal_error"]
+        database, ROUTE, since=start + timedelta(seconds=1), excluding=["proxy_error", "internal_error"]
     )
     assert found is not None
     assert (found.count, found.first_at, found.last_at) == (

@@ -1,4 +1,4 @@
-"""How the installation is doing, as the tables say."""
+"""The status of the installation, computed from the tables."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ async def test_a_range_waits_since_its_first_tick(database: Database, sql: async
 
 
 async def test_of_twenty_thousand_packed_rows_each_is_read_once(database_url: str, database: Database) -> None:
-    """No clock is asked: the time follows from the rows that are touched."""
+    """This test measures no time: the time follows from the rows that are touched."""
     connection = await asyncpg.connect(database_url, server_settings=SERVER_SETTINGS)
     await connection.execute(
         """

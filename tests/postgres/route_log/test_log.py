@@ -1,4 +1,4 @@
-"""The route log: one order, one clock, no second thoughts - and the chain that proves it."""
+"""The route log: one order, one clock, no changes, and the hash chain that proves it."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""The master key exchanged: everything is sealed anew, beside daemons, and as often as it takes."""
+"""Exchanging the master key: all secrets are sealed again while daemons run, and the exchange can be repeated."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 import eventstore.route_log.sealed_secrets
-from daemon.keys import MasterKeyInUse, Rewrapped, Vault, WrongMasterKey, rewrap, secret_place
+from daemon.keys import MasterKeyInUse, Rewrapped, Vault, WrongMasterKey, rewrap, secret_context
 from eventstore import route_log
 from eventstore.postgres.connect import Database
 from eventstore.progress import process
@@ -29,9 +29,9 @@ async def populate(database: Database, vault: Vault) -> None:
         async with database.transaction() as connection:
             await route_log.append(connection, draft(route_id=route_id, tenant=tenant))
             for key_id in ("key_1", "key_2"):
-                sealed = vault.seal(f"{number} {key_id}".encode(), secret_place(tenant, route_id, key_id))
+                sealed = vault.seal(f"{number} {key_id}".encode(), secret_context(tenant, route_id, key_id))
                 await eventstore.route_log.sealed_secrets.add_key(connection, route_id, key_id, sealed)
-            sealed = vault.seal(f"{number} headers".encode(), secret_place(tenant, route_id, "hdr_1"))
+            sealed = vault.seal(f"{number} headers".encode(), secret_context(tenant, route_id, "hdr_1"))
             await eventstore.route_log.sealed_secrets.add_headers(connection, route_id, "hdr_1", sealed)
 
 
@@ -41,7 +41,7 @@ async def opened(database: Database, vault: Vault) -> list[str]:
     for table in Table:
         async for page in eventstore.route_log.sealed_secrets.pages(database, table):
             for each in page:
-                place = secret_place(each.tenant, each.route_id, each.item)
+                place = secret_context(each.tenant, each.route_id, each.item)
                 found.append(vault.open(each.sealed, place).decode())
     return sorted(found)
 
@@ -114,7 +114,7 @@ async def test_a_secret_that_was_changed_meanwhile_is_left_alone(database: Datab
 async def test_a_daemon_that_seals_with_another_key_is_named_and_nothing_is_done(database: Database) -> None:
     await populate(database, Vault([OLD]))
     for theirs in (Vault([OLD]), Vault([OLD, NEW])):
-        await process.beat(database, daemon(theirs), {})
+        await process.heartbeat(database, daemon(theirs), {})
         with pytest.raises(MasterKeyInUse, match="4711 on shop-1"):
             await rewrap(database, Vault([NEW, OLD]))
         await process.leave(database, "me")
@@ -124,13 +124,13 @@ async def test_a_daemon_that_seals_with_another_key_is_named_and_nothing_is_done
 
 async def test_a_daemon_that_has_the_new_key_first_is_no_hindrance(database: Database) -> None:
     await populate(database, Vault([OLD]))
-    await process.beat(database, daemon(Vault([NEW, OLD])), {})
+    await process.heartbeat(database, daemon(Vault([NEW, OLD])), {})
     assert (await rewrap(database, Vault([NEW, OLD]))).resealed == 3 * ROUTES
 
 
 async def test_a_daemon_that_died_is_no_hindrance(database: Database, sql: asyncpg.Connection) -> None:
     await populate(database, Vault([OLD]))
-    await process.beat(database, daemon(Vault([OLD])), {})
+    await process.heartbeat(database, daemon(Vault([OLD])), {})
     await sql.execute("UPDATE hookledger.process SET seen_at = clock_timestamp() - interval '1 min'")
     assert (await rewrap(database, Vault([NEW, OLD]))).resealed == 3 * ROUTES
 
@@ -142,7 +142,7 @@ async def test_a_daemon_that_comes_while_it_works_makes_it_say_so(
     exchange = eventstore.route_log.sealed_secrets.exchange
 
     async def joined(*arguments: object) -> int:
-        await process.beat(database, daemon(Vault([OLD, NEW])), {})
+        await process.heartbeat(database, daemon(Vault([OLD, NEW])), {})
         return await exchange(*arguments)  # type: ignore[arg-type]  # the same arguments
 
     monkeypatch.setattr(eventstore.route_log.sealed_secrets, "exchange", joined)

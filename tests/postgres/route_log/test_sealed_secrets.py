@@ -1,4 +1,4 @@
-"""Sealed secrets: stored with their lifecycle event or not at all."""
+"""Sealed secrets: stored together with their lifecycle event or not at all."""
 
 from uuid import UUID, uuid4
 

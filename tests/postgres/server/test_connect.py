@@ -1,4 +1,4 @@
-"""The way to PostgreSQL: its deadline holds, its errors are ours, and it recovers."""
+"""Connections to PostgreSQL: deadlines hold, the driver's errors are translated, and the pool recovers."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from inspect import Parameter, isasyncgenfunction, iscoroutinefunction, signature
 from pathlib import Path
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 from typing import Any
 
 import asyncpg
@@ -23,7 +23,7 @@ from eventstore.access.tokens import NewToken
 from eventstore.domain_events import ticks
 from eventstore.domain_events.catalogue import TypeRow
 from eventstore.domain_events.ticks import Tick
-from eventstore.postgres.connect import Database, check_durability, place, translated
+from eventstore.postgres.connect import Database, check_durability, location, translated
 from eventstore.postgres.errors import (
     AccessRefused,
     SchemaMismatch,
@@ -41,8 +41,8 @@ from eventstore.queries import delivery_log
 from eventstore.queries.delivery_log import TOP
 from eventstore.route_log.sealed_secrets import Table
 from tests.support.builders import NOON, ROUTE, draft, new_event
-from tests.support.cable import cable
 from tests.support.deliveries import delivery, outcome
+from tests.support.fault_proxy import fault_proxy
 from tests.support.postgres import Connect
 
 
@@ -56,7 +56,7 @@ async def opened(url: str) -> None:
 
 @asynccontextmanager
 async def server_that_answers(answer: bytes) -> AsyncIterator[str]:
-    """Says `answer` to whoever has introduced themselves."""
+    """A server that sends `answer` after the startup message of a client."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
@@ -143,7 +143,7 @@ async def test_a_url_that_is_none_is_refused_without_quoting_it(url: str) -> Non
     ("postgresql://h:nope/x", "a malformed URL"), ("postgresql://[::1]:5432/x", "::1:5432/x"),
 ])  # fmt: skip
 def test_a_place_names_host_port_and_database_only(url: str, where: str) -> None:
-    assert place(url) == where
+    assert location(url) == where
 
 
 async def test_a_closed_pool_says_so(database_url: str) -> None:
@@ -290,7 +290,7 @@ async def test_a_frozen_server_is_given_up_in_time_and_used_again_once_it_thaws(
             *(asyncio.create_task(domain_events.publish(database, [new_event()])) for _ in range(12)),
             asyncio.create_task(route_log.last_position(database)),
         ]
-        # Not a timeout around it: whatever hangs here, the server must be thawed.
+        # There is no timeout around it: the server must be thawed, whatever hangs here.
         done, hanging = await asyncio.wait(tasks, timeout=20)
         took = time.monotonic() - began
     finally:
@@ -304,7 +304,7 @@ async def test_a_frozen_server_is_given_up_in_time_and_used_again_once_it_thaws(
 
 
 def is_backend_here(pid: int, database_name: str) -> bool:
-    """Asked before a signal is sent: another machine's pid may be some other process here."""
+    """Checked before a signal is sent: the pid of another machine may belong to any process here."""
     with suppress(OSError):
         return database_name in Path(f"/proc/{pid}/cmdline").read_text()
     return False
@@ -316,27 +316,27 @@ async def sleep_in_the_server(database: Database) -> None:
 
 
 async def test_closing_a_pool_does_not_wait_for_a_silent_server(database_url: str) -> None:
-    async with cable(database_url) as line:
-        database = Database(line.url, pool_size=2)
+    async with fault_proxy(database_url) as proxy:
+        database = Database(proxy.url, pool_size=2)
         await database.open()
-        line.hold()
+        proxy.stall()
         async with asyncio.timeout(2.5):
             await database.close()
 
 
 async def test_a_cut_line_is_an_outage_until_it_is_mended(database_url: str) -> None:
-    async with cable(database_url) as line:
-        database = Database(line.url, pool_size=3)
+    async with fault_proxy(database_url) as proxy:
+        database = Database(proxy.url, pool_size=3)
         await database.open()
         await asyncio.gather(*(domain_events.publish(database, [new_event()]) for _ in range(3)))
-        line.cut()
+        proxy.cut()
         for _ in range(4):
             with pytest.raises(StoreUnavailable):
                 await ticks.make(database)
         with pytest.raises(StoreUnavailable):
             async with database.transaction():
                 pass
-        line.mend()
+        proxy.restore()
         assert await ticks.make(database) == 1
         await database.close()
 
@@ -364,44 +364,44 @@ REPLAY = replays.Replay(
     scheduled=0, withdrawn=0, waiting=0, is_unscheduled=True,
 )  # fmt: skip
 ARGUMENTS: dict[str, object] = {
-    "events": [new_event()], "event_id": "a", "wanted": {1: NOON}, "start": NOON, "end": datetime.now(UTC), "tenant": None,
+    "events": [new_event()], "event_id": "a", "recorded_ats": {1: NOON}, "start": NOON, "end": datetime.now(UTC), "tenant": None,
     "after_seq": 0, "limit": 1, "tick": 1, "before": "1:1:", "shards": [0], "owner": "me", "epochs": {0: 1}, "batch": Flush(),
     "number": 1, "shard": 0, "epoch": 1, "route_id": ROUTE, "closed_at": NOON, "in_flight": [], "route_version": 1, "held": [],
     "after": None, "above_tick": 0, "routes": [ROUTE], "first": 1, "last": 2, "value": "x", "request_id": "r", "seconds": 1.0,
-    "holder": "me", "farewells": [LateOutcome(outcome(delivery()), 0, None)],
+    "holder": "me", "outcomes": [LateOutcome(outcome(delivery()), 0, None)],
     "process": Process(owner="me", host="here", pid=1, version="0", master_key=""),
     "token_id": "t", "count": 1, "link_hash": b"l", "session_hash": b"s", "created_by": "me", "life": timedelta(1), "master_key": "k",
     "new": NewToken(id="t", kind="admin", tenant=None, name="", hash=b"h" * 32, created_by="me", expires_at=None),
     "table": Table.KEYS, "stale": "x", "fresh": "y",
     "scope": delivery_log.ListScope(tenant="acme"), "begin": TOP, "rows": 1, "packed": 1, "outcome": None, "event_type": None, "since": NOON,
     "seq": 1, "event_time": NOON, "key": 1, "pairs": [(ROUTE, 1, NOON)], "for_at_least": timedelta(1),
-    "replay_id": ROUTE, "replay_ids": [ROUTE], "replay": REPLAY, "most": 1, "detail": "d", "asked": RetryRequest(actor="me", origin="here"),
+    "replay_id": ROUTE, "replay_ids": [ROUTE], "replay": REPLAY, "detail": "d", "request": RetryRequest(actor="me", origin="here"),
     "name": "a.b", "characters": 10, "patterns": ["a.*"], "event_types": ["a.*"], "until": NOON, "route_ids": [ROUTE], "hours": 24,
     "event_ids": ["a"], "version": 1,
 }  # fmt: skip
 OTHERWISE: dict[str, object] = {
     "catalogue.replace.types": [TypeRow(name="a.b", description="", example="{}")],
     "catalogue.note_seen.types": ["a.b"],
-    "event_log.listed.begin": (NOON, 1),
+    "listing.listed.begin": (NOON, 1),
     "replays.count.scope": REPLAYED,
-    "unaccounted.marks.tenant": "acme",
+    "undecided.marks.tenant": "acme",
     "replays.begin.scope": REPLAYED,
-    "keys.exchange.stale": [],
-    "keys.exchange.fresh": [],
+    "sealed_secrets.exchange.stale": [],
+    "sealed_secrets.exchange.fresh": [],
     "tail.read_cut.tick": Tick(tick=1, snap="1:1:", at=NOON, route_pos=0, closed_upto=NOON),
 }
 
 
 def functions_of_a_database() -> list[tuple[str, Callable[..., object]]]:
     found = []
-    for module in iter_modules(eventstore.__path__):
-        contents = import_module(f"eventstore.{module.name}")
+    for module in walk_packages(eventstore.__path__, "eventstore."):
+        contents = import_module(module.name)
         for name, function in vars(contents).items():
             if not (iscoroutinefunction(function) or isasyncgenfunction(function)) or name.startswith("_"):
                 continue
             is_of_a_database = next(iter(signature(function).parameters), "") == "database"
             if is_of_a_database and function.__module__ == contents.__name__:
-                found.append((f"{module.name}.{name}", function))
+                found.append((f"{module.name.rpartition('.')[2]}.{name}", function))
     return found
 
 
@@ -421,10 +421,10 @@ async def called(name: str, function: Callable[..., object], database: Database)
 async def test_every_function_of_a_database_that_went_away_says_store_unavailable(database_url: str) -> None:
     functions = functions_of_a_database()
     assert len(functions) > 25
-    async with cable(database_url) as line:
-        database = Database(line.url, pool_size=1)
+    async with fault_proxy(database_url) as proxy:
+        database = Database(proxy.url, pool_size=1)
         await database.open()
-        line.cut()
+        proxy.cut()
         for name, function in functions:
             with pytest.raises(StoreUnavailable):
                 await called(name, function, database)

@@ -1,4 +1,4 @@
-"""A new lineage: of a database that came from another cluster, what was done stays done and the rest is read once."""
+"""A new lineage: in a database from another cluster, what was done stays done, and the other events are read once."""
 
 import asyncpg
 import pytest
@@ -14,7 +14,7 @@ from tests.support.builders import TENANTS, attempt, new_event, parked, retry
 from tests.support.postgres import Connect
 
 ALL = list(range(domain_events.SHARDS))
-# As a dump of a cluster that had made so many more transactions than this one, or of one that had made fewer.
+# Dumps of a cluster that had made this many more transactions than this one, and of one that had made fewer.
 BUSIER, YOUNGER = 10**9, 0
 
 
@@ -31,7 +31,7 @@ async def cut(database: Database, number: int) -> list[str]:
 
 
 async def restore(sql: asyncpg.Connection, *, shift: int = BUSIER) -> None:
-    """Makes the database look as if it had come here by a dump: transaction ids of elsewhere, another cluster's name."""
+    """Makes the database look like a restored dump: with the transaction ids and the identifier of another cluster."""
     await sql.execute(
         f"""
         SET session_replication_role = replica;
@@ -138,7 +138,7 @@ async def test_a_database_without_a_tick_is_read_from_its_beginning(
 async def test_what_was_published_here_before_the_lineage_began_is_unread(
     database: Database, sql: asyncpg.Connection
 ) -> None:
-    """Its small transaction id lies in what an old tick seems to show."""
+    """Its small transaction id is visible in the snapshot of an old tick."""
     await publish(database, "done")
     await ticks.make(database)
     await checkpoint(sql, 1)

@@ -1,4 +1,4 @@
-"""Notifications hurry: heard while connected, rung for once after connecting, an error when the line is dead."""
+"""Notifications: received while connected, called once after connecting, and an error when the connection is lost."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -14,16 +14,16 @@ from eventstore.postgres import listen
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
 from tests.support.builders import draft, new_event
-from tests.support.cable import cable
+from tests.support.fault_proxy import fault_proxy
 
 
 @asynccontextmanager
 async def listening(url: str) -> AsyncIterator[tuple["asyncio.Task[None]", Callable[[], "asyncio.Future[str]"]]]:
-    rung: asyncio.Queue[str] = asyncio.Queue()
-    task = asyncio.create_task(listen.listen(url, [listen.ROUTE, listen.TICK], rung.put_nowait))
+    notified: asyncio.Queue[str] = asyncio.Queue()
+    task = asyncio.create_task(listen.listen(url, [listen.ROUTE, listen.TICK], notified.put_nowait))
 
     def heard() -> "asyncio.Future[str]":
-        return asyncio.ensure_future(asyncio.wait_for(rung.get(), 10))
+        return asyncio.ensure_future(asyncio.wait_for(notified.get(), 10))
 
     try:
         assert {await heard(), await heard()} == {listen.ROUTE, listen.TICK}
@@ -33,7 +33,7 @@ async def listening(url: str) -> AsyncIterator[tuple["asyncio.Task[None]", Calla
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_each_commit_rings_its_channel(database: Database, database_url: str) -> None:
+async def test_each_commit_notifies_its_channel(database: Database, database_url: str) -> None:
     async with listening(database_url) as (_, heard):
         async with database.transaction() as connection:
             await route_log.append(connection, draft())
@@ -55,8 +55,8 @@ async def test_a_lost_connection_is_an_outage(database_url: str, sql: asyncpg.Co
 async def test_a_line_on_which_nothing_passes_is_an_outage(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listen, "_PROBE_SECONDS", 0.05)
     monkeypatch.setattr(listen, "DEADLINE_SECONDS", 0.5)
-    async with cable(database_url) as line, listening(line.url) as (task, _):
-        line.hold()
+    async with fault_proxy(database_url) as proxy, listening(proxy.url) as (task, _):
+        proxy.stall()
         with pytest.raises(StoreUnavailable, match="in time"):
             await asyncio.wait_for(task, 10)
 
@@ -77,17 +77,17 @@ async def test_a_quiet_line_is_probed_and_kept(
         assert await heard() == listen.TICK
 
 
-async def test_connecting_again_rings_for_what_was_missed(database: Database, database_url: str) -> None:
-    async with cable(database_url) as line:
-        async with listening(line.url) as (task, _):
-            line.cut()
+async def test_connecting_again_calls_for_what_was_missed(database: Database, database_url: str) -> None:
+    async with fault_proxy(database_url) as proxy:
+        async with listening(proxy.url) as (task, _):
+            proxy.cut()
             with pytest.raises(StoreUnavailable):
                 await asyncio.wait_for(task, 10)
             with pytest.raises(StoreUnavailable):
-                await listen.listen(line.url, [listen.ROUTE], lambda _channel: None)
-        line.mend()
-        async with listening(line.url):
-            pass  # it rang: see there
+                await listen.listen(proxy.url, [listen.ROUTE], lambda _channel: None)
+        proxy.restore()
+        async with listening(proxy.url):
+            pass  # notified: look at the state
 
 
 async def test_stopping_to_listen_leaves_no_connection(database_url: str, sql: asyncpg.Connection) -> None:

@@ -1,6 +1,6 @@
 """The hot statements find their rows by the index that was made for them, on tables of a realistic size.
 
-What is explained is the generic plan, in a session with the settings of the product: it is the one that runs.
+The generic plan is explained, in a session with the settings of the product, because that plan runs in production.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ COUNT = replays._COUNT.format(found=replays._FOUND.format(rule=replays._RULES["a
 SCHEDULE = replays._SCHEDULE.format(rule=replays._RULES["all"])
 
 
-# The body of hookledger.tick_of, whose plan cannot be seen from outside; a test holds it against the function.
+# The body of hookledger.tick_of, whose plan cannot be seen from outside. A test compares it with the function.
 TICK_OF = """
     SELECT tick FROM hookledger.tick
      WHERE snap_xmax > $1::xid8 AND pg_visible_in_snapshot($1::xid8, snap)
@@ -59,18 +59,20 @@ TICK_OF = """
 """
 
 
-# Of the statements of a list: where it begins, and where it ends.
+# Arguments of the statements of lists: the position to begin below, and the lowest event time.
 TOP = "'9999-12-31', 0, '00000000-0000-0000-0000-000000000000', '1970-01-01'"
 
 
 def attempted(whose: str, outcome: str | None = None) -> str:
-    which, wanted = delivery_log._BY_OUTCOME[outcome]
-    return delivery_log._ATTEMPTED.format(whose=f"{whose} = $1", which=which, wanted=" AND ".join(wanted) or "true")
+    which, conditions = delivery_log._BY_OUTCOME[outcome]
+    return delivery_log._ATTEMPTED.format(
+        whose=f"{whose} = $1", which=which, conditions=" AND ".join(conditions) or "true"
+    )
 
 
 @dataclass(frozen=True)
 class Hot:
-    """`rows` is what all its scans may touch together, those that the filter throws away included."""
+    """A statement, the indexes it must use, and `rows`: how many rows its scans may touch, including filtered ones."""
 
     name: str
     statement: str
@@ -99,7 +101,7 @@ STATEMENTS = (
     Hot("attempts of a route", attempts._ATTEMPTS, f"{ROUTES}, 29000, 30000", {"attempt_route_id_seq_idx"}, 10),
     Hot("pending of a route", attempts._PENDING, f"{ROUTES}, 29000, 30000", {"retry_pkey", "parked_route_idx"}, 20),
     Hot("flush", recording._FLUSH, FLUSH_ARGUMENTS, {"lease_pkey"}, 100),
-    Hot("farewell", late_outcomes._SAY, ", ".join(["'me'", *["'{}'"] * 22]), {"retry_pkey"}, 20),
+    Hot("late outcome", late_outcomes._WRITE, ", ".join(["'me'", *["'{}'"] * 22]), {"retry_pkey"}, 20),
     Hot("suppression", recording._SUPPRESS, f"'me', 1, 1, '{ROUTE}', now(), '{{}}', 1", {"lease_pkey", "retry_pkey", "parked_pkey"}, 20),
     Hot("retry by hand", manual_retry._REQUEUE, "'00000000-0000-0000-0000-000000000007', 29107", {"attempt_route_id_seq_idx", "retry_pkey", "domain_event_pkey"}, 10),
     Hot("replay, counted", COUNT, "'00000000-0000-0000-0000-000000000007', now() - interval '1 hour', now() + interval '1 hour'", {"attempt_route_id_event_time_seq_idx"}, 110),
@@ -120,14 +122,14 @@ STATEMENTS = (
     Hot("retrying, of a route", delivery_log._RETRYING.format(whose="route_id = $1"), f"'{ROUTES[2:-2]}', {TOP}, 20", {"retry_pkey"}, 45),
     Hot("parked, of a tenant", delivery_log._PARKED.format(whose="tenant = $1"), f"'t7', {TOP}, 20, 4", {"parked_tenant_idx", "parked_span_idx", "domain_event_pkey"}, 30),
     Hot("parked, of a route", delivery_log._PARKED.format(whose="route_id = $1"), f"'{ROUTES[2:-2]}', {TOP}, 20, 4", {"parked_route_idx", "parked_span_idx"}, 30),
-    Hot("what deliveries came to", attempts._GISTS, f"{ROUTES}, '{{29107}}', '{{now}}'", {"attempt_route_id_seq_idx"}, 5),
+    Hot("what deliveries came to", attempts._SUMMARIES, f"{ROUTES}, '{{29107}}', '{{now}}'", {"attempt_route_id_seq_idx"}, 5),
     Hot("a delivery's requests", attempts._EXCHANGES, f"'{ROUTES[2:-2]}', 29107, now()", {"attempt_route_id_seq_idx"}, 5),
     Hot("a delivery by its id", attempts._BY_KEY, "'t7', 29007", {"attempt_delivery_key_idx"}, 5),
     Hot("what of an event waits", attempts._WAITING, f"{ROUTES}, 29007, now()", {"retry_pkey", "parked_span_idx"}, 10),
     Hot("read after a tick", undecided._FEW, "'t7', '10990:10990:', 999, 2001", {"domain_event_txid_idx", "domain_event_tick_seq_idx"}, 100),
     Hot("read after a tick, walked", undecided._WALK, "'t7', '10990:10990:', 999, '9999-12-31', 0, '1970-01-01', 20", {"domain_event_tenant_least_seq_idx"}, 30),
-    Hot("events of a tenant", listing._LISTED.format(wanted="true"), "'t7', '9999-12-31', 0, '1970-01-01', 20, 20", {"domain_event_tenant_least_seq_idx"}, 50),
-    Hot("events of an id", listing._NAMED, "'t7', 'evt-7007'", {"domain_event_id_key"}, 10),
+    Hot("events of a tenant", listing._LISTED.format(condition="true"), "'t7', '9999-12-31', 0, '1970-01-01', 20, 20", {"domain_event_tenant_least_seq_idx"}, 50),
+    Hot("events of an id", listing._BY_ID, "'t7', 'evt-7007'", {"domain_event_id_key"}, 10),
     Hot("tick of a transaction", TICK_OF, "'9000'", {"tick_snap_xmax_idx"}, 5),
     Hot("publish", domain_events.events._PUBLISH, "'{t1}', '{x}', '{a.b}', '{now}', '{x}', '{x}', '{x}', '{f}'", set(), 10),
 )  # fmt: skip
@@ -142,7 +144,7 @@ async def populated(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def test_each_hot_statement_finds_its_rows_by_index(populated: asyncpg.Connection) -> None:
-    """Without statistics, as after midnight, and with them. A block range index knows what it was last tidied for."""
+    """Without statistics, as after midnight, and with them. A block range index covers only what was last summarized."""
     wrong = []
     for analysed in (False, True):
         if analysed:

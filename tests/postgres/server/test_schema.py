@@ -1,4 +1,4 @@
-"""Installing, refusing, and the partitions of the days to come."""
+"""Installing and migrating the schema, refusals, and the partitions of the coming days."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -246,7 +246,7 @@ async def _described(url: str) -> set[str]:
 
 
 async def test_the_small_hot_tables_stay_on_a_page_however_often_they_change(sql: asyncpg.Connection) -> None:
-    """Without vacuum, which may be a minute away: their updates touch no index, so a page tidies itself."""
+    """Even without vacuum, which may be a minute away: their updates touch no index, so pages are pruned on access."""
     await sql.execute(
         "INSERT INTO hookledger.process (owner, host, pid, version, master_key) SELECT 'o' || n, 'h', n, 'v', '' FROM generate_series(1, 4) n"
     )

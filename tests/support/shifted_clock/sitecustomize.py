@@ -1,9 +1,8 @@
 """A wall clock that can be moved, for a process that has this directory on its PYTHONPATH.
 
-Python runs this before anything else, so whoever asks for the time gets the moved one. By how much stands in the file
-that SHIFTED_CLOCK names, eight bytes in memory that both sides map. The monotonic clock is left alone, as the system
-leaves it alone when somebody sets the time. Everything that comes out is a true `datetime`: only the class that is
-asked is another one.
+Python imports this module before any other, so all code of the process gets the moved time. SHIFTED_CLOCK names the file
+with the shift in seconds: eight bytes that the test and this process map. The monotonic clock is not moved, as setting
+the system's time does not move it either. All results are true `datetime` objects; only the class is replaced.
 """
 
 from __future__ import annotations
@@ -36,8 +35,8 @@ class _Passing(type):
 
 
 class _Shifted(_true_datetime, metaclass=_Passing):
-    def __new__(cls, *arguments: int, **more: int) -> dt.datetime:  # type: ignore[misc] # a true one, on purpose
-        return _true_datetime(*arguments, **more)  # type: ignore[arg-type] # whatever a datetime takes
+    def __new__(cls, *arguments: int, **more: int) -> dt.datetime:  # type: ignore[misc] # returns a true datetime, on purpose
+        return _true_datetime(*arguments, **more)  # type: ignore[arg-type] # the arguments of datetime
 
     @classmethod
     def now(cls, tz: dt.tzinfo | None = None) -> dt.datetime:  # type: ignore[override] # not of this class
@@ -48,6 +47,6 @@ class _Shifted(_true_datetime, metaclass=_Passing):
         return _true_datetime.now(dt.UTC).replace(tzinfo=None) + dt.timedelta(seconds=_seconds())
 
 
-dt.datetime = _Shifted  # type: ignore[misc, assignment] # for everybody who imports it from here on
+dt.datetime = _Shifted  # type: ignore[misc, assignment] # for every import from here on
 time.time = lambda: _true_time() + _seconds()
 time.time_ns = lambda: _true_time_ns() + int(_seconds() * 1_000_000_000)

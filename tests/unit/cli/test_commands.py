@@ -1,4 +1,4 @@
-"""The list of commands: light to show, and what it says is what the commands say of themselves."""
+"""The list of commands: it imports nothing heavy, and its lines are the first lines of the commands' help."""
 
 import subprocess
 import sys

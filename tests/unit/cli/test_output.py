@@ -1,4 +1,4 @@
-"""What is printed, and what never is."""
+"""What commands print: values as plain text, and errors with their exit codes."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""What options mean, and what is said about a wrong one."""
+"""The parsers of option values, and their messages about wrong values."""
 
 from datetime import UTC, datetime, timedelta
 

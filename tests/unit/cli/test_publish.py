@@ -1,4 +1,4 @@
-"""What the publish command makes of a line."""
+"""The event that `hookledger publish` makes of a line."""
 
 from daemon.cli.publish import Rules, judge, made_id
 from daemon.core.events.ndjson import Line

@@ -1,4 +1,4 @@
-"""How long a place stays empty, and what a parent tells a worker."""
+"""The pauses between restarts of a worker, and the orders that a parent writes to it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def given() -> WorkerOrders:
     return WorkerOrders(
         number=3,
         config=config,
-        main=InheritedSockets(address=ListenAddress(host="::1", port=80), files=(7, 8)),
+        main=InheritedSockets(address=ListenAddress(host="::1", port=80), descriptors=(7, 8)),
         ops=None,
     )
 
 
 def test_orders_arrive_as_they_were_given_and_nothing_behind_them_is_read(given: WorkerOrders) -> None:
     reading, writing = os.pipe()
-    os.write(writing, orders.written(given) + orders.STOP)
+    os.write(writing, orders.encode(given) + orders.STOP)
     received = orders.read(reading)
     assert received == given
     assert received.config.server.admin_token is not None
@@ -42,7 +42,7 @@ def test_orders_arrive_as_they_were_given_and_nothing_behind_them_is_read(given:
 
 def test_orders_that_end_too_early_are_none(given: WorkerOrders) -> None:
     reading, writing = os.pipe()
-    os.write(writing, orders.written(given)[:-1])
+    os.write(writing, orders.encode(given)[:-1])
     os.close(writing)
     with pytest.raises(EOFError):
         orders.read(reading)

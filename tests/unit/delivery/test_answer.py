@@ -20,7 +20,7 @@ from daemon.core.delivery.answer import (
     status_class,
 )
 
-# A copy by hand: these words are in the log for ever, and receivers' tools match on them.
+# A literal copy: these names are stored for good, and receivers' tools match on them.
 ERROR_NAMES = {
     "dns_error", "connect_refused", "connect_timeout", "connection_reset", "tls_error", "timeout", "egress_denied",
     "proxy_error", "protocol_error", "response_too_large", "render_error", "internal_error",
@@ -90,7 +90,7 @@ def test_a_deliverys_id_is_the_same_in_every_release() -> None:
 
 @given(st.uuids(), st.text(max_size=128))
 def test_the_key_of_a_delivery_is_the_beginning_of_its_id(route_id: uuid.UUID, event_id: str) -> None:
-    named = uuid.uuid5(route_id, event_id)
+    as_uuid = uuid.uuid5(route_id, event_id)
 
-    assert delivery_key(route_id, event_id) == key_of(named)
-    assert key_of(named) & 0xFFFFFFFF == int(str(named)[:8], 16)
+    assert delivery_key(route_id, event_id) == key_of(as_uuid)
+    assert key_of(as_uuid) & 0xFFFFFFFF == int(str(as_uuid)[:8], 16)

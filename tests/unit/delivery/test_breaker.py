@@ -1,4 +1,4 @@
-"""The breaker's life, step by step and at random."""
+"""The circuit breaker, step by step and with random sequences."""
 
 import math
 
@@ -18,7 +18,7 @@ def opened(*, limit: int = 16, at: float = 100.0) -> Breaker:
     return breaker
 
 
-def test_it_opens_after_so_many_failures_in_a_row_and_says_so_once() -> None:
+def test_it_opens_after_a_number_of_failures_in_a_row_and_returns_true_once() -> None:
     breaker = Breaker(failures_to_open=3, limit=16)
     assert [breaker.failed(1.0, roll=MIDDLE) for _ in range(2)] == [False, False]
     breaker.succeeded()
@@ -26,28 +26,28 @@ def test_it_opens_after_so_many_failures_in_a_row_and_says_so_once() -> None:
     assert breaker.state is BreakerState.OPEN
 
 
-def test_closed_it_lets_as_many_start_as_the_lane_may_have() -> None:
-    assert Breaker(failures_to_open=1, limit=7).room(0.0) == 7
+def test_closed_its_capacity_is_the_limit_of_the_lane() -> None:
+    assert Breaker(failures_to_open=1, limit=7).capacity(0.0) == 7
 
 
-def test_open_it_lets_nothing_start_until_the_pause_is_over_and_then_one() -> None:
+def test_open_its_capacity_is_zero_until_the_pause_is_over_and_then_one() -> None:
     breaker = opened(at=100.0)
-    assert breaker.room(100.9) == 0
+    assert breaker.capacity(100.9) == 0
     assert math.isclose(breaker.wait(100.25), 0.75)
-    assert breaker.room(101.0) == 1
+    assert breaker.capacity(101.0) == 1
     assert breaker.state is BreakerState.HALF_OPEN
     assert breaker.wait(101.0) == 0.0
 
 
 def test_probes_that_succeed_double_until_it_is_closed() -> None:
     breaker = opened(limit=16)
-    rooms = []
+    capacities = []
     for _ in range(4):
-        rooms.append(breaker.room(200.0))
+        capacities.append(breaker.capacity(200.0))
         breaker.succeeded()
-    assert rooms == [1, 2, 4, 8]
+    assert capacities == [1, 2, 4, 8]
     assert breaker.is_closed
-    assert breaker.room(200.0) == 16
+    assert breaker.capacity(200.0) == 16
 
 
 def test_each_probe_that_fails_doubles_the_pause_up_to_half_a_minute() -> None:
@@ -56,7 +56,7 @@ def test_each_probe_that_fails_doubles_the_pause_up_to_half_a_minute() -> None:
         pause = breaker.wait(now)
         pauses.append(pause)
         now += pause
-        assert breaker.room(now) == 1
+        assert breaker.capacity(now) == 1
         assert breaker.failed(now, roll=MIDDLE)
     assert pauses == [1, 2, 4, 8, 16, 30, 30, 30]
 
@@ -66,12 +66,12 @@ def test_a_retry_that_fails_while_open_begins_the_pause_anew_and_one_that_succee
     breaker.failed(100.8, roll=MIDDLE)
     assert math.isclose(breaker.wait(100.8), 1.0)
     breaker.succeeded()
-    assert breaker.room(100.9) == 1
+    assert breaker.capacity(100.9) == 1
 
 
 def test_reset_forgets_everything() -> None:
     breaker = opened()
-    breaker.room(200.0)
+    breaker.capacity(200.0)
     breaker.failed(200.0, roll=MIDDLE)
     breaker.reset()
     assert breaker.is_closed
@@ -102,6 +102,6 @@ def test_whatever_happens_it_is_never_shut_for_longer_than_the_longest_pause(
             breaker.succeeded()
         elif step == "failure":
             breaker.failed(now, roll=MIDDLE)
-        assert 0 <= breaker.room(now) <= limit
-        assert breaker.wait(now) <= breaker_module.LONGEST_PAUSE_SECONDS + 1e-6, "but for rounding"
-        assert breaker.room(now) > 0 or breaker.wait(now) > 0, "shut for ever"
+        assert 0 <= breaker.capacity(now) <= limit
+        assert breaker.wait(now) <= breaker_module.LONGEST_PAUSE_SECONDS + 1e-6, "up to rounding"
+        assert breaker.capacity(now) > 0 or breaker.wait(now) > 0, "neither a probe nor a pause"

@@ -11,7 +11,7 @@ FACTS = {
     "created_at": AT + timedelta(hours=1),
     "route": None,
     "window": None,
-    "tries": 0,
+    "attempts": 0,
     "last_at": None,
     "last_error": None,
     "due_at": None,
@@ -19,24 +19,24 @@ FACTS = {
 }
 
 
-@pytest.mark.parametrize("verdict", ExplainedDecision)
-def test_every_verdict_has_a_sentence(verdict: ExplainedDecision) -> None:
-    said = sentence(verdict, ExplanationFacts(**FACTS))  # type: ignore[arg-type]  # a literal copy of the fields
-    assert said.endswith(".")
-    assert "None" not in said
+@pytest.mark.parametrize("decision", ExplainedDecision)
+def test_every_decision_has_a_sentence(decision: ExplainedDecision) -> None:
+    text = sentence(decision, ExplanationFacts(**FACTS))  # type: ignore[arg-type]  # a literal copy of the fields
+    assert text.endswith(".")
+    assert "None" not in text
 
 
 @pytest.mark.parametrize(
-    ("verdict", "facts", "said"),
+    ("decision", "facts", "text"),
     [
         (
             ExplainedDecision.DELIVERED,
-            {"tries": 2, "last_at": AT},
+            {"attempts": 2, "last_at": AT},
             "Delivered on attempt 2, 2026-11-23 08:00:00.000000 UTC.",
         ),
         (
             ExplainedDecision.PENDING,
-            {"tries": 3, "last_error": "http_500", "due_at": AT},
+            {"attempts": 3, "last_error": "http_500", "due_at": AT},
             "Attempt 3 failed (http_500); the next one is due at 2026-11-23 08:00:00.000000 UTC.",
         ),
         (
@@ -47,7 +47,7 @@ def test_every_verdict_has_a_sentence(verdict: ExplainedDecision) -> None:
         (ExplainedDecision.PENDING, {"due_at": AT}, "Due, and about to be sent."),
         (
             ExplainedDecision.FAILED,
-            {"tries": 60, "last_error": "timeout"},
+            {"attempts": 60, "last_error": "timeout"},
             "Failed for good after 60 attempts; the last error was timeout.",
         ),
         (
@@ -60,5 +60,5 @@ def test_every_verdict_has_a_sentence(verdict: ExplainedDecision) -> None:
         ),
     ],
 )
-def test_a_sentence_names_its_grounds(verdict: ExplainedDecision, facts: dict[str, object], said: str) -> None:
-    assert sentence(verdict, ExplanationFacts(**{**FACTS, **facts})) == said  # type: ignore[arg-type]  # a literal copy
+def test_a_sentence_states_the_facts(decision: ExplainedDecision, facts: dict[str, object], text: str) -> None:
+    assert sentence(decision, ExplanationFacts(**{**FACTS, **facts})) == text  # type: ignore[arg-type]  # a literal copy

@@ -1,14 +1,14 @@
 import pytest
 
 from daemon.core.delivery.answer import ErrorName
-from daemon.core.delivery.failure_text import failing
+from daemon.core.delivery.failure_text import explain_error
 
 
 @pytest.mark.parametrize(
     "error", [*ErrorName, *(f"http_{status}" for status in (100, 199, 301, 400, 418, 500, 599, 700, 999))]
 )
 def test_every_error_has_a_cause_and_a_next_step(error: str) -> None:
-    found = failing(error)
+    found = explain_error(error)
 
     assert found.cause.endswith(".")
     assert found.step.endswith(".")
@@ -33,5 +33,5 @@ def test_every_error_has_a_cause_and_a_next_step(error: str) -> None:
         ("odd_thing", "odd_thing", "The request failed: odd_thing."),
     ],
 )
-def test_an_error_is_told_in_the_words_of_whoever_runs_the_receiver(error: str, short: str, cause: str) -> None:
-    assert (failing(error).short, failing(error).cause) == (short, cause)
+def test_an_error_is_explained_for_the_person_who_runs_the_receiver(error: str, short: str, cause: str) -> None:
+    assert (explain_error(error).short, explain_error(error).cause) == (short, cause)

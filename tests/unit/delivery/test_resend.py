@@ -1,4 +1,4 @@
-"""What may be sent again, by the windows of its route."""
+"""Which deliveries may be sent again, by the windows of their route."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def test_what_happened_in_the_open_window_may_be_sent_again(minutes: float) -> N
 
 
 def test_what_happened_before_a_disable_is_refused_with_both_moments() -> None:
-    said = reason(resend.delivery(route((0, 10), (20, None)), at(5)))
-    assert "disabled at 2026-01-01 12:10:00" in said
-    assert "enabled again at 2026-01-01 12:20:00" in said
+    text = reason(resend.delivery(route((0, 10), (20, None)), at(5)))
+    assert "disabled at 2026-01-01 12:10:00" in text
+    assert "enabled again at 2026-01-01 12:20:00" in text
 
 
 def test_what_happened_while_the_route_was_disabled_is_refused() -> None:
-    said = reason(resend.delivery(route((0, 10), (20, None)), at(15)))
-    assert said.startswith("the route was disabled when it happened")
-    assert said.endswith("what happened then is never sent")
+    text = reason(resend.delivery(route((0, 10), (20, None)), at(15)))
+    assert text.startswith("the route was disabled when it happened")
+    assert text.endswith("what happened then is never sent")
 
 
 @pytest.mark.parametrize(
@@ -88,8 +88,8 @@ def test_a_replay_begins_with_the_open_window_and_with_what_is_kept(
 
 
 def test_a_period_before_the_open_window_is_refused() -> None:
-    said = reason(resend.period(route((0, 10), (20, None)), since=at(0), until=at(20), kept_from=None))
-    assert "before 2026-01-01 12:20:00" in said
+    text = reason(resend.period(route((0, 10), (20, None)), since=at(0), until=at(20), kept_from=None))
+    assert "before 2026-01-01 12:20:00" in text
 
 
 def test_a_period_that_is_no_longer_kept_is_refused() -> None:

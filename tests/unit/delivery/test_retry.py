@@ -1,4 +1,4 @@
-"""The schedule by heart, and whatever a receiver may write into Retry-After."""
+"""The retry schedule against a literal copy, and every form of Retry-After a receiver may send."""
 
 import math
 from datetime import UTC, datetime, timedelta
@@ -14,12 +14,12 @@ NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 DEFAULT = RetryPolicy()
 MIDDLE = 0.5  # the roll without jitter
 
-# A copy by hand: what contract.md promises, in seconds.
+# A literal copy of the promised schedule, in seconds.
 SCHEDULE = [60, 120, 240, 480] + [600] * 55
 
 
-def wait(policy: RetryPolicy, failures: int, *, roll: float = MIDDLE, asked: timedelta | None = None) -> timedelta:
-    found = delay(policy, failures=failures, roll=roll, asked=asked)
+def wait(policy: RetryPolicy, failures: int, *, roll: float = MIDDLE, at_least: timedelta | None = None) -> timedelta:
+    found = delay(policy, failures=failures, roll=roll, at_least=at_least)
     assert found is not None
     return found
 
@@ -80,17 +80,17 @@ def test_the_roll_places_the_wait_between_ten_percent_less_and_ten_percent_more(
 
 def test_the_last_attempt_has_no_next_one_even_if_the_receiver_asks_for_it() -> None:
     assert delay(RetryPolicy(attempts=1), failures=1, roll=MIDDLE) is None
-    assert delay(DEFAULT, failures=60, roll=MIDDLE, asked=timedelta(seconds=5)) is None
+    assert delay(DEFAULT, failures=60, roll=MIDDLE, at_least=timedelta(seconds=5)) is None
     assert delay(DEFAULT, failures=61, roll=MIDDLE) is None
 
 
 def test_what_a_receiver_asks_for_is_a_lower_bound_up_to_six_times_the_cap() -> None:
-    assert wait(DEFAULT, 1, asked=timedelta(seconds=1)) == timedelta(seconds=60)
-    assert wait(DEFAULT, 1, asked=timedelta(seconds=-5)) == timedelta(seconds=60)
-    assert wait(DEFAULT, 1, asked=timedelta(seconds=120)) == timedelta(seconds=120)
-    assert wait(DEFAULT, 1, asked=timedelta(seconds=3600)) == timedelta(seconds=3600)
-    assert wait(DEFAULT, 1, asked=timedelta(seconds=3601)) == timedelta(seconds=3600)
-    assert wait(DEFAULT, 1, asked=timedelta.max) == timedelta(seconds=3600)
+    assert wait(DEFAULT, 1, at_least=timedelta(seconds=1)) == timedelta(seconds=60)
+    assert wait(DEFAULT, 1, at_least=timedelta(seconds=-5)) == timedelta(seconds=60)
+    assert wait(DEFAULT, 1, at_least=timedelta(seconds=120)) == timedelta(seconds=120)
+    assert wait(DEFAULT, 1, at_least=timedelta(seconds=3600)) == timedelta(seconds=3600)
+    assert wait(DEFAULT, 1, at_least=timedelta(seconds=3601)) == timedelta(seconds=3600)
+    assert wait(DEFAULT, 1, at_least=timedelta.max) == timedelta(seconds=3600)
 
 
 @pytest.mark.parametrize(
@@ -149,10 +149,10 @@ def test_a_past_date_and_anything_else_ask_for_nothing(value: str | None) -> Non
 
 
 @pytest.mark.parametrize("value", ["1000000000", "9" * 20, "9" * 5000, "Fri, 31 Dec 9999 23:59:59 GMT"])
-def test_whoever_asks_for_ages_gets_six_times_the_cap(value: str) -> None:
-    asked = retry_after(value, now=NOW)
-    assert asked is not None
-    assert wait(DEFAULT, 1, asked=asked) == timedelta(hours=1)
+def test_a_retry_after_of_years_is_limited_to_six_times_the_cap(value: str) -> None:
+    requested = retry_after(value, now=NOW)
+    assert requested is not None
+    assert wait(DEFAULT, 1, at_least=requested) == timedelta(hours=1)
 
 
 dates = st.datetimes(min_value=datetime(1000, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - below, years are short
@@ -163,13 +163,13 @@ pieces = st.sampled_from(
 
 @given(st.one_of(st.text(max_size=60), st.lists(pieces, max_size=9).map("".join), st.integers().map(str)))
 def test_no_header_makes_it_raise_or_ask_for_a_negative_wait(value: str) -> None:
-    asked = retry_after(value, now=NOW)
-    assert asked is None or asked >= timedelta(0)
-    wait(DEFAULT, 1, asked=asked)
+    requested = retry_after(value, now=NOW)
+    assert requested is None or requested >= timedelta(0)
+    wait(DEFAULT, 1, at_least=requested)
 
 
 @given(dates)
 def test_a_date_asks_for_the_time_until_then(at: datetime) -> None:
     whole = at.replace(microsecond=0)
-    asked = retry_after(format_datetime(whole, usegmt=True), now=NOW)
-    assert asked == (whole - NOW if whole > NOW else None)
+    requested = retry_after(format_datetime(whole, usegmt=True), now=NOW)
+    assert requested == (whole - NOW if whole > NOW else None)

@@ -1,4 +1,4 @@
-"""A route's draft: everything wrong is named at once, and what passes has one canonical form."""
+"""A route's draft: all problems are reported at once, and a valid draft has one canonical form."""
 
 import math
 from dataclasses import replace
@@ -25,7 +25,7 @@ def fields(**changes: Any) -> list[str]:
     return [problem.field for problem in problems(**changes)]
 
 
-def test_a_sound_draft_has_no_problem() -> None:
+def test_a_valid_draft_has_no_problem() -> None:
     assert problems() == []
     assert problems(
         headers={"X-Shop": "1"},
@@ -38,7 +38,7 @@ def test_a_sound_draft_has_no_problem() -> None:
     ) == []  # fmt: skip
 
 
-def test_all_problems_are_named_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     found = fields(
         tenant="",
         name=" ",

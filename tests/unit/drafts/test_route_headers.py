@@ -95,7 +95,7 @@ def test_the_same_name_in_two_cases_is_one_header_too_many() -> None:
     assert faults({"X-A": "1", "x-a": "2"}) == [("x-a", HeaderFault.NAME_TWICE)]
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     headers = {"Host": "a\nb", "X Y": "c" * 5000}
     assert faults(headers) == [
         ("Host", HeaderFault.NAME_RESERVED),

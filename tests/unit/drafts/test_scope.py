@@ -1,4 +1,4 @@
-"""Scopes: what is one, what is none, and why."""
+"""Scopes: valid ones, invalid ones, and the reasons."""
 
 import pytest
 

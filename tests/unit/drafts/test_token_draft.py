@@ -1,4 +1,4 @@
-"""What is wanted of a token: expiry, name and scope, and all mistakes at once."""
+"""A token's draft: expiry, name and scope, and all problems at once."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -43,7 +43,7 @@ def test_a_token_cannot_expire_before_it_is_made(text: str) -> None:
         expiry(text, NOW)
 
 
-def test_a_draft_has_what_was_asked_for() -> None:
+def test_a_valid_draft_has_its_scope_name_and_expiry() -> None:
     assert check(scope="producer", tenant="acme", name="Shop", expires="1d", now=NOW) == TokenDraft(
         scope=Scope(kind=ScopeKind.PRODUCER, tenant="acme"), name="Shop", expires_at=NOW + timedelta(days=1)
     )
@@ -53,7 +53,7 @@ def test_a_draft_has_what_was_asked_for() -> None:
 
 
 @pytest.mark.parametrize("name", ["x" * 201, "a\nb", "a\0", "\ud800"])
-def test_all_mistakes_are_told_at_once(name: str) -> None:
+def test_all_problems_are_reported_at_once(name: str) -> None:
     problems = check(scope="tenant", tenant=None, name=name, expires="soon", now=NOW)
     assert isinstance(problems, tuple)
     assert {problem.field for problem in problems} == {"tenant", "expires", "name"}

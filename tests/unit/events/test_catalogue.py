@@ -1,4 +1,4 @@
-"""The rules of the catalogue: what an entry may say, and what is unknown."""
+"""The rules of the catalogue: the checks of its entries, and unknown types."""
 
 import pytest
 
@@ -9,9 +9,9 @@ from daemon.core.events.catalogue import (
     KnownTypes,
     TypeDraft,
     check,
-    chosen,
     example_text,
     group_of,
+    subscribed_types,
 )
 
 NAMES = ("order.create", "order.item.add", "order_2.create", "orders.create", "cart.create")
@@ -33,7 +33,7 @@ def test_a_group_is_what_stands_before_the_first_dot() -> None:
     ],
 )
 def test_patterns_choose_as_they_do_for_events(patterns: tuple[str, ...], names: tuple[str, ...]) -> None:
-    assert chosen(NAMES, patterns) == list(names)
+    assert subscribed_types(NAMES, patterns) == list(names)
 
 
 def test_an_example_has_all_its_parts_afterwards() -> None:
@@ -60,13 +60,13 @@ def test_a_known_type_is_no_problem_and_an_unknown_one_gets_a_guess() -> None:
     assert known.problem("x.y") == "x.y is not in the catalogue of event types: see GET /v1/event-types"
 
 
-def test_what_somebody_has_already_is_known_too() -> None:
-    known = KnownTypes(frozenset(NAMES)).and_also(["made.up"])
+def test_patterns_that_are_included_are_known_too() -> None:
+    known = KnownTypes(frozenset(NAMES)).including(["made.up"])
     assert (known.problem("made.up"), known.problem("cart.create")) == (None, None)
     assert known.problem("made.up.more") is not None
 
 
-def test_guesses_end_and_what_was_said_is_said_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_suggestions_are_limited_and_repeated_for_the_same_type(monkeypatch: pytest.MonkeyPatch) -> None:
     known, guesses = KnownTypes(frozenset(NAMES)), []
 
     def guess(name: str, *_: object, **__: object) -> list[str]:
@@ -75,8 +75,8 @@ def test_guesses_end_and_what_was_said_is_said_again(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(catalogue, "get_close_matches", guess)
     for _ in range(3):
-        said = [known.problem(f"order.n{n}") for n in range(MAX_GUESSES + 5)]
-        assert [(sentence or "").endswith("did you mean order.create?") for sentence in said] == [
+        messages = [known.problem(f"order.n{n}") for n in range(MAX_GUESSES + 5)]
+        assert [(sentence or "").endswith("did you mean order.create?") for sentence in messages] == [
             True
         ] * MAX_GUESSES + [False] * 5
     assert guesses == [f"order.n{n}" for n in range(MAX_GUESSES)]

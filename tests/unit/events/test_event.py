@@ -1,4 +1,4 @@
-"""Domain events at the door: everything wrong is named at once, and what is right goes through to the letter."""
+"""Domain events as published: all problems are reported at once, and a valid payload is kept byte for byte."""
 
 import json
 import time
@@ -109,7 +109,7 @@ def test_a_compact_event_and_an_airy_one_keep_their_own_bytes(
     assert event.context == (None if context is None else texts[1].encode())
 
 
-def test_all_problems_are_named_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     assert refused({
         "tenant": "a b", "type": "Order", "id": "", "occurred_at": "yesterday", "data": [], "context": 1,
         "snapshot": "x", "backfill": "no", "occured_at": 1, "colour": 2,
@@ -163,7 +163,7 @@ def test_an_id_may_have_any_printable_character(event_id: str) -> None:
     assert accepted({**VALID, "id": event_id}).id == event_id
 
 
-def test_a_misspelt_field_brings_the_right_one_to_mind() -> None:
+def test_a_misspelt_field_gets_a_suggestion() -> None:
     for typo, meant in (("tennant", "tenant"), ("Type", "type"), ("snap_shot", "snapshot"), ("back_fill", "backfill")):
         assert refused({**VALID, typo: 1}) == {typo: f"is not a field of an event: did you mean {meant}?"}
 

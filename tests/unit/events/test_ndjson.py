@@ -1,4 +1,4 @@
-"""Lines out of chunks, however they are cut, and in constant memory."""
+"""Lines from chunks of any size, in constant memory."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""Cutting JSON without touching it, against what json.loads makes of the whole."""
+"""Splitting JSON without changing it, compared with json.loads of the whole."""
 
 import json
 from typing import Any

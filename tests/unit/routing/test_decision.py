@@ -1,4 +1,4 @@
-"""The decision against a model that is written another way: it replays the history up to the moment, each time anew."""
+"""The decision against an independent model, which replays the whole history for every question."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from daemon.core.routing.route import LifecycleEvent, LifecycleEventType, RouteC
 from daemon.core.routing.windows import Window
 from tests.support.lifecycles import NOON, ROUTE, TICK, after, config, created, filtered, life
 
-# A copy by hand: the API's words.
+# A literal copy of the API's values.
 DECISIONS = {
     "DELIVER": "deliver",
     "NOT_SUBSCRIBED": "not_subscribed",
@@ -33,7 +33,7 @@ TENANTS = ("acme", "globex")
 
 
 def passes(expression: str) -> bool:
-    """Filters of these tests are the answers themselves."""
+    """The filters of these tests are their own results."""
     return expression == "yes"
 
 
@@ -85,7 +85,7 @@ def logs(draw: st.DrawFn) -> Log:
 
 @st.composite
 def questions(draw: st.DrawFn) -> tuple[Log, datetime, str]:
-    """A log, a moment - mostly the very microsecond of an event of it, or a neighbour - and an event type."""
+    """A log, a moment (mostly the microsecond of an event of the log, or a neighbouring one) and an event type."""
     log = draw(logs())
     hit = draw(st.sampled_from(log.events)).effective_at + draw(st.sampled_from([-1, 0, 0, 1])) * TICK
     at = draw(st.sampled_from([hit, hit, hit, NOON, NOON + timedelta(days=1)]))
@@ -93,7 +93,7 @@ def questions(draw: st.DrawFn) -> tuple[Log, datetime, str]:
 
 
 def expected(log: Log, route_id: UUID, at: datetime, event_type: str) -> str:
-    """The model: what the words of the rules say, by reading the log from its beginning."""
+    """The model: the rules of routing, applied to the log from its beginning."""
     exists = enabled = deleted = False
     patterns: list[str] = []
     expression = None
@@ -118,7 +118,7 @@ def expected(log: Log, route_id: UUID, at: datetime, event_type: str) -> str:
     return "deliver" if expression in (None, "yes") else "filtered"
 
 
-def asked(timeline: Timeline, event_type: str, at: datetime, *, backfill: bool = False) -> Judgement:
+def judgement_of(timeline: Timeline, event_type: str, at: datetime, *, backfill: bool = False) -> Judgement:
     return judge(timeline, event_type=event_type, at=at, backfill=backfill, passes=passes)
 
 
@@ -128,13 +128,19 @@ def test_live_and_afterwards_the_decision_is_the_one_of_a_replay(question: tuple
     log, at, event_type = question
     model = {route_id: expected(log, route_id, at, event_type) for route_id in log.tenants}
     for tenant in TENANTS:
-        noted: list[Decision] = []
+        skipped: list[Decision] = []
         chosen = eligible(
-            log.index, tenant=tenant, event_type=event_type, at=at, backfill=False, passes=passes, note=noted.append
+            log.index,
+            tenant=tenant,
+            event_type=event_type,
+            at=at,
+            backfill=False,
+            passes=passes,
+            on_skip=skipped.append,
         )
         others = [word for route_id, word in model.items() if word != "deliver" and log.tenants[route_id] == tenant]
-        assert Counter(each for each in noted if each is not Decision.NOT_SUBSCRIBED) <= Counter(others)
-        assert noted.count(Decision.FILTERED) == others.count("filtered")
+        assert Counter(each for each in skipped if each is not Decision.NOT_SUBSCRIBED) <= Counter(others)
+        assert skipped.count(Decision.FILTERED) == others.count("filtered")
         due = {route_id for route_id, word in model.items() if word == "deliver" and log.tenants[route_id] == tenant}
         assert {route.id for route in chosen} == due
         assert len(chosen) == len(due)
@@ -142,15 +148,21 @@ def test_live_and_afterwards_the_decision_is_the_one_of_a_replay(question: tuple
             timeline = log.index.timeline(route.id)
             assert timeline is not None
             assert route is timeline.current
-        kept: list[Decision] = []
+        backfilled: list[Decision] = []
         assert not eligible(
-            log.index, tenant=tenant, event_type=event_type, at=at, backfill=True, passes=passes, note=kept.append
+            log.index,
+            tenant=tenant,
+            event_type=event_type,
+            at=at,
+            backfill=True,
+            passes=passes,
+            on_skip=backfilled.append,
         )
-        assert kept == [Decision.BACKFILL] * (len(chosen) + len(noted))
+        assert backfilled == [Decision.BACKFILL] * (len(chosen) + len(skipped))
     for timeline in log.index.timelines():
-        judgement = asked(timeline, event_type, at)
+        judgement = judgement_of(timeline, event_type, at)
         assert judgement.decision == model[timeline.current.id]
-        assert asked(timeline, event_type, at, backfill=True).decision is Decision.BACKFILL
+        assert judgement_of(timeline, event_type, at, backfill=True).decision is Decision.BACKFILL
         in_window = judgement.decision in {Decision.DELIVER, Decision.FILTERED, Decision.NOT_SUBSCRIBED}
         assert (judgement.window is not None) is in_window
         assert judgement.window is None or judgement.window.contains(at)
@@ -168,8 +180,8 @@ def test_a_decision_never_changes_by_what_happens_later(question: tuple[Log, dat
     for timeline in live.timelines():
         later = log.index.timeline(timeline.current.id)
         assert later is not None
-        assert asked(timeline, event_type, at).decision is asked(later, event_type, at).decision
-        assert asked(timeline, event_type, at).route == asked(later, event_type, at).route
+        assert judgement_of(timeline, event_type, at).decision is judgement_of(later, event_type, at).decision
+        assert judgement_of(timeline, event_type, at).route == judgement_of(later, event_type, at).route
 
 
 @settings(max_examples=80)
@@ -190,7 +202,7 @@ def decisions(*events: LifecycleEvent, event_type: str = "order.create") -> dict
         index.apply(event)
     timeline = index.timeline(ROUTE)
     assert timeline is not None
-    return {count: asked(timeline, event_type, NOON + count * TICK).decision for count in range(-1, 8)}
+    return {count: judgement_of(timeline, event_type, NOON + count * TICK).decision for count in range(-1, 8)}
 
 
 def test_each_change_counts_from_its_own_microsecond_on() -> None:
@@ -225,7 +237,7 @@ def test_an_edit_counts_from_its_own_microsecond_on_and_not_before() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "event_type", "is_wanted"),
+    ("pattern", "event_type", "is_subscribed"),
     [
         ("order.create", "order.create", True),
         ("order.create", "order.create.again", False),
@@ -239,10 +251,12 @@ def test_an_edit_counts_from_its_own_microsecond_on_and_not_before() -> None:
         ("*", "a.b.c.d", True),
     ],
 )
-def test_a_pattern_is_a_type_or_its_first_word_or_everything(pattern: str, event_type: str, is_wanted: bool) -> None:
+def test_a_pattern_is_a_type_or_its_first_word_or_everything(
+    pattern: str, event_type: str, is_subscribed: bool
+) -> None:
     route_config: RouteConfig = config(pattern)
     found = decisions(created(config=route_config), event_type=event_type)[0]
-    assert found is (Decision.DELIVER if is_wanted else Decision.NOT_SUBSCRIBED)
+    assert found is (Decision.DELIVER if is_subscribed else Decision.NOT_SUBSCRIBED)
 
 
 def test_the_grounds_name_the_state_of_then_and_the_window_with_its_later_end() -> None:
@@ -254,14 +268,14 @@ def test_the_grounds_name_the_state_of_then_and_the_window_with_its_later_end() 
     index.apply(after(route, LifecycleEventType.ENABLED, at=NOON + 6 * TICK))
     timeline = index.timeline(ROUTE)
     assert timeline is not None
-    judgement = asked(timeline, "order.create", NOON + TICK)
+    judgement = judgement_of(timeline, "order.create", NOON + TICK)
     assert judgement.route is not None
     assert judgement.route.version == 1
     assert judgement.route.config.event_types == ("order.create",)
     assert judgement.window == Window(NOON, NOON + 4 * TICK)
-    assert asked(timeline, "order.create", NOON + 4 * TICK).window is None
-    assert asked(timeline, "order.create", NOON + 6 * TICK).window == Window(NOON + 6 * TICK)
-    assert asked(timeline, "order.create", NOON - TICK) == Judgement(
+    assert judgement_of(timeline, "order.create", NOON + 4 * TICK).window is None
+    assert judgement_of(timeline, "order.create", NOON + 6 * TICK).window == Window(NOON + 6 * TICK)
+    assert judgement_of(timeline, "order.create", NOON - TICK) == Judgement(
         decision=Decision.BEFORE_CREATION, route=None, window=None
     )
 
@@ -270,23 +284,23 @@ def test_the_grounds_name_the_state_of_then_and_the_window_with_its_later_end() 
 @given(questions())
 def test_a_test_is_for_one_route_only_and_no_filter_holds_it_back(question: tuple[Log, datetime, str]) -> None:
     log, at, event_type = question
-    for wanted, tenant in log.tenants.items():
-        word = expected(log, wanted, at, event_type)
+    for tested, tenant in log.tenants.items():
+        word = expected(log, tested, at, event_type)
         is_due = word in {"deliver", "filtered"}
         chosen = eligible(
-            log.index, tenant=tenant, event_type=event_type, at=at, backfill=False, passes=passes, test_route=wanted,
-            note=lambda _: None,
+            log.index, tenant=tenant, event_type=event_type, at=at, backfill=False, passes=passes, test_route=tested,
+            on_skip=lambda _: None,
         )  # fmt: skip
-        assert [route.id for route in chosen] == ([wanted] if is_due else [])
+        assert [route.id for route in chosen] == ([tested] if is_due else [])
         for timeline in log.index.timelines():
-            judgement = judge(timeline, event_type=event_type, at=at, backfill=False, passes=passes, test_route=wanted)
-            if timeline.current.id == wanted:
+            judgement = judge(timeline, event_type=event_type, at=at, backfill=False, passes=passes, test_route=tested)
+            if timeline.current.id == tested:
                 assert judgement.decision == ("deliver" if is_due else word)
             else:
                 assert judgement.decision is Decision.NOT_SUBSCRIBED
 
 
-def test_a_filter_is_not_asked_where_the_answer_is_known_without_it() -> None:
+def test_a_filter_is_not_evaluated_where_the_decision_does_not_depend_on_it() -> None:
     def never(_expression: str) -> bool:
         raise AssertionError
 
@@ -296,9 +310,9 @@ def test_a_filter_is_not_asked_where_the_answer_is_known_without_it() -> None:
     assert timeline is not None
     for event_type in ("order.create", "cart.create"):
         judge(timeline, event_type=event_type, at=NOON, backfill=False, passes=never)
-        noted: list[Decision] = []
+        skipped: list[Decision] = []
         assert not eligible(
-            index, tenant="acme", event_type=event_type, at=NOON, backfill=False, passes=never, note=noted.append
+            index, tenant="acme", event_type=event_type, at=NOON, backfill=False, passes=never, on_skip=skipped.append
         )
-        assert noted == ([Decision.DISABLED] if event_type == "order.create" else [])
+        assert skipped == ([Decision.DISABLED] if event_type == "order.create" else [])
     assert life(enabled=False).status is RouteStatus.DISABLED

@@ -1,4 +1,4 @@
-"""The table of a route's life, and what an event leaves behind."""
+"""The table of a route's transitions, and the state after each lifecycle event."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -27,7 +27,7 @@ from daemon.core.routing.route import (
 from daemon.core.routing.windows import Window
 from tests.support.lifecycles import NOON, TICK, after, config, created, life
 
-# A copy by hand, so that a row lost in the code is missed here.
+# A literal copy, so that a row missing in the code is noticed.
 TABLE = {
     ("created", None): True, ("created", "enabled"): False, ("created", "disabled"): False, ("created", "deleted"): False,
     ("edited", None): False, ("edited", "enabled"): True, ("edited", "disabled"): True, ("edited", "deleted"): False,
@@ -41,7 +41,7 @@ TABLE = {
 STATUSES: tuple[Route | None, ...] = (None, life(), life(LifecycleEventType.DISABLED), life(LifecycleEventType.DELETED))
 
 
-def named(route: Route | None) -> str | None:
+def status_name(route: Route | None) -> str | None:
     return None if route is None else route.status.value
 
 
@@ -55,10 +55,10 @@ def test_the_table_is_complete_and_is_the_one_of_the_code() -> None:
     assert allowed == {pair for pair, is_allowed in TABLE.items() if is_allowed and pair[1] is not None}
 
 
-@pytest.mark.parametrize("route", STATUSES, ids=named)
+@pytest.mark.parametrize("route", STATUSES, ids=status_name)
 @pytest.mark.parametrize("lifecycle_type", LifecycleEventType)
 def test_a_command_may_exactly_what_the_log_can_take(route: Route | None, lifecycle_type: LifecycleEventType) -> None:
-    is_allowed = TABLE[lifecycle_type.value, named(route)]
+    is_allowed = TABLE[lifecycle_type.value, status_name(route)]
     assert (may(route, lifecycle_type) is None) is is_allowed
     event = after(route or life(), lifecycle_type)
     if route is None:
@@ -135,7 +135,7 @@ def test_a_route_created_disabled_has_no_window_until_it_is_enabled() -> None:
     assert enabled.windows == (Window(NOON + timedelta(seconds=1)),)
 
 
-def test_each_happening_changes_what_it_is_about_and_nothing_else() -> None:
+def test_each_lifecycle_event_changes_only_its_own_fields() -> None:
     route = life()
     second = NOON + timedelta(seconds=1)
     same = replace(route, version=2, pos=2, updated_at=second)

@@ -1,4 +1,4 @@
-"""Half-open windows: the enable is inside, the disable is not; and the gate before each attempt."""
+"""Half-open windows: the enable is inside, the disable is not; and the check before each attempt."""
 
 from datetime import datetime, timedelta
 

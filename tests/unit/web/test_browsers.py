@@ -1,10 +1,10 @@
-"""What a browser's headers tell about the page behind a request."""
+"""Which page sent a request, by the headers of the browser."""
 
 from __future__ import annotations
 
 import pytest
 
-from daemon.web.access.browsers import is_from_elsewhere, is_from_our_page, is_loopback
+from daemon.web.access.browsers import is_from_other_site, is_from_our_page, is_loopback
 
 OWN = "https://hooks.example.com"
 LINK = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
@@ -64,7 +64,7 @@ def test_other_names_are_not(host: str) -> None:
     ],
 )
 def test_a_page_from_elsewhere_may_lead_here_and_no_more(method: str, headers: dict[str, str], expected: bool) -> None:
-    assert is_from_elsewhere(method, headers, OWN) is expected
+    assert is_from_other_site(method, headers, OWN) is expected
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Expressions of merchants: what they mean is JMESPath's affair, what they cost and how they fail is ours."""
+"""Expressions of merchants: JMESPath defines their results; their cost and their failures are ours."""
 
 import json
 import sys
@@ -28,9 +28,9 @@ def failure(expression: str, value: object = SMALL) -> str:
 
 
 def filled(unit: str, separator: str, *, around: str = "{}") -> str:
-    """As many copies as there is room for."""
-    room = MAX_EXPRESSION_BYTES - len(around)
-    return around.format(separator.join([unit] * (room // (len(unit) + len(separator)))))
+    """As many copies of `unit` as an expression may hold."""
+    available = MAX_EXPRESSION_BYTES - len(around)
+    return around.format(separator.join([unit] * (available // (len(unit) + len(separator)))))
 
 
 json_values = st.recursive(
@@ -42,7 +42,7 @@ json_values = st.recursive(
 
 @settings(max_examples=150)
 @given(well_formed, json_values)
-def test_what_has_a_value_has_the_one_of_jmespath(expression: str, value: object) -> None:
+def test_a_result_is_the_one_of_jmespath(expression: str, value: object) -> None:
     assume(problem(expression) is None)
     try:
         found = of(expression, value)
@@ -147,7 +147,7 @@ def test_what_is_long_but_not_deep_is_fine(expression: str) -> None:
     of(expression)
 
 
-def test_what_is_too_deep_does_not_depend_on_how_deep_the_caller_stands() -> None:
+def test_what_is_too_deep_does_not_depend_on_the_depth_of_the_callers_stack() -> None:
     def deeper(frames: int, expression: str, value: object) -> str | None:
         if frames:
             return deeper(frames - 1, expression, value)
@@ -163,7 +163,7 @@ def test_what_is_too_deep_does_not_depend_on_how_deep_the_caller_stands() -> Non
     far = max(0, sys.getrecursionlimit() - _frames() - 750)
     for expression in ("!" * 90 + "a", "(" * 99 + "@" + ")" * 99, "||".join(["a"] * 95), "@ == @"):
         assert deeper(0, expression, nested) is None
-        assert deeper(far, expression + " ", nested) is None  # the blank: not one that was compiled before
+        assert deeper(far, expression + " ", nested) is None  # with a blank, so that it is not cached
     for _ in range(60):
         nested = [nested]
     assert deeper(0, "@ == @", nested) == deeper(far, "@ == @", nested) == "failed: a value is nested too deeply"

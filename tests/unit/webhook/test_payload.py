@@ -1,4 +1,4 @@
-"""The body of a webhook: the producer's bytes to the letter, what a route chooses of a snapshot, filter and transform."""
+"""The body of a webhook: the producer's bytes unchanged, the selection of a snapshot, filter and transform."""
 
 import json
 from dataclasses import replace
@@ -234,7 +234,7 @@ LONG = b'{"n":' + b"9" * 5000 + b"}"
 def test_an_event_that_expressions_cannot_read_goes_out_whole_and_fails_only_where_it_must_be_read(
     strange: bytes,
 ) -> None:
-    # Through SQL such events come in: jsonb has other limits than our door.
+    # Such events can be published through SQL: jsonb has other limits than the HTTP API.
     source = replace(SOURCE, data=strange, snapshot=b'{"e":{"a":' + strange + b',"b":1}}')
     assert strange in render(source, PLAIN, max_bytes=LIMIT)
     assert "too long" in failure(PayloadOptions(transform="id"), source)
@@ -308,7 +308,7 @@ def test_a_filter_that_fails_fails_the_body_and_one_that_is_false_does_not() -> 
     assert shaped(PayloadOptions(filter="`false`")) == shaped()
 
 
-def test_an_expression_that_is_accepted_at_the_door_is_never_refused_for_its_form_later() -> None:
+def test_an_expression_that_is_accepted_in_a_draft_is_never_refused_for_its_form_later() -> None:
     for text in ("(" * 99 + "id" + ")" * 99, "||".join(["a"] * 95), ".".join(["a"] * 2000)):
         assert expression.problem(text) is None
         render(SOURCE, PayloadOptions(transform=text), max_bytes=LIMIT)

@@ -1,4 +1,4 @@
-"""The request as it goes out: everything in it follows from what it is built of."""
+"""The request as it is sent: its headers, signatures and body follow from the arguments of `build`."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +14,7 @@ from daemon.core.webhook.signing import SigningKey, format_key
 
 ROUTE = UUID("11111111-2222-3333-4444-555555555555")
 KEYS = (SigningKey(format_key(b"n" * 32)), SigningKey(format_key(b"o" * 32)))
-DIALECT = RequestOptions(
+REQUEST_OPTIONS = RequestOptions(
     signing_header="OrderGroove-Signature", standard_webhooks=True, user_agent="Hookledger/1", max_body_bytes=1000
 )
 SOURCE = PayloadSource(
@@ -35,7 +35,7 @@ def built(**more: Any) -> WebhookRequest:
         "keys": KEYS,
         "timestamp": int(datetime.now(UTC).timestamp()),
         "is_test": False,
-        "dialect": DIALECT,
+        "request_options": REQUEST_OPTIONS,
     }
     return build(SOURCE, **(given | more))
 
@@ -65,7 +65,7 @@ def test_without_standard_webhooks_its_headers_are_missing() -> None:
     plain = RequestOptions(
         signing_header="X-Sig", standard_webhooks=False, user_agent="Hookledger/1", max_body_bytes=1000
     )
-    assert set(built(dialect=plain).headers) == {"X-Shop", "Content-Type", "User-Agent", "X-Sig"}
+    assert set(built(request_options=plain).headers) == {"X-Shop", "Content-Type", "User-Agent", "X-Sig"}
 
 
 def test_our_headers_win_over_custom_ones() -> None:

@@ -1,4 +1,4 @@
-"""One call for receivers, against recorded vectors and against what two independent libraries sign."""
+"""The receiver's check, against recorded vectors and against signatures of two independent libraries."""
 
 import json
 from base64 import b64decode

@@ -1,7 +1,7 @@
-"""Every endpoint, every scope, one's own tenant and another's: who gets in.
+"""The access of every scope to every endpoint, for the scope's own tenant and for another.
 
-The two tables are literal on purpose: an endpoint that is added must be placed here, or this fails, and a scope that is
-given more by mistake is not given it here.
+The two tables are literal on purpose. A new endpoint must be added here, or a test fails. A scope that is given too much
+access by mistake does not have it here.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ ENDPOINTS = {
     "GET /t/{tenant}/webhooks/{route}/history": "read",
 }
 
-# Who has which access; everybody else is told that he lacks it.
+# Which scopes have which access. All others are answered 403.
 ADMITTED = {
     "open": {"nobody", "admin", "producer", "producer:acme", "tenant:acme", "auditor", "auditor:acme", "metrics"},
     "anybody": {"admin", "producer", "producer:acme", "tenant:acme", "auditor", "auditor:acme", "metrics"},
@@ -133,7 +133,7 @@ SCOPES_OF_TOKENS = ["admin", "producer", "producer:acme", "tenant:acme", "audito
 
 
 def routed(opened: Door) -> dict[str, str]:
-    """Method and path → access, as the application has it."""
+    """Method and path → access, from the declarations in the application."""
     found = {}
     for application in (opened.client.app, build_ops(opened.services)):
         for route in application.router.routes():
@@ -152,7 +152,7 @@ def expected(scope: str, access: str, *, is_foreign: bool) -> str:
 
 
 async def verdict(opened: Door, place: str, tenant: str, headers: dict[str, str]) -> str:
-    """What becomes of a request for something that does not exist, whatever it is."""
+    """The result of a request with ids that do not exist."""
     method, _, template = place.partition(" ")
     path = re.sub(r"\{\w+\}", str(UUID(int=7)), template.replace("{tenant}", tenant))
     answer = await opened.ask(method, path, headers=headers, allow_redirects=False)
@@ -230,7 +230,7 @@ async def test_a_foreign_tenant_looks_like_none_whether_or_not_it_exists(empty_u
 
 
 async def test_what_belongs_to_another_tenant_cannot_be_told_from_what_does_not_exist(door: Door) -> None:
-    """Not even its existence: by every endpoint, with the ids of another tenant's things under one's own tenant."""
+    """Every endpoint, with ids that belong to another tenant, under the caller's own tenant."""
     route = (await door.route("globex"))["id"]
     published = await door.ask("POST", "/v1/events", {"tenant": "globex", "type": "order.create", "data": {}})
     event = published.json["events"][0]["id"]
@@ -258,7 +258,7 @@ async def test_what_belongs_to_another_tenant_cannot_be_told_from_what_does_not_
 
 
 def anonymous(text: str, ids: dict[str, str]) -> str:
-    """The text without the ids that were asked for: a page may repeat them."""
+    """The text without the ids of the request, which a page may repeat."""
     for name, value in ids.items():
         text = text.replace(value, name)
     return text

@@ -1,4 +1,4 @@
-"""Who gets in: the admin token, or loopback without one. Other tokens and sessions have files of their own."""
+"""Access with the admin token, and on loopback without one. Other tokens and sessions are in files of their own."""
 
 from __future__ import annotations
 

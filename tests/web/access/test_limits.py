@@ -1,4 +1,4 @@
-"""What a tenant may ask for only so often."""
+"""Rate limits by tenant."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.web import Door, path
 
 TIGHT = dict.fromkeys(RateLimit, Allowance(burst=2, per_second=0.01))
 
-# Literal on purpose: an endpoint that loses its limit must be missed here.
+# Literal on purpose: an endpoint that loses its limit must fail a test.
 LIMITED = {
     "GET /v1/tenants/{tenant}/routes/{route}/key": "reveal",
     "POST /v1/tenants/{tenant}/routes/{route}/test": "test",
@@ -68,11 +68,11 @@ def test_what_was_refused_is_not_counted() -> None:
 
 
 def test_the_memory_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daemon.web.access.limits.MAX_TENANTS", 3)
+    monkeypatch.setattr("daemon.web.access.limits.MAX_COUNTS", 3)
     limits = TenantLimits(TIGHT)
     for tenant in "abcabcd":
         limits.take(RateLimit.REVEAL, tenant, 0)
-    assert [tenant for _, tenant in limits._paid_at] == ["b", "c", "d"]
+    assert [tenant for _, tenant in limits._arrivals] == ["b", "c", "d"]
 
 
 def test_every_limit_has_an_allowance() -> None:

@@ -123,7 +123,7 @@ async def test_looking_at_a_link_does_not_use_it_up(guarded: Door) -> None:
     ],
 )
 async def test_only_a_person_follows_a_link(guarded: Door, headers: dict[str, str]) -> None:
-    """A page could have its reader work for another tenant, and a browser could use up the link unseen."""
+    """A page could log its reader in as another tenant, and a browser that loads ahead could use up the link."""
     place = await link(guarded)
     answer = await guarded.ask("GET", place, headers=headers, allow_redirects=False)
     assert answer.status == 403

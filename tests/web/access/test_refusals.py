@@ -1,4 +1,4 @@
-"""The log of what was refused: one line, who and why, and nothing secret."""
+"""The log line of a refused request: who made it and why it was refused, without secrets."""
 
 from __future__ import annotations
 
@@ -81,6 +81,6 @@ async def test_beyond_so_many_lines_their_number_is_told(door: Door, monkeypatch
     with capture_logs() as logs:
         for _ in range(5):
             await door.ask("POST", "/v1/events")
-        door.client.app[REFUSALS]._paid_at = UNUSED  # as after a while
+        door.client.app[REFUSALS]._arrival = UNUSED  # as if time had passed
         await door.ask("POST", "/v1/events")
     assert [line["left_out"] for line in refused(logs)] == [0, 0, 3]

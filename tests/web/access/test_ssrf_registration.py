@@ -1,6 +1,6 @@
-"""No door lets a route in whose target must not be: every recorded case, in a create and in an edit.
+"""Neither a create nor an edit accepts a route with a forbidden target, for every recorded case.
 
-What a name resolves to is not asked here but at each connection: tests/pipeline/sending/test_egress_delivery.py.
+The address of a name is checked at each connection, not here: tests/pipeline/sending/test_egress_delivery.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def cases(stage: str, *, with_policy: bool = False) -> list[dict[str, Any]]:
 
 
 async def refused_in(door: Door, found: list[dict[str, Any]]) -> list[int]:
-    """The ids of the cases that are refused in a create and in an edit, with a message each, and leave no event."""
+    """The ids of the cases that create and edit both refuse with a message, and that leave no event."""
     route = await door.route()
     events = len(await door.log())
     refused = []

@@ -11,7 +11,7 @@ import pytest
 from daemon import audit
 from daemon.core.webhook import payload
 from eventstore.domain_events import ticks
-from tests.support.log_scene import log_scene
+from tests.support.delivery_log import delivery_log
 from tests.support.web import Answer, Door, door, path
 
 EXPLAIN = "/v1/tenants/acme/explain"
@@ -136,7 +136,7 @@ async def test_the_projection_changes_with_each_command_and_is_what_a_rebuild_gi
 
 
 async def test_a_projection_that_is_behind_is_not_asked(empty_url: str) -> None:
-    """The route was made in another process, and the event's tick knows of it."""
+    """Another process created the route, and the event's tick has its position."""
     async with door(empty_url) as behind:
         async with door(empty_url) as ahead:
             made = await ahead.route()
@@ -179,9 +179,9 @@ async def test_between_two_filters_others_have_their_turn(door: Door, monkeypatc
 
 
 async def test_an_explanation_stands_as_the_list_does(empty_url: str) -> None:
-    async with log_scene(empty_url) as scene:
-        for told in scene.expected():
-            answer = await scene.door.ask("GET", f"{EXPLAIN}?event={told.event_id}&route={told.route_id}")
+    async with delivery_log(empty_url) as log:
+        for expected in log.expected():
+            answer = await log.door.ask("GET", f"{EXPLAIN}?event={expected.event_id}&route={expected.route_id}")
             is_read = answer.json["tick"] is not None
-            assert answer.json["decision"] == (told.status if is_read else "not_yet_read"), answer.text
-            assert len(answer.json["delivery"]["attempts"]) >= told.attempts
+            assert answer.json["decision"] == (expected.status if is_read else "not_yet_read"), answer.text
+            assert len(answer.json["delivery"]["attempts"]) >= expected.attempts

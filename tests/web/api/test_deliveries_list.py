@@ -1,4 +1,4 @@
-"""GET /v1/tenants/{t}/deliveries: all there are, each once, newest event first, whatever is asked for."""
+"""GET /v1/tenants/{t}/deliveries: every matching delivery, each once, newest event first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from daemon.deliveries import listing, merge, undecided
 from daemon.web.http import paging
 from eventstore.queries import undecided as unaccounted
-from tests.support.log_scene import LogScene, Told, log_scene, tell, told
+from tests.support.delivery_log import DeliveryLog, ExpectedDelivery, delivery_log, expected_fields, shown_fields
 from tests.support.web import Answer, Door
 
 LISTS = "/v1/tenants/acme/deliveries"
@@ -33,13 +33,13 @@ async def listed(door: Door, *, limit: int = 200, **query: str) -> list[dict[str
     return items
 
 
-def questions(scene: LogScene) -> dict[str, tuple[dict[str, str], Any]]:
-    """Queries, and which deliveries they are for."""
-    whole = scene.expected()
+def questions(log: DeliveryLog) -> dict[str, tuple[dict[str, str], Any]]:
+    """Name → query, and a predicate of the deliveries that match it."""
+    whole = log.expected()
     early, late = whole[-len(whole) // 4].event_time, whole[len(whole) // 4].event_time
     period = {"since": early.isoformat(), "until": late.isoformat()}
 
-    def in_period(it: Told) -> bool:
+    def in_period(it: ExpectedDelivery) -> bool:
         return early <= it.event_time < late
 
     return {
@@ -48,11 +48,11 @@ def questions(scene: LogScene) -> dict[str, tuple[dict[str, str], Any]]:
             status: ({"status": status}, lambda it, status=status: it.status == status)
             for status in ("delivered", "pending", "failed", "suppressed", "expired")
         },
-        "broad": ({"route": str(scene.broad)}, lambda it: it.route_id == scene.broad),
-        "ranged": ({"route": str(scene.ranged)}, lambda it: it.route_id == scene.ranged),
+        "broad": ({"route": str(log.broad)}, lambda it: it.route_id == log.broad),
+        "ranged": ({"route": str(log.ranged)}, lambda it: it.route_id == log.ranged),
         "filtered and pending": (
-            {"route": str(scene.filtered), "status": "pending"},
-            lambda it: it.route_id == scene.filtered and it.status == "pending",
+            {"route": str(log.filtered), "status": "pending"},
+            lambda it: it.route_id == log.filtered and it.status == "pending",
         ),
         "type": ({"type": "order.pay"}, lambda it: it.event_type == "order.pay"),
         "type and pending": (
@@ -66,9 +66,9 @@ def questions(scene: LogScene) -> dict[str, tuple[dict[str, str], Any]]:
         "period and failed": (period | {"status": "failed"}, lambda it: in_period(it) and it.status == "failed"),
         "event": ({"event": whole[7].event_id}, lambda it: it.event_id == whole[7].event_id),
         "all at once": (
-            period | {"route": str(scene.broad), "type": "order.pay", "status": "delivered"},
+            period | {"route": str(log.broad), "type": "order.pay", "status": "delivered"},
             lambda it: (
-                in_period(it) and (it.route_id, it.event_type, it.status) == (scene.broad, "order.pay", "delivered")
+                in_period(it) and (it.route_id, it.event_type, it.status) == (log.broad, "order.pay", "delivered")
             ),
         ),
     }
@@ -78,23 +78,23 @@ def questions(scene: LogScene) -> dict[str, tuple[dict[str, str], Any]]:
 async def test_every_list_has_what_fits_and_nothing_else_in_order(
     empty_url: str, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    if way == "looking at little each time":  # as with very many rows, or when time is over
+    if way == "looking at little each time":  # as with very many rows, or after the time limit
         monkeypatch.setattr(merge, "_MAX_ROWS", 3)
         monkeypatch.setattr(listing, "PAGE_SECONDS", 0.0)
         monkeypatch.setattr(listing, "_FEW_ROUTES", 0)
         monkeypatch.setattr(unaccounted, "FEW_EVENTS", 1)
-    async with log_scene(empty_url) as scene:
-        assert {it.status for it in scene.deliveries} == {"delivered", "pending", "failed", "suppressed", "expired"}
-        for name, (query, fits) in questions(scene).items():
-            found = await listed(scene.door, limit=200 if way == "at once" else 4, **query)
-            expected = scene.expected(fits)
+    async with delivery_log(empty_url) as log:
+        assert {it.status for it in log.deliveries} == {"delivered", "pending", "failed", "suppressed", "expired"}
+        for name, (query, fits) in questions(log).items():
+            found = await listed(log.door, limit=200 if way == "at once" else 4, **query)
+            expected = log.expected(fits)
             assert expected or name == "period and failed"
-            assert [told(item) for item in found] == [tell(it) for it in expected], name
+            assert [shown_fields(item) for item in found] == [expected_fields(it) for it in expected], name
 
 
 async def test_an_item_says_what_the_last_request_came_to_and_when_the_next_is_due(empty_url: str) -> None:
-    async with log_scene(empty_url) as scene:
-        found = await listed(scene.door)
+    async with delivery_log(empty_url) as log:
+        found = await listed(log.door)
     last = {item["attempts"]: item["last_attempt"] for item in found}
     assert last[0] is None
     assert last[3]["status_code"] == 200
@@ -129,9 +129,9 @@ async def test_filters_that_take_long_are_left_to_the_next_page(door: Door, monk
 
 
 async def test_a_page_that_is_full_at_its_end_says_so(empty_url: str) -> None:
-    async with log_scene(empty_url) as scene:
-        size = len(scene.expected(lambda it: it.status == "failed"))
-        answer = await scene.door.ask("GET", f"{LISTS}?status=failed&limit={size}")
+    async with delivery_log(empty_url) as log:
+        size = len(log.expected(lambda it: it.status == "failed"))
+        answer = await log.door.ask("GET", f"{LISTS}?status=failed&limit={size}")
         assert (len(answer.json["items"]), answer.json["next"]) == (size, None)
 
 
@@ -187,6 +187,6 @@ async def test_an_event_that_is_not_there_has_no_deliveries(door: Door, event: s
 
 
 async def test_a_period_that_ends_before_it_begins_is_empty(empty_url: str) -> None:
-    async with log_scene(empty_url) as scene:
-        at = scene.expected()[5].event_time
-        assert await listed(scene.door, since=at.isoformat(), until=(at - timedelta(days=1)).isoformat()) == []
+    async with delivery_log(empty_url) as log:
+        at = log.expected()[5].event_time
+        assert await listed(log.door, since=at.isoformat(), until=(at - timedelta(days=1)).isoformat()) == []

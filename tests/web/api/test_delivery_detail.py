@@ -1,8 +1,9 @@
-"""GET /v1/tenants/{t}/deliveries/{id}: everything that is kept of one, found by its id alone."""
+"""GET /v1/tenants/{t}/deliveries/{id}: everything that is kept of a delivery, found by its id alone."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -10,12 +11,11 @@ import pytest
 
 from daemon.core.delivery.answer import delivery_id
 from daemon.core.gcra import Allowance
-from daemon.deliveries import detail
 from daemon.web.access.limits import TENANT_LIMITS as ALLOWED
 from daemon.web.api import deliveries
 from daemon.web.http.endpoints import RateLimit
 from eventstore.domain_events import ticks
-from tests.support.log_scene import TENANT, log_scene, tell
+from tests.support.delivery_log import TENANT, delivery_log, expected_fields
 from tests.support.recorded import age_events, recorded
 from tests.support.web import Answer, Door, path
 
@@ -115,16 +115,19 @@ async def test_of_what_is_no_longer_kept_the_attempts_remain(door: Door) -> None
 
 
 async def test_whatever_is_in_a_list_is_found_by_its_id(empty_url: str) -> None:
-    """Tried or not, parked, in a range, above the checkpoint, suppressed or unread; with its event named as well."""
-    async with log_scene(empty_url) as scene:
-        scene.door.client.app[ALLOWED]._allowances = {RateLimit.SEARCH: Allowance(burst=1000, per_second=1)}
-        for expected in scene.expected():
+    """Attempted or not, parked, in a range, above the checkpoint, suppressed or unread; with and without its event's id."""
+    async with delivery_log(empty_url) as log:
+        log.door.client.app[ALLOWED]._allowances = {RateLimit.SEARCH: Allowance(burst=1000, per_second=1)}
+        for expected in log.expected():
             which = delivery_id(expected.route_id, expected.event_id)
             for query in ("", f"?event={expected.event_id}"):
-                found = await shown(scene.door, which + query)
-                assert (found["event"]["id"], found["route"]["id"], found["status"], len(found["attempts"])) == tell(
-                    expected
-                )
+                found = await shown(log.door, which + query)
+                assert (
+                    found["event"]["id"],
+                    found["route"]["id"],
+                    found["status"],
+                    len(found["attempts"]),
+                ) == expected_fields(expected)
 
 
 async def test_an_unread_event_has_deliveries_already(door: Door) -> None:
@@ -146,33 +149,33 @@ async def test_foreign_and_unknown_deliveries_are_404(door: Door) -> None:
     await door.ask("POST", "/v1/events", {"tenant": TENANT, "type": "order.pay", "id": "e3", "data": {}})
     await ticks.make(door.database)
 
-    async def asked(which: str) -> Answer:
+    async def get(which: str) -> Answer:
         return await door.ask("GET", f"{LISTS}/{which}")
 
     foreign = delivery_id(UUID(other["id"]), "e2")
     not_due = delivery_id(UUID(off["id"]), "e3")
     answers = [
-        await asked(foreign),
-        await asked(f"{foreign}?event=e2"),
-        await asked(str(uuid4())),
-        await asked(not_due),
-        await asked(f"{not_due}?event=e3"),
-        await asked(f"{it.id}?event=e3"),
-        await asked(f"{it.id}?event=%00"),
-        await asked("x"),
-        await asked("{" + it.id + "}"),
-        await asked("%00"),
+        await get(foreign),
+        await get(f"{foreign}?event=e2"),
+        await get(str(uuid4())),
+        await get(not_due),
+        await get(f"{not_due}?event=e3"),
+        await get(f"{it.id}?event=e3"),
+        await get(f"{it.id}?event=%00"),
+        await get("x"),
+        await get("{" + it.id + "}"),
+        await get("%00"),
         await door.ask("GET", f"/v1/tenants/other/deliveries/{it.id}"),
     ]
 
     assert [answer.status for answer in answers] == [404] * len(answers)
-    assert (await asked(it.id.upper())).status == 200
+    assert (await get(it.id.upper())).status == 200
 
 
 async def test_a_search_that_takes_too_long_says_what_to_do(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detail, "SEARCH_SECONDS", -1.0)
-    async with log_scene(empty_url) as scene:
-        answer = await scene.door.ask("GET", f"{LISTS}/{uuid4()}")
+    monkeypatch.setattr(import_module("daemon.deliveries.detail"), "SEARCH_SECONDS", -1.0)
+    async with delivery_log(empty_url) as log:
+        answer = await log.door.ask("GET", f"{LISTS}/{uuid4()}")
 
     assert (answer.status, list(answer.errors)) == (422, ["event"])
 

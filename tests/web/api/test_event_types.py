@@ -1,4 +1,4 @@
-"""GET and PUT /v1/event-types: the catalogue, and the types that were seen without being in it."""
+"""GET and PUT /v1/event-types: the catalogue, and the types of events that are not in it."""
 
 import json
 from importlib.resources import files

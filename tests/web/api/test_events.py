@@ -65,7 +65,7 @@ async def test_of_a_common_type_no_more_are_read_than_are_to_be_shown(door: Door
         since=datetime(1970, 1, 1, tzinfo=UTC),
         patterns=("order.*",),
         rows=5000,
-        most=2,
+        limit=2,
     )
 
     assert ([event.id for event in found.events], found.down_to) == (["e4", "e3"], None)
@@ -73,7 +73,7 @@ async def test_of_a_common_type_no_more_are_read_than_are_to_be_shown(door: Door
 
 @pytest.mark.parametrize("rows", [5000, 3])
 async def test_filters_leave_what_fits(door: Door, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
-    monkeypatch.setattr(event_pages, "_ROWS_OF_TYPES", rows)
+    monkeypatch.setattr(event_pages, "_FILTERED_ROWS", rows)
     noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
     await domain_events.publish(
         door.database,

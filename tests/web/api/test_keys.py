@@ -1,4 +1,4 @@
-"""Verification keys: revealed on purpose, rotated with a grace, revoked."""
+"""Verification keys: revealed, rotated with a grace period, revoked."""
 
 from __future__ import annotations
 

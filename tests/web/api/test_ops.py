@@ -17,7 +17,7 @@ from daemon.metrics import Metrics
 from daemon.web.app import build_ops
 from tests.support.web import Door, door
 
-# What dashboards and alerts are built on.
+# The metrics that operators' dashboards and alerts use.
 METRICS = [
     "hookledger_events_published_total",
     "hookledger_decisions_total",
@@ -39,7 +39,7 @@ METRICS = [
 
 
 def used(metrics: Metrics) -> Metrics:
-    """Something of everything. Of a worker right after it was made: the next one takes its place in this process."""
+    """Sets one sample of each metric. For a worker, call it before the next worker is created: that takes over this process."""
     metrics.attempted("delivered", "2xx", 0.1)
     metrics.decided(Decision.DELIVER, 3)
     metrics.events_published.labels("accepted").inc()
@@ -50,7 +50,7 @@ def used(metrics: Metrics) -> Metrics:
 
 
 def missing(text: str, names: Iterable[str] = METRICS) -> list[str]:
-    """Those of which there is no sample."""
+    """The names without a sample."""
     return [name for name in names if not re.search(rf"^{name}(_count)?(\{{.*\}})? ", text, re.MULTILINE)]
 
 
@@ -61,7 +61,7 @@ def value(metrics: Metrics, sample: str) -> float:
 
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where workers meet; afterwards this process is alone again."""
+    """The directory that workers share. After the test this process has no worker metrics."""
     monkeypatch.setattr(values, "ValueClass", values.ValueClass)
     monkeypatch.setenv(metrics_of_workers.DIRECTORY_VARIABLE, str(tmp_path))
     return tmp_path
@@ -105,7 +105,7 @@ def test_a_successor_counts_on_and_gauges_of_the_dead_are_gone(directory: Path) 
     living, dead = used(Metrics(worker=0)), used(Metrics(worker=1))
     for each in (living, dead):
         each.shards_owned.set(8)
-    metrics_of_workers.forget(1, directory)
+    metrics_of_workers.remove_gauges(1, directory)
     assert value(living, "hookledger_shards_owned") == 8
     assert value(living, 'hookledger_decisions_total{decision="deliver"}') == 6
     successor = Metrics(worker=1)
@@ -116,11 +116,11 @@ def test_a_successor_counts_on_and_gauges_of_the_dead_are_gone(directory: Path) 
 
 def test_one_of_the_workers_tells_what_is_the_same_for_all(directory: Path) -> None:
     first, second = Metrics(worker=0), Metrics(worker=1)
-    assert [first.tells_for_all, second.tells_for_all, first.tells_for_all] == [True, False, True]
-    assert first._telling is not None
-    os.close(first._telling)  # as its death would
-    assert second.tells_for_all
-    assert Metrics().tells_for_all
+    assert [first.sets_shared_gauges, second.sets_shared_gauges, first.sets_shared_gauges] == [True, False, True]
+    assert first._shared_lock is not None
+    os.close(first._shared_lock)  # as the end of its process would
+    assert second.sets_shared_gauges
+    assert Metrics().sets_shared_gauges
 
 
 async def test_a_ready_process_says_so(door: Door) -> None:

@@ -1,4 +1,4 @@
-"""POST /v1/tenants/{t}/preview: the request that would go out, and why it would not."""
+"""POST /v1/tenants/{t}/preview: the request that would be sent, and why it would not be sent."""
 
 import base64
 import hashlib

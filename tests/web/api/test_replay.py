@@ -1,4 +1,4 @@
-"""POST …/routes/{id}/replay: all of a period sent again, or counted."""
+"""POST …/routes/{id}/replay: the deliveries of a period are sent again, or counted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.support.endings import ended
+from tests.support.finished_deliveries import store_finished
 from tests.support.postgres import until_waiting
 from tests.support.web import Answer, Door, path
 
@@ -18,10 +18,10 @@ EVER = {"from": FROM, "to": TO, "status": "failed"}
 
 
 async def history(door: Door, route: dict[str, Any], *outcomes: str) -> None:
-    """A delivery for each outcome."""
+    """Records a delivery for each outcome."""
     async with door.database.connection() as connection:
         for seq, outcome in enumerate(outcomes, 1):
-            await ended(connection, seq, outcome, route_id=UUID(route["id"]))
+            await store_finished(connection, seq, outcome, route_id=UUID(route["id"]))
 
 
 async def replay(door: Door, route: dict[str, Any], body: dict[str, Any] | None = None, **more: Any) -> Answer:

@@ -1,4 +1,4 @@
-"""GET …/routes/{id}/replays and …/replays/{replay}, and its cancel."""
+"""GET …/routes/{id}/replays and …/replays/{replay}, and cancelling a replay."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from eventstore.progress import replays
-from tests.support.endings import ended
+from tests.support.finished_deliveries import store_finished
 from tests.support.web import Door, path
 
 EVER = {"from": "2020-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z", "status": "failed"}
@@ -15,7 +15,7 @@ EVER = {"from": "2020-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z", "status": 
 async def begun(door: Door, route: dict[str, Any], failed: int = 2) -> dict[str, Any]:
     async with door.database.connection() as connection:
         for seq in range(1, failed + 1):
-            await ended(connection, seq, "failed", route_id=UUID(route["id"]))
+            await store_finished(connection, seq, "failed", route_id=UUID(route["id"]))
     answer = await door.ask("POST", path(route, "/replay"), EVER)
     assert answer.status == 202, answer.text
     shown: dict[str, Any] = answer.json
@@ -23,10 +23,10 @@ async def begun(door: Door, route: dict[str, Any], failed: int = 2) -> dict[str,
 
 
 async def scheduled(door: Door, replay: dict[str, Any], most: int) -> None:
-    """As the owner of the shard does it."""
+    """Schedules deliveries like the owner of the shard."""
     found = await replays.find(door.database, UUID(replay["id"]))
     assert found is not None
-    await replays.schedule(door.database, found, most=most)
+    await replays.schedule(door.database, found, limit=most)
 
 
 async def test_one_says_how_far_it_is(door: Door) -> None:

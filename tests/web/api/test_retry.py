@@ -1,4 +1,4 @@
-"""POST /v1/tenants/{t}/deliveries/{id}/retry: try again now."""
+"""POST /v1/tenants/{t}/deliveries/{id}/retry: send a delivery again now."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import pytest
 
 from daemon import replays
 from daemon.core.delivery.answer import delivery_id
-from tests.support.endings import ended
+from tests.support.finished_deliveries import store_finished
 from tests.support.web import Answer, Door, path
 
 
 async def over(door: Door, route: dict[str, Any], *outcomes: str, ago: timedelta = timedelta(0)) -> str:
-    """A delivery that ended so; its id."""
+    """Records a delivery with these outcomes, and returns its id."""
     route_id = UUID(route["id"])
     async with door.database.connection() as connection:
-        await ended(connection, 1, *outcomes, route_id=route_id, ago=ago)
+        await store_finished(connection, 1, *outcomes, route_id=route_id, ago=ago)
     return delivery_id(route_id, "e1")
 
 
@@ -61,7 +61,7 @@ async def test_repeated_with_its_key_it_is_carried_out_once(door: Door) -> None:
     delivery = await over(door, route, "failed")
     key = {"Idempotency-Key": str(uuid4())}
     assert (await again(door, delivery, headers=key)).status == 202
-    async with door.database.connection() as connection:  # as if it had been sent since
+    async with door.database.connection() as connection:  # as if it had been sent meanwhile
         await connection.execute("DELETE FROM hookledger.retry WHERE route_id = $1", UUID(route["id"]))
     assert (await again(door, delivery, headers=key)).json == {"id": delivery, "state": "due"}
     assert await in_line(door, route) == 0
@@ -88,7 +88,7 @@ async def test_what_happened_before_the_last_enable_is_not_sent_again(door: Door
 
 
 async def test_what_happened_while_the_route_was_disabled_is_not_sent(door: Door) -> None:
-    """No such delivery is made; were there one, it would be refused."""
+    """No such delivery is created. If there were one, it would be refused."""
     route = await door.route()
     delivery = await over(door, route, "failed", ago=timedelta(hours=1))
     answer = await again(door, delivery)
@@ -161,7 +161,7 @@ async def test_a_search_among_many_routes_lets_others_have_their_turn(
     pieces, turns = list[int](), count()
 
     async def take_turns() -> None:
-        for _ in turns:  # until it is cancelled: how many there are while the database answers is a matter of load
+        for _ in turns:  # until it is cancelled; the number depends on the load of the machine
             await asyncio.sleep(0)
 
     def compared(*_: object) -> str:

@@ -1,4 +1,4 @@
-"""What is done to a route: edit, disable, enable, delete, keys; repeated, at the same time, and for the wrong one."""
+"""Commands on a route: edit, disable, enable, delete, keys; repeated, concurrent, and with a wrong id."""
 
 from __future__ import annotations
 

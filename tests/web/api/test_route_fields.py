@@ -1,4 +1,4 @@
-"""What a route may be: every field wrong in every way, in a create and in an edit."""
+"""The fields of a route: every kind of invalid value, in a create and in an edit."""
 
 from __future__ import annotations
 

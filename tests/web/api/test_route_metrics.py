@@ -1,4 +1,4 @@
-"""GET …/routes/{id}/metrics: what became of a route's deliveries in 30 days."""
+"""GET …/routes/{id}/metrics: the results of a route's deliveries in 30 days."""
 
 from __future__ import annotations
 

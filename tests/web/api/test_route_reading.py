@@ -1,4 +1,4 @@
-"""Routes: create, show, list, page through them, and see them as they were."""
+"""Routes: create, show, list, page, and `as_of`."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ async def test_lists_are_paged_by_what_was_seen_and_not_by_number(door: Door) ->
     await door.route(tenant="other")
     first = await door.ask("GET", "/v1/tenants/acme/routes?limit=2")
     assert [item["name"] for item in first.json["items"]] == ["n0", "n1"]
-    await door.ask("DELETE", path(made[1]))  # the last one that was seen
+    await door.ask("DELETE", path(made[1]))  # the last item of the page
     second = await door.ask("GET", f"/v1/tenants/acme/routes?limit=2&cursor={first.json['next']}")
     assert [item["name"] for item in second.json["items"]] == ["n2", "n3"]
     third = await door.ask("GET", f"/v1/tenants/acme/routes?limit=2&cursor={second.json['next']}")

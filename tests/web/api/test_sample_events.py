@@ -1,4 +1,6 @@
-"""POST …/routes/{id}/test: what is stored for a test, and what is refused. That it arrives is in tests/pipeline."""
+"""POST …/routes/{id}/test: what is stored for a test event, and what is refused. tests/pipeline tests the
+delivery.
+"""
 
 from typing import Any
 from uuid import UUID, uuid5

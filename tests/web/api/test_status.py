@@ -1,4 +1,4 @@
-"""GET /v1/status: the installation at one look."""
+"""GET /v1/status: the state of the installation, and its warnings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import asyncpg
 from daemon import __version__
 from daemon.web.service.health import warnings
 from eventstore.domain_events.events import SHARDS
-from eventstore.queries.status import InstallationStatus, LogState, ProcessState, ShardState
+from eventstore.queries.status import InstallationStatus, LogState, ProcessState, ShardStatus
 from tests.support.web import door, path
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -18,13 +18,13 @@ LOG = LogState(at=NOON, tick=7, tick_at=NOON, tick_route_pos=3, route_pos=3, is_
 PROCESS = ProcessState(
     owner="here:1:a", host="here", pid=1, version="1.0", started_at=NOON, seen_at=NOON, is_alive=True
 )
-SHARD = ShardState(
+SHARD = ShardStatus(
     shard=0, owner="here:1:a", epoch=1, expires_at=NOON, checkpoint=7, lag_seconds=0.0, retrying=0, parked=0
 )
 
 
 def status(
-    *, processes: tuple[ProcessState, ...] = (PROCESS,), shards: tuple[ShardState, ...] = (SHARD,)
+    *, processes: tuple[ProcessState, ...] = (PROCESS,), shards: tuple[ShardStatus, ...] = (SHARD,)
 ) -> InstallationStatus:
     return InstallationStatus(processes=processes, shards=shards, log=LOG)
 

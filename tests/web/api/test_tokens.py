@@ -1,4 +1,4 @@
-"""/v1/tokens, and what a token lets its holder do."""
+"""/v1/tokens, and the access that a token gives."""
 
 from __future__ import annotations
 
@@ -121,8 +121,8 @@ async def test_the_history_names_the_token_that_commanded(guarded: Door) -> None
     body = {"name": "a route", "target_url": "https://shop.example.com/", "event_types": ["*"]}
     route = (await guarded.ask("POST", "/v1/tenants/acme/routes", body, headers=bearer(tenant["token"]))).json
     await guarded.ask("POST", path(route, "/disable"), headers=bearer(ADMIN))
-    happened = (await guarded.ask("GET", path(route, "/history"), headers=bearer(ADMIN))).json["items"]
-    assert [(event["actor"], event["origin"]) for event in happened] == [
+    history = (await guarded.ask("GET", path(route, "/history"), headers=bearer(ADMIN))).json["items"]
+    assert [(event["actor"], event["origin"]) for event in history] == [
         ("admin", "api"),
         (f"token:{tenant['id']}", "api"),
     ]

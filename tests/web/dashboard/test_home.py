@@ -1,4 +1,4 @@
-"""Where the front door leads."""
+"""The redirect from the root path."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def test_everybody_is_led_to_a_page_that_lets_him_in(empty_url: str, scope
         assert (await get(opened, place, headers=headers)).status == 200
 
 
-async def test_who_has_not_signed_in_is_told_how_to(empty_url: str) -> None:
+async def test_without_a_session_the_page_says_how_to_sign_in(empty_url: str) -> None:
     async with door(empty_url, server__admin_token="hl_admin_0123456789abcdef0123456789abcdef") as opened:
         page = await get(opened, "/")
     assert (page.status, page.one("h1").text) == (401, "Please sign in")

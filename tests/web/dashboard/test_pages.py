@@ -1,6 +1,6 @@
-"""What holds for every page: what it may load, what it says of itself, where it leads, and how it refuses.
+"""What holds for every page: its headers, title and links, and how requests are refused.
 
-The places are literal on purpose: a page that is added is to be added here.
+The paths are literal on purpose: add each new page here.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ MERCHANT = [
     "/t/{tenant}/events/{event}",
     "/t/{tenant}/activity",
 ]
-# Not a whole page: what leads on, what is a part or a file.
+# Paths that are not whole pages: redirects, parts and files.
 OTHERS = ["/", "/assets/{digest}/{name}", "/t/{tenant}/deliveries/live", "/t/{tenant}/deliveries/{delivery}/body"]
 
 FORMS = [
@@ -84,12 +84,12 @@ FORMS = [
 
 OURS = ["/t/acme/", "/operator", "/assets/", "/logout", "/v1/tenants/acme/"]
 
-# Attributes that lead somewhere, in a template's markup and for the script.
+# Attributes with URLs, for browsers and for page.js.
 LEADING = ["href", "src", "action", "formaction", "data-fragment", "data-poll", "data-live", "data-reveal"]
 
 
 async def furnish(door: Door) -> dict[str, str]:
-    """Something of everything, and what names it in a path."""
+    """Creates one object of each kind, and returns their ids by the placeholders in paths."""
     delivery = await recorded(door, name="Orders", headers={"X-Shop": "geheim"})
     await delivery.record(delivery.row("delivered"))
     route = delivery.route
@@ -116,7 +116,7 @@ _SEEN: dict[str, Page] = {}
 
 @pytest_asyncio.fixture
 async def everything(door: Door) -> Mapping[str, Page]:
-    """Every page, asked for once: tests look at them, and change nothing."""
+    """Every page, requested once; the tests do not change data."""
     if not _SEEN:
         names = await furnish(door)
         _SEEN.update({place: await get(door, place.format_map(names)) for place in (*MERCHANT, *OPERATOR_PAGES)})
@@ -143,7 +143,7 @@ async def test_every_page_is_one_of_those_that_are_tried_here(door: Door) -> Non
     assert sorted(found["POST"]) == sorted(FORMS)
 
 
-def test_every_page_may_load_from_here_only_and_is_kept_and_framed_by_nobody(everything: Mapping[str, Page]) -> None:
+def test_every_page_loads_from_here_only_and_is_neither_cached_nor_framed(everything: Mapping[str, Page]) -> None:
     for place, page in everything.items():
         assert page.status == 200, (place, page.text)
         assert page.headers["Content-Type"] == "text/html; charset=utf-8", place
@@ -224,7 +224,7 @@ async def test_a_page_can_be_asked_for_without_its_body(door: Door) -> None:
         assert answer.headers["Content-Security-Policy"] == POLICY
 
 
-async def test_the_front_door_leads_each_to_his_own(door: Door) -> None:
+async def test_the_root_path_redirects_to_the_first_page_of_the_caller(door: Door) -> None:
     assert (await get(door, "/")).location == "/operator"
     assert (await get(door, "/", headers=await browser(door, "acme"))).location == "/t/acme/webhooks"
     assert (await get(door, "/", headers=await browser(door, None))).location == "/operator"
@@ -295,7 +295,7 @@ async def test_a_page_says_what_was_done_in_the_words_that_are_known(door: Door,
 @pytest.mark.parametrize(
     "done", ["", "x", "CREATED", "created ", "__class__", "<script>alert(1)</script>", "Your+account+is+lost"]
 )
-async def test_nobody_else_puts_words_into_a_page(door: Door, done: str) -> None:
+async def test_the_query_cannot_put_words_into_a_page(door: Door, done: str) -> None:
     for place in ("/t/acme/webhooks", "/operator", "/nowhere"):
         page = await get(door, f"{place}?done={done}")
         assert page.all("[data-notice]") == []
@@ -370,7 +370,7 @@ def test_script_and_style_load_nothing_from_elsewhere() -> None:
         assert not re.search(r"https?:|@import|url\(|\beval\b|new Function|document\.write", text), file.name
 
 
-# ---- who is refused, and how it is told ----
+# ---- refusals ----
 
 
 async def test_no_form_is_taken_that_does_not_come_from_a_page_of_ours(guarded: Door) -> None:
@@ -425,7 +425,7 @@ async def test_on_loopback_another_name_is_refused_with_what_to_do(door: Door) -
     assert "Orders" not in page.text
 
 
-async def test_whoever_is_not_known_is_asked_to_sign_in_and_shown_nothing(guarded: Door) -> None:
+async def test_an_unknown_caller_is_asked_to_sign_in_and_sees_nothing(guarded: Door) -> None:
     page = await get(guarded, "/t/acme/webhooks")
     assert (page.status, page.words("h1")) == (401, ["Please sign in"])
     assert "hookledger login-link" in page.text
@@ -436,7 +436,7 @@ async def test_whoever_is_not_known_is_asked_to_sign_in_and_shown_nothing(guarde
     assert "<html" not in part.html
 
 
-async def test_whoever_lacks_the_access_is_told_which_it_takes(door: Door) -> None:
+async def test_a_caller_without_access_learns_which_access_it_takes(door: Door) -> None:
     headers = BROWSER | bearer(await token(door.database, "auditor:acme"))
     page = await get(door, "/t/acme/webhooks/new", headers=headers)
     assert (page.status, page.words("h1")) == (403, ["That is not allowed here"])
@@ -446,7 +446,7 @@ async def test_whoever_lacks_the_access_is_told_which_it_takes(door: Door) -> No
 
 
 @pytest.mark.parametrize(
-    ("method", "where", "status", "said"),
+    ("method", "where", "status", "message"),
     [
         ("GET", "/nowhere", 404, "There is nothing here."),
         ("GET", "/t/acme/nowhere", 404, "There is nothing here."),
@@ -455,12 +455,12 @@ async def test_whoever_lacks_the_access_is_told_which_it_takes(door: Door) -> No
         ("DELETE", "/operator", 405, "This path does not take this method."),
     ],
 )
-async def test_what_is_not_there_is_told_in_words_with_a_next_step(
-    door: Door, method: str, where: str, status: int, said: str
+async def test_what_is_not_there_is_reported_in_words_with_a_next_step(
+    door: Door, method: str, where: str, status: int, message: str
 ) -> None:
     answer = await door.ask(method, where, headers=BROWSER)
     assert answer.status == status
-    assert f"<p>{said}</p>" in answer.text
+    assert f"<p>{message}</p>" in answer.text
     assert NEXT_STEPS[status] in answer.text
     assert f"<h1>{TITLES[status]}</h1>" in answer.text
     assert "/v1" not in answer.text
@@ -496,7 +496,7 @@ async def test_without_the_database_each_page_says_that_nothing_is_lost(database
         await cut.database.close()
         for place in (*MERCHANT, *OPERATOR_PAGES):
             page = await get(cut, place.format_map(names))
-            if page.status == 200:  # what is in memory is shown
+            if page.status == 200:  # the page shows what is in memory
                 continue
             assert (page.status, page.words("h1")) == (503, ["The database does not answer"]), place
             assert NEXT_STEPS[503] in page.text
@@ -505,7 +505,7 @@ async def test_without_the_database_each_page_says_that_nothing_is_lost(database
         assert saved.status == 503
 
 
-async def test_what_nobody_expected_is_told_by_a_number_and_nothing_else(
+async def test_an_unexpected_error_is_shown_by_a_number_and_nothing_else(
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def crash(_text: str) -> str:
@@ -528,7 +528,7 @@ def test_a_next_step_is_known_for_each_error_that_a_person_can_run_into() -> Non
 @pytest.mark.parametrize(
     "where", ["/t/{}/webhooks", "/t/acme/webhooks?q={}", "/t/acme/webhooks/{}", "/operator?q={}", "/{}"]
 )
-async def test_what_stands_in_an_address_is_only_text(door: Door, where: str) -> None:
+async def test_everything_in_a_path_is_escaped(door: Door, where: str) -> None:
     for hostile in ('"><script>alert(1)</script>', "{{7*7}}", "\u202e\u2028", "%00", "a" * 3000):
         page = await get(door, where.format(quote(hostile, safe="%")))
         assert page.status in (200, 404, 422), hostile

@@ -1,7 +1,7 @@
-"""Whatever is sent to whatever endpoint: a problem that says what is wrong, and never a crash.
+"""Hostile input to every endpoint is answered with a problem that says what is wrong, and never crashes.
 
-The tables are crossed with every operation of the OpenAPI document, so that a new endpoint is attacked by them too; and
-the door holds each answer against that document.
+The tables are combined with every operation of the OpenAPI document, so they test a new endpoint too. `Door` checks each
+answer against that document.
 """
 
 from __future__ import annotations
@@ -93,18 +93,18 @@ VERSIONS = ["3", "x", '"x"', '"-1"', '"1", "2"', '"' + "9" * 400 + '"', '""', '"
 
 @pytest.fixture(autouse=True)
 def _as_often_as_we_like(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tables ask more often than a tenant may."""
+    """These tests make more requests than a tenant may."""
     monkeypatch.setattr(TenantLimits, "take", lambda *_: None)
 
 
 def may_be_unknown(operation: Operation, answer: Answer, schema: Mapping[str, Any] | None = None) -> bool:
-    """True for the 404 of what is named and is not there, by the path or by a field of that schema."""
+    """True for a 404 of an operation whose path, or a field of that schema, has an id that does not exist."""
     is_named = not operation.is_of_known or "uuid" in str(schema)
     return answer.status == 404 and is_named
 
 
 def wrong_fields(body: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Field and value for each value that the schema does not take there."""
+    """Each field with each of VALUES that its schema does not accept."""
     for name, schema in body.get("properties", {}).items():
         whole = {**schema, "components": body["components"]}
         check = jsonschema_rs.Draft202012Validator(whole, validate_formats=True)
@@ -129,7 +129,7 @@ async def test_no_value_of_any_field_makes_it_crash(door: Door) -> None:
     for operation in await operations(door):
         for name in (operation.body or {}).get("properties", ()):
             for value in VALUES:
-                route = str(uuid4())  # what is accepted shall not last
+                route = str(uuid4())  # a valid command must not affect the next case
                 answer = await door.ask(operation.method, place(operation, route), {name: value})
                 assert answer.status < 500, (operation.method, operation.path, name, answer.text)
 
@@ -194,7 +194,7 @@ async def test_a_body_of_another_type_is_refused_everywhere(door: Door) -> None:
 async def test_a_hostile_query_is_refused_everywhere(door: Door, query: str, status: int) -> None:
     name = query.partition("=")[0]
     for operation in await operations(door):
-        asks_nothing = not operation.path.startswith("/v1")  # what watches the daemon may append what it likes
+        asks_nothing = not operation.path.startswith("/v1")  # monitoring may append any parameters
         if (asks_nothing and status == 422) or (name in operation.query and "&" not in query):
             continue
         url = URL(f"{place(operation, str(uuid4()))}?{required(operation)}{query}", encoded=True)

@@ -1,4 +1,4 @@
-"""HTTP itself: what is no request, methods that a path has not, HEAD."""
+"""HTTP itself: malformed requests, methods that a path does not have, HEAD."""
 
 from __future__ import annotations
 

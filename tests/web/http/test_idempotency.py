@@ -1,4 +1,4 @@
-"""Idempotency-Key: a command that is repeated happens once."""
+"""Idempotency-Key: a repeated command is executed once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from daemon.core.delivery.answer import delivery_id
-from tests.support.endings import ended
+from tests.support.finished_deliveries import store_finished
 from tests.support.web import TARGET, Answer, Door, path
 
 ROUTES = "/v1/tenants/acme/routes"
@@ -84,23 +84,23 @@ async def test_a_key_stands_for_one_command_with_one_body(door: Door) -> None:
 
 
 async def test_a_key_stands_for_one_command_whatever_sort_it_is(door: Door) -> None:
-    """Retries and replays are noted elsewhere than in the route log."""
+    """The keys of retries and replays are in other tables than the route log."""
     made = await door.route()
     async with door.database.connection() as connection:
-        await ended(connection, 1, "failed", route_id=UUID(made["id"]))
+        await store_finished(connection, 1, "failed", route_id=UUID(made["id"]))
     retry = f"/v1/tenants/acme/deliveries/{delivery_id(UUID(made['id']), 'e1')}/retry"
     ever = {"from": "2020-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z", "status": "failed"}
-    asked = {
+    requests = {
         "edit": ("PATCH", path(made), {"name": "other"}),
         "create": ("POST", ROUTES, GOOD),
         "retry": ("POST", retry, None),
         "replay": ("POST", path(made, "/replay"), ever),
     }
     for key in ("edit", "replay", "retry"):
-        assert (await ask(door, *asked[key], key=key)).status < 300
+        assert (await ask(door, *requests[key], key=key)).status < 300
     for key in ("edit", "replay", "retry"):
-        for other in asked.keys() - {key}:
-            assert (await ask(door, *asked[other], key=key)).status == 409, (key, other)
+        for other in requests.keys() - {key}:
+            assert (await ask(door, *requests[other], key=key)).status == 409, (key, other)
     (replay,) = (await door.ask("GET", path(made, "/replays"))).json["items"]
     assert (await ask(door, "POST", path(made, f"/replays/{replay['id']}/cancel"), key="edit")).status == 409
     assert [len(await door.rows(f"SELECT FROM hookledger.{table}")) for table in ("resend", "replay")] == [1, 1]

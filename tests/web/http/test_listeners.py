@@ -1,4 +1,4 @@
-"""Sockets: bound once, served by whoever has them, closed with what they were opened for."""
+"""Listeners: sockets are bound once, served, and closed at the end."""
 
 from __future__ import annotations
 

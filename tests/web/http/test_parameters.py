@@ -1,10 +1,10 @@
-"""Path and query: all that is wrong with them is told at once, for each endpoint that declares them."""
+"""Path and query: everything that is wrong with them is in one answer, for each endpoint that declares them."""
 
 from __future__ import annotations
 
 import pytest
 
-from daemon.web.http.endpoints import Declared, declared
+from daemon.web.http.endpoints import Declaration, declared
 from tests.support.web import Door, path
 
 NO_VALUE = {
@@ -21,7 +21,7 @@ NO_VALUE = {
 LISTS = ["/v1/tenants", "/v1/tokens", "/v1/event-types"]
 
 
-def declarations(door: Door) -> dict[str, Declared]:
+def declarations(door: Door) -> dict[str, Declaration]:
     """The endpoints of GET that have such parameters, by path."""
     found = {}
     for route in door.client.app.router.routes():

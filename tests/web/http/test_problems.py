@@ -1,4 +1,4 @@
-"""Every error is application/problem+json and tells nothing about our insides."""
+"""Every error is application/problem+json and says nothing about our internals."""
 
 from __future__ import annotations
 

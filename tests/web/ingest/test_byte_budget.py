@@ -1,4 +1,4 @@
-"""Events in memory: bounded for all requests together, in bytes and in time."""
+"""The limit of events in memory, for all requests together, and the timeout of a body."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ LINES = b"\n" * (HALF_BYTES - 100) + b'{"tenant":"acme","type":"a.b","data":{}}\
 
 
 def test_what_is_taken_is_given_back_at_the_end_and_nobody_takes_more_than_there_is() -> None:
-    room = ByteBudget(10)
-    with room.share() as take:
+    budget = ByteBudget(10)
+    with budget.share() as take:
         take(4)
-        with room.share() as other:
+        with budget.share() as other:
             other(6)
             with pytest.raises(Problem) as refused:
                 take(1)
         take(6)
     assert refused.value.status == 503
     assert int(refused.value.headers["Retry-After"]) > 0
-    with room.share() as take:
+    with budget.share() as take:
         take(10)
 
 
@@ -43,11 +43,11 @@ async def test_batches_beyond_the_room_are_503_and_welcome_later(empty_url: str)
         return await to.ask("POST", "/v1/events", data=body, headers=NDJSON)
 
     async with door(empty_url, events__max_bytes="1024") as opened:
-        room = opened.client.app[events.ROOM]
-        whole_bytes = room._free_bytes
+        budget = opened.client.app[events.BYTE_BUDGET]
+        whole_bytes = budget._free_bytes
         first = [asyncio.create_task(publish(opened, held())) for _ in range(2)]
         async with asyncio.timeout(10):
-            while whole_bytes - room._free_bytes < 2 * len(LINES):
+            while whole_bytes - budget._free_bytes < 2 * len(LINES):
                 await asyncio.sleep(0.01)
         refused = await publish(opened, LINES)
         assert refused.status == 503
@@ -57,7 +57,7 @@ async def test_batches_beyond_the_room_are_503_and_welcome_later(empty_url: str)
         go_on.set()
         assert [answer.json["accepted"] for answer in await asyncio.gather(*first)] == [1, 1]
         assert (await publish(opened, LINES)).status == 202
-        assert room._free_bytes == whole_bytes
+        assert budget._free_bytes == whole_bytes
 
 
 async def test_a_sender_who_dribbles_is_408_in_the_end(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""POST /v1/events with many events, one to a line."""
+"""POST /v1/events with many events, one on each line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches that are stored in parts, each while the next is parsed: what holds for a small batch holds for them."""
+"""Batches that are stored in parts have the same guarantees as small batches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from daemon.web.ingest.batch import PART_BYTES, PART_EVENTS
 from eventstore import domain_events
 from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.errors import Deadlocked
-from tests.support.cable import cable
+from tests.support.fault_proxy import fault_proxy
 from tests.support.postgres import until_waiting
 from tests.support.web import Answer, Door, door
 
@@ -53,7 +53,7 @@ async def test_a_part_ends_at_a_number_of_bytes_too(door: Door, monkeypatch: pyt
         sizes.append(sum(len(event.data) for event in events))
         return await store(connection, events)
 
-    monkeypatch.setattr(domain_events, "_publish", counted)
+    monkeypatch.setattr(domain_events.events, "_publish", counted)
     data = f'{{"a":"{"x" * 100_000}"}}'
     assert (await publish(door, [line(f"e{n}", data=data) for n in range(50)])).json["accepted"] == 50
     assert sum(sizes) == 50 * len(data)
@@ -97,15 +97,15 @@ async def test_more_batches_than_there_are_turns_are_all_stored(door: Door) -> N
 async def test_a_silent_database_is_503_for_batches_in_turn_and_for_those_that_wait(
     empty_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with cable(empty_url) as wire, door(wire.url) as opened:
+    async with fault_proxy(empty_url) as proxy, door(proxy.url) as opened:
         batches = [[line(f"e{turn}-{n}") for n in range(PART_EVENTS + 1)] for turn in range(4)]
         assert (await publish(opened, batches[0])).status == 202
-        wire.hold()
+        proxy.stall()
         with monkeypatch.context() as patch:
             patch.setattr(events_api, "ANSWER_SECONDS", 0.2)
             answers = await asyncio.gather(*[publish(opened, batch) for batch in batches])
         assert {answer.status for answer in answers} == {503}
-        wire.mend()
+        proxy.restore()
         assert (await publish(opened, batches[0])).json["duplicates"] == PART_EVENTS + 1
 
 
@@ -115,7 +115,7 @@ _STORED_A_PART = (
 
 
 class Parts:
-    """The parts of a batch, the second one when it is let go."""
+    """The parts of a batch. The last part waits for `go_on`."""
 
     def __init__(self, *ids: str) -> None:
         self._ids = list(ids)
@@ -146,7 +146,7 @@ async def test_two_batches_with_the_same_ids_in_opposite_parts_are_both_answered
 
 
 async def test_a_statement_that_meets_a_batch_crosswise_is_answered_too(empty_url: str, door: Door) -> None:
-    """The statement has `b` and waits for `z`, which the batch has; then the batch wants `b`."""
+    """The statement has locked `b` and waits for `z`, which the batch has locked. Then the batch waits for `b`."""
     watcher = await asyncpg.connect(empty_url)
     events = {id: NewEvent(tenant="acme", id=id, type="a.b", data=b"{}") for id in "bz"}
     statement: asyncio.Task[list[bool]] | None = None

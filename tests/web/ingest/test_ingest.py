@@ -1,4 +1,4 @@
-"""Single events that come together, and a database that does not answer."""
+"""Group commit of single events, and a database that does not answer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from daemon.web.ingest import group_commit
 from daemon.web.ingest import publish as events
 from eventstore import domain_events
-from tests.support.cable import cable
+from tests.support.fault_proxy import fault_proxy
 from tests.support.tokens import bearer, token
 from tests.support.web import Answer, Door, door
 
@@ -75,9 +75,9 @@ async def test_a_closed_database_is_503_with_a_time_to_come_back(door: Door) -> 
 
 
 async def test_a_database_that_is_silent_is_503_within_three_seconds_for_everybody(empty_url: str) -> None:
-    async with cable(empty_url) as line, door(line.url) as opened:
+    async with fault_proxy(empty_url) as proxy, door(proxy.url) as opened:
         assert (await publish(opened, "before")).status == 202
-        line.hold()
+        proxy.stall()
         begun = time.monotonic()
 
         async def late(number: int) -> tuple[int, float]:
@@ -97,14 +97,14 @@ async def test_a_database_that_is_silent_is_503_within_three_seconds_for_everybo
         assert max(seconds for _, seconds in told) < 3
         assert many.status == 503
         assert time.monotonic() - begun < 5
-        line.mend()
+        proxy.restore()
         assert (await publish(opened, "after")).status == 202
 
 
 async def test_what_it_took_to_know_who_asks_is_not_there_for_storing(
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each step may be in time, and all of them together not."""
+    """Each step is in time, but their sum is too long."""
     text = await token(door.database, "producer")
     monkeypatch.setattr(events, "ANSWER_SECONDS", 0.05)
     verify = door.services.tokens.verify
@@ -131,13 +131,13 @@ async def test_a_catalogue_that_is_silent_is_503_too(
 
 
 async def test_what_was_given_up_in_the_queue_is_not_stored_later(empty_url: str) -> None:
-    async with cable(empty_url) as line, door(line.url) as opened:
-        line.hold()
+    async with fault_proxy(empty_url) as proxy, door(proxy.url) as opened:
+        proxy.stall()
         first = asyncio.create_task(publish(opened, "sent"))
-        while not (task := opened.client.app[events.INGEST])._waiting and task._task is None:
+        while not (task := opened.client.app[events.GROUP_COMMIT])._queue and task._task is None:
             await asyncio.sleep(0.01)
         second = asyncio.create_task(publish(opened, "queued"))
         assert (await first).status == (await second).status == 503
-        line.mend()
+        proxy.restore()
         assert (await publish(opened, "after")).status == 202
         assert "queued" not in {row["id"] for row in await opened.events()}

@@ -1,4 +1,4 @@
-"""`events.strict_types`: what is not in the catalogue is neither published nor subscribed to by name."""
+"""`events.strict_types`: a type that is not in the catalogue cannot be published, nor subscribed to by name."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""What schemathesis does not know of itself: it loads this file by the configuration beside it."""
+"""Hooks for schemathesis, which loads this file because the configuration beside it names it."""
 
 import schemathesis
 

@@ -1,7 +1,7 @@
-"""GET /openapi.json: what it says is what the daemon does.
+"""GET /openapi.json: the document describes what the daemon does.
 
-That answers are as the document says is not a matter of this file: every door of tests/web holds each of its answers
-against it (tests/support/conformity.py).
+This file does not compare answers with the document. Every `Door` of tests/web does that with each of its answers
+(tests/support/openapi_conformance.py).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from aiohttp import web
 from daemon.core.events import event
 from daemon.web.http.endpoints import Access, declared
 from daemon.web.ingest.event_shapes import EVENT_LINES, EVENT_SCHEMA
-from tests.support.conformity import resolved, validator
+from tests.support.openapi_conformance import resolved, validator
 from tests.support.web import Door, path
 
-# contract.md §4, line by line.
+# The promised API, literal on purpose: path → methods.
 TABLE = {
     "/v1/events": "POST",
     "/v1/tenants/{tenant}/routes": "GET POST",
@@ -73,7 +73,7 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, A
 
 
 def routed(application: web.Application) -> set[tuple[str, str]]:
-    """What programs may ask; pages are for people."""
+    """Method and path of the endpoints that are not pages."""
     return {
         (route.method, route.resource.canonical)
         for route in application.router.routes()
@@ -270,7 +270,7 @@ def resources(application: web.Application) -> Iterator[Any]:
 
 
 def parts(whole: Any) -> Iterator[dict[str, Any]]:
-    """Every object within."""
+    """Every object in a JSON value."""
     if isinstance(whole, dict):
         yield whole
         for each in whole.values():

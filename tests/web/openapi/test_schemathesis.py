@@ -1,5 +1,5 @@
-"""Schemathesis, an independent reader of our OpenAPI document, against the daemon: it tries what the document allows and
-what it forbids, and finds nothing that is otherwise than the document says.
+"""Schemathesis, an independent reader of OpenAPI documents, tests the daemon: it sends what our document allows and what
+it forbids, and must find no difference from the document.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ MOST_SECONDS = 120
 
 
 async def test_schemathesis_finds_nothing(empty_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TenantLimits, "take", lambda *_: None)  # it asks more often than a tenant may
+    monkeypatch.setattr(TenantLimits, "take", lambda *_: None)  # it makes more requests than a tenant may
     async with door(empty_url, server__admin_token=TOKEN) as opened:
         lasting, doomed = [await made(opened) for _ in range(2)]
         url = str(opened.client.make_url("/openapi.json"))
-        # Beside us and not within: it works with threads and a client of its own.
+        # A subprocess, because it has threads and an HTTP client of its own.
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run", url, "--no-color"),
             *("--header", f"Authorization: Bearer {TOKEN}"),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            cwd=tmp_path,  # where it leaves what it remembers
+            cwd=tmp_path,  # where it writes its cache
             env=os.environ
             | {"SCHEMATHESIS_HOOKS_FILE": str(HOOKS), "ROUTE": lasting["id"], "DOOMED_ROUTE": doomed["id"]},
         )

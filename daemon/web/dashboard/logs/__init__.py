@@ -1,1 +1,1 @@
-"""What was sent, and what happened in the shop: deliveries, events, and why each went where it went."""
+"""Deliveries and events, and why each event was delivered to a webhook or was not."""

@@ -1,4 +1,4 @@
-"""One delivery: how it stands and why, each of its attempts on a timeline, and sending it again."""
+"""One delivery: its status and the reason, its attempts on a timeline, and sending it again."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from daemon.web.dashboard.text import in_merchants_words, whole_number
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
 from daemon.web.service import resending
-from daemon.web.service.lookup import named_detail
+from daemon.web.service.lookup import delivery_detail
 
-# What a merchant wants to know first.
+# The heading, which answers what a merchant wants to know first.
 _TITLES: Mapping[DeliveryStatus, str] = {
     DeliveryStatus.DELIVERED: "It was delivered",
     DeliveryStatus.PENDING: "It is still to be delivered",
@@ -33,9 +33,9 @@ _TITLES: Mapping[DeliveryStatus, str] = {
 
 @page(Access.READ)
 async def show(request: web.Request) -> web.Response:
-    """A delivery, open at its last attempt or at the one that the query names."""
+    """A delivery with its last attempt open, or with the attempt of `?attempt=`."""
     try:
-        detail = await named_detail(request)
+        detail = await delivery_detail(request)
     except (NotFound, Invalid) as error:
         return _missing(request, error)
     return _page(request, detail)
@@ -44,24 +44,24 @@ async def show(request: web.Request) -> web.Response:
 @page(Access.READ)
 async def body(request: web.Request) -> web.Response:
     """The whole body of an attempt, as a file."""
-    detail = await named_detail(request)
-    place = _attempt(request)
-    sent = detail.sent[place - 1] if place is not None and 0 < place <= len(detail.sent) else None
-    if sent is None or place is None:
+    detail = await delivery_detail(request)
+    position = _attempt(request)
+    sent = detail.sent[position - 1] if position is not None and 0 < position <= len(detail.sent) else None
+    if sent is None or position is None:
         raise NotFound("there is no such request, or it is no longer kept")
-    headers = {"Content-Disposition": f'attachment; filename="{timeline.file_name(place)}"'}
+    headers = {"Content-Disposition": f'attachment; filename="{timeline.file_name(position)}"'}
     return web.Response(body=sent.request.body, content_type="text/plain", charset="utf-8", headers=headers)
 
 
 @page(Access.MANAGE)
 async def retry(request: web.Request) -> web.Response:
-    """Sends it again now, and leads back to it; what may not be sent is refused on the page, with the reason."""
+    """Sends a delivery again now, and redirects to it; if that is refused, the page says why."""
     form = await form_data.read(request)
-    pair = await resending.wanted(request)
+    pair = await resending.resendable_pair(request)
     try:
         await resending.retry_now(request, pair, context(request, request_id=request_id(request, form)))
     except Conflict as error:
-        detail = await named_detail(request)
+        detail = await delivery_detail(request)
         return _page(request, detail, status=409, refusal=str(error))
     tenant, delivery = request.match_info["tenant"], request.match_info["delivery"]
     return redirect(request, "t", tenant, "deliveries", delivery, event=pair.event_id, done="retried")
@@ -70,34 +70,35 @@ async def retry(request: web.Request) -> web.Response:
 def _page(
     request: web.Request, detail: DeliveryDetail, *, status: int = 200, refusal: str | None = None
 ) -> web.Response:
-    services, place = request.app[SERVICES], detail.item.found.place
-    known = services.index.timeline(place.route_id)
-    refused = None if known is None else resend.delivery(known.current, place.event_time)
-    shown = timeline.attempts(
-        detail, looked_at=_attempt(request), timeout_seconds=services.config.delivery.timeout_seconds
+    services, position = request.app[SERVICES], detail.item.found.position
+    route_timeline = services.index.timeline(position.route_id)
+    route = None if route_timeline is None else route_timeline.current
+    obstacle = None if route is None else resend.delivery(route, position.event_time)
+    attempts = timeline.attempts(
+        detail, selected=_attempt(request), timeout_seconds=services.config.delivery.timeout_seconds
     )
     return render(
         request,
         "logs/delivery.html",
         status=status,
         titles=_TITLES,
-        once=new_form_id(),
+        form_id=new_form_id(),
         detail=detail,
         item=detail.item,
         found=detail.item.found,
-        gist=detail.item.gist,
-        because=None if detail.explanation is None else in_merchants_words(detail.explanation.detail),
-        route=None if known is None else known.current,
-        attempts=shown,
+        summary=detail.item.summary,
+        explanation=None if detail.explanation is None else in_merchants_words(detail.explanation.detail),
+        route=route,
+        attempts=attempts,
         total=len(detail.exchanges),
-        limit_seconds=services.config.delivery.timeout_seconds,
+        timeout_seconds=services.config.delivery.timeout_seconds,
         refusal=None if refusal is None else in_merchants_words(refusal),
-        refused=None if refused is None else in_merchants_words(refused.reason),
+        obstacle=None if obstacle is None else in_merchants_words(obstacle.reason),
     )
 
 
 def _missing(request: web.Request, error: NotFound | Invalid) -> web.Response:
-    """What to do about a delivery that is not there: perhaps it was skipped, which the page of its event explains."""
+    """The page of a delivery that does not exist, with a link to its event, which says whether it was skipped."""
     event_id = request.query.get("event")
     return render(
         request,
@@ -110,5 +111,5 @@ def _missing(request: web.Request, error: NotFound | Invalid) -> web.Response:
 
 
 def _attempt(request: web.Request) -> int | None:
-    """The place of the attempt that the query names."""
+    """The position of the attempt that the query names, from 1."""
     return whole_number(request.query.get("attempt", ""))

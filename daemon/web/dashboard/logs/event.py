@@ -1,4 +1,4 @@
-"""One event: what was published, and for each webhook that it concerned why it was sent to it, or was not."""
+"""One event: what was published, and why it was delivered to each webhook that it concerned, or was not."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from daemon.web.http.services import SERVICES, Services
 from eventstore import domain_events
 from eventstore.domain_events.events import StoredEvent
 
-# Webhooks explained on a page; the others are behind a link.
+# Webhooks that are explained on a page; the others are on the next pages.
 PAGE_SIZE = 25
 
-# Bytes in the page, for what was published.
-DATA_ROOM = 24_000
-OTHER_ROOM = 12_000
+# Bytes of the page for the data of the event, and for each other part of it.
+MAX_DATA_BYTES = 24_000
+MAX_OTHER_BYTES = 12_000
 
 
 @page(Access.READ)
 async def show(request: web.Request) -> web.Response:
-    """The event; with `?route=` only that webhook, be it one that the event did not concern."""
+    """The event; with `?route=` explained for that webhook only, even if the event did not concern it."""
     services, tenant, query = request.app[SERVICES], request.match_info["tenant"], request.query
     event = await _find(services, tenant, request.match_info["event"])
     text = query.get("route", "").strip()
@@ -56,7 +56,7 @@ async def show(request: web.Request) -> web.Response:
         route=route,
         matches=matches,
         text=text,
-        waits=_waits(explained[:PAGE_SIZE]),
+        is_pending=_is_pending(explained[:PAGE_SIZE]),
     )
 
 
@@ -69,16 +69,13 @@ async def _find(services: Services, tenant: str, event_id: str) -> StoredEvent:
 
 
 def _parts(event: StoredEvent) -> list[tuple[str, Excerpt]]:
-    """What was published, part by part; what it did not have is left out."""
-    given = [("Data", event.data, DATA_ROOM)]
-    given += [(title, part, OTHER_ROOM) for title, part in _besides(event) if part is not None]
-    return [(title, json_excerpt(part.decode(), room)) for title, part, room in given]
+    """The beginnings of the parts that were published, by title; parts that the event does not have are left out."""
+    optional = (("Context", event.context), ("Snapshot", event.snapshot))
+    given = [("Data", event.data, MAX_DATA_BYTES)]
+    given += [(title, part, MAX_OTHER_BYTES) for title, part in optional if part is not None]
+    return [(title, json_excerpt(part.decode(), max_bytes)) for title, part, max_bytes in given]
 
 
-def _besides(event: StoredEvent) -> list[tuple[str, bytes | None]]:
-    return [("Context", event.context), ("Snapshot", event.snapshot)]
-
-
-def _waits(explained: Sequence[Explanation]) -> bool:
-    """True if somebody who looks again soon will see more."""
+def _is_pending(explained: Sequence[Explanation]) -> bool:
+    """True if a reload will soon show more."""
     return any(each.verdict in ("pending", "not_yet_read") for each in explained)

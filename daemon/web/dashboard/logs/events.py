@@ -1,4 +1,4 @@
-"""What was published, newest first; for one webhook with what each event was to it, so that what it missed is seen."""
+"""The log of events, newest first. For one webhook it shows the decision about each event, and so what it missed."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from eventstore.domain_events.listing import LoggedEvent
 
 PAGE_SIZE = 50
 
-_NOTHING = EventPage(events=[], next=None)
+_EMPTY = EventPage(events=[], next=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventRow:
-    """An event; `decision` and `delivery_id` are those of the webhook that is looked at, None without one. If it
-    had a filter then (`has_filter`), what that said is not asked here: that takes the event's payload.
+    """An event. `decision` and `delivery_id` are those of the selected webhook, None without one. If the webhook had a
+    filter then (`has_filter`), the filter is not evaluated here: that takes the event's payload.
     """
 
     event: LoggedEvent
@@ -42,19 +42,19 @@ class EventRow:
 
 @page(Access.READ)
 async def show(request: web.Request) -> web.Response:
-    """A page of them. Whoever names an event is led to it."""
+    """A page of events; a filter by an event's id redirects to the page of that event."""
     services, tenant = request.app[SERVICES], request.match_info["tenant"]
-    wanted = log_filter.read(services.index, tenant, request.query, log_filter.EVENT_FIELDS)
-    if wanted.event_id and not wanted.form_errors:
-        route = None if wanted.route is None else wanted.route.id
-        return redirect(request, "t", tenant, "events", wanted.event_id, route=None if route is None else str(route))
-    found = _NOTHING if wanted.form_errors else await _found(request, wanted)
+    criteria = log_filter.read(services.index, tenant, request.query, log_filter.EVENT_FIELDS)
+    if criteria.event_id and not criteria.form_errors:
+        route = None if criteria.route is None else criteria.route.id
+        return redirect(request, "t", tenant, "events", criteria.event_id, route=None if route is None else str(route))
+    found = _EMPTY if criteria.form_errors else await _events(request, criteria)
     return render(
         request,
         "logs/events.html",
-        status=422 if wanted.form_errors else 200,
-        asked=wanted,
-        rows=[_row(services.index, each, wanted.route) for each in found.events],
+        status=422 if criteria.form_errors else 200,
+        criteria=criteria,
+        rows=[_row(services.index, each, criteria.route) for each in found.events],
         after=paging.event_cursor(found.next),
         is_first="after" not in request.query,
         choices=route_lookup.choices(services.index, tenant),
@@ -62,16 +62,16 @@ async def show(request: web.Request) -> web.Response:
     )
 
 
-async def _found(request: web.Request, wanted: LogFilter) -> EventPage:
-    """Those of a webhook are the ones of the types that it has now."""
-    of_route = (ALL,) if wanted.route is None else wanted.route.config.event_types
+async def _events(request: web.Request, criteria: LogFilter) -> EventPage:
+    """The events that fit. For a webhook these are events of the types that it subscribes to now."""
+    route_patterns = (ALL,) if criteria.route is None else criteria.route.config.event_types
     return await event_pages.page(
         request.app[SERVICES].database,
         EventFilter(
-            tenant=wanted.tenant,
-            patterns=(wanted.event_type,) if wanted.event_type else of_route,
-            since=wanted.since,
-            until=wanted.until,
+            tenant=criteria.tenant,
+            patterns=(criteria.event_type,) if criteria.event_type else route_patterns,
+            since=criteria.since,
+            until=criteria.until,
         ),
         begin=_begin(request.query.get("after", "")),
         limit=PAGE_SIZE,
@@ -101,7 +101,7 @@ def _row(index: RouteIndex, event: LoggedEvent, route: Route | None) -> EventRow
 
 
 def _begin(after: str) -> EventPosition | None:
-    """Where a page begins; with a cursor that is none, at the beginning."""
+    """Where a page begins; None, which is the beginning, also for an invalid cursor."""
     try:
         return paging.event_position(after) if after else None
     except Invalid:

@@ -1,4 +1,4 @@
-"""Which deliveries, or events, a page's query asks for: read leniently, with what is wrong by field."""
+"""The filter of a log, read from the query of a page. Wrong values are errors by field, and never exceptions."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from daemon.deliveries import DeliveryFilter
 from daemon.web.access.auth import CALLER
 from daemon.web.dashboard.form_data import FormErrors
 from daemon.web.dashboard.logs import route_lookup
-from daemon.web.dashboard.text import moment_field, typed_moment
+from daemon.web.dashboard.text import moment_field, parse_moment
 from daemon.web.http.services import SERVICES
 from eventstore.domain_events import catalogue
 
-# Event types that the field offers.
-MOST_TYPES = 200
+# Event types that the field suggests.
+MAX_TYPES = 200
 
-# In the order of the form. Of events nobody asks for a status.
+# In the order of the form. Events have no status.
 DELIVERY_FIELDS = ("route", "status", "type", "event", "since", "until")
 EVENT_FIELDS = ("route", "type", "event", "since", "until")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogFilter:
-    """`values` are the texts of the fields; what is wrong among them asks for nothing. `matches` are the webhooks that
-    were perhaps meant.
+    """The criteria of a log. `values` are the texts of the fields; a field with an error does not filter. `matches` are
+    the webhooks that the text of the webhook's field may mean.
     """
 
     tenant: str
@@ -47,8 +47,8 @@ class LogFilter:
     until: datetime | None
 
     @property
-    def filter(self) -> DeliveryFilter:
-        """The same of deliveries."""
+    def delivery_filter(self) -> DeliveryFilter:
+        """The criteria as a filter of deliveries."""
         return DeliveryFilter(
             tenant=self.tenant,
             route_id=None if self.route is None else self.route.id,
@@ -61,15 +61,15 @@ class LogFilter:
 
     @property
     def chips(self) -> list[FilterChip]:
-        """The parts of the filter, each of which can be taken away."""
+        """The parts of the filter, each of which can be removed."""
         values = self.values
         texts = {
             "route": f"Webhook {'' if self.route is None else self.route.config.name}",
             "status": f"Status {values.get('status')}",
             "type": f"Type {values['type']}",
             "event": f"Event {values['event']}",
-            "since": f"From {_shown(values['since'])}",
-            "until": f"Until {_shown(values['until'])}",
+            "since": f"From {_readable(values['since'])}",
+            "until": f"Until {_readable(values['until'])}",
         }
         return [
             FilterChip(field=name, text=texts[name]) for name in values if values[name] and not self.form_errors[name]
@@ -78,20 +78,22 @@ class LogFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterChip:
-    """A part of a filter, as it is shown."""
+    """A part of a filter, with the text to show."""
 
     field: str
     text: str
 
 
 async def types(request: web.Request) -> list[str]:
-    """The event types that the field offers. What was seen in events may be another tenant's."""
+    """The event types that the field suggests. A caller who is bound to a tenant gets only those of the catalogue, as
+    types that were seen in events may be another tenant's.
+    """
     database, is_bound = request.app[SERVICES].database, request[CALLER].tenant is not None
-    return [each.name for each in await catalogue.listed(database, after="", limit=MOST_TYPES, with_seen=not is_bound)]
+    return [each.name for each in await catalogue.listed(database, after="", limit=MAX_TYPES, with_seen=not is_bound)]
 
 
 def read(index: RouteIndex, tenant: str, query: Mapping[str, str], fields: Collection[str]) -> LogFilter:
-    """What the query asks for by these fields."""
+    """The filter in these fields of the query."""
     values = {name: query.get(name, "").strip() for name in fields}
     status = values.get("status", "")
     problems: list[FieldProblem] = []
@@ -102,12 +104,12 @@ def read(index: RouteIndex, tenant: str, query: Mapping[str, str], fields: Colle
             "may be one of these webhooks: choose one" if matches else "is neither the name nor the id of a webhook"
         )
         problems.append(FieldProblem(field="route", message=message))
-    found = next((each for each in DeliveryStatus if each.value == status), None)
-    if status and found is None:
+    known_status = next((each for each in DeliveryStatus if each.value == status), None)
+    if status and known_status is None:
         problems.append(FieldProblem(field="status", message=f"must be one of {', '.join(DeliveryStatus)}"))
-    unknown = name_problem(values["type"]) if values["type"] else None
-    if unknown is not None:
-        problems.append(FieldProblem(field="type", message=unknown))
+    type_problem = name_problem(values["type"]) if values["type"] else None
+    if type_problem is not None:
+        problems.append(FieldProblem(field="type", message=type_problem))
     if "\0" in values["event"]:
         problems.append(FieldProblem(field="event", message="is not the id of an event"))
     since, until = _moment(values, "since", problems), _moment(values, "until", problems)
@@ -119,7 +121,7 @@ def read(index: RouteIndex, tenant: str, query: Mapping[str, str], fields: Colle
         form_errors=FormErrors(problems),
         route=route,
         matches=matches if route is None else (),
-        status=found,
+        status=known_status,
         event_type=values["type"] or None,
         event_id=values["event"] or None,
         since=since,
@@ -129,11 +131,11 @@ def read(index: RouteIndex, tenant: str, query: Mapping[str, str], fields: Colle
 
 def _moment(values: Mapping[str, str], name: str, problems: list[FieldProblem]) -> datetime | None:
     try:
-        return typed_moment(values[name])
+        return parse_moment(values[name])
     except ValueError as error:
         problems.append(FieldProblem(field=name, message=str(error)))
         return None
 
 
-def _shown(text: str) -> str:
+def _readable(text: str) -> str:
     return moment_field(text).replace("T", " ")

@@ -1,7 +1,12 @@
-"""The attempts of a delivery as its page shows them: what went out, what came back, and the command to send it again.
+"""The attempts of a delivery as its page shows them: the request, the answer, and a command to send the request again.
 
-A page must not become long, and a body may be. So the attempts share a room: the one that is looked at comes first,
-then the newer ones before the older; of what has no room left the page has a link.
+A page must stay short, and a body may be long. So the attempts share a budget of bytes: the selected attempt comes
+first, then the newer ones before the older ones. The page has a link to each attempt that does not fit.
+
+The command is one for a POSIX shell. The body is an argument if it can be one: of `--data-raw`, because `--data` would
+take a body that begins with `@` for the name of a file. A shell's arguments are text without NUL, and Linux limits
+their length. So `printf` writes a body that is not text in octal, piped to `--data-binary @-`, which changes no byte;
+and a body that is too long is read from a file.
 """
 
 from __future__ import annotations
@@ -12,28 +17,38 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from daemon.core.delivery.answer import Outcome
-from daemon.core.delivery.failure_text import FailureText, failing
+from daemon.core.delivery.failure_text import FailureText, explain_error
 from daemon.deliveries import DeliveryDetail, SentRequest
 from daemon.web.dashboard.text import Excerpt, escaped_bytes, excerpt_of, json_excerpt
 from daemon.web.service import exchanges
 from daemon.web.service.exchanges import KeptAnswer
 from eventstore.queries.attempts import RecordedExchange
 
-# At once; older ones are behind a link.
-MOST_ATTEMPTS = 30
+# Attempts on one page; it has links to the others.
+MAX_ATTEMPTS = 30
 
-# Bytes in the page.
-ROOM = 56_000
-BODY_ROOM = 16 * 1024
-CURL_ROOM = 20 * 1024
-ANSWER_ROOM = 10 * 1024
-# Beside bodies and headers, for what stands around them.
-_AROUND = 2_000
+# Bytes of the page: for all attempts together, and for the longest parts of one.
+MAX_BYTES = 56_000
+MAX_BODY_BYTES = 16 * 1024
+MAX_COMMAND_BYTES = 20 * 1024
+MAX_ANSWER_BYTES = 10 * 1024
+MAX_HEADER_BYTES = 1024
+# The markup around the bodies and headers of an attempt, and around one header.
+_MARKUP_BYTES = 2_000
+_HEADER_MARKUP_BYTES = 40
+
+# Linux takes at most 128 KiB for one argument.
+LONGEST_ARGUMENT_BYTES = 100_000
+
+# Characters that curl expands in a URL unless it gets --globoff.
+_GLOB = re.compile(r"[\[\]{}]")
+
+_NEXT_LINE = " \\\n  "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestView:
-    """`command` takes the body from a file if that is too long to be in it."""
+    """A request as it was sent. `command` reads the body from a file if `takes_file`: the body is too long for it."""
 
     url: str
     headers: dict[str, str]
@@ -46,9 +61,9 @@ class RequestView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerView:
-    """`encoding` is base64 if the body is no text."""
+    """An answer as it was kept. `encoding` is base64 if the body is not text."""
 
-    head: list[tuple[str, str]]
+    headers: list[tuple[str, str]]
     body: Excerpt
     encoding: str
     is_truncated: bool
@@ -56,7 +71,7 @@ class AnswerView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContentView:
-    """What went out, None if that cannot be rebuilt, and what came back, None if nothing did."""
+    """A request, None if it cannot be rebuilt, and its answer, None if there was none."""
 
     request: RequestView | None
     answer: AnswerView | None
@@ -64,13 +79,13 @@ class ContentView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptView:
-    """`place` counts from 1 in order of time: numbers of retries by hand may repeat. `share` is the part of the time
-    limit that it took, in hundredths. `contents` is None where there was no room.
+    """An attempt. `position` counts from 1 in order of time; `exchange.number` may repeat after a manual retry.
+    `share` is the part of the timeout that it took, in per cent. `contents` is None if it does not fit into the page.
     """
 
-    place: int
+    position: int
     exchange: RecordedExchange
-    failing: FailureText | None
+    failure: FailureText | None
     share: int
     contents: ContentView | None
     is_open: bool
@@ -80,67 +95,86 @@ class AttemptView:
         return self.exchange.outcome == Outcome.DELIVERED
 
 
-def attempts(detail: DeliveryDetail, *, looked_at: int | None, timeout_seconds: float) -> list[AttemptView]:
-    """The attempts up to the one that is looked at and some after it, the newest first; by itself that is the last."""
+def attempts(detail: DeliveryDetail, *, selected: int | None, timeout_seconds: float) -> list[AttemptView]:
+    """At most MAX_ATTEMPTS around the selected position, the newest first; the last attempt is selected by default."""
     count = len(detail.exchanges)
-    chosen = count if looked_at is None else max(1, min(count, looked_at))
-    newest = min(count, chosen + MOST_ATTEMPTS // 2) if chosen <= count - MOST_ATTEMPTS else count
-    places = range(newest, max(0, newest - MOST_ATTEMPTS), -1)
-    contents = _contents(detail, sorted(places, key=lambda place: place != chosen))
+    open_at = count if selected is None else max(1, min(count, selected))
+    newest = min(count, open_at + MAX_ATTEMPTS // 2) if open_at <= count - MAX_ATTEMPTS else count
+    positions = range(newest, max(0, newest - MAX_ATTEMPTS), -1)
+    contents = _contents(detail, sorted(positions, key=lambda position: position != open_at))
     return [
         _attempt(
-            place, detail.exchanges[place - 1], contents.get(place), timeout_seconds=timeout_seconds, chosen=chosen
+            position,
+            detail.exchanges[position - 1],
+            contents.get(position),
+            timeout_seconds=timeout_seconds,
+            is_open=position == open_at,
         )
-        for place in places
+        for position in positions
     ]
 
 
-def file_name(place: int) -> str:
+def file_name(position: int) -> str:
     """The name under which a body is downloaded."""
-    return f"body-{place}.json"
+    return f"body-{position}.json"
+
+
+def curl_command(url: str, headers: Mapping[str, str], body: bytes, *, file: str | None = None) -> str:
+    """The command that sends a request; it reads the body from `file` if one is given."""
+    text = None if file else _argument(body)
+    options = [f"curl {_globoff(url)}{quoted(url)}", *(f"-H {quoted(_header(*each))}" for each in headers.items())]
+    if file is not None:
+        return _NEXT_LINE.join([*options, f"--data-binary {quoted('@' + file)}"])
+    if text is not None:
+        return _NEXT_LINE.join([*options, f"--data-raw {quoted(text)}"])
+    return f"printf {quoted(_octal(body))} | " + _NEXT_LINE.join([*options, "--data-binary @-"])
+
+
+def quoted(text: str) -> str:
+    """The text as one word of a POSIX shell; it must not contain NUL."""
+    return "'" + text.replace("'", "'\\''") + "'"
 
 
 def _attempt(
-    place: int, exchange: RecordedExchange, contents: ContentView | None, *, timeout_seconds: float, chosen: int
+    position: int, exchange: RecordedExchange, contents: ContentView | None, *, timeout_seconds: float, is_open: bool
 ) -> AttemptView:
     return AttemptView(
-        place=place,
+        position=position,
         exchange=exchange,
-        failing=None if exchange.error is None else failing(exchange.error),
+        failure=None if exchange.error is None else explain_error(exchange.error),
         share=max(1, min(100, round(exchange.duration_ms / (timeout_seconds * 10)))),
         contents=contents,
-        is_open=place == chosen,
+        is_open=is_open,
     )
 
 
 def _contents(detail: DeliveryDetail, order: list[int]) -> dict[int, ContentView]:
-    """What is shown of these, as far as there is room; the first of them always is."""
-    found: dict[int, ContentView] = {}
-    room = ROOM
-    for place in order:
-        sent = detail.sent[place - 1]
-        request = None if sent is None else _request(place, sent)
-        kept = exchanges.kept_answer(detail.exchanges[place - 1])
+    """The contents of attempts by position, in this order as far as they fit; the first is always included."""
+    shown: dict[int, ContentView] = {}
+    budget = MAX_BYTES
+    for position in order:
+        sent = detail.sent[position - 1]
+        request = None if sent is None else _request(position, sent)
+        kept = exchanges.kept_answer(detail.exchanges[position - 1])
         contents = ContentView(request=request, answer=None if kept is None else _answer(kept))
-        room -= _bytes_of(contents)
-        if found and room < 0:
+        budget -= _size(contents)
+        if shown and budget < 0:
             break
-        found[place] = contents
-    return found
+        shown[position] = contents
+    return shown
 
 
-def _request(place: int, sent: SentRequest) -> RequestView:
+def _request(position: int, sent: SentRequest) -> RequestView:
     headers, body = exchanges.shown_headers(sent), sent.request.body
-    shown = json_excerpt(body.decode("utf-8", "replace"), BODY_ROOM)
-    command = curl_command(sent.target_url, headers, body) if len(body) <= CURL_ROOM else None
-    takes_file = command is None or escaped_bytes(command) > CURL_ROOM
+    command = curl_command(sent.target_url, headers, body) if len(body) <= MAX_COMMAND_BYTES else None
+    takes_file = command is None or escaped_bytes(command) > MAX_COMMAND_BYTES
     if command is None or takes_file:
-        command = curl_command(sent.target_url, headers, b"", file=file_name(place))
+        command = curl_command(sent.target_url, headers, b"", file=file_name(position))
     return RequestView(
         url=sent.target_url,
         headers=headers,
         masked=sent.secret_headers,
-        body=shown,
+        body=json_excerpt(body.decode("utf-8", "replace"), MAX_BODY_BYTES),
         body_bytes=len(body),
         command=command,
         takes_file=takes_file,
@@ -150,60 +184,28 @@ def _request(place: int, sent: SentRequest) -> RequestView:
 def _answer(kept: KeptAnswer) -> AnswerView:
     text = base64.b64encode(kept.body).decode() if kept.text is None else kept.text
     return AnswerView(
-        head=_short(kept.head),
-        body=excerpt_of(text, ANSWER_ROOM),
+        headers=_shortened(kept.head),
+        body=excerpt_of(text, MAX_ANSWER_BYTES),
         encoding="base64" if kept.text is None else "text",
         is_truncated=kept.is_truncated,
     )
 
 
-def _short(head: list[tuple[str, str]]) -> list[tuple[str, str]]:
+def _shortened(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """Headers with the beginnings of their values."""
-    return [(name, excerpt_of(value, 1024).text) for name, value in head]
+    return [(name, excerpt_of(value, MAX_HEADER_BYTES).text) for name, value in headers]
 
 
-def _bytes_of(contents: ContentView) -> int:
-    """About how much they take in the page."""
+def _size(contents: ContentView) -> int:
+    """About how many bytes the contents of an attempt take in the page."""
     request, answer = contents.request, contents.answer
     texts = [
         *(() if request is None else (request.body.text, request.command)),
         *(() if answer is None else (answer.body.text,)),
     ]
-    heads = [*(() if request is None else request.headers.items()), *(() if answer is None else answer.head)]
-    texts += [part for pair in heads for part in pair]
-    return _AROUND + sum(escaped_bytes(text) for text in texts) + 40 * len(heads)
-
-
-# A request as a command for a POSIX shell, to send it again from a terminal.
-#
-# The body goes as an argument if it can be one: `--data-raw`, because `--data` would take a body that begins with `@`
-# for the name of a file. A shell's arguments are text without NUL, and Linux takes at most 128 KiB for one of them. So
-# what is no text is written by `printf` in octal and piped to `--data-binary @-`, which changes no byte; and what is
-# too long comes from a file.
-#
-
-LONGEST_ARGUMENT_BYTES = 100_000
-
-# What curl would expand in a URL, were it not told to leave it.
-_GLOB = re.compile(r"[\[\]{}]")
-
-_CONTINUED = " \\\n  "
-
-
-def curl_command(url: str, headers: Mapping[str, str], body: bytes, *, file: str | None = None) -> str:
-    """The command; the body is read from `file` if one is named."""
-    text = None if file else _argument(body)
-    options = [f"curl {_globoff(url)}{quoted(url)}", *(f"-H {quoted(_header(*each))}" for each in headers.items())]
-    if file is not None:
-        return _CONTINUED.join([*options, f"--data-binary {quoted('@' + file)}"])
-    if text is not None:
-        return _CONTINUED.join([*options, f"--data-raw {quoted(text)}"])
-    return f"printf {quoted(_octal(body))} | " + _CONTINUED.join([*options, "--data-binary @-"])
-
-
-def quoted(text: str) -> str:
-    """One word of a POSIX shell, whatever is in it but NUL."""
-    return "'" + text.replace("'", "'\\''") + "'"
+    headers = [*(() if request is None else request.headers.items()), *(() if answer is None else answer.headers)]
+    texts += [part for header in headers for part in header]
+    return _MARKUP_BYTES + sum(escaped_bytes(text) for text in texts) + _HEADER_MARKUP_BYTES * len(headers)
 
 
 def _argument(body: bytes) -> str | None:
@@ -221,10 +223,10 @@ def _globoff(url: str) -> str:
 
 
 def _header(name: str, value: str) -> str:
-    """Curl takes `Name:` as the wish to send no such header; an empty one is `Name;`."""
+    """Curl leaves out a header that is given as `Name:`; an empty header is given as `Name;`."""
     return f"{name}: {value}" if value.strip() else f"{name};"
 
 
 def _octal(body: bytes) -> str:
-    """A format of printf that gives these bytes: what is not plain is in octal, and so is what printf reads itself."""
+    """A format of printf that writes these bytes: printable ASCII, and all else in octal, with what printf expands."""
     return "".join(chr(byte) if 0x20 <= byte < 0x7F and byte not in b"%\\" else f"\\{byte:03o}" for byte in body)

@@ -1,1 +1,1 @@
-"""For whoever runs Hookledger: tenants, tokens, event types, status."""
+"""The pages of operators: tenants, tokens, event types, status."""

@@ -1,4 +1,4 @@
-"""The whole catalogue at once: pasted as JSON, compared with the present one, and then put in its place."""
+"""Replaces the whole catalogue: a list is pasted as JSON, compared with the present catalogue, and then stored."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from eventstore.postgres.errors import VersionConflict
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogueDifference:
-    """What another catalogue would do to the one there is: names of types."""
+    """How a new catalogue differs from the present one: names of types."""
 
     added: Sequence[str]
     changed: Sequence[str]
     removed: Sequence[str]
 
     @property
-    def is_nothing(self) -> bool:
+    def is_empty(self) -> bool:
         return not (self.added or self.changed or self.removed)
 
 
@@ -47,8 +47,11 @@ async def show(request: web.Request) -> web.Response:
 
 
 @page(Access.ADMIN)
-async def take(request: web.Request) -> web.Response:
-    """Compares first. Replaces only what it was compared with, so that nobody's work is lost unseen."""
+async def submit(request: web.Request) -> web.Response:
+    """Compares the list with the catalogue, or replaces the catalogue with it.
+
+    It replaces only the edition that the list was compared with, so that no change by somebody else is lost unseen.
+    """
     form, services = await form_data.read(request), request.app[SERVICES]
     if form.one("intent") == "sample":
         form = FormData({"types": [sample_types().decode()], "edition": ["0"], "intent": ["replace"]})
@@ -66,7 +69,7 @@ async def take(request: web.Request) -> web.Response:
 
 
 def difference(before: Sequence[TypeRow], drafts: Sequence[TypeDraft]) -> CatalogueDifference:
-    """What is different, by name."""
+    """The names of the types that the drafts add, change and remove."""
     old = {row.name: (row.description, row.example) for row in before}
     new = {draft.name: (draft.description, example_text(draft)) for draft in drafts}
     return CatalogueDifference(
@@ -92,7 +95,7 @@ async def _page(
         form=form,
         edition=edition,
         total=len(rows),
-        most=MAX_TYPES,
+        max_types=MAX_TYPES,
         difference=None if drafts is None else difference(rows, drafts),
         form_errors=form_errors or FormErrors(),
         is_changed=is_changed,
@@ -111,6 +114,6 @@ def _drafts(services: Services, text: str) -> list[TypeDraft]:
 
 
 def _edition(form: FormData) -> int:
-    """The edition that was compared with; what is no number was none."""
-    found = whole_number(form.one("edition"))
-    return -1 if found is None else found
+    """The edition that the list was compared with; -1, which no catalogue has, if the field is not a number."""
+    edition = whole_number(form.one("edition"))
+    return -1 if edition is None else edition

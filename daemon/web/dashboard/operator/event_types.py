@@ -1,4 +1,4 @@
-"""The catalogue of event types, by group: what merchants can subscribe to, and an example of each."""
+"""The catalogue of event types, by group: merchants subscribe to them, and each has an example."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
 from daemon.web.service import catalogue_edits
-from daemon.web.service.catalogue_edits import Changed, seal
+from daemon.web.service.catalogue_edits import EntryChanged, fingerprint
 from eventstore.domain_events import catalogue
 from eventstore.domain_events.catalogue import OutlinedType, TypeRow
 
 PAGE_SIZE = 100
 DESCRIPTION_CHARACTERS = 160
-# Beyond so many groups a list of them is no help: there is the search.
+# With more groups the page has no list of them; types are found by the search.
 MAX_GROUPS = 40
 
 _EMPTY_EXAMPLE = '{\n  "data": {},\n  "context": {},\n  "snapshot": {}\n}'
@@ -35,7 +35,7 @@ _EMPTY_EXAMPLE = '{\n  "data": {},\n  "context": {},\n  "snapshot": {}\n}'
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subscribers:
-    """How many webhooks get a type: those that name it, and those that get it by its group or by everything."""
+    """How many webhooks get a type: `by_name` name it, `by_pattern` subscribe to its group or to everything."""
 
     by_name: int
     by_pattern: int
@@ -44,24 +44,24 @@ class Subscribers:
 
 @page(Access.ADMIN)
 async def show(request: web.Request) -> web.Response:
-    """The types by group, also those that events had though they are not in the catalogue."""
+    """The types by group, also those that were seen in events but are not in the catalogue."""
     services, query = request.app[SERVICES], request.query
-    everything = await catalogue.outline(services.database, characters=DESCRIPTION_CHARACTERS + 1)
+    all_types = await catalogue.outline(services.database, characters=DESCRIPTION_CHARACTERS + 1)
     text, group = query.get("q", "").strip().casefold(), query.get("group") or None
-    fitting = [each for each in everything if _fits(each, text, group)]
-    behind = [each for each in fitting if each.name > query.get("after", "")]
-    groups = [(name, len(list(members))) for name, members in groupby(everything, _group)]
+    matches = [each for each in all_types if _matches(each, text, group)]
+    rest = [each for each in matches if each.name > query.get("after", "")]
+    groups = [(name, len(list(members))) for name, members in groupby(all_types, _group)]
     return render(
         request,
         "operator/event_types.html",
         groups=groups if len(groups) <= MAX_GROUPS else [],
-        shown=[(name, list(members)) for name, members in groupby(behind[:PAGE_SIZE], _group)],
-        after=behind[PAGE_SIZE - 1].name if len(behind) > PAGE_SIZE else None,
-        found=len(fitting),
-        total=sum(each.description is not None for each in everything),
-        seen=sum(each.description is None for each in everything),
+        listed=[(name, list(members)) for name, members in groupby(rest[:PAGE_SIZE], _group)],
+        after=rest[PAGE_SIZE - 1].name if len(rest) > PAGE_SIZE else None,
+        found=len(matches),
+        total=sum(each.description is not None for each in all_types),
+        seen=sum(each.description is None for each in all_types),
         characters=DESCRIPTION_CHARACTERS,
-        most=MAX_TYPES,
+        max_types=MAX_TYPES,
         is_strict=services.config.events.strict_types,
         query=query,
     )
@@ -69,7 +69,7 @@ async def show(request: web.Request) -> web.Response:
 
 @page(Access.ADMIN)
 async def new(request: web.Request) -> web.Response:
-    """An empty form, or one for a type that was seen."""
+    """An empty form, or one with the name of a type that was seen in events."""
     return _form(request, FormData({"name": [request.query.get("name", "")], "example": [_EMPTY_EXAMPLE]}), row=None)
 
 
@@ -89,46 +89,46 @@ async def edit(request: web.Request) -> web.Response:
     """A type of the catalogue in a form."""
     row = await _entry(request)
     example = orjson.dumps(orjson.loads(row.example), option=orjson.OPT_INDENT_2).decode()
-    form = FormData({"description": [row.description], "example": [example], "opened": [seal(row)]})
+    form = FormData({"description": [row.description], "example": [example], "opened": [fingerprint(row)]})
     return _form(request, form, row=row)
 
 
 @page(Access.ADMIN)
 async def save(request: web.Request) -> web.Response:
-    """Takes what was typed, unless somebody else was faster."""
+    """Saves the form, unless somebody else changed the type since it was opened."""
     form, services, name = await form_data.read(request), request.app[SERVICES], request.match_info["name"]
     try:
-        await catalogue_edits.put(services, _draft(request, form, name), opened=form.one("opened"))
+        await catalogue_edits.put(services, _draft(request, form, name), expected=form.one("opened"))
     except Invalid as error:
         return _form(request, form, row=await _entry(request), form_errors=FormErrors.of(error))
-    except Changed as error:
+    except EntryChanged as error:
         if error.now is None:
             raise NotFound("this event type was taken out of the catalogue meanwhile") from error
-        form.fields["opened"] = [seal(error.now)]
+        form.fields["opened"] = [fingerprint(error.now)]
         return _form(request, form, row=error.now, is_changed=True)
     return redirect(request, "operator", "event-types", done="type_saved")
 
 
 @page(Access.ADMIN)
 async def ask_removal(request: web.Request) -> web.Response:
-    """Asks whether a type is to go, and says whom that concerns."""
+    """Asks whether to remove a type, and says how many webhooks get it."""
     return _removal(request, await _entry(request))
 
 
 @page(Access.ADMIN)
 async def remove(request: web.Request) -> web.Response:
-    """Takes a type out of the catalogue."""
+    """Removes a type from the catalogue."""
     form = await form_data.read(request)
     try:
-        await catalogue_edits.remove(request.app[SERVICES], request.match_info["name"], opened=form.one("opened"))
-    except Changed as error:
+        await catalogue_edits.remove(request.app[SERVICES], request.match_info["name"], expected=form.one("opened"))
+    except EntryChanged as error:
         if error.now is not None:
             return _removal(request, error.now, is_changed=True)
     return redirect(request, "operator", "event-types", done="type_removed")
 
 
 def subscribers(index: RouteIndex, name: str) -> Subscribers:
-    """Who gets events of a type now."""
+    """How many webhooks get events of a type now, and of how many tenants they are."""
     exact, *wider = patterns_of(name)
     by_name, by_pattern, tenants = 0, 0, set()
     for route in index.routes():
@@ -142,7 +142,7 @@ def subscribers(index: RouteIndex, name: str) -> Subscribers:
     return Subscribers(by_name=by_name, by_pattern=by_pattern, tenants=len(tenants))
 
 
-def _fits(each: OutlinedType, text: str, group: str | None) -> bool:
+def _matches(each: OutlinedType, text: str, group: str | None) -> bool:
     if group is not None and group_of(each.name) != group:
         return False
     return text in each.name or text in (each.description or "").casefold()
@@ -161,15 +161,15 @@ async def _entry(request: web.Request) -> TypeRow:
 
 
 def _draft(request: web.Request, form: FormData, name: str) -> TypeDraft:
-    """What was typed. Raises Invalid."""
+    """The type in the form. Raises Invalid."""
     example: Mapping[str, object] = {}
-    unreadable: Sequence[FieldProblem] = ()
+    example_problems: Sequence[FieldProblem] = ()
     try:
-        example = catalogue_edits.example_of(request.app[SERVICES], form.one("example"))
+        example = catalogue_edits.parse_example(request.app[SERVICES], form.one("example"))
     except Invalid as error:
-        unreadable = error.problems
+        example_problems = error.problems
     draft = TypeDraft(name=name, description=form.one("description").strip(), example=example)
-    if problems := (*catalogue_edits.problems(draft), *unreadable):
+    if problems := (*catalogue_edits.problems(draft), *example_problems):
         raise Invalid(problems)
     return draft
 
@@ -201,7 +201,7 @@ def _removal(request: web.Request, row: TypeRow, *, is_changed: bool = False) ->
         "operator/event_type_remove.html",
         status=409 if is_changed else 200,
         row=row,
-        opened=seal(row),
+        opened=fingerprint(row),
         is_changed=is_changed,
         subscribers=subscribers(services.index, row.name),
         is_strict=services.config.events.strict_types,

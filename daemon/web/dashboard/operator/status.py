@@ -1,4 +1,4 @@
-"""How the installation is doing: first what needs a person, then the numbers behind it."""
+"""The status of the installation: first what needs an operator, then the numbers behind it."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from daemon.web.http.services import SERVICES
 from daemon.web.service import health
 from eventstore.queries import status
 
-# A bar is full at this lag, and the longest one if that is longer.
-LEAST_SCALE_SECONDS = health.LAG_SECONDS
+# The bars are scaled to this lag, or to the longest lag if that is longer.
+MIN_SCALE_SECONDS = health.LAG_SECONDS
 
 
 @page(Access.OPERATIONS)
 async def show(request: web.Request) -> web.Response:
-    """The page, or the figures alone for whoever looks at it all the time."""
+    """The page, or only its numbers when page.js polls it."""
     services = request.app[SERVICES]
-    found = await status.read(services.database)
+    report = await status.read(services.database)
     return render(
         request,
         "operator/status_part.html" if wants_part(request) else "operator/status.html",
-        found=found,
-        warnings=list(health.warnings(found)),
+        report=report,
+        warnings=list(health.warnings(report)),
         version=__version__,
-        shards_of=Counter(shard.owner for shard in found.shards),
+        shards_of=Counter(shard.owner for shard in report.shards),
         counts=Counter(route.status for route in services.index.routes()),
         statuses=RouteStatus,
         applied=services.index.position,
-        scale=max(LEAST_SCALE_SECONDS, found.lag_seconds),
+        scale=max(MIN_SCALE_SECONDS, report.lag_seconds),
         late_seconds=health.LAG_SECONDS,
         timedelta=timedelta,
     )

@@ -1,4 +1,4 @@
-"""The tenants: for the operator, who opens them and lets merchants in."""
+"""The tenants: the operator opens their pages and makes sign-in links for merchants."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PAGE_SIZE = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TenantRow:
-    """A tenant that has, or had, webhooks, and how many of each kind."""
+    """A tenant that has, or had, webhooks, with the number of enabled and disabled ones."""
 
     tenant: str
     enabled: int
@@ -35,23 +35,23 @@ class TenantRow:
 
 @page(Access.ADMIN)
 async def show(request: web.Request) -> web.Response:
-    """The tenants by name; `?open=` leads to one, that has nothing yet as well."""
-    wanted = request.query.get("open")
-    if wanted is None:
+    """The tenants by name; `?open=` redirects to a tenant, also to one that has no webhook yet."""
+    tenant = request.query.get("open")
+    if tenant is None:
         return _page(request)
-    form_errors = _wrong_tenant("open", wanted)
+    form_errors = _tenant_errors("open", tenant)
     return (
-        _page(request, form_errors=form_errors) if form_errors else redirect(request, "t", wanted.strip(), "webhooks")
+        _page(request, form_errors=form_errors) if form_errors else redirect(request, "t", tenant.strip(), "webhooks")
     )
 
 
 @page(Access.ADMIN)
 async def make_login_link(request: web.Request) -> web.Response:
-    """A sign-in link, shown this once: of a tenant, or of the operator if none is named on purpose."""
+    """A sign-in link, shown only once: for a tenant, or for an operator if the form says so."""
     form = await form_data.read(request)
     tenant = None if form.has("operator") else form.one("tenant").strip()
-    if tenant is not None and (form_errors := _wrong_tenant("tenant", tenant)):
-        return _page(request, form_errors=form_errors, typed_tenant=form.one("tenant"))
+    if tenant is not None and (form_errors := _tenant_errors("tenant", tenant)):
+        return _page(request, form_errors=form_errors, entered_tenant=form.one("tenant"))
     services = request.app[SERVICES]
     made = await sessions.new_link(
         services.database, services.config.server, tenant=tenant, created_by=request[CALLER].actor
@@ -59,24 +59,24 @@ async def make_login_link(request: web.Request) -> web.Response:
     return render(request, "operator/login_link.html", tenant=tenant, made=made)
 
 
-def _page(request: web.Request, *, form_errors: FormErrors | None = None, typed_tenant: str = "") -> web.Response:
+def _page(request: web.Request, *, form_errors: FormErrors | None = None, entered_tenant: str = "") -> web.Response:
     index, query = request.app[SERVICES].index, request.query
     text = query.get("q", "").strip().casefold()
-    everybody = index.tenants()
-    fitting = [tenant for tenant in everybody if text in tenant.casefold()]
-    begin = paging.decoded(query.get("after", ""))
-    behind = [tenant for tenant in fitting if begin is None or tenant > begin]
+    tenants = index.tenants()
+    matches = [tenant for tenant in tenants if text in tenant.casefold()]
+    after = paging.decoded(query.get("after", ""))
+    rest = [tenant for tenant in matches if after is None or tenant > after]
     return render(
         request,
         "operator/tenants.html",
         status=422 if form_errors else 200,
-        rows=_rows(index, behind[:PAGE_SIZE]),
-        after=paging.encoded(behind[PAGE_SIZE - 1]) if len(behind) > PAGE_SIZE else None,
-        total=len(everybody),
-        found=len(fitting),
+        rows=_rows(index, rest[:PAGE_SIZE]),
+        after=paging.encoded(rest[PAGE_SIZE - 1]) if len(rest) > PAGE_SIZE else None,
+        total=len(tenants),
+        found=len(matches),
         query=query,
         form_errors=form_errors or FormErrors(),
-        typed_tenant=typed_tenant,
+        entered_tenant=entered_tenant,
     )
 
 
@@ -88,6 +88,6 @@ def _rows(index: RouteIndex, tenants: Sequence[str]) -> list[TenantRow]:
     ]
 
 
-def _wrong_tenant(field: str, text: str) -> FormErrors:
+def _tenant_errors(field: str, text: str) -> FormErrors:
     message = tenant_problem(text.strip())
     return FormErrors(() if message is None else (FieldProblem(field=field, message=message),))

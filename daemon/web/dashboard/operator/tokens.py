@@ -1,4 +1,4 @@
-"""API tokens: the list, a form for a new one, which is shown once, and the end of one."""
+"""API tokens: the list, the form for a new token, which is shown once, and revoking a token."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def show(request: web.Request) -> web.Response:
 
 @page(Access.ADMIN)
 async def create(request: web.Request) -> web.Response:
-    """A new token, on a page that shows it this once."""
+    """Makes a token, and shows it only once."""
     form = await form_data.read(request)
     services, tenant = request.app[SERVICES], form.one("tenant").strip() or None
     draft = check(
@@ -84,8 +84,8 @@ async def create(request: web.Request) -> web.Response:
 
 
 @page(Access.ADMIN)
-async def ask(request: web.Request) -> web.Response:
-    """Asks whether a token is to end, and says what that ends."""
+async def ask_revoke(request: web.Request) -> web.Response:
+    """Asks whether to revoke a token, and says what that means."""
     found = await token_pages.find(request.app[SERVICES], request.match_info["token"])
     return render(
         request, "operator/token_revoke.html", token=found, scope=scope_of(found), state=token_pages.state(found)
@@ -94,7 +94,7 @@ async def ask(request: web.Request) -> web.Response:
 
 @page(Access.ADMIN)
 async def revoke(request: web.Request) -> web.Response:
-    """Ends a token for good."""
+    """Revokes a token for good."""
     await token_pages.revoke(request.app[SERVICES], request.match_info["token"])
     return redirect(request, "operator", "tokens", done="token_revoked")
 
@@ -125,12 +125,12 @@ async def _page(request: web.Request, form: FormData, *, form_errors: FormErrors
 
 
 def _in_form(problem: FieldProblem, tenant: str | None) -> FieldProblem:
-    """A tenant that is missing has a field of its own here, and is not written behind the scope."""
+    """The problem in the words of the form: here the tenant has a field of its own, and is not part of the scope."""
     is_missing = problem.field == "tenant" and tenant is None
     return replace(problem, message="is missing: name the tenant that it stands for") if is_missing else problem
 
 
 def _expiry(form: FormData) -> str | None:
-    """The expiry as the API takes it."""
+    """The expiry as the API takes it; None for never."""
     chosen = form.one("expires")
     return None if chosen == "never" else form.one("expires_other").strip() if chosen == "other" else chosen

@@ -1,18 +1,18 @@
-// What pages do beyond links and forms, asked for by `data-` attributes. Without this script each of them still works.
+// What pages do beyond links and forms, declared by `data-` attributes. All pages work without this script too.
 
 const DEBOUNCE_MS = 300;
 const POLL_MS = 1000;
 const SLOWEST_POLL_MS = 10000;
 
-// ---- saying, fetching, putting ----
+// ---- announcements, requests, content ----
 
-function say(text) {
+function announce(text) {
   document.getElementById("said").textContent = text;
 }
 
 const UNREACHABLE = `<p class="wrong">The server cannot be reached. Nothing you typed is lost: try again in a moment.</p>`;
 
-async function part(url, options = {}) {
+async function fetchPart(url, options = {}) {
   try {
     const answer = await fetch(url, { ...options, headers: { Accept: "text/html", "X-Fragment": "1" } });
     return await answer.text();
@@ -21,20 +21,20 @@ async function part(url, options = {}) {
   }
 }
 
-function put(place, html) {
-  place.innerHTML = html;
-  start(place);
+function replaceContent(element, html) {
+  element.innerHTML = html;
+  start(element);
 }
 
-function debounced(act) {
+function debounced(action) {
   let timer;
-  return (...given) => {
+  return (...args) => {
     clearTimeout(timer);
-    timer = setTimeout(() => act(...given), DEBOUNCE_MS);
+    timer = setTimeout(() => action(...args), DEBOUNCE_MS);
   };
 }
 
-// ---- behaviours, by the attribute that asks for them ----
+// ---- behaviours, by the attribute that declares them ----
 
 function copying(button, text) {
   button.hidden = false;
@@ -44,7 +44,7 @@ function copying(button, text) {
     try {
       await navigator.clipboard.writeText(text());
       label.textContent = "Copied";
-      say("Copied");
+      announce("Copied");
     } catch {
       label.textContent = "Select and copy";
     }
@@ -72,8 +72,8 @@ async function showDialog(url) {
   body.className = "dialog-body";
   body.append(...page.querySelector("main").childNodes);
   for (const form of body.querySelectorAll("form:not([action])")) form.action = url;
-  for (const back of body.querySelectorAll("[data-cancel]")) {
-    back.addEventListener("click", (event) => {
+  for (const cancel of body.querySelectorAll("[data-cancel]")) {
+    cancel.addEventListener("click", (event) => {
       event.preventDefault();
       dialog.close();
     });
@@ -81,7 +81,7 @@ async function showDialog(url) {
   const heading = body.querySelector("h1");
   if (heading) {
     heading.id = "dialog-title";
-    [heading.tabIndex, heading.autofocus] = [-1, true]; // where reading begins; Enter does nothing there
+    [heading.tabIndex, heading.autofocus] = [-1, true]; // screen readers begin here, and Enter does nothing here
     dialog.setAttribute("aria-labelledby", heading.id);
   }
   dialog.append(body);
@@ -93,22 +93,21 @@ async function showDialog(url) {
 
 function fragment(source) {
   const form = source.closest("form");
-  const place = () => document.querySelector(source.dataset.into);
-  let turn = 0;
-  const ask = debounced(async () => {
-    const mine = ++turn;
+  let latest = 0;
+  const load = debounced(async () => {
+    const number = ++latest;
     const body = new URLSearchParams(new FormData(form));
-    const html = await part(source.dataset.fragment, { method: "POST", body });
-    if (mine === turn) put(place(), html);
+    const html = await fetchPart(source.dataset.fragment, { method: "POST", body });
+    if (number === latest) replaceContent(document.querySelector(source.dataset.into), html);
   });
-  source.addEventListener(source.dataset.on ?? "input", ask);
+  source.addEventListener(source.dataset.on ?? "input", load);
 }
 
 function reveal(anchor) {
   anchor.addEventListener("click", async (event) => {
     event.preventDefault();
-    put(document.querySelector(anchor.dataset.reveal), await part(anchor.href));
-    say("Shown");
+    replaceContent(document.querySelector(anchor.dataset.reveal), await fetchPart(anchor.href));
+    announce("Shown");
   });
 }
 
@@ -117,22 +116,22 @@ function search(input) {
   input.closest("[hidden]")?.removeAttribute("hidden");
   input.addEventListener("keydown", (event) => event.key === "Enter" && event.preventDefault());
   input.addEventListener("input", () => {
-    const wanted = input.value.trim().toLowerCase();
+    const text = input.value.trim().toLowerCase();
     let found = 0;
     for (const each of list.querySelectorAll("[data-text]")) {
-      each.hidden = !(each.dataset.text || each.textContent).toLowerCase().includes(wanted);
+      each.hidden = !(each.dataset.text || each.textContent).toLowerCase().includes(text);
       if (!each.hidden) found += 1;
     }
     for (const group of list.querySelectorAll("[data-group]")) {
       group.hidden = !group.querySelector("[data-text]:not([hidden])");
-      for (const fold of group.querySelectorAll("details")) fold.open ||= Boolean(wanted);
+      for (const details of group.querySelectorAll("details")) details.open ||= Boolean(text);
     }
-    for (const none of list.parentElement.querySelectorAll("[data-none]")) none.hidden = found > 0;
-    say(`${found} found`);
+    for (const message of list.parentElement.querySelectorAll("[data-none]")) message.hidden = found > 0;
+    announce(`${found} found`);
   });
 }
 
-// Whoever takes it back has what was chosen before.
+// While the box is checked, all others are; unchecking it restores what was checked before.
 function checkAll(box) {
   const all = document.querySelectorAll(`${box.dataset.checkAll} input[type=checkbox]`);
   const others = [...all].filter((each) => each !== box);
@@ -154,23 +153,23 @@ function checkAll(box) {
   if (box.checked) follow();
 }
 
-function count(place) {
-  const boxes = () => [...document.querySelectorAll(`${place.dataset.count} [data-text] input`)];
-  const tell = () => {
+function count(element) {
+  const boxes = () => [...document.querySelectorAll(`${element.dataset.count} [data-text] input`)];
+  const update = () => {
     const all = boxes();
-    place.textContent = `${all.filter((box) => box.checked).length} of ${all.length}`;
+    element.textContent = `${all.filter((box) => box.checked).length} of ${all.length}`;
   };
-  place.closest("form").addEventListener("change", tell);
-  tell();
+  element.closest("form").addEventListener("change", update);
+  update();
 }
 
-function live(place) {
-  const stream = new EventSource(place.dataset.live);
-  stream.addEventListener("message", (event) => putBack(place, event.data));
+function live(element) {
+  const stream = new EventSource(element.dataset.live);
+  stream.addEventListener("message", (event) => refresh(element, event.data));
   stream.addEventListener("error", () => {
-    if (stream.readyState !== EventSource.CLOSED) return; // it comes back by itself
+    if (stream.readyState !== EventSource.CLOSED) return; // the browser reconnects by itself
     for (const pill of document.querySelectorAll("[data-live-lost]")) {
-      say((pill.textContent = pill.dataset.liveLost));
+      announce((pill.textContent = pill.dataset.liveLost));
       pill.classList.replace("pill-ok", "pill-warn");
     }
   });
@@ -191,18 +190,18 @@ function countdown(time) {
 
 const MOMENT = { timeZone: "UTC", dateStyle: "medium", timeStyle: "medium" };
 
-// Says which moment a slider stands at, while it is moved.
+// Shows the moment at the position of a slider while it is moved.
 function moments(slider) {
   const [from, to] = [Date.parse(slider.dataset.from), Date.parse(slider.dataset.to)];
-  const shown = slider.parentElement.querySelector("output");
-  const tell = () => {
+  const output = slider.parentElement.querySelector("output");
+  const update = () => {
     const at = new Date(from + ((to - from) * slider.value) / slider.max);
     const text = slider.value === slider.max ? "Now" : `${at.toLocaleString("en-GB", MOMENT)} UTC`;
     slider.setAttribute("aria-valuetext", text);
-    shown.textContent = text;
+    output.textContent = text;
   };
-  slider.addEventListener("input", tell);
-  tell();
+  slider.addEventListener("input", update);
+  update();
 }
 
 function auto(form) {
@@ -210,42 +209,42 @@ function auto(form) {
   form.addEventListener("change", debounced(() => form.requestSubmit()));
 }
 
-// A part that changes for a while is asked for again, the less often the longer nothing does, until it is settled.
-function poll(place) {
-  const url = place.dataset.poll;
-  let [shown, said, wait] = ["", "", POLL_MS];
-  const isSettled = () => place.querySelector("[data-settled]");
+// Loads a part again until it is settled. The longer it does not change, the longer the interval becomes.
+function poll(element) {
+  const url = element.dataset.poll;
+  let [shown, announced, wait] = ["", "", POLL_MS];
+  const isSettled = () => element.querySelector("[data-settled]");
   const offerRefresh = () => {
     for (const each of document.querySelectorAll("[data-poll-instead]")) each.hidden = !isSettled();
   };
-  const ask = async () => {
+  const load = async () => {
     offerRefresh();
-    if (!place.isConnected || isSettled()) return;
+    if (!element.isConnected || isSettled()) return;
     if (!document.hidden) {
       const answer = await fetch(url, { headers: { Accept: "text/html", "X-Fragment": "1" } }).catch(() => null);
       if ([401, 403, 404].includes(answer?.status)) return;
       const html = answer?.ok ? await answer.text() : shown;
       wait = html === shown ? Math.min(wait * 1.3, SLOWEST_POLL_MS) : POLL_MS;
-      if (html !== shown) putBack(place, (shown = html));
-      const news = place.querySelector("[data-summary]")?.textContent.trim() ?? "";
-      if (news !== said) say((said = news));
+      if (html !== shown) refresh(element, (shown = html));
+      const summary = element.querySelector("[data-summary]")?.textContent.trim() ?? "";
+      if (summary !== announced) announce((announced = summary));
     }
-    setTimeout(ask, wait);
+    setTimeout(load, wait);
   };
   offerRefresh();
-  setTimeout(ask, wait);
+  setTimeout(load, wait);
 }
 
-// Whoever is at a link of the part, or has opened something in it, stays there.
-function putBack(place, html) {
-  const within = () => [...place.querySelectorAll("a, button, summary")];
-  const [held, at] = [document.activeElement.getAttribute("href"), within().indexOf(document.activeElement)];
-  const open = [...place.querySelectorAll("details")].map((each) => each.open);
-  put(place, html);
-  for (const [n, each] of place.querySelectorAll("details").entries()) each.open = open[n] ?? each.open;
-  if (at < 0) return;
-  const same = within().find((each) => held && each.getAttribute("href") === held);
-  (same ?? within()[at])?.focus({ preventScroll: true });
+// Replaces a part, and keeps the focus on its links and buttons and its details open.
+function refresh(element, html) {
+  const within = () => [...element.querySelectorAll("a, button, summary")];
+  const [href, index] = [document.activeElement.getAttribute("href"), within().indexOf(document.activeElement)];
+  const open = [...element.querySelectorAll("details")].map((each) => each.open);
+  replaceContent(element, html);
+  for (const [n, each] of element.querySelectorAll("details").entries()) each.open = open[n] ?? each.open;
+  if (index < 0) return;
+  const same = within().find((each) => href && each.getAttribute("href") === href);
+  (same ?? within()[index])?.focus({ preventScroll: true });
 }
 
 const BEHAVIOURS = {
@@ -262,7 +261,7 @@ const BEHAVIOURS = {
   "[data-from]": moments,
   "form[data-auto]": auto,
   "[data-poll]": poll,
-  "[data-focus]": (place) => place.focus(),
+  "[data-focus]": (element) => element.focus(),
 };
 
 function start(root) {
@@ -273,7 +272,7 @@ function start(root) {
 
 start(document);
 
-// The notice of what was done belongs to this visit: a reload, or a bookmark, shall not repeat it.
+// The notice after a command is shown once: `done` is removed, so that a reload or a bookmark does not repeat it.
 const url = new URL(location.href);
 if (url.searchParams.has("done")) {
   url.searchParams.delete("done");

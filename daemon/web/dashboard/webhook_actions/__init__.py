@@ -1,1 +1,1 @@
-"""What a merchant does to one webhook: disable, enable, delete, rotate its key, test it, replay its deliveries."""
+"""Actions on one webhook: disable, enable, delete, rotate its key, send sample events, replay its deliveries."""

@@ -1,5 +1,11 @@
-"""Disable, enable and delete a webhook, rotate its key and revoke the old one: a page that says what it means, and the
-command. What is so already is shown as it is, and is no mistake.
+"""Disable, enable and delete a webhook, rotate its key and revoke the old one.
+
+Each action but enabling has a page that says what it means, and a handler that executes the command. If the webhook is
+already in the desired state, the handler redirects to its page; that is not an error.
+
+Before a webhook is disabled or deleted the page says how many of its deliveries wait: the exact number if they fit into
+one page of the list, else the stored metric, which is quick but lacks what is only in memory
+(eventstore/queries/route_metrics.py).
 """
 
 from __future__ import annotations
@@ -28,15 +34,35 @@ from eventstore.postgres.connect import Database
 from eventstore.queries import route_metrics
 
 CONFIRMATION = "DELETE"
-# Of the others that send to the same target so many are named.
-MAX_NAMED = 5
+# Names of other webhooks with the same target.
+MAX_NAMES = 5
+# The number of pending deliveries is exact up to this one.
+MAX_LISTED = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingCount:
+    """How many deliveries of a webhook wait to be sent."""
+
+    number: int
+    is_exact: bool
+
+
+class _Consequences(TypedDict):
+    """What a page says of disabling and deleting: the pending deliveries, and other webhooks with the same target, of
+    which `others` are the first and `others_more` the number of the rest.
+    """
+
+    pending: PendingCount
+    others: list[Route]
+    others_more: int
 
 
 @page(Access.MANAGE)
 async def ask_disable(request: web.Request) -> web.Response:
     """Says what disabling means."""
     route = lookup.timeline(request).current
-    return await _disabling(request, route) if route.is_enabled else _to(request, route)
+    return await _disable_page(request, route) if route.is_enabled else _to_webhook(request, route)
 
 
 @page(Access.MANAGE)
@@ -44,43 +70,43 @@ async def disable(request: web.Request) -> web.Response:
     """Disables a webhook."""
     route, form = lookup.timeline(request).current, await form_data.read(request)
     if route.status is RouteStatus.DELETED:
-        return _to(request, route)
+        return _to_webhook(request, route)
     try:
         context = pages.context(request, reason=pages.reason(request, form))
         await request.app[SERVICES].commands.disable(route.tenant, route.id, context)
     except Invalid as error:
-        return await _disabling(request, route, form=form, form_errors=FormErrors.of(error), status=422)
-    return _to(request, route, done="disabled")
+        return await _disable_page(request, route, form=form, form_errors=FormErrors.of(error), status=422)
+    return _to_webhook(request, route, done="disabled")
 
 
 @page(Access.MANAGE)
 async def enable(request: web.Request) -> web.Response:
-    """Enables a webhook; its page says from when on events are sent."""
+    """Enables a webhook; its page then says from when on events are sent."""
     route = lookup.timeline(request).current
     if route.status is RouteStatus.DELETED:
-        return _to(request, route)
+        return _to_webhook(request, route)
     await request.app[SERVICES].commands.enable(route.tenant, route.id, pages.context(request))
-    return _to(request, route, done="enabled")
+    return _to_webhook(request, route, done="enabled")
 
 
 @page(Access.MANAGE)
 async def ask_delete(request: web.Request) -> web.Response:
     """Says what deleting means."""
     route = lookup.timeline(request).current
-    return _to(request, route) if route.status is RouteStatus.DELETED else await _deleting(request, route)
+    return _to_webhook(request, route) if route.status is RouteStatus.DELETED else await _delete_page(request, route)
 
 
 @page(Access.MANAGE)
 async def delete(request: web.Request) -> web.Response:
-    """Deletes a webhook for whoever has understood that this is final."""
+    """Deletes a webhook, if the form has both confirmations."""
     route, form = lookup.timeline(request).current, await form_data.read(request)
     if route.status is not RouteStatus.DELETED:
         try:
-            _insist(form)
+            _check_confirmations(form)
             context = pages.context(request, reason=pages.reason(request, form))
             await request.app[SERVICES].commands.delete(route.tenant, route.id, context)
         except Invalid as error:
-            return await _deleting(request, route, form=form, form_errors=FormErrors.of(error), status=422)
+            return await _delete_page(request, route, form=form, form_errors=FormErrors.of(error), status=422)
     return redirect(request, "t", route.tenant, "webhooks", done="deleted")
 
 
@@ -88,23 +114,23 @@ async def delete(request: web.Request) -> web.Response:
 async def ask_rotate(request: web.Request) -> web.Response:
     """Says what rotating the key means."""
     route = lookup.timeline(request).current
-    return _to(request, route) if route.status is RouteStatus.DELETED else _rotating(request, route)
+    return _to_webhook(request, route) if route.status is RouteStatus.DELETED else _rotate_page(request, route)
 
 
 @page(Access.MANAGE)
 async def rotate(request: web.Request) -> web.Response:
-    """Rotates the key, and leads to the new one."""
+    """Rotates the key, and redirects to the new one."""
     route, form = lookup.timeline(request).current, await form_data.read(request)
     if route.status is RouteStatus.DELETED:
-        return _to(request, route)
+        return _to_webhook(request, route)
     try:
         context = pages.context(request, reason=pages.reason(request, form), request_id=request_id(request, form))
         commands = request.app[SERVICES].commands
         await commands.rotate_key(route.tenant, route.id, context, force=form.has("force"))
     except Invalid as error:
-        return _rotating(request, route, form=form, form_errors=FormErrors.of(error), status=422)
+        return _rotate_page(request, route, form=form, form_errors=FormErrors.of(error), status=422)
     except Conflict:
-        return _rotating(request, lookup.live_route(request), form=form, is_refused=True, status=409)
+        return _rotate_page(request, lookup.live_route(request), form=form, is_refused=True, status=409)
     return redirect(request, "t", route.tenant, "webhooks", str(route.id), "key", done="rotated")
 
 
@@ -112,26 +138,36 @@ async def rotate(request: web.Request) -> web.Response:
 async def ask_revoke(request: web.Request) -> web.Response:
     """Says what revoking the old key means."""
     route = lookup.timeline(request).current
-    return _to(request, route) if route.status is RouteStatus.DELETED else _revoking(request, route)
+    return _to_webhook(request, route) if route.status is RouteStatus.DELETED else _revoke_page(request, route)
 
 
 @page(Access.MANAGE)
 async def revoke(request: web.Request) -> web.Response:
-    """Revokes the old key; without one there is nothing to do."""
+    """Revokes the old key; without one it only redirects."""
     route, form = lookup.timeline(request).current, await form_data.read(request)
     if route.status is RouteStatus.DELETED:
-        return _to(request, route)
+        return _to_webhook(request, route)
     try:
         context = pages.context(request, reason=pages.reason(request, form))
         await request.app[SERVICES].commands.revoke_old_key(route.tenant, route.id, context)
     except Invalid as error:
-        return _revoking(request, route, form=form, form_errors=FormErrors.of(error), status=422)
+        return _revoke_page(request, route, form=form, form_errors=FormErrors.of(error), status=422)
     except Conflict:
-        return _to(request, route, done="no_old_key")
-    return _to(request, route, done="revoked")
+        return _to_webhook(request, route, done="no_old_key")
+    return _to_webhook(request, route, done="revoked")
 
 
-async def _disabling(
+async def count_pending(database: Database, index: RouteIndex, route: Route) -> PendingCount:
+    """The deliveries of a route that wait now."""
+    pending = DeliveryFilter(tenant=route.tenant, route_id=route.id, status=DeliveryStatus.PENDING)
+    listed = await deliveries.page(database, index, pending, begin=None, limit=MAX_LISTED)
+    if listed.next is None:
+        return PendingCount(number=len(listed.items), is_exact=True)
+    metrics = await route_metrics.read(database, route.id)
+    return PendingCount(number=max(metrics.pending, len(listed.items)), is_exact=False)
+
+
+async def _disable_page(
     request: web.Request,
     route: Route,
     *,
@@ -141,16 +177,16 @@ async def _disabling(
 ) -> web.Response:
     return render(
         request,
-        "webhooks/disable.html",
+        "webhook_actions/disable.html",
         status=status,
         route=route,
         form=form or FormData({}),
         form_errors=form_errors or FormErrors(),
-        **await _at_stake(request, route),
+        **await _consequences(request, route),
     )
 
 
-async def _deleting(
+async def _delete_page(
     request: web.Request,
     route: Route,
     *,
@@ -160,35 +196,27 @@ async def _deleting(
 ) -> web.Response:
     return render(
         request,
-        "webhooks/delete.html",
+        "webhook_actions/delete.html",
         status=status,
         route=route,
         confirmation=CONFIRMATION,
         form=form or FormData({}),
         form_errors=form_errors or FormErrors(),
-        **await _at_stake(request, route),
+        **await _consequences(request, route),
     )
 
 
-class _AtStake(TypedDict):
-    """What waits to be sent, and by whom the target goes on receiving: of the first their names."""
-
-    waiting: PendingCount
-    others: list[Route]
-    others_more: int
-
-
-async def _at_stake(request: web.Request, route: Route) -> _AtStake:
+async def _consequences(request: web.Request, route: Route) -> _Consequences:
     services = request.app[SERVICES]
-    others = (each for each in services.index.routes(route.tenant) if _sends_along(each, route))
+    others = (each for each in services.index.routes(route.tenant) if _has_same_target(each, route))
     return {
-        "waiting": await count(services.database, services.index, route),
-        "others": list(islice(others, MAX_NAMED)),
+        "pending": await count_pending(services.database, services.index, route),
+        "others": list(islice(others, MAX_NAMES)),
         "others_more": sum(1 for _ in others),
     }
 
 
-def _rotating(
+def _rotate_page(
     request: web.Request,
     route: Route,
     *,
@@ -197,21 +225,21 @@ def _rotating(
     is_refused: bool = False,
     status: int = 200,
 ) -> web.Response:
-    """If an older key signs along still, rotating would cut it off: that is to be decided first."""
+    """The page warns if an older key is still valid: rotating again invalidates it at once."""
     return render(
         request,
-        "webhooks/rotate_key.html",
+        "webhook_actions/rotate_key.html",
         status=status,
         route=route,
         old_key=route.old_key_at(request.app[SERVICES].now()),
         is_refused=is_refused,
-        once=new_form_id(),
+        form_id=new_form_id(),
         form=form or FormData({}),
         form_errors=form_errors or FormErrors(),
     )
 
 
-def _revoking(
+def _revoke_page(
     request: web.Request,
     route: Route,
     *,
@@ -221,7 +249,7 @@ def _revoking(
 ) -> web.Response:
     return render(
         request,
-        "webhooks/revoke_key.html",
+        "webhook_actions/revoke_key.html",
         status=status,
         route=route,
         old_key=route.old_key_at(request.app[SERVICES].now()),
@@ -230,49 +258,26 @@ def _revoking(
     )
 
 
-def _insist(form: FormData) -> None:
-    """Raises Invalid unless both confirmations are there."""
+def _check_confirmations(form: FormData) -> None:
+    """Raises Invalid unless the form has both confirmations."""
     problems = []
     if not form.has("understood"):
         problems.append(FieldProblem(field="understood", message="must be ticked: deleting is final"))
     word = form.one("confirmation").strip()
     if word != CONFIRMATION:
-        said = f"“{word[:40]}” is not the word: type" if word else "is empty: type"
-        problems.append(FieldProblem(field="confirmation", message=f"{said} {CONFIRMATION}, in capital letters"))
+        mistake = f"“{word[:40]}” is not the word" if word else "is empty"
+        problems.append(
+            FieldProblem(field="confirmation", message=f"{mistake}: type {CONFIRMATION}, in capital letters")
+        )
     if problems:
         raise Invalid(tuple(problems))
 
 
-def _sends_along(other: Route, route: Route) -> bool:
+def _has_same_target(other: Route, route: Route) -> bool:
     """True if another enabled webhook has the same target."""
     return other.is_enabled and other.id != route.id and other.config.target_url == route.config.target_url
 
 
-def _to(request: web.Request, route: Route, *, done: str | None = None) -> web.Response:
-    """To the page of the webhook, which says how it is."""
+def _to_webhook(request: web.Request, route: Route, *, done: str | None = None) -> web.Response:
+    """A redirect to the page of the webhook."""
     return redirect(request, "t", route.tenant, "webhooks", str(route.id), done=done)
-
-
-# How many deliveries of a webhook wait, for whoever is about to end them: exactly, as long as they are few.
-#
-# What is written down of those that wait is counted at once, but not exactly (eventstore/queries/route_metrics.py), and
-# without what is in memory only. A list has each of them, and takes long if they are many.
-#
-
-MAX_LISTED = 100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PendingCount:
-    number: int
-    is_exact: bool
-
-
-async def count(database: Database, index: RouteIndex, route: Route) -> PendingCount:
-    """What waits for a route now."""
-    wanted = DeliveryFilter(tenant=route.tenant, route_id=route.id, status=DeliveryStatus.PENDING)
-    listed = await deliveries.page(database, index, wanted, begin=None, limit=MAX_LISTED)
-    if listed.next is None:
-        return PendingCount(number=len(listed.items), is_exact=True)
-    metrics = await route_metrics.read(database, route.id)
-    return PendingCount(number=max(metrics.pending, len(listed.items)), is_exact=False)

@@ -1,4 +1,4 @@
-"""A replay as pages: the form of what is to be sent again, which counts before it sends, and how far a replay is."""
+"""Replays: a form that counts the deliveries before it sends them again, and the progress of a replay."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from daemon.web.dashboard import form_data, pages
 from daemon.web.dashboard.form_data import FormData, FormErrors, new_form_id, request_id
 from daemon.web.dashboard.pages import page, wants_part
 from daemon.web.dashboard.rendering import redirect, render
-from daemon.web.dashboard.text import moment_field, typed_moment
+from daemon.web.dashboard.text import moment_field, parse_moment
 from daemon.web.dashboard.webhooks.history_rows import actor
 from daemon.web.http import paging
 from daemon.web.http.endpoints import Access, RateLimit
@@ -29,16 +29,16 @@ from daemon.web.service.lookup import live_route
 from eventstore.progress.replays import Replay
 
 PAGE_SIZE = 20
-# What the form begins with, and what one press of a link fills in.
+# The period in the empty form, and the periods that links fill in.
 DEFAULT_SPAN = timedelta(hours=24)
 SPANS = (("Last hour", timedelta(hours=1)), ("Last 24 hours", DEFAULT_SPAN), ("Last 7 days", timedelta(days=7)))
 
-FIELDS = ("from", "to", "which", "reason")
+_FIELDS = ("from", "to", "which", "reason")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayInput:
-    """What a form asks for."""
+    """The values of the form."""
 
     period: ReplayPeriod
     wanted: ReplayStatus
@@ -47,7 +47,7 @@ class ReplayInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayProgress:
-    """How far a replay is, in deliveries. What was no longer to be sent when its turn came is left out of `tried`."""
+    """The progress of a replay, in deliveries. `tried` leaves out those that no longer had to be sent at their turn."""
 
     replay: Replay
 
@@ -57,7 +57,7 @@ class ReplayProgress:
 
     @property
     def left(self) -> int:
-        """How many it may still send: of one that was cancelled, what it never came to."""
+        """How many it may still send; for a cancelled replay, how many it did not reach."""
         return max(0, self.replay.total - self.replay.scheduled + self.replay.waiting + self.replay.withdrawn)
 
     @property
@@ -71,22 +71,22 @@ class ReplayProgress:
 
 @page(Access.READ)
 async def show(request: web.Request) -> web.Response:
-    """The form, for the period that the query names or the last 24 hours; and the replays there were."""
-    return await _form(request, live_route(request), _offered(request))
+    """The form, with the period of the query or the last 24 hours, and the list of replays."""
+    return await _form(request, live_route(request), _initial_values(request))
 
 
 @page(Access.MANAGE, limit=RateLimit.REPLAY)
 async def submit(request: web.Request) -> web.Response:
-    """Counts what would be sent again, or begins to send it."""
+    """Counts the deliveries that would be sent again, or begins the replay."""
     route, form = live_route(request), await form_data.read(request)
-    values = {name: form.one(name) for name in FIELDS}
+    values = {name: form.one(name) for name in _FIELDS}
     try:
-        asked = _asked(request, form)
+        replay_input = _read_form(request, form)
         if form.one("intent") == "begin":
-            context = pages.context(request, reason=asked.reason, request_id=_request_id(request, form))
-            begun = await resending.begin(request, route, asked.period, asked.wanted, context)
+            context = pages.context(request, reason=replay_input.reason, request_id=_request_id(request, form))
+            begun = await resending.begin(request, route, replay_input.period, replay_input.wanted, context)
             return redirect(request, "t", route.tenant, "webhooks", str(route.id), "replays", str(begun.id))
-        counted = await resending.count(request, route, asked.period, asked.wanted)
+        counted = await resending.count(request, route, replay_input.period, replay_input.wanted)
     except Invalid as error:
         return await _form(request, route, values, form_errors=FormErrors.of(error), status=422)
     except Conflict as error:
@@ -96,24 +96,24 @@ async def submit(request: web.Request) -> web.Response:
 
 @page(Access.READ)
 async def show_replay(request: web.Request) -> web.Response:
-    """How far a replay is."""
+    """The progress of a replay."""
     route = live_route(request)
-    progress = ReplayProgress(replay=await resending.named(request, route))
+    progress = ReplayProgress(replay=await resending.find(request, route))
     if wants_part(request):
-        return render(request, "webhooks/replay_part.html", route=route, progress=progress)
-    return _progress(request, route, progress)
+        return render(request, "webhook_actions/replay_part.html", route=route, progress=progress)
+    return _progress_page(request, route, progress)
 
 
 @page(Access.MANAGE)
 async def cancel(request: web.Request) -> web.Response:
-    """Ends a replay; what nobody is sending yet stays as it was."""
+    """Cancels a replay; deliveries that are not being sent yet stay as they were."""
     route = live_route(request)
-    found = await resending.named(request, route)
+    found = await resending.find(request, route)
     try:
         await replays.cancel(request.app[SERVICES].database, found, pages.context(request))
     except Conflict as error:
-        found = await resending.named(request, route)
-        return _progress(request, route, ReplayProgress(replay=found), refusal=str(error), status=409)
+        found = await resending.find(request, route)
+        return _progress_page(request, route, ReplayProgress(replay=found), refusal=str(error), status=409)
     parts = ("t", route.tenant, "webhooks", str(route.id), "replays", str(found.id))
     return redirect(request, *parts, done="replay_cancelled")
 
@@ -130,59 +130,59 @@ async def _form(
 ) -> web.Response:
     return render(
         request,
-        "webhooks/replay.html",
+        "webhook_actions/replay.html",
         status=status,
         route=route,
         values={**values, "from": moment_field(values["from"]), "to": moment_field(values["to"])},
         counted=counted,
-        since=typed_moment(values["from"]) if counted else None,
+        since=parse_moment(values["from"]) if counted else None,
         form_errors=form_errors or FormErrors(),
         refusal=refusal,
-        once=new_form_id(),
+        form_id=new_form_id(),
         spans=_spans(request),
         **await _list(request, route),
     )
 
 
-def _progress(
+def _progress_page(
     request: web.Request, route: Route, progress: ReplayProgress, *, refusal: str | None = None, status: int = 200
 ) -> web.Response:
     return render(
-        request, "webhooks/replay_progress.html", status=status, route=route, progress=progress, refusal=refusal
+        request, "webhook_actions/replay_progress.html", status=status, route=route, progress=progress, refusal=refusal
     )
 
 
-class _Listed(TypedDict):
+class _ReplayList(TypedDict):
     listed: list[ReplayProgress]
     is_first: bool
     after: str | None
     running: ReplayProgress | None
 
 
-async def _list(request: web.Request, route: Route) -> _Listed:
-    """A page of the replays there were, and the one that runs. What is no cursor begins at the newest."""
-    behind = paging.decoded(request.query.get("after", ""))
+async def _list(request: web.Request, route: Route) -> _ReplayList:
+    """A page of the replays, and the one that runs. An invalid cursor gives the first page."""
+    after = paging.decoded(request.query.get("after", ""))
     try:
-        found, further = await resending.listed(request, route, behind=behind, size=PAGE_SIZE)
+        found, further = await resending.page(request, route, after=after, size=PAGE_SIZE)
     except Invalid:
-        behind = None
-        found, further = await resending.listed(request, route, behind=None, size=PAGE_SIZE)
-    newest = found if behind is None else (await resending.listed(request, route, behind=None, size=1))[0]
+        after = None
+        found, further = await resending.page(request, route, after=None, size=PAGE_SIZE)
+    newest = found if after is None else (await resending.page(request, route, after=None, size=1))[0]
     listed = [ReplayProgress(replay=each) for each in found]
     return {
         "listed": listed,
-        "is_first": behind is None,
+        "is_first": after is None,
         "after": None if further is None else paging.encoded(further),
         "running": next((ReplayProgress(replay=each) for each in newest[:1] if each.state == "running"), None),
     }
 
 
-def _offered(request: web.Request) -> dict[str, str]:
-    """What the form begins with. Other pages lead here with a period of theirs."""
+def _initial_values(request: web.Request) -> dict[str, str]:
+    """The values of the form before it is sent; links from other pages give a period."""
     now, query = request.app[SERVICES].now(), request.query
     return {
-        "from": query.get("from") or _text(now - DEFAULT_SPAN),
-        "to": query.get("to") or _text(_end(now)),
+        "from": query.get("from") or _field_value(now - DEFAULT_SPAN),
+        "to": query.get("to") or _field_value(_end(now)),
         "which": query["which"] if query.get("which") in [*ReplayStatus] else ReplayStatus.FAILED,
         "reason": "",
     }
@@ -190,11 +190,11 @@ def _offered(request: web.Request) -> dict[str, str]:
 
 def _spans(request: web.Request) -> list[tuple[str, str, str]]:
     now = request.app[SERVICES].now()
-    return [(text, _text(now - span), _text(_end(now))) for text, span in SPANS]
+    return [(label, _field_value(now - span), _field_value(_end(now))) for label, span in SPANS]
 
 
-def _asked(request: web.Request, form: FormData) -> ReplayInput:
-    """Raises Invalid, with all that is wrong."""
+def _read_form(request: web.Request, form: FormData) -> ReplayInput:
+    """The values of the form. Raises Invalid with everything that is wrong."""
     problems: list[FieldProblem] = []
     since, until = (_moment(form, name, problems) for name in ("from", "to"))
     wanted = next((each for each in ReplayStatus if each == form.one("which")), None)
@@ -214,7 +214,7 @@ def _asked(request: web.Request, form: FormData) -> ReplayInput:
 
 def _moment(form: FormData, name: str, problems: list[FieldProblem]) -> datetime | None:
     try:
-        at = typed_moment(form.one(name))
+        at = parse_moment(form.one(name))
     except ValueError as error:
         problems.append(FieldProblem(field=name, message=str(error)))
         return None
@@ -224,17 +224,17 @@ def _moment(form: FormData, name: str, problems: list[FieldProblem]) -> datetime
 
 
 def _request_id(request: web.Request, form: FormData) -> str | None:
-    """By what the form asks for too: sent once more with other values, it asks for another replay."""
-    known_by = request_id(request, form)
-    if known_by is None:
+    """The idempotency key of the form with its values: the same form with other values begins another replay."""
+    form_key = request_id(request, form)
+    if form_key is None:
         return None
-    return sha256("\n".join([known_by, *(form.one(name) for name in FIELDS)]).encode()).hexdigest()
+    return sha256("\n".join([form_key, *(form.one(name) for name in _FIELDS)]).encode()).hexdigest()
 
 
 def _end(now: datetime) -> datetime:
-    """The end of the present minute: all that has happened by now is before it."""
+    """The end of the present minute: every event until now happened before it."""
     return now.replace(second=0, microsecond=0) + timedelta(minutes=1)
 
 
-def _text(at: datetime) -> str:
+def _field_value(at: datetime) -> str:
     return f"{at:%Y-%m-%dT%H:%M}:00"

@@ -1,6 +1,6 @@
-"""Test events as a page: which types to try, and below their deliveries as they arrive.
+"""Sends sample events of chosen types as test events, and shows their deliveries as they arrive.
 
-The page of what was sent names the events in its query, so it can be reloaded and shown to others.
+After sending, the query of the page has the ids of the events, so the page can be reloaded and shown to others.
 """
 
 from __future__ import annotations
@@ -28,37 +28,37 @@ from daemon.web.http.problems import Problem
 from daemon.web.http.services import SERVICES
 from daemon.web.service.lookup import live_route
 
-# A catalogue may have more; then one searches for the others. A page of so many is 60 kB long.
-MAX_SHOWN = 300
+# Types in the list; others are found by the search. A page with so many is 60 kB long.
+MAX_LISTED = 300
 
-# Of an event's id what makes it one of many; the page's own address has up to fifty.
+# The query has the ids of up to fifty events without their common prefix.
 _PREFIX = "test_"
-_OWN_PART = re.compile("[0-9a-f]{32}")
+_ID_PART = re.compile("[0-9a-f]{32}")
 
 
 @page(Access.READ)
 async def show(request: web.Request) -> web.Response:
-    """The form, and what was sent by it just now."""
+    """The form, and the deliveries of the events in `?sent=`."""
     route = live_route(request)
-    items = await _arrivals(request, route)
+    items = await _sent(request, route)
     if wants_part(request):
-        return render(request, "webhooks/arrivals.html", **_progress(items))
+        return render(request, "webhook_actions/sample_events_part.html", **_progress(items))
     chosen = request.query.getall("type", []) or [item.found.event_type for item in items]
     return await _form(request, route, items=items, chosen=chosen)
 
 
 @page(Access.MANAGE)
 async def send(request: web.Request) -> web.Response:
-    """Sends examples of the chosen types, or of all if they are few."""
-    route, typed = live_route(request), await read(request)
-    chosen = typed.all("event_types")
+    """Sends examples of the chosen types, or with `all` of all types of the webhook."""
+    route, form = live_route(request), await read(request)
+    chosen = form.all("event_types")
     services = request.app[SERVICES]
-    if not chosen and not typed.has("all"):
+    if not chosen and not form.has("all"):
         form_errors = FormErrors([FieldProblem(field="event_types", message="choose at least one event type")])
         return await _form(request, route, chosen=chosen, form_errors=form_errors, status=422)
     try:
         request.app[TENANT_LIMITS].take(RateLimit.TEST, route.tenant, asyncio.get_running_loop().time())
-        sent = await sample_events.send(services.database, route, None if typed.has("all") else chosen)
+        sent = await sample_events.send(services.database, route, None if form.has("all") else chosen)
     except Invalid as error:
         return await _form(request, route, chosen=chosen, form_errors=FormErrors.of(error), status=422)
     except Conflict as error:
@@ -69,9 +69,9 @@ async def send(request: web.Request) -> web.Response:
         return await _form(
             request, route, chosen=chosen, retry_after=problem.headers["Retry-After"], status=problem.status
         )
-    services.hurry()
-    names = ",".join(each.event_id.removeprefix(_PREFIX) for each in sent)
-    return redirect(request, "t", route.tenant, "webhooks", str(route.id), "test", sent=names)
+    services.request_tick()
+    parts = ",".join(each.event_id.removeprefix(_PREFIX) for each in sent)
+    return redirect(request, "t", route.tenant, "webhooks", str(route.id), "test", sent=parts)
 
 
 async def _form(
@@ -86,23 +86,23 @@ async def _form(
     status: int = 200,
 ) -> web.Response:
     offered = await sample_events.offered(request.app[SERVICES].database, route)
-    sought = request.query.get("q", "").strip().lower()
-    found = [name for name in offered if sought in name]
+    search = request.query.get("q", "").strip().lower()
+    found = [name for name in offered if search in name]
     checked = set(chosen) or set(offered[:1])
-    # What is checked is sent, so it is seen, however many there are and whatever is sought.
-    shown = sorted({*found[:MAX_SHOWN], *(checked & set(offered))})
+    # Checked types are sent with the form, so they are listed even if the search does not match them.
+    listed = sorted({*found[:MAX_LISTED], *(checked & set(offered))})
     return render(
         request,
-        "webhooks/test.html",
+        "webhook_actions/sample_events.html",
         status=status,
         headers=None if retry_after is None else {"Retry-After": retry_after},
         route=route,
-        shown=shown,
+        listed=listed,
         found=len(found),
         offered=len(offered),
         checked=checked,
-        sought=sought,
-        most=MAX_TESTS,
+        search=search,
+        max_tests=MAX_TESTS,
         form_errors=form_errors or FormErrors(),
         refusal=refusal,
         retry_after=retry_after,
@@ -110,13 +110,13 @@ async def _form(
     )
 
 
-async def _arrivals(request: web.Request, route: Route) -> list[ListedDelivery]:
-    """The deliveries of the test events that the query names, as they stand."""
-    named = [part for part in request.query.get("sent", "").split(",") if _OWN_PART.fullmatch(part)][:MAX_TESTS]
-    if not named:
+async def _sent(request: web.Request, route: Route) -> list[ListedDelivery]:
+    """The deliveries of the test events in the query, with their present status."""
+    parts = [part for part in request.query.get("sent", "").split(",") if _ID_PART.fullmatch(part)][:MAX_TESTS]
+    if not parts:
         return []
     services = request.app[SERVICES]
-    return await sample_events.sent(services.database, services.index, route, [f"{_PREFIX}{part}" for part in named])
+    return await sample_events.sent(services.database, services.index, route, [f"{_PREFIX}{part}" for part in parts])
 
 
 class _Progress(TypedDict):
@@ -127,8 +127,8 @@ class _Progress(TypedDict):
 
 
 def _progress(items: Sequence[ListedDelivery]) -> _Progress:
-    """How far they are. One that failed may be tried for hours: what is waited for is its first answer."""
-    answered = [item for item in items if item.gist.requests or item.status is not DeliveryStatus.PENDING]
+    """The progress of test deliveries. It is settled after each first answer, as retries may go on for hours."""
+    answered = [item for item in items if item.summary.requests or item.status is not DeliveryStatus.PENDING]
     delivered = sum(item.status is DeliveryStatus.DELIVERED for item in items)
     return {
         "items": items,

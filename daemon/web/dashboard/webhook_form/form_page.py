@@ -1,4 +1,4 @@
-"""The form of a webhook as it is shown: what was typed, what is wrong with it, and the types there are to choose."""
+"""Shows the form of a webhook: the texts of its fields, the errors, and the event types to choose from."""
 
 from __future__ import annotations
 
@@ -23,48 +23,54 @@ _ADVANCED = ("payload", "sample_type", "sample_event", "headers", "rate_limit_pe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormPage:
-    """One showing of the form. `given` has what was typed besides the texts, `once` stands for a sheet of a new
-    webhook, `unsent` is what is wrong with a preview, and `both` are the fields that two changed at once.
+    """What the page shows. `form` has the fields that are not `texts`; `form_id` is set for a new webhook.
+
+    After an edit conflict `concurrent_changes` are the events since the form was opened, and `conflicts` the fields
+    that both people changed.
     """
 
     texts: RouteTexts
-    given: FormData = field(default_factory=lambda: FormData({}))
+    form: FormData = field(default_factory=lambda: FormData({}))
     route: Route | None = None
     copied: Route | None = None
-    once: str = ""
+    form_id: str = ""
     form_errors: FormErrors = field(default_factory=FormErrors)
-    unsent: FormErrors = field(default_factory=FormErrors)
-    shown: PreviewView | None = None
-    meanwhile: tuple[HistoryRow, ...] = ()
-    both: frozenset[str] = frozenset()
+    preview_errors: FormErrors = field(default_factory=FormErrors)
+    preview: PreviewView | None = None
+    concurrent_changes: tuple[HistoryRow, ...] = ()
+    conflicts: frozenset[str] = frozenset()
 
     @property
     def is_open(self) -> bool:
-        """True if the advanced settings are to be seen: one is set, or wrong, or somebody looks at a preview."""
-        fields = {problem.field.partition(".")[0] for problem in (*self.form_errors, *self.unsent)}
-        return self.texts.is_advanced or self.shown is not None or not fields.isdisjoint(_ADVANCED)
+        """True if the advanced settings are expanded: one of them is set or wrong, or there is a preview."""
+        fields = {problem.field.partition(".")[0] for problem in (*self.form_errors, *self.preview_errors)}
+        return self.texts.is_advanced or self.preview is not None or not fields.isdisjoint(_ADVANCED)
 
 
-async def answer(request: web.Request, sheet: FormPage, *, status: int = 200) -> web.Response:
-    """The page with the form. What was seen in events may be another tenant's: a merchant chooses of the catalogue."""
+async def show(request: web.Request, form_page: FormPage, *, status: int = 200) -> web.Response:
+    """The page with the form. A caller who is bound to a tenant chooses from the catalogue only: types that were seen
+    in events may be another tenant's.
+    """
     listed = await outline(
         request.app[SERVICES].database,
         characters=type_picker.DESCRIPTION_CHARACTERS + 1,
         with_seen=request[CALLER].tenant is None,
     )
-    texts, given = sheet.texts, sheet.given
-    find = given.one("intent").partition(":")[2] or given.one("find")
+    texts, form = form_page.texts, form_page.form
+    find = form.one("intent").partition(":")[2] or form.one("find")
     picker = type_picker.picker(listed, texts.event_types, find=find)
-    sample = given.one("sample_type") or next(iter(catalogue.chosen(picker.samples, frozenset(texts.patterns))), "")
+    sample = form.one("sample_type") or next(
+        iter(catalogue.subscribed_types(picker.samples, frozenset(texts.patterns))), ""
+    )
     return render(
         request,
-        "webhooks/form.html",
+        "webhook_form/form.html",
         status=status,
-        sheet=sheet,
+        form_page=form_page,
         picker=picker,
         labels=LABELS,
-        both=[label for name, label in LABELS.items() if name.rpartition(".")[2] in sheet.both],
+        conflict_labels=[label for name, label in LABELS.items() if name.rpartition(".")[2] in form_page.conflicts],
         sample_type=sample,
-        sample_event=given.one("sample_event"),
-        reason=given.one("reason"),
+        sample_event=form.one("sample_event"),
+        reason=form.one("reason"),
     )

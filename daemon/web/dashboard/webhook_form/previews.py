@@ -1,4 +1,4 @@
-"""What the form shows while one types: whether the target may be used, and what would be sent of an event."""
+"""The live parts of the form: whether the target may be used, and the request that an event would cause."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from daemon.web.dashboard import form_data
 from daemon.web.dashboard.form_data import FormData, FormErrors
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import render
-from daemon.web.dashboard.text import in_merchants_words, laid_out_json
+from daemon.web.dashboard.text import in_merchants_words, pretty_json
 from daemon.web.dashboard.webhook_form import form_fields
-from daemon.web.dashboard.webhook_form.form_fields import LABELS, placed
+from daemon.web.dashboard.webhook_form.form_fields import LABELS, errors_in_order
 from daemon.web.http.endpoints import Access, RateLimit
 from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import MASK
 from daemon.web.service import lookup, previews
 
-SHOWN_CHARACTERS = 16_000
-MAX_NAMED = 3
+MAX_CHARACTERS = 16_000
+MAX_NAMES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreviewView:
-    """What would go out. `head` has the lines of the headers, `text` is the body laid out to be read, and `size_bytes`
-    are those that are sent.
+    """The request that would be sent, or the `reason` why none would. `head` has the headers as lines, `text` is the
+    body laid out for reading, and `size_bytes` is the length of the body as it would be sent.
     """
 
     reason: str | None
@@ -46,66 +46,66 @@ class PreviewView:
 
 @page(Access.MANAGE)
 async def show(request: web.Request) -> web.Response:
-    """A part of the form: what it would send of the chosen event."""
-    given = await form_data.read(request)
-    stored = lookup.live_route_of(request, given.one("route")) if given.has("route") else None
-    shown, form_errors = await of(request, given, stored)
-    return render(request, "webhooks/preview_part.html", shown=shown, form_errors=form_errors, labels=LABELS)
+    """A part of the form: the request that the chosen event would cause."""
+    form = await form_data.read(request)
+    stored = lookup.live_route_by_id(request, form.one("route")) if form.has("route") else None
+    view, form_errors = await build(request, form, stored)
+    return render(request, "webhook_form/preview_part.html", preview=view, form_errors=form_errors, labels=LABELS)
 
 
 @page(Access.MANAGE)
 async def target(request: web.Request) -> web.Response:
-    """A part of the form: the verdict on the target, as it is made when the webhook is created."""
-    given = await form_data.read(request)
-    services, url = request.app[SERVICES], given.one("target_url").strip()
+    """A part of the form: whether the target may be used, by the rules that apply when the webhook is created."""
+    form = await form_data.read(request)
+    services, url = request.app[SERVICES], form.one("target_url").strip()
     verdict, refusal = None, None
     try:
         verdict = check_url(url, services.config.egress_policy)
     except UrlRefused as error:
         refusal = str(error)
-    others = [] if verdict is None else _same_target(request, verdict.url, but=given.one("route"))
+    others = [] if verdict is None else _same_target(request, verdict.url, except_id=form.one("route"))
     return render(
         request,
-        "webhooks/target_part.html",
+        "webhook_form/target_part.html",
         url=url,
         verdict=verdict,
         refusal=refusal,
-        others=others[:MAX_NAMED],
-        more=len(others[MAX_NAMED:]),
+        others=others[:MAX_NAMES],
+        more=len(others[MAX_NAMES:]),
     )
 
 
-async def of(request: web.Request, given: FormData, stored: Route | None) -> tuple[PreviewView | None, FormErrors]:
-    """What the form would send of the event it names, or what is wrong with either."""
+async def build(request: web.Request, form: FormData, stored: Route | None) -> tuple[PreviewView | None, FormErrors]:
+    """The preview of the form with the event that it names, or what is wrong with either."""
     tenant = request.match_info["tenant"]
     request.app[TENANT_LIMITS].take(RateLimit.PREVIEW, tenant, asyncio.get_running_loop().time())
-    texts = form_fields.typed_in(given)
+    texts = form_fields.of_form(form)
     reading = form_fields.read(texts, stored_headers=() if stored is None else stored.config.header_names)
     is_enabled = texts.enabled if stored is None else stored.is_enabled
     values = {name: value for name, value in reading.values.items() if name in ("event_types", "payload", "headers")}
     drafted = preview.drafted(stored, form_fields.masked(values) | {"enabled": is_enabled}, mask=MASK)
-    found = await _event(request, given)
-    problems = [*reading.problems, *previews.wrong(drafted, request.app[SERVICES].config)]
+    event = await _event(request, form)
+    problems = [*reading.problems, *previews.draft_problems(drafted, request.app[SERVICES].config)]
     problems = [it for it in problems if it.field.startswith(("payload.", "headers"))]
-    if not isinstance(found, IncomingEvent):
-        problems += found
-    if problems or not isinstance(found, IncomingEvent):
-        return None, placed(problems)
-    shown = await previews.show(request.app, drafted, found, stored=stored)
-    if not isinstance(shown, Preview):
-        return None, placed(shown)
-    return _laid_out(shown, texts.target_url), FormErrors()
+    if not isinstance(event, IncomingEvent):
+        problems += event
+    if problems or not isinstance(event, IncomingEvent):
+        return None, errors_in_order(problems)
+    rendered = await previews.show(request.app, drafted, event, stored=stored)
+    if not isinstance(rendered, Preview):
+        return None, errors_in_order(rendered)
+    return _view(rendered, texts.target_url), FormErrors()
 
 
-async def _event(request: web.Request, given: FormData) -> IncomingEvent | Sequence[FieldProblem]:
-    """The event that was pasted, else the example of the type that was chosen."""
+async def _event(request: web.Request, form: FormData) -> IncomingEvent | Sequence[FieldProblem]:
+    """The pasted event, else the example of the chosen type; or what is wrong with it."""
     services, tenant = request.app[SERVICES], request.match_info["tenant"]
-    if raw := given.one("sample_event").strip():
-        parsed = previews.published(services, tenant, raw.encode())
+    if raw := form.one("sample_event").strip():
+        parsed = previews.parse_event(services, tenant, raw.encode())
         return parsed if isinstance(parsed, IncomingEvent) else [_in_sample(problem) for problem in parsed]
-    if not (name := given.one("sample_type").strip()):
+    if not (name := form.one("sample_type").strip()):
         return [FieldProblem(field="sample_type", message="choose a type, or paste an event")]
-    example = await previews.example(services, tenant, name)
+    example = await previews.catalogue_example(services, tenant, name)
     return example if isinstance(example, IncomingEvent) else [FieldProblem(field="sample_type", message=example)]
 
 
@@ -113,24 +113,24 @@ def _in_sample(problem: FieldProblem) -> FieldProblem:
     return replace(problem, field="sample_event", message=f"{problem.field} {problem.message}".strip())
 
 
-def _laid_out(shown: Preview, url: str) -> PreviewView:
-    body = shown.request.body
-    text = laid_out_json(body.decode(), most=SHOWN_CHARACTERS)
+def _view(rendered: Preview, url: str) -> PreviewView:
+    body = rendered.request.body
+    text = pretty_json(body.decode(), max_characters=MAX_CHARACTERS)
     return PreviewView(
-        reason=None if shown.reason is None else in_merchants_words(shown.reason),
+        reason=None if rendered.reason is None else in_merchants_words(rendered.reason),
         url=url,
-        head="".join(f"\n{name}: {value}" for name, value in shown.request.headers.items()),
-        text=text[:SHOWN_CHARACTERS],
-        is_cut=len(text) > SHOWN_CHARACTERS,
+        head="".join(f"\n{name}: {value}" for name, value in rendered.request.headers.items()),
+        text=text[:MAX_CHARACTERS],
+        is_cut=len(text) > MAX_CHARACTERS,
         size_bytes=len(body),
     )
 
 
-def _same_target(request: web.Request, url: str, *, but: str) -> list[str]:
-    """Names of other webhooks with that target: each of them sends."""
+def _same_target(request: web.Request, url: str, *, except_id: str) -> list[str]:
+    """The names of other webhooks with that target: each of them sends to it."""
     routes = request.app[SERVICES].index.routes(request.match_info["tenant"])
     return [
         route.config.name
         for route in routes
-        if route.config.target_url == url and route.status is not RouteStatus.DELETED and str(route.id) != but
+        if route.config.target_url == url and route.status is not RouteStatus.DELETED and str(route.id) != except_id
     ]

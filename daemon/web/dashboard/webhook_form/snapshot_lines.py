@@ -1,6 +1,6 @@
-"""The choice of entities of a snapshot as lines of a form: `customer`, or `orders: public_id, total`.
+"""The selected entities of a snapshot as lines of a form: `customer`, or `orders: public_id, total`.
 
-A name that such a line cannot hold is written as in JSON, in double quotes.
+A name that such a line cannot contain is written as a string of JSON, in double quotes.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from daemon.core.routing.route import snapshot_selection
 from daemon.core.webhook.payload import SnapshotSelection
 from daemon.web.forms.request_forms import MAX_ENTITIES
 
-# Twice as many as there may be entities. A form has room for a quarter of a million, and each may be wrong.
+# Twice as many as a webhook may have entities. A form could have a quarter of a million lines, each with an error.
 MAX_LINES = 2 * MAX_ENTITIES
 MAX_CHARACTERS = 100_000
-# Of a name in a sentence.
-_SHOWN_CHARACTERS = 128
+# Characters of a name in an error.
+_NAME_CHARACTERS = 128
 
 _PLAIN = re.compile(r'[^\s:,"]([^:,"\n]*[^\s:,"])?')
-# Possessive, for a line may be as long as a form: going back over its blanks would take minutes.
+# Possessive quantifiers: a line may be as long as a form, and backtracking over its blanks would take minutes.
 _ITEM = r'\s*+("(?:[^"\\]|\\.)*"\s*+|[^:,"]++)'
 _LINE = re.compile(rf"{_ITEM}(?::(?P<fields>.*))?")
 _NEXT = re.compile(rf"{_ITEM}(?:,|$)")
@@ -29,51 +29,53 @@ _NEXT = re.compile(rf"{_ITEM}(?:,|$)")
 
 def written(selection: SnapshotSelection) -> str:
     return "\n".join(
-        _name(entity) if fields is None else f"{_name(entity)}: {', '.join(map(_name, fields))}".rstrip()
+        _written_name(entity)
+        if fields is None
+        else f"{_written_name(entity)}: {', '.join(map(_written_name, fields))}".rstrip()
         for entity, fields in selection
     )
 
 
 def read(text: str) -> tuple[SnapshotSelection, Sequence[FieldProblem]]:
-    """The choice, and what is wrong with the lines."""
+    """The selection, and what is wrong with the lines."""
     lines = text.splitlines()
     if len(text) > MAX_CHARACTERS:
         return (), [_problem(f"has {len(text)} characters, {MAX_CHARACTERS} are allowed")]
     if len(lines) > MAX_LINES:
         return (), [_problem(f"has {len(lines)} lines, {MAX_LINES} are allowed")]
-    chosen: dict[str, bool | list[str]] = {}
+    selected: dict[str, bool | list[str]] = {}
     problems: list[FieldProblem] = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         match = _LINE.fullmatch(line)
-        names = None if match is None or match["fields"] is None else _split(match["fields"])
+        names = None if match is None or match["fields"] is None else _field_names(match["fields"])
         if match is None or (names is None and match["fields"] is not None):
             problems.append(_problem(f"line {number} is neither an entity nor entity: field, field"))
         elif names == []:
             problems.append(_problem(f"line {number} names no field: name some, or leave the colon out for all"))
-        elif (entity := _read_name(match[1])) in chosen:
-            problems.append(_problem(f"{entity[:_SHOWN_CHARACTERS]} is named twice: put its fields into one line"))
+        elif (entity := _read_name(match[1])) in selected:
+            problems.append(_problem(f"{entity[:_NAME_CHARACTERS]} is named twice: put its fields into one line"))
         else:
-            chosen[entity] = True if names is None else names
-    if len(chosen) > MAX_ENTITIES:
-        problems.append(_problem(f"names {len(chosen)} entities, {MAX_ENTITIES} are allowed"))
-    return snapshot_selection(chosen) or (), problems
+            selected[entity] = True if names is None else names
+    if len(selected) > MAX_ENTITIES:
+        problems.append(_problem(f"names {len(selected)} entities, {MAX_ENTITIES} are allowed"))
+    return snapshot_selection(selected) or (), problems
 
 
-def _split(text: str) -> list[str] | None:
+def _field_names(text: str) -> list[str] | None:
     """The names of fields; None if they are not separated by commas."""
-    names, place, text = [], 0, text.strip()
-    while place < len(text):
-        match = _NEXT.match(text, place)
+    names, position, text = [], 0, text.strip()
+    while position < len(text):
+        match = _NEXT.match(text, position)
         if match is None:
             return None
         names.append(_read_name(match[1]))
-        place = match.end()
+        position = match.end()
     return names
 
 
-def _name(name: str) -> str:
+def _written_name(name: str) -> str:
     return name if _PLAIN.fullmatch(name) else json.dumps(name, ensure_ascii=False)
 
 

@@ -1,7 +1,8 @@
-"""The choice of event types: groups, and in each the types of the catalogue, those seen, and those chosen already.
+"""The event types to choose from, by group: those of the catalogue, those seen in events, and those chosen already.
 
-A page has at most 100 kB, and a catalogue a thousand types with long descriptions. So what is shown has a budget: first
-descriptions get shorter; if that is not enough, types are found by their names, and shown are those and the chosen.
+A page may have 100 kB, and a catalogue a thousand types with long descriptions. So the picker has a budget of bytes.
+First descriptions are shortened. If that is not enough, types are searched by name, and the picker shows the types that
+were found and those that are chosen.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from eventstore.domain_events.catalogue import OutlinedType
 DESCRIPTION_CHARACTERS = 160
 _LENGTHS = (DESCRIPTION_CHARACTERS, 80, 40)
 
-# What the picker may take of the page, and what a group and a type take besides their names.
+# The budget of the picker, and the bytes that a group and a type take besides their names.
 BUDGET_BYTES = 80_000
 GROUP_BYTES = 700
 TYPE_BYTES = 160
@@ -29,7 +30,7 @@ TYPE_BYTES = 160
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypeChoice:
-    """A type: whether it is chosen itself, and what the catalogue says of it; None if that does not have it."""
+    """A type. `is_chosen` if it is chosen by its name; `description` is None if it is not in the catalogue."""
 
     name: str
     description: str | None
@@ -38,7 +39,7 @@ class TypeChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypeGroup:
-    """Types of a group; `count` of them there are, `chosen` of which the webhook would receive, and `choices` shown."""
+    """A group. It has `count` types, of which the webhook would receive `chosen`; the picker shows `choices`."""
 
     name: str
     is_chosen: bool
@@ -53,7 +54,7 @@ class TypeGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypePicker:
-    """`is_whole` if every type is shown; else those that `find` finds. `left_out` groups are not shown."""
+    """The picker. It shows all types if `is_whole`, else those that match `find`; `left_out` groups are not shown."""
 
     is_all: bool
     groups: tuple[TypeGroup, ...]
@@ -65,12 +66,12 @@ class TypePicker:
 
     @property
     def samples(self) -> list[str]:
-        """The types that have an example in the catalogue, of those shown."""
+        """The types with an example in the catalogue, of those that the picker shows."""
         return [it.name for group in self.groups for it in group.choices if it.description is not None]
 
 
 def picker(outline: Sequence[OutlinedType], patterns: Collection[str], *, find: str = "") -> TypePicker:
-    """The choice among these types, with what is chosen already."""
+    """The picker for these types; `patterns` are chosen already."""
     patterns = frozenset(patterns)
     groups, is_whole = _described(_groups(outline, patterns))
     names = [choice.name for group in groups for choice in group.choices]
@@ -79,20 +80,22 @@ def picker(outline: Sequence[OutlinedType], patterns: Collection[str], *, find: 
         groups=tuple(groups),
         is_whole=True,
         count=len(names),
-        chosen=len(catalogue.chosen(names, patterns)),
+        chosen=len(catalogue.subscribed_types(names, patterns)),
     )
-    return whole if is_whole else _found(whole, find.strip().lower())
+    return whole if is_whole else _searched(whole, find.strip().lower())
 
 
 def _groups(outline: Sequence[OutlinedType], patterns: Collection[str]) -> list[TypeGroup]:
-    """Of what nobody knows here there are no more than a webhook may have: a form has room for thousands."""
+    """The groups of known types, and of chosen types that are unknown. A form may contain thousands of unknown types;
+    at most as many as a webhook may have are shown.
+    """
     listed = {it.name: it.description for it in outline}
     known = {*listed, *(f"{group_of(it)}.*" for it in listed), ALL}
     unknown = sorted(it for it in patterns if it not in known)[:MAX_EVENT_TYPES]
     names = sorted({*listed, *(it for it in unknown if not it.endswith("*"))})
     by_group = {name: list(members) for name, members in groupby(names, key=group_of)}
-    wanted = {group_of(it) for it in unknown if it.endswith(".*")}
-    return [_group(name, by_group.get(name, ()), listed, patterns) for name in sorted({*by_group, *wanted})]
+    unknown_groups = {group_of(it) for it in unknown if it.endswith(".*")}
+    return [_group(name, by_group.get(name, ()), listed, patterns) for name in sorted({*by_group, *unknown_groups})]
 
 
 def _group(name: str, members: Collection[str], listed: dict[str, str | None], patterns: Collection[str]) -> TypeGroup:
@@ -101,12 +104,12 @@ def _group(name: str, members: Collection[str], listed: dict[str, str | None], p
         is_chosen=f"{name}.*" in patterns,
         choices=tuple(TypeChoice(name=it, description=listed.get(it), is_chosen=it in patterns) for it in members),
         count=len(members),
-        chosen=len(catalogue.chosen(members, patterns)),
+        chosen=len(catalogue.subscribed_types(members, patterns)),
     )
 
 
 def _described(groups: list[TypeGroup]) -> tuple[list[TypeGroup], bool]:
-    """The groups with descriptions as long as they may be, and whether all of it fits then."""
+    """The groups with descriptions as long as possible, and whether all groups fit into the budget then."""
     for length in _LENGTHS:
         groups = [_with_short_descriptions(group, length) for group in groups]
         if sum(map(_cost, groups)) <= BUDGET_BYTES:
@@ -114,40 +117,40 @@ def _described(groups: list[TypeGroup]) -> tuple[list[TypeGroup], bool]:
     return groups, False
 
 
-def _found(whole: TypePicker, find: str) -> TypePicker:
-    """As much of it as fits: what is chosen, then what is found, then the other groups by their names."""
-    chosen = {group.name: _with(group, [it for it in group.choices if it.is_chosen]) for group in whole.groups}
-    room = BUDGET_BYTES - sum(_cost(it) for it in chosen.values() if it.is_chosen or it.choices)
+def _searched(whole: TypePicker, find: str) -> TypePicker:
+    """The part of the picker that fits: what is chosen, then what is found, then other groups by name."""
+    chosen = {group.name: _with_choices(group, [it for it in group.choices if it.is_chosen]) for group in whole.groups}
+    budget = BUDGET_BYTES - sum(_cost(it) for it in chosen.values() if it.is_chosen or it.choices)
     shown: dict[str, TypeGroup] = {name: it for name, it in chosen.items() if it.is_chosen or it.choices}
     for group in sorted(whole.groups, key=lambda it: find not in it.name) if find else whole.groups:
-        wanted = [it for it in group.choices if it.is_chosen or (find and find in it.name)]
-        if not wanted and find and group.name not in shown:
+        matches = [it for it in group.choices if it.is_chosen or (find and find in it.name)]
+        if not matches and find and group.name not in shown:
             continue
-        best = _with(group, _fitting(wanted, room))
-        room -= _cost(best) - (_cost(shown[group.name]) if group.name in shown else 0)
-        if room < 0:
+        best = _with_choices(group, _fitting(matches, budget))
+        budget -= _cost(best) - (_cost(shown[group.name]) if group.name in shown else 0)
+        if budget < 0:
             break
         shown[group.name] = best
     groups = tuple(shown[name] for name in sorted(shown))
     return replace(whole, groups=groups, is_whole=False, find=find, left_out=len(whole.groups) - len(groups))
 
 
-def _fitting(choices: Iterable[TypeChoice], room: int) -> list[TypeChoice]:
-    """The chosen ones, and of the others as many as there is room for."""
-    fitting, room = [], room - GROUP_BYTES
+def _fitting(choices: Iterable[TypeChoice], budget: int) -> list[TypeChoice]:
+    """The chosen types, and as many others as fit into the budget."""
+    fitting, budget = [], budget - GROUP_BYTES
     for it in choices:
-        room -= 0 if it.is_chosen else _choice_cost(it)
-        if it.is_chosen or room > 0:
+        budget -= 0 if it.is_chosen else _choice_cost(it)
+        if it.is_chosen or budget > 0:
             fitting.append(it)
     return fitting
 
 
-def _with(group: TypeGroup, choices: Iterable[TypeChoice]) -> TypeGroup:
+def _with_choices(group: TypeGroup, choices: Iterable[TypeChoice]) -> TypeGroup:
     return replace(group, choices=tuple(choices))
 
 
 def _with_short_descriptions(group: TypeGroup, length: int) -> TypeGroup:
-    return _with(group, [replace(it, description=_short(it.description, length)) for it in group.choices])
+    return _with_choices(group, [replace(it, description=_short(it.description, length)) for it in group.choices])
 
 
 def _short(text: str | None, length: int) -> str | None:
@@ -159,5 +162,5 @@ def _cost(group: TypeGroup) -> int:
 
 
 def _choice_cost(choice: TypeChoice) -> int:
-    """In the list, and once more among the samples of a preview."""
+    """Bytes of a type in the list, and once more among the examples for a preview."""
     return TYPE_BYTES + 3 * len(choice.name) + len(escape(choice.description or "").encode())

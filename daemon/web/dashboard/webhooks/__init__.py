@@ -1,1 +1,1 @@
-"""What a merchant does with his webhooks: list, form, one webhook, its key, tests, replays, and what happened to it."""
+"""The webhooks of a tenant: the list, the page of one webhook, its key, its chart, and the history."""

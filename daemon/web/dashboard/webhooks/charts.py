@@ -1,7 +1,7 @@
-"""The chart of a webhook's last 30 days, as numbers to draw by: bars of days, stacked by what became of deliveries.
+"""The chart of a webhook's last 30 days, in coordinates: one bar for each day, stacked by the outcome of deliveries.
 
-Across, all is in per cent of the width, so that a chart is as wide as its card and its letters stay as they are;
-upwards it is in pixels. What is there is seen: a part is never lower than two pixels, beside however high a bar.
+Horizontal coordinates are in per cent of the width, so that a chart is as wide as its card and its text is not scaled;
+vertical ones are in pixels. A part of a bar is at least two pixels high, so that it can be seen beside a high bar.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from daemon.web.service.metric_series import MetricPeriod
 from eventstore.queries.route_metrics import Counts, RouteMetrics
 
 HEIGHT = 160
-LEAST_HEIGHT = 2
-# Lines across the chart, the one at 0 left out.
-MOST_TICKS = 4
-# Between a bar and the next, of what there is for a bar.
+MIN_HEIGHT = 2
+# Horizontal lines, without the one at 0.
+MAX_TICKS = 4
+# The gap between two bars, as a part of the width of a day.
 _GAP = 0.3
-# From today back, so many days from one date below the chart to the next.
-_DAYS_OF_LABEL = 7
+# Every seventh day has its date below the chart, counted back from today.
+_DAYS_PER_LABEL = 7
 
 _UNITS = ((1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BarPart:
-    """Of a bar: deliveries that ended alike. `top` and `height` in pixels, from the top of the chart."""
+    """A part of a bar: deliveries with one outcome. `top`, from the top of the chart, and `height` are in pixels."""
 
     kind: str
     top: float
@@ -38,7 +38,7 @@ class BarPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChartBar:
-    """A day; `left`, `width` and `middle` in per cent. `label` is the date to write below, if one is."""
+    """A day. `left`, `width` and `middle` are in per cent. `label` is the date to write below the bar, or None."""
 
     day: datetime
     counts: Counts
@@ -59,7 +59,7 @@ class ChartBar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AxisTick:
-    """A line across, `top` in pixels."""
+    """A horizontal line; `top` is in pixels."""
 
     text: str
     top: float
@@ -67,7 +67,7 @@ class AxisTick:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """`ticks` from the top downwards, the last one at 0. `pending` is how many deliveries wait now."""
+    """A chart. `ticks` are in order from the top, the last one at 0. `pending` counts the deliveries that wait now."""
 
     bars: tuple[ChartBar, ...]
     ticks: tuple[AxisTick, ...]
@@ -84,12 +84,12 @@ class Chart:
 
     @property
     def is_empty(self) -> bool:
-        """True if nothing ended in all these days."""
+        """True if no delivery ended on any of the days."""
         return not any(_parts(self.total).values())
 
     @property
     def success_rate(self) -> str | None:
-        """Of what was sent, the share that was delivered; 100 % only if all of it was."""
+        """The share of sent deliveries that succeeded, None if none was sent. Only exact shares are 100 % or 0 %."""
         sent = self.total.successful + self.total.failed
         if not sent:
             return None
@@ -103,7 +103,7 @@ def of_route(metrics: RouteMetrics) -> Chart:
     step, ticks = _scale(max(sum(_parts(day.counts).values()) for day in days))
     top = step * ticks
     return Chart(
-        bars=tuple(_bar(days, place, top) for place in range(len(days))),
+        bars=tuple(_bar(days, index, top) for index in range(len(days))),
         ticks=tuple(
             AxisTick(text=short(step * line), top=round(HEIGHT * (1 - line / ticks), 1))
             for line in range(ticks, -1, -1)
@@ -114,49 +114,49 @@ def of_route(metrics: RouteMetrics) -> Chart:
 
 
 def short(count: int) -> str:
-    """1.5k, 20M: for the lines, which are at round numbers."""
+    """A round number for a line: 1.5k, 20M."""
     for size, unit in _UNITS:
         if count >= size:
             return f"{count / size:g}{unit}"
     return str(count)
 
 
-def _scale(most: int) -> tuple[int, int]:
-    """From one line to the next, a round number; and how many lines it takes to be above `most`."""
-    least = max(1, math.ceil(most / MOST_TICKS))
+def _scale(highest: int) -> tuple[int, int]:
+    """The step between two lines, a round number, and how many steps reach `highest`."""
+    least = max(1, math.ceil(highest / MAX_TICKS))
     power = 10 ** (len(str(least)) - 1)
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least)
-    return step, max(1, math.ceil(most / step))
+    return step, max(1, math.ceil(highest / step))
 
 
-def _bar(days: list[MetricPeriod], place: int, top: int) -> ChartBar:
-    day, room = days[place], 100 / len(days)
+def _bar(days: list[MetricPeriod], index: int, top: int) -> ChartBar:
+    day, slot = days[index], 100 / len(days)
     return ChartBar(
         day=day.since,
         counts=day.counts,
-        left=round(room * (place + _GAP / 2), 3),
-        width=round(room * (1 - _GAP), 3),
-        middle=round(room * (place + 0.5), 3),
-        label=f"{day.since:%-d %b}" if (len(days) - 1 - place) % _DAYS_OF_LABEL == 0 else None,
+        left=round(slot * (index + _GAP / 2), 3),
+        width=round(slot * (1 - _GAP), 3),
+        middle=round(slot * (index + 0.5), 3),
+        label=f"{day.since:%-d %b}" if (len(days) - 1 - index) % _DAYS_PER_LABEL == 0 else None,
         parts=tuple(_stacked(_parts(day.counts), top)),
     )
 
 
 def _stacked(parts: Mapping[str, int], top: int) -> list[BarPart]:
-    """The parts from the bottom up. What small ones are given, the highest gives if there is no room above it."""
-    heights = {kind: max(HEIGHT * count / top, LEAST_HEIGHT) for kind, count in parts.items() if count}
-    over = sum(heights.values()) - HEIGHT
-    if over > 0:
-        heights[max(heights, key=lambda kind: heights[kind])] -= over
-    stacked, reached = [], float(HEIGHT)
+    """The parts from the bottom up. The highest part shrinks if minimum heights of others make the bar too high."""
+    heights = {kind: max(HEIGHT * count / top, MIN_HEIGHT) for kind, count in parts.items() if count}
+    excess = sum(heights.values()) - HEIGHT
+    if excess > 0:
+        heights[max(heights, key=lambda kind: heights[kind])] -= excess
+    stacked, top_of_stack = [], float(HEIGHT)
     for kind, height in heights.items():
-        reached -= height
-        stacked.append(BarPart(kind=kind, top=round(reached, 2), height=round(height, 2)))
+        top_of_stack -= height
+        stacked.append(BarPart(kind=kind, top=round(top_of_stack, 2), height=round(height, 2)))
     return stacked
 
 
 def _parts(counts: Counts) -> dict[str, int]:
-    """What is drawn of a day, from the bottom up."""
+    """The numbers of deliveries of a day by outcome, from the bottom of the bar up."""
     return {"successful": counts.successful, "failed": counts.failed, "not-sent": _not_sent(counts)}
 
 

@@ -1,4 +1,4 @@
-"""What happened to one webhook, the newest first. What was deleted has its history too."""
+"""The lifecycle events of one webhook, and of all webhooks of a tenant, newest first; deleted webhooks included."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAGE_SIZE = 50
 
 @page(Access.READ)
 async def show(request: web.Request) -> web.Response:
-    """So many lifecycle events behind position `after`; or the one of `version`, with its values in full length."""
+    """A page of lifecycle events before position `?after=`; or the one of `?version=`, with its values in full."""
     services, route = request.app[SERVICES], lookup.timeline(request).current
     version, after = (whole_number(request.query.get(name, "")) for name in ("version", "after"))
     if version is not None:
@@ -41,28 +41,23 @@ async def show(request: web.Request) -> web.Response:
     )
 
 
-# What happened to all webhooks of a tenant, the newest first; deleted ones are never forgotten here.
-
-ALL_PAGE_SIZE = 50
-
-
 @page(Access.READ)
 async def show_all(request: web.Request) -> web.Response:
-    """A page of it; `?route=` names a webhook, `?kind=` a kind of event, `?after=` the position to begin behind."""
+    """A page for the tenant. `?route=` selects a webhook, `?kind=` a type of event; the page is before `?after=`."""
     services, tenant, query = request.app[SERVICES], request.match_info["tenant"], request.query
     choices, text = route_lookup.choices(services.index, tenant), query.get("route", "").strip()
     matches = route_lookup.routes(services.index, tenant, text)
-    route, kind = matches[0] if len(matches) == 1 else None, _kind(query.get("kind", ""))
+    route, event_type = matches[0] if len(matches) == 1 else None, _event_type(query.get("kind", ""))
     is_unknown = bool(text) and not matches
-    found = (
+    events = (
         []
         if is_unknown or len(matches) > 1
         else await route_log.newest(
             services.database,
             tenant,
-            ALL_PAGE_SIZE + 1,
+            PAGE_SIZE + 1,
             before=whole_number(query.get("after", "")),
-            type=kind,
+            type=event_type,
             route_id=None if route is None else route.id,
         )
     )
@@ -70,18 +65,18 @@ async def show_all(request: web.Request) -> web.Response:
         request,
         "webhooks/activity.html",
         status=422 if is_unknown else 200,
-        rows=history_rows.rows(found[:ALL_PAGE_SIZE], services.index),
-        after=found[ALL_PAGE_SIZE - 1].pos if len(found) > ALL_PAGE_SIZE else None,
+        rows=history_rows.rows(events[:PAGE_SIZE], services.index),
+        after=events[PAGE_SIZE - 1].pos if len(events) > PAGE_SIZE else None,
         choices=choices,
         has_any=choices != [],
         route=route,
         matches=matches,
         is_unknown=is_unknown,
-        kind=kind,
+        kind=event_type,
         kinds=history_rows.TITLES,
         query=query,
     )
 
 
-def _kind(text: str) -> LifecycleEventType | None:
+def _event_type(text: str) -> LifecycleEventType | None:
     return LifecycleEventType(text) if text in list(LifecycleEventType) else None

@@ -1,7 +1,7 @@
-"""Lifecycle events as a person reads them: who, what, why, and what was different before. For history and activity.
+"""Lifecycle events as rows of a history: who did what, when and why, and what an edit changed.
 
-What was configured before an edit is in the timeline of the route: that of a process which has not heard of the edit
-yet ends before it.
+The configuration before an edit is in the timeline of the route. A process that has not applied the edit yet has a
+timeline that ends before it, which does no harm.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import LifecycleEventType, Route, RouteConfig, config_from_body, config_to_body
 from eventstore.route_log.log import RouteEvent
 
-# Of a value or a list that is longer only the beginning is shown, among others.
+# Rows show only the beginning of longer values and lists.
 SHORT_CHARACTERS = 160
 SHORT_ITEMS = 8
 
@@ -32,21 +32,21 @@ TITLES: Mapping[LifecycleEventType, str] = {
     LifecycleEventType.KEY_REVOKED: "Old key revoked",
 }
 
-_MOMENT = timedelta(microseconds=1)
+_BEFORE = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldChange:
-    """Of one field: what is no longer, and what is instead. Of lists only the items that went, and that came."""
+    """The change of one field: its old and its new value; of a list only the items that were removed and added."""
 
     label: str
-    gone: tuple[str, ...] = ()
-    come: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryRow:
-    """`detail` is what there is to say besides, or empty; `name` is that of the route now, None if it is not known."""
+    """A lifecycle event. `detail` is one more sentence, or empty; `name` is the route's name now, None if unknown."""
 
     pos: int
     version: int
@@ -66,26 +66,26 @@ class HistoryRow:
 
     @property
     def is_long(self) -> bool:
-        """True if something is shown cut short among others."""
-        values = [values for change in self.changes for values in (change.gone, change.come)]
+        """True if a row shows a value or a list only in part."""
+        values = [values for change in self.changes for values in (change.removed, change.added)]
         return any(len(each) > SHORT_ITEMS or any(len(text) > SHORT_CHARACTERS for text in each) for each in values)
 
 
 def rows(events: Sequence[RouteEvent], index: RouteIndex) -> list[HistoryRow]:
-    """The events in their order; `index` knows the routes, deleted ones too."""
+    """A row for each event, in their order. `index` has the routes, deleted ones too."""
     return [_row(event, index) for event in events]
 
 
 def actor(name: str) -> str:
-    """Who that is whom the log names."""
+    """The display name of an actor in the log."""
     kind, _, id_ = name.partition(":")
-    known = {"admin": "Administrator", "dashboard": "Dashboard", "system": "Hookledger"}
-    return f"API token {id_}" if kind == "token" and id_ else known.get(name, name)
+    names = {"admin": "Administrator", "dashboard": "Dashboard", "system": "Hookledger"}
+    return f"API token {id_}" if kind == "token" and id_ else names.get(name, name)
 
 
 def _row(event: RouteEvent, index: RouteIndex) -> HistoryRow:
     timeline = index.timeline(event.route_id)
-    before = None if timeline is None else timeline.as_of(event.effective_at - _MOMENT)
+    before = None if timeline is None else timeline.as_of(event.effective_at - _BEFORE)
     body: dict[str, Any] = orjson.loads(event.body)
     return HistoryRow(
         pos=event.pos,
@@ -123,23 +123,23 @@ def _changes(body: Mapping[str, Any], before: Route | None) -> tuple[FieldChange
 
 
 def _differences(old: RouteConfig | None, new: RouteConfig) -> Iterator[FieldChange]:
-    """By field; without an old configuration all that the new one sets."""
-    earlier, later = {} if old is None else _texts(old), _texts(new)
-    for label, text in later.items():
-        if text != earlier.get(label, ""):
-            yield FieldChange(label=label, gone=_present(earlier.get(label, "")), come=_present(text))
-    for label, had, has in (
+    """The changes by field; without an old configuration, all fields that the new one sets."""
+    old_texts, new_texts = {} if old is None else _texts(old), _texts(new)
+    for label, text in new_texts.items():
+        if text != old_texts.get(label, ""):
+            yield FieldChange(label=label, removed=_present(old_texts.get(label, "")), added=_present(text))
+    for label, before, after in (
         ("Event types", () if old is None else old.event_types, new.event_types),
         ("Custom headers", () if old is None else old.header_names, new.header_names),
     ):
-        if set(had) != set(has):
-            yield FieldChange(label=label, gone=_without(had, has), come=_without(has, had))
+        if set(before) != set(after):
+            yield FieldChange(label=label, removed=_without(before, after), added=_without(after, before))
         elif label == "Custom headers" and old is not None and old.headers_id != new.headers_id:
-            yield FieldChange(label=label, come=("values were set anew",))
+            yield FieldChange(label=label, added=("values were set anew",))
 
 
 def _texts(config: RouteConfig) -> dict[str, str]:
-    """The fields that are no lists, by their labels; empty as they are by themselves."""
+    """The fields that are not lists, by label; a field with its default value is empty."""
     snapshot = config_to_body(config)["payload"]["snapshot"]
     rate = config.rate_limit_per_second
     return {

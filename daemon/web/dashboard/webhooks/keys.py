@@ -1,4 +1,4 @@
-"""The key of a webhook, for whoever asks for it on purpose, and how a receiver verifies with it what we sign."""
+"""The page with the key of a webhook, and with code by which a receiver verifies our signatures."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from daemon.web.http.endpoints import Access, RateLimit
 from daemon.web.http.services import SERVICES
 from daemon.web.service import lookup
 
-FIRST_LANGUAGE = "python"
+DEFAULT_LANGUAGE = "python"
 
 
 @page(Access.MANAGE, limit=RateLimit.REVEAL)
 async def show(request: web.Request) -> web.Response:
-    """The key, with a function to verify in one language; as a part of a page the key alone."""
+    """The key, with a verifying function in one language; as a part of a page only the key."""
     services, route = request.app[SERVICES], lookup.timeline(request).current
     if route.status is RouteStatus.DELETED:
         return redirect(request, "t", route.tenant, "webhooks", str(route.id))
     key = await services.commands.reveal_key(route.tenant, route.id)
     if pages.wants_part(request):
         return render(request, "webhooks/key_part.html", key=key)
-    named = request.query.get("language", FIRST_LANGUAGE)
-    named = named if named in snippets.LANGUAGES else FIRST_LANGUAGE
+    language_id = request.query.get("language", DEFAULT_LANGUAGE)
+    language_id = language_id if language_id in snippets.LANGUAGES else DEFAULT_LANGUAGE
     is_pasted = request.query.get("paste") == "1"
     variable = snippets.variable_of(route.config.name)
     signing = services.config.signing
@@ -37,10 +37,10 @@ async def show(request: web.Request) -> web.Response:
         key=key,
         old_key=route.old_key_at(services.now()),
         languages=snippets.LANGUAGES,
-        language=snippets.LANGUAGES[named],
-        language_id=named,
+        language=snippets.LANGUAGES[language_id],
+        language_id=language_id,
         call=snippets.call(
-            snippets.LANGUAGES[named], header=signing.header, variable=variable, key=key if is_pasted else None
+            snippets.LANGUAGES[language_id], header=signing.header, variable=variable, key=key if is_pasted else None
         ),
         is_pasted=is_pasted,
         variable=variable,

@@ -1,7 +1,7 @@
-"""Every pair of colours that the dashboard's stylesheet puts on each other, in both themes, by WCAG 2.2's formula.
+"""The contrast of each pair of colours in the dashboard's stylesheet, in both themes, by the formula of WCAG 2.2.
 
-The pairs are written here a second time on purpose: what is not listed is not used. That the rendered pages hold too is
-seen by axe-core in tests/browser.
+The pairs are repeated here on purpose: a pair that is not listed must not be used. axe-core checks the rendered pages in
+tests/browser.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 STYLE = Path(__file__).parents[4] / "daemon/web/dashboard/static/style.css"
 
 TEXT_RATIO = 4.5  # 1.4.3, for text of any size
-SHAPE_RATIO = 3.0  # 1.4.11, for borders of controls, focus rings and what is drawn
+SHAPE_RATIO = 3.0  # 1.4.11, for borders of controls, focus rings and graphics
 
 GROUNDS = ("page", "surface", "sunken")
 TONES = ("ok", "warn", "bad", "info", "off")
@@ -32,7 +32,7 @@ SHAPES = [*product(("control", "accent"), GROUNDS), *product(("accent",), [f"{to
 
 
 def themes() -> dict[str, dict[str, tuple[float, float, float]]]:
-    """Theme → property → red, green and blue from 0 to 1."""
+    """Red, green and blue from 0 to 1, by theme and property."""
     style = STYLE.read_text()
     light, dark = re.findall(r":root\s*\{(.*?)\}", style, re.DOTALL)[:2]
     assert "prefers-color-scheme: dark" in style.split(light)[1].split(dark)[0]
@@ -61,7 +61,7 @@ def test_black_on_white_and_a_known_grey_have_the_contrast_that_the_standard_say
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_text_can_be_read_on_every_ground_it_stands_on(theme: str) -> None:
+def test_text_can_be_read_on_every_background(theme: str) -> None:
     palette = themes()[theme]
     ratios = {f"{text} on {ground}": contrast(palette[text], palette[ground]) for text, ground in TEXTS}
     assert {pair: ratio for pair, ratio in ratios.items() if ratio < TEXT_RATIO} == {}

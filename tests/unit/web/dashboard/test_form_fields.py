@@ -1,4 +1,4 @@
-"""The form of a webhook as texts: what they mean, which of them were touched, and how two people's are merged."""
+"""The form of a webhook as texts: their meaning, which of them were touched, and how concurrent edits are merged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.core.drafts.route_draft import MAX_EVENT_TYPES, MAX_RATE_PER_SECOND
-from daemon.core.events.catalogue import chosen
+from daemon.core.events.catalogue import subscribed_types
 from daemon.core.events.event import FieldProblem
 from daemon.core.routing.route import PayloadOptions, RouteConfig
 from daemon.web.dashboard.form_data import FormData
@@ -18,11 +18,11 @@ from daemon.web.dashboard.webhook_form.form_fields import (
     RouteTexts,
     merged,
     of_config,
+    of_form,
     only,
     read,
-    tidy,
     touched,
-    typed_in,
+    without_covered,
 )
 from daemon.web.http.shapes import MASK
 
@@ -51,7 +51,7 @@ CONFIGS = st.builds(
 
 
 def sent(texts: RouteTexts) -> FormData:
-    """The form as a browser sends it: boxes that are not checked are missing, and lines end with two characters."""
+    """The form as a browser sends it: without unchecked boxes, and with two characters at the end of a line."""
     fields = {
         "name": texts.name,
         "target_url": texts.target_url,
@@ -72,7 +72,7 @@ def sent(texts: RouteTexts) -> FormData:
 
 
 def meaning(texts: RouteTexts) -> dict[str, object]:
-    """What it means, whatever the order of types, headers and blanks."""
+    """The configuration without the order of types and headers, and without blanks."""
     values = dict(read(texts, stored_headers=["X-A", "X-B", "X-C"]).values)
     return values | {"event_types": set(texts.patterns)}
 
@@ -84,7 +84,7 @@ def test_the_texts_of_a_stored_route_mean_what_is_stored(config: RouteConfig) ->
     assert reading.values == {
         "name": config.name.strip(),
         "target_url": config.target_url,
-        "event_types": tidy(config.event_types),
+        "event_types": without_covered(config.event_types),
         "payload": {
             "snapshot": config.payload.snapshot,
             "filter": config.payload.filter,
@@ -100,8 +100,8 @@ def test_the_texts_of_a_stored_route_mean_what_is_stored(config: RouteConfig) ->
 @given(CONFIGS, st.booleans())
 def test_a_form_that_is_sent_as_it_came_touches_nothing(config: RouteConfig, enabled: bool) -> None:
     texts = replace(of_config(config), enabled=enabled)
-    assert typed_in(sent(texts)) == texts
-    assert touched(texts, typed_in(sent(texts))) == frozenset()
+    assert of_form(sent(texts)) == texts
+    assert touched(texts, of_form(sent(texts))) == frozenset()
 
 
 @pytest.mark.parametrize("stored", ["a\r\n&& b", "a\r&& b", "\ta\n&& b\r\n"])
@@ -109,14 +109,14 @@ def test_a_form_has_other_line_ends_than_a_program_may_send_and_that_touches_not
     payload = PayloadOptions(filter=stored, transform=stored)
     texts = of_config(RouteConfig(name="a", target_url="-", event_types=("*",), payload=payload))
     assert (texts.filter, texts.transform) == ("a\n&& b", "a\n&& b")
-    assert touched(texts, typed_in(sent(texts))) == frozenset()
+    assert touched(texts, of_form(sent(texts))) == frozenset()
 
 
 @given(CONFIGS, CONFIGS)
 def test_what_was_touched_and_only_that_becomes_a_change(before: RouteConfig, after: RouteConfig) -> None:
-    opened, typed = of_config(before), of_config(after)
-    names = touched(opened, typed)
-    values = read(typed, stored_headers=after.header_names).values
+    opened, entered = of_config(before), of_config(after)
+    names = touched(opened, entered)
+    values = read(entered, stored_headers=after.header_names).values
     changes = only(values, names)
     payload = changes.get("payload", {})
     assert isinstance(payload, dict)
@@ -125,31 +125,31 @@ def test_what_was_touched_and_only_that_becomes_a_change(before: RouteConfig, af
 
 
 @given(CONFIGS, CONFIGS)
-def test_whoever_left_all_alone_gets_what_the_other_saved(before: RouteConfig, now: RouteConfig) -> None:
+def test_without_own_changes_the_result_is_the_stored_configuration(before: RouteConfig, now: RouteConfig) -> None:
     opened, live = of_config(before), of_config(now)
     assert meaning(merged(opened, opened, live)) == meaning(live)
 
 
 @given(CONFIGS, CONFIGS)
-def test_if_nobody_else_saved_anything_it_is_what_was_typed(before: RouteConfig, after: RouteConfig) -> None:
-    opened, typed = of_config(before), of_config(after)
-    assert meaning(merged(opened, typed, opened)) == meaning(typed)
+def test_without_other_changes_the_result_is_the_entered_configuration(before: RouteConfig, after: RouteConfig) -> None:
+    opened, entered = of_config(before), of_config(after)
+    assert meaning(merged(opened, entered, opened)) == meaning(entered)
 
 
 @given(CONFIGS, CONFIGS, CONFIGS)
 def test_each_ones_fields_stay_if_they_changed_different_ones(
     before: RouteConfig, mine: RouteConfig, theirs: RouteConfig
 ) -> None:
-    opened, typed, live = of_config(before), of_config(mine), of_config(theirs)
-    both = meaning(merged(opened, typed, live))
-    own, foreign = touched(opened, typed), touched(opened, live)
+    opened, entered, live = of_config(before), of_config(mine), of_config(theirs)
+    both = meaning(merged(opened, entered, live))
+    own, foreign = touched(opened, entered), touched(opened, live)
     for name in ("name", "target_url", "event_types", "headers", "ordered", "rate_limit_per_second"):
         if name not in own & foreign:
-            assert both[name] == meaning(typed if name in own else live)[name]
+            assert both[name] == meaning(entered if name in own else live)[name]
 
 
 @pytest.mark.parametrize(
-    ("opened", "typed", "live", "both"),
+    ("opened", "entered", "live", "both"),
     [
         ("a.b", "a.b a.c", "a.b d.e", "a.b d.e a.c"),
         ("a.b a.c", "a.c", "a.b a.c d.e", "a.c d.e"),
@@ -161,20 +161,20 @@ def test_each_ones_fields_stay_if_they_changed_different_ones(
     ],
 )
 def test_types_that_each_added_and_took_away_are_brought_together(
-    opened: str, typed: str, live: str, both: str
+    opened: str, entered: str, live: str, both: str
 ) -> None:
-    texts = [RouteTexts(event_types=tuple(each.split())) for each in (opened, typed, live)]
+    texts = [RouteTexts(event_types=tuple(each.split())) for each in (opened, entered, live)]
     assert merged(*texts).patterns == tuple(both.split())
 
 
 def test_a_type_that_was_typed_counts_like_one_that_was_checked() -> None:
     opened = RouteTexts(event_types=("a.b",))
-    typed = RouteTexts(event_types=("a.b",), other_types="d.e, a.b")
-    assert typed.patterns == ("a.b", "d.e")
-    assert touched(opened, typed) == {"event_types"}
+    entered = RouteTexts(event_types=("a.b",), other_types="d.e, a.b")
+    assert entered.patterns == ("a.b", "d.e")
+    assert touched(opened, entered) == {"event_types"}
     assert touched(opened, RouteTexts(other_types="a.b")) == frozenset()
-    assert set(merged(opened, typed, RouteTexts(event_types=("a.b", "a.c"))).patterns) == {"a.b", "a.c", "d.e"}
-    # Typed instead of checked is left alone, and what the other took away is not brought back by that.
+    assert set(merged(opened, entered, RouteTexts(event_types=("a.b", "a.c"))).patterns) == {"a.b", "a.c", "d.e"}
+    # Entering a type as text instead of checking it is no change, and does not restore a type that the other removed.
     assert merged(opened, RouteTexts(other_types="a.b"), RouteTexts(event_types=("a.c",))).patterns == ("a.c",)
 
 
@@ -185,12 +185,12 @@ def test_types_may_be_typed_with_commas_and_blanks_between_them(text: str) -> No
 
 @given(PATTERNS)
 def test_tidy_patterns_choose_the_same_types_and_none_of_them_twice(patterns: tuple[str, ...]) -> None:
-    tidied = tidy(patterns)
-    assert chosen(TYPES, tidied) == chosen(TYPES, patterns)
-    assert tidy(tidied) == tidied
+    tidied = without_covered(patterns)
+    assert subscribed_types(TYPES, tidied) == subscribed_types(TYPES, patterns)
+    assert without_covered(tidied) == tidied
     for each in tidied:
         others = [it for it in tidied if it != each]
-        assert chosen(TYPES, others) != chosen(TYPES, tidied)
+        assert subscribed_types(TYPES, others) != subscribed_types(TYPES, tidied)
 
 
 @pytest.mark.parametrize(
@@ -253,5 +253,5 @@ def test_advanced_is_what_most_leave_alone(texts: RouteTexts, is_advanced: bool)
 
 
 def test_types_are_taken_apart_as_far_as_a_webhook_could_ever_have_them() -> None:
-    typed = ",".join(f"a.b_{number}" for number in range(50_000))
-    assert MAX_EVENT_TYPES < len(RouteTexts(other_types=typed).patterns) < 2000
+    entered = ",".join(f"a.b_{number}" for number in range(50_000))
+    assert MAX_EVENT_TYPES < len(RouteTexts(other_types=entered).patterns) < 2000

@@ -1,4 +1,4 @@
-"""Custom headers as lines: what is written is read again, and what two people do to them is brought together."""
+"""Custom headers as lines: written lines are read back unchanged, and concurrent edits are merged."""
 
 import pytest
 from hypothesis import given
@@ -43,7 +43,7 @@ def test_blanks_and_empty_lines_mean_nothing_and_a_colon_in_a_value_something() 
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("X-A", "line 1 is not of the form Name: value"),
         ("X-A: b\n: c", "line 2 is not of the form Name: value"),
@@ -52,18 +52,18 @@ def test_blanks_and_empty_lines_mean_nothing_and_a_colon_in_a_value_something() 
         (f"X-A: {MASK}", f"X-A: {MASK} stands for a stored value, and there is none: give the value"),
     ],
 )
-def test_a_line_that_makes_no_sense_is_told_with_what_to_do(text: str, said: str) -> None:
-    assert wrong(text, stored=("X-B",)) == [said]
+def test_a_line_that_makes_no_sense_is_reported_with_what_to_do(text: str, message: str) -> None:
+    assert wrong(text, stored=("X-B",)) == [message]
 
 
-def test_all_lines_that_are_wrong_are_told_at_once_without_their_values() -> None:
-    said = wrong("geheim\nX-A: geheim\nX-A: geheim\nX-B:")
-    assert len(said) == 3
-    assert "geheim" not in " ".join(said)
+def test_all_lines_that_are_wrong_are_reported_at_once_without_their_values() -> None:
+    messages = wrong("geheim\nX-A: geheim\nX-A: geheim\nX-B:")
+    assert len(messages) == 3
+    assert "geheim" not in " ".join(messages)
 
 
 @pytest.mark.parametrize(
-    ("opened", "typed", "live", "both"),
+    ("opened", "entered", "live", "result"),
     [
         ("X-A: ***", "X-A: ***\nX-B: b", "X-A: ***\nX-C: ***", "X-A: ***\nX-C: ***\nX-B: b"),
         ("X-A: ***\nX-B: ***", "X-B: ***", "X-A: ***\nX-B: ***\nX-C: ***", "X-B: ***\nX-C: ***"),
@@ -81,8 +81,8 @@ def test_all_lines_that_are_wrong_are_told_at_once_without_their_values() -> Non
         "both took it",
     ],
 )
-def test_what_two_did_to_them_is_brought_together(opened: str, typed: str, live: str, both: str) -> None:
-    assert merged(opened, typed, live) == both
+def test_concurrent_edits_are_merged(opened: str, entered: str, live: str, result: str) -> None:
+    assert merged(opened, entered, live) == result
 
 
 def test_lines_that_make_no_sense_stay_as_they_were_typed() -> None:
@@ -90,26 +90,26 @@ def test_lines_that_make_no_sense_stay_as_they_were_typed() -> None:
 
 
 @given(FEW, FEW)
-def test_whoever_changed_nothing_gets_what_the_other_did(before: set[str], now: set[str]) -> None:
+def test_without_own_changes_the_result_is_the_stored_text(before: set[str], now: set[str]) -> None:
     assert read(merged(masked(before), masked(before), masked(now)), stored=now) == read(masked(now), stored=now)
 
 
 @given(FEW, st.dictionaries(st.sampled_from(["X-A", "X-B", "X-C"]), st.sampled_from([MASK, "mine"])))
-def test_if_nobody_else_did_anything_it_is_what_was_typed(before: set[str], typed: dict[str, str]) -> None:
-    known = before | set(typed)
-    opened, mine = masked(before), written(typed)
+def test_without_other_changes_the_result_is_the_entered_text(before: set[str], entered: dict[str, str]) -> None:
+    known = before | set(entered)
+    opened, mine = masked(before), written(entered)
     assert read(merged(opened, mine, opened), stored=known) == read(mine, stored=known)
 
 
-def test_of_very_many_lines_only_their_number_is_told() -> None:
+def test_too_many_lines_are_reported_by_their_number() -> None:
     assert len(wrong("X\n" * MAX_LINES)) == MAX_LINES
     assert wrong("X\n" * (MAX_LINES + 1)) == [f"have {MAX_LINES + 1} lines, {MAX_LINES} are allowed"]
     assert merged("", "X: 1\n" * (MAX_LINES + 1), "Y: ***") == "X: 1\n" * (MAX_LINES + 1)
 
 
-def test_of_a_long_name_the_beginning_is_told() -> None:
+def test_a_long_name_is_reported_by_its_beginning() -> None:
     name = "X" * 5000
     for text in (f"{name}: 1\n{name}: 2", f"{name}:", f"{name}: {MASK}"):
-        (said,) = wrong(text)
-        assert said.startswith("X" * 128)
-        assert len(said) < 256
+        (message,) = wrong(text)
+        assert message.startswith("X" * 128)
+        assert len(message) < 256

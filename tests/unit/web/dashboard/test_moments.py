@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.web.dashboard.text import moment_field, typed_moment
+from daemon.web.dashboard.text import moment_field, parse_moment
 
 MORNING = datetime(2026, 11, 24, 8, 30, tzinfo=UTC)
 
@@ -28,8 +28,8 @@ MORNING = datetime(2026, 11, 24, 8, 30, tzinfo=UTC)
     ],
 )
 def test_a_moment_without_a_zone_is_one_in_utc(text: str, at: datetime) -> None:
-    assert typed_moment(text) == at
-    assert typed_moment(text).tzinfo is UTC  # type: ignore[union-attr]  # it is a moment
+    assert parse_moment(text) == at
+    assert parse_moment(text).tzinfo is UTC  # type: ignore[union-attr]  # it is a moment
 
 
 @pytest.mark.parametrize(
@@ -39,16 +39,16 @@ def test_a_moment_without_a_zone_is_one_in_utc(text: str, at: datetime) -> None:
         "2026-11-24T10:30+02:00",
         "2026-11-24 10:30+02:00",
         "2026-11-24T03:00-05:30",
-        "2026-11-24T10:30:00 02:00",  # a plus in an address is a blank
+        "2026-11-24T10:30:00 02:00",  # a plus in a URL is a blank
     ],
 )
 def test_an_offset_counts(text: str) -> None:
-    assert typed_moment(text) == MORNING
+    assert parse_moment(text) == MORNING
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n"])
 def test_an_empty_field_is_no_moment(text: str) -> None:
-    assert typed_moment(text) is None
+    assert parse_moment(text) is None
     assert moment_field(text) == ""
 
 
@@ -67,12 +67,12 @@ def test_an_empty_field_is_no_moment(text: str) -> None:
 )
 def test_what_is_no_moment_says_how_one_looks_and_stays_as_it_was_typed(text: str) -> None:
     with pytest.raises(ValueError, match=r"^must be a date and a time in UTC, like 2026-11-24 08:30$"):
-        typed_moment(text)
+        parse_moment(text)
     assert moment_field(text) == text
 
 
 def test_the_example_of_the_sentence_is_one() -> None:
-    assert typed_moment("2026-11-24 08:30") == MORNING
+    assert parse_moment("2026-11-24 08:30") == MORNING
 
 
 @pytest.mark.parametrize(
@@ -88,11 +88,11 @@ def test_a_browsers_field_gets_it_in_utc_and_to_the_second(text: str, value: str
 
 
 @given(st.integers(0, 4_000_000_000), st.integers(-14 * 60, 14 * 60))
-def test_whatever_our_links_give_is_read_as_that_very_moment(seconds: int, offset_minutes: int) -> None:
+def test_moments_in_our_links_are_read_exactly(seconds: int, offset_minutes: int) -> None:
     at = datetime.fromtimestamp(seconds, timezone(timedelta(minutes=offset_minutes)))
-    assert typed_moment(at.isoformat()) == at
-    assert typed_moment(at.isoformat(timespec="minutes")) == at.replace(second=0)
-    assert typed_moment(moment_field(at.isoformat())) == at
+    assert parse_moment(at.isoformat()) == at
+    assert parse_moment(at.isoformat(timespec="minutes")) == at.replace(second=0)
+    assert parse_moment(moment_field(at.isoformat())) == at
 
 
 @given(st.text())

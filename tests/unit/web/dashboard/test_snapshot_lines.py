@@ -1,4 +1,4 @@
-"""The choice of entities as lines: what is written is read again, whatever the names are."""
+"""The selected entities as lines: written lines are read back unchanged, with any names."""
 
 import pytest
 from hypothesis import given
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from daemon.web.dashboard.webhook_form.snapshot_lines import MAX_CHARACTERS, MAX_LINES, read, written
 from daemon.web.forms.request_forms import MAX_ENTITIES
 
-# As daemon/core/routing/route_draft.py lets them be: printable, so without line ends; and those that a line has a meaning for.
+# Names that route_draft allows: printable, so without line ends, also with the characters that lines use.
 CHARACTERS = st.one_of(st.sampled_from(":,\"\\ 'é🙂"), st.characters().filter(str.isprintable))
 NAMES = st.text(CHARACTERS, max_size=8)
 
@@ -49,12 +49,12 @@ def test_blanks_empty_lines_and_a_last_comma_mean_nothing() -> None:
         ('orders\n"orders"', "orders is named twice: put its fields into one line"),
     ],
 )
-def test_a_line_that_makes_no_sense_is_told_with_its_number(text: str, said: str) -> None:
+def test_a_line_that_makes_no_sense_is_reported_with_its_number(text: str, said: str) -> None:
     _, problems = read(text)
     assert [problem.message for problem in problems] == [said]
 
 
-def test_all_lines_that_are_wrong_are_told_at_once() -> None:
+def test_all_lines_that_are_wrong_are_reported_at_once() -> None:
     chosen, problems = read("a: b: c\nfine\nd:\n:")
     assert chosen == (("fine", None),)
     assert [problem.message.split()[1] for problem in problems] == ["1", "3", "4"]
@@ -68,7 +68,7 @@ def test_more_entities_than_the_api_takes_are_too_many_here() -> None:
 
 
 def test_a_line_as_long_as_may_be_is_read() -> None:
-    """Each of these would outlast the test if the expression went back over it again and again."""
+    """With a backtracking expression each of these lines would take longer than the timeout."""
     many = MAX_CHARACTERS - len("a: b") - 1
     for line in (
         "a" * many + '"',
@@ -80,20 +80,20 @@ def test_a_line_as_long_as_may_be_is_read() -> None:
     assert read("a" + " " * many + ": b")[1] == []
 
 
-def test_of_very_many_lines_only_their_number_is_told() -> None:
+def test_too_many_lines_are_reported_by_their_number() -> None:
     assert len(read("a:\n" * MAX_LINES)[1]) == MAX_LINES
     chosen, (problem,) = read("a:\n" * (MAX_LINES + 1))
     assert chosen == ()
     assert problem.message == f"has {MAX_LINES + 1} lines, {MAX_LINES} are allowed"
 
 
-def test_a_text_that_is_too_long_is_not_looked_at() -> None:
+def test_a_text_that_is_too_long_is_not_parsed() -> None:
     assert read("a" * MAX_CHARACTERS)[1] == []
     chosen, (problem,) = read("a" * (MAX_CHARACTERS + 1))
     assert chosen == ()
     assert problem.message == f"has {MAX_CHARACTERS + 1} characters, {MAX_CHARACTERS} are allowed"
 
 
-def test_of_a_long_name_the_beginning_is_told() -> None:
+def test_a_long_name_is_reported_by_its_beginning() -> None:
     _, (problem,) = read("a" * 5000 + "\n" + "a" * 5000)
     assert problem.message == "a" * 128 + " is named twice: put its fields into one line"

@@ -11,8 +11,8 @@ from daemon.web.dashboard.template_filters import FILTERS, capitalize_first, dur
 NOW = datetime(2026, 11, 24, 18, 5, 12, 345678, tzinfo=UTC)
 
 
-def shown(at: datetime) -> Markup:
-    """How long ago, or in how long, as a template says it."""
+def ago_text(at: datetime) -> Markup:
+    """The text of the filter `ago`, with NOW as the time of the page."""
     environment = Environment(autoescape=True)
     environment.filters |= FILTERS
     return Markup(environment.from_string("{{ at|ago }}").render(at=at, now=NOW))
@@ -43,7 +43,7 @@ def test_a_moment_of_a_single_digit_day_has_no_zero_before_it() -> None:
     [
         (timedelta(0), "just now"),
         (timedelta(milliseconds=999), "just now"),
-        (timedelta(milliseconds=-999), "just now"),  # two clocks are never the same
+        (timedelta(milliseconds=-999), "just now"),  # clocks may differ
         (timedelta(seconds=1), "1 s ago"),
         (timedelta(seconds=59.9), "59 s ago"),
         (timedelta(seconds=60), "1 min ago"),
@@ -58,11 +58,11 @@ def test_a_moment_of_a_single_digit_day_has_no_zero_before_it() -> None:
     ],
 )
 def test_how_long_ago_is_said_in_the_largest_unit(before: timedelta, text: str) -> None:
-    assert shown(NOW - before).striptags() == text
+    assert ago_text(NOW - before).striptags() == text
 
 
 def test_how_long_ago_tells_the_moment_too() -> None:
-    assert 'datetime="2026-11-24T18:02:12.345678Z"' in shown(NOW - timedelta(minutes=3))
+    assert 'datetime="2026-11-24T18:02:12.345678Z"' in ago_text(NOW - timedelta(minutes=3))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from eventstore.queries import undecided
 from eventstore.queries.delivery_log import ListPosition
 from tests.support import pages
 from tests.support.builders import new_event
-from tests.support.log_scene import LogScene, Told, log_scene
+from tests.support.delivery_log import DeliveryLog, ExpectedDelivery, delivery_log
 from tests.support.pages import Page
 from tests.support.recorded import recorded
 from tests.support.tokens import bearer, token
@@ -30,16 +30,16 @@ LOG = "/t/acme/deliveries"
 HOSTILE = '"><script>alert(1)</script>{{ 7*7 }}'
 
 
-async def happen(door: Door, *ids: str, **more: Any) -> None:
+async def publish_events(door: Door, *ids: str, **more: Any) -> None:
     await domain_events.publish(door.database, [new_event(id=each, **more) for each in ids])
 
 
 async def listed(door: Door, **query: str) -> list[tuple[str, str, str]]:
     """Event, webhook and status of each delivery on all pages of the log."""
-    return [row for page in await pages.get_all(door, f"{LOG}?{urlencode(query)}") for row in shown(page)]
+    return [row for page in await pages.get_all(door, f"{LOG}?{urlencode(query)}") for row in rows_on(page)]
 
 
-def shown(page: Page) -> list[tuple[str, str, str]]:
+def rows_on(page: Page) -> list[tuple[str, str, str]]:
     return [
         (
             row.select_one(".row-id").get_text(),  # type: ignore[union-attr] # each has one
@@ -54,12 +54,12 @@ def ids(page: Page) -> list[str]:
     return page.words(".deliveries .row-id")
 
 
-def expected(scene: LogScene, fits: Any = lambda _it: True) -> list[tuple[str, str, str]]:
-    return [(it.event_id, str(it.route_id), it.status) for it in scene.expected(fits)]
+def expected(log: DeliveryLog, fits: Any = lambda _it: True) -> list[tuple[str, str, str]]:
+    return [(it.event_id, str(it.route_id), it.status) for it in log.expected(fits)]
 
 
 def form_errors(page: Page) -> dict[str, str]:
-    """What is said beside the fields that are marked."""
+    """The messages beside the fields with an error, by field."""
     for each in page.all("[aria-invalid]"):
         assert f"{each['name']}-wrong" in str(each["aria-describedby"])
     return {
@@ -72,42 +72,42 @@ def query_of(link: object) -> dict[str, str]:
     return {name: values[0] for name, values in parse_qs(urlsplit(str(link)).query).items()}
 
 
-# ---- what is listed ----
+# ---- rows ----
 
 
 async def test_each_filter_leaves_what_fits_and_nothing_else_in_order(empty_url: str) -> None:
-    async with log_scene(empty_url) as scene:
-        whole = scene.expected()
+    async with delivery_log(empty_url) as log:
+        whole = log.expected()
         early, late = whole[-len(whole) // 4].event_time, whole[len(whole) // 4].event_time
         one = whole[7].event_id
 
-        def is_then(it: Told) -> bool:
+        def is_then(it: ExpectedDelivery) -> bool:
             return early <= it.event_time < late
 
         for query, fits in (
             ({}, lambda _it: True),
             ({"status": "failed"}, lambda it: it.status == "failed"),
             ({"status": "pending"}, lambda it: it.status == "pending"),
-            ({"route": str(scene.broad)}, lambda it: it.route_id == scene.broad),
+            ({"route": str(log.broad)}, lambda it: it.route_id == log.broad),
             ({"type": "order.pay"}, lambda it: it.event_type == "order.pay"),
             ({"event": f" {one} "}, lambda it: it.event_id == one),
             ({"since": early.isoformat(), "until": late.isoformat()}, is_then),
             (
-                {"since": early.isoformat(), "route": str(scene.broad), "type": "order.pay", "status": "delivered"},
+                {"since": early.isoformat(), "route": str(log.broad), "type": "order.pay", "status": "delivered"},
                 lambda it: (
                     it.event_time >= early
-                    and (it.route_id, it.event_type, it.status) == (scene.broad, "order.pay", "delivered")
+                    and (it.route_id, it.event_type, it.status) == (log.broad, "order.pay", "delivered")
                 ),
             ),
         ):
-            found = expected(scene, fits)
+            found = expected(log, fits)
             assert found, query
-            assert await listed(scene.door, **query) == found, query
+            assert await listed(log.door, **query) == found, query
 
 
 async def test_a_row_leads_to_the_delivery_and_to_its_webhook(door: Door) -> None:
     route = await door.route(name="Orders")
-    await happen(door, "a/b c%")
+    await publish_events(door, "a/b c%")
     page = await pages.get(door, LOG)
     links = [str(each["href"]) for each in page.all(".deliveries tbody a")]
     made = delivery_id(UUID(route["id"]), "a/b c%")
@@ -127,15 +127,15 @@ async def test_a_row_says_what_the_last_request_came_to_and_when_the_next_is(doo
 
 
 @pytest.mark.parametrize(
-    ("outcome", "number", "said"),
+    ("outcome", "number", "message"),
     [("delivered", 1, "Delivered 200 OK 42 ms"), ("suppressed", 0, "Suppressed Not sent"), ("", 0, "Not tried yet")],
 )
-async def test_a_row_says_what_became_of_it(door: Door, outcome: str, number: int, said: str) -> None:
+async def test_a_row_says_what_became_of_it(door: Door, outcome: str, number: int, message: str) -> None:
     it = await recorded(door)
     if outcome:
         await it.record(it.row(outcome, number=number, status_code=200 if number else None))
     (row,) = (await pages.get(door, LOG)).words(".deliveries tbody tr")
-    assert said in row
+    assert message in row
     assert "attempt" not in row
 
 
@@ -151,18 +151,18 @@ async def test_test_deliveries_are_marked(door: Door) -> None:
     await sample_events.publish(
         door.database, UUID(route["id"]), [NewEvent(tenant="acme", id="test_1", type="a.b", data=b"{}")]
     )
-    await happen(door, "real")
+    await publish_events(door, "real")
     page = await pages.get(door, LOG)
     assert ids(page) == ["real", "test_1"]
     assert page.words(".deliveries .tag") == ["Test"]
 
 
-# ---- which webhook ----
+# ---- the filter by webhook ----
 
 
 async def test_a_webhook_is_found_by_its_id_its_name_or_a_part_of_it(door: Door) -> None:
     orders, shop = await door.route(name="Orders"), await door.route(name="Shop <Süd>")
-    await happen(door, "e1")
+    await publish_events(door, "e1")
     for text, route in (
         (orders["id"], orders),
         (orders["id"].upper(), orders),
@@ -171,22 +171,22 @@ async def test_a_webhook_is_found_by_its_id_its_name_or_a_part_of_it(door: Door)
         (" shop <SÜD> ", shop),
     ):
         page = await pages.get(door, f"{LOG}?{urlencode({'route': text})}")
-        assert [row[1] for row in shown(page)] == [route["id"]], text
-        assert page.typed("form.filters")["route"] == [route["id"]]
+        assert [row[1] for row in rows_on(page)] == [route["id"]], text
+        assert page.form_data("form.filters")["route"] == [route["id"]]
         assert page.words(".chip span:first-child") == [f"Webhook {route['name']}"]
 
 
 async def test_the_very_name_counts_more_than_a_part_of_others(door: Door) -> None:
     exact = await door.route(name="Orders")
     await door.route(name="Orders of the south")
-    await happen(door, "e1")
-    assert [row[1] for row in shown(await pages.get(door, f"{LOG}?route=orders"))] == [exact["id"]]
+    await publish_events(door, "e1")
+    assert [row[1] for row in rows_on(await pages.get(door, f"{LOG}?route=orders"))] == [exact["id"]]
 
 
-async def test_of_several_webhooks_one_is_asked_to_choose(door: Door) -> None:
+async def test_if_several_webhooks_match_the_page_asks_to_choose(door: Door) -> None:
     await door.route(name="Shop")
     made = [await door.route(name=f"Orders {each}", target_url=f"https://{each}.example.com/") for each in "ab"]
-    await happen(door, "e1")
+    await publish_events(door, "e1")
     page = await pages.get(door, f"{LOG}?route=order&status=pending&after=x")
     assert page.status == 422
     assert form_errors(page) == {"route": "May be one of these webhooks: choose one."}
@@ -195,7 +195,7 @@ async def test_of_several_webhooks_one_is_asked_to_choose(door: Door) -> None:
     assert page.all(".deliveries") == []
     links = [each["href"] for each in page.all(".matches a")]
     assert [query_of(link) for link in links] == [{"route": each["id"], "status": "pending"} for each in made]
-    assert [row[1] for row in shown(await pages.get(door, str(links[1])))] == [made[1]["id"]]
+    assert [row[1] for row in rows_on(await pages.get(door, str(links[1])))] == [made[1]["id"]]
 
 
 async def test_two_webhooks_of_one_name_are_the_choice_and_not_all_that_have_it_in_theirs(door: Door) -> None:
@@ -215,7 +215,7 @@ async def test_neither_a_foreign_webhook_nor_an_unknown_one_is_found(door: Door)
         page = await pages.get(door, f"{LOG}?{urlencode({'route': text})}")
         assert page.status == 422
         assert form_errors(page) == {"route": "Is neither the name nor the id of a webhook."}
-        assert page.typed("form.filters")["route"] == [text]
+        assert page.form_data("form.filters")["route"] == [text]
     assert "theirs" not in (await pages.get(door, LOG)).text
 
 
@@ -234,7 +234,7 @@ async def test_what_a_deleted_webhook_got_is_still_there(door: Door) -> None:
     await it.record(it.row("delivered"))
     await door.ask("DELETE", path(it.route))
     page = await pages.get(door, f"{LOG}?route={it.route['id']}")
-    assert shown(page) == [("e1", it.route["id"], "delivered")]
+    assert rows_on(page) == [("e1", it.route["id"], "delivered")]
     assert page.words("select#route option[selected]") == ["Gone"]
     assert page.words(".tabs a") == ["Overview", "Deliveries", "History"]
 
@@ -249,13 +249,13 @@ async def test_with_more_webhooks_than_a_list_can_have_one_types_a_name(
     await door.route(name="Shop")
     page = await pages.get(door, f"{LOG}?route={made[0]['id']}")
     assert page.one("#route").name == "input"
-    assert page.typed("form.filters")["route"] == ["Orders a"]
+    assert page.form_data("form.filters")["route"] == ["Orders a"]
     page = await pages.get(door, f"{LOG}?route=order")
-    assert page.typed("form.filters")["route"] == ["order"]
+    assert page.form_data("form.filters")["route"] == ["order"]
     assert page.words(".matches a") == ["Orders a", "Orders b"]
 
 
-async def test_of_one_webhook_it_shows_where_one_is(door: Door) -> None:
+async def test_the_log_of_one_webhook_shows_its_tabs(door: Door) -> None:
     route = await door.route(name="Orders")
     page = await pages.get(door, f"{LOG}?route={route['id']}")
     assert page.words(".crumbs a") == ["Webhooks", "Orders"]
@@ -264,12 +264,12 @@ async def test_of_one_webhook_it_shows_where_one_is(door: Door) -> None:
     assert (await pages.get(door, LOG)).all(".tabs") == []
 
 
-# ---- what is asked for ----
+# ---- filters ----
 
 
-async def test_whatever_is_wrong_is_said_beside_its_field_and_what_was_typed_stays(door: Door) -> None:
+async def test_what_is_wrong_is_reported_beside_its_field_and_the_input_is_kept(door: Door) -> None:
     await door.route()
-    typed = {
+    entered = {
         "route": "nope",
         "status": "lost",
         "type": "Order",
@@ -277,7 +277,7 @@ async def test_whatever_is_wrong_is_said_beside_its_field_and_what_was_typed_sta
         "since": "yesterday",
         "until": "2026-11-24T25:00",
     }
-    page = await pages.get(door, f"{LOG}?{urlencode(typed)}")
+    page = await pages.get(door, f"{LOG}?{urlencode(entered)}")
     assert page.status == 422
     a_moment = "Must be a date and a time in UTC, like 2026-11-24 08:30."
     assert form_errors(page) == {
@@ -288,18 +288,18 @@ async def test_whatever_is_wrong_is_said_beside_its_field_and_what_was_typed_sta
         "since": a_moment,
         "until": a_moment,
     }
-    assert page.typed("form.filters") == {name: [value] for name, value in typed.items()}
+    assert page.form_data("form.filters") == {name: [value] for name, value in entered.items()}
     assert page.one("details").has_attr("open")
     assert page.words("[role=alert]") == ["Nothing was looked up yet: correct what is marked above, and apply again."]
     assert page.all(".deliveries") == page.all(".empty") == page.all(".chip") == []
     assert page.all(".page-head .actions") == []
 
 
-async def test_a_moment_that_is_wrong_stands_in_a_field_that_a_browser_does_not_empty(door: Door) -> None:
+async def test_a_wrong_moment_is_in_a_field_that_a_browser_does_not_empty(door: Door) -> None:
     await door.route()
     page = await pages.get(door, f"{LOG}?since=yesterday&until=2026-11-24 08:30")
     assert (page.one("#since")["type"], page.one("#until")["type"]) == ("text", "datetime-local")
-    assert page.typed("form.filters")["until"] == ["2026-11-24T08:30:00"]
+    assert page.form_data("form.filters")["until"] == ["2026-11-24T08:30:00"]
 
 
 async def test_a_period_must_end_after_it_begins(door: Door) -> None:
@@ -332,12 +332,12 @@ async def test_each_part_of_a_filter_can_be_taken_away(door: Door) -> None:
     assert links == [{name: value for name, value in query.items() if name != left} for left in query]
     assert page.words(".chips li:last-child") == ["Clear all"]
     assert page.one(".chips li:last-child a")["href"] == LOG
-    assert page.typed("form.filters")["since"] == ["2026-11-24T06:30:00"]
+    assert page.form_data("form.filters")["since"] == ["2026-11-24T06:30:00"]
     one = await pages.get(door, f"{LOG}?status=failed")
     assert one.words(".chips li") == ["Status failed ×, remove this filter"]
 
 
-async def test_what_is_often_wanted_is_one_press_and_keeps_the_webhook(door: Door) -> None:
+async def test_frequent_filters_are_one_click_and_keep_the_webhook(door: Door) -> None:
     route = await door.route()
     page = await pages.get(door, f"{LOG}?route={route['id']}&status=failed&type=a.b")
     assert page.words(".quick a") == ["All", "Failed", "Pending", "Last hour"]
@@ -360,7 +360,7 @@ async def test_the_types_of_the_catalogue_are_offered(door: Door) -> None:
     assert [each["value"] for each in page.all("datalist#types option")] == ["a.b", "a.c"]
 
 
-# ---- how much ----
+# ---- pages ----
 
 
 async def test_a_long_log_has_pages(door: Door) -> None:
@@ -380,7 +380,7 @@ async def test_a_long_log_has_pages(door: Door) -> None:
 
 
 @pytest.mark.parametrize("tenant", ["acme", "after-shave"])
-async def test_the_first_page_leads_to_no_first_page_whatever_is_in_its_address(door: Door, tenant: str) -> None:
+async def test_the_first_page_has_no_link_to_the_first_page_with_any_query(door: Door, tenant: str) -> None:
     await door.route(tenant, name="after")
     page = await pages.get(door, f"/t/{tenant}/deliveries?type=order.after_create&event=after")
     assert page.all(".pager") == []
@@ -389,26 +389,26 @@ async def test_the_first_page_leads_to_no_first_page_whatever_is_in_its_address(
 @pytest.mark.parametrize("cursor", ["x", "MTIz", "%00", "é"])
 async def test_a_cursor_that_no_page_has_given_out_begins_at_the_newest(door: Door, cursor: str) -> None:
     await door.route()
-    await happen(door, "e1")
+    await publish_events(door, "e1")
     assert ids(await pages.get(door, f"{LOG}?after={cursor}")) == ["e1"]
 
 
 async def test_a_page_that_is_cut_short_says_that_there_may_be_more(
     empty_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As with very many rows, or when time is over."""
+    """A page may be cut short when there are very many rows, or when the time is over."""
     monkeypatch.setattr(merge, "_MAX_ROWS", 3)
     monkeypatch.setattr(listing, "PAGE_SECONDS", 0.0)
     monkeypatch.setattr(undecided, "FEW_EVENTS", 1)
     monkeypatch.setattr(live, "ROWS", 4)
-    async with log_scene(empty_url) as scene:
-        failed = expected(scene, lambda it: it.status == "failed")
-        page = await pages.get(scene.door, f"{LOG}?status=failed")
+    async with delivery_log(empty_url) as log:
+        failed = expected(log, lambda it: it.status == "failed")
+        page = await pages.get(log.door, f"{LOG}?status=failed")
         assert 0 < len(ids(page)) < min(4, len(failed))
         assert "Older ones may be behind this page." in page.text
         assert page.words(".pager a") == ["Next page"]
-        assert await listed(scene.door, status="failed") == failed
-        full = await pages.get(scene.door, f"{LOG}?status=pending")
+        assert await listed(log.door, status="failed") == failed
+        full = await pages.get(log.door, f"{LOG}?status=pending")
         assert len(ids(full)) == 4
         assert "Older ones may be" not in full.text
 
@@ -428,9 +428,9 @@ async def test_a_page_without_any_though_there_may_be_more_leads_on(
 
 async def test_a_page_behind_the_last_one_says_so(door: Door) -> None:
     await door.route()
-    await happen(door, *(f"e{n}" for n in range(51)))
+    await publish_events(door, *(f"e{n}" for n in range(51)))
     first = await pages.get(door, LOG)
-    async with door.database.transaction() as connection:  # what was behind it is gone meanwhile
+    async with door.database.transaction() as connection:  # the rows after the cursor were deleted meanwhile
         await connection.execute("SET LOCAL session_replication_role = replica")
         await connection.execute("DELETE FROM hookledger.domain_event WHERE id <> ALL ($1::text[])", ids(first))
     page = await pages.get(door, str(first.one("a[rel=next]")["href"]))
@@ -440,13 +440,13 @@ async def test_a_page_behind_the_last_one_says_so(door: Door) -> None:
 
 async def test_a_full_page_is_not_long(door: Door) -> None:
     await door.route(name="name " * 20)
-    await happen(door, *(f"{n:0128}" for n in range(50)), type=f"order.{'x' * 120}")
+    await publish_events(door, *(f"{n:0128}" for n in range(50)), type=f"order.{'x' * 120}")
     page = await pages.get(door, LOG)
     assert len(ids(page)) == 50
     assert len(page.html) < 100_000
 
 
-# ---- nothing ----
+# ---- empty lists ----
 
 
 async def test_without_a_webhook_it_leads_to_creating_one(door: Door) -> None:
@@ -468,13 +468,13 @@ async def test_before_the_first_delivery_it_says_when_there_will_be_one(door: Do
 
 async def test_if_nothing_fits_it_leads_to_the_events(door: Door) -> None:
     await door.route(event_types=["order.*"])
-    await happen(door, "e1", type="shop.open")
+    await publish_events(door, "e1", type="shop.open")
     page = await pages.get(door, f"{LOG}?event=e1")
     assert page.words(".empty h2") == ["No delivery fits"]
     assert page.one(".empty a")["href"] == "/t/acme/events"
 
 
-# ---- who, and what else is in it ----
+# ---- access and escaping ----
 
 
 async def test_another_account_is_not_there(door: Door) -> None:
@@ -487,7 +487,7 @@ async def test_another_account_is_not_there(door: Door) -> None:
 async def test_hostile_names_and_ids_are_only_text(door: Door) -> None:
     route = await door.route(name=HOSTILE, target_url="https://shop.example.com/?<script>")
     await door.route(name=HOSTILE + "2")
-    await happen(door, HOSTILE)
+    await publish_events(door, HOSTILE)
     for query in (
         {},
         {"route": route["id"]},

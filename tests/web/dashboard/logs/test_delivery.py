@@ -1,9 +1,10 @@
-"""The page of one delivery: how it stands and why, its attempts, and sending it again."""
+"""The page of one delivery: its status and the reason, its attempts, and sending it again."""
 
 from __future__ import annotations
 
 import base64
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
@@ -13,7 +14,6 @@ from bs4 import Tag
 
 from daemon.core.delivery.answer import delivery_id
 from daemon.core.gcra import Allowance
-from daemon.deliveries import detail
 from daemon.web.access.limits import TENANT_LIMITS
 from daemon.web.dashboard.logs import timeline
 from daemon.web.dashboard.logs.timeline import curl_command
@@ -23,7 +23,7 @@ from eventstore.domain_events import sample_events, ticks
 from eventstore.domain_events.events import NewEvent
 from tests.support import pages
 from tests.support.builders import new_event
-from tests.support.log_scene import log_scene
+from tests.support.delivery_log import delivery_log
 from tests.support.pages import Page
 from tests.support.recorded import Recorded, recorded
 from tests.support.tokens import bearer, token
@@ -46,7 +46,7 @@ def words(tag: Tag) -> str:
 
 
 def code(page: Page, label: str) -> str:
-    """The text of the only box with a label that begins so."""
+    """The text of the only box of code whose label begins so."""
     return page.one(f"pre[aria-label^='{label}']").get_text()
 
 
@@ -55,8 +55,8 @@ def heads(page: Page, label: str) -> dict[str, str]:
     return dict(line.strip().split(": ", 1) for line in lines)
 
 
-async def told(it: Recorded) -> Any:
-    """What the API says of it."""
+async def api_delivery(it: Recorded) -> Any:
+    """The delivery as the API returns it."""
     return (await it.door.ask("GET", f"/v1/tenants/acme/deliveries/{it.id}")).json
 
 
@@ -64,7 +64,7 @@ async def reader(door: Door) -> dict[str, str]:
     return pages.BROWSER | bearer(await token(door.database, "auditor:acme"))
 
 
-# ---- how it stands ----
+# ---- status and reason ----
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ async def reader(door: Door) -> dict[str, str]:
         (None, 0, {}, "It is still to be delivered", "Due, and about to be sent."),
     ],
 )  # fmt: skip
-async def test_it_says_how_it_stands_and_why(
+async def test_it_says_its_status_and_the_reason(
     door: Door, outcome: str | None, number: int, more: dict[str, Any], title: str, because: str
 ) -> None:
     it = await recorded(door, name="Orders")
@@ -99,9 +99,9 @@ async def test_it_says_how_it_stands_and_why(
     assert page.words("h1") == ["order.create to Orders"]
     assert page.words(".page-head .pill") == [(outcome or "pending").capitalize()]
     assert page.words("#why") == [title]
-    (said,) = page.words(".because")
-    assert said.startswith(because)
-    assert said.endswith((".", " UTC."))
+    (message,) = page.words(".because")
+    assert message.startswith(because)
+    assert message.endswith((".", " UTC."))
 
 
 async def test_what_failed_says_what_to_do_about_it(door: Door) -> None:
@@ -109,14 +109,14 @@ async def test_what_failed_says_what_to_do_about_it(door: Door) -> None:
     failed = it.row("retrying", status_code=500, error="http_500")
     await it.record(failed, it.row("failed", number=2, status_code=None, error="timeout"))
     page = await pages.get(door, at(it))
-    (said,) = page.words("section:has(#why)")
-    assert "The receiver did not answer within the time limit. Answer 200 as soon as the event is stored" in said
-    # Of the last attempt it is said once, and of each other one beside it.
+    (message,) = page.words("section:has(#why)")
+    assert "The receiver did not answer within the time limit. Answer 200 as soon as the event is stored" in message
+    # The last attempt is explained once, above; each other one beside it.
     assert page.text.count("did not answer within") == page.text.count("an error on its side") == 1
     assert "an error on its side" in page.words("#attempt-1")[0]
 
 
-async def test_it_is_the_last_attempt_that_counts_also_where_an_older_one_is_looked_at(door: Door) -> None:
+async def test_the_last_attempt_counts_also_if_an_older_one_is_selected(door: Door) -> None:
     it = await recorded(door)
     failed = {"status_code": 500, "error": "http_500"}
     await it.record(*(it.row("retrying", number=number, **failed) for number in range(1, 40)))
@@ -126,10 +126,10 @@ async def test_it_is_the_last_attempt_that_counts_also_where_an_older_one_is_loo
     assert "an error on its side" in words(attempts(page)[0])
 
 
-async def test_what_was_delivered_in_the_end_asks_nobody_to_do_anything(door: Door) -> None:
+async def test_a_delivery_that_succeeded_in_the_end_asks_for_no_action(door: Door) -> None:
     it = await recorded(door)
     failed = {"status_code": 500, "error": "http_500"}
-    await it.record(it.row("delivered"), it.row("failed", number=2, **failed))  # sent again by hand, in vain
+    await it.record(it.row("delivered"), it.row("failed", number=2, **failed))  # a manual retry that failed
     page = await pages.get(door, at(it))
     assert page.words("#why") == ["It was delivered"]
     assert "an error on its side" not in page.words("section:has(#why)")[0]
@@ -175,12 +175,12 @@ async def test_an_event_that_nobody_has_read_has_its_delivery_already(door: Door
     assert page.words(".because") == ["The event is stored and has not been read yet."]
 
 
-async def test_whatever_is_in_the_log_has_its_page(empty_url: str) -> None:
-    async with log_scene(empty_url) as scene:
-        scene.door.client.app[TENANT_LIMITS]._allowances = {RateLimit.SEARCH: Allowance(burst=1000, per_second=1)}
-        for each in scene.expected():
+async def test_every_delivery_in_the_log_has_its_page(empty_url: str) -> None:
+    async with delivery_log(empty_url) as log:
+        log.door.client.app[TENANT_LIMITS]._allowances = {RateLimit.SEARCH: Allowance(burst=1000, per_second=1)}
+        for each in log.expected():
             which = delivery_id(each.route_id, each.event_id)
-            page = await pages.get(scene.door, f"/t/acme/deliveries/{which}?event={each.event_id}")
+            page = await pages.get(log.door, f"/t/acme/deliveries/{which}?event={each.event_id}")
             assert (page.status, page.words(".page-head .pill"), len(attempts(page))) == (
                 200, [each.status.capitalize()], each.attempts,
             )  # fmt: skip
@@ -250,7 +250,7 @@ async def test_a_request_is_shown_as_it_was_sent_with_secrets_masked(door: Door)
     it = await recorded(door, data={"price": 1.10, "text": "<grüß>"}, headers={"X-Shop": "geheim"})
     await it.record(it.row("delivered"))
     page = await pages.get(door, at(it))
-    (attempt,) = (await told(it))["attempts"]
+    (attempt,) = (await api_delivery(it))["attempts"]
     sent = attempt["request"]
     assert code(page, "Request headers").strip().splitlines()[0] == f"POST {TARGET}"
     assert heads(page, "Request headers") == sent["headers"]
@@ -270,7 +270,7 @@ async def test_the_body_can_be_downloaded_byte_for_byte(door: Door) -> None:
     await ticks.make(door.database)
     it = Recorded(door, route, (await door.events())[-1])
     await it.record(it.row("retrying", status_code=500, error="http_500"), it.row("delivered", number=2))
-    sent = (await told(it))["attempts"][0]["request"]["body"].encode()
+    sent = (await api_delivery(it))["attempts"][0]["request"]["body"].encode()
     assert data in sent
     page = await pages.get(door, at(it))
     links = [str(each["href"]) for each in page.all("a[download]")]
@@ -294,12 +294,12 @@ async def test_a_command_sends_the_same_again(door: Door) -> None:
     it = await recorded(door, data={"text": "it's"}, headers={"X-Shop": "geheim"})
     await it.record(it.row("delivered"))
     page = await pages.get(door, at(it))
-    (attempt,) = (await told(it))["attempts"]
+    (attempt,) = (await api_delivery(it))["attempts"]
     sent = attempt["request"]
     assert code(page, "cURL") == curl_command(sent["url"], sent["headers"], sent["body"].encode())
-    (said,) = page.words("details.curl p")
-    assert said.startswith("--data-raw sends the body as it is")
-    assert "The values of X-Shop are secret: put yours in place of ***." in said
+    (message,) = page.words("details.curl p")
+    assert message.startswith("--data-raw sends the body as it is")
+    assert "The values of X-Shop are secret: put yours in place of ***." in message
 
 
 async def test_a_long_body_is_cut_and_the_command_takes_it_from_its_file(door: Door) -> None:
@@ -314,7 +314,7 @@ async def test_a_long_body_is_cut_and_the_command_takes_it_from_its_file(door: D
 
 
 @pytest.mark.parametrize(
-    ("body", "label", "shown", "said"),
+    ("body", "label", "visible", "message"),
     [
         (b"", None, None, "The body was empty."),
         ("grüß <b>".encode(), "Response body", "grüß <b>", None),
@@ -324,7 +324,7 @@ async def test_a_long_body_is_cut_and_the_command_takes_it_from_its_file(door: D
     ],
 )
 async def test_an_answer_is_shown_as_far_as_it_was_kept(
-    door: Door, body: bytes, label: str | None, shown: str | None, said: str | None
+    door: Door, body: bytes, label: str | None, visible: str | None, message: str | None
 ) -> None:
     it = await recorded(door)
     await it.record(it.row("failed", status_code=418, error="http_418", response_body=body))
@@ -333,9 +333,9 @@ async def test_an_answer_is_shown_as_far_as_it_was_kept(
         "HTTP 418", "Content-Type: text/plain", "X-Twice: a", "X-Twice: b",
     ]  # fmt: skip
     boxes = {str(each["aria-label"]): each.get_text() for each in page.all("pre[aria-label^='Response body']")}
-    assert boxes == ({} if label is None else {label: shown})
+    assert boxes == ({} if label is None else {label: visible})
     for sentence in ("The body was empty.", "Only its beginning is kept.", "Only its beginning is shown."):
-        assert (sentence in page.text) == (sentence == said)
+        assert (sentence in page.text) == (sentence == message)
 
 
 async def test_without_an_answer_it_says_why_there_is_none(door: Door) -> None:
@@ -357,7 +357,7 @@ async def test_a_request_that_could_not_be_made_is_not_shown(door: Door) -> None
     assert "Request as sent by version 1 of the webhook None was made." in page.text
 
 
-async def test_of_an_event_that_is_no_longer_kept_the_answers_remain(door: Door) -> None:
+async def test_the_answers_remain_after_the_event_is_deleted(door: Door) -> None:
     it = await recorded(door)
     await it.record(it.row("delivered"))
     await it.forget_event()
@@ -369,7 +369,7 @@ async def test_of_an_event_that_is_no_longer_kept_the_answers_remain(door: Door)
     assert (await pages.get(door, at(it, "/body?attempt=1"))).status == 404
 
 
-async def test_of_many_attempts_those_around_the_one_that_is_looked_at_are_shown(door: Door) -> None:
+async def test_of_many_attempts_those_around_the_selected_one_are_shown(door: Door) -> None:
     it = await recorded(door)
     failed = {"status_code": 500, "error": "http_500"}
     await it.record(*(it.row("retrying", number=number, **failed) for number in range(1, 61)))
@@ -387,8 +387,8 @@ async def test_of_many_attempts_those_around_the_one_that_is_looked_at_are_shown
     assert first.words(".timeline > li:last-child")[0].startswith("Attempt 1")
 
 
-async def test_however_much_was_sent_and_answered_the_page_stays_short(door: Door) -> None:
-    """Quotes take most room in a page, and each of these is as large as it may be."""
+async def test_the_page_stays_short_with_the_longest_requests_and_answers(door: Door) -> None:
+    """Quotes take the most bytes in a page, and each of these parts has its largest size."""
     it = await recorded(door, data={"text": '"' * 100_000}, name="<&>" * 40)
     head = "[" + ",".join(f'["X-{n}","{"<" * 110}"]' for n in range(30)) + "]"
     failed = {"status_code": 500, "error": "http_500", "response_head": head, "response_body": b"'" * 4096}
@@ -396,15 +396,15 @@ async def test_however_much_was_sent_and_answered_the_page_stays_short(door: Doo
     await it.wait(failures=100)
     last, page = await pages.get(door, at(it)), await pages.get(door, at(it, "?attempt=50"))
     for each in (last, page):
-        assert len(attempts(each)) == timeline.MOST_ATTEMPTS
+        assert len(attempts(each)) == timeline.MAX_ATTEMPTS
         assert len(each.html.encode()) < 100_000
-    # What has no room is behind a link that opens it.
+    # An attempt that does not fit has a link that opens it.
     (bare, *_) = [each for each in attempts(page) if not each.select("details")]
     link = str(bare.select_one("p a")["href"])  # type: ignore[index] # it has one
     opened = await pages.get(door, link)
-    (shown,) = [each for each in attempts(opened) if each.select("details[open]")]
-    assert (shown["value"], shown["id"]) == (bare["value"], urlsplit(link).fragment)
-    assert "Request as sent" in words(shown)
+    (visible,) = [each for each in attempts(opened) if each.select("details[open]")]
+    assert (visible["value"], visible["id"]) == (bare["value"], urlsplit(link).fragment)
+    assert "Request as sent" in words(visible)
 
 
 async def test_small_attempts_are_all_on_the_page_with_their_contents(door: Door) -> None:
@@ -432,7 +432,7 @@ async def test_sent_again_it_is_in_line_and_the_page_says_so(door: Door) -> None
     page = await pages.get(door, at(it))
     form = page.one(".page-head form")
     assert page.words(".page-head form button") == ["Retry now"]
-    done = await pages.post(door, str(form["action"]), page.typed(".page-head form"))
+    done = await pages.post(door, str(form["action"]), page.form_data(".page-head form"))
     assert (done.status, done.location) == (303, at(it, "?event=e1&done=retried"))
     after = await pages.get(door, done.location)
     assert after.words("[data-notice]") == [
@@ -447,12 +447,12 @@ async def test_sent_again_it_is_in_line_and_the_page_says_so(door: Door) -> None
 async def test_a_form_that_is_sent_twice_sends_once(door: Door) -> None:
     it = await failed_for_good(door)
     page = await pages.get(door, at(it))
-    fields = page.typed(".page-head form")
+    fields = page.form_data(".page-head form")
     for _ in range(2):
         assert (await pages.post(door, at(it, "/retry"), fields)).status == 303
-        await door.rows("DELETE FROM hookledger.retry RETURNING seq")  # as if it had been sent since
+        await door.rows("DELETE FROM hookledger.retry RETURNING seq")  # as if it had been sent meanwhile
     assert len(await resent(door)) == 1
-    another = (await pages.get(door, at(it))).typed(".page-head form")
+    another = (await pages.get(door, at(it))).form_data(".page-head form")
     assert (await pages.post(door, at(it, "/retry"), another)).status == 303
     assert len(await resent(door)) == 2
 
@@ -462,7 +462,7 @@ async def test_what_was_delivered_can_be_sent_again_too(door: Door) -> None:
     await it.record(it.row("delivered"))
     page = await pages.get(door, at(it))
     assert page.words(".page-head form button") == ["Send again"]
-    assert (await pages.post(door, at(it, "/retry"), page.typed(".page-head form"))).status == 303
+    assert (await pages.post(door, at(it, "/retry"), page.form_data(".page-head form"))).status == 303
     assert (await pages.get(door, at(it))).words(".page-head .pill") == ["Delivered"]
 
 
@@ -506,7 +506,7 @@ async def test_what_happened_before_the_last_enable_cannot_be_sent_again(door: D
     assert "what happened before is never sent." in page.text
 
 
-async def test_of_a_deleted_webhook_nothing_is_sent_again(door: Door) -> None:
+async def test_deliveries_of_a_deleted_webhook_cannot_be_sent_again(door: Door) -> None:
     it = await failed_for_good(door, name="Gone")
     await door.ask("DELETE", path(it.route))
     page = await pages.get(door, at(it))
@@ -527,16 +527,16 @@ async def test_who_may_only_read_finds_no_button_and_is_refused(door: Door) -> N
     assert "It cannot be sent again" not in (await pages.get(door, at(it), headers=headers)).text
 
 
-# ---- what is not there ----
+# ---- unknown deliveries ----
 
 
-async def test_of_a_delivery_that_is_not_there_it_says_what_it_may_be(door: Door) -> None:
+async def test_an_unknown_delivery_has_a_page_with_the_possible_reasons(door: Door) -> None:
     await door.route()
     which = uuid4()
     page = await pages.get(door, f"/t/acme/deliveries/{which}")
     assert (page.status, page.words("h1")) == (404, [NOT_FOUND])
     assert page.one("main form")["action"] == f"/t/acme/deliveries/{which}"
-    assert page.typed() == {"event": [""]}
+    assert page.form_data() == {"event": [""]}
 
 
 async def test_what_was_skipped_leads_to_its_event_which_says_why(door: Door) -> None:
@@ -554,14 +554,14 @@ async def test_what_was_skipped_leads_to_its_event_which_says_why(door: Door) ->
 
 
 async def test_a_search_that_takes_too_long_asks_for_the_event(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detail, "SEARCH_SECONDS", -1.0)
-    async with log_scene(empty_url) as scene:
+    monkeypatch.setattr(import_module("daemon.deliveries.detail"), "SEARCH_SECONDS", -1.0)
+    async with delivery_log(empty_url) as log:
         where = f"/t/acme/deliveries/{uuid4()}"
-        page = await pages.get(scene.door, where)
+        page = await pages.get(log.door, where)
         assert (page.status, page.words("h1")) == (422, ["Which event was it?"])
         assert page.one("main form")["action"] == where
         assert page.words("main form label") == ["Event id"]
-        assert (await pages.get(scene.door, f"{where}?event=e1")).words("h1") == [NOT_FOUND]
+        assert (await pages.get(log.door, f"{where}?event=e1")).words("h1") == [NOT_FOUND]
 
 
 async def test_foreign_deliveries_are_not_there(door: Door) -> None:
@@ -585,7 +585,7 @@ async def test_what_is_no_id_is_not_there(door: Door, which: str) -> None:
         assert (page.status, page.words("h1")) == (404, [NOT_FOUND])
 
 
-async def test_whatever_is_in_it_is_only_text(door: Door) -> None:
+async def test_everything_in_it_is_escaped(door: Door) -> None:
     it = await recorded(
         door, data={"text": HOSTILE}, id=HOSTILE, name=HOSTILE, headers={"X-Shop": HOSTILE},
         target_url="https://shop.example.com/?<script>",
@@ -598,8 +598,8 @@ async def test_whatever_is_in_it_is_only_text(door: Door) -> None:
         ),
         it.row("failed", number=2, status_code=999, error=f"odd {HOSTILE}", response_head=head),
     )  # fmt: skip
-    shown = await pages.get(door, at(it))
-    assert shown.words("aside .copyable code")[0] == HOSTILE
-    for page in (shown, await pages.get(door, at(it, "?event=<script>"))):
+    first = await pages.get(door, at(it))
+    assert first.words("aside .copyable code")[0] == HOSTILE
+    for page in (first, await pages.get(door, at(it, "?event=<script>"))):
         assert len(page.all("script")) == 1
         assert "</script>49" not in page.text

@@ -1,4 +1,4 @@
-"""The page of one event: what was published, and why it went where it went."""
+"""The page of one event: what was published, and why it was delivered to each webhook or was not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from eventstore.domain_events import sample_events, ticks
 from eventstore.domain_events.events import NewEvent
 from tests.support import pages
 from tests.support.builders import new_event
-from tests.support.log_scene import log_scene
+from tests.support.delivery_log import delivery_log
 from tests.support.pages import Page
 from tests.support.recorded import age_events, recorded
 from tests.support.tokens import bearer, token
@@ -28,14 +28,14 @@ EVENTS = "/t/acme/events"
 HOSTILE = '"><script>alert(1)</script>{{ 7*7 }}'
 
 
-async def happen(door: Door, *events: NewEvent) -> None:
-    """They are published, and read at once."""
+async def publish_events(door: Door, *events: NewEvent) -> None:
+    """Publishes events that are read at once."""
     await domain_events.publish(door.database, events)
     await ticks.make(door.database)
 
 
 def verdicts(page: Page) -> list[tuple[str, str, str]]:
-    """Of each webhook that is listed: name, verdict, and the sentence."""
+    """Name, verdict and sentence of each listed webhook."""
     return list(
         zip(
             page.words(".verdicts h3"),
@@ -47,7 +47,7 @@ def verdicts(page: Page) -> list[tuple[str, str, str]]:
 
 
 async def explained(door: Door, event: str, route: str | None = None) -> list[dict[str, Any]]:
-    """What the API says of the same."""
+    """The explanations that the API returns."""
     of_one = f"&route={route}" if route else ""
     answer = await door.ask("GET", f"/v1/tenants/acme/explain?event={quote(event)}&limit=200{of_one}")
     assert answer.status == 200, answer.text
@@ -63,7 +63,9 @@ def query_of(link: object) -> dict[str, str]:
 
 async def test_what_was_published_is_laid_out_part_by_part(door: Door) -> None:
     data = b'{"price":1.10,"big":123456789012345678901234567890,"lines":[],"text":"<gr\xc3\xbc\xc3\x9f>"}'
-    await happen(door, new_event(id="a/b c%", data=data, context=b'{"by":"admin"}', snapshot=b'{"customer":{"n":1}}'))
+    await publish_events(
+        door, new_event(id="a/b c%", data=data, context=b'{"by":"admin"}', snapshot=b'{"customer":{"n":1}}')
+    )
     page = await pages.get(door, f"{EVENTS}/a%2Fb%20c%25")
     assert page.status == 200
     assert page.words("h1") == ["order.create"]
@@ -79,14 +81,14 @@ async def test_what_was_published_is_laid_out_part_by_part(door: Door) -> None:
 
 
 async def test_what_it_did_not_have_is_left_out(door: Door) -> None:
-    await happen(door, new_event(id="e1"))
+    await publish_events(door, new_event(id="e1"))
     page = await pages.get(door, f"{EVENTS}/e1")
     assert {str(each["aria-label"]): each.get_text() for each in page.all("pre")} == {"Data": "{}"}
 
 
-async def test_of_what_is_large_the_beginning_is_shown_and_a_link_to_all_of_it(door: Door) -> None:
+async def test_large_parts_are_shown_by_their_beginning_with_a_link_to_the_whole(door: Door) -> None:
     large = b'{"text":"%s"}' % (b"<" * 200_000)
-    await happen(door, new_event(id="e1", data=large, context=large, snapshot=large))
+    await publish_events(door, new_event(id="e1", data=large, context=large, snapshot=large))
     page = await pages.get(door, f"{EVENTS}/e1")
     assert page.text.count("Its beginning: all of it is there as JSON.") == 3
     assert page.all("pre")[0].get_text().startswith('{\n  "text": "<<<')
@@ -95,7 +97,7 @@ async def test_of_what_is_large_the_beginning_is_shown_and_a_link_to_all_of_it(d
 
 async def test_the_facts_of_an_event_are_beside_it(door: Door) -> None:
     ago = datetime.now(UTC) - timedelta(days=2)
-    await happen(door, new_event(id="e1", occurred_at=ago))
+    await publish_events(door, new_event(id="e1", occurred_at=ago))
     page = await pages.get(door, f"{EVENTS}/e1")
     (facts,) = page.words("aside dl")
     assert f"Happened {ago:%-d %b %Y, %H:%M:%S} UTC" in facts
@@ -109,7 +111,7 @@ async def test_the_facts_of_an_event_are_beside_it(door: Door) -> None:
 
 async def test_an_event_that_claims_the_future_shows_what_it_claimed(door: Door) -> None:
     ahead = datetime.now(UTC) + timedelta(hours=20)
-    await happen(door, new_event(id="e1", occurred_at=ahead))
+    await publish_events(door, new_event(id="e1", occurred_at=ahead))
     (facts,) = (await pages.get(door, f"{EVENTS}/e1")).words("aside dl")
     assert f"Published as of {ahead:%-d %b %Y, %H:%M:%S} UTC" in facts
 
@@ -118,12 +120,12 @@ async def test_tests_and_imports_are_marked(door: Door) -> None:
     route = await door.route()
     test = NewEvent(tenant="acme", id="test_1", type="a.b", data=b"{}")
     await sample_events.publish(door.database, UUID(route["id"]), [test])
-    await happen(door, new_event(id="old", backfill=True))
+    await publish_events(door, new_event(id="old", backfill=True))
     assert (await pages.get(door, f"{EVENTS}/test_1")).words(".page-head .tag") == ["Test"]
     assert (await pages.get(door, f"{EVENTS}/old")).words(".page-head .tag") == ["Backfill"]
 
 
-# ---- where it went, and why ----
+# ---- the explanations ----
 
 
 async def test_each_webhook_that_it_concerned_says_why_in_plain_words(door: Door) -> None:
@@ -135,7 +137,7 @@ async def test_each_webhook_that_it_concerned_says_why_in_plain_words(door: Door
     await door.ask("POST", path(off, "/disable"))
     changed = await door.route(name="Changed", event_types=["shop.open", "cart.*"])
     await door.route(name="Never wanted", event_types=["shop.*"])
-    await happen(door, new_event(id="e1", data=b'{"n":2}'))
+    await publish_events(door, new_event(id="e1", data=b'{"n":2}'))
     await door.ask("PATCH", path(changed), {"event_types": ["order.create"]})
     await door.route(name="Later", event_types=["order.*"])
     await door.route("globex", name="Theirs")
@@ -166,7 +168,7 @@ async def test_each_webhook_that_it_concerned_says_why_in_plain_words(door: Door
 async def test_it_says_in_which_window_and_version_the_webhook_was(door: Door) -> None:
     route = await door.route()
     await door.ask("PATCH", path(route), {"name": "Renamed"})
-    await happen(door, new_event(id="e1"))
+    await publish_events(door, new_event(id="e1"))
     page = await pages.get(door, f"{EVENTS}/e1")
     assert "ever since · version 2 of the webhook" in page.words(".verdicts li")[0]
     await door.ask("POST", path(route, "/disable"))
@@ -176,7 +178,7 @@ async def test_it_says_in_which_window_and_version_the_webhook_was(door: Door) -
     assert "ever since" not in page.words(".verdicts li")[0]
 
 
-async def test_of_a_test_only_the_webhook_that_it_was_sent_to_is_listed(door: Door) -> None:
+async def test_a_test_event_lists_only_the_webhook_that_it_was_sent_to(door: Door) -> None:
     route, other = await door.route(name="Tried"), await door.route(name="Other")
     test = NewEvent(tenant="acme", id="test_1", type="a.b", data=b"{}")
     await sample_events.publish(door.database, UUID(route["id"]), [test])
@@ -189,14 +191,14 @@ async def test_of_a_test_only_the_webhook_that_it_was_sent_to_is_listed(door: Do
 
 
 async def test_explanations_are_those_of_the_api(empty_url: str) -> None:
-    async with log_scene(empty_url) as scene:
+    async with delivery_log(empty_url) as log:
         compared = 0
-        for event in sorted({told.event_id for told in scene.deliveries}):
-            told = {item["route"]: item for item in await explained(scene.door, event)}
-            page = await pages.get(scene.door, f"{EVENTS}/{event}")
-            shown = page.all(".verdicts li")
-            for each, (_, verdict, sentence) in zip(shown, verdicts(page), strict=True):
-                its = told[str(each.select_one("h3 a")["href"]).rpartition("/")[2]]  # type: ignore[index] # it has one
+        for event in sorted({expected.event_id for expected in log.deliveries}):
+            explanations = {item["route"]: item for item in await explained(log.door, event)}
+            page = await pages.get(log.door, f"{EVENTS}/{event}")
+            items = page.all(".verdicts li")
+            for each, (_, verdict, sentence) in zip(items, verdicts(page), strict=True):
+                its = explanations[str(each.select_one("h3 a")["href"]).rpartition("/")[2]]  # type: ignore[index] # it has one
                 assert (its["decision"], in_merchants_words(its["detail"])) == (
                     WORDS.get(verdict, verdict.lower()),
                     sentence,
@@ -244,7 +246,7 @@ async def test_an_event_that_is_not_read_yet_says_so(door: Door) -> None:
 
 async def test_an_event_that_concerned_no_webhook_says_so(door: Door) -> None:
     await door.route(event_types=["shop.*"])
-    await happen(door, new_event(id="e1"))
+    await publish_events(door, new_event(id="e1"))
     page = await pages.get(door, f"{EVENTS}/e1")
     assert page.words(".empty") == ["It went nowhere No webhook subscribes, or ever subscribed, to order.create."]
 
@@ -253,7 +255,7 @@ async def test_a_process_that_has_not_heard_of_a_webhook_asks_the_log(empty_url:
     async with door(empty_url) as behind:
         async with door(empty_url) as ahead:
             await ahead.route(name="New")
-            await happen(ahead, new_event(id="e1"))
+            await publish_events(ahead, new_event(id="e1"))
         page = await pages.get(behind, f"{EVENTS}/e1")
         assert [name for name, _, _ in verdicts(page)] == ["New"]
 
@@ -264,7 +266,7 @@ async def test_a_process_that_has_not_heard_of_a_webhook_asks_the_log(empty_url:
 async def test_a_webhook_that_it_did_not_concern_can_be_asked_about(door: Door) -> None:
     await door.route(name="Orders")
     route = await door.route(name="Shop", event_types=["shop.*"])
-    await happen(door, new_event(id="e1"))
+    await publish_events(door, new_event(id="e1"))
     page = await pages.get(door, f"{EVENTS}/e1")
     assert [name for name, _, _ in verdicts(page)] == ["Orders"]
     assert page.one("main form.search")["action"] == f"{EVENTS}/e1"
@@ -274,14 +276,14 @@ async def test_a_webhook_that_it_did_not_concern_can_be_asked_about(door: Door) 
         ((name, verdict, sentence),) = verdicts(page)
         assert (name, verdict) == ("Shop", "Not subscribed")
         assert sentence == in_merchants_words((await explained(door, "e1", route["id"]))[0]["detail"])
-        assert page.typed("main form.search") == {"route": [route["id"]]}
+        assert page.form_data("main form.search") == {"route": [route["id"]]}
         assert page.words("#where") == ["What it was to Shop"]
         assert page.one("#where + a")["href"] == f"{EVENTS}/e1"
 
 
-async def test_of_several_webhooks_one_is_asked_to_choose(door: Door) -> None:
+async def test_if_several_webhooks_match_the_page_asks_to_choose(door: Door) -> None:
     made = [await door.route(name=f"Orders {each}") for each in "ab"]
-    await happen(door, new_event(id="e1"))
+    await publish_events(door, new_event(id="e1"))
     page = await pages.get(door, f"{EVENTS}/e1?route=order&after=1")
     assert page.status == 200
     assert page.words("#route-wrong p") == ["It may be one of these:"]
@@ -292,13 +294,13 @@ async def test_of_several_webhooks_one_is_asked_to_choose(door: Door) -> None:
 async def test_neither_a_foreign_webhook_nor_an_unknown_one_is_explained(door: Door) -> None:
     await door.route(name="Ours")
     foreign = await door.route("globex", name="Theirs")
-    await happen(door, new_event(id="e1"))
+    await publish_events(door, new_event(id="e1"))
     for text in (foreign["id"], "Theirs", str(uuid4()), "<script>"):
         page = await pages.get(door, f"{EVENTS}/e1?route={quote(text)}")
         assert page.status == 422
         assert page.words("#route-wrong") == [f"“{text}” is neither the name nor the id of a webhook."]
         assert page.one("#route").has_attr("aria-invalid")
-        assert page.typed("main form.search") == {"route": [text]}
+        assert page.form_data("main form.search") == {"route": [text]}
         assert [name for name, _, _ in verdicts(page)] == ["Ours"]
         assert len(page.all("script")) == 1
 
@@ -307,14 +309,14 @@ async def test_with_many_webhooks_one_types_a_name(door: Door, monkeypatch: pyte
     monkeypatch.setattr(route_lookup, "MAX_CHOICES", 1)
     for name in ("Orders", "Shop"):
         await door.route(name=name)
-    await happen(door, new_event(id="e1"))
+    await publish_events(door, new_event(id="e1"))
     page = await pages.get(door, f"{EVENTS}/e1?route=shop")
     assert page.one("#route").name == "input"
-    assert page.typed("main form.search") == {"route": ["Shop"]}
+    assert page.form_data("main form.search") == {"route": ["Shop"]}
 
 
 async def test_without_webhooks_there_is_none_to_ask_about(door: Door) -> None:
-    await happen(door, new_event(id="e1"))
+    await publish_events(door, new_event(id="e1"))
     page = await pages.get(door, f"{EVENTS}/e1")
     assert (page.status, page.all("main form")) == (200, [])
 
@@ -322,7 +324,7 @@ async def test_without_webhooks_there_is_none_to_ask_about(door: Door) -> None:
 async def test_many_webhooks_are_explained_page_by_page(door: Door) -> None:
     for number in range(27):
         await door.route(name=f"webhook {number:02}")
-    await happen(door, new_event(id="after=1"))
+    await publish_events(door, new_event(id="after=1"))
     first = await pages.get(door, f"{EVENTS}/after%3D1")
     assert first.words(".pager a") == ["Next page"]
     second = await pages.get(door, str(first.one("a[rel=next]")["href"]))
@@ -338,7 +340,7 @@ async def test_exactly_a_page_of_webhooks_has_no_next_one(door: Door, monkeypatc
     monkeypatch.setattr(screen, "PAGE_SIZE", 2)
     for number in range(2):
         await door.route(name=f"webhook {number}")
-    await happen(door, new_event(id="e1"))
+    await publish_events(door, new_event(id="e1"))
     page = await pages.get(door, f"{EVENTS}/e1")
     assert (len(verdicts(page)), page.all(".pager")) == (2, [])
     behind = await pages.get(door, f"{EVENTS}/e1?after=2")
@@ -348,13 +350,13 @@ async def test_exactly_a_page_of_webhooks_has_no_next_one(door: Door, monkeypatc
         assert len(verdicts(await pages.get(door, f"{EVENTS}/e1?after={after}"))) == 2
 
 
-# ---- what is not there ----
+# ---- unknown events ----
 
 
 @pytest.mark.parametrize("event", ["theirs", "%00", "x" * 500, "E1", "e1%0A"])
 async def test_unknown_and_foreign_events_are_not_there(door: Door, event: str) -> None:
     await door.route()
-    await happen(door, new_event(id="e1"), new_event(tenant="globex", id="theirs", data=b'{"a":"secret"}'))
+    await publish_events(door, new_event(id="e1"), new_event(tenant="globex", id="theirs", data=b'{"a":"secret"}'))
     page = await pages.get(door, f"{EVENTS}/{event}")
     assert (page.status, page.words("h1")) == (404, ["There is nothing here"])
     assert "There is no such event, or it is so old that it is no longer kept." in page.text
@@ -362,23 +364,23 @@ async def test_unknown_and_foreign_events_are_not_there(door: Door, event: str) 
 
 
 async def test_another_account_is_not_there(door: Door) -> None:
-    await happen(door, new_event(id="e1"))
+    await publish_events(door, new_event(id="e1"))
     theirs = pages.BROWSER | bearer(await token(door.database, "tenant:globex"))
     assert (await pages.get(door, f"{EVENTS}/e1", headers=theirs)).status == 404
     assert (await pages.get(door, "/t/globex/events/e1", headers=theirs)).status == 404
 
 
 async def test_an_id_that_was_used_twice_shows_the_newer_event(door: Door) -> None:
-    await happen(door, new_event(id="e1", type="order.create"))
+    await publish_events(door, new_event(id="e1", type="order.create"))
     await age_events(door, datetime.now(UTC) - timedelta(days=2))
-    await happen(door, new_event(id="e1", type="order.pay"))
+    await publish_events(door, new_event(id="e1", type="order.pay"))
     assert (await pages.get(door, f"{EVENTS}/e1")).words("h1") == ["order.pay"]
 
 
-async def test_whatever_is_in_it_is_only_text(door: Door) -> None:
+async def test_everything_in_it_is_escaped(door: Door) -> None:
     await door.route(name=HOSTILE)
     script = b'{"<script>":"</code></pre><script>alert(1)</script>{{ 7*7 }}"}'
-    await happen(door, new_event(id=HOSTILE, data=script, context=script, snapshot=script))
+    await publish_events(door, new_event(id=HOSTILE, data=script, context=script, snapshot=script))
     page = await pages.get(door, f"{EVENTS}/{quote(HOSTILE, safe='')}")
     assert page.status == 200
     assert len(page.all("script")) == 1

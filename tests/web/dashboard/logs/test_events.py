@@ -1,4 +1,4 @@
-"""The list of events, and what each was to one webhook."""
+"""The log of events, with the decisions about them for one webhook."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ HOSTILE = '"><script>alert(1)</script>{{ 7*7 }}'
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-async def happen(door: Door, *events: NewEvent) -> None:
-    """They are published, and read at once."""
+async def publish_events(door: Door, *events: NewEvent) -> None:
+    """Publishes events that are read at once."""
     await domain_events.publish(door.database, events)
     await ticks.make(door.database)
 
@@ -37,8 +37,8 @@ def ids(page: Page) -> list[str]:
     return page.words("tbody .row-id")
 
 
-def said(page: Page) -> dict[str, str]:
-    """Event → what it was to the webhook."""
+def decisions_on(page: Page) -> dict[str, str]:
+    """The decision for the webhook, by event."""
     return dict(zip(ids(page), page.words("td[data-label='To it']"), strict=True))
 
 
@@ -62,8 +62,10 @@ async def command(door: Door, route: dict[str, Any], *commands: str) -> None:
 async def test_what_was_published_is_listed_newest_first_by_the_time_it_happened(door: Door) -> None:
     now = datetime.now(UTC)
     ago = [timedelta(hours=2), timedelta(0), timedelta(days=2), timedelta(hours=1)]
-    await happen(door, *(new_event(id=f"e{n}", type="order.pay", occurred_at=now - each) for n, each in enumerate(ago)))
-    await happen(door, new_event(tenant="globex", id="theirs"))
+    await publish_events(
+        door, *(new_event(id=f"e{n}", type="order.pay", occurred_at=now - each) for n, each in enumerate(ago))
+    )
+    await publish_events(door, new_event(tenant="globex", id="theirs"))
     page = await pages.get(door, LIST)
     assert page.status == 200
     assert ids(page) == ["e1", "e3", "e0", "e2"]
@@ -74,8 +76,8 @@ async def test_what_was_published_is_listed_newest_first_by_the_time_it_happened
     assert str(page.one("tbody tr:first-child a")["href"]) == f"{LIST}/e1"
 
 
-async def test_a_row_leads_to_its_event_whatever_its_id_is(door: Door) -> None:
-    await happen(door, new_event(id="a/b c%?#&"))
+async def test_a_row_leads_to_its_event_with_any_id(door: Door) -> None:
+    await publish_events(door, new_event(id="a/b c%?#&"))
     page = await pages.get(door, LIST)
     event = await pages.get(door, str(page.one("tbody a")["href"]))
     assert (event.status, event.words("aside .copyable code")) == (200, ["a/b c%?#&"])
@@ -83,7 +85,7 @@ async def test_a_row_leads_to_its_event_whatever_its_id_is(door: Door) -> None:
 
 async def test_tests_and_imports_are_marked(door: Door) -> None:
     route = await door.route()
-    await happen(door, new_event(id="old", backfill=True))
+    await publish_events(door, new_event(id="old", backfill=True))
     await sample_events.publish(
         door.database, UUID(route["id"]), [NewEvent(tenant="acme", id="test_1", type="a.b", data=b"{}")]
     )
@@ -92,7 +94,7 @@ async def test_tests_and_imports_are_marked(door: Door) -> None:
 
 
 async def test_a_long_list_has_pages(door: Door) -> None:
-    await happen(door, *(new_event(id=f"e{n:02}", occurred_at=NOON + timedelta(hours=n)) for n in range(62)))
+    await publish_events(door, *(new_event(id=f"e{n:02}", occurred_at=NOON + timedelta(hours=n)) for n in range(62)))
     first = await pages.get(door, f"{LIST}?type=order.create")
     second = await pages.get(door, str(first.one("a[rel=next]")["href"]))
     assert ids(first) + ids(second) == [f"e{n:02}" for n in range(61, -1, -1)]
@@ -105,9 +107,9 @@ async def test_a_long_list_has_pages(door: Door) -> None:
 async def test_a_page_without_any_though_there_may_be_more_leads_on(
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_pages, "_ROWS_OF_TYPES", 3)
+    monkeypatch.setattr(event_pages, "_FILTERED_ROWS", 3)
     types = ["shop.open", *["order.create"] * 7]
-    await happen(
+    await publish_events(
         door, *(new_event(id=f"e{n}", type=each, occurred_at=NOON + timedelta(hours=n)) for n, each in enumerate(types))
     )
     first = await pages.get(door, f"{LIST}?type=shop.open")
@@ -119,16 +121,16 @@ async def test_a_page_without_any_though_there_may_be_more_leads_on(
 
 
 async def test_a_page_behind_the_last_one_says_so(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_pages, "_ROWS_OF_TYPES", 2)
-    await happen(door, *(new_event(id=f"e{n}", occurred_at=NOON + timedelta(hours=n)) for n in range(4)))
+    monkeypatch.setattr(event_pages, "_FILTERED_ROWS", 2)
+    await publish_events(door, *(new_event(id=f"e{n}", occurred_at=NOON + timedelta(hours=n)) for n in range(4)))
     *_, page = await pages.get_all(door, f"{LIST}?type=order.create")
     assert page.words(".empty h2") == ["No older ones"]
     assert page.one(".empty a")["href"] == f"{LIST}?type=order.create"
 
 
 @pytest.mark.parametrize("tenant", ["acme", "after-shave"])
-async def test_the_first_page_leads_to_no_first_page_whatever_is_in_its_address(door: Door, tenant: str) -> None:
-    await happen(door, new_event(tenant=tenant, type="order.after_pay"))
+async def test_the_first_page_has_no_link_to_the_first_page_with_any_query(door: Door, tenant: str) -> None:
+    await publish_events(door, new_event(tenant=tenant, type="order.after_pay"))
     page = await pages.get(door, f"/t/{tenant}/events?type=order.after_pay")
     assert len(ids(page)) == 1
     assert page.all(".pager") == []
@@ -136,7 +138,7 @@ async def test_the_first_page_leads_to_no_first_page_whatever_is_in_its_address(
 
 @pytest.mark.parametrize("cursor", ["x", "MTIz", "%00", "é"])
 async def test_a_cursor_that_no_page_has_given_out_begins_at_the_newest(door: Door, cursor: str) -> None:
-    await happen(door, new_event(id="e1"))
+    await publish_events(door, new_event(id="e1"))
     assert ids(await pages.get(door, f"{LIST}?after={cursor}")) == ["e1"]
 
 
@@ -150,7 +152,7 @@ async def test_without_events_it_says_when_there_will_be_some(door: Door) -> Non
 
 
 async def test_each_filter_leaves_what_fits(door: Door) -> None:
-    await happen(
+    await publish_events(
         door,
         *(
             new_event(id=f"e{n}", type=("order.create", "shop.open")[n % 5 == 0], occurred_at=NOON + timedelta(hours=n))
@@ -179,20 +181,20 @@ async def test_an_event_id_leads_to_the_event(door: Door) -> None:
     assert (found.status, found.location) == (303, f"{LIST}/e1?route={route['id']}")
 
 
-async def test_whatever_is_wrong_is_said_beside_its_field_and_what_was_typed_stays(door: Door) -> None:
+async def test_what_is_wrong_is_reported_beside_its_field_and_the_input_is_kept(door: Door) -> None:
     await door.route()
-    await happen(door, new_event())
-    typed = {"route": "nope", "type": "Order", "event": "x", "since": "yesterday", "until": "1"}
-    page = await pages.get(door, f"{LIST}?{urlencode(typed)}")
+    await publish_events(door, new_event())
+    entered = {"route": "nope", "type": "Order", "event": "x", "since": "yesterday", "until": "1"}
+    page = await pages.get(door, f"{LIST}?{urlencode(entered)}")
     assert page.status == 422
     assert [each["id"] for each in page.all(".wrong")] == ["route-wrong", "type-wrong", "since-wrong", "until-wrong"]
-    assert page.typed("form.filters") == {name: [value] for name, value in typed.items()}
+    assert page.form_data("form.filters") == {name: [value] for name, value in entered.items()}
     assert page.one("details").has_attr("open")
     assert page.all("main table") == page.all(".empty") == page.all(".page-head .actions") == []
     assert page.words("[role=alert]") == ["Nothing was looked up yet: correct what is marked above, and apply again."]
 
 
-async def test_of_several_webhooks_one_is_asked_to_choose(door: Door) -> None:
+async def test_if_several_webhooks_match_the_page_asks_to_choose(door: Door) -> None:
     made = [await door.route(name=f"Orders {each}") for each in "ab"]
     page = await pages.get(door, f"{LIST}?route=order&type=order.pay")
     assert page.status == 422
@@ -212,32 +214,32 @@ async def test_each_part_of_a_filter_can_be_taken_away(door: Door) -> None:
 
 
 async def test_the_status_of_a_delivery_is_nothing_to_ask_of_events(door: Door) -> None:
-    await happen(door, new_event(id="e1"))
+    await publish_events(door, new_event(id="e1"))
     page = await pages.get(door, f"{LIST}?status=lost")
     assert (page.status, ids(page), page.all(".chip")) == (200, ["e1"], [])
-    assert "status" not in page.typed("form.filters")
+    assert "status" not in page.form_data("form.filters")
 
 
-# ---- of one webhook ----
+# ---- one webhook ----
 
 
-async def test_of_one_webhook_each_event_says_what_it_was_to_it(door: Door) -> None:
-    await happen(door, new_event(id="before"))
+async def test_for_one_webhook_each_event_has_its_decision(door: Door) -> None:
+    await publish_events(door, new_event(id="before"))
     other = await door.route(name="other")
     route = await door.route(name="Orders", event_types=["shop.open"])
-    await happen(door, new_event(id="not-yet-wanted"))
+    await publish_events(door, new_event(id="not-yet-wanted"))
     assert (await door.ask("PATCH", path(route), {"event_types": ["order.*"]})).status == 200
-    await happen(door, new_event(id="due"), new_event(id="imported", backfill=True))
+    await publish_events(door, new_event(id="due"), new_event(id="imported", backfill=True))
     await command(door, route, "/disable")
-    await happen(door, new_event(id="missed"))
+    await publish_events(door, new_event(id="missed"))
     await command(door, route, "/enable")
     for each in (route, other):
         test = NewEvent(tenant="acme", id=f"test_{each['name']}", type="order.create", data=b"{}")
         await sample_events.publish(door.database, UUID(each["id"]), [test])
-    await happen(door, new_event(id="of-no-type-of-it", type="shop.open"))
+    await publish_events(door, new_event(id="of-no-type-of-it", type="shop.open"))
     await domain_events.publish(door.database, [new_event(id="unread")])
     page = await pages.get(door, f"{LIST}?route=orders")
-    assert said(page) == {
+    assert decisions_on(page) == {
         "unread": "Not read yet",
         "test_other": "Not subscribed",
         "test_Orders": "Delivery",
@@ -256,35 +258,35 @@ async def test_of_one_webhook_each_event_says_what_it_was_to_it(door: Door) -> N
     for link in links:
         assert (await pages.get(door, link)).status == 200
     assert page.one("tbody tr:last-child th a")["href"] == f"{LIST}/before?route={route['id']}"
-    assert await apis(door, route, list(said(page))) == [
+    assert await api_decisions(door, route, list(decisions_on(page))) == [
         "not_yet_read", "not_subscribed", "pending", "disabled_at_event_time", "backfill", "pending",
         "not_subscribed", "before_creation",
     ]  # fmt: skip
 
 
-async def apis(door: Door, route: dict[str, Any], events: Sequence[str]) -> list[str]:
-    """What the API says of the same."""
-    asked = [await door.ask("GET", f"/v1/tenants/acme/explain?event={each}&route={route['id']}") for each in events]
-    return [answer.json["decision"] for answer in asked]
+async def api_decisions(door: Door, route: dict[str, Any], events: Sequence[str]) -> list[str]:
+    """The decisions that the API returns."""
+    answers = [await door.ask("GET", f"/v1/tenants/acme/explain?event={each}&route={route['id']}") for each in events]
+    return [answer.json["decision"] for answer in answers]
 
 
 async def test_what_happened_after_a_webhook_was_deleted_says_so(door: Door) -> None:
     route = await door.route(name="Gone")
-    await happen(door, new_event(id="due"))
+    await publish_events(door, new_event(id="due"))
     await door.ask("DELETE", path(route))
-    await happen(door, new_event(id="late"))
+    await publish_events(door, new_event(id="late"))
     page = await pages.get(door, f"{LIST}?route={route['id']}")
-    assert said(page) == {"late": "After its deletion", "due": "Delivery"}
+    assert decisions_on(page) == {"late": "After its deletion", "due": "Delivery"}
 
 
-async def test_a_filter_is_not_asked_so_its_deliveries_are_claimed_with_a_proviso(door: Door) -> None:
-    """It is the filter that the webhook had then which counts."""
+async def test_a_filter_is_not_evaluated_so_deliveries_have_a_proviso(door: Door) -> None:
+    """The filter that the webhook had at that time counts."""
     route = await door.route(event_types=["order.*"])
-    await happen(door, new_event(id="unfiltered"))
+    await publish_events(door, new_event(id="unfiltered"))
     await door.ask("PATCH", path(route), {"payload": {"filter": "data.n > `1`"}})
     test = NewEvent(tenant="acme", id="test_1", type="order.create", data=b"{}")
     await sample_events.publish(door.database, UUID(route["id"]), [test])
-    await happen(door, new_event(id="filtered"), new_event(id="imported", backfill=True))
+    await publish_events(door, new_event(id="filtered"), new_event(id="imported", backfill=True))
     proviso = {
         "imported": "Not sent: backfill",
         "filtered": "Delivery if its filter let it pass",
@@ -292,20 +294,20 @@ async def test_a_filter_is_not_asked_so_its_deliveries_are_claimed_with_a_provis
         "unfiltered": "Delivery",
     }
     page = await pages.get(door, f"{LIST}?route={route['id']}")
-    assert {name: proviso[name] for name in said(page)} == said(page)
-    assert len(said(page)) == 4
+    assert {name: proviso[name] for name in decisions_on(page)} == decisions_on(page)
+    assert len(decisions_on(page)) == 4
     assert "what its filter says is on the page of each event" in page.text
     await door.ask("PATCH", path(route), {"payload": {"filter": None}})
     later = await pages.get(door, f"{LIST}?route={route['id']}")
-    assert said(later) == said(page)
+    assert decisions_on(later) == decisions_on(page)
     assert "what its filter says" not in later.text
 
 
-async def test_of_a_webhook_and_a_type_it_shows_that_type_whether_it_has_it_or_not(door: Door) -> None:
+async def test_a_webhook_and_a_type_show_that_type_even_if_it_is_not_subscribed(door: Door) -> None:
     route = await door.route(event_types=["order.*"])
-    await happen(door, new_event(id="e1", type="shop.open"), new_event(id="e2"))
+    await publish_events(door, new_event(id="e1", type="shop.open"), new_event(id="e2"))
     page = await pages.get(door, f"{LIST}?route={route['id']}&type=shop.open")
-    assert said(page) == {"e1": "Not subscribed"}
+    assert decisions_on(page) == {"e1": "Not subscribed"}
     assert "Of the types that" not in page.text
 
 
@@ -313,7 +315,7 @@ async def test_pages_of_one_webhook_lead_on_with_it(door: Door, monkeypatch: pyt
     monkeypatch.setattr(screen, "PAGE_SIZE", 2)
     route = await door.route(event_types=["order.*"])
     types = ["order.create", "shop.open", "order.pay", "order.create"]
-    await happen(
+    await publish_events(
         door, *(new_event(id=f"e{n}", type=each, occurred_at=NOON + timedelta(hours=n)) for n, each in enumerate(types))
     )
     page = await pages.get(door, f"{LIST}?route={route['id']}")
@@ -322,7 +324,7 @@ async def test_pages_of_one_webhook_lead_on_with_it(door: Door, monkeypatch: pyt
     assert await on_all_pages(door, f"{LIST}?route={route['id']}") == ["e3", "e2", "e0"]
 
 
-# ---- who, and what else is in it ----
+# ---- access and escaping ----
 
 
 async def test_another_account_is_not_there(door: Door) -> None:
@@ -335,15 +337,15 @@ async def test_another_account_is_not_there(door: Door) -> None:
 
 
 async def test_who_may_only_read_sees_the_same(door: Door) -> None:
-    await happen(door, new_event(id="e1"))
+    await publish_events(door, new_event(id="e1"))
     headers = pages.BROWSER | bearer(await token(door.database, "auditor"))
     assert ids(await pages.get(door, LIST, headers=headers)) == ["e1"]
 
 
-async def test_whatever_is_in_it_is_only_text(door: Door) -> None:
+async def test_everything_in_it_is_escaped(door: Door) -> None:
     route = await door.route(name=HOSTILE)
     await door.route(name=HOSTILE + "2")
-    await happen(door, new_event(id=HOSTILE))
+    await publish_events(door, new_event(id=HOSTILE))
     for query in (
         {},
         {"route": route["id"]},

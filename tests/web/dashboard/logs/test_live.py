@@ -1,4 +1,4 @@
-"""The live tail of the log of deliveries: what an EventSource hears of it, and when it ends."""
+"""The live tail of the log of deliveries: which messages an EventSource gets, and when the stream ends."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ from tests.support.web import door as opened_door
 LOG = "/t/acme/deliveries"
 HOSTILE = '"><script>alert(1)</script>{{ 7*7 }}'
 
-# Of patience with what ought to come at once.
+# Time to wait for a message that should come at once.
 SECONDS = 10
 
 EVENT_SOURCE = {"Accept": "text/event-stream", "Sec-Fetch-Site": "same-origin"}
 
 
-async def happen(door: Door, *ids: str, **more: Any) -> None:
+async def publish_events(door: Door, *ids: str, **more: Any) -> None:
     await domain_events.publish(door.database, [new_event(id=each, **more) for each in ids])
 
 
 class Tail:
-    """What an EventSource hears."""
+    """The stream that an EventSource reads."""
 
     def __init__(self, response: ClientResponse) -> None:
         self.response = response
 
     async def hear(self) -> str | None:
-        """The next message or comment; None at the end."""
+        """The next message or comment; None at the end of the stream."""
         async with asyncio.timeout(SECONDS):
             block = await self.response.content.readuntil(b"\n\n")
         return block.decode() or None
 
     async def end(self) -> None:
-        """Returns once there is nothing more to hear."""
+        """Reads to the end of the stream."""
         async with asyncio.timeout(SECONDS):
             while await self.hear() is not None:
                 pass
@@ -74,7 +74,7 @@ async def listening(door: Door, query: str = "", *, headers: Mapping[str, str] =
 
 
 async def refused(door: Door, query: str = "", *, headers: Mapping[str, str] = EVENT_SOURCE) -> Answer:
-    """What whoever may not listen gets instead."""
+    """The answer to a listener who is refused."""
     async with asyncio.timeout(SECONDS):
         return await door.ask("GET", f"{LOG}/live{query}", headers=headers)
 
@@ -84,15 +84,15 @@ def heard_ids(part: BeautifulSoup) -> list[str]:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looks again at once, and says so each time."""
+def fast_polling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads the log again at once, with a heartbeat after each read."""
     monkeypatch.setattr(live, "POLL_SECONDS", 0.005)
     monkeypatch.setattr(live, "HEARTBEAT_SECONDS", 0.0)
 
 
 @pytest.fixture
-def once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looks once, says so, and then not again as long as the test lasts."""
+def single_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads the log once, with a heartbeat, and not again during the test."""
     monkeypatch.setattr(live, "POLL_SECONDS", 1000.0)
     monkeypatch.setattr(live, "HEARTBEAT_SECONDS", 0.0)
 
@@ -103,32 +103,32 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[deliveries.DeliveryFilter]:
     found: list[deliveries.DeliveryFilter] = []
     page = deliveries.page
 
-    async def noted(
-        database: Any, index: Any, wanted: deliveries.DeliveryFilter, **more: Any
+    async def record_read(
+        database: Any, index: Any, delivery_filter: deliveries.DeliveryFilter, **more: Any
     ) -> deliveries.DeliveryPage:
-        found.append(wanted)
-        return await page(database, index, wanted, **more)
+        found.append(delivery_filter)
+        return await page(database, index, delivery_filter, **more)
 
-    monkeypatch.setattr(deliveries, "page", noted)
+    monkeypatch.setattr(deliveries, "page", record_read)
     return found
 
 
-async def test_whoever_listens_gets_the_newest_at_once_and_again_when_something_changed(
-    door: Door, quick: None, reads: list[deliveries.DeliveryFilter]
+async def test_a_listener_gets_the_newest_at_once_and_again_after_a_change(
+    door: Door, fast_polling: None, reads: list[deliveries.DeliveryFilter]
 ) -> None:
     await door.route()
-    await happen(door, "e1")
+    await publish_events(door, "e1")
     async with listening(door) as tail:
         assert tail.response.headers["Content-Type"] == "text/event-stream"
         assert heard_ids(await tail.message()) == ["e1"]
         for _ in range(3):
             assert await tail.hear() == ": still here\n\n"
         assert len(reads) > 1
-        await happen(door, "e2")
+        await publish_events(door, "e2")
         assert heard_ids(await tail.message()) == ["e2", "e1"]
 
 
-async def test_a_change_of_what_is_listed_already_is_news_too(door: Door, quick: None) -> None:
+async def test_a_change_of_what_is_listed_already_is_news_too(door: Door, fast_polling: None) -> None:
     it = await recorded(door)
     async with listening(door) as tail:
         assert "Not tried yet" in (await tail.message()).get_text()
@@ -136,20 +136,20 @@ async def test_a_change_of_what_is_listed_already_is_news_too(door: Door, quick:
         assert "200 OK" in (await tail.message()).get_text()
 
 
-async def test_only_what_fits_the_filter_is_news(door: Door, quick: None) -> None:
+async def test_only_what_fits_the_filter_is_news(door: Door, fast_polling: None) -> None:
     await door.route()
     async with listening(door, "?type=order.pay") as tail:
         assert "No delivery fits" in (await tail.message()).get_text()
-        await happen(door, "other", type="order.create")
+        await publish_events(door, "other", type="order.create")
         for _ in range(5):
             assert await tail.hear() == ": still here\n\n"
-        await happen(door, "wanted", type="order.pay")
+        await publish_events(door, "wanted", type="order.pay")
         assert heard_ids(await tail.message()) == ["wanted"]
 
 
-async def test_what_is_said_live_is_what_the_page_shows(door: Door, once: None) -> None:
+async def test_live_rows_are_those_of_the_page(door: Door, single_read: None) -> None:
     await door.route(name=HOSTILE)
-    await happen(door, HOSTILE)
+    await publish_events(door, HOSTILE)
     page = await pages.get(door, f"{LOG}?live=1")
     async with listening(door) as tail:
         part = await tail.message()
@@ -162,7 +162,7 @@ async def test_what_is_said_live_is_what_the_page_shows(door: Door, once: None) 
 async def test_a_silent_log_is_heard_from_now_and_then(
     door: Door, reads: list[deliveries.DeliveryFilter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A proxy would close a connection on which nothing moves; yet it is not each look that is told."""
+    """A proxy would close an idle connection; yet not every read sends a heartbeat."""
     monkeypatch.setattr(live, "POLL_SECONDS", 0.005)
     monkeypatch.setattr(live, "HEARTBEAT_SECONDS", 0.3)
     await door.route()
@@ -174,46 +174,50 @@ async def test_a_silent_log_is_heard_from_now_and_then(
 
 
 async def test_however_many_listen_a_filter_is_read_once(
-    door: Door, once: None, reads: list[deliveries.DeliveryFilter]
+    door: Door, single_read: None, reads: list[deliveries.DeliveryFilter]
 ) -> None:
     await door.route()
-    await happen(door, "e1")
+    await publish_events(door, "e1")
     async with listening(door) as one, listening(door) as two, listening(door, "?status=failed") as three:
         assert heard_ids(await one.message()) == heard_ids(await two.message()) == ["e1"]
         await three.message()
         assert [each.status for each in reads] == [None, "failed"]
-        (feed,) = [each for wanted, each in door.client.app[live.FEEDS]._open.items() if wanted.status is None]
+        (feed,) = [
+            each
+            for delivery_filter, each in door.client.app[live.FEEDS]._open.items()
+            if delivery_filter.status is None
+        ]
         assert feed.listeners == 2
-        await happen(door, "e2")
+        await publish_events(door, "e2")
         async with listening(door) as late:
-            assert heard_ids(await late.message()) == ["e1"]  # as of less than a second ago
+            assert heard_ids(await late.message()) == ["e1"]  # it was read less than a second ago
         feed._read_at -= live.POLL_SECONDS
         async with listening(door) as later, listening(door) as last:
             assert heard_ids(await later.message()) == heard_ids(await last.message()) == ["e2", "e1"]
         assert [each.status for each in reads] == [None, "failed", None]
 
 
-async def test_a_database_that_does_not_answer_is_asked_no_more_often(
-    door: Door, once: None, monkeypatch: pytest.MonkeyPatch
+async def test_an_unavailable_database_is_not_read_more_often(
+    door: Door, single_read: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[None] = []
+    calls: list[None] = []
 
     async def fails(*_: Any, **__: Any) -> deliveries.DeliveryPage:
-        asked.append(None)
+        calls.append(None)
         raise StoreUnavailable("gone")
 
     await door.route()
     monkeypatch.setattr(deliveries, "page", fails)
     async with listening(door) as one, listening(door) as two:
         assert await one.hear() == await two.hear() == ": still here\n\n"
-    assert asked == [None]
+    assert calls == [None]
 
 
 async def test_once_the_database_answers_again_so_does_the_tail(
-    door: Door, quick: None, monkeypatch: pytest.MonkeyPatch
+    door: Door, fast_polling: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await door.route()
-    await happen(door, "e1")
+    await publish_events(door, "e1")
     page, failures = deliveries.page, iter(range(3))
 
     async def fails_at_first(*given: Any, **more: Any) -> deliveries.DeliveryPage:
@@ -227,7 +231,7 @@ async def test_once_the_database_answers_again_so_does_the_tail(
         assert heard_ids(await tail.message()) == ["e1"]
 
 
-async def test_a_listener_who_leaves_is_forgotten(door: Door, quick: None) -> None:
+async def test_a_listener_who_leaves_is_forgotten(door: Door, fast_polling: None) -> None:
     await door.route()
     feeds = door.client.app[live.FEEDS]
     async with listening(door) as tail:
@@ -238,9 +242,9 @@ async def test_a_listener_who_leaves_is_forgotten(door: Door, quick: None) -> No
 
 
 async def test_too_many_listeners_are_sent_away_until_one_leaves(
-    door: Door, quick: None, monkeypatch: pytest.MonkeyPatch
+    door: Door, fast_polling: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "MOST_LISTENERS", 2)
+    monkeypatch.setattr(live, "MAX_LISTENERS", 2)
     await door.route()
     feeds = door.client.app[live.FEEDS]
     async with listening(door) as one, listening(door, "?status=failed"):
@@ -253,8 +257,10 @@ async def test_too_many_listeners_are_sent_away_until_one_leaves(
             await next_one.message()
 
 
-async def test_one_tenant_leaves_places_to_the_others(door: Door, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "MOST_OF_TENANT", 1)
+async def test_one_tenant_cannot_take_all_of_the_capacity(
+    door: Door, fast_polling: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "MAX_LISTENERS_OF_TENANT", 1)
     await door.route()
     await door.route("globex")
     feeds = door.client.app[live.FEEDS]
@@ -264,15 +270,17 @@ async def test_one_tenant_leaves_places_to_the_others(door: Door, quick: None, m
             assert feed.listeners == 1
 
 
-async def test_a_listener_ends_after_some_minutes(door: Door, monkeypatch: pytest.MonkeyPatch, quick: None) -> None:
-    monkeypatch.setattr(live, "LONGEST_SECONDS", 0.05)
+async def test_a_listener_ends_after_some_minutes(
+    door: Door, monkeypatch: pytest.MonkeyPatch, fast_polling: None
+) -> None:
+    monkeypatch.setattr(live, "MAX_STREAM_SECONDS", 0.05)
     await door.route()
     async with listening(door) as tail:
         await tail.message()
         await tail.end()
 
 
-async def test_when_the_process_stops_listeners_end_at_once_and_none_begins(door: Door, once: None) -> None:
+async def test_when_the_process_stops_listeners_end_at_once_and_none_begins(door: Door, single_read: None) -> None:
     await door.route()
     async with listening(door) as tail:
         await tail.message()
@@ -281,8 +289,8 @@ async def test_when_the_process_stops_listeners_end_at_once_and_none_begins(door
     assert (await refused(door)).status == 503
 
 
-async def test_it_ends_with_the_token_of_whoever_listens(
-    door: Door, quick: None, monkeypatch: pytest.MonkeyPatch
+async def test_it_ends_with_the_token_of_the_listener(
+    door: Door, fast_polling: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "CHECK_SECONDS", 0.0)
     await door.route()
@@ -294,8 +302,8 @@ async def test_it_ends_with_the_token_of_whoever_listens(
         await tail.end()
 
 
-async def test_it_ends_with_the_session_of_whoever_listens(
-    empty_url: str, quick: None, monkeypatch: pytest.MonkeyPatch
+async def test_it_ends_with_the_session_of_the_listener(
+    empty_url: str, fast_polling: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "CHECK_SECONDS", 0.0)
     async with opened_door(empty_url, server__admin_token="correct horse battery staple") as door:
@@ -314,19 +322,19 @@ async def test_a_filter_that_is_wrong_cannot_be_followed(door: Door) -> None:
     assert (answer.status, sorted(answer.errors)) == (422, ["since", "status"])
 
 
-async def test_whoever_is_no_event_source_gets_the_newest_rows_once(door: Door) -> None:
+async def test_a_client_that_is_no_event_source_gets_the_newest_rows_once(door: Door) -> None:
     await door.route()
-    await happen(door, "e1", type="order.pay")
-    await happen(door, "e2")
+    await publish_events(door, "e1", type="order.pay")
+    await publish_events(door, "e2")
     part = await pages.get(door, f"{LOG}/live?type=order.pay", headers=pages.PART)
     assert part.status == 200
     assert "<html" not in part.html
     assert part.words(".row-id") == ["e1"]
 
 
-async def test_whoever_asks_for_the_head_alone_gets_no_rows_behind_it(door: Door) -> None:
-    """On a connection that lives on they would be taken for the next answer."""
-    await happen(door, "e1")
+async def test_a_head_request_gets_no_rows(door: Door) -> None:
+    """On a kept-alive connection the rows would be taken for the next answer."""
+    await publish_events(door, "e1")
     async with asyncio.timeout(SECONDS):
         answer = await door.ask("HEAD", f"{LOG}/live", headers=EVENT_SOURCE)
     assert answer.status == 200

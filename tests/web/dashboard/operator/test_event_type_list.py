@@ -1,4 +1,4 @@
-"""The whole catalogue as a pasted list: compared first, then put in the place of the one it was compared with."""
+"""Replacing the whole catalogue by a pasted list, which is compared with the present catalogue first."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OLD = [{"name": "cart.create"}, {"name": "order.create", "description": "It happ
 NEW = [{"name": "order.create", "description": "Somebody buys."}, {"name": "order.pay"}]
 
 
-async def know(opened: Door, types: list[dict[str, Any]]) -> None:
+async def replace_catalogue(opened: Door, types: list[dict[str, Any]]) -> None:
     answer = await opened.ask("PUT", "/v1/event-types", {"event_types": types})
     assert answer.status == 200, answer.text
 
@@ -38,22 +38,22 @@ async def compared(opened: Door, types: object) -> Page:
 
 
 async def replaced(opened: Door, page: Page) -> Page:
-    return await post(opened, PLACE, {**page.typed(), "intent": "replace"})
+    return await post(opened, PLACE, {**page.form_data(), "intent": "replace"})
 
 
-def told(page: Page) -> dict[str, str]:
+def difference_on(page: Page) -> dict[str, str]:
     return dict(zip(page.words("dt"), page.words("dd"), strict=True))
 
 
 async def test_a_list_is_compared_first_and_then_replaces_the_catalogue(door: Door) -> None:
-    await know(door, OLD)
+    await replace_catalogue(door, OLD)
     empty = await get(door, PLACE)
     assert "there are 2 types in it now, at most 1,000 fit." in empty.text
     assert empty.words("button") == ["Compare with the catalogue"]
     page = await compared(door, NEW)
-    assert told(page) == {"New": "1 order.pay", "Different": "1 order.create", "Gone": "1 cart.create"}
+    assert difference_on(page) == {"New": "1 order.pay", "Different": "1 order.create", "Gone": "1 cart.create"}
     assert "Webhooks stay subscribed to types that go" in page.text
-    assert json.loads(page.typed()["types"][0]) == NEW
+    assert json.loads(page.form_data()["types"][0]) == NEW
     assert await stored(door) == {"cart.create": "", "order.create": "It happens."}
 
     done = await replaced(door, page)
@@ -62,28 +62,28 @@ async def test_a_list_is_compared_first_and_then_replaces_the_catalogue(door: Do
 
 
 async def test_a_list_that_changes_nothing_says_so_and_cannot_replace(door: Door) -> None:
-    await know(door, OLD)
+    await replace_catalogue(door, OLD)
     page = await compared(door, {"event_types": list(reversed(OLD))})
     assert "Nothing: the catalogue is that list already." in page.text
     assert page.words("main button") == ["Compare again"]
 
 
 async def test_somebody_who_was_faster_is_not_overruled_unseen(door: Door) -> None:
-    await know(door, OLD)
+    await replace_catalogue(door, OLD)
     page = await compared(door, NEW)
-    await know(door, [{"name": "invoice.pay"}])
+    await replace_catalogue(door, [{"name": "invoice.pay"}])
     refused = await replaced(door, page)
     assert refused.status == 409
     assert "Somebody else has changed the catalogue meanwhile." in refused.words(".notice-warn")[0]
-    assert told(refused) == {"New": "2 order.create order.pay", "Gone": "1 invoice.pay"}
-    assert json.loads(refused.typed()["types"][0]) == NEW
+    assert difference_on(refused) == {"New": "2 order.create order.pay", "Gone": "1 invoice.pay"}
+    assert json.loads(refused.form_data()["types"][0]) == NEW
     assert await stored(door) == {"invoice.pay": ""}
     assert (await replaced(door, refused)).status == 303
     assert set(await stored(door)) == {"order.create", "order.pay"}
 
 
 async def test_what_was_not_compared_replaces_nothing(door: Door) -> None:
-    await know(door, OLD)
+    await replace_catalogue(door, OLD)
     for edition in ("", "0", "x", "-1", "9" * 30, "1.0", "٣"):
         page = await post(door, PLACE, {"types": json.dumps(NEW), "edition": edition, "intent": "replace"})
         assert page.status == 409
@@ -91,34 +91,34 @@ async def test_what_was_not_compared_replaces_nothing(door: Door) -> None:
 
 
 async def test_what_is_typed_after_comparing_counts_when_it_replaces(door: Door) -> None:
-    await know(door, OLD)
+    await replace_catalogue(door, OLD)
     page = await compared(door, NEW)
-    done = await post(door, PLACE, {**page.typed(), "types": '[{"name": "a.b"}]', "intent": "replace"})
+    done = await post(door, PLACE, {**page.form_data(), "types": '[{"name": "a.b"}]', "intent": "replace"})
     assert done.status == 303
     assert await stored(door) == {"a.b": ""}
 
 
 async def test_an_empty_list_empties_the_catalogue_after_it_was_shown_what_goes(door: Door) -> None:
-    await know(door, OLD)
+    await replace_catalogue(door, OLD)
     page = await compared(door, [])
-    assert told(page) == {"Gone": "2 cart.create order.create"}
+    assert difference_on(page) == {"Gone": "2 cart.create order.create"}
     assert (await replaced(door, page)).status == 303
     assert await stored(door) == {}
 
 
 async def test_the_sample_goes_into_an_empty_catalogue_and_into_no_other(door: Door) -> None:
     names = {each["name"] for each in json.loads(sample_types())}
-    await know(door, OLD)
+    await replace_catalogue(door, OLD)
     refused = await post(door, PLACE, {"intent": "sample"})
     assert refused.status == 409
     assert set(await stored(door)) == {"cart.create", "order.create"}
-    await know(door, [])
+    await replace_catalogue(door, [])
     assert (await post(door, PLACE, {"intent": "sample"})).status == 303
     assert set(await stored(door)) == names
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (" ", "It is empty: paste a JSON list of event types"),
         ("{", "It is not valid JSON: "),
@@ -133,17 +133,17 @@ async def test_the_sample_goes_into_an_empty_catalogue_and_into_no_other(door: D
         (json.dumps([{"name": f"a.n{n}"} for n in range(MAX_TYPES + 1)]), "event_types has too many entries, 1000 are allowed"),
     ],
 )  # fmt: skip
-async def test_what_is_wrong_with_a_list_is_told_and_the_list_stays(door: Door, text: str, said: str) -> None:
-    await know(door, OLD)
+async def test_what_is_wrong_with_a_list_is_reported_and_the_list_stays(door: Door, text: str, message: str) -> None:
+    await replace_catalogue(door, OLD)
     page = await post(door, PLACE, {"types": text, "intent": "replace"})
     assert page.status == 422
     assert page.words(".notice-bad strong") == ["Nothing was changed."]
-    assert any(line.startswith(said) for line in page.words(".notice-bad li")), page.words(".notice-bad li")
-    assert page.typed()["types"] == [text]
+    assert any(line.startswith(message) for line in page.words(".notice-bad li")), page.words(".notice-bad li")
+    assert page.form_data()["types"] == [text]
     assert set(await stored(door)) == {"cart.create", "order.create"}
 
 
-async def test_of_very_many_mistakes_the_first_are_told(door: Door) -> None:
+async def test_the_first_of_very_many_errors_are_reported(door: Door) -> None:
     page = await post(door, PLACE, {"types": json.dumps([{"name": "X" * 500}] * 90), "intent": "compare"})
     assert len(page.words(".notice-bad li")) == 20
     assert "first at these of 90 places" in page.text
@@ -158,11 +158,11 @@ async def test_a_list_that_is_too_long_for_a_form_is_refused_in_words(door: Door
 
 async def test_long_lists_of_names_are_shown_by_their_beginning(door: Door) -> None:
     page = await compared(door, [{"name": f"a.n{n:03}"} for n in range(200)])
-    assert told(page)["New"].startswith("200 a.n000 a.n001")
-    assert told(page)["New"].endswith("a.n011 and 188 more")
+    assert difference_on(page)["New"].startswith("200 a.n000 a.n001")
+    assert difference_on(page)["New"].endswith("a.n011 and 188 more")
 
 
-async def test_what_is_pasted_is_only_text(door: Door) -> None:
+async def test_everything_that_is_pasted_is_escaped(door: Door) -> None:
     for types in (
         HOSTILE,
         json.dumps([{"name": HOSTILE, HOSTILE: 1}]),
@@ -171,10 +171,10 @@ async def test_what_is_pasted_is_only_text(door: Door) -> None:
         page = await post(door, PLACE, {"types": types, "intent": "compare", "edition": HOSTILE})
         assert page.status in (200, 422)
         assert len(page.all("script")) == 1
-        assert page.typed()["types"] == [types]
+        assert page.form_data()["types"] == [types]
 
 
-def test_types_differ_by_description_and_example_whatever_is_left_out_of_it() -> None:
+def test_types_differ_by_description_and_example_with_its_defaults() -> None:
     before = [
         TypeRow(name="a.same", description="", example='{"data":{},"context":{},"snapshot":{}}'),
         TypeRow(name="b.told", description="before", example='{"data":{},"context":{},"snapshot":{}}'),
@@ -190,4 +190,4 @@ def test_types_differ_by_description_and_example_whatever_is_left_out_of_it() ->
     assert difference(before, drafts) == CatalogueDifference(
         added=["e.new"], changed=["b.told", "c.example"], removed=["d.gone"]
     )
-    assert difference(before[:1], drafts[3:]).is_nothing
+    assert difference(before[:1], drafts[3:]).is_empty

@@ -1,4 +1,4 @@
-"""The operator's catalogue of event types: found, added, edited and removed one by one, with others at it."""
+"""The catalogue of event types: operators find, add, edit and remove types, also two operators at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HOSTILE = '"><script>alert(1)</script>{{ 7*7 }}'
 EXAMPLE = {"data": {"total": "1.10"}, "context": {}, "snapshot": {}}
 
 
-async def know(opened: Door, *names: str, description: str = "It happens.") -> None:
+async def add_types(opened: Door, *names: str, description: str = "It happens.") -> None:
     await opened.services.catalogue.replace(
         [TypeDraft(name=name, description=description, example=EXAMPLE) for name in names]
     )
@@ -32,13 +32,13 @@ async def stored(opened: Door) -> dict[str, str]:
 
 
 async def send(opened: Door, where: str, fields: Mapping[str, str]) -> Page:
-    """Opens the form, fills it in, and sends it."""
+    """Opens the form, fills it in and sends it."""
     page = await get(opened, where)
     assert page.status == 200, page.text
-    return await post(opened, where, {**page.typed(), **fields})
+    return await post(opened, where, {**page.form_data(), **fields})
 
 
-def shown(page: Page) -> list[str]:
+def listed_names(page: Page) -> list[str]:
     return page.words(".type-rows li code")
 
 
@@ -59,27 +59,27 @@ async def test_an_empty_catalogue_says_what_it_is_for_and_takes_the_sample(door:
     done = await post(door, str(page.one(".empty form")["action"]), {str(button["name"]): str(button["value"])})
     assert (done.status, done.location) == (303, f"{PLACE}?done=types_replaced")
     loaded = await get(door, PLACE)
-    assert "order.create" in shown(loaded)
+    assert "order.create" in listed_names(loaded)
     assert loaded.all(".empty") == []
 
 
 async def test_types_stand_in_their_groups_with_those_that_events_had(door: Door) -> None:
-    await know(door, "order.create", "cart.create")
+    await add_types(door, "order.create", "cart.create")
     await catalogue.note_seen(door.database, ["order.odd", "order.create"])
     page = await get(door, PLACE)
     assert page.words(".type-rows h2") == ["cart", "order"]
-    assert shown(page) == ["cart.create", "order.create", "order.odd"]
+    assert listed_names(page) == ["cart.create", "order.create", "order.odd"]
     assert page.words(".type-rows li:last-child .muted")[1].startswith("Seen in events, not in the catalogue.")
     assert (
         "2 of at most 1,000 types in the catalogue; 1 more that events had. Events of other types are taken as well."
         in page.text
     )
     adding = await get(door, str(page.one(".type-rows .muted a")["href"]))
-    assert adding.typed()["name"] == ["order.odd"]
+    assert adding.form_data()["name"] == ["order.odd"]
 
 
 async def test_types_are_found_by_name_description_and_group(door: Door) -> None:
-    await know(door, "order.create", "cart.create", "cart.empty")
+    await add_types(door, "order.create", "cart.create", "cart.empty")
     await door.services.catalogue.replace([
         TypeDraft(name="order.create", description="Somebody buys.", example={}),
         TypeDraft(name="cart.create", description="A basket is taken.", example={}),
@@ -93,7 +93,7 @@ async def test_types_are_found_by_name_description_and_group(door: Door) -> None
         ("group=", ["cart.create", "cart.empty", "order.create"]),
     ):
         page = await get(door, f"{PLACE}?{query}")
-        assert shown(page) == names, query
+        assert listed_names(page) == names, query
     assert "1 type found" in (await get(door, f"{PLACE}?q=buys")).text
     assert "No description yet." in (await get(door, f"{PLACE}?q=empty")).text
     none = await get(door, f"{PLACE}?q=<b>nowhere")
@@ -103,19 +103,19 @@ async def test_types_are_found_by_name_description_and_group(door: Door) -> None
 
 async def test_a_long_catalogue_has_pages_and_long_descriptions_are_cut(door: Door) -> None:
     names = [f"group_{n // 30}.n{n:03}" for n in range(150)]
-    await know(door, *names, description="word " * 60)
+    await add_types(door, *names, description="word " * 60)
     first = await get(door, f"{PLACE}?q=n")
     second = await get(door, str(first.one("a[rel=next]")["href"]))
-    assert shown(first) + shown(second) == names
+    assert listed_names(first) + listed_names(second) == names
     assert [link["href"] for link in second.all(".pager a")] == [f"{PLACE}?q=n"]
     assert max(len(text) for text in first.words(".type-rows .muted")) <= 160
     assert len(first.html.encode()) < 100_000
 
 
-async def test_of_very_many_groups_there_is_no_list_but_the_search(door: Door) -> None:
-    await know(door, *(f"group_{n}.create" for n in range(40)))
+async def test_very_many_groups_have_no_list_but_the_search(door: Door) -> None:
+    await add_types(door, *(f"group_{n}.create" for n in range(40)))
     assert len((await get(door, PLACE)).all("#group option")) == 41
-    await know(door, *(f"group_{n}.create" for n in range(41)))
+    await add_types(door, *(f"group_{n}.create" for n in range(41)))
     page = await get(door, PLACE)
     assert page.all("#group") == []
     assert page.one("#q")["name"] == "q"
@@ -123,7 +123,7 @@ async def test_of_very_many_groups_there_is_no_list_but_the_search(door: Door) -
 
 async def test_where_types_are_strict_it_says_what_that_means(empty_url: str) -> None:
     async with door(empty_url, events__strict_types="true") as strict:
-        await know(strict, "order.create")
+        await add_types(strict, "order.create")
         assert "events of a type that is not in the catalogue are refused" in (await get(strict, PLACE)).text
         removal = await get(strict, f"{PLACE}/order.create/remove")
         assert "Types are strict: events of this type are refused from then on." in removal.text
@@ -133,7 +133,7 @@ async def test_where_types_are_strict_it_says_what_that_means(empty_url: str) ->
 
 
 async def test_a_type_is_added_with_its_example(door: Door) -> None:
-    await know(door, "cart.create")
+    await add_types(door, "cart.create")
     fields = {
         "name": " order.create ",
         "description": " An order\r\nis placed. ",
@@ -155,7 +155,7 @@ async def test_an_example_may_be_left_out(door: Door) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "wrong", "said"),
+    ("fields", "wrong", "message"),
     [
         ({"name": "Order"}, ["name"], "Must be object.action in lower case"),
         ({"name": ""}, ["name"], "Must be object.action in lower case"),
@@ -171,83 +171,83 @@ async def test_an_example_may_be_left_out(door: Door) -> None:
         ({"name": "a", "description": "x" * 1001, "example": "{"}, ["name", "description", "example"], "Is not valid JSON"),
     ],
 )  # fmt: skip
-async def test_what_is_wrong_is_told_at_its_field_and_what_was_typed_stays(
-    door: Door, fields: dict[str, str], wrong: list[str], said: str
+async def test_what_is_wrong_is_reported_at_its_field_and_the_input_is_kept(
+    door: Door, fields: dict[str, str], wrong: list[str], message: str
 ) -> None:
-    await know(door, "cart.create")
+    await add_types(door, "cart.create")
     page = await send(door, f"{PLACE}/new", {"name": "order.create", **fields})
     assert page.status == 422
     assert wrong_fields(page) == wrong
-    assert said.lower() in " ".join(page.words(".wrong")).lower()
-    typed = page.typed()
+    assert message.lower() in " ".join(page.words(".wrong")).lower()
+    entered = page.form_data()
     for name, text in fields.items():
-        assert typed[name] == [text], name
+        assert entered[name] == [text], name
     assert set(await stored(door)) == {"cart.create"}
 
 
 async def test_a_full_catalogue_takes_no_more(door: Door) -> None:
-    await know(door, *(f"a.n{n}" for n in range(MAX_TYPES)), description="")
+    await add_types(door, *(f"a.n{n}" for n in range(MAX_TYPES)), description="")
     page = await send(door, f"{PLACE}/new", {"name": "order.create"})
     assert page.status == 422
     assert "the catalogue has 1000 types, which is all it takes" in page.text
     assert len(await stored(door)) == MAX_TYPES
 
 
-# ---- editing, with others ----
+# ---- editing, also by two operators ----
 
 
 async def test_a_type_is_edited_and_the_others_stay(door: Door) -> None:
-    await know(door, "cart.create", "order.create")
+    await add_types(door, "cart.create", "order.create")
     where = f"{PLACE}/order.create"
     page = await get(door, where)
     assert page.words("h1") == ["order.create"]
-    assert json.loads(page.typed()["example"][0]) == EXAMPLE
+    assert json.loads(page.form_data()["example"][0]) == EXAMPLE
     assert page.all("#name") == []
-    done = await post(door, where, {**page.typed(), "description": "Somebody buys."})
+    done = await post(door, where, {**page.form_data(), "description": "Somebody buys."})
     assert (done.status, done.location) == (303, f"{PLACE}?done=type_saved")
     assert await stored(door) == {"cart.create": "It happens.", "order.create": "Somebody buys."}
 
 
 async def test_two_at_different_types_do_not_disturb_each_other(door: Door) -> None:
-    await know(door, "cart.create", "order.create")
-    opened = {name: (await get(door, f"{PLACE}/{name}")).typed() for name in ("cart.create", "order.create")}
+    await add_types(door, "cart.create", "order.create")
+    opened = {name: (await get(door, f"{PLACE}/{name}")).form_data() for name in ("cart.create", "order.create")}
     for name, fields in opened.items():
         done = await post(door, f"{PLACE}/{name}", {**fields, "description": f"Mine of {name}"})
         assert done.status == 303
     assert await stored(door) == {name: f"Mine of {name}" for name in opened}
 
 
-async def test_of_two_at_the_same_type_the_second_is_told_and_may_save_knowingly(door: Door) -> None:
-    await know(door, "order.create")
+async def test_the_second_of_two_at_the_same_type_sees_the_change_and_may_save(door: Door) -> None:
+    await add_types(door, "order.create")
     where = f"{PLACE}/order.create"
-    mine = (await get(door, where)).typed() | {"description": ["Mine"]}
-    theirs = (await get(door, where)).typed() | {"description": ["Theirs"]}
+    mine = (await get(door, where)).form_data() | {"description": ["Mine"]}
+    theirs = (await get(door, where)).form_data() | {"description": ["Theirs"]}
     assert (await post(door, where, theirs)).status == 303
 
     page = await post(door, where, mine)
     assert page.status == 409
     assert "Somebody else has changed this type since you opened it." in page.words(".notice-warn")[0]
     assert page.words(".notice-warn .whole p") == ["Theirs"]
-    assert page.typed()["description"] == ["Mine"]
+    assert page.form_data()["description"] == ["Mine"]
     assert page.words(".actions .primary") == ["Save it anyway"]
     assert await stored(door) == {"order.create": "Theirs"}
-    assert (await post(door, where, page.typed())).status == 303
+    assert (await post(door, where, page.form_data())).status == 303
     assert await stored(door) == {"order.create": "Mine"}
 
 
-async def test_what_was_wrong_when_it_was_opened_late_is_told_first_and_the_other_then(door: Door) -> None:
-    await know(door, "order.create")
+async def test_errors_are_reported_before_a_change_by_somebody_else(door: Door) -> None:
+    await add_types(door, "order.create")
     where = f"{PLACE}/order.create"
-    mine = (await get(door, where)).typed() | {"example": ["{"]}
-    await know(door, "order.create", description="Theirs")
+    mine = (await get(door, where)).form_data() | {"example": ["{"]}
+    await add_types(door, "order.create", description="Theirs")
     wrong = await post(door, where, mine)
     assert (wrong.status, wrong_fields(wrong)) == (422, ["example"])
-    assert (await post(door, where, {**wrong.typed(), "example": "{}"})).status == 409
+    assert (await post(door, where, {**wrong.form_data(), "example": "{}"})).status == 409
     assert await stored(door) == {"order.create": "Theirs"}
 
 
 async def test_a_form_that_does_not_say_what_it_was_opened_with_replaces_nothing(door: Door) -> None:
-    await know(door, "order.create")
+    await add_types(door, "order.create")
     for opened in ("", "x", HOSTILE):
         page = await post(door, f"{PLACE}/order.create", {"description": "Mine", "opened": opened, "example": "{}"})
         assert page.status == 409
@@ -256,9 +256,9 @@ async def test_a_form_that_does_not_say_what_it_was_opened_with_replaces_nothing
 
 
 async def test_a_type_that_was_taken_out_meanwhile_cannot_be_saved(door: Door) -> None:
-    await know(door, "order.create")
-    mine = (await get(door, f"{PLACE}/order.create")).typed()
-    await know(door)
+    await add_types(door, "order.create")
+    mine = (await get(door, f"{PLACE}/order.create")).form_data()
+    await add_types(door)
     page = await post(door, f"{PLACE}/order.create", mine)
     assert page.status == 404
     assert "This event type was taken out of the catalogue meanwhile." in page.text
@@ -270,13 +270,13 @@ async def test_a_type_that_was_taken_out_meanwhile_cannot_be_saved(door: Door) -
 async def test_a_catalogue_that_changes_in_the_same_moment_is_read_again(
     door: Door, monkeypatch: pytest.MonkeyPatch, conflicts: int
 ) -> None:
-    await know(door, "cart.create")
-    fields = (await get(door, f"{PLACE}/new")).typed() | {"name": ["order.create"]}
+    await add_types(door, "cart.create")
+    fields = (await get(door, f"{PLACE}/new")).form_data() | {"name": ["order.create"]}
     replace, others = catalogue.replace, [f"other.n{n}" for n in range(conflicts)]
     theirs = [TypeRow(name="cart.create", description="", example="{}")]
 
     async def contested(database: Database, rows: Sequence[TypeRow], *, edition: int | None = None) -> None:
-        if others:  # somebody else adds one first
+        if others:  # somebody else adds a type first
             theirs.append(TypeRow(name=others.pop(), description="", example="{}"))
             await replace(database, theirs)
         await replace(database, rows, edition=edition)
@@ -296,7 +296,7 @@ async def test_a_catalogue_that_changes_in_the_same_moment_is_read_again(
 
 
 async def test_before_a_type_is_removed_it_says_whom_that_concerns(door: Door) -> None:
-    await know(door, "order.create")
+    await add_types(door, "order.create")
     where = f"{PLACE}/order.create/remove"
     assert "No webhook is subscribed to it." in (await get(door, where)).text
     await door.route("acme", event_types=["order.create"])
@@ -311,7 +311,7 @@ async def test_before_a_type_is_removed_it_says_whom_that_concerns(door: Door) -
 
 
 async def test_a_type_is_removed_and_webhooks_stay_subscribed(door: Door) -> None:
-    await know(door, "cart.create", "order.create")
+    await add_types(door, "cart.create", "order.create")
     route = await door.route(event_types=["order.create"])
     page = await send(door, f"{PLACE}/order.create/remove", {})
     assert (page.status, page.location) == (303, f"{PLACE}?done=type_removed")
@@ -321,15 +321,15 @@ async def test_a_type_is_removed_and_webhooks_stay_subscribed(door: Door) -> Non
 
 
 async def test_a_type_that_somebody_changed_meanwhile_is_not_removed_unseen(door: Door) -> None:
-    await know(door, "order.create")
+    await add_types(door, "order.create")
     where = f"{PLACE}/order.create/remove"
-    mine = (await get(door, where)).typed()
-    await know(door, "order.create", description="Theirs")
+    mine = (await get(door, where)).form_data()
+    await add_types(door, "order.create", description="Theirs")
     page = await post(door, where, mine)
     assert page.status == 409
     assert "Somebody else has changed this type since you opened it. It is still there." in page.text
     assert set(await stored(door)) == {"order.create"}
-    assert (await post(door, where, page.typed())).status == 303
+    assert (await post(door, where, page.form_data())).status == 303
     assert await stored(door) == {}
 
 
@@ -337,14 +337,14 @@ async def test_descriptions_and_examples_are_only_text(door: Door) -> None:
     await door.services.catalogue.replace(
         [TypeDraft(name="order.create", description=HOSTILE, example={"data": {HOSTILE: "</textarea><script>"}})]
     )
-    typed = {"name": HOSTILE, "description": HOSTILE, "example": HOSTILE}
+    entered = {"name": HOSTILE, "description": HOSTILE, "example": HOSTILE}
     for page in (
         await get(door, PLACE),
         await get(door, f"{PLACE}/order.create"),
         await get(door, f"{PLACE}/new?name={HOSTILE.replace('{', '%7B')}"),
-        await post(door, f"{PLACE}/new", typed),
-        await post(door, f"{PLACE}/order.create", {**typed, "example": "{}"}),
+        await post(door, f"{PLACE}/new", entered),
+        await post(door, f"{PLACE}/order.create", {**entered, "example": "{}"}),
     ):
         assert page.status in (200, 409, 422)
         assert len(page.all("script")) == 1
-        assert "alert(1)" in page.text or "alert(1)" in str(page.typed())
+        assert "alert(1)" in page.text or "alert(1)" in str(page.form_data())

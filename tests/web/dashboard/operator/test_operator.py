@@ -1,4 +1,4 @@
-"""The operator's first page: the tenants, and sign-in links for them. And that merchants see nothing of an operator's."""
+"""The operator's first page: the tenants, and sign-in links for them. Merchants see no page of an operator."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ async def test_a_tenant_that_has_nothing_yet_can_be_opened(door: Door, tenant: s
 
 
 @pytest.mark.parametrize("tenant", ["", " ", "two words", "é", "a\0b", "x" * 129, "</title><script>"])
-async def test_what_is_no_tenant_is_told_beside_its_field(door: Door, tenant: str) -> None:
+async def test_what_is_no_tenant_is_reported_beside_its_field(door: Door, tenant: str) -> None:
     tenant = tenant.replace("</title>", "</title> ")
     page = await get(door, f"{PLACE}?open={quote(tenant)}")
     assert page.status == 422
@@ -103,9 +103,9 @@ async def test_what_is_no_tenant_is_told_beside_its_field(door: Door, tenant: st
     assert len(page.all("script")) == 1
 
 
-async def test_a_sign_in_link_lets_a_merchant_in_once_and_to_his_own_only(door: Door) -> None:
+async def test_a_sign_in_link_works_once_and_for_one_tenant_only(door: Door) -> None:
     await tenants(door, "acme", "globex")
-    page = await post(door, PLACE, (await get(door, PLACE)).typed("#tenants tr:first-child form"))
+    page = await post(door, PLACE, (await get(door, PLACE)).form_data("#tenants tr:first-child form"))
     url = link_on(page)
     assert page.words("h1") == ["Sign-in link for acme"]
     assert page.headers["Cache-Control"] == "no-store"
@@ -141,12 +141,12 @@ async def test_a_link_for_a_colleague_is_made_on_purpose_only(door: Door) -> Non
 
 async def test_each_link_is_another_one(door: Door) -> None:
     page = await post(door, PLACE, {"tenant": "acme"})
-    again = await post(door, PLACE, page.typed("main form"))
+    again = await post(door, PLACE, page.form_data("main form"))
     assert link_on(again) != link_on(page)
     assert again.words("h1") == page.words("h1")
 
 
-async def test_a_link_for_what_is_no_tenant_is_not_made_and_what_was_typed_stays(door: Door) -> None:
+async def test_a_link_for_what_is_no_tenant_is_not_made_and_the_input_is_kept(door: Door) -> None:
     await tenants(door, "acme")
     page = await post(door, PLACE, {"tenant": "two words"})
     assert page.status == 422
@@ -166,8 +166,8 @@ async def test_behind_a_proxy_the_link_is_the_one_that_works_there(empty_url: st
 async def test_an_operator_is_led_around_and_back(door: Door) -> None:
     operator = await browser(door, None)
     page = await get(door, PLACE, headers=operator)
-    assert page.words(".places a") == ["Tenants", "Tokens", "Event types", "Status"]
-    assert page.words(".places [aria-current]") == ["Tenants"]
+    assert page.words(".main-nav a") == ["Tenants", "Tokens", "Event types", "Status"]
+    assert page.words(".main-nav [aria-current]") == ["Tenants"]
     assert page.words(".who button") == ["Sign out"]
     inside = await get(door, "/t/acme/webhooks", headers=operator)
     assert inside.words(".who .tenant, .who a") == ["acme", "All tenants"]
@@ -219,7 +219,7 @@ async def test_a_merchant_sees_nothing_of_an_operators_and_changes_nothing_there
     assert len(await door.rows("SELECT hash FROM hookledger.login_link")) == 0
 
 
-async def test_a_merchant_at_anothers_page_is_led_back_to_his_own(door: Door) -> None:
+async def test_a_merchant_at_the_page_of_another_is_led_back(door: Door) -> None:
     route = await door.route("globex", name="Theirs")
     merchant = await browser(door, "acme")
     for place in ("/t/globex/webhooks", f"/t/globex/webhooks/{route['id']}", f"/t/acme/webhooks/{route['id']}"):

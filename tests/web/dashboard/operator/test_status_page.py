@@ -1,4 +1,4 @@
-"""The operator's page of status: first what needs a person, then the figures. What needs one is tests/web/api/test_status.py."""
+"""The status page: first the warnings, then the numbers. tests/web/api/test_status.py tests which warnings there are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.web import Door, door, path
 
 PLACE = "/operator/status"
 
-# A process that lives and owns every shard but one; a shard that has lagged for two hours; and one process that is silent.
+# A live process that owns every shard but one, a shard that lags by two hours, and a silent process.
 FURNISHED = """
 SELECT hookledger.make_tick();
 INSERT INTO hookledger.process (owner, host, pid, version, master_key, seen_at)
@@ -41,7 +41,7 @@ async def furnish(url: str) -> None:
     await connection.close()
 
 
-async def test_a_new_installation_says_that_nobody_delivers(database_url: str) -> None:
+async def test_a_new_installation_says_that_no_process_delivers(database_url: str) -> None:
     async with door(database_url) as opened:
         page = await get(opened, PLACE)
     assert page.status == 200
@@ -55,7 +55,7 @@ async def test_a_new_installation_says_that_nobody_delivers(database_url: str) -
     assert "nothing was published yet" in page.text
 
 
-async def test_what_needs_a_person_comes_first_and_then_the_figures(database_url: str) -> None:
+async def test_warnings_come_first_and_then_the_numbers(database_url: str) -> None:
     async with door(database_url) as opened:
         await opened.route()
         await opened.ask("POST", path(await opened.route(), "/disable"))
@@ -79,7 +79,7 @@ async def test_what_needs_a_person_comes_first_and_then_the_figures(database_url
     assert __version__ in page.words(".facts dd")
 
 
-async def test_if_nobody_is_needed_it_says_so(database_url: str) -> None:
+async def test_without_warnings_it_says_so(database_url: str) -> None:
     async with door(database_url) as opened:
         await furnish(database_url)
         await opened.rows("DELETE FROM hookledger.process WHERE pid = 2")
@@ -92,7 +92,7 @@ async def test_if_nobody_is_needed_it_says_so(database_url: str) -> None:
     assert page.all(".notice-warn") == []
 
 
-async def test_the_figures_alone_are_there_for_whoever_looks_all_the_time(database_url: str) -> None:
+async def test_the_numbers_alone_are_a_part_that_is_polled(database_url: str) -> None:
     async with door(database_url) as opened:
         page = await get(opened, PLACE)
         part = await get(opened, PLACE, headers=PART)

@@ -1,4 +1,4 @@
-"""The operator's page of API tokens: each is shown once, and can be ended."""
+"""The page of API tokens: a new token is shown once, and each can be revoked."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def text_on(page: Page) -> str:
 
 
 def rows(page: Page) -> list[list[str]]:
-    """Name with id, scope and state of each token that is listed."""
+    """Name with id, scope and state of each listed token."""
     count = len(page.all("#tokens tbody tr"))
     return [page.words(f"#tokens tbody tr:nth-child({n}) > :nth-child(-n+3)") for n in range(1, count + 1)]
 
 
 async def create(opened: Door, **fields: str) -> Page:
-    """Opens the page, fills in the form, and sends it."""
-    return await post(opened, PLACE, {**(await get(opened, PLACE)).typed("#new-token"), **fields})
+    """Opens the page, fills in the form and sends it."""
+    return await post(opened, PLACE, {**(await get(opened, PLACE)).form_data("#new-token"), **fields})
 
 
 async def expiry_of(opened: Door, text: str) -> datetime | None:
@@ -49,7 +49,7 @@ async def test_without_tokens_it_says_what_they_are_for(door: Door) -> None:
         "metrics",
         "admin",
     ]
-    assert page.typed("#new-token") == {
+    assert page.form_data("#new-token") == {
         "name": [""], "scope": ["producer"], "tenant": [""], "expires": ["90d"], "expires_other": [""],
     }  # fmt: skip
 
@@ -114,7 +114,7 @@ async def test_it_lives_as_long_as_was_chosen(door: Door, fields: dict[str, str]
 
 
 @pytest.mark.parametrize(
-    ("fields", "wrong", "said"),
+    ("fields", "wrong", "message"),
     [
         ({"scope": ""}, {"scope"}, "Is not known"),
         ({"scope": "adm"}, {"scope"}, "Is not known: did you mean admin?"),
@@ -128,18 +128,18 @@ async def test_it_lives_as_long_as_was_chosen(door: Door, fields: dict[str, str]
         ({"name": "x" * 201, "scope": "x", "expires": "2020-01-01"}, {"name", "scope", "expires"}, "Is over already."),
     ],
 )  # fmt: skip
-async def test_what_is_wrong_is_told_at_its_field_and_what_was_typed_stays(
-    door: Door, fields: dict[str, str], wrong: set[str], said: str
+async def test_what_is_wrong_is_reported_at_its_field_and_the_input_is_kept(
+    door: Door, fields: dict[str, str], wrong: set[str], message: str
 ) -> None:
     page = await create(door, **({"name": "Shop"} | fields))
     assert page.status == 422
     assert {str(each["id"]) for each in page.all(".wrong")} == {f"{name}-wrong" for name in wrong}
     assert {str(link["href"]) for link in page.all(".notice-bad a")} == {f"#{name}" for name in wrong}
     assert all(page.one(f"#{name}")["aria-invalid"] == "true" for name in wrong)
-    assert said in " ".join(page.words(".wrong"))
-    typed = page.typed("#new-token")
+    assert message in " ".join(page.words(".wrong"))
+    entered = page.form_data("#new-token")
     for name in fields.keys() & {"name", "tenant", "expires_other"}:
-        assert typed[name] == [fields[name]]
+        assert entered[name] == [fields[name]]
     assert page.words("#expires [selected]") == [
         LIVES[each] for each in [fields.get("expires", "90d")] if each in LIVES
     ]
@@ -166,7 +166,7 @@ async def test_an_address_that_no_page_has_given_out_leads_to_the_beginning(door
         assert (await get(door, f"{PLACE}?after={after}")).status == 200
 
 
-async def test_a_token_is_revoked_after_it_was_asked(door: Door) -> None:
+async def test_a_token_is_revoked_after_a_confirmation(door: Door) -> None:
     text = await token(door.database, "producer:acme", name="Old shop")
     place = f"{PLACE}/{id_in(text)}/revoke"
     assert (await get(door, PLACE)).one("#tokens a")["href"] == place
@@ -176,7 +176,7 @@ async def test_a_token_is_revoked_after_it_was_asked(door: Door) -> None:
     assert page.words("h1") == ["Revoke “Old shop”?"]
     assert "producer:acme" in page.words("dd")
     assert "answered with 401" in page.text
-    done = await post(door, place, page.typed("main form"))
+    done = await post(door, place, page.form_data("main form"))
     assert (done.status, done.location) == (303, f"{PLACE}?done=token_revoked")
     assert (await door.ask("GET", "/v1/session", headers=bearer(text))).status == 401
 
@@ -231,5 +231,5 @@ async def test_names_are_only_text(door: Door) -> None:
         assert HOSTILE in page.html.replace("&lt;", "<").replace("&gt;", ">").replace("&#34;", '"')
 
 
-async def test_words_for_an_operator_are_those_of_his_other_pages(door: Door) -> None:
+async def test_operators_get_the_words_of_their_other_pages(door: Door) -> None:
     assert not re.search(r"\baccounts?\b", (await get(door, PLACE)).text)

@@ -1,4 +1,4 @@
-"""Disable, enable, delete, rotate, revoke: what each page says before, and what comes of it."""
+"""Disable, enable, delete, rotate, revoke: what each page says, and what the command does."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def at(route: Mapping[str, Any], rest: str = "") -> str:
     return f"/t/{route['tenant']}/webhooks/{route['id']}{rest}"
 
 
-async def done(door: Door, route: Mapping[str, Any], rest: str, fields: Mapping[str, str] | None = None) -> Page:
-    """Opens the page, fills in its form, and presses its button."""
-    asked = await get(door, at(route, rest))
-    assert asked.status == 200, asked.text
-    form = asked.one("main form.card")
+async def submit(door: Door, route: Mapping[str, Any], rest: str, fields: Mapping[str, str] | None = None) -> Page:
+    """Opens the page, fills in its form and sends it."""
+    confirmation = await get(door, at(route, rest))
+    assert confirmation.status == 200, confirmation.text
+    form = confirmation.one("main form.card")
     assert form["action"] == at(route, rest)
-    return await post(door, at(route, rest), {**asked.typed("main form.card"), **(fields or {})})
+    return await post(door, at(route, rest), {**confirmation.form_data("main form.card"), **(fields or {})})
 
 
-async def happened(door: Door) -> list[str]:
-    """What is in the log behind the creation of one webhook."""
+async def lifecycle_events(door: Door) -> list[str]:
+    """The types of the lifecycle events after the creation of one webhook."""
     return [str(event["type"]) for event in await door.log()][1:]
 
 
@@ -60,7 +60,7 @@ async def test_disabling_says_what_it_means(door: Door) -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "rest", "said"),
+    ("count", "rest", "message"),
     [
         (1, "/disable", "1 delivery waits now: it is not sent any more, not even after enabling it again."),
         (3, "/disable", "3 deliveries wait now: they are not sent any more, not even after enabling it again."),
@@ -69,11 +69,13 @@ async def test_disabling_says_what_it_means(door: Door) -> None:
         (0, "/delete", "No delivery waits now."),
     ],
 )
-async def test_what_waits_is_counted_before_it_is_given_up(door: Door, count: int, rest: str, said: str) -> None:
+async def test_pending_deliveries_are_counted_before_they_are_given_up(
+    door: Door, count: int, rest: str, message: str
+) -> None:
     route = await door.route()
     await domain_events.publish(door.database, [new_event() for _ in range(count)])
     await domain_events.publish(door.database, [new_event(tenant="globex")])
-    assert (await get(door, at(route, rest))).words(".meaning li")[1] == said
+    assert (await get(door, at(route, rest))).words(".meaning li")[1] == message
 
 
 async def test_a_delivery_that_is_tried_again_later_waits_and_one_that_arrived_does_not(door: Door) -> None:
@@ -85,7 +87,7 @@ async def test_a_delivery_that_is_tried_again_later_waits_and_one_that_arrived_d
     assert "1 delivery waits now" in (await get(door, at(other.route, "/disable"))).text
 
 
-async def test_of_very_many_that_wait_the_number_is_not_claimed_to_be_exact(
+async def test_a_large_number_of_pending_deliveries_is_not_claimed_to_be_exact(
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commands, "MAX_LISTED", 2)
@@ -110,13 +112,13 @@ async def test_other_webhooks_that_go_on_sending_to_the_target_are_named(door: D
     assert at(other) in [link["href"] for link in page.all(".meaning a")]
     for number in range(5):
         await door.route(name=f"No {number}")
-    said = "The same target goes on receiving by other webhooks: Other, No 0, No 1, No 2, No 3 and 1 more."
-    assert said in (await get(door, at(route, rest))).words(".meaning li")
+    message = "The same target goes on receiving by other webhooks: Other, No 0, No 1, No 2, No 3 and 1 more."
+    assert message in (await get(door, at(route, rest))).words(".meaning li")
 
 
 async def test_disabling_disables_and_keeps_the_reason(door: Door) -> None:
     route = await door.route()
-    page = await done(door, route, "/disable", {"reason": "  the receiver moves "})
+    page = await submit(door, route, "/disable", {"reason": "  the receiver moves "})
     assert (page.status, page.location) == (303, at(route, "?done=disabled"))
     event = (await door.log())[-1]
     assert (event["type"], event["reason"], event["origin"]) == ("disabled", "the receiver moves", "dashboard")
@@ -125,10 +127,10 @@ async def test_disabling_disables_and_keeps_the_reason(door: Door) -> None:
 
 async def test_one_that_is_disabled_already_is_shown_as_it_is(door: Door) -> None:
     route = await door.route(enabled=False)
-    asked = await get(door, at(route, "/disable"))
-    assert (asked.status, asked.location) == (303, at(route))
+    confirmation = await get(door, at(route, "/disable"))
+    assert (confirmation.status, confirmation.location) == (303, at(route))
     assert (await post(door, at(route, "/disable"))).location == at(route, "?done=disabled")
-    assert await happened(door) == []
+    assert await lifecycle_events(door) == []
 
 
 async def test_enabling_enables_once(door: Door) -> None:
@@ -136,7 +138,7 @@ async def test_enabling_enables_once(door: Door) -> None:
     for _ in range(2):
         page = await post(door, at(route, "/enable"))
         assert (page.status, page.location) == (303, at(route, "?done=enabled"))
-    assert await happened(door) == ["enabled"]
+    assert await lifecycle_events(door) == ["enabled"]
     assert (await get(door, at(route))).words("h1 + .pill") == ["Enabled"]
 
 
@@ -169,7 +171,7 @@ async def test_deleting_says_what_it_means_and_offers_a_pause(door: Door) -> Non
 
 
 @pytest.mark.parametrize(
-    ("fields", "wrong", "said"),
+    ("fields", "wrong", "message"),
     [
         ({}, ["understood", "confirmation"], "is empty: type DELETE, in capital letters"),
         ({"confirmation": "DELETE"}, ["understood"], "must be ticked: deleting is final"),
@@ -181,23 +183,23 @@ async def test_deleting_says_what_it_means_and_offers_a_pause(door: Door) -> Non
     ],
 )
 async def test_without_the_tick_and_the_word_nothing_is_deleted(
-    door: Door, fields: dict[str, str], wrong: list[str], said: str
+    door: Door, fields: dict[str, str], wrong: list[str], message: str
 ) -> None:
     route = await door.route()
-    page = await done(door, route, "/delete", fields | {"reason": "no shop"})
+    page = await submit(door, route, "/delete", fields | {"reason": "no shop"})
     assert page.status == 422
     assert [str(link["href"]) for link in page.all(".notice-bad a")] == [f"#{name}" for name in wrong]
     assert all(page.one(f"#{name}")["aria-describedby"] == f"{name}-wrong" for name in wrong)
-    assert said in page.text
-    typed = page.typed("main form.card")
-    assert typed.get("understood", [""])[0] == fields.get("understood", "")
-    assert (typed["confirmation"], typed["reason"]) == ([fields.get("confirmation", "")], ["no shop"])
-    assert await happened(door) == []
+    assert message in page.text
+    entered = page.form_data("main form.card")
+    assert entered.get("understood", [""])[0] == fields.get("understood", "")
+    assert (entered["confirmation"], entered["reason"]) == ([fields.get("confirmation", "")], ["no shop"])
+    assert await lifecycle_events(door) == []
 
 
 async def test_with_both_it_is_deleted_and_the_list_says_so(door: Door) -> None:
     route = await door.route(name="Orders")
-    page = await done(door, route, "/delete", CONFIRMED | {"confirmation": " DELETE ", "reason": "no shop any more"})
+    page = await submit(door, route, "/delete", CONFIRMED | {"confirmation": " DELETE ", "reason": "no shop any more"})
     assert (page.status, page.location) == (303, "/t/acme/webhooks?done=deleted")
     event = (await door.log())[-1]
     assert (event["type"], event["reason"]) == ("deleted", "no shop any more")
@@ -205,7 +207,7 @@ async def test_with_both_it_is_deleted_and_the_list_says_so(door: Door) -> None:
     assert listed.words("[data-notice]") == ["The webhook is deleted. Its history stays in Activity."]
     assert "Orders" not in listed.text
     assert (await post(door, at(route, "/delete"), CONFIRMED)).location == page.location
-    assert await happened(door) == ["deleted"]
+    assert await lifecycle_events(door) == ["deleted"]
 
 
 # ---- keys ----
@@ -222,65 +224,65 @@ async def test_rotating_says_what_it_means(door: Door) -> None:
 
 async def test_rotating_makes_a_key_and_leads_to_it(door: Door) -> None:
     route = await door.route()
-    page = await done(door, route, "/rotate-key", {"reason": "somebody left"})
+    page = await submit(door, route, "/rotate-key", {"reason": "somebody left"})
     assert (page.status, page.location) == (303, at(route, "/key?done=rotated"))
     assert (await door.log())[-1]["reason"] == "somebody left"
-    shown = await get(door, page.location)
-    assert await key_of(door, route) in shown.text
+    result = await get(door, page.location)
+    assert await key_of(door, route) in result.text
     assert await key_of(door, route) != route["verification_key"]
-    assert shown.words("#present") == ["Your new key of “a route”"]
-    assert shown.words("[data-notice]") == ["The key is rotated. Put the new one in place within 24 hours."]
+    assert result.words("#present") == ["Your new key of “a route”"]
+    assert result.words("[data-notice]") == ["The key is rotated. Put the new one in place within 24 hours."]
 
 
 async def test_a_sheet_that_is_sent_twice_rotates_once(door: Door) -> None:
     route = await door.route()
-    fields = (await get(door, at(route, "/rotate-key"))).typed("main form.card")
+    fields = (await get(door, at(route, "/rotate-key"))).form_data("main form.card")
     places = [(await post(door, at(route, "/rotate-key"), fields)).location for _ in range(2)]
     assert places == [at(route, "/key?done=rotated")] * 2
-    assert await happened(door) == ["key_rotated"]
+    assert await lifecycle_events(door) == ["key_rotated"]
 
 
-async def test_while_an_old_key_signs_another_rotation_is_refused_unless_it_is_wanted(door: Door) -> None:
+async def test_while_an_old_key_signs_another_rotation_is_refused_unless_forced(door: Door) -> None:
     route = await door.route()
-    await done(door, route, "/rotate-key")
+    await submit(door, route, "/rotate-key")
     between = await key_of(door, route)
-    asked = await get(door, at(route, "/rotate-key"))
-    assert "The old key is still valid for another 23 h 59 min" in asked.words(".notice-warn")[0]
-    assert route["key"]["fingerprint"] in asked.words("label[for=force]")[0]
-    assert at(route, "/revoke-old-key") in [link["href"] for link in asked.all(".row a")]
+    confirmation = await get(door, at(route, "/rotate-key"))
+    assert "The old key is still valid for another 23 h 59 min" in confirmation.words(".notice-warn")[0]
+    assert route["key"]["fingerprint"] in confirmation.words("label[for=force]")[0]
+    assert at(route, "/revoke-old-key") in [link["href"] for link in confirmation.all(".row a")]
 
-    refused = await done(door, route, "/rotate-key", {"reason": "in a hurry"})
+    refused = await submit(door, route, "/rotate-key", {"reason": "in a hurry"})
     assert refused.status == 409
     assert refused.words(".notice-warn strong") == ["The key was not rotated: the old key is still valid"]
     assert refused.one(".notice-warn").has_attr("data-focus")
-    fields = refused.typed("main form.card")
+    fields = refused.form_data("main form.card")
     assert fields["reason"] == ["in a hurry"]
     assert await key_of(door, route) == between
 
     forced = await post(door, at(route, "/rotate-key"), {**fields, "force": "yes"})
     assert forced.location == at(route, "/key?done=rotated")
-    assert await happened(door) == ["key_rotated", "key_rotated"]
-    shown = (await door.ask("GET", path(route))).json
+    assert await lifecycle_events(door) == ["key_rotated", "key_rotated"]
+    result = (await door.ask("GET", path(route))).json
     assert await key_of(door, route) != between
-    assert route["key"]["fingerprint"] not in str(shown)
+    assert route["key"]["fingerprint"] not in str(result)
 
 
 async def test_revoking_says_which_key_ends_and_ends_it(door: Door) -> None:
     route = await door.route(name="Orders")
-    await done(door, route, "/rotate-key")
+    await submit(door, route, "/rotate-key")
     page = await get(door, at(route, "/revoke-old-key"))
     first, second = page.words(".meaning li")
     assert first.startswith("The old key stops signing at once, not only in 23 h 59 min.")
     assert route["key"]["fingerprint"] in first
     assert (await door.ask("GET", path(route))).json["key"]["fingerprint"] in second
 
-    revoked = await done(door, route, "/revoke-old-key", {"reason": "it leaked"})
+    revoked = await submit(door, route, "/revoke-old-key", {"reason": "it leaked"})
     assert (revoked.status, revoked.location) == (303, at(route, "?done=revoked"))
     assert (await door.log())[-1]["reason"] == "it leaked"
     again = await post(door, at(route, "/revoke-old-key"))
     assert again.location == at(route, "?done=no_old_key")
     assert "There was no old key any more, so nothing had to be revoked." in (await get(door, again.location)).text
-    assert await happened(door) == ["key_rotated", "key_revoked"]
+    assert await lifecycle_events(door) == ["key_rotated", "key_revoked"]
 
 
 async def test_without_an_old_key_there_is_nothing_to_revoke(door: Door) -> None:
@@ -292,39 +294,41 @@ async def test_without_an_old_key_there_is_nothing_to_revoke(door: Door) -> None
     assert page.all("main form") == []
 
 
-# ---- all of them ----
+# ---- all commands ----
 
 
 @pytest.mark.parametrize("rest", ASKING)
 @pytest.mark.parametrize(
-    ("reason", "said"),
+    ("reason", "message"),
     [("y" * 1001, "Is longer than 1000 characters."), ("a\0b", "Must not contain a NUL character.")],
 )
-async def test_a_reason_that_cannot_be_kept_is_told_beside_its_field_with_what_was_typed(
-    door: Door, rest: str, reason: str, said: str
+async def test_a_reason_that_cannot_be_kept_is_reported_beside_its_field_with_the_input(
+    door: Door, rest: str, reason: str, message: str
 ) -> None:
     route = await door.route()
     await door.ask("POST", path(route, "/rotate-key"))
     fields = CONFIRMED | {"force": "yes"}
-    page = await done(door, route, rest, fields | {"reason": reason})
+    page = await submit(door, route, rest, fields | {"reason": reason})
     assert page.status == 422
-    assert page.words("#reason-wrong") == [said]
+    assert page.words("#reason-wrong") == [message]
     assert page.one("#reason")["aria-invalid"] == "true"
-    typed = page.typed("main form.card")
-    assert typed["reason"] == [reason.replace("\0", "\N{REPLACEMENT CHARACTER}")] or typed["reason"] == [reason]
-    assert {name: typed[name][0] for name in fields if name in typed} == {n: fields[n] for n in fields if n in typed}
-    assert await happened(door) == ["key_rotated"]
+    entered = page.form_data("main form.card")
+    assert entered["reason"] == [reason.replace("\0", "\N{REPLACEMENT CHARACTER}")] or entered["reason"] == [reason]
+    assert {name: entered[name][0] for name in fields if name in entered} == {
+        n: fields[n] for n in fields if n in entered
+    }
+    assert await lifecycle_events(door) == ["key_rotated"]
 
 
 @pytest.mark.parametrize("rest", COMMANDS)
-async def test_a_deleted_webhook_is_shown_as_it_is_whatever_is_wanted_of_it(door: Door, rest: str) -> None:
+async def test_a_command_for_a_deleted_webhook_leads_to_its_page(door: Door, rest: str) -> None:
     route = await door.route()
     await door.ask("DELETE", path(route))
     if rest in ASKING:
         assert (await get(door, at(route, rest))).location == at(route)
     page = await post(door, at(route, rest), {"force": "yes"})
     assert (page.status, page.location) == (303, "/t/acme/webhooks?done=deleted" if rest == "/delete" else at(route))
-    assert await happened(door) == ["deleted"]
+    assert await lifecycle_events(door) == ["deleted"]
 
 
 @pytest.mark.parametrize("rest", COMMANDS)
@@ -334,10 +338,10 @@ async def test_nothing_of_anothers_is_touched(door: Door, rest: str) -> None:
     page = await post(door, place, CONFIRMED)
     assert page.status == 404
     assert "There is no such webhook." in page.text
-    assert await happened(door) == []
+    assert await lifecycle_events(door) == []
 
 
-async def test_whoever_may_only_look_is_refused_and_told_so(door: Door) -> None:
+async def test_a_reader_is_refused_with_a_reason(door: Door) -> None:
     route = await door.route()
     headers = BROWSER | bearer(await token(door.database, "auditor:acme"))
     for rest in COMMANDS:
@@ -347,16 +351,22 @@ async def test_whoever_may_only_look_is_refused_and_told_so(door: Door) -> None:
         for page in refused:
             assert page.status == 403
             assert page.words("h1") == ["That is not allowed here"]
-    assert await happened(door) == []
+    assert await lifecycle_events(door) == []
 
 
 async def test_reasons_and_words_are_only_text(door: Door) -> None:
     route = await door.route(name=HOSTILE)
     await door.route(name=HOSTILE)
     await door.ask("POST", path(route, "/rotate-key"))
-    typed = {"reason": HOSTILE * 30, "confirmation": HOSTILE, "understood": HOSTILE, "once": HOSTILE, "force": HOSTILE}
+    entered = {
+        "reason": HOSTILE * 30,
+        "confirmation": HOSTILE,
+        "understood": HOSTILE,
+        "once": HOSTILE,
+        "force": HOSTILE,
+    }
     for rest in ASKING:
-        page = await post(door, at(route, rest), typed)
+        page = await post(door, at(route, rest), entered)
         assert page.status == 422
         assert len(page.all("script")) == 1
         assert "{{ 7*7 }}" in page.text

@@ -1,4 +1,4 @@
-"""Replays as pages: the form, which counts first, and how far a replay is."""
+"""The pages of replays: the form, which counts first, and the progress of a replay."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from daemon.web.dashboard.webhook_actions import replays as screen
 from daemon.web.http.endpoints import RateLimit
 from eventstore.progress import replays
 from tests.support import pages
-from tests.support.endings import ended
+from tests.support.finished_deliveries import store_finished
 from tests.support.pages import Page
 from tests.support.tokens import bearer, token
 from tests.support.web import TARGET, Door, path
@@ -28,21 +28,21 @@ def at(route: dict[str, Any], rest: str = "") -> str:
     return f"/t/{route['tenant']}/webhooks/{route['id']}/replay{rest}"
 
 
-async def over(door: Door, route: dict[str, Any], *outcomes: str, ago: timedelta = timedelta(0)) -> None:
-    """A delivery for each outcome."""
+async def record_deliveries(door: Door, route: dict[str, Any], *outcomes: str, ago: timedelta = timedelta(0)) -> None:
+    """Stores a finished delivery for each outcome."""
     async with door.database.connection() as connection:
         for seq, outcome in enumerate(outcomes, 1):
-            await ended(connection, seq, outcome, route_id=UUID(route["id"]), ago=ago)
+            await store_finished(connection, seq, outcome, route_id=UUID(route["id"]), ago=ago)
 
 
 async def counted(door: Door, route: dict[str, Any], **fields: str) -> Page:
     return await pages.post(door, at(route), EVER | fields | {"intent": "count"})
 
 
-async def begun(door: Door, route: dict[str, Any], **fields: str) -> str:
-    """Where the progress of a new replay is shown."""
+async def begin_replay(door: Door, route: dict[str, Any], **fields: str) -> str:
+    """Begins a replay, and returns the path of its page."""
     page = await counted(door, route, **fields)
-    sent = await pages.post(door, at(route), page.typed(".counted form") | {"intent": "begin"})
+    sent = await pages.post(door, at(route), page.form_data(".counted form") | {"intent": "begin"})
     assert sent.status == 303, sent.text
     return sent.location
 
@@ -51,11 +51,11 @@ async def stored(door: Door) -> list[dict[str, Any]]:
     return await door.rows("SELECT * FROM hookledger.replay ORDER BY created_at")
 
 
-async def scheduled(door: Door, where: str, most: int) -> None:
-    """As the owner of the shard does it."""
+async def schedule(door: Door, where: str, most: int) -> None:
+    """Schedules deliveries of the replay, as the owner of the shard does."""
     found = await replays.find(door.database, id_in(where))
     assert found is not None
-    await replays.schedule(door.database, found, most=most)
+    await replays.schedule(door.database, found, limit=most)
 
 
 def id_in(where: str) -> UUID:
@@ -72,7 +72,7 @@ def query_of(link: object) -> dict[str, str]:
 async def test_the_form_begins_with_what_failed_in_the_last_day(door: Door) -> None:
     page = await pages.get(door, at(await door.route()))
     assert page.status == 200
-    fields = page.typed("#form form")
+    fields = page.form_data("#form form")
     since, until = (datetime.fromisoformat(fields[name][0]).replace(tzinfo=UTC) for name in ("from", "to"))
     assert timedelta(0) <= until - datetime.now(UTC) <= timedelta(minutes=1)
     assert timedelta(hours=24) <= until - since <= timedelta(hours=24, minutes=1)
@@ -86,13 +86,13 @@ async def test_another_page_may_say_which_period_it_begins_with(door: Door) -> N
     route = await door.route()
     query = {"from": "2026-11-23T08:00:00.123456Z", "to": "2026-11-24T08:00:00+02:00", "which": "all"}
     page = await pages.get(door, at(route, f"?{urlencode(query)}"))
-    assert page.typed("#form form") == {
+    assert page.form_data("#form form") == {
         "from": ["2026-11-23T08:00:00"],
         "to": ["2026-11-24T06:00:00"],
         "which": ["all"],
         "reason": [""],
     }
-    assert (await pages.get(door, at(route, "?which=none"))).typed("#form form")["which"] == ["failed"]
+    assert (await pages.get(door, at(route, "?which=none"))).form_data("#form form")["which"] == ["failed"]
 
 
 async def test_usual_periods_are_one_press_away_and_keep_what_was_chosen(door: Door) -> None:
@@ -104,7 +104,7 @@ async def test_usual_periods_are_one_press_away_and_keep_what_was_chosen(door: D
         assert query["which"] == "all"
         length_given = datetime.fromisoformat(query["to"]) - datetime.fromisoformat(query["from"])
         assert timedelta(hours=length) <= length_given <= timedelta(hours=length, minutes=1)
-        then = (await pages.get(door, str(link["href"]))).typed("#form form")
+        then = (await pages.get(door, str(link["href"]))).form_data("#form form")
         assert {name: [value] for name, value in query.items()} == {name: then[name] for name in query}
 
 
@@ -113,23 +113,25 @@ async def test_usual_periods_are_one_press_away_and_keep_what_was_chosen(door: D
 
 async def test_first_it_is_counted_and_nothing_is_sent(door: Door) -> None:
     route = await door.route()
-    await over(door, route, "failed", "delivered", "failed", "suppressed")
+    await record_deliveries(door, route, "failed", "delivered", "failed", "suppressed")
     page = await counted(door, route, reason="the shop was down")
     assert page.status == 200
     assert page.words("#counted-title") == ["2 deliveries would be sent again"]
-    (said,) = page.words(".counted > p")
-    assert f"They are sent to {TARGET} , as the webhook is configured now" in said.replace(f"{TARGET},", f"{TARGET} ,")
+    (message,) = page.words(".counted > p")
+    assert f"They are sent to {TARGET} , as the webhook is configured now" in message.replace(
+        f"{TARGET},", f"{TARGET} ,"
+    )
     assert page.words(".counted button") == ["Replay 2 deliveries"]
-    hidden = page.typed(".counted form")
+    hidden = page.form_data(".counted form")
     assert hidden.pop("once") != [""]
     assert hidden == {name: [value] for name, value in EVER.items()} | {"reason": ["the shop was down"]}
-    assert page.typed("#form form") == hidden
+    assert page.form_data("#form form") == hidden
     assert await stored(door) == []
 
 
 async def test_one_delivery_is_counted_as_people_do(door: Door) -> None:
     route = await door.route()
-    await over(door, route, "failed")
+    await record_deliveries(door, route, "failed")
     page = await counted(door, route)
     assert page.words("#counted-title") == ["1 delivery would be sent again"]
     assert page.words(".counted button") == ["Replay 1 delivery"]
@@ -137,7 +139,7 @@ async def test_one_delivery_is_counted_as_people_do(door: Door) -> None:
 
 async def test_all_are_those_that_were_delivered_too_with_a_warning(door: Door) -> None:
     route = await door.route()
-    await over(door, route, "failed", "delivered", "delivered")
+    await record_deliveries(door, route, "failed", "delivered", "delivered")
     page = await counted(door, route, which="all")
     assert page.words("#counted-title") == ["3 deliveries would be sent again"]
     assert page.words(".counted .notice-warn")[-1].startswith("Your receiver gets what it has already accepted")
@@ -146,11 +148,12 @@ async def test_all_are_those_that_were_delivered_too_with_a_warning(door: Door) 
 
 async def test_it_says_from_when_on_deliveries_can_be_sent_and_why_not_before(door: Door) -> None:
     route = await door.route()
-    await over(door, route, "failed")
+    await record_deliveries(door, route, "failed")
     created = datetime.fromisoformat(route["created_at"])
-    (said,) = (await counted(door, route)).words(".counted .notice-warn")
+    (message,) = (await counted(door, route)).words(".counted .notice-warn")
     assert (
-        said == f"The webhook was created at {created:%-d %b %Y, %H:%M:%S} UTC: nothing that happened before is sent."
+        message
+        == f"The webhook was created at {created:%-d %b %Y, %H:%M:%S} UTC: nothing that happened before is sent."
     )
     for command in ("/disable", "/enable"):
         await door.ask("POST", path(route, command))
@@ -165,15 +168,17 @@ async def test_it_says_from_when_on_deliveries_can_be_sent_and_why_not_before(do
 
 
 @pytest.mark.parametrize(
-    ("which", "said"),
+    ("which", "message"),
     [("failed", "has failed for good. One that is still retried goes on by itself"), ("all", "was delivered, or has")],
 )
-async def test_if_there_is_nothing_to_send_it_says_so_and_offers_no_button(door: Door, which: str, said: str) -> None:
+async def test_if_there_is_nothing_to_send_it_says_so_and_offers_no_button(
+    door: Door, which: str, message: str
+) -> None:
     route = await door.route()
-    await over(door, route, "retrying")
+    await record_deliveries(door, route, "retrying")
     page = await counted(door, route, which=which)
     assert page.words("#counted-title") == ["There is nothing to send again"]
-    assert said in page.words(".counted")[0]
+    assert message in page.words(".counted")[0]
     assert page.all(".counted form") == []
     for link in page.all(".counted a"):
         assert query_of(link["href"]) == {"route": route["id"], "status": "pending"}
@@ -186,11 +191,11 @@ async def test_a_period_of_which_nothing_can_be_sent_is_refused_and_stays(door: 
     (alert,) = page.words("[role=alert]")
     assert alert.startswith("Nothing was sent. Nothing of this period can be sent: what happened before 20")
     assert "route" not in alert
-    assert page.typed("#form form")["to"] == ["2021-01-01T00:00:00"]
+    assert page.form_data("#form form")["to"] == ["2021-01-01T00:00:00"]
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"from": "yesterday"}, {"from": "Must be a date and a time in UTC, like 2026-11-24 08:30."}),
         (
@@ -204,26 +209,26 @@ async def test_a_period_of_which_nothing_can_be_sent_is_refused_and_stays(door: 
     ],
 )
 @pytest.mark.parametrize("intent", ["count", "begin"])
-async def test_what_is_wrong_is_said_beside_its_field_and_what_was_typed_stays(
-    door: Door, fields: dict[str, str], said: dict[str, str | None], intent: str
+async def test_what_is_wrong_is_reported_beside_its_field_and_the_input_is_kept(
+    door: Door, fields: dict[str, str], message: dict[str, str | None], intent: str
 ) -> None:
     route = await door.route()
-    await over(door, route, "failed")
+    await record_deliveries(door, route, "failed")
     page = await pages.post(door, at(route), EVER | fields | {"intent": intent})
     assert page.status == 422
     found = {
         str(each["id"]).removesuffix("-wrong"): " ".join(each.get_text().split()).replace(" .", ".")
         for each in page.all(".wrong")
     }
-    assert found.keys() == said.keys()
-    assert {name: text for name, text in found.items() if said[name]} == {k: v for k, v in said.items() if v}
-    for name in said:
+    assert found.keys() == message.keys()
+    assert {name: text for name, text in found.items() if message[name]} == {k: v for k, v in message.items() if v}
+    for name in message:
         marked = page.one(f"#{name}")
         assert (marked["aria-invalid"], str(marked["aria-describedby"]).split()[-1]) == ("true", f"{name}-wrong")
         assert page.all(f"[role=alert] a[href='#{name}']") != []
-    typed = page.typed("#form form")
+    entered = page.form_data("#form form")
     for name in ("from", "to", "reason"):
-        assert typed[name] == [(EVER | fields)[name]]
+        assert entered[name] == [(EVER | fields)[name]]
     assert page.all(".counted") == []
     assert await stored(door) == []
 
@@ -233,8 +238,8 @@ async def test_what_is_wrong_is_said_beside_its_field_and_what_was_typed_stays(
 
 async def test_begun_it_leads_to_how_far_it_is(door: Door) -> None:
     route = await door.route()
-    await over(door, route, "failed", "failed")
-    where = await begun(door, route, reason="the shop was down")
+    await record_deliveries(door, route, "failed", "failed")
+    where = await begin_replay(door, route, reason="the shop was down")
     (replay,) = await stored(door)
     assert where == f"/t/acme/webhooks/{route['id']}/replays/{replay['id']}"
     assert (replay["actor"], replay["origin"], replay["reason"], replay["wanted"], replay["total"]) == (
@@ -246,9 +251,9 @@ async def test_begun_it_leads_to_how_far_it_is(door: Door) -> None:
 
 async def test_a_form_that_is_sent_twice_begins_once(door: Door) -> None:
     route = await door.route()
-    await over(door, route, "failed")
+    await record_deliveries(door, route, "failed")
     page = await counted(door, route)
-    fields = page.typed(".counted form") | {"intent": ["begin"]}
+    fields = page.form_data(".counted form") | {"intent": ["begin"]}
     first, second = [await pages.post(door, at(route), fields) for _ in range(2)]
     assert first.status == second.status == 303
     assert first.location == second.location
@@ -266,11 +271,11 @@ async def test_the_same_form_with_other_values_asks_for_another_replay(door: Doo
     assert locations[0] == locations[-1]
 
 
-async def test_while_one_runs_another_is_refused_and_what_was_typed_stays(door: Door) -> None:
+async def test_while_one_runs_another_is_refused_and_the_input_is_kept(door: Door) -> None:
     route = await door.route()
-    await over(door, route, "failed", "failed")
-    where = await begun(door, route)
-    await scheduled(door, where, 1)
+    await record_deliveries(door, route, "failed", "failed")
+    where = await begin_replay(door, route)
+    await schedule(door, where, 1)
     for page in (await pages.get(door, at(route)), await counted(door, route)):
         (notice,) = page.words(".notice-info")
         assert notice.startswith("A replay is running: 0 of 2 sent. A webhook has one at a time.")
@@ -281,7 +286,7 @@ async def test_while_one_runs_another_is_refused_and_what_was_typed_stays(door: 
     assert refused.words("[role=alert]") == [
         "Nothing was sent. A replay of this webhook is running: wait until it is done, or cancel it."
     ]
-    assert refused.typed("#form form") == {name: [value] for name, value in fields.items() if name in EVER}
+    assert refused.form_data("#form form") == {name: [value] for name, value in fields.items() if name in EVER}
     assert refused.one(".notice-info a")["href"] == where
     assert len(await stored(door)) == 1
 
@@ -295,20 +300,20 @@ async def test_too_many_are_put_off(door: Door) -> None:
     assert (await pages.get(door, at(route))).status == 200
 
 
-# ---- how far it is ----
+# ---- progress ----
 
 
-async def test_while_it_runs_a_part_says_how_far_it_is_and_is_asked_for_again(door: Door) -> None:
+async def test_while_it_runs_a_part_has_its_progress_and_is_polled(door: Door) -> None:
     route = await door.route(name="Orders")
-    await over(door, route, *["failed"] * 3)
-    where = await begun(door, route, reason="the shop was down")
+    await record_deliveries(door, route, *["failed"] * 3)
+    where = await begin_replay(door, route, reason="the shop was down")
     page = await pages.get(door, where)
     assert page.one("[data-poll]")["data-poll"] == where
     assert page.words("[data-poll-instead]") == ["Refresh"]
     assert page.one("[data-poll-instead]")["href"] == where
     assert page.words("#progress") == ["Running 0 of 3 sent, 3 to go. 0 of 3"]
     assert page.all("[data-settled]") == []
-    await scheduled(door, where, 2)
+    await schedule(door, where, 2)
     async with door.database.connection() as sql:  # as if one of the two had been sent
         await sql.execute("DELETE FROM hookledger.retry WHERE seq = 1 AND route_id = $1", UUID(route["id"]))
     part = await pages.get(door, where, headers=pages.PART)
@@ -322,11 +327,11 @@ async def test_while_it_runs_a_part_says_how_far_it_is_and_is_asked_for_again(do
     assert "Ended" not in facts
 
 
-async def test_once_it_is_done_it_says_what_was_sent_and_is_not_asked_again(door: Door) -> None:
+async def test_once_it_is_done_it_says_what_was_sent_and_is_not_polled(door: Door) -> None:
     route = await door.route()
-    await over(door, route, "failed", "failed")
-    where = await begun(door, route)
-    await scheduled(door, where, 2)
+    await record_deliveries(door, route, "failed", "failed")
+    where = await begin_replay(door, route)
+    await schedule(door, where, 2)
     await door.rows("DELETE FROM hookledger.retry RETURNING seq")
     await replays.finish(door.database, id_in(where))
     page = await pages.get(door, where)
@@ -337,17 +342,17 @@ async def test_once_it_is_done_it_says_what_was_sent_and_is_not_asked_again(door
     assert "Ended" in page.words("dl.facts")[0]
 
 
-@pytest.mark.parametrize(("sent", "said"), [(2, "1 was not sent: "), (1, "2 were not sent: ")])
-async def test_what_it_left_out_is_explained(door: Door, sent: int, said: str) -> None:
+@pytest.mark.parametrize(("sent", "message"), [(2, "1 was not sent: "), (1, "2 were not sent: ")])
+async def test_what_it_left_out_is_explained(door: Door, sent: int, message: str) -> None:
     route = await door.route()
-    await over(door, route, *["failed"] * 3)
-    where = await begun(door, route)
-    await scheduled(door, where, sent)
+    await record_deliveries(door, route, *["failed"] * 3)
+    where = await begin_replay(door, route)
+    await schedule(door, where, sent)
     await door.rows("DELETE FROM hookledger.retry RETURNING seq")
     await replays.finish(door.database, id_in(where))
     page = await pages.get(door, where)
     assert page.words("[data-summary]")[0].startswith(f"{sent} of 3 sent, ")
-    assert page.words("#progress .hint")[0].startswith(said)
+    assert page.words("#progress .hint")[0].startswith(message)
     assert page.one("progress")["value"] == "3"
 
 
@@ -361,7 +366,7 @@ async def test_one_with_nothing_to_send_is_done_at_once(door: Door) -> None:
 
 async def test_it_leads_to_the_deliveries_of_its_period(door: Door) -> None:
     route = await door.route()
-    await over(door, route, "failed")
+    await record_deliveries(door, route, "failed")
     body = {"from": route["created_at"], "to": "2100-01-01T00:00:00.123456Z", "status": "failed"}
     replay = (await door.ask("POST", path(route, "/replay"), body)).json
     page = await pages.get(door, f"/t/acme/webhooks/{route['id']}/replays/{replay['id']}")
@@ -379,9 +384,9 @@ async def test_it_leads_to_the_deliveries_of_its_period(door: Door) -> None:
 
 async def test_cancelled_what_was_not_sent_stays_as_it_was(door: Door) -> None:
     route = await door.route()
-    await over(door, route, *["failed"] * 3)
-    where = await begun(door, route)
-    await scheduled(door, where, 2)
+    await record_deliveries(door, route, *["failed"] * 3)
+    where = await begin_replay(door, route)
+    await schedule(door, where, 2)
     form = (await pages.get(door, where)).one("main form")
     done = await pages.post(door, str(form["action"]))
     assert (done.status, done.location) == (303, f"{where}?done=replay_cancelled")
@@ -398,8 +403,8 @@ async def test_cancelled_what_was_not_sent_stays_as_it_was(door: Door) -> None:
 
 async def test_one_that_is_done_cannot_be_cancelled_and_the_page_says_so(door: Door) -> None:
     route = await door.route()
-    await over(door, route, "failed")
-    where = await begun(door, route)
+    await record_deliveries(door, route, "failed")
+    where = await begin_replay(door, route)
     await replays.finish(door.database, id_in(where))
     page = await pages.post(door, f"{where}/cancel")
     assert page.status == 409
@@ -412,7 +417,7 @@ async def test_one_that_is_done_cannot_be_cancelled_and_the_page_says_so(door: D
 
 async def test_a_disabled_webhook_says_so_and_offers_to_enable_it(door: Door) -> None:
     route = await door.route()
-    await over(door, route, "failed")
+    await record_deliveries(door, route, "failed")
     await door.ask("POST", path(route, "/disable"))
     begin = await pages.post(door, at(route), EVER | {"intent": "begin"})
     for page, status in ((await pages.get(door, at(route)), 200), (await counted(door, route), 409), (begin, 409)):
@@ -426,8 +431,8 @@ async def test_a_disabled_webhook_says_so_and_offers_to_enable_it(door: Door) ->
 
 async def test_a_replay_that_a_disable_ended_says_so_in_a_merchants_words(door: Door) -> None:
     route = await door.route()
-    await over(door, route, "failed")
-    where = await begun(door, route)
+    await record_deliveries(door, route, "failed")
+    where = await begin_replay(door, route)
     await door.ask("POST", path(route, "/disable"))
     found = await replays.find(door.database, id_in(where))
     assert found is not None
@@ -436,7 +441,7 @@ async def test_a_replay_that_a_disable_ended_says_so_in_a_merchants_words(door: 
     assert page.words("#progress .hint") == ["The webhook was disabled. What was not sent stayed as it was."]
 
 
-# ---- those that there were ----
+# ---- the list of replays ----
 
 
 async def test_replays_are_listed_newest_first_page_by_page(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -455,8 +460,8 @@ async def test_replays_are_listed_newest_first_page_by_page(door: Door, monkeypa
 
 async def test_a_replay_in_the_list_says_what_it_was(door: Door) -> None:
     route = await door.route()
-    await over(door, route, "failed", "delivered")
-    where = await begun(door, route, which="all", reason="the shop was down")
+    await record_deliveries(door, route, "failed", "delivered")
+    where = await begin_replay(door, route, which="all", reason="the shop was down")
     page = await pages.get(door, at(route))
     (row,) = page.words("tbody tr")
     assert "Running 1 Jan 2020, 00:00:00 UTC to 1 Jan 2100, 00:00:00 UTC all 0 of 2 Administrator the shop" in row
@@ -475,13 +480,13 @@ async def test_a_cursor_that_no_page_has_given_out_begins_at_the_newest(door: Do
     assert (page.status, len(page.all("tbody tr"))) == (200, 1)
 
 
-# ---- who, and what else is in it ----
+# ---- access and escaping ----
 
 
 async def test_who_may_only_read_sees_replays_and_may_begin_and_end_none(door: Door) -> None:
     route = await door.route()
-    await over(door, route, "failed")
-    where = await begun(door, route)
+    await record_deliveries(door, route, "failed")
+    where = await begin_replay(door, route)
     headers = pages.BROWSER | bearer(await token(door.database, "auditor:acme"))
     page = await pages.get(door, at(route), headers=headers)
     assert (page.status, len(page.all("tbody tr")), page.all("main form")) == (200, 1, [])
@@ -502,8 +507,8 @@ async def test_foreign_unknown_and_deleted_webhooks_have_none(door: Door) -> Non
 
 async def test_a_replay_of_another_webhook_is_not_there(door: Door) -> None:
     route, other, foreign = await door.route(), await door.route(), await door.route("globex")
-    await over(door, route, "failed")
-    replay = id_in(await begun(door, route))
+    await record_deliveries(door, route, "failed")
+    replay = id_in(await begin_replay(door, route))
     for its, which in ((other, replay), (foreign, replay), (route, uuid4()), (route, "x"), (route, "%00")):
         where = f"/t/{its['tenant']}/webhooks/{its['id']}/replays/{which}"
         assert (await pages.get(door, where)).status == 404
@@ -511,11 +516,11 @@ async def test_a_replay_of_another_webhook_is_not_there(door: Door) -> None:
     assert (await stored(door))[0]["state"] == "running"
 
 
-async def test_whatever_is_in_it_is_only_text(door: Door) -> None:
+async def test_everything_in_it_is_escaped(door: Door) -> None:
     route = await door.route(name=HOSTILE, target_url="https://shop.example.com/?<script>")
-    await over(door, route, "failed")
+    await record_deliveries(door, route, "failed")
     wrong = {"from": HOSTILE, "to": HOSTILE, "which": HOSTILE, "reason": HOSTILE, "intent": "count"}
-    where = await begun(door, route, reason=HOSTILE)
+    where = await begin_replay(door, route, reason=HOSTILE)
     for page in (
         await counted(door, route, reason=HOSTILE),
         await pages.post(door, at(route), wrong),

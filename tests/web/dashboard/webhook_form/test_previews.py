@@ -1,4 +1,4 @@
-"""What the form shows while one types: the request that would go out, and the verdict on the target."""
+"""The live parts of the form: the request that would be sent, and the verdict on the target."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from daemon.core.events.catalogue import TypeDraft
 from daemon.core.gcra import Allowance
 from daemon.preview import PLACEHOLDER_KEY
 from daemon.web.access.limits import TENANT_LIMITS
-from daemon.web.dashboard.webhook_form.previews import SHOWN_CHARACTERS
+from daemon.web.dashboard.webhook_form.previews import MAX_CHARACTERS
 from daemon.web.http.endpoints import RateLimit
 from daemon.web.http.shapes import MASK
 from tests.support.pages import PART, Page, post
@@ -31,7 +31,7 @@ EXAMPLE = {
 CASES = json.loads((Path(__file__).parents[3] / "data" / "ssrf_cases.json").read_text())
 
 
-async def know(opened: Door, *names: str) -> None:
+async def add_types(opened: Door, *names: str) -> None:
     await opened.services.catalogue.replace([TypeDraft(name=name, example=EXAMPLE) for name in names])
 
 
@@ -43,27 +43,27 @@ async def verdict(opened: Door, url: str, **more: str) -> Page:
     return await post(opened, VERDICT, {"target_url": url, **more}, headers=PART)
 
 
-def shown(page: Page) -> tuple[dict[str, Any], str]:
-    """The body and the head of the request."""
+def previewed(page: Page) -> tuple[dict[str, Any], str]:
+    """The body and the headers of the previewed request."""
     assert page.status == 200, page.text
     body, head = (str(each.get_text()) for each in page.all("pre"))
     return json.loads(body), head
 
 
-def wrong(page: Page) -> list[str]:
-    """What keeps anything from being shown; nothing is then."""
+def problems_on(page: Page) -> list[str]:
+    """The problems that prevent a preview; then there is none."""
     assert page.words(".verdict-bad strong") == ["Nothing can be shown yet."]
     assert page.all("pre") == []
     return page.words(".verdict-bad li")
 
 
 async def test_the_example_of_a_type_is_shown_as_it_would_be_sent(door: Door) -> None:
-    await know(door, "order.create")
+    await add_types(door, "order.create")
     fields = {"sample_type": "order.create", "target_url": TARGET, "payload.snapshot": "customer: name"}
     page = await preview(door, fields)
     assert "<html" not in page.html
     assert page.words(".verdict") == ["Would be sent."]
-    body, head = shown(page)
+    body, head = previewed(page)
     assert (body["type"], body["data"], body["context"], body["snapshot"]) == (
         "order.create", {"object": EXAMPLE["data"]}, EXAMPLE["context"], {"customer": {"name": "Ada"}},
     )  # fmt: skip
@@ -73,7 +73,7 @@ async def test_the_example_of_a_type_is_shown_as_it_would_be_sent(door: Door) ->
 
 
 async def test_the_size_is_that_of_what_is_sent_and_not_of_what_is_laid_out(door: Door) -> None:
-    await know(door, "order.create")
+    await add_types(door, "order.create")
     page = await preview(door, {"sample_type": "order.create", "payload.transform": "{ a: id, b: [id] }"})
     assert page.all("pre")[0].get_text() == '{\n  "a": "evt_example",\n  "b": [\n    "evt_example"\n  ]\n}'
     assert "without these blanks and line ends: 39 B." in page.text
@@ -85,11 +85,11 @@ async def test_a_pasted_event_goes_before_the_example_and_keeps_its_figures(door
     body = page.all("pre")[0].get_text()
     assert '"n": 1.10' in body
     assert '"big": 12345678901234567890123' in body
-    assert shown(page)[0]["id"] == "evt_7"
+    assert previewed(page)[0]["id"] == "evt_7"
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"payload.filter": "a["}, "Filter: "),
         ({"payload.filter": "sum(data)"}, "Filter: "),
@@ -105,16 +105,18 @@ async def test_a_pasted_event_goes_before_the_example_and_keeps_its_figures(door
         ({"sample_event": '{"tenant": "globex", "type": "a.b", "data": {}}'}, "Pasted event: tenant "),
     ],
 )
-async def test_what_is_wrong_is_told_with_a_link_to_its_field(door: Door, fields: dict[str, str], said: str) -> None:
-    await know(door, "order.create")
+async def test_what_is_wrong_is_reported_with_a_link_to_its_field(
+    door: Door, fields: dict[str, str], message: str
+) -> None:
+    await add_types(door, "order.create")
     page = await preview(door, {"sample_type": "order.create"} | fields)
-    (told,) = wrong(page)
-    assert said in told
+    (problem,) = problems_on(page)
+    assert message in problem
     (link,) = page.all(".verdict-bad a")
     assert str(link["href"]).removeprefix("#") in {name.replace(".", "-") for name in fields}
 
 
-async def test_all_that_is_wrong_is_told_at_once_but_not_what_a_preview_does_not_need(door: Door) -> None:
+async def test_all_that_is_wrong_is_reported_at_once_but_not_what_a_preview_does_not_need(door: Door) -> None:
     fields = {"name": "", "target_url": "nowhere", "rate_limit_per_second": "fast", "event_types": "Order",
               "payload.filter": "a[", "payload.transform": "b[", "headers": "Host: x", "sample_event": "[]"}  # fmt: skip
     page = await preview(door, fields)
@@ -123,10 +125,10 @@ async def test_all_that_is_wrong_is_told_at_once_but_not_what_a_preview_does_not
     ]  # fmt: skip
 
 
-async def test_a_header_that_no_webhook_may_have_is_told_by_its_name_at_its_field(door: Door) -> None:
-    await know(door, "order.create")
+async def test_a_header_that_no_webhook_may_have_is_reported_by_its_name_at_its_field(door: Door) -> None:
+    await add_types(door, "order.create")
     page = await preview(door, {"sample_type": "order.create", "headers": "Host: geheim"})
-    assert wrong(page) == ["Custom headers: Host: this header is set or reserved by Hookledger"]
+    assert problems_on(page) == ["Custom headers: Host: this header is set or reserved by Hookledger"]
     assert page.one(".verdict-bad a")["href"] == "#headers"
 
 
@@ -139,30 +141,30 @@ async def test_a_header_that_no_webhook_may_have_is_told_by_its_name_at_its_fiel
     ],
 )
 async def test_what_would_not_be_sent_is_shown_with_the_reason(door: Door, fields: dict[str, str], reason: str) -> None:
-    await know(door, "order.create")
+    await add_types(door, "order.create")
     page = await preview(door, {"sample_type": "order.create"} | fields)
     assert page.words(".verdict") == [f"Would not be sent: {reason}."]
-    assert shown(page)[0]["type"] == "order.create"
+    assert previewed(page)[0]["type"] == "order.create"
 
 
-async def test_a_webhook_that_is_disabled_would_not_send_whatever_the_form_says(door: Door) -> None:
-    await know(door, "order.create")
+async def test_a_disabled_webhook_would_not_send_even_if_the_form_says_enabled(door: Door) -> None:
+    await add_types(door, "order.create")
     route = await door.route(enabled=False)
     page = await preview(door, {"sample_type": "order.create", "route": route["id"]})
     assert page.words(".verdict") == ["Would not be sent: the webhook is disabled."]
 
 
 async def test_values_of_headers_are_masked_and_no_key_signs(door: Door) -> None:
-    await know(door, "order.create")
+    await add_types(door, "order.create")
     route = await door.route(headers={"X-Stored": "geheim"})
-    typed = {"sample_type": "order.create", "headers": f"X-Stored: {MASK}\r\nX-New: canary", "route": route["id"]}
-    page = await preview(door, typed)
-    head = shown(page)[1]
+    entered = {"sample_type": "order.create", "headers": f"X-Stored: {MASK}\r\nX-New: canary", "route": route["id"]}
+    page = await preview(door, entered)
+    head = previewed(page)[1]
     assert f"X-Stored: {MASK}\nX-New: {MASK}" in head
     for secret in ("geheim", "canary", route["verification_key"], PLACEHOLDER_KEY.text):
         assert secret not in page.html
     assert "the signatures are made with a placeholder key" in page.text
-    (unknown,) = wrong(await preview(door, typed | {"route": ""}))
+    (unknown,) = problems_on(await preview(door, entered | {"route": ""}))
     assert "stands for a stored value, and there is none" in unknown
 
 
@@ -170,11 +172,11 @@ async def test_a_long_body_is_shown_by_its_beginning(door: Door) -> None:
     event = json.dumps({"type": "a.b", "data": {"text": "x" * 200_000}})
     page = await preview(door, {"sample_event": event})
     assert "195.4 KiB. Only its beginning is shown." in page.text
-    assert len(page.all("pre")[0].get_text()) == SHOWN_CHARACTERS
+    assert len(page.all("pre")[0].get_text()) == MAX_CHARACTERS
 
 
-async def test_webhooks_of_nobody_and_of_others_are_not_looked_at(door: Door) -> None:
-    await know(door, "order.create")
+async def test_unknown_webhooks_and_those_of_others_are_not_previewed(door: Door) -> None:
+    await add_types(door, "order.create")
     foreign, deleted = await door.route("globex", headers={"X-A": "b"}), await door.route()
     await door.ask("DELETE", path(deleted))
     for route_id in (foreign["id"], deleted["id"], "00000000-0000-0000-0000-000000000000", "x"):
@@ -184,7 +186,7 @@ async def test_webhooks_of_nobody_and_of_others_are_not_looked_at(door: Door) ->
 
 
 async def test_too_many_previews_are_put_off_for_this_tenant(door: Door) -> None:
-    await know(door, "order.create")
+    await add_types(door, "order.create")
     door.client.app[TENANT_LIMITS]._allowances = {RateLimit.PREVIEW: Allowance(burst=2, per_second=0.01)}
     answers = [await preview(door, {"sample_type": "order.create"}) for _ in range(3)]
     assert [answer.status for answer in answers] == [200, 200, 429]
@@ -194,7 +196,7 @@ async def test_too_many_previews_are_put_off_for_this_tenant(door: Door) -> None
     assert (await preview(door, {"sample_type": "order.create"}, "globex")).status == 200
 
 
-async def test_whatever_is_pasted_is_only_text(door: Door) -> None:
+async def test_everything_that_is_pasted_is_escaped(door: Door) -> None:
     event = json.dumps({"type": "a.b", "data": {HOSTILE: HOSTILE}})
     for fields in (
         {"sample_event": event, "target_url": HOSTILE},
@@ -229,7 +231,7 @@ async def test_where_requests_really_go_is_said_if_it_is_written_otherwise(door:
 async def test_a_target_that_must_not_be_is_refused_with_the_reason(door: Door, case: dict[str, Any]) -> None:
     url = str(case["url"])
     page = await verdict(door, url)
-    if url.strip() != url:  # blanks around it are nobody's wish, in a form
+    if url.strip() != url:  # blanks around a field are removed
         assert page.all(".verdict-ok")
         return
     assert page.words(".verdict strong") == ["This target cannot be used."]
@@ -277,7 +279,7 @@ async def test_names_and_targets_are_only_text(door: Door) -> None:
     assert (await verdict(door, f"https://{HOSTILE}/")).all("script") == []
 
 
-async def test_whoever_may_only_look_gets_neither(door: Door) -> None:
+async def test_a_reader_gets_neither(door: Door) -> None:
     headers = PART | bearer(await token(door.database, "auditor:acme"))
     for where in (PREVIEW, VERDICT):
         assert (await post(door, where, {"target_url": TARGET}, headers=headers)).status == 403

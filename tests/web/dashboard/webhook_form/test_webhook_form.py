@@ -1,4 +1,4 @@
-"""Creating and editing a webhook by its form, alone and with somebody else at it."""
+"""Creating and editing a webhook by its form, also by two people at once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EXAMPLE = {"data": {"total": "19.90"}, "snapshot": {"customer": {"name": "Ada"}}
 LONG_DESCRIPTION = "Something happened to an order, and here it is told at length what that was. " * 12
 
 
-async def know(opened: Door, *names: str, description: str = "") -> None:
+async def add_types(opened: Door, *names: str, description: str = "") -> None:
     await opened.services.catalogue.replace(
         [TypeDraft(name=name, description=description, example=EXAMPLE) for name in names]
     )
@@ -41,10 +41,10 @@ def edit_of(route: Mapping[str, Any]) -> str:
 
 
 async def fields_of(opened: Door, where: str) -> dict[str, list[str]]:
-    """What the form at that place would send as it stands."""
+    """The fields that the form at that path would send unchanged."""
     page = await get(opened, where)
     assert page.status == 200, page.text
-    return page.typed()
+    return page.form_data()
 
 
 def changed(fields: Mapping[str, list[str]], changes: Mapping[str, str | Sequence[str]]) -> dict[str, str | list[str]]:
@@ -52,12 +52,12 @@ def changed(fields: Mapping[str, list[str]], changes: Mapping[str, str | Sequenc
 
 
 async def send(opened: Door, where: str, changes: Mapping[str, str | Sequence[str]]) -> Page:
-    """Opens the form, types, and presses the button at its end, unless another `intent` is among the changes."""
+    """Opens the form, changes fields, and sends it with the save button, or with an `intent` among the changes."""
     return await post(opened, where, changed(await fields_of(opened, where), {"intent": "save", **changes}))
 
 
 async def saved(opened: Door, page: Page) -> dict[str, Any]:
-    """The webhook that the form led to, as the API shows it."""
+    """The webhook of the page that the form redirected to, as the API returns it."""
     assert page.status == 303, page.text
     route_id = page.location.partition("?")[0].rpartition("/")[2]
     return (await opened.ask("GET", f"/v1/tenants/acme/routes/{route_id}")).json  # type: ignore[no-any-return] # is JSON
@@ -85,7 +85,7 @@ def offered(page: Page) -> list[str]:
 
 
 def wrong_fields(page: Page) -> list[str]:
-    """Where the summary leads to; each of these places has a sentence of its own."""
+    """The fields that the summary links to; each of them has an error of its own."""
     places = [str(link["href"]).removeprefix("#") for link in page.all(".notice-bad a")]
     assert all(page.all(f"#{place}") and page.all(f"#{place}-wrong") for place in places), places
     assert {str(each["id"]) for each in page.all(".wrong")} == {f"{place}-wrong" for place in places}
@@ -96,7 +96,7 @@ def wrong_fields(page: Page) -> list[str]:
 
 
 async def test_the_form_offers_groups_and_their_types_with_their_descriptions(door: Door) -> None:
-    await know(door, "cart.create", "order.create", "order.item.add", description="It happens.")
+    await add_types(door, "cart.create", "order.create", "order.item.add", description="It happens.")
     await catalogue.note_seen(door.database, ["order.seen"])
     page = await get(door, NEW)
     assert page.words("h1") == ["Create webhook"]
@@ -109,7 +109,7 @@ async def test_the_form_offers_groups_and_their_types_with_their_descriptions(do
 
 
 async def test_types_that_only_somebodys_events_had_are_no_merchants_to_see(door: Door) -> None:
-    await know(door, "order.create")
+    await add_types(door, "order.create")
     await catalogue.note_seen(door.database, ["secret.project"])
     merchant = await browser(door, "acme")
     route = await door.route()
@@ -118,9 +118,9 @@ async def test_types_that_only_somebodys_events_had_are_no_merchants_to_see(door
         assert "secret" not in (await get(door, where, headers=merchant)).text
 
 
-async def test_all_that_is_typed_is_what_the_webhook_is(door: Door) -> None:
-    await know(door, "order.create", "order.pay", "cart.create")
-    typed = {
+async def test_every_field_of_the_form_is_saved(door: Door) -> None:
+    await add_types(door, "order.create", "order.pay", "cart.create")
+    entered = {
         "name": "  Orders of the shop ",
         "target_url": f" {TARGET} ",
         "event_types": ["order.create", "cart.*"],
@@ -132,7 +132,7 @@ async def test_all_that_is_typed_is_what_the_webhook_is(door: Door) -> None:
         "rate_limit_per_second": "2.50",
         "ordered": "yes",
     }
-    page = await send(door, NEW, typed)
+    page = await send(door, NEW, entered)
     made = await saved(door, page)
     assert page.location == f"/t/acme/webhooks/{made['id']}?done=created"
     assert (made["name"], made["target_url"], made["status"]) == ("Orders of the shop", TARGET, "enabled")
@@ -149,7 +149,7 @@ async def test_all_that_is_typed_is_what_the_webhook_is(door: Door) -> None:
     assert "7f3c" not in str(event)
 
 
-async def test_what_most_leave_alone_is_as_usual(door: Door) -> None:
+async def test_advanced_fields_have_their_defaults(door: Door) -> None:
     made = await saved(door, await send(door, NEW, {"name": "a", "target_url": TARGET, "event_types": "*"}))
     usual = await door.route(name="a")
     for name in ("event_types", "payload", "headers", "ordered", "rate_limit_per_second", "status"):
@@ -168,8 +168,8 @@ async def test_what_most_leave_alone_is_as_usual(door: Door) -> None:
 async def test_types_that_a_group_or_everything_covers_are_not_kept_besides(
     door: Door, boxes: list[str], others: str, types: list[str]
 ) -> None:
-    typed = {"name": "a", "target_url": TARGET, "event_types": boxes, "other_types": others}
-    assert (await saved(door, await send(door, NEW, typed)))["event_types"] == types
+    entered = {"name": "a", "target_url": TARGET, "event_types": boxes, "other_types": others}
+    assert (await saved(door, await send(door, NEW, entered)))["event_types"] == types
 
 
 async def test_one_may_be_created_disabled_and_it_says_so(door: Door) -> None:
@@ -178,21 +178,21 @@ async def test_one_may_be_created_disabled_and_it_says_so(door: Door) -> None:
     assert (await saved(door, page))["status"] == "disabled"
 
 
-async def test_a_sheet_that_is_sent_twice_makes_one_webhook(door: Door) -> None:
-    typed = {"name": "a", "target_url": TARGET, "event_types": "*", "headers": "X-A: b"}
-    fields = changed(await fields_of(door, NEW), typed)
+async def test_a_form_that_is_sent_twice_creates_one_webhook(door: Door) -> None:
+    entered = {"name": "a", "target_url": TARGET, "event_types": "*", "headers": "X-A: b"}
+    fields = changed(await fields_of(door, NEW), entered)
     sent = [await post(door, NEW, {**fields, "intent": intent}) for intent in ("enter", "save", "save")]
     assert len({page.location for page in sent}) == len(await door.log()) == 1
 
 
 async def test_another_sheet_makes_another_webhook_with_the_same_in_it(door: Door) -> None:
-    typed = {"name": "a", "target_url": TARGET, "event_types": "*"}
-    places = {(await send(door, NEW, typed)).location for _ in range(2)}
+    entered = {"name": "a", "target_url": TARGET, "event_types": "*"}
+    places = {(await send(door, NEW, entered)).location for _ in range(2)}
     assert len(places) == len(await door.log()) == 2
 
 
-async def test_all_that_is_wrong_is_told_at_once_above_and_beside_its_fields(door: Door) -> None:
-    typed = {
+async def test_all_that_is_wrong_is_reported_at_once_above_and_beside_its_fields(door: Door) -> None:
+    entered = {
         "name": " ",
         "target_url": "http://10.0.0.1/",
         "other_types": "Order.Create",
@@ -202,7 +202,7 @@ async def test_all_that_is_wrong_is_told_at_once_above_and_beside_its_fields(doo
         "headers": "Host: x\r\nX-Shop 7f3c",
         "rate_limit_per_second": "fast",
     }
-    page = await send(door, NEW, typed)
+    page = await send(door, NEW, entered)
     assert page.status == 422
     assert wrong_fields(page) == [
         "name", "target_url", "event_types", "payload-snapshot", "payload-filter", "payload-transform", "headers",
@@ -220,11 +220,11 @@ async def test_all_that_is_wrong_is_told_at_once_above_and_beside_its_fields(doo
     assert await door.log() == []
 
 
-async def test_headers_that_no_webhook_may_have_are_told_at_their_one_field(door: Door) -> None:
+async def test_headers_that_no_webhook_may_have_are_reported_at_their_one_field(door: Door) -> None:
     page = await send(door, NEW, {"name": "a", "target_url": TARGET, "headers": "Host: x\nX-A: é\nX_ok: fine"})
     assert wrong_fields(page) == ["event_types", "headers", "headers"]
-    (said,) = page.words("#headers-wrong")
-    assert said == (
+    (message,) = page.words("#headers-wrong")
+    assert message == (
         "Host: this header is set or reserved by Hookledger. "
         "X-A: the value may only have visible ASCII characters, space and tab."
     )
@@ -234,9 +234,9 @@ async def test_headers_that_no_webhook_may_have_are_told_at_their_one_field(door
     assert page.words("#headers-wrong") == ["21 headers; at most 20 are allowed."]
 
 
-async def test_what_was_typed_stays_whatever_is_wrong_with_it(door: Door) -> None:
-    await know(door, "order.create", "order.pay")
-    typed = {
+async def test_the_input_is_kept_with_any_error(door: Door) -> None:
+    await add_types(door, "order.create", "order.pay")
+    entered = {
         "name": "a\u0007b",
         "target_url": "https://user:geheim@shop.example.com/",
         "event_types": ["order.pay"],
@@ -249,11 +249,11 @@ async def test_what_was_typed_stays_whatever_is_wrong_with_it(door: Door) -> Non
         "ordered": "yes",
         "disabled": "yes",
     }
-    fields = changed(await fields_of(door, NEW), {"intent": "save", **typed})
+    fields = changed(await fields_of(door, NEW), {"intent": "save", **entered})
     page = await post(door, NEW, fields)
     assert page.status == 422
-    again = page.typed()
-    for name, text in typed.items():
+    again = page.form_data()
+    for name, text in entered.items():
         if isinstance(text, str):
             assert again[name] == [text.replace("\r\n", "\n").strip()], name
     assert checked(page) == ["order.pay"]
@@ -261,7 +261,7 @@ async def test_what_was_typed_stays_whatever_is_wrong_with_it(door: Door) -> Non
     assert page.headers["Cache-Control"] == "no-store"
 
 
-async def test_numbers_out_of_range_are_told_in_words_for_a_form(door: Door) -> None:
+async def test_numbers_out_of_range_are_reported_in_words_for_a_form(door: Door) -> None:
     page = await send(door, NEW, {"name": "a", "target_url": TARGET, "event_types": "*", "rate_limit_per_second": "0"})
     assert page.words("#rate_limit_per_second-wrong") == [
         "Must be above 0 and at most 10000, or empty (null) for no limit."
@@ -277,19 +277,19 @@ async def test_a_target_that_must_not_be_is_refused_here_too(door: Door) -> None
 
 async def test_where_types_are_strict_an_unknown_one_is_refused_in_a_merchants_words(empty_url: str) -> None:
     async with door(empty_url, events__strict_types="true") as strict:
-        typed = {"name": "a", "target_url": TARGET, "other_types": "order.craete cart.x invoice.*"}
-        empty = await send(strict, NEW, typed)
+        entered = {"name": "a", "target_url": TARGET, "other_types": "order.craete cart.x invoice.*"}
+        empty = await send(strict, NEW, entered)
         assert empty.words("#event_types-wrong") == [
             "Order.craete is not in the catalogue of event types. Cart.x is not in the catalogue of event types."
         ]
-        await know(strict, "order.create")
+        await add_types(strict, "order.create")
         route = await strict.route(event_types=["order.create"])
-        page = await send(strict, NEW, typed)
+        page = await send(strict, NEW, entered)
         assert (page.status, wrong_fields(page)) == (422, ["event_types", "event_types"])
         assert "did you mean order.create?" in page.text
         assert "/v1/" not in page.text
-        await know(strict, "order.pay")
-        # What it has already, it may keep.
+        await add_types(strict, "order.pay")
+        # It may keep the types that it already has.
         assert (await send(strict, edit_of(route), {"name": "b"})).location.endswith("?done=edited")
 
 
@@ -320,7 +320,7 @@ async def test_a_copy_is_filled_in_but_for_the_values_of_headers(door: Door, is_
     assert "geheim" not in page.html
     assert ("which was deleted" in page.text) is is_deleted
     assert "The values of its headers are secrets and were not copied" in page.text
-    fields = page.typed()
+    fields = page.form_data()
     assert (fields["name"], fields["headers"]) == (["Copy of Orders"], ["X-Shop:"])
 
     refused = await send(door, where, {})
@@ -354,7 +354,7 @@ async def test_what_another_tenant_has_cannot_be_copied(door: Door) -> None:
 
 
 async def test_the_form_shows_what_is_set_and_no_secret(door: Door) -> None:
-    await know(door, "order.create", "order.pay")
+    await add_types(door, "order.create", "order.pay")
     route = await door.route(
         name="Orders",
         event_types=["order.pay", "invoice.*", "gone.type"],
@@ -363,14 +363,14 @@ async def test_the_form_shows_what_is_set_and_no_secret(door: Door) -> None:
         rate_limit_per_second=100,
     )
     page = await get(door, edit_of(route))
-    fields = page.typed()
+    fields = page.form_data()
     assert page.words("h1") == ["Edit Orders"]
     assert checked(page) == ["gone.type", "invoice.*", "order.pay"]
     assert page.one("details.advanced").has_attr("open")
-    shown = {
+    visible = {
         name: fields[name][0] for name in ("payload.snapshot", "payload.filter", "headers", "rate_limit_per_second")
     }
-    assert shown == {
+    assert visible == {
         "payload.snapshot": "customer: name\norders",
         "payload.filter": "a\n && b",
         "headers": f"X-Shop: {MASK}\nX-Team: {MASK}",
@@ -401,8 +401,8 @@ async def test_only_what_was_touched_is_changed(door: Door) -> None:
 
 async def test_a_header_that_is_left_masked_keeps_its_value(door: Door) -> None:
     route = await door.route(headers={"X-Kept": "one", "X-New": "two", "X-Gone": "three"})
-    typed = {"headers": f"X-New: 2\r\nx-kept: {MASK}\r\nX-Added: 4"}
-    assert (await send(door, edit_of(route), typed)).status == 303
+    entered = {"headers": f"X-New: 2\r\nx-kept: {MASK}\r\nX-Added: 4"}
+    assert (await send(door, edit_of(route), entered)).status == 303
     assert await headers_of(door, route) == {"X-New": "2", "x-kept": "one", "X-Added": "4"}
     assert (await send(door, edit_of(route), {"headers": ""})).status == 303
     assert await headers_of(door, route) == {}
@@ -413,7 +413,7 @@ async def test_a_mask_without_a_stored_value_is_refused(door: Door) -> None:
     page = await send(door, edit_of(route), {"headers": f"X-Shop: {MASK}\r\nX-Other: {MASK}"})
     assert (page.status, wrong_fields(page)) == (422, ["headers"])
     assert "X-Other: *** stands for a stored value, and there is none" in page.text
-    assert page.typed()["headers"] == [f"X-Shop: {MASK}\nX-Other: {MASK}"]
+    assert page.form_data()["headers"] == [f"X-Shop: {MASK}\nX-Other: {MASK}"]
 
 
 async def test_another_name_leaves_key_and_headers_as_they_are(door: Door) -> None:
@@ -440,12 +440,12 @@ async def test_why_something_was_changed_is_kept(door: Door) -> None:
     assert (await door.log())[-1]["reason"] == "as the shop is called now"
 
 
-async def test_a_reason_that_is_too_long_is_told_with_all_else_that_is_wrong(door: Door) -> None:
+async def test_a_reason_that_is_too_long_is_reported_with_all_else_that_is_wrong(door: Door) -> None:
     route = await door.route()
     page = await send(door, edit_of(route), {"name": "", "payload.filter": "a[", "reason": "y" * 1001})
     assert (page.status, wrong_fields(page)) == (422, ["name", "payload-filter", "reason"])
     assert page.words("#reason-wrong") == ["Is longer than 1000 characters."]
-    assert page.typed()["reason"] == ["y" * 1001]
+    assert page.form_data()["reason"] == ["y" * 1001]
     assert len(await door.log()) == 1
 
 
@@ -458,13 +458,13 @@ async def test_a_deleted_webhook_cannot_be_edited(door: Door) -> None:
         assert "There is no such webhook." in page.text
 
 
-# ---- two at the same webhook ----
+# ---- two people at the same webhook ----
 
 
-async def overtaken(
+async def conflicting_save(
     opened: Door, route: Mapping[str, Any], mine: Mapping[str, str | Sequence[str]], theirs: Mapping[str, Any]
 ) -> Page:
-    """What my form says if somebody else saves while it is open."""
+    """The answer to my form after somebody else saved while it was open."""
     fields = changed(await fields_of(opened, edit_of(route)), {"intent": "save", **mine})
     done = await opened.ask("PATCH", path(route), {"reason": "I was here", **theirs})
     assert done.status == 200, done.text
@@ -475,21 +475,21 @@ async def overtaken(
 
 
 async def save_again(opened: Door, route: Mapping[str, Any], page: Page) -> dict[str, Any]:
-    return await saved(opened, await post(opened, edit_of(route), {**page.typed(), "intent": "save"}))
+    return await saved(opened, await post(opened, edit_of(route), {**page.form_data(), "intent": "save"}))
 
 
-async def test_whoever_is_second_is_shown_what_the_other_did_and_saving_again_keeps_both(door: Door) -> None:
+async def test_the_second_to_save_sees_the_first_change_and_saving_again_keeps_both(door: Door) -> None:
     route = await door.route(name="Orders", headers={"X-A": "a"})
     theirs = {"target_url": OTHER, "payload": {"filter": "data"}}
-    page = await overtaken(door, route, {"name": "Mine", "ordered": "yes"}, theirs)
-    (told,) = page.words(".meanwhile")
-    assert told.startswith("Somebody else changed this webhook meanwhile. Nothing of yours is saved yet")
-    assert "“I was here”" in told
-    assert OTHER in told
-    assert "You changed different things: saving again keeps both." in told
+    page = await conflicting_save(door, route, {"name": "Mine", "ordered": "yes"}, theirs)
+    (notice,) = page.words(".meanwhile")
+    assert notice.startswith("Somebody else changed this webhook meanwhile. Nothing of yours is saved yet")
+    assert "“I was here”" in notice
+    assert OTHER in notice
+    assert "You changed different things: saving again keeps both." in notice
     assert page.one(".meanwhile").has_attr("data-focus")
     assert page.words(".actions .primary") == ["Save again"]
-    fields = page.typed()
+    fields = page.form_data()
     assert (fields["name"], fields["target_url"], fields["payload.filter"]) == (["Mine"], [OTHER], ["data"])
     assert fields["version"] == ["2"]
 
@@ -500,12 +500,12 @@ async def test_whoever_is_second_is_shown_what_the_other_did_and_saving_again_ke
     assert await headers_of(door, route) == {"X-A": "a"}
 
 
-async def test_of_a_field_that_both_changed_mine_is_shown_and_saved_knowingly(door: Door) -> None:
+async def test_a_field_that_both_changed_shows_mine_and_is_saved_knowingly(door: Door) -> None:
     route = await door.route(name="Orders", ordered=False)
-    page = await overtaken(door, route, {"name": "Mine"}, {"name": "Theirs"})
+    page = await conflicting_save(door, route, {"name": "Mine"}, {"name": "Theirs"})
     assert "You both changed Name: look there. Yours is saved if you save now." in page.text
     assert "Theirs" in page.words(".meanwhile")[0]
-    assert page.typed()["name"] == ["Mine"]
+    assert page.form_data()["name"] == ["Mine"]
     assert page.words(".actions .primary") == ["Save anyway"]
     assert (await save_again(door, route, page))["name"] == "Mine"
 
@@ -513,7 +513,7 @@ async def test_of_a_field_that_both_changed_mine_is_shown_and_saved_knowingly(do
 async def test_the_same_wish_twice_is_no_quarrel(door: Door) -> None:
     route = await door.route(event_types=["order.create", "order.pay"])
     mine = {"name": "Ours", "event_types": ["order.pay"], "ordered": "yes"}
-    page = await overtaken(door, route, mine, {"name": "Ours", "event_types": ["order.pay"]})
+    page = await conflicting_save(door, route, mine, {"name": "Ours", "event_types": ["order.pay"]})
     assert "saving again keeps both" in page.text
     assert (await save_again(door, route, page))["ordered"] is True
 
@@ -522,7 +522,7 @@ async def test_single_types_and_headers_of_both_are_brought_together(door: Door)
     route = await door.route(event_types=["order.create", "order.pay"], headers={"X-A": "a", "X-B": "b"})
     mine = {"event_types": ["order.create", "order.pay"], "other_types": "cart.create", "headers": "X-A: 1\nX-C: c"}
     theirs = {"event_types": ["order.create", "invoice.*"], "headers": {"X-A": "a", "X-B": "bb", "X-D": "d"}}
-    page = await overtaken(door, route, mine, theirs)
+    page = await conflicting_save(door, route, mine, theirs)
     assert "You both changed Event types, Custom headers" in page.text
     assert set(checked(page)) == {"order.create", "invoice.*"}
     both = await save_again(door, route, page)
@@ -530,39 +530,39 @@ async def test_single_types_and_headers_of_both_are_brought_together(door: Door)
     assert await headers_of(door, route) == {"X-A": "1", "X-D": "d", "X-C": "c"}
 
 
-async def test_of_a_header_that_both_set_anew_mine_is_not_taken_for_something_else(door: Door) -> None:
+async def test_a_header_that_both_set_anew_keeps_mine(door: Door) -> None:
     route = await door.route(headers={"X-A": "a"})
-    page = await overtaken(door, route, {"headers": "X-A: mine"}, {"headers": {"X-A": "theirs"}})
+    page = await conflicting_save(door, route, {"headers": "X-A: mine"}, {"headers": {"X-A": "theirs"}})
     assert "You both changed Custom headers: look there." in page.text
     assert "theirs" not in page.html
-    assert page.typed()["headers"] == ["X-A: mine"]
+    assert page.form_data()["headers"] == ["X-A: mine"]
     await save_again(door, route, page)
     assert await headers_of(door, route) == {"X-A": "mine"}
 
 
 async def test_a_value_that_only_the_other_set_anew_stays(door: Door) -> None:
     route = await door.route(headers={"X-A": "a"})
-    page = await overtaken(door, route, {"name": "Mine"}, {"headers": {"X-A": "theirs"}})
+    page = await conflicting_save(door, route, {"name": "Mine"}, {"headers": {"X-A": "theirs"}})
     assert "saving again keeps both" in page.text
     await save_again(door, route, page)
     assert await headers_of(door, route) == {"X-A": "theirs"}
 
 
-async def test_what_is_still_wrong_is_told_when_it_is_saved_again_and_nothing_is_lost(door: Door) -> None:
+async def test_what_is_still_wrong_is_reported_when_it_is_saved_again_and_nothing_is_lost(door: Door) -> None:
     route = await door.route(name="Orders")
-    page = await overtaken(door, route, {"payload.filter": "a[", "reason": "mine"}, {"name": "Theirs"})
-    assert page.typed()["reason"] == ["mine"]
-    refused = await post(door, edit_of(route), {**page.typed(), "intent": "save"})
+    page = await conflicting_save(door, route, {"payload.filter": "a[", "reason": "mine"}, {"name": "Theirs"})
+    assert page.form_data()["reason"] == ["mine"]
+    refused = await post(door, edit_of(route), {**page.form_data(), "intent": "save"})
     assert (refused.status, wrong_fields(refused)) == (422, ["payload-filter"])
-    fields = refused.typed()
+    fields = refused.form_data()
     assert (fields["payload.filter"], fields["reason"], fields["name"]) == (["a["], ["mine"], ["Theirs"])
 
 
 async def test_a_third_one_is_shown_too(door: Door) -> None:
     route = await door.route(name="Orders")
-    first = await overtaken(door, route, {"name": "Mine"}, {"ordered": True})
+    first = await conflicting_save(door, route, {"name": "Mine"}, {"ordered": True})
     await door.ask("POST", path(route, "/disable"), {"reason": "pause"})
-    second = await post(door, edit_of(route), {**first.typed(), "intent": "save"})
+    second = await post(door, edit_of(route), {**first.form_data(), "intent": "save"})
     assert second.status == 409
     assert "“pause”" in second.words(".meanwhile")[0]
     assert "I was here" not in second.text
@@ -571,13 +571,13 @@ async def test_a_third_one_is_shown_too(door: Door) -> None:
 
 
 async def test_looking_at_a_preview_does_not_hide_that_somebody_was_faster(door: Door) -> None:
-    await know(door, "order.create")
+    await add_types(door, "order.create")
     route = await door.route()
     fields = changed(await fields_of(door, edit_of(route)), {"name": "Mine"})
     await door.ask("PATCH", path(route), {"target_url": OTHER})
-    shown = await post(door, edit_of(route), {**fields, "intent": "preview"})
-    assert shown.status == 200
-    assert (await post(door, edit_of(route), {**shown.typed(), "intent": "save"})).status == 409
+    visible = await post(door, edit_of(route), {**fields, "intent": "preview"})
+    assert visible.status == 200
+    assert (await post(door, edit_of(route), {**visible.form_data(), "intent": "save"})).status == 409
 
 
 @pytest.mark.parametrize("version", ["", "0", "7", "-1", "x", "9" * 5000, "٣", "²"])
@@ -591,11 +591,9 @@ async def test_a_form_that_does_not_say_which_version_it_showed_is_of_the_presen
 
 
 @pytest.mark.parametrize("count", [0, 200, 1000])
-async def test_however_many_types_there_are_the_page_is_small_and_shows_those_that_are_chosen(
-    door: Door, count: int
-) -> None:
+async def test_with_very_many_types_the_page_stays_small_and_shows_the_chosen_ones(door: Door, count: int) -> None:
     names = [f"group_{n % 20:02}.something_that_happened_{n:04}" for n in range(count)]
-    await know(door, *names, description=LONG_DESCRIPTION)
+    await add_types(door, *names, description=LONG_DESCRIPTION)
     chosen = ["group_07.*", *names[::5][:150], "not.listed"]
     route = await door.route(event_types=[name for name in chosen if not name.startswith("group_07.s")])
     for page in (await get(door, NEW), await get(door, edit_of(route))):
@@ -606,27 +604,27 @@ async def test_however_many_types_there_are_the_page_is_small_and_shows_those_th
 
 async def test_no_description_is_too_odd_for_the_page(door: Door) -> None:
     names = [f"group_{n % 20:02}.something_that_happened_{n:04}" for n in range(150)]
-    await know(door, *names, description='"<&>"' * 190)
+    await add_types(door, *names, description='"<&>"' * 190)
     assert len((await get(door, NEW)).html.encode()) < 100_000
 
 
-async def test_without_scripts_types_are_found_and_what_was_chosen_and_typed_stays(door: Door) -> None:
+async def test_without_scripts_types_are_found_and_the_input_is_kept(door: Door) -> None:
     names = [f"group_{n % 20:02}.something_that_happened_{n:04}" for n in range(1000)]
-    await know(door, *names)
+    await add_types(door, *names)
     first = await get(door, NEW)
     assert offered(first) == ["*", *(f"group_{n:02}.*" for n in range(20))]
-    typed = {"name": "Orders", "headers": "X-A: geheim", "event_types": ["group_03.*"], "find": " HAPPENED_0999"}
-    found = await post(door, NEW, changed(first.typed(), {**typed, "intent": "find"}))
+    entered = {"name": "Orders", "headers": "X-A: geheim", "event_types": ["group_03.*"], "find": " HAPPENED_0999"}
+    found = await post(door, NEW, changed(first.form_data(), {**entered, "intent": "find"}))
     assert found.status == 200
     assert "group_19.something_that_happened_0999" in offered(found)
     assert checked(found) == ["group_03.*"]
     assert found.all(".notice-bad") == []
 
     both = ["group_03.*", "group_19.something_that_happened_0999"]
-    group = await post(door, NEW, changed(found.typed(), {"event_types": both, "intent": "find:group_05."}))
+    group = await post(door, NEW, changed(found.form_data(), {"event_types": both, "intent": "find:group_05."}))
     assert sum(name.startswith("group_05.s") for name in offered(group)) == 50
     assert checked(group) == both
-    fields = group.typed()
+    fields = group.form_data()
     assert (fields["name"], fields["headers"]) == (["Orders"], ["X-A: geheim"])
     assert await door.log() == []
 
@@ -635,29 +633,29 @@ async def test_without_scripts_types_are_found_and_what_was_chosen_and_typed_sta
 
 
 async def test_enter_finds_in_the_field_that_finds_and_saves_in_the_others(door: Door) -> None:
-    await know(door, *(f"group.something_that_happened_{n:04}" for n in range(1000)))
+    await add_types(door, *(f"group.something_that_happened_{n:04}" for n in range(1000)))
     first = await get(door, NEW)
     assert first.all("form.webhook-form button")[0]["value"] == "enter"
-    fields = changed(first.typed(), {"name": "a", "target_url": TARGET, "event_types": "*", "intent": "enter"})
+    fields = changed(first.form_data(), {"name": "a", "target_url": TARGET, "event_types": "*", "intent": "enter"})
     found = await post(door, NEW, {**fields, "find": "_0999"})
     assert "group.something_that_happened_0999" in offered(found)
     assert await door.log() == []
-    made = await post(door, NEW, {**changed(found.typed(), {"event_types": "*"}), "intent": "enter"})
+    made = await post(door, NEW, {**changed(found.form_data(), {"event_types": "*"}), "intent": "enter"})
     assert (await saved(door, made))["name"] == "a"
 
 
 async def test_enter_saves_where_all_types_are_shown(door: Door) -> None:
-    await know(door, "order.create")
-    typed = {"name": "a", "target_url": TARGET, "event_types": "*", "intent": "enter"}
-    assert (await saved(door, await send(door, NEW, typed)))["name"] == "a"
+    await add_types(door, "order.create")
+    entered = {"name": "a", "target_url": TARGET, "event_types": "*", "intent": "enter"}
+    assert (await saved(door, await send(door, NEW, entered)))["name"] == "a"
 
 
 # ---- previews without scripts ----
 
 
-async def test_a_preview_without_scripts_keeps_what_was_typed_and_saves_nothing(door: Door) -> None:
-    await know(door, "order.create")
-    typed = {
+async def test_a_preview_without_scripts_keeps_the_input_and_saves_nothing(door: Door) -> None:
+    await add_types(door, "order.create")
+    entered = {
         "name": "Orders",
         "event_types": ["order.create"],
         "payload.snapshot": "customer",
@@ -665,14 +663,14 @@ async def test_a_preview_without_scripts_keeps_what_was_typed_and_saves_nothing(
         "sample_type": "order.create",
         "intent": "preview",
     }
-    page = await send(door, NEW, typed)
+    page = await send(door, NEW, entered)
     assert page.status == 200
     assert "Would be sent." in page.text
     body, request = page.words("#preview pre")
     assert '"customer": { "name": "Ada" }' in body
     assert "X-Shop: ***" in request
     assert page.one("details.advanced").has_attr("open")
-    fields = page.typed()
+    fields = page.form_data()
     assert (fields["name"], fields["headers"], fields["sample_type"]) == (
         ["Orders"], ["X-Shop: geheim"], ["order.create"],
     )  # fmt: skip
@@ -680,7 +678,7 @@ async def test_a_preview_without_scripts_keeps_what_was_typed_and_saves_nothing(
     assert (await door.log(), await door.events()) == ([], [])
 
 
-async def test_what_is_wrong_with_a_preview_is_told_there_and_beside_its_field(door: Door) -> None:
+async def test_what_is_wrong_with_a_preview_is_reported_there_and_beside_its_field(door: Door) -> None:
     page = await send(door, NEW, {"payload.filter": "a[", "sample_type": "order.create", "intent": "preview"})
     assert "Nothing can be shown yet." in page.words("#preview")[0]
     assert page.one("#payload-filter")["aria-invalid"] == "true"
@@ -689,40 +687,40 @@ async def test_what_is_wrong_with_a_preview_is_told_there_and_beside_its_field(d
 
 
 async def test_too_many_previews_take_nothing_from_the_form(door: Door) -> None:
-    await know(door, "order.create")
+    await add_types(door, "order.create")
     fields = changed(await fields_of(door, NEW), {"name": "Orders", "sample_type": "order.create", "intent": "preview"})
     door.client.app[TENANT_LIMITS]._allowances = {RateLimit.PREVIEW: Allowance(burst=1, per_second=0.01)}
     assert "Body" in (await post(door, NEW, fields)).words("#preview")[0]
     page = await post(door, NEW, fields)
     assert re.search(r"try again in \d+ s", page.words("#preview")[0])
-    assert page.typed()["name"] == ["Orders"]
+    assert page.form_data()["name"] == ["Orders"]
 
 
 async def test_by_itself_the_first_type_that_the_webhook_gets_is_previewed(door: Door) -> None:
-    await know(door, "cart.create", "order.create", "order.pay")
+    await add_types(door, "cart.create", "order.create", "order.pay")
     route = await door.route(event_types=["order.*"])
     assert (await fields_of(door, edit_of(route)))["sample_type"] == ["order.create"]
     assert (await fields_of(door, NEW))["sample_type"] == [""]
 
 
-# ---- who, and what must not be ----
+# ---- access, escaping and limits ----
 
 
 async def test_hostile_names_are_only_text(door: Door) -> None:
-    await know(door, "order.create", description=HOSTILE)
+    await add_types(door, "order.create", description=HOSTILE)
     route = await door.route(name=HOSTILE, payload={"filter": "'</textarea><script>'", "snapshot": {HOSTILE: True}})
     await door.ask("PATCH", path(route), {"name": f"{HOSTILE}2", "reason": HOSTILE})
     stale = changed(await fields_of(door, edit_of(route)), {"version": "1", "name": f"{HOSTILE}3", "intent": "save"})
-    typed = {"name": HOSTILE, "target_url": HOSTILE, "other_types": HOSTILE, "headers": HOSTILE, "reason": HOSTILE,
+    entered = {"name": HOSTILE, "target_url": HOSTILE, "other_types": HOSTILE, "headers": HOSTILE, "reason": HOSTILE,
              "payload.filter": HOSTILE, "payload.snapshot": HOSTILE, "rate_limit_per_second": HOSTILE,
              "sample_type": HOSTILE, "sample_event": HOSTILE, "find": HOSTILE, "event_types": HOSTILE}  # fmt: skip
     for page in (
         await get(door, edit_of(route)),
         await get(door, f"{NEW}?copy={route['id']}"),
         await post(door, edit_of(route), stale),
-        await send(door, NEW, typed),
-        await send(door, NEW, {**typed, "intent": "preview"}),
-        await send(door, edit_of(route), {**typed, "intent": f"find:{HOSTILE}"}),
+        await send(door, NEW, entered),
+        await send(door, NEW, {**entered, "intent": "preview"}),
+        await send(door, edit_of(route), {**entered, "intent": f"find:{HOSTILE}"}),
     ):
         assert page.status in (200, 409, 422)
         assert len(page.all("script")) == 1
@@ -740,7 +738,7 @@ async def test_no_byte_that_a_form_may_send_is_more_than_wrong(door: Door) -> No
                 assert page.status in (200, 303, 409, 422), (name, text, intent)
 
 
-async def test_whoever_may_only_look_gets_no_form(door: Door) -> None:
+async def test_a_reader_gets_no_form(door: Door) -> None:
     route = await door.route()
     headers = bearer(await token(door.database, "auditor:acme")) | {"Accept": "text/html"}
     for where in (NEW, edit_of(route)):
@@ -750,7 +748,7 @@ async def test_whoever_may_only_look_gets_no_form(door: Door) -> None:
 
 
 async def test_a_form_full_of_lines_that_are_wrong_is_answered_shortly(door: Door) -> None:
-    """There may be tens of thousands of them: told one by one they would keep the daemon busy for seconds."""
+    """There may be tens of thousands of wrong lines; an error for each would keep the daemon busy for seconds."""
     route = await door.route()
     for field in ("headers", "payload.snapshot"):
         for where in (NEW, edit_of(route), "/t/acme/drafts/preview"):
@@ -768,7 +766,7 @@ async def test_a_form_full_of_types_is_answered_shortly(door: Door) -> None:
     assert len(answer.html) < 150_000
 
 
-async def test_a_snapshot_that_makes_no_sense_is_told_to_whoever_edits_as_well(door: Door) -> None:
+async def test_a_snapshot_that_makes_no_sense_is_reported_in_edits_as_well(door: Door) -> None:
     page = await send(door, edit_of(await door.route()), {"payload.snapshot": "customer: "})
     assert page.status == 422
     assert page.words("#payload-snapshot-wrong") == [
@@ -777,7 +775,7 @@ async def test_a_snapshot_that_makes_no_sense_is_told_to_whoever_edits_as_well(d
 
 
 async def test_a_form_full_of_percent_signs_is_read(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beside the loop, which has others to answer."""
+    """It is parsed in a thread, so that the event loop can serve other requests."""
     read_in: list[threading.Thread] = []
 
     def parsed(raw: bytes) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""What happened to all webhooks of an account, as a page."""
+"""The page with the lifecycle events of all webhooks of a tenant."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ async def command(door: Door, route: dict[str, Any], rest: str, **more: Any) -> 
     assert answer.status == 200, answer.text
 
 
-def told(page: Page) -> list[str]:
-    """What happened, and to which webhook."""
+def entries_on(page: Page) -> list[str]:
+    """The title and the webhook of each entry."""
     return [
         f"{title} {name}"
-        for title, name in zip(page.words(".timeline h2"), page.words(".lifecycle_type-head a"), strict=True)
+        for title, name in zip(page.words(".timeline h2"), page.words(".lifecycle-head a"), strict=True)
     ]
 
 
@@ -39,7 +39,7 @@ def query_of(link: object) -> dict[str, str]:
     return {name: values[0] for name, values in parse_qs(urlsplit(str(link)).query).items()}
 
 
-async def test_whatever_happened_to_any_webhook_is_listed_newest_first(door: Door) -> None:
+async def test_lifecycle_events_of_all_webhooks_are_listed_newest_first(door: Door) -> None:
     orders, shop = await door.route(name="Orders"), await door.route(name="Shop")
     await door.route("globex", name="Theirs")
     await command(door, orders, "/disable", reason="the receiver moves")
@@ -48,24 +48,20 @@ async def test_whatever_happened_to_any_webhook_is_listed_newest_first(door: Doo
     await door.ask("DELETE", path(shop))
     page = await pages.get(door, ACTIVITY)
     assert page.status == 200
-    assert told(page) == [
+    assert entries_on(page) == [
         "Deleted Shop", "Edited Orders", "Key rotated Shop", "Disabled Orders", "Created Shop", "Created Orders",
     ]  # fmt: skip
     assert page.words(".timeline > li:nth-child(2) .changes") == ["Event types removed: * added: order.*"]
-    assert page.words(".lifecycle_type-reason") == ["“the receiver moves”"]
-    assert page.words(".timeline > li:nth-child(4) .lifecycle_type-head")[0].startswith(
-        "Disabled Orders by Administrator, "
-    )
-    assert (
-        str(page.one(".timeline > li:nth-child(1) .lifecycle_type-head a")["href"]) == f"/t/acme/webhooks/{shop['id']}"
-    )
+    assert page.words(".lifecycle-reason") == ["“the receiver moves”"]
+    assert page.words(".timeline > li:nth-child(4) .lifecycle-head")[0].startswith("Disabled Orders by Administrator, ")
+    assert str(page.one(".timeline > li:nth-child(1) .lifecycle-head a")["href"]) == f"/t/acme/webhooks/{shop['id']}"
     assert page.all(".pager") == []
 
 
 async def test_a_webhook_is_named_as_it_is_called_now(door: Door) -> None:
     route = await door.route(name="Before")
     await door.ask("PATCH", path(route), {"name": "After"})
-    assert told(await pages.get(door, ACTIVITY)) == ["Edited After", "Created After"]
+    assert entries_on(await pages.get(door, ACTIVITY)) == ["Edited After", "Created After"]
 
 
 async def test_a_webhook_that_this_process_has_not_heard_of_is_named_by_its_id(empty_url: str) -> None:
@@ -74,38 +70,38 @@ async def test_a_webhook_that_this_process_has_not_heard_of_is_named_by_its_id(e
         async with opened_door(empty_url) as ahead:
             route = await ahead.route(name="new")
         page = await pages.get(behind, ACTIVITY)
-        assert page.words(".timeline > li:first-child .lifecycle_type-head > code") == [route["id"]]
+        assert page.words(".timeline > li:first-child .lifecycle-head > code") == [route["id"]]
         assert page.words(".timeline > li:first-child dd")[0] == "added: new"
 
 
 @pytest.mark.parametrize("by", ["id", "name"])
-async def test_one_sees_what_happened_to_one_webhook(door: Door, by: str) -> None:
+async def test_it_lists_what_happened_to_one_webhook(door: Door, by: str) -> None:
     route = await door.route(name="Orders")
     await door.route(name="Shop")
     await command(door, route, "/disable")
     page = await pages.get(door, f"{ACTIVITY}?route={quote(route[by].upper())}")
-    assert told(page) == ["Disabled Orders", "Created Orders"]
-    assert page.typed("form.search") == {"route": [route["id"]], "kind": [""]}
+    assert entries_on(page) == ["Disabled Orders", "Created Orders"]
+    assert page.form_data("form.search") == {"route": [route["id"]], "kind": [""]}
     (clear,) = [each for each in page.all("form.search a") if each.text == "Clear"]
     assert clear["href"] == ACTIVITY
 
 
-async def test_one_sees_what_happened_of_one_kind(door: Door) -> None:
+async def test_it_lists_what_happened_of_one_kind(door: Door) -> None:
     first, second = await door.route(name="first"), await door.route(name="second")
     for route in (first, second):
         await command(door, route, "/disable")
     page = await pages.get(door, f"{ACTIVITY}?kind=disabled")
-    assert told(page) == ["Disabled second", "Disabled first"]
-    assert page.typed("form.search") == {"route": [""], "kind": ["disabled"]}
+    assert entries_on(page) == ["Disabled second", "Disabled first"]
+    assert page.form_data("form.search") == {"route": [""], "kind": ["disabled"]}
     both = await pages.get(door, f"{ACTIVITY}?kind=created&route={first['id']}")
-    assert told(both) == ["Created first"]
-    assert len(told(await pages.get(door, f"{ACTIVITY}?kind=lost"))) == 4
+    assert entries_on(both) == ["Created first"]
+    assert len(entries_on(await pages.get(door, f"{ACTIVITY}?kind=lost"))) == 4
     assert page.words("select#kind option") == [
         "Everything", "Created", "Edited", "Disabled", "Enabled", "Deleted", "Key rotated", "Old key revoked",
     ]  # fmt: skip
 
 
-async def test_of_several_webhooks_one_is_asked_to_choose(door: Door) -> None:
+async def test_if_several_webhooks_match_the_page_asks_to_choose(door: Door) -> None:
     made = [await door.route(name=f"Orders {each}", enabled=each == "a") for each in "ab"]
     page = await pages.get(door, f"{ACTIVITY}?route=order&kind=created&after=x")
     assert (page.status, page.all(".timeline")) == (200, [])
@@ -113,7 +109,7 @@ async def test_of_several_webhooks_one_is_asked_to_choose(door: Door) -> None:
     assert page.words(".choices .pill") == ["Enabled", "Disabled"]
     links = [each["href"] for each in page.all(".choices a")]
     assert [query_of(link) for link in links] == [{"route": each["id"], "kind": "created"} for each in made]
-    assert told(await pages.get(door, str(links[1]))) == ["Created Orders b"]
+    assert entries_on(await pages.get(door, str(links[1]))) == ["Created Orders b"]
 
 
 async def test_neither_a_foreign_webhook_nor_an_unknown_one_is_found(door: Door) -> None:
@@ -124,7 +120,7 @@ async def test_neither_a_foreign_webhook_nor_an_unknown_one_is_found(door: Door)
         assert (page.status, page.all(".timeline")) == (422, [])
         assert page.words("#route-wrong") == [f"No webhook of this account has that id, or “{text}” in its name."]
         assert page.one("#route")["aria-describedby"] == "route-wrong"
-        assert page.typed("form.search")["route"] == [text]
+        assert page.form_data("form.search")["route"] == [text]
 
 
 async def test_with_many_webhooks_one_types_a_name(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,8 +129,8 @@ async def test_with_many_webhooks_one_types_a_name(door: Door, monkeypatch: pyte
         await door.route(name=name)
     page = await pages.get(door, f"{ACTIVITY}?route=shop")
     assert page.one("#route").name == "input"
-    assert page.typed("form.search")["route"] == ["Shop"]
-    assert told(page) == ["Created Shop"]
+    assert page.form_data("form.search")["route"] == ["Shop"]
+    assert entries_on(page) == ["Created Shop"]
 
 
 async def test_a_long_activity_has_pages(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +140,9 @@ async def test_a_long_activity_has_pages(door: Door, monkeypatch: pytest.MonkeyP
         route = await door.route(name=f"n{number}")
         await command(door, route, "/disable")
     found = await pages.get_all(door, f"{ACTIVITY}?kind=created")
-    assert [each for page in found for each in told(page)] == [f"Created n{number}" for number in range(4, -1, -1)]
+    assert [each for page in found for each in entries_on(page)] == [
+        f"Created n{number}" for number in range(4, -1, -1)
+    ]
     assert [page.words(".pager a") for page in found] == [["Next page"], ["First page", "Next page"], ["First page"]]
     assert found[2].one(".pager a")["href"] == f"{ACTIVITY}?kind=created"
 
@@ -152,7 +150,7 @@ async def test_a_long_activity_has_pages(door: Door, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("cursor", ["x", "%00", paging.encoded("x"), paging.encoded("-1"), paging.encoded("9" * 30)])
 async def test_a_cursor_that_no_page_has_given_out_begins_at_the_newest(door: Door, cursor: str) -> None:
     await door.route(name="Orders")
-    assert told(await pages.get(door, f"{ACTIVITY}?after={cursor}")) == ["Created Orders"]
+    assert entries_on(await pages.get(door, f"{ACTIVITY}?after={cursor}")) == ["Created Orders"]
 
 
 async def test_if_nothing_fits_it_leads_to_everything(door: Door) -> None:
@@ -162,7 +160,7 @@ async def test_if_nothing_fits_it_leads_to_everything(door: Door) -> None:
     assert page.one(".empty a")["href"] == ACTIVITY
 
 
-async def test_before_anything_happened_it_leads_to_creating_a_webhook_whoever_may(door: Door) -> None:
+async def test_an_empty_activity_leads_to_creating_a_webhook_if_permitted(door: Door) -> None:
     await door.route("globex")
     page = await pages.get(door, ACTIVITY)
     assert page.words(".empty h2") == ["Nothing has happened yet"]
@@ -176,11 +174,9 @@ async def test_deleted_webhooks_are_never_forgotten(door: Door) -> None:
     route = await door.route(name="Gone")
     await door.ask("DELETE", path(route), {"reason": "no shop any more"})
     page = await pages.get(door, f"{ACTIVITY}?route=gone")
-    assert told(page) == ["Deleted Gone", "Created Gone"]
+    assert entries_on(page) == ["Deleted Gone", "Created Gone"]
     assert page.words("optgroup[label=Deleted] option[selected]") == ["Gone"]
-    assert (
-        await pages.get(door, str(page.one(".lifecycle_type-deleted .lifecycle_type-head a")["href"]))
-    ).status == 200
+    assert (await pages.get(door, str(page.one(".lifecycle-deleted .lifecycle-head a")["href"]))).status == 200
 
 
 async def test_no_secret_is_in_it(door: Door) -> None:
@@ -198,7 +194,7 @@ async def test_long_changes_are_cut_and_lead_to_the_whole_one(door: Door) -> Non
     route = await door.route(target_url="https://shop.example.com/" + "a" * 1000)
     page = await pages.get(door, ACTIVITY)
     assert len(page.html) < 20_000
-    links = [str(each["href"]) for each in page.all(".lifecycle_type-foot a")]
+    links = [str(each["href"]) for each in page.all(".lifecycle-foot a")]
     assert links[0] == f"/t/acme/webhooks/{route['id']}/history?version=1"
     assert route["target_url"] in (await pages.get(door, links[0])).text
 
@@ -206,12 +202,12 @@ async def test_long_changes_are_cut_and_lead_to_the_whole_one(door: Door) -> Non
 async def test_who_may_only_read_sees_it_and_others_do_not(door: Door) -> None:
     await door.route(name="Orders")
     auditor = pages.BROWSER | bearer(await token(door.database, "auditor"))
-    assert told(await pages.get(door, ACTIVITY, headers=auditor)) == ["Created Orders"]
+    assert entries_on(await pages.get(door, ACTIVITY, headers=auditor)) == ["Created Orders"]
     theirs = pages.BROWSER | bearer(await token(door.database, "tenant:globex"))
     assert (await pages.get(door, ACTIVITY, headers=theirs)).status == 404
 
 
-async def test_whatever_is_in_it_is_only_text(door: Door) -> None:
+async def test_everything_in_it_is_escaped(door: Door) -> None:
     route = await door.route(name=HOSTILE)
     await command(door, route, "/disable", reason=HOSTILE)
     await door.route(name=HOSTILE + "2")

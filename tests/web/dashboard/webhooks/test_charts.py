@@ -1,4 +1,4 @@
-"""The chart of 30 days: what its numbers draw, and the page's part that draws them."""
+"""The chart of 30 days: its coordinates, and the part of the page that draws it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.web.dashboard.webhooks import charts
-from daemon.web.dashboard.webhooks.charts import HEIGHT, LEAST_HEIGHT
+from daemon.web.dashboard.webhooks.charts import HEIGHT, MIN_HEIGHT
 from eventstore.queries.route_metrics import Counts, RouteMetrics
 
 NOW = datetime(2026, 11, 24, 18, 5, 12, tzinfo=UTC)
@@ -54,7 +54,7 @@ def test_the_parts_of_a_bar_lie_on_each_other_and_are_as_high_as_their_numbers()
 
 
 @given(st.dictionaries(st.integers(0, 29), st.builds(Counts, successful=COUNT, failed=COUNT, suppressed=COUNT)))
-def test_whatever_the_numbers_all_of_it_is_inside_and_nothing_that_is_there_is_hidden(days: dict[int, Counts]) -> None:
+def test_any_numbers_are_drawn_inside_the_chart_and_visibly(days: dict[int, Counts]) -> None:
     for bar in charts.of_route(metrics(days)).bars:
         there = {
             kind
@@ -66,7 +66,7 @@ def test_whatever_the_numbers_all_of_it_is_inside_and_nothing_that_is_there_is_h
             if count
         }
         assert {part.kind for part in bar.parts} == there
-        assert all(part.height >= LEAST_HEIGHT for part in bar.parts)
+        assert all(part.height >= MIN_HEIGHT for part in bar.parts)
         assert all(part.top >= -0.01 and part.top + part.height <= HEIGHT + 0.01 for part in bar.parts)
         assert bar.left >= 0
         assert bar.left + bar.width <= 100
@@ -74,8 +74,8 @@ def test_whatever_the_numbers_all_of_it_is_inside_and_nothing_that_is_there_is_h
 
 def test_one_delivery_beside_a_million_is_still_seen() -> None:
     chart = charts.of_route(metrics({0: Counts(successful=1_000_000, failed=1), 1: Counts(failed=1)}))
-    assert [part.height for part in chart.bars[-2].parts] == [LEAST_HEIGHT]
-    assert {part.kind: part.height for part in chart.bars[-1].parts}["failed"] == LEAST_HEIGHT
+    assert [part.height for part in chart.bars[-2].parts] == [MIN_HEIGHT]
+    assert {part.kind: part.height for part in chart.bars[-1].parts}["failed"] == MIN_HEIGHT
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What happened to one webhook, as a page."""
+"""The page with the lifecycle events of one webhook."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def edit(door: Door, route: dict[str, Any], **fields: Any) -> None:
 
 
 def changes(page: Page, row: int = 1) -> dict[str, tuple[list[str], list[str]]]:
-    """Field → what went and what came, of a row."""
+    """The removed and the added values of a row, by field."""
     found = {}
     for each in page.all(f".timeline > li:nth-child({row}) .changes > div"):
         label = each.select_one("dt").get_text()  # type: ignore[union-attr] # each has one
@@ -63,16 +63,16 @@ async def test_everything_that_was_done_is_listed_newest_first_with_who_and_why(
     page = await pages.get(door, at(route))
     assert page.status == 200
     assert titles(page) == ["Deleted", "Old key revoked", "Key rotated", "Enabled", "Disabled", "Edited", "Created"]
-    assert [each.get_text() for each in page.all(".lifecycle_type-reason")] == [
+    assert [each.get_text() for each in page.all(".lifecycle-reason")] == [
         "“no shop any more”", "“it leaked”", "“the receiver moves”", "“German <shop>”",
     ]  # fmt: skip
-    told = (await door.ask("GET", path(route, "/history"))).json["items"]
-    assert [each["data-copy"] for each in page.all("[data-copy]")] == [each["hash"] for each in told]
-    assert [f"Version {each['version']}, position {each['pos']}" for each in told] == page.words(
-        ".lifecycle_type-foot .muted"
+    items = (await door.ask("GET", path(route, "/history"))).json["items"]
+    assert [each["data-copy"] for each in page.all("[data-copy]")] == [each["hash"] for each in items]
+    assert [f"Version {each['version']}, position {each['pos']}" for each in items] == page.words(
+        ".lifecycle-foot .muted"
     )
     rows = await door.log()
-    assert page.words(".lifecycle_type-head > .muted") == [
+    assert page.words(".lifecycle-head > .muted") == [
         f"by Administrator, {row['effective_at']:%-d %b %Y, %H:%M:%S} UTC" for row in rows[::-1]
     ]
     assert page.words("h1 + .pill") == ["Deleted"]
@@ -132,7 +132,7 @@ async def test_each_edit_is_compared_with_the_one_before_it(door: Door) -> None:
     ]  # fmt: skip
 
 
-async def test_a_header_with_another_value_is_a_change_and_the_value_is_nobodys_to_see(door: Door) -> None:
+async def test_a_header_with_another_value_is_a_change_without_the_value(door: Door) -> None:
     route = await door.route(headers={"X-Shop": SECRET})
     await edit(door, route, headers={"X-Shop": f"{SECRET}-2"})
     await command(door, route, "/rotate-key")
@@ -161,7 +161,7 @@ async def test_one_that_was_created_disabled_says_so(door: Door) -> None:
         assert ("Disabled from the start." in page.text) is not enabled
 
 
-async def test_whoever_did_it_is_named(empty_url: str) -> None:
+async def test_the_actor_is_named(empty_url: str) -> None:
     async with opened_door(empty_url, server__admin_token="correct horse battery staple") as door:
         text = await token(door.database, "tenant:acme")
         body = {"name": "a", "target_url": TARGET, "event_types": ["*"]}
@@ -176,7 +176,7 @@ async def test_whoever_did_it_is_named(empty_url: str) -> None:
             )  # fmt: skip
             await route_log.append(connection, draft)
         page = await pages.get(door, at(route), headers=cookie)
-        assert [each.partition(",")[0] for each in page.words(".lifecycle_type-head > .muted")] == [
+        assert [each.partition(",")[0] for each in page.words(".lifecycle-head > .muted")] == [
             "by Hookledger", "by Dashboard", f"by API token {id_in(text)}",
         ]  # fmt: skip
 
@@ -185,7 +185,7 @@ async def test_an_entry_leads_to_the_webhooks_as_they_were_then(door: Door) -> N
     route = await door.route(name="Before")
     await edit(door, route, name="After")
     page = await pages.get(door, at(route))
-    links = [str(each["href"]) for each in page.all(".lifecycle_type-foot a")]
+    links = [str(each["href"]) for each in page.all(".lifecycle-foot a")]
     names = [(await pages.get(door, link)).words("tbody th a") for link in links]
     assert names == [["After"], ["Before"]]
 
@@ -195,16 +195,14 @@ async def test_long_values_and_lists_are_cut_and_shown_whole_with_their_version(
     route = await door.route()
     await edit(door, route, payload={"filter": long}, event_types=types)
     page = await pages.get(door, at(route))
-    shown = changes(page)
-    (cut,) = shown["Filter"][1]
+    visible = changes(page)
+    (cut,) = visible["Filter"][1]
     assert len(cut) == history_rows.SHORT_CHARACTERS
     assert cut.endswith("…")
     assert long.startswith(cut[:-1])
-    assert shown["Event types"] == (["*"], types[: history_rows.SHORT_ITEMS])
+    assert visible["Event types"] == (["*"], types[: history_rows.SHORT_ITEMS])
     assert "and 4 more" in page.words(".changes")[0]
-    (link,) = [
-        each for each in page.all(".lifecycle_type-foot a") if each.get_text().startswith("Show the whole change")
-    ]
+    (link,) = [each for each in page.all(".lifecycle-foot a") if each.get_text().startswith("Show the whole change")]
     whole = await pages.get(door, str(link["href"]))
     assert titles(whole) == ["Edited"]
     assert changes(whole) == {"Filter": ([], [long]), "Event types": (["*"], types)}
@@ -224,8 +222,8 @@ async def test_a_value_of_just_the_length_that_is_shown_is_not_cut(door: Door) -
     for length, is_long in ((history_rows.SHORT_CHARACTERS, False), (history_rows.SHORT_CHARACTERS + 1, True)):
         route = await door.route(target_url="https://shop.example.com/".ljust(length, "a"))
         page = await pages.get(door, at(route))
-        ((shown,),) = [changes(page)["Target"][1]]
-        assert shown.endswith("…") is is_long
+        ((visible,),) = [changes(page)["Target"][1]]
+        assert visible.endswith("…") is is_long
         assert ("Show the whole change" in page.text) is is_long
 
 
@@ -268,7 +266,7 @@ async def test_who_may_only_read_sees_it_and_others_do_not(door: Door) -> None:
     assert (unknown.status, "There is no such webhook." in unknown.text) == (404, True)
 
 
-async def test_whatever_is_in_it_is_only_text(door: Door) -> None:
+async def test_everything_in_it_is_escaped(door: Door) -> None:
     route = await door.route(name=HOSTILE, payload={"filter": "'<script>' == '{{ 7*7 }}'"})
     await edit(door, route, name="x", reason=HOSTILE)
     for query in ("", "?version=1", "?version=2"):

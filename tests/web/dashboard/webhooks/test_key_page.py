@@ -1,4 +1,4 @@
-"""The page of a key: the only one that shows it, and how a receiver verifies with it."""
+"""The page of a key: no other page shows it, and it has code to verify signatures."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_each_language_has_its_function_its_hint_and_its_call(door: Door, 
     assert route["verification_key"] not in code(page, "Call")
 
 
-async def test_the_key_itself_stands_in_the_line_if_that_is_wanted(door: Door) -> None:
+async def test_the_key_itself_is_in_the_line_on_request(door: Door) -> None:
     route = await door.route()
     page = await get(door, at(route, "/key?language=go&paste=1"))
     assert f'"{route["verification_key"]}"' in code(page, "Call")

@@ -23,7 +23,7 @@ def at(route: dict[str, str], rest: str = "") -> str:
     return f"/t/{route['tenant']}/webhooks/{route['id']}{rest}"
 
 
-async def happen(door: Door, *types: str) -> None:
+async def publish_events(door: Door, *types: str) -> None:
     await domain_events.publish(door.database, [new_event(type=type) for type in types])
 
 
@@ -48,7 +48,7 @@ async def test_it_says_what_the_webhook_is_and_how_it_is_set(door: Door) -> None
     assert page.words("h1 + .pill") == ["Enabled"]
     assert page.words(".tag") == ["order.*", "shop.open"]
     facts = page.text
-    for said in (
+    for message in (
         TARGET,
         "data.total > `100`",
         "customer: all fields",
@@ -56,7 +56,7 @@ async def test_it_says_what_the_webhook_is_and_how_it_is_set(door: Door) -> None
         "X-Shop: ***",
         "2.5 per second",
     ):
-        assert said in facts
+        assert message in facts
     assert "geheim" not in page.html
     assert "One at a time" in facts
     assert [link.text for link in page.all(".page-head .actions a")] == ["Edit", "Send test event", "Disable", "Delete"]
@@ -99,9 +99,9 @@ async def test_it_lists_the_latest_deliveries_and_no_others(door: Door) -> None:
 
 
 async def test_a_disabled_one_says_since_when_by_whom_why_and_what_it_missed(door: Door) -> None:
-    await happen(door, "order.create")
+    await publish_events(door, "order.create")
     route = await disabled(door, "the receiver moves", event_types=["order.*"])
-    await happen(door, "order.create", "order.pay", "shop.open")
+    await publish_events(door, "order.create", "order.pay", "shop.open")
     page = await pages.get(door, at(route))
     (notice,) = page.words(".notice-warn")
     assert notice.startswith("Disabled since ")
@@ -112,7 +112,7 @@ async def test_a_disabled_one_says_since_when_by_whom_why_and_what_it_missed(doo
 
 
 @pytest.mark.parametrize(
-    ("types", "said"),
+    ("types", "message"),
     [
         ([], "No event of its types has happened since, so none was skipped."),
         (["order.create"], "1 event of its types happened since. It was skipped, and will never be sent."),
@@ -120,37 +120,37 @@ async def test_a_disabled_one_says_since_when_by_whom_why_and_what_it_missed(doo
     ],
 )
 async def test_it_counts_what_was_missed_as_people_do(
-    door: Door, types: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+    door: Door, types: list[str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(missed_events, "MAX_COUNTED", 2)
     route = await disabled(door, event_types=["order.*"])
-    await happen(door, *types)
-    assert said.replace("More than 2", "At least 2") in (await pages.get(door, at(route))).words(".notice-warn")[0]
+    await publish_events(door, *types)
+    assert message.replace("More than 2", "At least 2") in (await pages.get(door, at(route))).words(".notice-warn")[0]
 
 
-async def test_of_more_than_anybody_counts_it_says_that_they_are_more(door: Door) -> None:
+async def test_a_number_beyond_the_limit_of_counting_is_a_lower_bound(door: Door) -> None:
     route = await disabled(door)
-    await happen(door, *["order.create"] * 1001)
+    await publish_events(door, *["order.create"] * 1001)
     assert "More than 1,000 events of its types" in (await pages.get(door, at(route))).words(".notice-warn")[0]
 
 
 async def test_where_too_much_else_happened_it_claims_no_number(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(missed_events, "MAX_LOOKED_AT", 1)
     route = await disabled(door, event_types=["order.*"])
-    await happen(door, "shop.open", "shop.open")
+    await publish_events(door, "shop.open", "shop.open")
     assert "may have been skipped: too many others" in (await pages.get(door, at(route))).words(".notice-warn")[0]
 
 
 async def test_with_a_filter_the_number_is_the_most_there_can_be(door: Door) -> None:
     route = await disabled(door, payload={"filter": "data.total > `100`"})
-    await happen(door, "order.create", "order.create")
+    await publish_events(door, "order.create", "order.create")
     (notice,) = (await pages.get(door, at(route))).words(".notice-warn")
     assert "Up to 2 events of its types happened since, as far as its filter let them pass." in notice
 
 
 async def test_one_that_was_created_disabled_says_that_it_was_never_enabled(door: Door) -> None:
     route = await door.route(enabled=False)
-    await happen(door, "order.create")
+    await publish_events(door, "order.create")
     page = await pages.get(door, at(route))
     assert page.words(".notice-warn")[0].startswith("Never enabled since it was created on ")
     assert "1 event of its types happened since" in page.words(".notice-warn")[0]
@@ -159,9 +159,9 @@ async def test_one_that_was_created_disabled_says_that_it_was_never_enabled(door
 
 async def test_once_enabled_again_it_says_from_when_on_and_what_was_skipped(door: Door) -> None:
     route = await disabled(door)
-    await happen(door, "order.create")
+    await publish_events(door, "order.create")
     await door.ask("POST", path(route, "/enable"))
-    await happen(door, "order.create")
+    await publish_events(door, "order.create")
     (start, off, on) = [row["effective_at"] for row in await door.log()]
     page = await pages.get(door, at(route, "?done=enabled"))
     (notice,) = page.words(".notice-ok")
@@ -205,7 +205,7 @@ async def test_a_deleted_one_is_shown_as_it_was_and_can_only_be_copied(door: Doo
 
 
 @pytest.mark.parametrize("rest", ["", "/disable", "/delete", "/key", "/rotate-key", "/revoke-old-key", "/history"])
-async def test_of_another_account_there_is_nothing(door: Door, rest: str) -> None:
+async def test_the_webhook_of_another_account_is_not_found(door: Door, rest: str) -> None:
     route = await door.route("globex")
     page = await pages.get(door, f"/t/acme/webhooks/{route['id']}{rest}")
     assert page.status == 404

@@ -136,7 +136,7 @@ async def test_the_list_says_how_each_did_lately(door: Door) -> None:
     assert past.all("td[data-label='Last 24 hours']") == []
 
 
-async def test_a_moment_that_cannot_be_is_told_beside_its_field(door: Door) -> None:
+async def test_a_moment_that_cannot_be_is_reported_beside_its_field(door: Door) -> None:
     await door.route()
     page = await pages.get(door, f"{LIST}?as_of=yesterday")
     assert page.status == 422

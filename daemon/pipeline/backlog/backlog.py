@@ -1,0 +1,46 @@
+"""The backlog of one process: all that takes up deliveries from the tables, and what ends them there."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from daemon.core.routing.index import RouteIndex
+from daemon.core.routing.route import Route
+from daemon.pipeline.backlog.parking import Parking
+from daemon.pipeline.backlog.ranges import Ranges
+from daemon.pipeline.backlog.replayer import Replayer
+from daemon.pipeline.backlog.retrier import Retrier
+from daemon.pipeline.backlog.suppressor import Suppressor
+from daemon.pipeline.held_shards import HeldShards
+from daemon.pipeline.recording.recorder import Recorder
+from daemon.pipeline.scheduling.lanes import Scheduling
+from daemon.pipeline.tunables import Tunables
+from eventstore.postgres.connect import Database
+
+
+class Backlog:
+    """Builds the stages of this folder and joins them to the recorder. `keep` is how long events are kept."""
+
+    def __init__(
+        self,
+        database: Database,
+        index: RouteIndex,
+        shards: HeldShards,
+        scheduling: Scheduling,
+        recorder: Recorder,
+        *,
+        owner: str,
+        keep: timedelta,
+        tunables: Tunables,
+    ) -> None:
+        ledger, lanes, working_set = scheduling.ledger, scheduling.lanes, scheduling.working_set
+        self.retrier = Retrier(database, index, lanes, shards, working_set, tunables)
+        self.replayer = Replayer(database, index, lanes, self.retrier, shards, working_set, tunables)
+        ranges = Ranges(database, index, ledger, recorder, keep=keep, tunables=tunables)
+        self.parking = Parking(database, ledger, lanes, recorder, ranges, working_set, tunables)
+        self.suppressor = Suppressor(database, index, recorder, working_set, shards, owner=owner)
+        recorder.on_recorded += [self.retrier.recorded, self.replayer.recorded]
+
+    def review(self, route: Route) -> None:
+        """Ends what waits for a route from a window that is closed."""
+        self.suppressor.review(route)

@@ -1,0 +1,100 @@
+"""Sizes, limits and times of the pipeline that no operator sets: one value, handed to every stage.
+
+Tests hand in other values; nothing patches them. What an operator sets is in `daemon.config`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tunables:
+    """Counts, bytes and seconds as named. `DEFAULTS` is what the daemon runs with."""
+
+    # Memory: daemon/pipeline/scheduling/ledger.
+    #
+    # Deliveries that may be unaccounted at once. A second of work: enough to keep every connection busy between two
+    # flushes, and not so much that the last one waits long enough to be parked.
+    max_pairs: int = 2000
+    max_bytes: int = 64 * 1024 * 1024
+    # A full ledger has room again only below this part of either, so that the tailer wakes up for many deliveries.
+    room_part: float = 0.75
+
+    # Lanes: daemon/pipeline/scheduling/lanes.
+    #
+    # A lane may queue what it gets rid of in this time, by its present rate, but never less than `lane_queue`. More of
+    # one route in memory serves nobody: it is parked, and memory is left to the others.
+    max_queued_seconds: float = 2.0
+    lane_queue: int = 500
+    # Of a lane whose rate was not measured yet.
+    unmeasured_lane_queue: int = 2000
+    # A parking lane with fewer deliveries in memory has room for the next chunk.
+    low_water: int = 100
+    # Of a lane with so many parked deliveries the rest is a range of ticks instead of a list (backlog.ranges).
+    range_pairs: int = 100_000
+
+    # Parking: daemon/pipeline/backlog/parking.
+    #
+    sweep_seconds: float = 0.25
+    # Between two looks at the tables, however fast a lane is drained.
+    parking_pause_seconds: float = 0.02
+    # A request that takes longer gets a row in `retry`, so that the checkpoint need not wait for it.
+    persist_seconds: float = 1.0
+    chunk_events: int = 200
+    # With so many deliveries in memory, lanes are drained one delivery at a time, so that thousands of lanes that
+    # recover together do not fill it.
+    crowded_events: int = 20_000
+    # An ordered lane that waits for a retry looks again whether it is still there: it may be suppressed or expired.
+    look_again_seconds: float = 1.0
+    # Between two looks at the ranges of routes that stay dead, lest they outlive their events.
+    age_seconds: float = 600.0
+
+    # Ranges: daemon/pipeline/backlog/ranges. At a time, whichever is first: enough to keep a lane busy, and not so
+    # much that the others wait for their refill.
+    expand_pairs: int = 2000
+    expand_ticks: int = 100
+    # A range is written out so long before retention drops the events that it is decided from.
+    range_spare_time: timedelta = timedelta(days=1)
+
+    # Retries: daemon/pipeline/backlog/retrier.
+    #
+    retry_poll_seconds: float = 1.0
+    # Not more of one route at a time, so that ten thousand retries of a dead route leave room for others.
+    retry_route_limit: int = 64
+    retry_page_rows: int = 500
+    # Not more in memory altogether.
+    retry_held_limit: int = 4000
+
+    # Replays: daemon/pipeline/backlog/replayer.
+    #
+    replay_part_seqs: int = 500
+    # No part is scheduled while more of a replay than this waits, less a part.
+    replay_waiting_rows: int = 1000
+    replay_pause_seconds: float = 0.1
+
+    # Recording: daemon/pipeline/recording/recorder. A flush after this time or so many rows, whichever is first.
+    flush_seconds: float = 0.05
+    flush_rows: int = 500
+
+    # The breaker's pauses: daemon/core/delivery/breaker.
+    #
+    breaker_first_pause_seconds: float = 1.0
+    breaker_longest_pause_seconds: float = 30.0
+
+    # Leases: daemon/pipeline/shards/leases.
+    #
+    lease_renew_seconds: float = 2.0
+    # A lease counts as ours for its time to live less this, so that a clock that runs fast does no harm.
+    lease_margin_seconds: float = 1.0
+
+    # Upkeep: daemon/pipeline/upkeep.
+    #
+    partition_seconds: float = 300.0
+    add_up_seconds: float = 10.0
+    auto_disable_least_seconds: float = 0.2
+    auto_disable_most_seconds: float = 60.0
+
+
+DEFAULTS = Tunables()
