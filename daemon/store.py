@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 from daemon.config import Config
 from daemon.keys import Vault, master_key_file
 from eventstore import embedded
+from eventstore.embedded import EmbeddedServer
 from eventstore.postgres.connect import Database
+from eventstore.postgres.errors import StoreError
 
 MASTER_KEY_FILE = "master.key"
 
@@ -22,7 +25,7 @@ async def open_store(config: Config) -> AsyncIterator[Database]:
     """
     server = None
     if config.database.url is None:
-        server = await asyncio.to_thread(embedded.start, config.database.data_dir)
+        server = await _start(config.database.data_dir)
         url = server.url
     else:
         url = config.database.url.reveal()
@@ -36,6 +39,21 @@ async def open_store(config: Config) -> AsyncIterator[Database]:
     finally:
         if server is not None:
             await asyncio.to_thread(server.stop)
+
+
+async def _start(data_dir: Path) -> EmbeddedServer:
+    """Starts the embedded PostgreSQL in a thread. If it is cancelled meanwhile, it stops the server once that is up.
+
+    Otherwise the thread would go on alone: it would leave a server that nobody stops, in a directory that may be gone.
+    """
+    starting = asyncio.ensure_future(asyncio.to_thread(embedded.start, data_dir))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        with suppress(StoreError):
+            server = await starting
+            await asyncio.to_thread(server.stop)
+        raise
 
 
 def vault_of(config: Config) -> Vault:

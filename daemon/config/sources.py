@@ -19,7 +19,7 @@ PREFIX: Final = "HOOKLEDGER_"
 _SEE_ALL: Final = "; see `hookledger config show` for what there is"
 # Variables with our prefix that are no settings: the path of the file itself, the tests' variables, and those that
 # Kubernetes and Docker links set in every container when a service is called "hookledger".
-_NOT_SETTINGS: Final = re.compile(r"HOOKLEDGER_(CONFIG|TEST_.*|SERVICE_(HOST|PORT).*|PORT(_\d+_.*)?)")
+_NOT_SETTINGS: Final = re.compile(r"HOOKLEDGER_(CONFIG|TOKEN|TEST_.*|SERVICE_(HOST|PORT).*|PORT(_\d+_.*)?)")
 
 
 @dataclass(frozen=True, slots=True)

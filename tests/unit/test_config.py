@@ -236,6 +236,10 @@ def test_variables_that_containers_are_given_for_a_service_of_our_name_are_no_se
     load(SERVICE_HOST="10.0.0.1", SERVICE_PORT_HTTP="80", PORT="tcp://10.0.0.1:80", PORT_80_TCP_ADDR="10.0.0.1")
 
 
+def test_variables_of_the_command_line_are_no_settings() -> None:
+    load(CONFIG="/etc/hookledger.toml", TOKEN="hl_admin_x")
+
+
 def test_no_secret_is_in_any_text_of_the_configuration() -> None:
     loaded = load(
         SERVER__ADMIN_TOKEN="canary",
