@@ -1,10 +1,12 @@
-"""Parking: what waits too long is written down, and comes back in order when its lane has room.
+"""Parking: deliveries that wait too long are written to the tables, and taken up in order when their lane has room.
 
 The checkpoint depends on PostgreSQL only, never on a receiver. So four times a second this looks for deliveries that
-hold it up: a request under way for more than a second gets a row in `retry` that falls due only if we die; a delivery
-queued for more than two seconds sends its whole lane to parking. A parking lane is drained from the table, oldest
-packed row first, a chunk at a time and no more than its breaker lets it probe with; when the table has nothing left
-for it and nothing is on its way there, it is live again.
+hold it up. A request in flight for more than a second gets a row in `retry`, which falls due only if the process dies.
+A delivery queued for more than two seconds has its whole lane parked.
+
+A parking lane is drained from the table, oldest packed row first, a chunk at a time, and no more than its breaker
+allows as probes. The lane is live again when the table has nothing left for it and no row for it is about to be
+written.
 """
 
 from __future__ import annotations
@@ -37,10 +39,10 @@ from eventstore.progress.rows import ParkedKey
 
 @dataclass(slots=True)
 class _Drain:
-    """Where the draining of a lane stands: the packed row in hand, and what of it is not taken up yet.
+    """How far a lane is drained: the packed row in hand, and the deliveries of it that are not taken up yet.
 
-    It outlives the parking, because the last rows stay in the table until all in them have an outcome: if the lane were
-    parked anew meanwhile, they would be taken up twice.
+    It stays when the lane goes live, because the last rows stay in the table until all deliveries in them have an
+    outcome. If the lane is parked again meanwhile, they must not be taken up twice.
     """
 
     after: ParkedKey | None = None

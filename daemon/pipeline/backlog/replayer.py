@@ -1,11 +1,11 @@
-"""Goes on with the replays of our shards (eventstore/progress/replays.py), as fast as their receivers take them.
+"""Continues the replays of our shards (eventstore/progress/replays.py), as fast as their receivers answer.
 
-A part is scheduled whenever little of a replay is left in `retry`; from there the retrier takes it up like any other
-delivery that is due, so a replay gets no more of a process than a route with many retries. Retries go out whatever the
-breaker says; here it is asked, because a hundred thousand of them would be no probes any more. While it is not closed,
-a replay sends what the breaker has room for, and waits for the outcome.
+A part is scheduled when little of a replay is left in `retry`. From there the retrier takes it up like any other retry,
+so a replay gets no more of a process than a route with many retries. Retries do not ask the breaker, but a replay does,
+because a hundred thousand retries would be no probes any more. While the breaker is not closed, a replay schedules as
+many deliveries as the breaker has capacity for, and waits for their outcomes.
 
-Whoever cancels a replay takes its rows out of the table. What of them is in memory here is let go of, at the wakeup.
+A cancelled replay has no rows in the table any more. At the wakeup, its deliveries in memory are withdrawn.
 """
 
 from __future__ import annotations

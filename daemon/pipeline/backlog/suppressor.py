@@ -1,7 +1,7 @@
-"""When a window closes, turns what waits for its route - retries and parked deliveries - into `suppressed`, in bulk.
+"""When a window closes, ends what waits for its route in the tables, retries and parked deliveries, as `suppressed`.
 
-What is in memory passes the gate before each attempt and needs no help from here; this is for the tables, where a
-delivery might otherwise lie until its retry is due.
+Deliveries in memory pass the gate before each attempt. In the tables a delivery would otherwise wait until its retry is
+due, perhaps for an hour.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ class Suppressor:
             raise
 
     async def _suppress(self, route: Route) -> None:
-        """A batch at a time, so that between two of them others may write, and lanes be filled.
+        """Suppresses batch by batch: between two batches others can write, and lanes can be filled.
 
-        First it has written what was noted before the window was seen to close: a failure among that has a retry to
-        come, perhaps in an hour. What is noted later is due at once (pipeline/attempt).
+        A flush comes first, so that failures that were noted before the window closed have their rows in `retry`.
+        Failures that are noted later are due at once (daemon/pipeline/sending/attempt.py).
         """
         await self._recorder.flush()
         shard = shard_of(route.tenant)

@@ -1,7 +1,8 @@
-"""Writes down what became of deliveries: every 50 ms or 500 outcomes, whichever is first, in one fenced statement.
+"""Writes the outcomes of deliveries: every 50 ms or 500 rows, whichever is first, in one fenced statement.
 
-Recording is retried until it succeeds or the lease is lost; sending never is. A flush is numbered, so a repetition
-after an answer that got lost writes nothing twice. The checkpoint goes along with the rows that justify it.
+Recording is retried until it succeeds or the lease is lost; sending is never retried here. A flush is numbered:
+repeated after its answer got lost, it writes nothing twice. The checkpoint is written together with the rows that
+justify it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from eventstore.progress.recording import Flush
 from eventstore.progress.rows import AttemptRow, ParkedKey, ParkedRow, RangeRow, RetryRow, SettledRow
 
 _BACKOFF_SECONDS = 0.25
-# How long after its timeout a request that is under way is taken for lost with its process.
+# How long after its timeout a request in flight counts as lost with its process.
 GRACE = timedelta(seconds=5)
 
 # Is told of outcomes that were written, and of the deliveries that they ended.

@@ -1,11 +1,12 @@
 """Places for requests: two pools, so that slow receivers do not hold every connection.
 
-A prompt lane starts in the fast pool, of `concurrency` places; a lane whose requests take long starts in the slow one.
-A request that turns out to be slow moves over, so that its place is free again after a second whatever the receiver
-does. There are workers for twice `concurrency`: what has moved over is not bounded by the places of the slow pool.
+A prompt lane starts in the fast pool, which has `concurrency` places. A lane whose requests take long starts in the
+slow pool. A request that turns out to be slow moves over, so its place is free again after a second, whatever the
+receiver does. There are workers for twice `concurrency`: requests that moved over may be more than the slow pool has
+places.
 
-A receiver that never answered may be one that never will. Where many are at work, such a lane has one request under way
-until it is known: two hundred names that are never resolved would else hold every place until they are found slow.
+A receiver that never answered may never do so. When many requests are in flight, the lane of such a receiver has only
+one of them until it is known. Otherwise two hundred names that never resolve would hold every place for a second.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from dataclasses import dataclass
 
 from daemon.pipeline.scheduling.lane import Lane
 
-# What lanes known to be slow may start, as a part of `concurrency`.
+# Places of the slow pool, as a part of `concurrency`.
 SLOW_PART = 0.25
-# What may be taken before lanes that nothing is known of are held to one request each.
+# The part of `concurrency` that may be in flight before each unknown lane is limited to one request.
 TRIAL_PART = 0.125
 
 
@@ -31,22 +32,22 @@ class SendingLimits:
 
     @property
     def slow_places(self) -> int:
-        """What lanes that are known to be slow may start."""
+        """Requests that lanes known to be slow may have in flight."""
         return max(1, int(self.concurrency * SLOW_PART))
 
     @property
     def trial_places(self) -> int:
-        """So much may be under way before unknown lanes are held to one request each."""
+        """Requests in flight from which on each unknown lane may have only one."""
         return max(self.route_concurrency, int(self.concurrency * TRIAL_PART))
 
     @property
     def workers(self) -> int:
-        """As many again may be waiting for slow receivers."""
+        """Workers: half of them may be waiting for slow receivers."""
         return self.concurrency * 2
 
 
 class Pool:
-    """Places for requests, and the lanes in line for them."""
+    """Places for requests, and the lanes that are ready to take one."""
 
     __slots__ = ("in_flight", "places", "ready")
 
