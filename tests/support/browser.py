@@ -63,8 +63,11 @@ _TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"
 
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
-    """The system's Chromium. Without one the test is skipped, or fails if REQUIRE_BROWSER is set to 1."""
-    names = ("chromium", "chromium-browser", "google-chrome")
+    """The system's Chromium. Without one the test is skipped, or fails if REQUIRE_BROWSER is set to 1.
+
+    The headless shell comes first: the same engine without windows, at less than a third of the CPU time for a page.
+    """
+    names = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
     path = next((found for name in names if (found := shutil.which(name))), None)
     if path is None:
         complain = pytest.fail if os.environ.get(REQUIRE_BROWSER) == "1" else pytest.skip

@@ -101,7 +101,9 @@ async def gets_disabled(it: PipelineProcess, route: Route, *, shards: Collection
     epochs = dict.fromkeys(shards, 1)
     held.take(epochs, valid_until=math.inf)
     held.hold(Takeover(checkpoints=dict.fromkeys(shards, 0)), epochs)
-    auto_disable = AutoDisable(it.database, index, RouteDisabler(index, it.commands), after=FIVE_DAYS, shards=held)
+    auto_disable = AutoDisable(
+        it.database, index, RouteDisabler(index, it.commands), after=FIVE_DAYS, shards=held, tunables=OFTEN
+    )
     await auto_disable.run_once()
     return await disabling(it, route) != before
 
