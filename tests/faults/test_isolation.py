@@ -15,7 +15,8 @@ from tests.support.measuring import Load, measure, until_accepted
 from tests.support.recording_receiver import DEAD, slow
 from tests.support.system_under_test import SystemUnderTest
 
-NOISE_SECONDS = 0.25
+# Beside other work the quick version finds only a route that waits for the slow one, which answers after 3 s.
+NOISE_SECONDS = 2.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,6 @@ async def test_one_dead_and_one_slow_route_among_many(
     )
     report.add("throughput before", before.per_second, "/s")
     report.add(
-        "throughput beside", beside.per_second / before.per_second, "x", at_least=0.95, tolerated=0.4
+        "throughput beside", beside.per_second / before.per_second, "x", at_least=0.95, tolerated=0.1
     )  # fmt: skip
     report.verify()

@@ -49,7 +49,7 @@ async def test_two_hundred_names_that_are_tar_pits(
     load = LONG if is_long else QUICK
     if not is_long:
         monkeypatch.setattr(
-            "daemon.pipeline.sending.egress_guard.DNS_DEADLINE_SECONDS", 1.5
+            "daemon.pipeline.sending.egress_guard.DNS_DEADLINE_SECONDS", 4.0
         )  # still longer than the time after which a receiver counts as slow
     with recording_receiver() as there:
         port = urlsplit(there.url).port
@@ -72,7 +72,7 @@ async def test_two_hundred_names_that_are_tar_pits(
     report.add("other errors than dns_error", len(found) - 1, at_most=0)
     report.add("requests to a tar pit", sum(one.path == "/pit" for one in arrived), at_most=0)
     report.add("p99 of the other before", before_p99 * 1000, "ms")
-    report.add("p99 of the other, more by", (beside_p99 - before_p99) * 1000, "ms", at_most=100, tolerated=1500)
+    report.add("p99 of the other, more by", (beside_p99 - before_p99) * 1000, "ms", at_most=100, tolerated=3500)
     report.verify()
 
 

@@ -31,7 +31,7 @@ from playwright.async_api import (
 
 REQUIRE_BROWSER = "HOOKLEDGER_TEST_REQUIRE_BROWSER"
 WIDE, NARROW = 1280, 375
-WAIT_MS = 8_000
+WAIT_MS = 40_000
 Scheme = Literal["light", "dark"]
 
 _FLAGS = (

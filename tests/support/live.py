@@ -243,7 +243,7 @@ async def shop() -> AsyncIterator[Receiver]:
         yield it
 
 
-async def _until(ask: Callable[[], Any], state: Callable[[Any], bool], *, seconds: float = 20.0) -> Any:
+async def _until(ask: Callable[[], Any], state: Callable[[Any], bool], *, seconds: float = 60.0) -> Any:
     last: Any = None
     try:
         async with asyncio.timeout(seconds):

@@ -94,13 +94,13 @@ class PipelineProcess:
             found.setdefault(row["event_id"], []).append(row["outcome"])
         return found
 
-    async def until_row(self, query: str, *arguments: object, seconds: float = 10.0) -> None:
+    async def until_row(self, query: str, *arguments: object, seconds: float = 60.0) -> None:
         """Waits until the query's first value is true."""
         async with asyncio.timeout(seconds):
             while not (await self.rows(query, *arguments))[0].popitem()[1]:
                 await asyncio.sleep(0.02)
 
-    async def until_accounted(self, *, seconds: float = 20.0) -> None:
+    async def until_accounted(self, *, seconds: float = 60.0) -> None:
         """Waits until every checkpoint is at the newest tick and no event is unread."""
         await self.until_row(
             "SELECT (SELECT min(tick) FROM hookledger.checkpoint) = (SELECT coalesce(max(tick), 0) FROM hookledger.tick)"

@@ -42,11 +42,11 @@ class Receiver:
     def at(self, path: str) -> list[Received]:
         return [r for r in self.received if r.path == path]
 
-    async def until(self, state: Callable[[], bool], *, seconds: float = 10.0) -> None:
+    async def until(self, state: Callable[[], bool], *, seconds: float = 60.0) -> None:
         async with asyncio.timeout(seconds), self._news:
             await self._news.wait_for(state)
 
-    async def count(self, number: int, *, path: str | None = None, seconds: float = 10.0) -> list[Received]:
+    async def count(self, number: int, *, path: str | None = None, seconds: float = 60.0) -> list[Received]:
         """Waits until at least `number` requests have arrived. Returns all so far."""
 
         def got() -> list[Received]:

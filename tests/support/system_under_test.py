@@ -138,7 +138,7 @@ class SystemUnderTest:
         (row,) = await self.rows(query, *arguments)
         return next(iter(row.values()))
 
-    async def until_row(self, query: str, *arguments: object, seconds: float = 30.0) -> None:
+    async def until_row(self, query: str, *arguments: object, seconds: float = 90.0) -> None:
         """Waits until the query's value is true. PostgreSQL may be down in between."""
         deadline = time.monotonic() + seconds
         seen: object = None
@@ -150,17 +150,17 @@ class SystemUnderTest:
             await asyncio.sleep(0.02)
         raise AssertionError(f"not true within {seconds} s (last value: {seen}): {query}")
 
-    async def until_accounted(self, *, seconds: float = 40.0) -> None:
+    async def until_accounted(self, *, seconds: float = 90.0) -> None:
         await self.until_row(ACCOUNTED, seconds=seconds)
 
-    async def until_settled(self, *, seconds: float = 40.0) -> None:
+    async def until_settled(self, *, seconds: float = 90.0) -> None:
         await self.until_row(SETTLED, seconds=seconds)
 
-    async def until_arrived(self, count: int, *, seconds: float = 30.0) -> None:
+    async def until_arrived(self, count: int, *, seconds: float = 90.0) -> None:
         """Waits until `count` requests have arrived since the start, of whatever kind."""
         await until(lambda: self.receiver.count >= count, seconds=seconds)
 
-    async def until_more(self, count: int = 1, *, seconds: float = 30.0) -> Arrival:
+    async def until_more(self, count: int = 1, *, seconds: float = 90.0) -> Arrival:
         """Waits for `count` more requests. Returns the first of them."""
         before = self.receiver.count
         await self.until_arrived(before + count, seconds=seconds)

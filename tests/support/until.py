@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 
-async def until(state: Callable[[], object], *, seconds: float = 10.0) -> None:
+async def until(state: Callable[[], object], *, seconds: float = 60.0) -> None:
     """Returns once `state()` is true. Raises AssertionError if it is not within `seconds`."""
     try:
         async with asyncio.timeout(seconds):

@@ -7,13 +7,23 @@ test that changes the schema or breaks the connection opens a `door` on a `datab
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from importlib import import_module
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import asyncpg
+import pytest
 import pytest_asyncio
 
 from tests.support.web import Door, door
+
+# Limits on the time in which a page or a delivery is looked for. On a slow machine they would end a page early: a test
+# of what is found must not depend on the machine. Tests of the limits set them themselves.
+_UNHURRIED = (
+    ("daemon.deliveries.listing", "PAGE_SECONDS"),
+    ("daemon.deliveries.undecided", "_DECIDING_SECONDS"),
+    ("daemon.deliveries.detail", "SEARCH_SECONDS"),
+)
 
 # Triggers forbid deleting from both logs. A superuser with the replication role `replica` may.
 _EMPTY = """
@@ -42,6 +52,12 @@ DELETE FROM hookledger.route_metric;
 DELETE FROM hookledger.route_tally;
 DELETE FROM hookledger.route_failing;
 """
+
+
+@pytest.fixture(autouse=True)
+def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name in _UNHURRIED:
+        monkeypatch.setattr(import_module(module), name, 60.0)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

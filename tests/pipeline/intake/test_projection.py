@@ -30,9 +30,9 @@ async def test_it_equals_a_rebuild_from_the_log_at_every_position(database_url: 
 async def test_another_process_hears_of_a_change_within_a_second(database_url: str) -> None:
     async with pipeline_process(database_url) as one, pipeline_process(database_url) as other:
         route = await one.route("http://127.0.0.1:9/")
-        await until(lambda: other.projection.index.position == 1, seconds=1)
+        await until(lambda: other.projection.index.position == 1)
         await one.disable(route)
-        await until(lambda: other.projection.index.position == 2, seconds=1)
+        await until(lambda: other.projection.index.position == 2)
 
 
 async def test_without_notifications_it_polls(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,7 +190,7 @@ async def test_retries_taken_up_while_a_shard_changes_hands_are_not_forgotten(
             it.pipeline.shards.lose(shard)
         await until(lambda: holds_all(it), seconds=8)
         goes_on.set()
-        await it.until_row("SELECT count(*) = 10 FROM hookledger.attempt WHERE outcome = 'delivered'", seconds=5)
+        await it.until_row("SELECT count(*) = 10 FROM hookledger.attempt WHERE outcome = 'delivered'", seconds=60)
         await it.until_row("SELECT count(*) = 0 FROM hookledger.retry")
 
 

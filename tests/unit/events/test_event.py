@@ -172,7 +172,7 @@ def test_an_event_of_thousands_of_unknown_fields_is_refused_quickly_and_briefly(
     event = {f"f{number}": 1 for number in range(20_000)}
     started = time.process_time()
     problems = refused(event)
-    assert time.process_time() - started < 0.5
+    assert time.process_time() - started < 5  # 0.1 s when nothing else runs; 20,000 suggestions would take minutes
     assert len(problems) < 20
 
 
