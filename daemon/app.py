@@ -1,6 +1,6 @@
 """The composition root: opens the database, builds all components, runs them in one TaskGroup and stops them together.
 
-No other module constructs a stage or a server. The order defines readiness: schema, secrets and projection come first,
+The pipeline builds its own stages (`daemon.pipeline.supervisor`). The order defines readiness: schema, secrets and projection come first,
 then the listeners, then the stages of the pipeline. They stop in the reverse order.
 """
 
