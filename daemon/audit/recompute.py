@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from uuid import UUID
 
 from daemon.core.routing.decision import Judgement, judge
-from daemon.core.routing.index import Timeline
+from daemon.core.routing.timeline import Timeline
 from daemon.core.webhook import payload
 from eventstore.domain_events.events import StoredEvent
 from eventstore.queries.attempts import WaitingState

@@ -13,7 +13,8 @@ from datetime import datetime
 from uuid import UUID
 
 from daemon.core.routing.decision import Decision, judge
-from daemon.core.routing.index import RouteIndex, Timeline
+from daemon.core.routing.index import RouteIndex
+from daemon.core.routing.timeline import Timeline
 from daemon.core.webhook import payload
 from eventstore import domain_events
 from eventstore.domain_events.listing import LoggedEvent

@@ -13,7 +13,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from daemon.core.routing.decision import Decision, judge
-from daemon.core.routing.index import RouteIndex, Timeline
+from daemon.core.routing.index import RouteIndex
+from daemon.core.routing.timeline import Timeline
 from daemon.pipeline.intake.tailer import passes
 from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.scheduling.lane import Lane
