@@ -43,6 +43,10 @@ class RequestRate:
         """Counts a request that starts now."""
         self._arrival = max(self._arrival, now - self._credit) + self._interval
 
+    def is_rested(self, now: float) -> bool:
+        """True if it behaves as a new one would: what was started before matters no more."""
+        return self._arrival <= now - self._credit
+
     def cancel_start(self) -> None:
         """Takes back a start that led to no request."""
         self._arrival -= self._interval

@@ -44,7 +44,12 @@ async def test_the_form_says_which_limit_was_reached_and_keeps_what_was_typed(em
         await opened.route()
         merchant = await browser(opened, "acme")
         fields = (await get(opened, NEW, headers=merchant)).form_data()
-        entered = {"name": "Typed in", "target_url": TARGET, "event_types": ["*"], "intent": "save"}
+        entered: dict[str, str | list[str]] = {
+            "name": "Typed in",
+            "target_url": TARGET,
+            "event_types": ["*"],
+            "intent": "save",
+        }
         page = await post(opened, NEW, {**fields, **entered}, headers=merchant)
         assert page.status == 409
         assert "limits.routes_per_tenant allows 1" in page.words(".notice-bad li")[0]
