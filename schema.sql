@@ -490,12 +490,14 @@ CREATE INDEX parked_route_idx ON hookledger.parked (route_id, last_time);
 CREATE INDEX parked_span_idx ON hookledger.parked USING gist (tstzrange(first_time, last_time, '[]'));
 
 -- A route with too many parked deliveries to list: all its deliveries of ticks from from_tick on are parked, and are
--- found by deciding these ticks again. `pairs` is their number.
+-- found by deciding these ticks again. Of from_tick itself, which may be written out in parts, only those with a seq of
+-- at least from_seq. `pairs` is their number.
 CREATE TABLE hookledger.parked_range (
     route_id  uuid     NOT NULL,
     shard     smallint NOT NULL,
     from_tick bigint   NOT NULL,
     pairs     bigint   NOT NULL,
+    from_seq  bigint   NOT NULL DEFAULT 0,
     CONSTRAINT parked_range_pkey PRIMARY KEY (route_id)
 ) WITH (fillfactor = 50);
 

@@ -19,7 +19,7 @@ import structlog
 
 from daemon import __version__
 from daemon.catalogue import Catalogue
-from daemon.commands import Commands
+from daemon.commands import CommandLimits, Commands
 from daemon.config import Config, ListenAddress
 from daemon.keys import Keychain
 from daemon.metrics import Metrics
@@ -106,7 +106,11 @@ async def _run_on(
         signing_header=config.signing.header,
         now=_now,
         on_appended=projection.reach,
+        index=projection.index,
         catalogue=catalogue,
+        limits=CommandLimits(
+            routes_per_tenant=config.limits.routes_per_tenant, commands_per_minute=config.limits.commands_per_minute
+        ),
     )
 
     async with Sender(

@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Generic, TypeVar
 from uuid import UUID
 
 import orjson
@@ -36,6 +37,9 @@ _WRITING_SECONDS = 2.0
 _FORMAT = b"\x01"
 _CHECK_TEXT = b"hookledger"
 _CHECK_ASSOCIATED_DATA = b"master_key_check"
+
+
+_Secret = TypeVar("_Secret")
 
 
 class WrongMasterKey(Exception):
@@ -180,19 +184,64 @@ def _read_master_key(path: Path) -> bytes:
     return key
 
 
+class _Cache(Generic[_Secret]):
+    """Opened secrets by id. `age` forgets what was not asked for since the last but one `age`.
+
+    Two generations instead of a time for each secret: on the hot path a hit costs what it costs in a dict.
+    """
+
+    __slots__ = ("_old", "_young")
+
+    def __init__(self) -> None:
+        self._young: dict[str, _Secret] = {}
+        self._old: dict[str, _Secret] = {}
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
+
+    def __getitem__(self, item: str) -> _Secret:
+        try:
+            return self._young[item]
+        except KeyError:
+            secret = self._young[item] = self._old.pop(item)
+            return secret
+
+    def __setitem__(self, item: str, secret: _Secret) -> None:
+        self._young[item] = secret
+        self._old.pop(item, None)
+
+    def get(self, item: str) -> _Secret | None:
+        try:
+            return self[item]
+        except KeyError:
+            return None
+
+    def age(self) -> None:
+        self._old, self._young = self._young, {}
+
+
 class Keychain:
-    """A cache of opened secrets by id. An id never stands for another secret, so no entry becomes stale."""
+    """A cache of opened secrets by id. An id never stands for another secret, so no entry becomes stale.
+
+    `age` is called from time to time, and what was not used between two of these calls is forgotten: of routes that are
+    idle or deleted nothing stays.
+    """
 
     def __init__(self, database: Database, vault: Vault) -> None:
         self._database = database
         self._vault = vault
-        self._keys: dict[str, SigningKey] = {}
-        self._headers: dict[str, dict[str, str]] = {}
+        self._keys: _Cache[SigningKey] = _Cache()
+        self._headers: _Cache[dict[str, str]] = _Cache()
 
     @property
     def master_key_id(self) -> str:
         """The id of the master key that seals, a hash of the key."""
         return self._vault.id
+
+    def age(self) -> None:
+        """Forgets what was not used since the last call but one."""
+        self._keys.age()
+        self._headers.age()
 
     def cached_keys(self, route: Route, now: datetime) -> tuple[SigningKey, ...] | None:
         """The cached keys to sign with now, newest first; None if `load` must fetch them first."""
@@ -205,36 +254,39 @@ class Keychain:
         """The cached custom headers of a route; None if `load` must fetch them first."""
         return {} if route.config.headers_id is None else self._headers.get(route.config.headers_id)
 
-    async def load(self, route: Route) -> None:
-        """Fetches, opens and caches the secrets of a route. Raises StoreUnavailable or WrongMasterKey."""
-        for (route_id, key_id), sealed in (
-            await eventstore.route_log.sealed_secrets.keys(self._database, [route.id])
-        ).items():
-            text = self._vault.open(sealed, secret_context(route.tenant, route_id, key_id)).decode()
-            self._keys[key_id] = SigningKey(text)
+    async def load(self, route: Route, key_ids: Sequence[str] | None = None) -> None:
+        """Fetches, opens and caches secrets of a route: the keys of these ids, or else those that it has, and its
+        custom headers. Raises StoreUnavailable or WrongMasterKey.
+        """
+        key_ids = [key.id for key in route.keys] if key_ids is None else key_ids
+        if key_ids:
+            for key_id, opened in (await self._opened(route, Table.KEYS, key_ids)).items():
+                self._keys[key_id] = SigningKey(opened.decode())
         if route.config.headers_id is not None:
-            found = await eventstore.route_log.sealed_secrets.headers(self._database, [route.id])
-            for (route_id, headers_id), sealed in found.items():
-                opened = self._vault.open(sealed, secret_context(route.tenant, route_id, headers_id))
+            for headers_id, opened in (await self._opened(route, Table.HEADERS, [route.config.headers_id])).items():
                 self._headers[headers_id] = orjson.loads(opened)
 
     async def secrets_of(
         self, route: Route, key_ids: Sequence[str]
     ) -> tuple[tuple[SigningKey, ...], dict[str, str]] | None:
         """The keys of these ids, and the custom headers of this version of a route; None if a secret is gone."""
-        if any(key_id not in self._keys for key_id in key_ids) or self.cached_headers(route) is None:
-            await self.load(route)
-        headers = self.cached_headers(route)
-        if headers is None or any(key_id not in self._keys for key_id in key_ids):
-            return None
-        return tuple(self._keys[key_id] for key_id in key_ids), headers
+        if None in (*map(self._keys.get, key_ids), self.cached_headers(route)):
+            await self.load(route, key_ids)
+        keys, headers = [self._keys.get(key_id) for key_id in key_ids], self.cached_headers(route)
+        present = tuple(key for key in keys if key is not None)
+        return None if headers is None or len(present) < len(keys) else (present, headers)
+
+    async def _opened(self, route: Route, table: Table, items: Sequence[str]) -> dict[str, bytes]:
+        sealed = await eventstore.route_log.sealed_secrets.of_route(self._database, table, route.id, items)
+        return {
+            item: self._vault.open(value, secret_context(route.tenant, route.id, item))
+            for item, value in sealed.items()
+        }
 
     async def reveal(self, route: Route) -> str:
         """The text of the newest key, to show it to the merchant."""
-        sealed = (await eventstore.route_log.sealed_secrets.keys(self._database, [route.id]))[
-            route.id, route.keys[0].id
-        ]
-        return self._vault.open(sealed, secret_context(route.tenant, route.id, route.keys[0].id)).decode()
+        key_id = route.keys[0].id
+        return (await self._opened(route, Table.KEYS, [key_id]))[key_id].decode()
 
     def seal_key(self, tenant: str, route_id: UUID, key_id: str, text: str) -> bytes:
         """A key's text, sealed for this tenant, route and id."""

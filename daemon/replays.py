@@ -19,8 +19,9 @@ from daemon.core.delivery import resend
 from daemon.core.delivery.answer import delivery_id
 from daemon.core.delivery.resend import ResendRefused
 from daemon.core.routing.decision import Decision
-from daemon.core.routing.index import ALL, RouteIndex, Timeline
+from daemon.core.routing.index import ALL, RouteIndex
 from daemon.core.routing.route import Route
+from daemon.core.routing.timeline import Timeline
 from eventstore import domain_events
 from eventstore.domain_events import listing
 from eventstore.postgres.connect import Database

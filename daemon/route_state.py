@@ -45,10 +45,14 @@ def lifecycle(event: RouteEvent) -> LifecycleEvent:
     )
 
 
-async def route(database: Database, route_id: UUID) -> Route | None:
-    """The present state of one route, from the log. Deleted routes are returned, too."""
-    folded: Route | None = None
-    for event in await route_log.history(database, route_id):
+async def route(database: Database, route_id: UUID, *, known: Route | None = None) -> Route | None:
+    """The present state of one route, from the log. Deleted routes are returned, too.
+
+    `known` is an earlier state of it, from which the fold goes on: a history may be long.
+    """
+    folded = known
+    after_version = 0 if known is None else known.version
+    for event in await route_log.history(database, route_id, after_version=after_version):
         folded = evolve(folded, lifecycle(event))
     return folded
 

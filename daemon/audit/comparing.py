@@ -10,7 +10,7 @@ from uuid import UUID
 from daemon import route_state
 from daemon.audit.recompute import in_range, judged
 from daemon.core.routing.decision import Decision
-from daemon.core.routing.index import Timeline
+from daemon.core.routing.timeline import Timeline
 from eventstore import domain_events
 from eventstore.domain_events.events import StoredEvent
 from eventstore.postgres.connect import Database

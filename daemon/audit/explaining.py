@@ -15,7 +15,8 @@ from daemon.core.delivery.answer import Outcome
 from daemon.core.delivery.explanation_text import ExplainedDecision, ExplanationFacts, sentence
 from daemon.core.delivery.status import FinalOutcome, status_of
 from daemon.core.routing.decision import Decision, Judgement
-from daemon.core.routing.index import RouteIndex, Timeline
+from daemon.core.routing.index import RouteIndex
+from daemon.core.routing.timeline import Timeline
 from daemon.core.routing.windows import Window
 from eventstore import domain_events
 from eventstore.domain_events import ticks

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from uuid import UUID
 
 from daemon.core.routing.decision import Judgement, judge
-from daemon.core.routing.index import Timeline
+from daemon.core.routing.timeline import Timeline
 from daemon.core.webhook import payload
 from eventstore.domain_events.events import StoredEvent
+from eventstore.domain_events.ticks import LogPosition
 from eventstore.queries.attempts import WaitingState
 
 
@@ -36,12 +37,12 @@ def source_of(event: StoredEvent) -> payload.PayloadSource:
     )
 
 
-def in_range(event: StoredEvent, route_id: UUID, ranges: Mapping[UUID, int]) -> WaitingState | None:
+def in_range(event: StoredEvent, route_id: UUID, ranges: Mapping[UUID, LogPosition]) -> WaitingState | None:
     """The state of a delivery that the parked range of its route contains, else None.
 
-    `ranges` maps a route to the first tick of its range, which has no end.
+    `ranges` maps a route to the beginning of its range, which has no end.
     """
-    first_tick = ranges.get(route_id)
-    if first_tick is None or event.tick is None or event.tick < first_tick:
+    begin = ranges.get(route_id)
+    if begin is None or event.tick is None or (event.tick, event.seq) < begin:
         return None
     return WaitingState(seq=event.seq, route_id=route_id, state="parked", failures=0, due_at=None)

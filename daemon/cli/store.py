@@ -14,7 +14,7 @@ from typing import TypeVar
 import click
 
 from daemon.catalogue import Catalogue
-from daemon.commands import Commands, Context
+from daemon.commands import CommandLimits, Commands, Context
 from daemon.config import Config, load
 from daemon.keys import Keychain
 from daemon.store import open_store, vault_of
@@ -77,7 +77,10 @@ def actor() -> str:
 
 
 async def open_commands(config: Config, database: Database) -> Commands:
-    """The commands on routes of that database. Raises WrongMasterKey before anything is sealed with a wrong key."""
+    """The commands on routes of that database. Raises WrongMasterKey before anything is sealed with a wrong key.
+
+    How many routes a tenant may have holds here too; how often they may be changed does not.
+    """
     vault = vault_of(config)
     await vault.check(database)
     return Commands(
@@ -87,6 +90,7 @@ async def open_commands(config: Config, database: Database) -> Commands:
         signing_header=config.signing.header,
         now=now,
         catalogue=Catalogue(database, is_strict=config.events.strict_types),
+        limits=CommandLimits(routes_per_tenant=config.limits.routes_per_tenant),
     )
 
 

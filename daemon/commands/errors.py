@@ -1,14 +1,18 @@
 """Why a command was not executed. `str()` of each error is the sentence to show.
 
 CommandError
-├─ Invalid       the values are not allowed
-├─ NotFound      there is no such route
-├─ Conflict      the state of the route does not allow the command
-│  └─ KeyReused  the request id was used for another command
-└─ Stale         the route was changed since it was read
+├─ Invalid             the values are not allowed
+├─ NotFound            there is no such route
+├─ Conflict            the state of the route does not allow the command
+│  ├─ KeyReused        the request id was used for another command
+│  └─ TooManyRoutes    the tenant has as many routes as it may have
+├─ Stale               the route was changed since it was read
+└─ TooManyCommands     the tenant commands too often
 """
 
 from __future__ import annotations
+
+import math
 
 from daemon.core.events.event import FieldProblem
 
@@ -42,3 +46,24 @@ class KeyReused(Conflict):
 
 class Stale(CommandError):
     """The route was changed since the caller read it."""
+
+
+class TooManyRoutes(Conflict):
+    """The tenant has as many routes as it may have."""
+
+    def __init__(self, tenant: str, *, count: int, limit: int) -> None:
+        super().__init__(
+            f"tenant {tenant} has {count} {'route' if count == 1 else 'routes'}, and limits.routes_per_tenant allows "
+            f"{limit}: delete one that is not needed, or have the operator raise the limit"
+        )
+
+
+class TooManyCommands(CommandError):
+    """The tenant commands too often. `retry_after_seconds` is rounded up, so that a repetition then succeeds."""
+
+    def __init__(self, tenant: str, *, limit: int, retry_after_seconds: float) -> None:
+        self.retry_after_seconds = math.ceil(retry_after_seconds)
+        super().__init__(
+            f"tenant {tenant} has used up its commands for now, and limits.commands_per_minute allows {limit}: try "
+            f"again in {self.retry_after_seconds} s"
+        )

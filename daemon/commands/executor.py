@@ -17,14 +17,16 @@ import orjson
 import eventstore.route_log.sealed_secrets
 from daemon import route_state
 from daemon.commands.errors import Conflict, KeyReused, NotFound, Stale
+from daemon.commands.limits import CommandLimits, CommandQuota
 from daemon.commands.route_secrets import SealedSecret, SecretKind
+from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import LifecycleEventType, Route, RouteStatus, config_to_body, evolve, may
 from eventstore import route_log
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import RequestReused, VersionConflict
 from eventstore.route_log import idempotency_keys
 from eventstore.route_log.idempotency_keys import UsedKey
-from eventstore.route_log.log import NewRouteEvent, RouteEvent
+from eventstore.route_log.log import NewRouteEvent, RouteCount, RouteEvent
 
 # So many commands on one route at the same moment all succeed: one of them wins in each round.
 _TRIES = 25
@@ -35,7 +37,8 @@ class Context:
     """The actor of a command, its origin (`api`, `cli`, `dashboard` or `delivery`) and its reason.
 
     A repetition with the same `request_id` is harmless, if `causation_id` is the same, too. With `if_version` the
-    command is refused if the route is at another version.
+    command is refused if the route is at another version. The limits of tenants do not hold for a command that
+    `is_unlimited`.
     """
 
     actor: str
@@ -45,6 +48,7 @@ class Context:
     correlation_id: str | None = None
     causation_id: str | None = None
     if_version: int | None = None
+    is_unlimited: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,15 +73,26 @@ Decide = Callable[[Route], Awaitable[NewBody]]
 class CommandExecutor:
     """`create` appends the first event of a route, `change` the next one.
 
-    `on_appended` is awaited with the log position of each event.
+    `on_appended` is awaited with the log position of each event. `index` is a live projection, if there is one: what it
+    knows of a route need not be read and folded again for each command. Both raise TooManyCommands.
     """
 
-    def __init__(self, database: Database, *, on_appended: Callable[[int], Awaitable[None]] | None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        on_appended: Callable[[int], Awaitable[None]] | None,
+        index: RouteIndex | None,
+        limits: CommandLimits,
+    ) -> None:
+        self._quota = CommandQuota(limits)
         self._database = database
         self._on_appended = on_appended
+        self._index = index
 
     async def create(self, tenant: str, route_id: UUID, decision: NewBody, context: Context) -> CommandResult:
-        """Raises Conflict if the request id was used for another command."""
+        """Raises Conflict if the request id was used for another command, or the tenant has too many routes."""
+        self._count(tenant, context)
         lifecycle_type = LifecycleEventType.CREATED
         if (previous := await self._previous_result(lifecycle_type, context, tenant=tenant)) is not None:
             return previous
@@ -93,6 +108,7 @@ class CommandExecutor:
         self, tenant: str, route_id: UUID, lifecycle_type: LifecycleEventType, decide: Decide, context: Context
     ) -> CommandResult:
         """Raises NotFound, Stale, Conflict, and what `decide` raises."""
+        self._count(tenant, context)
         for _ in range(_TRIES):
             previous = await self._previous_result(lifecycle_type, context, tenant=tenant, route_id=route_id)
             if previous is not None:
@@ -112,10 +128,18 @@ class CommandExecutor:
 
     async def load(self, tenant: str, route_id: UUID) -> Route:
         """The present state of the route, from the log. Raises NotFound."""
-        route = await route_state.route(self._database, route_id)
+        route = await self._newest(route_id)
         if route is None or route.tenant != tenant or route.status is RouteStatus.DELETED:
             raise NotFound("there is no such route")
         return route
+
+    def _count(self, tenant: str, context: Context) -> None:
+        if not context.is_unlimited:
+            self._quota.take_command(tenant)
+
+    async def _newest(self, route_id: UUID) -> Route | None:
+        timeline = None if self._index is None else self._index.timeline(route_id)
+        return await route_state.route(self._database, route_id, known=None if timeline is None else timeline.current)
 
     async def _previous_result(
         self, lifecycle_type: LifecycleEventType, context: Context, *, tenant: str, route_id: UUID | None = None
@@ -132,7 +156,7 @@ class CommandExecutor:
             raise KeyReused
         if event.causation_id != context.causation_id:
             raise Conflict("this Idempotency-Key was used for the same command with other values: use a new one")
-        route = await route_state.route(self._database, event.route_id)
+        route = await self._newest(event.route_id)
         if route is None:
             raise NotFound("there is no such route")
         return CommandResult(route=route, appended=False)
@@ -160,6 +184,10 @@ class CommandExecutor:
             body=orjson.dumps(decision.body, option=orjson.OPT_SORT_KEYS).decode(),
         )
         async with self._database.transaction() as connection:
+            before: RouteCount | None = None
+            if version == 1 and self._quota.counts_routes and not context.is_unlimited:
+                before = await route_log.count_routes(connection, tenant)
+                self._quota.check_routes(tenant, before.routes)
             for secret in decision.secrets:
                 add = (
                     eventstore.route_log.sealed_secrets.add_key
@@ -168,6 +196,11 @@ class CommandExecutor:
                 )
                 await add(connection, route_id, secret.id, secret.sealed)
             event = await route_log.append(connection, draft)
+            if before is not None:
+                # From the append to the commit the log is ours. Only what was appended meanwhile is counted again, so
+                # that the lock, for which ticks wait, is not held for long.
+                created = await route_log.count_routes(connection, tenant, after=before.position)
+                self._quota.check_routes(tenant, before.routes + created.routes - 1)
         if self._on_appended is not None:
             await self._on_appended(event.pos)
         return event

@@ -12,9 +12,11 @@ from daemon.catalogue import Catalogue
 from daemon.commands import route_secrets
 from daemon.commands.errors import Conflict, Invalid
 from daemon.commands.executor import CommandExecutor, CommandResult, Context, NewBody
+from daemon.commands.limits import UNLIMITED, CommandLimits
 from daemon.commands.route_secrets import SealedSecret
 from daemon.core.drafts.route_draft import RouteDraft, canonical, check
 from daemon.core.events.catalogue import KnownTypes
+from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import LifecycleEventType, Route, RouteConfig, config_to_body
 from daemon.core.webhook.egress import EgressPolicy
 from daemon.keys import Keychain
@@ -30,10 +32,11 @@ class Commands:
     """The commands on the routes of one database.
 
     `on_appended` is awaited with the log position of each event before the command returns. The process that takes a
-    command catches up its projection there: once a disable is acknowledged, this process starts no new request.
+    command catches up its projection there: once a disable is acknowledged, this process starts no new request. `index`
+    is that projection. Every command may raise TooManyCommands.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a command may touch
         self,
         database: Database,
         keychain: Keychain,
@@ -43,8 +46,10 @@ class Commands:
         now: Callable[[], datetime],
         on_appended: Callable[[int], Awaitable[None]] | None = None,
         catalogue: Catalogue | None = None,
+        index: RouteIndex | None = None,
+        limits: CommandLimits = UNLIMITED,
     ) -> None:
-        self._executor = CommandExecutor(database, on_appended=on_appended)
+        self._executor = CommandExecutor(database, on_appended=on_appended, index=index, limits=limits)
         self._catalogue = catalogue
         self._keychain = keychain
         self._policy = policy
@@ -52,7 +57,7 @@ class Commands:
         self._now = now
 
     async def create(self, tenant: str, draft: RouteDraft, context: Context) -> CommandResult:
-        """Creates a route, enabled unless the draft says otherwise. Raises Invalid."""
+        """Creates a route, enabled unless the draft says otherwise. Raises Invalid and TooManyRoutes."""
         draft = self._checked(tenant, draft, await self._known_types())
         route_id = uuid4()
         headers = route_secrets.headers(self._keychain, tenant, route_id, draft.headers)

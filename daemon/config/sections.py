@@ -119,6 +119,13 @@ class RetentionSection(Section):
     attempts_days: Days = 30
 
 
+class LimitsSection(Section):
+    """Limits of each tenant; the administrator is exempt."""
+
+    routes_per_tenant: Positive = 1000
+    commands_per_minute: Positive = 120
+
+
 class LogSection(Section):
     """`format` None means console if the output is a terminal, else json."""
 
@@ -134,6 +141,7 @@ class Config(Section):
     signing: SigningSection
     events: EventsSection
     retention: RetentionSection
+    limits: LimitsSection
     log: LogSection
     dev: bool = False
 

@@ -7,12 +7,13 @@ later by 1/rate; a request that comes too early waits until its time. The two li
   would cost throughput, so lateness up to CREDIT_SECONDS is made up for, if 1/rate is no more than that. Then no second
   sees more than rate x 1.05 requests. A slower rate gets no credit, since one request more would be a fifth more.
 - `Allowance` permits a burst and limits the rate in the long run. It is a constant that many callers share, so each
-  caller keeps the state, beginning with UNUSED.
+  caller keeps the state, beginning with UNUSED. `Arrivals` keeps it for many keys, such as tenants.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 
 CREDIT_SECONDS = 0.05
@@ -42,6 +43,10 @@ class RequestRate:
         """Counts a request that starts now."""
         self._arrival = max(self._arrival, now - self._credit) + self._interval
 
+    def is_rested(self, now: float) -> bool:
+        """True if it behaves as a new one would: what was started before matters no more."""
+        return self._arrival <= now - self._credit
+
     def cancel_start(self) -> None:
         """Takes back a start that led to no request."""
         self._arrival -= self._interval
@@ -65,3 +70,25 @@ class Allowance:
     def next_arrival(self, arrival: float, now: float) -> float:
         """The theoretical arrival time after one more request, which starts now."""
         return max(arrival, now) + 1 / self.per_second
+
+
+class Arrivals:
+    """The state of allowances by key. Of more than `max_keys` keys the one that was used longest ago is forgotten."""
+
+    __slots__ = ("_arrivals", "_max_keys")
+
+    def __init__(self, *, max_keys: int) -> None:
+        self._max_keys = max_keys
+        self._arrivals: dict[Hashable, float] = {}
+
+    def __iter__(self) -> Iterator[Hashable]:
+        return iter(self._arrivals)
+
+    def take(self, allowance: Allowance, key: Hashable, now: float) -> float:
+        """Counts a request that starts now. Seconds to wait if it is one too many, which is not counted; else 0."""
+        arrival = self._arrivals.pop(key, UNUSED)
+        seconds = allowance.wait(arrival, now)
+        self._arrivals[key] = arrival if seconds else allowance.next_arrival(arrival, now)
+        if len(self._arrivals) > self._max_keys:
+            del self._arrivals[next(iter(self._arrivals))]
+        return seconds

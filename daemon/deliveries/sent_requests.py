@@ -50,7 +50,7 @@ async def collect(
     """What each request of one delivery was made of. None if there was no request, or if its secrets are gone."""
     if not exchanges:
         return []
-    versions = await _versions(database, exchanges[0])
+    versions = await _versions(database, exchanges)
     return [await _signed(keychain, versions, exchange) for exchange in exchanges]
 
 
@@ -65,13 +65,15 @@ def rebuild(
     return [None if part is None else _rebuilt(source, part, bodies, request_options) for part in parts]
 
 
-async def _versions(database: Database, exchange: RecordedExchange) -> dict[int, Route]:
-    """The route in each of its versions."""
+async def _versions(database: Database, exchanges: Sequence[RecordedExchange]) -> dict[int, Route]:
+    """The route in the versions of these exchanges."""
+    wanted = {exchange.route_version for exchange in exchanges}
     versions: dict[int, Route] = {}
     route: Route | None = None
-    for event in await route_log.history(database, exchange.route_id):
+    for event in await route_log.history(database, exchanges[0].route_id):
         route = evolve(route, route_state.lifecycle(event))
-        versions[route.version] = route
+        if route.version in wanted:
+            versions[route.version] = route
     return versions
 
 

@@ -13,7 +13,8 @@ from datetime import datetime
 from uuid import UUID
 
 from daemon.core.routing.decision import Decision, judge
-from daemon.core.routing.index import RouteIndex, Timeline
+from daemon.core.routing.index import RouteIndex
+from daemon.core.routing.timeline import Timeline
 from daemon.core.webhook import payload
 from eventstore import domain_events
 from eventstore.domain_events.listing import LoggedEvent
@@ -60,7 +61,7 @@ class UndecidedReader:
         marks = await undecided.marks(self._database, self._scope.tenant)
         return Marks(
             checkpoint=marks.checkpoint,
-            ranges={route_id: tick for route_id, tick in marks.ranges.items() if self._has_route(route_id)},
+            ranges={route_id: begin for route_id, begin in marks.ranges.items() if self._has_route(route_id)},
         )
 
     def _has_route(self, route_id: UUID) -> bool:
@@ -98,7 +99,8 @@ class UndecidedReader:
         """The routes for which the event must be decided, downwards."""
         tick = event.tick
         if tick is not None and tick <= marks.checkpoint:
-            ranged = (self._index.timeline(route_id) for route_id, first in marks.ranges.items() if first <= tick)
+            place = (tick, event.seq)
+            ranged = (self._index.timeline(route_id) for route_id, begin in marks.ranges.items() if begin <= place)
             candidates = [timeline for timeline in ranged if timeline is not None]
         else:
             candidates = list(self._index.candidates(self._scope.tenant, event.type))
@@ -135,7 +137,7 @@ class _PayloadCache:
 
 def _floor(marks: Marks) -> int:
     """The last tick of which a table lists every delivery."""
-    return min([marks.checkpoint, *(tick - 1 for tick in marks.ranges.values())])
+    return min([marks.checkpoint, *(tick - 1 for tick, _ in marks.ranges.values())])
 
 
 def _upwards(event: LoggedEvent) -> tuple[datetime, int]:

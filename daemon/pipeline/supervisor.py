@@ -154,7 +154,10 @@ class Pipeline:
 
         # Beside the way.
         self._gauges = Gauges(database, index, self._lanes, metrics, shards=self.shards)
+        self._keychain = keychain
+        self._idle_secret_seconds = tunables.idle_secret_seconds
         self._upkeep: Loops = {
+            "keychain": self._forget_idle_secrets,
             "maintenance": Maintenance(database, keep, tunables).run_once,
             "metrics rollup": MetricsRollup(database, tunables).run_once,
             "route disabler": self._route_disabler.run_once,
@@ -239,6 +242,10 @@ class Pipeline:
         self._gauges.wakeup.set()
         if event.type in (LifecycleEventType.DISABLED, LifecycleEventType.DELETED):
             self._backlog.review(route)
+
+    async def _forget_idle_secrets(self) -> None:
+        await asyncio.sleep(self._idle_secret_seconds)
+        self._keychain.age()
 
     async def _listen(self) -> None:
         wakeups = {

@@ -32,6 +32,10 @@ class Tunables:
     unmeasured_lane_queue: int = 2000
     # A parking lane with fewer deliveries in memory has room for the next chunk.
     low_water: int = 100
+    # A lane with nothing to do is forgotten after this time, one that has learned that its receiver is slow or failing
+    # after the second: the longest pause of a retry is shorter, so that failures of a quiet route still add up.
+    idle_lane_seconds: float = 300.0
+    learned_lane_seconds: float = 7200.0
     # Of a lane with so many parked deliveries the rest is a range of ticks instead of a list (backlog.ranges).
     range_pairs: int = 100_000
 
@@ -52,8 +56,10 @@ class Tunables:
     age_seconds: float = 600.0
 
     # Ranges: daemon/pipeline/backlog/ranges. At a time, whichever is first: enough to keep a lane busy, and not so
-    # much that the others wait for their refill.
+    # much that the others wait for their refill, or the flush that writes it for a lease. A page of a tick is not cut
+    # (eventstore/domain_events/tail), so it may be a page more.
     expand_pairs: int = 2000
+    expand_events: int = 5000
     expand_ticks: int = 100
     # A range is written out so long before retention drops the events that it is decided from.
     range_spare_time: timedelta = timedelta(days=1)
@@ -73,6 +79,9 @@ class Tunables:
     # No part is scheduled while more of a replay than this waits, less a part.
     replay_waiting_rows: int = 1000
     replay_pause_seconds: float = 0.1
+
+    # A key or header value that was not used for this time, or twice as long, is forgotten (daemon/keys).
+    idle_secret_seconds: float = 300.0
 
     # Recording: daemon/pipeline/recording/recorder. A flush after this time or so many rows, whichever is first.
     flush_seconds: float = 0.05

@@ -105,14 +105,15 @@ SELECT {EVENT_COLUMNS} FROM hookledger.domain_event
 
 
 async def read_cut(
-    database: Database, *, before: str, tick: Tick, shards: Sequence[int]
+    database: Database, *, before: str, tick: Tick, shards: Sequence[int], from_seq: int = 0
 ) -> AsyncIterator[list[StoredEvent]]:
     """The events of `tick` in the given shards, in pages sorted by seq. `before` is the snapshot of the tick before.
+    With `from_seq` only those from that seq on.
 
     No connection is held between two pages, so a slow consumer costs the database nothing.
     """
     if tick.snap == EMPTY_SNAP:
-        async for page in _restored(database, tick, shards):
+        async for page in _restored(database, tick, shards, after=from_seq - 1):
             yield page
         return
     cut = difference(before, tick.snap)
@@ -122,12 +123,12 @@ async def read_cut(
         is_small = size["rows"] <= PAGE_ROWS and size["bytes"] <= PAGE_BYTES
         rows = await connection.fetch(_WHOLE, *bound, PAGE_ROWS) if is_small and size["rows"] else []
     if is_small:
-        if rows:
+        if rows := [row for row in rows if row["seq"] >= from_seq]:
             yield _events(rows, tick)
         return
     limit = max(1, min(PAGE_ROWS, PAGE_BYTES * size["rows"] // max(1, size["bytes"])))
     for statement, first, last in _seq_ranges(size):
-        next_seq = first
+        next_seq = max(first, from_seq)
         while next_seq <= last:
             async with database.connection(seconds=30) as connection:
                 rows = await connection.fetch(statement, *bound, next_seq, last, limit)
@@ -137,8 +138,9 @@ async def read_cut(
             next_seq = rows[-1]["seq"] + 1
 
 
-async def _restored(database: Database, tick: Tick, shards: Sequence[int]) -> AsyncIterator[list[StoredEvent]]:
-    after = 0
+async def _restored(
+    database: Database, tick: Tick, shards: Sequence[int], *, after: int
+) -> AsyncIterator[list[StoredEvent]]:
     while True:
         async with database.connection(seconds=30) as connection:
             rows = await connection.fetch(_RESTORED, shards, tick.tick, after, _RESTORED_ROWS)

@@ -30,6 +30,10 @@ class Tick:
     closed_upto: datetime
 
 
+# Where an event stands in the order in which events are read: tick and seq.
+LogPosition = tuple[int, int]
+
+
 class Poll(NamedTuple):
     """`made` is the number of the tick that this call made, None if there was nothing new; `newest` is the newest tick
     and `route_pos` the last position of the route log, 0 if there is none.

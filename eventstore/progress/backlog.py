@@ -12,6 +12,9 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+import asyncpg
+
+from eventstore.domain_events.ticks import LogPosition
 from eventstore.postgres.connect import Database
 from eventstore.progress.rows import ParkedKey
 
@@ -44,21 +47,23 @@ class PackedDeliveries:
 
 
 class ParkedRoute(NamedTuple):
-    """The parked deliveries of a route: `listed` is their number in packed rows, `range_from` the tick from which on
-    all of them are parked, None if the route has no range.
+    """The parked deliveries of a route: `listed` is their number in packed rows, `range_from` the position from which
+    on all of them are parked, None if the route has no range.
     """
 
     shard: int
     listed: int
-    range_from: int | None
+    range_from: LogPosition | None
 
 
 _PARKED_ROUTES = """
-SELECT route_id, max(shard) AS shard, sum(listed)::bigint AS listed, max(from_tick) AS from_tick
-  FROM (SELECT route_id, shard, pairs AS listed, NULL::bigint AS from_tick
+SELECT route_id, max(shard) AS shard, sum(listed)::bigint AS listed, max(from_tick) AS from_tick,
+       max(from_seq) AS from_seq
+  FROM (SELECT route_id, shard, pairs AS listed, NULL::bigint AS from_tick, NULL::bigint AS from_seq
           FROM hookledger.parked WHERE shard = ANY ($1::smallint[])
          UNION ALL
-        SELECT route_id, shard, 0, from_tick FROM hookledger.parked_range WHERE shard = ANY ($1::smallint[])) waiting
+        SELECT route_id, shard, 0, from_tick, from_seq FROM hookledger.parked_range
+         WHERE shard = ANY ($1::smallint[])) waiting
  GROUP BY route_id
 """
 
@@ -138,7 +143,7 @@ async def parked_routes(database: Database, shards: Sequence[int]) -> dict[UUID,
     """The routes with parked deliveries in these shards."""
     async with database.connection(seconds=30) as connection:
         rows = await connection.fetch(_PARKED_ROUTES, shards)
-    return {row["route_id"]: ParkedRoute(row["shard"], row["listed"], row["from_tick"]) for row in rows}
+    return {row["route_id"]: ParkedRoute(row["shard"], row["listed"], _range_from(row)) for row in rows}
 
 
 async def failing(database: Database, route_id: UUID) -> set[tuple[int, int]]:
@@ -202,3 +207,7 @@ async def retrying_routes(database: Database, shards: Sequence[int]) -> set[UUID
             "SELECT DISTINCT route_id FROM hookledger.retry WHERE shard = ANY ($1::smallint[])", shards
         )
     return {row["route_id"] for row in rows}
+
+
+def _range_from(row: asyncpg.Record) -> LogPosition | None:
+    return None if row["from_tick"] is None else (row["from_tick"], row["from_seq"])

@@ -114,9 +114,10 @@ WITH held AS MATERIALIZED (
 ), given_ranges AS MATERIALIZED (
     SELECT g.* FROM {ranges} WHERE g.shard IN (SELECT shard FROM writable)
 ), ranged AS (
-    INSERT INTO hookledger.parked_range AS old (shard, route_id, from_tick, pairs)
-    SELECT g.shard, g.route_id, g.from_tick, g.pairs FROM given_ranges g WHERE g.from_tick IS NOT NULL
-    ON CONFLICT (route_id) DO UPDATE SET from_tick = excluded.from_tick, pairs = greatest(0, old.pairs + excluded.pairs)
+    INSERT INTO hookledger.parked_range AS old (shard, route_id, from_tick, from_seq, pairs)
+    SELECT g.shard, g.route_id, g.from_tick, g.from_seq, g.pairs FROM given_ranges g WHERE g.from_tick IS NOT NULL
+    ON CONFLICT (route_id) DO UPDATE SET from_tick = excluded.from_tick, from_seq = excluded.from_seq,
+           pairs = greatest(0, old.pairs + excluded.pairs)
 ), unranged AS (
     DELETE FROM hookledger.parked_range p USING given_ranges g WHERE p.route_id = g.route_id AND g.from_tick IS NULL
 ), moved AS (

@@ -11,6 +11,8 @@ Partitions and ticks are dropped oldest first, up to the first one that must sta
     attempt         no outcome in it is above the floor, and no waiting delivery is older than its end: the attempts
                     tell which deliveries of a packed row are done
     tick            it is below the floor, and before the first tick that can have read an event that is kept
+    key, headers    the route was deleted so long ago that no request with them can be shown any more: of its requests
+                    either all events or all outcomes were dropped
 
 The floor is the tick up to which nothing is read any more: the oldest checkpoint, or the tick before the oldest range
 of parked deliveries.
@@ -28,6 +30,7 @@ import asyncpg
 from eventstore.domain_events.ticks import EMPTY_SNAP
 from eventstore.postgres.connect import Database
 from eventstore.progress import expiry, manual_retry
+from eventstore.route_log import sealed_secrets
 
 # 'hklr': one daemon sweeps at a time, and the others skip the sweep.
 _SWEEP_LOCK = 1751870578
@@ -38,6 +41,10 @@ _SWEEP_SECONDS = 3000.0
 LOCK_TIMEOUT = timedelta(seconds=20)
 
 _TICK_BATCH = 10_000
+
+_MARKS = ("events_kept_from", "attempts_kept_from")
+# An outcome may be recorded after its route was deleted: the request was under way, or PostgreSQL was away.
+_AFTER_DELETION = timedelta(days=1)
 
 _DAYS = """
 SELECT c.relname AS name, to_date(right(c.relname, 8), 'YYYYMMDD') AS day,
@@ -107,12 +114,13 @@ class Held:
 
 @dataclass(slots=True, kw_only=True)
 class Swept:
-    """The result of a sweep: partitions dropped and kept, deliveries expired, ticks deleted."""
+    """The result of a sweep: partitions dropped and kept, deliveries expired, ticks and secrets deleted."""
 
     dropped: list[str] = field(default_factory=list)
     held: list[Held] = field(default_factory=list)
     expired: int = 0
     ticks: int = 0
+    secrets: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +162,7 @@ async def sweep(database: Database, keep: Keep = Keep()) -> Swept | None:
         await _sweep_attempts(connection, now - keep.attempts, swept)
         swept.ticks = await _sweep_ticks(connection)
         await manual_retry.forget(connection, before=now - keep.attempts)
+        swept.secrets = await _sweep_secrets(connection)
     return swept
 
 
@@ -254,3 +263,12 @@ async def _sweep_ticks(connection: asyncpg.pool.PoolConnectionProxy) -> int:
         done = await connection.execute("DELETE FROM hookledger.tick WHERE tick >= $1 AND tick < $2", start, end)
         deleted += int(done.split()[-1])
     return deleted
+
+
+async def _sweep_secrets(connection: asyncpg.pool.PoolConnectionProxy) -> int:
+    """Deletes the keys and headers of deleted routes that nothing kept was sent with. Returns how many."""
+    kept_from = await connection.fetch("SELECT value FROM hookledger.meta WHERE key = ANY ($1::text[])", _MARKS)
+    if not kept_from:
+        return 0
+    newest = max(datetime.fromisoformat(row["value"]) for row in kept_from)
+    return await sealed_secrets.forget_deleted(connection, before=newest - _AFTER_DELETION)

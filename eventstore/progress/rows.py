@@ -83,11 +83,14 @@ class ParkedKey(NamedTuple):
 
 
 class RangeRow(NamedTuple):
-    """All deliveries of a route from `from_tick` on are parked, `pairs` more than before. None ends the range."""
+    """All deliveries of a route from `from_tick` on are parked, of that tick those with a seq of at least `from_seq`;
+    `pairs` more than before. None ends the range.
+    """
 
     shard: int
     route_id: UUID
     from_tick: int | None
+    from_seq: int
     pairs: int
 
 
@@ -119,6 +122,7 @@ TYPES: Mapping[str, str] = MappingProxyType(
         "event_type": "text",
         "failures": "integer",
         "flush": "bigint",
+        "from_seq": "bigint",
         "from_tick": "bigint",
         "is_held": "boolean",
         "is_test": "boolean",

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
+from eventstore.domain_events.ticks import LogPosition
 from eventstore.postgres.connect import Database
 
 
@@ -106,7 +107,7 @@ SELECT DISTINCT $2::bigint, route_id, 'parked', 0, NULL::timestamptz FROM hookle
    AND tstzrange(first_time, last_time, '[]') @> $3::timestamptz
 """
 
-_RANGES = "SELECT route_id, from_tick FROM hookledger.parked_range WHERE route_id = ANY ($1::uuid[])"
+_RANGES = "SELECT route_id, from_tick, from_seq FROM hookledger.parked_range WHERE route_id = ANY ($1::uuid[])"
 
 # $1 route, $2 seq, $3 the event time. An outcome is recorded after its event; the day allows for clocks that are set
 # back.
@@ -169,16 +170,15 @@ async def waiting(database: Database, routes: Sequence[UUID], *, seq: int, event
     return [WaitingState(**row) for row in rows]
 
 
-async def ranges(database: Database, routes: Sequence[UUID]) -> dict[UUID, int]:
-    """Route → from_tick, for those of these routes with a range: all their deliveries of ticks from that one on are
-    parked.
+async def ranges(database: Database, routes: Sequence[UUID]) -> dict[UUID, LogPosition]:
+    """Where the range begins of those of these routes that have one: all their deliveries from there on are parked.
 
     A waiting delivery moves from a range to a row, and from a row to an outcome. So read this first, then `pending`,
     then `attempts`: in that order none is missed.
     """
     async with database.connection(seconds=30) as connection:
         rows = await connection.fetch(_RANGES, routes)
-    return {row["route_id"]: row["from_tick"] for row in rows}
+    return {row["route_id"]: (row["from_tick"], row["from_seq"]) for row in rows}
 
 
 async def exchanges(database: Database, route_id: UUID, seq: int, *, event_time: datetime) -> list[RecordedExchange]:

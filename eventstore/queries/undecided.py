@@ -15,7 +15,7 @@ from uuid import UUID
 
 from eventstore.domain_events.events import shard_of
 from eventstore.domain_events.listing import CLAIMED, COLUMNS, READ_SECONDS, WITH_TICK, LoggedEvent, logged_event
-from eventstore.domain_events.ticks import EMPTY_SNAP
+from eventstore.domain_events.ticks import EMPTY_SNAP, LogPosition
 from eventstore.postgres.connect import Database
 from eventstore.queries.delivery_log import ListPosition
 
@@ -26,11 +26,11 @@ FEW_EVENTS = 2000
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marks:
     """How far a shard is accounted for: up to the tick `checkpoint`. For a route in `ranges`, all deliveries from that
-    tick on are parked.
+    position on are parked.
     """
 
     checkpoint: int
-    ranges: Mapping[UUID, int]
+    ranges: Mapping[UUID, LogPosition]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class Walked:
 
 
 _MARKS = """
-SELECT c.tick, p.route_id, p.from_tick
+SELECT c.tick, p.route_id, p.from_tick, p.from_seq
   FROM hookledger.checkpoint c LEFT JOIN hookledger.parked_range p USING (shard) WHERE c.shard = $1
 """
 
@@ -80,7 +80,7 @@ async def marks(database: Database, tenant: str) -> Marks:
     """The marks of a tenant's shard, with the ranges of all tenants in that shard."""
     async with database.connection(seconds=READ_SECONDS) as connection:
         rows = await connection.fetch(_MARKS, shard_of(tenant))
-    ranges = {row["route_id"]: row["from_tick"] for row in rows if row["route_id"] is not None}
+    ranges = {row["route_id"]: (row["from_tick"], row["from_seq"]) for row in rows if row["route_id"] is not None}
     return Marks(checkpoint=rows[0]["tick"], ranges=ranges)
 
 

@@ -3,9 +3,11 @@
 from eventstore.route_log.log import (
     PAGE_ROWS,
     NewRouteEvent,
+    RouteCount,
     RouteEvent,
     append,
     by_request,
+    count_routes,
     history,
     last_position,
     newest,
@@ -16,9 +18,11 @@ from eventstore.route_log.log import (
 __all__ = [
     "PAGE_ROWS",
     "NewRouteEvent",
+    "RouteCount",
     "RouteEvent",
     "append",
     "by_request",
+    "count_routes",
     "history",
     "last_position",
     "newest",

@@ -63,6 +63,14 @@ class RouteEvent:
     hash: bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteCount:
+    """How many routes a tenant has at a position of the log."""
+
+    position: int
+    routes: int
+
+
 _COLUMNS = (
     "pos, route_id, tenant, version, type, effective_at, actor, origin, reason, request_id, "
     "correlation_id, causation_id, body, prev_hash, hash"
@@ -102,6 +110,20 @@ async def append(connection: asyncpg.pool.PoolConnectionProxy, draft: NewRouteEv
     return RouteEvent(**rows[0])
 
 
+# One statement, so that the position and the count are of one snapshot.
+_COUNT_ROUTES = """
+SELECT (SELECT coalesce(max(pos), 0) FROM hookledger.route_event) AS position,
+       count(*) FILTER (WHERE type = 'created') - count(*) FILTER (WHERE type = 'deleted') AS routes
+  FROM hookledger.route_event WHERE tenant = $1 AND type IN ('created', 'deleted') AND pos > $2
+"""
+
+
+async def count_routes(connection: asyncpg.pool.PoolConnectionProxy, tenant: str, *, after: int = 0) -> RouteCount:
+    """By how many the routes of a tenant have become more after a position, those that were deleted left out."""
+    (row,) = await connection.fetch(_COUNT_ROUTES, tenant, after)
+    return RouteCount(**row)
+
+
 async def read(database: Database, *, after: int = 0, tenant: str | None = None) -> AsyncIterator[RouteEvent]:
     """All events after position `after`, in order, read in pages; only those of `tenant` if it is given."""
     whose = "" if tenant is None else "AND tenant = $3"
@@ -116,11 +138,14 @@ async def read(database: Database, *, after: int = 0, tenant: str | None = None)
         after = rows[-1]["pos"]
 
 
-async def history(database: Database, route_id: UUID) -> list[RouteEvent]:
-    """All events of one route, oldest first; empty if there is no such route."""
+async def history(database: Database, route_id: UUID, *, after_version: int = 0) -> list[RouteEvent]:
+    """All events of one route after that version, oldest first; empty if there is no such route."""
     async with database.connection() as connection:
         rows = await connection.fetch(
-            f"SELECT {_COLUMNS} FROM hookledger.route_event WHERE route_id = $1 ORDER BY version", route_id
+            f"SELECT {_COLUMNS} FROM hookledger.route_event "
+            "WHERE route_id = $1 AND version > $2::bigint ORDER BY version",
+            route_id,
+            after_version,
         )
     return [RouteEvent(**row) for row in rows]
 

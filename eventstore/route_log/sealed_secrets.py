@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -42,6 +43,24 @@ SELECT s.route_id, s.{item} AS item, s.sealed, e.tenant
     for table, item in _ITEM.items()
 }
 
+_OF_ROUTE = {
+    table: f"SELECT {item} AS item, sealed FROM hookledger.{table} WHERE route_id = $1 AND {item} = ANY ($2::text[])"
+    for table, item in _ITEM.items()
+}
+
+# Deleting is final, so the last event of a route tells whether it is deleted. Each route is looked up by the index on
+# (route_id, version): the routes with secrets are those that live and the last ones that were deleted.
+_FORGET = {
+    table: f"""
+DELETE FROM hookledger.{table} WHERE route_id IN (
+    SELECT s.route_id FROM (SELECT DISTINCT route_id FROM hookledger.{table}) s CROSS JOIN LATERAL (
+           SELECT e.type, e.effective_at FROM hookledger.route_event e
+            WHERE e.route_id = s.route_id ORDER BY e.version DESC LIMIT 1) last
+     WHERE last.type = 'deleted' AND last.effective_at < $1)
+"""
+    for table in Table
+}
+
 # Rows are locked in order, so that two concurrent exchanges of the master key do not deadlock.
 _EXCHANGE = {
     table: f"""
@@ -77,23 +96,16 @@ async def add_headers(
     )
 
 
-async def keys(database: Database, routes: Sequence[UUID]) -> dict[tuple[UUID, str], bytes]:
-    """(route, key id) → sealed key, for all keys of these routes."""
+async def of_route(database: Database, table: Table, route_id: UUID, items: Sequence[str]) -> dict[str, bytes]:
+    """Id → sealed secret, for those of these ids that the route has. A route may have had thousands of others."""
     async with database.connection(seconds=10) as connection:
-        rows = await connection.fetch(
-            "SELECT route_id, key_id, sealed FROM hookledger.route_key WHERE route_id = ANY ($1::uuid[])", routes
-        )
-    return {(row["route_id"], row["key_id"]): row["sealed"] for row in rows}
+        rows = await connection.fetch(_OF_ROUTE[table], route_id, items)
+    return {row["item"]: row["sealed"] for row in rows}
 
 
-async def headers(database: Database, routes: Sequence[UUID]) -> dict[tuple[UUID, str], bytes]:
-    """(route, headers id) → sealed header values, for all sets of these routes."""
-    async with database.connection(seconds=10) as connection:
-        rows = await connection.fetch(
-            "SELECT route_id, headers_id, sealed FROM hookledger.route_headers WHERE route_id = ANY ($1::uuid[])",
-            routes,
-        )
-    return {(row["route_id"], row["headers_id"]): row["sealed"] for row in rows}
+async def forget_deleted(connection: asyncpg.pool.PoolConnectionProxy, *, before: datetime) -> int:
+    """Deletes the secrets of routes that were deleted before a moment. Returns how many there were."""
+    return sum([int((await connection.execute(_FORGET[table], before)).split()[-1]) for table in Table])
 
 
 async def master_key_check(database: Database, value: str) -> str:

@@ -1,5 +1,7 @@
 """`hookledger routes`: every command on a route, at a terminal."""
 
+import pytest
+
 from tests.support.cli import CommandLine
 
 
@@ -104,3 +106,16 @@ def test_loopback_targets_need_dev(hookledger: CommandLine) -> None:
     given = ("--tenant", "acme", "--name", "x", "--target-url", "http://127.0.0.1:9000/", "-e", "*")
     hookledger("routes", "create", *given, code=2)
     hookledger("routes", "create", *given, "--dev")
+
+
+def test_a_route_too_many_is_refused_with_count_limit_and_key_and_a_next_step(
+    hookledger: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hookledger.create_route()
+    monkeypatch.setitem(hookledger.environment, "HOOKLEDGER_LIMITS__ROUTES_PER_TENANT", "1")
+    one_more = ("--name", "Orders", "--target-url", "https://shop.example/hook", "--event-type", "order.*")
+    refused = hookledger("routes", "create", "--tenant", "acme", *one_more, code=1)
+    first, second = refused.err.splitlines()
+    assert first.startswith("error: tenant acme has 1 route, and limits.routes_per_tenant allows 1")
+    assert second == "try: hookledger routes delete, or a higher limits.routes_per_tenant"
+    hookledger.create_route(tenant="glow")

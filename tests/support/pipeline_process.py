@@ -140,6 +140,7 @@ async def pipeline_process(
         signing_header="OrderGroove-Signature",
         now=lambda: datetime.now(UTC),
         on_appended=projection.reach,
+        index=projection.index,
     )
 
     try:

@@ -17,7 +17,7 @@ from yarl import URL
 
 from daemon import app, config
 from daemon.catalogue import Catalogue
-from daemon.commands import Commands
+from daemon.commands import CommandLimits, Commands
 from daemon.keys import Keychain, Vault
 from daemon.metrics import Metrics
 from daemon.pipeline.intake.projection import Projection
@@ -145,6 +145,11 @@ async def door(database_url: str, **settings: str) -> AsyncIterator[Door]:
             now=lambda: datetime.now(UTC),
             on_appended=projection.reach,
             catalogue=catalogue,
+            index=projection.index,
+            limits=CommandLimits(
+                routes_per_tenant=configured.limits.routes_per_tenant,
+                commands_per_minute=configured.limits.commands_per_minute,
+            ),
         ),
         keychain=keychain,
         tokens=Tokens(database),

@@ -254,3 +254,20 @@ def test_processes_that_make_the_key_at_once_all_have_the_same(tmp_path: Path) -
             made = list(pool.map(_make, [path] * 4, [start] * 4))
             assert len(set(made)) == 1
             assert master_key_file(path) == made[0]
+
+
+def test_secrets_that_are_not_used_are_forgotten_and_those_in_use_stay() -> None:
+    keychain = Keychain(NO_DATABASE, Vault([NEW]))
+    busy, idle = (
+        life(route_id=UUID(int=number), pos=number, config=config(headers_id=f"h{number}")) for number in (1, 2)
+    )
+    for number in (1, 2):
+        keychain._keys[f"key_{number}"] = SigningKey("text")
+        keychain._headers[f"h{number}"] = {"X-A": "b"}
+    now = busy.created_at
+    for _ in range(3):
+        keychain.age()
+        assert keychain.cached_keys(busy, now) == (SigningKey("text"),)
+        assert keychain.cached_headers(busy) == {"X-A": "b"}
+    assert (keychain.cached_keys(idle, now), keychain.cached_headers(idle)) == (None, None)
+    assert (len(keychain._keys), len(keychain._headers)) == (1, 1)

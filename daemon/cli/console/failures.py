@@ -77,7 +77,7 @@ def _of_system(error: OSError) -> ExitReport:
 def _of_domain(error: BaseException) -> ExitReport:
     # Imported here, so that `hookledger --help` stays fast.
     from daemon.audit import AmbiguousEvent, UnknownEvent
-    from daemon.commands import CommandError, Invalid
+    from daemon.commands import CommandError, Invalid, TooManyRoutes
     from daemon.config import ConfigError
     from daemon.keys import WrongMasterKey
     from eventstore.postgres.errors import (
@@ -103,6 +103,8 @@ def _of_domain(error: BaseException) -> ExitReport:
         case Invalid():
             messages = tuple(f"{p.field}: {p.message}" if p.field else p.message for p in error.problems)
             code = EXIT_USAGE
+        case TooManyRoutes():
+            hint = "hookledger routes delete, or a higher limits.routes_per_tenant"
         case AmbiguousEvent():
             hint = "repeat the command with --tenant"
         case StoreError() | CommandError() | UnknownEvent():

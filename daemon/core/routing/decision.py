@@ -16,8 +16,9 @@ from enum import StrEnum
 from uuid import UUID
 
 from daemon.core.routing import windows
-from daemon.core.routing.index import RouteIndex, Timeline, patterns_of
+from daemon.core.routing.index import RouteIndex, patterns_of
 from daemon.core.routing.route import Route, RouteStatus
+from daemon.core.routing.timeline import RouteOutline, Timeline
 from daemon.core.routing.windows import Window
 
 
@@ -71,7 +72,7 @@ def eligible(
         passes = _accept_all
     chosen: list[Route] = []
     for timeline in candidates:
-        decision = Decision.BACKFILL if backfill else _reason(timeline.as_of(at), patterns, passes)
+        decision = Decision.BACKFILL if backfill else _reason(timeline.outline(at), patterns, passes)
         if decision is Decision.DELIVER:
             chosen.append(timeline.current)
         else:
@@ -106,7 +107,7 @@ def _accept_all(_expression: str) -> bool:
     return True
 
 
-def _reason(route: Route | None, patterns: tuple[str, str, str], passes: FilterTest) -> Decision:
+def _reason(route: Route | RouteOutline | None, patterns: tuple[str, str, str], passes: FilterTest) -> Decision:
     if route is None:
         return Decision.BEFORE_CREATION
     if route.status is not RouteStatus.ENABLED:

@@ -1,8 +1,12 @@
-"""Timelines of routes, and the index that finds the candidates for an event.
+"""The index that finds the candidates for an event among all routes.
 
-`as_of(t)` must work for any past t, so a `Timeline` keeps every state of its route. The index leads from a tenant and
-an exact type, a group or `*` to every route that *ever* had that pattern. The candidates are therefore a superset, and
-the decision looks at the state as of t. So the cost of an event grows with its matches, not with the number of routes.
+It leads from a tenant and an exact type, a group or `*` to every route that *ever* had that pattern. The candidates are
+therefore a superset, and the decision looks at the state as of the event. So the cost of an event grows with its
+matches, not with the number of routes.
+
+A route that ever had `*` is a candidate for everything, and needs no other place. One that has had more than
+PATTERNS_PER_ROUTE patterns gets that place too: otherwise edits to types that nobody publishes would fill the memory of
+every process.
 """
 
 from __future__ import annotations
@@ -14,39 +18,15 @@ from itertools import islice
 from uuid import UUID
 
 from daemon.core.routing.route import LifecycleEvent, Route, evolve
+from daemon.core.routing.timeline import Timeline
 
 ALL = "*"
 
+# Five times what a route may subscribe to at once.
+PATTERNS_PER_ROUTE = 1000
+
 # How many pairs of tenant and type have their candidates cached; a producer may use any number of types.
 MEMO_ENTRIES = 10_000
-
-
-class Timeline:
-    """All states of one route in order of their `effective_at`; states are only appended."""
-
-    __slots__ = ("_since", "_states", "current")
-
-    def __init__(self, first: Route) -> None:
-        self.current = first
-        self._since = [first.updated_at]
-        self._states = [first]
-
-    def extend(self, route: Route) -> None:
-        """Appends the next state."""
-        self.current = route
-        self._since.append(route.updated_at)
-        self._states.append(route)
-
-    def as_of(self, at: datetime) -> Route | None:
-        """The state at `at`, None before the route was created. A change holds from its own microsecond on."""
-        if self._since[-1] <= at:
-            return self.current
-        last = bisect_right(self._since, at) - 1
-        return self._states[last] if last >= 0 else None
-
-    def of_version(self, version: int) -> Route | None:
-        """The state of that version, None if there is none."""
-        return self._states[version - 1] if 1 <= version <= len(self._states) else None
 
 
 class RouteIndex:
@@ -62,6 +42,7 @@ class RouteIndex:
     def apply(self, event: LifecycleEvent) -> Route:
         """Applies one event and returns the new state. Raises BrokenHistory if the event cannot follow."""
         timeline = self._timelines.get(event.route_id)
+        before = None if timeline is None else timeline.current.config
         if timeline is None:
             route = evolve(None, event)
             timeline = self._timelines[event.route_id] = Timeline(route)
@@ -69,12 +50,8 @@ class RouteIndex:
         else:
             route = evolve(timeline.current, event)
             timeline.extend(route)
-        patterns = self._by_pattern.setdefault(route.tenant, {})
-        for pattern in route.config.event_types:
-            routes = patterns.setdefault(pattern, {})
-            if route.id not in routes:
-                routes[route.id] = timeline
-                self._candidates.clear()
+        if route.config is not before:
+            self._subscribe(timeline)
         self.position = event.pos
         return route
 
@@ -114,7 +91,30 @@ class RouteIndex:
         """The current state of every route, including deleted ones."""
         return (timeline.current for timeline in self.timelines(tenant))
 
+    def _subscribe(self, timeline: Timeline) -> None:
+        """Gives the route a place under each pattern that it has now."""
+        route = timeline.current
+        patterns = self._by_pattern.setdefault(route.tenant, {})
+        for pattern in route.config.event_types:
+            if route.id in patterns.get(ALL, {}):
+                return
+            if route.id not in patterns.get(pattern, {}):
+                self._candidates.clear()
+                timeline.patterns += 1
+                is_general = pattern == ALL or timeline.patterns > PATTERNS_PER_ROUTE
+                if is_general and timeline.patterns > 1:
+                    _unsubscribe(patterns, route.id)
+                patterns.setdefault(ALL if is_general else pattern, {})[route.id] = timeline
+
 
 def patterns_of(event_type: str) -> tuple[str, str, str]:
     """The three patterns that match a type: itself, its group's `group.*`, and `*`."""
     return event_type, f"{event_type.partition('.')[0]}.*", ALL
+
+
+def _unsubscribe(patterns: dict[str, dict[UUID, Timeline]], route_id: UUID) -> None:
+    """Takes a route away from every pattern, and forgets the patterns that nobody has then."""
+    for pattern in [pattern for pattern, routes in patterns.items() if route_id in routes]:
+        del patterns[pattern][route_id]
+        if not patterns[pattern]:
+            del patterns[pattern]

@@ -15,11 +15,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, assert_never
+from typing import Any, TypeVar, assert_never
 from uuid import UUID
 
 from daemon.core.routing import windows
 from daemon.core.routing.windows import Window
+
+_Kept = TypeVar("_Kept")
 
 
 class RouteStatus(StrEnum):
@@ -238,7 +240,7 @@ def _changed(route: Route, event: LifecycleEvent) -> Route:
     after = replace(route, version=event.version, pos=event.pos, updated_at=at)
     match event.type:
         case LifecycleEventType.EDITED:
-            return replace(after, config=config_from_body(event.body["config"]))
+            return replace(after, config=_sharing(config_from_body(event.body["config"]), route.config))
         case LifecycleEventType.DISABLED:
             return replace(after, status=RouteStatus.DISABLED, windows=windows.closed(route.windows, at))
         case LifecycleEventType.ENABLED:
@@ -254,6 +256,32 @@ def _changed(route: Route, event: LifecycleEvent) -> Route:
             raise BrokenHistory(f"position {event.pos}: created twice")
         case _:
             assert_never(event.type)
+
+
+def _sharing(config: RouteConfig, before: RouteConfig) -> RouteConfig:
+    """The same configuration, in which what did not change is the very object that it was before.
+
+    A timeline keeps every configuration, so an edit costs memory for what it changed alone. Only for texts and tuples
+    of texts: equal ones are the same text, whereas 1 and 1.0 are not.
+    """
+    return replace(
+        config,
+        name=_kept(config.name, before.name),
+        target_url=_kept(config.target_url, before.target_url),
+        event_types=_kept(config.event_types, before.event_types),
+        payload=replace(
+            config.payload,
+            snapshot=_kept(config.payload.snapshot, before.payload.snapshot),
+            filter=_kept(config.payload.filter, before.payload.filter),
+            transform=_kept(config.payload.transform, before.payload.transform),
+        ),
+        header_names=_kept(config.header_names, before.header_names),
+        headers_id=_kept(config.headers_id, before.headers_id),
+    )
+
+
+def _kept(value: _Kept, before: _Kept) -> _Kept:
+    return before if value == before else value
 
 
 def _created(event: LifecycleEvent) -> Route:

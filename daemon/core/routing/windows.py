@@ -8,6 +8,7 @@ creates windows.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -42,6 +43,16 @@ def find(windows: tuple[Window, ...], at: datetime) -> Window | None:
 def is_sendable(windows: tuple[Window, ...], event_time: datetime) -> bool:
     """True if the window that contains the event time is still open. The send gate checks this before every attempt."""
     return bool(windows) and windows[-1].is_open and windows[-1].start <= event_time
+
+
+def count_begun(windows: Sequence[Window], at: datetime) -> int:
+    """How many of the windows had begun by then; the moment of an enable counts."""
+    return bisect_right(windows, at, key=_start)
+
+
+def last_end(windows: tuple[Window, ...]) -> datetime | None:
+    """When a window last closed, None if none ever did."""
+    return next((window.end for window in windows[:-3:-1] if window.end is not None), None)
 
 
 def opened(windows: tuple[Window, ...], at: datetime) -> tuple[Window, ...]:

@@ -73,7 +73,7 @@ class Parking:
         self._tunables = tunables
         self._drains: dict[UUID, _Drain] = {}
         self._drops = 0
-        self._measured_at = self._looked_at = self._aged_at = time.monotonic()
+        self._measured_at = self._looked_at = self._aged_at = self._let_go_at = time.monotonic()
 
     def adopt(self, takeover: Takeover) -> None:
         """Takes over what is parked of these shards."""
@@ -115,11 +115,22 @@ class Parking:
         if now - self._aged_at >= self._tunables.age_seconds:
             self._aged_at = now
             await self._expand_old()
-        self._lanes.rest()
+        self._lanes.rest(now)
+        if now - self._let_go_at >= self._tunables.idle_lane_seconds / 4:
+            self._let_go_at = now
+            for route_id in self._lanes.let_go(now, has_unwritten=self._recorder.has_unwritten):
+                self._drains.pop(route_id, None)
         if not self._lanes.active:
-            await self.wakeup.wait_set()
+            await self._wait_idle()
         elif await self.wakeup.wait(self._tunables.sweep_seconds):
             await asyncio.sleep(self._tunables.parking_pause_seconds)
+
+    async def _wait_idle(self) -> None:
+        """Waits for work; while lanes are resting, no longer than until some of them may be let go."""
+        if self._lanes.are_resting:
+            await self.wakeup.wait(self._tunables.idle_lane_seconds / 4)
+        else:
+            await self.wakeup.wait_set()
 
     def _measure(self, seconds: float) -> None:
         for lane in self._lanes.active.values():
@@ -192,6 +203,7 @@ class Parking:
     def _forget(self, lane: Lane) -> None:
         """Forgets how far the lane was drained."""
         self._drains.pop(lane.route_id, None)
+        self._ranges.forget(lane.route_id)
         self._working_set.read(lane.route_id, ())
 
     async def _next_row(self, lane: Lane, drain: _Drain) -> bool:
@@ -206,6 +218,7 @@ class Parking:
                 is_empty = not is_unwritten and lane.parkings == parkings
                 if is_empty and lane.range_from is not None:
                     await self._ranges.expand(lane)
+                    self.wakeup.set()  # nothing of a chunk may have been due, and then the next one is up at once
                 elif is_empty:
                     lane.emptied()
                 return False

@@ -1,19 +1,28 @@
-"""Ranges: of a lane with more parked deliveries than are worth a list, only the ticks are kept.
+"""Ranges: of a lane with more parked deliveries than are worth a list, only their beginning is kept.
 
 What a route was due of a tick is a pure function of the two logs (rule 6 in daemon/README.md), so it can be decided
-anew. A range begins at a whole tick and is open to the end: while it stands, what the tailer decides for the route
-costs a number in a counter. When the list before it is drained, its oldest ticks are read again, decided again, and
-written out as packed rows in the same flush that moves the beginning; so no crash falls between. It ends once it has
-nothing left.
+anew. A range begins at a position of the log, tick and seq, and is open to the end: while it stands, what the tailer
+decides for the route costs a number in a counter. When the list before it is drained, its oldest events are read again,
+decided again, and written out as packed rows. It ends once it has nothing left.
+
+A tick may be an import of millions, so it is written out in chunks: at most so many rows for one flush, since leases
+and outcomes wait for a flush, and at most so many events for one turn, since other lanes wait for theirs. A chunk ends
+with a page of the tick, and the range then begins at the next seq. Rows and beginning are written in the same flush, so
+no crash falls between them: what is below the beginning has rows or outcomes, what is not has none.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from uuid import UUID
 
 from daemon.core.routing.decision import Decision, judge
-from daemon.core.routing.index import RouteIndex, Timeline
+from daemon.core.routing.index import RouteIndex
+from daemon.core.routing.timeline import Timeline
 from daemon.pipeline.intake.tailer import passes
 from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.scheduling.lane import Lane
@@ -21,9 +30,33 @@ from daemon.pipeline.scheduling.ledger import Ledger
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from eventstore.domain_events import tail, ticks
 from eventstore.domain_events.events import StoredEvent
-from eventstore.domain_events.ticks import Tick
+from eventstore.domain_events.ticks import LogPosition, Tick
 from eventstore.postgres.connect import Database
 from eventstore.progress.rows import ParkedRow
+
+# Between two turns of the event loop. Filters may take long.
+_EVENTS_AT_ONCE = 100
+
+
+@dataclass(slots=True)
+class _OpenCut:
+    """A tick that is read in several turns, and the position that its next page begins at.
+
+    Kept, because a large tick is measured before it is read: measured again for each chunk, it would cost its length as
+    many times. No connection and no page is held in between.
+    """
+
+    position: LogPosition
+    pages: AsyncIterator[list[StoredEvent]]
+
+
+@dataclass(slots=True)
+class _Chunk:
+    """What is written out at a time, and the position up to which that is all."""
+
+    end: LogPosition
+    due: list[ParkedRow] = field(default_factory=list)
+    events: int = 0
 
 
 class Ranges:
@@ -45,41 +78,67 @@ class Ranges:
         self._index = index
         self._ledger = ledger
         self._recorder = recorder
+        self._open_cuts: dict[UUID, _OpenCut] = {}
 
     async def expand(self, lane: Lane) -> None:
-        """Turns the oldest ticks of the range into packed rows. Only ticks that the tailer has left behind."""
+        """Turns the beginning of the range into packed rows. Only ticks that the tailer has left behind."""
         begin = lane.range_from
         timeline = self._index.timeline(lane.route_id)
         if begin is None or timeline is None:
             return
-        found: list[ParkedRow] = []
-        end = begin
-        for cut in await ticks.after(self._database, begin - 1, limit=self._tunables.expand_ticks):
-            if cut.tick > self._ledger.read_upto(lane.shard) or len(found) >= self._tunables.expand_pairs:
+        chunk = _Chunk(end=begin)
+        for cut in await ticks.after(self._database, begin[0] - 1, limit=self._tunables.expand_ticks):
+            if cut.tick > self._ledger.read_upto(lane.shard) or self._is_full(chunk):
                 break
-            found += await self._decide(lane, timeline, cut)
-            end = cut.tick + 1
+            await self._read(lane, timeline, cut, chunk)
         if lane.range_from != begin:
+            self.forget(lane.route_id)
             return  # the shard was dropped meanwhile
-        self._recorder.listed(found)
-        is_whole = lane.expanded(len(found), end)
-        if is_whole or end != begin:
-            self._recorder.ranged(lane.route_id, lane.shard, lane.range_from, -len(found))
+        self._recorder.listed(chunk.due)
+        is_whole = lane.expanded(len(chunk.due), chunk.end)
+        if is_whole or chunk.end != begin:
+            self._recorder.ranged(lane.route_id, lane.shard, lane.range_from, -len(chunk.due))
+
+    def forget(self, route_id: UUID) -> None:
+        """Forgets how far a tick was read for a route."""
+        self._open_cuts.pop(route_id, None)
 
     async def is_old(self, lane: Lane) -> bool:
         """True if the events at the beginning of the range will soon be gone."""
         if lane.range_from is None:
             return False
-        oldest = await ticks.after(self._database, lane.range_from - 1, limit=1)
+        oldest = await ticks.after(self._database, lane.range_from[0] - 1, limit=1)
         return bool(oldest) and oldest[0].at < datetime.now(UTC) - self._keep + self._tunables.range_spare_time
 
-    async def _decide(self, lane: Lane, timeline: Timeline, cut: Tick) -> list[ParkedRow]:
-        """What the route is due of one tick; without the payloads, since a tick may be an import."""
-        before = await ticks.snap_of(self._database, cut.tick - 1)
-        due: list[ParkedRow] = []
-        async for events in tail.read_cut(self._database, before=before, tick=cut, shards=[lane.shard]):
-            due += [_parked(lane, event, cut.tick) for event in events if _is_due(timeline, event)]
-        return due
+    def _is_full(self, chunk: _Chunk) -> bool:
+        return len(chunk.due) >= self._tunables.expand_pairs or chunk.events >= self._tunables.expand_events
+
+    async def _read(self, lane: Lane, timeline: Timeline, cut: Tick, chunk: _Chunk) -> None:
+        """Adds what the route is due of one tick, from the chunk's end on, until the chunk is full.
+
+        Without the payloads, since a tick may be an import.
+        """
+        position = chunk.end if chunk.end[0] == cut.tick else (cut.tick, 0)
+        open_cut = self._open_cuts.pop(lane.route_id, None)  # if the read fails, it begins anew
+        if open_cut is None or open_cut.position != position:
+            before = await ticks.snap_of(self._database, cut.tick - 1)
+            pages = tail.read_cut(self._database, before=before, tick=cut, shards=[lane.shard], from_seq=position[1])
+            open_cut = _OpenCut(position, pages)
+        async for page in open_cut.pages:
+            await self._decide(lane, timeline, cut.tick, page, chunk)
+            chunk.end = open_cut.position = (cut.tick, page[-1].seq + 1)
+            if self._is_full(chunk):
+                self._open_cuts[lane.route_id] = open_cut
+                return
+        chunk.end = (cut.tick + 1, 0)
+
+    async def _decide(self, lane: Lane, timeline: Timeline, tick: int, page: list[StoredEvent], chunk: _Chunk) -> None:
+        for event in page:
+            chunk.events += 1
+            if chunk.events % _EVENTS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            if _is_due(timeline, event):
+                chunk.due.append(_parked(lane, event, tick))
 
 
 def _is_due(timeline: Timeline, event: StoredEvent) -> bool:

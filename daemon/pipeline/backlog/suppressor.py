@@ -6,14 +6,16 @@ due, perhaps for an hour.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection
+from uuid import UUID
 
+from daemon.core.routing import windows
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import Route
 from daemon.pipeline.held_shards import HeldShards, Takeover
 from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.scheduling.working_set import WorkingSet
+from daemon.pipeline.wakeup import Wakeup
 from eventstore.domain_events.events import shard_of
 from eventstore.postgres.connect import Database
 from eventstore.progress import recording
@@ -38,12 +40,15 @@ class Suppressor:
         self._working_set = working_set
         self._shards = shards
         self._owner = owner
-        self._closed: asyncio.Queue[Route] = asyncio.Queue()
+        # Each route once, as it was last: what an earlier state would have suppressed, this one suppresses too.
+        self._closed: dict[UUID, Route] = {}
+        self._noted = Wakeup()
 
     def review(self, route: Route) -> None:
         """Notes a route if it ever closed a window: something from before may still wait for it."""
-        if any(not window.is_open for window in route.windows):
-            self._closed.put_nowait(route)
+        if windows.last_end(route.windows) is not None:
+            self._closed[route.id] = route
+            self._noted.set()
 
     def adopt(self, takeover: Takeover) -> None:
         """Reviews the routes of which something waits: their last owner may not have come to it."""
@@ -59,12 +64,16 @@ class Suppressor:
         """Nothing of a shard is kept here."""
 
     async def run_once(self) -> None:
-        route = await self._closed.get()
-        try:
-            await self._suppress(route)
-        except BaseException:
-            self._closed.put_nowait(route)
-            raise
+        self._noted.clear()
+        while self._closed:
+            route_id, route = next(iter(self._closed.items()))
+            del self._closed[route_id]
+            try:
+                await self._suppress(route)
+            except BaseException:
+                self._closed.setdefault(route_id, route)
+                raise
+        await self._noted.wait_set()
 
     async def _suppress(self, route: Route) -> None:
         """Suppresses batch by batch: between two batches others can write, and lanes can be filled.
@@ -74,7 +83,9 @@ class Suppressor:
         """
         await self._recorder.flush()
         shard = shard_of(route.tenant)
-        closed_at = max(window.end for window in route.windows if window.end is not None)
+        closed_at = windows.last_end(route.windows)
+        if closed_at is None:
+            return
         is_more = True
         while is_more:
             async with self._working_set.moving:

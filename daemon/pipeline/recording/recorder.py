@@ -23,6 +23,7 @@ from daemon.pipeline.scheduling.ledger import Ledger
 from daemon.pipeline.scheduling.working_set import WorkingSet
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.wakeup import Wakeup
+from eventstore.domain_events.ticks import LogPosition
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
 from eventstore.progress import recording
@@ -151,9 +152,9 @@ class Recorder:
         )
         self._mark_accounted(delivery)
 
-    def extend_range(self, delivery: Delivery, from_tick: int) -> None:
-        """Notes that a delivery waits for its lane, among all of its route from a tick on."""
-        self.ranged(delivery.route_id, delivery.shard, from_tick, 1)
+    def extend_range(self, delivery: Delivery, range_from: LogPosition) -> None:
+        """Notes that a delivery waits for its lane, among all of its route from a position on."""
+        self.ranged(delivery.route_id, delivery.shard, range_from, 1)
         self._mark_accounted(delivery)
 
     def listed(self, rows: list[ParkedRow]) -> None:
@@ -161,11 +162,12 @@ class Recorder:
         self._buffer.parked += rows
         self._something.set()
 
-    def ranged(self, route_id: UUID, shard: int, from_tick: int | None, pairs: int) -> None:
+    def ranged(self, route_id: UUID, shard: int, range_from: LogPosition | None, pairs: int) -> None:
         """Notes where the range of a route begins now (None: there is none any more), and by how many pairs it grew."""
         before = self._buffer.ranges.get(route_id)
         total = pairs if before is None else before.pairs + pairs
-        self._buffer.ranges[route_id] = RangeRow(shard, route_id, from_tick, total)
+        from_tick, from_seq = range_from or (None, 0)
+        self._buffer.ranges[route_id] = RangeRow(shard, route_id, from_tick, from_seq, total)
         self._something.set()
 
     def persist_in_flight(self, delivery: Delivery) -> None:

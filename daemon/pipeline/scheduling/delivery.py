@@ -12,12 +12,11 @@ from uuid import UUID
 from daemon.core.delivery import phases
 from daemon.core.delivery.phases import DeliveryPhase, DeliveryStep
 from eventstore.domain_events.events import StoredEvent
+from eventstore.domain_events.ticks import LogPosition
 from eventstore.progress.backlog import PackedDeliveries, WaitingDelivery
 from eventstore.progress.rows import ParkedKey
 
 RouteAndSeq = tuple[UUID, int]
-# Where a delivery stands in the order of events: tick and seq.
-LogPosition = tuple[int, int]
 
 _GONE = (DeliveryPhase.WITHDRAWN, DeliveryPhase.HANDED_OVER)
 

@@ -6,7 +6,7 @@ under way and goes by the order of events alone: behind one that failed everythi
 row in a table (`failing`).
 
 Whether a lane queues or parks what arrives is its `state` (`daemon.core.delivery.lane_states`). What is parked lies in
-packed rows (about `parked_pairs` of them), or from the tick `range_from` on in a range, which needs no rows.
+packed rows (about `parked_pairs` of them), or from the position `range_from` on in a range, which needs no rows.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from daemon.core.delivery.lane_states import LaneState, LaneStep
 from daemon.core.delivery.phases import DeliveryStep
 from daemon.core.gcra import RequestRate
 from daemon.core.routing.route import RouteConfig
-from daemon.pipeline.scheduling.delivery import Delivery, LogPosition
+from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.tunables import Tunables
+from eventstore.domain_events.ticks import LogPosition
 from eventstore.progress.backlog import ParkedRoute
 
 # A lane whose requests take longer than this, on a moving average, is slow; below half of it, it is prompt again.
@@ -89,7 +90,7 @@ class Lane:
         self.capacity = tunables.unmeasured_lane_queue
         self.parkings = 0
         self.parked_pairs = 0
-        self.range_from: int | None = None
+        self.range_from: LogPosition | None = None
         self.ranged_upto = 0
         self.is_in_ready_queue = False
         self.is_known = False
@@ -115,27 +116,27 @@ class Lane:
         self.parked_pairs = parked.listed
         self.range_from, self.ranged_upto = parked.range_from, newest_tick
 
-    def write_down(self, delivery: Delivery) -> int | None:
-        """Counts a delivery that is parked; the first tick of the range that stands for it, None if it needs a row."""
+    def write_down(self, delivery: Delivery) -> LogPosition | None:
+        """Counts a delivery that is parked; the beginning of the range that stands for it, None if it needs a row."""
         delivery.advance(DeliveryStep.PARK)
-        if self.range_from is not None and delivery.tick >= self.range_from:
+        if self.range_from is not None and delivery.position >= self.range_from:
             self.ranged_upto = delivery.tick
             return self.range_from
         self.parkings += 1
         self.parked_pairs += 1
         if self.parked_pairs >= self._tunables.range_pairs and self.range_from is None:
-            self.range_from = delivery.tick + 1
+            self.range_from = (delivery.tick + 1, 0)
         return None
 
-    def expanded(self, pairs: int, upto: int) -> bool:
-        """Notes that the ticks of the range below `upto` were written out as `pairs` rows; True if the range ends.
+    def expanded(self, pairs: int, upto: LogPosition) -> bool:
+        """Notes that the range below `upto` was written out as `pairs` rows; True if the range ends.
 
-        It ends if nothing lies behind. The tailer has finished the tick before `upto`, so what it decides from now on
-        gets rows again.
+        It ends if nothing lies behind. The tailer has finished the ticks that were written out, so what it decides from
+        now on gets rows again.
         """
         self.parked_pairs += pairs
         self.parkings += pairs
-        is_over = self.ranged_upto < upto
+        is_over = self.ranged_upto < upto[0]
         self.range_from = None if is_over else upto
         return is_over
 
@@ -261,6 +262,15 @@ class Lane:
     def rest(self) -> None:
         """Begins to measure anew: the lane has nothing to do for now."""
         self.busy_measures = self.completed = 0
+
+    def has_memory(self, now: float) -> bool:
+        """True if a new lane would behave otherwise, although nothing waits and nothing is under way."""
+        return (
+            self.is_slow
+            or self.breaker.failures > 0
+            or not self.breaker.is_closed
+            or (self.pace is not None and not self.pace.is_rested(now))
+        )
 
     def _startable(self, now: float) -> deque[Delivery] | None:
         """The queue whose head may start now, but for the rate."""

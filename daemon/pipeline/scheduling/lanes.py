@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from random import random
 from typing import Protocol
@@ -22,15 +22,16 @@ from uuid import UUID
 from daemon.core.delivery.lane_states import LaneStep
 from daemon.core.delivery.phases import DeliveryStep
 from daemon.core.routing.index import RouteIndex
-from daemon.core.routing.route import Route
+from daemon.core.routing.route import Route, RouteStatus
 from daemon.pipeline.held_shards import Takeover
-from daemon.pipeline.scheduling.delivery import Delivery, LogPosition
+from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.scheduling.lane import SLOW_SECONDS, Lane
 from daemon.pipeline.scheduling.ledger import Ledger
 from daemon.pipeline.scheduling.pools import Pool, SendingLimits
 from daemon.pipeline.scheduling.working_set import WorkingSet
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.wakeup import Wakeup
+from eventstore.domain_events.ticks import LogPosition
 
 
 class DeliveryWriter(Protocol):
@@ -39,8 +40,8 @@ class DeliveryWriter(Protocol):
     def park(self, delivery: Delivery) -> None:
         """Notes a delivery that waits for its lane."""
 
-    def extend_range(self, delivery: Delivery, from_tick: int) -> None:
-        """Notes a delivery that waits for its lane, among all of its route from a tick on."""
+    def extend_range(self, delivery: Delivery, range_from: LogPosition) -> None:
+        """Notes a delivery that waits for its lane, among all of its route from a position on."""
 
     def persist_in_flight(self, delivery: Delivery) -> None:
         """Notes a delivery whose request is under way, so that nothing need wait for its end."""
@@ -72,6 +73,8 @@ class Lanes:
         self._fast = Pool(limits.concurrency)
         self._slow = Pool(limits.slow_places)
         self._idle: deque[asyncio.Future[None]] = deque()
+        # Lanes that nobody looks after, and since when, in that order.
+        self._resting: dict[UUID, float] = {}
         self._is_closed = False
         self.active: dict[UUID, Lane] = {}
         self.in_flight: dict[Delivery, None] = {}
@@ -193,11 +196,33 @@ class Lanes:
         delivery.advance(DeliveryStep.WITHDRAW)
         self._working_set.discard(delivery)
 
-    def rest(self) -> None:
+    def rest(self, now: float) -> None:
         """No longer looks after lanes that have nothing to do."""
         for lane in [lane for lane in self.active.values() if not lane.load and not lane.is_parking]:
             lane.rest()
             del self.active[lane.route_id]
+            self._resting[lane.route_id] = now
+
+    def let_go(self, now: float, *, has_unwritten: Callable[[UUID], bool]) -> list[UUID]:
+        """Forgets lanes that have rested for long; returns their routes. A new lane is made when it is needed.
+
+        What a lane has learned of its receiver - that it is slow, or failing - is kept for longer, an open breaker and
+        a pace that was used for as long as they last. Of a deleted route nothing matters any more.
+        """
+        gone: list[UUID] = []
+        for route_id, since in list(self._resting.items()):
+            if since > now - self._tunables.idle_lane_seconds:
+                break
+            lane = self._lanes[route_id]
+            if not self._is_needed(lane, now - since, now) and not has_unwritten(route_id):
+                del self._lanes[route_id], self._resting[route_id]
+                gone.append(route_id)
+        return gone
+
+    @property
+    def are_resting(self) -> bool:
+        """True if there are lanes that may be let go later."""
+        return bool(self._resting)
 
     def adopt(self, takeover: Takeover) -> None:
         """Forgets what was learned of these shards before they were given away: it is old."""
@@ -278,6 +303,16 @@ class Lanes:
             if not self.active:
                 self.room.set()
             self.active[lane.route_id] = lane
+            self._resting.pop(lane.route_id, None)
+
+    def _is_needed(self, lane: Lane, rested_seconds: float, now: float) -> bool:
+        if lane.is_in_ready_queue:
+            return True
+        timeline = self._index.timeline(lane.route_id)
+        if timeline is not None and timeline.current.status is RouteStatus.DELETED:
+            return False
+        is_fleeting = lane.breaker.is_closed and (lane.pace is None or lane.pace.is_rested(now))
+        return lane.has_memory(now) and not (is_fleeting and rested_seconds >= self._tunables.learned_lane_seconds)
 
     def _next(self, pool: Pool) -> Delivery | None:
         while pool.has_turn:

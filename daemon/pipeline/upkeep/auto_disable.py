@@ -56,7 +56,7 @@ class RouteDisabler:
 
     async def disable(self, route: Route, reason: str, *, if_version: int | None = None) -> None:
         """Disables the route, unless it is deleted, disabled or no longer at `if_version`."""
-        context = Context(actor="system", origin="delivery", reason=reason, if_version=if_version)
+        context = Context(actor="system", origin="delivery", reason=reason, if_version=if_version, is_unlimited=True)
         with contextlib.suppress(CommandError):
             done = await self._commands.disable(route.tenant, route.id, context)
             if done.appended:

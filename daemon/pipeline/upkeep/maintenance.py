@@ -55,8 +55,14 @@ class Maintenance:
             return True
         for held in swept.held:
             log.warning("retention.held", partition=held.partition, reason=held.reason)
-        if swept.dropped or swept.expired or swept.ticks:
-            log.info("retention.swept", partitions=swept.dropped, expired=swept.expired, ticks=swept.ticks)
+        if swept.dropped or swept.expired or swept.ticks or swept.secrets:
+            log.info(
+                "retention.swept",
+                partitions=swept.dropped,
+                expired=swept.expired,
+                ticks=swept.ticks,
+                secrets=swept.secrets,
+            )
         return all(held.reason != "in_use" for held in swept.held)
 
 

@@ -102,6 +102,7 @@ def context(
         request_id=request_id,
         causation_id=causation_id,
         if_version=if_match(request),
+        is_unlimited=caller.scope.kind is ScopeKind.ADMIN,
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from daemon.core.gcra import UNUSED, Allowance
+from daemon.core.gcra import Allowance, Arrivals
 from daemon.web.http.endpoints import RateLimit
 from daemon.web.http.problems import Problem
 
@@ -31,16 +31,11 @@ class TenantLimits:
 
     def __init__(self, allowances: Mapping[RateLimit, Allowance] = ALLOWANCES) -> None:
         self._allowances = allowances
-        self._arrivals: dict[tuple[RateLimit, str], float] = {}
+        self._arrivals = Arrivals(max_keys=MAX_COUNTS)
 
     def take(self, limit: RateLimit, tenant: str, now: float) -> None:
         """Counts one request of a tenant. Raises Problem 429 if it is one too many, which is not counted."""
-        allowance = self._allowances[limit]
-        arrival = self._arrivals.pop((limit, tenant), UNUSED)
-        seconds = allowance.wait(arrival, now)
-        self._arrivals[limit, tenant] = arrival if seconds else allowance.next_arrival(arrival, now)
-        if len(self._arrivals) > MAX_COUNTS:
-            del self._arrivals[next(iter(self._arrivals))]
+        seconds = self._arrivals.take(self._allowances[limit], (limit, tenant), now)
         if seconds:
             whole = math.ceil(seconds)
             raise Problem(

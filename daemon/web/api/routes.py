@@ -58,7 +58,7 @@ async def list_routes(request: web.Request) -> web.Response:
     return shapes.answer(page)
 
 
-@endpoint(Access.MANAGE, takes=NewRoute, answers={201: CreatedRouteShape}, is_command=True)
+@endpoint(Access.MANAGE, takes=NewRoute, answers={201: CreatedRouteShape}, refuses=(429,), is_command=True)
 async def create(request: web.Request) -> web.Response:
     """Creates a route and returns it with its verification key. It is active at once, unless it is created disabled."""
     form = await read(request, NewRoute)
@@ -83,7 +83,14 @@ async def show(request: web.Request) -> web.Response:
     return _shown(request, route, at=as_of)
 
 
-@endpoint(Access.MANAGE, takes=RouteEdit, answers={200: RouteShape}, refuses=(404,), is_command=True, is_versioned=True)
+@endpoint(
+    Access.MANAGE,
+    takes=RouteEdit,
+    answers={200: RouteShape},
+    refuses=(404, 429),
+    is_command=True,
+    is_versioned=True,
+)
 async def edit(request: web.Request) -> web.Response:
     """Changes the fields that are given."""
     form = await read(request, RouteEdit)
@@ -94,7 +101,15 @@ async def edit(request: web.Request) -> web.Response:
     return _shown(request, done.route)
 
 
-@endpoint(Access.MANAGE, REASON, takes=Command, answers={204: None}, refuses=(404,), is_command=True, is_versioned=True)
+@endpoint(
+    Access.MANAGE,
+    REASON,
+    takes=Command,
+    answers={204: None},
+    refuses=(404, 429),
+    is_command=True,
+    is_versioned=True,
+)
 async def delete(request: web.Request) -> web.Response:
     """Deletes the route. This cannot be undone."""
     services = request.app[SERVICES]
@@ -107,7 +122,14 @@ async def delete(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-@endpoint(Access.MANAGE, takes=Command, answers={200: RouteShape}, refuses=(404,), is_command=True, is_versioned=True)
+@endpoint(
+    Access.MANAGE,
+    takes=Command,
+    answers={200: RouteShape},
+    refuses=(404, 429),
+    is_command=True,
+    is_versioned=True,
+)
 async def disable(request: web.Request) -> web.Response:
     """Disables the route: no events are sent to it. If it is disabled already, nothing is added to its history."""
     form = await read(request, Command)
@@ -118,7 +140,14 @@ async def disable(request: web.Request) -> web.Response:
     return _shown(request, done.route)
 
 
-@endpoint(Access.MANAGE, takes=Command, answers={200: RouteShape}, refuses=(404,), is_command=True, is_versioned=True)
+@endpoint(
+    Access.MANAGE,
+    takes=Command,
+    answers={200: RouteShape},
+    refuses=(404, 429),
+    is_command=True,
+    is_versioned=True,
+)
 async def enable(request: web.Request) -> web.Response:
     """Enables the route: events from now on are sent. If it is enabled already, nothing is added to its history."""
     form = await read(request, Command)
@@ -139,7 +168,12 @@ async def show_key(request: web.Request) -> web.Response:
 
 
 @endpoint(
-    Access.MANAGE, takes=Rotation, answers={200: RevealedKeyShape}, refuses=(404,), is_command=True, is_versioned=True
+    Access.MANAGE,
+    takes=Rotation,
+    answers={200: RevealedKeyShape},
+    refuses=(404, 429),
+    is_command=True,
+    is_versioned=True,
 )
 async def rotate_key(request: web.Request) -> web.Response:
     """Creates a new key. The present key signs as well for 24 hours."""
@@ -152,7 +186,14 @@ async def rotate_key(request: web.Request) -> web.Response:
     return shapes.answer(_revealed(done.route, key, services.now()), headers=_etag(done.route))
 
 
-@endpoint(Access.MANAGE, takes=Command, answers={200: KeyShape}, refuses=(404,), is_command=True, is_versioned=True)
+@endpoint(
+    Access.MANAGE,
+    takes=Command,
+    answers={200: KeyShape},
+    refuses=(404, 429),
+    is_command=True,
+    is_versioned=True,
+)
 async def revoke_old_key(request: web.Request) -> web.Response:
     """Revokes the previous key: it stops signing at once."""
     form = await read(request, Command)

@@ -25,7 +25,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from daemon.audit import AmbiguousEvent, UnknownEvent
-from daemon.commands import Conflict, Invalid, NotFound, Stale
+from daemon.commands import Conflict, Invalid, NotFound, Stale, TooManyCommands
 from daemon.core.events import event
 from eventstore.postgres.errors import StoreUnavailable, ValueRefused
 
@@ -120,7 +120,7 @@ def listed(errors: Sequence[event.FieldProblem]) -> list[FieldErrorShape]:
     return shown
 
 
-def of(error: Exception) -> Problem | None:
+def of(error: Exception) -> Problem | None:  # noqa: C901 - a table
     """The problem that an error means to the caller; None for an unexpected error."""
     match error:
         case Problem():
@@ -133,6 +133,8 @@ def of(error: Exception) -> Problem | None:
             return Problem(409, str(error))
         case Stale():
             return Problem(412, str(error))
+        case TooManyCommands():
+            return Problem(429, str(error), headers={"Retry-After": str(error.retry_after_seconds)})
         case ValueRefused():
             return Problem(422, f"{REFUSED_VALUE} request")
         case StoreUnavailable():

@@ -14,8 +14,8 @@ from aiohttp import web
 from daemon import deliveries
 from daemon.commands import Invalid, NotFound
 from daemon.core.events.event import FieldProblem
-from daemon.core.routing.index import Timeline
 from daemon.core.routing.route import Route, RouteStatus
+from daemon.core.routing.timeline import Timeline
 from daemon.deliveries import DeliveryDetail, SearchUnfinished
 from daemon.web.access.limits import TENANT_LIMITS
 from daemon.web.http.endpoints import Query, RateLimit

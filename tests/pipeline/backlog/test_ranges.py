@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
+import asyncpg
 import pytest
 
 from daemon import audit
 from daemon.core.delivery.explanation_text import ExplainedDecision
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import PayloadOptions
+from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.tunables import Tunables
+from eventstore.domain_events import tail
+from eventstore.domain_events.ticks import LogPosition
+from eventstore.progress.rows import ParkedRow
 from tests.pipeline.backlog.test_parking import NONE_PARKED, PARKED, ids_of
 from tests.support.crash import crashing_process, possible_duplicates
 from tests.support.pipeline_process import PipelineProcess, pipeline_process
@@ -20,6 +26,7 @@ from tests.support.receiver import gate, receiver, status
 from tests.support.until import until
 
 RANGED = "SELECT coalesce(sum(pairs), 0) >= $1 FROM hookledger.parked_range"
+BEGINS_BEHIND = "SELECT coalesce(max(from_seq), 0) > $1 FROM hookledger.parked_range"
 NO_RANGE = "SELECT count(*) = 0 FROM hookledger.parked_range"
 
 
@@ -44,6 +51,51 @@ async def publish_in_ticks(it: PipelineProcess, *, ticks: int, each: int) -> lis
             "coalesce((SELECT snap FROM hookledger.tick ORDER BY tick DESC LIMIT 1), '1:1:'))"
         )
     return published
+
+
+def taken_out(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Filled with the number of rows that are taken out of a range, for each time."""
+    listed: list[int] = []
+    original = Recorder.listed
+
+    def noted(recorder: Recorder, rows: list[ParkedRow]) -> None:
+        listed.append(len(rows))
+        original(recorder, rows)
+
+    monkeypatch.setattr(Recorder, "listed", noted)
+    return listed
+
+
+def beginnings(it: PipelineProcess, monkeypatch: pytest.MonkeyPatch) -> list[LogPosition | None]:
+    """Filled with each beginning that a range gets."""
+    begun: list[LogPosition | None] = []
+    recorder = it.pipeline._recorder
+    original = recorder.ranged
+
+    def noted(route_id: UUID, shard: int, range_from: LogPosition | None, pairs: int) -> None:
+        begun.append(range_from)
+        original(route_id, shard, range_from, pairs)
+
+    monkeypatch.setattr(recorder, "ranged", noted)
+    return begun
+
+
+async def listed_twice(database_url: str) -> list[int]:
+    """The seqs that a packed row has although their range has them too, or another packed row."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        rows = await connection.fetch(
+            """
+            WITH packed AS (
+                SELECT p.route_id, u.* FROM hookledger.parked p, unnest(p.seqs, p.ticks) AS u (seq, tick))
+            SELECT seq FROM packed JOIN hookledger.parked_range r USING (route_id)
+             WHERE (tick, seq) >= (r.from_tick, r.from_seq)
+             UNION ALL SELECT seq FROM packed GROUP BY seq HAVING count(*) > 1
+            """
+        )
+    finally:
+        await connection.close()
+    return [row["seq"] for row in rows]
 
 
 async def findings(it: PipelineProcess) -> list[audit.AuditFinding]:
@@ -142,6 +194,62 @@ async def test_a_crash_at_any_time_loses_nothing_of_a_range(database_url: str) -
         counts = Counter(ids_of(there))
         assert set(counts) == set(published)
         assert counts.total() - 200 <= allowed
+
+
+async def test_a_huge_tick_is_written_out_in_chunks_and_a_crash_between_them_loses_and_repeats_nothing(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tail, "PAGE_ROWS", 10)
+    few_at_a_time = replace(SMALL_LANES, expand_pairs=20, breaker_first_pause_seconds=0.05)
+    rows_per_flush = taken_out(monkeypatch)
+    published: list[str] = []
+    allowed, seen = 0, 0
+    async with receiver() as there:
+        opened = gate(there, "/")
+        for crash in range(5):
+            async with crashing_process(database_url, tunables=few_at_a_time) as it:
+                if not published:
+                    await it.route(there.url + "/")
+                    published = await publish_in_ticks(it, ticks=5, each=10)
+                    await it.until_row(RANGED, 1)
+                    published += await publish_in_ticks(it, ticks=1, each=300)
+                    await it.until_row(RANGED, 300)
+                else:
+                    opened.set()
+                    await it.until_row(BEGINS_BEHIND, seen)
+                    (begin,) = await it.rows("SELECT from_seq FROM hookledger.parked_range")
+                    seen = begin["from_seq"]
+            allowed += possible_duplicates(it)
+            assert await listed_twice(database_url) == [], f"after crash {crash}"
+        async with pipeline_process(database_url, tunables=few_at_a_time) as it:
+            await it.until_row("SELECT count(DISTINCT seq) = $1 FROM hookledger.attempt", len(published), seconds=30)
+            await it.until_row(NONE_PARKED)
+            await it.until_row(NO_RANGE)
+            assert await findings(it) == []
+    counts = Counter(ids_of(there))
+    assert set(counts) == set(published)
+    assert counts.total() - len(published) <= allowed
+    assert 0 < max(rows_per_flush) <= 20 + 10
+
+
+async def test_a_huge_tick_without_anything_for_the_route_is_passed_over_in_chunks(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tail, "PAGE_ROWS", 10)
+    tunables = replace(SMALL_LANES, expand_events=20)
+    async with receiver() as there, pipeline_process(database_url, route_concurrency=1, tunables=tunables) as it:
+        opened = gate(there, "/")
+        await it.route(there.url + "/", "order.*")
+        published = await publish_in_ticks(it, ticks=5, each=10)
+        await it.until_row(RANGED, 1)
+        await it.publish("customer.create", count=200)
+        published += await publish_in_ticks(it, ticks=1, each=10)
+        begun = beginnings(it, monkeypatch)
+        opened.set()
+        await it.until_row("SELECT count(*) = $1 FROM hookledger.attempt", len(published), seconds=30)
+        await it.until_row(NO_RANGE)
+        assert ids_of(there) == published
+    assert len({begin for begin in begun if begin and begin[1]}) >= 200 // 20 - 1
 
 
 async def test_a_range_is_written_out_before_retention_takes_its_events(

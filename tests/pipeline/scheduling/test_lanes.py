@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from uuid import uuid4
+import time
+from uuid import UUID, uuid4
 
+from daemon.core.delivery.lane_states import LaneStep
+from daemon.core.delivery.phases import DeliveryStep
 from daemon.core.routing.index import RouteIndex
+from daemon.core.routing.route import LifecycleEventType
 from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.scheduling.lanes import Lanes
 from daemon.pipeline.scheduling.pools import SendingLimits
 from daemon.pipeline.scheduling.working_set import WorkingSet
 from daemon.pipeline.tunables import DEFAULTS, Tunables
+from eventstore.domain_events.ticks import LogPosition
 from tests.support.deliveries import delivery
+from tests.support.lifecycles import after, config, created
 
 
-def make(limit: int = 2, *, concurrency: int = 8, tunables: Tunables = DEFAULTS) -> tuple[Lanes, list[Delivery]]:
+def make(
+    limit: int = 2, *, concurrency: int = 8, tunables: Tunables = DEFAULTS, index: RouteIndex | None = None
+) -> tuple[Lanes, list[Delivery]]:
     parked: list[Delivery] = []
     limits = SendingLimits(concurrency=concurrency, route_concurrency=limit, breaker_failures=3)
-    return Lanes(limits, Parked(parked), WorkingSet(), RouteIndex(), tunables), parked
+    return Lanes(limits, Parked(parked), WorkingSet(), index or RouteIndex(), tunables), parked
 
 
 class Parked:
@@ -29,7 +37,7 @@ class Parked:
     def park(self, delivery: Delivery) -> None:
         self._parked.append(delivery)
 
-    def extend_range(self, delivery: Delivery, from_tick: int) -> None:
+    def extend_range(self, delivery: Delivery, range_from: LogPosition) -> None:
         raise AssertionError("nothing is ranged here")
 
     def persist_in_flight(self, delivery: Delivery) -> None:
@@ -157,3 +165,103 @@ async def test_closed_lanes_hand_out_nothing_and_wake_all() -> None:
         assert await asyncio.gather(*workers) == [None] * 3
     lanes.offer(delivery())
     assert await lanes.take() is None
+
+
+# ---- lanes that are let go ----
+
+IDLE, LEARNED = DEFAULTS.idle_lane_seconds, DEFAULTS.learned_lane_seconds
+
+
+async def after_a_delivery(lanes: Lanes, route: UUID, *, succeeded: bool | None = True) -> None:
+    """Sends one delivery of the route, and lets its lane rest at the moment 0."""
+    lanes.offer(delivery(1, route_id=route))
+    sent = await taken(lanes)
+    sent.advance(DeliveryStep.SEND)
+    sent.advance(DeliveryStep.END)
+    sent.succeeded = succeeded
+    lanes.done(sent)
+    lanes.rest(0.0)
+
+
+def let_go(lanes: Lanes, seconds: float, *, unwritten: bool = False) -> int:
+    """How many lanes are let go after so many seconds of rest."""
+    return len(lanes.let_go(seconds, has_unwritten=lambda _: unwritten))
+
+
+async def test_a_lane_that_rests_is_let_go_and_made_anew_when_it_is_needed() -> None:
+    lanes, _ = make()
+    route = uuid4()
+    await after_a_delivery(lanes, route)
+    assert (let_go(lanes, IDLE - 1), let_go(lanes, IDLE, unwritten=True), let_go(lanes, IDLE)) == (0, 0, 1)
+    assert (list(lanes), lanes.are_resting) == ([], False)
+    lanes.offer(delivery(2, route_id=route))
+    assert (await taken(lanes)).event.seq == 2
+
+
+async def test_a_lane_that_has_work_again_is_not_let_go() -> None:
+    lanes, _ = make()
+    route = uuid4()
+    await after_a_delivery(lanes, route)
+    lanes.offer(delivery(2, route_id=route))
+    assert let_go(lanes, 10 * LEARNED) == 0
+    await taken(lanes)
+    lanes.rest(0.0)
+    assert let_go(lanes, 10 * LEARNED) == 0
+    assert len(list(lanes)) == 1
+
+
+async def test_a_parking_lane_is_not_let_go() -> None:
+    lanes, _ = make()
+    await after_a_delivery(lanes, route := uuid4())
+    lanes.park(lanes.lane(route, 0))
+    lanes.rest(0.0)
+    assert let_go(lanes, 10 * LEARNED) == 0
+
+
+async def test_what_a_lane_has_learned_keeps_it_for_longer() -> None:
+    lanes, _ = make()
+    slow, failing = uuid4(), uuid4()
+    await after_a_delivery(lanes, slow)
+    lanes.lane(slow, 0).found_slow()
+    await after_a_delivery(lanes, failing, succeeded=False)
+    assert (let_go(lanes, IDLE), let_go(lanes, LEARNED - 1), let_go(lanes, LEARNED)) == (0, 0, 2)
+
+
+async def test_an_open_breaker_keeps_a_lane_until_it_closes() -> None:
+    lanes, _ = make()
+    route = uuid4()
+    for _ in range(3):
+        await after_a_delivery(lanes, route, succeeded=False)
+    lane = lanes.lane(route, 0)
+    lane.advance(LaneStep.REREAD)
+    lane.emptied()
+    lanes.rest(0.0)
+    assert not lane.breaker.is_closed
+    assert let_go(lanes, 10 * LEARNED) == 0
+    lane.breaker.reset()
+    assert let_go(lanes, 10 * LEARNED) == 1
+
+
+async def test_a_pace_keeps_a_lane_for_as_long_as_it_makes_wait() -> None:
+    lanes, _ = make()
+    route = uuid4()
+    lanes.lane(route, 0).configure(config(rate_limit_per_second=1 / (3 * LEARNED)))
+    began = time.monotonic()
+    await after_a_delivery(lanes, route)
+    assert let_go(lanes, began + 2 * LEARNED) == 0
+    assert let_go(lanes, began + 4 * LEARNED) == 1
+
+
+async def test_of_a_deleted_route_nothing_is_kept_longer() -> None:
+    index = RouteIndex()
+    lanes, _ = make(index=index)
+    route = index.apply(created())
+    for _ in range(3):
+        await after_a_delivery(lanes, route.id, succeeded=False)
+    lane = lanes.lane(route.id, 0)
+    lane.advance(LaneStep.REREAD)
+    lane.emptied()
+    lanes.rest(0.0)
+    assert let_go(lanes, IDLE) == 0
+    index.apply(after(route, LifecycleEventType.DELETED))
+    assert let_go(lanes, IDLE) == 1

@@ -15,6 +15,7 @@ from eventstore.postgres import schema
 from eventstore.postgres.connect import Database
 from eventstore.progress import retention
 from eventstore.progress.retention import Held, Keep, Swept
+from eventstore.route_log import sealed_secrets
 from tests.support.builders import ROUTE, draft, new_event
 from tests.support.postgres import Connect, until_waiting
 
@@ -141,6 +142,34 @@ async def test_events_and_attempts_have_limits_of_their_own(database: Database, 
     assert (await swept(database, keep)).dropped == [partition("attempt", OLD), partition("attempt", RECENT)]
     keep = Keep(events=timedelta(days=5), attempts=timedelta(days=50))
     assert (await swept(database, keep)).dropped == [partition("domain_event", OLD), partition("domain_event", RECENT)]
+
+
+async def test_secrets_of_a_deleted_route_go_when_nothing_that_was_sent_with_them_is_kept(
+    database: Database, sql: asyncpg.Connection
+) -> None:
+    ages = {"long ago": OLD, "of the last day kept": OLD - 1, "lately": RECENT}
+    routes = {name: uuid4() for name in (*ages, "alive")}
+    for name, route_id in routes.items():
+        async with database.transaction() as connection:
+            await sealed_secrets.add_key(connection, route_id, "k1", b"key")
+            await sealed_secrets.add_headers(connection, route_id, "h1", b"headers")
+            await route_log.append(connection, draft(route_id=route_id))
+            if name in ages:
+                await route_log.append(connection, draft(route_id=route_id, version=2, type="deleted"))
+    await sql.execute("SET session_replication_role = replica")  # the log refuses changes otherwise
+    for name, days in ages.items():
+        await sql.execute(
+            "UPDATE hookledger.route_event SET effective_at = $2 WHERE route_id = $1", routes[name], days_ago(days)
+        )
+    await sql.execute("RESET session_replication_role")
+    assert (await swept(database)).secrets == 0, "nothing was dropped yet, so everything can be shown"
+    await attempt(sql, await event(sql, "old", days=OLD - 2), "delivered", days=OLD - 2)
+    await read(database, sql)
+    done = await swept(database)
+    assert (len(done.dropped), done.secrets) == (2, 4)
+    kept = {row["route_id"] for row in await sql.fetch("SELECT route_id FROM hookledger.route_key")}
+    assert kept == {routes["lately"], routes["alive"]}
+    assert await sql.fetchval("SELECT count(*) FROM hookledger.route_headers") == 2
 
 
 async def test_the_beginning_of_what_is_kept_is_known(database: Database, sql: asyncpg.Connection) -> None:

@@ -19,7 +19,7 @@ from eventstore.domain_events.events import publish
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import ChainBroken, RequestReused, ValueRefused, VersionConflict
 from eventstore.route_log import chain
-from eventstore.route_log.log import RouteEvent
+from eventstore.route_log.log import RouteCount, RouteEvent
 from tests.support.builders import draft, new_event
 from tests.support.postgres import Connect, until_waiting
 
@@ -363,3 +363,29 @@ async def is_whole(events: list[RouteEvent]) -> bool:
     except ChainBroken:
         return False
     return True
+
+
+async def test_the_routes_of_a_tenant_are_counted_without_deleted_ones_and_after_a_position(database: Database) -> None:
+    first, second = draft(), draft()
+    for event in (first, second, draft(tenant="globex"), replace(first, version=2, type="edited")):
+        await append(database, event)
+    async with database.transaction() as connection:
+        assert await route_log.count_routes(connection, "acme") == RouteCount(position=4, routes=2)
+        assert await route_log.count_routes(connection, "nobody") == RouteCount(position=4, routes=0)
+    await append(database, replace(second, version=2, type="deleted"))
+    await append(database, draft())
+    async with database.transaction() as connection:
+        assert await route_log.count_routes(connection, "acme", after=4) == RouteCount(position=6, routes=0)
+        assert await route_log.count_routes(connection, "acme") == RouteCount(position=6, routes=2)
+
+
+async def test_a_history_is_read_from_a_version_on(database: Database) -> None:
+    first = draft()
+    events = [
+        await append(database, replace(first, version=n, type="created" if n == 1 else "edited")) for n in (1, 2, 3)
+    ]
+    assert [await route_log.history(database, first.route_id, after_version=n) for n in (0, 2, 3)] == [
+        events,
+        events[2:],
+        [],
+    ]

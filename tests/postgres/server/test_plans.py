@@ -19,6 +19,7 @@ from eventstore.domain_events import listing, tail, ticks
 from eventstore.postgres.connect import SERVER_SETTINGS
 from eventstore.progress import backlog, late_outcomes, manual_retry, recording, replays
 from eventstore.queries import attempts, delivery_log, route_metrics, undecided
+from eventstore.route_log import sealed_secrets
 from tests.support.builders import ROUTE
 
 POPULATE = """
@@ -46,7 +47,8 @@ SELECT n, gen_random_uuid(), 't' || n % 500, 1, 'created', now() + n * interval 
 SHARDS, SEQS = "'{0,1,2,3}'", "'{29001,29002,29003}'"
 CUT = f"{SHARDS}, '9000', '9010', '{{9003}}', '{{8999}}'"
 ROUTES = "'{00000000-0000-0000-0000-000000000007}'"
-FLUSH_ARGUMENTS = ", ".join(["'me'", SHARDS, "'{1,1,1,1}'", "1", *["'{}'"] * 51])
+# Owner, shards, epochs, the number of the flush, and an empty array for each field of its rows.
+FLUSH_ARGUMENTS = ", ".join(["'me'", SHARDS, "'{1,1,1,1}'", "1", *["'{}'"] * 52])
 COUNT = replays._COUNT.format(found=replays._FOUND.format(rule=replays._RULES["all"]))
 SCHEDULE = replays._SCHEDULE.format(rule=replays._RULES["all"])
 
@@ -109,7 +111,9 @@ STATEMENTS = (
     Hot("replays that run", replays._RUNNING, SHARDS, {"replay_running_key", "retry_replay_idx"}, 20),
     Hot("replay, withdrawn", replays._WITHDRAW, f"'{UUID(int=3)}'", {"retry_replay_idx", "replay_pkey"}, 10),
     Hot("route log", f"SELECT {route_log.log._COLUMNS} FROM hookledger.route_event WHERE pos > $1 ORDER BY pos LIMIT $2", "4990, 1000", {"route_event_pkey"}, 20),
-    Hot("history", f"SELECT {route_log.log._COLUMNS} FROM hookledger.route_event WHERE route_id = $1 ORDER BY version", f"'{ROUTE}'", {"route_event_version_key"}, 10),
+    Hot("history", f"SELECT {route_log.log._COLUMNS} FROM hookledger.route_event WHERE route_id = $1 AND version > $2::bigint ORDER BY version", f"'{ROUTE}', 0", {"route_event_version_key"}, 10),
+    Hot("routes of a tenant, counted", route_log.log._COUNT_ROUTES, "'t7', 0", {"route_event_pkey"}, 60),
+    Hot("secrets of a route", sealed_secrets._OF_ROUTE[sealed_secrets.Table.KEYS], f"'{ROUTE}', '{{k1,k2}}'", {"route_key_pkey"}, 10),
     Hot("route log of a tenant", f"SELECT {route_log.log._COLUMNS} FROM hookledger.route_event WHERE pos > $1 AND tenant = $3 ORDER BY pos LIMIT $2", "0, 1000, 't7'", {"route_event_tenant_idx"}, 20),
     Hot("what happened to a tenant's routes", route_log.log._OF_TENANT, "'t7', 4000, 51", {"route_event_tenant_idx"}, 60),
     Hot("one type of it", route_log.log._OF_TENANT_AND_TYPE, "'t7', 4000, 51, 'deleted'", {"route_event_tenant_type_idx"}, 5),

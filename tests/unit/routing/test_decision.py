@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from daemon.core.routing import windows
 from daemon.core.routing.decision import Decision, Judgement, eligible, judge
-from daemon.core.routing.index import RouteIndex, Timeline
+from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import LifecycleEvent, LifecycleEventType, RouteConfig, RouteStatus, evolve
+from daemon.core.routing.timeline import Timeline
 from daemon.core.routing.windows import Window
 from tests.support.lifecycles import NOON, ROUTE, TICK, after, config, created, filtered, life
 

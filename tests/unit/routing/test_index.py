@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.core.routing import index as index_module
-from daemon.core.routing.index import RouteIndex, Timeline, patterns_of
+from daemon.core.routing.index import RouteIndex, patterns_of
 from daemon.core.routing.route import BrokenHistory, LifecycleEventType, RouteStatus, evolve
+from daemon.core.routing.timeline import Timeline
 from tests.support.lifecycles import NOON, TICK, after, config, created, life
 
 PATTERNS = ("order.create", "order.*", "*", "cart.create", "cart.*")

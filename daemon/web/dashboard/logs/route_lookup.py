@@ -5,8 +5,9 @@ from __future__ import annotations
 from itertools import islice
 from uuid import UUID
 
-from daemon.core.routing.index import RouteIndex, Timeline
+from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import Route, RouteStatus
+from daemon.core.routing.timeline import Timeline
 
 # With more webhooks the field is a text field instead of a list to choose from.
 MAX_CHOICES = 200

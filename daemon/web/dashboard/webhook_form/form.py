@@ -15,7 +15,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from daemon import preview
-from daemon.commands import Invalid, Stale
+from daemon.commands import Invalid, Stale, TooManyCommands, TooManyRoutes
 from daemon.core.drafts import route_draft
 from daemon.core.drafts.route_draft import RouteDraft
 from daemon.core.events.event import FieldProblem
@@ -67,6 +67,8 @@ async def create(request: web.Request) -> web.Response:
         return await form_page.show(
             request, replace(submitted, form_errors=errors_in_order(error.problems)), status=422
         )
+    except (TooManyRoutes, TooManyCommands) as error:
+        return await _limited(request, submitted, error)
     notice = "created" if texts.enabled else "created_disabled"
     return redirect(request, "t", tenant, "webhooks", str(created.route.id), done=notice)
 
@@ -97,6 +99,8 @@ async def save(request: web.Request) -> web.Response:
         )
     except Stale:
         return await _conflict(request, submitted, opened)
+    except TooManyCommands as error:
+        return await _limited(request, submitted, error)
     return redirect(request, "t", route.tenant, "webhooks", str(route.id), done=notice)
 
 
@@ -133,6 +137,16 @@ async def _check(
     )
     if problems or draft_problems:
         raise Invalid((*problems, *draft_problems))
+
+
+async def _limited(request: web.Request, submitted: FormPage, error: TooManyRoutes | TooManyCommands) -> web.Response:
+    """The form as it was sent, with the limit that was reached: nothing that was typed is lost."""
+    form_errors = FormErrors([FieldProblem(field="", message=str(error))])
+    status = 429 if isinstance(error, TooManyCommands) else 409
+    response = await form_page.show(request, replace(submitted, form_errors=form_errors), status=status)
+    if isinstance(error, TooManyCommands):
+        response.headers["Retry-After"] = str(error.retry_after_seconds)
+    return response
 
 
 def _reason_problems(request: web.Request, form: FormData) -> Sequence[FieldProblem]:

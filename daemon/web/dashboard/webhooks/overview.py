@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from aiohttp import web
 
 from daemon import deliveries
-from daemon.core.routing.index import Timeline
 from daemon.core.routing.route import Route, RouteStatus
+from daemon.core.routing.timeline import Timeline
 from daemon.deliveries import DeliveryFilter
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import render
