@@ -10,8 +10,9 @@ import pytest
 
 from daemon.core.delivery.answer import Response
 from daemon.core.delivery.retry import RetryPolicy
+from daemon.core.webhook import request
 from daemon.pipeline.recording.recorder import Recorder
-from daemon.pipeline.sending import attempt
+from daemon.pipeline.sending import attempt, outcome
 from tests.support.pipeline_process import PipelineProcess, pipeline_process
 from tests.support.receiver import receiver, status
 from tests.support.until import until
@@ -69,7 +70,7 @@ async def test_an_outcome_that_cannot_be_recorded_is_shown_and_tried_again(
 async def test_a_failure_of_the_failures_own_record_still_leaves_a_retry(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    really = attempt.row_of
+    really = outcome.row_of
     mistakes = 0
 
     def instead(delivery: Any, *arguments: Any, **more: Any) -> Any:
@@ -136,7 +137,7 @@ async def test_a_mistake_while_suppressing_changes_nothing(database_url: str, mo
 async def test_a_mistake_before_the_request_is_a_failure_of_its_own(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fails_once(monkeypatch, attempt.request, "build", lambda *_arguments, **_more: True)
+    fails_once(monkeypatch, request, "build", lambda *_arguments, **_more: True)
     async with receiver() as there, pipeline_process(database_url, retry=QUICK) as it:
         await it.route(there.url + "/")
         published = await it.publish(count=3)
