@@ -118,6 +118,7 @@ async def _run_on(
         timeout_seconds=config.delivery.timeout_seconds,
         proxy=None if config.egress.proxy is None else config.egress.proxy.reveal(),
         extra_ca_file=config.egress.extra_ca_file,
+        concurrency=config.delivery.concurrency,
         on_denied=lambda reason: metrics.egress_denied.labels(reason).inc(),
     ) as sender:
         pipeline = Pipeline(

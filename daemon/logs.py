@@ -3,24 +3,36 @@
 The one thing to know: an event is a constant name with values as keywords, `log.info("lease.taken", shard=3)`. Records
 of the standard library's loggers (aiohttp, asyncio) get the same shape, as `library.logged` with their text. Secrets
 have their own type and show as ***, and tracebacks contain no local variables.
+
+A log call neither waits nor fails: the daemon's stream is a queue (`daemon.queued_stream`), and a value that cannot be
+written as JSON is written as text.
 """
 
+import json
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
 import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from daemon import queued_stream
 from daemon.config import LogFormat, LogLevel
+from daemon.queued_stream import QueuedStream
 
 # Loggers that would write a line for each request or each step of the event loop, beside our own canonical lines.
 _QUIETER: Final = {"aiohttp.access": logging.WARNING, "asyncio": logging.WARNING, "aiohttp.server": logging.ERROR}
 
 
-def configure(level: LogLevel, format: LogFormat | None, stream: TextIO = sys.stderr) -> None:
+def configure_daemon(level: LogLevel, format: LogFormat | None) -> None:
+    """Log to stderr from now on, and let nothing that this process prints wait for a reader or fail for lack of one."""
+    queued_stream.install()
+    configure(level, format, sys.stderr)
+
+
+def configure(level: LogLevel, format: LogFormat | None, stream: TextIO) -> None:
     """Log to `stream` from now on, in every thread; `format` None is json, or console if `stream` is a terminal."""
     if format is None:
         format = LogFormat.CONSOLE if stream.isatty() else LogFormat.JSON
@@ -32,7 +44,9 @@ def configure(level: LogLevel, format: LogFormat | None, stream: TextIO = sys.st
         logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=False,  # a logger created at import time must follow a later `configure`
     )
-    handler = logging.StreamHandler(stream)
+    if isinstance(stream, QueuedStream):
+        stream.notice = _Notice([*shared, *_render(format, is_terminal=stream.isatty())])
+    handler = _Handler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, _name_library],
@@ -46,6 +60,26 @@ def configure(level: LogLevel, format: LogFormat | None, stream: TextIO = sys.st
     for name, least in _QUIETER.items():
         logging.getLogger(name).setLevel(max(least, number))
     logging.captureWarnings(capture=True)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes the records of libraries. One whose text cannot be made is a line that says so, not a traceback."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        structlog.get_logger().warning("library.unprintable", library=record.name, text=str(record.msg))
+
+
+class _Notice:
+    """The line that says how many lines are missing, made as the others are."""
+
+    def __init__(self, processors: list[Processor]) -> None:
+        self._processors = processors
+
+    def __call__(self, lines: int, cause: str) -> str:
+        made: Any = {"event": "log.lines_dropped", "lines": lines, "cause": cause}
+        for processor in self._processors:
+            made = processor(None, "warning", made)
+        return str(made) + "\n"  # the last one makes a text
 
 
 def _render(format: LogFormat, *, is_terminal: bool) -> list[Processor]:
@@ -72,4 +106,8 @@ def _name_library(_logger: WrappedLogger, _method: str, event: EventDict) -> Eve
 def _to_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
     """The event's name first, then time and level, then the values in the order they were given."""
     first = {key: event.pop(key) for key in ("event", "at", "level") if key in event}
-    return orjson.dumps({**first, **event}, default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z).decode()
+    ordered = {**first, **event}
+    try:
+        return orjson.dumps(ordered, default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z).decode()
+    except TypeError:  # half a surrogate pair, a number beyond 64 bits, a circle
+        return json.dumps({str(key): value if isinstance(value, int) else str(value) for key, value in ordered.items()})

@@ -64,6 +64,7 @@ class Metrics:
         self.decisions = self._counter("decisions", "Events × routes that ever subscribed to their type", "decision")
         self.attempts = self._counter("attempts", "Outcomes of attempts", "outcome", "status_class")
         self.egress_denied = self._counter("egress_denied", "Targets refused, by reason", "reason")
+        self.log_lines_dropped = self._counter("log_lines_dropped", "Lines of the log that could not be written")
         self.attempt_duration = self._histogram("attempt_duration_seconds", "Duration of a request", ATTEMPT_BUCKETS)
         self.delivery_latency = self._histogram(
             "delivery_latency_seconds", "From the recording of an event to its first attempt", LATENCY_BUCKETS

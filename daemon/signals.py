@@ -16,9 +16,13 @@ from contextlib import contextmanager
 
 import structlog
 
+from daemon import queued_stream
+
 log = structlog.get_logger()
 
 EXIT_KILLED = 1
+# At once is at once: the last lines of the log get this time and no more.
+LAST_LINES_SECONDS = 0.25
 
 
 class Signals:
@@ -44,6 +48,7 @@ class Signals:
             try:
                 self._kill_children()
             finally:
+                queued_stream.drain(LAST_LINES_SECONDS)
                 os._exit(EXIT_KILLED)
         self.request_stop()
 

@@ -6,13 +6,14 @@ next step is known, and an exit code. `failures.describe` decides which. A user 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from importlib import import_module
 
 import click
 
-from daemon import __version__
+from daemon import __version__, queued_stream
 from daemon.cli.console import failures
 from daemon.cli.console.output import plain
 
@@ -66,14 +67,18 @@ def cli() -> None:
 
 def entry() -> None:
     """The console script: runs the command line and exits with its code."""
-    sys.exit(execute(sys.argv[1:]))
+    queued_stream.occupy_closed_descriptors()
+    code = execute(sys.argv[1:])
+    queued_stream.drain()
+    sys.exit(code)
 
 
 def execute(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code. Prints everything that the user sees of a failure."""
     try:
         code = cli.main(args=arguments, prog_name="hookledger", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed when the process started
+            sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except BrokenPipeError:
         return _discard_output()
@@ -89,10 +94,11 @@ def execute(arguments: list[str]) -> int:
 
 
 def _fail(report: failures.ExitReport) -> int:
-    for message in report.messages:
-        click.echo(f"error: {plain(message)}", err=True)
-    if report.hint:
-        click.echo(f"try: {plain(report.hint)}", err=True)
+    with contextlib.suppress(OSError):  # if it cannot be said, the exit code still says it
+        for message in report.messages:
+            click.echo(f"error: {plain(message)}", err=True)
+        if report.hint:
+            click.echo(f"try: {plain(report.hint)}", err=True)
     return report.code
 
 

@@ -43,7 +43,7 @@ def run(config_file: Path | None, listen: str | None, workers: int, dev: bool, a
     if as_worker:
         return _run_worker()
     config = settings(config_file, dev=dev, listen=listen)
-    logs.configure(config.log.level, config.log.format)
+    logs.configure_daemon(config.log.level, config.log.format)
     return _run_until_end(serve(config, ready=_announce) if workers == 1 else _supervise(config, workers))
 
 
@@ -68,7 +68,7 @@ def _run_worker() -> int:
         own = orders.read(STANDARD_INPUT)
     except EOFError as error:
         raise CliError("there are no orders for a worker", hint="run --workers N", code=failures.EXIT_USAGE) from error
-    logs.configure(own.config.log.level, own.config.log.format)
+    logs.configure_daemon(own.config.log.level, own.config.log.format)
     structlog.contextvars.bind_contextvars(worker=own.number)
     return _run_until_end(child.run(own, control_pipe=STANDARD_INPUT))
 

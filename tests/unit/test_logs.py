@@ -1,8 +1,11 @@
 """The log: one line per event, in a shape machines read, with nothing secret in it."""
 
 import io
+import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO, cast
 from uuid import UUID
 
 import orjson
@@ -11,6 +14,7 @@ import structlog
 
 from daemon import logs
 from daemon.config import LogFormat, LogLevel, Secret
+from daemon.queued_stream import QueuedStream
 
 
 @pytest.fixture(autouse=True)
@@ -104,6 +108,39 @@ def test_the_format_follows_the_stream_unless_chosen() -> None:
         logs.configure(LogLevel.INFO, None, stream)
         structlog.get_logger().info("lease.taken")
         assert stream.getvalue().startswith("{") is is_json
+
+
+def test_a_value_that_json_cannot_have_is_written_as_text() -> None:
+    stream = io.StringIO()
+    logs.configure(LogLevel.INFO, LogFormat.JSON, stream)
+    circle: list[object] = []
+    circle.append(circle)
+    structlog.get_logger().info("route.odd", half="\ud800", large=1 << 70, circle=circle, small=1)
+    [line] = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert (line["event"], line["half"], line["large"], line["small"]) == ("route.odd", "\ud800", 1 << 70, 1)
+
+
+def test_a_library_record_that_cannot_be_formatted_is_a_line_that_says_so() -> None:
+    stream = io.StringIO()
+    logs.configure(LogLevel.INFO, LogFormat.JSON, stream)
+    logging.getLogger("aiohttp.client").warning("%d", "no number")
+    [line] = lines(stream)
+    assert (line["event"], line["library"], line["text"]) == ("library.unprintable", "aiohttp.client", "%d")
+
+
+def test_missing_lines_are_told_in_the_shape_of_a_line(tmp_path: Path) -> None:
+    for format in LogFormat:
+        with (tmp_path / format).open("w") as file:
+            stream = QueuedStream(file.fileno(), max_lines=0)
+            logs.configure(LogLevel.INFO, format, cast("TextIO", stream))
+            text = stream.notice(3, "No space left on device")
+            assert text.endswith("\n")
+            if format is LogFormat.JSON:
+                line = orjson.loads(text)
+                assert list(line) == ["event", "at", "level", "lines", "cause"]
+                assert (line["event"], line["level"], line["lines"]) == ("log.lines_dropped", "warning", 3)
+            else:
+                assert "log.lines_dropped" in text
 
 
 def _fail(password: str) -> None:

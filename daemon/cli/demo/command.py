@@ -48,7 +48,7 @@ def demo(exit_after: bool, listen: str | None) -> None:
     """
     with tempfile.TemporaryDirectory(prefix="hookledger-demo-", ignore_cleanup_errors=True) as directory:
         config = load(None, _environment(Path(directory)), dev=True, listen=listen or _free_address())
-        logs.configure(LogLevel.ERROR, None)
+        logs.configure_daemon(LogLevel.ERROR, None)
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(_run(config, exit_after=exit_after))

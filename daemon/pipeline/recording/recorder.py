@@ -136,6 +136,15 @@ class Recorder:
             self._retry(delivery, retry_after)
         self._mark_accounted(delivery)
 
+    def try_again(self, delivery: Delivery, after: timedelta) -> None:
+        """Notes that a delivery is to be tried again, of which no outcome can be noted."""
+        delivery.advance(DeliveryStep.END)
+        if delivery.is_withdrawn:
+            return  # a successor tries it again, by the row that it was handed over with
+        self._buffer.ended.append(delivery)
+        self._retry(delivery, after)
+        self._mark_accounted(delivery)
+
     def park(self, delivery: Delivery) -> None:
         """Notes that a delivery waits for its lane."""
         event = delivery.event

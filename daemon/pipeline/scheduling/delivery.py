@@ -116,6 +116,11 @@ class Delivery:
         return self.phase is DeliveryPhase.SENDING
 
     @property
+    def is_ended(self) -> bool:
+        """True if its outcome is noted."""
+        return self.phase is DeliveryPhase.ENDED
+
+    @property
     def pair(self) -> RouteAndSeq:
         return self.route_id, self.event.seq
 

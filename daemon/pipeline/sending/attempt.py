@@ -1,7 +1,11 @@
 """One attempt, as one sentence: gate → render → sign → send → classify → record.
 
 This code runs for every request of the product. So it awaits only the network, and it formats only what is sent, stored
-or logged. Exactly one `except Exception` encloses an attempt: the failure of a delivery never ends the process.
+or logged.
+
+A mistake of ours in one delivery never ends the process. One `except Exception` encloses the whole attempt, its record
+too: what failed is recorded as `internal_error`. If that fails as well, nothing is recorded and the delivery is tried
+again. So whatever happens it leaves memory, and its next step is a row.
 """
 
 from __future__ import annotations
@@ -81,35 +85,52 @@ class Attempt:
         self._on_gone = on_gone
 
     async def __call__(self, delivery: Delivery) -> None:
-        started_at, started = datetime.now(UTC), time.monotonic()
+        started_at, started, failures = datetime.now(UTC), time.monotonic(), delivery.failures
         try:
-            route = self._route(delivery.route_id)
-            secrets = self._secrets(route, started_at)
-            if secrets is None or not self._send_gate.allows(delivery.shard):
-                ready = await self._until_ready(delivery)
-                if ready is None:
-                    return
-                route, secrets = ready
-                started_at, started = datetime.now(UTC), time.monotonic()
-            if delivery.is_withdrawn:
+            await self._make(delivery, started_at, started)
+        except Exception:
+            log.exception("delivery.crashed", route_id=str(delivery.route_id), event_id=delivery.event.id)
+            delivery.failures = failures
+            if not delivery.is_ended:
+                self._record_crash(delivery, started_at, time.monotonic() - started)
+
+    async def _make(self, delivery: Delivery, started_at: datetime, started: float) -> None:
+        route = self._route(delivery.route_id)
+        secrets = self._secrets(route, started_at)
+        if secrets is None or not self._send_gate.allows(delivery.shard):
+            ready = await self._until_ready(delivery)
+            if ready is None:
                 return
-            if not windows.is_sendable(route.windows, delivery.event_time):
-                self._suppress(delivery, route, started_at)
-                return
+            route, secrets = ready
+            started_at, started = datetime.now(UTC), time.monotonic()
+        if delivery.is_withdrawn:
+            return
+        if not windows.is_sendable(route.windows, delivery.event_time):
+            self._suppress(delivery, route, started_at)
+            return
+        answer: Answer
+        try:
             outgoing = self._request(delivery, route, secrets, started_at)
+        except payload.RenderError as error:
+            key_ids, answer = "", Failure(error=ErrorName.RENDER_ERROR, detail=plain(str(error)))
+        else:
             key_ids = ",".join(key.id for key in route.keys_at(started_at))
             self._observe_latency(delivery, started_at)
             delivery.advance(DeliveryStep.SEND)
             delivery.started_at = delivery.sent_at = time.monotonic()
             answer = await self._sender.send(route.config.target_url, outgoing.headers, outgoing.body)
-        except payload.RenderError as error:
-            route, key_ids = self._route(delivery.route_id), ""
-            answer = Failure(error=ErrorName.RENDER_ERROR, detail=plain(str(error)))
-        except Exception:
-            log.exception("delivery.crashed", route_id=str(delivery.route_id), event_id=delivery.event.id)
-            route, key_ids = self._route(delivery.route_id), ""
-            answer = Failure(error=ErrorName.INTERNAL_ERROR)
         self._record(delivery, route, answer, key_ids, started_at, time.monotonic() - started)
+
+    def _record_crash(self, delivery: Delivery, started_at: datetime, seconds: float) -> None:
+        """Records a delivery that failed by a mistake of ours. If it cannot be recorded, it is tried again."""
+        failures, crash = delivery.failures, Failure(error=ErrorName.INTERNAL_ERROR)
+        try:
+            self._record(delivery, self._route(delivery.route_id), crash, "", started_at, seconds)
+        except Exception:
+            log.exception("delivery.unrecorded", route_id=str(delivery.route_id), event_id=delivery.event.id)
+            delivery.failures = failures + 1
+            if not delivery.is_ended:
+                self._recorder.try_again(delivery, self._delay(delivery.failures) or self._settings.retry.cap)
 
     def _route(self, route_id: UUID) -> Route:
         timeline = self._index.timeline(route_id)
@@ -215,13 +236,12 @@ class Attempt:
                 at_least = None
                 if isinstance(answer, Response) and answer.status in (429, 503):
                     at_least = retry.retry_after(answer.header("retry-after"), now=now)
-                wait = retry.delay(
-                    self._settings.retry,
-                    failures=delivery.failures + 1,
-                    roll=random(),  # noqa: S311 - spreads retries, hides nothing
-                    at_least=at_least,
-                )
+                wait = self._delay(delivery.failures + 1, at_least)
                 return (Outcome.FAILED, None) if wait is None else (Outcome.RETRYING, wait)
+
+    def _delay(self, failures: int, at_least: timedelta | None = None) -> timedelta | None:
+        roll = random()  # noqa: S311 - spreads retries, hides nothing
+        return retry.delay(self._settings.retry, failures=failures, roll=roll, at_least=at_least)
 
 
 def is_still_gone(attempted: Route, index: RouteIndex) -> bool:

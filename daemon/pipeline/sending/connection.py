@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 
 from aiohttp import ClientOSError, ClientPayloadError, ServerDisconnectedError
 from aiohttp.client_proto import ResponseHandler
@@ -41,9 +42,12 @@ class ProxyDropped(ServerDisconnectedError):
 class ReceiverConnection(ResponseHandler):
     """aiohttp's protocol object of one connection; call `begin` before each request."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, proxied: bool) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, *, proxied: bool, on_lost: Callable[[ReceiverConnection], None]
+    ) -> None:
         super().__init__(loop)
         self._proxied = proxied
+        self._on_lost = on_lost
         self._requests = 0
         self._received_bytes = 0
         self._heads = 0
@@ -64,6 +68,10 @@ class ReceiverConnection(ResponseHandler):
 
     def start_timeout(self) -> None:
         """Does nothing: silence is measured from the first byte on, and until then only the total timeout applies."""
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._on_lost(self)
+        super().connection_lost(exc)
 
     def close(self) -> None:
         """Aborts: a receiver that ignores TLS's close_notify would hold the socket for half a minute."""

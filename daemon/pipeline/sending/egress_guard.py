@@ -15,20 +15,15 @@ import socket
 import ssl
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import pycares
-from aiohttp import AddrInfoType, AsyncResolver, ClientConnectorError, ClientRequest, ClientTimeout, TCPConnector
+from aiohttp import AddrInfoType, AsyncResolver
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.connector import Connection
-from aiohttp.tracing import Trace
 from yarl import URL
 
 from daemon.core.webhook.addresses import DenyReason
 from daemon.core.webhook.egress import EgressPolicy, address_denied
-from daemon.pipeline.sending.connection import ReceiverConnection
 
 DNS_TIMEOUT_SECONDS = 1.0
 DNS_TRIES = 4
@@ -90,43 +85,6 @@ class EgressGuard(AbstractResolver):
         if self._proxy_host is None:
             return address_denied(address, self._policy)
         return None if address in self._proxy_addresses else DenyReason.NOT_THE_PROXY
-
-
-class GuardedConnector(TCPConnector):
-    """aiohttp's connection pool behind the guard. It has no limits of its own, since lanes have them.
-
-    Tests pin the private names of aiohttp that it uses: `_factory`, `_conns`, `_start_tls_connection`.
-    """
-
-    def __init__(self, guard: EgressGuard, *, tls: ssl.SSLContext, proxied: bool) -> None:
-        super().__init__(resolver=guard, socket_factory=guard.open_socket, ssl=tls, limit=0, limit_per_host=0)
-        self._factory = partial(ReceiverConnection, self._loop, proxied=proxied)  # type: ignore[assignment]  # partial is invariant
-
-    async def connect(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> Connection:  # noqa: ASYNC109 - aiohttp's signature
-        connection = await super().connect(req, traces, timeout)
-        if isinstance(connection.protocol, ReceiverConnection):
-            connection.protocol.begin()
-        return connection
-
-    async def _start_tls_connection(
-        self,
-        underlying_transport: asyncio.Transport,
-        req: ClientRequest,
-        timeout: ClientTimeout,  # noqa: ASYNC109 - aiohttp's signature
-        client_error: type[Exception] = ClientConnectorError,
-    ) -> tuple[asyncio.BaseTransport, ResponseHandler]:
-        """The TLS handshake through an established tunnel. Its timeout is the receiver's failure, not the proxy's."""
-        try:
-            return await super()._start_tls_connection(underlying_transport, req, timeout, client_error)
-        except TimeoutError as silence:
-            raise ClientConnectorError(req.connection_key, silence) from silence
-
-    def drop_idle(self, host: str, port: int | None) -> None:
-        """Closes the pooled connections to one origin."""
-        for key, pooled in self._conns.items():
-            if key.host == host and key.port == port:
-                for connection, _ in pooled:
-                    connection.close()
 
 
 def system_resolver(nameservers: Sequence[str] | None = None) -> AbstractResolver:

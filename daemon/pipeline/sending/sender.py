@@ -43,13 +43,8 @@ from yarl import URL
 from daemon.core.delivery.answer import Answer, ErrorName, Failure, Response
 from daemon.core.webhook.egress import EgressPolicy, UrlRefused, check_url
 from daemon.pipeline.sending.connection import KEPT_BODY_BYTES, AnswerTooLarge, ProxyDropped, StaleConnection
-from daemon.pipeline.sending.egress_guard import (
-    AddressDenied,
-    EgressGuard,
-    GuardedConnector,
-    system_resolver,
-    tls_context,
-)
+from daemon.pipeline.sending.connector import ConnectionLimits, GuardedConnector
+from daemon.pipeline.sending.egress_guard import AddressDenied, EgressGuard, system_resolver, tls_context
 
 log = structlog.get_logger()
 
@@ -64,7 +59,10 @@ them: a machine without IPv6 raises it for all IPv6 targets, which merchants cho
 
 
 class Sender:
-    """Call `start` before `send`. `on_denied` gets the `DenyReason` of every attempt that the policy stops."""
+    """Call `start` before `send`. `on_denied` gets the `DenyReason` of every attempt that the policy stops.
+
+    `concurrency` is how many requests there usually are at once; so many connections may idle per origin.
+    """
 
     def __init__(
         self,
@@ -75,8 +73,10 @@ class Sender:
         proxy: str | None = None,
         extra_ca_file: Path | None = None,
         resolver: AbstractResolver | None = None,
+        concurrency: int = 256,
     ) -> None:
         self._policy = policy
+        self._concurrency = concurrency
         self._timeout_seconds = timeout_seconds
         self._on_denied = on_denied
         self._proxy = None if proxy is None else URL(proxy)
@@ -88,7 +88,8 @@ class Sender:
         self._clock = asyncio.get_running_loop().time
         resolver = self._resolver or system_resolver()
         self._guard = EgressGuard(self._policy, resolver=resolver, proxy=self._proxy)
-        self._connector = GuardedConnector(self._guard, tls=self._tls, proxied=self._proxy is not None)
+        limits = ConnectionLimits.of_process(self._concurrency)
+        self._connector = GuardedConnector(self._guard, limits, tls=self._tls, proxied=self._proxy is not None)
         self._session = ClientSession(
             connector=self._connector,
             proxy=self._proxy,

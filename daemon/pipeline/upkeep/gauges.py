@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections import Counter
 
+from daemon import queued_stream
 from daemon.core.routing.index import RouteIndex
 from daemon.metrics import Metrics
 from daemon.pipeline.held_shards import HeldShards
@@ -69,6 +70,7 @@ class Gauges:
         metrics.in_flight.set(len(self._lanes.in_flight))
         metrics.breakers_open.set(self._lanes.broken)
         metrics.shards_owned.set(len(self._shards.held))
+        metrics.log_lines_dropped.inc(queued_stream.take_dropped())
 
     async def _count_all(self) -> None:
         metrics = self._metrics

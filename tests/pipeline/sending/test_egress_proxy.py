@@ -11,7 +11,7 @@ from daemon.core.delivery.answer import ErrorName, Failure
 from daemon.core.webhook.addresses import DenyReason
 from daemon.core.webhook.egress import EgressPolicy
 from daemon.pipeline.sending import outcome
-from daemon.pipeline.sending.egress_guard import GuardedConnector
+from daemon.pipeline.sending.connector import GuardedConnector
 from tests.support import hostile
 from tests.support.certificates import issue, pem, serving
 from tests.support.dns import FakeResolver

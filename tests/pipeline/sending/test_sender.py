@@ -64,7 +64,7 @@ async def test_a_slow_but_whole_answer_within_the_timeout_is_the_answer() -> Non
 
 
 async def test_silence_is_counted_from_the_first_byte_only() -> None:
-    wire = ReceiverConnection(asyncio.get_running_loop(), proxied=False)
+    wire = ReceiverConnection(asyncio.get_running_loop(), proxied=False, on_lost=lambda _wire: None)
     wire.read_timeout = 0.001
     wire.start_timeout()
     assert wire._read_timeout_handle is None

@@ -34,6 +34,7 @@ METRICS = [
     "hookledger_flush_seconds",
     "hookledger_egress_denied_total",
     "hookledger_event_loop_lag_seconds",
+    "hookledger_log_lines_dropped_total",
     "hookledger_build_info",
 ]
 
