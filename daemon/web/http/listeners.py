@@ -114,7 +114,12 @@ class OwnRunner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
-        limits = {"max_line_size": MAX_LINE_BYTES, "max_field_size": MAX_LINE_BYTES, "max_headers": MAX_HEADERS}
+        limits = {
+            "max_line_size": MAX_LINE_BYTES,
+            "max_field_size": MAX_LINE_BYTES,
+            "max_headers": MAX_HEADERS,
+            "auto_decompress": False,  # inflation.py does it, within limits and for those who have access
+        }
 
         async def answer(request: web.BaseRequest) -> web.StreamResponse:
             try:
