@@ -1,7 +1,9 @@
 """One attempt, as one sentence: gate → render → sign → send → classify → record.
 
 This code runs for every request of the product. So it awaits only the network, and it formats only what is sent, stored
-or logged. Exactly one `except Exception` encloses an attempt: the failure of a delivery never ends the process.
+or logged. Exactly one `except Exception` encloses an attempt: the failure of a delivery never ends the process. A
+request that could not be made for want of something of ours is no attempt: it is tried again from the gate on, and
+nothing is recorded.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.sending.outcome import plain, row_of, succeeded
 from daemon.pipeline.sending.send_gate import SendGate
-from daemon.pipeline.sending.sender import Sender
+from daemon.pipeline.sending.sender import Sender, Shortage
 from eventstore.postgres.errors import StoreUnavailable
 
 log = structlog.get_logger()
@@ -42,6 +44,9 @@ log = structlog.get_logger()
 Secrets = tuple[tuple[SigningKey, ...], dict[str, str]]
 
 _SECRETS_WAIT_SECONDS = 0.5
+
+# Before a request that could not be made is tried again; the last one repeats. Others give files back all the time.
+SHORTAGE_PAUSES_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +86,13 @@ class Attempt:
         self._on_gone = on_gone
 
     async def __call__(self, delivery: Delivery) -> None:
+        shortages = 0
+        while not await self._once(delivery):
+            await asyncio.sleep(SHORTAGE_PAUSES_SECONDS[min(shortages, len(SHORTAGE_PAUSES_SECONDS) - 1)])
+            shortages += 1
+
+    async def _once(self, delivery: Delivery) -> bool:
+        """Makes the attempt, if it is still to be made; False if a shortage of ours prevented it."""
         started_at, started = datetime.now(UTC), time.monotonic()
         try:
             route = self._route(delivery.route_id)
@@ -88,20 +100,25 @@ class Attempt:
             if secrets is None or not self._send_gate.allows(delivery.shard):
                 ready = await self._until_ready(delivery)
                 if ready is None:
-                    return
+                    return True
                 route, secrets = ready
                 started_at, started = datetime.now(UTC), time.monotonic()
             if delivery.is_withdrawn:
-                return
+                return True
             if not windows.is_sendable(route.windows, delivery.event_time):
                 self._suppress(delivery, route, started_at)
-                return
+                return True
             outgoing = self._request(delivery, route, secrets, started_at)
             key_ids = ",".join(key.id for key in route.keys_at(started_at))
-            self._observe_latency(delivery, started_at)
             delivery.advance(DeliveryStep.SEND)
             delivery.started_at = delivery.sent_at = time.monotonic()
-            answer = await self._sender.send(route.config.target_url, outgoing.headers, outgoing.body)
+            sent = await self._sender.send(route.config.target_url, outgoing.headers, outgoing.body)
+            if isinstance(sent, Shortage):
+                delivery.advance(DeliveryStep.POSTPONE)
+                delivery.sent_at = 0.0
+                return False
+            answer: Answer = sent
+            self._observe_latency(delivery, started_at)
         except payload.RenderError as error:
             route, key_ids = self._route(delivery.route_id), ""
             answer = Failure(error=ErrorName.RENDER_ERROR, detail=plain(str(error)))
@@ -110,6 +127,7 @@ class Attempt:
             route, key_ids = self._route(delivery.route_id), ""
             answer = Failure(error=ErrorName.INTERNAL_ERROR)
         self._record(delivery, route, answer, key_ids, started_at, time.monotonic() - started)
+        return True
 
     def _route(self, route_id: UUID) -> Route:
         timeline = self._index.timeline(route_id)

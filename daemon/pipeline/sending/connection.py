@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 
 from aiohttp import ClientOSError, ClientPayloadError, ServerDisconnectedError
 from aiohttp.client_proto import ResponseHandler
@@ -39,16 +40,33 @@ class ProxyDropped(ServerDisconnectedError):
 
 
 class ReceiverConnection(ResponseHandler):
-    """aiohttp's protocol object of one connection; call `begin` before each request."""
+    """aiohttp's protocol object of one connection; call `begin` before each request.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, proxied: bool) -> None:
+    `on_change` is told 1 when it opens and -1 when it is closed.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, proxied: bool, on_change: Callable[[int], None]) -> None:
         super().__init__(loop)
         self._proxied = proxied
+        self._on_change = on_change
+        self._is_counted = False
         self._requests = 0
         self._received_bytes = 0
         self._heads = 0
         self._final_answers = 0
         self._expires_at = loop.time() + LIFE_SECONDS
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if not self._is_counted:  # a tunnel connects once more, with TLS
+            self._is_counted = True
+            self._on_change(1)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._is_counted:
+            self._is_counted = False
+            self._on_change(-1)
+        super().connection_lost(exc)
 
     @property
     def should_close(self) -> bool:
