@@ -1,7 +1,7 @@
 """The composition root: opens the database, builds all components, runs them in one TaskGroup and stops them together.
 
-The pipeline builds its own stages (`daemon.pipeline.supervisor`). The order defines readiness: schema, secrets and projection come first,
-then the listeners, then the stages of the pipeline. They stop in the reverse order.
+The pipeline builds its own stages (`daemon.pipeline.supervisor`). The order defines readiness: schema, secrets and
+projection come first, then the listeners, then the stages of the pipeline. They stop in the reverse order.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from daemon import __version__
+from daemon import __version__, open_files
 from daemon.catalogue import Catalogue
 from daemon.commands import CommandLimits, Commands
 from daemon.config import Config, ListenAddress
 from daemon.keys import Keychain
-from daemon.metrics import Metrics
+from daemon.metrics import CLIENTS, RECEIVERS, Metrics
 from daemon.pipeline.intake.projection import Projection
 from daemon.pipeline.scheduling.pools import SendingLimits
 from daemon.pipeline.sending.attempt import AttemptSettings
@@ -32,6 +32,7 @@ from daemon.signals import Signals
 from daemon.store import open_store, vault_of
 from daemon.tokens import Tokens
 from daemon.web.app import build, build_ops
+from daemon.web.http.connections import ConnectionLimits
 from daemon.web.http.listeners import Listeners, open_listeners, serving
 from daemon.web.http.services import Services
 from eventstore.postgres import schema
@@ -42,6 +43,8 @@ from eventstore.progress.retention import Keep
 log = structlog.get_logger()
 
 READY_SECONDS = 1.0
+# Of clients of the ops listener, beside those of the main one: what watches us must get in when all others do not.
+OPS_CONNECTIONS = 32
 
 
 class LoopFailed(ExceptionGroup[Exception]):
@@ -70,6 +73,7 @@ async def run(
     `worker` and `listeners` are for one of several workers: its number, and listeners that were opened for all of them.
     Raises ListenFailed, StoreError or WrongMasterKey before it is ready, LoopFailed afterwards.
     """
+    open_files.raise_limit()  # first, since the embedded PostgreSQL inherits it
     async with prepared(config) as database:
         await _run_on(database, config, ready, signals, Metrics(worker=worker), listeners)
 
@@ -113,6 +117,11 @@ async def _run_on(
         ),
     )
 
+    limits = SendingLimits(
+        concurrency=config.delivery.concurrency,
+        route_concurrency=config.delivery.route_concurrency,
+        breaker_failures=config.delivery.breaker_failures,
+    )
     async with Sender(
         config.egress_policy,
         timeout_seconds=config.delivery.timeout_seconds,
@@ -120,6 +129,7 @@ async def _run_on(
         extra_ca_file=config.egress.extra_ca_file,
         concurrency=config.delivery.concurrency,
         on_denied=lambda reason: metrics.egress_denied.labels(reason).inc(),
+        on_connections=metrics.counted(RECEIVERS),
     ) as sender:
         pipeline = Pipeline(
             database,
@@ -128,11 +138,7 @@ async def _run_on(
             sender,
             metrics,
             owner=incarnation(socket.gethostname(), os.getpid()),
-            limits=SendingLimits(
-                concurrency=config.delivery.concurrency,
-                route_concurrency=config.delivery.route_concurrency,
-                breaker_failures=config.delivery.breaker_failures,
-            ),
+            limits=limits,
             settings=_settings(config),
             commands=commands,
             auto_disable_after=config.delivery.auto_disable_after,
@@ -155,7 +161,8 @@ async def _run_on(
             readiness=lambda: _readiness(projection, pipeline),
             now=_now,
         )
-        await _serve(services, pipeline, listeners, ready, signals)
+        connections = _connection_limits(config, limits)
+        await _serve(services, pipeline, listeners, connections, ready, signals)
 
 
 def _with_bound_address(config: Config, listeners: Listeners) -> Config:
@@ -163,13 +170,32 @@ def _with_bound_address(config: Config, listeners: Listeners) -> Config:
     return config.model_copy(update={"server": config.server.model_copy(update={"listen": listeners.main.address})})
 
 
+def _connection_limits(config: Config, sending: SendingLimits) -> ConnectionLimits:
+    """How many connections clients of the main listener may have in this process."""
+    limit, wanted = open_files.raise_limit(), config.server.max_connections
+    others = config.database.pool_size + (0 if config.server.ops_listen is None else OPS_CONNECTIONS)
+    most = open_files.for_clients(limit, sending=sending.workers, others=others, wanted=wanted)
+    if most < wanted:
+        log.warning("connections.limited", most=most, max_connections=wanted, open_files=limit)
+    return ConnectionLimits(most=most)
+
+
 async def _serve(
-    services: Services, pipeline: Pipeline, listeners: Listeners, ready: Callable[[Running], None], signals: Signals
+    services: Services,
+    pipeline: Pipeline,
+    listeners: Listeners,
+    connections: ConnectionLimits,
+    ready: Callable[[Running], None],
+    signals: Signals,
 ) -> None:
+    counted = services.metrics.counted(CLIENTS)
     async with contextlib.AsyncExitStack() as stack:
-        await stack.enter_async_context(serving(build(services), listeners.main))
+        main = serving(build(services), listeners.main, connections, on_connections=counted)
+        await stack.enter_async_context(main)
         if listeners.ops is not None:
-            await stack.enter_async_context(serving(build_ops(services), listeners.ops))
+            own = ConnectionLimits(most=OPS_CONNECTIONS)
+            ops = serving(build_ops(services), listeners.ops, own, on_connections=counted)
+            await stack.enter_async_context(ops)
         running = running_at(services.config, listeners)
         try:
             with signals.stopping(pipeline.stop):

@@ -16,7 +16,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +38,8 @@ FILES = ("counter", "histogram", f"gauge_{GAUGE_MODE}")
 FILE_BYTES = 128 * 1024
 
 RESULTS = ("accepted", "duplicate", "rejected")
+# Who is at the other end of a connection.
+CLIENTS, RECEIVERS = SIDES = ("clients", "receivers")
 USUAL_ATTEMPTS = (
     ("delivered", "2xx"),
     *((outcome, status) for outcome in ("retrying", "failed") for status in ("3xx", "4xx", "5xx", "none")),
@@ -75,6 +77,7 @@ class Metrics:
         self.deliveries_pending = self._gauge("deliveries_pending", "Deliveries without a final outcome", "state")
         self.routes = self._gauge("routes", "Routes, by status", "status")
         self.oldest_pending = self._gauge("oldest_pending_seconds", "Age of the oldest delivery that waits")
+        self.connections_open = self._gauge("connections_open", "Open connections, by side", "side")
         self.in_flight = self._gauge("in_flight", "Requests under way")
         self.checkpoint_lag = self._gauge("checkpoint_lag_seconds", "Age of the oldest tick not accounted for")
         self.breakers_open = self._gauge("breakers_open", "Routes whose circuit breaker is open")
@@ -88,6 +91,8 @@ class Metrics:
             self.events_published.labels(result)
         for reason in DenyReason:
             self.egress_denied.labels(reason)
+        for side in SIDES:
+            self.connections_open.labels(side)
 
     def attempted(self, outcome: str, status_class: str, duration_seconds: float) -> None:
         """Counts an attempt. On the hot path."""
@@ -106,12 +111,19 @@ class Metrics:
         """Records how far the time of an event lay in the future."""
         self.event_skew.observe(seconds)
 
+    def counted(self, side: str) -> Callable[[int], None]:
+        """A function that is told by how many the open connections of a side changed."""
+        return self.connections_open.labels(side).inc
+
     @property
     def sets_shared_gauges(self) -> bool:
         """True if this process sets the gauges that are the same for all workers. It keeps that role until it ends."""
         if self._directory is None or self._shared_lock is not None:
             return True
-        file = os.open(self._directory / "shared_gauges.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            file = os.open(self._directory / "shared_gauges.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:  # too many open files, most likely: another worker may take the role meanwhile
+            return False
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -15,6 +15,9 @@ from daemon.config.masking import shown
 from daemon.config.sections import SECRETS, SECTIONS, Config, DeliverySection, EgressSection, Section, ServerSection
 from daemon.config.sources import GivenValue, GivenValues, default_data_dir, did_you_mean, read_environment, read_file
 
+# Of 32 hexadecimal digits, 128 bits: it cannot be guessed over a network. Beyond loopback anybody may try.
+MIN_ADMIN_TOKEN_CHARACTERS = 32
+
 
 class ConfigError(Exception):
     """The configuration cannot be used (exit 78). Each problem is one line: where, what is wrong, what to do."""
@@ -90,9 +93,9 @@ def _check_together(sections: Mapping[str, Section | None], given: GivenValues, 
 
 
 def _check_exposure(server: ServerSection, given: GivenValues, *, is_dev: bool) -> Iterator[str]:
-    for key, address in (("listen", server.listen), ("ops_listen", server.ops_listen)):
-        if address is None or address.is_loopback:
-            continue
+    listens = (("listen", server.listen), ("ops_listen", server.ops_listen))
+    exposed = [(key, address) for key, address in listens if address is not None and not address.is_loopback]
+    for key, address in exposed:
         if is_dev:
             yield f"{given.where('server', key)}: --dev is for loopback only, not {address}; drop one of them"
         elif server.admin_token is None:
@@ -100,6 +103,12 @@ def _check_exposure(server: ServerSection, given: GivenValues, *, is_dev: bool) 
                 f"{given.where('server', key)}: {address} is reachable by others, and there is no admin token; "
                 "set HOOKLEDGER_SERVER__ADMIN_TOKEN, or listen on 127.0.0.1"
             )
+    token = server.admin_token
+    if exposed and not is_dev and token is not None and len(token.reveal()) < MIN_ADMIN_TOKEN_CHARACTERS:
+        yield (
+            f"{given.where('server', 'admin_token')}: it must have at least {MIN_ADMIN_TOKEN_CHARACTERS} characters, "
+            f"since {exposed[0][1]} is reachable by others; make one with: openssl rand -hex 32"
+        )
 
 
 def _check_delivery(delivery: DeliverySection, given: GivenValues) -> Iterator[str]:

@@ -52,10 +52,13 @@ class Section(BaseModel):
 
 
 class ServerSection(Section):
+    """`max_connections` is for each process; a process with too few files to open gets by with less."""
+
     listen: Listen = ListenAddress(host="127.0.0.1", port=8080)
     public_url: PublicUrl | None = None
     ops_listen: Listen | None = None
     admin_token: SecretText | None = None
+    max_connections: Positive = 1000
 
     def url(self, bound: ListenAddress | None = None) -> str:
         """`public_url`, or else a URL of the listen address; `bound` is that address with the port the system chose."""

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from daemon.web.access import auth, login, refusals
+from daemon.web.access.guesses import GUESSES, Guesses
 from daemon.web.access.limits import TENANT_LIMITS, TenantLimits
 from daemon.web.access.refusals import REFUSALS, RefusalLog
 from daemon.web.api import (
@@ -108,6 +109,7 @@ def _application(services: Services) -> web.Application:
     )
     application[SERVICES] = services
     application[TENANT_LIMITS] = TenantLimits()
+    application[GUESSES] = Guesses()
     application[REFUSALS] = RefusalLog()
     application.on_response_prepare.append(_add_default_headers)
     return application

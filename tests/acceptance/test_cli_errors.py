@@ -98,6 +98,15 @@ def test_listening_beyond_loopback_without_a_token_is_78(without_database: Comma
     assert "admin token" in only_error(without_database("run", "--listen", "0.0.0.0:0", code=78))
 
 
+def test_a_short_admin_token_beyond_loopback_is_78_for_run_and_for_config_check(tmp_path: Path) -> None:
+    settings = {"HOOKLEDGER_SERVER__LISTEN": "0.0.0.0:0", "HOOKLEDGER_SERVER__ADMIN_TOKEN": "canary"}
+    hookledger = CommandLine(tmp_path, **settings)
+    for command in (("run",), ("config", "check")):
+        refused = hookledger(*command, code=78)
+        assert "at least 32 characters" in only_error(refused)
+        assert "canary" not in refused.err
+
+
 def test_no_database_there_is_69(tmp_path: Path) -> None:
     ended = CommandLine(tmp_path, "postgresql://me:hunter2@127.0.0.1:1/app")("routes", "list", code=69)
     assert "127.0.0.1:1/app is not reachable" in only_error(ended)

@@ -76,7 +76,7 @@ async def measure(kind: type[Sender], url: str, count: int, *, is_fresh: bool) -
                 left.popleft()
                 answer = await sender.send(url, HEADERS, BODY)
                 if not isinstance(answer, Response):
-                    raise SystemExit(f"a request failed: {answer.error}")
+                    raise SystemExit(f"a request failed: {answer}")
 
         started = time.process_time()
         await asyncio.gather(*(work() for _ in range(CONCURRENCY)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -58,8 +59,13 @@ class CommandLine:
         assert code is None or ended.code == code, (ended.code, ended.out, ended.err)
         return ended
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Starts a command that does not end by itself."""
+    def start(self, *arguments: str, files: int | None = None) -> subprocess.Popen[str]:
+        """Starts a command that does not end by itself. It may have no more than `files` open files."""
+
+        def limit() -> None:
+            if files is not None:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+
         return subprocess.Popen(
             [sys.executable, "-m", "daemon", *arguments],
             stdin=subprocess.DEVNULL,
@@ -68,6 +74,7 @@ class CommandLine:
             text=True,
             cwd=self.home,
             env=self.environment,
+            preexec_fn=limit,  # noqa: PLW1509 - it takes no lock that a thread of ours may hold
         )
 
     def create_route(self, *options: str, tenant: str = "acme") -> dict[str, Any]:

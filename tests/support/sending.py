@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from daemon.core.delivery.answer import Answer, Response
+from daemon.core.delivery.answer import Answer, Failure, Response
 from daemon.core.webhook.egress import EgressPolicy
-from daemon.pipeline.sending.sender import Sender
+from daemon.pipeline.sending.sender import Sender, Shortage
 
 DEV = EgressPolicy.dev()
 TIMEOUT_SECONDS = 10.0
@@ -24,9 +24,15 @@ def sender(policy: EgressPolicy = DEV, denials: list[str] | None = None, **optio
     return Sender(policy, on_denied=(denials if denials is not None else []).append, **options)  # type: ignore[arg-type]
 
 
-def status_or_error(answer: Answer) -> str:
-    """The status, or the name of the error."""
-    return str(answer.status) if isinstance(answer, Response) else answer.error.value
+def status_or_error(answer: Answer | Shortage) -> str:
+    """The status, the name of the error, or `shortage`."""
+    match answer:
+        case Response():
+            return str(answer.status)
+        case Failure():
+            return answer.error.value
+        case Shortage():
+            return "shortage"
 
 
 def record_connects(monkeypatch: pytest.MonkeyPatch, *, but: str = "") -> list[str]:

@@ -19,7 +19,13 @@ OTHER_KEY = base64.b64encode(bytes(range(32))).decode()
 
 # A literal copy of the keys and defaults: a key that is renamed or loses its default must fail here.
 DEFAULTS: dict[str, dict[str, object]] = {
-    "server": {"listen": "127.0.0.1:8080", "public_url": None, "ops_listen": None, "admin_token": None},
+    "server": {
+        "listen": "127.0.0.1:8080",
+        "public_url": None,
+        "ops_listen": None,
+        "admin_token": None,
+        "max_connections": 1000,
+    },
     "database": {"url": None, "data_dir": "/home/ada/.local/share/hookledger", "pool_size": 8},
     "egress": {
         "allow_http": False,
@@ -168,9 +174,26 @@ def test_a_file_that_is_missing_or_no_toml_is_one_problem(tmp_path: Path) -> Non
 def test_listening_beyond_loopback_needs_an_admin_token(listen: str) -> None:
     [found] = problems(SERVER__LISTEN=listen)
     assert "there is no admin token; set HOOKLEDGER_SERVER__ADMIN_TOKEN" in found
-    assert str(load(SERVER__LISTEN=listen, SERVER__ADMIN_TOKEN="t").server.listen) == listen
+    assert str(load(SERVER__LISTEN=listen, SERVER__ADMIN_TOKEN="t" * 32).server.listen) == listen
     [found] = problems(SERVER__OPS_LISTEN=listen)
     assert found.startswith("HOOKLEDGER_SERVER__OPS_LISTEN")
+
+
+@pytest.mark.parametrize("key", ["LISTEN", "OPS_LISTEN"])
+def test_beyond_loopback_an_admin_token_that_can_be_guessed_is_refused_and_not_quoted(key: str) -> None:
+    for token in ("t", "canary" * 5, "t" * 31):
+        environ = {f"HOOKLEDGER_SERVER__{key}": "0.0.0.0:8080", "HOOKLEDGER_SERVER__ADMIN_TOKEN": token}
+        with pytest.raises(ConfigError) as caught:
+            config.load(None, HOME | environ)
+        [found] = caught.value.problems
+        assert found.startswith(
+            "HOOKLEDGER_SERVER__ADMIN_TOKEN: it must have at least 32 characters, since 0.0.0.0:8080"
+        )
+        assert "openssl rand -hex 32" in found
+        assert "canary" not in found
+    [once] = problems(SERVER__ADMIN_TOKEN="t", SERVER__LISTEN="0.0.0.0:1", SERVER__OPS_LISTEN="0.0.0.0:2")
+    assert "0.0.0.0:1" in once
+    load(SERVER__ADMIN_TOKEN="t")
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:8080", "127.9.9.9:0", "[::1]:8080", "localhost:80"])
@@ -222,7 +245,7 @@ def test_the_signature_header_must_be_a_name_of_its_own(header: str) -> None:
 def test_public_url_is_made_from_where_we_listen() -> None:
     assert load().server.url() == "http://127.0.0.1:8080"
     assert load(SERVER__LISTEN="[::1]:0").server.url(ListenAddress(host="::1", port=4711)) == "http://[::1]:4711"
-    assert load(SERVER__LISTEN="0.0.0.0:80", SERVER__ADMIN_TOKEN="t").server.url() == "http://localhost:80"
+    assert load(SERVER__LISTEN="0.0.0.0:80", SERVER__ADMIN_TOKEN="t" * 32).server.url() == "http://localhost:80"
     assert load(SERVER__PUBLIC_URL="https://hooks.example.com/").server.url() == "https://hooks.example.com"
 
 

@@ -8,7 +8,8 @@
     WITHDRAWN nobody wants its outcome: its shard is lost, or its row goes on without it
     HANDED_OVER its request was under way when its shard went to another process; its outcome is written late
 
-A delivery that is withdrawn or handed over stays so, whatever else happens to it.
+A request that was not made after all, for want of something of ours, takes a delivery back from SENDING to STARTED. A
+delivery that is withdrawn or handed over stays so, whatever else happens to it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class DeliveryStep(Enum):
 
     START = "start"
     SEND = "send"
+    POSTPONE = "postpone"
     END = "end"
     PARK = "park"
     WITHDRAW = "withdraw"
@@ -47,13 +49,16 @@ TRANSITIONS: Mapping[tuple[DeliveryPhase, DeliveryStep], DeliveryPhase] = {
     (DeliveryPhase.STARTED, DeliveryStep.SEND): DeliveryPhase.SENDING,
     (DeliveryPhase.STARTED, DeliveryStep.END): DeliveryPhase.ENDED,
     (DeliveryPhase.STARTED, DeliveryStep.WITHDRAW): DeliveryPhase.WITHDRAWN,
+    (DeliveryPhase.SENDING, DeliveryStep.POSTPONE): DeliveryPhase.STARTED,
     (DeliveryPhase.SENDING, DeliveryStep.END): DeliveryPhase.ENDED,
     (DeliveryPhase.SENDING, DeliveryStep.WITHDRAW): DeliveryPhase.WITHDRAWN,
     (DeliveryPhase.SENDING, DeliveryStep.HAND_OVER): DeliveryPhase.HANDED_OVER,
     (DeliveryPhase.ENDED, DeliveryStep.WITHDRAW): DeliveryPhase.ENDED,
     (DeliveryPhase.PARKED, DeliveryStep.WITHDRAW): DeliveryPhase.PARKED,
+    (DeliveryPhase.WITHDRAWN, DeliveryStep.POSTPONE): DeliveryPhase.WITHDRAWN,
     (DeliveryPhase.WITHDRAWN, DeliveryStep.END): DeliveryPhase.WITHDRAWN,
     (DeliveryPhase.WITHDRAWN, DeliveryStep.WITHDRAW): DeliveryPhase.WITHDRAWN,
+    (DeliveryPhase.HANDED_OVER, DeliveryStep.POSTPONE): DeliveryPhase.HANDED_OVER,
     (DeliveryPhase.HANDED_OVER, DeliveryStep.END): DeliveryPhase.HANDED_OVER,
     (DeliveryPhase.HANDED_OVER, DeliveryStep.WITHDRAW): DeliveryPhase.HANDED_OVER,
 }

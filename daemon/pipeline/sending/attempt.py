@@ -5,7 +5,8 @@ or logged.
 
 A mistake of ours in one delivery never ends the process. One `except Exception` encloses the whole attempt, its record
 too: what failed is recorded as `internal_error`. If that fails as well, nothing is recorded and the delivery is tried
-again. So whatever happens it leaves memory, and its next step is a row.
+again. So whatever happens it leaves memory, and its next step is a row. A request that could not be made for want of
+something of ours is no attempt: it is tried again from the gate on, and nothing is recorded.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.sending.outcome import plain, row_of, succeeded
 from daemon.pipeline.sending.send_gate import SendGate
-from daemon.pipeline.sending.sender import Sender
+from daemon.pipeline.sending.sender import Sender, Shortage
 from eventstore.postgres.errors import StoreUnavailable
 
 log = structlog.get_logger()
@@ -46,6 +47,9 @@ log = structlog.get_logger()
 Secrets = tuple[tuple[SigningKey, ...], dict[str, str]]
 
 _SECRETS_WAIT_SECONDS = 0.5
+
+# Before a request that could not be made is tried again; the last one repeats. Others give files back all the time.
+SHORTAGE_PAUSES_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,29 +89,37 @@ class Attempt:
         self._on_gone = on_gone
 
     async def __call__(self, delivery: Delivery) -> None:
+        shortages = 0
+        while not await self._once(delivery):
+            await asyncio.sleep(SHORTAGE_PAUSES_SECONDS[min(shortages, len(SHORTAGE_PAUSES_SECONDS) - 1)])
+            shortages += 1
+
+    async def _once(self, delivery: Delivery) -> bool:
+        """Makes the attempt, if it is still to be made; False if a shortage of ours prevented it."""
         started_at, started, failures = datetime.now(UTC), time.monotonic(), delivery.failures
         try:
-            await self._make(delivery, started_at, started)
+            return await self._make(delivery, started_at, started)
         except Exception:
             log.exception("delivery.crashed", route_id=str(delivery.route_id), event_id=delivery.event.id)
             delivery.failures = failures
             if not delivery.is_ended:
                 self._record_crash(delivery, started_at, time.monotonic() - started)
+            return True
 
-    async def _make(self, delivery: Delivery, started_at: datetime, started: float) -> None:
+    async def _make(self, delivery: Delivery, started_at: datetime, started: float) -> bool:
         route = self._route(delivery.route_id)
         secrets = self._secrets(route, started_at)
         if secrets is None or not self._send_gate.allows(delivery.shard):
             ready = await self._until_ready(delivery)
             if ready is None:
-                return
+                return True
             route, secrets = ready
             started_at, started = datetime.now(UTC), time.monotonic()
         if delivery.is_withdrawn:
-            return
+            return True
         if not windows.is_sendable(route.windows, delivery.event_time):
             self._suppress(delivery, route, started_at)
-            return
+            return True
         answer: Answer
         try:
             outgoing = self._request(delivery, route, secrets, started_at)
@@ -115,11 +127,17 @@ class Attempt:
             key_ids, answer = "", Failure(error=ErrorName.RENDER_ERROR, detail=plain(str(error)))
         else:
             key_ids = ",".join(key.id for key in route.keys_at(started_at))
-            self._observe_latency(delivery, started_at)
             delivery.advance(DeliveryStep.SEND)
             delivery.started_at = delivery.sent_at = time.monotonic()
-            answer = await self._sender.send(route.config.target_url, outgoing.headers, outgoing.body)
+            sent = await self._sender.send(route.config.target_url, outgoing.headers, outgoing.body)
+            if isinstance(sent, Shortage):
+                delivery.advance(DeliveryStep.POSTPONE)
+                delivery.sent_at = 0.0
+                return False
+            answer = sent
+            self._observe_latency(delivery, started_at)
         self._record(delivery, route, answer, key_ids, started_at, time.monotonic() - started)
+        return True
 
     def _record_crash(self, delivery: Delivery, started_at: datetime, seconds: float) -> None:
         """Records a delivery that failed by a mistake of ours. If it cannot be recorded, it is tried again."""

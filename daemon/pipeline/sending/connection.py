@@ -40,19 +40,42 @@ class ProxyDropped(ServerDisconnectedError):
 
 
 class ReceiverConnection(ResponseHandler):
-    """aiohttp's protocol object of one connection; call `begin` before each request."""
+    """aiohttp's protocol object of one connection; call `begin` before each request.
+
+    `on_change` is told 1 when it opens and -1 when it is closed, `on_lost` which connection is closed.
+    """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, *, proxied: bool, on_lost: Callable[[ReceiverConnection], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        proxied: bool,
+        on_lost: Callable[[ReceiverConnection], None],
+        on_change: Callable[[int], None],
     ) -> None:
         super().__init__(loop)
         self._proxied = proxied
         self._on_lost = on_lost
+        self._on_change = on_change
+        self._is_counted = False
         self._requests = 0
         self._received_bytes = 0
         self._heads = 0
         self._final_answers = 0
         self._expires_at = loop.time() + LIFE_SECONDS
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if not self._is_counted:  # a tunnel connects once more, with TLS
+            self._is_counted = True
+            self._on_change(1)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._is_counted:
+            self._is_counted = False
+            self._on_change(-1)
+        self._on_lost(self)
+        super().connection_lost(exc)
 
     @property
     def should_close(self) -> bool:
@@ -68,10 +91,6 @@ class ReceiverConnection(ResponseHandler):
 
     def start_timeout(self) -> None:
         """Does nothing: silence is measured from the first byte on, and until then only the total timeout applies."""
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self._on_lost(self)
-        super().connection_lost(exc)
 
     def close(self) -> None:
         """Aborts: a receiver that ignores TLS's close_notify would hold the socket for half a minute."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -49,11 +50,21 @@ class GuardedConnector(TCPConnector):
     `_create_connection`, `_start_tls_connection`.
     """
 
-    def __init__(self, guard: EgressGuard, limits: ConnectionLimits, *, tls: ssl.SSLContext, proxied: bool) -> None:
+    def __init__(
+        self,
+        guard: EgressGuard,
+        limits: ConnectionLimits,
+        *,
+        tls: ssl.SSLContext,
+        proxied: bool,
+        on_connections: Callable[[int], None],
+    ) -> None:
         super().__init__(resolver=guard, socket_factory=guard.open_socket, ssl=tls, limit=0, limit_per_host=0)
         self._limits = limits
         self._idle: dict[ResponseHandler, ConnectionKey] = {}  # the longest idle first
-        self._factory = partial(ReceiverConnection, self._loop, proxied=proxied, on_lost=self._is_not_idle)  # type: ignore[assignment]  # partial is invariant
+        self._factory = partial(  # type: ignore[assignment]  # partial is invariant
+            ReceiverConnection, self._loop, proxied=proxied, on_lost=self._is_not_idle, on_change=on_connections
+        )
 
     async def connect(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> Connection:  # noqa: ASYNC109 - aiohttp's signature
         connection = await super().connect(req, traces, timeout)

@@ -11,6 +11,7 @@ are permitted: the proxy checks names, this process checks URLs and the addresse
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
 from collections import Counter
@@ -37,6 +38,11 @@ MAX_ADDRESSES = 4
 of the name chooses whose addresses they are."""
 
 
+OWN_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""This machine lacks files or memory, so no receiver was asked and none has failed. EADDRNOTAVAIL is not among them: a
+machine without IPv6 raises it for all IPv6 targets, which merchants choose, and ports run out per target."""
+
+
 class AddressDenied(OSError):
     """The policy denies the address of a socket; `reason` says why."""
 
@@ -46,11 +52,17 @@ class AddressDenied(OSError):
 
 
 class EgressGuard(AbstractResolver):
-    """Resolver and socket factory of the sender's connector."""
+    """Resolver and socket factory of the sender's connector.
+
+    `shortages` counts the sockets that could not be opened for want of something of ours. Their errors do not always
+    reach the sender: c-ares takes a socket that it cannot open for a name server that refuses, and of several addresses
+    aiohttp mixes the errors.
+    """
 
     def __init__(self, policy: EgressPolicy, *, resolver: AbstractResolver, proxy: URL | None) -> None:
         self._policy = policy
         self._resolver = resolver
+        self.shortages = 0
         self._proxy_host = None if proxy is None else proxy.raw_host
         self._proxy_addresses = frozenset({self._proxy_host} if self._proxy_host else ())
 
@@ -58,7 +70,7 @@ class EgressGuard(AbstractResolver):
         family, kind, protocol, _, address = addr_info
         if reason := self._denied(str(address[0])):
             raise AddressDenied(reason)
-        return socket.socket(family, kind, protocol)
+        return self._opened(family, kind, protocol)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -68,6 +80,9 @@ class EgressGuard(AbstractResolver):
                 found = await self._resolver.resolve(host, port, family)
         except TimeoutError:
             raise OSError(None, "DNS did not answer in time") from None
+        except OSError:
+            self._opened(socket.AF_INET, socket.SOCK_DGRAM).close()  # could the resolver have opened its socket?
+            raise
         if host == self._proxy_host:
             self._proxy_addresses = frozenset(result["host"] for result in found)
         reasons = [self._denied(result["host"]) for result in found]
@@ -80,6 +95,13 @@ class EgressGuard(AbstractResolver):
 
     async def close(self) -> None:
         await self._resolver.close()
+
+    def _opened(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
+        try:
+            return socket.socket(family, kind, protocol)
+        except OSError as error:
+            self.shortages += error.errno in OWN_SHORTAGES
+            raise
 
     def _denied(self, address: str) -> DenyReason | None:
         if self._proxy_host is None:

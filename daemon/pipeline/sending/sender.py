@@ -2,17 +2,18 @@
 
 This is the hottest path of the product. Per attempt it adds one look-up in a cache of checked URLs to aiohttp's work.
 The one thing to know: the status decides. A body that ends too early does not change that. A reset, broken framing, a
-flood or silence until the deadline is a failure whatever the status, because the receiver may not have meant it. Only
-`CancelledError` is ever raised from `send`.
+flood or silence until the deadline is a failure whatever the status, because the receiver may not have meant it. Where
+we lack the files or the memory to ask the receiver, there is no answer but a `Shortage`. Only `CancelledError` is ever
+raised from `send`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import ssl
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from types import TracebackType
@@ -44,7 +45,13 @@ from daemon.core.delivery.answer import Answer, ErrorName, Failure, Response
 from daemon.core.webhook.egress import EgressPolicy, UrlRefused, check_url
 from daemon.pipeline.sending.connection import KEPT_BODY_BYTES, AnswerTooLarge, ProxyDropped, StaleConnection
 from daemon.pipeline.sending.connector import ConnectionLimits, GuardedConnector
-from daemon.pipeline.sending.egress_guard import AddressDenied, EgressGuard, system_resolver, tls_context
+from daemon.pipeline.sending.egress_guard import (
+    OWN_SHORTAGES,
+    AddressDenied,
+    EgressGuard,
+    system_resolver,
+    tls_context,
+)
 
 log = structlog.get_logger()
 
@@ -53,15 +60,22 @@ STALE_SECONDS = 1.0
 SILENCE_SECONDS = 10.0
 MAX_HEADERS = 128
 CHECKED_URLS = 8192
-_OWN_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""This machine lacks file handles or memory, so no receiver was asked and none has failed. EADDRNOTAVAIL is not among
-them: a machine without IPv6 raises it for all IPv6 targets, which merchants choose, and ports run out per target."""
+SHORTAGE_LINE_SECONDS = 10.0
+"""Between two lines about a shortage: every delivery meets it, and tries again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shortage:
+    """No request was made: this machine lacked files or memory. `cause` is for the operator."""
+
+    cause: str
 
 
 class Sender:
     """Call `start` before `send`. `on_denied` gets the `DenyReason` of every attempt that the policy stops.
 
     `concurrency` is how many requests there usually are at once; so many connections may idle per origin.
+    `on_connections` is told by how many the open connections to receivers changed.
     """
 
     def __init__(
@@ -70,6 +84,7 @@ class Sender:
         *,
         timeout_seconds: float,
         on_denied: Callable[[str], None],
+        on_connections: Callable[[int], None] = lambda _change: None,
         proxy: str | None = None,
         extra_ca_file: Path | None = None,
         resolver: AbstractResolver | None = None,
@@ -79,6 +94,8 @@ class Sender:
         self._concurrency = concurrency
         self._timeout_seconds = timeout_seconds
         self._on_denied = on_denied
+        self._on_connections = on_connections
+        self._told_shortage_at = float("-inf")
         self._proxy = None if proxy is None else URL(proxy)
         self._tls = tls_context(extra_ca_file)
         self._resolver = resolver
@@ -88,8 +105,13 @@ class Sender:
         self._clock = asyncio.get_running_loop().time
         resolver = self._resolver or system_resolver()
         self._guard = EgressGuard(self._policy, resolver=resolver, proxy=self._proxy)
-        limits = ConnectionLimits.of_process(self._concurrency)
-        self._connector = GuardedConnector(self._guard, limits, tls=self._tls, proxied=self._proxy is not None)
+        self._connector = GuardedConnector(
+            self._guard,
+            ConnectionLimits.of_process(self._concurrency),
+            tls=self._tls,
+            proxied=self._proxy is not None,
+            on_connections=self._on_connections,
+        )
         self._session = ClientSession(
             connector=self._connector,
             proxy=self._proxy,
@@ -116,10 +138,10 @@ class Sender:
 
     async def send(
         self, target_url: str, headers: Mapping[str, str], body: bytes, *, timeout_seconds: float | None = None
-    ) -> Answer:
+    ) -> Answer | Shortage:
         """Sends `body` with exactly `headers`, Host and Content-Length. `timeout_seconds` None: the sender's own."""
         total = timeout_seconds or self._timeout_seconds
-        began = self._clock()
+        began, shortages = self._clock(), self._guard.shortages
         try:
             url = self._checked(target_url)
             try:
@@ -134,7 +156,8 @@ class Sender:
                     url, headers, body, _timeout(max(total - round(self._clock() - began, 2), 0.01))
                 )
         except Exception as error:  # noqa: BLE001 - one attempt never breaks the lane it runs in
-            return self._failure(error)
+            shortage = self._shortage(error, is_short=self._guard.shortages > shortages)
+            return self._failure(error) if shortage is None else shortage
 
     async def _post(self, url: URL, headers: Mapping[str, str], body: bytes, timeout: ClientTimeout) -> Answer:  # noqa: ASYNC109 - aiohttp's
         response = await self._session.post(url, data=body, headers=headers, allow_redirects=False, timeout=timeout)
@@ -150,15 +173,30 @@ class Sender:
             body=kept,
         )
 
+    def _shortage(self, error: Exception, *, is_short: bool) -> Shortage | None:
+        """The shortage of ours that kept a request from being made, None if it was another error.
+
+        `is_short`: something of ours ran out meanwhile. It is taken for the cause of any connection that was not made.
+        """
+        match error:
+            case ClientConnectorError(os_error=AddressDenied()):
+                return None
+            case ClientConnectorError(os_error=OSError(errno=int(number))) if number in OWN_SHORTAGES:
+                cause = os.strerror(number)
+            case ClientConnectorError() if is_short:
+                cause = "a socket could not be opened"
+            case _:
+                return None
+        if self._clock() >= self._told_shortage_at + SHORTAGE_LINE_SECONDS:
+            self._told_shortage_at = self._clock()
+            log.error("sender.starved", cause=cause)
+        return Shortage(cause=cause)
+
     def _failure(self, error: Exception) -> Failure:
         match error:
             case UrlRefused(reason=reason) | ClientConnectorError(os_error=AddressDenied(reason=reason)):
                 self._on_denied(reason)
                 return Failure(error=ErrorName.EGRESS_DENIED)
-            case ClientConnectorError(os_error=OSError(errno=number)) if number in _OWN_SHORTAGES:
-                # The merchant sees only that it is not the receiver's fault. The operator finds the cause in the log.
-                log.error("sender.starved", cause=os.strerror(number))
-                return Failure(error=ErrorName.INTERNAL_ERROR)
             case ClientConnectorDNSError() | ConnectionTimeoutError() if self._proxy is not None:
                 return Failure(error=ErrorName.PROXY_ERROR)
             case _:

@@ -19,6 +19,7 @@ from daemon.commands import Context, NotFound
 from daemon.core.drafts.scope import Scope, ScopeKind
 from daemon.tokens import TokenRefusal, id_of
 from daemon.web.access import browsers, sessions
+from daemon.web.access.guesses import CredentialKind, guessing
 from daemon.web.access.limits import TENANT_LIMITS
 from daemon.web.http.endpoints import Access, Declaration, declared
 from daemon.web.http.parameters import check_headers, check_parameters, check_tenant, if_match
@@ -128,7 +129,7 @@ async def _identify(request: web.Request) -> Caller:
     if token is not None:
         return await _identify_by_token(request, token)
     own_url = request.app[SERVICES].config.server.url()
-    session = await sessions.find(request)
+    session = await _session(request)
     if session is not None:
         _check_page(request, own_url, must_be_own=True)
         scope = ADMIN if session.tenant is None else Scope(kind=ScopeKind.TENANT, tenant=session.tenant)
@@ -141,6 +142,19 @@ async def _identify(request: web.Request) -> Caller:
     return Caller(actor="admin", scope=ADMIN)
 
 
+async def _session(request: web.Request) -> Session | None:
+    secret = sessions.secret_of(request)
+    if secret is None:
+        return None
+    with guessing(request, CredentialKind.SESSION, secret) as guess:
+        session = await sessions.find(request.app[SERVICES].database, secret)
+        if session is None:
+            guess.wrong()
+        else:
+            guess.right()
+    return session
+
+
 async def _identify_by_token(request: web.Request, text: str) -> Caller:
     services = request.app[SERVICES]
     admin_token = services.config.server.admin_token
@@ -151,9 +165,12 @@ async def _identify_by_token(request: web.Request, text: str) -> Caller:
     claimed = id_of(text)
     if claimed is not None:
         request[CLAIMED_TOKEN_ID] = claimed
-    found = await services.tokens.verify(text)
-    if isinstance(found, TokenRefusal):
-        raise _unauthorized(found)
+    with guessing(request, CredentialKind.TOKEN, text) as guess:
+        found = await services.tokens.verify(text)
+        if isinstance(found, TokenRefusal):
+            guess.wrong()
+            raise _unauthorized(found)
+        guess.right()
     return Caller(actor=f"token:{found.id}", scope=found.scope)
 
 

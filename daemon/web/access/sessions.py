@@ -60,17 +60,18 @@ async def begin(request: web.Request, link: str) -> web.Response | None:
     return response
 
 
-async def find(request: web.Request) -> Session | None:
-    """The session of the request's cookie, None if there is none or it has ended. Raises StoreUnavailable."""
-    services = request.app[SERVICES]
-    secret = request.cookies.get(cookie_name(services.config.server))
-    if secret is None:
-        return None
+def secret_of(request: web.Request) -> str | None:
+    """The secret in the request's cookie, None if there is none."""
+    return request.cookies.get(cookie_name(request.app[SERVICES].config.server))
+
+
+async def find(database: Database, secret: str) -> Session | None:
+    """The session with that secret, None if it never was or has ended. Raises StoreUnavailable."""
     try:
         async with asyncio.timeout(LOOKUP_SECONDS):
-            session = await sessions.find(services.database, _hash(secret))
+            session = await sessions.find(database, _hash(secret))
             if session is not None and session.is_unseen:
-                await sessions.note_use(services.database, _hash(secret))
+                await sessions.note_use(database, _hash(secret))
     except TimeoutError as error:
         raise StoreUnavailable("the session could not be looked up in time") from error
     return session
@@ -78,8 +79,7 @@ async def find(request: web.Request) -> Session | None:
 
 async def end(request: web.Request) -> web.Response:
     """Ends the session of the request's cookie, if any, and deletes the cookie. Raises StoreUnavailable."""
-    server = request.app[SERVICES].config.server
-    secret = request.cookies.get(cookie_name(server))
+    server, secret = request.app[SERVICES].config.server, secret_of(request)
     if secret is not None:
         await sessions.end(request.app[SERVICES].database, _hash(secret))
     response = _to_dashboard(server)

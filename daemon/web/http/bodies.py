@@ -1,4 +1,4 @@
-"""Request bodies: read within limits of size and time, and parsed as JSON without repeated names.
+"""Request bodies: read within limits of size and time, unpacked, and parsed as JSON without repeated names.
 
 Parsers disagree about a name that an object has twice, so a command with one is refused. An event's payload belongs to
 its producer and is passed on as it came.
@@ -15,6 +15,7 @@ from aiohttp import web
 
 from daemon.commands import Invalid
 from daemon.core.events.event import FieldProblem
+from daemon.web.http.inflation import inflater_of
 from daemon.web.http.problems import Problem
 
 # Timeout for the next chunk of a body: long enough for a slow connection, short enough that idle senders do not
@@ -31,22 +32,25 @@ async def read(request: web.Request, *, max_bytes: int) -> bytes:
 
 
 async def chunks(request: web.Request, *, max_bytes: int) -> AsyncIterator[bytes]:
-    """The body, chunk by chunk. Raises Problem like `read`."""
-    announced_bytes = request.content_length or 0
-    received_bytes = 0
-    while True:
-        if max(announced_bytes, received_bytes) > max_bytes:
-            raise Problem(413, f"the body has more than {max_bytes} bytes; nothing was stored")
-        try:
-            async with asyncio.timeout(READ_SECONDS):
-                chunk = await request.content.readany()
-        except TimeoutError as error:
-            raise Problem(408, f"nothing came for {READ_SECONDS:g} s, and the body is not whole") from error
-        if not chunk:
-            return
-        received_bytes += len(chunk)
-        if received_bytes <= max_bytes:
+    """The body, chunk by chunk; a packed one is unpacked, and `max_bytes` holds for both. Raises Problem like `read`.
+
+    Raises Problem 415 for an encoding that is not taken, 400 for a body that is not encoded so.
+    """
+    inflater = inflater_of(request)
+    if inflater is None:
+        async for chunk in _raw_chunks(request, max_bytes=max_bytes):
             yield chunk
+        return
+    unpacked_bytes = 0
+    async for packed in _raw_chunks(request, max_bytes=max_bytes):
+        for chunk in inflater.feed(packed):
+            unpacked_bytes += len(chunk)
+            if unpacked_bytes > max_bytes:
+                raise _too_large(max_bytes)
+            if chunk:
+                yield chunk
+            await asyncio.sleep(0)  # one chunk may unpack to all that is allowed
+    inflater.end()
 
 
 def parsed_object(raw: bytes, *, bare: str | None = None) -> Mapping[str, object]:
@@ -68,6 +72,29 @@ def parsed_object(raw: bytes, *, bare: str | None = None) -> Mapping[str, object
     if repeated:
         raise Invalid(tuple(FieldProblem(field=name, message="is given more than once") for name in repeated))
     return value
+
+
+async def _raw_chunks(request: web.Request, *, max_bytes: int) -> AsyncIterator[bytes]:
+    """The body as it was sent."""
+    announced_bytes = request.content_length or 0
+    received_bytes = 0
+    while True:
+        if max(announced_bytes, received_bytes) > max_bytes:
+            raise _too_large(max_bytes)
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                chunk = await request.content.readany()
+        except TimeoutError as error:
+            raise Problem(408, f"nothing came for {READ_SECONDS:g} s, and the body is not whole") from error
+        if not chunk:
+            return
+        received_bytes += len(chunk)
+        if received_bytes <= max_bytes:
+            yield chunk
+
+
+def _too_large(max_bytes: int) -> Problem:
+    return Problem(413, f"the body has more than {max_bytes} bytes; nothing was stored")
 
 
 def _repeated(raw: bytes) -> list[str]:

@@ -4,17 +4,19 @@ Sockets are bound once, then served by this process or by the worker processes t
 not listen yet: until a process serves it, connections are refused and not kept waiting.
 
 aiohttp answers a malformed request by itself, in plain text, without asking the application. Our server overrides
-`RequestHandler.handle_error`, which is public, and answers with a problem instead. How a handler class of our own gets
-into the server is not public; a test pins it.
+`RequestHandler.handle_error`, which is public, and answers with a problem instead. Its connections are counted and
+limited (connections.py). How a handler class of our own gets into the server, and what a connection does at the moment,
+is not public; tests pin it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from aiohttp import http_exceptions, web
@@ -23,6 +25,7 @@ from aiohttp.web_protocol import RequestHandler
 from daemon.config import ListenAddress
 from daemon.config.sections import ServerSection
 from daemon.web.http import problems
+from daemon.web.http.connections import ConnectionLimits, Connections
 from daemon.web.http.problems import DEFAULT_HEADERS, Problem
 
 log = structlog.get_logger()
@@ -35,6 +38,13 @@ MAX_LINE_BYTES = 8190
 MAX_HEADERS = 128
 
 _NOT_HTTP = "this is not a valid HTTP request"
+
+DEFAULT_LIMITS = ConnectionLimits()
+
+
+def _nobody(_change: int) -> None:
+    """Is told of connections where nobody counts them."""
+
 
 # Family and socket address: host, port, and two more numbers for IPv6.
 SocketAddress = tuple[int, tuple[Any, ...]]
@@ -96,13 +106,23 @@ def bind(address: ListenAddress) -> Listener:
 
 
 @asynccontextmanager
-async def serving(application: web.Application, listener: Listener) -> AsyncIterator[None]:
-    """Serves an application on the sockets of a listener, and closes them at the end."""
+async def serving(
+    application: web.Application,
+    listener: Listener,
+    limits: ConnectionLimits = DEFAULT_LIMITS,
+    *,
+    on_connections: Callable[[int], None] = _nobody,
+) -> AsyncIterator[None]:
+    """Serves an application on the sockets of a listener, and closes them at the end.
+
+    `on_connections` is told by how many the number of open connections changed.
+    """
     runner = OwnRunner(application, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
+    runner.limits, runner.on_connections = limits, on_connections
     await runner.setup()
     try:
         for each in listener.sockets:
-            await web.SockSite(runner, each, backlog=BACKLOG).start()
+            await web.SockSite(runner, each, backlog=min(BACKLOG, limits.most)).start()
         yield
     finally:
         await runner.cleanup()
@@ -110,11 +130,23 @@ async def serving(application: web.Application, listener: Listener) -> AsyncIter
 
 
 class OwnRunner(web.AppRunner):
-    """web.AppRunner with a server that answers malformed requests with problems."""
+    """web.AppRunner with a server that answers malformed requests with problems, and limits its connections.
+
+    Set `limits` and `on_connections` before `setup`.
+    """
+
+    limits: ConnectionLimits = DEFAULT_LIMITS
+    on_connections: Callable[[int], None] = staticmethod(_nobody)
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
-        limits = {"max_line_size": MAX_LINE_BYTES, "max_field_size": MAX_LINE_BYTES, "max_headers": MAX_HEADERS}
+        settings = {
+            "max_line_size": MAX_LINE_BYTES,
+            "max_field_size": MAX_LINE_BYTES,
+            "max_headers": MAX_HEADERS,
+            "keepalive_timeout": self.limits.idle_seconds,
+            "auto_decompress": False,  # inflation.py does it, within limits and for those who have access
+        }
 
         async def answer(request: web.BaseRequest) -> web.StreamResponse:
             try:
@@ -125,12 +157,14 @@ class OwnRunner(web.AppRunner):
                     raise
                 return problem.response()
 
-        return _Server(
+        own = _Server(
             answer,
             request_factory=server.request_factory,
             handler_cancellation=server.handler_cancellation,
-            **server._kwargs | limits,  # noqa: SLF001
+            **server._kwargs | settings,  # noqa: SLF001
         )
+        own.places = Connections(self.limits, on_change=self.on_connections)
+        return own
 
 
 def _socket_addresses(address: ListenAddress) -> list[SocketAddress]:
@@ -157,12 +191,41 @@ def _bind(each: socket.socket, name: tuple[Any, ...]) -> None:
 
 
 class _Server(web.Server):
+    """`places` is shared by all connections."""
+
+    places: Connections
+
     def __call__(self) -> RequestHandler:
-        return _Handler(self, loop=self._loop, **self._kwargs)
+        handler = _Handler(self, loop=self._loop, **self._kwargs)
+        handler.places = self.places
+        return handler
 
 
 class _Handler(RequestHandler):
-    __slots__ = ()
+    __slots__ = ("places",)
+
+    places: Connections
+
+    @property
+    def is_awaiting_head(self) -> bool:
+        return not self.is_handling and self._waiter is not None and not self._waiter.done()
+
+    @property
+    def is_handling(self) -> bool:
+        return self._current_request is not None or bool(self._messages)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.places.opened(self, cast("asyncio.Transport", transport))
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.places.lost(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        heads = self._request_count
+        super().data_received(data)
+        self.places.heard(self, is_whole=self._request_count != heads)
 
     def handle_error(
         self,

@@ -102,6 +102,16 @@ class Problem(Exception):
             headers=self.headers,
         )
 
+    def raw(self) -> bytes:
+        """The response as bytes, for a connection whose request no parser has seen. The connection ends with it."""
+        response = self.response()
+        body = response.body if isinstance(response.body, bytes) else b""
+        headers = DEFAULT_HEADERS | dict(response.headers)
+        headers |= {"Content-Length": str(len(body)), "Connection": "close"}
+        lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        return "\r\n".join([*lines, "", ""]).encode("ascii") + body
+
 
 # The problem that a request was answered with.
 PROBLEM = web.RequestKey("problem", Problem)

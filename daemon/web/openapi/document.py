@@ -111,7 +111,7 @@ def refusals(declared: Declaration, path: str) -> list[int]:
     """The statuses of all errors that an endpoint can answer."""
     found = {400, 500, *declared.refuses}
     if declared.access is not Access.OPEN:
-        found |= {401, 403, 421, 503}
+        found |= {401, 403, 421, 429, 503}
     if declared.access not in (Access.OPEN, Access.METRICS):
         found |= {422}
     if "{tenant}" in path:
@@ -122,8 +122,6 @@ def refusals(declared: Declaration, path: str) -> list[int]:
         found |= {409}
     if declared.is_command and declared.is_versioned:
         found |= {412}
-    if declared.limit is not None:
-        found |= {429}
     return sorted(found - declared.answers.keys())
 
 

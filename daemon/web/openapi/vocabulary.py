@@ -115,7 +115,10 @@ REFUSALS: dict[int, tuple[str, str]] = {
     415: ("UnsupportedMediaType", "This endpoint does not accept the Content-Type of the body."),
     421: ("MisdirectedRequest", "A daemon without admin token answers to loopback names only."),
     422: ("UnprocessableContent", "Some fields or query parameters are not valid: `errors` names all of them."),
-    429: ("TooManyRequests", "Too many of these for one tenant: wait as long as Retry-After says."),
+    429: (
+        "TooManyRequests",
+        "Too many of these for one tenant, or wrong tokens from one address: wait as long as Retry-After says.",
+    ),
     500: ("InternalServerError", "An unexpected error; the answer has its number in the log."),
     503: (
         "ServiceUnavailable",

@@ -64,7 +64,9 @@ async def test_a_slow_but_whole_answer_within_the_timeout_is_the_answer() -> Non
 
 
 async def test_silence_is_counted_from_the_first_byte_only() -> None:
-    wire = ReceiverConnection(asyncio.get_running_loop(), proxied=False, on_lost=lambda _wire: None)
+    wire = ReceiverConnection(
+        asyncio.get_running_loop(), proxied=False, on_lost=lambda _wire: None, on_change=lambda _change: None
+    )
     wire.read_timeout = 0.001
     wire.start_timeout()
     assert wire._read_timeout_handle is None
@@ -153,5 +155,20 @@ async def test_what_runs_out_here_is_not_the_receivers_failure(number: int, monk
     async with sender() as sending:
         with capture_logs() as lines:
             answer = await sending.send("http://127.0.0.1:9/", HEADERS, BODY)
-    assert status_or_error(answer) == "internal_error"
-    assert [line["event"] for line in lines] == ["sender.starved"]
+            again = await sending.send("http://127.0.0.1:9/", HEADERS, BODY)
+    assert [status_or_error(each) for each in (answer, again)] == ["shortage"] * 2
+    assert [line["event"] for line in lines] == ["sender.starved"], "each delivery meets it, and one line tells it"
+
+
+async def test_of_several_addresses_one_that_no_socket_was_left_for_makes_it_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none(self: EgressGuard, family: int, _kind: int, _protocol: int = 0) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "no IPv6 here")
+        self.shortages += 1
+        raise OSError(errno.EMFILE, "none left")
+
+    monkeypatch.setattr(EgressGuard, "_opened", none)
+    async with sender(resolver=FakeResolver(hooks_shop_com=[["::1", "127.0.0.1"]])) as sending:
+        assert status_or_error(await sending.send("http://hooks.shop.com:9/", HEADERS, BODY)) == "shortage"

@@ -15,7 +15,7 @@ import uvloop
 
 from daemon.core.delivery.answer import Answer, Response
 from daemon.pipeline.sending.connection import KEPT_BODY_BYTES, MAX_HEADS
-from daemon.pipeline.sending.sender import Sender
+from daemon.pipeline.sending.sender import Sender, Shortage
 from tests.support import hostile
 from tests.support.hostile import CHUNKED, OK, HostileReceiver, Peer
 from tests.support.sending import BODY, HEADERS, sender, status_or_error
@@ -99,7 +99,9 @@ async def test_broken_framing_is_noticed_in_whichever_segment_it_comes(bad: byte
 
 async def _answer(sending: Sender, *pieces: bytes) -> Answer:
     async with HostileReceiver(hostile.answers_in_pieces(*pieces)) as receiver:
-        return await sending.send(receiver.url(), HEADERS, BODY)
+        answer = await sending.send(receiver.url(), HEADERS, BODY)
+        assert not isinstance(answer, Shortage)
+        return answer
 
 
 @pytest.mark.parametrize("end", [b"\r\n\r\n", b"\n\n", b"\r\n\n", b"\n\r\n"], ids=["crlf", "lf", "crlf_lf", "lf_crlf"])

@@ -27,6 +27,7 @@ METRICS = [
     "hookledger_deliveries_pending",
     "hookledger_oldest_pending_seconds",
     "hookledger_in_flight",
+    "hookledger_connections_open",
     "hookledger_checkpoint_lag_seconds",
     "hookledger_routes",
     "hookledger_breakers_open",
@@ -157,7 +158,7 @@ async def test_every_promised_metric_is_there_without_names_of_customers(door: D
     assert missing(answer.text) == []
     assert "canary" not in answer.text
     assert set(re.findall(r"[{,](\w+)=", answer.text)) <= {
-        "result", "decision", "outcome", "status_class", "state", "status", "reason", "version", "le",
+        "result", "decision", "outcome", "status_class", "state", "status", "reason", "side", "version", "le",
     }  # fmt: skip
 
 

@@ -1,0 +1,131 @@
+"""Slows down whoever tries tokens, sessions or sign-in links that are wrong, before they cost a query.
+
+Wrong ones are counted by the address they come from. Beyond WRONG a credential from there is answered 429 unless it was
+right before: behind a proxy all clients have one address, and those who are at work there go on. A credential counts
+as wrong until the database has answered, so that a thousand at once are not looked up either.
+
+Each process counts by itself, so several workers together allow as many times more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from ipaddress import IPv6Address, ip_address, ip_network
+
+from aiohttp import web
+
+from daemon.core.gcra import UNUSED, Allowance
+from daemon.web.http.problems import Problem
+
+# More than a fleet of producers that starts with new tokens needs at once, and far from what a guess needs.
+WRONG = Allowance(burst=60, per_second=1)
+
+# The addresses, and the right credentials, that are remembered; beyond that the oldest is forgotten.
+MAX_REMEMBERED = 10_000
+
+# Who has one address of such a network has all of them.
+_IPV6_PREFIX = 64
+
+
+class CredentialKind(StrEnum):
+    """What is tried; each kind is counted by itself."""
+
+    TOKEN = "token"  # noqa: S105 - the name of a kind
+    SESSION = "session"
+    LINK = "link"
+
+
+class Guess:
+    """One credential that is looked up. Say `right` or `wrong`; neither means that nobody could tell."""
+
+    is_right: bool | None = None
+
+    def right(self) -> None:
+        self.is_right = True
+
+    def wrong(self) -> None:
+        self.is_right = False
+
+
+class Guesses:
+    """Counts wrong credentials. Times are monotonic seconds, given by the caller."""
+
+    def __init__(self, allowance: Allowance = WRONG) -> None:
+        self._allowance = allowance
+        self._arrivals: dict[tuple[CredentialKind, str], float] = {}
+        self._known: dict[bytes, None] = {}
+
+    @contextmanager
+    def guess(self, kind: CredentialKind, address: str, credential: str, now: float) -> Iterator[Guess]:
+        """Looks a credential up in the block. Raises Problem 429 instead if too many from there were wrong."""
+        digest = hashlib.sha256(f"{kind} {credential}".encode(errors="surrogateescape")).digest()
+        is_known = digest in self._known
+        if not is_known:
+            self._take(kind, address, now)
+        guess = Guess()
+        try:
+            yield guess
+        finally:
+            if guess.is_right is False:
+                if is_known and self._known.pop(digest, 0) is None:
+                    self._count(kind, address, now)
+            elif not is_known:
+                self._give_back(kind, address)
+            if guess.is_right:
+                self._remember(digest)
+
+    def _take(self, kind: CredentialKind, address: str, now: float) -> None:
+        seconds = self._allowance.wait(self._arrivals.get((kind, address), UNUSED), now)
+        if seconds:
+            whole = math.ceil(seconds)
+            raise Problem(
+                429,
+                f"too many that were not valid came from this address: try again in {whole} s",
+                headers={"Retry-After": str(whole)},
+            )
+        self._count(kind, address, now)
+
+    def _count(self, kind: CredentialKind, address: str, now: float) -> None:
+        arrival = self._arrivals.pop((kind, address), UNUSED)
+        self._arrivals[kind, address] = self._allowance.next_arrival(arrival, now)
+        if len(self._arrivals) > MAX_REMEMBERED:
+            del self._arrivals[next(iter(self._arrivals))]
+
+    def _give_back(self, kind: CredentialKind, address: str) -> None:
+        if (kind, address) in self._arrivals:
+            self._arrivals[kind, address] -= 1 / self._allowance.per_second
+
+    def _remember(self, digest: bytes) -> None:
+        self._known.pop(digest, None)
+        self._known[digest] = None
+        if len(self._known) > MAX_REMEMBERED:
+            del self._known[next(iter(self._known))]
+
+
+GUESSES = web.AppKey("guesses", Guesses)
+
+
+@contextmanager
+def guessing(request: web.Request, kind: CredentialKind, credential: str) -> Iterator[Guess]:
+    """Looks up a credential of a request in the block. Raises Problem 429."""
+    now = asyncio.get_running_loop().time()
+    with request.app[GUESSES].guess(kind, network_of(request.remote or ""), credential, now) as guess:
+        yield guess
+
+
+def network_of(remote: str) -> str:
+    """What is counted as one address: an IPv4 address, or the IPv6 network that a subscriber has."""
+    try:
+        address = ip_address(remote.partition("%")[0])
+    except ValueError:
+        return remote
+    if not isinstance(address, IPv6Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ip_network((address, _IPV6_PREFIX), strict=False))
