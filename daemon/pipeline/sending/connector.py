@@ -26,7 +26,7 @@ from daemon.pipeline.sending.egress_guard import EgressGuard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionLimits:
+class ReceiverConnectionLimits:
     """How many connections to receivers there may be: idle ones to one origin, and all, idle or in use.
 
     Those in use are bounded by the lanes (twice `concurrency`), so only idle ones are ever closed for the limits.
@@ -36,7 +36,7 @@ class ConnectionLimits:
     all_together: int
 
     @classmethod
-    def of_process(cls, concurrency: int) -> ConnectionLimits:
+    def of_process(cls, concurrency: int) -> ReceiverConnectionLimits:
         """Four times `concurrency`, and at most half of the files that this process may open."""
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         together = 4 * concurrency if files == resource.RLIM_INFINITY else min(4 * concurrency, files // 2)
@@ -53,7 +53,7 @@ class GuardedConnector(TCPConnector):
     def __init__(
         self,
         guard: EgressGuard,
-        limits: ConnectionLimits,
+        limits: ReceiverConnectionLimits,
         *,
         tls: ssl.SSLContext,
         proxied: bool,

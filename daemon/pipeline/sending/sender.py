@@ -44,7 +44,7 @@ from yarl import URL
 from daemon.core.delivery.answer import Answer, ErrorName, Failure, Response
 from daemon.core.webhook.egress import EgressPolicy, UrlRefused, check_url
 from daemon.pipeline.sending.connection import KEPT_BODY_BYTES, AnswerTooLarge, ProxyDropped, StaleConnection
-from daemon.pipeline.sending.connector import ConnectionLimits, GuardedConnector
+from daemon.pipeline.sending.connector import GuardedConnector, ReceiverConnectionLimits
 from daemon.pipeline.sending.egress_guard import (
     OWN_SHORTAGES,
     AddressDenied,
@@ -107,7 +107,7 @@ class Sender:
         self._guard = EgressGuard(self._policy, resolver=resolver, proxy=self._proxy)
         self._connector = GuardedConnector(
             self._guard,
-            ConnectionLimits.of_process(self._concurrency),
+            ReceiverConnectionLimits.of_process(self._concurrency),
             tls=self._tls,
             proxied=self._proxy is not None,
             on_connections=self._on_connections,

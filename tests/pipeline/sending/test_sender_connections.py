@@ -11,7 +11,7 @@ import pytest
 
 from daemon.core.delivery.answer import ErrorName, Failure
 from daemon.pipeline.sending.connection import ReceiverConnection
-from daemon.pipeline.sending.connector import ConnectionLimits, GuardedConnector
+from daemon.pipeline.sending.connector import GuardedConnector, ReceiverConnectionLimits
 from daemon.pipeline.sending.sender import Sender
 from tests.support import hostile
 from tests.support.hostile import OK, HostileReceiver, Peer
@@ -131,7 +131,7 @@ async def test_only_cancellation_escapes() -> None:
 
 
 def limited(sending: Sender, *, idle_per_origin: int, all_together: int) -> GuardedConnector:
-    sending._connector._limits = ConnectionLimits(idle_per_origin=idle_per_origin, all_together=all_together)
+    sending._connector._limits = ReceiverConnectionLimits(idle_per_origin=idle_per_origin, all_together=all_together)
     return sending._connector
 
 
@@ -210,6 +210,6 @@ def test_the_limits_are_well_below_the_limit_of_files(
     monkeypatch: pytest.MonkeyPatch, files: int, concurrency: int, all_together: int, idle_per_origin: int
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _which: (files, files))
-    assert ConnectionLimits.of_process(concurrency) == ConnectionLimits(
+    assert ReceiverConnectionLimits.of_process(concurrency) == ReceiverConnectionLimits(
         idle_per_origin=idle_per_origin, all_together=all_together
     )
