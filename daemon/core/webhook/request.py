@@ -13,6 +13,7 @@ from uuid import UUID
 from daemon.core.delivery.answer import delivery_id
 from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook import payload, signing
+from daemon.core.webhook.expression import Allowance
 from daemon.core.webhook.payload import PayloadSource
 from daemon.core.webhook.signing import SigningKey
 
@@ -64,14 +65,24 @@ def build(
     )
 
 
-def body(source: PayloadSource, options: PayloadOptions, *, is_test: bool, max_bytes: int) -> bytes:
-    """The body alone. Raises payload.RenderError.
+def body(
+    source: PayloadSource,
+    options: PayloadOptions,
+    *,
+    is_test: bool,
+    max_bytes: int,
+    allowance: Allowance | None = None,
+) -> bytes:
+    """The body alone. Raises payload.RenderError, and TooHeavy beyond an allowance."""
+    return payload.render(source, options_of(options, is_test=is_test), max_bytes=max_bytes, allowance=allowance)
+
+
+def options_of(options: PayloadOptions, *, is_test: bool) -> PayloadOptions:
+    """The options that a body is rendered with.
 
     A filter does not decide about a test event, so a filter that fails does not stop one.
     """
-    if is_test and options.filter is not None:
-        options = replace(options, filter=None)
-    return payload.render(source, options, max_bytes=max_bytes)
+    return replace(options, filter=None) if is_test and options.filter is not None else options
 
 
 def with_headers(

@@ -9,12 +9,15 @@ nothing left.
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
-from functools import partial
 
-from daemon.core.routing.decision import Decision, judge
+from daemon.core.routing.decision import Decision, FilterTest, judge
 from daemon.core.routing.index import RouteIndex, Timeline
-from daemon.pipeline.intake.tailer import passes
+from daemon.core.webhook.expression import TooHeavy
+from daemon.core.webhook.payload import EventFilters
+from daemon.expressions.evaluator import Evaluator
+from daemon.pipeline.intake.decider import source_of
 from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.scheduling.lane import Lane
 from daemon.pipeline.scheduling.ledger import Ledger
@@ -35,6 +38,7 @@ class Ranges:
         index: RouteIndex,
         ledger: Ledger,
         recorder: Recorder,
+        evaluator: Evaluator,
         *,
         keep: timedelta,
         tunables: Tunables = DEFAULTS,
@@ -45,6 +49,7 @@ class Ranges:
         self._index = index
         self._ledger = ledger
         self._recorder = recorder
+        self._evaluator = evaluator
 
     async def expand(self, lane: Lane) -> None:
         """Turns the oldest ticks of the range into packed rows. Only ticks that the tailer has left behind."""
@@ -54,11 +59,14 @@ class Ranges:
             return
         found: list[ParkedRow] = []
         end = begin
+        ends_at = time.monotonic() + self._tunables.expand_seconds
         for cut in await ticks.after(self._database, begin - 1, limit=self._tunables.expand_ticks):
             if cut.tick > self._ledger.read_upto(lane.shard) or len(found) >= self._tunables.expand_pairs:
                 break
             found += await self._decide(lane, timeline, cut)
             end = cut.tick + 1
+            if time.monotonic() > ends_at:
+                break
         if lane.range_from != begin:
             return  # the shard was dropped meanwhile
         self._recorder.listed(found)
@@ -78,19 +86,29 @@ class Ranges:
         before = await ticks.snap_of(self._database, cut.tick - 1)
         due: list[ParkedRow] = []
         async for events in tail.read_cut(self._database, before=before, tick=cut, shards=[lane.shard]):
-            due += [_parked(lane, event, cut.tick) for event in events if _is_due(timeline, event)]
+            due += [_parked(lane, event, cut.tick) for event in events if await self._is_due(timeline, event)]
         return due
 
+    async def _is_due(self, timeline: Timeline, event: StoredEvent) -> bool:
+        if event.tenant != timeline.current.tenant:
+            return False
+        filters = EventFilters(source_of(event), allowance=self._tunables.loop_allowance())
+        try:
+            return _is_due(timeline, event, filters.passes)
+        except TooHeavy:
+            route = timeline.as_of(event.event_time)
+            asked = [] if route is None or route.config.payload.filter is None else [route.config.payload.filter]
+            results = await self._evaluator.filter_results(event.tenant, source_of(event), asked)
+            return _is_due(timeline, event, lambda expression: results[expression].lets_through)
 
-def _is_due(timeline: Timeline, event: StoredEvent) -> bool:
-    if event.tenant != timeline.current.tenant:
-        return False
+
+def _is_due(timeline: Timeline, event: StoredEvent, passes: FilterTest) -> bool:
     judgement = judge(
         timeline,
         event_type=event.type,
         at=event.event_time,
         backfill=event.backfill,
-        passes=partial(passes, event=event),
+        passes=passes,
         test_route=event.test_route,
     )
     return judgement.decision is Decision.DELIVER

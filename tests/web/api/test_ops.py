@@ -34,6 +34,8 @@ METRICS = [
     "hookledger_flush_seconds",
     "hookledger_egress_denied_total",
     "hookledger_event_loop_lag_seconds",
+    "hookledger_expression_seconds",
+    "hookledger_tenant_over_budget_total",
     "hookledger_build_info",
 ]
 
