@@ -17,7 +17,7 @@ import time
 from typing import BinaryIO
 
 from daemon.core.webhook import payload
-from daemon.core.webhook.expression import Allowance
+from daemon.core.webhook.expression import StepAllowance
 from daemon.core.webhook.payload import EventFilters, RenderError
 from daemon.expressions import messages
 from daemon.expressions.messages import EvaluationJob, FilterJob, FilterReply, RenderReply
@@ -63,7 +63,7 @@ def answer(job: EvaluationJob) -> FilterReply | RenderReply:
     started = time.perf_counter()
     match job:
         case FilterJob():
-            allowance = Allowance(steps=_UNBOUNDED, document_bytes=_UNBOUNDED)
+            allowance = StepAllowance(steps=_UNBOUNDED, document_bytes=_UNBOUNDED)
             filters = EventFilters(job.source, allowance=allowance)
             results = []
             for text in job.filters:

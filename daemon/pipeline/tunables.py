@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from daemon.core.webhook.expression import Allowance
+from daemon.core.webhook.expression import StepAllowance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,9 +115,9 @@ class Tunables:
     auto_disable_least_seconds: float = 0.2
     auto_disable_most_seconds: float = 60.0
 
-    def loop_allowance(self) -> Allowance:
+    def loop_allowance(self) -> StepAllowance:
         """What the event loop spends on the expressions of one event."""
-        return Allowance(steps=self.loop_steps, document_bytes=self.loop_document_bytes)
+        return StepAllowance(steps=self.loop_steps, document_bytes=self.loop_document_bytes)
 
 
 DEFAULTS = Tunables()

@@ -7,7 +7,7 @@ of its values, which is their size as JSON text.
 
 The one thing to know: whether an evaluation keeps its budget depends on the expression and the event alone. It does not
 depend on time, on other routes or on where it runs, so a live decision and an audit agree. All filters of one event are
-bounded by that budget times the number of routes. An `Allowance` is something else: what a place, such as the event
+bounded by that budget times the number of routes. A `StepAllowance` is something else: what a place, such as the event
 loop, will spend. Beyond it the same evaluation is begun again elsewhere, with the same result.
 
 A value is a graph in which several paths may lead to one part. The weight counts a part once for each path, but is
@@ -79,7 +79,7 @@ class TooHeavy(Exception):
 
 
 @dataclass(slots=True)
-class Allowance:
+class StepAllowance:
     """What a place spends on the expressions of one event: steps that are left, and the largest document it parses."""
 
     steps: int
@@ -110,7 +110,7 @@ def problem(expression: str) -> str | None:
     return None
 
 
-def evaluate(expression: str, value: object, *, steps: int, allowance: Allowance | None = None) -> object:
+def evaluate(expression: str, value: object, *, steps: int, allowance: StepAllowance | None = None) -> object:
     """The result of an expression for a JSON value, within a budget of `steps`. Raises ExpressionError.
 
     The weight of the result is at most `WEIGHT_PER_STEP` times the budget. With an allowance, whose steps are taken

@@ -15,7 +15,7 @@ from enum import StrEnum
 from daemon.core.events import raw_json
 from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook import expression
-from daemon.core.webhook.expression import Allowance
+from daemon.core.webhook.expression import StepAllowance
 
 SnapshotSelection = tuple[tuple[str, tuple[str, ...] | None], ...]
 
@@ -52,7 +52,10 @@ class FilterResult(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PayloadSource:
-    """The event that a body is rendered from. `created` is the event time; the parts are JSON objects as published."""
+    """The event that a body is rendered from. `created` is the event time; the parts are JSON objects as published.
+
+    `hops` is how many deliveries of ours in a row led to the event.
+    """
 
     event_id: str
     event_type: str
@@ -60,6 +63,7 @@ class PayloadSource:
     data: bytes
     context: bytes | None
     snapshot: bytes | None
+    hops: int = 0
 
 
 class EventFilters:
@@ -68,7 +72,7 @@ class EventFilters:
     `results` has those evaluated so far. With an allowance both raise TooHeavy beyond it; what was evaluated stays.
     """
 
-    def __init__(self, source: PayloadSource, *, allowance: Allowance | None = None) -> None:
+    def __init__(self, source: PayloadSource, *, allowance: StepAllowance | None = None) -> None:
         self.results: dict[str, FilterResult] = {}
         self._source = source
         self._allowance = allowance
@@ -110,7 +114,7 @@ class EventFilters:
 
 
 def render(
-    source: PayloadSource, options: PayloadOptions, *, max_bytes: int, allowance: Allowance | None = None
+    source: PayloadSource, options: PayloadOptions, *, max_bytes: int, allowance: StepAllowance | None = None
 ) -> bytes:
     """The bytes of the body; one made by a transform has at most `max_bytes`. Raises RenderError.
 
@@ -160,7 +164,7 @@ def select(snapshot: str, selection: SnapshotSelection) -> str:
 
 
 def _transformed(
-    document: object, size_bytes: int, transform: str, *, max_bytes: int, allowance: Allowance | None
+    document: object, size_bytes: int, transform: str, *, max_bytes: int, allowance: StepAllowance | None
 ) -> bytes:
     result = _evaluated(transform, document, steps=expression.transform_steps(size_bytes), allowance=allowance)
     try:
@@ -172,7 +176,7 @@ def _transformed(
     return shaped
 
 
-def _parsed(body: bytes, allowance: Allowance | None) -> dict[str, object]:
+def _parsed(body: bytes, allowance: StepAllowance | None) -> dict[str, object]:
     if allowance is not None:
         allowance.check_document(len(body))
     try:
@@ -182,7 +186,7 @@ def _parsed(body: bytes, allowance: Allowance | None) -> dict[str, object]:
     return parsed
 
 
-def _evaluated(text: str, document: object, *, steps: int, allowance: Allowance | None) -> object:
+def _evaluated(text: str, document: object, *, steps: int, allowance: StepAllowance | None) -> object:
     try:
         return expression.evaluate(text, document, steps=steps, allowance=allowance)
     except expression.ExpressionError as error:

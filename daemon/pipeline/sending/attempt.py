@@ -238,8 +238,8 @@ class Attempt:
         keys, custom = secrets
         return request.with_headers(
             body,
+            source,
             route_id=route.id,
-            event_id=source.event_id,
             custom=custom,
             keys=keys,
             timestamp=int(now.timestamp()),
@@ -304,6 +304,7 @@ def _source(delivery: Delivery) -> PayloadSource:
         data=event.data,
         context=event.context,
         snapshot=event.snapshot,
+        hops=event.hops or 0,
     )
 
 

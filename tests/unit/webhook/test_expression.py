@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from daemon.core.webhook.expression import (
     MAX_EXPRESSION_BYTES,
-    Allowance,
     ExpressionError,
     OverBudget,
+    StepAllowance,
     TooHeavy,
     evaluate,
     filter_steps,
@@ -298,7 +298,7 @@ def test_an_allowance_changes_where_an_expression_is_evaluated_and_never_its_res
         except ExpressionError as error:
             return str(error)
 
-    allowance = Allowance(steps=left, document_bytes=1000)
+    allowance = StepAllowance(steps=left, document_bytes=1000)
     try:
         found = outcome(allowance=allowance)
     except TooHeavy:
@@ -309,7 +309,7 @@ def test_an_allowance_changes_where_an_expression_is_evaluated_and_never_its_res
 
 
 def test_the_expressions_of_one_event_use_up_one_allowance() -> None:
-    allowance = Allowance(steps=100, document_bytes=1000)
+    allowance = StepAllowance(steps=100, document_bytes=1000)
     for _ in range(3):
         evaluate("a[*].b.c", SMALL, steps=1000, allowance=allowance)
     assert 0 < allowance.steps < 90
@@ -320,7 +320,7 @@ def test_the_expressions_of_one_event_use_up_one_allowance() -> None:
 
 def test_beyond_its_budget_an_expression_fails_even_where_more_would_be_allowed() -> None:
     with pytest.raises(OverBudget, match="it takes too many steps for an event of this size"):
-        evaluate("a[*].b.c", SMALL, steps=5, allowance=Allowance(steps=1000, document_bytes=1000))
+        evaluate("a[*].b.c", SMALL, steps=5, allowance=StepAllowance(steps=1000, document_bytes=1000))
 
 
 def test_a_filter_may_read_every_line_of_a_large_event() -> None:

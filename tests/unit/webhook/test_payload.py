@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook import expression
-from daemon.core.webhook.expression import Allowance, TooHeavy
+from daemon.core.webhook.expression import StepAllowance, TooHeavy
 from daemon.core.webhook.payload import EventFilters, FilterResult, PayloadSource, RenderError, envelope, render, select
 from tests.support.expressions import expressions, well_formed
 
@@ -376,13 +376,15 @@ def test_each_filter_is_evaluated_once_and_its_result_kept(monkeypatch: pytest.M
 
 def test_beyond_an_allowance_nothing_is_decided() -> None:
     with pytest.raises(TooHeavy):
-        EventFilters(SOURCE, allowance=Allowance(steps=1, document_bytes=100_000)).passes("id == 'x' || type == 'y'")
+        EventFilters(SOURCE, allowance=StepAllowance(steps=1, document_bytes=100_000)).passes(
+            "id == 'x' || type == 'y'"
+        )
     with pytest.raises(TooHeavy):
-        EventFilters(SOURCE, allowance=Allowance(steps=1000, document_bytes=10)).passes("id")
+        EventFilters(SOURCE, allowance=StepAllowance(steps=1000, document_bytes=10)).passes("id")
     with pytest.raises(TooHeavy):
         render(
             SOURCE,
             PayloadOptions(transform="{t: type, s: snapshot, d: data}"),
             max_bytes=10_000,
-            allowance=Allowance(steps=3, document_bytes=100_000),
+            allowance=StepAllowance(steps=3, document_bytes=100_000),
         )
