@@ -149,6 +149,7 @@ CREATE TABLE hookledger.domain_event (
     context     bytea,
     snapshot    bytea,
     test_route  uuid,
+    hops        smallint,
     tick        bigint,
     CONSTRAINT domain_event_pkey PRIMARY KEY (seq, recorded_at),
     -- Lengths are checked apart from patterns: a counted repetition, {1,128}, takes 19 us for a row, these take 0.3.
@@ -160,6 +161,7 @@ CREATE TABLE hookledger.domain_event (
 ) PARTITION BY RANGE (recorded_at);
 COMMENT ON TABLE hookledger.domain_event IS 'append-only, a partition for each UTC day; data, context and snapshot are JSON exactly as published';
 COMMENT ON COLUMN hookledger.domain_event.test_route IS 'null, unless the event is a test: then the only route that it is for';
+COMMENT ON COLUMN hookledger.domain_event.hops IS 'null, unless a delivery of ours published the event: then how many deliveries in a row led to it';
 COMMENT ON COLUMN hookledger.domain_event.tick IS 'null, unless the event came here by restoring a dump: then the tick that had read it, which its txid no longer tells';
 
 -- Serves the tail: rows by the transaction that wrote them.
@@ -192,7 +194,8 @@ $$ SELECT (at AT TIME ZONE 'UTC')::time >= '23:50' OR (at AT TIME ZONE 'UTC')::t
 -- does not join the arrays with each other: a generic plan estimates an array at ten elements and would join ten
 -- thousand in nested loops.
 CREATE FUNCTION hookledger.publish_many(
-    tenants text[], ids text[], types text[], occurred timestamptz[], data bytea[], context bytea[], snapshot bytea[], backfill boolean[]
+    tenants text[], ids text[], types text[], occurred timestamptz[], data bytea[], context bytea[], snapshot bytea[], backfill boolean[],
+    hops smallint[] DEFAULT NULL
 ) RETURNS boolean[] LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -202,8 +205,8 @@ BEGIN
     WITH given AS MATERIALIZED (
         SELECT i.*, row_number() OVER (PARTITION BY i.tenant, i.id ORDER BY i.place) AS nth
           FROM unnest(publish_many.tenants, publish_many.ids, publish_many.types, publish_many.occurred, publish_many.data,
-                      publish_many.context, publish_many.snapshot, publish_many.backfill)
-               WITH ORDINALITY AS i (tenant, id, type, occurred_at, data, context, snapshot, backfill, place)
+                      publish_many.context, publish_many.snapshot, publish_many.backfill, publish_many.hops)
+               WITH ORDINALITY AS i (tenant, id, type, occurred_at, data, context, snapshot, backfill, hops, place)
     ), unknown AS MATERIALIZED (
         SELECT g.* FROM given g
          WHERE g.nth = 1 AND NOT EXISTS (
@@ -225,8 +228,8 @@ BEGIN
     ), added AS (
         -- seq follows the order given, the insertion that of the ids: two batches of the same ids in another order
         -- wait for each other's unique keys, and must not do so crosswise.
-        INSERT INTO hookledger.domain_event (seq, recorded_at, tenant, id, type, occurred_at, data, context, snapshot, backfill)
-        SELECT n.seq, n.recorded_at, n.tenant, n.id, n.type, n.occurred_at, n.data, n.context, n.snapshot, n.backfill
+        INSERT INTO hookledger.domain_event (seq, recorded_at, tenant, id, type, occurred_at, data, context, snapshot, backfill, hops)
+        SELECT n.seq, n.recorded_at, n.tenant, n.id, n.type, n.occurred_at, n.data, n.context, n.snapshot, n.backfill, n.hops
           FROM numbered n ORDER BY n.tenant, n.id
         ON CONFLICT DO NOTHING
         RETURNING tenant, id

@@ -16,7 +16,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +28,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from daemon import __version__
 from daemon.core.routing.decision import Decision
 from daemon.core.webhook.addresses import DenyReason
+from daemon.core.webhook.payload import FilterResult
 
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -37,6 +38,7 @@ GAUGE_MODE: Final = "livesum"
 FILES = ("counter", "histogram", f"gauge_{GAUGE_MODE}")
 FILE_BYTES = 128 * 1024
 
+OVER_BUDGET = ("filter", "render")
 RESULTS = ("accepted", "duplicate", "rejected")
 # Who is at the other end of a connection.
 CLIENTS, RECEIVERS = SIDES = ("clients", "receivers")
@@ -50,6 +52,7 @@ USUAL_ATTEMPTS = (
 ATTEMPT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30)
 LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 600, 3600)
 FLUSH_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 3)
+EXPRESSION_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 
 
@@ -74,6 +77,10 @@ class Metrics:
         self.flush_seconds = self._histogram("flush_seconds", "Duration of a flush of outcomes", FLUSH_BUCKETS)
         self.event_loop_lag = self._histogram("event_loop_lag_seconds", "How late the event loop runs", LAG_BUCKETS)
         self.event_skew = self._histogram("event_skew_seconds", "How far producers' clocks are ahead", LATENCY_BUCKETS)
+        self.expression_seconds = self._histogram(
+            "expression_seconds", "Duration of one event's expressions, in one place", EXPRESSION_BUCKETS
+        )
+        self.over_budget = self._counter("tenant_over_budget", "Expressions that took too many steps", "reason")
         self.deliveries_pending = self._gauge("deliveries_pending", "Deliveries without a final outcome", "state")
         self.routes = self._gauge("routes", "Routes, by status", "status")
         self.oldest_pending = self._gauge("oldest_pending_seconds", "Age of the oldest delivery that waits")
@@ -89,6 +96,7 @@ class Metrics:
         self._decisions = {decision: self.decisions.labels(decision) for decision in Decision}
         for result in RESULTS:
             self.events_published.labels(result)
+        self._filter_over_budget, self.render_over_budget = map(self.over_budget.labels, OVER_BUDGET)
         for reason in DenyReason:
             self.egress_denied.labels(reason)
         for side in SIDES:
@@ -106,6 +114,12 @@ class Metrics:
     def decided(self, decision: Decision, count: int = 1) -> None:
         """Counts decisions. On the hot path."""
         self._decisions[decision].inc(count)
+
+    def filtered(self, results: Iterable[FilterResult]) -> None:
+        """Counts the filters of one event that took too many steps. On the hot path of events with filters."""
+        for result in results:
+            if result is FilterResult.OVER_BUDGET:
+                self._filter_over_budget.inc()
 
     def skewed(self, seconds: float) -> None:
         """Records how far the time of an event lay in the future."""

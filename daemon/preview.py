@@ -15,8 +15,8 @@ from daemon.core.drafts.route_draft import RouteDraft
 from daemon.core.events.event import FieldProblem
 from daemon.core.routing.index import patterns_of
 from daemon.core.routing.route import Route
-from daemon.core.webhook import payload, request
-from daemon.core.webhook.payload import PayloadSource, RenderError
+from daemon.core.webhook import request
+from daemon.core.webhook.payload import EventFilters, PayloadSource, RenderError
 from daemon.core.webhook.request import RequestOptions, WebhookRequest
 from daemon.core.webhook.signing import SigningKey, format_key
 
@@ -73,7 +73,7 @@ def show(
     """
     passes, problems = True, []
     try:
-        passes = draft.payload.filter is None or payload.holds(draft.payload.filter, source)
+        passes = draft.payload.filter is None or EventFilters(source).holds(draft.payload.filter)
     except RenderError as error:
         problems.append(FieldProblem(field="payload.filter", message=str(error)))
     try:

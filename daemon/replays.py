@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID, uuid4
 
-from daemon.audit import judged
+from daemon.audit import filters_of, judged
 from daemon.commands import Conflict, Context, KeyReused, NotFound
 from daemon.core.delivery import resend
 from daemon.core.delivery.answer import delivery_id
@@ -147,7 +147,7 @@ async def find(database: Database, route: Route, replay_id: UUID) -> Replay | No
 
 async def _is_due(database: Database, timeline: Timeline, pair: EventAndRoute) -> bool:
     event = await domain_events.find_at(database, pair.seq, event_time=pair.event_time)
-    return event is not None and judged(event, timeline).decision is Decision.DELIVER
+    return event is not None and judged(event, timeline, filters_of(event)).decision is Decision.DELIVER
 
 
 def _was_disabled(route: Route) -> bool:

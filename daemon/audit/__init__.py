@@ -6,7 +6,7 @@ read the event, by the functions that made it live. Then it is compared with the
 
 from daemon.audit.comparing import AuditFinding, AuditReport, audit
 from daemon.audit.explaining import AmbiguousEvent, Explanation, UnknownEvent, explain, explain_event
-from daemon.audit.recompute import judged, source_of
+from daemon.audit.recompute import filters_of, judged, source_of
 from daemon.route_state import Rebuilt, rebuild
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "audit",
     "explain",
     "explain_event",
+    "filters_of",
     "judged",
     "rebuild",
     "source_of",

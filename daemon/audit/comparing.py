@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
 from daemon import route_state
-from daemon.audit.recompute import in_range, judged
+from daemon.audit.recompute import filters_of, in_range, judged
 from daemon.core.routing.decision import Decision
 from daemon.core.routing.timeline import Timeline
 from eventstore import domain_events
@@ -71,8 +72,10 @@ async def audit(database: Database, *, start: datetime, end: datetime, tenant: s
             if event.tick is None or event.tick > read_upto[event.shard]:
                 report.unread += 1
                 continue
+            await asyncio.sleep(0)  # filters may take long
+            filters = filters_of(event)
             for timeline in index.timelines(event.tenant):
-                due = judged(event, timeline).decision is Decision.DELIVER
+                due = judged(event, timeline, filters).decision is Decision.DELIVER
                 route_id = timeline.current.id
                 recorded = (route_id, event.seq) in known or (due and in_range(event, route_id, ranges) is not None)
                 report.pairs += 1

@@ -9,7 +9,7 @@ from itertools import islice
 from uuid import UUID
 
 from daemon import route_state
-from daemon.audit.recompute import in_range, judged
+from daemon.audit.recompute import filters_of, in_range, judged
 from daemon.core.delivery import answer
 from daemon.core.delivery.answer import Outcome
 from daemon.core.delivery.explanation_text import ExplainedDecision, ExplanationFacts, sentence
@@ -18,6 +18,7 @@ from daemon.core.routing.decision import Decision, Judgement
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.timeline import Timeline
 from daemon.core.routing.windows import Window
+from daemon.core.webhook.payload import EventFilters
 from eventstore import domain_events
 from eventstore.domain_events import ticks
 from eventstore.domain_events.events import StoredEvent
@@ -103,11 +104,12 @@ async def explain_event(
     kept_from = (await retention.horizon(database)).attempts
     is_kept = kept_from is None or event.recorded_at >= kept_from
     explained: list[Explanation] = []
+    filters = filters_of(event)
     for timeline in timelines:
         await asyncio.sleep(0)  # filters may take long, and a tenant may have many routes
         own_attempts = tuple(a for a in attempts if a.route_id == timeline.current.id)
         waiting = pending.get(timeline.current.id) or in_range(event, timeline.current.id, ranges)
-        explained.append(_explained(event, timeline, own_attempts, waiting, is_kept=is_kept))
+        explained.append(_explained(event, timeline, filters, own_attempts, waiting, is_kept=is_kept))
     return explained
 
 
@@ -135,12 +137,13 @@ async def _index(database: Database, event: StoredEvent, live: RouteIndex | None
 def _explained(
     event: StoredEvent,
     timeline: Timeline,
+    filters: EventFilters,
     attempts: Sequence[RecordedAttempt],
     pending: WaitingState | None,
     *,
     is_kept: bool,
 ) -> Explanation:
-    judgement = judged(event, timeline)
+    judgement = judged(event, timeline, filters)
     verdict = _verdict(event, judgement, attempts, pending)
     if verdict is ExplainedDecision.PENDING and not attempts and pending is None and not is_kept:
         verdict = ExplainedDecision.NO_LONGER_KEPT

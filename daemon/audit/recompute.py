@@ -7,27 +7,32 @@ from uuid import UUID
 
 from daemon.core.routing.decision import Judgement, judge
 from daemon.core.routing.timeline import Timeline
-from daemon.core.webhook import payload
+from daemon.core.webhook.payload import EventFilters, PayloadSource
 from eventstore.domain_events.events import StoredEvent
 from eventstore.domain_events.ticks import LogPosition
 from eventstore.queries.attempts import WaitingState
 
 
-def judged(event: StoredEvent, timeline: Timeline) -> Judgement:
-    """The decision about one pair, recomputed."""
+def judged(event: StoredEvent, timeline: Timeline, filters: EventFilters) -> Judgement:
+    """The decision about one pair, recomputed. `filters` are those of the event, shared by all its pairs."""
     return judge(
         timeline,
         event_type=event.type,
         at=event.event_time,
         backfill=event.backfill,
-        passes=lambda expression: payload.passes(expression, source_of(event)),
+        passes=filters.passes,
         test_route=event.test_route,
     )
 
 
-def source_of(event: StoredEvent) -> payload.PayloadSource:
+def filters_of(event: StoredEvent) -> EventFilters:
+    """The filters of the event, to be evaluated once for all routes."""
+    return EventFilters(source_of(event))
+
+
+def source_of(event: StoredEvent) -> PayloadSource:
     """The event as the source from which a body is rendered."""
-    return payload.PayloadSource(
+    return PayloadSource(
         event_id=event.id,
         event_type=event.type,
         created=event.event_time,

@@ -126,6 +126,7 @@ def _source(event: StoredEvent, pair: EventAndRoute) -> PayloadSource:
         data=event.data,
         context=event.context,
         snapshot=event.snapshot,
+        hops=event.hops or 0,
     )
 
 

@@ -110,8 +110,8 @@ def _rebuilt(
         return None
     signed = request.with_headers(
         body,
+        source,
         route_id=part.route.id,
-        event_id=source.event_id,
         custom=part.custom,
         keys=part.keys,
         timestamp=part.timestamp,

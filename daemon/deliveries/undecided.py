@@ -15,7 +15,7 @@ from uuid import UUID
 from daemon.core.routing.decision import Decision, judge
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.timeline import Timeline
-from daemon.core.webhook import payload
+from daemon.core.webhook.payload import EventFilters, PayloadSource
 from eventstore import domain_events
 from eventstore.domain_events.listing import LoggedEvent
 from eventstore.postgres.connect import Database
@@ -79,12 +79,12 @@ class UndecidedReader:
         for event in events:
             if not self._has_event(event, begin):
                 continue
-            payload_cache = _PayloadCache(self._database, event)
+            filter_cache = _FilterCache(self._database, event)
             for timeline in self._candidates(event, marks):
                 position = ListPosition(event.event_time, event.seq, timeline.current.id)
                 if position >= begin:
                     continue
-                if await _is_due(event, timeline, payload_cache):
+                if await _is_due(event, timeline, filter_cache):
                     found.append(FoundDelivery(position, event.id, event.type, event.test_route is not None))
                 if len(found) >= rows or time.monotonic() > ends_at:
                     return Stretch(found, position)
@@ -110,29 +110,31 @@ class UndecidedReader:
         )
 
 
-class _PayloadCache:
-    """The payload of one event, fetched when a filter needs it for the first time."""
+class _FilterCache:
+    """The filters of one event, whose payload is fetched when a filter needs it for the first time."""
 
     def __init__(self, database: Database, event: LoggedEvent) -> None:
         self._database = database
         self._event = event
-        self._source: payload.PayloadSource | None = None
+        self._filters: EventFilters | None = None
 
-    async def source(self) -> payload.PayloadSource | None:
-        """The event as the source of a body, None if retention has dropped it meanwhile."""
+    async def filters(self) -> EventFilters | None:
+        """The filters of the event, None if retention has dropped it meanwhile."""
         event = self._event
-        if self._source is None:
+        if self._filters is None:
             stored = (await domain_events.by_seq(self._database, {event.seq: event.recorded_at})).get(event.seq)
             if stored is not None:
-                self._source = payload.PayloadSource(
-                    event_id=event.id,
-                    event_type=event.type,
-                    created=event.event_time,
-                    data=stored.data,
-                    context=stored.context,
-                    snapshot=stored.snapshot,
+                self._filters = EventFilters(
+                    PayloadSource(
+                        event_id=event.id,
+                        event_type=event.type,
+                        created=event.event_time,
+                        data=stored.data,
+                        context=stored.context,
+                        snapshot=stored.snapshot,
+                    )
                 )
-        return self._source
+        return self._filters
 
 
 def _floor(marks: Marks) -> int:
@@ -148,17 +150,17 @@ def _route_id(timeline: Timeline) -> UUID:
     return timeline.current.id
 
 
-async def _is_due(event: LoggedEvent, timeline: Timeline, payload_cache: _PayloadCache) -> bool:
+async def _is_due(event: LoggedEvent, timeline: Timeline, filter_cache: _FilterCache) -> bool:
     route = timeline.as_of(event.event_time)
-    source = None
+    filters = None
     if route is not None and route.config.payload.filter is not None:
-        source = await payload_cache.source()
+        filters = await filter_cache.filters()
     judgement = judge(
         timeline,
         event_type=event.type,
         at=event.event_time,
         backfill=event.backfill,
-        passes=lambda expression: source is not None and payload.passes(expression, source),
+        passes=lambda expression: filters is not None and filters.passes(expression),
         test_route=event.test_route,
     )
     return judgement.decision is Decision.DELIVER

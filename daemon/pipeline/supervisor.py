@@ -19,10 +19,13 @@ import structlog
 from daemon import __version__
 from daemon.commands import Commands
 from daemon.core.routing.route import LifecycleEvent, LifecycleEventType, Route
+from daemon.expressions.evaluator import Evaluator
 from daemon.keys import Keychain
 from daemon.metrics import Metrics
 from daemon.pipeline.backlog.backlog import Backlog
 from daemon.pipeline.held_shards import HeldShards
+from daemon.pipeline.intake.decider import Decider
+from daemon.pipeline.intake.deferred import DeferredEvents
 from daemon.pipeline.intake.projection import Projection
 from daemon.pipeline.intake.seen_types import SeenTypes
 from daemon.pipeline.intake.tailer import Tailer
@@ -103,8 +106,20 @@ class Pipeline:
         )
         self._lanes = Lanes(limits, self._recorder, working_set, index, tunables)
         self._seen_types = SeenTypes(database)
+        self._evaluator = Evaluator(metrics)
+        self._decider = Decider(
+            index,
+            self._ledger,
+            self._lanes,
+            metrics,
+            self._seen_types,
+            self._evaluator,
+            DeferredEvents(database, tunables),
+            tunables=tunables,
+        )
+        self._deferring_tenants = tunables.deferring_tenants
         self._tailer = Tailer(
-            database, projection, self._ledger, self._lanes, metrics, self._seen_types, on_read=self._recorder.noted
+            database, projection, self._ledger, self._decider, on_read=self._recorder.noted, tunables=tunables
         )
         self._ticker = Ticker(database, projection, self._gate, on_tick=self._tailer.wakeup.set)
         self._route_disabler = RouteDisabler(index, commands)
@@ -115,8 +130,11 @@ class Pipeline:
             self._recorder,
             metrics,
             settings,
+            evaluator=self._evaluator,
+            tunables=tunables,
             send_gate=self._gate,
             on_gone=self._route_disabler.gone,
+            on_heavy=self._lanes.found_slow,
         )
 
         # What waits in the tables, and which shards are ours.
@@ -127,6 +145,7 @@ class Pipeline:
             self.shards,
             Scheduling(ledger=self._ledger, working_set=working_set, lanes=self._lanes),
             self._recorder,
+            self._evaluator,
             owner=owner,
             keep=keep.events,
             tunables=tunables,
@@ -188,12 +207,14 @@ class Pipeline:
         intake: Loops = {
             "ticker": self._ticker.run_once,
             "tailer": self._tailer.run_once,
+            **{f"decider {number}": self._decider.run_once for number in range(self._deferring_tenants)},
             "retrier": self._backlog.retrier.run_once,
             "replayer": self._backlog.replayer.run_once,
             "parking": self._backlog.parking.run_once,
         }
         rest: Loops = {
             "recorder": self._recorder.run_once,
+            "evaluator": self._evaluator.run_once,
             "leases": self._leases.beat_once,
             "sharing": self._leases.share_once,
             "projection": self._projection.run_once,

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from daemon.core.webhook.expression import StepAllowance
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tunables:
@@ -21,6 +23,21 @@ class Tunables:
     max_bytes: int = 64 * 1024 * 1024
     # A full ledger has room again only below this part of either, so that the tailer wakes up for many deliveries.
     room_part: float = 0.75
+
+    # Intake: daemon/pipeline/intake.
+    #
+    # The tailer lets others work after this time.
+    yield_seconds: float = 0.005
+    # Steps of all filters of one event, and bytes of the event, that are spent on the event loop (about 2 ms). An event
+    # that takes more is decided later by a process of its own, and so are the events of its tenant that come after it.
+    loop_steps: int = 2000
+    loop_document_bytes: int = 32 * 1024
+    # So many tenants have an event decided in that process at a time. They take turns there.
+    deferring_tenants: int = 8
+    # A shard with more deferred events is not read further until they are fewer; each takes 200 bytes of memory.
+    deferred_of_shard: int = 5000
+    # With so many, which only a huge tick has, nothing is read.
+    deferred_events: int = 100_000
 
     # Lanes: daemon/pipeline/scheduling/lanes.
     #
@@ -61,6 +78,8 @@ class Tunables:
     expand_pairs: int = 2000
     expand_events: int = 5000
     expand_ticks: int = 100
+    # No tick is begun after this time, which filters may take.
+    expand_seconds: float = 0.25
     # A range is written out so long before retention drops the events that it is decided from.
     range_spare_time: timedelta = timedelta(days=1)
 
@@ -104,6 +123,10 @@ class Tunables:
     add_up_seconds: float = 10.0
     auto_disable_least_seconds: float = 0.2
     auto_disable_most_seconds: float = 60.0
+
+    def loop_allowance(self) -> StepAllowance:
+        """What the event loop spends on the expressions of one event."""
+        return StepAllowance(steps=self.loop_steps, document_bytes=self.loop_document_bytes)
 
 
 DEFAULTS = Tunables()

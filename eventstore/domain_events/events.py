@@ -35,6 +35,8 @@ def shard_of(tenant: str) -> int:
 class NewEvent:
     """An event to publish. `data`, `context` and `snapshot` are JSON objects as bytes and are stored unchanged.
 
+    `hops` is how many deliveries of ours in a row led to it, None for an event that the platform publishes.
+
     Not frozen: one is made for every event, and a frozen dataclass costs three times as much to make.
     """
 
@@ -46,12 +48,14 @@ class NewEvent:
     context: bytes | None = None
     snapshot: bytes | None = None
     backfill: bool = False
+    hops: int | None = None
 
 
 @dataclass(slots=True, eq=False)
 class StoredEvent:
     """A row of domain_event. `test_route` is the only route that a test event is for, None for an ordinary event.
-    `tick` and `closed_upto` belong to the tick that read the event, and are None before any tick has.
+    `hops` is that of NewEvent. `tick` and `closed_upto` belong to the tick that read the event, and are
+    None before any tick has.
 
     Neither frozen nor keyword-only, because the tail makes one for every event, and a frozen dataclass costs five times
     as much to make. The fields have the order of EVENT_COLUMNS.
@@ -69,6 +73,7 @@ class StoredEvent:
     snapshot: bytes | None
     backfill: bool
     test_route: UUID | None
+    hops: int | None
     tick: int | None
     closed_upto: datetime | None
 
@@ -88,9 +93,11 @@ class StoredEvent:
         return len(self.data) + len(self.context or b"") + len(self.snapshot or b"") + 500
 
 
-EVENT_COLUMNS = "seq, recorded_at, shard, tenant, id, type, occurred_at, data, context, snapshot, backfill, test_route"
+EVENT_COLUMNS = (
+    "seq, recorded_at, shard, tenant, id, type, occurred_at, data, context, snapshot, backfill, test_route, hops"
+)
 
-_PUBLISH = "SELECT hookledger.publish_many($1, $2, $3, $4, $5, $6, $7, $8)"
+_PUBLISH = "SELECT hookledger.publish_many($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 
 # LATERAL looks up the tick of each event. With a plain join the planner reads all ticks.
 _WITH_TICK = f"""
@@ -155,6 +162,7 @@ async def _publish(connection: PoolConnectionProxy, events: Sequence[NewEvent]) 
         [event.context for event in events],
         [event.snapshot for event in events],
         [event.backfill for event in events],
+        [event.hops for event in events],
     )
     return fresh
 

@@ -16,7 +16,21 @@ def delivery(
     seq: int = 1, *, route_id: UUID | None = None, tick: int = 1, shard: int = 0, read_at: float = 0.0, size: int = 2
 ) -> Delivery:
     event = StoredEvent(
-        seq, NOON, shard, "acme", f"evt_{seq}", "order.create", None, b" " * size, None, None, False, None, tick, NOON
+        seq,
+        NOON,
+        shard,
+        "acme",
+        f"evt_{seq}",
+        "order.create",
+        None,
+        b" " * size,
+        None,
+        None,
+        False,
+        None,
+        None,
+        tick,
+        NOON,
     )
     return Delivery(route_id=route_id or uuid4(), event=event, event_time=NOON, tick=tick, read_at=read_at)
 

@@ -1,7 +1,7 @@
 """The body of a webhook: the event in our envelope, its snapshot reduced to the route's selection, then transformed.
 
-Without a transform the producer's bytes are sent unchanged; they are parsed only for a JMESPath expression. If an
-expression fails, the delivery fails with the reason, and nothing is sent in its place.
+Without a transform the producer's bytes are sent unchanged; they are parsed only for a JMESPath expression, once for
+all filters of an event. If an expression fails, the delivery fails with the reason, and nothing is sent in its place.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 
 from daemon.core.events import raw_json
 from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook import expression
+from daemon.core.webhook.expression import StepAllowance
 
 SnapshotSelection = tuple[tuple[str, tuple[str, ...] | None], ...]
 
@@ -22,12 +24,38 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class RenderError(ValueError):
-    """The body cannot be rendered; `str()` is the reason to show to the merchant."""
+    """The body cannot be rendered; `str()` is the reason to show to the merchant.
+
+    `is_over_budget` is true if an expression took too many steps.
+    """
+
+    def __init__(self, reason: str, *, is_over_budget: bool = False) -> None:
+        super().__init__(reason)
+        self.is_over_budget = is_over_budget
+
+
+class FilterResult(StrEnum):
+    """What a filter makes of an event. An event passes a filter that fails or takes too many steps.
+
+    Then the delivery fails in `render` with a reason that the merchant sees, instead of being skipped silently.
+    """
+
+    PASSES = "passes"
+    STOPS = "stops"
+    FAILS = "fails"
+    OVER_BUDGET = "over_budget"
+
+    @property
+    def lets_through(self) -> bool:
+        return self is not FilterResult.STOPS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PayloadSource:
-    """The event that a body is rendered from. `created` is the event time; the parts are JSON objects as published."""
+    """The event that a body is rendered from. `created` is the event time; the parts are JSON objects as published.
+
+    `hops` is how many deliveries of ours in a row led to the event.
+    """
 
     event_id: str
     event_type: str
@@ -35,16 +63,67 @@ class PayloadSource:
     data: bytes
     context: bytes | None
     snapshot: bytes | None
+    hops: int = 0
 
 
-def render(source: PayloadSource, options: PayloadOptions, *, max_bytes: int) -> bytes:
+class EventFilters:
+    """The filters of one event: the event is parsed when the first one asks, and each expression is evaluated once.
+
+    `results` has those evaluated so far. With an allowance both raise TooHeavy beyond it; what was evaluated stays.
+    """
+
+    def __init__(self, source: PayloadSource, *, allowance: StepAllowance | None = None) -> None:
+        self.results: dict[str, FilterResult] = {}
+        self._source = source
+        self._allowance = allowance
+        self._parsed: tuple[dict[str, object], int] | RenderError | None = None
+
+    def passes(self, test: str) -> bool:
+        """True if the event is let through."""
+        return self.result(test).lets_through
+
+    def result(self, test: str) -> FilterResult:
+        """What a filter makes of the event."""
+        known = self.results.get(test)
+        if known is None:
+            try:
+                known = FilterResult.PASSES if self.holds(test) else FilterResult.STOPS
+            except RenderError as error:
+                known = FilterResult.OVER_BUDGET if error.is_over_budget else FilterResult.FAILS
+            self.results[test] = known
+        return known
+
+    def holds(self, test: str) -> bool:
+        """True if a filter is true of the event with its whole snapshot. Raises RenderError if the filter fails."""
+        document, size_bytes = self.document()
+        result = _evaluated(test, document, steps=expression.filter_steps(size_bytes), allowance=self._allowance)
+        # JMESPath's notion of false: null, false, and empty strings, lists and objects - not 0.
+        return not (result is None or result is False or result in ("", [], {}))
+
+    def document(self) -> tuple[dict[str, object], int]:
+        """The event with its whole snapshot, parsed, and the number of bytes of its text. Raises RenderError."""
+        if self._parsed is None:
+            body = envelope(self._source, self._source.snapshot or b"{}")
+            try:
+                self._parsed = _parsed(body, self._allowance), len(body)
+            except RenderError as error:
+                self._parsed = error
+        if isinstance(self._parsed, RenderError):
+            raise self._parsed
+        return self._parsed
+
+
+def render(
+    source: PayloadSource, options: PayloadOptions, *, max_bytes: int, allowance: StepAllowance | None = None
+) -> bytes:
     """The bytes of the body; one made by a transform has at most `max_bytes`. Raises RenderError.
 
     The filter has decided before. It is evaluated again only so that a filter that fails makes the body fail, see
-    `passes`.
+    `FilterResult`. With an allowance raises TooHeavy if the expressions take more.
     """
+    filters = EventFilters(source, allowance=allowance)
     if options.filter is not None:
-        holds(options.filter, source)
+        filters.holds(options.filter)
     snapshot = b"{}"
     if options.snapshot is not None and source.snapshot is not None:
         try:
@@ -52,7 +131,13 @@ def render(source: PayloadSource, options: PayloadOptions, *, max_bytes: int) ->
         except RecursionError as error:
             raise RenderError("the event's snapshot is nested too deeply to be cut to the chosen fields") from error
     body = envelope(source, snapshot)
-    return body if options.transform is None else _transformed(body, options.transform, max_bytes=max_bytes)
+    if options.transform is None:
+        return body
+    if options.filter is None:
+        document = _parsed(body, allowance)
+    else:
+        document = {**filters.document()[0], "snapshot": json.loads(snapshot)}
+    return _transformed(document, len(body), options.transform, max_bytes=max_bytes, allowance=allowance)
 
 
 def envelope(source: PayloadSource, snapshot: bytes) -> bytes:
@@ -78,27 +163,10 @@ def select(snapshot: str, selection: SnapshotSelection) -> str:
     return _object(chosen)
 
 
-def passes(test: str, source: PayloadSource) -> bool:
-    """True if a filter lets the event through.
-
-    A filter that fails on this event lets it through. Then the delivery fails in `render` with a reason that the
-    merchant sees, instead of being skipped silently.
-    """
-    try:
-        return holds(test, source)
-    except RenderError:
-        return True
-
-
-def holds(test: str, source: PayloadSource) -> bool:
-    """True if a filter is true of the event with its whole snapshot. Raises RenderError if the filter fails."""
-    result = _evaluated(test, envelope(source, source.snapshot or b"{}"))
-    # JMESPath's notion of false: null, false, and empty strings, lists and objects - not 0.
-    return not (result is None or result is False or result in ("", [], {}))
-
-
-def _transformed(body: bytes, transform: str, *, max_bytes: int) -> bytes:
-    result = _evaluated(transform, body)
+def _transformed(
+    document: object, size_bytes: int, transform: str, *, max_bytes: int, allowance: StepAllowance | None
+) -> bytes:
+    result = _evaluated(transform, document, steps=expression.transform_steps(size_bytes), allowance=allowance)
     try:
         shaped = json.dumps(result, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except (ValueError, RecursionError) as error:  # infinity (1e999), an unpaired surrogate (\ud800), too deep
@@ -108,13 +176,22 @@ def _transformed(body: bytes, transform: str, *, max_bytes: int) -> bytes:
     return shaped
 
 
-def _evaluated(text: str, body: bytes) -> object:
+def _parsed(body: bytes, allowance: StepAllowance | None) -> dict[str, object]:
+    if allowance is not None:
+        allowance.check_document(len(body))
     try:
-        return expression.evaluate(text, json.loads(body), size_bytes=len(body))
-    except expression.ExpressionError as error:
-        raise RenderError(f"the expression {error}") from error
+        parsed: dict[str, object] = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise RenderError("the event is nested too deeply for expressions, or has a number that is too long") from error
+    return parsed
+
+
+def _evaluated(text: str, document: object, *, steps: int, allowance: StepAllowance | None) -> object:
+    try:
+        return expression.evaluate(text, document, steps=steps, allowance=allowance)
+    except expression.ExpressionError as error:
+        is_over_budget = isinstance(error, expression.OverBudget)
+        raise RenderError(f"the expression {error}", is_over_budget=is_over_budget) from error
 
 
 def _project(entity: str, fields: tuple[str, ...]) -> str:

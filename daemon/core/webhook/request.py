@@ -13,10 +13,16 @@ from uuid import UUID
 from daemon.core.delivery.answer import delivery_id
 from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook import payload, signing
+from daemon.core.webhook.expression import StepAllowance
 from daemon.core.webhook.payload import PayloadSource
 from daemon.core.webhook.signing import SigningKey
 
 TEST_HEADER = "Hookledger-Test"
+
+# How many deliveries in a row led to this request. A receiver that publishes here what it gets makes a circle: events
+# that came by more than MAX_HOPS are refused (daemon.web.ingest.publish). Routes cannot set a header of this name.
+HOPS_HEADER = "Hookledger-Hops"
+MAX_HOPS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +60,8 @@ def build(
     """
     return with_headers(
         body(source, options, is_test=is_test, max_bytes=request_options.max_body_bytes),
+        source,
         route_id=route_id,
-        event_id=source.event_id,
         custom=custom,
         keys=keys,
         timestamp=timestamp,
@@ -64,36 +70,47 @@ def build(
     )
 
 
-def body(source: PayloadSource, options: PayloadOptions, *, is_test: bool, max_bytes: int) -> bytes:
-    """The body alone. Raises payload.RenderError.
+def body(
+    source: PayloadSource,
+    options: PayloadOptions,
+    *,
+    is_test: bool,
+    max_bytes: int,
+    allowance: StepAllowance | None = None,
+) -> bytes:
+    """The body alone. Raises payload.RenderError, and TooHeavy beyond an allowance."""
+    return payload.render(source, options_of(options, is_test=is_test), max_bytes=max_bytes, allowance=allowance)
+
+
+def options_of(options: PayloadOptions, *, is_test: bool) -> PayloadOptions:
+    """The options that a body is rendered with.
 
     A filter does not decide about a test event, so a filter that fails does not stop one.
     """
-    if is_test and options.filter is not None:
-        options = replace(options, filter=None)
-    return payload.render(source, options, max_bytes=max_bytes)
+    return replace(options, filter=None) if is_test and options.filter is not None else options
 
 
 def with_headers(
     body: bytes,
+    source: PayloadSource,
     *,
     route_id: UUID,
-    event_id: str,
     custom: Mapping[str, str],
     keys: Sequence[SigningKey],
     timestamp: int,
     is_test: bool,
     request_options: RequestOptions,
 ) -> WebhookRequest:
-    """The request with this body: the custom headers, then ours, signed over `body`."""
+    """The request with this body of an event: the custom headers, then ours, signed over `body`."""
     headers = {
         **custom,
         "Content-Type": "application/json",
         "User-Agent": request_options.user_agent,
+        HOPS_HEADER: str(source.hops + 1),
         request_options.signing_header: signing.ordergroove_signature(body, timestamp=timestamp, keys=keys),
     }
     if request_options.standard_webhooks:
-        message_id = delivery_id(route_id, event_id)
+        message_id = delivery_id(route_id, source.event_id)
         headers["webhook-id"] = message_id
         headers["webhook-timestamp"] = str(timestamp)
         headers["webhook-signature"] = signing.standard_signature(

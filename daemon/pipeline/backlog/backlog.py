@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import Route
+from daemon.expressions.evaluator import Evaluator
 from daemon.pipeline.backlog.parking import Parking
 from daemon.pipeline.backlog.ranges import Ranges
 from daemon.pipeline.backlog.replayer import Replayer
@@ -21,13 +22,14 @@ from eventstore.postgres.connect import Database
 class Backlog:
     """Builds the stages of this folder and joins them to the recorder. `keep` is how long events are kept."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what the stages are built of
         self,
         database: Database,
         index: RouteIndex,
         shards: HeldShards,
         scheduling: Scheduling,
         recorder: Recorder,
+        evaluator: Evaluator,
         *,
         owner: str,
         keep: timedelta,
@@ -36,7 +38,7 @@ class Backlog:
         ledger, lanes, working_set = scheduling.ledger, scheduling.lanes, scheduling.working_set
         self.retrier = Retrier(database, index, lanes, shards, working_set, tunables)
         self.replayer = Replayer(database, index, lanes, self.retrier, shards, working_set, tunables)
-        ranges = Ranges(database, index, ledger, recorder, keep=keep, tunables=tunables)
+        ranges = Ranges(database, index, ledger, recorder, evaluator, keep=keep, tunables=tunables)
         self.parking = Parking(database, ledger, lanes, recorder, ranges, working_set, tunables)
         self.suppressor = Suppressor(database, index, recorder, working_set, shards, owner=owner)
         recorder.on_recorded += [self.retrier.recorded, self.replayer.recorded]

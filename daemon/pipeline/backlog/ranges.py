@@ -14,16 +14,19 @@ no crash falls between them: what is below the beginning has rows or outcomes, w
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from uuid import UUID
 
-from daemon.core.routing.decision import Decision, judge
+from daemon.core.routing.decision import Decision, FilterTest, judge
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.timeline import Timeline
-from daemon.pipeline.intake.tailer import passes
+from daemon.core.webhook.expression import TooHeavy
+from daemon.core.webhook.payload import EventFilters
+from daemon.expressions.evaluator import Evaluator
+from daemon.pipeline.intake.decider import source_of
 from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.scheduling.lane import Lane
 from daemon.pipeline.scheduling.ledger import Ledger
@@ -55,6 +58,7 @@ class _Chunk:
     """What is written out at a time, and the position up to which that is all."""
 
     end: LogPosition
+    ends_at: float  # monotonic seconds
     due: list[ParkedRow] = field(default_factory=list)
     events: int = 0
 
@@ -68,6 +72,7 @@ class Ranges:
         index: RouteIndex,
         ledger: Ledger,
         recorder: Recorder,
+        evaluator: Evaluator,
         *,
         keep: timedelta,
         tunables: Tunables = DEFAULTS,
@@ -78,6 +83,7 @@ class Ranges:
         self._index = index
         self._ledger = ledger
         self._recorder = recorder
+        self._evaluator = evaluator
         self._open_cuts: dict[UUID, _OpenCut] = {}
 
     async def expand(self, lane: Lane) -> None:
@@ -86,8 +92,9 @@ class Ranges:
         timeline = self._index.timeline(lane.route_id)
         if begin is None or timeline is None:
             return
-        chunk = _Chunk(end=begin)
-        for cut in await ticks.after(self._database, begin[0] - 1, limit=self._tunables.expand_ticks):
+        cuts = await ticks.after(self._database, begin[0] - 1, limit=self._tunables.expand_ticks)
+        chunk = _Chunk(end=begin, ends_at=time.monotonic() + self._tunables.expand_seconds)
+        for cut in cuts:
             if cut.tick > self._ledger.read_upto(lane.shard) or self._is_full(chunk):
                 break
             await self._read(lane, timeline, cut, chunk)
@@ -111,7 +118,11 @@ class Ranges:
         return bool(oldest) and oldest[0].at < datetime.now(UTC) - self._keep + self._tunables.range_spare_time
 
     def _is_full(self, chunk: _Chunk) -> bool:
-        return len(chunk.due) >= self._tunables.expand_pairs or chunk.events >= self._tunables.expand_events
+        return (
+            len(chunk.due) >= self._tunables.expand_pairs
+            or chunk.events >= self._tunables.expand_events
+            or time.monotonic() > chunk.ends_at
+        )
 
     async def _read(self, lane: Lane, timeline: Timeline, cut: Tick, chunk: _Chunk) -> None:
         """Adds what the route is due of one tick, from the chunk's end on, until the chunk is full.
@@ -137,19 +148,29 @@ class Ranges:
             chunk.events += 1
             if chunk.events % _EVENTS_AT_ONCE == 0:
                 await asyncio.sleep(0)
-            if _is_due(timeline, event):
+            if await self._is_due(timeline, event):
                 chunk.due.append(_parked(lane, event, tick))
 
+    async def _is_due(self, timeline: Timeline, event: StoredEvent) -> bool:
+        if event.tenant != timeline.current.tenant:
+            return False
+        filters = EventFilters(source_of(event), allowance=self._tunables.loop_allowance())
+        try:
+            return _is_due(timeline, event, filters.passes)
+        except TooHeavy:
+            route = timeline.as_of(event.event_time)
+            asked = [] if route is None or route.config.payload.filter is None else [route.config.payload.filter]
+            results = await self._evaluator.filter_results(event.tenant, source_of(event), asked)
+            return _is_due(timeline, event, lambda expression: results[expression].lets_through)
 
-def _is_due(timeline: Timeline, event: StoredEvent) -> bool:
-    if event.tenant != timeline.current.tenant:
-        return False
+
+def _is_due(timeline: Timeline, event: StoredEvent, passes: FilterTest) -> bool:
     judgement = judge(
         timeline,
         event_type=event.type,
         at=event.event_time,
         backfill=event.backfill,
-        passes=partial(passes, event=event),
+        passes=passes,
         test_route=event.test_route,
     )
     return judgement.decision is Decision.DELIVER

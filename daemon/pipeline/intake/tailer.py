@@ -7,40 +7,23 @@ until they are at the same tick.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Collection
-from functools import partial
 
-from daemon.core.routing.decision import Decision, eligible
-from daemon.core.webhook import payload
-from daemon.metrics import Metrics
 from daemon.pipeline.held_shards import Takeover
+from daemon.pipeline.intake.decider import Decider
+from daemon.pipeline.intake.deferred import ShardCursor
 from daemon.pipeline.intake.projection import Projection
-from daemon.pipeline.intake.seen_types import SeenTypes
-from daemon.pipeline.scheduling.delivery import Delivery, RouteAndSeq
-from daemon.pipeline.scheduling.lanes import Lanes
 from daemon.pipeline.scheduling.ledger import Ledger
+from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.wakeup import Wakeup
 from eventstore.domain_events import tail, ticks
-from eventstore.domain_events.events import StoredEvent
 from eventstore.domain_events.ticks import Tick
 from eventstore.postgres.connect import Database
 
 # The ticker sets the wakeup for each new tick; a notification sets it earlier for ticks of other processes.
 POLL_SECONDS = 5.0
-
-
-class _Cursor:
-    """The last tick that was read of an adopted shard.
-
-    A shard that is dropped and adopted again gets a new cursor, though it may be at the same tick. Then a tick that was
-    partly read before is read again as a whole.
-    """
-
-    __slots__ = ("tick",)
-
-    def __init__(self, tick: int) -> None:
-        self.tick = tick
 
 
 class Tailer:
@@ -51,29 +34,31 @@ class Tailer:
         database: Database,
         projection: Projection,
         ledger: Ledger,
-        lanes: Lanes,
-        metrics: Metrics,
-        seen_types: SeenTypes,
+        decider: Decider,
         *,
         on_read: Callable[[], None],
+        tunables: Tunables = DEFAULTS,
     ) -> None:
         self.wakeup = Wakeup()
         self._database = database
         self._projection = projection
         self._ledger = ledger
-        self._lanes = lanes
-        self._metrics = metrics
-        self._seen_types = seen_types
+        self._decider = decider
         self._on_read = on_read
-        self._cursors: dict[int, _Cursor] = {}
-        self._accounted: set[RouteAndSeq] = set()
+        self._tunables = tunables
+        self._cursors: dict[int, ShardCursor] = {}
         self._accounted_upto = 0
         self._snaps: dict[int, str] = {0: ticks.EMPTY_SNAP}
+        self._began_at = time.monotonic()
+        decider.on_decided = self._decided
+        decider.deferred.on_room = self.wakeup.set
 
     def adopt(self, takeover: Takeover) -> None:
         """Starts to read shards after their checkpoints. The accounted pairs of `takeover` are skipped."""
-        self._cursors |= {shard: _Cursor(tick) for shard, tick in takeover.checkpoints.items()}
-        self._accounted |= takeover.accounted
+        for shard, tick in takeover.checkpoints.items():
+            self.drop(shard)
+            self._cursors[shard] = ShardCursor(tick)
+        self._decider.accounted |= takeover.accounted
         self._accounted_upto = max(self._accounted_upto, takeover.newest_tick)
         self.wakeup.set()
 
@@ -83,8 +68,10 @@ class Tailer:
             self.drop(shard)
 
     def drop(self, shard: int) -> None:
-        """Stops reading a shard."""
-        self._cursors.pop(shard, None)
+        """Stops reading a shard; what was deferred of it is forgotten."""
+        cursor = self._cursors.pop(shard, None)
+        if cursor is not None:
+            cursor.is_dropped = True
 
     @property
     def position(self) -> int:
@@ -93,73 +80,54 @@ class Tailer:
 
     async def run_once(self) -> None:
         self.wakeup.clear()
-        while self._cursors and (cuts := await ticks.after(self._database, self.position)):
+        while (begin := self._next_position()) is not None and (cuts := await ticks.after(self._database, begin)):
             for cut in cuts:
                 await self._read(cut)
         await self.wakeup.wait(POLL_SECONDS)
 
+    def _next_position(self) -> int | None:
+        """The oldest tick among the shards that may be read, None if there are none.
+
+        A shard of which too many events are deferred falls behind, and the others are read without it.
+        """
+        readable = [cursor.tick for shard, cursor in self._cursors.items() if not self._decider.deferred.is_full(shard)]
+        return min(readable, default=None)
+
     async def _read(self, cut: Tick) -> None:
         """Reads one tick for the shards whose cursor is right before it."""
         before = cut.tick - 1
-        cursors = {shard: cursor for shard, cursor in self._cursors.items() if cursor.tick == before}
+        is_full = self._decider.deferred.is_full
+        cursors = {s: cursor for s, cursor in self._cursors.items() if cursor.tick == before and not is_full(s)}
+        if not cursors:
+            return
         if before not in self._snaps:
             self._snaps[before] = await ticks.snap_of(self._database, before)
         await self._projection.reach(cut.route_pos)
         async for events in tail.read_cut(self._database, before=self._snaps[before], tick=cut, shards=list(cursors)):
             for event in events:
-                if not self._ledger.has_room:
-                    await self._ledger.room()
-                if self._cursors.get(event.shard) is cursors[event.shard]:
-                    self._decide(event, cut)
+                await self._turn()
+                cursor = cursors[event.shard]
+                if not cursor.is_dropped:
+                    self._decider.decide(event, cut, cursor)
         for shard, cursor in cursors.items():
-            if self._cursors.get(shard) is cursor:
+            if not cursor.is_dropped:
                 cursor.tick = cut.tick
                 self._ledger.read(shard, cut.tick)
         self._snaps = {cut.tick: cut.snap}
-        if self._accounted and self.position >= self._accounted_upto:
-            self._accounted.clear()
+        self._decided()
+
+    async def _turn(self) -> None:
+        """Waits for room in memory, and lets others work after a while: events of one tick may take seconds."""
+        if not self._ledger.has_room:
+            await self._ledger.room()
+        if not self._decider.deferred.has_room:
+            await self._decider.deferred.room()
+        if time.monotonic() - self._began_at > self._tunables.yield_seconds:
+            await asyncio.sleep(0)
+            self._began_at = time.monotonic()
+
+    def _decided(self) -> None:
+        accounted = self._decider.accounted
+        if accounted and all(self._ledger.read_upto(shard) >= self._accounted_upto for shard in self._cursors):
+            accounted.clear()
         self._on_read()
-
-    def _decide(self, event: StoredEvent, cut: Tick) -> None:
-        at = event.event_time
-        if event.occurred_at is not None and event.occurred_at > event.recorded_at:
-            self._metrics.skewed((event.occurred_at - event.recorded_at).total_seconds())
-        routes = eligible(
-            self._projection.index,
-            tenant=event.tenant,
-            event_type=event.type,
-            at=at,
-            backfill=event.backfill,
-            passes=partial(passes, event=event),
-            on_skip=self._metrics.decided if event.test_route is None else _ignore,
-            test_route=event.test_route,
-        )
-        self._seen_types.note(event.type)
-        if routes and event.test_route is None:
-            self._metrics.decided(Decision.DELIVER, len(routes))
-        read_at = time.monotonic()
-        for route in routes:
-            if self._accounted and (route.id, event.seq) in self._accounted:
-                continue
-            delivery = Delivery(route_id=route.id, event=event, event_time=at, tick=cut.tick, read_at=read_at)
-            self._ledger.add(delivery)
-            self._lanes.offer(delivery)
-
-
-def _ignore(_decision: Decision) -> None:
-    """Test events do not count as traffic."""
-
-
-def passes(expression: str, *, event: StoredEvent) -> bool:
-    """True if the event passes a route's filter expression."""
-    return payload.passes(
-        expression,
-        payload.PayloadSource(
-            event_id=event.id,
-            event_type=event.type,
-            created=event.event_time,
-            data=event.data,
-            context=event.context,
-            snapshot=event.snapshot,
-        ),
-    )

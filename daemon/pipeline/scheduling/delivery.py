@@ -11,6 +11,7 @@ from uuid import UUID
 
 from daemon.core.delivery import phases
 from daemon.core.delivery.phases import DeliveryPhase, DeliveryStep
+from daemon.core.webhook.payload import FilterResult
 from eventstore.domain_events.events import StoredEvent
 from eventstore.domain_events.ticks import LogPosition
 from eventstore.progress.backlog import PackedDeliveries, WaitingDelivery
@@ -39,12 +40,14 @@ class Delivery:
     that says anything about the receiver. `is_accounted` belongs to the ledger, `is_slow` (it has a place
     in the slow pool) to the lanes. The recorder has `packed`, the packed row from which it was taken up, and
     `has_retry_row`, which speaks of the tables once all that was noted is written; `had_retry_row` stays true then.
+    `filter_result` is a filter and what it made of the event when that was decided, so that it need not be asked again.
     """
 
     __slots__ = (
         "event",
         "event_time",
         "failures",
+        "filter_result",
         "had_retry_row",
         "has_retry_row",
         "is_accounted",
@@ -77,6 +80,7 @@ class Delivery:
         self.is_slow = False
         self.had_retry_row = False
         self.has_retry_row = False
+        self.filter_result: tuple[str, FilterResult] | None = None
         self.packed: PackedRow | None = None
         self.replay: UUID | None = None
 

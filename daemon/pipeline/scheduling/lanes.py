@@ -177,14 +177,20 @@ class Lanes:
     def sweep(self, now: float) -> None:
         """Moves requests that are under way for long to the slow pool."""
         for delivery in self.in_flight:
-            if delivery.sent_at and delivery.sent_at <= now - SLOW_SECONDS and not delivery.is_slow:
-                delivery.is_slow = True
-                self._fast.in_flight -= 1
-                self._slow.in_flight += 1
-                lane = self._lanes[delivery.route_id]
-                lane.found_slow()
-                self._line_up(lane)  # a lane of which nothing was known may have lost its place in line
-                self._wake()
+            if delivery.sent_at and delivery.sent_at <= now - SLOW_SECONDS:
+                self.found_slow(delivery)
+
+    def found_slow(self, delivery: Delivery) -> None:
+        """Moves a delivery that a worker has to the slow pool: its request takes long, or the rendering of its body."""
+        if delivery.is_slow:
+            return
+        delivery.is_slow = True
+        self._fast.in_flight -= 1
+        self._slow.in_flight += 1
+        lane = self._lanes[delivery.route_id]
+        lane.found_slow()
+        self._line_up(lane)  # a lane of which nothing was known may have lost its place in line
+        self._wake()
 
     def resume(self, lane: Lane, failing: set[LogPosition]) -> None:
         """Tells an ordered lane what it has to wait for."""

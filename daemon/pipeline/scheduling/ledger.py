@@ -25,6 +25,7 @@ class Ledger:
         self._room_pairs = tunables.max_pairs * tunables.room_part
         self._room_bytes = tunables.max_bytes * tunables.room_part
         self._open: dict[int, dict[int, int]] = {}
+        self._deferred: dict[int, dict[int, int]] = {}
         self._read_upto: dict[int, int] = {}
         self._pairs = 0
         self._bytes = 0
@@ -36,6 +37,7 @@ class Ledger:
         """Begins to count for shards whose ticks up to their checkpoint are done."""
         for shard, checkpoint in takeover.checkpoints.items():
             self._open[shard] = {}
+            self._deferred[shard] = {}
             self._read_upto[shard] = checkpoint
 
     async def part(self, shards: Collection[int]) -> None:
@@ -49,6 +51,7 @@ class Ledger:
             delivery.advance(DeliveryStep.WITHDRAW)
             self.account(delivery)
         self._open.pop(shard, None)
+        self._deferred.pop(shard, None)
         self._read_upto.pop(shard, None)
 
     def add(self, delivery: Delivery) -> None:
@@ -76,19 +79,33 @@ class Ledger:
         if self._pairs < self._room_pairs and self._bytes < self._room_bytes:
             self._room.set()
 
+    def defer(self, shard: int, tick: int) -> None:
+        """Notes an event of a tick that is decided later: until then the tick counts as unread."""
+        ticks = self._deferred[shard]
+        ticks[tick] = ticks.get(tick, 0) + 1
+
+    def decided(self, shard: int, tick: int) -> None:
+        """Notes that a deferred event is decided: its deliveries were added."""
+        ticks = self._deferred[shard]
+        ticks[tick] -= 1
+        if ticks[tick] == 0:
+            del ticks[tick]
+
     def read(self, shard: int, tick: int) -> None:
-        """Notes that all of a tick was decided."""
+        """Notes that all of a tick was decided or deferred."""
         if shard in self._read_upto:
             self._read_upto[shard] = tick
 
     def read_upto(self, shard: int) -> int:
-        """The last tick of which all was decided; 0 for a shard that is not ours."""
-        return self._read_upto.get(shard, 0)
+        """The last tick up to which all was decided; 0 for a shard that is not ours."""
+        deferred = self._deferred.get(shard)
+        return min(deferred) - 1 if deferred else self._read_upto.get(shard, 0)
 
     def checkpoint(self, shard: int) -> int:
         """The last tick of which everything is accounted for, if the next flush succeeds."""
         ticks = self._open[shard]
-        return min(ticks) - 1 if ticks else self._read_upto[shard]
+        read_upto = self.read_upto(shard)
+        return min(min(ticks) - 1, read_upto) if ticks else read_upto
 
     def shards(self) -> list[int]:
         return list(self._read_upto)

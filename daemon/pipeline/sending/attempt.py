@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from random import random
 from uuid import UUID
@@ -28,10 +28,13 @@ from daemon.core.delivery.phases import DeliveryStep
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing import windows
 from daemon.core.routing.index import RouteIndex
-from daemon.core.routing.route import Route
-from daemon.core.webhook import payload, request
+from daemon.core.routing.route import PayloadOptions, Route
+from daemon.core.webhook import request
+from daemon.core.webhook.expression import OverBudget, TooHeavy
+from daemon.core.webhook.payload import FilterResult, PayloadSource, RenderError
 from daemon.core.webhook.request import RequestOptions, WebhookRequest
 from daemon.core.webhook.signing import SigningKey
+from daemon.expressions.evaluator import Evaluator
 from daemon.keys import Keychain
 from daemon.metrics import Metrics
 from daemon.pipeline.recording.recorder import Recorder
@@ -39,6 +42,7 @@ from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.sending.outcome import plain, row_of, succeeded
 from daemon.pipeline.sending.send_gate import SendGate
 from daemon.pipeline.sending.sender import Sender, Shortage
+from daemon.pipeline.tunables import DEFAULTS, Tunables
 from eventstore.postgres.errors import StoreUnavailable
 
 log = structlog.get_logger()
@@ -60,14 +64,31 @@ class AttemptSettings(RequestOptions):
     retry: RetryPolicy
 
 
+@dataclass(frozen=True, slots=True)
+class _Rendered:
+    """A body, and the options that it was rendered with."""
+
+    options: PayloadOptions
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A request, the route that it was built for, and when."""
+
+    route: Route
+    request: WebhookRequest
+    at: datetime
+
+
 class Attempt:
     """Makes one attempt: call it with a delivery.
 
     `send_gate` says whether a request may start. `on_gone` is called when a receiver answers 410, with the route as it
-    was when the request was built.
+    was when the request was built. `on_heavy` is called with a delivery whose body takes long to render.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what an attempt needs, and what it is told to
         self,
         index: RouteIndex,
         keychain: Keychain,
@@ -76,8 +97,11 @@ class Attempt:
         metrics: Metrics,
         settings: AttemptSettings,
         *,
+        evaluator: Evaluator,
         send_gate: SendGate,
         on_gone: Callable[[Route], None],
+        on_heavy: Callable[[Delivery], None],
+        tunables: Tunables = DEFAULTS,
     ) -> None:
         self._index = index
         self._keychain = keychain
@@ -85,8 +109,11 @@ class Attempt:
         self._recorder = recorder
         self._metrics = metrics
         self._settings = settings
+        self._evaluator = evaluator
+        self._tunables = tunables
         self._send_gate = send_gate
         self._on_gone = on_gone
+        self._on_heavy = on_heavy
 
     async def __call__(self, delivery: Delivery) -> None:
         shortages = 0
@@ -107,25 +134,20 @@ class Attempt:
             return True
 
     async def _make(self, delivery: Delivery, started_at: datetime, started: float) -> bool:
-        route = self._route(delivery.route_id)
-        secrets = self._secrets(route, started_at)
-        if secrets is None or not self._send_gate.allows(delivery.shard):
-            ready = await self._until_ready(delivery)
-            if ready is None:
-                return True
-            route, secrets = ready
-            started_at, started = datetime.now(UTC), time.monotonic()
-        if delivery.is_withdrawn:
-            return True
-        if not windows.is_sendable(route.windows, delivery.event_time):
-            self._suppress(delivery, route, started_at)
-            return True
         answer: Answer
         try:
-            outgoing = self._request(delivery, route, secrets, started_at)
-        except payload.RenderError as error:
-            key_ids, answer = "", Failure(error=ErrorName.RENDER_ERROR, detail=plain(str(error)))
+            prepared = await self._prepare(delivery, started_at)
+        except RenderError as error:
+            if error.is_over_budget:
+                self._metrics.render_over_budget.inc()
+            route, key_ids = self._route(delivery.route_id), ""
+            answer = Failure(error=ErrorName.RENDER_ERROR, detail=plain(str(error)))
         else:
+            if prepared is None:
+                return True
+            route, outgoing = prepared.route, prepared.request
+            if prepared.at is not started_at:
+                started_at, started = prepared.at, time.monotonic()
             key_ids = ",".join(key.id for key in route.keys_at(started_at))
             delivery.advance(DeliveryStep.SEND)
             delivery.started_at = delivery.sent_at = time.monotonic()
@@ -149,6 +171,35 @@ class Attempt:
             delivery.failures = failures + 1
             if not delivery.is_ended:
                 self._recorder.try_again(delivery, self._delay(delivery.failures) or self._settings.retry.cap)
+
+    async def _prepare(self, delivery: Delivery, now: datetime) -> _Prepared | None:
+        """The request to send now; None if there is none to send, and that is all there was to do.
+
+        Returns only after a look at lease, projection and window that no wait has made old. Raises RenderError.
+        """
+        rendered: _Rendered | None = None
+        while True:
+            route = self._route(delivery.route_id)
+            secrets = self._secrets(route, now)
+            if secrets is None or not self._send_gate.allows(delivery.shard):
+                ready = await self._until_ready(delivery)
+                if ready is None:
+                    return None
+                route, secrets = ready
+                now = datetime.now(UTC)
+            if delivery.is_withdrawn:
+                return None
+            if not windows.is_sendable(route.windows, delivery.event_time):
+                self._suppress(delivery, route, now)
+                return None
+            source = _source(delivery)
+            if rendered is None or rendered.options != route.config.payload:
+                rendered = self._render_here(delivery, source, route)
+            if rendered is not None:
+                return _Prepared(route, self._request(delivery, source, route, secrets, rendered.body, now), now)
+            self._on_heavy(delivery)
+            rendered = await self._render_elsewhere(delivery, source, route)
+            now = datetime.now(UTC)
 
     def _route(self, route_id: UUID) -> Route:
         timeline = self._index.timeline(route_id)
@@ -193,21 +244,42 @@ class Attempt:
             except StoreUnavailable:
                 await asyncio.sleep(_SECRETS_WAIT_SECONDS)
 
-    def _request(self, delivery: Delivery, route: Route, secrets: Secrets, now: datetime) -> WebhookRequest:
-        event = delivery.event
+    def _render_here(self, delivery: Delivery, source: PayloadSource, route: Route) -> _Rendered | None:
+        """The body, None if its expressions are too heavy for the event loop. Raises RenderError."""
+        options = route.config.payload
+        try:
+            body = request.body(
+                source,
+                _unasked(options, delivery),
+                is_test=delivery.is_test,
+                max_bytes=self._settings.max_body_bytes,
+                allowance=None if _has_no_expression(options) else self._tunables.loop_allowance(),
+            )
+        except TooHeavy:
+            return None
+        return _Rendered(options, body)
+
+    async def _render_elsewhere(self, delivery: Delivery, source: PayloadSource, route: Route) -> _Rendered:
+        """The body, rendered by the evaluation process. Raises RenderError."""
+        options = route.config.payload
+        asked = request.options_of(_unasked(options, delivery), is_test=delivery.is_test)
+        body = await self._evaluator.render(route.tenant, source, asked, max_bytes=self._settings.max_body_bytes)
+        return _Rendered(options, body)
+
+    def _request(
+        self,
+        delivery: Delivery,
+        source: PayloadSource,
+        route: Route,
+        secrets: Secrets,
+        body: bytes,
+        now: datetime,
+    ) -> WebhookRequest:
         keys, custom = secrets
-        source = payload.PayloadSource(
-            event_id=event.id,
-            event_type=event.type,
-            created=delivery.event_time,
-            data=event.data,
-            context=event.context,
-            snapshot=event.snapshot,
-        )
-        return request.build(
+        return request.with_headers(
+            body,
             source,
             route_id=route.id,
-            options=route.config.payload,
             custom=custom,
             keys=keys,
             timestamp=int(now.timestamp()),
@@ -260,6 +332,40 @@ class Attempt:
     def _delay(self, failures: int, at_least: timedelta | None = None) -> timedelta | None:
         roll = random()  # noqa: S311 - spreads retries, hides nothing
         return retry.delay(self._settings.retry, failures=failures, roll=roll, at_least=at_least)
+
+
+def _source(delivery: Delivery) -> PayloadSource:
+    event = delivery.event
+    return PayloadSource(
+        event_id=event.id,
+        event_type=event.type,
+        created=delivery.event_time,
+        data=event.data,
+        context=event.context,
+        snapshot=event.snapshot,
+        hops=event.hops or 0,
+    )
+
+
+def _has_no_expression(options: PayloadOptions) -> bool:
+    return options.filter is None and options.transform is None
+
+
+def _unasked(options: PayloadOptions, delivery: Delivery) -> PayloadOptions:
+    """The options without a filter that the event is known to pass.
+
+    Raises RenderError if it is known to take too many steps.
+    """
+    known = delivery.filter_result
+    if known is None or options.filter != known[0]:
+        return options
+    match known[1]:
+        case FilterResult.PASSES:
+            return replace(options, filter=None)
+        case FilterResult.OVER_BUDGET:
+            raise RenderError(f"the expression {OverBudget()}", is_over_budget=True)
+        case _:
+            return options
 
 
 def is_still_gone(attempted: Route, index: RouteIndex) -> bool:

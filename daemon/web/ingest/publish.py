@@ -8,6 +8,7 @@ answer.
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -20,6 +21,7 @@ from daemon.core.events import event
 from daemon.core.events.catalogue import KnownTypes
 from daemon.core.events.event import IncomingEvent
 from daemon.core.events.ndjson import Line, LineSplitter
+from daemon.core.webhook.request import HOPS_HEADER, MAX_HOPS
 from daemon.web.access.auth import CALLER, IDENTIFYING_SECONDS
 from daemon.web.http import bodies, shapes
 from daemon.web.http.endpoints import Access, endpoint
@@ -46,15 +48,21 @@ BUDGET_MAX_EVENT_SIZES = 2 * BATCH_MAX_EVENT_SIZES
 # Timeout for a whole body: a slow sender takes a share of the byte budget.
 BODY_SECONDS = 120.0
 
+_HOPS = re.compile(r"[1-9][0-9]{0,3}", re.ASCII)
 _BOM = b"\xef\xbb\xbf"
 
 # Takes bytes of the budget. Raises Problem if too few are free.
 _Take = Callable[[int], None]
 
 
-@endpoint(Access.PUBLISH, takes=(EVENT, EVENT_LINES), answers={202: PublishedShape})
+@endpoint(Access.PUBLISH, takes=(EVENT, EVENT_LINES), answers={202: PublishedShape}, refuses=(508,))
 async def publish(request: web.Request) -> web.Response:
-    """Stores one event or many."""
+    """Stores one event or many.
+
+    A route may deliver to here, with a transform that makes an event. What was delivered so more than three times in a
+    row is refused with 508: routes that deliver to each other would else do so for ever.
+    """
+    _hops(request)
     with request.app[BYTE_BUDGET].share() as take:
         if request.content_type == "application/x-ndjson":
             return await _publish_many(request, take)
@@ -142,7 +150,7 @@ def _parse(
     limit = request.app[SERVICES].config.events.max_bytes
     type_test = None if known is None else known.problem
     parsed = event.parse(raw, now=now, max_bytes=limit, tenant=request[CALLER].tenant, type_test=type_test)
-    return _new_event(parsed, now) if isinstance(parsed, IncomingEvent) else parsed
+    return _new_event(parsed, now, hops=_hops(request) or None) if isinstance(parsed, IncomingEvent) else parsed
 
 
 def _too_long(request: web.Request, line: Line) -> event.FieldProblem:
@@ -150,7 +158,23 @@ def _too_long(request: web.Request, line: Line) -> event.FieldProblem:
     return event.FieldProblem(field="", message=f"the event has {line.size_bytes} bytes, {limit} are allowed")
 
 
-def _new_event(parsed: IncomingEvent, now: datetime) -> NewEvent:
+def _hops(request: web.Request) -> int:
+    """How many deliveries of ours in a row led to this request. Raises Problem if they are too many."""
+    given = request.headers.get(HOPS_HEADER)
+    if given is None:
+        return 0
+    if not _HOPS.fullmatch(given):
+        raise Problem(400, f"{HOPS_HEADER} is set by Hookledger alone, to a number: leave it out")
+    if int(given) > MAX_HOPS:
+        detail = (
+            f"this event was delivered {given} times in a row by routes whose target is this installation, {MAX_HOPS} "
+            "are allowed; nothing was stored. Change the target, the event types or the filter of one of these routes"
+        )
+        raise Problem(508, detail)
+    return int(given)
+
+
+def _new_event(parsed: IncomingEvent, now: datetime, *, hops: int | None) -> NewEvent:
     return NewEvent(
         tenant=parsed.tenant,
         id=parsed.id if parsed.id is not None else _new_id(now),
@@ -160,6 +184,7 @@ def _new_event(parsed: IncomingEvent, now: datetime) -> NewEvent:
         context=parsed.context,
         snapshot=parsed.snapshot,
         backfill=parsed.backfill,
+        hops=hops,
     )
 
 

@@ -124,6 +124,7 @@ REFUSALS: dict[int, tuple[str, str]] = {
         "ServiceUnavailable",
         "The database does not answer, or too much is published at once: repeat it, with the same id.",
     ),
+    508: ("LoopDetected", "Routes deliver to this endpoint in a circle; nothing was stored."),
 }
 
 REFUSAL_HEADERS: dict[int, Schema] = {

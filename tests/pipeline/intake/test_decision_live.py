@@ -21,8 +21,11 @@ from daemon.core.drafts.route_draft import RouteDraft
 from daemon.core.routing.decision import Decision
 from daemon.core.routing.route import Route
 from daemon.core.webhook.egress import EgressPolicy
+from daemon.expressions.evaluator import Evaluator
 from daemon.metrics import Metrics
 from daemon.pipeline.held_shards import Takeover
+from daemon.pipeline.intake.decider import Decider
+from daemon.pipeline.intake.deferred import DeferredEvents
 from daemon.pipeline.intake.seen_types import SeenTypes
 from daemon.pipeline.intake.tailer import Tailer
 from daemon.pipeline.scheduling.delivery import Delivery
@@ -78,8 +81,17 @@ class Race:
     async def _race(self) -> list[RouteAndSeq]:
         ledger = Ledger()
         lanes: Any = RecordedDecisions(ledger)
-        sightings = SeenTypes(self.it.database)
-        tailer = Tailer(self.it.database, self.it.projection, ledger, lanes, Metrics(), sightings, on_read=lambda: None)
+        database, metrics = self.it.database, Metrics()
+        decider = Decider(
+            self.it.projection.index,
+            ledger,
+            lanes,
+            metrics,
+            SeenTypes(database),
+            Evaluator(metrics),
+            DeferredEvents(database),
+        )
+        tailer = Tailer(database, self.it.projection, ledger, decider, on_read=lambda: None)
         takeover = Takeover(checkpoints=dict.fromkeys(range(domain_events.SHARDS), 0))
         ledger.adopt(takeover)
         tailer.adopt(takeover)
@@ -209,7 +221,7 @@ async def recomputed(it: PipelineProcess) -> tuple[set[RouteAndSeq], set[RouteAn
         for event in page:
             for timeline in index.timelines(event.tenant):
                 pairs += 1
-                if audit.judged(event, timeline).decision is Decision.DELIVER:
+                if audit.judged(event, timeline, audit.filters_of(event)).decision is Decision.DELIVER:
                     due.add((timeline.current.id, event.seq))
     return due, await naive(it), pairs
 

@@ -250,3 +250,12 @@ async def test_the_hot_path_makes_no_task_and_no_query_per_delivery(
         await it.until_accounted()
         assert made < 150, f"{made} queries for 1,000 deliveries"
         assert not tasks
+
+
+async def test_an_event_that_our_own_deliveries_led_to_is_delivered_with_one_hop_more(database_url: str) -> None:
+    async with receiver() as there, pipeline_process(database_url) as daemon:
+        await daemon.route(there.url)
+        await daemon.publish("order.create")
+        await daemon.publish("order.create", hops=2)
+        await there.count(2)
+    assert sorted(request.headers["Hookledger-Hops"] for request in there.received) == ["1", "3"]

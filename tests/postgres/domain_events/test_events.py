@@ -309,13 +309,29 @@ def test_event_time_is_the_least_of_the_three(
     occurred_at: datetime | None, recorded_at: datetime, closed_upto: datetime | None, event_time: datetime
 ) -> None:
     event = StoredEvent(
-        1, recorded_at, 0, "acme", "a", "order.create", occurred_at, b"{}", None, None, False, None, 1, closed_upto
+        1,
+        recorded_at,
+        0,
+        "acme",
+        "a",
+        "order.create",
+        occurred_at,
+        b"{}",
+        None,
+        None,
+        False,
+        None,
+        None,
+        1,
+        closed_upto,
     )
     assert event.event_time == event_time
 
 
 def test_the_size_of_an_event_counts_all_its_payloads() -> None:
-    event = StoredEvent(1, EARLY, 0, "acme", "a", "order.create", None, b"12345", b"123", b"12", False, None, 1, None)
+    event = StoredEvent(
+        1, EARLY, 0, "acme", "a", "order.create", None, b"12345", b"123", b"12", False, None, None, 1, None
+    )
     assert event.size_bytes == 510
 
 
@@ -458,5 +474,5 @@ async def test_a_user_without_privileges_is_refused_with_a_hint(database_url: st
 def columns(events: list[NewEvent]) -> list[list[object]]:
     return [
         [getattr(event, name) for event in events]
-        for name in ("tenant", "id", "type", "occurred_at", "data", "context", "snapshot", "backfill")
+        for name in ("tenant", "id", "type", "occurred_at", "data", "context", "snapshot", "backfill", "hops")
     ]

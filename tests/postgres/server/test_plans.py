@@ -135,7 +135,7 @@ STATEMENTS = (
     Hot("events of a tenant", listing._LISTED.format(condition="true"), "'t7', '9999-12-31', 0, '1970-01-01', 20, 20", {"domain_event_tenant_least_seq_idx"}, 50),
     Hot("events of an id", listing._BY_ID, "'t7', 'evt-7007'", {"domain_event_id_key"}, 10),
     Hot("tick of a transaction", TICK_OF, "'9000'", {"tick_snap_xmax_idx"}, 5),
-    Hot("publish", domain_events.events._PUBLISH, "'{t1}', '{x}', '{a.b}', '{now}', '{x}', '{x}', '{x}', '{f}'", set(), 10),
+    Hot("publish", domain_events.events._PUBLISH, "'{t1}', '{x}', '{a.b}', '{now}', '{x}', '{x}', '{x}', '{f}', '{1}'", set(), 10),
 )  # fmt: skip
 
 

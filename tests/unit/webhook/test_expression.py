@@ -11,14 +11,24 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from daemon.core.webhook.expression import MAX_EXPRESSION_BYTES, ExpressionError, evaluate, problem
+from daemon.core.webhook.expression import (
+    MAX_EXPRESSION_BYTES,
+    ExpressionError,
+    OverBudget,
+    StepAllowance,
+    TooHeavy,
+    evaluate,
+    filter_steps,
+    problem,
+    transform_steps,
+)
 from tests.support.expressions import expressions, well_formed
 
 SMALL: dict[str, Any] = {"a": [1, 2, {"b": "x"}], "b": {"a": 1.5, "b": None, "type": True}, "id": "evt", "type": ""}
 
 
 def of(expression: str, value: object = SMALL) -> object:
-    return evaluate(expression, value, size_bytes=len(json.dumps(value)))
+    return evaluate(expression, value, steps=transform_steps(len(json.dumps(value))))
 
 
 def failure(expression: str, value: object = SMALL) -> str:
@@ -273,3 +283,47 @@ def test_a_large_event_of_the_usual_kind_can_be_given_new_names_and_filtered() -
     assert of("length(items[?quantity >= `1500`])", items) == 1_500
     assert of("sum(items[*].quantity)", items) == sum(range(3_000))
     assert of("contains(items[*].sku, 'A-7')", items) is True
+
+
+@settings(max_examples=150)
+@given(well_formed, json_values, st.integers(0, 60))
+def test_an_allowance_changes_where_an_expression_is_evaluated_and_never_its_result(
+    expression: str, value: object, left: int
+) -> None:
+    assume(problem(expression) is None)
+
+    def outcome(**more: Any) -> str:
+        try:
+            return repr(evaluate(expression, value, steps=1000, **more))
+        except ExpressionError as error:
+            return str(error)
+
+    allowance = StepAllowance(steps=left, document_bytes=1000)
+    try:
+        found = outcome(allowance=allowance)
+    except TooHeavy:
+        assert allowance.steps == 0
+        return
+    assert 0 <= allowance.steps <= left
+    assert found == outcome()
+
+
+def test_the_expressions_of_one_event_use_up_one_allowance() -> None:
+    allowance = StepAllowance(steps=100, document_bytes=1000)
+    for _ in range(3):
+        evaluate("a[*].b.c", SMALL, steps=1000, allowance=allowance)
+    assert 0 < allowance.steps < 90
+    with pytest.raises(TooHeavy):
+        for _ in range(30):
+            evaluate("a[*].b.c", SMALL, steps=1000, allowance=allowance)
+
+
+def test_beyond_its_budget_an_expression_fails_even_where_more_would_be_allowed() -> None:
+    with pytest.raises(OverBudget, match="it takes too many steps for an event of this size"):
+        evaluate("a[*].b.c", SMALL, steps=5, allowance=StepAllowance(steps=1000, document_bytes=1000))
+
+
+def test_a_filter_may_read_every_line_of_a_large_event() -> None:
+    items = {"items": [{"sku": f"A-{n}", "quantity": n, "price": "1.10", "tags": ["a", "b"]} for n in range(3_000)]}
+    steps = filter_steps(len(json.dumps(items)))
+    assert evaluate("length(items[?quantity >= `1500`])", items, steps=steps) == 1_500

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook import expression
-from daemon.core.webhook.payload import PayloadSource, RenderError, envelope, passes, render, select
+from daemon.core.webhook.expression import StepAllowance, TooHeavy
+from daemon.core.webhook.payload import EventFilters, FilterResult, PayloadSource, RenderError, envelope, render, select
 from tests.support.expressions import expressions, well_formed
 
 LIMIT = 262_144
@@ -26,6 +27,10 @@ SOURCE = PayloadSource(
     context=b'{"shop":"de"}',
     snapshot=b'{"customer": {"id": 7, "email" : "a@b.c"}, "orders":[{"id":1,"total":1.10},{"id":2}], "note": null}',
 )
+
+
+def passes(test: str, source: PayloadSource) -> bool:
+    return EventFilters(source).passes(test)
 
 
 def shaped(options: PayloadOptions = PLAIN, source: PayloadSource = SOURCE, *, max_bytes: int = LIMIT) -> Any:
@@ -318,3 +323,68 @@ def test_the_envelope_does_not_read_what_it_wraps() -> None:
     assert envelope(replace(SOURCE, data=b"%d"), b"%s").endswith(
         b'"data":{"object":%d},"context":{"shop":"de"},"snapshot":%s}'
     )
+
+
+def test_an_event_is_parsed_once_for_all_its_filters(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[bytes] = []
+    loads = json.loads
+
+    def counted(text: bytes) -> object:
+        parsed.append(text)
+        return loads(text)
+
+    monkeypatch.setattr(json, "loads", counted)
+    filters = EventFilters(SOURCE)
+    assert not parsed
+    assert [filters.passes(text) for text in ("id", "type == 'x'", "snapshot.customer", "id")] == [
+        True,
+        False,
+        True,
+        True,
+    ]
+    assert len(parsed) == 1
+
+
+def test_a_body_with_a_filter_and_a_transform_is_the_one_that_each_makes_alone() -> None:
+    chosen: Any = {"snapshot": (("customer", None),), "transform": "{t: type, s: snapshot, d: data}"}
+    alone = render(SOURCE, PayloadOptions(**chosen), max_bytes=10_000)
+    assert render(SOURCE, PayloadOptions(filter="snapshot", **chosen), max_bytes=10_000) == alone
+
+
+def test_each_filter_is_evaluated_once_and_its_result_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluated: list[str] = []
+    evaluate = expression.evaluate
+
+    def counted(text: str, *arguments: Any, **options: Any) -> object:
+        evaluated.append(text)
+        return evaluate(text, *arguments, **options)
+
+    monkeypatch.setattr(expression, "evaluate", counted)
+    filters = EventFilters(SOURCE)
+    bomb = "|".join(["[@,@]"] * 60) + "|to_string(@)"
+    for text in ("id", "id", "data.no", "sum(id)", "sum(id)", bomb, bomb):
+        filters.passes(text)
+    assert evaluated == ["id", "data.no", "sum(id)", bomb]
+    assert list(filters.results.values()) == [
+        FilterResult.PASSES,
+        FilterResult.STOPS,
+        FilterResult.FAILS,
+        FilterResult.OVER_BUDGET,
+    ]
+    assert filters.passes(bomb)
+
+
+def test_beyond_an_allowance_nothing_is_decided() -> None:
+    with pytest.raises(TooHeavy):
+        EventFilters(SOURCE, allowance=StepAllowance(steps=1, document_bytes=100_000)).passes(
+            "id == 'x' || type == 'y'"
+        )
+    with pytest.raises(TooHeavy):
+        EventFilters(SOURCE, allowance=StepAllowance(steps=1000, document_bytes=10)).passes("id")
+    with pytest.raises(TooHeavy):
+        render(
+            SOURCE,
+            PayloadOptions(transform="{t: type, s: snapshot, d: data}"),
+            max_bytes=10_000,
+            allowance=StepAllowance(steps=3, document_bytes=100_000),
+        )

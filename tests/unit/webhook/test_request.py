@@ -1,5 +1,6 @@
 """The request as it is sent: its headers, signatures and body follow from the arguments of `build`."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid5
@@ -37,13 +38,14 @@ def built(**more: Any) -> WebhookRequest:
         "is_test": False,
         "request_options": REQUEST_OPTIONS,
     }
-    return build(SOURCE, **(given | more))
+    source = more.pop("source", SOURCE)
+    return build(source, **(given | more))
 
 
 def test_the_headers_are_those_of_the_contract() -> None:
     made = built(timestamp=1767312000)
     assert set(made.headers) == {
-        "X-Shop", "Content-Type", "User-Agent", "OrderGroove-Signature", "webhook-id", "webhook-timestamp", "webhook-signature",
+        "X-Shop", "Content-Type", "User-Agent", "Hookledger-Hops", "OrderGroove-Signature", "webhook-id", "webhook-timestamp", "webhook-signature",
     }  # fmt: skip
     assert (made.headers["Content-Type"], made.headers["User-Agent"]) == ("application/json", "Hookledger/1")
     assert (made.headers["webhook-id"], made.headers["webhook-timestamp"]) == (str(uuid5(ROUTE, "evt_1")), "1767312000")
@@ -65,7 +67,13 @@ def test_without_standard_webhooks_its_headers_are_missing() -> None:
     plain = RequestOptions(
         signing_header="X-Sig", standard_webhooks=False, user_agent="Hookledger/1", max_body_bytes=1000
     )
-    assert set(built(request_options=plain).headers) == {"X-Shop", "Content-Type", "User-Agent", "X-Sig"}
+    assert set(built(request_options=plain).headers) == {
+        "X-Shop",
+        "Content-Type",
+        "User-Agent",
+        "Hookledger-Hops",
+        "X-Sig",
+    }
 
 
 def test_our_headers_win_over_custom_ones() -> None:
@@ -78,3 +86,8 @@ def test_a_test_says_so_and_is_not_stopped_by_its_filter() -> None:
         built(options=options)
     assert built(options=options, is_test=True).headers["Hookledger-Test"] == "true"
     assert "Hookledger-Test" not in built().headers
+
+
+def test_a_request_says_how_many_deliveries_in_a_row_led_to_it() -> None:
+    assert built().headers["Hookledger-Hops"] == "1"
+    assert built(source=replace(SOURCE, hops=3)).headers["Hookledger-Hops"] == "4"

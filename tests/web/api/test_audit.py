@@ -165,14 +165,14 @@ async def test_between_two_filters_others_have_their_turn(door: Door, monkeypatc
     event = {"tenant": "acme", "type": "order.create", "id": "e1", "data": {"n": 1}}
     await door.ask("POST", "/v1/events", event)
     order: list[str] = []
-    passes = payload.passes
+    passes = payload.EventFilters.passes
 
-    def noted(expression: str, source: payload.PayloadSource) -> bool:
+    def noted(filters: payload.EventFilters, expression: str) -> bool:
         order.append("filter")
         asyncio.get_running_loop().call_soon(order.append, "another")
-        return passes(expression, source)
+        return passes(filters, expression)
 
-    monkeypatch.setattr(payload, "passes", noted)
+    monkeypatch.setattr(payload.EventFilters, "passes", noted)
     await door.ask("GET", "/v1/tenants/acme/explain?event=e1")
 
     assert order[:5] == ["filter", "another", "filter", "another", "filter"]

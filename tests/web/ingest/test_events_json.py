@@ -189,3 +189,22 @@ async def test_results_are_counted(door: Door) -> None:
     text = (await door.ask("GET", "/metrics")).text
     for result in ("accepted", "duplicate", "rejected"):
         assert f'hookledger_events_published_total{{result="{result}"}} 1.0' in text
+
+
+async def test_the_deliveries_that_led_to_an_event_are_counted_and_too_many_are_refused(door: Door) -> None:
+    for hops in (1, 3):
+        answer = await door.ask(
+            "POST", "/v1/events", EVENT | {"id": f"e{hops}"}, headers={"Hookledger-Hops": str(hops)}
+        )
+        assert answer.status == 202
+    refused = await door.ask("POST", "/v1/events", EVENT | {"id": "e4"}, headers={"Hookledger-Hops": "4"})
+    assert refused.status == 508
+    assert "delivered 4 times in a row by routes whose target is this installation" in refused.json["detail"]
+    assert [row["hops"] for row in await door.events()] == [1, 3]
+
+
+@pytest.mark.parametrize("hops", ["", "0", "-1", "x", "1e3", "12345", "1, 2"])
+async def test_a_count_of_deliveries_that_is_none_is_refused(door: Door, hops: str) -> None:
+    answer = await door.ask("POST", "/v1/events", EVENT, headers={"Hookledger-Hops": hops})
+    assert answer.status == 400
+    assert "Hookledger-Hops" in answer.json["detail"]

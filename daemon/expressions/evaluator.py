@@ -1,0 +1,181 @@
+"""The daemon's side of the evaluation process: jobs wait here, tenants take turns, and the process is kept alive.
+
+The one thing to know: the result of a job does not depend on the process, so a job whose process died is given to the
+next one. Nothing else is ever done about a death: whoever waits for the result waits a little longer. The process is
+started for the first job and ended when there was none for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+import daemon
+from daemon.core.routing.route import PayloadOptions
+from daemon.core.webhook.payload import FilterResult, PayloadSource, RenderError
+from daemon.expressions import messages
+from daemon.expressions.messages import EvaluationJob, EvaluationReply, FilterJob, FilterReply, RenderJob, RenderReply
+from daemon.metrics import Metrics
+
+log = structlog.get_logger()
+
+IDLE_SECONDS = 60.0
+# A turn takes a fraction of a second, but the process may get little of the processor, and has to be started.
+ANSWER_SECONDS = 60.0
+# After a death, lest a machine without memory starts processes all the time.
+PAUSE_SECONDS = 0.5
+# The process gets what it needs to start, and no secret: it reads hostile input.
+_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "TMPDIR")
+
+_Reply = TypeVar("_Reply", FilterReply, RenderReply)
+_QueuedJob = tuple[EvaluationJob, asyncio.Future[EvaluationReply]]
+
+
+class Evaluator:
+    """`filter_results` and `render` wait for their turn; `run_once` gives one turn after the other."""
+
+    def __init__(self, metrics: Metrics, *, idle_seconds: float = IDLE_SECONDS) -> None:
+        self._metrics = metrics
+        self._idle_seconds = idle_seconds
+        self._waiting: dict[str, deque[_QueuedJob]] = {}
+        self._turns: deque[str] = deque()
+        self._news = asyncio.Event()
+        self._process: Process | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, None while there is no process."""
+        return None if self._process is None else self._process.pid
+
+    async def filter_results(
+        self, tenant: str, source: PayloadSource, filters: Sequence[str]
+    ) -> dict[str, FilterResult]:
+        """What each of these filters makes of an event."""
+        left, results = tuple(filters), dict[str, FilterResult]()
+        while left:
+            reply = await self._reply(tenant, FilterJob(source=source, filters=left), FilterReply)
+            results |= zip(left, reply.results, strict=False)
+            left = left[len(reply.results) :]
+        return results
+
+    async def render(self, tenant: str, source: PayloadSource, options: PayloadOptions, *, max_bytes: int) -> bytes:
+        """The body of a webhook, as `payload.render` makes it. Raises RenderError."""
+        reply = await self._reply(tenant, RenderJob(source=source, options=options, max_bytes=max_bytes), RenderReply)
+        if reply.reason is not None:
+            raise RenderError(reply.reason, is_over_budget=reply.is_over_budget)
+        return reply.body
+
+    async def run_once(self) -> None:
+        """Gives the next tenant in turn the answer to its oldest job, or ends a process that has nothing to do."""
+        try:
+            self._news.clear()
+            while (queued := self._next()) is None:
+                await self._wait_for_news()
+                self._news.clear()
+            job, waiter = queued
+            while not waiter.done():
+                reply = await self._try(job)
+                if reply is None:
+                    await asyncio.sleep(PAUSE_SECONDS)
+                elif not waiter.done():
+                    waiter.set_result(reply)
+        except BaseException:
+            await self._end()
+            raise
+
+    async def _reply(self, tenant: str, job: EvaluationJob, kind: type[_Reply]) -> _Reply:
+        waiter: asyncio.Future[EvaluationReply] = asyncio.get_running_loop().create_future()
+        jobs = self._waiting.get(tenant)
+        if jobs is None:
+            jobs = self._waiting[tenant] = deque()
+            self._turns.append(tenant)
+        jobs.append((job, waiter))
+        self._news.set()
+        reply = await waiter
+        if not isinstance(reply, kind):
+            raise TypeError(f"the evaluation process answered a job with {type(reply).__name__}")
+        self._metrics.expression_seconds.observe(reply.seconds)
+        return reply
+
+    def _next(self) -> _QueuedJob | None:
+        """The next job that somebody still waits for; its tenant has its next turn after all others."""
+        while self._turns:
+            tenant = self._turns.popleft()
+            jobs = self._waiting[tenant]
+            job, waiter = jobs.popleft()
+            if jobs:
+                self._turns.append(tenant)
+            else:
+                del self._waiting[tenant]
+            if not waiter.done():
+                return job, waiter
+        return None
+
+    async def _wait_for_news(self) -> None:
+        if self._process is None:
+            await self._news.wait()
+            return
+        try:
+            async with asyncio.timeout(self._idle_seconds):
+                await self._news.wait()
+        except TimeoutError:
+            await self._end()
+
+    async def _try(self, job: EvaluationJob) -> EvaluationReply | None:
+        """The answer to a job; None if the process died of it or before."""
+        pid = self.pid
+        if self._process is not None and self._process.returncode is not None:
+            await self._end()
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                if self._process is None:
+                    self._process = await _start()
+                return await _exchange(self._process, job)
+        except (OSError, EOFError, TimeoutError) as error:
+            log.warning("evaluator.died", pid=pid, cause=type(error).__name__)
+            await self._end()
+            return None
+
+    async def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        if process.stdin is not None:
+            process.stdin.close()
+        await process.wait()
+
+
+async def _start() -> Process:
+    folder = str(Path(daemon.__file__).parents[1])
+    python_path = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "daemon.expressions.process"),
+        stdin=PIPE,
+        stdout=PIPE,
+        start_new_session=True,
+        env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ} | {"PYTHONPATH": python_path},
+    )
+    log.info("evaluator.started", pid=process.pid)
+    return process
+
+
+async def _exchange(process: Process, job: EvaluationJob) -> EvaluationReply:
+    """Sends a job and reads its answer. Raises OSError or EOFError if the process is dead."""
+    if process.stdin is None or process.stdout is None:
+        raise OSError("the process has no pipes")
+    process.stdin.write(messages.encode_job(job))
+    await process.stdin.drain()
+    lengths = messages.LENGTHS.unpack(await process.stdout.readexactly(messages.LENGTHS.size))
+    head = await process.stdout.readexactly(lengths[0])
+    return messages.decode_reply(head, await process.stdout.readexactly(lengths[1]))

@@ -1,0 +1,137 @@
+"""The messages between the daemon and its evaluation process: a head in JSON, then bytes as they are.
+
+A frame is two lengths, the head and the bytes. Nothing is pickled: a process that has read a hostile event must not be
+able to make the daemon run code.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from daemon.core.routing.route import PayloadOptions
+from daemon.core.webhook.payload import FilterResult, PayloadSource
+
+LENGTHS = struct.Struct(">II")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterJob:
+    """Filters to evaluate for one event."""
+
+    source: PayloadSource
+    filters: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderJob:
+    """A body to render."""
+
+    source: PayloadSource
+    options: PayloadOptions
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterReply:
+    """The results of the first filters of a job, at least one. `seconds` is the time that they took."""
+
+    results: tuple[FilterResult, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderReply:
+    """The body, or the reason why there is none. `seconds` is the time that it took."""
+
+    body: bytes
+    reason: str | None
+    is_over_budget: bool
+    seconds: float
+
+
+EvaluationJob = FilterJob | RenderJob
+EvaluationReply = FilterReply | RenderReply
+
+
+def encode_job(job: EvaluationJob) -> bytes:
+    """The frame of a job."""
+    source = job.source
+    parts = (source.data, source.context, source.snapshot)
+    head: dict[str, object] = {
+        "id": source.event_id,
+        "type": source.event_type,
+        "created": source.created.isoformat(),
+        "parts": [None if part is None else len(part) for part in parts],
+    }
+    match job:
+        case FilterJob():
+            head["filters"] = job.filters
+        case RenderJob():
+            options = job.options
+            head["options"] = [options.snapshot, options.filter, options.transform]
+            head["max_bytes"] = job.max_bytes
+    return _frame(head, b"".join(part for part in parts if part is not None))
+
+
+def decode_job(head: bytes, rest: bytes) -> EvaluationJob:
+    """The job of a frame."""
+    read = json.loads(head)
+    source = _source(read, rest)
+    if "filters" in read:
+        return FilterJob(source=source, filters=tuple(read["filters"]))
+    snapshot, test, transform = read["options"]
+    options = PayloadOptions(snapshot=_selection(snapshot), filter=test, transform=transform)
+    return RenderJob(source=source, options=options, max_bytes=read["max_bytes"])
+
+
+def encode_reply(reply: EvaluationReply) -> bytes:
+    """The frame of a reply."""
+    match reply:
+        case FilterReply():
+            return _frame({"results": reply.results, "seconds": reply.seconds})
+        case RenderReply():
+            head = {"reason": reply.reason, "is_over_budget": reply.is_over_budget, "seconds": reply.seconds}
+            return _frame(head, reply.body)
+
+
+def decode_reply(head: bytes, rest: bytes) -> EvaluationReply:
+    """The reply of a frame."""
+    read = json.loads(head)
+    if "results" in read:
+        return FilterReply(results=tuple(FilterResult(each) for each in read["results"]), seconds=read["seconds"])
+    return RenderReply(body=rest, reason=read["reason"], is_over_budget=read["is_over_budget"], seconds=read["seconds"])
+
+
+def _frame(head: Mapping[str, object], rest: bytes = b"") -> bytes:
+    written = json.dumps(head).encode()
+    return LENGTHS.pack(len(written), len(rest)) + written + rest
+
+
+def _source(read: Mapping[str, object], rest: bytes) -> PayloadSource:
+    lengths = read["parts"]
+    parts: list[bytes | None] = []
+    begin = 0
+    for length in lengths if isinstance(lengths, list) else ():
+        parts.append(None if length is None else rest[begin : begin + length])
+        begin += length or 0
+    data, context, snapshot = parts
+    return PayloadSource(
+        event_id=str(read["id"]),
+        event_type=str(read["type"]),
+        created=datetime.fromisoformat(str(read["created"])),
+        data=data or b"",
+        context=context,
+        snapshot=snapshot,
+    )
+
+
+def _selection(
+    read: Sequence[tuple[str, Sequence[str] | None]] | None,
+) -> tuple[tuple[str, tuple[str, ...] | None], ...] | None:
+    if read is None:
+        return None
+    return tuple((entity, None if fields is None else tuple(fields)) for entity, fields in read)

@@ -1,0 +1,133 @@
+"""The evaluation process: it is there when it is needed, dies without harm, and ends with the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from daemon.core.routing.route import PayloadOptions
+from daemon.core.webhook.payload import FilterResult, PayloadSource, RenderError
+from daemon.expressions.evaluator import Evaluator
+from daemon.metrics import Metrics
+from tests.support.until import until
+
+SOURCE = PayloadSource(
+    event_id="evt_1",
+    event_type="order.create",
+    created=datetime(2026, 11, 23, tzinfo=UTC),
+    data=b'{"a": [%s]}' % b",".join([b'"%s"' % (b"x" * 60)] * 3000),
+    context=None,
+    snapshot=None,
+)
+# About 30,000 steps each, of the 28,000 that the budget has: too many.
+HEAVY = [f"data.object.a[?contains(to_string(@), '{number}')]" for number in range(8)]
+BOMB = "|".join(["[@,@]"] * 60) + "|to_string(@)"
+
+
+@asynccontextmanager
+async def evaluator(*, idle_seconds: float = 60.0) -> AsyncIterator[Evaluator]:
+    it = Evaluator(Metrics(), idle_seconds=idle_seconds)
+
+    async def serve() -> None:
+        while True:
+            await it.run_once()
+
+    task = asyncio.ensure_future(serve())
+    try:
+        yield it
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        assert it.pid is None
+
+
+def is_alive(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status")
+    return status.exists() and "State:\tZ" not in status.read_text()
+
+
+async def test_no_process_is_started_before_there_is_something_heavy() -> None:
+    async with evaluator() as it:
+        await asyncio.sleep(0)
+        assert it.pid is None
+        assert await it.filter_results("acme", SOURCE, ["id == 'evt_1'", "id == 'x'"]) == {
+            "id == 'evt_1'": FilterResult.PASSES,
+            "id == 'x'": FilterResult.STOPS,
+        }
+        assert it.pid is not None
+
+
+async def test_it_ends_with_its_daemon() -> None:
+    async with evaluator() as it:
+        await it.filter_results("acme", SOURCE, ["id"])
+        pid = it.pid
+        assert pid is not None
+    assert not is_alive(pid)
+
+
+async def test_it_ends_when_there_was_nothing_to_do_for_a_while_and_starts_again() -> None:
+    async with evaluator(idle_seconds=0.01) as it:
+        await it.filter_results("acme", SOURCE, ["id"])
+        await until(lambda: it.pid is None)
+        assert await it.filter_results("acme", SOURCE, ["id"]) == {"id": FilterResult.PASSES}
+
+
+async def test_a_job_whose_process_is_killed_gets_its_result_from_the_next_one() -> None:
+    async with evaluator() as it:
+        await it.filter_results("acme", SOURCE, ["id"])
+        asked = asyncio.ensure_future(it.filter_results("acme", SOURCE, HEAVY))
+        first = it.pid
+        assert first is not None
+        await asyncio.sleep(0)
+        os.kill(first, signal.SIGKILL)
+        assert list(await asked) == HEAVY
+        assert it.pid not in (None, first)
+
+
+async def test_signals_for_the_daemon_do_not_end_it() -> None:
+    async with evaluator() as it:
+        await it.filter_results("acme", SOURCE, ["id"])
+        pid = it.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, signal.SIGINT)
+        await it.filter_results("acme", SOURCE, HEAVY[:1])
+        assert it.pid == pid
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+async def test_it_knows_no_secret_of_the_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOOKLEDGER_SIGNING__MASTER_KEY", "secret")
+    monkeypatch.setenv("PGPASSWORD", "secret")
+    async with evaluator() as it:
+        await it.filter_results("acme", SOURCE, ["id"])
+        assert "secret" not in Path(f"/proc/{it.pid}/environ").read_text()
+
+
+async def test_tenants_take_turns() -> None:
+    async with evaluator() as it:
+        done: list[str] = []
+
+        async def one(tenant: str, filters: list[str]) -> None:
+            await it.filter_results(tenant, SOURCE, filters)
+            done.append(tenant)
+
+        await asyncio.gather(*(one("greedy", HEAVY) for _ in range(5)), one("modest", ["id"]))
+        assert done[0] == "modest"
+
+
+async def test_a_body_is_rendered_or_fails_with_a_reason() -> None:
+    async with evaluator() as it:
+        body = await it.render("acme", SOURCE, PayloadOptions(transform="length(data.object.a)"), max_bytes=100)
+        assert body == b"3000"
+        with pytest.raises(RenderError, match="too many steps for an event of this size") as failed:
+            await it.render("acme", SOURCE, PayloadOptions(transform=BOMB), max_bytes=100)
+        assert failed.value.is_over_budget

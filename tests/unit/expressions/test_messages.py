@@ -1,0 +1,112 @@
+"""What the daemon and its evaluation process say to each other arrives as it was said, and equals the work done here."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from daemon.core.routing.route import PayloadOptions
+from daemon.core.webhook import payload
+from daemon.core.webhook.payload import EventFilters, FilterResult, PayloadSource
+from daemon.expressions import messages, process
+from daemon.expressions.messages import EvaluationJob, EvaluationReply, FilterJob, FilterReply, RenderJob, RenderReply
+from tests.support.expressions import well_formed
+
+SOURCE = PayloadSource(
+    event_id='evt "1"',
+    event_type="order.create",
+    created=datetime(2026, 11, 23, 8, 0, 0, 999_999, tzinfo=UTC),
+    data=b'{"a": [1, 2, 3], "s": "\\ud800"}',
+    context=None,
+    snapshot=b'{"customer": {"id": 7, "name": "x"}}',
+)
+HEAVY = "length(data.object.a[?contains(to_string(@), '{}')])"
+
+
+def asked(*jobs: EvaluationJob) -> list[EvaluationReply]:
+    replies = io.BytesIO()
+    process.serve(io.BytesIO(b"".join(map(messages.encode_job, jobs))), replies)
+    replies.seek(0)
+    found = []
+    while lengths := replies.read(messages.LENGTHS.size):
+        head, rest = messages.LENGTHS.unpack(lengths)
+        found.append(messages.decode_reply(replies.read(head), replies.read(rest)))
+    return found
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(well_formed.filter(str.isascii), min_size=1, max_size=4))
+def test_filters_have_the_results_that_they_have_here(texts: list[str]) -> None:
+    filters = EventFilters(SOURCE)
+    (reply,) = asked(FilterJob(source=SOURCE, filters=tuple(texts)))
+    assert isinstance(reply, FilterReply)
+    assert reply.results == tuple(filters.result(text) for text in texts)
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"transform": "{t: type, c: created, s: snapshot}"},
+        {"snapshot": (("customer", ("id",)), ("orders", None)), "transform": "@", "filter": "data"},
+        {"snapshot": (("customer", None),)},
+    ],
+)
+def test_a_body_is_the_one_that_is_rendered_here(chosen: dict[str, Any]) -> None:
+    source = PayloadSource(
+        event_id="evt_1",
+        event_type="order.create",
+        created=SOURCE.created,
+        data=b'{"a": "\xc3\xa9"}',
+        context=b"{}",
+        snapshot=SOURCE.snapshot,
+    )
+    options = PayloadOptions(**chosen)
+    (reply,) = asked(RenderJob(source=source, options=options, max_bytes=10_000))
+    assert isinstance(reply, RenderReply)
+    assert (reply.body, reply.reason) == (payload.render(source, options, max_bytes=10_000), None)
+
+
+def test_a_body_that_cannot_be_rendered_has_the_reason_of_here() -> None:
+    bomb = "|".join(["[@,@]"] * 60) + "|to_string(@)"
+    first, second = asked(
+        RenderJob(source=SOURCE, options=PayloadOptions(transform="sum(id)"), max_bytes=100),
+        RenderJob(source=SOURCE, options=PayloadOptions(filter=bomb), max_bytes=100),
+    )
+    assert isinstance(first, RenderReply)
+    assert isinstance(second, RenderReply)
+    assert first.reason is not None
+    assert "In function sum()" in first.reason
+    assert not first.is_over_budget
+    assert second.is_over_budget
+    assert (
+        second.reason
+        == "the expression failed: it takes too many steps for an event of this size: choose fewer fields, or nest less"
+    )
+
+
+def test_many_heavy_filters_are_answered_in_parts() -> None:
+    many = PayloadSource(
+        event_id="evt_1",
+        event_type="order.create",
+        created=SOURCE.created,
+        data=b'{"a": [%s]}' % b",".join([b'"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"'] * 3000),
+        context=None,
+        snapshot=None,
+    )
+    texts = tuple(HEAVY.format(number) for number in range(20))
+    (reply,) = asked(FilterJob(source=many, filters=texts))
+    assert isinstance(reply, FilterReply)
+    assert 1 <= len(reply.results) < 10
+    assert set(reply.results) <= set(FilterResult)
+
+
+def test_half_a_job_gets_no_answer() -> None:
+    whole = messages.encode_job(FilterJob(source=SOURCE, filters=("id",)))
+    replies = io.BytesIO()
+    process.serve(io.BytesIO(whole[:-1]), replies)
+    assert replies.getvalue() == b""
