@@ -109,7 +109,7 @@ def revoke(token_id: str, config_file: Path | None, as_json: bool) -> None:
 def login_link(tenant: str | None, config_file: Path | None, as_json: bool) -> None:
     """Make a one-time link into the dashboard.
 
-    It is valid for 60 seconds, and for one browser.
+    It is valid for 60 seconds, and for one browser: opening it shows a page whose button signs in.
     """
     config = settings(config_file)
     problem = None if tenant is None else tenant_problem(tenant)
@@ -126,7 +126,7 @@ def login_link(tenant: str | None, config_file: Path | None, as_json: bool) -> N
         output.document({"url": link.url, "tenant": tenant, "expires_at": shapes.moment(link.expires_at)})
         return
     click.echo(link.url)
-    output.note(f"open it within {LINK_LIFE.seconds} s; it works once")
+    output.note(f"open it within {LINK_LIFE.seconds} s, and press the button there; it works once")
 
 
 async def _all(database: Database) -> Sequence[Token]:

@@ -85,7 +85,6 @@ def build(services: Services) -> web.Application:
             web.post("/v1/tokens", tokens.create),
             web.delete("/v1/tokens/{token}", tokens.revoke_token),
             web.get("/v1/session", login.session),
-            web.get("/login/{link}", login.login, allow_head=False),  # HEAD must not use up a link
             web.post("/logout", login.logout),
         ]
     )

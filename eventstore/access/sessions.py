@@ -31,14 +31,26 @@ class Session:
     is_unseen: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingLink:
+    """A login link that still works. `tenant` is None for the administrator."""
+
+    tenant: str | None
+
+
 _ADD_LINK = """
 INSERT INTO hookledger.login_link (hash, tenant, created_by, expires_at)
 VALUES ($1, $2, $3, clock_timestamp() + $4) RETURNING expires_at
 """
 
+_PENDING = "SELECT tenant FROM hookledger.login_link WHERE hash = $1 AND expires_at > clock_timestamp()"
+
 _BEGIN = """
 WITH taken AS (
     DELETE FROM hookledger.login_link WHERE hash = $1 RETURNING tenant, expires_at
+), replaced AS (
+    DELETE FROM hookledger.session
+     WHERE hash = $3 AND EXISTS (SELECT FROM taken WHERE expires_at > clock_timestamp())
 )
 INSERT INTO hookledger.session (hash, tenant) SELECT $2, tenant FROM taken WHERE expires_at > clock_timestamp()
 RETURNING true
@@ -69,10 +81,20 @@ async def add_link(
     return expires_at
 
 
-async def begin(database: Database, link_hash: bytes, session_hash: bytes) -> bool:
-    """Uses up a link and begins its session. False if the link was used before, has expired or does not exist."""
+async def pending(database: Database, link_hash: bytes) -> PendingLink | None:
+    """A link, None if it was used, has expired or does not exist. It can be used afterwards."""
     async with database.connection() as connection:
-        return await connection.fetchval(_BEGIN, link_hash, session_hash) is not None
+        row = await connection.fetchrow(_PENDING, link_hash)
+    return None if row is None else PendingLink(tenant=row["tenant"])
+
+
+async def begin(database: Database, link_hash: bytes, session_hash: bytes, *, replaced: bytes | None = None) -> bool:
+    """Uses up a link, begins its session and ends the session with the hash `replaced`.
+
+    False, and nothing ends, if the link was used before, has expired or does not exist.
+    """
+    async with database.connection() as connection:
+        return await connection.fetchval(_BEGIN, link_hash, session_hash, replaced) is not None
 
 
 async def find(database: Database, session_hash: bytes) -> Session | None:

@@ -79,6 +79,7 @@ def test_a_login_link_leads_to_where_the_daemon_is(hookledger: CommandLine) -> N
     assert made.out.startswith("https://hooks.example.com/login/")
     assert len(made.out.splitlines()) == 1
     assert "60 s" in made.err
+    assert "press the button" in made.err
     document = hookledger("login-link", "--json").json
     assert document["tenant"] is None
     assert document["url"] != made.out.strip()

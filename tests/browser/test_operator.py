@@ -18,10 +18,11 @@ from tests.support.live import Guarded, Live, example
 
 @pytest_asyncio.fixture(scope="module", loop_scope="package")
 async def session(guarded: Guarded, browser: Browser) -> StorageState:
-    """The cookies of a browser after it opened a sign-in link."""
+    """The cookies of a browser after it used a sign-in link."""
     async with await browser.new_context() as context:
         page = await context.new_page()
         await page.goto(guarded.live.url + guarded.link())
+        await page.get_by_role("button", name="Sign in").click()
         await heading(page, "Tenants")
         return await context.storage_state()
 
@@ -54,6 +55,7 @@ async def test_a_sign_in_link_shows_merchants_their_own_and_nothing_else(
 
     merchant = await visiting(live)
     page = await merchant.at(link.removeprefix(live.url))
+    await page.get_by_role("button", name="Sign in").click()
     await heading(page, "Webhooks")
     await expect(page.locator("#webhooks th a")).to_have_text(["Their own"])
     await expect(page.locator(".tenant")).to_have_text(tenant)
@@ -71,7 +73,7 @@ async def test_a_sign_in_link_shows_merchants_their_own_and_nothing_else(
 
 async def test_signing_out_ends_the_session(guarded: Guarded, visiting: Visiting, tenant: str) -> None:
     merchant = await visiting(guarded.live)
-    page = await merchant.at(guarded.link(tenant))
+    page = await guarded.signed_in(merchant, tenant)
     await heading(page, "Webhooks")
     with merchant.refused(401):
         await page.get_by_role("button", name="Sign out").click()

@@ -172,6 +172,12 @@ async def _with_sign_in_link(page: Page) -> None:
     await expect(page.get_by_role("region", name="Sign-in link")).to_be_visible()
 
 
+async def _at_sign_in_page(page: Page) -> None:
+    await _with_sign_in_link(page)
+    await page.goto((await page.get_by_role("region", name="Sign-in link").inner_text()).strip())
+    await expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+
+
 async def _with_list_compared(page: Page) -> None:
     await page.locator("#types").fill('[{"name": "invoice.paid", "description": "Paid.", "example": {"data": {}}}]')
     await page.get_by_role("button", name="Compare with the catalogue").click()
@@ -196,6 +202,7 @@ STATES: Mapping[str, tuple[Path, Step]] = {
     "key revealed": (of("active"), _with_key_revealed),
     "live log": (fixed("{t}/deliveries"), _live),
     "sign-in link": (fixed("/operator"), _with_sign_in_link),
+    "signing in": (fixed("/operator"), _at_sign_in_page),
     "list compared": (fixed("/operator/event-types/list"), _with_list_compared),
 }
 

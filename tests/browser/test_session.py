@@ -5,7 +5,7 @@ from __future__ import annotations
 from playwright.async_api import Route, expect
 
 from tests.browser.conftest import Visiting
-from tests.support.browser import Visit, heading
+from tests.support.browser import Visit, heading, violations
 from tests.support.live import Guarded, Live
 
 NEXT = "If you were filling in a form, sign in in another tab, and then send it again."
@@ -15,7 +15,7 @@ async def test_a_form_that_outlived_its_session_is_sent_again_after_signing_in(
     guarded: Guarded, visiting: Visiting, tenant: str
 ) -> None:
     merchant = await visiting(guarded.live)
-    page = await merchant.at(guarded.link(tenant))
+    page = await guarded.signed_in(merchant, tenant)
     await page.get_by_role("link", name="Create webhook").click()
     await page.get_by_label("Name", exact=True).fill("Order sync")
     await page.get_by_label("order.create").check()
@@ -29,7 +29,7 @@ async def test_a_form_that_outlived_its_session_is_sent_again_after_signing_in(
         await expect(page.locator("main")).to_contain_text(NEXT)
         await expect(page.locator("main")).to_contain_text("when you reload this page")
 
-    await heading(await merchant.at(guarded.link(tenant)), "Webhooks")
+    await heading(await guarded.signed_in(merchant, tenant), "Webhooks")
     await page.reload()
     await heading(page, "Order sync")
     (made,) = (await guarded.live.ask("GET", f"/v1/tenants/{tenant}/routes"))["items"]
@@ -41,13 +41,28 @@ async def test_a_command_after_the_end_of_the_session_leads_to_the_way_in(
 ) -> None:
     webhook = await guarded.live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
     merchant = await visiting(guarded.live)
-    await heading(await merchant.at(guarded.link(tenant)), "Webhooks")
+    await heading(await guarded.signed_in(merchant, tenant), "Webhooks")
     page = await merchant.at(webhook.page)
     await _sign_out_elsewhere(merchant, tenant)
     with merchant.refused(401):
         await page.get_by_role("link", name="Disable").click()
         await heading(page, "Please sign in")
     assert (await webhook.told())["status"] == "enabled"
+
+
+async def test_a_link_to_another_account_asks_whoever_is_signed_in(
+    guarded: Guarded, visiting: Visiting, tenant: str
+) -> None:
+    merchant = await visiting(guarded.live)
+    await heading(await guarded.signed_in(merchant, tenant), "Webhooks")
+    page = await merchant.at(guarded.link(f"{tenant}-other"))
+    await heading(page, "Sign in as somebody else?")
+    assert await violations(page) == []
+    await page.get_by_role("link", name="Stay where you are").click()
+    await expect(page.locator(".tenant")).to_have_text(tenant)
+    await page.go_back()
+    await page.get_by_role("button", name=f"Sign in to the account {tenant}-other").click()
+    await expect(page.locator(".tenant")).to_have_text(f"{tenant}-other")
 
 
 async def test_a_log_that_is_followed_no_longer_says_so(visit: Visit, live: Live, tenant: str) -> None:

@@ -19,7 +19,9 @@ from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import web
+from playwright.async_api import Page
 
+from tests.support.browser import Visit
 from tests.support.cli import CommandLine
 from tests.support.receiver import Received, Receiver, receiver
 
@@ -166,6 +168,12 @@ class Guarded:
         """The path of a sign-in link; without a tenant it is an operator's."""
         made = self.hookledger("login-link", *(() if tenant is None else ("--tenant", tenant)))
         return urlsplit(made.out.strip()).path
+
+    async def signed_in(self, visit: Visit, tenant: str | None = None) -> Page:
+        """A page of somebody who has used a new sign-in link."""
+        page = await visit.at(self.link(tenant))
+        await page.get_by_role("button", name="Sign in").click()
+        return page
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

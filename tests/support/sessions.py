@@ -17,9 +17,9 @@ async def browser(door: Door, tenant: str | None) -> dict[str, str]:
 
 
 async def opened(door: Door, url: str) -> dict[str, str]:
-    """The headers of a browser that has opened this sign-in link."""
+    """The headers of a browser in which the button of this sign-in link was pressed."""
     path = urlsplit(url).path
-    answer = await door.ask("GET", path[path.index("/login/") :], allow_redirects=False)
+    answer = await door.ask("POST", path[path.index("/login/") :], headers=BROWSER, allow_redirects=False)
     assert answer.status == 303, answer.text
     door.client.session.cookie_jar.clear()  # a request without these headers has no session
     (cookie,) = SimpleCookie(answer.headers["Set-Cookie"]).values()

@@ -124,25 +124,8 @@ async def has_ended(request: web.Request) -> bool:
     return caller.scope != request[CALLER].scope
 
 
-async def _identify(request: web.Request) -> Caller:
-    token = _bearer_token(request)
-    if token is not None:
-        return await _identify_by_token(request, token)
-    own_url = request.app[SERVICES].config.server.url()
-    session = await _session(request)
-    if session is not None:
-        _check_page(request, own_url, must_be_own=True)
-        scope = ADMIN if session.tenant is None else Scope(kind=ScopeKind.TENANT, tenant=session.tenant)
-        return Caller(actor="dashboard", origin="dashboard", scope=scope, session=session)
-    if request.app[SERVICES].config.server.admin_token is not None:
-        raise _unauthorized("a token is needed (Authorization: Bearer <token>), or a session (hookledger login-link)")
-    if not browsers.is_loopback(request.headers.get("Host", "")):
-        raise Problem(421, "this daemon has no admin token and answers to loopback names only")
-    _check_page(request, own_url, must_be_own=False)
-    return Caller(actor="admin", scope=ADMIN)
-
-
-async def _session(request: web.Request) -> Session | None:
+async def session_of(request: web.Request) -> Session | None:
+    """The session of the request's cookie, None if there is none or it has ended. Raises StoreUnavailable, Problem."""
     secret = sessions.secret_of(request)
     if secret is None:
         return None
@@ -153,6 +136,24 @@ async def _session(request: web.Request) -> Session | None:
         else:
             guess.right()
     return session
+
+
+async def _identify(request: web.Request) -> Caller:
+    token = _bearer_token(request)
+    if token is not None:
+        return await _identify_by_token(request, token)
+    own_url = request.app[SERVICES].config.server.url()
+    session = await session_of(request)
+    if session is not None:
+        _check_page(request, own_url, must_be_own=True)
+        scope = ADMIN if session.tenant is None else Scope(kind=ScopeKind.TENANT, tenant=session.tenant)
+        return Caller(actor="dashboard", origin="dashboard", scope=scope, session=session)
+    if request.app[SERVICES].config.server.admin_token is not None:
+        raise _unauthorized("a token is needed (Authorization: Bearer <token>), or a session (hookledger login-link)")
+    if not browsers.is_loopback(request.headers.get("Host", "")):
+        raise Problem(421, "this daemon has no admin token and answers to loopback names only")
+    _check_page(request, own_url, must_be_own=False)
+    return Caller(actor="admin", scope=ADMIN)
 
 
 async def _identify_by_token(request: web.Request, text: str) -> Caller:

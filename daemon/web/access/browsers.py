@@ -52,11 +52,6 @@ def is_from_other_site(method: str, headers: Mapping[str, str], own_url: str) ->
     return is_browser and not is_from_our_page(headers, own_url)
 
 
-def is_prefetch(headers: Mapping[str, str]) -> bool:
-    """True if a browser loads a page before a person has followed the link."""
-    return any("prefetch" in headers.get(name, "").lower() for name in ("Sec-Purpose", "Purpose", "X-Moz"))
-
-
 def _has_our_origin(headers: Mapping[str, str], own_url: str) -> bool:
     """True if Origin is our configured URL, or our scheme with the name in the Host header."""
     ours, host = urlsplit(own_url), headers.get("Host")

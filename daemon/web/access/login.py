@@ -1,4 +1,4 @@
-"""Login and logout: a one-time link begins a session of the dashboard, and GET /v1/session shows the caller."""
+"""Logout, and GET /v1/session, which shows the caller. Signing in is a page (daemon/web/dashboard/sign_in.py)."""
 
 from __future__ import annotations
 
@@ -25,18 +25,6 @@ class SessionShape(TypedDict):
     tenant: Annotated[str | None, Field(examples=["acme"])]
     expires_at: Annotated[Moment | None, Field(examples=[None])]
     idle_until: Annotated[Moment | None, Field(examples=[None])]
-
-
-@endpoint(Access.OPEN, answers={303: None}, refuses=(403, 410, 503))
-async def login(request: web.Request) -> web.Response:
-    """Begins a session and redirects to the dashboard. A link of `hookledger login-link` works once, for 60 seconds."""
-    own_url = request.app[SERVICES].config.server.url()
-    if browsers.is_from_other_site(request.method, request.headers, own_url) or browsers.is_prefetch(request.headers):
-        raise Problem(403, "a sign-in link is followed by a person: no page may load it, and no browser ahead of time")
-    response = await sessions.begin(request, request.match_info["link"])
-    if response is None:
-        raise Problem(410, "this link was used before, or has expired: make a new one with hookledger login-link")
-    return response
 
 
 @endpoint(Access.OPEN, answers={303: None}, refuses=(403, 503))

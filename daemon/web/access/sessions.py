@@ -18,7 +18,7 @@ from daemon.config.sections import ServerSection
 from daemon.tokens import LOOKUP_SECONDS
 from daemon.web.http.services import SERVICES
 from eventstore.access import sessions
-from eventstore.access.sessions import Session
+from eventstore.access.sessions import PendingLink, Session
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
 
@@ -38,14 +38,19 @@ async def new_link(database: Database, server: ServerSection, *, tenant: str | N
     return LoginLink(url=f"{server.url()}/login/{secret}", expires_at=expires_at)
 
 
+async def pending(database: Database, link: str) -> PendingLink | None:
+    """What a link leads to, None if it is used up or has expired. Raises StoreUnavailable."""
+    return await sessions.pending(database, _hash(link))
+
+
 async def begin(request: web.Request, link: str) -> web.Response | None:
     """A redirect to the dashboard with the cookie of a new session; None if the link is used up or has expired.
 
-    Raises StoreUnavailable.
+    It replaces the session of the request's cookie, if any. Raises StoreUnavailable.
     """
-    server = request.app[SERVICES].config.server
-    secret = _new_secret()
-    if not await sessions.begin(request.app[SERVICES].database, _hash(link), _hash(secret)):
+    services, secret, before = request.app[SERVICES], _new_secret(), secret_of(request)
+    server, replaced = services.config.server, None if before is None else _hash(before)
+    if not await sessions.begin(services.database, _hash(link), _hash(secret), replaced=replaced):
         return None
     response = _to_dashboard(server)
     response.set_cookie(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from daemon.web.dashboard import assets, pages, rendering
+from daemon.web.dashboard import assets, pages, rendering, sign_in
 from daemon.web.dashboard.logs import deliveries, delivery, event, events, live
 from daemon.web.dashboard.operator import event_type_list, event_types, status, tenants, tokens
 from daemon.web.dashboard.pages import page_of
@@ -20,6 +20,8 @@ _DELIVERY = f"{_TENANT}/deliveries/{{delivery}}"
 
 _FRONT = (
     web.get("/", pages.home),
+    web.get("/login/{link}", sign_in.show),
+    web.post("/login/{link}", sign_in.sign_in),
     web.get("/assets/{digest}/{name}", assets.show),
 )
 

@@ -31,6 +31,30 @@ async def test_a_link_begins_a_session_of_its_tenant(database: Database, tenant:
     assert timedelta(0) <= found.idle_until - found.created_at - timedelta(hours=8) < timedelta(seconds=5)
 
 
+async def test_a_link_is_looked_at_without_using_it_up(database: Database) -> None:
+    assert await sessions.pending(database, LINK) is None
+    await link(database)
+    for _ in range(2):
+        found = await sessions.pending(database, LINK)
+        assert found is not None
+        assert found.tenant == "acme"
+    assert await sessions.begin(database, LINK, SESSION)
+    assert await sessions.pending(database, LINK) is None
+    await link(database, seconds=0)
+    assert await sessions.pending(database, LINK) is None
+
+
+async def test_a_link_ends_the_session_that_it_replaces_if_it_works(database: Database) -> None:
+    await link(database)
+    await sessions.begin(database, LINK, SESSION)
+    assert not await sessions.begin(database, LINK, b"t" * 32, replaced=SESSION)
+    assert await sessions.find(database, SESSION) is not None
+    await link(database)
+    assert await sessions.begin(database, LINK, b"t" * 32, replaced=SESSION)
+    assert await sessions.find(database, SESSION) is None
+    assert await sessions.find(database, b"t" * 32) is not None
+
+
 async def test_of_many_who_take_a_link_at_once_one_gets_it(database: Database) -> None:
     await link(database)
     got = await asyncio.gather(*(sessions.begin(database, LINK, bytes([n]) * 32) for n in range(8)))

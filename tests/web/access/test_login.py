@@ -9,7 +9,9 @@ from pathlib import PurePosixPath
 import pytest
 import pytest_asyncio
 
+from daemon.core.gcra import Allowance
 from daemon.web.access import sessions
+from daemon.web.access.guesses import GUESSES
 from tests.support.web import Answer, Door, path
 from tests.support.web import door as opened_door
 
@@ -30,8 +32,9 @@ async def link(opened: Door, tenant: str | None = "acme") -> str:
     return f"/login/{PurePosixPath(made.url).name}"
 
 
-async def open_link(opened: Door, place: str) -> Answer:
-    return await opened.ask("GET", place, allow_redirects=False)
+async def open_link(opened: Door, place: str, **more: str) -> Answer:
+    """The answer to the button of the page that the link leads to."""
+    return await opened.ask("POST", place, headers=OURS | more, allow_redirects=False)
 
 
 def cookie(answer: Answer) -> Morsel[str]:
@@ -42,6 +45,7 @@ def cookie(answer: Answer) -> Morsel[str]:
 async def logged_in(opened: Door, tenant: str | None = "acme") -> dict[str, str]:
     """The header of a browser with a session."""
     found = cookie(await open_link(opened, await link(opened, tenant)))
+    opened.client.session.cookie_jar.clear()  # a request without this header has no session
     return {"Cookie": f"{found.key}={found.value}"}
 
 
@@ -106,30 +110,80 @@ async def test_a_link_is_good_for_a_minute(guarded: Door) -> None:
     assert row["so"]
 
 
-async def test_looking_at_a_link_does_not_use_it_up(guarded: Door) -> None:
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Accept": "*/*", "User-Agent": "Slackbot-LinkExpanding 1.0"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
+        {"Sec-Purpose": "prefetch;prerender", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},
+    ],
+)
+async def test_looking_at_a_link_does_not_use_it_up(guarded: Door, headers: dict[str, str]) -> None:
     place = await link(guarded)
-    assert (await guarded.ask("HEAD", place, allow_redirects=False)).status == 405
+    for method in ("HEAD", "GET", "GET"):
+        answer = await guarded.ask(method, place, headers=headers, allow_redirects=False)
+        assert answer.status == 200
+        assert "Set-Cookie" not in answer.headers
     assert (await open_link(guarded, place)).status == 303
 
 
 @pytest.mark.parametrize(
     "headers",
     [
-        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},
-        {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"},
-        {"Sec-Purpose": "prefetch;prerender", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
-        {"Purpose": "prefetch"},
-        {"X-Moz": "prefetch"},
+        {},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "none"},
+        {"Origin": "https://evil.example.com"},
+        {"Origin": "null"},
     ],
 )
-async def test_only_a_person_follows_a_link(guarded: Door, headers: dict[str, str]) -> None:
-    """A page could log its reader in as another tenant, and a browser that loads ahead could use up the link."""
+async def test_only_the_button_of_our_own_page_uses_a_link_up(guarded: Door, headers: dict[str, str]) -> None:
+    """Another page could sign its reader in as somebody else."""
     place = await link(guarded)
-    answer = await guarded.ask("GET", place, headers=headers, allow_redirects=False)
+    answer = await guarded.ask("POST", place, headers=headers, allow_redirects=False)
     assert answer.status == 403
     assert "Set-Cookie" not in answer.headers
-    followed = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
-    assert (await guarded.ask("GET", place, headers=followed, allow_redirects=False)).status == 303
+    own = {"Origin": f"http://{guarded.client.host}:{guarded.client.port}"}
+    assert (await guarded.ask("POST", place, headers=own, allow_redirects=False)).status == 303
+
+
+async def test_a_running_session_of_another_tenant_is_replaced_only_by_one_who_was_asked(guarded: Door) -> None:
+    for before, after in (("acme", "globex"), ("acme", None), (None, "acme")):
+        place, headers = await link(guarded, after), await logged_in(guarded, before)
+        page = await guarded.ask("GET", place, headers=headers)
+        assert "your present session ends" in page.text
+        unasked = await open_link(guarded, place, **headers)
+        assert unasked.status == 409
+        assert "your present session ends" in unasked.text
+        assert (await guarded.ask("GET", "/v1/session", headers=headers)).json["tenant"] == before
+
+        answer = await open_link(guarded, f"{place}?instead=1", **headers)
+        assert answer.status == 303
+        guarded.client.session.cookie_jar.clear()
+        found = cookie(answer)
+        told = await guarded.ask("GET", "/v1/session", headers={"Cookie": f"{found.key}={found.value}"})
+        assert told.json["tenant"] == after
+        assert (await guarded.ask("GET", "/v1/session", headers=headers)).status == 401, "the old one has ended"
+
+
+async def test_a_session_of_the_same_tenant_is_replaced_without_a_question(guarded: Door) -> None:
+    headers = await logged_in(guarded)
+    assert (await open_link(guarded, await link(guarded), **headers)).status == 303
+    assert len(await guarded.rows("SELECT hash FROM hookledger.session")) == 1
+
+
+async def test_a_link_that_does_not_work_ends_no_session(guarded: Door) -> None:
+    headers = await logged_in(guarded)
+    assert (await open_link(guarded, "/login/x?instead=1", **headers)).status == 410
+    assert (await guarded.ask("GET", "/v1/session", headers=headers)).status == 200
+
+
+async def test_wrong_links_are_slowed(guarded: Door) -> None:
+    guarded.client.app[GUESSES]._allowance = Allowance(burst=2, per_second=0.01)
+    assert [(await guarded.ask("GET", f"/login/{n}")).status for n in range(3)] == [410, 410, 429]
 
 
 @pytest.mark.parametrize(("tenant", "scope"), [("acme", "tenant:acme"), (None, "admin")])
