@@ -154,14 +154,21 @@ class Ranges:
     async def _is_due(self, timeline: Timeline, event: StoredEvent) -> bool:
         if event.tenant != timeline.current.tenant:
             return False
+        route = timeline.as_of(event.event_time)
+        text = None if route is None else route.config.payload.filter
+        if text is None:
+            return _is_due(timeline, event, _accept)
         filters = EventFilters(source_of(event), allowance=self._tunables.loop_allowance())
         try:
             return _is_due(timeline, event, filters.passes)
         except TooHeavy:
-            route = timeline.as_of(event.event_time)
-            asked = [] if route is None or route.config.payload.filter is None else [route.config.payload.filter]
-            results = await self._evaluator.filter_results(event.tenant, source_of(event), asked)
-            return _is_due(timeline, event, lambda expression: results[expression].lets_through)
+            filters = EventFilters(source_of(event))
+            filters.results |= await self._evaluator.filter_results(event.tenant, source_of(event), [text])
+            return _is_due(timeline, event, filters.passes)
+
+
+def _accept(_expression: str) -> bool:
+    return True
 
 
 def _is_due(timeline: Timeline, event: StoredEvent, passes: FilterTest) -> bool:

@@ -118,14 +118,33 @@ class Decider:
             asked[expression] = None
             return True
 
-        self._eligible(event, note, [])
+        eligible(
+            self._index,
+            tenant=event.tenant,
+            event_type=event.type,
+            at=event.event_time,
+            backfill=event.backfill,
+            passes=note,
+            on_skip=_ignore,
+            test_route=event.test_route,
+        )
         return list(asked)
 
     def _conclude(self, event: StoredEvent, cut: Tick, passes: FilterTest) -> None:
         """Decides an event. `self._filters` are its filters, None as long as none was asked."""
-        skipped: list[Decision] = []
-        routes = self._eligible(event, passes, skipped)
-        results = None if self._filters is None else self._filters.results
+        at = event.event_time
+        skipped: list[Decision] = []  # counted once all is decided: a heavy filter may stop this half-way
+        routes = eligible(
+            self._index,
+            tenant=event.tenant,
+            event_type=event.type,
+            at=at,
+            backfill=event.backfill,
+            passes=passes,
+            on_skip=skipped.append,
+            test_route=event.test_route,
+        )
+        filters = self._filters
         if event.occurred_at is not None and event.occurred_at > event.recorded_at:
             self._metrics.skewed((event.occurred_at - event.recorded_at).total_seconds())
         self._seen_types.note(event.type)
@@ -134,29 +153,17 @@ class Decider:
                 self._metrics.decided(decision)
             if routes:
                 self._metrics.decided(Decision.DELIVER, len(routes))
-        if results:
-            self._metrics.filtered(results.values())
-        at, read_at, accounted = event.event_time, time.monotonic(), self.accounted
+        if filters is not None:
+            self._metrics.filtered(filters.results.values())
+        read_at, accounted = time.monotonic(), self.accounted
         for route in routes:
             if accounted and (route.id, event.seq) in accounted:
                 continue
             delivery = Delivery(route_id=route.id, event=event, event_time=at, tick=cut.tick, read_at=read_at)
-            if results:
-                delivery.filter_result = _known(route, results)
+            if filters is not None:
+                delivery.filter_result = _known(route, filters.results)
             self._ledger.add(delivery)
             self._lanes.offer(delivery)
-
-    def _eligible(self, event: StoredEvent, passes: FilterTest, skipped: list[Decision]) -> list[Route]:
-        return eligible(
-            self._index,
-            tenant=event.tenant,
-            event_type=event.type,
-            at=event.event_time,
-            backfill=event.backfill,
-            passes=passes,
-            on_skip=skipped.append,
-            test_route=event.test_route,
-        )
 
 
 def source_of(event: StoredEvent) -> PayloadSource:
@@ -176,6 +183,10 @@ def _known(route: Route, results: Mapping[str, FilterResult]) -> tuple[str, Filt
     text = route.config.payload.filter
     result = None if text is None else results.get(text)
     return None if text is None or result is None else (text, result)
+
+
+def _ignore(_decision: Decision) -> None:
+    """Counted when the event is decided."""
 
 
 def _nothing() -> None:
