@@ -46,7 +46,7 @@ SELECT n, gen_random_uuid(), 't' || n % 500, 1, 'created', now() + n * interval 
 SHARDS, SEQS = "'{0,1,2,3}'", "'{29001,29002,29003}'"
 CUT = f"{SHARDS}, '9000', '9010', '{{9003}}', '{{8999}}'"
 ROUTES = "'{00000000-0000-0000-0000-000000000007}'"
-FLUSH_ARGUMENTS = ", ".join(["'me'", SHARDS, "'{1,1,1,1}'", *["'{}'"] * 35, "1", *["'{}'"] * 16])
+FLUSH_ARGUMENTS = ", ".join(["'me'", SHARDS, "'{1,1,1,1}'", "1", *["'{}'"] * 51])
 COUNT = replays._COUNT.format(found=replays._FOUND.format(rule=replays._RULES["all"]))
 SCHEDULE = replays._SCHEDULE.format(rule=replays._RULES["all"])
 
