@@ -1,6 +1,7 @@
 """The composition root: opens the database, builds all components, runs them in one TaskGroup and stops them together.
 
-No other module constructs a stage or a server. The order defines readiness: schema, secrets and projection come first,
+No other module constructs a stage or a server. The pipeline, commands and queries have a pool of connections each, so
+that none of them can take another's. The order defines readiness: schema, secrets and projection come first,
 then the listeners, then the stages of the pipeline. They stop in the reverse order.
 """
 
@@ -29,7 +30,7 @@ from daemon.pipeline.sending.attempt import AttemptSettings
 from daemon.pipeline.sending.sender import Sender
 from daemon.pipeline.supervisor import Pipeline, incarnation
 from daemon.signals import Signals
-from daemon.store import open_store, vault_of
+from daemon.store import open_store, opened, pool_of_commands, pool_of_queries, query_pool, vault_of
 from daemon.tokens import Tokens
 from daemon.web.app import build, build_ops
 from daemon.web.http.listeners import Listeners, open_listeners, serving
@@ -95,31 +96,34 @@ async def _run_on(
 ) -> None:
     vault = await asyncio.to_thread(vault_of, config)
     await vault.check(database)
-    keychain = Keychain(database, vault)
     projection = Projection(database)
     await projection.catch_up()
-    catalogue = Catalogue(database, is_strict=config.events.strict_types)
-    commands = Commands(
-        database,
-        keychain,
-        config.egress_policy,
-        signing_header=config.signing.header,
-        now=_now,
-        on_appended=projection.reach,
-        catalogue=catalogue,
-    )
-
-    async with Sender(
-        config.egress_policy,
-        timeout_seconds=config.delivery.timeout_seconds,
-        proxy=None if config.egress.proxy is None else config.egress.proxy.reveal(),
-        extra_ca_file=config.egress.extra_ca_file,
-        on_denied=lambda reason: metrics.egress_denied.labels(reason).inc(),
-    ) as sender:
+    async with (
+        opened(pool_of_commands(database.url, config.database)) as command_database,
+        opened(pool_of_queries(database.url, config.database)) as queried,
+        Sender(
+            config.egress_policy,
+            timeout_seconds=config.delivery.timeout_seconds,
+            proxy=None if config.egress.proxy is None else config.egress.proxy.reveal(),
+            extra_ca_file=config.egress.extra_ca_file,
+            on_denied=lambda reason: metrics.egress_denied.labels(reason).inc(),
+        ) as sender,
+    ):
+        keychain = Keychain(command_database, vault)
+        catalogue = Catalogue(command_database, is_strict=config.events.strict_types)
+        commands = Commands(
+            command_database,
+            keychain,
+            config.egress_policy,
+            signing_header=config.signing.header,
+            now=_now,
+            on_appended=projection.reach,
+            catalogue=catalogue,
+        )
         pipeline = Pipeline(
             database,
             projection,
-            keychain,
+            Keychain(database, vault),
             sender,
             metrics,
             owner=incarnation(socket.gethostname(), os.getpid()),
@@ -139,10 +143,11 @@ async def _run_on(
         listeners = listeners or open_listeners(config.server)
         services = Services(
             config=_with_bound_address(config, listeners),
-            database=database,
+            command_database=command_database,
+            query_pool=query_pool(queried, config.database, on_refused=metrics.query_refused),
             commands=commands,
             keychain=keychain,
-            tokens=Tokens(database),
+            tokens=Tokens(command_database),
             catalogue=catalogue,
             index=projection.index,
             metrics=metrics,

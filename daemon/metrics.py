@@ -38,6 +38,7 @@ FILES = ("counter", "histogram", f"gauge_{GAUGE_MODE}")
 FILE_BYTES = 128 * 1024
 
 RESULTS = ("accepted", "duplicate", "rejected")
+QUERY_LIMITS = ("tenant", "all")
 USUAL_ATTEMPTS = (
     ("delivered", "2xx"),
     *((outcome, status) for outcome in ("retrying", "failed") for status in ("3xx", "4xx", "5xx", "none")),
@@ -63,6 +64,9 @@ class Metrics:
         self.events_published = self._counter("events_published", "Events taken in, by result", "result")
         self.decisions = self._counter("decisions", "Events × routes that ever subscribed to their type", "decision")
         self.attempts = self._counter("attempts", "Outcomes of attempts", "outcome", "status_class")
+        self.queries_refused = self._counter(
+            "queries_refused", "Queries refused since too many ran at once, by whose limit it was", "limit"
+        )
         self.egress_denied = self._counter("egress_denied", "Targets refused, by reason", "reason")
         self.attempt_duration = self._histogram("attempt_duration_seconds", "Duration of a request", ATTEMPT_BUCKETS)
         self.delivery_latency = self._histogram(
@@ -85,6 +89,8 @@ class Metrics:
         self._decisions = {decision: self.decisions.labels(decision) for decision in Decision}
         for result in RESULTS:
             self.events_published.labels(result)
+        for limit in QUERY_LIMITS:
+            self.queries_refused.labels(limit)
         for reason in DenyReason:
             self.egress_denied.labels(reason)
 
@@ -104,6 +110,10 @@ class Metrics:
     def skewed(self, seconds: float) -> None:
         """Records how far the time of an event lay in the future."""
         self.event_skew.observe(seconds)
+
+    def query_refused(self, is_own: bool) -> None:  # noqa: FBT001 - a callback, with its one fact
+        """Counts a query that was refused: by its tenant's limit, or by that for all."""
+        self.queries_refused.labels("tenant" if is_own else "all").inc()
 
     @property
     def sets_shared_gauges(self) -> bool:

@@ -28,6 +28,9 @@ from eventstore.postgres.errors import (
 # A producer gets an answer within 3 s, a 503 if PostgreSQL is frozen. So every ordinary statement has this deadline.
 DEADLINE_SECONDS = 3.0
 
+# The deadline of lists is somewhat longer than that. To set one limit for both saves lists two round trips.
+LIMIT_SECONDS = 5.0
+
 # Timeouts: the server itself ends a statement or an idle transaction, so that a lost client holds no lock for ever. A
 # process that is frozen between an append and its COMMIT holds up the ticks of all: hence 5 s, which no transaction of
 # ours is idle for. A wait for a lock ends before our own deadline, so that the error can say what it waited for.
@@ -54,12 +57,26 @@ DRIVER_ERRORS = (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.Interface
 
 
 class Database:
-    """A pool of connections. Use `connection` for single statements, `transaction` where several belong together."""
+    """A pool of connections. Use `connection` for single statements, `transaction` where several belong together.
 
-    def __init__(self, url: str, *, pool_size: int = 8, application_name: str = "hookledger") -> None:
+    If it `limits_statements`, the server ends each statement when the deadline of the connection's use has passed, or
+    LIMIT_SECONDS. This costs two round trips for a use with a longer deadline.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 8,
+        application_name: str = "hookledger",
+        limits_statements: bool = False,
+    ) -> None:
         self.url = url
         self._pool_size = pool_size
+        self._limits_statements = limits_statements
         self._settings = SERVER_SETTINGS | {"application_name": application_name}
+        if limits_statements:
+            self._settings["statement_timeout"] = _milliseconds(LIMIT_SECONDS)
         self._pool: asyncpg.Pool | None = None
 
     async def open(self) -> None:
@@ -107,7 +124,8 @@ class Database:
             async with asyncio.timeout(seconds):
                 connection = await self._pool.acquire()
                 try:
-                    yield connection
+                    async with self._limited(connection, seconds):
+                        yield connection
                 except (asyncio.CancelledError, TimeoutError):
                     connection.terminate()
                     raise
@@ -134,6 +152,21 @@ class Database:
                     await connection.execute("ROLLBACK")
                 raise
             await connection.execute("COMMIT")
+
+    @asynccontextmanager
+    async def _limited(self, connection: asyncpg.pool.PoolConnectionProxy, seconds: float) -> AsyncIterator[None]:
+        """Has the server end what runs for longer, if this pool limits statements and that is not its default."""
+        if not self._limits_statements or seconds <= LIMIT_SECONDS:
+            yield
+            return
+        await connection.execute(f"SET statement_timeout = '{_milliseconds(seconds)}'")
+        try:
+            yield
+        except Exception:
+            with suppress(*DRIVER_ERRORS):  # as in `transaction`
+                await connection.execute("RESET statement_timeout")
+            raise
+        await connection.execute("RESET statement_timeout")
 
     def _new_pool(self) -> asyncpg.Pool:
         return asyncpg.create_pool(
@@ -253,6 +286,10 @@ def location(url: str) -> str:
     if "@" in parts.path:  # a password with a slash in it ends the host too early
         return "a malformed URL"
     return f"{host}{port}{parts.path}"
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:.0f}ms"
 
 
 async def _no_reset(_connection: object) -> None:

@@ -1,7 +1,8 @@
 """The schema and its day partitions: creates a fresh schema from schema.sql, or migrates an older one step by step.
 
 Everything happens under one lock, so that daemons which start together do not race: the table `meta`, or, before there
-is one, the name of the schema. A schema that is newer than this program is refused. Partitions are created ahead of need, by whichever daemon looks first.
+is one, the name of the schema. A schema that is newer than this program is refused. Partitions are created ahead of
+need, by whichever daemon looks first.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ async def migrate(database: Database) -> Plan:
 
 
 class _JustInstalled(StoreUnavailable):
-    """Another process has created the schema since we looked for it. Its name is unique, so we waited for its commit."""
+    """Another process has created the schema since we looked. Its name is unique, so we waited for its commit."""
 
 
 async def _migrate(database: Database) -> Plan:

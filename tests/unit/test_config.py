@@ -20,7 +20,13 @@ OTHER_KEY = base64.b64encode(bytes(range(32))).decode()
 # A literal copy of the keys and defaults: a key that is renamed or loses its default must fail here.
 DEFAULTS: dict[str, dict[str, object]] = {
     "server": {"listen": "127.0.0.1:8080", "public_url": None, "ops_listen": None, "admin_token": None},
-    "database": {"url": None, "data_dir": "/home/ada/.local/share/hookledger", "pool_size": 8},
+    "database": {
+        "url": None,
+        "data_dir": "/home/ada/.local/share/hookledger",
+        "pool_size": 8,
+        "command_connections": 4,
+        "query_connections": 4,
+    },
     "egress": {
         "allow_http": False,
         "ports": [443, 8443],

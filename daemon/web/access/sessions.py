@@ -45,7 +45,7 @@ async def begin(request: web.Request, link: str) -> web.Response | None:
     """
     server = request.app[SERVICES].config.server
     secret = _new_secret()
-    if not await sessions.begin(request.app[SERVICES].database, _hash(link), _hash(secret)):
+    if not await sessions.begin(request.app[SERVICES].command_database, _hash(link), _hash(secret)):
         return None
     response = _to_dashboard(server)
     response.set_cookie(
@@ -68,9 +68,9 @@ async def find(request: web.Request) -> Session | None:
         return None
     try:
         async with asyncio.timeout(LOOKUP_SECONDS):
-            session = await sessions.find(services.database, _hash(secret))
+            session = await sessions.find(services.command_database, _hash(secret))
             if session is not None and session.is_unseen:
-                await sessions.note_use(services.database, _hash(secret))
+                await sessions.note_use(services.command_database, _hash(secret))
     except TimeoutError as error:
         raise StoreUnavailable("the session could not be looked up in time") from error
     return session
@@ -81,7 +81,7 @@ async def end(request: web.Request) -> web.Response:
     server = request.app[SERVICES].config.server
     secret = request.cookies.get(cookie_name(server))
     if secret is not None:
-        await sessions.end(request.app[SERVICES].database, _hash(secret))
+        await sessions.end(request.app[SERVICES].command_database, _hash(secret))
     response = _to_dashboard(server)
     response.del_cookie(cookie_name(server), path="/", secure=_is_https(server), httponly=True, samesite="Lax")
     return response

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
@@ -44,7 +43,7 @@ ADVISORY_KEYS = range(1751870567, 1751870579)
 
 
 @pytest_asyncio.fixture
-async def producer(connect: Connect) -> AsyncIterator[asyncpg.Connection]:
+async def producer(connect: Connect) -> asyncpg.Connection:
     connection = await connect()
     await connection.execute("SET ROLE hookledger_producer")
     return connection
@@ -62,7 +61,9 @@ async def test_a_producer_that_locks_all_it_can_holds_nobody_up(
     ]
     await producer.execute("BEGIN")
     for key in ADVISORY_KEYS:
-        await producer.execute(f"SELECT pg_advisory_xact_lock({key}), pg_advisory_xact_lock({key}, {ROUTE.int & 0x7FFFFFFF})")
+        await producer.execute(
+            f"SELECT pg_advisory_xact_lock({key}), pg_advisory_xact_lock({key}, {ROUTE.int & 0x7FFFFFFF})"
+        )
     for table in tables:
         for n, statement in enumerate(("SELECT FROM hookledger.{} FOR UPDATE", "DELETE FROM hookledger.{}")):
             await producer.execute(f"PREPARE {table}_{n} AS {statement.format(table)}")
@@ -109,7 +110,9 @@ async def test_a_process_that_stands_still_before_its_commit_loses_the_lock(
         async with database.transaction(seconds=30) as frozen:
             await route_log.append(frozen, draft())
             async with asyncio.timeout(20):
-                while await sql.fetchval("SELECT count(*) FROM pg_locks WHERE relation = 'hookledger.log_lock'::regclass"):
+                while await sql.fetchval(
+                    "SELECT count(*) FROM pg_locks WHERE relation = 'hookledger.log_lock'::regclass"
+                ):
                     await asyncio.sleep(0.1)
             assert await ticks.make(database) == 1
     assert await route_log.log.last_position(database) == 0
