@@ -21,9 +21,16 @@ BEGIN
         USING ERRCODE = 'integrity_constraint_violation';
 END $$;
 
--- The advisory lock ('hklg') of both logs: lifecycle appends and ticks take it, so that each is wholly before or after
--- the other.
-CREATE FUNCTION hookledger.log_lock() RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT 1751870567::bigint $$;
+-- The locks of the product are tables without columns, because a table has privileges: any role that may connect can take
+-- any advisory lock, and so could a producer. They are locked in SHARE UPDATE EXCLUSIVE MODE, which excludes itself, and
+-- excludes nothing that a role without privileges gets: PREPARE takes ROW SHARE and ROW EXCLUSIVE locks unasked.
+-- Migrations and partitions lock `meta` in the same way.
+
+-- The lock of both logs: lifecycle appends and ticks take it, so that each is wholly before or after the other.
+CREATE TABLE hookledger.log_lock ();
+-- One daemon at a time drops what is old, and one adds up the metrics.
+CREATE TABLE hookledger.sweep_lock ();
+CREATE TABLE hookledger.tally_lock ();
 
 
 -- The route log ---------------------------------------------------------------------------------------------------
@@ -81,7 +88,7 @@ DECLARE
     last  record;
     added hookledger.route_event;
 BEGIN
-    PERFORM pg_advisory_xact_lock(hookledger.log_lock());
+    LOCK TABLE hookledger.log_lock IN SHARE UPDATE EXCLUSIVE MODE;
     -- Before the version: a command repeated with its request id names a version that is taken by its first run.
     IF EXISTS (SELECT FROM hookledger.route_event e WHERE e.request_id = append_route_event.request_id) THEN
         RAISE unique_violation USING MESSAGE = 'request id used before', CONSTRAINT = 'route_event_request_key';
@@ -318,7 +325,7 @@ BEGIN
     IF NOT hookledger.has_news(coalesce(last.snap, '1:1:'::pg_snapshot)) THEN
         RETURN NULL;
     END IF;
-    PERFORM pg_advisory_xact_lock(hookledger.log_lock());
+    LOCK TABLE hookledger.log_lock IN SHARE UPDATE EXCLUSIVE MODE;
     SELECT * INTO last FROM hookledger.tick ORDER BY tick DESC LIMIT 1;
     IF NOT hookledger.has_news(coalesce(last.snap, '1:1:'::pg_snapshot)) THEN
         RETURN NULL;
@@ -524,6 +531,20 @@ CREATE TABLE hookledger.resend (
 -- Serves retention.
 CREATE INDEX resend_at_idx ON hookledger.resend (at);
 
+-- Manual retries and replays of one route exclude each other. A row that is inserted and deleted in one transaction is
+-- seen by nobody, and makes the next one who inserts the same key wait for the end of that transaction.
+CREATE TABLE hookledger.resend_lock (
+    route_id uuid NOT NULL,
+    CONSTRAINT resend_lock_pkey PRIMARY KEY (route_id)
+);
+
+CREATE FUNCTION hookledger.lock_resends(route_id uuid) RETURNS void LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    INSERT INTO hookledger.resend_lock (route_id) VALUES (lock_resends.route_id);
+    DELETE FROM hookledger.resend_lock WHERE route_id = lock_resends.route_id;
+END $$;
+
 -- Replays: all deliveries of a route and a period are sent again. `total` is their number when the replay began,
 -- `scheduled` how many of them were put into retry, `withdrawn` how many a cancel removed from there.
 CREATE TABLE hookledger.replay (
@@ -684,8 +705,8 @@ COMMENT ON COLUMN hookledger.session.last_seen_at IS 'to the minute';
 -- Partitions and roles --------------------------------------------------------------------------------------------
 
 -- Creates the missing day partitions from `first` to `last` (UTC days), and returns how many were missing. It uses LIKE
--- and ATTACH: PARTITION OF would lock producers out, and queue them behind the longest transaction. The lock ('hklh')
--- is that of migrations, because several daemons may create partitions at the same time.
+-- and ATTACH: PARTITION OF would lock producers out, and queue them behind the longest transaction. The lock is that of
+-- migrations, because several daemons may create partitions at the same time.
 CREATE FUNCTION hookledger.ensure_partitions(first date, last date) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     parent text;
@@ -693,7 +714,7 @@ DECLARE
     day    date;
     made   integer := 0;
 BEGIN
-    PERFORM pg_advisory_xact_lock(1751870568);
+    LOCK TABLE hookledger.meta IN SHARE UPDATE EXCLUSIVE MODE;
     FOREACH parent IN ARRAY ARRAY['domain_event', 'attempt'] LOOP
         FOR day IN SELECT generate_series(first, last, interval '1 day')::date LOOP
             part := parent || '_' || to_char(day, 'YYYYMMDD');

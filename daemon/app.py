@@ -1,7 +1,8 @@
 """The composition root: opens the database, builds all components, runs them in one TaskGroup and stops them together.
 
-The pipeline builds its own stages (`daemon.pipeline.supervisor`). The order defines readiness: schema, secrets and
-projection come first, then the listeners, then the stages of the pipeline. They stop in the reverse order.
+The pipeline builds its own stages (`daemon.pipeline.supervisor`). The pipeline, commands and queries have a pool of
+connections each, so that none of them can take another's. The order defines readiness: schema, secrets and projection
+come first, then the listeners, then the stages of the pipeline. They stop in the reverse order.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from daemon.pipeline.sending.attempt import AttemptSettings
 from daemon.pipeline.sending.sender import Sender
 from daemon.pipeline.supervisor import Pipeline, incarnation
 from daemon.signals import Signals
-from daemon.store import open_store, vault_of
+from daemon.store import open_store, opened, pool_of_commands, pool_of_queries, query_pool, vault_of
 from daemon.tokens import Tokens
 from daemon.web.app import build, build_ops
 from daemon.web.http.connections import ConnectionLimits
@@ -99,42 +100,46 @@ async def _run_on(
 ) -> None:
     vault = await asyncio.to_thread(vault_of, config)
     await vault.check(database)
-    keychain = Keychain(database, vault)
     projection = Projection(database)
     await projection.catch_up()
-    catalogue = Catalogue(database, is_strict=config.events.strict_types)
-    commands = Commands(
-        database,
-        keychain,
-        config.egress_policy,
-        signing_header=config.signing.header,
-        now=_now,
-        on_appended=projection.reach,
-        index=projection.index,
-        catalogue=catalogue,
-        limits=CommandLimits(
-            routes_per_tenant=config.limits.routes_per_tenant, commands_per_minute=config.limits.commands_per_minute
-        ),
-    )
-
     limits = SendingLimits(
         concurrency=config.delivery.concurrency,
         route_concurrency=config.delivery.route_concurrency,
         breaker_failures=config.delivery.breaker_failures,
     )
-    async with Sender(
-        config.egress_policy,
-        timeout_seconds=config.delivery.timeout_seconds,
-        proxy=None if config.egress.proxy is None else config.egress.proxy.reveal(),
-        extra_ca_file=config.egress.extra_ca_file,
-        concurrency=config.delivery.concurrency,
-        on_denied=lambda reason: metrics.egress_denied.labels(reason).inc(),
-        on_connections=metrics.counted(RECEIVERS),
-    ) as sender:
+    async with (
+        opened(pool_of_commands(database.url, config.database)) as command_database,
+        opened(pool_of_queries(database.url, config.database)) as queried,
+        Sender(
+            config.egress_policy,
+            timeout_seconds=config.delivery.timeout_seconds,
+            proxy=None if config.egress.proxy is None else config.egress.proxy.reveal(),
+            extra_ca_file=config.egress.extra_ca_file,
+            concurrency=config.delivery.concurrency,
+            on_denied=lambda reason: metrics.egress_denied.labels(reason).inc(),
+            on_connections=metrics.counted(RECEIVERS),
+        ) as sender,
+    ):
+        keychain = Keychain(command_database, vault)
+        catalogue = Catalogue(command_database, is_strict=config.events.strict_types)
+        commands = Commands(
+            command_database,
+            keychain,
+            config.egress_policy,
+            signing_header=config.signing.header,
+            now=_now,
+            on_appended=projection.reach,
+            index=projection.index,
+            catalogue=catalogue,
+            limits=CommandLimits(
+                routes_per_tenant=config.limits.routes_per_tenant,
+                commands_per_minute=config.limits.commands_per_minute,
+            ),
+        )
         pipeline = Pipeline(
             database,
             projection,
-            keychain,
+            Keychain(database, vault),
             sender,
             metrics,
             owner=incarnation(socket.gethostname(), os.getpid()),
@@ -150,10 +155,11 @@ async def _run_on(
         listeners = listeners or open_listeners(config.server)
         services = Services(
             config=_with_bound_address(config, listeners),
-            database=database,
+            command_database=command_database,
+            query_pool=query_pool(queried, config.database, on_refused=metrics.query_refused),
             commands=commands,
             keychain=keychain,
-            tokens=Tokens(database),
+            tokens=Tokens(command_database),
             catalogue=catalogue,
             index=projection.index,
             metrics=metrics,

@@ -42,6 +42,7 @@ OVER_BUDGET = ("filter", "render")
 RESULTS = ("accepted", "duplicate", "rejected")
 # Who is at the other end of a connection.
 CLIENTS, RECEIVERS = SIDES = ("clients", "receivers")
+QUERY_LIMITS = ("tenant", "all")
 USUAL_ATTEMPTS = (
     ("delivered", "2xx"),
     *((outcome, status) for outcome in ("retrying", "failed") for status in ("3xx", "4xx", "5xx", "none")),
@@ -68,6 +69,9 @@ class Metrics:
         self.events_published = self._counter("events_published", "Events taken in, by result", "result")
         self.decisions = self._counter("decisions", "Events × routes that ever subscribed to their type", "decision")
         self.attempts = self._counter("attempts", "Outcomes of attempts", "outcome", "status_class")
+        self.queries_refused = self._counter(
+            "queries_refused", "Queries refused since too many ran at once, by whose limit it was", "limit"
+        )
         self.egress_denied = self._counter("egress_denied", "Targets refused, by reason", "reason")
         self.log_lines_dropped = self._counter("log_lines_dropped", "Lines of the log that could not be written")
         self.attempt_duration = self._histogram("attempt_duration_seconds", "Duration of a request", ATTEMPT_BUCKETS)
@@ -97,6 +101,8 @@ class Metrics:
         for result in RESULTS:
             self.events_published.labels(result)
         self._filter_over_budget, self.render_over_budget = map(self.over_budget.labels, OVER_BUDGET)
+        for limit in QUERY_LIMITS:
+            self.queries_refused.labels(limit)
         for reason in DenyReason:
             self.egress_denied.labels(reason)
         for side in SIDES:
@@ -128,6 +134,10 @@ class Metrics:
     def counted(self, side: str) -> Callable[[int], None]:
         """A function that is told by how many the open connections of a side changed."""
         return self.connections_open.labels(side).inc
+
+    def query_refused(self, is_own: bool) -> None:  # noqa: FBT001 - a callback, with its one fact
+        """Counts a query that was refused: by its tenant's limit, or by that for all."""
+        self.queries_refused.labels("tenant" if is_own else "all").inc()
 
     @property
     def sets_shared_gauges(self) -> bool:

@@ -1,18 +1,23 @@
-"""Opens the database and the vault by the configuration, for the daemon and for each command."""
+"""Opens the database and the vault by the configuration, for the daemon and for each command.
+
+`open_store` opens the pool that deliveries use in a daemon. Commands and queries have pools of their own there.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from daemon.config import Config
+from daemon.config.sections import DatabaseSection
 from daemon.keys import Vault, master_key_file
 from eventstore import embedded
 from eventstore.embedded import EmbeddedServer
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreError
+from eventstore.postgres.query_pool import FairShare, QueryPool
 
 MASTER_KEY_FILE = "master.key"
 
@@ -30,12 +35,8 @@ async def open_store(config: Config) -> AsyncIterator[Database]:
     else:
         url = config.database.url.reveal()
     try:
-        database = Database(url, pool_size=config.database.pool_size)
-        await database.open()
-        try:
+        async with opened(Database(url, pool_size=config.database.pool_size)) as database:
             yield database
-        finally:
-            await database.close()
     finally:
         if server is not None:
             await asyncio.to_thread(server.stop)
@@ -54,6 +55,34 @@ async def _start(data_dir: Path) -> EmbeddedServer:
             server = await starting
             await asyncio.to_thread(server.stop)
         raise
+
+
+@asynccontextmanager
+async def opened(database: Database) -> AsyncIterator[Database]:
+    """Connects a database for the block. Raises StoreError."""
+    await database.open()
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+def pool_of_commands(url: str, section: DatabaseSection) -> Database:
+    """For publishing, commands and the identification of callers."""
+    return Database(url, pool_size=section.command_connections, application_name="hookledger commands")
+
+
+def pool_of_queries(url: str, section: DatabaseSection) -> Database:
+    """For what is only read for the API and the dashboard."""
+    return Database(
+        url, pool_size=section.query_connections, application_name="hookledger queries", limits_statements=True
+    )
+
+
+def query_pool(database: Database, section: DatabaseSection, *, on_refused: Callable[[bool], None]) -> QueryPool:
+    """That pool, shared by tenants: half of it for one at most, so that one alone cannot take it all."""
+    places = section.query_connections
+    return QueryPool(database, FairShare(places=places, of_one=places // 2, on_refused=on_refused))
 
 
 def vault_of(config: Config) -> Vault:

@@ -70,11 +70,18 @@ class ServerSection(Section):
 
 
 class DatabaseSection(Section):
-    """`url` None means the embedded PostgreSQL in `data_dir`."""
+    """`url` None means the embedded PostgreSQL in `data_dir`.
+
+    A process has three pools, so that none of these uses takes the connections of another: `pool_size` connections for
+    deliveries, `command_connections` for publishing, commands and identifying callers, `query_connections` for what is
+    only read for the API and the dashboard.
+    """
 
     url: DatabaseUrl | None = None
     data_dir: FilePath
     pool_size: Annotated[int, Field(ge=2, le=1000)] = 8
+    command_connections: Annotated[int, Field(ge=2, le=1000)] = 4
+    query_connections: Annotated[int, Field(ge=2, le=1000)] = 4
 
 
 class EgressSection(Section):

@@ -47,7 +47,7 @@ def build(services: Services) -> web.Application:
     application = _application(services)
     application.cleanup_ctx.append(_ingest)
     application[previews.LOCK] = asyncio.Lock()
-    application[resending.SLOTS] = asyncio.Semaphore(resending.MAX_CONCURRENT)
+    application[resending.SLOTS] = resending.slots()
     application.add_routes(
         [
             web.post("/v1/events", publish.publish),
@@ -128,7 +128,7 @@ def _add_ops(application: web.Application) -> None:
 
 async def _ingest(application: web.Application) -> AsyncIterator[None]:
     services = application[SERVICES]
-    group_commit = GroupCommit(services.database, on_stored=services.request_tick)
+    group_commit = GroupCommit(services.command_database, on_stored=services.request_tick)
     application[publish.GROUP_COMMIT] = group_commit
     application[publish.BYTE_BUDGET] = ByteBudget(services.config.events.max_bytes * publish.BUDGET_MAX_EVENT_SIZES)
     yield

@@ -38,8 +38,8 @@ class OutlinedType:
     description: str | None
 
 
-# One replacement at a time: two concurrent ones must not be mixed.
-_LOCK = "LOCK TABLE hookledger.event_type IN SHARE ROW EXCLUSIVE MODE"
+# One replacement at a time: two concurrent ones must not be mixed. See the head of schema.sql for the mode.
+_LOCK = "LOCK TABLE hookledger.event_type IN SHARE UPDATE EXCLUSIVE MODE"
 
 _FILL = """
 INSERT INTO hookledger.event_type (name, description, example)

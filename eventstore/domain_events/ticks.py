@@ -1,6 +1,6 @@
 """Ticks: numbered cuts through the domain events, each with the position of the route log at that moment.
 
-Any process may make the next tick. It does so in a transaction of its own, under the advisory lock that lifecycle
+Any process may make the next tick. It does so in a transaction of its own, under the lock that lifecycle
 appends take (`hookledger.make_tick` in schema.sql). A tick is authoritative: live decisions and any later recomputation
 read the same row.
 """

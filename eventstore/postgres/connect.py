@@ -28,7 +28,12 @@ from eventstore.postgres.errors import (
 # A producer gets an answer within 3 s, a 503 if PostgreSQL is frozen. So every ordinary statement has this deadline.
 DEADLINE_SECONDS = 3.0
 
-# Timeouts: the server itself ends a statement or an idle transaction, so that a lost client holds no lock for ever.
+# The deadline of lists is somewhat longer than that. To set one limit for both saves lists two round trips.
+LIMIT_SECONDS = 5.0
+
+# Timeouts: the server itself ends a statement or an idle transaction, so that a lost client holds no lock for ever. A
+# process that is frozen between an append and its COMMIT holds up the ticks of all: hence 5 s, which no transaction of
+# ours is idle for. A wait for a lock ends before our own deadline, so that the error can say what it waited for.
 # Isolation: ticks and fenced writes must see what was committed while they waited for a lock, whatever the default of a
 # role or a database is. No sequential scans: every midnight begins a partition without statistics, and the planner
 # then read all of it to find a cut of one row. No parallel scans: starting the workers takes ten times as long as
@@ -36,7 +41,8 @@ DEADLINE_SECONDS = 3.0
 # optional filter must be absent from the statement's text: "$1 IS NULL OR tenant = $1" uses no index.
 SERVER_SETTINGS = {
     "statement_timeout": "60s",
-    "idle_in_transaction_session_timeout": "60s",
+    "idle_in_transaction_session_timeout": "5s",
+    "lock_timeout": "2500ms",
     "default_transaction_isolation": "read committed",
     "timezone": "UTC",
     "enable_seqscan": "off",
@@ -51,12 +57,26 @@ DRIVER_ERRORS = (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.Interface
 
 
 class Database:
-    """A pool of connections. Use `connection` for single statements, `transaction` where several belong together."""
+    """A pool of connections. Use `connection` for single statements, `transaction` where several belong together.
 
-    def __init__(self, url: str, *, pool_size: int = 8, application_name: str = "hookledger") -> None:
+    If it `limits_statements`, the server ends each statement when the deadline of the connection's use has passed, or
+    LIMIT_SECONDS. This costs two round trips for a use with a longer deadline.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 8,
+        application_name: str = "hookledger",
+        limits_statements: bool = False,
+    ) -> None:
         self.url = url
         self._pool_size = pool_size
+        self._limits_statements = limits_statements
         self._settings = SERVER_SETTINGS | {"application_name": application_name}
+        if limits_statements:
+            self._settings["statement_timeout"] = _milliseconds(LIMIT_SECONDS)
         self._pool: asyncpg.Pool | None = None
 
     async def open(self) -> None:
@@ -104,7 +124,8 @@ class Database:
             async with asyncio.timeout(seconds):
                 connection = await self._pool.acquire()
                 try:
-                    yield connection
+                    async with self._limited(connection, seconds):
+                        yield connection
                 except (asyncio.CancelledError, TimeoutError):
                     connection.terminate()
                     raise
@@ -131,6 +152,21 @@ class Database:
                     await connection.execute("ROLLBACK")
                 raise
             await connection.execute("COMMIT")
+
+    @asynccontextmanager
+    async def _limited(self, connection: asyncpg.pool.PoolConnectionProxy, seconds: float) -> AsyncIterator[None]:
+        """Has the server end what runs for longer, if this pool limits statements and that is not its default."""
+        if not self._limits_statements or seconds <= LIMIT_SECONDS:
+            yield
+            return
+        await connection.execute(f"SET statement_timeout = '{_milliseconds(seconds)}'")
+        try:
+            yield
+        except Exception:
+            with suppress(*DRIVER_ERRORS):  # as in `transaction`
+                await connection.execute("RESET statement_timeout")
+            raise
+        await connection.execute("RESET statement_timeout")
 
     def _new_pool(self) -> asyncpg.Pool:
         return asyncpg.create_pool(
@@ -204,6 +240,15 @@ def translated(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911,
             return ValueRefused(str(error.args[0]))
         case asyncpg.DeadlockDetectedError():
             return Deadlocked(f"PostgreSQL at {where} ended a transaction that another one waited for")
+        case asyncpg.LockNotAvailableError():
+            return StoreUnavailable(
+                f"PostgreSQL at {where}: another transaction holds a lock that this one needs",
+                hint="it is ended after 5 s if it is idle and ours; else look for it in pg_stat_activity and pg_locks",
+            )
+        case asyncpg.QueryCanceledError():
+            return StoreUnavailable(
+                f"PostgreSQL at {where} ended a statement that took too long", hint="see whether it is overloaded"
+            )
         case TimeoutError():
             return StoreUnavailable(
                 f"PostgreSQL at {where} did not answer in time", hint="see whether it is overloaded or stopped"
@@ -223,9 +268,10 @@ def is_outage(error: Exception) -> bool:
     """True if trying again later may help: the connection was lost, or the server starts, stops or lacks resources."""
     if isinstance(error, asyncpg.PostgresError):
         # Classes 08 connection, 40 deadlock, 53 resources (disk full, memory), 57 operator intervention, 58 system
-        # error; 25006 standby, 55P03 lock timeout.
+        # error; 25006 standby, 25P03 a transaction that was idle too long, 25P04 one that was too long, 55P03 lock
+        # timeout.
         sqlstate = str(error.sqlstate or "")
-        return sqlstate[:2] in {"08", "40", "53", "57", "58"} or sqlstate in {"25006", "55P03"}
+        return sqlstate[:2] in {"08", "40", "53", "57", "58"} or sqlstate in {"25006", "25P03", "25P04", "55P03"}
     return isinstance(error, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError)
 
 
@@ -240,6 +286,10 @@ def location(url: str) -> str:
     if "@" in parts.path:  # a password with a slash in it ends the host too early
         return "a malformed URL"
     return f"{host}{port}{parts.path}"
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:.0f}ms"
 
 
 async def _no_reset(_connection: object) -> None:

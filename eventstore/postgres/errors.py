@@ -3,6 +3,7 @@
     StoreError                   every error of this package
     ├── StoreUnavailable         PostgreSQL does not answer now: wait and try again
     │   ├── AccessRefused        it answers, but not to this user, password or database
+    │   ├── Saturated            too many queries run at once already, and this one was not begun
     │   ├── Deadlocked           two transactions waited for each other, and this one was ended: repeat it
     │   └── EmbeddedUnavailable  the embedded server cannot be started
     │       └── EmbeddedMisconfigured  not as configured or installed: trying again changes nothing
@@ -36,6 +37,10 @@ class StoreUnavailable(StoreError):
 
 class AccessRefused(StoreUnavailable):
     """PostgreSQL answers and refuses: user, password, database or privilege."""
+
+
+class Saturated(StoreUnavailable):
+    """Too many queries run at once, of one party or of all: this one was not begun."""
 
 
 class Deadlocked(StoreUnavailable):

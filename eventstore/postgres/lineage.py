@@ -26,7 +26,7 @@ import asyncpg
 
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import SchemaMismatch
-from eventstore.postgres.schema import MIGRATION_LOCK, identifiers
+from eventstore.postgres.schema import LOCK_SCHEMA, identifiers
 
 # Rewrites each event and each tick: minutes for millions.
 _SECONDS = 6 * 3600.0
@@ -136,8 +136,8 @@ async def begin(database: Database) -> RestoreSurvey | None:
     """
     async with database.transaction(seconds=_SECONDS) as connection:
         await connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0")
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", MIGRATION_LOCK)
-        await connection.execute("SELECT pg_advisory_xact_lock(hookledger.log_lock())")
+        await connection.execute(f"SET LOCAL lock_timeout = 0; {LOCK_SCHEMA}")
+        await connection.execute("LOCK TABLE hookledger.log_lock IN SHARE UPDATE EXCLUSIVE MODE")
         await _require_free_leases(connection)
         try:
             await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'; {_UNPROTECT}")

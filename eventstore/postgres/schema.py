@@ -1,7 +1,8 @@
 """The schema and its day partitions: creates a fresh schema from schema.sql, or migrates an older one step by step.
 
-Everything happens under one advisory lock, so that daemons which start together do not race. A schema that is newer
-than this program is refused. Partitions are created ahead of need, by whichever daemon looks first.
+Everything happens under one lock, so that daemons which start together do not race: the table `meta`, or, before there
+is one, the name of the schema. A schema that is newer than this program is refused. Partitions are created ahead of
+need, by whichever daemon looks first.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 import asyncpg
 
 from eventstore.postgres.connect import Database
-from eventstore.postgres.errors import SchemaMismatch
+from eventstore.postgres.errors import SchemaMismatch, StoreUnavailable
 
 # The version that schema.sql describes. A change of schema.sql adds migrations/<version>_<what>.sql and raises this.
 VERSION = 1
@@ -22,8 +23,8 @@ _PACKAGE = Path(__file__).parents[1]
 
 PARTITION_DAYS_AHEAD = 7
 
-# 'hklh'; hookledger.ensure_partitions takes it too.
-MIGRATION_LOCK = 1751870568
+# hookledger.ensure_partitions takes it too. See the head of schema.sql for the mode.
+LOCK_SCHEMA = "LOCK TABLE hookledger.meta IN SHARE UPDATE EXCLUSIVE MODE"
 _LOCK_SECONDS = 120.0
 
 
@@ -52,14 +53,31 @@ async def plan(database: Database) -> Plan:
 
 async def migrate(database: Database) -> Plan:
     """Does what `plan` says, creates the partitions of the coming days, and returns the plan that was carried out."""
+    try:
+        return await _migrate(database)
+    except _JustInstalled:
+        return await _migrate(database)
+
+
+class _JustInstalled(StoreUnavailable):
+    """Another process has created the schema since we looked. Its name is unique, so we waited for its commit."""
+
+
+async def _migrate(database: Database) -> Plan:
     async with database.transaction(seconds=_LOCK_SECONDS) as connection:
-        await connection.execute("SELECT set_config('statement_timeout', '0', true)")
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", MIGRATION_LOCK)
+        await connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
+        if await _current(connection):
+            await connection.execute(LOCK_SCHEMA)
         done = Plan(current=await _current(connection))
         if done.current == 0:
             await _require_utf8(connection)
         for step in done.steps:
-            await connection.execute(_text(step))
+            try:
+                await connection.execute(_text(step))
+            except (asyncpg.DuplicateSchemaError, asyncpg.UniqueViolationError) as error:
+                if done.current == 0:
+                    raise _JustInstalled("another process has just created the schema") from error
+                raise
         if done.steps:
             await connection.execute(
                 "INSERT INTO hookledger.meta (key, value) VALUES ('schema_version', $1) "

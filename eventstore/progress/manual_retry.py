@@ -31,9 +31,6 @@ from eventstore.postgres import listen
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import RequestReused
 
-# 'hklq'; the second key of the lock is taken from the route id.
-_LOCK = 1751870577
-
 # If a flush rewrites the row between the read and the write, the statement is repeated.
 _TRIES = 3
 
@@ -126,7 +123,7 @@ async def retry(database: Database, *, route_id: UUID, seq: int, request: RetryR
 
 async def lock(connection: asyncpg.pool.PoolConnectionProxy, route_id: UUID) -> None:
     """Locks out other manual retries and replays of a route until the end of the transaction."""
-    await connection.execute("SELECT pg_advisory_xact_lock($1::integer, $2::integer)", _LOCK, route_id.int & 0x7FFFFFFF)
+    await connection.execute("SELECT hookledger.lock_resends($1)", route_id)
 
 
 async def notify_owners(connection: asyncpg.pool.PoolConnectionProxy) -> None:

@@ -32,8 +32,12 @@ from eventstore.postgres.connect import Database
 from eventstore.progress import expiry, manual_retry
 from eventstore.route_log import sealed_secrets
 
-# 'hklr': one daemon sweeps at a time, and the others skip the sweep.
-_SWEEP_LOCK = 1751870578
+# One daemon sweeps at a time, and the others skip the sweep. The transaction that holds the lock is idle while another
+# connection sweeps, since partitions are detached outside of transactions.
+_SWEEP_LOCK = """
+SET LOCAL idle_in_transaction_session_timeout = 0;
+LOCK TABLE hookledger.sweep_lock IN SHARE UPDATE EXCLUSIVE MODE NOWAIT
+"""
 
 # A sweep that is cut off continues with the next one, an hour later.
 _SWEEP_SECONDS = 3000.0
@@ -154,7 +158,7 @@ async def horizon(database: Database) -> Horizon:
 async def sweep(database: Database, keep: Keep = Keep()) -> Swept | None:
     """Drops what is older than `keep`. None if another daemon is sweeping."""
     async with _session(database) as connection:
-        if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _SWEEP_LOCK):
+        if connection is None:
             return None
         now = await connection.fetchval("SELECT clock_timestamp()")
         swept = Swept()
@@ -167,18 +171,27 @@ async def sweep(database: Database, keep: Keep = Keep()) -> Swept | None:
 
 
 @asynccontextmanager
-async def _session(database: Database) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
-    """A connection outside the pool: its locks and settings end with it, and no other statement waits for it."""
-    single = Database(database.url, pool_size=1, application_name="hookledger retention")
-    await single.open()
+async def _session(database: Database) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy | None]:
+    """A connection outside the pool, under the lock: its settings end with it, and no other statement waits for it.
+
+    None if another daemon has the lock.
+    """
+    own = Database(database.url, pool_size=2, application_name="hookledger retention")
+    await own.open()
     try:
-        async with single.connection(seconds=_SWEEP_SECONDS) as connection:
-            timeout = f"{LOCK_TIMEOUT // timedelta(milliseconds=1)}ms"
-            await connection.execute("SELECT set_config('lock_timeout', $1, false)", timeout)
-            await connection.execute("SET statement_timeout = '10min'")
-            yield connection
+        async with own.transaction(seconds=_SWEEP_SECONDS) as holder:
+            try:
+                await holder.execute(_SWEEP_LOCK)
+            except asyncpg.LockNotAvailableError:
+                yield None
+                return
+            async with own.connection(seconds=_SWEEP_SECONDS) as connection:
+                timeout = f"{LOCK_TIMEOUT // timedelta(milliseconds=1)}ms"
+                await connection.execute("SELECT set_config('lock_timeout', $1, false)", timeout)
+                await connection.execute("SET statement_timeout = '10min'")
+                yield connection
     finally:
-        await single.close()
+        await own.close()
 
 
 async def _sweep_events(connection: asyncpg.pool.PoolConnectionProxy, limit: datetime, swept: Swept) -> None:

@@ -25,12 +25,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+import asyncpg
+
 from eventstore.postgres.connect import Database
 
 KEPT_DAYS = 30
 
-# 'hklm': one process adds up at a time, and the others skip it.
-_ADD_UP_LOCK = 1751870573
+# One process adds up at a time, and the others skip it. See the head of schema.sql for the mode.
+_ADD_UP_LOCK = "LOCK TABLE hookledger.tally_lock IN SHARE UPDATE EXCLUSIVE MODE NOWAIT"
 _ADD_UP_SECONDS = 30.0
 # Longer than what any reader asks for, by a day that is not over.
 _FORGOTTEN_AFTER = timedelta(days=KEPT_DAYS + 1)
@@ -193,7 +195,9 @@ async def add_up(database: Database) -> int | None:
     """Moves the rows of route_tally into the hours. Returns how many, or None if another process is doing it."""
     async with database.transaction(seconds=_ADD_UP_SECONDS) as connection:
         # A separate statement, so that the next one sees what the previous process has added.
-        if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _ADD_UP_LOCK):
+        try:
+            await connection.execute(_ADD_UP_LOCK)
+        except asyncpg.LockNotAvailableError:
             return None
         return int(await connection.fetchval(_ADD_UP))
 

@@ -1,6 +1,6 @@
 """Appends lifecycle events to the route log, and reads them in order.
 
-An append is one short transaction under the advisory lock that ticks take too (`hookledger.append_route_event` in
+An append is one short transaction under the lock that ticks take too (`hookledger.append_route_event` in
 schema.sql). The caller names the version that it appends. If another command has appended that version first, the
 append fails with VersionConflict: this is the optimistic concurrency control.
 """

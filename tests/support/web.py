@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
-from daemon import app, config
+from daemon import app, config, store
 from daemon.catalogue import Catalogue
 from daemon.commands import CommandLimits, Commands
 from daemon.keys import Keychain, Vault
@@ -54,9 +54,15 @@ class Door:
     client: TestClient[web.Request, web.Application]
     services: Services
     database: Database
+    queried: Database
     projection: Projection
     pipeline: SimpleNamespace
     hurried: list[None]
+
+    async def disconnect(self) -> None:
+        """Closes all connections to the database, as if it were gone."""
+        await self.database.close()
+        await self.queried.close()
 
     async def ask(self, method: str, path: str | URL, body: Any = None, **more: Any) -> Answer:
         """One request; `body` goes as JSON, `data=` as it is."""
@@ -127,16 +133,20 @@ async def door(database_url: str, **settings: str) -> AsyncIterator[Door]:
     environ["HOOKLEDGER_DATABASE__DATA_DIR"] = "/nonexistent"  # nothing here may need one
     configured = config.load(None, environ)
     database = Database(database_url)
+    queried = store.pool_of_queries(database_url, configured.database)
     await database.open()
+    await queried.open()
     projection = Projection(database)
     await projection.catch_up()
     keychain = Keychain(database, Vault([b"k" * 32]))
     pipeline = SimpleNamespace(is_stopping=False)
     hurried: list[None] = []
+    metrics = Metrics()
     catalogue = Catalogue(database, is_strict=configured.events.strict_types)
     services = Services(
         config=configured,
-        database=database,
+        command_database=database,
+        query_pool=store.query_pool(queried, configured.database, on_refused=metrics.query_refused),
         commands=Commands(
             database,
             keychain,
@@ -155,7 +165,7 @@ async def door(database_url: str, **settings: str) -> AsyncIterator[Door]:
         tokens=Tokens(database),
         catalogue=catalogue,
         index=projection.index,
-        metrics=Metrics(),
+        metrics=metrics,
         request_tick=lambda: hurried.append(None),
         readiness=lambda: app._readiness(projection, cast("Pipeline", pipeline)),
         now=lambda: datetime.now(UTC),
@@ -168,10 +178,12 @@ async def door(database_url: str, **settings: str) -> AsyncIterator[Door]:
                 client=client,
                 services=services,
                 database=database,
+                queried=queried,
                 projection=projection,
                 pipeline=pipeline,
                 hurried=hurried,
             )
         assert not conformance.violations, "\n".join(conformance.violations)
     finally:
+        await queried.close()
         await database.close()

@@ -26,7 +26,13 @@ DEFAULTS: dict[str, dict[str, object]] = {
         "admin_token": None,
         "max_connections": 1000,
     },
-    "database": {"url": None, "data_dir": "/home/ada/.local/share/hookledger", "pool_size": 8},
+    "database": {
+        "url": None,
+        "data_dir": "/home/ada/.local/share/hookledger",
+        "pool_size": 8,
+        "command_connections": 4,
+        "query_connections": 4,
+    },
     "egress": {
         "allow_http": False,
         "ports": [443, 8443],

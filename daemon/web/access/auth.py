@@ -130,7 +130,7 @@ async def session_of(request: web.Request) -> Session | None:
     if secret is None:
         return None
     with guessing(request, CredentialKind.SESSION, secret) as guess:
-        session = await sessions.find(request.app[SERVICES].database, secret)
+        session = await sessions.find(request.app[SERVICES].command_database, secret)
         if session is None:
             guess.wrong()
         else:

@@ -50,7 +50,7 @@ async def begin(request: web.Request, link: str) -> web.Response | None:
     """
     services, secret, before = request.app[SERVICES], _new_secret(), secret_of(request)
     server, replaced = services.config.server, None if before is None else _hash(before)
-    if not await sessions.begin(services.database, _hash(link), _hash(secret), replaced=replaced):
+    if not await sessions.begin(services.command_database, _hash(link), _hash(secret), replaced=replaced):
         return None
     response = _to_dashboard(server)
     response.set_cookie(
@@ -86,7 +86,7 @@ async def end(request: web.Request) -> web.Response:
     """Ends the session of the request's cookie, if any, and deletes the cookie. Raises StoreUnavailable."""
     server, secret = request.app[SERVICES].config.server, secret_of(request)
     if secret is not None:
-        await sessions.end(request.app[SERVICES].database, _hash(secret))
+        await sessions.end(request.app[SERVICES].command_database, _hash(secret))
     response = _to_dashboard(server)
     response.del_cookie(cookie_name(server), path="/", secure=_is_https(server), httponly=True, samesite="Lax")
     return response

@@ -15,6 +15,7 @@ from daemon.audit import Explanation, UnknownEvent
 from daemon.commands import Invalid, NotFound
 from daemon.core.delivery.explanation_text import ExplainedDecision
 from daemon.core.events.event import FieldProblem
+from daemon.web.access.queries import query_database
 from daemon.web.api.route_shapes import RouteName, WindowShape, of_window
 from daemon.web.http import paging, shapes
 from daemon.web.http.endpoints import Access, Query, endpoint
@@ -109,7 +110,7 @@ async def explain(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     first = 0 if route_id is not None else _first_route_number(request)
     explanations = await audit.explain(
-        services.database,
+        query_database(request),
         event_id,
         tenant=request.match_info["tenant"],
         route_id=route_id,

@@ -11,6 +11,7 @@ from typing_extensions import TypedDict
 
 from daemon.core.events.catalogue import MAX_EXAMPLE_BYTES, group_of
 from daemon.web.access.auth import CALLER
+from daemon.web.access.queries import query_database
 from daemon.web.forms import request_forms
 from daemon.web.forms.catalogue_forms import CatalogueForm
 from daemon.web.http import paging, shapes
@@ -67,7 +68,7 @@ async def list_event_types(request: web.Request) -> web.Response:
 
     A caller who is bound to a tenant gets the types of the catalogue only: the others may be another tenant's.
     """
-    database, size = request.app[SERVICES].database, paging.limit(request)
+    database, size = query_database(request), paging.limit(request)
     after = paging.cursor(request) or ""
     if "\0" in after + request.query.get("group", ""):
         found: list[ListedType] = []  # PostgreSQL has no such text, so there is no such type

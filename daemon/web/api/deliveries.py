@@ -13,6 +13,7 @@ from daemon import deliveries
 from daemon.core.delivery.status import DeliveryStatus
 from daemon.core.events.catalogue import name_problem
 from daemon.deliveries import DeliveryDetail, DeliveryFilter, ListedDelivery, SentRequest
+from daemon.web.access.queries import query_database
 from daemon.web.http import paging, shapes
 from daemon.web.http.endpoints import Access, Query, endpoint
 from daemon.web.http.parameters import moment_of
@@ -159,7 +160,7 @@ async def list_deliveries(request: web.Request) -> web.Response:
     if "\0" in (delivery_filter.event_id or ""):  # PostgreSQL has no such text, so there is no such event
         empty: paging.Page[DeliveryShape] = {"items": [], "next": None}
         return shapes.answer(empty)
-    found = await deliveries.page(services.database, services.index, delivery_filter, begin=begin, limit=size)
+    found = await deliveries.page(query_database(request), services.index, delivery_filter, begin=begin, limit=size)
     page: paging.Page[DeliveryShape] = {
         "items": [of_item(item) for item in found.items],
         "next": paging.delivery_cursor(found.next),

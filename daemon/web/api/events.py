@@ -12,10 +12,10 @@ from typing_extensions import TypedDict
 from daemon.commands import NotFound
 from daemon.core.events.catalogue import name_problem
 from daemon.core.routing.index import ALL
+from daemon.web.access.queries import query_database
 from daemon.web.http import paging, shapes
 from daemon.web.http.endpoints import Access, Query, endpoint
 from daemon.web.http.parameters import moment_of
-from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import EventId, Moment, moment
 from daemon.web.service import event_pages
 from daemon.web.service.event_pages import EventFilter
@@ -66,7 +66,7 @@ async def list_events(request: web.Request) -> web.Response:
     """
     query, cursor = request.query, request.query.get("cursor")
     found = await event_pages.page(
-        request.app[SERVICES].database,
+        query_database(request),
         EventFilter(
             tenant=request.match_info["tenant"],
             patterns=(query.get("type", ALL),),
@@ -89,7 +89,7 @@ async def show(request: web.Request) -> web.Response:
     event_id = request.match_info["event"]
     found = []
     if "\0" not in event_id:  # PostgreSQL has no such text, so there is no such event
-        found = await domain_events.find(request.app[SERVICES].database, event_id, tenant=request.match_info["tenant"])
+        found = await domain_events.find(query_database(request), event_id, tenant=request.match_info["tenant"])
     if not found:
         raise NotFound("there is no such event")
     event = found[0]

@@ -8,9 +8,9 @@ from aiohttp import web
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from daemon.web.access.queries import query_database
 from daemon.web.http import shapes
 from daemon.web.http.endpoints import Access, Query, endpoint
-from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import Moment, moment
 from daemon.web.service import metric_series
 from daemon.web.service.lookup import live_route
@@ -59,7 +59,7 @@ async def show(request: web.Request) -> web.Response:
     Deliveries of test events are left out.
     """
     route, interval = live_route(request), request.query.get("interval", "day")
-    found = await route_metrics.read(request.app[SERVICES].database, route.id)
+    found = await route_metrics.read(query_database(request), route.id)
     periods = metric_series.by_hour(found) if interval == "hour" else metric_series.by_day(found)
     series = [_of_period(period) for period in periods]
     total = _of_counts(metric_series.total(found))

@@ -16,6 +16,7 @@ from daemon.commands import Invalid
 from daemon.core.events import raw_json
 from daemon.core.events.event import MAX_TEXT_CHARACTERS, FieldProblem, IncomingEvent
 from daemon.preview import Preview
+from daemon.web.access.queries import query_database
 from daemon.web.forms import request_forms
 from daemon.web.forms.request_forms import BODY, BaseForm, RouteEdit, Text
 from daemon.web.http import shapes
@@ -126,7 +127,7 @@ async def _event(request: web.Request, form: PreviewForm) -> IncomingEvent | tup
             FieldProblem(field="event", message=message if form.event is None else "is given, and type too: give one"),
         )
     if form.type is not None:
-        example = await previews.catalogue_example(services, tenant, form.type)
+        example = await previews.catalogue_example(query_database(request), tenant, form.type)
         return example if isinstance(example, IncomingEvent) else (FieldProblem(field="type", message=example),)
     # The text of the event in the request, so that the preview has the same bytes as a delivery.
     raw = dict(raw_json.members(request[BODY].decode()))["event"].encode()

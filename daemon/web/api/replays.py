@@ -214,5 +214,5 @@ async def cancel_replay(request: web.Request) -> web.Response:
     """Cancels a replay. Deliveries that are not being sent yet keep their status. A repeated cancel changes nothing."""
     found, form = await resending.find(request, live_route(request)), await read(request, Command)
     services = request.app[SERVICES]
-    cancelled = await replays.cancel(services.database, found, command_context(request, form.reason))
+    cancelled = await replays.cancel(services.command_database, found, command_context(request, form.reason))
     return shapes.answer(of_replay(cancelled))

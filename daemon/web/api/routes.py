@@ -16,6 +16,7 @@ from daemon.commands import NotFound
 from daemon.core.events.event import instant
 from daemon.core.routing.route import Route, RouteStatus
 from daemon.web.access.command_context import command_context
+from daemon.web.access.queries import query_database
 from daemon.web.api import route_shapes
 from daemon.web.api.route_shapes import (
     CreatedRouteShape,
@@ -207,8 +208,7 @@ async def revoke_old_key(request: web.Request) -> web.Response:
 @endpoint(Access.READ, *paging.QUERY, answers={200: paging.Page[LifecycleEventShape]}, refuses=(404,))
 async def history(request: web.Request) -> web.Response:
     """The lifecycle events of the route, newest first; also of a deleted route."""
-    services = request.app[SERVICES]
-    events = await route_log.history(services.database, route_id(request))
+    events = await route_log.history(query_database(request), route_id(request))
     if not events or events[0].tenant != request.match_info["tenant"]:
         raise NotFound("there is no such route")
     entries = route_shapes.of_history(events)

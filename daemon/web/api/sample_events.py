@@ -60,7 +60,7 @@ async def send(request: web.Request) -> web.Response:
     route = live_route(request)
     form = await request_forms.read(request, TestForm)
     services = request.app[SERVICES]
-    sent = await sample_events.send(services.database, route, form.event_types)
+    sent = await sample_events.send(services.command_database, route, form.event_types)
     services.request_tick()
     body: SentTestsShape = {
         "deliveries": [{"id": each.id, "event": each.event_id, "type": each.event_type} for each in sent]

@@ -13,6 +13,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from daemon import __version__
+from daemon.web.access.queries import query_database
 from daemon.web.http import shapes
 from daemon.web.http.endpoints import Access, endpoint
 from daemon.web.http.services import SERVICES
@@ -96,7 +97,7 @@ class StatusShape(TypedDict):
 async def show(request: web.Request) -> web.Response:
     """Processes, shards, backlog and logs. `warnings` are sentences about what needs a person."""
     services = request.app[SERVICES]
-    found = await status.read(services.database)
+    found = await status.read(query_database(request))
     statuses = Counter(route.status.value for route in services.index.routes())
     body: StatusShape = {
         "at": shapes.moment(found.log.at),

@@ -18,6 +18,7 @@ from daemon.core.drafts.scope import Scope, ScopeKind
 from daemon.core.drafts.token_draft import MAX_NAME_CHARACTERS, TokenDraft, check
 from daemon.core.events.event import FieldProblem
 from daemon.web.access.auth import CALLER
+from daemon.web.access.queries import query_database
 from daemon.web.forms.request_forms import BaseForm, Text, read
 from daemon.web.http import paging, shapes
 from daemon.web.http.endpoints import Access, endpoint
@@ -88,7 +89,7 @@ class TokenForm(BaseForm):
 @endpoint(Access.ADMIN, *paging.QUERY, answers={200: paging.Page[TokenShape]})
 async def list_tokens(request: web.Request) -> web.Response:
     """All tokens, newest first, also those that were revoked or have expired."""
-    found = await token_pages.newest(request.app[SERVICES], paging.limit(request) + 1, after=paging.cursor(request))
+    found = await token_pages.newest(query_database(request), paging.limit(request) + 1, after=paging.cursor(request))
     items, after = paging.first(request, found, key=token_pages.key)
     page: paging.Page[TokenShape] = {"items": [of_token(each) for each in items], "next": after}
     return shapes.answer(page)
@@ -102,7 +103,7 @@ async def create(request: web.Request) -> web.Response:
     draft = _checked(form, services)
     if not isinstance(draft, TokenDraft):
         raise Invalid(draft)
-    token, text = await tokens.create(services.database, draft, created_by=request[CALLER].actor)
+    token, text = await tokens.create(services.command_database, draft, created_by=request[CALLER].actor)
     body: CreatedTokenShape = {**of_token(token), "token": text}
     return shapes.answer(body, status=201, headers={"Location": f"/v1/tokens/{token.id}"})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http import HTTPStatus
 
 from aiohttp import web
 
@@ -49,13 +50,15 @@ _RETRYABLE = frozenset({401, 429, 503})
 
 def show(request: web.Request, problem: Problem, *, is_part: bool) -> web.Response:
     """The whole page, or only its sentences if a part of a page was requested."""
+    # Too much at once is told like too many requests: nothing is broken.
+    kind = HTTPStatus.TOO_MANY_REQUESTS if problem.is_busy else problem.status
     return rendering.render(
         request,
         "error_part.html" if is_part else "error.html",
         status=problem.status,
         headers=problem.headers,
         problem=problem,
-        title=TITLES.get(problem.status, "Something went wrong"),
-        next_step=NEXT_STEPS.get(problem.status),
+        title=TITLES.get(kind, "Something went wrong"),
+        next_step=NEXT_STEPS.get(kind),
         is_retryable=request.method == "POST" and problem.status in _RETRYABLE,
     )

@@ -27,7 +27,7 @@ from typing_extensions import TypedDict
 from daemon.audit import AmbiguousEvent, UnknownEvent
 from daemon.commands import Conflict, Invalid, NotFound, Stale, TooManyCommands
 from daemon.core.events import event
-from eventstore.postgres.errors import StoreUnavailable, ValueRefused
+from eventstore.postgres.errors import Saturated, StoreUnavailable, ValueRefused
 
 log = structlog.get_logger()
 
@@ -70,7 +70,7 @@ class ProblemShape(TypedDict):
 
 
 class Problem(Exception):
-    """A response of status 4xx or 5xx, to be raised."""
+    """A response of status 4xx or 5xx, to be raised. `is_busy`: nothing is broken, there is too much of this now."""
 
     def __init__(
         self,
@@ -79,12 +79,14 @@ class Problem(Exception):
         *,
         errors: Sequence[event.FieldProblem] = (),
         headers: dict[str, str] | None = None,
+        is_busy: bool = False,
     ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.errors = tuple(errors)
         self.headers = headers or {}
+        self.is_busy = is_busy
 
     def response(self) -> web.Response:
         body: ProblemShape = {
@@ -130,7 +132,7 @@ def listed(errors: Sequence[event.FieldProblem]) -> list[FieldErrorShape]:
     return shown
 
 
-def of(error: Exception) -> Problem | None:  # noqa: C901 - a table
+def of(error: Exception) -> Problem | None:  # noqa: C901 - a table, read from top to bottom
     """The problem that an error means to the caller; None for an unexpected error."""
     match error:
         case Problem():
@@ -147,6 +149,9 @@ def of(error: Exception) -> Problem | None:  # noqa: C901 - a table
             return Problem(429, str(error), headers={"Retry-After": str(error.retry_after_seconds)})
         case ValueRefused():
             return Problem(422, f"{REFUSED_VALUE} request")
+        case Saturated():
+            detail = f"{error}: {error.hint}"
+            return Problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)}, is_busy=True)
         case StoreUnavailable():
             # It does not say that nothing was stored: the commit may have succeeded and only its reply been lost.
             detail = "the database does not answer: repeat the request, with the same event id or Idempotency-Key"

@@ -18,17 +18,22 @@ from daemon.keys import Keychain
 from daemon.metrics import Metrics
 from daemon.tokens import Tokens
 from eventstore.postgres.connect import Database
+from eventstore.postgres.query_pool import QueryPool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """`index` is the index of the live projection. `request_tick` asks for a tick at once, so that new events are
+    """`command_database` serves publishing, commands and the identification of callers. Everything that only reads, or
+    that may take long, uses a database of `query_pool` (access/queries.py), so that it holds up none of these.
+
+    `index` is the index of the live projection. `request_tick` asks for a tick at once, so that new events are
     delivered without delay. `readiness` returns the reasons why this process is not ready, none if it is. `now` is an
     aware datetime in UTC.
     """
 
     config: Config
-    database: Database
+    command_database: Database
+    query_pool: QueryPool
     commands: Commands
     keychain: Keychain
     tokens: Tokens

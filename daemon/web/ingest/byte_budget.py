@@ -28,7 +28,7 @@ class ByteBudget:
             nonlocal taken_bytes
             if size_bytes > self._free_bytes:
                 detail = "too much is being published at the same time; nothing was stored, try again"
-                raise Problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+                raise Problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)}, is_busy=True)
             self._free_bytes -= size_bytes
             taken_bytes += size_bytes
 

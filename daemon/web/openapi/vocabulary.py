@@ -122,7 +122,7 @@ REFUSALS: dict[int, tuple[str, str]] = {
     500: ("InternalServerError", "An unexpected error; the answer has its number in the log."),
     503: (
         "ServiceUnavailable",
-        "The database does not answer, or too much is published at once: repeat it, with the same id.",
+        "The database does not answer, or too much is published or queried at once: repeat it, with the same id.",
     ),
     508: ("LoopDetected", "Routes deliver to this endpoint in a circle; nothing was stored."),
 }

@@ -103,7 +103,7 @@ async def _apply(
     Raises Conflict after ATTEMPTS, and EntryChanged if the entry `name` has not the fingerprint `expected`.
     """
     for _ in range(ATTEMPTS):
-        edition, rows = await catalogue.entries(services.database)
+        edition, rows = await catalogue.entries(services.command_database)
         if name is not None:
             now = next((row for row in rows if row.name == name), None)
             if now is None or fingerprint(now) != expected:

@@ -18,6 +18,7 @@ from daemon.core.routing.route import Route, RouteStatus
 from daemon.core.routing.timeline import Timeline
 from daemon.deliveries import DeliveryDetail, SearchUnfinished
 from daemon.web.access.limits import TENANT_LIMITS
+from daemon.web.access.queries import query_database
 from daemon.web.http.endpoints import Query, RateLimit
 from daemon.web.http.services import SERVICES, request_options
 from eventstore.queries.attempts import EventAndRoute
@@ -70,7 +71,7 @@ async def delivery_detail(request: web.Request) -> DeliveryDetail:
     """Everything that is shown of the delivery in the path. Raises like `delivery_pair`."""
     services = request.app[SERVICES]
     detail = await deliveries.detail(
-        services.database,
+        query_database(request),
         services.index,
         services.keychain,
         await delivery_pair(request),
@@ -92,11 +93,11 @@ async def delivery_pair(request: web.Request) -> EventAndRoute:
     if "\0" in (event_id or ""):  # PostgreSQL has no such text, so there is no such event
         raise NotFound(_NO_DELIVERY)
     tenant = request.match_info["tenant"]
-    pair = await deliveries.find(services.database, services.index, tenant, delivery_id, event_id=event_id)
+    pair = await deliveries.find(query_database(request), services.index, tenant, delivery_id, event_id=event_id)
     if pair is None and event_id is None:
         request.app[TENANT_LIMITS].take(RateLimit.SEARCH, tenant, asyncio.get_running_loop().time())
         try:
-            pair = await deliveries.search(services.database, services.index, tenant, delivery_id)
+            pair = await deliveries.search(query_database(request), services.index, tenant, delivery_id)
         except SearchUnfinished as error:
             raise Invalid((FieldProblem(field="event", message=_SEARCHED_TOO_LONG),)) from error
     if pair is None:

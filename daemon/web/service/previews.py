@@ -23,6 +23,7 @@ from daemon.preview import Preview
 from daemon.web.http.services import SERVICES, Services, request_options
 from daemon.web.http.shapes import MASK
 from eventstore.domain_events import catalogue
+from eventstore.postgres.connect import Database
 
 # One evaluation at a time, in a thread: it may take as long as two expressions may take, and holds the GIL.
 LOCK = web.AppKey("preview_lock", asyncio.Lock)
@@ -38,13 +39,13 @@ def parse_event(services: Services, tenant: str, raw: bytes) -> IncomingEvent | 
     return event.parse(raw, now=services.now(), max_bytes=services.config.events.max_bytes, tenant=tenant)
 
 
-async def catalogue_example(services: Services, tenant: str, name: str) -> IncomingEvent | str:
+async def catalogue_example(database: Database, tenant: str, name: str) -> IncomingEvent | str:
     """The example of a type in the catalogue, or what is wrong with the type."""
     if (problem := name_problem(name)) is not None:
         return problem
-    examples = await catalogue.examples(services.database, [name])
+    examples = await catalogue.examples(database, [name])
     if name not in examples:
-        known = KnownTypes(frozenset(await catalogue.names(services.database)))
+        known = KnownTypes(frozenset(await catalogue.names(database)))
         return known.problem(name) or "was added in this moment: try again"
     parts = Example.read(examples[name])
     return IncomingEvent(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -13,19 +12,31 @@ from daemon.commands import Context, Invalid, NotFound
 from daemon.core.events.event import FieldProblem, instant
 from daemon.core.routing.route import Route
 from daemon.replays import ReplayCount, ReplayPeriod, ReplayStatus
+from daemon.web.access.queries import query_database
 from daemon.web.http import paging, shapes
 from daemon.web.http.services import SERVICES
 from daemon.web.service.lookup import delivery_pair
+from eventstore.postgres.query_pool import FairShare
 from eventstore.progress.manual_retry import RetryResult
 from eventstore.progress.replays import Replay, of_route
 from eventstore.queries.attempts import EventAndRoute
 
-# Finding the deliveries of a replay takes a second for a million outcomes, on a connection that deliveries could use.
-MAX_CONCURRENT = 2
-SLOTS = web.AppKey("replay_slots", asyncio.Semaphore)
+# Finding the deliveries of a replay takes a second for a million outcomes. So it must leave places of the query pool to
+# quick queries, and each tenant's to the others.
+SLOTS = web.AppKey("replay_slots", FairShare)
+
+_CONCURRENT = 2
+_CONCURRENT_OF_TENANT = 1
+# Whoever counts again while they change the period need not be refused.
+_PATIENCE_SECONDS = 5.0
 
 # Later than the creation of any replay.
 _END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
+
+
+def slots() -> FairShare:
+    """Places for finding the deliveries of replays."""
+    return FairShare(places=_CONCURRENT, of_one=_CONCURRENT_OF_TENANT, patience_seconds=_PATIENCE_SECONDS)
 
 
 def period(since: datetime, until: datetime) -> ReplayPeriod:
@@ -37,14 +48,14 @@ def period(since: datetime, until: datetime) -> ReplayPeriod:
 
 async def count(request: web.Request, route: Route, of: ReplayPeriod, status: ReplayStatus) -> ReplayCount:
     """What a replay would send. Raises Conflict."""
-    async with request.app[SLOTS]:
-        return await replays.count(request.app[SERVICES].database, route, of, status)
+    async with request.app[SLOTS].place(route.tenant):
+        return await replays.count(query_database(request), route, of, status)
 
 
 async def begin(request: web.Request, route: Route, of: ReplayPeriod, status: ReplayStatus, context: Context) -> Replay:
     """Begins a replay, or returns the replay that an earlier request with the same key began. Raises Conflict."""
-    async with request.app[SLOTS]:
-        return await replays.begin(request.app[SERVICES].database, route, of, status, context)
+    async with request.app[SLOTS].place(route.tenant):
+        return await replays.begin(query_database(request), route, of, status, context)
 
 
 async def find(request: web.Request, route: Route) -> Replay:
@@ -53,7 +64,7 @@ async def find(request: web.Request, route: Route) -> Replay:
         replay_id = UUID(request.match_info["replay"])
     except ValueError as error:
         raise NotFound("there is no such replay") from error
-    replay = await replays.find(request.app[SERVICES].database, route, replay_id)
+    replay = await replays.find(query_database(request), route, replay_id)
     if replay is None:
         raise NotFound("there is no such replay")
     return replay
@@ -65,7 +76,7 @@ async def page(request: web.Request, route: Route, *, after: str | None, size: i
         before = _END_OF_TIME if after is None else instant(after)
     except ValueError as error:
         raise paging.unknown_cursor() from error
-    found = await of_route(request.app[SERVICES].database, route.id, before=before, limit=size + 1)
+    found = await of_route(query_database(request), route.id, before=before, limit=size + 1)
     items = found[:size]
     return items, shapes.moment(items[-1].created_at) if len(found) > size else None
 
@@ -76,7 +87,7 @@ async def retry_now(request: web.Request, pair: EventAndRoute, context: Context)
     timeline = services.index.timeline(pair.route_id)
     if timeline is None:
         raise NotFound("there is no such delivery")
-    return await replays.retry_now(services.database, timeline, pair, context)
+    return await replays.retry_now(services.command_database, timeline, pair, context)
 
 
 async def resendable_pair(request: web.Request) -> EventAndRoute:
@@ -88,7 +99,10 @@ async def resendable_pair(request: web.Request) -> EventAndRoute:
         return await delivery_pair(request)
     except NotFound:
         skipped = await replays.skipped(
-            services.database, services.index, request.match_info["tenant"], request.match_info["delivery"].lower()
+            query_database(request),
+            services.index,
+            request.match_info["tenant"],
+            request.match_info["delivery"].lower(),
         )
         if skipped is None:
             raise

@@ -15,13 +15,14 @@ from eventstore.access.tokens import Token
 from eventstore.access.tokens import find as find_token
 from eventstore.access.tokens import newest as newest_tokens
 from eventstore.access.tokens import revoke as revoke_token
+from eventstore.postgres.connect import Database
 
 TokenState = Literal["active", "expired", "revoked"]
 
 
-async def newest(services: Services, count: int, *, after: str | None) -> Sequence[Token]:
+async def newest(database: Database, count: int, *, after: str | None) -> Sequence[Token]:
     """At most `count` tokens, newest first, after the token with the key `after`. Raises Invalid for what is no key."""
-    return await newest_tokens(services.database, count, before=None if after is None else _position(after))
+    return await newest_tokens(database, count, before=None if after is None else _position(after))
 
 
 def key(token: Token) -> str:
@@ -36,9 +37,9 @@ def state(token: Token) -> TokenState:
     return "expired" if token.is_expired else "active"
 
 
-async def find(services: Services, token_id: str) -> Token:
+async def find(database: Database, token_id: str) -> Token:
     """The token with this id. Raises NotFound."""
-    found = await find_token(services.database, token_id) if tokens.is_id(token_id) else None
+    found = await find_token(database, token_id) if tokens.is_id(token_id) else None
     if found is None:
         raise NotFound("there is no such token")
     return found
@@ -46,7 +47,7 @@ async def find(services: Services, token_id: str) -> Token:
 
 async def revoke(services: Services, token_id: str) -> None:
     """Revokes a token: at once in this process, and within 2 seconds in every process. Raises NotFound."""
-    if not tokens.is_id(token_id) or await revoke_token(services.database, token_id) is None:
+    if not tokens.is_id(token_id) or await revoke_token(services.command_database, token_id) is None:
         raise NotFound("there is no such token")
     services.tokens.forget(token_id)
 

@@ -513,9 +513,9 @@ async def test_a_partition_that_was_detached_before_a_crash_is_dropped(
 
 
 async def test_of_two_daemons_one_sweeps(database: Database, sql: asyncpg.Connection) -> None:
-    await sql.execute("SELECT pg_advisory_lock($1)", retention._SWEEP_LOCK)
+    await sql.execute(f"BEGIN; {retention._SWEEP_LOCK}")
     assert await retention.sweep(database, KEEP) is None
-    await sql.execute("SELECT pg_advisory_unlock_all()")
+    await sql.execute("ROLLBACK")
     assert await retention.sweep(database, KEEP) is not None
 
 

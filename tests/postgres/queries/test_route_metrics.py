@@ -114,7 +114,7 @@ async def test_what_is_rolled_back_was_never_counted(database: Database, sql: as
 async def test_two_processes_do_not_add_up_the_same(database: Database, sql: asyncpg.Connection) -> None:
     held = sql.transaction()
     await held.start()
-    await sql.execute("SELECT pg_advisory_xact_lock($1)", route_metrics._ADD_UP_LOCK)
+    await sql.execute(route_metrics._ADD_UP_LOCK)
     assert await route_metrics.add_up(database) is None
     await held.rollback()
     assert await route_metrics.add_up(database) == 0

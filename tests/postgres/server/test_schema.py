@@ -216,7 +216,7 @@ CHANGES = (
     "ALTER TABLE hookledger.retry ALTER COLUMN failures SET DEFAULT 0",
     "DROP INDEX hookledger.retry_due_idx",
     "ALTER TABLE hookledger.attempt DROP CONSTRAINT attempt_outcome_check",
-    "CREATE OR REPLACE FUNCTION hookledger.log_lock() RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1::bigint'",
+    "CREATE OR REPLACE FUNCTION hookledger.earliest(times timestamptz[]) RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT now()'",
     "ALTER TABLE hookledger.route_event DISABLE TRIGGER route_event_append_only",
     "GRANT SELECT ON hookledger.route_event TO PUBLIC",
     "GRANT EXECUTE ON FUNCTION hookledger.make_tick() TO PUBLIC",

@@ -38,6 +38,7 @@ METRICS = [
     "hookledger_log_lines_dropped_total",
     "hookledger_expression_seconds",
     "hookledger_tenant_over_budget_total",
+    "hookledger_queries_refused_total",
     "hookledger_build_info",
 ]
 
@@ -48,6 +49,7 @@ def used(metrics: Metrics) -> Metrics:
     metrics.decided(Decision.DELIVER, 3)
     metrics.events_published.labels("accepted").inc()
     metrics.egress_denied.labels("loopback").inc()
+    metrics.query_refused(True)
     metrics.deliveries_pending.labels("parked").set(1)
     metrics.routes.labels("enabled").set(1)
     return metrics
@@ -142,7 +144,7 @@ async def test_a_stopping_process_is_alive_and_not_ready(door: Door) -> None:
 
 
 async def test_without_the_database_a_process_is_alive_and_not_ready(door: Door) -> None:
-    await door.database.close()
+    await door.disconnect()
 
     answer = await door.ask("GET", "/readyz")
 

@@ -253,7 +253,7 @@ async def test_a_command_is_logged_with_who_and_whence(door: Door) -> None:
 
 async def test_without_the_database_a_command_is_503_and_reading_goes_on(door: Door) -> None:
     made = await door.route()
-    await door.database.close()
+    await door.disconnect()
 
     assert (await door.ask("POST", path(made, "/disable"))).status == 503
     assert (await door.ask("GET", path(made))).status == 200

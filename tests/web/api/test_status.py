@@ -118,7 +118,7 @@ async def test_a_new_installation_has_a_status_too(database_url: str) -> None:
 
 async def test_without_the_database_there_is_none(database_url: str) -> None:
     async with door(database_url) as opened:
-        await opened.database.close()
+        await opened.disconnect()
         assert (await opened.ask("GET", "/v1/status")).status == 503
 
 

@@ -178,7 +178,7 @@ async def test_a_token_needs_no_loopback_name(door: Door) -> None:
 async def test_without_a_database_the_configured_token_works_and_others_are_put_off(guarded: Door) -> None:
     known, unknown = await token(guarded.database, "metrics"), await token(guarded.database, "metrics")
     assert (await guarded.ask("GET", "/metrics", headers=bearer(known))).status == 200
-    await guarded.database.close()
+    await guarded.disconnect()
     assert (await guarded.ask("GET", "/metrics", headers=bearer(ADMIN))).status == 200
     assert (await guarded.ask("GET", "/metrics", headers=bearer("hl_nonsense"))).status == 401
     refused = await guarded.ask("GET", "/metrics", headers=bearer(unknown))

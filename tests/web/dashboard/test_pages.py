@@ -493,7 +493,7 @@ async def test_what_no_form_sends_is_refused_in_words_with_a_next_step(
 async def test_without_the_database_each_page_says_that_nothing_is_lost(database_url: str) -> None:
     async with opened_door(database_url) as cut:
         names = await furnish(cut)
-        await cut.database.close()
+        await cut.disconnect()
         for place in (*MERCHANT, *OPERATOR_PAGES):
             page = await get(cut, place.format_map(names))
             if page.status == 200:  # the page shows what is in memory
@@ -503,6 +503,17 @@ async def test_without_the_database_each_page_says_that_nothing_is_lost(database
             assert page.headers["Retry-After"] == "2"
         saved = await post(cut, f"/t/acme/webhooks/{names['route']}/disable", {"reason": "x"})
         assert saved.status == 503
+
+
+async def test_pages_take_no_connection_of_commands_and_publishing(database_url: str) -> None:
+    """Except for secrets, which commands look up too."""
+    async with opened_door(database_url) as half:
+        names = await furnish(half)
+        await half.database.close()
+        without = [
+            place for place in (*MERCHANT, *OPERATOR_PAGES) if (await get(half, place.format_map(names))).status == 503
+        ]
+    assert set(without) == {"/t/{tenant}/webhooks/{route}/key", "/t/{tenant}/deliveries/{delivery}"}
 
 
 async def test_an_unexpected_error_is_shown_by_a_number_and_nothing_else(

@@ -55,7 +55,7 @@ async def test_batches_are_bounded_in_events_and_bytes(door: Door, monkeypatch: 
 
 
 async def test_a_closed_database_is_503_with_a_time_to_come_back(door: Door) -> None:
-    await door.database.close()
+    await door.disconnect()
     for answer in (
         await publish(door, "e1"),
         await door.ask(

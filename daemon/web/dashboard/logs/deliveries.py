@@ -10,6 +10,7 @@ from daemon import deliveries
 from daemon.commands import Invalid
 from daemon.core.delivery.status import DeliveryStatus
 from daemon.deliveries import DeliveryPage
+from daemon.web.access.queries import query_database
 from daemon.web.dashboard.logs import live, log_filter, route_lookup
 from daemon.web.dashboard.logs.log_filter import LogFilter
 from daemon.web.dashboard.pages import page
@@ -64,7 +65,7 @@ async def tail(request: web.Request) -> web.StreamResponse:
 async def _deliveries(request: web.Request, criteria: LogFilter) -> DeliveryPage:
     services, begin = request.app[SERVICES], _begin(request.query.get("after", ""))
     return await deliveries.page(
-        services.database, services.index, criteria.delivery_filter, begin=begin, limit=live.ROWS
+        query_database(request), services.index, criteria.delivery_filter, begin=begin, limit=live.ROWS
     )
 
 

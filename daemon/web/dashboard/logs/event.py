@@ -9,14 +9,16 @@ from aiohttp import web
 from daemon import audit
 from daemon.audit import Explanation
 from daemon.commands import NotFound
+from daemon.web.access.queries import query_database
 from daemon.web.dashboard.logs import route_lookup
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import render
 from daemon.web.dashboard.text import Excerpt, json_excerpt, whole_number
 from daemon.web.http.endpoints import Access
-from daemon.web.http.services import SERVICES, Services
+from daemon.web.http.services import SERVICES
 from eventstore import domain_events
 from eventstore.domain_events.events import StoredEvent
+from eventstore.postgres.connect import Database
 
 # Webhooks that are explained on a page; the others are on the next pages.
 PAGE_SIZE = 25
@@ -30,13 +32,13 @@ MAX_OTHER_BYTES = 12_000
 async def show(request: web.Request) -> web.Response:
     """The event; with `?route=` explained for that webhook only, even if the event did not concern it."""
     services, tenant, query = request.app[SERVICES], request.match_info["tenant"], request.query
-    event = await _find(services, tenant, request.match_info["event"])
+    event = await _find(query_database(request), tenant, request.match_info["event"])
     text = query.get("route", "").strip()
     matches = route_lookup.routes(services.index, tenant, text)
     route = matches[0] if len(matches) == 1 else None
     begin = whole_number(query.get("after", "")) or 0
     explained = await audit.explain_event(
-        services.database,
+        query_database(request),
         event,
         route_id=None if route is None else route.id,
         live=services.index,
@@ -60,9 +62,9 @@ async def show(request: web.Request) -> web.Response:
     )
 
 
-async def _find(services: Services, tenant: str, event_id: str) -> StoredEvent:
+async def _find(database: Database, tenant: str, event_id: str) -> StoredEvent:
     """The newest event with that id. Raises NotFound."""
-    found = [] if "\0" in event_id else await domain_events.find(services.database, event_id, tenant=tenant)
+    found = [] if "\0" in event_id else await domain_events.find(database, event_id, tenant=tenant)
     if not found:
         raise NotFound("there is no such event, or it is so old that it is no longer kept")
     return found[0]

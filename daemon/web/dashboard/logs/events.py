@@ -11,6 +11,7 @@ from daemon.core.delivery.answer import delivery_id
 from daemon.core.routing.decision import Decision, judge
 from daemon.core.routing.index import ALL, RouteIndex
 from daemon.core.routing.route import Route
+from daemon.web.access.queries import query_database
 from daemon.web.dashboard.logs import log_filter, route_lookup
 from daemon.web.dashboard.logs.log_filter import LogFilter
 from daemon.web.dashboard.pages import page
@@ -66,7 +67,7 @@ async def _events(request: web.Request, criteria: LogFilter) -> EventPage:
     """The events that fit. For a webhook these are events of the types that it subscribes to now."""
     route_patterns = (ALL,) if criteria.route is None else criteria.route.config.event_types
     return await event_pages.page(
-        request.app[SERVICES].database,
+        query_database(request),
         EventFilter(
             tenant=criteria.tenant,
             patterns=(criteria.event_type,) if criteria.event_type else route_patterns,

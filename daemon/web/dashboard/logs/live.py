@@ -19,6 +19,7 @@ from daemon import deliveries
 from daemon.deliveries import DeliveryFilter, DeliveryPage
 from daemon.pipeline.wakeup import Wakeup
 from daemon.web.access import auth
+from daemon.web.access.queries import query_database
 from daemon.web.dashboard.rendering import text_of
 from daemon.web.http.problems import Problem
 from daemon.web.http.services import SERVICES
@@ -71,7 +72,7 @@ class LiveFeed:
                 return
             try:
                 found = await deliveries.page(
-                    services.database, services.index, delivery_filter, begin=None, limit=ROWS
+                    query_database(request), services.index, delivery_filter, begin=None, limit=ROWS
                 )
             finally:  # also after a failure: an unavailable database is not read more often
                 self._read_at = clock()
@@ -94,7 +95,10 @@ class LiveFeeds:
         of_tenant = self._count(delivery_filter.tenant)
         if self.stopping.is_set or self._count() >= MAX_LISTENERS or of_tenant >= MAX_LISTENERS_OF_TENANT:
             raise Problem(
-                503, "too many are following live now: refresh the page instead", headers={"Retry-After": "30"}
+                503,
+                "too many are following live now: refresh the page instead",
+                headers={"Retry-After": "30"},
+                is_busy=True,
             )
         feed = self._open.setdefault(delivery_filter, LiveFeed())
         feed.listeners += 1

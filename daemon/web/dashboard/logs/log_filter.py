@@ -15,10 +15,10 @@ from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import Route
 from daemon.deliveries import DeliveryFilter
 from daemon.web.access.auth import CALLER
+from daemon.web.access.queries import query_database
 from daemon.web.dashboard.form_data import FormErrors
 from daemon.web.dashboard.logs import route_lookup
 from daemon.web.dashboard.text import moment_field, parse_moment
-from daemon.web.http.services import SERVICES
 from eventstore.domain_events import catalogue
 
 # Event types that the field suggests.
@@ -88,7 +88,7 @@ async def types(request: web.Request) -> list[str]:
     """The event types that the field suggests. A caller who is bound to a tenant gets only those of the catalogue, as
     types that were seen in events may be another tenant's.
     """
-    database, is_bound = request.app[SERVICES].database, request[CALLER].tenant is not None
+    database, is_bound = query_database(request), request[CALLER].tenant is not None
     return [each.name for each in await catalogue.listed(database, after="", limit=MAX_TYPES, with_seen=not is_bound)]
 
 

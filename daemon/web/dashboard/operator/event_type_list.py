@@ -11,6 +11,7 @@ from daemon.catalogue import sample_types
 from daemon.commands import Invalid
 from daemon.core.events.catalogue import MAX_TYPES, TypeDraft, example_text
 from daemon.core.events.event import FieldProblem
+from daemon.web.access.queries import query_database
 from daemon.web.dashboard import form_data
 from daemon.web.dashboard.form_data import FormData, FormErrors
 from daemon.web.dashboard.pages import page
@@ -87,7 +88,7 @@ async def _page(
     form_errors: FormErrors | None = None,
     is_changed: bool = False,
 ) -> web.Response:
-    edition, rows = await catalogue.entries(request.app[SERVICES].database)
+    edition, rows = await catalogue.entries(query_database(request))
     return render(
         request,
         "operator/event_type_list.html",

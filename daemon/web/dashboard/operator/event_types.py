@@ -14,6 +14,7 @@ from daemon.core.events.catalogue import MAX_TYPES, TypeDraft, group_of
 from daemon.core.events.event import FieldProblem
 from daemon.core.routing.index import RouteIndex, patterns_of
 from daemon.core.routing.route import RouteStatus
+from daemon.web.access.queries import query_database
 from daemon.web.dashboard import form_data
 from daemon.web.dashboard.form_data import FormData, FormErrors
 from daemon.web.dashboard.pages import page
@@ -46,7 +47,7 @@ class Subscribers:
 async def show(request: web.Request) -> web.Response:
     """The types by group, also those that were seen in events but are not in the catalogue."""
     services, query = request.app[SERVICES], request.query
-    all_types = await catalogue.outline(services.database, characters=DESCRIPTION_CHARACTERS + 1)
+    all_types = await catalogue.outline(query_database(request), characters=DESCRIPTION_CHARACTERS + 1)
     text, group = query.get("q", "").strip().casefold(), query.get("group") or None
     matches = [each for each in all_types if _matches(each, text, group)]
     rest = [each for each in matches if each.name > query.get("after", "")]
@@ -154,7 +155,7 @@ def _group(each: OutlinedType) -> str:
 
 async def _entry(request: web.Request) -> TypeRow:
     name = request.match_info["name"]
-    row = None if "\0" in name else await catalogue.entry(request.app[SERVICES].database, name)
+    row = None if "\0" in name else await catalogue.entry(query_database(request), name)
     if row is None:
         raise NotFound("there is no such event type in the catalogue")
     return row

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from daemon import __version__
 from daemon.core.routing.route import RouteStatus
+from daemon.web.access.queries import query_database
 from daemon.web.dashboard.pages import page, wants_part
 from daemon.web.dashboard.rendering import render
 from daemon.web.http.endpoints import Access
@@ -24,7 +25,7 @@ MIN_SCALE_SECONDS = health.LAG_SECONDS
 async def show(request: web.Request) -> web.Response:
     """The page, or only its numbers when page.js polls it."""
     services = request.app[SERVICES]
-    report = await status.read(services.database)
+    report = await status.read(query_database(request))
     return render(
         request,
         "operator/status_part.html" if wants_part(request) else "operator/status.html",

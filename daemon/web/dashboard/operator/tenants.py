@@ -54,7 +54,7 @@ async def make_login_link(request: web.Request) -> web.Response:
         return _page(request, form_errors=form_errors, entered_tenant=form.one("tenant"))
     services = request.app[SERVICES]
     made = await sessions.new_link(
-        services.database, services.config.server, tenant=tenant, created_by=request[CALLER].actor
+        services.command_database, services.config.server, tenant=tenant, created_by=request[CALLER].actor
     )
     return render(request, "operator/login_link.html", tenant=tenant, made=made)
 

@@ -13,6 +13,7 @@ from daemon.core.drafts.scope import Scope, ScopeKind
 from daemon.core.drafts.token_draft import TokenDraft, check
 from daemon.core.events.event import FieldProblem
 from daemon.web.access.auth import CALLER
+from daemon.web.access.queries import query_database
 from daemon.web.dashboard import form_data
 from daemon.web.dashboard.form_data import FormData, FormErrors
 from daemon.web.dashboard.pages import page
@@ -79,14 +80,14 @@ async def create(request: web.Request) -> web.Response:
     )
     if not isinstance(draft, TokenDraft):
         return await _page(request, form, form_errors=FormErrors([_in_form(each, tenant) for each in draft]))
-    made, text = await tokens.create(services.database, draft, created_by=request[CALLER].actor)
+    made, text = await tokens.create(services.command_database, draft, created_by=request[CALLER].actor)
     return render(request, "operator/token_created.html", made=made, scope=scope_of(made), text=text)
 
 
 @page(Access.ADMIN)
 async def ask_revoke(request: web.Request) -> web.Response:
     """Asks whether to revoke a token, and says what that means."""
-    found = await token_pages.find(request.app[SERVICES], request.match_info["token"])
+    found = await token_pages.find(query_database(request), request.match_info["token"])
     return render(
         request, "operator/token_revoke.html", token=found, scope=scope_of(found), state=token_pages.state(found)
     )
@@ -106,7 +107,7 @@ def scope_of(token: Token) -> Scope:
 async def _page(request: web.Request, form: FormData, *, form_errors: FormErrors | None = None) -> web.Response:
     try:
         found = await token_pages.newest(
-            request.app[SERVICES], PAGE_SIZE + 1, after=paging.decoded(request.query.get("after", ""))
+            query_database(request), PAGE_SIZE + 1, after=paging.decoded(request.query.get("after", ""))
         )
     except Invalid:
         return redirect(request, "operator", "tokens")

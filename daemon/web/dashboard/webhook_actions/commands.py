@@ -23,6 +23,7 @@ from daemon.core.events.event import FieldProblem
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import Route, RouteStatus
 from daemon.deliveries import DeliveryFilter
+from daemon.web.access.queries import query_database
 from daemon.web.dashboard import form_data, pages
 from daemon.web.dashboard.form_data import FormData, FormErrors, new_form_id, request_id
 from daemon.web.dashboard.pages import page
@@ -210,7 +211,7 @@ async def _consequences(request: web.Request, route: Route) -> _Consequences:
     services = request.app[SERVICES]
     others = (each for each in services.index.routes(route.tenant) if _has_same_target(each, route))
     return {
-        "pending": await count_pending(services.database, services.index, route),
+        "pending": await count_pending(query_database(request), services.index, route),
         "others": list(islice(others, MAX_NAMES)),
         "others_more": sum(1 for _ in others),
     }

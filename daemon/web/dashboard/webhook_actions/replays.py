@@ -110,7 +110,7 @@ async def cancel(request: web.Request) -> web.Response:
     route = live_route(request)
     found = await resending.find(request, route)
     try:
-        await replays.cancel(request.app[SERVICES].database, found, pages.context(request))
+        await replays.cancel(request.app[SERVICES].command_database, found, pages.context(request))
     except Conflict as error:
         found = await resending.find(request, route)
         return _progress_page(request, route, ReplayProgress(replay=found), refusal=str(error), status=409)

@@ -20,6 +20,7 @@ from daemon.core.routing.route import Route
 from daemon.deliveries import ListedDelivery
 from daemon.sample_events import MAX_TESTS
 from daemon.web.access.limits import TENANT_LIMITS
+from daemon.web.access.queries import query_database
 from daemon.web.dashboard.form_data import FormErrors, read
 from daemon.web.dashboard.pages import page, wants_part
 from daemon.web.dashboard.rendering import redirect, render
@@ -58,7 +59,7 @@ async def send(request: web.Request) -> web.Response:
         return await _form(request, route, chosen=chosen, form_errors=form_errors, status=422)
     try:
         request.app[TENANT_LIMITS].take(RateLimit.TEST, route.tenant, asyncio.get_running_loop().time())
-        sent = await sample_events.send(services.database, route, None if form.has("all") else chosen)
+        sent = await sample_events.send(services.command_database, route, None if form.has("all") else chosen)
     except Invalid as error:
         return await _form(request, route, chosen=chosen, form_errors=FormErrors.of(error), status=422)
     except Conflict as error:
@@ -85,7 +86,7 @@ async def _form(
     retry_after: str | None = None,
     status: int = 200,
 ) -> web.Response:
-    offered = await sample_events.offered(request.app[SERVICES].database, route)
+    offered = await sample_events.offered(query_database(request), route)
     search = request.query.get("q", "").strip().lower()
     found = [name for name in offered if search in name]
     checked = set(chosen) or set(offered[:1])
@@ -116,7 +117,9 @@ async def _sent(request: web.Request, route: Route) -> list[ListedDelivery]:
     if not parts:
         return []
     services = request.app[SERVICES]
-    return await sample_events.sent(services.database, services.index, route, [f"{_PREFIX}{part}" for part in parts])
+    return await sample_events.sent(
+        query_database(request), services.index, route, [f"{_PREFIX}{part}" for part in parts]
+    )
 
 
 class _Progress(TypedDict):

@@ -20,6 +20,7 @@ from daemon.core.drafts import route_draft
 from daemon.core.drafts.route_draft import RouteDraft
 from daemon.core.events.event import FieldProblem
 from daemon.core.routing.route import Route
+from daemon.web.access.queries import query_database
 from daemon.web.dashboard import form_data, pages
 from daemon.web.dashboard.form_data import FORM_ID_FIELD, FormData, FormErrors, new_form_id
 from daemon.web.dashboard.pages import context, page
@@ -172,7 +173,9 @@ async def _conflict(request: web.Request, submitted: FormPage, opened: Route) ->
     """The form merged with the present configuration, and the events since it was opened. Nothing is saved."""
     services = request.app[SERVICES]
     live = lookup.live_route(request)
-    events = [event for event in await route_log.history(services.database, live.id) if event.version > opened.version]
+    events = [
+        event for event in await route_log.history(query_database(request), live.id) if event.version > opened.version
+    ]
     before, now = (form_fields.of_config(each.config) for each in (opened, live))
     texts = form_fields.merged(before, submitted.texts, now)
     their_fields = form_fields.touched(before, now)

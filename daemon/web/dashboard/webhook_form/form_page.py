@@ -9,13 +9,13 @@ from aiohttp import web
 from daemon.core.events import catalogue
 from daemon.core.routing.route import Route
 from daemon.web.access.auth import CALLER
+from daemon.web.access.queries import query_database
 from daemon.web.dashboard.form_data import FormData, FormErrors
 from daemon.web.dashboard.rendering import render
 from daemon.web.dashboard.webhook_form import type_picker
 from daemon.web.dashboard.webhook_form.form_fields import LABELS, RouteTexts
 from daemon.web.dashboard.webhook_form.previews import PreviewView
 from daemon.web.dashboard.webhooks.history_rows import HistoryRow
-from daemon.web.http.services import SERVICES
 from eventstore.domain_events.catalogue import outline
 
 _ADVANCED = ("payload", "sample_type", "sample_event", "headers", "rate_limit_per_second", "ordered")
@@ -52,7 +52,7 @@ async def show(request: web.Request, form_page: FormPage, *, status: int = 200) 
     in events may be another tenant's.
     """
     listed = await outline(
-        request.app[SERVICES].database,
+        query_database(request),
         characters=type_picker.DESCRIPTION_CHARACTERS + 1,
         with_seen=request[CALLER].tenant is None,
     )

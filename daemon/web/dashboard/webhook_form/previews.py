@@ -14,6 +14,7 @@ from daemon.core.routing.route import Route, RouteStatus
 from daemon.core.webhook.egress import UrlRefused, check_url
 from daemon.preview import Preview
 from daemon.web.access.limits import TENANT_LIMITS
+from daemon.web.access.queries import query_database
 from daemon.web.dashboard import form_data
 from daemon.web.dashboard.form_data import FormData, FormErrors
 from daemon.web.dashboard.pages import page
@@ -105,7 +106,7 @@ async def _event(request: web.Request, form: FormData) -> IncomingEvent | Sequen
         return parsed if isinstance(parsed, IncomingEvent) else [_in_sample(problem) for problem in parsed]
     if not (name := form.one("sample_type").strip()):
         return [FieldProblem(field="sample_type", message="choose a type, or paste an event")]
-    example = await previews.catalogue_example(services, tenant, name)
+    example = await previews.catalogue_example(query_database(request), tenant, name)
     return example if isinstance(example, IncomingEvent) else [FieldProblem(field="sample_type", message=example)]
 
 

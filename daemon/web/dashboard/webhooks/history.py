@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from daemon.core.routing.route import LifecycleEventType
+from daemon.web.access.queries import query_database
 from daemon.web.dashboard.logs import route_lookup
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import render
@@ -24,10 +25,12 @@ async def show(request: web.Request) -> web.Response:
     services, route = request.app[SERVICES], lookup.timeline(request).current
     version, after = (whole_number(request.query.get(name, "")) for name in ("version", "after"))
     if version is not None:
-        event = await route_log.of_version(services.database, route.id, version)
+        event = await route_log.of_version(query_database(request), route.id, version)
         events, is_more = [] if event is None else [event], False
     else:
-        events = await route_log.newest(services.database, route.tenant, PAGE_SIZE + 1, before=after, route_id=route.id)
+        events = await route_log.newest(
+            query_database(request), route.tenant, PAGE_SIZE + 1, before=after, route_id=route.id
+        )
         is_more = len(events) > PAGE_SIZE
     rows = history_rows.rows(events[:PAGE_SIZE], services.index)
     return render(
@@ -53,7 +56,7 @@ async def show_all(request: web.Request) -> web.Response:
         []
         if is_unknown or len(matches) > 1
         else await route_log.newest(
-            services.database,
+            query_database(request),
             tenant,
             PAGE_SIZE + 1,
             before=whole_number(query.get("after", "")),

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import Route, RouteStatus
+from daemon.web.access.queries import query_database
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.dashboard.text import parse_moment, whole_number
@@ -63,7 +64,7 @@ async def show(request: web.Request) -> web.Response:
     routes, after, total = _page(services.index, tenant, route_filter, query.get("after", ""))
     recent = {}
     if at is None and routes:
-        recent = await route_metrics.recent(services.database, [route.id for route in routes], hours=RECENT_HOURS)
+        recent = await route_metrics.recent(query_database(request), [route.id for route in routes], hours=RECENT_HOURS)
     return render(
         request,
         "webhooks/listing.html",

@@ -8,16 +8,18 @@ from datetime import UTC, datetime
 from aiohttp import web
 
 from daemon import deliveries
+from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import Route, RouteStatus
 from daemon.core.routing.timeline import Timeline
 from daemon.deliveries import DeliveryFilter
+from daemon.web.access.queries import query_database
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import render
 from daemon.web.dashboard.text import parse_moment
 from daemon.web.dashboard.webhooks import charts, history_rows
 from daemon.web.dashboard.webhooks.history_rows import HistoryRow
 from daemon.web.http.endpoints import Access
-from daemon.web.http.services import SERVICES, Services
+from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import moment
 from daemon.web.service import lookup
 from eventstore import route_log
@@ -51,9 +53,11 @@ async def show(request: web.Request) -> web.Response:
     if (past_page := _as_of(request, timeline)) is not None:
         return past_page
     route = timeline.current
-    period = await last_disabled_period(services.database, route)
+    period = await last_disabled_period(query_database(request), route)
     of_route = DeliveryFilter(tenant=route.tenant, route_id=route.id)
-    recent = await deliveries.page(services.database, services.index, of_route, begin=None, limit=RECENT_DELIVERIES)
+    recent = await deliveries.page(
+        query_database(request), services.index, of_route, begin=None, limit=RECENT_DELIVERIES
+    )
     return render(
         request,
         "webhooks/overview.html",
@@ -61,8 +65,8 @@ async def show(request: web.Request) -> web.Response:
         is_deleted=route.status is RouteStatus.DELETED,
         old_key=route.old_key_at(services.now()),
         disabled_period=period,
-        ending=await _ending_event(services, timeline, period),
-        chart=charts.of_route(await route_metrics.read(services.database, route.id)),
+        ending=await _ending_event(query_database(request), services.index, timeline, period),
+        chart=charts.of_route(await route_metrics.read(query_database(request), route.id)),
         items=recent.items,
         is_more=recent.next is not None,
         windows=route.windows[: -RECENT_WINDOWS - 1 : -1],
@@ -103,11 +107,13 @@ def _as_of(request: web.Request, timeline: Timeline) -> web.Response | None:
     )
 
 
-async def _ending_event(services: Services, timeline: Timeline, period: DisabledPeriod | None) -> HistoryRow | None:
+async def _ending_event(
+    database: Database, index: RouteIndex, timeline: Timeline, period: DisabledPeriod | None
+) -> HistoryRow | None:
     """The event that disabled or deleted the webhook; None if it is enabled."""
     state = _ended_state(timeline, period)
-    event = None if state is None else await route_log.of_version(services.database, state.id, state.version)
-    return None if event is None else history_rows.rows([event], services.index)[0]
+    event = None if state is None else await route_log.of_version(database, state.id, state.version)
+    return None if event is None else history_rows.rows([event], index)[0]
 
 
 def _ended_state(timeline: Timeline, period: DisabledPeriod | None) -> Route | None:

@@ -110,7 +110,7 @@ async def test_an_auditor_of_all_may_look_and_one_of_a_tenant_may_not(door: Door
 
 async def test_without_the_database_it_says_what_that_means(database_url: str) -> None:
     async with door(database_url) as opened:
-        await opened.database.close()
+        await opened.disconnect()
         page = await get(opened, PLACE)
     assert page.status == 503
     assert page.words("h1") == ["The database does not answer"]
