@@ -181,14 +181,6 @@ class World:
     async def _crash(self, member: Member) -> None:
         pipeline = member.pipeline
         recorder = pipeline._recorder
-        mine = {route.route.id for route in self.routes}
-        for each in [*pipeline._lanes.in_flight, *recorder._buffer.ended, *recorder._writing.ended]:
-            if each.route_id not in mine:
-                rows = await self._outside.rows("SELECT at, number, outcome, tick, shard FROM hookledger.attempt WHERE route_id = $1 AND seq = $2 ORDER BY at", each.route_id, each.event.seq)
-                retry = await self._outside.rows("SELECT * FROM hookledger.retry WHERE route_id = $1", each.route_id)
-                parked = await self._outside.rows("SELECT * FROM hookledger.parked WHERE route_id = $1", each.route_id)
-                cp = await self._outside.rows("SELECT * FROM hookledger.checkpoint WHERE shard = $1", each.shard)
-                raise AssertionError(f"foreign {each.event.tenant} now {self.tenant} {each.pair} tick {each.tick} {each.phase} retryrow {each.had_retry_row} {each.has_retry_row} acc {each.is_accounted} packed {each.packed} failures {each.failures} rows {rows} retry {retry} parked {parked} checkpoint {cp}")
         held = [*pipeline._lanes.in_flight, *recorder._buffer.ended, *recorder._writing.ended]
         pairs = {self._pair(each.route_id, each.event.id) for each in held}
         late = [outcome.attempt for outcome in recorder._late._noted]
