@@ -46,6 +46,8 @@ log = structlog.get_logger()
 READY_SECONDS = 1.0
 # Of clients of the ops listener, beside those of the main one: what watches us must get in when all others do not.
 OPS_CONNECTIONS = 32
+# Ticks are made several times a second, and what holds one up is ended within 5 s.
+TICK_SECONDS = 10.0
 
 
 class LoopFailed(ExceptionGroup[Exception]):
@@ -164,6 +166,7 @@ async def _run_on(
             index=projection.index,
             metrics=metrics,
             request_tick=pipeline.hurry,
+            tick_age_seconds=lambda: pipeline.tick_age_seconds,
             readiness=lambda: _readiness(projection, pipeline),
             now=_now,
         )
@@ -228,6 +231,8 @@ async def _readiness(projection: Projection, pipeline: Pipeline) -> list[str]:
     reasons = []
     if pipeline.is_stopping:
         reasons.append("the daemon is stopping")
+    if pipeline.tick_age_seconds > TICK_SECONDS:
+        reasons.append(f"no tick was made for {pipeline.tick_age_seconds:.0f} s although events were published")
     try:
         async with asyncio.timeout(READY_SECONDS):
             if await projection.lag():

@@ -91,6 +91,7 @@ class Metrics:
         self.connections_open = self._gauge("connections_open", "Open connections, by side", "side")
         self.in_flight = self._gauge("in_flight", "Requests under way")
         self.checkpoint_lag = self._gauge("checkpoint_lag_seconds", "Age of the oldest tick not accounted for")
+        self.tick_age = self._gauge("tick_age_seconds", "How long committed events have been waiting for a tick")
         self.breakers_open = self._gauge("breakers_open", "Routes whose circuit breaker is open")
         self.shards_owned = self._gauge("shards_owned", "Shards this process holds")
         Info("hookledger_build", "Version", registry=self.registry).info({"version": __version__})

@@ -45,6 +45,7 @@ from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.upkeep.auto_disable import AutoDisable, RouteDisabler
 from daemon.pipeline.upkeep.gauges import Gauges
 from daemon.pipeline.upkeep.maintenance import Maintenance, MetricsRollup
+from daemon.pipeline.upkeep.tick_watch import TickWatch
 from daemon.pipeline.wakeup import Wakeup
 from eventstore.postgres import listen
 from eventstore.postgres.connect import Database
@@ -175,8 +176,10 @@ class Pipeline:
         self._gauges = Gauges(database, index, self._lanes, metrics, shards=self.shards)
         self._keychain = keychain
         self._idle_secret_seconds = tunables.idle_secret_seconds
+        self._tick_watch = TickWatch(database, metrics)
         self._upkeep: Loops = {
             "keychain": self._forget_idle_secrets,
+            "tick watch": self._tick_watch.run_once,
             "maintenance": Maintenance(database, keep, tunables).run_once,
             "metrics rollup": MetricsRollup(database, tunables).run_once,
             "route disabler": self._route_disabler.run_once,
@@ -201,6 +204,11 @@ class Pipeline:
     @property
     def is_stopping(self) -> bool:
         return self._stopping.is_set
+
+    @property
+    def tick_age_seconds(self) -> float:
+        """How long committed events have been waiting for a tick, 0 if none are."""
+        return self._tick_watch.age_seconds
 
     async def run(self) -> None:
         """Runs until `stop`. Raises what a loop raised, if one failed."""

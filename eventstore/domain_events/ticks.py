@@ -84,6 +84,24 @@ async def route_pos(database: Database, tick: int) -> int:
         return await connection.fetchval("SELECT route_pos FROM hookledger.tick WHERE tick = $1", tick) or 0
 
 
+_UNREAD = """
+SELECT coalesce(t.tick, 0)
+  FROM (SELECT) nothing LEFT JOIN LATERAL (
+       SELECT tick, snap FROM hookledger.tick ORDER BY tick DESC LIMIT 1) t ON true
+ WHERE hookledger.has_news(coalesce(t.snap, '1:1:'::pg_snapshot))
+"""
+
+
+async def unread(database: Database) -> int | None:
+    """The number of the newest tick, 0 if there is none, if events were committed that it does not show; else None.
+
+    It takes no lock, so it tells that ticks are held up.
+    """
+    async with database.connection() as connection:
+        number: int | None = await connection.fetchval(_UNREAD)
+    return number
+
+
 async def newest(database: Database) -> int:
     """The number of the newest tick, 0 if there is none."""
     async with database.connection() as connection:

@@ -27,8 +27,8 @@ class Services:
     that may take long, uses a database of `query_pool` (access/queries.py), so that it holds up none of these.
 
     `index` is the index of the live projection. `request_tick` asks for a tick at once, so that new events are
-    delivered without delay. `readiness` returns the reasons why this process is not ready, none if it is. `now` is an
-    aware datetime in UTC.
+    delivered without delay. `tick_age_seconds` returns how long events have been waiting for one. `readiness` returns
+    the reasons why this process is not ready, none if it is. `now` is an aware datetime in UTC.
     """
 
     config: Config
@@ -41,6 +41,7 @@ class Services:
     index: RouteIndex
     metrics: Metrics
     request_tick: Callable[[], None]
+    tick_age_seconds: Callable[[], float]
     readiness: Callable[[], Awaitable[list[str]]]
     now: Callable[[], datetime]
 

@@ -9,10 +9,17 @@ from eventstore.queries.status import InstallationStatus
 
 # A shard that lags so much cannot keep up, or is not read at all. A healthy shard lags by less than a second.
 LAG_SECONDS = 10.0
+# A tick is made within a quarter of a second, and looked for every second.
+TICK_SECONDS = 3.0
 
 
-def warnings(found: InstallationStatus) -> Iterator[str]:
-    """What a person should look at, the most serious first."""
+def warnings(found: InstallationStatus, *, tick_age_seconds: float) -> Iterator[str]:
+    """What a person should look at, the most serious first. `tick_age_seconds`: how long events wait for a tick."""
+    if tick_age_seconds > TICK_SECONDS:
+        yield (
+            f"no tick was made for {tick_age_seconds:.0f} s although events were published, so nothing new is "
+            "delivered: see in pg_locks who holds the lock on hookledger.log_lock"
+        )
     if orphans := [shard.shard for shard in found.shards if shard.owner is None]:
         yield f"nobody delivers for {_shards(orphans)}"
     for shard in found.shards:

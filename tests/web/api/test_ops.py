@@ -29,6 +29,7 @@ METRICS = [
     "hookledger_in_flight",
     "hookledger_connections_open",
     "hookledger_checkpoint_lag_seconds",
+    "hookledger_tick_age_seconds",
     "hookledger_routes",
     "hookledger_breakers_open",
     "hookledger_shards_owned",
@@ -143,6 +144,19 @@ async def test_a_stopping_process_is_alive_and_not_ready(door: Door) -> None:
     assert (await door.ask("GET", "/healthz")).status == 200
 
 
+@pytest.mark.parametrize(("seconds", "status"), [(9.9, 200), (10.1, 503)])
+async def test_a_process_is_not_ready_if_events_wait_ten_seconds_for_a_tick(
+    door: Door, seconds: float, status: int
+) -> None:
+    door.pipeline.tick_age_seconds = seconds
+
+    answer = await door.ask("GET", "/readyz")
+
+    assert answer.status == status
+    assert status == 200 or answer.json["reasons"] == ["no tick was made for 10 s although events were published"]
+    assert (await door.ask("GET", "/healthz")).status == 200
+
+
 async def test_without_the_database_a_process_is_alive_and_not_ready(door: Door) -> None:
     await door.disconnect()
 
@@ -162,7 +176,7 @@ async def test_every_promised_metric_is_there_without_names_of_customers(door: D
     assert missing(answer.text) == []
     assert "canary" not in answer.text
     assert set(re.findall(r"[{,](\w+)=", answer.text)) <= {
-        "result", "decision", "outcome", "status_class", "state", "status", "reason", "side", "version", "le",
+        "result", "decision", "outcome", "status_class", "state", "status", "reason", "side", "version", "le", "limit",
     }  # fmt: skip
 
 

@@ -29,30 +29,39 @@ def status(
     return InstallationStatus(processes=processes, shards=shards, log=LOG)
 
 
+def noticed(found: InstallationStatus, *, tick_age_seconds: float = 0.0) -> list[str]:
+    return list(warnings(found, tick_age_seconds=tick_age_seconds))
+
+
+def test_a_late_tick_is_the_first_thing_to_look_at() -> None:
+    assert noticed(status(), tick_age_seconds=2.9) == []
+    found = noticed(status(shards=(replace(SHARD, lag_seconds=61.4),)), tick_age_seconds=12.3)
+    assert found[0].startswith("no tick was made for 12 s although events were published")
+    assert len(found) == 2
+
+
 def test_a_healthy_installation_needs_nobody() -> None:
-    assert list(warnings(status())) == []
-    assert list(warnings(status(shards=(replace(SHARD, lag_seconds=9.9, parked=10**6),)))) == []
+    assert noticed(status()) == []
+    assert noticed(status(shards=(replace(SHARD, lag_seconds=9.9, parked=10**6),))) == []
 
 
 def test_shards_without_an_owner_come_first() -> None:
     away = [replace(SHARD, shard=n, owner=None, lag_seconds=60.0) for n in (3, 4)]
     gone = replace(PROCESS, owner="there:2:b", host="there", pid=2, is_alive=False)
-    assert list(warnings(status(processes=(PROCESS, gone), shards=(SHARD, *away)))) == [
+    assert noticed(status(processes=(PROCESS, gone), shards=(SHARD, *away))) == [
         "nobody delivers for shards 3, 4",
         "process 2 on there was last seen at 2026-01-01T12:00:00.000000Z",
     ]
 
 
 def test_a_shard_that_does_not_keep_up_is_named() -> None:
-    assert list(warnings(status(shards=(replace(SHARD, shard=5, lag_seconds=61.4),)))) == ["shard 5 is 61 s behind"]
+    assert noticed(status(shards=(replace(SHARD, shard=5, lag_seconds=61.4),))) == ["shard 5 is 61 s behind"]
 
 
 def test_two_versions_at_work_are_worth_a_word() -> None:
     newer = replace(PROCESS, owner="x", version="1.1")
-    assert list(warnings(status(processes=(PROCESS, newer)))) == [
-        "processes of different versions are running: 1.0, 1.1"
-    ]
-    (only,) = warnings(status(processes=(PROCESS, replace(newer, is_alive=False))))
+    assert noticed(status(processes=(PROCESS, newer))) == ["processes of different versions are running: 1.0, 1.1"]
+    (only,) = noticed(status(processes=(PROCESS, replace(newer, is_alive=False))))
     assert only.startswith("process 1 on here")
 
 
