@@ -22,7 +22,7 @@ from daemon.core.webhook.payload import EventFilters, RenderError
 from daemon.expressions import messages
 from daemon.expressions.messages import EvaluationJob, FilterJob, FilterReply, RenderReply
 
-NICENESS = 10
+NICENESS = 5
 
 # The budget of steps bounds what an expression makes; this is for what nobody thought of.
 MEMORY_BYTES = 1 << 30
