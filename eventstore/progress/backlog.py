@@ -68,7 +68,8 @@ SELECT route_id, max(shard) AS shard, sum(listed)::bigint AS listed, max(from_ti
 """
 
 # By LATERAL for each shard, so that each reads no more of the index than it must. With statement_timestamp, because an
-# index cannot be searched for clock_timestamp, which changes from row to row.
+# index cannot be searched for clock_timestamp, which changes from row to row. NOT IN a subquery is hashed: for NOT
+# EXISTS a generic plan compares each row with each element, and so does <> ALL of a parameter.
 _DUE = """
 SELECT due.route_id, due.seq, due.tick, due.shard, due.recorded_at, due.event_time, due.failures, due.replay
   FROM unnest($1::smallint[]) AS mine (shard), LATERAL (
@@ -76,7 +77,7 @@ SELECT due.route_id, due.seq, due.tick, due.shard, due.recorded_at, due.event_ti
       FROM hookledger.retry r
      WHERE r.shard = mine.shard AND r.due_at <= statement_timestamp()
        AND (r.route_id, r.seq) NOT IN (SELECT * FROM unnest($2::uuid[], $3::bigint[]))
-       AND r.route_id <> ALL ($5::uuid[])
+       AND r.route_id NOT IN (SELECT * FROM unnest($5::uuid[]))
      ORDER BY r.due_at LIMIT $4) due
  ORDER BY due.due_at LIMIT $4
 """

@@ -130,6 +130,7 @@ SELECT shard FROM held
 
 _FLUSH = _statement()
 
+# NOT IN a subquery is hashed, and <> ALL of a parameter is not: two thousand may be in memory.
 # $1 owner, $2 shard, $3 epoch, $4 route, $5 end of the closed window, $6 seqs that are in flight here, $7 route version
 _SUPPRESS = """
 WITH held AS MATERIALIZED (
@@ -138,7 +139,7 @@ WITH held AS MATERIALIZED (
     DELETE FROM hookledger.retry r
      WHERE r.route_id = $4 AND r.shard IN (SELECT shard FROM held) AND r.seq IN (
            SELECT q.seq FROM hookledger.retry q
-            WHERE q.route_id = $4 AND q.event_time < $5 AND q.seq <> ALL ($6::bigint[])
+            WHERE q.route_id = $4 AND q.event_time < $5 AND q.seq NOT IN (SELECT * FROM unnest($6::bigint[]))
               -- A delivery that another process has in flight gets its outcome from there, or is judged when due.
               AND (q.holder IS NULL OR q.due_at <= clock_timestamp())
             LIMIT 1000)

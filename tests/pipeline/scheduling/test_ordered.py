@@ -8,11 +8,12 @@ from collections import Counter
 from datetime import timedelta
 from functools import partial
 
+import pytest
 from aiohttp import web
 
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import Route
-from daemon.pipeline.tunables import Tunables
+from daemon.pipeline.tunables import DEFAULTS, Tunables
 from tests.pipeline.backlog.test_parking import NONE_PARKED, PARKED, ids_of
 from tests.support.crash import crashing_process
 from tests.support.pipeline_process import PipelineProcess, pipeline_process
@@ -193,3 +194,38 @@ async def test_a_rate_limit_spaces_first_attempts_and_retries_alike(database_url
         assert len(arrived) >= 35
         # The sender spaces the requests by its own clock; a busy loop may delay the arrival of the first one.
         assert arrived[-1] - arrived[0] >= (len(arrived) - 2) / 20 - 0.7
+
+
+FEW_PLACES = Tunables(retry_route_limit=16, retry_page_rows=20, retry_held_limit=40)
+
+
+@pytest.mark.parametrize(
+    ("retries", "tunables"),
+    [pytest.param(150, FEW_PLACES, id="few"), pytest.param(4500, DEFAULTS, id="many", marks=pytest.mark.long)],
+)
+async def test_a_route_that_becomes_ordered_with_more_retries_than_there_are_places_ends_them_in_order(
+    database_url: str, retries: int, tunables: Tunables
+) -> None:
+    """The last events are due first, so they have all places in memory, and can do nothing before the first ones."""
+    late = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1))
+    async with (
+        receiver() as there,
+        pipeline_process(database_url, retry=late, timeout_seconds=60, breaker_failures=10**6, tunables=tunables) as it,
+    ):
+        there.answer["/"] = status(500)
+        route = await it.route(there.url + "/")
+        published = await it.publish(count=retries)
+        await it.until_row("SELECT count(*) = $1 FROM hookledger.retry WHERE failures = 1", retries, seconds=90)
+        there.received.clear()
+        opened = gate(there, "/")
+        await it.rows("UPDATE hookledger.retry SET due_at = now() - seq * interval '1 ms'")
+        it.pipeline._backlog.retrier.wakeup.set()
+        await until(lambda: len(list(it.pipeline._working_set.with_retry_row())) >= tunables.retry_route_limit)
+        await it.edit(route, ordered=True)
+        await there.count(len(it.pipeline._lanes.in_flight))  # they started before, and no other starts beside them
+        at_once = ids_of(there)
+        opened.set()
+        await it.until_row(ALL_DELIVERED, retries, seconds=90)
+        rest = [event for event in published if event not in set(at_once)]
+        assert ids_of(there)[len(at_once) :] == rest
+        assert (await it.rows("SELECT count(*) AS n FROM hookledger.retry"))[0]["n"] == 0

@@ -6,7 +6,7 @@ The generic plan is explained, in a session with the settings of the product, be
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -187,6 +187,40 @@ async def test_the_metrics_of_a_route_are_read_from_its_hours_and_from_what_is_n
     )  # nothing ended this hour
 
 
+async def test_due_retries_are_found_beside_all_that_are_held(populated: asyncpg.Connection) -> None:
+    """What is passed over is hashed once. A generic plan takes an array for ten elements, and would search it for every
+    row: with 2,000 retries held that took 7.8 s, inside the lock that the intake waits for.
+    """
+    await populated.execute("UPDATE hookledger.retry SET due_at = now() - interval '1 hour' + seq * interval '1 ms'")
+    held = await populated.fetch(
+        "SELECT route_id, seq FROM hookledger.retry WHERE shard < 8 ORDER BY due_at LIMIT 5000"
+    )
+    routes, passed = [str(row["route_id"]) for row in held], held[:4000]
+    pairs = f"{_array(routes[:4000])}, {_array([row['seq'] for row in passed])}"
+    arguments = f"'{{0,1,2,3,4,5,6,7}}', {pairs}, 500, {_array(routes[4000:])}"
+    for analysed in (False, True):
+        if analysed:
+            await populated.execute("VACUUM ANALYZE")
+        plan = await explained(populated, Hot("due", backlog._DUE, arguments, set(), 0))
+        filters = " ".join(node.get("Filter", "") for node in plan)
+        assert filters.count("hashed SubPlan") >= 2
+        assert [node["Join Type"] for node in plan if node.get("Join Type") in ("Anti", "Semi")] == []
+        arrays = [node for node in plan if node.get("Parent Relationship") == "SubPlan"]
+        assert {node["Actual Loops"] for node in arrays} == {1}
+        assert sorted(node["Actual Rows"] for node in arrays) == [1000, 4000]
+        touched = sum(_touched(node) for node in plan if node.get("Relation Name") == "retry")
+        assert touched <= 5000 + 8 * 500 + 500
+
+
+async def test_a_suppression_passes_over_all_that_is_in_memory(populated: asyncpg.Connection) -> None:
+    route = ROUTES[2:-2]
+    await populated.execute(f"UPDATE hookledger.retry SET route_id = '{route}', event_time = now() WHERE seq > 0")
+    await populated.execute("UPDATE hookledger.lease SET owner = 'me', epoch = 1")
+    arguments = f"'me', 1, 1, '{route}', now() + interval '1 hour', {_array(range(1, 2001))}, 1"
+    plan = await explained(populated, Hot("suppression", recording._SUPPRESS, arguments, set(), 0))
+    assert "hashed SubPlan" in " ".join(node.get("Filter", "") for node in plan if node.get("Alias") == "q")
+
+
 async def test_the_body_of_tick_of_is_the_one_explained(sql: asyncpg.Connection) -> None:
     body: str = await sql.fetchval("SELECT prosrc FROM pg_proc WHERE oid = 'hookledger.tick_of'::regproc")
     assert body.replace("txid", "$1::xid8").split() == TICK_OF.split()
@@ -233,6 +267,10 @@ async def explained(connection: asyncpg.Connection, hot: Hot) -> list[dict[str, 
         nodes.append(node)
         pending += node.get("Plans", [])
     return nodes
+
+
+def _array(values: Sequence[object]) -> str:
+    return f"'{{{','.join(map(str, values))}}}'"
 
 
 def _touched(node: dict[str, Any]) -> int:
