@@ -47,7 +47,7 @@ def build(services: Services) -> web.Application:
     application = _application(services)
     application.cleanup_ctx.append(_ingest)
     application[previews.LOCK] = asyncio.Lock()
-    application[resending.SLOTS] = resending.slots()
+    application[resending.SLOTS] = resending.slots(services.metrics)
     application.add_routes(
         [
             web.post("/v1/events", publish.publish),

@@ -11,6 +11,7 @@ from daemon import replays
 from daemon.commands import Context, Invalid, NotFound
 from daemon.core.events.event import FieldProblem, instant
 from daemon.core.routing.route import Route
+from daemon.metrics import Metrics
 from daemon.replays import ReplayCount, ReplayPeriod, ReplayStatus
 from daemon.web.access.queries import query_database
 from daemon.web.http import paging, shapes
@@ -34,9 +35,14 @@ _PATIENCE_SECONDS = 5.0
 _END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 
 
-def slots() -> FairShare:
+def slots(metrics: Metrics) -> FairShare:
     """Places for finding the deliveries of replays."""
-    return FairShare(places=_CONCURRENT, of_one=_CONCURRENT_OF_TENANT, patience_seconds=_PATIENCE_SECONDS)
+    return FairShare(
+        places=_CONCURRENT,
+        of_one=_CONCURRENT_OF_TENANT,
+        on_refused=metrics.query_refused,
+        patience_seconds=_PATIENCE_SECONDS,
+    )
 
 
 def period(since: datetime, until: datetime) -> ReplayPeriod:
