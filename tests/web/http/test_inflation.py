@@ -58,7 +58,8 @@ async def test_another_encoding_is_415_and_those_taken_are_named(door: Door, enc
 
 
 @pytest.mark.parametrize(
-    "body", [b"no gzip at all", gzip.compress(EVENT, mtime=0)[:-9], gzip.compress(EVENT, mtime=0) + b"more", b"\x1f\x8b"]
+    "body",
+    [b"no gzip at all", gzip.compress(EVENT, mtime=0)[:-9], gzip.compress(EVENT, mtime=0) + b"more", b"\x1f\x8b"],
 )
 async def test_what_is_not_what_its_encoding_says_is_400(door: Door, body: bytes) -> None:
     answer = await post(door, body, "gzip")
