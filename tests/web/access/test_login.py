@@ -12,6 +12,7 @@ import pytest_asyncio
 from daemon.core.gcra import Allowance
 from daemon.web.access import sessions
 from daemon.web.access.guesses import GUESSES
+from tests.support.pages import get
 from tests.support.web import Answer, Door, path
 from tests.support.web import door as opened_door
 
@@ -148,6 +149,17 @@ async def test_only_the_button_of_our_own_page_uses_a_link_up(guarded: Door, hea
     assert "Set-Cookie" not in answer.headers
     own = {"Origin": f"http://{guarded.client.host}:{guarded.client.port}"}
     assert (await guarded.ask("POST", place, headers=own, allow_redirects=False)).status == 303
+
+
+async def test_the_page_of_a_link_is_one_of_ours(guarded: Door) -> None:
+    page = await get(guarded, await link(guarded))
+    assert page.words("h1") == ["Sign in"]
+    assert "the account acme" in page.text
+    assert page.words("main button") == ["Sign in"]
+    assert page.form_data() == {}
+    assert "frame-ancestors 'none'" in page.headers["Content-Security-Policy"]
+    assert page.headers["Cache-Control"] == "no-store"
+    assert page.headers["Referrer-Policy"] == "same-origin", "no-referrer would take the Origin from the form"
 
 
 async def test_a_running_session_of_another_tenant_is_replaced_only_by_one_who_was_asked(guarded: Door) -> None:

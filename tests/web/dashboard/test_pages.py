@@ -59,6 +59,9 @@ MERCHANT = [
 # Paths that are not whole pages: redirects, parts and files.
 OTHERS = ["/", "/assets/{digest}/{name}", "/t/{tenant}/deliveries/live", "/t/{tenant}/deliveries/{delivery}/body"]
 
+# A page without a session, and a form without fields: tests/web/access/test_login.py.
+SIGN_IN = "/login/{link}"
+
 FORMS = [
     "/t/{tenant}/webhooks/new",
     "/t/{tenant}/webhooks/{route}/edit",
@@ -139,8 +142,8 @@ async def test_every_page_is_one_of_those_that_are_tried_here(door: Door) -> Non
         declaration = declared(route.handler)
         if declaration is not None and declaration.is_page and route.method in found:
             found[route.method].append(str(route.resource and route.resource.canonical))
-    assert sorted(found["GET"]) == sorted([*MERCHANT, *OPERATOR_PAGES, *OTHERS])
-    assert sorted(found["POST"]) == sorted(FORMS)
+    assert sorted(found["GET"]) == sorted([*MERCHANT, *OPERATOR_PAGES, *OTHERS, SIGN_IN])
+    assert sorted(found["POST"]) == sorted([*FORMS, SIGN_IN])
 
 
 def test_every_page_loads_from_here_only_and_is_neither_cached_nor_framed(everything: Mapping[str, Page]) -> None:
