@@ -182,7 +182,9 @@ def _with_bound_address(config: Config, listeners: Listeners) -> Config:
 def _connection_limits(config: Config, sending: SendingLimits) -> ConnectionLimits:
     """How many connections clients of the main listener may have in this process."""
     limit, wanted = open_files.raise_limit(), config.server.max_connections
-    others = config.database.pool_size + (0 if config.server.ops_listen is None else OPS_CONNECTIONS)
+    database = config.database
+    others = database.pool_size + database.command_connections + database.query_connections
+    others += 0 if config.server.ops_listen is None else OPS_CONNECTIONS
     most = open_files.for_clients(limit, sending=sending.workers, others=others, wanted=wanted)
     if most < wanted:
         log.warning("connections.limited", most=most, max_connections=wanted, open_files=limit)

@@ -208,13 +208,14 @@ class World:
             route = self.routes[number]
             arrival = Arrival(pair=(number, json.loads(await request.read())["id"]), at=time.monotonic())
             self.arrivals.append(arrival)
-            while route.mode is Mode.HANG:
+            place = len(self.arrivals)
+            while (mode := route.mode.of_request(place)) is Mode.HANG:
                 await route.changed.wait()
-            if route.mode is Mode.OK:
+            if mode is Mode.OK:
                 arrival.accepted_at = time.monotonic()
             else:
                 arrival.is_failed = True
-            return web.Response(status=route.mode.value)
+            return web.Response(status=500 if arrival.is_failed else 204)
 
         return answer
 

@@ -18,11 +18,23 @@ ELSEWHERE_SECONDS = 1.0
 
 
 class Mode(Enum):
-    """How a receiver answers. One that hangs answers once it has another mode, by that mode."""
+    """How a receiver answers. What hangs is answered once it has another mode, by that mode."""
 
-    OK = 204
-    FAIL = 500
-    HANG = 0
+    OK = "ok"
+    FAIL = "fail"
+    FAIL_SOME = "fail some"  # every third request
+    HANG = "hang"
+    HANG_SOME = "hang some"  # every third request
+
+    def of_request(self, number: int) -> Mode:
+        """OK, FAIL or HANG, for a request by its number."""
+        match self:
+            case Mode.FAIL_SOME:
+                return Mode.OK if number % 3 else Mode.FAIL
+            case Mode.HANG_SOME:
+                return Mode.OK if number % 3 else Mode.HANG
+            case _:
+                return self
 
 
 Pair = tuple[int, str]  # the number of a route, the id of an event
