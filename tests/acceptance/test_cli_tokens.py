@@ -102,6 +102,7 @@ async def test_what_is_made_at_the_terminal_opens_the_daemon_until_it_is_revoked
         hookledger("token", "revoke", made["id"])
         # Two seconds at most, as tests/postgres/access/test_tokens.py says.
         await until(lambda: status(url, made["token"]) == 401)
+        await until(lambda: made["id"] in daemon.log.read_text())  # the log is written by a thread of its own
         log = daemon.log.read_text()
     assert made["token"] not in log
     assert ADMIN not in log

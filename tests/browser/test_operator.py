@@ -105,7 +105,7 @@ async def test_a_token_is_shown_once_and_lets_in_until_it_is_revoked(
     await page.get_by_role("link", name="I have copied it").click()
     row = page.get_by_role("row", name=f"Backend of {tenant}")
     await expect(row.locator(".pill")).to_have_text("Active")
-    await expect(row.get_by_role("cell", name=re.compile(r"^(just now|\d+ (second|minute)s? ago)$"))).to_have_count(2)
+    await expect(row.get_by_role("cell", name=re.compile(r"^(just now|\d+ (s|min) ago)\b"))).to_have_count(2)
     assert token not in await page.content()
     await row.get_by_role("link", name="Revoke").click()
     dialog = page.get_by_role("dialog", name=f"Revoke “Backend of {tenant}”?")

@@ -137,7 +137,7 @@ async def test_a_mistake_while_suppressing_changes_nothing(database_url: str, mo
 async def test_a_mistake_before_the_request_is_a_failure_of_its_own(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fails_once(monkeypatch, request, "build", lambda *_arguments, **_more: True)
+    fails_once(monkeypatch, request, "with_headers", lambda *_arguments, **_more: True)
     async with receiver() as there, pipeline_process(database_url, retry=QUICK) as it:
         await it.route(there.url + "/")
         published = await it.publish(count=3)
