@@ -7,6 +7,7 @@ administrator, and each test gets a fresh clone of one migrated template, so tes
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
@@ -42,6 +43,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell starts what runs in its background with Ctrl-C ignored, and so would be every process of these tests.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Some hundred processes are started: each of them would compile the whole daemon anew.
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -118,7 +122,7 @@ async def template_database(postgres_url: str) -> AsyncIterator[str]:
 async def database_url(postgres_url: str, template_database: str) -> AsyncIterator[str]:
     """A migrated database for this test alone."""
     name = f"{template_database.replace('template', 'test')}_{next(_clone_number)}"
-    await _administer(postgres_url, f'CREATE DATABASE "{name}" TEMPLATE "{template_database}"')
+    await _administer(postgres_url, f'CREATE DATABASE "{name}" TEMPLATE "{template_database}" STRATEGY file_copy')
     try:
         yield of_database(postgres_url, name)
     finally:

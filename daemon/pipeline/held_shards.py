@@ -16,7 +16,7 @@ a shard comes, goes or is lost, so that none works on a shard that another one h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Protocol
@@ -89,6 +89,8 @@ class HeldShards:
 
     def __init__(self) -> None:
         self.members: tuple[ShardMember, ...] = ()
+        # Are told of shards that all members have begun to work on.
+        self.on_adopted: list[Callable[[Takeover], None]] = []
         self.changed = Wakeup()  # a shard was lost, or may be taken: the leases look again
         self._leases: dict[int, _Lease] = {}
         self._news = asyncio.Event()
@@ -154,10 +156,13 @@ class HeldShards:
         taking = {s: lease.epoch for s, lease in self._leases.items() if lease.state is ShardState.TAKING}
         ours = [shard for shard in takeover.checkpoints if taking.get(shard, 0) == epochs[shard]]
         if ours:
+            of_ours = takeover.only(ours)
             for member in self.members:
-                member.adopt(takeover.only(ours))
+                member.adopt(of_ours)
             for shard in ours:
                 self._leases[shard].state = ShardState.HELD
+            for notify in self.on_adopted:
+                notify(of_ours)
             self.notify()
         return ours
 

@@ -11,7 +11,6 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import structlog
@@ -24,12 +23,9 @@ from daemon.keys import Keychain
 from daemon.metrics import Metrics
 from daemon.pipeline.backlog.backlog import Backlog
 from daemon.pipeline.held_shards import HeldShards
-from daemon.pipeline.intake.decider import Decider
-from daemon.pipeline.intake.deferred import DeferredEvents
+from daemon.pipeline.intake.intake import Intake
 from daemon.pipeline.intake.projection import Projection
-from daemon.pipeline.intake.seen_types import SeenTypes
-from daemon.pipeline.intake.tailer import Tailer
-from daemon.pipeline.intake.ticker import Ticker
+from daemon.pipeline.loops import BACKOFF_SECONDS, Loops, run_forever
 from daemon.pipeline.recording.attempt_log import AttemptLog
 from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.scheduling.lanes import Lanes, Scheduling
@@ -42,10 +38,8 @@ from daemon.pipeline.sending.sender import Sender
 from daemon.pipeline.shards.leases import Leases
 from daemon.pipeline.shards.transfer import ShardTransfer
 from daemon.pipeline.tunables import DEFAULTS, Tunables
-from daemon.pipeline.upkeep.auto_disable import AutoDisable, RouteDisabler
-from daemon.pipeline.upkeep.gauges import Gauges
-from daemon.pipeline.upkeep.maintenance import Maintenance, MetricsRollup
-from daemon.pipeline.upkeep.tick_watch import TickWatch
+from daemon.pipeline.upkeep.auto_disable import RouteDisabler
+from daemon.pipeline.upkeep.upkeep import Upkeep
 from daemon.pipeline.wakeup import Wakeup
 from eventstore.postgres import listen
 from eventstore.postgres.connect import Database
@@ -55,11 +49,8 @@ from eventstore.progress.retention import Keep
 
 log = structlog.get_logger()
 
-BACKOFF_SECONDS = (0.1, 0.25, 0.5, 1.0)
 # Beyond the timeout of the requests under way, for recording what they brought.
 DRAIN_GRACE_SECONDS = 4.0
-
-Loops = dict[str, Callable[[], Awaitable[None]]]
 
 
 class Pipeline:
@@ -91,7 +82,8 @@ class Pipeline:
         self.shards = HeldShards()
         self._gate = SendGate(self.shards)
         self._ledger = Ledger(tunables)
-        self._working_set = working_set = WorkingSet()
+        self._working_set = WorkingSet()
+        self._evaluator = Evaluator(metrics)
 
         # The way of an event, from the tick to its outcome.
         self._projection = projection
@@ -99,31 +91,26 @@ class Pipeline:
             database,
             self._ledger,
             self.shards,
-            working_set,
+            self._working_set,
             metrics,
             owner=owner,
             timeout_seconds=settings.timeout_seconds,
             tunables=tunables,
         )
-        self._lanes = Lanes(limits, self._recorder, working_set, index, tunables)
-        self._seen_types = SeenTypes(database)
-        self._evaluator = Evaluator(metrics)
-        self._decider = Decider(
-            index,
-            self._ledger,
-            self._lanes,
-            metrics,
-            self._seen_types,
+        self._recorder.on_recorded.append(AttemptLog())
+        self._lanes = Lanes(limits, self._recorder, self._working_set, index, tunables)
+        scheduling = Scheduling(ledger=self._ledger, working_set=self._working_set, lanes=self._lanes)
+        self._intake = Intake(
+            database,
+            projection,
+            self._gate,
+            scheduling,
             self._evaluator,
-            DeferredEvents(database, tunables),
+            metrics,
+            on_read=self._recorder.noted,
             tunables=tunables,
         )
-        self._deferring_tenants = tunables.deferring_tenants
-        self._tailer = Tailer(
-            database, projection, self._ledger, self._decider, on_read=self._recorder.noted, tunables=tunables
-        )
-        self._ticker = Ticker(database, projection, self._gate, on_tick=self._tailer.wakeup.set)
-        self._route_disabler = RouteDisabler(index, commands)
+        route_disabler = RouteDisabler(index, commands)
         self._attempt = Attempt(
             index,
             keychain,
@@ -134,33 +121,43 @@ class Pipeline:
             evaluator=self._evaluator,
             tunables=tunables,
             send_gate=self._gate,
-            on_gone=self._route_disabler.gone,
+            on_gone=route_disabler.gone,
             on_heavy=self._lanes.found_slow,
         )
 
-        # What waits in the tables, and which shards are ours.
-        self._recorder.on_recorded.append(AttemptLog())
+        # What waits in the tables, and what goes on beside.
         self._backlog = Backlog(
             database,
             index,
             self.shards,
-            Scheduling(ledger=self._ledger, working_set=working_set, lanes=self._lanes),
+            scheduling,
             self._recorder,
             self._evaluator,
             owner=owner,
             keep=keep.events,
             tunables=tunables,
         )
+        self._upkeep = Upkeep(
+            database,
+            index,
+            self._lanes,
+            self.shards,
+            keychain,
+            route_disabler,
+            metrics,
+            auto_disable_after=auto_disable_after,
+            keep=keep,
+            tunables=tunables,
+        )
+
         # In the order in which they end: nothing new is decided, nothing new is sent, all is written, all is forgotten.
         self.shards.members = (
-            self._tailer,
+            self._intake.tailer,
             self._lanes,
             self._backlog.parking,
             self._backlog.retrier,
-            self._backlog.replayer,
             self._recorder,
             self._ledger,
-            self._backlog.suppressor,
         )
         transfer = ShardTransfer(database, projection, self.shards)
         self._leases = Leases(
@@ -171,31 +168,11 @@ class Pipeline:
             on_parting=transfer.part,
             tunables=tunables,
         )
-
-        # Beside the way.
-        self._gauges = Gauges(database, index, self._lanes, metrics, shards=self.shards)
-        self._keychain = keychain
-        self._idle_secret_seconds = tunables.idle_secret_seconds
-        self._tick_watch = TickWatch(database, metrics)
-        self._upkeep: Loops = {
-            "keychain": self._forget_idle_secrets,
-            "tick watch": self._tick_watch.run_once,
-            "maintenance": Maintenance(database, keep, tunables).run_once,
-            "metrics rollup": MetricsRollup(database, tunables).run_once,
-            "route disabler": self._route_disabler.run_once,
-            "gauges": self._gauges.run_once,
-            "loop lag": self._gauges.probe_once,
-            "seen types": self._seen_types.run_once,
-        }
-        if auto_disable_after is not None:
-            self._upkeep["auto disable"] = AutoDisable(
-                database, index, self._route_disabler, after=auto_disable_after, shards=self.shards, tunables=tunables
-            ).run_once
         projection.on_change.append(self._changed)
 
     def hurry(self) -> None:
         """Something was published here: make a tick now."""
-        self._ticker.wakeup.set()
+        self._intake.ticker.wakeup.set()
 
     def stop(self) -> None:
         """Asks for a clean end."""
@@ -208,14 +185,12 @@ class Pipeline:
     @property
     def tick_age_seconds(self) -> float:
         """How long committed events have been waiting for a tick, 0 if none are."""
-        return self._tick_watch.age_seconds
+        return self._upkeep.tick_watch.age_seconds
 
     async def run(self) -> None:
         """Runs until `stop`. Raises what a loop raised, if one failed."""
         intake: Loops = {
-            "ticker": self._ticker.run_once,
-            "tailer": self._tailer.run_once,
-            **{f"decider {number}": self._decider.run_once for number in range(self._deferring_tenants)},
+            **self._intake.loops(),
             "retrier": self._backlog.retrier.run_once,
             "replayer": self._backlog.replayer.run_once,
             "parking": self._backlog.parking.run_once,
@@ -227,13 +202,14 @@ class Pipeline:
             "sharing": self._leases.share_once,
             "projection": self._projection.run_once,
             "suppressor": self._backlog.suppressor.run_once,
+            "seen types": self._intake.seen_types.run_once,
             "listener": self._listen,
-            **self._upkeep,
+            **self._upkeep.loops,
         }
         async with asyncio.TaskGroup() as group:
-            taking_in = [group.create_task(_forever(name, run_once)) for name, run_once in intake.items()]
+            taking_in = [group.create_task(run_forever(name, run_once)) for name, run_once in intake.items()]
             workers = [group.create_task(self._work()) for _ in range(self._limits.workers)]
-            others = [group.create_task(_forever(name, run_once)) for name, run_once in rest.items()]
+            others = [group.create_task(run_forever(name, run_once)) for name, run_once in rest.items()]
             await self._stopping.wait_set()
             await self._drain(taking_in, workers)
             for task in others:
@@ -268,18 +244,14 @@ class Pipeline:
 
     def _changed(self, route: Route, event: LifecycleEvent) -> None:
         self._lanes.configure(route)
-        self._gauges.wakeup.set()
+        self._upkeep.gauges.wakeup.set()
         if event.type in (LifecycleEventType.DISABLED, LifecycleEventType.DELETED):
             self._backlog.review(route)
-
-    async def _forget_idle_secrets(self) -> None:
-        await asyncio.sleep(self._idle_secret_seconds)
-        self._keychain.age()
 
     async def _listen(self) -> None:
         wakeups = {
             listen.ROUTE: (self._projection.wakeup,),
-            listen.TICK: (self._tailer.wakeup,),
+            listen.TICK: (self._intake.tailer.wakeup,),
             listen.LEASE: (self._leases.wakeup,),
             listen.RETRY: (self._backlog.retrier.wakeup, self._backlog.replayer.wakeup),
         }
@@ -289,21 +261,6 @@ class Pipeline:
                 wakeup.set()
 
         await listen.listen(self._database.url, list(wakeups), wake)
-
-
-async def _forever(name: str, run_once: Callable[[], Awaitable[None]]) -> None:
-    failures = 0
-    while True:
-        try:
-            await run_once()
-            if failures:
-                log.info("database.recovered", loop=name)
-            failures = 0
-        except StoreUnavailable as error:
-            if failures == 0:
-                log.warning("database.unavailable", loop=name, cause=str(error))
-            await asyncio.sleep(BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
-            failures += 1
 
 
 def _process(owner: str, keychain: Keychain) -> Process:

@@ -50,10 +50,13 @@ def test_a_shard_that_is_being_taken_is_renewed_and_nothing_else() -> None:
     assert member.told == []
 
 
-def test_a_shard_is_held_once_every_member_has_begun() -> None:
+def test_a_shard_is_held_once_every_member_has_begun_and_then_it_is_said() -> None:
     shards, member = made()
+    said: list[tuple[list[int], list[int]]] = []
+    shards.on_adopted.append(lambda it: said.append((sorted(it.checkpoints), shards.held)))
     shards.take({3: 5}, 100.0)
     assert shards.hold(takeover(3), {3: 5}) == [3]
+    assert said == [([3], [3])]
     assert (member.told, member.held) == ([("adopt", [3])], [[]])
     assert (shards.held, shards.writable(), shards.epoch(3)) == ([3], {3: 5}, 5)
     assert shards.is_held(3)

@@ -130,8 +130,8 @@ class ReceiverLog:
         """In a period in which a route was ordered, no request may start before all earlier ones were accepted."""
         accepted: dict[Pair, float] = {}
         for arrival in self.arrivals:
-            if arrival.accepted_at is not None:
-                accepted.setdefault(arrival.pair, arrival.accepted_at)
+            if arrival.accepted_at is not None:  # after a crash the second request may be accepted before the first
+                accepted[arrival.pair] = min(arrival.accepted_at, accepted.get(arrival.pair, math.inf))
         place = {pair: n for n, pair in enumerate(self.due)}
         delivered = [pair for pair, words in outcomes.items() if pair[0] == number and words[-1] == "delivered"]
         for arrival in self.arrivals:

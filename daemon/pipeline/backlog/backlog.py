@@ -41,6 +41,7 @@ class Backlog:
         ranges = Ranges(database, index, ledger, recorder, evaluator, keep=keep, tunables=tunables)
         self.parking = Parking(database, ledger, lanes, recorder, ranges, working_set, tunables)
         self.suppressor = Suppressor(database, index, recorder, working_set, shards, owner=owner)
+        shards.on_adopted += [self.replayer.adopted, self.suppressor.adopted]
         recorder.on_recorded += [self.retrier.recorded, self.replayer.recorded]
 
     def review(self, route: Route) -> None:

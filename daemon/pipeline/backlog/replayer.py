@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection
 
 from daemon.core.routing import windows
 from daemon.core.routing.index import RouteIndex
@@ -56,15 +55,9 @@ class Replayer:
         self._working_set = working_set
         self._tunables = tunables
 
-    def adopt(self, takeover: Takeover) -> None:  # noqa: ARG002 - a ShardMember's signature
+    def adopted(self, _takeover: Takeover) -> None:
         """Looks whether replays of these shards go on."""
         self.wakeup.set()
-
-    async def part(self, shards: Collection[int]) -> None:
-        """Nothing of a shard is kept here."""
-
-    def drop(self, shard: int) -> None:
-        """Nothing of a shard is kept here."""
 
     def recorded(self, _rows: list[AttemptRow], deliveries: list[Delivery]) -> None:
         """Hears of outcomes that are written."""

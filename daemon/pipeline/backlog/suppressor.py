@@ -6,7 +6,6 @@ due, perhaps for an hour.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from uuid import UUID
 
 from daemon.core.routing import windows
@@ -50,18 +49,12 @@ class Suppressor:
             self._closed[route.id] = route
             self._noted.set()
 
-    def adopt(self, takeover: Takeover) -> None:
+    def adopted(self, takeover: Takeover) -> None:
         """Reviews the routes of which something waits: their last owner may not have come to it."""
         for route_id in takeover.parked.keys() | takeover.retrying:
             timeline = self._index.timeline(route_id)
             if timeline is not None:
                 self.review(timeline.current)
-
-    async def part(self, shards: Collection[int]) -> None:
-        """Nothing of a shard is kept here."""
-
-    def drop(self, shard: int) -> None:
-        """Nothing of a shard is kept here."""
 
     async def run_once(self) -> None:
         self._noted.clear()

@@ -38,11 +38,6 @@ class WorkingSet:
             if not of_route:
                 del self._deliveries[delivery.route_id]
 
-    def has(self, delivery: Delivery) -> bool:
-        """True if this very delivery is in the set."""
-        of_route = self._deliveries.get(delivery.route_id)
-        return of_route is not None and of_route.get(delivery.event.seq) is delivery
-
     def read(self, route_id: UUID, seqs: Collection[int]) -> None:
         """Notes which of a route's rows are in hand without a delivery; replaces what was noted before."""
         if seqs:

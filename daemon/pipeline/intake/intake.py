@@ -1,0 +1,56 @@
+"""The intake of one process: from a committed event to a decided delivery."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from daemon.expressions.evaluator import Evaluator
+from daemon.metrics import Metrics
+from daemon.pipeline.intake.decider import Decider
+from daemon.pipeline.intake.deferred import DeferredEvents
+from daemon.pipeline.intake.projection import Projection
+from daemon.pipeline.intake.seen_types import SeenTypes
+from daemon.pipeline.intake.tailer import Tailer
+from daemon.pipeline.intake.ticker import Ticker
+from daemon.pipeline.loops import Loops
+from daemon.pipeline.scheduling.lanes import Scheduling
+from daemon.pipeline.sending.send_gate import SendGate
+from daemon.pipeline.tunables import Tunables
+from eventstore.postgres.connect import Database
+
+
+class Intake:
+    """Builds the stages of this folder. `on_read` is called after each tick that was read."""
+
+    def __init__(
+        self,
+        database: Database,
+        projection: Projection,
+        gate: SendGate,
+        scheduling: Scheduling,
+        evaluator: Evaluator,
+        metrics: Metrics,
+        *,
+        on_read: Callable[[], None],
+        tunables: Tunables,
+    ) -> None:
+        ledger = scheduling.ledger
+        self._decisions_at_once = tunables.deferring_tenants
+        self.seen_types = SeenTypes(database)
+        self._decider = Decider(
+            projection.index,
+            ledger,
+            scheduling.lanes,
+            metrics,
+            self.seen_types,
+            evaluator,
+            DeferredEvents(database, tunables),
+            tunables=tunables,
+        )
+        self.tailer = Tailer(database, projection, ledger, self._decider, on_read=on_read, tunables=tunables)
+        self.ticker = Ticker(database, projection, gate, on_tick=self.tailer.wakeup.set)
+
+    def loops(self) -> Loops:
+        """What takes in events. It ends first when the process is to stop."""
+        deciders: Loops = {f"decider {number}": self._decider.run_once for number in range(self._decisions_at_once)}
+        return {"ticker": self.ticker.run_once, "tailer": self.tailer.run_once, **deciders}

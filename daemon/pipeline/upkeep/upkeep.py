@@ -1,0 +1,60 @@
+"""The upkeep of one process: what goes on beside the deliveries."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from daemon.core.routing.index import RouteIndex
+from daemon.keys import Keychain
+from daemon.metrics import Metrics
+from daemon.pipeline.held_shards import HeldShards
+from daemon.pipeline.loops import Loops
+from daemon.pipeline.scheduling.lanes import Lanes
+from daemon.pipeline.tunables import Tunables
+from daemon.pipeline.upkeep.auto_disable import AutoDisable, RouteDisabler
+from daemon.pipeline.upkeep.gauges import Gauges
+from daemon.pipeline.upkeep.maintenance import Maintenance, MetricsRollup
+from daemon.pipeline.upkeep.tick_watch import TickWatch
+from eventstore.postgres.connect import Database
+from eventstore.progress.retention import Keep
+
+
+class Upkeep:
+    """Builds the stages of this folder. Without `auto_disable_after` no route is disabled for failing long."""
+
+    def __init__(  # noqa: PLR0913 - what the stages are built of
+        self,
+        database: Database,
+        index: RouteIndex,
+        lanes: Lanes,
+        shards: HeldShards,
+        keychain: Keychain,
+        route_disabler: RouteDisabler,
+        metrics: Metrics,
+        *,
+        auto_disable_after: timedelta | None,
+        keep: Keep,
+        tunables: Tunables,
+    ) -> None:
+        self._keychain = keychain
+        self._idle_secret_seconds = tunables.idle_secret_seconds
+        self.gauges = Gauges(database, index, lanes, metrics, shards=shards)
+        self.tick_watch = TickWatch(database, metrics)
+        self.loops: Loops = {
+            "keychain": self._forget_idle_secrets,
+            "tick watch": self.tick_watch.run_once,
+            "maintenance": Maintenance(database, keep, tunables).run_once,
+            "metrics rollup": MetricsRollup(database, tunables).run_once,
+            "route disabler": route_disabler.run_once,
+            "gauges": self.gauges.run_once,
+            "loop lag": self.gauges.probe_once,
+        }
+        if auto_disable_after is not None:
+            self.loops["auto disable"] = AutoDisable(
+                database, index, route_disabler, after=auto_disable_after, shards=shards, tunables=tunables
+            ).run_once
+
+    async def _forget_idle_secrets(self) -> None:
+        await asyncio.sleep(self._idle_secret_seconds)
+        self._keychain.age()
