@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from urllib.parse import urlsplit
 
 import asyncpg
 
+from eventstore.postgres.database_url import WRITE_URL, location
+from eventstore.postgres.dialing import Dialer, Standby, is_standby, require_direct
 from eventstore.postgres.errors import (
     AccessRefused,
     Deadlocked,
@@ -53,6 +54,18 @@ SERVER_SETTINGS = {
 
 OLDEST_SERVER = 150000
 
+# Somewhat less than a use of a connection has, which may begin with it.
+DIAL_SECONDS = 2.5
+
+# What a server answers that was demoted, or that stops: 25006 and 57P01 to 57P03.
+_OF_THIS_SERVER = (
+    Standby,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+)
+
 DRIVER_ERRORS = (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
@@ -80,7 +93,9 @@ class Database:
         self._pool: asyncpg.Pool | None = None
 
     async def open(self) -> None:
-        """Connects. Raises StoreUnavailable or AccessRefused, UnsafeServer for a server older than 15."""
+        """Connects. Raises StoreUnavailable, AccessRefused or MalformedUrl; UnsafeServer for a pooler, and for a server
+        older than 15.
+        """
         pool = self._new_pool()
         try:
             async with asyncio.timeout(DEADLINE_SECONDS * 2):
@@ -88,10 +103,7 @@ class Database:
         except ValueError:
             # Not chained: the parser's message may quote a part of the password.
             pool.terminate()
-            raise MalformedUrl(
-                f"database.url is not understood ({location(self.url)})",
-                hint="write postgresql://user:password@host:port/name, special characters percent-encoded",
-            ) from None
+            raise MalformedUrl(f"database.url is not understood ({location(self.url)})", hint=WRITE_URL) from None
         except DRIVER_ERRORS as error:
             pool.terminate()
             raise translated(error, self.url) from error
@@ -99,7 +111,7 @@ class Database:
             pool.terminate()
             raise
         try:
-            await self._check_version()
+            await self._check_server()
         except BaseException:
             await self.close()
             raise
@@ -124,10 +136,17 @@ class Database:
             async with asyncio.timeout(seconds):
                 connection = await self._pool.acquire()
                 try:
+                    if is_standby(connection):
+                        raise Standby(location(self.url))
                     async with self._limited(connection, seconds):
                         yield connection
                 except (asyncio.CancelledError, TimeoutError):
                     connection.terminate()
+                    raise
+                except _OF_THIS_SERVER:
+                    # Demoted or about to stop: the name may lead elsewhere by now, and so none of them is used again.
+                    connection.terminate()
+                    await self._pool.expire_connections()
                     raise
                 except asyncpg.InterfaceError as error:
                     if connection.is_closed():
@@ -169,18 +188,18 @@ class Database:
         await connection.execute("RESET statement_timeout")
 
     def _new_pool(self) -> asyncpg.Pool:
+        dial = Dialer(self.url, where=location(self.url), settings=self._settings, seconds=DIAL_SECONDS)
         return asyncpg.create_pool(
-            self.url,
+            connect=lambda *_arguments, **_options: dial(),
             min_size=1,
             max_size=self._pool_size,
-            timeout=DEADLINE_SECONDS,
-            server_settings=self._settings,
             max_inactive_connection_lifetime=300,
             reset=_no_reset,
         )
 
-    async def _check_version(self) -> None:
+    async def _check_server(self) -> None:
         async with self.connection() as connection:
+            await require_direct(connection)
             number = int(await connection.fetchval("SHOW server_version_num"))
         if number < OLDEST_SERVER:
             message = f"PostgreSQL {number // 10000} is too old: Hookledger needs 15 or newer"
@@ -240,6 +259,11 @@ def translated(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911,
             return ValueRefused(str(error.args[0]))
         case asyncpg.DeadlockDetectedError():
             return Deadlocked(f"PostgreSQL at {where} ended a transaction that another one waited for")
+        case asyncpg.ReadOnlySQLTransactionError():
+            return StoreUnavailable(
+                f"PostgreSQL at {where} takes no writes",
+                hint="see whether it was demoted, or whether default_transaction_read_only is on",
+            )
         case asyncpg.LockNotAvailableError():
             return StoreUnavailable(
                 f"PostgreSQL at {where}: another transaction holds a lock that this one needs",
@@ -273,19 +297,6 @@ def is_outage(error: Exception) -> bool:
         sqlstate = str(error.sqlstate or "")
         return sqlstate[:2] in {"08", "40", "53", "57", "58"} or sqlstate in {"25006", "25P03", "25P04", "55P03"}
     return isinstance(error, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError)
-
-
-def location(url: str) -> str:
-    """Host, port and database of a URL, for messages. User and password are never part of it."""
-    parts = urlsplit(url)
-    try:
-        host = parts.hostname or "the local socket"
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return "a malformed URL"
-    if "@" in parts.path:  # a password with a slash in it ends the host too early
-        return "a malformed URL"
-    return f"{host}{port}{parts.path}"
 
 
 def _milliseconds(seconds: float) -> str:

@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 
 import asyncpg
 
-from eventstore.postgres.connect import DEADLINE_SECONDS, DRIVER_ERRORS, SERVER_SETTINGS, translated
+from eventstore.postgres.connect import DEADLINE_SECONDS, DIAL_SECONDS, DRIVER_ERRORS, SERVER_SETTINGS, translated
+from eventstore.postgres.database_url import location
+from eventstore.postgres.dialing import Dialer
 
 ROUTE = "hookledger_route"  # a lifecycle event was committed
 TICK = "hookledger_tick"  # a tick was made
@@ -26,11 +28,12 @@ async def listen(url: str, channels: Sequence[str], on_notification: Callable[[s
     Raises StoreUnavailable when the connection is lost or a probe on it gets no answer. The calls after connecting make
     up for notifications that were missed in between.
     """
+    dial = Dialer(url, where=location(url), settings=SERVER_SETTINGS, seconds=DIAL_SECONDS)
     connection: asyncpg.Connection | None = None
     closed = asyncio.Event()
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
-            connection = await asyncpg.connect(url, server_settings=SERVER_SETTINGS, timeout=DEADLINE_SECONDS)
+            connection = await dial()
             connection.add_termination_listener(lambda _connection: closed.set())
             for channel in channels:
                 await connection.add_listener(channel, lambda _connection, _pid, name, _payload: on_notification(name))

@@ -9,51 +9,22 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from dataclasses import dataclass
 
 from eventstore.domain_events.events import shard_of
-from tests.benchmarks.results import percentile
 from tests.support.fault_report import FaultReport
+from tests.support.seen_by_others import compare, seen_by_others
 from tests.support.system_under_test import SystemUnderTest
-from tests.support.until import until
 
 ROUTES = 20
 HOSTILE_EVENTS = 3
 HOSTILE_EVENTS_LONG = 20
 EVENT_BYTES = 132_000
-PER_SECOND = 100
-# Below these a ratio says nothing on a shared machine.
-NOISE_SECONDS = 0.25
 EPOCHS = "SELECT sum(epoch)::bigint FROM hookledger.lease"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    publish_p99_seconds: float
-    delivery_p99_seconds: float
 
 
 def _neighbour(tenant: str) -> str:
     """Another tenant of the same shard."""
     return next(name for name in map("n{}".format, range(1000)) if shard_of(name) == shard_of(tenant))
-
-
-async def _seen_by_others(system: SystemUnderTest, events: int) -> Seen:
-    """Publishes events of the others at a steady rate until they have arrived."""
-    known, answered = len(system.receiver.arrivals()), len(system.producer.answers)
-    mine = set(system.producer.log)
-    async with system.producer.load(per_second=PER_SECOND, batch=2):
-        await until(lambda: len(system.producer.log) >= len(mine) + events, seconds=120)
-    published = set(system.producer.log) - mine
-    deadline = time.monotonic() + 60
-    while published - {one.event_id for one in system.receiver.arrivals()[known:]}:
-        assert time.monotonic() < deadline, "an event of another tenant did not arrive within 60 s"
-        await asyncio.sleep(0.05)
-    arrived = [one for one in system.receiver.arrivals()[known:] if one.event_id in published]
-    return Seen(
-        publish_p99_seconds=percentile([each.seconds for each in system.producer.answers[answered:]], 0.99),
-        delivery_p99_seconds=percentile([a.at - system.producer.log[a.event_id].asked_at for a in arrived], 0.99),
-    )
 
 
 async def _publish_hostile(system: SystemUnderTest, tenant: str, events: int) -> None:
@@ -97,10 +68,10 @@ async def test_a_tenant_with_expensive_filters(system: SystemUnderTest, report: 
         system.producer.tenants = others
         await system.producer.publish(200)  # warms up keys, connections and code paths
         await system.until_settled()
-        before = await _seen_by_others(system, events)
+        before = await seen_by_others(system, events)
         epochs = await system.value(EPOCHS)
         await _publish_hostile(system, "hostile", hostile_events)
-        beside = await _seen_by_others(system, events)
+        beside = await seen_by_others(system, events)
         began_at = time.monotonic()
         ended = "SELECT count(*) = $1 FROM hookledger.attempt WHERE tenant = 'hostile' AND outcome <> 'retrying'"
         await system.until_row(ended, ROUTES * hostile_events, seconds=100)
@@ -111,11 +82,5 @@ async def test_a_tenant_with_expensive_filters(system: SystemUnderTest, report: 
     report.add_check(found, duplicates_at_most=0)
     report.add("leases lost", leases_lost, at_most=0)
     report.add("until the hostile tenant's events ended", ended_seconds, "s")
-    for name, first, second in (
-        ("publish p99", before.publish_p99_seconds, beside.publish_p99_seconds),
-        ("delivery p99", before.delivery_p99_seconds, beside.delivery_p99_seconds),
-    ):
-        report.add(f"{name} of the others before", first * 1000, "ms")
-        report.add(f"{name} of the others beside", second * 1000, "ms")
-        report.add(f"{name}, as a multiple", second / first, "x", at_most=2, tolerated=5 + NOISE_SECONDS / first)
+    compare(report, before, beside)
     report.verify()

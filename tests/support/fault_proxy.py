@@ -31,6 +31,10 @@ class FaultProxy:
         for writer in self._writers:
             writer.transport.abort()
 
+    def lead_to(self, target: str) -> None:
+        """Leads new connections to another server, as a name that was changed does. Present ones go on."""
+        self._target = target
+
     def restore(self) -> None:
         """Ends every fault."""
         self._is_cut = False

@@ -23,7 +23,8 @@ from eventstore.access.tokens import NewToken
 from eventstore.domain_events import ticks
 from eventstore.domain_events.catalogue import TypeRow
 from eventstore.domain_events.ticks import Tick
-from eventstore.postgres.connect import Database, check_durability, location, translated
+from eventstore.postgres.connect import Database, check_durability, translated
+from eventstore.postgres.database_url import location
 from eventstore.postgres.errors import (
     AccessRefused,
     SchemaMismatch,
@@ -128,6 +129,10 @@ async def test_a_database_that_does_not_exist_is_named(database_url: str, sql: a
         "postgresql://me:s3/cret@localhost:5432/x",
         "postgresql://me:3/cret@localhost:5432/x",
         "postgresql://me:s3cret@host:port/x",
+        "postgresql://me:s3@cret@host/x",
+        "postgresql://me:s3?cret@host/x",
+        "postgresql://me:s3#cret@host/x",
+        "postgresql://me:p@ss/cret#1@host/x",
     ],
 )
 async def test_a_url_that_is_none_is_refused_without_quoting_it(url: str) -> None:
@@ -139,7 +144,7 @@ async def test_a_url_that_is_none_is_refused_without_quoting_it(url: str) -> Non
 
 @pytest.mark.parametrize(("url", "where"), [
     ("postgresql://me:pw@db.example:5433/shop", "db.example:5433/shop"), ("postgresql://me:pw@db/shop?sslmode=require", "db/shop"),
-    ("postgresql:///shop?host=/tmp", "the local socket/shop"), ("postgresql://me:p@w@db/shop", "db/shop"),
+    ("postgresql:///shop?host=/tmp", "the local socket/shop"), ("postgresql://me:p@w@db/shop", "a malformed URL"), ("postgresql://a:1,b:2/x", "a:1, b:2/x"),
     ("postgresql://h:nope/x", "a malformed URL"), ("postgresql://[::1]:5432/x", "::1:5432/x"),
 ])  # fmt: skip
 def test_a_place_names_host_port_and_database_only(url: str, where: str) -> None:

@@ -1,0 +1,111 @@
+"""The URL of a database as libpq writes it, for a driver that knows a part of libpq's parameters.
+
+A parameter that the driver takes is left to it. What the server knows becomes a setting of the session. What changes
+nothing here - keep-alive packets, since every use has a deadline - is left out. Any other is refused by name: a promise
+that is not kept is worse than none.
+
+    postgresql://user:password@host:port,host:port/name?target_session_attrs=read-write&sslmode=verify-full
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+from eventstore.postgres.errors import MalformedUrl
+
+# Taken by the driver.
+_OF_DRIVER = {
+    "host", "port", "dbname", "database", "user", "password", "passfile", "service", "servicefile", "sslmode",
+    "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslpassword", "sslnegotiation", "ssl_min_protocol_version",
+    "ssl_max_protocol_version", "target_session_attrs", "krbsrvname", "gsslib",
+}  # fmt: skip
+# Parameters of libpq that change nothing here.
+_HARMLESS = {
+    "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout", "connect_timeout",
+    "fallback_application_name", "load_balance_hosts", "sslsni", "sslcertmode", "sslcompression", "sslcrldir",
+    "gssdelegation", "min_protocol_version", "max_protocol_version",
+}  # fmt: skip
+# Parameters of which some values ask for no more than the driver does.
+_HARMLESS_VALUES = {
+    "gssencmode": {"disable", "prefer"},
+    "channel_binding": {"disable", "prefer"},
+    "client_encoding": {"auto", "utf8", "utf-8", "unicode"},
+    "requiressl": {"0"},
+}
+# Parameters of libpq that ask for what is not done here.
+_REFUSED = {
+    "channel_binding": "the driver cannot bind to the channel; sslmode=verify-full proves who the server is",
+    "requiressl": "write sslmode=require instead",
+    "gssencmode": "the driver has no GSS encryption; use sslmode",
+    "require_auth": "remove it; the server decides how a user signs in",
+    "requirepeer": "remove it; it is not checked",
+    "client_encoding": "remove it; everything here is UTF-8",
+    "replication": "remove it; this is no replica",
+    "sslkeylogfile": "remove it",
+    "scram_client_key": "remove it, and give the password",
+    "scram_server_key": "remove it, and give the password",
+    "oauth_issuer": "remove it, and give a password",
+}
+WRITE_URL = "write postgresql://user:password@host:port/name, special characters percent-encoded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseUrl:
+    """`servers` are the URLs that the driver takes, one for each server in order; `settings` what sessions are told."""
+
+    servers: tuple[str, ...]
+    settings: dict[str, str]
+
+
+def parsed(url: str) -> DatabaseUrl:
+    """Raises MalformedUrl, which quotes nothing but the name of a parameter."""
+    parts = _parts(url)
+    kept: list[tuple[str, str]] = []
+    settings: dict[str, str] = {}
+    given = parse_qsl(parts.query, keep_blank_values=True)
+    is_verified = dict(given).get("sslmode") in {"verify-ca", "verify-full"}
+    for name, value in given:
+        if name in _OF_DRIVER:
+            kept.append((name, value))
+        elif name in _HARMLESS or value.lower() in _HARMLESS_VALUES.get(name, ()):
+            pass
+        elif name == "channel_binding" and is_verified:
+            pass  # the certificate proves what the channel would
+        elif name in _REFUSED:
+            raise MalformedUrl(f"database.url has {name}, which Hookledger cannot do", hint=_REFUSED[name])
+        else:
+            settings[name] = value
+    query = urlencode(kept, quote_via=quote)
+    user, at, places = parts.netloc.rpartition("@")
+    servers = [urlunsplit(parts._replace(netloc=f"{user}{at}{place}", query=query)) for place in places.split(",")]
+    return DatabaseUrl(servers=tuple(servers), settings=settings)
+
+
+def location(url: str) -> str:
+    """Hosts, ports and database of a URL, for messages. User and password are never part of it."""
+    try:
+        parts = _parts(url)
+    except MalformedUrl:
+        return "a malformed URL"
+    places = []
+    for place in parts.netloc.rpartition("@")[2].split(","):
+        try:
+            one = urlsplit(f"//{place}")
+            places.append((one.hostname or "the local socket") + (f":{one.port}" if one.port else ""))
+        except ValueError:
+            return "a malformed URL"
+    return f"{', '.join(places)}{parts.path}"
+
+
+def _parts(url: str) -> SplitResult:
+    """The parts of a URL of which no part of a password has become another part."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise MalformedUrl("database.url is not understood", hint=WRITE_URL) from None
+    # A password with `/`, `?`, `#` or `@` in it ends the host too early.
+    strays = parts.netloc.count("@") > 1, "@" in parts.path, "@" in parts.query, bool(parts.fragment)
+    if parts.scheme not in {"postgresql", "postgres"} or any(strays):
+        raise MalformedUrl("database.url is not understood", hint=WRITE_URL)
+    return parts

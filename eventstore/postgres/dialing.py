@@ -1,0 +1,91 @@
+"""Connects to the server of a database that takes writes, of one or several that its URL names.
+
+Each server gets its part of the time, so that one whose host is gone does not use up that of the others. A standby is
+passed over: everything here writes, and what it reads must be what was written last. The server that was found last is
+asked first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from eventstore.postgres.database_url import WRITE_URL, parsed
+from eventstore.postgres.errors import MalformedUrl, StoreUnavailable, UnsafeServer
+
+# Of a connection that another server may be asked for.
+_ELSEWHERE = (
+    OSError,
+    TimeoutError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.ConnectionDoesNotExistError,
+    asyncpg.TargetServerAttributeNotMatched,
+)
+_POOLED = "a connection pooler stands between Hookledger and PostgreSQL"
+_DIRECTLY = "let database.url lead to PostgreSQL itself: the daemon is a pool, and needs sessions of its own"
+
+
+Connection = asyncpg.Connection | PoolConnectionProxy
+
+
+class Standby(StoreUnavailable):
+    """The server is a standby, and takes no writes."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            f"PostgreSQL at {where} is a standby and takes no writes",
+            hint="let database.url lead to the primary, or name all servers in it: postgresql://h1:5432,h2:5432/name",
+        )
+
+
+class Dialer:
+    """Makes connections: call it. `where` names the servers in messages. Raises MalformedUrl when it is made."""
+
+    def __init__(self, url: str, *, where: str, settings: Mapping[str, str], seconds: float) -> None:
+        address = parsed(url)
+        self._servers = list(address.servers)
+        self._where = where
+        self._settings = address.settings | dict(settings)
+        self._seconds_each = seconds / len(self._servers)
+
+    async def __call__(self) -> asyncpg.Connection:
+        """A connection to a server that takes writes. Raises the driver's error, or Standby, of the last one asked."""
+        last: Exception = MalformedUrl("database.url names no server", hint=WRITE_URL)
+        for server in tuple(self._servers):
+            try:
+                connection = await asyncpg.connect(server, server_settings=self._settings, timeout=self._seconds_each)
+            except asyncpg.UndefinedObjectError as error:
+                raise MalformedUrl(
+                    f"database.url has a parameter that PostgreSQL does not know: {error.args[0]}", hint="remove it"
+                ) from error
+            except asyncpg.ProtocolViolationError as error:
+                if "startup parameter" in str(error.args[0]):
+                    raise UnsafeServer(_POOLED, hint=_DIRECTLY) from error
+                raise
+            except _ELSEWHERE as error:
+                last = error
+                continue
+            if is_standby(connection):
+                connection.terminate()
+                last = Standby(self._where)
+                continue
+            self._servers.remove(server)
+            self._servers.insert(0, server)
+            return connection
+        raise last
+
+
+async def require_direct(connection: Connection) -> None:
+    """Raises UnsafeServer if somebody between us and PostgreSQL gives out its sessions.
+
+    A pooler cannot tell which process of the server will serve the connection, so the one that it named is another.
+    """
+    if await connection.fetchval("SELECT pg_backend_pid()") != connection.get_server_pid():
+        raise UnsafeServer(_POOLED, hint=_DIRECTLY)
+
+
+def is_standby(connection: Connection) -> bool:
+    """True if the server was a standby when it was last heard of. It tells each session when that changes."""
+    return getattr(connection.get_settings(), "in_hot_standby", "off") == "on"

@@ -1,0 +1,166 @@
+"""What a URL may ask for: libpq's parameters, several servers, and never a pooler."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from eventstore.postgres.connect import Database
+from eventstore.postgres.database_url import parsed
+from eventstore.postgres.errors import MalformedUrl, StoreUnavailable, UnsafeServer
+from tests.support.fault_proxy import fault_proxy
+
+
+async def answer(url: str, query: str) -> object:
+    database = Database(url, pool_size=1)
+    await database.open()
+    try:
+        async with database.connection() as connection:
+            return await connection.fetchval(query)
+    finally:
+        await database.close()
+
+
+def with_parameters(url: str, text: str) -> str:
+    return f"{url}{'&' if urlsplit(url).query else '?'}{text}"
+
+
+@pytest.mark.parametrize("parameters", [
+    "connect_timeout=5", "keepalives=1&keepalives_idle=30&keepalives_interval=10&keepalives_count=3", "tcp_user_timeout=9000",
+    "sslmode=prefer&channel_binding=prefer", "gssencmode=disable", "client_encoding=utf8", "target_session_attrs=read-write",
+    "load_balance_hosts=disable", "sslmode=disable&fallback_application_name=shop",
+])  # fmt: skip
+async def test_what_libpq_takes_and_changes_nothing_here_is_taken(database_url: str, parameters: str) -> None:
+    assert await answer(with_parameters(database_url, parameters), "SELECT 1") == 1
+
+
+async def test_a_setting_of_the_server_is_set_but_never_one_of_ours(database_url: str) -> None:
+    url = with_parameters(database_url, "work_mem=7MB&timezone=Europe/Paris&application_name=a+b")
+    assert await answer(url, "SHOW work_mem") == "7MB"
+    assert await answer(url, "SHOW timezone") == "UTC"
+
+
+@pytest.mark.parametrize(("parameter", "value"), [
+    ("channel_binding", "require"), ("gssencmode", "require"), ("require_auth", "scram-sha-256"), ("requirepeer", "postgres"),
+    ("client_encoding", "latin1"), ("replication", "database"), ("requiressl", "1"),
+])  # fmt: skip
+def test_what_cannot_be_kept_is_refused_by_name(parameter: str, value: str) -> None:
+    with pytest.raises(MalformedUrl, match=parameter) as refusal:
+        parsed(f"postgresql://me:s3cret@host/x?{parameter}={value}")
+    assert refusal.value.hint
+    assert "s3cret" not in f"{refusal.value}"
+
+
+def test_a_channel_needs_no_binding_to_a_server_that_is_proved() -> None:
+    assert parsed("postgresql://host/x?sslmode=verify-full&channel_binding=require").settings == {}
+
+
+async def test_a_parameter_that_nobody_knows_is_named(database_url: str) -> None:
+    with pytest.raises(MalformedUrl, match="work_memory") as refusal:
+        await answer(with_parameters(database_url, "work_memory=7MB"), "SELECT 1")
+    assert refusal.value.hint
+
+
+def test_every_server_gets_the_same_user_and_parameters() -> None:
+    assert parsed("postgresql://me:pw@a:1,b,[::1]:3/shop?sslmode=require&connect_timeout=2").servers == (
+        "postgresql://me:pw@a:1/shop?sslmode=require",
+        "postgresql://me:pw@b/shop?sslmode=require",
+        "postgresql://me:pw@[::1]:3/shop?sslmode=require",
+    )
+
+
+@contextmanager
+def silent_server() -> Iterator[int]:
+    """A port whose connections are taken by the system and answered by nobody, as of a host that hangs."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+async def test_a_server_that_hangs_or_is_gone_does_not_use_up_the_time_of_the_next(database_url: str) -> None:
+    async with fault_proxy(database_url) as proxy:
+        here = urlsplit(proxy.url)
+        with silent_server() as silent, socket.create_server(("127.0.0.1", 0)) as closed:
+            gone = closed.getsockname()[1]
+            closed.close()
+            places = f"{here.username}@127.0.0.1:{gone},127.0.0.1:{silent},127.0.0.1:{here.port}"
+            database = Database(here._replace(netloc=places).geturl(), pool_size=2)
+            await database.open()
+            try:
+                for _ in range(2):  # the second connection goes to the server that was found
+                    async with database.connection() as connection, database.connection() as other:
+                        assert await connection.fetchval("SELECT 1") == await other.fetchval("SELECT 1") == 1
+            finally:
+                await database.close()
+
+
+async def test_no_server_of_several_is_an_outage_that_names_them_all() -> None:
+    with silent_server() as silent, pytest.raises(StoreUnavailable, match=f"127.0.0.1:1, 127.0.0.1:{silent}/x"):
+        await answer(f"postgresql://me@127.0.0.1:1,127.0.0.1:{silent}/x", "SELECT 1")
+
+
+@contextmanager
+def pgbouncer(url: str, directory: Path, **settings: str) -> Iterator[str]:
+    """A pooler in front of that server."""
+    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        pytest.skip("pgbouncer is not installed")
+    parts = urlsplit(url)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    users = directory / "users"
+    users.write_text('"postgres" ""\n')
+    config = directory / "pgbouncer.ini"
+    config.write_text(
+        f"[databases]\n* = host={parts.hostname} port={parts.port} user=postgres\n"
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = any\nauth_file = {users}\n"
+        f"unix_socket_dir =\nlogfile = {directory / 'log'}\n" + "".join(f"{k} = {v}\n" for k, v in settings.items())
+    )
+    directory.chmod(0o777)
+    account = ["-u", "nobody"] if os.geteuid() == 0 else []
+    for path in (directory, *directory.parents):
+        if path.is_relative_to("/tmp") and path != Path("/tmp") and os.geteuid() == 0:
+            path.chmod(path.stat().st_mode | 0o055)
+    process = subprocess.Popen([program, *account, str(config)], stderr=subprocess.DEVNULL)
+    try:
+        yield f"postgresql://postgres@127.0.0.1:{port}{parts.path}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.mark.parametrize("settings", [
+    {"pool_mode": "transaction"}, {"pool_mode": "session"},
+    {"pool_mode": "transaction", "ignore_startup_parameters": "statement_timeout, idle_in_transaction_session_timeout, lock_timeout, "
+     "default_transaction_isolation, enable_seqscan, max_parallel_workers_per_gather, plan_cache_mode, jit"},
+])  # fmt: skip
+async def test_a_pooler_is_refused_at_the_start(database_url: str, tmp_path: Path, settings: dict[str, str]) -> None:
+    async with fault_proxy(database_url) as proxy:  # by TCP: the pooler may not enter the directory of the socket
+        await _refused(proxy.url, tmp_path, settings)
+
+
+async def _refused(url: str, directory: Path, settings: dict[str, str]) -> None:
+    with pgbouncer(url, directory, **settings) as pooled:
+
+        async def is_up() -> bool:
+            try:
+                await (await asyncpg.connect(pooled, timeout=2)).close()
+            except OSError:
+                return False
+            return True
+
+        async with asyncio.timeout(20):
+            while not await is_up():
+                await asyncio.sleep(0.02)
+        with pytest.raises(UnsafeServer, match="pooler") as refusal:
+            await answer(pooled, "SELECT 1")
+    assert "PostgreSQL itself" in refusal.value.hint
