@@ -20,6 +20,8 @@ from pydantic import BeforeValidator, Field
 
 from daemon.core import durations
 from daemon.core.drafts.route_headers import is_reserved
+from eventstore.postgres import database_url
+from eventstore.postgres.errors import MalformedUrl
 
 MASK: Final = "***"
 MASTER_KEY_BYTES: Final = 32
@@ -129,6 +131,15 @@ def _url(*schemes: str) -> Callable[[object], str]:
     return check
 
 
+def _database_url(value: object) -> str:
+    text = _text(value)
+    try:
+        database_url.parsed(text)
+    except MalformedUrl as error:
+        raise ValueError(f"{str(error).removeprefix('database.url ')}; {error.hint}") from None
+    return text
+
+
 def _public_url(value: object) -> str:
     text = _url("http", "https")(value)
     parts = urlsplit(text)
@@ -168,7 +179,7 @@ def _secret(check: Callable[[object], str]) -> BeforeValidator:
     return BeforeValidator(wrap)
 
 
-DatabaseUrl = Annotated[Secret, _secret(_url("postgresql", "postgres"))]
+DatabaseUrl = Annotated[Secret, _secret(_database_url)]
 Days = Annotated[int, Field(ge=1, le=36_500)]
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 FilePath = Annotated[Path, BeforeValidator(_path)]

@@ -51,14 +51,14 @@ WRITE_URL = "write postgresql://user:password@host:port/name, special characters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DatabaseUrl:
+class ServerUrls:
     """`servers` are the URLs that the driver takes, one for each server in order; `settings` what sessions are told."""
 
     servers: tuple[str, ...]
     settings: dict[str, str]
 
 
-def parsed(url: str) -> DatabaseUrl:
+def parsed(url: str) -> ServerUrls:
     """Raises MalformedUrl, which quotes nothing but the name of a parameter."""
     parts = _parts(url)
     kept: list[tuple[str, str]] = []
@@ -78,8 +78,13 @@ def parsed(url: str) -> DatabaseUrl:
             settings[name] = value
     query = urlencode(kept, quote_via=quote)
     user, at, places = parts.netloc.rpartition("@")
+    try:
+        for place in places.split(","):
+            _ = urlsplit(f"//{place}").port
+    except ValueError:
+        raise MalformedUrl("database.url is not understood", hint=WRITE_URL) from None
     servers = [urlunsplit(parts._replace(netloc=f"{user}{at}{place}", query=query)) for place in places.split(",")]
-    return DatabaseUrl(servers=tuple(servers), settings=settings)
+    return ServerUrls(servers=tuple(servers), settings=settings)
 
 
 def location(url: str) -> str:
