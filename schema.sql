@@ -342,15 +342,61 @@ BEGIN
     RETURN next.tick;
 END $$;
 
+-- The timeline of the write-ahead log, which is another one once a standby was promoted. 0 where storage of its own kind
+-- takes the place of that log; then a promotion loses nothing.
+CREATE FUNCTION hookledger.timeline() RETURNS integer LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF pg_is_in_recovery() THEN
+        RAISE read_only_sql_transaction USING MESSAGE = 'this server is a standby';
+    END IF;
+    RETURN ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer;
+EXCEPTION
+    WHEN feature_not_supported THEN RETURN 0;
+END $$;
+
+-- True if this is the log of which somebody has read that tick: after the promotion of a standby that was behind, ticks
+-- may be gone, and their numbers be those of others. Null for somebody who has read nothing yet.
+CREATE FUNCTION hookledger.is_same_log(timeline integer, tick bigint, snap text) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT is_same_log.timeline IS NULL
+        OR is_same_log.timeline = hookledger.timeline()
+           AND (is_same_log.tick = 0 OR EXISTS (SELECT FROM hookledger.tick t
+                                                 WHERE t.tick = is_same_log.tick AND t.snap::text = is_same_log.snap))
+$$;
+
 -- Called by every daemon several times a second, in one round trip: makes the next tick if there is one to make, and
 -- returns the newest tick and the last position of the route log, from which a process knows that it has missed
--- nothing.
-CREATE FUNCTION hookledger.poll(OUT made bigint, OUT newest bigint, OUT route_pos bigint) LANGUAGE plpgsql AS $$
+-- nothing. What stands at the tick and the position that it knows tells it whether the log is still the same.
+CREATE FUNCTION hookledger.poll(
+    known_tick bigint, known_pos bigint,
+    OUT made bigint, OUT newest bigint, OUT newest_snap pg_snapshot, OUT route_pos bigint,
+    OUT timeline integer, OUT known_snap pg_snapshot, OUT known_hash bytea
+) LANGUAGE plpgsql AS $$
 BEGIN
     made := hookledger.make_tick();
-    newest := coalesce(made, (SELECT t.tick FROM hookledger.tick t ORDER BY t.tick DESC LIMIT 1), 0);
+    SELECT t.tick, t.snap INTO newest, newest_snap FROM hookledger.tick t ORDER BY t.tick DESC LIMIT 1;
+    newest := coalesce(newest, 0);
+    newest_snap := coalesce(newest_snap, '1:1:'::pg_snapshot);
     route_pos := coalesce((SELECT e.pos FROM hookledger.route_event e ORDER BY e.pos DESC LIMIT 1), 0);
+    timeline := hookledger.timeline();
+    known_snap := (SELECT t.snap FROM hookledger.tick t WHERE t.tick = known_tick);
+    known_hash := (SELECT e.hash FROM hookledger.route_event e WHERE e.pos = known_pos);
 END $$;
+
+-- What was lost when a standby that had not received everything was promoted, as the daemons knew it: one row for each
+-- time. `since` is the time of the newest tick that is left, or null if none is, and `until` when the loss was noticed:
+-- what was acknowledged between them may be gone.
+CREATE TABLE hookledger.lost_log (
+    timeline   integer     NOT NULL,
+    first_tick bigint      NOT NULL,
+    last_tick  bigint      NOT NULL,
+    first_pos  bigint      NOT NULL,
+    last_pos   bigint      NOT NULL,
+    since      timestamptz,
+    until      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    found_by   text        NOT NULL,
+    CONSTRAINT lost_log_pkey PRIMARY KEY (timeline, first_tick, first_pos)
+);
+COMMENT ON COLUMN hookledger.lost_log.last_tick IS 'below first_tick: no tick is gone; likewise last_pos, of the route log';
 
 -- The tick that read a transaction's events, null if none has read them yet. The tick of an event is
 -- coalesce(tick, hookledger.tick_of(txid)), because an event of a restored dump has the number of its tick.

@@ -20,7 +20,7 @@ from daemon.core.routing.timeline import Timeline
 from daemon.core.routing.windows import Window
 from daemon.core.webhook.payload import EventFilters
 from eventstore import domain_events
-from eventstore.domain_events import ticks
+from eventstore.domain_events import lost_log, ticks
 from eventstore.domain_events.events import StoredEvent
 from eventstore.postgres.connect import Database
 from eventstore.progress import retention
@@ -57,6 +57,12 @@ class AmbiguousEvent(LookupError):
     """Several tenants have an event of that id."""
 
 
+async def unknown(database: Database, event_id: str, tenant: str | None) -> str:
+    """Why there may be no such event: it was never published, or it was lost with an old primary."""
+    known = f"there is no event {event_id!r}" + (f" of tenant {tenant}" if tenant else "")
+    return "; ".join([known, *(lost.sentence for lost in await lost_log.read(database))])
+
+
 async def explain(
     database: Database,
     event_id: str,
@@ -75,7 +81,7 @@ async def explain(
     """
     events = await domain_events.find(database, event_id, tenant=tenant)
     if not events:
-        raise UnknownEvent(f"there is no event {event_id!r}" + (f" of tenant {tenant}" if tenant else ""))
+        raise UnknownEvent(await unknown(database, event_id, tenant))
     if len({event.tenant for event in events}) > 1:
         raise AmbiguousEvent(f"several tenants have an event {event_id!r}: name one")
     return await explain_event(database, events[0], route_id=route_id, live=live, part=part)

@@ -186,6 +186,12 @@ class HeldShards:
         """Forgets leases that nobody works on yet. They stay in the table until their row is freed or expires."""
         self.free({s: lease.epoch for s, lease in self._leases.items() if lease.state is ShardState.TAKING})
 
+    def lose_all(self) -> None:
+        """Lets go of all shards at once. They may be taken again."""
+        for shard in list(self._leases):
+            self.lose(shard)
+        self.changed.set()
+
     def lose(self, shard: int) -> None:
         """Lets go of a shard that belongs to another process."""
         lease = self._leases.pop(shard, None)

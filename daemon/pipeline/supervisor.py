@@ -25,6 +25,7 @@ from daemon.pipeline.backlog.backlog import Backlog
 from daemon.pipeline.held_shards import HeldShards
 from daemon.pipeline.intake.intake import Intake
 from daemon.pipeline.intake.projection import Projection
+from daemon.pipeline.known_log import KnownLog
 from daemon.pipeline.loops import BACKOFF_SECONDS, Loops, run_forever
 from daemon.pipeline.recording.attempt_log import AttemptLog
 from daemon.pipeline.recording.recorder import Recorder
@@ -84,6 +85,7 @@ class Pipeline:
         self._ledger = Ledger(tunables)
         self._working_set = WorkingSet()
         self._evaluator = Evaluator(metrics)
+        known = KnownLog()
 
         # The way of an event, from the tick to its outcome.
         self._projection = projection
@@ -94,6 +96,7 @@ class Pipeline:
             self._working_set,
             metrics,
             owner=owner,
+            known=known,
             timeout_seconds=settings.timeout_seconds,
             tunables=tunables,
         )
@@ -104,9 +107,12 @@ class Pipeline:
             database,
             projection,
             self._gate,
+            self.shards,
             scheduling,
             self._evaluator,
             metrics,
+            owner=owner,
+            known=known,
             on_read=self._recorder.noted,
             tunables=tunables,
         )
@@ -159,7 +165,7 @@ class Pipeline:
             self._recorder,
             self._ledger,
         )
-        transfer = ShardTransfer(database, projection, self.shards)
+        transfer = ShardTransfer(database, projection, self.shards, self._intake.log_watch)
         self._leases = Leases(
             database,
             _process(owner, keychain),
@@ -169,6 +175,7 @@ class Pipeline:
             tunables=tunables,
         )
         projection.on_change.append(self._changed)
+        projection.on_folded_anew.append(self._lanes.configure_anew)
 
     def hurry(self) -> None:
         """Something was published here: make a tick now."""

@@ -34,17 +34,30 @@ class Tick:
 LogPosition = tuple[int, int]
 
 
+EMPTY_SNAP = "1:1:"
+
+
+class LogMark(NamedTuple):
+    """What somebody has read of the log: a tick with its snapshot, on a timeline. By it they know the log again after a
+    standby was promoted. `timeline` is None for somebody who has read nothing yet.
+    """
+
+    timeline: int | None = None
+    tick: int = 0
+    snap: str = EMPTY_SNAP
+
+
 class Poll(NamedTuple):
-    """`made` is the number of the tick that this call made, None if there was nothing new; `newest` is the newest tick
-    and `route_pos` the last position of the route log, 0 if there is none.
+    """`made` is the number of the tick that this call made, None if there was nothing new. `mark` is the newest tick,
+    `route_pos` the last position of the route log, 0 if there is none. `known_snap` and `known_hash` stand where the
+    caller has read; None if nothing stands there.
     """
 
     made: int | None
-    newest: int
+    mark: LogMark
     route_pos: int
-
-
-EMPTY_SNAP = "1:1:"
+    known_snap: str | None
+    known_hash: bytes | None
 
 
 async def make(database: Database) -> int | None:
@@ -54,11 +67,17 @@ async def make(database: Database) -> int | None:
     return number
 
 
-async def poll(database: Database) -> Poll:
+_POLL = """
+SELECT made, newest, newest_snap::text, route_pos, timeline, known_snap::text, known_hash FROM hookledger.poll($1, $2)
+"""
+
+
+async def poll(database: Database, *, known_tick: int, known_pos: int) -> Poll:
     """Makes the next tick as `make` does, and returns the positions of both logs, in one round trip."""
     async with database.connection() as connection:
-        (row,) = await connection.fetch("SELECT made, newest, route_pos FROM hookledger.poll()")
-    return Poll(row["made"], row["newest"], row["route_pos"])
+        (row,) = await connection.fetch(_POLL, known_tick, known_pos)
+    mark = LogMark(row["timeline"], row["newest"], row["newest_snap"])
+    return Poll(row["made"], mark, row["route_pos"], row["known_snap"], row["known_hash"])
 
 
 async def after(database: Database, tick: int, *, limit: int = 200) -> list[Tick]:
@@ -76,6 +95,13 @@ async def snap_of(database: Database, tick: int) -> str:
         return EMPTY_SNAP
     async with database.connection() as connection:
         return str(await connection.fetchval("SELECT snap::text FROM hookledger.tick WHERE tick = $1", tick))
+
+
+async def snaps_since(database: Database, tick: int) -> dict[int, str]:
+    """The snapshots of the ticks from number `tick` on."""
+    async with database.connection() as connection:
+        rows = await connection.fetch("SELECT tick, snap::text FROM hookledger.tick WHERE tick >= $1", tick)
+    return {row["tick"]: row["snap"] for row in rows}
 
 
 async def route_pos(database: Database, tick: int) -> int:

@@ -3,7 +3,8 @@
 There is no job queue: a row per delivery would cost 660 to 3,080 bytes of write-ahead log and two dead tuples; a cursor
 and an outcome log cost 105 to 265 bytes and none. Outcomes, retries, parked rows and checkpoints are written in one
 statement, so that no crash can fall between them. The statement first locks the lease rows of the shards it writes for.
-A shard whose owner or epoch has changed is left out of every part of it: this is the fence.
+A shard whose owner or epoch has changed is left out of every part of it: this is the fence. Nothing at all is written
+to a log that is not the one that was read: what a promoted standby never received cannot be progress there.
 
 The lease row also has the number of the last flush under its epoch. A flush is repeated when its answer was lost, which
 may have happened after the commit. A flush with a number that is not above the stored one writes nothing.
@@ -17,6 +18,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from eventstore.domain_events.ticks import LogMark
 from eventstore.postgres.connect import DEADLINE_SECONDS, Database
 from eventstore.progress.rows import (
     AttemptRow,
@@ -43,7 +45,8 @@ class Suppressed(NamedTuple):
 @dataclass(slots=True, kw_only=True)
 class Flush:
     """What one flush writes. `settled` are (shard, route, seq) of rows to delete from `retry`, `drained` are packed
-    rows to delete from `parked`, `checkpoints` maps a shard to its new checkpoint.
+    rows to delete from `parked`, `checkpoints` maps a shard to its new checkpoint. `read` is the log that all this is
+    about: nothing is written to another one.
     """
 
     attempts: list[AttemptRow] = field(default_factory=list)
@@ -52,6 +55,7 @@ class Flush:
     parked: list[ParkedRow] = field(default_factory=list)
     drained: list[ParkedKey] = field(default_factory=list)
     ranges: list[RangeRow] = field(default_factory=list)
+    read: LogMark = field(default_factory=LogMark)
     checkpoints: dict[int, int] = field(default_factory=dict)
 
     @property
@@ -64,7 +68,7 @@ class Flush:
 def _statement() -> str:
     """The flush. Its parameters are those of `_arguments`, in the same order."""
     parameters = Parameters()
-    owner, shards, epochs, number, touched = (parameters.one() for _ in range(5))
+    owner, shards, epochs, number, touched, timeline, tick, snap = (parameters.one() for _ in range(8))
     attempts = parameters.unnest(AttemptRow._fields, "a")
     retries = parameters.unnest(RetryRow._fields, "r")
     settled = parameters.unnest(SettledRow._fields, "s")
@@ -78,7 +82,8 @@ WITH held AS MATERIALIZED (
     SELECT l.shard, l.epoch, l.flush < {number} AS is_new FROM hookledger.lease l
       JOIN unnest({shards}::smallint[], {epochs}::bigint[]) AS mine (shard, epoch)
         ON l.shard = mine.shard AND l.epoch = mine.epoch
-     WHERE l.owner = {owner} ORDER BY l.shard FOR NO KEY UPDATE OF l
+     WHERE l.owner = {owner} AND (SELECT hookledger.is_same_log({timeline}, {tick}, {snap}))
+     ORDER BY l.shard FOR NO KEY UPDATE OF l
 ), writable AS MATERIALIZED (
     SELECT shard, epoch FROM held WHERE is_new
 ), numbered AS (
@@ -224,6 +229,7 @@ def _arguments(batch: Flush, owner: str, epochs: Mapping[int, int], number: int)
         list(epochs.values()),
         number,
         sorted(batch.shards),
+        *batch.read,
         *columns(batch.attempts, AttemptRow._fields),
         *columns(batch.retries, RetryRow._fields),
         *columns(batch.settled, SettledRow._fields),

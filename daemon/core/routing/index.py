@@ -55,6 +55,16 @@ class RouteIndex:
         self.position = event.pos
         return route
 
+    def has(self, route: Route) -> bool:
+        """True if this state of a route is or was one of those here."""
+        timeline = self._timelines.get(route.id)
+        found = None if timeline is None else timeline.of_version(route.version)
+        return found is not None and found.pos == route.pos
+
+    def replace(self, other: RouteIndex) -> None:
+        """Becomes the same as `other`, which is not used afterwards."""
+        self.__dict__.update(other.__dict__)
+
     def candidates(self, tenant: str, event_type: str) -> tuple[Timeline, ...]:
         """The timelines of routes of that tenant that subscribe, or once subscribed, to the type."""
         key = (tenant, event_type)

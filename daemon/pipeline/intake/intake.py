@@ -6,12 +6,15 @@ from collections.abc import Callable
 
 from daemon.expressions.evaluator import Evaluator
 from daemon.metrics import Metrics
+from daemon.pipeline.held_shards import HeldShards
 from daemon.pipeline.intake.decider import Decider
 from daemon.pipeline.intake.deferred import DeferredEvents
+from daemon.pipeline.intake.log_watch import LogWatch
 from daemon.pipeline.intake.projection import Projection
 from daemon.pipeline.intake.seen_types import SeenTypes
 from daemon.pipeline.intake.tailer import Tailer
 from daemon.pipeline.intake.ticker import Ticker
+from daemon.pipeline.known_log import KnownLog
 from daemon.pipeline.loops import Loops
 from daemon.pipeline.scheduling.lanes import Scheduling
 from daemon.pipeline.sending.send_gate import SendGate
@@ -20,17 +23,22 @@ from eventstore.postgres.connect import Database
 
 
 class Intake:
-    """Builds the stages of this folder. `on_read` is called after each tick that was read."""
+    """Builds the stages of this folder. `on_read` is called after each tick that was read, `known` is what is known of
+    the log.
+    """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it is built of
         self,
         database: Database,
         projection: Projection,
         gate: SendGate,
+        shards: HeldShards,
         scheduling: Scheduling,
         evaluator: Evaluator,
         metrics: Metrics,
         *,
+        owner: str,
+        known: KnownLog,
         on_read: Callable[[], None],
         tunables: Tunables,
     ) -> None:
@@ -48,7 +56,9 @@ class Intake:
             tunables=tunables,
         )
         self.tailer = Tailer(database, projection, ledger, self._decider, on_read=on_read, tunables=tunables)
-        self.ticker = Ticker(database, projection, gate, on_tick=self.tailer.wakeup.set)
+        self.log_watch = LogWatch(database, projection, shards, known, metrics, owner=owner)
+        self.log_watch.on_begun_anew.append(self.tailer.forget)
+        self.ticker = Ticker(self.log_watch, projection, gate, on_tick=self.tailer.wakeup.set)
 
     def loops(self) -> Loops:
         """What takes in events. It ends first when the process is to stop."""

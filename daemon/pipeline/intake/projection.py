@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import NamedTuple
 
 from daemon import route_state
 from daemon.core.routing.index import RouteIndex
@@ -16,30 +17,66 @@ from daemon.core.routing.route import LifecycleEvent, Route
 from daemon.pipeline.wakeup import Wakeup
 from eventstore import route_log
 from eventstore.postgres.connect import Database
+from eventstore.postgres.errors import StoreUnavailable
 
 POLL_SECONDS = 5.0
 
 OnChange = Callable[[Route, LifecycleEvent], None]
 
 
+class LogReplaced(StoreUnavailable):
+    """The log went back: `daemon.pipeline.intake.log_watch` notices it, and has the routes folded anew."""
+
+
+class LogEnd(NamedTuple):
+    """How far the route log was applied, and the hash of that event; 0 and an empty one for nothing."""
+
+    position: int = 0
+    hash: bytes = b""
+
+
 class Projection:
-    """`index` is consistent between awaits. Each of `on_change` gets every changed route and its event."""
+    """`index` is consistent between awaits, and `end` how far it goes. Each of `on_change` gets every changed route and
+    its event; `on_folded_anew` are called when all routes may be others.
+    """
 
     def __init__(self, database: Database) -> None:
         self.index = RouteIndex()
         self.wakeup = Wakeup()
+        self.end = LogEnd()
         self.on_change: list[OnChange] = []
+        self.on_folded_anew: list[Callable[[], None]] = []
         self._database = database
         self._lock = asyncio.Lock()
 
     async def catch_up(self) -> None:
-        """Applies the lifecycle events after the current position. Raises StoreUnavailable."""
+        """Applies the lifecycle events after the current position. Raises StoreUnavailable, LogReplaced among them."""
         async with self._lock:
             async for row in route_log.read(self._database, after=self.index.position):
+                if (row.pos, row.prev_hash) != (self.end.position + 1, self.end.hash):
+                    raise LogReplaced("the route log in the database is not the one that was read")
                 event = route_state.lifecycle(row)
                 route = self.index.apply(event)
+                self.end = LogEnd(row.pos, row.hash)
                 for notify in self.on_change:
                     notify(route, event)
+
+    async def fold_anew(self, known: LogEnd) -> int:
+        """Folds the whole log again, since it is not the one that was applied up to `known`; until then the routes stay
+        as they were. Returns the position of the first change that is gone, as far as the routes tell. Raises
+        StoreUnavailable.
+        """
+        async with self._lock:
+            index, end = RouteIndex(), LogEnd()
+            async for row in route_log.read(self._database):
+                index.apply(route_state.lifecycle(row))
+                end = LogEnd(row.pos, row.hash)
+            gone = [route.pos for route in self.index.routes() if not index.has(route)]
+            self.index.replace(index)
+            self.end = end
+            for notify in self.on_folded_anew:
+                notify()
+        return min(gone, default=known.position + 1)
 
     async def reach(self, pos: int) -> None:
         """Returns once everything up to `pos` is applied. Raises StoreUnavailable."""

@@ -73,6 +73,12 @@ class Tailer:
         if cursor is not None:
             cursor.is_dropped = True
 
+    def forget(self) -> None:
+        """Forgets what was read of ticks, since they may be gone. No shard is read at that moment."""
+        self._snaps = {0: ticks.EMPTY_SNAP}
+        self._decider.accounted.clear()
+        self._accounted_upto = 0
+
     @property
     def position(self) -> int:
         """The oldest tick among the cursors; 0 without shards."""

@@ -13,11 +13,11 @@ import random
 import time
 from collections.abc import Callable
 
+from daemon.pipeline.intake.log_watch import LogWatch
 from daemon.pipeline.intake.projection import Projection
 from daemon.pipeline.sending.send_gate import SendGate
 from daemon.pipeline.wakeup import Wakeup
-from eventstore.domain_events import ticks
-from eventstore.postgres.connect import Database
+from eventstore.domain_events.ticks import EMPTY_SNAP
 
 POLL_SECONDS = 0.05
 IDLE_POLL_SECONDS = 0.25
@@ -29,14 +29,14 @@ class Ticker:
     """`wakeup` makes it poll at once. `on_tick` is called when there are new ticks, of this or another process."""
 
     def __init__(
-        self, database: Database, projection: Projection, send_gate: SendGate, *, on_tick: Callable[[], None]
+        self, log_watch: LogWatch, projection: Projection, send_gate: SendGate, *, on_tick: Callable[[], None]
     ) -> None:
         self.wakeup = Wakeup()
-        self._database = database
+        self._log_watch = log_watch
         self._projection = projection
         self._send_gate = send_gate
         self._on_tick = on_tick
-        self._newest = 0
+        self._newest = (0, EMPTY_SNAP)
         self._made_at = time.monotonic()
 
     @property
@@ -50,11 +50,12 @@ class Ticker:
             await asyncio.sleep(max(0.0, self._made_at + COALESCE_SECONDS - time.monotonic()))
         self.wakeup.clear()
         asked_at = time.monotonic()
-        poll = await ticks.poll(self._database)
+        poll = await self._log_watch.poll()
         if poll.made is not None:
             self._made_at = time.monotonic()
-        if poll.newest != self._newest:
-            self._newest = poll.newest
+        newest = (poll.mark.tick, poll.mark.snap)
+        if newest != self._newest:
+            self._newest = newest
             self._on_tick()
         await self._projection.reach(poll.route_pos)
         self._send_gate.known(asked_at)

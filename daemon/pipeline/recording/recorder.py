@@ -17,6 +17,7 @@ from uuid import UUID
 from daemon.core.delivery.phases import DeliveryStep
 from daemon.metrics import Metrics
 from daemon.pipeline.held_shards import HeldShards, Takeover
+from daemon.pipeline.known_log import KnownLog
 from daemon.pipeline.recording.late_outcomes import LateOutcomes
 from daemon.pipeline.scheduling.delivery import Delivery, PackedRow, RouteAndSeq
 from daemon.pipeline.scheduling.ledger import Ledger
@@ -71,7 +72,7 @@ class Recorder:
     `timeout_seconds` is how long a request may take. `on_recorded` are called with outcomes that were written.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it is built of
         self,
         database: Database,
         ledger: Ledger,
@@ -80,6 +81,7 @@ class Recorder:
         metrics: Metrics,
         *,
         owner: str,
+        known: KnownLog,
         timeout_seconds: float,
         tunables: Tunables = DEFAULTS,
     ) -> None:
@@ -90,6 +92,7 @@ class Recorder:
         self._working_set = working_set
         self._metrics = metrics
         self._owner = owner
+        self._known = known
         self._timeout_seconds = timeout_seconds
         self._flush_seconds = tunables.flush_seconds
         self._flush_rows = tunables.flush_rows
@@ -263,6 +266,7 @@ class Recorder:
             parked=buffer.parked,
             drained=buffer.drained,
             ranges=list(buffer.ranges.values()),
+            read=self._known.mark,
             checkpoints=moved,
         )
         started = time.monotonic()

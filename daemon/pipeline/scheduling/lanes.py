@@ -108,6 +108,13 @@ class Lanes:
             lane.breaker.reset()
             self._line_up(lane)
 
+    def configure_anew(self) -> None:
+        """Applies the present configuration of all routes that have a lane."""
+        for lane in list(self._lanes.values()):
+            timeline = self._index.timeline(lane.route_id)
+            if timeline is not None:
+                self.configure(timeline.current)
+
     def offer(self, delivery: Delivery) -> None:
         """Queues a delivery that was just decided, or parks it."""
         self._working_set.add(delivery)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from daemon.pipeline.held_shards import HeldShards, Takeover
+from daemon.pipeline.intake.log_watch import LogWatch
 from daemon.pipeline.intake.projection import Projection
 from eventstore.domain_events import ticks
 from eventstore.postgres.connect import Database
@@ -18,13 +19,15 @@ from eventstore.progress import backlog
 class ShardTransfer:
     """`read` prepares a takeover, `part` ends the work on shards."""
 
-    def __init__(self, database: Database, projection: Projection, shards: HeldShards) -> None:
+    def __init__(self, database: Database, projection: Projection, shards: HeldShards, log_watch: LogWatch) -> None:
         self._database = database
         self._projection = projection
         self._shards = shards
+        self._log_watch = log_watch
 
     async def read(self, epochs: Mapping[int, int]) -> Takeover:
         """What is done of these shards. Raises StoreUnavailable."""
+        await self._log_watch.poll()  # what is read below is of the log that is known
         shards = list(epochs)
         checkpoints = await backlog.checkpoints(self._database, shards)
         newest = await ticks.newest(self._database)

@@ -20,6 +20,8 @@ def warnings(found: InstallationStatus, *, tick_age_seconds: float) -> Iterator[
             f"no tick was made for {tick_age_seconds:.0f} s although events were published, so nothing new is "
             "delivered: see in pg_locks who holds the lock on hookledger.log_lock"
         )
+    for lost in found.lost:
+        yield lost.sentence
     if orphans := [shard.shard for shard in found.shards if shard.owner is None]:
         yield f"nobody delivers for {_shards(orphans)}"
     for shard in found.shards:

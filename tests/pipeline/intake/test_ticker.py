@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 
+from daemon.metrics import Metrics
 from daemon.pipeline.held_shards import HeldShards, Takeover
 from daemon.pipeline.intake import ticker
+from daemon.pipeline.intake.log_watch import LogWatch
 from daemon.pipeline.intake.ticker import Ticker
+from daemon.pipeline.known_log import KnownLog
 from daemon.pipeline.sending.send_gate import SendGate
 from eventstore.domain_events import ticks
 from tests.support.pipeline_process import PipelineProcess, pipeline_process
@@ -17,7 +20,8 @@ def ticker_of(it: PipelineProcess, calls: list[str]) -> tuple[Ticker, SendGate]:
     shards.take({3: 1}, 1e12)
     shards.hold(Takeover(checkpoints={3: 0}), {3: 1})
     send_gate = SendGate(shards)
-    created = Ticker(it.database, it.projection, send_gate, on_tick=lambda: calls.append("tick"))
+    log_watch = LogWatch(it.database, it.projection, shards, KnownLog(), Metrics(), owner="me")
+    created = Ticker(log_watch, it.projection, send_gate, on_tick=lambda: calls.append("tick"))
     created.wakeup.set()
     return created, send_gate
 

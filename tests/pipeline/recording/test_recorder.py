@@ -13,6 +13,7 @@ import pytest_asyncio
 from daemon.core.delivery.phases import DeliveryStep
 from daemon.metrics import Metrics
 from daemon.pipeline.held_shards import HeldShards, Takeover
+from daemon.pipeline.known_log import KnownLog
 from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.scheduling.ledger import Ledger
@@ -33,7 +34,14 @@ class RecorderSetup:
 
     async def open(self) -> None:
         self.recorder = Recorder(
-            self.database, self.ledger, self.shards, WorkingSet(), Metrics(), owner="me", timeout_seconds=3600
+            self.database,
+            self.ledger,
+            self.shards,
+            WorkingSet(),
+            Metrics(),
+            owner="me",
+            known=KnownLog(),
+            timeout_seconds=3600,
         )
         self.shards.members = (self,)
         self.recorder.on_recorded.append(lambda rows, _deliveries: self.written.extend(rows))

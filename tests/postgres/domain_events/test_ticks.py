@@ -13,6 +13,12 @@ from eventstore.postgres.connect import Database
 from tests.support.builders import draft, new_event
 
 
+async def positions(database: Database) -> tuple[int | None, int, int]:
+    """What a poll made, the newest tick, and the end of the route log."""
+    poll = await ticks.poll(database, known_tick=0, known_pos=0)
+    return poll.made, poll.mark.tick, poll.route_pos
+
+
 async def test_before_the_first_tick_there_is_number_zero_with_an_empty_cut(database: Database) -> None:
     assert await ticks.newest(database) == 0
     assert await ticks.after(database, 0) == []
@@ -50,17 +56,30 @@ async def test_what_was_under_way_at_a_tick_makes_the_next_when_it_commits(
 
 
 async def test_a_poll_makes_the_tick_and_tells_how_far_both_logs_have_come(database: Database) -> None:
-    assert await ticks.poll(database) == ticks.Poll(made=None, newest=0, route_pos=0)
+    assert await positions(database) == (None, 0, 0)
     async with database.transaction() as connection:
         await route_log.append(connection, draft())
     await publish(database, [new_event()])
-    assert await ticks.poll(database) == ticks.Poll(made=1, newest=1, route_pos=1)
+    assert await positions(database) == (1, 1, 1)
     async with database.transaction() as connection:
         await route_log.append(connection, draft())
-    assert await ticks.poll(database) == ticks.Poll(made=None, newest=1, route_pos=2)
+    assert await positions(database) == (None, 1, 2)
     await publish(database, [new_event()])
     assert await ticks.make(database) == 2
-    assert await ticks.poll(database) == ticks.Poll(made=None, newest=2, route_pos=2)
+    assert await positions(database) == (None, 2, 2)
+
+
+async def test_a_poll_shows_what_stands_where_the_caller_has_read(database: Database) -> None:
+    async with database.transaction() as connection:
+        appended = await route_log.append(connection, draft())
+    await publish(database, [new_event()])
+    first = await ticks.poll(database, known_tick=0, known_pos=0)
+    assert (first.known_snap, first.known_hash) == (None, None)
+    assert first.mark.timeline == 1
+    again = await ticks.poll(database, known_tick=1, known_pos=1)
+    assert (again.mark, again.known_snap, again.known_hash) == (first.mark, first.mark.snap, appended.hash)
+    beyond = await ticks.poll(database, known_tick=2, known_pos=2)
+    assert (beyond.known_snap, beyond.known_hash) == (None, None)
 
 
 async def test_the_events_of_a_backlog_are_one_tick(database: Database) -> None:

@@ -1,0 +1,113 @@
+"""Notices that the log went back, and begins anew with what is left of it.
+
+PostgreSQL never loses what it acknowledged - but a standby that was a moment behind has not received everything, and
+when it is promoted it is the log. A process that goes on as if nothing had happened would pass over what the new
+primary acknowledges, because the numbers of ticks begin again below those that it has read. Evidence at each poll:
+
+    the timeline of the write-ahead log     is another one after every promotion
+    the newest tick that was seen           is not there, or has another snapshot
+    the newest change of a route            is not there, or has another hash in the chain
+
+Then all shards are dropped, and taken again by what the database says; the routes are folded anew; what is known to be
+gone is recorded, and told. A promotion that lost nothing is answered in the same way: it takes a moment, and the last
+flush may be what is missing. Events that were sent and come again have the same `webhook-id`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from daemon.metrics import Metrics
+from daemon.pipeline.held_shards import HeldShards
+from daemon.pipeline.intake.projection import LogEnd, Projection
+from daemon.pipeline.known_log import KnownLog
+from eventstore.domain_events import lost_log, ticks
+from eventstore.domain_events.lost_log import LostLog
+from eventstore.domain_events.ticks import Poll
+from eventstore.postgres.connect import Database
+
+log = structlog.get_logger()
+
+
+class LogWatch:
+    """`poll` is how this process asks for news. `on_begun_anew` are called after all shards were dropped."""
+
+    def __init__(
+        self,
+        database: Database,
+        projection: Projection,
+        shards: HeldShards,
+        known: KnownLog,
+        metrics: Metrics,
+        *,
+        owner: str,
+    ) -> None:
+        self.on_begun_anew: list[Callable[[], None]] = []
+        self._database = database
+        self._projection = projection
+        self._shards = shards
+        self._known = known
+        self._metrics = metrics
+        self._owner = owner
+        self._polling = asyncio.Lock()
+
+    async def poll(self) -> Poll:
+        """Polls, and returns once this process has begun anew if the log is another one. Raises StoreUnavailable."""
+        async with self._polling:
+            mark, end = self._known.mark, self._projection.end
+            poll = await ticks.poll(self._database, known_tick=mark.tick, known_pos=end.position)
+            is_same_tick = mark.tick == 0 or poll.known_snap == mark.snap
+            are_same_routes = end.position == 0 or poll.known_hash == end.hash
+            is_same_timeline = mark.timeline in (None, poll.mark.timeline)
+            if not (is_same_tick and are_same_routes and is_same_timeline):
+                await self._begin_anew(poll, end, are_same_routes=are_same_routes)
+            self._known.saw(poll.mark)
+            return poll
+
+    async def _begin_anew(self, poll: Poll, end: LogEnd, *, are_same_routes: bool) -> None:
+        """If it is interrupted, the next poll finds the same evidence, and begins again."""
+        self._shards.lose_all()
+        for notify in self.on_begun_anew:
+            notify()
+        first_tick, last_tick = await self._lost_ticks()
+        first_pos, last_pos = end.position + 1, end.position
+        if not are_same_routes:
+            first_pos = await self._projection.fold_anew(end)
+        if first_tick <= last_tick or first_pos <= last_pos:
+            lost = await lost_log.record(
+                self._database,
+                timeline=poll.mark.timeline or 0,
+                ticks=(first_tick, last_tick),
+                positions=(first_pos, last_pos),
+                found_by=self._owner,
+            )
+            self._tell(lost)
+        else:
+            log.warning("log.promoted", before=self._known.mark.timeline, now=poll.mark.timeline)
+        self._known.forget()
+
+    async def _lost_ticks(self) -> tuple[int, int]:
+        """The first and the last tick that were seen here and are gone; the last is below the first if none is.
+
+        Of ticks that were not looked at one by one, the oldest that may be gone counts.
+        """
+        seen = self._known.remembered()
+        last = self._known.mark.tick
+        if not seen:
+            return last + 1, last
+        left = await ticks.snaps_since(self._database, seen[-1][0])
+        kept = next((tick for tick, snap in seen if left.get(tick) == snap), seen[-1][0] - 1)
+        return kept + 1, last
+
+    def _tell(self, lost: LostLog) -> None:
+        self._metrics.log_went_back.inc()
+        log.warning(
+            "log.went_back",
+            timeline=lost.timeline,
+            ticks=[lost.first_tick, lost.last_tick],
+            positions=[lost.first_pos, lost.last_pos],
+            cause=lost.sentence,
+        )

@@ -1,0 +1,38 @@
+"""What this process has read of the log, by which it knows the log again.
+
+After the promotion of a standby that was behind, the newest ticks are gone, and their numbers soon belong to others.
+Everything in memory that came from them is then about a log that is no more. `mark` goes with every flush, so that
+nothing of that is written; `daemon.pipeline.intake.log_watch` compares it with what stands in the database.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from eventstore.domain_events.ticks import LogMark
+
+# So many of the newest ticks are remembered, to tell which of them are gone.
+REMEMBERED = 1000
+
+
+class KnownLog:
+    """`mark` is the newest tick that was seen, on its timeline."""
+
+    def __init__(self) -> None:
+        self.mark = LogMark()
+        self._snaps: deque[tuple[int, str]] = deque(maxlen=REMEMBERED)
+
+    def saw(self, mark: LogMark) -> None:
+        """Notes what the newest tick is."""
+        if mark.tick != self.mark.tick:
+            self._snaps.append((mark.tick, mark.snap))
+        self.mark = mark
+
+    def remembered(self) -> list[tuple[int, str]]:
+        """Ticks that were seen and their snapshots, newest first."""
+        return list(reversed(self._snaps))
+
+    def forget(self) -> None:
+        """Begins anew: another log is the log now."""
+        self.mark = LogMark()
+        self._snaps.clear()
