@@ -156,8 +156,8 @@ CREATE TABLE hookledger.domain_event (
     context     bytea,
     snapshot    bytea,
     test_route  uuid,
-    hops        smallint,
     tick        bigint,
+    hops        smallint,
     CONSTRAINT domain_event_pkey PRIMARY KEY (seq, recorded_at),
     -- Lengths are checked apart from patterns: a counted repetition, {1,128}, takes 19 us for a row, these take 0.3.
     CONSTRAINT domain_event_tenant_check CHECK (octet_length(tenant) <= 128 AND tenant ~ '^[!-~]+$'),

@@ -191,7 +191,7 @@ class Database:
         dial = Dialer(self.url, where=location(self.url), settings=self._settings, seconds=DIAL_SECONDS)
         return asyncpg.create_pool(
             connect=lambda *_arguments, **_options: dial(),
-            min_size=1,
+            min_size=0,  # none is restored while PostgreSQL is away, until it is needed
             max_size=self._pool_size,
             max_inactive_connection_lifetime=300,
             reset=_no_reset,

@@ -7,8 +7,12 @@ need, by whichever daemon looks first.
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -17,7 +21,7 @@ from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import SchemaMismatch, StoreUnavailable
 
 # The version that schema.sql describes. A change of schema.sql adds migrations/<version>_<what>.sql and raises this.
-VERSION = 1
+VERSION = 2
 # The eventstore package. It contains the migrations, and in an installed wheel also schema.sql.
 _PACKAGE = Path(__file__).parents[1]
 
@@ -26,6 +30,15 @@ PARTITION_DAYS_AHEAD = 7
 # hookledger.ensure_partitions takes it too. See the head of schema.sql for the mode.
 LOCK_SCHEMA = "LOCK TABLE hookledger.meta IN SHARE UPDATE EXCLUSIVE MODE"
 _LOCK_SECONDS = 120.0
+_STEP_LOCK_SECONDS = 4
+# A daemon that was killed counts as running for the TTL of a lease, 10 s.
+_PATIENCE_SECONDS = 15.0
+
+# Seen within the TTL of a lease, or with leases that are valid.
+_RUNNING = """
+SELECT owner FROM hookledger.process WHERE seen_at > clock_timestamp() - interval '10 seconds'
+ UNION SELECT owner FROM hookledger.lease WHERE expires_at > clock_timestamp() AND owner IS NOT NULL ORDER BY owner
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,45 +65,93 @@ async def plan(database: Database) -> Plan:
 
 
 async def migrate(database: Database) -> Plan:
-    """Does what `plan` says, creates the partitions of the coming days, and returns the plan that was carried out."""
-    try:
-        return await _migrate(database)
-    except _JustInstalled:
-        return await _migrate(database)
+    """Does what `plan` says, creates the partitions of the coming days, and returns the plan that was carried out.
+
+    Each step is a transaction that writes its version, so that a migration which was interrupted goes on where it was.
+    Raises SchemaMismatch while daemons of the older version are running.
+    """
+    planned = await plan(database)
+    if planned.current == 0:
+        try:
+            await _install(database)
+        except _JustInstalled:
+            return await migrate(database)
+        return planned
+    for version in sorted(_migrations()):
+        if version > planned.current:
+            await _patiently(partial(_step, database, version))
+    async with database.transaction(seconds=_LOCK_SECONDS) as connection:
+        await connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
+        await create_partitions(connection)
+    return planned
 
 
 class _JustInstalled(StoreUnavailable):
     """Another process has created the schema since we looked. Its name is unique, so we waited for its commit."""
 
 
-async def _migrate(database: Database) -> Plan:
+class _InTheWay(StoreUnavailable):
+    """Somebody holds a table that a step changes, or works with the older version. That may end in a moment."""
+
+
+async def _install(database: Database) -> None:
     async with database.transaction(seconds=_LOCK_SECONDS) as connection:
         await connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
-        if await _current(connection):
-            await connection.execute(LOCK_SCHEMA)
-        done = Plan(current=await _current(connection))
-        if done.current == 0:
-            await _require_utf8(connection)
-        for step in done.steps:
-            try:
-                await connection.execute(_text(step))
-            except (asyncpg.DuplicateSchemaError, asyncpg.UniqueViolationError) as error:
-                if done.current == 0:
-                    raise _JustInstalled("another process has just created the schema") from error
-                raise
-        if done.steps:
-            await connection.execute(
-                "INSERT INTO hookledger.meta (key, value) VALUES ('schema_version', $1) "
-                "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                str(VERSION),
-            )
-        if done.current == 0:
-            await connection.execute(
-                "INSERT INTO hookledger.meta (key, value) "
-                "SELECT 'system_identifier', system_identifier::text FROM pg_control_system()"
-            )
+        await _require_utf8(connection)
+        try:
+            await connection.execute(_text("schema.sql"))
+        except (asyncpg.DuplicateSchemaError, asyncpg.UniqueViolationError) as error:
+            raise _JustInstalled("another process has just created the schema") from error
+        await _set_version(connection, VERSION)
+        await connection.execute(
+            "INSERT INTO hookledger.meta (key, value) "
+            "SELECT 'system_identifier', system_identifier::text FROM pg_control_system()"
+        )
         await create_partitions(connection)
-    return done
+
+
+async def _step(database: Database, version: int) -> None:
+    """Takes the step that reaches a version, unless another process has taken it. Raises _InTheWay."""
+    async with database.transaction(seconds=_LOCK_SECONDS) as connection:
+        await connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
+        await connection.execute(LOCK_SCHEMA)
+        if await _current(connection) >= version:
+            return
+        if running := [row["owner"] for row in await connection.fetch(_RUNNING)]:
+            raise _InTheWay(
+                f"daemons of the older version are running: {', '.join(running)}",
+                hint="stop every daemon, then start the new ones",
+            )
+        # Not for ever: whoever writes events waits behind a step that waits for a table.
+        await connection.execute(f"SET LOCAL lock_timeout = '{_STEP_LOCK_SECONDS}s'")
+        try:
+            await connection.execute(_text(_migrations()[version].name))
+        except asyncpg.LockNotAvailableError as error:
+            raise _InTheWay(
+                "a transaction holds a table that the migration changes",
+                hint="look for old transactions in pg_stat_activity, and repeat it",
+            ) from error
+        await _set_version(connection, version)
+
+
+async def _patiently(step: Callable[[], Awaitable[None]]) -> None:
+    """Tries again while somebody is in the way, for as long as a daemon that was killed counts as running, and more."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            return await step()
+        except _InTheWay as error:
+            if time.monotonic() > deadline:
+                raise SchemaMismatch(str(error), hint=error.hint) from error
+        await asyncio.sleep(0.5)
+
+
+async def _set_version(connection: asyncpg.pool.PoolConnectionProxy, version: int) -> None:
+    await connection.execute(
+        "INSERT INTO hookledger.meta (key, value) VALUES ('schema_version', $1) "
+        "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        str(version),
+    )
 
 
 async def check(database: Database) -> None:

@@ -11,9 +11,11 @@ from asyncpg.pool import PoolConnectionProxy
 Connect = Callable[[], Awaitable[asyncpg.Connection]]
 
 
-async def until_waiting(watcher: asyncpg.Connection | PoolConnectionProxy, *, count: int = 1) -> None:
+async def until_waiting(
+    watcher: asyncpg.Connection | PoolConnectionProxy, *, count: int = 1, seconds: float = 10
+) -> None:
     """Returns when `count` connections to the watcher's database wait for a lock."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(seconds):
         while await watcher.fetchval(_WAITING) < count:
             await watcher.execute(
                 "SELECT pg_stat_clear_snapshot()"

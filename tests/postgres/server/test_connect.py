@@ -383,6 +383,7 @@ ARGUMENTS: dict[str, object] = {
     "replay_id": ROUTE, "replay_ids": [ROUTE], "replay": REPLAY, "detail": "d", "request": RetryRequest(actor="me", origin="here"),
     "name": "a.b", "characters": 10, "patterns": ["a.*"], "event_types": ["a.*"], "until": NOON, "route_ids": [ROUTE], "hours": 24,
     "event_ids": ["a"], "version": 1, "items": ["k"],
+    "known_tick": 1, "known_pos": 1, "timeline": 1, "ticks": (1, 2), "positions": (1, 2), "found_by": "me",
 }  # fmt: skip
 OTHERWISE: dict[str, object] = {
     "catalogue.replace.types": [TypeRow(name="a.b", description="", example="{}")],

@@ -1,0 +1,157 @@
+"""Migrations of a store that is in use: step by step, beside nobody, and again after a kill."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from daemon.core.routing.route import RouteConfig, config_to_body
+from eventstore.postgres import schema
+from eventstore.postgres.connect import Database
+from eventstore.postgres.errors import SchemaMismatch
+from tests.support.builders import ROUTE
+from tests.support.catalogue import describe
+from tests.support.pipeline_process import pipeline_process
+from tests.support.postgres import until_waiting
+
+OLDER_SCHEMAS = Path(__file__).parent / "older_schemas"
+MIGRATIONS = Path(schema.__file__).parents[1] / "migrations"
+
+# A migration that was released is never changed: what it did to some store is done. Add the new one here.
+DIGESTS = {
+    "2_known_log.sql": "468302b56828d9a667a7a6f975b38f89786e83f77a66786e7ab52e541cbc37ee",
+}
+
+CREATED = {
+    "enabled": True,
+    "config": config_to_body(RouteConfig(name="Orders", target_url="http://127.0.0.1:9/", event_types=("*",))),
+    "key": {"id": "k1", "fingerprint": "f"},
+}
+
+
+@pytest_asyncio.fixture
+async def old(empty_database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to a database of version 1."""
+    connection = await asyncpg.connect(empty_database_url)
+    await connection.execute((OLDER_SCHEMAS / "1.sql").read_text())
+    yield connection
+    connection.terminate()
+
+
+@pytest_asyncio.fixture
+async def database(empty_database_url: str) -> AsyncIterator[Database]:
+    opened = Database(empty_database_url, pool_size=2)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+def test_a_migration_that_was_released_stays_as_it_is() -> None:
+    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in MIGRATIONS.glob("*.sql")}
+    assert found == DIGESTS
+
+
+def test_each_version_has_one_migration() -> None:
+    versions = sorted(int(path.name.split("_")[0]) for path in MIGRATIONS.glob("*.sql"))
+    assert versions == list(range(2, schema.VERSION + 1))
+
+
+async def test_events_and_waiting_deliveries_of_an_older_store_are_sent(
+    old: asyncpg.Connection, database: Database, empty_database_url: str
+) -> None:
+    await old.execute("SELECT hookledger.publish('acme', 'order.create', '{}', 'e1')")
+    await old.execute(
+        "SELECT hookledger.append_route_event($1, 'acme', 1, 'created', 'a', 'api', NULL, NULL, NULL, NULL, $2)",
+        ROUTE,
+        json.dumps(CREATED),
+    )
+    await old.execute("SELECT hookledger.publish('acme', 'order.create', '{}', 'e2')")
+    await old.execute("SELECT hookledger.make_tick()")
+    await old.execute("SELECT hookledger.publish('acme', 'order.create', '{}', 'e3')")
+    await schema.migrate(database)
+    await schema.check(database)
+    async with pipeline_process(empty_database_url) as it:
+        await it.until_accounted()
+        assert set(await it.outcomes()) == {"e2", "e3"}
+
+
+async def test_a_store_is_not_migrated_beside_daemons_of_the_older_version(
+    old: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "_PATIENCE_SECONDS", 0.0)
+    await old.execute(
+        "UPDATE hookledger.lease SET owner = 'node-1:7', expires_at = now() + interval '1 h' WHERE shard = 3"
+    )
+    with pytest.raises(SchemaMismatch, match="node-1:7") as refusal:
+        await schema.migrate(database)
+    assert "stop every daemon" in refusal.value.hint
+    assert (await schema.plan(database)).current == 1
+
+
+async def test_a_daemon_that_was_killed_is_waited_for(old: asyncpg.Connection, database: Database) -> None:
+    await old.execute(
+        "UPDATE hookledger.lease SET owner = 'node-1:7', epoch = 5, expires_at = now() + interval '2 s' WHERE shard = 3"
+    )
+    await schema.migrate(database)
+    await schema.check(database)
+    # Should it only have been frozen, it is fenced.
+    assert await old.fetchval("SELECT (owner, epoch) = (NULL, 6) FROM hookledger.lease WHERE shard = 3") is None
+    assert await old.fetchval("SELECT epoch FROM hookledger.lease WHERE shard = 3") == 6
+
+
+async def test_producers_do_not_queue_behind_a_migration_that_waits_for_a_table(
+    old: asyncpg.Connection, database: Database, empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "_STEP_LOCK_SECONDS", 1)
+    await old.execute("BEGIN; SELECT hookledger.publish('acme', 'order.create', '{}', 'open')")
+    migrating = asyncio.create_task(schema.migrate(database))
+    other = await asyncpg.connect(empty_database_url)
+    try:
+        await until_waiting(other)
+        await other.execute("SELECT hookledger.publish('acme', 'order.create', '{}', 'beside')", timeout=10)
+        await old.execute("COMMIT")
+        await migrating
+        assert await other.fetchval("SELECT count(*) FROM hookledger.domain_event") == 2
+    finally:
+        other.terminate()
+
+
+async def test_a_migration_that_is_killed_in_the_middle_goes_on_at_the_next_start(
+    old: asyncpg.Connection, database: Database, empty_database_url: str, database_url: str
+) -> None:
+    # It stops at the table of events, when the locks were made already.
+    await old.execute("BEGIN; SELECT hookledger.publish('acme', 'order.create', '{}', 'open')")
+    program = (
+        "import asyncio, sys\n"
+        "from eventstore.postgres import schema\n"
+        "from eventstore.postgres.connect import Database\n"
+        "async def main():\n"
+        "    database = Database(sys.argv[1])\n"
+        "    await database.open()\n"
+        "    await schema.migrate(database)\n"
+        "asyncio.run(main())\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program, empty_database_url])
+    try:
+        watcher = await asyncpg.connect(empty_database_url)
+        await until_waiting(watcher, seconds=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert (await schema.plan(database)).current == 1
+    await old.execute("COMMIT")
+    await schema.migrate(database)
+    await schema.check(database)
+    fresh = await asyncpg.connect(database_url)
+    assert await describe(watcher) == await describe(fresh)
+    watcher.terminate()
+    fresh.terminate()
