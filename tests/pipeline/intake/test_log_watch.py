@@ -1,0 +1,144 @@
+"""The log goes back under a running pipeline, as after the promotion of a standby that was behind.
+
+Here it goes back within one server, so the timeline stays: the tick and the chain of the route log have to tell. Real
+promotions are in tests/faults/test_failover.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from structlog.testing import capture_logs
+
+from daemon import audit
+from daemon.audit import UnknownEvent
+from daemon.core.routing.route import RouteStatus, config_to_body
+from eventstore.domain_events import lost_log
+from tests.support.pipeline_process import PipelineProcess, pipeline_process
+from tests.support.receiver import receiver
+from tests.support.until import until
+
+# What a standby would have that had not received anything after tick $1 and position $2: a prefix of all that was written.
+GO_BACK = """
+BEGIN;
+SET LOCAL session_replication_role = replica;
+LOCK TABLE hookledger.log_lock IN SHARE UPDATE EXCLUSIVE MODE;
+DELETE FROM hookledger.domain_event e
+ WHERE NOT pg_visible_in_snapshot(e.txid, (SELECT snap FROM hookledger.tick WHERE tick = {tick}));
+DELETE FROM hookledger.tick WHERE tick > {tick};
+DELETE FROM hookledger.attempt WHERE tick > {tick};
+DELETE FROM hookledger.retry WHERE tick > {tick};
+DELETE FROM hookledger.parked WHERE last_tick > {tick};
+DELETE FROM hookledger.route_event WHERE pos > {position};
+UPDATE hookledger.checkpoint SET tick = least(tick, {tick});
+COMMIT
+"""
+
+
+@pytest_asyncio.fixture
+async def sql(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    connection.terminate()
+
+
+async def go_back(sql: asyncpg.Connection, *, tick: int, position: int) -> None:
+    await sql.execute(GO_BACK.format(tick=tick, position=position))
+
+
+async def publish_ticks(it: PipelineProcess, count: int) -> list[str]:
+    """Publishes events, each of which gets a tick of its own."""
+    ids = []
+    for _ in range(count):
+        ids += await it.publish()
+        await it.until_accounted()
+    return ids
+
+
+async def test_what_is_published_after_the_log_went_back_is_delivered_and_the_loss_is_told(
+    database_url: str, sql: asyncpg.Connection
+) -> None:
+    async with receiver() as there, pipeline_process(database_url) as it:
+        route = await it.route(there.url)
+        kept = await publish_ticks(it, 3)
+        gone = await publish_ticks(it, 4)
+        with capture_logs() as logged:
+            await go_back(sql, tick=3, position=1)
+            after = await publish_ticks(it, 2)
+        assert set(await it.outcomes(route.id)) == {*kept, *after}
+        told = [line for line in logged if line["event"] == "log.went_back"]
+        assert [line["ticks"] for line in told] == [[4, 7]]
+        (lost,) = await lost_log.read(it.database)
+        assert (lost.first_tick, lost.last_tick, lost.first_pos, lost.last_pos) == (4, 7, 2, 1)
+        with pytest.raises(UnknownEvent, match="ticks 4 to 7 are gone"):
+            await audit.explain(it.database, gone[0], tenant="acme")
+        assert it.metrics.registry.get_sample_value("hookledger_log_went_back_total") == 1
+
+
+async def test_a_disable_that_is_gone_leaves_the_route_enabled(database_url: str, sql: asyncpg.Connection) -> None:
+    async with receiver() as there, pipeline_process(database_url) as it:
+        route, other = await it.route(there.url + "/a"), await it.route(there.url + "/b")
+        await publish_ticks(it, 1)
+        await it.disable(route)
+        missed = await publish_ticks(it, 1)
+        await go_back(sql, tick=1, position=2)
+        await until(lambda: it.projection.index.position == 2)
+        after = await publish_ticks(it, 1)
+        timeline = it.projection.index.timeline(route.id)
+        assert timeline is not None
+        assert timeline.current.status is RouteStatus.ENABLED
+        assert set(await it.outcomes(route.id)) == set(await it.outcomes(other.id))
+        assert missed[0] not in await it.outcomes(other.id)
+        assert after[0] in await it.outcomes(route.id)
+        (lost,) = await lost_log.read(it.database)
+        assert (lost.first_pos, lost.last_pos) == (3, 3)
+        # Commands go on from what is there.
+        await it.disable(route)
+        assert (await audit.rebuild(it.database)).position == 3
+
+
+async def test_changes_of_routes_that_took_the_place_of_others_are_folded(
+    database_url: str, sql: asyncpg.Connection
+) -> None:
+    async with receiver() as there, pipeline_process(database_url) as it:
+        route = await it.route(there.url)
+        await it.edit(route, name="gone")
+        await publish_ticks(it, 1)
+        # Both logs go back, and have grown beyond what was read, before anybody looks.
+        await sql.execute(GO_BACK.format(tick=1, position=1).replace("COMMIT", ""))
+        for version, name in ((2, "other"), (3, "newest")):
+            body = json.dumps({"config": config_to_body(replace(route.config, name=name))})
+            await sql.execute(
+                "SELECT hookledger.append_route_event($1, 'acme', $2, 'edited', 'a', 'api', NULL, NULL, NULL, NULL, $3)",
+                route.id,
+                version,
+                body,
+            )
+        await sql.execute("COMMIT")
+        await until(lambda: it.projection.index.position == 3)
+        rebuilt = await audit.rebuild(it.database)
+        assert list(it.projection.index.routes()) == list(rebuilt.routes)
+
+
+async def test_a_flush_about_another_log_writes_nothing(database_url: str, sql: asyncpg.Connection) -> None:
+    async with receiver() as there, pipeline_process(database_url) as it:
+        await it.route(there.url)
+        await publish_ticks(it, 2)
+        known = it.pipeline._recorder._known.mark
+        shards = it.pipeline.shards.writable()
+        assert known.tick == 2
+        await go_back(sql, tick=1, position=1)
+        for mark, is_same in (
+            (known, False),
+            (known._replace(tick=1, snap="1:1:"), False),
+            (known._replace(timeline=7), False),
+        ):
+            assert await sql.fetchval("SELECT hookledger.is_same_log($1, $2, $3)", *mark) is is_same
+        await until(lambda: it.pipeline.shards.writable() != shards)
+        await until(lambda: len(it.pipeline.shards.held) == len(shards))
+        assert await sql.fetchval("SELECT hookledger.is_same_log($1, $2, $3)", *it.pipeline._recorder._known.mark)
