@@ -51,6 +51,7 @@ DELETE FROM hookledger.replay;
 DELETE FROM hookledger.route_metric;
 DELETE FROM hookledger.route_tally;
 DELETE FROM hookledger.route_failing;
+DELETE FROM hookledger.lost_log;
 """
 
 
@@ -70,12 +71,18 @@ async def shared_database_url(postgres_url: str, template_database: str) -> Asyn
     await server.close()
 
 
-@pytest_asyncio.fixture
-async def empty_url(shared_database_url: str) -> str:
-    """The shared database, emptied."""
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def emptying(shared_database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """One connection for all tests: a new one would learn of all tables anew, which takes longer than to empty them."""
     connection = await asyncpg.connect(shared_database_url)
-    await connection.execute(_EMPTY)
+    yield connection
     await connection.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def empty_url(shared_database_url: str, emptying: asyncpg.Connection) -> str:
+    """The shared database, emptied."""
+    await emptying.execute(_EMPTY)
     return shared_database_url
 
 
