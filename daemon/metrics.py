@@ -73,7 +73,9 @@ class Metrics:
             "queries_refused", "Queries refused since too many ran at once, by whose limit it was", "limit"
         )
         self.egress_denied = self._counter("egress_denied", "Targets refused, by reason", "reason")
-        self.log_went_back = self._counter("log_went_back", "Times that a promoted standby had not received everything")
+        self.database_went_back = self._counter(
+            "database_went_back", "Times that a promoted standby had not received everything"
+        )
         self.log_lines_dropped = self._counter("log_lines_dropped", "Lines of the log that could not be written")
         self.attempt_duration = self._histogram("attempt_duration_seconds", "Duration of a request", ATTEMPT_BUCKETS)
         self.delivery_latency = self._histogram(

@@ -103,7 +103,7 @@ class LogWatch:
         return kept + 1, last
 
     def _tell(self, lost: LostLog) -> None:
-        self._metrics.log_went_back.inc()
+        self._metrics.database_went_back.inc()
         log.warning(
             "log.went_back",
             timeline=lost.timeline,

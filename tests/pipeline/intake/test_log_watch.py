@@ -60,7 +60,7 @@ async def publish_ticks(it: PipelineProcess, count: int) -> list[str]:
     return ids
 
 
-async def test_what_is_published_after_the_log_went_back_is_delivered_and_the_loss_is_told(
+async def test_what_is_published_after_the_database_went_back_is_delivered_and_the_loss_is_told(
     database_url: str, sql: asyncpg.Connection
 ) -> None:
     async with receiver() as there, pipeline_process(database_url) as it:
@@ -77,7 +77,7 @@ async def test_what_is_published_after_the_log_went_back_is_delivered_and_the_lo
         assert (lost.first_tick, lost.last_tick, lost.first_pos, lost.last_pos) == (4, 7, 2, 1)
         with pytest.raises(UnknownEvent, match="ticks 4 to 7 are gone"):
             await audit.explain(it.database, gone[0], tenant="acme")
-        assert it.metrics.registry.get_sample_value("hookledger_log_went_back_total") == 1
+        assert it.metrics.registry.get_sample_value("hookledger_database_went_back_total") == 1
 
 
 async def test_a_disable_that_is_gone_leaves_the_route_enabled(database_url: str, sql: asyncpg.Connection) -> None:

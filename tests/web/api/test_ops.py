@@ -30,6 +30,7 @@ METRICS = [
     "hookledger_connections_open",
     "hookledger_checkpoint_lag_seconds",
     "hookledger_tick_age_seconds",
+    "hookledger_database_went_back_total",
     "hookledger_routes",
     "hookledger_breakers_open",
     "hookledger_shards_owned",
