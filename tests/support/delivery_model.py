@@ -182,11 +182,13 @@ class World:
         pipeline = member.pipeline
         recorder = pipeline._recorder
         held = [*pipeline._lanes.in_flight, *recorder._buffer.ended, *recorder._writing.ended]
-        pairs = {self._pair(each.route_id, each.event.id) for each in held}
+        # Until the cancellation has reached everybody, a worker may begin with another one.
+        pipeline._lanes.done = held.append  # type: ignore[assignment, method-assign]
         member.running.cancel()
         with suppress(asyncio.CancelledError):
             await member.running
         await member.parts.aclose()
+        pairs = {self._pair(each.route_id, each.event.id) for each in held}
         outside = self._outside
         await outside.rows(
             "UPDATE hookledger.lease SET expires_at = '-infinity' WHERE owner = $1 RETURNING 1", member.owner
