@@ -40,7 +40,7 @@ class Renewal:
 
 # Lease rows are locked in the order of shards, as in a flush, so that two statements of one process do not deadlock,
 # and after the row of the process, as in a burial (`lifeline.bury`): hence the join with `seen`. A lifeline that this
-# server does not have is not noted. Neither is one with a lower number, from a heartbeat that was given up and ran late.
+# server does not have is not noted. Neither is one with a lower number, of a heartbeat that was given up and ran late.
 _HEARTBEAT = """
 WITH lifeline AS MATERIALIZED (
     SELECT a.pid, a.backend_start FROM pg_stat_get_activity($11) a WHERE a.backend_start = $12
