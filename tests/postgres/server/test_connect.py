@@ -35,8 +35,8 @@ from eventstore.postgres.errors import (
 )
 from eventstore.progress import replays
 from eventstore.progress.late_outcomes import LateOutcome
-from eventstore.progress.manual_retry import RetryRequest
 from eventstore.progress.lifeline import Missed
+from eventstore.progress.manual_retry import RetryRequest
 from eventstore.progress.process import Process
 from eventstore.progress.recording import Flush
 from eventstore.queries import delivery_log
