@@ -17,7 +17,7 @@ from eventstore.postgres.dialing import Connection, Dialer
 
 ROUTE = "hookledger_route"  # a lifecycle event was committed
 TICK = "hookledger_tick"  # a tick was made
-LEASE = "hookledger_lease"  # a process joined or left, or released shards
+LEASE = "hookledger_lease"  # a process joined, left or was found dead, or released shards
 RETRY = "hookledger_retry"  # a delivery was made due by hand, or a replay began or was cancelled
 
 _PROBE_SECONDS = 5.0

@@ -90,7 +90,8 @@ async def test_a_session_that_is_terminated_is_replaced_and_no_shard_moves(datab
 
 async def test_when_all_sessions_end_at_once_everybody_waits_for_the_others_to_come_back(database_url: str) -> None:
     """As after a restart of PostgreSQL. The first process comes back late: after its permit has ended."""
-    async with pipeline_process(database_url) as first, pipeline_process(database_url) as second:
+    patient = Tunables(lifeline_return_seconds=30.0)
+    async with pipeline_process(database_url) as first, pipeline_process(database_url, tunables=patient) as second:
         await until(lambda: is_settled(first, second), seconds=30)
         before, number = await first.rows(_EPOCHS), lifelines(second).current.number
         began, goes_on = asyncio.Event(), asyncio.Event()
@@ -106,7 +107,9 @@ async def test_when_all_sessions_end_at_once_everybody_waits_for_the_others_to_c
             await first.rows(_TERMINATE, "%")
             await began.wait()
             await until(lambda: lifelines(second).current.number > number and is_watched(second), seconds=30)
-            await until(lambda: time.monotonic() > first.pipeline.shards.permitted_until + 0.5, seconds=30)
+            await until(lambda: lifelines(second)._missed_at, seconds=30)
+            ended_at = max(*lifelines(second)._missed_at.values(), first.pipeline.shards.permitted_until)
+            await until(lambda: lifelines(second)._answered_at > ended_at + PERMIT_SECONDS + 0.2, seconds=30)
             assert lifelines(second)._missed_at
             assert lifelines(second).dead() == []
             goes_on.set()
