@@ -418,9 +418,13 @@ CREATE TABLE hookledger.process (
     master_key text        NOT NULL,
     started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     seen_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    lifeline   bigint      NOT NULL DEFAULT 0,
+    lifeline_pid        integer,
+    lifeline_started_at timestamptz,
     CONSTRAINT process_pkey PRIMARY KEY (owner)
 ) WITH (fillfactor = 50);
 COMMENT ON COLUMN hookledger.process.master_key IS 'a hash of the key that it seals secrets with, to tell keys apart';
+COMMENT ON COLUMN hookledger.process.lifeline IS 'number of the session whose end shows that the process died; lifeline_pid is null while it has none';
 
 -- The right of a process to a shard. Every flush locks the row and checks owner and epoch, so a process that has lost
 -- its lease without noticing writes nothing. `flush` is the number of the last flush under this epoch, so that

@@ -16,6 +16,7 @@ a shard comes, goes or is lost, so that none works on a shard that another one h
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -93,6 +94,8 @@ class HeldShards:
         self.on_adopted: list[Callable[[Takeover], None]] = []
         self.changed = Wakeup()  # a shard was lost, or may be taken: the leases look again
         self._leases: dict[int, _Lease] = {}
+        # Until when others let us send, however long the leases last (daemon/pipeline/shards/lifelines).
+        self._permitted_until = math.inf
         self._news = asyncio.Event()
         self._is_awaited = False
 
@@ -117,7 +120,21 @@ class HeldShards:
     def is_certain(self, shard: int, now: float) -> bool:
         """True if the shard is held, and no other process can have taken it by `now`. On the hot path."""
         lease = self._leases.get(shard)
-        return lease is not None and now < lease.valid_until and lease.state is ShardState.HELD
+        return (
+            lease is not None
+            and now < lease.valid_until
+            and now < self._permitted_until
+            and lease.state is ShardState.HELD
+        )
+
+    @property
+    def permitted_until(self) -> float:
+        return self._permitted_until
+
+    def permit(self, until: float) -> None:
+        """Notes until when leases may count as certain at all."""
+        self._permitted_until = until
+        self.notify()
 
     def is_held(self, shard: int) -> bool:
         """True if the shard is held, or was when PostgreSQL was last heard of."""

@@ -37,6 +37,7 @@ from daemon.pipeline.sending.attempt import Attempt, AttemptSettings
 from daemon.pipeline.sending.send_gate import SendGate
 from daemon.pipeline.sending.sender import Sender
 from daemon.pipeline.shards.leases import Leases
+from daemon.pipeline.shards.lifelines import Lifelines
 from daemon.pipeline.shards.transfer import ShardTransfer
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.upkeep.auto_disable import RouteDisabler
@@ -166,10 +167,12 @@ class Pipeline:
             self._ledger,
         )
         transfer = ShardTransfer(database, projection, self.shards, self._intake.log_watch)
+        self._lifelines = Lifelines(owner, self.shards, tunables)
         self._leases = Leases(
             database,
             _process(owner, keychain),
             self.shards,
+            self._lifelines,
             on_taken=transfer.read,
             on_parting=transfer.part,
             tunables=tunables,
@@ -267,7 +270,7 @@ class Pipeline:
             for wakeup in wakeups[channel]:
                 wakeup.set()
 
-        await listen.listen(self._database.url, list(wakeups), wake)
+        await listen.listen(self._database.url, list(wakeups), wake, guest=self._lifelines)
 
 
 def _process(owner: str, keychain: Keychain) -> Process:

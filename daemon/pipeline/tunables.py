@@ -117,6 +117,15 @@ class Tunables:
     # A lease counts as ours for its time to live less this, so that a clock that runs fast does no harm.
     lease_margin_seconds: float = 1.0
 
+    # Lifelines: daemon/pipeline/shards/lifelines. Often enough that a permit of a second does not run out in between.
+    probe_seconds: float = 0.5
+    # A permit ends so much earlier for its process, whose loop may run late between the check and the request, and so
+    # much later for the others.
+    permit_margin_seconds: float = 0.1
+    # Nobody is found dead before we had our own lifeline back for so long: what ended it may have ended all. The pauses
+    # of a process that tries to come back are shorter than this (daemon/pipeline/loops), and it has to connect.
+    lifeline_return_seconds: float = 3.0
+
     # Upkeep: daemon/pipeline/upkeep.
     #
     partition_seconds: float = 300.0

@@ -1,5 +1,6 @@
 -- Version 2: locks of the product are tables, so that a producer's role cannot take them; an event says how many deliveries
--- led to it; a range of parked deliveries may begin within a tick; a daemon knows the log again after a failover.
+-- led to it; a range of parked deliveries may begin within a tick; a daemon knows the log again after a failover, and which
+-- other one was killed.
 
 
 -- Locks -----------------------------------------------------------------------------------------------------------
@@ -227,6 +228,12 @@ CREATE TABLE hookledger.lost_log (
     CONSTRAINT lost_log_pkey PRIMARY KEY (timeline, first_tick, first_pos)
 );
 COMMENT ON COLUMN hookledger.lost_log.last_tick IS 'below first_tick: no tick is gone; likewise last_pos, of the route log';
+
+ALTER TABLE hookledger.process
+    ADD COLUMN lifeline bigint NOT NULL DEFAULT 0,
+    ADD COLUMN lifeline_pid integer,
+    ADD COLUMN lifeline_started_at timestamptz;
+COMMENT ON COLUMN hookledger.process.lifeline IS 'number of the session whose end shows that the process died; lifeline_pid is null while it has none';
 
 ALTER TABLE hookledger.parked_range ADD COLUMN from_seq bigint NOT NULL DEFAULT 0;
 

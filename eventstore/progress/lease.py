@@ -5,7 +5,9 @@ it under `epoch`, which rises every time the shard is taken. `acquire` takes a l
 (eventstore/progress/process.py). A holder that cannot renew must stop sending before the lease can have expired, by its
 own monotonic clock (`daemon.pipeline.sending.send_gate`).
 
-    crash           nobody renews; after the TTL another process takes the shard under a higher epoch
+    killed          PostgreSQL ends its sessions; after a second another process frees the lease and it is taken under
+                    a higher epoch (eventstore/progress/lifeline.py, which says why nobody sends any more by then)
+    frozen, cut off nobody renews; after the TTL another process takes the shard under a higher epoch
     frozen, thawed  the process's next write locks the lease row, finds another epoch and writes nothing
                     (eventstore/progress/recording.py)
     cut off, back   a lease that expired and was not taken is renewed under the same epoch, without consequences

@@ -1,7 +1,8 @@
 """The daemon processes: each has a row in `process`, and renews it in one statement with its leases.
 
 So a process that is alive has its leases, and a process that stops renewing loses both after the same time. Alive means
-seen within the TTL of a lease, by the database's clock. An `owner` name belongs to one incarnation and is never reused.
+seen within the TTL of a lease, by the database's clock. A process that was found dead (eventstore/progress/lifeline.py)
+loses both at once. An `owner` name belongs to one incarnation and is never reused.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from datetime import timedelta
 
 from eventstore.postgres.connect import Database
 from eventstore.progress.lease import TTL
+from eventstore.progress.lifeline import NO_LIFELINE, Lifeline
 
 # How long the row of a process that did not leave properly is kept, for the status page.
 KEPT = timedelta(hours=1)
@@ -28,23 +30,42 @@ class Process:
     master_key: str
 
 
-# Lease rows are locked in the order of shards, as in a flush, so that two statements of one process do not deadlock.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renewal:
+    """The answer to a heartbeat: the shards that are still held, and whether the row names the lifeline now."""
+
+    held: frozenset[int]
+    is_watched: bool
+
+
+# Lease rows are locked in the order of shards, as in a flush, so that two statements of one process do not deadlock,
+# and after the row of the process, as in a burial (`lifeline.bury`): hence the join with `seen`. A lifeline that this
+# server does not have is not noted. Neither is one with a lower number, of a heartbeat that was given up and ran late.
 _HEARTBEAT = """
-WITH seen AS (
-    INSERT INTO hookledger.process (owner, host, pid, version, master_key) VALUES ($1, $5, $6, $7, $9)
-    ON CONFLICT (owner) DO UPDATE SET seen_at = clock_timestamp()
-    RETURNING xmax = 0 AS is_new
+WITH lifeline AS MATERIALIZED (
+    SELECT a.pid, a.backend_start FROM pg_stat_get_activity($11) a WHERE a.backend_start = $12
+), seen AS (
+    INSERT INTO hookledger.process AS p
+           (owner, host, pid, version, master_key, lifeline, lifeline_pid, lifeline_started_at)
+    VALUES ($1, $5, $6, $7, $9, $10, (SELECT pid FROM lifeline), (SELECT backend_start FROM lifeline))
+    ON CONFLICT (owner) DO UPDATE
+       SET seen_at = clock_timestamp(), lifeline = greatest(p.lifeline, excluded.lifeline),
+           lifeline_pid = CASE WHEN p.lifeline > excluded.lifeline
+                               THEN p.lifeline_pid ELSE excluded.lifeline_pid END,
+           lifeline_started_at = CASE WHEN p.lifeline > excluded.lifeline
+                                      THEN p.lifeline_started_at ELSE excluded.lifeline_started_at END
+    RETURNING owner, lifeline = $10 AND lifeline_pid IS NOT NULL AS is_watched, xmax = 0 AS is_new
 ), pruned AS (
     DELETE FROM hookledger.process WHERE seen_at < clock_timestamp() - $8::interval AND owner <> $1
 ), held AS MATERIALIZED (
-    SELECT l.shard FROM hookledger.lease l
+    SELECT l.shard FROM seen s JOIN hookledger.lease l ON l.owner = s.owner
       JOIN unnest($2::smallint[], $3::bigint[]) AS mine (shard, epoch) ON l.shard = mine.shard AND l.epoch = mine.epoch
-     WHERE l.owner = $1 ORDER BY l.shard FOR NO KEY UPDATE OF l
+     ORDER BY l.shard FOR NO KEY UPDATE OF l
 ), renewed AS (
     UPDATE hookledger.lease l SET expires_at = clock_timestamp() + $4 FROM held WHERE l.shard = held.shard
     RETURNING l.shard
 )
-SELECT ARRAY(SELECT shard FROM renewed) AS held,
+SELECT ARRAY(SELECT shard FROM renewed) AS held, (SELECT is_watched FROM seen) AS is_watched,
        (SELECT pg_notify('hookledger_lease', $1) FROM seen WHERE is_new)::text AS announced
 """
 
@@ -67,15 +88,20 @@ SELECT host, pid FROM hookledger.process
 
 
 async def heartbeat(
-    database: Database, process: Process, epochs: Mapping[int, int], *, ttl: timedelta = TTL
-) -> set[int]:
-    """Records that a process is alive, and renews its leases. Returns the shards that it still holds.
+    database: Database,
+    process: Process,
+    epochs: Mapping[int, int],
+    *,
+    lifeline: Lifeline = NO_LIFELINE,
+    ttl: timedelta = TTL,
+) -> Renewal:
+    """Records that a process is alive and by what that can be seen, and renews its leases.
 
     `epochs` maps each shard to the epoch under which it is held. A shard that is missing in the answer is lost. The
     first heartbeat of a process notifies the others.
     """
     async with database.connection() as connection:
-        held = await connection.fetchval(
+        (row,) = await connection.fetch(
             _HEARTBEAT,
             process.owner,
             list(epochs),
@@ -86,8 +112,11 @@ async def heartbeat(
             process.version,
             KEPT,
             process.master_key,
+            lifeline.number,
+            lifeline.pid,
+            lifeline.started_at,
         )
-    return set(held)
+    return Renewal(held=frozenset(row["held"]), is_watched=row["is_watched"])
 
 
 async def with_other_master_key(database: Database, master_key: str) -> list[tuple[str, int]]:

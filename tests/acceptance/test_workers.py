@@ -22,7 +22,6 @@ import pytest
 from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
 
 from tests.support.cli import CommandLine
-from tests.support.crash import free_leases
 from tests.support.receiver import Receiver, receiver
 from tests.support.running import Running, running
 from tests.support.until import until
@@ -137,7 +136,7 @@ async def test_every_worker_answers_and_each_shows_the_sum_of_all(hookledger: Co
         assert not any(is_alive(pid) for pid in pids(daemon).values())
 
 
-async def test_a_worker_killed_is_started_anew_and_nothing_is_lost(hookledger: CommandLine, database_url: str) -> None:
+async def test_a_worker_killed_is_started_anew_and_nothing_is_lost(hookledger: CommandLine) -> None:
     tenants = [f"t{n}" for n in range(8)]
     async with receiver() as there, running(hookledger, "--workers", "2") as daemon, client(daemon) as http:
         for tenant in tenants:
@@ -147,13 +146,15 @@ async def test_a_worker_killed_is_started_anew_and_nothing_is_lost(hookledger: C
         before = pids(daemon)
         os.kill(before[0], signal.SIGKILL)
         await until(lambda: pids(daemon)[0] != before[0], seconds=SECONDS)
-        await free_leases(database_url)
         (died,) = events_of(daemon, "worker.died")
         assert (died["worker"], died["pid"], died["code"]) == (0, before[0], -9)
         published |= await publish(http, tenants, count=20)
         await there.until(lambda: ids_of(there).keys() >= published, seconds=SECONDS)
         assert set(ids_of(there)) == published
         assert pids(daemon)[1] == before[1]
+        # Its shards were not left to it until their leases expired.
+        (found,) = {line["owner"] for line in events_of(daemon, "process.found_dead")}
+        assert found.split(":")[1] == str(before[0])
         # The counters include those of the dead worker, the gauges do not.
         await until_metric(http, "hookledger_shards_owned", 16)
         assert await metric(http, "hookledger_events_published_total") == len(published)

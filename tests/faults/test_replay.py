@@ -14,7 +14,6 @@ from uuid import UUID
 
 from tests.support.builders import TENANTS
 from tests.support.cli import CommandLine
-from tests.support.crash import free_leases
 from tests.support.delivery_check import CheckedRoute, PathAndEvent
 from tests.support.fault_report import FaultReport
 from tests.support.recording_receiver import PROMPT, slow
@@ -65,7 +64,6 @@ async def test_a_daemon_killed_in_the_middle_of_a_replay(
             daemon.kill()
         await until(lambda: system.receiver.connections() == 0)
         unwritten += _arrived(system) - await _written(system) - unwritten
-        await free_leases(system.database_url)
     async with system.daemon():
         await system.until_row(_NONE_RUNS, seconds=120)
         await system.until_settled()

@@ -35,18 +35,6 @@ async def free_leases(database_url: str) -> None:
         await connection.close()
 
 
-async def age_leases(database_url: str, *, seconds: float) -> None:
-    """Moves the expiry of leases and the last heartbeat of processes back by `seconds`."""
-    connection = await asyncpg.connect(database_url)
-    try:
-        await connection.execute(
-            "UPDATE hookledger.lease SET expires_at = expires_at - make_interval(secs => $1)", seconds
-        )
-        await connection.execute("UPDATE hookledger.process SET seen_at = seen_at - make_interval(secs => $1)", seconds)
-    finally:
-        await connection.close()
-
-
 def possible_duplicates(crashed: PipelineProcess) -> int:
     """How many requests a crash may repeat at most: those in flight, and those whose outcome is not written yet."""
     pipeline = crashed.pipeline

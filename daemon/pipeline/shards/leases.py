@@ -7,7 +7,8 @@ its time to live less a margin, from *before* the renewal was asked for. After t
 
 `share_once` compares who holds what with who should (daemon.core.rendezvous). Joining, handing over and leaving are
 announced, so it looks at once; without a word it looks every 2 s, every 0.5 s while something is not where it belongs,
-and when the lease of a process that does not renew runs out.
+and when the lease of a process that does not renew runs out. It looks at once when a process is found dead, and frees
+what that one held (daemon.pipeline.shards.lifelines).
 
     free      --we should have it-----------> TAKING     what is done of it is read; renewed meanwhile
     TAKING    --read------------------------> HELD       tailed, sent, recorded
@@ -26,11 +27,12 @@ import structlog
 
 from daemon.core.rendezvous import preferred
 from daemon.pipeline.held_shards import HeldShards, Takeover
+from daemon.pipeline.shards.lifelines import Lifelines
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from eventstore.domain_events.events import SHARDS
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
-from eventstore.progress import lease, process
+from eventstore.progress import lease, lifeline, process
 from eventstore.progress.lease import LeaseSurvey
 from eventstore.progress.process import Process
 
@@ -47,6 +49,7 @@ class Leases:
         database: Database,
         this: Process,
         shards: HeldShards,
+        lifelines: Lifelines,
         *,
         on_taken: Callable[[Mapping[int, int]], Awaitable[Takeover]],
         on_parting: Callable[[Collection[int]], Awaitable[None]],
@@ -56,6 +59,7 @@ class Leases:
         self._database = database
         self._this = this
         self._shards = shards
+        self._lifelines = lifelines
         self._on_taken = on_taken
         self._on_parting = on_parting
         self._renew_seconds = tunables.lease_renew_seconds
@@ -67,13 +71,15 @@ class Leases:
         self._handing_over = asyncio.Lock()
 
     async def beat_once(self) -> None:
-        """Renews all leases, then waits for the next turn."""
+        """Renews all leases, then waits for the next turn, or until there is another lifeline to note."""
+        self._lifelines.changed.clear()
         await self._beat()
-        await asyncio.sleep(self._renew_seconds)
+        await self._lifelines.changed.wait(self._renew_seconds)
 
     async def share_once(self) -> None:
         """Takes and hands over what there is to, then waits until there may be more."""
         self.wakeup.clear()
+        await self._bury()
         survey = await lease.survey(self._database)
         wait = UNSETTLED_SECONDS
         if self._this.owner in survey.live and not self._is_closed:
@@ -106,16 +112,26 @@ class Leases:
             if self._has_left:
                 return
             asked_at = time.monotonic()
-            epochs = self._shards.renewable()
-            renewed = await process.heartbeat(self._database, self._this, epochs)
+            epochs, ours = self._shards.renewable(), self._lifelines.current
+            renewal = await process.heartbeat(self._database, self._this, epochs, lifeline=ours)
         present = self._shards.renewable()
         for shard, epoch in epochs.items():
             if present.get(shard) != epoch:
                 continue
-            if shard in renewed:
+            if shard in renewal.held:
                 self._shards.renew(shard, epoch, asked_at + self._certain_seconds)
             else:
                 self._shards.lose(shard)
+        # After the leases: what was lost meanwhile must not be sent by a new permit.
+        self._lifelines.noted(ours, is_watched=renewal.is_watched)
+
+    async def _bury(self) -> None:
+        """Frees what dead processes held."""
+        for dead in self._lifelines.dead():
+            freed = await lifeline.bury(self._database, dead)
+            self._lifelines.buried(dead)
+            if freed is not None:
+                log.warning("process.found_dead", owner=dead.owner, shards=freed)
 
     async def _share(self, survey: LeaseSurvey, wanted: dict[int, str]) -> bool:
         """True if everything is where it belongs already."""

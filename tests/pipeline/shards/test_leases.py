@@ -18,6 +18,7 @@ from daemon.core.rendezvous import preferred
 from daemon.pipeline.held_shards import HeldShards, Takeover
 from daemon.pipeline.sending.send_gate import SendGate
 from daemon.pipeline.shards.leases import Leases
+from daemon.pipeline.shards.lifelines import Lifelines
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from eventstore import domain_events
 from eventstore.domain_events import tail
@@ -238,6 +239,7 @@ async def leases_of(
                 database,
                 process(owner),
                 shards,
+                Lifelines(owner, shards),
                 on_taken=on_taken or taken,
                 on_parting=parting,
                 tunables=tunables,

@@ -24,7 +24,7 @@ async def test_free_shards_are_taken_and_held_ones_are_not(database: Database) -
 async def test_an_owner_that_lost_sight_of_its_shards_takes_them_again_under_a_new_epoch(database: Database) -> None:
     lost = await lease.acquire(database, "a", [0, 1])
     assert await lease.acquire(database, "a", [0, 1, 2]) == {0: 2, 1: 2, 2: 1}
-    assert await heartbeat(database, process("a"), lost) == set()
+    assert (await heartbeat(database, process("a"), lost)).held == set()
     assert await lease.acquire(database, "b", [0, 1, 2]) == {}
 
 
@@ -38,16 +38,16 @@ async def test_an_expired_lease_changes_hands_under_a_higher_epoch(database: Dat
 async def test_renewing_tells_what_is_still_held(database: Database) -> None:
     epochs = await lease.acquire(database, "a", [0, 1, 2], ttl=GONE)
     assert await lease.acquire(database, "b", [1]) == {1: 2}
-    assert await heartbeat(database, process("a"), epochs) == {0, 2}
+    assert (await heartbeat(database, process("a"), epochs)).held == {0, 2}
     assert await lease.acquire(database, "c", [0, 1, 2]) == {}
-    assert await heartbeat(database, process("b"), {0: 1, 2: 1}) == set()
-    assert await heartbeat(database, process("a"), {0: 99}) == set()
-    assert await heartbeat(database, process("a"), {}) == set()
+    assert (await heartbeat(database, process("b"), {0: 1, 2: 1})).held == set()
+    assert (await heartbeat(database, process("a"), {0: 99})).held == set()
+    assert (await heartbeat(database, process("a"), {})).held == set()
 
 
 async def test_an_expired_lease_that_nobody_took_can_be_renewed(database: Database) -> None:
     epochs = await lease.acquire(database, "a", [7], ttl=GONE)
-    assert await heartbeat(database, process("a"), epochs) == {7}
+    assert (await heartbeat(database, process("a"), epochs)).held == {7}
     assert await lease.acquire(database, "b", [7]) == {}
 
 
@@ -56,8 +56,8 @@ async def test_released_shards_are_free_at_once(database: Database) -> None:
     await lease.release(database, "a", {0: epochs[0]})
     assert await lease.acquire(database, "b", [0, 1]) == {0: 2}
     await lease.release(database, "a", epochs)
-    assert await heartbeat(database, process("b"), {0: 2}) == {0}
-    assert await heartbeat(database, process("a"), epochs) == set()
+    assert (await heartbeat(database, process("b"), {0: 2})).held == {0}
+    assert (await heartbeat(database, process("a"), epochs)).held == set()
 
 
 async def test_two_owners_who_race_share_without_overlap(database: Database) -> None:
@@ -89,7 +89,7 @@ async def test_renewals_and_flushes_of_one_process_do_not_deadlock(database: Dat
             heartbeat(database, process("a"), backwards),
             heartbeat(database, process("a"), epochs),
         )
-        assert list(held) == [set(range(16))] * 3
+        assert [each.held for each in held] == [set(range(16))] * 3
 
 
 async def test_time_is_that_of_the_database(database: Database, sql: asyncpg.Connection) -> None:

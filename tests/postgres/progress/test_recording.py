@@ -316,7 +316,7 @@ async def test_flushes_and_renewals_at_once_do_not_deadlock(database: Database, 
 
     async def renew_often(epochs: dict[int, int]) -> None:
         for _ in range(30):
-            assert await heartbeat(database, process(me.name), epochs) == set(range(16))
+            assert (await heartbeat(database, process(me.name), epochs)).held == set(range(16))
 
     await asyncio.gather(flush_often(), renew_often(me.epochs), renew_often(backwards))
     assert await sql.fetchval("SELECT count(*) FROM hookledger.attempt") == 480

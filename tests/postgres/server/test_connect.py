@@ -35,6 +35,7 @@ from eventstore.postgres.errors import (
 )
 from eventstore.progress import replays
 from eventstore.progress.late_outcomes import LateOutcome
+from eventstore.progress.lifeline import Missed
 from eventstore.progress.manual_retry import RetryRequest
 from eventstore.progress.process import Process
 from eventstore.progress.recording import Flush
@@ -382,7 +383,7 @@ ARGUMENTS: dict[str, object] = {
     "seq": 1, "event_time": NOON, "key": 1, "pairs": [(ROUTE, 1, NOON)], "for_at_least": timedelta(1),
     "replay_id": ROUTE, "replay_ids": [ROUTE], "replay": REPLAY, "detail": "d", "request": RetryRequest(actor="me", origin="here"),
     "name": "a.b", "characters": 10, "patterns": ["a.*"], "event_types": ["a.*"], "until": NOON, "route_ids": [ROUTE], "hours": 24,
-    "event_ids": ["a"], "version": 1, "items": ["k"],
+    "event_ids": ["a"], "version": 1, "items": ["k"], "dead": Missed("me", 1, NOON),
     "known_tick": 1, "known_pos": 1, "timeline": 1, "ticks": (1, 2), "positions": (1, 2), "found_by": "me",
 }  # fmt: skip
 OTHERWISE: dict[str, object] = {
