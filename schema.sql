@@ -458,6 +458,16 @@ CREATE INDEX attempt_route_end_idx ON hookledger.attempt (route_id, outcome, eve
 -- Serves finding a delivery by its id.
 CREATE INDEX attempt_key_idx ON hookledger.attempt (delivery_key) WHERE number <= 1;
 
+-- Steady time is the clock without its steps: the clock and this. A process that notices a step corrects it, so that the
+-- waits of retries take as long as promised.
+CREATE TABLE hookledger.steady_clock (
+    is_only            boolean NOT NULL DEFAULT true,
+    ahead_microseconds bigint  NOT NULL DEFAULT 0,
+    CONSTRAINT steady_clock_pkey PRIMARY KEY (is_only),
+    CONSTRAINT steady_clock_is_only_check CHECK (is_only)
+);
+INSERT INTO hookledger.steady_clock DEFAULT VALUES;
+
 -- Deliveries that will be sent when due: failed ones, those in flight at a transfer or for long, and those sent again
 -- by hand.
 CREATE TABLE hookledger.retry (
@@ -476,6 +486,7 @@ CREATE TABLE hookledger.retry (
 ) WITH (autovacuum_vacuum_scale_factor = 0.02); -- every row is deleted, and most are updated before; due_at is indexed
 COMMENT ON COLUMN hookledger.retry.holder IS 'the process whose request for it is under way: until due_at it may record the outcome, even if the shard is another''s by then';
 COMMENT ON COLUMN hookledger.retry.replay IS 'the replay that put it here, until its next request has an outcome';
+COMMENT ON COLUMN hookledger.retry.due_at IS 'in steady time: see steady_clock';
 -- Serves the retrier: due rows of the shards that a process owns.
 CREATE INDEX retry_due_idx ON hookledger.retry (shard, due_at);
 -- Serves the list of a tenant's waiting deliveries.

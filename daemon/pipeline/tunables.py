@@ -117,6 +117,11 @@ class Tunables:
     # A lease counts as ours for its time to live less this, so that a clock that runs fast does no harm.
     lease_margin_seconds: float = 1.0
 
+    # Clocks: daemon/pipeline/steady_clock, upkeep/clock_watch. A difference of more than this is a step, or told as
+    # skew.
+    clock_step_seconds: float = 1.0
+    clock_look_seconds: float = 1.0
+
     # Upkeep: daemon/pipeline/upkeep.
     #
     partition_seconds: float = 300.0

@@ -8,12 +8,16 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from uuid import uuid4
 
+import asyncpg
 import pytest
 
+from eventstore.postgres import schema
+from eventstore.postgres.connect import Database
 from tests.support.replication import Node, binaries
 
 _LIBRARIES = (
@@ -57,6 +61,23 @@ def server_clock(version: str = "18") -> Iterator[ServerClock]:
             node.kill()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@asynccontextmanager
+async def database_of_its_own(clock: ServerClock) -> AsyncIterator[Database]:
+    """A new database with the schema on that server, whose clock is set right."""
+    clock.shift(0)
+    name = f"clock_{uuid4().hex}"
+    connection = await asyncpg.connect(clock.url)
+    await connection.execute(f"CREATE DATABASE {name}")
+    await connection.close()
+    database = Database(clock.url.rpartition("/")[0] + f"/{name}")
+    await database.open()
+    try:
+        await schema.migrate(database)
+        yield database
+    finally:
+        await database.close()
 
 
 def _environment(library: Path, file: Path) -> dict[str, str]:

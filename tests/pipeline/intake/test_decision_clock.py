@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
-import asyncpg
 import orjson
 import pytest
 import pytest_asyncio
@@ -24,7 +23,7 @@ from eventstore.postgres.connect import Database
 from tests.support.builders import draft, new_event
 from tests.support.fault_report import seed_of
 from tests.support.lifecycles import created
-from tests.support.server_clock import ServerClock, server_clock
+from tests.support.server_clock import ServerClock, database_of_its_own, server_clock
 
 HOUR_SECONDS = 3600
 STEPS = 400
@@ -38,17 +37,8 @@ def clock() -> Iterator[ServerClock]:
 
 @pytest_asyncio.fixture
 async def store(clock: ServerClock) -> AsyncIterator[Database]:
-    """A new database on the server whose clock is moved."""
-    clock.shift(0)
-    name = f"clock_{uuid4().hex}"
-    connection = await asyncpg.connect(clock.url)
-    await connection.execute(f"CREATE DATABASE {name}")
-    await connection.close()
-    database = Database(clock.url.rpartition("/")[0] + f"/{name}")
-    await database.open()
-    await schema.migrate(database)
-    yield database
-    await database.close()
+    async with database_of_its_own(clock) as database:
+        yield database
 
 
 @dataclass(kw_only=True)
@@ -181,10 +171,10 @@ async def test_an_event_written_early_in_a_long_transaction_keeps_its_time(store
 
 
 async def test_an_id_is_one_event_although_the_clock_went_back_over_midnight(
-    store: Database, clock: ServerClock, connections: list[asyncpg.Connection]
+    store: Database, clock: ServerClock
 ) -> None:
     it, event = Steps(database=store), new_event()
-    clock.shift(await store_seconds_to_midnight(connections[0]) + 2)
+    clock.shift(await _seconds_to_midnight(store) + 2)
     await it.create()
     clock.shift(-HOUR_SECONDS)
     assert await domain_events.publish(store, [event]) == [True]
@@ -206,16 +196,9 @@ async def test_events_are_recorded_although_the_clock_had_been_weeks_ahead(store
     assert it.live == it.expected
 
 
-@pytest_asyncio.fixture
-async def connections(store: Database) -> AsyncIterator[list[asyncpg.Connection]]:
-    opened = [await asyncpg.connect(store.url)]
-    yield opened
-    for connection in opened:
-        connection.terminate()
-
-
-async def store_seconds_to_midnight(connection: asyncpg.Connection) -> float:
-    seconds: float = await connection.fetchval(
-        "SELECT extract(epoch FROM date_trunc('day', now(), 'UTC') + interval '1 day' - now())::float8"
-    )
+async def _seconds_to_midnight(database: Database) -> float:
+    async with database.connection() as connection:
+        seconds: float = await connection.fetchval(
+            "SELECT extract(epoch FROM date_trunc('day', now(), 'UTC') + interval '1 day' - now())::float8"
+        )
     return seconds

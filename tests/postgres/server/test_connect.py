@@ -382,7 +382,7 @@ ARGUMENTS: dict[str, object] = {
     "seq": 1, "event_time": NOON, "key": 1, "pairs": [(ROUTE, 1, NOON)], "for_at_least": timedelta(1),
     "replay_id": ROUTE, "replay_ids": [ROUTE], "replay": REPLAY, "detail": "d", "request": RetryRequest(actor="me", origin="here"),
     "name": "a.b", "characters": 10, "patterns": ["a.*"], "event_types": ["a.*"], "until": NOON, "route_ids": [ROUTE], "hours": 24,
-    "event_ids": ["a"], "version": 1, "items": ["k"],
+    "event_ids": ["a"], "version": 1, "items": ["k"], "read": 0, "microseconds": 0,
 }  # fmt: skip
 OTHERWISE: dict[str, object] = {
     "catalogue.replace.types": [TypeRow(name="a.b", description="", example="{}")],

@@ -30,6 +30,8 @@ METRICS = [
     "hookledger_connections_open",
     "hookledger_checkpoint_lag_seconds",
     "hookledger_tick_age_seconds",
+    "hookledger_clock_skew_seconds",
+    "hookledger_clock_steps_total",
     "hookledger_routes",
     "hookledger_breakers_open",
     "hookledger_shards_owned",
