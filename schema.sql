@@ -93,6 +93,9 @@ BEGIN
     IF EXISTS (SELECT FROM hookledger.route_event e WHERE e.request_id = append_route_event.request_id) THEN
         RAISE unique_violation USING MESSAGE = 'request id used before', CONSTRAINT = 'route_event_request_key';
     END IF;
+    -- What is committed by now happened before this event, even if the clock went back since: a tick takes it in, and
+    -- this event takes effect after the tick.
+    PERFORM hookledger.make_tick();
     SELECT e.pos, e.effective_at, e.hash INTO last
       FROM hookledger.route_event e ORDER BY e.pos DESC LIMIT 1;
     added := ROW(
@@ -142,9 +145,20 @@ CREATE SEQUENCE hookledger.domain_event_seq CACHE 1;
 CREATE FUNCTION hookledger.shard_of(tenant text) RETURNS smallint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
 $$ SELECT (('x' || left(md5(tenant), 4))::bit(16)::integer % 16)::smallint $$;
 
+-- The time at which an event is recorded: the clock's, but never earlier than what the logs have decided already. Without
+-- this floor a clock that went back would put an event before the creation of a route that it came after. It applies at
+-- the insert, not at the commit: an event written early in a long transaction keeps its early time, so that it is not
+-- sent to a route that was disabled then and enabled before the commit. In plpgsql, because it keeps its plan.
+CREATE FUNCTION hookledger.log_time() RETURNS timestamptz LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN greatest(clock_timestamp(),
+                    (SELECT t.closed_upto FROM hookledger.tick t ORDER BY t.tick DESC LIMIT 1),
+                    (SELECT e.effective_at FROM hookledger.route_event e ORDER BY e.pos DESC LIMIT 1));
+END $$;
+
 CREATE TABLE hookledger.domain_event (
     seq         bigint      NOT NULL DEFAULT nextval('hookledger.domain_event_seq'),
-    recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    recorded_at timestamptz NOT NULL DEFAULT hookledger.log_time(),
     txid        xid8        NOT NULL DEFAULT pg_current_xact_id(),
     shard       smallint    NOT NULL GENERATED ALWAYS AS (hookledger.shard_of(tenant)) STORED,
     backfill    boolean     NOT NULL DEFAULT false,
@@ -206,7 +220,9 @@ CREATE FUNCTION hookledger.publish_many(
 ) RETURNS boolean[] LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-    near_midnight boolean := hookledger.is_near_midnight(clock_timestamp());
+    -- One time for all, which also tells the partition, midnight and the 24 hours; seq has their order.
+    logged_at     timestamptz := hookledger.log_time();
+    near_midnight boolean := hookledger.is_near_midnight(logged_at);
     fresh         boolean[];
 BEGIN
     WITH given AS MATERIALIZED (
@@ -219,17 +235,17 @@ BEGIN
          WHERE g.nth = 1 AND NOT EXISTS (
                SELECT FROM hookledger.domain_event e
                 WHERE e.tenant = g.tenant AND e.id = g.id
-                  AND e.recorded_at > statement_timestamp() - interval '24 hours'
-                  AND e.recorded_at < statement_timestamp() + interval '24 hours')
+                  AND e.recorded_at > logged_at - interval '24 hours'
+                  AND e.recorded_at < logged_at + interval '24 hours')
     ), passed AS (
         -- What stands there from another midnight, since nobody tidied up, does not count.
-        INSERT INTO hookledger.domain_event_midnight AS m (tenant, id)
-        SELECT u.tenant, u.id FROM unknown u WHERE near_midnight ORDER BY u.tenant, u.id
+        INSERT INTO hookledger.domain_event_midnight AS m (tenant, id, recorded_at)
+        SELECT u.tenant, u.id, logged_at FROM unknown u WHERE near_midnight ORDER BY u.tenant, u.id
         ON CONFLICT (tenant, id) DO UPDATE SET recorded_at = excluded.recorded_at
          WHERE m.recorded_at < excluded.recorded_at - interval '12 hours'
         RETURNING tenant, id
     ), numbered AS MATERIALIZED (
-        SELECT nextval('hookledger.domain_event_seq') AS seq, clock_timestamp() AS recorded_at, u.*
+        SELECT nextval('hookledger.domain_event_seq') AS seq, logged_at AS recorded_at, u.*
           FROM (SELECT * FROM unknown ORDER BY place) u
          WHERE NOT near_midnight OR (u.tenant, u.id) IN (SELECT p.tenant, p.id FROM passed p)
     ), added AS (
@@ -492,6 +508,16 @@ CREATE INDEX attempt_route_end_idx ON hookledger.attempt (route_id, outcome, eve
 -- Serves finding a delivery by its id.
 CREATE INDEX attempt_key_idx ON hookledger.attempt (delivery_key) WHERE number <= 1;
 
+-- Steady time is the clock without its steps: the clock and this. A process that notices a step corrects it, so that the
+-- waits of retries take as long as promised.
+CREATE TABLE hookledger.steady_clock (
+    is_only            boolean NOT NULL DEFAULT true,
+    ahead_microseconds bigint  NOT NULL DEFAULT 0,
+    CONSTRAINT steady_clock_pkey PRIMARY KEY (is_only),
+    CONSTRAINT steady_clock_is_only_check CHECK (is_only)
+);
+INSERT INTO hookledger.steady_clock DEFAULT VALUES;
+
 -- Deliveries that will be sent when due: failed ones, those in flight at a transfer or for long, and those sent again
 -- by hand.
 CREATE TABLE hookledger.retry (
@@ -510,6 +536,7 @@ CREATE TABLE hookledger.retry (
 ) WITH (autovacuum_vacuum_scale_factor = 0.02); -- every row is deleted, and most are updated before; due_at is indexed
 COMMENT ON COLUMN hookledger.retry.holder IS 'the process whose request for it is under way: until due_at it may record the outcome, even if the shard is another''s by then';
 COMMENT ON COLUMN hookledger.retry.replay IS 'the replay that put it here, until its next request has an outcome';
+COMMENT ON COLUMN hookledger.retry.due_at IS 'in steady time: see steady_clock';
 -- Serves the retrier: due rows of the shards that a process owns.
 CREATE INDEX retry_due_idx ON hookledger.retry (shard, due_at);
 -- Serves the list of a tenant's waiting deliveries.

@@ -167,6 +167,8 @@ async def _run_on(
             metrics=metrics,
             request_tick=pipeline.hurry,
             tick_age_seconds=lambda: pipeline.tick_age_seconds,
+            clock_skew_seconds=lambda: pipeline.clock_skew_seconds,
+            clock_step_seconds=lambda: pipeline.clock_step_seconds,
             readiness=lambda: _readiness(projection, pipeline),
             now=_now,
         )

@@ -72,6 +72,7 @@ class Metrics:
         self.queries_refused = self._counter(
             "queries_refused", "Queries refused since too many ran at once, by whose limit it was", "limit"
         )
+        self.clock_steps = self._counter("clock_steps", "Steps of the database's clock that this process noticed")
         self.egress_denied = self._counter("egress_denied", "Targets refused, by reason", "reason")
         self.database_went_back = self._counter(
             "database_went_back", "Times that a promoted standby had not received everything"
@@ -95,6 +96,7 @@ class Metrics:
         self.in_flight = self._gauge("in_flight", "Requests under way")
         self.checkpoint_lag = self._gauge("checkpoint_lag_seconds", "Age of the oldest tick not accounted for")
         self.tick_age = self._gauge("tick_age_seconds", "How long committed events have been waiting for a tick")
+        self.clock_skew = self._gauge("clock_skew_seconds", "How far this machine's clock is ahead of the database's")
         self.breakers_open = self._gauge("breakers_open", "Routes whose circuit breaker is open")
         self.shards_owned = self._gauge("shards_owned", "Shards this process holds")
         Info("hookledger_build", "Version", registry=self.registry).info({"version": __version__})

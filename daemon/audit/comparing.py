@@ -108,8 +108,11 @@ async def _kept_start(database: Database, start: datetime, report: AuditReport) 
 async def _pages(
     database: Database, start: datetime, end: datetime, tenant: str | None
 ) -> AsyncIterator[list[StoredEvent]]:
-    after = 0
-    while page := await domain_events.period(database, start, end, tenant=tenant, after_seq=after, limit=PAGE_EVENTS):
+    # What is published from now on does not belong to it, although its end may lie far ahead.
+    after, newest = 0, await domain_events.newest_seq(database)
+    while after < newest and (
+        page := await domain_events.period(database, start, end, tenant=tenant, after_seq=after, limit=PAGE_EVENTS)
+    ):
         yield page
         after = page[-1].seq
 

@@ -18,7 +18,7 @@ from daemon.audit import AuditReport, Explanation, Rebuilt
 from daemon.cli.console import output, parsing
 from daemon.cli.console.failures import EXIT_FAILED, CliError
 from daemon.cli.peer import LiveProjection, fetch_projection
-from daemon.cli.store import config_option, now, settings, tenant_option, with_store
+from daemon.cli.store import config_option, settings, tenant_option, with_store
 from daemon.web.api.audit import of_explanation
 from daemon.web.http import shapes
 from eventstore.postgres.connect import Database
@@ -27,6 +27,8 @@ from eventstore.postgres.connect import Database
 AGREE_SECONDS = 10.0
 
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+# Not now: after its clock went back, the database records events at a later time than that.
+_END = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 @click.command()
@@ -90,7 +92,7 @@ def explain(event_id: str, tenant: str | None, route_id: UUID | None, config_fil
 
 @click.command()
 @click.option("--from", "start", type=parsing.timestamp, metavar="TS", help="Events recorded since [the beginning].")
-@click.option("--to", "end", type=parsing.timestamp, metavar="TS", help="Events recorded before [now].")
+@click.option("--to", "end", type=parsing.timestamp, metavar="TS", help="Events recorded before [the end].")
 @tenant_option
 @config_option
 @output.json_option
@@ -101,7 +103,7 @@ def audit(
 
     Exits with 1 if there is a finding: a delivery that is missing, or one that was not due.
     """
-    start, end = start or _BEGINNING, end or now()
+    start, end = start or _BEGINNING, end or _END
     if end <= start:
         raise click.UsageError("--to must be later than --from")
 

@@ -39,6 +39,7 @@ from daemon.pipeline.sending.sender import Sender
 from daemon.pipeline.shards.leases import Leases
 from daemon.pipeline.shards.lifelines import Lifelines
 from daemon.pipeline.shards.transfer import ShardTransfer
+from daemon.pipeline.steady_clock import SteadyClock
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.upkeep.auto_disable import RouteDisabler
 from daemon.pipeline.upkeep.upkeep import Upkeep
@@ -83,6 +84,7 @@ class Pipeline:
         # What every stage stands on.
         self.shards = HeldShards()
         self._gate = SendGate(self.shards)
+        clock = SteadyClock(tunables)
         self._ledger = Ledger(tunables)
         self._working_set = WorkingSet()
         self._evaluator = Evaluator(metrics)
@@ -99,6 +101,7 @@ class Pipeline:
             owner=owner,
             known=known,
             timeout_seconds=settings.timeout_seconds,
+            clock=clock,
             tunables=tunables,
         )
         self._recorder.on_recorded.append(AttemptLog())
@@ -140,6 +143,7 @@ class Pipeline:
             scheduling,
             self._recorder,
             self._evaluator,
+            clock,
             owner=owner,
             keep=keep.events,
             tunables=tunables,
@@ -152,6 +156,8 @@ class Pipeline:
             keychain,
             route_disabler,
             metrics,
+            clock,
+            owner=owner,
             auto_disable_after=auto_disable_after,
             keep=keep,
             tunables=tunables,
@@ -196,6 +202,16 @@ class Pipeline:
     def tick_age_seconds(self) -> float:
         """How long committed events have been waiting for a tick, 0 if none are."""
         return self._upkeep.tick_watch.age_seconds
+
+    @property
+    def clock_skew_seconds(self) -> float:
+        """How far this machine's clock is ahead of the database's."""
+        return self._upkeep.clock_watch.skew_seconds
+
+    @property
+    def clock_step_seconds(self) -> float:
+        """The last step of the database's clock within an hour, 0 if there was none."""
+        return self._upkeep.clock_watch.step_seconds
 
     async def run(self) -> None:
         """Runs until `stop`. Raises what a loop raised, if one failed."""

@@ -186,6 +186,12 @@ async def period(
     return [StoredEvent(**row) for row in rows]
 
 
+async def newest_seq(database: Database) -> int:
+    """A seq that no event committed before this call exceeds."""
+    async with database.connection() as connection:
+        return int(await connection.fetchval("SELECT last_value FROM hookledger.domain_event_seq"))
+
+
 async def find_at(database: Database, seq: int, *, event_time: datetime) -> StoredEvent | None:
     """The event with that seq, or None if retention dropped it. `event_time` excludes older partitions: an event is
     never recorded before its event time.

@@ -190,13 +190,22 @@ async def identifiers(connection: asyncpg.pool.PoolConnectionProxy) -> tuple[str
 
 
 async def create_partitions(connection: asyncpg.pool.PoolConnectionProxy) -> int:
-    """Creates the day partitions from yesterday to a week ahead, by the database's clock.
+    """Creates the day partitions from yesterday to a week ahead, by the database's clock. If the clock went back by
+    more, events are recorded at the later time of the logs, so that day and the next get their partitions too.
 
     Returns how many were missing.
     """
-    today = await connection.fetchval("SELECT (now() AT TIME ZONE 'UTC')::date")
-    first, last = today - timedelta(days=1), today + timedelta(days=PARTITION_DAYS_AHEAD)
-    return int(await connection.fetchval("SELECT hookledger.ensure_partitions($1, $2)", first, last))
+    (days,) = await connection.fetch(
+        "SELECT (now() AT TIME ZONE 'UTC')::date AS today, (hookledger.log_time() AT TIME ZONE 'UTC')::date AS of_log"
+    )
+    first, last = days["today"] - timedelta(days=1), days["today"] + timedelta(days=PARTITION_DAYS_AHEAD)
+    made = int(await connection.fetchval(_ENSURE, first, last))
+    if days["of_log"] > last:
+        made += int(await connection.fetchval(_ENSURE, days["of_log"], days["of_log"] + timedelta(days=1)))
+    return made
+
+
+_ENSURE = "SELECT hookledger.ensure_partitions($1, $2)"
 
 
 async def _require_utf8(connection: asyncpg.pool.PoolConnectionProxy) -> None:

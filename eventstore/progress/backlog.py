@@ -17,6 +17,7 @@ import asyncpg
 from eventstore.domain_events.ticks import LogPosition
 from eventstore.postgres.connect import Database
 from eventstore.progress.rows import ParkedKey
+from eventstore.progress.steady_time import STATEMENT_TIME
 
 Pair = tuple[UUID, int]
 
@@ -69,30 +70,31 @@ SELECT route_id, max(shard) AS shard, sum(listed)::bigint AS listed, max(from_ti
 
 # By LATERAL for each shard, so that each reads no more of the index than it must. With statement_timestamp, because an
 # index cannot be searched for clock_timestamp, which changes from row to row. NOT IN a subquery is hashed: for NOT
-# EXISTS a generic plan compares each row with each element, and so does <> ALL of a parameter.
-_DUE = """
+# EXISTS a generic plan compares each row with each element, and so does <> ALL of a parameter. $6 is the
+# latest due time.
+_DUE = f"""
 SELECT due.route_id, due.seq, due.tick, due.shard, due.recorded_at, due.event_time, due.failures, due.replay
   FROM unnest($1::smallint[]) AS mine (shard), LATERAL (
     SELECT r.route_id, r.seq, r.tick, r.shard, r.recorded_at, r.event_time, r.failures, r.replay, r.due_at
       FROM hookledger.retry r
-     WHERE r.shard = mine.shard AND r.due_at <= statement_timestamp()
+     WHERE r.shard = mine.shard AND r.due_at <= least({STATEMENT_TIME}, $6)
        AND (r.route_id, r.seq) NOT IN (SELECT * FROM unnest($2::uuid[], $3::bigint[]))
        AND r.route_id NOT IN (SELECT * FROM unnest($5::uuid[]))
      ORDER BY r.due_at LIMIT $4) due
  ORDER BY due.due_at LIMIT $4
 """
 
-_FIRST_OF_ROUTE = """
+_FIRST_OF_ROUTE = f"""
 SELECT route_id, seq, tick, shard, recorded_at, event_time, failures, replay
   FROM (SELECT * FROM hookledger.retry WHERE route_id = $1 ORDER BY tick, seq LIMIT $2) first
- WHERE due_at <= statement_timestamp() ORDER BY tick, seq
+ WHERE due_at <= least({STATEMENT_TIME}, $3) ORDER BY tick, seq
 """
 
-_NEXT_DUE = """
-SELECT extract(epoch FROM min(next.due_at) - statement_timestamp())::float8
+_NEXT_DUE = f"""
+SELECT extract(epoch FROM min(next.due_at) - {STATEMENT_TIME})::float8
   FROM unnest($1::smallint[]) AS mine (shard), LATERAL (
     SELECT r.due_at FROM hookledger.retry r
-     WHERE r.shard = mine.shard AND r.due_at > statement_timestamp() ORDER BY r.due_at LIMIT 1) next
+     WHERE r.shard = mine.shard AND r.due_at > {STATEMENT_TIME} ORDER BY r.due_at LIMIT 1) next
 """
 
 _OLDEST_PACKED = """
@@ -114,22 +116,32 @@ SELECT route_id, seq FROM hookledger.attempt WHERE tick > $2 AND shard = ANY ($1
 
 
 async def due(
-    database: Database, shards: Sequence[int], *, held: Collection[Pair], limit: int, without: Collection[UUID] = ()
+    database: Database,
+    shards: Sequence[int],
+    *,
+    held: Collection[Pair],
+    limit: int,
+    without: Collection[UUID] = (),
+    latest: datetime | None = None,
 ) -> list[WaitingDelivery]:
     """At most `limit` deliveries that are due now, oldest first, except those in `held` and those of routes in
-    `without`.
+    `without`. What is due after `latest`, in steady time, is not due, whatever the database's clock says.
     """
     async with database.connection() as connection:
         rows = await connection.fetch(
-            _DUE, shards, [route_id for route_id, _ in held], [seq for _, seq in held], limit, list(without)
+            _DUE, shards, [route_id for route_id, _ in held], [seq for _, seq in held], limit, list(without), latest
         )
     return [WaitingDelivery(**row) for row in rows]
 
 
-async def first_of_route(database: Database, route_id: UUID, *, limit: int) -> list[WaitingDelivery]:
-    """Deliveries that are due now among the first `limit` retries of a route, in the order of its events."""
+async def first_of_route(
+    database: Database, route_id: UUID, *, limit: int, latest: datetime | None = None
+) -> list[WaitingDelivery]:
+    """Deliveries that are due now among the first `limit` retries of a route, in the order of its events. `latest` is
+    that of `due`.
+    """
     async with database.connection() as connection:
-        rows = await connection.fetch(_FIRST_OF_ROUTE, route_id, limit)
+        rows = await connection.fetch(_FIRST_OF_ROUTE, route_id, limit, latest)
     return [WaitingDelivery(**row) for row in rows]
 
 

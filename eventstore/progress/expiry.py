@@ -10,6 +10,8 @@ from datetime import datetime
 
 import asyncpg
 
+from eventstore.progress.steady_time import STATEMENT_TIME
+
 # A batch locks its rows for some milliseconds. A flush that settles one of them waits for that time.
 _RETRY_BATCH = 1000
 _PACKED_BATCH = 20
@@ -43,7 +45,7 @@ _NOTED = """
 _EXPIRE_RETRIES = f"""
 WITH batch AS MATERIALIZED (
     SELECT route_id, seq FROM hookledger.retry
-     WHERE recorded_at < $1 AND (holder IS NULL OR due_at < statement_timestamp())
+     WHERE recorded_at < $1 AND (holder IS NULL OR due_at < {STATEMENT_TIME})
      LIMIT $2 FOR UPDATE SKIP LOCKED
 ), old AS (
     DELETE FROM hookledger.retry r USING batch b WHERE r.route_id = b.route_id AND r.seq = b.seq

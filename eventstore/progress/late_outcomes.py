@@ -8,12 +8,13 @@ by the outcome. If the row is gone, is due, or has another holder, nothing is wr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
 from eventstore.postgres.connect import DEADLINE_SECONDS, Database
 from eventstore.progress.rows import AttemptRow, Parameters
+from eventstore.progress.steady_time import CLOCK_TIME
 
 
 class LateOutcome(NamedTuple):
@@ -24,13 +25,14 @@ class LateOutcome(NamedTuple):
     after: timedelta | None
 
 
-_ROW = "r.holder = $1 AND r.due_at > clock_timestamp() AND r.route_id = s.route_id AND r.seq = s.seq"
+_ROW = f"r.holder = $1 AND r.due_at > {CLOCK_TIME} AND r.route_id = s.route_id AND r.seq = s.seq"
 
 
 def _statement() -> str:
-    """Parameters: the holder, then the fields of `AttemptRow`, then `failures` and `after`."""
+    """Parameters: the holder, the steady time, the fields of `AttemptRow`, then `failures` and `after`."""
     parameters = Parameters()
     parameters.one()
+    now = parameters.one()
     given = parameters.unnest((*AttemptRow._fields, "failures", "after"), "s")
     recorded = ", ".join(AttemptRow._fields)
     values = ", ".join(f"s.{name}" for name in AttemptRow._fields)
@@ -41,7 +43,7 @@ WITH given AS MATERIALIZED (
     DELETE FROM hookledger.retry r USING given s WHERE s.after IS NULL AND {_ROW}
     RETURNING r.route_id, r.seq
 ), postponed AS (
-    UPDATE hookledger.retry r SET failures = s.failures, due_at = clock_timestamp() + s.after, holder = NULL
+    UPDATE hookledger.retry r SET failures = s.failures, due_at = coalesce({now}, {CLOCK_TIME}) + s.after, holder = NULL
       FROM given s WHERE s.after IS NOT NULL AND {_ROW}
     RETURNING r.route_id, r.seq
 ), allowed AS (
@@ -58,13 +60,22 @@ _WRITE = _statement()
 
 
 async def write(
-    database: Database, holder: str, outcomes: Sequence[LateOutcome], *, seconds: float = DEADLINE_SECONDS * 2
+    database: Database,
+    holder: str,
+    outcomes: Sequence[LateOutcome],
+    *,
+    now: datetime | None = None,
+    seconds: float = DEADLINE_SECONDS * 2,
 ) -> set[tuple[UUID, int]]:
-    """Records those of one or more outcomes that may still be recorded. Returns their (route, seq)."""
+    """Records those of one or more outcomes that may still be recorded. Returns their (route, seq).
+
+    `now` is the steady time from which on they wait, None for the database's.
+    """
     async with database.connection(seconds=seconds) as connection:
         rows = await connection.fetch(
             _WRITE,
             holder,
+            now,
             *zip(*(outcome.attempt for outcome in outcomes), strict=True),
             [outcome.failures for outcome in outcomes],
             [outcome.after for outcome in outcomes],

@@ -30,27 +30,28 @@ import asyncpg
 from eventstore.postgres import listen
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import RequestReused
+from eventstore.progress.steady_time import STATEMENT_TIME
 
 # If a flush rewrites the row between the read and the write, the statement is repeated.
 _TRIES = 3
 
 # $1 route, $2 seq. An event is never recorded before its event time, so older partitions are excluded.
-_REQUEUE = """
+_REQUEUE = f"""
 WITH tried AS MATERIALIZED (
     SELECT max(shard) AS shard, max(tick) AS tick, max(event_time) AS event_time, max(number) AS requests,
            max(tenant) AS tenant,
            coalesce(bool_or(outcome <> 'retrying'), false) AS has_ended
       FROM hookledger.attempt WHERE route_id = $1 AND seq = $2
 ), waiting AS MATERIALIZED (
-    SELECT failures, due_at, due_at > statement_timestamp() AND holder IS NULL AS is_free
+    SELECT failures, due_at, due_at > {STATEMENT_TIME} AND holder IS NULL AS is_free
       FROM hookledger.retry WHERE route_id = $1 AND seq = $2
 ), hurried AS (
-    UPDATE hookledger.retry r SET due_at = statement_timestamp() FROM waiting w
+    UPDATE hookledger.retry r SET due_at = {STATEMENT_TIME} FROM waiting w
      WHERE r.route_id = $1 AND r.seq = $2 AND w.is_free AND r.holder IS NULL AND r.failures = w.failures
     RETURNING 1
 ), queued AS (
     INSERT INTO hookledger.retry (shard, route_id, seq, recorded_at, event_time, tick, failures, due_at, tenant)
-    SELECT t.shard, $1, $2, e.recorded_at, t.event_time, t.tick, t.requests, statement_timestamp(), t.tenant
+    SELECT t.shard, $1, $2, e.recorded_at, t.event_time, t.tick, t.requests, {STATEMENT_TIME}, t.tenant
       FROM tried t JOIN hookledger.domain_event e ON e.seq = $2 AND e.recorded_at >= t.event_time
      WHERE t.has_ended AND NOT EXISTS (SELECT FROM waiting)
     ON CONFLICT (route_id, seq) DO NOTHING

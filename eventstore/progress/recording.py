@@ -31,6 +31,7 @@ from eventstore.progress.rows import (
     SettledRow,
     columns,
 )
+from eventstore.progress.steady_time import CLOCK_TIME
 
 
 class Suppressed(NamedTuple):
@@ -68,7 +69,7 @@ class Flush:
 def _statement() -> str:
     """The flush. Its parameters are those of `_arguments`, in the same order."""
     parameters = Parameters()
-    owner, shards, epochs, number, touched, timeline, tick, snap = (parameters.one() for _ in range(8))
+    owner, shards, epochs, number, touched, timeline, tick, snap, now = (parameters.one() for _ in range(9))
     attempts = parameters.unnest(AttemptRow._fields, "a")
     retries = parameters.unnest(RetryRow._fields, "r")
     settled = parameters.unnest(SettledRow._fields, "s")
@@ -94,8 +95,8 @@ WITH held AS MATERIALIZED (
     SELECT a.* FROM {attempts} WHERE a.shard IN (SELECT shard FROM writable)
 ), retried AS (
     INSERT INTO hookledger.retry (shard, route_id, seq, recorded_at, event_time, tick, failures, due_at, holder, tenant)
-    SELECT r.shard, r.route_id, r.seq, r.recorded_at, r.event_time, r.tick, r.failures, clock_timestamp() + r.after,
-           CASE WHEN r.is_held THEN {owner} END, r.tenant
+    SELECT r.shard, r.route_id, r.seq, r.recorded_at, r.event_time, r.tick, r.failures,
+           coalesce({now}, {CLOCK_TIME}) + r.after, CASE WHEN r.is_held THEN {owner} END, r.tenant
       FROM {retries}
      WHERE r.shard IN (SELECT shard FROM writable)
     ON CONFLICT (route_id, seq) DO UPDATE
@@ -137,7 +138,7 @@ _FLUSH = _statement()
 
 # NOT IN a subquery is hashed, and <> ALL of a parameter is not: two thousand may be in memory.
 # $1 owner, $2 shard, $3 epoch, $4 route, $5 end of the closed window, $6 seqs that are in flight here, $7 route version
-_SUPPRESS = """
+_SUPPRESS = f"""
 WITH held AS MATERIALIZED (
     SELECT shard FROM hookledger.lease WHERE owner = $1 AND shard = $2 AND epoch = $3 FOR NO KEY UPDATE
 ), retries AS (
@@ -146,7 +147,7 @@ WITH held AS MATERIALIZED (
            SELECT q.seq FROM hookledger.retry q
             WHERE q.route_id = $4 AND q.event_time < $5 AND q.seq NOT IN (SELECT * FROM unnest($6::bigint[]))
               -- A delivery that another process has in flight gets its outcome from there, or is judged when due.
-              AND (q.holder IS NULL OR q.due_at <= clock_timestamp())
+              AND (q.holder IS NULL OR q.due_at <= {CLOCK_TIME})
             LIMIT 1000)
     RETURNING r.seq, r.tick, r.recorded_at, r.event_time
 ), packed AS (
@@ -183,16 +184,17 @@ async def flush(
     batch: Flush,
     *,
     number: int,
+    now: datetime | None = None,
     seconds: float = DEADLINE_SECONDS * 2,
 ) -> set[int]:
     """Writes `batch` for those shards of `epochs` that `owner` still holds, and returns these shards.
 
     `number` is 1 or more and rises with every new batch of an epoch. Repeat the number when the same batch is written
     again because the answer was lost. For each shard everything is written or nothing. A pair may be in `retries` or in
-    `settled`, not in both.
+    `settled`, not in both. `now` is the steady time from which on retries wait, None for the database's.
     """
     async with database.connection(seconds=seconds) as connection:
-        rows = await connection.fetch(_FLUSH, *_arguments(batch, owner, epochs, number))
+        rows = await connection.fetch(_FLUSH, *_arguments(batch, owner, epochs, number, now))
     return {row["shard"] for row in rows}
 
 
@@ -220,7 +222,7 @@ async def suppress(
     return Suppressed(row["noted"], row["removed"])
 
 
-def _arguments(batch: Flush, owner: str, epochs: Mapping[int, int], number: int) -> list[object]:
+def _arguments(batch: Flush, owner: str, epochs: Mapping[int, int], number: int, now: datetime | None) -> list[object]:
     """The arguments of the flush, in the order of `_statement`."""
     checkpoints = [CheckpointRow(shard, tick) for shard, tick in batch.checkpoints.items()]
     return [
@@ -230,6 +232,7 @@ def _arguments(batch: Flush, owner: str, epochs: Mapping[int, int], number: int)
         number,
         sorted(batch.shards),
         *batch.read,
+        now,
         *columns(batch.attempts, AttemptRow._fields),
         *columns(batch.retries, RetryRow._fields),
         *columns(batch.settled, SettledRow._fields),

@@ -26,6 +26,7 @@ from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import ReplayRunning, RequestReused
 from eventstore.progress import manual_retry
 from eventstore.progress.manual_retry import RetryRequest
+from eventstore.progress.steady_time import STATEMENT_TIME
 
 PART_SEQS = 500
 # The most rows that a replay may have in `retry` at a time.
@@ -113,7 +114,7 @@ WITH part AS MATERIALIZED (
 ), queued AS (
     INSERT INTO hookledger.retry (shard, route_id, seq, recorded_at, event_time, tick, failures, due_at, replay, tenant)
     SELECT w.shard, $3, w.seq, e.recorded_at, w.event_time, w.tick, w.requests,
-           statement_timestamp() - ($2::integer + 1 - row_number() OVER (ORDER BY w.seq)) * interval '1 microsecond',
+           {steady_time} - ($2::integer + 1 - row_number() OVER (ORDER BY w.seq)) * interval '1 microsecond',
            $1, w.tenant
       FROM wanted w JOIN hookledger.domain_event e ON e.seq = w.seq
      WHERE e.seq = ANY ((SELECT taken FROM part)::bigint[]) AND e.recorded_at >= $4
@@ -277,7 +278,7 @@ async def ended(database: Database, replay_ids: Collection[UUID]) -> set[UUID]:
 
 async def schedule(database: Database, replay: Replay, *, limit: int) -> Scheduled:
     """Puts the next deliveries of a running replay into `retry`: from one part, and `limit` at most."""
-    statement = _SCHEDULE.format(rule=_RULES[replay.wanted])
+    statement = _SCHEDULE.format(rule=_RULES[replay.wanted], steady_time=STATEMENT_TIME)
     async with database.transaction(seconds=_PART_SECONDS) as connection:
         await manual_retry.lock(connection, replay.route_id)
         if not await connection.fetchval(

@@ -11,6 +11,7 @@ import asyncpg
 
 from eventstore.domain_events.ticks import LogPosition
 from eventstore.postgres.connect import Database
+from eventstore.progress.steady_time import AHEAD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +90,8 @@ SELECT at, seq, route_id, number, started_at, duration_ms, outcome, status_code,
  ORDER BY at, number
 """
 
-_PENDING = """
-SELECT seq, route_id, 'retrying' AS state, failures, due_at FROM hookledger.retry
+_PENDING = f"""
+SELECT seq, route_id, 'retrying' AS state, failures, due_at - {AHEAD} AS due_at FROM hookledger.retry
  WHERE route_id = ANY ($1::uuid[]) AND seq >= $2 AND seq <= $3
  UNION ALL
 SELECT s.seq, p.route_id, 'parked', 0, NULL FROM hookledger.parked p, unnest(p.seqs) AS s (seq)
@@ -98,8 +99,8 @@ SELECT s.seq, p.route_id, 'parked', 0, NULL FROM hookledger.parked p, unnest(p.s
 """
 
 # The same for one event: $2 its seq, $3 its event time. Few packed rows span that time.
-_WAITING = """
-SELECT seq, route_id, 'retrying' AS state, failures, due_at FROM hookledger.retry
+_WAITING = f"""
+SELECT seq, route_id, 'retrying' AS state, failures, due_at - {AHEAD} AS due_at FROM hookledger.retry
  WHERE route_id = ANY ($1::uuid[]) AND seq = $2
  UNION ALL
 SELECT DISTINCT $2::bigint, route_id, 'parked', 0, NULL::timestamptz FROM hookledger.parked
@@ -128,8 +129,8 @@ SELECT DISTINCT seq, route_id, event_id, event_time FROM hookledger.attempt
 
 # $1 routes, $2 seqs, $3 event times. `retry` is read before `attempt`: a waiting delivery becomes an outcome. Only a
 # manual retry or a replay turns an outcome into a waiting delivery, and then the outcome remains.
-_RETRIES = """
-SELECT r.route_id, r.seq, r.failures, r.due_at
+_RETRIES = f"""
+SELECT r.route_id, r.seq, r.failures, r.due_at - {AHEAD} AS due_at
   FROM unnest($1::uuid[], $2::bigint[]) AS p (route_id, seq)
   JOIN hookledger.retry r ON r.route_id = p.route_id AND r.seq = p.seq
 """

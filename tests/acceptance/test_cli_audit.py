@@ -91,14 +91,15 @@ def test_explain_says_a_sentence_for_each_route(hookledger: CommandLine) -> None
     hookledger("publish", stdin=EVENT)
     assert "never had a route" in hookledger("explain", "evt_1").out
     route = hookledger.create_route()["id"]
-    [explanation] = hookledger("explain", "evt_1", "--json").json
+    hookledger("publish", stdin=EVENT.replace("evt_1", "evt_2"))
+    [explanation] = hookledger("explain", "evt_2", "--json").json
     assert (explanation["route"], explanation["decision"]) == (route, "not_yet_read")
-    assert "has not been read yet" in hookledger("explain", "evt_1", "--route", route).out
+    assert "has not been read yet" in hookledger("explain", "evt_2", "--route", route).out
     other = "5b1f6d0e-7a5b-4a37-9d5c-0d3f2f2f7d11"
-    assert f"has no route {other}" in hookledger("explain", "evt_1", "--route", other, code=1).err
-    hookledger("publish", stdin=EVENT.replace("acme", "glow"))
-    assert "try: repeat the command with --tenant" in hookledger("explain", "evt_1", code=1).err
-    hookledger("explain", "evt_1", "--tenant", "acme")
+    assert f"has no route {other}" in hookledger("explain", "evt_2", "--route", other, code=1).err
+    hookledger("publish", stdin=EVENT.replace("acme", "glow").replace("evt_1", "evt_2"))
+    assert "try: repeat the command with --tenant" in hookledger("explain", "evt_2", code=1).err
+    hookledger("explain", "evt_2", "--tenant", "acme")
 
 
 async def test_an_audit_finds_what_is_missing_in_the_record(

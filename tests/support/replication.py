@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -51,10 +51,11 @@ def binaries(version: str) -> Path:
 
 
 class Node:
-    """One server. `url` is its administrator's, over TCP."""
+    """One server. `url` is its administrator's, over TCP. `environment` is what its processes get besides the usual."""
 
-    def __init__(self, binaries: Path, directory: Path) -> None:
+    def __init__(self, binaries: Path, directory: Path, environment: Mapping[str, str] | None = None) -> None:
         self._binaries = binaries
+        self._environment = {"PATH": os.defpath, "LC_ALL": "C", **(environment or {})}
         self._account = find_account()
         self.data = directory / "data"
         self.port = _free_port()
@@ -145,7 +146,7 @@ class Node:
             stderr=subprocess.STDOUT,
             timeout=120,
             cwd="/",
-            env={"PATH": os.defpath, "LC_ALL": "C"},
+            env=self._environment,
             start_new_session=True,
             **self._account.credentials,
         )

@@ -139,7 +139,7 @@ async def door(database_url: str, **settings: str) -> AsyncIterator[Door]:
     projection = Projection(database)
     await projection.catch_up()
     keychain = Keychain(database, Vault([b"k" * 32]))
-    pipeline = SimpleNamespace(is_stopping=False, tick_age_seconds=0.0)
+    pipeline = SimpleNamespace(is_stopping=False, tick_age_seconds=0.0, clock_skew_seconds=0.0, clock_step_seconds=0.0)
     hurried: list[None] = []
     metrics = Metrics()
     catalogue = Catalogue(database, is_strict=configured.events.strict_types)
@@ -168,6 +168,8 @@ async def door(database_url: str, **settings: str) -> AsyncIterator[Door]:
         metrics=metrics,
         request_tick=lambda: hurried.append(None),
         tick_age_seconds=lambda: pipeline.tick_age_seconds,
+        clock_skew_seconds=lambda: pipeline.clock_skew_seconds,
+        clock_step_seconds=lambda: pipeline.clock_step_seconds,
         readiness=lambda: app._readiness(projection, cast("Pipeline", pipeline)),
         now=lambda: datetime.now(UTC),
     )

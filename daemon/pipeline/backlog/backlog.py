@@ -15,6 +15,7 @@ from daemon.pipeline.backlog.suppressor import Suppressor
 from daemon.pipeline.held_shards import HeldShards
 from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.scheduling.lanes import Scheduling
+from daemon.pipeline.steady_clock import SteadyClock
 from daemon.pipeline.tunables import Tunables
 from eventstore.postgres.connect import Database
 
@@ -30,13 +31,14 @@ class Backlog:
         scheduling: Scheduling,
         recorder: Recorder,
         evaluator: Evaluator,
+        clock: SteadyClock,
         *,
         owner: str,
         keep: timedelta,
         tunables: Tunables,
     ) -> None:
         ledger, lanes, working_set = scheduling.ledger, scheduling.lanes, scheduling.working_set
-        self.retrier = Retrier(database, index, lanes, shards, working_set, tunables)
+        self.retrier = Retrier(database, index, lanes, shards, working_set, clock, tunables)
         self.replayer = Replayer(database, index, lanes, self.retrier, shards, working_set, tunables)
         ranges = Ranges(database, index, ledger, recorder, evaluator, keep=keep, tunables=tunables)
         self.parking = Parking(database, ledger, lanes, recorder, ranges, working_set, tunables)

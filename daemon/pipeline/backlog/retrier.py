@@ -20,6 +20,7 @@ from daemon.pipeline.held_shards import HeldShards, Takeover
 from daemon.pipeline.scheduling.delivery import Delivery, RouteAndSeq
 from daemon.pipeline.scheduling.lanes import Lanes
 from daemon.pipeline.scheduling.working_set import WorkingSet
+from daemon.pipeline.steady_clock import SteadyClock
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.wakeup import Wakeup
 from eventstore import domain_events
@@ -39,6 +40,7 @@ class Retrier:
         lanes: Lanes,
         shards: HeldShards,
         working_set: WorkingSet,
+        clock: SteadyClock,
         tunables: Tunables = DEFAULTS,
     ) -> None:
         self.wakeup = Wakeup()
@@ -47,6 +49,7 @@ class Retrier:
         self._lanes = lanes
         self._shards = shards
         self._working_set = working_set
+        self._clock = clock
         self._poll_seconds = tunables.retry_poll_seconds
         self._route_limit = tunables.retry_route_limit
         self._page_rows = tunables.retry_page_rows
@@ -107,6 +110,7 @@ class Retrier:
                 held=held,
                 without=ordered.union(route for route, count in share.items() if count >= self._route_limit),
                 limit=self._page_rows,
+                latest=self._clock.latest(),
             )
             ordered.update(row.route_id for row in rows if self._is_ordered(row.route_id))
             await self._take_up([row for row in rows if row.route_id not in ordered], held, share)
@@ -118,7 +122,9 @@ class Retrier:
 
     async def _take_first(self, route_id: UUID, held: set[RouteAndSeq]) -> None:
         """Takes up what is due of the first retries of an ordered route, in the order of its events."""
-        first = await backlog.first_of_route(self._database, route_id, limit=self._route_limit)
+        first = await backlog.first_of_route(
+            self._database, route_id, limit=self._route_limit, latest=self._clock.latest()
+        )
         await self._queue([row for row in first if (route_id, row.seq) not in held])
 
     async def _take_up(self, rows: Iterable[WaitingDelivery], held: set[RouteAndSeq], share: Counter[UUID]) -> None:

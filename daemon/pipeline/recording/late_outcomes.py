@@ -10,6 +10,7 @@ import asyncio
 from datetime import timedelta
 
 from daemon.pipeline.scheduling.delivery import Delivery
+from daemon.pipeline.steady_clock import SteadyClock
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
 from eventstore.progress import late_outcomes
@@ -22,9 +23,10 @@ _BACKOFF_SECONDS = 0.25
 class LateOutcomes:
     """`note` collects them, `take` returns what was noted, `write` writes it."""
 
-    def __init__(self, database: Database, owner: str) -> None:
+    def __init__(self, database: Database, owner: str, clock: SteadyClock) -> None:
         self._database = database
         self._owner = owner
+        self._clock = clock
         self._noted: list[LateOutcome] = []
 
     def __bool__(self) -> bool:
@@ -43,7 +45,7 @@ class LateOutcomes:
         """Writes them, however long that takes; returns the rows that were still ours to write."""
         while True:
             try:
-                written = await late_outcomes.write(self._database, self._owner, outcomes)
+                written = await late_outcomes.write(self._database, self._owner, outcomes, now=self._clock.now())
             except StoreUnavailable:
                 await asyncio.sleep(_BACKOFF_SECONDS)
             else:

@@ -22,6 +22,7 @@ from daemon.pipeline.recording.late_outcomes import LateOutcomes
 from daemon.pipeline.scheduling.delivery import Delivery, PackedRow, RouteAndSeq
 from daemon.pipeline.scheduling.ledger import Ledger
 from daemon.pipeline.scheduling.working_set import WorkingSet
+from daemon.pipeline.steady_clock import SteadyClock
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.wakeup import Wakeup
 from eventstore.domain_events.ticks import LogPosition
@@ -72,7 +73,7 @@ class Recorder:
     `timeout_seconds` is how long a request may take. `on_recorded` are called with outcomes that were written.
     """
 
-    def __init__(  # noqa: PLR0913 - what it is built of
+    def __init__(  # noqa: PLR0913 - what it writes with, and for whom
         self,
         database: Database,
         ledger: Ledger,
@@ -83,6 +84,7 @@ class Recorder:
         owner: str,
         known: KnownLog,
         timeout_seconds: float,
+        clock: SteadyClock | None = None,
         tunables: Tunables = DEFAULTS,
     ) -> None:
         self.on_recorded: list[OnRecorded] = []
@@ -96,7 +98,8 @@ class Recorder:
         self._timeout_seconds = timeout_seconds
         self._flush_seconds = tunables.flush_seconds
         self._flush_rows = tunables.flush_rows
-        self._late = LateOutcomes(database, owner)
+        self._clock = clock or SteadyClock(tunables)
+        self._late = LateOutcomes(database, owner, self._clock)
         self._checkpoints: dict[int, int] = {}
         self._buffer = _Buffer()
         self._writing = _Buffer()
@@ -292,7 +295,9 @@ class Recorder:
     async def _write(self, epochs: dict[int, int], batch: Flush) -> set[int]:
         while True:
             try:
-                return await recording.flush(self._database, self._owner, epochs, batch, number=self._number)
+                return await recording.flush(
+                    self._database, self._owner, epochs, batch, number=self._number, now=self._clock.now()
+                )
             except StoreUnavailable:
                 # The lease decides how long this may go on: once it is lost the statement writes nothing.
                 await asyncio.sleep(_BACKOFF_SECONDS)

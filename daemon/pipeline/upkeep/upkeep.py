@@ -11,8 +11,10 @@ from daemon.metrics import Metrics
 from daemon.pipeline.held_shards import HeldShards
 from daemon.pipeline.loops import Loops
 from daemon.pipeline.scheduling.lanes import Lanes
+from daemon.pipeline.steady_clock import SteadyClock
 from daemon.pipeline.tunables import Tunables
 from daemon.pipeline.upkeep.auto_disable import AutoDisable, RouteDisabler
+from daemon.pipeline.upkeep.clock_watch import ClockWatch
 from daemon.pipeline.upkeep.gauges import Gauges
 from daemon.pipeline.upkeep.maintenance import Maintenance, MetricsRollup
 from daemon.pipeline.upkeep.tick_watch import TickWatch
@@ -32,7 +34,9 @@ class Upkeep:
         keychain: Keychain,
         route_disabler: RouteDisabler,
         metrics: Metrics,
+        clock: SteadyClock,
         *,
+        owner: str,
         auto_disable_after: timedelta | None,
         keep: Keep,
         tunables: Tunables,
@@ -41,9 +45,11 @@ class Upkeep:
         self._idle_secret_seconds = tunables.idle_secret_seconds
         self.gauges = Gauges(database, index, lanes, metrics, shards=shards)
         self.tick_watch = TickWatch(database, metrics)
+        self.clock_watch = ClockWatch(database, clock, metrics, owner=owner, tunables=tunables)
         self.loops: Loops = {
             "keychain": self._forget_idle_secrets,
             "tick watch": self.tick_watch.run_once,
+            "clock watch": self.clock_watch.run_once,
             "maintenance": Maintenance(database, keep, tunables).run_once,
             "metrics rollup": MetricsRollup(database, tunables).run_once,
             "route disabler": route_disabler.run_once,

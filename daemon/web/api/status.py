@@ -102,7 +102,7 @@ async def show(request: web.Request) -> web.Response:
     body: StatusShape = {
         "at": shapes.moment(found.log.at),
         "version": __version__,
-        "warnings": list(health.warnings(found, tick_age_seconds=services.tick_age_seconds())),
+        "warnings": health.of(found, services),
         "processes": [_of_process(found, process) for process in found.processes],
         "shards": [_of_shard(shard) for shard in found.shards],
         "backlog": _of_backlog(found),

@@ -27,8 +27,9 @@ class Services:
     that may take long, uses a database of `query_pool` (access/queries.py), so that it holds up none of these.
 
     `index` is the index of the live projection. `request_tick` asks for a tick at once, so that new events are
-    delivered without delay. `tick_age_seconds` returns how long events have been waiting for one. `readiness` returns
-    the reasons why this process is not ready, none if it is. `now` is an aware datetime in UTC.
+    delivered without delay. `tick_age_seconds` returns how long events have been waiting for one, `clock_skew_seconds`
+    how far this machine's clock is ahead of the database's, `clock_step_seconds` how far that stepped lately.
+    `readiness` returns the reasons why this process is not ready, none if it is. `now` is an aware datetime in UTC.
     """
 
     config: Config
@@ -42,6 +43,8 @@ class Services:
     metrics: Metrics
     request_tick: Callable[[], None]
     tick_age_seconds: Callable[[], float]
+    clock_skew_seconds: Callable[[], float]
+    clock_step_seconds: Callable[[], float]
     readiness: Callable[[], Awaitable[list[str]]]
     now: Callable[[], datetime]
 

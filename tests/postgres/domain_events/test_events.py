@@ -265,7 +265,8 @@ async def test_tenants_fall_into_their_shards_for_ever(database: Database, sql: 
 
 
 async def test_a_period_is_read_in_pages_by_seq(database: Database, sql: asyncpg.Connection) -> None:
-    await publish(database, [new_event(id=f"{number}", tenant="ab"[number % 2]) for number in range(10)])
+    for number in range(10):
+        await publish(database, [new_event(id=f"{number}", tenant="ab"[number % 2])])
     await ticks.make(database)
     await publish(database, [new_event(id="unread", tenant="a")])
     start, end = datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + timedelta(hours=1)

@@ -263,7 +263,7 @@ async def test_a_takeover_waits_for_a_flush_that_is_under_way(
     me = await Owner(database).take(0, ttl=GONE)
     flusher = await connect()
     await flusher.execute("BEGIN")
-    assert await flusher.fetch(recording._FLUSH, *recording._arguments(everything(0), me.name, {0: 1}, 1))
+    assert await flusher.fetch(recording._FLUSH, *recording._arguments(everything(0), me.name, {0: 1}, 1, None))
     assert (await Owner(database, "you").take(0)).epochs == {}, "skipped while locked"
     await flusher.execute("COMMIT")
     you = await Owner(database, "you").take(0)

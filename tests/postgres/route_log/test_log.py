@@ -182,9 +182,9 @@ async def test_ticks_close_what_took_effect_before_the_clock_went_back(
 async def test_nobody_reads_a_tick_between_an_append_and_its_commit(
     database: Database, sql: asyncpg.Connection, connect: Connect
 ) -> None:
-    await publish(database, [new_event()])
     await sql.execute("BEGIN")
     event = await append_on(sql, draft())
+    await publish(database, [new_event()])
     ticker = await connect()
     tick = asyncio.create_task(ticker.fetchval("SELECT hookledger.make_tick()"))
     watcher = await connect()
@@ -194,6 +194,16 @@ async def test_nobody_reads_a_tick_between_an_append_and_its_commit(
     (made,) = await ticks.after(database, 0)
     assert made.route_pos == event.pos
     assert made.closed_upto >= event.effective_at
+
+
+async def test_an_append_makes_a_tick_of_what_was_committed_before_it(database: Database) -> None:
+    await publish(database, [new_event()])
+    event = await append(database, draft())
+    (tick,) = await ticks.after(database, 0)
+    assert tick.route_pos == event.pos - 1
+    assert tick.closed_upto < event.effective_at
+    await append(database, draft())
+    assert await ticks.newest(database) == 1, "nothing was committed in between"
 
 
 async def test_a_commit_notifies_and_a_rollback_does_not(

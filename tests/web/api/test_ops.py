@@ -31,6 +31,8 @@ METRICS = [
     "hookledger_checkpoint_lag_seconds",
     "hookledger_tick_age_seconds",
     "hookledger_database_went_back_total",
+    "hookledger_clock_skew_seconds",
+    "hookledger_clock_steps_total",
     "hookledger_routes",
     "hookledger_breakers_open",
     "hookledger_shards_owned",

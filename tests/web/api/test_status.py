@@ -40,6 +40,14 @@ def test_a_late_tick_is_the_first_thing_to_look_at() -> None:
     assert len(found) == 2
 
 
+def test_clocks_that_step_or_disagree_are_told() -> None:
+    assert list(warnings(status(), tick_age_seconds=0.0, clock_skew_seconds=-1.9)) == []
+    assert list(warnings(status(), tick_age_seconds=0.0, clock_skew_seconds=3600.2, clock_step_seconds=-3600.2)) == [
+        "the database's clock stepped back by 3600 s within the last hour: its time synchronisation should slew instead",
+        "the clock of this machine is 3600 s ahead of the database's: synchronise both",
+    ]
+
+
 def test_a_healthy_installation_needs_nobody() -> None:
     assert noticed(status()) == []
     assert noticed(status(shards=(replace(SHARD, lag_seconds=9.9, parked=10**6),))) == []

@@ -30,7 +30,7 @@ async def show(request: web.Request) -> web.Response:
         request,
         "operator/status_part.html" if wants_part(request) else "operator/status.html",
         report=report,
-        warnings=list(health.warnings(report, tick_age_seconds=services.tick_age_seconds())),
+        warnings=health.of(report, services),
         version=__version__,
         shards_of=Counter(shard.owner for shard in report.shards),
         counts=Counter(route.status for route in services.index.routes()),

@@ -1,59 +1,29 @@
--- Version 2: locks of the product are tables, so that a producer's role cannot take them; an event says how many deliveries
--- led to it; a range of parked deliveries may begin within a tick; a daemon knows the log again after a failover, and which
--- other one was killed.
+-- Version 2: locks of the product are tables, so that a producer's role cannot take them; an event says how many
+-- deliveries led to it; a range of parked deliveries may begin within a tick; a daemon knows the log again after a
+-- failover, and which other one was killed; a clock that steps neither reorders events nor stalls retries.
 
 
--- Locks -----------------------------------------------------------------------------------------------------------
+-- Locks ---------------------------------------------------------------------------------------------------------------
 
 DROP FUNCTION hookledger.log_lock();
 CREATE TABLE hookledger.log_lock ();
 CREATE TABLE hookledger.sweep_lock ();
 CREATE TABLE hookledger.tally_lock ();
+
 -- Manual retries and replays of one route exclude each other. A row that is inserted and deleted in one transaction is
 -- seen by nobody, and makes the next one who inserts the same key wait for the end of that transaction.
 CREATE TABLE hookledger.resend_lock (
     route_id uuid NOT NULL,
     CONSTRAINT resend_lock_pkey PRIMARY KEY (route_id)
 );
+
 CREATE FUNCTION hookledger.lock_resends(route_id uuid) RETURNS void LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
     INSERT INTO hookledger.resend_lock (route_id) VALUES (lock_resends.route_id);
     DELETE FROM hookledger.resend_lock WHERE route_id = lock_resends.route_id;
 END $$;
-CREATE OR REPLACE FUNCTION hookledger.append_route_event(
-    route_id uuid, tenant text, version integer, type text, actor text, origin text,
-    reason text, request_id text, correlation_id text, causation_id text, body text
-) RETURNS hookledger.route_event LANGUAGE plpgsql AS $$
-#variable_conflict use_column
-DECLARE
-    last  record;
-    added hookledger.route_event;
-BEGIN
-    LOCK TABLE hookledger.log_lock IN SHARE UPDATE EXCLUSIVE MODE;
-    -- Before the version: a command repeated with its request id names a version that is taken by its first run.
-    IF EXISTS (SELECT FROM hookledger.route_event e WHERE e.request_id = append_route_event.request_id) THEN
-        RAISE unique_violation USING MESSAGE = 'request id used before', CONSTRAINT = 'route_event_request_key';
-    END IF;
-    SELECT e.pos, e.effective_at, e.hash INTO last
-      FROM hookledger.route_event e ORDER BY e.pos DESC LIMIT 1;
-    added := ROW(
-        coalesce(last.pos, 0) + 1,
-        append_route_event.route_id, append_route_event.tenant, append_route_event.version, append_route_event.type,
-        greatest(clock_timestamp(),
-                 last.effective_at + interval '1 microsecond',
-                 (SELECT t.closed_upto + interval '1 microsecond' FROM hookledger.tick t ORDER BY t.tick DESC LIMIT 1)),
-        append_route_event.actor, append_route_event.origin, append_route_event.reason, append_route_event.request_id,
-        append_route_event.correlation_id, append_route_event.causation_id, append_route_event.body,
-        coalesce(last.hash, '\x'::bytea), '\x'::bytea);
-    added.hash := sha256(added.prev_hash || convert_to(hookledger.canonical(ARRAY[
-        added.pos::text, added.route_id::text, added.tenant, added.version::text, added.type,
-        hookledger.microseconds(added.effective_at)::text, added.actor, added.origin, added.reason, added.request_id,
-        added.correlation_id, added.causation_id, added.body]), 'UTF8'));
-    INSERT INTO hookledger.route_event SELECT added.*;
-    PERFORM pg_notify('hookledger_route', added.pos::text);
-    RETURN added;
-END $$;
+
 -- Creates the missing day partitions from `first` to `last` (UTC days), and returns how many were missing. It uses LIKE
 -- and ATTACH: PARTITION OF would lock producers out, and queue them behind the longest transaction. The lock is that of
 -- migrations, because several daemons may create partitions at the same time.
@@ -85,10 +55,61 @@ BEGIN
 END $$;
 
 
--- Domain events ---------------------------------------------------------------------------------------------------
+-- The logs ------------------------------------------------------------------------------------------------------------
 
-ALTER TABLE hookledger.domain_event ADD COLUMN hops smallint;
+-- The time at which an event is recorded: the clock's, but never earlier than what the logs have decided already. Without
+-- this floor a clock that went back would put an event before the creation of a route that it came after. It applies at
+-- the insert, not at the commit: an event written early in a long transaction keeps its early time, so that it is not
+-- sent to a route that was disabled then and enabled before the commit. In plpgsql, because it keeps its plan.
+CREATE FUNCTION hookledger.log_time() RETURNS timestamptz LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN greatest(clock_timestamp(),
+                    (SELECT t.closed_upto FROM hookledger.tick t ORDER BY t.tick DESC LIMIT 1),
+                    (SELECT e.effective_at FROM hookledger.route_event e ORDER BY e.pos DESC LIMIT 1));
+END $$;
+
+CREATE OR REPLACE FUNCTION hookledger.append_route_event(
+    route_id uuid, tenant text, version integer, type text, actor text, origin text,
+    reason text, request_id text, correlation_id text, causation_id text, body text
+) RETURNS hookledger.route_event LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    last  record;
+    added hookledger.route_event;
+BEGIN
+    LOCK TABLE hookledger.log_lock IN SHARE UPDATE EXCLUSIVE MODE;
+    -- Before the version: a command repeated with its request id names a version that is taken by its first run.
+    IF EXISTS (SELECT FROM hookledger.route_event e WHERE e.request_id = append_route_event.request_id) THEN
+        RAISE unique_violation USING MESSAGE = 'request id used before', CONSTRAINT = 'route_event_request_key';
+    END IF;
+    -- What is committed by now happened before this event, even if the clock went back since: a tick takes it in, and
+    -- this event takes effect after the tick.
+    PERFORM hookledger.make_tick();
+    SELECT e.pos, e.effective_at, e.hash INTO last
+      FROM hookledger.route_event e ORDER BY e.pos DESC LIMIT 1;
+    added := ROW(
+        coalesce(last.pos, 0) + 1,
+        append_route_event.route_id, append_route_event.tenant, append_route_event.version, append_route_event.type,
+        greatest(clock_timestamp(),
+                 last.effective_at + interval '1 microsecond',
+                 (SELECT t.closed_upto + interval '1 microsecond' FROM hookledger.tick t ORDER BY t.tick DESC LIMIT 1)),
+        append_route_event.actor, append_route_event.origin, append_route_event.reason, append_route_event.request_id,
+        append_route_event.correlation_id, append_route_event.causation_id, append_route_event.body,
+        coalesce(last.hash, '\x'::bytea), '\x'::bytea);
+    added.hash := sha256(added.prev_hash || convert_to(hookledger.canonical(ARRAY[
+        added.pos::text, added.route_id::text, added.tenant, added.version::text, added.type,
+        hookledger.microseconds(added.effective_at)::text, added.actor, added.origin, added.reason, added.request_id,
+        added.correlation_id, added.causation_id, added.body]), 'UTF8'));
+    INSERT INTO hookledger.route_event SELECT added.*;
+    PERFORM pg_notify('hookledger_route', added.pos::text);
+    RETURN added;
+END $$;
+
+ALTER TABLE hookledger.domain_event
+    ADD COLUMN hops smallint,
+    ALTER COLUMN recorded_at SET DEFAULT hookledger.log_time();
 COMMENT ON COLUMN hookledger.domain_event.hops IS 'null, unless a delivery of ours published the event: then how many deliveries in a row led to it';
+
 DROP FUNCTION hookledger.publish_many(text[], text[], text[], timestamptz[], bytea[], bytea[], bytea[], boolean[]);
 -- Publishes many events at once, and returns for each, in the order given, whether it is new. The same (tenant, id)
 -- within 24 hours is one event. They become visible when the caller's transaction commits. It is one statement that
@@ -100,7 +121,9 @@ CREATE FUNCTION hookledger.publish_many(
 ) RETURNS boolean[] LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-    near_midnight boolean := hookledger.is_near_midnight(clock_timestamp());
+    -- One time for all, which also tells the partition, midnight and the 24 hours; seq has their order.
+    logged_at     timestamptz := hookledger.log_time();
+    near_midnight boolean := hookledger.is_near_midnight(logged_at);
     fresh         boolean[];
 BEGIN
     WITH given AS MATERIALIZED (
@@ -113,17 +136,17 @@ BEGIN
          WHERE g.nth = 1 AND NOT EXISTS (
                SELECT FROM hookledger.domain_event e
                 WHERE e.tenant = g.tenant AND e.id = g.id
-                  AND e.recorded_at > statement_timestamp() - interval '24 hours'
-                  AND e.recorded_at < statement_timestamp() + interval '24 hours')
+                  AND e.recorded_at > logged_at - interval '24 hours'
+                  AND e.recorded_at < logged_at + interval '24 hours')
     ), passed AS (
         -- What stands there from another midnight, since nobody tidied up, does not count.
-        INSERT INTO hookledger.domain_event_midnight AS m (tenant, id)
-        SELECT u.tenant, u.id FROM unknown u WHERE near_midnight ORDER BY u.tenant, u.id
+        INSERT INTO hookledger.domain_event_midnight AS m (tenant, id, recorded_at)
+        SELECT u.tenant, u.id, logged_at FROM unknown u WHERE near_midnight ORDER BY u.tenant, u.id
         ON CONFLICT (tenant, id) DO UPDATE SET recorded_at = excluded.recorded_at
          WHERE m.recorded_at < excluded.recorded_at - interval '12 hours'
         RETURNING tenant, id
     ), numbered AS MATERIALIZED (
-        SELECT nextval('hookledger.domain_event_seq') AS seq, clock_timestamp() AS recorded_at, u.*
+        SELECT nextval('hookledger.domain_event_seq') AS seq, logged_at AS recorded_at, u.*
           FROM (SELECT * FROM unknown ORDER BY place) u
          WHERE NOT near_midnight OR (u.tenant, u.id) IN (SELECT p.tenant, p.id FROM passed p)
     ), added AS (
@@ -139,9 +162,6 @@ BEGIN
       FROM given g;
     RETURN fresh;
 END $$;
-
-
--- Ticks and progress ----------------------------------------------------------------------------------------------
 
 -- Makes the next tick if an event was committed since the last one, and returns its number, else null. Its commit is
 -- flushed like any other: a tick that a daemon has read must not be lost in a crash of the server and be made again
@@ -229,6 +249,9 @@ CREATE TABLE hookledger.lost_log (
 );
 COMMENT ON COLUMN hookledger.lost_log.last_tick IS 'below first_tick: no tick is gone; likewise last_pos, of the route log';
 
+
+-- Progress ------------------------------------------------------------------------------------------------------------
+
 ALTER TABLE hookledger.process
     ADD COLUMN lifeline bigint NOT NULL DEFAULT 0,
     ADD COLUMN lifeline_pid integer,
@@ -236,6 +259,17 @@ ALTER TABLE hookledger.process
 COMMENT ON COLUMN hookledger.process.lifeline IS 'number of the session whose end shows that the process died; lifeline_pid is null while it has none';
 
 ALTER TABLE hookledger.parked_range ADD COLUMN from_seq bigint NOT NULL DEFAULT 0;
+
+-- Steady time is the clock without its steps: the clock and this. A process that notices a step corrects it, so that the
+-- waits of retries take as long as promised.
+CREATE TABLE hookledger.steady_clock (
+    is_only            boolean NOT NULL DEFAULT true,
+    ahead_microseconds bigint  NOT NULL DEFAULT 0,
+    CONSTRAINT steady_clock_pkey PRIMARY KEY (is_only),
+    CONSTRAINT steady_clock_is_only_check CHECK (is_only)
+);
+INSERT INTO hookledger.steady_clock DEFAULT VALUES;
+COMMENT ON COLUMN hookledger.retry.due_at IS 'in steady time: see steady_clock';
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA hookledger FROM PUBLIC;
 -- A daemon of version 1 that was frozen finds itself fenced.

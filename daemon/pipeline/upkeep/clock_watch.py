@@ -1,0 +1,100 @@
+"""Watches the database's clock: notices its steps, has steady time corrected for them, and measures our clock's skew.
+
+The database's clock decides about the time of events, which has a floor (rule 1 of routing), about due times, which are
+kept in steady time (eventstore/progress/steady_time.py), and about leases. A step is told, since the second does not
+help who reads times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from daemon.metrics import Metrics
+from daemon.pipeline.steady_clock import SteadyClock
+from daemon.pipeline.tunables import DEFAULTS, Tunables
+from eventstore.postgres.connect import Database
+from eventstore.progress import steady_time
+from eventstore.progress.steady_time import ClockReading
+
+log = structlog.get_logger()
+
+# How long a step is told on the status page.
+TOLD_SECONDS = 3600.0
+
+
+class ClockWatch:
+    """`run_once` looks, then waits. `monotonic` returns seconds, `wall_clock` this machine's time, in UTC."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: SteadyClock,
+        metrics: Metrics,
+        *,
+        owner: str,
+        tunables: Tunables = DEFAULTS,
+        monotonic: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._metrics = metrics
+        self._owner = owner
+        self._look_seconds = tunables.clock_look_seconds
+        self._skew_told_seconds = tunables.clock_step_seconds
+        self._monotonic = monotonic
+        self._wall_clock = wall_clock
+        self._is_skewed = False
+        self._step_seconds = 0.0
+        self._stepped_at = 0.0
+        self.skew_seconds = 0.0
+
+    @property
+    def step_seconds(self) -> float:
+        """The last step of the database's clock within the last hour, negative if it went back; 0 if there was none."""
+        return self._step_seconds if self._monotonic() - self._stepped_at < TOLD_SECONDS else 0.0
+
+    async def run_once(self) -> None:
+        reading, asked_at, answered_at = await self._read()
+        self._compare(reading, timedelta(seconds=(answered_at - asked_at) / 2))
+        step = self._clock.observe(reading, asked_at=asked_at, answered_at=answered_at)
+        if step is not None:
+            await self._stepped(step, reading)
+        await asyncio.sleep(self._look_seconds)
+
+    async def _read(self) -> tuple[ClockReading, float, float]:
+        asked_at = self._monotonic()
+        reading = await steady_time.read(self._database)
+        return reading, asked_at, self._monotonic()
+
+    async def _stepped(self, step: timedelta, reading: ClockReading) -> None:
+        ahead = reading.ahead_microseconds - step // timedelta(microseconds=1)
+        corrected = await steady_time.correct(
+            self._database, self._owner, read=reading.ahead_microseconds, microseconds=ahead
+        )
+        if corrected:
+            self._clock.corrected(ahead)
+        else:
+            # Another process was faster, or this one has no shards and so no say.
+            reading, asked_at, answered_at = await self._read()
+            self._clock.follow(reading, asked_at=asked_at, answered_at=answered_at)
+        self._step_seconds, self._stepped_at = step.total_seconds(), self._monotonic()
+        self._metrics.clock_steps.inc()
+        log.warning("clock.stepped", seconds=round(step.total_seconds(), 3), corrected=corrected)
+
+    def _compare(self, reading: ClockReading, half_way: timedelta) -> None:
+        self.skew_seconds = (self._wall_clock() - half_way - reading.at).total_seconds()
+        if self._metrics.sets_shared_gauges:
+            self._metrics.clock_skew.set(self.skew_seconds)
+        is_skewed = abs(self.skew_seconds) > self._skew_told_seconds + half_way.total_seconds()
+        if is_skewed != self._is_skewed:
+            self._is_skewed = is_skewed
+            if is_skewed:
+                log.warning("clock.skewed", seconds=round(self.skew_seconds, 3))
+            else:
+                log.info("clock.agreed", seconds=round(self.skew_seconds, 3))
