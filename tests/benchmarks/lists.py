@@ -24,7 +24,7 @@ from daemon.core.delivery.answer import delivery_id
 from daemon.core.routing.route import RouteConfig, config_to_body
 from tests.benchmarks.fresh_database import fresh_database
 from tests.benchmarks.results import BenchmarkResult, percentile, table
-from tests.support.web import Door, door
+from tests.support.web import App, app
 
 TENANT = "big"
 ROUTES = 10_000
@@ -104,7 +104,7 @@ UPDATE hookledger.checkpoint SET tick = 1;
 async def run(count: int, rounds: int) -> None:
     async with fresh_database() as url:
         await fill(url, count)
-        async with door(url) as it:
+        async with app(url) as it:
             results = []
             for name, queries in _queries(count, rounds):
                 times, items, empty = await _measure(it, queries)
@@ -170,7 +170,7 @@ def _queries(count: int, rounds: int) -> Iterator[tuple[str, list[dict[str, str]
     yield "a parked event", [{"event": f"evt_{count + dice.randrange(count // 10)}"} for _ in range(rounds)]
 
 
-async def _measure(it: Door, queries: list[dict[str, str]]) -> tuple[list[float], float, float]:
+async def _measure(it: App, queries: list[dict[str, str]]) -> tuple[list[float], float, float]:
     """Milliseconds of each page, two of each list; average items of a page; the part of empty pages."""
     await it.ask("GET", f"{LISTS}?{urlencode(queries[0])}")
     times, sizes = [], []
@@ -190,7 +190,7 @@ async def _measure(it: Door, queries: list[dict[str, str]]) -> tuple[list[float]
     return times, sum(sizes) / len(sizes), sizes.count(0) / len(sizes)
 
 
-async def _details(it: Door, count: int, rounds: int) -> list[BenchmarkResult]:
+async def _details(it: App, count: int, rounds: int) -> list[BenchmarkResult]:
     """Reads deliveries by id with their event, explanations, and parked deliveries by id alone, which need a search."""
     named, explained = [], []
     dice = random.Random(SEED)
@@ -213,7 +213,7 @@ async def _details(it: Door, count: int, rounds: int) -> list[BenchmarkResult]:
     ]
 
 
-async def _timed(it: Door, url: str) -> float:
+async def _timed(it: App, url: str) -> float:
     started = time.perf_counter()
     answer = await it.ask("GET", url)
     if answer.status != 200:

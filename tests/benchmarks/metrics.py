@@ -23,7 +23,7 @@ from eventstore.queries import route_metrics
 from tests.benchmarks.fresh_database import fresh_database
 from tests.benchmarks.results import BenchmarkResult, percentile, table
 from tests.support.builders import attempt
-from tests.support.web import Door, door, path
+from tests.support.web import App, app, path
 
 ROWS = 10_000_000
 QUICK_ROWS = 1_000_000
@@ -55,7 +55,7 @@ SELECT count(*) FILTER (WHERE outcome = 'delivered') AS successful,
 
 
 async def run(rows: int) -> None:
-    async with fresh_database() as url, door(url) as it:
+    async with fresh_database() as url, app(url) as it:
         routes = [await it.route(name=f"route {number}") for number in range(ROUTES)]
         ids = [UUID(route["id"]) for route in routes]
         sql = await asyncpg.connect(url)
@@ -112,7 +112,7 @@ async def flush(database: Database, sql: asyncpg.Connection, ids: list[UUID], *,
     return statistics.median(times)
 
 
-async def read(it: Door, route: dict[str, Any]) -> list[float]:
+async def read(it: App, route: dict[str, Any]) -> list[float]:
     """The times of the requests, in ms."""
     times = []
     for _ in range(READS):
@@ -124,7 +124,7 @@ async def read(it: Door, route: dict[str, Any]) -> list[float]:
     return times
 
 
-async def require_exact(it: Door, sql: asyncpg.Connection, route: dict[str, Any]) -> None:
+async def require_exact(it: App, sql: asyncpg.Connection, route: dict[str, Any]) -> None:
     """Compares the metrics with the table, less the flushes that were not counted."""
     shown = (await it.ask("GET", path(route, "/metrics"))).json
     (row,) = await sql.fetch(_OF_THE_LOG, UUID(route["id"]))

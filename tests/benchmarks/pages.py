@@ -24,7 +24,7 @@ from daemon.core.routing.route import RouteConfig, config_to_body
 from tests.benchmarks.fresh_database import fresh_database
 from tests.benchmarks.lists import DEAD, ROUTES, TENANT, fill
 from tests.benchmarks.results import BenchmarkResult, percentile, table
-from tests.support.web import Door, door
+from tests.support.web import App, app
 
 MOST_MS = 60
 MOST_KB = 100
@@ -73,7 +73,7 @@ async def run(count: int, rounds: int) -> None:
     async with fresh_database() as url:
         await fill(url, count)
         await _furnish(url)
-        async with door(url) as it:
+        async with app(url) as it:
             results: list[BenchmarkResult] = []
             for page in _pages(count):
                 results += await _measure(it, page, rounds)
@@ -160,7 +160,7 @@ def _pages(count: int) -> list[MeasuredPage]:
     return [MeasuredPage(name=name, path=path) for name, path in paths.items()]
 
 
-async def _measure(it: Door, page: MeasuredPage, rounds: int) -> list[BenchmarkResult]:
+async def _measure(it: App, page: MeasuredPage, rounds: int) -> list[BenchmarkResult]:
     times, weights = [], []
     await _get(it, page.path())  # the first request compiles the template
     for _ in range(rounds):
@@ -175,7 +175,7 @@ async def _measure(it: Door, page: MeasuredPage, rounds: int) -> list[BenchmarkR
     ]
 
 
-async def _get(it: Door, path: str) -> str:
+async def _get(it: App, path: str) -> str:
     answer = await it.ask("GET", path, headers=_PAGE_HEADERS)
     if answer.status != 200:
         raise SystemExit(f"{path}: {answer.status} {answer.text[:2000]}")

@@ -23,7 +23,7 @@ from eventstore.postgres.connect import Database
 from eventstore.progress import lease, recording
 from eventstore.progress.recording import Flush
 from eventstore.progress.rows import AttemptRow, ParkedRow, RetryRow
-from tests.support.web import Door, door
+from tests.support.web import App, app
 
 TENANT = "acme"
 TYPES = ("order.create", "order.pay", "shop.open")
@@ -58,7 +58,7 @@ class ExpectedDelivery:
 class DeliveryLog:
     """`deliveries` are all deliveries of the tenant. `broad`, `filtered` and `ranged` are the ids of its routes."""
 
-    door: Door
+    app: App
     broad: UUID
     filtered: UUID
     ranged: UUID
@@ -71,7 +71,7 @@ class DeliveryLog:
 
 @asynccontextmanager
 async def delivery_log(url: str) -> AsyncIterator[DeliveryLog]:
-    async with door(url) as opened:
+    async with app(url) as opened:
         routes = [
             await opened.route(TENANT, event_types=types, payload=options)
             for types, options in (
@@ -83,9 +83,9 @@ async def delivery_log(url: str) -> AsyncIterator[DeliveryLog]:
         await opened.route("other", event_types=["*"])
     sql = await asyncpg.connect(url)
     await sql.execute(_AGE_ROUTES)
-    async with door(url) as opened:
+    async with app(url) as opened:
         broad, filtered, ranged = (UUID(route["id"]) for route in routes)
-        log = DeliveryLog(door=opened, broad=broad, filtered=filtered, ranged=ranged)
+        log = DeliveryLog(app=opened, broad=broad, filtered=filtered, ranged=ranged)
         await _write(log, sql)
         yield log
     await sql.close()
@@ -97,12 +97,12 @@ async def _write(log: DeliveryLog, sql: asyncpg.Connection) -> None:
     numbers = iter(range(10_000))
     for tick in range(1, 8):
         events = list(_events(dice, now, numbers))
-        await domain_events.publish(log.door.database, events)
+        await domain_events.publish(log.app.database, events)
         await domain_events.publish(
-            log.door.database, [NewEvent(tenant="other", id=f"o{tick}", type="order.pay", data=b"{}")]
+            log.app.database, [NewEvent(tenant="other", id=f"o{tick}", type="order.pay", data=b"{}")]
         )
         if tick < 7:  # the last ones are not read
-            assert await ticks.make(log.door.database) == tick
+            assert await ticks.make(log.app.database) == tick
         await _deliver(log, sql, dice, [event.id for event in events], tick)
     await sql.execute(
         "INSERT INTO hookledger.parked_range (route_id, shard, from_tick, pairs) VALUES ($1, $2, $3, 1)",
@@ -128,7 +128,7 @@ def _events(dice: random.Random, now: datetime, numbers: Iterator[int]) -> Itera
 async def _deliver(log: DeliveryLog, sql: asyncpg.Connection, dice: random.Random, ids: list[str], tick: int) -> None:
     """Writes the outcomes of the deliveries of these events."""
     rows = await sql.fetch("SELECT * FROM hookledger.domain_event WHERE id = ANY ($1) ORDER BY seq", ids)
-    writer = _Writer(log.door.database, tick)
+    writer = _Writer(log.app.database, tick)
     for row in rows:
         for route_id in _due(log, row):
             is_written = tick <= CHECKPOINT and not (route_id == log.ranged and tick >= RANGE_FROM)

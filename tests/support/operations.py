@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.support.openapi_conformance import closed, resolved
-from tests.support.web import Answer, Door
+from tests.support.web import Answer, App
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +24,8 @@ class Operation:
         return self.path.count("{") <= self.path.count("{tenant}") + self.path.count("{route}")
 
 
-async def operations(door: Door) -> list[Operation]:
-    raw = (await door.ask("GET", "/openapi.json")).text.encode()
+async def operations(app: App) -> list[Operation]:
+    raw = (await app.ask("GET", "/openapi.json")).text.encode()
     document = closed(raw)
     found = []
     for path, item in document["paths"].items():

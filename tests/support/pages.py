@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from bs4 import BeautifulSoup, Tag
 
-from tests.support.web import Door
+from tests.support.web import App
 
 # Headers of a browser: it accepts HTML, and the form is sent by one of our own pages.
 BROWSER = {"Accept": "text/html,application/xhtml+xml", "Sec-Fetch-Site": "same-origin"}
@@ -68,27 +68,27 @@ class Page:
         return fields
 
 
-async def get(door: Door, path: str, *, headers: Mapping[str, str] = BROWSER) -> Page:
+async def get(app: App, path: str, *, headers: Mapping[str, str] = BROWSER) -> Page:
     """A page; redirects are not followed."""
-    return await _ask(door, "GET", path, headers=headers)
+    return await _ask(app, "GET", path, headers=headers)
 
 
-async def get_all(door: Door, path: str, *, most: int = 20) -> list[Page]:
+async def get_all(app: App, path: str, *, most: int = 20) -> list[Page]:
     """All pages of a list, by their links to the next page."""
-    pages = [await get(door, path)]
+    pages = [await get(app, path)]
     while links := pages[-1].all("a[rel=next]"):
         assert len(pages) < most, "the list never ends"
-        pages.append(await get(door, str(links[0]["href"])))
+        pages.append(await get(app, str(links[0]["href"])))
     assert [page.status for page in pages] == [200] * len(pages)
     return pages
 
 
 async def post(
-    door: Door, path: str, fields: Mapping[str, str | list[str]] | None = None, *, headers: Mapping[str, str] = BROWSER
+    app: App, path: str, fields: Mapping[str, str | list[str]] | None = None, *, headers: Mapping[str, str] = BROWSER
 ) -> Page:
     """The answer to a form; redirects are not followed."""
     return await _ask(
-        door,
+        app,
         "POST",
         path,
         data=urlencode(fields or {}, doseq=True).encode(),
@@ -96,8 +96,8 @@ async def post(
     )
 
 
-async def _ask(door: Door, method: str, path: str, **more: object) -> Page:
-    answer = await door.ask(method, path, allow_redirects=False, **more)
+async def _ask(app: App, method: str, path: str, **more: object) -> Page:
+    answer = await app.ask(method, path, allow_redirects=False, **more)
     return Page(
         status=answer.status,
         headers=answer.headers,

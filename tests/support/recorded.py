@@ -13,7 +13,7 @@ from eventstore.domain_events.events import shard_of
 from eventstore.progress import lease, recording
 from eventstore.progress.recording import Flush
 from eventstore.progress.rows import AttemptRow, RetryRow
-from tests.support.web import Door
+from tests.support.web import App
 
 TENANT = "acme"
 HEAD = '[["Content-Type","text/plain"],["X-Twice","a"],["X-Twice","b"]]'
@@ -25,8 +25,8 @@ _flushes = count(1)
 class Recorded:
     """The delivery of an event to a route: `route` as the API shows it, `event` as the database has it."""
 
-    def __init__(self, door: Door, route: dict[str, Any], event: dict[str, Any]) -> None:
-        self.door = door
+    def __init__(self, app: App, route: dict[str, Any], event: dict[str, Any]) -> None:
+        self.app = app
         self.route = route
         self.event = event
         self.id = delivery_id(UUID(route["id"]), event["id"])
@@ -55,26 +55,26 @@ class Recorded:
 
     async def forget_event(self) -> None:
         """Deletes the event, as retention does."""
-        async with self.door.database.transaction() as connection:
+        async with self.app.database.transaction() as connection:
             await connection.execute("SET LOCAL session_replication_role = replica")
             await connection.execute("DELETE FROM hookledger.domain_event")
 
     async def _flush(self, flush: Flush) -> None:
-        epochs = await lease.acquire(self.door.database, "me", [shard_of(TENANT)])
-        assert await recording.flush(self.door.database, "me", epochs, flush, number=next(_flushes))
+        epochs = await lease.acquire(self.app.database, "me", [shard_of(TENANT)])
+        assert await recording.flush(self.app.database, "me", epochs, flush, number=next(_flushes))
 
 
-async def recorded(door: Door, *, data: dict[str, Any] | None = None, id: str = "e1", **route: Any) -> Recorded:
+async def recorded(app: App, *, data: dict[str, Any] | None = None, id: str = "e1", **route: Any) -> Recorded:
     """A delivery of a new event to a new route. The event is read; no attempt is recorded."""
-    made = await door.route(**route)
-    await door.ask("POST", "/v1/events", {"tenant": TENANT, "type": "order.create", "id": id, "data": data or {}})
-    await ticks.make(door.database)
-    return Recorded(door, made, (await door.events())[-1])
+    made = await app.route(**route)
+    await app.ask("POST", "/v1/events", {"tenant": TENANT, "type": "order.create", "id": id, "data": data or {}})
+    await ticks.make(app.database)
+    return Recorded(app, made, (await app.events())[-1])
 
 
-async def age_events(door: Door, to: datetime) -> None:
+async def age_events(app: App, to: datetime) -> None:
     """Sets the time at which all events were recorded, and frees their ids, as they are free a day later."""
-    async with door.database.transaction() as connection:
+    async with app.database.transaction() as connection:
         await connection.execute("SET LOCAL session_replication_role = replica")
         await connection.execute("SELECT hookledger.ensure_partitions($1, $1)", to.date())
         await connection.execute("UPDATE hookledger.domain_event SET recorded_at = $1", to)

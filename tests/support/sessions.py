@@ -7,20 +7,20 @@ from urllib.parse import urlsplit
 
 from daemon.web.access import sessions
 from tests.support.pages import BROWSER
-from tests.support.web import Door
+from tests.support.web import App
 
 
-async def browser(door: Door, tenant: str | None) -> dict[str, str]:
+async def browser(app: App, tenant: str | None) -> dict[str, str]:
     """The headers of a browser with a session of that tenant, or of an operator if it is None."""
-    made = await sessions.new_link(door.database, door.services.config.server, tenant=tenant, created_by="test")
-    return await opened(door, made.url)
+    made = await sessions.new_link(app.database, app.services.config.server, tenant=tenant, created_by="test")
+    return await opened(app, made.url)
 
 
-async def opened(door: Door, url: str) -> dict[str, str]:
+async def opened(app: App, url: str) -> dict[str, str]:
     """The headers of a browser in which the button of this sign-in link was pressed."""
     path = urlsplit(url).path
-    answer = await door.ask("POST", path[path.index("/login/") :], headers=BROWSER, allow_redirects=False)
+    answer = await app.ask("POST", path[path.index("/login/") :], headers=BROWSER, allow_redirects=False)
     assert answer.status == 303, answer.text
-    door.client.session.cookie_jar.clear()  # a request without these headers has no session
+    app.client.session.cookie_jar.clear()  # a request without these headers has no session
     (cookie,) = SimpleCookie(answer.headers["Set-Cookie"]).values()
     return {**BROWSER, "Cookie": f"{cookie.key}={cookie.value}"}

@@ -15,7 +15,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
-from daemon import app, config, store
+from daemon import app as daemon_app
+from daemon import config, store
 from daemon.catalogue import Catalogue
 from daemon.commands import CommandLimits, Commands
 from daemon.keys import Keychain, Vault
@@ -48,7 +49,7 @@ class Answer:
 
 
 @dataclass(kw_only=True)
-class Door:
+class App:
     """A served application with its services and a client for it."""
 
     client: TestClient[web.Request, web.Application]
@@ -127,7 +128,7 @@ def path(route: Mapping[str, Any], rest: str = "") -> str:
 
 
 @asynccontextmanager
-async def door(database_url: str, **settings: str) -> AsyncIterator[Door]:
+async def app(database_url: str, **settings: str) -> AsyncIterator[App]:
     """Serves the application. Settings are given as `server__admin_token="…"`; the default is --dev on loopback."""
     environ = {f"HOOKLEDGER_{name.upper()}": value for name, value in settings.items()}
     environ["HOOKLEDGER_DATABASE__DATA_DIR"] = "/nonexistent"  # nothing here may need one
@@ -170,14 +171,14 @@ async def door(database_url: str, **settings: str) -> AsyncIterator[Door]:
         tick_age_seconds=lambda: pipeline.tick_age_seconds,
         clock_skew_seconds=lambda: pipeline.clock_skew_seconds,
         clock_step_seconds=lambda: pipeline.clock_step_seconds,
-        readiness=lambda: app._readiness(projection, cast("Pipeline", pipeline)),
+        readiness=lambda: daemon_app._readiness(projection, cast("Pipeline", pipeline)),
         now=lambda: datetime.now(UTC),
     )
     application = build(services)
     conformance = OpenApiConformance(application)
     try:
         async with TestClient(_Server(application, access_log=None)) as client:
-            yield Door(
+            yield App(
                 client=client,
                 services=services,
                 database=database,

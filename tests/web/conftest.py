@@ -1,7 +1,7 @@
 """The listeners under test.
 
 Most tests share one database, which is emptied before each test: a clone for each test would take most of the time. A
-test that changes the schema or breaks the connection opens a `door` on a `database_url` of its own.
+test that changes the schema or breaks the connection opens a `app` on a `database_url` of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from tests.support.web import Door, door
+from tests.support.web import App, app
 
 # Limits on the time in which a page or a delivery is looked for. On a slow machine they would end a page early: a test
 # of what is found must not depend on the machine. Tests of the limits set them themselves.
@@ -86,8 +86,8 @@ async def empty_url(shared_database_url: str, emptying: asyncpg.Connection) -> s
     return shared_database_url
 
 
-@pytest_asyncio.fixture(name="door")
-async def _door(empty_url: str) -> AsyncIterator[Door]:
+@pytest_asyncio.fixture(name="app")
+async def _app(empty_url: str) -> AsyncIterator[App]:
     """The application on loopback, without an admin token."""
-    async with door(empty_url) as opened:
+    async with app(empty_url) as opened:
         yield opened

@@ -18,7 +18,7 @@ from daemon.web.access.auth import SCOPES
 from daemon.web.app import build_ops
 from daemon.web.http.endpoints import Access, declared
 from tests.support.tokens import bearer, token
-from tests.support.web import Door, door
+from tests.support.web import App, app
 
 TOKEN = "hl_admin_0123456789abcdef0123456789abcdef"
 
@@ -133,7 +133,7 @@ ADMITTED = {
 SCOPES_OF_TOKENS = ["admin", "producer", "producer:acme", "tenant:acme", "auditor", "auditor:acme", "metrics"]
 
 
-def routed(opened: Door) -> dict[str, str]:
+def routed(opened: App) -> dict[str, str]:
     """Method and path → access, from the declarations in the application."""
     found = {}
     for application in (opened.client.app, build_ops(opened.services)):
@@ -152,7 +152,7 @@ def expected(scope: str, access: str, *, is_foreign: bool) -> str:
     return "nothing" if is_foreign and ":" in scope else "in"
 
 
-async def verdict(opened: Door, place: str, tenant: str, headers: dict[str, str]) -> str:
+async def verdict(opened: App, place: str, tenant: str, headers: dict[str, str]) -> str:
     """The result of a request with ids that do not exist."""
     method, _, template = place.partition(" ")
     path = re.sub(r"\{\w+\}", str(UUID(int=7)), template.replace("{tenant}", tenant))
@@ -172,13 +172,13 @@ async def verdict(opened: Door, place: str, tenant: str, headers: dict[str, str]
             return "in"
 
 
-async def test_every_endpoint_has_the_access_that_it_should_have(door: Door) -> None:
-    assert routed(door) == ENDPOINTS
+async def test_every_endpoint_has_the_access_that_it_should_have(app: App) -> None:
+    assert routed(app) == ENDPOINTS
 
 
 @pytest.mark.parametrize("scope", ["nobody", *SCOPES_OF_TOKENS])
 async def test_a_scope_opens_what_it_is_for_and_nothing_else(empty_url: str, scope: str) -> None:
-    async with door(empty_url, server__admin_token=TOKEN) as opened:
+    async with app(empty_url, server__admin_token=TOKEN) as opened:
         headers = {} if scope == "nobody" else bearer(await token(opened.database, scope))
         seen: Counter[str] = Counter()
         for place, access in ENDPOINTS.items():
@@ -197,7 +197,7 @@ def test_the_table_of_the_product_is_the_one_here() -> None:
 
 
 async def test_who_lacks_the_scope_is_told_which_would_do(empty_url: str) -> None:
-    async with door(empty_url, server__admin_token=TOKEN) as opened:
+    async with app(empty_url, server__admin_token=TOKEN) as opened:
         headers = bearer(await token(opened.database, "metrics"))
         answer = await opened.ask("GET", "/v1/tenants/acme/routes", headers=headers)
     assert answer.status == 403
@@ -205,7 +205,7 @@ async def test_who_lacks_the_scope_is_told_which_would_do(empty_url: str) -> Non
 
 
 async def test_what_spans_tenants_is_not_for_an_auditor_of_one(empty_url: str) -> None:
-    async with door(empty_url, server__admin_token=TOKEN) as opened:
+    async with app(empty_url, server__admin_token=TOKEN) as opened:
         headers = bearer(await token(opened.database, "auditor:acme"))
         answer = await opened.ask("GET", "/v1/status", headers=headers)
     assert answer.status == 403
@@ -213,7 +213,7 @@ async def test_what_spans_tenants_is_not_for_an_auditor_of_one(empty_url: str) -
 
 
 async def test_a_foreign_tenant_looks_like_none_whether_or_not_it_exists(empty_url: str) -> None:
-    async with door(empty_url, server__admin_token=TOKEN) as opened:
+    async with app(empty_url, server__admin_token=TOKEN) as opened:
         made = await opened.ask(
             "POST",
             "/v1/tenants/globex/routes",
@@ -232,24 +232,24 @@ async def test_a_foreign_tenant_looks_like_none_whether_or_not_it_exists(empty_u
     assert own.status == 404
 
 
-async def test_what_belongs_to_another_tenant_cannot_be_told_from_what_does_not_exist(door: Door) -> None:
+async def test_what_belongs_to_another_tenant_cannot_be_told_from_what_does_not_exist(app: App) -> None:
     """Every endpoint, with ids that belong to another tenant, under the caller's own tenant."""
-    route = (await door.route("globex"))["id"]
-    published = await door.ask("POST", "/v1/events", {"tenant": "globex", "type": "order.create", "data": {}})
+    route = (await app.route("globex"))["id"]
+    published = await app.ask("POST", "/v1/events", {"tenant": "globex", "type": "order.create", "data": {}})
     event = published.json["events"][0]["id"]
     span = {"from": "2020-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z", "status": "all"}
-    replay = (await door.ask("POST", f"/v1/tenants/globex/routes/{route}/replay", span)).json["id"]
+    replay = (await app.ask("POST", f"/v1/tenants/globex/routes/{route}/replay", span)).json["id"]
     theirs = {"route": route, "event": event, "delivery": str(delivery_id(UUID(route), event)), "replay": str(replay)}
-    headers = bearer(await token(door.database, "tenant:acme"))
+    headers = bearer(await token(app.database, "tenant:acme"))
     unknown_ids = {name: str(UUID(int=number)) for number, name in enumerate(theirs, 7)}
-    before = await door.log()
+    before = await app.log()
 
     for place in ENDPOINTS:
         method, _, template = place.partition(" ")
         if not any(f"{{{name}}}" in template for name in theirs):
             continue
         foreign, unknown = [
-            await door.ask(
+            await app.ask(
                 method, template.format(tenant="acme", **ids), span if "replay" in place else None, headers=headers
             )
             for ids in (theirs, unknown_ids)
@@ -257,7 +257,7 @@ async def test_what_belongs_to_another_tenant_cannot_be_told_from_what_does_not_
         assert foreign.status == unknown.status, place
         assert anonymous(foreign.text, theirs) == anonymous(unknown.text, unknown_ids), place
         assert foreign.status == 404, (place, foreign.text)
-    assert await door.log() == before
+    assert await app.log() == before
 
 
 def anonymous(text: str, ids: dict[str, str]) -> str:

@@ -8,7 +8,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from daemon.web.app import build, build_ops
 from daemon.web.http import endpoints
-from tests.support.web import Door, door
+from tests.support.web import App, app
 
 TOKEN = "correct horse battery staple"
 
@@ -22,8 +22,8 @@ PROTECTED = [
 ]
 
 
-async def test_every_route_of_the_application_declares_its_access(door: Door) -> None:
-    for application in (build(door.services), build_ops(door.services)):
+async def test_every_route_of_the_application_declares_its_access(app: App) -> None:
+    for application in (build(app.services), build_ops(app.services)):
         undeclared = [
             f"{route.method} {route.resource}"
             for route in application.router.routes()
@@ -32,11 +32,11 @@ async def test_every_route_of_the_application_declares_its_access(door: Door) ->
         assert undeclared == []
 
 
-async def test_an_endpoint_without_a_scope_answers_nobody(door: Door) -> None:
+async def test_an_endpoint_without_a_scope_answers_nobody(app: App) -> None:
     async def forgotten(_request: web.Request) -> web.Response:
         return web.Response(text="secret")
 
-    application = build(door.services)
+    application = build(app.services)
     application.router.add_get("/v1/forgotten", forgotten)
     async with TestClient(TestServer(application)) as client:
         answer = await client.get("/v1/forgotten")
@@ -60,7 +60,7 @@ async def test_an_endpoint_without_a_scope_answers_nobody(door: Door) -> None:
     ],
 )
 async def test_a_missing_or_wrong_token_is_refused(empty_url: str, method: str, path: str, header: str | None) -> None:
-    async with door(empty_url, server__admin_token=TOKEN) as guarded:
+    async with app(empty_url, server__admin_token=TOKEN) as guarded:
         lines = [f"{method} {path} HTTP/1.1", "Host: hooks.example.com", "Content-Length: 0", "Connection: close"]
         if header is not None:
             lines.append(f"Authorization: {header}")
@@ -73,7 +73,7 @@ async def test_a_missing_or_wrong_token_is_refused(empty_url: str, method: str, 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
 async def test_the_token_opens_under_any_host_name(empty_url: str, scheme: str) -> None:
-    async with door(empty_url, server__admin_token=TOKEN) as guarded:
+    async with app(empty_url, server__admin_token=TOKEN) as guarded:
         headers = {"Authorization": f"{scheme} {TOKEN}", "Host": "hooks.example.com"}
         answer = await guarded.ask("GET", "/v1/tenants", headers=headers)
 
@@ -81,7 +81,7 @@ async def test_the_token_opens_under_any_host_name(empty_url: str, scheme: str) 
 
 
 async def test_health_needs_no_token(empty_url: str) -> None:
-    async with door(empty_url, server__admin_token=TOKEN) as guarded:
+    async with app(empty_url, server__admin_token=TOKEN) as guarded:
         assert (await guarded.ask("GET", "/healthz")).status == 200
         assert (await guarded.ask("GET", "/readyz")).status == 200
 
@@ -103,16 +103,16 @@ async def test_health_needs_no_token(empty_url: str) -> None:
         "localhost:8080:8080",
     ],
 )
-async def test_without_a_token_another_host_name_is_refused(door: Door, host: str) -> None:
-    answer = await door.raw(f"GET /v1/tenants HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+async def test_without_a_token_another_host_name_is_refused(app: App, host: str) -> None:
+    answer = await app.raw(f"GET /v1/tenants HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
 
     assert answer.split(b" ")[1] in (b"421", b"400"), answer
     assert b"Traceback" not in answer
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8080", "127.0.0.1", "127.8.8.8:1", "[::1]", "[::1]:8080"])
-async def test_without_a_token_loopback_names_are_admin(door: Door, host: str) -> None:
-    answer = await door.ask("GET", "/v1/tenants", headers={"Host": host})
+async def test_without_a_token_loopback_names_are_admin(app: App, host: str) -> None:
+    answer = await app.ask("GET", "/v1/tenants", headers={"Host": host})
 
     assert answer.status == 200
 
@@ -128,13 +128,13 @@ async def test_without_a_token_loopback_names_are_admin(door: Door, host: str) -
         {"Sec-Fetch-Site": "none"},
     ],
 )
-async def test_without_a_token_a_page_from_elsewhere_commands_nothing(door: Door, headers: dict[str, str]) -> None:
-    route = await door.route()
+async def test_without_a_token_a_page_from_elsewhere_commands_nothing(app: App, headers: dict[str, str]) -> None:
+    route = await app.route()
 
-    answer = await door.ask("POST", f"/v1/tenants/acme/routes/{route['id']}/disable", headers=headers)
+    answer = await app.ask("POST", f"/v1/tenants/acme/routes/{route['id']}/disable", headers=headers)
 
     assert answer.status == 403
-    assert len(await door.log()) == 1
+    assert len(await app.log()) == 1
 
 
 @pytest.mark.parametrize(
@@ -147,37 +147,37 @@ async def test_without_a_token_a_page_from_elsewhere_commands_nothing(door: Door
         "Idempotency-Key: a\r\nIdempotency-Key: b",
     ],
 )
-async def test_a_header_that_says_two_things_is_refused(door: Door, lines: str) -> None:
-    route = await door.route()
-    own = f"http://{door.client.host}:{door.client.port}"
+async def test_a_header_that_says_two_things_is_refused(app: App, lines: str) -> None:
+    route = await app.route()
+    own = f"http://{app.client.host}:{app.client.port}"
     head = f"POST /v1/tenants/acme/routes/{route['id']}/disable HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
 
-    answer = await door.raw((head + lines.format(own=own) + "\r\n\r\n").encode())
+    answer = await app.raw((head + lines.format(own=own) + "\r\n\r\n").encode())
 
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"is given more than once" in answer
-    assert len(await door.log()) == 1
+    assert len(await app.log()) == 1
 
 
-async def test_without_a_token_our_own_pages_may_command(door: Door) -> None:
-    route = await door.route()
+async def test_without_a_token_our_own_pages_may_command(app: App) -> None:
+    route = await app.route()
     path = f"/v1/tenants/acme/routes/{route['id']}"
-    own = f"http://{door.client.host}:{door.client.port}"
+    own = f"http://{app.client.host}:{app.client.port}"
 
-    assert (await door.ask("POST", f"{path}/disable", headers={"Sec-Fetch-Site": "same-origin"})).status == 200
-    assert (await door.ask("POST", f"{path}/enable", headers={"Origin": own})).status == 200
+    assert (await app.ask("POST", f"{path}/disable", headers={"Sec-Fetch-Site": "same-origin"})).status == 200
+    assert (await app.ask("POST", f"{path}/enable", headers={"Origin": own})).status == 200
 
 
-async def test_without_a_token_a_page_from_elsewhere_reads_nothing_but_may_lead_here(door: Door) -> None:
+async def test_without_a_token_a_page_from_elsewhere_reads_nothing_but_may_lead_here(app: App) -> None:
     elsewhere = {"Sec-Fetch-Site": "cross-site"}
     link = elsewhere | {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
 
-    assert (await door.ask("GET", "/v1/tenants", headers=elsewhere)).status == 403
-    assert (await door.ask("GET", "/v1/tenants", headers=link)).status == 200
-    assert (await door.ask("GET", "/healthz", headers=elsewhere)).status == 200
+    assert (await app.ask("GET", "/v1/tenants", headers=elsewhere)).status == 403
+    assert (await app.ask("GET", "/v1/tenants", headers=link)).status == 200
+    assert (await app.ask("GET", "/healthz", headers=elsewhere)).status == 200
 
 
 async def test_with_a_token_it_does_not_matter_which_page_asks(empty_url: str) -> None:
-    async with door(empty_url, server__admin_token=TOKEN) as guarded:
+    async with app(empty_url, server__admin_token=TOKEN) as guarded:
         headers = {"Authorization": f"Bearer {TOKEN}", "Sec-Fetch-Site": "cross-site"}
         assert (await guarded.ask("GET", "/v1/tenants", headers=headers)).status == 200

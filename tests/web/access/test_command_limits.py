@@ -8,7 +8,7 @@ from collections import Counter
 from tests.support.pages import get, post
 from tests.support.sessions import browser
 from tests.support.tokens import bearer, token
-from tests.support.web import TARGET, door, path
+from tests.support.web import TARGET, app, path
 
 ROUTES = "/v1/tenants/acme/routes"
 BODY = {"name": "a route", "target_url": TARGET, "event_types": ["*"]}
@@ -16,7 +16,7 @@ NEW = "/t/acme/webhooks/new"
 
 
 async def test_a_tenant_has_no_more_routes_than_it_may_and_is_told_count_limit_and_key(empty_url: str) -> None:
-    async with door(empty_url, limits__routes_per_tenant="2") as opened:
+    async with app(empty_url, limits__routes_per_tenant="2") as opened:
         mine = bearer(await token(opened.database, "tenant:acme"))
         theirs = bearer(await token(opened.database, "tenant:globex"))
         made = [await opened.ask("POST", ROUTES, BODY, headers=mine) for _ in range(3)]
@@ -30,7 +30,7 @@ async def test_a_tenant_has_no_more_routes_than_it_may_and_is_told_count_limit_a
 
 
 async def test_creations_at_the_same_moment_do_not_pass_the_limit(empty_url: str) -> None:
-    async with door(empty_url, limits__routes_per_tenant="3") as opened, door(empty_url) as other:
+    async with app(empty_url, limits__routes_per_tenant="3") as opened, app(empty_url) as other:
         mine = bearer(await token(opened.database, "tenant:acme"))
         other.services.commands._executor._quota = opened.services.commands._executor._quota
         doors = (opened, other)
@@ -40,7 +40,7 @@ async def test_creations_at_the_same_moment_do_not_pass_the_limit(empty_url: str
 
 
 async def test_the_form_says_which_limit_was_reached_and_keeps_what_was_typed(empty_url: str) -> None:
-    async with door(empty_url, limits__routes_per_tenant="1") as opened:
+    async with app(empty_url, limits__routes_per_tenant="1") as opened:
         await opened.route()
         merchant = await browser(opened, "acme")
         fields = (await get(opened, NEW, headers=merchant)).form_data()
@@ -57,7 +57,7 @@ async def test_the_form_says_which_limit_was_reached_and_keeps_what_was_typed(em
 
 
 async def test_commands_beyond_the_rate_are_put_off_and_those_of_others_are_not(empty_url: str) -> None:
-    async with door(empty_url, limits__commands_per_minute="3") as opened:
+    async with app(empty_url, limits__commands_per_minute="3") as opened:
         mine = bearer(await token(opened.database, "tenant:acme"))
         route = (await opened.ask("POST", ROUTES, BODY, headers=mine)).json
         other = await opened.route("globex")
@@ -75,7 +75,7 @@ async def test_commands_beyond_the_rate_are_put_off_and_those_of_others_are_not(
 
 
 async def test_the_dashboard_puts_commands_off_with_a_sentence(empty_url: str) -> None:
-    async with door(empty_url, limits__commands_per_minute="1") as opened:
+    async with app(empty_url, limits__commands_per_minute="1") as opened:
         route = await opened.route()
         merchant = await browser(opened, "acme")
         page = f"/t/acme/webhooks/{route['id']}"

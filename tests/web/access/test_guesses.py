@@ -12,7 +12,7 @@ from daemon.web.access.guesses import GUESSES, WRONG, CredentialKind, Guesses, n
 from daemon.web.http.problems import Problem
 from eventstore.access import sessions, tokens
 from tests.support.tokens import bearer, token
-from tests.support.web import door
+from tests.support.web import app
 
 ADMIN = "correct horse battery staple"
 TIGHT = Allowance(burst=3, per_second=0.01)
@@ -33,7 +33,7 @@ async def test_two_thousand_wrong_tokens_cost_a_few_queries_and_then_none(
         return await really(*arguments, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(tokens, "proof", proof)
-    async with door(empty_url, server__admin_token=ADMIN) as guarded:
+    async with app(empty_url, server__admin_token=ADMIN) as guarded:
         known = bearer(await token(guarded.database, "admin"))
         assert (await guarded.ask("GET", "/v1/tenants", headers=known)).status == 200
         queries.clear()
@@ -53,14 +53,14 @@ async def test_two_thousand_wrong_tokens_cost_a_few_queries_and_then_none(
 
 @pytest.mark.parametrize("text", ["x", "hl_admin_1", ADMIN + "x"])
 async def test_guesses_at_the_admin_token_count_too(empty_url: str, text: str) -> None:
-    async with door(empty_url, server__admin_token=ADMIN) as guarded:
+    async with app(empty_url, server__admin_token=ADMIN) as guarded:
         guarded.client.app[GUESSES]._allowance = TIGHT
         found = [(await guarded.ask("GET", "/v1/tenants", headers=bearer(text))).status for _ in range(4)]
         assert found == [401, 401, 401, 429]
 
 
 async def test_wrong_sessions_are_slowed_without_a_query(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with door(empty_url, server__admin_token=ADMIN) as guarded:
+    async with app(empty_url, server__admin_token=ADMIN) as guarded:
         guarded.client.app[GUESSES]._allowance = TIGHT
         cookie = {"Cookie": "hookledger=wrong"}
         assert [(await guarded.ask("GET", "/v1/session", headers=cookie)).status for _ in range(3)] == [401] * 3
@@ -70,7 +70,7 @@ async def test_wrong_sessions_are_slowed_without_a_query(empty_url: str, monkeyp
 
 
 async def test_a_database_that_does_not_answer_makes_no_credential_wrong(empty_url: str) -> None:
-    async with door(empty_url, server__admin_token=ADMIN) as guarded:
+    async with app(empty_url, server__admin_token=ADMIN) as guarded:
         guarded.client.app[GUESSES]._allowance = TIGHT
         producer = bearer(await token(guarded.database, "producer"))
         await guarded.database.close()

@@ -8,7 +8,7 @@ from daemon.core.gcra import Allowance
 from daemon.web.access.limits import ALLOWANCES, TENANT_LIMITS, TenantLimits
 from daemon.web.http.endpoints import RateLimit, declared
 from daemon.web.http.problems import Problem
-from tests.support.web import Door, path
+from tests.support.web import App, path
 
 TIGHT = dict.fromkeys(RateLimit, Allowance(burst=2, per_second=0.01))
 
@@ -23,26 +23,26 @@ LIMITED = {
 }
 
 
-async def test_what_costs_much_is_limited(door: Door) -> None:
+async def test_what_costs_much_is_limited(app: App) -> None:
     found = {}
-    for route in door.client.app.router.routes():
+    for route in app.client.app.router.routes():
         declaration = declared(route.handler)
         if declaration is not None and declaration.limit is not None and route.method != "HEAD":
             found[f"{route.method} {route.resource and route.resource.canonical}"] = declaration.limit.value
     assert found == LIMITED
 
 
-async def test_too_many_are_told_when_to_come_back(door: Door) -> None:
-    application = door.client.app
+async def test_too_many_are_told_when_to_come_back(app: App) -> None:
+    application = app.client.app
     application[TENANT_LIMITS]._allowances = TIGHT
-    mine, theirs = await door.route("acme"), await door.route("globex")
+    mine, theirs = await app.route("acme"), await app.route("globex")
 
-    answers = [await door.ask("GET", path(mine, "/key")) for _ in range(3)]
+    answers = [await app.ask("GET", path(mine, "/key")) for _ in range(3)]
 
     assert [answer.status for answer in answers] == [200, 200, 429]
     assert 0 < int(answers[2].headers["Retry-After"]) <= 100
     assert "verification_key" not in answers[2].text
-    assert (await door.ask("GET", path(theirs, "/key"))).status == 200
+    assert (await app.ask("GET", path(theirs, "/key"))).status == 200
 
 
 def test_one_limit_leaves_the_others_and_time_lifts_it() -> None:

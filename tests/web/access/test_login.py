@@ -13,27 +13,27 @@ from daemon.core.gcra import Allowance
 from daemon.web.access import sessions
 from daemon.web.access.guesses import GUESSES
 from tests.support.pages import get
-from tests.support.web import Answer, Door, path
-from tests.support.web import door as opened_door
+from tests.support.web import Answer, App, path
+from tests.support.web import app as opened_door
 
 ADMIN = "correct horse battery staple"
 OURS = {"Sec-Fetch-Site": "same-origin"}
 
 
 @pytest_asyncio.fixture
-async def guarded(empty_url: str) -> AsyncIterator[Door]:
+async def guarded(empty_url: str) -> AsyncIterator[App]:
     """A daemon with an admin token."""
     async with opened_door(empty_url, server__admin_token=ADMIN) as opened:
         yield opened
 
 
-async def link(opened: Door, tenant: str | None = "acme") -> str:
+async def link(opened: App, tenant: str | None = "acme") -> str:
     """The path of a new login link."""
     made = await sessions.new_link(opened.database, opened.services.config.server, tenant=tenant, created_by="test")
     return f"/login/{PurePosixPath(made.url).name}"
 
 
-async def open_link(opened: Door, place: str, **more: str) -> Answer:
+async def open_link(opened: App, place: str, **more: str) -> Answer:
     """The answer to the button of the page that the link leads to."""
     return await opened.ask("POST", place, headers=OURS | more, allow_redirects=False)
 
@@ -43,14 +43,14 @@ def cookie(answer: Answer) -> Morsel[str]:
     return morsel
 
 
-async def logged_in(opened: Door, tenant: str | None = "acme") -> dict[str, str]:
+async def logged_in(opened: App, tenant: str | None = "acme") -> dict[str, str]:
     """The header of a browser with a session."""
     found = cookie(await open_link(opened, await link(opened, tenant)))
     opened.client.session.cookie_jar.clear()  # a request without this header has no session
     return {"Cookie": f"{found.key}={found.value}"}
 
 
-async def test_a_link_leads_to_the_dashboard_with_a_session(guarded: Door) -> None:
+async def test_a_link_leads_to_the_dashboard_with_a_session(guarded: App) -> None:
     answer = await open_link(guarded, await link(guarded))
 
     assert answer.status == 303
@@ -77,7 +77,7 @@ async def test_behind_https_the_cookie_is_bound_to_it_and_to_this_host(empty_url
         assert (await opened.ask("GET", "/v1/session", headers=plain)).status == 401
 
 
-async def test_the_database_has_neither_link_nor_session_as_text(guarded: Door) -> None:
+async def test_the_database_has_neither_link_nor_session_as_text(guarded: App) -> None:
     place = await link(guarded)
     stored = str(
         await guarded.rows("SELECT l::text AS row, encode(hash, 'escape') AS hash FROM hookledger.login_link l")
@@ -87,7 +87,7 @@ async def test_the_database_has_neither_link_nor_session_as_text(guarded: Door) 
     assert found.value not in str(await guarded.rows("SELECT s::text AS row FROM hookledger.session s"))
 
 
-async def test_a_link_works_once(guarded: Door) -> None:
+async def test_a_link_works_once(guarded: App) -> None:
     place = await link(guarded)
     assert (await open_link(guarded, place)).status == 303
     again = await open_link(guarded, place)
@@ -96,14 +96,14 @@ async def test_a_link_works_once(guarded: Door) -> None:
     assert "Set-Cookie" not in again.headers
 
 
-async def test_a_link_that_has_expired_or_never_was_is_gone(guarded: Door) -> None:
+async def test_a_link_that_has_expired_or_never_was_is_gone(guarded: App) -> None:
     place = await link(guarded)
     await guarded.rows("UPDATE hookledger.login_link SET expires_at = clock_timestamp()")
     for each in (place, "/login/x", f"{place}x", "/login/%F0%9F%98%80"):
         assert (await open_link(guarded, each)).status == 410, each
 
 
-async def test_a_link_is_good_for_a_minute(guarded: Door) -> None:
+async def test_a_link_is_good_for_a_minute(guarded: App) -> None:
     await link(guarded)
     (row,) = await guarded.rows(
         "SELECT expires_at BETWEEN clock_timestamp() AND clock_timestamp() + interval '60 s' AS so FROM hookledger.login_link"
@@ -121,7 +121,7 @@ async def test_a_link_is_good_for_a_minute(guarded: Door) -> None:
         {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},
     ],
 )
-async def test_looking_at_a_link_does_not_use_it_up(guarded: Door, headers: dict[str, str]) -> None:
+async def test_looking_at_a_link_does_not_use_it_up(guarded: App, headers: dict[str, str]) -> None:
     place = await link(guarded)
     for method in ("HEAD", "GET", "GET"):
         answer = await guarded.ask(method, place, headers=headers, allow_redirects=False)
@@ -141,7 +141,7 @@ async def test_looking_at_a_link_does_not_use_it_up(guarded: Door, headers: dict
         {"Origin": "null"},
     ],
 )
-async def test_only_the_button_of_our_own_page_uses_a_link_up(guarded: Door, headers: dict[str, str]) -> None:
+async def test_only_the_button_of_our_own_page_uses_a_link_up(guarded: App, headers: dict[str, str]) -> None:
     """Another page could sign its reader in as somebody else."""
     place = await link(guarded)
     answer = await guarded.ask("POST", place, headers=headers, allow_redirects=False)
@@ -151,7 +151,7 @@ async def test_only_the_button_of_our_own_page_uses_a_link_up(guarded: Door, hea
     assert (await guarded.ask("POST", place, headers=own, allow_redirects=False)).status == 303
 
 
-async def test_the_page_of_a_link_is_one_of_ours(guarded: Door) -> None:
+async def test_the_page_of_a_link_is_one_of_ours(guarded: App) -> None:
     page = await get(guarded, await link(guarded))
     assert page.words("h1") == ["Sign in"]
     assert "the account acme" in page.text
@@ -162,7 +162,7 @@ async def test_the_page_of_a_link_is_one_of_ours(guarded: Door) -> None:
     assert page.headers["Referrer-Policy"] == "same-origin", "no-referrer would take the Origin from the form"
 
 
-async def test_a_running_session_of_another_tenant_is_replaced_only_by_one_who_was_asked(guarded: Door) -> None:
+async def test_a_running_session_of_another_tenant_is_replaced_only_by_one_who_was_asked(guarded: App) -> None:
     for before, after in (("acme", "globex"), ("acme", None), (None, "acme")):
         place, headers = await link(guarded, after), await logged_in(guarded, before)
         page = await guarded.ask("GET", place, headers=headers)
@@ -181,32 +181,32 @@ async def test_a_running_session_of_another_tenant_is_replaced_only_by_one_who_w
         assert (await guarded.ask("GET", "/v1/session", headers=headers)).status == 401, "the old one has ended"
 
 
-async def test_a_session_of_the_same_tenant_is_replaced_without_a_question(guarded: Door) -> None:
+async def test_a_session_of_the_same_tenant_is_replaced_without_a_question(guarded: App) -> None:
     headers = await logged_in(guarded)
     assert (await open_link(guarded, await link(guarded), **headers)).status == 303
     assert len(await guarded.rows("SELECT hash FROM hookledger.session")) == 1
 
 
-async def test_a_link_that_does_not_work_ends_no_session(guarded: Door) -> None:
+async def test_a_link_that_does_not_work_ends_no_session(guarded: App) -> None:
     headers = await logged_in(guarded)
     assert (await open_link(guarded, "/login/x?instead=1", **headers)).status == 410
     assert (await guarded.ask("GET", "/v1/session", headers=headers)).status == 200
 
 
-async def test_wrong_links_are_slowed(guarded: Door) -> None:
+async def test_wrong_links_are_slowed(guarded: App) -> None:
     guarded.client.app[GUESSES]._allowance = Allowance(burst=2, per_second=0.01)
     assert [(await guarded.ask("GET", f"/login/{n}")).status for n in range(3)] == [410, 410, 429]
 
 
 @pytest.mark.parametrize(("tenant", "scope"), [("acme", "tenant:acme"), (None, "admin")])
-async def test_a_session_says_who_one_is_and_until_when(guarded: Door, tenant: str | None, scope: str) -> None:
+async def test_a_session_says_who_one_is_and_until_when(guarded: App, tenant: str | None, scope: str) -> None:
     answer = await guarded.ask("GET", "/v1/session", headers=await logged_in(guarded, tenant))
     assert answer.status == 200
     assert (answer.json["actor"], answer.json["scope"], answer.json["tenant"]) == ("dashboard", scope, tenant)
     assert answer.json["idle_until"] < answer.json["expires_at"]
 
 
-async def test_a_session_of_a_tenant_sees_that_tenant_alone(guarded: Door) -> None:
+async def test_a_session_of_a_tenant_sees_that_tenant_alone(guarded: App) -> None:
     headers = await logged_in(guarded)
     assert (await guarded.ask("GET", "/v1/tenants/acme/routes", headers=headers)).status == 200
     assert (await guarded.ask("GET", "/v1/tenants/globex/routes", headers=headers)).status == 404
@@ -214,7 +214,7 @@ async def test_a_session_of_a_tenant_sees_that_tenant_alone(guarded: Door) -> No
     assert (await guarded.ask("GET", "/v1/tenants", headers=await logged_in(guarded, None))).status == 200
 
 
-async def test_a_session_commands_from_our_own_pages(guarded: Door) -> None:
+async def test_a_session_commands_from_our_own_pages(guarded: App) -> None:
     body = {"name": "a route", "target_url": "https://shop.example.com/", "event_types": ["*"]}
     headers = await logged_in(guarded)
     made = await guarded.ask("POST", "/v1/tenants/acme/routes", body, headers=headers | OURS)
@@ -235,20 +235,20 @@ async def test_a_session_commands_from_our_own_pages(guarded: Door) -> None:
         {"Origin": "null"},
     ],
 )
-async def test_a_session_commands_from_nowhere_else(guarded: Door, more: dict[str, str]) -> None:
+async def test_a_session_commands_from_nowhere_else(guarded: App, more: dict[str, str]) -> None:
     headers = await logged_in(guarded) | more
     body = {"name": "a route", "target_url": "https://shop.example.com/", "event_types": ["*"]}
     assert (await guarded.ask("POST", "/v1/tenants/acme/routes", body, headers=headers)).status == 403
     assert await guarded.log() == []
 
 
-async def test_no_page_from_elsewhere_reads_with_a_session(guarded: Door) -> None:
+async def test_no_page_from_elsewhere_reads_with_a_session(guarded: App) -> None:
     headers = await logged_in(guarded)
     inside = await guarded.ask("GET", "/v1/tenants/acme/routes", headers=headers | {"Sec-Fetch-Site": "cross-site"})
     assert inside.status == 403
 
 
-async def test_logging_out_ends_the_session_for_good(guarded: Door) -> None:
+async def test_logging_out_ends_the_session_for_good(guarded: App) -> None:
     headers = await logged_in(guarded)
     answer = await guarded.ask("POST", "/logout", headers=headers | OURS, allow_redirects=False)
     assert (answer.status, answer.headers["Location"]) == (303, "/")
@@ -257,7 +257,7 @@ async def test_logging_out_ends_the_session_for_good(guarded: Door) -> None:
     assert await guarded.rows("SELECT hash FROM hookledger.session") == []
 
 
-async def test_no_page_from_elsewhere_logs_one_out(guarded: Door) -> None:
+async def test_no_page_from_elsewhere_logs_one_out(guarded: App) -> None:
     headers = await logged_in(guarded)
     refused = await guarded.ask(
         "POST", "/logout", headers=headers | {"Sec-Fetch-Site": "cross-site"}, allow_redirects=False
@@ -266,23 +266,23 @@ async def test_no_page_from_elsewhere_logs_one_out(guarded: Door) -> None:
     assert (await guarded.ask("GET", "/v1/session", headers=headers)).status == 200
 
 
-async def test_logging_out_without_a_session_is_no_mistake(guarded: Door) -> None:
+async def test_logging_out_without_a_session_is_no_mistake(guarded: App) -> None:
     assert (await guarded.ask("POST", "/logout", allow_redirects=False)).status == 303
 
 
 @pytest.mark.parametrize("value", ["", "x", "a" * 5000, '"', "\\", "é", "x; hookledger=y"])
-async def test_a_cookie_that_was_never_given_out_is_none(guarded: Door, value: str) -> None:
+async def test_a_cookie_that_was_never_given_out_is_none(guarded: App, value: str) -> None:
     answer = await guarded.ask("GET", "/v1/session", headers={"Cookie": f"hookledger={value}"})
     assert answer.status == 401
 
 
-async def test_a_session_ends_when_nobody_uses_it(guarded: Door) -> None:
+async def test_a_session_ends_when_nobody_uses_it(guarded: App) -> None:
     headers = await logged_in(guarded)
     await guarded.rows("UPDATE hookledger.session SET last_seen_at = last_seen_at - interval '8 h'")
     assert (await guarded.ask("GET", "/v1/session", headers=headers)).status == 401
 
 
-async def test_a_session_that_is_used_is_noted_to_be(guarded: Door) -> None:
+async def test_a_session_that_is_used_is_noted_to_be(guarded: App) -> None:
     headers = await logged_in(guarded)
     await guarded.rows("UPDATE hookledger.session SET last_seen_at = last_seen_at - interval '7 h'")
     await guarded.ask("GET", "/v1/session", headers=headers)
@@ -292,20 +292,20 @@ async def test_a_session_that_is_used_is_noted_to_be(guarded: Door) -> None:
     assert row["so"]
 
 
-async def test_a_token_counts_more_than_a_session(guarded: Door) -> None:
+async def test_a_token_counts_more_than_a_session(guarded: App) -> None:
     headers = await logged_in(guarded) | {"Authorization": f"Bearer {ADMIN}"}
     assert (await guarded.ask("GET", "/v1/session", headers=headers)).json["actor"] == "admin"
     assert (await guarded.ask("GET", "/v1/session", headers=headers | {"Authorization": "Bearer x"})).status == 401
 
 
-async def test_on_a_daemon_without_an_admin_token_a_session_is_what_it_was_made_for(door: Door) -> None:
-    headers = await logged_in(door)
-    assert (await door.ask("GET", "/v1/session", headers=headers)).json["scope"] == "tenant:acme"
-    assert (await door.ask("GET", "/v1/tenants/globex/routes", headers=headers)).status == 404
-    await door.ask("POST", "/logout", headers=headers | OURS, allow_redirects=False)
-    assert (await door.ask("GET", "/v1/session", headers=headers)).json["scope"] == "admin"
+async def test_on_a_daemon_without_an_admin_token_a_session_is_what_it_was_made_for(app: App) -> None:
+    headers = await logged_in(app)
+    assert (await app.ask("GET", "/v1/session", headers=headers)).json["scope"] == "tenant:acme"
+    assert (await app.ask("GET", "/v1/tenants/globex/routes", headers=headers)).status == 404
+    await app.ask("POST", "/logout", headers=headers | OURS, allow_redirects=False)
+    assert (await app.ask("GET", "/v1/session", headers=headers)).json["scope"] == "admin"
 
 
-async def test_a_token_may_ask_who_it_is(guarded: Door) -> None:
+async def test_a_token_may_ask_who_it_is(guarded: App) -> None:
     answer = await guarded.ask("GET", "/v1/session", headers={"Authorization": f"Bearer {ADMIN}"})
     assert answer.json == {"actor": "admin", "scope": "admin", "tenant": None, "expires_at": None, "idle_until": None}

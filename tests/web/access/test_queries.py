@@ -11,13 +11,13 @@ import pytest
 
 from tests.support.pages import get
 from tests.support.postgres import until_waiting
-from tests.support.web import Door, door
+from tests.support.web import App, app
 
 READERS = 24
 
 
 @asynccontextmanager
-async def stuck(opened: Door, url: str, *tenants: str) -> AsyncIterator[list[asyncio.Task[int]]]:
+async def stuck(opened: App, url: str, *tenants: str) -> AsyncIterator[list[asyncio.Task[int]]]:
     """Lists of deliveries of these tenants that the database does not answer, READERS for each tenant."""
     locking = await asyncpg.connect(url)
     await locking.execute("BEGIN; LOCK TABLE hookledger.attempt")
@@ -29,36 +29,36 @@ async def stuck(opened: Door, url: str, *tenants: str) -> AsyncIterator[list[asy
     await locking.close()
 
 
-async def _read(opened: Door, tenant: str) -> int:
+async def _read(opened: App, tenant: str) -> int:
     return (await opened.ask("GET", f"/v1/tenants/{tenant}/deliveries")).status
 
 
-async def test_the_slow_reads_of_one_tenant_leave_others_theirs(door: Door, empty_url: str) -> None:
-    async with stuck(door, empty_url, "acme") as readers:
-        assert (await door.ask("GET", "/v1/tenants/beta/events")).status == 200
-        assert (await door.ask("GET", "/v1/status")).status == 200
-        published = await door.ask("POST", "/v1/events", {"tenant": "acme", "type": "a.b", "data": {}})
+async def test_the_slow_reads_of_one_tenant_leave_others_theirs(app: App, empty_url: str) -> None:
+    async with stuck(app, empty_url, "acme") as readers:
+        assert (await app.ask("GET", "/v1/tenants/beta/events")).status == 200
+        assert (await app.ask("GET", "/v1/status")).status == 200
+        published = await app.ask("POST", "/v1/events", {"tenant": "acme", "type": "a.b", "data": {}})
         assert published.status == 202
-        assert (await door.route("acme"))["version"] == 1
-        refused = await door.ask("GET", "/v1/tenants/acme/deliveries")
+        assert (await app.route("acme"))["version"] == 1
+        refused = await app.ask("GET", "/v1/tenants/acme/deliveries")
         assert (refused.status, refused.headers["Retry-After"]) == (503, "2")
         assert refused.json["detail"].startswith("too many of your queries are running at once: try again in a moment")
     assert {reader.result() for reader in readers} <= {200, 503}
-    assert door.services.metrics.queries_refused.labels("tenant")._value.get() >= 1
+    assert app.services.metrics.queries_refused.labels("tenant")._value.get() >= 1
 
 
-async def test_if_several_tenants_take_all_places_everybody_is_told(door: Door, empty_url: str) -> None:
-    async with stuck(door, empty_url, "acme", "beta"):
-        answer = await door.ask("GET", "/v1/tenants/gamma/events")
+async def test_if_several_tenants_take_all_places_everybody_is_told(app: App, empty_url: str) -> None:
+    async with stuck(app, empty_url, "acme", "beta"):
+        answer = await app.ask("GET", "/v1/tenants/gamma/events")
         assert answer.status == 503
         assert answer.json["detail"].startswith("too many queries of all are running at once")
-        assert (await door.ask("POST", "/v1/events", {"tenant": "acme", "type": "a.b", "data": {}})).status == 202
-    assert (await door.ask("GET", "/v1/tenants/gamma/events")).status == 200
+        assert (await app.ask("POST", "/v1/events", {"tenant": "acme", "type": "a.b", "data": {}})).status == 202
+    assert (await app.ask("GET", "/v1/tenants/gamma/events")).status == 200
 
 
-async def test_a_page_says_so_in_words_for_people(door: Door, empty_url: str) -> None:
-    async with stuck(door, empty_url, "acme"):
-        page = await get(door, "/t/acme/deliveries")
+async def test_a_page_says_so_in_words_for_people(app: App, empty_url: str) -> None:
+    async with stuck(app, empty_url, "acme"):
+        page = await get(app, "/t/acme/deliveries")
         assert (page.status, page.words("h1")) == (503, ["One moment, please"])
         assert page.headers["Retry-After"] == "2"
         assert "Too many of your queries are running at once" in page.text
@@ -68,7 +68,7 @@ async def test_a_page_says_so_in_words_for_people(door: Door, empty_url: str) ->
 @pytest.mark.parametrize("tenant", ["acme", None])
 async def test_operators_have_places_beside_those_of_a_tenant(database_url: str, tenant: str | None) -> None:
     """A tenant whose queries are stuck is one that operators want to look at."""
-    async with door(database_url, server__admin_token="a" * 40) as opened:
+    async with app(database_url, server__admin_token="a" * 40) as opened:
         admin = {"Authorization": f"Bearer {'a' * 40}"}
         token = await opened.ask("POST", "/v1/tokens", {"scope": "tenant:acme", "name": "their own"}, headers=admin)
         own = {"Authorization": f"Bearer {token.json['token']}"}

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from daemon.core.gcra import UNUSED, Allowance
 from daemon.web.access.refusals import REFUSALS
 from tests.support.tokens import bearer, id_in, token
-from tests.support.web import Door, door
+from tests.support.web import App, app
 
 ADMIN = "correct horse battery staple"
 
@@ -19,9 +19,9 @@ def refused(logs: list[Any]) -> list[Any]:
     return [line for line in logs if line["event"] == "request.refused"]
 
 
-async def test_a_refused_command_is_one_line(door: Door) -> None:
+async def test_a_refused_command_is_one_line(app: App) -> None:
     with capture_logs() as logs:
-        await door.ask("POST", "/v1/tenants/acme/routes?secret=canary", {"name": "canary"})
+        await app.ask("POST", "/v1/tenants/acme/routes?secret=canary", {"name": "canary"})
     assert refused(logs) == [
         {
             "event": "request.refused",
@@ -39,7 +39,7 @@ async def test_a_refused_command_is_one_line(door: Door) -> None:
 
 
 async def test_a_token_that_lacks_access_is_named_and_one_that_is_dead_by_its_claim(empty_url: str) -> None:
-    async with door(empty_url, server__admin_token=ADMIN) as opened:
+    async with app(empty_url, server__admin_token=ADMIN) as opened:
         text = await token(opened.database, "metrics")
         wrong = text[:-64] + "0" * 64
         with capture_logs() as logs:
@@ -51,36 +51,36 @@ async def test_a_token_that_lacks_access_is_named_and_one_that_is_dead_by_its_cl
         assert each not in str(logs)
 
 
-async def test_what_is_read_or_done_is_no_line(door: Door) -> None:
+async def test_what_is_read_or_done_is_no_line(app: App) -> None:
     with capture_logs() as logs:
-        await door.ask("GET", "/v1/tenants")
-        await door.ask("GET", "/v1/tenants/acme/routes/x")
-        await door.route()
+        await app.ask("GET", "/v1/tenants")
+        await app.ask("GET", "/v1/tenants/acme/routes/x")
+        await app.route()
     assert refused(logs) == []
 
 
-async def test_the_secret_of_a_login_link_is_never_in_the_log(door: Door) -> None:
+async def test_the_secret_of_a_login_link_is_never_in_the_log(app: App) -> None:
     with capture_logs() as logs:
-        await door.ask("POST", "/login/canary")
-        await door.ask("DELETE", "/login/canary/canary?canary")
+        await app.ask("POST", "/login/canary")
+        await app.ask("DELETE", "/login/canary/canary?canary")
     assert [line["path"] for line in refused(logs)] == ["/login/…"] * 2
     assert "canary" not in str(logs)
 
 
-async def test_a_token_in_the_place_of_its_id_is_never_in_the_log(door: Door) -> None:
-    text = await token(door.database, "producer")
+async def test_a_token_in_the_place_of_its_id_is_never_in_the_log(app: App) -> None:
+    text = await token(app.database, "producer")
     with capture_logs() as logs:
         for each in (text, text[:-1], text.upper()):
-            assert (await door.ask("DELETE", f"/v1/tokens/{each}")).status == 404
+            assert (await app.ask("DELETE", f"/v1/tokens/{each}")).status == 404
     assert [line["path"][-5:].lower() for line in refused(logs)] == [f"{id_in(text)[-3:]}_…"] * 3
     assert text[-60:-1] not in str(logs).lower()
 
 
-async def test_beyond_so_many_lines_their_number_is_told(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_beyond_so_many_lines_their_number_is_told(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("daemon.web.access.refusals.LINES", Allowance(burst=2, per_second=1e-6))
     with capture_logs() as logs:
         for _ in range(5):
-            await door.ask("POST", "/v1/events")
-        door.client.app[REFUSALS]._arrival = UNUSED  # as if time had passed
-        await door.ask("POST", "/v1/events")
+            await app.ask("POST", "/v1/events")
+        app.client.app[REFUSALS]._arrival = UNUSED  # as if time had passed
+        await app.ask("POST", "/v1/events")
     assert [line["left_out"] for line in refused(logs)] == [0, 0, 3]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.web import TARGET, Door, door, path
+from tests.support.web import TARGET, App, app, path
 
 CASES = json.loads((Path(__file__).parents[2] / "data" / "ssrf_cases.json").read_text())
 ROUTES = "/v1/tenants/acme/routes"
@@ -22,48 +22,48 @@ def cases(stage: str, *, with_policy: bool = False) -> list[dict[str, Any]]:
     return [case for case in CASES if case["stage"] == stage and ("policy" in case) is with_policy]
 
 
-async def refused_in(door: Door, found: list[dict[str, Any]]) -> list[int]:
+async def refused_in(app: App, found: list[dict[str, Any]]) -> list[int]:
     """The ids of the cases that create and edit both refuse with a message, and that leave no event."""
-    route = await door.route()
-    events = len(await door.log())
+    route = await app.route()
+    events = len(await app.log())
     refused = []
     for case in found:
         changed = {"target_url": case["url"]}
-        answers = [await door.ask("POST", ROUTES, GOOD | changed), await door.ask("PATCH", path(route), changed)]
+        answers = [await app.ask("POST", ROUTES, GOOD | changed), await app.ask("PATCH", path(route), changed)]
         if all(answer.status == 422 and set(answer.errors) == {"target_url"} for answer in answers):
             refused.append(case["id"])
-    assert len(await door.log()) == events
+    assert len(await app.log()) == events
     return refused
 
 
-async def test_a_target_that_must_not_be_is_refused_in_a_create_and_in_an_edit(door: Door) -> None:
+async def test_a_target_that_must_not_be_is_refused_in_a_create_and_in_an_edit(app: App) -> None:
     found = cases("register")
-    assert await refused_in(door, found) == [case["id"] for case in found]
+    assert await refused_in(app, found) == [case["id"] for case in found]
 
 
 @pytest.mark.parametrize("case", cases("register", with_policy=True), ids=lambda case: str(case["id"]))
 async def test_the_operators_own_networks_decide_before_the_list(empty_url: str, case: dict[str, Any]) -> None:
     settings = {f"egress__{name}": ",".join(nets) for name, nets in case["policy"].items()}
-    async with door(empty_url, **settings) as opened:
+    async with app(empty_url, **settings) as opened:
         assert await refused_in(opened, [case]) == [case["id"]]
 
 
-async def test_a_name_is_registered_wherever_it_leads_and_kept_as_it_will_be_requested(door: Door) -> None:
+async def test_a_name_is_registered_wherever_it_leads_and_kept_as_it_will_be_requested(app: App) -> None:
     for case in cases("resolve"):
-        made = await door.ask("POST", ROUTES, GOOD | {"target_url": case["url"]})
+        made = await app.ask("POST", ROUTES, GOOD | {"target_url": case["url"]})
         assert made.status == 201, (case, made.text)
-        again = await door.ask("PATCH", path(made.json), {"target_url": made.json["target_url"]})
+        again = await app.ask("PATCH", path(made.json), {"target_url": made.json["target_url"]})
         assert again.json["target_url"] == made.json["target_url"]
         assert again.json["version"] == 1
         assert made.json["target_url"].isascii()
 
 
-async def test_a_refusal_does_not_repeat_what_may_be_a_secret(door: Door) -> None:
+async def test_a_refusal_does_not_repeat_what_may_be_a_secret(app: App) -> None:
     for url in (
         "https://user:canary@shop.example.com/",
         "http://shop.example.com/?token=canary",
         "https://a.com/#canary",
     ):
-        answer = await door.ask("POST", ROUTES, GOOD | {"target_url": url})
+        answer = await app.ask("POST", ROUTES, GOOD | {"target_url": url})
         assert answer.status == 422
         assert "canary" not in answer.text

@@ -14,18 +14,18 @@ from daemon.deliveries import listing, merge, undecided
 from daemon.web.http import paging
 from eventstore.queries import undecided as unaccounted
 from tests.support.delivery_log import DeliveryLog, ExpectedDelivery, delivery_log, expected_fields, shown_fields
-from tests.support.web import Answer, Door
+from tests.support.web import Answer, App
 
 LISTS = "/v1/tenants/acme/deliveries"
 
 
-async def listed(door: Door, *, limit: int = 200, **query: str) -> list[dict[str, Any]]:
+async def listed(app: App, *, limit: int = 200, **query: str) -> list[dict[str, Any]]:
     """All pages of a list."""
     items: list[dict[str, Any]] = []
     cursor: str | None = ""
     while cursor is not None:
         more = {"cursor": cursor} if cursor else {}
-        answer = await door.ask("GET", f"{LISTS}?{urlencode({'limit': str(limit), **query, **more})}")
+        answer = await app.ask("GET", f"{LISTS}?{urlencode({'limit': str(limit), **query, **more})}")
         assert answer.status == 200, answer.text
         assert len(answer.json["items"]) <= limit
         items += answer.json["items"]
@@ -86,7 +86,7 @@ async def test_every_list_has_what_fits_and_nothing_else_in_order(
     async with delivery_log(empty_url) as log:
         assert {it.status for it in log.deliveries} == {"delivered", "pending", "failed", "suppressed", "expired"}
         for name, (query, fits) in questions(log).items():
-            found = await listed(log.door, limit=200 if way == "at once" else 4, **query)
+            found = await listed(log.app, limit=200 if way == "at once" else 4, **query)
             expected = log.expected(fits)
             assert expected or name == "period and failed"
             assert [shown_fields(item) for item in found] == [expected_fields(it) for it in expected], name
@@ -94,7 +94,7 @@ async def test_every_list_has_what_fits_and_nothing_else_in_order(
 
 async def test_an_item_says_what_the_last_request_came_to_and_when_the_next_is_due(empty_url: str) -> None:
     async with delivery_log(empty_url) as log:
-        found = await listed(log.door)
+        found = await listed(log.app)
     last = {item["attempts"]: item["last_attempt"] for item in found}
     assert last[0] is None
     assert last[3]["status_code"] == 200
@@ -106,33 +106,33 @@ async def test_an_item_says_what_the_last_request_came_to_and_when_the_next_is_d
     assert all(before["event"]["event_time"] >= after["event"]["event_time"] for before, after in pairwise(found))
 
 
-async def test_what_was_just_published_waits_already(door: Door) -> None:
-    route = await door.route()
-    await door.ask("POST", "/v1/events", {"tenant": "acme", "type": "order.create", "id": "e1", "data": {}})
+async def test_what_was_just_published_waits_already(app: App) -> None:
+    route = await app.route()
+    await app.ask("POST", "/v1/events", {"tenant": "acme", "type": "order.create", "id": "e1", "data": {}})
 
-    (item,) = await listed(door)
+    (item,) = await listed(app)
 
     assert (item["event"]["id"], item["route"]["id"], item["status"]) == ("e1", route["id"], "pending")
 
 
-async def test_filters_that_take_long_are_left_to_the_next_page(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_filters_that_take_long_are_left_to_the_next_page(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(undecided, "_DECIDING_SECONDS", 0.0)
     monkeypatch.setattr(listing, "PAGE_SECONDS", 0.0)
     for _ in range(3):
-        await door.route(payload={"filter": "data.object.n == `1`"})
-    await door.ask("POST", "/v1/events", {"tenant": "acme", "type": "order.create", "data": {"n": 1}})
+        await app.route(payload={"filter": "data.object.n == `1`"})
+    await app.ask("POST", "/v1/events", {"tenant": "acme", "type": "order.create", "data": {"n": 1}})
 
-    page = (await door.ask("GET", LISTS)).json
+    page = (await app.ask("GET", LISTS)).json
 
     assert (len(page["items"]), page["next"] is None) == (1, False)
-    assert len(await listed(door)) == 3
+    assert len(await listed(app)) == 3
 
 
 async def test_a_page_that_is_full_at_its_end_says_so(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listing, "PAGE_SECONDS", 60.0)  # a busy machine would end the page before it is full
     async with delivery_log(empty_url) as log:
         size = len(log.expected(lambda it: it.status == "failed"))
-        answer = await log.door.ask("GET", f"{LISTS}?status=failed&limit={size}")
+        answer = await log.app.ask("GET", f"{LISTS}?status=failed&limit={size}")
         assert (len(answer.json["items"]), answer.json["next"]) == (size, None)
 
 
@@ -150,39 +150,39 @@ async def test_a_page_that_is_full_at_its_end_says_so(empty_url: str, monkeypatc
         ("stauts=failed", "stauts"),
     ],
 )
-async def test_a_query_that_is_wrong_is_refused_with_its_field(door: Door, query: str, field: str) -> None:
-    answer = await door.ask("GET", f"{LISTS}?{query}")
+async def test_a_query_that_is_wrong_is_refused_with_its_field(app: App, query: str, field: str) -> None:
+    answer = await app.ask("GET", f"{LISTS}?{query}")
 
     assert (answer.status, list(answer.errors)) == (422, [field])
 
 
 @pytest.mark.parametrize("seq", ["9223372036854775808", "-2", "x", ""])
-async def test_a_cursor_that_no_page_gave_is_refused(door: Door, seq: str) -> None:
+async def test_a_cursor_that_no_page_gave_is_refused(app: App, seq: str) -> None:
     key = f"0.{seq}.{uuid4().hex}"
 
-    assert (await door.ask("GET", f"{LISTS}?cursor={paging.encoded(key)}")).status == 422
+    assert (await app.ask("GET", f"{LISTS}?cursor={paging.encoded(key)}")).status == 422
 
 
-async def test_several_mistakes_are_told_at_once(door: Door) -> None:
-    answer = await door.ask("GET", f"{LISTS}?status=lost&since=x&type=X")
+async def test_several_mistakes_are_told_at_once(app: App) -> None:
+    answer = await app.ask("GET", f"{LISTS}?status=lost&since=x&type=X")
 
     assert sorted(answer.errors) == ["since", "status", "type"]
 
 
-async def test_foreign_and_unknown_routes_are_404_and_deleted_ones_are_not(door: Door) -> None:
-    foreign, gone = await door.route("other"), await door.route()
-    await door.ask("DELETE", f"/v1/tenants/acme/routes/{gone['id']}")
+async def test_foreign_and_unknown_routes_are_404_and_deleted_ones_are_not(app: App) -> None:
+    foreign, gone = await app.route("other"), await app.route()
+    await app.ask("DELETE", f"/v1/tenants/acme/routes/{gone['id']}")
 
     answers: list[Answer] = [
-        await door.ask("GET", f"{LISTS}?route={route}") for route in (foreign["id"], str(uuid4()), "x", gone["id"])
+        await app.ask("GET", f"{LISTS}?route={route}") for route in (foreign["id"], str(uuid4()), "x", gone["id"])
     ]
 
     assert [answer.status for answer in answers] == [404, 404, 404, 200]
 
 
 @pytest.mark.parametrize("event", ["unknown", "%00", "x" * 500])
-async def test_an_event_that_is_not_there_has_no_deliveries(door: Door, event: str) -> None:
-    answer = await door.ask("GET", f"{LISTS}?event={event}")
+async def test_an_event_that_is_not_there_has_no_deliveries(app: App, event: str) -> None:
+    answer = await app.ask("GET", f"{LISTS}?event={event}")
 
     assert (answer.status, answer.json) == (200, {"items": [], "next": None})
 
@@ -190,4 +190,4 @@ async def test_an_event_that_is_not_there_has_no_deliveries(door: Door, event: s
 async def test_a_period_that_ends_before_it_begins_is_empty(empty_url: str) -> None:
     async with delivery_log(empty_url) as log:
         at = log.expected()[5].event_time
-        assert await listed(log.door, since=at.isoformat(), until=(at - timedelta(days=1)).isoformat()) == []
+        assert await listed(log.app, since=at.isoformat(), until=(at - timedelta(days=1)).isoformat()) == []

@@ -17,24 +17,24 @@ from daemon.web.http.endpoints import RateLimit
 from eventstore.domain_events import ticks
 from tests.support.delivery_log import TENANT, delivery_log, expected_fields
 from tests.support.recorded import age_events, recorded
-from tests.support.web import Answer, Door, path
+from tests.support.web import Answer, App, path
 
 LISTS = "/v1/tenants/acme/deliveries"
 
 
-async def shown(door: Door, which: str) -> dict[str, Any]:
-    answer = await door.ask("GET", f"{LISTS}/{which}")
+async def shown(app: App, which: str) -> dict[str, Any]:
+    answer = await app.ask("GET", f"{LISTS}/{which}")
     assert answer.status == 200, answer.text
     found: dict[str, Any] = answer.json
     return found
 
 
-async def test_a_delivery_has_every_attempt_with_request_and_answer(door: Door) -> None:
-    it = await recorded(door, data={"total": 5}, headers={"X-Shop": "clear"})
+async def test_a_delivery_has_every_attempt_with_request_and_answer(app: App) -> None:
+    it = await recorded(app, data={"total": 5}, headers={"X-Shop": "clear"})
     failed = it.row("retrying", status_code=500, error="http_500", response_body=b"no")
     await it.record(failed, it.row("delivered", number=2))
 
-    found = await shown(door, it.id)
+    found = await shown(app, it.id)
 
     assert set(found) == {
         "id", "event", "route", "status", "last_attempt", "next_attempt_at", "test", "detail", "attempts",
@@ -72,56 +72,56 @@ async def test_a_delivery_has_every_attempt_with_request_and_answer(door: Door) 
     ],
 )
 async def test_what_was_kept_of_a_body_is_text_if_it_is_any(
-    door: Door, body: bytes, shown_body: str, encoding: str, truncated: bool
+    app: App, body: bytes, shown_body: str, encoding: str, truncated: bool
 ) -> None:
-    it = await recorded(door)
+    it = await recorded(app)
     await it.record(it.row("delivered", response_body=body))
 
-    answered = (await shown(door, it.id))["attempts"][0]["response"]
+    answered = (await shown(app, it.id))["attempts"][0]["response"]
 
     assert (answered["body"], answered["encoding"], answered["truncated"]) == (shown_body, encoding, truncated)
 
 
-async def test_a_request_without_an_answer_says_why(door: Door) -> None:
-    it = await recorded(door)
+async def test_a_request_without_an_answer_says_why(app: App) -> None:
+    it = await recorded(app)
     row = it.row("retrying", status_code=None, error="timeout", response_head=None, response_body=None)
     await it.record(row)
 
-    (attempt,) = (await shown(door, it.id))["attempts"]
+    (attempt,) = (await shown(app, it.id))["attempts"]
 
     assert (attempt["response"], attempt["error"], attempt["request"] is None) == (None, "timeout", False)
 
 
-async def test_long_bodies_of_older_requests_are_left_out(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    it = await recorded(door, data={"text": "x" * 1000})
+async def test_long_bodies_of_older_requests_are_left_out(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    it = await recorded(app, data={"text": "x" * 1000})
     monkeypatch.setattr(deliveries, "MAX_BODIES_BYTES", 2500)
     await it.record(*(it.row("retrying", number=number) for number in (1, 2, 3)))
 
-    attempts = (await shown(door, it.id))["attempts"]
+    attempts = (await shown(app, it.id))["attempts"]
 
     assert [attempt["request"]["body"] is None for attempt in attempts] == [True, False, False]
 
 
-async def test_of_what_is_no_longer_kept_the_attempts_remain(door: Door) -> None:
-    it = await recorded(door)
+async def test_of_what_is_no_longer_kept_the_attempts_remain(app: App) -> None:
+    it = await recorded(app)
     await it.record(it.row("delivered"))
     await it.forget_event()
 
     for query in ("", "?event=e1"):
-        found = await shown(door, it.id + query)
+        found = await shown(app, it.id + query)
         assert (found["status"], found["detail"], found["event"]["id"]) == ("delivered", None, "e1")
         assert found["attempts"][0]["request"] is None
-    assert (await door.ask("GET", f"{LISTS}/{it.id}?event=e2")).status == 404
+    assert (await app.ask("GET", f"{LISTS}/{it.id}?event=e2")).status == 404
 
 
 async def test_whatever_is_in_a_list_is_found_by_its_id(empty_url: str) -> None:
     """Attempted or not, parked, in a range, above the checkpoint, suppressed or unread; with and without its event's id."""
     async with delivery_log(empty_url) as log:
-        log.door.client.app[ALLOWED]._allowances = {RateLimit.SEARCH: Allowance(burst=1000, per_second=1)}
+        log.app.client.app[ALLOWED]._allowances = {RateLimit.SEARCH: Allowance(burst=1000, per_second=1)}
         for expected in log.expected():
             which = delivery_id(expected.route_id, expected.event_id)
             for query in ("", f"?event={expected.event_id}"):
-                found = await shown(log.door, which + query)
+                found = await shown(log.app, which + query)
                 assert (
                     found["event"]["id"],
                     found["route"]["id"],
@@ -130,27 +130,27 @@ async def test_whatever_is_in_a_list_is_found_by_its_id(empty_url: str) -> None:
                 ) == expected_fields(expected)
 
 
-async def test_an_unread_event_has_deliveries_already(door: Door) -> None:
-    route = await door.route()
-    await door.ask("POST", "/v1/events", {"tenant": TENANT, "type": "order.create", "id": "e1", "data": {}})
+async def test_an_unread_event_has_deliveries_already(app: App) -> None:
+    route = await app.route()
+    await app.ask("POST", "/v1/events", {"tenant": TENANT, "type": "order.create", "id": "e1", "data": {}})
 
-    found = await shown(door, delivery_id(UUID(route["id"]), "e1"))
+    found = await shown(app, delivery_id(UUID(route["id"]), "e1"))
 
     assert (found["status"], found["attempts"]) == ("pending", [])
 
 
-async def test_foreign_and_unknown_deliveries_are_404(door: Door) -> None:
-    it = await recorded(door, event_types=["order.create"])
+async def test_foreign_and_unknown_deliveries_are_404(app: App) -> None:
+    it = await recorded(app, event_types=["order.create"])
     await it.record(it.row("delivered"))
-    other = await door.route("other")
-    await door.ask("POST", "/v1/events", {"tenant": "other", "type": "order.create", "id": "e2", "data": {}})
-    off = await door.route()
-    await door.ask("POST", path(off, "/disable"))
-    await door.ask("POST", "/v1/events", {"tenant": TENANT, "type": "order.pay", "id": "e3", "data": {}})
-    await ticks.make(door.database)
+    other = await app.route("other")
+    await app.ask("POST", "/v1/events", {"tenant": "other", "type": "order.create", "id": "e2", "data": {}})
+    off = await app.route()
+    await app.ask("POST", path(off, "/disable"))
+    await app.ask("POST", "/v1/events", {"tenant": TENANT, "type": "order.pay", "id": "e3", "data": {}})
+    await ticks.make(app.database)
 
     async def get(which: str) -> Answer:
-        return await door.ask("GET", f"{LISTS}/{which}")
+        return await app.ask("GET", f"{LISTS}/{which}")
 
     foreign = delivery_id(UUID(other["id"]), "e2")
     not_due = delivery_id(UUID(off["id"]), "e3")
@@ -165,7 +165,7 @@ async def test_foreign_and_unknown_deliveries_are_404(door: Door) -> None:
         await get("x"),
         await get("{" + it.id + "}"),
         await get("%00"),
-        await door.ask("GET", f"/v1/tenants/other/deliveries/{it.id}"),
+        await app.ask("GET", f"/v1/tenants/other/deliveries/{it.id}"),
     ]
 
     assert [answer.status for answer in answers] == [404] * len(answers)
@@ -175,45 +175,45 @@ async def test_foreign_and_unknown_deliveries_are_404(door: Door) -> None:
 async def test_a_search_that_takes_too_long_says_what_to_do(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(import_module("daemon.deliveries.detail"), "SEARCH_SECONDS", -1.0)
     async with delivery_log(empty_url) as log:
-        answer = await log.door.ask("GET", f"{LISTS}/{uuid4()}")
+        answer = await log.app.ask("GET", f"{LISTS}/{uuid4()}")
 
     assert (answer.status, list(answer.errors)) == (422, ["event"])
 
 
-async def test_ids_can_be_guessed_only_so_often(door: Door) -> None:
-    it = await recorded(door)
+async def test_ids_can_be_guessed_only_so_often(app: App) -> None:
+    it = await recorded(app)
     await it.record(it.row("delivered"))
-    door.client.app[ALLOWED]._allowances = {RateLimit.SEARCH: Allowance(burst=2, per_second=0.01)}
+    app.client.app[ALLOWED]._allowances = {RateLimit.SEARCH: Allowance(burst=2, per_second=0.01)}
 
-    answers = [await door.ask("GET", f"{LISTS}/{uuid4()}") for _ in range(3)]
+    answers = [await app.ask("GET", f"{LISTS}/{uuid4()}") for _ in range(3)]
 
     assert [answer.status for answer in answers] == [404, 404, 429]
     assert 0 < int(answers[2].headers["Retry-After"]) <= 100
-    assert (await door.ask("GET", f"{LISTS}/{it.id}")).status == 200
-    assert (await door.ask("GET", f"{LISTS}/{uuid4()}?event=e1")).status == 404
+    assert (await app.ask("GET", f"{LISTS}/{it.id}")).status == 200
+    assert (await app.ask("GET", f"{LISTS}/{uuid4()}?event=e1")).status == 404
 
 
-async def test_an_event_from_before_its_route_has_no_delivery_though_its_id_was_used_again(door: Door) -> None:
-    it = await recorded(door)
-    await age_events(door, datetime.now(UTC) - timedelta(days=2))
+async def test_an_event_from_before_its_route_has_no_delivery_though_its_id_was_used_again(app: App) -> None:
+    it = await recorded(app)
+    await age_events(app, datetime.now(UTC) - timedelta(days=2))
     long_ago = (datetime.now(UTC) - timedelta(days=5)).isoformat()
     again = {"tenant": TENANT, "type": "order.create", "id": "e1", "data": {}, "occurred_at": long_ago}
-    assert (await door.ask("POST", "/v1/events", again)).json["accepted"] == 1
-    await ticks.make(door.database)
+    assert (await app.ask("POST", "/v1/events", again)).json["accepted"] == 1
+    await ticks.make(app.database)
 
-    assert (await door.ask("GET", f"{LISTS}/{it.id}?event=e1")).status == 404
+    assert (await app.ask("GET", f"{LISTS}/{it.id}?event=e1")).status == 404
 
 
-async def test_an_id_that_was_used_on_two_days_stands_for_the_newer_event(door: Door) -> None:
-    it = await recorded(door)
+async def test_an_id_that_was_used_on_two_days_stands_for_the_newer_event(app: App) -> None:
+    it = await recorded(app)
     before = datetime.now(UTC) - timedelta(days=2)
-    await age_events(door, before)
+    await age_events(app, before)
     await it.record(it.row("failed", status_code=500, error="http_500", event_time=before))
-    await door.ask("POST", "/v1/events", {"tenant": TENANT, "type": "order.create", "id": "e1", "data": {}})
-    await ticks.make(door.database)
+    await app.ask("POST", "/v1/events", {"tenant": TENANT, "type": "order.create", "id": "e1", "data": {}})
+    await ticks.make(app.database)
 
-    listed = (await door.ask("GET", f"{LISTS}?event=e1")).json["items"]
-    found = await shown(door, f"{it.id}?event=e1")
+    listed = (await app.ask("GET", f"{LISTS}?event=e1")).json["items"]
+    found = await shown(app, f"{it.id}?event=e1")
 
     assert [(item["id"], item["status"]) for item in listed] == [(it.id, "pending"), (it.id, "failed")]
     assert (found["status"], found["attempts"]) == ("pending", [])

@@ -9,31 +9,31 @@ import pytest
 from daemon.core.events.catalogue import MAX_EXAMPLE_BYTES, MAX_TYPES
 from eventstore.domain_events import catalogue
 from tests.support.tokens import bearer, token
-from tests.support.web import Door
+from tests.support.web import App
 
 SAMPLE: list[dict[str, Any]] = json.loads(files("daemon").joinpath("data", "event_types.json").read_bytes())
 ORDER = {"name": "order.create", "description": "An order is placed.", "example": {"data": {"id": 1}}}
 
 
-async def put(door: Door, *types: dict[str, Any]) -> None:
-    answer = await door.ask("PUT", "/v1/event-types", {"event_types": types})
+async def put(app: App, *types: dict[str, Any]) -> None:
+    answer = await app.ask("PUT", "/v1/event-types", {"event_types": types})
     assert (answer.status, answer.json) == (200, {"event_types": len(types)}), answer.text
 
 
-async def names(door: Door, query: str = "") -> list[str]:
-    answer = await door.ask("GET", f"/v1/event-types{query}")
+async def names(app: App, query: str = "") -> list[str]:
+    answer = await app.ask("GET", f"/v1/event-types{query}")
     assert answer.status == 200, answer.text
     return [item["name"] for item in answer.json["items"]]
 
 
-async def test_the_catalogue_is_empty_at_first(door: Door) -> None:
-    answer = await door.ask("GET", "/v1/event-types")
+async def test_the_catalogue_is_empty_at_first(app: App) -> None:
+    answer = await app.ask("GET", "/v1/event-types")
     assert answer.json == {"items": [], "next": None}
 
 
-async def test_what_was_put_is_listed_by_group_and_name(door: Door) -> None:
-    await put(door, *reversed(SAMPLE))
-    answer = await door.ask("GET", "/v1/event-types?limit=200")
+async def test_what_was_put_is_listed_by_group_and_name(app: App) -> None:
+    await put(app, *reversed(SAMPLE))
+    answer = await app.ask("GET", "/v1/event-types?limit=200")
     assert answer.json["next"] is None
     assert [item["name"] for item in answer.json["items"]] == sorted(each["name"] for each in SAMPLE)
     shown = {item["name"]: item for item in answer.json["items"]}
@@ -41,17 +41,17 @@ async def test_what_was_put_is_listed_by_group_and_name(door: Door) -> None:
         assert shown[each["name"]] == each | {"is_catalogued": True}
 
 
-async def test_putting_replaces_everything(door: Door) -> None:
-    await put(door, *SAMPLE)
-    await put(door, ORDER)
-    assert await names(door) == ["order.create"]
-    await put(door)
-    assert await names(door) == []
+async def test_putting_replaces_everything(app: App) -> None:
+    await put(app, *SAMPLE)
+    await put(app, ORDER)
+    assert await names(app) == ["order.create"]
+    await put(app)
+    assert await names(app) == []
 
 
-async def test_what_an_entry_leaves_out_is_empty(door: Door) -> None:
-    await put(door, {"name": "order.create"})
-    answer = await door.ask("GET", "/v1/event-types")
+async def test_what_an_entry_leaves_out_is_empty(app: App) -> None:
+    await put(app, {"name": "order.create"})
+    answer = await app.ask("GET", "/v1/event-types")
     assert answer.json["items"] == [
         {
             "name": "order.create",
@@ -63,17 +63,17 @@ async def test_what_an_entry_leaves_out_is_empty(door: Door) -> None:
     ]
 
 
-async def test_a_group_is_listed_alone_and_is_not_a_beginning(door: Door) -> None:
-    await put(door, *({"name": name} for name in ("order.a", "order.b.c", "order_2.a", "orders.a")))
-    assert await names(door, "?group=order") == ["order.a", "order.b.c"]
-    assert await names(door, "?group=ord") == []
-    assert await names(door, "?group=a%00b") == []
+async def test_a_group_is_listed_alone_and_is_not_a_beginning(app: App) -> None:
+    await put(app, *({"name": name} for name in ("order.a", "order.b.c", "order_2.a", "orders.a")))
+    assert await names(app, "?group=order") == ["order.a", "order.b.c"]
+    assert await names(app, "?group=ord") == []
+    assert await names(app, "?group=a%00b") == []
 
 
-async def test_types_that_were_seen_are_listed_as_not_catalogued(door: Door) -> None:
-    await put(door, ORDER)
-    await catalogue.note_seen(door.database, ["order.create", "cart.create"])
-    answer = await door.ask("GET", "/v1/event-types")
+async def test_types_that_were_seen_are_listed_as_not_catalogued(app: App) -> None:
+    await put(app, ORDER)
+    await catalogue.note_seen(app.database, ["order.create", "cart.create"])
+    answer = await app.ask("GET", "/v1/event-types")
     assert [(item["name"], item["is_catalogued"]) for item in answer.json["items"]] == [
         ("cart.create", False),
         ("order.create", True),
@@ -82,22 +82,22 @@ async def test_types_that_were_seen_are_listed_as_not_catalogued(door: Door) -> 
 
 
 @pytest.mark.parametrize("scope", ["tenant:acme", "producer:acme", "auditor:acme"])
-async def test_who_is_bound_to_a_tenant_sees_no_type_that_only_events_had(door: Door, scope: str) -> None:
-    await put(door, ORDER)
-    await catalogue.note_seen(door.database, ["order.secret", "cart.create"])
-    theirs = bearer(await token(door.database, scope))
+async def test_who_is_bound_to_a_tenant_sees_no_type_that_only_events_had(app: App, scope: str) -> None:
+    await put(app, ORDER)
+    await catalogue.note_seen(app.database, ["order.secret", "cart.create"])
+    theirs = bearer(await token(app.database, scope))
     for query in ("", "?group=order"):
-        answer = await door.ask("GET", f"/v1/event-types{query}", headers=theirs)
+        answer = await app.ask("GET", f"/v1/event-types{query}", headers=theirs)
         assert [item["name"] for item in answer.json["items"]] == ["order.create"]
 
 
-async def test_pages_lead_through_catalogued_and_seen_types_alike(door: Door) -> None:
-    await put(door, *({"name": f"a.n{n}"} for n in (1, 3, 5)))
-    await catalogue.note_seen(door.database, [f"a.n{n}" for n in (1, 2, 3, 4)])
+async def test_pages_lead_through_catalogued_and_seen_types_alike(app: App) -> None:
+    await put(app, *({"name": f"a.n{n}"} for n in (1, 3, 5)))
+    await catalogue.note_seen(app.database, [f"a.n{n}" for n in (1, 2, 3, 4)])
     found: list[str] = []
     query = "?limit=2"
     while query:
-        page = (await door.ask("GET", f"/v1/event-types{query}")).json
+        page = (await app.ask("GET", f"/v1/event-types{query}")).json
         found += [item["name"] for item in page["items"]]
         query = f"?limit=2&cursor={page['next']}" if page["next"] else ""
     assert found == [f"a.n{n}" for n in (1, 2, 3, 4, 5)]
@@ -119,45 +119,45 @@ async def test_pages_lead_through_catalogued_and_seen_types_alike(door: Door) ->
     ],
 )
 async def test_an_entry_that_is_wrong_is_named_with_its_number(
-    door: Door, entry: dict[str, Any], field: str, message: str
+    app: App, entry: dict[str, Any], field: str, message: str
 ) -> None:
-    answer = await door.ask("PUT", "/v1/event-types", {"event_types": [{"name": "x.y"}, entry]})
+    answer = await app.ask("PUT", "/v1/event-types", {"event_types": [{"name": "x.y"}, entry]})
     assert answer.status == 422, answer.text
     assert list(answer.errors) == [f"event_types.1.{field}"]
     assert message in answer.errors[f"event_types.1.{field}"]
-    assert await names(door) == []
+    assert await names(app) == []
 
 
-async def test_a_bare_list_is_the_catalogue_as_a_file_has_it(door: Door) -> None:
+async def test_a_bare_list_is_the_catalogue_as_a_file_has_it(app: App) -> None:
     kind = {"Content-Type": "application/json"}
-    answer = await door.ask("PUT", "/v1/event-types", data=json.dumps(SAMPLE).encode(), headers=kind)
+    answer = await app.ask("PUT", "/v1/event-types", data=json.dumps(SAMPLE).encode(), headers=kind)
     assert (answer.status, answer.json) == (200, {"event_types": len(SAMPLE)}), answer.text
-    wrong = await door.ask("PUT", "/v1/event-types", data=b'[{"name": "A"}]', headers=kind)
+    wrong = await app.ask("PUT", "/v1/event-types", data=b'[{"name": "A"}]', headers=kind)
     assert (wrong.status, list(wrong.errors)) == (422, ["event_types.0.name"])
-    neither = await door.ask("PUT", "/v1/event-types", data=b'"order.create"', headers=kind)
+    neither = await app.ask("PUT", "/v1/event-types", data=b'"order.create"', headers=kind)
     assert (neither.status, neither.json["detail"]) == (400, "the body must be a JSON object or list")
 
 
-async def test_all_mistakes_are_told_at_once_and_nothing_is_changed(door: Door) -> None:
-    await put(door, ORDER)
+async def test_all_mistakes_are_told_at_once_and_nothing_is_changed(app: App) -> None:
+    await put(app, ORDER)
     types = [{"name": "A"}, {"name": "a.b"}, {"name": "a.b"}, {"name": "c.d", "group": "e"}]
-    answer = await door.ask("PUT", "/v1/event-types", {"event_types": types})
+    answer = await app.ask("PUT", "/v1/event-types", {"event_types": types})
     assert set(answer.errors) == {
         "event_types.0.name", "event_types.1.name", "event_types.2.name", "event_types.3.group",
     }  # fmt: skip
-    assert await names(door) == ["order.create"]
+    assert await names(app) == ["order.create"]
 
 
-async def test_nested_too_deeply_or_too_many_is_refused(door: Door) -> None:
+async def test_nested_too_deeply_or_too_many_is_refused(app: App) -> None:
     deep = '{"a":' * 300 + "1" + "}" * 300
     body = '{"event_types":[{"name":"a.b","example":{"data":' + deep + "}}]}"
-    answer = await door.ask("PUT", "/v1/event-types", data=body, headers={"Content-Type": "application/json"})
+    answer = await app.ask("PUT", "/v1/event-types", data=body, headers={"Content-Type": "application/json"})
     assert answer.errors == {"event_types.0.example": "is nested too deeply"}
     many = [{"name": f"a.n{n}"} for n in range(MAX_TYPES + 1)]
-    answer = await door.ask("PUT", "/v1/event-types", {"event_types": many})
+    answer = await app.ask("PUT", "/v1/event-types", {"event_types": many})
     assert answer.errors == {"event_types": "has too many entries, 1000 are allowed"}
 
 
-async def test_a_catalogue_of_the_most_types_is_taken_and_found(door: Door) -> None:
-    await put(door, *({"name": f"a.n{n:04}"} for n in range(MAX_TYPES)))
-    assert len(await names(door, "?limit=200")) == 200
+async def test_a_catalogue_of_the_most_types_is_taken_and_found(app: App) -> None:
+    await put(app, *({"name": f"a.n{n:04}"} for n in range(MAX_TYPES)))
+    assert len(await names(app, "?limit=200")) == 200

@@ -15,7 +15,7 @@ from daemon import metrics as metrics_of_workers
 from daemon.core.routing.decision import Decision
 from daemon.metrics import Metrics
 from daemon.web.app import build_ops
-from tests.support.web import Door, door
+from tests.support.web import App, app
 
 # The metrics that operators' dashboards and alerts use.
 METRICS = [
@@ -133,47 +133,47 @@ def test_one_of_the_workers_tells_what_is_the_same_for_all(directory: Path) -> N
     assert Metrics().sets_shared_gauges
 
 
-async def test_a_ready_process_says_so(door: Door) -> None:
-    assert (await door.ask("GET", "/healthz")).status == 200
-    assert (await door.ask("GET", "/readyz")).status == 200
+async def test_a_ready_process_says_so(app: App) -> None:
+    assert (await app.ask("GET", "/healthz")).status == 200
+    assert (await app.ask("GET", "/readyz")).status == 200
 
 
-async def test_a_stopping_process_is_alive_and_not_ready(door: Door) -> None:
-    door.pipeline.is_stopping = True
+async def test_a_stopping_process_is_alive_and_not_ready(app: App) -> None:
+    app.pipeline.is_stopping = True
 
-    answer = await door.ask("GET", "/readyz")
+    answer = await app.ask("GET", "/readyz")
 
     assert (answer.status, answer.json["reasons"]) == (503, ["the daemon is stopping"])
-    assert (await door.ask("GET", "/healthz")).status == 200
+    assert (await app.ask("GET", "/healthz")).status == 200
 
 
 @pytest.mark.parametrize(("seconds", "status"), [(9.9, 200), (10.1, 503)])
 async def test_a_process_is_not_ready_if_events_wait_ten_seconds_for_a_tick(
-    door: Door, seconds: float, status: int
+    app: App, seconds: float, status: int
 ) -> None:
-    door.pipeline.tick_age_seconds = seconds
+    app.pipeline.tick_age_seconds = seconds
 
-    answer = await door.ask("GET", "/readyz")
+    answer = await app.ask("GET", "/readyz")
 
     assert answer.status == status
     assert status == 200 or answer.json["reasons"] == ["no tick was made for 10 s although events were published"]
-    assert (await door.ask("GET", "/healthz")).status == 200
+    assert (await app.ask("GET", "/healthz")).status == 200
 
 
-async def test_without_the_database_a_process_is_alive_and_not_ready(door: Door) -> None:
-    await door.disconnect()
+async def test_without_the_database_a_process_is_alive_and_not_ready(app: App) -> None:
+    await app.disconnect()
 
-    answer = await door.ask("GET", "/readyz")
+    answer = await app.ask("GET", "/readyz")
 
     assert (answer.status, answer.json["reasons"]) == (503, ["the database does not answer"])
-    assert (await door.ask("GET", "/healthz")).status == 200
+    assert (await app.ask("GET", "/healthz")).status == 200
 
 
-async def test_every_promised_metric_is_there_without_names_of_customers(door: Door) -> None:
-    used(door.services.metrics)
-    await door.ask("POST", "/v1/events", {"tenant": "canary", "type": "order.create", "data": {}})
+async def test_every_promised_metric_is_there_without_names_of_customers(app: App) -> None:
+    used(app.services.metrics)
+    await app.ask("POST", "/v1/events", {"tenant": "canary", "type": "order.create", "data": {}})
 
-    answer = await door.ask("GET", "/metrics")
+    answer = await app.ask("GET", "/metrics")
 
     assert answer.headers["Content-Type"].startswith("text/plain")
     assert missing(answer.text) == []
@@ -184,7 +184,7 @@ async def test_every_promised_metric_is_there_without_names_of_customers(door: D
 
 
 async def test_a_listener_for_operations_serves_nothing_else(empty_url: str) -> None:
-    async with door(empty_url, server__ops_listen="127.0.0.1:9091") as split:
+    async with app(empty_url, server__ops_listen="127.0.0.1:9091") as split:
         for where in ("/healthz", "/readyz", "/metrics"):
             assert (await split.ask("GET", where)).status == 404
         async with TestClient(TestServer(build_ops(split.services))) as ops:

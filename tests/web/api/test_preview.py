@@ -11,7 +11,7 @@ from standardwebhooks import Webhook
 from daemon.preview import PLACEHOLDER_KEY
 from eventstore.domain_events import catalogue
 from eventstore.domain_events.catalogue import TypeRow
-from tests.support.web import Answer, Door
+from tests.support.web import Answer, App
 
 EVENT = {
     "type": "order.create",
@@ -22,12 +22,12 @@ EVENT = {
 AT = "2026-01-02T03:04:05Z"
 
 
-async def preview(door: Door, route: dict[str, Any] | None = None, tenant: str = "acme", **more: Any) -> Answer:
+async def preview(app: App, route: dict[str, Any] | None = None, tenant: str = "acme", **more: Any) -> Answer:
     body = {"route": route or {}, "event": EVENT} | more
-    return await door.ask("POST", f"/v1/tenants/{tenant}/preview", {k: v for k, v in body.items() if v is not None})
+    return await app.ask("POST", f"/v1/tenants/{tenant}/preview", {k: v for k, v in body.items() if v is not None})
 
 
-async def test_a_draft_and_an_event_give_the_request_to_the_letter(door: Door) -> None:
+async def test_a_draft_and_an_event_give_the_request_to_the_letter(app: App) -> None:
     draft = {
         "name": "a",
         "target_url": "https://shop.example.com/in?k=1",
@@ -35,7 +35,7 @@ async def test_a_draft_and_an_event_give_the_request_to_the_letter(door: Door) -
         "payload": {"snapshot": {"customer": ["name"]}},
         "headers": {"X-Shop": "canary"},
     }
-    shown = (await preview(door, draft, event=EVENT | {"occurred_at": AT})).json
+    shown = (await preview(app, draft, event=EVENT | {"occurred_at": AT})).json
     assert (shown["would_send"], shown["reason"], shown["method"]) == (True, None, "POST")
     assert shown["url"] == "https://shop.example.com/in?k=1"
     assert shown["body_text"] == (
@@ -48,16 +48,16 @@ async def test_a_draft_and_an_event_give_the_request_to_the_letter(door: Door) -
     assert "Hookledger-Test" not in shown["headers"]
 
 
-async def test_the_bytes_of_the_event_are_those_of_the_request(door: Door) -> None:
+async def test_the_bytes_of_the_event_are_those_of_the_request(app: App) -> None:
     body = b'{"event": {"type":"order.create","data":{ "n":123456789012345678901234567890, "x":1.10 }}}'
     headers = {"Content-Type": "application/json"}
-    answer = await door.ask("POST", "/v1/tenants/acme/preview", data=body, headers=headers)
+    answer = await app.ask("POST", "/v1/tenants/acme/preview", data=body, headers=headers)
     assert '{ "n":123456789012345678901234567890, "x":1.10 }' in answer.json["body_text"]
     assert "123456789012345678901234567890" in answer.text.split('"body_text"')[0]
 
 
-async def test_the_signatures_verify_with_the_placeholder_and_are_said_to(door: Door) -> None:
-    shown = (await preview(door)).json
+async def test_the_signatures_verify_with_the_placeholder_and_are_said_to(app: App) -> None:
+    shown = (await preview(app)).json
     assert shown["signed_with"] == "placeholder"
     text, headers = shown["body_text"], shown["headers"]
     assert Webhook(PLACEHOLDER_KEY.text).verify(text, headers) == shown["body"]
@@ -67,26 +67,26 @@ async def test_the_signatures_verify_with_the_placeholder_and_are_said_to(door: 
     assert base64.b64decode(PLACEHOLDER_KEY.text.removeprefix("whsec_")) == bytes(32)
 
 
-async def test_a_stored_route_stands_in_for_what_the_draft_leaves_out(door: Door) -> None:
-    route = await door.route(
+async def test_a_stored_route_stands_in_for_what_the_draft_leaves_out(app: App) -> None:
+    route = await app.route(
         event_types=["order.*"], payload={"filter": "data.object.total"}, headers={"X-Shop": "canary"}
     )
-    shown = (await preview(door, route_id=route["id"])).json
+    shown = (await preview(app, route_id=route["id"])).json
     assert (shown["would_send"], shown["url"]) == (True, route["target_url"])
     assert shown["headers"]["X-Shop"] == "***"
-    key = (await door.ask("GET", f"/v1/tenants/acme/routes/{route['id']}/key")).json["verification_key"]
+    key = (await app.ask("GET", f"/v1/tenants/acme/routes/{route['id']}/key")).json["verification_key"]
     with pytest.raises(Exception, match="No matching signature"):
         Webhook(key).verify(shown["body_text"], shown["headers"])
-    changed = (await preview(door, {"payload": {"filter": None, "transform": "id"}}, route_id=route["id"])).json
+    changed = (await preview(app, {"payload": {"filter": None, "transform": "id"}}, route_id=route["id"])).json
     assert changed["body_text"] == '"evt_1"'
 
 
-async def test_a_stored_route_of_nobody_or_somebody_else_is_404(door: Door) -> None:
-    route = await door.route()
+async def test_a_stored_route_of_nobody_or_somebody_else_is_404(app: App) -> None:
+    route = await app.route()
     for tenant, route_id in (("globex", route["id"]), ("acme", "00000000-0000-0000-0000-000000000000"), ("acme", "x")):
-        assert (await preview(door, tenant=tenant, route_id=route_id)).status == 404
-    await door.ask("DELETE", f"/v1/tenants/acme/routes/{route['id']}")
-    assert (await preview(door, route_id=route["id"])).status == 404
+        assert (await preview(app, tenant=tenant, route_id=route_id)).status == 404
+    await app.ask("DELETE", f"/v1/tenants/acme/routes/{route['id']}")
+    assert (await preview(app, route_id=route["id"])).status == 404
 
 
 @pytest.mark.parametrize(
@@ -103,17 +103,17 @@ async def test_a_stored_route_of_nobody_or_somebody_else_is_404(door: Door) -> N
     ],
 )
 async def test_what_would_not_be_sent_is_shown_with_the_reason(
-    door: Door, draft: dict[str, Any], more: dict[str, Any], reason: str
+    app: App, draft: dict[str, Any], more: dict[str, Any], reason: str
 ) -> None:
-    shown = (await preview(door, draft, **more)).json
+    shown = (await preview(app, draft, **more)).json
     assert (shown["would_send"], shown["reason"]) == (False, reason)
     assert shown["body"]["id"] == "evt_1"
 
 
-async def test_a_disabled_route_would_not_send(door: Door) -> None:
-    route = await door.route(enabled=False)
-    assert (await preview(door, route_id=route["id"])).json["reason"] == "the route is disabled"
-    assert (await preview(door, {"enabled": True}, route_id=route["id"])).json["would_send"]
+async def test_a_disabled_route_would_not_send(app: App) -> None:
+    route = await app.route(enabled=False)
+    assert (await preview(app, route_id=route["id"])).json["reason"] == "the route is disabled"
+    assert (await preview(app, {"enabled": True}, route_id=route["id"])).json["would_send"]
 
 
 @pytest.mark.parametrize(
@@ -130,62 +130,62 @@ async def test_a_disabled_route_would_not_send(door: Door) -> None:
     ],
 )
 async def test_what_is_wrong_with_expressions_is_told_by_field(
-    door: Door, payload: dict[str, str], errors: dict[str, str]
+    app: App, payload: dict[str, str], errors: dict[str, str]
 ) -> None:
-    answer = await preview(door, {"payload": payload})
+    answer = await preview(app, {"payload": payload})
     assert answer.status == 422, answer.text
     assert set(answer.errors) == set(errors)
     for field, part in errors.items():
         assert part in answer.errors[field]
 
 
-async def test_what_is_wrong_with_draft_and_event_is_told_at_once(door: Door) -> None:
+async def test_what_is_wrong_with_draft_and_event_is_told_at_once(app: App) -> None:
     draft = {"target_url": "http://127.0.0.1/", "headers": {"Host": "x"}, "event_types": ["Order"]}
-    answer = await preview(door, draft, event={"type": "order", "dta": {}})
+    answer = await preview(app, draft, event={"type": "order", "dta": {}})
     assert set(answer.errors) == {
         "route.headers.Host", "route.event_types", "event.type", "event.dta", "event.data", "route.target_url",
     }  # fmt: skip
 
 
-async def test_the_event_belongs_to_the_tenant_of_the_path(door: Door) -> None:
-    assert (await preview(door, event=EVENT | {"tenant": "acme"})).status == 200
-    assert list((await preview(door, event=EVENT | {"tenant": "globex"})).errors) == ["event.tenant"]
+async def test_the_event_belongs_to_the_tenant_of_the_path(app: App) -> None:
+    assert (await preview(app, event=EVENT | {"tenant": "acme"})).status == 200
+    assert list((await preview(app, event=EVENT | {"tenant": "globex"})).errors) == ["event.tenant"]
 
 
-async def test_the_example_of_a_type_can_be_previewed(door: Door) -> None:
+async def test_the_example_of_a_type_can_be_previewed(app: App) -> None:
     example = '{"data":{"a":1},"context":{"b":2},"snapshot":{"c":{"d":3}}}'
-    await catalogue.replace(door.database, [TypeRow(name="order.create", description="", example=example)])
-    shown = (await preview(door, {"payload": {"snapshot": {"c": True}}}, event=None, type="order.create")).json
+    await catalogue.replace(app.database, [TypeRow(name="order.create", description="", example=example)])
+    shown = (await preview(app, {"payload": {"snapshot": {"c": True}}}, event=None, type="order.create")).json
     assert (shown["body"]["data"], shown["body"]["context"], shown["body"]["snapshot"]) == (
         {"object": {"a": 1}}, {"b": 2}, {"c": {"d": 3}},
     )  # fmt: skip
-    answer = await preview(door, event=None, type="order.craete")
+    answer = await preview(app, event=None, type="order.craete")
     assert "did you mean order.create?" in answer.errors["type"]
-    assert list((await preview(door, event=None, type="a\0b")).errors) == ["type"]
+    assert list((await preview(app, event=None, type="a\0b")).errors) == ["type"]
 
 
-async def test_an_event_or_a_type_is_needed_and_not_both(door: Door) -> None:
-    assert "is missing" in (await preview(door, event=None)).errors["event"]
-    assert "give one" in (await preview(door, type="order.create")).errors["event"]
+async def test_an_event_or_a_type_is_needed_and_not_both(app: App) -> None:
+    assert "is missing" in (await preview(app, event=None)).errors["event"]
+    assert "give one" in (await preview(app, type="order.create")).errors["event"]
 
 
-async def test_nothing_is_stored_and_nothing_asked_for(door: Door) -> None:
-    await preview(door, {"name": "a"})
-    assert (await door.events(), await door.log(), door.hurried) == ([], [], [])
+async def test_nothing_is_stored_and_nothing_asked_for(app: App) -> None:
+    await preview(app, {"name": "a"})
+    assert (await app.events(), await app.log(), app.hurried) == ([], [], [])
 
 
-async def test_fields_that_do_not_exist_are_refused_with_a_guess(door: Door) -> None:
+async def test_fields_that_do_not_exist_are_refused_with_a_guess(app: App) -> None:
     assert (
         "did you mean transform?"
-        in (await preview(door, {"payload": {"transfrom": "id"}})).errors["route.payload.transfrom"]
+        in (await preview(app, {"payload": {"transfrom": "id"}})).errors["route.payload.transfrom"]
     )
-    assert "did you mean route?" in (await preview(door, rout={})).errors["rout"]
+    assert "did you mean route?" in (await preview(app, rout={})).errors["rout"]
 
 
-async def test_an_event_of_the_largest_size_fits_and_a_larger_one_is_named(door: Door) -> None:
-    limit = door.services.config.events.max_bytes
+async def test_an_event_of_the_largest_size_fits_and_a_larger_one_is_named(app: App) -> None:
+    limit = app.services.config.events.max_bytes
     fill = limit - len('{"type":"order.create","data":{"x":""}}')
     large = {"type": "order.create", "data": {"x": "y" * fill}}
-    assert (await preview(door, event=large)).status == 200
+    assert (await preview(app, event=large)).status == 200
     large["data"] = {"x": "y" * (fill + 1)}
-    assert list((await preview(door, event=large)).errors) == ["event"]
+    assert list((await preview(app, event=large)).errors) == ["event"]

@@ -11,27 +11,27 @@ import pytest
 
 from tests.support.finished_deliveries import store_finished
 from tests.support.postgres import until_waiting
-from tests.support.web import Answer, Door, path
+from tests.support.web import Answer, App, path
 
 FROM, TO = "2020-01-01T00:00:00Z", "2100-01-01T00:00:00Z"
 EVER = {"from": FROM, "to": TO, "status": "failed"}
 
 
-async def history(door: Door, route: dict[str, Any], *outcomes: str) -> None:
+async def history(app: App, route: dict[str, Any], *outcomes: str) -> None:
     """Records a delivery for each outcome."""
-    async with door.database.connection() as connection:
+    async with app.database.connection() as connection:
         for seq, outcome in enumerate(outcomes, 1):
             await store_finished(connection, seq, outcome, route_id=UUID(route["id"]))
 
 
-async def replay(door: Door, route: dict[str, Any], body: dict[str, Any] | None = None, **more: Any) -> Answer:
-    return await door.ask("POST", path(route, "/replay"), EVER if body is None else body, **more)
+async def replay(app: App, route: dict[str, Any], body: dict[str, Any] | None = None, **more: Any) -> Answer:
+    return await app.ask("POST", path(route, "/replay"), EVER if body is None else body, **more)
 
 
-async def test_it_begins_and_says_what_belongs_to_it(door: Door) -> None:
-    route = await door.route()
-    await history(door, route, "failed", "delivered", "failed")
-    answer = await replay(door, route, EVER | {"reason": "the shop was down"})
+async def test_it_begins_and_says_what_belongs_to_it(app: App) -> None:
+    route = await app.route()
+    await history(app, route, "failed", "delivered", "failed")
+    answer = await replay(app, route, EVER | {"reason": "the shop was down"})
     assert answer.status == 202
     begun = answer.json
     assert str(UUID(begun["id"])) == begun["id"]
@@ -56,64 +56,64 @@ async def test_it_begins_and_says_what_belongs_to_it(door: Door) -> None:
     }
 
 
-async def test_all_are_those_that_were_delivered_too(door: Door) -> None:
-    route = await door.route()
-    await history(door, route, "failed", "delivered", "suppressed", "retrying")
-    assert (await replay(door, route, EVER | {"status": "all"})).json["total"] == 2
+async def test_all_are_those_that_were_delivered_too(app: App) -> None:
+    route = await app.route()
+    await history(app, route, "failed", "delivered", "suppressed", "retrying")
+    assert (await replay(app, route, EVER | {"status": "all"})).json["total"] == 2
 
 
-async def test_a_dry_run_counts_and_does_nothing(door: Door) -> None:
-    route = await door.route()
-    await history(door, route, "failed", "delivered", "failed")
-    answer = await replay(door, route, EVER | {"dry_run": True})
+async def test_a_dry_run_counts_and_does_nothing(app: App) -> None:
+    route = await app.route()
+    await history(app, route, "failed", "delivered", "failed")
+    answer = await replay(app, route, EVER | {"dry_run": True})
     assert answer.status == 200
     assert answer.json == {"count": 2, "replayable_from": route["windows"][0]["from"]}
-    assert await door.rows("SELECT * FROM hookledger.replay WHERE route_id = $1", UUID(route["id"])) == []
+    assert await app.rows("SELECT * FROM hookledger.replay WHERE route_id = $1", UUID(route["id"])) == []
 
 
-async def test_with_nothing_to_send_it_is_done_at_once(door: Door) -> None:
-    begun = (await replay(door, await door.route())).json
+async def test_with_nothing_to_send_it_is_done_at_once(app: App) -> None:
+    begun = (await replay(app, await app.route())).json
     assert (begun["state"], begun["total"]) == ("done", 0)
     assert begun["ended_at"] is not None
 
 
-async def test_only_what_happened_since_the_last_enable_can_be_sent(door: Door) -> None:
-    route = await door.route()
-    await history(door, route, "failed")
-    await door.ask("POST", path(route, "/disable"), {})
-    refused = await replay(door, route)
+async def test_only_what_happened_since_the_last_enable_can_be_sent(app: App) -> None:
+    route = await app.route()
+    await history(app, route, "failed")
+    await app.ask("POST", path(route, "/disable"), {})
+    refused = await replay(app, route)
     assert refused.status == 409
     assert "is disabled since" in refused.json["detail"]
-    again = (await door.ask("POST", path(route, "/enable"), {})).json
+    again = (await app.ask("POST", path(route, "/enable"), {})).json
     enabled_at = again["windows"][1]["from"]
-    counted = await replay(door, route, EVER | {"dry_run": True})
+    counted = await replay(app, route, EVER | {"dry_run": True})
     assert counted.json == {"count": 0, "replayable_from": enabled_at}
-    refused = await replay(door, route, EVER | {"to": enabled_at})
+    refused = await replay(app, route, EVER | {"to": enabled_at})
     assert refused.status == 409
     assert "when the route was enabled, is never sent" in refused.json["detail"]
 
 
-async def test_a_route_has_one_at_a_time(door: Door) -> None:
-    route = await door.route()
-    await history(door, route, "failed")
-    assert (await replay(door, route)).status == 202
-    refused = await replay(door, route, EVER | {"status": "all"})
+async def test_a_route_has_one_at_a_time(app: App) -> None:
+    route = await app.route()
+    await history(app, route, "failed")
+    assert (await replay(app, route)).status == 202
+    refused = await replay(app, route, EVER | {"status": "all"})
     assert refused.status == 409
     assert refused.json["detail"] == "a replay of this route is running: wait until it is done, or cancel it"
 
 
-async def test_repeated_with_its_key_it_is_the_same_replay(door: Door) -> None:
-    route = await door.route()
-    await history(door, route, "failed")
+async def test_repeated_with_its_key_it_is_the_same_replay(app: App) -> None:
+    route = await app.route()
+    await history(app, route, "failed")
     key = {"Idempotency-Key": "k1"}
-    answers = await asyncio.gather(*(replay(door, route, headers=key) for _ in range(5)))
+    answers = await asyncio.gather(*(replay(app, route, headers=key) for _ in range(5)))
     assert {answer.status for answer in answers} == {202}
     assert len({answer.json["id"] for answer in answers}) == 1
-    other = await replay(door, route, EVER | {"status": "all"}, headers=key)
+    other = await replay(app, route, EVER | {"status": "all"}, headers=key)
     assert other.status == 409
     assert "Idempotency-Key" in other.json["detail"]
-    await door.ask("POST", path(route, "/disable"), {})
-    assert (await replay(door, route, headers=key)).json["id"] == answers[0].json["id"]
+    await app.ask("POST", path(route, "/disable"), {})
+    assert (await replay(app, route, headers=key)).json["id"] == answers[0].json["id"]
 
 
 @pytest.mark.parametrize(
@@ -132,8 +132,8 @@ async def test_repeated_with_its_key_it_is_the_same_replay(door: Door) -> None:
         (EVER | {"since": FROM}, {"since": None}),
     ],
 )
-async def test_what_it_cannot_take_is_named(door: Door, body: dict[str, Any], errors: dict[str, str | None]) -> None:
-    answer = await replay(door, await door.route(), body)
+async def test_what_it_cannot_take_is_named(app: App, body: dict[str, Any], errors: dict[str, str | None]) -> None:
+    answer = await replay(app, await app.route(), body)
     assert answer.status == 422
     assert answer.errors.keys() == errors.keys()
     assert {field: message for field, message in answer.errors.items() if errors[field] is not None} == {
@@ -141,28 +141,28 @@ async def test_what_it_cannot_take_is_named(door: Door, body: dict[str, Any], er
     }
 
 
-async def test_foreign_unknown_and_deleted_routes_have_none(door: Door) -> None:
-    route, deleted = await door.route(), await door.route()
-    assert (await door.ask("DELETE", path(deleted))).status == 204
+async def test_foreign_unknown_and_deleted_routes_have_none(app: App) -> None:
+    route, deleted = await app.route(), await app.route()
+    assert (await app.ask("DELETE", path(deleted))).status == 204
     unknown = route | {"id": "11111111-2222-3333-4444-555555555555"}
     for named in (route | {"tenant": "globex"}, unknown, route | {"id": "x"}, deleted):
-        assert (await replay(door, named)).status == 404
+        assert (await replay(app, named)).status == 404
 
 
-async def test_an_offset_counts(door: Door) -> None:
+async def test_an_offset_counts(app: App) -> None:
     now = datetime.now(UTC)
     period = {"from": FROM, "to": (now + timedelta(hours=1)).isoformat(), "status": "all", "dry_run": True}
-    route = await door.route()
-    await history(door, route, "failed")
-    assert (await replay(door, route, period)).json["count"] == 1
-    assert (await replay(door, route, period | {"to": now.isoformat().replace("+00:00", "-05:00")})).json["count"] == 1
+    route = await app.route()
+    await history(app, route, "failed")
+    assert (await replay(app, route, period)).json["count"] == 1
+    assert (await replay(app, route, period | {"to": now.isoformat().replace("+00:00", "-05:00")})).json["count"] == 1
 
 
-async def test_many_that_count_at_once_leave_connections_for_others(door: Door) -> None:
-    route = await door.route()
-    async with door.database.transaction() as connection:
+async def test_many_that_count_at_once_leave_connections_for_others(app: App) -> None:
+    route = await app.route()
+    async with app.database.transaction() as connection:
         await connection.execute("LOCK TABLE hookledger.attempt")
-        counting = [asyncio.create_task(replay(door, route, EVER | {"dry_run": True})) for _ in range(12)]
+        counting = [asyncio.create_task(replay(app, route, EVER | {"dry_run": True})) for _ in range(12)]
         await until_waiting(connection)
-        assert (await door.ask("GET", path(route, "/replays"))).status == 200
+        assert (await app.ask("GET", path(route, "/replays"))).status == 200
     assert {answer.status for answer in await asyncio.gather(*counting)} == {200}

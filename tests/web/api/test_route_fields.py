@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.support.web import TARGET, Answer, Door, path
+from tests.support.web import TARGET, Answer, App, path
 
 ROUTES = "/v1/tenants/acme/routes"
 GOOD = {"name": "shop", "target_url": TARGET, "event_types": ["order.*"]}
@@ -83,51 +83,51 @@ def field_of(answer: Answer, field: str) -> str:
 
 
 @pytest.mark.parametrize(("change", "field", "says"), WRONG, ids=lambda value: repr(value)[:50])
-async def test_a_wrong_field_is_named(door: Door, change: dict[str, Any], field: str, says: str) -> None:
-    made = await door.ask("POST", ROUTES, GOOD | change)
+async def test_a_wrong_field_is_named(app: App, change: dict[str, Any], field: str, says: str) -> None:
+    made = await app.ask("POST", ROUTES, GOOD | change)
     assert says in field_of(made, field)
-    assert await door.log() == []
+    assert await app.log() == []
 
-    route = await door.route()
-    edited = await door.ask("PATCH", path(route), change)
+    route = await app.route()
+    edited = await app.ask("PATCH", path(route), change)
     assert says in field_of(edited, field)
-    assert len(await door.log()) == 1
+    assert len(await app.log()) == 1
 
 
 @pytest.mark.parametrize("name", ["name", "target_url", "event_types"])
-async def test_a_required_field_is_missed(door: Door, name: str) -> None:
-    answer = await door.ask("POST", ROUTES, {key: value for key, value in GOOD.items() if key != name})
+async def test_a_required_field_is_missed(app: App, name: str) -> None:
+    answer = await app.ask("POST", ROUTES, {key: value for key, value in GOOD.items() if key != name})
 
     assert field_of(answer, name) == "is missing"
 
 
 @pytest.mark.parametrize("name", ["name", "target_url", "event_types", "payload", "headers", "ordered"])
-async def test_an_edit_to_null_is_refused(door: Door, name: str) -> None:
-    route = await door.route()
+async def test_an_edit_to_null_is_refused(app: App, name: str) -> None:
+    route = await app.route()
 
-    assert "must not be null" in field_of(await door.ask("PATCH", path(route), {name: None}), name)
+    assert "must not be null" in field_of(await app.ask("PATCH", path(route), {name: None}), name)
 
 
-async def test_all_mistakes_are_named_at_once_malformed_or_not(door: Door) -> None:
+async def test_all_mistakes_are_named_at_once_malformed_or_not(app: App) -> None:
     body = {"name": "", "target_url": 1, "event_types": ["x", 2], "headers": {"Host": "a", "X-A": 1}, "orderd": True}
 
-    answer = await door.ask("POST", ROUTES, body)
+    answer = await app.ask("POST", ROUTES, body)
 
     named = {"name", "target_url", "event_types", "event_types.1", "headers.Host", "headers.X-A", "orderd"}
     assert set(answer.errors) == named
 
 
-async def test_a_body_that_is_wrong_everywhere_is_answered_briefly(door: Door) -> None:
+async def test_a_body_that_is_wrong_everywhere_is_answered_briefly(app: App) -> None:
     headers = {f"X {n}": "ü" for n in range(5000)}
 
-    answer = await door.ask("POST", ROUTES, GOOD | {"headers": headers})
+    answer = await app.ask("POST", ROUTES, GOOD | {"headers": headers})
 
     assert answer.status == 422
     assert len(answer.json["errors"]) <= 101
 
 
-async def test_an_answer_never_repeats_a_header_value(door: Door) -> None:
-    answer = await door.ask("POST", ROUTES, GOOD | {"headers": {"X-A": "canary\r\n", "X-B": ["canary"], "X": 1}})
+async def test_an_answer_never_repeats_a_header_value(app: App) -> None:
+    answer = await app.ask("POST", ROUTES, GOOD | {"headers": {"X-A": "canary\r\n", "X-B": ["canary"], "X": 1}})
 
     assert answer.status == 422
     assert "canary" not in answer.text
@@ -149,39 +149,39 @@ async def test_an_answer_never_repeats_a_header_value(door: Door) -> None:
     ],
     ids=lambda raw: repr(raw[:30]),
 )
-async def test_a_body_that_is_no_json_object_is_400(door: Door, raw: bytes) -> None:
-    answer = await door.ask("POST", ROUTES, data=raw, headers=JSON)
+async def test_a_body_that_is_no_json_object_is_400(app: App, raw: bytes) -> None:
+    answer = await app.ask("POST", ROUTES, data=raw, headers=JSON)
 
     assert answer.status == 400, answer.text
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
-async def test_a_name_given_twice_is_a_mistake(door: Door) -> None:
+async def test_a_name_given_twice_is_a_mistake(app: App) -> None:
     raw = b'{"name":"a","name":"b","target_url":"https://shop.example.com/","event_types":["*"],"headers":{"A":"1","A":"2"}}'
 
-    answer = await door.ask("POST", ROUTES, data=raw, headers=JSON)
+    answer = await app.ask("POST", ROUTES, data=raw, headers=JSON)
 
     assert answer.errors == {"name": "is given more than once", "A": "is given more than once"}
 
 
 @pytest.mark.parametrize("tenant", ["a%20b", "%00", "x" * 129, "%C3%BC", "a%0D%0AX-Evil:%201"])
-async def test_a_tenant_that_cannot_be_gets_no_route(door: Door, tenant: str) -> None:
+async def test_a_tenant_that_cannot_be_gets_no_route(app: App, tenant: str) -> None:
     body = orjson.dumps(GOOD)
     head = f"POST /v1/tenants/{tenant}/routes HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    answer = await door.raw(f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
+    answer = await app.raw(f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
 
     assert answer.startswith(b"HTTP/1.1 422 "), answer
     assert b'"field":"tenant"' in answer
     assert b"\r\nX-Evil" not in answer
 
 
-async def test_another_content_type_is_refused(door: Door) -> None:
-    answer = await door.ask("POST", ROUTES, data=b"name=shop", headers={"Content-Type": "text/plain"})
+async def test_another_content_type_is_refused(app: App) -> None:
+    answer = await app.ask("POST", ROUTES, data=b"name=shop", headers={"Content-Type": "text/plain"})
 
     assert answer.status == 415
 
 
-async def test_a_body_beyond_all_measure_is_refused(door: Door) -> None:
-    answer = await door.ask("POST", ROUTES, GOOD | {"name": "x" * 2_000_000})
+async def test_a_body_beyond_all_measure_is_refused(app: App) -> None:
+    answer = await app.ask("POST", ROUTES, GOOD | {"name": "x" * 2_000_000})
 
     assert answer.status == 413

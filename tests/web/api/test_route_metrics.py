@@ -14,19 +14,19 @@ from eventstore.progress.recording import Flush
 from eventstore.queries import route_metrics
 from tests.support.builders import parked, retry
 from tests.support.outcomes import note
-from tests.support.web import Door, door, path
+from tests.support.web import App, app, path
 
 COUNTS = ("successful", "failed", "successful_retries", "suppressed", "expired")
 NOTHING = dict.fromkeys(COUNTS, 0)
 
 
-async def noted(door: Door, route: dict[str, Any], *outcomes: str, **more: Any) -> None:
-    async with door.database.connection() as connection:
+async def noted(app: App, route: dict[str, Any], *outcomes: str, **more: Any) -> None:
+    async with app.database.connection() as connection:
         await note(connection, *outcomes, route_id=UUID(route["id"]), **more)
 
 
-async def metrics(door: Door, route: dict[str, Any], query: str = "") -> dict[str, Any]:
-    answer = await door.ask("GET", path(route, f"/metrics{query}"))
+async def metrics(app: App, route: dict[str, Any], query: str = "") -> dict[str, Any]:
+    answer = await app.ask("GET", path(route, f"/metrics{query}"))
     assert answer.status == 200, answer.text
     shown: dict[str, Any] = answer.json
     return shown
@@ -36,9 +36,9 @@ def counts(shown: dict[str, Any]) -> dict[str, int]:
     return {name: shown[name] for name in COUNTS}
 
 
-async def test_a_new_route_has_thirty_days_of_nothing(door: Door) -> None:
+async def test_a_new_route_has_thirty_days_of_nothing(app: App) -> None:
     before = datetime.now(UTC)
-    shown = await metrics(door, await door.route())
+    shown = await metrics(app, await app.route())
     assert counts(shown) == NOTHING
     assert shown["pending_delivery"] == 0
     series = shown["series"]
@@ -51,23 +51,23 @@ async def test_a_new_route_has_thirty_days_of_nothing(door: Door) -> None:
     assert datetime.fromisoformat(series[-1]["to"]) > before
 
 
-async def test_ends_are_counted_and_requests_are_not(door: Door) -> None:
-    route, other = await door.route(), await door.route()
-    await noted(door, route, "delivered", "retrying", "retrying", "failed", "suppressed", "suppressed", "expired")
-    await noted(door, route, "delivered", "delivered", number=2)
-    await noted(door, route, "delivered", "failed", is_test=True)
-    await noted(door, other, "failed")
+async def test_ends_are_counted_and_requests_are_not(app: App) -> None:
+    route, other = await app.route(), await app.route()
+    await noted(app, route, "delivered", "retrying", "retrying", "failed", "suppressed", "suppressed", "expired")
+    await noted(app, route, "delivered", "delivered", number=2)
+    await noted(app, route, "delivered", "failed", is_test=True)
+    await noted(app, other, "failed")
     expected = {"successful": 3, "failed": 1, "successful_retries": 2, "suppressed": 2, "expired": 1}
     for _ in range(2):
-        shown = await metrics(door, route)
+        shown = await metrics(app, route)
         assert counts(shown) == expected
         assert {name: sum(period[name] for period in shown["series"]) for name in COUNTS} == expected
-        await route_metrics.add_up(door.database)
-    assert counts(await metrics(door, other)) == NOTHING | {"failed": 1}
+        await route_metrics.add_up(app.database)
+    assert counts(await metrics(app, other)) == NOTHING | {"failed": 1}
 
 
 async def test_what_waits_is_pending_delivery(database_url: str) -> None:
-    async with door(database_url) as opened:
+    async with app(database_url) as opened:
         route = await opened.route()
         route_id = UUID(route["id"])
         epochs = await lease.acquire(opened.database, "somebody", [5])
@@ -80,54 +80,54 @@ async def test_what_waits_is_pending_delivery(database_url: str) -> None:
         assert (shown["pending_delivery"], counts(shown)) == (3, NOTHING)
 
 
-async def test_a_day_and_an_hour_are_those_of_utc(door: Door) -> None:
-    route = await door.route()
+async def test_a_day_and_an_hour_are_those_of_utc(app: App) -> None:
+    route = await app.route()
     this_hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     for hours_back in (0, 0, 1, 5):
-        await noted(door, route, "delivered", at=this_hour - timedelta(hours=hours_back))
-    by_hour = (await metrics(door, route, "?interval=hour"))["series"]
+        await noted(app, route, "delivered", at=this_hour - timedelta(hours=hours_back))
+    by_hour = (await metrics(app, route, "?interval=hour"))["series"]
     assert len(by_hour) == 7 * 24
     found = {datetime.fromisoformat(it["from"]): it["successful"] for it in by_hour if it["successful"]}
     assert found == {this_hour: 2, this_hour - timedelta(hours=1): 1, this_hour - timedelta(hours=5): 1}
     assert {datetime.fromisoformat(it["to"]) - datetime.fromisoformat(it["from"]) for it in by_hour} == {
         timedelta(hours=1)
     }
-    by_day = (await metrics(door, route, "?interval=day"))["series"]
+    by_day = (await metrics(app, route, "?interval=day"))["series"]
     expected: dict[str, int] = {}
     for hour, count in found.items():
         expected[f"{hour:%Y-%m-%d}"] = expected.get(f"{hour:%Y-%m-%d}", 0) + count
     assert {it["from"][:10]: it["successful"] for it in by_day if it["successful"]} == expected
 
 
-async def test_the_sum_is_that_of_thirty_days_whatever_the_series_shows(door: Door) -> None:
-    route = await door.route()
+async def test_the_sum_is_that_of_thirty_days_whatever_the_series_shows(app: App) -> None:
+    route = await app.route()
     long_ago = datetime.now(UTC) - timedelta(days=20)
-    async with door.database.connection() as connection:
+    async with app.database.connection() as connection:
         await connection.execute("SELECT hookledger.ensure_partitions($1, $1)", long_ago.date())
-    await noted(door, route, "failed", at=long_ago)
-    shown = await metrics(door, route, "?interval=hour")
+    await noted(app, route, "failed", at=long_ago)
+    shown = await metrics(app, route, "?interval=hour")
     assert shown["failed"] == 1
     assert sum(period["failed"] for period in shown["series"]) == 0
 
 
 @pytest.mark.parametrize("query", ["?interval=week", "?interval=", "?intervall=day", "?interval=DAY"])
-async def test_another_interval_is_refused(door: Door, query: str) -> None:
-    answer = await door.ask("GET", path(await door.route(), f"/metrics{query}"))
+async def test_another_interval_is_refused(app: App, query: str) -> None:
+    answer = await app.ask("GET", path(await app.route(), f"/metrics{query}"))
     assert answer.status == 422
     assert len(answer.errors) == 1
 
 
-async def test_foreign_unknown_and_deleted_routes_have_none(door: Door) -> None:
-    route = await door.route()
+async def test_foreign_unknown_and_deleted_routes_have_none(app: App) -> None:
+    route = await app.route()
     unknown = route | {"id": "11111111-2222-3333-4444-555555555555"}
-    deleted = await door.route()
-    assert (await door.ask("DELETE", path(deleted))).status == 204
+    deleted = await app.route()
+    assert (await app.ask("DELETE", path(deleted))).status == 204
     for named in (route | {"tenant": "globex"}, unknown, route | {"id": "x"}, deleted):
-        assert (await door.ask("GET", path(named, "/metrics"))).status == 404
+        assert (await app.ask("GET", path(named, "/metrics"))).status == 404
 
 
-async def test_a_disabled_route_keeps_its_figures(door: Door) -> None:
-    route = await door.route()
-    await noted(door, route, "failed")
-    assert (await door.ask("POST", path(route, "/disable"), {})).status == 200
-    assert (await metrics(door, route))["failed"] == 1
+async def test_a_disabled_route_keeps_its_figures(app: App) -> None:
+    route = await app.route()
+    await noted(app, route, "failed")
+    assert (await app.ask("POST", path(route, "/disable"), {})).status == 200
+    assert (await metrics(app, route))["failed"] == 1

@@ -9,20 +9,20 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.web import TARGET, Answer, Door, path
+from tests.support.web import TARGET, Answer, App, path
 
 ROUTES = "/v1/tenants/acme/routes"
 GOOD = {"name": "shop", "target_url": TARGET, "event_types": ["order.*"]}
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
 
-async def names(door: Door, query: str = "", tenant: str = "acme") -> list[str]:
-    answer = await door.ask("GET", f"/v1/tenants/{tenant}/routes{query}")
+async def names(app: App, query: str = "", tenant: str = "acme") -> list[str]:
+    answer = await app.ask("GET", f"/v1/tenants/{tenant}/routes{query}")
     assert answer.status == 200, answer.text
     return [item["name"] for item in answer.json["items"]]
 
 
-async def test_a_route_is_created_whole(door: Door) -> None:
+async def test_a_route_is_created_whole(app: App) -> None:
     body = GOOD | {
         "event_types": ["order.*", "subscription.create", "order.*"],
         "payload": {"snapshot": {"orders": ["total", "public_id"], "customer": True, "shop": False}, "filter": "data"},
@@ -32,7 +32,7 @@ async def test_a_route_is_created_whole(door: Door) -> None:
         "reason": "for the shop",
     }
 
-    answer = await door.ask("POST", ROUTES, body)
+    answer = await app.ask("POST", ROUTES, body)
 
     assert answer.status == 201, answer.text
     made = answer.json
@@ -67,31 +67,31 @@ async def test_a_route_is_created_whole(door: Door) -> None:
     }
 
 
-async def test_a_route_may_be_created_disabled(door: Door) -> None:
-    made = await door.route(enabled=False)
+async def test_a_route_may_be_created_disabled(app: App) -> None:
+    made = await app.route(enabled=False)
 
     assert (made["status"], made["windows"]) == ("disabled", [])
 
 
-async def test_what_was_made_is_shown_and_listed_at_once(door: Door) -> None:
-    made = await door.route()
+async def test_what_was_made_is_shown_and_listed_at_once(app: App) -> None:
+    made = await app.route()
     made.pop("verification_key")
 
-    shown = await door.ask("GET", path(made))
+    shown = await app.ask("GET", path(made))
 
     assert (shown.status, shown.json, shown.headers["ETag"]) == (200, made, '"1"')
-    assert (await door.ask("GET", ROUTES)).json == {"items": [made], "next": None}
+    assert (await app.ask("GET", ROUTES)).json == {"items": [made], "next": None}
 
 
-async def test_a_tenant_may_have_any_sign_in_its_name(door: Door) -> None:
-    answer = await door.ask("POST", "/v1/tenants/a%2Fb%3F%7Bc%7D/routes", GOOD)
+async def test_a_tenant_may_have_any_sign_in_its_name(app: App) -> None:
+    answer = await app.ask("POST", "/v1/tenants/a%2Fb%3F%7Bc%7D/routes", GOOD)
 
     assert (answer.status, answer.json["tenant"]) == (201, "a/b?{c}")
-    assert (await door.ask("GET", answer.headers["Location"])).json["id"] == answer.json["id"]
+    assert (await app.ask("GET", answer.headers["Location"])).json["id"] == answer.json["id"]
 
 
-async def test_an_edit_changes_what_it_names_and_nothing_else(door: Door) -> None:
-    made = await door.route(
+async def test_an_edit_changes_what_it_names_and_nothing_else(app: App) -> None:
+    made = await app.route(
         payload={"filter": "data", "transform": "data", "snapshot": {"shop": True}}, headers={"X-A": "1"}, ordered=True
     )
 
@@ -104,8 +104,8 @@ async def test_an_edit_changes_what_it_names_and_nothing_else(door: Door) -> Non
         ({"rate_limit_per_second": 2.5}, ("rate_limit_per_second", 2.5)),
         ({"rate_limit_per_second": None}, ("rate_limit_per_second", None)),
     ):
-        before = (await door.ask("GET", path(made))).json
-        answer = await door.ask("PATCH", path(made), change)
+        before = (await app.ask("GET", path(made))).json
+        answer = await app.ask("PATCH", path(made), change)
         if says is None:
             assert answer.status == 422
             continue
@@ -118,41 +118,41 @@ async def test_an_edit_changes_what_it_names_and_nothing_else(door: Door) -> Non
         }
 
 
-async def test_an_edit_that_changes_nothing_appends_nothing(door: Door) -> None:
-    made = await door.route()
+async def test_an_edit_that_changes_nothing_appends_nothing(app: App) -> None:
+    made = await app.route()
 
-    answers = [await door.ask("PATCH", path(made), body) for body in ({}, {"name": made["name"]})]
+    answers = [await app.ask("PATCH", path(made), body) for body in ({}, {"name": made["name"]})]
 
     assert [(answer.status, answer.json["version"]) for answer in answers] == [(200, 1), (200, 1)]
-    assert len(await door.log()) == 1
+    assert len(await app.log()) == 1
 
 
-async def test_disable_and_enable_move_the_windows_and_repeating_appends_nothing(door: Door) -> None:
-    made = await door.route()
+async def test_disable_and_enable_move_the_windows_and_repeating_appends_nothing(app: App) -> None:
+    made = await app.route()
 
-    off = [await door.ask("POST", path(made, "/disable"), {"reason": "sale"}) for _ in range(2)]
-    on = [await door.ask("POST", path(made, "/enable")) for _ in range(2)]
+    off = [await app.ask("POST", path(made, "/disable"), {"reason": "sale"}) for _ in range(2)]
+    on = [await app.ask("POST", path(made, "/enable")) for _ in range(2)]
 
     assert [(a.status, a.json["status"], a.json["version"]) for a in off] == [(200, "disabled", 2)] * 2
     assert [(a.status, a.json["status"], a.json["version"]) for a in on] == [(200, "enabled", 3)] * 2
     first, second = on[0].json["windows"]
     assert first["to"] == off[0].json["updated_at"]
     assert second == {"from": on[0].json["updated_at"], "to": None}
-    assert [(row["type"], row["reason"]) for row in await door.log()] == [
+    assert [(row["type"], row["reason"]) for row in await app.log()] == [
         ("created", None),
         ("disabled", "sale"),
         ("enabled", None),
     ]
 
 
-async def test_a_deleted_route_is_gone_and_stays_gone(door: Door) -> None:
-    made = await door.route()
+async def test_a_deleted_route_is_gone_and_stays_gone(app: App) -> None:
+    made = await app.route()
 
-    answer = await door.ask("DELETE", path(made) + "?reason=closed")
+    answer = await app.ask("DELETE", path(made) + "?reason=closed")
 
     assert (answer.status, answer.text) == (204, "")
-    assert (await door.log())[-1]["reason"] == "closed"
-    assert await names(door) == []
+    assert (await app.log())[-1]["reason"] == "closed"
+    assert await names(app) == []
     for method, rest, body in (
         ("GET", "", None),
         ("PATCH", "", {"name": "x"}),
@@ -163,23 +163,23 @@ async def test_a_deleted_route_is_gone_and_stays_gone(door: Door) -> None:
         ("POST", "/rotate-key", None),
         ("POST", "/revoke-old-key", None),
     ):
-        assert (await door.ask(method, path(made, rest), body)).status == 404, (method, rest)
-    assert (await door.ask("GET", path(made, "/history"))).status == 200
+        assert (await app.ask(method, path(made, rest), body)).status == 404, (method, rest)
+    assert (await app.ask("GET", path(made, "/history"))).status == 200
 
 
-async def test_the_reason_of_a_delete_may_come_in_its_body(door: Door) -> None:
-    made = await door.route()
+async def test_the_reason_of_a_delete_may_come_in_its_body(app: App) -> None:
+    made = await app.route()
 
-    await door.ask("DELETE", path(made), {"reason": "closed"})
+    await app.ask("DELETE", path(made), {"reason": "closed"})
 
-    assert (await door.log())[-1]["reason"] == "closed"
+    assert (await app.log())[-1]["reason"] == "closed"
 
 
 @pytest.mark.parametrize("reason", ["%00", "a%00b", "x" * 1001])
-async def test_a_reason_in_a_query_must_be_readable(door: Door, reason: str) -> None:
-    made = await door.route()
+async def test_a_reason_in_a_query_must_be_readable(app: App, reason: str) -> None:
+    made = await app.route()
 
-    assert (await door.ask("DELETE", f"{path(made)}?reason={reason}")).status == 422
+    assert (await app.ask("DELETE", f"{path(made)}?reason={reason}")).status == 422
 
 
 FOREIGN = [
@@ -196,64 +196,62 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize(("method", "rest", "body"), FOREIGN)
-async def test_foreign_unknown_and_malformed_ids_are_all_404(door: Door, method: str, rest: str, body: Any) -> None:
-    made = await door.route(tenant="other")
+async def test_foreign_unknown_and_malformed_ids_are_all_404(app: App, method: str, rest: str, body: Any) -> None:
+    made = await app.route(tenant="other")
     route_id = made["id"]
 
     malformed = ["x", "0", route_id[:-1], route_id.replace("-", ""), f"{{{route_id}}}", f"urn:uuid:{route_id}", "%00"]
-    answers = [
-        await door.ask(method, f"{ROUTES}/{which}{rest}", body) for which in [route_id, str(uuid4()), *malformed]
-    ]
+    answers = [await app.ask(method, f"{ROUTES}/{which}{rest}", body) for which in [route_id, str(uuid4()), *malformed]]
 
     assert {(answer.status, answer.json["detail"]) for answer in answers} == {(404, "there is no such route")}
-    assert len(await door.log()) == 1
+    assert len(await app.log()) == 1
 
 
-async def test_commands_insist_on_a_version(door: Door) -> None:
-    made = await door.route()
+async def test_commands_insist_on_a_version(app: App) -> None:
+    made = await app.route()
 
     async def ask(method: str, rest: str, tag: str, body: Any = None) -> Answer:
-        return await door.ask(method, path(made, rest), body, headers={"If-Match": tag})
+        return await app.ask(method, path(made, rest), body, headers={"If-Match": tag})
 
     assert (await ask("PATCH", "", '"2"', {"name": "x"})).status == 412
     assert (await ask("DELETE", "", '"7"')).status == 412
     assert (await ask("POST", "/disable", '"0"')).status == 412
     for tag in ("one", '"x"', '"-1"', '"1", "2"', '"99999999999999999999"', ""):
         assert (await ask("PATCH", "", tag, {"name": "x"})).status == 400, tag
-    assert len(await door.log()) == 1
-    current = (await door.ask("GET", path(made))).headers["ETag"]
+    assert len(await app.log()) == 1
+    current = (await app.ask("GET", path(made))).headers["ETag"]
     assert (await ask("PATCH", "", current, {"name": "y"})).status == 200
     assert (await ask("POST", "/disable", "*")).status == 200
 
 
-async def test_of_two_edits_of_one_version_one_wins(door: Door) -> None:
-    made = await door.route()
+async def test_of_two_edits_of_one_version_one_wins(app: App) -> None:
+    made = await app.route()
 
     answers = await asyncio.gather(
-        *(door.ask("PATCH", path(made), {"name": f"n{n}"}, headers={"If-Match": '"1"'}) for n in range(8))
+        *(app.ask("PATCH", path(made), {"name": f"n{n}"}, headers={"If-Match": '"1"'}) for n in range(8))
     )
 
     assert sorted(answer.status for answer in answers) == [200] + [412] * 7
 
 
-async def test_edits_without_a_version_all_happen(door: Door) -> None:
-    made = await door.route()
+async def test_edits_without_a_version_all_happen(app: App) -> None:
+    made = await app.route()
 
-    answers = await asyncio.gather(*(door.ask("PATCH", path(made), {"name": f"n{n}"}) for n in range(4)))
+    answers = await asyncio.gather(*(app.ask("PATCH", path(made), {"name": f"n{n}"}) for n in range(4)))
 
     assert sorted(answer.json["version"] for answer in answers) == [2, 3, 4, 5]
 
 
-async def test_a_command_is_logged_with_who_and_whence(door: Door) -> None:
-    await door.route(reason="new shop")
+async def test_a_command_is_logged_with_who_and_whence(app: App) -> None:
+    await app.route(reason="new shop")
 
-    (row,) = await door.log()
+    (row,) = await app.log()
     assert (row["actor"], row["origin"], row["reason"]) == ("admin", "api", "new shop")
 
 
-async def test_without_the_database_a_command_is_503_and_reading_goes_on(door: Door) -> None:
-    made = await door.route()
-    await door.disconnect()
+async def test_without_the_database_a_command_is_503_and_reading_goes_on(app: App) -> None:
+    made = await app.route()
+    await app.disconnect()
 
-    assert (await door.ask("POST", path(made, "/disable"))).status == 503
-    assert (await door.ask("GET", path(made))).status == 200
+    assert (await app.ask("POST", path(made, "/disable"))).status == 503
+    assert (await app.ask("GET", path(made))).status == 200

@@ -11,7 +11,7 @@ from daemon import __version__
 from daemon.web.service.health import warnings
 from eventstore.domain_events.events import SHARDS
 from eventstore.queries.status import InstallationStatus, LogState, ProcessState, ShardStatus
-from tests.support.web import door, path
+from tests.support.web import app, path
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LOG = LogState(at=NOON, tick=7, tick_at=NOON, tick_route_pos=3, route_pos=3, is_unread=False, oldest_seconds=0.0)
@@ -74,7 +74,7 @@ def test_two_versions_at_work_are_worth_a_word() -> None:
 
 
 async def test_the_whole_is_shown_at_one_look(database_url: str) -> None:
-    async with door(database_url) as opened:
+    async with app(database_url) as opened:
         route = await opened.route()
         await opened.route()
         await opened.ask("POST", path(route, "/disable"))
@@ -126,7 +126,7 @@ async def test_the_whole_is_shown_at_one_look(database_url: str) -> None:
 
 
 async def test_a_new_installation_has_a_status_too(database_url: str) -> None:
-    async with door(database_url) as opened:
+    async with app(database_url) as opened:
         shown = (await opened.ask("GET", "/v1/status")).json
     assert shown["processes"] == []
     assert shown["tick"] == {"number": 0, "at": None, "route_pos": None}
@@ -134,12 +134,12 @@ async def test_a_new_installation_has_a_status_too(database_url: str) -> None:
 
 
 async def test_without_the_database_there_is_none(database_url: str) -> None:
-    async with door(database_url) as opened:
+    async with app(database_url) as opened:
         await opened.disconnect()
         assert (await opened.ask("GET", "/v1/status")).status == 503
 
 
 async def test_parameters_are_refused(database_url: str) -> None:
-    async with door(database_url) as opened:
+    async with app(database_url) as opened:
         answer = await opened.ask("GET", "/v1/status?tenant=acme")
         assert (answer.status, list(answer.errors)) == (422, ["tenant"])

@@ -10,28 +10,28 @@ import pytest_asyncio
 
 from daemon.tokens import id_of
 from tests.support.tokens import bearer, id_in, token
-from tests.support.web import Door, path
-from tests.support.web import door as opened_door
+from tests.support.web import App, path
+from tests.support.web import app as opened_door
 
 ADMIN = "correct horse battery staple"
 EVENT = {"type": "order.create", "data": {}}
 
 
 @pytest_asyncio.fixture
-async def guarded(empty_url: str) -> AsyncIterator[Door]:
+async def guarded(empty_url: str) -> AsyncIterator[App]:
     """A daemon with an admin token."""
     async with opened_door(empty_url, server__admin_token=ADMIN) as opened:
         yield opened
 
 
-async def made(guarded: Door, **body: Any) -> dict[str, Any]:
+async def made(guarded: App, **body: Any) -> dict[str, Any]:
     answer = await guarded.ask("POST", "/v1/tokens", body, headers=bearer(ADMIN))
     assert answer.status == 201, answer.text
     document: dict[str, Any] = answer.json
     return document
 
 
-async def test_a_token_is_shown_once_and_opens_what_it_is_for(guarded: Door) -> None:
+async def test_a_token_is_shown_once_and_opens_what_it_is_for(guarded: App) -> None:
     answer = await guarded.ask(
         "POST",
         "/v1/tokens",
@@ -51,7 +51,7 @@ async def test_a_token_is_shown_once_and_opens_what_it_is_for(guarded: Door) -> 
     assert text.split("_")[3] not in str(await guarded.rows("SELECT * FROM hookledger.api_token"))
 
 
-async def test_tokens_are_listed_newest_first_and_paged(guarded: Door) -> None:
+async def test_tokens_are_listed_newest_first_and_paged(guarded: App) -> None:
     ids = [(await made(guarded, scope="admin"))["id"] for _ in range(5)][::-1]
     pages: list[Any] = []
     for _ in range(3):
@@ -64,13 +64,13 @@ async def test_tokens_are_listed_newest_first_and_paged(guarded: Door) -> None:
 @pytest.mark.parametrize(
     "cursor", ["x", "eA", "MjAyNi0xMS0yNFQxMjoxMjo1Ny41MDMyMTRa", "MjAyNi0xMS0yNFQxMjoxMjo1Ny41MDMyMTRaIHg"]
 )
-async def test_a_made_up_cursor_is_refused(guarded: Door, cursor: str) -> None:
+async def test_a_made_up_cursor_is_refused(guarded: App, cursor: str) -> None:
     answer = await guarded.ask("GET", f"/v1/tokens?cursor={cursor}", headers=bearer(ADMIN))
     assert answer.status == 422
     assert "cursor" in answer.errors
 
 
-async def test_a_revoked_token_is_dead_at_once_and_stays_in_the_list(guarded: Door) -> None:
+async def test_a_revoked_token_is_dead_at_once_and_stays_in_the_list(guarded: App) -> None:
     token = await made(guarded, scope="auditor")
     assert (await guarded.ask("GET", "/v1/tenants", headers=bearer(token["token"]))).status == 200
     assert (await guarded.ask("DELETE", f"/v1/tokens/{token['id']}", headers=bearer(ADMIN))).status == 204
@@ -84,7 +84,7 @@ async def test_a_revoked_token_is_dead_at_once_and_stays_in_the_list(guarded: Do
 
 
 @pytest.mark.parametrize("token_id", ["000000000000", "x", "%00", "0" * 200])
-async def test_an_unknown_token_cannot_be_revoked(guarded: Door, token_id: str) -> None:
+async def test_an_unknown_token_cannot_be_revoked(guarded: App, token_id: str) -> None:
     assert (await guarded.ask("DELETE", f"/v1/tokens/{token_id}", headers=bearer(ADMIN))).status == 404
 
 
@@ -101,7 +101,7 @@ async def test_an_unknown_token_cannot_be_revoked(guarded: Door, token_id: str) 
     ],
 )
 async def test_a_token_that_cannot_be_is_refused_by_its_fields(
-    guarded: Door, body: dict[str, Any], fields: set[str]
+    guarded: App, body: dict[str, Any], fields: set[str]
 ) -> None:
     answer = await guarded.ask("POST", "/v1/tokens", body, headers=bearer(ADMIN))
     assert answer.status == 422
@@ -109,14 +109,14 @@ async def test_a_token_that_cannot_be_is_refused_by_its_fields(
     assert await guarded.rows("SELECT id FROM hookledger.api_token") == []
 
 
-async def test_an_admin_token_of_the_database_is_as_good_as_the_configured_one(guarded: Door) -> None:
+async def test_an_admin_token_of_the_database_is_as_good_as_the_configured_one(guarded: App) -> None:
     first = await made(guarded, scope="admin")
     second = await guarded.ask("POST", "/v1/tokens", {"scope": "metrics"}, headers=bearer(first["token"]))
     assert second.status == 201
     assert second.json["created_by"] == f"token:{first['id']}"
 
 
-async def test_the_history_names_the_token_that_commanded(guarded: Door) -> None:
+async def test_the_history_names_the_token_that_commanded(guarded: App) -> None:
     tenant = await made(guarded, scope="tenant:acme")
     body = {"name": "a route", "target_url": "https://shop.example.com/", "event_types": ["*"]}
     route = (await guarded.ask("POST", "/v1/tenants/acme/routes", body, headers=bearer(tenant["token"]))).json
@@ -128,7 +128,7 @@ async def test_the_history_names_the_token_that_commanded(guarded: Door) -> None
     ]
 
 
-async def test_a_producer_of_one_tenant_may_leave_it_out_and_name_no_other(guarded: Door) -> None:
+async def test_a_producer_of_one_tenant_may_leave_it_out_and_name_no_other(guarded: App) -> None:
     headers = bearer((await made(guarded, scope="producer:acme"))["token"])
     assert (await guarded.ask("POST", "/v1/events", EVENT, headers=headers)).status == 202
     assert (await guarded.ask("POST", "/v1/events", EVENT | {"tenant": "acme"}, headers=headers)).status == 202
@@ -138,7 +138,7 @@ async def test_a_producer_of_one_tenant_may_leave_it_out_and_name_no_other(guard
     assert [event["tenant"] for event in await guarded.events()] == ["acme", "acme"]
 
 
-async def test_a_producer_of_one_tenant_is_judged_line_by_line(guarded: Door) -> None:
+async def test_a_producer_of_one_tenant_is_judged_line_by_line(guarded: App) -> None:
     headers = bearer((await made(guarded, scope="producer:acme"))["token"]) | {"Content-Type": "application/x-ndjson"}
     lines = b'{"type":"a.b","data":{}}\n{"tenant":"globex","type":"a.b","data":{}}\n{"tenant":"acme","type":"a.b","data":{}}\n'
     answer = await guarded.ask("POST", "/v1/events", data=lines, headers=headers)
@@ -146,36 +146,36 @@ async def test_a_producer_of_one_tenant_is_judged_line_by_line(guarded: Door) ->
     assert [event["tenant"] for event in await guarded.events()] == ["acme", "acme"]
 
 
-async def test_a_producer_of_all_tenants_must_name_one(guarded: Door) -> None:
+async def test_a_producer_of_all_tenants_must_name_one(guarded: App) -> None:
     headers = bearer((await made(guarded, scope="producer"))["token"])
     assert (await guarded.ask("POST", "/v1/events", EVENT, headers=headers)).status == 422
     assert (await guarded.ask("POST", "/v1/events", EVENT | {"tenant": "globex"}, headers=headers)).status == 202
 
 
-async def test_an_expired_token_says_so(guarded: Door) -> None:
+async def test_an_expired_token_says_so(guarded: App) -> None:
     text = await token(guarded.database, "admin", expires="1h")
     await guarded.rows("UPDATE hookledger.api_token SET expires_at = clock_timestamp()")
     refused = await guarded.ask("GET", "/v1/tokens", headers=bearer(text))
     assert (refused.status, refused.json["detail"]) == (401, "this token has expired")
 
 
-async def test_on_a_daemon_without_an_admin_token_a_token_still_counts(door: Door) -> None:
-    text = await token(door.database, "tenant:acme")
-    await door.route("globex")
-    assert (await door.ask("GET", "/v1/tenants/acme/routes", headers=bearer(text))).status == 200
-    assert (await door.ask("GET", "/v1/tenants/globex/routes", headers=bearer(text))).status == 404
-    assert (await door.ask("GET", "/v1/tenants", headers=bearer(text))).status == 403
-    assert (await door.ask("GET", "/v1/tenants", headers=bearer(text[:-1]))).status == 401
-    assert (await door.ask("GET", "/v1/tenants", headers={"Authorization": "Basic eDp5"})).status == 200
+async def test_on_a_daemon_without_an_admin_token_a_token_still_counts(app: App) -> None:
+    text = await token(app.database, "tenant:acme")
+    await app.route("globex")
+    assert (await app.ask("GET", "/v1/tenants/acme/routes", headers=bearer(text))).status == 200
+    assert (await app.ask("GET", "/v1/tenants/globex/routes", headers=bearer(text))).status == 404
+    assert (await app.ask("GET", "/v1/tenants", headers=bearer(text))).status == 403
+    assert (await app.ask("GET", "/v1/tenants", headers=bearer(text[:-1]))).status == 401
+    assert (await app.ask("GET", "/v1/tenants", headers={"Authorization": "Basic eDp5"})).status == 200
 
 
-async def test_a_token_needs_no_loopback_name(door: Door) -> None:
-    text = await token(door.database, "tenant:acme")
+async def test_a_token_needs_no_loopback_name(app: App) -> None:
+    text = await token(app.database, "tenant:acme")
     headers = bearer(text) | {"Host": "hooks.example.com"}
-    assert (await door.ask("GET", "/v1/tenants/acme/routes", headers=headers)).status == 200
+    assert (await app.ask("GET", "/v1/tenants/acme/routes", headers=headers)).status == 200
 
 
-async def test_without_a_database_the_configured_token_works_and_others_are_put_off(guarded: Door) -> None:
+async def test_without_a_database_the_configured_token_works_and_others_are_put_off(guarded: App) -> None:
     known, unknown = await token(guarded.database, "metrics"), await token(guarded.database, "metrics")
     assert (await guarded.ask("GET", "/metrics", headers=bearer(known))).status == 200
     await guarded.disconnect()
@@ -187,13 +187,13 @@ async def test_without_a_database_the_configured_token_works_and_others_are_put_
     assert id_in(known) != id_in(unknown)
 
 
-async def test_all_that_is_wrong_with_a_new_token_is_told_at_once(door: Door) -> None:
+async def test_all_that_is_wrong_with_a_new_token_is_told_at_once(app: App) -> None:
     wrong = {"tenant": "\0", "name": "\0", "expires": "soon"}
-    unknown = await door.ask("POST", "/v1/tokens", wrong | {"scope": "root"})
-    malformed = await door.ask("POST", "/v1/tokens", wrong | {"scope": 7, "naem": "x"})
-    missing = await door.ask("POST", "/v1/tokens", {"tenant": "acme", "expires": "soon"})
+    unknown = await app.ask("POST", "/v1/tokens", wrong | {"scope": "root"})
+    malformed = await app.ask("POST", "/v1/tokens", wrong | {"scope": 7, "naem": "x"})
+    missing = await app.ask("POST", "/v1/tokens", {"tenant": "acme", "expires": "soon"})
     assert [answer.status for answer in (unknown, malformed, missing)] == [422] * 3
     assert unknown.errors.keys() == {"scope", "tenant", "name", "expires"}
     assert malformed.errors.keys() == {"scope", "naem", "tenant", "name", "expires"}
     assert missing.errors.keys() == {"scope", "expires"}
-    assert await door.rows("SELECT FROM hookledger.api_token") == []
+    assert await app.rows("SELECT FROM hookledger.api_token") == []

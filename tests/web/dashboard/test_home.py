@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.pages import BROWSER, get
 from tests.support.tokens import bearer, token
-from tests.support.web import door
+from tests.support.web import app
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from tests.support.web import door
     ],
 )
 async def test_everybody_is_led_to_a_page_that_lets_him_in(empty_url: str, scope: str, place: str) -> None:
-    async with door(empty_url, server__admin_token="hl_admin_0123456789abcdef0123456789abcdef") as opened:
+    async with app(empty_url, server__admin_token="hl_admin_0123456789abcdef0123456789abcdef") as opened:
         headers = BROWSER | bearer(await token(opened.database, scope))
         front = await get(opened, "/", headers=headers)
         assert (front.status, front.location) == (303, place)
@@ -27,7 +27,7 @@ async def test_everybody_is_led_to_a_page_that_lets_him_in(empty_url: str, scope
 
 
 async def test_without_a_session_the_page_says_how_to_sign_in(empty_url: str) -> None:
-    async with door(empty_url, server__admin_token="hl_admin_0123456789abcdef0123456789abcdef") as opened:
+    async with app(empty_url, server__admin_token="hl_admin_0123456789abcdef0123456789abcdef") as opened:
         page = await get(opened, "/")
     assert (page.status, page.one("h1").text) == (401, "Please sign in")
     assert "hookledger login-link" in page.text

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from tests.support.operations import is_problem, operations, place, required
-from tests.support.web import Door
+from tests.support.web import App
 
 HEAD = b"Host: localhost\r\nConnection: close\r\n"
 
@@ -36,8 +36,8 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("request_bytes", MALFORMED.values(), ids=list(MALFORMED))
-async def test_what_is_no_http_gets_a_problem_too(door: Door, request_bytes: bytes) -> None:
-    answer = await door.raw(request_bytes)
+async def test_what_is_no_http_gets_a_problem_too(app: App, request_bytes: bytes) -> None:
+    answer = await app.raw(request_bytes)
 
     head, _, body = answer.partition(b"\r\n\r\n")
     assert b" 400 " in head.split(b"\r\n")[0]
@@ -46,37 +46,37 @@ async def test_what_is_no_http_gets_a_problem_too(door: Door, request_bytes: byt
     assert orjson.loads(body)["detail"]
 
 
-async def test_limits_of_the_head_are_named(door: Door) -> None:
-    line = await door.raw(MALFORMED["an endless URL"])
-    header = await door.raw(MALFORMED["endless headers"])
+async def test_limits_of_the_head_are_named(app: App) -> None:
+    line = await app.raw(MALFORMED["an endless URL"])
+    header = await app.raw(MALFORMED["endless headers"])
 
     assert b"8190 bytes" in line
     assert b"128 headers" in header
 
 
-async def test_an_expectation_that_nobody_knows_gets_a_problem(door: Door) -> None:
-    answer = await door.raw(b"POST /v1/events HTTP/1.1\r\n" + HEAD + b"Expect: foo\r\nContent-Length: 0\r\n\r\n")
+async def test_an_expectation_that_nobody_knows_gets_a_problem(app: App) -> None:
+    answer = await app.raw(b"POST /v1/events HTTP/1.1\r\n" + HEAD + b"Expect: foo\r\nContent-Length: 0\r\n\r\n")
 
     assert answer.startswith(b"HTTP/1.1 417 ")
     assert b"application/problem+json" in answer
 
 
-async def test_every_path_refuses_the_methods_that_it_has_not_and_says_which_it_has(door: Door) -> None:
+async def test_every_path_refuses_the_methods_that_it_has_not_and_says_which_it_has(app: App) -> None:
     known: dict[str, set[str]] = {}
-    for operation in await operations(door):
+    for operation in await operations(app):
         known.setdefault(operation.path, set()).add(operation.method)
     for path, methods in known.items():
         for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"} - methods:
-            answer = await door.ask(method, path.replace("{tenant}", "acme").replace("{", "").replace("}", ""))
+            answer = await app.ask(method, path.replace("{tenant}", "acme").replace("{", "").replace("}", ""))
             assert is_problem(answer), (method, path, answer.text)
             assert answer.status == 405
             assert {name.strip() for name in answer.headers["Allow"].split(",")} - {"HEAD"} == methods
 
 
-async def test_head_is_get_without_its_body(door: Door) -> None:
-    route = (await door.route())["id"]
-    for operation in await operations(door):
+async def test_head_is_get_without_its_body(app: App) -> None:
+    route = (await app.route())["id"]
+    for operation in await operations(app):
         if operation.method == "GET" and operation.is_of_known and not required(operation):
-            got, headed = [await door.ask(method, place(operation, route)) for method in ("GET", "HEAD")]
+            got, headed = [await app.ask(method, place(operation, route)) for method in ("GET", "HEAD")]
             assert (headed.status, headed.text) == (got.status, "")
             assert headed.headers["Content-Type"] == got.headers["Content-Type"]

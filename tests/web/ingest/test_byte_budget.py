@@ -10,7 +10,7 @@ import pytest
 from daemon.web.http.problems import Problem
 from daemon.web.ingest import publish as events
 from daemon.web.ingest.byte_budget import ByteBudget
-from tests.support.web import Answer, Door, door
+from tests.support.web import Answer, App, app
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 HALF_BYTES = 250_000
@@ -39,10 +39,10 @@ async def test_batches_beyond_the_room_are_503_and_welcome_later(empty_url: str)
         yield LINES
         await go_on.wait()
 
-    async def publish(to: Door, body: object) -> Answer:
+    async def publish(to: App, body: object) -> Answer:
         return await to.ask("POST", "/v1/events", data=body, headers=NDJSON)
 
-    async with door(empty_url, events__max_bytes="1024") as opened:
+    async with app(empty_url, events__max_bytes="1024") as opened:
         budget = opened.client.app[events.BYTE_BUDGET]
         whole_bytes = budget._free_bytes
         first = [asyncio.create_task(publish(opened, held())) for _ in range(2)]
@@ -60,7 +60,7 @@ async def test_batches_beyond_the_room_are_503_and_welcome_later(empty_url: str)
         assert budget._free_bytes == whole_bytes
 
 
-async def test_a_sender_who_dribbles_is_408_in_the_end(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_sender_who_dribbles_is_408_in_the_end(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "BODY_SECONDS", 0.3)
     is_answered = asyncio.Event()
 
@@ -69,7 +69,7 @@ async def test_a_sender_who_dribbles_is_408_in_the_end(door: Door, monkeypatch: 
             yield b"\n"
             await asyncio.sleep(0.01)
 
-    answer = await door.ask("POST", "/v1/events", data=dribble(), headers=NDJSON)
+    answer = await app.ask("POST", "/v1/events", data=dribble(), headers=NDJSON)
     is_answered.set()
     assert answer.status == 408
     assert "nothing was stored" in answer.json["detail"]

@@ -8,24 +8,24 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.support.web import Answer, Door, door
+from tests.support.web import Answer, App, app
 
 
 def line(number: int, *, data: str = "{}") -> bytes:
     return f'{{"tenant":"acme","type":"a.b","id":"e{number}","data":{data}}}'.encode()
 
 
-async def publish(to: Door, body: object) -> Answer:
+async def publish(to: App, body: object) -> Answer:
     return await to.ask("POST", "/v1/events", data=body, headers={"Content-Type": "application/x-ndjson"})
 
 
-async def ids(of: Door) -> list[str]:
+async def ids(of: App) -> list[str]:
     return [row["id"] for row in await of.events()]
 
 
-async def test_every_line_gets_its_answer_and_the_good_half_is_stored(door: Door) -> None:
+async def test_every_line_gets_its_answer_and_the_good_half_is_stored(app: App) -> None:
     bad = b'{"tenant":"acme","type":"A","data":{}}'
-    answer = await publish(door, b"\n".join([line(1), bad, line(2), b"{", line(1)]))
+    answer = await publish(app, b"\n".join([line(1), bad, line(2), b"{", line(1)]))
     assert answer.status == 202
     assert {name: answer.json[name] for name in ("accepted", "duplicates", "rejected")} == {
         "accepted": 2,
@@ -37,8 +37,8 @@ async def test_every_line_gets_its_answer_and_the_good_half_is_stored(door: Door
     assert [event["id"] for event in events] == ["e1", None, "e2", None, "e1"]
     assert [event.get("line") for event in events] == [None, 2, None, 4, None]
     assert events[1]["errors"][0]["field"] == "type"
-    assert await ids(door) == ["e1", "e2"]
-    assert len(door.hurried) == 1
+    assert await ids(app) == ["e1", "e2"]
+    assert len(app.hurried) == 1
 
 
 @pytest.mark.parametrize(
@@ -52,34 +52,34 @@ async def test_every_line_gets_its_answer_and_the_good_half_is_stored(door: Door
         b"\xef\xbb\xbf\n" + line(1) + b"\n" + line(2),
     ],
 )
-async def test_ends_of_lines_blank_lines_and_a_byte_order_mark(door: Door, body: bytes) -> None:
-    answer = await publish(door, body)
+async def test_ends_of_lines_blank_lines_and_a_byte_order_mark(app: App, body: bytes) -> None:
+    answer = await publish(app, body)
     assert (answer.json["accepted"], answer.json["rejected"]) == (2, 0), answer.text
-    assert await ids(door) == ["e1", "e2"]
+    assert await ids(app) == ["e1", "e2"]
 
 
 @pytest.mark.parametrize("body", [b"", b"\n\n", b"   "])
-async def test_a_body_without_lines_is_an_empty_batch(door: Door, body: bytes) -> None:
-    answer = await publish(door, body)
+async def test_a_body_without_lines_is_an_empty_batch(app: App, body: bytes) -> None:
+    answer = await publish(app, body)
     assert (answer.status, answer.json) == (202, {"accepted": 0, "duplicates": 0, "rejected": 0, "events": []})
-    assert door.hurried == []
+    assert app.hurried == []
 
 
-async def test_lines_cut_anywhere_into_chunks(door: Door) -> None:
+async def test_lines_cut_anywhere_into_chunks(app: App) -> None:
     body = b"\xef\xbb\xbf" + b"\r\n".join(line(n) for n in range(20))
 
     async def chunks() -> AsyncIterator[bytes]:
         for start in range(0, len(body), 7):
             yield body[start : start + 7]
 
-    assert (await publish(door, chunks())).json["accepted"] == 20
-    assert await ids(door) == [f"e{n}" for n in range(20)]
+    assert (await publish(app, chunks())).json["accepted"] == 20
+    assert await ids(app) == [f"e{n}" for n in range(20)]
 
 
-async def test_payloads_keep_their_bytes(door: Door) -> None:
+async def test_payloads_keep_their_bytes(app: App) -> None:
     payload = '{"price": 1.10, "big":123456789012345678901234567890}'
-    await publish(door, line(1, data=payload))
-    assert (await door.events())[0]["data"] == payload.encode()
+    await publish(app, line(1, data=payload))
+    assert (await app.events())[0]["data"] == payload.encode()
 
 
 HOSTILE = [
@@ -102,19 +102,19 @@ UNUSUAL = [
 ]
 
 
-async def test_hostile_lines_are_named_each_and_unusual_ones_between_them_kept_byte_for_byte(door: Door) -> None:
+async def test_hostile_lines_are_named_each_and_unusual_ones_between_them_kept_byte_for_byte(app: App) -> None:
     lines = [line(n, data=data) for n, data in enumerate(UNUSUAL)]
     mixed = [each for pair in zip(HOSTILE, lines * 2, strict=False) for each in pair]
-    answer = await publish(door, b"\n".join(mixed))
+    answer = await publish(app, b"\n".join(mixed))
     rejected = [event for event in answer.json["events"] if event["status"] == "rejected"]
     assert [event["line"] for event in rejected] == [2 * n + 1 for n in range(len(HOSTILE))]
     assert all(event["errors"][0]["message"] for event in rejected)
     assert answer.json["accepted"] == len(UNUSUAL)
-    assert [row["data"] for row in await door.events()] == [data.encode() for data in UNUSUAL]
+    assert [row["data"] for row in await app.events()] == [data.encode() for data in UNUSUAL]
 
 
 async def test_a_line_beyond_the_limit_is_named_and_the_others_are_stored(empty_url: str) -> None:
-    async with door(empty_url, events__max_bytes="1024") as opened:
+    async with app(empty_url, events__max_bytes="1024") as opened:
         answer = await publish(
             opened, b"\n".join([line(1), b"x" * 5000, line(2), line(3, data="[" + " " * 1000 + "]")])
         )
@@ -126,7 +126,7 @@ async def test_a_line_beyond_the_limit_is_named_and_the_others_are_stored(empty_
         assert await ids(opened) == ["e1", "e2"]
 
 
-async def test_a_line_without_an_end_does_not_fill_the_memory(door: Door) -> None:
+async def test_a_line_without_an_end_does_not_fill_the_memory(app: App) -> None:
     async def endless() -> AsyncIterator[bytes]:
         for _ in range(600):
             yield b"x" * 65536
@@ -134,17 +134,17 @@ async def test_a_line_without_an_end_does_not_fill_the_memory(door: Door) -> Non
 
     tracemalloc.start()
     try:
-        answer = await publish(door, endless())
+        answer = await publish(app, endless())
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert answer.json["events"][0]["line"] == 1
-    assert await ids(door) == ["e1"]
+    assert await ids(app) == ["e1"]
     assert peak_bytes < 8 * 1024 * 1024
 
 
 async def test_too_many_lines_or_bytes_are_413_and_nothing_is_stored(empty_url: str) -> None:
-    async with door(empty_url, events__batch_max="3", events__max_bytes="1024") as opened:
+    async with app(empty_url, events__batch_max="3", events__max_bytes="1024") as opened:
         assert (await publish(opened, b"\n".join(line(n) for n in range(3)))).status == 202
         too_many = await publish(opened, b"\n".join(line(n) for n in range(10, 14)))
         assert too_many.status == 413
@@ -155,7 +155,7 @@ async def test_too_many_lines_or_bytes_are_413_and_nothing_is_stored(empty_url: 
 
 
 async def test_a_refused_value_rejects_its_line_only(database_url: str) -> None:
-    async with door(database_url) as opened:
+    async with app(database_url) as opened:
         await opened.rows("ALTER TABLE hookledger.domain_event ADD CONSTRAINT picky CHECK (id <> 'e7')")
         answer = await publish(opened, b"\n".join(line(n) for n in range(20)))
         assert (answer.json["accepted"], answer.json["rejected"]) == (19, 1)
@@ -163,12 +163,12 @@ async def test_a_refused_value_rejects_its_line_only(database_url: str) -> None:
         assert len(await ids(opened)) == 19
 
 
-async def test_a_large_batch_lets_others_be_served(door: Door) -> None:
+async def test_a_large_batch_lets_others_be_served(app: App) -> None:
     body = b"\n".join(line(n) for n in range(10_000))
-    batch = asyncio.create_task(publish(door, body))
+    batch = asyncio.create_task(publish(app, body))
     served = 0
     while not batch.done():
-        assert (await door.ask("GET", "/healthz")).status == 200
+        assert (await app.ask("GET", "/healthz")).status == 200
         served += 1
     assert (await batch).json["accepted"] == 10_000
     assert served > 5

@@ -12,59 +12,59 @@ from daemon.web.ingest import publish as events
 from eventstore import domain_events
 from tests.support.fault_proxy import fault_proxy
 from tests.support.tokens import bearer, token
-from tests.support.web import Answer, Door, door
+from tests.support.web import Answer, App, app
 
 
-async def publish(to: Door, id: str, *, tenant: str = "acme") -> Answer:
+async def publish(to: App, id: str, *, tenant: str = "acme") -> Answer:
     return await to.ask("POST", "/v1/events", {"tenant": tenant, "type": "a.b", "id": id, "data": {}})
 
 
 async def test_concurrent_events_share_commits_and_each_gets_its_own_answer(
-    door: Door, monkeypatch: pytest.MonkeyPatch
+    app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
     store = domain_events.publish
 
     async def counted(database: object, events: list[domain_events.NewEvent], **more: float) -> list[bool]:
         sizes.append(len(events))
-        return await store(door.database, events, **more)
+        return await store(app.database, events, **more)
 
     monkeypatch.setattr(domain_events, "publish", counted)
     names = [f"e{n % 80}" for n in range(100)]
-    answers = await asyncio.gather(*[publish(door, name) for name in names])
+    answers = await asyncio.gather(*[publish(app, name) for name in names])
     assert [answer.json["events"][0]["id"] for answer in answers] == names
-    assert sum(answer.json["accepted"] for answer in answers) == len(await door.events()) == 80
+    assert sum(answer.json["accepted"] for answer in answers) == len(await app.events()) == 80
     assert sum(answer.json["duplicates"] for answer in answers) == 20
     assert sum(sizes) == 100
     assert len(sizes) < 50
 
 
 async def test_a_refused_event_does_not_fail_its_neighbours(database_url: str) -> None:
-    async with door(database_url) as opened:
+    async with app(database_url) as opened:
         await opened.rows("ALTER TABLE hookledger.domain_event ADD CONSTRAINT picky CHECK (id NOT LIKE 'bad%')")
         answers = await asyncio.gather(*[publish(opened, f"bad{n}" if n % 10 == 3 else f"e{n}") for n in range(50)])
         assert [answer.status for answer in answers] == [422 if n % 10 == 3 else 202 for n in range(50)]
         assert len(await opened.events()) == 45
 
 
-async def test_batches_are_bounded_in_events_and_bytes(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_batches_are_bounded_in_events_and_bytes(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group_commit, "MAX_BATCH_BYTES", 10)
-    answers = await asyncio.gather(*[publish(door, f"e{n}") for n in range(30)])
+    answers = await asyncio.gather(*[publish(app, f"e{n}") for n in range(30)])
     assert {answer.status for answer in answers} == {202}
-    assert len(await door.events()) == 30
+    assert len(await app.events()) == 30
 
 
-async def test_a_closed_database_is_503_with_a_time_to_come_back(door: Door) -> None:
-    await door.disconnect()
+async def test_a_closed_database_is_503_with_a_time_to_come_back(app: App) -> None:
+    await app.disconnect()
     for answer in (
-        await publish(door, "e1"),
-        await door.ask(
+        await publish(app, "e1"),
+        await app.ask(
             "POST",
             "/v1/events",
             data=b'{"tenant":"a","type":"a.b","data":{}}',
             headers={"Content-Type": "application/x-ndjson"},
         ),
-        await door.ask(
+        await app.ask(
             "POST", "/v1/tenants/acme/routes", {"name": "n", "target_url": "https://example.com/", "event_types": ["*"]}
         ),
     ):
@@ -75,7 +75,7 @@ async def test_a_closed_database_is_503_with_a_time_to_come_back(door: Door) -> 
 
 
 async def test_a_database_that_is_silent_is_503_within_three_seconds_for_everybody(empty_url: str) -> None:
-    async with fault_proxy(empty_url) as proxy, door(proxy.url) as opened:
+    async with fault_proxy(empty_url) as proxy, app(proxy.url) as opened:
         assert (await publish(opened, "before")).status == 202
         proxy.stall()
         begun = time.monotonic()
@@ -102,36 +102,36 @@ async def test_a_database_that_is_silent_is_503_within_three_seconds_for_everybo
 
 
 async def test_what_it_took_to_know_who_asks_is_not_there_for_storing(
-    door: Door, monkeypatch: pytest.MonkeyPatch
+    app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each step is in time, but their sum is too long."""
-    text = await token(door.database, "producer")
+    text = await token(app.database, "producer")
     monkeypatch.setattr(events, "ANSWER_SECONDS", 0.05)
-    verify = door.services.tokens.verify
+    verify = app.services.tokens.verify
 
     async def slow(given: str) -> object:
         await asyncio.sleep(0.06)
         return await verify(given)
 
-    monkeypatch.setattr(door.services.tokens, "verify", slow)
-    answer = await door.ask("POST", "/v1/events", {"tenant": "acme", "type": "a.b", "data": {}}, headers=bearer(text))
+    monkeypatch.setattr(app.services.tokens, "verify", slow)
+    answer = await app.ask("POST", "/v1/events", {"tenant": "acme", "type": "a.b", "data": {}}, headers=bearer(text))
     assert answer.status == 503
-    assert await door.events() == []
+    assert await app.events() == []
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "application/x-ndjson"])
 async def test_a_catalogue_that_is_silent_is_503_too(
-    door: Door, monkeypatch: pytest.MonkeyPatch, content_type: str
+    app: App, monkeypatch: pytest.MonkeyPatch, content_type: str
 ) -> None:
     monkeypatch.setattr(events, "ANSWER_SECONDS", 0.05)
-    monkeypatch.setattr(door.services.catalogue, "known_types", asyncio.Event().wait)
+    monkeypatch.setattr(app.services.catalogue, "known_types", asyncio.Event().wait)
     event = {"tenant": "acme", "type": "a.b", "data": {}}
-    answer = await door.ask("POST", "/v1/events", event, headers={"Content-Type": content_type})
+    answer = await app.ask("POST", "/v1/events", event, headers={"Content-Type": content_type})
     assert answer.status == 503
 
 
 async def test_what_was_given_up_in_the_queue_is_not_stored_later(empty_url: str) -> None:
-    async with fault_proxy(empty_url) as proxy, door(proxy.url) as opened:
+    async with fault_proxy(empty_url) as proxy, app(proxy.url) as opened:
         proxy.stall()
         first = asyncio.create_task(publish(opened, "sent"))
         while not (task := opened.client.app[events.GROUP_COMMIT])._queue and task._task is None:

@@ -1,6 +1,6 @@
 """GET /openapi.json: the document describes what the daemon does.
 
-This file does not compare answers with the document. Every `Door` of tests/web does that with each of its answers
+This file does not compare answers with the document. Every `App` of tests/web does that with each of its answers
 (tests/support/openapi_conformance.py).
 """
 
@@ -19,7 +19,7 @@ from daemon.core.events import event
 from daemon.web.http.endpoints import Access, declared
 from daemon.web.ingest.event_shapes import EVENT_LINES, EVENT_SCHEMA
 from tests.support.openapi_conformance import resolved, validator
-from tests.support.web import Door, path
+from tests.support.web import App, path
 
 # The promised API, literal on purpose: path → methods.
 TABLE = {
@@ -57,8 +57,8 @@ VALUES: tuple[object, ...] = (None, 5, "x", "", [], {}, True, "x" * 129)
 EVENT: dict[str, object] = {"tenant": "acme", "type": "order.create", "data": {}}
 
 
-async def read(door: Door) -> dict[str, Any]:
-    answer = await door.ask("GET", "/openapi.json")
+async def read(app: App) -> dict[str, Any]:
+    answer = await app.ask("GET", "/openapi.json")
     assert answer.status == 200, answer.text
     document: dict[str, Any] = answer.json
     return document
@@ -86,21 +86,21 @@ def is_page(handler: object) -> bool:
     return found is not None and found.is_page
 
 
-async def test_the_contract_is_kept_by_router_and_document(door: Door) -> None:
+async def test_the_contract_is_kept_by_router_and_document(app: App) -> None:
     promised = {(method, place) for place, methods in TABLE.items() for method in methods.split()}
 
-    assert sorted(promised - routed(door.client.app)) == []
-    assert sorted(promised - {(method, place) for method, place, _ in operations(await read(door))}) == []
+    assert sorted(promised - routed(app.client.app)) == []
+    assert sorted(promised - {(method, place) for method, place, _ in operations(await read(app))}) == []
 
 
-async def test_the_document_has_what_the_router_has_and_nothing_else(door: Door) -> None:
-    document = await read(door)
+async def test_the_document_has_what_the_router_has_and_nothing_else(app: App) -> None:
+    document = await read(app)
 
-    assert {(method, place) for method, place, _ in operations(document)} == routed(door.client.app)
+    assert {(method, place) for method, place, _ in operations(document)} == routed(app.client.app)
 
 
-async def test_it_is_an_openapi_document(door: Door) -> None:
-    document = await read(door)
+async def test_it_is_an_openapi_document(app: App) -> None:
+    document = await read(app)
 
     assert document["openapi"] == "3.1.0"
     jsonschema_rs.meta.validate({"$defs": document["components"]["schemas"]})
@@ -109,16 +109,16 @@ async def test_it_is_an_openapi_document(door: Door) -> None:
         assert operation["summary"]
 
 
-async def test_every_reference_leads_somewhere(door: Door) -> None:
-    document = await read(door)
+async def test_every_reference_leads_somewhere(app: App) -> None:
+    document = await read(app)
 
     for part in parts(document):
         if isinstance(part.get("$ref"), str):
             assert resolved(document, part)
 
 
-async def test_operations_and_shapes_have_names_of_their_own(door: Door) -> None:
-    document = await read(door)
+async def test_operations_and_shapes_have_names_of_their_own(app: App) -> None:
+    document = await read(app)
     ids = [operation["operationId"] for _, _, operation in operations(document)]
 
     assert len(set(ids)) == len(ids)
@@ -126,25 +126,25 @@ async def test_operations_and_shapes_have_names_of_their_own(door: Door) -> None
         assert name.isalnum(), f"{name}: two shapes have this name"
 
 
-async def test_every_answer_with_a_body_has_a_type(door: Door) -> None:
+async def test_every_answer_with_a_body_has_a_type(app: App) -> None:
     """An endpoint that declares no answer would be documented as if it had an empty one."""
     untyped = [
         f"{method} {place}"
-        for method, place, operation in operations(await read(door))
+        for method, place, operation in operations(await read(app))
         if "200" in operation["responses"] and "content" not in operation["responses"]["200"]
     ]
 
     assert untyped == []
 
 
-async def test_every_name_in_a_path_is_described(door: Door) -> None:
-    for place, item in (await read(door))["paths"].items():
+async def test_every_name_in_a_path_is_described(app: App) -> None:
+    for place, item in (await read(app))["paths"].items():
         for parameter in item.get("parameters", ()):
             assert "description" in parameter, (place, parameter["name"])
 
 
-async def test_every_example_is_valid(door: Door) -> None:
-    answer = await door.ask("GET", "/openapi.json")
+async def test_every_example_is_valid(app: App) -> None:
+    answer = await app.ask("GET", "/openapi.json")
     raw, document = answer.text.encode(), answer.json
 
     examples = [part for part in parts(document) if "example" in part and "schema" in part]
@@ -156,8 +156,8 @@ async def test_every_example_is_valid(door: Door) -> None:
             validator(raw, orjson.dumps(part).decode()).validate(example)
 
 
-async def test_what_the_document_gives_as_an_example_of_a_route_can_be_made_and_edited(door: Door) -> None:
-    document = await read(door)
+async def test_what_the_document_gives_as_an_example_of_a_route_can_be_made_and_edited(app: App) -> None:
+    document = await read(app)
     create, edit = (
         document["paths"][place][method]["requestBody"]["content"]["application/json"]["example"]
         for place, method in (
@@ -166,19 +166,19 @@ async def test_what_the_document_gives_as_an_example_of_a_route_can_be_made_and_
         )
     )
 
-    made = await door.ask("POST", "/v1/tenants/acme/routes", create)
-    edited = await door.ask("PATCH", path(made.json), edit)
+    made = await app.ask("POST", "/v1/tenants/acme/routes", create)
+    edited = await app.ask("PATCH", path(made.json), edit)
 
     assert (made.status, edited.status) == (201, 200), (made.text, edited.text)
     assert edited.json["version"] == 2
 
 
-async def test_what_the_document_gives_as_an_example_of_events_is_accepted(door: Door) -> None:
-    content = (await read(door))["paths"]["/v1/events"]["post"]["requestBody"]["content"]
+async def test_what_the_document_gives_as_an_example_of_events_is_accepted(app: App) -> None:
+    content = (await read(app))["paths"]["/v1/events"]["post"]["requestBody"]["content"]
 
-    one = await door.ask("POST", "/v1/events", content["application/json"]["example"])
+    one = await app.ask("POST", "/v1/events", content["application/json"]["example"])
     lines = content["application/x-ndjson"]["example"].encode()
-    many = await door.ask("POST", "/v1/events", data=lines, headers={"Content-Type": EVENT_LINES.content_type})
+    many = await app.ask("POST", "/v1/events", data=lines, headers={"Content-Type": EVENT_LINES.content_type})
 
     assert (one.status, one.json["accepted"]) == (202, 1)
     assert (many.status, many.json["accepted"]) == (202, 2)
@@ -220,10 +220,10 @@ def test_the_schema_of_an_event_misses_what_the_check_misses(name: str) -> None:
     assert jsonschema_rs.is_valid(EVENT_SCHEMA, body) == isinstance(checked, event.IncomingEvent), checked
 
 
-async def test_open_endpoints_ask_for_no_token_in_the_document_either(door: Door) -> None:
-    handlers = {(route.method, route.resource.canonical): route.handler for route in resources(door.client.app)}
+async def test_open_endpoints_ask_for_no_token_in_the_document_either(app: App) -> None:
+    handlers = {(route.method, route.resource.canonical): route.handler for route in resources(app.client.app)}
 
-    for method, place, operation in operations(await read(door)):
+    for method, place, operation in operations(await read(app)):
         found = declared(handlers[method, place])
         assert found is not None
         assert (operation.get("security") == []) == (found.access is Access.OPEN), place
@@ -239,14 +239,14 @@ async def test_open_endpoints_ask_for_no_token_in_the_document_either(door: Door
         ("get", "/metrics", "`admin`, `metrics`"),
     ],
 )
-async def test_the_scopes_that_have_access_are_said(door: Door, method: str, place: str, scopes: str) -> None:
-    operation = (await read(door))["paths"][place][method]
+async def test_the_scopes_that_have_access_are_said(app: App, method: str, place: str, scopes: str) -> None:
+    operation = (await read(app))["paths"][place][method]
 
     assert operation["description"].endswith(f"Scopes: {scopes}.")
 
 
-async def test_commands_say_that_they_take_a_key_and_changes_of_a_route_a_version(door: Door) -> None:
-    document = await read(door)
+async def test_commands_say_that_they_take_a_key_and_changes_of_a_route_a_version(app: App) -> None:
+    document = await read(app)
     for _, place, operation in operations(document):
         names = {resolved(document, each)["name"] for each in operation.get("parameters", ())}
         if "If-Match" in names:
@@ -255,10 +255,10 @@ async def test_commands_say_that_they_take_a_key_and_changes_of_a_route_a_versio
             assert "Idempotency-Key" in names
 
 
-async def test_it_is_sent_again_only_if_it_changed(door: Door) -> None:
-    first = await door.ask("GET", "/openapi.json")
-    again = await door.ask("GET", "/openapi.json", headers={"If-None-Match": first.headers["ETag"]})
-    other = await door.ask("GET", "/openapi.json", headers={"If-None-Match": '"other", garbage'})
+async def test_it_is_sent_again_only_if_it_changed(app: App) -> None:
+    first = await app.ask("GET", "/openapi.json")
+    again = await app.ask("GET", "/openapi.json", headers={"If-None-Match": first.headers["ETag"]})
+    other = await app.ask("GET", "/openapi.json", headers={"If-None-Match": '"other", garbage'})
 
     assert (again.status, again.text) == (304, "")
     assert other.status == 200

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from daemon.web.access.limits import TenantLimits
-from tests.support.web import TARGET, Door, door
+from tests.support.web import TARGET, App, app
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
@@ -23,7 +23,7 @@ MOST_SECONDS = 120
 
 async def test_schemathesis_finds_nothing(empty_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TenantLimits, "take", lambda *_: None)  # it makes more requests than a tenant may
-    async with door(empty_url, server__admin_token=TOKEN) as opened:
+    async with app(empty_url, server__admin_token=TOKEN) as opened:
         lasting, doomed = [await made(opened) for _ in range(2)]
         url = str(opened.client.make_url("/openapi.json"))
         # A subprocess, because it has threads and an HTTP client of its own.
@@ -42,8 +42,8 @@ async def test_schemathesis_finds_nothing(empty_url: str, tmp_path: Path, monkey
     assert process.returncode == 0, output.decode()
 
 
-async def made(door: Door) -> dict[str, Any]:
+async def made(app: App) -> dict[str, Any]:
     body = {"name": "a route", "target_url": TARGET, "event_types": ["*"]}
-    answer = await door.ask("POST", "/v1/tenants/acme/routes", body, headers={"Authorization": f"Bearer {TOKEN}"})
+    answer = await app.ask("POST", "/v1/tenants/acme/routes", body, headers={"Authorization": f"Bearer {TOKEN}"})
     route: dict[str, Any] = answer.json
     return route

@@ -27,7 +27,7 @@ from tests.support.delivery_log import delivery_log
 from tests.support.pages import Page
 from tests.support.recorded import Recorded, recorded
 from tests.support.tokens import bearer, token
-from tests.support.web import TARGET, Door, path
+from tests.support.web import TARGET, App, path
 
 HOSTILE = '"><script>alert(1)</script>{{ 7*7 }}'
 NOT_FOUND = "There is no such delivery"
@@ -57,11 +57,11 @@ def heads(page: Page, label: str) -> dict[str, str]:
 
 async def api_delivery(it: Recorded) -> Any:
     """The delivery as the API returns it."""
-    return (await it.door.ask("GET", f"/v1/tenants/acme/deliveries/{it.id}")).json
+    return (await it.app.ask("GET", f"/v1/tenants/acme/deliveries/{it.id}")).json
 
 
-async def reader(door: Door) -> dict[str, str]:
-    return pages.BROWSER | bearer(await token(door.database, "auditor:acme"))
+async def reader(app: App) -> dict[str, str]:
+    return pages.BROWSER | bearer(await token(app.database, "auditor:acme"))
 
 
 # ---- status and reason ----
@@ -87,14 +87,14 @@ async def reader(door: Door) -> dict[str, str]:
     ],
 )  # fmt: skip
 async def test_it_says_its_status_and_the_reason(
-    door: Door, outcome: str | None, number: int, more: dict[str, Any], title: str, because: str
+    app: App, outcome: str | None, number: int, more: dict[str, Any], title: str, because: str
 ) -> None:
-    it = await recorded(door, name="Orders")
+    it = await recorded(app, name="Orders")
     if number:
         await it.record(it.row("retrying", status_code=500, error="http_500"))
     if outcome is not None:
         await it.record(it.row(outcome, number=number, **more))
-    page = await pages.get(door, at(it))
+    page = await pages.get(app, at(it))
     assert page.status == 200
     assert page.words("h1") == ["order.create to Orders"]
     assert page.words(".page-head .pill") == [(outcome or "pending").capitalize()]
@@ -104,11 +104,11 @@ async def test_it_says_its_status_and_the_reason(
     assert message.endswith((".", " UTC."))
 
 
-async def test_what_failed_says_what_to_do_about_it(door: Door) -> None:
-    it = await recorded(door)
+async def test_what_failed_says_what_to_do_about_it(app: App) -> None:
+    it = await recorded(app)
     failed = it.row("retrying", status_code=500, error="http_500")
     await it.record(failed, it.row("failed", number=2, status_code=None, error="timeout"))
-    page = await pages.get(door, at(it))
+    page = await pages.get(app, at(it))
     (message,) = page.words("section:has(#why)")
     assert "The receiver did not answer within the time limit. Answer 200 as soon as the event is stored" in message
     # The last attempt is explained once, above; each other one beside it.
@@ -116,31 +116,31 @@ async def test_what_failed_says_what_to_do_about_it(door: Door) -> None:
     assert "an error on its side" in page.words("#attempt-1")[0]
 
 
-async def test_the_last_attempt_counts_also_if_an_older_one_is_selected(door: Door) -> None:
-    it = await recorded(door)
+async def test_the_last_attempt_counts_also_if_an_older_one_is_selected(app: App) -> None:
+    it = await recorded(app)
     failed = {"status_code": 500, "error": "http_500"}
     await it.record(*(it.row("retrying", number=number, **failed) for number in range(1, 40)))
     await it.record(it.row("failed", number=40, status_code=None, error="timeout"))
-    page = await pages.get(door, at(it, "?attempt=1"))
+    page = await pages.get(app, at(it, "?attempt=1"))
     assert "did not answer within" in page.words("section:has(#why)")[0]
     assert "an error on its side" in words(attempts(page)[0])
 
 
-async def test_a_delivery_that_succeeded_in_the_end_asks_for_no_action(door: Door) -> None:
-    it = await recorded(door)
+async def test_a_delivery_that_succeeded_in_the_end_asks_for_no_action(app: App) -> None:
+    it = await recorded(app)
     failed = {"status_code": 500, "error": "http_500"}
     await it.record(it.row("delivered"), it.row("failed", number=2, **failed))  # a manual retry that failed
-    page = await pages.get(door, at(it))
+    page = await pages.get(app, at(it))
     assert page.words("#why") == ["It was delivered"]
     assert "an error on its side" not in page.words("section:has(#why)")[0]
     assert "an error on its side" in page.words("#attempt-2")[0]
 
 
-async def test_while_it_waits_it_counts_down_to_the_next_attempt(door: Door) -> None:
-    it = await recorded(door)
+async def test_while_it_waits_it_counts_down_to_the_next_attempt(app: App) -> None:
+    it = await recorded(app)
     await it.record(it.row("retrying", status_code=503, error="http_503"))
     await it.wait(after=timedelta(minutes=5))
-    page = await pages.get(door, at(it))
+    page = await pages.get(app, at(it))
     assert page.words(".because")[0].startswith("Attempt 1 failed (503 Service Unavailable); the next one is due at 20")
     countdown = page.one("time[data-countdown]")
     assert countdown.text == "4 min"
@@ -150,80 +150,80 @@ async def test_while_it_waits_it_counts_down_to_the_next_attempt(door: Door) -> 
     assert page.words(".timeline > li.next") == page.words(".timeline > li")[:1]
 
 
-async def test_an_attempt_that_is_due_says_so_instead(door: Door) -> None:
-    it = await recorded(door)
+async def test_an_attempt_that_is_due_says_so_instead(app: App) -> None:
+    it = await recorded(app)
     await it.record(it.row("retrying", status_code=503, error="http_503"))
     await it.wait(after=timedelta(0))
-    page = await pages.get(door, at(it))
+    page = await pages.get(app, at(it))
     assert page.all("[data-countdown]") == []
     assert "The next attempt is due: it starts any moment." in page.text
 
 
-async def test_before_the_first_attempt_there_is_none(door: Door) -> None:
-    it = await recorded(door)
-    page = await pages.get(door, at(it))
+async def test_before_the_first_attempt_there_is_none(app: App) -> None:
+    it = await recorded(app)
+    page = await pages.get(app, at(it))
     assert attempts(page) == []
     assert page.words("section:has(#attempts)") == ["Attempts 0 in all · time limit 15.0 s No request was made yet."]
     assert page.words("button.primary") == ["Retry now"]
 
 
-async def test_an_event_that_nobody_has_read_has_its_delivery_already(door: Door) -> None:
-    route = await door.route()
-    await domain_events.publish(door.database, [new_event(id="e1")])
-    page = await pages.get(door, f"/t/acme/deliveries/{delivery_id(UUID(route['id']), 'e1')}")
+async def test_an_event_that_nobody_has_read_has_its_delivery_already(app: App) -> None:
+    route = await app.route()
+    await domain_events.publish(app.database, [new_event(id="e1")])
+    page = await pages.get(app, f"/t/acme/deliveries/{delivery_id(UUID(route['id']), 'e1')}")
     assert page.words("#why") == ["It is still to be delivered"]
     assert page.words(".because") == ["The event is stored and has not been read yet."]
 
 
 async def test_every_delivery_in_the_log_has_its_page(empty_url: str) -> None:
     async with delivery_log(empty_url) as log:
-        log.door.client.app[TENANT_LIMITS]._allowances = {RateLimit.SEARCH: Allowance(burst=1000, per_second=1)}
+        log.app.client.app[TENANT_LIMITS]._allowances = {RateLimit.SEARCH: Allowance(burst=1000, per_second=1)}
         for each in log.expected():
             which = delivery_id(each.route_id, each.event_id)
-            page = await pages.get(log.door, f"/t/acme/deliveries/{which}?event={each.event_id}")
+            page = await pages.get(log.app, f"/t/acme/deliveries/{which}?event={each.event_id}")
             assert (page.status, page.words(".page-head .pill"), len(attempts(page))) == (
                 200, [each.status.capitalize()], each.attempts,
             )  # fmt: skip
 
 
-async def test_it_says_what_it_is_about(door: Door) -> None:
-    it = await recorded(door, name="Orders", id="a/b c%")
-    page = await pages.get(door, at(it))
+async def test_it_says_what_it_is_about(app: App) -> None:
+    it = await recorded(app, name="Orders", id="a/b c%")
+    page = await pages.get(app, at(it))
     hrefs = [str(each["href"]) for each in page.all("aside a")]
     event = "/t/acme/events/a%2Fb%20c%25"
     assert hrefs == [event, f"/t/acme/webhooks/{it.route['id']}", "/t/acme/deliveries?event=a%2Fb+c%25", event]
     assert [each["data-copy"] for each in page.all("aside [data-copy]")] == ["a/b c%", it.id]
     assert "ever since" in page.words("aside")[0]
     for each in hrefs:
-        assert (await pages.get(door, each)).status == 200
+        assert (await pages.get(app, each)).status == 200
     assert page.words("aside dd .pill") == []
-    await door.ask("POST", path(it.route, "/disable"))
-    later = await pages.get(door, at(it))
+    await app.ask("POST", path(it.route, "/disable"))
+    later = await pages.get(app, at(it))
     assert later.words("aside dd .pill") == ["Disabled"]
     assert "ever since" not in later.words("aside")[0]
 
 
-async def test_a_test_is_marked(door: Door) -> None:
-    route = await door.route()
+async def test_a_test_is_marked(app: App) -> None:
+    route = await app.route()
     await sample_events.publish(
-        door.database, UUID(route["id"]), [NewEvent(tenant="acme", id="test_1", type="a.b", data=b"{}")]
+        app.database, UUID(route["id"]), [NewEvent(tenant="acme", id="test_1", type="a.b", data=b"{}")]
     )
-    await ticks.make(door.database)
-    page = await pages.get(door, f"/t/acme/deliveries/{delivery_id(UUID(route['id']), 'test_1')}")
+    await ticks.make(app.database)
+    page = await pages.get(app, f"/t/acme/deliveries/{delivery_id(UUID(route['id']), 'test_1')}")
     assert page.words(".page-head .tag") == ["Test"]
 
 
 # ---- its attempts ----
 
 
-async def test_attempts_are_shown_newest_first_and_the_last_is_open(door: Door) -> None:
-    it = await recorded(door)
+async def test_attempts_are_shown_newest_first_and_the_last_is_open(app: App) -> None:
+    it = await recorded(app)
     await it.record(
         it.row("retrying", status_code=500, error="http_500"),
         it.row("retrying", number=2, status_code=None, error="timeout", duration_ms=15_000),
         it.row("delivered", number=3, status_code=204, duration_ms=142),
     )
-    page = await pages.get(door, at(it))
+    page = await pages.get(app, at(it))
     assert [each["value"] for each in attempts(page)] == ["3", "2", "1"]
     assert page.words(".attempt-head") == [
         "Attempt 3 204 No Content 23 Nov 2026, 08:00:00 UTC",
@@ -234,22 +234,22 @@ async def test_attempts_are_shown_newest_first_and_the_last_is_open(door: Door) 
     assert [each["width"] for each in page.all(".bar-part")] == ["1", "100", "1"]
     assert [each.select("details[open]") != [] for each in attempts(page)] == [True, False, False]
     assert "3 in all, newest first" in page.text
-    older = await pages.get(door, at(it, "?attempt=1"))
+    older = await pages.get(app, at(it, "?attempt=1"))
     assert [each.select("details[open]") != [] for each in attempts(older)] == [False, False, True]
 
 
 @pytest.mark.parametrize("attempt", ["0", "-1", "x", "99", "", "١", "9999999"])
-async def test_an_attempt_that_there_is_not_is_as_if_none_was_named(door: Door, attempt: str) -> None:
-    it = await recorded(door)
+async def test_an_attempt_that_there_is_not_is_as_if_none_was_named(app: App, attempt: str) -> None:
+    it = await recorded(app)
     await it.record(it.row("delivered"))
-    page = await pages.get(door, at(it, f"?attempt={attempt}"))
+    page = await pages.get(app, at(it, f"?attempt={attempt}"))
     assert len(page.all(".timeline > li > details[open]")) == 1
 
 
-async def test_a_request_is_shown_as_it_was_sent_with_secrets_masked(door: Door) -> None:
-    it = await recorded(door, data={"price": 1.10, "text": "<grüß>"}, headers={"X-Shop": "geheim"})
+async def test_a_request_is_shown_as_it_was_sent_with_secrets_masked(app: App) -> None:
+    it = await recorded(app, data={"price": 1.10, "text": "<grüß>"}, headers={"X-Shop": "geheim"})
     await it.record(it.row("delivered"))
-    page = await pages.get(door, at(it))
+    page = await pages.get(app, at(it))
     (attempt,) = (await api_delivery(it))["attempts"]
     sent = attempt["request"]
     assert code(page, "Request headers").strip().splitlines()[0] == f"POST {TARGET}"
@@ -263,19 +263,19 @@ async def test_a_request_is_shown_as_it_was_sent_with_secrets_masked(door: Door)
     assert "by version 1 of the webhook" in page.text
 
 
-async def test_the_body_can_be_downloaded_byte_for_byte(door: Door) -> None:
-    route = await door.route()
+async def test_the_body_can_be_downloaded_byte_for_byte(app: App) -> None:
+    route = await app.route()
     data = b'{"price":1.10,"text":"gr\xc3\xbc\xc3\x9f \\ud83d\\ude00","big":123456789012345678901234567890}'
-    await domain_events.publish(door.database, [new_event(id="e1", data=data)])
-    await ticks.make(door.database)
-    it = Recorded(door, route, (await door.events())[-1])
+    await domain_events.publish(app.database, [new_event(id="e1", data=data)])
+    await ticks.make(app.database)
+    it = Recorded(app, route, (await app.events())[-1])
     await it.record(it.row("retrying", status_code=500, error="http_500"), it.row("delivered", number=2))
     sent = (await api_delivery(it))["attempts"][0]["request"]["body"].encode()
     assert data in sent
-    page = await pages.get(door, at(it))
+    page = await pages.get(app, at(it))
     links = [str(each["href"]) for each in page.all("a[download]")]
     assert links == [at(it, f"/body?attempt={number}&event=e1") for number in (2, 1)]
-    async with door.client.get(links[0], headers=pages.BROWSER) as response:
+    async with app.client.get(links[0], headers=pages.BROWSER) as response:
         assert (response.status, await response.read()) == (200, sent)
         assert response.headers["Content-Disposition"] == 'attachment; filename="body-2.json"'
         assert response.headers["X-Content-Type-Options"] == "nosniff"
@@ -283,17 +283,17 @@ async def test_the_body_can_be_downloaded_byte_for_byte(door: Door) -> None:
 
 
 @pytest.mark.parametrize("query", ["", "?attempt=0", "?attempt=2", "?attempt=x"])
-async def test_a_body_that_there_is_not_cannot_be_downloaded(door: Door, query: str) -> None:
-    it = await recorded(door)
+async def test_a_body_that_there_is_not_cannot_be_downloaded(app: App, query: str) -> None:
+    it = await recorded(app)
     await it.record(it.row("delivered"))
-    assert (await pages.get(door, at(it, f"/body{query}"))).status == 404
-    assert (await pages.get(door, at(it, "/body?attempt=1"))).status == 200
+    assert (await pages.get(app, at(it, f"/body{query}"))).status == 404
+    assert (await pages.get(app, at(it, "/body?attempt=1"))).status == 200
 
 
-async def test_a_command_sends_the_same_again(door: Door) -> None:
-    it = await recorded(door, data={"text": "it's"}, headers={"X-Shop": "geheim"})
+async def test_a_command_sends_the_same_again(app: App) -> None:
+    it = await recorded(app, data={"text": "it's"}, headers={"X-Shop": "geheim"})
     await it.record(it.row("delivered"))
-    page = await pages.get(door, at(it))
+    page = await pages.get(app, at(it))
     (attempt,) = (await api_delivery(it))["attempts"]
     sent = attempt["request"]
     assert code(page, "cURL") == curl_command(sent["url"], sent["headers"], sent["body"].encode())
@@ -302,10 +302,10 @@ async def test_a_command_sends_the_same_again(door: Door) -> None:
     assert "The values of X-Shop are secret: put yours in place of ***." in message
 
 
-async def test_a_long_body_is_cut_and_the_command_takes_it_from_its_file(door: Door) -> None:
-    it = await recorded(door, data={"text": "<" * 30_000})
+async def test_a_long_body_is_cut_and_the_command_takes_it_from_its_file(app: App) -> None:
+    it = await recorded(app, data={"text": "<" * 30_000})
     await it.record(it.row("delivered"))
-    page = await pages.get(door, at(it))
+    page = await pages.get(app, at(it))
     assert "Its beginning. Laid out to be read" in page.text
     assert "--data-binary '@body-1.json'" in code(page, "cURL")
     assert "<<<" not in code(page, "cURL")
@@ -324,11 +324,11 @@ async def test_a_long_body_is_cut_and_the_command_takes_it_from_its_file(door: D
     ],
 )
 async def test_an_answer_is_shown_as_far_as_it_was_kept(
-    door: Door, body: bytes, label: str | None, visible: str | None, message: str | None
+    app: App, body: bytes, label: str | None, visible: str | None, message: str | None
 ) -> None:
-    it = await recorded(door)
+    it = await recorded(app)
     await it.record(it.row("failed", status_code=418, error="http_418", response_body=body))
-    page = await pages.get(door, at(it))
+    page = await pages.get(app, at(it))
     assert code(page, "Response headers").strip().splitlines() == [
         "HTTP 418", "Content-Type: text/plain", "X-Twice: a", "X-Twice: b",
     ]  # fmt: skip
@@ -338,218 +338,218 @@ async def test_an_answer_is_shown_as_far_as_it_was_kept(
         assert (sentence in page.text) == (sentence == message)
 
 
-async def test_without_an_answer_it_says_why_there_is_none(door: Door) -> None:
-    it = await recorded(door)
+async def test_without_an_answer_it_says_why_there_is_none(app: App) -> None:
+    it = await recorded(app)
     await it.record(it.row("failed", status_code=None, error="timeout", response_head=None, response_body=None))
-    page = await pages.get(door, at(it))
+    page = await pages.get(app, at(it))
     assert "Response None: no answer in time." in page.text
 
 
-async def test_a_request_that_could_not_be_made_is_not_shown(door: Door) -> None:
-    it = await recorded(door)
+async def test_a_request_that_could_not_be_made_is_not_shown(app: App) -> None:
+    it = await recorded(app)
     error = "render_error: the transform gives no <JSON>"
     await it.record(
         it.row("failed", status_code=None, error=error, key_ids=None, response_head=None, response_body=None)
     )
-    page = await pages.get(door, at(it))
+    page = await pages.get(app, at(it))
     assert page.words(".because") == ["Failed for good after 1 attempt; the last error was “Body not made”."]
     assert "could not be made by the webhook's payload settings: the transform gives no <JSON>." in page.text
     assert "Request as sent by version 1 of the webhook None was made." in page.text
 
 
-async def test_the_answers_remain_after_the_event_is_deleted(door: Door) -> None:
-    it = await recorded(door)
+async def test_the_answers_remain_after_the_event_is_deleted(app: App) -> None:
+    it = await recorded(app)
     await it.record(it.row("delivered"))
     await it.forget_event()
-    page = await pages.get(door, at(it))
+    page = await pages.get(app, at(it))
     assert (page.status, page.words("#why")) == (200, ["It was delivered"])
     assert "Its event is no longer kept, so only what was recorded of the attempts can be shown." in page.text
     assert "It can no longer be shown" in page.text
     assert code(page, "Response body") == "ok"
-    assert (await pages.get(door, at(it, "/body?attempt=1"))).status == 404
+    assert (await pages.get(app, at(it, "/body?attempt=1"))).status == 404
 
 
-async def test_of_many_attempts_those_around_the_selected_one_are_shown(door: Door) -> None:
-    it = await recorded(door)
+async def test_of_many_attempts_those_around_the_selected_one_are_shown(app: App) -> None:
+    it = await recorded(app)
     failed = {"status_code": 500, "error": "http_500"}
     await it.record(*(it.row("retrying", number=number, **failed) for number in range(1, 61)))
-    last = await pages.get(door, at(it))
+    last = await pages.get(app, at(it))
     assert [each["value"] for each in attempts(last)] == [str(number) for number in range(60, 30, -1)]
     assert last.words(".timeline > li:last-child") == ["30 earlier attempts"]
-    older = await pages.get(door, str(last.one(".timeline > li:last-child a")["href"]))
+    older = await pages.get(app, str(last.one(".timeline > li:last-child a")["href"]))
     assert [each["value"] for each in attempts(older)] == [str(number) for number in range(45, 15, -1)]
     assert [each["value"] for each in attempts(older) if each.select("details[open]")] == ["30"]
     assert older.words(".timeline > li:first-child") == ["Newer attempts"]
-    newer = await pages.get(door, str(older.one(".timeline > li:first-child a")["href"]))
+    newer = await pages.get(app, str(older.one(".timeline > li:first-child a")["href"]))
     assert attempts(newer)[0]["value"] == "60"
-    first = await pages.get(door, at(it, "?attempt=1"))
+    first = await pages.get(app, at(it, "?attempt=1"))
     assert [each["value"] for each in attempts(first)][-1] == "1"
     assert first.words(".timeline > li:last-child")[0].startswith("Attempt 1")
 
 
-async def test_the_page_stays_short_with_the_longest_requests_and_answers(door: Door) -> None:
+async def test_the_page_stays_short_with_the_longest_requests_and_answers(app: App) -> None:
     """Quotes take the most bytes in a page, and each of these parts has its largest size."""
-    it = await recorded(door, data={"text": '"' * 100_000}, name="<&>" * 40)
+    it = await recorded(app, data={"text": '"' * 100_000}, name="<&>" * 40)
     head = "[" + ",".join(f'["X-{n}","{"<" * 110}"]' for n in range(30)) + "]"
     failed = {"status_code": 500, "error": "http_500", "response_head": head, "response_body": b"'" * 4096}
     await it.record(*(it.row("retrying", number=number, **failed) for number in range(1, 101)))
     await it.wait(failures=100)
-    last, page = await pages.get(door, at(it)), await pages.get(door, at(it, "?attempt=50"))
+    last, page = await pages.get(app, at(it)), await pages.get(app, at(it, "?attempt=50"))
     for each in (last, page):
         assert len(attempts(each)) == timeline.MAX_ATTEMPTS
         assert len(each.html.encode()) < 100_000
     # An attempt that does not fit has a link that opens it.
     (bare, *_) = [each for each in attempts(page) if not each.select("details")]
     link = str(bare.select_one("p a")["href"])  # type: ignore[index] # it has one
-    opened = await pages.get(door, link)
+    opened = await pages.get(app, link)
     (visible,) = [each for each in attempts(opened) if each.select("details[open]")]
     assert (visible["value"], visible["id"]) == (bare["value"], urlsplit(link).fragment)
     assert "Request as sent" in words(visible)
 
 
-async def test_small_attempts_are_all_on_the_page_with_their_contents(door: Door) -> None:
-    it = await recorded(door)
+async def test_small_attempts_are_all_on_the_page_with_their_contents(app: App) -> None:
+    it = await recorded(app)
     await it.record(*(it.row("retrying", number=number) for number in range(1, 11)))
-    page = await pages.get(door, at(it))
+    page = await pages.get(app, at(it))
     assert len(page.all(".timeline > li > details")) == 10
 
 
 # ---- sending it again ----
 
 
-async def resent(door: Door) -> list[dict[str, Any]]:
-    return await door.rows("SELECT actor, origin, seq FROM hookledger.resend")
+async def resent(app: App) -> list[dict[str, Any]]:
+    return await app.rows("SELECT actor, origin, seq FROM hookledger.resend")
 
 
-async def failed_for_good(door: Door, **route: Any) -> Recorded:
-    it = await recorded(door, **route)
+async def failed_for_good(app: App, **route: Any) -> Recorded:
+    it = await recorded(app, **route)
     await it.record(it.row("failed", status_code=500, error="http_500"))
     return it
 
 
-async def test_sent_again_it_is_in_line_and_the_page_says_so(door: Door) -> None:
-    it = await failed_for_good(door)
-    page = await pages.get(door, at(it))
+async def test_sent_again_it_is_in_line_and_the_page_says_so(app: App) -> None:
+    it = await failed_for_good(app)
+    page = await pages.get(app, at(it))
     form = page.one(".page-head form")
     assert page.words(".page-head form button") == ["Retry now"]
-    done = await pages.post(door, str(form["action"]), page.form_data(".page-head form"))
+    done = await pages.post(app, str(form["action"]), page.form_data(".page-head form"))
     assert (done.status, done.location) == (303, at(it, "?event=e1&done=retried"))
-    after = await pages.get(door, done.location)
+    after = await pages.get(app, done.location)
     assert after.words("[data-notice]") == [
         "It is in line to be sent again now. Refresh in a moment to see the answer."
     ]
     assert after.words(".page-head .pill") == ["Pending"]
     assert "The next attempt is due: it starts any moment." in after.text
-    assert await resent(door) == [{"actor": "admin", "origin": "dashboard", "seq": it.event["seq"]}]
+    assert await resent(app) == [{"actor": "admin", "origin": "dashboard", "seq": it.event["seq"]}]
     assert "done" not in str(after.words(".page-head a"))
 
 
-async def test_a_form_that_is_sent_twice_sends_once(door: Door) -> None:
-    it = await failed_for_good(door)
-    page = await pages.get(door, at(it))
+async def test_a_form_that_is_sent_twice_sends_once(app: App) -> None:
+    it = await failed_for_good(app)
+    page = await pages.get(app, at(it))
     fields = page.form_data(".page-head form")
     for _ in range(2):
-        assert (await pages.post(door, at(it, "/retry"), fields)).status == 303
-        await door.rows("DELETE FROM hookledger.retry RETURNING seq")  # as if it had been sent meanwhile
-    assert len(await resent(door)) == 1
-    another = (await pages.get(door, at(it))).form_data(".page-head form")
-    assert (await pages.post(door, at(it, "/retry"), another)).status == 303
-    assert len(await resent(door)) == 2
+        assert (await pages.post(app, at(it, "/retry"), fields)).status == 303
+        await app.rows("DELETE FROM hookledger.retry RETURNING seq")  # as if it had been sent meanwhile
+    assert len(await resent(app)) == 1
+    another = (await pages.get(app, at(it))).form_data(".page-head form")
+    assert (await pages.post(app, at(it, "/retry"), another)).status == 303
+    assert len(await resent(app)) == 2
 
 
-async def test_what_was_delivered_can_be_sent_again_too(door: Door) -> None:
-    it = await recorded(door)
+async def test_what_was_delivered_can_be_sent_again_too(app: App) -> None:
+    it = await recorded(app)
     await it.record(it.row("delivered"))
-    page = await pages.get(door, at(it))
+    page = await pages.get(app, at(it))
     assert page.words(".page-head form button") == ["Send again"]
-    assert (await pages.post(door, at(it, "/retry"), page.form_data(".page-head form"))).status == 303
-    assert (await pages.get(door, at(it))).words(".page-head .pill") == ["Delivered"]
+    assert (await pages.post(app, at(it, "/retry"), page.form_data(".page-head form"))).status == 303
+    assert (await pages.get(app, at(it))).words(".page-head .pill") == ["Delivered"]
 
 
-async def test_what_may_not_be_sent_is_refused_on_the_page_with_the_reason(door: Door) -> None:
-    it = await failed_for_good(door)
-    await door.ask("POST", path(it.route, "/disable"))
-    page = await pages.get(door, at(it))
+async def test_what_may_not_be_sent_is_refused_on_the_page_with_the_reason(app: App) -> None:
+    it = await failed_for_good(app)
+    await app.ask("POST", path(it.route, "/disable"))
+    page = await pages.get(app, at(it))
     assert page.all(".page-head form") == []
     assert "It cannot be sent again: the webhook is disabled since 20" in page.text
-    refused = await pages.post(door, at(it, "/retry?event=e1"))
+    refused = await pages.post(app, at(it, "/retry?event=e1"))
     assert refused.status == 409
     (alert,) = refused.words("[role=alert]")
     assert alert.startswith("It was not sent again: the webhook is disabled since 20")
     assert alert.endswith(" UTC: what happened until it is enabled is never sent.")
     assert "It cannot be sent again" not in refused.text
     assert refused.words("#why") == ["It was not delivered"]
-    assert await resent(door) == []
+    assert await resent(app) == []
 
 
-async def test_every_link_on_a_page_that_refuses_leads_somewhere(door: Door) -> None:
-    it = await recorded(door, data={"text": '"' * 60_000})
+async def test_every_link_on_a_page_that_refuses_leads_somewhere(app: App) -> None:
+    it = await recorded(app, data={"text": '"' * 60_000})
     await it.record(*(it.row("retrying" if number < 40 else "failed", number=number) for number in range(1, 41)))
     await it.forget_event()
-    refused = await pages.post(door, at(it, "/retry"))
+    refused = await pages.post(app, at(it, "/retry"))
     assert refused.words("[role=alert]") == [
         "It was not sent again: its event is no longer kept, so there is nothing to send."
     ]
     links = {str(each["href"]) for each in refused.all("main a[href*='deliveries/']")}
     assert len(links) > 1
     for link in links:
-        assert (await pages.get(door, link)).status == 200, link
+        assert (await pages.get(app, link)).status == 200, link
 
 
-async def test_what_happened_before_the_last_enable_cannot_be_sent_again(door: Door) -> None:
-    it = await failed_for_good(door)
+async def test_what_happened_before_the_last_enable_cannot_be_sent_again(app: App) -> None:
+    it = await failed_for_good(app)
     for command_ in ("/disable", "/enable"):
-        await door.ask("POST", path(it.route, command_))
-    page = await pages.get(door, at(it))
+        await app.ask("POST", path(it.route, command_))
+    page = await pages.get(app, at(it))
     assert page.all(".page-head form") == []
     assert "It cannot be sent again: the webhook was disabled at 20" in page.text
     assert "what happened before is never sent." in page.text
 
 
-async def test_deliveries_of_a_deleted_webhook_cannot_be_sent_again(door: Door) -> None:
-    it = await failed_for_good(door, name="Gone")
-    await door.ask("DELETE", path(it.route))
-    page = await pages.get(door, at(it))
+async def test_deliveries_of_a_deleted_webhook_cannot_be_sent_again(app: App) -> None:
+    it = await failed_for_good(app, name="Gone")
+    await app.ask("DELETE", path(it.route))
+    page = await pages.get(app, at(it))
     assert page.words("h1") == ["order.create to Gone"]
     assert page.words("aside dd .pill") == ["Deleted"]
     assert "It cannot be sent again: the webhook was deleted: nothing is sent to it any more." in page.text
-    assert (await pages.post(door, at(it, "/retry"))).status == 409
+    assert (await pages.post(app, at(it, "/retry"))).status == 409
 
 
-async def test_who_may_only_read_finds_no_button_and_is_refused(door: Door) -> None:
-    it = await failed_for_good(door)
-    headers = await reader(door)
-    page = await pages.get(door, at(it), headers=headers)
+async def test_who_may_only_read_finds_no_button_and_is_refused(app: App) -> None:
+    it = await failed_for_good(app)
+    headers = await reader(app)
+    page = await pages.get(app, at(it), headers=headers)
     assert (page.status, page.words("#why")) == (200, ["It was not delivered"])
     assert page.all("main form") == []
-    assert (await pages.post(door, at(it, "/retry"), headers=headers)).status == 403
-    await door.ask("POST", path(it.route, "/disable"))
-    assert "It cannot be sent again" not in (await pages.get(door, at(it), headers=headers)).text
+    assert (await pages.post(app, at(it, "/retry"), headers=headers)).status == 403
+    await app.ask("POST", path(it.route, "/disable"))
+    assert "It cannot be sent again" not in (await pages.get(app, at(it), headers=headers)).text
 
 
 # ---- unknown deliveries ----
 
 
-async def test_an_unknown_delivery_has_a_page_with_the_possible_reasons(door: Door) -> None:
-    await door.route()
+async def test_an_unknown_delivery_has_a_page_with_the_possible_reasons(app: App) -> None:
+    await app.route()
     which = uuid4()
-    page = await pages.get(door, f"/t/acme/deliveries/{which}")
+    page = await pages.get(app, f"/t/acme/deliveries/{which}")
     assert (page.status, page.words("h1")) == (404, [NOT_FOUND])
     assert page.one("main form")["action"] == f"/t/acme/deliveries/{which}"
     assert page.form_data() == {"event": [""]}
 
 
-async def test_what_was_skipped_leads_to_its_event_which_says_why(door: Door) -> None:
-    route = await door.route(enabled=False)
-    await domain_events.publish(door.database, [new_event(id="e1")])
-    await ticks.make(door.database)
+async def test_what_was_skipped_leads_to_its_event_which_says_why(app: App) -> None:
+    route = await app.route(enabled=False)
+    await domain_events.publish(app.database, [new_event(id="e1")])
+    await ticks.make(app.database)
     which = delivery_id(UUID(route["id"]), "e1")
-    page = await pages.get(door, f"/t/acme/deliveries/{which}?event=e1")
+    page = await pages.get(app, f"/t/acme/deliveries/{which}?event=e1")
     assert (page.status, page.words("h1")) == (404, [NOT_FOUND])
     (link,) = page.all("main a.primary")
     assert link["href"] == "/t/acme/events/e1"
     assert page.all("main form") == []
-    event = await pages.get(door, str(link["href"]))
+    event = await pages.get(app, str(link["href"]))
     assert event.words(".verdicts .pill") == ["Skipped: disabled"]
 
 
@@ -557,37 +557,37 @@ async def test_a_search_that_takes_too_long_asks_for_the_event(empty_url: str, m
     monkeypatch.setattr(import_module("daemon.deliveries.detail"), "SEARCH_SECONDS", -1.0)
     async with delivery_log(empty_url) as log:
         where = f"/t/acme/deliveries/{uuid4()}"
-        page = await pages.get(log.door, where)
+        page = await pages.get(log.app, where)
         assert (page.status, page.words("h1")) == (422, ["Which event was it?"])
         assert page.one("main form")["action"] == where
         assert page.words("main form label") == ["Event id"]
-        assert (await pages.get(log.door, f"{where}?event=e1")).words("h1") == [NOT_FOUND]
+        assert (await pages.get(log.app, f"{where}?event=e1")).words("h1") == [NOT_FOUND]
 
 
-async def test_foreign_deliveries_are_not_there(door: Door) -> None:
-    it = await recorded(door)
+async def test_foreign_deliveries_are_not_there(app: App) -> None:
+    it = await recorded(app)
     await it.record(it.row("delivered"))
-    await door.route("globex")
+    await app.route("globex")
     for rest in ("", "?event=e1", "/body?attempt=1", "/body?attempt=1&event=e1"):
-        assert (await pages.get(door, f"/t/globex/deliveries/{it.id}{rest}")).status == 404
-    assert (await pages.post(door, f"/t/globex/deliveries/{it.id}/retry?event=e1")).status == 404
-    theirs = pages.BROWSER | bearer(await token(door.database, "tenant:globex"))
+        assert (await pages.get(app, f"/t/globex/deliveries/{it.id}{rest}")).status == 404
+    assert (await pages.post(app, f"/t/globex/deliveries/{it.id}/retry?event=e1")).status == 404
+    theirs = pages.BROWSER | bearer(await token(app.database, "tenant:globex"))
     for rest in ("", "/body?attempt=1"):
-        assert (await pages.get(door, at(it, rest), headers=theirs)).status == 404
-    assert (await pages.post(door, at(it, "/retry"), headers=theirs)).status == 404
-    assert await resent(door) == []
+        assert (await pages.get(app, at(it, rest), headers=theirs)).status == 404
+    assert (await pages.post(app, at(it, "/retry"), headers=theirs)).status == 404
+    assert await resent(app) == []
 
 
 @pytest.mark.parametrize("which", ["x", "%00", "1" * 32])
-async def test_what_is_no_id_is_not_there(door: Door, which: str) -> None:
+async def test_what_is_no_id_is_not_there(app: App, which: str) -> None:
     for query in ("", "?event=e1", "?event=%00"):
-        page = await pages.get(door, f"/t/acme/deliveries/{which}{query}")
+        page = await pages.get(app, f"/t/acme/deliveries/{which}{query}")
         assert (page.status, page.words("h1")) == (404, [NOT_FOUND])
 
 
-async def test_everything_in_it_is_escaped(door: Door) -> None:
+async def test_everything_in_it_is_escaped(app: App) -> None:
     it = await recorded(
-        door, data={"text": HOSTILE}, id=HOSTILE, name=HOSTILE, headers={"X-Shop": HOSTILE},
+        app, data={"text": HOSTILE}, id=HOSTILE, name=HOSTILE, headers={"X-Shop": HOSTILE},
         target_url="https://shop.example.com/?<script>",
     )  # fmt: skip
     head = '[["X-<script>","<script>alert(1)</script>"]]'
@@ -598,8 +598,8 @@ async def test_everything_in_it_is_escaped(door: Door) -> None:
         ),
         it.row("failed", number=2, status_code=999, error=f"odd {HOSTILE}", response_head=head),
     )  # fmt: skip
-    first = await pages.get(door, at(it))
+    first = await pages.get(app, at(it))
     assert first.words("aside .copyable code")[0] == HOSTILE
-    for page in (first, await pages.get(door, at(it, "?event=<script>"))):
+    for page in (first, await pages.get(app, at(it, "?event=<script>"))):
         assert len(page.all("script")) == 1
         assert "</script>49" not in page.text

@@ -21,8 +21,8 @@ from tests.support.builders import new_event
 from tests.support.recorded import recorded
 from tests.support.tokens import bearer, id_in, token
 from tests.support.until import until
-from tests.support.web import Answer, Door
-from tests.support.web import door as opened_door
+from tests.support.web import Answer, App
+from tests.support.web import app as opened_door
 
 LOG = "/t/acme/deliveries"
 HOSTILE = '"><script>alert(1)</script>{{ 7*7 }}'
@@ -33,8 +33,8 @@ SECONDS = 10
 EVENT_SOURCE = {"Accept": "text/event-stream", "Sec-Fetch-Site": "same-origin"}
 
 
-async def publish_events(door: Door, *ids: str, **more: Any) -> None:
-    await domain_events.publish(door.database, [new_event(id=each, **more) for each in ids])
+async def publish_events(app: App, *ids: str, **more: Any) -> None:
+    await domain_events.publish(app.database, [new_event(id=each, **more) for each in ids])
 
 
 class Tail:
@@ -67,16 +67,16 @@ class Tail:
 
 
 @asynccontextmanager
-async def listening(door: Door, query: str = "", *, headers: Mapping[str, str] = EVENT_SOURCE) -> AsyncIterator[Tail]:
-    async with door.client.get(f"{LOG}/live{query}", headers=headers) as response:
+async def listening(app: App, query: str = "", *, headers: Mapping[str, str] = EVENT_SOURCE) -> AsyncIterator[Tail]:
+    async with app.client.get(f"{LOG}/live{query}", headers=headers) as response:
         assert response.status == 200, await response.text()
         yield Tail(response)
 
 
-async def refused(door: Door, query: str = "", *, headers: Mapping[str, str] = EVENT_SOURCE) -> Answer:
+async def refused(app: App, query: str = "", *, headers: Mapping[str, str] = EVENT_SOURCE) -> Answer:
     """The answer to a listener who is refused."""
     async with asyncio.timeout(SECONDS):
-        return await door.ask("GET", f"{LOG}/live{query}", headers=headers)
+        return await app.ask("GET", f"{LOG}/live{query}", headers=headers)
 
 
 def heard_ids(part: BeautifulSoup) -> list[str]:
@@ -114,44 +114,44 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[deliveries.DeliveryFilter]:
 
 
 async def test_a_listener_gets_the_newest_at_once_and_again_after_a_change(
-    door: Door, fast_polling: None, reads: list[deliveries.DeliveryFilter]
+    app: App, fast_polling: None, reads: list[deliveries.DeliveryFilter]
 ) -> None:
-    await door.route()
-    await publish_events(door, "e1")
-    async with listening(door) as tail:
+    await app.route()
+    await publish_events(app, "e1")
+    async with listening(app) as tail:
         assert tail.response.headers["Content-Type"] == "text/event-stream"
         assert heard_ids(await tail.message()) == ["e1"]
         for _ in range(3):
             assert await tail.hear() == ": still here\n\n"
         assert len(reads) > 1
-        await publish_events(door, "e2")
+        await publish_events(app, "e2")
         assert heard_ids(await tail.message()) == ["e2", "e1"]
 
 
-async def test_a_change_of_what_is_listed_already_is_news_too(door: Door, fast_polling: None) -> None:
-    it = await recorded(door)
-    async with listening(door) as tail:
+async def test_a_change_of_what_is_listed_already_is_news_too(app: App, fast_polling: None) -> None:
+    it = await recorded(app)
+    async with listening(app) as tail:
         assert "Not tried yet" in (await tail.message()).get_text()
         await it.record(it.row("delivered"))
         assert "200 OK" in (await tail.message()).get_text()
 
 
-async def test_only_what_fits_the_filter_is_news(door: Door, fast_polling: None) -> None:
-    await door.route()
-    async with listening(door, "?type=order.pay") as tail:
+async def test_only_what_fits_the_filter_is_news(app: App, fast_polling: None) -> None:
+    await app.route()
+    async with listening(app, "?type=order.pay") as tail:
         assert "No delivery fits" in (await tail.message()).get_text()
-        await publish_events(door, "other", type="order.create")
+        await publish_events(app, "other", type="order.create")
         for _ in range(5):
             assert await tail.hear() == ": still here\n\n"
-        await publish_events(door, "wanted", type="order.pay")
+        await publish_events(app, "wanted", type="order.pay")
         assert heard_ids(await tail.message()) == ["wanted"]
 
 
-async def test_live_rows_are_those_of_the_page(door: Door, single_read: None) -> None:
-    await door.route(name=HOSTILE)
-    await publish_events(door, HOSTILE)
-    page = await pages.get(door, f"{LOG}?live=1")
-    async with listening(door) as tail:
+async def test_live_rows_are_those_of_the_page(app: App, single_read: None) -> None:
+    await app.route(name=HOSTILE)
+    await publish_events(app, HOSTILE)
+    page = await pages.get(app, f"{LOG}?live=1")
+    async with listening(app) as tail:
         part = await tail.message()
     assert part.select("script") == []
     assert heard_ids(part) == [HOSTILE]
@@ -160,13 +160,13 @@ async def test_live_rows_are_those_of_the_page(door: Door, single_read: None) ->
 
 
 async def test_a_silent_log_is_heard_from_now_and_then(
-    door: Door, reads: list[deliveries.DeliveryFilter], monkeypatch: pytest.MonkeyPatch
+    app: App, reads: list[deliveries.DeliveryFilter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A proxy would close an idle connection; yet not every read sends a heartbeat."""
     monkeypatch.setattr(live, "POLL_SECONDS", 0.005)
     monkeypatch.setattr(live, "HEARTBEAT_SECONDS", 0.3)
-    await door.route()
-    async with listening(door) as tail:
+    await app.route()
+    async with listening(app) as tail:
         await tail.message()
         before = len(reads)
         assert await tail.hear() == ": still here\n\n"
@@ -174,31 +174,29 @@ async def test_a_silent_log_is_heard_from_now_and_then(
 
 
 async def test_however_many_listen_a_filter_is_read_once(
-    door: Door, single_read: None, reads: list[deliveries.DeliveryFilter]
+    app: App, single_read: None, reads: list[deliveries.DeliveryFilter]
 ) -> None:
-    await door.route()
-    await publish_events(door, "e1")
-    async with listening(door) as one, listening(door) as two, listening(door, "?status=failed") as three:
+    await app.route()
+    await publish_events(app, "e1")
+    async with listening(app) as one, listening(app) as two, listening(app, "?status=failed") as three:
         assert heard_ids(await one.message()) == heard_ids(await two.message()) == ["e1"]
         await three.message()
         assert [each.status for each in reads] == [None, "failed"]
         (feed,) = [
-            each
-            for delivery_filter, each in door.client.app[live.FEEDS]._open.items()
-            if delivery_filter.status is None
+            each for delivery_filter, each in app.client.app[live.FEEDS]._open.items() if delivery_filter.status is None
         ]
         assert feed.listeners == 2
-        await publish_events(door, "e2")
-        async with listening(door) as late:
+        await publish_events(app, "e2")
+        async with listening(app) as late:
             assert heard_ids(await late.message()) == ["e1"]  # it was read less than a second ago
         feed._read_at -= live.POLL_SECONDS
-        async with listening(door) as later, listening(door) as last:
+        async with listening(app) as later, listening(app) as last:
             assert heard_ids(await later.message()) == heard_ids(await last.message()) == ["e2", "e1"]
         assert [each.status for each in reads] == [None, "failed", None]
 
 
 async def test_an_unavailable_database_is_not_read_more_often(
-    door: Door, single_read: None, monkeypatch: pytest.MonkeyPatch
+    app: App, single_read: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[None] = []
 
@@ -206,18 +204,18 @@ async def test_an_unavailable_database_is_not_read_more_often(
         calls.append(None)
         raise StoreUnavailable("gone")
 
-    await door.route()
+    await app.route()
     monkeypatch.setattr(deliveries, "page", fails)
-    async with listening(door) as one, listening(door) as two:
+    async with listening(app) as one, listening(app) as two:
         assert await one.hear() == await two.hear() == ": still here\n\n"
     assert calls == [None]
 
 
 async def test_once_the_database_answers_again_so_does_the_tail(
-    door: Door, fast_polling: None, monkeypatch: pytest.MonkeyPatch
+    app: App, fast_polling: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await door.route()
-    await publish_events(door, "e1")
+    await app.route()
+    await publish_events(app, "e1")
     page, failures = deliveries.page, iter(range(3))
 
     async def fails_at_first(*given: Any, **more: Any) -> deliveries.DeliveryPage:
@@ -226,15 +224,15 @@ async def test_once_the_database_answers_again_so_does_the_tail(
         return await page(*given, **more)
 
     monkeypatch.setattr(deliveries, "page", fails_at_first)
-    async with listening(door) as tail:
+    async with listening(app) as tail:
         assert await tail.hear() == ": still here\n\n"
         assert heard_ids(await tail.message()) == ["e1"]
 
 
-async def test_a_listener_who_leaves_is_forgotten(door: Door, fast_polling: None) -> None:
-    await door.route()
-    feeds = door.client.app[live.FEEDS]
-    async with listening(door) as tail:
+async def test_a_listener_who_leaves_is_forgotten(app: App, fast_polling: None) -> None:
+    await app.route()
+    feeds = app.client.app[live.FEEDS]
+    async with listening(app) as tail:
         await tail.message()
         assert len(feeds._open) == 1
         tail.response.close()
@@ -242,63 +240,63 @@ async def test_a_listener_who_leaves_is_forgotten(door: Door, fast_polling: None
 
 
 async def test_too_many_listeners_are_sent_away_until_one_leaves(
-    door: Door, fast_polling: None, monkeypatch: pytest.MonkeyPatch
+    app: App, fast_polling: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "MAX_LISTENERS", 2)
-    await door.route()
-    feeds = door.client.app[live.FEEDS]
-    async with listening(door) as one, listening(door, "?status=failed"):
-        answer = await refused(door)
+    await app.route()
+    feeds = app.client.app[live.FEEDS]
+    async with listening(app) as one, listening(app, "?status=failed"):
+        answer = await refused(app)
         assert (answer.status, answer.headers["Retry-After"]) == (503, "30")
         assert answer.json["detail"] == "too many are following live now: refresh the page instead"
         one.response.close()
         await until(lambda: sum(feed.listeners for feed in feeds._open.values()) == 1)
-        async with listening(door) as next_one:
+        async with listening(app) as next_one:
             await next_one.message()
 
 
 async def test_one_tenant_cannot_take_all_of_the_capacity(
-    door: Door, fast_polling: None, monkeypatch: pytest.MonkeyPatch
+    app: App, fast_polling: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "MAX_LISTENERS_OF_TENANT", 1)
-    await door.route()
-    await door.route("globex")
-    feeds = door.client.app[live.FEEDS]
-    async with listening(door):
-        assert (await refused(door)).status == 503
+    await app.route()
+    await app.route("globex")
+    feeds = app.client.app[live.FEEDS]
+    async with listening(app):
+        assert (await refused(app)).status == 503
         with feeds.listening(DeliveryFilter(tenant="globex")) as feed:
             assert feed.listeners == 1
 
 
 async def test_a_listener_ends_after_some_minutes(
-    door: Door, monkeypatch: pytest.MonkeyPatch, fast_polling: None
+    app: App, monkeypatch: pytest.MonkeyPatch, fast_polling: None
 ) -> None:
     monkeypatch.setattr(live, "MAX_STREAM_SECONDS", 0.05)
-    await door.route()
-    async with listening(door) as tail:
+    await app.route()
+    async with listening(app) as tail:
         await tail.message()
         await tail.end()
 
 
-async def test_when_the_process_stops_listeners_end_at_once_and_none_begins(door: Door, single_read: None) -> None:
-    await door.route()
-    async with listening(door) as tail:
+async def test_when_the_process_stops_listeners_end_at_once_and_none_begins(app: App, single_read: None) -> None:
+    await app.route()
+    async with listening(app) as tail:
         await tail.message()
-        await door.client.app.shutdown()
+        await app.client.app.shutdown()
         assert await tail.hear() is None
-    assert (await refused(door)).status == 503
+    assert (await refused(app)).status == 503
 
 
 async def test_it_ends_with_the_token_of_the_listener(
-    door: Door, fast_polling: None, monkeypatch: pytest.MonkeyPatch
+    app: App, fast_polling: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "CHECK_SECONDS", 0.0)
-    await door.route()
-    text = await token(door.database, "auditor:acme")
-    async with listening(door, headers=EVENT_SOURCE | bearer(text)) as tail:
+    await app.route()
+    text = await token(app.database, "auditor:acme")
+    async with listening(app, headers=EVENT_SOURCE | bearer(text)) as tail:
         await tail.message()
         assert await tail.hear() == ": still here\n\n"
-        assert (await door.ask("DELETE", f"/v1/tokens/{id_in(text)}")).status == 204
+        assert (await app.ask("DELETE", f"/v1/tokens/{id_in(text)}")).status == 204
         await tail.end()
 
 
@@ -306,36 +304,36 @@ async def test_it_ends_with_the_session_of_the_listener(
     empty_url: str, fast_polling: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "CHECK_SECONDS", 0.0)
-    async with opened_door(empty_url, server__admin_token="correct horse battery staple") as door:
-        browser = await sessions.browser(door, "acme")
-        async with listening(door, headers=browser | EVENT_SOURCE) as tail:
+    async with opened_door(empty_url, server__admin_token="correct horse battery staple") as app:
+        browser = await sessions.browser(app, "acme")
+        async with listening(app, headers=browser | EVENT_SOURCE) as tail:
             await tail.message()
             assert await tail.hear() == ": still here\n\n"
-            assert (await pages.post(door, "/logout", headers=browser)).status == 303
+            assert (await pages.post(app, "/logout", headers=browser)).status == 303
             await tail.end()
-        assert (await refused(door, headers=browser | EVENT_SOURCE)).status == 401
+        assert (await refused(app, headers=browser | EVENT_SOURCE)).status == 401
 
 
-async def test_a_filter_that_is_wrong_cannot_be_followed(door: Door) -> None:
-    await door.route()
-    answer = await refused(door, "?status=lost&since=x")
+async def test_a_filter_that_is_wrong_cannot_be_followed(app: App) -> None:
+    await app.route()
+    answer = await refused(app, "?status=lost&since=x")
     assert (answer.status, sorted(answer.errors)) == (422, ["since", "status"])
 
 
-async def test_a_client_that_is_no_event_source_gets_the_newest_rows_once(door: Door) -> None:
-    await door.route()
-    await publish_events(door, "e1", type="order.pay")
-    await publish_events(door, "e2")
-    part = await pages.get(door, f"{LOG}/live?type=order.pay", headers=pages.PART)
+async def test_a_client_that_is_no_event_source_gets_the_newest_rows_once(app: App) -> None:
+    await app.route()
+    await publish_events(app, "e1", type="order.pay")
+    await publish_events(app, "e2")
+    part = await pages.get(app, f"{LOG}/live?type=order.pay", headers=pages.PART)
     assert part.status == 200
     assert "<html" not in part.html
     assert part.words(".row-id") == ["e1"]
 
 
-async def test_a_head_request_gets_no_rows(door: Door) -> None:
+async def test_a_head_request_gets_no_rows(app: App) -> None:
     """On a kept-alive connection the rows would be taken for the next answer."""
-    await publish_events(door, "e1")
+    await publish_events(app, "e1")
     async with asyncio.timeout(SECONDS):
-        answer = await door.ask("HEAD", f"{LOG}/live", headers=EVENT_SOURCE)
+        answer = await app.ask("HEAD", f"{LOG}/live", headers=EVENT_SOURCE)
     assert answer.status == 200
     assert answer.headers["Content-Type"].startswith("text/html")

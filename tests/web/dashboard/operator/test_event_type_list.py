@@ -14,7 +14,7 @@ from daemon.web.dashboard.operator.event_type_list import CatalogueDifference, d
 from eventstore.domain_events import catalogue
 from eventstore.domain_events.catalogue import TypeRow
 from tests.support.pages import Page, get, post
-from tests.support.web import Door
+from tests.support.web import App
 
 PLACE = "/operator/event-types/list"
 HOSTILE = '"><script>alert(1)</script>{{ 7*7 }}'
@@ -22,22 +22,22 @@ OLD = [{"name": "cart.create"}, {"name": "order.create", "description": "It happ
 NEW = [{"name": "order.create", "description": "Somebody buys."}, {"name": "order.pay"}]
 
 
-async def replace_catalogue(opened: Door, types: list[dict[str, Any]]) -> None:
+async def replace_catalogue(opened: App, types: list[dict[str, Any]]) -> None:
     answer = await opened.ask("PUT", "/v1/event-types", {"event_types": types})
     assert answer.status == 200, answer.text
 
 
-async def stored(opened: Door) -> dict[str, str]:
+async def stored(opened: App) -> dict[str, str]:
     return {each.name: each.description for each in (await catalogue.entries(opened.database))[1]}
 
 
-async def compared(opened: Door, types: object) -> Page:
+async def compared(opened: App, types: object) -> Page:
     page = await post(opened, PLACE, {"types": json.dumps(types), "intent": "compare"})
     assert page.status == 200, page.text
     return page
 
 
-async def replaced(opened: Door, page: Page) -> Page:
+async def replaced(opened: App, page: Page) -> Page:
     return await post(opened, PLACE, {**page.form_data(), "intent": "replace"})
 
 
@@ -45,76 +45,76 @@ def difference_on(page: Page) -> dict[str, str]:
     return dict(zip(page.words("dt"), page.words("dd"), strict=True))
 
 
-async def test_a_list_is_compared_first_and_then_replaces_the_catalogue(door: Door) -> None:
-    await replace_catalogue(door, OLD)
-    empty = await get(door, PLACE)
+async def test_a_list_is_compared_first_and_then_replaces_the_catalogue(app: App) -> None:
+    await replace_catalogue(app, OLD)
+    empty = await get(app, PLACE)
     assert "there are 2 types in it now, at most 1,000 fit." in empty.text
     assert empty.words("button") == ["Compare with the catalogue"]
-    page = await compared(door, NEW)
+    page = await compared(app, NEW)
     assert difference_on(page) == {"New": "1 order.pay", "Different": "1 order.create", "Gone": "1 cart.create"}
     assert "Webhooks stay subscribed to types that go" in page.text
     assert json.loads(page.form_data()["types"][0]) == NEW
-    assert await stored(door) == {"cart.create": "", "order.create": "It happens."}
+    assert await stored(app) == {"cart.create": "", "order.create": "It happens."}
 
-    done = await replaced(door, page)
+    done = await replaced(app, page)
     assert (done.status, done.location) == (303, "/operator/event-types?done=types_replaced")
-    assert await stored(door) == {"order.create": "Somebody buys.", "order.pay": ""}
+    assert await stored(app) == {"order.create": "Somebody buys.", "order.pay": ""}
 
 
-async def test_a_list_that_changes_nothing_says_so_and_cannot_replace(door: Door) -> None:
-    await replace_catalogue(door, OLD)
-    page = await compared(door, {"event_types": list(reversed(OLD))})
+async def test_a_list_that_changes_nothing_says_so_and_cannot_replace(app: App) -> None:
+    await replace_catalogue(app, OLD)
+    page = await compared(app, {"event_types": list(reversed(OLD))})
     assert "Nothing: the catalogue is that list already." in page.text
     assert page.words("main button") == ["Compare again"]
 
 
-async def test_somebody_who_was_faster_is_not_overruled_unseen(door: Door) -> None:
-    await replace_catalogue(door, OLD)
-    page = await compared(door, NEW)
-    await replace_catalogue(door, [{"name": "invoice.pay"}])
-    refused = await replaced(door, page)
+async def test_somebody_who_was_faster_is_not_overruled_unseen(app: App) -> None:
+    await replace_catalogue(app, OLD)
+    page = await compared(app, NEW)
+    await replace_catalogue(app, [{"name": "invoice.pay"}])
+    refused = await replaced(app, page)
     assert refused.status == 409
     assert "Somebody else has changed the catalogue meanwhile." in refused.words(".notice-warn")[0]
     assert difference_on(refused) == {"New": "2 order.create order.pay", "Gone": "1 invoice.pay"}
     assert json.loads(refused.form_data()["types"][0]) == NEW
-    assert await stored(door) == {"invoice.pay": ""}
-    assert (await replaced(door, refused)).status == 303
-    assert set(await stored(door)) == {"order.create", "order.pay"}
+    assert await stored(app) == {"invoice.pay": ""}
+    assert (await replaced(app, refused)).status == 303
+    assert set(await stored(app)) == {"order.create", "order.pay"}
 
 
-async def test_what_was_not_compared_replaces_nothing(door: Door) -> None:
-    await replace_catalogue(door, OLD)
+async def test_what_was_not_compared_replaces_nothing(app: App) -> None:
+    await replace_catalogue(app, OLD)
     for edition in ("", "0", "x", "-1", "9" * 30, "1.0", "٣"):
-        page = await post(door, PLACE, {"types": json.dumps(NEW), "edition": edition, "intent": "replace"})
+        page = await post(app, PLACE, {"types": json.dumps(NEW), "edition": edition, "intent": "replace"})
         assert page.status == 409
-    assert set(await stored(door)) == {"cart.create", "order.create"}
+    assert set(await stored(app)) == {"cart.create", "order.create"}
 
 
-async def test_what_is_typed_after_comparing_counts_when_it_replaces(door: Door) -> None:
-    await replace_catalogue(door, OLD)
-    page = await compared(door, NEW)
-    done = await post(door, PLACE, {**page.form_data(), "types": '[{"name": "a.b"}]', "intent": "replace"})
+async def test_what_is_typed_after_comparing_counts_when_it_replaces(app: App) -> None:
+    await replace_catalogue(app, OLD)
+    page = await compared(app, NEW)
+    done = await post(app, PLACE, {**page.form_data(), "types": '[{"name": "a.b"}]', "intent": "replace"})
     assert done.status == 303
-    assert await stored(door) == {"a.b": ""}
+    assert await stored(app) == {"a.b": ""}
 
 
-async def test_an_empty_list_empties_the_catalogue_after_it_was_shown_what_goes(door: Door) -> None:
-    await replace_catalogue(door, OLD)
-    page = await compared(door, [])
+async def test_an_empty_list_empties_the_catalogue_after_it_was_shown_what_goes(app: App) -> None:
+    await replace_catalogue(app, OLD)
+    page = await compared(app, [])
     assert difference_on(page) == {"Gone": "2 cart.create order.create"}
-    assert (await replaced(door, page)).status == 303
-    assert await stored(door) == {}
+    assert (await replaced(app, page)).status == 303
+    assert await stored(app) == {}
 
 
-async def test_the_sample_goes_into_an_empty_catalogue_and_into_no_other(door: Door) -> None:
+async def test_the_sample_goes_into_an_empty_catalogue_and_into_no_other(app: App) -> None:
     names = {each["name"] for each in json.loads(sample_types())}
-    await replace_catalogue(door, OLD)
-    refused = await post(door, PLACE, {"intent": "sample"})
+    await replace_catalogue(app, OLD)
+    refused = await post(app, PLACE, {"intent": "sample"})
     assert refused.status == 409
-    assert set(await stored(door)) == {"cart.create", "order.create"}
-    await replace_catalogue(door, [])
-    assert (await post(door, PLACE, {"intent": "sample"})).status == 303
-    assert set(await stored(door)) == names
+    assert set(await stored(app)) == {"cart.create", "order.create"}
+    await replace_catalogue(app, [])
+    assert (await post(app, PLACE, {"intent": "sample"})).status == 303
+    assert set(await stored(app)) == names
 
 
 @pytest.mark.parametrize(
@@ -133,42 +133,42 @@ async def test_the_sample_goes_into_an_empty_catalogue_and_into_no_other(door: D
         (json.dumps([{"name": f"a.n{n}"} for n in range(MAX_TYPES + 1)]), "event_types has too many entries, 1000 are allowed"),
     ],
 )  # fmt: skip
-async def test_what_is_wrong_with_a_list_is_reported_and_the_list_stays(door: Door, text: str, message: str) -> None:
-    await replace_catalogue(door, OLD)
-    page = await post(door, PLACE, {"types": text, "intent": "replace"})
+async def test_what_is_wrong_with_a_list_is_reported_and_the_list_stays(app: App, text: str, message: str) -> None:
+    await replace_catalogue(app, OLD)
+    page = await post(app, PLACE, {"types": text, "intent": "replace"})
     assert page.status == 422
     assert page.words(".notice-bad strong") == ["Nothing was changed."]
     assert any(line.startswith(message) for line in page.words(".notice-bad li")), page.words(".notice-bad li")
     assert page.form_data()["types"] == [text]
-    assert set(await stored(door)) == {"cart.create", "order.create"}
+    assert set(await stored(app)) == {"cart.create", "order.create"}
 
 
-async def test_the_first_of_very_many_errors_are_reported(door: Door) -> None:
-    page = await post(door, PLACE, {"types": json.dumps([{"name": "X" * 500}] * 90), "intent": "compare"})
+async def test_the_first_of_very_many_errors_are_reported(app: App) -> None:
+    page = await post(app, PLACE, {"types": json.dumps([{"name": "X" * 500}] * 90), "intent": "compare"})
     assert len(page.words(".notice-bad li")) == 20
     assert "first at these of 90 places" in page.text
     assert len(page.html.encode()) < 100_000
 
 
-async def test_a_list_that_is_too_long_for_a_form_is_refused_in_words(door: Door) -> None:
-    page = await post(door, PLACE, {"types": "x" * MAX_BODY_BYTES, "intent": "compare"})
+async def test_a_list_that_is_too_long_for_a_form_is_refused_in_words(app: App) -> None:
+    page = await post(app, PLACE, {"types": "x" * MAX_BODY_BYTES, "intent": "compare"})
     assert page.status == 413
     assert page.words("h1") == ["That is too long"]
 
 
-async def test_long_lists_of_names_are_shown_by_their_beginning(door: Door) -> None:
-    page = await compared(door, [{"name": f"a.n{n:03}"} for n in range(200)])
+async def test_long_lists_of_names_are_shown_by_their_beginning(app: App) -> None:
+    page = await compared(app, [{"name": f"a.n{n:03}"} for n in range(200)])
     assert difference_on(page)["New"].startswith("200 a.n000 a.n001")
     assert difference_on(page)["New"].endswith("a.n011 and 188 more")
 
 
-async def test_everything_that_is_pasted_is_escaped(door: Door) -> None:
+async def test_everything_that_is_pasted_is_escaped(app: App) -> None:
     for types in (
         HOSTILE,
         json.dumps([{"name": HOSTILE, HOSTILE: 1}]),
         json.dumps([{"name": "a.b", "description": HOSTILE}]),
     ):
-        page = await post(door, PLACE, {"types": types, "intent": "compare", "edition": HOSTILE})
+        page = await post(app, PLACE, {"types": types, "intent": "compare", "edition": HOSTILE})
         assert page.status in (200, 422)
         assert len(page.all("script")) == 1
         assert page.form_data()["types"] == [types]

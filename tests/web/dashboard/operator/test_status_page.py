@@ -8,7 +8,7 @@ from daemon import __version__
 from eventstore.domain_events.events import SHARDS
 from tests.support.pages import BROWSER, PART, Page, get
 from tests.support.tokens import bearer, token
-from tests.support.web import Door, door, path
+from tests.support.web import App, app, path
 
 PLACE = "/operator/status"
 
@@ -42,7 +42,7 @@ async def furnish(url: str) -> None:
 
 
 async def test_a_new_installation_says_that_no_process_delivers(database_url: str) -> None:
-    async with door(database_url) as opened:
+    async with app(database_url) as opened:
         page = await get(opened, PLACE)
     assert page.status == 200
     assert page.words(".notice-warn strong") == ["This needs a person:"]
@@ -56,7 +56,7 @@ async def test_a_new_installation_says_that_no_process_delivers(database_url: st
 
 
 async def test_warnings_come_first_and_then_the_numbers(database_url: str) -> None:
-    async with door(database_url) as opened:
+    async with app(database_url) as opened:
         await opened.route()
         await opened.ask("POST", path(await opened.route(), "/disable"))
         await opened.ask("POST", "/v1/events", {"tenant": "acme", "type": "order.create", "data": {}})
@@ -80,7 +80,7 @@ async def test_warnings_come_first_and_then_the_numbers(database_url: str) -> No
 
 
 async def test_without_warnings_it_says_so(database_url: str) -> None:
-    async with door(database_url) as opened:
+    async with app(database_url) as opened:
         await furnish(database_url)
         await opened.rows("DELETE FROM hookledger.process WHERE pid = 2")
         await opened.rows(
@@ -93,7 +93,7 @@ async def test_without_warnings_it_says_so(database_url: str) -> None:
 
 
 async def test_the_numbers_alone_are_a_part_that_is_polled(database_url: str) -> None:
-    async with door(database_url) as opened:
+    async with app(database_url) as opened:
         page = await get(opened, PLACE)
         part = await get(opened, PLACE, headers=PART)
     assert page.one("[data-poll]")["data-poll"] == PLACE
@@ -102,14 +102,14 @@ async def test_the_numbers_alone_are_a_part_that_is_polled(database_url: str) ->
     assert part.headers["Cache-Control"] == "no-store"
 
 
-async def test_an_auditor_of_all_may_look_and_one_of_a_tenant_may_not(door: Door) -> None:
+async def test_an_auditor_of_all_may_look_and_one_of_a_tenant_may_not(app: App) -> None:
     for scope, status in (("auditor", 200), ("auditor:acme", 403)):
-        headers = BROWSER | bearer(await token(door.database, scope))
-        assert (await get(door, PLACE, headers=headers)).status == status
+        headers = BROWSER | bearer(await token(app.database, scope))
+        assert (await get(app, PLACE, headers=headers)).status == status
 
 
 async def test_without_the_database_it_says_what_that_means(database_url: str) -> None:
-    async with door(database_url) as opened:
+    async with app(database_url) as opened:
         await opened.disconnect()
         page = await get(opened, PLACE)
     assert page.status == 503

@@ -10,7 +10,7 @@ import pytest
 from daemon.web.dashboard.operator.tokens import LIVES
 from tests.support.pages import BROWSER, Page, get, post
 from tests.support.tokens import bearer, id_in, token
-from tests.support.web import Door, door
+from tests.support.web import App, app
 
 PLACE = "/operator/tokens"
 HOSTILE = '"><script>alert(1)</script>{{ 7*7 }}'
@@ -28,19 +28,19 @@ def rows(page: Page) -> list[list[str]]:
     return [page.words(f"#tokens tbody tr:nth-child({n}) > :nth-child(-n+3)") for n in range(1, count + 1)]
 
 
-async def create(opened: Door, **fields: str) -> Page:
+async def create(opened: App, **fields: str) -> Page:
     """Opens the page, fills in the form and sends it."""
     return await post(opened, PLACE, {**(await get(opened, PLACE)).form_data("#new-token"), **fields})
 
 
-async def expiry_of(opened: Door, text: str) -> datetime | None:
+async def expiry_of(opened: App, text: str) -> datetime | None:
     (row,) = await opened.rows("SELECT expires_at FROM hookledger.api_token WHERE id = $1", id_in(text))
     found: datetime | None = row["expires_at"]
     return found
 
 
-async def test_without_tokens_it_says_what_they_are_for(door: Door) -> None:
-    page = await get(door, PLACE)
+async def test_without_tokens_it_says_what_they_are_for(app: App) -> None:
+    page = await get(app, PLACE)
     assert page.words(".empty h2") == ["No tokens yet"]
     assert [str(each["value"]) for each in page.all("input[name=scope]")] == [
         "producer",
@@ -55,7 +55,7 @@ async def test_without_tokens_it_says_what_they_are_for(door: Door) -> None:
 
 
 async def test_a_token_is_shown_once_and_works(empty_url: str) -> None:
-    async with door(empty_url, server__admin_token="correct horse") as guarded:
+    async with app(empty_url, server__admin_token="correct horse") as guarded:
         operator = BROWSER | bearer("correct horse")
         fields = {"name": " Shop backend ", "scope": "producer", "tenant": "acme", "expires": "30d"}
         page = await post(guarded, PLACE, fields, headers=operator)
@@ -86,10 +86,10 @@ async def test_a_token_is_shown_once_and_works(empty_url: str) -> None:
         ({"scope": "auditor", "tenant": "acme"}, "auditor:acme"),
     ],
 )
-async def test_each_kind_can_be_made(door: Door, fields: dict[str, str], scope: str) -> None:
-    text = text_on(await create(door, **fields))
-    assert rows(await get(door, PLACE))[0][1] == scope
-    answer = await door.ask("GET", "/v1/session", headers=bearer(text))
+async def test_each_kind_can_be_made(app: App, fields: dict[str, str], scope: str) -> None:
+    text = text_on(await create(app, **fields))
+    assert rows(await get(app, PLACE))[0][1] == scope
+    answer = await app.ask("GET", "/v1/session", headers=bearer(text))
     assert answer.json["scope"] == scope
 
 
@@ -102,9 +102,9 @@ async def test_each_kind_can_be_made(door: Door, fields: dict[str, str], scope: 
         ({"expires": "30d", "expires_other": "12h"}, timedelta(days=30)),
     ],
 )
-async def test_it_lives_as_long_as_was_chosen(door: Door, fields: dict[str, str], life: timedelta | None) -> None:
-    page = await create(door, **fields)
-    expires_at = await expiry_of(door, text_on(page))
+async def test_it_lives_as_long_as_was_chosen(app: App, fields: dict[str, str], life: timedelta | None) -> None:
+    page = await create(app, **fields)
+    expires_at = await expiry_of(app, text_on(page))
     if life is None:
         assert expires_at is None
         assert "never; it is good until it is revoked" in page.text
@@ -129,9 +129,9 @@ async def test_it_lives_as_long_as_was_chosen(door: Door, fields: dict[str, str]
     ],
 )  # fmt: skip
 async def test_what_is_wrong_is_reported_at_its_field_and_the_input_is_kept(
-    door: Door, fields: dict[str, str], wrong: set[str], message: str
+    app: App, fields: dict[str, str], wrong: set[str], message: str
 ) -> None:
-    page = await create(door, **({"name": "Shop"} | fields))
+    page = await create(app, **({"name": "Shop"} | fields))
     assert page.status == 422
     assert {str(each["id"]) for each in page.all(".wrong")} == {f"{name}-wrong" for name in wrong}
     assert {str(link["href"]) for link in page.all(".notice-bad a")} == {f"#{name}" for name in wrong}
@@ -143,93 +143,93 @@ async def test_what_is_wrong_is_reported_at_its_field_and_the_input_is_kept(
     assert page.words("#expires [selected]") == [
         LIVES[each] for each in [fields.get("expires", "90d")] if each in LIVES
     ]
-    assert await door.rows("SELECT id FROM hookledger.api_token") == []
+    assert await app.rows("SELECT id FROM hookledger.api_token") == []
 
 
-async def test_the_newest_come_first_and_a_long_list_has_pages(door: Door) -> None:
-    texts = [await token(door.database, "metrics", name=f"token {number:02}") for number in range(52)]
-    first = await get(door, PLACE)
-    second = await get(door, str(first.one("a[rel=next]")["href"]))
+async def test_the_newest_come_first_and_a_long_list_has_pages(app: App) -> None:
+    texts = [await token(app.database, "metrics", name=f"token {number:02}") for number in range(52)]
+    first = await get(app, PLACE)
+    second = await get(app, str(first.one("a[rel=next]")["href"]))
     names = [row[0].split()[1] for row in rows(first) + rows(second)]
     assert names == [f"{number:02}" for number in reversed(range(52))]
     assert [link["href"] for link in second.all(".pager a")] == [PLACE]
     past_the_end = str(first.one("a[rel=next]")["href"])
-    await door.rows("DELETE FROM hookledger.api_token WHERE id = ANY($1::text[])", [id_in(text) for text in texts[:2]])
-    assert (await get(door, past_the_end)).words(".empty h2") == ["No older tokens"]
+    await app.rows("DELETE FROM hookledger.api_token WHERE id = ANY($1::text[])", [id_in(text) for text in texts[:2]])
+    assert (await get(app, past_the_end)).words(".empty h2") == ["No older tokens"]
 
 
-async def test_an_address_that_no_page_has_given_out_leads_to_the_beginning(door: Door) -> None:
+async def test_an_address_that_no_page_has_given_out_leads_to_the_beginning(app: App) -> None:
     for after in ("eA", "MjAyNi0wMS0wMVQwMDowMDowMFogeA"):  # "x", and a moment without an id
-        page = await get(door, f"{PLACE}?after={after}")
+        page = await get(app, f"{PLACE}?after={after}")
         assert (page.status, page.location) == (303, PLACE)
     for after in ("", "%00", "!"):
-        assert (await get(door, f"{PLACE}?after={after}")).status == 200
+        assert (await get(app, f"{PLACE}?after={after}")).status == 200
 
 
-async def test_a_token_is_revoked_after_a_confirmation(door: Door) -> None:
-    text = await token(door.database, "producer:acme", name="Old shop")
+async def test_a_token_is_revoked_after_a_confirmation(app: App) -> None:
+    text = await token(app.database, "producer:acme", name="Old shop")
     place = f"{PLACE}/{id_in(text)}/revoke"
-    assert (await get(door, PLACE)).one("#tokens a")["href"] == place
-    assert (await door.ask("GET", "/v1/session", headers=bearer(text))).status == 200
+    assert (await get(app, PLACE)).one("#tokens a")["href"] == place
+    assert (await app.ask("GET", "/v1/session", headers=bearer(text))).status == 200
 
-    page = await get(door, place)
+    page = await get(app, place)
     assert page.words("h1") == ["Revoke “Old shop”?"]
     assert "producer:acme" in page.words("dd")
     assert "answered with 401" in page.text
-    done = await post(door, place, page.form_data("main form"))
+    done = await post(app, place, page.form_data("main form"))
     assert (done.status, done.location) == (303, f"{PLACE}?done=token_revoked")
-    assert (await door.ask("GET", "/v1/session", headers=bearer(text))).status == 401
+    assert (await app.ask("GET", "/v1/session", headers=bearer(text))).status == 401
 
-    listed = await get(door, done.location)
+    listed = await get(app, done.location)
     assert "nothing it is shown to lets it in any more" in listed.words("[data-notice]")[0]
     assert rows(listed)[0][2].startswith("Revoked ")
     assert listed.all("#tokens a") == []
-    again = await get(door, place)
+    again = await get(app, place)
     assert again.words("h1") == ["“Old shop” opens nothing any more"]
     assert "This token was revoked" in again.text
     assert again.all("main form") == []
-    assert (await post(door, place)).status == 303
+    assert (await post(app, place)).status == 303
 
 
-async def test_it_says_if_somebody_depends_on_a_token(door: Door) -> None:
-    text = await token(door.database, "metrics")
+async def test_it_says_if_somebody_depends_on_a_token(app: App) -> None:
+    text = await token(app.database, "metrics")
     place = f"{PLACE}/{id_in(text)}/revoke"
-    assert "depends on it" not in (await get(door, place)).text
-    await door.rows("UPDATE hookledger.api_token SET last_used_at = now() - interval '3 h' WHERE id = $1", id_in(text))
-    page = await get(door, place)
+    assert "depends on it" not in (await get(app, place)).text
+    await app.rows("UPDATE hookledger.api_token SET last_used_at = now() - interval '3 h' WHERE id = $1", id_in(text))
+    page = await get(app, place)
     assert "3 h ago: somebody depends on it" in page.text
     assert page.words("h1") == [f"Revoke “{id_in(text)}”?"]
 
 
-async def test_one_that_has_expired_says_so_and_cannot_be_ended_again(door: Door) -> None:
-    text = await token(door.database, "metrics", name="Old", expires="1h")
-    await door.rows(
+async def test_one_that_has_expired_says_so_and_cannot_be_ended_again(app: App) -> None:
+    text = await token(app.database, "metrics", name="Old", expires="1h")
+    await app.rows(
         "UPDATE hookledger.api_token SET created_at = now() - interval '2 h', expires_at = now() - interval '1 h'"
     )
-    assert rows(await get(door, PLACE))[0][2].startswith("Expired since ")
-    page = await get(door, f"{PLACE}/{id_in(text)}/revoke")
+    assert rows(await get(app, PLACE))[0][2].startswith("Expired since ")
+    page = await get(app, f"{PLACE}/{id_in(text)}/revoke")
     assert "This token has expired 1 h ago. There is nothing to do." in page.text
     assert page.all("main form") == []
 
 
-async def test_a_token_that_is_not_there_is_no_page(door: Door) -> None:
-    text = await token(door.database, "metrics")
+async def test_a_token_that_is_not_there_is_no_page(app: App) -> None:
+    text = await token(app.database, "metrics")
     for token_id in ("0" * 12, "x", "..%2f..", "%00", text):
-        for page in (await get(door, f"{PLACE}/{token_id}/revoke"), await post(door, f"{PLACE}/{token_id}/revoke")):
+        for page in (await get(app, f"{PLACE}/{token_id}/revoke"), await post(app, f"{PLACE}/{token_id}/revoke")):
             assert page.status == 404
             assert "There is no such token." in page.text
             assert text not in page.html
-    assert (await door.ask("GET", "/v1/session", headers=bearer(text))).status == 200
+    assert (await app.ask("GET", "/v1/session", headers=bearer(text))).status == 200
 
 
-async def test_names_are_only_text(door: Door) -> None:
-    made = await create(door, name=HOSTILE)
+async def test_names_are_only_text(app: App) -> None:
+    made = await create(app, name=HOSTILE)
     token_id = id_in(text_on(made))
-    wrong = await create(door, name=HOSTILE, tenant=HOSTILE, expires=HOSTILE, expires_other=HOSTILE)
-    for page in (made, wrong, await get(door, PLACE), await get(door, f"{PLACE}/{token_id}/revoke")):
+    wrong = await create(app, name=HOSTILE, tenant=HOSTILE, expires=HOSTILE, expires_other=HOSTILE)
+    for page in (made, wrong, await get(app, PLACE), await get(app, f"{PLACE}/{token_id}/revoke")):
         assert len(page.all("script")) == 1
         assert HOSTILE in page.html.replace("&lt;", "<").replace("&gt;", ">").replace("&#34;", '"')
 
 
-async def test_operators_get_the_words_of_their_other_pages(door: Door) -> None:
-    assert not re.search(r"\baccounts?\b", (await get(door, PLACE)).text)
+async def test_operators_get_the_words_of_their_other_pages(app: App) -> None:
+    assert not re.search(r"\baccounts?\b", (await get(app, PLACE)).text)

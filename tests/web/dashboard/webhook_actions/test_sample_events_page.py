@@ -11,13 +11,13 @@ from eventstore.domain_events import catalogue
 from eventstore.domain_events.catalogue import TypeRow
 from tests.support.pages import PART, Page, get, post
 from tests.support.tokens import bearer, token
-from tests.support.web import Door, path
+from tests.support.web import App, path
 
 EXAMPLE = '{"data":{"a":1},"context":{},"snapshot":{}}'
 
 
-async def add_types(door: Door, *names: str) -> None:
-    await catalogue.replace(door.database, [TypeRow(name=name, description="", example=EXAMPLE) for name in names])
+async def add_types(app: App, *names: str) -> None:
+    await catalogue.replace(app.database, [TypeRow(name=name, description="", example=EXAMPLE) for name in names])
 
 
 def page_path(route: dict[str, Any], query: str = "") -> str:
@@ -28,10 +28,10 @@ def checked(page: Page) -> list[str]:
     return [str(box["value"]) for box in page.all("input[name=event_types][checked]")]
 
 
-async def record_answers(door: Door, route: dict[str, Any], outcome: str, status: int) -> None:
+async def record_answers(app: App, route: dict[str, Any], outcome: str, status: int) -> None:
     """Records an answer to each test event."""
-    for event in await door.events():
-        await door.rows(
+    for event in await app.events():
+        await app.rows(
             """
             INSERT INTO hookledger.attempt (seq, tick, route_id, event_time, started_at, shard, number, duration_ms,
                    route_version, outcome, status_code, error, is_test, tenant, event_id, event_type)
@@ -49,185 +49,185 @@ async def record_answers(door: Door, route: dict[str, Any], outcome: str, status
         )
 
 
-async def test_the_catalogued_types_that_the_webhook_gets_are_offered_and_one_is_chosen(door: Door) -> None:
-    await add_types(door, "cart.create", "order.cancel", "order.create")
-    page = await get(door, page_path(await door.route(event_types=["order.*", "unknown.type"])))
+async def test_the_catalogued_types_that_the_webhook_gets_are_offered_and_one_is_chosen(app: App) -> None:
+    await add_types(app, "cart.create", "order.cancel", "order.create")
+    page = await get(app, page_path(await app.route(event_types=["order.*", "unknown.type"])))
     assert page.status == 200
     assert [box["value"] for box in page.all("input[name=event_types]")] == ["order.cancel", "order.create"]
     assert checked(page) == ["order.cancel"]
 
 
-async def test_another_page_may_say_what_is_to_be_chosen(door: Door) -> None:
-    await add_types(door, "a.b", "a.c")
-    page = await get(door, page_path(await door.route(), "?type=a.c&type=no.such"))
+async def test_another_page_may_say_what_is_to_be_chosen(app: App) -> None:
+    await add_types(app, "a.b", "a.c")
+    page = await get(app, page_path(await app.route(), "?type=a.c&type=no.such"))
     assert checked(page) == ["a.c"]
 
 
-async def test_what_is_chosen_is_sent_and_the_page_leads_to_its_deliveries(door: Door) -> None:
-    await add_types(door, "a.b", "a.c", "a.d")
-    route = await door.route()
-    sent = await post(door, page_path(route), {"event_types": ["a.d", "a.b"]})
-    stored = await door.events()
+async def test_what_is_chosen_is_sent_and_the_page_leads_to_its_deliveries(app: App) -> None:
+    await add_types(app, "a.b", "a.c", "a.d")
+    route = await app.route()
+    sent = await post(app, page_path(route), {"event_types": ["a.d", "a.b"]})
+    stored = await app.events()
     assert [(event["type"], str(event["test_route"])) for event in stored] == [
         ("a.d", route["id"]),
         ("a.b", route["id"]),
     ]
     assert sent.status == 303
     assert urlsplit(sent.location).path == page_path(route)
-    page = await get(door, sent.location)
+    page = await get(app, sent.location)
     links = [str(link["href"]) for link in page.all("#arrivals tbody th a")]
     assert links == [
         f"/t/acme/deliveries/{delivery_id(UUID(route['id']), event['id'])}?event={event['id']}" for event in stored
     ]
     assert checked(page) == ["a.b", "a.d"]
-    assert door.hurried == [None]
+    assert app.hurried == [None]
 
 
-async def test_one_of_each_is_one_press_if_they_are_few(door: Door) -> None:
-    await add_types(door, "a.b", "a.c")
-    route = await door.route()
-    assert "Send one of each (2)" in (await get(door, page_path(route))).text
-    await post(door, page_path(route), {"all": "1"})
-    assert [event["type"] for event in await door.events()] == ["a.b", "a.c"]
+async def test_one_of_each_is_one_press_if_they_are_few(app: App) -> None:
+    await add_types(app, "a.b", "a.c")
+    route = await app.route()
+    assert "Send one of each (2)" in (await get(app, page_path(route))).text
+    await post(app, page_path(route), {"all": "1"})
+    assert [event["type"] for event in await app.events()] == ["a.b", "a.c"]
 
 
-async def test_fifty_at_once_fit_into_the_address(door: Door) -> None:
+async def test_fifty_at_once_fit_into_the_address(app: App) -> None:
     names = [f"a.n{n:03}" for n in range(60)]
-    await add_types(door, *names)
-    route = await door.route()
-    sent = await post(door, page_path(route), {"event_types": names[:50]})
+    await add_types(app, *names)
+    route = await app.route()
+    sent = await post(app, page_path(route), {"event_types": names[:50]})
     assert sent.status == 303
     assert len(sent.location) < 2000
-    assert len((await get(door, sent.location)).all("#arrivals tbody tr")) == 50
+    assert len((await get(app, sent.location)).all("#arrivals tbody tr")) == 50
 
 
-async def test_the_part_is_polled_until_each_was_tried(door: Door) -> None:
-    await add_types(door, "a.b", "a.c")
-    route = await door.route()
-    where = (await post(door, page_path(route), {"all": "1"})).location
-    before = await get(door, where, headers=PART)
+async def test_the_part_is_polled_until_each_was_tried(app: App) -> None:
+    await add_types(app, "a.b", "a.c")
+    route = await app.route()
+    where = (await post(app, page_path(route), {"all": "1"})).location
+    before = await get(app, where, headers=PART)
     assert "<html" not in before.html
     assert before.words("[data-summary]") == ["0 of 2 tried so far …"]
     assert before.all("[data-settled]") == []
-    assert str((await get(door, where)).one("[data-poll]")["data-poll"]) == where
-    await record_answers(door, route, "delivered", 200)
-    after = await get(door, where, headers=PART)
+    assert str((await get(app, where)).one("[data-poll]")["data-poll"]) == where
+    await record_answers(app, route, "delivered", 200)
+    after = await get(app, where, headers=PART)
     assert after.words("[data-settled]") == ["All 2 arrived: your receiver answered with success."]
     assert all("200" in row and "142 ms" in row for row in after.words("tbody tr"))
 
 
-async def test_an_answer_that_is_no_success_settles_it_too_and_says_where_to_look(door: Door) -> None:
-    await add_types(door, "a.b")
-    route = await door.route()
-    where = (await post(door, page_path(route), {"all": "1"})).location
-    await record_answers(door, route, "retrying", 500)
-    page = await get(door, where, headers=PART)
+async def test_an_answer_that_is_no_success_settles_it_too_and_says_where_to_look(app: App) -> None:
+    await add_types(app, "a.b")
+    route = await app.route()
+    where = (await post(app, page_path(route), {"all": "1"})).location
+    await record_answers(app, route, "retrying", 500)
+    page = await get(app, where, headers=PART)
     assert page.words("[data-settled]") == ["It did not arrive. Open it to see what was sent, and what came back."]
 
 
-async def test_only_tests_of_this_webhook_are_shown(door: Door) -> None:
-    await add_types(door, "a.b")
-    route, other, foreign = await door.route(), await door.route(), await door.route("globex")
+async def test_only_tests_of_this_webhook_are_shown(app: App) -> None:
+    await add_types(app, "a.b")
+    route, other, foreign = await app.route(), await app.route(), await app.route("globex")
     for each in (other, foreign):
-        await post(door, page_path(each), {"all": "1"})
-    ids = [event["id"].removeprefix("test_") for event in await door.events()]
+        await post(app, page_path(each), {"all": "1"})
+    ids = [event["id"].removeprefix("test_") for event in await app.events()]
     for sent in (",".join(ids), "f" * 32, "x", "%00", "'", "," * 5000):
-        page = await get(door, page_path(route, f"?sent={sent}"))
+        page = await get(app, page_path(route, f"?sent={sent}"))
         assert page.status == 200
         assert page.all("#arrivals") == []
 
 
-async def test_without_a_choice_nothing_is_sent_and_it_says_what_to_do(door: Door) -> None:
-    await add_types(door, "a.b")
-    page = await post(door, page_path(await door.route()), {})
+async def test_without_a_choice_nothing_is_sent_and_it_says_what_to_do(app: App) -> None:
+    await add_types(app, "a.b")
+    page = await post(app, page_path(await app.route()), {})
     assert page.status == 422
     assert "Choose at least one event type" in page.text
     assert page.one("fieldset#event_types")["aria-invalid"] == "true"
-    assert await door.events() == []
+    assert await app.events() == []
 
 
-async def test_what_is_wrong_is_named_and_the_choice_is_kept(door: Door) -> None:
+async def test_what_is_wrong_is_named_and_the_choice_is_kept(app: App) -> None:
     names = [f"a.n{n:03}" for n in range(400)]
-    await add_types(door, *names)
-    route = await door.route()
-    page = await post(door, page_path(route), {"event_types": [names[399], "b.c"]})
+    await add_types(app, *names)
+    route = await app.route()
+    page = await post(app, page_path(route), {"event_types": [names[399], "b.c"]})
     assert page.status == 422
     assert "b.c is not in the catalogue of event types" in page.text
     assert checked(page) == [names[399]]
-    page = await post(door, page_path(route), {"event_types": names[:51]})
+    page = await post(app, page_path(route), {"event_types": names[:51]})
     assert "Has 51 entries, 50 are allowed at once" in page.text
     assert checked(page) == names[:51]
 
 
-async def test_too_many_tests_are_put_off_on_the_page_with_the_choice_kept(door: Door) -> None:
-    await add_types(door, "a.b", "a.c")
-    route = await door.route()
+async def test_too_many_tests_are_put_off_on_the_page_with_the_choice_kept(app: App) -> None:
+    await add_types(app, "a.b", "a.c")
+    route = await app.route()
     for _ in range(20):
-        assert (await post(door, page_path(route), {"event_types": ["a.c"]})).status == 303
-    page = await post(door, page_path(route), {"event_types": ["a.c"]})
+        assert (await post(app, page_path(route), {"event_types": ["a.c"]})).status == 303
+    page = await post(app, page_path(route), {"event_types": ["a.c"]})
     assert page.status == 429
     assert f"Try again in {page.headers['Retry-After']} s" in page.text
     assert checked(page) == ["a.c"]
-    assert len(await door.events()) == 20
+    assert len(await app.events()) == 20
 
 
-async def test_a_disabled_webhook_says_so_and_offers_to_enable_it(door: Door) -> None:
-    await add_types(door, "a.b")
-    route = await door.route(enabled=False)
-    for page in (await get(door, page_path(route)), await post(door, page_path(route), {"event_types": ["a.b"]})):
+async def test_a_disabled_webhook_says_so_and_offers_to_enable_it(app: App) -> None:
+    await add_types(app, "a.b")
+    route = await app.route(enabled=False)
+    for page in (await get(app, page_path(route)), await post(app, page_path(route), {"event_types": ["a.b"]})):
         assert "The webhook is disabled" in page.text
         assert page.all("input[name=event_types]") == []
         assert (
             page.one(f"form[action='/t/acme/webhooks/{route['id']}/enable'] button").get_text() == "Enable the webhook"
         )
-    assert await door.events() == []
+    assert await app.events() == []
 
 
-async def test_without_examples_the_next_step_is_named(door: Door) -> None:
-    await add_types(door, "cart.create")
-    page = await get(door, page_path(await door.route(event_types=["order.*"])))
+async def test_without_examples_the_next_step_is_named(app: App) -> None:
+    await add_types(app, "cart.create")
+    page = await get(app, page_path(await app.route(event_types=["order.*"])))
     assert "There is no example to send" in page.text
     assert page.one(".empty a")["href"] == "/operator/event-types"
 
 
-async def test_some_of_a_thousand_types_are_shown_and_the_others_found_by_search(door: Door) -> None:
+async def test_some_of_a_thousand_types_are_shown_and_the_others_found_by_search(app: App) -> None:
     names = [f"group_{n % 20:02}.something_that_happened_{n:04}" for n in range(1000)]
-    await add_types(door, *names)
-    route = await door.route()
-    page = await get(door, page_path(route))
+    await add_types(app, *names)
+    route = await app.route()
+    page = await get(app, page_path(route))
     assert len(page.html) < 100_000
     assert len(page.all("input[name=event_types]")) == 300
     assert "300 of 1,000 are shown" in page.text
-    found = await get(door, page_path(route, "?q=happened_0999"))
+    found = await get(app, page_path(route, "?q=happened_0999"))
     assert "group_19.something_that_happened_0999" in found.words("#types label")
-    none = await get(door, page_path(route, "?q=<script>"))
+    none = await get(app, page_path(route, "?q=<script>"))
     assert "contains “<script>”" in none.text
     assert none.all("main script") == []
 
 
-async def test_a_reader_gets_no_button(door: Door) -> None:
-    await add_types(door, "a.b")
-    route = await door.route()
-    headers = bearer(await token(door.database, "auditor:acme")) | {"Accept": "text/html"}
-    page = await get(door, page_path(route), headers=headers)
+async def test_a_reader_gets_no_button(app: App) -> None:
+    await add_types(app, "a.b")
+    route = await app.route()
+    headers = bearer(await token(app.database, "auditor:acme")) | {"Accept": "text/html"}
+    page = await get(app, page_path(route), headers=headers)
     assert page.status == 200
     assert page.all("main button") == []
-    assert (await post(door, page_path(route), {"event_types": ["a.b"]}, headers=headers)).status == 403
+    assert (await post(app, page_path(route), {"event_types": ["a.b"]}, headers=headers)).status == 403
 
 
-async def test_foreign_unknown_and_deleted_webhooks_are_not_found(door: Door) -> None:
-    await add_types(door, "a.b")
-    route, deleted = await door.route(), await door.route()
-    await door.ask("DELETE", path(deleted))
+async def test_foreign_unknown_and_deleted_webhooks_are_not_found(app: App) -> None:
+    await add_types(app, "a.b")
+    route, deleted = await app.route(), await app.route()
+    await app.ask("DELETE", path(deleted))
     for other in (route | {"tenant": "globex"}, route | {"id": str(UUID(int=7))}, deleted):
-        assert (await get(door, page_path(other))).status == 404
-        assert (await post(door, page_path(other), {"event_types": ["a.b"]})).status == 404
-    assert await door.events() == []
+        assert (await get(app, page_path(other))).status == 404
+        assert (await post(app, page_path(other), {"event_types": ["a.b"]})).status == 404
+    assert await app.events() == []
 
 
-async def test_hostile_names_are_only_text(door: Door) -> None:
-    await add_types(door, "a.b")
-    route = await door.route(name="<img src=x onerror=alert(1)>")
-    page = await get(door, page_path(route))
+async def test_hostile_names_are_only_text(app: App) -> None:
+    await add_types(app, "a.b")
+    route = await app.route(name="<img src=x onerror=alert(1)>")
+    page = await get(app, page_path(route))
     assert page.all("main img") == []
     assert "<img src=x onerror=alert(1)>" in page.text

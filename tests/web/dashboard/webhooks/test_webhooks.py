@@ -8,165 +8,165 @@ from uuid import UUID
 from eventstore.queries import route_metrics
 from tests.support import pages
 from tests.support.outcomes import note
-from tests.support.web import Door
+from tests.support.web import App
 
 LIST = "/t/acme/webhooks"
 
 
-async def test_the_first_visit_leads_to_creating_a_webhook(door: Door) -> None:
-    page = await pages.get(door, LIST)
+async def test_the_first_visit_leads_to_creating_a_webhook(app: App) -> None:
+    page = await pages.get(app, LIST)
     assert page.status == 200
     assert page.one(".empty h2").text == "Create your first webhook"
     assert page.one(".empty a")["href"] == "/t/acme/webhooks/new"
 
 
-async def test_webhooks_are_listed_with_status_target_and_types(door: Door) -> None:
-    await door.route(name="Orders", event_types=["order.create", "order.*"])
-    await door.route(name="Quiet", enabled=False)
-    await door.route("globex", name="Theirs")
-    page = await pages.get(door, LIST)
+async def test_webhooks_are_listed_with_status_target_and_types(app: App) -> None:
+    await app.route(name="Orders", event_types=["order.create", "order.*"])
+    await app.route(name="Quiet", enabled=False)
+    await app.route("globex", name="Theirs")
+    page = await pages.get(app, LIST)
     assert page.words("tbody th a") == ["Orders", "Quiet"]
     assert page.words("tbody .pill") == ["Enabled", "Disabled"]
     assert page.words("tbody .target") == ["https://shop.example.com/hook"] * 2
     assert page.words("tbody tr:first-child .tag") == ["order.create", "order.*"]
 
 
-async def test_hostile_names_are_shown_as_they_are(door: Door) -> None:
+async def test_hostile_names_are_shown_as_they_are(app: App) -> None:
     hostile = '"><script>alert(1)</script>{{ 7*7 }}'
-    await door.route(name=hostile)
-    page = await pages.get(door, LIST)
+    await app.route(name=hostile)
+    page = await pages.get(app, LIST)
     assert page.words("tbody th a") == [hostile]
     assert [script.get("src") for script in page.all("script")] == [page.one("script")["src"]]
 
 
-async def test_a_page_may_load_from_here_only(door: Door) -> None:
-    page = await pages.get(door, LIST)
+async def test_a_page_may_load_from_here_only(app: App) -> None:
+    page = await pages.get(app, LIST)
     policy = page.headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'")
     assert "unsafe" not in policy
     assert page.all("[style]") == page.all("[onclick]") == page.all("style") == []
     for asset in [*page.all("link"), *page.all("script"), *page.all("img")]:
-        answer = await pages.get(door, str(asset.get("href") or asset.get("src")))
+        answer = await pages.get(app, str(asset.get("href") or asset.get("src")))
         assert answer.status == 200
         assert "immutable" in answer.headers["Cache-Control"]
 
 
-async def test_one_finds_webhooks_by_name_target_or_type(door: Door) -> None:
-    await door.route(name="Orders", event_types=["order.*"])
-    await door.route(name="Subscriptions", event_types=["subscription.create"], enabled=False)
-    assert (await pages.get(door, f"{LIST}?q=ORDERS")).words("tbody th a") == ["Orders"]
-    assert (await pages.get(door, f"{LIST}?q=subscription.create")).words("tbody th a") == ["Subscriptions"]
-    assert (await pages.get(door, f"{LIST}?q=shop.example&status=disabled")).words("tbody th a") == ["Subscriptions"]
-    none = await pages.get(door, f"{LIST}?q=nothing")
+async def test_one_finds_webhooks_by_name_target_or_type(app: App) -> None:
+    await app.route(name="Orders", event_types=["order.*"])
+    await app.route(name="Subscriptions", event_types=["subscription.create"], enabled=False)
+    assert (await pages.get(app, f"{LIST}?q=ORDERS")).words("tbody th a") == ["Orders"]
+    assert (await pages.get(app, f"{LIST}?q=subscription.create")).words("tbody th a") == ["Subscriptions"]
+    assert (await pages.get(app, f"{LIST}?q=shop.example&status=disabled")).words("tbody th a") == ["Subscriptions"]
+    none = await pages.get(app, f"{LIST}?q=nothing")
     assert none.one(".empty h2").text == "No webhook fits"
     assert none.one("#q")["value"] == "nothing"
 
 
-async def test_a_long_list_has_pages(door: Door) -> None:
+async def test_a_long_list_has_pages(app: App) -> None:
     for number in range(52):
-        await door.route(name=f"route {number:02}")
-    first = await pages.get(door, LIST)
-    second = await pages.get(door, str(first.one(".pager a")["href"]))
+        await app.route(name=f"route {number:02}")
+    first = await pages.get(app, LIST)
+    second = await pages.get(app, str(first.one(".pager a")["href"]))
     names = first.words("tbody th a") + second.words("tbody th a")
     assert names == [f"route {number:02}" for number in range(52)]
     assert second.words(".pager a") == ["First page"]
 
 
-async def test_the_past_shows_webhooks_as_they_were(door: Door) -> None:
-    route = await door.route(name="Before")
+async def test_the_past_shows_webhooks_as_they_were(app: App) -> None:
+    route = await app.route(name="Before")
     path = f"/v1/tenants/acme/routes/{route['id']}"
-    await door.ask("PATCH", path, {"name": "After"})
-    await door.ask("DELETE", path)
-    page = await pages.get(door, f"{LIST}?as_of={route['created_at']}")
+    await app.ask("PATCH", path, {"name": "After"})
+    await app.ask("DELETE", path)
+    page = await pages.get(app, f"{LIST}?as_of={route['created_at']}")
     assert page.words("tbody th a") == ["Before"]
     assert "You are looking at the past" in page.text
-    now = await pages.get(door, str(page.one(".past a")["href"]))
+    now = await pages.get(app, str(page.one(".past a")["href"]))
     assert now.one(".empty h2").text == "No webhooks now"
 
 
-async def test_a_webhook_of_the_past_leads_to_how_it_was(door: Door) -> None:
-    route = await door.route(name="Before", event_types=["order.create"])
+async def test_a_webhook_of_the_past_leads_to_how_it_was(app: App) -> None:
+    route = await app.route(name="Before", event_types=["order.create"])
     path = f"/v1/tenants/acme/routes/{route['id']}"
-    await door.ask("PATCH", path, {"name": "After", "event_types": ["order.*"]})
-    await door.ask("POST", f"{path}/disable")
-    page = await pages.get(door, f"{LIST}?as_of={route['created_at']}")
-    then = await pages.get(door, str(page.one("tbody th a")["href"]))
+    await app.ask("PATCH", path, {"name": "After", "event_types": ["order.*"]})
+    await app.ask("POST", f"{path}/disable")
+    page = await pages.get(app, f"{LIST}?as_of={route['created_at']}")
+    then = await pages.get(app, str(page.one("tbody th a")["href"]))
     assert then.one("h1").text == "Before"
     assert "order.*" not in then.text
     assert "You are looking at the past: this webhook as it was on" in then.text
     assert then.words(".actions a, main form") == []
-    changed = await pages.get(door, str(then.one(".windows + p a")["href"]))
+    changed = await pages.get(app, str(then.one(".windows + p a")["href"]))
     assert changed.one("h1").text == "After"
     assert changed.words(".page-head .pill") == ["Enabled"]
-    disabled = await pages.get(door, str(changed.one(".windows + p a")["href"]))
+    disabled = await pages.get(app, str(changed.one(".windows + p a")["href"]))
     assert disabled.words(".page-head .pill") == ["Disabled"]
     assert disabled.all(".windows + p") == []
 
 
-async def test_a_moment_before_there_was_a_webhook_shows_it_as_it_is(door: Door) -> None:
-    route = await door.route(name="Now")
+async def test_a_moment_before_there_was_a_webhook_shows_it_as_it_is(app: App) -> None:
+    route = await app.route(name="Now")
     for at in ("2020-01-01T00:00:00", "2099-01-01T00:00:00", "yesterday"):
-        page = await pages.get(door, f"{LIST}/{route['id']}?as_of={at}")
+        page = await pages.get(app, f"{LIST}/{route['id']}?as_of={at}")
         assert page.one("h1").text == "Now"
         assert "You are looking at the past" not in page.text
 
 
-async def test_the_list_says_how_each_did_lately(door: Door) -> None:
+async def test_the_list_says_how_each_did_lately(app: App) -> None:
     for name in ("fine", "so-so", "broken", "new"):
-        await door.route(name=name)
+        await app.route(name=name)
     fine, mixed, broken, _ = [
-        UUID(row["id"]) for row in (await door.ask("GET", "/v1/tenants/acme/routes")).json["items"]
+        UUID(row["id"]) for row in (await app.ask("GET", "/v1/tenants/acme/routes")).json["items"]
     ]
-    async with door.database.connection() as sql:
+    async with app.database.connection() as sql:
         await sql.execute("SELECT hookledger.ensure_partitions(current_date - 3, current_date)")
         await note(sql, "delivered", "delivered", route_id=fine)
-        await note(sql, "failed", "delivered", route_id=mixed, at=door.services.now() - timedelta(days=2))
+        await note(sql, "failed", "delivered", route_id=mixed, at=app.services.now() - timedelta(days=2))
         await note(sql, "failed", route_id=mixed)
         await note(sql, "delivered", route_id=mixed)
         await note(sql, "failed", "retrying", route_id=broken)
-    await route_metrics.add_up(door.database)
-    page = await pages.get(door, LIST)
+    await route_metrics.add_up(app.database)
+    page = await pages.get(app, LIST)
     assert dict(zip(page.words("tbody th a"), page.words("td[data-label='Last 24 hours']"), strict=True)) == {
         "fine": "2 delivered",
         "so-so": "1 delivered, 1 failed",
         "broken": "Failing for 0 s 0 delivered, 1 failed",
         "new": "Nothing sent",
     }
-    past = await pages.get(door, f"{LIST}?as_of={door.services.now().isoformat().replace('+00:00', 'Z')}")
+    past = await pages.get(app, f"{LIST}?as_of={app.services.now().isoformat().replace('+00:00', 'Z')}")
     assert past.all("td[data-label='Last 24 hours']") == []
 
 
-async def test_a_moment_that_cannot_be_is_reported_beside_its_field(door: Door) -> None:
-    await door.route()
-    page = await pages.get(door, f"{LIST}?as_of=yesterday")
+async def test_a_moment_that_cannot_be_is_reported_beside_its_field(app: App) -> None:
+    await app.route()
+    page = await pages.get(app, f"{LIST}?as_of=yesterday")
     assert page.status == 422
     assert page.words("#as_of-wrong") == ["“yesterday” must be a date and a time in UTC, like 2026-11-24 08:30."]
     assert page.one("#as_of")["value"] == "yesterday"
-    future = await pages.get(door, f"{LIST}?as_of=2099-01-01T00:00")
+    future = await pages.get(app, f"{LIST}?as_of=2099-01-01T00:00")
     assert "is in the future" in future.words("#as_of-wrong")[0]
 
 
-async def test_the_slider_leads_to_a_moment_and_keeps_what_is_searched_for(door: Door) -> None:
-    await door.route()
-    page = await pages.get(door, f"{LIST}?slider=500&q=orders")
+async def test_the_slider_leads_to_a_moment_and_keeps_what_is_searched_for(app: App) -> None:
+    await app.route()
+    page = await pages.get(app, f"{LIST}?slider=500&q=orders")
     assert page.status == 303
     assert page.location.startswith(f"{LIST}?as_of=20")
     assert page.location.endswith("&q=orders")
     for end in ("1000", "9" * 5000, "x"):
-        assert (await pages.get(door, f"{LIST}?slider={end}")).location == LIST
+        assert (await pages.get(app, f"{LIST}?slider={end}")).location == LIST
 
 
-async def test_a_person_gets_errors_as_pages_and_a_program_as_json(door: Door) -> None:
-    page = await pages.get(door, "/nowhere")
+async def test_a_person_gets_errors_as_pages_and_a_program_as_json(app: App) -> None:
+    page = await pages.get(app, "/nowhere")
     assert (page.status, page.one("h1").text) == (404, "There is nothing here")
     assert "Content-Security-Policy" in page.headers
-    answer = await door.ask("GET", "/nowhere")
+    answer = await app.ask("GET", "/nowhere")
     assert answer.headers["Content-Type"] == "application/problem+json"
-    api = await pages.get(door, "/v1/nowhere")
+    api = await pages.get(app, "/v1/nowhere")
     assert api.headers["Content-Type"] == "application/problem+json"
 
 
-async def test_a_tenant_that_cannot_be_is_a_page_that_says_so(door: Door) -> None:
-    page = await pages.get(door, f"/t/{'x' * 300}/webhooks")
+async def test_a_tenant_that_cannot_be_is_a_page_that_says_so(app: App) -> None:
+    page = await pages.get(app, f"/t/{'x' * 300}/webhooks")
     assert page.status == 422
     assert "tenant" in page.text
