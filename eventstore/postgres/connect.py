@@ -13,12 +13,11 @@ from contextlib import asynccontextmanager, suppress
 
 import asyncpg
 
-from eventstore.postgres.database_url import WRITE_URL, location
+from eventstore.postgres.database_url import location
 from eventstore.postgres.dialing import Dialer, Standby, is_standby, require_direct
 from eventstore.postgres.errors import (
     AccessRefused,
     Deadlocked,
-    MalformedUrl,
     SchemaMismatch,
     StoreError,
     StoreUnavailable,
@@ -100,10 +99,6 @@ class Database:
         try:
             async with asyncio.timeout(DEADLINE_SECONDS * 2):
                 self._pool = await pool
-        except ValueError:
-            # Not chained: the parser's message may quote a part of the password.
-            pool.terminate()
-            raise MalformedUrl(f"database.url is not understood ({location(self.url)})", hint=WRITE_URL) from None
         except DRIVER_ERRORS as error:
             pool.terminate()
             raise translated(error, self.url) from error

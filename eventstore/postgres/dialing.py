@@ -56,6 +56,9 @@ class Dialer:
         for server in tuple(self._servers):
             try:
                 connection = await asyncpg.connect(server, server_settings=self._settings, timeout=self._seconds_each)
+            except ValueError:
+                # Not chained: the parser's message may quote a part of the password.
+                raise MalformedUrl(f"database.url is not understood ({self._where})", hint=WRITE_URL) from None
             except asyncpg.UndefinedObjectError as error:
                 raise MalformedUrl(
                     f"database.url has a parameter that PostgreSQL does not know: {error.args[0]}", hint="remove it"

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -68,18 +69,16 @@ def test_a_rebuild_agrees_with_a_running_daemon(
     assert "is alive" in hookledger("healthcheck").out
 
 
-async def test_a_rebuild_against_a_daemon_of_another_state_fails(
-    hookledger: CommandLine, daemon: tuple[str, subprocess.Popen[str]], database_url: str
+def test_a_rebuild_against_a_daemon_of_another_state_fails(
+    hookledger: CommandLine, daemon: tuple[str, subprocess.Popen[str]], tmp_path: Path, empty_database_url: str
 ) -> None:
     url, _ = daemon
     hookledger.create_route()
     hookledger("rebuild", "--against", url)
-    connection = await asyncpg.connect(database_url)
-    await connection.execute("ALTER TABLE hookledger.route_event DISABLE TRIGGER ALL")
-    await connection.execute("DELETE FROM hookledger.route_event")
-    await connection.close()
-    hookledger.create_route("--name", "Another")
-    assert "has another state at position 1" in hookledger("rebuild", "--against", url, code=1).err
+    elsewhere = CommandLine(tmp_path, empty_database_url)
+    elsewhere("migrate")
+    elsewhere.create_route("--name", "Another")
+    assert "has another state at position 1" in elsewhere("rebuild", "--against", url, code=1).err
 
 
 def test_nobody_to_compare_with_is_exit_code_1(hookledger: CommandLine) -> None:
