@@ -34,6 +34,7 @@ from tests.support.fault_report import seed_of
 
 # Two to three seconds each.
 SEQUENCES = 4
+PARTS, LONG_PARTS = 4, 100
 STEPS = (15, 40)
 PAUSES_MS = (0, 5, 10, 20, 40, 80, 160, 320)
 WEIGHTS = {Publish: 6, Answer: 5, Pause: 6, Join: 3, Leave: 1, Crash: 1, Order: 1, Disable: 1, Enable: 2}
@@ -87,9 +88,9 @@ async def sequences(database_url: str, request: pytest.FixtureRequest) -> None:
         await run(database_url, dice)
 
 
-# Long: about one part in twenty fails on a busy machine, and whether the model or the pipeline is at fault is not known.
-@pytest.mark.long
-@pytest.mark.parametrize("part", range(100))
+@pytest.mark.parametrize(
+    "part", [*range(PARTS), *(pytest.param(n, marks=pytest.mark.long) for n in range(PARTS, LONG_PARTS))]
+)
 async def test_whatever_happens_every_delivery_that_is_due_is_made_once(
     database_url: str, request: pytest.FixtureRequest, part: int
 ) -> None:
