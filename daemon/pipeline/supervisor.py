@@ -158,6 +158,7 @@ class Pipeline:
             metrics,
             clock,
             owner=owner,
+            polled_at=lambda: self._intake.log_watch.polled_at,
             auto_disable_after=auto_disable_after,
             keep=keep,
             tunables=tunables,

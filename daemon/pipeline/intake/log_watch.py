@@ -16,6 +16,8 @@ flush may be what is missing. Events that were sent and come again have the same
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Callable
 
 import structlog
@@ -33,7 +35,9 @@ log = structlog.get_logger()
 
 
 class LogWatch:
-    """`poll` is how this process asks for news. `on_begun_anew` are called after all shards were dropped."""
+    """`poll` is how this process asks for news, `polled_at` when it was last answered, in monotonic seconds.
+    `on_begun_anew` are called after all shards were dropped.
+    """
 
     def __init__(
         self,
@@ -53,6 +57,7 @@ class LogWatch:
         self._metrics = metrics
         self._owner = owner
         self._polling = asyncio.Lock()
+        self.polled_at = -math.inf
 
     async def poll(self) -> Poll:
         """Polls, and returns once this process has begun anew if the log is another one. Raises StoreUnavailable."""
@@ -65,6 +70,7 @@ class LogWatch:
             if not (is_same_tick and are_same_routes and is_same_timeline):
                 await self._begin_anew(poll, end, are_same_routes=are_same_routes)
             self._known.saw(poll.mark)
+            self.polled_at = time.monotonic()
             return poll
 
     async def _begin_anew(self, poll: Poll, end: LogEnd, *, are_same_routes: bool) -> None:

@@ -8,6 +8,7 @@ and a tick may be hours old because nothing happened.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 
@@ -21,7 +22,8 @@ LOOK_SECONDS = 1.0
 class TickWatch:
     """`run_once` looks, then waits. A database that does not answer makes no ticks either: the age goes on.
 
-    `clock` returns monotonic seconds.
+    `clock` returns monotonic seconds, `polled_at` when this process last made a tick, or found that there was none to
+    make: while that goes well there is nothing to look for.
     """
 
     def __init__(
@@ -29,11 +31,13 @@ class TickWatch:
         database: Database,
         metrics: Metrics,
         *,
+        polled_at: Callable[[], float] = lambda: -math.inf,
         look_seconds: float = LOOK_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
         self._metrics = metrics
+        self._polled_at = polled_at
         self._look_seconds = look_seconds
         self._clock = clock
         self._newest = 0
@@ -47,7 +51,8 @@ class TickWatch:
     async def run_once(self) -> None:
         asked_at = self._clock()
         try:
-            newest = await ticks.unread(self._database)
+            is_well = self._polled_at() > asked_at - self._look_seconds
+            newest = None if is_well else await ticks.unread(self._database)
             if newest is None:
                 self._unread_since = None
             elif self._unread_since is None or newest != self._newest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 
 from daemon.core.routing.index import RouteIndex
@@ -37,6 +38,7 @@ class Upkeep:
         clock: SteadyClock,
         *,
         owner: str,
+        polled_at: Callable[[], float],
         auto_disable_after: timedelta | None,
         keep: Keep,
         tunables: Tunables,
@@ -44,7 +46,7 @@ class Upkeep:
         self._keychain = keychain
         self._idle_secret_seconds = tunables.idle_secret_seconds
         self.gauges = Gauges(database, index, lanes, metrics, shards=shards)
-        self.tick_watch = TickWatch(database, metrics)
+        self.tick_watch = TickWatch(database, metrics, polled_at=polled_at)
         self.clock_watch = ClockWatch(database, clock, metrics, owner=owner, tunables=tunables)
         self.loops: Loops = {
             "keychain": self._forget_idle_secrets,
