@@ -23,6 +23,7 @@ from eventstore import embedded
 from eventstore.postgres import schema
 from eventstore.postgres.connect import Database
 from tests.support.fault_report import FAULT_REPORT, seed_of
+from tests.support.server_processes import fast_directory
 
 TEST_DATABASE_URL = "HOOKLEDGER_TEST_DATABASE_URL"
 
@@ -94,7 +95,7 @@ def postgres_url() -> Iterator[str]:
         yield url
         return
     # Not tmp_path: a second pytest run closes its parents to others, and root's server runs as another user.
-    data_dir = Path(tempfile.mkdtemp(prefix="hookledger-test-", dir=_fast_directory()))
+    data_dir = Path(tempfile.mkdtemp(prefix="hookledger-test-", dir=fast_directory()))
     server = embedded.start(data_dir)
     try:
         yield server.url
@@ -138,14 +139,6 @@ async def empty_database_url(postgres_url: str) -> AsyncIterator[str]:
         yield of_database(postgres_url, name)
     finally:
         await _administer(postgres_url, f'DROP DATABASE "{name}" WITH (FORCE)')
-
-
-def _fast_directory() -> str | None:
-    """A directory in memory if 2 GiB are free there, else None. On a disk two hundred databases take three times as long."""
-    memory = Path("/dev/shm")
-    if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2 << 30:
-        return str(memory)
-    return None
 
 
 def of_database(url: str, name: str) -> str:

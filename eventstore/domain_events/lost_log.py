@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from eventstore.postgres.connect import Database
 
@@ -44,8 +44,10 @@ ON CONFLICT (timeline, first_tick, first_pos) DO UPDATE
 RETURNING timeline, first_tick, last_tick, first_pos, last_pos, since, until
 """
 
+# $1 null: whenever it was
 _READ = """
-SELECT timeline, first_tick, last_tick, first_pos, last_pos, since, until FROM hookledger.lost_log ORDER BY until
+SELECT timeline, first_tick, last_tick, first_pos, last_pos, since, until FROM hookledger.lost_log
+ WHERE $1::interval IS NULL OR until > clock_timestamp() - $1 ORDER BY until
 """
 
 
@@ -60,7 +62,7 @@ async def record(
     return LostLog(**row)
 
 
-async def read(database: Database) -> list[LostLog]:
-    """All that was lost since the schema was made, oldest first."""
+async def read(database: Database, *, within: timedelta | None = None) -> list[LostLog]:
+    """What was lost since the schema was made, or within that time, oldest first."""
     async with database.connection() as connection:
-        return [LostLog(**row) for row in await connection.fetch(_READ)]
+        return [LostLog(**row) for row in await connection.fetch(_READ, within)]

@@ -14,11 +14,12 @@ from contextlib import asynccontextmanager, suppress
 import asyncpg
 
 from eventstore.postgres.database_url import location
-from eventstore.postgres.dialing import Dialer, Standby, is_standby, require_direct
+from eventstore.postgres.dialing import Dialer, is_standby, require_direct
 from eventstore.postgres.errors import (
     AccessRefused,
     Deadlocked,
     SchemaMismatch,
+    Standby,
     StoreError,
     StoreUnavailable,
     UnsafeServer,

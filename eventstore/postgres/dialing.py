@@ -13,7 +13,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from eventstore.postgres.database_url import WRITE_URL, parsed
-from eventstore.postgres.errors import MalformedUrl, StoreUnavailable, UnsafeServer
+from eventstore.postgres.errors import MalformedUrl, Standby, UnsafeServer
 
 # Of a connection that another server may be asked for.
 _ELSEWHERE = (
@@ -28,16 +28,6 @@ _DIRECTLY = "let database.url lead to PostgreSQL itself: the daemon is a pool, a
 
 
 Connection = asyncpg.Connection | PoolConnectionProxy
-
-
-class Standby(StoreUnavailable):
-    """The server is a standby, and takes no writes."""
-
-    def __init__(self, where: str) -> None:
-        super().__init__(
-            f"PostgreSQL at {where} is a standby and takes no writes",
-            hint="let database.url lead to the primary, or name all servers in it: postgresql://h1:5432,h2:5432/name",
-        )
 
 
 class Dialer:

@@ -3,6 +3,7 @@
     StoreError                   every error of this package
     ├── StoreUnavailable         PostgreSQL does not answer now: wait and try again
     │   ├── AccessRefused        it answers, but not to this user, password or database
+    │   ├── Standby                  it answers, but takes no writes: another server is the primary
     │   ├── Saturated            too many queries run at once already, and this one was not begun
     │   ├── Deadlocked           two transactions waited for each other, and this one was ended: repeat it
     │   └── EmbeddedUnavailable  the embedded server cannot be started
@@ -37,6 +38,16 @@ class StoreUnavailable(StoreError):
 
 class AccessRefused(StoreUnavailable):
     """PostgreSQL answers and refuses: user, password, database or privilege."""
+
+
+class Standby(StoreUnavailable):
+    """The server is a standby, and takes no writes."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            f"PostgreSQL at {where} is a standby and takes no writes",
+            hint="let database.url lead to the primary, or name all servers in it: postgresql://h1:5432,h2:5432/name",
+        )
 
 
 class Saturated(StoreUnavailable):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from eventstore.domain_events import lost_log
 from eventstore.domain_events.lost_log import LostLog
 from eventstore.postgres.connect import Database
 from eventstore.progress.lease import TTL
@@ -65,7 +66,7 @@ class LogState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstallationStatus:
-    """`lost` is what a promoted standby never received, newest first, of the last days."""
+    """`lost` is what a promoted standby never received, oldest first, of the last days."""
 
     processes: tuple[ProcessState, ...]
     shards: tuple[ShardStatus, ...]
@@ -129,11 +130,6 @@ SELECT clock_timestamp() AS at, coalesce(t.tick, 0) AS tick, t.at AS tick_at, t.
        SELECT tick, snap, at, route_pos FROM hookledger.tick ORDER BY tick DESC LIMIT 1) t ON true
 """
 
-_LOST = """
-SELECT timeline, first_tick, last_tick, first_pos, last_pos, since, until
-  FROM hookledger.lost_log WHERE until > clock_timestamp() - $1::interval ORDER BY until DESC
-"""
-
 
 async def read(database: Database) -> InstallationStatus:
     """The status now, by the database's clock."""
@@ -141,10 +137,9 @@ async def read(database: Database) -> InstallationStatus:
         processes = await connection.fetch(_PROCESSES, TTL)
         shards = await connection.fetch(_SHARDS)
         (log,) = await connection.fetch(_LOG)
-        lost = await connection.fetch(_LOST, TOLD)
     return InstallationStatus(
         processes=tuple(ProcessState(**row) for row in processes),
         shards=tuple(ShardStatus(**row) for row in shards),
         log=LogState(**log),
-        lost=tuple(LostLog(**row) for row in lost),
+        lost=tuple(await lost_log.read(database, within=TOLD)),
     )

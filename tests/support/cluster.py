@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from eventstore import embedded
+from tests.support.server_processes import with_children
 
 
 class Cluster:
@@ -56,9 +57,7 @@ class Cluster:
         self._server.stop()
 
     def _pids(self) -> list[int]:
-        """The postmaster first: once it is killed or stopped, it replaces none of its processes."""
-        postmaster = int((self.directory / "postgres" / "postmaster.pid").read_text().split()[0])
-        return [postmaster, *_children(postmaster)]
+        return with_children(int((self.directory / "postgres" / "postmaster.pid").read_text().split()[0]))
 
 
 @contextmanager
@@ -74,13 +73,3 @@ def cluster(directory: Path | None = None) -> Iterator[Cluster]:
     finally:
         if directory is None:
             shutil.rmtree(made)
-
-
-def _children(parent: int) -> list[int]:
-    """The process ids of the children, on Linux. Elsewhere none are found; PostgreSQL's processes end after the postmaster."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            if int(status.read_text().rpartition(")")[2].split()[1]) == parent:
-                found.append(int(status.parent.name))
-    return found

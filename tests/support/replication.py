@@ -5,6 +5,7 @@ The one thing to know: `hold` keeps the standby behind from now on, so what is p
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -20,8 +21,9 @@ import asyncpg
 import pytest
 
 from eventstore.embedded.paths import find_account, prepare
+from tests.support.server_processes import fast_directory, with_children
 
-PSQL_SECONDS = 30
+END_SECONDS = 30
 # Fast to start and to promote; nothing here survives a power cut anyway.
 SETTINGS = {
     "shared_buffers": "32MB",
@@ -93,12 +95,11 @@ class Node:
     def kill(self) -> None:
         """Kills it as a failing machine would: nothing more is written or sent."""
         with suppress(FileNotFoundError, ProcessLookupError):
-            postmaster = int((self.data / "postmaster.pid").read_text().split()[0])
-            group = [postmaster, *_children(postmaster)]
+            group = with_children(int((self.data / "postmaster.pid").read_text().split()[0]))
             for pid in group:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            until = time.monotonic() + PSQL_SECONDS
+            until = time.monotonic() + END_SECONDS
             while any(Path(f"/proc/{pid}").exists() and not _is_zombie(pid) for pid in group):
                 assert time.monotonic() < until
                 time.sleep(0.02)
@@ -119,7 +120,7 @@ class Node:
             await connection.execute("ALTER SYSTEM SET primary_conninfo = ''")
             await connection.execute("SELECT pg_reload_conf()")
             while await connection.fetchval("SELECT count(*) FROM pg_stat_wal_receiver"):
-                pass
+                await asyncio.sleep(0.01)
         finally:
             await connection.close()
 
@@ -131,7 +132,7 @@ class Node:
             while not await here.fetchval(
                 "SELECT coalesce(pg_last_wal_replay_lsn() >= $1::text::pg_lsn, false)", written
             ):
-                pass
+                await asyncio.sleep(0.01)
         finally:
             await there.close()
             await here.close()
@@ -156,7 +157,7 @@ class Node:
 @contextmanager
 def replicated(version: str) -> Iterator[tuple[Node, Node]]:
     """A primary and its standby, both running."""
-    directory = Path(tempfile.mkdtemp(prefix="hookledger-replicated-", dir=_fast_directory()))
+    directory = Path(tempfile.mkdtemp(prefix="hookledger-replicated-", dir=fast_directory()))
     directory.chmod(0o755)
     primary, standby = (Node(binaries(version), directory / name) for name in ("a", "b"))
     try:
@@ -169,24 +170,10 @@ def replicated(version: str) -> Iterator[tuple[Node, Node]]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _fast_directory() -> str | None:
-    memory = Path("/dev/shm")
-    return str(memory) if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2 << 30 else None
-
-
 def _free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
-
-
-def _children(parent: int) -> list[int]:
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            if int(status.read_text().rpartition(")")[2].split()[1]) == parent:
-                found.append(int(status.parent.name))
-    return found
 
 
 def _is_zombie(pid: int) -> bool:

@@ -1,7 +1,7 @@
 """The fenced write: all of a batch for the shards that the process holds, nothing for the others, nothing twice."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from eventstore import domain_events
+from eventstore.domain_events import ticks
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable, ValueRefused
 from eventstore.progress import backlog, lease, recording
@@ -391,3 +392,17 @@ async def test_who_lost_the_lease_suppresses_nothing(database: Database, sql: as
     await Owner(database, "you").take(0)
     assert await me.suppress(NOON + timedelta(1)) == 0
     assert await counts(sql) == (0, 1, 0)
+
+
+async def test_nothing_is_written_to_a_log_that_is_not_the_one_that_was_read(
+    database: Database, sql: asyncpg.Connection
+) -> None:
+    await domain_events.publish(database, [new_event()])
+    read = (await ticks.poll(database, known_tick=0, known_pos=0)).mark
+    assert (read.timeline, read.tick) == (1, 1)
+    owner = await Owner(database).take(3)
+    for other in (read._replace(timeline=2), read._replace(tick=2), read._replace(snap="1:1:")):
+        assert await owner.flush(replace(everything(3), read=other)) == set()
+    assert await counts(sql) == (0, 0, 0)
+    assert await owner.flush(replace(everything(3), read=read)) == {3}
+    assert await counts(sql) == (1, 1, 1)
