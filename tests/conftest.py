@@ -10,10 +10,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from itertools import count
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
-from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -22,6 +19,7 @@ import pytest_asyncio
 from eventstore import embedded
 from eventstore.postgres import schema
 from eventstore.postgres.connect import Database
+from tests.support.databases import of_database, temporary_database
 from tests.support.fault_report import FAULT_REPORT, seed_of
 from tests.support.server_processes import fast_directory
 
@@ -30,8 +28,6 @@ TEST_DATABASE_URL = "HOOKLEDGER_TEST_DATABASE_URL"
 TESTS = Path(__file__).parent
 
 _LONGEST_FIRST = ("browser", "faults", "pipeline", "acceptance", "postgres", "web", "unit", "support", "benchmarks")
-
-_clone_number = count(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -105,50 +101,35 @@ def postgres_url() -> Iterator[str]:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def template_database(postgres_url: str) -> AsyncIterator[str]:
+async def administrator(postgres_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """One connection that creates and drops the databases of all tests."""
+    connection = await asyncpg.connect(postgres_url)
+    yield connection
+    await connection.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def template_database(postgres_url: str, administrator: asyncpg.Connection) -> AsyncIterator[str]:
     """The name of a migrated database without connections."""
-    name = f"hookledger_template_{uuid4().hex[:12]}"
-    await _administer(postgres_url, f'CREATE DATABASE "{name}"')
-    try:
+    async with temporary_database(administrator, "template") as name:
         database = Database(of_database(postgres_url, name), pool_size=1)
         await database.open()
         await schema.migrate(database)
         await database.close()  # a template must have no connection when it is cloned
         yield name
-    finally:
-        await _administer(postgres_url, f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
-@pytest_asyncio.fixture
-async def database_url(postgres_url: str, template_database: str) -> AsyncIterator[str]:
+@pytest_asyncio.fixture(loop_scope="session")
+async def database_url(
+    postgres_url: str, administrator: asyncpg.Connection, template_database: str
+) -> AsyncIterator[str]:
     """A migrated database for this test alone."""
-    name = f"{template_database.replace('template', 'test')}_{next(_clone_number)}"
-    await _administer(postgres_url, f'CREATE DATABASE "{name}" TEMPLATE "{template_database}" STRATEGY file_copy')
-    try:
+    async with temporary_database(administrator, "test", template=template_database) as name:
         yield of_database(postgres_url, name)
-    finally:
-        await _administer(postgres_url, f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
-@pytest_asyncio.fixture
-async def empty_database_url(postgres_url: str) -> AsyncIterator[str]:
+@pytest_asyncio.fixture(loop_scope="session")
+async def empty_database_url(postgres_url: str, administrator: asyncpg.Connection) -> AsyncIterator[str]:
     """A database without a schema, for tests of migration."""
-    name = f"hookledger_empty_{uuid4().hex[:12]}"
-    await _administer(postgres_url, f'CREATE DATABASE "{name}"')
-    try:
+    async with temporary_database(administrator, "empty") as name:
         yield of_database(postgres_url, name)
-    finally:
-        await _administer(postgres_url, f'DROP DATABASE "{name}" WITH (FORCE)')
-
-
-def of_database(url: str, name: str) -> str:
-    """The URL of another database with the same server and user."""
-    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
-
-
-async def _administer(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()

@@ -12,17 +12,16 @@ from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit, urlunsplit
-from uuid import uuid4
 
 import aiohttp
 import asyncpg
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, StorageState, expect
+from playwright.async_api import Browser, BrowserContext, StorageState, expect
 
-from tests.support.browser import WAIT_MS, WIDE, Scheme, Visit, chromium
+from tests.support.browser import HEIGHT, WAIT_MS, WIDE, Scheme, Visit, chromium
 from tests.support.cli import CommandLine
+from tests.support.databases import of_database, temporary_database
 from tests.support.live import QUICK_RETRIES, Account, Guarded, Live, furnish, shop
 from tests.support.receiver import Receiver
 from tests.support.running import running
@@ -52,7 +51,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """All tests of the folder share the event loop of the browser and the receiver."""
     for item in items:
         if item.path.is_relative_to(HERE):
-            item.add_marker(pytest.mark.asyncio(loop_scope="package"), append=False)
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -63,51 +62,55 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-@pytest_asyncio.fixture(scope="package", loop_scope="package")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
     async with chromium() as it:
         yield it
 
 
-@pytest_asyncio.fixture(scope="package", loop_scope="package")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def there() -> AsyncIterator[Receiver]:
     """The receiver."""
     async with shop() as it:
         yield it
 
 
-@pytest_asyncio.fixture(scope="package", loop_scope="package")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def live(
     browser: Browser,  # without a browser the tests are skipped, and need no daemon
     there: Receiver,
     postgres_url: str,
+    administrator: asyncpg.Connection,
     template_database: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Live]:
     """The daemon, with the sample catalogue."""
-    async with _database(postgres_url, template_database) as url:
+    async with temporary_database(administrator, "browser", template=template_database) as name:
+        url = of_database(postgres_url, name)
         hookledger = CommandLine(tmp_path_factory.mktemp("browser"), url, **QUICK_RETRIES)
         async with _lives(hookledger, there) as it:
             yield it
 
 
-@pytest_asyncio.fixture(scope="package", loop_scope="package")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def guarded(
     browser: Browser,
     there: Receiver,
     postgres_url: str,
+    administrator: asyncpg.Connection,
     template_database: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Guarded]:
     """A daemon with an admin token: its pages need a session."""
     admin = {"HOOKLEDGER_SERVER__ADMIN_TOKEN": secrets.token_urlsafe(32)}
-    async with _database(postgres_url, template_database) as url:
+    async with temporary_database(administrator, "guarded", template=template_database) as name:
+        url = of_database(postgres_url, name)
         hookledger = CommandLine(tmp_path_factory.mktemp("guarded"), url, **QUICK_RETRIES, **admin)
         async with _lives(hookledger, there, *admin.values()) as it:
             yield Guarded(live=it, hookledger=hookledger)
 
 
-@pytest_asyncio.fixture(scope="package", loop_scope="package")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def account(live: Live) -> Account:
     """An account with webhooks and deliveries, which tests read and do not change."""
     return await furnish(live, "acme")
@@ -119,7 +122,7 @@ def tenant() -> str:
     return f"shop-{next(_tenants)}"
 
 
-@pytest_asyncio.fixture(loop_scope="package")
+@pytest_asyncio.fixture(loop_scope="session")
 async def visiting(browser: Browser, live: Live, request: pytest.FixtureRequest) -> AsyncIterator[Visiting]:
     """A function that begins a visit."""
     visits: list[Visit] = []
@@ -132,46 +135,68 @@ async def visiting(browser: Browser, live: Live, request: pytest.FixtureRequest)
         scripts: bool = True,
         signed_in: StorageState | None = None,
     ) -> Visit:
-        context = await browser.new_context(
-            color_scheme=scheme,
-            viewport={"width": width, "height": 900},
-            java_script_enabled=scripts,
-            storage_state=signed_in,
-            reduced_motion="reduce",
-            permissions=["clipboard-read", "clipboard-write"],
-        )
-        context.set_default_timeout(WAIT_MS)
+        context = await new_context(browser, scheme=scheme, width=width, scripts=scripts, signed_in=signed_in)
         visits.append(Visit((at or live).url, context))
         return visits[-1]
 
     yield begin
-    if request.node.stash.get(_failed, False):
-        await _save_screenshots(visits, request.node.name)
+    await save_screenshots_if_failed(request.node, *visits)
     for visit in visits:
         await visit.context.close()
     assert not [trouble for visit in visits for trouble in visit.troubles]
 
 
-@pytest_asyncio.fixture(loop_scope="package")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
+async def long_visit(browser: Browser, live: Live) -> AsyncIterator[Visit]:
+    context = await new_context(browser)
+    yield Visit(live.url, context, tab=await context.new_page())
+    await context.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def onlooker(long_visit: Visit, request: pytest.FixtureRequest) -> AsyncIterator[Visit]:
+    """A visit of one who only looks at pages, those of all tests in one tab: its process has compiled the scripts of
+    the pages and axe-core before, which takes half a second for each new one.
+    """
+    long_visit.troubles.clear()
+    yield long_visit
+    await save_screenshots_if_failed(request.node, long_visit)
+    assert not long_visit.troubles
+
+
+@pytest_asyncio.fixture(loop_scope="session")
 async def visit(visiting: Visiting) -> Visit:
     return await visiting()
 
 
-async def _save_screenshots(visits: list[Visit], test: str) -> None:
+async def new_context(
+    browser: Browser,
+    *,
+    scheme: Scheme = "light",
+    width: int = WIDE,
+    scripts: bool = True,
+    signed_in: StorageState | None = None,
+) -> BrowserContext:
+    context = await browser.new_context(
+        color_scheme=scheme,
+        viewport={"width": width, "height": HEIGHT},
+        java_script_enabled=scripts,
+        storage_state=signed_in,
+        reduced_motion="reduce",
+        permissions=["clipboard-read", "clipboard-write"],
+    )
+    context.set_default_timeout(WAIT_MS)
+    return context
+
+
+async def save_screenshots_if_failed(test: pytest.Item, *visits: Visit) -> None:
+    if not test.stash.get(_failed, False):
+        return
     SCREENSHOTS.mkdir(exist_ok=True)
     pages = [page for visit in visits for page in visit.context.pages]
     for number, page in enumerate(pages):
-        await page.screenshot(path=SCREENSHOTS / f"{re.sub(r'[^a-zA-Z0-9_]+', '-', test)}-{number}.png", full_page=True)
-
-
-@asynccontextmanager
-async def _database(postgres_url: str, template: str) -> AsyncIterator[str]:
-    name = f"hookledger_browser_{uuid4().hex[:12]}"
-    await _administer(postgres_url, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
-    try:
-        yield urlunsplit(urlsplit(postgres_url)._replace(path=f"/{name}"))
-    finally:
-        await _administer(postgres_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+        name = f"{re.sub(r'[^a-zA-Z0-9_]+', '-', test.name)}-{number}.png"
+        await page.screenshot(path=SCREENSHOTS / name, full_page=True)
 
 
 @asynccontextmanager
@@ -181,11 +206,3 @@ async def _lives(hookledger: CommandLine, there: Receiver, token: str | None = N
         it = Live(url=daemon.url, target=there.url, session=session)
         await it.load_catalogue()
         yield it
-
-
-async def _administer(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()

@@ -16,7 +16,7 @@ from tests.support.browser import Visit, copied, heading
 from tests.support.live import Guarded, Live, example
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="package")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def session(guarded: Guarded, browser: Browser) -> StorageState:
     """The cookies of a browser after it used a sign-in link."""
     async with await browser.new_context() as context:
@@ -27,7 +27,7 @@ async def session(guarded: Guarded, browser: Browser) -> StorageState:
         return await context.storage_state()
 
 
-@pytest_asyncio.fixture(loop_scope="package")
+@pytest_asyncio.fixture(loop_scope="session")
 async def operator(guarded: Guarded, visiting: Visiting, session: StorageState) -> Visit:
     """An operator who is signed in."""
     return await visiting(guarded.live, signed_in=session)

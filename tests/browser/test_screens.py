@@ -94,9 +94,9 @@ REFUSED = {"not found": 404, "deliveries, wrong filter": 422}
 
 
 @pytest.mark.parametrize("screen", SCREENS)
-async def test_a_screen_can_be_used_by_everybody(visit: Visit, account: Account, screen: str) -> None:
-    with visit.refused(*([REFUSED[screen]] if screen in REFUSED else [])):
-        page = await visit.at(SCREENS[screen](account))
+async def test_a_screen_can_be_used_by_everybody(onlooker: Visit, account: Account, screen: str) -> None:
+    with onlooker.refused(*([REFUSED[screen]] if screen in REFUSED else [])):
+        page = await onlooker.at(SCREENS[screen](account))
     assert await page.locator("h1").count() == 1
     assert await _found_at_each_width(page) == []
 
@@ -208,18 +208,18 @@ STATES: Mapping[str, tuple[Path, Step]] = {
 
 
 @pytest.mark.parametrize("state", STATES)
-async def test_a_screen_can_be_used_in_that_state(visit: Visit, account: Account, state: str) -> None:
+async def test_a_screen_can_be_used_in_that_state(onlooker: Visit, account: Account, state: str) -> None:
     path, step = STATES[state]
-    page = await visit.at(path(account))
-    with visit.refused(422):
+    page = await onlooker.at(path(account))
+    with onlooker.refused(422):
         await step(page)
         assert await _found_at_each_width(page) == []
 
 
 # Widths at which the lists are tables, and at which they are cards.
 @pytest.mark.parametrize("screen", ["webhooks", "deliveries", "webhook", "events", "tokens", "status"])
-async def test_no_width_between_makes_a_list_scroll_sideways(visit: Visit, account: Account, screen: str) -> None:
-    page = await visit.at(SCREENS[screen](account))
+async def test_no_width_between_makes_a_list_scroll_sideways(onlooker: Visit, account: Account, screen: str) -> None:
+    page = await onlooker.at(SCREENS[screen](account))
     assert [found for width in range(680, WIDE, 40) for found in await sideways(page, width)] == []
 
 

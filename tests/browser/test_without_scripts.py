@@ -14,7 +14,7 @@ from tests.support.live import Live
 from tests.support.receiver import Receiver, ok, status
 
 
-@pytest_asyncio.fixture(loop_scope="package")
+@pytest_asyncio.fixture(loop_scope="session")
 async def plain(visiting: Visiting) -> Visit:
     """A visit with a browser that runs no scripts."""
     return await visiting(scripts=False)

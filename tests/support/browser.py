@@ -30,7 +30,7 @@ from playwright.async_api import (
 )
 
 REQUIRE_BROWSER = "HOOKLEDGER_TEST_REQUIRE_BROWSER"
-WIDE, NARROW = 1280, 375
+WIDE, NARROW, HEIGHT = 1280, 375, 900
 WAIT_MS = 40_000
 Scheme = Literal["light", "dark"]
 
@@ -81,11 +81,15 @@ async def chromium() -> AsyncIterator[Browser]:
 
 
 class Visit:
-    """One person at the dashboard: a browser context that records the `troubles` of all its pages."""
+    """One person at the dashboard: a browser context that records the `troubles` of all its pages.
 
-    def __init__(self, base: str, context: BrowserContext) -> None:
+    With a `tab` each path is opened there, instead of in a new one.
+    """
+
+    def __init__(self, base: str, context: BrowserContext, *, tab: Page | None = None) -> None:
         self.base = base
         self.context = context
+        self._tab = tab
         self.troubles: list[str] = []
         self._refusals: set[int] = set()
         self._refused: set[str] = set()
@@ -96,8 +100,13 @@ class Visit:
         context.on("response", self._note_response)
 
     async def at(self, path: str) -> Page:
-        """Opens a path in a new tab."""
-        page = await self.context.new_page()
+        """Opens a path in a new tab, or wide and light in the only one."""
+        page = self._tab
+        if page is None:
+            page = await self.context.new_page()
+        else:
+            await page.set_viewport_size({"width": WIDE, "height": HEIGHT})
+            await page.emulate_media(color_scheme="light")
         await page.goto(self.base + path)
         return page
 

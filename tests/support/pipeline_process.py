@@ -126,7 +126,7 @@ async def pipeline_process(
     tunables: Tunables = DEFAULTS,
 ) -> AsyncIterator[PipelineProcess]:
     """Runs a pipeline until the end of the block, then stops it cleanly; `run=False` only builds it."""
-    database = Database(database_url)
+    database = Database(database_url, pool_size=4)
     await database.open()
     metrics = Metrics()
     keychain = Keychain(database, Vault([b"k" * 32]))

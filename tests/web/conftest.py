@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from importlib import import_module
-from urllib.parse import urlsplit, urlunsplit
-from uuid import uuid4
+from pathlib import Path
 
 import asyncpg
 import pytest
 import pytest_asyncio
 
-from tests.support.web import App, app
+from tests.support.databases import of_database, temporary_database
+from tests.support.web import KEPT_POOLS, App, app, pools_of
+
+HERE = Path(__file__).parent
 
 # Limits on the time in which a page or a delivery is looked for. On a slow machine they would end a page early: a test
 # of what is found must not depend on the machine. Tests of the limits set them themselves.
@@ -55,6 +57,13 @@ DELETE FROM hookledger.lost_log;
 """
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests of the folder share the event loop of the pools."""
+    for item in items:
+        if item.path.is_relative_to(HERE) and pytest_asyncio.is_async_test(item):
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
 @pytest.fixture(autouse=True)
 def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name in _UNHURRIED:
@@ -62,13 +71,11 @@ def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def shared_database_url(postgres_url: str, template_database: str) -> AsyncIterator[str]:
-    name = f"hookledger_web_{uuid4().hex[:12]}"
-    server = await asyncpg.connect(postgres_url)
-    await server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template_database}"')
-    yield urlunsplit(urlsplit(postgres_url)._replace(path=f"/{name}"))
-    await server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
-    await server.close()
+async def shared_database_url(
+    postgres_url: str, administrator: asyncpg.Connection, template_database: str
+) -> AsyncIterator[str]:
+    async with temporary_database(administrator, "web", template=template_database) as name:
+        yield of_database(postgres_url, name)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -79,14 +86,23 @@ async def emptying(shared_database_url: str) -> AsyncIterator[asyncpg.Connection
     await connection.close()
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def kept_pools(shared_database_url: str) -> AsyncIterator[None]:
+    """The connections that the applications on the shared database use one after the other."""
+    pools = KEPT_POOLS[shared_database_url] = pools_of(shared_database_url)
+    yield
+    del KEPT_POOLS[shared_database_url]
+    await pools.close()
+
+
 @pytest_asyncio.fixture(loop_scope="session")
-async def empty_url(shared_database_url: str, emptying: asyncpg.Connection) -> str:
+async def empty_url(shared_database_url: str, emptying: asyncpg.Connection, kept_pools: None) -> str:
     """The shared database, emptied."""
     await emptying.execute(_EMPTY)
     return shared_database_url
 
 
-@pytest_asyncio.fixture(name="app")
+@pytest_asyncio.fixture(name="app", loop_scope="session")
 async def _app(empty_url: str) -> AsyncIterator[App]:
     """The application on loopback, without an admin token."""
     async with app(empty_url) as opened:

@@ -17,7 +17,7 @@ ADMIN = "correct horse battery staple"
 EVENT = {"type": "order.create", "data": {}}
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def guarded(empty_url: str) -> AsyncIterator[App]:
     """A daemon with an admin token."""
     async with opened_door(empty_url, server__admin_token=ADMIN) as opened:

@@ -117,7 +117,7 @@ async def furnish(app: App) -> dict[str, str]:
 _SEEN: dict[str, Page] = {}
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def everything(app: App) -> Mapping[str, Page]:
     """Every page, requested once; the tests do not change data."""
     if not _SEEN:
@@ -126,7 +126,7 @@ async def everything(app: App) -> Mapping[str, Page]:
     return _SEEN
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def guarded(empty_url: str) -> AsyncIterator[App]:
     """A daemon with an admin token."""
     async with opened_door(empty_url, server__admin_token="correct horse") as opened:

@@ -13,7 +13,7 @@ from eventstore.postgres.connect import Database
 from tests.support.web import TARGET, App, app, path
 
 
-@pytest_asyncio.fixture(name="strict")
+@pytest_asyncio.fixture(name="strict", loop_scope="session")
 async def _strict(empty_url: str) -> AsyncIterator[App]:
     async with app(empty_url, events__strict_types="true") as opened:
         yield opened

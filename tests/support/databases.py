@@ -1,0 +1,28 @@
+"""Databases that a test, or the tests of a folder, create on the server and drop afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import asyncpg
+
+
+@asynccontextmanager
+async def temporary_database(
+    administrator: asyncpg.Connection, purpose: str, *, template: str = "template1"
+) -> AsyncIterator[str]:
+    """Creates a database for the block, and yields its name."""
+    name = f"hookledger_{purpose}_{uuid4().hex[:12]}"
+    await administrator.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
+    try:
+        yield name
+    finally:
+        await administrator.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def of_database(url: str, name: str) -> str:
+    """The URL of another database with the same server and user."""
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
