@@ -192,6 +192,8 @@ CREATE INDEX domain_event_tick_idx ON hookledger.domain_event (tick, seq) WHERE 
 -- Serves a tenant's events, newest first by their claimed time, which differs from the event time only if a clock was
 -- set back between the event and its tick (see closed_upto).
 CREATE INDEX domain_event_tenant_idx ON hookledger.domain_event (tenant, least(occurred_at, recorded_at), seq);
+-- Serves those of one type, and the list of its deliveries.
+CREATE INDEX domain_event_type_idx ON hookledger.domain_event (tenant, type COLLATE "C", least(occurred_at, recorded_at), seq);
 
 CREATE TRIGGER domain_event_append_only BEFORE UPDATE OR DELETE ON hookledger.domain_event
     FOR EACH ROW EXECUTE FUNCTION hookledger.refuse_change();
@@ -496,11 +498,15 @@ CREATE INDEX attempt_delivery_idx ON hookledger.attempt (route_id, seq);
 -- Serves recovery: the pairs of ticks above a checkpoint that have an outcome. Ticks rise along the heap, so a block
 -- range index is enough.
 CREATE INDEX attempt_tick_idx ON hookledger.attempt USING brin (tick) WITH (pages_per_range = 16, autosummarize = on);
--- Serve the lists of a tenant's and of a route's deliveries: one or two rows of each delivery, however often it was
--- tried.
-CREATE INDEX attempt_tenant_idx ON hookledger.attempt (tenant, event_time, seq) WHERE number <= 1 OR outcome <> 'retrying';
-CREATE INDEX attempt_route_idx ON hookledger.attempt (route_id, event_time, seq) WHERE number <= 1 OR outcome <> 'retrying';
--- Serve the same lists of deliveries that ended without success, which are rare.
+-- Serve the lists of a tenant's and of a route's deliveries, and serve replays: one or two rows of each delivery, however
+-- often it was tried. Three partial indexes for each, so that a list of one status meets no row of another. A row is in
+-- one of them at most.
+CREATE INDEX attempt_tenant_delivered_idx ON hookledger.attempt (tenant, event_time, seq) WHERE outcome = 'delivered';
+CREATE INDEX attempt_route_delivered_idx ON hookledger.attempt (route_id, event_time, seq) WHERE outcome = 'delivered';
+CREATE INDEX attempt_tenant_first_idx ON hookledger.attempt (tenant, event_time, seq)
+ WHERE outcome = 'retrying' AND number <= 1;
+CREATE INDEX attempt_route_first_idx ON hookledger.attempt (route_id, event_time, seq)
+ WHERE outcome = 'retrying' AND number <= 1;
 CREATE INDEX attempt_tenant_end_idx ON hookledger.attempt (tenant, outcome, event_time, seq)
  WHERE outcome IN ('failed', 'suppressed', 'expired');
 CREATE INDEX attempt_route_end_idx ON hookledger.attempt (route_id, outcome, event_time, seq)

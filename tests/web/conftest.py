@@ -21,6 +21,7 @@ from tests.support.web import App, app
 # of what is found must not depend on the machine. Tests of the limits set them themselves.
 _UNHURRIED = (
     ("daemon.deliveries.listing", "PAGE_SECONDS"),
+    ("daemon.web.service.event_pages", "PAGE_SECONDS"),
     ("daemon.deliveries.undecided", "_DECIDING_SECONDS"),
     ("daemon.deliveries.detail", "SEARCH_SECONDS"),
 )

@@ -105,21 +105,36 @@ async def test_a_long_list_has_pages(app: App) -> None:
 
 
 async def test_a_page_without_any_though_there_may_be_more_leads_on(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_pages, "_FILTERED_ROWS", 3)
+    monkeypatch.setattr(event_pages, "MAX_TYPES", 0)  # as with very many types
+    monkeypatch.setattr(event_pages, "_WALKED_ROWS", 3)
+    monkeypatch.setattr(event_pages, "PAGE_SECONDS", 0.0)
     types = ["shop.open", *["order.create"] * 7]
     await publish_events(
         app, *(new_event(id=f"e{n}", type=each, occurred_at=NOON + timedelta(hours=n)) for n, each in enumerate(types))
     )
     first = await pages.get(app, f"{LIST}?type=shop.open")
-    assert first.words(".empty h2") == ["None so far"]
-    assert first.words(".pager a") == ["Next page"]
+    assert first.words(".empty h2") == ["Still looking"]
+    assert first.words(".pager a") == ["Look further"]
     second = await pages.get(app, str(first.one("a[rel=next]")["href"]))
-    assert second.words(".pager a") == ["First page", "Next page"]
+    assert second.words(".pager a") == ["First page", "Look further"]
     assert await on_all_pages(app, f"{LIST}?type=shop.open") == ["e0"]
 
 
+async def test_a_short_page_says_that_it_is_still_looking(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_pages, "MAX_TYPES", 0)
+    monkeypatch.setattr(event_pages, "_WALKED_ROWS", 3)
+    monkeypatch.setattr(event_pages, "PAGE_SECONDS", 0.0)
+    await publish_events(app, *(new_event(id=f"e{n}", occurred_at=NOON + timedelta(hours=n)) for n in range(4)))
+    page = await pages.get(app, f"{LIST}?type=order.create")
+    assert ids(page) == ["e3", "e2", "e1"]
+    assert "Still looking: there may be older ones that fit." in page.text
+    assert page.words(".pager a") == ["Look further"]
+
+
 async def test_a_page_behind_the_last_one_says_so(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_pages, "_FILTERED_ROWS", 2)
+    monkeypatch.setattr(event_pages, "MAX_TYPES", 0)
+    monkeypatch.setattr(event_pages, "_WALKED_ROWS", 2)
+    monkeypatch.setattr(event_pages, "PAGE_SECONDS", 0.0)
     await publish_events(app, *(new_event(id=f"e{n}", occurred_at=NOON + timedelta(hours=n)) for n in range(4)))
     *_, page = await pages.get_all(app, f"{LIST}?type=order.create")
     assert page.words(".empty h2") == ["No older ones"]
