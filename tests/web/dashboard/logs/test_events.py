@@ -283,6 +283,18 @@ async def api_decisions(app: App, route: dict[str, Any], events: Sequence[str]) 
     return [answer.json["decision"] for answer in answers]
 
 
+async def test_for_a_webhook_of_a_prefix_the_events_below_it_are_listed(app: App) -> None:
+    route = await app.route(event_types=["customer.subscription.*", "shop.open"])
+    types = ["customer.create", "customer.subscription.create", "customer.subscription.item.add", "shop.open", "shop.x"]
+    await publish_events(app, *(new_event(id=f"e{n}", type=each) for n, each in enumerate(types)))
+    page = await pages.get(app, f"{LIST}?route={route['id']}")
+    assert decisions_on(page) == {"e3": "Delivery", "e2": "Delivery", "e1": "Delivery"}
+    await command(app, route, "/disable")
+    await publish_events(app, *(new_event(id=f"late{n}", type=each) for n, each in enumerate(types)))
+    overview = await pages.get(app, f"/t/acme/webhooks/{route['id']}")
+    assert "3 events" in overview.text
+
+
 async def test_what_happened_after_a_webhook_was_deleted_says_so(app: App) -> None:
     route = await app.route(name="Gone")
     await publish_events(app, new_event(id="due"))
