@@ -78,7 +78,7 @@ EXPRESSION = {
 REASON = {
     "type": ["string", "null"],
     "maxLength": 1000,
-    "pattern": r"^[^\x00]*$",
+    "pattern": r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]*$",
     "description": "The reason, for the history.",
     "examples": ["moved to the new shop"],
 }
