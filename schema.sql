@@ -285,6 +285,32 @@ BEGIN
     RETURN event_id;
 END $$;
 
+-- Publishes the same with its JSON as text, which is kept byte for byte; what is no jsonb for PostgreSQL, like the
+-- character \u0000, is delivered then as it is over HTTP. A literal without a type is such a text.
+CREATE FUNCTION hookledger.publish(
+    tenant text, type text, data text, id text DEFAULT NULL, occurred_at timestamptz DEFAULT NULL,
+    context text DEFAULT NULL, snapshot text DEFAULT NULL, backfill boolean DEFAULT false
+) RETURNS text LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    event_id text := coalesce(id, 'evt_' || replace(gen_random_uuid()::text, '-', ''));
+    part     text;
+BEGIN
+    IF data IS NULL THEN
+        RAISE EXCEPTION 'data must be a JSON object' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    FOREACH part IN ARRAY ARRAY[data, context, snapshot] LOOP
+        -- An escaped backslash before u0000 is kept: together they are no escape.
+        IF jsonb_typeof(regexp_replace(part, '(\\\\)|\\u0000', '\1', 'g')::jsonb) <> 'object' THEN
+            RAISE EXCEPTION 'data, context and snapshot must be JSON objects' USING ERRCODE = 'invalid_parameter_value';
+        END IF;
+    END LOOP;
+    PERFORM hookledger.publish_many(
+        ARRAY[tenant], ARRAY[event_id], ARRAY[type], ARRAY[occurred_at], ARRAY[convert_to(data, 'UTF8')],
+        ARRAY[convert_to(context, 'UTF8')], ARRAY[convert_to(snapshot, 'UTF8')], ARRAY[backfill]);
+    RETURN event_id;
+END $$;
+
 
 -- The catalogue ---------------------------------------------------------------------------------------------------
 
@@ -834,4 +860,5 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA hookledger FROM PUBLIC;
 REVOKE ALL ON SCHEMA hookledger FROM PUBLIC;
 REVOKE UPDATE, DELETE, TRUNCATE ON hookledger.route_event, hookledger.domain_event FROM PUBLIC, CURRENT_USER;
 GRANT USAGE ON SCHEMA hookledger TO hookledger_producer;
-GRANT EXECUTE ON FUNCTION hookledger.publish TO hookledger_producer;
+GRANT EXECUTE ON FUNCTION hookledger.publish(text, text, jsonb, text, timestamptz, jsonb, jsonb, boolean),
+                          hookledger.publish(text, text, text, text, timestamptz, text, text, boolean) TO hookledger_producer;
