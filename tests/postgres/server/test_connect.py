@@ -28,6 +28,7 @@ from eventstore.postgres.database_url import location
 from eventstore.postgres.errors import (
     AccessRefused,
     SchemaMismatch,
+    Standby,
     StoreError,
     StoreUnavailable,
     UnsafeServer,
@@ -425,6 +426,12 @@ async def called(name: str, function: Callable[..., object], database: Database)
             pass
     else:
         await result
+
+
+def test_a_standby_says_that_it_is_read_only_and_what_to_do() -> None:
+    refusal = Standby("db-2:5432/app")
+    assert str(refusal) == "PostgreSQL at db-2:5432/app is a standby, and so read-only"
+    assert refusal.hint.startswith("let database.url lead to the primary, or name all servers in it: ")
 
 
 async def test_every_function_of_a_database_that_went_away_says_store_unavailable(database_url: str) -> None:
