@@ -222,7 +222,12 @@ def _ipv6(host: str) -> IPv6Address:
         address = IPv6Address(host[1:-1]) if host.endswith("]") else None
     except ValueError:
         address = None
-    if address is None or address.scope_id is not None:
+    if "%" in host:
+        raise UrlRefused(
+            DenyReason.HOST,
+            "The host's address has a zone after '%', which means something on one machine; use a name.",
+        )
+    if address is None:
         raise UrlRefused(DenyReason.HOST, "The host in brackets is not an IPv6 address; correct it or use a name.")
     return address
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 import idna
 
 MAX_NAME_CHARACTERS = 253
+MAX_LABEL_CHARACTERS = 63
 
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
 _PATTERN = re.compile(r"(?:\*\.)?(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
@@ -47,7 +48,12 @@ def a_labels(host: str) -> list[str]:
     labels = [label.lower() if label.isascii() else _a_label(label) for label in host.split(".")]
     if len(labels) > 1 and not labels[-1]:
         labels.pop()
-    if len(".".join(labels)) > MAX_NAME_CHARACTERS or not all(map(_is_label, labels)):
+    if len(".".join(labels)) > MAX_NAME_CHARACTERS or any(len(label) > MAX_LABEL_CHARACTERS for label in labels):
+        raise NameProblem(
+            f"The host is too long: a name has at most {MAX_NAME_CHARACTERS} characters, and {MAX_LABEL_CHARACTERS} "
+            "between two dots; use a shorter one."
+        )
+    if not all(map(_is_label, labels)):
         raise NameProblem("The host is not a valid name; check it for typing errors.")
     return labels
 
@@ -56,7 +62,7 @@ def local_because(name: str) -> str | None:
     """Why a name is one of a local network, None if it may be in public DNS."""
     if "." not in name:
         return "localhost is this machine" if name == "localhost" else "it is a single word"
-    ending = next((each for each in _LOCAL if name.endswith(f".{each}")), None)
+    ending = next((each for each in _LOCAL if f".{name}".endswith(f".{each}")), None)
     return None if ending is None else f"public DNS has no .{ending}"
 
 

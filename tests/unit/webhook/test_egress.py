@@ -126,7 +126,7 @@ def test_dev_allows_loopback_and_http_on_any_port_and_nothing_else() -> None:
 
 LOCAL_NAMES = [
     "receiver", "receiver.", "x.svc.cluster.local", "printer.LOCAL", "vault.internal", "a.svc", "box.localdomain",
-    "nas.home.arpa", "hooks.test", "x.alt", "a.lan", "a.home", "a.corp", "a.intranet", "a.private",
+    "nas.home.arpa", "home.arpa", "hooks.test", "x.alt", "a.lan", "a.home", "a.corp", "a.intranet", "a.private",
 ]  # fmt: skip
 
 
@@ -159,6 +159,22 @@ def test_a_name_that_no_network_resolves_passes_only_if_it_is_listed_itself(name
             check_url(f"https://{name}/", policy)
         assert refused.value.reason is DenyReason.LOCAL_NAME
     assert check_url(f"https://{name}/", EgressPolicy(allow_hosts=(name,))).host == name
+
+
+@pytest.mark.parametrize(
+    ("host", "says"),
+    [
+        ("a" * 64 + ".com", "too long: a name has at most 253 characters, and 63 between two dots"),
+        (".".join(["a" * 60] * 5), "too long"),
+        ("[fe80::1%25eth0]", "has a zone after '%'"),
+        ("[fe80::1%eth0]", "has a zone after '%'"),
+        ("a..com", "not a valid name"),
+        ("a.com..", "not a valid name"),
+    ],
+)
+def test_an_odd_host_is_refused_with_what_is_odd(host: str, says: str) -> None:
+    with pytest.raises(UrlRefused, match=says):
+        check_url(f"https://{host}/", DEFAULT)
 
 
 def test_localhost_passes_where_loopback_is_allowed() -> None:
