@@ -2,7 +2,7 @@
 
 The one thing to know: for a type there are two ways to the same deliveries, and each is slow where the other is quick.
 One walks the events of the type, the other the deliveries of the tenant or route. Once many events were looked at and
-the page is still not full, both are gone, and what got further counts.
+the page is still not full, or no event of that time is kept, both are gone, and what got further counts.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def _source(
 
     async def further(begin: ListPosition, rows: int) -> Stretch:
         of_events = await walk_events(database, scope, begin, max(2, rows // deliveries_of_event))
-        if of_events.down_to is None or rows < _BOTH_WAYS_ROWS:
+        has_begun = of_events.down_to is None or of_events.down_to < begin
+        if has_begun and (of_events.down_to is None or rows < _BOTH_WAYS_ROWS):
             return of_events
         walked = await walk(database, scope, begin, rows)
         return min(of_events, walked, key=lambda stretch: stretch.down_to or BOTTOM)

@@ -2,8 +2,8 @@
 
 `delivery_log` walks the deliveries of a tenant or route and passes over those of other types. A webhook for all types
 may have a hundred thousand of those before one of a rare type. Here an index leads from event to event of the type, and
-from each to its deliveries. It is the better way unless most events of the type went to nobody, so
-`daemon.deliveries.listing` goes both ways and takes what got further.
+from each to its deliveries. It is the better way unless most events of the type went to nobody, or were dropped before
+their outcomes (`retention.*`): then a stretch does not begin. So `daemon.deliveries.sources` goes both ways.
 
 The one thing to know: events are sorted by their claimed time, deliveries by event time. They differ only if a clock
 was set back between an event and its tick; a delivery of such an event may be left out at the end of a stretch.
@@ -16,12 +16,14 @@ from uuid import UUID
 from eventstore.domain_events.listing import BELOW_OF_TYPE, COLUMNS, DOWNWARDS_OF_TYPE, WITH_TICK
 from eventstore.postgres.connect import Database
 from eventstore.queries.delivery_log import (
+    BOTTOM,
     BY_OUTCOME,
     OUTCOME_COLUMNS,
     READ_SECONDS,
     ListPosition,
     ListScope,
     Stretch,
+    before,
     found_delivery,
 )
 
@@ -34,12 +36,14 @@ _EVENTS = WITH_TICK.format(
      ORDER BY {DOWNWARDS_OF_TYPE} LIMIT $6"""
 )
 
-# Each row names the last event too, if more may follow it. A row without a delivery says only that.
+# Each row names the last event too, if more may follow it, and the time before which events were dropped. A row without
+# a delivery says only that.
 _FROM_EVENTS = f"""
 WITH events AS MATERIALIZED (
     SELECT e.*, least(e.claimed, e.closed_upto) AS event_time FROM ({_EVENTS}) e
 )
-SELECT d.*, l.claimed AS last_time, l.seq AS last_seq
+SELECT d.*, l.claimed AS last_time, l.seq AS last_seq,
+       (SELECT value::timestamptz FROM hookledger.meta WHERE key = 'events_kept_from') AS kept_from
   FROM (SELECT) one
   LEFT JOIN (SELECT claimed, seq FROM events WHERE nth = $6) l ON true
   LEFT JOIN ({{deliveries}}) d ON true
@@ -112,18 +116,20 @@ def parked_statement(scope: ListScope) -> str:
 
 
 async def _stretch(database: Database, statement: str, scope: ListScope, begin: ListPosition, rows: int) -> Stretch:
-    """All deliveries, in any order, of the first events at or below `begin`."""
+    """All deliveries, in any order, of the first events at or below `begin`; none if no event of then is kept."""
     # Unless it is the least of all routes, deliveries of the event itself may still be below `begin`.
     below_seq = begin.seq + 1 if begin.route_id > UUID(int=0) else begin.seq
     bounds = scope.tenant, scope.event_type, begin.event_time, below_seq, scope.bottom.event_time, rows
     route = () if scope.route_id is None else (scope.route_id,)
     async with database.connection(seconds=READ_SECONDS) as connection:
         records = await connection.fetch(statement, *bounds, *route)
-    last_time, last_seq = records[0]["last_time"], records[0]["last_seq"]
+    last_time, last_seq, kept_from = (records[0][name] for name in ("last_time", "last_seq", "kept_from"))
     found = [found_delivery(record) for record in records if record["route_id"] is not None]
+    down_to = BOTTOM if last_time is None else ListPosition(last_time, last_seq, UUID(int=0))
+    if kept_from is not None:
+        down_to = min(begin, max(down_to, before(kept_from)))
     return Stretch(
-        [each for each in found if each.position >= scope.bottom],
-        None if last_time is None else ListPosition(last_time, last_seq, UUID(int=0)),
+        [each for each in found if each.position >= scope.bottom], None if down_to <= scope.bottom else down_to
     )
 
 

@@ -120,6 +120,21 @@ async def test_both_ways_to_the_deliveries_of_a_type_find_the_same(empty_url: st
             assert await walked(walk, rows) == await walked(walk_events, rows)
 
 
+async def test_deliveries_of_a_type_are_listed_longer_than_their_events_are_kept(empty_url: str) -> None:
+    async with delivery_log(empty_url) as log:
+        delivered = log.expected(lambda it: (it.event_type, it.status) == ("order.create", "delivered"))
+        kept_from = delivered[len(delivered) // 2].event_time
+        async with log.app.database.connection() as connection, connection.transaction():
+            await connection.execute("SET LOCAL session_replication_role = replica")
+            await connection.execute("DELETE FROM hookledger.domain_event WHERE occurred_at < $1", kept_from)
+            await connection.execute(
+                "INSERT INTO hookledger.meta (key, value) VALUES ('events_kept_from', $1)", kept_from.isoformat()
+            )
+        for limit in (3, 200):
+            found = await listed(log.app, limit=limit, type="order.create", status="delivered")
+            assert [shown_fields(item) for item in found] == [expected_fields(it) for it in delivered]
+
+
 async def walked(source: Any, rows: int) -> list[Any]:
     """Everything that a source finds, in stretches of so many rows."""
     found: set[Any] = set()
