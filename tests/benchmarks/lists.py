@@ -95,7 +95,8 @@ SELECT e.at + a.number * interval '1 minute', e.n, 1, '{WIDE}', e.at, e.at + a.n
 _RETRIES = f"""
 INSERT INTO hookledger.retry (route_id, seq, recorded_at, event_time, tick, shard, failures, due_at, tenant)
 SELECT route_id, seq, event_time, event_time, 1, shard, 1, now() + interval '10 minutes', tenant
-  FROM hookledger.attempt WHERE outcome = 'retrying' AND (seq + seq / {ROUTES}) % 400 = 4
+  FROM hookledger.attempt
+ WHERE outcome = 'retrying' AND (seq + seq / {ROUTES}) % 400 = 4 AND route_id <> '{WIDE}'
 """
 # $1 the first number, $2 how many, $3 now: the events of the dead route in the last hour.
 _DEAD_EVENTS = f"""
