@@ -135,15 +135,9 @@ def pattern_problem(pattern: str) -> str | None:
         return f"has {len(pattern)} characters, {MAX_TEXT_CHARACTERS} are allowed"
     if pattern == "*" or _TYPE.fullmatch(pattern) or _BELOW.fullmatch(pattern):
         return None
-    if "*" in pattern and "*" not in pattern.removesuffix("*"):
-        return f"{pattern!r} is no event type: before * stands a dot, as in order.* or customer.subscription.*"
-    if "*" in pattern:
-        return (
-            f"{pattern!r} is no event type: * can only stand at the end, as in order.* or customer.subscription.*; "
-            "name the types, or use * alone for all"
-        )
+    why = ", as * stands only at the end and after a dot" if "*" in pattern.removesuffix(".*") else ""
     return (
-        f"{pattern!r} is no event type: use a type like order.create, all below a prefix like order.* or "
+        f"{pattern!r} is no event type{why}: use a type like order.create, all below a prefix like order.* or "
         "customer.subscription.*, or * for all"
     )
 
