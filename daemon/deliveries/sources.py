@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
+from uuid import UUID
 
 from daemon.core.delivery.status import DeliveryStatus
 from daemon.core.routing.index import RouteIndex
@@ -19,8 +20,9 @@ from eventstore.postgres.connect import Database
 from eventstore.queries import deliveries_of_type, delivery_log
 from eventstore.queries.delivery_log import BOTTOM, ListPosition, ListScope, Stretch
 
-# An event may go to all routes of its type. Beyond so many of them, no fewer events are looked at.
-_MAX_DELIVERIES_OF_EVENT = 16
+# An event may go to all routes of its type, and fewer events are looked at if there are many. But filters and statuses
+# leave some out, and a second stretch costs more than a long first one: so half of the routes count, up to this.
+_MAX_DELIVERIES_OF_EVENT = 8
 # The second way is tried once a stretch has so many rows, and so hundreds of events were looked at.
 _BOTH_WAYS_ROWS = 1000
 # A packed row has a few pairs, or hundreds. The number of rows to read is computed as if each had this many.
@@ -36,18 +38,17 @@ def stages(
 
     `eventstore.queries.delivery_log` says why the order matters.
     """
-    routes_of_type = 0
+    ids: set[UUID] = set()
     if scope.event_type is not None:
         ids = {timeline.current.id for timeline in index.candidates(scope.tenant, scope.event_type)}
         ids &= ids if scope.route_id is None else {scope.route_id}
         if not ids:
             return []
-        routes_of_type = len(ids)
-        scope = replace(scope, route_id=ids.pop()) if routes_of_type == 1 else scope
-    source = partial(_source, database, scope, routes_of_type)
+        scope = replace(scope, route_id=min(ids)) if len(ids) == 1 else scope
+    source = partial(_source, database, scope, len(ids))
     attempted = source(
         walk=partial(delivery_log.attempted, outcome=status),
-        walk_events=partial(deliveries_of_type.attempted, outcome=status),
+        walk_events=partial(deliveries_of_type.attempted, outcome=status, routes=sorted(ids)),
     )
     if status not in (None, DeliveryStatus.PENDING):
         return [[attempted]]
@@ -65,7 +66,7 @@ def _source(
     """One source by the ways there are. `routes_of_type` are the routes in the scope that may get its type."""
     if scope.event_type is None:
         return partial(walk, database, scope)
-    deliveries_of_event = min(routes_of_type, _MAX_DELIVERIES_OF_EVENT)
+    deliveries_of_event = min(max(1, routes_of_type // 2), _MAX_DELIVERIES_OF_EVENT)
 
     async def further(begin: ListPosition, rows: int) -> Stretch:
         of_events = await walk_events(database, scope, begin, max(2, rows // deliveries_of_event))

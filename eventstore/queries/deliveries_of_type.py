@@ -11,6 +11,7 @@ was set back between an event and its tick; a delivery of such an event may be l
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from eventstore.domain_events.listing import BELOW_OF_TYPE, COLUMNS, DOWNWARDS_OF_TYPE, WITH_TICK
@@ -58,13 +59,17 @@ SELECT a.* FROM events e, LATERAL (
           AND (event_time, seq) <= (e.event_time, e.seq) AND (event_time, seq) >= (e.event_time, e.seq)
         ORDER BY event_time, seq OFFSET 0) a
 """
-# All outcomes of one route: its deliveries are found by seq as well.
-_ATTEMPTED_OF_ROUTE = f"""
+# All outcomes of the few routes in $7: an index of deliveries has them together, not apart by outcome.
+_ATTEMPTED_OF_ROUTES = f"""
 SELECT a.* FROM events e, LATERAL (
        SELECT {OUTCOME_COLUMNS} FROM hookledger.attempt
-        WHERE route_id = $7 AND seq = e.seq AND (number <= 1 OR outcome <> 'retrying')
+        WHERE route_id = ANY ($7::uuid[]) AND seq = e.seq AND (number <= 1 OR outcome <> 'retrying')
           AND at >= e.event_time - interval '1 day' OFFSET 0) a
 """
+OF_ROUTES = _FROM_EVENTS.format(deliveries=_ATTEMPTED_OF_ROUTES)
+# A search by outcome looks into five indexes, one by route into one for each route.
+FEW_ROUTES = 5
+
 _RETRYING = """
 SELECT r.event_time, e.seq, r.route_id, e.id AS event_id, e.type AS event_type, e.test_route IS NOT NULL AS is_test
   FROM events e, LATERAL (
@@ -80,26 +85,29 @@ SELECT e.event_time, e.seq, p.route_id, e.id AS event_id, e.type AS event_type, 
 
 
 async def attempted(
-    database: Database, scope: ListScope, begin: ListPosition, rows: int, *, outcome: str | None
+    database: Database, scope: ListScope, begin: ListPosition, rows: int, *, outcome: str | None, routes: Sequence[UUID]
 ) -> Stretch:
-    """Deliveries with a row in `attempt`, or only those with this `outcome`. At most `rows` events are looked at."""
-    return await _stretch(database, attempted_statement(scope, outcome), scope, begin, rows)
+    """Deliveries with a row in `attempt`, or only those with this `outcome`. At most `rows` events are looked at.
+
+    `routes` are all routes in the scope that may have deliveries of the type.
+    """
+    if outcome is None and len(routes) <= FEW_ROUTES:
+        return await _stretch(database, OF_ROUTES, scope, begin, rows, routes)
+    return await _stretch(database, attempted_statement(scope, outcome), scope, begin, rows, *_route(scope))
 
 
 async def retrying(database: Database, scope: ListScope, begin: ListPosition, rows: int) -> Stretch:
     """Deliveries with a row in `retry`. At most `rows` events are looked at."""
-    return await _stretch(database, retrying_statement(scope), scope, begin, rows)
+    return await _stretch(database, retrying_statement(scope), scope, begin, rows, *_route(scope))
 
 
 async def parked(database: Database, scope: ListScope, begin: ListPosition, rows: int) -> Stretch:
     """Deliveries in packed rows, some of which may have been sent meanwhile. At most `rows` events are looked at."""
-    return await _stretch(database, parked_statement(scope), scope, begin, rows)
+    return await _stretch(database, parked_statement(scope), scope, begin, rows, *_route(scope))
 
 
 def attempted_statement(scope: ListScope, outcome: str | None) -> str:
     """The statement of `attempted`."""
-    if outcome is None and scope.route_id is not None:
-        return _FROM_EVENTS.format(deliveries=_ATTEMPTED_OF_ROUTE)
     conditions = [condition for each, condition in BY_OUTCOME.items() if outcome in (None, each)]
     parts = [_ATTEMPTED.format(owner=_owner(scope), which=condition) for condition in conditions]
     return _FROM_EVENTS.format(deliveries="UNION ALL".join(parts))
@@ -115,14 +123,15 @@ def parked_statement(scope: ListScope) -> str:
     return _FROM_EVENTS.format(deliveries=_PARKED.format(owner=_owner(scope)))
 
 
-async def _stretch(database: Database, statement: str, scope: ListScope, begin: ListPosition, rows: int) -> Stretch:
+async def _stretch(
+    database: Database, statement: str, scope: ListScope, begin: ListPosition, rows: int, *owner: object
+) -> Stretch:
     """All deliveries, in any order, of the first events at or below `begin`; none if no event of then is kept."""
     # Unless it is the least of all routes, deliveries of the event itself may still be below `begin`.
     below_seq = begin.seq + 1 if begin.route_id > UUID(int=0) else begin.seq
     bounds = scope.tenant, scope.event_type, begin.event_time, below_seq, scope.bottom.event_time, rows
-    route = () if scope.route_id is None else (scope.route_id,)
     async with database.connection(seconds=READ_SECONDS) as connection:
-        records = await connection.fetch(statement, *bounds, *route)
+        records = await connection.fetch(statement, *bounds, *owner)
     last_time, last_seq, kept_from = (records[0][name] for name in ("last_time", "last_seq", "kept_from"))
     found = [found_delivery(record) for record in records if record["route_id"] is not None]
     down_to = BOTTOM if last_time is None else ListPosition(last_time, last_seq, UUID(int=0))
@@ -131,6 +140,10 @@ async def _stretch(database: Database, statement: str, scope: ListScope, begin: 
     return Stretch(
         [each for each in found if each.position >= scope.bottom], None if down_to <= scope.bottom else down_to
     )
+
+
+def _route(scope: ListScope) -> tuple[UUID, ...]:
+    return () if scope.route_id is None else (scope.route_id,)
 
 
 def _owner(scope: ListScope) -> str:

@@ -110,8 +110,13 @@ async def test_both_ways_to_the_deliveries_of_a_type_find_the_same(empty_url: st
             scope = ListScope(tenant="acme", route_id=route_id, event_type=event_type)
             for outcome in (None, "delivered", "failed", "suppressed", "expired"):
                 walk = partial(delivery_log_queries.attempted, log.app.database, scope, outcome=outcome)
-                walk_events = partial(deliveries_of_type.attempted, log.app.database, scope, outcome=outcome)
-                assert await walked(walk, rows) == await walked(walk_events, rows)
+                expected = await walked(walk, rows)
+                all_routes = [log.broad, log.filtered, log.ranged] if route_id is None else [route_id]
+                for routes in (all_routes, all_routes * 3):  # few, and more than few
+                    walk_events = partial(
+                        deliveries_of_type.attempted, log.app.database, scope, outcome=outcome, routes=routes
+                    )
+                    assert await walked(walk_events, rows) == expected
             walk = partial(delivery_log_queries.retrying, log.app.database, scope)
             walk_events = partial(deliveries_of_type.retrying, log.app.database, scope)
             assert await walked(walk, rows) == await walked(walk_events, rows)
