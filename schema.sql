@@ -192,6 +192,8 @@ CREATE INDEX domain_event_tick_idx ON hookledger.domain_event (tick, seq) WHERE 
 -- Serves a tenant's events, newest first by their claimed time, which differs from the event time only if a clock was
 -- set back between the event and its tick (see closed_upto).
 CREATE INDEX domain_event_tenant_idx ON hookledger.domain_event (tenant, least(occurred_at, recorded_at), seq);
+-- Serves those of one type, and the list of its deliveries.
+CREATE INDEX domain_event_type_idx ON hookledger.domain_event (tenant, type COLLATE "C", least(occurred_at, recorded_at), seq);
 
 CREATE TRIGGER domain_event_append_only BEFORE UPDATE OR DELETE ON hookledger.domain_event
     FOR EACH ROW EXECUTE FUNCTION hookledger.refuse_change();
@@ -280,6 +282,32 @@ BEGIN
     PERFORM hookledger.publish_many(
         ARRAY[tenant], ARRAY[event_id], ARRAY[type], ARRAY[occurred_at], ARRAY[convert_to(data::text, 'UTF8')],
         ARRAY[convert_to(context::text, 'UTF8')], ARRAY[convert_to(snapshot::text, 'UTF8')], ARRAY[backfill]);
+    RETURN event_id;
+END $$;
+
+-- Publishes the same with its JSON as text, which is kept byte for byte; what is no jsonb for PostgreSQL, like the
+-- character \u0000, is delivered then as it is over HTTP. A literal without a type is such a text.
+CREATE FUNCTION hookledger.publish(
+    tenant text, type text, data text, id text DEFAULT NULL, occurred_at timestamptz DEFAULT NULL,
+    context text DEFAULT NULL, snapshot text DEFAULT NULL, backfill boolean DEFAULT false
+) RETURNS text LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    event_id text := coalesce(id, 'evt_' || replace(gen_random_uuid()::text, '-', ''));
+    part     text;
+BEGIN
+    IF data IS NULL THEN
+        RAISE EXCEPTION 'data must be a JSON object' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    FOREACH part IN ARRAY ARRAY[data, context, snapshot] LOOP
+        -- An escaped backslash before u0000 is kept: together they are no escape.
+        IF jsonb_typeof(regexp_replace(part, '(\\\\)|\\u0000', '\1', 'g')::jsonb) <> 'object' THEN
+            RAISE EXCEPTION 'data, context and snapshot must be JSON objects' USING ERRCODE = 'invalid_parameter_value';
+        END IF;
+    END LOOP;
+    PERFORM hookledger.publish_many(
+        ARRAY[tenant], ARRAY[event_id], ARRAY[type], ARRAY[occurred_at], ARRAY[convert_to(data, 'UTF8')],
+        ARRAY[convert_to(context, 'UTF8')], ARRAY[convert_to(snapshot, 'UTF8')], ARRAY[backfill]);
     RETURN event_id;
 END $$;
 
@@ -496,11 +524,15 @@ CREATE INDEX attempt_delivery_idx ON hookledger.attempt (route_id, seq);
 -- Serves recovery: the pairs of ticks above a checkpoint that have an outcome. Ticks rise along the heap, so a block
 -- range index is enough.
 CREATE INDEX attempt_tick_idx ON hookledger.attempt USING brin (tick) WITH (pages_per_range = 16, autosummarize = on);
--- Serve the lists of a tenant's and of a route's deliveries: one or two rows of each delivery, however often it was
--- tried.
-CREATE INDEX attempt_tenant_idx ON hookledger.attempt (tenant, event_time, seq) WHERE number <= 1 OR outcome <> 'retrying';
-CREATE INDEX attempt_route_idx ON hookledger.attempt (route_id, event_time, seq) WHERE number <= 1 OR outcome <> 'retrying';
--- Serve the same lists of deliveries that ended without success, which are rare.
+-- Serve the lists of a tenant's and of a route's deliveries, and serve replays: one or two rows of each delivery, however
+-- often it was tried. Three partial indexes for each, so that a list of one status meets no row of another. A row is in
+-- one of them at most.
+CREATE INDEX attempt_tenant_delivered_idx ON hookledger.attempt (tenant, event_time, seq) WHERE outcome = 'delivered';
+CREATE INDEX attempt_route_delivered_idx ON hookledger.attempt (route_id, event_time, seq) WHERE outcome = 'delivered';
+CREATE INDEX attempt_tenant_first_idx ON hookledger.attempt (tenant, event_time, seq)
+ WHERE outcome = 'retrying' AND number <= 1;
+CREATE INDEX attempt_route_first_idx ON hookledger.attempt (route_id, event_time, seq)
+ WHERE outcome = 'retrying' AND number <= 1;
 CREATE INDEX attempt_tenant_end_idx ON hookledger.attempt (tenant, outcome, event_time, seq)
  WHERE outcome IN ('failed', 'suppressed', 'expired');
 CREATE INDEX attempt_route_end_idx ON hookledger.attempt (route_id, outcome, event_time, seq)
@@ -828,4 +860,5 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA hookledger FROM PUBLIC;
 REVOKE ALL ON SCHEMA hookledger FROM PUBLIC;
 REVOKE UPDATE, DELETE, TRUNCATE ON hookledger.route_event, hookledger.domain_event FROM PUBLIC, CURRENT_USER;
 GRANT USAGE ON SCHEMA hookledger TO hookledger_producer;
-GRANT EXECUTE ON FUNCTION hookledger.publish TO hookledger_producer;
+GRANT EXECUTE ON FUNCTION hookledger.publish(text, text, jsonb, text, timestamptz, jsonb, jsonb, boolean),
+                          hookledger.publish(text, text, text, text, timestamptz, text, text, boolean) TO hookledger_producer;

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from daemon.config.values import (
     SIGNATURE_HEADER,
+    AllowedHosts,
     AllowedNetworks,
     DatabaseUrl,
     Days,
@@ -89,6 +90,7 @@ class EgressSection(Section):
     ports: Ports = (443, 8443)
     allow_nets: AllowedNetworks = ()
     deny_nets: AllowedNetworks = ()
+    allow_hosts: AllowedHosts = ()
     proxy: ProxyUrl | None = None
     extra_ca_file: FilePath | None = None
 
@@ -163,7 +165,7 @@ class Config(Section):
             ports=None if self.dev else frozenset(own.ports),
             allow_nets=own.allow_nets + (dev.allow_nets if self.dev else ()),
             deny_nets=own.deny_nets,
-            allow_loopback_names=self.dev,
+            allow_hosts=own.allow_hosts,
         )
 
     @property

@@ -20,6 +20,7 @@ from pydantic import BeforeValidator, Field
 
 from daemon.core import durations
 from daemon.core.drafts.route_headers import is_reserved
+from daemon.core.webhook import host_names
 from eventstore.postgres import database_url
 from eventstore.postgres.errors import MalformedUrl
 
@@ -116,6 +117,13 @@ def _network(value: object) -> IPv4Network | IPv6Network:
     return network
 
 
+def _host(value: object) -> str:
+    text = _text(value).lower()
+    if (problem := host_names.pattern_problem(text)) is not None:
+        raise ValueError(problem)
+    return text
+
+
 def _url(*schemes: str) -> Callable[[object], str]:
     def check(value: object) -> str:
         text = _text(value)
@@ -188,6 +196,7 @@ Listen = Annotated[ListenAddress, BeforeValidator(_address)]
 MasterKeys = Annotated[tuple[Annotated[Secret, _secret(_master_key)], ...], BeforeValidator(_nonempty_list)]
 AllowedNetwork = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 AllowedNetworks = Annotated[tuple[AllowedNetwork, ...], BeforeValidator(_list)]
+AllowedHosts = Annotated[tuple[Annotated[str, BeforeValidator(_host)], ...], BeforeValidator(_list)]
 Port = Annotated[int, Field(ge=1, le=0xFFFF)]
 Ports = Annotated[tuple[Port, ...], BeforeValidator(_list)]
 Positive = Annotated[int, Field(ge=1)]

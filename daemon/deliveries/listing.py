@@ -1,38 +1,35 @@
 """A list of deliveries, newest event first, merged from outcomes, retries, parked rows and undecided events.
 
-Each of these sources is read in stretches. The list is complete down to the lowest position that every source has
-reached. The work for one page is bounded by rows and time. So a page may be short, or even empty, though there is more.
+Each of these sources is read in stretches of a bounded number of rows. The list is complete down to the lowest position
+that every source has reached. A page is read until it is full; indexes by status and by type make what is looked at
+few. Only where none helps a page may end early, after PAGE_SECONDS: then it is short, or even empty, though there is
+more.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from uuid import UUID
 
 from daemon.core.delivery.answer import Outcome, delivery_id
 from daemon.core.delivery.status import DeliveryStatus, FinalOutcome, status_of
 from daemon.core.routing.index import RouteIndex
-from daemon.deliveries.merge import DeliverySource, Merge
-from daemon.deliveries.undecided import UndecidedReader
+from daemon.deliveries import sources
+from daemon.deliveries.merge import Merge
 from eventstore.domain_events import listing
 from eventstore.postgres.connect import Database
 from eventstore.queries import attempts, delivery_log
 from eventstore.queries.attempts import AttemptSummary
-from eventstore.queries.delivery_log import BOTTOM, TOP, FoundDelivery, ListPosition, ListScope, Stretch
+from eventstore.queries.delivery_log import BOTTOM, TOP, FoundDelivery, ListPosition, ListScope
 
-# After this time a page that is not full ends early.
-PAGE_SECONDS = 0.02
+# After this time a page that is not full ends early. Not sooner: whoever gets an empty page takes it for an answer.
+PAGE_SECONDS = 1.0
 
 # So many deliveries are summarised by one query.
 _BATCH = 100
-# If no more routes than these ever subscribed to a type, each of them is read separately.
-_FEW_ROUTES = 8
-# A packed row has a few pairs, or hundreds. The number of rows to read is computed as if each had this many.
-_PAIRS_OF_ROW = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +81,14 @@ async def page(
     ends_at = time.monotonic() + (PAGE_SECONDS if seconds is None else seconds)
     builder = _PageBuilder(database, index, delivery_filter.status, size=limit + 1, ends_at=ends_at)
     for top, bottom in await _spans(database, delivery_filter, begin or TOP):
+        scope = ListScope(
+            tenant=delivery_filter.tenant,
+            route_id=delivery_filter.route_id,
+            event_type=delivery_filter.event_type,
+            bottom=bottom,
+        )
         # A delivery that was tried more than once is found in two rows.
-        merge = Merge(_stages(database, index, delivery_filter, bottom), top, rows=2 * builder.size)
+        merge = Merge(sources.stages(database, index, scope, delivery_filter.status), top, rows=2 * builder.size)
         while not merge.is_over:
             complete = [found for found in await merge.advance() if matches is None or matches(found)]
             stopped_at = await builder.add(complete)
@@ -129,53 +132,6 @@ class _PageBuilder:
             if self.is_late and start + _BATCH < len(complete):
                 return batch[-1].position
         return None
-
-
-def _stages(
-    database: Database, index: RouteIndex, delivery_filter: DeliveryFilter, bottom: ListPosition
-) -> list[list[DeliverySource]]:
-    """The sources in which deliveries of the filter may be, in the order in which deliveries move between them.
-
-    `eventstore.queries.delivery_log` says why the order matters.
-    """
-    status = delivery_filter.status
-    whole = ListScope(
-        tenant=delivery_filter.tenant,
-        route_id=delivery_filter.route_id,
-        event_type=delivery_filter.event_type,
-        bottom=bottom,
-    )
-    scopes = _narrowed(index, whole)
-    attempted: list[DeliverySource] = [partial(_attempted, database, scope, status) for scope in scopes]
-    if status not in (None, DeliveryStatus.PENDING):
-        return [attempted]
-    return [
-        [UndecidedReader(database, index, whole).read],
-        [partial(_parked, database, scope) for scope in scopes],
-        [partial(delivery_log.retrying, database, scope) for scope in scopes],
-        *([attempted] if status is None else []),
-    ]
-
-
-def _narrowed(index: RouteIndex, scope: ListScope) -> list[ListScope]:
-    """The scope, divided by route if it asks for a type to which few routes ever subscribed.
-
-    Deliveries of a rare type are found sooner among those of few routes than among all of the tenant's.
-    """
-    if scope.event_type is None or scope.route_id is not None:
-        return [scope]
-    routes = [timeline.current.id for timeline in index.candidates(scope.tenant, scope.event_type)]
-    return [scope] if len(routes) > _FEW_ROUTES else [replace(scope, route_id=route_id) for route_id in routes]
-
-
-async def _attempted(
-    database: Database, scope: ListScope, status: DeliveryStatus | None, begin: ListPosition, rows: int
-) -> Stretch:
-    return await delivery_log.attempted(database, scope, begin, rows, outcome=status)
-
-
-async def _parked(database: Database, scope: ListScope, begin: ListPosition, rows: int) -> Stretch:
-    return await delivery_log.parked(database, scope, begin, rows, packed=max(2, rows // _PAIRS_OF_ROW))
 
 
 async def _spans(

@@ -50,6 +50,7 @@ class UndecidedReader:
                 self._scope.tenant,
                 begin,
                 above_tick=_floor(self._marks),
+                event_type=self._scope.event_type,
                 since=self._scope.bottom.event_time,
                 rows=rows,
             )

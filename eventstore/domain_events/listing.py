@@ -3,6 +3,9 @@
 The tick that reads an event settles its event time (rule 1 of routing). Until then, and for the order of lists, its
 claimed time is used: least(occurred_at, recorded_at). The two differ only if a clock was set back between the event and
 its tick.
+
+There are two ways to the events of some types: `listed` walks all events of the tenant; `of_names` has an index and
+takes the newest of each type, if there are not too many types.
 """
 
 from __future__ import annotations
@@ -48,10 +51,22 @@ _EVERY_TYPE = "*"
 CLAIMED = "least(occurred_at, recorded_at)"
 COLUMNS = f"seq, recorded_at, id, type, occurred_at, backfill, test_route, txid, tick, {CLAIMED} AS claimed"
 
-# A pattern is a type or `group.*`. As subqueries both lists are hashed, however many patterns there are.
+# The part of a list below a time and seq.
+BELOW = f"({CLAIMED}, seq) < ({{time}}, {{seq}}) AND {CLAIMED} >= {{since}}"
+DOWNWARDS = f"{CLAIMED} DESC, seq DESC"
+# The same with one type, by an index. The bounds name the type as well, and so does the order: no other index
+# has that order. With `type = …` the planner takes that of all types where a day has had one type only.
+TYPE = 'type COLLATE "C"'
+BELOW_OF_TYPE = (
+    f"({TYPE}, {CLAIMED}, seq) < ({{name}}, {{time}}, {{seq}}) AND "
+    f"({TYPE}, {CLAIMED}, seq) >= ({{name}}, {{since}}, -1)"
+)
+DOWNWARDS_OF_TYPE = f"{TYPE} DESC, {CLAIMED} DESC, seq DESC"
+
+# A pattern is a type, or ends with `.*`. As a subquery the types are hashed, however many there are.
 _IS_OF_TYPES = (
-    "(type IN (SELECT unnest({patterns}::text[])) OR split_part(type, '.', 1) || '.*' IN "
-    "(SELECT unnest({patterns}::text[])))"
+    "(type IN (SELECT unnest({patterns}::text[])) OR "
+    "type ^@ ANY (SELECT rtrim(pattern, '*') FROM unnest({patterns}::text[]) pattern WHERE pattern LIKE '%.*'))"
 )
 
 # Adds its tick to each row of `events`, sorted by `nth`. LATERAL looks the tick up; with a plain join the planner reads
@@ -68,12 +83,39 @@ SELECT e.seq, e.recorded_at, e.id, e.type, e.occurred_at, e.backfill, e.test_rou
 _LISTED = WITH_TICK.format(
     events=f"""
     SELECT * FROM (
-        SELECT {COLUMNS}, row_number() OVER (ORDER BY {CLAIMED} DESC, seq DESC) AS nth
+        SELECT {COLUMNS}, row_number() OVER (ORDER BY {DOWNWARDS}) AS nth
           FROM hookledger.domain_event
-         WHERE tenant = $1 AND ({CLAIMED}, seq) < ($2, $3) AND {CLAIMED} >= $4
-         ORDER BY {CLAIMED} DESC, seq DESC LIMIT $5) looked_at
+         WHERE tenant = $1 AND {BELOW.format(time="$2", seq="$3", since="$4")} ORDER BY {DOWNWARDS} LIMIT $5) looked_at
      WHERE nth = $5 OR {{condition}}
      ORDER BY nth LIMIT $6"""
+)
+
+# $1 the tenant, $2 what types must begin with, $3 the most types. Goes from each type to the next one by index.
+# What begins with `order.` lies before `order/`.
+_NAMES = f"""
+WITH RECURSIVE names (prefix, name) AS (
+    SELECT prefix, (SELECT type FROM hookledger.domain_event
+                     WHERE tenant = $1 AND {TYPE} >= prefix AND {TYPE} < rtrim(prefix, '.') || '/'
+                     ORDER BY {TYPE} LIMIT 1)
+      FROM unnest($2::text[]) prefix
+     UNION ALL
+    SELECT prefix, (SELECT type FROM hookledger.domain_event
+                     WHERE tenant = $1 AND {TYPE} > name AND {TYPE} < rtrim(prefix, '.') || '/'
+                     ORDER BY {TYPE} LIMIT 1)
+      FROM names WHERE name IS NOT NULL
+)
+SELECT name FROM names WHERE name IS NOT NULL LIMIT $3
+"""
+
+# $1 the tenant, $2 and $3 the time and seq to begin below, $4 the lowest time, $5 the limit, $6 the types
+_OF_NAMES = WITH_TICK.format(
+    events=f"""
+    SELECT *, row_number() OVER (ORDER BY claimed DESC, seq DESC) AS nth FROM (
+        SELECT e.* FROM unnest($6::text[]) AS name, LATERAL (
+               SELECT {COLUMNS} FROM hookledger.domain_event
+                WHERE tenant = $1 AND {BELOW_OF_TYPE.format(name="name", time="$2", seq="$3", since="$4")}
+                ORDER BY {DOWNWARDS_OF_TYPE} LIMIT $5) e) found
+     ORDER BY nth LIMIT $5"""
 )
 
 # OFFSET 0 keeps the planner from walking down the tenant's events until it finds the id.
@@ -118,6 +160,28 @@ async def listed(
     return Listed(events=events, down_to=down_to)
 
 
+async def names(database: Database, tenant: str, patterns: Sequence[str], *, most: int) -> list[str] | None:
+    """The types that a tenant's events have and that these patterns match; None if they may be more than `most`.
+
+    Types that stand among the patterns themselves are there whether there are events of them or not.
+    """
+    found = {pattern for pattern in patterns if not pattern.endswith("*")}
+    prefixes = [pattern.removesuffix("*") for pattern in patterns if pattern.endswith(".*")]
+    if prefixes:
+        async with database.connection(seconds=READ_SECONDS) as connection:
+            found.update(row["name"] for row in await connection.fetch(_NAMES, tenant, prefixes, most + 1))
+    return sorted(found) if len(found) <= most else None
+
+
+async def of_names(
+    database: Database, tenant: str, begin: tuple[datetime, int], *, since: datetime, names: Sequence[str], limit: int
+) -> list[LoggedEvent]:
+    """At most `limit` of a tenant's events of these types, as in `listed`."""
+    async with database.connection(seconds=READ_SECONDS) as connection:
+        found = await connection.fetch(_OF_NAMES, tenant, *begin, since, limit, names)
+    return [logged_event(row) for row in found]
+
+
 async def by_id(database: Database, tenant: str, event_id: str) -> list[LoggedEvent]:
     """A tenant's events with that id, newest first; MAX_SAME_ID at most."""
     async with database.connection(seconds=READ_SECONDS) as connection:
@@ -131,7 +195,10 @@ def of_types(patterns: Sequence[str], *, parameter: str) -> tuple[str, list[list
 
 
 def _is_of(event_type: str, patterns: Sequence[str]) -> bool:
-    return event_type in patterns or f"{event_type.partition('.')[0]}.*" in patterns
+    return any(
+        event_type.startswith(pattern.removesuffix("*")) if pattern.endswith(".*") else event_type == pattern
+        for pattern in patterns
+    )
 
 
 def logged_event(row: asyncpg.Record) -> LoggedEvent:

@@ -257,8 +257,9 @@ def translated(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911,
             return Deadlocked(f"PostgreSQL at {where} ended a transaction that another one waited for")
         case asyncpg.ReadOnlySQLTransactionError():
             return StoreUnavailable(
-                f"PostgreSQL at {where} takes no writes",
-                hint="see whether it was demoted, or whether default_transaction_read_only is on",
+                f"PostgreSQL at {where} is read-only: default_transaction_read_only is on, or it was demoted",
+                hint="set default_transaction_read_only = off where it is on (ALTER SYSTEM, ALTER DATABASE or ALTER "
+                "ROLE), or let database.url lead to the primary",
             )
         case asyncpg.LockNotAvailableError():
             return StoreUnavailable(

@@ -45,7 +45,7 @@ class Standby(StoreUnavailable):
 
     def __init__(self, where: str) -> None:
         super().__init__(
-            f"PostgreSQL at {where} is a standby and takes no writes",
+            f"PostgreSQL at {where} is a standby, and so read-only",
             hint="let database.url lead to the primary, or name all servers in it: postgresql://h1:5432,h2:5432/name",
         )
 

@@ -42,14 +42,19 @@ _PART_SECONDS = 10.0
 _FAILED = "bool_and(a.outcome = 'failed') FILTER (WHERE a.outcome <> 'retrying')"
 _RULES = {"failed": _FAILED, "all": f"{_FAILED} OR bool_or(a.outcome = 'delivered')"}
 
+_ENDED = """
+SELECT seq, outcome FROM hookledger.attempt
+ WHERE route_id = $1 AND event_time >= $2 AND event_time < $3 AND at >= $2 - interval '1 day' AND NOT is_test"""
+
 # $1 route, $2 sendable from, $3 until. An outcome is recorded after its event; the day allows for clocks that are set
-# back.
-_FOUND = """
+# back. In two parts, as each has an index of its own.
+_FOUND = f"""
 found AS (
-    SELECT a.seq FROM hookledger.attempt a
-     WHERE a.route_id = $1 AND a.event_time >= $2 AND a.event_time < $3 AND a.at >= $2 - interval '1 day'
-       AND a.outcome <> 'retrying' AND NOT a.is_test
-     GROUP BY a.seq HAVING {rule}
+    SELECT a.seq FROM (
+           {_ENDED} AND outcome = 'delivered'
+           UNION ALL
+           {_ENDED} AND outcome IN ('failed', 'suppressed', 'expired')) a
+     GROUP BY a.seq HAVING {{rule}}
 ), ended AS (
     SELECT f.seq FROM found f
      WHERE NOT EXISTS (SELECT FROM hookledger.retry r WHERE r.route_id = $1 AND r.seq = f.seq)

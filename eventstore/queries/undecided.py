@@ -14,7 +14,17 @@ from datetime import datetime
 from uuid import UUID
 
 from eventstore.domain_events.events import shard_of
-from eventstore.domain_events.listing import CLAIMED, COLUMNS, READ_SECONDS, WITH_TICK, LoggedEvent, logged_event
+from eventstore.domain_events.listing import (
+    BELOW,
+    BELOW_OF_TYPE,
+    COLUMNS,
+    DOWNWARDS,
+    DOWNWARDS_OF_TYPE,
+    READ_SECONDS,
+    WITH_TICK,
+    LoggedEvent,
+    logged_event,
+)
 from eventstore.domain_events.ticks import EMPTY_SNAP, LogPosition
 from eventstore.postgres.connect import Database
 from eventstore.queries.delivery_log import ListPosition
@@ -64,14 +74,13 @@ _FEW = WITH_TICK.format(
      WHERE nth = $4 OR tenant = $1"""
 )
 
-# $1 to $3 as in _FEW, $4 and $5 the time and seq to begin below, $6 the lowest time, $7 events to look at.
+# $1 to $3 as in _FEW, $4 and $5 the time and seq to begin below, $6 the lowest time, $7 events to look at, $8 the
+# type if there is one.
 _WALK = WITH_TICK.format(
     events=f"""
     SELECT * FROM (
-        SELECT {COLUMNS}, row_number() OVER (ORDER BY {CLAIMED} DESC, seq DESC) AS nth
-          FROM hookledger.domain_event
-         WHERE tenant = $1 AND ({CLAIMED}, seq) < ($4, $5) AND {CLAIMED} >= $6
-         ORDER BY {CLAIMED} DESC, seq DESC LIMIT $7) looked_at
+        SELECT {COLUMNS}, row_number() OVER (ORDER BY {{downwards}}) AS nth
+          FROM hookledger.domain_event WHERE tenant = $1 AND {{below}} ORDER BY {{downwards}} LIMIT $7) looked_at
      WHERE nth = $7 OR tick > $3 OR tick IS NULL AND NOT pg_visible_in_snapshot(txid, $2::text::pg_snapshot)"""
 )
 
@@ -95,17 +104,34 @@ async def few(database: Database, tenant: str, *, above_tick: int) -> list[Logge
 
 
 async def walk(
-    database: Database, tenant: str, begin: ListPosition, *, above_tick: int, since: datetime, rows: int
+    database: Database,
+    tenant: str,
+    begin: ListPosition,
+    *,
+    above_tick: int,
+    event_type: str | None,
+    since: datetime,
+    rows: int,
 ) -> Walked:
     """The tenant's events that were read after a tick, downwards from the position `begin`, which is included.
 
-    At most `rows` of the tenant's events are looked at.
+    At most `rows` of the tenant's events, or of those of the type, are looked at.
     """
+    types = () if event_type is None else (event_type,)
+    bounds = begin.event_time, begin.seq + 1, since, rows
     async with database.connection(seconds=READ_SECONDS) as connection:
         snap = await connection.fetchval(_SNAP, above_tick) or EMPTY_SNAP
-        found = await connection.fetch(_WALK, tenant, snap, above_tick, begin.event_time, begin.seq + 1, since, rows)
+        found = await connection.fetch(walk_statement(event_type), tenant, snap, above_tick, *bounds, *types)
     events = [logged_event(row) for row in found if row["tick"] is None or row["tick"] > above_tick]
     last = found[-1] if found and found[-1]["nth"] == rows else None
     return Walked(
         events=events, down_to=None if last is None else ListPosition(last["claimed"], last["seq"], UUID(int=0))
     )
+
+
+def walk_statement(event_type: str | None) -> str:
+    """The statement of `walk`."""
+    if event_type is None:
+        return _WALK.format(below=BELOW.format(time="$4", seq="$5", since="$6"), downwards=DOWNWARDS)
+    below = BELOW_OF_TYPE.format(name="$8", time="$4", seq="$5", since="$6")
+    return _WALK.format(below=below, downwards=DOWNWARDS_OF_TYPE)

@@ -131,6 +131,33 @@ def test_a_wrong_password_is_69_and_not_repeated(tmp_path: Path, refusing_port: 
     assert "hunter2" not in ended.err
 
 
+WRITING = (
+    ("run", "--listen", "127.0.0.1:0"),
+    ("run", "--workers", "2", "--listen", "127.0.0.1:0"),
+    ("routes", "create", "--tenant", "a", "--name", "x", "--url", "https://shop.example.com", "--event-type", "a.b"),
+    ("token", "create", "--scope", "admin"),
+    ("login-link",),
+    ("event-types", "load", "--sample"),
+    ("keys", "rewrap"),
+)
+
+
+async def test_a_primary_that_is_set_read_only_is_69_and_says_so_to_each_command_that_writes(
+    tmp_path: Path, database_url: str, empty_database_url: str
+) -> None:
+    commands = {database_url: WRITING, empty_database_url: (("migrate",), WRITING[0])}
+    for url in commands:
+        administrator = await asyncpg.connect(url)
+        name = await administrator.fetchval("SELECT quote_ident(current_database())")
+        await administrator.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        await administrator.close()
+    for url, each in commands.items():
+        for command in each:
+            ended = CommandLine(tmp_path, url)(*command, code=69)
+            assert "is read-only: default_transaction_read_only is on" in only_error(ended), command
+            assert "try: set default_transaction_read_only = off where it is on" in ended.err, command
+
+
 def test_a_database_without_schema_asks_for_migrate(tmp_path: Path, empty_database_url: str) -> None:
     hookledger = CommandLine(tmp_path, empty_database_url)
     ended = hookledger("routes", "list", code=1)

@@ -40,7 +40,7 @@ def test_the_body_of_the_api_is_a_file_too(hookledger: CommandLine) -> None:
 
 
 def test_the_sample_is_a_catalogue(hookledger: CommandLine) -> None:
-    assert hookledger("event-types", "load", "--sample", "--json").json == {"event_types": 28}
+    assert hookledger("event-types", "load", "--sample", "--json").json == {"event_types": 33}
     assert "order.reminder" in loaded(hookledger)
 
 

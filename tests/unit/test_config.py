@@ -38,6 +38,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
         "ports": [443, 8443],
         "allow_nets": [],
         "deny_nets": [],
+        "allow_hosts": [],
         "proxy": None,
         "extra_ca_file": None,
     },
@@ -226,7 +227,6 @@ def test_dev_opens_loopback_http_and_every_port_and_nothing_else() -> None:
     policy = config.load(None, HOME | {"HOOKLEDGER_EGRESS__DENY_NETS": "203.0.113.0/24"}, dev=True).egress_policy
     assert policy.allow_http
     assert policy.ports is None
-    assert policy.allow_loopback_names
     assert policy.allow_nets == (ip_network("127.0.0.0/8"), ip_network("::1/128"))
     assert policy.deny_nets == (ip_network("203.0.113.0/24"),)
 

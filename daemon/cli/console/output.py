@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 
 import click
 
+from daemon.core import texts
+
 _PIPE_COLUMNS = 1 << 14
 
 json_option: Callable[[click.decorators.FC], click.decorators.FC] = click.option(
@@ -90,4 +92,4 @@ def cell(value: object) -> str:
 
 def plain(text: str) -> str:
     """`text` on one line, with control characters escaped, so that no event can move an operator's cursor."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    return texts.on_one_line(text)

@@ -30,6 +30,7 @@ from daemon.cli.store import (
     with_store,
 )
 from daemon.commands import CommandResult, Commands, Context
+from daemon.core import texts
 from daemon.core.routing.route import Route, RouteStatus
 from daemon.web.api import route_shapes
 from eventstore import route_log
@@ -41,7 +42,15 @@ F = TypeVar("F", bound=Callable[..., object])
 RouteCommand = Callable[[Commands, Route, Context], Awaitable[CommandResult]]
 
 _id_argument = click.argument("route_id", type=parsing.route_id, metavar="ID")
-_reason_option = click.option("--reason", metavar="TEXT", help="Why, for the history.")
+
+
+def _reason(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
+    if text is not None and (problem := texts.problem(text, has_lines=True)) is not None:
+        raise click.BadParameter(problem)
+    return text
+
+
+_reason_option = click.option("--reason", metavar="TEXT", callback=_reason, help="Why, for the history.")
 _as_of_option = click.option("--as-of", type=parsing.timestamp, metavar="TS", help="As it was at that moment.")
 
 

@@ -38,7 +38,7 @@ _OPTIONS = (
         "event_types",
         multiple=True,
         metavar="TYPE",
-        help="A type like order.create, a group like 'order.*', or '*'; repeatable.",
+        help="A type like order.create, all below a prefix like 'order.*' or 'a.b.*', or '*'; repeatable.",
     ),
     click.option("--header", "headers", multiple=True, metavar="'N: V'", help="A header of your own; repeatable."),
     click.option(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from daemon.core import texts
 from daemon.core.drafts.route_headers import check_headers
 from daemon.core.events.catalogue import KnownTypes
 from daemon.core.events.event import FieldProblem, pattern_problem, tenant_problem
@@ -77,11 +78,11 @@ def canonical(draft: RouteDraft, policy: EgressPolicy) -> RouteDraft:
 
 
 def _name_problem(name: str) -> str | None:
-    if not name.strip():
+    if texts.is_blank(name):
         return "is empty: give the webhook a name you will recognise"
     if len(name) > MAX_NAME_CHARACTERS:
         return f"has {len(name)} characters, {MAX_NAME_CHARACTERS} are allowed"
-    return None if name.isprintable() else "must not contain control characters"
+    return texts.problem(name)
 
 
 def _pattern_problem(pattern: str, known_types: KnownTypes | None) -> str | None:
@@ -103,9 +104,9 @@ def _snapshot_problem(options: PayloadOptions) -> str | None:
     names = [name for entity, fields in options.snapshot or () for name in (entity, *(fields or ()))]
     if len(names) > MAX_SNAPSHOT_NAMES:
         return f"names {len(names)} entities and fields, {MAX_SNAPSHOT_NAMES} are allowed: choose entities as a whole"
-    if any(len(name) > MAX_NAME_CHARACTERS or not name.isprintable() for name in names):
-        return f"names must be printable and have at most {MAX_NAME_CHARACTERS} characters"
-    return None
+    if any(len(name) > MAX_NAME_CHARACTERS for name in names):
+        return f"names must have at most {MAX_NAME_CHARACTERS} characters"
+    return next((problem for problem in map(texts.problem, names) if problem is not None), None)
 
 
 def _rate_problem(rate: float | None) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from daemon.core import durations
+from daemon.core import durations, texts
 from daemon.core.drafts.scope import Scope, ScopeProblem, parse
 from daemon.core.events.event import FieldProblem, instant, tenant_problem
 
@@ -41,10 +41,11 @@ def check(
         expires_at = None if expires is None else expiry(expires, now)
     except ValueError as error:
         problems.append(FieldProblem(field="expires", message=str(error)))
-    if len(name) > MAX_NAME_CHARACTERS or not name.isprintable():
-        problems.append(
-            FieldProblem(field="name", message=f"must be at most {MAX_NAME_CHARACTERS} printable characters")
-        )
+    if len(name) > MAX_NAME_CHARACTERS:
+        message = f"has {len(name)} characters, {MAX_NAME_CHARACTERS} are allowed"
+        problems.append(FieldProblem(field="name", message=message))
+    elif (message := texts.problem(name)) is not None:
+        problems.append(FieldProblem(field="name", message=message))
     if found is None or problems:
         return tuple(problems)
     return TokenDraft(scope=found, name=name, expires_at=expires_at)

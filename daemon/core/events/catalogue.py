@@ -13,6 +13,7 @@ from difflib import get_close_matches
 
 import orjson
 
+from daemon.core import texts
 from daemon.core.events.event import MAX_TEXT_CHARACTERS, TYPE_PATTERN, FieldProblem
 from daemon.core.routing.index import patterns_of
 
@@ -142,7 +143,7 @@ def _group_problem(draft: TypeDraft) -> str | None:
 def _description_problem(description: str) -> str | None:
     if len(description) > MAX_DESCRIPTION_CHARACTERS:
         return f"has {len(description)} characters, {MAX_DESCRIPTION_CHARACTERS} are allowed"
-    return "must not contain a NUL character" if "\0" in description else None
+    return texts.problem(description, has_lines=True)
 
 
 def _example_problem(example: Mapping[str, object]) -> str | None:

@@ -34,9 +34,12 @@ _TIME = re.compile(
     r"(?P<fraction>\.[0-9]+)?(?P<offset>Z|[+-][0-9]{2}:[0-9]{2})"
 )
 TYPE_PATTERN = r"[a-z0-9_]+(\.[a-z0-9_]+)+"
+# All types that begin with the words before the star.
+BELOW_PATTERN = r"([a-z0-9_]+\.)+\*"
 TENANT_PATTERN = r"[!-~]{1,128}"
 
 _TYPE = re.compile(TYPE_PATTERN)
+_BELOW = re.compile(BELOW_PATTERN)
 _ID = re.compile(r"[ -~]{1,128}")
 _TENANT = re.compile(TENANT_PATTERN)
 
@@ -127,12 +130,16 @@ def instant(text: str) -> datetime:
 
 
 def pattern_problem(pattern: str) -> str | None:
-    """Why a text is no event-type pattern of a route, None if it is `*`, `group.*` or a type."""
+    """Why a text is no event-type pattern of a route, None if it is `*`, a type, or all types below `prefix.`."""
     if len(pattern) > MAX_TEXT_CHARACTERS:
         return f"has {len(pattern)} characters, {MAX_TEXT_CHARACTERS} are allowed"
-    if pattern == "*" or _TYPE.fullmatch(pattern) or re.fullmatch(r"[a-z0-9_]+\.\*", pattern):
+    if pattern == "*" or _TYPE.fullmatch(pattern) or _BELOW.fullmatch(pattern):
         return None
-    return f"{pattern!r} is no event type: use a type like order.create, a group like order.*, or * for all"
+    why = ", as * stands only at the end and after a dot" if "*" in pattern.removesuffix(".*") else ""
+    return (
+        f"{pattern!r} is no event type{why}: use a type like order.create, all below a prefix like order.* or "
+        "customer.subscription.*, or * for all"
+    )
 
 
 def tenant_problem(tenant: str) -> str | None:

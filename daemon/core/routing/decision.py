@@ -107,13 +107,16 @@ def _accept_all(_expression: str) -> bool:
     return True
 
 
-def _reason(route: Route | RouteOutline | None, patterns: tuple[str, str, str], passes: FilterTest) -> Decision:
+def _reason(route: Route | RouteOutline | None, patterns: tuple[str, ...], passes: FilterTest) -> Decision:
     if route is None:
         return Decision.BEFORE_CREATION
     if route.status is not RouteStatus.ENABLED:
         return Decision.AFTER_DELETION if route.status is RouteStatus.DELETED else Decision.DISABLED
     subscribed = route.config.event_types
-    if not (patterns[0] in subscribed or patterns[1] in subscribed or patterns[2] in subscribed):
+    for pattern in patterns:
+        if pattern in subscribed:
+            break
+    else:
         return Decision.NOT_SUBSCRIBED
     expression = route.config.payload.filter
     if expression is not None and not passes(expression):

@@ -1,7 +1,8 @@
 """The index that finds the candidates for an event among all routes.
 
-It leads from a tenant and an exact type, a group or `*` to every route that *ever* had that pattern. The candidates are
-therefore a superset, and the decision looks at the state as of the event. So the cost of an event grows with its
+It leads from a tenant and a pattern - an exact type, all below a prefix like `order.*`, or `*` - to every route that
+*ever* had that pattern. A type has one pattern for each of its dots, and two more, so its candidates are a few lookups.
+They are a superset, and the decision looks at the state as of the event. So the cost of an event grows with its
 matches, not with the number of routes.
 
 A route that ever had `*` is a candidate for everything, and needs no other place. One that has had more than
@@ -117,9 +118,18 @@ class RouteIndex:
                 patterns.setdefault(ALL if is_general else pattern, {})[route.id] = timeline
 
 
-def patterns_of(event_type: str) -> tuple[str, str, str]:
-    """The three patterns that match a type: itself, its group's `group.*`, and `*`."""
-    return event_type, f"{event_type.partition('.')[0]}.*", ALL
+def patterns_of(event_type: str) -> tuple[str, ...]:
+    """The patterns that match a type: itself, then from its group on each `prefix.*`, and `*`.
+
+    Of `a.b.c`: `a.b.c`, `a.*`, `a.b.*`, `*`.
+    """
+    dots = (place for place, letter in enumerate(event_type) if letter == ".")
+    return event_type, *(f"{event_type[:place]}.*" for place in dots), ALL
+
+
+def wider_patterns(pattern: str) -> tuple[str, ...]:
+    """The patterns but `*` that cover all that this one matches. Of `a.b.*`, and of `a.b`: `a.*`."""
+    return tuple(wider for wider in patterns_of(pattern)[1:-1] if wider != pattern)
 
 
 def _unsubscribe(patterns: dict[str, dict[UUID, Timeline]], route_id: UUID) -> None:

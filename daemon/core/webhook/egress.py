@@ -14,12 +14,10 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Self
 from urllib.parse import quote
 
-import idna
-
+from daemon.core.webhook import host_names
 from daemon.core.webhook.addresses import NAT64, Address, DenyReason, Network, ipv4_inside, reserved_as
 
 MAX_URL_BYTES = 2048
-MAX_NAME_CHARACTERS = 253
 
 
 class UrlRefused(ValueError):
@@ -32,19 +30,22 @@ class UrlRefused(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EgressPolicy:
-    """The operator's rules. `deny_nets` beats `allow_nets`, which beats the built-in list; `ports` None is any port."""
+    """The operator's rules. `deny_nets` beats `allow_nets`, which beats the built-in list; `ports` None is any port.
+
+    `allow_hosts` are names, and suffixes as `*.suffix`, that may be names of a private network and lead into one.
+    """
 
     allow_http: bool = False
     ports: frozenset[int] | None = frozenset({443, 8443})
     allow_nets: tuple[Network, ...] = ()
+    allow_hosts: tuple[str, ...] = ()
     deny_nets: tuple[Network, ...] = ()
-    allow_loopback_names: bool = False
 
     @classmethod
     def dev(cls) -> Self:
         """The policy of --dev: loopback targets are allowed, and http, on any port."""
         loopback: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
-        return cls(allow_http=True, ports=None, allow_nets=loopback, allow_loopback_names=True)
+        return cls(allow_http=True, ports=None, allow_nets=loopback)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +62,7 @@ _DEFAULT_PORTS = {"https": 443, "http": 80}
 _URL = re.compile(r"(?i:(https?)://)([^/?]*)(.*)", re.DOTALL)
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f-\x9f\\\u2028\u2029\ud800-\udfff]")
 _PORT = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
-_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
 _NUMERIC_LABEL = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
-_LOCAL_SUFFIXES = ("localhost", "localdomain", "local", "internal", "svc", "onion", "home.arpa")
 _PATH_SAFE = "!$%&'()*+,-./:;=?@[]_~|"
 """Not percent-encoded in path and query: `%` as the text is encoded already, `[]|` as receivers expect them raw."""
 
@@ -92,8 +91,17 @@ def check_url(raw: str, policy: EgressPolicy) -> CheckedTarget:
     return CheckedTarget(url=url, scheme=scheme, host=host, port=port)
 
 
-def address_denied(address: str | Address, policy: EgressPolicy) -> DenyReason | None:
-    """Why connecting to `address` is denied, or None. An IPv6 form of an IPv4 address obeys the IPv4 rules as well."""
+def allows_private_addresses(host: str, policy: EgressPolicy) -> bool:
+    """True if the operator has listed the name `host`: then it may lead to private addresses."""
+    return host_names.is_listed(host.lower().removesuffix("."), policy.allow_hosts)
+
+
+def address_denied(address: str | Address, policy: EgressPolicy, *, is_host_listed: bool = False) -> DenyReason | None:
+    """Why connecting to `address` is denied, or None. An IPv6 form of an IPv4 address obeys the IPv4 rules as well.
+
+    `is_host_listed`: the address was found for a host of `allow_hosts`. That admits private addresses, but not those of
+    cloud platforms' services, nor loopback, which are another machine's name for this one.
+    """
     if isinstance(address, str):
         try:
             address = ip_address(address)
@@ -104,7 +112,10 @@ def address_denied(address: str | Address, policy: EgressPolicy) -> DenyReason |
         return DenyReason.DENY_NETS
     if inner is not None and not _listed(inner, policy.allow_nets) and (reason := reserved_as(inner)):
         return reason
-    return None if address in NAT64 or _listed(address, policy.allow_nets) else reserved_as(address)
+    if address in NAT64 or _listed(address, policy.allow_nets):
+        return None
+    reason = reserved_as(address)
+    return None if is_host_listed and reason is DenyReason.PRIVATE else reason
 
 
 def mask_query(url: str) -> str:
@@ -169,17 +180,32 @@ def _canonical_host(host: str, policy: EgressPolicy) -> str:
     """The host in lower case, names as A-labels without a trailing dot, addresses in their shortest spelling."""
     if host.startswith("["):
         return _literal(_ipv6(host), policy)
-    labels = _ascii_labels(host)
+    try:
+        labels = host_names.a_labels(host)
+    except host_names.NameProblem as error:
+        raise UrlRefused(DenyReason.HOST, str(error)) from None
     name = ".".join(labels)
     if _NUMERIC_LABEL.fullmatch(labels[-1]):
         return _literal(_ipv4(host), policy)
-    if policy.allow_loopback_names and labels[-1] == "localhost":
-        return name
-    if len(labels) == 1 or any(f".{name}".endswith(f".{suffix}") for suffix in _LOCAL_SUFFIXES):
-        raise UrlRefused(
-            DenyReason.LOCAL_NAME, "The host is a name of a local network; use a name that is registered in public DNS."
-        )
+    _check_name(name, policy)
     return name
+
+
+def _check_name(name: str, policy: EgressPolicy) -> None:
+    """Refuses what is certain without DNS. Where addresses of private networks are allowed, these decide later."""
+    if host_names.is_listed(name, policy.allow_hosts):
+        return
+    is_loopback = name.rpartition(".")[2] == "localhost"
+    if reason := host_names.nowhere_because(name):
+        raise UrlRefused(DenyReason.LOCAL_NAME, f"The host leads nowhere: {reason}; use a name in public DNS.")
+    if any(net.is_loopback == is_loopback for net in policy.allow_nets):
+        return
+    if reason := host_names.local_because(name):
+        raise UrlRefused(
+            DenyReason.LOCAL_NAME,
+            f"The host is a name of a local network: {reason}; use a name in public DNS or ask for egress.allow_hosts "
+            "or egress.allow_nets.",
+        )
 
 
 def _ipv4(host: str) -> IPv4Address:
@@ -196,7 +222,12 @@ def _ipv6(host: str) -> IPv6Address:
         address = IPv6Address(host[1:-1]) if host.endswith("]") else None
     except ValueError:
         address = None
-    if address is None or address.scope_id is not None:
+    if "%" in host:
+        raise UrlRefused(
+            DenyReason.HOST,
+            "The host's address has a zone after '%', which means something on one machine; use a name.",
+        )
+    if address is None:
         raise UrlRefused(DenyReason.HOST, "The host in brackets is not an IPv6 address; correct it or use a name.")
     return address
 
@@ -207,39 +238,6 @@ def _literal(address: Address, policy: EgressPolicy) -> str:
             reason, f"The host's address is not allowed ({reason}); use a public one or ask for egress.allow_nets."
         )
     return str(address)
-
-
-def _ascii_labels(host: str) -> list[str]:
-    """The labels of a name by strict IDNA 2008: a character that needs mapping is refused, except for A-Z."""
-    host = host.encode().lower().decode()
-    if not host.isascii():
-        host = _a_labels(host)
-    name = host.removesuffix(".")
-    labels = name.split(".")
-    if len(name) > MAX_NAME_CHARACTERS or not all(map(_is_label, labels)):
-        raise UrlRefused(DenyReason.HOST, "The host is not a valid name; check it for typing errors.")
-    return labels
-
-
-def _a_labels(host: str) -> str:
-    try:
-        # One label at a time: in a whole host, idna would treat ideographic full stops as dots.
-        return ".".join(label if label.isascii() else idna.alabel(label).decode() for label in host.split("."))
-    except (idna.IDNAError, UnicodeError):
-        raise UrlRefused(
-            DenyReason.HOST, "The host is not a valid international name; use lower-case letters, or its xn-- form."
-        ) from None
-
-
-def _is_label(label: str) -> bool:
-    if not _LABEL.fullmatch(label):
-        return False
-    if not label.startswith("xn--"):
-        return True
-    try:
-        return idna.alabel(idna.ulabel(label)).decode() == label
-    except (idna.IDNAError, UnicodeError):
-        return False
 
 
 def _listed(address: Address, networks: tuple[Network, ...]) -> bool:

@@ -56,6 +56,14 @@ _FUNCTIONS = Functions()
 # jmespath's prefix of its errors; ours says the same.
 _ERROR_PREFIX = re.compile(r"^(Invalid|Bad) jmespath expression: ", re.IGNORECASE)
 _TAKE_A_REFERENCE = {"map", "sort_by", "min_by", "max_by"}
+# For elements of an array, jmespath gives the name of the type in Python.
+_TYPES = {
+    "str": "string", "int": "number", "float": "number", "PublishedNumber": "number", "bool": "boolean",
+    "list": "array", "dict": "object", "NoneType": "null",
+}  # fmt: skip
+_ORDERS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+_ZERO_STEP = "slice step cannot be zero"
+_UNFIT = "a function or an operator cannot work with the values of this event"
 _TOO_DEEP = "is nested too deeply"
 _OVER_BUDGET = "it takes too many steps for an event of this size: choose fewer fields, or nest less"
 
@@ -130,9 +138,10 @@ def evaluate(expression: str, value: object, *, steps: int, allowance: StepAllow
         raise ExpressionError(f"failed: {_reason(error)}") from error
     except RecursionError as error:
         raise ExpressionError("failed: a value is nested too deeply") from error
+    except ExpressionError:
+        raise
     except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
-        # A Python function's error may quote its arguments, so the text is cut off.
-        raise ExpressionError(f"failed: {str(error)[:MAX_REASON_CHARACTERS]}") from error
+        raise ExpressionError(f"failed: {_of_python(error)}") from error
     finally:
         if allowance is not None:
             allowance.steps -= min(available, interpreter.spent)
@@ -193,6 +202,8 @@ class _Interpreter(TreeInterpreter):
 
     def visit_comparator(self, node: _Node, value: _Value) -> _Value:
         operands = [self.pay(self.visit(child, value)) for child in node["children"]]
+        if node["value"] in _ORDERS and sum(isinstance(each, str) for each in operands) == 1:
+            self._check_ordered(node["value"], operands)
         return super().visit_comparator(_applied(node, operands), value)
 
     def visit_flatten(self, node: _Node, value: _Value) -> _Value:
@@ -217,6 +228,15 @@ class _Interpreter(TreeInterpreter):
         self._spend(self._weigh(value)[0] // WEIGHT_PER_STEP)
         return value
 
+    def _check_ordered(self, operator: str, operands: list[_Value]) -> None:
+        """Refuses a text beside a number. A text beside anything else has no order: that is null, as JMESPath says."""
+        if all(each is None or isinstance(each, (str, bool, list, dict)) for each in operands):
+            return
+        raise ExpressionError(
+            f"failed: {_ORDERS[operator]} compares a text with a number: make a number of the text with to_number(), "
+            "or write the number as a text, in single quotes"
+        )
+
     def _spend(self, steps: int) -> None:
         self._steps -= steps
         if self._steps < 0:
@@ -229,7 +249,7 @@ class _Interpreter(TreeInterpreter):
         if isinstance(value, (int, float)) or value is None:
             return 1, 0
         if not isinstance(value, (list, dict)):
-            raise TypeError("an expression reference (&) is no value")
+            raise ExpressionError("failed: an expression reference (&) is no value")
         known = self._weighed.get(id(value))
         if known is None:
             known = self._weighed[id(value)] = (*self._weigh_container(value), value)
@@ -296,10 +316,18 @@ def _misuse(tree: _Node) -> str | None:
     return None
 
 
+def _of_python(error: Exception) -> str:
+    """An error of Python in the words of JMESPath: its own are about other types, and may quote the values."""
+    if isinstance(error, OverflowError):
+        return "a number is too large, or infinity"
+    return _ZERO_STEP if "slice step" in str(error) else _UNFIT
+
+
 def _reason(error: Exception) -> str:
     """The error in one line, without the value that caused it: the value is the producer's data, and may be long."""
     if isinstance(error, JMESPathTypeError):
         expected = " or ".join(error.expected_types)
-        return f"In function {error.function_name}(), expected {expected}, received {error.actual_type}"
+        received = _TYPES.get(error.actual_type, error.actual_type)
+        return f"In function {error.function_name}(), expected {expected}, received {received}"
     first = (str(error).splitlines() or [""])[0]
     return _ERROR_PREFIX.sub("", first.removesuffix(", for expression:").removesuffix(":"))[:MAX_REASON_CHARACTERS]

@@ -2,7 +2,8 @@
 
 The one thing to know: each address is checked when a socket is opened for it. `open_socket` sees addresses that no
 resolver sees (those in URLs, cached answers, each branch of happy eyeballs), and it alone suffices. The resolver
-filters too, so that a name with one denied address among permitted ones still gets its webhooks. An open connection
+filters too, so that a name with one denied address among permitted ones still gets its webhooks, and it notes which
+addresses the hosts of `egress.allow_hosts` have: to no other host does it give a private one. An open connection
 stays with the checked address, whatever its name resolves to later, until it is too old (`connection.LIFE_SECONDS`).
 The policy is fixed for the process, since a restart loses and repeats nothing. With a proxy, only the proxy's addresses
 are permitted: the proxy checks names, this process checks URLs and the addresses in them.
@@ -24,7 +25,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from daemon.core.webhook.addresses import DenyReason
-from daemon.core.webhook.egress import EgressPolicy, address_denied
+from daemon.core.webhook.egress import EgressPolicy, address_denied, allows_private_addresses
 
 DNS_TIMEOUT_SECONDS = 1.0
 DNS_TRIES = 4
@@ -65,10 +66,11 @@ class EgressGuard(AbstractResolver):
         self.shortages = 0
         self._proxy_host = None if proxy is None else proxy.raw_host
         self._proxy_addresses = frozenset({self._proxy_host} if self._proxy_host else ())
+        self._of_listed_hosts: set[str] = set()
 
     def open_socket(self, addr_info: AddrInfoType) -> socket.socket:
         family, kind, protocol, _, address = addr_info
-        if reason := self._denied(str(address[0])):
+        if reason := self._denied(str(address[0]), is_host_listed=address[0] in self._of_listed_hosts):
             raise AddressDenied(reason)
         return self._opened(family, kind, protocol)
 
@@ -85,8 +87,11 @@ class EgressGuard(AbstractResolver):
             raise
         if host == self._proxy_host:
             self._proxy_addresses = frozenset(result["host"] for result in found)
-        reasons = [self._denied(result["host"]) for result in found]
+        is_listed = allows_private_addresses(host, self._policy)
+        reasons = [self._denied(result["host"], is_host_listed=is_listed) for result in found]
         permitted = [result for result, reason in zip(found, reasons, strict=True) if reason is None]
+        if is_listed:
+            self._of_listed_hosts.update(result["host"] for result in permitted)
         if not permitted:
             raise next(
                 (AddressDenied(reason) for reason in reasons if reason), OSError(None, "the name has no address")
@@ -103,9 +108,9 @@ class EgressGuard(AbstractResolver):
             self.shortages += error.errno in OWN_SHORTAGES
             raise
 
-    def _denied(self, address: str) -> DenyReason | None:
+    def _denied(self, address: str, *, is_host_listed: bool) -> DenyReason | None:
         if self._proxy_host is None:
-            return address_denied(address, self._policy)
+            return address_denied(address, self._policy, is_host_listed=is_host_listed)
         return None if address in self._proxy_addresses else DenyReason.NOT_THE_PROXY
 
 

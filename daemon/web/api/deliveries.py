@@ -150,8 +150,8 @@ def of_detail(it: DeliveryDetail) -> DeliveryDetailShape:
 async def list_deliveries(request: web.Request) -> web.Response:
     """The tenant's deliveries, newest event first: those that were tried, and those that wait.
 
-    The number of rows that one page reads is bounded. So with filters a page may be short, or even empty, although
-    `next` is not null: go on until it is.
+    A page has `limit` deliveries if there are that many. Only a search that takes more than a second ends early: then
+    the page is short, or even empty, and `next` is not null: go on until it is.
     """
     services = request.app[SERVICES]
     delivery_filter, size = _filter(request), paging.limit(request)

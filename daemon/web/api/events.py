@@ -61,8 +61,7 @@ class LoggedEventShape(EventSummaryShape):
 async def list_events(request: web.Request) -> web.Response:
     """The tenant's events, newest first, without their payload.
 
-    The number of rows that one page reads is bounded. So with a type a page may be short, or even empty, although
-    `next` is not null: go on until it is.
+    A page has `limit` events if there are that many.
     """
     query, cursor = request.query, request.query.get("cursor")
     found = await event_pages.page(

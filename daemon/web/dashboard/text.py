@@ -22,6 +22,8 @@ MAX_DIGITS = 18
 MAX_INDENT = 40
 
 _ROUTE = re.compile(r"\b([Tt]he|[Tt]his|[Aa]|[Nn]o|[Nn]o such|[Aa]nother) route\b(?!\.[a-z*])")
+# A merchant can set no key of the configuration, and need not know that there is one.
+_FOR_OPERATORS = re.compile(r",? or ask for egress\.[a-z_]+(?: or egress\.[a-z_]+)*")
 _MICROSECONDS = re.compile(r"(:\d\d\.\d{3})\d{3} UTC")
 _FOR_PROGRAMS = re.compile(r"(: see (GET /v1/|the paths of the API)|, which is empty: load one with hookledger ).*$")
 # The name of an error, perhaps with a detail: see daemon.core.delivery.answer.error_name. A detail is short, and the
@@ -78,6 +80,7 @@ def in_merchants_words(sentence: str) -> str:
     text = _ROUTE.sub(r"\1 webhook", sentence)
     text = _MICROSECONDS.sub(r"\1 UTC", text)
     text = _FOR_PROGRAMS.sub("", text)
+    text = _FOR_OPERATORS.sub("", text)
     return _RECORDED.sub(_named_error, text)
 
 

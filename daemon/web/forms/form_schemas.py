@@ -9,7 +9,7 @@ from pydantic.config import JsonDict
 
 from daemon.core.drafts.route_draft import MAX_EVENT_TYPES, MAX_NAME_CHARACTERS, MAX_RATE_PER_SECOND
 from daemon.core.drafts.route_headers import MAX_HEADERS, MAX_VALUE_LENGTH
-from daemon.core.events.event import MAX_TEXT_CHARACTERS, TYPE_PATTERN
+from daemon.core.events.event import BELOW_PATTERN, MAX_TEXT_CHARACTERS, TYPE_PATTERN
 from daemon.core.webhook.egress import MAX_URL_BYTES
 from daemon.core.webhook.expression import MAX_EXPRESSION_BYTES
 
@@ -35,11 +35,11 @@ EVENT_TYPES = {
     "items": {
         "type": "string",
         "maxLength": MAX_TEXT_CHARACTERS,
-        "pattern": rf"^(\*|[a-z0-9_]+\.\*|{TYPE_PATTERN})$",
+        "pattern": rf"^(\*|{BELOW_PATTERN}|{TYPE_PATTERN})$",
     },
     "minItems": 1,
     "maxItems": MAX_EVENT_TYPES,
-    "description": "Types like `order.create`, groups like `order.*`, or `*` for all.",
+    "description": "Types like `order.create`, prefixes like `order.*` or `customer.subscription.*`, or `*` for all.",
     "examples": [["order.*", "subscription.create"]],
 }
 
@@ -78,7 +78,7 @@ EXPRESSION = {
 REASON = {
     "type": ["string", "null"],
     "maxLength": 1000,
-    "pattern": r"^[^\x00]*$",
+    "pattern": r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]*$",
     "description": "The reason, for the history.",
     "examples": ["moved to the new shop"],
 }

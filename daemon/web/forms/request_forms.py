@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from daemon.commands import Invalid
+from daemon.core import texts
 from daemon.core.drafts.route_draft import RouteDraft, check
 from daemon.core.events.event import FieldProblem
 from daemon.core.routing.route import PayloadOptions, snapshot_selection
@@ -55,10 +56,16 @@ def _unmasked(value: str) -> str:
     return value
 
 
+def _readable(value: str) -> str:
+    if (problem := texts.problem(value, has_lines=True)) is not None:
+        raise PydanticCustomError("text", "{problem}", {"problem": problem})
+    return value
+
+
 Text = Annotated[str, Field(max_length=8192)]
 HeaderValue = Annotated[Text, AfterValidator(_unmasked)]
 Reason = Annotated[
-    Annotated[str, Field(max_length=1000, pattern=r"^[^\x00]*$")] | None, WithJsonSchema(form_schemas.REASON)
+    Annotated[str, Field(max_length=1000), AfterValidator(_readable)] | None, WithJsonSchema(form_schemas.REASON)
 ]
 Rate = Annotated[float | None, WithJsonSchema(form_schemas.RATE)]
 SelectionField = Annotated[bool | list[str], PlainValidator(_selection), WithJsonSchema(form_schemas.SELECTION)]

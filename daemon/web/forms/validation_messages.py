@@ -21,7 +21,6 @@ _SENTENCES = {
     "list_type": "must be a list",
     "dict_type": "must be an object",
     "model_type": "must be an object",
-    "string_pattern_mismatch": "must not contain a NUL character",
     "string_too_long": "is longer than {max_length} characters",
     "too_long": "has too many entries, {max_length} are allowed",
 }

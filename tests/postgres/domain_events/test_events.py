@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from daemon.core.events.event import IncomingEvent, parse
 from eventstore import domain_events
 from eventstore.domain_events import ticks
 from eventstore.domain_events.events import NewEvent, StoredEvent, publish
@@ -380,7 +381,7 @@ FORBIDDEN = (
     "LOCK TABLE hookledger.log_lock IN ACCESS SHARE MODE",
     "CREATE TABLE hookledger.mine (id integer)",
     "CREATE FUNCTION hookledger.publish(text) RETURNS text LANGUAGE sql AS 'SELECT 1'",
-    "DROP FUNCTION hookledger.publish",
+    "DROP FUNCTION hookledger.publish(text, text, jsonb, text, timestamptz, jsonb, jsonb, boolean)",
     "ALTER TABLE hookledger.domain_event DISABLE TRIGGER ALL",
     "DROP SCHEMA hookledger CASCADE",
     "COPY hookledger.domain_event TO STDOUT",
@@ -401,11 +402,11 @@ async def test_a_producer_can_do_nothing_else(sql: asyncpg.Connection) -> None:
     assert allowed == []
 
 
-async def test_a_producer_may_execute_one_function_and_touch_no_table(sql: asyncpg.Connection) -> None:
+async def test_a_producer_may_publish_jsonb_or_text_and_touch_no_table(sql: asyncpg.Connection) -> None:
     functions = await sql.fetch(
         "SELECT proname FROM pg_proc WHERE pronamespace = 'hookledger'::regnamespace AND has_function_privilege('hookledger_producer', oid, 'EXECUTE')"
     )
-    assert [row["proname"] for row in functions] == ["publish"]
+    assert [row["proname"] for row in functions] == ["publish", "publish"]
     tables = await sql.fetch(
         "SELECT relname FROM pg_class WHERE relnamespace = 'hookledger'::regnamespace AND relkind IN ('r', 'p', 'v', 'm') AND "
         "has_table_privilege('hookledger_producer', oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')"
@@ -438,8 +439,40 @@ MISTAKES = (
 async def test_a_producer_is_told_what_is_wrong(sql: asyncpg.Connection) -> None:
     producer = await as_producer(sql)
     for arguments in MISTAKES:
-        with pytest.raises((asyncpg.DataError, asyncpg.CheckViolationError, asyncpg.NotNullViolationError)):
-            await producer.execute(f"SELECT hookledger.publish({arguments})")
+        for cast in ("", "::jsonb"):
+            with pytest.raises((asyncpg.DataError, asyncpg.CheckViolationError, asyncpg.NotNullViolationError)):
+                await producer.execute(f"SELECT hookledger.publish({arguments})".replace("'{}'", f"'{{}}'{cast}"))
+
+
+# The last two are an escaped backslash before the letters u0000.
+UNUSUAL = (
+    r'{"nul": "a\u0000b", "\u0000": 1}', '{"b":1,  "a":1.10, "a":2, "big":123456789012345678901234567890}',
+    r'{"a": "\\u0000"}', r'{"a": "\\\u0000"}',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", UNUSUAL)
+async def test_json_as_text_is_kept_as_it_was_published_also_what_is_no_jsonb(
+    database: Database, sql: asyncpg.Connection, text: str
+) -> None:
+    producer = await as_producer(sql)
+    statement = (
+        "SELECT hookledger.publish('acme', 'a.b', $1::text, id => 'e', context => $1::text, snapshot => $1::text)"
+    )
+    assert await producer.fetchval(statement, text) == "e"
+    (event,) = await domain_events.find(database, "e")
+    assert event.data == event.context == event.snapshot == text.encode()
+    assert isinstance(
+        parse(b'{"tenant":"acme","type":"a.b","data":%s}' % event.data, now=EARLY, max_bytes=1000), IncomingEvent
+    )
+
+
+@pytest.mark.parametrize("text", ['{"a": 1', r'{"a": "\ud800"}', r'{"a": "\u00g0"}', "[]", "1", "", "null"])
+async def test_text_that_is_no_json_object_is_refused(sql: asyncpg.Connection, text: str) -> None:
+    producer = await as_producer(sql)
+    for arguments in ("$1::text", "'{}', context => $1::text", "'{}', snapshot => $1::text"):
+        with pytest.raises(asyncpg.DataError):
+            await producer.fetchval(f"SELECT hookledger.publish('acme', 'a.b', {arguments})", text)
 
 
 numbers = st.integers(-(10**30), 10**30) | st.decimals(-(10**15), 10**15, places=9, allow_nan=False)
@@ -450,7 +483,7 @@ numbers = st.integers(-(10**30), 10**30) | st.decimals(-(10**15), 10**15, places
 async def test_numbers_of_jsonb_keep_every_digit(sql: asyncpg.Connection, number: object) -> None:
     await sql.execute("BEGIN")
     await sql.fetchval(
-        "SELECT hookledger.publish('acme', 'a.b', $1, id => 'n')",
+        "SELECT hookledger.publish('acme', 'a.b', $1::jsonb, id => 'n')",
         f'{{"n": {number:f}}}' if not isinstance(number, int) else f'{{"n": {number}}}',
     )
     data = await sql.fetchval("SELECT data FROM hookledger.domain_event WHERE id = 'n'")

@@ -28,6 +28,7 @@ from eventstore.postgres.database_url import location
 from eventstore.postgres.errors import (
     AccessRefused,
     SchemaMismatch,
+    Standby,
     StoreError,
     StoreUnavailable,
     UnsafeServer,
@@ -382,7 +383,7 @@ ARGUMENTS: dict[str, object] = {
     "scope": delivery_log.ListScope(tenant="acme"), "begin": TOP, "rows": 1, "packed": 1, "outcome": None, "event_type": None, "since": NOON,
     "seq": 1, "event_time": NOON, "key": 1, "pairs": [(ROUTE, 1, NOON)], "for_at_least": timedelta(1),
     "replay_id": ROUTE, "replay_ids": [ROUTE], "replay": REPLAY, "detail": "d", "request": RetryRequest(actor="me", origin="here"),
-    "name": "a.b", "characters": 10, "patterns": ["a.*"], "event_types": ["a.*"], "until": NOON, "route_ids": [ROUTE], "hours": 24,
+    "name": "a.b", "characters": 10, "patterns": ["a.*"], "event_types": ["a.*"], "most": 1, "names": ["a.b"], "until": NOON, "route_ids": [ROUTE], "hours": 24,
     "event_ids": ["a"], "version": 1, "items": ["k"], "dead": Missed("me", 1, NOON),
     "known_tick": 1, "known_pos": 1, "timeline": 1, "ticks": (1, 2), "positions": (1, 2), "found_by": "me",
     "read": 0, "microseconds": 0,
@@ -391,6 +392,7 @@ OTHERWISE: dict[str, object] = {
     "catalogue.replace.types": [TypeRow(name="a.b", description="", example="{}")],
     "catalogue.note_seen.types": ["a.b"],
     "listing.listed.begin": (NOON, 1),
+    "listing.of_names.begin": (NOON, 1),
     "replays.count.scope": REPLAYED,
     "undecided.marks.tenant": "acme",
     "replays.begin.scope": REPLAYED,
@@ -424,6 +426,12 @@ async def called(name: str, function: Callable[..., object], database: Database)
             pass
     else:
         await result
+
+
+def test_a_standby_says_that_it_is_read_only_and_what_to_do() -> None:
+    refusal = Standby("db-2:5432/app")
+    assert str(refusal) == "PostgreSQL at db-2:5432/app is a standby, and so read-only"
+    assert refusal.hint.startswith("let database.url lead to the primary, or name all servers in it: ")
 
 
 async def test_every_function_of_a_database_that_went_away_says_store_unavailable(database_url: str) -> None:

@@ -19,7 +19,8 @@ from eventstore.domain_events import listing, tail, ticks
 from eventstore.postgres.connect import SERVER_SETTINGS
 from eventstore.progress import backlog, late_outcomes, manual_retry, recording, replays
 from eventstore.progress.steady_time import STATEMENT_TIME
-from eventstore.queries import attempts, delivery_log, route_metrics, undecided
+from eventstore.queries import attempts, deliveries_of_type, delivery_log, route_metrics, undecided
+from eventstore.queries.delivery_log import ListScope
 from eventstore.route_log import sealed_secrets
 from tests.support.builders import ROUTE
 
@@ -69,11 +70,11 @@ TICK_OF = """
 TOP = "'9999-12-31', 0, '00000000-0000-0000-0000-000000000000', '1970-01-01'"
 
 
-def attempted(whose: str, outcome: str | None = None) -> str:
-    which, conditions = delivery_log._BY_OUTCOME[outcome]
-    return delivery_log._ATTEMPTED.format(
-        whose=f"{whose} = $1", which=which, conditions=" AND ".join(conditions) or "true"
-    )
+OF_TENANT = ListScope(tenant="t7")
+OF_ROUTE = ListScope(tenant="t7", route_id=UUID(int=7))
+OF_TYPE = ListScope(tenant="t7", event_type="order.rare")
+# Arguments of the statements that begin with the events of a type.
+TYPE_TOP = "'t7', 'order.create', '9999-12-31', 0, '1970-01-01', 20"
 
 
 @dataclass(frozen=True)
@@ -122,10 +123,16 @@ STATEMENTS = (
     Hot("what happened to a tenant's routes", route_log.log._OF_TENANT, "'t7', 4000, 51", {"route_event_tenant_idx"}, 60),
     Hot("one type of it", route_log.log._OF_TENANT_AND_TYPE, "'t7', 4000, 51, 'deleted'", {"route_event_tenant_type_idx"}, 5),
     Hot("what happened to a route", route_log.log._OF_ROUTE, f"'{ROUTE}', 4000, 51, NULL", {"route_event_version_key"}, 10),
-    Hot("tried, of a tenant", attempted("tenant"), f"'t7', {TOP}, 20", {"attempt_tenant_event_time_seq_idx"}, 40),
-    Hot("tried, of a route", attempted("route_id"), f"'{ROUTES[2:-2]}', {TOP}, 20", {"attempt_route_id_event_time_seq_idx"}, 40),
-    Hot("failed, of a tenant", attempted("tenant", "failed"), f"'t7', {TOP}, 20", {"attempt_tenant_outcome_event_time_seq_idx"}, 40),
-    Hot("failed, of a route", attempted("route_id", "failed"), f"'{ROUTES[2:-2]}', {TOP}, 20", {"attempt_route_id_outcome_event_time_seq_idx"}, 40),
+    Hot("tried, of a tenant", delivery_log.attempted_statement(OF_TENANT, None), f"'t7', {TOP}, 20", {"attempt_tenant_event_time_seq_idx", "attempt_tenant_event_time_seq_idx1", "attempt_tenant_outcome_event_time_seq_idx"}, 70),
+    Hot("tried, of a route", delivery_log.attempted_statement(OF_ROUTE, None), f"'{ROUTES[2:-2]}', {TOP}, 20", {"attempt_route_id_event_time_seq_idx", "attempt_route_id_event_time_seq_idx1", "attempt_route_id_outcome_event_time_seq_idx"}, 70),
+    Hot("failed, of a tenant", delivery_log.attempted_statement(OF_TENANT, "failed"), f"'t7', {TOP}, 20", {"attempt_tenant_outcome_event_time_seq_idx"}, 40),
+    Hot("failed, of a route", delivery_log.attempted_statement(OF_ROUTE, "failed"), f"'{ROUTES[2:-2]}', {TOP}, 20", {"attempt_route_id_outcome_event_time_seq_idx"}, 40),
+    Hot("delivered, of a tenant", delivery_log.attempted_statement(OF_TENANT, "delivered"), f"'t7', {TOP}, 20", {"attempt_tenant_event_time_seq_idx"}, 40),
+    Hot("tried, of a type", deliveries_of_type.attempted_statement(OF_TYPE, None), TYPE_TOP, {"domain_event_tenant_type_least_seq_idx", "attempt_tenant_event_time_seq_idx", "attempt_tenant_event_time_seq_idx1", "attempt_tenant_outcome_event_time_seq_idx"}, 90),
+    Hot("tried, of a type and few routes", deliveries_of_type.OF_ROUTES, f"{TYPE_TOP}, {ROUTES}", {"domain_event_tenant_type_least_seq_idx", "attempt_route_id_seq_idx"}, 90),
+    Hot("failed, of a type", deliveries_of_type.attempted_statement(OF_TYPE, "failed"), TYPE_TOP, {"domain_event_tenant_type_least_seq_idx", "attempt_tenant_outcome_event_time_seq_idx"}, 90),
+    Hot("retrying, of a type", deliveries_of_type.retrying_statement(OF_TYPE), TYPE_TOP, {"domain_event_tenant_type_least_seq_idx", "retry_tenant_idx"}, 90),
+    Hot("parked, of a type", deliveries_of_type.parked_statement(OF_TYPE), TYPE_TOP, {"domain_event_tenant_type_least_seq_idx", "parked_span_idx"}, 90),
     Hot("retrying, of a tenant", delivery_log._RETRYING.format(whose="tenant = $1"), f"'t7', {TOP}, 20", {"retry_tenant_idx", "domain_event_pkey"}, 45),
     Hot("retrying, of a route", delivery_log._RETRYING.format(whose="route_id = $1"), f"'{ROUTES[2:-2]}', {TOP}, 20", {"retry_pkey"}, 45),
     Hot("parked, of a tenant", delivery_log._PARKED.format(whose="tenant = $1"), f"'t7', {TOP}, 20, 4", {"parked_tenant_idx", "parked_span_idx", "domain_event_pkey"}, 30),
@@ -135,8 +142,11 @@ STATEMENTS = (
     Hot("a delivery by its id", attempts._BY_KEY, "'t7', 29007", {"attempt_delivery_key_idx"}, 5),
     Hot("what of an event waits", attempts._WAITING, f"{ROUTES}, 29007, now()", {"retry_pkey", "parked_span_idx"}, 10),
     Hot("read after a tick", undecided._FEW, "'t7', '10990:10990:', 999, 2001", {"domain_event_txid_idx", "domain_event_tick_seq_idx"}, 100),
-    Hot("read after a tick, walked", undecided._WALK, "'t7', '10990:10990:', 999, '9999-12-31', 0, '1970-01-01', 20", {"domain_event_tenant_least_seq_idx"}, 30),
+    Hot("read after a tick, walked", undecided.walk_statement(None), "'t7', '10990:10990:', 999, '9999-12-31', 0, '1970-01-01', 20", {"domain_event_tenant_least_seq_idx"}, 30),
+    Hot("read after a tick, walked by type", undecided.walk_statement("order.create"), "'t7', '10990:10990:', 999, '9999-12-31', 0, '1970-01-01', 20, 'order.create'", {"domain_event_tenant_type_least_seq_idx"}, 30),
     Hot("events of a tenant", listing._LISTED.format(condition="true"), "'t7', '9999-12-31', 0, '1970-01-01', 20, 20", {"domain_event_tenant_least_seq_idx"}, 50),
+    Hot("events of some types", listing._OF_NAMES, "'t7', '9999-12-31', 0, '1970-01-01', 20, '{order.create,order.rare}'", {"domain_event_tenant_type_least_seq_idx"}, 50),
+    Hot("types of a tenant", listing._NAMES, "'t7', '{order.}', 200", {"domain_event_tenant_type_least_seq_idx"}, 20),
     Hot("events of an id", listing._BY_ID, "'t7', 'evt-7007'", {"domain_event_id_key"}, 10),
     Hot("tick of a transaction", TICK_OF, "'9000'", {"tick_snap_xmax_idx"}, 5),
     Hot("publish", domain_events.events._PUBLISH, "'{t1}', '{x}', '{a.b}', '{now}', '{x}', '{x}', '{x}', '{f}', '{1}'", set(), 10),

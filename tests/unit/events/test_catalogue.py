@@ -27,7 +27,7 @@ def test_a_group_is_what_stands_before_the_first_dot() -> None:
         (("*",), NAMES),
         (("order.*",), ("order.create", "order.item.add")),
         (("cart.create", "order.*"), ("order.create", "order.item.add", "cart.create")),
-        (("order.item.*",), ()),
+        (("order.item.*",), ("order.item.add",)),
         (("order",), ()),
         ((), ()),
     ],

@@ -338,8 +338,10 @@ def test_no_object_makes_it_raise_and_no_field_is_named_twice_for_one_mistake(va
         assert len({problem.field for problem in found}) == len(found)
 
 
-@pytest.mark.parametrize("pattern", ["*", "order.*", "order.create", "order_2.item.added", "a.b", "0.*"])
-def test_a_pattern_is_a_type_a_group_or_all(pattern: str) -> None:
+@pytest.mark.parametrize(
+    "pattern", ["*", "order.*", "order.item.*", "order.create", "order_2.item.added", "a.b", "0.*"]
+)
+def test_a_pattern_is_a_type_all_below_a_prefix_or_all(pattern: str) -> None:
     assert pattern_problem(pattern) is None
 
 
@@ -351,7 +353,9 @@ def test_a_pattern_is_a_type_a_group_or_all(pattern: str) -> None:
         "**",
         "*.create",
         "order.*.added",
-        "order.item.*",
+        "order*",
+        "order.**",
+        "order.item.*.x",
         "Order.*",
         "order.",
         "order.* ",

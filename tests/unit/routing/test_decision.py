@@ -29,7 +29,7 @@ DECISIONS = {
 }
 
 TYPES = ("order.create", "order.item.added", "orders.create", "subscription.create", "order_2.create")
-PATTERNS = (*TYPES, "order.*", "orders.*", "subscription.*", "order_2.*", "*")
+PATTERNS = (*TYPES, "order.*", "order.item.*", "orders.*", "subscription.*", "order_2.*", "*")
 TENANTS = ("acme", "globex")
 
 
@@ -113,8 +113,7 @@ def expected(log: Log, route_id: UUID, at: datetime, event_type: str) -> str:
         return "after_deletion"
     if not enabled:
         return "disabled_at_event_time"
-    group = event_type.partition(".")[0]
-    if not any(p in ("*", event_type) or (p.endswith(".*") and p.removesuffix(".*") == group) for p in patterns):
+    if not any(p in ("*", event_type) or (p.endswith(".*") and event_type.startswith(p[:-1])) for p in patterns):
         return "not_subscribed"
     return "deliver" if expression in (None, "yes") else "filtered"
 
@@ -248,11 +247,17 @@ def test_an_edit_counts_from_its_own_microsecond_on_and_not_before() -> None:
         ("order.*", "orders.create", False),
         ("order.*", "order_2.create", False),
         ("item.*", "order.item", False),
+        ("customer.subscription.*", "customer.subscription.created", True),
+        ("customer.subscription.*", "customer.subscription.item.added", True),
+        ("customer.subscription.*", "customer.subscription", False),
+        ("customer.subscription.*", "customer.subscriptions.created", False),
+        ("customer.subscription.*", "customer.created", False),
+        ("customer.*", "customer.subscription.created", True),
         ("*", "order.create", True),
         ("*", "a.b.c.d", True),
     ],
 )
-def test_a_pattern_is_a_type_or_its_first_word_or_everything(
+def test_a_pattern_is_a_type_or_all_below_a_prefix_or_everything(
     pattern: str, event_type: str, is_subscribed: bool
 ) -> None:
     route_config: RouteConfig = config(pattern)

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.core.routing import index as index_module
-from daemon.core.routing.index import RouteIndex, patterns_of
+from daemon.core.routing.index import RouteIndex, patterns_of, wider_patterns
 from daemon.core.routing.route import BrokenHistory, LifecycleEventType, RouteStatus, evolve
 from daemon.core.routing.timeline import Timeline
 from tests.support.lifecycles import NOON, TICK, after, config, created, life
 
-PATTERNS = ("order.create", "order.*", "*", "cart.create", "cart.*")
+PATTERNS = ("order.create", "order.*", "*", "cart.item.add", "cart.*", "cart.item.*", "cart.add.*")
 
 
 def test_the_routes_of_a_tenant_are_found_by_when_they_were_created() -> None:
@@ -52,20 +52,28 @@ def test_the_candidates_are_those_of_a_scan_over_all_routes_and_all_their_states
         index.apply(event)
         ever.setdefault(route_id, set()).update(patterns)
         if is_queried:  # between the steps too, so that a stale cache would show
-            for tenant_id, kind in ((t, k) for t in ("tenant_0", "tenant_1") for k in ("order.create", "cart.create")):
+            for tenant_id, kind in (
+                (t, k) for t in ("tenant_0", "tenant_1") for k in ("order.create", "cart.item.add")
+            ):
                 found = [timeline.current.id for timeline in index.candidates(tenant_id, kind)]
-                group = f"{kind.split('.')[0]}.*"
+                prefixes = {each for each in PATTERNS if each.endswith(".*") and kind.startswith(each[:-1])}
                 scanned = {
                     each for each, carried in ever.items()
-                    if f"tenant_{each.int % 2}" == tenant_id and carried & {kind, group, "*"}
+                    if f"tenant_{each.int % 2}" == tenant_id and carried & {kind, "*", *prefixes}
                 }  # fmt: skip
                 assert set(found) == scanned
                 assert len(found) == len(scanned)
 
 
-def test_the_patterns_of_a_type_are_itself_its_group_and_all() -> None:
+def test_the_patterns_of_a_type_are_itself_one_for_each_of_its_prefixes_and_all() -> None:
     assert patterns_of("order.create") == ("order.create", "order.*", "*")
-    assert patterns_of("order.item.added") == ("order.item.added", "order.*", "*")
+    assert patterns_of("order.item.added") == ("order.item.added", "order.*", "order.item.*", "*")
+
+
+def test_the_wider_patterns_cover_all_that_a_pattern_matches() -> None:
+    assert wider_patterns("order.item.added") == ("order.*", "order.item.*")
+    assert wider_patterns("order.item.*") == ("order.*",)
+    assert wider_patterns("order.*") == wider_patterns("*") == ()
 
 
 def test_another_tenants_routes_are_no_candidates() -> None:

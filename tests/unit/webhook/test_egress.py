@@ -1,6 +1,7 @@
 """Egress rules against every recorded case, a literal copy of the address lists, and properties over their ranges."""
 
 import json
+import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 
@@ -9,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.core.webhook.addresses import DenyReason
-from daemon.core.webhook.egress import MAX_URL_BYTES, EgressPolicy, UrlRefused, address_denied, check_url, mask_query
+from daemon.core.webhook.egress import (
+    MAX_URL_BYTES,
+    EgressPolicy,
+    UrlRefused,
+    address_denied,
+    allows_private_addresses,
+    check_url,
+    mask_query,
+)
 
 CASES = json.loads((Path(__file__).parents[2] / "data" / "ssrf_cases.json").read_text())
 DEFAULT = EgressPolicy()
@@ -113,6 +122,131 @@ def test_dev_allows_loopback_and_http_on_any_port_and_nothing_else() -> None:
     ):
         with pytest.raises(UrlRefused):
             check_url(url, dev)
+
+
+LOCAL_NAMES = [
+    "receiver", "receiver.", "x.svc.cluster.local", "printer.LOCAL", "vault.internal", "a.svc", "box.localdomain",
+    "nas.home.arpa", "home.arpa", "hooks.test", "x.alt", "a.lan", "a.home", "a.corp", "a.intranet", "a.private",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LOCAL_NAMES)
+def test_a_name_of_a_local_network_passes_where_a_list_says_so_and_is_refused_with_its_reason_else(name: str) -> None:
+    url = f"https://{name}/"
+    host = name.lower().removesuffix(".")
+    with pytest.raises(UrlRefused, match=r"local network: (it is a single word|public DNS has no \.)") as refused:
+        check_url(url, DEFAULT)
+    assert str(refused.value).endswith("ask for egress.allow_hosts or egress.allow_nets.")
+    ending = host.partition(".")[2]
+    for allowed in (
+        EgressPolicy(allow_nets=(ip_network("10.0.0.0/8"),)),
+        EgressPolicy(allow_hosts=(host,)),
+        *([EgressPolicy(allow_hosts=("other", f"*.{ending}"))] if ending else []),
+    ):
+        assert check_url(url, allowed).host == host
+    for other in (
+        EgressPolicy(allow_hosts=("other", "*.example.com")),
+        EgressPolicy(allow_nets=(ip_network("127.0.0.0/8"),)),
+    ):
+        with pytest.raises(UrlRefused):
+            check_url(url, other)
+
+
+@pytest.mark.parametrize("name", ["hidden.onion", "x.invalid"])
+def test_a_name_that_no_network_resolves_passes_only_if_it_is_listed_itself(name: str) -> None:
+    for policy in (DEFAULT, EgressPolicy(allow_nets=(ip_network("10.0.0.0/8"),))):
+        with pytest.raises(UrlRefused, match="leads nowhere: the ending ") as refused:
+            check_url(f"https://{name}/", policy)
+        assert refused.value.reason is DenyReason.LOCAL_NAME
+    assert check_url(f"https://{name}/", EgressPolicy(allow_hosts=(name,))).host == name
+
+
+@pytest.mark.parametrize(
+    ("host", "says"),
+    [
+        ("a" * 64 + ".com", "too long: a name has at most 253 characters, and 63 between two dots"),
+        (".".join(["a" * 60] * 5), "too long"),
+        ("[fe80::1%25eth0]", "has a zone after '%'"),
+        ("[fe80::1%eth0]", "has a zone after '%'"),
+        ("a..com", "not a valid name"),
+        ("a.com..", "not a valid name"),
+    ],
+)
+def test_an_odd_host_is_refused_with_what_is_odd(host: str, says: str) -> None:
+    with pytest.raises(UrlRefused, match=says):
+        check_url(f"https://{host}/", DEFAULT)
+
+
+def test_localhost_passes_where_loopback_is_allowed() -> None:
+    for name in ("localhost", "app.localhost"):
+        with pytest.raises(UrlRefused, match="local network"):
+            check_url(f"https://{name}/", EgressPolicy(allow_nets=(ip_network("10.0.0.0/8"),)))
+        assert check_url(f"https://{name}/", EgressPolicy(allow_nets=(ip_network("::1/128"),))).host == name
+
+
+@pytest.mark.parametrize("name", ["example.com", "shop.example.org", "hooks.example", "localhost.com", "internal.com"])
+def test_names_of_documentation_and_those_that_only_look_local_are_public(name: str) -> None:
+    assert check_url(f"https://{name}/", DEFAULT).host == name
+
+
+def test_a_listed_host_may_lead_to_private_addresses_and_to_nothing_worse() -> None:
+    policy = EgressPolicy(allow_hosts=("receiver", "*.svc.cluster.local"), deny_nets=(ip_network("10.9.0.0/16"),))
+    assert [allows_private_addresses(name, policy) for name in ("Receiver.", "a.b.svc.cluster.local", "svc.cluster.local")] == [
+        True, True, False,
+    ]  # fmt: skip
+    for address in ("10.0.0.5", "172.18.0.3", "192.168.1.1", "fd00::5", "1.1.1.1"):
+        assert address_denied(address, policy, is_host_listed=True) is None
+    for address in ("127.0.0.1", "::1", "169.254.169.254", "168.63.129.16", "10.9.0.1", "::ffff:10.0.0.5", "224.0.0.1"):
+        assert address_denied(address, policy, is_host_listed=True) is not None
+    assert address_denied("10.0.0.5", policy) is DenyReason.PRIVATE
+
+
+@pytest.mark.parametrize(
+    ("raw", "host"),
+    [
+        ("https://xn--i-7iq.ws", "xn--i-7iq.ws"),
+        ("https://XN--I-7IQ.ws", "xn--i-7iq.ws"),
+        ("https://xn--ls8h.la", "xn--ls8h.la"),
+        ("https://BÜCHER.example", "xn--bcher-kva.example"),
+        ("https://Bücher.example", "xn--bcher-kva.example"),
+        ("https://STRAẞE.example", "xn--strae-oqa.example"),
+        ("https://ＳＨＯＰ.example", "shop.example"),
+        ("https://例え.テスト", "xn--r8jz45g.xn--zckzah"),
+        ("https://نامه‌ای.example", "xn--mgba3gch31f060k.example"),
+    ],
+)
+def test_an_international_name_is_mapped_and_its_a_label_is_taken(raw: str, host: str) -> None:
+    target = check_url(raw, DEFAULT)
+    assert target.host == host
+    assert check_url(target.url, DEFAULT) == target
+
+
+@pytest.mark.parametrize("label", ["i❤", "💩", "☃", "❤️"])
+def test_what_idna_has_not_is_refused_with_the_a_label_that_is_taken(label: str) -> None:
+    with pytest.raises(UrlRefused, match="if it is registered so, write xn--") as refused:
+        check_url(f"https://{label}.example/", DEFAULT)
+    (advised,) = re.findall(r"write (xn--[a-z0-9-]+) for", str(refused.value))
+    assert check_url(f"https://{advised}.example/", DEFAULT).host == f"{advised}.example"
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "a。b.com",
+        "a．b.com",
+        "a\xadb.com",
+        "a\u200bb.com",
+        "a\u2060b.com",
+        "xn--.com",
+        "xn--a.com",
+        "ü_x.com",
+        "-ü.com",
+        "⒈com",
+    ],
+)
+def test_a_host_that_parsers_read_differently_is_refused(host: str) -> None:
+    with pytest.raises(UrlRefused):
+        check_url(f"https://{host}/", DEFAULT)
 
 
 def test_http_needs_the_option_and_its_port() -> None:

@@ -1,6 +1,7 @@
 """Expressions of merchants: JMESPath defines their results; their cost and their failures are ours."""
 
 import json
+import re
 import sys
 import time
 import tracemalloc
@@ -193,7 +194,13 @@ def _frames() -> int:
         ("length(`1`)", "In function length(), expected string or array or object, received number"),
         ("sort_by(a, &b)", "In function sort_by()"),
         ("a[::0]", "slice step cannot be zero"),
-        ("'x' < `1`", "not supported between instances"),
+        ("'x' < `1`", "< compares a text with a number: make a number of the text with to_number()"),
+        ("`2` >= 'x'", ">= compares a text with a number"),
+        ("contains('a', `1`)", "a function or an operator cannot work with the values of this event"),
+        ('max_by(`[{"a": "x"}, {"a": 1}]`, &a)', "a function or an operator cannot work with the values of this event"),
+        ("sum(['a'])", "In function sum(), expected array-number, received string"),
+        ('sort(`[1, "a"]`)', "In function sort(), expected array-string or array-number, received"),
+        ("join('a', `[1]`)", "In function join(), expected array-string, received number"),
         ("ceil(`1e999`)", "infinity"),
         ("avg(`[" + "9" * 400 + "]`)", "too large"),
         ("&a", "expression reference"),
@@ -206,6 +213,31 @@ def _frames() -> int:
 )
 def test_a_failure_says_why(expression: str, words: str) -> None:
     assert words in failure(expression)
+
+
+PYTHON = re.compile(r"'(str|int|float|list|dict|NoneType|bool)'|instances of|object is not|\b(str|int|dict|NoneType)\b")
+
+
+@pytest.mark.parametrize("value", ["`1`", "'a'", "`null`", "`true`", '`[1, "a", null]`', '`{"a": 1}`', "&a"])
+@pytest.mark.parametrize(
+    "form",
+    ["{0} < 'a'", "{0} >= `1`", "contains({0}, {0})", "contains('a', {0})", "sort([{0}, 'a'])", "max([{0}, `1`])",
+     "sum([{0}])", "join({0}, [{0}])", "reverse({0})", "sort_by([{{a: {0}}}, {{a: `1`}}], &a)",
+     "min_by([{{a: {0}}}, {{a: 'x'}}], &a)", "merge({0})", "abs({0})", "to_number({0})", "starts_with({0}, 'a')",
+     "length({0})", "map({0}, [@])", "keys({0})", "not_null({0})", "avg([{0}])", "[0:1:0]"],
+)  # fmt: skip
+def test_no_failure_is_told_in_the_words_of_python(form: str, value: str) -> None:
+    told = ""
+    try:
+        of(form.format(value), ["a"])
+    except ExpressionError as error:
+        told = str(error)
+    assert PYTHON.search(told) is None
+
+
+def test_text_beside_what_is_no_number_has_no_order_and_is_no_failure() -> None:
+    for other in ("`null`", "`true`", "`[1]`", "`{}`"):
+        assert evaluate(f"'a' < {other}", None, steps=100) is None
 
 
 def test_a_failure_does_not_repeat_the_value_that_caused_it() -> None:

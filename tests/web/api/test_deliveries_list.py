@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from itertools import pairwise
+from functools import partial
+from itertools import pairwise, product
 from typing import Any
 from urllib.parse import urlencode
 from uuid import uuid4
 
 import pytest
 
-from daemon.deliveries import listing, merge, undecided
+from daemon.deliveries import listing, merge, sources, undecided
 from daemon.web.http import paging
+from eventstore.queries import deliveries_of_type
+from eventstore.queries import delivery_log as delivery_log_queries
 from eventstore.queries import undecided as unaccounted
+from eventstore.queries.delivery_log import TOP, ListPosition, ListScope
 from tests.support.delivery_log import DeliveryLog, ExpectedDelivery, delivery_log, expected_fields, shown_fields
 from tests.support.web import Answer, App
 
@@ -55,16 +59,23 @@ def questions(log: DeliveryLog) -> dict[str, tuple[dict[str, str], Any]]:
             lambda it: it.route_id == log.filtered and it.status == "pending",
         ),
         "type": ({"type": "order.pay"}, lambda it: it.event_type == "order.pay"),
-        "type and pending": (
-            {"type": "order.create", "status": "pending"},
-            lambda it: it.event_type == "order.create" and it.status == "pending",
-        ),
         "since": ({"since": period["since"]}, lambda it: it.event_time >= early),
         "until": ({"until": period["until"]}, lambda it: it.event_time < late),
         "period": (period, in_period),
         "period and pending": (period | {"status": "pending"}, lambda it: in_period(it) and it.status == "pending"),
         "period and failed": (period | {"status": "failed"}, lambda it: in_period(it) and it.status == "failed"),
         "event": ({"event": whole[7].event_id}, lambda it: it.event_id == whole[7].event_id),
+        "broad and type": (
+            {"route": str(log.broad), "type": "order.pay"},
+            lambda it: (it.route_id, it.event_type) == (log.broad, "order.pay"),
+        ),
+        **{
+            f"type and {status}": (
+                {"type": "order.create", "status": status},
+                lambda it, status=status: (it.event_type, it.status) == ("order.create", status),
+            )
+            for status in ("delivered", "pending", "failed", "suppressed", "expired")
+        },
         "all at once": (
             period | {"route": str(log.broad), "type": "order.pay", "status": "delivered"},
             lambda it: (
@@ -81,7 +92,7 @@ async def test_every_list_has_what_fits_and_nothing_else_in_order(
     if way == "looking at little each time":  # as with very many rows, or after the time limit
         monkeypatch.setattr(merge, "_MAX_ROWS", 3)
         monkeypatch.setattr(listing, "PAGE_SECONDS", 0.0)
-        monkeypatch.setattr(listing, "_FEW_ROUTES", 0)
+        monkeypatch.setattr(sources, "_BOTH_WAYS_ROWS", 0)
         monkeypatch.setattr(unaccounted, "FEW_EVENTS", 1)
     async with delivery_log(empty_url) as log:
         assert {it.status for it in log.deliveries} == {"delivered", "pending", "failed", "suppressed", "expired"}
@@ -90,6 +101,55 @@ async def test_every_list_has_what_fits_and_nothing_else_in_order(
             expected = log.expected(fits)
             assert expected or name == "period and failed"
             assert [shown_fields(item) for item in found] == [expected_fields(it) for it in expected], name
+
+
+@pytest.mark.parametrize("rows", [2, 5, 1000])
+async def test_both_ways_to_the_deliveries_of_a_type_find_the_same(empty_url: str, rows: int) -> None:
+    async with delivery_log(empty_url) as log:
+        for event_type, route_id in product(("order.create", "shop.open", "order.none"), (None, log.broad)):
+            scope = ListScope(tenant="acme", route_id=route_id, event_type=event_type)
+            for outcome in (None, "delivered", "failed", "suppressed", "expired"):
+                walk = partial(delivery_log_queries.attempted, log.app.database, scope, outcome=outcome)
+                expected = await walked(walk, rows)
+                all_routes = [log.broad, log.filtered, log.ranged] if route_id is None else [route_id]
+                for routes in (all_routes, all_routes * 3):  # few, and more than few
+                    walk_events = partial(
+                        deliveries_of_type.attempted, log.app.database, scope, outcome=outcome, routes=routes
+                    )
+                    assert await walked(walk_events, rows) == expected
+            walk = partial(delivery_log_queries.retrying, log.app.database, scope)
+            walk_events = partial(deliveries_of_type.retrying, log.app.database, scope)
+            assert await walked(walk, rows) == await walked(walk_events, rows)
+            walk = partial(delivery_log_queries.parked, log.app.database, scope, packed=rows)
+            walk_events = partial(deliveries_of_type.parked, log.app.database, scope)
+            assert await walked(walk, rows) == await walked(walk_events, rows)
+
+
+async def test_deliveries_of_a_type_are_listed_longer_than_their_events_are_kept(empty_url: str) -> None:
+    async with delivery_log(empty_url) as log:
+        delivered = log.expected(lambda it: (it.event_type, it.status) == ("order.create", "delivered"))
+        kept_from = delivered[len(delivered) // 2].event_time
+        async with log.app.database.connection() as connection, connection.transaction():
+            await connection.execute("SET LOCAL session_replication_role = replica")
+            await connection.execute("DELETE FROM hookledger.domain_event WHERE occurred_at < $1", kept_from)
+            await connection.execute(
+                "INSERT INTO hookledger.meta (key, value) VALUES ('events_kept_from', $1)", kept_from.isoformat()
+            )
+        for limit in (3, 200):
+            found = await listed(log.app, limit=limit, type="order.create", status="delivered")
+            assert [shown_fields(item) for item in found] == [expected_fields(it) for it in delivered]
+
+
+async def walked(source: Any, rows: int) -> list[Any]:
+    """Everything that a source finds, in stretches of so many rows."""
+    found: set[Any] = set()
+    begin: ListPosition | None = TOP
+    while begin is not None:
+        stretch = await source(begin=begin, rows=rows)
+        assert stretch.down_to is None or stretch.down_to < begin
+        found |= {each for each in stretch.found if (stretch.down_to or each.position) <= each.position < begin}
+        begin = stretch.down_to
+    return sorted(found)
 
 
 async def test_an_item_says_what_the_last_request_came_to_and_when_the_next_is_due(empty_url: str) -> None:
@@ -128,8 +188,26 @@ async def test_filters_that_take_long_are_left_to_the_next_page(app: App, monkey
     assert len(await listed(app)) == 3
 
 
-async def test_a_page_that_is_full_at_its_end_says_so(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "PAGE_SECONDS", 60.0)  # a busy machine would end the page before it is full
+async def test_a_page_is_full_if_there_are_that_many_however_little_is_looked_at_at_once(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(merge, "_MAX_ROWS", 3)
+    monkeypatch.setattr(unaccounted, "FEW_EVENTS", 1)
+    async with delivery_log(empty_url) as log:
+        for name, (query, fits) in questions(log).items():
+            expected = log.expected(fits)
+            answer = await log.app.ask("GET", f"{LISTS}?{urlencode({**query, 'limit': max(len(expected), 1)})}")
+            assert len(answer.json["items"]) == len(expected), name
+            assert answer.json["next"] is None, name
+
+
+async def test_of_a_type_that_no_webhook_ever_had_nothing_is_looked_for(app: App) -> None:
+    await app.route(event_types=["order.create"])
+    await app.ask("POST", "/v1/events", {"tenant": "acme", "type": "shop.open", "data": {}})
+    assert (await app.ask("GET", f"{LISTS}?type=shop.open")).json == {"items": [], "next": None}
+
+
+async def test_a_page_that_is_full_at_its_end_says_so(empty_url: str) -> None:
     async with delivery_log(empty_url) as log:
         size = len(log.expected(lambda it: it.status == "failed"))
         answer = await log.app.ask("GET", f"{LISTS}?status=failed&limit={size}")

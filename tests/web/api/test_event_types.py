@@ -111,7 +111,7 @@ async def test_pages_lead_through_catalogued_and_seen_types_alike(app: App) -> N
         ({}, "name", "is missing"),
         ({"name": "a.b", "group": "b"}, "group", "before the first dot, 'a'"),
         ({"name": "a.b", "description": "x" * 1001}, "description", "1001 characters, 1000 are allowed"),
-        ({"name": "a.b", "description": "\0"}, "description", "NUL"),
+        ({"name": "a.b", "description": "\0"}, "description", "control characters: remove U+0000"),
         ({"name": "a.b", "example": {"data": [1]}}, "example.data", "must be an object"),
         ({"name": "a.b", "example": {"dta": {}}}, "example.dta", "did you mean data?"),
         ({"name": "a.b", "example": {"data": {"x": "y" * MAX_EXAMPLE_BYTES}}}, "example", "65536 are allowed"),

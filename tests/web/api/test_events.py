@@ -71,9 +71,10 @@ async def test_of_a_common_type_no_more_are_read_than_are_to_be_shown(app: App) 
     assert ([event.id for event in found.events], found.down_to) == (["e4", "e3"], None)
 
 
-@pytest.mark.parametrize("rows", [5000, 3])
-async def test_filters_leave_what_fits(app: App, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
-    monkeypatch.setattr(event_pages, "_FILTERED_ROWS", rows)
+@pytest.mark.parametrize("types", [200, 0])
+async def test_filters_leave_what_fits(app: App, monkeypatch: pytest.MonkeyPatch, types: int) -> None:
+    monkeypatch.setattr(event_pages, "MAX_TYPES", types)
+    monkeypatch.setattr(event_pages, "_WALKED_ROWS", 3)
     noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
     await domain_events.publish(
         app.database,

@@ -57,6 +57,7 @@ async def show(request: web.Request) -> web.Response:
         criteria=criteria,
         rows=[_row(services.index, each, criteria.route) for each in found.events],
         after=paging.event_cursor(found.next),
+        is_short=found.next is not None and len(found.events) < PAGE_SIZE,
         is_first="after" not in request.query,
         choices=route_lookup.choices(services.index, tenant),
         types=await log_filter.types(request),

@@ -133,7 +133,7 @@ function search(input) {
 
 // While the box is checked, all others are; unchecking it restores what was checked before.
 function checkAll(box) {
-  const all = document.querySelectorAll(`${box.dataset.checkAll} input[type=checkbox]`);
+  const all = document.querySelectorAll(box.dataset.checkAll);
   const others = [...all].filter((each) => each !== box);
   let before = [];
   const follow = () => {

@@ -11,9 +11,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 
-from daemon.core.events.catalogue import group_of
-from daemon.core.events.event import FieldProblem
-from daemon.core.routing.index import ALL
+from daemon.core.events.event import MAX_TEXT_CHARACTERS, FieldProblem
+from daemon.core.routing.index import ALL, wider_patterns
 from daemon.core.routing.route import RouteConfig
 from daemon.web.dashboard.form_data import FormData, FormErrors
 from daemon.web.dashboard.text import in_merchants_words
@@ -203,7 +202,7 @@ def without_covered(patterns: Iterable[str]) -> tuple[str, ...]:
     unique = dict.fromkeys(pattern for pattern in patterns if pattern)
     if ALL in unique:
         return (ALL,)
-    return tuple(it for it in unique if it.endswith(".*") or f"{group_of(it)}.*" not in unique)
+    return tuple(it for it in unique if len(it) > MAX_TEXT_CHARACTERS or not unique.keys() & {*wider_patterns(it)})
 
 
 def _value(texts: RouteTexts, name: str) -> object:

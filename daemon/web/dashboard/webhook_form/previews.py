@@ -63,7 +63,7 @@ async def target(request: web.Request) -> web.Response:
     try:
         verdict = check_url(url, services.config.egress_policy)
     except UrlRefused as error:
-        refusal = str(error)
+        refusal = in_merchants_words(str(error))
     others = [] if verdict is None else _same_target(request, verdict.url, except_id=form.one("route"))
     return render(
         request,

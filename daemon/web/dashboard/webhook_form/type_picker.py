@@ -16,6 +16,7 @@ from markupsafe import escape
 from daemon.core.drafts.route_draft import MAX_EVENT_TYPES
 from daemon.core.events import catalogue
 from daemon.core.events.catalogue import group_of
+from daemon.core.events.event import pattern_problem
 from daemon.core.routing.index import ALL
 from eventstore.domain_events.catalogue import OutlinedType
 
@@ -30,11 +31,19 @@ TYPE_BYTES = 160
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypeChoice:
-    """A type. `is_chosen` if it is chosen by its name; `description` is None if it is not in the catalogue."""
+    """A type, or all types below a prefix, like `customer.subscription.*`.
+
+    `is_chosen` if it is chosen by its name; `description` is None if it is not in the catalogue.
+    """
 
     name: str
     description: str | None
     is_chosen: bool
+
+    @property
+    def below(self) -> str | None:
+        """`customer.subscription` of `customer.subscription.*`, None for a type."""
+        return self.name.removesuffix(".*") if self.name.endswith(".*") else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +83,7 @@ def picker(outline: Sequence[OutlinedType], patterns: Collection[str], *, find: 
     """The picker for these types; `patterns` are chosen already."""
     patterns = frozenset(patterns)
     groups, is_whole = _described(_groups(outline, patterns))
-    names = [choice.name for group in groups for choice in group.choices]
+    names = [choice.name for group in groups for choice in group.choices if choice.below is None]
     whole = TypePicker(
         is_all=ALL in patterns,
         groups=tuple(groups),
@@ -87,24 +96,27 @@ def picker(outline: Sequence[OutlinedType], patterns: Collection[str], *, find: 
 
 def _groups(outline: Sequence[OutlinedType], patterns: Collection[str]) -> list[TypeGroup]:
     """The groups of known types, and of chosen types that are unknown. A form may contain thousands of unknown types;
-    at most as many as a webhook may have are shown.
+    at most as many as a webhook may have are shown. What is chosen below a prefix stands before the types of its group.
     """
     listed = {it.name: it.description for it in outline}
     known = {*listed, *(f"{group_of(it)}.*" for it in listed), ALL}
     unknown = sorted(it for it in patterns if it not in known)[:MAX_EVENT_TYPES]
-    names = sorted({*listed, *(it for it in unknown if not it.endswith("*"))})
-    by_group = {name: list(members) for name, members in groupby(names, key=group_of)}
     unknown_groups = {group_of(it) for it in unknown if it.endswith(".*")}
+    narrower = {it for it in unknown if it.count(".") > 1 and it.endswith(".*") and pattern_problem(it) is None}
+    names = sorted({*listed, *narrower, *(it for it in unknown if not it.endswith("*"))})
+    by_group = {name: list(members) for name, members in groupby(names, key=group_of)}
     return [_group(name, by_group.get(name, ()), listed, patterns) for name in sorted({*by_group, *unknown_groups})]
 
 
 def _group(name: str, members: Collection[str], listed: dict[str, str | None], patterns: Collection[str]) -> TypeGroup:
+    choices = (TypeChoice(name=it, description=listed.get(it), is_chosen=it in patterns) for it in members)
+    types = [it for it in members if not it.endswith("*")]
     return TypeGroup(
         name=name,
         is_chosen=f"{name}.*" in patterns,
-        choices=tuple(TypeChoice(name=it, description=listed.get(it), is_chosen=it in patterns) for it in members),
-        count=len(members),
-        chosen=len(catalogue.subscribed_types(members, patterns)),
+        choices=tuple(sorted(choices, key=lambda it: it.below is None)),
+        count=len(types),
+        chosen=len(catalogue.subscribed_types(types, patterns)),
     )
 
 

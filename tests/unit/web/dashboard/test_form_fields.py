@@ -27,7 +27,7 @@ from daemon.web.dashboard.webhook_form.form_fields import (
 from daemon.web.http.shapes import MASK
 
 TYPES = ["a.b", "a.c", "a.b.c", "d.e"]
-PATTERNS = st.lists(st.sampled_from([*TYPES, "a.*", "d.*", "*"]), unique=True, max_size=5).map(tuple)
+PATTERNS = st.lists(st.sampled_from([*TYPES, "a.*", "a.b.*", "d.*", "*"]), unique=True, max_size=5).map(tuple)
 LINES = st.text(st.sampled_from("ab &<\n\"'"), min_size=1, max_size=12).map(str.strip).filter(bool)
 NAMES = st.text(st.sampled_from('ab:," é'), min_size=1, max_size=6)
 SELECTIONS = st.dictionaries(

@@ -37,6 +37,14 @@ FACTS = ExplanationFacts(
         ("there is nothing here: see the paths of the API under /v1", "there is nothing here"),
         ("a.b is not in the catalogue: see GET /v1/event-types", "a.b is not in the catalogue"),
         ("a.b is not in the catalogue: did you mean a.c?", "a.b is not in the catalogue: did you mean a.c?"),
+        (
+            "It is a single word; use a name in public DNS or ask for egress.allow_hosts or egress.allow_nets.",
+            "It is a single word; use a name in public DNS.",
+        ),
+        (
+            "Port 22 is not allowed here (443, 8443); use one of these or ask for egress.ports.",
+            "Port 22 is not allowed here (443, 8443); use one of these.",
+        ),
         ("the routes en route to the router", "the routes en route to the router"),
         ("the route subscribed to the route.created, not to a route.*.", "the webhook subscribed to the route.created, not to a route.*."),
         ("since 2026-11-23 08:00:00.123456 UTC.", "since 2026-11-23 08:00:00.123 UTC."),

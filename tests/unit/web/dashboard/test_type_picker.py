@@ -16,7 +16,9 @@ from eventstore.domain_events.catalogue import OutlinedType
 
 TYPES = [f"{group}.{name}" for group in ("cart", "order", "orders") for name in ("create", "item.add", "pay")]
 PATTERNS = st.lists(
-    st.sampled_from([*TYPES, "*", "order.*", "cart.*", "old.*", "old.type", "order.old"]), unique=True, max_size=6
+    st.sampled_from([*TYPES, "*", "order.*", "cart.*", "old.*", "old.type", "order.old", "order.item.*", "old.a.*"]),
+    unique=True,
+    max_size=6,
 ).map(without_covered)
 OUTLINES = st.dictionaries(st.sampled_from(TYPES), st.one_of(st.none(), st.text(max_size=200)))
 
@@ -54,6 +56,17 @@ def test_what_is_chosen_has_a_tick_and_nothing_else_has(
         nothing_else = picker(listed, patterns, find="no such type")
     assert checked(result) == set(patterns)
     assert result.is_whole or cost(result) <= max(budget, cost(nothing_else))
+
+
+def test_what_is_chosen_below_a_prefix_stands_before_the_types_of_its_group_and_is_none_of_them() -> None:
+    (order,) = picker(outlined("order.create", "order.item.add", "order.item.drop"), ["order.item.*"]).groups
+    assert [(it.name, it.below, it.is_chosen) for it in order.choices] == [
+        ("order.item.*", "order.item", True),
+        ("order.create", None, False),
+        ("order.item.add", None, False),
+        ("order.item.drop", None, False),
+    ]
+    assert (order.chosen, order.count) == (2, 3)
 
 
 def test_types_stand_in_their_groups_by_name() -> None:

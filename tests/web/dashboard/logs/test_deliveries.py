@@ -405,12 +405,13 @@ async def test_a_page_that_is_cut_short_says_that_there_may_be_more(
         failed = expected(log, lambda it: it.status == "failed")
         page = await pages.get(log.app, f"{LOG}?status=failed")
         assert 0 < len(ids(page)) < min(4, len(failed))
-        assert "Older ones may be behind this page." in page.text
-        assert page.words(".pager a") == ["Next page"]
+        assert "Still looking: there may be older ones that fit." in page.text
+        assert page.words(".pager a") == ["Look further"]
         assert await listed(log.app, status="failed") == failed
         full = await pages.get(log.app, f"{LOG}?status=pending")
         assert len(ids(full)) == 4
-        assert "Older ones may be" not in full.text
+        assert "Still looking" not in full.text
+        assert full.words(".pager a") == ["Next page"]
 
 
 async def test_a_page_without_any_though_there_may_be_more_leads_on(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -420,7 +421,8 @@ async def test_a_page_without_any_though_there_may_be_more_leads_on(app: App, mo
     await app.route()
     monkeypatch.setattr(deliveries, "page", nothing_so_far)
     page = await pages.get(app, f"{LOG}?status=expired")
-    assert page.words(".empty h2") == ["None so far"]
+    assert page.words(".empty h2") == ["Still looking"]
+    assert page.words(".pager a") == ["Look further"]
     assert query_of(page.one("a[rel=next]")["href"]).keys() == {"status", "after"}
 
 

@@ -105,21 +105,36 @@ async def test_a_long_list_has_pages(app: App) -> None:
 
 
 async def test_a_page_without_any_though_there_may_be_more_leads_on(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_pages, "_FILTERED_ROWS", 3)
+    monkeypatch.setattr(event_pages, "MAX_TYPES", 0)  # as with very many types
+    monkeypatch.setattr(event_pages, "_WALKED_ROWS", 3)
+    monkeypatch.setattr(event_pages, "PAGE_SECONDS", 0.0)
     types = ["shop.open", *["order.create"] * 7]
     await publish_events(
         app, *(new_event(id=f"e{n}", type=each, occurred_at=NOON + timedelta(hours=n)) for n, each in enumerate(types))
     )
     first = await pages.get(app, f"{LIST}?type=shop.open")
-    assert first.words(".empty h2") == ["None so far"]
-    assert first.words(".pager a") == ["Next page"]
+    assert first.words(".empty h2") == ["Still looking"]
+    assert first.words(".pager a") == ["Look further"]
     second = await pages.get(app, str(first.one("a[rel=next]")["href"]))
-    assert second.words(".pager a") == ["First page", "Next page"]
+    assert second.words(".pager a") == ["First page", "Look further"]
     assert await on_all_pages(app, f"{LIST}?type=shop.open") == ["e0"]
 
 
+async def test_a_short_page_says_that_it_is_still_looking(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_pages, "MAX_TYPES", 0)
+    monkeypatch.setattr(event_pages, "_WALKED_ROWS", 3)
+    monkeypatch.setattr(event_pages, "PAGE_SECONDS", 0.0)
+    await publish_events(app, *(new_event(id=f"e{n}", occurred_at=NOON + timedelta(hours=n)) for n in range(4)))
+    page = await pages.get(app, f"{LIST}?type=order.create")
+    assert ids(page) == ["e3", "e2", "e1"]
+    assert "Still looking: there may be older ones that fit." in page.text
+    assert page.words(".pager a") == ["Look further"]
+
+
 async def test_a_page_behind_the_last_one_says_so(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_pages, "_FILTERED_ROWS", 2)
+    monkeypatch.setattr(event_pages, "MAX_TYPES", 0)
+    monkeypatch.setattr(event_pages, "_WALKED_ROWS", 2)
+    monkeypatch.setattr(event_pages, "PAGE_SECONDS", 0.0)
     await publish_events(app, *(new_event(id=f"e{n}", occurred_at=NOON + timedelta(hours=n)) for n in range(4)))
     *_, page = await pages.get_all(app, f"{LIST}?type=order.create")
     assert page.words(".empty h2") == ["No older ones"]
@@ -266,6 +281,18 @@ async def api_decisions(app: App, route: dict[str, Any], events: Sequence[str]) 
     """The decisions that the API returns."""
     answers = [await app.ask("GET", f"/v1/tenants/acme/explain?event={each}&route={route['id']}") for each in events]
     return [answer.json["decision"] for answer in answers]
+
+
+async def test_for_a_webhook_of_a_prefix_the_events_below_it_are_listed(app: App) -> None:
+    route = await app.route(event_types=["customer.subscription.*", "shop.open"])
+    types = ["customer.create", "customer.subscription.create", "customer.subscription.item.add", "shop.open", "shop.x"]
+    await publish_events(app, *(new_event(id=f"e{n}", type=each) for n, each in enumerate(types)))
+    page = await pages.get(app, f"{LIST}?route={route['id']}")
+    assert decisions_on(page) == {"e3": "Delivery", "e2": "Delivery", "e1": "Delivery"}
+    await command(app, route, "/disable")
+    await publish_events(app, *(new_event(id=f"late{n}", type=each) for n, each in enumerate(types)))
+    overview = await pages.get(app, f"/t/acme/webhooks/{route['id']}")
+    assert "3 events" in overview.text
 
 
 async def test_what_happened_after_a_webhook_was_deleted_says_so(app: App) -> None:

@@ -161,7 +161,7 @@ async def test_an_example_may_be_left_out(app: App) -> None:
         ({"name": ""}, ["name"], "Must be object.action in lower case"),
         ({"name": "cart.create"}, ["name"], "Is in the catalogue already: edit it there."),
         ({"description": "x" * 1001}, ["description"], "Has 1001 characters, 1000 are allowed."),
-        ({"description": "a\0b"}, ["description"], "Must not contain a NUL character."),
+        ({"description": "a\0b"}, ["description"], "Must not contain control characters: remove U+0000."),
         ({"example": "{"}, ["example"], "Is not valid JSON: "),
         ({"example": "[1]"}, ["example"], "Must be a JSON object."),
         ({"example": '{"dta": {}}'}, ["example"], "dta: is not a field of this request: did you mean data?"),

@@ -124,7 +124,7 @@ async def test_it_lives_as_long_as_was_chosen(app: App, fields: dict[str, str], 
         ({"expires": "other", "expires_other": "soon"}, {"expires"}, "Must be a time like 2027-01-31T08:00:00Z, a date, or a span like 30d."),
         ({"expires": "other", "expires_other": "2020-01-01"}, {"expires"}, "Is over already."),
         ({"expires": "other"}, {"expires"}, "Must be a time like"),
-        ({"name": "a\u0007"}, {"name"}, "Must be at most 200 printable characters."),
+        ({"name": "a\u0007"}, {"name"}, "Must not contain control characters: remove U+0007."),
         ({"name": "x" * 201, "scope": "x", "expires": "2020-01-01"}, {"name", "scope", "expires"}, "Is over already."),
     ],
 )  # fmt: skip

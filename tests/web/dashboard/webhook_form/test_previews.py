@@ -16,7 +16,7 @@ from daemon.web.access.limits import TENANT_LIMITS
 from daemon.web.dashboard.webhook_form.previews import MAX_CHARACTERS
 from daemon.web.http.endpoints import RateLimit
 from daemon.web.http.shapes import MASK
-from tests.support.pages import PART, Page, post
+from tests.support.pages import PART, Page, get, post
 from tests.support.tokens import bearer, token
 from tests.support.web import TARGET, App, app, path
 
@@ -28,6 +28,7 @@ EXAMPLE = {
     "context": {"source": "api"},
     "snapshot": {"customer": {"name": "Ada", "age": 36}},
 }
+SAMPLE = json.loads((Path(__file__).parents[4] / "daemon" / "data" / "event_types.json").read_text())
 CASES = json.loads((Path(__file__).parents[3] / "data" / "ssrf_cases.json").read_text())
 
 
@@ -55,6 +56,25 @@ def problems_on(page: Page) -> list[str]:
     assert page.words(".verdict-bad strong") == ["Nothing can be shown yet."]
     assert page.all("pre") == []
     return page.words(".verdict-bad li")
+
+
+async def test_the_example_of_a_filter_fits_the_sample_catalogue(app: App) -> None:
+    page = await get(app, "/t/acme/webhooks/new")
+    (example,) = page.words("#payload-filter-hint code")
+    with_total = [entry for entry in SAMPLE if "total" in entry["example"]["data"]]
+    assert len(with_total) >= 10
+    await app.services.catalogue.replace([TypeDraft(name=it["name"], example=it["example"]) for it in with_total])
+    for entry in with_total:
+        shown = await preview(app, {"payload.filter": example, "sample_type": entry["name"]})
+        is_more = float(entry["example"]["data"]["total"]) > 100
+        assert shown.all(".verdict-bad") == []
+        assert is_more == ("the filter does not let this event pass" not in shown.text), entry["name"]
+
+
+async def test_a_filter_that_compares_a_text_with_a_number_is_told_what_to_do(app: App) -> None:
+    await add_types(app, "order.create")
+    shown = await preview(app, {"payload.filter": "data.object.total > `100`", "sample_type": "order.create"})
+    assert "compares a text with a number: make a number of the text with to_number()" in shown.text
 
 
 async def test_the_example_of_a_type_is_shown_as_it_would_be_sent(app: App) -> None:

@@ -191,6 +191,20 @@ async def test_another_sheet_makes_another_webhook_with_the_same_in_it(app: App)
     assert len(places) == len(await app.log()) == 2
 
 
+async def test_all_types_below_a_prefix_can_be_chosen_and_stay_chosen(app: App) -> None:
+    saved = await send(app, NEW, {"name": "a", "target_url": TARGET, "other_types": "customer.subscription.*"})
+    (route,) = (await app.ask("GET", "/v1/tenants/acme/routes")).json["items"]
+    assert route["event_types"] == ["customer.subscription.*"]
+    edit = f"/t/acme/webhooks/{route['id']}/edit"
+    opened = await get(app, edit)
+    box = opened.one("input[value='customer.subscription.*']")
+    assert box.has_attr("checked")
+    assert "All below customer.subscription" in opened.text
+    await send(app, edit, {"name": "b"})
+    (route,) = (await app.ask("GET", "/v1/tenants/acme/routes")).json["items"]
+    assert (saved.status, route["name"], route["event_types"]) == (303, "b", ["customer.subscription.*"])
+
+
 async def test_all_that_is_wrong_is_reported_at_once_above_and_beside_its_fields(app: App) -> None:
     entered = {
         "name": " ",
