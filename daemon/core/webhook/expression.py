@@ -24,11 +24,12 @@ from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any, TypeAlias
 
-import jmespath
 from jmespath.exceptions import JMESPathError, JMESPathTypeError
-from jmespath.functions import Functions
 from jmespath.parser import ParsedResult
 from jmespath.visitor import TreeInterpreter
+
+from daemon.core.webhook import dialect
+from daemon.core.webhook.json_values import Json, PublishedNumber
 
 MAX_EXPRESSION_BYTES = 4096
 MAX_BRACKETS = 100
@@ -52,7 +53,7 @@ WEIGHT_PER_STEP = 16
 # A loop over this many parts of a list or object takes about as long as one step.
 PARTS_PER_STEP = 4
 
-_FUNCTIONS = Functions()
+_FUNCTIONS = dialect.DecimalFunctions()
 # jmespath's prefix of its errors; ours says the same.
 _ERROR_PREFIX = re.compile(r"^(Invalid|Bad) jmespath expression: ", re.IGNORECASE)
 _TAKE_A_REFERENCE = {"map", "sort_by", "min_by", "max_by"}
@@ -60,7 +61,7 @@ _TOO_DEEP = "is nested too deeply"
 _OVER_BUDGET = "it takes too many steps for an event of this size: choose fewer fields, or nest less"
 
 _Node: TypeAlias = Any  # a dict of type, value and children, untyped in jmespath
-_Value: TypeAlias = Any  # a JSON value
+_Value: TypeAlias = Any  # a JSON value, see json_values
 
 
 class ExpressionError(ValueError):
@@ -110,8 +111,8 @@ def problem(expression: str) -> str | None:
     return None
 
 
-def evaluate(expression: str, value: object, *, steps: int, allowance: StepAllowance | None = None) -> object:
-    """The result of an expression for a JSON value, within a budget of `steps`. Raises ExpressionError.
+def evaluate(expression: str, value: Json, *, steps: int, allowance: StepAllowance | None = None) -> Json:
+    """The result of an expression for a value of `json_values`, within a budget of `steps`. Raises ExpressionError.
 
     The weight of the result is at most `WEIGHT_PER_STEP` times the budget. With an allowance, whose steps are taken
     from it, raises TooHeavy if it is used up before the budget is.
@@ -120,7 +121,7 @@ def evaluate(expression: str, value: object, *, steps: int, allowance: StepAllow
     available = steps if allowance is None else min(steps, allowance.steps)
     interpreter = _Interpreter(steps=available)
     try:
-        result = interpreter.visit(tree.parsed, value)
+        result: Json = interpreter.visit(tree.parsed, value)
         interpreter.pay(result)
     except _StepsSpent:
         if available < steps:
@@ -150,7 +151,7 @@ def _compiled(expression: str) -> ParsedResult:
     if _brackets(expression) > MAX_BRACKETS:
         raise ExpressionError(_TOO_DEEP)
     try:
-        tree = jmespath.compile(expression)
+        tree = dialect.compiled(expression)
     except RecursionError as error:
         raise ExpressionError(_TOO_DEEP) from error
     except (ValueError, TypeError, LookupError, AttributeError) as error:
@@ -226,8 +227,12 @@ class _Interpreter(TreeInterpreter):
         """Weight and depth. The weight is at most the number of characters of the value as JSON."""
         if isinstance(value, str):
             return len(value), 0
-        if isinstance(value, (int, float)) or value is None:
+        if isinstance(value, PublishedNumber):
+            return len(value.text), 0
+        if value is None:
             return 1, 0
+        if isinstance(value, int):
+            return 1 + (value.bit_length() >> 5), 0
         if not isinstance(value, (list, dict)):
             raise TypeError("an expression reference (&) is no value")
         known = self._weighed.get(id(value))
