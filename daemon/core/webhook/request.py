@@ -109,7 +109,7 @@ def with_headers(
         HOPS_HEADER: str(source.hops + 1),
         request_options.signing_header: signing.ordergroove_signature(body, timestamp=timestamp, keys=keys),
     }
-    if request_options.standard_webhooks:
+    if request_options.standard_webhooks and any(key.standard is not None for key in keys):
         message_id = delivery_id(route_id, source.event_id)
         headers["webhook-id"] = message_id
         headers["webhook-timestamp"] = str(timestamp)

@@ -21,6 +21,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+# Why requests that are signed with a text have no Standard Webhooks headers.
+NO_STANDARD_WEBHOOKS = (
+    "the key was brought along and is not whsec_ and base64, as Standard Webhooks needs it: requests carry the other "
+    "signature only"
+)
+
 KEY_PREFIX = "whsec_"
 KEY_BYTES = 32
 

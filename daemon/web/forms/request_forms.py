@@ -60,6 +60,7 @@ HeaderValue = Annotated[Text, AfterValidator(_unmasked)]
 Reason = Annotated[
     Annotated[str, Field(max_length=1000, pattern=r"^[^\x00]*$")] | None, WithJsonSchema(form_schemas.REASON)
 ]
+VerificationKeyField = Annotated[str | None, Field(repr=False), WithJsonSchema(form_schemas.VERIFICATION_KEY)]
 Rate = Annotated[float | None, WithJsonSchema(form_schemas.RATE)]
 SelectionField = Annotated[bool | list[str], PlainValidator(_selection), WithJsonSchema(form_schemas.SELECTION)]
 ExpressionField = Annotated[Text | None, WithJsonSchema(form_schemas.EXPRESSION)]
@@ -87,6 +88,7 @@ class Rotation(Command):
     """`force` revokes a previous key whose grace period has not ended."""
 
     force: bool = False
+    verification_key: VerificationKeyField = None
 
 
 class PayloadForm(BaseForm):
@@ -153,6 +155,7 @@ class NewRoute(BaseForm):
     ordered: Annotated[bool, WithJsonSchema(form_schemas.ORDERED)] = False
     rate_limit_per_second: Rate = None
     enabled: bool = True
+    verification_key: VerificationKeyField = None
     reason: Reason = None
 
     @classmethod
@@ -169,6 +172,7 @@ class NewRoute(BaseForm):
             ordered=self.ordered,
             rate_limit_per_second=self.rate_limit_per_second,
             enabled=self.enabled,
+            verification_key=self.verification_key,
         )
 
 
