@@ -110,7 +110,7 @@ def with_headers(
         request_options.signing_header: signing.ordergroove_signature(body, timestamp=timestamp, keys=keys),
     }
     if request_options.standard_webhooks and any(key.standard is not None for key in keys):
-        message_id = delivery_id(route_id, source.event_id)
+        message_id = delivery_id(route_id, source.event_id, source.created)
         headers["webhook-id"] = message_id
         headers["webhook-timestamp"] = str(timestamp)
         headers["webhook-signature"] = signing.standard_signature(
