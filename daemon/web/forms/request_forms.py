@@ -181,16 +181,23 @@ _STAND_IN = {"name": "-", "target_url": "https://example.com/", "event_types": [
 
 
 async def read(
-    request: web.Request, form: type[Form], *, max_bytes: int = MAX_BODY_BYTES, bare: str | None = None
+    request: web.Request,
+    form: type[Form],
+    *,
+    max_bytes: int = MAX_BODY_BYTES,
+    bare: str | None = None,
+    opaque: str | None = None,
 ) -> Form:
     """The body as `form`. An absent body is read as an empty object, and a list as the value of the field `bare`.
+
+    The object in the field `opaque` is not read, see `bodies.parsed_object`.
 
     Raises Problem or Invalid.
     """
     raw = request[BODY] = await bodies.read(request, max_bytes=max_bytes)
     if raw and request.content_type != "application/json":
         raise Problem(415, "send the body as Content-Type: application/json")
-    return validated(form, bodies.parsed_object(raw, bare=bare) if raw else {}, request.app[SERVICES])
+    return validated(form, bodies.parsed_object(raw, bare=bare, opaque=opaque) if raw else {}, request.app[SERVICES])
 
 
 def validated(form: type[Form], value: Mapping[str, object], services: Services) -> Form:
