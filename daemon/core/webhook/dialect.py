@@ -1,8 +1,8 @@
 """JMESPath with numbers that are decimals: its literals, and the functions that look at a number's type.
 
 jmespath knows Python's int and float. Here a number of an event or of an expression is an int or a PublishedNumber.
-Sums are exact or fail; averages have 34 digits if they do not end. A result that is one of the arguments, as of max(),
-is that argument with its text.
+Sums are exact or fail; an average that does not end is rounded to 34 digits, or to as many as its sum has. A result that
+is one of the arguments, as of max(), is that argument with its text.
 """
 
 # ruff: noqa: SLF001 - jmespath has no public way to its tokens
@@ -27,9 +27,15 @@ _Number: TypeAlias = "int | PublishedNumber"
 _Untyped: TypeAlias = Any  # jmespath's parser
 
 # Enough for every sum of prices, and for numbers of any sane exponent; a sum that needs more fails.
-_DIGITS = 10_000
-_EXACT = Context(_DIGITS, Emin=decimal.MIN_EMIN, Emax=decimal.MAX_EMAX, traps=[Inexact, InvalidOperation, Overflow])
-_ROUNDED = Context(34, Emin=decimal.MIN_EMIN, Emax=decimal.MAX_EMAX, traps=[InvalidOperation, Overflow])
+_DIGITS = 5_000
+_AVERAGE_DIGITS = 34
+
+
+def _context(digits: int, *traps: type[decimal.DecimalException]) -> Context:
+    return Context(digits, Emin=decimal.MIN_EMIN, Emax=decimal.MAX_EMAX, traps=[InvalidOperation, Overflow, *traps])
+
+
+_EXACT = _context(_DIGITS, Inexact)
 
 _TOO_LARGE = "a number is too large to compute with"
 
@@ -79,10 +85,11 @@ class DecimalFunctions(functions.Functions):
         if not arg:
             return None
         total = _sum(arg)
-        try:
-            return _number(_EXACT.divide(total, len(arg)))
-        except Inexact:
-            return _number(_ROUNDED.divide(total, len(arg)))
+        if not total.is_finite():
+            raise ArithmeticError(_TOO_LARGE)
+        # A quotient that ends has at most so many digits more than the sum, as no list has 2 ** 20 numbers.
+        digits = len(total.as_tuple().digits) + 20
+        return _number(_context(max(digits, _AVERAGE_DIGITS)).divide(total, len(arg)))
 
     @signature({"types": ["number"]})
     def _func_ceil(self, arg: _Number) -> _Number:

@@ -211,7 +211,8 @@ class _Interpreter(TreeInterpreter):
                 self._spend(len(argument) // PARTS_PER_STEP)  # its elements' types are checked in Python
             if child["type"] != "expref" or name not in _TAKE_A_REFERENCE:
                 self.pay(argument)
-        return _FUNCTIONS.call_function(name, arguments)
+        result = _FUNCTIONS.call_function(name, arguments)
+        return self.pay(result) if isinstance(result, PublishedNumber) else result  # `1e4999` + `1` has 5,000 digits
 
     def pay(self, value: _Value) -> _Value:
         """Spends the steps that reading all of the value costs, and returns the value."""
@@ -227,12 +228,12 @@ class _Interpreter(TreeInterpreter):
         """Weight and depth. The weight is at most the number of characters of the value as JSON."""
         if isinstance(value, str):
             return len(value), 0
-        if isinstance(value, PublishedNumber):
-            return len(value.text), 0
-        if value is None:
-            return 1, 0
         if isinstance(value, int):
             return 1 + (value.bit_length() >> 5), 0
+        if value is None:
+            return 1, 0
+        if isinstance(value, PublishedNumber):
+            return len(value.text), 0
         if not isinstance(value, (list, dict)):
             raise TypeError("an expression reference (&) is no value")
         known = self._weighed.get(id(value))

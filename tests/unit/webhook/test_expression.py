@@ -227,7 +227,7 @@ def _frames() -> int:
         ("sort_by(a, &b)", "In function sort_by()"),
         ("a[::0]", "slice step cannot be zero"),
         ("'x' < `1`", "not supported between instances"),
-        ("sum(`[1e9999,1e-9999]`)", "a sum needs more than 10000 digits"),
+        ("sum(`[1e9999,1e-9999]`)", "a sum needs more than 5000 digits"),
         ("sum(`[1e9999999999999999999]`)", "a number is too large"),
         ("sum(`[1e9999999999999999999,-1e9999999999999999999]`)", "a number is too large"),
         ("&a", "expression reference"),
@@ -275,6 +275,10 @@ BOMBS = {
     "comparing": filled("a==b", ",", around="[{}]"),
     "filtering": "a[?" + "||".join(["@==`2`"] * 90) + "]",
     "summing": filled("sum(a)", ",", around="[{}]"),
+    "summing far apart": "map(&sum([`1e4990`,`1`]),a)",
+    "averaging without an end": "map(&avg(`[1,1,2]`),a)",
+    "comparing far apart": "a[?`1e999999999999999999` > @ && `1e-999999999999999999` < @]",
+    "rounding far away": "map(&ceil(`1.5e999999999999999999`),a)",
 }
 LARGE: dict[str, Any] = {
     "a": [1] * 30_000,

@@ -79,6 +79,10 @@ def test_both_ways_of_reading_give_the_same_values(text: str) -> None:
         ("avg(`[1, 2]`)", "1.5"),
         ("avg(`[1, 1, 2]`)", "1.333333333333333333333333333333333"),
         ("avg(`[19.90, 20.10]`)", "20.00"),
+        (
+            "avg(`[123456789012345678901234567890123456789012345678, 1]`)",
+            "61728394506172839450617283945061728394506172839.5",
+        ),
         ("type(data.object.total)", '"number"'),
         ("length(data.object.n)", "2"),
         ("join(',', data.object.twice.keys(@))", '"a,b"'),
