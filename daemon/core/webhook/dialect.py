@@ -1,8 +1,8 @@
 """JMESPath with numbers that are decimals: its literals, and the functions that look at a number's type.
 
 jmespath knows Python's int and float. Here a number of an event or of an expression is an int or a PublishedNumber.
-Sums are exact or fail; an average that does not end is rounded to 34 digits, or to as many as its sum has. A result that
-is one of the arguments, as of max(), is that argument with its text.
+Sums are exact or fail; an average that does not end is rounded to 34 digits, or to as many as its sum has. A result
+that is one of the arguments, as of max(), is that argument with its text.
 """
 
 # ruff: noqa: SLF001 - jmespath has no public way to its tokens

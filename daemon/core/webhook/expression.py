@@ -111,6 +111,15 @@ def problem(expression: str) -> str | None:
     return None
 
 
+def only_picks(expression: str) -> bool:
+    """True if the result will be a part of the value, as of `data.object`. False for what is no expression."""
+    try:
+        kind = _compiled(expression).parsed["type"]
+    except ExpressionError:
+        return False
+    return kind in {"current", "field", "subexpression"}
+
+
 def evaluate(expression: str, value: Json, *, steps: int, allowance: StepAllowance | None = None) -> Json:
     """The result of an expression for a value of `json_values`, within a budget of `steps`. Raises ExpressionError.
 

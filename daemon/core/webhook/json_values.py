@@ -5,14 +5,15 @@ stays 1E400, and an integer keeps all its digits. In a *document*, which a trans
 know their text as well, with escapes, blanks, key order and repeated keys. A value that an expression makes has no text
 and is written compactly.
 
-The one thing to know: filters, whose result is not sent, get what `read` gives, and transforms what `document` gives.
-The values are equal. But `read` runs in C, and `document` in Python, at a microsecond for each key and value.
+The one thing to know: `read` and `document` give equal values, but `read` runs in C, and `document` in Python, at a
+microsecond for each key and value. So `document` is only for a result that `needs_document`: then the same expression
+is evaluated again.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal, InvalidOperation
 from json import JSONDecoder
 from json.decoder import scanstring  # type: ignore[attr-defined] # typeshed has only classes
@@ -150,6 +151,33 @@ def document(text: str) -> Json:  # noqa: C901, PLR0912 - a call for each token 
         else:
             inner.append(value)
     raise ValueError("not a JSON list or object")
+
+
+# Texts that are not what we would write for their values: \u00e9, \/ and -0.
+_has_other_texts = re.compile(r"\\[u/]|[:,\[ \t\n\r]-0(?![0-9.eE])").search
+
+
+def needs_document(result: Json, values: Json, text: str) -> bool:
+    """Whether the result for the values that `read` gave for `text` has parts whose text only a document knows."""
+    if _has_other_texts(text):
+        return True
+    if not isinstance(result, (list, dict)):
+        return False
+    picked = {id(part) for part in _containers(values)}
+    return any(id(part) in picked for part in _containers(result))
+
+
+def _containers(value: Json) -> Iterator[list[Json] | dict[str, Json]]:
+    """The lists and objects in a value, each once."""
+    seen: set[int] = set()
+    left = [value] if isinstance(value, (list, dict)) else []
+    while left:
+        container = left.pop()
+        if id(container) not in seen:
+            seen.add(id(container))
+            yield container
+            parts = container.values() if isinstance(container, dict) else container
+            left += [part for part in parts if isinstance(part, (list, dict))]
 
 
 def written(value: Json, *, max_characters: int) -> str:

@@ -135,8 +135,7 @@ def render(
     body = envelope(source, snapshot)
     if options.transform is None:
         return body
-    document = _parsed(json_values.document, body, allowance)
-    return _transformed(document, len(body), options.transform, max_bytes=max_bytes, allowance=allowance)
+    return _written(_transformed(body, options.transform, allowance=allowance), max_bytes=max_bytes)
 
 
 def envelope(source: PayloadSource, snapshot: bytes) -> bytes:
@@ -162,10 +161,20 @@ def select(snapshot: str, selection: SnapshotSelection) -> str:
     return "{" + ",".join(f"{json.dumps(name, ensure_ascii=False)}:{text}" for name, text in chosen) + "}"
 
 
-def _transformed(
-    document: Json, size_bytes: int, transform: str, *, max_bytes: int, allowance: StepAllowance | None
-) -> bytes:
-    result = _evaluated(transform, document, steps=expression.transform_steps(size_bytes), allowance=allowance)
+def _transformed(body: bytes, transform: str, *, allowance: StepAllowance | None) -> Json:
+    """The result of a transform; what it picks of the body knows its text."""
+    steps = expression.transform_steps(len(body))
+    if not expression.only_picks(transform):
+        values = _parsed(json_values.read, body, allowance)
+        result = _evaluated(transform, values, steps=steps, allowance=allowance)
+        if not json_values.needs_document(result, values, body.decode()):
+            return result
+        allowance = None  # it has paid for this already
+    document = _parsed(json_values.document, body, allowance)
+    return _evaluated(transform, document, steps=steps, allowance=allowance)
+
+
+def _written(result: Json, *, max_bytes: int) -> bytes:
     try:
         shaped = json_values.written(result, max_characters=max_bytes).encode()
     except TooLong as error:

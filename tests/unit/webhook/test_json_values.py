@@ -4,17 +4,29 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook import json_values
 from daemon.core.webhook.payload import EventFilters, PayloadSource, RenderError, render
+from tests.support.expressions import well_formed
 from tests.support.published_json import objects
 
 ODD = (
     '{"total":19.90,"p":123456789012345678.123456789,"big":123456789012345678901234567890,"zero":-0,"e":1E400,'
     '"far":1e99999999999999999999,"near":-1e-99999999999999999999,"s":"\\u00e9\\/\\ud83d","n":[ 0.10 , 1e2],'
     '"twice":{"a":1.0,"a":2.0,"b":[]}}'
+)
+
+
+TRANSFORMS = (
+    "{t: data.object.total, a: data.object.a, all: data.object.*}",
+    "[data.object.*, data.object.* | [0]]",
+    "data.object.*[]",
+    "merge(data.object, {x: data.object.b})",
+    "data.object.*.{a: a, b: b}",
+    "[keys(data.object), values(data.object)]",
 )
 
 
@@ -37,6 +49,21 @@ def passes(test: str, data: str = ODD) -> bool:
 def test_what_was_published_is_what_is_picked_to_the_byte(data: str) -> None:
     assert made("data.object", data) == data
     assert made("@", data) == render(source(data), PayloadOptions(), max_bytes=262_144).decode()
+
+
+@settings(max_examples=200)
+@given(objects, well_formed | st.sampled_from(TRANSFORMS))
+def test_a_body_is_the_same_whether_its_text_was_needed_or_not(data: str, transform: str) -> None:
+    def result() -> str:
+        try:
+            return made(transform, data)
+        except RenderError as error:
+            return str(error)
+
+    quick = result()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(json_values, "needs_document", lambda *_: True)
+        assert result() == quick
 
 
 @given(objects)
