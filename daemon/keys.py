@@ -144,9 +144,9 @@ def _decoded(check: str) -> bytes:
         return b""
 
 
-def new_key() -> tuple[str, str, str]:
-    """A new random verification key: its id, its text `whsec_…` and its fingerprint."""
-    text = format_key(secrets.token_bytes(32))
+def new_key(brought: str | None = None) -> tuple[str, str, str]:
+    """A new verification key: its id, its text and its fingerprint. The text is random unless it is brought along."""
+    text = format_key(secrets.token_bytes(32)) if brought is None else brought
     return f"key_{secrets.token_hex(6)}", text, fingerprint(text)
 
 

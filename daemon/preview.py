@@ -21,6 +21,8 @@ from daemon.core.webhook.request import RequestOptions, WebhookRequest
 from daemon.core.webhook.signing import SigningKey, format_key
 
 PLACEHOLDER_KEY = SigningKey(format_key(bytes(32)))
+# In place of a key that was brought along, which signs in the first scheme only.
+PLACEHOLDER_TEXT = SigningKey("a key that was brought along")
 
 # Stand-ins for a route that does not exist yet.
 _NO_ROUTE = UUID(int=0)
@@ -82,7 +84,7 @@ def show(
             route_id=_NO_ROUTE if stored is None else stored.id,
             options=replace(draft.payload, filter=None),
             custom=dict.fromkeys(draft.headers, mask),
-            keys=[PLACEHOLDER_KEY],
+            keys=[_placeholder(draft, stored)],
             timestamp=timestamp,
             is_test=False,
             request_options=request_options,
@@ -93,6 +95,14 @@ def show(
     if problems:
         return tuple(problems)
     return Preview(request=made, reason=_reason(draft, source, backfill=backfill, passes=passes))
+
+
+def _placeholder(draft: RouteDraft, stored: Route | None) -> SigningKey:
+    if draft.verification_key:
+        is_standard = SigningKey(draft.verification_key).standard is not None
+    else:
+        is_standard = stored is None or stored.keys[0].is_standard
+    return PLACEHOLDER_KEY if is_standard else PLACEHOLDER_TEXT
 
 
 def _reason(draft: RouteDraft, source: PayloadSource, *, backfill: bool, passes: bool) -> str | None:

@@ -101,7 +101,9 @@ async def skipped(database: Database, index: RouteIndex, tenant: str, delivery: 
     for event in newest.events:
         await asyncio.sleep(0)  # ten thousand routes take 20 ms: let other tasks run in between
         for route in routes:
-            if event.event_time >= route.created_at and delivery_id(route.id, event.id) == delivery:
+            if event.event_time < route.created_at:
+                continue
+            if delivery_id(route.id, event.id, event.event_time) == delivery:
                 return EventAndRoute(seq=event.seq, route_id=route.id, event_id=event.id, event_time=event.event_time)
     return None
 

@@ -100,7 +100,11 @@ def state(routes: Iterable[Route]) -> list[dict[str, object]]:
             "config": config_to_body(item.config),
             "windows": [[w.start.isoformat(), None if w.end is None else w.end.isoformat()] for w in item.windows],
             "keys": [
-                [k.id, k.fingerprint, None if k.valid_until is None else k.valid_until.isoformat()] for k in item.keys
+                [
+                    *(k.id, k.fingerprint, None if k.valid_until is None else k.valid_until.isoformat()),
+                    *([] if k.is_standard else ["text"]),
+                ]
+                for k in item.keys
             ],
             "created_at": item.created_at.isoformat(),
             "updated_at": item.updated_at.isoformat(),

@@ -49,8 +49,11 @@ async def send(database: Database, route: Route, event_types: Sequence[str] | No
     if len(examples) < len(types):
         raise Conflict("the catalogue was changed in this moment: try again")
     events = [_event(route, name, Example.read(examples[name])) for name in types]
-    await store.publish(database, route.id, events)
-    return [SentTest(id=delivery_id(route.id, event.id), event_id=event.id, event_type=event.type) for event in events]
+    recorded_at = await store.publish(database, route.id, events)
+    return [
+        SentTest(id=delivery_id(route.id, event.id, recorded_at[event.id]), event_id=event.id, event_type=event.type)
+        for event in events
+    ]
 
 
 async def offered(database: Database, route: Route) -> list[str]:

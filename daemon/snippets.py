@@ -5,9 +5,10 @@ README.md links to the functions and contains the same hints; a test compares th
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -15,12 +16,22 @@ from importlib.resources import files
 _ENVIRONMENT = "WEBHOOK_KEY"
 
 
+def _quoted(key: str) -> str:
+    """A literal of Python, JavaScript and Go. JSON's is one, as a key has no control characters."""
+    return json.dumps(key, ensure_ascii=False)
+
+
+def _quoted_once(key: str) -> str:
+    return "'" + key.replace("\\", r"\\").replace("'", r"\'") + "'"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Language:
     """A language and its code.
 
     `raw_body` says how its frameworks return the unparsed body, with code in backticks. `call` is a template with
-    fields for the header's name and for the key. `from_environment` and `pasted` are templates for the key.
+    fields for the header's name and for the key. `from_environment` is a template for the key, and `pasted` writes the
+    key itself as a literal: one that was brought along may have quotes in it.
     """
 
     title: str
@@ -28,7 +39,7 @@ class Language:
     raw_body: str
     call: str
     from_environment: str
-    pasted: str = '"{key}"'
+    pasted: Callable[[str], str] = _quoted
 
     @property
     def function(self) -> str:
@@ -67,7 +78,7 @@ LANGUAGES: Mapping[str, Language] = {
         "`file_get_contents('php://input')`.",
         call="$isGenuine = verify($_SERVER['{header_cgi}'] ?? null, $body, {key});",
         from_environment="getenv('{variable}')",
-        pasted="'{key}'",
+        pasted=_quoted_once,
     ),
     "ruby": Language(
         title="Ruby",
@@ -75,13 +86,14 @@ LANGUAGES: Mapping[str, Language] = {
         raw_body="Rails `request.raw_post`, Sinatra and Rack `request.body.read`.",
         call='is_genuine = verify(request.get_header("{header_cgi}"), body, {key})',
         from_environment='ENV.fetch("{variable}")',
+        pasted=lambda key: _quoted(key).replace("#", r"\#"),
     ),
 }
 
 
 def call(language: Language, *, header: str, variable: str, key: str | None = None) -> str:
     """The line that verifies a request, with the key itself if it is given, else with the variable that holds it."""
-    where = language.from_environment.format(variable=variable) if key is None else language.pasted.format(key=key)
+    where = language.from_environment.format(variable=variable) if key is None else language.pasted(key)
     as_cgi = "HTTP_" + header.upper().replace("-", "_")
     return language.call.format(header=header, header_lower=header.lower(), header_cgi=as_cgi, key=where)
 

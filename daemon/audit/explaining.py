@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 from uuid import UUID
 
@@ -68,22 +69,29 @@ async def explain(
     event_id: str,
     *,
     tenant: str | None = None,
+    recorded_at: datetime | None = None,
     route_id: UUID | None = None,
     live: RouteIndex | None = None,
     part: slice = slice(None),
 ) -> list[Explanation]:
     """Explains an event for every route of its tenant: whether it was due, and what became of the delivery.
 
+    Of several events with that id, which are days apart, it is the newest, or the one recorded at `recorded_at`.
+
     `route_id` restricts this to one route, `part` to a slice of the routes in order of creation. With a `live`
     projection the log need not be read, provided that the projection is at least as new as the event's tick.
 
     Raises UnknownEvent, and AmbiguousEvent if no tenant is given and several have an event of that id.
     """
-    events = await domain_events.find(database, event_id, tenant=tenant)
+    events = await domain_events.find(database, event_id, tenant=tenant, recorded_at=recorded_at)
     if not events:
         raise UnknownEvent(await unknown(database, event_id, tenant))
     if len({event.tenant for event in events}) > 1:
         raise AmbiguousEvent(f"several tenants have an event {event_id!r}: name one")
+    if tenant is None and recorded_at is not None:
+        events = await domain_events.find(database, event_id, tenant=events[0].tenant, recorded_at=recorded_at)
+        if not events:
+            raise UnknownEvent(await unknown(database, event_id, tenant))
     return await explain_event(database, events[0], route_id=route_id, live=live, part=part)
 
 
@@ -165,7 +173,7 @@ def _explained(
         window=judgement.window,
         route_version=None if route is None else route.version,
         route_pos=None if route is None else route.pos,
-        delivery_id=answer.delivery_id(timeline.current.id, event.id) if is_due else None,
+        delivery_id=answer.delivery_id(timeline.current.id, event.id, event.event_time) if is_due else None,
         attempts=tuple(attempts),
         pending=pending,
     )

@@ -70,13 +70,26 @@ def rebuild(
 @click.argument("event_id", metavar="EVENT_ID")
 @tenant_option
 @click.option("--route", "route_id", type=parsing.route_id, metavar="R", help="Only this route.")
+@click.option(
+    "--recorded-at",
+    type=parsing.timestamp,
+    metavar="TS",
+    help="Of several events with this id, which are days apart, the one recorded then [the newest].",
+)
 @config_option
 @output.json_option
-def explain(event_id: str, tenant: str | None, route_id: UUID | None, config_file: Path | None, as_json: bool) -> None:
+def explain(
+    event_id: str,
+    tenant: str | None,
+    route_id: UUID | None,
+    recorded_at: datetime | None,
+    config_file: Path | None,
+    as_json: bool,
+) -> None:
     """Say for each route why an event was or was not sent."""
 
     async def work(database: Database) -> Sequence[Explanation]:
-        return await daemon.audit.explain(database, event_id, tenant=tenant, route_id=route_id)
+        return await daemon.audit.explain(database, event_id, tenant=tenant, recorded_at=recorded_at, route_id=route_id)
 
     explanations = with_store(settings(config_file), work)
     if not explanations and route_id is not None:

@@ -11,6 +11,7 @@ from uuid import UUID
 from daemon.commands.errors import Invalid
 from daemon.core.events.event import FieldProblem
 from daemon.core.routing.route import Route
+from daemon.core.webhook.signing import SigningKey
 from daemon.keys import Keychain, new_key
 
 
@@ -34,15 +35,18 @@ class SealedSecret:
 class NewKey:
     """A new verification key: `body` is what the log says of it, `secret` the sealed key."""
 
-    body: dict[str, str]
+    body: dict[str, object]
     secret: SealedSecret
 
 
-def key(keychain: Keychain, tenant: str, route_id: UUID) -> NewKey:
-    """A new verification key for a route, sealed."""
-    key_id, text, fingerprint = new_key()
+def key(keychain: Keychain, tenant: str, route_id: UUID, brought: str | None = None) -> NewKey:
+    """A new verification key for a route, sealed: the text that was brought along, or else a random one."""
+    key_id, text, fingerprint = new_key(brought)
+    body: dict[str, object] = {"id": key_id, "fingerprint": fingerprint}
+    if SigningKey(text).standard is None:
+        body["is_standard"] = False
     return NewKey(
-        body={"id": key_id, "fingerprint": fingerprint},
+        body=body,
         secret=SealedSecret(kind=SecretKind.KEY, id=key_id, sealed=keychain.seal_key(tenant, route_id, key_id, text)),
     )
 

@@ -15,7 +15,9 @@ from daemon.commands.executor import CommandExecutor, CommandResult, Context, Ne
 from daemon.commands.limits import UNLIMITED, CommandLimits
 from daemon.commands.route_secrets import SealedSecret
 from daemon.core.drafts.route_draft import RouteDraft, canonical, check
+from daemon.core.drafts.verification_key import key_problem
 from daemon.core.events.catalogue import KnownTypes
+from daemon.core.events.event import FieldProblem
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import LifecycleEventType, Route, RouteConfig, config_to_body
 from daemon.core.webhook.egress import EgressPolicy
@@ -61,7 +63,7 @@ class Commands:
         draft = self._checked(tenant, draft, await self._known_types())
         route_id = uuid4()
         headers = route_secrets.headers(self._keychain, tenant, route_id, draft.headers)
-        key = route_secrets.key(self._keychain, tenant, route_id)
+        key = route_secrets.key(self._keychain, tenant, route_id, draft.verification_key)
         body = {"config": config_to_body(_config(draft, headers)), "enabled": draft.enabled, "key": key.body}
         decision = NewBody(body=body, secrets=(key.secret, *_present(headers)))
         return await self._executor.create(tenant, route_id, decision, context)
@@ -99,11 +101,21 @@ class Commands:
         """Deletes the route for good. Its history stays."""
         return await self._executor.change(tenant, route_id, LifecycleEventType.DELETED, _empty_body, context)
 
-    async def rotate_key(self, tenant: str, route_id: UUID, context: Context, *, force: bool = False) -> CommandResult:
-        """Makes a new key; for KEY_GRACE webhooks are signed with the present key as well.
+    async def rotate_key(
+        self,
+        tenant: str,
+        route_id: UUID,
+        context: Context,
+        *,
+        force: bool = False,
+        verification_key: str | None = None,
+    ) -> CommandResult:
+        """Makes a new key, or takes the one that is brought along. For KEY_GRACE the present key signs as well.
 
-        Raises Conflict while they are still signed with an older one, unless `force`.
+        Raises Conflict while an older one still signs, unless `force`, and Invalid for a text that may be no key.
         """
+        if verification_key is not None and (message := key_problem(verification_key)) is not None:
+            raise _invalid_key(message)
 
         async def decide(route: Route) -> NewBody:
             old_key = route.old_key_at(self._now())
@@ -112,7 +124,9 @@ class Commands:
                     f"the previous key is valid until {old_key.valid_until:%Y-%m-%d %H:%M:%S} UTC: rotating again "
                     "would cut it off; wait, revoke it, or force"
                 )
-            key = route_secrets.key(self._keychain, tenant, route_id)
+            key = route_secrets.key(self._keychain, tenant, route_id, verification_key)
+            if key.body["fingerprint"] == route.keys[0].fingerprint:
+                raise _invalid_key("is the present key: give another one, or leave it out for a random one")
             body = {"key": key.body, "grace_seconds": int(KEY_GRACE.total_seconds())}
             return NewBody(body=body, secrets=(key.secret,))
 
@@ -175,6 +189,10 @@ def _config(draft: RouteDraft, headers: SealedSecret | None) -> RouteConfig:
         ordered=draft.ordered,
         rate_limit_per_second=draft.rate_limit_per_second,
     )
+
+
+def _invalid_key(message: str) -> Invalid:
+    return Invalid((FieldProblem(field="verification_key", message=message),))
 
 
 def _present(headers: SealedSecret | None) -> tuple[SealedSecret, ...]:

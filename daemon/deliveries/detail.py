@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from daemon import audit
@@ -85,14 +86,14 @@ async def find(
 ) -> EventAndRoute | None:
     """The pair of a delivery, found by its event if `event_id` is given, or by its requests.
 
-    Requests may be kept longer than the event. If several events have the id, the newest one counts. None if there is
-    no such delivery, or if only `search` can find it.
+    Requests may be kept longer than the event. None if there is no such delivery, or if only `search` can find it.
     """
     pair = None if event_id is None else await _by_event(database, index, tenant, delivery_id, event_id)
     if pair is not None:
         return pair
     for candidate in await attempts.by_key(database, tenant, answer.key_of(delivery_id)):
-        if _has_id(candidate.route_id, candidate.event_id, delivery_id) and event_id in (None, candidate.event_id):
+        has_id = _has_id(candidate.route_id, candidate.event_id, candidate.event_time, delivery_id)
+        if has_id and event_id in (None, candidate.event_id):
             return candidate
     return None
 
@@ -137,7 +138,7 @@ async def _by_event(
     for event in await listing.by_id(database, tenant, event_id):
         for timeline in index.candidates(tenant, event.type):
             route_id = timeline.current.id
-            if _has_id(route_id, event_id, delivery_id):
+            if _has_id(route_id, event_id, event.event_time, delivery_id):
                 return EventAndRoute(seq=event.seq, route_id=route_id, event_id=event_id, event_time=event.event_time)
     return None
 
@@ -146,7 +147,7 @@ async def _search_in(
     database: Database, index: RouteIndex, delivery_filter: DeliveryFilter, delivery_id: UUID, *, seconds: float
 ) -> FoundDelivery | None:
     def matches(found: FoundDelivery) -> bool:
-        return _has_id(found.position.route_id, found.event_id, delivery_id)
+        return _has_id(found.position.route_id, found.event_id, found.position.event_time, delivery_id)
 
     result = await page(database, index, delivery_filter, begin=None, limit=1, seconds=seconds, matches=matches)
     if result.items:
@@ -156,8 +157,8 @@ async def _search_in(
     return None
 
 
-def _has_id(route_id: UUID, event_id: str, delivery_id: UUID) -> bool:
-    return answer.delivery_id(route_id, event_id) == str(delivery_id)
+def _has_id(route_id: UUID, event_id: str, event_time: datetime, delivery_id: UUID) -> bool:
+    return answer.delivery_id(route_id, event_id, event_time) == str(delivery_id)
 
 
 def _position(pair: EventAndRoute) -> ListPosition:

@@ -165,7 +165,7 @@ def _item(index: RouteIndex, found: FoundDelivery, summary: AttemptSummary) -> L
     route_id = found.position.route_id
     timeline = index.timeline(route_id)
     return ListedDelivery(
-        id=delivery_id(route_id, found.event_id),
+        id=delivery_id(route_id, found.event_id, found.position.event_time),
         found=found,
         route_name=None if timeline is None else timeline.current.config.name,
         status=status_of_summary(summary),

@@ -108,6 +108,7 @@ SELECT {EVENT_COLUMNS}, t.tick, t.closed_upto
 
 # OFFSET 0 keeps the planner from walking seq backwards until it finds the id.
 _BY_ID = _WITH_TICK % "tenant = $1 AND id = $2 OFFSET 0" + " ORDER BY seq DESC LIMIT 1"
+_OF_MOMENT = _WITH_TICK % "tenant = $1 AND id = $2 AND recorded_at = $3" + " LIMIT 1"
 _BY_ID_ANY_TENANT = _WITH_TICK % "id = $1 OFFSET 0" + " ORDER BY seq DESC LIMIT 2"
 _PERIOD = (
     _WITH_TICK % "recorded_at >= $1 AND recorded_at < $2 AND seq > $3 AND ($4::text IS NULL OR tenant = $4)"
@@ -167,11 +168,17 @@ async def _publish(connection: PoolConnectionProxy, events: Sequence[NewEvent]) 
     return fresh
 
 
-async def find(database: Database, event_id: str, *, tenant: str | None = None) -> list[StoredEvent]:
-    """The newest event with that id. Without a tenant up to two, so that the caller sees an ambiguity."""
+async def find(
+    database: Database, event_id: str, *, tenant: str | None = None, recorded_at: datetime | None = None
+) -> list[StoredEvent]:
+    """The newest event with that id, or the one that was recorded at that moment: after 24 hours an id may be used
+    again. Without a tenant up to two, so that the caller sees an ambiguity; then `recorded_at` does not count.
+    """
     async with database.connection() as connection:
         if tenant is None:
             rows = await connection.fetch(_BY_ID_ANY_TENANT, event_id)
+        elif recorded_at is not None:
+            rows = await connection.fetch(_OF_MOMENT, tenant, event_id, recorded_at)
         else:
             rows = await connection.fetch(_BY_ID, tenant, event_id)
     return [StoredEvent(**row) for row in rows]

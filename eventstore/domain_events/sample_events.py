@@ -7,6 +7,7 @@ single route.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 from eventstore.domain_events.events import NewEvent
@@ -19,6 +20,7 @@ SELECT e.tenant, e.id, e.type, e.data, e.context, e.snapshot, $1
   FROM unnest($2::text[], $3::text[], $4::text[], $5::bytea[], $6::bytea[], $7::bytea[])
        WITH ORDINALITY AS e (tenant, id, type, data, context, snapshot, ordinal)
  ORDER BY e.ordinal
+RETURNING id, recorded_at
 """
 
 # $1 tenant, $2 the ids, $3 the route. OFFSET 0 keeps the planner from walking through the tenant's events.
@@ -30,10 +32,12 @@ _SENT = WITH_TICK.format(
 )
 
 
-async def publish(database: Database, route_id: UUID, events: Sequence[NewEvent]) -> None:
-    """Stores test events for one route durably. The caller has made their ids new. Raises StoreUnavailable."""
+async def publish(database: Database, route_id: UUID, events: Sequence[NewEvent]) -> dict[str, datetime]:
+    """Stores test events for one route durably, and returns when each was recorded, by its id. The caller has made
+    their ids new. Raises StoreUnavailable.
+    """
     async with database.connection() as connection:
-        await connection.execute(
+        stored = await connection.fetch(
             _PUBLISH,
             route_id,
             [event.tenant for event in events],
@@ -43,6 +47,7 @@ async def publish(database: Database, route_id: UUID, events: Sequence[NewEvent]
             [event.context for event in events],
             [event.snapshot for event in events],
         )
+    return {row["id"]: row["recorded_at"] for row in stored}
 
 
 async def sent(database: Database, tenant: str, route_id: UUID, event_ids: Sequence[str]) -> list[LoggedEvent]:

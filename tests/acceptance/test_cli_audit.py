@@ -122,6 +122,29 @@ async def test_an_audit_finds_what_is_missing_in_the_record(
     assert hookledger("audit", "--to", "2020-01-01", "--json").json["events"] == 0
 
 
+async def test_explain_takes_the_one_that_is_meant_of_two_events_with_one_id(
+    hookledger: CommandLine, database_url: str
+) -> None:
+    hookledger("publish", stdin=EVENT)
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("SET session_replication_role = replica")
+    await connection.execute("SELECT hookledger.ensure_partitions(current_date - 3, current_date)")
+    recorded_at = await connection.fetchval(
+        "UPDATE hookledger.domain_event SET recorded_at = recorded_at - interval '2 days' RETURNING recorded_at"
+    )
+    await connection.execute("DELETE FROM hookledger.domain_event_midnight")
+    await connection.close()
+    hookledger.create_route()
+    hookledger("publish", stdin=EVENT)
+    older = ("--recorded-at", recorded_at.isoformat())
+    [newest] = hookledger("explain", "evt_1", "--json").json
+    [oldest] = hookledger("explain", "evt_1", *older, "--json").json
+    assert (newest["decision"], oldest["decision"]) == ("not_yet_read", "before_creation")
+    assert newest["event_time"] > oldest["event_time"]
+    assert hookledger("explain", "evt_1", "--tenant", "acme", *older, "--json").json == [oldest]
+    assert "there is no event" in hookledger("explain", "evt_1", "--recorded-at", "2026-01-01T00:00:00Z", code=1).err
+
+
 async def test_an_audit_says_plainly_what_is_no_longer_kept(hookledger: CommandLine, database_url: str) -> None:
     assert hookledger("audit", "--json").json["kept_from"] is None
     assert "no longer kept" not in hookledger("audit").err

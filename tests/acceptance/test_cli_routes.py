@@ -1,5 +1,7 @@
 """`hookledger routes`: every command on a route, at a terminal."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.support.cli import CommandLine
@@ -119,3 +121,21 @@ def test_a_route_too_many_is_refused_with_count_limit_and_key_and_a_next_step(
     assert first.startswith("error: tenant acme has 1 route, and limits.routes_per_tenant allows 1")
     assert second == "try: hookledger routes delete, or a higher limits.routes_per_tenant"
     hookledger.create_route(tenant="glow")
+
+
+def test_a_key_is_brought_along_at_creation_and_rotation(hookledger: CommandLine, tmp_path: Path) -> None:
+    text, standard = "Schlüssel von früher / 鍵", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    route = hookledger.create_route("--verification-key", standard)
+    assert route["verification_key"] == standard
+    assert "standard_webhooks_absent" not in route["key"]
+    (tmp_path / "key.txt").write_text(f"{text}\r\n", encoding="utf-8")
+    file = ("--verification-key-file", str(tmp_path / "key.txt"))
+    rotated = hookledger("routes", "rotate-key", route["id"], *file, "--json").json
+    assert rotated["verification_key"] == text
+    assert "brought along" in rotated["key"]["standard_webhooks_absent"]
+    shown = hookledger("routes", "show", route["id"]).out
+    assert "Standard Webhooks" in shown
+    assert text not in shown
+    assert "16 to 256" in hookledger("routes", "rotate-key", route["id"], "--verification-key", "short", code=2).err
+    both = hookledger("routes", "rotate-key", route["id"], "--verification-key", standard, *file, code=2).err
+    assert "not both" in both

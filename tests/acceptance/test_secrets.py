@@ -32,6 +32,7 @@ PASSWORD = "canary-password-7710b3e2"
 PROXY = "canary-proxy-password-0c9a64d1"
 MASTER = base64.b64encode(b"canary-master-key-2f8b6e930a7d41").decode()
 GIVEN = (ADMIN, HEADER, PASSWORD, PROXY, MASTER, base64.b64decode(MASTER).decode())
+BROUGHT = "canary-key-of-an-earlier-provider-ä6c1"
 # Paths whose answers may show the target: their callers may see everything of the tenant.
 SHOWS_TARGET = re.compile(r"/v1/tenants/[^/]+/(routes(/[^/]+(/history)?)?|deliveries/[^/]+)$")
 KEY_FIELD = "verification_key"
@@ -107,6 +108,9 @@ async def cause_failures(it: SecretDaemon, there: Receiver) -> None:
     await client.request("PATCH", route_path, {"payload": {"transform": "sum(data.object)"}})
     await publish(client, "evt_unmakeable")
     await client.request("POST", f"{route_path}/rotate-key", {})
+    for key in (f"{BROUGHT}\n", BROUGHT * 9, BROUGHT, BROUGHT):
+        await client.request("POST", f"{route_path}/rotate-key", {"verification_key": key, "force": True})
+    await client.request("POST", "/v1/tenants/acme/routes", {"verification_key": BROUGHT, "name": ["x"]})
     await client.request(
         "PATCH", route_path, {"headers": {"Authorization": f"Bearer {HEADER}\n"}, "target_url": f"ftp://a/?{QUERY}"}
     )
@@ -182,7 +186,7 @@ async def test_no_secret_is_found_where_it_should_not_be(tmp_path: Path, databas
         assert await it.daemon.stop() == 0
         shown = it.route[KEY_FIELD]
         assert all(got.headers["Authorization"] == f"Bearer {HEADER}" for got in there.received)
-    keys = (shown, base64.b64decode(shown.removeprefix("whsec_")).hex())
+    keys = (BROUGHT, shown, base64.b64decode(shown.removeprefix("whsec_")).hex())
     stored = await rows(database_url)
     log = it.daemon.log.read_text()
     assert "delivery.attempted" in log

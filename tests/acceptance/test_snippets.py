@@ -160,6 +160,8 @@ def cases() -> list[Case]:
         "two signatures, the second is ours": signed(OLD, NEW),
         "three signatures": signed(OLD, OTHER, NEW),
         "spaces after commas": right.replace(",", ", "),
+        "spaces everywhere": f" ts = {now} ,\tsig = {signature} ",
+        "in capitals": f"ts={now},sig={signature.upper()}",
         "an unknown part": f"v=2,{right},x",
         "not quite too old": signed(NEW, at=now - 240),
         "a clock behind the sender's": signed(NEW, at=now + 240),
@@ -171,7 +173,6 @@ def cases() -> list[Case]:
         "another timestamp": right.replace(f"ts={now}", f"ts={now - 1}"),
         "one digit is another": right[:-1] + ("0" if right[-1] != "0" else "1"),
         "cut off": right[:-2],
-        "in capitals": f"ts={now},sig={signature.upper()}",
         "no signature": f"ts={now}",
         "an empty signature": f"ts={now},sig=",
         "a signature without a value": f"ts={now},sig",
@@ -186,11 +187,25 @@ def cases() -> list[Case]:
         "no ASCII": f"ts={now},sig=\xe9{signature[1:]}",
         "no UTF-8": f"ts={now},sig=\xff\xfe",
         "a zero byte": f"ts={now},sig=\0",
+        "something after it": f"{right}00",
+        "something after it that is no hex": f"{right}zz",
         "nothing": "",
         "commas": ",,,",
     }  # fmt: skip
+    bare = NEW.removeprefix("whsec_").rstrip("=")
+    keys = {
+        "a key without its prefix": f"{bare}=",
+        "a key without its padding": f"whsec_{bare}",
+        "a key without either": bare,
+        "a key with a line end": f" {NEW}\r\n",
+    }
+    brought = "Schlüssel des früheren Anbieters / 鍵 ="
     return [
         *recorded(),
+        *(Case(name=name, header=right, body=BODY, key=key, is_valid=True) for name, key in keys.items()),
+        Case(name="a key that was brought along", header=signed(brought), body=BODY, key=brought, is_valid=True),
+        Case(name="half a key", header=right, body=BODY, key=NEW[:-8], is_valid=False),
+        Case(name="no key", header=right, body=BODY, key="", is_valid=False),
         *(Case(name=name, header=header, body=BODY, key=NEW, is_valid=True) for name, header in valid.items()),
         *(Case(name=name, header=header, body=BODY, key=NEW, is_valid=False) for name, header in invalid.items()),
         Case(name="another body", header=right, body=BODY.strip(), key=NEW, is_valid=False),

@@ -165,6 +165,13 @@ async def fill(url: str, count: int) -> None:
     print(f"{count:,} deliveries in {time.monotonic() - started:.0f} s", flush=True)
 
 
+def delivery_of(number: int, count: int) -> str:
+    """The id of the delivery of event `number` of the `count` that `fill` spreads over the days."""
+    today = datetime.now(UTC).replace(hour=12)
+    happened = today - timedelta(days=DAYS - number // (count // DAYS))
+    return delivery_id(UUID(f"00000000-0000-4000-8000-{number % ROUTES:012}"), f"evt_{number}", happened)
+
+
 def _queries(count: int, rounds: int) -> Iterator[tuple[str, str, list[dict[str, str]]]]:
     """Each combination of filters with its path and queries."""
     dice = random.Random(SEED)
@@ -229,12 +236,13 @@ async def _details(it: App, count: int, rounds: int) -> list[BenchmarkResult]:
     dice = random.Random(SEED)
     for _ in range(rounds):
         number = dice.randrange(count)
-        which = delivery_id(UUID(f"00000000-0000-4000-8000-{number % ROUTES:012}"), f"evt_{number}")
+        which = delivery_of(number, count)
         route = f"00000000-0000-4000-8000-{number % ROUTES:012}"
         explained.append(await _timed(it, f"/v1/tenants/{TENANT}/explain?event=evt_{number}&route={route}"))
         named.append(await _timed(it, f"{LISTS}/{which}?event=evt_{number}"))
     parked = (count, count + count // 20, count + count // 10 - 1)
-    searched = [await _timed(it, f"{LISTS}/{delivery_id(DEAD, f'evt_{number}')}") for number in parked]
+    now = datetime.now(UTC)
+    searched = [await _timed(it, f"{LISTS}/{delivery_id(DEAD, f'evt_{number}', now)}") for number in parked]
     return [
         BenchmarkResult(
             name="a delivery by its id and event, p95", value=percentile(named, 0.95), unit="ms", limit=MOST_MS

@@ -19,10 +19,9 @@ import asyncpg
 import orjson
 import uvloop
 
-from daemon.core.delivery.answer import delivery_id
 from daemon.core.routing.route import RouteConfig, config_to_body
 from tests.benchmarks.fresh_database import fresh_database
-from tests.benchmarks.lists import DEAD, ROUTES, TENANT, fill
+from tests.benchmarks.lists import DEAD, ROUTES, TENANT, delivery_of, fill
 from tests.benchmarks.results import BenchmarkResult, percentile, table
 from tests.support.web import App, app
 
@@ -110,8 +109,7 @@ def _pages(count: int) -> list[MeasuredPage]:
 
     def delivery() -> str:
         number = dice.randrange(count)
-        which = delivery_id(UUID(f"00000000-0000-4000-8000-{number % ROUTES:012}"), f"evt_{number}")
-        return f"{home}/deliveries/{which}?event=evt_{number}"
+        return f"{home}/deliveries/{delivery_of(number, count)}?event=evt_{number}"
 
     def of_route(rest: str) -> Callable[[], str]:
         return lambda: route() + rest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from datetime import UTC, datetime
 from uuid import UUID, uuid5
 
 from tests.support.delivery_check import CheckedRoute, check_deliveries, most_within
@@ -29,7 +30,7 @@ def event(
 def arrival(
     id: str = "e1", *, at: float = 2.0, path: str = "/a", is_accepted: bool = True, is_signed: bool = True
 ) -> Arrival:
-    return Arrival(path, id, str(uuid5(ROUTE, id)), at, is_signed, is_accepted)
+    return Arrival(path, id, str(uuid5(ROUTE, f"{id}\n{datetime.now(UTC).date()}")), at, is_signed, is_accepted)
 
 
 def test_all_is_well_when_each_event_arrived_once() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -30,5 +30,5 @@ async def store_finished(
     ago: timedelta = timedelta(0),
 ) -> None:
     """Stores event number `seq`, which happened `ago`, and an attempt for each outcome, in order."""
-    key = delivery_key(route_id, f"e{seq}")
+    key = delivery_key(route_id, f"e{seq}", datetime.now(UTC) - ago)
     await connection.execute(_WRITE, seq, route_id, list(outcomes), is_test, ago, key)

@@ -29,7 +29,8 @@ class Recorded:
         self.app = app
         self.route = route
         self.event = event
-        self.id = delivery_id(UUID(route["id"]), event["id"])
+        self.event_time = min(event["recorded_at"], event["occurred_at"] or event["recorded_at"])
+        self.id = delivery_id(UUID(route["id"]), event["id"], self.event_time)
 
     async def record(self, *rows: AttemptRow) -> None:
         await self._flush(Flush(attempts=list(rows)))
@@ -37,9 +38,16 @@ class Recorded:
     async def wait(self, *, failures: int = 1, after: timedelta = timedelta(minutes=5)) -> None:
         """Records a retry that is due after `after`."""
         event = self.event
-        at = min(event["recorded_at"], event["occurred_at"] or event["recorded_at"])
         row = RetryRow(
-            shard_of(TENANT), UUID(self.route["id"]), event["seq"], event["recorded_at"], at, 1, failures, after, TENANT
+            shard_of(TENANT),
+            UUID(self.route["id"]),
+            event["seq"],
+            event["recorded_at"],
+            self.event_time,
+            1,
+            failures,
+            after,
+            TENANT,
         )
         await self._flush(Flush(retries=[row]))
 
@@ -49,7 +57,7 @@ class Recorded:
             shard_of(TENANT), self.event["seq"], 1, UUID(self.route["id"]), self.event["recorded_at"],
             STARTED, 200, number, 42, 1, outcome, None, TENANT, self.event["id"],
             self.event["type"], key_ids, HEAD, b"ok",
-            delivery_key=delivery_key(UUID(self.route["id"]), self.event["id"]) if number else None,
+            delivery_key=delivery_key(UUID(self.route["id"]), self.event["id"], self.event_time) if number else None,
         )  # fmt: skip
         return row._replace(**more)
 
@@ -72,10 +80,22 @@ async def recorded(app: App, *, data: dict[str, Any] | None = None, id: str = "e
     return Recorded(app, made, (await app.events())[-1])
 
 
-async def age_events(app: App, to: datetime) -> None:
-    """Sets the time at which all events were recorded, and frees their ids, as they are free a day later."""
+async def age_events(app: App, to: datetime, *, only_newest: bool = False) -> None:
+    """Sets the time at which events were recorded, and frees their ids, as they are free a day later."""
     async with app.database.transaction() as connection:
         await connection.execute("SET LOCAL session_replication_role = replica")
         await connection.execute("SELECT hookledger.ensure_partitions($1, $1)", to.date())
-        await connection.execute("UPDATE hookledger.domain_event SET recorded_at = $1", to)
+        await connection.execute(
+            "UPDATE hookledger.domain_event SET recorded_at = $1"
+            " WHERE NOT $2 OR seq = (SELECT max(seq) FROM hookledger.domain_event)",
+            to,
+            only_newest,
+        )
         await connection.execute("DELETE FROM hookledger.domain_event_midnight")
+
+
+async def age_routes(app: App, by: timedelta) -> None:
+    """Has all that happened to routes happen earlier. An app that is open does not notice."""
+    async with app.database.transaction() as connection:
+        await connection.execute("SET LOCAL session_replication_role = replica")
+        await connection.execute("UPDATE hookledger.route_event SET effective_at = effective_at - $1::interval", by)

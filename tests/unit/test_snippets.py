@@ -54,6 +54,21 @@ def test_a_call_names_the_header_as_its_language_does_and_either_variable_or_key
     assert pasted == by_variable.replace(variable, key)
 
 
+@pytest.mark.parametrize(
+    ("language", "literal"),
+    [
+        ("python", '"it\'s \\"a\\" \\\\ key #{1} {x}"'),
+        ("node", '"it\'s \\"a\\" \\\\ key #{1} {x}"'),
+        ("go", '"it\'s \\"a\\" \\\\ key #{1} {x}"'),
+        ("php", "'it\\'s \"a\" \\\\ key #{1} {x}'"),
+        ("ruby", '"it\'s \\"a\\" \\\\ key \\#{1} {x}"'),
+    ],
+)
+def test_a_key_with_quotes_in_it_is_a_literal_of_the_language(language: str, literal: str) -> None:
+    line = call(LANGUAGES[language], header=HEADER, variable="V", key='it\'s "a" \\ key #{1} {x}')
+    assert f" {literal}" in line
+
+
 def test_every_language_has_a_function_and_a_word_on_raw_bodies() -> None:
     assert list(LANGUAGES) == ["python", "node", "go", "php", "ruby"]
     for found in LANGUAGES.values():

@@ -7,9 +7,10 @@ operating system, and `--reason` goes into the history. `options` reads the opti
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TypedDict, TypeVar, Unpack
+from typing import TextIO, TypedDict, TypeVar, Unpack
 from uuid import UUID
 
 import click
@@ -18,7 +19,7 @@ from daemon import route_state
 from daemon.cli.console import output, parsing
 from daemon.cli.console.failures import CliError
 from daemon.cli.routes import view
-from daemon.cli.routes.options import RouteValues, changes_of, draft_of, route_values
+from daemon.cli.routes.options import RouteValues, brought_key, changes_of, draft_of, key_options, route_values
 from daemon.cli.store import (
     command_context,
     config_option,
@@ -132,6 +133,7 @@ def show(route_id: UUID, tenant: str | None, as_of: datetime | None, config_file
 @click.option("--tenant", required=True, metavar="T", help="The tenant that it belongs to.")
 @route_values
 @click.option("--disabled", is_flag=True, help="Create it disabled.")
+@key_options
 @_reason_option
 @dev_option
 @config_option
@@ -139,6 +141,8 @@ def show(route_id: UUID, tenant: str | None, as_of: datetime | None, config_file
 def create(
     tenant: str,
     disabled: bool,
+    verification_key: str | None,
+    verification_key_file: TextIO | None,
     reason: str | None,
     dev: bool,
     config_file: Path | None,
@@ -149,7 +153,8 @@ def create(
 
     Prints its verification key, this once. --name, --target-url and at least one --event-type are needed.
     """
-    draft = draft_of(values, enabled=not disabled)
+    brought = brought_key(verification_key, verification_key_file)
+    draft = replace(draft_of(values, enabled=not disabled), verification_key=brought)
     config = settings(config_file, dev=dev)
 
     async def work(database: Database) -> tuple[Route, str]:
@@ -216,15 +221,22 @@ def delete(yes: bool, **target: Unpack[TargetOptions]) -> None:
 
 @routes.command("rotate-key")
 @click.option("--force", is_flag=True, help="Even while webhooks are still signed with the previous key, too.")
+@key_options
 @_on_one_route
-def rotate_key(force: bool, **target: Unpack[TargetOptions]) -> None:
-    """Make a new verification key.
+def rotate_key(
+    force: bool,
+    verification_key: str | None,
+    verification_key_file: TextIO | None,
+    **target: Unpack[TargetOptions],
+) -> None:
+    """Make a new verification key, or take one along.
 
     Prints it, this once. For 24 hours webhooks are signed with the present key as well.
     """
+    brought = brought_key(verification_key, verification_key_file)
 
     def change(commands: Commands, route: Route, context: Context) -> Awaitable[CommandResult]:
-        return commands.rotate_key(route.tenant, route.id, context, force=force)
+        return commands.rotate_key(route.tenant, route.id, context, force=force, verification_key=brought)
 
     _execute(change, target, reveal=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypedDict, TypeVar
+from typing import TextIO, TypedDict, TypeVar
 
 import click
 
@@ -52,6 +52,34 @@ _OPTIONS = (
     click.option("--ordered/--unordered", default=None, help="Send one after the other, in order."),
     click.option("--rate-limit", metavar="N", help="Requests per second at most, like 5 or 0.5; none."),
 )
+
+
+def key_options(command: F) -> F:
+    """Adds --verification-key and --verification-key-file to a command."""
+    text = click.option(
+        "--verification-key",
+        metavar="KEY",
+        help="Keep a key that receivers have already: whsec_…, or any text. Other users may see it.",
+    )
+    file = click.option(
+        "--verification-key-file",
+        type=click.File("r", encoding="utf-8"),
+        metavar="FILE|-",
+        help="The same from a file, or - for standard input.",
+    )
+    return text(file(command))
+
+
+def brought_key(text: str | None, file: TextIO | None) -> str | None:
+    """The key of the key options, None if neither was given. Raises click.UsageError for both."""
+    if text is not None and file is not None:
+        raise click.UsageError("give --verification-key or --verification-key-file, not both")
+    if file is None:
+        return text
+    try:
+        return file.read().removeprefix("\ufeff").removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError as error:
+        raise click.UsageError("the file of --verification-key-file is no text in UTF-8") from error
 
 
 def route_values(command: F) -> F:

@@ -9,6 +9,7 @@ from daemon.cli.console import output
 from daemon.cli.store import now
 from daemon.core.routing.route import Route
 from daemon.core.webhook import egress
+from daemon.core.webhook.signing import NO_STANDARD_WEBHOOKS
 from daemon.web.api import route_shapes
 
 
@@ -61,6 +62,7 @@ def _lines(route: Route) -> Sequence[tuple[str, object]]:
         ("updated", route.updated_at),
         ("windows", [f"{output.cell(w.start)} … {output.cell(w.end) if w.end else ''}".strip() for w in route.windows]),
         ("key", f"{newest.id} (fingerprint {newest.fingerprint})"),
+        *([] if newest.is_standard else [("Standard Webhooks", f"absent: {NO_STANDARD_WEBHOOKS}")]),
     ]
 
 

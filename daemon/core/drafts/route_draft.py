@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from daemon.core import texts
 from daemon.core.drafts.route_headers import check_headers
+from daemon.core.drafts.verification_key import key_problem
 from daemon.core.events.catalogue import KnownTypes
 from daemon.core.events.event import FieldProblem, pattern_problem, tenant_problem
 from daemon.core.routing.route import PayloadOptions
@@ -24,7 +25,7 @@ MAX_RATE_PER_SECOND = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteDraft:
-    """A route as submitted, header values included."""
+    """A route as submitted, header values included. `verification_key` is None for a new random one."""
 
     name: str
     target_url: str
@@ -34,6 +35,7 @@ class RouteDraft:
     ordered: bool = False
     rate_limit_per_second: float | None = None
     enabled: bool = True
+    verification_key: str | None = field(default=None, repr=False)
 
 
 def check(
@@ -64,6 +66,8 @@ def check(
     for name, text in (("filter", draft.payload.filter), ("transform", draft.payload.transform)):
         if text is not None:
             found.append((f"payload.{name}", expression.problem(text)))
+    if draft.verification_key is not None:
+        found.append(("verification_key", key_problem(draft.verification_key)))
     found += [(f"headers.{p.name}", p.message) for p in check_headers(draft.headers, signing_header=signing_header)]
     return tuple(FieldProblem(field=name, message=message) for name, message in found if message is not None)
 

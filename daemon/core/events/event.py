@@ -84,8 +84,8 @@ def parse(
             ),
         )
     try:
-        value = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
+        value = raw_json.loads(raw)
+    except ValueError as error:
         return (_problem("", f"not valid JSON: {error}"),)
     if not isinstance(value, dict):
         return (
@@ -213,22 +213,22 @@ def _unknown(value: Mapping[str, object]) -> list[FieldProblem]:
         if name not in FIELDS and len(problems) < MAX_UNKNOWN_NAMED:
             near = get_close_matches(name[:MAX_TEXT_CHARACTERS], FIELDS, n=1)
             meant = f"did you mean {near[0]}?" if near else f"known are {', '.join(FIELDS)}"
-            problems.append(_problem(name[:MAX_TEXT_CHARACTERS], f"is not a field of an event: {meant}"))
+            shown = name[:MAX_TEXT_CHARACTERS].encode(errors="replace").decode()  # it may have half a character
+            problems.append(_problem(shown, f"is not a field of an event: {meant}"))
     return problems
 
 
 def _payload(raw: bytes, value: Mapping[str, object]) -> tuple[dict[str, bytes], list[FieldProblem]]:
     """The raw texts of the payload parts that are not null, and a problem for each field given more than once.
 
-    Raises RecursionError for more than 254 levels of nesting. orjson reads deeper, but does not write it, and later
-    stages parse an accepted event with less stack left than here.
+    Raises RecursionError for more than `raw_json.MAX_DEPTH` levels of nesting.
     """
     try:
         # If orjson writes the same bytes, each key is given once, and its output for a part is what was sent.
         if orjson.dumps(value) == raw:
             return {name: orjson.dumps(value[name]) for name in PAYLOAD if value.get(name) is not None}, []
-    except orjson.JSONEncodeError as error:
-        raise RecursionError from error
+    except orjson.JSONEncodeError:  # too deep, or half a character, which orjson does not write
+        raw_json.check_depth(value)
     members = raw_json.members(raw.decode())
     payload = {name: text.encode() for name, text in members if name in PAYLOAD and text != "null"}
     return payload, _repeated([name for name, _ in members])

@@ -1,17 +1,28 @@
-"""Splits JSON objects and arrays without changing a byte of their values.
+"""Reads JSON that is to be kept as it is, and splits objects and arrays without changing a byte of their values.
 
 A receiver gets what the producer published: 1.10 stays 1.10, a 30-digit number keeps its digits, and key order and
 duplicate keys are preserved. So values are never parsed and written again, but cut out of the text. The C scanner of
-the standard library finds where a value ends. The text must be valid JSON, which orjson has checked before.
+the standard library finds where a value ends. The text must be valid JSON, which `loads` has checked before.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from json import JSONDecoder
 
+import orjson
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+# orjson reads deeper than this, but does not write it, and later stages read an accepted event with less stack left.
+MAX_DEPTH = 254
+
 # Numbers stay text: converting many digits to an int is slow, and beyond 4,300 digits an error.
+_tolerant = JSONDecoder(parse_int=float, parse_constant=_refuse)
 _scan = JSONDecoder(parse_int=str, parse_float=str).raw_decode
 
 _BLANKS = r"[ \t\n\r]*"
@@ -21,23 +32,58 @@ _colon = re.compile(f"{_BLANKS}:{_BLANKS}").match
 _comma = re.compile(f"{_BLANKS},?{_BLANKS}").match
 
 
+def loads(raw: bytes) -> object:
+    """The value of JSON in UTF-8. Raises ValueError with a reason for anything else.
+
+    orjson reads it, except for two things that JSON allows and orjson does not: a number beyond the range of a double
+    (1E400) and half a character (an escaped surrogate: what JavaScript writes of an emoji that was cut in two).
+    """
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        try:
+            value: object = _tolerant.decode(raw.decode())
+        except (ValueError, RecursionError):
+            raise error from None
+        return value
+
+
+def check_depth(value: object) -> None:
+    """Raises RecursionError for more than MAX_DEPTH levels of lists and objects."""
+    depth, level = 0, [value]
+    while level := [part for part in level if isinstance(part, (list, dict))]:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise RecursionError
+        level = [part for inner in level for part in (inner.values() if isinstance(inner, dict) else inner)]
+
+
 def members(text: str) -> list[tuple[str, str]]:
     """The members of an object: (key, raw text of the value), in order, duplicates included.
 
     Raises ValueError for anything but an object, and RecursionError for nesting that is too deep.
     """
+    return [(key, text[start:end]) for key, _, _, start, end in _spans(text)]
+
+
+def cut(text: str, keys: Collection[str]) -> str:
+    """The object with the members of these keys only, in its order. Keys and values stay as they are written."""
+    kept = (f"{text[at:to]}:{text[start:end]}" for key, at, to, start, end in _spans(text) if key in keys)
+    return f"{{{','.join(kept)}}}"
+
+
+def _spans(text: str) -> Iterator[tuple[str, int, int, int, int]]:
+    """Of each member the key, and where the texts of key and value begin and end."""
     opened = _opened_object(text)
     if opened is None:
         raise ValueError("not a JSON object")
     position = opened.end()
-    found: list[tuple[str, str]] = []
     while text[position] != "}":
-        key, position = _scan(text, position)
-        start = _end_of(_colon, text, position)
+        key, key_end = _scan(text, position)
+        start = _end_of(_colon, text, key_end)
         _, end = _scan(text, start)
-        found.append((key, text[start:end]))
+        yield key, position, key_end, start, end
         position = _end_of(_comma, text, end)
-    return found
 
 
 def elements(text: str) -> list[str]:

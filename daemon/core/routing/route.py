@@ -80,11 +80,15 @@ class RouteConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRef:
-    """A verification key by id and fingerprint; `valid_until` is None for the newest one."""
+    """A verification key by id and fingerprint; `valid_until` is None for the newest one.
+
+    `is_standard` is false for a text that was brought along and is not whsec_ and base64.
+    """
 
     id: str
     fingerprint: str
     valid_until: datetime | None = None
+    is_standard: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,5 +304,5 @@ def _created(event: LifecycleEvent) -> Route:
     )
 
 
-def _key(body: dict[str, str]) -> KeyRef:
-    return KeyRef(id=body["id"], fingerprint=body["fingerprint"])
+def _key(body: dict[str, Any]) -> KeyRef:
+    return KeyRef(id=body["id"], fingerprint=body["fingerprint"], is_standard=body.get("is_standard", True))

@@ -24,11 +24,12 @@ from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any, TypeAlias
 
-import jmespath
 from jmespath.exceptions import JMESPathError, JMESPathTypeError
-from jmespath.functions import Functions
 from jmespath.parser import ParsedResult
 from jmespath.visitor import TreeInterpreter
+
+from daemon.core.webhook import dialect
+from daemon.core.webhook.json_values import Json, PublishedNumber
 
 MAX_EXPRESSION_BYTES = 4096
 MAX_BRACKETS = 100
@@ -52,15 +53,10 @@ WEIGHT_PER_STEP = 16
 # A loop over this many parts of a list or object takes about as long as one step.
 PARTS_PER_STEP = 4
 
-_FUNCTIONS = Functions()
+_FUNCTIONS = dialect.DecimalFunctions()
 # jmespath's prefix of its errors; ours says the same.
 _ERROR_PREFIX = re.compile(r"^(Invalid|Bad) jmespath expression: ", re.IGNORECASE)
 _TAKE_A_REFERENCE = {"map", "sort_by", "min_by", "max_by"}
-# For elements of an array, jmespath gives the name of the type in Python.
-_TYPES = {
-    "str": "string", "int": "number", "float": "number", "PublishedNumber": "number", "bool": "boolean",
-    "list": "array", "dict": "object", "NoneType": "null",
-}  # fmt: skip
 _ORDERS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 _ZERO_STEP = "slice step cannot be zero"
 _UNFIT = "a function or an operator cannot work with the values of this event"
@@ -68,7 +64,7 @@ _TOO_DEEP = "is nested too deeply"
 _OVER_BUDGET = "it takes too many steps for an event of this size: choose fewer fields, or nest less"
 
 _Node: TypeAlias = Any  # a dict of type, value and children, untyped in jmespath
-_Value: TypeAlias = Any  # a JSON value
+_Value: TypeAlias = Any  # a JSON value, see json_values
 
 
 class ExpressionError(ValueError):
@@ -118,8 +114,17 @@ def problem(expression: str) -> str | None:
     return None
 
 
-def evaluate(expression: str, value: object, *, steps: int, allowance: StepAllowance | None = None) -> object:
-    """The result of an expression for a JSON value, within a budget of `steps`. Raises ExpressionError.
+def only_picks(expression: str) -> bool:
+    """True if the result will be a part of the value, as of `data.object`. False for what is no expression."""
+    try:
+        kind = _compiled(expression).parsed["type"]
+    except ExpressionError:
+        return False
+    return kind in {"current", "field", "subexpression"}
+
+
+def evaluate(expression: str, value: Json, *, steps: int, allowance: StepAllowance | None = None) -> Json:
+    """The result of an expression for a value of `json_values`, within a budget of `steps`. Raises ExpressionError.
 
     The weight of the result is at most `WEIGHT_PER_STEP` times the budget. With an allowance, whose steps are taken
     from it, raises TooHeavy if it is used up before the budget is.
@@ -128,7 +133,7 @@ def evaluate(expression: str, value: object, *, steps: int, allowance: StepAllow
     available = steps if allowance is None else min(steps, allowance.steps)
     interpreter = _Interpreter(steps=available)
     try:
-        result = interpreter.visit(tree.parsed, value)
+        result: Json = interpreter.visit(tree.parsed, value)
         interpreter.pay(result)
     except _StepsSpent:
         if available < steps:
@@ -159,7 +164,7 @@ def _compiled(expression: str) -> ParsedResult:
     if _brackets(expression) > MAX_BRACKETS:
         raise ExpressionError(_TOO_DEEP)
     try:
-        tree = jmespath.compile(expression)
+        tree = dialect.compiled(expression)
     except RecursionError as error:
         raise ExpressionError(_TOO_DEEP) from error
     except (ValueError, TypeError, LookupError, AttributeError) as error:
@@ -221,7 +226,8 @@ class _Interpreter(TreeInterpreter):
                 self._spend(len(argument) // PARTS_PER_STEP)  # its elements' types are checked in Python
             if child["type"] != "expref" or name not in _TAKE_A_REFERENCE:
                 self.pay(argument)
-        return _FUNCTIONS.call_function(name, arguments)
+        result = _FUNCTIONS.call_function(name, arguments)
+        return self.pay(result) if isinstance(result, PublishedNumber) else result  # `1e4999` + `1` has 5,000 digits
 
     def pay(self, value: _Value) -> _Value:
         """Spends the steps that reading all of the value costs, and returns the value."""
@@ -246,8 +252,12 @@ class _Interpreter(TreeInterpreter):
         """Weight and depth. The weight is at most the number of characters of the value as JSON."""
         if isinstance(value, str):
             return len(value), 0
-        if isinstance(value, (int, float)) or value is None:
+        if isinstance(value, int):
+            return 1 + (value.bit_length() >> 5), 0
+        if value is None:
             return 1, 0
+        if isinstance(value, PublishedNumber):
+            return len(value.text), 0
         if not isinstance(value, (list, dict)):
             raise ExpressionError("failed: an expression reference (&) is no value")
         known = self._weighed.get(id(value))
@@ -317,9 +327,9 @@ def _misuse(tree: _Node) -> str | None:
 
 
 def _of_python(error: Exception) -> str:
-    """An error of Python in the words of JMESPath: its own are about other types, and may quote the values."""
-    if isinstance(error, OverflowError):
-        return "a number is too large, or infinity"
+    """An error in the words of JMESPath: those of Python are about other types, and may quote the values."""
+    if isinstance(error, dialect.UncomputableNumber):
+        return str(error)
     return _ZERO_STEP if "slice step" in str(error) else _UNFIT
 
 
@@ -327,7 +337,6 @@ def _reason(error: Exception) -> str:
     """The error in one line, without the value that caused it: the value is the producer's data, and may be long."""
     if isinstance(error, JMESPathTypeError):
         expected = " or ".join(error.expected_types)
-        received = _TYPES.get(error.actual_type, error.actual_type)
-        return f"In function {error.function_name}(), expected {expected}, received {received}"
+        return f"In function {error.function_name}(), expected {expected}, received {error.actual_type}"
     first = (str(error).splitlines() or [""])[0]
     return _ERROR_PREFIX.sub("", first.removesuffix(", for expression:").removesuffix(":"))[:MAX_REASON_CHARACTERS]

@@ -1,21 +1,23 @@
 """The body of a webhook: the event in our envelope, its snapshot reduced to the route's selection, then transformed.
 
 Without a transform the producer's bytes are sent unchanged; they are parsed only for a JMESPath expression, once for
-all filters of an event. If an expression fails, the delivery fails with the reason, and nothing is sent in its place.
+all filters of an event. What a transform only picks is sent as it was published. If an expression fails, the delivery
+fails with the reason, and nothing is sent in its place.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from daemon.core.events import raw_json
 from daemon.core.routing.route import PayloadOptions
-from daemon.core.webhook import expression
+from daemon.core.webhook import expression, json_values
 from daemon.core.webhook.expression import StepAllowance
+from daemon.core.webhook.json_values import Json, TooLong
 
 SnapshotSelection = tuple[tuple[str, tuple[str, ...] | None], ...]
 
@@ -76,7 +78,7 @@ class EventFilters:
         self.results: dict[str, FilterResult] = {}
         self._source = source
         self._allowance = allowance
-        self._parsed: tuple[dict[str, object], int] | RenderError | None = None
+        self._parsed: tuple[Json, int] | RenderError | None = None
 
     def passes(self, test: str) -> bool:
         """True if the event is let through."""
@@ -100,12 +102,12 @@ class EventFilters:
         # JMESPath's notion of false: null, false, and empty strings, lists and objects - not 0.
         return not (result is None or result is False or result in ("", [], {}))
 
-    def document(self) -> tuple[dict[str, object], int]:
+    def document(self) -> tuple[Json, int]:
         """The event with its whole snapshot, parsed, and the number of bytes of its text. Raises RenderError."""
         if self._parsed is None:
             body = envelope(self._source, self._source.snapshot or b"{}")
             try:
-                self._parsed = _parsed(body, self._allowance), len(body)
+                self._parsed = _parsed(json_values.read, body, self._allowance), len(body)
             except RenderError as error:
                 self._parsed = error
         if isinstance(self._parsed, RenderError):
@@ -133,11 +135,7 @@ def render(
     body = envelope(source, snapshot)
     if options.transform is None:
         return body
-    if options.filter is None:
-        document = _parsed(body, allowance)
-    else:
-        document = {**filters.document()[0], "snapshot": json.loads(snapshot)}
-    return _transformed(document, len(body), options.transform, max_bytes=max_bytes, allowance=allowance)
+    return _written(_transformed(body, options.transform, allowance=allowance), max_bytes=max_bytes)
 
 
 def envelope(source: PayloadSource, snapshot: bytes) -> bytes:
@@ -160,33 +158,44 @@ def select(snapshot: str, selection: SnapshotSelection) -> str:
         for entity, fields in selection
         if entity in entities
     )
-    return _object(chosen)
+    return "{" + ",".join(f"{json.dumps(name, ensure_ascii=False)}:{text}" for name, text in chosen) + "}"
 
 
-def _transformed(
-    document: object, size_bytes: int, transform: str, *, max_bytes: int, allowance: StepAllowance | None
-) -> bytes:
-    result = _evaluated(transform, document, steps=expression.transform_steps(size_bytes), allowance=allowance)
+def _transformed(body: bytes, transform: str, *, allowance: StepAllowance | None) -> Json:
+    """The result of a transform; what it picks of the body knows its text."""
+    steps = expression.transform_steps(len(body))
+    if not expression.only_picks(transform):
+        values = _parsed(json_values.read, body, allowance)
+        result = _evaluated(transform, values, steps=steps, allowance=allowance)
+        if not json_values.needs_document(result, values, body.decode()):
+            return result
+        allowance = None  # it has paid for this already
+    document = _parsed(json_values.document, body, allowance)
+    return _evaluated(transform, document, steps=steps, allowance=allowance)
+
+
+def _written(result: Json, *, max_bytes: int) -> bytes:
     try:
-        shaped = json.dumps(result, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    except (ValueError, RecursionError) as error:  # infinity (1e999), an unpaired surrogate (\ud800), too deep
+        shaped = json_values.written(result, max_characters=max_bytes).encode()
+    except TooLong as error:
+        raise RenderError(f"the transform made more than the {max_bytes} bytes that are allowed") from error
+    except UnicodeEncodeError as error:  # an unpaired surrogate (\ud800) that was not published as one
         raise RenderError("the transform made a value that JSON cannot hold") from error
     if len(shaped) > max_bytes:
         raise RenderError(f"the transform made {len(shaped)} bytes, {max_bytes} are allowed")
     return shaped
 
 
-def _parsed(body: bytes, allowance: StepAllowance | None) -> dict[str, object]:
+def _parsed(parse: Callable[[str], Json], body: bytes, allowance: StepAllowance | None) -> Json:
     if allowance is not None:
         allowance.check_document(len(body))
     try:
-        parsed: dict[str, object] = json.loads(body)
+        return parse(body.decode())
     except (ValueError, RecursionError) as error:
-        raise RenderError("the event is nested too deeply for expressions, or has a number that is too long") from error
-    return parsed
+        raise RenderError("the event is nested too deeply for expressions") from error
 
 
-def _evaluated(text: str, document: object, *, steps: int, allowance: StepAllowance | None) -> object:
+def _evaluated(text: str, document: Json, *, steps: int, allowance: StepAllowance | None) -> Json:
     try:
         return expression.evaluate(text, document, steps=steps, allowance=allowance)
     except expression.ExpressionError as error:
@@ -204,8 +213,4 @@ def _project(entity: str, fields: tuple[str, ...]) -> str:
 def _project_object(value: str, fields: tuple[str, ...]) -> str:
     if not value.startswith("{"):
         return value
-    return _object((name, text) for name, text in raw_json.members(value) if name in fields)
-
-
-def _object(parts: Iterable[tuple[str, str]]) -> str:
-    return "{" + ",".join(f"{json.dumps(name, ensure_ascii=False)}:{text}" for name, text in parts) + "}"
+    return raw_json.cut(value, fields)

@@ -109,8 +109,8 @@ def with_headers(
         HOPS_HEADER: str(source.hops + 1),
         request_options.signing_header: signing.ordergroove_signature(body, timestamp=timestamp, keys=keys),
     }
-    if request_options.standard_webhooks:
-        message_id = delivery_id(route_id, source.event_id)
+    if request_options.standard_webhooks and any(key.standard is not None for key in keys):
+        message_id = delivery_id(route_id, source.event_id, source.created)
         headers["webhook-id"] = message_id
         headers["webhook-timestamp"] = str(timestamp)
         headers["webhook-signature"] = signing.standard_signature(

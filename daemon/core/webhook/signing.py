@@ -4,8 +4,11 @@ A receiver in Python calls `verify`; daemon/data/snippets has a function for eac
 
 Pure, and on the hot path: keys are decoded once, and each signature is one `hmac.digest` (C, no object per call).
 The one thing to know: the schemes read the same text differently. OrderGroove's key is the text itself as UTF-8,
-`whsec_` included. Standard Webhooks' key is the text after `whsec_`, base64-decoded. Hence an older key of any other
-form signs in the OrderGroove scheme only.
+`whsec_` included. Standard Webhooks' key is the text after `whsec_`, base64-decoded. Hence a key of any other form,
+brought along from an earlier provider, signs in the OrderGroove scheme only.
+
+Verifying is liberal in form and strict in substance: hex in either case, base64 with or without padding and of either
+alphabet, blanks around a value, and a key that lost its `whsec_`, its padding or gained a blank are all read as meant.
 """
 
 from __future__ import annotations
@@ -17,6 +20,12 @@ from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+
+# Why requests that are signed with a text have no Standard Webhooks headers.
+NO_STANDARD_WEBHOOKS = (
+    "the key was brought along and is not whsec_ and base64, as Standard Webhooks needs it: requests carry the other "
+    "signature only"
+)
 
 KEY_PREFIX = "whsec_"
 KEY_BYTES = 32
@@ -104,7 +113,7 @@ def verify(
 
     Raises ValueError if there is no key, since that is a mistake of the caller.
     """
-    known = [SigningKey(text) for text in ([keys] if isinstance(keys, str) else keys)]
+    known = [key for text in ([keys] if isinstance(keys, str) else keys) for key in _meant(text)]
     if not known:
         raise ValueError("no key to verify with")
     given = {name.lower(): value for name, value in headers.items()}
@@ -133,7 +142,7 @@ def verify_ordergroove(
     """A receiver's check of the OrderGroove header. Any signature by any of `keys` suffices; whitespace is ignored."""
     pairs = [(name.strip(), value.strip()) for name, _, value in (part.partition("=") for part in header.split(","))]
     timestamps = [value for name, value in pairs if name == "ts"]
-    given = [value for name, value in pairs if name == "sig" and value]
+    given = [value.lower() for name, value in pairs if name == "sig" and value]
     if not timestamps or not given:
         return Verification.MISSING
     if len(timestamps) > 1 or (timestamp := _parse_seconds(timestamps[0])) is None:
@@ -155,7 +164,7 @@ def verify_standard(
 ) -> Verification:
     """A receiver's check of the three Standard Webhooks headers as received; versions other than v1 are ignored."""
     versions = [part.partition(",") for part in signature.split()]
-    given = [value for version, _, value in versions if version == "v1" and value]
+    given = [_plain_base64(value) for version, _, value in versions if version == "v1" and value]
     message_id, timestamp = message_id.strip(), timestamp.strip()
     if not given or not message_id or not timestamp:
         return Verification.MISSING
@@ -163,7 +172,9 @@ def verify_standard(
         return Verification.MALFORMED
     signed = b"%b.%b.%b" % (message_id.encode("utf-8", "surrogatepass"), timestamp.encode(), body)
     expected = [
-        b64encode(hmac.digest(key.standard, signed, "sha256")).decode() for key in keys if key.standard is not None
+        _plain_base64(b64encode(hmac.digest(key.standard, signed, "sha256")).decode())
+        for key in keys
+        if key.standard is not None
     ]
     return _verdict(given, expected, timestamp=seconds, now=now, tolerance_seconds=tolerance_seconds)
 
@@ -191,10 +202,22 @@ def _parse_seconds(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 12 else None
 
 
+def _meant(text: str) -> list[SigningKey]:
+    """The keys that a text may stand for: itself, and the whsec_ key that it was before something was cut off."""
+    text = text.strip()
+    bare = text.removeprefix(KEY_PREFIX).rstrip("=")
+    whole = KEY_PREFIX + bare + "=" * (-len(bare) % 4)
+    return [SigningKey(text)] if text == whole else [SigningKey(text), SigningKey(whole)]
+
+
+def _plain_base64(text: str) -> str:
+    return text.rstrip("=").replace("-", "+").replace("_", "/")
+
+
 def _decoded(text: str) -> bytes | None:
     if not text.startswith(KEY_PREFIX):
         return None
     try:
         return b64decode(text.removeprefix(KEY_PREFIX), validate=True) or None
-    except binascii.Error:
+    except ValueError:  # no base64, or no ASCII
         return None

@@ -5,8 +5,8 @@ function verify(?string $header, string $body, string $key, int $toleranceSecond
 {
     $given = ['ts' => [], 'sig' => []];
     foreach (explode(',', $header ?? '') as $part) {
-        [$name, $value] = explode('=', trim($part), 2) + ['', ''];
-        $given[$name][] = $value;
+        [$name, $value] = explode('=', $part, 2) + ['', ''];
+        $given[trim($name)][] = trim($value);
     }
     if (count($given['ts']) !== 1 || !preg_match('/^[0-9]{1,12}$/D', $given['ts'][0])) {
         return false;
@@ -14,10 +14,13 @@ function verify(?string $header, string $body, string $key, int $toleranceSecond
     if (abs(time() - (int) $given['ts'][0]) > $toleranceSeconds) {
         return false;
     }
-    $expected = hash_hmac('sha256', $given['ts'][0] . '.' . $body, $key);
-    foreach ($given['sig'] as $signature) {
-        if (hash_equals($expected, $signature)) {
-            return true;
+    $bare = rtrim(preg_replace('/^whsec_/', '', trim($key)), '='); // somebody may have cut off one of these
+    foreach ([trim($key), 'whsec_' . $bare . str_repeat('=', (4 - strlen($bare) % 4) % 4)] as $each) {
+        $expected = hash_hmac('sha256', $given['ts'][0] . '.' . $body, $each);
+        foreach ($given['sig'] as $signature) {
+            if (hash_equals($expected, strtolower($signature))) {
+                return true;
+            }
         }
     }
     return false;

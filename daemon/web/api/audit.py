@@ -19,6 +19,7 @@ from daemon.web.access.queries import query_database
 from daemon.web.api.route_shapes import RouteName, WindowShape, of_window
 from daemon.web.http import paging, shapes
 from daemon.web.http.endpoints import Access, Query, endpoint
+from daemon.web.http.parameters import RECORDED_AT, moment_of
 from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import EventId, Moment, Uuid, moment
 from eventstore.queries.attempts import RecordedAttempt
@@ -94,6 +95,7 @@ def of_explanation(explanation: Explanation) -> ExplanationShape:
 @endpoint(
     Access.READ,
     Query(name="event", description="the event's id", is_required=True),
+    RECORDED_AT,
     Query(name="route", description="only this route", schema={"type": "string", "format": "uuid"}),
     *paging.QUERY,
     answers={200: paging.Page[ExplanationShape] | ExplanationShape},
@@ -113,6 +115,7 @@ async def explain(request: web.Request) -> web.Response:
         query_database(request),
         event_id,
         tenant=request.match_info["tenant"],
+        recorded_at=moment_of(request.query, "recorded_at"),
         route_id=route_id,
         live=services.index,
         part=slice(first, first + paging.limit(request) + 1),

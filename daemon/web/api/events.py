@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, NotRequired
 
 import orjson
 from aiohttp import web
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from daemon.commands import NotFound
 from daemon.core.events.catalogue import name_problem
 from daemon.core.routing.index import ALL
 from daemon.web.access.queries import query_database
 from daemon.web.http import paging, shapes
 from daemon.web.http.endpoints import Access, Query, endpoint
-from daemon.web.http.parameters import moment_of
+from daemon.web.http.parameters import RECORDED_AT, moment_of
 from daemon.web.http.shapes import EventId, Moment, moment
-from daemon.web.service import event_pages
+from daemon.web.service import event_pages, lookup
 from daemon.web.service.event_pages import EventFilter
-from eventstore import domain_events
 from eventstore.domain_events.listing import LoggedEvent
 
 _MOMENT = {"type": "string", "format": "date-time"}
@@ -43,11 +41,16 @@ class EventSummaryShape(TypedDict):
 
 
 class LoggedEventShape(EventSummaryShape):
-    """An event with its payload, byte for byte as it was published."""
+    """An event with its payload, byte for byte as it was published.
+
+    `others_recorded_at` is present if other events of the tenant have the same id: when each was recorded, the newest
+    first. `?recorded_at=` shows one of them.
+    """
 
     data: EventJson
     context: EventJson
     snapshot: EventJson
+    others_recorded_at: NotRequired[list[Moment]]
 
 
 @endpoint(
@@ -82,18 +85,15 @@ async def list_events(request: web.Request) -> web.Response:
     return shapes.answer(page)
 
 
-@endpoint(Access.READ, answers={200: LoggedEventShape}, refuses=(404,))
+@endpoint(Access.READ, RECORDED_AT, answers={200: LoggedEventShape}, refuses=(404,))
 async def show(request: web.Request) -> web.Response:
-    """An event with its payload; the newest, if events of different days have that id."""
-    event_id = request.match_info["event"]
-    found = []
-    if "\0" not in event_id:  # PostgreSQL has no such text, so there is no such event
-        found = await domain_events.find(query_database(request), event_id, tenant=request.match_info["tenant"])
-    if not found:
-        raise NotFound("there is no such event")
-    event = found[0]
+    """An event with its payload. If its id was used again, which is possible after 24 hours, it is the newest one."""
+    found = await lookup.event(request)
+    event = found.event
+    others = [moment(recorded_at) for recorded_at in found.others_recorded_at]
     return shapes.answer(
         {
+            **({"others_recorded_at": others} if others else {}),
             "id": event.id,
             "type": event.type,
             "event_time": moment(event.event_time),

@@ -159,7 +159,7 @@ async def retry(request: web.Request) -> web.Response:
     form = await read(request, Command)
     pair = await resending.resendable_pair(request)
     requeued = await resending.retry_now(request, pair, command_context(request, form.reason))
-    body: RetriedShape = {"id": delivery_id(pair.route_id, pair.event_id), "state": requeued}
+    body: RetriedShape = {"id": delivery_id(pair.route_id, pair.event_id, pair.event_time), "state": requeued}
     return shapes.answer(body, status=202)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, NotRequired
 
 import orjson
 from pydantic import Field, WithJsonSchema
@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 
 from daemon.core.routing.route import LifecycleEventType, Route, config_to_body
 from daemon.core.routing.windows import Window
+from daemon.core.webhook.signing import NO_STANDARD_WEBHOOKS
 from daemon.web.http.shapes import EXAMPLE_MOMENT, MASK, Moment, Uuid, moment
 from eventstore.route_log.log import RouteEvent
 
@@ -31,6 +32,16 @@ class KeyShape(TypedDict):
     id: Annotated[str, Field(examples=["key_5f2c9a0e41b7"])]
     fingerprint: Annotated[str, Field(examples=["9f86d081884c7d65"])]
     previous_valid_until: Annotated[Moment | None, Field(examples=[None])]
+    standard_webhooks_absent: NotRequired[
+        Annotated[
+            str,
+            Field(
+                examples=[NO_STANDARD_WEBHOOKS],
+                description="Why requests that are signed with this key alone have no Standard Webhooks headers. Left "
+                "out if they have.",
+            ),
+        ]
+    ]
 
 
 class RevealedKeyShape(KeyShape):
@@ -122,7 +133,12 @@ def of_key(route: Route, *, now: datetime) -> KeyShape:
     """The newest key of a route."""
     newest, valid = route.keys[0], route.keys_at(now)
     until = valid[1].valid_until if len(valid) > 1 else None
-    return {"id": newest.id, "fingerprint": newest.fingerprint, "previous_valid_until": moment(until)}
+    shape: KeyShape = {
+        "id": newest.id,
+        "fingerprint": newest.fingerprint,
+        "previous_valid_until": moment(until),
+    }
+    return shape if newest.is_standard else {**shape, "standard_webhooks_absent": NO_STANDARD_WEBHOOKS}
 
 
 def of_history(events: Sequence[RouteEvent]) -> list[LifecycleEventShape]:

@@ -177,11 +177,15 @@ async def show_key(request: web.Request) -> web.Response:
     is_versioned=True,
 )
 async def rotate_key(request: web.Request) -> web.Response:
-    """Creates a new key. The present key signs as well for 24 hours."""
+    """Creates a new key, or takes the one that is brought along. The present key signs as well for 24 hours."""
     form = await read(request, Rotation)
     services, tenant = request.app[SERVICES], request.match_info["tenant"]
     done = await services.commands.rotate_key(
-        tenant, route_id(request), command_context(request, form.reason), force=form.force
+        tenant,
+        route_id(request),
+        command_context(request, form.reason),
+        force=form.force,
+        verification_key=form.verification_key,
     )
     key = await services.commands.reveal_key(tenant, done.route.id)
     return shapes.answer(_revealed(done.route, key, services.now()), headers=_etag(done.route))

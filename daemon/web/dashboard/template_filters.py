@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from daemon.core.delivery.failure_text import explain_error, status_text
 from daemon.web.dashboard.text import in_merchants_words, moment_field
+from daemon.web.http.shapes import moment as exact_moment
 
 _AGES = ((86400, "day"), (3600, "h"), (60, "min"))
 
@@ -80,6 +81,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "bytes": size,
     "capitalize_first": capitalize_first,
     "field_value": moment_field,
+    "exact": exact_moment,
     "plain": in_merchants_words,
     "explain_error": explain_error,
     "status_text": status_text,

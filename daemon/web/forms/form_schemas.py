@@ -9,6 +9,7 @@ from pydantic.config import JsonDict
 
 from daemon.core.drafts.route_draft import MAX_EVENT_TYPES, MAX_NAME_CHARACTERS, MAX_RATE_PER_SECOND
 from daemon.core.drafts.route_headers import MAX_HEADERS, MAX_VALUE_LENGTH
+from daemon.core.drafts.verification_key import MAX_CHARACTERS, MIN_CHARACTERS
 from daemon.core.events.event import BELOW_PATTERN, MAX_TEXT_CHARACTERS, TYPE_PATTERN
 from daemon.core.webhook.egress import MAX_URL_BYTES
 from daemon.core.webhook.expression import MAX_EXPRESSION_BYTES
@@ -41,6 +42,16 @@ EVENT_TYPES = {
     "maxItems": MAX_EVENT_TYPES,
     "description": "Types like `order.create`, prefixes like `order.*` or `customer.subscription.*`, or `*` for all.",
     "examples": [["order.*", "subscription.create"]],
+}
+
+VERIFICATION_KEY = {
+    "type": ["string", "null"],
+    "minLength": MIN_CHARACTERS,
+    "maxLength": MAX_CHARACTERS,
+    "pattern": r"^[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f\u2028\u2029]*[^\s\x00-\x1f\x7f-\x9f]$",
+    "writeOnly": True,
+    "description": "A key that receivers have already, so that they need not change: `whsec_…`, or any printable text "
+    "of an earlier provider, which then signs in the first scheme only. Left out: a new random key.",
 }
 
 HEADERS = {

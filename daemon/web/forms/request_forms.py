@@ -67,6 +67,7 @@ HeaderValue = Annotated[Text, AfterValidator(_unmasked)]
 Reason = Annotated[
     Annotated[str, Field(max_length=1000), AfterValidator(_readable)] | None, WithJsonSchema(form_schemas.REASON)
 ]
+VerificationKeyField = Annotated[str | None, Field(repr=False), WithJsonSchema(form_schemas.VERIFICATION_KEY)]
 Rate = Annotated[float | None, WithJsonSchema(form_schemas.RATE)]
 SelectionField = Annotated[bool | list[str], PlainValidator(_selection), WithJsonSchema(form_schemas.SELECTION)]
 ExpressionField = Annotated[Text | None, WithJsonSchema(form_schemas.EXPRESSION)]
@@ -94,6 +95,7 @@ class Rotation(Command):
     """`force` revokes a previous key whose grace period has not ended."""
 
     force: bool = False
+    verification_key: VerificationKeyField = None
 
 
 class PayloadForm(BaseForm):
@@ -160,6 +162,7 @@ class NewRoute(BaseForm):
     ordered: Annotated[bool, WithJsonSchema(form_schemas.ORDERED)] = False
     rate_limit_per_second: Rate = None
     enabled: bool = True
+    verification_key: VerificationKeyField = None
     reason: Reason = None
 
     @classmethod
@@ -176,6 +179,7 @@ class NewRoute(BaseForm):
             ordered=self.ordered,
             rate_limit_per_second=self.rate_limit_per_second,
             enabled=self.enabled,
+            verification_key=self.verification_key,
         )
 
 
@@ -184,16 +188,23 @@ _STAND_IN = {"name": "-", "target_url": "https://example.com/", "event_types": [
 
 
 async def read(
-    request: web.Request, form: type[Form], *, max_bytes: int = MAX_BODY_BYTES, bare: str | None = None
+    request: web.Request,
+    form: type[Form],
+    *,
+    max_bytes: int = MAX_BODY_BYTES,
+    bare: str | None = None,
+    opaque: str | None = None,
 ) -> Form:
     """The body as `form`. An absent body is read as an empty object, and a list as the value of the field `bare`.
+
+    The object in the field `opaque` is not read, see `bodies.parsed_object`.
 
     Raises Problem or Invalid.
     """
     raw = request[BODY] = await bodies.read(request, max_bytes=max_bytes)
     if raw and request.content_type != "application/json":
         raise Problem(415, "send the body as Content-Type: application/json")
-    return validated(form, bodies.parsed_object(raw, bare=bare) if raw else {}, request.app[SERVICES])
+    return validated(form, bodies.parsed_object(raw, bare=bare, opaque=opaque) if raw else {}, request.app[SERVICES])
 
 
 def validated(form: type[Form], value: Mapping[str, object], services: Services) -> Form:

@@ -14,6 +14,7 @@ import orjson
 from aiohttp import web
 
 from daemon.commands import Invalid
+from daemon.core.events import raw_json
 from daemon.core.events.event import FieldProblem
 from daemon.web.http.inflation import inflater_of
 from daemon.web.http.problems import Problem
@@ -53,12 +54,16 @@ async def chunks(request: web.Request, *, max_bytes: int) -> AsyncIterator[bytes
     inflater.end()
 
 
-def parsed_object(raw: bytes, *, bare: str | None = None) -> Mapping[str, object]:
+def parsed_object(raw: bytes, *, bare: str | None = None, opaque: str | None = None) -> Mapping[str, object]:
     """The JSON object in `raw`. If `bare` is given, a list is accepted as the value of that field.
+
+    An object in the field `opaque` may be all that a published event may be. It is not read: its value here is an
+    empty object, and the caller takes its text.
 
     Raises Problem for what is no such JSON, Invalid for names that an object has twice.
     """
     try:
+        raw = raw if opaque is None else _emptied(raw, opaque)
         value = orjson.loads(raw)
         repeated = _repeated(raw)
     except orjson.JSONDecodeError as error:
@@ -95,6 +100,17 @@ async def _raw_chunks(request: web.Request, *, max_bytes: int) -> AsyncIterator[
 
 def _too_large(max_bytes: int) -> Problem:
     return Problem(413, f"the body has more than {max_bytes} bytes; nothing was stored")
+
+
+def _emptied(raw: bytes, opaque: str) -> bytes:
+    """The body with an empty object in place of the object in a field. What is no JSON object is returned as it is."""
+    try:
+        raw_json.loads(raw)
+        members = raw_json.members(raw.decode())
+    except ValueError:
+        return raw
+    parts = ((name, "{}" if name == opaque and text.startswith("{") else text) for name, text in members)
+    return f"{{{','.join(f'{json.dumps(name)}:{text}' for name, text in parts)}}}".encode()
 
 
 def _repeated(raw: bytes) -> list[str]:

@@ -17,6 +17,12 @@ from daemon.web.http.problems import Problem
 # Only so many different names are checked, since a hostile query may have thousands.
 MAX_QUERY_NAMES = 20
 
+RECORDED_AT = Query(
+    name="recorded_at",
+    description="of several events with this id, which are days apart, the one that was recorded at this moment",
+    schema={"type": "string", "format": "date-time"},
+)
+
 # Headers that decide something. Given twice, a proxy may have decided by the one value and we by the other.
 _GIVEN_ONCE = ("Authorization", "Host", "Origin", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest", "Content-Type",
                "If-Match", "Idempotency-Key")  # fmt: skip

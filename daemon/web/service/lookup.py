@@ -1,4 +1,4 @@
-"""The route or delivery whose id is in a path.
+"""The route, event or delivery whose id is in a path.
 
 Foreign and unknown ids give the same error as if nothing had that id. An id must be a UUID as we write it: other
 spellings of the same UUID belong to nothing.
@@ -7,6 +7,8 @@ spellings of the same UUID belong to nothing.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from aiohttp import web
@@ -20,14 +22,48 @@ from daemon.deliveries import DeliveryDetail, SearchUnfinished
 from daemon.web.access.limits import TENANT_LIMITS
 from daemon.web.access.queries import query_database
 from daemon.web.http.endpoints import Query, RateLimit
+from daemon.web.http.parameters import moment_of
 from daemon.web.http.services import SERVICES, request_options
+from eventstore import domain_events
+from eventstore.domain_events import listing
+from eventstore.domain_events.events import StoredEvent
 from eventstore.queries.attempts import EventAndRoute
 
 EVENT_HINT = Query(name="event", description="the id of its event, which makes a search unnecessary")
 
+_NO_EVENT = "there is no such event, or it is so old that it is no longer kept"
 _NO_ROUTE = "there is no such route"
 _NO_DELIVERY = "there is no such delivery"
 _SEARCHED_TOO_LONG = "is needed here: so much waits that the delivery was not found in time, name its event"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundEvent:
+    """An event, and when other events with the same id were recorded, the newest first."""
+
+    event: StoredEvent
+    others_recorded_at: tuple[datetime, ...]
+
+
+async def event(request: web.Request) -> FoundEvent:
+    """The event in the path: the newest with that id, or the one that was recorded at `?recorded_at=`.
+
+    Raises NotFound, also for what is no moment.
+    """
+    event_id, tenant = request.match_info["event"], request.match_info["tenant"]
+    database = query_database(request)
+    try:
+        recorded_at = moment_of(request.query, "recorded_at")
+    except ValueError as error:
+        raise NotFound(_NO_EVENT) from error
+    found = []
+    if "\0" not in event_id:  # PostgreSQL has no such text, so there is no such event
+        found = await domain_events.find(database, event_id, tenant=tenant, recorded_at=recorded_at)
+    if not found:
+        raise NotFound(_NO_EVENT)
+    same = await listing.by_id(database, tenant, event_id)
+    others = tuple(each.recorded_at for each in same if each.seq != found[0].seq)
+    return FoundEvent(event=found[0], others_recorded_at=others)
 
 
 def route_id(request: web.Request) -> UUID:

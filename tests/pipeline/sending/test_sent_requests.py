@@ -34,7 +34,11 @@ async def shown(it: PipelineProcess, route: Route, event_id: str, *, attempts: i
     """Reads a delivery by its id once `attempts` attempts of it are recorded."""
     await it.until_row("SELECT count(*) >= $1 FROM hookledger.attempt WHERE event_id = $2", attempts, event_id)
     index = it.projection.index
-    pair = await deliveries.find(it.database, index, route.tenant, UUID(delivery_id(route.id, event_id)))
+    (at,) = {
+        row["event_time"]
+        for row in await it.rows("SELECT event_time FROM hookledger.attempt WHERE event_id = $1", event_id)
+    }
+    pair = await deliveries.find(it.database, index, route.tenant, UUID(delivery_id(route.id, event_id, at)))
     assert pair is not None
     found = await deliveries.detail(it.database, index, it.keychain, pair, request_options=REQUEST_OPTIONS)
     assert found is not None

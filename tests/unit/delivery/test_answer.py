@@ -1,9 +1,10 @@
 """What an answer means: all status codes, all error names, and the id that never changes."""
 
 import uuid
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from daemon.core.delivery.answer import (
@@ -78,19 +79,40 @@ def test_a_header_is_found_by_its_name_in_any_case_and_the_first_counts() -> Non
     assert answer.header("y") is None
 
 
-@given(st.uuids(), st.text(alphabet=st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=128))
-def test_a_deliverys_id_is_the_uuid_5_of_route_and_event(route_id: uuid.UUID, event_id: str) -> None:
-    assert delivery_id(route_id, event_id) == str(uuid.uuid5(route_id, event_id))
+moments = st.datetimes(timezones=st.just(UTC))
+event_ids = st.text(alphabet=st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=128)
+
+
+@given(st.uuids(), event_ids, moments)
+def test_a_deliverys_id_is_the_uuid_5_of_route_and_event_and_day(
+    route_id: uuid.UUID, event_id: str, at: datetime
+) -> None:
+    assert delivery_id(route_id, event_id, at) == str(uuid.uuid5(route_id, f"{event_id}\n{at.date()}"))
 
 
 def test_a_deliverys_id_is_the_same_in_every_release() -> None:
     route_id = uuid.UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
-    assert delivery_id(route_id, "www.example.com") == "2ed6657d-e927-568b-95e1-2665a8aea6a2"
+    at = datetime(2026, 11, 23, 8, tzinfo=UTC)
+    assert delivery_id(route_id, "www.example.com", at) == "faba2399-7e16-5e20-aba5-669004e3aed6"
 
 
-@given(st.uuids(), st.text(max_size=128))
-def test_the_key_of_a_delivery_is_the_beginning_of_its_id(route_id: uuid.UUID, event_id: str) -> None:
-    as_uuid = uuid.uuid5(route_id, event_id)
+@given(st.uuids(), event_ids, moments)
+def test_an_event_id_that_is_used_again_a_day_later_has_another_delivery(
+    route_id: uuid.UUID, event_id: str, at: datetime
+) -> None:
+    assume(at < datetime(9999, 12, 30, tzinfo=UTC))
+    assert delivery_id(route_id, event_id, at) != delivery_id(route_id, event_id, at + timedelta(hours=24))
 
-    assert delivery_key(route_id, event_id) == key_of(as_uuid)
-    assert key_of(as_uuid) & 0xFFFFFFFF == int(str(as_uuid)[:8], 16)
+
+@given(st.uuids(), event_ids, moments, st.integers(-14, 14))
+def test_the_day_is_that_of_utc_wherever_the_time_is_from(
+    route_id: uuid.UUID, event_id: str, at: datetime, hours: int
+) -> None:
+    assume(datetime(2, 1, 1, tzinfo=UTC) < at < datetime(9998, 1, 1, tzinfo=UTC))
+    elsewhere = at.astimezone(timezone(timedelta(hours=hours)))
+    assert delivery_id(route_id, event_id, elsewhere) == delivery_id(route_id, event_id, at)
+
+
+@given(st.uuids(), event_ids, moments)
+def test_the_key_of_a_delivery_is_the_beginning_of_its_id(route_id: uuid.UUID, event_id: str, at: datetime) -> None:
+    assert delivery_key(route_id, event_id, at) == key_of(uuid.UUID(delivery_id(route_id, event_id, at)))

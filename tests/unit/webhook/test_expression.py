@@ -1,6 +1,7 @@
 """Expressions of merchants: JMESPath defines their results; their cost and their failures are ours."""
 
 import json
+import math
 import re
 import sys
 import time
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from daemon.core.webhook import dialect, json_values
 from daemon.core.webhook.expression import (
     MAX_EXPRESSION_BYTES,
     ExpressionError,
@@ -23,13 +25,38 @@ from daemon.core.webhook.expression import (
     problem,
     transform_steps,
 )
+from daemon.core.webhook.json_values import Json, PublishedNumber
 from tests.support.expressions import expressions, well_formed
 
 SMALL: dict[str, Any] = {"a": [1, 2, {"b": "x"}], "b": {"a": 1.5, "b": None, "type": True}, "id": "evt", "type": ""}
 
 
-def of(expression: str, value: object = SMALL) -> object:
-    return evaluate(expression, value, steps=transform_steps(len(json.dumps(value))))
+def of(expression: str, value: object = SMALL) -> Json:
+    return evaluate(expression, read(value), steps=transform_steps(len(json.dumps(value))))
+
+
+def read(value: object) -> Json:
+    """The value as it is read from an event."""
+    return json_values.read(json.dumps(value))
+
+
+def as_floats(value: object) -> object:
+    """The value with floats for decimals, as jmespath computes."""
+    if isinstance(value, dict):
+        return {key: as_floats(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [as_floats(part) for part in value]
+    return float(value) if isinstance(value, (PublishedNumber, int)) and not isinstance(value, bool) else value
+
+
+def is_close(one: object, other: object) -> bool:
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other)
+    if isinstance(one, dict) and isinstance(other, dict):
+        return list(one) == list(other) and all(is_close(part, other[key]) for key, part in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(is_close, one, other))
+    return type(one) is type(other) and one == other
 
 
 def failure(expression: str, value: object = SMALL) -> str:
@@ -44,26 +71,32 @@ def filled(unit: str, separator: str, *, around: str = "{}") -> str:
     return around.format(separator.join([unit] * (available // (len(unit) + len(separator)))))
 
 
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4),
+any_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=4),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from("ab"), inner, max_size=2),
     max_leaves=8,
 )
 
 
 @settings(max_examples=150)
-@given(well_formed, json_values)
+@given(well_formed, any_values)
 def test_a_result_is_the_one_of_jmespath(expression: str, value: object) -> None:
     assume(problem(expression) is None)
     try:
         found = of(expression, value)
     except ExpressionError:
         return
-    assert repr(found) == repr(jmespath.search(expression, value))
+    try:
+        expected = jmespath.search(expression, value)
+    except (ArithmeticError, ValueError):
+        return  # Python's floats end where decimals do not
+    if "'nan'" in expression or "'inf'" in expression or "1e999" in expression:
+        return  # no numbers of JSON, or none of Python's: see the tests of each
+    assert is_close(as_floats(found), as_floats(expected))
 
 
 @settings(max_examples=150)
-@given(expressions, json_values)
+@given(expressions, any_values)
 def test_no_expression_fails_in_another_way(expression: str, value: object) -> None:
     reason = problem(expression)
     if reason is None:
@@ -127,13 +160,13 @@ def test_calls_that_may_go_well_are_not_refused(expression: str) -> None:
 
 
 def test_an_expression_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled, compile_ = [], jmespath.compile
+    compiled, compile_ = [], dialect.compiled
 
     def counted(text: str) -> Any:
         compiled.append(text)
         return compile_(text)
 
-    monkeypatch.setattr(jmespath, "compile", counted)
+    monkeypatch.setattr(dialect, "compiled", counted)
     text = "a.b.c || 'compiled by no other test'"
     assert problem(text) is None
     for _ in range(3):
@@ -201,8 +234,9 @@ def _frames() -> int:
         ("sum(['a'])", "In function sum(), expected array-number, received string"),
         ('sort(`[1, "a"]`)', "In function sort(), expected array-string or array-number, received"),
         ("join('a', `[1]`)", "In function join(), expected array-string, received number"),
-        ("ceil(`1e999`)", "infinity"),
-        ("avg(`[" + "9" * 400 + "]`)", "too large"),
+        ("sum(`[1e9999,1e-9999]`)", "a sum needs more than 5000 digits"),
+        ("sum(`[1e9999999999999999999]`)", "a number is too large"),
+        ("sum(`[1e9999999999999999999,-1e9999999999999999999]`)", "a number is too large"),
         ("&a", "expression reference"),
         ("to_string(&a)", "expression reference"),
         ("to_string([&a])", "expression reference"),
@@ -273,6 +307,10 @@ BOMBS = {
     "comparing": filled("a==b", ",", around="[{}]"),
     "filtering": "a[?" + "||".join(["@==`2`"] * 90) + "]",
     "summing": filled("sum(a)", ",", around="[{}]"),
+    "summing far apart": "map(&sum([`1e4990`,`1`]),a)",
+    "averaging without an end": "map(&avg(`[1,1,2]`),a)",
+    "comparing far apart": "a[?`1e999999999999999999` > @ && `1e-999999999999999999` < @]",
+    "rounding far away": "map(&ceil(`1.5e999999999999999999`),a)",
 }
 LARGE: dict[str, Any] = {
     "a": [1] * 30_000,
@@ -302,7 +340,7 @@ def test_an_expression_that_explodes_does_not_fill_the_memory(name: str) -> None
 
 def written(expression: str, value: object) -> str:
     try:
-        return json.dumps(of(expression, value))
+        return json_values.compact(of(expression, value))
     except ExpressionError:
         return ""
 
@@ -318,7 +356,7 @@ def test_a_large_event_of_the_usual_kind_can_be_given_new_names_and_filtered() -
 
 
 @settings(max_examples=150)
-@given(well_formed, json_values, st.integers(0, 60))
+@given(well_formed, any_values, st.integers(0, 60))
 def test_an_allowance_changes_where_an_expression_is_evaluated_and_never_its_result(
     expression: str, value: object, left: int
 ) -> None:
@@ -326,7 +364,7 @@ def test_an_allowance_changes_where_an_expression_is_evaluated_and_never_its_res
 
     def outcome(**more: Any) -> str:
         try:
-            return repr(evaluate(expression, value, steps=1000, **more))
+            return repr(evaluate(expression, read(value), steps=1000, **more))
         except ExpressionError as error:
             return str(error)
 
@@ -343,19 +381,19 @@ def test_an_allowance_changes_where_an_expression_is_evaluated_and_never_its_res
 def test_the_expressions_of_one_event_use_up_one_allowance() -> None:
     allowance = StepAllowance(steps=100, document_bytes=1000)
     for _ in range(3):
-        evaluate("a[*].b.c", SMALL, steps=1000, allowance=allowance)
+        evaluate("a[*].b.c", read(SMALL), steps=1000, allowance=allowance)
     assert 0 < allowance.steps < 90
     with pytest.raises(TooHeavy):
         for _ in range(30):
-            evaluate("a[*].b.c", SMALL, steps=1000, allowance=allowance)
+            evaluate("a[*].b.c", read(SMALL), steps=1000, allowance=allowance)
 
 
 def test_beyond_its_budget_an_expression_fails_even_where_more_would_be_allowed() -> None:
     with pytest.raises(OverBudget, match="it takes too many steps for an event of this size"):
-        evaluate("a[*].b.c", SMALL, steps=5, allowance=StepAllowance(steps=1000, document_bytes=1000))
+        evaluate("a[*].b.c", read(SMALL), steps=5, allowance=StepAllowance(steps=1000, document_bytes=1000))
 
 
 def test_a_filter_may_read_every_line_of_a_large_event() -> None:
     items = {"items": [{"sku": f"A-{n}", "quantity": n, "price": "1.10", "tags": ["a", "b"]} for n in range(3_000)]}
     steps = filter_steps(len(json.dumps(items)))
-    assert evaluate("length(items[?quantity >= `1500`])", items, steps=steps) == 1_500
+    assert evaluate("length(items[?quantity >= `1500`])", read(items), steps=steps) == 1_500

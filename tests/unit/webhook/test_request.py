@@ -48,7 +48,10 @@ def test_the_headers_are_those_of_the_contract() -> None:
         "X-Shop", "Content-Type", "User-Agent", "Hookledger-Hops", "OrderGroove-Signature", "webhook-id", "webhook-timestamp", "webhook-signature",
     }  # fmt: skip
     assert (made.headers["Content-Type"], made.headers["User-Agent"]) == ("application/json", "Hookledger/1")
-    assert (made.headers["webhook-id"], made.headers["webhook-timestamp"]) == (str(uuid5(ROUTE, "evt_1")), "1767312000")
+    assert (made.headers["webhook-id"], made.headers["webhook-timestamp"]) == (
+        str(uuid5(ROUTE, "evt_1\n2026-01-02")),
+        "1767312000",
+    )
     assert made.headers["OrderGroove-Signature"].startswith("ts=1767312000,sig=")
     assert made.headers["OrderGroove-Signature"].count(",sig=") == 2
 

@@ -161,3 +161,37 @@ def test_only_a_valid_verdict_is_true() -> None:
 def test_verifying_without_a_key_is_the_callers_mistake(keys: str | list[str]) -> None:
     with pytest.raises(ValueError, match="key"):
         verify(BODY, signed(NEW), keys, now=NOW)
+
+
+BARE = NEW.removeprefix("whsec_").rstrip("=")
+
+
+@pytest.mark.parametrize("names", [ORDERGROOVE, STANDARD])
+@pytest.mark.parametrize("key", [f"{BARE}=", f"whsec_{BARE}", BARE, f" {NEW}\n"])
+def test_a_key_that_lost_its_prefix_or_padding_is_read_as_meant(names: tuple[str, ...], key: str) -> None:
+    assert verify(BODY, only(names, signed(NEW)), key, now=NOW) is Verification.VALID
+    assert verify(BODY, only(names, signed(OTHER)), key, now=NOW) is Verification.MISMATCH
+
+
+def test_signatures_may_be_in_capitals_without_padding_and_of_the_other_alphabet() -> None:
+    for number in range(30):  # some of them have + or /
+        body = BODY + b"%d" % number
+        headers = signed(NEW, body=body)
+        timestamp, _, signature = headers["OrderGroove-Signature"].partition(",sig=")
+        written = {**headers, "OrderGroove-Signature": f" {timestamp} , sig = {signature.upper()} "}
+        assert verify(body, only(ORDERGROOVE, written), NEW, now=NOW) is Verification.VALID
+        plain = headers["webhook-signature"].rstrip("=").replace("+", "-").replace("/", "_")
+        written = {**headers, "webhook-signature": f" v1,AAAA  {plain} "}
+        assert verify(body, only(STANDARD, written), NEW, now=NOW) is Verification.VALID
+        cut = {**headers, "webhook-signature": plain[:-1], "OrderGroove-Signature": f"{timestamp},sig={signature[:-1]}"}
+        assert verify(body, cut, NEW, now=NOW) is Verification.MISMATCH
+
+
+@pytest.mark.parametrize(
+    "key", ["Schlüssel des früheren Anbieters / 鍵", "x" * 16, "whsec_no base64 at all", "0" * 256]
+)
+def test_a_key_that_was_brought_along_verifies_in_the_first_scheme(key: str) -> None:
+    headers = signed(key)
+    assert headers["webhook-signature"] == ""
+    assert verify(BODY, headers, key, now=NOW) is Verification.VALID
+    assert verify(BODY, headers, key[:-1], now=NOW) is Verification.MISMATCH

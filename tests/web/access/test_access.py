@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -239,7 +240,12 @@ async def test_what_belongs_to_another_tenant_cannot_be_told_from_what_does_not_
     event = published.json["events"][0]["id"]
     span = {"from": "2020-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z", "status": "all"}
     replay = (await app.ask("POST", f"/v1/tenants/globex/routes/{route}/replay", span)).json["id"]
-    theirs = {"route": route, "event": event, "delivery": str(delivery_id(UUID(route), event)), "replay": str(replay)}
+    theirs = {
+        "route": route,
+        "event": event,
+        "delivery": delivery_id(UUID(route), event, datetime.now(UTC)),
+        "replay": str(replay),
+    }
     headers = bearer(await token(app.database, "tenant:acme"))
     unknown_ids = {name: str(UUID(int=number)) for number, name in enumerate(theirs, 7)}
     before = await app.log()

@@ -9,15 +9,16 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from daemon.core.delivery.answer import delivery_id
+from daemon.core.delivery.answer import delivery_id, delivery_key
 from daemon.core.gcra import Allowance
 from daemon.web.access.limits import TENANT_LIMITS as ALLOWED
 from daemon.web.api import deliveries
 from daemon.web.http.endpoints import RateLimit
 from eventstore.domain_events import ticks
 from tests.support.delivery_log import TENANT, delivery_log, expected_fields
-from tests.support.recorded import age_events, recorded
+from tests.support.recorded import age_events, age_routes, recorded
 from tests.support.web import Answer, App, path
+from tests.support.web import app as opened
 
 LISTS = "/v1/tenants/acme/deliveries"
 
@@ -119,7 +120,7 @@ async def test_whatever_is_in_a_list_is_found_by_its_id(empty_url: str) -> None:
     async with delivery_log(empty_url) as log:
         log.app.client.app[ALLOWED]._allowances = {RateLimit.SEARCH: Allowance(burst=1000, per_second=1)}
         for expected in log.expected():
-            which = delivery_id(expected.route_id, expected.event_id)
+            which = delivery_id(expected.route_id, expected.event_id, expected.event_time)
             for query in ("", f"?event={expected.event_id}"):
                 found = await shown(log.app, which + query)
                 assert (
@@ -134,7 +135,7 @@ async def test_an_unread_event_has_deliveries_already(app: App) -> None:
     route = await app.route()
     await app.ask("POST", "/v1/events", {"tenant": TENANT, "type": "order.create", "id": "e1", "data": {}})
 
-    found = await shown(app, delivery_id(UUID(route["id"]), "e1"))
+    found = await shown(app, delivery_id(UUID(route["id"]), "e1", datetime.now(UTC)))
 
     assert (found["status"], found["attempts"]) == ("pending", [])
 
@@ -152,8 +153,8 @@ async def test_foreign_and_unknown_deliveries_are_404(app: App) -> None:
     async def get(which: str) -> Answer:
         return await app.ask("GET", f"{LISTS}/{which}")
 
-    foreign = delivery_id(UUID(other["id"]), "e2")
-    not_due = delivery_id(UUID(off["id"]), "e3")
+    foreign = delivery_id(UUID(other["id"]), "e2", datetime.now(UTC))
+    not_due = delivery_id(UUID(off["id"]), "e3", datetime.now(UTC))
     answers = [
         await get(foreign),
         await get(f"{foreign}?event=e2"),
@@ -204,16 +205,22 @@ async def test_an_event_from_before_its_route_has_no_delivery_though_its_id_was_
     assert (await app.ask("GET", f"{LISTS}/{it.id}?event=e1")).status == 404
 
 
-async def test_an_id_that_was_used_on_two_days_stands_for_the_newer_event(app: App) -> None:
-    it = await recorded(app)
+async def test_an_id_that_was_used_on_two_days_has_two_deliveries(empty_url: str) -> None:
     before = datetime.now(UTC) - timedelta(days=2)
-    await age_events(app, before)
-    await it.record(it.row("failed", status_code=500, error="http_500", event_time=before))
-    await app.ask("POST", "/v1/events", {"tenant": TENANT, "type": "order.create", "id": "e1", "data": {}})
-    await ticks.make(app.database)
+    async with opened(empty_url) as app:
+        it = await recorded(app)
+        key = delivery_key(UUID(it.route["id"]), "e1", before)
+        await it.record(it.row("failed", status_code=500, error="http_500", event_time=before, delivery_key=key))
+        await age_events(app, before)
+        await age_routes(app, timedelta(days=3))
+    async with opened(empty_url) as app:
+        await app.ask("POST", "/v1/events", {"tenant": TENANT, "type": "order.create", "id": "e1", "data": {}})
+        await ticks.make(app.database)
 
-    listed = (await app.ask("GET", f"{LISTS}?event=e1")).json["items"]
-    found = await shown(app, f"{it.id}?event=e1")
+        old, new = (delivery_id(UUID(it.route["id"]), "e1", at) for at in (before, datetime.now(UTC)))
+        listed = (await app.ask("GET", f"{LISTS}?event=e1")).json["items"]
 
-    assert [(item["id"], item["status"]) for item in listed] == [(it.id, "pending"), (it.id, "failed")]
-    assert (found["status"], found["attempts"]) == ("pending", [])
+        assert [(item["id"], item["status"]) for item in listed] == [(new, "pending"), (old, "failed")]
+        for which, status in ((new, "pending"), (old, "failed")):
+            for query in ("", "?event=e1"):
+                assert (await shown(app, f"{which}{query}"))["status"] == status

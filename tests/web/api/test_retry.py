@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count, pairwise
 from typing import Any
 from uuid import UUID, uuid4
@@ -21,7 +21,7 @@ async def over(app: App, route: dict[str, Any], *outcomes: str, ago: timedelta =
     route_id = UUID(route["id"])
     async with app.database.connection() as connection:
         await store_finished(connection, 1, *outcomes, route_id=route_id, ago=ago)
-    return delivery_id(route_id, "e1")
+    return delivery_id(route_id, "e1", datetime.now(UTC) - ago)
 
 
 async def again(app: App, delivery: str, tenant: str = "acme", body: Any = None, **more: Any) -> Answer:
@@ -99,7 +99,7 @@ async def test_of_what_was_skipped_it_is_said_why(app: App) -> None:
     await app.ask("POST", path(route, "/disable"), {})
     event = {"tenant": "acme", "id": "skipped", "type": "order.create", "data": {}}
     assert (await app.ask("POST", "/v1/events", event)).status == 202
-    delivery = delivery_id(UUID(route["id"]), "skipped")
+    delivery = delivery_id(UUID(route["id"]), "skipped", datetime.now(UTC))
     assert "the route is disabled since" in (await again(app, delivery)).json["detail"]
     await app.ask("POST", path(route, "/enable"), {})
     for query in ("", "?event=skipped"):
@@ -112,7 +112,7 @@ async def test_what_the_route_never_wanted_is_not_found(app: App) -> None:
     route = await app.route(event_types=["order.*"])
     event = {"tenant": "acme", "id": "unwanted", "type": "customer.create", "data": {}}
     assert (await app.ask("POST", "/v1/events", event)).status == 202
-    delivery = delivery_id(UUID(route["id"]), "unwanted")
+    delivery = delivery_id(UUID(route["id"]), "unwanted", datetime.now(UTC))
     for query in ("", "?event=unwanted"):
         assert (await app.ask("POST", f"/v1/tenants/acme/deliveries/{delivery}/retry{query}")).status == 404
 
@@ -121,7 +121,7 @@ async def test_what_waits_for_its_first_attempt_stays_in_line(app: App) -> None:
     route = await app.route()
     event = {"tenant": "acme", "id": "waiting", "type": "order.create", "data": {}}
     assert (await app.ask("POST", "/v1/events", event)).status == 202
-    delivery = delivery_id(UUID(route["id"]), "waiting")
+    delivery = delivery_id(UUID(route["id"]), "waiting", datetime.now(UTC))
     for query in ("", "?event=waiting"):
         answer = await app.ask("POST", f"/v1/tenants/acme/deliveries/{delivery}/retry{query}")
         assert (answer.status, answer.json) == (202, {"id": delivery, "state": "in_line"})

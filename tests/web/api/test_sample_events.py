@@ -36,7 +36,12 @@ async def test_an_example_of_each_subscribed_type_is_stored_for_the_route(app: A
     assert all(row["id"].startswith("test_") and not row["backfill"] for row in stored)
     assert answer.json == {
         "deliveries": [
-            {"id": str(uuid5(UUID(route["id"]), row["id"])), "event": row["id"], "type": row["type"]} for row in stored
+            {
+                "id": str(uuid5(UUID(route["id"]), f"{row['id']}\n{row['recorded_at']:%Y-%m-%d}")),
+                "event": row["id"],
+                "type": row["type"],
+            }
+            for row in stored
         ]
     }
     assert app.hurried == [None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -88,7 +89,7 @@ async def test_a_key_stands_for_one_command_whatever_sort_it_is(app: App) -> Non
     made = await app.route()
     async with app.database.connection() as connection:
         await store_finished(connection, 1, "failed", route_id=UUID(made["id"]))
-    retry = f"/v1/tenants/acme/deliveries/{delivery_id(UUID(made['id']), 'e1')}/retry"
+    retry = f"/v1/tenants/acme/deliveries/{delivery_id(UUID(made['id']), 'e1', datetime.now(UTC))}/retry"
     ever = {"from": "2020-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z", "status": "failed"}
     requests = {
         "edit": ("PATCH", path(made), {"name": "other"}),

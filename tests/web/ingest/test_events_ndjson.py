@@ -86,14 +86,14 @@ HOSTILE = [
     b'{"tenant":"acme","type":"a.b","data":' + b'{"a":' * 2000 + b"1" + b"}" * 2001,
     b'{"tenant":"acme","type":"a.b","data":{"deep":' + b"[" * 1000 + b"]" * 1000 + b"}}",
     b'{"tenant":"acme","type":"a.b","data":{"text":"\xff"}}',
-    b'{"tenant":"acme","type":"a.b","data":{"text":"\\ud800"}}',
     b'{"tenant":"acme","type":"a.b","type":"a.c","data":{}}',
     b'{"tenant":"acme","type":"a.b","data":{"n":NaN}}',
-    b'{"tenant":"acme","type":"a.b","data":{"n":1e999}}',
     b'{"tenant":"acme\x00","type":"a.b","data":{}}',
     b"\x00",
 ]
 UNUSUAL = [
+    '{"text":"\\ud800"}',
+    '{"n":1e999}',
     '{"n":18446744073709551616,"m":-9223372036854775809,"x":1.000000000000000000001}',
     '{"n":123456789012345678901234567890,"e":1E400000}'.replace("E400000", "E-400000"),
     '{"twice":1,"twice":{"twice":2,"twice":3}}',

@@ -8,7 +8,6 @@ from aiohttp import web
 
 from daemon import audit
 from daemon.audit import Explanation
-from daemon.commands import NotFound
 from daemon.web.access.queries import query_database
 from daemon.web.dashboard.logs import route_lookup
 from daemon.web.dashboard.pages import page
@@ -16,9 +15,8 @@ from daemon.web.dashboard.rendering import render
 from daemon.web.dashboard.text import Excerpt, json_excerpt, whole_number
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
-from eventstore import domain_events
+from daemon.web.service import lookup
 from eventstore.domain_events.events import StoredEvent
-from eventstore.postgres.connect import Database
 
 # Webhooks that are explained on a page; the others are on the next pages.
 PAGE_SIZE = 25
@@ -32,7 +30,8 @@ MAX_OTHER_BYTES = 12_000
 async def show(request: web.Request) -> web.Response:
     """The event; with `?route=` explained for that webhook only, even if the event did not concern it."""
     services, tenant, query = request.app[SERVICES], request.match_info["tenant"], request.query
-    event = await _find(query_database(request), tenant, request.match_info["event"])
+    found = await lookup.event(request)
+    event = found.event
     text = query.get("route", "").strip()
     matches = route_lookup.routes(services.index, tenant, text)
     route = matches[0] if len(matches) == 1 else None
@@ -50,6 +49,7 @@ async def show(request: web.Request) -> web.Response:
         "logs/event.html",
         status=422 if text and not matches else 200,
         event=event,
+        others_recorded_at=found.others_recorded_at,
         parts=_parts(event),
         explained=explained[:PAGE_SIZE],
         after=begin + PAGE_SIZE if len(explained) > PAGE_SIZE else None,
@@ -60,14 +60,6 @@ async def show(request: web.Request) -> web.Response:
         text=text,
         is_pending=_is_pending(explained[:PAGE_SIZE]),
     )
-
-
-async def _find(database: Database, tenant: str, event_id: str) -> StoredEvent:
-    """The newest event with that id. Raises NotFound."""
-    found = [] if "\0" in event_id else await domain_events.find(database, event_id, tenant=tenant)
-    if not found:
-        raise NotFound("there is no such event, or it is so old that it is no longer kept")
-    return found[0]
 
 
 def _parts(event: StoredEvent) -> list[tuple[str, Excerpt]]:

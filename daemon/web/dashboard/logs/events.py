@@ -97,7 +97,7 @@ def _row(index: RouteIndex, event: LoggedEvent, route: Route | None) -> EventRow
     return EventRow(
         event=event,
         decision=judgement.decision,
-        delivery_id=delivery_id(route.id, event.id) if is_due else None,
+        delivery_id=delivery_id(route.id, event.id, event.event_time) if is_due else None,
         has_filter=event.test_route is None and state is not None and state.config.payload.filter is not None,
     )
 

@@ -127,7 +127,8 @@ async def rotate(request: web.Request) -> web.Response:
     try:
         context = pages.context(request, reason=pages.reason(request, form), request_id=request_id(request, form))
         commands = request.app[SERVICES].commands
-        await commands.rotate_key(route.tenant, route.id, context, force=form.has("force"))
+        brought = form.one("verification_key").strip() or None
+        await commands.rotate_key(route.tenant, route.id, context, force=form.has("force"), verification_key=brought)
     except Invalid as error:
         return _rotate_page(request, route, form=form, form_errors=FormErrors.of(error), status=422)
     except Conflict:

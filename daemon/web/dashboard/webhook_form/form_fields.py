@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 
 from daemon.core.events.event import MAX_TEXT_CHARACTERS, FieldProblem
@@ -31,13 +31,14 @@ LABELS: Mapping[str, str] = {
     "sample_event": "Pasted event",
     "headers": "Custom headers",
     "rate_limit_per_second": "Rate limit",
+    "verification_key": "Verification key",
     "ordered": "Order",
     "reason": "Reason",
 }
 
 _RATE = re.compile(r"[0-9]{1,9}(\.[0-9]+)?", re.ASCII)
 _PAYLOAD = ("snapshot", "filter", "transform")
-_ADVANCED = ("headers", "ordered", "rate_limit_per_second", "enabled")
+_ADVANCED = ("headers", "ordered", "rate_limit_per_second", "enabled", "verification_key")
 # Many more than a webhook may have. The text behind them is not split, and so is no valid type.
 _MAX_TYPES = 1000
 
@@ -57,6 +58,7 @@ class RouteTexts:
     ordered: bool = False
     rate_limit_per_second: str = ""
     enabled: bool = True
+    verification_key: str = field(default="", repr=False)
 
     @property
     def patterns(self) -> tuple[str, ...]:
@@ -70,7 +72,8 @@ class RouteTexts:
         return any(getattr(self, name) != getattr(default, name) for name in (*_PAYLOAD, *_ADVANCED))
 
 
-_TOUCHABLE = tuple(field.name for field in fields(RouteTexts) if field.name not in ("other_types", "enabled"))
+_NEW_ONLY = ("enabled", "verification_key")
+_TOUCHABLE = tuple(each.name for each in fields(RouteTexts) if each.name not in ("other_types", *_NEW_ONLY))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +109,7 @@ def of_form(form: FormData) -> RouteTexts:
             event_types=tuple(form.all("event_types")),
             ordered=form.has("ordered"),
             enabled=not form.has("disabled"),
-            **{name: form.one(name) for name in ("name", "target_url", "other_types", "headers")},
+            **{name: form.one(name) for name in ("name", "target_url", "other_types", "headers", "verification_key")},
             **{name: form.one(f"payload.{name}") for name in _PAYLOAD},
             rate_limit_per_second=form.one("rate_limit_per_second"),
         )
@@ -127,6 +130,8 @@ def read(texts: RouteTexts, *, stored_headers: Collection[str] = ()) -> ReadForm
         "ordered": texts.ordered,
         "enabled": texts.enabled,
     }
+    if texts.verification_key:
+        values["verification_key"] = texts.verification_key
     if not snapshot_problems:
         values["payload"] = {
             "snapshot": snapshot or None,

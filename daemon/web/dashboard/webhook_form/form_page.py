@@ -18,7 +18,9 @@ from daemon.web.dashboard.webhook_form.previews import PreviewView
 from daemon.web.dashboard.webhooks.history_rows import HistoryRow
 from eventstore.domain_events.catalogue import outline
 
-_ADVANCED = ("payload", "sample_type", "sample_event", "headers", "rate_limit_per_second", "ordered")
+_ADVANCED = (
+    *("payload", "sample_type", "sample_event", "headers", "rate_limit_per_second", "ordered", "verification_key"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

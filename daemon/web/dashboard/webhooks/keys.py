@@ -6,6 +6,7 @@ from aiohttp import web
 
 from daemon import snippets
 from daemon.core.routing.route import RouteStatus
+from daemon.core.webhook.signing import NO_STANDARD_WEBHOOKS
 from daemon.web.dashboard import pages
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import redirect, render
@@ -45,5 +46,6 @@ async def show(request: web.Request) -> web.Response:
         is_pasted=is_pasted,
         variable=variable,
         signing=signing,
+        no_standard_webhooks=NO_STANDARD_WEBHOOKS,
         done=request.query.get("done"),
     )

@@ -110,7 +110,7 @@ async def test_a_row_leads_to_the_delivery_and_to_its_webhook(app: App) -> None:
     await publish_events(app, "a/b c%")
     page = await pages.get(app, LOG)
     links = [str(each["href"]) for each in page.all(".deliveries tbody a")]
-    made = delivery_id(UUID(route["id"]), "a/b c%")
+    made = delivery_id(UUID(route["id"]), "a/b c%", datetime.now(UTC))
     assert links == [f"{LOG}/{made}?event=a%2Fb+c%25", f"/t/acme/webhooks/{route['id']}"]
     assert page.words("td[data-label=Webhook]") == ["Orders"]
     assert (await pages.get(app, links[0])).status == 200

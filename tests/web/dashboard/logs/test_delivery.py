@@ -170,7 +170,7 @@ async def test_before_the_first_attempt_there_is_none(app: App) -> None:
 async def test_an_event_that_nobody_has_read_has_its_delivery_already(app: App) -> None:
     route = await app.route()
     await domain_events.publish(app.database, [new_event(id="e1")])
-    page = await pages.get(app, f"/t/acme/deliveries/{delivery_id(UUID(route['id']), 'e1')}")
+    page = await pages.get(app, f"/t/acme/deliveries/{delivery_id(UUID(route['id']), 'e1', datetime.now(UTC))}")
     assert page.words("#why") == ["It is still to be delivered"]
     assert page.words(".because") == ["The event is stored and has not been read yet."]
 
@@ -179,7 +179,7 @@ async def test_every_delivery_in_the_log_has_its_page(empty_url: str) -> None:
     async with delivery_log(empty_url) as log:
         log.app.client.app[TENANT_LIMITS]._allowances = {RateLimit.SEARCH: Allowance(burst=1000, per_second=1)}
         for each in log.expected():
-            which = delivery_id(each.route_id, each.event_id)
+            which = delivery_id(each.route_id, each.event_id, each.event_time)
             page = await pages.get(log.app, f"/t/acme/deliveries/{which}?event={each.event_id}")
             assert (page.status, page.words(".page-head .pill"), len(attempts(page))) == (
                 200, [each.status.capitalize()], each.attempts,
@@ -209,7 +209,7 @@ async def test_a_test_is_marked(app: App) -> None:
         app.database, UUID(route["id"]), [NewEvent(tenant="acme", id="test_1", type="a.b", data=b"{}")]
     )
     await ticks.make(app.database)
-    page = await pages.get(app, f"/t/acme/deliveries/{delivery_id(UUID(route['id']), 'test_1')}")
+    page = await pages.get(app, f"/t/acme/deliveries/{delivery_id(UUID(route['id']), 'test_1', datetime.now(UTC))}")
     assert page.words(".page-head .tag") == ["Test"]
 
 
@@ -543,7 +543,7 @@ async def test_what_was_skipped_leads_to_its_event_which_says_why(app: App) -> N
     route = await app.route(enabled=False)
     await domain_events.publish(app.database, [new_event(id="e1")])
     await ticks.make(app.database)
-    which = delivery_id(UUID(route["id"]), "e1")
+    which = delivery_id(UUID(route["id"]), "e1", datetime.now(UTC))
     page = await pages.get(app, f"/t/acme/deliveries/{which}?event=e1")
     assert (page.status, page.words("h1")) == (404, [NOT_FOUND])
     (link,) = page.all("main a.primary")

@@ -158,7 +158,7 @@ async def test_each_webhook_that_it_concerned_says_why_in_plain_words(app: App) 
     assert "the webhook's filter did not let this event pass." in sentences["Filtered"]
     assert "route" not in page.text.lower()
     links = [str(each["href"]) for each in page.all(".verdicts p a")]
-    assert links == [f"/t/acme/deliveries/{delivery_id(UUID(due['id']), 'e1')}?event=e1"]
+    assert links == [f"/t/acme/deliveries/{delivery_id(UUID(due['id']), 'e1', datetime.now(UTC))}?event=e1"]
     assert (await pages.get(app, links[0])).status == 200
     assert page.one(".verdicts li:first-child h3 a")["href"] == f"/t/acme/webhooks/{gone['id']}"
     assert "Listed are the webhooks that subscribe to its type, or did once." in page.text

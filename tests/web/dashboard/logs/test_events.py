@@ -266,7 +266,8 @@ async def test_for_one_webhook_each_event_has_its_decision(app: App) -> None:
     assert "Of the types that Orders has now." in page.text
     links = [str(each["href"]) for each in page.all("td[data-label='To it'] a")]
     assert links == [
-        f"/t/acme/deliveries/{delivery_id(UUID(route['id']), each)}?event={each}" for each in ("test_Orders", "due")
+        f"/t/acme/deliveries/{delivery_id(UUID(route['id']), each, datetime.now(UTC))}?event={each}"
+        for each in ("test_Orders", "due")
     ]
     for link in links:
         assert (await pages.get(app, link)).status == 200

@@ -234,6 +234,26 @@ async def test_rotating_makes_a_key_and_leads_to_it(app: App) -> None:
     assert result.words("[data-notice]") == ["The key is rotated. Put the new one in place within 24 hours."]
 
 
+async def test_a_key_may_be_brought_along_and_its_page_says_what_it_cannot_sign(app: App) -> None:
+    route, text = await app.route(), "Schlüssel von früher / 鍵"
+    wrong = await submit(app, route, "/rotate-key", {"verification_key": "short", "reason": "we move"})
+    assert wrong.status == 422
+    assert "has 5 characters, 16 to 256 are allowed" in wrong.text
+    assert "we move" in wrong.html
+    page = await submit(app, route, "/rotate-key", {"verification_key": f" {text} "})
+    assert (page.status, page.location) == (303, at(route, "/key?done=rotated"))
+    assert await key_of(app, route) == text
+    shown = await get(app, page.location)
+    assert shown.words("#headers ~ dl dt")[:2] == ["OrderGroove-Signature", "Standard Webhooks"]
+    assert "Its headers are absent once the old key stops signing: the key was brought along" in shown.text
+    await submit(app, route, "/revoke-old-key")
+    shown = await get(app, at(route, "/key"))
+    assert shown.words("#headers ~ dl dt") == ["OrderGroove-Signature", "Standard Webhooks"]
+    assert "Its headers are absent: the key was brought along" in shown.text
+    for place in ("", "/history", "/edit", "/rotate-key"):
+        assert text not in (await get(app, at(route, place))).html
+
+
 async def test_a_sheet_that_is_sent_twice_rotates_once(app: App) -> None:
     route = await app.route()
     fields = (await get(app, at(route, "/rotate-key"))).form_data("main form.card")

@@ -77,7 +77,8 @@ async def test_what_is_chosen_is_sent_and_the_page_leads_to_its_deliveries(app: 
     page = await get(app, sent.location)
     links = [str(link["href"]) for link in page.all("#arrivals tbody th a")]
     assert links == [
-        f"/t/acme/deliveries/{delivery_id(UUID(route['id']), event['id'])}?event={event['id']}" for event in stored
+        f"/t/acme/deliveries/{delivery_id(UUID(route['id']), event['id'], event['recorded_at'])}?event={event['id']}"
+        for event in stored
     ]
     assert checked(page) == ["a.b", "a.d"]
     assert app.hurried == [None]

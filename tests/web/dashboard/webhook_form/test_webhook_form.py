@@ -178,6 +178,17 @@ async def test_one_may_be_created_disabled_and_it_says_so(app: App) -> None:
     assert (await saved(app, page))["status"] == "disabled"
 
 
+async def test_a_key_may_be_brought_along_when_a_webhook_is_made_and_not_when_it_is_edited(app: App) -> None:
+    entered = {"name": "a", "target_url": TARGET, "event_types": "*", "verification_key": "kurz"}
+    page = await send(app, NEW, entered)
+    assert page.status == 422
+    assert wrong_fields(page) == ["verification_key"]
+    text = "Schlüssel von früher / 鍵"
+    made = await saved(app, await send(app, NEW, entered | {"verification_key": text}))
+    assert (await app.ask("GET", path(made, "/key"))).json["verification_key"] == text
+    assert "verification_key" not in await fields_of(app, edit_of(made))
+
+
 async def test_a_form_that_is_sent_twice_creates_one_webhook(app: App) -> None:
     entered = {"name": "a", "target_url": TARGET, "event_types": "*", "headers": "X-A: b"}
     fields = changed(await fields_of(app, NEW), entered)
