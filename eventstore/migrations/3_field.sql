@@ -21,8 +21,8 @@ CREATE INDEX attempt_route_first_idx ON hookledger.attempt (route_id, event_time
 
 -- Publishing ----------------------------------------------------------------------------------------------------------
 
--- Publishes the same with its JSON as text, which is kept byte for byte; what is no jsonb for PostgreSQL, like the
--- character \u0000, is delivered then as it is over HTTP. A literal without a type is such a text.
+-- Publishes the same with its JSON as text, which is kept byte for byte; what is JSON and no jsonb for PostgreSQL, like
+-- \u0000, half a surrogate pair or 1e999999, is delivered then as it is over HTTP. A literal without a type is a text.
 CREATE FUNCTION hookledger.publish(
     tenant text, type text, data text, id text DEFAULT NULL, occurred_at timestamptz DEFAULT NULL,
     context text DEFAULT NULL, snapshot text DEFAULT NULL, backfill boolean DEFAULT false
@@ -36,8 +36,7 @@ BEGIN
         RAISE EXCEPTION 'data must be a JSON object' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     FOREACH part IN ARRAY ARRAY[data, context, snapshot] LOOP
-        -- An escaped backslash before u0000 is kept: together they are no escape.
-        IF jsonb_typeof(regexp_replace(part, '(\\\\)|\\u0000', '\1', 'g')::jsonb) <> 'object' THEN
+        IF json_typeof(part::json) <> 'object' THEN
             RAISE EXCEPTION 'data, context and snapshot must be JSON objects' USING ERRCODE = 'invalid_parameter_value';
         END IF;
     END LOOP;

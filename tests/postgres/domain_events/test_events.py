@@ -444,10 +444,9 @@ async def test_a_producer_is_told_what_is_wrong(sql: asyncpg.Connection) -> None
                 await producer.execute(f"SELECT hookledger.publish({arguments})".replace("'{}'", f"'{{}}'{cast}"))
 
 
-# The last two are an escaped backslash before the letters u0000.
 UNUSUAL = (
     r'{"nul": "a\u0000b", "\u0000": 1}', '{"b":1,  "a":1.10, "a":2, "big":123456789012345678901234567890}',
-    r'{"a": "\\u0000"}', r'{"a": "\\\u0000"}',
+    r'{"a": "\\u0000"}', r'{"a": "\\\u0000"}', r'{"half": "\ud800"}', '{"n":1e99999999999999999999,"z":-0}',
 )  # fmt: skip
 
 
@@ -467,7 +466,9 @@ async def test_json_as_text_is_kept_as_it_was_published_also_what_is_no_jsonb(
     )
 
 
-@pytest.mark.parametrize("text", ['{"a": 1', r'{"a": "\ud800"}', r'{"a": "\u00g0"}', "[]", "1", "", "null"])
+@pytest.mark.parametrize(
+    "text", ['{"a": 1', "{'a': 1}", '{"a": 01}', '{"a": NaN}', r'{"a": "\u00g0"}', "[]", "1", "", "null"]
+)
 async def test_text_that_is_no_json_object_is_refused(sql: asyncpg.Connection, text: str) -> None:
     producer = await as_producer(sql)
     for arguments in ("$1::text", "'{}', context => $1::text", "'{}', snapshot => $1::text"):
