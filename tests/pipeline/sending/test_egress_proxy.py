@@ -11,12 +11,14 @@ from daemon.core.delivery.answer import ErrorName, Failure
 from daemon.core.webhook.addresses import DenyReason
 from daemon.core.webhook.egress import EgressPolicy
 from daemon.pipeline.sending import outcome
-from daemon.pipeline.sending.connector import GuardedConnector
 from tests.support import hostile
 from tests.support.certificates import issue, pem, serving
 from tests.support.dns import FakeResolver
+from tests.support.event_loops import ON_BOTH_LOOPS, event_loop_policy  # noqa: F401 - a fixture
 from tests.support.hostile import HostileReceiver, Peer
 from tests.support.sending import BODY, HEADERS, record_connects, sender, status_or_error
+
+pytestmark = ON_BOTH_LOOPS
 
 
 async def test_http_goes_through_the_proxy_in_absolute_form() -> None:
@@ -113,9 +115,3 @@ async def test_a_receiver_that_fails_in_a_tunnel_that_stands_has_failed_itself(
 def test_a_failure_of_the_proxy_says_nothing_about_the_receiver() -> None:
     assert outcome.succeeded(Failure(error=ErrorName.PROXY_ERROR)) is None
     assert outcome.succeeded(Failure(error=ErrorName.CONNECT_TIMEOUT)) is False
-
-
-async def test_the_connector_is_the_guarded_one() -> None:
-    async with sender() as sending:
-        assert isinstance(sending._session.connector, GuardedConnector)
-        assert sending._connector._socket_factory == sending._guard.open_socket
