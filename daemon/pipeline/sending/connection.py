@@ -112,6 +112,7 @@ class ReceiverConnection(asyncio.Protocol):
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.abort()
+            self._on_lost(self)  # uvloop does not say it of one whose opening was cancelled
 
     def expire(self) -> None:
         """The deadline has passed."""
@@ -138,9 +139,10 @@ class ReceiverConnection(asyncio.Protocol):
         self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
+        if self._transport is not None:
+            self._transport = None
+            self._on_lost(self)
         self._end(exc)
-        self._on_lost(self)
 
     def _end(self, error: Exception | None) -> None:
         """The receiver has closed the connection, or broken it if there is an error."""

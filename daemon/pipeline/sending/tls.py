@@ -25,6 +25,5 @@ def tls_context(extra_ca_file: Path | None) -> ssl.SSLContext:
 
 def tls_failure(error: OSError) -> Failure:
     """The failure of a handshake, with what the merchant can mend if that is known."""
-    code = error.verify_code if isinstance(error, ssl.SSLCertVerificationError) else None
-    fault = fault_of(code, error.reason) if isinstance(error, ssl.SSLError) else None
+    fault = fault_of(getattr(error, "verify_code", None), getattr(error, "reason", None))
     return Failure(error=ErrorName.TLS_ERROR, detail="" if fault is None else fault.detail)

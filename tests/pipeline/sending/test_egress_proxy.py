@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import socket
 from pathlib import Path
 
@@ -64,6 +66,64 @@ async def test_a_proxy_that_makes_no_tunnel_is_not_the_receivers_failure(reply: 
         sender(proxy=proxy.url("")) as sending,
     ):
         assert status_or_error(await sending.send("https://hooks.shop.com/", HEADERS, BODY)) == "proxy_error"
+
+
+async def endless_reply(peer: Peer) -> None:
+    await peer._reader.readuntil(b"\r\n\r\n")
+    await peer.write(b"HTTP/1.1 200 OK\r\n")
+    await peer.repeat(b"X-A: " + b"a" * 1000 + b"\r\n")
+
+
+@pytest.mark.parametrize("behaviour", [hostile.silent, endless_reply])
+async def test_a_proxy_whose_reply_never_ends_is_not_the_receivers_failure(behaviour: hostile.Behaviour) -> None:
+    async with HostileReceiver(behaviour) as proxy, sender(proxy=proxy.url(""), timeout_seconds=0.5) as sending:
+        assert status_or_error(await sending.send("https://hooks.shop.com/", HEADERS, BODY)) == "proxy_error"
+        await asyncio.wait_for(proxy.ended.acquire(), 5)
+
+
+async def test_a_proxy_gets_its_password_and_the_receiver_behind_its_tunnel_does_not(tmp_path: Path) -> None:
+    said: list[bytes] = []
+
+    async def asks(peer: Peer) -> None:
+        said.append(await peer._reader.readuntil(b"\r\n\r\n"))
+
+    async with HostileReceiver(asks) as proxy, sender(proxy=f"http://me:p%40ss@127.0.0.1:{proxy.port}") as sending:
+        for scheme in ("https", "http"):
+            await sending.send(f"{scheme}://hooks.shop.com/", HEADERS, BODY)
+    credentials = b"Proxy-Authorization: Basic " + base64.b64encode(b"me:p@ss") + b"\r\n"
+    assert said[0] == b"CONNECT hooks.shop.com:443 HTTP/1.1\r\nHost: hooks.shop.com:443\r\n" + credentials + b"\r\n"
+    assert said[1].startswith(b"POST http://hooks.shop.com/ HTTP/1.1\r\nHost: hooks.shop.com\r\n" + credentials)
+
+
+async def test_a_proxy_may_be_spoken_to_by_tls(tmp_path: Path) -> None:
+    authority = issue("Test CA")
+    (tmp_path / "ca.pem").write_bytes(pem(authority))
+    names = FakeResolver(proxy_shop_com=[["127.0.0.1"]])
+    async with (
+        HostileReceiver(hostile.polite, tls=serving(issue("hooks.shop.com", issuer=authority), tmp_path)) as receiver,
+        HostileReceiver(
+            hostile.tunnels_to(receiver), tls=serving(issue("proxy.shop.com", issuer=authority), tmp_path)
+        ) as proxy,
+        sender(
+            proxy=f"https://proxy.shop.com:{proxy.port}", extra_ca_file=tmp_path / "ca.pem", resolver=names
+        ) as sending,
+    ):
+        for _ in range(2):
+            assert status_or_error(await sending.send("https://hooks.shop.com/x", HEADERS, BODY)) == "200"
+    assert receiver.requests[0].startswith(b"POST /x HTTP/1.1\r\nHost: hooks.shop.com\r\n")
+    assert b"Proxy-Authorization" not in receiver.requests[0]
+    assert (proxy.connections, receiver.connections) == (1, 1)
+
+
+async def test_a_proxy_whose_certificate_is_not_trusted_has_failed_itself(tmp_path: Path) -> None:
+    context = serving(issue("proxy.shop.com"), tmp_path)
+    names = FakeResolver(proxy_shop_com=[["127.0.0.1"]])
+    async with (
+        HostileReceiver(hostile.polite, tls=context) as proxy,
+        sender(proxy=f"https://proxy.shop.com:{proxy.port}", resolver=names) as sending,
+    ):
+        answer = await sending.send("https://hooks.shop.com/", HEADERS, BODY)
+    assert answer == Failure(error=ErrorName.PROXY_ERROR)
 
 
 async def test_a_proxy_that_is_down_or_unknown_or_wants_a_password_is_not_the_receivers_failure() -> None:

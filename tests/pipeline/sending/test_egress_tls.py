@@ -17,7 +17,7 @@ from tests.support.blocking_tls import blocking_tls_server
 from tests.support.certificates import Issued, issue, pem, serving
 from tests.support.dns import FakeResolver
 from tests.support.event_loops import ON_BOTH_LOOPS, event_loop_policy  # noqa: F401 - a fixture
-from tests.support.hostile import HostileReceiver, Peer
+from tests.support.hostile import OK, HostileReceiver, Peer
 from tests.support.sending import BODY, HEADERS, sender, status_or_error
 
 pytestmark = ON_BOTH_LOOPS
@@ -140,3 +140,54 @@ def test_a_ca_file_that_is_none_stops_the_start(tmp_path: Path) -> None:
     for file in (tmp_path / "ca.pem", tmp_path / "missing.pem"):
         with pytest.raises(OSError):  # noqa: PT011 - the common base of ssl.SSLError and FileNotFoundError
             sender(extra_ca_file=file)
+
+
+@pytest.mark.parametrize("host", ["hooks.shop.com", "xn--bcher-kva.shop.com"])
+async def test_http_1_1_is_agreed_on_with_the_host_that_the_url_names(
+    host: str, authority: Issued, tmp_path: Path
+) -> None:
+    named: list[str | None] = []
+    agreed: list[str | None] = []
+
+    async def tells(peer: Peer) -> None:
+        await peer.request()
+        agreed.append(peer._writer.get_extra_info("ssl_object").selected_alpn_protocol())
+        await peer.write(OK)
+
+    context = serving(issue(host, issuer=authority), tmp_path)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    context.sni_callback = lambda _it, name, _context: named.append(name)
+    names = FakeResolver(**{"*": [["127.0.0.1"]]})
+    async with (
+        HostileReceiver(tells, tls=context) as receiver,
+        sender(resolver=names, extra_ca_file=tmp_path / "ca.pem") as sending,
+    ):
+        assert status_or_error(await sending.send(receiver.url(scheme="https", host=host), HEADERS, BODY)) == "200"
+    assert (named, agreed) == ([host], ["http/1.1"])
+
+
+async def test_an_address_is_verified_as_one(authority: Issued, tmp_path: Path) -> None:
+    context = serving(issue("hooks.shop.com", issuer=authority), tmp_path)
+    async with (
+        HostileReceiver(hostile.polite, tls=context) as receiver,
+        sender(extra_ca_file=tmp_path / "ca.pem") as sending,
+    ):
+        assert await sending.send(receiver.url(scheme="https"), HEADERS, BODY) == failed(TlsFault.WRONG_NAME)
+
+
+async def test_a_receiver_over_tls_that_never_reads_costs_the_timeout_and_no_more(
+    authority: Issued, tmp_path: Path
+) -> None:
+    async def deaf(peer: Peer) -> None:
+        peer.stop_reading()
+        await asyncio.Event().wait()
+
+    context = serving(issue("hooks.shop.com", issuer=authority), tmp_path)
+    names = FakeResolver(hooks_shop_com=[["127.0.0.1"]])
+    async with (
+        HostileReceiver(deaf, tls=context) as receiver,
+        sender(resolver=names, extra_ca_file=tmp_path / "ca.pem", timeout_seconds=1.0) as sending,
+    ):
+        url = receiver.url(scheme="https", host="hooks.shop.com")
+        assert status_or_error(await sending.send(url, HEADERS, bytes(16 * 1024 * 1024))) == "timeout"
+        assert sending._pool.open_connections == 0

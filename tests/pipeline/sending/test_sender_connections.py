@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from daemon.core.delivery.answer import ErrorName, Failure
-from daemon.pipeline.sending import connection
+from daemon.pipeline.sending import connection, pool
 from daemon.pipeline.sending.pool import ConnectionPool, ReceiverConnectionLimits
 from daemon.pipeline.sending.sender import Sender
 from tests.support import hostile
@@ -92,6 +92,27 @@ async def test_a_connection_that_is_too_old_carries_no_other_request(monkeypatch
     assert receiver.connections == 2
 
 
+async def test_a_connection_that_nobody_needs_is_closed_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(pool, "SWEEP_SECONDS", 0.01)
+    async with HostileReceiver(hostile.polite) as receiver, sender() as sending:
+        assert status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) == "200"
+        await asyncio.wait_for(receiver.ended.acquire(), 5)
+        await until(lambda: sending._pool._sweep is None)
+        assert sending._pool.open_connections == 0
+        assert status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) == "200"
+    assert receiver.connections == 2
+
+
+async def test_a_connection_that_may_be_closed_by_now_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with HostileReceiver(hostile.polite) as receiver, sender() as sending:
+        assert status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) == "200"
+        [idle] = sending._pool._idle
+        idle.idle_until = 0.0
+        assert status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) == "200"
+    assert receiver.connections == 2
+
+
 async def test_only_cancellation_escapes() -> None:
     started = asyncio.Event()
 
@@ -122,12 +143,12 @@ async def test_the_connections_of_an_origin_that_idled_longest_are_closed_beyond
         HostileReceiver(hostile.polite) as other,
         sender() as sending,
     ):
-        pool = limited(sending, idle_per_origin=3, all_together=100)
+        kept = limited(sending, idle_per_origin=3, all_together=100)
         await sending.send(other.url(), HEADERS, BODY)
         await asyncio.gather(*[sending.send(receiver.url(), HEADERS, BODY) for _ in range(8)])
         for _ in range(5):
             await asyncio.wait_for(receiver.ended.acquire(), 5)
-        assert pool.open_connections == 4
+        assert kept.open_connections == 4
         await asyncio.gather(*[sending.send(receiver.url(), HEADERS, BODY) for _ in range(3)])
         await sending.send(other.url(), HEADERS, BODY)
         assert (receiver.connections, other.connections) == (8, 1)
@@ -137,10 +158,10 @@ async def test_the_connections_that_idled_longest_are_closed_beyond_the_limit_fo
     async with AsyncExitStack() as stack:
         receivers = [await stack.enter_async_context(HostileReceiver(hostile.polite)) for _ in range(6)]
         sending = await stack.enter_async_context(sender())
-        pool = limited(sending, idle_per_origin=10, all_together=4)
+        kept = limited(sending, idle_per_origin=10, all_together=4)
         for receiver in receivers:
             assert status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) == "200"
-            assert pool.open_connections <= 4
+            assert kept.open_connections <= 4
         for closed in receivers[:2]:
             await asyncio.wait_for(closed.ended.acquire(), 5)
         for receiver in reversed(receivers[2:]):
@@ -161,26 +182,26 @@ async def test_connections_in_use_are_never_closed_for_the_limit() -> None:
         await peer.hung_up()
 
     async with HostileReceiver(waits) as slow, HostileReceiver(hostile.polite) as prompt, sender() as sending:
-        pool = limited(sending, idle_per_origin=10, all_together=4)
+        kept = limited(sending, idle_per_origin=10, all_together=4)
         waiting = [asyncio.create_task(sending.send(slow.url(), HEADERS, BODY)) for _ in range(6)]
         await until(lambda: len(slow.requests) == 6)
         for _ in range(2):
             assert status_or_error(await sending.send(prompt.url(), HEADERS, BODY)) == "200"
         assert prompt.connections == 2, "there is no room for an idle one"
-        assert pool.open_connections == 6
+        assert kept.open_connections == 6
         answered.set()
         assert [status_or_error(answer) for answer in await asyncio.gather(*waiting)] == ["200"] * 6
-        assert pool.open_connections == 4
+        assert kept.open_connections == 4
 
 
 async def test_connections_that_the_receiver_closed_count_no_more() -> None:
     async with HostileReceiver(dies_after(1)) as receiver, sender() as sending:
-        pool = limited(sending, idle_per_origin=10, all_together=100)
+        kept = limited(sending, idle_per_origin=10, all_together=100)
         await asyncio.gather(*[sending.send(receiver.url(), HEADERS, BODY) for _ in range(3)])
-        assert pool.open_connections == 3
+        assert kept.open_connections == 3
         await sending.send(receiver.url(), HEADERS, BODY)
-        await until(lambda: pool.open_connections == 1)
-        assert len(pool._idle) == 1
+        await until(lambda: kept.open_connections == 1)
+        assert len(kept._idle) == 1
 
 
 @pytest.mark.parametrize(
