@@ -60,7 +60,7 @@ def _permitted(address: str) -> DenyReason | None:
 def _unchecked(raw: str) -> SendTarget:
     url = URL(raw, encoded=True)
     origin = Origin(url.scheme == "https", url.raw_host or "", url.port or 0)
-    return SendTarget(origin=origin, head=f"POST {url.raw_path_qs} HTTP/1.1\r\nHost: {url.authority}\r\n")
+    return SendTarget(origin=origin, head=f"POST {url.raw_path_qs} HTTP/1.1\r\nHost: {url.authority}\r\n".encode())
 
 
 def names() -> FakeResolver:

@@ -169,9 +169,9 @@ class ReceiverDialer:
             async with asyncio.timeout_at(until):
                 reply = await tunnel.ask(request.encode())
         except TimeoutError as error:
-            raise self._failed(ErrorName.CONNECT_TIMEOUT) from error
+            raise self._failed(ErrorName.PROXY_ERROR) from error
         if not _ESTABLISHED.match(reply):
-            raise self._failed(ErrorName.CONNECT_REFUSED)
+            raise self._failed(ErrorName.PROXY_ERROR)
 
     async def _secure(self, tunnel: _Tunnel, origin: Origin, connection: ReceiverConnection, until: float) -> None:
         """Begins TLS with the receiver. From here on a failure is the receiver's, not the proxy's."""
@@ -200,6 +200,8 @@ class ReceiverDialer:
 
         `is_short`: something of ours ran out meanwhile. It is taken for the cause of any connection that was not made.
         """
+        if isinstance(error, TimeoutError):
+            return None
         if isinstance(error, OSError) and error.errno in OWN_SHORTAGES:
             cause = os.strerror(error.errno)
         elif is_short:

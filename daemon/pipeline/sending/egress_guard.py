@@ -26,7 +26,6 @@ MAX_ADDRESSES = 4
 """Of each family. Each is connected to if the others refuse: the owner of a name chooses whose addresses they are, and
 how many."""
 
-
 OWN_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """This machine lacks files or memory, so no receiver was asked and none has failed. EADDRNOTAVAIL is not among them: a
 machine without IPv6 raises it for all IPv6 targets, which merchants choose, and ports run out per target."""

@@ -54,7 +54,7 @@ class ConnectionPool:
         self._in_use = 0
         self._open: set[ReceiverConnection] = set()
         self._idle: dict[ReceiverConnection, Origin] = {}  # the longest idle first
-        self._by_origin: dict[Origin, list[ReceiverConnection]] = {}  # the newest last
+        self._by_origin: dict[Origin, dict[ReceiverConnection, None]] = {}  # as sets in order: the newest last
         self._sweep: asyncio.TimerHandle | None = None
         self._is_closed = False
 
@@ -89,7 +89,7 @@ class ConnectionPool:
 
     def close_idle(self, origin: Origin) -> None:
         """Closes the idle connections to one origin."""
-        for connection in self._by_origin.get(origin, ())[:]:
+        for connection in list(self._by_origin.get(origin, ())):
             self._close(connection)
 
     def close(self) -> None:
@@ -104,7 +104,7 @@ class ConnectionPool:
     def _newest(self, origin: Origin) -> ReceiverConnection | None:
         """Takes the newest idle connection to an origin; None if there is none that may be used."""
         while connections := self._by_origin.get(origin):
-            connection = connections[-1]
+            connection = next(reversed(connections))
             self._forget_idle(connection)
             if connection.is_open and connection.idle_until > self._loop.time():
                 return connection
@@ -116,10 +116,10 @@ class ConnectionPool:
             connection.abort()
             return
         self._idle[connection] = origin
-        connections = self._by_origin.setdefault(origin, [])
-        connections.append(connection)
+        connections = self._by_origin.setdefault(origin, {})
+        connections[connection] = None
         if len(connections) > self._limits.idle_per_origin:
-            self._close(connections[0])
+            self._close(next(iter(connections)))
         self._close_beyond_limit()
         if self._sweep is None:
             self._sweep = self._loop.call_later(SWEEP_SECONDS, self._close_old)
@@ -153,6 +153,6 @@ class ConnectionPool:
         origin = self._idle.pop(connection, None)
         if origin is not None:
             connections = self._by_origin[origin]
-            connections.remove(connection)
+            del connections[connection]
             if not connections:
                 del self._by_origin[origin]

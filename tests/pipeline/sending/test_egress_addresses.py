@@ -152,6 +152,23 @@ async def test_of_two_families_the_one_that_answers_is_taken(monkeypatch: pytest
     assert connects == ["2606:4700:4700::1111", "127.0.0.1"]
 
 
+async def test_addresses_that_never_answer_are_a_connect_timeout_and_leave_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[socket.socket] = []
+
+    async def no_answer(sock: socket.socket, _address: object) -> None:
+        opened.append(sock)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", no_answer)
+    names = FakeResolver(hooks_shop_com=[["93.184.216.34", "2606:4700:4700::1111", "93.184.216.35"]])
+    async with sender(EgressPolicy(), resolver=names, timeout_seconds=1.0) as sending:
+        assert status_or_error(await sending.send("https://hooks.shop.com/", HEADERS, BODY)) == "connect_timeout"
+    assert len(opened) == 3
+    assert {sock.fileno() for sock in opened} == {-1}
+
+
 async def test_a_redirect_is_not_followed() -> None:
     async with HostileReceiver(hostile.polite) as inside:
         head = f"HTTP/1.1 307 Go\r\nLocation: {inside.url()}\r\nContent-Length: 0\r\n\r\n"

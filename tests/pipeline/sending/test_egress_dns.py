@@ -83,6 +83,12 @@ async def test_a_name_server_that_never_answers_costs_the_deadline_of_dns(
         assert status_or_error(await sending.send("http://pit.shop.com:9/", HEADERS, BODY)) == "dns_error"
 
 
+async def test_a_name_that_is_not_found_until_the_deadline_is_to_blame(server: NameServer) -> None:
+    server.zone["pit.shop.com"] = TAR_PIT
+    async with sender(resolver=SystemResolver([server.address]), timeout_seconds=0.3) as sending:
+        assert status_or_error(await sending.send("http://pit.shop.com:9/", HEADERS, BODY)) == "dns_error"
+
+
 async def test_a_name_that_takes_long_is_waited_for_by_a_resolver_used_to_quick_ones(server: NameServer) -> None:
     server.zone["late.shop.com"] = DnsEntry(addresses=LOOPBACK, seconds=0.8)
     server.zone |= {f"n{n}.shop.com": DnsEntry(addresses=LOOPBACK) for n in range(10)}

@@ -172,6 +172,20 @@ async def test_a_receiver_that_fails_in_a_tunnel_that_stands_has_failed_itself(
         assert status_or_error(await sending.send("https://hooks.shop.com/x", HEADERS, BODY)) == answer
 
 
+@pytest.mark.parametrize("resets", [False, True])
+async def test_a_tunnel_that_is_closed_as_soon_as_it_stands_fails_at_once(resets: bool) -> None:
+    async def closes(peer: Peer) -> None:
+        await peer._reader.readuntil(b"\r\n\r\n")
+        await peer.write(b"HTTP/1.1 200 Connection Established\r\n\r\n")
+        if resets:
+            peer.reset()
+
+    async with HostileReceiver(closes) as proxy, sender(proxy=proxy.url(""), timeout_seconds=100) as sending:
+        for _ in range(20):
+            answer = await sending.send("https://hooks.shop.com/x", HEADERS, BODY)
+            assert answer == Failure(error=ErrorName.TLS_ERROR)
+
+
 def test_a_failure_of_the_proxy_says_nothing_about_the_receiver() -> None:
     assert outcome.succeeded(Failure(error=ErrorName.PROXY_ERROR)) is None
     assert outcome.succeeded(Failure(error=ErrorName.CONNECT_TIMEOUT)) is False
