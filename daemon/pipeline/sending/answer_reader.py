@@ -1,8 +1,8 @@
 """Reads one answer out of the bytes of a connection, within a budget. It has no socket, clock or loop.
 
 llhttp parses (the parser of Node, by httptools). This class adds what it leaves to its callers: how much of an answer
-is read, and when its framing cannot become right. The one thing to know: the answer follows from the bytes alone,
-however they are cut into segments. So no byte beyond ANSWER_BUDGET_BYTES is parsed, and nothing behind the
+is read, and when its framing cannot become right. The one thing to know: within the budgets an answer follows from the
+bytes alone, however they are cut into segments. So no byte beyond ANSWER_BUDGET_BYTES is parsed, and nothing behind the
 KEPT_BODY_BYTES that are kept: they are enough.
 """
 
@@ -80,11 +80,11 @@ class AnswerReader:
             self._parser.feed_data(within)
         except (HttpParserError, HttpParserUpgrade):
             self.is_kept_open = False
-            if not self._is_complete and not self._has_enough and self._error is None:
+            if not self._is_decided():
                 self._error = ErrorName.PROTOCOL_ERROR
-        if not self._is_complete and not self._has_enough and self._error is None:
+        if not self._is_decided():
             self._check_unfinished(within)
-        self.is_over = self._is_complete or self._has_enough or self._error is not None
+        self.is_over = self._is_decided()
         if self.is_over:
             del self._parser  # the two refer to each other, and would wait for the garbage collector
 
@@ -102,7 +102,9 @@ class AnswerReader:
                 return {key.lower(): int(number) for key, number in _KEEP_ALIVE.findall(value)}
         return {}
 
-    @property
+    def _is_decided(self) -> bool:
+        return self._is_complete or self._error is not None or self._has_enough()
+
     def _has_enough(self) -> bool:
         return len(self._body) >= KEPT_BODY_BYTES
 
@@ -156,7 +158,7 @@ class AnswerReader:
             self._status, self._has_head = status, True
 
     def on_chunk_header(self) -> None:
-        if self._has_enough:
+        if self._has_enough():
             raise _Stop
         self._is_new_chunk, self._chunk_bytes = True, 0
 

@@ -81,7 +81,7 @@ async def test_a_proxy_whose_reply_never_ends_is_not_the_receivers_failure(behav
         await asyncio.wait_for(proxy.ended.acquire(), 5)
 
 
-async def test_a_proxy_gets_its_password_and_the_receiver_behind_its_tunnel_does_not(tmp_path: Path) -> None:
+async def test_a_proxy_gets_its_password_with_each_request_and_each_tunnel() -> None:
     said: list[bytes] = []
 
     async def asks(peer: Peer) -> None:
