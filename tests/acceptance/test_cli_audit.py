@@ -104,7 +104,7 @@ def test_explain_says_a_sentence_for_each_route(hookledger: CommandLine) -> None
 async def test_an_audit_finds_what_is_missing_in_the_record(
     hookledger: CommandLine, daemon: tuple[str, subprocess.Popen[str]], database_url: str
 ) -> None:
-    hookledger.create_route("--target-url", "https://shop.invalid/")
+    hookledger.create_route("--target-url", "https://shop.example/")
     hookledger("publish", stdin=EVENT)
     connection = await asyncpg.connect(database_url)
     while not await connection.fetchval("SELECT count(*) FROM hookledger.attempt"):

@@ -1,7 +1,6 @@
-"""The cost of the egress guard: our sender, compared with the same sender on aiohttp's own connector, without checks.
+"""The cost of the egress guard: our sender, compared with the same sender without its checks.
 
-The guard checks the URL of each attempt, each resolved address, each socket and every received byte. The two senders
-take turns in one process, and the medians are compared: over kept connections, which is how webhooks are sent, and over
+The guard checks the URL of each attempt, each resolved address and each socket. The two senders take turns in one process, and the medians are compared: over kept connections, which is how webhooks are sent, and over
 a fresh connection for each request, which is the worst case and has no limit. A sender is bound by the CPU, so the
 benchmark measures CPU time, which other work on the machine hardly changes.
 """
@@ -14,16 +13,18 @@ import json
 import statistics
 import time
 from collections import deque
-from functools import lru_cache, partial
+from functools import lru_cache
 from urllib.parse import urlsplit
 
-import aiohttp
 import uvloop
 from yarl import URL
 
 from daemon.core.delivery.answer import Response
+from daemon.core.webhook.addresses import DenyReason
 from daemon.core.webhook.egress import EgressPolicy
-from daemon.pipeline.sending.sender import CHECKED_URLS, MAX_HEADERS, Sender, _Post
+from daemon.pipeline.sending.dial import Origin
+from daemon.pipeline.sending.pool import ReceiverConnectionLimits
+from daemon.pipeline.sending.sender import CHECKED_TARGETS, Sender, SendTarget
 from tests.benchmarks.counting_receiver import counting_receiver
 from tests.benchmarks.results import BenchmarkResult, table
 from tests.benchmarks.throughput import CONCURRENCY, DATA
@@ -48,16 +49,18 @@ class Unguarded(Sender):
 
     async def start(self) -> None:
         await super().start()
-        await self._session.close()
-        self._checked = lru_cache(CHECKED_URLS)(partial(URL, encoded=True))
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, resolver=names()),
-            trust_env=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            max_headers=MAX_HEADERS,
-            request_class=_Post,
-        )
+        self._target = lru_cache(CHECKED_TARGETS)(_unchecked)
+        self._guard._denied = _permitted  # type: ignore[method-assign]
+
+
+def _permitted(address: str, host: str) -> DenyReason | None:
+    return None
+
+
+def _unchecked(raw: str) -> SendTarget:
+    url = URL(raw, encoded=True)
+    origin = Origin(url.scheme == "https", url.raw_host or "", url.port or 0)
+    return SendTarget(origin=origin, head=f"POST {url.raw_path_qs} HTTP/1.1\r\nHost: {url.authority}\r\n".encode())
 
 
 def names() -> FakeResolver:
@@ -68,8 +71,8 @@ async def measure(kind: type[Sender], url: str, count: int, *, is_fresh: bool) -
     """Sends `count` requests, as many at once as the daemon. Returns requests per second of CPU time."""
     left = deque(range(count))
     async with kind(EgressPolicy.dev(), timeout_seconds=15, on_denied=print, resolver=names()) as sender:
-        if sender._session.connector is not None:
-            sender._session.connector._force_close = is_fresh
+        if is_fresh:
+            sender._pool._limits = ReceiverConnectionLimits(idle_per_origin=0, all_together=0)
 
         async def work() -> None:
             while left:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from daemon.pipeline.sending.egress_guard import system_resolver
+from daemon.pipeline.sending.resolver import SystemResolver
 from tests.benchmarks.results import percentile
 from tests.support.dns import TAR_PIT, DnsEntry, NameServer
 from tests.support.fault_report import FaultReport
@@ -49,12 +49,12 @@ async def test_two_hundred_names_that_are_tar_pits(
     load = LONG if is_long else QUICK
     if not is_long:
         monkeypatch.setattr(
-            "daemon.pipeline.sending.egress_guard.DNS_DEADLINE_SECONDS", 4.0
+            "daemon.pipeline.sending.resolver.DNS_DEADLINE_SECONDS", 4.0
         )  # still longer than the time after which a receiver counts as slow
     with recording_receiver() as there:
         port = urlsplit(there.url).port
         async with NameServer(dict(ZONE)) as server:
-            resolver = system_resolver([server.address])
+            resolver = SystemResolver([server.address])
             async with pipeline_process(
                 database_url, concurrency=CONCURRENCY, timeout_seconds=15, resolver=resolver
             ) as it:

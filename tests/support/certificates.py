@@ -8,15 +8,19 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-Issued = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+Issued = tuple[x509.Certificate, PrivateKey]
 
 
-def issue(name: str, *, issuer: Issued | None = None, days_left: int = 1) -> Issued:
-    key = ec.generate_private_key(ec.SECP256R1())
+def issue(
+    name: str, *, issuer: Issued | None = None, is_authority: bool | None = None, days_left: int = 1, rsa_bits: int = 0
+) -> Issued:
+    """A certificate for `name` and its key: an elliptic curve's, or RSA of so many bits. Without an issuer it signs itself."""
+    key: PrivateKey = rsa.generate_private_key(65537, rsa_bits) if rsa_bits else ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    is_authority = issuer is None
+    is_authority = issuer is None if is_authority is None else is_authority
     now = datetime.now(UTC)
     builder = (
         x509.CertificateBuilder()
@@ -40,7 +44,8 @@ def pem(issued: Issued) -> bytes:
     return issued[0].public_bytes(serialization.Encoding.PEM)
 
 
-def serving(issued: Issued, folder: Path) -> ssl.SSLContext:
+def serving(issued: Issued, folder: Path, *, security_level: int = 2) -> ssl.SSLContext:
+    """What a server with this certificate needs. A lower level lets it offer what is too weak for us."""
     certificate, key = issued
     file = folder / f"{certificate.serial_number}.pem"
     file.write_bytes(
@@ -48,5 +53,6 @@ def serving(issued: Issued, folder: Path) -> ssl.SSLContext:
         + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.set_ciphers(f"DEFAULT:@SECLEVEL={security_level}")
     context.load_cert_chain(file)
     return context

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,37 +11,22 @@ from ipaddress import ip_address
 from types import TracebackType
 from typing import Self
 
-from aiohttp.abc import AbstractResolver, ResolveResult
-
 A, CNAME, AAAA = 1, 5, 28
 SERVFAIL, NXDOMAIN, REFUSED = 2, 3, 5
 TTL_SECONDS = 60
 
 
-class FakeResolver(AbstractResolver):
+class FakeResolver:
     """A resolver without network. Each look-up of a name takes its next answer; the last answer stays."""
 
     def __init__(self, **answers: Sequence[Sequence[str]]) -> None:
         self._answers = {name.replace("_", "."): list(sequence) for name, sequence in answers.items()}
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
+    async def resolve(self, host: str) -> Sequence[str]:
         sequence = self._answers.get(host) or self._answers.get("*")
         if not sequence:
             raise OSError(None, "no such name")
-        addresses = sequence.pop(0) if len(sequence) > 1 else sequence[0]
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=0,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in addresses
-        ]
+        return sequence.pop(0) if len(sequence) > 1 else sequence[0]
 
     async def close(self) -> None:
         pass

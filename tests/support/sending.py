@@ -10,7 +10,8 @@ import pytest
 
 from daemon.core.delivery.answer import Answer, Failure, Response
 from daemon.core.webhook.egress import EgressPolicy
-from daemon.pipeline.sending.sender import Sender, Shortage
+from daemon.pipeline.sending.egress_guard import Shortage
+from daemon.pipeline.sending.sender import Sender
 
 DEV = EgressPolicy.dev()
 TIMEOUT_SECONDS = 10.0
@@ -22,6 +23,11 @@ def sender(policy: EgressPolicy = DEV, denials: list[str] | None = None, **optio
     """A sender that allows loopback. The reason of each denial is appended to `denials`."""
     options.setdefault("timeout_seconds", TIMEOUT_SECONDS)
     return Sender(policy, on_denied=(denials if denials is not None else []).append, **options)  # type: ignore[arg-type]
+
+
+def forget_names(sending: Sender) -> None:
+    """Forgets the addresses of all names, as the sender does after a few seconds."""
+    sending._guard._resolver._names.clear()  # type: ignore[attr-defined]  # it is the remembering one
 
 
 def status_or_error(answer: Answer | Shortage) -> str:

@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from uuid import UUID
 
+from daemon.core.delivery.tls_fault import TLS_FAULTS
+
 
 class ErrorName(StrEnum):
     """Why a request got no usable answer. These names are recorded and shown to merchants."""
@@ -48,13 +50,17 @@ class Response:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """No answer, or none in HTTP. `detail` is shown to the merchant; only RENDER_ERROR may have one."""
+    """No answer, or none in HTTP. `detail` is shown to the merchant: only RENDER_ERROR may have one of its own.
+
+    TLS_ERROR may have that of a `TlsFault`.
+    """
 
     error: ErrorName
     detail: str = ""
 
     def __post_init__(self) -> None:
-        if self.detail and self.error is not ErrorName.RENDER_ERROR:
+        is_told = self.error is ErrorName.TLS_ERROR and self.detail in TLS_FAULTS
+        if self.detail and not is_told and self.error is not ErrorName.RENDER_ERROR:
             raise ValueError(f"{self.error} takes no detail: its cause is not for merchants")
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from daemon.core.delivery.answer import ErrorName
+from daemon.core.delivery.tls_fault import TLS_FAULTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,10 @@ def explain_error(error: str) -> FailureText:
         )
     if not detail:
         return known
-    return FailureText(short=known.short, cause=f"{known.cause.removesuffix('.')}: {detail}.", step=known.step)
+    step = known.step
+    if fault := TLS_FAULTS.get(detail):
+        detail, step = fault.cause, f"{fault.step[0].upper()}{fault.step[1:]}."
+    return FailureText(short=known.short, cause=f"{known.cause.removesuffix('.')}: {detail}.", step=step)
 
 
 def status_text(status: int) -> str:
@@ -154,7 +158,7 @@ _WITHOUT_ANSWER: Mapping[ErrorName, FailureText] = {
     ),
     ErrorName.PROTOCOL_ERROR: FailureText(
         short="Not an HTTP answer",
-        cause="What came back is not valid HTTP.",
+        cause="What came back is not valid HTTP/1.1, or its head is longer than 64 KiB or 1,000 lines.",
         step="Check that the port in the target URL is the one of your web server.",
     ),
     ErrorName.RESPONSE_TOO_LARGE: FailureText(

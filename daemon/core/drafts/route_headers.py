@@ -1,8 +1,8 @@
 """The rules for a route's custom headers, which a merchant adds to every webhook of the route.
 
-Pure. All problems are reported at once, so that a form needs one round. The one thing to know: the HTTP client sends
-any name and value unchecked (`X Y`, an empty name, a wrong Content-Length), so it must only get headers that passed
-here. Values are secrets: a problem never repeats one.
+Pure. All problems are reported at once, so that a form needs one round. The one thing to know: the sender checks
+only that a header stays on its line. It would send any name (`X Y`, an empty one, a wrong Content-Length), so it must
+only get headers that passed here. Values are secrets: a problem never repeats one.
 """
 
 from __future__ import annotations

@@ -101,9 +101,14 @@ def with_headers(
     is_test: bool,
     request_options: RequestOptions,
 ) -> WebhookRequest:
-    """The request with this body of an event: the custom headers, then ours, signed over `body`."""
+    """The request with this body of an event: the custom headers, then ours, signed over `body`.
+
+    A request without Accept looks like an attack to rule sets of web application firewalls. A route may set its own.
+    """
     headers = {
         **custom,
+        **({} if any(name.lower() == "accept" for name in custom) else {"Accept": "*/*"}),
+        "Accept-Encoding": "identity",
         "Content-Type": "application/json",
         "User-Agent": request_options.user_agent,
         HOPS_HEADER: str(source.hops + 1),

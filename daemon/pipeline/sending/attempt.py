@@ -39,9 +39,10 @@ from daemon.keys import Keychain
 from daemon.metrics import Metrics
 from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.scheduling.delivery import Delivery
+from daemon.pipeline.sending.egress_guard import Shortage
 from daemon.pipeline.sending.outcome import plain, row_of, succeeded
 from daemon.pipeline.sending.send_gate import SendGate
-from daemon.pipeline.sending.sender import Sender, Shortage
+from daemon.pipeline.sending.sender import Sender
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from eventstore.postgres.errors import StoreUnavailable
 

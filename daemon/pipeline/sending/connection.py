@@ -1,162 +1,175 @@
-"""One connection to a receiver: limits the bytes of an answer and the connection's age, and rejects unrequested data.
+"""One connection to a receiver: one request at a time, one answer, one deadline.
 
-aiohttp reads and parses. This subclass of its connection adds the checks that a hostile receiver makes necessary. The
-one thing to know: the budget counts the raw bytes of one answer, including interim responses, header lines and chunk
-extensions, which no limit of the parser covers. An answer counts as whole once KEPT_BODY_BYTES of its body are there.
+A subclass of asyncio.Protocol on whatever transport `dial` made, plain or TLS. The one thing to know: whatever comes
+while no answer is awaited closes the connection, and each answer has a reader of its own. So no byte is ever kept for
+the next request. Connections are aborted, never closed in order: a receiver that ignores TLS's close_notify would hold
+the socket for half a minute.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
+import math
+import ssl
 from collections.abc import Callable
 
-from aiohttp import ClientOSError, ClientPayloadError, ServerDisconnectedError
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.http import RawResponseMessage
-from aiohttp.streams import StreamReader
+from daemon.core.delivery.answer import Answer, ErrorName, Failure
+from daemon.pipeline.sending.answer_reader import AnswerReader
+from daemon.pipeline.sending.tls import tls_failure
 
-KEPT_BODY_BYTES = 16 * 1024
-ANSWER_BUDGET_BYTES = 256 * 1024
-MAX_HEADS = 32
-"""Heads of one answer: interim answers, empty lines, the final head. A budget full of them would block for 50 ms."""
+SILENCE_SECONDS = 10.0
+"""A receiver may think until the deadline; once its answer has begun, so long a silence ends it."""
 LIFE_SECONDS = 300.0
 """A connection stays with the address that was checked. After this time at most, a new address of the name is used."""
-
-_HEAD_END = re.compile(rb"\n\r?\n")
-"""Bare line feeds match too: the parser accepts them, so a flood of them has to count."""
-
-
-class AnswerTooLarge(ClientPayloadError):
-    """More raw bytes than the budget, and the answer is not whole."""
+IDLE_SECONDS = 15.0
+PROMISED_PART = 0.8
+"""Of the time for which the receiver says, in Keep-Alive, that it keeps an idle connection: ours begins later."""
+TICK_SECONDS = 0.05
 
 
-class StaleConnection(ServerDisconnectedError):
-    """A pooled connection ended before a byte of this answer came: most likely the receiver had closed it earlier."""
+class StaleConnection(Exception):
+    """A kept connection ended before a byte of an answer came: most likely the receiver had closed it earlier."""
 
 
-class ProxyDropped(ServerDisconnectedError):
-    """The operator's proxy closed the connection before the tunnel was established."""
+class Deadlines:
+    """One timer for all requests in flight, which ends them up to TICK_SECONDS late.
+
+    That costs a request 0.2 µs; a timer of its own, which is nearly always cancelled, 1.2 µs; `asyncio.timeout` 7 µs.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._waiting: set[ReceiverConnection] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, connection: ReceiverConnection) -> None:
+        self._waiting.add(connection)
+        if self._timer is None:
+            self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
+
+    def discard(self, connection: ReceiverConnection) -> None:
+        self._waiting.discard(connection)
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        for connection in [each for each in self._waiting if each.expires_at <= now]:
+            connection.expire()
+        self._timer = self._loop.call_later(TICK_SECONDS, self._tick) if self._waiting else None
 
 
-class ReceiverConnection(ResponseHandler):
-    """aiohttp's protocol object of one connection; call `begin` before each request.
+class ReceiverConnection(asyncio.Protocol):
+    """Call `exchange` for each request, one after the other, as long as `is_open`.
 
-    `on_change` is told 1 when it opens and -1 when it is closed, `on_lost` which connection is closed.
+    `on_made` and `on_lost` are called with it when it is made and, later, lost.
     """
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        deadlines: Deadlines,
         *,
-        proxied: bool,
+        on_made: Callable[[ReceiverConnection], None],
         on_lost: Callable[[ReceiverConnection], None],
-        on_change: Callable[[int], None],
     ) -> None:
-        super().__init__(loop)
-        self._proxied = proxied
+        self._loop = asyncio.get_running_loop()
+        self._deadlines = deadlines
+        self._on_made = on_made
         self._on_lost = on_lost
-        self._on_change = on_change
-        self._is_counted = False
-        self._requests = 0
-        self._received_bytes = 0
-        self._heads = 0
-        self._final_answers = 0
-        self._expires_at = loop.time() + LIFE_SECONDS
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        if not self._is_counted:  # a tunnel connects once more, with TLS
-            self._is_counted = True
-            self._on_change(1)
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        if self._is_counted:
-            self._is_counted = False
-            self._on_change(-1)
-        self._on_lost(self)
-        super().connection_lost(exc)
+        self._transport: asyncio.Transport | None = None
+        self._exchanges = 0
+        self._reader = AnswerReader()
+        # What `exchange` awaits; None means stale. The first one is there at once: a receiver may answer unasked.
+        self._answer: asyncio.Future[Answer | None] = self._loop.create_future()
+        self._deadline = self.expires_at = math.inf
+        self._ends_at = self._loop.time() + LIFE_SECONDS
+        self.idle_until = 0.0
+        """Until when it may carry another request, once its answer is there."""
 
     @property
-    def should_close(self) -> bool:
-        """Aiohttp asks this when an answer has ended: False lets another request follow."""
-        return super().should_close or self._loop.time() > self._expires_at
+    def is_open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
 
-    def begin(self) -> None:
-        """Starts the counts of a new request: the bytes from now on are its answer."""
-        self._requests += 1
-        self._received_bytes = 0
-        self._heads = 0
-        self._final_answers = 0
+    async def exchange(self, request: bytes, deadline: float) -> Answer:
+        """Sends a request and returns its answer. Raises StaleConnection."""
+        self._exchanges += 1
+        if self._exchanges > 1:
+            self._reader = AnswerReader()
+            self._answer = self._loop.create_future()
+        self._deadline = self.expires_at = deadline
+        if self._transport is not None:
+            self._transport.write(request)
+        self._deadlines.add(self)
+        try:
+            answer = await self._answer
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+        finally:
+            self._deadlines.discard(self)
+        if answer is None:
+            raise StaleConnection
+        return answer
 
-    def start_timeout(self) -> None:
-        """Does nothing: silence is measured from the first byte on, and until then only the total timeout applies."""
+    def abort(self) -> None:
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.abort()
+            self._on_lost(self)  # uvloop does not say it of one whose opening was cancelled
 
-    def close(self) -> None:
-        """Aborts: a receiver that ignores TLS's close_notify would hold the socket for half a minute."""
-        self.abort()
+    def expire(self) -> None:
+        """The deadline has passed."""
+        self._settle(Failure(error=ErrorName.TIMEOUT))
 
-    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - aiohttp's signature
-        """Aiohttp calls this after every read, and it is costly. Only a paused reader needs it."""
-        if self._reading_paused:
-            super().resume_reading(resume_parser)
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # a connection's transport reads and writes
+        self._on_made(self)
 
     def data_received(self, data: bytes) -> None:
-        self._received_bytes += len(data)
-        start = 0
-        while not self._final_answers and self.exception() is None and (end := _HEAD_END.search(data, start)):
-            if self._heads == MAX_HEADS:
-                self._judge_size()
-                return
-            self._heads += 1
-            # Each head is parsed by itself: if the parser failed on the bytes after it, the status would be lost.
-            super().data_received(data[start : (start := end.end())])
-        if start < len(data) or not data:  # aiohttp resumes a paused parser with no data
-            self._body_received(data[start:])
-        if self._received_bytes > ANSWER_BUDGET_BYTES:
-            self._judge_size()
-
-    def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
-        if 100 <= data[0].code < 200 and data[0].code != 101:
-            return  # interim: no reader needs it, and each one of a flood would wake the reader
-        self._final_answers += 1
-        if self._final_answers > 1:
-            self._abandon()
+        if self._answer.done():
+            self.abort()
             return
-        super().feed_data(data, size)
+        self._reader.feed(data)
+        if self._reader.is_over:
+            self._settle(self._reader.answer)
+        else:
+            self.expires_at = min(self._deadline, self._loop.time() + SILENCE_SECONDS)
 
-    def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
-        if isinstance(exc, ServerDisconnectedError | ClientOSError):
-            if self._requests == 0 and self._proxied:
-                exc = ProxyDropped()
-            elif self._requests > 1 and self._received_bytes == 0:
-                exc = StaleConnection()
-        super().set_exception(exc, exc if exc_cause is None else exc_cause)
+    def eof_received(self) -> None:
+        self._end(None)
+        self.abort()
 
-    def _body_received(self, data: bytes) -> None:
-        payload = self._payload
-        if data and self._final_answers and (payload is None or payload.is_eof()):
-            self._abandon()
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._transport is not None:
+            self._transport = None
+            self._on_lost(self)
+        self._end(exc)
+
+    def _end(self, error: Exception | None) -> None:
+        """The receiver has closed the connection, or broken it if there is an error."""
+        if self._answer.done():
             return
-        super().data_received(data)
-        failed = self.exception()
-        if failed is not None and payload is not None and not payload.is_eof():
-            payload.set_exception(failed)  # aiohttp sets it only for a reader that waits for the head
+        self._reader.end()
+        answer: Answer | None = self._reader.answer
+        if self._exchanges > 1 and not self._reader.received_bytes:
+            answer = None
+        elif isinstance(error, ssl.SSLError):
+            answer = tls_failure(error)
+        elif error is not None:
+            answer = Failure(error=ErrorName.CONNECTION_RESET)
+        self._settle(answer)
 
-    def _abandon(self) -> None:
-        """Drops unrequested data: if it were kept, it would count as the answer to the next request."""
-        self.force_close()
-        if self.transport is not None:
-            self.transport.abort()
+    def _settle(self, answer: Answer | None) -> None:
+        """Ends the exchange. The connection stays open if it may carry another one."""
+        if not self._answer.done():
+            self._answer.set_result(answer)
+        if not self._may_stay():
+            self.abort()
 
-    def _judge_size(self) -> None:
-        payload = self._payload if self._final_answers else None
-        is_whole = payload is not None and (payload.is_eof() or payload.total_bytes >= KEPT_BODY_BYTES)
-        if is_whole or self.transport is None:
-            return
-        too_large = AnswerTooLarge()
-        self.set_exception(too_large)
-        if payload is not None:
-            payload.set_exception(too_large)
-        self._payload = None  # else the loss of the connection would replace the reason
-        self.transport.abort()
+    def _may_stay(self) -> bool:
+        if not self._reader.is_kept_open or self._transport is None or self._transport.get_write_buffer_size():
+            return False  # a receiver that answers without reading would have one request after the other wait here
+        now, promised = self._loop.time(), self._reader.keep_alive()
+        idle_seconds = min(IDLE_SECONDS, promised.get(b"timeout", math.inf) * PROMISED_PART)
+        self.idle_until = min(self._ends_at, now + idle_seconds)
+        return promised.get(b"max", 1) > 0 and self.idle_until > now

@@ -11,6 +11,7 @@ from typing_extensions import TypedDict
 
 from daemon import deliveries
 from daemon.core.delivery.status import DeliveryStatus
+from daemon.core.delivery.tls_fault import TlsFault
 from daemon.core.events.catalogue import name_problem
 from daemon.deliveries import DeliveryDetail, DeliveryFilter, ListedDelivery, SentRequest
 from daemon.web.access.queries import query_database
@@ -42,7 +43,9 @@ FILTERS = (
 Type = Annotated[str, Field(examples=["order.create"])]
 AttemptCount = Annotated[int, Field(ge=0, examples=[1])]
 StatusCode = Annotated[int | None, Field(examples=[200])]
-ErrorText = Annotated[str | None, Field(examples=[None, "timeout", "http_500"])]
+ErrorText = Annotated[
+    str | None, Field(examples=[None, "timeout", "http_500", f"tls_error: {TlsFault.WRONG_NAME.detail}"])
+]
 
 
 class DeliveryEventShape(TypedDict):

@@ -12,19 +12,26 @@ from pathlib import Path
 import pytest
 from yarl import URL
 
-from daemon.core.webhook.egress import EgressPolicy, address_denied
+from daemon.core.webhook.egress import CheckedTarget, EgressPolicy, address_denied
+from daemon.pipeline.sending.dial import Origin
 from daemon.pipeline.sending.egress_guard import MAX_ADDRESSES
-from daemon.pipeline.sending.sender import Sender
 from tests.support import hostile
 from tests.support.dns import FakeResolver
+from tests.support.event_loops import ON_BOTH_LOOPS, event_loop_policy  # noqa: F401 - a fixture
 from tests.support.hostile import HostileReceiver
-from tests.support.sending import BODY, HEADERS, record_connects, sender, status_or_error
+from tests.support.sending import BODY, HEADERS, forget_names, record_connects, sender, status_or_error
+
+pytestmark = ON_BOTH_LOOPS
 
 SSRF = json.loads((Path(__file__).parents[2] / "data" / "ssrf_cases.json").read_text())
 
 
-def without_url_checks(sending: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sending, "_checked", lambda raw: URL(raw, encoded=True))
+def without_url_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unchecked(raw: str, _policy: EgressPolicy) -> CheckedTarget:
+        url = URL(raw, encoded=True)
+        return CheckedTarget(url=raw, scheme=url.scheme, host=url.raw_host or "", port=url.port or 443)
+
+    monkeypatch.setattr("daemon.pipeline.sending.sender.check_url", unchecked)
 
 
 def policy_of(case: dict[str, dict[str, list[str]]]) -> EgressPolicy:
@@ -43,10 +50,10 @@ async def test_a_resolved_name_is_connected_to_at_permitted_addresses_only(
     connects = record_connects(monkeypatch)
     denials: list[str] = []
     async with sender(policy, denials, resolver=FakeResolver(**{"*": sequence})) as sending:
-        without_url_checks(sending, monkeypatch)
+        without_url_checks(monkeypatch)
         for _ in sequence[1:]:
             await sending.send(str(case["url"]), HEADERS, BODY)
-            sending._connector.clear_dns_cache()
+            forget_names(sending)
         assert [address for address in connects if address_denied(address, policy)] == []
         connects.clear()
         answer = await sending.send(str(case["url"]), HEADERS, BODY)
@@ -70,7 +77,7 @@ async def test_without_any_url_check_the_guard_alone_still_connects_nowhere_else
     async with sender(policy, resolver=FakeResolver(**{"*": [["127.0.0.1", "::1", "93.184.216.34"]]})) as sending:
         assert status_or_error(await sending.send(str(case["url"]), HEADERS, BODY)) == "egress_denied"
         assert connects == []
-        without_url_checks(sending, monkeypatch)
+        without_url_checks(monkeypatch)
         await sending.send(str(case["url"]), HEADERS, BODY)
     assert [address for address in connects if address_denied(address, policy)] == []
 
@@ -81,7 +88,7 @@ async def test_the_socket_factory_alone_stops_what_the_resolver_lets_through(mon
     async with sender(
         EgressPolicy(), denials, resolver=FakeResolver(**{"*": [["10.0.0.5", "fd00::5", "127.0.0.1"]]})
     ) as sending:
-        monkeypatch.setattr(sending._connector, "_resolver", sending._guard._resolver)  # unfiltered
+        monkeypatch.setattr(sending._guard, "resolve", sending._guard._resolver.resolve)  # unfiltered
         answer = await sending.send("https://hooks.shop.com/", HEADERS, BODY)
     assert status_or_error(answer) == "egress_denied"
     assert connects == []
@@ -97,7 +104,7 @@ async def test_a_name_that_turned_inwards_between_two_attempts_is_not_followed(
     denials: list[str] = []
     async with sender(EgressPolicy(), denials, resolver=FakeResolver(hooks_shop_com=[[before], [after]])) as sending:
         assert status_or_error(await sending.send("https://hooks.shop.com/", HEADERS, BODY)) == "connect_refused"
-        sending._connector.clear_dns_cache()  # aiohttp does so after ten seconds
+        forget_names(sending)
         assert status_or_error(await sending.send("https://hooks.shop.com/", HEADERS, BODY)) == "egress_denied"
     assert connects == [before]
     assert len(denials) == 1
@@ -109,9 +116,9 @@ async def test_an_open_connection_stays_where_it_is_when_its_name_turns_inwards(
     async with HostileReceiver(hostile.polite) as receiver, sender(policy, resolver=names) as sending:
         url = receiver.url(host="hooks.shop.com")
         assert status_or_error(await sending.send(url, HEADERS, BODY)) == "200"
-        sending._connector.clear_dns_cache()
+        forget_names(sending)
         assert status_or_error(await sending.send(url, HEADERS, BODY)) == "200"
-        sending._connector.drop_idle("hooks.shop.com", receiver.port)
+        sending._pool.close_idle(Origin(is_tls=False, host="hooks.shop.com", port=receiver.port))
         assert status_or_error(await sending.send(url, HEADERS, BODY)) == "egress_denied"
     assert receiver.connections == 1
 
@@ -143,6 +150,23 @@ async def test_of_two_families_the_one_that_answers_is_taken(monkeypatch: pytest
     async with HostileReceiver(hostile.polite) as receiver, sender(policy, resolver=names) as sending:
         assert status_or_error(await sending.send(receiver.url(host="hooks.shop.com"), HEADERS, BODY)) == "200"
     assert connects == ["2606:4700:4700::1111", "127.0.0.1"]
+
+
+async def test_addresses_that_never_answer_are_a_connect_timeout_and_leave_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[socket.socket] = []
+
+    async def no_answer(sock: socket.socket, _address: object) -> None:
+        opened.append(sock)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", no_answer)
+    names = FakeResolver(hooks_shop_com=[["93.184.216.34", "2606:4700:4700::1111", "93.184.216.35"]])
+    async with sender(EgressPolicy(), resolver=names, timeout_seconds=1.0) as sending:
+        assert status_or_error(await sending.send("https://hooks.shop.com/", HEADERS, BODY)) == "connect_timeout"
+    assert len(opened) == 3
+    assert {sock.fileno() for sock in opened} == {-1}
 
 
 async def test_a_redirect_is_not_followed() -> None:

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from daemon.core.webhook.addresses import DenyReason
-from daemon.pipeline.sending.egress_guard import system_resolver
+from daemon.pipeline.sending.resolver import SystemResolver
 from tests.support import hostile
 from tests.support.dns import AAAA, REFUSED, SERVFAIL, TAR_PIT, A, DnsEntry, NameServer
 from tests.support.hostile import HostileReceiver
@@ -64,7 +64,7 @@ async def test_a_name_leads_to_permitted_addresses_or_to_a_name_of_the_failure(
     denials: list[str] = []
     async with (
         HostileReceiver(hostile.polite) as receiver,
-        sender(DEV, denials, resolver=system_resolver([server.address])) as sending,
+        sender(DEV, denials, resolver=SystemResolver([server.address])) as sending,
     ):
         host = f"{name}.shop.com"
         assert status_or_error(await sending.send(receiver.url(host=host), HEADERS, BODY)) == answer
@@ -77,16 +77,22 @@ async def test_a_name_leads_to_permitted_addresses_or_to_a_name_of_the_failure(
 async def test_a_name_server_that_never_answers_costs_the_deadline_of_dns(
     server: NameServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("daemon.pipeline.sending.egress_guard.DNS_DEADLINE_SECONDS", 0.1)
+    monkeypatch.setattr("daemon.pipeline.sending.resolver.DNS_DEADLINE_SECONDS", 0.1)
     server.zone["pit.shop.com"] = TAR_PIT
-    async with sender(resolver=system_resolver([server.address]), timeout_seconds=60) as sending:
+    async with sender(resolver=SystemResolver([server.address]), timeout_seconds=60) as sending:
+        assert status_or_error(await sending.send("http://pit.shop.com:9/", HEADERS, BODY)) == "dns_error"
+
+
+async def test_a_name_that_is_not_found_until_the_deadline_is_to_blame(server: NameServer) -> None:
+    server.zone["pit.shop.com"] = TAR_PIT
+    async with sender(resolver=SystemResolver([server.address]), timeout_seconds=0.3) as sending:
         assert status_or_error(await sending.send("http://pit.shop.com:9/", HEADERS, BODY)) == "dns_error"
 
 
 async def test_a_name_that_takes_long_is_waited_for_by_a_resolver_used_to_quick_ones(server: NameServer) -> None:
     server.zone["late.shop.com"] = DnsEntry(addresses=LOOPBACK, seconds=0.8)
     server.zone |= {f"n{n}.shop.com": DnsEntry(addresses=LOOPBACK) for n in range(10)}
-    resolver = system_resolver([server.address])
+    resolver = SystemResolver([server.address])
     async with HostileReceiver(hostile.polite) as receiver, sender(resolver=resolver) as sending:
         for n in range(10):
             await resolver.resolve(f"n{n}.shop.com")
@@ -96,7 +102,7 @@ async def test_a_name_that_takes_long_is_waited_for_by_a_resolver_used_to_quick_
 async def test_a_name_is_looked_up_once_for_all_that_wait_for_it(server: NameServer) -> None:
     async with (
         HostileReceiver(hostile.polite) as receiver,
-        sender(resolver=system_resolver([server.address])) as sending,
+        sender(resolver=SystemResolver([server.address])) as sending,
     ):
         url = receiver.url(host="plain.shop.com")
         answers = await asyncio.gather(*(sending.send(url, HEADERS, BODY) for _ in range(50)))
@@ -105,6 +111,6 @@ async def test_a_name_is_looked_up_once_for_all_that_wait_for_it(server: NameSer
 
 
 async def test_no_search_domain_is_tried(server: NameServer) -> None:
-    async with sender(resolver=system_resolver([server.address])) as sending:
+    async with sender(resolver=SystemResolver([server.address])) as sending:
         assert status_or_error(await sending.send("http://hooks.unknown.com:9/", HEADERS, BODY)) == "dns_error"
     assert set(server.asked) == {"hooks.unknown.com"}

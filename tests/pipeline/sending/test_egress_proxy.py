@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import socket
 from pathlib import Path
 
@@ -11,12 +13,14 @@ from daemon.core.delivery.answer import ErrorName, Failure
 from daemon.core.webhook.addresses import DenyReason
 from daemon.core.webhook.egress import EgressPolicy
 from daemon.pipeline.sending import outcome
-from daemon.pipeline.sending.connector import GuardedConnector
 from tests.support import hostile
 from tests.support.certificates import issue, pem, serving
 from tests.support.dns import FakeResolver
+from tests.support.event_loops import ON_BOTH_LOOPS, event_loop_policy  # noqa: F401 - a fixture
 from tests.support.hostile import HostileReceiver, Peer
 from tests.support.sending import BODY, HEADERS, record_connects, sender, status_or_error
+
+pytestmark = ON_BOTH_LOOPS
 
 
 async def test_http_goes_through_the_proxy_in_absolute_form() -> None:
@@ -37,7 +41,9 @@ async def test_with_a_proxy_nothing_else_is_connected_to_and_the_url_is_still_ju
         assert connects == ["10.9.9.9"]
         assert status_or_error(await sending.send("https://10.0.0.1/", HEADERS, BODY)) == "egress_denied"
         with pytest.raises(OSError, match="not_the_proxy"):
-            sending._guard.open_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("93.184.216.34", 443)))
+            sending._guard.open_socket(
+                (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("93.184.216.34", 443)), "shop.example.com"
+            )
     assert denials == [DenyReason.PRIVATE]
 
 
@@ -62,6 +68,64 @@ async def test_a_proxy_that_makes_no_tunnel_is_not_the_receivers_failure(reply: 
         sender(proxy=proxy.url("")) as sending,
     ):
         assert status_or_error(await sending.send("https://hooks.shop.com/", HEADERS, BODY)) == "proxy_error"
+
+
+async def endless_reply(peer: Peer) -> None:
+    await peer._reader.readuntil(b"\r\n\r\n")
+    await peer.write(b"HTTP/1.1 200 OK\r\n")
+    await peer.repeat(b"X-A: " + b"a" * 1000 + b"\r\n")
+
+
+@pytest.mark.parametrize("behaviour", [hostile.silent, endless_reply])
+async def test_a_proxy_whose_reply_never_ends_is_not_the_receivers_failure(behaviour: hostile.Behaviour) -> None:
+    async with HostileReceiver(behaviour) as proxy, sender(proxy=proxy.url(""), timeout_seconds=0.5) as sending:
+        assert status_or_error(await sending.send("https://hooks.shop.com/", HEADERS, BODY)) == "proxy_error"
+        await asyncio.wait_for(proxy.ended.acquire(), 5)
+
+
+async def test_a_proxy_gets_its_password_with_each_request_and_each_tunnel() -> None:
+    said: list[bytes] = []
+
+    async def asks(peer: Peer) -> None:
+        said.append(await peer._reader.readuntil(b"\r\n\r\n"))
+
+    async with HostileReceiver(asks) as proxy, sender(proxy=f"http://me:p%40ss@127.0.0.1:{proxy.port}") as sending:
+        for scheme in ("https", "http"):
+            await sending.send(f"{scheme}://hooks.shop.com/", HEADERS, BODY)
+    credentials = b"Proxy-Authorization: Basic " + base64.b64encode(b"me:p@ss") + b"\r\n"
+    assert said[0] == b"CONNECT hooks.shop.com:443 HTTP/1.1\r\nHost: hooks.shop.com:443\r\n" + credentials + b"\r\n"
+    assert said[1].startswith(b"POST http://hooks.shop.com/ HTTP/1.1\r\nHost: hooks.shop.com\r\n" + credentials)
+
+
+async def test_a_proxy_may_be_spoken_to_by_tls(tmp_path: Path) -> None:
+    authority = issue("Test CA")
+    (tmp_path / "ca.pem").write_bytes(pem(authority))
+    names = FakeResolver(proxy_shop_com=[["127.0.0.1"]])
+    async with (
+        HostileReceiver(hostile.polite, tls=serving(issue("hooks.shop.com", issuer=authority), tmp_path)) as receiver,
+        HostileReceiver(
+            hostile.tunnels_to(receiver), tls=serving(issue("proxy.shop.com", issuer=authority), tmp_path)
+        ) as proxy,
+        sender(
+            proxy=f"https://proxy.shop.com:{proxy.port}", extra_ca_file=tmp_path / "ca.pem", resolver=names
+        ) as sending,
+    ):
+        for _ in range(2):
+            assert status_or_error(await sending.send("https://hooks.shop.com/x", HEADERS, BODY)) == "200"
+    assert receiver.requests[0].startswith(b"POST /x HTTP/1.1\r\nHost: hooks.shop.com\r\n")
+    assert b"Proxy-Authorization" not in receiver.requests[0]
+    assert (proxy.connections, receiver.connections) == (1, 1)
+
+
+async def test_a_proxy_whose_certificate_is_not_trusted_has_failed_itself(tmp_path: Path) -> None:
+    context = serving(issue("proxy.shop.com"), tmp_path)
+    names = FakeResolver(proxy_shop_com=[["127.0.0.1"]])
+    async with (
+        HostileReceiver(hostile.polite, tls=context) as proxy,
+        sender(proxy=f"https://proxy.shop.com:{proxy.port}", resolver=names) as sending,
+    ):
+        answer = await sending.send("https://hooks.shop.com/", HEADERS, BODY)
+    assert answer == Failure(error=ErrorName.PROXY_ERROR)
 
 
 async def test_a_proxy_that_is_down_or_unknown_or_wants_a_password_is_not_the_receivers_failure() -> None:
@@ -110,12 +174,20 @@ async def test_a_receiver_that_fails_in_a_tunnel_that_stands_has_failed_itself(
         assert status_or_error(await sending.send("https://hooks.shop.com/x", HEADERS, BODY)) == answer
 
 
+@pytest.mark.parametrize("resets", [False, True])
+async def test_a_tunnel_that_is_closed_as_soon_as_it_stands_fails_at_once(resets: bool) -> None:
+    async def closes(peer: Peer) -> None:
+        await peer._reader.readuntil(b"\r\n\r\n")
+        await peer.write(b"HTTP/1.1 200 Connection Established\r\n\r\n")
+        if resets:
+            peer.reset()
+
+    async with HostileReceiver(closes) as proxy, sender(proxy=proxy.url(""), timeout_seconds=100) as sending:
+        for _ in range(20):
+            answer = await sending.send("https://hooks.shop.com/x", HEADERS, BODY)
+            assert answer == Failure(error=ErrorName.TLS_ERROR)
+
+
 def test_a_failure_of_the_proxy_says_nothing_about_the_receiver() -> None:
     assert outcome.succeeded(Failure(error=ErrorName.PROXY_ERROR)) is None
     assert outcome.succeeded(Failure(error=ErrorName.CONNECT_TIMEOUT)) is False
-
-
-async def test_the_connector_is_the_guarded_one() -> None:
-    async with sender() as sending:
-        assert isinstance(sending._session.connector, GuardedConnector)
-        assert sending._connector._socket_factory == sending._guard.open_socket

@@ -11,12 +11,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon.core.delivery.answer import Response
-from daemon.pipeline.sending.connection import ANSWER_BUDGET_BYTES, KEPT_BODY_BYTES, ReceiverConnection
+from daemon.pipeline.sending import connection
+from daemon.pipeline.sending.answer_reader import ANSWER_BUDGET_BYTES, KEPT_BODY_BYTES
 from daemon.pipeline.sending.egress_guard import EgressGuard
 from tests.support import hostile
 from tests.support.dns import FakeResolver
+from tests.support.event_loops import ON_BOTH_LOOPS, event_loop_policy  # noqa: F401 - a fixture
 from tests.support.hostile import OK, HostileReceiver, Peer
 from tests.support.sending import BODY, HEADERS, sender, status_or_error
+
+pytestmark = ON_BOTH_LOOPS
 
 
 async def test_the_request_has_exactly_the_headers_given_and_host_and_length() -> None:
@@ -63,13 +67,19 @@ async def test_a_slow_but_whole_answer_within_the_timeout_is_the_answer() -> Non
         assert status_or_error(await sending.send(receiver.url(), HEADERS, BODY, timeout_seconds=0.2)) == "timeout"
 
 
-async def test_silence_is_counted_from_the_first_byte_only() -> None:
-    wire = ReceiverConnection(
-        asyncio.get_running_loop(), proxied=False, on_lost=lambda _wire: None, on_change=lambda _change: None
-    )
-    wire.read_timeout = 0.001
-    wire.start_timeout()
-    assert wire._read_timeout_handle is None
+async def test_silence_is_counted_from_the_first_byte_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "SILENCE_SECONDS", 0.1)
+
+    async def thinks(peer: Peer) -> None:
+        await peer.request()
+        await asyncio.sleep(0.4)
+        await peer.write(OK)
+
+    async with HostileReceiver(thinks) as receiver, sender(timeout_seconds=100) as sending:
+        assert status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) == "200"
+    half = hostile.answers(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+    async with HostileReceiver(half) as receiver, sender(timeout_seconds=100) as sending:
+        assert status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) == "timeout"
 
 
 async def test_a_body_of_16_kib_is_kept_whole_and_the_connection_used_again() -> None:
@@ -148,7 +158,7 @@ async def test_a_target_that_this_machine_has_no_address_for_is_not_reached(
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
 async def test_what_runs_out_here_is_not_the_receivers_failure(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_socket(_self: EgressGuard, _info: object) -> socket.socket:
+    def no_socket(_self: EgressGuard, _info: object, _host: str) -> socket.socket:
         raise OSError(number, "none left")
 
     monkeypatch.setattr(EgressGuard, "open_socket", no_socket)

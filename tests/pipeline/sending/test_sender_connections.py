@@ -10,13 +10,16 @@ from contextlib import AsyncExitStack
 import pytest
 
 from daemon.core.delivery.answer import ErrorName, Failure
-from daemon.pipeline.sending.connection import ReceiverConnection
-from daemon.pipeline.sending.connector import GuardedConnector, ReceiverConnectionLimits
+from daemon.pipeline.sending import connection, pool
+from daemon.pipeline.sending.pool import ConnectionPool, ReceiverConnectionLimits
 from daemon.pipeline.sending.sender import Sender
 from tests.support import hostile
+from tests.support.event_loops import ON_BOTH_LOOPS, event_loop_policy  # noqa: F401 - a fixture
 from tests.support.hostile import OK, HostileReceiver, Peer
 from tests.support.sending import BODY, HEADERS, sender, status_or_error
 from tests.support.until import until
+
+pytestmark = ON_BOTH_LOOPS
 
 
 def dies_after(answered: int, reset: bool = False) -> hostile.Behaviour:
@@ -77,38 +80,37 @@ async def test_nobody_listening_is_a_refusal() -> None:
     assert answer == Failure(error=ErrorName.CONNECT_REFUSED)
 
 
-async def test_a_connection_that_is_too_old_ends_with_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_connection_that_is_too_old_carries_no_other_request(monkeypatch: pytest.MonkeyPatch) -> None:
     async with HostileReceiver(hostile.polite) as receiver, sender() as sending:
-        for _ in range(2):
-            assert status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) == "200"
-        assert receiver.connections == 1
-        [[(wire, _)]] = sending._connector._conns.values()
-        monkeypatch.setattr(wire, "_expires_at", asyncio.get_running_loop().time() - 1)
+        monkeypatch.setattr(connection, "LIFE_SECONDS", 0.0)
+        assert status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) == "200"
+        assert sending._pool.open_connections == 0
+        await asyncio.wait_for(receiver.ended.acquire(), 5)
+        monkeypatch.undo()
         for _ in range(2):
             assert status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) == "200"
     assert receiver.connections == 2
 
 
-async def test_the_insides_of_aiohttp_that_we_rely_on_are_still_there() -> None:
+async def test_a_connection_that_nobody_needs_is_closed_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(pool, "SWEEP_SECONDS", 0.01)
     async with HostileReceiver(hostile.polite) as receiver, sender() as sending:
-        await sending.send(receiver.url(), HEADERS, BODY)
-        [(key, [(wire, _)])] = sending._connector._conns.items()
-        assert isinstance(wire, ReceiverConnection)
-        assert (key.host, key.port) == ("127.0.0.1", receiver.port)
-        assert wire._received_bytes == len(OK)
-        assert wire._requests == 1
-        assert (sending._connector.limit, sending._connector.limit_per_host) == (0, 0)
-        assert sending._session._max_headers == 128
-        assert sending._session.auto_decompress is False
-        assert sending._session.trust_env is False
-        timeout = sending._session.timeout
-        assert (timeout.sock_connect, timeout.sock_read) == (5, 10)
-        assert hasattr(wire, "_payload")
-        assert hasattr(wire, "_reading_paused")
-        assert callable(super(GuardedConnector, sending._connector)._start_tls_connection)
-        assert callable(super(GuardedConnector, sending._connector)._create_connection)
-        assert callable(super(GuardedConnector, sending._connector)._release)
-        assert sending._connector._acquired == set()
+        assert status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) == "200"
+        await asyncio.wait_for(receiver.ended.acquire(), 5)
+        await until(lambda: sending._pool._sweep is None)
+        assert sending._pool.open_connections == 0
+        assert status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) == "200"
+    assert receiver.connections == 2
+
+
+async def test_a_connection_that_may_be_closed_by_now_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with HostileReceiver(hostile.polite) as receiver, sender() as sending:
+        assert status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) == "200"
+        [idle] = sending._pool._idle
+        idle.idle_until = 0.0
+        assert status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) == "200"
+    assert receiver.connections == 2
 
 
 async def test_only_cancellation_escapes() -> None:
@@ -130,9 +132,9 @@ async def test_only_cancellation_escapes() -> None:
         assert status_or_error(await sending.send(receiver.url(), broken, BODY)) == "protocol_error"
 
 
-def limited(sending: Sender, *, idle_per_origin: int, all_together: int) -> GuardedConnector:
-    sending._connector._limits = ReceiverConnectionLimits(idle_per_origin=idle_per_origin, all_together=all_together)
-    return sending._connector
+def limited(sending: Sender, *, idle_per_origin: int, all_together: int) -> ConnectionPool:
+    sending._pool._limits = ReceiverConnectionLimits(idle_per_origin=idle_per_origin, all_together=all_together)
+    return sending._pool
 
 
 async def test_the_connections_of_an_origin_that_idled_longest_are_closed_beyond_its_limit() -> None:
@@ -141,12 +143,12 @@ async def test_the_connections_of_an_origin_that_idled_longest_are_closed_beyond
         HostileReceiver(hostile.polite) as other,
         sender() as sending,
     ):
-        connector = limited(sending, idle_per_origin=3, all_together=100)
+        kept = limited(sending, idle_per_origin=3, all_together=100)
         await sending.send(other.url(), HEADERS, BODY)
         await asyncio.gather(*[sending.send(receiver.url(), HEADERS, BODY) for _ in range(8)])
         for _ in range(5):
             await asyncio.wait_for(receiver.ended.acquire(), 5)
-        assert connector.open_connections == 4
+        assert kept.open_connections == 4
         await asyncio.gather(*[sending.send(receiver.url(), HEADERS, BODY) for _ in range(3)])
         await sending.send(other.url(), HEADERS, BODY)
         assert (receiver.connections, other.connections) == (8, 1)
@@ -156,10 +158,10 @@ async def test_the_connections_that_idled_longest_are_closed_beyond_the_limit_fo
     async with AsyncExitStack() as stack:
         receivers = [await stack.enter_async_context(HostileReceiver(hostile.polite)) for _ in range(6)]
         sending = await stack.enter_async_context(sender())
-        connector = limited(sending, idle_per_origin=10, all_together=4)
+        kept = limited(sending, idle_per_origin=10, all_together=4)
         for receiver in receivers:
             assert status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) == "200"
-            assert connector.open_connections <= 4
+            assert kept.open_connections <= 4
         for closed in receivers[:2]:
             await asyncio.wait_for(closed.ended.acquire(), 5)
         for receiver in reversed(receivers[2:]):
@@ -180,26 +182,26 @@ async def test_connections_in_use_are_never_closed_for_the_limit() -> None:
         await peer.hung_up()
 
     async with HostileReceiver(waits) as slow, HostileReceiver(hostile.polite) as prompt, sender() as sending:
-        connector = limited(sending, idle_per_origin=10, all_together=4)
+        kept = limited(sending, idle_per_origin=10, all_together=4)
         waiting = [asyncio.create_task(sending.send(slow.url(), HEADERS, BODY)) for _ in range(6)]
         await until(lambda: len(slow.requests) == 6)
         for _ in range(2):
             assert status_or_error(await sending.send(prompt.url(), HEADERS, BODY)) == "200"
         assert prompt.connections == 2, "there is no room for an idle one"
-        assert connector.open_connections == 6
+        assert kept.open_connections == 6
         answered.set()
         assert [status_or_error(answer) for answer in await asyncio.gather(*waiting)] == ["200"] * 6
-        assert connector.open_connections == 4
+        assert kept.open_connections == 4
 
 
 async def test_connections_that_the_receiver_closed_count_no_more() -> None:
     async with HostileReceiver(dies_after(1)) as receiver, sender() as sending:
-        connector = limited(sending, idle_per_origin=10, all_together=100)
+        kept = limited(sending, idle_per_origin=10, all_together=100)
         await asyncio.gather(*[sending.send(receiver.url(), HEADERS, BODY) for _ in range(3)])
-        assert connector.open_connections == 3
+        assert kept.open_connections == 3
         await sending.send(receiver.url(), HEADERS, BODY)
-        await until(lambda: connector.open_connections == 1)
-        assert len(connector._idle) == 1
+        await until(lambda: kept.open_connections == 1)
+        assert len(kept._idle) == 1
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,13 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-import uvloop
 
 from daemon.core.delivery.answer import Answer, Response
-from daemon.pipeline.sending.connection import KEPT_BODY_BYTES, MAX_HEADS
-from daemon.pipeline.sending.sender import Sender, Shortage
+from daemon.pipeline.sending.answer_reader import KEPT_BODY_BYTES, MAX_HEADS
+from daemon.pipeline.sending.egress_guard import Shortage
+from daemon.pipeline.sending.sender import Sender
 from tests.support import hostile
+from tests.support.event_loops import ON_BOTH_LOOPS, event_loop_policy  # noqa: F401 - a fixture
 from tests.support.hostile import CHUNKED, OK, HostileReceiver, Peer
 from tests.support.sending import BODY, HEADERS, sender, status_or_error
 
@@ -29,14 +30,7 @@ IN_CHUNKS = CHUNKED + b"2\r\nhe\r\n3;a=b\r\nllo\r\n0\r\nX-A: b\r\n\r\n"
 AFTER_HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + LENGTH
 NO_BODY = b"HTTP/1.1 204 No Content\r\nX-A: b\r\n\r\n"
 
-# The hook that replaces this fixture would choose the event loop of every test of the suite.
-pytestmark = pytest.mark.filterwarnings("ignore:Overriding the .event_loop_policy:pytest.PytestDeprecationWarning")
-
-
-@pytest.fixture(params=[asyncio.DefaultEventLoopPolicy, uvloop.EventLoopPolicy], ids=["asyncio", "uvloop"])
-def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
-    policy: asyncio.AbstractEventLoopPolicy = request.param()
-    return policy
+pytestmark = ON_BOTH_LOOPS
 
 
 @pytest.mark.parametrize("case", HOSTILE, ids=lambda case: str(case["name"]))
@@ -48,7 +42,7 @@ async def test_a_hostile_receiver_gets_its_name_and_no_more_than_the_budget(case
         sender(timeout_seconds=WAITING_SECONDS if waits else MAX_QUEUED_SECONDS) as sending,
     ):
         answer = await sending.send(receiver.url(scheme=scheme), HEADERS, BODY)
-        if not any(sending._connector._conns.values()):  # a connection that is not kept is closed
+        if not sending._pool.open_connections:  # a connection that is not kept is closed
             await asyncio.wait_for(receiver.ended.acquire(), 5)
     assert status_or_error(answer) == case["answer"]
     assert receiver.connections == 1

@@ -10,7 +10,8 @@ import pytest
 
 from daemon.core.delivery.phases import TRANSITIONS, DeliveryPhase, DeliveryStep
 from daemon.pipeline.sending import attempt
-from daemon.pipeline.sending.egress_guard import EgressGuard, system_resolver
+from daemon.pipeline.sending.egress_guard import EgressGuard
+from daemon.pipeline.sending.resolver import SystemResolver
 from tests.support import hostile
 from tests.support.dns import DnsEntry, NameServer
 from tests.support.few_files import no_file_left
@@ -98,7 +99,7 @@ async def test_without_a_file_no_receiver_and_no_name_is_to_blame() -> None:
     async with (
         NameServer({"plain.shop.com": entry, "other.shop.com": entry}) as server,
         HostileReceiver(hostile.answers(OK)) as there,
-        sender(resolver=system_resolver([server.address])) as sending,
+        sender(resolver=SystemResolver([server.address])) as sending,
     ):
         port = there.url().rpartition(":")[2].rstrip("/")
         targets = [f"http://{host}:{port}/" for host in ("127.0.0.1", "plain.shop.com", "other.shop.com")]

@@ -20,6 +20,7 @@ from daemon.core.delivery.answer import (
     key_of,
     status_class,
 )
+from daemon.core.delivery.tls_fault import TlsFault
 
 # A literal copy: these names are stored for good, and receivers' tools match on them.
 ERROR_NAMES = {
@@ -70,6 +71,15 @@ def test_only_the_merchants_own_expressions_are_a_reason_to_say_more_than_the_na
         return
     with pytest.raises(ValueError, match="not for merchants"):
         Failure(error=error, detail="[Errno 111] Connect call failed ('10.0.0.5', 443)")
+
+
+@pytest.mark.parametrize("fault", TlsFault)
+def test_what_is_wrong_with_tls_is_said_by_one_of_our_sentences(fault: TlsFault) -> None:
+    assert (
+        error_name(Failure(error=ErrorName.TLS_ERROR, detail=fault.detail)) == f"tls_error: {fault.cause}: {fault.step}"
+    )
+    with pytest.raises(ValueError, match="not for merchants"):
+        Failure(error=ErrorName.TIMEOUT, detail=fault.detail)
 
 
 def test_a_header_is_found_by_its_name_in_any_case_and_the_first_counts() -> None:

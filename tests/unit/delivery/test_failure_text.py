@@ -2,10 +2,16 @@ import pytest
 
 from daemon.core.delivery.answer import ErrorName
 from daemon.core.delivery.failure_text import explain_error
+from daemon.core.delivery.tls_fault import TlsFault
 
 
 @pytest.mark.parametrize(
-    "error", [*ErrorName, *(f"http_{status}" for status in (100, 199, 301, 400, 418, 500, 599, 700, 999))]
+    "error",
+    [
+        *ErrorName,
+        *(f"tls_error: {fault.detail}" for fault in TlsFault),
+        *(f"http_{status}" for status in (100, 199, 301, 400, 418, 500, 599, 700, 999)),
+    ],
 )
 def test_every_error_has_a_cause_and_a_next_step(error: str) -> None:
     found = explain_error(error)
@@ -30,8 +36,19 @@ def test_every_error_has_a_cause_and_a_next_step(error: str) -> None:
             "Body not made",
             "The body could not be made by the webhook's payload settings: filter: unknown function: nope().",
         ),
+        (
+            f"tls_error: {TlsFault.WRONG_NAME.detail}",
+            "TLS failed",
+            "No trusted TLS connection could be made to the receiver: its certificate is for another name.",
+        ),
         ("odd_thing", "odd_thing", "The request failed: odd_thing."),
     ],
 )
 def test_an_error_is_explained_for_the_person_who_runs_the_receiver(error: str, short: str, cause: str) -> None:
     assert (explain_error(error).short, explain_error(error).cause) == (short, cause)
+
+
+def test_each_fault_of_tls_has_a_next_step_of_its_own() -> None:
+    steps = [explain_error(f"tls_error: {fault.detail}").step for fault in TlsFault]
+    assert len({*steps, explain_error("tls_error").step}) == len(TlsFault) + 1
+    assert explain_error(f"tls_error: {TlsFault.EXPIRED.detail}").step == "Renew it and reload the server."

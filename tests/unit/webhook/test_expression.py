@@ -46,7 +46,12 @@ def as_floats(value: object) -> object:
         return {key: as_floats(part) for key, part in value.items()}
     if isinstance(value, list):
         return [as_floats(part) for part in value]
-    return float(value) if isinstance(value, (PublishedNumber, int)) and not isinstance(value, bool) else value
+    if isinstance(value, bool) or not isinstance(value, (PublishedNumber, int)):
+        return value
+    try:
+        return float(value)
+    except OverflowError:  # of an integer; a decimal becomes infinity by itself
+        return math.inf if value > 0 else -math.inf
 
 
 def is_close(one: object, other: object) -> bool:

@@ -45,8 +45,10 @@ def built(**more: Any) -> WebhookRequest:
 def test_the_headers_are_those_of_the_contract() -> None:
     made = built(timestamp=1767312000)
     assert set(made.headers) == {
-        "X-Shop", "Content-Type", "User-Agent", "Hookledger-Hops", "OrderGroove-Signature", "webhook-id", "webhook-timestamp", "webhook-signature",
+        "X-Shop", "Accept", "Accept-Encoding", "Content-Type", "User-Agent", "Hookledger-Hops", "OrderGroove-Signature", "webhook-id",
+        "webhook-timestamp", "webhook-signature",
     }  # fmt: skip
+    assert (made.headers["Accept"], made.headers["Accept-Encoding"]) == ("*/*", "identity")
     assert (made.headers["Content-Type"], made.headers["User-Agent"]) == ("application/json", "Hookledger/1")
     assert (made.headers["webhook-id"], made.headers["webhook-timestamp"]) == (
         str(uuid5(ROUTE, "evt_1\n2026-01-02")),
@@ -72,11 +74,20 @@ def test_without_standard_webhooks_its_headers_are_missing() -> None:
     )
     assert set(built(request_options=plain).headers) == {
         "X-Shop",
+        "Accept",
+        "Accept-Encoding",
         "Content-Type",
         "User-Agent",
         "Hookledger-Hops",
         "X-Sig",
     }
+
+
+@pytest.mark.parametrize("name", ["Accept", "accept"])
+def test_a_route_may_accept_something_else(name: str) -> None:
+    headers = built(custom={name: "application/json"}).headers
+    assert {key: value for key, value in headers.items() if key.lower() == "accept"} == {name: "application/json"}
+    assert headers["Accept-Encoding"] == "identity"
 
 
 def test_our_headers_win_over_custom_ones() -> None:

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from daemon.core.delivery.answer import delivery_id, delivery_key
+from daemon.core.delivery.tls_fault import TlsFault
 from daemon.core.gcra import Allowance
 from daemon.web.access.limits import TENANT_LIMITS as ALLOWED
 from daemon.web.api import deliveries
@@ -83,14 +84,17 @@ async def test_what_was_kept_of_a_body_is_text_if_it_is_any(
     assert (answered["body"], answered["encoding"], answered["truncated"]) == (shown_body, encoding, truncated)
 
 
-async def test_a_request_without_an_answer_says_why(app: App) -> None:
+@pytest.mark.parametrize("error", ["timeout", *(f"tls_error: {fault.detail}" for fault in TlsFault)])
+async def test_a_request_without_an_answer_says_why(app: App, error: str) -> None:
     it = await recorded(app)
-    row = it.row("retrying", status_code=None, error="timeout", response_head=None, response_body=None)
+    row = it.row("failed", status_code=None, error=error, response_head=None, response_body=None)
     await it.record(row)
 
-    (attempt,) = (await shown(app, it.id))["attempts"]
+    delivery = await shown(app, it.id)
+    (attempt,) = delivery["attempts"]
 
-    assert (attempt["response"], attempt["error"], attempt["request"] is None) == (None, "timeout", False)
+    assert (attempt["response"], attempt["error"], attempt["request"] is None) == (None, error, False)
+    assert delivery["detail"] == f"Failed for good after 1 attempt; the last error was {error}."
 
 
 async def test_long_bodies_of_older_requests_are_left_out(app: App, monkeypatch: pytest.MonkeyPatch) -> None:

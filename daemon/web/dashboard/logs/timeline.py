@@ -228,5 +228,7 @@ def _header(name: str, value: str) -> str:
 
 
 def _octal(body: bytes) -> str:
-    """A format of printf that writes these bytes: printable ASCII, and all else in octal, with what printf expands."""
-    return "".join(chr(byte) if 0x20 <= byte < 0x7F and byte not in b"%\\" else f"\\{byte:03o}" for byte in body)
+    """A format of printf that writes these bytes: printable ASCII, and all else in octal, with what printf expands. A
+    dash may begin an option, so it is not printable here.
+    """
+    return "".join(chr(byte) if 0x20 <= byte < 0x7F and byte not in b"%\\-" else f"\\{byte:03o}" for byte in body)

@@ -50,6 +50,7 @@ def body_of(arguments: list[bytes], fed: bytes) -> bytes:
         b"two\nlines\r\n\n",
         "grüß 🙂 \u2028".encode(),
         b"\x00\x01\xff 100% \\101",
+        b"-\x00",
     ],
 )
 def test_the_shell_hands_over_every_byte_of_a_body(folder: Path, body: bytes) -> None:

@@ -13,6 +13,7 @@ import pytest
 from bs4 import Tag
 
 from daemon.core.delivery.answer import delivery_id
+from daemon.core.delivery.tls_fault import TlsFault
 from daemon.core.gcra import Allowance
 from daemon.web.access.limits import TENANT_LIMITS
 from daemon.web.dashboard.logs import timeline
@@ -343,6 +344,17 @@ async def test_without_an_answer_it_says_why_there_is_none(app: App) -> None:
     await it.record(it.row("failed", status_code=None, error="timeout", response_head=None, response_body=None))
     page = await pages.get(app, at(it))
     assert "Response None: no answer in time." in page.text
+
+
+@pytest.mark.parametrize("fault", TlsFault)
+async def test_a_merchant_is_told_what_to_mend_of_their_tls(app: App, fault: TlsFault) -> None:
+    it = await recorded(app)
+    error = f"tls_error: {fault.detail}"
+    await it.record(it.row("failed", status_code=None, error=error, response_head=None, response_body=None))
+    page = await pages.get(app, at(it))
+    assert page.words(".because") == ["Failed for good after 1 attempt; the last error was “TLS failed”."]
+    assert f"could be made to the receiver: {fault.cause}." in page.text
+    assert f"{fault.step[0].upper()}{fault.step[1:]}." in page.text
 
 
 async def test_a_request_that_could_not_be_made_is_not_shown(app: App) -> None:
