@@ -41,6 +41,14 @@ def explain_error(error: str) -> FailureText:
     return FailureText(short=known.short, cause=f"{known.cause.removesuffix('.')}: {detail}.", step=step)
 
 
+def error_code(error: str) -> str:
+    """What programs compare of a recorded error: `tls_error` without the sentence behind it. A `render_error` keeps its
+    reason, since only the route's own expressions tell it.
+    """
+    name = error.partition(": ")[0]
+    return name if name == ErrorName.TLS_ERROR else error
+
+
 def status_text(status: int) -> str:
     """A status with its reason phrase, such as `200 OK`; the number alone if the status is not registered."""
     try:

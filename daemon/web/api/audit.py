@@ -14,6 +14,7 @@ from daemon import audit, route_state
 from daemon.audit import Explanation, UnknownEvent
 from daemon.commands import Invalid, NotFound
 from daemon.core.delivery.explanation_text import ExplainedDecision
+from daemon.core.delivery.failure_text import error_code
 from daemon.core.events.event import FieldProblem
 from daemon.web.access.queries import query_database
 from daemon.web.api.route_shapes import RouteName, WindowShape, of_window
@@ -150,7 +151,7 @@ def _of_request(attempt: RecordedAttempt) -> RequestShape:
         "at": moment(attempt.started_at),
         "outcome": attempt.outcome,
         "status_code": attempt.status_code,
-        "error": attempt.error,
+        "error": None if attempt.error is None else error_code(attempt.error),
         "duration_ms": attempt.duration_ms,
     }
 

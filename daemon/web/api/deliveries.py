@@ -10,8 +10,8 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from daemon import deliveries
+from daemon.core.delivery.failure_text import error_code, explain_error
 from daemon.core.delivery.status import DeliveryStatus
-from daemon.core.delivery.tls_fault import TlsFault
 from daemon.core.events.catalogue import name_problem
 from daemon.deliveries import DeliveryDetail, DeliveryFilter, ListedDelivery, SentRequest
 from daemon.web.access.queries import query_database
@@ -43,9 +43,7 @@ FILTERS = (
 Type = Annotated[str, Field(examples=["order.create"])]
 AttemptCount = Annotated[int, Field(ge=0, examples=[1])]
 StatusCode = Annotated[int | None, Field(examples=[200])]
-ErrorText = Annotated[
-    str | None, Field(examples=[None, "timeout", "http_500", f"tls_error: {TlsFault.WRONG_NAME.detail}"])
-]
+ErrorCode = Annotated[str | None, Field(examples=[None, "timeout", "http_500", "tls_error"])]
 
 
 class DeliveryEventShape(TypedDict):
@@ -64,7 +62,7 @@ class DeliveryRouteShape(TypedDict):
 class LastAttemptShape(TypedDict):
     at: Moment
     status_code: StatusCode
-    error: ErrorText
+    error: ErrorCode
 
 
 class _SummaryShape(TypedDict):
@@ -108,14 +106,17 @@ class AnswerShape(TypedDict):
 
 
 class AttemptShape(TypedDict):
-    """An attempt of a delivery. `request` is null if it could not be built, or if event or keys are no longer kept."""
+    """An attempt of a delivery. `error_help` says what the error means, and what to do. `request` is null if it could
+    not be built, or if event or keys are no longer kept.
+    """
 
     number: Annotated[int, Field(ge=1)]
     at: Moment
     duration_ms: Annotated[int, Field(ge=0, examples=[42])]
     outcome: Annotated[str, Field(examples=["delivered"])]
     status_code: StatusCode
-    error: ErrorText
+    error: ErrorCode
+    error_help: Annotated[str | None, Field(examples=[None, "Nothing accepts connections at the receiver's address."])]
     route_version: Annotated[int, Field(ge=1)]
     request: SentShape | None
     response: AnswerShape | None
@@ -195,7 +196,8 @@ def _summary(item: ListedDelivery) -> _SummaryShape:
     position, summary = item.found.position, item.summary
     last: LastAttemptShape | None = None
     if summary.last_at is not None:
-        last = {"at": moment(summary.last_at), "status_code": summary.last_status_code, "error": summary.last_error}
+        error = None if summary.last_error is None else error_code(summary.last_error)
+        last = {"at": moment(summary.last_at), "status_code": summary.last_status_code, "error": error}
     return {
         "id": item.id,
         "event": {"id": item.found.event_id, "type": item.found.event_type, "event_time": moment(position.event_time)},
@@ -209,13 +211,15 @@ def _summary(item: ListedDelivery) -> _SummaryShape:
 
 def _attempt(exchange: RecordedExchange, sent: SentRequest | None, *, with_body: bool) -> AttemptShape:
     answer = exchanges.kept_answer(exchange)
+    failure = None if exchange.error is None else explain_error(exchange.error)
     return {
         "number": exchange.number,
         "at": moment(exchange.started_at),
         "duration_ms": exchange.duration_ms,
         "outcome": exchange.outcome,
         "status_code": exchange.status_code,
-        "error": exchange.error,
+        "error": None if exchange.error is None else error_code(exchange.error),
+        "error_help": None if failure is None else f"{failure.cause} {failure.step}",
         "route_version": exchange.route_version,
         "request": None if sent is None else _sent(sent, with_body=with_body),
         "response": None if answer is None else _answer(answer),

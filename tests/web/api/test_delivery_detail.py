@@ -84,16 +84,26 @@ async def test_what_was_kept_of_a_body_is_text_if_it_is_any(
     assert (answered["body"], answered["encoding"], answered["truncated"]) == (shown_body, encoding, truncated)
 
 
-@pytest.mark.parametrize("error", ["timeout", *(f"tls_error: {fault.detail}" for fault in TlsFault)])
-async def test_a_request_without_an_answer_says_why(app: App, error: str) -> None:
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        ("timeout", "timeout", "did not answer within the time limit. Answer 200 as soon as the event is stored"),
+        ("http_500", "http_500", "an error on its side. Look for this moment in your own log"),
+        ("render_error: a: b", "render_error: a: b", "payload settings: a: b. Try the filter"),
+        *((f"tls_error: {fault.detail}", "tls_error", f"{fault.cause}. {fault.step[0].upper()}") for fault in TlsFault),
+    ],
+)
+async def test_a_failed_request_has_the_code_of_its_error_and_help(app: App, error: str, code: str, words: str) -> None:
     it = await recorded(app)
-    row = it.row("failed", status_code=None, error=error, response_head=None, response_body=None)
-    await it.record(row)
+    status = int(error.removeprefix("http_")) if error.startswith("http_") else None
+    await it.record(it.row("failed", status_code=status, error=error, response_head=None, response_body=None))
 
     delivery = await shown(app, it.id)
     (attempt,) = delivery["attempts"]
 
-    assert (attempt["response"], attempt["error"], attempt["request"] is None) == (None, error, False)
+    assert (attempt["response"], attempt["error"], attempt["request"] is None) == (None, code, False)
+    assert words in attempt["error_help"]
+    assert delivery["last_attempt"]["error"] == code
     assert delivery["detail"] == f"Failed for good after 1 attempt; the last error was {error}."
 
 
