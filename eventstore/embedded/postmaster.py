@@ -64,8 +64,8 @@ def ensure_running(paths: ClusterPaths) -> str:
 
 
 def shut_down(paths: ClusterPaths) -> None:
-    found = _pid_file(paths)
     """Stops the server: a fast shutdown, then an immediate one if that takes too long. Raises EmbeddedUnavailable."""
+    found = _pid_file(paths)
     for number, seconds in ((signal.SIGINT, STOP_SECONDS), (signal.SIGQUIT, QUIT_SECONDS)):
         if not _is_alive(paths):
             return
@@ -175,8 +175,20 @@ def _is_alive(paths: ClusterPaths) -> bool:
 
 
 def _is_ready(paths: ClusterPaths) -> bool:
+    """Also of a server that was killed its processes may live on for a moment, with the lock and the socket."""
     found = _pid_file(paths)
-    return found is not None and found.is_ready
+    return found is not None and _exists(found.pid) and found.is_ready
+
+
+def _exists(pid: int) -> bool:
+    _reap()
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _pid_file(paths: ClusterPaths) -> _PidFile | None:

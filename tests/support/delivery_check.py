@@ -140,7 +140,8 @@ def _has_right_id(pair: PathAndEvent, routes_by_path: dict[str, CheckedRoute], a
     if route is None:
         return True
     today = datetime.now(UTC).date()
-    days = (today, today - timedelta(days=1))  # midnight may have passed since it was published
+    # Midnight may have passed since it was published, or the database's clock may be an hour ahead.
+    days = (today, today - timedelta(days=1), today + timedelta(days=1))
     ids = {arrival.webhook_id for arrival in arrivals}
     return len(ids) == 1 and ids <= {str(uuid5(route.id, f"{pair[1]}\n{day}")) for day in days}
 

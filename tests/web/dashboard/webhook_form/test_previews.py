@@ -87,7 +87,7 @@ async def test_the_example_of_a_type_is_shown_as_it_would_be_sent(app: App) -> N
     assert (body["type"], body["data"], body["context"], body["snapshot"]) == (
         "order.create", {"object": EXAMPLE["data"]}, EXAMPLE["context"], {"customer": {"name": "Ada"}},
     )  # fmt: skip
-    assert head.startswith(f"POST {TARGET}\nContent-Type: application/json\n")
+    assert head.startswith(f"POST {TARGET}\nAccept: */*\nAccept-Encoding: identity\nContent-Type: application/json\n")
     assert "OrderGroove-Signature: ts=" in head
     assert (await app.log(), await app.events(), app.hurried) == ([], [], [])
 
