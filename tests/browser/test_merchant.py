@@ -35,7 +35,7 @@ async def test_the_first_visit_leads_to_a_webhook_that_is_active(visit: Visit, l
     await types.get_by_label("order.skip_order").check()
     await expect(chosen).to_have_text("1 of 33")
     await find.fill("")
-    await expect(types.locator("[data-group]:visible")).to_have_count(4)
+    await expect(types.locator("[data-group]:visible")).to_have_count(5)
     await types.get_by_label("All of subscription subscription.*").check()
     await expect(types.get_by_label("subscription.cancel")).to_be_checked()
     await expect(chosen).to_have_text("8 of 33")
