@@ -412,11 +412,14 @@ $$;
 CREATE FUNCTION hookledger.poll(
     known_tick bigint, known_pos bigint,
     OUT made bigint, OUT newest bigint, OUT newest_snap pg_snapshot, OUT route_pos bigint,
-    OUT timeline integer, OUT known_snap pg_snapshot, OUT known_hash bytea
+    OUT timeline integer, OUT known_snap pg_snapshot, OUT known_hash bytea,
+    OUT newest_at timestamptz, OUT newest_route_pos bigint, OUT newest_closed_upto timestamptz
 ) LANGUAGE plpgsql AS $$
 BEGIN
     made := hookledger.make_tick();
-    SELECT t.tick, t.snap INTO newest, newest_snap FROM hookledger.tick t ORDER BY t.tick DESC LIMIT 1;
+    SELECT t.tick, t.snap, t.at, t.route_pos, t.closed_upto
+      INTO newest, newest_snap, newest_at, newest_route_pos, newest_closed_upto
+      FROM hookledger.tick t ORDER BY t.tick DESC LIMIT 1;
     newest := coalesce(newest, 0);
     newest_snap := coalesce(newest_snap, '1:1:'::pg_snapshot);
     route_pos := coalesce((SELECT e.pos FROM hookledger.route_event e ORDER BY e.pos DESC LIMIT 1), 0);

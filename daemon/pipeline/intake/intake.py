@@ -58,7 +58,9 @@ class Intake:
         self.tailer = Tailer(database, projection, ledger, self._decider, on_read=on_read, tunables=tunables)
         self.log_watch = LogWatch(database, projection, shards, known, metrics, owner=owner)
         self.log_watch.on_begun_anew.append(self.tailer.forget)
-        self.ticker = Ticker(self.log_watch, projection, gate, on_tick=self.tailer.wakeup.set)
+        self.ticker = Ticker(
+            self.log_watch, projection, gate, on_tick=self.tailer.told, on_unknown_tick=self.tailer.must_ask
+        )
 
     def loops(self) -> Loops:
         """What takes in events. It ends first when the process is to stop."""

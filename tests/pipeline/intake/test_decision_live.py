@@ -106,7 +106,7 @@ class Race:
         while await ticks.make(self.others) is not None:
             pass
         newest = await ticks.newest(self.others)
-        tailer.wakeup.set()
+        tailer.must_ask()
         async with asyncio.timeout(30):
             while tailer.position < newest:
                 assert not background[0].done(), background[0]

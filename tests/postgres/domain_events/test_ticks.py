@@ -76,10 +76,15 @@ async def test_a_poll_shows_what_stands_where_the_caller_has_read(database: Data
     first = await ticks.poll(database, known_tick=0, known_pos=0)
     assert (first.known_snap, first.known_hash) == (None, None)
     assert first.mark.timeline == 1
+    assert [first.newest] == await ticks.after(database, 0)
     again = await ticks.poll(database, known_tick=1, known_pos=1)
     assert (again.mark, again.known_snap, again.known_hash) == (first.mark, first.mark.snap, appended.hash)
     beyond = await ticks.poll(database, known_tick=2, known_pos=2)
     assert (beyond.known_snap, beyond.known_hash) == (None, None)
+
+
+async def test_a_poll_brings_no_tick_if_there_is_none(database: Database) -> None:
+    assert (await ticks.poll(database, known_tick=0, known_pos=0)).newest is None
 
 
 async def test_the_events_of_a_backlog_are_one_tick(database: Database) -> None:
