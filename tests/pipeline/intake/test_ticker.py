@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from daemon.core.gcra import Allowance
 from daemon.metrics import Metrics
 from daemon.pipeline.held_shards import HeldShards, Takeover
 from daemon.pipeline.intake import ticker
@@ -47,6 +48,23 @@ async def test_it_asks_less_often_when_nothing_is_new(database_url: str) -> None
         await it.publish()
         await polling.run_once()
         assert polling.pause_seconds == ticker.POLL_SECONDS
+
+
+async def test_it_waits_after_a_publish_only_if_ticks_follow_each_other(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The allowance is of so few ticks that no machine is slow enough to be granted another one."""
+    monkeypatch.setattr(ticker, "HURRIED_TICKS", Allowance(burst=3, per_second=0.001))
+    async with pipeline_process(database_url, run=False) as it:
+        polling, _ = ticker_of(it, [])
+        waits = []
+        for _ in range(3):
+            await it.publish()
+            waits.append(polling.spacing_seconds)
+            polling.wakeup.set()
+            await polling.run_once()
+        assert waits == [0, 0, 0]
+        assert polling.spacing_seconds > 0
 
 
 async def test_it_tells_of_new_ticks_whoever_made_them(database_url: str) -> None:
