@@ -117,7 +117,6 @@ class Pipeline:
             metrics,
             owner=owner,
             known=known,
-            on_read=self._recorder.noted,
             tunables=tunables,
         )
         route_disabler = RouteDisabler(index, commands)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 from daemon.pipeline.held_shards import Takeover
 from daemon.pipeline.intake.decider import Decider
@@ -36,7 +36,6 @@ class Tailer:
         ledger: Ledger,
         decider: Decider,
         *,
-        on_read: Callable[[], None],
         tunables: Tunables = DEFAULTS,
     ) -> None:
         self.wakeup = Wakeup()
@@ -44,7 +43,6 @@ class Tailer:
         self._projection = projection
         self._ledger = ledger
         self._decider = decider
-        self._on_read = on_read
         self._tunables = tunables
         self._cursors: dict[int, ShardCursor] = {}
         self._accounted_upto = 0
@@ -160,4 +158,3 @@ class Tailer:
         accounted = self._decider.accounted
         if accounted and all(self._ledger.read_upto(shard) >= self._accounted_upto for shard in self._cursors):
             accounted.clear()
-        self._on_read()

@@ -91,7 +91,7 @@ class Race:
             Evaluator(metrics),
             DeferredEvents(database),
         )
-        tailer = Tailer(database, self.it.projection, ledger, decider, on_read=lambda: None)
+        tailer = Tailer(database, self.it.projection, ledger, decider)
         takeover = Takeover(checkpoints=dict.fromkeys(range(domain_events.SHARDS), 0))
         ledger.adopt(takeover)
         tailer.adopt(takeover)
