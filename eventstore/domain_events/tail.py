@@ -7,8 +7,8 @@ transaction. It is PgQ's method; eventstore/README.md has the measurements.
 
 A cut of a few events is read in one question. One of at most a page is measured, and read by transaction id. A larger
 cut, after an outage or an import, is walked along the primary key once it is measured, so that reading it costs its
-length and not its length times its pages. A long transaction
-may have left a few rows far below the others, among many rows of other cuts. Those are read by transaction id.
+length and not its length times its pages. A long transaction may have left a few rows far below the others, among many
+rows of other cuts. Those are read by transaction id.
 
 The cuts from before a dump was restored cannot be found by their snapshots (eventstore/postgres/lineage.py). Their
 snapshots are blank, and each of their events has the number of the tick that had read it.
@@ -26,10 +26,10 @@ from eventstore.domain_events.ticks import EMPTY_SNAP, Tick
 from eventstore.postgres.connect import Database
 
 PAGE_ROWS = 1000
-# Nearly every cut has fewer events than this. So many are read without knowing their size: a page, if each is of the
-# greatest length that the API takes.
-FEW_ROWS = 32
 PAGE_BYTES = 8 * 1024 * 1024
+# Nearly every cut has fewer events than this. So many are read without knowing their size: they are PAGE_BYTES if each
+# has the greatest length that the API takes by default.
+FEW_ROWS = 32
 
 # A walk may skip this many rows for each row it returns.
 _SPARSE = 100

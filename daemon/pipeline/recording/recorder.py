@@ -1,5 +1,5 @@
 """Writes the outcomes of deliveries: every 50 ms or 500 rows, whichever is first, in one fenced statement. A checkpoint
-alone, of which nothing depends, waits for their company up to 250 ms.
+alone, on which nothing depends, waits for their company up to 250 ms.
 
 Recording is retried until it succeeds or the lease is lost; sending is never retried here. A flush is numbered:
 repeated after its answer got lost, it writes nothing twice. The checkpoint is written together with the rows that
