@@ -283,7 +283,7 @@ class Pipeline:
 
         def heard(channel: str, payload: str) -> None:
             if channel == listen.TICK:
-                self._intake.ticker.heard(int(payload) if payload else None)
+                self._intake.ticker.heard(payload)
                 return
             for wakeup in wakeups[channel]:
                 wakeup.set()

@@ -8,7 +8,7 @@ read the same row.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from eventstore.postgres.connect import Database
@@ -16,6 +16,7 @@ from eventstore.postgres.connect import Database
 # So many ticks are read at once.
 PAGE_TICKS = 200
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COLUMNS = "tick, snap::text, at, route_pos, closed_upto"
 
 
@@ -31,6 +32,21 @@ class Tick:
     at: datetime
     route_pos: int
     closed_upto: datetime
+
+
+def notified(payload: str) -> tuple[int, Tick | None]:
+    """The number of the tick that a notification tells of, and the tick; None if it was too long to be told."""
+    number, *rest = payload.split(" ")
+    if not rest:
+        return int(number), None
+    route_pos, at, closed_upto, snap = rest
+    return int(number), Tick(
+        tick=int(number), snap=snap, at=_time(at), route_pos=int(route_pos), closed_upto=_time(closed_upto)
+    )
+
+
+def _time(microseconds: str) -> datetime:
+    return _EPOCH + timedelta(microseconds=int(microseconds))
 
 
 # Where an event stands in the order in which events are read: tick and seq.

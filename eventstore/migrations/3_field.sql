@@ -1,5 +1,5 @@
--- Version 3: lists by status and by type meet no row of another one; producers may publish JSON as text; a poll brings
--- the newest tick.
+-- Version 3: lists by status and by type meet no row of another one; producers may publish JSON as text; a poll and a
+-- notification bring the newest tick.
 
 
 -- Lists ---------------------------------------------------------------------------------------------------------------
@@ -51,6 +51,39 @@ GRANT EXECUTE ON FUNCTION hookledger.publish(text, text, text, text, timestamptz
 
 
 -- Ticks ---------------------------------------------------------------------------------------------------------------
+
+-- Makes the next tick if an event was committed since the last one, and returns its number, else null. Its commit is
+-- flushed like any other: a tick that a daemon has read must not be lost in a crash of the server and be made again
+-- with another snapshot.
+CREATE OR REPLACE FUNCTION hookledger.make_tick() RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    last   hookledger.tick;
+    next   hookledger.tick;
+    notice text;
+BEGIN
+    SELECT * INTO last FROM hookledger.tick ORDER BY tick DESC LIMIT 1;
+    IF NOT hookledger.has_news(coalesce(last.snap, '1:1:'::pg_snapshot)) THEN
+        RETURN NULL;
+    END IF;
+    LOCK TABLE hookledger.log_lock IN SHARE UPDATE EXCLUSIVE MODE;
+    SELECT * INTO last FROM hookledger.tick ORDER BY tick DESC LIMIT 1;
+    IF NOT hookledger.has_news(coalesce(last.snap, '1:1:'::pg_snapshot)) THEN
+        RETURN NULL;
+    END IF;
+    next.tick := coalesce(last.tick, 0) + 1;
+    next.snap := pg_current_snapshot();
+    next.at := clock_timestamp();
+    SELECT coalesce(max(pos), 0), greatest(next.at, max(effective_at), last.closed_upto)
+      INTO next.route_pos, next.closed_upto
+      FROM (SELECT pos, effective_at FROM hookledger.route_event ORDER BY pos DESC LIMIT 1) newest;
+    INSERT INTO hookledger.tick (tick, snap, at, route_pos, closed_upto)
+    VALUES (next.tick, next.snap, next.at, next.route_pos, next.closed_upto);
+    -- The tick itself, so that nobody has to ask for it; its number alone if the snapshot is too long for a notification.
+    notice := concat_ws(' ', next.tick, next.route_pos, hookledger.microseconds(next.at),
+                        hookledger.microseconds(next.closed_upto), next.snap);
+    PERFORM pg_notify('hookledger_tick', CASE WHEN octet_length(notice) < 8000 THEN notice ELSE next.tick::text END);
+    RETURN next.tick;
+END $$;
 
 -- A function's result cannot be changed in place.
 DROP FUNCTION hookledger.poll(bigint, bigint);

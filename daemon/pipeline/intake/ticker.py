@@ -5,8 +5,8 @@ more events. Else it polls every 50 ms if a tick was made in the last 5 s and ev
 idle daemon takes 0.64 % of a core and its PostgreSQL 0.44 %; polling every 50 ms took 1.8 %. The interval must stay
 well below the second for which a poll keeps the send gate open (daemon.pipeline.sending.send_gate).
 
-A poll brings the newest tick, so that nobody has to ask for it. The notification of a tick that this process has just
-made, or has seen already, rings nobody.
+A poll brings the newest tick, and so does the notification of one that another process made: nobody has to ask for it.
+The notification of a tick that this process has just made, or has seen already, rings nobody.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from daemon.pipeline.intake.log_watch import LogWatch
 from daemon.pipeline.intake.projection import Projection
 from daemon.pipeline.sending.send_gate import SendGate
 from daemon.pipeline.wakeup import Wakeup
+from eventstore.domain_events import ticks
 from eventstore.domain_events.ticks import EMPTY_SNAP, Poll, Tick
 
 POLL_SECONDS = 0.05
@@ -32,7 +33,7 @@ HURRIED_TICKS = Allowance(burst=3, per_second=125)
 
 class Ticker:
     """`wakeup` makes it poll at once. `on_tick` is called with the newest tick when it is another one than before,
-    whoever made it, and `on_unknown_tick` when there may be one that no poll has brought.
+    whoever made it, and `on_unknown_tick` when there may be one that nothing has brought.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Ticker:
         self._on_tick = on_tick
         self._on_unknown_tick = on_unknown_tick
         self._newest = (0, EMPTY_SNAP)
-        self._heard = 0
+        self._heard = ""
         self._is_polling = False
         self._made_at = time.monotonic()
         self._arrival = UNUSED
@@ -66,22 +67,30 @@ class Ticker:
         """How long a poll after a publish waits, because ticks follow each other."""
         return HURRIED_TICKS.wait(self._arrival, time.monotonic())
 
-    def heard(self, number: int | None) -> None:
-        """A notification tells of a tick; None: there may be one of which nothing told.
+    def heard(self, payload: str) -> None:
+        """A notification tells of a tick; without a payload there may be one of which none told.
 
         While a poll is under way, its answer probably brings the tick. So it is waited for.
         """
-        if number is None:
+        if not payload:
             self._on_unknown_tick()
             return
-        self._heard = number
+        self._heard = payload
         if not self._is_polling:
             self._ring()
 
     def _ring(self) -> None:
-        heard, self._heard = self._heard, 0
-        if heard > self._newest[0]:
+        """Tells of the tick that was heard of last, unless it is known."""
+        heard, self._heard = self._heard, ""
+        if not heard:
+            return
+        number, tick = ticks.notified(heard)
+        if number <= self._newest[0]:
+            return
+        if tick is None:
             self._on_unknown_tick()
+        else:
+            self._on_tick(tick)
 
     async def run_once(self) -> None:
         hurried = await self.wakeup.wait(self.pause_seconds * random.uniform(0.8, 1.2))  # noqa: S311 - spreads processes, hides nothing

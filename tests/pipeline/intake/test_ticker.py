@@ -88,16 +88,21 @@ async def test_the_notification_of_a_tick_that_is_known_rings_nobody(database_ur
         polling, _ = ticker_of(it, calls)
         await it.publish()
         await polling.run_once()
-        polling.heard(1)
+        polling.heard("1 0 1 1 1:2:")
+        polling.heard("1")
         assert calls == ["tick 1"]
-        polling.heard(2)
-        polling.heard(None)
-        assert calls == ["tick 1", "ask", "ask"]
+        polling.heard("2 0 1 1 2:3:")
+        assert calls == ["tick 1", "tick 2"]
+        polling.heard("3")
+        polling.heard("")
+        assert calls == ["tick 1", "tick 2", "ask", "ask"]
 
 
-@pytest.mark.parametrize(("number", "asked"), [(1, []), (2, ["ask"])])
+@pytest.mark.parametrize(
+    ("payload", "told"), [("1 0 1 1 1:2:", []), ("1", []), ("2 0 1 1 2:3:", ["tick 2"]), ("2", ["ask"])]
+)
 async def test_a_notification_during_a_poll_waits_for_its_answer(
-    database_url: str, number: int, asked: list[str]
+    database_url: str, payload: str, told: list[str]
 ) -> None:
     calls: list[str] = []
     async with pipeline_process(database_url, run=False) as it:
@@ -107,13 +112,13 @@ async def test_a_notification_during_a_poll_waits_for_its_answer(
 
         async def heard_meanwhile() -> Poll:
             answer = await poll()
-            polling.heard(number)
+            polling.heard(payload)
             assert calls == []
             return answer
 
         polling._log_watch.poll = heard_meanwhile  # type: ignore[method-assign] # the notification comes before the answer
         await polling.run_once()
-        assert calls == ["tick 1", *asked]
+        assert calls == ["tick 1", *told]
 
 
 async def test_a_poll_that_fails_lets_the_notification_ring(database_url: str) -> None:
@@ -122,7 +127,7 @@ async def test_a_poll_that_fails_lets_the_notification_ring(database_url: str) -
         polling, _ = ticker_of(it, calls)
 
         async def failing() -> Poll:
-            polling.heard(1)
+            polling.heard("1")
             raise StoreUnavailable("away")
 
         polling._log_watch.poll = failing  # type: ignore[method-assign] # PostgreSQL is away
