@@ -361,8 +361,9 @@ END $$;
 -- with another snapshot.
 CREATE FUNCTION hookledger.make_tick() RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
-    last hookledger.tick;
-    next hookledger.tick;
+    last   hookledger.tick;
+    next   hookledger.tick;
+    notice text;
 BEGIN
     SELECT * INTO last FROM hookledger.tick ORDER BY tick DESC LIMIT 1;
     IF NOT hookledger.has_news(coalesce(last.snap, '1:1:'::pg_snapshot)) THEN
@@ -381,7 +382,10 @@ BEGIN
       FROM (SELECT pos, effective_at FROM hookledger.route_event ORDER BY pos DESC LIMIT 1) newest;
     INSERT INTO hookledger.tick (tick, snap, at, route_pos, closed_upto)
     VALUES (next.tick, next.snap, next.at, next.route_pos, next.closed_upto);
-    PERFORM pg_notify('hookledger_tick', next.tick::text);
+    -- The tick itself, so that nobody has to ask for it; its number alone if the snapshot is too long for a notification.
+    notice := concat_ws(' ', next.tick, next.route_pos, hookledger.microseconds(next.at),
+                        hookledger.microseconds(next.closed_upto), next.snap);
+    PERFORM pg_notify('hookledger_tick', CASE WHEN octet_length(notice) < 8000 THEN notice ELSE next.tick::text END);
     RETURN next.tick;
 END $$;
 
@@ -412,11 +416,14 @@ $$;
 CREATE FUNCTION hookledger.poll(
     known_tick bigint, known_pos bigint,
     OUT made bigint, OUT newest bigint, OUT newest_snap pg_snapshot, OUT route_pos bigint,
-    OUT timeline integer, OUT known_snap pg_snapshot, OUT known_hash bytea
+    OUT timeline integer, OUT known_snap pg_snapshot, OUT known_hash bytea,
+    OUT newest_at timestamptz, OUT newest_route_pos bigint, OUT newest_closed_upto timestamptz
 ) LANGUAGE plpgsql AS $$
 BEGIN
     made := hookledger.make_tick();
-    SELECT t.tick, t.snap INTO newest, newest_snap FROM hookledger.tick t ORDER BY t.tick DESC LIMIT 1;
+    SELECT t.tick, t.snap, t.at, t.route_pos, t.closed_upto
+      INTO newest, newest_snap, newest_at, newest_route_pos, newest_closed_upto
+      FROM hookledger.tick t ORDER BY t.tick DESC LIMIT 1;
     newest := coalesce(newest, 0);
     newest_snap := coalesce(newest_snap, '1:1:'::pg_snapshot);
     route_pos := coalesce((SELECT e.pos FROM hookledger.route_event e ORDER BY e.pos DESC LIMIT 1), 0);

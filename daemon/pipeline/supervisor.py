@@ -117,7 +117,6 @@ class Pipeline:
             metrics,
             owner=owner,
             known=known,
-            on_read=self._recorder.noted,
             tunables=tunables,
         )
         route_disabler = RouteDisabler(index, commands)
@@ -278,16 +277,18 @@ class Pipeline:
     async def _listen(self) -> None:
         wakeups = {
             listen.ROUTE: (self._projection.wakeup,),
-            listen.TICK: (self._intake.tailer.wakeup,),
             listen.LEASE: (self._leases.wakeup,),
             listen.RETRY: (self._backlog.retrier.wakeup, self._backlog.replayer.wakeup),
         }
 
-        def wake(channel: str) -> None:
+        def heard(channel: str, payload: str) -> None:
+            if channel == listen.TICK:
+                self._intake.ticker.heard(payload)
+                return
             for wakeup in wakeups[channel]:
                 wakeup.set()
 
-        await listen.listen(self._database.url, list(wakeups), wake, guest=self._lifelines)
+        await listen.listen(self._database.url, [listen.TICK, *wakeups], heard, guest=self._lifelines)
 
 
 def _process(owner: str, keychain: Keychain) -> Process:

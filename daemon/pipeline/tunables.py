@@ -105,6 +105,9 @@ class Tunables:
     # Recording: daemon/pipeline/recording/recorder. A flush after this time or so many rows, whichever is first.
     flush_seconds: float = 0.05
     flush_rows: int = 500
+    # A flush of nothing but checkpoints waits so long for rows: each tick moves those of all shards, and most have no
+    # event in it.
+    checkpoint_seconds: float = 0.25
 
     # The breaker's pauses: daemon/core/delivery/breaker.
     #

@@ -5,9 +5,10 @@ transaction with a lower number would be skipped. It does not wait for an xmin h
 longest transaction of the cluster. The difference of two snapshots loses nothing, repeats nothing and waits for no
 transaction. It is PgQ's method; eventstore/README.md has the measurements.
 
-A cut of at most a page is read by transaction id. A larger cut, after an outage or an import, is measured once and then
-walked along the primary key, so that reading it costs its length and not its length times its pages. A long transaction
-may have left a few rows far below the others, among many rows of other cuts. Those are read by transaction id.
+A cut of a few events is read in one question. One of at most a page is measured, and read by transaction id. A larger
+cut, after an outage or an import, is walked along the primary key once it is measured, so that reading it costs its
+length and not its length times its pages. A long transaction may have left a few rows far below the others, among many
+rows of other cuts. Those are read by transaction id.
 
 The cuts from before a dump was restored cannot be found by their snapshots (eventstore/postgres/lineage.py). Their
 snapshots are blank, and each of their events has the number of the tick that had read it.
@@ -26,6 +27,9 @@ from eventstore.postgres.connect import Database
 
 PAGE_ROWS = 1000
 PAGE_BYTES = 8 * 1024 * 1024
+# Nearly every cut has fewer events than this. So many are read without knowing their size: they are PAGE_BYTES if each
+# has the greatest length that the API takes by default.
+FEW_ROWS = 32
 
 # A walk may skip this many rows for each row it returns.
 _SPARSE = 100
@@ -79,6 +83,10 @@ SELECT count(*) AS rows, coalesce(sum(size), 0)::bigint AS bytes, min(seq) AS fi
   FROM ({_CUT.format(columns="seq, txid, octet_length(data) + coalesce(octet_length(snapshot), 0) AS size")}) cut
 """
 
+# At most $6 rows, whichever are found first: if there are fewer, they are the cut. The inner limit ends the search; to
+# sort before it would be to read the whole cut.
+_FEW = f"SELECT * FROM ({_CUT.format(columns=EVENT_COLUMNS)} LIMIT $6) cut ORDER BY seq"
+
 _WHOLE = f"SELECT * FROM ({_CUT.format(columns=EVENT_COLUMNS)}) cut ORDER BY seq LIMIT $6"
 
 # Walks the primary key from $6 to $7 and skips rows of other cuts and other shards.
@@ -118,14 +126,18 @@ async def read_cut(
         return
     cut = difference(before, tick.snap)
     bound = (shards, cut.lower, cut.upper, cut.unfinished, cut.late)
+    few, size = min(FEW_ROWS, PAGE_ROWS), None
     async with database.connection(seconds=30) as connection:
-        (size,) = await connection.fetch(_MEASURE, *bound)
-        is_small = size["rows"] <= PAGE_ROWS and size["bytes"] <= PAGE_BYTES
-        rows = await connection.fetch(_WHOLE, *bound, PAGE_ROWS) if is_small and size["rows"] else []
-    if is_small:
+        rows = await connection.fetch(_FEW, *bound, few)
+        if len(rows) == few:
+            (size,) = await connection.fetch(_MEASURE, *bound)
+            if size["rows"] <= PAGE_ROWS and size["bytes"] <= PAGE_BYTES:
+                rows, size = await connection.fetch(_WHOLE, *bound, PAGE_ROWS), None
+    if size is None:
         if rows := [row for row in rows if row["seq"] >= from_seq]:
             yield _events(rows, tick)
         return
+    del rows  # lest they take memory while the pages are read
     limit = max(1, min(PAGE_ROWS, PAGE_BYTES * size["rows"] // max(1, size["bytes"])))
     for statement, first, last in _seq_ranges(size):
         next_seq = max(first, from_seq)

@@ -8,11 +8,15 @@ read the same row.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from eventstore.postgres.connect import Database
 
+# So many ticks are read at once.
+PAGE_TICKS = 200
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COLUMNS = "tick, snap::text, at, route_pos, closed_upto"
 
 
@@ -28,6 +32,21 @@ class Tick:
     at: datetime
     route_pos: int
     closed_upto: datetime
+
+
+def notified(payload: str) -> tuple[int, Tick | None]:
+    """The number of the tick that a notification tells of, and the tick; None if it was too long to be told."""
+    number, *rest = payload.split(" ")
+    if not rest:
+        return int(number), None
+    route_pos, at, closed_upto, snap = rest
+    return int(number), Tick(
+        tick=int(number), snap=snap, at=_time(at), route_pos=int(route_pos), closed_upto=_time(closed_upto)
+    )
+
+
+def _time(microseconds: str) -> datetime:
+    return _EPOCH + timedelta(microseconds=int(microseconds))
 
 
 # Where an event stands in the order in which events are read: tick and seq.
@@ -48,12 +67,13 @@ class LogMark(NamedTuple):
 
 
 class Poll(NamedTuple):
-    """`made` is the number of the tick that this call made, None if there was nothing new. `mark` is the newest tick,
-    `route_pos` the last position of the route log, 0 if there is none. `known_snap` and `known_hash` stand where the
-    caller has read; None if nothing stands there.
+    """`made` is the number of the tick that this call made, None if there was nothing new. `newest` is the newest tick,
+    None if there is none, and `mark` how to know it again. `route_pos` is the last position of the route log, 0 if
+    there is none. `known_snap` and `known_hash` stand where the caller has read; None if nothing stands there.
     """
 
     made: int | None
+    newest: Tick | None
     mark: LogMark
     route_pos: int
     known_snap: str | None
@@ -68,19 +88,30 @@ async def make(database: Database) -> int | None:
 
 
 _POLL = """
-SELECT made, newest, newest_snap::text, route_pos, timeline, known_snap::text, known_hash FROM hookledger.poll($1, $2)
+SELECT made, newest, newest_snap::text, newest_at, newest_route_pos, newest_closed_upto, route_pos, timeline,
+       known_snap::text, known_hash
+  FROM hookledger.poll($1, $2)
 """
 
 
 async def poll(database: Database, *, known_tick: int, known_pos: int) -> Poll:
-    """Makes the next tick as `make` does, and returns the positions of both logs, in one round trip."""
+    """Makes the next tick as `make` does, and returns it with the positions of both logs, in one round trip."""
     async with database.connection() as connection:
         (row,) = await connection.fetch(_POLL, known_tick, known_pos)
     mark = LogMark(row["timeline"], row["newest"], row["newest_snap"])
-    return Poll(row["made"], mark, row["route_pos"], row["known_snap"], row["known_hash"])
+    newest = None
+    if mark.tick:
+        newest = Tick(
+            tick=mark.tick,
+            snap=mark.snap,
+            at=row["newest_at"],
+            route_pos=row["newest_route_pos"],
+            closed_upto=row["newest_closed_upto"],
+        )
+    return Poll(row["made"], newest, mark, row["route_pos"], row["known_snap"], row["known_hash"])
 
 
-async def after(database: Database, tick: int, *, limit: int = 200) -> list[Tick]:
+async def after(database: Database, tick: int, *, limit: int = PAGE_TICKS) -> list[Tick]:
     """The ticks after number `tick`, in order."""
     async with database.connection() as connection:
         rows = await connection.fetch(

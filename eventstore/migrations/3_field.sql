@@ -1,4 +1,5 @@
--- Version 3: lists by status and by type meet no row of another one; producers may publish JSON as text.
+-- Version 3: lists by status and by type meet no row of another one; producers may publish JSON as text; a poll and a
+-- notification bring the newest tick.
 
 
 -- Lists ---------------------------------------------------------------------------------------------------------------
@@ -47,3 +48,65 @@ BEGIN
 END $$;
 REVOKE ALL ON FUNCTION hookledger.publish(text, text, text, text, timestamptz, text, text, boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION hookledger.publish(text, text, text, text, timestamptz, text, text, boolean) TO hookledger_producer;
+
+
+-- Ticks ---------------------------------------------------------------------------------------------------------------
+
+-- Makes the next tick if an event was committed since the last one, and returns its number, else null. Its commit is
+-- flushed like any other: a tick that a daemon has read must not be lost in a crash of the server and be made again
+-- with another snapshot.
+CREATE OR REPLACE FUNCTION hookledger.make_tick() RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    last   hookledger.tick;
+    next   hookledger.tick;
+    notice text;
+BEGIN
+    SELECT * INTO last FROM hookledger.tick ORDER BY tick DESC LIMIT 1;
+    IF NOT hookledger.has_news(coalesce(last.snap, '1:1:'::pg_snapshot)) THEN
+        RETURN NULL;
+    END IF;
+    LOCK TABLE hookledger.log_lock IN SHARE UPDATE EXCLUSIVE MODE;
+    SELECT * INTO last FROM hookledger.tick ORDER BY tick DESC LIMIT 1;
+    IF NOT hookledger.has_news(coalesce(last.snap, '1:1:'::pg_snapshot)) THEN
+        RETURN NULL;
+    END IF;
+    next.tick := coalesce(last.tick, 0) + 1;
+    next.snap := pg_current_snapshot();
+    next.at := clock_timestamp();
+    SELECT coalesce(max(pos), 0), greatest(next.at, max(effective_at), last.closed_upto)
+      INTO next.route_pos, next.closed_upto
+      FROM (SELECT pos, effective_at FROM hookledger.route_event ORDER BY pos DESC LIMIT 1) newest;
+    INSERT INTO hookledger.tick (tick, snap, at, route_pos, closed_upto)
+    VALUES (next.tick, next.snap, next.at, next.route_pos, next.closed_upto);
+    -- The tick itself, so that nobody has to ask for it; its number alone if the snapshot is too long for a notification.
+    notice := concat_ws(' ', next.tick, next.route_pos, hookledger.microseconds(next.at),
+                        hookledger.microseconds(next.closed_upto), next.snap);
+    PERFORM pg_notify('hookledger_tick', CASE WHEN octet_length(notice) < 8000 THEN notice ELSE next.tick::text END);
+    RETURN next.tick;
+END $$;
+
+-- A function's result cannot be changed in place.
+DROP FUNCTION hookledger.poll(bigint, bigint);
+
+-- Called by every daemon several times a second, in one round trip: makes the next tick if there is one to make, and
+-- returns the newest tick and the last position of the route log, from which a process knows that it has missed
+-- nothing. What stands at the tick and the position that it knows tells it whether the log is still the same.
+CREATE FUNCTION hookledger.poll(
+    known_tick bigint, known_pos bigint,
+    OUT made bigint, OUT newest bigint, OUT newest_snap pg_snapshot, OUT route_pos bigint,
+    OUT timeline integer, OUT known_snap pg_snapshot, OUT known_hash bytea,
+    OUT newest_at timestamptz, OUT newest_route_pos bigint, OUT newest_closed_upto timestamptz
+) LANGUAGE plpgsql AS $$
+BEGIN
+    made := hookledger.make_tick();
+    SELECT t.tick, t.snap, t.at, t.route_pos, t.closed_upto
+      INTO newest, newest_snap, newest_at, newest_route_pos, newest_closed_upto
+      FROM hookledger.tick t ORDER BY t.tick DESC LIMIT 1;
+    newest := coalesce(newest, 0);
+    newest_snap := coalesce(newest_snap, '1:1:'::pg_snapshot);
+    route_pos := coalesce((SELECT e.pos FROM hookledger.route_event e ORDER BY e.pos DESC LIMIT 1), 0);
+    timeline := hookledger.timeline();
+    known_snap := (SELECT t.snap FROM hookledger.tick t WHERE t.tick = known_tick);
+    known_hash := (SELECT e.hash FROM hookledger.route_event e WHERE e.pos = known_pos);
+END $$;
+REVOKE ALL ON FUNCTION hookledger.poll(bigint, bigint) FROM PUBLIC;

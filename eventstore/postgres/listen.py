@@ -53,12 +53,12 @@ class Probing:
 async def listen(
     url: str,
     channels: Sequence[str],
-    on_notification: Callable[[str], None],
+    on_notification: Callable[[str, str], None],
     *,
     guest: SessionGuest | None = None,
 ) -> None:
-    """Calls `on_notification(channel)` for each notification, and once for each channel after connecting. Never
-    returns.
+    """Calls `on_notification(channel, payload)` for each notification, and once for each channel, without a payload,
+    after connecting. Never returns.
 
     Raises StoreUnavailable when the connection is lost or a probe on it gets no answer. The calls after connecting make
     up for notifications that were missed in between.
@@ -72,10 +72,12 @@ async def listen(
             connection = await dial()
             connection.add_termination_listener(lambda _connection: closed.set())
             for channel in channels:
-                await connection.add_listener(channel, lambda _connection, _pid, name, _payload: on_notification(name))
+                await connection.add_listener(
+                    channel, lambda _connection, _pid, name, payload: on_notification(name, payload)
+                )
             await guest.begin(connection)
         for channel in channels:
-            on_notification(channel)
+            on_notification(channel, "")
         while not closed.is_set():
             async with asyncio.timeout(DEADLINE_SECONDS):
                 pause_seconds = await guest.probe(connection)

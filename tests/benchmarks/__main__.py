@@ -15,6 +15,7 @@ from tests.benchmarks import (
     metrics,
     pages,
     parked,
+    single,
     takeover,
     throughput,
 )
@@ -23,6 +24,7 @@ BENCHMARKS = {
     "throughput": throughput.main,
     "ingest": ingest.main,
     "latency": latency.main,
+    "single": single.main,
     "isolation": isolation.main,
     "guard": guard.main,
     "parked": parked.main,

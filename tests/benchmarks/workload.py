@@ -83,7 +83,7 @@ class Workload:
         async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
 
             async def post() -> None:
-                lines = b"\n".join(_line(self.event(route)) for route in islice(turns, batch))
+                lines = b"\n".join(line(self.event(route)) for route in islice(turns, batch))
                 headers = {"Content-Type": "application/x-ndjson"}
                 async with session.post(f"{url}/v1/events", data=lines, headers=headers) as answer:
                     if (await answer.json())["accepted"] != batch:
@@ -96,11 +96,11 @@ class Workload:
         return count * batch
 
     @asynccontextmanager
-    async def daemon(self, **settings: str) -> AsyncIterator[Running]:
+    async def daemon(self, *options: str, **settings: str) -> AsyncIterator[Running]:
         """Runs a daemon on the database."""
         home = Path(tempfile.mkdtemp(dir=self.home))
         environment = {"HOOKLEDGER_SIGNING__MASTER_KEY": _MASTER_KEY, **settings}
-        async with running(CommandLine(home, self.process.database.url, **environment)) as daemon:
+        async with running(CommandLine(home, self.process.database.url, **environment), *options) as daemon:
             yield daemon
 
 
@@ -111,6 +111,7 @@ async def workload() -> AsyncIterator[Workload]:
             yield Workload(process=process, home=Path(home))
 
 
-def _line(event: NewEvent) -> bytes:
+def line(event: NewEvent) -> bytes:
+    """An event as the API takes it."""
     head = json.dumps({"tenant": event.tenant, "id": event.id, "type": event.type})
     return head[:-1].encode() + b',"data":' + event.data + b"}"

@@ -34,6 +34,7 @@ SMALL = Tunables(
     retry_held_limit=5,
     flush_seconds=0.01,
     flush_rows=4,
+    checkpoint_seconds=0.01,
     breaker_first_pause_seconds=0.05,
     breaker_longest_pause_seconds=0.1,
     lease_renew_seconds=0.2,

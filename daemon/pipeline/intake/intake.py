@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from daemon.expressions.evaluator import Evaluator
 from daemon.metrics import Metrics
 from daemon.pipeline.held_shards import HeldShards
@@ -23,9 +21,7 @@ from eventstore.postgres.connect import Database
 
 
 class Intake:
-    """Builds the stages of this folder. `on_read` is called after each tick that was read, `known` is what is known of
-    the log.
-    """
+    """Builds the stages of this folder. `known` is what is known of the log."""
 
     def __init__(  # noqa: PLR0913 - what it is built of
         self,
@@ -39,7 +35,6 @@ class Intake:
         *,
         owner: str,
         known: KnownLog,
-        on_read: Callable[[], None],
         tunables: Tunables,
     ) -> None:
         ledger = scheduling.ledger
@@ -55,10 +50,12 @@ class Intake:
             DeferredEvents(database, tunables),
             tunables=tunables,
         )
-        self.tailer = Tailer(database, projection, ledger, self._decider, on_read=on_read, tunables=tunables)
+        self.tailer = Tailer(database, projection, ledger, self._decider, tunables=tunables)
         self.log_watch = LogWatch(database, projection, shards, known, metrics, owner=owner)
         self.log_watch.on_begun_anew.append(self.tailer.forget)
-        self.ticker = Ticker(self.log_watch, projection, gate, on_tick=self.tailer.wakeup.set)
+        self.ticker = Ticker(
+            self.log_watch, projection, gate, on_tick=self.tailer.told, on_unknown_tick=self.tailer.must_ask
+        )
 
     def loops(self) -> Loops:
         """What takes in events. It ends first when the process is to stop."""

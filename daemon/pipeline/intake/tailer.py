@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 from daemon.pipeline.held_shards import Takeover
 from daemon.pipeline.intake.decider import Decider
@@ -22,7 +22,7 @@ from eventstore.domain_events import tail, ticks
 from eventstore.domain_events.ticks import Tick
 from eventstore.postgres.connect import Database
 
-# The ticker sets the wakeup for each new tick; a notification sets it earlier for ticks of other processes.
+# The ticker tells each new tick; a notification tells earlier of those of other processes.
 POLL_SECONDS = 5.0
 
 
@@ -36,7 +36,6 @@ class Tailer:
         ledger: Ledger,
         decider: Decider,
         *,
-        on_read: Callable[[], None],
         tunables: Tunables = DEFAULTS,
     ) -> None:
         self.wakeup = Wakeup()
@@ -44,11 +43,11 @@ class Tailer:
         self._projection = projection
         self._ledger = ledger
         self._decider = decider
-        self._on_read = on_read
         self._tunables = tunables
         self._cursors: dict[int, ShardCursor] = {}
         self._accounted_upto = 0
         self._snaps: dict[int, str] = {0: ticks.EMPTY_SNAP}
+        self._newest: Tick | None = None
         self._began_at = time.monotonic()
         decider.on_decided = self._decided
         decider.deferred.on_room = self.wakeup.set
@@ -73,9 +72,20 @@ class Tailer:
         if cursor is not None:
             cursor.is_dropped = True
 
+    def told(self, newest: Tick) -> None:
+        """This is the newest tick that there is: if nothing else is unread, it need not be asked for."""
+        self._newest = newest
+        self.wakeup.set()
+
+    def must_ask(self) -> None:
+        """There may be ticks that nobody told of."""
+        self._newest = None
+        self.wakeup.set()
+
     def forget(self) -> None:
-        """Forgets what was read of ticks, since they may be gone. No shard is read at that moment."""
+        """Forgets what was read of ticks, since they may be gone. No shard is held at that moment."""
         self._snaps = {0: ticks.EMPTY_SNAP}
+        self._newest = None
         self._decider.accounted.clear()
         self._accounted_upto = 0
 
@@ -85,11 +95,22 @@ class Tailer:
         return min((cursor.tick for cursor in self._cursors.values()), default=0)
 
     async def run_once(self) -> None:
+        """Reads what there is. Whatever comes after the last question sets the wakeup."""
         self.wakeup.clear()
-        while (begin := self._next_position()) is not None and (cuts := await ticks.after(self._database, begin)):
+        is_more = True
+        while is_more and (begin := self._next_position()) is not None:
+            cuts = await self._after(begin)
             for cut in cuts:
                 await self._read(cut)
+            is_more = len(cuts) == ticks.PAGE_TICKS
         await self.wakeup.wait(POLL_SECONDS)
+
+    async def _after(self, begin: int) -> list[Tick]:
+        """The ticks after number `begin`, as the newest one tells or the database."""
+        newest, self._newest = self._newest, None
+        if newest is None or newest.tick > begin + 1:
+            return await ticks.after(self._database, begin)
+        return [newest] if newest.tick == begin + 1 else []
 
     def _next_position(self) -> int | None:
         """The oldest tick among the shards that may be read, None if there are none.
@@ -115,11 +136,12 @@ class Tailer:
                 cursor = cursors[event.shard]
                 if not cursor.is_dropped:
                     self._decider.decide(event, cut, cursor)
-        for shard, cursor in cursors.items():
-            if not cursor.is_dropped:
-                cursor.tick = cut.tick
-                self._ledger.read(shard, cut.tick)
-        self._snaps = {cut.tick: cut.snap}
+        held = {shard: cursor for shard, cursor in cursors.items() if not cursor.is_dropped}
+        for shard, cursor in held.items():
+            cursor.tick = cut.tick
+            self._ledger.read(shard, cut.tick)
+        if held:  # else the tick may be gone, and `forget` was called meanwhile
+            self._snaps = {cut.tick: cut.snap}
         self._decided()
 
     async def _turn(self) -> None:
@@ -136,4 +158,3 @@ class Tailer:
         accounted = self._decider.accounted
         if accounted and all(self._ledger.read_upto(shard) >= self._accounted_upto for shard in self._cursors):
             accounted.clear()
-        self._on_read()

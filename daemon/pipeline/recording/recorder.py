@@ -1,4 +1,5 @@
-"""Writes the outcomes of deliveries: every 50 ms or 500 rows, whichever is first, in one fenced statement.
+"""Writes the outcomes of deliveries: every 50 ms or 500 rows, whichever is first, in one fenced statement. A checkpoint
+alone, on which nothing depends, waits for their company up to 250 ms.
 
 Recording is retried until it succeeds or the lease is lost; sending is never retried here. A flush is numbered:
 repeated after its answer got lost, it writes nothing twice. The checkpoint is written together with the rows that
@@ -98,6 +99,7 @@ class Recorder:
         self._timeout_seconds = timeout_seconds
         self._flush_seconds = tunables.flush_seconds
         self._flush_rows = tunables.flush_rows
+        self._checkpoint_seconds = tunables.checkpoint_seconds
         self._clock = clock or SteadyClock(tunables)
         self._late = LateOutcomes(database, owner, self._clock)
         self._checkpoints: dict[int, int] = {}
@@ -217,10 +219,6 @@ class Recorder:
         self._buffer.drained.append(row.key)
         self._something.set()
 
-    def noted(self) -> None:
-        """Says that a checkpoint may have moved."""
-        self._something.set()
-
     def is_parking(self, route_id: UUID) -> bool:
         """True if parked deliveries of the route are noted and not yet to be found in the database."""
         return any(row.route_id == route_id for buffer in (self._writing, self._buffer) for row in buffer.parked)
@@ -235,10 +233,9 @@ class Recorder:
         return self._buffer.rows
 
     async def run_once(self) -> None:
-        """Waits for something to write, then a little for company, then writes it."""
-        if not await self._something.wait(1.0):
-            return
-        await self._full.wait(self._flush_seconds)
+        """Waits for something to write, then a little for company, then writes it, with the checkpoints that moved."""
+        if await self._something.wait(self._checkpoint_seconds):
+            await self._full.wait(self._flush_seconds)
         self._something.clear()
         self._full.clear()
         await self.flush()

@@ -91,7 +91,7 @@ class Race:
             Evaluator(metrics),
             DeferredEvents(database),
         )
-        tailer = Tailer(database, self.it.projection, ledger, decider, on_read=lambda: None)
+        tailer = Tailer(database, self.it.projection, ledger, decider)
         takeover = Takeover(checkpoints=dict.fromkeys(range(domain_events.SHARDS), 0))
         ledger.adopt(takeover)
         tailer.adopt(takeover)
@@ -106,7 +106,7 @@ class Race:
         while await ticks.make(self.others) is not None:
             pass
         newest = await ticks.newest(self.others)
-        tailer.wakeup.set()
+        tailer.must_ask()
         async with asyncio.timeout(30):
             while tailer.position < newest:
                 assert not background[0].done(), background[0]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
+from daemon.core.gcra import Allowance
 from daemon.metrics import Metrics
 from daemon.pipeline.held_shards import HeldShards, Takeover
 from daemon.pipeline.intake import ticker
@@ -12,6 +15,8 @@ from daemon.pipeline.intake.ticker import Ticker
 from daemon.pipeline.known_log import KnownLog
 from daemon.pipeline.sending.send_gate import SendGate
 from eventstore.domain_events import ticks
+from eventstore.domain_events.ticks import Poll
+from eventstore.postgres.errors import StoreUnavailable
 from tests.support.pipeline_process import PipelineProcess, pipeline_process
 
 
@@ -21,7 +26,13 @@ def ticker_of(it: PipelineProcess, calls: list[str]) -> tuple[Ticker, SendGate]:
     shards.hold(Takeover(checkpoints={3: 0}), {3: 1})
     send_gate = SendGate(shards)
     log_watch = LogWatch(it.database, it.projection, shards, KnownLog(), Metrics(), owner="me")
-    created = Ticker(log_watch, it.projection, send_gate, on_tick=lambda: calls.append("tick"))
+    created = Ticker(
+        log_watch,
+        it.projection,
+        send_gate,
+        on_tick=lambda newest: calls.append(f"tick {newest.tick}"),
+        on_unknown_tick=lambda: calls.append("ask"),
+    )
     created.wakeup.set()
     return created, send_gate
 
@@ -39,6 +50,23 @@ async def test_it_asks_less_often_when_nothing_is_new(database_url: str) -> None
         assert polling.pause_seconds == ticker.POLL_SECONDS
 
 
+async def test_it_waits_after_a_publish_only_if_ticks_follow_each_other(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The allowance is of so few ticks that no machine is slow enough to be granted another one."""
+    monkeypatch.setattr(ticker, "HURRIED_TICKS", Allowance(burst=3, per_second=0.001))
+    async with pipeline_process(database_url, run=False) as it:
+        polling, _ = ticker_of(it, [])
+        waits = []
+        for _ in range(3):
+            await it.publish()
+            waits.append(polling.spacing_seconds)
+            polling.wakeup.set()
+            await polling.run_once()
+        assert waits == [0, 0, 0]
+        assert polling.spacing_seconds > 0
+
+
 async def test_it_tells_of_new_ticks_whoever_made_them(database_url: str) -> None:
     calls: list[str] = []
     async with pipeline_process(database_url, run=False) as it:
@@ -51,7 +79,61 @@ async def test_it_tells_of_new_ticks_whoever_made_them(database_url: str) -> Non
         await ticks.make(it.database)
         await polling.run_once()
         await polling.run_once()
-        assert calls == ["tick", "tick"]
+        assert calls == ["tick 1", "tick 2"]
+
+
+async def test_the_notification_of_a_tick_that_is_known_rings_nobody(database_url: str) -> None:
+    calls: list[str] = []
+    async with pipeline_process(database_url, run=False) as it:
+        polling, _ = ticker_of(it, calls)
+        await it.publish()
+        await polling.run_once()
+        polling.heard("1 0 1 1 1:2:")
+        polling.heard("1")
+        assert calls == ["tick 1"]
+        polling.heard("2 0 1 1 2:3:")
+        assert calls == ["tick 1", "tick 2"]
+        polling.heard("3")
+        polling.heard("")
+        assert calls == ["tick 1", "tick 2", "ask", "ask"]
+
+
+@pytest.mark.parametrize(
+    ("payload", "told"), [("1 0 1 1 1:2:", []), ("1", []), ("2 0 1 1 2:3:", ["tick 2"]), ("2", ["ask"])]
+)
+async def test_a_notification_during_a_poll_waits_for_its_answer(
+    database_url: str, payload: str, told: list[str]
+) -> None:
+    calls: list[str] = []
+    async with pipeline_process(database_url, run=False) as it:
+        polling, _ = ticker_of(it, calls)
+        await it.publish()
+        poll = polling._log_watch.poll
+
+        async def heard_meanwhile() -> Poll:
+            answer = await poll()
+            polling.heard(payload)
+            assert calls == []
+            return answer
+
+        polling._log_watch.poll = heard_meanwhile  # type: ignore[method-assign] # the notification comes before the answer
+        await polling.run_once()
+        assert calls == ["tick 1", *told]
+
+
+async def test_a_poll_that_fails_lets_the_notification_ring(database_url: str) -> None:
+    calls: list[str] = []
+    async with pipeline_process(database_url, run=False) as it:
+        polling, _ = ticker_of(it, calls)
+
+        async def failing() -> Poll:
+            polling.heard("1")
+            raise StoreUnavailable("away")
+
+        polling._log_watch.poll = failing  # type: ignore[method-assign] # PostgreSQL is away
+        with pytest.raises(StoreUnavailable):
+            await polling.run_once()
+        assert calls == ["ask"]
 
 
 async def test_each_question_proves_that_the_projection_was_up_to_date_when_it_was_asked(database_url: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -114,6 +115,52 @@ async def test_the_checkpoint_goes_along_with_the_rows_that_justify_it(setup: Re
     await setup.recorder.flush()
     assert await setup.checkpoint() == 2
     assert (await setup.count("attempt"), await setup.count("parked")) == (1, 1)
+
+
+@dataclass
+class CountedFlushes:
+    """The flushes that were written, each with its number of outcomes and its checkpoints."""
+
+    found: list[tuple[int, dict[int, int]]] = field(default_factory=list)
+
+    def watch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        flush = recording.flush
+
+        async def watched(
+            database: Database, owner: str, epochs: dict[int, int], batch: recording.Flush, **options: Any
+        ) -> set[int]:
+            self.found.append((len(batch.attempts), batch.checkpoints))
+            return await flush(database, owner, epochs, batch, **options)
+
+        monkeypatch.setattr(recording, "flush", watched)
+
+
+async def test_a_checkpoint_alone_waits_for_an_outcome(setup: RecorderSetup, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushes = CountedFlushes()
+    flushes.watch(monkeypatch)
+    setup.recorder._flush_seconds, setup.recorder._checkpoint_seconds = 0.0, 3600.0
+    setup.ledger.read(1, 7)
+    one = delivery(1, tick=1)
+    setup.read(one)
+    writing = asyncio.ensure_future(setup.recorder.run_once())
+    await asyncio.sleep(0)
+    assert flushes.found == []
+    setup.attempted(one)
+    await writing
+    assert flushes.found == [(1, {0: 1, 1: 7})]
+
+
+async def test_a_checkpoint_is_written_if_no_outcome_comes(
+    setup: RecorderSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushes = CountedFlushes()
+    flushes.watch(monkeypatch)
+    setup.recorder._checkpoint_seconds = 0.0
+    await setup.recorder.run_once()
+    setup.ledger.read(1, 7)
+    await setup.recorder.run_once()
+    await setup.recorder.run_once()
+    assert flushes.found == [(0, {1: 7})]
 
 
 @pytest.mark.parametrize("is_flushed_between", [False, True])

@@ -214,6 +214,24 @@ async def test_small_pages_lose_nothing_while_others_write_between(
     assert got == mine
 
 
+@pytest.mark.parametrize(("events", "questions"), [(0, 1), (1, 1), (tail.FEW_ROWS - 1, 1), (tail.FEW_ROWS, 3), (60, 3)])
+async def test_a_few_events_are_read_in_one_question(
+    database: Database, sql: asyncpg.Connection, events: int, questions: int
+) -> None:
+    ids = [f"{number}" for number in range(events)]
+    await sql.execute("BEGIN; SELECT hookledger.publish('other', 'a.b', '{}')")
+    await publish(database, [new_event(id="before", tenant=TENANTS[7])])
+    await publish(database, [new_event(id=id, tenant=TENANTS[3]) for id in ids])
+    await ticks.make(database)
+    await sql.execute("COMMIT")
+    (tick,) = await ticks.after(database, 0)
+    asked: list[str] = []
+    async with database.connection() as connection:
+        connection.add_query_logger(lambda query: asked.append(query.query))
+    assert [event.id for event in await read(database, ticks.EMPTY_SNAP, tick, [3])] == ids
+    assert len([question for question in asked if "hookledger.domain_event" in question]) == questions
+
+
 async def test_a_page_is_small_in_bytes_too(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tail, "PAGE_BYTES", 10_000)
     await publish(database, [new_event(id=f"{number}", data=b"x" * 1000) for number in range(50)])

@@ -20,7 +20,9 @@ from tests.support.fault_proxy import fault_proxy
 @asynccontextmanager
 async def listening(url: str) -> AsyncIterator[tuple["asyncio.Task[None]", Callable[[], "asyncio.Future[str]"]]]:
     notified: asyncio.Queue[str] = asyncio.Queue()
-    task = asyncio.create_task(listen.listen(url, [listen.ROUTE, listen.TICK], notified.put_nowait))
+    task = asyncio.create_task(
+        listen.listen(url, [listen.ROUTE, listen.TICK], lambda channel, _: notified.put_nowait(channel))
+    )
 
     def heard() -> "asyncio.Future[str]":
         return asyncio.ensure_future(asyncio.wait_for(notified.get(), 10))
@@ -84,7 +86,7 @@ async def test_connecting_again_calls_for_what_was_missed(database: Database, da
             with pytest.raises(StoreUnavailable):
                 await asyncio.wait_for(task, 10)
             with pytest.raises(StoreUnavailable):
-                await listen.listen(proxy.url, [listen.ROUTE], lambda _channel: None)
+                await listen.listen(proxy.url, [listen.ROUTE], lambda _channel, _payload: None)
         proxy.restore()
         async with listening(proxy.url):
             pass  # notified: look at the state

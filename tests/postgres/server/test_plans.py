@@ -89,6 +89,7 @@ class Hot:
 
 
 STATEMENTS = (
+    Hot("cut, its few events", tail._FEW, f"{CUT}, 32", {"domain_event_txid_idx"}, 60),
     Hot("cut, measured", tail._MEASURE, CUT, {"domain_event_txid_idx"}, 60),
     Hot("cut, read whole", tail._WHOLE, f"{CUT}, 1000", {"domain_event_txid_idx"}, 60),
     Hot("cut, walked", tail._WALK, f"{CUT}, 24000, 25000, 1000", {"domain_event_pkey"}, 1100),
