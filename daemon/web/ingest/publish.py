@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -22,6 +21,7 @@ from daemon.core.events.catalogue import KnownTypes
 from daemon.core.events.event import IncomingEvent
 from daemon.core.events.ndjson import Line, LineSplitter
 from daemon.core.webhook.request import HOPS_HEADER, MAX_HOPS
+from daemon.metrics import RESULTS
 from daemon.web.access.auth import CALLER, IDENTIFYING_SECONDS
 from daemon.web.http import bodies, shapes
 from daemon.web.http.endpoints import Access, endpoint
@@ -196,10 +196,13 @@ def _new_id(now: datetime) -> str:
 
 def _answer(request: web.Request, answers: list[FateShape]) -> web.Response:
     """202 with the result of every event. Counts the results, for the body and in the metrics."""
-    counts = Counter(each["status"] for each in answers)
+    counts = dict.fromkeys(RESULTS, 0)
+    for each in answers:
+        counts[each["status"]] += 1
     metrics = request.app[SERVICES].metrics
     for status, count in counts.items():
-        metrics.published(status, count)
+        if count:
+            metrics.published(status, count)
     body: PublishedShape = {
         "accepted": counts["accepted"],
         "duplicates": counts["duplicate"],
