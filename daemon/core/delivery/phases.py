@@ -21,7 +21,7 @@ from enum import Enum
 class DeliveryPhase(Enum):
     """See the head of this file."""
 
-    __hash__ = object.__hash__  # Enum hashes the name, in Python: a step would take 1.1 µs instead of 0.4
+    __hash__ = object.__hash__  # Enum hashes the name, in Python: a step would take 0.4 µs instead of 0.25
 
     WAITING = "waiting"
     STARTED = "started"

@@ -58,7 +58,7 @@ class PayloadSource:
     """The event that a body is rendered from. `created` is the event time; the parts are JSON objects as published.
 
     `hops` is how many deliveries of ours in a row led to the event. Not frozen: one is made for every decision and for
-    every delivery, and making a frozen one takes three times as long.
+    every delivery, and making a frozen one takes twice as long.
     """
 
     event_id: str
