@@ -31,12 +31,12 @@ class Catalogue:
         self._read_at: float | None = None
         self._lock = asyncio.Lock()
 
-    async def known_types(self) -> KnownTypes | None:
-        """The types of the catalogue, at most a second old. Raises StoreUnavailable."""
+    async def known_types(self, *, seconds: float = READ_SECONDS) -> KnownTypes | None:
+        """The types of the catalogue, at most a second old. Raises StoreUnavailable, after `seconds` at the latest."""
         if not self._is_strict:
             return None
         if not self._is_fresh:
-            await self._read()
+            await self._read(min(seconds, READ_SECONDS))
         return KnownTypes(self._names)
 
     async def replace(self, drafts: Sequence[TypeDraft], *, edition: int | None = None) -> None:
@@ -45,10 +45,10 @@ class Catalogue:
             await replace(self._database, drafts, edition=edition)
             self._read_at = None
 
-    async def _read(self) -> None:
+    async def _read(self, seconds: float) -> None:
         """Reads the names once for all concurrent callers. A caller's deadline includes its wait for the others."""
         try:
-            async with asyncio.timeout(READ_SECONDS), self._lock:
+            async with asyncio.timeout(seconds), self._lock:
                 if not self._is_fresh:
                     started = time.monotonic()
                     self._names = frozenset(await catalogue.names(self._database))

@@ -104,8 +104,7 @@ class Metrics:
             labels: self.attempts.labels(*labels) for labels in USUAL_ATTEMPTS
         }
         self._decisions = {decision: self.decisions.labels(decision) for decision in Decision}
-        for result in RESULTS:
-            self.events_published.labels(result)
+        self._published = {result: self.events_published.labels(result) for result in RESULTS}
         self._filter_over_budget, self.render_over_budget = map(self.over_budget.labels, OVER_BUDGET)
         for limit in QUERY_LIMITS:
             self.queries_refused.labels(limit)
@@ -122,6 +121,10 @@ class Metrics:
         child.inc()
         if status_class != "none" or duration_seconds:
             self.attempt_duration.observe(duration_seconds)
+
+    def published(self, result: str, count: int = 1) -> None:
+        """Counts events that were taken in or rejected. On the hot path."""
+        self._published[result].inc(count)
 
     def decided(self, decision: Decision, count: int = 1) -> None:
         """Counts decisions. On the hot path."""

@@ -91,7 +91,7 @@ async def find(
     pair = None if event_id is None else await _by_event(database, index, tenant, delivery_id, event_id)
     if pair is not None:
         return pair
-    for candidate in await attempts.by_key(database, tenant, answer.key_of(delivery_id)):
+    for candidate in await attempts.by_key(database, tenant, answer.delivery_key(str(delivery_id))):
         has_id = _has_id(candidate.route_id, candidate.event_id, candidate.event_time, delivery_id)
         if has_id and event_id in (None, candidate.event_id):
             return candidate

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from daemon import route_state
+from daemon.core.delivery.answer import delivery_id
 from daemon.core.routing.route import Route, evolve
 from daemon.core.webhook import request
 from daemon.core.webhook.payload import PayloadSource, RenderError
@@ -110,8 +111,8 @@ def _rebuilt(
         return None
     signed = request.with_headers(
         body,
-        source,
-        route_id=part.route.id,
+        hops=source.hops,
+        message_id=delivery_id(part.route.id, source.event_id, source.created),
         custom=part.custom,
         keys=part.keys,
         timestamp=part.timestamp,

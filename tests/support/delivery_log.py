@@ -15,7 +15,7 @@ from uuid import UUID
 
 import asyncpg
 
-from daemon.core.delivery.answer import delivery_key
+from daemon.core.delivery.answer import delivery_id, delivery_key
 from eventstore import domain_events
 from eventstore.domain_events import ticks
 from eventstore.domain_events.events import NewEvent, shard_of
@@ -217,7 +217,7 @@ class _Writer:
             shard_of(TENANT), event["seq"], self._tick, route_id, at, datetime.now(UTC),
             200 if outcome == "delivered" else 500, number, 5, 1, outcome,
             None if outcome == "delivered" else "http_500", TENANT, event["id"], event["type"], "k", "[]", b"",
-            delivery_key=delivery_key(route_id, event["id"], at) if number else None,
+            delivery_key=delivery_key(delivery_id(route_id, event["id"], at)) if number else None,
         )  # fmt: skip
 
 

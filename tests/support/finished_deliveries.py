@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from daemon.core.delivery.answer import delivery_key
+from daemon.core.delivery.answer import delivery_id, delivery_key
 from tests.support.builders import ROUTE
 
 _WRITE = """
@@ -30,5 +30,5 @@ async def store_finished(
     ago: timedelta = timedelta(0),
 ) -> None:
     """Stores event number `seq`, which happened `ago`, and an attempt for each outcome, in order."""
-    key = delivery_key(route_id, f"e{seq}", datetime.now(UTC) - ago)
+    key = delivery_key(delivery_id(route_id, f"e{seq}", datetime.now(UTC) - ago))
     await connection.execute(_WRITE, seq, route_id, list(outcomes), is_test, ago, key)

@@ -57,7 +57,7 @@ class Recorded:
             shard_of(TENANT), self.event["seq"], 1, UUID(self.route["id"]), self.event["recorded_at"],
             STARTED, 200, number, 42, 1, outcome, None, TENANT, self.event["id"],
             self.event["type"], key_ids, HEAD, b"ok",
-            delivery_key=delivery_key(UUID(self.route["id"]), self.event["id"], self.event_time) if number else None,
+            delivery_key=delivery_key(self.id) if number else None,
         )  # fmt: skip
         return row._replace(**more)
 

@@ -17,6 +17,9 @@ from uuid import UUID
 
 from daemon.core.delivery.tls_fault import TLS_FAULTS
 
+# A hex digit → the digit with the two bits of RFC 9562 before its own last two.
+_VARIANT = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
+
 
 class ErrorName(StrEnum):
     """Why a request got no usable answer. These names are recorded and shown to merchants."""
@@ -118,27 +121,15 @@ def delivery_id(route_id: UUID, event_id: str, event_time: datetime) -> str:
     take for a repeat. It is part of what happened and no position of the log: an event that is published again after a
     failover has the same id, unless it claims no time and midnight has passed in between.
 
-    The same value as `uuid.uuid5` of the route id and the other two on a line each, at a third of its cost: this runs
-    once per delivery.
+    The same value as `uuid.uuid5` of the route id and the other two on a line each, at less than half its cost: this
+    runs once per delivery.
     """
-    digest = bytearray(_digest(route_id, event_id, event_time)[:16])
-    digest[6] = digest[6] & 0x0F | 0x50
-    digest[8] = digest[8] & 0x3F | 0x80
-    text = digest.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
-def delivery_key(route_id: UUID, event_id: str, event_time: datetime) -> int:
-    """The first four bytes of the delivery id as a signed integer, the index of the outcome log. Not unique."""
-    return int.from_bytes(_digest(route_id, event_id, event_time)[:4], signed=True)
-
-
-def key_of(delivery_id: UUID) -> int:
-    """The `delivery_key` of a delivery id."""
-    return int.from_bytes(delivery_id.bytes[:4], signed=True)
-
-
-def _digest(route_id: UUID, event_id: str, event_time: datetime) -> bytes:
     at = event_time if event_time.tzinfo is UTC else event_time.astimezone(UTC)  # which takes a microsecond
     name = f"{event_id}\n{at.date().isoformat()}"  # no event id has a line end
-    return hashlib.sha1(route_id.bytes + name.encode(), usedforsecurity=False).digest()
+    text = hashlib.sha1(route_id.bytes + name.encode(), usedforsecurity=False).hexdigest()
+    return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:32]}"
+
+
+def delivery_key(delivery_id: str) -> int:
+    """The first four bytes of a delivery id as a signed integer, the index of the outcome log. Not unique."""
+    return int.from_bytes(bytes.fromhex(delivery_id[:8]), signed=True)

@@ -21,6 +21,8 @@ from enum import Enum
 class DeliveryPhase(Enum):
     """See the head of this file."""
 
+    __hash__ = object.__hash__  # Enum hashes the name, in Python: a step would take 0.4 µs instead of 0.25
+
     WAITING = "waiting"
     STARTED = "started"
     SENDING = "sending"
@@ -32,6 +34,8 @@ class DeliveryPhase(Enum):
 
 class DeliveryStep(Enum):
     """What happens to a delivery in memory."""
+
+    __hash__ = object.__hash__
 
     START = "start"
     SEND = "send"

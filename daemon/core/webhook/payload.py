@@ -23,6 +23,7 @@ SnapshotSelection = tuple[tuple[str, tuple[str, ...] | None], ...]
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND = timedelta(seconds=1)
 
 
 class RenderError(ValueError):
@@ -52,11 +53,12 @@ class FilterResult(StrEnum):
         return self is not FilterResult.STOPS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class PayloadSource:
     """The event that a body is rendered from. `created` is the event time; the parts are JSON objects as published.
 
-    `hops` is how many deliveries of ours in a row led to the event.
+    `hops` is how many deliveries of ours in a row led to the event. Not frozen: one is made for every decision and for
+    every delivery, and making a frozen one takes twice as long.
     """
 
     event_id: str
@@ -143,7 +145,7 @@ def envelope(source: PayloadSource, snapshot: bytes) -> bytes:
     return b'{"id":%s,"type":"%s","created":%d,"data":{"object":%s},"context":%s,"snapshot":%s}' % (
         json.dumps(source.event_id).encode(),
         source.event_type.encode(),
-        (source.created - _EPOCH) // timedelta(seconds=1),  # exact, and rounded down before 1970 as well
+        (source.created - _EPOCH) // _SECOND,  # exact, and rounded down before 1970 as well
         source.data,
         source.context or b"{}",
         snapshot,

@@ -60,8 +60,8 @@ def build(
     """
     return with_headers(
         body(source, options, is_test=is_test, max_bytes=request_options.max_body_bytes),
-        source,
-        route_id=route_id,
+        hops=source.hops,
+        message_id=delivery_id(route_id, source.event_id, source.created),
         custom=custom,
         keys=keys,
         timestamp=timestamp,
@@ -92,9 +92,9 @@ def options_of(options: PayloadOptions, *, is_test: bool) -> PayloadOptions:
 
 def with_headers(
     body: bytes,
-    source: PayloadSource,
     *,
-    route_id: UUID,
+    hops: int,
+    message_id: str,
     custom: Mapping[str, str],
     keys: Sequence[SigningKey],
     timestamp: int,
@@ -103,19 +103,20 @@ def with_headers(
 ) -> WebhookRequest:
     """The request with this body of an event: the custom headers, then ours, signed over `body`.
 
+    `hops` is how many deliveries of ours in a row led to the event, `message_id` the id of the delivery.
+
     A request without Accept looks like an attack to rule sets of web application firewalls. A route may set its own.
     """
     headers = {
         **custom,
-        **({} if any(name.lower() == "accept" for name in custom) else {"Accept": "*/*"}),
+        **({} if "accept" in map(str.lower, custom) else {"Accept": "*/*"}),
         "Accept-Encoding": "identity",
         "Content-Type": "application/json",
         "User-Agent": request_options.user_agent,
-        HOPS_HEADER: str(source.hops + 1),
+        HOPS_HEADER: str(hops + 1),
         request_options.signing_header: signing.ordergroove_signature(body, timestamp=timestamp, keys=keys),
     }
     if request_options.standard_webhooks and any(key.standard is not None for key in keys):
-        message_id = delivery_id(route_id, source.event_id, source.created)
         headers["webhook-id"] = message_id
         headers["webhook-timestamp"] = str(timestamp)
         headers["webhook-signature"] = signing.standard_signature(

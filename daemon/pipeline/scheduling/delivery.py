@@ -10,6 +10,7 @@ from datetime import datetime
 from uuid import UUID
 
 from daemon.core.delivery import phases
+from daemon.core.delivery.answer import delivery_id
 from daemon.core.delivery.phases import DeliveryPhase, DeliveryStep
 from daemon.core.webhook.payload import FilterResult
 from eventstore.domain_events.events import StoredEvent
@@ -44,6 +45,7 @@ class Delivery:
     """
 
     __slots__ = (
+        "_id",
         "event",
         "event_time",
         "failures",
@@ -83,6 +85,7 @@ class Delivery:
         self.filter_result: tuple[str, FilterResult] | None = None
         self.packed: PackedRow | None = None
         self.replay: UUID | None = None
+        self._id: str | None = None
 
     @classmethod
     def waiting(cls, row: WaitingDelivery, event: StoredEvent, *, read_at: float, packed: PackedRow | None) -> Delivery:
@@ -123,6 +126,13 @@ class Delivery:
     def is_ended(self) -> bool:
         """True if its outcome is noted."""
         return self.phase is DeliveryPhase.ENDED
+
+    @property
+    def id(self) -> str:
+        """What receivers know it by. It is computed once: each request has it, and each outcome a part of it."""
+        if self._id is None:
+            self._id = delivery_id(self.route_id, self.event.id, self.event_time)
+        return self._id
 
     @property
     def pair(self) -> RouteAndSeq:

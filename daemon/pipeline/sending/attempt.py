@@ -197,7 +197,7 @@ class Attempt:
             if rendered is None or rendered.options != route.config.payload:
                 rendered = self._render_here(delivery, source, route)
             if rendered is not None:
-                return _Prepared(route, self._request(delivery, source, route, secrets, rendered.body, now), now)
+                return _Prepared(route, self._request(delivery, secrets, rendered.body, now), now)
             self._on_heavy(delivery)
             rendered = await self._render_elsewhere(delivery, source, route)
             now = datetime.now(UTC)
@@ -267,20 +267,12 @@ class Attempt:
         body = await self._evaluator.render(route.tenant, source, asked, max_bytes=self._settings.max_body_bytes)
         return _Rendered(options, body)
 
-    def _request(
-        self,
-        delivery: Delivery,
-        source: PayloadSource,
-        route: Route,
-        secrets: Secrets,
-        body: bytes,
-        now: datetime,
-    ) -> WebhookRequest:
+    def _request(self, delivery: Delivery, secrets: Secrets, body: bytes, now: datetime) -> WebhookRequest:
         keys, custom = secrets
         return request.with_headers(
             body,
-            source,
-            route_id=route.id,
+            hops=delivery.event.hops or 0,
+            message_id=delivery.id,
             custom=custom,
             keys=keys,
             timestamp=int(now.timestamp()),

@@ -79,5 +79,5 @@ def row_of(
         None if response is None else head_of(response),
         None if response is None else response.body[:kept],
         delivery.is_test,
-        core_delivery.delivery_key(delivery.route_id, event.id, delivery.event_time),
+        core_delivery.delivery_key(delivery.id),
     )

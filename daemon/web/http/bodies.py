@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
+from contextlib import nullcontext
 
 import orjson
 from aiohttp import web
@@ -87,7 +88,8 @@ async def _raw_chunks(request: web.Request, *, max_bytes: int) -> AsyncIterator[
         if max(announced_bytes, received_bytes) > max_bytes:
             raise _too_large(max_bytes)
         try:
-            async with asyncio.timeout(READ_SECONDS):
+            # A body that has come whole, as that of one event has, is not waited for. A timeout takes 5 µs.
+            async with nullcontext() if request.content.is_eof() else asyncio.timeout(READ_SECONDS):
                 chunk = await request.content.readany()
         except TimeoutError as error:
             raise Problem(408, f"nothing came for {READ_SECONDS:g} s, and the body is not whole") from error

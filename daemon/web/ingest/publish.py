@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -22,6 +21,7 @@ from daemon.core.events.catalogue import KnownTypes
 from daemon.core.events.event import IncomingEvent
 from daemon.core.events.ndjson import Line, LineSplitter
 from daemon.core.webhook.request import HOPS_HEADER, MAX_HOPS
+from daemon.metrics import RESULTS
 from daemon.web.access.auth import CALLER, IDENTIFYING_SECONDS
 from daemon.web.http import bodies, shapes
 from daemon.web.http.endpoints import Access, endpoint
@@ -75,13 +75,14 @@ async def _publish_one(request: web.Request, take: _Take) -> web.Response:
     services = request.app[SERVICES]
     raw = await bodies.read(request, max_bytes=services.config.events.max_bytes)
     take(len(raw))
-    async with _answering_within(_seconds_left(request)):
-        known = await services.catalogue.known_types()
-        parsed = _parse(request, raw.removeprefix(_BOM), now=services.now(), known=known)
-        if isinstance(parsed, tuple):
-            services.metrics.events_published.labels("rejected").inc()
-            raise Problem(422, "the event is not valid; nothing was stored", errors=parsed)
-        is_new = await request.app[GROUP_COMMIT].publish(parsed)
+    clock, seconds = asyncio.get_running_loop().time, _seconds_left(request)
+    began_at = clock()
+    known = await services.catalogue.known_types(seconds=seconds)
+    parsed = _parse(request, raw.removeprefix(_BOM), now=services.now(), known=known)
+    if isinstance(parsed, tuple):
+        services.metrics.published("rejected")
+        raise Problem(422, "the event is not valid; nothing was stored", errors=parsed)
+    is_new = await request.app[GROUP_COMMIT].publish(parsed, seconds=seconds - (clock() - began_at))
     return _answer(request, [{"id": parsed.id, "status": "accepted" if is_new else "duplicate"}])
 
 
@@ -195,10 +196,13 @@ def _new_id(now: datetime) -> str:
 
 def _answer(request: web.Request, answers: list[FateShape]) -> web.Response:
     """202 with the result of every event. Counts the results, for the body and in the metrics."""
-    counts = Counter(each["status"] for each in answers)
-    published = request.app[SERVICES].metrics.events_published
+    counts = dict.fromkeys(RESULTS, 0)
+    for each in answers:
+        counts[each["status"]] += 1
+    metrics = request.app[SERVICES].metrics
     for status, count in counts.items():
-        published.labels(status).inc(count)
+        if count:
+            metrics.published(status, count)
     body: PublishedShape = {
         "accepted": counts["accepted"],
         "duplicates": counts["duplicate"],

@@ -223,7 +223,7 @@ async def test_an_id_that_was_used_on_two_days_has_two_deliveries(empty_url: str
     before = datetime.now(UTC) - timedelta(days=2)
     async with opened(empty_url) as app:
         it = await recorded(app)
-        key = delivery_key(UUID(it.route["id"]), "e1", before)
+        key = delivery_key(delivery_id(UUID(it.route["id"]), "e1", before))
         await it.record(it.row("failed", status_code=500, error="http_500", event_time=before, delivery_key=key))
         await age_events(app, before)
         await age_routes(app, timedelta(days=3))

@@ -10,6 +10,7 @@ import pytest
 from daemon.web.ingest import group_commit
 from daemon.web.ingest import publish as events
 from eventstore import domain_events
+from eventstore.domain_events import catalogue
 from tests.support.fault_proxy import fault_proxy
 from tests.support.tokens import bearer, token
 from tests.support.web import Answer, App, app
@@ -123,8 +124,12 @@ async def test_what_it_took_to_know_who_asks_is_not_there_for_storing(
 async def test_a_catalogue_that_is_silent_is_503_too(
     app: App, monkeypatch: pytest.MonkeyPatch, content_type: str
 ) -> None:
+    async def silent(_database: object) -> None:
+        await asyncio.Event().wait()
+
     monkeypatch.setattr(events, "ANSWER_SECONDS", 0.05)
-    monkeypatch.setattr(app.services.catalogue, "known_types", asyncio.Event().wait)
+    monkeypatch.setattr(app.services.catalogue, "_is_strict", True)
+    monkeypatch.setattr(catalogue, "names", silent)
     event = {"tenant": "acme", "type": "a.b", "data": {}}
     answer = await app.ask("POST", "/v1/events", event, headers={"Content-Type": content_type})
     assert answer.status == 503
