@@ -9,7 +9,9 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import asyncpg
@@ -109,22 +111,41 @@ async def administrator(postgres_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def template_database(postgres_url: str, administrator: asyncpg.Connection) -> AsyncIterator[str]:
-    """The name of a migrated database without connections."""
-    async with temporary_database(administrator, "template") as name:
-        database = Database(of_database(postgres_url, name), pool_size=1)
-        await database.open()
-        await schema.migrate(database)
-        await database.close()  # a template must have no connection when it is cloned
-        yield name
+async def todays_template(
+    postgres_url: str, administrator: asyncpg.Connection
+) -> AsyncIterator[Callable[[], Awaitable[str]]]:
+    """A function that returns the name of a migrated database without connections. It has the partitions of the day, so
+    after midnight it is another one.
+    """
+    made: dict[date, str] = {}
+
+    async def name_of_today() -> str:
+        today = datetime.now(UTC).date()
+        if today not in made:
+            name = await databases.enter_async_context(temporary_database(administrator, "template"))
+            database = Database(of_database(postgres_url, name), pool_size=1)
+            await database.open()
+            await schema.migrate(database)
+            await database.close()  # a template must have no connection when it is cloned
+            made[today] = name
+        return made[today]
+
+    async with AsyncExitStack() as databases:
+        yield name_of_today
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def template_database(todays_template: Callable[[], Awaitable[str]]) -> str:
+    """The template of the day on which the tests began, for databases that many tests share."""
+    return await todays_template()
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def database_url(
-    postgres_url: str, administrator: asyncpg.Connection, template_database: str
+    postgres_url: str, administrator: asyncpg.Connection, todays_template: Callable[[], Awaitable[str]]
 ) -> AsyncIterator[str]:
     """A migrated database for this test alone."""
-    async with temporary_database(administrator, "test", template=template_database) as name:
+    async with temporary_database(administrator, "test", template=await todays_template()) as name:
         yield of_database(postgres_url, name)
 
 

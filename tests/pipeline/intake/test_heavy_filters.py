@@ -45,7 +45,7 @@ async def test_a_heavy_filter_decides_as_the_audit_does_and_in_order(database_ur
         await publish(daemon, "e1", "e2")
         await publish(daemon, "e3", data=b"{}")
         await publish(daemon, "e4")
-        await there.count(5)
+        await there.count(6)
         await daemon.until_accounted()
         await agrees(daemon)
         due = [r.body for r in there.received if r.path == "/due"]
