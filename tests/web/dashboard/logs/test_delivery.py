@@ -343,7 +343,7 @@ async def test_without_an_answer_it_says_why_there_is_none(app: App) -> None:
     it = await recorded(app)
     await it.record(it.row("failed", status_code=None, error="timeout", response_head=None, response_body=None))
     page = await pages.get(app, at(it))
-    assert "Response None: no answer in time." in page.text
+    assert "Response None. No answer in time." in page.text
 
 
 @pytest.mark.parametrize("fault", TlsFault)
@@ -354,6 +354,7 @@ async def test_a_merchant_is_told_what_to_mend_of_their_tls(app: App, fault: Tls
     page = await pages.get(app, at(it))
     assert page.words(".because") == ["Failed for good after 1 attempt; the last error was “TLS failed”."]
     assert f"could be made to the receiver: {fault.cause}." in page.text
+    assert "Response None. TLS failed." in page.text
     assert f"{fault.step[0].upper()}{fault.step[1:]}." in page.text
 
 
