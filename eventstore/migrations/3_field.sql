@@ -22,6 +22,64 @@ CREATE INDEX attempt_route_first_idx ON hookledger.attempt (route_id, event_time
 
 -- Publishing ----------------------------------------------------------------------------------------------------------
 
+-- Publishes many events at once, and returns for each, in the order given, whether it is new. The same (tenant, id)
+-- within 24 hours is one event. They become visible when the caller's transaction commits. It is one statement that
+-- does not join the arrays with each other: a generic plan estimates an array at ten elements and would join ten
+-- thousand in nested loops. Nor does it join them with the partition that it fills, where the unique index alone tells
+-- what is known: a plan that was made while that was empty would read all of it once for each event.
+CREATE OR REPLACE FUNCTION hookledger.publish_many(
+    tenants text[], ids text[], types text[], occurred timestamptz[], data bytea[], context bytea[], snapshot bytea[], backfill boolean[],
+    hops smallint[] DEFAULT NULL
+) RETURNS boolean[] LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    -- One time for all, which also tells the partition, midnight and the 24 hours; seq has their order.
+    logged_at     timestamptz := hookledger.log_time();
+    near_midnight boolean := hookledger.is_near_midnight(logged_at);
+    today         timestamptz := date_trunc('day', logged_at, 'UTC');
+    tomorrow      timestamptz := today + interval '24 hours';
+    fresh         boolean[];
+BEGIN
+    WITH given AS MATERIALIZED (
+        SELECT i.*, row_number() OVER (PARTITION BY i.tenant, i.id ORDER BY i.place) AS nth
+          FROM unnest(publish_many.tenants, publish_many.ids, publish_many.types, publish_many.occurred, publish_many.data,
+                      publish_many.context, publish_many.snapshot, publish_many.backfill, publish_many.hops)
+               WITH ORDINALITY AS i (tenant, id, type, occurred_at, data, context, snapshot, backfill, hops, place)
+    ), unknown AS MATERIALIZED (
+        SELECT g.* FROM given g
+         WHERE g.nth = 1
+           AND NOT EXISTS (SELECT FROM hookledger.domain_event e
+                            WHERE e.tenant = g.tenant AND e.id = g.id
+                              AND e.recorded_at > logged_at - interval '24 hours' AND e.recorded_at < today)
+           -- A clock that was an hour ahead at midnight.
+           AND NOT EXISTS (SELECT FROM hookledger.domain_event e
+                            WHERE e.tenant = g.tenant AND e.id = g.id
+                              AND e.recorded_at >= tomorrow AND e.recorded_at < logged_at + interval '24 hours')
+    ), passed AS (
+        -- What stands there from another midnight, since nobody tidied up, does not count.
+        INSERT INTO hookledger.domain_event_midnight AS m (tenant, id, recorded_at)
+        SELECT u.tenant, u.id, logged_at FROM unknown u WHERE near_midnight ORDER BY u.tenant, u.id
+        ON CONFLICT (tenant, id) DO UPDATE SET recorded_at = excluded.recorded_at
+         WHERE m.recorded_at < excluded.recorded_at - interval '12 hours'
+        RETURNING tenant, id
+    ), numbered AS MATERIALIZED (
+        SELECT nextval('hookledger.domain_event_seq') AS seq, logged_at AS recorded_at, u.*
+          FROM (SELECT * FROM unknown ORDER BY place) u
+         WHERE NOT near_midnight OR (u.tenant, u.id) IN (SELECT p.tenant, p.id FROM passed p)
+    ), added AS (
+        -- seq follows the order given, the insertion that of the ids: two batches of the same ids in another order
+        -- wait for each other's unique keys, and must not do so crosswise.
+        INSERT INTO hookledger.domain_event (seq, recorded_at, tenant, id, type, occurred_at, data, context, snapshot, backfill, hops)
+        SELECT n.seq, n.recorded_at, n.tenant, n.id, n.type, n.occurred_at, n.data, n.context, n.snapshot, n.backfill, n.hops
+          FROM numbered n ORDER BY n.tenant, n.id
+        ON CONFLICT DO NOTHING
+        RETURNING tenant, id
+    )
+    SELECT array_agg(g.nth = 1 AND (g.tenant, g.id) IN (SELECT a.tenant, a.id FROM added a) ORDER BY g.place) INTO fresh
+      FROM given g;
+    RETURN fresh;
+END $$;
+
 -- Publishes the same with its JSON as text, which is kept byte for byte; what is JSON and no jsonb for PostgreSQL, like
 -- \u0000, half a surrogate pair or 1e999999, is delivered then as it is over HTTP. A literal without a type is a text.
 CREATE FUNCTION hookledger.publish(

@@ -183,6 +183,38 @@ async def test_each_hot_statement_finds_its_rows_by_index(populated: asyncpg.Con
     assert not wrong, "\n".join(map(str, wrong))
 
 
+async def test_a_batch_is_stored_by_a_plan_that_was_made_while_the_day_was_empty(database_url: str) -> None:
+    """VACUUM tells the planner that an empty partition has no rows, and a generic plan is kept until the next ANALYZE. It
+    read all events of the day once for each new one, and no batch of 10,000 was ever stored.
+    """
+    connection = await asyncpg.connect(database_url, server_settings=SERVER_SETTINGS)
+    await connection.execute("VACUUM ANALYZE")
+    await connection.execute("BEGIN")  # nobody analyses what is not committed
+    for first in (0, 500, 1000, 1500):
+        await _publish(connection, range(first, first + 500))
+    read = await _rows_read(connection, "pg_stat_xact_user_tables")
+    assert await _publish(connection, range(1000, 2500)) == [False] * 1000 + [True] * 500
+    assert await _rows_read(connection, "pg_stat_xact_user_tables") - read <= 1000
+    await connection.close()
+
+
+async def _publish(connection: asyncpg.Connection, ids: Sequence[int]) -> list[bool]:
+    every, none = ["acme"] * len(ids), [None] * len(ids)
+    given = [
+        every,
+        [str(n) for n in ids],
+        ["a.b"] * len(ids),
+        none,
+        [b"{}"] * len(ids),
+        none,
+        none,
+        [False] * len(ids),
+        none,
+    ]
+    fresh: list[bool] = await connection.fetchval(domain_events.events._PUBLISH, *given)
+    return fresh
+
+
 async def test_the_metrics_of_a_route_are_read_from_its_hours_and_from_what_is_not_added_up(
     populated: asyncpg.Connection,
 ) -> None:
@@ -305,10 +337,11 @@ def _general(index: str) -> str:
     return "_".join(parts)
 
 
-async def _rows_read(connection: asyncpg.Connection) -> int:
+async def _rows_read(connection: asyncpg.Connection, since: str = "pg_stat_user_tables") -> int:
+    """Rows of events that were read. `since`: `pg_stat_xact_user_tables` counts those of the open transaction."""
     await connection.execute("SELECT pg_stat_force_next_flush()")
     return int(
         await connection.fetchval(
-            "SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)) FROM pg_stat_user_tables WHERE relname LIKE 'domain_event%'"
+            f"SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)) FROM {since} WHERE relname LIKE 'domain_event%'"
         )
     )
