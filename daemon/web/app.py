@@ -32,7 +32,7 @@ from daemon.web.http.services import SERVICES, Services
 from daemon.web.ingest import publish
 from daemon.web.ingest.byte_budget import ByteBudget
 from daemon.web.ingest.group_commit import GroupCommit
-from daemon.web.service import previews, resending
+from daemon.web.service import exports, previews, resending
 
 # aiohttp's default limit. Our handlers read bodies with limits of their own.
 MAX_BODY_BYTES = 1024 * 1024
@@ -47,6 +47,7 @@ def build(services: Services) -> web.Application:
     application = _application(services)
     application.cleanup_ctx.append(_ingest)
     application[previews.LOCK] = asyncio.Lock()
+    exports.set_up(application)
     application[resending.SLOTS] = resending.slots(services.metrics)
     application.add_routes(
         [

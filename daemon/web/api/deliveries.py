@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from functools import partial
 from typing import Annotated, Literal
 
 from aiohttp import web
@@ -20,10 +21,12 @@ from daemon.web.http.endpoints import Access, Query, endpoint
 from daemon.web.http.parameters import moment_of
 from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import MASK, EventId, Moment, Uuid, moment
-from daemon.web.service import exchanges
+from daemon.web.service import exchanges, exports
 from daemon.web.service.exchanges import KeptAnswer
+from daemon.web.service.exports import Export
 from daemon.web.service.lookup import EVENT_HINT, delivery_detail, tenant_route_id
 from eventstore.queries.attempts import RecordedExchange
+from eventstore.queries.delivery_log import ListPosition
 
 # Limit of all request bodies in the detail of a delivery. Each is about as long as the event, so the bodies of older
 # requests are left out.
@@ -39,6 +42,23 @@ FILTERS = (
     Query(name="since", description="only of events that happened at this time or later", schema=_MOMENT),
     Query(name="until", description="only of events that happened before this time", schema=_MOMENT),
 )
+
+# The columns of an export as CSV.
+_COLUMNS = {
+    "id": ("id",),
+    "event_id": ("event", "id"),
+    "event_type": ("event", "type"),
+    "event_time": ("event", "event_time"),
+    "route_id": ("route", "id"),
+    "route_name": ("route", "name"),
+    "status": ("status",),
+    "attempts": ("attempts",),
+    "last_attempt_at": ("last_attempt", "at"),
+    "last_status_code": ("last_attempt", "status_code"),
+    "last_error": ("last_attempt", "error"),
+    "next_attempt_at": ("next_attempt_at",),
+    "test": ("test",),
+}
 
 Type = Annotated[str, Field(examples=["order.create"])]
 AttemptCount = Annotated[int, Field(ge=0, examples=[1])]
@@ -150,26 +170,44 @@ def of_detail(it: DeliveryDetail) -> DeliveryDetailShape:
     }
 
 
-@endpoint(Access.READ, *FILTERS, *paging.QUERY, answers={200: paging.Page[DeliveryShape]}, refuses=(404,))
-async def list_deliveries(request: web.Request) -> web.Response:
+@endpoint(
+    Access.READ,
+    *FILTERS,
+    *paging.QUERY,
+    paging.EXPORT,
+    answers={200: paging.Page[DeliveryShape]},
+    refuses=(404,),
+)
+async def list_deliveries(request: web.Request) -> web.StreamResponse:
     """The tenant's deliveries, newest event first: those that were tried, and those that wait.
 
     A page has `limit` deliveries if there are that many. Only a search that takes more than a second ends early: then
-    the page is short, or even empty, and `next` is not null: go on until it is.
+    the page is short, or even empty, and `next` is not null: go on until it is. With `Accept: application/x-ndjson` or
+    `text/csv` the answer is all that match.
     """
-    services = request.app[SERVICES]
-    delivery_filter, size = _filter(request), paging.limit(request)
+    delivery_filter, export_format = _filter(request), exports.wanted(request)
+    if export_format is not None:
+        return await exports.stream(request, export_format, export_of(request, delivery_filter))
     cursor = request.query.get("cursor")
     begin = None if cursor is None else paging.delivery_position(cursor)
-    if "\0" in (delivery_filter.event_id or ""):  # PostgreSQL has no such text, so there is no such event
-        empty: paging.Page[DeliveryShape] = {"items": [], "next": None}
-        return shapes.answer(empty)
-    found = await deliveries.page(query_database(request), services.index, delivery_filter, begin=begin, limit=size)
-    page: paging.Page[DeliveryShape] = {
-        "items": [of_item(item) for item in found.items],
-        "next": paging.delivery_cursor(found.next),
-    }
+    items, after = await _page(request, delivery_filter, begin, paging.limit(request))
+    page: paging.Page[DeliveryShape] = {"items": items, "next": paging.delivery_cursor(after)}
     return shapes.answer(page)
+
+
+def export_of(request: web.Request, delivery_filter: DeliveryFilter) -> Export[DeliveryShape, ListPosition]:
+    """All deliveries of a filter."""
+    return Export(name="deliveries", columns=_COLUMNS, read=partial(_page, request, delivery_filter))
+
+
+async def _page(
+    request: web.Request, delivery_filter: DeliveryFilter, begin: ListPosition | None, limit: int
+) -> tuple[list[DeliveryShape], ListPosition | None]:
+    if "\0" in (delivery_filter.event_id or ""):  # PostgreSQL has no such text, so there is no such event
+        return [], None
+    index = request.app[SERVICES].index
+    found = await deliveries.page(query_database(request), index, delivery_filter, begin=begin, limit=limit)
+    return [of_item(item) for item in found.items], found.next
 
 
 @endpoint(Access.READ, EVENT_HINT, answers={200: DeliveryDetailShape}, refuses=(404, 429))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, NotRequired
 
 import orjson
@@ -14,13 +15,20 @@ from daemon.core.routing.index import ALL
 from daemon.web.access.queries import query_database
 from daemon.web.http import paging, shapes
 from daemon.web.http.endpoints import Access, Query, endpoint
+from daemon.web.http.paging import EventPosition
 from daemon.web.http.parameters import RECORDED_AT, moment_of
 from daemon.web.http.shapes import EventId, Moment, moment
-from daemon.web.service import event_pages, lookup
+from daemon.web.service import event_pages, exports, lookup
 from daemon.web.service.event_pages import EventFilter
+from daemon.web.service.exports import Export
 from eventstore.domain_events.listing import LoggedEvent
 
 _MOMENT = {"type": "string", "format": "date-time"}
+
+# The columns of an export as CSV: an event's own fields.
+_COLUMNS = {
+    name: (name,) for name in ("id", "type", "event_time", "occurred_at", "recorded_at", "backfill", "test", "tick")
+}
 
 EventJson = Annotated[dict[str, object], Field(examples=[{"public_id": "7dc6"}])]
 
@@ -59,30 +67,41 @@ class LoggedEventShape(EventSummaryShape):
     Query(name="since", description="only events that happened at this time or later", schema=_MOMENT),
     Query(name="until", description="only events that happened before this time", schema=_MOMENT),
     *paging.QUERY,
+    paging.EXPORT,
     answers={200: paging.Page[EventSummaryShape]},
 )
-async def list_events(request: web.Request) -> web.Response:
+async def list_events(request: web.Request) -> web.StreamResponse:
     """The tenant's events, newest first, without their payload.
 
-    A page has `limit` events if there are that many.
+    A page has `limit` events if there are that many. With `Accept: application/x-ndjson` or `text/csv` the answer is
+    all that match.
     """
-    query, cursor = request.query, request.query.get("cursor")
-    found = await event_pages.page(
-        query_database(request),
-        EventFilter(
-            tenant=request.match_info["tenant"],
-            patterns=(query.get("type", ALL),),
-            since=moment_of(query, "since"),
-            until=moment_of(query, "until"),
-        ),
-        begin=None if cursor is None else paging.event_position(cursor),
-        limit=paging.limit(request),
+    query, export_format = request.query, exports.wanted(request)
+    event_filter = EventFilter(
+        tenant=request.match_info["tenant"],
+        patterns=(query.get("type", ALL),),
+        since=moment_of(query, "since"),
+        until=moment_of(query, "until"),
     )
-    page: paging.Page[EventSummaryShape] = {
-        "items": [_summary(each) for each in found.events],
-        "next": paging.event_cursor(found.next),
-    }
+    if export_format is not None:
+        return await exports.stream(request, export_format, export_of(request, event_filter))
+    cursor = query.get("cursor")
+    begin = None if cursor is None else paging.event_position(cursor)
+    items, after = await _page(request, event_filter, begin, paging.limit(request))
+    page: paging.Page[EventSummaryShape] = {"items": items, "next": paging.event_cursor(after)}
     return shapes.answer(page)
+
+
+def export_of(request: web.Request, event_filter: EventFilter) -> Export[EventSummaryShape, EventPosition]:
+    """All events of a filter."""
+    return Export(name="events", columns=_COLUMNS, read=partial(_page, request, event_filter))
+
+
+async def _page(
+    request: web.Request, event_filter: EventFilter, begin: EventPosition | None, limit: int
+) -> tuple[list[EventSummaryShape], EventPosition | None]:
+    found = await event_pages.page(query_database(request), event_filter, begin=begin, limit=limit)
+    return [_summary(each) for each in found.events], found.next
 
 
 @endpoint(Access.READ, RECORDED_AT, answers={200: LoggedEventShape}, refuses=(404,))

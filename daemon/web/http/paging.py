@@ -45,6 +45,13 @@ QUERY = (
     ),
 )
 
+# The query parameter of an endpoint that can answer its whole list, for links, which cannot say what they accept.
+EXPORT = Query(
+    name="export",
+    description="all items as a file, without pages: the same as Accept",
+    schema={"type": "string", "enum": ["ndjson", "csv"]},
+)
+
 ItemT = TypeVar("ItemT")
 
 Cursor = Annotated[str | None, Field(examples=[None])]

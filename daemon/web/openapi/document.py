@@ -18,6 +18,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from daemon import __version__
+from daemon.web.http import paging
 from daemon.web.http.endpoints import Access, Declaration, Media, Query, declared
 from daemon.web.http.problems import ProblemShape
 from daemon.web.openapi import schemas, vocabulary
@@ -175,7 +176,10 @@ def _answer(status: int, body: object, declared: Declaration, bodies: _Bodies) -
     schema: Schema = {"description": HTTPStatus(status).phrase}
     if names:
         schema["headers"] = {name: _reference("headers", name) for name in names}
-    return schema if body is None else schema | {"content": bodies.content(body)}
+    content = {} if body is None else bodies.content(body)
+    if paging.EXPORT in declared.query:
+        content |= vocabulary.EXPORTS
+    return schema | {"content": content} if content else schema
 
 
 def _refused(status: int) -> Schema:

@@ -17,7 +17,8 @@ fields of the request. Another tenant's ids and unknown ids are both 404. Unknow
 refused. HEAD is GET without the body; a method that a path does not take is 405 with `Allow`.
 
 **Lists** have at most 200 items: `next` is the cursor of the following page, null if there is none. Items that are
-removed between two pages shift nothing.
+removed between two pages shift nothing. The lists of deliveries and of events are answered whole, without pages, with
+`Accept: application/x-ndjson` or `text/csv`. An export that was cut off has no proper end of the answer.
 
 **Commands** take a `reason`, which the history shows, and an `Idempotency-Key`: a command that is repeated with the
 same key is executed once. Routes have a `version`, which is their ETag; with `If-Match` a command is refused if the
@@ -25,6 +26,18 @@ version has changed.
 
 **Times** are RFC 3339 in UTC with microseconds.
 """
+
+# The content of a list that is answered whole.
+EXPORTS: Schema = {
+    "application/x-ndjson": {"schema": {"type": "string", "description": "all items of the list, one on each line"}},
+    "text/csv": {
+        "schema": {
+            "type": "string",
+            "description": "all items of the list, after a line with the names of the columns (RFC 4180). A text that "
+            "a spreadsheet would take for a formula has a single quote before it.",
+        }
+    },
+}
 
 CREDENTIALS: Schema = {
     "token": {

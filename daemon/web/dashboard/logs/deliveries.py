@@ -47,6 +47,7 @@ async def show(request: web.Request) -> web.Response:
         hour_ago=moment(services.now() - timedelta(hours=1)),
         is_live=request.query.get("live") == "1",
         live_query={name: value or None for name, value in criteria.values.items()},
+        export_query=log_filter.export_query(criteria),
     )
 
 

@@ -61,6 +61,7 @@ async def show(request: web.Request) -> web.Response:
         is_first="after" not in request.query,
         choices=route_lookup.choices(services.index, tenant),
         types=await log_filter.types(request),
+        export_query=log_filter.export_query(criteria),
     )
 
 

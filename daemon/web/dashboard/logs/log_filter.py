@@ -19,6 +19,7 @@ from daemon.web.access.queries import query_database
 from daemon.web.dashboard.form_data import FormErrors
 from daemon.web.dashboard.logs import route_lookup
 from daemon.web.dashboard.text import moment_field, parse_moment
+from daemon.web.http.shapes import moment
 from eventstore.domain_events import catalogue
 
 # Event types that the field suggests.
@@ -82,6 +83,18 @@ class FilterChip:
 
     field: str
     text: str
+
+
+def export_query(criteria: LogFilter) -> dict[str, str | None]:
+    """The query of the API's list of what the filter matches."""
+    return {
+        "route": None if criteria.route is None or "status" not in criteria.values else str(criteria.route.id),
+        "status": criteria.status,
+        "type": criteria.event_type,
+        "event": criteria.event_id,
+        "since": moment(criteria.since),
+        "until": moment(criteria.until),
+    }
 
 
 async def types(request: web.Request) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
@@ -103,6 +104,20 @@ async def test_each_filter_leaves_what_fits_and_nothing_else_in_order(empty_url:
             found = expected(log, fits)
             assert found, query
             assert await listed(log.app, **query) == found, query
+
+
+async def test_what_a_filter_matches_can_be_taken_as_a_file(empty_url: str) -> None:
+    async with delivery_log(empty_url) as log:
+        early = log.expected()[-5].event_time
+        query = {"since": early.isoformat(), "route": str(log.broad), "status": "delivered"}
+        page = await pages.get(log.app, f"{LOG}?{urlencode(query)}")
+        found = log.expected(lambda it: it.event_time >= early and (it.route_id, it.status) == (log.broad, "delivered"))
+        links = {link.get_text(): str(link["href"]) for link in page.all("a[download]")}
+        assert links.keys() == {"CSV", "NDJSON"}
+        exported = await log.app.ask("GET", links["NDJSON"])
+        events = [json.loads(line)["event"]["id"] for line in exported.text.splitlines()]
+        assert events == [it.event_id for it in found]
+        assert (await log.app.ask("GET", links["CSV"])).text.count("\r\n") == len(found) + 1
 
 
 async def test_a_row_leads_to_the_delivery_and_to_its_webhook(app: App) -> None:
