@@ -41,6 +41,10 @@ def rss_bytes(pid: int) -> int:
     return int(_status(pid)["VmRSS"].split()[0]) * 1024
 
 
+def peak_rss_bytes(pid: int) -> int:
+    return int(_status(pid)["VmHWM"].split()[0]) * 1024
+
+
 def wake_ups(pid: int) -> int:
     """The voluntary context switches of the main thread."""
     return int(_status(pid)["voluntary_ctxt_switches"])

@@ -31,16 +31,19 @@ from tests.support.running import Running, running
 TENANTS = 10
 TRANSACTION_EVENTS = 10_000
 _MASTER_KEY = base64.b64encode(b"k" * 32).decode()  # that of tests/support/pipeline_process.py, which makes the routes
-_REST = json.dumps(DATA, separators=(",", ":"))[1:]
+_REST = json.dumps(DATA, separators=(",", ":"))[1:].encode()
 
 
 @dataclass(kw_only=True)
 class Workload:
-    """`process` delivers nothing: it makes routes, publishes events and queries the database."""
+    """`process` delivers nothing: it makes routes, publishes events and queries the database. `padding` is a JSON value
+    that takes the place of the rest of each event, None for the ordinary one.
+    """
 
     process: PipelineProcess
     home: Path
     tenants: list[str] = field(default_factory=list)
+    padding: bytes | None = None
     _numbers: Counter[int] = field(default_factory=Counter)
 
     async def routes(self, targets: Sequence[str], *, tenants: Sequence[str] = ()) -> None:
@@ -54,11 +57,12 @@ class Workload:
         """The next event for a route, published now."""
         self._numbers[route] += 1
         number = self._numbers[route]
+        head = f'{{"published_at":{time.monotonic():.6f},"number":{number},'.encode()
         return NewEvent(
             tenant=self.tenants[route],
             id=f"r{route}-{number}",
             type=f"load.r{route}",
-            data=f'{{"published_at":{time.monotonic():.6f},"number":{number},{_REST}'.encode(),
+            data=head + (_REST if self.padding is None else b'"padding":' + self.padding + b"}"),
         )
 
     def published(self, routes: Sequence[int]) -> int:
@@ -86,8 +90,8 @@ class Workload:
                 lines = b"\n".join(line(self.event(route)) for route in islice(turns, batch))
                 headers = {"Content-Type": "application/x-ndjson"}
                 async with session.post(f"{url}/v1/events", data=lines, headers=headers) as answer:
-                    if (await answer.json())["accepted"] != batch:
-                        raise SystemExit(f"the daemon did not take a batch: {answer.status}")
+                    if answer.status != 202 or (await answer.json())["accepted"] != batch:
+                        raise SystemExit(f"the daemon did not take a batch: {answer.status} {await answer.text()}")
 
             started = time.monotonic()
             for turn in range(count):
@@ -98,10 +102,27 @@ class Workload:
     @asynccontextmanager
     async def daemon(self, *options: str, **settings: str) -> AsyncIterator[Running]:
         """Runs a daemon on the database."""
+        async with running(self.command_line(**settings), *options) as daemon:
+            yield daemon
+
+    def command_line(self, **settings: str) -> CommandLine:
+        """The command line on the database, with a home directory of its own."""
         home = Path(tempfile.mkdtemp(dir=self.home))
         environment = {"HOOKLEDGER_SIGNING__MASTER_KEY": _MASTER_KEY, **settings}
-        async with running(CommandLine(home, self.process.database.url, **environment), *options) as daemon:
-            yield daemon
+        return CommandLine(home, self.process.database.url, **environment)
+
+    @staticmethod
+    async def until_ready(url: str, *, seconds: float = 120.0) -> None:
+        """Waits until a daemon is ready for everything."""
+        async with aiohttp.ClientSession() as session:
+
+            async def is_ready() -> bool:
+                async with session.get(f"{url}/readyz") as answer:
+                    return answer.status == 200
+
+            async with asyncio.timeout(seconds):
+                while not await is_ready():
+                    await asyncio.sleep(0.05)
 
 
 @asynccontextmanager
