@@ -25,6 +25,7 @@ from daemon.commands import CommandLimits, Commands
 from daemon.config import Config, ListenAddress
 from daemon.keys import Keychain
 from daemon.metrics import CLIENTS, RECEIVERS, Metrics
+from daemon.operations import audience_of
 from daemon.pipeline.intake.projection import Projection
 from daemon.pipeline.scheduling.pools import SendingLimits
 from daemon.pipeline.sending.attempt import AttemptSettings
@@ -138,6 +139,7 @@ async def _run_on(
                 routes_per_tenant=config.limits.routes_per_tenant,
                 commands_per_minute=config.limits.commands_per_minute,
             ),
+            audience=audience_of(config.operations),
         )
         pipeline = Pipeline(
             database,
@@ -150,6 +152,7 @@ async def _run_on(
             settings=_settings(config),
             commands=commands,
             auto_disable_after=config.delivery.auto_disable_after,
+            audience=audience_of(config.operations),
             keep=Keep(
                 events=timedelta(days=config.retention.events_days),
                 attempts=timedelta(days=config.retention.attempts_days),

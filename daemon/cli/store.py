@@ -17,6 +17,7 @@ from daemon.catalogue import Catalogue
 from daemon.commands import CommandLimits, Commands, Context
 from daemon.config import Config, load
 from daemon.keys import Keychain
+from daemon.operations import audience_of
 from daemon.store import open_store, vault_of
 from eventstore.postgres import schema
 from eventstore.postgres.connect import Database
@@ -91,6 +92,7 @@ async def open_commands(config: Config, database: Database) -> Commands:
         now=now,
         catalogue=Catalogue(database, is_strict=config.events.strict_types),
         limits=CommandLimits(routes_per_tenant=config.limits.routes_per_tenant),
+        audience=audience_of(config.operations),
     )
 
 

@@ -21,7 +21,8 @@ from daemon.commands.limits import CommandLimits, CommandQuota
 from daemon.commands.route_secrets import SealedSecret, SecretKind
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import LifecycleEventType, Route, RouteStatus, config_to_body, evolve, may
-from eventstore import route_log
+from eventstore import domain_events, route_log
+from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import RequestReused, VersionConflict
 from eventstore.route_log import idempotency_keys
@@ -61,10 +62,11 @@ class CommandResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewBody:
-    """The body of the event to append, and the secrets that it names."""
+    """The body of the event to append, the secrets that it names, and the domain events that tell of it."""
 
     body: Mapping[str, object]
     secrets: tuple[SealedSecret, ...] = ()
+    told: tuple[NewEvent, ...] = ()
 
 
 Decide = Callable[[Route], Awaitable[NewBody]]
@@ -195,6 +197,8 @@ class CommandExecutor:
                     else eventstore.route_log.sealed_secrets.add_headers
                 )
                 await add(connection, route_id, secret.id, secret.sealed)
+            if decision.told:
+                await domain_events.publish_within(connection, decision.told)
             event = await route_log.append(connection, draft)
             if before is not None:
                 # From the append to the commit the log is ours. Only what was appended meanwhile is counted again, so

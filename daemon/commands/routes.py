@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+from daemon import operations
 from daemon.catalogue import Catalogue
 from daemon.commands import route_secrets
 from daemon.commands.errors import Conflict, Invalid
@@ -22,6 +23,7 @@ from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import LifecycleEventType, Route, RouteConfig, config_to_body
 from daemon.core.webhook.egress import EgressPolicy
 from daemon.keys import Keychain
+from daemon.operations import NOBODY, Audience
 from eventstore.postgres.connect import Database
 
 KEY_GRACE = timedelta(hours=24)
@@ -50,6 +52,7 @@ class Commands:
         catalogue: Catalogue | None = None,
         index: RouteIndex | None = None,
         limits: CommandLimits = UNLIMITED,
+        audience: Audience = NOBODY,
     ) -> None:
         self._executor = CommandExecutor(database, on_appended=on_appended, index=index, limits=limits)
         self._catalogue = catalogue
@@ -57,6 +60,7 @@ class Commands:
         self._policy = policy
         self._signing_header = signing_header
         self._now = now
+        self._audience = audience
 
     async def create(self, tenant: str, draft: RouteDraft, context: Context) -> CommandResult:
         """Creates a route, enabled unless the draft says otherwise. Raises Invalid and TooManyRoutes."""
@@ -91,7 +95,12 @@ class Commands:
 
     async def disable(self, tenant: str, route_id: UUID, context: Context) -> CommandResult:
         """Closes the window: from now on neither new events nor waiting deliveries are sent."""
-        return await self._executor.change(tenant, route_id, LifecycleEventType.DISABLED, _empty_body, context)
+
+        async def decide(route: Route) -> NewBody:
+            told = operations.webhook_disabled(self._audience, route, actor=context.actor, reason=context.reason)
+            return NewBody(body={}, told=told)
+
+        return await self._executor.change(tenant, route_id, LifecycleEventType.DISABLED, decide, context)
 
     async def enable(self, tenant: str, route_id: UUID, context: Context) -> CommandResult:
         """Opens a window: events that happen from now on are sent, by the current configuration."""

@@ -31,6 +31,7 @@ from daemon.config.values import (
     PublicUrl,
     Secret,
     SecretText,
+    TenantName,
 )
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.webhook.egress import EgressPolicy
@@ -138,6 +139,15 @@ class LimitsSection(Section):
     commands_per_minute: Positive = 120
 
 
+class OperationsSection(Section):
+    """`tenant` gets the operational events, None: nobody. With `tell_tenants` a tenant gets those about its own
+    webhooks.
+    """
+
+    tenant: TenantName | None = None
+    tell_tenants: bool = False
+
+
 class LogSection(Section):
     """`format` None means console if the output is a terminal, else json."""
 
@@ -154,6 +164,7 @@ class Config(Section):
     events: EventsSection
     retention: RetentionSection
     limits: LimitsSection
+    operations: OperationsSection
     log: LogSection
     dev: bool = False
 

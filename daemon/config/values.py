@@ -20,6 +20,7 @@ from pydantic import BeforeValidator, Field
 
 from daemon.core import durations
 from daemon.core.drafts.route_headers import is_reserved
+from daemon.core.events.event import tenant_problem
 from daemon.core.webhook import host_names
 from eventstore.postgres import database_url
 from eventstore.postgres.errors import MalformedUrl
@@ -167,6 +168,14 @@ def _master_key(value: object) -> str:
     return text
 
 
+def _tenant(value: object) -> str:
+    text = _text(value)
+    problem = tenant_problem(text)
+    if problem is not None:
+        raise ValueError(problem)
+    return text
+
+
 def _header_name(value: object) -> str:
     text = _text(value)
     if not _HEADER_NAME.fullmatch(text):
@@ -203,4 +212,5 @@ Positive = Annotated[int, Field(ge=1)]
 ProxyUrl = Annotated[Secret, _secret(_url("http", "https"))]
 PublicUrl = Annotated[str, BeforeValidator(_public_url)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+TenantName = Annotated[str, BeforeValidator(_tenant)]
 SecretText = Annotated[Secret, _secret(_text)]

@@ -21,6 +21,7 @@ from daemon.core.routing.route import LifecycleEvent, LifecycleEventType, Route
 from daemon.expressions.evaluator import Evaluator
 from daemon.keys import Keychain
 from daemon.metrics import Metrics
+from daemon.operations import NOBODY, Audience
 from daemon.pipeline.backlog.backlog import Backlog
 from daemon.pipeline.held_shards import HeldShards
 from daemon.pipeline.intake.intake import Intake
@@ -42,6 +43,7 @@ from daemon.pipeline.shards.transfer import ShardTransfer
 from daemon.pipeline.steady_clock import SteadyClock
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.upkeep.auto_disable import RouteDisabler
+from daemon.pipeline.upkeep.operational_events import OperationalEvents
 from daemon.pipeline.upkeep.upkeep import Upkeep
 from daemon.pipeline.wakeup import Wakeup
 from eventstore.postgres import listen
@@ -72,6 +74,7 @@ class Pipeline:
         settings: AttemptSettings,
         commands: Commands,
         auto_disable_after: timedelta | None = None,
+        audience: Audience = NOBODY,
         keep: Keep | None = None,
         tunables: Tunables = DEFAULTS,
     ) -> None:
@@ -162,6 +165,11 @@ class Pipeline:
             keep=keep,
             tunables=tunables,
         )
+
+        if audience != NOBODY:
+            operational_events = OperationalEvents(database, index, audience, owner=owner, tunables=tunables)
+            self._recorder.on_recorded.append(operational_events)
+            self._upkeep.loops["operational events"] = operational_events.run_once
 
         # In the order in which they end: nothing new is decided, nothing new is sent, all is written, all is forgotten.
         self.shards.members = (

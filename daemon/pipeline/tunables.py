@@ -140,6 +140,9 @@ class Tunables:
     add_up_seconds: float = 10.0
     auto_disable_least_seconds: float = 0.2
     auto_disable_most_seconds: float = 60.0
+    operations_pause_seconds: float = 2.0
+    # At most one operational event of failed deliveries in this time for each webhook.
+    operations_webhook_seconds: float = 60.0
 
     def loop_allowance(self) -> StepAllowance:
         """What the event loop spends on the expressions of one event."""

@@ -11,6 +11,7 @@ from eventstore.domain_events.events import (
     newest_seq,
     period,
     publish,
+    publish_within,
     publishing,
     shard_of,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "newest_seq",
     "period",
     "publish",
+    "publish_within",
     "publishing",
     "shard_of",
 ]

@@ -131,12 +131,12 @@ async def publish(database: Database, events: Sequence[NewEvent], *, seconds: fl
         return []
     try:
         async with database.connection(seconds=seconds) as connection:
-            return await _publish(connection, events)
+            return await publish_within(connection, events)
     except Deadlocked:
         # Another transaction publishes the same ids in parts, and has ended by now. Single statements cannot deadlock
         # with each other, because each takes its ids in the same order.
         async with database.connection(seconds=seconds) as connection:
-            return await _publish(connection, events)
+            return await publish_within(connection, events)
 
 
 @asynccontextmanager
@@ -149,10 +149,11 @@ async def publishing(
     another order.
     """
     async with database.transaction(seconds=seconds) as connection:
-        yield partial(_publish, connection)
+        yield partial(publish_within, connection)
 
 
-async def _publish(connection: PoolConnectionProxy, events: Sequence[NewEvent]) -> list[bool]:
+async def publish_within(connection: PoolConnectionProxy, events: Sequence[NewEvent]) -> list[bool]:
+    """Stores events in the caller's transaction. Returns what `publish` does. Raises Deadlocked."""
     fresh: list[bool] = await connection.fetchval(
         _PUBLISH,
         [event.tenant for event in events],

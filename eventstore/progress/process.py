@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 from eventstore.postgres.connect import Database
 from eventstore.progress.lease import TTL
@@ -81,10 +82,26 @@ SELECT pg_notify('hookledger_lease', $1)
 """
 
 
+_LOST = "SELECT owner, host, pid FROM hookledger.process WHERE seen_at < clock_timestamp() - $1::interval"
+
 _WITH_OTHER_MASTER_KEY = """
 SELECT host, pid FROM hookledger.process
  WHERE master_key <> $1 AND seen_at > clock_timestamp() - $2::interval ORDER BY host, pid
 """
+
+
+class LostProcess(NamedTuple):
+    """A process that ended without leaving, or that the database does not hear of."""
+
+    owner: str
+    host: str
+    pid: int
+
+
+async def lost(database: Database, *, ttl: timedelta = TTL) -> list[LostProcess]:
+    """The processes of the last hour that were not seen any more, and did not leave."""
+    async with database.connection() as connection:
+        return [LostProcess(*row) for row in await connection.fetch(_LOST, ttl)]
 
 
 async def heartbeat(

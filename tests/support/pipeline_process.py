@@ -19,6 +19,7 @@ from daemon.core.routing.route import Route
 from daemon.core.webhook.egress import EgressPolicy
 from daemon.keys import Keychain, Vault
 from daemon.metrics import Metrics
+from daemon.operations import NOBODY, Audience
 from daemon.pipeline.intake.projection import Projection
 from daemon.pipeline.scheduling.pools import SendingLimits
 from daemon.pipeline.sending.attempt import AttemptSettings
@@ -123,6 +124,7 @@ async def pipeline_process(
     auto_disable_after: timedelta | None = None,
     resolver: Any = None,
     policy: EgressPolicy | None = None,
+    audience: Audience = NOBODY,
     tunables: Tunables = DEFAULTS,
 ) -> AsyncIterator[PipelineProcess]:
     """Runs a pipeline until the end of the block, then stops it cleanly; `run=False` only builds it."""
@@ -141,6 +143,7 @@ async def pipeline_process(
         now=lambda: datetime.now(UTC),
         on_appended=projection.reach,
         index=projection.index,
+        audience=audience,
     )
 
     try:
@@ -167,6 +170,7 @@ async def pipeline_process(
                 ),
                 commands=commands,
                 auto_disable_after=auto_disable_after,
+                audience=audience,
                 keep=keep,
                 tunables=tunables,
             )

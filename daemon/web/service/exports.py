@@ -47,11 +47,11 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 log = structlog.get_logger(__name__)
 
-ItemT = TypeVar("ItemT", bound=Mapping[str, object])
+RowT = TypeVar("RowT", bound=Mapping[str, object])
 PositionT = TypeVar("PositionT")
 
 # A page of a list from a position on, and the position of the next one, None if it is the last.
-ReadPage = Callable[[PositionT | None, int], Awaitable[tuple[Sequence[ItemT], PositionT | None]]]
+ReadPage = Callable[[PositionT | None, int], Awaitable[tuple[Sequence[RowT], PositionT | None]]]
 
 
 class ExportFormat(StrEnum):
@@ -65,12 +65,12 @@ BY_NAME: Mapping[str, ExportFormat] = {"ndjson": ExportFormat.NDJSON, "csv": Exp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Export(Generic[ItemT, PositionT]):
+class Export(Generic[RowT, PositionT]):
     """A list to export. `columns` are those of CSV: each with the path of its value in an item."""
 
     name: str
     columns: Mapping[str, tuple[str, ...]]
-    read: ReadPage[PositionT, ItemT]
+    read: ReadPage[PositionT, RowT]
 
 
 @dataclass(slots=True)
@@ -121,7 +121,7 @@ def wanted(request: web.Request) -> ExportFormat | None:
 
 
 async def stream(
-    request: web.Request, export_format: ExportFormat, export: Export[ItemT, PositionT]
+    request: web.Request, export_format: ExportFormat, export: Export[RowT, PositionT]
 ) -> web.StreamResponse:
     """Sends the list. Raises Invalid, Problem and StoreUnavailable as long as nothing was sent."""
     extra = [name for name in ("limit", "cursor") if name in request.query]
@@ -155,8 +155,8 @@ async def stream(
 
 
 async def _later(
-    request: web.Request, export: Export[ItemT, PositionT], after: PositionT | None
-) -> AsyncIterator[Sequence[ItemT]]:
+    request: web.Request, export: Export[RowT, PositionT], after: PositionT | None
+) -> AsyncIterator[Sequence[RowT]]:
     """The pages after the first one. Raises ConnectionError when the reader's access has ended, or the process ends,
     and StoreUnavailable.
     """

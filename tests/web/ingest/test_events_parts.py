@@ -47,13 +47,13 @@ async def test_lines_of_all_parts_are_answered_and_stored_in_their_order_in_one_
 
 async def test_a_part_ends_at_a_number_of_bytes_too(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    store = domain_events.events._publish
+    store = domain_events.events.publish_within
 
     async def counted(connection: asyncpg.pool.PoolConnectionProxy, events: list[NewEvent]) -> list[bool]:
         sizes.append(sum(len(event.data) for event in events))
         return await store(connection, events)
 
-    monkeypatch.setattr(domain_events.events, "_publish", counted)
+    monkeypatch.setattr(domain_events.events, "publish_within", counted)
     data = f'{{"a":"{"x" * 100_000}"}}'
     assert (await publish(app, [line(f"e{n}", data=data) for n in range(50)])).json["accepted"] == 50
     assert sum(sizes) == 50 * len(data)

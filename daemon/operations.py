@@ -1,0 +1,111 @@
+"""Operational events: what operators need to know, as domain events of the tenant that `operations.tenant` names.
+
+So any webhook of that tenant gets them, signed and retried like all others. With `operations.tell_tenants` a tenant
+gets those about its own webhooks too. About the webhooks of the operators' tenant none is made, and failed deliveries
+of operational events are not counted: nothing could be told of them but more of the same.
+
+The id of an event says what it is about, so that several processes that see the same tell it once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import orjson
+
+from daemon.config.sections import OperationsSection
+from daemon.core.routing.route import Route
+from eventstore.domain_events.events import NewEvent
+
+# The group of their types.
+PREFIX = "hookledger."
+
+WEBHOOK_DISABLED = "hookledger.webhook_disabled"
+DELIVERY_FAILED = "hookledger.delivery_failed"
+DAEMON_JOINED = "hookledger.daemon_joined"
+DAEMON_LOST = "hookledger.daemon_lost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audience:
+    """Who is told. `tenant` None: no operator."""
+
+    tenant: str | None = None
+    tells_tenants: bool = False
+
+    def of_webhooks(self, tenant: str) -> tuple[str, ...]:
+        """The tenants that are told about a webhook of `tenant`."""
+        if tenant == self.tenant:
+            return ()
+        return (*self.of_daemons, tenant) if self.tells_tenants else self.of_daemons
+
+    @property
+    def of_daemons(self) -> tuple[str, ...]:
+        """The tenants that are told about the daemons."""
+        return () if self.tenant is None else (self.tenant,)
+
+
+NOBODY = Audience()
+
+
+def audience_of(section: OperationsSection) -> Audience:
+    """The audience that the configuration names."""
+    return Audience(tenant=section.tenant, tells_tenants=section.tell_tenants)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedDeliveries:
+    """Deliveries of a webhook that failed for good in a while, `count` of them, and the last one."""
+
+    count: int
+    since: datetime
+    until: datetime
+    last_event_id: str
+    last_event_type: str
+    last_status_code: int | None
+    last_error: str | None
+
+
+def webhook_disabled(audience: Audience, route: Route, *, actor: str, reason: str | None) -> tuple[NewEvent, ...]:
+    """`route` is the webhook as it was before."""
+    data = _webhook(route) | {"actor": actor, "reason": reason}
+    return _events(audience.of_webhooks(route.tenant), WEBHOOK_DISABLED, f"{route.id}:{route.version + 1}", data)
+
+
+def delivery_failed(audience: Audience, route: Route, failed: FailedDeliveries) -> tuple[NewEvent, ...]:
+    data = _webhook(route) | {
+        "count": failed.count,
+        "since": failed.since,
+        "until": failed.until,
+        "last_event": {"id": failed.last_event_id, "type": failed.last_event_type},
+        "last_status_code": failed.last_status_code,
+        "last_error": failed.last_error,
+    }
+    which = f"{route.id}:{int(failed.until.timestamp() * 1000)}"
+    return _events(audience.of_webhooks(route.tenant), DELIVERY_FAILED, which, data)
+
+
+def daemon_joined(audience: Audience, *, owner: str, host: str, pid: int, version: str) -> tuple[NewEvent, ...]:
+    """`owner` names one incarnation of a process."""
+    return _events(audience.of_daemons, DAEMON_JOINED, owner, {"host": host, "pid": pid, "version": version})
+
+
+def daemon_lost(audience: Audience, *, owner: str, host: str, pid: int) -> tuple[NewEvent, ...]:
+    """A process that ended without leaving properly."""
+    return _events(audience.of_daemons, DAEMON_LOST, owner, {"host": host, "pid": pid})
+
+
+def _webhook(route: Route) -> dict[str, object]:
+    return {
+        "tenant": route.tenant,
+        "webhook_id": str(route.id),
+        "webhook_name": route.config.name,
+        "target_url": route.config.target_url,
+    }
+
+
+def _events(tenants: tuple[str, ...], event_type: str, which: str, data: dict[str, object]) -> tuple[NewEvent, ...]:
+    text = orjson.dumps(data, option=orjson.OPT_UTC_Z)
+    event_id = f"{event_type.removeprefix(PREFIX)}:{which}"
+    return tuple(NewEvent(tenant=tenant, id=event_id, type=event_type, data=text) for tenant in tenants)
