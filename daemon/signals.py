@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 import structlog
 
-from daemon import queued_stream
+from daemon import queued_stream, service_manager
 
 log = structlog.get_logger()
 
@@ -39,6 +39,7 @@ class Signals:
         if not self._is_stop_requested:
             self._is_stop_requested = True
             log.info("daemon.stopping")
+            service_manager.tell(service_manager.STOPPING)
             self._stop()
 
     def receive(self) -> None:

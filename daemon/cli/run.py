@@ -11,7 +11,7 @@ import click
 import structlog
 import uvloop
 
-from daemon import app, logs, signals
+from daemon import app, logs, service_manager, signals
 from daemon.app import LoopFailed, Running
 from daemon.cli.console import failures
 from daemon.cli.console.failures import CliError
@@ -64,6 +64,7 @@ async def _supervise(config: Config, count: int) -> int:
 def _run_worker() -> int:
     from daemon.workers import child, orders
 
+    service_manager.leave_to_parent()
     try:
         own = orders.read(STANDARD_INPUT)
     except EOFError as error:
@@ -77,7 +78,7 @@ def _run_until_end(main: Coroutine[None, None, int]) -> int:
     """Runs `main` and returns the exit code. A loop that failed is one line in the log, not an `error:` on stderr."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, suppress(asyncio.CancelledError):
         try:
-            return runner.run(main)
+            return runner.run(service_manager.watched(main))
         except LoopFailed as failed:
             log.exception("daemon.failed", cause=failures.describe(failed).messages[0])
             return failures.EXIT_FAILED
@@ -94,4 +95,5 @@ def _listen_failures() -> Iterator[None]:
 
 def _announce(running: Running) -> None:
     operations = f", metrics and health {running.ops_url}" if running.ops_url else ""
+    service_manager.tell(service_manager.READY)
     click.echo(f"ready: dashboard and API {running.url}{operations}")
