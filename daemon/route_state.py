@@ -18,7 +18,10 @@ from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import LifecycleEvent, LifecycleEventType, Route, config_to_body, evolve
 from eventstore import route_log
 from eventstore.postgres.connect import Database
+from eventstore.postgres.errors import ChainBroken
+from eventstore.postgres.snapshot import Snapshot
 from eventstore.route_log import chain
+from eventstore.route_log.chain import Chain
 from eventstore.route_log.log import RouteEvent
 
 
@@ -30,6 +33,39 @@ class Rebuilt:
     index: RouteIndex
     routes: tuple[Route, ...]
     state_sha256: str
+
+
+class FoldedLog:
+    """The routes of a log that is read from its beginning, and verified on the way; `catch_up` goes on to its end.
+
+    Both ways to catch up raise ChainBroken: also for a log whose chain is whole, but whose events cannot follow each
+    other.
+    """
+
+    def __init__(self) -> None:
+        self.index = RouteIndex()
+        self._chain = Chain()
+
+    async def catch_up(self, database: Database) -> None:
+        """Applies what stands in the log by now."""
+        async for event in route_log.read(database, after=self._chain.pos):
+            self._apply(event)
+
+    async def catch_up_within(self, connection: Snapshot) -> None:
+        """Applies what the snapshot of the connection shows."""
+        is_more = True
+        while is_more:
+            page = await route_log.read_page(connection, after=self._chain.pos)
+            for event in page:
+                self._apply(event)
+            is_more = len(page) == route_log.PAGE_ROWS
+
+    def _apply(self, event: RouteEvent) -> None:
+        self._chain.check(event)
+        try:
+            self.index.apply(lifecycle(event))
+        except (ValueError, TypeError, LookupError) as error:
+            raise ChainBroken(f"position {event.pos} cannot have been written: {error}", pos=event.pos) from error
 
 
 def lifecycle(event: RouteEvent) -> LifecycleEvent:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -14,11 +14,12 @@ import click
 
 import daemon.audit
 from daemon import route_state
-from daemon.audit import AuditReport, Explanation, Rebuilt
+from daemon.audit import AuditReport, DeliverySchedule, Explanation, Rebuilt
 from daemon.cli.console import output, parsing
 from daemon.cli.console.failures import EXIT_FAILED, CliError
 from daemon.cli.peer import LiveProjection, fetch_projection
 from daemon.cli.store import config_option, settings, tenant_option, with_store
+from daemon.store import existing_vault
 from daemon.web.api.audit import of_explanation
 from daemon.web.http import shapes
 from eventstore.postgres.connect import Database
@@ -112,21 +113,26 @@ def explain(
 def audit(
     start: datetime | None, end: datetime | None, tenant: str | None, config_file: Path | None, as_json: bool
 ) -> int:
-    """Recompute every decision of a period and compare it with the record.
+    """Recompute every decision of a period and compare it with the record, and the logs with each other.
 
-    Exits with 1 if there is a finding: a delivery that is missing, or one that was not due.
+    Exits with 1 if there is a finding: a delivery that is missing, one that was not due, or something that cannot have
+    come about. Also if nothing could be judged, or not all of it.
     """
     start, end = start or _BEGINNING, end or _END
     if end <= start:
         raise click.UsageError("--to must be later than --from")
+    config = settings(config_file)
+    schedule = DeliverySchedule(retry=config.retry_policy, timeout=timedelta(seconds=config.delivery.timeout_seconds))
 
     async def work(database: Database) -> AuditReport:
-        return await daemon.audit.audit(database, start=start, end=end, tenant=tenant)
+        return await daemon.audit.audit(
+            database, start=start, end=end, tenant=tenant, schedule=schedule, vault=existing_vault(config)
+        )
 
     with output.working("recomputing decisions"):
-        report = with_store(settings(config_file), work)
+        report = with_store(config, work)
     _print_report(report, as_json=as_json)
-    return EXIT_FAILED if report.findings else 0
+    return EXIT_FAILED if report.found or report.gaps else 0
 
 
 async def _at_one_position(database: Database, url: str, token: str | None) -> tuple[Rebuilt, LiveProjection]:
@@ -192,17 +198,38 @@ def _print_explanation(each: Explanation) -> None:
 
 
 def _print_report(report: AuditReport, *, as_json: bool) -> None:
-    counts = {name: getattr(report, name) for name in ("events", "pairs", "deliveries", "unread")}
+    counts = {name: getattr(report, name) for name in ("events", "pairs", "deliveries", "outcomes", "unread")}
     if as_json:
         findings = [
-            {"kind": f.kind, "event": f.event_id, "tenant": f.tenant, "route": str(f.route_id), "detail": f.detail}
+            {
+                "kind": f.kind,
+                "table": f.table,
+                "key": f.key,
+                "event": f.event_id,
+                "tenant": f.tenant,
+                "route": None if f.route_id is None else str(f.route_id),
+                "detail": f.detail,
+            }
             for f in report.findings
         ]
-        output.document(counts | {"kept_from": shapes.moment(report.kept_from), "findings": findings})
+        kept_from = shapes.moment(report.kept_from)
+        output.document(
+            counts | {"kept_from": kept_from, "gaps": report.gaps, "found": report.found, "findings": findings}
+        )
         return
     if report.kept_from is not None:
         output.note(f"what was recorded before {output.cell(report.kept_from)} is no longer kept, and was not audited")
-    rows = [(f.kind, f.event_id, f.tenant, f.route_id, f.detail) for f in report.findings]
-    columns = ("finding", "event", "tenant", "route", "detail")
-    output.table(columns, rows, empty="what has been read is accounted for, and nothing was sent that was not due")
+    for gap in report.gaps:
+        output.note(gap)
+    rows = [(f.kind, f.table, f.key, f.event_id, f.tenant, f.detail) for f in report.findings]
+    columns = ("finding", "table", "key", "event", "tenant", "detail")
+    output.table(columns, rows, empty=_summary(report))
+    if report.found > len(report.findings):
+        output.note(f"and {report.found - len(report.findings):,} more findings")
     output.fields([(name, f"{count:,}") for name, count in counts.items()])
+
+
+def _summary(report: AuditReport) -> str:
+    if not report.events:
+        return "nothing was judged"
+    return "what has been read is accounted for, and nothing was sent that was not due"

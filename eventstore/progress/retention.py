@@ -10,6 +10,7 @@ Partitions and ticks are dropped oldest first, up to the first one that must sta
                     in it: such deliveries expire first (eventstore/progress/expiry.py)
     attempt         no outcome in it is above the floor, and no waiting delivery is older than its end: the attempts
                     tell which deliveries of a packed row are done
+    manual retry    the outcomes of its day were dropped: it explains why something came after a final outcome
     tick            it is below the floor, and before the first tick that can have read an event that is kept
     key, headers    the route was deleted so long ago that no request with them can be shown any more: of its requests
                     either all events or all outcomes were dropped
@@ -165,7 +166,7 @@ async def sweep(database: Database, keep: Keep = Keep()) -> Swept | None:
         await _sweep_events(connection, now - keep.events, swept)
         await _sweep_attempts(connection, now - keep.attempts, swept)
         swept.ticks = await _sweep_ticks(connection)
-        await manual_retry.forget(connection, before=now - keep.attempts)
+        await _sweep_resends(connection)
         swept.secrets = await _sweep_secrets(connection)
     return swept
 
@@ -261,6 +262,13 @@ async def _drop(connection: asyncpg.pool.PoolConnectionProxy, parent: str, mark:
         return False
     swept.dropped.append(day.name)
     return True
+
+
+async def _sweep_resends(connection: asyncpg.pool.PoolConnectionProxy) -> None:
+    """Deletes the records of manual retries whose outcomes were dropped. The others explain outcomes that are kept."""
+    dropped_to = await connection.fetchval("SELECT value FROM hookledger.meta WHERE key = 'attempts_kept_from'")
+    if dropped_to is not None:
+        await manual_retry.forget(connection, before=datetime.fromisoformat(dropped_to))
 
 
 async def _sweep_ticks(connection: asyncpg.pool.PoolConnectionProxy) -> int:

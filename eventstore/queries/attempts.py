@@ -1,4 +1,4 @@
-"""Reads the attempts and the state of single deliveries: for explain, for audits, and for the pages of a delivery."""
+"""Reads the attempts and the state of single deliveries: for explanations, and for the pages of a delivery."""
 
 from __future__ import annotations
 
@@ -90,15 +90,7 @@ SELECT at, seq, route_id, number, started_at, duration_ms, outcome, status_code,
  ORDER BY at, number
 """
 
-_PENDING = f"""
-SELECT seq, route_id, 'retrying' AS state, failures, due_at - {AHEAD} AS due_at FROM hookledger.retry
- WHERE route_id = ANY ($1::uuid[]) AND seq >= $2 AND seq <= $3
- UNION ALL
-SELECT s.seq, p.route_id, 'parked', 0, NULL FROM hookledger.parked p, unnest(p.seqs) AS s (seq)
- WHERE p.route_id = ANY ($1::uuid[]) AND s.seq >= $2 AND s.seq <= $3
-"""
-
-# The same for one event: $2 its seq, $3 its event time. Few packed rows span that time.
+# $2 the seq of an event, $3 its event time. Few packed rows span that time.
 _WAITING = f"""
 SELECT seq, route_id, 'retrying' AS state, failures, due_at - {AHEAD} AS due_at FROM hookledger.retry
  WHERE route_id = ANY ($1::uuid[]) AND seq = $2
@@ -157,13 +149,6 @@ async def attempts(database: Database, routes: Sequence[UUID], *, first: int, la
     return [RecordedAttempt(**row) for row in rows]
 
 
-async def pending(database: Database, routes: Sequence[UUID], *, first: int, last: int) -> list[WaitingState]:
-    """The deliveries of these routes and the events with seq in [first, last] that wait in `retry` or `parked`."""
-    async with database.connection(seconds=30) as connection:
-        rows = await connection.fetch(_PENDING, routes, first, last)
-    return [WaitingState(**row) for row in rows]
-
-
 async def waiting(database: Database, routes: Sequence[UUID], *, seq: int, event_time: datetime) -> list[WaitingState]:
     """The deliveries of one event to these routes that wait in `retry` or `parked`."""
     async with database.connection(seconds=10) as connection:
@@ -174,7 +159,7 @@ async def waiting(database: Database, routes: Sequence[UUID], *, seq: int, event
 async def ranges(database: Database, routes: Sequence[UUID]) -> dict[UUID, LogPosition]:
     """Where the range begins of those of these routes that have one: all their deliveries from there on are parked.
 
-    A waiting delivery moves from a range to a row, and from a row to an outcome. So read this first, then `pending`,
+    A waiting delivery moves from a range to a row, and from a row to an outcome. So read this first, then `waiting`,
     then `attempts`: in that order none is missed.
     """
     async with database.connection(seconds=30) as connection:

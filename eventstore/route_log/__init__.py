@@ -13,6 +13,7 @@ from eventstore.route_log.log import (
     newest,
     of_version,
     read,
+    read_page,
 )
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "newest",
     "of_version",
     "read",
+    "read_page",
 ]

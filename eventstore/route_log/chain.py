@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 from eventstore.postgres.errors import ChainBroken
 from eventstore.route_log.log import RouteEvent
@@ -40,23 +41,37 @@ def digest(event: RouteEvent) -> bytes:
     return hashlib.sha256(event.prev_hash + canonical(event)).digest()
 
 
-async def verified(events: AsyncIterator[RouteEvent]) -> AsyncIterator[RouteEvent]:
-    """The events of a log that is read from its beginning, each checked against the one before. Raises ChainBroken."""
-    pos, prev_hash, prev_at = 0, b"", None
-    versions: dict[object, int] = {}
-    async for event in events:
+class Chain:
+    """A log that is read from its beginning: `check` takes each event after the one before it."""
+
+    def __init__(self) -> None:
+        self.pos = 0
+        self.hash = b""
+        self._at: datetime | None = None
+        self._versions: dict[UUID, int] = {}
+
+    def check(self, event: RouteEvent) -> None:
+        """Raises ChainBroken if this is not the event that was written after the one before it."""
+        pos = self.pos
         if event.pos != pos + 1:
             raise ChainBroken(f"position {pos + 1} of the route log is missing: {event.pos} follows {pos}", pos=pos + 1)
-        if event.prev_hash != prev_hash:
+        if event.prev_hash != self.hash:
             raise ChainBroken(f"position {event.pos} does not continue the chain of position {pos}", pos=event.pos)
         if digest(event) != event.hash:
             raise ChainBroken(f"position {event.pos} is not what was written: its hash differs", pos=event.pos)
-        if event.version != versions.get(event.route_id, 0) + 1:
+        if event.version != self._versions.get(event.route_id, 0) + 1:
             raise ChainBroken(f"position {event.pos} breaks the sequence of versions of its route", pos=event.pos)
-        if prev_at is not None and event.effective_at <= prev_at:
+        if self._at is not None and event.effective_at <= self._at:
             raise ChainBroken(f"position {event.pos} is not later than position {pos}", pos=event.pos)
-        pos, prev_hash, prev_at = event.pos, event.hash, event.effective_at
-        versions[event.route_id] = event.version
+        self.pos, self.hash, self._at = event.pos, event.hash, event.effective_at
+        self._versions[event.route_id] = event.version
+
+
+async def verified(events: AsyncIterator[RouteEvent]) -> AsyncIterator[RouteEvent]:
+    """The events of a log that is read from its beginning, each checked against the one before. Raises ChainBroken."""
+    chain = Chain()
+    async for event in events:
+        chain.check(event)
         yield event
 
 

@@ -126,16 +126,24 @@ async def count_routes(connection: asyncpg.pool.PoolConnectionProxy, tenant: str
 
 async def read(database: Database, *, after: int = 0, tenant: str | None = None) -> AsyncIterator[RouteEvent]:
     """All events after position `after`, in order, read in pages; only those of `tenant` if it is given."""
-    whose = "" if tenant is None else "AND tenant = $3"
-    statement = f"SELECT {_COLUMNS} FROM hookledger.route_event WHERE pos > $1 {whose} ORDER BY pos LIMIT $2"
     while True:
         async with database.connection(seconds=30) as connection:
-            rows = await connection.fetch(statement, after, PAGE_ROWS, *([] if tenant is None else [tenant]))
-        for row in rows:
-            yield RouteEvent(**row)
-        if len(rows) < PAGE_ROWS:
+            page = await read_page(connection, after=after, tenant=tenant)
+        for event in page:
+            yield event
+        if len(page) < PAGE_ROWS:
             return
-        after = rows[-1]["pos"]
+        after = page[-1].pos
+
+
+async def read_page(
+    connection: asyncpg.pool.PoolConnectionProxy, *, after: int, tenant: str | None = None
+) -> list[RouteEvent]:
+    """The next PAGE_ROWS events after position `after`, in order; fewer at the end of the log."""
+    whose = "" if tenant is None else "AND tenant = $3"
+    statement = f"SELECT {_COLUMNS} FROM hookledger.route_event WHERE pos > $1 {whose} ORDER BY pos LIMIT $2"
+    rows = await connection.fetch(statement, after, PAGE_ROWS, *([] if tenant is None else [tenant]))
+    return [RouteEvent(**row) for row in rows]
 
 
 async def history(database: Database, route_id: UUID, *, after_version: int = 0) -> list[RouteEvent]:
