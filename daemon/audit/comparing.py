@@ -10,7 +10,7 @@ from datetime import datetime
 
 from daemon.audit import log_faults, secret_faults, stray_faults
 from daemon.audit.findings import AuditFinding, AuditReport
-from daemon.audit.judging import Judging
+from daemon.audit.judging import Judging, kept_from
 from daemon.audit.pages import AuditScope, pages
 from daemon.audit.pair_faults import DeliverySchedule
 from daemon.audit.ranged_counts import RangedCounts
@@ -18,6 +18,7 @@ from daemon.keys import Vault
 from daemon.route_state import FoldedLog
 from eventstore.postgres.connect import Database
 from eventstore.postgres.snapshot import snapshot
+from eventstore.progress import retention
 from eventstore.queries import audited, log_marks
 
 
@@ -42,6 +43,7 @@ async def audit(
         marks = await log_marks.marks(connection)
     _note(report, log_faults.of_marks(marks, folded.index))
     _note(report, await log_faults.of_ticks(database, start, marks.newest_tick))
+    report.kept_from = kept_from(await retention.horizon(database), start)
     counts = RangedCounts(marks.ranges)
     judging = Judging(database, report, schedule, counts)
     async for page in pages(database, scope, folded):

@@ -45,15 +45,15 @@ class Judging:
 
     async def judge(self, page: AuditPage, start: datetime) -> None:
         """Judges the events of a page that are kept with all their outcomes, and that their shards have read."""
-        report, kept_from = self._report, _kept_from(page.horizon, start)
-        if kept_from is not None:
-            report.kept_from = kept_from
+        report, begin = self._report, kept_from(page.horizon, start)
+        if begin is not None:
+            report.kept_from = begin
         records, payloads = _records(page.record), _Payloads(self._database, page)
         found: list[_Found] = []
         for place, event in enumerate(page.events):
             if place % _EVENTS_AT_ONCE == 0:
                 await asyncio.sleep(0)
-            if kept_from is not None and event.recorded_at < kept_from:
+            if begin is not None and event.recorded_at < begin:
                 report.still_there += page.horizon.events is not None and event.recorded_at < page.horizon.events
                 continue
             report.events += 1
@@ -94,7 +94,7 @@ class Judging:
                     self._counts.count(route_id, begin)
                 found = fault(event, timeline, record, self._schedule)
             else:
-                found = None if record is _NOTHING else unexpected(record, decision)
+                found = None if record is _NOTHING else unexpected(event, record, decision)
             if found is not None:
                 faults.append((event, timeline, found))
         return faults
@@ -109,11 +109,11 @@ class Judging:
 
     async def _note(self, found: list[_Found]) -> None:
         """Notes these faults, without those that somebody's wish explains to have the delivery sent again."""
-        wished = {(timeline.current.id, event.seq, event.event_time) for event, timeline, each in found if each.resends}
+        wished = {(timeline.current.id, event.seq, event.event_time) for event, timeline, each in found if each.resent}
         resends = await log_marks.resends(self._database, list(wished)) if wished else {}
         for event, timeline, each in found:
             route_id = timeline.current.id
-            if each.resends and resends[route_id, event.seq] >= each.resends:
+            if each.is_explained(resends.get((route_id, event.seq), [])):
                 continue
             self._report.add(
                 AuditFinding(
@@ -126,6 +126,12 @@ class Judging:
                     route_id=route_id,
                 )
             )
+
+
+def kept_from(horizon: Horizon, start: datetime) -> datetime | None:
+    """The time from which events and outcomes are kept, if later than `start`."""
+    latest = max((at for at in (horizon.events, horizon.attempts) if at is not None), default=start)
+    return latest if latest > start else None
 
 
 class _Payloads:
@@ -172,12 +178,6 @@ class _Payloads:
 
 def _is_never_asked(expression: str) -> bool:
     raise AssertionError(f"no candidate had the filter {expression}")
-
-
-def _kept_from(horizon: Horizon, start: datetime) -> datetime | None:
-    """The time from which events and outcomes are kept, if later than `start`."""
-    kept_from = max((at for at in (horizon.events, horizon.attempts) if at is not None), default=start)
-    return kept_from if kept_from > start else None
 
 
 def _records(record: AuditedRecord) -> dict[tuple[UUID, int], PairRecord]:

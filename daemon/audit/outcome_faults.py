@@ -28,6 +28,20 @@ _ERROR_NAMES = frozenset(name.value for name in ErrorName)
 
 def outcome_fault(event: StoredEvent, timeline: Timeline, attempt: AuditedAttempt) -> str | None:
     """What is wrong with an outcome of a pair that was due, in words; None if nothing is."""
+    found = event_fault(event, attempt)
+    if found is None:
+        wrong = (
+            _answer_fault(attempt)
+            or _time_fault(event, attempt)
+            or _route_fault(event, timeline, attempt)
+            or _id_fault(event, attempt)
+        )
+        found = None if wrong is None else f"outcome {name_of(attempt)}: {wrong}"
+    return found
+
+
+def event_fault(event: StoredEvent, attempt: AuditedAttempt) -> str | None:
+    """What an outcome says otherwise than its event."""
     expected = (
         event.tick,
         event.event_time,
@@ -37,15 +51,17 @@ def outcome_fault(event: StoredEvent, timeline: Timeline, attempt: AuditedAttemp
         event.id,
         event.type,
     )
-    if attempt[2:9] != expected:
-        return f"outcome {name_of(attempt)}: {first_difference(_EVENT_NAMES, attempt[2:9], expected)}"
-    found = _answer_fault(attempt) or _time_fault(event, attempt) or _route_fault(event, timeline, attempt)
-    if found is None and attempt.delivery_key is not None:
-        key = answer.delivery_key(answer.delivery_id(attempt.route_id, event.id, event.event_time))
-        found = None if attempt.delivery_key == key else f"delivery_key is {attempt.delivery_key}, not {key}"
-    elif found is None and attempt.number:
-        found = "delivery_key is missing"
-    return None if found is None else f"outcome {name_of(attempt)}: {found}"
+    if attempt[2:9] == expected:
+        return None
+    return f"outcome {name_of(attempt)}: {first_difference(_EVENT_NAMES, attempt[2:9], expected)}"
+
+
+def _id_fault(event: StoredEvent, attempt: AuditedAttempt) -> str | None:
+    """SQL, which cannot compute the key, leaves it out where it ends a delivery without a request."""
+    if attempt.delivery_key is None:
+        return "delivery_key is missing" if attempt.number else None
+    key = answer.delivery_key(answer.delivery_id(attempt.route_id, event.id, event.event_time))
+    return None if attempt.delivery_key == key else f"delivery_key is {attempt.delivery_key}, and must be {key}"
 
 
 def _answer_fault(attempt: AuditedAttempt) -> str | None:  # noqa: PLR0911 - one rule after another

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from operator import itemgetter
 
 from daemon.audit.findings import FindingKind
-from daemon.audit.outcome_faults import first_difference, moment, name_of, outcome_fault
+from daemon.audit.outcome_faults import event_fault, first_difference, moment, name_of, outcome_fault
 from daemon.core.delivery.answer import Outcome
 from daemon.core.delivery.retry import RETRY_AFTER_CAP_FACTOR, RetryPolicy, delay
 from daemon.core.routing import windows
@@ -50,19 +50,30 @@ class PairRecord:
 
 @dataclass(frozen=True, slots=True)
 class PairFault:
-    """A fault; `resends` is by how many manual retries or replays it would be explained."""
+    """A fault, unless somebody had the delivery sent again: `resent` are the moments before each of which somebody must
+    have wanted it once more, in order. None stands for now.
+    """
 
     kind: FindingKind
     table: str
     detail: str
-    resends: int = 0
+    resent: tuple[datetime | None, ...] = ()
+
+    def is_explained(self, wishes: Sequence[datetime]) -> bool:
+        """True if it is none, given when somebody had the delivery sent again, in order."""
+        if not self.resent or len(wishes) < len(self.resent):
+            return False
+        pairs = zip(wishes, self.resent, strict=False)
+        return all(resent is None or wish <= resent for wish, resent in pairs)
 
 
-def unexpected(record: PairRecord, decision: Decision) -> PairFault | None:
+def unexpected(event: StoredEvent, record: PairRecord, decision: Decision) -> PairFault | None:
     """The fault of a pair that was not due: anything that stands for it. A range stands for what is due alone."""
     because = f"the event was not due to the route ({decision.value})"
     if record.attempts:
         first = record.attempts[0]
+        if found := event_fault(event, first):
+            return _unexplained("attempt", found)
         return PairFault(FindingKind.UNEXPECTED, "attempt", f"outcome {name_of(first)} is recorded, though {because}")
     if record.retry is not None:
         return PairFault(FindingKind.UNEXPECTED, "retry", f"it waits to be sent, though {because}")
@@ -111,7 +122,7 @@ def _standing_fault(timeline: Timeline, record: PairRecord, schedule: DeliverySc
     found = _resend_fault(attempts, is_waiting=retry is not None)
     if found is None and retry is not None and schedule is not None and _hurried(timeline, last, retry, schedule):
         detail = f"it is due at {moment(retry.due_at)}, earlier than the schedule says, though nobody wanted it so"
-        return PairFault(FindingKind.UNEXPLAINED, "retry", detail, resends=1)
+        return PairFault(FindingKind.UNEXPLAINED, "retry", detail, resent=(None,))
     return found
 
 
@@ -120,13 +131,13 @@ def _resend_fault(attempts: Sequence[AuditedAttempt], *, is_waiting: bool) -> Pa
     if any(attempt.outcome == Outcome.EXPIRED for attempt in attempts):
         is_waiting = False  # it may have been under way when it expired
     ends = [attempt for attempt in attempts if attempt.outcome not in (Outcome.RETRYING, Outcome.EXPIRED)]
-    resends = len(ends) - (not is_waiting)
-    if resends <= 0:
+    # Before each of these outcomes it was sent again: the next final one is not earlier than the first of them.
+    resent = (*(end.at for end in ends[1:]), *((None,) if is_waiting and ends else ()))
+    if not resent:
         return None
     what = "it waits to be sent again" if len(ends) == 1 else "there is another outcome"
     detail = f"after {name_of(ends[0])}, which was final, {what}, though nobody had it sent again"
-    table = "retry" if len(ends) == 1 else "attempt"
-    return PairFault(FindingKind.UNEXPLAINED, table, detail, resends=resends)
+    return PairFault(FindingKind.UNEXPLAINED, "retry" if len(ends) == 1 else "attempt", detail, resent=resent)
 
 
 _PARKED_NAMES = ("tick", "event_time", "recorded_at")

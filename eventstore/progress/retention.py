@@ -30,6 +30,7 @@ import asyncpg
 
 from eventstore.domain_events.ticks import EMPTY_SNAP
 from eventstore.postgres.connect import Database
+from eventstore.postgres.errors import StoreError
 from eventstore.progress import expiry, manual_retry
 from eventstore.route_log import sealed_secrets
 
@@ -149,10 +150,13 @@ class _Day:
 
 
 async def horizon(database: Database) -> Horizon:
-    """The time from which on events and attempts are kept."""
+    """The time from which on events and attempts are kept. Raises StoreError if somebody has put nonsense there."""
     async with database.connection() as connection:
         rows = await connection.fetch("SELECT key, value FROM hookledger.meta WHERE key LIKE '%\\_kept\\_from'")
-    found = {row["key"]: datetime.fromisoformat(row["value"]) for row in rows}
+    try:
+        found = {row["key"]: datetime.fromisoformat(row["value"]) for row in rows}
+    except ValueError as error:
+        raise StoreError(f"hookledger.meta does not say from when on things are kept: {error}") from error
     return Horizon(events=found.get("events_kept_from"), attempts=found.get("attempts_kept_from"))
 
 

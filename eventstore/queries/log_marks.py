@@ -159,8 +159,8 @@ WITH RECURSIVE halved AS (
       FROM halved h
      CROSS JOIN LATERAL (
            SELECT (h.low + h.high + 1) / 2 AS middle,
-                  coalesce((SELECT t.closed_upto < $1 FROM hookledger.tick t
-                             WHERE t.tick = (h.low + h.high + 1) / 2), true) AS is_before) m
+                  (SELECT t.closed_upto < $1 FROM hookledger.tick t
+                    WHERE t.tick >= (h.low + h.high + 1) / 2 ORDER BY t.tick LIMIT 1) AS is_before) m
      WHERE h.low < h.high
 )
 SELECT low FROM halved WHERE low >= high LIMIT 1
@@ -179,22 +179,28 @@ async def ranges(database: Database) -> list[AuditedRange]:
         return [AuditedRange(*row) for row in await connection.fetch(_RANGES)]
 
 
-async def resends(database: Database, pairs: Sequence[tuple[UUID, int, datetime]]) -> dict[tuple[UUID, int], int]:
-    """How often somebody had a delivery sent again, by (route, seq): manual retries, and replays that contained it.
+async def resends(
+    database: Database, pairs: Sequence[tuple[UUID, int, datetime]]
+) -> dict[tuple[UUID, int], list[datetime]]:
+    """When somebody had a delivery sent again, by (route, seq): by hand, and by a replay of its route and time.
 
-    Deliveries are given as route, seq and event time.
+    Deliveries are given as route, seq and event time. The times of each are in order.
     """
     columns = [list(column) for column in zip(*pairs, strict=True)]
     async with database.connection(seconds=_SECONDS) as connection:
         rows = await connection.fetch(_RESENDS, *columns)
-    return {(row["route_id"], row["seq"]): row["number"] for row in rows}
+    return {(row["route_id"], row["seq"]): row["times"] for row in rows}
 
 
 _RESENDS = """
-SELECT p.route_id, p.seq, coalesce(m.number, 0)
-     + (SELECT count(*) FROM hookledger.replay r
-         WHERE r.route_id = p.route_id AND r.sendable_from <= p.event_time AND p.event_time < r.until) AS number
-  FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) AS p (route_id, seq, event_time)
-  LEFT JOIN (SELECT route_id, seq, count(*) AS number FROM hookledger.resend GROUP BY 1, 2) m
-    ON m.route_id = p.route_id AND m.seq = p.seq
+WITH pairs AS MATERIALIZED (
+    SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) AS p (route_id, seq, event_time)
+), wishes AS (
+    SELECT r.route_id, r.seq, r.at FROM hookledger.resend r
+     WHERE (r.route_id, r.seq) IN (SELECT route_id, seq FROM pairs)
+     UNION ALL
+    SELECT p.route_id, p.seq, r.created_at FROM pairs p JOIN hookledger.replay r
+        ON r.route_id = p.route_id AND r.sendable_from <= p.event_time AND p.event_time < r.until
+)
+SELECT route_id, seq, array_agg(at ORDER BY at) AS times FROM wishes GROUP BY route_id, seq
 """
