@@ -33,7 +33,7 @@ async def audit(
 ) -> AuditReport:
     """Recomputes every decision about the events recorded in [start, end), and compares it with the record.
 
-    With a `schedule` it looks when retries are due, with a `vault` whether secrets are those that the route log names.
+    With a `schedule` it looks when retries are due, with a `vault` into the secrets that the route log names.
     Raises ChainBroken if the route log is not whole.
     """
     scope, report, folded = AuditScope(start=start, end=end, tenant=tenant), AuditReport(), FoldedLog()
@@ -52,9 +52,8 @@ async def audit(
         _note(report, counts.too_low(await log_marks.ranges(database), folded.index))
     _note(report, await stray_faults.find(database, folded, start, end, tenant=tenant))
     if vault is None:
-        report.unchecked.append("without the master key the secrets of the routes were not checked")
-    else:
-        _note(report, await secret_faults.find(database, folded, vault, tenant=tenant))
+        report.unchecked.append("without the master key it was not checked whether secrets are those of the route log")
+    _note(report, await secret_faults.find(database, folded, vault, tenant=tenant))
     return report
 
 

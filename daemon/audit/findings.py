@@ -44,7 +44,7 @@ class AuditReport:
 
     `unread` events have no tick yet, or their shard has not read it yet. `kept_from` is set if the period begins before
     it: older events or their outcomes are no longer kept. `still_there` events are older than that, and not dropped
-    yet. `unchecked` says what else was not looked at, in sentences.
+    yet. `unchecked` says what the caller lacked the means to look at, in sentences.
     """
 
     events: int = 0
@@ -69,10 +69,14 @@ class AuditReport:
         """Why the audit proves less than was asked for, in sentences; empty if it looked at everything there is."""
         gaps = [] if self.events else ["no event of this period was judged"]
         if self.unread:
-            gaps.append(f"{self.unread:,} events of this period are not read yet, and were not judged")
+            gaps.append(_not_judged(self.unread, "of this period", "not read yet"))
         if self.still_there:
-            gaps.append(
-                f"{self.still_there:,} events from before {self.kept_from:%Y-%m-%d %H:%M:%S} UTC, when what is kept "
-                "begins, are still there, and were not judged"
-            )
-        return gaps + self.unchecked
+            older = f"from before {self.kept_from:%Y-%m-%d %H:%M:%S} UTC, when what is kept begins,"
+            gaps.append(_not_judged(self.still_there, older, "still there"))
+        return gaps
+
+
+def _not_judged(number: int, which: str, how: str) -> str:
+    if number == 1:
+        return f"1 event {which} is {how}, and was not judged"
+    return f"{number:,} events {which} are {how}, and were not judged"

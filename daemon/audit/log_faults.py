@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from daemon.audit.findings import AuditFinding, FindingKind
-from daemon.audit.outcome_faults import moment
 from daemon.core.routing.index import RouteIndex
+from daemon.core.texts import moment
 from eventstore import domain_events
 from eventstore.postgres.connect import Database
 from eventstore.queries import log_marks

@@ -14,6 +14,7 @@ from daemon.core.delivery.answer import ErrorName, Outcome
 from daemon.core.routing import windows
 from daemon.core.routing.route import Route
 from daemon.core.routing.timeline import Timeline
+from daemon.core.texts import moment
 from eventstore.domain_events.events import StoredEvent
 from eventstore.queries.audited import AuditedAttempt
 
@@ -152,7 +153,3 @@ def name_of(attempt: AuditedAttempt) -> str:
 
 def _shown(value: object) -> str:
     return moment(value) if isinstance(value, datetime) else str(value)
-
-
-def moment(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S.%f} UTC"

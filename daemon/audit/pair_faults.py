@@ -14,12 +14,13 @@ from datetime import datetime, timedelta
 from operator import itemgetter
 
 from daemon.audit.findings import FindingKind
-from daemon.audit.outcome_faults import event_fault, first_difference, moment, name_of, outcome_fault
+from daemon.audit.outcome_faults import event_fault, first_difference, name_of, outcome_fault
 from daemon.core.delivery.answer import Outcome
 from daemon.core.delivery.retry import RETRY_AFTER_CAP_FACTOR, RetryPolicy, delay
 from daemon.core.routing import windows
 from daemon.core.routing.decision import Decision
 from daemon.core.routing.timeline import Timeline
+from daemon.core.texts import moment
 from eventstore.domain_events.events import StoredEvent
 from eventstore.queries.audited import AuditedAttempt, AuditedParked, AuditedRetry
 

@@ -214,12 +214,14 @@ def _print_report(report: AuditReport, *, as_json: bool) -> None:
         ]
         kept_from = shapes.moment(report.kept_from)
         output.document(
-            counts | {"kept_from": kept_from, "gaps": report.gaps, "found": report.found, "findings": findings}
+            counts
+            | {"kept_from": kept_from, "gaps": report.gaps, "unchecked": report.unchecked}
+            | {"found": report.found, "findings": findings}
         )
         return
     if report.kept_from is not None:
         output.note(f"what was recorded before {output.cell(report.kept_from)} is no longer kept, and was not audited")
-    for gap in report.gaps:
+    for gap in report.gaps + report.unchecked:
         output.note(gap)
     rows = [(f.kind, f.table, f.key, f.event_id, f.tenant, f.detail) for f in report.findings]
     columns = ("finding", "table", "key", "event", "tenant", "detail")

@@ -73,6 +73,14 @@ class EventAndRoute:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DroppedOutcome:
+    """How a delivery of an event ended that is no longer kept."""
+
+    outcome: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingState:
     """A delivery that waits: `state` is "retrying", with the time of its next attempt, or "parked"."""
 
@@ -111,6 +119,21 @@ SELECT at, seq, route_id, number, started_at, duration_ms, outcome, status_code,
  WHERE route_id = $1 AND seq = $2 AND at >= $3::timestamptz - interval '1 day'
  ORDER BY at, number
 """
+
+# The newest outcomes of a tenant's events from before $3, by the indexes of its lists: no more than so many of each are
+# looked at. $1 tenant, $2 event id
+_OF_DROPPED = " UNION ALL ".join(
+    f"""
+SELECT outcome, at FROM (
+       SELECT event_id, outcome, at FROM hookledger.attempt
+        WHERE tenant = $1 AND event_time < $3 AND {condition}
+        ORDER BY {order}event_time DESC, seq DESC LIMIT 20000) old
+ WHERE event_id = $2"""
+    for condition, order in (
+        ("outcome = 'delivered'", ""),
+        *((f"outcome = '{outcome}'", "outcome DESC, ") for outcome in ("failed", "suppressed", "expired")),
+    )
+)
 
 # $1 tenant, $2 the first four bytes of a delivery id
 _BY_KEY = """
@@ -172,6 +195,15 @@ async def exchanges(database: Database, route_id: UUID, seq: int, *, event_time:
     async with database.connection(seconds=10) as connection:
         rows = await connection.fetch(_EXCHANGES, route_id, seq, event_time)
     return [RecordedExchange(**row) for row in rows]
+
+
+async def of_dropped_event(
+    database: Database, tenant: str, event_id: str, *, before: datetime
+) -> DroppedOutcome | None:
+    """How a delivery of a tenant's event from before a moment ended; None if none of its outcomes is kept."""
+    async with database.connection(seconds=10) as connection:
+        rows = await connection.fetch(_OF_DROPPED, tenant, event_id, before)
+    return DroppedOutcome(**rows[0]) if rows else None
 
 
 async def by_key(database: Database, tenant: str, key: int) -> list[EventAndRoute]:

@@ -12,6 +12,7 @@ from eventstore.route_log.log import (
     last_position,
     newest,
     of_version,
+    of_versions,
     read,
     read_page,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "last_position",
     "newest",
     "of_version",
+    "of_versions",
     "read",
     "read_page",
 ]

@@ -7,7 +7,7 @@ append fails with VersionConflict: this is the optimistic concurrency control.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -168,6 +168,22 @@ async def of_version(database: Database, route_id: UUID, version: int) -> RouteE
         )
     return None if row is None else RouteEvent(**row)
 
+
+async def of_versions(database: Database, versions: Sequence[tuple[UUID, int]]) -> dict[tuple[UUID, int], RouteEvent]:
+    """(route, version) → the event, for those of these that there are."""
+    if not versions:
+        return {}
+    columns = [list(column) for column in zip(*versions, strict=True)]
+    async with database.connection() as connection:
+        rows = await connection.fetch(_OF_VERSIONS, *columns)
+    return {(row["route_id"], row["version"]): RouteEvent(**row) for row in rows}
+
+
+_OF_VERSIONS = f"""
+SELECT {_COLUMNS} FROM hookledger.route_event e
+  JOIN unnest($1::uuid[], $2::bigint[]) AS w (of_route, of_version)
+    ON e.route_id = w.of_route AND e.version = w.of_version
+"""
 
 # $2 the position to begin below
 _OF_TENANT = f"""

@@ -191,7 +191,7 @@ TAMPERINGS = [
     _event("data that a filter asks for", "data = '{\"n\": 2}'", "unexpected attempt .*filtered", "picked"),
     _event("data that a filter stopped", "data = '{\"n\": 1}'", "missing attempt .*neither recorded nor waiting", "left"),
     _event("txid of another tick", "txid = (SELECT txid FROM domain_event WHERE id = 'flaky')", "unexplained attempt .*tick is"),
-    _event("txid of no transaction yet", "txid = '9999999999'", "1 events of this period are not read yet"),
+    _event("txid of no transaction yet", "txid = '9999999999'", "1 event of this period is not read yet"),
     _event("tick of a restore", "tick = 1", "unexplained attempt .*tick is"),
     _event("of a parked delivery", "recorded_at = recorded_at - interval '1 second'", "unexplained parked", "stuck-2"),
     _event("of a waiting delivery", "recorded_at = recorded_at + interval '1 millisecond'", "unexplained attempt .*event_time|unexplained retry", "late-0"),
