@@ -52,7 +52,9 @@ class ExplanationShape(TypedDict):
     route: Uuid
     route_name: RouteName
     decision: ExplainedDecision
-    detail: Annotated[str, Field(examples=["Delivered on attempt 1, 2026-11-23 08:00:00 UTC."])]
+    detail: Annotated[
+        str, Field(examples=["Delivered at 2026-11-23 08:00:00.042000 UTC: the receiver answered 200 OK to attempt 1."])
+    ]
     event_time: Moment
     window: WindowShape | None
     route_version: int | None

@@ -127,7 +127,10 @@ class DeliveryDetailShape(_SummaryShape):
     if its event is no longer kept.
     """
 
-    detail: Annotated[str | None, Field(examples=["Delivered on attempt 1, 2026-11-23 08:00:00.000000 UTC."])]
+    detail: Annotated[
+        str | None,
+        Field(examples=["Delivered at 2026-11-23 08:00:00.042000 UTC: the receiver answered 200 OK to attempt 1."]),
+    ]
     attempts: list[AttemptShape]
 
 
