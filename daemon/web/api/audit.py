@@ -52,9 +52,7 @@ class ExplanationShape(TypedDict):
     route: Uuid
     route_name: RouteName
     decision: ExplainedDecision
-    detail: Annotated[
-        str, Field(examples=["Delivered at 2026-11-23 08:00:00.042000 UTC: the receiver answered 200 OK to attempt 1."])
-    ]
+    detail: Annotated[str, Field(examples=["It is due, and about to be sent."])]
     event_time: Moment
     window: WindowShape | None
     route_version: int | None

@@ -129,7 +129,7 @@ class DeliveryDetailShape(_SummaryShape):
 
     detail: Annotated[
         str | None,
-        Field(examples=["Delivered at 2026-11-23 08:00:00.042000 UTC: the receiver answered 200 OK to attempt 1."]),
+        Field(examples=["It is due, and about to be sent."]),
     ]
     attempts: list[AttemptShape]
 
