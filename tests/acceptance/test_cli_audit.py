@@ -61,6 +61,29 @@ async def test_a_rebuild_notices_a_changed_log(hookledger: CommandLine, database
     assert ended.err.startswith("error: position 1 is not what was written")
 
 
+async def test_a_rebuild_notices_a_log_that_is_not_what_was_noted_before(
+    hookledger: CommandLine, database_url: str
+) -> None:
+    for option in ("1", "0:" + "a" * 64, "x:" + "a" * 64, "1:" + "a" * 63, "1:" + "g" * 64):
+        assert "give the head" in hookledger("rebuild", "--expect", option, code=2).err
+    hookledger.create_route()
+    first = hookledger("rebuild", "--json").json["head"]
+    hookledger.create_route()
+    head = hookledger("rebuild", "--expect", first, "--json").json["head"]
+    assert head in hookledger("rebuild").out
+    assert "at position 2 the route log is as it was" in hookledger("rebuild", "--expect", head).err
+    ahead = hookledger("rebuild", "--expect", "4:" + "a" * 64, code=1).err
+    assert "the route log ends at position 2, and had position 4 before: 2 lifecycle events are gone" in ahead
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("SET session_replication_role = replica; DELETE FROM hookledger.route_event WHERE pos = 2")
+    await connection.close()
+    assert "1 lifecycle event is gone" in hookledger("rebuild", "--expect", head, code=1).err
+    hookledger.create_route("--name", "Another")
+    rewritten = hookledger("rebuild", "--expect", head, code=1).err
+    assert f"and had {head[2:]} before: it, or one before it, is not what was written" in rewritten
+    hookledger("rebuild", "--expect", first)
+
+
 def test_a_rebuild_agrees_with_a_running_daemon(
     hookledger: CommandLine, daemon: tuple[str, subprocess.Popen[str]]
 ) -> None:

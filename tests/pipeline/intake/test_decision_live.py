@@ -213,7 +213,9 @@ async def forever(step: Callable[[], Awaitable[None]]) -> None:
 
 async def recomputed(it: PipelineProcess) -> tuple[set[RouteAndSeq], set[RouteAndSeq], int]:
     """The deliveries by the audit, those by a model that shares no code with it, and the number of pairs."""
-    index = await route_state.index(it.database, verify=True)
+    folded = route_state.FoldedLog()
+    await folded.catch_up(it.database)
+    index = folded.index
     due, pairs = set(), 0
     for event in await with_payloads(it.database, await audited_events(it.database)):
         for timeline in index.timelines(event.tenant):
