@@ -19,7 +19,15 @@ from eventstore.domain_events import listing, tail, ticks
 from eventstore.postgres.connect import SERVER_SETTINGS
 from eventstore.progress import backlog, late_outcomes, manual_retry, recording, replays
 from eventstore.progress.steady_time import STATEMENT_TIME
-from eventstore.queries import attempts, audited, deliveries_of_type, delivery_log, route_metrics, undecided
+from eventstore.queries import (
+    attempts,
+    audited,
+    deliveries_of_type,
+    delivery_log,
+    route_metrics,
+    undecided,
+    waiting_reasons,
+)
 from eventstore.queries.delivery_log import ListScope
 from eventstore.route_log import sealed_secrets
 from tests.support.builders import ROUTE
@@ -101,6 +109,8 @@ STATEMENTS = (
     Hot("events by seq", domain_events.events._BY_SEQ, f"{SEQS}, now() - interval '1 day', now()", {"domain_event_pkey"}, 10),
     Hot("events of an audit", audited._EVENTS_OF[False], "29000, 36000, now() - interval '1 hour', now(), 100", {"domain_event_pkey", "tick_snap_xmax_idx", "tick_pkey"}, 600),
     Hot("outcomes of an audit", audited._ATTEMPTS, f"{ROUTES}, 29000, 30000, now() - interval '1 day'", {"attempt_route_id_seq_idx"}, 10),
+    Hot("reasons for waiting", waiting_reasons._REASONS, f"{ROUTES}, 29107", {"route_failing_pkey", "attempt_route_id_event_time_seq_idx1", "retry_pkey"}, 60),
+    Hot("lifecycle events by version", route_log.log._OF_VERSIONS, f"{ROUTES}, '{{1}}'", {"route_event_version_key"}, 10),
     Hot("retries of an audit", audited._RETRIES, f"{ROUTES}, 29000, 30000", {"retry_pkey"}, 10),
     Hot("parked deliveries of an audit", audited._PARKED, f"{ROUTES}, 29000, 30000, 2990, now()", {"parked_route_idx"}, 40),
     Hot("due retries", backlog._DUE, f"{SHARDS}, '{{}}', '{{}}', 100, '{{}}', now()", {"retry_due_idx"}, 300),
