@@ -651,6 +651,8 @@ CREATE TABLE hookledger.resend (
 );
 -- Serves retention.
 CREATE INDEX resend_at_idx ON hookledger.resend (at);
+-- Serves explanations and audits: who had a delivery sent again.
+CREATE INDEX resend_delivery_idx ON hookledger.resend (route_id, seq);
 
 -- Manual retries and replays of one route exclude each other. A row that is inserted and deleted in one transaction is
 -- seen by nobody, and makes the next one who inserts the same key wait for the end of that transaction.

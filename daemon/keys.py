@@ -97,6 +97,12 @@ class Vault:
         self.open(_decoded(stored), _CHECK_ASSOCIATED_DATA)
         return stored
 
+    async def require(self, database: Database) -> None:
+        """As `check`, and writes nothing: a database without a check value has no secrets yet."""
+        stored = await eventstore.route_log.sealed_secrets.stored_master_key_check(database)
+        if stored is not None:
+            self.open(_decoded(stored), _CHECK_ASSOCIATED_DATA)
+
 
 async def rewrap(database: Database, vault: Vault) -> Rewrapped:
     """Reseals every secret of the database under the vault's first master key, while daemons may be running.

@@ -7,7 +7,7 @@ explanations. `rebuild` also verifies the hash chain, and computes the digest by
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -18,18 +18,84 @@ from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import LifecycleEvent, LifecycleEventType, Route, config_to_body, evolve
 from eventstore import route_log
 from eventstore.postgres.connect import Database
-from eventstore.route_log import chain
+from eventstore.postgres.errors import ChainBroken
+from eventstore.postgres.snapshot import Snapshot
+from eventstore.route_log.chain import Chain
 from eventstore.route_log.log import RouteEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rebuilt:
-    """The routes at log position `position`, and the `digest` of them."""
+    """The routes at log position `position`, whose hash is `head`, and the `digest` of them.
+
+    `end` is the last position of the log, and `hash_at` the hash at the position that was asked for.
+    """
 
     position: int
-    index: RouteIndex
+    head: bytes
+    end: int
+    hash_at: bytes | None
     routes: tuple[Route, ...]
     state_sha256: str
+
+
+class FoldedLog:
+    """The routes of a log that is read from its beginning, and verified on the way; `catch_up` goes on to its end.
+
+    With `as_of` what took effect later is verified and not applied. `head` is the hash of the last event that was
+    applied, and `hash_at` that of position `marked`, None if the log has not come so far. Both ways to catch up raise
+    ChainBroken: also for a log whose chain is whole, but whose events cannot follow each other.
+    """
+
+    def __init__(self, *, as_of: datetime | None = None, marked: int | None = None) -> None:
+        self.index = RouteIndex()
+        self.head = b""
+        self.hash_at: bytes | None = None
+        self._as_of = as_of
+        self._marked = marked
+        self._chain = Chain()
+
+    @property
+    def end(self) -> int:
+        """The last position that was read."""
+        return self._chain.pos
+
+    async def catch_up(self, database: Database, *, upto: int | None = None) -> None:
+        """Applies what stands in the log by now, or what of it stands up to a position."""
+        async for event in route_log.read(database, after=self._chain.pos):
+            if upto is not None and event.pos > upto:
+                return
+            self._apply(event)
+
+    async def catch_up_within(self, connection: Snapshot) -> None:
+        """Applies what the snapshot of the connection shows."""
+        while page := await route_log.read_page(connection, after=self._chain.pos):
+            for event in page:
+                self._apply(event)
+
+    def rebuilt(self, *, tenant: str | None = None) -> Rebuilt:
+        """The routes, or those of a tenant, with their digest."""
+        routes = tuple(self.index.routes(tenant))
+        return Rebuilt(
+            position=self.index.position,
+            head=self.head,
+            end=self.end,
+            hash_at=self.hash_at,
+            routes=routes,
+            state_sha256=digest(routes),
+        )
+
+    def _apply(self, event: RouteEvent) -> None:
+        self._chain.check(event)
+        if event.pos == self._marked:
+            self.hash_at = event.hash
+        if self._as_of is not None and event.effective_at > self._as_of:
+            return
+        try:
+            self.index.apply(lifecycle(event))
+        except (ValueError, TypeError, LookupError) as error:
+            raise ChainBroken(f"position {event.pos} cannot have been written: {error}", pos=event.pos) from error
+        self.head = event.hash
 
 
 def lifecycle(event: RouteEvent) -> LifecycleEvent:
@@ -57,35 +123,30 @@ async def route(database: Database, route_id: UUID, *, known: Route | None = Non
     return folded
 
 
-async def index(
-    database: Database, *, as_of: datetime | None = None, tenant: str | None = None, verify: bool = False
-) -> RouteIndex:
-    """All routes, folded from the beginning of the log up to `as_of` (inclusive), or to its end.
+async def index(database: Database, *, as_of: datetime | None = None, tenant: str | None = None) -> RouteIndex:
+    """All routes, or those of a tenant, folded from the beginning of the log up to `as_of` (inclusive), or to its end.
 
-    With `verify` it raises ChainBroken if the log is not what was written. The hash chain links the events of all
-    tenants, so the events of one tenant cannot be verified alone.
+    The chain is not verified.
     """
     folded = RouteIndex()
-    events: AsyncIterator[RouteEvent] = route_log.read(database, tenant=tenant)
-    if verify:
-        events = chain.verified(events)
-    async for event in events:
-        # With `verify` the rest of the log is read, too: the chain is verified as a whole.
-        if as_of is None or event.effective_at <= as_of:
-            folded.apply(lifecycle(event))
-        elif not verify:
+    async for event in route_log.read(database, tenant=tenant):
+        if as_of is not None and event.effective_at > as_of:
             break
+        folded.apply(lifecycle(event))
     return folded
 
 
-async def rebuild(database: Database, *, as_of: datetime | None = None, tenant: str | None = None) -> Rebuilt:
+async def rebuild(
+    database: Database, *, as_of: datetime | None = None, tenant: str | None = None, marked: int | None = None
+) -> Rebuilt:
     """Folds the route log from its beginning and verifies its chain. Raises ChainBroken.
 
-    With `tenant` the result has the routes of that tenant only; the chain of all tenants is verified.
+    With `tenant` the result has the routes of that tenant only; the chain of all tenants is verified. With `marked` it
+    has the hash at that position.
     """
-    folded = await index(database, as_of=as_of, verify=True)
-    routes = tuple(folded.routes(tenant))
-    return Rebuilt(position=folded.position, index=folded, routes=routes, state_sha256=digest(routes))
+    folded = FoldedLog(as_of=as_of, marked=marked)
+    await folded.catch_up(database)
+    return folded.rebuilt(tenant=tenant)
 
 
 def state(routes: Iterable[Route]) -> list[dict[str, object]]:

@@ -88,3 +88,9 @@ def query_pool(database: Database, section: DatabaseSection, *, on_refused: Call
 def vault_of(config: Config) -> Vault:
     """The vault under the configured master keys, or under the key file in the data directory, created if missing."""
     return Vault(config.signing.master_keys or [master_key_file(config.database.data_dir / MASTER_KEY_FILE)])
+
+
+def existing_vault(config: Config) -> Vault | None:
+    """The same for a command that only reads; None on a machine that has no master key."""
+    has_key = bool(config.signing.master_keys) or (config.database.data_dir / MASTER_KEY_FILE).exists()
+    return vault_of(config) if has_key else None

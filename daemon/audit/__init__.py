@@ -4,8 +4,10 @@ Nothing here depends on the memory of a running daemon. A decision is recomputed
 read the event, by the functions that made it live. Then it is compared with the record. That comparison is the proof.
 """
 
-from daemon.audit.comparing import AuditFinding, AuditReport, audit
+from daemon.audit.comparing import audit
 from daemon.audit.explaining import AmbiguousEvent, Explanation, UnknownEvent, explain, explain_event
+from daemon.audit.findings import AuditFinding, AuditReport, FindingKind
+from daemon.audit.pair_faults import DeliverySchedule
 from daemon.audit.recompute import filters_of, judged, source_of
 from daemon.route_state import Rebuilt, rebuild
 
@@ -13,7 +15,9 @@ __all__ = [
     "AmbiguousEvent",
     "AuditFinding",
     "AuditReport",
+    "DeliverySchedule",
     "Explanation",
+    "FindingKind",
     "Rebuilt",
     "UnknownEvent",
     "audit",

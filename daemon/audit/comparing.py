@@ -1,121 +1,62 @@
-"""Every decision of a period, recomputed and compared with what was recorded."""
+"""An audit: every decision of a period recomputed and compared with what was recorded, and the logs with each other.
+
+What an event and its routes leave behind is judged page by page (daemon/audit/judging.py). What belongs to no such pair
+is found afterwards, from the side of the tables (stray_faults.py). The marks of the logs are compared once.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from datetime import datetime
-from uuid import UUID
 
-from daemon import route_state
-from daemon.audit.recompute import filters_of, in_range, judged
-from daemon.core.routing.decision import Decision
-from daemon.core.routing.timeline import Timeline
-from eventstore import domain_events
-from eventstore.domain_events.events import StoredEvent
+from daemon.audit import log_faults, secret_faults, stray_faults
+from daemon.audit.findings import AuditFinding, AuditReport
+from daemon.audit.judging import Judging, kept_from
+from daemon.audit.pages import AuditScope, pages
+from daemon.audit.pair_faults import DeliverySchedule
+from daemon.audit.ranged_counts import RangedCounts
+from daemon.keys import Vault
+from daemon.route_state import FoldedLog
 from eventstore.postgres.connect import Database
-from eventstore.progress import backlog, retention
-from eventstore.queries import attempts
-
-PAGE_EVENTS = 500
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditFinding:
-    """A pair of event and route whose record and recomputed decision disagree. `kind`: `missing` or `unexpected`."""
-
-    kind: str
-    event_id: str
-    tenant: str
-    route_id: UUID
-    detail: str
+from eventstore.postgres.snapshot import snapshot
+from eventstore.progress import retention
+from eventstore.queries import audited, log_marks
 
 
-@dataclass(slots=True, kw_only=True)
-class AuditReport:
-    """Counts of a period, and the findings. `unread` events have no tick yet, or their shard has not read it yet.
+async def audit(
+    database: Database,
+    *,
+    start: datetime,
+    end: datetime,
+    tenant: str | None = None,
+    schedule: DeliverySchedule | None = None,
+    vault: Vault | None = None,
+) -> AuditReport:
+    """Recomputes every decision about the events recorded in [start, end), and compares it with the record.
 
-    `kept_from` is set if the period begins before it: older events or their outcomes are no longer kept.
+    With a `schedule` it looks when retries are due, with a `vault` into the secrets that the route log names.
+    Raises ChainBroken if the route log is not whole.
     """
-
-    events: int = 0
-    pairs: int = 0
-    deliveries: int = 0
-    unread: int = 0
-    kept_from: datetime | None = None
-    findings: list[AuditFinding] = field(default_factory=list)
-
-
-async def audit(database: Database, *, start: datetime, end: datetime, tenant: str | None = None) -> AuditReport:
-    """Recomputes every decision about the events recorded in [start, end) and compares it with the record.
-
-    `missing`: due, read, and neither recorded nor waiting. `unexpected`: recorded or waiting, though not due. Raises
-    ChainBroken if the route log is not whole.
-    """
-    report = AuditReport()
-    index = await route_state.index(database, verify=True)
-    timelines = {t.current.id: t for t in index.timelines(tenant)}
-    read_upto = await _checkpoints(database)
-    start = await _kept_start(database, start, report)
-    async for events in _pages(database, start, end, tenant):
-        first, last = events[0].seq, events[-1].seq
-        ranges = await attempts.ranges(database, list(timelines))
-        known = {(p.route_id, p.seq) for p in await attempts.pending(database, list(timelines), first=first, last=last)}
-        known |= {
-            (a.route_id, a.seq) for a in await attempts.attempts(database, list(timelines), first=first, last=last)
-        }
-        # Last: otherwise what retention drops between the queries would count as missing.
-        start = await _kept_start(database, start, report)
-        for event in (event for event in events if event.recorded_at >= start):
-            report.events += 1
-            if event.tick is None or event.tick > read_upto[event.shard]:
-                report.unread += 1
-                continue
-            await asyncio.sleep(0)  # filters may take long
-            filters = filters_of(event)
-            for timeline in index.timelines(event.tenant):
-                due = judged(event, timeline, filters).decision is Decision.DELIVER
-                route_id = timeline.current.id
-                recorded = (route_id, event.seq) in known or (due and in_range(event, route_id, ranges) is not None)
-                report.pairs += 1
-                report.deliveries += due
-                if due != recorded:
-                    report.findings.append(_finding(event, timeline, due=due))
+    scope, report, folded = AuditScope(start=start, end=end, tenant=tenant), AuditReport(), FoldedLog()
+    await folded.catch_up(database)
+    async with snapshot(database, seconds=audited.SECONDS) as connection:
+        await folded.catch_up_within(connection)
+        marks = await log_marks.marks(connection)
+    _note(report, log_faults.of_marks(marks, folded.index))
+    _note(report, await log_faults.of_ticks(database, start, marks.newest_tick))
+    report.kept_from = kept_from(await retention.horizon(database), start)
+    counts = RangedCounts(marks.ranges)
+    judging = Judging(database, report, schedule, counts)
+    async for page in pages(database, scope, folded):
+        await judging.judge(page, start)
+    if start <= log_faults.first_kept(marks) and end > marks.now and tenant is None:
+        _note(report, counts.too_low(await log_marks.ranges(database), folded.index))
+    _note(report, await stray_faults.find(database, folded, start, end, tenant=tenant))
+    if vault is None:
+        report.unchecked.append("without the master key it was not checked whether secrets are those of the route log")
+    _note(report, await secret_faults.find(database, folded, vault, tenant=tenant))
     return report
 
 
-def _finding(event: StoredEvent, timeline: Timeline, *, due: bool) -> AuditFinding:
-    return AuditFinding(
-        kind="missing" if due else "unexpected",
-        event_id=event.id,
-        tenant=event.tenant,
-        route_id=timeline.current.id,
-        detail="due, but neither recorded nor waiting" if due else "recorded or waiting, though not due",
-    )
-
-
-async def _kept_start(database: Database, start: datetime, report: AuditReport) -> datetime:
-    """The time from which events and outcomes are kept, if later than `start`; then it is noted in the report."""
-    horizon = await retention.horizon(database)
-    kept_from = max((at for at in (horizon.events, horizon.attempts) if at is not None), default=start)
-    if kept_from <= start:
-        return start
-    report.kept_from = kept_from
-    return kept_from
-
-
-async def _pages(
-    database: Database, start: datetime, end: datetime, tenant: str | None
-) -> AsyncIterator[list[StoredEvent]]:
-    # What is published from now on does not belong to it, although its end may lie far ahead.
-    after, newest = 0, await domain_events.newest_seq(database)
-    while after < newest and (
-        page := await domain_events.period(database, start, end, tenant=tenant, after_seq=after, limit=PAGE_EVENTS)
-    ):
-        yield page
-        after = page[-1].seq
-
-
-async def _checkpoints(database: Database) -> dict[int, int]:
-    return await backlog.checkpoints(database, list(range(domain_events.SHARDS)))
+def _note(report: AuditReport, findings: list[AuditFinding]) -> None:
+    for finding in findings:
+        report.add(finding)

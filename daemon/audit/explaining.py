@@ -10,6 +10,8 @@ from itertools import islice
 from uuid import UUID
 
 from daemon import route_state
+from daemon.audit import explanation_facts, unknown_events
+from daemon.audit.explanation_facts import Explained
 from daemon.audit.recompute import filters_of, in_range, judged
 from daemon.core.delivery import answer
 from daemon.core.delivery.answer import Outcome
@@ -21,7 +23,7 @@ from daemon.core.routing.timeline import Timeline
 from daemon.core.routing.windows import Window
 from daemon.core.webhook.payload import EventFilters
 from eventstore import domain_events
-from eventstore.domain_events import lost_log, ticks
+from eventstore.domain_events import ticks
 from eventstore.domain_events.events import StoredEvent
 from eventstore.postgres.connect import Database
 from eventstore.progress import retention
@@ -58,12 +60,6 @@ class AmbiguousEvent(LookupError):
     """Several tenants have an event of that id."""
 
 
-async def unknown(database: Database, event_id: str, tenant: str | None) -> str:
-    """Why there may be no such event: it was never published, or it was lost with an old primary."""
-    known = f"there is no event {event_id!r}" + (f" of tenant {tenant}" if tenant else "")
-    return "; ".join([known, *(lost.sentence for lost in await lost_log.read(database))])
-
-
 async def explain(
     database: Database,
     event_id: str,
@@ -85,13 +81,13 @@ async def explain(
     """
     events = await domain_events.find(database, event_id, tenant=tenant, recorded_at=recorded_at)
     if not events:
-        raise UnknownEvent(await unknown(database, event_id, tenant))
+        raise UnknownEvent(await unknown_events.sentence(database, event_id, tenant))
     if len({event.tenant for event in events}) > 1:
         raise AmbiguousEvent(f"several tenants have an event {event_id!r}: name one")
     if tenant is None and recorded_at is not None:
         events = await domain_events.find(database, event_id, tenant=events[0].tenant, recorded_at=recorded_at)
         if not events:
-            raise UnknownEvent(await unknown(database, event_id, tenant))
+            raise UnknownEvent(await unknown_events.sentence(database, event_id, tenant))
     return await explain_event(database, events[0], route_id=route_id, live=live, part=part)
 
 
@@ -117,14 +113,15 @@ async def explain_event(
     attempts = await outcomes.attempts(database, ids, first=event.seq, last=event.seq)
     kept_from = (await retention.horizon(database)).attempts
     is_kept = kept_from is None or event.recorded_at >= kept_from
-    explained: list[Explanation] = []
+    explained: list[Explained] = []
     filters = filters_of(event)
     for timeline in timelines:
         await asyncio.sleep(0)  # filters may take long, and a tenant may have many routes
         own_attempts = tuple(a for a in attempts if a.route_id == timeline.current.id)
         waiting = pending.get(timeline.current.id) or in_range(event, timeline.current.id, ranges)
         explained.append(_explained(event, timeline, filters, own_attempts, waiting, is_kept=is_kept))
-    return explained
+    facts = await explanation_facts.gather(database, event, explained, kept_from=kept_from)
+    return [_explanation(event, each, told) for each, told in zip(explained, facts, strict=True)]
 
 
 def _timelines(index: RouteIndex, tenant: str, route_id: UUID | None) -> Iterator[Timeline]:
@@ -156,26 +153,36 @@ def _explained(
     pending: WaitingState | None,
     *,
     is_kept: bool,
-) -> Explanation:
+) -> Explained:
     judgement = judged(event, timeline, filters)
     verdict = _verdict(event, judgement, attempts, pending)
     if verdict is ExplainedDecision.PENDING and not attempts and pending is None and not is_kept:
         verdict = ExplainedDecision.NO_LONGER_KEPT
-    route = judgement.route
     is_due = judgement.decision is Decision.DELIVER
-    pending = pending if is_due else None
+    return Explained(
+        timeline=timeline,
+        judgement=judgement,
+        verdict=verdict,
+        attempts=attempts,
+        pending=pending if is_due else None,
+    )
+
+
+def _explanation(event: StoredEvent, explained: Explained, facts: ExplanationFacts) -> Explanation:
+    current, route = explained.timeline.current, explained.judgement.route
+    is_due = explained.judgement.decision is Decision.DELIVER
     return Explanation(
         event=event,
-        route_id=timeline.current.id,
-        route_name=timeline.current.config.name,
-        verdict=verdict,
-        detail=sentence(verdict, _facts(event, timeline, verdict, judgement, attempts, pending)),
-        window=judgement.window,
+        route_id=current.id,
+        route_name=current.config.name,
+        verdict=explained.verdict,
+        detail=sentence(explained.verdict, facts),
+        window=explained.judgement.window,
         route_version=None if route is None else route.version,
         route_pos=None if route is None else route.pos,
-        delivery_id=answer.delivery_id(timeline.current.id, event.id, event.event_time) if is_due else None,
-        attempts=tuple(attempts),
-        pending=pending,
+        delivery_id=answer.delivery_id(current.id, event.id, event.event_time) if is_due else None,
+        attempts=tuple(explained.attempts),
+        pending=explained.pending,
     )
 
 
@@ -194,30 +201,3 @@ def _verdict(
         retry_after=pending.failures if pending is not None and pending.state == "retrying" else None,
     )
     return ExplainedDecision(status.value)
-
-
-def _facts(
-    event: StoredEvent,
-    timeline: Timeline,
-    verdict: ExplainedDecision,
-    judgement: Judgement,
-    attempts: Sequence[RecordedAttempt],
-    pending: WaitingState | None,
-) -> ExplanationFacts:
-    """The facts for the sentence. Its attempt is the one that delivered; if none did, it is the last request."""
-    is_delivered = verdict is ExplainedDecision.DELIVERED
-    delivering = [a for a in attempts if a.outcome == Outcome.DELIVERED][:1] if is_delivered else []
-    last = next(iter(delivering or [a for a in reversed(attempts) if a.number]), None)
-    return ExplanationFacts(
-        event_time=event.event_time,
-        event_type=event.type,
-        created_at=timeline.current.created_at,
-        route=judgement.route,
-        window=judgement.window,
-        attempts=0 if last is None else last.number,
-        last_at=None if last is None else last.at,
-        last_error=None if last is None else last.error,
-        due_at=None if pending is None else pending.due_at,
-        is_parked=pending is not None and pending.state == "parked",
-        is_test_of_another=event.test_route not in (None, timeline.current.id),
-    )

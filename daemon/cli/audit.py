@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -14,11 +14,13 @@ import click
 
 import daemon.audit
 from daemon import route_state
-from daemon.audit import AuditReport, Explanation, Rebuilt
+from daemon.audit import AuditReport, DeliverySchedule, Explanation, Rebuilt
 from daemon.cli.console import output, parsing
 from daemon.cli.console.failures import EXIT_FAILED, CliError
 from daemon.cli.peer import LiveProjection, fetch_projection
 from daemon.cli.store import config_option, settings, tenant_option, with_store
+from daemon.route_state import FoldedLog
+from daemon.store import existing_vault
 from daemon.web.api.audit import of_explanation
 from daemon.web.http import shapes
 from eventstore.postgres.connect import Database
@@ -35,6 +37,12 @@ _END = datetime(9999, 1, 1, tzinfo=UTC)
 @click.option("--as-of", type=parsing.timestamp, metavar="TS", help="The routes as they were at that moment.")
 @tenant_option
 @click.option("--against", metavar="URL", help="Compare with the live projection of the daemon there.")
+@click.option(
+    "--expect",
+    type=parsing.log_head,
+    metavar="POS:HASH",
+    help="What was noted of this log before, as `head` of a rebuild: fail unless it is still so.",
+)
 @click.option("--token", metavar="TOKEN", help="A token for --against [variable: HOOKLEDGER_TOKEN].")
 @config_option
 @output.json_option
@@ -42,26 +50,33 @@ def rebuild(
     as_of: datetime | None,
     tenant: str | None,
     against: str | None,
+    expect: parsing.LogHead | None,
     token: str | None,
     config_file: Path | None,
     as_json: bool,
 ) -> None:
     """Fold the route log from nothing and verify its hash chain.
 
-    Prints the state and its digest. With --against, exits with 1 if the live projection of that daemon differs.
+    Prints the state and its digest. With --against, exits with 1 if the live projection of that daemon differs. With
+    --expect, exits with 1 if the log has another hash at that position, or ends before it: somebody has rewritten it,
+    or an older state was restored.
     """
     if against is not None and (as_of is not None or tenant is not None):
         raise click.UsageError("--against compares all routes as they are now: leave --as-of and --tenant out")
     config = settings(config_file)
 
+    marked = None if expect is None else expect.position
+
     async def work(database: Database) -> tuple[Rebuilt, LiveProjection | None]:
         if against is None:
-            return await daemon.audit.rebuild(database, as_of=as_of, tenant=tenant), None
-        return await _at_one_position(database, against, token or os.environ.get("HOOKLEDGER_TOKEN"))
+            return await daemon.audit.rebuild(database, as_of=as_of, tenant=tenant, marked=marked), None
+        return await _at_one_position(database, against, token or os.environ.get("HOOKLEDGER_TOKEN"), marked=marked)
 
     with output.working("folding the route log"):
         rebuilt, live = with_store(config, work)
     _print_rebuilt(rebuilt, as_json=as_json)
+    if expect is not None:
+        _expect(rebuilt, expect)
     if live is not None:
         _compare(rebuilt, live, against or "")
 
@@ -114,32 +129,69 @@ def audit(
 ) -> int:
     """Recompute every decision of a period and compare it with the record.
 
-    Exits with 1 if there is a finding: a delivery that is missing, or one that was not due.
+    Also compares the logs with each other. Exits with 1 if there is a finding: a delivery that is missing, one that was
+    not due, or something that cannot have come about. Also if nothing could be judged, or not all of it.
     """
     start, end = start or _BEGINNING, end or _END
     if end <= start:
         raise click.UsageError("--to must be later than --from")
+    config = settings(config_file)
+    schedule = DeliverySchedule(retry=config.retry_policy, timeout=timedelta(seconds=config.delivery.timeout_seconds))
 
     async def work(database: Database) -> AuditReport:
-        return await daemon.audit.audit(database, start=start, end=end, tenant=tenant)
+        return await daemon.audit.audit(
+            database, start=start, end=end, tenant=tenant, schedule=schedule, vault=existing_vault(config)
+        )
 
     with output.working("recomputing decisions"):
-        report = with_store(settings(config_file), work)
+        report = with_store(config, work)
     _print_report(report, as_json=as_json)
-    return EXIT_FAILED if report.findings else 0
+    return EXIT_FAILED if report.found or report.gaps else 0
 
 
-async def _at_one_position(database: Database, url: str, token: str | None) -> tuple[Rebuilt, LiveProjection]:
-    """The rebuilt state and the daemon's projection, both at one position; after AGREE_SECONDS, as they are."""
-    deadline = time.monotonic() + AGREE_SECONDS
-    rebuilt = await daemon.audit.rebuild(database)
+async def _at_one_position(
+    database: Database, url: str, token: str | None, *, marked: int | None
+) -> tuple[Rebuilt, LiveProjection]:
+    """The rebuilt state and the daemon's projection, both at one position; AGREE_SECONDS later, as they are.
+
+    The log goes on while it is folded, so it is folded up to where the daemon is, and not from its beginning again.
+    """
+    folded = FoldedLog(marked=marked)
+    await folded.catch_up(database)
+    deadline: float | None = None
     while True:
         live = await asyncio.to_thread(fetch_projection, url, token)
-        if live.position > rebuilt.position:
-            rebuilt = await daemon.audit.rebuild(database)
-        if live.position == rebuilt.position or time.monotonic() > deadline:
-            return rebuilt, live
+        await folded.catch_up(database, upto=live.position)
+        deadline = deadline or time.monotonic() + AGREE_SECONDS
+        if live.position == folded.end or time.monotonic() > deadline:
+            return folded.rebuilt(), live
         await asyncio.sleep(0.1)
+
+
+def _expect(rebuilt: Rebuilt, expected: parsing.LogHead) -> None:
+    hint = "somebody has rewritten the log, or an older state of the database was restored: compare it with a backup"
+    if rebuilt.hash_at is None:
+        raise CliError(
+            f"the route log ends at position {rebuilt.end}, and had position {expected.position} before: "
+            f"{_events(expected.position - rebuilt.end)} gone",
+            hint=hint,
+        )
+    if rebuilt.hash_at != expected.hash:
+        raise CliError(
+            f"position {expected.position} of the route log has hash {rebuilt.hash_at.hex()}, and had "
+            f"{expected.hash.hex()} before: it, or one before it, is not what was written",
+            hint=hint,
+        )
+    output.note(f"at position {expected.position} the route log is as it was")
+
+
+def _events(number: int) -> str:
+    return "1 lifecycle event is" if number == 1 else f"{number} lifecycle events are"
+
+
+def _head(rebuilt: Rebuilt) -> str | None:
+    """What `--expect` takes later; None for an empty log."""
+    return f"{rebuilt.position}:{rebuilt.head.hex()}" if rebuilt.position else None
 
 
 def _compare(rebuilt: Rebuilt, live: LiveProjection, url: str) -> None:
@@ -161,6 +213,7 @@ def _print_rebuilt(rebuilt: Rebuilt, *, as_json: bool) -> None:
         output.document(
             {
                 "position": rebuilt.position,
+                "head": _head(rebuilt),
                 "state_sha256": rebuilt.state_sha256,
                 "routes": route_state.state(rebuilt.routes),
             }
@@ -172,7 +225,14 @@ def _print_rebuilt(rebuilt: Rebuilt, *, as_json: bool) -> None:
         for r in rebuilt.routes
     ]
     output.table(columns, rows, empty="the route log has no routes for this")
-    output.fields([("position", rebuilt.position), ("state sha256", rebuilt.state_sha256), ("hash chain", "whole")])
+    output.fields(
+        [
+            ("position", rebuilt.position),
+            ("head", _head(rebuilt)),
+            ("state sha256", rebuilt.state_sha256),
+            ("hash chain", "whole"),
+        ]
+    )
 
 
 def _print_explanation(each: Explanation) -> None:
@@ -192,17 +252,40 @@ def _print_explanation(each: Explanation) -> None:
 
 
 def _print_report(report: AuditReport, *, as_json: bool) -> None:
-    counts = {name: getattr(report, name) for name in ("events", "pairs", "deliveries", "unread")}
+    counts = {name: getattr(report, name) for name in ("events", "pairs", "deliveries", "outcomes", "unread")}
     if as_json:
         findings = [
-            {"kind": f.kind, "event": f.event_id, "tenant": f.tenant, "route": str(f.route_id), "detail": f.detail}
+            {
+                "kind": f.kind,
+                "table": f.table,
+                "key": f.key,
+                "event": f.event_id,
+                "tenant": f.tenant,
+                "route": None if f.route_id is None else str(f.route_id),
+                "detail": f.detail,
+            }
             for f in report.findings
         ]
-        output.document(counts | {"kept_from": shapes.moment(report.kept_from), "findings": findings})
+        kept_from = shapes.moment(report.kept_from)
+        output.document(
+            counts
+            | {"kept_from": kept_from, "gaps": report.gaps, "unchecked": report.unchecked}
+            | {"found": report.found, "findings": findings}
+        )
         return
     if report.kept_from is not None:
         output.note(f"what was recorded before {output.cell(report.kept_from)} is no longer kept, and was not audited")
-    rows = [(f.kind, f.event_id, f.tenant, f.route_id, f.detail) for f in report.findings]
-    columns = ("finding", "event", "tenant", "route", "detail")
-    output.table(columns, rows, empty="what has been read is accounted for, and nothing was sent that was not due")
+    for gap in report.gaps + report.unchecked:
+        output.note(gap)
+    rows = [(f.kind, f.table, f.key, f.event_id, f.tenant, f.detail) for f in report.findings]
+    columns = ("finding", "table", "key", "event", "tenant", "detail")
+    output.table(columns, rows, empty=_summary(report))
+    if report.found > len(report.findings):
+        output.note(f"and {report.found - len(report.findings):,} more findings")
     output.fields([(name, f"{count:,}") for name, count in counts.items()])
+
+
+def _summary(report: AuditReport) -> str:
+    if not report.events:
+        return "nothing was judged"
+    return "what has been read is accounted for, and nothing was sent that was not due"

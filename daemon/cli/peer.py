@@ -15,6 +15,8 @@ import orjson
 from daemon.cli.console.failures import CliError
 
 TIMEOUT_SECONDS = 5.0
+# The digest of a hundred thousand routes takes a busy daemon some seconds.
+PROJECTION_SECONDS = 60.0
 _ANSWER_BYTES = 1 << 20
 
 
@@ -28,7 +30,7 @@ class LiveProjection:
 
 def fetch_projection(url: str, token: str | None) -> LiveProjection:
     """GET /v1/projection of the daemon at `url`. Raises CliError if the answer is anything else."""
-    body = get(f"{url.rstrip('/')}/v1/projection", token)
+    body = get(f"{url.rstrip('/')}/v1/projection", token, seconds=PROJECTION_SECONDS)
     try:
         document = orjson.loads(body)
         return LiveProjection(position=int(document["position"]), state_sha256=str(document["state_sha256"]))
@@ -37,7 +39,7 @@ def fetch_projection(url: str, token: str | None) -> LiveProjection:
         raise CliError(message, hint="give the address of its API, like http://127.0.0.1:8080") from None
 
 
-def get(url: str, token: str | None = None) -> bytes:
+def get(url: str, token: str | None = None, *, seconds: float = TIMEOUT_SECONDS) -> bytes:
     """The body of a 200 answer. Raises CliError for anything else."""
     if not url.startswith(("http://", "https://")):
         raise CliError(f"{url} is no URL", hint="give one like http://127.0.0.1:8080")
@@ -46,7 +48,7 @@ def get(url: str, token: str | None = None) -> bytes:
         request.add_header("Authorization", f"Bearer {token}")
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with direct.open(request, timeout=TIMEOUT_SECONDS) as answer:
+        with direct.open(request, timeout=seconds) as answer:
             body: bytes = answer.read(_ANSWER_BYTES)
             return body
     except urllib.error.HTTPError as error:

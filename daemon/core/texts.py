@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from datetime import datetime
 
 _CONTROLS = r"\x00-\x1f\x7f-\x9f"
 _REORDERING = r"\u202a-\u202e\u2066-\u2069"
@@ -43,3 +44,8 @@ def is_blank(text: str) -> bool:
 def on_one_line(text: str) -> str:
     """`text` for a terminal or a log: what `problem` refuses, and other line ends, are escaped."""
     return _ESCAPED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def moment(at: datetime) -> str:
+    """A moment as sentences name it: exact, in UTC."""
+    return f"{at:%Y-%m-%d %H:%M:%S.%f} UTC"

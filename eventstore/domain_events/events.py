@@ -110,10 +110,6 @@ SELECT {EVENT_COLUMNS}, t.tick, t.closed_upto
 _BY_ID = _WITH_TICK % "tenant = $1 AND id = $2 OFFSET 0" + " ORDER BY seq DESC LIMIT 1"
 _OF_MOMENT = _WITH_TICK % "tenant = $1 AND id = $2 AND recorded_at = $3" + " LIMIT 1"
 _BY_ID_ANY_TENANT = _WITH_TICK % "id = $1 OFFSET 0" + " ORDER BY seq DESC LIMIT 2"
-_PERIOD = (
-    _WITH_TICK % "recorded_at >= $1 AND recorded_at < $2 AND seq > $3 AND ($4::text IS NULL OR tenant = $4)"
-    + " ORDER BY seq LIMIT $5"
-)
 _AT = _WITH_TICK % "seq = $1 AND recorded_at >= $2"
 _BY_SEQ = f"""
 SELECT {EVENT_COLUMNS} FROM hookledger.domain_event
@@ -183,21 +179,6 @@ async def find(
         else:
             rows = await connection.fetch(_BY_ID, tenant, event_id)
     return [StoredEvent(**row) for row in rows]
-
-
-async def period(
-    database: Database, start: datetime, end: datetime, *, tenant: str | None, after_seq: int, limit: int
-) -> list[StoredEvent]:
-    """A page of the events recorded in [start, end), sorted by seq, each with the tick that read it."""
-    async with database.connection(seconds=30) as connection:
-        rows = await connection.fetch(_PERIOD, start, end, after_seq, tenant, limit)
-    return [StoredEvent(**row) for row in rows]
-
-
-async def newest_seq(database: Database) -> int:
-    """A seq that no event committed before this call exceeds."""
-    async with database.connection() as connection:
-        return int(await connection.fetchval("SELECT last_value FROM hookledger.domain_event_seq"))
 
 
 async def find_at(database: Database, seq: int, *, event_time: datetime) -> StoredEvent | None:

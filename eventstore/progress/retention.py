@@ -10,6 +10,7 @@ Partitions and ticks are dropped oldest first, up to the first one that must sta
                     in it: such deliveries expire first (eventstore/progress/expiry.py)
     attempt         no outcome in it is above the floor, and no waiting delivery is older than its end: the attempts
                     tell which deliveries of a packed row are done
+    manual retry    the outcomes of its day were dropped: it explains why something came after a final outcome
     tick            it is below the floor, and before the first tick that can have read an event that is kept
     key, headers    the route was deleted so long ago that no request with them can be shown any more: of its requests
                     either all events or all outcomes were dropped
@@ -29,6 +30,7 @@ import asyncpg
 
 from eventstore.domain_events.ticks import EMPTY_SNAP
 from eventstore.postgres.connect import Database
+from eventstore.postgres.errors import StoreError
 from eventstore.progress import expiry, manual_retry
 from eventstore.route_log import sealed_secrets
 
@@ -148,10 +150,13 @@ class _Day:
 
 
 async def horizon(database: Database) -> Horizon:
-    """The time from which on events and attempts are kept."""
+    """The time from which on events and attempts are kept. Raises StoreError if somebody has put nonsense there."""
     async with database.connection() as connection:
         rows = await connection.fetch("SELECT key, value FROM hookledger.meta WHERE key LIKE '%\\_kept\\_from'")
-    found = {row["key"]: datetime.fromisoformat(row["value"]) for row in rows}
+    try:
+        found = {row["key"]: datetime.fromisoformat(row["value"]) for row in rows}
+    except ValueError as error:
+        raise StoreError(f"hookledger.meta does not say from when on things are kept: {error}") from error
     return Horizon(events=found.get("events_kept_from"), attempts=found.get("attempts_kept_from"))
 
 
@@ -165,7 +170,7 @@ async def sweep(database: Database, keep: Keep = Keep()) -> Swept | None:
         await _sweep_events(connection, now - keep.events, swept)
         await _sweep_attempts(connection, now - keep.attempts, swept)
         swept.ticks = await _sweep_ticks(connection)
-        await manual_retry.forget(connection, before=now - keep.attempts)
+        await _sweep_resends(connection)
         swept.secrets = await _sweep_secrets(connection)
     return swept
 
@@ -261,6 +266,13 @@ async def _drop(connection: asyncpg.pool.PoolConnectionProxy, parent: str, mark:
         return False
     swept.dropped.append(day.name)
     return True
+
+
+async def _sweep_resends(connection: asyncpg.pool.PoolConnectionProxy) -> None:
+    """Deletes the records of manual retries whose outcomes were dropped. The others explain outcomes that are kept."""
+    dropped_to = await connection.fetchval("SELECT value FROM hookledger.meta WHERE key = 'attempts_kept_from'")
+    if dropped_to is not None:
+        await manual_retry.forget(connection, before=datetime.fromisoformat(dropped_to))
 
 
 async def _sweep_ticks(connection: asyncpg.pool.PoolConnectionProxy) -> int:

@@ -1,4 +1,4 @@
-"""Reads the attempts and the state of single deliveries: for explain, for audits, and for the pages of a delivery."""
+"""Reads the attempts and the state of single deliveries: for explanations, and for the pages of a delivery."""
 
 from __future__ import annotations
 
@@ -73,6 +73,14 @@ class EventAndRoute:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DroppedOutcome:
+    """How a delivery of an event ended that is no longer kept."""
+
+    outcome: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingState:
     """A delivery that waits: `state` is "retrying", with the time of its next attempt, or "parked"."""
 
@@ -90,15 +98,7 @@ SELECT at, seq, route_id, number, started_at, duration_ms, outcome, status_code,
  ORDER BY at, number
 """
 
-_PENDING = f"""
-SELECT seq, route_id, 'retrying' AS state, failures, due_at - {AHEAD} AS due_at FROM hookledger.retry
- WHERE route_id = ANY ($1::uuid[]) AND seq >= $2 AND seq <= $3
- UNION ALL
-SELECT s.seq, p.route_id, 'parked', 0, NULL FROM hookledger.parked p, unnest(p.seqs) AS s (seq)
- WHERE p.route_id = ANY ($1::uuid[]) AND s.seq >= $2 AND s.seq <= $3
-"""
-
-# The same for one event: $2 its seq, $3 its event time. Few packed rows span that time.
+# $2 the seq of an event, $3 its event time. Few packed rows span that time.
 _WAITING = f"""
 SELECT seq, route_id, 'retrying' AS state, failures, due_at - {AHEAD} AS due_at FROM hookledger.retry
  WHERE route_id = ANY ($1::uuid[]) AND seq = $2
@@ -119,6 +119,21 @@ SELECT at, seq, route_id, number, started_at, duration_ms, outcome, status_code,
  WHERE route_id = $1 AND seq = $2 AND at >= $3::timestamptz - interval '1 day'
  ORDER BY at, number
 """
+
+# The newest outcomes of a tenant's events from before $3, by the indexes of its lists: no more than so many of each are
+# looked at. $1 tenant, $2 event id
+_OF_DROPPED = " UNION ALL ".join(
+    f"""
+SELECT outcome, at FROM (
+       SELECT event_id, outcome, at FROM hookledger.attempt
+        WHERE tenant = $1 AND event_time < $3 AND {condition}
+        ORDER BY {order}event_time DESC, seq DESC LIMIT 20000) old
+ WHERE event_id = $2"""
+    for condition, order in (
+        ("outcome = 'delivered'", ""),
+        *((f"outcome = '{outcome}'", "outcome DESC, ") for outcome in ("failed", "suppressed", "expired")),
+    )
+)
 
 # $1 tenant, $2 the first four bytes of a delivery id
 _BY_KEY = """
@@ -157,13 +172,6 @@ async def attempts(database: Database, routes: Sequence[UUID], *, first: int, la
     return [RecordedAttempt(**row) for row in rows]
 
 
-async def pending(database: Database, routes: Sequence[UUID], *, first: int, last: int) -> list[WaitingState]:
-    """The deliveries of these routes and the events with seq in [first, last] that wait in `retry` or `parked`."""
-    async with database.connection(seconds=30) as connection:
-        rows = await connection.fetch(_PENDING, routes, first, last)
-    return [WaitingState(**row) for row in rows]
-
-
 async def waiting(database: Database, routes: Sequence[UUID], *, seq: int, event_time: datetime) -> list[WaitingState]:
     """The deliveries of one event to these routes that wait in `retry` or `parked`."""
     async with database.connection(seconds=10) as connection:
@@ -174,7 +182,7 @@ async def waiting(database: Database, routes: Sequence[UUID], *, seq: int, event
 async def ranges(database: Database, routes: Sequence[UUID]) -> dict[UUID, LogPosition]:
     """Where the range begins of those of these routes that have one: all their deliveries from there on are parked.
 
-    A waiting delivery moves from a range to a row, and from a row to an outcome. So read this first, then `pending`,
+    A waiting delivery moves from a range to a row, and from a row to an outcome. So read this first, then `waiting`,
     then `attempts`: in that order none is missed.
     """
     async with database.connection(seconds=30) as connection:
@@ -187,6 +195,15 @@ async def exchanges(database: Database, route_id: UUID, seq: int, *, event_time:
     async with database.connection(seconds=10) as connection:
         rows = await connection.fetch(_EXCHANGES, route_id, seq, event_time)
     return [RecordedExchange(**row) for row in rows]
+
+
+async def of_dropped_event(
+    database: Database, tenant: str, event_id: str, *, before: datetime
+) -> DroppedOutcome | None:
+    """How a delivery of a tenant's event from before a moment ended; None if none of its outcomes is kept."""
+    async with database.connection(seconds=10) as connection:
+        rows = await connection.fetch(_OF_DROPPED, tenant, event_id, before)
+    return DroppedOutcome(**rows[0]) if rows else None
 
 
 async def by_key(database: Database, tenant: str, key: int) -> list[EventAndRoute]:

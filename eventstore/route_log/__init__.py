@@ -12,7 +12,9 @@ from eventstore.route_log.log import (
     last_position,
     newest,
     of_version,
+    of_versions,
     read,
+    read_page,
 )
 
 __all__ = [
@@ -27,5 +29,7 @@ __all__ = [
     "last_position",
     "newest",
     "of_version",
+    "of_versions",
     "read",
+    "read_page",
 ]

@@ -8,8 +8,8 @@ canonical row). The canonical row is each field as `<length in bytes>:<text>`, n
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 from eventstore.postgres.errors import ChainBroken
 from eventstore.route_log.log import RouteEvent
@@ -32,7 +32,9 @@ def canonical(event: RouteEvent) -> bytes:
         event.causation_id,
         event.body,
     )
-    return b"".join(_netstring(field) for field in fields)
+    # Nearly always all of it is ASCII, where characters are bytes.
+    text = "".join([f"{len(field)}:{field}" if field is not None else "~" for field in fields])
+    return text.encode() if text.isascii() else b"".join(map(_netstring, fields))
 
 
 def digest(event: RouteEvent) -> bytes:
@@ -40,24 +42,30 @@ def digest(event: RouteEvent) -> bytes:
     return hashlib.sha256(event.prev_hash + canonical(event)).digest()
 
 
-async def verified(events: AsyncIterator[RouteEvent]) -> AsyncIterator[RouteEvent]:
-    """The events of a log that is read from its beginning, each checked against the one before. Raises ChainBroken."""
-    pos, prev_hash, prev_at = 0, b"", None
-    versions: dict[object, int] = {}
-    async for event in events:
+class Chain:
+    """A log that is read from its beginning: `check` takes each event after the one before it."""
+
+    def __init__(self) -> None:
+        self.pos = 0
+        self.hash = b""
+        self._at: datetime | None = None
+        self._versions: dict[UUID, int] = {}
+
+    def check(self, event: RouteEvent) -> None:
+        """Raises ChainBroken if this is not the event that was written after the one before it."""
+        pos = self.pos
         if event.pos != pos + 1:
             raise ChainBroken(f"position {pos + 1} of the route log is missing: {event.pos} follows {pos}", pos=pos + 1)
-        if event.prev_hash != prev_hash:
+        if event.prev_hash != self.hash:
             raise ChainBroken(f"position {event.pos} does not continue the chain of position {pos}", pos=event.pos)
         if digest(event) != event.hash:
             raise ChainBroken(f"position {event.pos} is not what was written: its hash differs", pos=event.pos)
-        if event.version != versions.get(event.route_id, 0) + 1:
+        if event.version != self._versions.get(event.route_id, 0) + 1:
             raise ChainBroken(f"position {event.pos} breaks the sequence of versions of its route", pos=event.pos)
-        if prev_at is not None and event.effective_at <= prev_at:
+        if self._at is not None and event.effective_at <= self._at:
             raise ChainBroken(f"position {event.pos} is not later than position {pos}", pos=event.pos)
-        pos, prev_hash, prev_at = event.pos, event.hash, event.effective_at
-        versions[event.route_id] = event.version
-        yield event
+        self.pos, self.hash, self._at = event.pos, event.hash, event.effective_at
+        self._versions[event.route_id] = event.version
 
 
 def _netstring(field: str | None) -> bytes:
@@ -68,8 +76,9 @@ def _netstring(field: str | None) -> bytes:
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def microseconds(at: datetime) -> int:
     """Microseconds since 1970, exact. `datetime.timestamp` is a float and is not exact."""
-    return (at - _EPOCH) // timedelta(microseconds=1)
+    return (at - _EPOCH) // _MICROSECOND

@@ -119,6 +119,15 @@ async def master_key_check(database: Database, value: str) -> str:
     return stored
 
 
+async def stored_master_key_check(database: Database) -> str | None:
+    """The check value of the master key in this database, None if there is none yet."""
+    async with database.connection() as connection:
+        stored: str | None = await connection.fetchval(
+            "SELECT value FROM hookledger.meta WHERE key = 'master_key_check'"
+        )
+    return stored
+
+
 async def replace_master_key_check(database: Database, stale: str, fresh: str) -> None:
     """Replaces the check value `stale` by `fresh`, if it is still `stale`."""
     async with database.connection() as connection:

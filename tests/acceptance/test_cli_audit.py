@@ -12,6 +12,11 @@ import pytest
 
 from tests.support.cli import CommandLine
 
+# True once every shard has read every event.
+ACCOUNTED = """
+SELECT (SELECT min(tick) FROM hookledger.checkpoint) = (SELECT max(tick) FROM hookledger.tick)
+   AND NOT hookledger.has_news((SELECT snap FROM hookledger.tick ORDER BY tick DESC LIMIT 1))
+"""
 EVENT = '{"tenant": "acme", "type": "order.create", "id": "evt_1", "data": {}}'
 
 
@@ -54,6 +59,29 @@ async def test_a_rebuild_notices_a_changed_log(hookledger: CommandLine, database
     await connection.close()
     ended = hookledger("rebuild", code=1)
     assert ended.err.startswith("error: position 1 is not what was written")
+
+
+async def test_a_rebuild_notices_a_log_that_is_not_what_was_noted_before(
+    hookledger: CommandLine, database_url: str
+) -> None:
+    for option in ("1", "0:" + "a" * 64, "x:" + "a" * 64, "1:" + "a" * 63, "1:" + "g" * 64):
+        assert "give the head" in hookledger("rebuild", "--expect", option, code=2).err
+    hookledger.create_route()
+    first = hookledger("rebuild", "--json").json["head"]
+    hookledger.create_route()
+    head = hookledger("rebuild", "--expect", first, "--json").json["head"]
+    assert head in hookledger("rebuild").out
+    assert "at position 2 the route log is as it was" in hookledger("rebuild", "--expect", head).err
+    ahead = hookledger("rebuild", "--expect", "4:" + "a" * 64, code=1).err
+    assert "the route log ends at position 2, and had position 4 before: 2 lifecycle events are gone" in ahead
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("SET session_replication_role = replica; DELETE FROM hookledger.route_event WHERE pos = 2")
+    await connection.close()
+    assert "1 lifecycle event is gone" in hookledger("rebuild", "--expect", head, code=1).err
+    hookledger.create_route("--name", "Another")
+    rewritten = hookledger("rebuild", "--expect", head, code=1).err
+    assert f"and had {head[2:]} before: it, or one before it, is not what was written" in rewritten
+    hookledger("rebuild", "--expect", first)
 
 
 def test_a_rebuild_agrees_with_a_running_daemon(
@@ -109,17 +137,40 @@ async def test_an_audit_finds_what_is_missing_in_the_record(
     connection = await asyncpg.connect(database_url)
     while not await connection.fetchval("SELECT count(*) FROM hookledger.attempt"):
         pass
-    while not (report := hookledger("audit", "--json").json)["deliveries"]:
+    while not await connection.fetchval(ACCOUNTED):
         pass
-    assert report["findings"] == []
+    report = hookledger("audit", "--json").json
+    assert (report["deliveries"], report["findings"], report["gaps"]) == (1, [], [])
     await connection.execute("ALTER TABLE hookledger.attempt DISABLE TRIGGER ALL")
     await connection.execute("DELETE FROM hookledger.attempt")
     await connection.execute("DELETE FROM hookledger.retry")
     await connection.close()
     found = hookledger("audit", "--json", code=1)
-    assert [finding["kind"] for finding in json.loads(found.out)["findings"]] == ["missing"]
-    assert "missing" in hookledger("audit", code=1).out
-    assert hookledger("audit", "--to", "2020-01-01", "--json").json["events"] == 0
+    (finding,) = json.loads(found.out)["findings"]
+    assert (finding["kind"], finding["table"], finding["event"]) == ("missing", "attempt", "evt_1")
+    assert finding["detail"] == "it was due, but is neither recorded nor waiting"
+    assert "neither recorded nor waiting" in hookledger("audit", code=1).out
+
+
+async def test_an_audit_without_anything_to_judge_or_with_something_unread_fails_and_says_so(
+    hookledger: CommandLine, database_url: str
+) -> None:
+    nothing = hookledger("audit", code=1)
+    assert "no event of this period was judged" in nothing.err
+    assert "nothing was judged" in nothing.out
+    hookledger("publish", stdin=EVENT)
+    assert "1 event of this period is not read yet, and was not judged" in hookledger("audit", code=1).err
+    gaps = hookledger("audit", "--to", "2020-01-01", "--json", code=1).json["gaps"]
+    assert gaps[0] == "no event of this period was judged"
+
+
+async def test_an_audit_without_the_master_key_says_that_it_did_not_check_secrets(
+    hookledger: CommandLine, database_url: str, tmp_path: Path
+) -> None:
+    hookledger.create_route()
+    (tmp_path / "auditor").mkdir()
+    elsewhere = CommandLine(tmp_path / "auditor", database_url)
+    assert "without the master key it was not checked" in elsewhere("audit", code=1).err
 
 
 async def test_explain_takes_the_one_that_is_meant_of_two_events_with_one_id(
@@ -146,11 +197,12 @@ async def test_explain_takes_the_one_that_is_meant_of_two_events_with_one_id(
 
 
 async def test_an_audit_says_plainly_what_is_no_longer_kept(hookledger: CommandLine, database_url: str) -> None:
-    assert hookledger("audit", "--json").json["kept_from"] is None
-    assert "no longer kept" not in hookledger("audit").err
+    hookledger("publish", stdin=EVENT)
+    assert hookledger("audit", "--json", code=1).json["kept_from"] is None
+    assert "no longer kept" not in hookledger("audit", code=1).err
     connection = await asyncpg.connect(database_url)
     await connection.execute("INSERT INTO hookledger.meta VALUES ('events_kept_from', '2026-01-02T00:00:00+00:00')")
     await connection.close()
-    assert hookledger("audit", "--json").json["kept_from"] == "2026-01-02T00:00:00.000000Z"
-    assert "before 2026-01-02 00:00:00.000000Z is no longer kept" in hookledger("audit").err
-    assert hookledger("audit", "--from", "2026-01-02T00:00:00Z", "--json").json["kept_from"] is None
+    assert hookledger("audit", "--json", code=1).json["kept_from"] == "2026-01-02T00:00:00.000000Z"
+    assert "before 2026-01-02 00:00:00.000000Z is no longer kept" in hookledger("audit", code=1).err
+    assert hookledger("audit", "--from", "2026-01-02T00:00:00Z", "--json", code=1).json["kept_from"] is None

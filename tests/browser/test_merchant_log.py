@@ -46,9 +46,7 @@ async def test_a_failure_is_found_in_the_log_and_explained(visit: Visit, account
     await rows.get_by_role("link", name=failed[0]["event"]["id"]).click()
     await heading(page, "item.remove to Warehouse")
     why = page.get_by_role("region", name="It was not delivered")
-    await expect(why).to_contain_text(
-        "Failed for good after 3 attempts; the last error was “500 Internal Server Error”."
-    )
+    await expect(why).to_contain_text(", after 3 attempts: the receiver answered 500 Internal Server Error.")
     attempts = page.locator("ol.timeline > li")
     await expect(attempts.locator("h3")).to_have_text(["Attempt 3", "Attempt 2", "Attempt 1"])
     last = attempts.first

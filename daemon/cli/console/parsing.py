@@ -5,13 +5,19 @@ A wrong value raises `click.BadParameter` with an example of a right one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, time
+from typing import NamedTuple
 from uuid import UUID
 
 import click
 
 NONE = "none"
+
+# Positions are bigints.
+_POSITION_DIGITS = 18
+_SHA256 = re.compile("[0-9a-fA-F]{64}")
 
 
 def timestamp(text: str) -> datetime:
@@ -31,6 +37,23 @@ def timestamp(text: str) -> datetime:
     except (ValueError, OverflowError):
         hint = "write it like 2026-11-23T08:00:00Z, or as a date like 2026-11-23"
         raise click.BadParameter(f"{text!r} is no time: {hint}") from None
+
+
+class LogHead(NamedTuple):
+    """A position of the route log and its hash."""
+
+    position: int
+    hash: bytes
+
+
+def log_head(text: str) -> LogHead:
+    """`POS:HASH`, as `rebuild` prints it. For `click.option(type=…)`."""
+    position, _, digits = text.partition(":")
+    if not (position.isascii() and position.isdigit() and len(position) <= _POSITION_DIGITS and int(position)):
+        raise click.BadParameter(f"{text!r} begins with no position: give the head that a rebuild printed, POS:HASH")
+    if not _SHA256.fullmatch(digits):
+        raise click.BadParameter(f"{text!r} ends with no SHA-256: give the head that a rebuild printed, POS:HASH")
+    return LogHead(int(position), bytes.fromhex(digits))
 
 
 def headers(lines: Iterable[str]) -> dict[str, str]:

@@ -41,6 +41,22 @@ def explain_error(error: str) -> FailureText:
     return FailureText(short=known.short, cause=f"{known.cause.removesuffix('.')}: {detail}.", step=step)
 
 
+def clause(error: str | None) -> str:
+    """What went wrong, as a clause without a full stop: "the receiver answered 500 Internal Server Error"."""
+    if error is None:
+        return "nothing is known of its cause"
+    name = error.partition(": ")[0]
+    if name.startswith("http_") and name.removeprefix("http_").isdecimal():
+        return f"the receiver {answered(int(name.removeprefix('http_')))}"
+    cause = explain_error(error).cause.removesuffix(".")
+    return f"{cause[0].lower()}{cause[1:]}"
+
+
+def answered(status: int) -> str:
+    """That somebody answered with a status, as the predicate of a clause."""
+    return f"answered {status_text(status)}"
+
+
 def error_code(error: str) -> str:
     """What programs compare of a recorded error: `tls_error` without the sentence behind it. A `render_error` keeps its
     reason, since only the route's own expressions tell it.

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from daemon.core.routing import windows
 from daemon.core.routing.route import Route, RouteStatus
+from daemon.core.texts import moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +28,15 @@ def delivery(route: Route, event_time: datetime) -> ResendRefused | None:
         return refused
     if windows.is_sendable(route.windows, event_time):
         return None
-    enabled = _moment(route.windows[-1].start)
+    enabled = moment(route.windows[-1].start)
     window = windows.find(route.windows, event_time)
     if window is None or window.end is None:
         return ResendRefused(
-            f"the route was disabled when it happened, {_moment(event_time)}, until {enabled}: what happened then is "
+            f"the route was disabled when it happened, {moment(event_time)}, until {enabled}: what happened then is "
             "never sent"
         )
     return ResendRefused(
-        f"the route was disabled at {_moment(window.end)}, after it happened, and enabled again at {enabled}: what "
+        f"the route was disabled at {moment(window.end)}, after it happened, and enabled again at {enabled}: what "
         "happened before is never sent"
     )
 
@@ -51,11 +52,11 @@ def period(route: Route, *, since: datetime, until: datetime, kept_from: datetim
     enabled = route.windows[-1].start
     if until <= enabled:
         return ResendRefused(
-            f"nothing of this period can be sent: what happened before {_moment(enabled)}, when the route was enabled, "
+            f"nothing of this period can be sent: what happened before {moment(enabled)}, when the route was enabled, "
             "is never sent"
         )
     if kept_from is not None and until <= kept_from:
-        return ResendRefused(f"nothing of this period is kept any more: the events kept begin at {_moment(kept_from)}")
+        return ResendRefused(f"nothing of this period is kept any more: the events kept begin at {moment(kept_from)}")
     return max(since, enabled, kept_from or enabled)
 
 
@@ -65,11 +66,7 @@ def _not_enabled(route: Route) -> ResendRefused | None:
             return None
         case RouteStatus.DISABLED:
             since = route.windows[-1].end if route.windows else None
-            when = "never was enabled" if since is None else f"is disabled since {_moment(since)}"
+            when = "never was enabled" if since is None else f"is disabled since {moment(since)}"
             return ResendRefused(f"the route {when}: what happened until it is enabled is never sent")
         case RouteStatus.DELETED:
             return ResendRefused("the route was deleted: nothing is sent to it any more")
-
-
-def _moment(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S.%f} UTC"

@@ -241,25 +241,38 @@ def _follows(event: LifecycleEvent, route: Route) -> bool:
 
 def _changed(route: Route, event: LifecycleEvent) -> Route:
     at = event.effective_at
-    after = replace(route, version=event.version, pos=event.pos, updated_at=at)
+    status, config, periods, keys = route.status, route.config, route.windows, route.keys
     match event.type:
         case LifecycleEventType.EDITED:
-            return replace(after, config=_sharing(config_from_body(event.body["config"]), route.config))
+            config = _sharing(config_from_body(event.body["config"]), config)
         case LifecycleEventType.DISABLED:
-            return replace(after, status=RouteStatus.DISABLED, windows=windows.closed(route.windows, at))
+            status, periods = RouteStatus.DISABLED, windows.closed(periods, at)
         case LifecycleEventType.ENABLED:
-            return replace(after, status=RouteStatus.ENABLED, windows=windows.opened(route.windows, at))
+            status, periods = RouteStatus.ENABLED, windows.opened(periods, at)
         case LifecycleEventType.DELETED:
-            return replace(after, status=RouteStatus.DELETED, windows=windows.closed(route.windows, at))
+            status, periods = RouteStatus.DELETED, windows.closed(periods, at)
         case LifecycleEventType.KEY_ROTATED:
-            previous = replace(route.keys[0], valid_until=at + timedelta(seconds=event.body["grace_seconds"]))
-            return replace(after, keys=(_key(event.body["key"]), previous))
+            previous = replace(keys[0], valid_until=at + timedelta(seconds=event.body["grace_seconds"]))
+            keys = (_key(event.body["key"]), previous)
         case LifecycleEventType.KEY_REVOKED:
-            return replace(after, keys=route.keys[:1])
+            keys = keys[:1]
         case LifecycleEventType.CREATED:
             raise BrokenHistory(f"position {event.pos}: created twice")
         case _:
             assert_never(event.type)
+    # Not `replace`, which takes five times as long: a rebuild makes a route for each of a million events.
+    return Route(
+        id=route.id,
+        tenant=route.tenant,
+        version=event.version,
+        pos=event.pos,
+        status=status,
+        config=config,
+        windows=periods,
+        keys=keys,
+        created_at=route.created_at,
+        updated_at=at,
+    )
 
 
 def _sharing(config: RouteConfig, before: RouteConfig) -> RouteConfig:

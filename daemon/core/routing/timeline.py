@@ -79,6 +79,15 @@ class Timeline:
         """The state of that version, None if there is none."""
         return self._state(version - 1) if 1 <= version <= self.current.version else None
 
+    def all_configs(self) -> list[RouteConfig]:
+        """Every configuration that it ever had, in order."""
+        return [self.current.config] if self._past is None else self._past.configs()
+
+    def all_keys(self) -> list[KeyRef]:
+        """Every key that it ever had, in order."""
+        sets = [self.current.keys] if self._past is None else self._past.keys()
+        return list({key.id: key for keys in sets for key in reversed(keys)}.values())
+
     def _state(self, place: int) -> Route:
         if self._past is None or place == self.current.version - 1:
             return self.current
@@ -98,6 +107,9 @@ class _Changes(Generic[_Value]):
         if value is not self._values[-1]:
             self._from.append(place)
             self._values.append(value)
+
+    def all(self) -> list[_Value]:
+        return self._values
 
     def at(self, place: int) -> _Value:
         return self._values[bisect_right(self._from, place) - 1]
@@ -126,6 +138,12 @@ class _States:
     def place(self, at: datetime) -> int:
         """The place of the state at that moment, -1 before the first one."""
         return bisect_right(self._since, _microseconds(at)) - 1
+
+    def configs(self) -> list[RouteConfig]:
+        return self._configs.all()
+
+    def keys(self) -> list[tuple[KeyRef, ...]]:
+        return self._keys.all()
 
     def outline(self, place: int) -> RouteOutline:
         return RouteOutline(_STATUSES[self._statuses[place]], self._configs.at(place))

@@ -15,6 +15,8 @@ import time
 
 from daemon.core.routing import windows
 from daemon.core.routing.index import RouteIndex
+from daemon.core.routing.route import Route, RouteStatus
+from daemon.core.texts import moment
 from daemon.pipeline.backlog.retrier import Retrier
 from daemon.pipeline.held_shards import HeldShards, Takeover
 from daemon.pipeline.scheduling.delivery import Delivery
@@ -29,8 +31,6 @@ from eventstore.progress.rows import AttemptRow
 
 POLL_SECONDS = 1.0
 IDLE_SECONDS = 10.0
-
-WINDOW_CLOSED = "the route was disabled or deleted: what happened before is never sent"
 
 
 class Replayer:
@@ -89,7 +89,7 @@ class Replayer:
         if timeline is None:
             return  # younger than what was applied here
         if not windows.is_sendable(timeline.current.windows, replay.sendable_from):
-            await replays.cancel(self._database, replay, detail=WINDOW_CLOSED)
+            await replays.cancel(self._database, replay, detail=window_closed(timeline.current))
             return
         if not replay.waiting and not replay.is_unscheduled:
             await replays.finish(self._database, replay.id)
@@ -109,3 +109,11 @@ class Replayer:
         if breaker.is_closed:
             return part if replay.waiting <= self._tunables.replay_waiting_rows - part else 0
         return 0 if replay.waiting else min(part, breaker.capacity(time.monotonic()))
+
+
+def window_closed(route: Route) -> str:
+    """Why nothing of a replay is sent any more, as a sentence without a full stop."""
+    what = "deleted" if route.status is RouteStatus.DELETED else "disabled"
+    at = windows.last_end(route.windows)
+    when = "" if at is None else f" at {moment(at)}"
+    return f"the route was {what}{when}: what happened before is never sent"

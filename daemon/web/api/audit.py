@@ -52,7 +52,7 @@ class ExplanationShape(TypedDict):
     route: Uuid
     route_name: RouteName
     decision: ExplainedDecision
-    detail: Annotated[str, Field(examples=["Delivered on attempt 1, 2026-11-23 08:00:00 UTC."])]
+    detail: Annotated[str, Field(examples=["It is due, and about to be sent."])]
     event_time: Moment
     window: WindowShape | None
     route_version: int | None

@@ -147,7 +147,10 @@ class DeliveryDetailShape(_SummaryShape):
     if its event is no longer kept.
     """
 
-    detail: Annotated[str | None, Field(examples=["Delivered on attempt 1, 2026-11-23 08:00:00.000000 UTC."])]
+    detail: Annotated[
+        str | None,
+        Field(examples=["It is due, and about to be sent."]),
+    ]
     attempts: list[AttemptShape]
 
 

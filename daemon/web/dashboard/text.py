@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 
 from markupsafe import escape
 
-from daemon.core.delivery.failure_text import explain_error
 from daemon.core.events.event import instant
 
 # Positions are bigints: no position has more digits.
@@ -26,10 +25,8 @@ _ROUTE = re.compile(r"\b([Tt]he|[Tt]his|[Aa]|[Nn]o|[Nn]o such|[Aa]nother) route\
 _FOR_OPERATORS = re.compile(r",? or ask for egress\.[a-z_]+(?: or egress\.[a-z_]+)*")
 _MICROSECONDS = re.compile(r"(:\d\d\.\d{3})\d{3} UTC")
 _FOR_PROGRAMS = re.compile(r"(: see (GET /v1/|the paths of the API)|, which is empty: load one with hookledger ).*$")
-# The name of an error, perhaps with a detail: see daemon.core.delivery.answer.error_name. A detail is short, and the
-# search is bounded: a text with many beginnings of an error would otherwise take minutes.
-_ERROR = r"(?:[a-z]+_[a-z0-9_]+|timeout)(?:: .{0,1000})?"
-_RECORDED = re.compile(rf"failed \((?P<in>{_ERROR})\);|the last error was (?P<last>{_ERROR})\.$", re.DOTALL)
+# What people wrote stands in quotation marks, and is theirs.
+_QUOTED = re.compile(r"(“[^“”]*”)")
 
 _JSON_LEXEME = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 
@@ -76,12 +73,9 @@ def moment_field(text: str) -> str:
 
 
 def in_merchants_words(sentence: str) -> str:
-    """A sentence of the layers below in the words that merchants know."""
-    text = _ROUTE.sub(r"\1 webhook", sentence)
-    text = _MICROSECONDS.sub(r"\1 UTC", text)
-    text = _FOR_PROGRAMS.sub("", text)
-    text = _FOR_OPERATORS.sub("", text)
-    return _RECORDED.sub(_named_error, text)
+    """A sentence of the layers below in the words that merchants know; what it quotes stays as it is."""
+    text = _FOR_PROGRAMS.sub("", sentence)
+    return "".join(part if part.startswith("“") else _reworded(part) for part in _QUOTED.split(text))
 
 
 def pretty_json(text: str, *, max_characters: int) -> str:
@@ -130,10 +124,10 @@ def escaped_bytes(text: str) -> int:
     return len(escape(text).encode("utf-8", "replace"))
 
 
-def _named_error(match: re.Match[str]) -> str:
-    if match["in"]:
-        return f"failed ({explain_error(match['in']).short});"
-    return f"the last error was “{explain_error(match['last']).short}”."
+def _reworded(text: str) -> str:
+    text = _ROUTE.sub(r"\1 webhook", text)
+    text = _MICROSECONDS.sub(r"\1 UTC", text)
+    return _FOR_OPERATORS.sub("", text)
 
 
 def _separator(before: str, lexeme: str, depth: int) -> str:

@@ -14,6 +14,7 @@ from uuid import UUID
 from aiohttp import web
 
 from daemon import deliveries
+from daemon.audit import unknown_events
 from daemon.commands import Invalid, NotFound
 from daemon.core.events.event import FieldProblem
 from daemon.core.routing.route import Route, RouteStatus
@@ -31,7 +32,7 @@ from eventstore.queries.attempts import EventAndRoute
 
 EVENT_HINT = Query(name="event", description="the id of its event, which makes a search unnecessary")
 
-_NO_EVENT = "there is no such event, or it is so old that it is no longer kept"
+_NO_EVENT = "there is no such event"
 _NO_ROUTE = "there is no such route"
 _NO_DELIVERY = "there is no such delivery"
 _SEARCHED_TOO_LONG = "is needed here: so much waits that the delivery was not found in time, name its event"
@@ -59,6 +60,8 @@ async def event(request: web.Request) -> FoundEvent:
     found = []
     if "\0" not in event_id:  # PostgreSQL has no such text, so there is no such event
         found = await domain_events.find(database, event_id, tenant=tenant, recorded_at=recorded_at)
+        if not found:
+            raise NotFound(await unknown_events.sentence(database, event_id, tenant))
     if not found:
         raise NotFound(_NO_EVENT)
     same = await listing.by_id(database, tenant, event_id)

@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -263,27 +263,6 @@ async def test_tenants_fall_into_their_shards_for_ever(database: Database, sql: 
 
 
 # --- finding again
-
-
-async def test_a_period_is_read_in_pages_by_seq(database: Database, sql: asyncpg.Connection) -> None:
-    for number in range(10):
-        await publish(database, [new_event(id=f"{number}", tenant="ab"[number % 2])])
-    await ticks.make(database)
-    await publish(database, [new_event(id="unread", tenant="a")])
-    start, end = datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + timedelta(hours=1)
-    first = await domain_events.period(database, start, end, tenant="a", after_seq=0, limit=3)
-    rest = await domain_events.period(database, start, end, tenant="a", after_seq=first[-1].seq, limit=10)
-    assert [event.id for event in first + rest] == ["0", "2", "4", "6", "8", "unread"]
-    assert [event.tick for event in first + rest] == [1] * 5 + [None]
-    assert len(await domain_events.period(database, start, end, tenant=None, after_seq=0, limit=100)) == 11
-    assert (
-        await domain_events.period(database, start - timedelta(hours=2), start, tenant=None, after_seq=0, limit=9) == []
-    )
-    border = first[1].recorded_at
-    assert "2" not in {
-        event.id for event in await domain_events.period(database, start, border, tenant=None, after_seq=0, limit=9)
-    }
-    assert (await domain_events.period(database, border, end, tenant=None, after_seq=0, limit=9))[0].id == "2"
 
 
 async def test_events_are_found_by_seq_with_the_moment_of_each(database: Database) -> None:

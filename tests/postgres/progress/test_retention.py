@@ -542,3 +542,16 @@ async def test_publishing_works_again_at_once_after_a_long_time_without_a_daemon
 
 def _yesterday(today: date) -> date:
     return today - timedelta(days=1)
+
+
+async def test_a_manual_retry_is_noted_for_as_long_as_the_outcomes_of_its_day(
+    database: Database, sql: asyncpg.Connection
+) -> None:
+    await ensure(sql, 40, 30)
+    midnight = days_ago(30).replace(hour=0)
+    for at in (days_ago(40), midnight):
+        await sql.execute(
+            "INSERT INTO hookledger.resend (at, route_id, seq, actor, origin) VALUES ($1, $2, 1, 'a', 'o')", at, ROUTE
+        )
+    await swept(database)
+    assert [row["at"] for row in await sql.fetch("SELECT at FROM hookledger.resend")] == [midnight]

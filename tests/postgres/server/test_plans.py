@@ -19,7 +19,15 @@ from eventstore.domain_events import listing, tail, ticks
 from eventstore.postgres.connect import SERVER_SETTINGS
 from eventstore.progress import backlog, late_outcomes, manual_retry, recording, replays
 from eventstore.progress.steady_time import STATEMENT_TIME
-from eventstore.queries import attempts, deliveries_of_type, delivery_log, route_metrics, undecided
+from eventstore.queries import (
+    attempts,
+    audited,
+    deliveries_of_type,
+    delivery_log,
+    route_metrics,
+    undecided,
+    waiting_reasons,
+)
 from eventstore.queries.delivery_log import ListScope
 from eventstore.route_log import sealed_secrets
 from tests.support.builders import ROUTE
@@ -99,7 +107,12 @@ STATEMENTS = (
     Hot("event by id", domain_events.events._BY_ID, "'t7', 'evt-7007'", {"domain_event_id_key", "tick_pkey"}, 10),
     Hot("event by id of any tenant", domain_events.events._BY_ID_ANY_TENANT, "'evt-7007'", {"domain_event_id_key", "tick_pkey"}, 10),
     Hot("events by seq", domain_events.events._BY_SEQ, f"{SEQS}, now() - interval '1 day', now()", {"domain_event_pkey"}, 10),
-    Hot("events of a period", domain_events.events._PERIOD, "now() - interval '1 hour', now(), 29000, NULL, 100", {"domain_event_pkey"}, 250),
+    Hot("events of an audit", audited._EVENTS_OF[False], "29000, 36000, now() - interval '1 hour', now(), 100", {"domain_event_pkey", "tick_snap_xmax_idx", "tick_pkey"}, 600),
+    Hot("outcomes of an audit", audited._ATTEMPTS, f"{ROUTES}, 29000, 30000, now() - interval '1 day'", {"attempt_route_id_seq_idx"}, 10),
+    Hot("reasons for waiting", waiting_reasons._REASONS, f"{ROUTES}, 29107", {"route_failing_pkey", "attempt_route_id_event_time_seq_idx1", "retry_pkey", "resend_delivery_idx"}, 60),
+    Hot("lifecycle events by version", route_log.log._OF_VERSIONS, f"{ROUTES}, '{{1}}'", {"route_event_version_key"}, 10),
+    Hot("retries of an audit", audited._RETRIES, f"{ROUTES}, 29000, 30000", {"retry_pkey"}, 10),
+    Hot("parked deliveries of an audit", audited._PARKED, f"{ROUTES}, 29000, 30000, 2990, now()", {"parked_route_idx"}, 40),
     Hot("due retries", backlog._DUE, f"{SHARDS}, '{{}}', '{{}}', 100, '{{}}', now()", {"retry_due_idx"}, 300),
     Hot("next retry", backlog._NEXT_DUE, SHARDS, {"retry_due_idx"}, 6),
     Hot("oldest packed", backlog._OLDEST_PACKED, f"'{ROUTES[2:-2]}', 0, 0", {"parked_pkey"}, 15),
@@ -107,7 +120,6 @@ STATEMENTS = (
     Hot("accounted for", backlog._ACCOUNTED, f"{SHARDS}, 990", {"attempt_tick_idx"}, 6000),
     Hot("failures of a route", route_metrics._FAILURES, f"'{ROUTES[2:-2]}', now() - interval '1 hour', '{{}}'", {"attempt_route_id_seq_idx"}, 220),
     Hot("attempts of a route", attempts._ATTEMPTS, f"{ROUTES}, 29000, 30000", {"attempt_route_id_seq_idx"}, 10),
-    Hot("pending of a route", attempts._PENDING, f"{ROUTES}, 29000, 30000", {"retry_pkey", "parked_route_idx"}, 20),
     Hot("flush", recording._FLUSH, FLUSH_ARGUMENTS, {"lease_pkey"}, 100),
     Hot("late outcome", late_outcomes._WRITE, ", ".join(["'me'", "now()", *["'{}'"] * 22]), {"retry_pkey"}, 20),
     Hot("suppression", recording._SUPPRESS, f"'me', 1, 1, '{ROUTE}', now(), '{{}}', 1", {"lease_pkey", "retry_pkey", "parked_pkey"}, 20),

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from daemon.core.delivery.answer import delivery_id, delivery_key
+from daemon.core.delivery.failure_text import clause
 from daemon.core.delivery.tls_fault import TlsFault
 from daemon.core.gcra import Allowance
 from daemon.web.access.limits import TENANT_LIMITS as ALLOWED
@@ -44,7 +45,9 @@ async def test_a_delivery_has_every_attempt_with_request_and_answer(app: App) ->
     assert (found["id"], found["status"], found["test"]) == (it.id, "delivered", False)
     assert (found["event"]["id"], found["event"]["type"]) == ("e1", "order.create")
     assert found["route"] == {"id": it.route["id"], "name": it.route["name"]}
-    assert found["detail"].startswith("Delivered on attempt 2")
+    assert found["detail"].startswith(
+        "Delivered at 2026-11-23 08:00:00.042000 UTC: the receiver answered 200 OK to attempt 2."
+    )
     first, second = found["attempts"]
     assert (first["number"], first["outcome"], first["status_code"], first["error"], first["duration_ms"]) == (
         1, "retrying", 500, "http_500", 42,
@@ -104,7 +107,8 @@ async def test_a_failed_request_has_the_code_of_its_error_and_help(app: App, err
     assert (attempt["response"], attempt["error"], attempt["request"] is None) == (None, code, False)
     assert words in attempt["error_help"]
     assert delivery["last_attempt"]["error"] == code
-    assert delivery["detail"] == f"Failed for good after 1 attempt; the last error was {error}."
+    assert delivery["detail"].startswith("Failed for good at 2026-11-23 08:00:00.042000 UTC, after 1 attempt: ")
+    assert clause(error) in delivery["detail"]
 
 
 async def test_long_bodies_of_older_requests_are_left_out(app: App, monkeypatch: pytest.MonkeyPatch) -> None:

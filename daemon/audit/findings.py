@@ -1,0 +1,82 @@
+"""What an audit reports: what it looked at, what it could not look at, and what is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+# So many are listed; a database that was emptied would have one for each delivery.
+LISTED_FINDINGS = 1000
+
+
+class FindingKind(StrEnum):
+    """`missing`: due, and neither recorded nor waiting. `unexpected`: recorded or waiting, though not due.
+    `unexplained`: a row, or a part of it, that nothing which the daemon does leads to.
+    """
+
+    MISSING = "missing"
+    UNEXPECTED = "unexpected"
+    UNEXPLAINED = "unexplained"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditFinding:
+    """The first thing that is wrong with a delivery, or with a row that belongs to none.
+
+    `table` and `key` say where; `detail` says what, as a sentence without a full stop. Event, tenant and route are None
+    where the row names none.
+    """
+
+    kind: FindingKind
+    table: str
+    key: str
+    detail: str
+    event_id: str | None = None
+    tenant: str | None = None
+    route_id: UUID | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class AuditReport:
+    """Counts of a period, and the findings. `pairs` counts events with the routes that they concern.
+
+    `unread` events have no tick yet, or their shard has not read it yet. `kept_from` is set if the period begins before
+    it: older events or their outcomes are no longer kept. `still_there` events are older than that, and not dropped
+    yet. `unchecked` says what the caller lacked the means to look at, in sentences.
+    """
+
+    events: int = 0
+    pairs: int = 0
+    deliveries: int = 0
+    outcomes: int = 0
+    unread: int = 0
+    still_there: int = 0
+    kept_from: datetime | None = None
+    unchecked: list[str] = field(default_factory=list)
+    findings: list[AuditFinding] = field(default_factory=list)
+    found: int = 0
+
+    def add(self, finding: AuditFinding) -> None:
+        """Counts a finding, and lists it if there is room."""
+        self.found += 1
+        if len(self.findings) < LISTED_FINDINGS:
+            self.findings.append(finding)
+
+    @property
+    def gaps(self) -> list[str]:
+        """Why the audit proves less than was asked for, in sentences; empty if it looked at everything there is."""
+        gaps = [] if self.events else ["no event of this period was judged"]
+        if self.unread:
+            gaps.append(_not_judged(self.unread, "of this period", "not read yet"))
+        if self.still_there:
+            older = f"from before {self.kept_from:%Y-%m-%d %H:%M:%S} UTC, when what is kept begins,"
+            gaps.append(_not_judged(self.still_there, older, "still there"))
+        return gaps
+
+
+def _not_judged(number: int, which: str, how: str) -> str:
+    if number == 1:
+        return f"1 event {which} is {how}, and was not judged"
+    return f"{number:,} events {which} are {how}, and were not judged"

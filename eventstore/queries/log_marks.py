@@ -1,0 +1,206 @@
+"""What audits check besides deliveries: ticks, checkpoints, what is kept, and rows that stand for many deliveries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from eventstore.postgres.connect import Database
+from eventstore.postgres.snapshot import Snapshot
+
+PAGE_TICKS = 20_000
+
+_SECONDS = 60.0
+
+
+class WrongTick(NamedTuple):
+    """A tick that does not follow from the one before it, or from the route log. Fields of the tick before are None if
+    there is none, those of lifecycle events if there is no such position.
+    """
+
+    tick: int
+    at: datetime
+    route_pos: int
+    closed_upto: datetime
+    is_blank: bool
+    previous: int | None
+    previous_route_pos: int | None
+    previous_closed_upto: datetime | None
+    is_behind: bool
+    changed_at: datetime | None
+    next_change_at: datetime | None
+
+
+class AuditedRange(NamedTuple):
+    """A row of `parked_range`."""
+
+    route_id: UUID
+    shard: int
+    from_tick: int
+    from_seq: int
+    pairs: int
+
+
+class PackedRowShape(NamedTuple):
+    """A packed row; `is_even` if its arrays are of one length, `highest_tick` is that of its deliveries."""
+
+    route_id: UUID
+    shard: int
+    epoch: int
+    flush: int
+    tenant: str
+    last_tick: int
+    highest_tick: int | None
+    is_even: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogMarks:
+    """The marks of one moment. `kept_from` has the texts in `meta`, `oldest_days` the oldest partition of each log."""
+
+    now: datetime
+    newest_tick: int
+    checkpoints: dict[int, int]
+    kept_from: dict[str, str]
+    oldest_days: dict[str, date]
+    ranges: list[AuditedRange]
+    packed: list[PackedRowShape]
+
+
+# What a tick must be, by hookledger.make_tick: $1 the tick to begin after, $2 the last one, $3 how many.
+_WRONG_TICKS = """
+WITH page AS MATERIALIZED (
+    SELECT tick, snap, at, route_pos, closed_upto FROM hookledger.tick
+     WHERE tick >= $1 AND tick <= $2 ORDER BY tick LIMIT $3::integer + 1
+), followed AS (
+    SELECT t.tick, t.at, t.route_pos, t.closed_upto, t.snap::text = '1:1:' AS is_blank,
+           lag(t.tick) OVER w AS previous, lag(t.route_pos) OVER w AS previous_route_pos,
+           lag(t.closed_upto) OVER w AS previous_closed_upto,
+           coalesce(pg_snapshot_xmax(t.snap) < pg_snapshot_xmax(lag(t.snap) OVER w)
+                    OR pg_snapshot_xmin(t.snap) < pg_snapshot_xmin(lag(t.snap) OVER w), false) AS is_behind,
+           e.effective_at AS changed_at, n.effective_at AS next_change_at
+      FROM page t
+      LEFT JOIN hookledger.route_event e ON e.pos = t.route_pos
+      LEFT JOIN hookledger.route_event n ON n.pos = t.route_pos + 1
+    WINDOW w AS (ORDER BY t.tick)
+)
+SELECT *, (SELECT max(tick) FROM page) AS upto FROM followed
+ WHERE tick > $1 AND (
+       previous IS NOT NULL AND previous <> tick - 1
+    OR is_behind
+    OR route_pos < previous_route_pos
+    OR route_pos > 0 AND changed_at IS NULL
+    OR closed_upto <> greatest(at, changed_at, previous_closed_upto) AND previous IS NOT NULL
+    OR closed_upto < greatest(at, changed_at)
+    OR next_change_at <= closed_upto)
+ UNION ALL
+SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, (SELECT max(tick) FROM page)
+"""
+
+_OLDEST_DAYS = """
+SELECT p.relname AS log, min(to_date(right(c.relname, 8), 'YYYYMMDD')) AS day
+  FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent
+ WHERE i.inhparent IN ('hookledger.domain_event'::regclass, 'hookledger.attempt'::regclass) AND NOT i.inhdetachpending
+ GROUP BY p.relname
+"""
+
+_PACKED = """
+SELECT route_id, shard, epoch, flush, tenant, last_tick, (SELECT max(t) FROM unnest(ticks) t) AS highest_tick,
+       cardinality(ticks) = cardinality(seqs) AND cardinality(recorded_ats) = cardinality(seqs)
+           AND cardinality(event_times) = cardinality(seqs) AS is_even
+  FROM hookledger.parked
+"""
+
+
+_RANGES = "SELECT route_id, shard, from_tick, from_seq, pairs FROM hookledger.parked_range"
+
+
+async def marks(connection: Snapshot) -> LogMarks:
+    """The marks, in the snapshot of the connection."""
+    oldest = await connection.fetch(_OLDEST_DAYS)
+    kept_from = await connection.fetch("SELECT key, value FROM hookledger.meta WHERE key LIKE '%\\_kept\\_from'")
+    return LogMarks(
+        now=await connection.fetchval("SELECT clock_timestamp()"),
+        newest_tick=await connection.fetchval("SELECT coalesce(max(tick), 0) FROM hookledger.tick"),
+        checkpoints=await checkpoints(connection),
+        kept_from={row["key"]: row["value"] for row in kept_from},
+        oldest_days={row["log"]: row["day"] for row in oldest},
+        ranges=[AuditedRange(*row) for row in await connection.fetch(_RANGES)],
+        packed=[PackedRowShape(*row) for row in await connection.fetch(_PACKED)],
+    )
+
+
+async def wrong_ticks(database: Database, *, after: int, upto: int) -> tuple[list[WrongTick], int]:
+    """The wrong ones of the next PAGE_TICKS ticks after a number, and how far that is; `upto` if there are no more.
+
+    Also compares the first of them with the tick `after`, if there is one.
+    """
+    async with database.connection(seconds=_SECONDS) as connection:
+        rows = await connection.fetch(_WRONG_TICKS, after, upto, PAGE_TICKS)
+    last = rows[-1]["upto"]
+    return [WrongTick(*tuple(row)[:-1]) for row in rows[:-1]], upto if last is None or last <= after else last
+
+
+async def last_tick_before(database: Database, at: datetime) -> int:
+    """The number of the last tick that cannot have read what was recorded from a moment on, 0 if there is none."""
+    async with database.connection(seconds=_SECONDS) as connection:
+        return int(await connection.fetchval(_LAST_TICK, at))
+
+
+# Without an index on closed_upto, which rises with the ticks: by halving, in as many steps as a number has bits.
+_LAST_TICK = """
+WITH RECURSIVE halved AS (
+    SELECT coalesce(min(tick), 1) - 1 AS low, coalesce(max(tick), 0) AS high FROM hookledger.tick
+     UNION ALL
+    SELECT CASE WHEN m.is_before THEN m.middle ELSE h.low END, CASE WHEN m.is_before THEN h.high ELSE m.middle - 1 END
+      FROM halved h
+     CROSS JOIN LATERAL (
+           SELECT (h.low + h.high + 1) / 2 AS middle,
+                  (SELECT t.closed_upto < $1 FROM hookledger.tick t
+                    WHERE t.tick >= (h.low + h.high + 1) / 2 ORDER BY t.tick LIMIT 1) AS is_before) m
+     WHERE h.low < h.high
+)
+SELECT low FROM halved WHERE low >= high LIMIT 1
+"""
+
+
+async def checkpoints(connection: Snapshot) -> dict[int, int]:
+    """Shard → the last tick that is completely accounted for."""
+    rows = await connection.fetch("SELECT shard, tick FROM hookledger.checkpoint")
+    return {row["shard"]: row["tick"] for row in rows}
+
+
+async def ranges(database: Database) -> list[AuditedRange]:
+    """The ranges of all routes."""
+    async with database.connection(seconds=_SECONDS) as connection:
+        return [AuditedRange(*row) for row in await connection.fetch(_RANGES)]
+
+
+async def resends(
+    database: Database, pairs: Sequence[tuple[UUID, int, datetime]]
+) -> dict[tuple[UUID, int], list[datetime]]:
+    """When somebody had a delivery sent again, by (route, seq): by hand, and by a replay of its route and time.
+
+    Deliveries are given as route, seq and event time. The times of each are in order.
+    """
+    columns = [list(column) for column in zip(*pairs, strict=True)]
+    async with database.connection(seconds=_SECONDS) as connection:
+        rows = await connection.fetch(_RESENDS, *columns)
+    return {(row["route_id"], row["seq"]): row["times"] for row in rows}
+
+
+_RESENDS = """
+WITH pairs AS MATERIALIZED (
+    SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) AS p (route_id, seq, event_time)
+), wishes AS (
+    SELECT r.route_id, r.seq, r.at FROM hookledger.resend r
+     WHERE (r.route_id, r.seq) IN (SELECT route_id, seq FROM pairs)
+     UNION ALL
+    SELECT p.route_id, p.seq, r.created_at FROM pairs p JOIN hookledger.replay r
+        ON r.route_id = p.route_id AND r.sendable_from <= p.event_time AND p.event_time < r.until
+)
+SELECT route_id, seq, array_agg(at ORDER BY at) AS times FROM wishes GROUP BY route_id, seq
+"""

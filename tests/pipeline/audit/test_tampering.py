@@ -1,0 +1,105 @@
+"""An audit finds single changes by somebody who may write to the database, and names what is wrong first.
+
+One history stands for all of them: each change is made with the triggers off, found, and taken back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from daemon import audit
+from daemon.audit import AuditReport
+from daemon.keys import Vault
+from eventstore.postgres.connect import Database
+from eventstore.postgres.errors import StoreError
+from tests.support.audited_history import SCHEDULE, audited_history
+from tests.support.databases import of_database, temporary_database
+from tests.support.tamperings import TAMPERINGS, Tampering
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+_TABLES = re.compile(r"(?:UPDATE|DELETE FROM|INSERT INTO) (\w+)")
+_COLUMNS = """
+SELECT string_agg(quote_ident(column_name), ', ') FROM information_schema.columns
+ WHERE table_schema = 'hookledger' AND table_name = $1 AND is_generated = 'NEVER'
+"""
+
+
+@dataclass
+class Audited:
+    """A history in a database, and a connection for which no trigger fires."""
+
+    database: Database
+    sql: asyncpg.Connection
+
+    async def report(self) -> AuditReport:
+        return await audit.audit(
+            self.database,
+            start=datetime(1970, 1, 1, tzinfo=UTC),
+            end=datetime(9999, 1, 1, tzinfo=UTC),
+            schedule=SCHEDULE,
+            vault=Vault([b"k" * 32]),
+        )
+
+    async def keep(self, tampering: Tampering) -> None:
+        for table in set(_TABLES.findall(tampering.sql)):
+            await self.sql.execute(f"CREATE TABLE saved.{table} AS SELECT * FROM {table}")
+
+    async def change(self, tampering: Tampering) -> None:
+        for statement in tampering.sql.split(";"):
+            if (await self.sql.execute(statement)).endswith(" 0"):
+                pytest.fail(f"changed nothing: {statement}")
+
+    async def take_back(self, tampering: Tampering) -> None:
+        for table in set(_TABLES.findall(tampering.sql)):
+            columns = await self.sql.fetchval(_COLUMNS, table)
+            await self.sql.execute(f"DELETE FROM {table}")
+            await self.sql.execute(
+                f"INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM saved.{table}"
+            )
+            await self.sql.execute(f"DROP TABLE saved.{table}")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def it(postgres_url: str, administrator: asyncpg.Connection, template_database: str) -> AsyncIterator[Audited]:
+    async with temporary_database(administrator, "history", template=template_database) as name:
+        url = of_database(postgres_url, name)
+        await audited_history(url)
+        database, sql = Database(url, pool_size=4), await asyncpg.connect(url)
+        await database.open()
+        await sql.execute("SET session_replication_role = replica; SET search_path = hookledger; CREATE SCHEMA saved")
+        yield Audited(database, sql)
+        await sql.close()
+        await database.close()
+
+
+async def test_an_untouched_history_has_no_finding_and_no_gap(it: Audited) -> None:
+    report = await it.report()
+    assert (report.findings, report.gaps) == ([], [])
+    assert report.deliveries > 30
+
+
+@pytest.mark.parametrize("tampering", TAMPERINGS, ids=lambda each: each.name)
+async def test_a_change_is_found_and_named(it: Audited, tampering: Tampering) -> None:
+    await it.keep(tampering)
+    try:
+        await it.change(tampering)
+        report = await it.report()
+        told = [f"{each.kind} {each.table} ({each.key}): {each.detail}" for each in report.findings] or report.gaps
+    except StoreError as error:
+        told = [f"error: {error}"]
+    finally:
+        await it.take_back(tampering)
+    assert any(re.search(tampering.told, each) for each in told), told
+
+
+async def test_at_the_end_the_history_is_as_before(it: Audited) -> None:
+    report = await it.report()
+    assert (report.findings, report.gaps) == ([], [])
