@@ -1,7 +1,7 @@
 """Ticks: numbered cuts through the domain events, each with the position of the route log at that moment.
 
 Any process may make the next tick: in a transaction of its own, or in that of what it publishes
-(eventstore/domain_events/polls.py). Both take the lock that lifecycle appends take (`hookledger.make_tick` in
+(eventstore/domain_events/polls.py). Both take the lock that lifecycle appends take (`hookledger.next_tick` in
 schema.sql). A tick is authoritative: live decisions and any later recomputation
 read the same row.
 """

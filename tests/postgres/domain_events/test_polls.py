@@ -158,7 +158,7 @@ async def test_a_later_transaction_that_ended_first_changes_nothing(database: Da
     await earlier.execute("BEGIN; SELECT pg_current_xact_id()")
     await later.execute("SELECT hookledger.publish('acme', 'a.b', '{}', 'later')")
     await earlier.execute(
-        "SELECT hookledger.publish('acme', 'a.b', '{}', 'earlier'); SELECT hookledger.make_tick(pg_current_xact_id())"
+        "SELECT hookledger.publish('acme', 'a.b', '{}', 'earlier'); SELECT hookledger.next_tick(pg_current_xact_id())"
     )
     assert await ticks.newest(database) == 0
     await earlier.execute("COMMIT")
@@ -171,7 +171,7 @@ async def test_a_tick_that_is_undone_leaves_its_events_unread(database: Database
     await domain_events.publish(database, [new_event(id="kept")])
     await undone.execute(
         "BEGIN; SELECT hookledger.publish('acme', 'a.b', '{}', 'undone');"
-        "SELECT hookledger.make_tick(pg_current_xact_id()); ROLLBACK"
+        "SELECT hookledger.next_tick(pg_current_xact_id()); ROLLBACK"
     )
     assert await ticks.newest(database) == 0
     assert await ticks.make(database) == 1

@@ -219,7 +219,7 @@ CHANGES = (
     "CREATE OR REPLACE FUNCTION hookledger.earliest(times timestamptz[]) RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT now()'",
     "ALTER TABLE hookledger.route_event DISABLE TRIGGER route_event_append_only",
     "GRANT SELECT ON hookledger.route_event TO PUBLIC",
-    "GRANT EXECUTE ON FUNCTION hookledger.make_tick(xid8) TO PUBLIC",
+    "GRANT EXECUTE ON FUNCTION hookledger.make_tick() TO PUBLIC",
     "ALTER TABLE hookledger.lease RESET (fillfactor)",
     "ALTER SEQUENCE hookledger.domain_event_seq CACHE 10",
     "COMMENT ON TABLE hookledger.meta IS NULL",
