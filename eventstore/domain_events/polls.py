@@ -83,7 +83,7 @@ async def publish(
     seconds: float = DEADLINE_SECONDS,
 ) -> tuple[list[bool], Poll]:
     """Stores events durably as `events.publish` does, and makes the tick of them in the same transaction, unless
-    somebody else is making one.
+    somebody holds up the lock that ticks take.
     """
     arguments = (known_tick, known_pos, *read, *columns_of(events))
     try:

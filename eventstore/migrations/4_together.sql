@@ -104,8 +104,8 @@ END $$;
 -- fewer than 32; else null. Its commit is flushed like any other: a tick that a daemon has read must not be lost in a
 -- crash of the server and be made again with another snapshot.
 -- With `own`, the transaction of the caller, which has published, the tick shows what that has published too: both become
--- visible, durable or undone together. It waits for nobody then, since whoever publishes does not wait for a tick: there
--- is none if somebody else holds the lock.
+-- visible, durable or undone together. Whoever publishes must not be held up by a tick: if somebody else keeps the lock
+-- for longer than the commit of a tick takes, there is none.
 CREATE FUNCTION hookledger.next_tick(own xid8, OUT made bigint, OUT events hookledger.domain_event[]) LANGUAGE plpgsql AS $$
 DECLARE
     last   hookledger.tick;
@@ -120,7 +120,8 @@ BEGIN
         LOCK TABLE hookledger.log_lock IN SHARE UPDATE EXCLUSIVE MODE;
     ELSE
         BEGIN
-            LOCK TABLE hookledger.log_lock IN SHARE UPDATE EXCLUSIVE MODE NOWAIT;
+            PERFORM set_config('lock_timeout', '20ms', true);
+            LOCK TABLE hookledger.log_lock IN SHARE UPDATE EXCLUSIVE MODE;
         EXCEPTION
             WHEN lock_not_available THEN RETURN;
         END;

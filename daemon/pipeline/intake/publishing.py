@@ -1,8 +1,8 @@
 """Publishes what came over HTTP, with its tick: an event that comes alone is read here as soon as it is stored.
 
 One statement stores the events, makes their tick in the same transaction, and brings what a poll brings
-(eventstore/domain_events/polls.py). If ticks follow each other, or somebody else is making one, the events are stored
-alone, and the ticker makes the tick. A producer never waits for it.
+(eventstore/domain_events/polls.py). If ticks follow each other, or somebody holds up the lock that ticks take, the
+events are stored alone, and the ticker makes the tick. It holds up no producer.
 """
 
 from __future__ import annotations

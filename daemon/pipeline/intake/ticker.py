@@ -2,13 +2,13 @@
 
 What is published over HTTP, event by event, makes its tick itself (daemon.pipeline.intake.publishing), unless ticks
 follow each other: then they are spaced, so that each has more events. Its answer counts as that of a poll. Else the
-ticker polls every 50 ms if a tick was made in the last 5 s and every 250 ms if not, with jitter. So an
-idle daemon takes 0.64 % of a core and its PostgreSQL 0.44 %; polling every 50 ms took 1.8 %. The interval must stay
-well below the second for which a poll keeps the send gate open (daemon.pipeline.sending.send_gate).
+ticker polls every 50 ms if it made a tick in the last 5 s and every 250 ms if not, with jitter: polling every 50 ms
+takes an idle daemon 1 % of a core more. While another process makes ticks, it polls every 250 ms, for its own sake: the
+interval must stay well below the second for which a poll keeps the send gate open (daemon.pipeline.sending.send_gate).
 
-A poll brings the newest tick with its events, if they are few and the tailer has read all before them. The
-notification of a tick that another process made brings it too: nobody has to ask for it.
-The notification of a tick that this process has just made, or has seen already, rings nobody.
+A poll brings the newest tick with its events, if they are few and the tailer has read all before them. The notification
+of a tick that another process made brings it too, so nobody has to ask for it; that of a tick that this process has
+just made, or has seen already, rings nobody.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ class Ticker:
         self._newest = 0
         self._heard = ""
         self._asking = 0
-        self._made_at = self._answered_at = time.monotonic()
+        # When this process made a tick, when it was answered, and when anybody is known to have looked for a tick.
+        self._made_at = self._answered_at = self._looked_at = time.monotonic()
         self._arrival = UNUSED
         log_watch.on_begun_anew.append(self._forget)
 
@@ -105,20 +106,22 @@ class Ticker:
         number, tick = ticks.notified(heard)
         if number <= self._newest:
             return
+        self._looked_at = time.monotonic()
         if tick is None:
             self._reader.must_ask()
         else:
             self._reader.told(tick)
 
     async def run_once(self) -> None:
-        """Polls when something was published here, or nobody has asked for a while."""
-        pause_seconds = self.pause_seconds * random.uniform(0.8, 1.2)  # noqa: S311 - spreads processes, hides nothing
-        due_at = self._answered_at + pause_seconds
-        hurried = await self.wakeup.wait(max(0.0, due_at - time.monotonic()))
+        """Polls when something was published here, when nobody has looked for a tick for a while, or when this process
+        needs an answer of its own.
+        """
+        jitter = random.uniform(0.8, 1.2)  # noqa: S311 - spreads processes, hides nothing
+        hurried = await self.wakeup.wait(max(0.0, self._due_at(jitter) - time.monotonic()))
         if hurried:
             await asyncio.sleep(self.spacing_seconds)
-        elif self._answered_at + pause_seconds > due_at:
-            return  # somebody who published has asked meanwhile
+        elif self._due_at(jitter) > time.monotonic():
+            return  # meanwhile somebody published here, or another process made a tick
         self.wakeup.clear()
         asked_at = time.monotonic()
         poll = await self._poll()
@@ -154,8 +157,11 @@ class Ticker:
             self._take(poll, read)
         return poll
 
+    def _due_at(self, jitter: float) -> float:
+        return min(self._looked_at + self.pause_seconds * jitter, self._answered_at + IDLE_POLL_SECONDS * jitter)
+
     def _take(self, poll: Poll, read: ReadUpto) -> None:
-        self._answered_at = time.monotonic()
+        self._answered_at = self._looked_at = time.monotonic()
         if poll.made is not None:
             self._made_at = self._answered_at
             self._arrival = HURRIED_TICKS.next_arrival(self._arrival, self._made_at)

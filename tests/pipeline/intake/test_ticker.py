@@ -170,3 +170,18 @@ async def test_a_poll_brings_the_events_that_the_reader_has_not_read(database_ur
         ids = await it.publish(count=3)
         await polling.run_once()
         assert [event.id for event in reader.events or ()] == ids
+
+
+async def test_while_another_process_makes_ticks_it_polls_for_its_own_sake_only(database_url: str) -> None:
+    async with pipeline_process(database_url, run=False) as it:
+        polling, _ = ticker_of(it, [])
+        await it.publish()
+        await polling.run_once()
+        answered_at = polling._answered_at
+        assert polling._due_at(1.0) == answered_at + ticker.POLL_SECONDS
+        polling.heard("1 0 1 1 1:2:")  # its own
+        assert polling._due_at(1.0) == answered_at + ticker.POLL_SECONDS
+        polling.heard("2 0 1 1 2:3:")
+        assert answered_at + ticker.POLL_SECONDS < polling._due_at(1.0) <= answered_at + ticker.IDLE_POLL_SECONDS
+        polling._looked_at += 10
+        assert polling._due_at(1.0) == answered_at + ticker.IDLE_POLL_SECONDS

@@ -30,7 +30,7 @@ MIGRATIONS = Path(schema.__file__).parents[1] / "migrations"
 DIGESTS = {
     "2_failover.sql": "d05ab7cd7e2e0b17f2f9a33b770018b1f19cbdd45c2f0bf8d5f49bdfa0480c6e",
     "3_field.sql": "57cf94028561342f82f9c5a51ecccc088fe35ba96d22d1688077e8961a960c43",
-    "4_together.sql": "a9e4831894feece8d1a5899fb6b2bf3c7e31f69fa51134020aaf5f87bd3794d6",
+    "4_together.sql": "1c7345a0f9aedfb96a68f2fc42c02cc7925c888e2276539a430627a1e112c292",
 }
 
 CREATED = {
