@@ -160,6 +160,7 @@ class Pipeline:
             clock,
             owner=owner,
             polled_at=lambda: self._intake.log_watch.polled_at,
+            clock_reading=lambda: self._intake.log_watch.clock_reading,
             auto_disable_after=auto_disable_after,
             keep=keep,
             tunables=tunables,

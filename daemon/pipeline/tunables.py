@@ -133,7 +133,7 @@ class Tunables:
     # Clocks: daemon/pipeline/steady_clock, upkeep/clock_watch. A difference of more than this is a step, or told as
     # skew.
     clock_step_seconds: float = 1.0
-    clock_look_seconds: float = 1.0
+    clock_look_seconds: float = 0.6
 
     # Upkeep: daemon/pipeline/upkeep.
     #

@@ -11,6 +11,7 @@ a tick of many events the caller asks page by page (eventstore/domain_events/tai
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 import asyncpg
@@ -35,7 +36,8 @@ class Poll(NamedTuple):
     """`made` is the number of the tick that this call made, None if there was nothing new. `newest` is the newest tick,
     None if there is none, and `mark` how to know it again. `route_pos` is the last position of the route log, 0 if
     there is none. `known_snap` and `known_hash` stand where the caller has read; None if nothing stands there.
-    `events` are those of the newest tick in the shards of the caller, None if they were not brought.
+    `events` are those of the newest tick in the shards of the caller, None if they were not brought. `clock` is the
+    database's, and steady time was ahead of it by `ahead_microseconds`.
     """
 
     made: int | None
@@ -45,12 +47,16 @@ class Poll(NamedTuple):
     known_snap: str | None
     known_hash: bytes | None
     events: list[StoredEvent] | None
+    clock: datetime
+    ahead_microseconds: int
 
 
 _COLUMNS = """
        made, newest, newest_snap::text, newest_at, newest_route_pos, newest_closed_upto, newest_touched, route_pos,
-       timeline, known_snap::text, known_hash, seqs, recorded_ats, shards, tenants, ids, types, occurred_ats, datas,
-       contexts, snapshots, backfills, test_routes, all_hops
+       timeline, known_snap::text, known_hash, clock_timestamp() AS clock,
+       (SELECT ahead_microseconds FROM hookledger.steady_clock) AS ahead,
+       seqs, recorded_ats, shards, tenants, ids, types, occurred_ats, datas, contexts, snapshots, backfills,
+       test_routes, all_hops
 """
 # In the order of the fields of StoredEvent.
 _EVENT_COLUMNS = tuple(_COLUMNS.replace(",", " ").split()[-13:])
@@ -110,4 +116,14 @@ def _poll(row: asyncpg.Record) -> Poll:
         if row["seqs"] is not None:
             columns = zip(*(row[name] for name in _EVENT_COLUMNS), strict=True)
             events = [StoredEvent(*(*column, newest.tick, newest.closed_upto)) for column in columns]
-    return Poll(row["made"], newest, mark, row["route_pos"], row["known_snap"], row["known_hash"], events)
+    return Poll(
+        row["made"],
+        newest,
+        mark,
+        row["route_pos"],
+        row["known_snap"],
+        row["known_hash"],
+        events,
+        row["clock"],
+        row["ahead"],
+    )

@@ -150,11 +150,14 @@ BEGIN
       FROM (SELECT pos, effective_at FROM hookledger.route_event ORDER BY pos DESC LIMIT 1) newest;
     INSERT INTO hookledger.tick (tick, snap, at, route_pos, closed_upto, touched)
     VALUES (next.tick, next.snap, next.at, next.route_pos, next.closed_upto, next.touched);
+    made := next.tick;
+    IF own IS NOT NULL AND (SELECT count(*) FROM hookledger.process) = 1 THEN
+        RETURN; -- a daemon that is alone gets the tick as the answer
+    END IF;
     -- The tick itself, so that nobody has to ask for it; its number alone if the snapshot is too long for a notification.
     notice := concat_ws(' ', next.tick, next.route_pos, hookledger.microseconds(next.at),
                         hookledger.microseconds(next.closed_upto), next.snap, next.touched);
     PERFORM pg_notify('hookledger_tick', CASE WHEN octet_length(notice) < 8000 THEN notice ELSE next.tick::text END);
-    made := next.tick;
 END $$;
 
 -- Makes the next tick if there is one to make, and returns its number, else null.

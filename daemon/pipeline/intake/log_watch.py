@@ -32,6 +32,7 @@ from eventstore.domain_events.lost_log import LostLog
 from eventstore.domain_events.polls import NOTHING_READ, Poll, ReadUpto
 from eventstore.domain_events.ticks import LogMark
 from eventstore.postgres.connect import Database
+from eventstore.progress.steady_time import ClockReading, TimedReading
 
 log = structlog.get_logger()
 
@@ -60,8 +61,9 @@ class Question:
 
 
 class LogWatch:
-    """`poll` is how this process asks for news, `polled_at` when it was last answered, in monotonic seconds. Others ask
-    with a `question`, and `accept` its answer. `on_begun_anew` are called after all shards were dropped.
+    """`poll` is how this process asks for news, `polled_at` when it was last answered, in monotonic seconds, and
+    `clock_reading` what the last poll read of the database's clock. Others ask with a `question`, and `accept` its
+    answer. `on_begun_anew` are called after all shards were dropped.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class LogWatch:
         self._polling = asyncio.Lock()
         self._log: object | None = object()  # another one for another log; None while it changes
         self.polled_at = -math.inf
+        self.clock_reading: TimedReading | None = None
 
     async def poll(self, read: ReadUpto = NOTHING_READ) -> Poll:
         """Polls, and returns once this process has begun anew if the log is another one. Raises StoreUnavailable."""
@@ -91,6 +94,11 @@ class LogWatch:
             question = self.question()
             known = {"known_tick": question.mark.tick, "known_pos": question.end.position}
             poll = await polls.poll(self._database, **known, read=read)
+            self.clock_reading = TimedReading(
+                reading=ClockReading(at=poll.clock, ahead_microseconds=poll.ahead_microseconds),
+                asked_at=question.asked_at,
+                answered_at=time.monotonic(),
+            )
             if not question.is_same_log(poll):
                 await self._begin_anew(poll, question.end, are_same_routes=question.are_same_routes(poll))
             self._saw(poll)

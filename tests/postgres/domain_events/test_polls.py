@@ -12,6 +12,7 @@ from eventstore.domain_events import polls, tail, ticks
 from eventstore.domain_events.events import NewEvent, StoredEvent
 from eventstore.domain_events.polls import Poll, ReadUpto
 from eventstore.domain_events.ticks import bits_of
+from eventstore.postgres import listen
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import ValueRefused
 from tests.support.builders import TENANTS, new_event
@@ -235,3 +236,20 @@ async def test_many_who_publish_with_ticks_and_without_lose_nothing_and_repeat_n
     assert brought
     for number, events in brought.items():
         assert events == told(read[number])
+
+
+async def test_other_processes_are_notified_and_one_that_is_alone_is_not(
+    database: Database, sql: asyncpg.Connection
+) -> None:
+    payloads: list[str] = []
+    await sql.add_listener(listen.TICK, lambda _connection, _pid, _channel, payload: payloads.append(payload))
+    await publish(database, new_event())
+    for number in (1, 2):
+        await sql.execute(
+            "INSERT INTO hookledger.process (owner, host, pid, version, master_key) VALUES ($1, 'here', 1, '1', 'k')",
+            f"p{number}",
+        )
+        await publish(database, new_event())
+    await sql.execute("SELECT 1")  # what was notified before has come by now
+    assert [ticks.notified(payload)[0] for payload in payloads] == [1, 3]
+    assert ticks.notified(payloads[-1])[1] == (await ticks.after(database, 2))[0]
