@@ -86,7 +86,7 @@ class Tunables:
     # Retries: daemon/pipeline/backlog/retrier.
     #
     # Whoever writes an earlier retry says so; this is for one that was not heard of.
-    retry_poll_seconds: float = 5.0
+    retry_poll_seconds: float = 2.0
     # Not more of one route at a time, so that ten thousand retries of a dead route leave room for others.
     retry_route_limit: int = 64
     retry_page_rows: int = 500

@@ -87,6 +87,16 @@ class LogMark(NamedTuple):
     snap: str = EMPTY_SNAP
 
 
+class SeenTick(NamedTuple):
+    """What tells a tick from all others, on any timeline. A promoted standby gives the numbers of ticks and of
+    transactions again, so a tick may look like one that is gone but for its time.
+    """
+
+    tick: int
+    snap: str
+    at: datetime
+
+
 async def make(database: Database) -> int | None:
     """Makes the next tick if events were committed since the last one. Returns its number, else None."""
     async with database.connection() as connection:
@@ -111,11 +121,11 @@ async def snap_of(database: Database, tick: int) -> str:
         return str(await connection.fetchval("SELECT snap::text FROM hookledger.tick WHERE tick = $1", tick))
 
 
-async def snaps_since(database: Database, tick: int) -> dict[int, str]:
-    """The snapshots of the ticks from number `tick` on."""
+async def seen_since(database: Database, tick: int) -> set[SeenTick]:
+    """The ticks from number `tick` on."""
     async with database.connection() as connection:
-        rows = await connection.fetch("SELECT tick, snap::text FROM hookledger.tick WHERE tick >= $1", tick)
-    return {row["tick"]: row["snap"] for row in rows}
+        rows = await connection.fetch("SELECT tick, snap::text, at FROM hookledger.tick WHERE tick >= $1", tick)
+    return {SeenTick(*row) for row in rows}
 
 
 async def route_pos(database: Database, tick: int) -> int:

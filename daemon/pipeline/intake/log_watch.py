@@ -120,7 +120,7 @@ class LogWatch:
     def _saw(self, poll: Poll) -> None:
         """Notes what an answer tells, unless a later one has come before it."""
         if poll.mark.tick >= self._known.mark.tick:
-            self._known.saw(poll.mark)
+            self._known.saw(poll.mark, None if poll.newest is None else poll.newest.at)
         self.polled_at = time.monotonic()
 
     async def _begin_anew(self, poll: Poll, end: LogEnd, *, are_same_routes: bool) -> None:
@@ -156,8 +156,8 @@ class LogWatch:
         last = self._known.mark.tick
         if not seen:
             return last + 1, last
-        left = await ticks.snaps_since(self._database, seen[-1][0])
-        kept = next((tick for tick, snap in seen if left.get(tick) == snap), seen[-1][0] - 1)
+        left = await ticks.seen_since(self._database, seen[-1].tick)
+        kept = next((each.tick for each in seen if each in left), seen[-1].tick - 1)
         return kept + 1, last
 
     def _tell(self, lost: LostLog) -> None:

@@ -118,10 +118,10 @@ class Tailer:
     @property
     def read_upto(self) -> ReadUpto:
         """What is read of all shards, or will be without a question. The events of the next tick may come with its
-        news.
+        news, unless there is no room for them.
         """
         upto = self.position
-        if any(cursor.tick != upto for cursor in self._cursors.values()):
+        if not self._ledger.has_room or any(cursor.tick != upto for cursor in self._cursors.values()):
             return NOTHING_READ
         while upto + 1 in self._told:
             upto += 1

@@ -15,7 +15,7 @@ from daemon.pipeline.intake.tailer import Tailer
 from eventstore import domain_events
 from eventstore.domain_events import polls, tail, ticks
 from eventstore.domain_events.events import StoredEvent
-from eventstore.domain_events.polls import Poll, ReadUpto
+from eventstore.domain_events.polls import NOTHING_READ, Poll, ReadUpto
 from eventstore.domain_events.ticks import Tick, bits_of
 from tests.support.builders import TENANTS
 from tests.support.pipeline_process import PipelineProcess, pipeline_process
@@ -219,7 +219,7 @@ async def test_brought_events_of_a_shard_that_is_elsewhere_are_left_to_it(
         takeover = Takeover(checkpoints={back: 0})
         it.pipeline._ledger.adopt(takeover)
         tailer.adopt(takeover)
-        assert tailer.read_upto == ReadUpto()
+        assert tailer.read_upto == NOTHING_READ
         tailer.told(found.newest, found.events, shards=read.shards)
         await tailer.run_once()
         assert tailer.position == 2
@@ -262,3 +262,10 @@ async def test_only_so_many_ticks_that_were_told_of_are_kept(
         assert len(tailer._told) == module.TOLD_TICKS
         await tailer.run_once()
         assert (tailer.position, questions()) == (module.TOLD_TICKS + 1, 1)
+
+
+async def test_no_events_are_brought_while_memory_is_full(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with tailing(database_url, monkeypatch) as (it, tailer, _):
+        assert tailer.read_upto.tick == 0
+        monkeypatch.setattr(type(it.pipeline._ledger), "has_room", property(lambda _ledger: False))
+        assert tailer.read_upto == NOTHING_READ
