@@ -170,6 +170,7 @@ async def _run_on(
             index=projection.index,
             metrics=metrics,
             request_tick=pipeline.hurry,
+            publish=pipeline.publish,
             tick_age_seconds=lambda: pipeline.tick_age_seconds,
             clock_skew_seconds=lambda: pipeline.clock_skew_seconds,
             clock_step_seconds=lambda: pipeline.clock_step_seconds,

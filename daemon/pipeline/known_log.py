@@ -8,8 +8,9 @@ nothing of that is written; `daemon.pipeline.intake.log_watch` compares it with 
 from __future__ import annotations
 
 from collections import deque
+from datetime import datetime
 
-from eventstore.domain_events.ticks import LogMark
+from eventstore.domain_events.ticks import LogMark, SeenTick
 
 # So many of the newest ticks are remembered, to tell which of them are gone.
 REMEMBERED = 1000
@@ -20,19 +21,19 @@ class KnownLog:
 
     def __init__(self) -> None:
         self.mark = LogMark()
-        self._snaps: deque[tuple[int, str]] = deque(maxlen=REMEMBERED)
+        self._seen: deque[SeenTick] = deque(maxlen=REMEMBERED)
 
-    def saw(self, mark: LogMark) -> None:
-        """Notes what the newest tick is."""
-        if mark.tick != self.mark.tick:
-            self._snaps.append((mark.tick, mark.snap))
+    def saw(self, mark: LogMark, at: datetime | None) -> None:
+        """Notes what the newest tick is, and when it was made; None if there is none."""
+        if mark.tick != self.mark.tick and at is not None:
+            self._seen.append(SeenTick(mark.tick, mark.snap, at))
         self.mark = mark
 
-    def remembered(self) -> list[tuple[int, str]]:
-        """Ticks that were seen and their snapshots, newest first."""
-        return list(reversed(self._snaps))
+    def remembered(self) -> list[SeenTick]:
+        """Ticks that were seen, newest first."""
+        return list(reversed(self._seen))
 
     def forget(self) -> None:
         """Begins anew: another log is the log now."""
         self.mark = LogMark()
-        self._snaps.clear()
+        self._seen.clear()

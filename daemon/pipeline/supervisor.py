@@ -11,6 +11,7 @@ import asyncio
 import os
 import socket
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 
 import structlog
@@ -46,6 +47,7 @@ from daemon.pipeline.upkeep.auto_disable import RouteDisabler
 from daemon.pipeline.upkeep.operational_events import OperationalEvents
 from daemon.pipeline.upkeep.upkeep import Upkeep
 from daemon.pipeline.wakeup import Wakeup
+from eventstore.domain_events.events import NewEvent
 from eventstore.postgres import listen
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
@@ -161,6 +163,7 @@ class Pipeline:
             clock,
             owner=owner,
             polled_at=lambda: self._intake.log_watch.polled_at,
+            clock_reading=lambda: self._intake.log_watch.clock_reading,
             auto_disable_after=auto_disable_after,
             keep=keep,
             tunables=tunables,
@@ -197,6 +200,10 @@ class Pipeline:
     def hurry(self) -> None:
         """Something was published here: make a tick now."""
         self._intake.ticker.wakeup.set()
+
+    async def publish(self, database: Database, events: Sequence[NewEvent], *, seconds: float) -> list[bool]:
+        """Publishes as `domain_events.publish` does, and makes the tick of it at once."""
+        return await self._intake.publisher.publish(database, events, seconds=seconds)
 
     def stop(self) -> None:
         """Asks for a clean end."""

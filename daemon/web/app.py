@@ -129,7 +129,9 @@ def _add_ops(application: web.Application) -> None:
 
 async def _ingest(application: web.Application) -> AsyncIterator[None]:
     services = application[SERVICES]
-    group_commit = GroupCommit(services.command_database, on_stored=services.request_tick)
+    group_commit = GroupCommit(
+        services.command_database, publish=services.publish, on_batch_stored=services.request_tick
+    )
     application[publish.GROUP_COMMIT] = group_commit
     application[publish.BYTE_BUDGET] = ByteBudget(services.config.events.max_bytes * publish.BUDGET_MAX_EVENT_SIZES)
     yield

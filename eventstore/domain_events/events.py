@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import Protocol
 from uuid import UUID
 
 from asyncpg.pool import PoolConnectionProxy
@@ -117,6 +118,12 @@ SELECT {EVENT_COLUMNS} FROM hookledger.domain_event
 """
 
 
+class Publish(Protocol):
+    """`publish`, or what stores events in the same way and does more."""
+
+    async def __call__(self, database: Database, events: Sequence[NewEvent], *, seconds: float) -> list[bool]: ...
+
+
 async def publish(database: Database, events: Sequence[NewEvent], *, seconds: float = DEADLINE_SECONDS) -> list[bool]:
     """Stores events durably. Returns for each, in order: True if it is new, False if it repeats an event of the last 24
     hours.
@@ -148,10 +155,9 @@ async def publishing(
         yield partial(publish_within, connection)
 
 
-async def publish_within(connection: PoolConnectionProxy, events: Sequence[NewEvent]) -> list[bool]:
-    """Stores events in the caller's transaction. Returns what `publish` does. Raises Deadlocked."""
-    fresh: list[bool] = await connection.fetchval(
-        _PUBLISH,
+def columns_of(events: Sequence[NewEvent]) -> tuple[list[object], ...]:
+    """The arguments of `hookledger.publish_many`."""
+    return (
         [event.tenant for event in events],
         [event.id for event in events],
         [event.type for event in events],
@@ -162,6 +168,11 @@ async def publish_within(connection: PoolConnectionProxy, events: Sequence[NewEv
         [event.backfill for event in events],
         [event.hops for event in events],
     )
+
+
+async def publish_within(connection: PoolConnectionProxy, events: Sequence[NewEvent]) -> list[bool]:
+    """Stores events in the caller's transaction. Returns what `publish` does. Raises Deadlocked."""
+    fresh: list[bool] = await connection.fetchval(_PUBLISH, *columns_of(events))
     return fresh
 
 

@@ -1,12 +1,14 @@
 """Ticks: numbered cuts through the domain events, each with the position of the route log at that moment.
 
-Any process may make the next tick. It does so in a transaction of its own, under the lock that lifecycle
-appends take (`hookledger.make_tick` in schema.sql). A tick is authoritative: live decisions and any later recomputation
+Any process may make the next tick: in a transaction of its own, or in that of what it publishes
+(eventstore/domain_events/polls.py). Both take the lock that lifecycle appends take (`hookledger.next_tick` in
+schema.sql). A tick is authoritative: live decisions and any later recomputation
 read the same row.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -17,14 +19,15 @@ from eventstore.postgres.connect import Database
 PAGE_TICKS = 200
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_COLUMNS = "tick, snap::text, at, route_pos, closed_upto"
+_COLUMNS = "tick, snap::text, at, route_pos, closed_upto, touched"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
     """`snap` is the snapshot in PostgreSQL's text form, `xmin:xmax:xip,…`. Tick 0, which has no row, precedes all
     others and has an empty snapshot. `route_pos` is the last position of the route log at the tick. Every later
-    lifecycle event takes effect after `closed_upto`.
+    lifecycle event takes effect after `closed_upto`. `touched` are the shards of its events, in bits (`bits_of`); None
+    if it has many events.
     """
 
     tick: int
@@ -32,6 +35,19 @@ class Tick:
     at: datetime
     route_pos: int
     closed_upto: datetime
+    touched: int | None
+
+    def may_touch(self, shards: int) -> bool:
+        """False if the tick has no event of these shards, given in bits."""
+        return self.touched is None or self.touched & shards != 0
+
+
+def bits_of(shards: Iterable[int]) -> int:
+    """Shards as the bits of a number."""
+    bits = 0
+    for shard in shards:
+        bits |= 1 << shard
+    return bits
 
 
 def notified(payload: str) -> tuple[int, Tick | None]:
@@ -39,9 +55,14 @@ def notified(payload: str) -> tuple[int, Tick | None]:
     number, *rest = payload.split(" ")
     if not rest:
         return int(number), None
-    route_pos, at, closed_upto, snap = rest
+    route_pos, at, closed_upto, snap, *touched = rest
     return int(number), Tick(
-        tick=int(number), snap=snap, at=_time(at), route_pos=int(route_pos), closed_upto=_time(closed_upto)
+        tick=int(number),
+        snap=snap,
+        at=_time(at),
+        route_pos=int(route_pos),
+        closed_upto=_time(closed_upto),
+        touched=int(touched[0]) if touched else None,
     )
 
 
@@ -66,18 +87,14 @@ class LogMark(NamedTuple):
     snap: str = EMPTY_SNAP
 
 
-class Poll(NamedTuple):
-    """`made` is the number of the tick that this call made, None if there was nothing new. `newest` is the newest tick,
-    None if there is none, and `mark` how to know it again. `route_pos` is the last position of the route log, 0 if
-    there is none. `known_snap` and `known_hash` stand where the caller has read; None if nothing stands there.
+class SeenTick(NamedTuple):
+    """What tells a tick from all others, on any timeline. A promoted standby gives the numbers of ticks and of
+    transactions again, so a tick may look like one that is gone but for its time.
     """
 
-    made: int | None
-    newest: Tick | None
-    mark: LogMark
-    route_pos: int
-    known_snap: str | None
-    known_hash: bytes | None
+    tick: int
+    snap: str
+    at: datetime
 
 
 async def make(database: Database) -> int | None:
@@ -85,30 +102,6 @@ async def make(database: Database) -> int | None:
     async with database.connection() as connection:
         number: int | None = await connection.fetchval("SELECT hookledger.make_tick()")
     return number
-
-
-_POLL = """
-SELECT made, newest, newest_snap::text, newest_at, newest_route_pos, newest_closed_upto, route_pos, timeline,
-       known_snap::text, known_hash
-  FROM hookledger.poll($1, $2)
-"""
-
-
-async def poll(database: Database, *, known_tick: int, known_pos: int) -> Poll:
-    """Makes the next tick as `make` does, and returns it with the positions of both logs, in one round trip."""
-    async with database.connection() as connection:
-        (row,) = await connection.fetch(_POLL, known_tick, known_pos)
-    mark = LogMark(row["timeline"], row["newest"], row["newest_snap"])
-    newest = None
-    if mark.tick:
-        newest = Tick(
-            tick=mark.tick,
-            snap=mark.snap,
-            at=row["newest_at"],
-            route_pos=row["newest_route_pos"],
-            closed_upto=row["newest_closed_upto"],
-        )
-    return Poll(row["made"], newest, mark, row["route_pos"], row["known_snap"], row["known_hash"])
 
 
 async def after(database: Database, tick: int, *, limit: int = PAGE_TICKS) -> list[Tick]:
@@ -128,11 +121,11 @@ async def snap_of(database: Database, tick: int) -> str:
         return str(await connection.fetchval("SELECT snap::text FROM hookledger.tick WHERE tick = $1", tick))
 
 
-async def snaps_since(database: Database, tick: int) -> dict[int, str]:
-    """The snapshots of the ticks from number `tick` on."""
+async def seen_since(database: Database, tick: int) -> set[SeenTick]:
+    """The ticks from number `tick` on."""
     async with database.connection() as connection:
-        rows = await connection.fetch("SELECT tick, snap::text FROM hookledger.tick WHERE tick >= $1", tick)
-    return {row["tick"]: row["snap"] for row in rows}
+        rows = await connection.fetch("SELECT tick, snap::text, at FROM hookledger.tick WHERE tick >= $1", tick)
+    return {SeenTick(*row) for row in rows}
 
 
 async def route_pos(database: Database, tick: int) -> int:

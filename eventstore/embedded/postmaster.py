@@ -26,7 +26,9 @@ QUIT_SECONDS: Final = 10.0
 _LOG_BYTES: Final = 1 << 20
 # Passed at each start, because `trust` authentication relies on them: there is no TCP port, and only the owner of the
 # socket may connect.
-_ARGUMENTS: Final = ("-p", "5432", "-c", "listen_addresses=", "-c", "unix_socket_permissions=0700")
+_REACHABLE: Final = ("-p", "5432", "-c", "listen_addresses=", "-c", "unix_socket_permissions=0700")
+# Processes that would be idle for ever: readers ahead of large scans, of which there are none, and replication.
+_SMALL: Final = ("-c", "io_method=sync", "-c", "max_logical_replication_workers=0")
 
 # Servers that this process started. It must wait for them, whichever process stops them, or they remain as zombies.
 _started: Final[dict[int, subprocess.Popen[bytes]]] = {}
@@ -108,7 +110,15 @@ def _launch_unless_alive(paths: ClusterPaths) -> bool:
 def _launch(paths: ClusterPaths, alive: int) -> None:
     _reap()
     _forget_dead_postmaster(paths)
-    command = [str(paths.binaries / "postgres"), "-D", str(paths.cluster), "-k", str(socket_dir(paths)), *_ARGUMENTS]
+    command = [
+        str(paths.binaries / "postgres"),
+        "-D",
+        str(paths.cluster),
+        "-k",
+        str(socket_dir(paths)),
+        *_REACHABLE,
+        *_SMALL,
+    ]
     if paths.log.exists() and paths.log.stat().st_size > _LOG_BYTES:
         paths.log.rename(paths.log.with_suffix(".log.1"))
     with paths.log.open("ab") as log:

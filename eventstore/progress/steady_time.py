@@ -47,6 +47,15 @@ class ClockReading:
         return self.at + timedelta(microseconds=self.ahead_microseconds)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimedReading:
+    """A reading that was asked for and answered at these moments of a monotonic clock, in seconds."""
+
+    reading: ClockReading
+    asked_at: float
+    answered_at: float
+
+
 async def read(database: Database) -> ClockReading:
     async with database.connection() as connection:
         (row,) = await connection.fetch(_READ)

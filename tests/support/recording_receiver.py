@@ -106,6 +106,9 @@ class _RequestLog:
     arrivals: list[Arrival] = field(default_factory=list)
     modes: dict[str, ResponseMode] = field(default_factory=dict)
     keys: dict[str, bytes] = field(default_factory=dict)
+    # Path → requests that came before its key was told: places among the arrivals, headers and bodies. A new route may
+    # get its first webhook before whoever made it has read the answer.
+    unverified: dict[str, list[tuple[int, dict[str, bytes], bytes]]] = field(default_factory=dict)
     held: dict[str, set[_Connection]] = field(default_factory=dict)
     connections: set[_Connection] = field(default_factory=set)
 
@@ -117,6 +120,9 @@ class _RequestLog:
                     connection.cut()
             case "set_key", (path, key):
                 self.keys[path] = base64.b64decode(key.removeprefix("whsec_"))
+                for place, headers, body in self.unverified.pop(path, []):
+                    is_signed = self._is_signed(path, headers, body)
+                    self.arrivals[place] = self.arrivals[place]._replace(is_signed=is_signed)
             case "connections", ():
                 return len(self.connections)
             case _:
@@ -139,6 +145,8 @@ class _RequestLog:
             self._is_signed(path, headers, body),
             mode.status is not None and 200 <= mode.status < 300,
         )
+        if path not in self.keys:
+            self.unverified.setdefault(path, []).append((len(self.arrivals), headers, body))
         self.arrivals.append(arrival)
         self.count.value += 1
         return path, mode

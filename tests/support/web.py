@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +27,8 @@ from daemon.tokens import Tokens
 from daemon.web.app import build
 from daemon.web.http.listeners import OwnRunner
 from daemon.web.http.services import Services
+from eventstore import domain_events
+from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.connect import Database
 from tests.support.openapi_conformance import OpenApiConformance
 
@@ -169,6 +171,12 @@ async def app(database_url: str, **settings: str) -> AsyncIterator[App]:
     keychain = Keychain(database, Vault([b"k" * 32]))
     pipeline = SimpleNamespace(is_stopping=False, tick_age_seconds=0.0, clock_skew_seconds=0.0, clock_step_seconds=0.0)
     hurried: list[None] = []
+
+    async def publish(database: Database, events: Sequence[NewEvent], *, seconds: float) -> list[bool]:
+        fresh = await domain_events.publish(database, events, seconds=seconds)
+        hurried.append(None)
+        return fresh
+
     metrics = Metrics()
     catalogue = Catalogue(database, is_strict=configured.events.strict_types)
     services = Services(
@@ -195,6 +203,7 @@ async def app(database_url: str, **settings: str) -> AsyncIterator[App]:
         index=projection.index,
         metrics=metrics,
         request_tick=lambda: hurried.append(None),
+        publish=publish,
         tick_age_seconds=lambda: pipeline.tick_age_seconds,
         clock_skew_seconds=lambda: pipeline.clock_skew_seconds,
         clock_step_seconds=lambda: pipeline.clock_step_seconds,

@@ -9,6 +9,7 @@ from daemon.pipeline.intake.decider import Decider
 from daemon.pipeline.intake.deferred import DeferredEvents
 from daemon.pipeline.intake.log_watch import LogWatch
 from daemon.pipeline.intake.projection import Projection
+from daemon.pipeline.intake.publishing import TickingPublisher
 from daemon.pipeline.intake.seen_types import SeenTypes
 from daemon.pipeline.intake.tailer import Tailer
 from daemon.pipeline.intake.ticker import Ticker
@@ -53,9 +54,8 @@ class Intake:
         self.tailer = Tailer(database, projection, ledger, self._decider, tunables=tunables)
         self.log_watch = LogWatch(database, projection, shards, known, metrics, owner=owner)
         self.log_watch.on_begun_anew.append(self.tailer.forget)
-        self.ticker = Ticker(
-            self.log_watch, projection, gate, on_tick=self.tailer.told, on_unknown_tick=self.tailer.must_ask
-        )
+        self.ticker = Ticker(self.log_watch, projection, gate, self.tailer)
+        self.publisher = TickingPublisher(self.ticker, self.log_watch, lambda: self.tailer.read_upto)
 
     def loops(self) -> Loops:
         """What takes in events. It ends first when the process is to stop."""

@@ -19,6 +19,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 
@@ -26,17 +27,43 @@ from daemon.metrics import Metrics
 from daemon.pipeline.held_shards import HeldShards
 from daemon.pipeline.intake.projection import LogEnd, Projection
 from daemon.pipeline.known_log import KnownLog
-from eventstore.domain_events import lost_log, ticks
+from eventstore.domain_events import lost_log, polls, ticks
 from eventstore.domain_events.lost_log import LostLog
-from eventstore.domain_events.ticks import Poll
+from eventstore.domain_events.polls import NOTHING_READ, Poll, ReadUpto
+from eventstore.domain_events.ticks import LogMark
 from eventstore.postgres.connect import Database
+from eventstore.progress.steady_time import ClockReading, TimedReading
 
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What this process knew of the log when it asked, and which log it was."""
+
+    mark: LogMark
+    end: LogEnd
+    log: object
+    asked_at: float
+
+    def is_same_tick(self, poll: Poll) -> bool:
+        return self.mark.tick == 0 or poll.known_snap == self.mark.snap
+
+    def are_same_routes(self, poll: Poll) -> bool:
+        return self.end.position == 0 or poll.known_hash == self.end.hash
+
+    def is_same_timeline(self, poll: Poll) -> bool:
+        return self.mark.timeline in (None, poll.mark.timeline)
+
+    def is_same_log(self, poll: Poll) -> bool:
+        """True if the answer is about the log that was known."""
+        return self.is_same_tick(poll) and self.are_same_routes(poll) and self.is_same_timeline(poll)
+
+
 class LogWatch:
-    """`poll` is how this process asks for news, `polled_at` when it was last answered, in monotonic seconds.
-    `on_begun_anew` are called after all shards were dropped.
+    """`poll` is how this process asks for news, `polled_at` when it was last answered, in monotonic seconds, and
+    `clock_reading` what the last poll read of the database's clock. Others ask with a `question`, and `accept` its
+    answer. `on_begun_anew` are called after all shards were dropped.
     """
 
     def __init__(
@@ -57,24 +84,48 @@ class LogWatch:
         self._metrics = metrics
         self._owner = owner
         self._polling = asyncio.Lock()
+        self._log: object | None = object()  # another one for another log; None while it changes
         self.polled_at = -math.inf
+        self.clock_reading: TimedReading | None = None
 
-    async def poll(self) -> Poll:
+    async def poll(self, read: ReadUpto = NOTHING_READ) -> Poll:
         """Polls, and returns once this process has begun anew if the log is another one. Raises StoreUnavailable."""
         async with self._polling:
-            mark, end = self._known.mark, self._projection.end
-            poll = await ticks.poll(self._database, known_tick=mark.tick, known_pos=end.position)
-            is_same_tick = mark.tick == 0 or poll.known_snap == mark.snap
-            are_same_routes = end.position == 0 or poll.known_hash == end.hash
-            is_same_timeline = mark.timeline in (None, poll.mark.timeline)
-            if not (is_same_tick and are_same_routes and is_same_timeline):
-                await self._begin_anew(poll, end, are_same_routes=are_same_routes)
-            self._known.saw(poll.mark)
-            self.polled_at = time.monotonic()
+            question = self.question()
+            known = {"known_tick": question.mark.tick, "known_pos": question.end.position}
+            poll = await polls.poll(self._database, **known, read=read)
+            self.clock_reading = TimedReading(
+                reading=ClockReading(at=poll.clock, ahead_microseconds=poll.ahead_microseconds),
+                asked_at=question.asked_at,
+                answered_at=time.monotonic(),
+            )
+            if not question.is_same_log(poll):
+                await self._begin_anew(poll, question.end, are_same_routes=question.are_same_routes(poll))
+            self._saw(poll)
             return poll
+
+    def question(self) -> Question:
+        """What to ask with, for somebody who asks beside this watch."""
+        return Question(
+            mark=self._known.mark, end=self._projection.end, log=self._log or object(), asked_at=time.monotonic()
+        )
+
+    def accept(self, question: Question, poll: Poll) -> bool:
+        """True if an answer is about the log that is known still. If not, the next poll finds the evidence too."""
+        is_known = question.mark.timeline is not None and question.log is self._log and question.is_same_log(poll)
+        if is_known:
+            self._saw(poll)
+        return is_known
+
+    def _saw(self, poll: Poll) -> None:
+        """Notes what an answer tells, unless a later one has come before it."""
+        if poll.mark.tick >= self._known.mark.tick:
+            self._known.saw(poll.mark, None if poll.newest is None else poll.newest.at)
+        self.polled_at = time.monotonic()
 
     async def _begin_anew(self, poll: Poll, end: LogEnd, *, are_same_routes: bool) -> None:
         """If it is interrupted, the next poll finds the same evidence, and begins again."""
+        self._log = None
         self._shards.lose_all()
         for notify in self.on_begun_anew:
             notify()
@@ -94,6 +145,7 @@ class LogWatch:
         else:
             log.warning("log.promoted", before=self._known.mark.timeline, now=poll.mark.timeline)
         self._known.forget()
+        self._log = object()
 
     async def _lost_ticks(self) -> tuple[int, int]:
         """The first and the last tick that were seen here and are gone; the last is below the first if none is.
@@ -104,8 +156,8 @@ class LogWatch:
         last = self._known.mark.tick
         if not seen:
             return last + 1, last
-        left = await ticks.snaps_since(self._database, seen[-1][0])
-        kept = next((tick for tick, snap in seen if left.get(tick) == snap), seen[-1][0] - 1)
+        left = await ticks.seen_since(self._database, seen[-1].tick)
+        kept = next((each.tick for each in seen if each in left), seen[-1].tick - 1)
         return kept + 1, last
 
     def _tell(self, lost: LostLog) -> None:

@@ -1,15 +1,17 @@
 """Reads the events tick by tick, decides each, and offers the deliveries to their lanes.
 
 A tick names a position of the route log, and it is read only after the projection has applied that position. So a live
-decision equals every later recomputation of it. Shards that were adopted at different checkpoints advance separately
-until they are at the same tick.
+decision equals every later recomputation of it. A tick that has no event of the shards held here is passed over, and
+the few events of the newest tick have often come with the news of it. Shards that were adopted at different checkpoints
+advance separately until they are at the same tick.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import dataclass
 
 from daemon.pipeline.held_shards import Takeover
 from daemon.pipeline.intake.decider import Decider
@@ -19,11 +21,27 @@ from daemon.pipeline.scheduling.ledger import Ledger
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.wakeup import Wakeup
 from eventstore.domain_events import tail, ticks
+from eventstore.domain_events.events import StoredEvent
+from eventstore.domain_events.polls import NOTHING_READ, ReadUpto
 from eventstore.domain_events.ticks import Tick
 from eventstore.postgres.connect import Database
 
 # The ticker tells each new tick; a notification tells earlier of those of other processes.
 POLL_SECONDS = 5.0
+# So many ticks that were told of are kept for a tailer that waits for room; it asks for the others.
+TOLD_TICKS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class _ToldTick:
+    """A tick, and its events in the shards whose bits are in `shards`, if they came with it."""
+
+    tick: Tick
+    events: Sequence[StoredEvent] | None
+    shards: int
+
+    def has_events_of(self, shards: int) -> bool:
+        return self.events is not None and shards & ~self.shards == 0
 
 
 class Tailer:
@@ -47,7 +65,9 @@ class Tailer:
         self._cursors: dict[int, ShardCursor] = {}
         self._accounted_upto = 0
         self._snaps: dict[int, str] = {0: ticks.EMPTY_SNAP}
-        self._newest: Tick | None = None
+        # What was told: ticks, and the events of some of them.
+        self._told: dict[int, _ToldTick] = {}
+        self._newest: int | None = None
         self._began_at = time.monotonic()
         decider.on_decided = self._decided
         decider.deferred.on_room = self.wakeup.set
@@ -72,9 +92,14 @@ class Tailer:
         if cursor is not None:
             cursor.is_dropped = True
 
-    def told(self, newest: Tick) -> None:
-        """This is the newest tick that there is: if nothing else is unread, it need not be asked for."""
-        self._newest = newest
+    def told(self, newest: Tick, events: Sequence[StoredEvent] | None = None, *, shards: int = 0) -> None:
+        """This is the newest tick that there is; `events` are those of the shards in the bits of `shards`, if they came
+        with it. What was told of need not be asked for.
+        """
+        self._told[newest.tick] = _ToldTick(newest, events, shards)
+        if len(self._told) > TOLD_TICKS:
+            del self._told[min(self._told)]
+        self._newest = newest.tick
         self.wakeup.set()
 
     def must_ask(self) -> None:
@@ -85,9 +110,22 @@ class Tailer:
     def forget(self) -> None:
         """Forgets what was read of ticks, since they may be gone. No shard is held at that moment."""
         self._snaps = {0: ticks.EMPTY_SNAP}
+        self._told.clear()
         self._newest = None
         self._decider.accounted.clear()
         self._accounted_upto = 0
+
+    @property
+    def read_upto(self) -> ReadUpto:
+        """What is read of all shards, or will be without a question. The events of the next tick may come with its
+        news, unless there is no room for them.
+        """
+        upto = self.position
+        if not self._ledger.has_room or any(cursor.tick != upto for cursor in self._cursors.values()):
+            return NOTHING_READ
+        while upto + 1 in self._told:
+            upto += 1
+        return ReadUpto(upto, ticks.bits_of(self._cursors))
 
     @property
     def position(self) -> int:
@@ -106,11 +144,11 @@ class Tailer:
         await self.wakeup.wait(POLL_SECONDS)
 
     async def _after(self, begin: int) -> list[Tick]:
-        """The ticks after number `begin`, as the newest one tells or the database."""
+        """The ticks after number `begin`, as was told or as the database has them."""
         newest, self._newest = self._newest, None
-        if newest is None or newest.tick > begin + 1:
+        if newest is None or not all(number in self._told for number in range(begin + 1, newest + 1)):
             return await ticks.after(self._database, begin)
-        return [newest] if newest.tick == begin + 1 else []
+        return [self._told[number].tick for number in range(begin + 1, newest + 1)]
 
     def _next_position(self) -> int | None:
         """The oldest tick among the shards that may be read, None if there are none.
@@ -127,14 +165,12 @@ class Tailer:
         cursors = {s: cursor for s, cursor in self._cursors.items() if cursor.tick == before and not is_full(s)}
         if not cursors:
             return
-        if before not in self._snaps:
-            self._snaps[before] = await ticks.snap_of(self._database, before)
         await self._projection.reach(cut.route_pos)
-        async for events in tail.read_cut(self._database, before=self._snaps[before], tick=cut, shards=list(cursors)):
+        async for events in self._events(cut, ticks.bits_of(cursors), list(cursors)):
             for event in events:
                 await self._turn()
-                cursor = cursors[event.shard]
-                if not cursor.is_dropped:
+                cursor = cursors.get(event.shard)
+                if cursor is not None and not cursor.is_dropped:
                     self._decider.decide(event, cut, cursor)
         held = {shard: cursor for shard, cursor in cursors.items() if not cursor.is_dropped}
         for shard, cursor in held.items():
@@ -143,6 +179,20 @@ class Tailer:
         if held:  # else the tick may be gone, and `forget` was called meanwhile
             self._snaps = {cut.tick: cut.snap}
         self._decided()
+
+    async def _events(self, cut: Tick, bits: int, shards: list[int]) -> AsyncIterator[Sequence[StoredEvent]]:
+        """The events of a tick in these shards, page by page: none, as they were told, or as the database has them."""
+        told = self._told.pop(cut.tick, None)
+        if not cut.may_touch(bits):
+            return
+        if told is not None and told.tick == cut and told.has_events_of(bits):
+            yield told.events or ()
+            return
+        before = cut.tick - 1
+        if before not in self._snaps:
+            self._snaps[before] = await ticks.snap_of(self._database, before)
+        async for page in tail.read_cut(self._database, before=self._snaps[before], tick=cut, shards=shards):
+            yield page
 
     async def _turn(self) -> None:
         """Waits for room in memory, and lets others work after a while: events of one tick may take seconds."""

@@ -1,12 +1,14 @@
 """Makes ticks, and proves that the projection is fresh: one query to PostgreSQL does both.
 
-It polls at once after a publish through the API, unless ticks follow each other: then they are spaced, so that each has
-more events. Else it polls every 50 ms if a tick was made in the last 5 s and every 250 ms if not, with jitter. So an
-idle daemon takes 0.64 % of a core and its PostgreSQL 0.44 %; polling every 50 ms took 1.8 %. The interval must stay
-well below the second for which a poll keeps the send gate open (daemon.pipeline.sending.send_gate).
+What is published over HTTP, event by event, makes its tick itself (daemon.pipeline.intake.publishing), unless ticks
+follow each other: then they are spaced, so that each has more events. Its answer counts as that of a poll. Else the
+ticker polls every 50 ms if it made a tick in the last 5 s and every 250 ms if not, with jitter: polling every 50 ms
+takes an idle daemon 1 % of a core more. While another process makes ticks, it polls every 250 ms, for its own sake: the
+interval must stay well below the second for which a poll keeps the send gate open (daemon.pipeline.sending.send_gate).
 
-A poll brings the newest tick, and so does the notification of one that another process made: nobody has to ask for it.
-The notification of a tick that this process has just made, or has seen already, rings nobody.
+A poll brings the newest tick with its events, if they are few and the tailer has read all before them. The notification
+of a tick that another process made brings it too, so nobody has to ask for it; that of a tick that this process has
+just made, or has seen already, rings nobody.
 """
 
 from __future__ import annotations
@@ -14,15 +16,19 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
 
 from daemon.core.gcra import UNUSED, Allowance
-from daemon.pipeline.intake.log_watch import LogWatch
+from daemon.pipeline.intake.log_watch import LogWatch, Question
 from daemon.pipeline.intake.projection import Projection
 from daemon.pipeline.sending.send_gate import SendGate
 from daemon.pipeline.wakeup import Wakeup
 from eventstore.domain_events import ticks
-from eventstore.domain_events.ticks import EMPTY_SNAP, Poll, Tick
+from eventstore.domain_events.events import StoredEvent
+from eventstore.domain_events.polls import Poll, ReadUpto
+from eventstore.domain_events.ticks import Tick
 
 POLL_SECONDS = 0.05
 IDLE_POLL_SECONDS = 0.25
@@ -31,9 +37,23 @@ BUSY_SECONDS = 5.0
 HURRIED_TICKS = Allowance(burst=3, per_second=125)
 
 
+class TickReader(Protocol):
+    """Whoever reads the ticks: the tailer."""
+
+    @property
+    def read_upto(self) -> ReadUpto:
+        """What is read already, or will be without another question."""
+
+    def told(self, newest: Tick, events: Sequence[StoredEvent] | None = None, *, shards: int = 0) -> None:
+        """There is a newer tick. `events` are those of the shards in the bits of `shards`, if they were brought."""
+
+    def must_ask(self) -> None:
+        """There may be a tick that nothing has brought."""
+
+
 class Ticker:
-    """`wakeup` makes it poll at once. `on_tick` is called with the newest tick when it is another one than before,
-    whoever made it, and `on_unknown_tick` when there may be one that nothing has brought.
+    """`wakeup` makes it poll at once. The reader is told of the newest tick when it is another one than before, whoever
+    made it.
     """
 
     def __init__(
@@ -41,21 +61,20 @@ class Ticker:
         log_watch: LogWatch,
         projection: Projection,
         send_gate: SendGate,
-        *,
-        on_tick: Callable[[Tick], None],
-        on_unknown_tick: Callable[[], None],
+        reader: TickReader,
     ) -> None:
         self.wakeup = Wakeup()
         self._log_watch = log_watch
         self._projection = projection
         self._send_gate = send_gate
-        self._on_tick = on_tick
-        self._on_unknown_tick = on_unknown_tick
-        self._newest = (0, EMPTY_SNAP)
+        self._reader = reader
+        self._newest = 0
         self._heard = ""
-        self._is_polling = False
-        self._made_at = time.monotonic()
+        self._asking = 0
+        # When this process made a tick, when it was answered, and when anybody is known to have looked for a tick.
+        self._made_at = self._answered_at = self._looked_at = time.monotonic()
         self._arrival = UNUSED
+        log_watch.on_begun_anew.append(self._forget)
 
     @property
     def pause_seconds(self) -> float:
@@ -70,13 +89,13 @@ class Ticker:
     def heard(self, payload: str) -> None:
         """A notification tells of a tick; without a payload there may be one of which none told.
 
-        While a poll is under way, its answer probably brings the tick. So it is waited for.
+        While a question is under way, its answer probably brings the tick, and its events. So it is waited for.
         """
         if not payload:
-            self._on_unknown_tick()
+            self._reader.must_ask()
             return
         self._heard = payload
-        if not self._is_polling:
+        if not self._asking:
             self._ring()
 
     def _ring(self) -> None:
@@ -85,36 +104,71 @@ class Ticker:
         if not heard:
             return
         number, tick = ticks.notified(heard)
-        if number <= self._newest[0]:
+        if number <= self._newest:
             return
+        self._looked_at = time.monotonic()
         if tick is None:
-            self._on_unknown_tick()
+            self._reader.must_ask()
         else:
-            self._on_tick(tick)
+            self._reader.told(tick)
 
     async def run_once(self) -> None:
-        hurried = await self.wakeup.wait(self.pause_seconds * random.uniform(0.8, 1.2))  # noqa: S311 - spreads processes, hides nothing
+        """Polls when something was published here, when nobody has looked for a tick for a while, or when this process
+        needs an answer of its own.
+        """
+        jitter = random.uniform(0.8, 1.2)  # noqa: S311 - spreads processes, hides nothing
+        hurried = await self.wakeup.wait(max(0.0, self._due_at(jitter) - time.monotonic()))
         if hurried:
             await asyncio.sleep(self.spacing_seconds)
+        elif self._due_at(jitter) > time.monotonic():
+            return  # meanwhile somebody published here, or another process made a tick
         self.wakeup.clear()
         asked_at = time.monotonic()
         poll = await self._poll()
         await self._projection.reach(poll.route_pos)
         self._send_gate.known(asked_at)
 
-    async def _poll(self) -> Poll:
-        self._is_polling = True
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Encloses a question and what is made of its answer."""
+        self._asking += 1
         try:
-            poll = await self._log_watch.poll()
-            if poll.made is not None:
-                self._made_at = time.monotonic()
-                self._arrival = HURRIED_TICKS.next_arrival(self._arrival, self._made_at)
-            newest = (poll.mark.tick, poll.mark.snap)
-            if newest != self._newest:
-                self._newest = newest
-                if poll.newest is not None:
-                    self._on_tick(poll.newest)
+            yield
         finally:
-            self._is_polling = False
-            self._ring()
+            self._asking -= 1
+            if not self._asking:
+                self._ring()
+
+    def answered(self, question: Question, read: ReadUpto, poll: Poll) -> None:
+        """Takes the answer that somebody got who has published; what it does not settle, a poll will."""
+        if not self._log_watch.accept(question, poll):
+            self.wakeup.set()
+            return
+        self._take(poll, read)
+        if poll.made is None or self._projection.index.position < poll.route_pos:
+            self.wakeup.set()
+        else:
+            self._send_gate.known(question.asked_at)
+
+    async def _poll(self) -> Poll:
+        with self.asking():
+            read = self._reader.read_upto
+            poll = await self._log_watch.poll(read)
+            self._take(poll, read)
         return poll
+
+    def _due_at(self, jitter: float) -> float:
+        return min(self._looked_at + self.pause_seconds * jitter, self._answered_at + IDLE_POLL_SECONDS * jitter)
+
+    def _take(self, poll: Poll, read: ReadUpto) -> None:
+        self._answered_at = self._looked_at = time.monotonic()
+        if poll.made is not None:
+            self._made_at = self._answered_at
+            self._arrival = HURRIED_TICKS.next_arrival(self._arrival, self._made_at)
+        if poll.newest is not None and poll.newest.tick > self._newest:
+            self._newest = poll.newest.tick
+            self._reader.told(poll.newest, poll.events, shards=read.shards)
+
+    def _forget(self) -> None:
+        """Another log is the log now."""
+        self._newest, self._heard = 0, ""

@@ -19,16 +19,21 @@ from daemon.pipeline.steady_clock import SteadyClock
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from eventstore.postgres.connect import Database
 from eventstore.progress import steady_time
-from eventstore.progress.steady_time import ClockReading
+from eventstore.progress.steady_time import ClockReading, TimedReading
 
 log = structlog.get_logger()
 
 # How long a step is told on the status page.
 TOLD_SECONDS = 3600.0
+# How long ago a poll may have read the clock, and how long it may have taken. An idle daemon polls every 0.25 s.
+FRESH_SECONDS = 0.35
+PROMPT_SECONDS = 0.05
 
 
 class ClockWatch:
-    """`run_once` looks, then waits. `monotonic` returns seconds, `wall_clock` this machine's time, in UTC."""
+    """`run_once` looks, then waits. `latest` is what a poll has read lately, so that nobody has to ask for it.
+    `monotonic` returns seconds, `wall_clock` this machine's time, in UTC.
+    """
 
     def __init__(
         self,
@@ -38,6 +43,7 @@ class ClockWatch:
         *,
         owner: str,
         tunables: Tunables = DEFAULTS,
+        latest: Callable[[], TimedReading | None] = lambda: None,
         monotonic: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -47,6 +53,7 @@ class ClockWatch:
         self._owner = owner
         self._look_seconds = tunables.clock_look_seconds
         self._skew_told_seconds = tunables.clock_step_seconds
+        self._latest = latest
         self._monotonic = monotonic
         self._wall_clock = wall_clock
         self._is_skewed = False
@@ -60,17 +67,24 @@ class ClockWatch:
         return self._step_seconds if self._monotonic() - self._stepped_at < TOLD_SECONDS else 0.0
 
     async def run_once(self) -> None:
-        reading, asked_at, answered_at = await self._read()
-        self._compare(reading, timedelta(seconds=(answered_at - asked_at) / 2))
-        step = self._clock.observe(reading, asked_at=asked_at, answered_at=answered_at)
+        timed = self._of_a_poll() or await self._read()
+        self._compare(timed)
+        step = self._clock.observe(timed.reading, asked_at=timed.asked_at, answered_at=timed.answered_at)
         if step is not None:
-            await self._stepped(step, reading)
+            await self._stepped(step, timed.reading)
         await asyncio.sleep(self._look_seconds)
 
-    async def _read(self) -> tuple[ClockReading, float, float]:
+    def _of_a_poll(self) -> TimedReading | None:
+        """What the last poll read, unless that is too long ago or took too long to set a clock by."""
+        timed = self._latest()
+        if timed is None or timed.answered_at - timed.asked_at > PROMPT_SECONDS:
+            return None
+        return None if self._monotonic() - timed.answered_at > FRESH_SECONDS else timed
+
+    async def _read(self) -> TimedReading:
         asked_at = self._monotonic()
         reading = await steady_time.read(self._database)
-        return reading, asked_at, self._monotonic()
+        return TimedReading(reading=reading, asked_at=asked_at, answered_at=self._monotonic())
 
     async def _stepped(self, step: timedelta, reading: ClockReading) -> None:
         ahead = reading.ahead_microseconds - step // timedelta(microseconds=1)
@@ -81,14 +95,16 @@ class ClockWatch:
             self._clock.corrected(ahead)
         else:
             # Another process was faster, or this one has no shards and so no say.
-            reading, asked_at, answered_at = await self._read()
-            self._clock.follow(reading, asked_at=asked_at, answered_at=answered_at)
+            timed = await self._read()
+            self._clock.follow(timed.reading, asked_at=timed.asked_at, answered_at=timed.answered_at)
         self._step_seconds, self._stepped_at = step.total_seconds(), self._monotonic()
         self._metrics.clock_steps.inc()
         log.warning("clock.stepped", seconds=round(step.total_seconds(), 3), corrected=corrected)
 
-    def _compare(self, reading: ClockReading, half_way: timedelta) -> None:
-        self.skew_seconds = (self._wall_clock() - half_way - reading.at).total_seconds()
+    def _compare(self, timed: TimedReading) -> None:
+        half_way = timedelta(seconds=(timed.answered_at - timed.asked_at) / 2)
+        since = timedelta(seconds=self._monotonic() - timed.answered_at)
+        self.skew_seconds = (self._wall_clock() - since - half_way - timed.reading.at).total_seconds()
         if self._metrics.sets_shared_gauges:
             self._metrics.clock_skew.set(self.skew_seconds)
         is_skewed = abs(self.skew_seconds) > self._skew_told_seconds + half_way.total_seconds()

@@ -21,6 +21,7 @@ from daemon.pipeline.upkeep.maintenance import Maintenance, MetricsRollup
 from daemon.pipeline.upkeep.tick_watch import TickWatch
 from eventstore.postgres.connect import Database
 from eventstore.progress.retention import Keep
+from eventstore.progress.steady_time import TimedReading
 
 
 class Upkeep:
@@ -39,6 +40,7 @@ class Upkeep:
         *,
         owner: str,
         polled_at: Callable[[], float],
+        clock_reading: Callable[[], TimedReading | None],
         auto_disable_after: timedelta | None,
         keep: Keep,
         tunables: Tunables,
@@ -47,7 +49,7 @@ class Upkeep:
         self._idle_secret_seconds = tunables.idle_secret_seconds
         self.gauges = Gauges(database, index, lanes, metrics, shards=shards)
         self.tick_watch = TickWatch(database, metrics, polled_at=polled_at)
-        self.clock_watch = ClockWatch(database, clock, metrics, owner=owner, tunables=tunables)
+        self.clock_watch = ClockWatch(database, clock, metrics, owner=owner, tunables=tunables, latest=clock_reading)
         self.loops: Loops = {
             "keychain": self._forget_idle_secrets,
             "tick watch": self.tick_watch.run_once,

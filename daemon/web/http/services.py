@@ -17,6 +17,7 @@ from daemon.core.webhook.request import RequestOptions
 from daemon.keys import Keychain
 from daemon.metrics import Metrics
 from daemon.tokens import Tokens
+from eventstore.domain_events.events import Publish
 from eventstore.postgres.connect import Database
 from eventstore.postgres.query_pool import QueryPool
 
@@ -27,9 +28,10 @@ class Services:
     that may take long, uses a database of `query_pool` (access/queries.py), so that it holds up none of these.
 
     `index` is the index of the live projection. `request_tick` asks for a tick at once, so that new events are
-    delivered without delay. `tick_age_seconds` returns how long events have been waiting for one, `clock_skew_seconds`
-    how far this machine's clock is ahead of the database's, `clock_step_seconds` how far that stepped lately.
-    `readiness` returns the reasons why this process is not ready, none if it is. `now` is an aware datetime in UTC.
+    delivered without delay; `publish` does that itself. `tick_age_seconds` returns how long events have been waiting
+    for one, `clock_skew_seconds` how far this machine's clock is ahead of the database's, `clock_step_seconds` how far
+    that stepped lately. `readiness` returns the reasons why this process is not ready, none if it is. `now` is an aware
+    datetime in UTC.
     """
 
     config: Config
@@ -42,6 +44,7 @@ class Services:
     index: RouteIndex
     metrics: Metrics
     request_tick: Callable[[], None]
+    publish: Publish
     tick_age_seconds: Callable[[], float]
     clock_skew_seconds: Callable[[], float]
     clock_step_seconds: Callable[[], float]

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from daemon.web.ingest.storing import StoreResult, store, store_parts
-from eventstore.domain_events.events import NewEvent
+from eventstore.domain_events.events import NewEvent, Publish
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreError, StoreUnavailable
 
@@ -32,11 +32,14 @@ _QueuedEvent = tuple[NewEvent, asyncio.Future[bool]]
 
 
 class GroupCommit:
-    """`publish` and `publish_batch` return when the events are durable. `on_stored` is called after each commit."""
+    """`publish` and `publish_batch` return when the events are durable. Single events are stored by the function
+    `publish`, and `on_batch_stored` is called after the commit of a batch.
+    """
 
-    def __init__(self, database: Database, *, on_stored: Callable[[], None]) -> None:
+    def __init__(self, database: Database, *, publish: Publish, on_batch_stored: Callable[[], None]) -> None:
         self._database = database
-        self._on_stored = on_stored
+        self._publish = publish
+        self._on_batch_stored = on_batch_stored
         self._queue: list[_QueuedEvent] = []
         self._task: asyncio.Task[None] | None = None
         self._batch_slots = asyncio.Semaphore(BATCHES_AT_ONCE)
@@ -72,7 +75,7 @@ class GroupCommit:
             except TimeoutError as error:
                 raise StoreUnavailable("the batch could not be stored in time") from error
         if results:
-            self._on_stored()
+            self._on_batch_stored()
         return results
 
     async def close(self) -> None:
@@ -83,7 +86,9 @@ class GroupCommit:
     async def _drain(self) -> None:
         while batch := self._next_batch():
             try:
-                results = await store(self._database, [event for event, _ in batch], seconds=ANSWER_SECONDS)
+                results = await store(
+                    self._database, [event for event, _ in batch], publish=self._publish, seconds=ANSWER_SECONDS
+                )
             except StoreError as error:
                 if isinstance(error, StoreUnavailable):  # the queued events would fail as well, later
                     batch, self._queue = batch + self._queue, []
@@ -94,7 +99,6 @@ class GroupCommit:
                 raise
             else:
                 _resolve(batch, results)
-                self._on_stored()
 
     def _next_batch(self) -> list[_QueuedEvent]:
         """The oldest queued events whose requests still wait, within the limits; at least one if there is any."""

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from eventstore import domain_events
-from eventstore.domain_events.events import NewEvent
+from eventstore.domain_events.events import NewEvent, Publish
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import Deadlocked, ValueRefused
 
@@ -21,21 +21,23 @@ _T = TypeVar("_T")
 StoreResult = bool | ValueRefused
 
 
-async def store(database: Database, events: Sequence[NewEvent], *, seconds: float) -> list[StoreResult]:
-    """Stores events in one transaction. For each event, in order: True if it is new, False if it is a duplicate, or
-    the ValueRefused that rejects it.
+async def store(
+    database: Database, events: Sequence[NewEvent], *, publish: Publish = domain_events.publish, seconds: float
+) -> list[StoreResult]:
+    """Stores events in one transaction, by the function `publish`. For each event, in order: True if it is new, False
+    if it is a duplicate, or the ValueRefused that rejects it.
 
     If PostgreSQL refuses a value, each half of the events is stored by itself, and so on until only the events with
     refused values are left. Raises StoreUnavailable.
     """
     try:
-        return list(await domain_events.publish(database, events, seconds=seconds))
+        return list(await publish(database, events, seconds=seconds))
     except ValueRefused as error:
         if len(events) == 1:
             return [error]
     middle = len(events) // 2
-    first = await store(database, events[:middle], seconds=seconds)
-    return first + await store(database, events[middle:], seconds=seconds)
+    first = await store(database, events[:middle], publish=publish, seconds=seconds)
+    return first + await store(database, events[middle:], publish=publish, seconds=seconds)
 
 
 async def store_parts(database: Database, parts: AsyncIterator[list[NewEvent]], *, seconds: float) -> list[StoreResult]:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
 from daemon.pipeline.held_shards import Takeover
 from daemon.pipeline.intake import tailer as module
+from daemon.pipeline.intake.deferred import ShardCursor
 from daemon.pipeline.intake.tailer import Tailer
 from eventstore import domain_events
-from eventstore.domain_events import ticks
-from eventstore.domain_events.ticks import Tick
+from eventstore.domain_events import polls, tail, ticks
+from eventstore.domain_events.events import StoredEvent
+from eventstore.domain_events.polls import NOTHING_READ, Poll, ReadUpto
+from eventstore.domain_events.ticks import Tick, bits_of
+from tests.support.builders import TENANTS
 from tests.support.pipeline_process import PipelineProcess, pipeline_process
 
 Counted = Callable[[], int]
@@ -46,7 +51,7 @@ async def tailing(
 
 
 async def newest_tick(it: PipelineProcess) -> Tick:
-    newest = (await ticks.poll(it.database, known_tick=0, known_pos=0)).newest
+    newest = (await polls.poll(it.database, known_tick=0, known_pos=0)).newest
     assert newest is not None
     return newest
 
@@ -112,3 +117,155 @@ async def test_a_shard_that_is_behind_is_read_from_where_it_stands(
         assert tailer.position == 1
         await tailer.run_once()
         assert tailer.position == 3
+
+
+class Decided:
+    """Which events were decided, and how many cuts were read from the database."""
+
+    def __init__(self, tailer: Tailer, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.events: list[str] = []
+        self.cuts_read = 0
+        decide, read_cut = tailer._decider.decide, tail.read_cut
+
+        def noted(event: StoredEvent, cut: Tick, cursor: ShardCursor) -> None:
+            self.events.append(event.id)
+            decide(event, cut, cursor)
+
+        async def counted(*arguments: object, **options: object) -> AsyncIterator[list[StoredEvent]]:
+            self.cuts_read += 1
+            async for page in read_cut(*arguments, **options):  # type: ignore[arg-type] # the original's arguments
+                yield page
+
+        monkeypatch.setattr(tailer._decider, "decide", noted)
+        monkeypatch.setattr(tail, "read_cut", counted)
+
+
+async def poll(it: PipelineProcess, read: ReadUpto) -> Poll:
+    return await polls.poll(it.database, known_tick=0, known_pos=0, read=read)
+
+
+async def test_events_that_came_with_the_news_are_decided_without_a_question(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with tailing(database_url, monkeypatch) as (it, tailer, questions):
+        decided = Decided(tailer, monkeypatch)
+        ids: list[str] = []
+        for number in (1, 2, 3):
+            for tenant in TENANTS[:3]:
+                ids += await it.publish(tenant=tenant)
+            read = tailer.read_upto
+            assert read == ReadUpto(number - 1, bits_of(range(domain_events.SHARDS)))
+            found = await poll(it, read)
+            assert found.newest is not None
+            tailer.told(found.newest, found.events, shards=read.shards)
+            assert tailer.read_upto.tick == number
+            await tailer.run_once()
+            assert (tailer.position, questions(), decided.cuts_read) == (number, 0, 0)
+        assert decided.events == ids
+
+
+async def test_a_tick_without_events_of_our_shards_is_passed_over(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with tailing(database_url, monkeypatch) as (it, tailer, questions):
+        decided = Decided(tailer, monkeypatch)
+        mine, other = TENANTS[:2]
+        tailer.drop(domain_events.shard_of(other))
+        await it.publish(tenant=other)
+        tailer.told(await newest_tick(it))
+        await tailer.run_once()
+        assert (tailer.position, questions(), decided.cuts_read) == (1, 0, 0)
+        (id,) = await it.publish(tenant=mine)
+        await it.publish(tenant=other)
+        tailer.told(await newest_tick(it))
+        await tailer.run_once()
+        assert (tailer.position, questions(), decided.cuts_read, decided.events) == (2, 0, 1, [id])
+
+
+async def test_events_that_were_brought_for_fewer_shards_are_read(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shard was adopted after the question was asked."""
+    async with tailing(database_url, monkeypatch) as (it, tailer, _):
+        decided = Decided(tailer, monkeypatch)
+        late = domain_events.shard_of(TENANTS[0])
+        tailer.drop(late)
+        read = tailer.read_upto
+        assert not read.shards & 1 << late
+        ids = [(await it.publish(tenant=tenant))[0] for tenant in TENANTS[:2]]
+        found = await poll(it, read)
+        assert found.newest is not None
+        assert [event.id for event in found.events or ()] == ids[1:]
+        tailer.adopt(Takeover(checkpoints={late: 0}))
+        tailer.told(found.newest, found.events, shards=read.shards)
+        await tailer.run_once()
+        assert (tailer.position, decided.cuts_read, decided.events) == (1, 1, ids)
+
+
+async def test_brought_events_of_a_shard_that_is_elsewhere_are_left_to_it(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shard was dropped and adopted again, further back, after the question was asked: it reads for itself."""
+    async with tailing(database_url, monkeypatch) as (it, tailer, _):
+        tailer.told(await tick(it))
+        await tailer.run_once()
+        decided = Decided(tailer, monkeypatch)
+        read = tailer.read_upto
+        ids = [(await it.publish(tenant=tenant))[0] for tenant in TENANTS[:2]]
+        found = await poll(it, read)
+        assert found.newest is not None
+        back = domain_events.shard_of(TENANTS[0])
+        it.pipeline._ledger.drop(back)
+        takeover = Takeover(checkpoints={back: 0})
+        it.pipeline._ledger.adopt(takeover)
+        tailer.adopt(takeover)
+        assert tailer.read_upto == NOTHING_READ
+        tailer.told(found.newest, found.events, shards=read.shards)
+        await tailer.run_once()
+        assert tailer.position == 2
+        assert sorted(decided.events) == sorted(ids)
+
+
+async def test_what_was_told_is_forgotten_with_the_log(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with tailing(database_url, monkeypatch) as (it, tailer, questions):
+        decided = Decided(tailer, monkeypatch)
+        ids = await it.publish()
+        found = await poll(it, tailer.read_upto)
+        assert found.newest is not None
+        tailer.told(found.newest, found.events, shards=tailer.read_upto.shards)
+        tailer.forget()
+        assert tailer.read_upto.tick == 0
+        await tailer.run_once()
+        assert (tailer.position, questions(), decided.cuts_read, decided.events) == (1, 1, 1, ids)
+
+
+async def test_brought_events_of_another_tick_with_the_same_number_are_not_decided(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with tailing(database_url, monkeypatch) as (it, tailer, _):
+        decided = Decided(tailer, monkeypatch)
+        ids = await it.publish()
+        found = await poll(it, tailer.read_upto)
+        assert found.newest is not None
+        tailer.told(replace(found.newest, snap="7:8:"), found.events, shards=tailer.read_upto.shards)
+        tailer.must_ask()
+        await tailer.run_once()
+        assert (tailer.position, decided.cuts_read, decided.events) == (1, 1, ids)
+
+
+async def test_only_so_many_ticks_that_were_told_of_are_kept(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with tailing(database_url, monkeypatch) as (it, tailer, questions):
+        for _ in range(module.TOLD_TICKS + 1):
+            tailer.told(await tick(it))
+        assert len(tailer._told) == module.TOLD_TICKS
+        await tailer.run_once()
+        assert (tailer.position, questions()) == (module.TOLD_TICKS + 1, 1)
+
+
+async def test_no_events_are_brought_while_memory_is_full(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with tailing(database_url, monkeypatch) as (it, tailer, _):
+        assert tailer.read_upto.tick == 0
+        monkeypatch.setattr(type(it.pipeline._ledger), "has_room", property(lambda _ledger: False))
+        assert tailer.read_upto == NOTHING_READ

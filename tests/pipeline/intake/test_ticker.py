@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pytest
 
@@ -15,9 +17,27 @@ from daemon.pipeline.intake.ticker import Ticker
 from daemon.pipeline.known_log import KnownLog
 from daemon.pipeline.sending.send_gate import SendGate
 from eventstore.domain_events import ticks
-from eventstore.domain_events.ticks import Poll
+from eventstore.domain_events.events import SHARDS, StoredEvent
+from eventstore.domain_events.polls import NOTHING_READ, Poll, ReadUpto
+from eventstore.domain_events.ticks import Tick, bits_of
 from eventstore.postgres.errors import StoreUnavailable
 from tests.support.pipeline_process import PipelineProcess, pipeline_process
+
+
+@dataclass
+class Reader:
+    """Stands for the tailer: says what it has read, and notes what it is told."""
+
+    calls: list[str]
+    read_upto: ReadUpto = NOTHING_READ
+    events: list[StoredEvent] | None = None
+
+    def told(self, newest: Tick, events: Sequence[StoredEvent] | None = None, *, shards: int = 0) -> None:
+        self.calls.append(f"tick {newest.tick}")
+        self.events = None if events is None else list(events)
+
+    def must_ask(self) -> None:
+        self.calls.append("ask")
 
 
 def ticker_of(it: PipelineProcess, calls: list[str]) -> tuple[Ticker, SendGate]:
@@ -26,13 +46,7 @@ def ticker_of(it: PipelineProcess, calls: list[str]) -> tuple[Ticker, SendGate]:
     shards.hold(Takeover(checkpoints={3: 0}), {3: 1})
     send_gate = SendGate(shards)
     log_watch = LogWatch(it.database, it.projection, shards, KnownLog(), Metrics(), owner="me")
-    created = Ticker(
-        log_watch,
-        it.projection,
-        send_gate,
-        on_tick=lambda newest: calls.append(f"tick {newest.tick}"),
-        on_unknown_tick=lambda: calls.append("ask"),
-    )
+    created = Ticker(log_watch, it.projection, send_gate, Reader(calls))
     created.wakeup.set()
     return created, send_gate
 
@@ -110,8 +124,8 @@ async def test_a_notification_during_a_poll_waits_for_its_answer(
         await it.publish()
         poll = polling._log_watch.poll
 
-        async def heard_meanwhile() -> Poll:
-            answer = await poll()
+        async def heard_meanwhile(read: ReadUpto = NOTHING_READ) -> Poll:
+            answer = await poll(read)
             polling.heard(payload)
             assert calls == []
             return answer
@@ -126,9 +140,9 @@ async def test_a_poll_that_fails_lets_the_notification_ring(database_url: str) -
     async with pipeline_process(database_url, run=False) as it:
         polling, _ = ticker_of(it, calls)
 
-        async def failing() -> Poll:
+        async def failing(read: ReadUpto = NOTHING_READ) -> Poll:
             polling.heard("1")
-            raise StoreUnavailable("away")
+            raise StoreUnavailable(f"away: {read}")
 
         polling._log_watch.poll = failing  # type: ignore[method-assign] # PostgreSQL is away
         with pytest.raises(StoreUnavailable):
@@ -145,3 +159,29 @@ async def test_each_question_proves_that_the_projection_was_up_to_date_when_it_w
         await polling.run_once()
         assert it.projection.index.position == 1
         assert began < send_gate._known_until < time.monotonic() + 1
+
+
+async def test_a_poll_brings_the_events_that_the_reader_has_not_read(database_url: str) -> None:
+    async with pipeline_process(database_url, run=False) as it:
+        polling, _ = ticker_of(it, [])
+        reader = polling._reader
+        assert isinstance(reader, Reader)
+        reader.read_upto = ReadUpto(0, bits_of(range(SHARDS)))
+        ids = await it.publish(count=3)
+        await polling.run_once()
+        assert [event.id for event in reader.events or ()] == ids
+
+
+async def test_while_another_process_makes_ticks_it_polls_for_its_own_sake_only(database_url: str) -> None:
+    async with pipeline_process(database_url, run=False) as it:
+        polling, _ = ticker_of(it, [])
+        await it.publish()
+        await polling.run_once()
+        answered_at = polling._answered_at
+        assert polling._due_at(1.0) == answered_at + ticker.POLL_SECONDS
+        polling.heard("1 0 1 1 1:2:")  # its own
+        assert polling._due_at(1.0) == answered_at + ticker.POLL_SECONDS
+        polling.heard("2 0 1 1 2:3:")
+        assert answered_at + ticker.POLL_SECONDS < polling._due_at(1.0) <= answered_at + ticker.IDLE_POLL_SECONDS
+        polling._looked_at += 10
+        assert polling._due_at(1.0) == answered_at + ticker.IDLE_POLL_SECONDS

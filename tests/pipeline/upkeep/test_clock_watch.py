@@ -18,6 +18,7 @@ from daemon.pipeline.upkeep.clock_watch import ClockWatch
 from eventstore.postgres.connect import Database
 from eventstore.progress import backlog, lease, recording, steady_time
 from eventstore.progress.recording import Flush
+from eventstore.progress.steady_time import ClockReading, TimedReading
 from tests.support.builders import retry
 from tests.support.server_clock import ServerClock, database_of_its_own, server_clock
 
@@ -160,3 +161,36 @@ async def _forget(database: Database, seq: int) -> None:
 
 async def _ahead_seconds(database: Database) -> float:
     return (await steady_time.read(database)).ahead_microseconds / 1e6
+
+
+async def test_what_a_poll_has_read_is_not_asked_for_again(moved: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[None] = []
+    read = steady_time.read
+
+    async def counted(of: Database) -> ClockReading:
+        asked.append(None)
+        return await read(of)
+
+    monkeypatch.setattr(steady_time, "read", counted)
+    now, at = time.monotonic(), datetime.now(UTC)
+    reading = ClockReading(at=at, ahead_microseconds=0)
+    of_poll: list[TimedReading | None] = [None]
+    watch = ClockWatch(
+        moved,
+        clock := SteadyClock(monotonic=lambda: now),
+        Metrics(),
+        owner="me",
+        tunables=Tunables(clock_look_seconds=0.0),
+        latest=lambda: of_poll[0],
+        monotonic=lambda: now,
+        wall_clock=lambda: at + timedelta(seconds=7.2),
+    )
+    of_poll[0] = TimedReading(reading=reading, asked_at=now - 0.21, answered_at=now - 0.2)
+    await watch.run_once()
+    assert asked == []
+    assert clock.now() == at + timedelta(seconds=0.21)
+    assert watch.skew_seconds == pytest.approx(7.2 - 0.2 - 0.005)
+    for asked_before, answered_before in ((0.9, 0.8), (0.3, 0.1)):  # too long ago; too slow an answer
+        of_poll[0] = TimedReading(reading=reading, asked_at=now - asked_before, answered_at=now - answered_before)
+        await watch.run_once()
+    assert len(asked) == 2

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from eventstore import route_log
-from eventstore.domain_events import ticks
+from eventstore.domain_events import polls, ticks
 from eventstore.domain_events.events import publish
 from eventstore.postgres import listen
 from eventstore.postgres.connect import Database
@@ -16,7 +16,7 @@ from tests.support.builders import draft, new_event
 
 async def positions(database: Database) -> tuple[int | None, int, int]:
     """What a poll made, the newest tick, and the end of the route log."""
-    poll = await ticks.poll(database, known_tick=0, known_pos=0)
+    poll = await polls.poll(database, known_tick=0, known_pos=0)
     return poll.made, poll.mark.tick, poll.route_pos
 
 
@@ -74,24 +74,24 @@ async def test_a_poll_shows_what_stands_where_the_caller_has_read(database: Data
     async with database.transaction() as connection:
         appended = await route_log.append(connection, draft())
     await publish(database, [new_event()])
-    first = await ticks.poll(database, known_tick=0, known_pos=0)
+    first = await polls.poll(database, known_tick=0, known_pos=0)
     assert (first.known_snap, first.known_hash) == (None, None)
     assert first.mark.timeline == 1
     assert [first.newest] == await ticks.after(database, 0)
-    again = await ticks.poll(database, known_tick=1, known_pos=1)
+    again = await polls.poll(database, known_tick=1, known_pos=1)
     assert (again.mark, again.known_snap, again.known_hash) == (first.mark, first.mark.snap, appended.hash)
-    beyond = await ticks.poll(database, known_tick=2, known_pos=2)
+    beyond = await polls.poll(database, known_tick=2, known_pos=2)
     assert (beyond.known_snap, beyond.known_hash) == (None, None)
 
 
 async def test_a_poll_brings_no_tick_if_there_is_none(database: Database) -> None:
-    assert (await ticks.poll(database, known_tick=0, known_pos=0)).newest is None
+    assert (await polls.poll(database, known_tick=0, known_pos=0)).newest is None
 
 
 async def test_a_notification_brings_the_tick_and_its_number_alone_if_it_is_too_long(
     database: Database, sql: asyncpg.Connection
 ) -> None:
-    """Ticks of long transactions that are under way list them all: here by a snapshot that stands in for theirs."""
+    """Ticks of transactions that are under way list them all: here by a snapshot that stands in for theirs."""
     payloads: asyncio.Queue[str] = asyncio.Queue()
     await sql.add_listener(listen.TICK, lambda _connection, _pid, _channel, payload: payloads.put_nowait(payload))
     await publish(database, [new_event()])
@@ -100,8 +100,9 @@ async def test_a_notification_brings_the_tick_and_its_number_alone_if_it_is_too_
     assert (number, [tick]) == (1, await ticks.after(database, 0))
     await sql.execute(
         "CREATE FUNCTION hookledger.pg_current_snapshot() RETURNS pg_snapshot LANGUAGE sql AS "
-        "$$ SELECT ('100:9000:' || string_agg(n::text, ','))::pg_snapshot FROM generate_series(100, 3000) n $$;"
-        "ALTER FUNCTION hookledger.make_tick() SET search_path = hookledger, pg_catalog"
+        "$$ SELECT concat_ws(':', min(n), max(n) + 1, string_agg(n::text, ',' ORDER BY n))::pg_snapshot"
+        "     FROM generate_series(pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::integer, 9000) n $$;"
+        "ALTER FUNCTION hookledger.snapshot_with(xid8) SET search_path = hookledger, pg_catalog"
     )
     await publish(database, [new_event()])
     assert await ticks.make(database) == 2

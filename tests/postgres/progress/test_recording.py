@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from eventstore import domain_events
-from eventstore.domain_events import ticks
+from eventstore.domain_events import polls
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable, ValueRefused
 from eventstore.progress import backlog, lease, recording
@@ -398,7 +398,7 @@ async def test_nothing_is_written_to_a_log_that_is_not_the_one_that_was_read(
     database: Database, sql: asyncpg.Connection
 ) -> None:
     await domain_events.publish(database, [new_event()])
-    read = (await ticks.poll(database, known_tick=0, known_pos=0)).mark
+    read = (await polls.poll(database, known_tick=0, known_pos=0)).mark
     assert (read.timeline, read.tick) == (1, 1)
     owner = await Owner(database).take(3)
     for other in (read._replace(timeline=2), read._replace(tick=2), read._replace(snap="1:1:")):

@@ -399,7 +399,7 @@ OTHERWISE: dict[str, object] = {
     "replays.begin.scope": REPLAYED,
     "sealed_secrets.exchange.stale": [],
     "sealed_secrets.exchange.fresh": [],
-    "tail.read_cut.tick": Tick(tick=1, snap="1:1:", at=NOON, route_pos=0, closed_upto=NOON),
+    "tail.read_cut.tick": Tick(tick=1, snap="1:1:", at=NOON, route_pos=0, closed_upto=NOON, touched=None),
 }
 
 

@@ -1,0 +1,129 @@
+"""Polls: one question makes the next tick, brings its events, and tells how far both logs have come.
+
+Whoever publishes can ask it in the transaction that publishes (`publish`): what was published and its tick become
+visible together, durable together, by one flush of the disk, in one round trip. So an event that is published alone is
+read in the moment in which it is acknowledged.
+
+A poll brings the events of the newest tick to somebody who has read everything up to the tick before. They are few: for
+a tick of many events the caller asks page by page (eventstore/domain_events/tail.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+import asyncpg
+
+from eventstore.domain_events.events import NewEvent, StoredEvent, columns_of
+from eventstore.domain_events.ticks import LogMark, Tick
+from eventstore.postgres.connect import DEADLINE_SECONDS, Database
+from eventstore.postgres.errors import Deadlocked
+
+
+class ReadUpto(NamedTuple):
+    """What somebody has read: all up to a tick, of some shards, given in bits. By default there is nothing to bring."""
+
+    tick: int = -1
+    shards: int = 0
+
+
+NOTHING_READ = ReadUpto()
+
+
+class Poll(NamedTuple):
+    """`made` is the number of the tick that this call made, None if there was nothing new. `newest` is the newest tick,
+    None if there is none, and `mark` how to know it again. `route_pos` is the last position of the route log, 0 if
+    there is none. `known_snap` and `known_hash` stand where the caller has read; None if nothing stands there.
+    `events` are those of the newest tick in the shards of the caller, None if they were not brought. `clock` is the
+    database's, and steady time was ahead of it by `ahead_microseconds`.
+    """
+
+    made: int | None
+    newest: Tick | None
+    mark: LogMark
+    route_pos: int
+    known_snap: str | None
+    known_hash: bytes | None
+    events: list[StoredEvent] | None
+    clock: datetime
+    ahead_microseconds: int
+
+
+_COLUMNS = """
+       made, newest, newest_snap::text, newest_at, newest_route_pos, newest_closed_upto, newest_touched, route_pos,
+       timeline, known_snap::text, known_hash, clock_timestamp() AS clock,
+       (SELECT ahead_microseconds FROM hookledger.steady_clock) AS ahead,
+       seqs, recorded_ats, shards, tenants, ids, types, occurred_ats, datas, contexts, snapshots, backfills,
+       test_routes, all_hops
+"""
+# In the order of the fields of StoredEvent.
+_EVENT_COLUMNS = tuple(_COLUMNS.replace(",", " ").split()[-13:])
+
+_POLL = f"SELECT {_COLUMNS} FROM hookledger.poll($1, $2, $3, $4)"
+
+# The poll takes its place in the transaction after what is published, since it depends on its result.
+_PUBLISH = f"""
+SELECT fresh, {_COLUMNS}
+  FROM (SELECT hookledger.publish_many($5, $6, $7, $8, $9, $10, $11, $12, $13) AS fresh OFFSET 0) published
+       CROSS JOIN LATERAL
+       hookledger.poll($1, $2, $3, $4, CASE WHEN fresh IS NOT NULL THEN pg_current_xact_id() END) poll
+"""
+
+
+async def poll(database: Database, *, known_tick: int, known_pos: int, read: ReadUpto = NOTHING_READ) -> Poll:
+    """Makes the next tick as `ticks.make` does, and returns it with the positions of both logs, in one round trip."""
+    async with database.connection() as connection:
+        (row,) = await connection.fetch(_POLL, known_tick, known_pos, *read)
+    return _poll(row)
+
+
+async def publish(
+    database: Database,
+    events: Sequence[NewEvent],
+    *,
+    known_tick: int,
+    known_pos: int,
+    read: ReadUpto = NOTHING_READ,
+    seconds: float = DEADLINE_SECONDS,
+) -> tuple[list[bool], Poll]:
+    """Stores events durably as `events.publish` does, and makes the tick of them in the same transaction, unless
+    somebody holds up the lock that ticks take.
+    """
+    arguments = (known_tick, known_pos, *read, *columns_of(events))
+    try:
+        async with database.connection(seconds=seconds) as connection:
+            (row,) = await connection.fetch(_PUBLISH, *arguments)
+    except Deadlocked:  # as in `events.publish`
+        async with database.connection(seconds=seconds) as connection:
+            (row,) = await connection.fetch(_PUBLISH, *arguments)
+    return row["fresh"], _poll(row)
+
+
+def _poll(row: asyncpg.Record) -> Poll:
+    mark = LogMark(row["timeline"], row["newest"], row["newest_snap"])
+    newest, events = None, None
+    if mark.tick:
+        newest = Tick(
+            tick=mark.tick,
+            snap=mark.snap,
+            at=row["newest_at"],
+            route_pos=row["newest_route_pos"],
+            closed_upto=row["newest_closed_upto"],
+            touched=row["newest_touched"],
+        )
+        if row["seqs"] is not None:
+            columns = zip(*(row[name] for name in _EVENT_COLUMNS), strict=True)
+            events = [StoredEvent(*(*column, newest.tick, newest.closed_upto)) for column in columns]
+    return Poll(
+        row["made"],
+        newest,
+        mark,
+        row["route_pos"],
+        row["known_snap"],
+        row["known_hash"],
+        events,
+        row["clock"],
+        row["ahead"],
+    )
