@@ -1,4 +1,4 @@
--- Version 4: seals, which cover events, attempts and ticks by their hashes; and MACs of the route log.
+-- Version 4: seals, which cover events, attempts and ticks by their hashes; and signatures of the route log.
 
 
 -- Rows that are covered -----------------------------------------------------------------------------------------------
@@ -51,7 +51,7 @@ CREATE TABLE hookledger.seal (
     ticks_root         bytea       NOT NULL,
     keys               bigint      NOT NULL,
     keys_root          bytea       NOT NULL,
-    macs               bigint      NOT NULL,
+    signatures         bigint      NOT NULL,
     checkpoints        bigint[]    NOT NULL,
     events_kept_from   timestamptz,
     attempts_kept_from timestamptz,
@@ -64,7 +64,7 @@ CREATE TABLE hookledger.seal (
 COMMENT ON TABLE hookledger.seal IS 'append-only, gapless n; kept for ever';
 COMMENT ON COLUMN hookledger.seal.origin IS 'the log and its lineage, by meta.log_id and meta.system_identifier';
 COMMENT ON COLUMN hookledger.seal.keys IS 'secrets that the route log names since the seal before';
-COMMENT ON COLUMN hookledger.seal.macs IS 'rows of route_event_mac up to route_pos';
+COMMENT ON COLUMN hookledger.seal.signatures IS 'rows of route_event_signature up to route_pos';
 COMMENT ON COLUMN hookledger.seal.signature IS 'Ed25519, of the root of the tree of seals up to this one';
 -- Serves a restore: the seal that covers an outcome.
 CREATE INDEX seal_snap_xmax_idx ON hookledger.seal (pg_snapshot_xmax(snap), n);
@@ -74,21 +74,21 @@ CREATE TRIGGER seal_append_only BEFORE UPDATE OR DELETE ON hookledger.seal
 CREATE TRIGGER seal_no_truncate BEFORE TRUNCATE ON hookledger.seal
     FOR EACH STATEMENT EXECUTE FUNCTION hookledger.refuse_change();
 
--- A MAC of the hash of a lifecycle event, under a key that the database does not have: it tells an event that a daemon
--- or a command appended from one that somebody appended by SQL. The first one vouches for the log up to there.
-CREATE TABLE hookledger.route_event_mac (
-    pos bigint NOT NULL,
-    mac bytea  NOT NULL,
-    CONSTRAINT route_event_mac_pkey PRIMARY KEY (pos)
+-- The signature of the hash of a lifecycle event, by a key that the database does not have: it tells an event that a
+-- command of ours appended from one that somebody appended by SQL. The first one vouches for the log up to there.
+CREATE TABLE hookledger.route_event_signature (
+    pos       bigint NOT NULL,
+    signature bytea  NOT NULL,
+    CONSTRAINT route_event_signature_pkey PRIMARY KEY (pos)
 );
-CREATE TRIGGER route_event_mac_append_only BEFORE UPDATE OR DELETE ON hookledger.route_event_mac
+CREATE TRIGGER route_event_signature_append_only BEFORE UPDATE OR DELETE ON hookledger.route_event_signature
     FOR EACH ROW EXECUTE FUNCTION hookledger.refuse_change();
-CREATE TRIGGER route_event_mac_no_truncate BEFORE TRUNCATE ON hookledger.route_event_mac
+CREATE TRIGGER route_event_signature_no_truncate BEFORE TRUNCATE ON hookledger.route_event_signature
     FOR EACH STATEMENT EXECUTE FUNCTION hookledger.refuse_change();
 
 -- A name for this log that no other has.
 INSERT INTO hookledger.meta (key, value) VALUES ('log_id', gen_random_uuid()::text);
 
-REVOKE UPDATE, DELETE, TRUNCATE ON hookledger.seal, hookledger.route_event_mac FROM PUBLIC, CURRENT_USER;
+REVOKE UPDATE, DELETE, TRUNCATE ON hookledger.seal, hookledger.route_event_signature FROM PUBLIC, CURRENT_USER;
 COMMENT ON TABLE hookledger.meta IS 'schema_version; system_identifier: the cluster this lineage of ticks belongs to; lineage: how often and when one began with a restored dump; '
     'events_kept_from, attempts_kept_from: what was recorded before retention has dropped; master_key_check; log_id: the name of the log in seals';

@@ -7,7 +7,7 @@ append fails with VersionConflict: this is the optimistic concurrency control.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -214,3 +214,12 @@ async def last_position(database: Database) -> int:
     """The position of the newest event, 0 for an empty log."""
     async with database.connection() as connection:
         return int(await connection.fetchval("SELECT coalesce(max(pos), 0) FROM hookledger.route_event"))
+
+
+async def hashes(database: Database, positions: Sequence[int]) -> dict[int, bytes]:
+    """The hashes of the events at these positions, of those that exist."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(
+            "SELECT pos, hash FROM hookledger.route_event WHERE pos = ANY ($1::bigint[])", positions
+        )
+    return {row["pos"]: row["hash"] for row in rows}

@@ -95,7 +95,7 @@ class SignedHead:
         """The one of `keys` that has signed it. Raises ForeignSignature."""
         for name, key_id, signature in self.signatures:
             for key in keys:
-                if (name, key_id) == (key.name, key.id) and is_signed(key.key, self.head, signature):
+                if (name, key_id) == (key.name, key.id) and is_signed(key.key, self.head.text, signature):
                     return key
         known = {key.id for key in keys}
         if any(key_id in known for _, key_id, _ in self.signatures):
@@ -105,21 +105,26 @@ class SignedHead:
 
 
 class SealKey:
-    """The private key that signs heads. `seed` are its 32 bytes."""
+    """The private key that signs heads and lifecycle events. `seed` are its 32 bytes."""
 
     def __init__(self, seed: bytes) -> None:
         self._private = Ed25519PrivateKey.from_private_bytes(seed)
         self.public: bytes = self._private.public_key().public_bytes_raw()
 
-    def sign(self, head: TreeHead) -> bytes:
-        """The signature of a head."""
-        return self._private.sign(head.text.encode())
+    def sign(self, text: str) -> bytes:
+        """The signature of a text: that of a head, or of a lifecycle event."""
+        return self._private.sign(text.encode())
 
 
-def is_signed(public_key: bytes, head: TreeHead, signature: bytes) -> bool:
-    """True if that is the signature of this head by this key."""
+def lifecycle_text(pos: int, event_hash: bytes) -> str:
+    """What is signed of an event of the route log. Its hash covers everything before it, too."""
+    return f"hookledger route log\n{pos}\n{event_hash.hex()}\n"
+
+
+def is_signed(public_key: bytes, text: str, signature: bytes) -> bool:
+    """True if that is the signature of this text by this key."""
     try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, head.text.encode())
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, text.encode())
     except (InvalidSignature, ValueError):
         return False
     return True

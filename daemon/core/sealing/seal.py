@@ -33,9 +33,10 @@ class SealContent:
     """What a seal says. `origin` names the log and its lineage.
 
     `snap` is the snapshot up to which attempts are covered, `tick` the tick up to which events and ticks are, with its
-    own snapshot `tick_snap`. `route_pos` and `route_hash` are the end of the route log. `keys` are the secrets that the
-    route log names since the seal before. `checkpoints` are in the order of the shards. What was recorded before
-    `events_kept_from` and `attempts_kept_from` retention had dropped. `public_key` is that of the signature.
+    own snapshot `tick_snap`. `route_pos` and `route_hash` are the end of the route log, `signatures` how many of its
+    events up to there are signed. `keys` are the secrets that it names since the seal before. `checkpoints` are in the
+    order of the shards. What was recorded before `events_kept_from` and `attempts_kept_from` retention had dropped.
+    `public_key` is that of the signature.
     """
 
     n: int
@@ -52,7 +53,7 @@ class SealContent:
     ticks_root: bytes
     keys: int
     keys_root: bytes
-    macs: int
+    signatures: int
     checkpoints: tuple[int, ...]
     events_kept_from: datetime | None
     attempts_kept_from: datetime | None

@@ -40,6 +40,12 @@ class MerkleRoot:
             size >>= 1
         peaks.append(leaf)
 
+    def copy(self) -> MerkleRoot:
+        """A tree of the same leaves, to go on with apart."""
+        other = MerkleRoot()
+        other.size, other._peaks = self.size, list(self._peaks)
+        return other
+
     @property
     def value(self) -> bytes:
         """The root of the leaves so far."""
@@ -110,7 +116,7 @@ def is_included(leaf: bytes, index: int, size: int, path: Sequence[bytes], root:
 
 
 def is_consistent(first: int, first_root: bytes, size: int, root: bytes, path: Sequence[bytes]) -> bool:
-    """True if the path proves that the tree of `size` leaves with `root` continues that of `first` with `first_root`."""
+    """True if the path proves that the tree of `size` leaves with `root` continues that of the `first` ones."""
     if not 1 <= first <= size:
         return False
     if first == size:

@@ -30,7 +30,7 @@ MIGRATIONS = Path(schema.__file__).parents[1] / "migrations"
 DIGESTS = {
     "2_failover.sql": "d05ab7cd7e2e0b17f2f9a33b770018b1f19cbdd45c2f0bf8d5f49bdfa0480c6e",
     "3_field.sql": "57cf94028561342f82f9c5a51ecccc088fe35ba96d22d1688077e8961a960c43",
-    "4_seals.sql": "17efe6ee7691d51158deb4866f2aee195df651d360bc8e4508c859a57df801ea",
+    "4_seals.sql": "12e0794248583427c91fae0c84d13b4a9efa92214d2041c00759877b69687dcf",
 }
 
 CREATED = {

@@ -6,7 +6,15 @@ import metamorphic_log
 import pytest
 
 from daemon.core.sealing import tree
-from daemon.core.sealing.head import ForeignSignature, MalformedHead, PublicSealKey, SealKey, SignedHead, TreeHead, parse_head
+from daemon.core.sealing.head import (
+    ForeignSignature,
+    MalformedHead,
+    PublicSealKey,
+    SealKey,
+    SignedHead,
+    TreeHead,
+    parse_head,
+)
 
 NAME = "hookledger/5b0f"
 ORIGIN = f"{NAME}/7712345678901234567"
@@ -18,7 +26,7 @@ LEAVES = [tree.leaf_hash(bytes([number])) for number in range(9)]
 def signed(size: int, *, key: SealKey = KEY) -> SignedHead:
     head = TreeHead(origin=ORIGIN, size=size, root=tree.root_of(LEAVES[:size]))
     public = PublicSealKey(name=NAME, key=key.public)
-    return SignedHead(head=head, signatures=((NAME, public.id, key.sign(head)),))
+    return SignedHead(head=head, signatures=((NAME, public.id, key.sign(head.text)),))
 
 
 def test_an_independent_verifier_accepts_a_signed_head() -> None:

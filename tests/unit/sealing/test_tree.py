@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 
 import pytest
 from tamperlog import merkle
@@ -52,7 +53,9 @@ def test_we_accept_the_proofs_of_consistency_of_an_independent_library(size: int
 
 
 def test_a_proof_with_one_bit_changed_is_refused() -> None:
-    for first, size in ((first, size) for size in SIZES for first in range(1, size + 1)):
+    for first, size in itertools.product(SIZES, SIZES):
+        if first > size:
+            continue
         path = tree.consistency_path(LEAVES[:size], first)
         for place in range(len(path)):
             assert not tree.is_consistent(first, ROOTS[first], size, ROOTS[size], _flipped(path, place))

@@ -1,0 +1,68 @@
+"""Rows that no seal can ever cover, and that we never write: with a transaction id that is not of this cluster, with a
+number beyond what there is, or, of a secret, without a lifecycle event that names it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from eventstore.postgres.connect import Database
+
+_SECONDS = 300.0
+
+# $1 the tick of the newest seal, $2 the newest seal of earlier lineages, 0 if there is none.
+_STRAYS = """
+WITH present AS MATERIALIZED (
+    SELECT pg_snapshot_xmax(pg_current_snapshot()) AS next, (SELECT coalesce(max(tick), 0) FROM hookledger.tick) AS tick
+)
+SELECT 'domain_event' AS part, 'event ' || e.seq || ' has a transaction or a tick that never was' AS detail
+  FROM hookledger.domain_event e, present p
+ WHERE e.txid >= p.next OR e.txid = '0'::xid8 AND e.tick IS NULL OR e.tick > p.tick OR e.tick < 1
+    OR e.sealed_tick > $1 OR e.sealed_tick < 1
+ UNION ALL
+SELECT 'attempt', 'attempt ' || a.number || ' of event ' || a.seq || ' to route ' || a.route_id
+       || ' has a transaction or a seal that never was'
+  FROM hookledger.attempt a, present p
+ WHERE a.txid >= p.next::text::bigint OR a.txid < 1 AND a.seal IS NULL OR a.seal > $2 OR a.seal < 1
+ UNION ALL
+SELECT 'tick', 'tick ' || t.tick || ' has a number that is not given' FROM hookledger.tick t WHERE t.tick < 1
+ UNION ALL
+SELECT 'route_event_signature', 'there is a signature for position ' || s.pos || ', which the route log does not have'
+  FROM hookledger.route_event_signature s
+ WHERE s.pos < 1 OR s.pos > (SELECT coalesce(max(pos), 0) FROM hookledger.route_event)
+ UNION ALL
+SELECT 'route_key', 'key ' || k.key_id || ' of route ' || k.route_id || ' is named by no lifecycle event'
+  FROM hookledger.route_key k
+ WHERE NOT EXISTS (SELECT FROM hookledger.route_event e
+                    WHERE e.route_id = k.route_id AND e.body::json #>> '{key,id}' = k.key_id)
+ UNION ALL
+SELECT 'route_headers', 'headers ' || h.headers_id || ' of route ' || h.route_id || ' are named by no lifecycle event'
+  FROM hookledger.route_headers h
+ WHERE NOT EXISTS (SELECT FROM hookledger.route_event e
+                    WHERE e.route_id = h.route_id AND e.body::json #>> '{config,headers_id}' = h.headers_id)
+ LIMIT 100
+"""
+
+_CHECKPOINTS = "SELECT coalesce(array_agg(tick ORDER BY shard), '{}') FROM hookledger.checkpoint"
+
+
+class Stray(NamedTuple):
+    """A row that no seal can cover: its table, and what is wrong with it."""
+
+    part: str
+    detail: str
+
+
+async def strays(database: Database, *, upto_tick: int, restored: int) -> list[Stray]:
+    """A hundred such rows at most. `upto_tick` is the tick of the newest seal, `restored` the newest seal from before a
+    dump was restored, 0 if none was.
+    """
+    async with database.connection(seconds=_SECONDS) as connection:
+        rows = await connection.fetch(_STRAYS, upto_tick, restored)
+    return [Stray(*row.values()) for row in rows]
+
+
+async def checkpoints(database: Database) -> list[int]:
+    """The checkpoints in the order of the shards."""
+    async with database.connection() as connection:
+        return list(await connection.fetchval(_CHECKPOINTS))
