@@ -245,13 +245,18 @@ class Keychain:
         self._headers: _Cache[dict[str, str]] = _Cache()
 
     @property
+    def seal_keys(self) -> tuple[SealKey, ...]:
+        """The keys that sign seals and lifecycle events, of which the first does."""
+        return self._vault.seal_keys
+
+    @property
     def master_key_id(self) -> str:
         """The id of the master key that seals, a hash of the key."""
         return self._vault.id
 
     def sign_lifecycle(self, pos: int, event_hash: bytes) -> bytes:
         """The signature of an event of the route log, by which it is known to be ours."""
-        return self._vault.seal_keys[0].sign(lifecycle_text(pos, event_hash))
+        return self.seal_keys[0].sign(lifecycle_text(pos, event_hash))
 
     def age(self) -> None:
         """Forgets what was not used since the last call but one."""

@@ -28,11 +28,13 @@ from daemon.config.values import (
     Positive,
     PositiveSeconds,
     ProxyUrl,
+    PublicSealKeys,
     PublicUrl,
     Secret,
     SecretText,
 )
 from daemon.core.delivery.retry import RetryPolicy
+from daemon.core.sealing.head import PublicSealKey
 from daemon.core.webhook.egress import EgressPolicy
 
 
@@ -138,6 +140,20 @@ class LimitsSection(Section):
     commands_per_minute: Positive = 120
 
 
+class SealSection(Section):
+    """`former_keys` are public keys, as `GET /v1/seals/key` shows them, that earlier seals were signed with: those of
+    master keys that are no longer configured.
+    """
+
+    every_seconds: Annotated[float, Field(ge=1, le=86_400, allow_inf_nan=False)] = 60.0
+    anchor_file: FilePath | None = None
+    former_keys: PublicSealKeys = ()
+
+    @property
+    def former_public_keys(self) -> tuple[bytes, ...]:
+        return tuple(PublicSealKey.parse(text).key for text in self.former_keys)
+
+
 class LogSection(Section):
     """`format` None means console if the output is a terminal, else json."""
 
@@ -154,6 +170,7 @@ class Config(Section):
     events: EventsSection
     retention: RetentionSection
     limits: LimitsSection
+    seal: SealSection
     log: LogSection
     dev: bool = False
 

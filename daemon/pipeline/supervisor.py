@@ -42,6 +42,7 @@ from daemon.pipeline.shards.transfer import ShardTransfer
 from daemon.pipeline.steady_clock import SteadyClock
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.upkeep.auto_disable import RouteDisabler
+from daemon.pipeline.upkeep.sealing import SealSettings
 from daemon.pipeline.upkeep.upkeep import Upkeep
 from daemon.pipeline.wakeup import Wakeup
 from eventstore.postgres import listen
@@ -72,6 +73,7 @@ class Pipeline:
         settings: AttemptSettings,
         commands: Commands,
         auto_disable_after: timedelta | None = None,
+        seals: SealSettings | None = None,
         keep: Keep | None = None,
         tunables: Tunables = DEFAULTS,
     ) -> None:
@@ -159,6 +161,7 @@ class Pipeline:
             owner=owner,
             polled_at=lambda: self._intake.log_watch.polled_at,
             auto_disable_after=auto_disable_after,
+            seals=seals,
             keep=keep,
             tunables=tunables,
         )

@@ -66,8 +66,10 @@ COMMENT ON COLUMN hookledger.seal.origin IS 'the log and its lineage, by meta.lo
 COMMENT ON COLUMN hookledger.seal.keys IS 'secrets that the route log names since the seal before';
 COMMENT ON COLUMN hookledger.seal.signatures IS 'rows of route_event_signature up to route_pos';
 COMMENT ON COLUMN hookledger.seal.signature IS 'Ed25519, of the root of the tree of seals up to this one';
--- Serves a restore: the seal that covers an outcome.
+-- Serves proofs and a restore: the seal that covers an outcome.
 CREATE INDEX seal_snap_xmax_idx ON hookledger.seal (pg_snapshot_xmax(snap), n);
+-- Serves proofs: the seal that covers an event.
+CREATE INDEX seal_tick_idx ON hookledger.seal (tick, n);
 
 CREATE TRIGGER seal_append_only BEFORE UPDATE OR DELETE ON hookledger.seal
     FOR EACH ROW EXECUTE FUNCTION hookledger.refuse_change();

@@ -13,6 +13,7 @@ from eventstore.route_log.log import (
     last_position,
     newest,
     of_version,
+    page,
     read,
 )
 
@@ -29,5 +30,6 @@ __all__ = [
     "last_position",
     "newest",
     "of_version",
+    "page",
     "read",
 ]

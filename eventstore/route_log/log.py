@@ -124,10 +124,20 @@ async def count_routes(connection: asyncpg.pool.PoolConnectionProxy, tenant: str
     return RouteCount(**row)
 
 
+_AFTER = f"SELECT {_COLUMNS} FROM hookledger.route_event WHERE pos > $1 {{whose}} ORDER BY pos LIMIT $2"
+
+
+async def page(database: Database, *, after: int, limit: int) -> list[RouteEvent]:
+    """The events after position `after`, in order."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(_AFTER.format(whose=""), after, limit)
+    return [RouteEvent(**row) for row in rows]
+
+
 async def read(database: Database, *, after: int = 0, tenant: str | None = None) -> AsyncIterator[RouteEvent]:
     """All events after position `after`, in order, read in pages; only those of `tenant` if it is given."""
     whose = "" if tenant is None else "AND tenant = $3"
-    statement = f"SELECT {_COLUMNS} FROM hookledger.route_event WHERE pos > $1 {whose} ORDER BY pos LIMIT $2"
+    statement = _AFTER.format(whose=whose)
     while True:
         async with database.connection(seconds=30) as connection:
             rows = await connection.fetch(statement, after, PAGE_ROWS, *([] if tenant is None else [tenant]))

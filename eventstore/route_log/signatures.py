@@ -11,17 +11,22 @@ from collections.abc import AsyncIterator
 import asyncpg
 
 from eventstore.postgres.connect import Database
+from eventstore.postgres.errors import ChainBroken
 
 PAGE_ROWS = 1000
 
 _ADD = "INSERT INTO hookledger.route_event_signature (pos, signature) VALUES ($1, $2)"
 _FIRST = "SELECT min(pos) FROM hookledger.route_event_signature"
+_BETWEEN = "SELECT pos, signature FROM hookledger.route_event_signature WHERE pos > $1 AND pos <= $2"
 _READ = "SELECT pos, signature FROM hookledger.route_event_signature WHERE pos > $1 ORDER BY pos LIMIT $2"
 
 
 async def add(connection: asyncpg.pool.PoolConnectionProxy, pos: int, signature: bytes) -> None:
-    """Stores the signature of the event that this transaction has appended."""
-    await connection.execute(_ADD, pos, signature)
+    """Stores the signature of the event that this transaction has appended. Raises ChainBroken if there is one."""
+    try:
+        await connection.execute(_ADD, pos, signature)
+    except asyncpg.UniqueViolationError as error:
+        raise ChainBroken(f"position {pos} of the route log was signed before, and is gone", pos=pos) from error
 
 
 async def first(database: Database) -> int | None:
@@ -29,6 +34,13 @@ async def first(database: Database) -> int | None:
     async with database.connection() as connection:
         found: int | None = await connection.fetchval(_FIRST)
     return found
+
+
+async def between(database: Database, *, after: int, upto: int) -> dict[int, bytes]:
+    """The signatures after one position up to another, by position."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(_BETWEEN, after, upto)
+    return {row["pos"]: row["signature"] for row in rows}
 
 
 async def read(database: Database, *, after: int = 0) -> AsyncIterator[tuple[int, bytes]]:

@@ -76,7 +76,9 @@ _NEWEST = f"SELECT {_COLUMNS} FROM hookledger.seal ORDER BY n DESC LIMIT 1"
 _AFTER = f"SELECT {_COLUMNS} FROM hookledger.seal WHERE n > $1 ORDER BY n LIMIT $2"
 _BEFORE = f"SELECT {_COLUMNS} FROM hookledger.seal WHERE n < $1 ORDER BY n DESC LIMIT $2"
 _OF_NUMBERS = f"SELECT {_COLUMNS} FROM hookledger.seal WHERE n = ANY ($1::bigint[]) ORDER BY n"
-_HASHES = "SELECT hash FROM hookledger.seal WHERE n > $1 AND n <= $2 ORDER BY n"
+# In one value, which is quicker to read than as many rows.
+_HASHES = "SELECT string_agg(hash, ''::bytea ORDER BY n) FROM hookledger.seal WHERE n > $1 AND n <= $2"
+_HASH_BYTES = 32
 
 
 async def append(connection: asyncpg.pool.PoolConnectionProxy, row: SealRow) -> None:
@@ -119,7 +121,8 @@ async def of_numbers(database: Database, numbers: list[int]) -> dict[int, SealRo
 
 async def hashes_of(connection: asyncpg.pool.PoolConnectionProxy, *, after: int, upto: int) -> list[bytes]:
     """The hashes of the seals after a number up to another, in order: 32 bytes for each minute of the log's life."""
-    return [row["hash"] for row in await connection.fetch(_HASHES, after, upto)]
+    together = await connection.fetchval(_HASHES, after, upto) or b""
+    return [together[start : start + _HASH_BYTES] for start in range(0, len(together), _HASH_BYTES)]
 
 
 async def hashes(database: Database, *, upto: int) -> list[bytes]:

@@ -58,6 +58,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
     "events": {"max_bytes": 262144, "batch_max": 10000, "strict_types": False},
     "retention": {"events_days": 30, "attempts_days": 30},
     "limits": {"routes_per_tenant": 1000, "commands_per_minute": 120},
+    "seal": {"every_seconds": 60, "anchor_file": None, "former_keys": []},
     "log": {"level": "info", "format": None},
 }
 

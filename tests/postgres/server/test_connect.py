@@ -386,7 +386,7 @@ ARGUMENTS: dict[str, object] = {
     "name": "a.b", "characters": 10, "patterns": ["a.*"], "event_types": ["a.*"], "most": 1, "names": ["a.b"], "until": NOON, "route_ids": [ROUTE], "hours": 24,
     "event_ids": ["a"], "version": 1, "items": ["k"], "dead": Missed("me", 1, NOON),
     "known_tick": 1, "known_pos": 1, "timeline": 1, "ticks": (1, 2), "positions": (1, 2), "found_by": "me",
-    "read": 0, "microseconds": 0,
+    "read": 0, "microseconds": 0, "upto": 1, "numbers": [1], "upto_tick": 1, "restored": 0,
 }  # fmt: skip
 OTHERWISE: dict[str, object] = {
     "catalogue.replace.types": [TypeRow(name="a.b", description="", example="{}")],

@@ -30,7 +30,7 @@ MIGRATIONS = Path(schema.__file__).parents[1] / "migrations"
 DIGESTS = {
     "2_failover.sql": "d05ab7cd7e2e0b17f2f9a33b770018b1f19cbdd45c2f0bf8d5f49bdfa0480c6e",
     "3_field.sql": "57cf94028561342f82f9c5a51ecccc088fe35ba96d22d1688077e8961a960c43",
-    "4_seals.sql": "12e0794248583427c91fae0c84d13b4a9efa92214d2041c00759877b69687dcf",
+    "4_seals.sql": "26de627f739cb2ee73c354fb9c07cdff29e6bef6639a4ab31abd6d12e497cda9",
 }
 
 CREATED = {
