@@ -15,10 +15,13 @@ import click
 import daemon.audit
 from daemon import route_state
 from daemon.audit import AuditReport, Explanation, Rebuilt
+from daemon.cli import seal_audit
 from daemon.cli.console import output, parsing
 from daemon.cli.console.failures import EXIT_FAILED, CliError
 from daemon.cli.peer import LiveProjection, fetch_projection
 from daemon.cli.store import config_option, settings, tenant_option, with_store
+from daemon.sealing.auditing import audit_seals
+from daemon.sealing.report import SealReport
 from daemon.web.api.audit import of_explanation
 from daemon.web.http import shapes
 from eventstore.postgres.connect import Database
@@ -107,26 +110,42 @@ def explain(
 @click.option("--from", "start", type=parsing.timestamp, metavar="TS", help="Events recorded since [the beginning].")
 @click.option("--to", "end", type=parsing.timestamp, metavar="TS", help="Events recorded before [the end].")
 @tenant_option
+@seal_audit.anchors_option
+@seal_audit.key_option
 @config_option
 @output.json_option
 def audit(
-    start: datetime | None, end: datetime | None, tenant: str | None, config_file: Path | None, as_json: bool
+    start: datetime | None,
+    end: datetime | None,
+    tenant: str | None,
+    anchors: str | None,
+    key_file: Path | None,
+    config_file: Path | None,
+    as_json: bool,
 ) -> int:
     """Recompute every decision of a period and compare it with the record.
 
-    Exits with 1 if there is a finding: a delivery that is missing, or one that was not due.
+    The seals are recomputed too, unless it is for one tenant: they cover all. Exits with 1 if there is a finding: a
+    delivery that is missing, one that was not due, or something that is not as it was sealed.
     """
     start, end = start or _BEGINNING, end or _END
     if end <= start:
         raise click.UsageError("--to must be later than --from")
+    if tenant is not None and anchors is not None:
+        raise click.UsageError("--anchors compares the seals, which cover all tenants: leave --tenant out")
+    config = settings(config_file)
+    heads, keys = seal_audit.anchors_in(anchors), seal_audit.known_keys(config, key_file)
 
-    async def work(database: Database) -> AuditReport:
-        return await daemon.audit.audit(database, start=start, end=end, tenant=tenant)
+    async def work(database: Database) -> tuple[AuditReport, SealReport | None]:
+        report = await daemon.audit.audit(database, start=start, end=end, tenant=tenant)
+        if tenant is not None:
+            return report, None
+        return report, await audit_seals(database, keys=keys, anchors=heads, start=start, end=end)
 
     with output.working("recomputing decisions"):
-        report = with_store(settings(config_file), work)
-    _print_report(report, as_json=as_json)
-    return EXIT_FAILED if report.findings else 0
+        report, seals = with_store(config, work)
+    _print_report(report, seals, as_json=as_json)
+    return EXIT_FAILED if report.findings or (seals is not None and seals.findings) else 0
 
 
 async def _at_one_position(database: Database, url: str, token: str | None) -> tuple[Rebuilt, LiveProjection]:
@@ -191,14 +210,16 @@ def _print_explanation(each: Explanation) -> None:
         )
 
 
-def _print_report(report: AuditReport, *, as_json: bool) -> None:
+def _print_report(report: AuditReport, seals: SealReport | None, *, as_json: bool) -> None:
     counts = {name: getattr(report, name) for name in ("events", "pairs", "deliveries", "unread")}
     if as_json:
         findings = [
             {"kind": f.kind, "event": f.event_id, "tenant": f.tenant, "route": str(f.route_id), "detail": f.detail}
             for f in report.findings
         ]
-        output.document(counts | {"kept_from": shapes.moment(report.kept_from), "findings": findings})
+        whole = {"kept_from": shapes.moment(report.kept_from), "findings": findings}
+        sealed = {} if seals is None else {"seals": seal_audit.document(seals)}
+        output.document(counts | whole | sealed)
         return
     if report.kept_from is not None:
         output.note(f"what was recorded before {output.cell(report.kept_from)} is no longer kept, and was not audited")
@@ -206,3 +227,5 @@ def _print_report(report: AuditReport, *, as_json: bool) -> None:
     columns = ("finding", "event", "tenant", "route", "detail")
     output.table(columns, rows, empty="what has been read is accounted for, and nothing was sent that was not due")
     output.fields([(name, f"{count:,}") for name, count in counts.items()])
+    if seals is not None:
+        seal_audit.show(seals)

@@ -21,7 +21,7 @@ from eventstore.domain_events.ticks import EMPTY_SNAP
 from eventstore.postgres.connect import Database
 from eventstore.seals import turns
 from eventstore.seals.stored import SealMark, SealRow
-from eventstore.seals.turns import LogState, SealTurn
+from eventstore.seals.turns import LogExtent, SealTurn
 
 # So many hashes take a millisecond or two.
 _GROWN_AT_ONCE = 1000
@@ -86,7 +86,7 @@ class Sealer:
             is_behind=state.tick < state.newest_tick,
         )
 
-    async def _made(self, turn: SealTurn, state: LogState, last: SealRow | None) -> SealRow:
+    async def _made(self, turn: SealTurn, state: LogExtent, last: SealRow | None) -> SealRow:
         before = SealMark() if last is None else last.mark
         is_same_lineage = before.origin == state.origin
         mark = SealMark(
@@ -157,7 +157,7 @@ class Sealer:
         return head.size == last.n and is_signed(last.public_key, head.text, last.signature)
 
 
-async def _has_news(turn: SealTurn, state: LogState, last: SealRow | None) -> bool:
+async def _has_news(turn: SealTurn, state: LogExtent, last: SealRow | None) -> bool:
     before = SealMark() if last is None else last.mark
     if state.tick > before.tick or state.route_pos > before.route_pos:
         return True

@@ -56,7 +56,7 @@ SELECT EXISTS (SELECT FROM hookledger.attempt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LogState:
+class LogExtent:
     """What the logs hold when a seal is made. `tick` is the last tick that it covers, with `tick_snap`, None if that is
     the tick of the seal before; `newest_tick` is the newest that there is.
     """
@@ -89,10 +89,10 @@ class SealTurn:
         """The hashes of the seals after a number up to another."""
         return await stored.hashes_of(self._connection, after=after, upto=upto)
 
-    async def state(self, *, after_tick: int) -> LogState:
+    async def state(self, *, after_tick: int) -> LogExtent:
         """What the logs hold now, with at most MAX_TICKS ticks after `after_tick`."""
         (row,) = await self._connection.fetch(_STATE, after_tick)
-        return LogState(**row)
+        return LogExtent(**row)
 
     async def has_new_attempts(self, *, before: str, snap: str) -> bool:
         """True if an outcome is visible in `snap` and not in `before`."""

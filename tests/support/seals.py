@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 
 import asyncpg
 
-from daemon.audit.seals import Anchor, SealReport, audit_seals, parse_anchors
 from daemon.keys import Vault
+from daemon.sealing.anchors import Anchor, parse_anchors
+from daemon.sealing.auditing import audit_seals
+from daemon.sealing.report import SealReport
 from daemon.sealing.sealer import Sealed, Sealer
 from eventstore.postgres.connect import Database
 

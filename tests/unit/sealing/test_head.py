@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import metamorphic_log
+import metamorphic_log  # type: ignore[import-untyped] # generated bindings without py.typed
 import pytest
 
 from daemon.core.sealing import tree

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 
 import pytest
-from tamperlog import merkle
+from tamperlog import merkle  # type: ignore[import-untyped] # it has annotations, and no py.typed
 
 from daemon.core.sealing import tree
 

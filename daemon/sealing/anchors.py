@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import orjson
 
-from daemon.audit.seals.report import SealReport
 from daemon.core.sealing.head import ForeignSignature, MalformedHead, PublicSealKey, SignedHead, log_name, parse_head
+from daemon.sealing.report import SealReport
 
 
 class BadAnchors(ValueError):

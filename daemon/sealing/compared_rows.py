@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from uuid import UUID
 
-from daemon.audit.seals.report import SealReport
 from daemon.core.sealing.canonical import SealedTable
 from daemon.core.sealing.seal import SealContent, SealedDay
 from daemon.sealing.contents import SealContents
+from daemon.sealing.report import SealReport
 from eventstore.progress.retention import Horizon
 
 

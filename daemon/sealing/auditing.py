@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from daemon.audit.seals import anchors as anchored
-from daemon.audit.seals import chain, lifecycle_signatures, rows
-from daemon.audit.seals.anchors import Anchor
-from daemon.audit.seals.report import SealReport
-from daemon.audit.seals.rows import Gone
 from daemon.core.sealing.head import PublicSealKey, log_name
+from daemon.sealing import anchors as anchored
+from daemon.sealing import compared_rows, lifecycle_signatures, seal_chain
+from daemon.sealing.anchors import Anchor
+from daemon.sealing.compared_rows import Gone
 from daemon.sealing.contents import contents
+from daemon.sealing.report import SealReport
 from daemon.sealing.rows import content_of
 from eventstore.domain_events import ticks
 from eventstore.postgres.connect import Database
@@ -62,7 +62,7 @@ async def audit_seals(
     report = SealReport()
     origin = await turns.origin(database)
     deleted = await lifecycle_signatures.deleted_routes(database, report, keys)
-    walk = chain.Walk(name=log_name(origin), keys=keys, sizes={anchor.size for anchor in anchors})
+    walk = seal_chain.Walk(name=log_name(origin), keys=keys, sizes={anchor.size for anchor in anchors})
     run = _Run(SealMark())
     restored = 0
     async for previous, row in walk.seals(database, report):
@@ -98,7 +98,7 @@ async def _judge(database: Database, report: SealReport, run: _Run, origin: str,
     )
     before_tick = run.before.tick
     for row in run.seals:
-        rows.compare(report, content_of(row), found[row.n], gone, before_tick=before_tick)
+        compared_rows.compare(report, content_of(row), found[row.n], gone, before_tick=before_tick)
         before_tick = row.tick
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
 
-from daemon.audit.seals.report import SealReport
 from daemon.core.sealing.head import TreeHead, is_signed, log_name
 from daemon.core.sealing.tree import MerkleRoot, leaf_hash
+from daemon.sealing.report import SealReport
 from daemon.sealing.rows import content_of
 from eventstore import route_log
 from eventstore.postgres.connect import Database

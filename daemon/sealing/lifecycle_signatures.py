@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from daemon.audit.seals.report import SealReport
 from daemon.core.routing.route import LifecycleEventType
 from daemon.core.sealing.head import is_signed, lifecycle_text
+from daemon.sealing.report import SealReport
 from eventstore import route_log
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import ChainBroken
