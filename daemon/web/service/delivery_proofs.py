@@ -13,7 +13,7 @@ from daemon.sealing import proofs
 from daemon.sealing.proofs import NotKept, NotSealed, NotWhole, ProvenPair
 from daemon.web.access.queries import query_database
 from daemon.web.service.lookup import delivery_pair
-from eventstore.queries.attempts import EventAndRoute
+from eventstore.queries.delivery_log import ListPosition
 from eventstore.seals import places
 
 
@@ -38,8 +38,7 @@ async def proof_of(request: web.Request) -> DeliveryProof:
         raise NotFound(str(error)) from error
 
 
-async def sealed_at(request: web.Request, pair: EventAndRoute) -> datetime | None:
+async def sealed_at_of(request: web.Request, at: ListPosition) -> datetime | None:
     """When the last row of a delivery was sealed; None if one is not sealed yet, or the event is no longer kept."""
-    database = query_database(request)
-    sealed = await places.of_delivery(database, pair.route_id, pair.seq, event_time=pair.event_time)
+    sealed = await places.of_delivery(query_database(request), at.route_id, at.seq, event_time=at.event_time)
     return None if sealed is None else sealed.sealed_at

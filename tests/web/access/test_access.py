@@ -90,6 +90,7 @@ ENDPOINTS = {
     "GET /t/{tenant}/deliveries/live": "read",
     "GET /t/{tenant}/deliveries/{delivery}": "read",
     "GET /t/{tenant}/deliveries/{delivery}/body": "read",
+    "GET /t/{tenant}/deliveries/{delivery}/proof": "read",
     "POST /t/{tenant}/deliveries/{delivery}/retry": "manage",
     "GET /t/{tenant}/events": "read",
     "GET /t/{tenant}/events/{event}": "read",
