@@ -24,6 +24,9 @@ from eventstore.seals.covered import CoveredRow, CoveredRows
 from eventstore.seals.places import SealedDelivery
 from eventstore.seals.stored import SealMark, SealRow
 
+# For reading the rows of the seals that cover one delivery: a few thousand, but for the first seal of an old log.
+_PROOF_SECONDS = 20.0
+
 
 class NotSealed(Exception):
     """The event is not sealed yet."""
@@ -117,7 +120,7 @@ async def _rows(
     origin = await turns.origin(database)
     around = await stored.of_numbers(database, [*numbers, *(number - 1 for number in numbers)])
     found: list[ProvenRow] = []
-    async with covered.reading(database) as reader:
+    async with covered.reading(database, seconds=_PROOF_SECONDS) as reader:
         for number in numbers:
             before = around[number - 1].mark if number > 1 else SealMark()
             trees = _SealTrees(reader, before, around[number], origin)

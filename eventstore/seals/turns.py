@@ -17,7 +17,7 @@ import asyncpg
 from eventstore.domain_events.tail import difference
 from eventstore.postgres.connect import Database
 from eventstore.seals import stored
-from eventstore.seals.covered import RUN_SECONDS, CoveredRows
+from eventstore.seals.covered import RUN_SECONDS, CoveredRows, allow
 from eventstore.seals.stored import SealRow
 
 # So many ticks are covered by one seal. After an outage, or in a log that was never sealed, several are made in a row.
@@ -112,10 +112,7 @@ class SealTurn:
 async def turn(database: Database) -> AsyncIterator[SealTurn | None]:
     """The right to make the next seal, None if another process has it. What it appends is committed at the end."""
     async with database.connection(seconds=RUN_SECONDS) as connection, connection.transaction():
-        # Pages are hashed between two fetches of a cursor, in a thread that may have to wait for its turn.
-        await connection.execute(
-            "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = '60s'"
-        )
+        await allow(connection, RUN_SECONDS)
         try:
             async with connection.transaction():
                 await connection.execute(_LOCK)

@@ -7,9 +7,10 @@ reveals none. The route log has the same form (eventstore/route_log/chain.py). e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
+from types import NoneType
 from uuid import UUID
 
 from daemon.core.sealing.tree import leaf_hash
@@ -76,36 +77,37 @@ COLUMNS: dict[SealedTable, tuple[str, ...]] = {
 }
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
-def text_of(value: SealedValue) -> str | None:  # noqa: PLR0911 - a table, read from top to bottom
-    """A value as it is hashed. By class, which is quicker than isinstance: this runs twenty times for a row."""
-    if value is None or value.__class__ is str:
-        return value
-    if value.__class__ is int:
-        return str(value)
-    if value is True:
-        return "true"
-    if value is False:
-        return "false"
-    if isinstance(value, datetime):
-        return str((value - _EPOCH) // _MICROSECOND)
-    if isinstance(value, bytes):
-        return value.hex()
-    return str(value)
+def _microseconds(at: datetime) -> str:
+    since = at - _EPOCH
+    return str((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds)
+
+
+# By the class of a value, which is quicker than asking whether it is an instance: this runs twenty times for a row.
+_TEXTS: dict[type, Callable[..., str | None]] = {
+    int: str,
+    str: str,
+    bytes: bytes.hex,
+    datetime: _microseconds,
+    bool: lambda value: "true" if value else "false",
+    NoneType: lambda _: None,
+}
+
+
+def text_of(value: SealedValue) -> str | None:
+    """A value as it is hashed."""
+    return _TEXTS.get(value.__class__, str)(value)
 
 
 def encode(fields: Iterable[str | None]) -> bytes:
     """The fields in one text that tells them apart."""
-    parts = []
-    for field in fields:
-        if field is None:
-            parts.append(b"~")
-        else:
-            raw = field.encode()
-            parts.append(b"%d:%b" % (len(raw), raw))
-    return b"".join(parts)
+    texts = list(fields)
+    joined = "".join(["~" if text is None else f"{len(text)}:{text}" for text in texts])
+    raw = joined.encode()
+    if len(raw) == len(joined):  # as many bytes as characters, in each field
+        return raw
+    return b"".join([b"~" if text is None else b"%d:%b" % (len(text.encode()), text.encode()) for text in texts])
 
 
 def leaf_of_texts(table: SealedTable, texts: Iterable[str | None]) -> bytes:
@@ -115,4 +117,5 @@ def leaf_of_texts(table: SealedTable, texts: Iterable[str | None]) -> bytes:
 
 def leaf(table: SealedTable, values: Sequence[SealedValue]) -> bytes:
     """The leaf hash of a row. `values` are in the order of COLUMNS."""
-    return leaf_of_texts(table, map(text_of, values))
+    texts = _TEXTS
+    return leaf_of_texts(table, [texts.get(value.__class__, str)(value) for value in values])
