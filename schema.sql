@@ -13,7 +13,7 @@ CREATE TABLE hookledger.meta (
     CONSTRAINT meta_pkey PRIMARY KEY (key)
 );
 COMMENT ON TABLE hookledger.meta IS 'schema_version; system_identifier: the cluster this lineage of ticks belongs to; lineage: how often and when one began with a restored dump; '
-    'events_kept_from, attempts_kept_from: what was recorded before retention has dropped; master_key_check';
+    'events_kept_from, attempts_kept_from: what was recorded before retention has dropped; master_key_check; log_id: the name of the log in seals';
 
 CREATE FUNCTION hookledger.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -172,6 +172,7 @@ CREATE TABLE hookledger.domain_event (
     test_route  uuid,
     tick        bigint,
     hops        smallint,
+    sealed_tick bigint,
     CONSTRAINT domain_event_pkey PRIMARY KEY (seq, recorded_at),
     -- Lengths are checked apart from patterns: a counted repetition, {1,128}, takes 19 us for a row, these take 0.3.
     CONSTRAINT domain_event_tenant_check CHECK (octet_length(tenant) <= 128 AND tenant ~ '^[!-~]+$'),
@@ -184,11 +185,14 @@ COMMENT ON TABLE hookledger.domain_event IS 'append-only, a partition for each U
 COMMENT ON COLUMN hookledger.domain_event.test_route IS 'null, unless the event is a test: then the only route that it is for';
 COMMENT ON COLUMN hookledger.domain_event.hops IS 'null, unless a delivery of ours published the event: then how many deliveries in a row led to it';
 COMMENT ON COLUMN hookledger.domain_event.tick IS 'null, unless the event came here by restoring a dump: then the tick that had read it, which its txid no longer tells';
+COMMENT ON COLUMN hookledger.domain_event.sealed_tick IS 'null, unless the event was sealed before a dump was restored and is read again: then the tick under which it was sealed';
 
 -- Serves the tail: rows by the transaction that wrote them.
 CREATE INDEX domain_event_txid_idx ON hookledger.domain_event (txid);
 -- Serves the tail for ticks from before a dump was restored. Empty if none was.
 CREATE INDEX domain_event_tick_idx ON hookledger.domain_event (tick, seq) WHERE tick IS NOT NULL;
+-- Serves audits of seals from before a dump was restored. Empty if none was.
+CREATE INDEX domain_event_sealed_tick_idx ON hookledger.domain_event (sealed_tick, seq) WHERE sealed_tick IS NOT NULL;
 -- Serves a tenant's events, newest first by their claimed time, which differs from the event time only if a clock was
 -- set back between the event and its tick (see closed_upto).
 CREATE INDEX domain_event_tenant_idx ON hookledger.domain_event (tenant, least(occurred_at, recorded_at), seq);
@@ -362,9 +366,11 @@ CREATE TABLE hookledger.tick (
     route_pos   bigint      NOT NULL,
     closed_upto timestamptz NOT NULL,
     touched     integer,
+    sealed_snap text,
     CONSTRAINT tick_pkey PRIMARY KEY (tick)
 ) WITH (autovacuum_vacuum_scale_factor = 0.02); -- retention deletes a day of thirty at a time
 COMMENT ON COLUMN hookledger.tick.touched IS 'the shards of its events: the sum of 1 << shard; null if it has many events';
+COMMENT ON COLUMN hookledger.tick.sealed_snap IS 'null, unless a dump was restored since: then the snapshot that the tick had';
 -- Serves tick_of: the first tick whose snapshot shows a transaction.
 CREATE INDEX tick_snap_xmax_idx ON hookledger.tick (snap_xmax);
 
@@ -628,10 +634,15 @@ CREATE TABLE hookledger.attempt (
     response_head  text,
     response_body  bytea,
     delivery_key   integer,
+    txid           bigint      NOT NULL DEFAULT pg_current_xact_id()::text::bigint,
+    seal           bigint,
+    sealed_tick    bigint,
     CONSTRAINT attempt_outcome_check CHECK (outcome IN ('delivered', 'retrying', 'failed', 'suppressed', 'expired'))
 ) PARTITION BY RANGE (at);
 COMMENT ON TABLE hookledger.attempt IS 'append-only, a partition for each UTC day; number 0: ended without a request';
 COMMENT ON COLUMN hookledger.attempt.delivery_key IS 'the first four bytes of the delivery id; null where SQL wrote the row, which cannot compute it';
+COMMENT ON COLUMN hookledger.attempt.seal IS 'null, unless a dump was restored since it was sealed: then the seal that covers it, which its txid no longer tells';
+COMMENT ON COLUMN hookledger.attempt.sealed_tick IS 'null, unless its event is read again after a restore: then the tick under which it was sealed';
 -- Serves a delivery's attempts: explain, the detail page, and finding what a crashed process had sent of a packed row.
 CREATE INDEX attempt_delivery_idx ON hookledger.attempt (route_id, seq);
 -- Serves recovery: the pairs of ticks above a checkpoint that have an outcome. Ticks rise along the heap, so a block
@@ -652,6 +663,11 @@ CREATE INDEX attempt_route_end_idx ON hookledger.attempt (route_id, outcome, eve
  WHERE outcome IN ('failed', 'suppressed', 'expired');
 -- Serves finding a delivery by its id.
 CREATE INDEX attempt_key_idx ON hookledger.attempt (delivery_key) WHERE number <= 1;
+-- Serves sealing: rows by the transaction that wrote them. Transaction ids rise along the heap; block ranges can have no
+-- column of xid8, so it is a bigint.
+CREATE INDEX attempt_txid_idx ON hookledger.attempt USING brin (txid) WITH (pages_per_range = 16, autosummarize = on);
+-- Serves audits of seals from before a dump was restored. Empty if none was.
+CREATE INDEX attempt_seal_idx ON hookledger.attempt (seal, seq) WHERE seal IS NOT NULL;
 
 -- Steady time is the clock without its steps: the clock and this. A process that notices a step corrects it, so that the
 -- waits of retries take as long as promised.
@@ -877,6 +893,74 @@ CREATE TRIGGER attempt_tally AFTER INSERT ON hookledger.attempt REFERENCING NEW 
     FOR EACH STATEMENT EXECUTE FUNCTION hookledger.tally_attempts();
 
 
+-- Seals -----------------------------------------------------------------------------------------------------------
+
+-- One daemon at a time makes a seal.
+CREATE TABLE hookledger.seal_lock ();
+
+-- What the logs held when the seal was made, as hashes: see eventstore/README.md. A seal covers the events and ticks up to
+-- `tick` and the attempts that `snap` shows, as far as the seal before does not. The nth elements of the arrays belong
+-- together: a UTC day, the number of its rows that are covered, and the root of their tree.
+CREATE TABLE hookledger.seal (
+    n                  bigint      NOT NULL,
+    at                 timestamptz NOT NULL,
+    origin             text        NOT NULL,
+    snap               pg_snapshot NOT NULL,
+    tick               bigint      NOT NULL,
+    tick_snap          pg_snapshot NOT NULL,
+    route_pos          bigint      NOT NULL,
+    route_hash         bytea       NOT NULL,
+    event_days         date[]      NOT NULL,
+    event_rows         bigint[]    NOT NULL,
+    event_roots        bytea[]     NOT NULL,
+    attempt_days       date[]      NOT NULL,
+    attempt_rows       bigint[]    NOT NULL,
+    attempt_roots      bytea[]     NOT NULL,
+    ticks              bigint      NOT NULL,
+    ticks_root         bytea       NOT NULL,
+    keys               bigint      NOT NULL,
+    keys_root          bytea       NOT NULL,
+    signatures         bigint      NOT NULL,
+    checkpoints        bigint[]    NOT NULL,
+    events_kept_from   timestamptz,
+    attempts_kept_from timestamptz,
+    public_key         bytea       NOT NULL,
+    prev_hash          bytea       NOT NULL,
+    hash               bytea       NOT NULL,
+    signature          bytea       NOT NULL,
+    CONSTRAINT seal_pkey PRIMARY KEY (n)
+);
+COMMENT ON TABLE hookledger.seal IS 'append-only, gapless n; kept for ever';
+COMMENT ON COLUMN hookledger.seal.origin IS 'the log and its lineage, by meta.log_id and meta.system_identifier';
+COMMENT ON COLUMN hookledger.seal.keys IS 'secrets that the route log names since the seal before';
+COMMENT ON COLUMN hookledger.seal.signatures IS 'rows of route_event_signature up to route_pos';
+COMMENT ON COLUMN hookledger.seal.signature IS 'Ed25519, of the root of the tree of seals up to this one';
+-- Serves proofs and a restore: the seal that covers an outcome.
+CREATE INDEX seal_snap_xmax_idx ON hookledger.seal (pg_snapshot_xmax(snap), n);
+-- Serves proofs: the seal that covers an event.
+CREATE INDEX seal_tick_idx ON hookledger.seal (tick, n);
+
+CREATE TRIGGER seal_append_only BEFORE UPDATE OR DELETE ON hookledger.seal
+    FOR EACH ROW EXECUTE FUNCTION hookledger.refuse_change();
+CREATE TRIGGER seal_no_truncate BEFORE TRUNCATE ON hookledger.seal
+    FOR EACH STATEMENT EXECUTE FUNCTION hookledger.refuse_change();
+
+-- The signature of the hash of a lifecycle event, by a key that the database does not have: it tells an event that a
+-- command of ours appended from one that somebody appended by SQL. The first one vouches for the log up to there.
+CREATE TABLE hookledger.route_event_signature (
+    pos       bigint NOT NULL,
+    signature bytea  NOT NULL,
+    CONSTRAINT route_event_signature_pkey PRIMARY KEY (pos)
+);
+CREATE TRIGGER route_event_signature_append_only BEFORE UPDATE OR DELETE ON hookledger.route_event_signature
+    FOR EACH ROW EXECUTE FUNCTION hookledger.refuse_change();
+CREATE TRIGGER route_event_signature_no_truncate BEFORE TRUNCATE ON hookledger.route_event_signature
+    FOR EACH STATEMENT EXECUTE FUNCTION hookledger.refuse_change();
+
+-- A name for this log that no other has.
+INSERT INTO hookledger.meta (key, value) VALUES ('log_id', gen_random_uuid()::text);
+
+
 -- Access ----------------------------------------------------------------------------------------------------------
 
 -- API tokens, by the id that is part of their text. A row stays when its token is no longer valid: the route log names
@@ -973,7 +1057,8 @@ END $$;
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA hookledger FROM PUBLIC;
 REVOKE ALL ON SCHEMA hookledger FROM PUBLIC;
-REVOKE UPDATE, DELETE, TRUNCATE ON hookledger.route_event, hookledger.domain_event FROM PUBLIC, CURRENT_USER;
+REVOKE UPDATE, DELETE, TRUNCATE ON hookledger.route_event, hookledger.domain_event, hookledger.seal,
+                                   hookledger.route_event_signature FROM PUBLIC, CURRENT_USER;
 GRANT USAGE ON SCHEMA hookledger TO hookledger_producer;
 GRANT EXECUTE ON FUNCTION hookledger.publish(text, text, jsonb, text, timestamptz, jsonb, jsonb, boolean),
                           hookledger.publish(text, text, text, text, timestamptz, text, text, boolean) TO hookledger_producer;

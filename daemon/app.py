@@ -31,6 +31,7 @@ from daemon.pipeline.scheduling.pools import SendingLimits
 from daemon.pipeline.sending.attempt import AttemptSettings
 from daemon.pipeline.sending.sender import Sender
 from daemon.pipeline.supervisor import Pipeline, incarnation
+from daemon.pipeline.upkeep.sealing import SealSettings
 from daemon.signals import Signals
 from daemon.store import open_store, opened, pool_of_commands, pool_of_queries, query_pool, vault_of
 from daemon.tokens import Tokens
@@ -153,6 +154,11 @@ async def _run_on(
             commands=commands,
             auto_disable_after=config.delivery.auto_disable_after,
             audience=audience_of(config.operations),
+            seals=SealSettings(
+                every=timedelta(seconds=config.seal.every_seconds),
+                anchor_file=config.seal.anchor_file,
+                former_keys=config.seal.former_public_keys,
+            ),
             keep=Keep(
                 events=timedelta(days=config.retention.events_days),
                 attempts=timedelta(days=config.retention.attempts_days),

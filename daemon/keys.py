@@ -23,11 +23,14 @@ from uuid import UUID
 import orjson
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 import eventstore.progress.process
 import eventstore.route_log.sealed_secrets
 from daemon.config import MASTER_KEY_BYTES
 from daemon.core.routing.route import Route
+from daemon.core.sealing.head import SEED_BYTES, SealKey, lifecycle_text
 from daemon.core.webhook.signing import SigningKey, fingerprint, format_key
 from eventstore.postgres.connect import Database
 from eventstore.route_log.sealed_secrets import Table
@@ -59,13 +62,17 @@ class Rewrapped:
 
 
 class Vault:
-    """Seals and opens under a list of master keys of 32 bytes each."""
+    """Seals and opens under a list of master keys of 32 bytes each. The keys that sign seals are derived from them: so
+    every process with the master key signs with the same one, and it is never in the database.
+    """
 
     def __init__(self, master_keys: Sequence[bytes]) -> None:
         if not master_keys or any(len(key) != MASTER_KEY_BYTES for key in master_keys):
             raise ValueError("a master key has 32 bytes, and at least one is needed")
         self._ciphers = [AESGCM(key) for key in master_keys]
         self.id = hashlib.sha256(b"hookledger master key id\n" + master_keys[0]).hexdigest()[:16]
+        # The first signs; what an older one signed stays known for as long as it is configured.
+        self.seal_keys = tuple(SealKey(_derived(key, b"hookledger seal key")) for key in master_keys)
 
     def seal(self, plain: bytes, associated_data: bytes) -> bytes:
         """The ciphertext of `plain`, which opens only with the same associated data."""
@@ -141,6 +148,10 @@ async def _check_running_daemons(database: Database, vault: Vault) -> None:
     if others:
         processes = ", ".join(f"{pid} on {host}" for host, pid in others)
         raise MasterKeyInUse(f"a daemon still seals with another master key: process {processes}")
+
+
+def _derived(master_key: bytes, purpose: bytes) -> bytes:
+    return HKDF(algorithm=SHA256(), length=SEED_BYTES, salt=None, info=purpose).derive(master_key)
 
 
 def _decoded(check: str) -> bytes:
@@ -240,9 +251,18 @@ class Keychain:
         self._headers: _Cache[dict[str, str]] = _Cache()
 
     @property
+    def seal_keys(self) -> tuple[SealKey, ...]:
+        """The keys that sign seals and lifecycle events, of which the first does."""
+        return self._vault.seal_keys
+
+    @property
     def master_key_id(self) -> str:
         """The id of the master key that seals, a hash of the key."""
         return self._vault.id
+
+    def sign_lifecycle(self, pos: int, event_hash: bytes) -> bytes:
+        """The signature of an event of the route log, by which it is known to be ours."""
+        return self.seal_keys[0].sign(lifecycle_text(pos, event_hash))
 
     def age(self) -> None:
         """Forgets what was not used since the last call but one."""

@@ -96,6 +96,7 @@ class Metrics:
         self.in_flight = self._gauge("in_flight", "Requests under way")
         self.checkpoint_lag = self._gauge("checkpoint_lag_seconds", "Age of the oldest tick not accounted for")
         self.tick_age = self._gauge("tick_age_seconds", "How long committed events have been waiting for a tick")
+        self.seal_age = self._gauge("seal_age_seconds", "Age of the newest seal while something is not sealed")
         self.clock_skew = self._gauge("clock_skew_seconds", "How far this machine's clock is ahead of the database's")
         self.breakers_open = self._gauge("breakers_open", "Routes whose circuit breaker is open")
         self.shards_owned = self._gauge("shards_owned", "Shards this process holds")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from daemon.config import Config
 from daemon.config.sections import DatabaseSection
+from daemon.core.sealing.head import SealKey
 from daemon.keys import Vault, master_key_file
 from eventstore import embedded
 from eventstore.embedded import EmbeddedServer
@@ -83,6 +84,12 @@ def query_pool(database: Database, section: DatabaseSection, *, on_refused: Call
     """That pool, shared by tenants: half of it for one at most, so that one alone cannot take it all."""
     places = section.query_connections
     return QueryPool(database, FairShare(places=places, of_one=places // 2, on_refused=on_refused))
+
+
+def seal_keys_of(config: Config) -> tuple[SealKey, ...]:
+    """The keys that sign seals, as far as this machine has them: no key file is made, other than by `vault_of`."""
+    is_here = config.signing.master_keys or (config.database.data_dir / MASTER_KEY_FILE).exists()
+    return vault_of(config).seal_keys if is_here else ()
 
 
 def vault_of(config: Config) -> Vault:

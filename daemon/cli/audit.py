@@ -15,11 +15,14 @@ import click
 import daemon.audit
 from daemon import route_state
 from daemon.audit import AuditReport, DeliverySchedule, Explanation, Rebuilt
+from daemon.cli import seal_audit
 from daemon.cli.console import output, parsing
 from daemon.cli.console.failures import EXIT_FAILED, CliError
 from daemon.cli.peer import LiveProjection, fetch_projection
 from daemon.cli.store import config_option, settings, tenant_option, with_store
 from daemon.route_state import FoldedLog
+from daemon.sealing.auditing import audit_seals
+from daemon.sealing.report import SealReport
 from daemon.store import existing_vault
 from daemon.web.api.audit import of_explanation
 from daemon.web.http import shapes
@@ -122,31 +125,46 @@ def explain(
 @click.option("--from", "start", type=parsing.timestamp, metavar="TS", help="Events recorded since [the beginning].")
 @click.option("--to", "end", type=parsing.timestamp, metavar="TS", help="Events recorded before [the end].")
 @tenant_option
+@seal_audit.anchors_option
+@seal_audit.key_option
 @config_option
 @output.json_option
 def audit(
-    start: datetime | None, end: datetime | None, tenant: str | None, config_file: Path | None, as_json: bool
+    start: datetime | None,
+    end: datetime | None,
+    tenant: str | None,
+    anchors: str | None,
+    key_file: Path | None,
+    config_file: Path | None,
+    as_json: bool,
 ) -> int:
     """Recompute every decision of a period and compare it with the record.
 
-    Also compares the logs with each other. Exits with 1 if there is a finding: a delivery that is missing, one that was
-    not due, or something that cannot have come about. Also if nothing could be judged, or not all of it.
+    Also compares the logs with each other, and recomputes the seals, unless it is for one tenant: they cover all. Exits
+    with 1 if there is a finding: a delivery that is missing, one that was not due, something that cannot have come
+    about or is not as it was sealed. Also if nothing could be judged, or not all of it.
     """
     start, end = start or _BEGINNING, end or _END
     if end <= start:
         raise click.UsageError("--to must be later than --from")
+    if tenant is not None and anchors is not None:
+        raise click.UsageError("--anchors compares the seals, which cover all tenants: leave --tenant out")
     config = settings(config_file)
     schedule = DeliverySchedule(retry=config.retry_policy, timeout=timedelta(seconds=config.delivery.timeout_seconds))
+    heads, keys = seal_audit.anchors_in(anchors), seal_audit.known_keys(config, key_file)
 
-    async def work(database: Database) -> AuditReport:
-        return await daemon.audit.audit(
+    async def work(database: Database) -> tuple[AuditReport, SealReport | None]:
+        report = await daemon.audit.audit(
             database, start=start, end=end, tenant=tenant, schedule=schedule, vault=existing_vault(config)
         )
+        if tenant is not None:
+            return report, None
+        return report, await audit_seals(database, keys=keys, anchors=heads, start=start, end=end)
 
     with output.working("recomputing decisions"):
-        report = with_store(config, work)
-    _print_report(report, as_json=as_json)
-    return EXIT_FAILED if report.found or report.gaps else 0
+        report, seals = with_store(config, work)
+    _print_report(report, seals, as_json=as_json)
+    return EXIT_FAILED if report.found or report.gaps or (seals is not None and seals.findings) else 0
 
 
 async def _at_one_position(
@@ -251,7 +269,7 @@ def _print_explanation(each: Explanation) -> None:
         )
 
 
-def _print_report(report: AuditReport, *, as_json: bool) -> None:
+def _print_report(report: AuditReport, seals: SealReport | None, *, as_json: bool) -> None:
     counts = {name: getattr(report, name) for name in ("events", "pairs", "deliveries", "outcomes", "unread")}
     if as_json:
         findings = [
@@ -267,10 +285,12 @@ def _print_report(report: AuditReport, *, as_json: bool) -> None:
             for f in report.findings
         ]
         kept_from = shapes.moment(report.kept_from)
+        sealed = {} if seals is None else {"seals": seal_audit.document(seals)}
         output.document(
             counts
             | {"kept_from": kept_from, "gaps": report.gaps, "unchecked": report.unchecked}
             | {"found": report.found, "findings": findings}
+            | sealed
         )
         return
     if report.kept_from is not None:
@@ -283,6 +303,8 @@ def _print_report(report: AuditReport, *, as_json: bool) -> None:
     if report.found > len(report.findings):
         output.note(f"and {report.found - len(report.findings):,} more findings")
     output.fields([(name, f"{count:,}") for name, count in counts.items()])
+    if seals is not None:
+        seal_audit.show(seals)
 
 
 def _summary(report: AuditReport) -> str:

@@ -30,6 +30,7 @@ COMMANDS = {
     "rebuild": ("audit", "Fold the route log from nothing and verify its hash chain."),
     "explain": ("audit", "Say for each route why an event was or was not sent."),
     "audit": ("audit", "Recompute every decision of a period and compare it with the record."),
+    "verify": ("verify", "Check the proof of a delivery, offline."),
     "token": ("tokens", "Make, list and revoke API tokens."),
     "login-link": ("tokens", "Make a one-time link into the dashboard."),
     "keys": ("ops", "Exchange the master key that seals all secrets."),

@@ -39,8 +39,10 @@ def fetch_projection(url: str, token: str | None) -> LiveProjection:
         raise CliError(message, hint="give the address of its API, like http://127.0.0.1:8080") from None
 
 
-def get(url: str, token: str | None = None, *, seconds: float = TIMEOUT_SECONDS) -> bytes:
-    """The body of a 200 answer. Raises CliError for anything else."""
+def get(
+    url: str, token: str | None = None, *, seconds: float = TIMEOUT_SECONDS, most_bytes: int = _ANSWER_BYTES
+) -> bytes:
+    """The body of a 200 answer. Raises CliError for anything else, and for a body of more than `most_bytes`."""
     if not url.startswith(("http://", "https://")):
         raise CliError(f"{url} is no URL", hint="give one like http://127.0.0.1:8080")
     request = urllib.request.Request(url)  # noqa: S310 - the scheme is checked above
@@ -49,8 +51,7 @@ def get(url: str, token: str | None = None, *, seconds: float = TIMEOUT_SECONDS)
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with direct.open(request, timeout=seconds) as answer:
-            body: bytes = answer.read(_ANSWER_BYTES)
-            return body
+            body: bytes = answer.read(most_bytes + 1)
     except urllib.error.HTTPError as error:
         hint = "pass --token or set HOOKLEDGER_TOKEN" if error.code in {401, 403} else ""
         raise CliError(f"{url} answers {error.code}", hint=hint) from error
@@ -58,3 +59,8 @@ def get(url: str, token: str | None = None, *, seconds: float = TIMEOUT_SECONDS)
         cause = getattr(error, "reason", None) or error
         message = f"{url} does not answer: {getattr(cause, 'strerror', None) or cause}"
         raise CliError(message, hint="see whether the daemon runs, and where it listens") from error
+    if len(body) > most_bytes:
+        raise CliError(
+            f"{url} answers with more than {most_bytes >> 20} MiB", hint="see whether it is the right address"
+        )
+    return body

@@ -25,7 +25,7 @@ from eventstore import domain_events, route_log
 from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import RequestReused, VersionConflict
-from eventstore.route_log import idempotency_keys
+from eventstore.route_log import idempotency_keys, signatures
 from eventstore.route_log.idempotency_keys import UsedKey
 from eventstore.route_log.log import NewRouteEvent, RouteCount, RouteEvent
 
@@ -76,7 +76,8 @@ class CommandExecutor:
     """`create` appends the first event of a route, `change` the next one.
 
     `on_appended` is awaited with the log position of each event. `index` is a live projection, if there is one: what it
-    knows of a route need not be read and folded again for each command. Both raise TooManyCommands.
+    knows of a route need not be read and folded again for each command. `sign` makes the signature of an event by its
+    position and hash. Both raise TooManyCommands.
     """
 
     def __init__(
@@ -86,7 +87,9 @@ class CommandExecutor:
         on_appended: Callable[[int], Awaitable[None]] | None,
         index: RouteIndex | None,
         limits: CommandLimits,
+        sign: Callable[[int, bytes], bytes],
     ) -> None:
+        self._sign = sign
         self._quota = CommandQuota(limits)
         self._database = database
         self._on_appended = on_appended
@@ -200,6 +203,7 @@ class CommandExecutor:
             if decision.told:
                 await domain_events.publish_within(connection, decision.told)
             event = await route_log.append(connection, draft)
+            await signatures.add(connection, event.pos, self._sign(event.pos, event.hash))
             if before is not None:
                 # From the append to the commit the log is ours. Only what was appended meanwhile is counted again, so
                 # that the lock, for which ticks wait, is not held for long.

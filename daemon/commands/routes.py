@@ -54,7 +54,9 @@ class Commands:
         limits: CommandLimits = UNLIMITED,
         audience: Audience = NOBODY,
     ) -> None:
-        self._executor = CommandExecutor(database, on_appended=on_appended, index=index, limits=limits)
+        self._executor = CommandExecutor(
+            database, on_appended=on_appended, index=index, limits=limits, sign=keychain.sign_lifecycle
+        )
         self._catalogue = catalogue
         self._keychain = keychain
         self._policy = policy

@@ -28,12 +28,14 @@ from daemon.config.values import (
     Positive,
     PositiveSeconds,
     ProxyUrl,
+    PublicSealKeys,
     PublicUrl,
     Secret,
     SecretText,
     TenantName,
 )
 from daemon.core.delivery.retry import RetryPolicy
+from daemon.core.sealing.head import PublicSealKey
 from daemon.core.webhook.egress import EgressPolicy
 
 
@@ -148,6 +150,20 @@ class OperationsSection(Section):
     tell_tenants: bool = False
 
 
+class SealSection(Section):
+    """`former_keys` are public keys, as `GET /v1/seals/key` shows them, that earlier seals were signed with: those of
+    master keys that are no longer configured.
+    """
+
+    every_seconds: Annotated[float, Field(ge=1, le=86_400, allow_inf_nan=False)] = 60.0
+    anchor_file: FilePath | None = None
+    former_keys: PublicSealKeys = ()
+
+    @property
+    def former_public_keys(self) -> tuple[bytes, ...]:
+        return tuple(PublicSealKey.parse(text).key for text in self.former_keys)
+
+
 class LogSection(Section):
     """`format` None means console if the output is a terminal, else json."""
 
@@ -165,6 +181,7 @@ class Config(Section):
     retention: RetentionSection
     limits: LimitsSection
     operations: OperationsSection
+    seal: SealSection
     log: LogSection
     dev: bool = False
 

@@ -21,6 +21,7 @@ from pydantic import BeforeValidator, Field
 from daemon.core import durations
 from daemon.core.drafts.route_headers import is_reserved
 from daemon.core.events.event import tenant_problem
+from daemon.core.sealing.head import MalformedHead, PublicSealKey
 from daemon.core.webhook import host_names
 from eventstore.postgres import database_url
 from eventstore.postgres.errors import MalformedUrl
@@ -176,6 +177,14 @@ def _tenant(value: object) -> str:
     return text
 
 
+def _public_seal_key(value: object) -> str:
+    text = _text(value)
+    try:
+        return PublicSealKey.parse(text).text
+    except MalformedHead as error:
+        raise ValueError("must be a public key of seals, as GET /v1/seals/key shows it: name+id+base64") from error
+
+
 def _header_name(value: object) -> str:
     text = _text(value)
     if not _HEADER_NAME.fullmatch(text):
@@ -209,6 +218,7 @@ AllowedHosts = Annotated[tuple[Annotated[str, BeforeValidator(_host)], ...], Bef
 Port = Annotated[int, Field(ge=1, le=0xFFFF)]
 Ports = Annotated[tuple[Port, ...], BeforeValidator(_list)]
 Positive = Annotated[int, Field(ge=1)]
+PublicSealKeys = Annotated[tuple[Annotated[str, BeforeValidator(_public_seal_key)], ...], BeforeValidator(_list)]
 ProxyUrl = Annotated[Secret, _secret(_url("http", "https"))]
 PublicUrl = Annotated[str, BeforeValidator(_public_url)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]

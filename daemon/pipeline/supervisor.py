@@ -45,6 +45,7 @@ from daemon.pipeline.steady_clock import SteadyClock
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.upkeep.auto_disable import RouteDisabler
 from daemon.pipeline.upkeep.operational_events import OperationalEvents
+from daemon.pipeline.upkeep.sealing import SealSettings
 from daemon.pipeline.upkeep.upkeep import Upkeep
 from daemon.pipeline.wakeup import Wakeup
 from eventstore.domain_events.events import NewEvent
@@ -77,6 +78,7 @@ class Pipeline:
         commands: Commands,
         auto_disable_after: timedelta | None = None,
         audience: Audience = NOBODY,
+        seals: SealSettings | None = None,
         keep: Keep | None = None,
         tunables: Tunables = DEFAULTS,
     ) -> None:
@@ -165,6 +167,7 @@ class Pipeline:
             polled_at=lambda: self._intake.log_watch.polled_at,
             clock_reading=lambda: self._intake.log_watch.clock_reading,
             auto_disable_after=auto_disable_after,
+            seals=seals,
             keep=keep,
             tunables=tunables,
         )

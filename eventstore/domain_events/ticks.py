@@ -156,3 +156,10 @@ async def newest(database: Database) -> int:
     """The number of the newest tick, 0 if there is none."""
     async with database.connection() as connection:
         return int(await connection.fetchval("SELECT coalesce(max(tick), 0) FROM hookledger.tick"))
+
+
+async def first(database: Database) -> int | None:
+    """The number of the first tick that is kept, None if there is none."""
+    async with database.connection() as connection:
+        number: int | None = await connection.fetchval("SELECT min(tick) FROM hookledger.tick")
+    return number

@@ -6,8 +6,13 @@ one transaction, while no shard is leased:
 
     an event that its shard had done    keeps the number of its tick; its txid becomes 0, which is visible in every
                                         snapshot and so in no difference of two snapshots
-    any other event                     gets the txid of this transaction, so the next tick reads it
-    the ticks                           keep their number, route position and time; their snapshots become blank
+    any other event                     gets the txid of this transaction, so the next tick reads it; if it is sealed,
+                                        it keeps the tick under which it was in sealed_tick
+    an outcome that is sealed           keeps the number of its seal, and its tick in sealed_tick if that changes; its
+                                        txid becomes 0
+    any other outcome                   gets the txid of this transaction, so the next seal covers it
+    the ticks                           keep their number, route position and time; their snapshots become blank, and
+                                        are kept in sealed_snap
     the checkpoints                     move to the newest tick; the tick after it reads the remaining events
 
 An outcome, a retry or a parked row of an event that will be read again gets the number of the tick that will read it,
@@ -58,6 +63,13 @@ _DONE_IN = """
   WHERE c.shard = e.shard AND t.tick = hookledger.tick_of(e.txid) AND e.recorded_at <= t.closed_upto)
 """
 
+# The tick of event `e` if the newest seal has reached it, else null.
+_SEALED_IN = """
+(SELECT t.tick FROM hookledger.tick t
+  WHERE t.tick = hookledger.tick_of(e.txid) AND e.recorded_at <= t.closed_upto
+    AND t.tick <= (SELECT max(s.tick) FROM hookledger.seal s))
+"""
+
 _SURVEY = f"""
 WITH unread AS MATERIALIZED (
     SELECT e.seq, e.recorded_at FROM hookledger.domain_event e WHERE e.tick IS NULL AND {_DONE_IN} IS NULL
@@ -84,16 +96,33 @@ REVOKE UPDATE ON hookledger.domain_event FROM CURRENT_USER
 
 _EVENTS = f"""
 UPDATE hookledger.domain_event e
-   SET (tick, txid) = (SELECT done.tick, CASE WHEN done.tick IS NULL THEN pg_current_xact_id() ELSE '0'::xid8 END
-                         FROM (SELECT {_DONE_IN} AS tick OFFSET 0) done)
+   SET (tick, txid, sealed_tick) = (
+       SELECT done.tick, CASE WHEN done.tick IS NULL THEN pg_current_xact_id() ELSE '0'::xid8 END,
+              coalesce(e.sealed_tick, CASE WHEN done.tick IS NULL THEN {_SEALED_IN} END)
+         FROM (SELECT {_DONE_IN} AS tick OFFSET 0) done)
  WHERE e.tick IS NULL
+"""
+
+# Outcomes by the seal that covers them: the first whose snapshot shows them, of those made since the last restore.
+_OUTCOMES = """
+UPDATE hookledger.attempt a
+   SET (seal, txid) = (
+       SELECT found.n, CASE WHEN found.n IS NULL THEN pg_current_xact_id()::text::bigint ELSE 0 END
+         FROM (SELECT) nothing LEFT JOIN LATERAL (
+              SELECT s.n FROM hookledger.seal s
+               WHERE pg_snapshot_xmax(s.snap) > a.txid::text::xid8
+                 AND pg_visible_in_snapshot(a.txid::text::xid8, s.snap)
+                 AND s.origin = (SELECT l.origin FROM hookledger.seal l ORDER BY l.n DESC LIMIT 1)
+               ORDER BY pg_snapshot_xmax(s.snap), s.n LIMIT 1) found ON true)
+ WHERE a.seal IS NULL
 """
 
 # Moves the progress of unread events; $1 is the tick that will read them.
 _UNREAD = "SELECT seq FROM hookledger.domain_event WHERE txid = pg_current_xact_id()"
 _MOVED = (
     f"""
-    UPDATE hookledger.attempt a SET tick = $1
+    UPDATE hookledger.attempt a
+       SET tick = $1, sealed_tick = coalesce(a.sealed_tick, CASE WHEN a.seal IS NOT NULL THEN a.tick END)
      WHERE a.at >= (SELECT min(recorded_at) FROM hookledger.domain_event WHERE txid = pg_current_xact_id())
        AND a.seq IN ({_UNREAD})
     """,
@@ -108,7 +137,7 @@ _MOVED = (
 )
 
 _PROGRESS = """
-UPDATE hookledger.tick SET snap = '1:1:' WHERE snap_xmax <> '1'::xid8;
+UPDATE hookledger.tick SET snap = '1:1:', sealed_snap = snap::text WHERE snap_xmax <> '1'::xid8;
 UPDATE hookledger.checkpoint SET tick = (SELECT coalesce(max(tick), 0) FROM hookledger.tick);
 UPDATE hookledger.lease SET owner = NULL, epoch = epoch + 1, flush = 0, expires_at = '-infinity';
 UPDATE hookledger.retry SET holder = NULL WHERE holder IS NOT NULL;
@@ -148,6 +177,7 @@ async def begin(database: Database) -> RestoreSurvey | None:
         found = await _survey(connection)
         if found is not None:
             await connection.execute(_EVENTS)
+            await connection.execute(_OUTCOMES)
             for statement in _MOVED:
                 await connection.execute(statement, found.newest_tick + 1)
             await connection.execute(_PROGRESS)

@@ -128,16 +128,26 @@ async def count_routes(connection: asyncpg.pool.PoolConnectionProxy, tenant: str
     return RouteCount(**row)
 
 
+_AFTER = f"SELECT {_COLUMNS} FROM hookledger.route_event WHERE pos > $1 {{whose}} ORDER BY pos LIMIT $2"
+
+
+async def page(database: Database, *, after: int, limit: int) -> list[RouteEvent]:
+    """The events after position `after`, in order."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(_AFTER.format(whose=""), after, limit)
+    return [RouteEvent(**row) for row in rows]
+
+
 async def read(database: Database, *, after: int = 0, tenant: str | None = None) -> AsyncIterator[RouteEvent]:
     """All events after position `after`, in order, read in pages; only those of `tenant` if it is given."""
     while True:
         async with database.connection(seconds=30) as connection:
-            page = await read_page(connection, after=after, tenant=tenant)
-        for event in page:
+            events = await read_page(connection, after=after, tenant=tenant)
+        for event in events:
             yield event
-        if len(page) < PAGE_ROWS:
+        if len(events) < PAGE_ROWS:
             return
-        after = page[-1].pos
+        after = events[-1].pos
 
 
 async def read_page(
@@ -145,8 +155,7 @@ async def read_page(
 ) -> list[RouteEvent]:
     """The next PAGE_ROWS events after position `after`, in order; fewer at the end of the log."""
     whose = "" if tenant is None else "AND tenant = $3"
-    statement = f"SELECT {_COLUMNS} FROM hookledger.route_event WHERE pos > $1 {whose} ORDER BY pos LIMIT $2"
-    rows = await connection.fetch(statement, after, PAGE_ROWS, *([] if tenant is None else [tenant]))
+    rows = await connection.fetch(_AFTER.format(whose=whose), after, PAGE_ROWS, *([] if tenant is None else [tenant]))
     return [RouteEvent(*row) for row in rows]
 
 
@@ -242,3 +251,12 @@ async def last_position(database: Database) -> int:
     """The position of the newest event, 0 for an empty log."""
     async with database.connection() as connection:
         return int(await connection.fetchval("SELECT coalesce(max(pos), 0) FROM hookledger.route_event"))
+
+
+async def hashes(database: Database, positions: Sequence[int]) -> dict[int, bytes]:
+    """The hashes of the events at these positions, of those that exist."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(
+            "SELECT pos, hash FROM hookledger.route_event WHERE pos = ANY ($1::bigint[])", positions
+        )
+    return {row["pos"]: row["hash"] for row in rows}

@@ -26,6 +26,7 @@ from daemon.pipeline.sending.attempt import AttemptSettings
 from daemon.pipeline.sending.sender import Sender
 from daemon.pipeline.supervisor import Pipeline, incarnation
 from daemon.pipeline.tunables import DEFAULTS, Tunables
+from daemon.pipeline.upkeep.sealing import SealSettings
 from eventstore import domain_events
 from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.connect import Database
@@ -122,6 +123,7 @@ async def pipeline_process(
     retry: RetryPolicy | None = None,
     keep: Keep | None = None,
     auto_disable_after: timedelta | None = None,
+    seals: SealSettings | None = None,
     resolver: Any = None,
     policy: EgressPolicy | None = None,
     audience: Audience = NOBODY,
@@ -171,6 +173,7 @@ async def pipeline_process(
                 commands=commands,
                 auto_disable_after=auto_disable_after,
                 audience=audience,
+                seals=seals,
                 keep=keep,
                 tunables=tunables,
             )

@@ -59,6 +59,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
     "retention": {"events_days": 30, "attempts_days": 30},
     "limits": {"routes_per_tenant": 1000, "commands_per_minute": 120},
     "operations": {"tenant": None, "tell_tenants": False},
+    "seal": {"every_seconds": 60, "anchor_file": None, "former_keys": []},
     "log": {"level": "info", "format": None},
 }
 

@@ -34,6 +34,8 @@ SET session_replication_role = replica;
 DELETE FROM hookledger.domain_event;
 DELETE FROM hookledger.domain_event_midnight;
 DELETE FROM hookledger.route_event;
+DELETE FROM hookledger.route_event_signature;
+DELETE FROM hookledger.seal;
 DELETE FROM hookledger.route_key;
 DELETE FROM hookledger.route_headers;
 DELETE FROM hookledger.tick;

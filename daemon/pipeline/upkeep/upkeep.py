@@ -18,14 +18,18 @@ from daemon.pipeline.upkeep.auto_disable import AutoDisable, RouteDisabler
 from daemon.pipeline.upkeep.clock_watch import ClockWatch
 from daemon.pipeline.upkeep.gauges import Gauges
 from daemon.pipeline.upkeep.maintenance import Maintenance, MetricsRollup
+from daemon.pipeline.upkeep.sealing import Sealing, SealSettings
 from daemon.pipeline.upkeep.tick_watch import TickWatch
+from daemon.sealing.sealer import Sealer
 from eventstore.postgres.connect import Database
 from eventstore.progress.retention import Keep
 from eventstore.progress.steady_time import TimedReading
 
 
 class Upkeep:
-    """Builds the stages of this folder. Without `auto_disable_after` no route is disabled for failing long."""
+    """Builds the stages of this folder. Without `auto_disable_after` no route is disabled for failing long, and without
+    `seals` nothing is sealed.
+    """
 
     def __init__(  # noqa: PLR0913 - what the stages are built of
         self,
@@ -42,6 +46,7 @@ class Upkeep:
         polled_at: Callable[[], float],
         clock_reading: Callable[[], TimedReading | None],
         auto_disable_after: timedelta | None,
+        seals: SealSettings | None,
         keep: Keep,
         tunables: Tunables,
     ) -> None:
@@ -60,6 +65,9 @@ class Upkeep:
             "gauges": self.gauges.run_once,
             "loop lag": self.gauges.probe_once,
         }
+        if seals is not None:
+            sealer = Sealer(database, keychain.seal_keys, seals.former_keys)
+            self.loops["sealing"] = Sealing(sealer, seals, metrics).run_once
         if auto_disable_after is not None:
             self.loops["auto disable"] = AutoDisable(
                 database, index, route_disabler, after=auto_disable_after, shards=shards, tunables=tunables

@@ -59,6 +59,7 @@ _LOGS = (
     web.get(f"{_TENANT}/deliveries/live", deliveries.tail),
     web.get(_DELIVERY, delivery.show),
     web.get(f"{_DELIVERY}/body", delivery.body),
+    web.get(f"{_DELIVERY}/proof", delivery.proof),
     web.post(f"{_DELIVERY}/retry", delivery.retry),
     web.get(f"{_TENANT}/events", events.show),
     web.get(f"{_TENANT}/events/{{event:[^/]+}}", event.show),

@@ -67,6 +67,11 @@ PATH_PARAMETERS: dict[str, Schema] = {
         "schema": {"type": "string", "format": "uuid"},
         "example": "018f6d3e-7c1a-4a5b-9d2e-3f4a5b6c7d8e",
     },
+    "seal": {
+        "description": "The number of a seal.",
+        "schema": {"type": "integer", "minimum": 1},
+        "example": 42,
+    },
     "delivery": {
         "description": "The delivery's id, which receivers get as `webhook-id`.",
         "schema": {"type": "string", "format": "uuid"},

@@ -387,6 +387,7 @@ ARGUMENTS: dict[str, object] = {
     "event_ids": ["a"], "version": 1, "items": ["k"], "dead": Missed("me", 1, NOON),
     "known_tick": 1, "known_pos": 1, "timeline": 1, "ticks": (1, 2), "positions": (1, 2), "found_by": "me",
     "read": 0, "microseconds": 0, "at": NOON, "upto": 1, "versions": [(ROUTE, 1)],
+    "numbers": [1], "upto_tick": 1, "restored": 0,
 }  # fmt: skip
 OTHERWISE: dict[str, object] = {
     "log_marks.wrong_ticks.after": 0,

@@ -29,6 +29,7 @@ METRICS = [
     "hookledger_in_flight",
     "hookledger_connections_open",
     "hookledger_checkpoint_lag_seconds",
+    "hookledger_seal_age_seconds",
     "hookledger_tick_age_seconds",
     "hookledger_database_went_back_total",
     "hookledger_clock_skew_seconds",

@@ -16,9 +16,11 @@ from daemon.web.dashboard.logs import timeline
 from daemon.web.dashboard.pages import context, page
 from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.dashboard.text import in_merchants_words, whole_number
+from daemon.web.http import shapes
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
 from daemon.web.service import resending
+from daemon.web.service.delivery_proofs import proof_of, sealed_at_of
 from daemon.web.service.lookup import delivery_detail
 
 # The heading, which answers what a merchant wants to know first.
@@ -38,7 +40,14 @@ async def show(request: web.Request) -> web.Response:
         detail = await delivery_detail(request)
     except (NotFound, Invalid) as error:
         return _missing(request, error)
-    return _page(request, detail)
+    return await _page(request, detail)
+
+
+@page(Access.READ)
+async def proof(request: web.Request) -> web.Response:
+    """The proof of the delivery, as a file."""
+    headers = {"Content-Disposition": f'attachment; filename="proof-{request.match_info["delivery"]}.json"'}
+    return shapes.answer(await proof_of(request), headers=headers)
 
 
 @page(Access.READ)
@@ -62,18 +71,19 @@ async def retry(request: web.Request) -> web.Response:
         await resending.retry_now(request, pair, context(request, request_id=request_id(request, form)))
     except Conflict as error:
         detail = await delivery_detail(request)
-        return _page(request, detail, status=409, refusal=str(error))
+        return await _page(request, detail, status=409, refusal=str(error))
     tenant, delivery = request.match_info["tenant"], request.match_info["delivery"]
     return redirect(request, "t", tenant, "deliveries", delivery, event=pair.event_id, done="retried")
 
 
-def _page(
+async def _page(
     request: web.Request, detail: DeliveryDetail, *, status: int = 200, refusal: str | None = None
 ) -> web.Response:
     services, position = request.app[SERVICES], detail.item.found.position
     route_timeline = services.index.timeline(position.route_id)
     route = None if route_timeline is None else route_timeline.current
     obstacle = None if route is None else resend.delivery(route, position.event_time)
+    sealed_at = None if detail.explanation is None else await sealed_at_of(request, position)
     attempts = timeline.attempts(
         detail, selected=_attempt(request), timeout_seconds=services.config.delivery.timeout_seconds
     )
@@ -90,6 +100,7 @@ def _page(
         explanation=None if detail.explanation is None else in_merchants_words(detail.explanation.detail),
         route=route,
         attempts=attempts,
+        sealed_at=sealed_at,
         total=len(detail.exchanges),
         timeout_seconds=services.config.delivery.timeout_seconds,
         refusal=None if refusal is None else in_merchants_words(refusal),

@@ -874,3 +874,8 @@ REVOKE UPDATE, DELETE, TRUNCATE ON hookledger.route_event, hookledger.domain_eve
 GRANT USAGE ON SCHEMA hookledger TO hookledger_producer;
 GRANT EXECUTE ON FUNCTION hookledger.publish(text, text, jsonb, text, timestamptz, jsonb, jsonb, boolean),
                           hookledger.publish(text, text, text, text, timestamptz, text, text, boolean) TO hookledger_producer;
+
+-- What the program added when it installed this file.
+INSERT INTO hookledger.meta (key, value) VALUES ('schema_version', '3');
+INSERT INTO hookledger.meta (key, value) SELECT 'system_identifier', system_identifier::text FROM pg_control_system();
+SELECT hookledger.ensure_partitions((now() AT TIME ZONE 'UTC')::date - 1, (now() AT TIME ZONE 'UTC')::date + 7);

@@ -27,6 +27,7 @@ from tests.support.builders import new_event
 from tests.support.delivery_log import delivery_log
 from tests.support.pages import Page
 from tests.support.recorded import Recorded, recorded
+from tests.support.seals import seal
 from tests.support.tokens import bearer, token
 from tests.support.web import TARGET, App, path
 
@@ -207,6 +208,19 @@ async def test_it_says_what_it_is_about(app: App) -> None:
     later = await pages.get(app, at(it))
     assert later.words("aside dd .pill") == ["Disabled"]
     assert "ever since" not in later.words("aside")[0]
+
+
+async def test_it_says_when_it_was_sealed_and_has_the_proof_to_download(app: App) -> None:
+    it = await recorded(app)
+    url = f"{at(it)}?event=e1"
+    assert "Not sealed yet" in (await pages.get(app, url)).text
+    assert (await app.ask("GET", f"{at(it, '/proof')}?event=e1")).status == 409
+    await seal(app.database)
+    page = await pages.get(app, url)
+    assert "Sealed at" in page.text
+    answer = await app.ask("GET", str(page.one("a[href*='/proof']")["href"]))
+    assert answer.headers["Content-Disposition"] == f'attachment; filename="proof-{it.id}.json"'
+    assert answer.json["delivery"] == it.id
 
 
 async def test_a_test_is_marked(app: App) -> None:

@@ -1,0 +1,235 @@
+"""The proof of one delivery: its event and its outcomes, each as a leaf with a path to a root in a seal, and each seal
+with a path to a root that is signed. To check it takes the public key and nothing else.
+
+    format      FORMAT
+    delivery    its id; with tenant, event and route
+    head        the signed head, a note (head.py)
+    seals       by number: the fields of the seal as texts, the hash of the one before, the path in the tree of the head
+    rows        table, columns as texts, seal, and index and path in the tree of that table and day; hashes are hex
+    unsealed    how many outcomes there were, when it was made, that no seal covers yet
+
+`verify` trusts none of it: it computes every hash anew, and compares the rows with each other. What it proves is that
+these rows were recorded by then, not that there are no others: that is what an audit tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from typing_extensions import TypedDict
+
+from daemon.core.delivery.answer import delivery_id
+from daemon.core.sealing import seal as sealing
+from daemon.core.sealing.canonical import COLUMNS, SealedTable, leaf_of_texts
+from daemon.core.sealing.head import ForeignSignature, MalformedHead, PublicSealKey, SignedHead, TreeHead, parse_head
+from daemon.core.sealing.tree import is_included, leaf_hash
+
+FORMAT = "hookledger-delivery-proof-1"
+
+Texts = Mapping[str, str | None]
+
+
+class ProvenRow(TypedDict):
+    """A row with its place in the tree of its table and day. `columns` are texts as they are hashed."""
+
+    table: str
+    columns: dict[str, str | None]
+    seal: int
+    index: int
+    path: list[str]
+
+
+class ProvenSeal(TypedDict):
+    """A seal with its place in the tree of seals, which is its number less one."""
+
+    n: int
+    fields: dict[str, str | None]
+    prev_hash: str
+    path: list[str]
+
+
+class DeliveryProof(TypedDict):
+    """The document; see the head of this module."""
+
+    format: str
+    delivery: str
+    tenant: str
+    event: str
+    route: str
+    head: str
+    seals: list[ProvenSeal]
+    rows: list[ProvenRow]
+    unsealed: int
+
+
+class ProofRefused(ValueError):
+    """A document that is no proof, or proves something else. The message says what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProvenAttempt:
+    """An outcome that was proven, and when it was sealed."""
+
+    number: int
+    outcome: str
+    started_at: datetime
+    status_code: int | None
+    error: str | None
+    sealed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProvenDelivery:
+    """What a proof proves. `event_time` is the moment at which routes were judged."""
+
+    delivery: str
+    tenant: str
+    event: str
+    event_type: str
+    event_time: datetime
+    route: str
+    sealed_at: datetime
+    attempts: tuple[ProvenAttempt, ...]
+    unsealed: int
+    head: TreeHead
+    key: PublicSealKey
+
+
+def verify(document: object, keys: Sequence[PublicSealKey]) -> ProvenDelivery:
+    """What the document proves, if one of `keys` has signed its head. Raises ProofRefused."""
+    try:
+        proof = _Proof(document)
+        signed, key = _signed(proof, keys)
+        seals = _seals(proof, signed.head)
+        event, attempts = _rows(proof, seals)
+        return _delivery(proof, signed.head, key, event, attempts)
+    except ProofRefused:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise ProofRefused(f"this is no proof of a delivery: {type(error).__name__} at {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Seal:
+    at: datetime
+    days: dict[tuple[SealedTable, str], sealing.SealedDay]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    columns: Texts
+    sealed_at: datetime
+
+
+class _Proof:
+    """The document, of which nothing is known but that it is JSON."""
+
+    def __init__(self, document: object) -> None:
+        if not isinstance(document, dict) or document.get("format") != FORMAT:
+            raise ProofRefused(f"this is no proof of a delivery: its format is not {FORMAT}")
+        self.parts: DeliveryProof = document  # type: ignore[assignment] # what is missing or wrong is refused in `verify`
+
+
+def _signed(proof: _Proof, keys: Sequence[PublicSealKey]) -> tuple[SignedHead, PublicSealKey]:
+    try:
+        signed = parse_head(proof.parts["head"])
+        return signed, signed.signer(list(keys))
+    except (MalformedHead, ForeignSignature) as error:
+        raise ProofRefused(str(error)) from error
+
+
+def _seals(proof: _Proof, head: TreeHead) -> dict[int, _Seal]:
+    found: dict[int, _Seal] = {}
+    for each in proof.parts["seals"]:
+        number, fields = each["n"], each["fields"]
+        if fields["n"] != str(number) or set(fields) != set(sealing.FIELDS):
+            raise ProofRefused(f"seal {number} has other fields than a seal")
+        entry = sealing.hash_of_texts(_digest(each["prev_hash"]), fields)
+        if not is_included(leaf_hash(entry), number - 1, head.size, _path(each["path"]), head.root):
+            raise ProofRefused(f"seal {number} is not in the tree of the signed head: it, or its path, was changed")
+        found[number] = _Seal(_moment(fields["at"]), _days(fields))
+    return found
+
+
+def _days(fields: Texts) -> dict[tuple[SealedTable, str], sealing.SealedDay]:
+    days = {}
+    for table, name in ((SealedTable.EVENT, "events"), (SealedTable.ATTEMPT, "attempts")):
+        for day in sealing.days_of_text(fields[name] or ""):
+            days[table, day.day.isoformat()] = day
+    return days
+
+
+def _rows(proof: _Proof, seals: Mapping[int, _Seal]) -> tuple[_Row, list[_Row]]:
+    """The event and the outcomes, each of which is in its seal."""
+    found: dict[SealedTable, list[_Row]] = {SealedTable.EVENT: [], SealedTable.ATTEMPT: []}
+    for each in proof.parts["rows"]:
+        table, columns, seal = SealedTable(each["table"]), each["columns"], seals.get(each["seal"])
+        if seal is None or table not in found or set(columns) != set(COLUMNS[table]):
+            raise ProofRefused(f"a row of {table} has other columns than such a row, or a seal that is missing")
+        recorded_at = _moment(columns["recorded_at" if table is SealedTable.EVENT else "at"])
+        day = seal.days.get((table, recorded_at.date().isoformat()))
+        leaf = leaf_of_texts(table, (columns[name] for name in COLUMNS[table]))
+        if day is None or not is_included(leaf, each["index"], day.rows, _path(each["path"]), day.root):
+            raise ProofRefused(f"a row of {table} is not in seal {each['seal']}: it, or its path, was changed")
+        found[table].append(_Row(columns, seal.at))
+    if len(found[SealedTable.EVENT]) != 1:
+        raise ProofRefused("a proof has one event")
+    return found[SealedTable.EVENT][0], found[SealedTable.ATTEMPT]
+
+
+def _delivery(
+    proof: _Proof, head: TreeHead, key: PublicSealKey, event: _Row, attempts: Sequence[_Row]
+) -> ProvenDelivery:
+    parts, columns = proof.parts, event.columns
+    moments = [_moment(text) for name in ("occurred_at", "recorded_at", "closed_upto") if (text := columns[name])]
+    event_time = min(moments)
+    claimed = (parts["tenant"], parts["event"])
+    if claimed != (columns["tenant"], columns["id"]):
+        raise ProofRefused("the proof names another event than the one that it proves")
+    if parts["delivery"] != delivery_id(UUID(parts["route"]), parts["event"], event_time):
+        raise ProofRefused("the id of the delivery is not that of this event and this route")
+    same = {"seq": columns["seq"], "tenant": columns["tenant"], "event_id": columns["id"], "route_id": parts["route"]}
+    for attempt in attempts:
+        if any(attempt.columns[name] != value for name, value in same.items()):
+            raise ProofRefused("an outcome in the proof is of another event or another route")
+    return ProvenDelivery(
+        delivery=parts["delivery"],
+        tenant=parts["tenant"],
+        event=parts["event"],
+        event_type=str(columns["type"]),
+        event_time=event_time,
+        route=parts["route"],
+        sealed_at=max(row.sealed_at for row in (event, *attempts)),
+        attempts=tuple(_attempt(row) for row in attempts),
+        unsealed=int(parts["unsealed"]),
+        head=head,
+        key=key,
+    )
+
+
+def _attempt(row: _Row) -> ProvenAttempt:
+    columns = row.columns
+    status_code = columns["status_code"]
+    return ProvenAttempt(
+        number=int(columns["number"] or 0),
+        outcome=str(columns["outcome"]),
+        started_at=_moment(columns["started_at"]),
+        status_code=None if status_code is None else int(status_code),
+        error=columns["error"],
+        sealed_at=row.sealed_at,
+    )
+
+
+def _moment(microseconds: str | None) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(microseconds or ""))
+
+
+def _digest(text: str) -> bytes:
+    return bytes.fromhex(text)
+
+
+def _path(path: Sequence[str]) -> list[bytes]:
+    return [_digest(each) for each in path]

@@ -1,0 +1,133 @@
+"""Walks all seals in order, with the rows that those of a period cover, and compares both with what stands there.
+
+A seal that is not what was written ends the walk, because all after it rests on it. So each finding names the first
+thing that is wrong in its part. Rows are read in runs of seals, so that an audit takes memory for a run only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from daemon.core.sealing.head import PublicSealKey, log_name
+from daemon.sealing import anchors as anchored
+from daemon.sealing import compared_rows, lifecycle_signatures, seal_chain
+from daemon.sealing.anchors import Anchor
+from daemon.sealing.compared_rows import Gone
+from daemon.sealing.contents import contents
+from daemon.sealing.report import SealReport
+from daemon.sealing.rows import content_of
+from eventstore.domain_events import ticks
+from eventstore.postgres.connect import Database
+from eventstore.progress import retention
+from eventstore.seals import covered, strays, turns
+from eventstore.seals.stored import SealMark, SealRow
+
+# A run has so many seals, rows and ticks at most, or is one seal.
+_RUN_SEALS = 500
+_RUN_ROWS = 50_000
+_RUN_TICKS = 20_000
+
+
+@dataclass(slots=True)
+class _Run:
+    """Seals in a row whose rows are read together, and the seal before them."""
+
+    before: SealMark
+    seals: list[SealRow] = field(default_factory=list)
+    rows: int = 0
+
+    def add(self, row: SealRow) -> None:
+        self.seals.append(row)
+        self.rows += _rows_of(row)
+
+    def takes(self, row: SealRow) -> bool:
+        """True if the seal may be read with those."""
+        if not self.seals:
+            return True
+        is_one_lineage = row.origin == self.seals[-1].origin
+        is_small = len(self.seals) < _RUN_SEALS and row.tick - self.before.tick <= _RUN_TICKS
+        return is_one_lineage and is_small and self.rows + _rows_of(row) <= _RUN_ROWS
+
+
+async def audit_seals(
+    database: Database,
+    *,
+    keys: Collection[bytes],
+    anchors: Sequence[Anchor] = (),
+    start: datetime,
+    end: datetime,
+) -> SealReport:
+    """Recomputes the chain of all seals, and what those cover that were made in [start, end), with the one after it.
+
+    `keys` are the public keys that are ours. `anchors` are heads that must be heads of these seals.
+    """
+    report = SealReport()
+    origin = await turns.origin(database)
+    deleted = await lifecycle_signatures.deleted_routes(database, report, keys)
+    walk = seal_chain.Walk(name=log_name(origin), keys=keys, sizes={anchor.size for anchor in anchors})
+    run = _Run(SealMark())
+    restored = 0
+    async for previous, row in walk.seals(database, report):
+        if row.origin != origin:
+            restored = row.n
+        is_of_period = row.at >= start and (previous is None or previous.at < end)
+        if not is_of_period or not run.takes(row):
+            await _judge(database, report, run, origin, deleted)
+            run = _Run(SealMark() if previous is None else previous.mark)
+        if is_of_period:
+            run.add(row)
+        else:
+            run.before = row.mark
+    await _judge(database, report, run, origin, deleted)
+    if walk.last is not None:
+        await _compare_present(database, report, walk.last, restored)
+    ours = [PublicSealKey(name=walk.name, key=key) for key in keys]
+    anchored.compare(report, anchors, name=walk.name, keys=ours, heads=walk.heads, size=walk.tree.size)
+    return report
+
+
+async def _judge(database: Database, report: SealReport, run: _Run, origin: str, deleted: set[UUID]) -> None:
+    if not run.seals:
+        return
+    marks = [row.mark for row in run.seals]
+    async with covered.reading(database) as reader:
+        found = await contents(reader, before=run.before, marks=marks, origin=origin)
+    # Last: otherwise what retention drops meanwhile would count as missing.
+    gone = Gone(
+        horizon=await retention.horizon(database),
+        first_tick=await ticks.first(database),
+        deleted_routes=deleted,
+    )
+    before_tick = run.before.tick
+    for row in run.seals:
+        compared_rows.compare(report, content_of(row), found[row.n], gone, before_tick=before_tick)
+        before_tick = row.tick
+
+
+def _rows_of(row: SealRow) -> int:
+    return sum(row.event_rows) + sum(row.attempt_rows)
+
+
+async def _compare_present(database: Database, report: SealReport, last: SealRow, restored: int) -> None:
+    """What may only have grown since the newest seal, and rows that no seal can cover."""
+    checkpoints, now = await strays.present(database)
+    if len(checkpoints) != len(last.checkpoints):
+        report.add("checkpoint", f"there are {len(checkpoints)} checkpoints, not {len(last.checkpoints)}", seal=last.n)
+    for shard, (then, since) in enumerate(zip(last.checkpoints, checkpoints, strict=False)):
+        if since < then:
+            report.add("checkpoint", f"the checkpoint of shard {shard} went back from {then} to {since}", seal=last.n)
+            break
+    horizon = await retention.horizon(database)
+    for name, sealed, kept_from in (
+        ("events_kept_from", last.events_kept_from, horizon.events),
+        ("attempts_kept_from", last.attempts_kept_from, horizon.attempts),
+    ):
+        if sealed is not None and (kept_from is None or kept_from < sealed):
+            report.add("meta", f"{name} went back from {sealed} to {kept_from}", seal=last.n)
+        elif kept_from is not None and kept_from > now:
+            report.add("meta", f"{name} is {kept_from}, in the future")
+    for stray in await strays.strays(database, upto_tick=last.tick, restored=restored):
+        report.add(stray.part, stray.detail)

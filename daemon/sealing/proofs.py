@@ -1,0 +1,187 @@
+"""Makes the proof of a delivery, of a head, and of the growth from one head to another.
+
+A path needs all leaves of its tree: for a row those of its seal, table and day, which are hashed anew, for a seal the
+hashes of all. If the rows are not what was sealed, no proof is made, since nobody would accept it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from uuid import UUID
+
+from daemon.core.sealing import tree
+from daemon.core.sealing.canonical import COLUMNS, SealedTable, SealedValue, leaf, text_of
+from daemon.core.sealing.head import SignedHead
+from daemon.core.sealing.proof import FORMAT, DeliveryProof, ProvenRow, ProvenSeal
+from daemon.core.sealing.tree import leaf_hash
+from daemon.sealing.rows import content_of, head_of
+from eventstore.postgres.connect import Database
+from eventstore.seals import covered, places, stored, turns
+from eventstore.seals.covered import CoveredRow, CoveredRows
+from eventstore.seals.places import SealedDelivery
+from eventstore.seals.stored import SealMark, SealRow
+
+# For reading the rows of the seals that cover one delivery: a few thousand, but for the first seal of an old log.
+_PROOF_SECONDS = 20.0
+
+
+class NotSealed(Exception):
+    """The event is not sealed yet."""
+
+
+class NotKept(Exception):
+    """Retention has dropped what the proof would need."""
+
+
+class NotWhole(Exception):
+    """The rows are not those that were sealed. The message says where."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProvenPair:
+    """The delivery to prove."""
+
+    delivery: str
+    tenant: str
+    event: str
+    event_time: datetime
+    seq: int
+    route_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadPath:
+    """Two heads, and the path that proves that the second continues the first."""
+
+    older: SignedHead
+    newer: SignedHead
+    path: list[bytes]
+
+
+async def head(database: Database, row: SealRow) -> SignedHead:
+    """The signed head of a seal."""
+    hashes = await stored.hashes(database, upto=row.n)
+    return head_of(row, await asyncio.to_thread(lambda: tree.root_of(map(leaf_hash, hashes))))
+
+
+async def consistency(database: Database, older: SealRow, newer: SealRow) -> HeadPath:
+    """The proof that the seals up to the newer continue those up to the older."""
+    hashes = await stored.hashes(database, upto=newer.n)
+
+    def made() -> HeadPath:
+        leaves = [leaf_hash(each) for each in hashes]
+        return HeadPath(
+            older=head_of(older, tree.root_of(leaves[: older.n])),
+            newer=head_of(newer, tree.root_of(leaves)),
+            path=tree.consistency_path(leaves, older.n),
+        )
+
+    return await asyncio.to_thread(made)
+
+
+async def of_delivery(database: Database, pair: ProvenPair) -> DeliveryProof:
+    """The proof of a delivery, as far as it is sealed. Raises NotSealed, NotKept and NotWhole."""
+    sealed = await places.of_delivery(database, pair.route_id, pair.seq, event_time=pair.event_time)
+    if sealed is None:
+        raise NotKept("the event is no longer kept, and so cannot be proven any more")
+    if sealed.event.seal is None:
+        raise NotSealed("the event is not sealed yet: seals are made from time to time (seal.every_seconds)")
+    newest = await stored.newest(database)
+    if newest is None:
+        raise NotSealed("nothing is sealed yet")
+    hashes = await stored.hashes(database, upto=newest.n)
+    numbers = sorted({place.seal for place in (sealed.event, *sealed.attempts) if place.seal is not None})
+    rows = await _rows(database, pair, sealed, numbers)
+    seals = await stored.of_numbers(database, numbers)
+
+    def made() -> DeliveryProof:
+        leaves = [leaf_hash(each) for each in hashes]
+        return DeliveryProof(
+            format=FORMAT,
+            delivery=pair.delivery,
+            tenant=pair.tenant,
+            event=pair.event,
+            route=str(pair.route_id),
+            head=head_of(newest, tree.root_of(leaves)).note,
+            seals=[_seal(seals[number], leaves) for number in numbers],
+            rows=rows,
+            unsealed=sum(place.seal is None for place in sealed.attempts),
+        )
+
+    return await asyncio.to_thread(made)
+
+
+async def _rows(
+    database: Database, pair: ProvenPair, sealed: SealedDelivery, numbers: Sequence[int]
+) -> list[ProvenRow]:
+    origin = await turns.origin(database)
+    around = await stored.of_numbers(database, [*numbers, *(number - 1 for number in numbers)])
+    found: list[ProvenRow] = []
+    async with covered.reading(database, seconds=_PROOF_SECONDS) as reader:
+        for number in numbers:
+            before = around[number - 1].mark if number > 1 else SealMark()
+            trees = _SealTrees(reader, before, around[number], origin)
+            if number == sealed.event.seal:
+                found += await trees.rows(SealedTable.EVENT, sealed.event.at.date(), (pair.seq,))
+            days = {place.at.date() for place in sealed.attempts if place.seal == number}
+            for day in sorted(days):
+                found += await trees.rows(SealedTable.ATTEMPT, day, (pair.seq, pair.route_id))
+    return found
+
+
+class _SealTrees:
+    """The trees of one seal, made to prove some of their leaves."""
+
+    def __init__(self, reader: CoveredRows, before: SealMark, row: SealRow, origin: str) -> None:
+        self._reader = reader
+        self._before = before
+        self._row = row
+        self._origin = origin
+
+    async def rows(self, table: SealedTable, day: date, key: tuple[SealedValue, ...]) -> list[ProvenRow]:
+        """The rows of one table and day whose first columns are `key`, with their paths. Raises NotWhole."""
+        leaves: list[bytes] = []
+        wanted: list[tuple[int, CoveredRow]] = []
+
+        def add(page: list[CoveredRow]) -> None:
+            for row in page:
+                if row.at.date() == day:
+                    if row.values[: len(key)] == key:
+                        wanted.append((len(leaves), row))
+                    leaves.append(leaf(table, row.values))
+
+        before, mark = self._before, self._row.mark
+        if table is SealedTable.EVENT:
+            ticks = await self._reader.ticks(after=before.tick, upto=mark.tick)
+            pages = self._reader.events(before=before, marks=[mark], between=ticks, origin=self._origin)
+        else:
+            pages = self._reader.attempts(before=before, marks=[mark], origin=self._origin)
+        async for page in pages:
+            await asyncio.to_thread(add, page)
+        content = content_of(self._row)
+        days = content.events if table is SealedTable.EVENT else content.attempts
+        if await asyncio.to_thread(tree.root_of, leaves) not in {each.root for each in days if each.day == day}:
+            raise NotWhole(f"the rows of {day} are not those that seal {mark.n} covers: run hookledger audit")
+        return await asyncio.to_thread(lambda: [_row(table, mark.n, leaves, index, row) for index, row in wanted])
+
+
+def _row(table: SealedTable, seal: int, leaves: Sequence[bytes], index: int, row: CoveredRow) -> ProvenRow:
+    return ProvenRow(
+        table=table.value,
+        columns=dict(zip(COLUMNS[table], map(text_of, row.values), strict=True)),
+        seal=seal,
+        index=index,
+        path=[each.hex() for each in tree.inclusion_path(leaves, index)],
+    )
+
+
+def _seal(row: SealRow, leaves: Sequence[bytes]) -> ProvenSeal:
+    return ProvenSeal(
+        n=row.n,
+        fields=content_of(row).texts(),
+        prev_hash=row.prev_hash.hex(),
+        path=[each.hex() for each in tree.inclusion_path(leaves, row.n - 1)],
+    )

@@ -1,0 +1,38 @@
+"""What an audit of seals found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealFinding:
+    """Something that is not as it was sealed. `part` is a table, or `anchor`; `seal` is the number of the seal that
+    tells, None if none does.
+    """
+
+    part: str
+    seal: int | None
+    detail: str
+
+
+@dataclass(slots=True, kw_only=True)
+class SealReport:
+    """Counts, and the findings. `rows` of `judged` seals of the period were compared; `dropped` are days of a seal, or
+    its ticks or secrets, of which retention has dropped some. `anchors` heads from elsewhere were compared.
+
+    `sealed_until` is the time of the newest seal: what came after it is not sealed yet. None if there is no seal.
+    """
+
+    seals: int = 0
+    judged: int = 0
+    rows: int = 0
+    dropped: int = 0
+    anchors: int = 0
+    sealed_until: datetime | None = None
+    findings: list[SealFinding] = field(default_factory=list)
+
+    def add(self, part: str, detail: str, *, seal: int | None = None) -> None:
+        """Adds a finding."""
+        self.findings.append(SealFinding(part=part, seal=seal, detail=detail))

@@ -1,0 +1,44 @@
+"""The proof of a delivery and the moment of its seal, for the API and for the page of the delivery."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from aiohttp import web
+
+from daemon.commands import Conflict, NotFound
+from daemon.core.delivery.answer import delivery_id
+from daemon.core.sealing.proof import DeliveryProof
+from daemon.sealing import proofs
+from daemon.sealing.proofs import NotKept, NotSealed, NotWhole, ProvenPair
+from daemon.web.access.queries import query_database
+from daemon.web.service.lookup import delivery_pair
+from eventstore.queries.delivery_log import ListPosition
+from eventstore.seals import places
+
+
+async def proof_of(request: web.Request) -> DeliveryProof:
+    """The proof of the delivery in the path. Raises Conflict if it is not sealed yet, or not what was sealed, NotFound
+    if its event is no longer kept, and like `delivery_pair`.
+    """
+    pair = await delivery_pair(request)
+    wanted = ProvenPair(
+        delivery=delivery_id(pair.route_id, pair.event_id, pair.event_time),
+        tenant=request.match_info["tenant"],
+        event=pair.event_id,
+        event_time=pair.event_time,
+        seq=pair.seq,
+        route_id=pair.route_id,
+    )
+    try:
+        return await proofs.of_delivery(query_database(request), wanted)
+    except (NotSealed, NotWhole) as error:
+        raise Conflict(str(error)) from error
+    except NotKept as error:
+        raise NotFound(str(error)) from error
+
+
+async def sealed_at_of(request: web.Request, at: ListPosition) -> datetime | None:
+    """When the last row of a delivery was sealed; None if one is not sealed yet, or the event is no longer kept."""
+    sealed = await places.of_delivery(query_database(request), at.route_id, at.seq, event_time=at.event_time)
+    return None if sealed is None else sealed.sealed_at

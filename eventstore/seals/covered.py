@@ -1,0 +1,234 @@
+"""The rows that seals cover: events and ticks by tick, outcomes by snapshot, secrets by the route log.
+
+A run of seals is read at once, in pages, each row with the number of its seal. Within a seal events are sorted by seq,
+outcomes by seq, route, number and time: that is the order of the leaves. Reading takes memory for a page and for the
+snapshots of the run, whatever it covers.
+
+The transaction ids of a restored dump mean nothing. Then columns tell what covers a row: `attempt.seal`, and of an
+event `sealed_tick`, or `tick` where that is null (eventstore/postgres/lineage.py).
+
+A cursor lives in a transaction, so all of a run is read within one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+import asyncpg
+
+from eventstore.domain_events.tail import difference
+from eventstore.domain_events.ticks import EMPTY_SNAP
+from eventstore.postgres.connect import Database
+from eventstore.route_log.sealed_secrets import Table
+from eventstore.seals.snapshots import SnapshotRow
+from eventstore.seals.stored import SealMark
+
+# So many rows are decoded at once, on the event loop: about half a millisecond.
+PAGE_ROWS = 100
+# For a run. That of the first seal of an old log is all outcomes that are kept, and a page of it waits for their sort.
+RUN_SECONDS = 6 * 3600.0
+PAGE_SECONDS = 600.0
+
+# A column of a row; a payload is there by its SHA-256.
+CoveredValue = int | str | bytes | datetime | UUID | None
+
+
+class CoveredTick(NamedTuple):
+    """A tick with the snapshot that it had when it was sealed. `is_restored`: it means nothing in this cluster."""
+
+    tick: int
+    snap: str
+    at: datetime
+    route_pos: int
+    closed_upto: datetime
+    is_restored: bool
+
+
+class CoveredRow(NamedTuple):
+    """A row with the number of the seal that covers it, and the UTC day of its partition by `at`."""
+
+    seal: int
+    at: datetime
+    values: tuple[CoveredValue, ...]
+
+
+class NamedSecret(NamedTuple):
+    """A secret that the route log names. `created_at` is None if it is not there."""
+
+    pos: int
+    table: Table
+    route_id: UUID
+    item: str
+    created_at: datetime | None
+
+
+_TICKS = """
+SELECT tick, coalesce(sealed_snap, snap::text) AS snap, at, route_pos, closed_upto,
+       sealed_snap IS NOT NULL AS is_restored
+  FROM hookledger.tick WHERE tick > $1 AND tick <= $2 ORDER BY tick
+"""
+
+_EVENT = """
+SELECT seq, recorded_at, tenant, id, type, occurred_at, sha256(data) AS data, sha256(context) AS context,
+       sha256(snapshot) AS snapshot, backfill, test_route, hops, txid, tick, sealed_tick
+  FROM hookledger.domain_event
+"""
+_EVENT_COLUMNS = 12
+
+# $1 and $2 the ticks; $3 to $6 the difference: lower, upper, unfinished, late.
+_EVENTS = f"""
+SELECT * FROM (
+    {_EVENT} WHERE txid >= $3::xid8 AND txid < $4::xid8 AND txid <> ALL ($5::xid8[])
+               AND tick IS NULL AND sealed_tick IS NULL
+     UNION ALL
+    {_EVENT} WHERE txid = ANY ($6::xid8[]) AND tick IS NULL AND sealed_tick IS NULL
+     UNION ALL
+    {_EVENT} WHERE tick > $1 AND tick <= $2 AND sealed_tick IS NULL
+     UNION ALL
+    {_EVENT} WHERE sealed_tick > $1 AND sealed_tick <= $2) e
+ ORDER BY seq, recorded_at
+"""
+
+_ATTEMPT = """
+SELECT seq, route_id, number, at, coalesce(sealed_tick, tick) AS tick, event_time, started_at, shard, status_code,
+       duration_ms, route_version, is_test, outcome, error, tenant, event_id, event_type, key_ids,
+       sha256(convert_to(response_head, 'UTF8')) AS response_head, sha256(response_body) AS response_body, delivery_key,
+       txid, seal
+  FROM hookledger.attempt
+"""
+_ATTEMPT_COLUMNS = 21
+_ATTEMPT_AT = 3
+_IN_ORDER = "ORDER BY seq, route_id, number, at, started_at"
+
+# $1 to $4 the difference.
+_ATTEMPTS = f"""
+SELECT * FROM (
+    {_ATTEMPT} WHERE seal IS NULL AND txid >= $1 AND txid < $2 AND txid <> ALL ($3::bigint[])
+     UNION ALL
+    {_ATTEMPT} WHERE seal IS NULL AND txid = ANY ($4::bigint[])) a
+ {_IN_ORDER}
+"""
+_RESTORED_ATTEMPTS = f"{_ATTEMPT} WHERE seal > $1 AND seal <= $2 {_IN_ORDER}"
+
+_SECRETS = """
+SELECT e.pos, e.route_id, e.body::json #>> '{key,id}' AS key_id, k.created_at AS key_created_at,
+       e.body::json #>> '{config,headers_id}' AS headers_id, h.created_at AS headers_created_at
+  FROM hookledger.route_event e
+  LEFT JOIN hookledger.route_key k ON k.route_id = e.route_id AND k.key_id = e.body::json #>> '{key,id}'
+  LEFT JOIN hookledger.route_headers h
+         ON h.route_id = e.route_id AND h.headers_id = e.body::json #>> '{config,headers_id}'
+ WHERE e.pos > $1 AND e.pos <= $2 AND e.type IN ('created', 'edited', 'key_rotated')
+ ORDER BY e.pos
+"""
+
+_SIGNED_BEFORE = "SELECT count(*) FROM hookledger.route_event_signature WHERE pos <= $1"
+_SIGNED = "SELECT pos FROM hookledger.route_event_signature WHERE pos > $1 AND pos <= $2 ORDER BY pos"
+
+
+class CoveredRows:
+    """Reads what seals cover, over a connection within a transaction."""
+
+    def __init__(self, connection: asyncpg.pool.PoolConnectionProxy) -> None:
+        self._connection = connection
+
+    async def ticks(self, *, after: int, upto: int) -> list[CoveredTick]:
+        """The ticks after one up to another."""
+        return [CoveredTick(*row.values()) for row in await self._connection.fetch(_TICKS, after, upto)]
+
+    async def events(
+        self,
+        *,
+        before: SealMark,
+        marks: Sequence[SealMark],
+        between: Sequence[CoveredTick],
+        origin: str,
+    ) -> AsyncIterator[list[CoveredRow]]:
+        """The events of a run of seals. `before` is the seal before the run, `between` are its ticks, `origin` is
+        that of the present lineage.
+        """
+        last = marks[-1]
+        lower = before.tick_snap if before.origin == origin else EMPTY_SNAP
+        upper = last.tick_snap if last.origin == origin else EMPTY_SNAP
+        cut = difference(lower, upper)
+        shown = SnapshotRow((tick.tick, tick.snap) for tick in between if not tick.is_restored)
+        closed = {tick.tick: tick.closed_upto for tick in between}
+        ends = [mark.tick for mark in marks]
+        rows = self._pages(_EVENTS, before.tick, last.tick, cut.lower, cut.upper, cut.unfinished, cut.late)
+        async for page in rows:
+            covered = []
+            for row in page:
+                *values, txid, in_tick, sealed_tick = row.values()
+                tick = sealed_tick or in_tick or shown.first_to_show(txid)
+                if tick is None:  # its tick is gone: whichever seal it is counted to, the root differs
+                    covered.append(CoveredRow(last.n, values[1], (*values, None, None)))
+                    continue
+                seal = marks[min(bisect_left(ends, tick), len(ends) - 1)].n
+                covered.append(CoveredRow(seal, values[1], (*values, tick, closed.get(tick))))
+            yield covered
+
+    async def attempts(
+        self, *, before: SealMark, marks: Sequence[SealMark], origin: str
+    ) -> AsyncIterator[list[CoveredRow]]:
+        """The outcomes of a run of seals, which are all of the present lineage or all of earlier ones."""
+        last = marks[-1]
+        if last.origin == origin:
+            cut = difference(before.snap if before.origin == origin else EMPTY_SNAP, last.snap)
+            rows = self._pages(_ATTEMPTS, cut.lower, cut.upper, cut.unfinished, cut.late)
+        else:
+            rows = self._pages(_RESTORED_ATTEMPTS, before.n, last.n)
+        shown = SnapshotRow((mark.n, mark.snap) for mark in marks)
+        async for page in rows:
+            covered = []
+            for row in page:
+                *values, txid, restored = row.values()
+                seal = restored or shown.first_to_show(txid) or last.n
+                covered.append(CoveredRow(seal, values[_ATTEMPT_AT], tuple(values)))
+            yield covered
+
+    async def secrets(self, *, after: int, upto: int) -> list[NamedSecret]:
+        """The secrets that the route log names between two positions, in its order."""
+        found = []
+        for row in await self._connection.fetch(_SECRETS, after, upto):
+            pos, route_id = row["pos"], row["route_id"]
+            if row["key_id"] is not None:
+                found.append(NamedSecret(pos, Table.KEYS, route_id, row["key_id"], row["key_created_at"]))
+            if row["headers_id"] is not None:
+                found.append(NamedSecret(pos, Table.HEADERS, route_id, row["headers_id"], row["headers_created_at"]))
+        return found
+
+    async def signatures(self, *, after: int, upto: int) -> tuple[int, list[int]]:
+        """How many events of the route log up to a position are signed, and which are after it, up to another."""
+        before = int(await self._connection.fetchval(_SIGNED_BEFORE, after))
+        return before, [row["pos"] for row in await self._connection.fetch(_SIGNED, after, upto)]
+
+    async def _pages(self, statement: str, *arguments: object) -> AsyncIterator[list[asyncpg.Record]]:
+        # What a run covers differs by orders of magnitude: no plan fits all.
+        await self._connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
+        cursor = await self._connection.cursor(statement, *arguments)
+        while True:
+            async with asyncio.timeout(PAGE_SECONDS):
+                rows = await cursor.fetch(PAGE_ROWS)
+            if not rows:
+                return
+            yield rows
+
+
+@asynccontextmanager
+async def reading(database: Database, *, seconds: float = RUN_SECONDS) -> AsyncIterator[CoveredRows]:
+    """A transaction to read what a run of seals covers, for at most `seconds`."""
+    async with database.connection(seconds=seconds) as connection, connection.transaction():
+        await allow(connection, seconds)
+        yield CoveredRows(connection)
+
+
+async def allow(connection: asyncpg.pool.PoolConnectionProxy, seconds: float) -> None:
+    """Lets a transaction take so long, and wait between two pages while they are hashed in a thread."""
+    await connection.execute(
+        f"SET LOCAL statement_timeout = '{seconds:.0f}s'; SET LOCAL idle_in_transaction_session_timeout = '60s'"
+    )

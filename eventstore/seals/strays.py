@@ -1,0 +1,72 @@
+"""Rows that no seal can ever cover, and that we never write: with a transaction id that is not of this cluster, with a
+number beyond what there is, or, of a secret, without a lifecycle event that names it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+
+from eventstore.postgres.connect import Database
+
+_SECONDS = 300.0
+
+# Scalar subqueries, so that the conditions use the indexes of the columns.
+_NEXT = "(SELECT pg_snapshot_xmax(pg_current_snapshot()))"
+# $1 the tick of the newest seal, $2 the newest seal of earlier lineages, 0 if there is none.
+_STRAYS = f"""
+SELECT 'domain_event' AS part, 'event ' || seq || ' has a transaction or a tick that never was' AS detail
+  FROM hookledger.domain_event
+ WHERE txid >= {_NEXT} OR txid = '0'::xid8 AND tick IS NULL
+    OR tick > (SELECT coalesce(max(tick), 0) FROM hookledger.tick) OR tick < 1 OR sealed_tick > $1 OR sealed_tick < 1
+ UNION ALL
+SELECT 'attempt', 'attempt ' || number || ' of event ' || seq || ' to route ' || route_id
+       || ' has a transaction or a seal that never was'
+  FROM hookledger.attempt
+ WHERE txid >= {_NEXT}::text::bigint OR txid < 1 AND seal IS NULL OR seal > $2 OR seal < 1
+ UNION ALL
+SELECT 'tick', 'tick ' || t.tick || ' has a number that is not given' FROM hookledger.tick t WHERE t.tick < 1
+ UNION ALL
+SELECT 'route_event_signature', 'there is a signature for position ' || s.pos || ', which the route log does not have'
+  FROM hookledger.route_event_signature s
+ WHERE s.pos < 1 OR s.pos > (SELECT coalesce(max(pos), 0) FROM hookledger.route_event)
+ UNION ALL
+SELECT 'route_key', 'key ' || k.key_id || ' of route ' || k.route_id || ' is named by no lifecycle event'
+  FROM hookledger.route_key k
+ WHERE NOT EXISTS (SELECT FROM hookledger.route_event e
+                    WHERE e.route_id = k.route_id AND e.body::json #>> '{{key,id}}' = k.key_id)
+ UNION ALL
+SELECT 'route_headers', 'headers ' || h.headers_id || ' of route ' || h.route_id || ' are named by no lifecycle event'
+  FROM hookledger.route_headers h
+ WHERE NOT EXISTS (SELECT FROM hookledger.route_event e
+                    WHERE e.route_id = h.route_id AND e.body::json #>> '{{config,headers_id}}' = h.headers_id)
+ LIMIT 100
+"""
+
+_PRESENT = """
+SELECT coalesce(array_agg(tick ORDER BY shard), '{}') AS checkpoints, clock_timestamp() AS now
+  FROM hookledger.checkpoint
+"""
+
+
+class Stray(NamedTuple):
+    """A row that no seal can cover: its table, and what is wrong with it."""
+
+    part: str
+    detail: str
+
+
+async def strays(database: Database, *, upto_tick: int, restored: int) -> list[Stray]:
+    """A hundred such rows at most. `upto_tick` is the tick of the newest seal, `restored` the newest seal from before a
+    dump was restored, 0 if none was.
+    """
+    async with database.connection(seconds=_SECONDS) as connection:
+        rows = await connection.fetch(_STRAYS, upto_tick, restored)
+    return [Stray(*row.values()) for row in rows]
+
+
+async def present(database: Database) -> tuple[list[int], datetime]:
+    """The checkpoints in the order of the shards, and the time."""
+    async with database.connection() as connection:
+        (row,) = await connection.fetch(_PRESENT)
+    return row["checkpoints"], row["now"]

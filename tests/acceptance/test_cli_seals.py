@@ -1,0 +1,160 @@
+"""Seals from outside: a daemon makes them, an auditor checks them with heads and proofs that were kept elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from tests.support.cli import CommandLine
+
+EVENT = '{"tenant": "acme", "type": "order.create", "id": "evt_1", "data": {"total": 5}}'
+REFUSING = "http://127.0.0.1:9/"
+
+
+@pytest.fixture
+def url(hookledger: CommandLine, tmp_path: Path) -> Iterator[str]:
+    """The URL of a daemon that seals every second."""
+    hookledger.environment |= {
+        "HOOKLEDGER_SEAL__EVERY_SECONDS": "1",
+        "HOOKLEDGER_SEAL__ANCHOR_FILE": str(tmp_path / "anchors"),
+    }
+    process = hookledger.start("run", "--listen", "127.0.0.1:0", "--dev")
+    assert process.stdout is not None
+    found = re.match(r"ready: dashboard and API (http://127\.0\.0\.1:\d+)", process.stdout.readline())
+    try:
+        assert found
+        yield found[1]
+    finally:
+        _stopped(process)
+
+
+def _stopped(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert "Traceback" not in err
+    assert process.returncode == 0
+
+
+async def answered(url: str) -> bytes:
+    """The answer, as soon as it is 200."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                with urllib.request.urlopen(url) as answer:
+                    body: bytes = answer.read()
+                    return body
+            except urllib.error.HTTPError as error:
+                if error.code not in {404, 409}:
+                    raise
+            await asyncio.sleep(0.05)
+
+
+async def proof_of(url: str, *, outcomes: int = 1) -> dict[str, Any]:
+    """The proof of the first delivery, as soon as so many outcomes of it are sealed."""
+    async with asyncio.timeout(60):
+        while not (items := json.loads(await answered(f"{url}/v1/tenants/acme/deliveries"))["items"]):
+            await asyncio.sleep(0.05)
+        while True:
+            proof: dict[str, Any] = json.loads(
+                await answered(f"{url}/v1/tenants/acme/deliveries/{items[0]['id']}/proof?event=evt_1")
+            )
+            if len(proof["rows"]) > outcomes:
+                return proof
+            await asyncio.sleep(0.05)
+
+
+async def test_a_delivery_is_proven_to_somebody_with_the_public_key_alone(
+    hookledger: CommandLine, url: str, tmp_path: Path
+) -> None:
+    hookledger.create_route("--target-url", REFUSING, "--dev")
+    hookledger("publish", stdin=EVENT)
+    proof = await proof_of(url)
+    (tmp_path / "proof.json").write_text(json.dumps(proof))
+    (tmp_path / "key.json").write_bytes(await answered(f"{url}/v1/seals/key"))
+    auditor = CommandLine(tmp_path)
+    proven = auditor("verify", "proof.json", "--key", "key.json", "--json").json
+    assert (proven["event"], proven["tenant"], proven["attempts"][0]["number"]) == ("evt_1", "acme", 1)
+    assert proven["attempts"][0]["error"] == "connect_refused"
+    (tmp_path / "key.txt").write_text(json.loads((tmp_path / "key.json").read_text())["key"] + "\n")
+    assert "evt_1 (order.create) of acme" in auditor("verify", "proof.json", "--key", "key.txt").out
+    # The machine of the daemon knows its own key.
+    assert hookledger("verify", str(tmp_path / "proof.json"), "--json").json == proven
+
+
+async def test_the_audit_compares_the_seals_with_heads_that_were_kept_elsewhere(
+    hookledger: CommandLine, url: str, tmp_path: Path, database_url: str
+) -> None:
+    hookledger.create_route("--target-url", REFUSING, "--dev")
+    hookledger("publish", stdin=EVENT)
+    await proof_of(url)
+    anchors = tmp_path / "anchors"
+    report = hookledger("audit", "--anchors", str(anchors), "--json").json["seals"]
+    assert (report["findings"], report["anchors"] > 0, report["rows"] >= 2) == ([], True, True)
+    assert "the seals are whole" in hookledger("audit", "--anchors", str(anchors)).out
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(
+        "SET session_replication_role = replica; UPDATE hookledger.attempt SET duration_ms = 99999"
+    )
+    await connection.close()
+    ended = hookledger("audit", "--anchors", str(anchors), code=1)
+    assert "at least one is not as it was sealed" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "holds no signed head"),
+        ("{}\n", "line 1 is no signed head: it has no note"),
+        ('{"seal":1,"note":"hookledger/a/1\\n1\\n', "line 1 is no signed head: it is no JSON; was it cut off?"),
+        ('{"note": "hookledger/a/1\\n1\\n"}', "line 1 is no signed head: a signed head has an origin"),
+        (b"\xff", "is no text"),
+    ],
+)
+def test_an_anchor_file_that_is_none_is_refused(
+    hookledger: CommandLine, tmp_path: Path, content: str | bytes, message: str
+) -> None:
+    (tmp_path / "anchors").write_bytes(content.encode() if isinstance(content, str) else content)
+    ended = hookledger("audit", "--anchors", str(tmp_path / "anchors"), code=1)
+    assert message in ended.err
+
+
+def test_a_place_without_anchors_is_told(hookledger: CommandLine, tmp_path: Path) -> None:
+    assert "cannot be read: No such file" in hookledger("audit", "--anchors", str(tmp_path / "none"), code=1).err
+    assert "does not answer" in hookledger("audit", "--anchors", "http://127.0.0.1:9/", code=1).err
+    assert "leave --tenant out" in hookledger("audit", "--anchors", "f", "--tenant", "acme", code=2).err
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is no JSON"),
+        ("[]", "this is no proof of a delivery"),
+        ('{"format": "hookledger-delivery-proof-1"}', "this is no proof of a delivery: KeyError at 'head'"),
+        ('{"format": "hookledger-delivery-proof-1", "head": 5}', "this is no proof of a delivery"),
+    ],
+)
+def test_a_file_that_is_no_proof_is_refused(
+    hookledger: CommandLine, tmp_path: Path, content: str, message: str
+) -> None:
+    hookledger.create_route()  # makes the master key
+    (tmp_path / "proof.json").write_text(content)
+    assert message in hookledger("verify", str(tmp_path / "proof.json"), code=1).err
+
+
+def test_without_a_key_a_proof_is_not_judged(tmp_path: Path) -> None:
+    (tmp_path / "proof.json").write_text("{}")
+    (tmp_path / "key").write_text("hookledger/a+00000000+AAAA")
+    auditor = CommandLine(tmp_path)
+    assert "name the public key with --key" in auditor("verify", "proof.json", code=1).err
+    assert "no public key of seals" in auditor("verify", "proof.json", "--key", "key", code=1).err

@@ -1,0 +1,220 @@
+"""A history is sealed, and then changed in one place by somebody with the database: the audit finds each change.
+
+The history is made by a pipeline: routes, edits, a rotated key, headers, a deleted route, deliveries, failures and
+retries, over several seals. Each kind of change is made in each column, in the oldest, a middle and the newest row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from daemon.sealing.sealer import Sealed
+from eventstore.postgres.connect import Database
+from tests.support.databases import of_database, temporary_database
+from tests.support.pipeline_process import CONTEXT, pipeline_process
+from tests.support.receiver import receiver, status
+from tests.support.seals import Attacker, anchors_of, audited, seal
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+# Of each table whose rows are covered: what tells a row, and another value for each column.
+ROWS = {
+    "domain_event": ("seq", {
+        "seq": "seq + 1000000", "recorded_at": "recorded_at - interval '1 microsecond'", "tenant": "'other'", "id": "id || 'x'",
+        "type": "'order.other'", "occurred_at": "recorded_at - interval '1 minute'", "data": "data || ' '", "context": "'{}'::bytea",
+        "snapshot": "'{}'::bytea", "backfill": "NOT backfill", "test_route": "gen_random_uuid()", "hops": "3",
+        "tick": "999", "txid": "'0'::xid8", "sealed_tick": "999",
+    }),
+    "attempt": ("at", {
+        "at": "at + interval '1 microsecond'", "seq": "seq + 1", "tick": "tick + 1", "route_id": "gen_random_uuid()",
+        "event_time": "event_time - interval '1 microsecond'", "started_at": "started_at - interval '1 second'", "shard": "(shard + 1) % 16",
+        "status_code": "coalesce(status_code, 0) + 1", "number": "number + 1", "duration_ms": "duration_ms + 1",
+        "route_version": "route_version + 1", "is_test": "NOT is_test", "outcome": "CASE outcome WHEN 'delivered' THEN 'failed' ELSE 'delivered' END",
+        "error": "coalesce(error, '') || 'x'", "tenant": "'other'", "event_id": "event_id || 'x'", "event_type": "'order.other'",
+        "key_ids": "coalesce(key_ids, '') || 'x'", "response_head": "coalesce(response_head, '') || ' '",
+        "response_body": "coalesce(response_body, ''::bytea) || 'x'::bytea", "delivery_key": "coalesce(delivery_key, 0) # 1",
+        "txid": "0", "seal": "1", "sealed_tick": "tick + 1",
+    }),
+    "tick": ("tick", {
+        "tick": "tick + 1000000", "snap": "format('1:%s:', pg_snapshot_xmax(snap))::pg_snapshot", "at": "at + interval '1 s'",
+        "route_pos": "route_pos + 1", "closed_upto": "closed_upto + interval '1 s'", "sealed_snap": "'1:1:'",
+    }),
+    "route_event": ("pos", {
+        "pos": "pos + 1000", "route_id": "gen_random_uuid()", "tenant": "'other'", "version": "version + 100", "type": "'enabled'",
+        "effective_at": "effective_at + interval '1 microsecond'", "actor": "'other'", "origin": "'other'", "reason": "'other'",
+        "request_id": "'other'", "correlation_id": "'other'", "causation_id": "'other'", "body": "body || ' '",
+        "prev_hash": "'\\x00'::bytea", "hash": "sha256(hash)",
+    }),
+    "route_event_signature": ("pos", {"pos": "pos + 1000", "signature": "sha256(signature) || sha256(signature)"}),
+    "route_key": ("key_id", {"route_id": "gen_random_uuid()", "key_id": "key_id || 'x'", "created_at": "created_at - interval '1 s'"}),
+    "route_headers": ("headers_id", {"route_id": "gen_random_uuid()", "headers_id": "headers_id || 'x'", "created_at": "created_at - interval '1 s'"}),
+    "seal": ("n", {
+        "n": "n + 1000", "at": "at + interval '1 microsecond'", "origin": "origin || 'x'", "snap": "format('1:%s:', pg_snapshot_xmax(snap))::pg_snapshot",
+        "tick": "tick + 1", "tick_snap": "'1:2:'::pg_snapshot", "route_pos": "route_pos + 1", "route_hash": "sha256(route_hash)",
+        "event_days": "event_days || date '2000-01-01'", "event_rows": "event_rows || 1::bigint", "event_roots": "event_roots || 'x'::bytea",
+        "attempt_days": "attempt_days || date '2000-01-01'", "attempt_rows": "attempt_rows || 1::bigint", "attempt_roots": "attempt_roots || 'x'::bytea",
+        "ticks": "ticks + 1", "ticks_root": "sha256(ticks_root)", "keys": "keys + 1", "keys_root": "sha256(keys_root)", "signatures": "signatures + 1",
+        "checkpoints": "checkpoints || 1::bigint", "events_kept_from": "at - interval '1 day'", "attempts_kept_from": "at - interval '1 day'",
+        "public_key": "sha256(public_key)", "prev_hash": "sha256(prev_hash)", "hash": "sha256(hash)", "signature": "sha256(signature) || sha256(signature)",
+    }),
+}  # fmt: skip
+PLACES = {"the oldest": "count(*) * 0", "a middle": "count(*) / 2", "the newest": "count(*) - 1"}
+
+
+def _row(table: str, key: str, place: str) -> str:
+    """A condition that holds for one row alone."""
+    return (
+        f"({key} = (SELECT {key} FROM hookledger.{table} ORDER BY {key} "
+        f"OFFSET (SELECT {PLACES[place]} FROM hookledger.{table}) LIMIT 1))"
+    )
+
+
+UPDATES = {
+    f"{column} of {place} {table}": f"UPDATE hookledger.{table} SET {column} = {value} WHERE {_row(table, key, place)}"
+    for table, (key, columns) in ROWS.items()
+    for column, value in columns.items()
+    for place in PLACES
+}
+DELETIONS = {
+    f"{place} {table} deleted": f"DELETE FROM hookledger.{table} WHERE {_row(table, key, place)}"
+    for table, (key, _) in ROWS.items()
+    for place in PLACES
+}
+
+
+def _copied(table: str, place: str, **changed: str) -> str:
+    """Inserts a copy of a row with other values in some columns."""
+    key, columns = ROWS[table]
+    names = [*columns, *({"route_key": ["sealed"], "route_headers": ["sealed"]}.get(table, []))]
+    values = [changed.get(name, name) for name in names]
+    return (
+        f"INSERT INTO hookledger.{table} ({', '.join(names)}) SELECT {', '.join(values)} "
+        f"FROM hookledger.{table} WHERE {_row(table, key, place)}"
+    )
+
+
+def _swapped(table: str, column: str, key: str) -> str:
+    """Exchanges the values of a column between the first two rows in which they differ."""
+    return f"""
+        WITH pair AS (SELECT a.{key} AS one, b.{key} AS two, a.{column} AS of_one, b.{column} AS of_two
+                        FROM hookledger.{table} a JOIN hookledger.{table} b ON a.{key} < b.{key}
+                         AND a.{column} IS DISTINCT FROM b.{column} ORDER BY 1, 2 LIMIT 1)
+        UPDATE hookledger.{table} t SET {column} = CASE WHEN t.{key} = pair.one THEN pair.of_two ELSE pair.of_one END
+          FROM pair WHERE t.{key} IN (pair.one, pair.two)"""
+
+
+OTHERS = {
+    **{
+        f"an event inserted beside {place}": _copied("domain_event", place, seq="seq + 500000", id="id || 'x'")
+        for place in PLACES
+    },
+    **{f"an outcome inserted beside {place}": _copied("attempt", place, number="number + 1") for place in PLACES},
+    **{f"an outcome doubled beside {place}": _copied("attempt", place) for place in PLACES},
+    "a tick of no number": _copied("tick", "the oldest", tick="0").replace("snap, ", "snap, ", 1),
+    "a key inserted": _copied("route_key", "the oldest", key_id="'key_other'"),
+    "headers inserted": _copied("route_headers", "the oldest", headers_id="'hdr_other'"),
+    "a seal inserted before the first": _copied("seal", "the oldest", n="0"),
+    "a seal forged behind the newest": _copied("seal", "the newest", n="n + 1", prev_hash="hash", hash="sha256(hash)"),
+    "a signature of nothing": _copied("route_event_signature", "the newest", pos="pos + 500"),
+    "payloads of events swapped": _swapped("domain_event", "data", "seq"),
+    "tenants of events swapped": _swapped("domain_event", "tenant", "seq"),
+    "types of events swapped": _swapped("domain_event", "type", "seq"),
+    "outcomes swapped": _swapped("attempt", "outcome", "at"),
+    "durations swapped": _swapped("attempt", "duration_ms", "at"),
+    "times of ticks swapped": _swapped("tick", "at", "tick"),
+    "hashes of seals swapped": _swapped("seal", "hash", "n"),
+    "signatures of seals swapped": _swapped("seal", "signature", "n"),
+    "signatures of lifecycle events swapped": _swapped("route_event_signature", "signature", "pos"),
+    "all seals from the second on deleted": "DELETE FROM hookledger.seal WHERE n > 1",
+    "all seals deleted": "DELETE FROM hookledger.seal",
+    "all signatures deleted": "DELETE FROM hookledger.route_event_signature",
+    "the end of the route log deleted": "DELETE FROM hookledger.route_event WHERE pos > 3",
+    "a checkpoint put back": "UPDATE hookledger.checkpoint SET tick = 0 WHERE shard = 3",
+    "a checkpoint deleted": "DELETE FROM hookledger.checkpoint WHERE shard = 3",
+    "events said to be dropped later than they can be": (
+        "INSERT INTO hookledger.meta VALUES ('events_kept_from', (clock_timestamp() + interval '1 day')::text)"
+    ),
+    "outcomes said to be dropped later than they can be": (
+        "INSERT INTO hookledger.meta VALUES ('attempts_kept_from', (clock_timestamp() + interval '1 day')::text)"
+    ),
+    "the log called by another name": "UPDATE hookledger.meta SET value = 'other' WHERE key = 'log_id'",
+}
+# Each column of each table is in ROWS, but for those that are computed from it, and secrets, which open or do not.
+NOT_SEALED = {("domain_event", "shard"), ("tick", "snap_xmax"), ("route_key", "sealed"), ("route_headers", "sealed")}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def history(
+    postgres_url: str, administrator: asyncpg.Connection, template_database: str
+) -> AsyncIterator[tuple[Database, Attacker, list[Sealed]]]:
+    """A database with a sealed history, somebody who tampers with it, and its seals."""
+    async with temporary_database(administrator, "sealed", template=template_database) as name:
+        url = of_database(postgres_url, name)
+        seals = await _history(url)
+        database, sql = Database(url, pool_size=4), await asyncpg.connect(url)
+        await database.open()
+        attacker = Attacker(sql)
+        await attacker.remember()
+        yield database, attacker, seals
+        sql.terminate()
+        await database.close()
+
+
+async def _history(url: str) -> list[Sealed]:
+    seals = []
+    async with receiver() as there, pipeline_process(url) as it:
+        there.answer["/broken"] = status(500)
+        orders = await it.route(there.url + "/orders", "order.*", headers={"X-Shop": "a"})
+        await it.publish("order.create", "customer.create", count=3, snapshot=b'{"customer": {}}')
+        await it.until_accounted()
+        await it.publish("order.create")
+        await it.until_accounted()
+        seals.append(await seal(it.database))
+        broken = await it.route(there.url + "/broken", "order.create")
+        await it.edit(orders, name="Orders")
+        await it.publish("order.create", count=2, context=b'{"by": "me"}')
+        await it.until_row("SELECT count(*) >= 10 FROM hookledger.attempt WHERE route_id = $1", broken.id)
+        seals.append(await seal(it.database))
+        await it.commands.rotate_key("acme", orders.id, CONTEXT)
+        await it.publish("order.create", "order.edit", tenant="other")
+        await it.publish("order.create", "order.edit")
+        await it.until_row("SELECT count(*) >= 15 FROM hookledger.attempt WHERE route_id = $1", broken.id)
+        await it.commands.delete("acme", broken.id, CONTEXT)
+        await it.until_accounted()
+        seals.append(await seal(it.database))
+    return seals
+
+
+async def test_nothing_is_found_in_the_untouched_copy(history: tuple[Database, Attacker, list[Sealed]]) -> None:
+    database, _, seals = history
+    report = await audited(database, anchors=anchors_of(*seals))
+    assert report.findings == []
+    assert (report.seals, report.judged, report.anchors, report.dropped) == (3, 3, 3, 0)
+    assert report.rows > 25
+
+
+async def test_every_column_is_tampered_with(history: tuple[Database, Attacker, list[Sealed]]) -> None:
+    database, *_ = history
+    async with database.connection() as connection:
+        rows = await connection.fetch(
+            "SELECT relname, attname FROM pg_attribute JOIN pg_class c ON c.oid = attrelid WHERE attnum > 0 "
+            "AND NOT attisdropped AND relnamespace = 'hookledger'::regnamespace AND relname = ANY ($1)",
+            list(ROWS),
+        )
+    columns = {(table, column) for table, (_, columns) in ROWS.items() for column in columns}
+    assert {tuple(row.values()) for row in rows} - NOT_SEALED == columns
+
+
+@pytest.mark.parametrize("kind", [*UPDATES, *DELETIONS, *OTHERS])
+async def test_the_audit_finds(history: tuple[Database, Attacker, list[Sealed]], kind: str) -> None:
+    database, attacker, seals = history
+    try:
+        assert await attacker.tamper((UPDATES | DELETIONS | OTHERS)[kind]) > 0
+        report = await audited(database, anchors=anchors_of(seals[-1]))
+        assert report.findings
+    finally:
+        await attacker.undo()

@@ -1,0 +1,88 @@
+"""The canonical form, written down a second time: an independent verifier must be able to repeat it from the README."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, date, datetime
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemon.core.sealing import canonical, seal
+from daemon.core.sealing.canonical import COLUMNS, SealedTable, encode, leaf, text_of
+from daemon.core.sealing.seal import SealContent, SealedDay
+
+AT = datetime(2026, 11, 23, 8, 0, 0, 1, tzinfo=UTC)
+CONTENT = SealContent(
+    n=2,
+    at=AT,
+    origin="hookledger/5b0f/77",
+    snap="10:12:11",
+    tick=7,
+    tick_snap="9:9:",
+    route_pos=3,
+    route_hash=bytes(32),
+    events=(SealedDay(day=date(2026, 11, 22), rows=5, root=b"\x01" * 32), SealedDay(day=date(2026, 11, 23), rows=1, root=b"\x02" * 32)),
+    attempts=(),
+    ticks=2,
+    ticks_root=b"\x03" * 32,
+    keys=0,
+    keys_root=b"\x04" * 32,
+    signatures=3,
+    checkpoints=(7, 6),
+    events_kept_from=None,
+    attempts_kept_from=AT,
+    public_key=b"\x05" * 32,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, None),
+        (5, "5"),
+        (-5, "-5"),
+        (True, "true"),
+        (False, "false"),
+        ("ü", "ü"),
+        (b"\x0a\xff", "0aff"),
+        (AT, "1795420800000001"),
+        (datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC), "-1"),
+        (UUID(int=7), "00000000-0000-0000-0000-000000000007"),
+    ],
+)
+def test_each_kind_of_value_has_its_text(value: canonical.SealedValue, text: str | None) -> None:
+    assert text_of(value) == text
+
+
+def test_fields_are_written_with_their_length_in_bytes() -> None:
+    assert encode(["seal", None, "", "a:b", "ü"]) == b"4:seal~0:3:a:b2:\xc3\xbc"
+
+
+@given(st.lists(st.none() | st.text()), st.lists(st.none() | st.text()))
+def test_different_fields_are_never_written_alike(some: list[str | None], others: list[str | None]) -> None:
+    assert (encode(some) == encode(others)) == (some == others)
+
+
+def test_a_leaf_is_the_hash_of_the_table_and_its_columns() -> None:
+    values = (7, "9:9:", AT, 3, AT)
+    written = b"4:tick1:74:9:9:16:17954208000000011:316:1795420800000001"
+    assert leaf(SealedTable.TICK, values) == hashlib.sha256(b"\x00" + written).digest()
+    assert len(COLUMNS[SealedTable.TICK]) == len(values)
+
+
+def test_a_seal_is_hashed_on_top_of_the_one_before() -> None:
+    fields = [
+        "seal", "2", "1795420800000001", "hookledger/5b0f/77", "10:12:11", "7", "9:9:", "3", "00" * 32,
+        f"2026-11-22 5 {'01' * 32},2026-11-23 1 {'02' * 32}", "", "2", "03" * 32, "0", "04" * 32, "3", "7,6", None,
+        "1795420800000001", "05" * 32,
+    ]  # fmt: skip
+    assert CONTENT.hash(b"before") == hashlib.sha256(b"before" + encode(fields)).digest()
+
+
+def test_the_days_of_a_seal_can_be_read_back() -> None:
+    texts = CONTENT.texts()
+    assert tuple(seal.days_of_text(texts["events"] or "")) == CONTENT.events
+    assert list(seal.days_of_text(texts["attempts"] or "")) == []
