@@ -10,7 +10,7 @@ from daemon.core.texts import moment
 from eventstore import domain_events
 from eventstore.postgres.connect import Database
 from eventstore.queries import log_marks
-from eventstore.queries.log_marks import AuditedRange, LogMarks, PackedRowShape, WrongTick
+from eventstore.queries.log_marks import AuditedRange, LogMarks, WrongPacked, WrongTick
 
 # Each mark of retention, and the log that it is about.
 _LOGS = {"events_kept_from": "domain_event", "attempts_kept_from": "attempt"}
@@ -30,13 +30,14 @@ def of_marks(marks: LogMarks, index: RouteIndex) -> list[AuditFinding]:
     for key, text in marks.kept_from.items():
         if key in _LOGS and (detail := _kept_fault(text, _day(marks, _LOGS[key]), marks.now)):
             findings.append(_finding("meta", f"key {key}", detail))
-    for each in marks.ranges:
-        if (detail := _range_fault(each, marks, index)) is not None:
-            findings += [_finding("parked_range", f"route_id {each.route_id}", detail)]
-    for packed in marks.packed:
-        if (detail := _packed_fault(packed, index)) is not None:
-            key = f"route_id {packed.route_id}, epoch {packed.epoch}, flush {packed.flush}, shard {packed.shard}"
-            findings += [_finding("parked", key, detail)]
+    findings += [
+        _finding("parked_range", f"route_id {each.route_id}", detail)
+        for each in marks.ranges
+        if (detail := _range_fault(each, marks, index)) is not None
+    ]
+    for packed in marks.wrong_packed:
+        key = f"route_id {packed.route_id}, epoch {packed.epoch}, flush {packed.flush}, shard {packed.shard}"
+        findings.append(_finding("parked", key, _packed_fault(packed)))
     return findings
 
 
@@ -104,18 +105,15 @@ def _range_fault(each: AuditedRange, marks: LogMarks, index: RouteIndex) -> str 
     return None
 
 
-def _packed_fault(packed: PackedRowShape, index: RouteIndex) -> str | None:
-    timeline = index.timeline(packed.route_id)
-    if timeline is None:
+def _packed_fault(packed: WrongPacked) -> str:
+    """The first thing that is wrong with a packed row of which something is."""
+    if packed.route_tenant is None:
         return "the route log has no such route"
     if not packed.is_even:
         return "seqs, ticks, recorded_ats and event_times are not of one length"
     if packed.last_tick != packed.highest_tick:
         return f"last_tick is {packed.last_tick}, and the highest of ticks is {packed.highest_tick}"
-    tenant = timeline.current.tenant
-    if (packed.tenant, packed.shard) != (tenant, domain_events.shard_of(tenant)):
-        return f"it says tenant {packed.tenant} and shard {packed.shard}, and the route belongs to {tenant}"
-    return None
+    return f"it says tenant {packed.tenant} and shard {packed.shard}, and the route belongs to {packed.route_tenant}"
 
 
 def _finding(table: str, key: str, detail: str) -> AuditFinding:

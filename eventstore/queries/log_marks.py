@@ -44,8 +44,10 @@ class AuditedRange(NamedTuple):
     pairs: int
 
 
-class PackedRowShape(NamedTuple):
-    """A packed row; `is_even` if its arrays are of one length, `highest_tick` is that of its deliveries."""
+class WrongPacked(NamedTuple):
+    """A packed row of which something is wrong. `is_even` if its arrays have one length, `highest_tick` is the highest
+    of its ticks, `route_tenant` is None if there is no such route.
+    """
 
     route_id: UUID
     shard: int
@@ -55,6 +57,7 @@ class PackedRowShape(NamedTuple):
     last_tick: int
     highest_tick: int | None
     is_even: bool
+    route_tenant: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +70,7 @@ class LogMarks:
     kept_from: dict[str, str]
     oldest_days: dict[str, date]
     ranges: list[AuditedRange]
-    packed: list[PackedRowShape]
+    wrong_packed: list[WrongPacked]
 
 
 # What a tick must be, by hookledger.make_tick: $1 the tick to begin after, $2 the last one, $3 how many.
@@ -107,13 +110,18 @@ SELECT p.relname AS log, min(to_date(right(c.relname, 8), 'YYYYMMDD')) AS day
  GROUP BY p.relname
 """
 
-_PACKED = """
-SELECT route_id, shard, epoch, flush, tenant, last_tick, (SELECT max(t) FROM unnest(ticks) t) AS highest_tick,
-       cardinality(ticks) = cardinality(seqs) AND cardinality(recorded_ats) = cardinality(seqs)
-           AND cardinality(event_times) = cardinality(seqs) AS is_even
-  FROM hookledger.parked
+# Only those of which something is wrong: there may be a hundred thousand others.
+_WRONG_PACKED = """
+SELECT route_id, shard, epoch, flush, tenant, last_tick, highest_tick, is_even, route_tenant
+  FROM (SELECT p.route_id, p.shard, p.epoch, p.flush, p.tenant, p.last_tick, e.tenant AS route_tenant,
+               (SELECT max(t) FROM unnest(p.ticks) t) AS highest_tick,
+               cardinality(p.ticks) = cardinality(p.seqs) AND cardinality(p.recorded_ats) = cardinality(p.seqs)
+                   AND cardinality(p.event_times) = cardinality(p.seqs) AS is_even
+          FROM hookledger.parked p
+          LEFT JOIN hookledger.route_event e ON e.route_id = p.route_id AND e.version = 1) packed
+ WHERE route_tenant IS NULL OR NOT is_even OR last_tick IS DISTINCT FROM highest_tick OR tenant <> route_tenant
+    OR shard <> hookledger.shard_of(route_tenant)
 """
-
 
 _RANGES = "SELECT route_id, shard, from_tick, from_seq, pairs FROM hookledger.parked_range"
 
@@ -129,7 +137,7 @@ async def marks(connection: Snapshot) -> LogMarks:
         kept_from={row["key"]: row["value"] for row in kept_from},
         oldest_days={row["log"]: row["day"] for row in oldest},
         ranges=[AuditedRange(*row) for row in await connection.fetch(_RANGES)],
-        packed=[PackedRowShape(*row) for row in await connection.fetch(_PACKED)],
+        wrong_packed=[WrongPacked(*row) for row in await connection.fetch(_WRONG_PACKED)],
     )
 
 
