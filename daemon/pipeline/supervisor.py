@@ -163,6 +163,8 @@ class Pipeline:
             tunables=tunables,
         )
 
+        self._recorder.on_recorded.append(self._upkeep.health_watch.recorded)
+
         # In the order in which they end: nothing new is decided, nothing new is sent, all is written, all is forgotten.
         self.shards.members = (
             self._intake.tailer,
@@ -273,6 +275,7 @@ class Pipeline:
         self._upkeep.gauges.wakeup.set()
         if event.type in (LifecycleEventType.DISABLED, LifecycleEventType.DELETED):
             self._backlog.review(route)
+            self._upkeep.health_watch.ended(route)
 
     async def _listen(self) -> None:
         wakeups = {

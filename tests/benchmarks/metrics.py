@@ -19,7 +19,7 @@ import uvloop
 from eventstore.postgres.connect import Database
 from eventstore.progress import lease, recording
 from eventstore.progress.recording import Flush
-from eventstore.queries import route_metrics
+from eventstore.queries import tally
 from tests.benchmarks.fresh_database import fresh_database
 from tests.benchmarks.results import BenchmarkResult, percentile, table
 from tests.support.builders import attempt
@@ -60,14 +60,14 @@ async def run(rows: int) -> None:
         ids = [UUID(route["id"]) for route in routes]
         sql = await asyncpg.connect(url)
         await fill(sql, rows, ids)
-        await route_metrics.add_up(it.database)
+        await tally.add_up(it.database)
         await sql.execute("VACUUM ANALYZE")
         bare = await flush(it.database, sql, ids, is_counting=False)
         counting = await flush(it.database, sql, ids, is_counting=True)
         behind = await read(it, routes[0])
         await require_exact(it, sql, routes[0])
         started = time.monotonic()
-        added = await route_metrics.add_up(it.database)
+        added = await tally.add_up(it.database)
         adding_up = time.monotonic() - started
         after = await read(it, routes[0])
         await require_exact(it, sql, routes[0])

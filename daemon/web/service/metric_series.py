@@ -22,13 +22,13 @@ class MetricPeriod:
 
 def total(metrics: RouteMetrics) -> Counts:
     """The sum over the whole time of the metrics."""
-    return sum(metrics.hours.values(), Counts())
+    return sum(metrics.periods.values(), Counts())
 
 
 def by_day(metrics: RouteMetrics) -> list[MetricPeriod]:
     """A period for each day, also for days on which nothing ended."""
     days: dict[datetime, Counts] = {}
-    for hour, counts in metrics.hours.items():
+    for hour, counts in metrics.periods.items():
         day = hour.replace(hour=0)
         days[day] = days.get(day, Counts()) + counts
     today = metrics.now.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -38,7 +38,7 @@ def by_day(metrics: RouteMetrics) -> list[MetricPeriod]:
 def by_hour(metrics: RouteMetrics) -> list[MetricPeriod]:
     """A period for each hour, also for hours in which nothing ended."""
     this_hour = metrics.now.replace(minute=0, second=0, microsecond=0)
-    return _series(metrics.hours, this_hour, step=timedelta(hours=1), periods=HOURLY_DAYS * 24)
+    return _series(metrics.periods, this_hour, step=timedelta(hours=1), periods=HOURLY_DAYS * 24)
 
 
 def _series(counts: Mapping[datetime, Counts], last: datetime, *, step: timedelta, periods: int) -> list[MetricPeriod]:

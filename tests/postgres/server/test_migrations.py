@@ -30,6 +30,7 @@ MIGRATIONS = Path(schema.__file__).parents[1] / "migrations"
 DIGESTS = {
     "2_failover.sql": "d05ab7cd7e2e0b17f2f9a33b770018b1f19cbdd45c2f0bf8d5f49bdfa0480c6e",
     "3_field.sql": "8b019a414bc6020ff6c34dcd49c584341911aa42a91c2dd1dfaafc3b0356be64",
+    "4_health.sql": "f5b635832b39ade9ac61bc269840b640a9d44997ba300ee8ba11176adc731d8e",
 }
 
 CREATED = {

@@ -11,7 +11,7 @@ import pytest
 
 from eventstore.progress import lease, recording
 from eventstore.progress.recording import Flush
-from eventstore.queries import route_metrics
+from eventstore.queries import tally
 from tests.support.builders import parked, retry
 from tests.support.outcomes import note
 from tests.support.web import App, app, path
@@ -62,7 +62,7 @@ async def test_ends_are_counted_and_requests_are_not(app: App) -> None:
         shown = await metrics(app, route)
         assert counts(shown) == expected
         assert {name: sum(period[name] for period in shown["series"]) for name in COUNTS} == expected
-        await route_metrics.add_up(app.database)
+        await tally.add_up(app.database)
     assert counts(await metrics(app, other)) == NOTHING | {"failed": 1}
 
 

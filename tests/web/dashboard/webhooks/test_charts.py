@@ -19,7 +19,7 @@ COUNT = st.integers(0, 3) | st.integers(0, 10**12)
 
 def metrics(by_days_back: dict[int, Counts], *, pending: int = 0) -> RouteMetrics:
     hours = {NOON - timedelta(days=days): counts for days, counts in by_days_back.items()}
-    return RouteMetrics(now=NOW, pending=pending, hours=hours)
+    return RouteMetrics(now=NOW, pending=pending, periods=hours)
 
 
 def test_a_bar_for_each_of_thirty_days_today_at_the_end() -> None:
@@ -35,7 +35,7 @@ def test_a_bar_for_each_of_thirty_days_today_at_the_end() -> None:
 
 def test_all_hours_of_a_day_are_one_bar() -> None:
     hours = {NOON.replace(hour=hour): Counts(successful=hour, failed=1) for hour in (0, 7, 23)}
-    chart = charts.of_route(RouteMetrics(now=NOW.replace(hour=23), pending=4, hours=hours))
+    chart = charts.of_route(RouteMetrics(now=NOW.replace(hour=23), pending=4, periods=hours))
     assert chart.bars[-1].counts == Counts(successful=30, failed=3)
     assert (chart.total, chart.pending) == (Counts(successful=30, failed=3), 4)
 

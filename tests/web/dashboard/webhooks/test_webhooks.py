@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID
 
-from eventstore.queries import route_metrics
+from eventstore.queries import tally
 from tests.support import pages
 from tests.support.outcomes import note
 from tests.support.web import App
@@ -124,7 +124,7 @@ async def test_the_list_says_how_each_did_lately(app: App) -> None:
         await note(sql, "failed", route_id=mixed)
         await note(sql, "delivered", route_id=mixed)
         await note(sql, "failed", "retrying", route_id=broken)
-    await route_metrics.add_up(app.database)
+    await tally.add_up(app.database)
     page = await pages.get(app, LIST)
     assert dict(zip(page.words("tbody th a"), page.words("td[data-label='Last 24 hours']"), strict=True)) == {
         "fine": "2 delivered",
