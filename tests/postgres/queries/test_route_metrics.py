@@ -33,7 +33,7 @@ SELECT count(*) FILTER (WHERE outcome = 'delivered') AS successful,
 """
 
 CELLS_OF_THE_LOG = """
-SELECT hookledger.request_cell(status_code, duration_ms), count(*)
+SELECT hookledger.request_cell(status_code, duration_ms) AS cell, count(*)
   FROM hookledger.attempt WHERE route_id = $1 AND NOT is_test AND number > 0 GROUP BY 1
 """
 
@@ -171,9 +171,8 @@ async def test_the_figures_are_those_of_the_log_while_others_write_and_add_up(
         for route_id in routes:
             (row,) = await sql.fetch(OF_THE_LOG, route_id)
             assert await total(database, route_id) == Counts(**row)
-            assert await cells(database, route_id) == {
-                cell: count for cell, count in await sql.fetch(CELLS_OF_THE_LOG, route_id)
-            }
+            of_the_log = await sql.fetch(CELLS_OF_THE_LOG, route_id)
+            assert await cells(database, route_id) == {row["cell"]: row["count"] for row in of_the_log}
         await tally.add_up(database)
     assert await sql.fetchval(TALLIES) == 0
 

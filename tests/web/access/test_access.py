@@ -53,6 +53,7 @@ ENDPOINTS = {
     "GET /v1/event-types": "catalogue",
     "PUT /v1/event-types": "admin",
     "GET /v1/projection": "operations",
+    "GET /v1/failing": "operations",
     "GET /v1/status": "operations",
     "GET /v1/tokens": "admin",
     "POST /v1/tokens": "admin",
