@@ -11,8 +11,6 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from uuid import UUID
 
-import asyncpg
-
 from eventstore.postgres.connect import Database
 
 KEPT_DAYS = 30
@@ -50,13 +48,11 @@ _RECENT = """
 SELECT date_trunc('hour', statement_timestamp(), 'UTC') AS this_hour, r.route_id, c.*
   FROM unnest($1::uuid[]) AS r (route_id)
   LEFT JOIN (
-        SELECT route_id AS of_route, hour, successful, failed, cells, requests
+        SELECT route_id AS of_route, hour, cells, requests
           FROM hookledger.route_metric WHERE route_id = ANY ($1)
          UNION ALL
-        SELECT u.route_id, t.hour, u.successful, u.failed, ARRAY[u.cell], ARRAY[u.requests]
-          FROM hookledger.route_tally t,
-               unnest(t.route_ids, t.successful, t.failed, t.cells, t.requests)
-               AS u (route_id, successful, failed, cell, requests)
+        SELECT u.route_id, t.hour, ARRAY[u.cell], ARRAY[u.requests]
+          FROM hookledger.route_tally t, unnest(t.route_ids, t.cells, t.requests) AS u (route_id, cell, requests)
          WHERE t.route_ids && $1 AND u.route_id = ANY ($1)) c
     ON c.of_route = r.route_id
    AND c.hour >= date_trunc('hour', statement_timestamp(), 'UTC') - make_interval(hours => $2)
@@ -104,12 +100,10 @@ class RouteMetrics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecentCounts:
-    """The ended deliveries of a route in the last hours, and its requests by hour as of `this_hour`."""
+class RecentRequests:
+    """The requests of a route in the last hours, by hour, as of `this_hour`."""
 
     this_hour: datetime
-    successful: int
-    failed: int
     cells: Mapping[datetime, RequestCells]
 
 
@@ -129,14 +123,18 @@ async def read_last_hour(database: Database, route_id: UUID) -> RouteMetrics:
     return await _read(database, _BY_FIVE_MINUTES, route_id, RECENT_PERIOD, before)
 
 
-async def recent(database: Database, route_ids: Sequence[UUID], *, hours: int) -> dict[UUID, RecentCounts]:
-    """Route → its counts in this hour and the hours before it, `hours` in all."""
+async def recent(database: Database, route_ids: Sequence[UUID], *, hours: int) -> dict[UUID, RecentRequests]:
+    """Route → its requests in this hour and the hours before it, `hours` in all."""
     async with database.connection() as connection:
         rows = await connection.fetch(_RECENT, route_ids, hours - 1)
-    of_route: dict[UUID, list[asyncpg.Record]] = {}
+    cells: dict[UUID, dict[datetime, dict[int, int]]] = {}
     for row in rows:
-        of_route.setdefault(row["route_id"], []).append(row)
-    return {route_id: _recent(found) for route_id, found in of_route.items()}
+        of_route = cells.setdefault(row["route_id"], {})
+        if row["hour"] is not None:
+            _add_cells(of_route.setdefault(row["hour"], {}), row["cells"], row["requests"])
+    return {
+        route_id: RecentRequests(this_hour=rows[0]["this_hour"], cells=of_route) for route_id, of_route in cells.items()
+    }
 
 
 async def _read(
@@ -160,19 +158,6 @@ async def _read(
         periods[period] = periods[period] + counts if period in periods else counts
         _add_cells(cells.setdefault(period, {}), row["cells"], row["requests"])
     return RouteMetrics(now=rows[0]["now"], pending=rows[0]["pending"], periods=periods, cells=cells)
-
-
-def _recent(rows: Sequence[asyncpg.Record]) -> RecentCounts:
-    counted = [row for row in rows if row["hour"] is not None]
-    cells: dict[datetime, dict[int, int]] = {}
-    for row in counted:
-        _add_cells(cells.setdefault(row["hour"], {}), row["cells"], row["requests"])
-    return RecentCounts(
-        this_hour=rows[0]["this_hour"],
-        successful=sum(row["successful"] for row in counted),
-        failed=sum(row["failed"] for row in counted),
-        cells=cells,
-    )
 
 
 def _add_cells(to: dict[int, int], cells: Iterable[int | None], requests: Iterable[int | None]) -> None:

@@ -11,7 +11,7 @@ from uuid import UUID
 from daemon.core.delivery.request_cells import RequestCounts
 from eventstore.postgres.connect import Database
 from eventstore.queries import route_metrics
-from eventstore.queries.route_metrics import KEPT_DAYS, RECENT_PERIOD, Counts, RequestCells, RouteMetrics
+from eventstore.queries.route_metrics import KEPT_DAYS, RECENT_PERIOD, Counts, RouteMetrics
 
 HOURLY_DAYS = 7
 _HOUR = timedelta(hours=1)
@@ -70,12 +70,7 @@ def total(metrics: RouteMetrics) -> Counts:
 
 def requests(metrics: RouteMetrics) -> RequestCounts:
     """All requests of the metrics."""
-    return requests_of(metrics.cells)
-
-
-def requests_of(cells: Mapping[datetime, RequestCells]) -> RequestCounts:
-    """The requests of all periods."""
-    return sum((RequestCounts(each) for each in cells.values()), RequestCounts())
+    return sum((RequestCounts(each) for each in metrics.cells.values()), RequestCounts())
 
 
 def by_day(metrics: RouteMetrics) -> list[MetricPeriod]:

@@ -127,9 +127,9 @@ async def test_the_list_says_how_each_did_lately(app: App) -> None:
     await tally.add_up(app.database)
     page = await pages.get(app, LIST)
     assert dict(zip(page.words("tbody th a"), page.words("td[data-label='Last 24 hours']"), strict=True)) == {
-        "fine": "2 delivered",
-        "so-so": "1 delivered, 1 failed",
-        "broken": "Failing for 0 s 0 delivered, 1 failed",
+        "fine": "2 requests",
+        "so-so": "2 requests 1 failed",
+        "broken": "2 requests 2 failed",
         "new": "Nothing sent",
     }
     past = await pages.get(app, f"{LIST}?as_of={app.services.now().isoformat().replace('+00:00', 'Z')}")
