@@ -85,6 +85,7 @@ SCREENS: Mapping[str, Path] = {
     "removing an event type": fixed("/operator/event-types/order.create/remove"),
     "list of event types": fixed("/operator/event-types/list"),
     "status": fixed("/operator/status"),
+    "webhooks that fail": fixed("/operator/failing"),
     "not found": fixed("{t}/webhooks/none"),
 }
 

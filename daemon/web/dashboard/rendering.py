@@ -45,7 +45,7 @@ NOTICES: Mapping[str, str] = {
     "revoked": "The old key is revoked: only the present one signs from now on.",
     "no_old_key": "There was no old key any more, so nothing had to be revoked.",
     "rotated": "The key is rotated. Put the new one in place within 24 hours.",
-    "retried": "It is in line to be sent again now. Refresh in a moment to see the answer.",
+    "retried": "It is sent again now.",
 }
 
 

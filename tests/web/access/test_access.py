@@ -105,6 +105,7 @@ ENDPOINTS = {
     "GET /operator/event-types/{name}/remove": "admin",
     "POST /operator/event-types/{name}/remove": "admin",
     "GET /operator/status": "operations",
+    "GET /operator/failing": "operations",
     "GET /t/{tenant}/webhooks/{route}": "read",
     "GET /t/{tenant}/webhooks/{route}/disable": "manage",
     "POST /t/{tenant}/webhooks/{route}/disable": "manage",
