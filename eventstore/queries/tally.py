@@ -135,13 +135,15 @@ async def add_up(database: Database) -> int | None:
 
 
 async def forget(database: Database) -> int:
-    """Deletes periods that are older than any reader asks for, and failing routes without a failure since then. Returns
-    the number of hours.
+    """Deletes periods that are older than any reader asks for, and what is known of routes without a request since
+    then. Returns the number of hours.
     """
     async with database.transaction(seconds=_ADD_UP_SECONDS) as connection:
         old = "< clock_timestamp() - $1::interval"
         done = await connection.execute(f"DELETE FROM hookledger.route_metric WHERE hour {old}", _FORGOTTEN_AFTER)
         await connection.execute(f"DELETE FROM hookledger.route_failing WHERE last_at {old}", _FORGOTTEN_AFTER)
+        seen = "greatest(failed_at, delivered_at)"
+        await connection.execute(f"DELETE FROM hookledger.route_health WHERE {seen} {old}", _FORGOTTEN_AFTER)
         await connection.execute(f"DELETE FROM hookledger.route_recent WHERE period {old}", _RECENT_FORGOTTEN_AFTER)
     return int(done.split()[-1])
 

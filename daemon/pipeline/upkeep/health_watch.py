@@ -76,7 +76,8 @@ class HealthWatch:
         self._wakeup.clear()
         await self._follow_shards()
         await self._forget_ended()
-        await self._recall({row.route_id for row in self._heard} - self._watched.keys())
+        heard = {row.route_id for row in self._heard if row.shard in self._epochs}
+        await self._recall(heard - self._watched.keys())
         self._judge()
         await self._write()
         await asyncio.sleep(self._pause_seconds)

@@ -7,12 +7,11 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
-import pytest
 
 from eventstore.postgres.connect import Database
 from eventstore.progress import lease, recording
 from eventstore.progress.recording import Flush
-from eventstore.queries import route_health
+from eventstore.queries import route_health, tally
 from eventstore.queries.route_health import FailingCount, FailingPosition, HealthRow
 from tests.support.builders import ROUTE, parked, retry
 
@@ -50,9 +49,7 @@ async def test_an_earlier_owner_does_not_replace_what_a_later_one_wrote(database
     assert await route_health.known(database, [ROUTE]) == [row(epoch=2, state="failing")]
 
 
-async def test_what_waits_is_counted_with_when_the_first_retry_is_due(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_waits_is_counted_with_when_the_first_retry_is_due(database: Database) -> None:
     epochs = await lease.acquire(database, "me", [3])
     batch = Flush(
         retries=[retry(shard=3, seq=1, after=timedelta(minutes=5)), retry(shard=3, seq=2, after=timedelta(hours=1))],
@@ -115,3 +112,11 @@ async def test_a_new_owner_reads_which_routes_of_its_shards_fail(database: Datab
     assert await route_health.of_shards(database, [3]) == [row()]
     await route_health.forget(database, [ROUTE])
     assert await route_health.of_shards(database, [3, 4]) == [row(other, shard=4)]
+
+
+async def test_what_was_known_of_a_receiver_long_ago_is_forgotten(database: Database) -> None:
+    long_ago, now = datetime.now(UTC) - timedelta(days=40), datetime.now(UTC)
+    other = uuid4()
+    await route_health.write(database, [row(failed_at=long_ago), row(other, failed_at=long_ago, delivered_at=now)])
+    await tally.forget(database)
+    assert [each.route_id for each in await route_health.of_shards(database, [3])] == [other]
