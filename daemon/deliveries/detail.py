@@ -16,7 +16,7 @@ from daemon import audit
 from daemon.audit import Explanation
 from daemon.core.delivery import answer
 from daemon.core.delivery.explanation_text import ExplainedDecision
-from daemon.core.delivery.status import DeliveryStatus
+from daemon.core.delivery.status import ListStatus
 from daemon.core.routing.index import RouteIndex
 from daemon.core.webhook.payload import PayloadSource
 from daemon.core.webhook.request import RequestOptions
@@ -35,7 +35,7 @@ from eventstore.queries.delivery_log import FoundDelivery, ListPosition
 SEARCH_SECONDS = 0.5
 
 # Pending first: a delivery that is searched for is nearly always a recent one.
-_WITHOUT_REQUEST = (DeliveryStatus.PENDING, DeliveryStatus.SUPPRESSED, DeliveryStatus.EXPIRED)
+_WITHOUT_REQUEST = (ListStatus.PENDING, ListStatus.SUPPRESSED, ListStatus.EXPIRED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from datetime import datetime
 from uuid import UUID
 
 from daemon.core.delivery.answer import Outcome, delivery_id
-from daemon.core.delivery.status import DeliveryStatus, FinalOutcome, status_of
+from daemon.core.delivery.status import DeliveryStatus, FinalOutcome, ListStatus, status_of
 from daemon.core.routing.index import RouteIndex
 from daemon.deliveries import sources
 from daemon.deliveries.merge import Merge
@@ -38,7 +38,7 @@ class DeliveryFilter:
 
     tenant: str
     route_id: UUID | None = None
-    status: DeliveryStatus | None = None
+    status: ListStatus | None = None
     event_type: str | None = None
     event_id: str | None = None
     since: datetime | None = None
@@ -107,7 +107,7 @@ class _PageBuilder:
 
     database: Database
     index: RouteIndex
-    status: DeliveryStatus | None
+    status: ListStatus | None
     size: int
     ends_at: float
     items: list[ListedDelivery] = field(default_factory=list)
@@ -125,7 +125,8 @@ class _PageBuilder:
         for start in range(0, len(complete), _BATCH):
             batch = complete[start : start + _BATCH]
             for item in await described(self.database, self.index, batch):
-                if self.status in (None, item.status) and not self.is_full:
+                fits = self.status is None or self.status.fits(item.status, requests=item.summary.requests)
+                if fits and not self.is_full:
                     self.items.append(item)
             if self.is_full:
                 return None

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from uuid import UUID
 
-from daemon.core.delivery.status import DeliveryStatus
+from daemon.core.delivery.status import ListStatus
 from daemon.core.routing.index import RouteIndex
 from daemon.deliveries.merge import DeliverySource
 from daemon.deliveries.undecided import UndecidedReader
@@ -32,7 +32,7 @@ _Reader = Callable[[Database, ListScope, ListPosition, int], Awaitable[Stretch]]
 
 
 def stages(
-    database: Database, index: RouteIndex, scope: ListScope, status: DeliveryStatus | None
+    database: Database, index: RouteIndex, scope: ListScope, status: ListStatus | None
 ) -> list[list[DeliverySource]]:
     """The sources in which deliveries of the scope and status may be, none if no route ever subscribed to its type.
 
@@ -50,12 +50,15 @@ def stages(
         walk=partial(delivery_log.attempted, outcome=status),
         walk_events=partial(deliveries_of_type.attempted, outcome=status, routes=sorted(ids)),
     )
-    if status not in (None, DeliveryStatus.PENDING):
+    retrying = source(walk=delivery_log.retrying, walk_events=deliveries_of_type.retrying)
+    if status is ListStatus.RETRYING:
+        return [[retrying]]
+    if status not in (None, ListStatus.PENDING):
         return [[attempted]]
     return [
         [UndecidedReader(database, index, scope).read],
         [source(walk=_parked, walk_events=deliveries_of_type.parked)],
-        [source(walk=delivery_log.retrying, walk_events=deliveries_of_type.retrying)],
+        [retrying],
         *([[attempted]] if status is None else []),
     ]
 

@@ -176,6 +176,7 @@ class Pipeline:
             operational_events = OperationalEvents(database, index, audience, owner=owner, tunables=tunables)
             self._recorder.on_recorded.append(operational_events)
             self._upkeep.loops["operational events"] = operational_events.run_once
+        self._recorder.on_recorded.append(self._upkeep.health_watch.recorded)
 
         # In the order in which they end: nothing new is decided, nothing new is sent, all is written, all is forgotten.
         self.shards.members = (
@@ -291,6 +292,7 @@ class Pipeline:
         self._upkeep.gauges.wakeup.set()
         if event.type in (LifecycleEventType.DISABLED, LifecycleEventType.DELETED):
             self._backlog.review(route)
+            self._upkeep.health_watch.ended(route)
 
     async def _listen(self) -> None:
         wakeups = {

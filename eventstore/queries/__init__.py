@@ -1,1 +1,4 @@
-"""Queries over what was recorded: lists of deliveries, attempts, metrics, status. Only `route_metrics` writes."""
+"""Queries over what was recorded: lists of deliveries, attempts, metrics, health, status.
+
+Only `tally` and `route_health` write.
+"""

@@ -19,7 +19,7 @@ import uvloop
 from eventstore.postgres.connect import Database
 from eventstore.progress import lease, recording
 from eventstore.progress.recording import Flush
-from eventstore.queries import route_metrics
+from eventstore.queries import tally
 from tests.benchmarks.fresh_database import fresh_database
 from tests.benchmarks.results import BenchmarkResult, percentile, table
 from tests.support.builders import attempt
@@ -30,6 +30,7 @@ QUICK_ROWS = 1_000_000
 ROUTES = 100
 DAYS = 30
 READS = 200
+RANGES = ("1h", "24h", "7d", "30d")
 FLUSHES, FLUSH_ROWS = 200, 150
 MOST_MS = 50
 
@@ -60,14 +61,15 @@ async def run(rows: int) -> None:
         ids = [UUID(route["id"]) for route in routes]
         sql = await asyncpg.connect(url)
         await fill(sql, rows, ids)
-        await route_metrics.add_up(it.database)
+        await tally.add_up(it.database)
         await sql.execute("VACUUM ANALYZE")
         bare = await flush(it.database, sql, ids, is_counting=False)
         counting = await flush(it.database, sql, ids, is_counting=True)
         behind = await read(it, routes[0])
+        behind_of_range = [time for each in RANGES for time in await read(it, routes[0], f"?range={each}")]
         await require_exact(it, sql, routes[0])
         started = time.monotonic()
-        added = await route_metrics.add_up(it.database)
+        added = await tally.add_up(it.database)
         adding_up = time.monotonic() - started
         after = await read(it, routes[0])
         await require_exact(it, sql, routes[0])
@@ -77,6 +79,12 @@ async def run(rows: int) -> None:
         [
             BenchmarkResult(name=f"read, {added} flushes to add up, p50", value=percentile(behind, 0.5), unit="ms"),
             BenchmarkResult(name="the same, p99", value=percentile(behind, 0.99), unit="ms", limit=MOST_MS),
+            BenchmarkResult(
+                name="of a range, flushes to add up, p99",
+                value=percentile(behind_of_range, 0.99),
+                unit="ms",
+                limit=MOST_MS,
+            ),
             BenchmarkResult(name="read, all added up, p50", value=percentile(after, 0.5), unit="ms"),
             BenchmarkResult(name="the same, p99", value=percentile(after, 0.99), unit="ms", limit=MOST_MS),
             BenchmarkResult(name="adding up", value=adding_up * 1000, unit="ms"),
@@ -112,12 +120,12 @@ async def flush(database: Database, sql: asyncpg.Connection, ids: list[UUID], *,
     return statistics.median(times)
 
 
-async def read(it: App, route: dict[str, Any]) -> list[float]:
+async def read(it: App, route: dict[str, Any], query: str = "") -> list[float]:
     """The times of the requests, in ms."""
     times = []
     for _ in range(READS):
         started = time.monotonic()
-        answer = await it.ask("GET", path(route, "/metrics"))
+        answer = await it.ask("GET", path(route, f"/metrics{query}"))
         times.append((time.monotonic() - started) * 1000)
         if answer.status != 200:
             raise SystemExit(f"the daemon answers {answer.status}: {answer.text}")

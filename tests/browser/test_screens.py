@@ -85,6 +85,7 @@ SCREENS: Mapping[str, Path] = {
     "removing an event type": fixed("/operator/event-types/order.create/remove"),
     "list of event types": fixed("/operator/event-types/list"),
     "status": fixed("/operator/status"),
+    "webhooks that fail": fixed("/operator/failing"),
     "not found": fixed("{t}/webhooks/none"),
 }
 
@@ -154,7 +155,9 @@ async def _with_panel_of_the_past(page: Page) -> None:
 
 async def _with_table_of_days(page: Page) -> None:
     await page.get_by_text("Show as a table").click()
-    await expect(page.get_by_role("table", name="Deliveries that ended on each day, by UTC")).to_be_visible()
+    await expect(
+        page.get_by_role("table", name="Requests that were made and deliveries that ended in each period, by UTC")
+    ).to_be_visible()
 
 
 async def _with_key_revealed(page: Page) -> None:

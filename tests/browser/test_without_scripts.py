@@ -73,7 +73,7 @@ async def test_what_failed_is_sent_again_one_by_one_and_by_a_replay(
     page = await plain.at(f"/t/{tenant}/deliveries?status=failed")
     await page.get_by_role("link", name=re.compile("order.create")).click()
     await page.get_by_role("button", name="Retry now").click()
-    await expect(page.locator("[data-notice]")).to_contain_text("in line to be sent again")
+    await expect(page.locator("[data-notice]")).to_contain_text("It is sent again now.")
     await webhook.until(1, "delivered")
     await page.locator(".page-head").get_by_role("link", name="Refresh").click()
     await expect(page.get_by_role("heading", name="It was delivered")).to_be_visible()

@@ -26,6 +26,7 @@ OPERATOR_PAGES = [
     "/operator/event-types/{name}",
     "/operator/event-types/{name}/remove",
     "/operator/status",
+    "/operator/failing",
 ]
 
 

@@ -56,6 +56,8 @@ DELETE FROM hookledger.replay;
 DELETE FROM hookledger.route_metric;
 DELETE FROM hookledger.route_tally;
 DELETE FROM hookledger.route_failing;
+DELETE FROM hookledger.route_recent;
+DELETE FROM hookledger.route_health;
 DELETE FROM hookledger.lost_log;
 """
 

@@ -18,6 +18,23 @@ class DeliveryStatus(StrEnum):
     EXPIRED = "expired"
 
 
+class ListStatus(StrEnum):
+    """What a list may be of: deliveries of a status, or RETRYING, those pending ones that failed at least once."""
+
+    DELIVERED = DeliveryStatus.DELIVERED.value
+    PENDING = DeliveryStatus.PENDING.value
+    RETRYING = "retrying"
+    FAILED = DeliveryStatus.FAILED.value
+    SUPPRESSED = DeliveryStatus.SUPPRESSED.value
+    EXPIRED = DeliveryStatus.EXPIRED.value
+
+    def fits(self, status: DeliveryStatus, *, requests: int) -> bool:
+        """True for a delivery of that status, for which so many requests were made."""
+        if self is ListStatus.RETRYING:
+            return status is DeliveryStatus.PENDING and requests > 0
+        return self.value == status.value
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinalOutcome:
     """The last outcome of a delivery that no retry was to follow; `number` counts the requests made by then."""

@@ -143,7 +143,7 @@ class Parking:
         for delivery in self._ledger.older_than(now - self._tunables.persist_seconds):
             if delivery.is_accounted or delivery.is_withdrawn:
                 continue  # the latter: its shard is being handed over
-            if not delivery.is_waiting:
+            if not delivery.is_waiting or delivery.is_test:
                 self._recorder.persist_in_flight(delivery)
             elif delivery.read_at < now - self._tunables.max_queued_seconds:
                 self._lanes.park(self._lanes.lane(delivery.route_id, delivery.shard))

@@ -1,9 +1,10 @@
 """The lane of one route: what waits for it, how much of it may be under way, and what may start next.
 
-Two queues. `queue` holds first attempts: what the tailer decided, or what was drained from the parked ones. `due` holds
-retries, which keep their schedule whatever the breaker says; the two take turns. An `ordered` lane has one delivery
-under way and goes by the order of events alone: behind one that failed everything waits, also while its retry is only a
-row in a table (`failing`).
+Three queues. `queue` holds first attempts: what the tailer decided, or what was drained from the parked ones. `due`
+holds retries, which keep their schedule whatever the breaker says; the two take turns. An `ordered` lane has one
+delivery under way and goes by the order of events alone: behind one that failed everything waits, also while its retry
+is only a row in a table (`failing`). `tests` holds first attempts of test events, which somebody waits for: they come
+first, are never parked, and neither breaker nor order holds them back.
 
 Whether a lane queues or parks what arrives is its `state` (`daemon.core.delivery.lane_states`). What is parked lies in
 packed rows (about `parked_pairs` of them), or from the position `range_from` on in a range, which needs no rows.
@@ -63,6 +64,7 @@ class Lane:
         "route_id",
         "shard",
         "state",
+        "tests",
         "timer_at",
         "typical_seconds",
     )
@@ -75,6 +77,7 @@ class Lane:
         self.state = LaneState.LIVE
         self.queue: deque[Delivery] = deque()
         self.due: deque[Delivery] = deque()
+        self.tests: deque[Delivery] = deque()
         self.breaker = Breaker(
             failures_to_open=failures_to_open,
             limit=limit,
@@ -163,10 +166,10 @@ class Lane:
 
     def clear(self) -> None:
         """Withdraws all that waits, and forgets what was known of the tables."""
-        for delivery in (*self.queue, *self.due):
-            delivery.advance(DeliveryStep.WITHDRAW)
-        self.queue.clear()
-        self.due.clear()
+        for waiting in (self.queue, self.due, self.tests):
+            for delivery in waiting:
+                delivery.advance(DeliveryStep.WITHDRAW)
+            waiting.clear()
         self.advance(LaneStep.DROP)
         self.range_from, self.parked_pairs = None, 0
         self.failing = None
@@ -189,7 +192,12 @@ class Lane:
     @property
     def load(self) -> int:
         """Deliveries in memory, waiting or under way."""
-        return len(self.queue) + len(self.due) + self.in_flight
+        return self.queued + self.in_flight
+
+    @property
+    def queued(self) -> int:
+        """Deliveries that no worker has taken."""
+        return len(self.queue) + len(self.due) + len(self.tests)
 
     @property
     def is_full(self) -> bool:
@@ -203,6 +211,10 @@ class Lane:
     def add_due(self, delivery: Delivery) -> None:
         """Queues a retry."""
         self._insert(self.due, delivery)
+
+    def add_test(self, delivery: Delivery) -> None:
+        """Queues the first attempt of a test event."""
+        self.tests.append(delivery)
 
     def wait(self, now: float) -> float:
         """Seconds until something may start: 0 for now, infinite if it takes an event and not time."""
@@ -274,6 +286,8 @@ class Lane:
 
     def _startable(self, now: float) -> deque[Delivery] | None:
         """The queue whose head may start now, but for the rate."""
+        if self.tests and self.in_flight < (1 if self.is_ordered else self.limit):
+            return self.tests
         if self.is_ordered:
             return self._next_in_order(now)
         if self.in_flight >= self.limit:

@@ -116,9 +116,14 @@ class Lanes:
                 self.configure(timeline.current)
 
     def offer(self, delivery: Delivery) -> None:
-        """Queues a delivery that was just decided, or parks it."""
+        """Queues a delivery that was just decided, or parks it. A test event is never parked."""
         self._working_set.add(delivery)
         lane = self.lane(delivery.route_id, delivery.shard)
+        if delivery.is_test:
+            lane.add_test(delivery)
+            self._activate(lane)
+            self._line_up(lane)
+            return
         if not lane.is_parking and lane.is_full:
             self.park(lane)
         if lane.is_parking:
@@ -279,9 +284,14 @@ class Lanes:
         """True if a delivery that was drained from the lane's packed rows is under way."""
         return any(d.packed is not None for d in self.in_flight if d.route_id == lane.route_id)
 
+    def probe_wait(self, route_id: UUID) -> float | None:
+        """Seconds for which the breaker of a route holds back what waits; None if it holds back nothing."""
+        lane = self._lanes.get(route_id)
+        return None if lane is None or lane.breaker.is_closed else lane.breaker.wait(time.monotonic())
+
     @property
     def queued(self) -> int:
-        return sum(len(lane.queue) + len(lane.due) for lane in self.active.values())
+        return sum(lane.queued for lane in self.active.values())
 
     @property
     def broken(self) -> int:

@@ -1,1 +1,1 @@
-"""Periodic work beside deliveries: maintenance of tables, metrics of routes, gauges, automatic disabling."""
+"""Periodic work beside deliveries: maintenance, metrics of routes, health of receivers, gauges, automatic disabling."""

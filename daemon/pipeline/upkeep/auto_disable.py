@@ -25,8 +25,8 @@ from daemon.pipeline.tunables import DEFAULTS, Tunables
 from eventstore.domain_events.events import shard_of
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
-from eventstore.queries import route_metrics
-from eventstore.queries.route_metrics import FailingRoute, FailureRun
+from eventstore.queries import tally
+from eventstore.queries.tally import FailingRoute, FailureRun
 
 log = structlog.get_logger()
 
@@ -85,8 +85,8 @@ class AutoDisable:
         self._most_seconds = tunables.auto_disable_most_seconds
 
     async def run_once(self) -> None:
-        await route_metrics.add_up(self._database)
-        for failing in await route_metrics.failing(self._database, for_at_least=self._after):
+        await tally.add_up(self._database)
+        for failing in await tally.failing(self._database, for_at_least=self._after):
             await self._check(failing)
         pause = self._after.total_seconds() * CHECK_PART
         await asyncio.sleep(min(self._most_seconds, max(self._least_seconds, pause)))
@@ -99,7 +99,7 @@ class AutoDisable:
         since = max(failing.since, route.updated_at)
         if failing.last_at - since < self._after:
             return
-        found = await route_metrics.failures(self._database, route.id, since=since, excluding=NOT_THE_RECEIVER)
+        found = await tally.failures(self._database, route.id, since=since, excluding=NOT_THE_RECEIVER)
         if found is not None and found.last_at - found.first_at >= self._after:
             await self._route_disabler.disable(route, _reason(found), if_version=route.version)
 

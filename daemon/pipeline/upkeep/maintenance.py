@@ -1,7 +1,7 @@
 """Two loops of periodic work in the database: `Maintenance` of tables, and `MetricsRollup` of the metrics of routes.
 
 The event store does the work (`eventstore.postgres.schema`, `eventstore.progress.retention`,
-`eventstore.queries.route_metrics` and others); this module schedules and logs it. Partitions are made more often than
+`eventstore.queries.tally` and others); this module schedules and logs it. Partitions are made more often than
 necessary, since a clock that is put forward by more than a week would leave publishing without one. Each time the
 server is compared with the one at the start: another server with a restored dump may have taken its address, and ticks
 must not be made there. That ends the process.
@@ -23,7 +23,7 @@ from eventstore.postgres import schema
 from eventstore.postgres.connect import Database
 from eventstore.progress import retention
 from eventstore.progress.retention import Keep
-from eventstore.queries import route_metrics
+from eventstore.queries import tally
 
 log = structlog.get_logger()
 
@@ -48,7 +48,7 @@ class Maintenance:
 
     async def _sweep(self) -> bool:
         """False if an open transaction kept a partition from being dropped; then the next run tries again."""
-        await route_metrics.forget(self._database)
+        await tally.forget(self._database)
         await sessions.sweep(self._database)
         swept = await retention.sweep(self._database, self._keep)
         if swept is None:
@@ -74,5 +74,5 @@ class MetricsRollup:
         self._pause_seconds = tunables.add_up_seconds
 
     async def run_once(self) -> None:
-        await route_metrics.add_up(self._database)
+        await tally.add_up(self._database)
         await asyncio.sleep(self._pause_seconds)

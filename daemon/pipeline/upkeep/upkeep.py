@@ -17,6 +17,7 @@ from daemon.pipeline.tunables import Tunables
 from daemon.pipeline.upkeep.auto_disable import AutoDisable, RouteDisabler
 from daemon.pipeline.upkeep.clock_watch import ClockWatch
 from daemon.pipeline.upkeep.gauges import Gauges
+from daemon.pipeline.upkeep.health_watch import HealthWatch
 from daemon.pipeline.upkeep.maintenance import Maintenance, MetricsRollup
 from daemon.pipeline.upkeep.sealing import Sealing, SealSettings
 from daemon.pipeline.upkeep.tick_watch import TickWatch
@@ -55,6 +56,7 @@ class Upkeep:
         self.gauges = Gauges(database, index, lanes, metrics, shards=shards)
         self.tick_watch = TickWatch(database, metrics, polled_at=polled_at)
         self.clock_watch = ClockWatch(database, clock, metrics, owner=owner, tunables=tunables, latest=clock_reading)
+        self.health_watch = HealthWatch(database, index, lanes, shards, tunables)
         self.loops: Loops = {
             "keychain": self._forget_idle_secrets,
             "tick watch": self.tick_watch.run_once,
@@ -64,6 +66,7 @@ class Upkeep:
             "route disabler": route_disabler.run_once,
             "gauges": self.gauges.run_once,
             "loop lag": self.gauges.probe_once,
+            "health watch": self.health_watch.run_once,
         }
         if seals is not None:
             sealer = Sealer(database, keychain.seal_keys, seals.former_keys)

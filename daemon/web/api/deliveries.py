@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 from daemon import deliveries
 from daemon.core.delivery.failure_text import error_code, explain_error
-from daemon.core.delivery.status import DeliveryStatus
+from daemon.core.delivery.status import DeliveryStatus, ListStatus
 from daemon.core.events.catalogue import name_problem
 from daemon.deliveries import DeliveryDetail, DeliveryFilter, ListedDelivery, SentRequest
 from daemon.web.access.queries import query_database
@@ -36,7 +36,11 @@ _MOMENT = {"type": "string", "format": "date-time"}
 
 FILTERS = (
     Query(name="route", description="only to this route", schema={"type": "string", "format": "uuid"}),
-    Query(name="status", description="only with this status", schema={"type": "string", "enum": list(DeliveryStatus)}),
+    Query(
+        name="status",
+        description="only with this status; `retrying`: pending, and at least one request has failed",
+        schema={"type": "string", "enum": list(ListStatus)},
+    ),
     Query(name="type", description="only of events of this type", problem=name_problem),
     Query(name="event", description="only of events with this id"),
     Query(name="since", description="only of events that happened at this time or later", schema=_MOMENT),
@@ -225,7 +229,7 @@ def _filter(request: web.Request) -> DeliveryFilter:
     return DeliveryFilter(
         tenant=request.match_info["tenant"],
         route_id=tenant_route_id(request, query["route"]) if "route" in query else None,
-        status=DeliveryStatus(query["status"]) if "status" in query else None,
+        status=ListStatus(query["status"]) if "status" in query else None,
         event_type=query.get("type"),
         event_id=query.get("event"),
         since=moment_of(query, "since"),

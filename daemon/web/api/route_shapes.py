@@ -16,6 +16,9 @@ from typing_extensions import TypedDict
 from daemon.core.routing.route import LifecycleEventType, Route, config_to_body
 from daemon.core.routing.windows import Window
 from daemon.core.webhook.signing import NO_STANDARD_WEBHOOKS
+from daemon.receivers import RouteHealth
+from daemon.web.api import health_shapes
+from daemon.web.api.health_shapes import RouteHealthShape
 from daemon.web.http.shapes import EXAMPLE_MOMENT, MASK, Moment, Uuid, moment
 from eventstore.route_log.log import RouteEvent
 
@@ -57,7 +60,9 @@ class PayloadOptionsShape(TypedDict):
 
 
 class RouteShape(TypedDict):
-    """A route. Values of custom headers are masked."""
+    """A route. Values of custom headers are masked. `health` is how its receiver does now: it is left out of a route of
+    the past, and while the database cannot be asked.
+    """
 
     id: Uuid
     tenant: Tenant
@@ -74,6 +79,7 @@ class RouteShape(TypedDict):
     updated_at: Moment
     windows: Annotated[list[WindowShape], Field(examples=[[{"from": EXAMPLE_MOMENT, "to": None}]])]
     key: KeyShape
+    health: NotRequired[RouteHealthShape]
 
 
 class CreatedRouteShape(RouteShape):
@@ -103,10 +109,10 @@ class TenantShape(TypedDict):
     routes: Annotated[int, Field(ge=0, examples=[1])]
 
 
-def of_route(route: Route, *, now: datetime) -> RouteShape:
+def of_route(route: Route, *, now: datetime, health: RouteHealth | None = None) -> RouteShape:
     """A route. `now` decides whether a previous key is still valid."""
     config = config_to_body(route.config)
-    return {
+    shape: RouteShape = {
         "id": str(route.id),
         "tenant": route.tenant,
         "name": config["name"],
@@ -123,6 +129,7 @@ def of_route(route: Route, *, now: datetime) -> RouteShape:
         "windows": [of_window(window) for window in route.windows],
         "key": of_key(route, now=now),
     }
+    return shape if health is None else {**shape, "health": health_shapes.of_health(health)}
 
 
 def of_window(window: Window) -> WindowShape:

@@ -31,8 +31,10 @@ from daemon.web.http import paging, shapes
 from daemon.web.http.endpoints import Access, Query, RateLimit, endpoint
 from daemon.web.http.parameters import moment_of
 from daemon.web.http.services import SERVICES
+from daemon.web.service import healths
 from daemon.web.service.lookup import live_route, route_id
 from eventstore import route_log
+from eventstore.postgres.connect import Database
 
 STATUS = Query(
     name="status",
@@ -55,7 +57,11 @@ async def list_routes(request: web.Request) -> web.Response:
     routes = _routes_after_cursor(request, status=_status(request), as_of=as_of)
     items, after = paging.first(request, routes, key=lambda route: shapes.moment(route.created_at))
     shown_at = as_of or services.now()
-    page: paging.Page[RouteShape] = {"items": [route_shapes.of_route(r, now=shown_at) for r in items], "next": after}
+    found = {} if as_of else await healths.read(query_database(request), [route.id for route in items])
+    page: paging.Page[RouteShape] = {
+        "items": [route_shapes.of_route(r, now=shown_at, health=found.get(r.id)) for r in items],
+        "next": after,
+    }
     return shapes.answer(page)
 
 
@@ -66,7 +72,7 @@ async def create(request: web.Request) -> web.Response:
     services, tenant = request.app[SERVICES], request.match_info["tenant"]
     done = await services.commands.create(tenant, form.draft(), command_context(request, form.reason))
     key = await services.commands.reveal_key(tenant, done.route.id)
-    body: CreatedRouteShape = {**route_shapes.of_route(done.route, now=services.now()), "verification_key": key}
+    body: CreatedRouteShape = {**await _shape(request, done.route, services.command_database), "verification_key": key}
     location = f"/v1/tenants/{quote(tenant, safe='')}/routes/{done.route.id}"
     return shapes.answer(body, status=201, headers=_etag(done.route) | {"Location": location})
 
@@ -81,7 +87,9 @@ async def show(request: web.Request) -> web.Response:
         route = timeline.current if as_of is None else timeline.as_of(as_of)
     if route is None or route.status is RouteStatus.DELETED:
         raise NotFound("there is no such route")
-    return _shown(request, route, at=as_of)
+    if as_of is not None:
+        return _shown(route, route_shapes.of_route(route, now=as_of))
+    return _shown(route, await _shape(request, route, query_database(request)))
 
 
 @endpoint(
@@ -99,7 +107,7 @@ async def edit(request: web.Request) -> web.Response:
     done = await services.commands.edit(
         request.match_info["tenant"], route_id(request), form.changes(), command_context(request, form.reason)
     )
-    return _shown(request, done.route)
+    return await _changed(request, done.route)
 
 
 @endpoint(
@@ -138,7 +146,7 @@ async def disable(request: web.Request) -> web.Response:
     done = await services.commands.disable(
         request.match_info["tenant"], route_id(request), command_context(request, form.reason)
     )
-    return _shown(request, done.route)
+    return await _changed(request, done.route)
 
 
 @endpoint(
@@ -156,7 +164,7 @@ async def enable(request: web.Request) -> web.Response:
     done = await services.commands.enable(
         request.match_info["tenant"], route_id(request), command_context(request, form.reason)
     )
-    return _shown(request, done.route)
+    return await _changed(request, done.route)
 
 
 @endpoint(Access.MANAGE, answers={200: RevealedKeyShape}, refuses=(404,), limit=RateLimit.REVEAL)
@@ -253,9 +261,19 @@ def _routes_after_cursor(
     )
 
 
-def _shown(request: web.Request, route: Route, *, at: datetime | None = None) -> web.Response:
-    """The response with a route as it is, or as it was `at` a moment."""
-    return shapes.answer(route_shapes.of_route(route, now=at or request.app[SERVICES].now()), headers=_etag(route))
+async def _changed(request: web.Request, route: Route) -> web.Response:
+    """The response to a command. It reads like one, so that no crowd of queries keeps the answer back."""
+    return _shown(route, await _shape(request, route, request.app[SERVICES].command_database))
+
+
+def _shown(route: Route, shape: RouteShape) -> web.Response:
+    return shapes.answer(shape, headers=_etag(route))
+
+
+async def _shape(request: web.Request, route: Route, database: Database) -> RouteShape:
+    """A route as it is now."""
+    found = await healths.read(database, [route.id])
+    return route_shapes.of_route(route, now=request.app[SERVICES].now(), health=found.get(route.id))
 
 
 def _revealed(route: Route, key: str, now: datetime) -> RevealedKeyShape:

@@ -6,6 +6,7 @@ decides which buttons a page shows, and nothing more: `daemon.web.access.auth` c
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, partial
@@ -44,7 +45,7 @@ NOTICES: Mapping[str, str] = {
     "revoked": "The old key is revoked: only the present one signs from now on.",
     "no_old_key": "There was no old key any more, so nothing had to be revoked.",
     "rotated": "The key is rotated. Put the new one in place within 24 hours.",
-    "retried": "It is in line to be sent again now. Refresh in a moment to see the answer.",
+    "retried": "It is sent again now.",
 }
 
 
@@ -87,8 +88,16 @@ def render(
     headers: Mapping[str, str] | None = None,
     **context: object,
 ) -> web.Response:
-    """A response with a page, or with a part of one: a template that does not extend another."""
+    """A response with a page, or with a part of one: a template that does not extend another.
+
+    Page.js asks for a part again and again, and says which one it has: it gets no body if that has not changed.
+    """
     text = text_of(request, template, **context)
+    if request.headers.get("X-Fragment") == "1" and request.method == "GET":
+        etag = f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
+        headers = dict(headers or {}) | {"ETag": etag}
+        if request.headers.get("If-None-Match") == etag:
+            return web.Response(status=304, headers=HEADERS | headers)
     return web.Response(text=text, status=status, headers=HEADERS | dict(headers or {}), content_type="text/html")
 
 

@@ -78,7 +78,7 @@ async def test_a_restored_dump_goes_on_where_it_was_taken(database_url: str) -> 
                 assert sent(there, "/failing") == Counter(dict.fromkeys(expected, 2))
                 assert sent(there, "/prompt") == expected + Counter(done)
                 metrics = await route_metrics.read(it.database, prompt.id)
-                counted = sum(metrics.hours.values(), Counts())
+                counted = sum(metrics.periods.values(), Counts())
                 assert (counted.successful, counted.successful_retries) == (50, 20)
 
 

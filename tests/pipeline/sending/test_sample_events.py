@@ -9,6 +9,7 @@ from daemon import audit, sample_events
 from daemon.commands import Conflict
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import PayloadOptions, Route
+from daemon.pipeline.tunables import Tunables
 from eventstore.domain_events import catalogue
 from eventstore.domain_events.catalogue import TypeRow
 from tests.support.pipeline_process import PipelineProcess, pipeline_process
@@ -135,3 +136,25 @@ async def test_types_of_events_are_noted_once_they_are_read(database_url: str) -
         await it.until_row(
             "SELECT array_agg(name ORDER BY name) = '{cart.cancel,cart.create,order.create}' FROM hookledger.event_type_seen"
         )
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_a_test_goes_out_at_once_while_the_breaker_holds_back_all_else(database_url: str, ordered: bool) -> None:
+    never = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1))
+    long_pause = Tunables(breaker_first_pause_seconds=600, breaker_longest_pause_seconds=600)
+    async with (
+        receiver() as there,
+        pipeline_process(database_url, breaker_failures=1, route_concurrency=1, retry=never, tunables=long_pause) as it,
+    ):
+        there.answer["/"] = status(500)
+        route = await it.route(there.url + "/", ordered=ordered)
+        await load_catalogue(it, "order.create")
+        await it.publish(count=5)
+        await it.until_row("SELECT coalesce(sum(pairs), 0) = 4 FROM hookledger.parked")
+        asked = len(there.received)
+        await send_test_events(it, route)
+        got = (await there.count(asked + 1))[-1]
+        assert got.headers["Hookledger-Test"] == "true"
+        await it.until_row("SELECT count(*) = 1 FROM hookledger.attempt WHERE is_test")
+        await it.until_accounted()
+        assert len(there.received) == asked + 1

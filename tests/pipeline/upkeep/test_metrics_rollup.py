@@ -28,4 +28,4 @@ async def test_what_is_recorded_is_added_up_and_stays_the_same(database_url: str
         await it.until_row("SELECT count(*) = 0 FROM hookledger.route_tally", seconds=SECONDS)
         for route, expected in ((fine, Counts(successful=3)), (failing, Counts(failed=3))):
             metrics = await route_metrics.read(it.database, route.id)
-            assert (sum(metrics.hours.values(), Counts()), metrics.pending) == (expected, 0)
+            assert (sum(metrics.periods.values(), Counts()), metrics.pending) == (expected, 0)

@@ -1,6 +1,7 @@
 """The counts of a route's deliveries agree with the outcome log, whenever they are read and whatever wrote the log."""
 
 import asyncio
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from random import Random
 from uuid import UUID, uuid4
@@ -8,10 +9,11 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
+from daemon.core.delivery.request_cells import cell_of
 from eventstore.postgres.connect import Database
 from eventstore.progress import lease, recording
 from eventstore.progress.recording import Flush
-from eventstore.queries import route_metrics
+from eventstore.queries import route_metrics, tally
 from eventstore.queries.route_metrics import Counts
 from tests.support.builders import ROUTE, attempt, parked, retry
 from tests.support.outcomes import INSERT, note
@@ -30,15 +32,25 @@ SELECT count(*) FILTER (WHERE outcome = 'delivered') AS successful,
   FROM hookledger.attempt WHERE route_id = $1 AND NOT is_test
 """
 
+CELLS_OF_THE_LOG = """
+SELECT hookledger.request_cell(status_code, duration_ms) AS cell, count(*)
+  FROM hookledger.attempt WHERE route_id = $1 AND NOT is_test AND number > 0 GROUP BY 1
+"""
+
 
 async def total(database: Database, route_id: UUID = ROUTE) -> Counts:
-    return sum((await route_metrics.read(database, route_id)).hours.values(), Counts())
+    return sum((await route_metrics.read(database, route_id)).periods.values(), Counts())
+
+
+async def cells(database: Database, route_id: UUID = ROUTE) -> dict[int, int]:
+    found = (await route_metrics.read(database, route_id)).cells.values()
+    return dict(sum((Counter(each) for each in found), Counter[int]()))
 
 
 async def failing(database: Database, seconds: float = 0) -> dict[UUID, float]:
     """Route → seconds from its first failure to its last one."""
-    await route_metrics.add_up(database)
-    found = await route_metrics.failing(database, for_at_least=timedelta(seconds=seconds))
+    await tally.add_up(database)
+    found = await tally.failing(database, for_at_least=timedelta(seconds=seconds))
     return {each.route_id: (each.last_at - each.since).total_seconds() for each in found}
 
 
@@ -50,12 +62,12 @@ async def test_each_end_of_a_delivery_is_counted_before_and_after_it_is_added_up
     await note(sql, "failed", "failed", route_id=OTHER)
     expected = Counts(successful=3, successful_retries=1, failed=1, suppressed=1, expired=1)
     assert await total(database) == expected
-    assert await route_metrics.add_up(database) == 3
+    assert await tally.add_up(database) == 3
     assert await total(database) == expected
     await note(sql, "delivered", number=3)
     assert await total(database) == expected + Counts(successful=1, successful_retries=1)
-    assert await route_metrics.add_up(database) == 1
-    assert await route_metrics.add_up(database) == 0
+    assert await tally.add_up(database) == 1
+    assert await tally.add_up(database) == 0
     assert await total(database) == expected + Counts(successful=1, successful_retries=1)
     assert await total(database, OTHER) == Counts(failed=2)
     assert await total(database, uuid4()) == Counts()
@@ -82,7 +94,7 @@ async def test_a_flush_without_outcomes_leaves_nothing_to_add_up(database: Datab
 async def test_test_deliveries_are_left_out(database: Database, sql: asyncpg.Connection) -> None:
     await note(sql, "failed", "delivered", is_test=True)
     await note(sql, "delivered")
-    await route_metrics.add_up(database)
+    await tally.add_up(database)
     assert await total(database) == Counts(successful=1)
 
 
@@ -94,11 +106,11 @@ async def test_what_is_committed_late_is_counted_when_it_is(
     await late.start()
     await note(slow, "delivered")
     await note(sql, "failed")
-    await route_metrics.add_up(database)
+    await tally.add_up(database)
     assert await total(database) == Counts(failed=1)
     await late.commit()
     assert await total(database) == Counts(successful=1, failed=1)
-    await route_metrics.add_up(database)
+    await tally.add_up(database)
     assert await total(database) == Counts(successful=1, failed=1)
 
 
@@ -107,17 +119,17 @@ async def test_what_is_rolled_back_was_never_counted(database: Database, sql: as
     await aborted.start()
     await note(sql, "delivered")
     await aborted.rollback()
-    await route_metrics.add_up(database)
+    await tally.add_up(database)
     assert await total(database) == Counts()
 
 
 async def test_two_processes_do_not_add_up_the_same(database: Database, sql: asyncpg.Connection) -> None:
     held = sql.transaction()
     await held.start()
-    await sql.execute(route_metrics._ADD_UP_LOCK)
-    assert await route_metrics.add_up(database) is None
+    await sql.execute(tally._ADD_UP_LOCK)
+    assert await tally.add_up(database) is None
     await held.rollback()
-    assert await route_metrics.add_up(database) == 0
+    assert await tally.add_up(database) == 0
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -146,7 +158,7 @@ async def test_the_figures_are_those_of_the_log_while_others_write_and_add_up(
 
     async def add_up() -> None:
         while not written.is_set():
-            await route_metrics.add_up(database)
+            await tally.add_up(database)
 
     written = asyncio.Event()
     writers = [await connect() for _ in range(3)]
@@ -159,7 +171,9 @@ async def test_the_figures_are_those_of_the_log_while_others_write_and_add_up(
         for route_id in routes:
             (row,) = await sql.fetch(OF_THE_LOG, route_id)
             assert await total(database, route_id) == Counts(**row)
-        await route_metrics.add_up(database)
+            of_the_log = await sql.fetch(CELLS_OF_THE_LOG, route_id)
+            assert await cells(database, route_id) == {row["cell"]: row["count"] for row in of_the_log}
+        await tally.add_up(database)
     assert await sql.fetchval(TALLIES) == 0
 
 
@@ -172,11 +186,11 @@ async def test_an_end_belongs_to_the_utc_hour_in_which_it_was_recorded(
         await note(sql, "delivered", at=today + timedelta(minutes=minutes))
     for _ in range(2):
         metrics = await route_metrics.read(database, ROUTE)
-        assert {hour: counts.successful for hour, counts in metrics.hours.items()} == {
+        assert {hour: counts.successful for hour, counts in metrics.periods.items()} == {
             today: 2,
             today + timedelta(hours=1): 2,
         }
-        await route_metrics.add_up(database)
+        await tally.add_up(database)
 
 
 async def test_thirty_days_are_shown_and_nothing_older_is_kept(database: Database, sql: asyncpg.Connection) -> None:
@@ -185,9 +199,9 @@ async def test_thirty_days_are_shown_and_nothing_older_is_kept(database: Databas
     for day in (shown, old, oldest):
         await sql.execute("SELECT hookledger.ensure_partitions($1, $1)", day.date())
         await note(sql, "delivered", at=day)
-    await route_metrics.add_up(database)
-    assert set((await route_metrics.read(database, ROUTE)).hours) == {shown}
-    assert await route_metrics.forget(database) == 1
+    await tally.add_up(database)
+    assert set((await route_metrics.read(database, ROUTE)).periods) == {shown}
+    assert await tally.forget(database) == 1
     assert await sql.fetchval("SELECT count(*) FROM hookledger.route_metric") == 2
 
 
@@ -222,7 +236,7 @@ async def test_a_success_begins_anew(database: Database, sql: asyncpg.Connection
     for second, outcome in enumerate(("retrying", "failed", "delivered", "retrying", "retrying", "retrying")):
         await note(sql, outcome, at=start + timedelta(seconds=second))
         if is_added_up_between:
-            await route_metrics.add_up(database)
+            await tally.add_up(database)
     assert await failing(database) == {ROUTE: 2}
     await note(sql, "delivered", at=start)
     assert await failing(database) == {}
@@ -248,7 +262,7 @@ async def test_the_log_says_how_a_route_failed(database: Database, sql: asyncpg.
     errors = [None, "timeout", "proxy_error", "http_5xx"]
     for second, error in enumerate(errors):
         await note(sql, "retrying", at=start + timedelta(seconds=second), error=error)
-    found = await route_metrics.failures(
+    found = await tally.failures(
         database, ROUTE, since=start + timedelta(seconds=1), excluding=["proxy_error", "internal_error"]
     )
     assert found is not None
@@ -258,10 +272,84 @@ async def test_the_log_says_how_a_route_failed(database: Database, sql: asyncpg.
         start + timedelta(seconds=3),
     )
     await note(sql, "delivered", at=start + timedelta(seconds=9), number=2)
-    assert await route_metrics.failures(database, ROUTE, since=start) is None
-    assert await route_metrics.failures(database, OTHER, since=start) is None
+    assert await tally.failures(database, ROUTE, since=start) is None
+    assert await tally.failures(database, OTHER, since=start) is None
 
 
 def test_the_counts_of_hours_can_be_added() -> None:
     one = Counts(successful=1, successful_retries=2, failed=3, suppressed=4, expired=5)
     assert one + one == Counts(successful=2, successful_retries=4, failed=6, suppressed=8, expired=10)
+
+
+async def test_requests_are_counted_by_answer_and_duration_as_python_counts_them(
+    database: Database, sql: asyncpg.Connection
+) -> None:
+    statuses, durations = (None, 101, 200, 302, 404, 410, 500, 599, 799), (0, 1, 2, 3, 45, 362, 5793, 65536, 900_000)
+    expected = [cell_of(status, duration) for status in statuses for duration in durations]
+    found = await sql.fetch(
+        "SELECT hookledger.request_cell(s, d) AS cell FROM unnest($1::smallint[]) WITH ORDINALITY AS a (s, i),"
+        " unnest($2::integer[]) WITH ORDINALITY AS b (d, j) ORDER BY i, j",
+        statuses,
+        durations,
+    )
+    assert [row["cell"] for row in found] == expected
+
+
+async def test_retries_are_requests_and_what_ended_without_one_is_none(
+    database: Database, sql: asyncpg.Connection
+) -> None:
+    await note(sql, "retrying", "failed", "delivered")
+    await note(sql, "suppressed", "expired", number=0)
+    await note(sql, "retrying", is_test=True)
+    for _ in range(2):
+        assert sum((await cells(database)).values()) == 3
+        await tally.add_up(database)
+    await note(sql, "delivered")
+    assert sum((await cells(database)).values()) == 4
+    await tally.add_up(database)
+    assert sum((await cells(database)).values()) == 4
+
+
+async def test_the_last_hour_is_told_by_five_minutes(database: Database, sql: asyncpg.Connection) -> None:
+    now = await sql.fetchval("SELECT date_bin('5 minutes', clock_timestamp(), 'epoch')")
+    for minutes in (0, 0, 5, 30, 55, 60, 120):
+        await note(sql, "delivered", at=now - timedelta(minutes=minutes))
+    await note(sql, "retrying", at=now)
+    for _ in range(2):
+        found = await route_metrics.read_last_hour(database, ROUTE)
+        told = {(now - period) // timedelta(minutes=1): counts.successful for period, counts in found.periods.items()}
+        assert told in ({0: 2, 5: 1, 30: 1, 55: 1}, {0: 2, 5: 1, 30: 1})  # five minutes may have passed
+        assert sum(found.cells[now].values()) == 3
+        await tally.add_up(database)
+
+
+async def test_the_hours_before_this_one_are_read_and_no_older_ones(
+    database: Database, sql: asyncpg.Connection
+) -> None:
+    this_hour = await sql.fetchval("SELECT date_trunc('hour', clock_timestamp(), 'UTC')")
+    for hours in (0, 1, 2, 3):
+        await note(sql, "delivered", at=this_hour - timedelta(hours=hours))
+    await tally.add_up(database)
+    assert len((await route_metrics.read_hours(database, ROUTE, hours=3)).periods) in (2, 3)
+
+
+async def test_periods_of_five_minutes_are_forgotten_after_two_hours(
+    database: Database, sql: asyncpg.Connection
+) -> None:
+    now = datetime.now(UTC)
+    for minutes in (0, 100, 130, 200):
+        await note(sql, "delivered", at=now - timedelta(minutes=minutes))
+    await tally.add_up(database)
+    await tally.forget(database)
+    assert await sql.fetchval("SELECT count(*) FROM hookledger.route_recent") == 2
+
+
+async def test_what_an_older_version_counted_is_added_without_its_requests(
+    database: Database, sql: asyncpg.Connection
+) -> None:
+    await note(sql, "delivered", "delivered")
+    await sql.execute("UPDATE hookledger.route_tally SET cells = '{}', requests = '{}'")
+    for _ in range(2):
+        assert await total(database) == Counts(successful=2)
+        assert await cells(database) == {}
+        await tally.add_up(database)

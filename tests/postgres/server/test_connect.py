@@ -42,6 +42,7 @@ from eventstore.progress.process import Process
 from eventstore.progress.recording import Flush
 from eventstore.queries import delivery_log
 from eventstore.queries.delivery_log import TOP
+from eventstore.queries.route_health import HealthRow
 from eventstore.route_log.sealed_secrets import Table
 from tests.support.builders import NOON, ROUTE, draft, new_event
 from tests.support.deliveries import delivery, outcome
@@ -370,6 +371,11 @@ REPLAY = replays.Replay(
     reason=None, request_id=None, causation_id=None, created_at=NOON, ended_at=None, state="running", detail=None, total=1,
     scheduled=0, withdrawn=0, waiting=0, is_unscheduled=True,
 )  # fmt: skip
+HEALTH = HealthRow(
+    route_id=ROUTE, tenant="acme", shard=0, epoch=1, state="ok", since=NOON, run_since=NOON, ill_since=None, failures=0,
+    successes=1, failed_at=None, failed_status=None, failed_error=None, failed_event=None, failed_event_time=None,
+    delivered_at=NOON, delivered_status=200, delivered_event="e", delivered_event_time=NOON,
+)  # fmt: skip
 ARGUMENTS: dict[str, object] = {
     "events": [new_event()], "event_id": "a", "recorded_ats": {1: NOON}, "start": NOON, "end": datetime.now(UTC), "tenant": None,
     "after_seq": 0, "limit": 1, "tick": 1, "before": "1:1:", "shards": [0], "owner": "me", "epochs": {0: 1}, "batch": Flush(),
@@ -396,6 +402,7 @@ OTHERWISE: dict[str, object] = {
     "listing.listed.begin": (NOON, 1),
     "listing.of_names.begin": (NOON, 1),
     "replays.count.scope": REPLAYED,
+    "route_health.write.rows": [HEALTH],
     "undecided.marks.tenant": "acme",
     "replays.begin.scope": REPLAYED,
     "sealed_secrets.exchange.stale": [],

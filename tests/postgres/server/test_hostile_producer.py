@@ -22,7 +22,7 @@ from eventstore.postgres import schema
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
 from eventstore.progress import manual_retry, retention
-from eventstore.queries import route_metrics
+from eventstore.queries import tally
 from tests.support.builders import ROUTE, draft, new_event
 from tests.support.postgres import Connect
 
@@ -73,7 +73,7 @@ async def test_a_producer_that_locks_all_it_can_holds_nobody_up(
         assert (await route_log.append(connection, draft())).pos == 1
     async with database.transaction() as connection:
         await manual_retry.lock(connection, ROUTE)
-    assert await route_metrics.add_up(database) == 0
+    assert await tally.add_up(database) == 0
     assert await retention.sweep(database) is not None
     assert await schema.maintain_partitions(database) == 0
     assert (await schema.migrate(database)).steps == ()

@@ -24,7 +24,9 @@ from eventstore.queries import (
     audited,
     deliveries_of_type,
     delivery_log,
+    route_health,
     route_metrics,
+    tally,
     undecided,
     waiting_reasons,
 )
@@ -127,7 +129,9 @@ STATEMENTS = (
     Hot("oldest packed", backlog._OLDEST_PACKED, f"'{ROUTES[2:-2]}', 0, 0", {"parked_pkey"}, 15),
     Hot("done of a packed row", backlog._DONE_OF, f"'{ROUTES[2:-2]}', {SEQS}", {"attempt_route_id_seq_idx"}, 110),
     Hot("accounted for", backlog._ACCOUNTED, f"{SHARDS}, 990", {"attempt_tick_idx"}, 6000),
-    Hot("failures of a route", route_metrics._FAILURES, f"'{ROUTES[2:-2]}', now() - interval '1 hour', '{{}}'", {"attempt_route_id_seq_idx"}, 220),
+    Hot("failures of a route", tally._FAILURES, f"'{ROUTES[2:-2]}', now() - interval '1 hour', '{{}}'", {"attempt_route_id_seq_idx"}, 220),
+    Hot("health of a list", route_health._READ, ROUTES, {"route_health_pkey", "retry_pkey", "parked_route_idx"}, 30),
+    Hot("routes that fail", route_health._PAGE, f"'down', now() - interval '1 hour', '{ROUTE}', 20", {"route_health_ill_idx", "retry_pkey", "parked_route_idx"}, 120),
     Hot("attempts of a route", attempts._ATTEMPTS, f"{ROUTES}, 29000, 30000", {"attempt_route_id_seq_idx"}, 10),
     Hot("flush", recording._FLUSH, FLUSH_ARGUMENTS, {"lease_pkey"}, 100),
     Hot("late outcome", late_outcomes._WRITE, ", ".join(["'me'", "now()", *["'{}'"] * 22]), {"retry_pkey"}, 20),
@@ -245,7 +249,8 @@ async def test_the_metrics_of_a_route_are_read_from_its_hours_and_from_what_is_n
         "FROM generate_series(1, 300) r, generate_series(1, 50) n"
     )
     plan = await explained(
-        populated, Hot("metrics", route_metrics._READ, f"'{ROUTES[2:-2]}', 29", {"route_metric_pkey"}, 50)
+        populated,
+        Hot("metrics", route_metrics._BY_HOUR, f"'{ROUTES[2:-2]}', 'day', '29 days'", {"route_metric_pkey"}, 50),
     )
     assert {scan["Relation Name"] for scan in plan if scan["Node Type"] == "Seq Scan"} == {"route_tally"}
     assert sum(_touched(scan) for scan in plan if scan.get("Relation Name") == "route_metric") == 50

@@ -52,6 +52,13 @@ def questions(log: DeliveryLog) -> dict[str, tuple[dict[str, str], Any]]:
             status: ({"status": status}, lambda it, status=status: it.status == status)
             for status in ("delivered", "pending", "failed", "suppressed", "expired")
         },
+        **{
+            f"retrying{'' if name is None else ' and type'}": (
+                {"status": "retrying"} | ({} if name is None else {"type": name}),
+                lambda it, name=name: it.status == "pending" and it.attempts > 0 and name in (None, it.event_type),
+            )
+            for name in (None, "order.create")
+        },
         "broad": ({"route": str(log.broad)}, lambda it: it.route_id == log.broad),
         "ranged": ({"route": str(log.ranged)}, lambda it: it.route_id == log.ranged),
         "filtered and pending": (

@@ -11,7 +11,7 @@ import pytest
 
 from eventstore.progress import lease, recording
 from eventstore.progress.recording import Flush
-from eventstore.queries import route_metrics
+from eventstore.queries import tally
 from tests.support.builders import parked, retry
 from tests.support.outcomes import note
 from tests.support.web import App, app, path
@@ -62,7 +62,7 @@ async def test_ends_are_counted_and_requests_are_not(app: App) -> None:
         shown = await metrics(app, route)
         assert counts(shown) == expected
         assert {name: sum(period[name] for period in shown["series"]) for name in COUNTS} == expected
-        await route_metrics.add_up(app.database)
+        await tally.add_up(app.database)
     assert counts(await metrics(app, other)) == NOTHING | {"failed": 1}
 
 
@@ -131,3 +131,52 @@ async def test_a_disabled_route_keeps_its_figures(app: App) -> None:
     await noted(app, route, "failed")
     assert (await app.ask("POST", path(route, "/disable"), {})).status == 200
     assert (await metrics(app, route))["failed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "periods", "minutes"), [("1h", 12, 5), ("24h", 24, 60), ("7d", 168, 60), ("30d", 30, 1440)]
+)
+async def test_a_range_has_requests_answers_and_durations_in_its_periods(
+    app: App, query: str, periods: int, minutes: int
+) -> None:
+    route = await app.route()
+    await noted(app, route, "delivered", "retrying", "failed")
+    await noted(app, route, "suppressed", number=0)
+    for _ in range(2):
+        shown = await metrics(app, route, f"?range={query}")
+        assert shown["range"] == query
+        assert shown["requests"] == {"total": 3, "successful": 1, "failed": 2}
+        assert shown["answers"] == {"2xx": 1, "3xx": 0, "4xx": 0, "5xx": 1, "other": 0, "none": 1}
+        assert 0 < shown["duration_ms"]["p50"] <= shown["duration_ms"]["p95"] <= 2
+        assert counts(shown) == NOTHING | {"successful": 1, "failed": 1, "suppressed": 1}
+        series = shown["series"]
+        assert len(series) == periods
+        length = datetime.fromisoformat(series[0]["to"]) - datetime.fromisoformat(series[0]["from"])
+        assert length == timedelta(minutes=minutes)
+        assert sum(period["requests"]["failed"] for period in series) == 2
+        await tally.add_up(app.database)
+
+
+async def test_without_requests_there_are_no_durations(app: App) -> None:
+    shown = await metrics(app, await app.route(), "?range=1h")
+    assert shown["duration_ms"] == {"p50": None, "p95": None}
+    assert shown["requests"] == {"total": 0, "successful": 0, "failed": 0}
+
+
+async def test_a_range_shows_nothing_from_before_it(app: App) -> None:
+    route = await app.route()
+    now = datetime.now(UTC)
+    for hours in (0, 2, 20, 100):
+        at = now - timedelta(hours=hours)
+        async with app.database.connection() as connection:
+            await connection.execute("SELECT hookledger.ensure_partitions($1, $1)", at.date())
+        await noted(app, route, "delivered", at=at)
+    told = {each: (await metrics(app, route, f"?range={each}"))["successful"] for each in ("1h", "24h", "7d", "30d")}
+    assert told == {"1h": 1, "24h": 3, "7d": 4, "30d": 4}
+
+
+@pytest.mark.parametrize("query", ["?range=2h", "?range=", "?range=1h&interval=day"])
+async def test_another_range_or_one_with_an_interval_is_refused(app: App, query: str) -> None:
+    answer = await app.ask("GET", path(await app.route(), f"/metrics{query}"))
+    assert answer.status == 422
+    assert len(answer.errors) == 1

@@ -12,7 +12,7 @@ from tests.support.web import TARGET, App, path
 NEW = {"name": "Orders", "target_url": TARGET, "event_types": ["order.*"]}
 ALL_FIELDS = [
     "id", "tenant", "name", "target_url", "event_types", "status", "payload", "headers", "ordered",
-    "rate_limit_per_second", "version", "created_at", "updated_at", "windows", "key",
+    "rate_limit_per_second", "version", "created_at", "updated_at", "windows", "key", "health",
 ]  # fmt: skip
 
 

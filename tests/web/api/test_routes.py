@@ -64,6 +64,7 @@ async def test_a_route_is_created_whole(app: App) -> None:
         "ordered": True,
         "rate_limit_per_second": 5,
         "version": 1,
+        "health": {"state": "unknown", "since": None, "last_answer": None, "waiting": 0, "next_probe_at": None},
     }
 
 
@@ -254,4 +255,6 @@ async def test_without_the_database_a_command_is_503_and_reading_goes_on(app: Ap
     await app.disconnect()
 
     assert (await app.ask("POST", path(made, "/disable"))).status == 503
-    assert (await app.ask("GET", path(made))).status == 200
+    shown = await app.ask("GET", path(made))
+    assert shown.status == 200
+    assert "health" not in shown.json

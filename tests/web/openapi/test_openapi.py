@@ -51,6 +51,7 @@ TABLE = {
     "/v1/event-types": "GET PUT",
     "/v1/projection": "GET",
     "/v1/tenants": "GET",
+    "/v1/failing": "GET",
     "/v1/status": "GET",
     "/healthz": "GET",
     "/readyz": "GET",

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from daemon import deliveries
 from daemon.commands import Invalid
-from daemon.core.delivery.status import DeliveryStatus
+from daemon.core.delivery.status import ListStatus
 from daemon.deliveries import DeliveryPage
 from daemon.web.access.queries import query_database
 from daemon.web.dashboard.logs import live, log_filter, route_lookup
@@ -43,7 +43,7 @@ async def show(request: web.Request) -> web.Response:
         choices=choices,
         has_routes=choices != [],
         types=await log_filter.types(request),
-        statuses=list(DeliveryStatus),
+        statuses=list(ListStatus),
         hour_ago=moment(services.now() - timedelta(hours=1)),
         is_live=request.query.get("live") == "1",
         live_query={name: value or None for name, value in criteria.values.items()},

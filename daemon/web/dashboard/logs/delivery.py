@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 
 from aiohttp import web
 
@@ -13,7 +14,7 @@ from daemon.deliveries import DeliveryDetail
 from daemon.web.dashboard import form_data
 from daemon.web.dashboard.form_data import new_form_id, request_id
 from daemon.web.dashboard.logs import timeline
-from daemon.web.dashboard.pages import context, page
+from daemon.web.dashboard.pages import context, page, wants_part
 from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.dashboard.text import in_merchants_words, whole_number
 from daemon.web.http import shapes
@@ -22,6 +23,9 @@ from daemon.web.http.services import SERVICES
 from daemon.web.service import resending
 from daemon.web.service.delivery_proofs import proof_of, sealed_at_of
 from daemon.web.service.lookup import delivery_detail
+
+# A request that is due within this time is awaited: longer than one takes, whose row is due when it must have ended.
+FOLLOWED = timedelta(seconds=60)
 
 # The heading, which answers what a merchant wants to know first.
 _TITLES: Mapping[DeliveryStatus, str] = {
@@ -35,7 +39,7 @@ _TITLES: Mapping[DeliveryStatus, str] = {
 
 @page(Access.READ)
 async def show(request: web.Request) -> web.Response:
-    """A delivery with its last attempt open, or with the attempt of `?attempt=`."""
+    """A delivery with its last attempt open, or with the attempt of `?attempt=`. Page.js polls its part."""
     try:
         detail = await delivery_detail(request)
     except (NotFound, Invalid) as error:
@@ -89,8 +93,9 @@ async def _page(
     )
     return render(
         request,
-        "logs/delivery.html",
+        "logs/delivery_part.html" if wants_part(request) else "logs/delivery.html",
         status=status,
+        is_awaited=_is_awaited(detail, services.now()),
         titles=_TITLES,
         form_id=new_form_id(),
         detail=detail,
@@ -106,6 +111,14 @@ async def _page(
         refusal=None if refusal is None else in_merchants_words(refusal),
         obstacle=None if obstacle is None else in_merchants_words(obstacle.reason),
     )
+
+
+def _is_awaited(detail: DeliveryDetail, now: datetime) -> bool:
+    """True if a request is about to be made, or under way: the page follows it."""
+    due_at = detail.item.summary.due_at
+    if due_at is None:
+        return detail.item.status is DeliveryStatus.PENDING and not detail.exchanges
+    return due_at - now < FOLLOWED
 
 
 def _missing(request: web.Request, error: NotFound | Invalid) -> web.Response:

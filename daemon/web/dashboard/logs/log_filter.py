@@ -8,7 +8,7 @@ from datetime import datetime
 
 from aiohttp import web
 
-from daemon.core.delivery.status import DeliveryStatus
+from daemon.core.delivery.status import ListStatus
 from daemon.core.events.catalogue import name_problem
 from daemon.core.events.event import FieldProblem
 from daemon.core.routing.index import RouteIndex
@@ -41,7 +41,7 @@ class LogFilter:
     form_errors: FormErrors
     route: Route | None
     matches: tuple[Route, ...]
-    status: DeliveryStatus | None
+    status: ListStatus | None
     event_type: str | None
     event_id: str | None
     since: datetime | None
@@ -117,9 +117,9 @@ def read(index: RouteIndex, tenant: str, query: Mapping[str, str], fields: Colle
             "may be one of these webhooks: choose one" if matches else "is neither the name nor the id of a webhook"
         )
         problems.append(FieldProblem(field="route", message=message))
-    known_status = next((each for each in DeliveryStatus if each.value == status), None)
+    known_status = next((each for each in ListStatus if each.value == status), None)
     if status and known_status is None:
-        problems.append(FieldProblem(field="status", message=f"must be one of {', '.join(DeliveryStatus)}"))
+        problems.append(FieldProblem(field="status", message=f"must be one of {', '.join(ListStatus)}"))
     type_problem = name_problem(values["type"]) if values["type"] else None
     if type_problem is not None:
         problems.append(FieldProblem(field="type", message=type_problem))

@@ -14,11 +14,13 @@ from daemon.web.dashboard.pages import page, wants_part
 from daemon.web.dashboard.rendering import render
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
-from daemon.web.service import health
+from daemon.web.service import failing, health
 from eventstore.queries import status
 
 # The bars are scaled to this lag, or to the longest lag if that is longer.
 MIN_SCALE_SECONDS = health.LAG_SECONDS
+# The worst of the webhooks that fail; all of them are on a page of their own.
+FAILING_SHOWN = 20
 
 
 @page(Access.OPERATIONS)
@@ -26,11 +28,15 @@ async def show(request: web.Request) -> web.Response:
     """The page, or only its numbers when page.js polls it."""
     services = request.app[SERVICES]
     report = await status.read(query_database(request))
+    found = await failing.page(query_database(request), services.index, after=None, limit=FAILING_SHOWN)
     return render(
         request,
         "operator/status_part.html" if wants_part(request) else "operator/status.html",
         report=report,
         warnings=health.of(report, services),
+        failing=found,
+        totals=await failing.totals(query_database(request)),
+        are_shards_ill=any(shard.owner is None or shard.lag_seconds > health.LAG_SECONDS for shard in report.shards),
         version=__version__,
         shards_of=Counter(shard.owner for shard in report.shards),
         counts=Counter(route.status for route in services.index.routes()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -13,6 +13,7 @@ from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import RouteStatus
 from daemon.web.access import sessions
 from daemon.web.access.auth import CALLER
+from daemon.web.access.queries import query_database
 from daemon.web.dashboard import form_data
 from daemon.web.dashboard.form_data import FormErrors
 from daemon.web.dashboard.pages import page
@@ -20,17 +21,20 @@ from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.http import paging
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
+from eventstore.queries import route_health
+from eventstore.queries.route_health import FailingCount
 
 PAGE_SIZE = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TenantRow:
-    """A tenant that has, or had, webhooks, with the number of enabled and disabled ones."""
+    """A tenant that has, or had, webhooks, with the number of enabled and disabled ones. `failing` are enabled."""
 
     tenant: str
     enabled: int
     disabled: int
+    failing: int
 
 
 @page(Access.ADMIN)
@@ -38,10 +42,12 @@ async def show(request: web.Request) -> web.Response:
     """The tenants by name; `?open=` redirects to a tenant, also to one that has no webhook yet."""
     tenant = request.query.get("open")
     if tenant is None:
-        return _page(request)
+        return await _page(request)
     form_errors = _tenant_errors("open", tenant)
     return (
-        _page(request, form_errors=form_errors) if form_errors else redirect(request, "t", tenant.strip(), "webhooks")
+        await _page(request, form_errors=form_errors)
+        if form_errors
+        else redirect(request, "t", tenant.strip(), "webhooks")
     )
 
 
@@ -51,7 +57,7 @@ async def make_login_link(request: web.Request) -> web.Response:
     form = await form_data.read(request)
     tenant = None if form.has("operator") else form.one("tenant").strip()
     if tenant is not None and (form_errors := _tenant_errors("tenant", tenant)):
-        return _page(request, form_errors=form_errors, entered_tenant=form.one("tenant"))
+        return await _page(request, form_errors=form_errors, entered_tenant=form.one("tenant"))
     services = request.app[SERVICES]
     made = await sessions.new_link(
         services.command_database, services.config.server, tenant=tenant, created_by=request[CALLER].actor
@@ -59,18 +65,21 @@ async def make_login_link(request: web.Request) -> web.Response:
     return render(request, "operator/login_link.html", tenant=tenant, made=made)
 
 
-def _page(request: web.Request, *, form_errors: FormErrors | None = None, entered_tenant: str = "") -> web.Response:
+async def _page(
+    request: web.Request, *, form_errors: FormErrors | None = None, entered_tenant: str = ""
+) -> web.Response:
     index, query = request.app[SERVICES].index, request.query
     text = query.get("q", "").strip().casefold()
     tenants = index.tenants()
     matches = [tenant for tenant in tenants if text in tenant.casefold()]
     after = paging.decoded(query.get("after", ""))
     rest = [tenant for tenant in matches if after is None or tenant > after]
+    failing = await route_health.counts(query_database(request))
     return render(
         request,
         "operator/tenants.html",
         status=422 if form_errors else 200,
-        rows=_rows(index, rest[:PAGE_SIZE]),
+        rows=_rows(index, rest[:PAGE_SIZE], failing),
         after=paging.encoded(rest[PAGE_SIZE - 1]) if len(rest) > PAGE_SIZE else None,
         total=len(tenants),
         found=len(matches),
@@ -80,10 +89,15 @@ def _page(request: web.Request, *, form_errors: FormErrors | None = None, entere
     )
 
 
-def _rows(index: RouteIndex, tenants: Sequence[str]) -> list[TenantRow]:
+def _rows(index: RouteIndex, tenants: Sequence[str], failing: Mapping[str, FailingCount]) -> list[TenantRow]:
     counts = {tenant: Counter(route.status for route in index.routes(tenant)) for tenant in tenants}
     return [
-        TenantRow(tenant=tenant, enabled=count[RouteStatus.ENABLED], disabled=count[RouteStatus.DISABLED])
+        TenantRow(
+            tenant=tenant,
+            enabled=count[RouteStatus.ENABLED],
+            disabled=count[RouteStatus.DISABLED],
+            failing=failing[tenant].failing if tenant in failing else 0,
+        )
         for tenant, count in counts.items()
     ]
 

@@ -209,10 +209,12 @@ function auto(form) {
   form.addEventListener("change", debounced(() => form.requestSubmit()));
 }
 
-// Loads a part again until it is settled. The longer it does not change, the longer the interval becomes.
+// Loads a part again until it is settled. The longer it does not change, the longer the interval becomes, unless the
+// part has one of its own.
 function poll(element) {
-  const url = element.dataset.poll;
-  let [shown, announced, wait] = ["", "", POLL_MS];
+  const [url, every] = [element.dataset.poll, Number(element.dataset.every)];
+  const said = () => element.querySelector("[data-summary]")?.textContent.trim() ?? "";
+  let [shown, etag, announced, wait] = ["", "", every ? said() : "", every || POLL_MS];
   const isSettled = () => element.querySelector("[data-settled]");
   const offerRefresh = () => {
     for (const each of document.querySelectorAll("[data-poll-instead]")) each.hidden = !isSettled();
@@ -221,18 +223,28 @@ function poll(element) {
     offerRefresh();
     if (!element.isConnected || isSettled()) return;
     if (!document.hidden) {
-      const answer = await fetch(url, { headers: { Accept: "text/html", "X-Fragment": "1" } }).catch(() => null);
+      const headers = { Accept: "text/html", "X-Fragment": "1", ...(etag && { "If-None-Match": etag }) };
+      const answer = await fetch(url, { headers }).catch(() => null);
       if ([401, 403, 404].includes(answer?.status)) return;
+      if (answer?.ok) etag = answer.headers.get("ETag") ?? "";
       const html = answer?.ok ? await answer.text() : shown;
-      wait = html === shown ? Math.min(wait * 1.3, SLOWEST_POLL_MS) : POLL_MS;
+      wait = every || (html === shown ? Math.min(wait * 1.3, SLOWEST_POLL_MS) : POLL_MS);
       if (html !== shown) refresh(element, (shown = html));
-      const summary = element.querySelector("[data-summary]")?.textContent.trim() ?? "";
-      if (summary !== announced) announce((announced = summary));
+      showState(element);
+      if (said() !== announced) announce((announced = said()));
     }
     setTimeout(load, wait);
   };
   offerRefresh();
   setTimeout(load, wait);
+}
+
+// A part may have the state that is shown elsewhere on the page.
+function showState(element) {
+  const state = element.querySelector("template[data-state-now]")?.innerHTML.trim();
+  for (const pill of document.querySelectorAll("[data-state] > .pill")) {
+    if (state && pill.outerHTML !== state) pill.outerHTML = state;
+  }
 }
 
 // Replaces a part, and keeps the focus on its links and buttons and its details open.

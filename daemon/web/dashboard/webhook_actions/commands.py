@@ -18,7 +18,7 @@ from aiohttp import web
 
 from daemon import deliveries
 from daemon.commands import Conflict, Invalid
-from daemon.core.delivery.status import DeliveryStatus
+from daemon.core.delivery.status import ListStatus
 from daemon.core.events.event import FieldProblem
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import Route, RouteStatus
@@ -161,7 +161,7 @@ async def revoke(request: web.Request) -> web.Response:
 
 async def count_pending(database: Database, index: RouteIndex, route: Route) -> PendingCount:
     """The deliveries of a route that wait now."""
-    pending = DeliveryFilter(tenant=route.tenant, route_id=route.id, status=DeliveryStatus.PENDING)
+    pending = DeliveryFilter(tenant=route.tenant, route_id=route.id, status=ListStatus.PENDING)
     listed = await deliveries.page(database, index, pending, begin=None, limit=MAX_LISTED)
     if listed.next is None:
         return PendingCount(number=len(listed.items), is_exact=True)

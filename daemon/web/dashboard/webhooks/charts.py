@@ -1,35 +1,65 @@
-"""The chart of a webhook's last 30 days, in coordinates: one bar for each day, stacked by the outcome of deliveries.
+"""The charts of a webhook's requests, in coordinates: one bar for each period, and a small one of a day for each row.
 
-Horizontal coordinates are in per cent of the width, so that a chart is as wide as its card and its text is not scaled;
-vertical ones are in pixels. A part of a bar is at least two pixels high, so that it can be seen beside a high bar.
+Horizontal coordinates of the large chart are in per cent of the width, so that a chart is as wide as its card and its
+text is not scaled; vertical ones are in pixels. A part of a bar is at least two pixels high, so that it can be seen
+beside a high bar. Requests are drawn and not ends of deliveries: a receiver that is down ends none for hours.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from daemon.core.delivery.request_cells import RequestCounts
 from daemon.web.service import metric_series
-from daemon.web.service.metric_series import MetricPeriod
-from eventstore.queries.route_metrics import Counts, RouteMetrics
+from daemon.web.service.metric_series import MetricPeriod, MetricRange
+from eventstore.queries.route_metrics import Counts, RecentRequests, RouteMetrics
 
 HEIGHT = 160
 MIN_HEIGHT = 2
 # Horizontal lines, without the one at 0.
 MAX_TICKS = 4
-# The gap between two bars, as a part of the width of a day.
+# The gap between two bars, as a part of the width of a period.
 _GAP = 0.3
-# Every seventh day has its date below the chart, counted back from today.
-_DAYS_PER_LABEL = 7
+
+# The small chart: hours, and pixels.
+SPARK_HOURS = 24
+SPARK_HEIGHT = 24
+SPARK_STEP = 5
 
 _UNITS = ((1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChartScale:
+    """How a range is labelled: every so many periods, counted back from the present one, in that format."""
+
+    title: str
+    periods_per_label: int
+    label: str
+    period: str
+    present: str
+
+
+SCALES: Mapping[MetricRange, ChartScale] = {
+    MetricRange.HOUR: ChartScale(title="last hour", periods_per_label=3, label="%H:%M", period="%H:%M", present="Now"),
+    MetricRange.DAY: ChartScale(
+        title="last 24 hours", periods_per_label=6, label="%H:00", period="%-d %b, %H:00", present="Now"
+    ),
+    MetricRange.WEEK: ChartScale(
+        title="last 7 days", periods_per_label=24, label="%-d %b", period="%-d %b, %H:00", present="Now"
+    ),
+    MetricRange.MONTH: ChartScale(
+        title="last 30 days", periods_per_label=7, label="%-d %b", period="%-d %b", present="Today"
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BarPart:
-    """A part of a bar: deliveries with one outcome. `top`, from the top of the chart, and `height` are in pixels."""
+    """A part of a bar: requests with one result. `top`, from the top of the chart, and `height` are in pixels."""
 
     kind: str
     top: float
@@ -38,23 +68,17 @@ class BarPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChartBar:
-    """A day. `left`, `width` and `middle` are in per cent. `label` is the date to write below the bar, or None."""
+    """A period. `left`, `width` and `middle` are in per cent. `label` is the text to write below the bar, or None."""
 
-    day: datetime
+    since: datetime
+    name: str
     counts: Counts
+    requests: RequestCounts
     left: float
     width: float
     middle: float
     label: str | None
     parts: tuple[BarPart, ...]
-
-    @property
-    def not_sent(self) -> int:
-        return _not_sent(self.counts)
-
-    @property
-    def total(self) -> int:
-        return sum(_parts(self.counts).values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +93,16 @@ class AxisTick:
 class Chart:
     """A chart. `ticks` are in order from the top, the last one at 0. `pending` counts the deliveries that wait now."""
 
+    metric_range: MetricRange
     bars: tuple[ChartBar, ...]
     ticks: tuple[AxisTick, ...]
     total: Counts
+    requests: RequestCounts
     pending: int
+
+    @property
+    def title(self) -> str:
+        return SCALES[self.metric_range].title
 
     @property
     def height(self) -> int:
@@ -80,37 +110,92 @@ class Chart:
 
     @property
     def not_sent(self) -> int:
-        return _not_sent(self.total)
+        return self.total.suppressed + self.total.expired
 
     @property
     def is_empty(self) -> bool:
-        """True if no delivery ended on any of the days."""
-        return not any(_parts(self.total).values())
+        """True if no request was made."""
+        return not self.requests.total
 
     @property
     def success_rate(self) -> str | None:
-        """The share of sent deliveries that succeeded, None if none was sent. Only exact shares are 100 % or 0 %."""
-        sent = self.total.successful + self.total.failed
-        if not sent:
-            return None
-        share = self.total.successful / sent * 100
-        return f"{share:.0f} %" if share in (0, 100) else f"{min(max(share, 0.1), 99.9):.1f} %"
+        """The share of requests that succeeded, None if there was none."""
+        return share(self.requests.successful, self.requests.total)
+
+    @property
+    def delivered_rate(self) -> str | None:
+        """The share of sent deliveries that succeeded in the end, None if none has ended."""
+        return share(self.total.successful, self.total.successful + self.total.failed)
+
+    @property
+    def answers(self) -> list[tuple[str, int]]:
+        """The answers that there were, by class."""
+        by_class = self.requests.by_class
+        named = [(f"{first}xx", by_class[first]) for first in sorted(by_class) if first]
+        return named + ([("no answer", self.requests.unanswered)] if self.requests.unanswered else [])
 
 
-def of_route(metrics: RouteMetrics) -> Chart:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sparkline:
+    """A small chart of a day's requests: the paths of two strokes, and the hour with the most requests, in UTC."""
+
+    successful: str
+    failed: str
+    requests: RequestCounts
+    busiest: str | None
+
+    @property
+    def width(self) -> int:
+        return SPARK_HOURS * SPARK_STEP
+
+    @property
+    def height(self) -> int:
+        return SPARK_HEIGHT
+
+
+def of_route(metrics: RouteMetrics, metric_range: MetricRange) -> Chart:
     """The chart of a route."""
-    days = metric_series.by_day(metrics)
-    step, ticks = _scale(max(sum(_parts(day.counts).values()) for day in days))
-    top = step * ticks
+    periods = metric_series.series(metrics, metric_range)
+    step, ticks = _scale(max(period.requests.total for period in periods))
     return Chart(
-        bars=tuple(_bar(days, index, top) for index in range(len(days))),
+        metric_range=metric_range,
+        bars=tuple(_bar(periods, index, step * ticks, SCALES[metric_range]) for index in range(len(periods))),
         ticks=tuple(
             AxisTick(text=short(step * line), top=round(HEIGHT * (1 - line / ticks), 1))
             for line in range(ticks, -1, -1)
         ),
         total=metric_series.total(metrics),
+        requests=metric_series.requests(metrics),
         pending=metrics.pending,
     )
+
+
+def sparkline(recent: RecentRequests) -> Sparkline:
+    """The chart of a route's last day."""
+    starts = [recent.this_hour - timedelta(hours=back) for back in reversed(range(SPARK_HOURS))]
+    hours = [RequestCounts(recent.cells.get(start, {})) for start in starts]
+    top = max(hour.total for hour in hours)
+    busiest = max(zip(starts, hours, strict=True), key=lambda each: each[1].total)[0]
+    strokes: dict[str, list[str]] = {"successful": [], "failed": []}
+    for place, hour in enumerate(hours):
+        bottom = float(SPARK_HEIGHT)
+        for part in _stacked(_parts(hour), top or 1, height=SPARK_HEIGHT):
+            strokes[part.kind].append(f"M{place * SPARK_STEP + 2} {bottom:g}V{part.top:g}")
+            bottom = part.top
+    return Sparkline(
+        successful="".join(strokes["successful"]),
+        failed="".join(strokes["failed"]),
+        requests=sum(hours, RequestCounts()),
+        busiest=f"{busiest:%H:00} UTC" if top else None,
+    )
+
+
+def share(part: int, whole: int) -> str | None:
+    """The part in per cent, None of nothing. Only exact shares are 100 % or 0 %."""
+    if not whole:
+        return None
+    percent = part / whole * 100
+    return f"{percent:.0f} %" if part in (0, whole) else f"{min(max(percent, 0.1), 99.9):.1f} %"
 
 
 def short(count: int) -> str:
@@ -129,36 +214,36 @@ def _scale(highest: int) -> tuple[int, int]:
     return step, max(1, math.ceil(highest / step))
 
 
-def _bar(days: list[MetricPeriod], index: int, top: int) -> ChartBar:
-    day, slot = days[index], 100 / len(days)
+def _bar(periods: Sequence[MetricPeriod], index: int, top: int, scale: ChartScale) -> ChartBar:
+    period, slot = periods[index], 100 / len(periods)
+    back = len(periods) - 1 - index
+    label = scale.present if not back else f"{period.since:{scale.label}}"
     return ChartBar(
-        day=day.since,
-        counts=day.counts,
+        since=period.since,
+        name=f"{period.since:{scale.period}}",
+        counts=period.counts,
+        requests=period.requests,
         left=round(slot * (index + _GAP / 2), 3),
         width=round(slot * (1 - _GAP), 3),
         middle=round(slot * (index + 0.5), 3),
-        label=f"{day.since:%-d %b}" if (len(days) - 1 - index) % _DAYS_PER_LABEL == 0 else None,
-        parts=tuple(_stacked(_parts(day.counts), top)),
+        label=label if back % scale.periods_per_label == 0 else None,
+        parts=tuple(_stacked(_parts(period.requests), top, height=HEIGHT)),
     )
 
 
-def _stacked(parts: Mapping[str, int], top: int) -> list[BarPart]:
+def _stacked(parts: Mapping[str, int], top: int, *, height: int) -> list[BarPart]:
     """The parts from the bottom up. The highest part shrinks if minimum heights of others make the bar too high."""
-    heights = {kind: max(HEIGHT * count / top, MIN_HEIGHT) for kind, count in parts.items() if count}
-    excess = sum(heights.values()) - HEIGHT
+    heights = {kind: max(height * count / top, MIN_HEIGHT) for kind, count in parts.items() if count}
+    excess = sum(heights.values()) - height
     if excess > 0:
         heights[max(heights, key=lambda kind: heights[kind])] -= excess
-    stacked, top_of_stack = [], float(HEIGHT)
-    for kind, height in heights.items():
-        top_of_stack -= height
-        stacked.append(BarPart(kind=kind, top=round(top_of_stack, 2), height=round(height, 2)))
+    stacked, top_of_stack = [], float(height)
+    for kind, part in heights.items():
+        top_of_stack -= part
+        stacked.append(BarPart(kind=kind, top=round(top_of_stack, 2), height=round(part, 2)))
     return stacked
 
 
-def _parts(counts: Counts) -> dict[str, int]:
-    """The numbers of deliveries of a day by outcome, from the bottom of the bar up."""
-    return {"successful": counts.successful, "failed": counts.failed, "not-sent": _not_sent(counts)}
-
-
-def _not_sent(counts: Counts) -> int:
-    return counts.suppressed + counts.expired
+def _parts(requests: RequestCounts) -> dict[str, int]:
+    """The numbers of requests by result, from the bottom of the bar up."""
+    return {"successful": requests.successful, "failed": requests.failed}

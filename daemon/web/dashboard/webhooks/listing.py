@@ -9,12 +9,14 @@ from itertools import islice
 
 from aiohttp import web
 
+from daemon import receivers
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import Route, RouteStatus
 from daemon.web.access.queries import query_database
-from daemon.web.dashboard.pages import page
+from daemon.web.dashboard.pages import page, wants_part
 from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.dashboard.text import parse_moment, whole_number
+from daemon.web.dashboard.webhooks import charts
 from daemon.web.http import paging
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
@@ -22,8 +24,6 @@ from daemon.web.http.shapes import moment
 from eventstore.queries import route_metrics
 
 PAGE_SIZE = 50
-# The list shows the numbers of deliveries of so many hours.
-RECENT_HOURS = 24
 # Steps of the slider between the first webhook and now.
 SLIDER_STEPS = 1000
 
@@ -48,7 +48,7 @@ class RouteFilter:
 
 @page(Access.READ)
 async def show(request: web.Request) -> web.Response:
-    """The webhooks of a tenant, the oldest first."""
+    """The webhooks of a tenant, the oldest first; only their rows if page.js polls them."""
     services, tenant, query = request.app[SERVICES], request.match_info["tenant"], request.query
     first_created_at = next((timeline.current.created_at for timeline in services.index.timelines(tenant)), None)
     if first_created_at is not None and "slider" in query:
@@ -62,15 +62,19 @@ async def show(request: web.Request) -> web.Response:
         as_of=at,
     )
     routes, after, total = _page(services.index, tenant, route_filter, query.get("after", ""))
-    recent = {}
+    sparklines, found = {}, {}
     if at is None and routes:
-        recent = await route_metrics.recent(query_database(request), [route.id for route in routes], hours=RECENT_HOURS)
+        ids = [route.id for route in routes]
+        recent = await route_metrics.recent(query_database(request), ids, hours=charts.SPARK_HOURS)
+        sparklines = {route_id: charts.sparkline(counts) for route_id, counts in recent.items()}
+        found = await receivers.read(query_database(request), ids)
     return render(
         request,
-        "webhooks/listing.html",
+        "webhooks/listing_rows.html" if wants_part(request) else "webhooks/listing.html",
         status=422 if as_of_error else 200,
         routes=routes,
-        recent=recent,
+        sparklines=sparklines,
+        healths=found,
         after=after,
         total=total,
         query=query,

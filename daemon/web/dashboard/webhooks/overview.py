@@ -1,4 +1,4 @@
-"""The page of one webhook: its configuration and key, its deliveries, when it was enabled, and what it missed."""
+"""The page of one webhook: how it does, its deliveries, configuration and key, when it was enabled, what it missed."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
-from daemon import deliveries
+from daemon import deliveries, receivers
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import Route, RouteStatus
 from daemon.core.routing.timeline import Timeline
 from daemon.deliveries import DeliveryFilter
+from daemon.receivers import RouteHealth
 from daemon.web.access.queries import query_database
-from daemon.web.dashboard.pages import page
+from daemon.web.dashboard.pages import page, wants_part
 from daemon.web.dashboard.rendering import render
 from daemon.web.dashboard.text import parse_moment
-from daemon.web.dashboard.webhooks import charts, history_rows
+from daemon.web.dashboard.webhooks import charts, health_text, history_rows
 from daemon.web.dashboard.webhooks.history_rows import HistoryRow
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import moment
-from daemon.web.service import lookup
+from daemon.web.service import lookup, metric_series
+from daemon.web.service.metric_series import MetricRange
 from eventstore import route_log
 from eventstore.domain_events import missed_events
 from eventstore.domain_events.missed_events import MissedEvents
 from eventstore.postgres.connect import Database
-from eventstore.queries import route_metrics
 
 RECENT_DELIVERIES = 8
 RECENT_WINDOWS = 4
@@ -48,7 +49,10 @@ class DisabledPeriod:
 
 @page(Access.READ)
 async def show(request: web.Request) -> web.Response:
-    """A webhook as it is now, or as it was when it was deleted; with `?as_of=` as it was at that moment."""
+    """A webhook as it is now, or as it was when it was deleted; with `?as_of=` as it was at that moment.
+
+    Only how it does if page.js polls it.
+    """
     services, timeline = request.app[SERVICES], lookup.timeline(request)
     if (past_page := _as_of(request, timeline)) is not None:
         return past_page
@@ -58,15 +62,18 @@ async def show(request: web.Request) -> web.Response:
     recent = await deliveries.page(
         query_database(request), services.index, of_route, begin=None, limit=RECENT_DELIVERIES
     )
+    metric_range = _range(request.query.get("range", ""))
+    healths = await receivers.read(query_database(request), [route.id])
     return render(
         request,
-        "webhooks/overview.html",
+        "webhooks/health_part.html" if wants_part(request) else "webhooks/overview.html",
         route=route,
         is_deleted=route.status is RouteStatus.DELETED,
         old_key=route.old_key_at(services.now()),
         disabled_period=period,
         ending=await _ending_event(query_database(request), services.index, timeline, period),
-        chart=charts.of_route(await route_metrics.read(query_database(request), route.id)),
+        chart=charts.of_route(await metric_series.read(query_database(request), route.id, metric_range), metric_range),
+        view=health_text.view(route, healths.get(route.id, RouteHealth()), services.now()),
         items=recent.items,
         is_more=recent.next is not None,
         windows=route.windows[: -RECENT_WINDOWS - 1 : -1],
@@ -85,6 +92,11 @@ async def last_disabled_period(database: Database, route: Route) -> DisabledPeri
         database, route.tenant, route.config.event_types, since=since, until=until or _NO_END
     )
     return DisabledPeriod(since=since, until=until, missed=missed)
+
+
+def _range(text: str) -> MetricRange:
+    """The range in the query, a day if there is none."""
+    return next((each for each in MetricRange if each.value == text), MetricRange.DAY)
 
 
 def _as_of(request: web.Request, timeline: Timeline) -> web.Response | None:

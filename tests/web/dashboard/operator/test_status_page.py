@@ -6,7 +6,8 @@ import asyncpg
 
 from daemon import __version__
 from eventstore.domain_events.events import SHARDS
-from tests.support.pages import BROWSER, PART, Page, get
+from tests.support.healths import noted, wait
+from tests.support.pages import BROWSER, PART, Page, get, get_all
 from tests.support.tokens import bearer, token
 from tests.support.web import App, app, path
 
@@ -88,7 +89,9 @@ async def test_without_warnings_it_says_so(database_url: str) -> None:
         )
         await opened.rows("DELETE FROM hookledger.retry")
         page = await get(opened, PLACE)
-    assert page.words(".notice-ok") == ["Nothing needs a person. Every shard has an owner and keeps up."]
+    assert page.words(".notice-ok") == [
+        "Nothing needs a person. Every shard has an owner and keeps up, and no webhook fails."
+    ]
     assert page.all(".notice-warn") == []
 
 
@@ -116,3 +119,41 @@ async def test_without_the_database_it_says_what_that_means(database_url: str) -
     assert page.words("h1") == ["The database does not answer"]
     assert "Nothing is lost: events that were accepted are stored" in page.text
     assert page.headers["Retry-After"]
+
+
+async def test_webhooks_that_fail_are_shown_over_all_tenants_worst_first(app: App) -> None:
+    down, failing = await app.route("acme", name="Orders"), await app.route("globex", name="Stock")
+    await noted(app, failing, state="failing", failures=1)
+    await noted(app, down)
+    await wait(app, down, parked_pairs=3)
+    for place in (PLACE, "/operator/failing"):
+        page = await get(app, place)
+        assert page.words("#failing-webhooks tbody th a") == ["Orders", "Stock"]
+        assert page.words("#failing-webhooks td[data-label='Tenant']") == ["acme", "globex"]
+        assert page.words("#failing-webhooks td[data-label='Last answer']") == ["500 Internal Server Error"] * 2
+        assert page.words("#failing-webhooks td[data-label='Waiting']") == ["3", "0"]
+        assert page.words("#failing-webhooks td[data-label='Next probe']")[1] == "nothing waits"
+    page = await get(app, PLACE)
+    assert "Nothing needs a person" not in page.text
+    assert "2 webhooks fail, and nothing gets through to 1 of them." in page.text
+    tenants = await get(app, "/operator")
+    assert tenants.words("#tenants td[data-label='Failing']") == ["1", "1"]
+
+
+async def test_shards_are_folded_while_they_are_well(app: App) -> None:
+    await app.rows("UPDATE hookledger.lease SET owner = 'here:1:a', expires_at = clock_timestamp() + interval '1 h'")
+    page = await get(app, PLACE)
+    assert page.words("details > summary")[0] == "All 16 shards have an owner and keep up"
+    assert not page.all("#status details[open]")
+    await app.rows("UPDATE hookledger.lease SET expires_at = '-infinity' WHERE shard = 3")
+    assert (await get(app, PLACE)).all("#status details[open]")
+
+
+async def test_the_list_of_those_that_fail_has_pages_and_an_end(app: App) -> None:
+    assert "Every webhook does well" in (await get(app, "/operator/failing")).text
+    for _ in range(51):
+        await noted(app, await app.route())
+    found = [
+        each for page in await get_all(app, "/operator/failing") for each in page.all("#failing-webhooks tbody tr")
+    ]
+    assert len(found) == 51

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID
 
-from eventstore.queries import route_metrics
+from eventstore.queries import tally
 from tests.support import pages
 from tests.support.outcomes import note
 from tests.support.web import App
@@ -124,12 +124,12 @@ async def test_the_list_says_how_each_did_lately(app: App) -> None:
         await note(sql, "failed", route_id=mixed)
         await note(sql, "delivered", route_id=mixed)
         await note(sql, "failed", "retrying", route_id=broken)
-    await route_metrics.add_up(app.database)
+    await tally.add_up(app.database)
     page = await pages.get(app, LIST)
     assert dict(zip(page.words("tbody th a"), page.words("td[data-label='Last 24 hours']"), strict=True)) == {
-        "fine": "2 delivered",
-        "so-so": "1 delivered, 1 failed",
-        "broken": "Failing for 0 s 0 delivered, 1 failed",
+        "fine": "2 requests",
+        "so-so": "2 requests 1 failed",
+        "broken": "2 requests 2 failed",
         "new": "Nothing sent",
     }
     past = await pages.get(app, f"{LIST}?as_of={app.services.now().isoformat().replace('+00:00', 'Z')}")

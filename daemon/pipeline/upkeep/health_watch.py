@@ -1,0 +1,180 @@
+"""Keeps the health of receivers (`daemon.core.delivery.health`): hears of each outcome, and writes what has changed.
+
+Only the process that holds a route's shard writes of it, about once a second and all routes together. What it knew is
+forgotten with the shard; the next owner goes on from the rows. A receiver that fails is written with every request,
+one that is well every half minute: a list need not know better when it last answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from daemon import receivers
+from daemon.core.delivery import health
+from daemon.core.delivery.answer import Outcome
+from daemon.core.delivery.health import AnsweredRequest, HealthState, ReceiverHealth
+from daemon.core.routing.index import RouteIndex
+from daemon.core.routing.route import Route
+from daemon.pipeline.held_shards import HeldShards
+from daemon.pipeline.scheduling.delivery import Delivery
+from daemon.pipeline.scheduling.lanes import Lanes
+from daemon.pipeline.tunables import DEFAULTS, Tunables
+from daemon.pipeline.wakeup import Wakeup
+from eventstore.domain_events.events import shard_of
+from eventstore.postgres.connect import Database
+from eventstore.progress.rows import AttemptRow
+from eventstore.queries import route_health
+from eventstore.queries.route_health import HealthRow
+
+
+@dataclass(slots=True)
+class _Watched:
+    """A receiver. `written` is its health as it was last written, None if it is not yet."""
+
+    tenant: str
+    shard: int
+    health: ReceiverHealth | None = None
+    written: ReceiverHealth | None = None
+
+
+class HealthWatch:
+    """`recorded` hears of outcomes; `run_once` judges and writes them, then waits."""
+
+    def __init__(
+        self, database: Database, index: RouteIndex, lanes: Lanes, shards: HeldShards, tunables: Tunables = DEFAULTS
+    ) -> None:
+        self._database = database
+        self._index = index
+        self._lanes = lanes
+        self._shards = shards
+        self._pause_seconds = tunables.health_pause_seconds
+        self._look_seconds = tunables.health_look_seconds
+        self._told_after = timedelta(seconds=tunables.health_told_seconds)
+        self._wakeup = Wakeup()
+        self._heard: list[AttemptRow] = []
+        self._watched: dict[UUID, _Watched] = {}
+        self._epochs: dict[int, int] = {}
+        self._ended: set[UUID] = set()
+
+    def recorded(self, rows: list[AttemptRow], _deliveries: list[Delivery]) -> None:
+        """Hears of outcomes that are written."""
+        heard = [row for row in rows if row.number and not row.is_test]
+        if heard:
+            self._heard += heard
+            self._wakeup.set()
+
+    def ended(self, route: Route) -> None:
+        """Hears that a route was disabled or deleted: nothing is known of it any more."""
+        if self._shards.epoch(shard_of(route.tenant)) is not None:
+            self._ended.add(route.id)
+            self._wakeup.set()
+
+    async def run_once(self) -> None:
+        self._wakeup.clear()
+        await self._follow_shards()
+        await self._forget_ended()
+        heard = {row.route_id for row in self._heard if row.shard in self._epochs}
+        await self._recall(heard - self._watched.keys())
+        self._judge()
+        await self._write()
+        await asyncio.sleep(self._pause_seconds)
+        await self._wakeup.wait(self._look_seconds)
+
+    async def _follow_shards(self) -> None:
+        """Forgets shards that are no longer ours, and reads which receivers of new ones fail."""
+        held = {shard: epoch for shard in self._shards.held if (epoch := self._shards.epoch(shard)) is not None}
+        if held == self._epochs:
+            return
+        same = {shard for shard, epoch in held.items() if self._epochs.get(shard) == epoch}
+        self._watched = {id: watched for id, watched in self._watched.items() if watched.shard in same}
+        if new := held.keys() - same:
+            self._adopt(await route_health.of_shards(self._database, new))
+        self._epochs = held
+
+    async def _forget_ended(self) -> None:
+        if self._ended:
+            ended = set(self._ended)
+            await route_health.forget(self._database, ended)
+            for route_id in ended:
+                self._watched.pop(route_id, None)
+            self._ended -= ended
+
+    async def _recall(self, route_ids: set[UUID]) -> None:
+        """Reads what was known of receivers that are heard of again."""
+        if route_ids:
+            self._adopt(await route_health.known(self._database, route_ids))
+
+    def _adopt(self, rows: list[HealthRow]) -> None:
+        for row in rows:
+            found = receivers.of_row(row)
+            self._watched[row.route_id] = _Watched(row.tenant, row.shard, found, found)
+
+    def _judge(self) -> None:
+        heard, self._heard = self._heard, []
+        for row in heard:
+            if row.shard in self._epochs and self._is_enabled(row.route_id):
+                watched = self._watched.get(row.route_id)
+                if watched is None:
+                    watched = self._watched[row.route_id] = _Watched(row.tenant, row.shard)
+                watched.health = health.after(watched.health, _request_of(row))
+
+    async def _write(self) -> None:
+        now = datetime.now(UTC)
+        changed: dict[UUID, _Watched] = {}
+        for route_id, watched in list(self._watched.items()):
+            if watched.health is None:
+                continue
+            watched.health = health.rested(watched.health, now)
+            if self._is_worth_writing(watched):
+                changed[route_id] = watched
+            elif watched.health.state is HealthState.OK and self._is_old(watched.health, now):
+                del self._watched[route_id]
+        if not changed:
+            return
+        written = {route_id: watched.health for route_id, watched in changed.items()}
+        await route_health.write(self._database, [self._row(id, watched) for id, watched in changed.items()])
+        for route_id, watched in changed.items():
+            watched.written = written[route_id]
+
+    def _is_worth_writing(self, watched: _Watched) -> bool:
+        """True for every change of a receiver that fails, and of one that is well if it was not written for long."""
+        found, written = watched.health, watched.written
+        if found is None or found == written:
+            return False
+        if written is None or HealthState.OK not in (found.state, written.state) or found.state != written.state:
+            return True
+        before, last = written.last_request, found.last_request
+        return before is None or last is None or last.at - before.at >= self._told_after
+
+    def _is_old(self, found: ReceiverHealth, now: datetime) -> bool:
+        last = found.last_request
+        return last is None or now - last.at >= 2 * self._told_after
+
+    def _row(self, route_id: UUID, watched: _Watched) -> HealthRow:
+        assert watched.health is not None  # noqa: S101 - only such are written
+        wait = self._lanes.probe_wait(route_id)
+        return receivers.row_of(
+            watched.health,
+            route_id=route_id,
+            tenant=watched.tenant,
+            shard=watched.shard,
+            epoch=self._epochs[watched.shard],
+            probe_after=None if wait is None else timedelta(seconds=wait),
+        )
+
+    def _is_enabled(self, route_id: UUID) -> bool:
+        timeline = self._index.timeline(route_id)
+        return timeline is not None and timeline.current.is_enabled
+
+
+def _request_of(row: AttemptRow) -> AnsweredRequest:
+    return AnsweredRequest(
+        at=row.started_at,
+        status_code=row.status_code,
+        error=None if row.outcome == Outcome.DELIVERED else row.error or "failed",
+        event_id=row.event_id,
+        event_time=row.event_time,
+    )

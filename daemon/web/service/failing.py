@@ -1,0 +1,83 @@
+"""The routes that fail, over all tenants, worst first: for the operator's API and status."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from daemon import receivers
+from daemon.core.delivery.health import HealthState
+from daemon.core.events.event import instant
+from daemon.core.routing.index import RouteIndex
+from daemon.core.routing.route import Route
+from daemon.receivers import RouteHealth
+from daemon.web.http import paging
+from daemon.web.http.shapes import moment
+from eventstore.postgres.connect import Database
+from eventstore.queries import route_health
+from eventstore.queries.route_health import FailingPosition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailingItem:
+    """A route that fails, as it is now."""
+
+    route: Route
+    health: RouteHealth
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailingPage:
+    """A part of the list, and the position after which the next part begins, None if there is none."""
+
+    items: list[FailingItem]
+    next: FailingPosition | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailingTotals:
+    """How many routes of all tenants fail, and how many of these are down."""
+
+    failing: int
+    down: int
+
+
+async def page(database: Database, index: RouteIndex, *, after: FailingPosition | None, limit: int) -> FailingPage:
+    """At most `limit` routes after a position. A route that was just disabled or deleted is left out."""
+    items: list[FailingItem] = []
+    while True:
+        found = await route_health.page(database, after=after, limit=limit + 1)
+        for stored in found:
+            if stored.row is None:
+                continue
+            timeline = index.timeline(stored.row.route_id)
+            if timeline is None or not timeline.current.is_enabled:
+                continue
+            if len(items) == limit:
+                return FailingPage(items=items, next=after)
+            items.append(FailingItem(route=timeline.current, health=receivers.of_stored(stored)))
+            after = FailingPosition(stored.row.state, stored.row.since, stored.row.route_id)
+        last = found[-1].row if found else None
+        if len(found) <= limit or last is None:
+            return FailingPage(items=items, next=None)
+        after = FailingPosition(last.state, last.since, last.route_id)
+
+
+async def totals(database: Database) -> FailingTotals:
+    """The numbers over all tenants."""
+    counts = (await route_health.counts(database)).values()
+    return FailingTotals(failing=sum(count.failing for count in counts), down=sum(count.down for count in counts))
+
+
+def cursor(position: FailingPosition) -> str:
+    """The cursor of the routes after a position."""
+    return paging.encoded(f"{position.state} {moment(position.since)} {position.route_id}")
+
+
+def position(cursor: str) -> FailingPosition:
+    """The position in a cursor. Raises Invalid for a cursor that no page has returned."""
+    try:
+        state, since, route_id = (paging.decoded(cursor) or "").split(" ")
+        return FailingPosition(HealthState(state).value, instant(since), UUID(route_id))
+    except ValueError as error:
+        raise paging.unknown_cursor() from error

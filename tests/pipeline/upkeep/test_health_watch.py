@@ -1,0 +1,109 @@
+"""The health of a receiver is in the database within a moment, whoever asks, and outlives the process that saw it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+from daemon import receivers
+from daemon.core.delivery.health import HealthState
+from daemon.core.delivery.retry import RetryPolicy
+from daemon.pipeline.tunables import Tunables
+from daemon.receivers import RouteHealth
+from tests.support.pipeline_process import PipelineProcess, pipeline_process
+from tests.support.receiver import ok, receiver, status
+
+LATE = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1))
+QUICK = Tunables(breaker_first_pause_seconds=0.2, breaker_longest_pause_seconds=0.4, health_pause_seconds=0.05)
+SLOW_PROBES = Tunables(breaker_first_pause_seconds=600, breaker_longest_pause_seconds=600, health_pause_seconds=0.05)
+STATE = "SELECT EXISTS (SELECT FROM hookledger.route_health WHERE route_id = $1 AND state = $2)"
+
+
+async def health_of(it: PipelineProcess, route_id: UUID) -> RouteHealth:
+    return (await receivers.read(it.database, [route_id]))[route_id]
+
+
+async def test_a_receiver_that_dies_is_down_with_its_last_answer_and_the_next_probe(database_url: str) -> None:
+    async with (
+        receiver() as there,
+        pipeline_process(database_url, breaker_failures=5, route_concurrency=1, retry=LATE, tunables=SLOW_PROBES) as it,
+    ):
+        route = await it.route(there.url + "/")
+        assert (await health_of(it, route.id)).state is HealthState.UNKNOWN
+        await it.publish()
+        await it.until_row(STATE, route.id, "ok")
+        there.answer["/"] = status(500)
+        published = await it.publish(count=30)
+        await it.until_row(STATE, route.id, "down")
+        await it.until_row("SELECT coalesce(sum(pairs), 0) >= 25 FROM hookledger.parked")
+        await it.until_row("SELECT probe_at IS NOT NULL FROM hookledger.route_health")
+        found = await health_of(it, route.id)
+        answer = found.last_answer
+        assert answer is not None
+        assert (answer.status_code, answer.error) == (500, "http_500")
+        assert answer.event_id in published
+        assert (found.waiting.number, found.waiting.is_exact) == (30, True)
+        assert found.next_probe_at is not None
+        (row,) = await it.rows("SELECT probe_at - clock_timestamp() AS left FROM hookledger.route_health")
+        assert timedelta(minutes=8) < row["left"] < timedelta(minutes=12)
+
+
+async def test_a_receiver_that_is_mended_recovers_by_itself(database_url: str) -> None:
+    retry = RetryPolicy(first=timedelta(seconds=0.2), cap=timedelta(seconds=0.2), attempts=100)
+    async with (
+        receiver() as there,
+        pipeline_process(database_url, breaker_failures=5, retry=retry, tunables=QUICK) as it,
+    ):
+        there.answer["/"] = status(500)
+        route = await it.route(there.url + "/")
+        await it.publish(count=30)
+        await it.until_row(STATE, route.id, "down")
+        began = (await health_of(it, route.id)).since
+        there.answer["/"] = ok
+        await it.until_row(STATE, route.id, "ok")
+        found = await health_of(it, route.id)
+        assert found.receiver is not None
+        assert found.receiver.ill_since == began
+        assert found.next_probe_at is None
+
+
+async def test_the_next_owner_goes_on_from_what_was_known(database_url: str) -> None:
+    async with receiver() as there:
+        there.answer["/"] = status(500)
+        async with pipeline_process(database_url, retry=LATE, tunables=QUICK) as one:
+            route = await one.route(there.url + "/")
+            await one.publish(count=2)
+            await one.until_row("SELECT coalesce(max(failures), 0) = 2 FROM hookledger.route_health")
+            began = (await health_of(one, route.id)).since
+        async with pipeline_process(database_url, retry=LATE, tunables=QUICK) as other:
+            await other.publish()
+            await other.until_row(STATE, route.id, "down")
+            assert (await health_of(other, route.id)).since == began
+
+
+async def test_of_a_disabled_route_nothing_is_known_until_it_is_sent_to_again(database_url: str) -> None:
+    async with receiver() as there, pipeline_process(database_url, retry=LATE, tunables=QUICK) as it:
+        there.answer["/"] = status(500)
+        route = await it.route(there.url + "/")
+        await it.publish(count=3)
+        await it.until_row(STATE, route.id, "down")
+        await it.disable(route)
+        await it.until_row("SELECT count(*) = 0 FROM hookledger.route_health")
+        there.answer["/"] = ok
+        await it.enable(route)
+        await it.publish()
+        await it.until_row(STATE, route.id, "ok")
+
+
+async def test_a_row_of_an_earlier_owner_never_replaces_a_later_one(database_url: str) -> None:
+    async with receiver() as there, pipeline_process(database_url, retry=LATE, tunables=QUICK) as it:
+        route = await it.route(there.url + "/")
+        await it.publish()
+        await it.until_row(STATE, route.id, "ok")
+        await it.rows("UPDATE hookledger.route_health SET epoch = epoch + 1")
+        there.answer["/"] = status(500)
+        await it.publish(count=3)
+        await it.until_row("SELECT count(*) = 3 FROM hookledger.retry")
+        watch = it.pipeline._upkeep.health_watch
+        await watch._write()
+        assert (await health_of(it, route.id)).state is HealthState.OK
