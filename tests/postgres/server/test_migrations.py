@@ -30,7 +30,7 @@ MIGRATIONS = Path(schema.__file__).parents[1] / "migrations"
 DIGESTS = {
     "2_failover.sql": "d05ab7cd7e2e0b17f2f9a33b770018b1f19cbdd45c2f0bf8d5f49bdfa0480c6e",
     "3_field.sql": "57cf94028561342f82f9c5a51ecccc088fe35ba96d22d1688077e8961a960c43",
-    "4_together.sql": "daa3b4eca27fb276ecbd7155abe86f5b92ad2f6cbc9e8cbf4cbe9b1393a8025e",
+    "4_together.sql": "87beee3b8fecbfa7e5dcd68213d8f4087b2164cab801e6bd597106076b01588c",
 }
 
 CREATED = {
