@@ -234,7 +234,7 @@ DECLARE
     tomorrow      timestamptz := today + interval '24 hours';
     fresh         boolean[];
 BEGIN
-    IF cardinality(publish_many.ids) = 1 AND NOT near_midnight THEN -- the same for one event, at a third of the cost
+    IF cardinality(publish_many.ids) = 1 AND NOT near_midnight THEN -- the same for one event, which most calls have
         INSERT INTO hookledger.domain_event (recorded_at, tenant, id, type, occurred_at, data, context, snapshot, backfill, hops)
         SELECT logged_at, publish_many.tenants[1], publish_many.ids[1], publish_many.types[1], publish_many.occurred[1],
                publish_many.data[1], publish_many.context[1], publish_many.snapshot[1], publish_many.backfill[1],

@@ -2,9 +2,10 @@
 
 What is published over HTTP, event by event, makes its tick itself (daemon.pipeline.intake.publishing), unless ticks
 follow each other: then they are spaced, so that each has more events. Its answer counts as that of a poll. Else the
-ticker polls every 50 ms if it made a tick in the last 5 s and every 250 ms if not, with jitter: polling every 50 ms
-takes an idle daemon 1 % of a core more. While another process makes ticks, it polls every 250 ms, for its own sake: the
-interval must stay well below the second for which a poll keeps the send gate open (daemon.pipeline.sending.send_gate).
+ticker polls every 50 ms if it made a tick in the last 5 s and every 250 ms if not, with jitter: with 50 ms an idle
+daemon took 1.8 % of a core instead of 0.6 %. While another process makes ticks, it polls every 250 ms, for its own
+sake: the interval must stay well below the second for which a poll keeps the send gate open
+(daemon.pipeline.sending.send_gate).
 
 A poll brings the newest tick with its events, if they are few and the tailer has read all before them. The notification
 of a tick that another process made brings it too, so nobody has to ask for it; that of a tick that this process has
