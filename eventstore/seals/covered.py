@@ -12,6 +12,7 @@ A cursor lives in a transaction, so all of a run is read within one.
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -30,8 +31,9 @@ from eventstore.seals.stored import SealMark
 
 # So many rows are decoded at once, on the event loop: about half a millisecond.
 PAGE_ROWS = 100
-# For a run. That of the first seal of a log may be weeks of outcomes.
-RUN_SECONDS = 1800.0
+# For a run. That of the first seal of an old log is all outcomes that are kept, and a page of it waits for their sort.
+RUN_SECONDS = 6 * 3600.0
+PAGE_SECONDS = 600.0
 
 # A column of a row; a payload is there by its SHA-256.
 CoveredValue = int | str | bytes | datetime | UUID | None
@@ -207,7 +209,11 @@ class CoveredRows:
         # What a run covers differs by orders of magnitude: no plan fits all.
         await self._connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
         cursor = await self._connection.cursor(statement, *arguments)
-        while rows := await cursor.fetch(PAGE_ROWS):
+        while True:
+            async with asyncio.timeout(PAGE_SECONDS):
+                rows = await cursor.fetch(PAGE_ROWS)
+            if not rows:
+                return
             yield rows
 
 

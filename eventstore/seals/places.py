@@ -22,11 +22,13 @@ _ATTEMPTS = f"""
 SELECT a.at, s.n AS seal, s.at AS sealed_at
   FROM hookledger.attempt a
   LEFT JOIN LATERAL (
-       SELECT n, at FROM hookledger.seal
-        WHERE CASE WHEN a.seal IS NOT NULL THEN n = a.seal
-                   ELSE pg_snapshot_xmax(snap) > a.txid::text::xid8
-                        AND pg_visible_in_snapshot(a.txid::text::xid8, snap) AND origin = {ORIGIN} END
-        ORDER BY pg_snapshot_xmax(snap), n LIMIT 1) s ON true
+       SELECT n, at FROM hookledger.seal WHERE n = a.seal
+        UNION ALL
+       SELECT * FROM (
+              SELECT n, at FROM hookledger.seal
+               WHERE a.seal IS NULL AND pg_snapshot_xmax(snap) > a.txid::text::xid8
+                 AND pg_visible_in_snapshot(a.txid::text::xid8, snap) AND origin = {ORIGIN}
+               ORDER BY pg_snapshot_xmax(snap), n LIMIT 1) first) s ON true
  WHERE a.route_id = $1 AND a.seq = $2 AND a.at >= $3::timestamptz - interval '1 day'
  ORDER BY a.at, a.number
 """

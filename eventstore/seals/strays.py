@@ -10,20 +10,19 @@ from eventstore.postgres.connect import Database
 
 _SECONDS = 300.0
 
+# Scalar subqueries, so that the conditions use the indexes of the columns.
+_NEXT = "(SELECT pg_snapshot_xmax(pg_current_snapshot()))"
 # $1 the tick of the newest seal, $2 the newest seal of earlier lineages, 0 if there is none.
-_STRAYS = """
-WITH present AS MATERIALIZED (
-    SELECT pg_snapshot_xmax(pg_current_snapshot()) AS next, (SELECT coalesce(max(tick), 0) FROM hookledger.tick) AS tick
-)
-SELECT 'domain_event' AS part, 'event ' || e.seq || ' has a transaction or a tick that never was' AS detail
-  FROM hookledger.domain_event e, present p
- WHERE e.txid >= p.next OR e.txid = '0'::xid8 AND e.tick IS NULL OR e.tick > p.tick OR e.tick < 1
-    OR e.sealed_tick > $1 OR e.sealed_tick < 1
+_STRAYS = f"""
+SELECT 'domain_event' AS part, 'event ' || seq || ' has a transaction or a tick that never was' AS detail
+  FROM hookledger.domain_event
+ WHERE txid >= {_NEXT} OR txid = '0'::xid8 AND tick IS NULL
+    OR tick > (SELECT coalesce(max(tick), 0) FROM hookledger.tick) OR tick < 1 OR sealed_tick > $1 OR sealed_tick < 1
  UNION ALL
-SELECT 'attempt', 'attempt ' || a.number || ' of event ' || a.seq || ' to route ' || a.route_id
+SELECT 'attempt', 'attempt ' || number || ' of event ' || seq || ' to route ' || route_id
        || ' has a transaction or a seal that never was'
-  FROM hookledger.attempt a, present p
- WHERE a.txid >= p.next::text::bigint OR a.txid < 1 AND a.seal IS NULL OR a.seal > $2 OR a.seal < 1
+  FROM hookledger.attempt
+ WHERE txid >= {_NEXT}::text::bigint OR txid < 1 AND seal IS NULL OR seal > $2 OR seal < 1
  UNION ALL
 SELECT 'tick', 'tick ' || t.tick || ' has a number that is not given' FROM hookledger.tick t WHERE t.tick < 1
  UNION ALL
@@ -34,12 +33,12 @@ SELECT 'route_event_signature', 'there is a signature for position ' || s.pos ||
 SELECT 'route_key', 'key ' || k.key_id || ' of route ' || k.route_id || ' is named by no lifecycle event'
   FROM hookledger.route_key k
  WHERE NOT EXISTS (SELECT FROM hookledger.route_event e
-                    WHERE e.route_id = k.route_id AND e.body::json #>> '{key,id}' = k.key_id)
+                    WHERE e.route_id = k.route_id AND e.body::json #>> '{{key,id}}' = k.key_id)
  UNION ALL
 SELECT 'route_headers', 'headers ' || h.headers_id || ' of route ' || h.route_id || ' are named by no lifecycle event'
   FROM hookledger.route_headers h
  WHERE NOT EXISTS (SELECT FROM hookledger.route_event e
-                    WHERE e.route_id = h.route_id AND e.body::json #>> '{config,headers_id}' = h.headers_id)
+                    WHERE e.route_id = h.route_id AND e.body::json #>> '{{config,headers_id}}' = h.headers_id)
  LIMIT 100
 """
 
