@@ -25,7 +25,8 @@ from eventstore.progress import retention
 from eventstore.seals import covered, strays, turns
 from eventstore.seals.stored import SealMark, SealRow
 
-# A run has so many rows and ticks at most, or is one seal.
+# A run has so many seals, rows and ticks at most, or is one seal.
+_RUN_SEALS = 500
 _RUN_ROWS = 50_000
 _RUN_TICKS = 20_000
 
@@ -36,15 +37,19 @@ class _Run:
 
     before: SealMark
     seals: list[SealRow] = field(default_factory=list)
+    rows: int = 0
+
+    def add(self, row: SealRow) -> None:
+        self.seals.append(row)
+        self.rows += _rows_of(row)
 
     def takes(self, row: SealRow) -> bool:
         """True if the seal may be read with those."""
         if not self.seals:
             return True
-        covered_rows = sum(sum(each.event_rows) + sum(each.attempt_rows) for each in (*self.seals, row))
-        covered_ticks = row.tick - self.before.tick
         is_one_lineage = row.origin == self.seals[-1].origin
-        return is_one_lineage and covered_rows <= _RUN_ROWS and covered_ticks <= _RUN_TICKS
+        is_small = len(self.seals) < _RUN_SEALS and row.tick - self.before.tick <= _RUN_TICKS
+        return is_one_lineage and is_small and self.rows + _rows_of(row) <= _RUN_ROWS
 
 
 async def audit_seals(
@@ -73,7 +78,7 @@ async def audit_seals(
             await _judge(database, report, run, origin, deleted)
             run = _Run(SealMark() if previous is None else previous.mark)
         if is_of_period:
-            run.seals.append(row)
+            run.add(row)
         else:
             run.before = row.mark
     await _judge(database, report, run, origin, deleted)
@@ -102,23 +107,27 @@ async def _judge(database: Database, report: SealReport, run: _Run, origin: str,
         before_tick = row.tick
 
 
+def _rows_of(row: SealRow) -> int:
+    return sum(row.event_rows) + sum(row.attempt_rows)
+
+
 async def _compare_present(database: Database, report: SealReport, last: SealRow, restored: int) -> None:
     """What may only have grown since the newest seal, and rows that no seal can cover."""
-    checkpoints = await strays.checkpoints(database)
+    checkpoints, now = await strays.present(database)
     if len(checkpoints) != len(last.checkpoints):
         report.add("checkpoint", f"there are {len(checkpoints)} checkpoints, not {len(last.checkpoints)}", seal=last.n)
-    for shard, (then, present) in enumerate(zip(last.checkpoints, checkpoints, strict=False)):
-        if present < then:
-            report.add("checkpoint", f"the checkpoint of shard {shard} went back from {then} to {present}", seal=last.n)
+    for shard, (then, since) in enumerate(zip(last.checkpoints, checkpoints, strict=False)):
+        if since < then:
+            report.add("checkpoint", f"the checkpoint of shard {shard} went back from {then} to {since}", seal=last.n)
             break
     horizon = await retention.horizon(database)
-    for name, was, now in (
+    for name, sealed, kept_from in (
         ("events_kept_from", last.events_kept_from, horizon.events),
         ("attempts_kept_from", last.attempts_kept_from, horizon.attempts),
     ):
-        if was is not None and (now is None or now < was):
-            report.add("meta", f"{name} went back from {was} to {now}", seal=last.n)
-        elif now is not None and now > last.at:
-            report.add("meta", f"{name} is {now}, later than the newest seal", seal=last.n)
+        if sealed is not None and (kept_from is None or kept_from < sealed):
+            report.add("meta", f"{name} went back from {sealed} to {kept_from}", seal=last.n)
+        elif kept_from is not None and kept_from > now:
+            report.add("meta", f"{name} is {kept_from}, in the future")
     for stray in await strays.strays(database, upto_tick=last.tick, restored=restored):
         report.add(stray.part, stray.detail)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import TypeVar
 
 from daemon.core.sealing.canonical import SealedTable, leaf
 from daemon.core.sealing.seal import SealedDay
@@ -21,6 +23,8 @@ from eventstore.seals.stored import SealMark
 
 # About a quarter of a millisecond of work.
 _SLICE_ROWS = 16
+
+_Item = TypeVar("_Item")
 
 _SECRET_TABLES = {Table.KEYS: SealedTable.KEY, Table.HEADERS: SealedTable.HEADERS}
 
@@ -48,7 +52,7 @@ class DayTrees:
     """The trees of a run of seals: one for each seal, table and day. It holds a hash for each bit of their sizes."""
 
     def __init__(self) -> None:
-        self._trees: dict[tuple[int, SealedTable, date], MerkleRoot] = {}
+        self._trees: dict[tuple[int, SealedTable], dict[date, MerkleRoot]] = {}
 
     async def take(self, table: SealedTable, pages: AsyncIterator[list[CoveredRow]]) -> None:
         """Hashes all these rows."""
@@ -57,20 +61,17 @@ class DayTrees:
 
     def days(self, seal: int, table: SealedTable) -> tuple[SealedDay, ...]:
         """The days of one seal, in order."""
-        return tuple(
-            SealedDay(day=day, rows=tree.size, root=tree.value)
-            for (number, kind, day), tree in sorted(self._trees.items(), key=lambda item: item[0])
-            if (number, kind) == (seal, table)
-        )
+        trees = self._trees.get((seal, table), {})
+        return tuple(SealedDay(day=day, rows=trees[day].size, root=trees[day].value) for day in sorted(trees))
 
     def _add(self, table: SealedTable, page: Sequence[CoveredRow]) -> None:
         trees = self._trees
         for start in range(0, len(page), _SLICE_ROWS):
             for row in page[start : start + _SLICE_ROWS]:
-                key = (row.seal, table, row.at.date())
-                tree = trees.get(key)
+                days, day = trees.setdefault((row.seal, table), {}), row.at.date()
+                tree = days.get(day)
                 if tree is None:
-                    tree = trees[key] = MerkleRoot()
+                    tree = days[day] = MerkleRoot()
                 tree.add(leaf(table, row.values))
             time.sleep(0)
 
@@ -88,18 +89,24 @@ async def contents(
     await trees.take(SealedTable.EVENT, rows.events(before=before, marks=marks, between=ticks, origin=origin))
     await trees.take(SealedTable.ATTEMPT, rows.attempts(before=before, marks=marks, origin=origin))
     secrets = await rows.secrets(after=before.route_pos, upto=last.route_pos)
-    found = {}
+    signed_before, signed = await rows.signatures(after=before.route_pos, upto=last.route_pos)
+    found: dict[int, SealContents] = {}
     previous = before
     for mark in marks:
         found[mark.n] = SealContents(
             events=trees.days(mark.n, SealedTable.EVENT),
             attempts=trees.days(mark.n, SealedTable.ATTEMPT),
-            ticks=tuple(tick for tick in ticks if previous.tick < tick.tick <= mark.tick),
-            secrets=tuple(secret for secret in secrets if previous.route_pos < secret.pos <= mark.route_pos),
-            signatures=await rows.signature_count(upto=mark.route_pos),
+            ticks=tuple(_between(ticks, previous.tick, mark.tick, key=lambda tick: tick.tick)),
+            secrets=tuple(_between(secrets, previous.route_pos, mark.route_pos, key=lambda secret: secret.pos)),
+            signatures=signed_before + bisect_right(signed, mark.route_pos),
         )
         previous = mark
     return found
+
+
+def _between(items: Sequence[_Item], after: int, upto: int, *, key: Callable[[_Item], int]) -> Sequence[_Item]:
+    """The items of a sorted list after one number up to another."""
+    return items[bisect_right(items, after, key=key) : bisect_right(items, upto, key=key)]
 
 
 def tick_leaf(tick: CoveredTick) -> bytes:

@@ -33,14 +33,15 @@ async def deleted_routes(database: Database, report: SealReport, keys: Collectio
     """The deleted routes. Adds a finding for the first event that breaks the chain or is not signed by `keys`."""
     deleted: set[UUID] = set()
     batch: list[_Signed] = []
-    first = await signatures.first(database)
+    first, last = await signatures.first(database), await route_log.last_position(database)
     signed = signatures.read(database)
     is_told = False
     try:
         async for event in chain.verified(route_log.read(database)):
             if event.type == LifecycleEventType.DELETED:
                 deleted.add(event.route_id)
-            if first is None or event.pos < first or is_told:
+            # What is appended meanwhile may have a signature that was not read.
+            if first is None or not first <= event.pos <= last or is_told:
                 continue
             pos, signature = await _next(signed)
             if pos != event.pos:

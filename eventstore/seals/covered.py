@@ -127,7 +127,8 @@ SELECT e.pos, e.route_id, e.body::json #>> '{key,id}' AS key_id, k.created_at AS
  ORDER BY e.pos
 """
 
-_SIGNATURES = "SELECT count(*) FROM hookledger.route_event_signature WHERE pos <= $1"
+_SIGNED_BEFORE = "SELECT count(*) FROM hookledger.route_event_signature WHERE pos <= $1"
+_SIGNED = "SELECT pos FROM hookledger.route_event_signature WHERE pos > $1 AND pos <= $2 ORDER BY pos"
 
 
 class CoveredRows:
@@ -201,9 +202,10 @@ class CoveredRows:
                 found.append(NamedSecret(pos, Table.HEADERS, route_id, row["headers_id"], row["headers_created_at"]))
         return found
 
-    async def signature_count(self, *, upto: int) -> int:
-        """How many events of the route log, up to a position, have a signature."""
-        return int(await self._connection.fetchval(_SIGNATURES, upto))
+    async def signatures(self, *, after: int, upto: int) -> tuple[int, list[int]]:
+        """How many events of the route log up to a position are signed, and which are after it, up to another."""
+        before = int(await self._connection.fetchval(_SIGNED_BEFORE, after))
+        return before, [row["pos"] for row in await self._connection.fetch(_SIGNED, after, upto)]
 
     async def _pages(self, statement: str, *arguments: object) -> AsyncIterator[list[asyncpg.Record]]:
         # What a run covers differs by orders of magnitude: no plan fits all.

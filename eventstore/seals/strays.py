@@ -4,6 +4,7 @@ number beyond what there is, or, of a secret, without a lifecycle event that nam
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import NamedTuple
 
 from eventstore.postgres.connect import Database
@@ -42,7 +43,10 @@ SELECT 'route_headers', 'headers ' || h.headers_id || ' of route ' || h.route_id
  LIMIT 100
 """
 
-_CHECKPOINTS = "SELECT coalesce(array_agg(tick ORDER BY shard), '{}') FROM hookledger.checkpoint"
+_PRESENT = """
+SELECT coalesce(array_agg(tick ORDER BY shard), '{}') AS checkpoints, clock_timestamp() AS now
+  FROM hookledger.checkpoint
+"""
 
 
 class Stray(NamedTuple):
@@ -61,7 +65,8 @@ async def strays(database: Database, *, upto_tick: int, restored: int) -> list[S
     return [Stray(*row.values()) for row in rows]
 
 
-async def checkpoints(database: Database) -> list[int]:
-    """The checkpoints in the order of the shards."""
+async def present(database: Database) -> tuple[list[int], datetime]:
+    """The checkpoints in the order of the shards, and the time."""
     async with database.connection() as connection:
-        return list(await connection.fetchval(_CHECKPOINTS))
+        (row,) = await connection.fetch(_PRESENT)
+    return row["checkpoints"], row["now"]

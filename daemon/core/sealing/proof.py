@@ -8,7 +8,8 @@ with a path to a root that is signed. To check it takes the public key and nothi
     rows        table, columns as texts, seal, and index and path in the tree of that table and day; hashes are hex
     unsealed    how many outcomes there were, when it was made, that no seal covers yet
 
-`verify` trusts none of it: it computes every hash anew, and compares the rows with each other.
+`verify` trusts none of it: it computes every hash anew, and compares the rows with each other. What it proves is that
+these rows were recorded by then, not that there are no others: that is what an audit tells.
 """
 
 from __future__ import annotations
