@@ -95,8 +95,7 @@ def show(report: SealReport) -> None:
     if report.dropped:
         output.note(f"{report.dropped:,} parts of seals are no longer kept, and were not compared")
     rows = [(f.part, f.seal, f.detail) for f in report.findings]
-    empty = "nothing is sealed yet" if report.seals == 0 else "the seals are whole, and so are the rows that they cover"
-    output.table(("part", "seal", "finding"), rows, empty=empty)
+    output.table(("part", "seal", "finding"), rows, empty=_unblemished(report))
     output.fields(
         [
             ("seals", f"{report.seals:,}"),
@@ -105,3 +104,11 @@ def show(report: SealReport) -> None:
             ("anchors", f"{report.anchors:,}"),
         ]
     )
+
+
+def _unblemished(report: SealReport) -> str:
+    if report.seals == 0:
+        return "nothing is sealed yet"
+    if report.judged == 0:
+        return "the seals are whole; none of them is of this period, so no rows were compared"
+    return "the seals are whole, and so are the rows that they cover"

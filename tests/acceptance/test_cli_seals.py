@@ -102,6 +102,8 @@ async def test_the_audit_compares_the_seals_with_heads_that_were_kept_elsewhere(
     report = hookledger("audit", "--anchors", str(anchors), "--json").json["seals"]
     assert (report["findings"], report["anchors"] > 0, report["rows"] >= 2) == ([], True, True)
     assert "the seals are whole" in hookledger("audit", "--anchors", str(anchors)).out
+    nothing = hookledger("audit", "--from", "2100-01-01T00:00:00Z", code=None).out
+    assert "none of them is of this period" in nothing
     connection = await asyncpg.connect(database_url)
     await connection.execute(
         "SET session_replication_role = replica; UPDATE hookledger.attempt SET duration_ms = 99999"
