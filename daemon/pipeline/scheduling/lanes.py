@@ -168,8 +168,10 @@ class Lanes:
             await waiter
         return None
 
-    def done(self, delivery: Delivery) -> None:
-        """Ends a delivery's turn."""
+    def done(self, delivery: Delivery, *, takes_next: bool = False) -> None:
+        """Ends a delivery's turn. No other worker is woken for the place if the one that calls this `takes_next`: that
+        one would find nothing, which took 8 % of the CPU time of a delivery.
+        """
         del self.in_flight[delivery]
         (self._slow if delivery.is_slow else self._fast).in_flight -= 1
         lane = self._lanes[delivery.route_id]
@@ -179,7 +181,7 @@ class Lanes:
             self._break(lane)
         if lane.is_parking and lane.load < self._tunables.low_water:
             self.room.set()
-        self._line_up(lane)
+        self._line_up(lane, wakes=not takes_next)
 
     def sweep(self, now: float) -> None:
         """Moves requests that are under way for long to the slow pool."""
@@ -328,7 +330,7 @@ class Lanes:
         return lane.has_memory(now) and not (is_fleeting and rested_seconds >= self._tunables.learned_lane_seconds)
 
     def _next(self, pool: Pool) -> Delivery | None:
-        while pool.has_turn:
+        while pool.ready and pool.in_flight < pool.places:
             now = time.monotonic()
             lane = pool.ready.popleft()
             lane.is_in_ready_queue = False
@@ -348,9 +350,9 @@ class Lanes:
             return delivery
         return None
 
-    def _line_up(self, lane: Lane) -> None:
+    def _line_up(self, lane: Lane, *, wakes: bool = True) -> None:
         """Puts a lane that can start something in line and wakes a worker; later, if all it takes is time."""
-        if lane.is_in_ready_queue:
+        if lane.is_in_ready_queue or lane.in_flight >= lane.limit:
             return
         now = time.monotonic()
         wait = lane.wait(now)
@@ -358,7 +360,7 @@ class Lanes:
             lane.is_in_ready_queue = True
             pool = self._slow if lane.is_slow else self._fast
             pool.ready.append(lane)
-            if pool.in_flight < pool.places:
+            if wakes and pool.in_flight < pool.places:
                 self._wake()
         elif now + wait < lane.timer_at:
             lane.timer_at = now + wait
