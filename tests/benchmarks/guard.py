@@ -22,6 +22,7 @@ from yarl import URL
 from daemon.core.delivery.answer import Response
 from daemon.core.webhook.addresses import DenyReason
 from daemon.core.webhook.egress import EgressPolicy
+from daemon.core.webhook.request import header_lines
 from daemon.pipeline.sending.dial import Origin
 from daemon.pipeline.sending.pool import ReceiverConnectionLimits
 from daemon.pipeline.sending.sender import CHECKED_TARGETS, Sender, SendTarget
@@ -32,14 +33,16 @@ from tests.support.dns import FakeResolver
 
 HOST = "hooks.shop.com"
 BODY = json.dumps({"id": "evt_1", "type": "order.t1", "created": 1, "data": {"object": DATA}}).encode()
-HEADERS = {
-    "Content-Type": "application/json",
-    "User-Agent": "Hookledger/benchmark",
-    "OrderGroove-Signature": f"ts=1795463815,sig={'a' * 64}",
-    "webhook-id": "30628975-4708-5324-92dc-f7e8fe6a6f7b",
-    "webhook-timestamp": "1795463815",
-    "webhook-signature": f"v1,{'a' * 43}=",
-}
+LINES = header_lines(
+    {
+        "Content-Type": "application/json",
+        "User-Agent": "Hookledger/benchmark",
+        "OrderGroove-Signature": f"ts=1795463815,sig={'a' * 64}",
+        "webhook-id": "30628975-4708-5324-92dc-f7e8fe6a6f7b",
+        "webhook-timestamp": "1795463815",
+        "webhook-signature": f"v1,{'a' * 43}=",
+    }
+)
 COST = 0.05
 FRESH_PART = 0.25
 
@@ -77,7 +80,7 @@ async def measure(kind: type[Sender], url: str, count: int, *, is_fresh: bool) -
         async def work() -> None:
             while left:
                 left.popleft()
-                answer = await sender.send(url, HEADERS, BODY)
+                answer = await sender.send(url, LINES, BODY)
                 if not isinstance(answer, Response):
                     raise SystemExit(f"a request failed: {answer}")
 

@@ -132,7 +132,8 @@ class Tailer:
         await self._projection.reach(cut.route_pos)
         async for events in tail.read_cut(self._database, before=self._snaps[before], tick=cut, shards=list(cursors)):
             for event in events:
-                await self._turn()
+                if not self._may_go_on():
+                    await self._turn()
                 cursor = cursors[event.shard]
                 if not cursor.is_dropped:
                     self._decider.decide(event, cut, cursor)
@@ -143,6 +144,10 @@ class Tailer:
         if held:  # else the tick may be gone, and `forget` was called meanwhile
             self._snaps = {cut.tick: cut.snap}
         self._decided()
+
+    def _may_go_on(self) -> bool:
+        is_in_time = time.monotonic() - self._began_at <= self._tunables.yield_seconds
+        return is_in_time and self._ledger.has_room and self._decider.deferred.has_room
 
     async def _turn(self) -> None:
         """Waits for room in memory, and lets others work after a while: events of one tick may take seconds."""
