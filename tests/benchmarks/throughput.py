@@ -12,20 +12,29 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import ssl
 import statistics
 import time
 from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
 
 import aiohttp
 import uvloop
 
+from daemon.core.delivery.answer import Response
+from daemon.core.webhook.egress import EgressPolicy
+from daemon.core.webhook.request import header_lines
+from daemon.pipeline.sending.sender import Sender
 from eventstore import domain_events
 from eventstore.domain_events.events import NewEvent
 from tests.benchmarks import meter
-from tests.benchmarks.counting_receiver import counting_receiver
+from tests.benchmarks.counting_receiver import HOST, counting_receiver, counting_tls_receiver
 from tests.benchmarks.fresh_database import fresh_database
+from tests.support.dns import FakeResolver
 from tests.support.pipeline_process import pipeline_process
 
 ROUTES = 16
@@ -78,38 +87,94 @@ class _Stopwatch:
         return 0.0 if self._postmaster is None else meter.family_cpu_seconds(self._postmaster)
 
 
-async def bare(url: str, count: int) -> Cost:
-    """Posts `count` bodies of the same size with the same number of headers."""
-    body = json.dumps({"id": "evt_1", "type": "order.t1", "created": 1, "data": {"object": DATA}}).encode()
-    headers = {
-        "Content-Type": "application/json",
-        "User-Agent": "Hookledger/benchmark",
-        "OrderGroove-Signature": f"ts=1795463815,sig={'a' * 64}",
-        "webhook-id": "30628975-4708-5324-92dc-f7e8fe6a6f7b",
-        "webhook-timestamp": "1795463815",
-        "webhook-signature": f"v1,{'a' * 43}=",
-    }
+BODY = json.dumps({"id": "evt_1", "type": "order.t1", "created": 1, "data": {"object": DATA}}).encode()
+HEADERS = {
+    "Content-Type": "application/json",
+    "User-Agent": "Hookledger/benchmark",
+    "OrderGroove-Signature": f"ts=1795463815,sig={'a' * 64}",
+    "webhook-id": "30628975-4708-5324-92dc-f7e8fe6a6f7b",
+    "webhook-timestamp": "1795463815",
+    "webhook-signature": f"v1,{'a' * 43}=",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """The receiver, how many requests it has answered, and the authority of its certificate if it has one."""
+
+    url: str
+    answered: Synchronized[int]
+    authority_file: Path | None
+
+    @property
+    def resolver(self) -> FakeResolver:
+        return FakeResolver(**{HOST: [["127.0.0.1"]]})
+
+
+@contextmanager
+def target(*, is_tls: bool) -> Iterator[Target]:
+    if is_tls:
+        with counting_tls_receiver() as (url, answered, authority_file):
+            yield Target(url=url, answered=answered, authority_file=authority_file)
+    else:
+        with counting_receiver() as (url, answered):
+            yield Target(url=url, answered=answered, authority_file=None)
+
+
+async def in_turns(count: int, post: Callable[[], Awaitable[None]]) -> Cost:
+    """Posts `count` times, with as many requests in flight as the pipeline has."""
     left = deque(range(count))
 
-    async def work(session: aiohttp.ClientSession) -> None:
+    async def work() -> None:
         while left:
             left.popleft()
-            async with session.post(url, data=body, headers=headers) as response:
+            await post()
+
+    stopwatch = _Stopwatch()
+    await asyncio.gather(*(work() for _ in range(CONCURRENCY)))
+    return stopwatch.cost(count)
+
+
+async def bare(to: Target, count: int) -> Cost:
+    """Posts `count` bodies of the same size with the same number of headers, by aiohttp."""
+    tls = ssl.create_default_context(cafile=to.authority_file)
+    url, name = to.url.replace(HOST, "127.0.0.1"), HOST if to.authority_file else None
+    connector = aiohttp.TCPConnector(limit=0, ssl=tls)
+    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
+
+        async def post() -> None:
+            async with session.post(url, data=BODY, headers=HEADERS, server_hostname=name) as response:
                 await response.read()
 
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
-        stopwatch = _Stopwatch()
-        await asyncio.gather(*(work(session) for _ in range(CONCURRENCY)))
-        return stopwatch.cost(count)
+        return await in_turns(count, post)
 
 
-async def pipeline(url: str, count: int, answered: Synchronized[int]) -> Cost:
+async def sender_alone(to: Target, count: int) -> Cost:
+    """The same by our sender."""
+    lines = header_lines(HEADERS)
+    async with Sender(
+        EgressPolicy.dev(),
+        timeout_seconds=15,
+        on_denied=print,
+        resolver=to.resolver,
+        extra_ca_file=to.authority_file,
+        concurrency=CONCURRENCY,
+    ) as sender:
+
+        async def post() -> None:
+            answer = await sender.send(to.url, lines, BODY)
+            if not isinstance(answer, Response):
+                raise SystemExit(f"a request failed: {answer}")
+
+        return await in_turns(count, post)
+
+
+async def pipeline(to: Target, count: int) -> Cost:
     """Drains a backlog of `count` events. Measures from the first request to the last checkpoint."""
     async with fresh_database() as database_url:
         async with pipeline_process(database_url, run=False) as it:
             for n in range(ROUTES):
-                await it.route(f"{url}/{n}", f"order.t{n}")
+                await it.route(f"{to.url}/{n}", f"order.t{n}")
             data = json.dumps(DATA).encode()
             for start in range(0, count, 5000):
                 events = [
@@ -117,8 +182,10 @@ async def pipeline(url: str, count: int, answered: Synchronized[int]) -> Cost:
                     for n in range(start, min(start + 5000, count))
                 ]
                 await domain_events.publish(it.database, events, seconds=60)
-        before = answered.value
-        async with pipeline_process(database_url, concurrency=CONCURRENCY) as it:
+        answered, before = to.answered, to.answered.value
+        async with pipeline_process(
+            database_url, concurrency=CONCURRENCY, resolver=to.resolver, extra_ca_file=to.authority_file
+        ) as it:
             backend = (await it.rows("SELECT pg_backend_pid() AS pid"))[0]["pid"]
             postmaster = meter.parent(backend)
             while answered.value == before:
@@ -133,20 +200,29 @@ async def pipeline(url: str, count: int, answered: Synchronized[int]) -> Cost:
         return cost
 
 
-async def run(events: int, rounds: int) -> None:
-    ceilings, drained = [], []
-    with counting_receiver() as (url, answered):
-        await bare(url, 2000)
+async def run(events: int, rounds: int, *, is_tls: bool) -> None:
+    ceilings, sent, drained = [], [], []
+    with target(is_tls=is_tls) as to:
+        await bare(to, 2000)
         for number in range(1, rounds + 1):
-            ceilings.append(await bare(url, events))
-            drained.append(await pipeline(url, events, answered))
-            print(f"round {number}: bare aiohttp {ceilings[-1]}; pipeline {drained[-1]}", flush=True)
-    wall, cpu = (
-        statistics.median(measured(cost) for cost in ceilings) / statistics.median(measured(cost) for cost in drained)
-        for measured in (_wall, _cpu)
+            ceilings.append(await bare(to, events))
+            sent.append(await sender_alone(to, events))
+            drained.append(await pipeline(to, events))
+            print(
+                f"round {number}: bare aiohttp {ceilings[-1]}; sender alone {sent[-1]}; pipeline {drained[-1]}",
+                flush=True,
+            )
+    of_sender = _median(_cpu, sent) / _median(_cpu, ceilings)
+    wall, cpu = (_median(measured, ceilings) / _median(measured, drained) for measured in (_wall, _cpu))
+    print(f"sending alone takes {of_sender:.2f} of the CPU time of aiohttp")
+    print(
+        f"throughput: {1e6 / _median(_wall, drained):,.0f} deliveries/s; "
+        f"{wall:.2f} of a bare aiohttp loop, by CPU time {cpu:.2f}"
     )
-    rate = 1e6 / statistics.median(map(_wall, drained))
-    print(f"throughput: {rate:,.0f} deliveries/s; {wall:.2f} of a bare aiohttp loop, by CPU time {cpu:.2f}")
+
+
+def _median(measured: Callable[[Cost], float], costs: list[Cost]) -> float:
+    return statistics.median(map(measured, costs))
 
 
 def _wall(cost: Cost) -> float:
@@ -161,5 +237,6 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks throughput")
     parser.add_argument("--events", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tls", action="store_true", help="the receiver is reached over https")
     options = parser.parse_args(arguments)
-    uvloop.run(run(options.events, options.rounds))
+    uvloop.run(run(options.events, options.rounds, is_tls=options.tls))
