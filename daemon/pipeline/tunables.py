@@ -20,7 +20,7 @@ class Tunables:
     # Deliveries that may be unaccounted at once. A fifth of a second of work on a fast machine and a second on a slow
     # one: enough to keep every connection busy until the next page is decided, and not so much that the last one waits
     # long enough to be parked.
-    max_pairs: int = 1000
+    max_pairs: int = 800
     max_bytes: int = 64 * 1024 * 1024
     # A full ledger has room again only below this part of either, so that the tailer wakes up for many deliveries.
     room_part: float = 0.75
