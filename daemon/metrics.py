@@ -2,7 +2,7 @@
 
 No metric has a tenant, route or URL label, because the number of series must not grow with the number of customers.
 On the hot path numbers are only noted, and `add_up` gives them to the library's metrics: at each flush of outcomes, and
-before each exposition. That takes 1 µs for an event and its attempt, where four of the library's metrics took 8.
+before each exposition. That takes less than half the time of the library's own metrics, with their locks and buckets.
 Expected label values begin with 0, so that an alert on a rate sees the first increment. Test events are not traffic:
 decisions, attempts and latencies leave them out. Only the gauges of pending and in-flight deliveries count them, since
 test events take up capacity like others.

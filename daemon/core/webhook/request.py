@@ -118,8 +118,8 @@ def with_headers(
 class RequestForm:
     """What the requests of a route have in common for as long as its custom headers and valid keys stay.
 
-    It is made once, and `lines` fills in what differs. That takes 8 µs for a body of 700 bytes, most of it for the two
-    signatures; to put a dict of headers together and to join it each time took 5 µs more.
+    It is made once, and `lines` fills in what differs. That takes a quarter less time than to put a dict of headers
+    together and to join it for each request; most of what is left are the two signatures.
 
     A request without Accept looks like an attack to rule sets of web application firewalls. A route may set its own.
     """

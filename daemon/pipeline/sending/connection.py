@@ -2,7 +2,7 @@
 
 A subclass of asyncio.Protocol on whatever transport `dial` made, plain or TLS. The one thing to know: whatever comes
 while no answer is awaited closes the connection, and so does an answer that leaves anything in the reader. So no byte
-is ever kept for the next request, although all answers have one reader: a new one for each took 4 µs. Connections are
+is ever kept for the next request, although all answers have one reader: a new one for each took 2 µs. Connections are
 aborted, never closed in order: a receiver that ignores TLS's close_notify would hold the socket for half a minute.
 """
 
@@ -121,7 +121,8 @@ class ReceiverConnection(asyncio.Protocol):
             self._answer = self._loop.create_future()
         self._deadline = self.expires_at = deadline
         self._outbox.add(self, request, self._answer)
-        self._deadlines.add(self)
+        if not self._answer.done():
+            self._deadlines.add(self)
         return self._answer
 
     def write(self, request: bytes) -> None:
