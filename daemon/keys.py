@@ -12,7 +12,7 @@ import hashlib
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -249,6 +249,8 @@ class Keychain:
         self._vault = vault
         self._keys: _Cache[SigningKey] = _Cache()
         self._headers: _Cache[dict[str, str]] = _Cache()
+        # Are called when secrets may have been forgotten.
+        self.on_aged: list[Callable[[], None]] = []
 
     @property
     def seal_keys(self) -> tuple[SealKey, ...]:
@@ -268,6 +270,8 @@ class Keychain:
         """Forgets what was not used since the last call but one."""
         self._keys.age()
         self._headers.age()
+        for notify in self.on_aged:
+            notify()
 
     def cached_keys(self, route: Route, now: datetime) -> tuple[SigningKey, ...] | None:
         """The cached keys to sign with now, newest first; None if `load` must fetch them first."""

@@ -1,9 +1,11 @@
 """The metrics of a daemon. Dashboards and alerts rely on their names.
 
 No metric has a tenant, route or URL label, because the number of series must not grow with the number of customers.
-Label children on the hot path are looked up once and kept. Expected label values begin with 0, so that an alert on a
-rate sees the first increment. Test events are not traffic: decisions, attempts and latencies leave them out. Only the
-gauges of pending and in-flight deliveries count them, since test events take up capacity like others.
+On the hot path numbers are only noted, and `add_up` gives them to the library's metrics: at each flush of outcomes, and
+before each exposition. That takes less than half the time of the library's own metrics, with their locks and buckets.
+Expected label values begin with 0, so that an alert on a rate sees the first increment. Test events are not traffic:
+decisions, attempts and latencies leave them out. Only the gauges of pending and in-flight deliveries count them, since
+test events take up capacity like others.
 
 With several workers, each worker exposes the sum over all of them. The values are in files of one directory, one set
 for each worker number. A worker that replaces a dead one continues its counters; the gauges of the dead one are
@@ -16,7 +18,9 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_left
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -101,10 +105,14 @@ class Metrics:
         self.breakers_open = self._gauge("breakers_open", "Routes whose circuit breaker is open")
         self.shards_owned = self._gauge("shards_owned", "Shards this process holds")
         Info("hookledger_build", "Version", registry=self.registry).info({"version": __version__})
-        self._attempts: dict[tuple[str, str], Counter] = {
-            labels: self.attempts.labels(*labels) for labels in USUAL_ATTEMPTS
-        }
-        self._decisions = {decision: self.decisions.labels(decision) for decision in Decision}
+        for labels in USUAL_ATTEMPTS:
+            self.attempts.labels(*labels)
+        for decision in Decision:
+            self.decisions.labels(decision)
+        self._noted_attempts: dict[tuple[str, str], int] = {}
+        self._noted_decisions: dict[Decision, int] = {}
+        self._noted_durations: list[float] = []
+        self._noted_latencies: list[float] = []
         self._published = {result: self.events_published.labels(result) for result in RESULTS}
         self._filter_over_budget, self.render_over_budget = map(self.over_budget.labels, OVER_BUDGET)
         for limit in QUERY_LIMITS:
@@ -116,12 +124,14 @@ class Metrics:
 
     def attempted(self, outcome: str, status_class: str, duration_seconds: float) -> None:
         """Counts an attempt. On the hot path."""
-        child = self._attempts.get((outcome, status_class))
-        if child is None:
-            child = self._attempts[outcome, status_class] = self.attempts.labels(outcome, status_class)
-        child.inc()
+        noted, labels = self._noted_attempts, (outcome, status_class)
+        noted[labels] = noted.get(labels, 0) + 1
         if status_class != "none" or duration_seconds:
-            self.attempt_duration.observe(duration_seconds)
+            self._noted_durations.append(duration_seconds)
+
+    def delivered_after(self, seconds: float) -> None:
+        """Records how long the event of a first attempt had waited. On the hot path."""
+        self._noted_latencies.append(seconds)
 
     def published(self, result: str, count: int = 1) -> None:
         """Counts events that were taken in or rejected. On the hot path."""
@@ -129,7 +139,18 @@ class Metrics:
 
     def decided(self, decision: Decision, count: int = 1) -> None:
         """Counts decisions. On the hot path."""
-        self._decisions[decision].inc(count)
+        self._noted_decisions[decision] = self._noted_decisions.get(decision, 0) + count
+
+    def add_up(self) -> None:
+        """Adds what was noted to the metrics."""
+        for labels, count in self._noted_attempts.items():
+            self.attempts.labels(*labels).inc(count)
+        for decision, count in self._noted_decisions.items():
+            self.decisions.labels(decision).inc(count)
+        self.attempt_duration.observe_all(self._noted_durations)
+        self.delivery_latency.observe_all(self._noted_latencies)
+        for noted in (self._noted_attempts, self._noted_decisions, self._noted_durations, self._noted_latencies):
+            noted.clear()
 
     def filtered(self, results: Iterable[FilterResult]) -> None:
         """Counts the filters of one event that took too many steps. On the hot path of events with filters."""
@@ -168,6 +189,7 @@ class Metrics:
 
     def render(self) -> bytes:
         """The text exposition format."""
+        self.add_up()
         if self._directory is None:
             return generate_latest(self.registry)
         summed = CollectorRegistry()
@@ -180,8 +202,16 @@ class Metrics:
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(f"hookledger_{name}", text, labels, registry=self.registry, multiprocess_mode=GAUGE_MODE)
 
-    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
-        return Histogram(f"hookledger_{name}", text, buckets=buckets, registry=self.registry)
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> _SummedHistogram:
+        return _SummedHistogram(f"hookledger_{name}", text, buckets=buckets, registry=self.registry)
+
+
+class _SummedHistogram(Histogram):
+    def observe_all(self, amounts: Sequence[float]) -> None:
+        """`observe` for each, with one addition for each bucket."""
+        self._sum.inc(sum(amounts))
+        for place, count in Tally(bisect_left(self._upper_bounds, amount) for amount in amounts).items():
+            self._buckets[place].inc(count)
 
 
 class _Summed:

@@ -285,7 +285,7 @@ class Pipeline:
             try:
                 await self._attempt(delivery)
             finally:
-                self._lanes.done(delivery)
+                self._lanes.done(delivery, takes_next=True)
 
     def _changed(self, route: Route, event: LifecycleEvent) -> None:
         self._lanes.configure(route)

@@ -17,17 +17,18 @@ class Tunables:
 
     # Memory: daemon/pipeline/scheduling/ledger.
     #
-    # Deliveries that may be unaccounted at once. A second of work: enough to keep every connection busy between two
-    # flushes, and not so much that the last one waits long enough to be parked.
-    max_pairs: int = 2000
+    # Deliveries that may be unaccounted at once. A fifth of a second of work on a fast machine and a second on a slow
+    # one: enough to keep every connection busy until the next page is decided, and not so much that the last one waits
+    # long enough to be parked.
+    max_pairs: int = 800
     max_bytes: int = 64 * 1024 * 1024
     # A full ledger has room again only below this part of either, so that the tailer wakes up for many deliveries.
     room_part: float = 0.75
 
     # Intake: daemon/pipeline/intake.
     #
-    # The tailer lets others work after this time.
-    yield_seconds: float = 0.005
+    # The tailer lets others work after this time. With 5 ms a busy loop left it so few turns that the lanes ran dry.
+    yield_seconds: float = 0.01
     # Steps of all filters of one event, and bytes of the event, that are spent on the event loop (about 2 ms). An event
     # that takes more is decided later by a process of its own, and so are the events of its tenant that come after it.
     loop_steps: int = 2000

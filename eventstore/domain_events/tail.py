@@ -16,7 +16,9 @@ snapshots are blank, and each of their events has the number of the tick that ha
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import asyncpg
@@ -118,7 +120,8 @@ async def read_cut(
     """The events of `tick` in the given shards, in pages sorted by seq. `before` is the snapshot of the tick before.
     With `from_seq` only those from that seq on.
 
-    No connection is held between two pages, so a slow consumer costs the database nothing.
+    Of a large cut the next page is read while the consumer works on one. No connection is held beyond that, so a slow
+    consumer costs the database nothing.
     """
     if tick.snap == EMPTY_SNAP:
         async for page in _restored(database, tick, shards, after=from_seq - 1):
@@ -138,6 +141,17 @@ async def read_cut(
             yield _events(rows, tick)
         return
     del rows  # lest they take memory while the pages are read
+    async with aclosing(_read_ahead(_pages(database, size, bound, from_seq))) as pages:
+        async for rows in pages:
+            yield _events(rows, tick)
+
+
+_Bound = tuple[Sequence[int], int, int, list[int], list[int]]
+
+
+async def _pages(
+    database: Database, size: asyncpg.Record, bound: _Bound, from_seq: int
+) -> AsyncGenerator[list[asyncpg.Record], None]:
     limit = max(1, min(PAGE_ROWS, PAGE_BYTES * size["rows"] // max(1, size["bytes"])))
     for statement, first, last in _seq_ranges(size):
         next_seq = max(first, from_seq)
@@ -146,8 +160,23 @@ async def read_cut(
                 rows = await connection.fetch(statement, *bound, next_seq, last, limit)
             if not rows:
                 break
-            yield _events(rows, tick)
+            yield rows
             next_seq = rows[-1]["seq"] + 1
+
+
+async def _read_ahead(
+    pages: AsyncGenerator[list[asyncpg.Record], None],
+) -> AsyncGenerator[list[asyncpg.Record], None]:
+    """The same pages, each read while the consumer works on the one before: else it runs dry while a page is read."""
+    next_page = asyncio.ensure_future(anext(pages, None))
+    try:
+        while (page := await next_page) is not None:
+            next_page = asyncio.ensure_future(anext(pages, None))
+            yield page
+    finally:
+        next_page.cancel()
+        await asyncio.gather(next_page, return_exceptions=True)
+        await pages.aclose()
 
 
 async def _restored(

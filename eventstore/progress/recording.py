@@ -29,6 +29,7 @@ from eventstore.progress.rows import (
     RangeRow,
     RetryRow,
     SettledRow,
+    attempt_records,
     columns,
 )
 from eventstore.progress.steady_time import CLOCK_TIME
@@ -70,7 +71,7 @@ def _statement() -> str:
     """The flush. Its parameters are those of `_arguments`, in the same order."""
     parameters = Parameters()
     owner, shards, epochs, number, touched, timeline, tick, snap, now = (parameters.one() for _ in range(9))
-    attempts = parameters.unnest(AttemptRow._fields, "a")
+    attempts = f"unnest({parameters.one()}::hookledger.attempt[]) AS a"
     retries = parameters.unnest(RetryRow._fields, "r")
     settled = parameters.unnest(SettledRow._fields, "s")
     parked = parameters.unnest(ParkedRow._fields, "p")
@@ -78,6 +79,7 @@ def _statement() -> str:
     ranges = parameters.unnest(RangeRow._fields, "g")
     checkpoints = parameters.unnest(CheckpointRow._fields, "n")
     recorded = ", ".join(AttemptRow._fields)
+    values = ", ".join(f"a.{name}" for name in AttemptRow._fields)
     return f"""
 WITH held AS MATERIALIZED (
     SELECT l.shard, l.epoch, l.flush < {number} AS is_new FROM hookledger.lease l
@@ -92,7 +94,7 @@ WITH held AS MATERIALIZED (
      WHERE l.shard = w.shard AND l.shard = ANY ({touched}::smallint[])
 ), recorded AS (
     INSERT INTO hookledger.attempt ({recorded})
-    SELECT a.* FROM {attempts} WHERE a.shard IN (SELECT shard FROM writable)
+    SELECT {values} FROM {attempts} WHERE a.shard IN (SELECT shard FROM writable)
 ), retried AS (
     INSERT INTO hookledger.retry (shard, route_id, seq, recorded_at, event_time, tick, failures, due_at, holder, tenant)
     SELECT r.shard, r.route_id, r.seq, r.recorded_at, r.event_time, r.tick, r.failures,
@@ -233,7 +235,7 @@ def _arguments(batch: Flush, owner: str, epochs: Mapping[int, int], number: int,
         sorted(batch.shards),
         *batch.read,
         now,
-        *columns(batch.attempts, AttemptRow._fields),
+        attempt_records(batch.attempts),
         *columns(batch.retries, RetryRow._fields),
         *columns(batch.settled, SettledRow._fields),
         *columns(batch.parked, ParkedRow._fields),

@@ -1,14 +1,19 @@
-"""The rows that a flush writes, and how they become the array parameters of a statement.
+"""The rows that a flush writes, and how they become the parameters of a statement.
 
-A statement takes each kind of row as one array for each field, in the order of the fields, and turns them back into
-rows with `unnest`. `Parameters` numbers the placeholders and `columns` makes the arguments, both from the fields of the
-row. So a field that is added here reaches every statement at its place.
+Outcomes, of which there are many, go as one array of rows of their table. The driver asks of each element of an array
+whether it is an array too: with an array for each of twenty fields an outcome took 10 µs to encode instead of 6, and
+PostgreSQL 4 µs to decode instead of 2.
+
+Of each other kind of row a statement takes one array for each field, in the order of the fields, and turns them back
+into rows with `unnest`. `Parameters` numbers the placeholders and `columns` makes the arguments, both from the fields
+of the row. So a field that is added here reaches every statement at its place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from operator import itemgetter
 from types import MappingProxyType
 from typing import NamedTuple
 from uuid import UUID
@@ -107,6 +112,24 @@ class CheckpointRow(NamedTuple):
 
     shard: int
     tick: int
+
+
+# The columns of `hookledger.attempt`, in their order there.
+ATTEMPT_COLUMNS = (
+    "at", "seq", "tick", "route_id", "event_time", "started_at", "shard", "status_code", "number", "duration_ms",
+    "route_version", "is_test", "outcome", "error", "tenant", "event_id", "event_type", "key_ids", "response_head",
+    "response_body", "delivery_key",
+)  # fmt: skip
+
+_NO_VALUE = len(AttemptRow._fields)
+_in_table_order = itemgetter(
+    *(AttemptRow._fields.index(name) if name in AttemptRow._fields else _NO_VALUE for name in ATTEMPT_COLUMNS)
+)
+
+
+def attempt_records(rows: Sequence[AttemptRow]) -> list[tuple[object, ...]]:
+    """Outcomes as elements of a `hookledger.attempt[]`; what the database fills in is null there."""
+    return [_in_table_order((*row, None)) for row in rows]
 
 
 # PostgreSQL's type of each field. A field has one type, whatever its row.

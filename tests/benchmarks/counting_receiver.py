@@ -1,20 +1,26 @@
 """A cheap receiver in a process of its own: it answers 204 to every POST and counts the requests.
 
-It speaks just enough HTTP/1.1 for our own sender: keep-alive, Content-Length bodies.
+It speaks just enough HTTP/1.1 for our own sender: keep-alive, Content-Length bodies. Over TLS too, as HOST.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import ssl
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
 
 import uvloop
 
+from tests.support.certificates import issue, pem, serving
+
+HOST = "hooks.shop.com"
 ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
@@ -56,9 +62,15 @@ class _Counter(RawConnection):
         self.answer()
 
 
-def _serve(pipe: Connection, count: Synchronized[int]) -> None:
+def _serve(pipe: Connection, count: Synchronized[int], authority_file: Path | None) -> None:
+    tls: ssl.SSLContext | None = None
+    if authority_file is not None:
+        authority = issue("Benchmark CA")
+        tls = serving(issue(HOST, issuer=authority), authority_file.parent)
+        authority_file.write_bytes(pem(authority))
+
     async def run() -> None:
-        server = await asyncio.get_running_loop().create_server(lambda: _Counter(count), "127.0.0.1", 0)
+        server = await asyncio.get_running_loop().create_server(lambda: _Counter(count), "127.0.0.1", 0, ssl=tls)
         pipe.send(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 
@@ -66,12 +78,23 @@ def _serve(pipe: Connection, count: Synchronized[int]) -> None:
 
 
 @contextmanager
-def counting_receiver() -> Iterator[tuple[str, Synchronized[int]]]:
-    """Runs a receiver. Yields its URL and the number of requests that it has answered."""
+def counting_tls_receiver() -> Iterator[tuple[str, Synchronized[int], Path]]:
+    """Runs a receiver over TLS. Yields its URL, the number of requests that it has answered, and its authority."""
+    with tempfile.TemporaryDirectory(prefix="hookledger-benchmark-") as folder:
+        authority_file = Path(folder) / "ca.pem"
+        with counting_receiver(authority_file) as (url, count):
+            yield url.replace("http://127.0.0.1", f"https://{HOST}"), count, authority_file
+
+
+@contextmanager
+def counting_receiver(authority_file: Path | None = None) -> Iterator[tuple[str, Synchronized[int]]]:
+    """Runs a receiver, over TLS if there is a file for its authority. Yields its URL and the number of requests that it
+    has answered.
+    """
     context = get_context("spawn")
     count = context.Value("q", 0, lock=False)
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, count), daemon=True)
+    process = context.Process(target=_serve, args=(theirs, count, authority_file), daemon=True)
     process.start()
     theirs.close()
     try:

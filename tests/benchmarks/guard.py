@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import statistics
 import time
 from collections import deque
@@ -22,24 +21,17 @@ from yarl import URL
 from daemon.core.delivery.answer import Response
 from daemon.core.webhook.addresses import DenyReason
 from daemon.core.webhook.egress import EgressPolicy
+from daemon.core.webhook.request import header_lines
 from daemon.pipeline.sending.dial import Origin
 from daemon.pipeline.sending.pool import ReceiverConnectionLimits
 from daemon.pipeline.sending.sender import CHECKED_TARGETS, Sender, SendTarget
 from tests.benchmarks.counting_receiver import counting_receiver
 from tests.benchmarks.results import BenchmarkResult, table
-from tests.benchmarks.throughput import CONCURRENCY, DATA
+from tests.benchmarks.throughput import BODY, CONCURRENCY, HEADERS
 from tests.support.dns import FakeResolver
 
 HOST = "hooks.shop.com"
-BODY = json.dumps({"id": "evt_1", "type": "order.t1", "created": 1, "data": {"object": DATA}}).encode()
-HEADERS = {
-    "Content-Type": "application/json",
-    "User-Agent": "Hookledger/benchmark",
-    "OrderGroove-Signature": f"ts=1795463815,sig={'a' * 64}",
-    "webhook-id": "30628975-4708-5324-92dc-f7e8fe6a6f7b",
-    "webhook-timestamp": "1795463815",
-    "webhook-signature": f"v1,{'a' * 43}=",
-}
+LINES = header_lines(HEADERS)
 COST = 0.05
 FRESH_PART = 0.25
 
@@ -77,7 +69,7 @@ async def measure(kind: type[Sender], url: str, count: int, *, is_fresh: bool) -
         async def work() -> None:
             while left:
                 left.popleft()
-                answer = await sender.send(url, HEADERS, BODY)
+                answer = await sender.send(url, LINES, BODY)
                 if not isinstance(answer, Response):
                     raise SystemExit(f"a request failed: {answer}")
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -127,6 +128,7 @@ async def pipeline_process(
     resolver: Any = None,
     policy: EgressPolicy | None = None,
     audience: Audience = NOBODY,
+    extra_ca_file: Path | None = None,
     tunables: Tunables = DEFAULTS,
 ) -> AsyncIterator[PipelineProcess]:
     """Runs a pipeline until the end of the block, then stops it cleanly; `run=False` only builds it."""
@@ -150,7 +152,11 @@ async def pipeline_process(
 
     try:
         async with Sender(
-            policy, timeout_seconds=timeout_seconds, resolver=resolver, on_denied=lambda _reason: None
+            policy,
+            timeout_seconds=timeout_seconds,
+            resolver=resolver,
+            on_denied=lambda _reason: None,
+            extra_ca_file=extra_ca_file,
         ) as sender:
             pipeline = Pipeline(
                 database,

@@ -10,6 +10,7 @@ import pytest
 
 from daemon.core.delivery.answer import Answer, Failure, Response
 from daemon.core.webhook.egress import EgressPolicy
+from daemon.core.webhook.request import header_lines
 from daemon.pipeline.sending.egress_guard import Shortage
 from daemon.pipeline.sending.sender import Sender
 
@@ -17,6 +18,7 @@ DEV = EgressPolicy.dev()
 TIMEOUT_SECONDS = 10.0
 BODY = b'{"id": "1"}'
 HEADERS = {"Content-Type": "application/json", "User-Agent": "Hookledger/0", "webhook-id": "m"}
+LINES = header_lines(HEADERS)
 
 
 def sender(policy: EgressPolicy = DEV, denials: list[str] | None = None, **options: object) -> Sender:

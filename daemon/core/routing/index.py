@@ -15,6 +15,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from datetime import datetime
+from functools import lru_cache
 from itertools import islice
 from uuid import UUID
 
@@ -118,6 +119,7 @@ class RouteIndex:
                 patterns.setdefault(ALL if is_general else pattern, {})[route.id] = timeline
 
 
+@lru_cache(MEMO_ENTRIES)
 def patterns_of(event_type: str) -> tuple[str, ...]:
     """The patterns that match a type: itself, then from its group on each `prefix.*`, and `*`.
 

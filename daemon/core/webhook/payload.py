@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+import orjson
+
 from daemon.core.events import raw_json
 from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook import expression, json_values
@@ -125,9 +127,8 @@ def render(
     The filter has decided before. It is evaluated again only so that a filter that fails makes the body fail, see
     `FilterResult`. With an allowance raises TooHeavy if the expressions take more.
     """
-    filters = EventFilters(source, allowance=allowance)
     if options.filter is not None:
-        filters.holds(options.filter)
+        EventFilters(source, allowance=allowance).holds(options.filter)
     snapshot = b"{}"
     if options.snapshot is not None and source.snapshot is not None:
         try:
@@ -143,7 +144,7 @@ def render(
 def envelope(source: PayloadSource, snapshot: bytes) -> bytes:
     """The body without a transform, around the producer's bytes. Ids are printable ASCII, types need no escape."""
     return b'{"id":%s,"type":"%s","created":%d,"data":{"object":%s},"context":%s,"snapshot":%s}' % (
-        json.dumps(source.event_id).encode(),
+        orjson.dumps(source.event_id),
         source.event_type.encode(),
         (source.created - _EPOCH) // _SECOND,  # exact, and rounded down before 1970 as well
         source.data,

@@ -168,7 +168,8 @@ class Tailer:
         await self._projection.reach(cut.route_pos)
         async for events in self._events(cut, ticks.bits_of(cursors), list(cursors)):
             for event in events:
-                await self._turn()
+                if not self._may_go_on():
+                    await self._turn()
                 cursor = cursors.get(event.shard)
                 if cursor is not None and not cursor.is_dropped:
                     self._decider.decide(event, cut, cursor)
@@ -193,6 +194,10 @@ class Tailer:
             self._snaps[before] = await ticks.snap_of(self._database, before)
         async for page in tail.read_cut(self._database, before=self._snaps[before], tick=cut, shards=shards):
             yield page
+
+    def _may_go_on(self) -> bool:
+        is_in_time = time.monotonic() - self._began_at <= self._tunables.yield_seconds
+        return is_in_time and self._ledger.has_room and self._decider.deferred.has_room
 
     async def _turn(self) -> None:
         """Waits for room in memory, and lets others work after a while: events of one tick may take seconds."""

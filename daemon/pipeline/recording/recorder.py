@@ -55,8 +55,8 @@ class _Buffer:
 
     @property
     def rows(self) -> int:
-        rows = (self.attempts, self.retries, self.parked, self.settled, self.drained, self.ranges)
-        return sum(len(part) for part in rows)
+        waiting = len(self.retries) + len(self.settled) + len(self.parked) + len(self.drained) + len(self.ranges)
+        return len(self.attempts) + waiting
 
     def forget(self, shard: int) -> None:
         self.attempts = [row for row in self.attempts if row.shard != shard]
@@ -274,6 +274,7 @@ class Recorder:
         held = await self._write(epochs, batch)
         self._writing = _Buffer()
         self._metrics.flush_seconds.observe(time.monotonic() - started)
+        self._metrics.add_up()
         still_ours = {shard for shard, epoch in self._shards.writable().items() if epochs.get(shard) == epoch}
         for shard in still_ours - held:
             self._shards.lose(shard)

@@ -31,7 +31,7 @@ class Ledger:
         self._bytes = 0
         self._room = asyncio.Event()
         self._room.set()
-        self._unaccounted: dict[Delivery, None] = {}
+        self._unaccounted: dict[Delivery, int] = {}  # with its size in memory
 
     def adopt(self, takeover: Takeover) -> None:
         """Begins to count for shards whose ticks up to their checkpoint are done."""
@@ -58,9 +58,9 @@ class Ledger:
         """Takes in a delivery that was just decided."""
         ticks = self._open[delivery.shard]
         ticks[delivery.tick] = ticks.get(delivery.tick, 0) + 1
-        self._unaccounted[delivery] = None
+        size_bytes = self._unaccounted[delivery] = delivery.event.size_bytes
         self._pairs += 1
-        self._bytes += delivery.event.size_bytes
+        self._bytes += size_bytes
         if self._pairs >= self._max_pairs or self._bytes >= self._max_bytes:
             self._room.clear()
 
@@ -69,13 +69,12 @@ class Ledger:
         if delivery.is_accounted:
             return
         delivery.is_accounted = True
-        del self._unaccounted[delivery]
         ticks = self._open[delivery.shard]
         ticks[delivery.tick] -= 1
         if ticks[delivery.tick] == 0:
             del ticks[delivery.tick]
         self._pairs -= 1
-        self._bytes -= delivery.event.size_bytes
+        self._bytes -= self._unaccounted.pop(delivery)
         if self._pairs < self._room_pairs and self._bytes < self._room_bytes:
             self._room.set()
 

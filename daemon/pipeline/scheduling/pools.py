@@ -55,7 +55,3 @@ class Pool:
         self.places = places
         self.in_flight = 0
         self.ready: deque[Lane] = deque()
-
-    @property
-    def has_turn(self) -> bool:
-        return bool(self.ready) and self.in_flight < self.places

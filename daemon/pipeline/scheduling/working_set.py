@@ -28,7 +28,10 @@ class WorkingSet:
 
     def add(self, delivery: Delivery) -> None:
         """Notes a delivery that was decided or taken up."""
-        self._deliveries.setdefault(delivery.route_id, {})[delivery.event.seq] = delivery
+        of_route = self._deliveries.get(delivery.route_id)
+        if of_route is None:
+            of_route = self._deliveries[delivery.route_id] = {}
+        of_route[delivery.event.seq] = delivery
 
     def discard(self, delivery: Delivery) -> None:
         """Forgets a delivery. If the pair was taken up again since, the newer delivery stays."""

@@ -9,6 +9,7 @@ KEPT_BODY_BYTES that are kept: they are enough.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import NoReturn
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -34,7 +35,11 @@ _KEEP_ALIVE = re.compile(rb"\b(timeout|max)=([0-9]{1,6})\b", re.IGNORECASE)
 
 
 class AnswerReader:
-    """Call `feed` until `is_over`, or `end` if no more bytes come; then `answer` has the answer."""
+    """Call `feed` until `is_over`, or `end` if no more bytes come; then `answer` has the answer.
+
+    If the answer `is_kept_open`, `begin_anew` makes it ready for the next one. Else call `close`: reader and parser
+    refer to each other, and would wait for the garbage collector.
+    """
 
     def __init__(self) -> None:
         self._parser = HttpResponseParser(self)
@@ -42,6 +47,10 @@ class AnswerReader:
         self._parser.set_dangerous_leniencies(
             lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
         )
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forgets the last answer, of which everything was read and nothing is left in the parser."""
         self.received_bytes = 0
         self.is_over = False
         """True if no further byte can change the answer."""
@@ -85,15 +94,19 @@ class AnswerReader:
         if not self._is_decided():
             self._check_unfinished(within)
         self.is_over = self._is_decided()
-        if self.is_over:
-            del self._parser  # the two refer to each other, and would wait for the garbage collector
 
     def end(self) -> None:
         """No more bytes come. The status decides, even if the body is short."""
         if not self._has_head:
             self._error = ErrorName.CONNECTION_RESET
         self.is_over = True
-        del self._parser
+
+    def close(self) -> None:
+        """Lets go of the parser. The answer stays."""
+        self.is_over = True
+        self.is_kept_open = False
+        with suppress(AttributeError):
+            del self._parser
 
     def keep_alive(self) -> dict[bytes, int]:
         """What the receiver says in Keep-Alive: `timeout` in seconds, and `max`, how many requests may follow."""

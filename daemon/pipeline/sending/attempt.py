@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from random import random
+from typing import NamedTuple
 from uuid import UUID
 
 import structlog
@@ -32,8 +33,7 @@ from daemon.core.routing.route import PayloadOptions, Route
 from daemon.core.webhook import request
 from daemon.core.webhook.expression import OverBudget, TooHeavy
 from daemon.core.webhook.payload import FilterResult, PayloadSource, RenderError
-from daemon.core.webhook.request import RequestOptions, WebhookRequest
-from daemon.core.webhook.signing import SigningKey
+from daemon.core.webhook.request import RequestOptions, UnsendableHeader
 from daemon.expressions.evaluator import Evaluator
 from daemon.keys import Keychain
 from daemon.metrics import Metrics
@@ -41,15 +41,13 @@ from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.sending.egress_guard import Shortage
 from daemon.pipeline.sending.outcome import plain, row_of, succeeded
+from daemon.pipeline.sending.request_forms import RequestForms, RouteForm
 from daemon.pipeline.sending.send_gate import SendGate
 from daemon.pipeline.sending.sender import Sender
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from eventstore.postgres.errors import StoreUnavailable
 
 log = structlog.get_logger()
-
-# The signing keys, newest first, and the custom headers.
-Secrets = tuple[tuple[SigningKey, ...], dict[str, str]]
 
 _SECRETS_WAIT_SECONDS = 0.5
 
@@ -65,20 +63,19 @@ class AttemptSettings(RequestOptions):
     retry: RetryPolicy
 
 
-@dataclass(frozen=True, slots=True)
-class _Rendered:
+class _Rendered(NamedTuple):
     """A body, and the options that it was rendered with."""
 
     options: PayloadOptions
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """A request, the route that it was built for, and when."""
+class _Prepared(NamedTuple):
+    """A request, what it was made with, and when."""
 
-    route: Route
-    request: WebhookRequest
+    form: RouteForm
+    lines: str
+    body: bytes
     at: datetime
 
 
@@ -106,6 +103,7 @@ class Attempt:
     ) -> None:
         self._index = index
         self._keychain = keychain
+        self._forms = RequestForms(keychain, settings)
         self._sender = sender
         self._recorder = recorder
         self._metrics = metrics
@@ -118,23 +116,22 @@ class Attempt:
 
     async def __call__(self, delivery: Delivery) -> None:
         shortages = 0
-        while not await self._once(delivery):
+        while True:
+            started_at, started, failures = datetime.now(UTC), time.monotonic(), delivery.failures
+            try:
+                if await self._make(delivery, started_at, started):
+                    return
+            except Exception:
+                log.exception("delivery.crashed", route_id=str(delivery.route_id), event_id=delivery.event.id)
+                delivery.failures = failures
+                if not delivery.is_ended:
+                    self._record_crash(delivery, started_at, time.monotonic() - started)
+                return
             await asyncio.sleep(SHORTAGE_PAUSES_SECONDS[min(shortages, len(SHORTAGE_PAUSES_SECONDS) - 1)])
             shortages += 1
 
-    async def _once(self, delivery: Delivery) -> bool:
-        """Makes the attempt, if it is still to be made; False if a shortage of ours prevented it."""
-        started_at, started, failures = datetime.now(UTC), time.monotonic(), delivery.failures
-        try:
-            return await self._make(delivery, started_at, started)
-        except Exception:
-            log.exception("delivery.crashed", route_id=str(delivery.route_id), event_id=delivery.event.id)
-            delivery.failures = failures
-            if not delivery.is_ended:
-                self._record_crash(delivery, started_at, time.monotonic() - started)
-            return True
-
     async def _make(self, delivery: Delivery, started_at: datetime, started: float) -> bool:
+        """Makes the attempt, if it is still to be made; False if a shortage of ours prevented it."""
         answer: Answer
         try:
             prepared = await self._prepare(delivery, started_at)
@@ -143,16 +140,18 @@ class Attempt:
                 self._metrics.render_over_budget.inc()
             route, key_ids = self._route(delivery.route_id), ""
             answer = Failure(error=ErrorName.RENDER_ERROR, detail=plain(str(error)))
+        except UnsendableHeader:
+            route, key_ids = self._route(delivery.route_id), ""
+            answer = Failure(error=ErrorName.PROTOCOL_ERROR)
         else:
             if prepared is None:
                 return True
-            route, outgoing = prepared.route, prepared.request
+            route, key_ids = prepared.form.route, prepared.form.key_ids
             if prepared.at is not started_at:
                 started_at, started = prepared.at, time.monotonic()
-            key_ids = ",".join(key.id for key in route.keys_at(started_at))
             delivery.advance(DeliveryStep.SEND)
             delivery.started_at = delivery.sent_at = time.monotonic()
-            sent = await self._sender.send(route.config.target_url, outgoing.headers, outgoing.body)
+            sent = await self._sender.send(route.config.target_url, prepared.lines, prepared.body)
             if isinstance(sent, Shortage):
                 delivery.advance(DeliveryStep.POSTPONE)
                 delivery.sent_at = 0.0
@@ -176,18 +175,18 @@ class Attempt:
     async def _prepare(self, delivery: Delivery, now: datetime) -> _Prepared | None:
         """The request to send now; None if there is none to send, and that is all there was to do.
 
-        Returns only after a look at lease, projection and window that no wait has made old. Raises RenderError.
+        Returns only after a look at lease, projection and window that no wait has made old. Raises RenderError or
+        UnsendableHeader.
         """
         rendered: _Rendered | None = None
         while True:
-            route = self._route(delivery.route_id)
-            secrets = self._secrets(route, now)
-            if secrets is None or not self._send_gate.allows(delivery.shard):
-                ready = await self._until_ready(delivery)
-                if ready is None:
+            form = self._forms.of(self._route(delivery.route_id), now)
+            if form is None or not self._send_gate.allows(delivery.shard):
+                form = await self._until_ready(delivery)
+                if form is None:
                     return None
-                route, secrets = ready
                 now = datetime.now(UTC)
+            route = form.route
             if delivery.is_withdrawn:
                 return None
             if not windows.is_sendable(route.windows, delivery.event_time):
@@ -197,7 +196,7 @@ class Attempt:
             if rendered is None or rendered.options != route.config.payload:
                 rendered = self._render_here(delivery, source, route)
             if rendered is not None:
-                return _Prepared(route, self._request(delivery, secrets, rendered.body, now), now)
+                return _Prepared(form, self._lines(delivery, form, rendered.body, now), rendered.body, now)
             self._on_heavy(delivery)
             rendered = await self._render_elsewhere(delivery, source, route)
             now = datetime.now(UTC)
@@ -208,25 +207,19 @@ class Attempt:
             raise LookupError(f"route {route_id} is not in the projection")
         return timeline.current
 
-    def _secrets(self, route: Route, now: datetime) -> Secrets | None:
-        """Keys and custom headers of a route; None if they must be fetched from the database first."""
-        keys, headers = self._keychain.cached_keys(route, now), self._keychain.cached_headers(route)
-        return None if keys is None or headers is None else (keys, headers)
-
-    async def _until_ready(self, delivery: Delivery) -> tuple[Route, Secrets] | None:
-        """Waits until a request may start. Returns the route and its secrets; None if this process must not send."""
+    async def _until_ready(self, delivery: Delivery) -> RouteForm | None:
+        """Waits until a request may start. Returns the form of the route; None if this process must not send."""
         while not delivery.is_withdrawn and self._send_gate.knows(delivery.shard):
             if not self._send_gate.allows(delivery.shard):
                 await self._send_gate.changed()
                 continue
-            route = self._route(delivery.route_id)
-            secrets = self._secrets(route, datetime.now(UTC))
-            if secrets is not None:
-                return route, secrets
+            form = self._forms.of(self._route(delivery.route_id), datetime.now(UTC))
+            if form is not None:
+                return form
             await self._fetch_secrets(delivery.route_id)
         return None
 
-    async def _fetch_secrets(self, route_id: UUID) -> tuple[Route, Secrets]:
+    async def _fetch_secrets(self, route_id: UUID) -> None:
         """Fetches the secrets of the route's current version. They are cached afterwards.
 
         While PostgreSQL is down this waits: the receiver has not failed. Raises LookupError if a secret is missing.
@@ -234,9 +227,8 @@ class Attempt:
         version = 0
         while True:
             route = self._route(route_id)
-            secrets = self._secrets(route, datetime.now(UTC))
-            if secrets is not None:
-                return route, secrets
+            if self._forms.of(route, datetime.now(UTC)) is not None:
+                return
             if route.version == version:
                 raise LookupError(f"a secret of route {route_id} is missing in the database")
             try:
@@ -267,17 +259,13 @@ class Attempt:
         body = await self._evaluator.render(route.tenant, source, asked, max_bytes=self._settings.max_body_bytes)
         return _Rendered(options, body)
 
-    def _request(self, delivery: Delivery, secrets: Secrets, body: bytes, now: datetime) -> WebhookRequest:
-        keys, custom = secrets
-        return request.with_headers(
+    def _lines(self, delivery: Delivery, form: RouteForm, body: bytes, now: datetime) -> str:
+        return form.request.lines(
             body,
             hops=delivery.event.hops or 0,
             message_id=delivery.id,
-            custom=custom,
-            keys=keys,
             timestamp=int(now.timestamp()),
             is_test=delivery.is_test,
-            request_options=self._settings,
         )
 
     def _suppress(self, delivery: Delivery, route: Route, now: datetime) -> None:
@@ -289,13 +277,14 @@ class Attempt:
     def _observe_latency(self, delivery: Delivery, now: datetime) -> None:
         if delivery.failures == 0 and not delivery.is_test:
             waited = (now - delivery.event.recorded_at).total_seconds()
-            self._metrics.delivery_latency.observe(max(0.0, waited))
+            self._metrics.delivered_after(max(0.0, waited))
 
     def _record(
         self, delivery: Delivery, route: Route, answer: Answer, key_ids: str, started_at: datetime, seconds: float
     ) -> None:
         delivery.sent_at = 0.0
-        outcome, wait = self._conclude(delivery, answer, started_at)
+        verdict = classify(answer)
+        outcome, wait = self._conclude(delivery, answer, verdict, started_at)
         row = row_of(delivery, route, outcome, answer, key_ids, started_at, seconds, number=delivery.failures + 1)
         delivery.succeeded = succeeded(answer)
         if outcome is not Outcome.DELIVERED:
@@ -305,12 +294,14 @@ class Attempt:
         self._recorder.attempted(delivery, row, retry_after=wait)
         if not delivery.is_test:
             self._metrics.attempted(outcome.value, core_delivery.status_class(answer), seconds)
-        if classify(answer) is Verdict.GONE and (delivery.is_handed_over or not delivery.is_withdrawn):
+        if verdict is Verdict.GONE and (delivery.is_handed_over or not delivery.is_withdrawn):
             self._on_gone(route)
 
-    def _conclude(self, delivery: Delivery, answer: Answer, now: datetime) -> tuple[Outcome, timedelta | None]:
+    def _conclude(
+        self, delivery: Delivery, answer: Answer, verdict: Verdict, now: datetime
+    ) -> tuple[Outcome, timedelta | None]:
         """The outcome of an answer, and the delay until the retry; None if there is none."""
-        match classify(answer):
+        match verdict:
             case Verdict.SUCCESS:
                 return Outcome.DELIVERED, None
             case Verdict.GONE:

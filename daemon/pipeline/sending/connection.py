@@ -1,9 +1,9 @@
 """One connection to a receiver: one request at a time, one answer, one deadline.
 
 A subclass of asyncio.Protocol on whatever transport `dial` made, plain or TLS. The one thing to know: whatever comes
-while no answer is awaited closes the connection, and each answer has a reader of its own. So no byte is ever kept for
-the next request. Connections are aborted, never closed in order: a receiver that ignores TLS's close_notify would hold
-the socket for half a minute.
+while no answer is awaited closes the connection, and so does an answer that leaves anything in the reader. So no byte
+is ever kept for the next request, although all answers have one reader: a new one for each took 2 µs. Connections are
+aborted, never closed in order: a receiver that ignores TLS's close_notify would hold the socket for half a minute.
 """
 
 from __future__ import annotations
@@ -25,10 +25,6 @@ IDLE_SECONDS = 15.0
 PROMISED_PART = 0.8
 """Of the time for which the receiver says, in Keep-Alive, that it keeps an idle connection: ours begins later."""
 TICK_SECONDS = 0.05
-
-
-class StaleConnection(Exception):
-    """A kept connection ended before a byte of an answer came: most likely the receiver had closed it earlier."""
 
 
 class Deadlines:
@@ -57,6 +53,30 @@ class Deadlines:
         self._timer = self._loop.call_later(TICK_SECONDS, self._tick) if self._waiting else None
 
 
+class Outbox:
+    """Writes the requests of one turn of the event loop one after the other, after that turn.
+
+    Under load a whole delivery takes a tenth less CPU time than if each were written where it is made. A write is a
+    fifth of it, nearly all in the kernel, and cheaper right after another one: above all, a receiver on the same
+    machine is woken once for many. A request without company waits for nothing.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._requests: list[tuple[ReceiverConnection, bytes, asyncio.Future[Answer | None]]] = []
+
+    def add(self, connection: ReceiverConnection, request: bytes, answer: asyncio.Future[Answer | None]) -> None:
+        if not self._requests:
+            self._loop.call_soon(self._write)
+        self._requests.append((connection, request, answer))
+
+    def _write(self) -> None:
+        requests, self._requests = self._requests, []
+        for connection, request, answer in requests:
+            if not answer.cancelled():
+                connection.write(request)
+
+
 class ReceiverConnection(asyncio.Protocol):
     """Call `exchange` for each request, one after the other, as long as `is_open`.
 
@@ -66,18 +86,20 @@ class ReceiverConnection(asyncio.Protocol):
     def __init__(
         self,
         deadlines: Deadlines,
+        outbox: Outbox,
         *,
         on_made: Callable[[ReceiverConnection], None],
         on_lost: Callable[[ReceiverConnection], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._deadlines = deadlines
+        self._outbox = outbox
         self._on_made = on_made
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
         self._exchanges = 0
         self._reader = AnswerReader()
-        # What `exchange` awaits; None means stale. The first one is there at once: a receiver may answer unasked.
+        # What `exchange` returns. The first one is there at once: a receiver may answer unasked.
         self._answer: asyncio.Future[Answer | None] = self._loop.create_future()
         self._deadline = self.expires_at = math.inf
         self._ends_at = self._loop.time() + LIFE_SECONDS
@@ -88,31 +110,31 @@ class ReceiverConnection(asyncio.Protocol):
     def is_open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
-    async def exchange(self, request: bytes, deadline: float) -> Answer:
-        """Sends a request and returns its answer. Raises StaleConnection."""
+    def exchange(self, request: bytes, deadline: float) -> asyncio.Future[Answer | None]:
+        """Sends a request and returns its answer to come; whoever no longer waits for it calls `abort`.
+
+        None: a kept connection ended before a byte of the answer came. Most likely the receiver had closed it earlier.
+        """
         self._exchanges += 1
         if self._exchanges > 1:
-            self._reader = AnswerReader()
+            self._reader.begin_anew()
             self._answer = self._loop.create_future()
         self._deadline = self.expires_at = deadline
+        self._outbox.add(self, request, self._answer)
+        if not self._answer.done():
+            self._deadlines.add(self)
+        return self._answer
+
+    def write(self, request: bytes) -> None:
         if self._transport is not None:
             self._transport.write(request)
-        self._deadlines.add(self)
-        try:
-            answer = await self._answer
-        except asyncio.CancelledError:
-            self.abort()
-            raise
-        finally:
-            self._deadlines.discard(self)
-        if answer is None:
-            raise StaleConnection
-        return answer
 
     def abort(self) -> None:
+        self._deadlines.discard(self)
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.abort()
+            self._reader.close()
             self._on_lost(self)  # uvloop does not say it of one whose opening was cancelled
 
     def expire(self) -> None:
@@ -144,6 +166,7 @@ class ReceiverConnection(asyncio.Protocol):
             self._transport = None
             self._on_lost(self)
         self._end(exc)
+        self._reader.close()
 
     def _end(self, error: Exception | None) -> None:
         """The receiver has closed the connection, or broken it if there is an error."""
@@ -161,6 +184,7 @@ class ReceiverConnection(asyncio.Protocol):
 
     def _settle(self, answer: Answer | None) -> None:
         """Ends the exchange. The connection stays open if it may carry another one."""
+        self._deadlines.discard(self)
         if not self._answer.done():
             self._answer.set_result(answer)
         if not self._may_stay():

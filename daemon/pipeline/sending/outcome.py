@@ -71,7 +71,7 @@ def row_of(
         int(seconds * 1000),
         route.version,
         outcome.value,
-        None if answer is None else core_delivery.error_name(answer),
+        None if answer is None or outcome is Outcome.DELIVERED else core_delivery.error_name(answer),
         event.tenant,
         event.id,
         event.type,

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from daemon.core.delivery.answer import Answer, ErrorName, Failure
-from daemon.pipeline.sending.connection import Deadlines, ReceiverConnection, StaleConnection
+from daemon.pipeline.sending.connection import Deadlines, Outbox, ReceiverConnection
 from daemon.pipeline.sending.dial import Origin, ReceiverDialer
 from daemon.pipeline.sending.egress_guard import Shortage
 
@@ -50,7 +50,7 @@ class ConnectionPool:
         self._dialer = dialer
         self._limits = limits
         self._on_connections = on_connections
-        self._deadlines = Deadlines()
+        self._deadlines, self._outbox = Deadlines(), Outbox()
         self._in_use = 0
         self._open: set[ReceiverConnection] = set()
         self._idle: dict[ReceiverConnection, Origin] = {}  # the longest idle first
@@ -70,18 +70,23 @@ class ConnectionPool:
         connection = self._newest(origin)
         try:
             if connection is not None:
-                try:
-                    return await connection.exchange(request, deadline)
-                except StaleConnection:
-                    if self._loop.time() - began > STALE_SECONDS:
-                        return Failure(error=ErrorName.CONNECTION_RESET)
-                    self.close_idle(origin)  # the receiver closed them all, most likely
+                answer = await connection.exchange(request, deadline)
+                if answer is not None:
+                    return answer
+                if self._loop.time() - began > STALE_SECONDS:
+                    return Failure(error=ErrorName.CONNECTION_RESET)
+                self.close_idle(origin)  # the receiver closed them all, most likely
             self._close_beyond_limit()
             dialled = await self._dialer.dial(origin, self._new_connection, deadline)
             if not isinstance(dialled, ReceiverConnection):
                 return dialled
             connection = dialled
-            return await connection.exchange(request, deadline)
+            answer = await connection.exchange(request, deadline)
+            return answer or Failure(error=ErrorName.CONNECTION_RESET)  # only a kept connection has none
+        except asyncio.CancelledError:
+            if connection is not None:
+                connection.abort()
+            raise
         finally:
             self._in_use -= 1
             if connection is not None and connection.is_open:
@@ -99,7 +104,7 @@ class ConnectionPool:
             connection.abort()
 
     def _new_connection(self) -> ReceiverConnection:
-        return ReceiverConnection(self._deadlines, on_made=self._made, on_lost=self._lost)
+        return ReceiverConnection(self._deadlines, self._outbox, on_made=self._made, on_lost=self._lost)
 
     def _newest(self, origin: Origin) -> ReceiverConnection | None:
         """Takes the newest idle connection to an origin; None if there is none that may be used."""

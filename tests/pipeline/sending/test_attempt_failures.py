@@ -10,7 +10,7 @@ import pytest
 
 from daemon.core.delivery.answer import Response
 from daemon.core.delivery.retry import RetryPolicy
-from daemon.core.webhook import request
+from daemon.core.webhook.request import RequestForm
 from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.sending import attempt, outcome
 from tests.support.pipeline_process import PipelineProcess, pipeline_process
@@ -137,7 +137,7 @@ async def test_a_mistake_while_suppressing_changes_nothing(database_url: str, mo
 async def test_a_mistake_before_the_request_is_a_failure_of_its_own(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fails_once(monkeypatch, request, "with_headers", lambda *_arguments, **_more: True)
+    fails_once(monkeypatch, RequestForm, "lines", lambda *_arguments, **_more: True)
     async with receiver() as there, pipeline_process(database_url, retry=QUICK) as it:
         await it.route(there.url + "/")
         published = await it.publish(count=3)

@@ -19,7 +19,7 @@ from tests.support.certificates import issue, pem, serving
 from tests.support.dns import TAR_PIT, FakeResolver, NameServer
 from tests.support.event_loops import ON_BOTH_LOOPS, event_loop_policy  # noqa: F401 - a fixture
 from tests.support.hostile import HostileReceiver, Peer
-from tests.support.sending import BODY, HEADERS, sender
+from tests.support.sending import BODY, LINES, sender
 from tests.support.until import until
 
 pytestmark = ON_BOTH_LOOPS
@@ -38,7 +38,7 @@ def open_sockets() -> int:
 
 async def give_up(sending: Sender, url: str, *, body: bytes = BODY) -> None:
     """Gives up a request once it waits for something."""
-    task = asyncio.create_task(sending.send(url, HEADERS, body))
+    task = asyncio.create_task(sending.send(url, LINES, body))
     await until(lambda: sending._pool.open_connections == 1)
     await asyncio.sleep(0.05)  # until it hangs: there is no signal of what is not answered
     task.cancel()
@@ -112,7 +112,7 @@ async def test_a_request_that_is_given_up_at_any_step_of_the_event_loop(way: str
             options["proxy"] = proxy.url("", scheme="http" if proxy_tls is None else "https", host="proxy.shop.com")
         for steps in range(STEPS):
             async with nothing_left(**options) as sending:
-                task = asyncio.create_task(sending.send(url, HEADERS, BODY))
+                task = asyncio.create_task(sending.send(url, LINES, BODY))
                 for _ in range(steps):
                     await asyncio.sleep(0)
                 task.cancel()

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from daemon.core.delivery.answer import Answer, ErrorName, Failure, Response
 from daemon.pipeline.sending import connection
 from daemon.pipeline.sending.answer_reader import AnswerReader
-from daemon.pipeline.sending.connection import Deadlines, ReceiverConnection, StaleConnection
+from daemon.pipeline.sending.connection import Deadlines, Outbox, ReceiverConnection
 from tests.support.answers import Segments, anything, cut, legal_answers
 from tests.support.transports import ScriptedTransport
 
@@ -50,14 +50,12 @@ class Connected:
 
     def __init__(self) -> None:
         self.lost: list[ReceiverConnection] = []
-        self.connection = ReceiverConnection(Deadlines(), on_made=lambda _it: None, on_lost=self.lost.append)
+        self.connection = ReceiverConnection(Deadlines(), Outbox(), on_made=lambda _it: None, on_lost=self.lost.append)
         self.transport = ScriptedTransport(self.connection)
 
     async def exchange(self, segments: Sequence[bytes], end: End) -> Answer | None:
         """The answer of an exchange; None if the connection was stale."""
-        exchange = asyncio.ensure_future(
-            self.connection.exchange(b"request", asyncio.get_running_loop().time() + SECONDS)
-        )
+        exchange = self.connection.exchange(b"request", asyncio.get_running_loop().time() + SECONDS)
         await asyncio.sleep(0)
         for segment in segments:
             if not self.transport.is_closing():
@@ -65,10 +63,7 @@ class Connected:
         await asyncio.sleep(0)
         if not exchange.done() and not self.transport.is_closing():
             self._end(end)
-        try:
-            return await asyncio.wait_for(exchange, 5)
-        except StaleConnection:
-            return None
+        return await asyncio.wait_for(exchange, 5)
 
     def _end(self, end: End) -> None:
         match end:
@@ -188,22 +183,45 @@ async def test_a_connection_is_kept_no_longer_than_the_receiver_says(said: str, 
 
 async def test_a_connection_that_is_given_up_is_lost_at_once() -> None:
     connected = Connected()
-    exchange = asyncio.ensure_future(connected.connection.exchange(b"request", float("inf")))
-    await asyncio.sleep(0)
+    exchange = connected.connection.exchange(b"request", float("inf"))
     exchange.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await exchange
+    connected.connection.abort()
     assert connected.lost == [connected.connection]
+    assert not connected.connection._deadlines._waiting
+
+
+async def test_the_requests_of_one_turn_are_written_after_it_but_for_those_given_up() -> None:
+    outbox = Outbox()
+    connections = [
+        ReceiverConnection(Deadlines(), outbox, on_made=lambda _it: None, on_lost=lambda _it: None) for _ in range(4)
+    ]
+    transports = [ScriptedTransport(each) for each in connections]
+    exchanges = [each.exchange(b"request %d" % number, float("inf")) for number, each in enumerate(connections)]
+    assert [each.written for each in transports] == [b""] * 4
+    connections[1].abort()
+    exchanges[2].cancel()
+    await asyncio.sleep(0)
+    assert [each.written for each in transports] == [b"request 0", b"", b"", b"request 3"]
+
+
+async def test_a_request_is_written_even_if_an_answer_came_in_the_same_turn() -> None:
+    connected = Connected()
+    connected.connection.exchange(b"request", float("inf"))
+    connected.connection.data_received(OK)
+    await asyncio.sleep(0)
+    assert connected.transport.written == b"request"
 
 
 async def test_one_timer_ends_all_requests_whose_deadline_has_passed() -> None:
     deadlines = Deadlines()
     now = asyncio.get_running_loop().time()
-    connections = [ReceiverConnection(deadlines, on_made=lambda _it: None, on_lost=lambda _it: None) for _ in range(3)]
+    connections = [
+        ReceiverConnection(deadlines, Outbox(), on_made=lambda _it: None, on_lost=lambda _it: None) for _ in range(3)
+    ]
     for each in connections:
         ScriptedTransport(each)
-    early = [asyncio.ensure_future(each.exchange(b"", now + 0.01)) for each in connections[:2]]
-    late = asyncio.ensure_future(connections[2].exchange(b"", now + SECONDS))
+    early = [each.exchange(b"", now + 0.01) for each in connections[:2]]
+    late = connections[2].exchange(b"", now + SECONDS)
     assert await asyncio.wait_for(asyncio.gather(*early), 5) == [Failure(error=ErrorName.TIMEOUT)] * 2
     assert not late.done()
     connections[2].data_received(OK)

@@ -19,7 +19,7 @@ from tests.support import hostile
 from tests.support.dns import FakeResolver
 from tests.support.event_loops import ON_BOTH_LOOPS, event_loop_policy  # noqa: F401 - a fixture
 from tests.support.hostile import HostileReceiver
-from tests.support.sending import BODY, HEADERS, forget_names, record_connects, sender, status_or_error
+from tests.support.sending import BODY, LINES, forget_names, record_connects, sender, status_or_error
 
 pytestmark = ON_BOTH_LOOPS
 
@@ -52,11 +52,11 @@ async def test_a_resolved_name_is_connected_to_at_permitted_addresses_only(
     async with sender(policy, denials, resolver=FakeResolver(**{"*": sequence})) as sending:
         without_url_checks(monkeypatch)
         for _ in sequence[1:]:
-            await sending.send(str(case["url"]), HEADERS, BODY)
+            await sending.send(str(case["url"]), LINES, BODY)
             forget_names(sending)
         assert [address for address in connects if address_denied(address, policy)] == []
         connects.clear()
-        answer = await sending.send(str(case["url"]), HEADERS, BODY)
+        answer = await sending.send(str(case["url"]), LINES, BODY)
     assert [address for address in connects if address_denied(address, policy)] == []
     if case["verdict"] == "deny":
         assert (status_or_error(answer), connects, len(denials)) == ("egress_denied", [], 1)
@@ -75,10 +75,10 @@ async def test_without_any_url_check_the_guard_alone_still_connects_nowhere_else
     policy = policy_of(case)  # type: ignore[arg-type]
     connects = record_connects(monkeypatch)
     async with sender(policy, resolver=FakeResolver(**{"*": [["127.0.0.1", "::1", "93.184.216.34"]]})) as sending:
-        assert status_or_error(await sending.send(str(case["url"]), HEADERS, BODY)) == "egress_denied"
+        assert status_or_error(await sending.send(str(case["url"]), LINES, BODY)) == "egress_denied"
         assert connects == []
         without_url_checks(monkeypatch)
-        await sending.send(str(case["url"]), HEADERS, BODY)
+        await sending.send(str(case["url"]), LINES, BODY)
     assert [address for address in connects if address_denied(address, policy)] == []
 
 
@@ -89,7 +89,7 @@ async def test_the_socket_factory_alone_stops_what_the_resolver_lets_through(mon
         EgressPolicy(), denials, resolver=FakeResolver(**{"*": [["10.0.0.5", "fd00::5", "127.0.0.1"]]})
     ) as sending:
         monkeypatch.setattr(sending._guard, "resolve", sending._guard._resolver.resolve)  # unfiltered
-        answer = await sending.send("https://hooks.shop.com/", HEADERS, BODY)
+        answer = await sending.send("https://hooks.shop.com/", LINES, BODY)
     assert status_or_error(answer) == "egress_denied"
     assert connects == []
     assert len(denials) == 1
@@ -103,9 +103,9 @@ async def test_a_name_that_turned_inwards_between_two_attempts_is_not_followed(
     connects = record_connects(monkeypatch)
     denials: list[str] = []
     async with sender(EgressPolicy(), denials, resolver=FakeResolver(hooks_shop_com=[[before], [after]])) as sending:
-        assert status_or_error(await sending.send("https://hooks.shop.com/", HEADERS, BODY)) == "connect_refused"
+        assert status_or_error(await sending.send("https://hooks.shop.com/", LINES, BODY)) == "connect_refused"
         forget_names(sending)
-        assert status_or_error(await sending.send("https://hooks.shop.com/", HEADERS, BODY)) == "egress_denied"
+        assert status_or_error(await sending.send("https://hooks.shop.com/", LINES, BODY)) == "egress_denied"
     assert connects == [before]
     assert len(denials) == 1
 
@@ -115,11 +115,11 @@ async def test_an_open_connection_stays_where_it_is_when_its_name_turns_inwards(
     names = FakeResolver(hooks_shop_com=[["127.0.0.1"], ["127.0.0.2"]])
     async with HostileReceiver(hostile.polite) as receiver, sender(policy, resolver=names) as sending:
         url = receiver.url(host="hooks.shop.com")
-        assert status_or_error(await sending.send(url, HEADERS, BODY)) == "200"
+        assert status_or_error(await sending.send(url, LINES, BODY)) == "200"
         forget_names(sending)
-        assert status_or_error(await sending.send(url, HEADERS, BODY)) == "200"
+        assert status_or_error(await sending.send(url, LINES, BODY)) == "200"
         sending._pool.close_idle(Origin(is_tls=False, host="hooks.shop.com", port=receiver.port))
-        assert status_or_error(await sending.send(url, HEADERS, BODY)) == "egress_denied"
+        assert status_or_error(await sending.send(url, LINES, BODY)) == "egress_denied"
     assert receiver.connections == 1
 
 
@@ -128,7 +128,7 @@ async def test_a_name_with_a_hundred_addresses_makes_no_storm_of_connections(mon
     four = [f"93.184.216.{n}" for n in range(100)]
     six = [f"2606:4700:4700::{n:x}" for n in range(1, 101)]
     async with sender(EgressPolicy(), resolver=FakeResolver(hooks_shop_com=[four + six])) as sending:
-        assert status_or_error(await sending.send("https://hooks.shop.com/", HEADERS, BODY)) == "connect_refused"
+        assert status_or_error(await sending.send("https://hooks.shop.com/", LINES, BODY)) == "connect_refused"
     assert set(connects) == {*four[:MAX_ADDRESSES], *six[:MAX_ADDRESSES]}
     assert len(connects) <= 20
 
@@ -148,7 +148,7 @@ async def test_of_two_families_the_one_that_answers_is_taken(monkeypatch: pytest
 
     monkeypatch.setattr(loop, "sock_connect", sock_connect)
     async with HostileReceiver(hostile.polite) as receiver, sender(policy, resolver=names) as sending:
-        assert status_or_error(await sending.send(receiver.url(host="hooks.shop.com"), HEADERS, BODY)) == "200"
+        assert status_or_error(await sending.send(receiver.url(host="hooks.shop.com"), LINES, BODY)) == "200"
     assert connects == ["2606:4700:4700::1111", "127.0.0.1"]
 
 
@@ -164,7 +164,7 @@ async def test_addresses_that_never_answer_are_a_connect_timeout_and_leave_nothi
     monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", no_answer)
     names = FakeResolver(hooks_shop_com=[["93.184.216.34", "2606:4700:4700::1111", "93.184.216.35"]])
     async with sender(EgressPolicy(), resolver=names, timeout_seconds=1.0) as sending:
-        assert status_or_error(await sending.send("https://hooks.shop.com/", HEADERS, BODY)) == "connect_timeout"
+        assert status_or_error(await sending.send("https://hooks.shop.com/", LINES, BODY)) == "connect_timeout"
     assert len(opened) == 3
     assert {sock.fileno() for sock in opened} == {-1}
 
@@ -173,5 +173,5 @@ async def test_a_redirect_is_not_followed() -> None:
     async with HostileReceiver(hostile.polite) as inside:
         head = f"HTTP/1.1 307 Go\r\nLocation: {inside.url()}\r\nContent-Length: 0\r\n\r\n"
         async with HostileReceiver(hostile.answers(head.encode())) as receiver, sender() as sending:
-            assert status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) == "307"
+            assert status_or_error(await sending.send(receiver.url(), LINES, BODY)) == "307"
     assert inside.connections == 0

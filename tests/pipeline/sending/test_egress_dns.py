@@ -13,7 +13,7 @@ from daemon.pipeline.sending.resolver import SystemResolver
 from tests.support import hostile
 from tests.support.dns import AAAA, REFUSED, SERVFAIL, TAR_PIT, A, DnsEntry, NameServer
 from tests.support.hostile import HostileReceiver
-from tests.support.sending import BODY, DEV, HEADERS, sender, status_or_error
+from tests.support.sending import BODY, DEV, LINES, sender, status_or_error
 
 LOOPBACK = ("127.0.0.1",)
 ZONE = {
@@ -67,7 +67,7 @@ async def test_a_name_leads_to_permitted_addresses_or_to_a_name_of_the_failure(
         sender(DEV, denials, resolver=SystemResolver([server.address])) as sending,
     ):
         host = f"{name}.shop.com"
-        assert status_or_error(await sending.send(receiver.url(host=host), HEADERS, BODY)) == answer
+        assert status_or_error(await sending.send(receiver.url(host=host), LINES, BODY)) == answer
     assert server.asked[host] > 0
     assert receiver.connections == (answer == "200")
     assert len(denials) == (answer == "egress_denied")
@@ -80,13 +80,13 @@ async def test_a_name_server_that_never_answers_costs_the_deadline_of_dns(
     monkeypatch.setattr("daemon.pipeline.sending.resolver.DNS_DEADLINE_SECONDS", 0.1)
     server.zone["pit.shop.com"] = TAR_PIT
     async with sender(resolver=SystemResolver([server.address]), timeout_seconds=60) as sending:
-        assert status_or_error(await sending.send("http://pit.shop.com:9/", HEADERS, BODY)) == "dns_error"
+        assert status_or_error(await sending.send("http://pit.shop.com:9/", LINES, BODY)) == "dns_error"
 
 
 async def test_a_name_that_is_not_found_until_the_deadline_is_to_blame(server: NameServer) -> None:
     server.zone["pit.shop.com"] = TAR_PIT
     async with sender(resolver=SystemResolver([server.address]), timeout_seconds=0.3) as sending:
-        assert status_or_error(await sending.send("http://pit.shop.com:9/", HEADERS, BODY)) == "dns_error"
+        assert status_or_error(await sending.send("http://pit.shop.com:9/", LINES, BODY)) == "dns_error"
 
 
 async def test_a_name_that_takes_long_is_waited_for_by_a_resolver_used_to_quick_ones(server: NameServer) -> None:
@@ -96,7 +96,7 @@ async def test_a_name_that_takes_long_is_waited_for_by_a_resolver_used_to_quick_
     async with HostileReceiver(hostile.polite) as receiver, sender(resolver=resolver) as sending:
         for n in range(10):
             await resolver.resolve(f"n{n}.shop.com")
-        assert status_or_error(await sending.send(receiver.url(host="late.shop.com"), HEADERS, BODY)) == "200"
+        assert status_or_error(await sending.send(receiver.url(host="late.shop.com"), LINES, BODY)) == "200"
 
 
 async def test_a_name_is_looked_up_once_for_all_that_wait_for_it(server: NameServer) -> None:
@@ -105,12 +105,12 @@ async def test_a_name_is_looked_up_once_for_all_that_wait_for_it(server: NameSer
         sender(resolver=SystemResolver([server.address])) as sending,
     ):
         url = receiver.url(host="plain.shop.com")
-        answers = await asyncio.gather(*(sending.send(url, HEADERS, BODY) for _ in range(50)))
+        answers = await asyncio.gather(*(sending.send(url, LINES, BODY) for _ in range(50)))
     assert {status_or_error(answer) for answer in answers} == {"200"}
     assert server.asked["plain.shop.com"] == len({A, AAAA})
 
 
 async def test_no_search_domain_is_tried(server: NameServer) -> None:
     async with sender(resolver=SystemResolver([server.address])) as sending:
-        assert status_or_error(await sending.send("http://hooks.unknown.com:9/", HEADERS, BODY)) == "dns_error"
+        assert status_or_error(await sending.send("http://hooks.unknown.com:9/", LINES, BODY)) == "dns_error"
     assert set(server.asked) == {"hooks.unknown.com"}

@@ -18,14 +18,14 @@ from tests.support.certificates import issue, pem, serving
 from tests.support.dns import FakeResolver
 from tests.support.event_loops import ON_BOTH_LOOPS, event_loop_policy  # noqa: F401 - a fixture
 from tests.support.hostile import HostileReceiver, Peer
-from tests.support.sending import BODY, HEADERS, record_connects, sender, status_or_error
+from tests.support.sending import BODY, LINES, record_connects, sender, status_or_error
 
 pytestmark = ON_BOTH_LOOPS
 
 
 async def test_http_goes_through_the_proxy_in_absolute_form() -> None:
     async with HostileReceiver(hostile.polite) as proxy, sender(proxy=proxy.url("")) as sending:
-        assert status_or_error(await sending.send("http://hooks.shop.com/x?y=1", HEADERS, BODY)) == "200"
+        assert status_or_error(await sending.send("http://hooks.shop.com/x?y=1", LINES, BODY)) == "200"
     assert proxy.requests[0].startswith(b"POST http://hooks.shop.com/x?y=1 HTTP/1.1\r\n")
 
 
@@ -37,9 +37,9 @@ async def test_with_a_proxy_nothing_else_is_connected_to_and_the_url_is_still_ju
     policy = EgressPolicy()
     names = FakeResolver(proxy_internal=[["10.9.9.9"]])
     async with sender(policy, denials, proxy="http://proxy.internal:3128", resolver=names) as sending:
-        assert status_or_error(await sending.send("https://hooks.shop.com/", HEADERS, BODY)) == "proxy_error"
+        assert status_or_error(await sending.send("https://hooks.shop.com/", LINES, BODY)) == "proxy_error"
         assert connects == ["10.9.9.9"]
-        assert status_or_error(await sending.send("https://10.0.0.1/", HEADERS, BODY)) == "egress_denied"
+        assert status_or_error(await sending.send("https://10.0.0.1/", LINES, BODY)) == "egress_denied"
         with pytest.raises(OSError, match="not_the_proxy"):
             sending._guard.open_socket(
                 (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("93.184.216.34", 443)), "shop.example.com"
@@ -67,7 +67,7 @@ async def test_a_proxy_that_makes_no_tunnel_is_not_the_receivers_failure(reply: 
         HostileReceiver(lambda peer: connect_refusing(peer, reply)) as proxy,
         sender(proxy=proxy.url("")) as sending,
     ):
-        assert status_or_error(await sending.send("https://hooks.shop.com/", HEADERS, BODY)) == "proxy_error"
+        assert status_or_error(await sending.send("https://hooks.shop.com/", LINES, BODY)) == "proxy_error"
 
 
 async def endless_reply(peer: Peer) -> None:
@@ -79,7 +79,7 @@ async def endless_reply(peer: Peer) -> None:
 @pytest.mark.parametrize("behaviour", [hostile.silent, endless_reply])
 async def test_a_proxy_whose_reply_never_ends_is_not_the_receivers_failure(behaviour: hostile.Behaviour) -> None:
     async with HostileReceiver(behaviour) as proxy, sender(proxy=proxy.url(""), timeout_seconds=0.5) as sending:
-        assert status_or_error(await sending.send("https://hooks.shop.com/", HEADERS, BODY)) == "proxy_error"
+        assert status_or_error(await sending.send("https://hooks.shop.com/", LINES, BODY)) == "proxy_error"
         await asyncio.wait_for(proxy.ended.acquire(), 5)
 
 
@@ -91,7 +91,7 @@ async def test_a_proxy_gets_its_password_with_each_request_and_each_tunnel() -> 
 
     async with HostileReceiver(asks) as proxy, sender(proxy=f"http://me:p%40ss@127.0.0.1:{proxy.port}") as sending:
         for scheme in ("https", "http"):
-            await sending.send(f"{scheme}://hooks.shop.com/", HEADERS, BODY)
+            await sending.send(f"{scheme}://hooks.shop.com/", LINES, BODY)
     credentials = b"Proxy-Authorization: Basic " + base64.b64encode(b"me:p@ss") + b"\r\n"
     assert said[0] == b"CONNECT hooks.shop.com:443 HTTP/1.1\r\nHost: hooks.shop.com:443\r\n" + credentials + b"\r\n"
     assert said[1].startswith(b"POST http://hooks.shop.com/ HTTP/1.1\r\nHost: hooks.shop.com\r\n" + credentials)
@@ -111,7 +111,7 @@ async def test_a_proxy_may_be_spoken_to_by_tls(tmp_path: Path) -> None:
         ) as sending,
     ):
         for _ in range(2):
-            assert status_or_error(await sending.send("https://hooks.shop.com/x", HEADERS, BODY)) == "200"
+            assert status_or_error(await sending.send("https://hooks.shop.com/x", LINES, BODY)) == "200"
     assert receiver.requests[0].startswith(b"POST /x HTTP/1.1\r\nHost: hooks.shop.com\r\n")
     assert b"Proxy-Authorization" not in receiver.requests[0]
     assert (proxy.connections, receiver.connections) == (1, 1)
@@ -124,18 +124,18 @@ async def test_a_proxy_whose_certificate_is_not_trusted_has_failed_itself(tmp_pa
         HostileReceiver(hostile.polite, tls=context) as proxy,
         sender(proxy=f"https://proxy.shop.com:{proxy.port}", resolver=names) as sending,
     ):
-        answer = await sending.send("https://hooks.shop.com/", HEADERS, BODY)
+        answer = await sending.send("https://hooks.shop.com/", LINES, BODY)
     assert answer == Failure(error=ErrorName.PROXY_ERROR)
 
 
 async def test_a_proxy_that_is_down_or_unknown_or_wants_a_password_is_not_the_receivers_failure() -> None:
     answer = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
     async with HostileReceiver(hostile.answers(answer)) as proxy, sender(proxy=proxy.url("")) as sending:
-        assert status_or_error(await sending.send("http://hooks.shop.com/", HEADERS, BODY)) == "proxy_error"
+        assert status_or_error(await sending.send("http://hooks.shop.com/", LINES, BODY)) == "proxy_error"
     async with sender(proxy=proxy.url("")) as sending:
-        assert status_or_error(await sending.send("http://hooks.shop.com/", HEADERS, BODY)) == "proxy_error"
+        assert status_or_error(await sending.send("http://hooks.shop.com/", LINES, BODY)) == "proxy_error"
     async with sender(proxy="http://proxy.shop.com:3128", resolver=FakeResolver()) as sending:
-        assert status_or_error(await sending.send("http://hooks.shop.com/", HEADERS, BODY)) == "proxy_error"
+        assert status_or_error(await sending.send("http://hooks.shop.com/", LINES, BODY)) == "proxy_error"
 
 
 async def test_a_receiver_behind_the_proxy_is_talked_to_through_its_tunnel(tmp_path: Path) -> None:
@@ -148,8 +148,8 @@ async def test_a_receiver_behind_the_proxy_is_talked_to_through_its_tunnel(tmp_p
         sender(proxy=proxy.url(""), extra_ca_file=tmp_path / "ca.pem") as sending,
     ):
         for _ in range(2):
-            assert status_or_error(await sending.send("https://hooks.shop.com/x", HEADERS, BODY)) == "200"
-        assert status_or_error(await sending.send("https://other.shop.com/x", HEADERS, BODY)) == "tls_error"
+            assert status_or_error(await sending.send("https://hooks.shop.com/x", LINES, BODY)) == "200"
+        assert status_or_error(await sending.send("https://other.shop.com/x", LINES, BODY)) == "tls_error"
     assert receiver.requests[0].startswith(b"POST /x HTTP/1.1\r\nHost: hooks.shop.com\r\n")
     assert proxy.connections == 2
 
@@ -171,7 +171,7 @@ async def test_a_receiver_that_fails_in_a_tunnel_that_stands_has_failed_itself(
         HostileReceiver(hostile.tunnels_to(receiver)) as proxy,
         sender(proxy=proxy.url(""), timeout_seconds=0.5 if answer == "connect_timeout" else 10) as sending,
     ):
-        assert status_or_error(await sending.send("https://hooks.shop.com/x", HEADERS, BODY)) == answer
+        assert status_or_error(await sending.send("https://hooks.shop.com/x", LINES, BODY)) == answer
 
 
 @pytest.mark.parametrize("resets", [False, True])
@@ -184,7 +184,7 @@ async def test_a_tunnel_that_is_closed_as_soon_as_it_stands_fails_at_once(resets
 
     async with HostileReceiver(closes) as proxy, sender(proxy=proxy.url(""), timeout_seconds=100) as sending:
         for _ in range(20):
-            answer = await sending.send("https://hooks.shop.com/x", HEADERS, BODY)
+            answer = await sending.send("https://hooks.shop.com/x", LINES, BODY)
             assert answer == Failure(error=ErrorName.TLS_ERROR)
 
 

@@ -18,7 +18,7 @@ from tests.support.certificates import Issued, issue, pem, serving
 from tests.support.dns import FakeResolver
 from tests.support.event_loops import ON_BOTH_LOOPS, event_loop_policy  # noqa: F401 - a fixture
 from tests.support.hostile import OK, HostileReceiver, Peer
-from tests.support.sending import BODY, HEADERS, sender, status_or_error
+from tests.support.sending import BODY, LINES, sender, status_or_error
 
 pytestmark = ON_BOTH_LOOPS
 
@@ -40,14 +40,14 @@ async def answer_over_tls(
         HostileReceiver(behaviour, tls=context) as receiver,
         sender(resolver=names, extra_ca_file=ca_file) as sending,
     ):
-        return await sending.send(receiver.url(scheme="https", host="hooks.shop.com"), HEADERS, BODY)
+        return await sending.send(receiver.url(scheme="https", host="hooks.shop.com"), LINES, BODY)
 
 
 async def answer_of_blocking_server(context: ssl.SSLContext, ca_file: Path) -> Answer | Shortage:
     names = FakeResolver(hooks_shop_com=[["127.0.0.1"]])
     with blocking_tls_server(context) as port:
         async with sender(resolver=names, extra_ca_file=ca_file) as sending:
-            return await sending.send(f"https://hooks.shop.com:{port}/", HEADERS, BODY)
+            return await sending.send(f"https://hooks.shop.com:{port}/", LINES, BODY)
 
 
 def failed(fault: TlsFault) -> Failure:
@@ -117,7 +117,7 @@ async def test_plain_http_on_a_tls_port_is_a_tls_error_that_says_so() -> None:
         await peer.hung_up()
 
     async with HostileReceiver(plain) as receiver, sender() as sending:
-        assert await sending.send(receiver.url(scheme="https"), HEADERS, BODY) == failed(TlsFault.NOT_TLS)
+        assert await sending.send(receiver.url(scheme="https"), LINES, BODY) == failed(TlsFault.NOT_TLS)
 
 
 @pytest.mark.parametrize("name", ["endless_body", "flood_103", "silent_body"])
@@ -130,7 +130,7 @@ async def test_a_hostile_receiver_over_tls_is_hung_up_on_at_once(name: str, auth
         HostileReceiver(hostile.BEHAVIOURS[name], tls=context) as receiver,
         sender(resolver=names, extra_ca_file=tmp_path / "ca.pem", timeout_seconds=seconds) as sending,
     ):
-        answer = await sending.send(receiver.url(scheme="https", host="hooks.shop.com"), HEADERS, BODY)
+        answer = await sending.send(receiver.url(scheme="https", host="hooks.shop.com"), LINES, BODY)
         await asyncio.wait_for(receiver.ended.acquire(), 5)
     assert status_or_error(answer) == case["answer"]
 
@@ -162,7 +162,7 @@ async def test_http_1_1_is_agreed_on_with_the_host_that_the_url_names(
         HostileReceiver(tells, tls=context) as receiver,
         sender(resolver=names, extra_ca_file=tmp_path / "ca.pem") as sending,
     ):
-        assert status_or_error(await sending.send(receiver.url(scheme="https", host=host), HEADERS, BODY)) == "200"
+        assert status_or_error(await sending.send(receiver.url(scheme="https", host=host), LINES, BODY)) == "200"
     assert (named, agreed) == ([host], ["http/1.1"])
 
 
@@ -172,7 +172,7 @@ async def test_an_address_is_verified_as_one(authority: Issued, tmp_path: Path) 
         HostileReceiver(hostile.polite, tls=context) as receiver,
         sender(extra_ca_file=tmp_path / "ca.pem") as sending,
     ):
-        assert await sending.send(receiver.url(scheme="https"), HEADERS, BODY) == failed(TlsFault.WRONG_NAME)
+        assert await sending.send(receiver.url(scheme="https"), LINES, BODY) == failed(TlsFault.WRONG_NAME)
 
 
 async def test_a_receiver_over_tls_that_never_reads_costs_the_timeout_and_no_more(
@@ -189,5 +189,5 @@ async def test_a_receiver_over_tls_that_never_reads_costs_the_timeout_and_no_mor
         sender(resolver=names, extra_ca_file=tmp_path / "ca.pem", timeout_seconds=1.0) as sending,
     ):
         url = receiver.url(scheme="https", host="hooks.shop.com")
-        assert status_or_error(await sending.send(url, HEADERS, bytes(16 * 1024 * 1024))) == "timeout"
+        assert status_or_error(await sending.send(url, LINES, bytes(16 * 1024 * 1024))) == "timeout"
         assert sending._pool.open_connections == 0

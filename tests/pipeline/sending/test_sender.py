@@ -18,14 +18,14 @@ from tests.support import hostile
 from tests.support.dns import FakeResolver
 from tests.support.event_loops import ON_BOTH_LOOPS, event_loop_policy  # noqa: F401 - a fixture
 from tests.support.hostile import OK, HostileReceiver, Peer
-from tests.support.sending import BODY, HEADERS, sender, status_or_error
+from tests.support.sending import BODY, HEADERS, LINES, sender, status_or_error
 
 pytestmark = ON_BOTH_LOOPS
 
 
 async def test_the_request_has_exactly_the_headers_given_and_host_and_length() -> None:
     async with HostileReceiver(hostile.polite) as receiver, sender() as sending:
-        answer = await sending.send(receiver.url("/a%0d%0ab?x=%20[1]"), HEADERS, BODY)
+        answer = await sending.send(receiver.url("/a%0d%0ab?x=%20[1]"), LINES, BODY)
     assert answer == Response(status=200, headers=(("Content-Length", "2"),), body=b"ok")
     head, _, body = receiver.requests[0].partition(b"\r\n\r\n")
     request_line, *lines = head.decode().split("\r\n")
@@ -37,20 +37,20 @@ async def test_the_request_has_exactly_the_headers_given_and_host_and_length() -
 
 async def test_an_empty_body_is_sent_as_one() -> None:
     async with HostileReceiver(hostile.polite) as receiver, sender() as sending:
-        assert status_or_error(await sending.send(receiver.url(), HEADERS, b"")) == "200"
+        assert status_or_error(await sending.send(receiver.url(), LINES, b"")) == "200"
 
 
 async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     async with HostileReceiver(hostile.polite) as receiver, sender() as sending:
-        assert status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) == "200"
+        assert status_or_error(await sending.send(receiver.url(), LINES, BODY)) == "200"
 
 
 async def test_no_cookie_is_ever_sent_back() -> None:
     async with HostileReceiver(hostile.always_cookies) as receiver, sender() as sending:
         for _ in range(3):
-            await sending.send(receiver.url(), HEADERS, BODY)
+            await sending.send(receiver.url(), LINES, BODY)
     assert receiver.connections == 1
     assert len(receiver.requests) == 3
     assert not any(b"cookie" in request.lower() for request in receiver.requests)
@@ -63,8 +63,8 @@ async def test_a_slow_but_whole_answer_within_the_timeout_is_the_answer() -> Non
         await peer.write(OK)
 
     async with HostileReceiver(thinks) as receiver, sender() as sending:
-        assert status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) == "200"
-        assert status_or_error(await sending.send(receiver.url(), HEADERS, BODY, timeout_seconds=0.2)) == "timeout"
+        assert status_or_error(await sending.send(receiver.url(), LINES, BODY)) == "200"
+        assert status_or_error(await sending.send(receiver.url(), LINES, BODY, timeout_seconds=0.2)) == "timeout"
 
 
 async def test_silence_is_counted_from_the_first_byte_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,10 +76,10 @@ async def test_silence_is_counted_from_the_first_byte_only(monkeypatch: pytest.M
         await peer.write(OK)
 
     async with HostileReceiver(thinks) as receiver, sender(timeout_seconds=100) as sending:
-        assert status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) == "200"
+        assert status_or_error(await sending.send(receiver.url(), LINES, BODY)) == "200"
     half = hostile.answers(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
     async with HostileReceiver(half) as receiver, sender(timeout_seconds=100) as sending:
-        assert status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) == "timeout"
+        assert status_or_error(await sending.send(receiver.url(), LINES, BODY)) == "timeout"
 
 
 async def test_a_body_of_16_kib_is_kept_whole_and_the_connection_used_again() -> None:
@@ -92,7 +92,7 @@ async def test_a_body_of_16_kib_is_kept_whole_and_the_connection_used_again() ->
 
     async with HostileReceiver(big) as receiver, sender() as sending:
         for _ in range(2):
-            answer = await sending.send(receiver.url(), HEADERS, BODY)
+            answer = await sending.send(receiver.url(), LINES, BODY)
             assert isinstance(answer, Response)
             assert len(answer.body) == 16384
     assert receiver.connections <= 2
@@ -108,7 +108,7 @@ async def test_the_budget_is_per_answer_and_not_per_connection() -> None:
 
     rounds = ANSWER_BUDGET_BYTES // len(text) + 5
     async with HostileReceiver(verbose) as receiver, sender() as sending:
-        answers = [status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) for _ in range(rounds)]
+        answers = [status_or_error(await sending.send(receiver.url(), LINES, BODY)) for _ in range(rounds)]
     assert answers == ["200"] * rounds
     assert receiver.connections == 1
 
@@ -119,7 +119,7 @@ async def test_a_receiver_that_never_reads_costs_the_timeout_and_no_more() -> No
         await asyncio.Event().wait()
 
     async with HostileReceiver(deaf) as receiver, sender(timeout_seconds=0.5) as sending:
-        assert status_or_error(await sending.send(receiver.url(), HEADERS, bytes(16 * 1024 * 1024))) == "timeout"
+        assert status_or_error(await sending.send(receiver.url(), LINES, bytes(16 * 1024 * 1024))) == "timeout"
 
 
 async def test_an_answer_to_a_body_that_was_not_read_is_the_answer() -> None:
@@ -129,14 +129,14 @@ async def test_an_answer_to_a_body_that_was_not_read_is_the_answer() -> None:
         await asyncio.Event().wait()
 
     async with HostileReceiver(refuses) as receiver, sender(timeout_seconds=10) as sending:
-        assert status_or_error(await sending.send(receiver.url(), HEADERS, bytes(16 * 1024 * 1024))) == "413"
+        assert status_or_error(await sending.send(receiver.url(), LINES, bytes(16 * 1024 * 1024))) == "413"
 
 
 async def test_a_packed_body_is_kept_as_it_came() -> None:
     packed = gzip.compress(bytes(10_000_000))
     head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(packed)}\r\n\r\n"
     async with HostileReceiver(hostile.answers(head.encode() + packed)) as receiver, sender() as sending:
-        answer = await sending.send(receiver.url(), HEADERS, BODY)
+        answer = await sending.send(receiver.url(), LINES, BODY)
     assert isinstance(answer, Response)
     assert answer.body == packed[:KEPT_BODY_BYTES]
 
@@ -151,7 +151,7 @@ async def test_a_target_that_this_machine_has_no_address_for_is_not_reached(
     monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", no_source)
     async with sender(resolver=FakeResolver(hooks_shop_com=[["2606:4700::1111"]])) as sending:
         with capture_logs() as lines:
-            answer = await sending.send(f"http://{host}:9/", HEADERS, BODY)
+            answer = await sending.send(f"http://{host}:9/", LINES, BODY)
     assert status_or_error(answer) == "connect_refused", "it counts, or no breaker ever spares us the rest"
     assert not lines, "merchants choose targets: what is an error to the operator is not theirs to fill the log with"
 
@@ -164,8 +164,8 @@ async def test_what_runs_out_here_is_not_the_receivers_failure(number: int, monk
     monkeypatch.setattr(EgressGuard, "open_socket", no_socket)
     async with sender() as sending:
         with capture_logs() as lines:
-            answer = await sending.send("http://127.0.0.1:9/", HEADERS, BODY)
-            again = await sending.send("http://127.0.0.1:9/", HEADERS, BODY)
+            answer = await sending.send("http://127.0.0.1:9/", LINES, BODY)
+            again = await sending.send("http://127.0.0.1:9/", LINES, BODY)
     assert [status_or_error(each) for each in (answer, again)] == ["shortage"] * 2
     assert [line["event"] for line in lines] == ["sender.starved"], "each delivery meets it, and one line tells it"
 
@@ -181,4 +181,4 @@ async def test_of_several_addresses_one_that_no_socket_was_left_for_makes_it_our
 
     monkeypatch.setattr(EgressGuard, "_opened", none)
     async with sender(resolver=FakeResolver(hooks_shop_com=[["::1", "127.0.0.1"]])) as sending:
-        assert status_or_error(await sending.send("http://hooks.shop.com:9/", HEADERS, BODY)) == "shortage"
+        assert status_or_error(await sending.send("http://hooks.shop.com:9/", LINES, BODY)) == "shortage"

@@ -19,7 +19,7 @@ from daemon.pipeline.sending.sender import Sender
 from tests.support import hostile
 from tests.support.event_loops import ON_BOTH_LOOPS, event_loop_policy  # noqa: F401 - a fixture
 from tests.support.hostile import CHUNKED, OK, HostileReceiver, Peer
-from tests.support.sending import BODY, HEADERS, sender, status_or_error
+from tests.support.sending import BODY, LINES, sender, status_or_error
 
 HOSTILE = json.loads((Path(__file__).parents[2] / "data" / "hostile_responses.json").read_text())
 WAITING_SECONDS = 0.5
@@ -41,7 +41,7 @@ async def test_a_hostile_receiver_gets_its_name_and_no_more_than_the_budget(case
         HostileReceiver(hostile.BEHAVIOURS[case["name"]]) as receiver,
         sender(timeout_seconds=WAITING_SECONDS if waits else MAX_QUEUED_SECONDS) as sending,
     ):
-        answer = await sending.send(receiver.url(scheme=scheme), HEADERS, BODY)
+        answer = await sending.send(receiver.url(scheme=scheme), LINES, BODY)
         if not sending._pool.open_connections:  # a connection that is not kept is closed
             await asyncio.wait_for(receiver.ended.acquire(), 5)
     assert status_or_error(answer) == case["answer"]
@@ -67,7 +67,7 @@ async def test_a_connection_may_end_at_any_byte_and_the_status_counts_once_it_is
     async with sender(timeout_seconds=MAX_QUEUED_SECONDS) as sending:
         for cut in range(len(text)):
             async with HostileReceiver(ends(text[:cut])) as receiver:
-                got.append(status_or_error(await sending.send(receiver.url(), HEADERS, BODY)))
+                got.append(status_or_error(await sending.send(receiver.url(), LINES, BODY)))
             expected.append("connection_reset" if cut < head or is_reset else status)
     assert got == expected
 
@@ -93,7 +93,7 @@ async def test_broken_framing_is_noticed_in_whichever_segment_it_comes(bad: byte
 
 async def _answer(sending: Sender, *pieces: bytes) -> Answer:
     async with HostileReceiver(hostile.answers_in_pieces(*pieces)) as receiver:
-        answer = await sending.send(receiver.url(), HEADERS, BODY)
+        answer = await sending.send(receiver.url(), LINES, BODY)
         assert not isinstance(answer, Shortage)
         return answer
 
@@ -125,10 +125,10 @@ async def test_what_nobody_asked_for_is_not_taken_for_the_next_answer(unasked: b
         poisoned.set()
 
     async with HostileReceiver(poisonous) as receiver, sender(timeout_seconds=MAX_QUEUED_SECONDS) as sending:
-        first = status_or_error(await sending.send(receiver.url(), HEADERS, BODY))
+        first = status_or_error(await sending.send(receiver.url(), LINES, BODY))
         answered.set()
         await asyncio.wait_for(poisoned.wait(), 5)  # the sender closed the connection
-        assert status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) == first
+        assert status_or_error(await sending.send(receiver.url(), LINES, BODY)) == first
     assert receiver.connections == 2
 
 
@@ -138,7 +138,7 @@ async def test_a_second_answer_in_the_same_breath_is_not_the_next_one() -> None:
         HostileReceiver(hostile.answers(OK + poison)) as receiver,
         sender(timeout_seconds=MAX_QUEUED_SECONDS) as sending,
     ):
-        answers = [status_or_error(await sending.send(receiver.url(), HEADERS, BODY)) for _ in range(3)]
+        answers = [status_or_error(await sending.send(receiver.url(), LINES, BODY)) for _ in range(3)]
     assert answers == ["200"] * 3
     assert receiver.connections == 3
 
@@ -149,9 +149,9 @@ async def test_fifty_hostile_receivers_at_once_leave_the_polite_one_alone() -> N
         receivers = [await stack.enter_async_context(HostileReceiver(hostile.BEHAVIOURS[name])) for name in names]
         friend = await stack.enter_async_context(HostileReceiver(hostile.polite))
         sending = await stack.enter_async_context(sender(timeout_seconds=WAITING_SECONDS))
-        tasks = [asyncio.create_task(sending.send(one.url(), HEADERS, BODY)) for one in receivers]
+        tasks = [asyncio.create_task(sending.send(one.url(), LINES, BODY)) for one in receivers]
         friendly = [
-            status_or_error(await sending.send(friend.url(), HEADERS, BODY, timeout_seconds=MAX_QUEUED_SECONDS))
+            status_or_error(await sending.send(friend.url(), LINES, BODY, timeout_seconds=MAX_QUEUED_SECONDS))
             for _ in range(20)
         ]
         await asyncio.gather(*tasks)

@@ -18,7 +18,7 @@ from tests.support.few_files import no_file_left
 from tests.support.hostile import OK, HostileReceiver
 from tests.support.pipeline_process import pipeline_process
 from tests.support.receiver import receiver
-from tests.support.sending import BODY, HEADERS, sender, status_or_error
+from tests.support.sending import BODY, LINES, sender, status_or_error
 from tests.support.until import until
 
 
@@ -104,9 +104,9 @@ async def test_without_a_file_no_receiver_and_no_name_is_to_blame() -> None:
         port = there.url().rpartition(":")[2].rstrip("/")
         targets = [f"http://{host}:{port}/" for host in ("127.0.0.1", "plain.shop.com", "other.shop.com")]
         with no_file_left():
-            answers = [status_or_error(await sending.send(target, HEADERS, BODY)) for target in targets]
+            answers = [status_or_error(await sending.send(target, LINES, BODY)) for target in targets]
         assert answers == ["shortage"] * 3
-        assert [status_or_error(await sending.send(target, HEADERS, BODY)) for target in targets] == ["200"] * 3
+        assert [status_or_error(await sending.send(target, LINES, BODY)) for target in targets] == ["200"] * 3
 
 
 def test_a_request_that_was_not_made_takes_a_delivery_back_unless_nobody_wants_it() -> None:

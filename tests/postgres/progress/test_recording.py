@@ -15,7 +15,7 @@ from eventstore.postgres.errors import StoreUnavailable, ValueRefused
 from eventstore.progress import backlog, lease, recording
 from eventstore.progress.process import heartbeat
 from eventstore.progress.recording import Flush
-from eventstore.progress.rows import AttemptRow, ParkedKey, SettledRow
+from eventstore.progress.rows import ATTEMPT_COLUMNS, AttemptRow, ParkedKey, SettledRow
 from tests.support.builders import NOON, ROUTE, TENANTS, attempt, new_event, parked, process, retry
 from tests.support.fault_proxy import fault_proxy
 from tests.support.postgres import Connect, until_waiting
@@ -87,6 +87,7 @@ async def test_a_flush_writes_all_its_parts(database: Database, sql: asyncpg.Con
     assert await me.flush(batch) == {3}
     stored = await sql.fetch(f"SELECT {', '.join(AttemptRow._fields)} FROM hookledger.attempt ORDER BY seq")
     assert [AttemptRow(*row.values()) for row in stored] == rows
+    assert tuple((await sql.fetch("SELECT * FROM hookledger.attempt LIMIT 1"))[0].keys()) == ATTEMPT_COLUMNS
     (row,) = await sql.fetch("SELECT *, due_at - clock_timestamp() AS due FROM hookledger.retry")
     assert timedelta(seconds=50) < row["due"] <= timedelta(minutes=1)
     assert (row["seq"], row["failures"], row["recorded_at"], row["event_time"]) == (6, 2, NOON, NOON)

@@ -66,7 +66,7 @@ ROUTES = "'{00000000-0000-0000-0000-000000000007}'"
 # Owner, shards, epochs, the number of the flush, the shards it writes for, the log that was read, the time, and an
 # empty array for each field of its rows.
 FLUSH_ARGUMENTS = ", ".join(
-    ["'me'", SHARDS, "'{1,1,1,1}'", "1", "'{}'", "NULL", "0", "'1:1:'", "now()", *["'{}'"] * 51]
+    ["'me'", SHARDS, "'{1,1,1,1}'", "1", "'{}'", "NULL", "0", "'1:1:'", "now()", *["'{}'"] * 32]
 )
 COUNT = replays._COUNT.format(found=replays._FOUND.format(rule=replays._RULES["all"]))
 SCHEDULE = replays._SCHEDULE.format(rule=replays._RULES["all"], steady_time=STATEMENT_TIME)

@@ -10,7 +10,14 @@ from svix.webhooks import Webhook
 
 from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook.payload import PayloadSource, RenderError
-from daemon.core.webhook.request import RequestOptions, WebhookRequest, build
+from daemon.core.webhook.request import (
+    RequestForm,
+    RequestOptions,
+    UnsendableHeader,
+    WebhookRequest,
+    build,
+    header_lines,
+)
 from daemon.core.webhook.signing import SigningKey, format_key
 
 ROUTE = UUID("11111111-2222-3333-4444-555555555555")
@@ -105,3 +112,24 @@ def test_a_test_says_so_and_is_not_stopped_by_its_filter() -> None:
 def test_a_request_says_how_many_deliveries_in_a_row_led_to_it() -> None:
     assert built().headers["Hookledger-Hops"] == "1"
     assert built(source=replace(SOURCE, hops=3)).headers["Hookledger-Hops"] == "4"
+
+
+@pytest.mark.parametrize("value", ["a\r\nb", "a\nb", "a\rb", "a\0b"])
+def test_a_header_that_would_end_its_line_early_is_not_sent(value: str) -> None:
+    with pytest.raises(UnsendableHeader):
+        built(custom={"X-Shop": value})
+
+
+def test_a_form_gives_each_event_the_lines_of_its_own_headers() -> None:
+    form = RequestForm(custom={"X-Shop": "1"}, keys=KEYS, request_options=REQUEST_OPTIONS)
+    for number in range(3):
+        source = replace(SOURCE, event_id=f"evt_{number}", hops=number)
+        expected = built(source=source, timestamp=number)
+        lines = form.lines(
+            expected.body,
+            hops=number,
+            message_id=expected.headers["webhook-id"],
+            timestamp=number,
+            is_test=False,
+        )
+        assert lines == header_lines(expected.headers)

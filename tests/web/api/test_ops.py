@@ -52,6 +52,7 @@ def used(metrics: Metrics) -> Metrics:
     """Sets one sample of each metric. For a worker, call it before the next worker is created: that takes over this process."""
     metrics.attempted("delivered", "2xx", 0.1)
     metrics.decided(Decision.DELIVER, 3)
+    metrics.add_up()  # as each flush of outcomes does
     metrics.events_published.labels("accepted").inc()
     metrics.egress_denied.labels("loopback").inc()
     metrics.query_refused(True)
@@ -121,6 +122,7 @@ def test_a_successor_counts_on_and_gauges_of_the_dead_are_gone(directory: Path) 
     assert value(living, 'hookledger_decisions_total{decision="deliver"}') == 6
     successor = Metrics(worker=1)
     successor.decided(Decision.DELIVER)
+    successor.add_up()
     assert value(living, 'hookledger_decisions_total{decision="deliver"}') == 7
     assert value(successor, "hookledger_shards_owned") == 8
 
