@@ -14,8 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from daemon.config.values import (
     SIGNATURE_HEADER,
+    Accent,
     AllowedHosts,
     AllowedNetworks,
+    DashboardName,
     DatabaseUrl,
     Days,
     Duration,
@@ -24,11 +26,13 @@ from daemon.config.values import (
     Listen,
     ListenAddress,
     MasterKeys,
+    Origins,
     Ports,
     Positive,
     PositiveSeconds,
     ProxyUrl,
     PublicUrl,
+    ReturnUrl,
     Secret,
     SecretText,
 )
@@ -138,6 +142,16 @@ class LimitsSection(Section):
     commands_per_minute: Positive = 120
 
 
+class DashboardSection(Section):
+    """How the dashboard looks in somebody else's house. `frame_ancestors` are the pages that may show it in a frame."""
+
+    name: DashboardName = "Hookledger"
+    logo_file: FilePath | None = None
+    accent: Accent | None = None
+    return_url: ReturnUrl | None = None
+    frame_ancestors: Origins = ()
+
+
 class LogSection(Section):
     """`format` None means console if the output is a terminal, else json."""
 
@@ -154,6 +168,7 @@ class Config(Section):
     events: EventsSection
     retention: RetentionSection
     limits: LimitsSection
+    dashboard: DashboardSection
     log: LogSection
     dev: bool = False
 

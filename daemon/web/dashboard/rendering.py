@@ -14,18 +14,18 @@ from urllib.parse import quote, urlencode, urlsplit
 from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from daemon.web.access import browsers, sessions
 from daemon.web.access.auth import CALLER, may
 from daemon.web.dashboard import assets, template_filters
 from daemon.web.dashboard.assets import ASSETS
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
 
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-}
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; form-action 'self'; frame-ancestors {}; base-uri 'none'"
+)
+_HEADERS: web.AppKey[Mapping[str, str]] = web.AppKey("headers")
 
 # The notice at the head of a page after a command, by the value of `?done=`.
 NOTICES: Mapping[str, str] = {
@@ -76,7 +76,13 @@ def _environment() -> Environment:
 
 def set_up(application: web.Application) -> None:
     """Lets an application render templates."""
-    application[ASSETS] = assets.load()
+    dashboard = application[SERVICES].config.dashboard
+    application[ASSETS] = assets.load(dashboard)
+    application[_HEADERS] = {
+        "Content-Security-Policy": _POLICY.format(" ".join(dashboard.frame_ancestors) or "'none'"),
+        "Referrer-Policy": "same-origin",
+        "Cross-Origin-Opener-Policy": "same-origin",
+    }
 
 
 def render(
@@ -89,7 +95,8 @@ def render(
 ) -> web.Response:
     """A response with a page, or with a part of one: a template that does not extend another."""
     text = text_of(request, template, **context)
-    return web.Response(text=text, status=status, headers=HEADERS | dict(headers or {}), content_type="text/html")
+    common: Mapping[str, str] = request.app[_HEADERS]
+    return web.Response(text=text, status=status, headers={**common, **(headers or {})}, content_type="text/html")
 
 
 def text_of(request: web.Request, template: str, **context: object) -> str:
@@ -128,7 +135,15 @@ def here(request: web.Request, **changed: object) -> str:
 
 
 def _common_context(request: web.Request) -> dict[str, object]:
+    dashboard = request.app[SERVICES].config.dashboard
+    return_url = sessions.return_url(request)
     return {
+        "brand": dashboard.name,
+        "logo": request.app[ASSETS].logo,
+        "accent": request.app[ASSETS].accent,
+        "return_url": return_url,
+        "return_host": None if return_url is None else urlsplit(return_url).netloc,
+        "is_framed": bool(dashboard.frame_ancestors) and browsers.is_framed(request.headers),
         "viewer": viewer_of(request),
         "link": partial(link, request),
         "here": partial(here, request),

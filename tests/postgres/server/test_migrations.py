@@ -30,6 +30,7 @@ MIGRATIONS = Path(schema.__file__).parents[1] / "migrations"
 DIGESTS = {
     "2_failover.sql": "d05ab7cd7e2e0b17f2f9a33b770018b1f19cbdd45c2f0bf8d5f49bdfa0480c6e",
     "3_field.sql": "8b019a414bc6020ff6c34dcd49c584341911aa42a91c2dd1dfaafc3b0356be64",
+    "4_login_links.sql": "da3797f29f0b42c31eaeb15b02461845fe0cff90218e215deebfa917a841f5f0",
 }
 
 CREATED = {

@@ -50,6 +50,7 @@ ENDPOINTS = {
     "GET /v1/tenants/{tenant}/events/{event}": "read",
     "GET /v1/tenants/{tenant}/explain": "read",
     "POST /v1/tenants/{tenant}/preview": "manage",
+    "POST /v1/tenants/{tenant}/login-links": "manage",
     "GET /v1/event-types": "catalogue",
     "PUT /v1/event-types": "admin",
     "GET /v1/projection": "operations",
