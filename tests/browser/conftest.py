@@ -88,7 +88,7 @@ async def live(
     async with temporary_database(administrator, "browser", template=template_database) as name:
         url = of_database(postgres_url, name)
         hookledger = CommandLine(tmp_path_factory.mktemp("browser"), url, **QUICK_RETRIES)
-        async with _lives(hookledger, there) as it:
+        async with lives(hookledger, there) as it:
             yield it
 
 
@@ -106,7 +106,7 @@ async def guarded(
     async with temporary_database(administrator, "guarded", template=template_database) as name:
         url = of_database(postgres_url, name)
         hookledger = CommandLine(tmp_path_factory.mktemp("guarded"), url, **QUICK_RETRIES, **admin)
-        async with _lives(hookledger, there, *admin.values()) as it:
+        async with lives(hookledger, there, *admin.values()) as it:
             yield Guarded(live=it, hookledger=hookledger)
 
 
@@ -200,7 +200,8 @@ async def save_screenshots_if_failed(test: pytest.Item, *visits: Visit) -> None:
 
 
 @asynccontextmanager
-async def _lives(hookledger: CommandLine, there: Receiver, token: str | None = None) -> AsyncIterator[Live]:
+async def lives(hookledger: CommandLine, there: Receiver, token: str | None = None) -> AsyncIterator[Live]:
+    """A daemon with the sample catalogue."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     async with running(hookledger) as daemon, aiohttp.ClientSession(headers=headers) as session:
         it = Live(url=daemon.url, target=there.url, session=session)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from http.cookies import SimpleCookie
 from urllib.parse import urlsplit
 
 from daemon.core.drafts.login_link_draft import LoginLinkDraft
@@ -24,5 +23,5 @@ async def opened(app: App, url: str) -> dict[str, str]:
     answer = await app.ask("POST", path[path.index("/login/") :], headers=BROWSER, allow_redirects=False)
     assert answer.status == 303, answer.text
     app.client.session.cookie_jar.clear()  # a request without these headers has no session
-    (cookie,) = SimpleCookie(answer.headers["Set-Cookie"]).values()  # the first of two
-    return {**BROWSER, "Cookie": f"{cookie.key}={cookie.value}"}
+    cookie = answer.headers["Set-Cookie"].partition(";")[0]  # the first of two
+    return {**BROWSER, "Cookie": cookie}

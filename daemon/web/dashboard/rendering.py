@@ -43,7 +43,7 @@ NOTICES: Mapping[str, str] = {
     "disabled": "The webhook is disabled. Nothing is sent to it from now on.",
     "revoked": "The old key is revoked: only the present one signs from now on.",
     "no_old_key": "There was no old key any more, so nothing had to be revoked.",
-    "rotated": "The key is rotated. Put the new one in place within 24 hours.",
+    "rotated": "The verification key is rotated. Put the new one in place within 24 hours.",
     "retried": "It is in line to be sent again now. Refresh in a moment to see the answer.",
 }
 
@@ -130,7 +130,7 @@ def link(request: web.Request, *parts: str, **query: object) -> str:
 
 def here(request: web.Request, **changed: object) -> str:
     """The path of the current page with a changed query; None removes a parameter."""
-    query: dict[str, object] = {name: value for name, value in request.query.items() if name != "done"}
+    query: dict[str, object] = {name: value for name, value in request.query.items() if name not in ("done", "saved")}
     return f"{_base(request)}{request.rel_url.raw_path}{_query(query | changed)}"
 
 

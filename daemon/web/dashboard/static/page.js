@@ -142,15 +142,78 @@ function checkAll(box) {
       each.disabled = box.checked;
     }
   };
-  box.addEventListener("follow", follow);
   box.addEventListener("change", () => {
     if (box.checked) before = others.filter((each) => each.checked);
     for (const each of others) each.checked = before.includes(each);
     follow();
     if (box.checked) return;
-    for (const each of before) if (each.dataset.checkAll) each.dispatchEvent(new Event("follow"));
+    for (const each of before) if (each.dataset.checkGroup) each.dispatchEvent(new Event("follow"));
   });
   if (box.checked) follow();
+}
+
+// The types of a group are chosen with it. Leaving one out chooses the others one by one, and says what that means.
+function checkGroup(box) {
+  const group = box.closest("[data-group]");
+  const members = [...document.querySelectorAll(box.dataset.checkGroup)].filter((each) => each !== box);
+  const note = group.querySelector("[data-single]");
+  for (const button of group.querySelectorAll("[data-singly]")) button.hidden = true;
+  let before = [];
+  const follow = () => {
+    for (const each of members) if (box.checked) each.checked = true;
+  };
+  box.addEventListener("follow", follow);
+  box.addEventListener("change", () => {
+    if (box.checked) before = members.filter((each) => each.checked);
+    for (const each of members) each.checked = box.checked || before.includes(each);
+    note.hidden = true;
+  });
+  for (const member of members) {
+    member.addEventListener("change", () => {
+      if (member.checked || !box.checked) return;
+      box.checked = note.hidden = false;
+      announce(note.textContent);
+    });
+  }
+  follow();
+}
+
+// Commands of a row: Escape and a click elsewhere close them, and one menu is open at a time.
+function menu(details) {
+  const summary = details.querySelector("summary");
+  details.addEventListener("toggle", () => {
+    if (!details.open) return;
+    for (const each of document.querySelectorAll("details.menu[open]")) each.open = each === details;
+  });
+  details.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !details.open) return;
+    details.open = false;
+    summary.focus();
+  });
+  document.addEventListener("click", (event) => {
+    if (!details.contains(event.target)) details.open = false;
+  });
+}
+
+// Copies what the page of a link shows to be copied; if that cannot be, the link leads there.
+function copyFrom(anchor) {
+  anchor.addEventListener("click", async (event) => {
+    if (event.metaKey || event.ctrlKey || event.shiftKey) return;
+    event.preventDefault();
+    const text = fetchPart(anchor.href).then((html) => {
+      const part = new DOMParser().parseFromString(html, "text/html");
+      return new Blob([part.querySelector("[data-copy]").dataset.copy], { type: "text/plain" });
+    });
+    try {
+      await navigator.clipboard.write([new ClipboardItem({ "text/plain": text })]);
+    } catch {
+      return location.assign(anchor.href);
+    }
+    const [label, before] = [anchor.firstChild, anchor.firstChild.textContent];
+    label.textContent = "Copied";
+    announce("Copied");
+    setTimeout(() => (label.textContent = before), 2000);
+  });
 }
 
 function count(element) {
@@ -255,6 +318,9 @@ const BEHAVIOURS = {
   "a[data-reveal]": reveal,
   "[data-search]": search,
   "[data-check-all]": checkAll,
+  "[data-check-group]": checkGroup,
+  "details[data-menu]": menu,
+  "a[data-copy-from]": copyFrom,
   "[data-count]": count,
   "[data-live]": live,
   "time[data-countdown]": countdown,
@@ -275,6 +341,6 @@ start(document);
 // The notice after a command is shown once: `done` is removed, so that a reload or a bookmark does not repeat it.
 const url = new URL(location.href);
 if (url.searchParams.has("done")) {
-  url.searchParams.delete("done");
+  for (const name of ["done", "saved"]) url.searchParams.delete(name);
   history.replaceState(null, "", url);
 }
