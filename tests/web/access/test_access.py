@@ -86,6 +86,8 @@ ENDPOINTS = {
     "GET /t/{tenant}/deliveries/{delivery}": "read",
     "GET /t/{tenant}/deliveries/{delivery}/body": "read",
     "POST /t/{tenant}/deliveries/{delivery}/retry": "manage",
+    "GET /t/{tenant}/event-types": "read",
+    "GET /t/{tenant}/event-types/{name}": "read",
     "GET /t/{tenant}/events": "read",
     "GET /t/{tenant}/events/{event}": "read",
     "GET /t/{tenant}/activity": "read",

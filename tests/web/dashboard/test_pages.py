@@ -53,6 +53,8 @@ MERCHANT = [
     "/t/{tenant}/webhooks/{route}/history",
     "/t/{tenant}/deliveries",
     "/t/{tenant}/deliveries/{delivery}",
+    "/t/{tenant}/event-types",
+    "/t/{tenant}/event-types/{name}",
     "/t/{tenant}/events",
     "/t/{tenant}/events/{event}",
     "/t/{tenant}/activity",
