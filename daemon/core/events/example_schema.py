@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import reduce
 
-Schema = dict[str, object]
+ExampleSchema = dict[str, object]
 
 # Deeper values are of any type: nobody reads a deeper schema.
 MAX_DEPTH = 12
 
 
-def schema_of(value: object, *, depth: int = 0) -> Schema:  # noqa: PLR0911 - a table, read from top to bottom
+def schema_of(value: object, *, depth: int = 0) -> ExampleSchema:  # noqa: PLR0911 - a table, read from top to bottom
     """The schema of a parsed JSON value."""
     match value:
         case _ if depth == MAX_DEPTH:
@@ -37,12 +37,12 @@ def schema_of(value: object, *, depth: int = 0) -> Schema:  # noqa: PLR0911 - a 
             return {"type": "number"}
 
 
-def _either(one: Schema, other: Schema) -> Schema:
+def _either(one: ExampleSchema, other: ExampleSchema) -> ExampleSchema:
     """The schema of what is like the one or the other."""
     if one == other:
         return one
     types = sorted({*_types(one), *_types(other)})
-    merged: Schema = {"type": types[0] if len(types) == 1 else types} if types else {}
+    merged: ExampleSchema = {"type": types[0] if len(types) == 1 else types} if types else {}
     for name, merge in (("properties", _members), ("items", _either)):
         parts = [part for part in (one.get(name), other.get(name)) if isinstance(part, dict)]
         if parts:
@@ -50,7 +50,7 @@ def _either(one: Schema, other: Schema) -> Schema:
     return merged
 
 
-def _members(one: Schema, other: Schema) -> Schema:
+def _members(one: ExampleSchema, other: ExampleSchema) -> ExampleSchema:
     both = {name: schema for name, schema in one.items() if isinstance(schema, dict)}
     for name, schema in other.items():
         if isinstance(schema, dict):
@@ -58,7 +58,7 @@ def _members(one: Schema, other: Schema) -> Schema:
     return dict(both)
 
 
-def _types(schema: Schema) -> list[str]:
+def _types(schema: ExampleSchema) -> list[str]:
     match schema.get("type"):
         case str(name):
             return [name]

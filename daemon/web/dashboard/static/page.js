@@ -251,7 +251,57 @@ function countdown(time) {
   tick();
 }
 
-const MOMENT = { timeZone: "UTC", dateStyle: "medium", timeStyle: "medium" };
+// ---- times: pages have them in UTC, and people see them in their own zone ----
+
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const AGES = [[86400, "day"], [3600, "h"], [60, "min"], [1, "s"]];
+const AGE_MS = 15000;
+const SKEW_MS = Date.parse(document.body.dataset.now) - Date.now(); // how far the server's clock is ahead of ours
+const two = (number) => String(number).padStart(2, "0");
+
+function zone(at) {
+  const minutes = -at.getTimezoneOffset();
+  const [hours, rest] = [Math.floor(Math.abs(minutes) / 60), Math.abs(minutes) % 60];
+  return minutes ? `UTC${minutes < 0 ? "−" : "+"}${hours}${rest ? `:${two(rest)}` : ""}` : "UTC";
+}
+
+function exact(at) {
+  const clock = [at.getHours(), at.getMinutes(), at.getSeconds()].map(two).join(":");
+  return `${at.getDate()} ${MONTHS[at.getMonth()]} ${at.getFullYear()}, ${clock} ${zone(at)}`;
+}
+
+function age(at) {
+  const seconds = (Date.now() + SKEW_MS - at) / 1000;
+  for (const [length, name] of AGES) {
+    const number = Math.floor(Math.abs(seconds) / length);
+    if (number < 1) continue;
+    const text = `${number} ${name}${name === "day" && number > 1 ? "s" : ""}`;
+    return seconds > 0 ? `${text} ago` : `in ${text}`;
+  }
+  return "just now";
+}
+
+setInterval(() => {
+  for (const time of document.querySelectorAll("time[data-ago]")) time.textContent = age(new Date(time.dateTime));
+}, AGE_MS);
+
+function zoneOf(footer) {
+  const name = zone(new Date());
+  if (name !== "UTC") footer.textContent = `All times are ${name}, your own time zone. Days in charts are days of UTC.`;
+}
+
+// A field has a moment in the reader's zone, and its form sends it in UTC.
+function localField(input) {
+  const at = new Date(`${input.value}Z`);
+  if (input.value) {
+    const day = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+    input.value = `${day}T${[at.getHours(), at.getMinutes(), at.getSeconds()].map(two).join(":")}`;
+  }
+  for (const name of input.form.querySelectorAll("[data-zone-name]")) name.textContent = zone(new Date());
+  input.form.addEventListener("formdata", ({ formData }) => {
+    if (input.value) formData.set(input.name, `${new Date(input.value).toISOString().slice(0, 19)}Z`);
+  });
+}
 
 // Shows the moment at the position of a slider while it is moved.
 function moments(slider) {
@@ -259,7 +309,7 @@ function moments(slider) {
   const output = slider.parentElement.querySelector("output");
   const update = () => {
     const at = new Date(from + ((to - from) * slider.value) / slider.max);
-    const text = slider.value === slider.max ? "Now" : `${at.toLocaleString("en-GB", MOMENT)} UTC`;
+    const text = slider.value === slider.max ? "Now" : exact(at);
     slider.setAttribute("aria-valuetext", text);
     output.textContent = text;
   };
@@ -324,6 +374,10 @@ const BEHAVIOURS = {
   "[data-count]": count,
   "[data-live]": live,
   "time[data-countdown]": countdown,
+  "time[data-moment]": (time) => (time.textContent = exact(new Date(time.dateTime))),
+  "time[data-ago]": (time) => (time.title = exact(new Date(time.dateTime))),
+  "[data-zone]": zoneOf,
+  'input[type="datetime-local"]': localField,
   "[data-from]": moments,
   "form[data-auto]": auto,
   "[data-poll]": poll,
