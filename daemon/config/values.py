@@ -21,7 +21,7 @@ from pydantic import BeforeValidator, Field
 from daemon.config import accents
 from daemon.config.accents import AccentPair
 from daemon.core import durations, texts
-from daemon.core.drafts.login_link_draft import return_url_problem
+from daemon.core.drafts.login_link_draft import is_loopback, return_url_problem
 from daemon.core.drafts.route_headers import is_reserved
 from daemon.core.webhook import host_names
 from eventstore.postgres import database_url
@@ -70,12 +70,7 @@ class ListenAddress:
 
     @property
     def is_loopback(self) -> bool:
-        if self.host == "localhost":
-            return True
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.host)
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

@@ -61,15 +61,14 @@ SELECT tenant, actor, role, return_url, path FROM hookledger.login_link
 
 _BEGIN = """
 WITH taken AS (
-    DELETE FROM hookledger.login_link WHERE hash = $1 RETURNING *
+    DELETE FROM hookledger.login_link WHERE hash = $1
+    RETURNING tenant, actor, role, return_url, path, expires_at > clock_timestamp() AS works
 ), replaced AS (
-    DELETE FROM hookledger.session
-     WHERE hash = $3 AND EXISTS (SELECT FROM taken WHERE expires_at > clock_timestamp())
+    DELETE FROM hookledger.session WHERE hash = $3 AND EXISTS (SELECT FROM taken WHERE works)
 ), begun AS (
-    INSERT INTO hookledger.session (hash, tenant, actor, role)
-    SELECT $2, tenant, actor, role FROM taken WHERE expires_at > clock_timestamp()
+    INSERT INTO hookledger.session (hash, tenant, actor, role) SELECT $2, tenant, actor, role FROM taken WHERE works
 )
-SELECT tenant, actor, role, return_url, path FROM taken WHERE expires_at > clock_timestamp()
+SELECT tenant, actor, role, return_url, path FROM taken WHERE works
 """
 
 _FIND = """

@@ -71,8 +71,8 @@ async def begin(request: web.Request, link: str) -> web.Response | None:
         return None
     response = _to_page(services.config.server, used.path or "/")
     _set_cookie(response, services.config, cookie_name(services.config.server), secret, sessions.ABSOLUTE)
-    return_url = quote(used.return_url or "", safe="")
-    _set_cookie(response, services.config, _return_cookie(services.config.server), return_url, _REMEMBERED)
+    way_back = quote(used.return_url or "", safe="")
+    _set_cookie(response, services.config, _return_cookie(services.config.server), way_back, _REMEMBERED)
     return response
 
 

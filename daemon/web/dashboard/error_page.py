@@ -57,7 +57,7 @@ _RETRYABLE = frozenset({401, 429, 503})
 
 ENDED_TITLE = "Your session has ended"
 # A longer form is not kept: a page has at most 100 kB.
-MAX_KEPT_BYTES = 64 * 1024
+MAX_KEPT_BYTES = 48 * 1024
 
 
 async def show(request: web.Request, problem: Problem, *, is_part: bool) -> web.Response:

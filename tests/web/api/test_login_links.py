@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
@@ -109,7 +110,7 @@ async def test_a_link_that_was_used_or_is_over_tells_nothing(app: App) -> None:
         for method in ("GET", "POST")
     ]
     assert {answer.status for answer in answers} == {410}
-    assert len({answer.text for answer in answers}) == 1
+    assert len({re.sub('data-now="[^"]*"', "", answer.text) for answer in answers}) == 1
     for told in ("jane", "acme"):
         assert told not in answers[0].text
 

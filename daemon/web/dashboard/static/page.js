@@ -282,7 +282,11 @@ function age(at) {
 }
 
 setInterval(() => {
-  for (const time of document.querySelectorAll("time[data-ago]")) time.textContent = age(new Date(time.dateTime));
+  for (const time of document.querySelectorAll("time[data-ago]")) {
+    const text = age(new Date(time.dateTime));
+    const hasCome = /^(in |now)/.test(time.textContent) && !text.startsWith("in ");
+    time.textContent = hasCome ? "now" : text;
+  }
 }, AGE_MS);
 
 function zoneOf(footer) {

@@ -100,6 +100,8 @@ def _page(index: RouteIndex, tenant: str, route_filter: RouteFilter, after: str)
 
 def _saved(index: RouteIndex, tenant: str, text: str) -> Route | None:
     """The webhook with that id, None if there is none."""
+    if not text:
+        return None
     return next((route for route in _routes(index, tenant, None) if text == str(route.id) and _is_live(route)), None)
 
 
