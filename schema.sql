@@ -1058,9 +1058,17 @@ CREATE TABLE hookledger.login_link (
     tenant     text,
     created_by text        NOT NULL,
     expires_at timestamptz NOT NULL,
-    CONSTRAINT login_link_pkey PRIMARY KEY (hash)
+    actor      text        NOT NULL DEFAULT 'dashboard',
+    role       text        NOT NULL DEFAULT 'manage',
+    return_url text,
+    path       text,
+    CONSTRAINT login_link_pkey PRIMARY KEY (hash),
+    CONSTRAINT login_link_role_check CHECK (role IN ('manage', 'view'))
 );
 COMMENT ON COLUMN hookledger.login_link.tenant IS 'null: all of them, as the administrator';
+COMMENT ON COLUMN hookledger.login_link.actor IS 'who stands in the route log for what the session does';
+COMMENT ON COLUMN hookledger.login_link.return_url IS 'where the session leads back to; null: as configured';
+COMMENT ON COLUMN hookledger.login_link.path IS 'the page that it leads to; null: the first one';
 
 -- Sessions of the dashboard, by the hash of the cookie's value.
 CREATE TABLE hookledger.session (
@@ -1068,7 +1076,10 @@ CREATE TABLE hookledger.session (
     tenant       text,
     created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
     last_seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    CONSTRAINT session_pkey PRIMARY KEY (hash)
+    actor        text        NOT NULL DEFAULT 'dashboard',
+    role         text        NOT NULL DEFAULT 'manage',
+    CONSTRAINT session_pkey PRIMARY KEY (hash),
+    CONSTRAINT session_role_check CHECK (role IN ('manage', 'view'))
 ) WITH (fillfactor = 80);
 COMMENT ON COLUMN hookledger.session.tenant IS 'null: all of them, as the administrator';
 COMMENT ON COLUMN hookledger.session.last_seen_at IS 'to the minute';

@@ -15,10 +15,12 @@ from daemon.cli.console import output
 from daemon.cli.console.failures import CliError
 from daemon.cli.store import actor, config_option, now, settings, with_store
 from daemon.commands import Invalid
+from daemon.core.drafts import login_link_draft
+from daemon.core.drafts.login_link_draft import DEFAULT_SECONDS, DashboardRole, LoginLinkDraft
 from daemon.core.drafts.token_draft import TokenDraft, check
 from daemon.core.events.event import FieldProblem, tenant_problem
 from daemon.web.access import sessions
-from daemon.web.access.sessions import LINK_LIFE, LoginLink
+from daemon.web.access.sessions import LoginLink
 from daemon.web.api.tokens import of_token
 from daemon.web.http import shapes
 from eventstore.access import tokens
@@ -104,29 +106,35 @@ def revoke(token_id: str, config_file: Path | None, as_json: bool) -> None:
 
 @click.command("login-link")
 @click.option("--tenant", metavar="T", help="As this tenant [the administrator].")
+@click.option("--actor", "name", metavar="A", help="Who stands in the history for what is done there [dashboard].")
+@click.option("--role", default=DashboardRole.MANAGE.value, metavar="R", help="manage or view [manage].")
 @config_option
 @output.json_option
-def login_link(tenant: str | None, config_file: Path | None, as_json: bool) -> None:
+def login_link(tenant: str | None, name: str | None, role: str, config_file: Path | None, as_json: bool) -> None:
     """Make a one-time link into the dashboard.
 
     It is valid for 60 seconds, and for one browser: opening it shows a page whose button signs in.
     """
     config = settings(config_file)
     problem = None if tenant is None else tenant_problem(tenant)
+    draft = login_link_draft.check(tenant, actor=name, role=role)
     if problem is not None:
         raise Invalid((FieldProblem(field="tenant", message=problem),))
+    if not isinstance(draft, LoginLinkDraft):
+        raise Invalid(draft)
     if config.server.public_url is None and config.server.listen.port == 0:
         raise CliError("the configuration does not say where the daemon listens", hint="set server.public_url")
 
     async def work(database: Database) -> LoginLink:
-        return await sessions.new_link(database, config.server, tenant=tenant, created_by=actor())
+        return await sessions.new_link(database, config.server, draft, tenant=tenant, created_by=actor())
 
     link = with_store(config, work)
     if as_json:
-        output.document({"url": link.url, "tenant": tenant, "expires_at": shapes.moment(link.expires_at)})
+        document = {"url": link.url, "tenant": tenant, "role": draft.role, "expires_at": shapes.moment(link.expires_at)}
+        output.document(document)
         return
     click.echo(link.url)
-    output.note(f"open it within {LINK_LIFE.seconds} s, and press the button there; it works once")
+    output.note(f"open it within {DEFAULT_SECONDS} s, and press the button there; it works once")
 
 
 async def _all(database: Database) -> Sequence[Token]:

@@ -7,13 +7,25 @@ several keys run on the valid sections.
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from daemon.config import logos
 from daemon.config.masking import shown
-from daemon.config.sections import SECRETS, SECTIONS, Config, DeliverySection, EgressSection, Section, ServerSection
+from daemon.config.sections import (
+    SECRETS,
+    SECTIONS,
+    Config,
+    DashboardSection,
+    DeliverySection,
+    EgressSection,
+    Section,
+    ServerSection,
+)
 from daemon.config.sources import GivenValue, GivenValues, default_data_dir, did_you_mean, read_environment, read_file
+from daemon.core.drafts.login_link_draft import is_loopback
 
 # Of 32 hexadecimal digits, 128 bits: it cannot be guessed over a network. Beyond loopback anybody may try.
 MIN_ADMIN_TOKEN_CHARACTERS = 32
@@ -88,6 +100,9 @@ def _check_together(sections: Mapping[str, Section | None], given: GivenValues, 
                 yield from _check_exposure(section, given, is_dev=is_dev)
             case DeliverySection():
                 yield from _check_delivery(section, given)
+            case DashboardSection():
+                found = sections["server"]
+                yield from _check_dashboard(section, found if isinstance(found, ServerSection) else None, given)
             case EgressSection(extra_ca_file=Path() as file) if not file.is_file():
                 yield f"{given.where('egress', 'extra_ca_file')}: no file {file}; name a PEM file"
 
@@ -109,6 +124,25 @@ def _check_exposure(server: ServerSection, given: GivenValues, *, is_dev: bool) 
             f"{given.where('server', 'admin_token')}: it must have at least {MIN_ADMIN_TOKEN_CHARACTERS} characters, "
             f"since {exposed[0][1]} is reachable by others; make one with: openssl rand -hex 32"
         )
+
+
+def _check_dashboard(dashboard: DashboardSection, server: ServerSection | None, given: GivenValues) -> Iterator[str]:
+    if dashboard.logo_file is not None:
+        try:
+            logos.read(dashboard.logo_file)
+        except ValueError as error:
+            yield f"{given.where('dashboard', 'logo_file')}: {error}"
+    if dashboard.frame_ancestors and server is not None and not _keeps_cookies_in_frames(server):
+        yield (
+            f"{given.where('dashboard', 'frame_ancestors')}: in a frame browsers keep a session over https only; "
+            "set server.public_url to an address that begins with https://, or listen on loopback"
+        )
+
+
+def _keeps_cookies_in_frames(server: ServerSection) -> bool:
+    """True if browsers take cookies marked as secure from this address: over https, and from loopback."""
+    url = urlsplit(server.url())
+    return url.scheme == "https" or is_loopback(url.hostname or "")
 
 
 def _check_delivery(delivery: DeliverySection, given: GivenValues) -> Iterator[str]:

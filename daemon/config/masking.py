@@ -5,6 +5,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from daemon.config.accents import AccentPair
 from daemon.config.sections import SECTIONS, Config
 from daemon.config.values import MASK, ListenAddress, Secret
 
@@ -27,6 +28,8 @@ def shown(value: object) -> object:
             return MASK
         case tuple():
             return [shown(item) for item in value]
+        case AccentPair():
+            return [value.light, value.dark]
         case timedelta():
             return f"{value.total_seconds():g}s"
         case ListenAddress() | Path() | IPv4Network() | IPv6Network():

@@ -14,8 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from daemon.config.values import (
     SIGNATURE_HEADER,
+    Accent,
     AllowedHosts,
     AllowedNetworks,
+    DashboardName,
     DatabaseUrl,
     Days,
     Duration,
@@ -24,12 +26,14 @@ from daemon.config.values import (
     Listen,
     ListenAddress,
     MasterKeys,
+    Origins,
     Ports,
     Positive,
     PositiveSeconds,
     ProxyUrl,
     PublicSealKeys,
     PublicUrl,
+    ReturnUrl,
     Secret,
     SecretText,
     TenantName,
@@ -164,6 +168,16 @@ class SealSection(Section):
         return tuple(PublicSealKey.parse(text).key for text in self.former_keys)
 
 
+class DashboardSection(Section):
+    """How the dashboard looks in somebody else's house. `frame_ancestors` are the pages that may show it in a frame."""
+
+    name: DashboardName = "Hookledger"
+    logo_file: FilePath | None = None
+    accent: Accent | None = None
+    return_url: ReturnUrl | None = None
+    frame_ancestors: Origins = ()
+
+
 class LogSection(Section):
     """`format` None means console if the output is a terminal, else json."""
 
@@ -182,6 +196,7 @@ class Config(Section):
     limits: LimitsSection
     operations: OperationsSection
     seal: SealSection
+    dashboard: DashboardSection
     log: LogSection
     dev: bool = False
 

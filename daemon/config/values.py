@@ -18,7 +18,10 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field
 
-from daemon.core import durations
+from daemon.config import accents
+from daemon.config.accents import AccentPair
+from daemon.core import durations, texts
+from daemon.core.drafts.login_link_draft import is_loopback, return_url_problem
 from daemon.core.drafts.route_headers import is_reserved
 from daemon.core.events.event import tenant_problem
 from daemon.core.sealing.head import MalformedHead, PublicSealKey
@@ -30,6 +33,12 @@ MASK: Final = "***"
 MASTER_KEY_BYTES: Final = 32
 SIGNATURE_HEADER: Final = "OrderGroove-Signature"
 
+MAX_DASHBOARD_NAME_CHARACTERS: Final = 64
+
+# A name, or an address of either version; a port of at most five digits.
+_ORIGIN: Final = re.compile(
+    r"https://(?:[a-z0-9](?:[a-z0-9-]{0,62})(?:\.[a-z0-9](?:[a-z0-9-]{0,62}))*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?"
+)
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 
 
@@ -63,12 +72,7 @@ class ListenAddress:
 
     @property
     def is_loopback(self) -> bool:
-        if self.host == "localhost":
-            return True
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.host)
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -194,6 +198,41 @@ def _header_name(value: object) -> str:
     return text
 
 
+def _dashboard_name(value: object) -> str:
+    text = _text(value)
+    if len(text) > MAX_DASHBOARD_NAME_CHARACTERS:
+        raise ValueError(f"has {len(text)} characters, {MAX_DASHBOARD_NAME_CHARACTERS} are allowed")
+    if (problem := texts.problem(text)) is not None:
+        raise ValueError(problem)
+    return text
+
+
+def _accent(value: object) -> AccentPair:
+    items = _list(value)
+    return accents.pair([_text(item) for item in items] if isinstance(items, list) else [])
+
+
+def _return_url(value: object) -> str:
+    text = _text(value)
+    if (problem := return_url_problem(text)) is not None:
+        raise ValueError(problem)
+    return text
+
+
+def _origin(value: object) -> str:
+    text = _text(value).lower()
+    if not _ORIGIN.fullmatch(text) or not 0 < (_url_port(text) or 1) <= 0xFFFF:
+        raise ValueError(
+            f"{text!r} must be an exact origin such as https://shop.example.com: no wildcard, no path, no other scheme"
+        )
+    return text.removesuffix(":443")
+
+
+def _url_port(origin: str) -> int | None:
+    port = origin.rpartition(":")[2]
+    return int(port) if port.isdigit() else None
+
+
 def _path(value: object) -> Path:
     return Path(_text(value))
 
@@ -216,6 +255,10 @@ AllowedNetwork = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 AllowedNetworks = Annotated[tuple[AllowedNetwork, ...], BeforeValidator(_list)]
 AllowedHosts = Annotated[tuple[Annotated[str, BeforeValidator(_host)], ...], BeforeValidator(_list)]
 Port = Annotated[int, Field(ge=1, le=0xFFFF)]
+Accent = Annotated[AccentPair, BeforeValidator(_accent)]
+DashboardName = Annotated[str, BeforeValidator(_dashboard_name)]
+Origins = Annotated[tuple[Annotated[str, BeforeValidator(_origin)], ...], BeforeValidator(_list)]
+ReturnUrl = Annotated[str, BeforeValidator(_return_url)]
 Ports = Annotated[tuple[Port, ...], BeforeValidator(_list)]
 Positive = Annotated[int, Field(ge=1)]
 PublicSealKeys = Annotated[tuple[Annotated[str, BeforeValidator(_public_seal_key)], ...], BeforeValidator(_list)]

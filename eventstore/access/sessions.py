@@ -20,11 +20,14 @@ SEEN = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """`tenant` is None for the administrator. The session ends at `expires_at`, or at `idle_until` if it is not used
-    before. `is_unseen` is True if its last use was noted more than SEEN ago.
+    """`tenant` is None for the administrator. `actor` is who stands in the route log, `role` what they may do: manage
+    or view. The session ends at `expires_at`, or at `idle_until` if it is not used before. `is_unseen` is True if its
+    last use was noted more than SEEN ago.
     """
 
     tenant: str | None
+    actor: str
+    role: str
     created_at: datetime
     expires_at: datetime
     idle_until: datetime
@@ -33,31 +36,43 @@ class Session:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingLink:
-    """A login link that still works. `tenant` is None for the administrator."""
+    """A login link that still works. `tenant` is None for the administrator.
+
+    `actor` and `role` are those of the session that it begins. `return_url` is where the session leads back to, None
+    for what the installation says; `path` is the page that it leads to, None for the first one.
+    """
 
     tenant: str | None
+    actor: str
+    role: str
+    return_url: str | None = None
+    path: str | None = None
 
 
 _ADD_LINK = """
-INSERT INTO hookledger.login_link (hash, tenant, created_by, expires_at)
-VALUES ($1, $2, $3, clock_timestamp() + $4) RETURNING expires_at
+INSERT INTO hookledger.login_link (hash, created_by, expires_at, tenant, actor, role, return_url, path)
+VALUES ($1, $2, clock_timestamp() + $3, $4, $5, $6, $7, $8) RETURNING expires_at
 """
 
-_PENDING = "SELECT tenant FROM hookledger.login_link WHERE hash = $1 AND expires_at > clock_timestamp()"
+_PENDING = """
+SELECT tenant, actor, role, return_url, path FROM hookledger.login_link
+ WHERE hash = $1 AND expires_at > clock_timestamp()
+"""
 
 _BEGIN = """
 WITH taken AS (
-    DELETE FROM hookledger.login_link WHERE hash = $1 RETURNING tenant, expires_at
+    DELETE FROM hookledger.login_link WHERE hash = $1
+    RETURNING tenant, actor, role, return_url, path, expires_at > clock_timestamp() AS works
 ), replaced AS (
-    DELETE FROM hookledger.session
-     WHERE hash = $3 AND EXISTS (SELECT FROM taken WHERE expires_at > clock_timestamp())
+    DELETE FROM hookledger.session WHERE hash = $3 AND EXISTS (SELECT FROM taken WHERE works)
+), begun AS (
+    INSERT INTO hookledger.session (hash, tenant, actor, role) SELECT $2, tenant, actor, role FROM taken WHERE works
 )
-INSERT INTO hookledger.session (hash, tenant) SELECT $2, tenant FROM taken WHERE expires_at > clock_timestamp()
-RETURNING true
+SELECT tenant, actor, role, return_url, path FROM taken WHERE works
 """
 
 _FIND = """
-SELECT tenant, created_at, created_at + $2 AS expires_at, last_seen_at + $3 AS idle_until,
+SELECT tenant, actor, role, created_at, created_at + $2 AS expires_at, last_seen_at + $3 AS idle_until,
        last_seen_at < clock_timestamp() - $4::interval AS is_unseen
   FROM hookledger.session
  WHERE hash = $1 AND created_at + $2 > clock_timestamp() AND last_seen_at + $3 > clock_timestamp()
@@ -73,11 +88,12 @@ DELETE FROM hookledger.session
 
 
 async def add_link(
-    database: Database, link_hash: bytes, *, tenant: str | None, created_by: str, life: timedelta
+    database: Database, link_hash: bytes, link: PendingLink, *, created_by: str, life: timedelta
 ) -> datetime:
     """Stores a one-time link and returns the time at which it expires. `life` is how long the link is valid."""
+    columns = (link.tenant, link.actor, link.role, link.return_url, link.path)
     async with database.connection() as connection:
-        expires_at: datetime = await connection.fetchval(_ADD_LINK, link_hash, tenant, created_by, life)
+        expires_at: datetime = await connection.fetchval(_ADD_LINK, link_hash, created_by, life, *columns)
     return expires_at
 
 
@@ -85,16 +101,19 @@ async def pending(database: Database, link_hash: bytes) -> PendingLink | None:
     """A link, None if it was used, has expired or does not exist. It can be used afterwards."""
     async with database.connection() as connection:
         row = await connection.fetchrow(_PENDING, link_hash)
-    return None if row is None else PendingLink(tenant=row["tenant"])
+    return None if row is None else PendingLink(**row)
 
 
-async def begin(database: Database, link_hash: bytes, session_hash: bytes, *, replaced: bytes | None = None) -> bool:
-    """Uses up a link, begins its session and ends the session with the hash `replaced`.
+async def begin(
+    database: Database, link_hash: bytes, session_hash: bytes, *, replaced: bytes | None = None
+) -> PendingLink | None:
+    """Uses up a link, begins its session and ends the session with the hash `replaced`. Returns the link.
 
-    False, and nothing ends, if the link was used before, has expired or does not exist.
+    None, and nothing ends, if the link was used before, has expired or does not exist.
     """
     async with database.connection() as connection:
-        return await connection.fetchval(_BEGIN, link_hash, session_hash, replaced) is not None
+        row = await connection.fetchrow(_BEGIN, link_hash, session_hash, replaced)
+    return None if row is None else PendingLink(**row)
 
 
 async def find(database: Database, session_hash: bytes) -> Session | None:

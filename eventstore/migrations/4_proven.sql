@@ -420,3 +420,21 @@ CREATE TABLE hookledger.route_health (
 COMMENT ON COLUMN hookledger.route_health.probe_at IS 'when the breaker lets the next waiting delivery go; null if it holds back nothing';
 -- Serves the list of routes that fail: down before failing, and the longest first.
 CREATE INDEX route_health_ill_idx ON hookledger.route_health (state, since, route_id) WHERE state <> 'ok';
+
+
+-- Login links and sessions --------------------------------------------------------------------------------------------
+
+ALTER TABLE hookledger.login_link
+    ADD COLUMN actor      text NOT NULL DEFAULT 'dashboard',
+    ADD COLUMN role       text NOT NULL DEFAULT 'manage',
+    ADD COLUMN return_url text,
+    ADD COLUMN path       text,
+    ADD CONSTRAINT login_link_role_check CHECK (role IN ('manage', 'view'));
+COMMENT ON COLUMN hookledger.login_link.actor IS 'who stands in the route log for what the session does';
+COMMENT ON COLUMN hookledger.login_link.return_url IS 'where the session leads back to; null: as configured';
+COMMENT ON COLUMN hookledger.login_link.path IS 'the page that it leads to; null: the first one';
+
+ALTER TABLE hookledger.session
+    ADD COLUMN actor text NOT NULL DEFAULT 'dashboard',
+    ADD COLUMN role  text NOT NULL DEFAULT 'manage',
+    ADD CONSTRAINT session_role_check CHECK (role IN ('manage', 'view'));

@@ -85,6 +85,13 @@ def test_a_login_link_leads_to_where_the_daemon_is(hookledger: CommandLine) -> N
     assert document["url"] != made.out.strip()
 
 
+def test_a_login_link_names_who_comes_in_and_what_they_may_do(hookledger: CommandLine) -> None:
+    made = hookledger("login-link", "--tenant", "acme", "--actor", "jane", "--role", "view", "--json").json
+    assert (made["tenant"], made["role"]) == ("acme", "view")
+    assert "role: must be manage or view" in hookledger("login-link", "--role", "owner", code=2).err
+    assert "actor: is a name that Hookledger uses itself" in hookledger("login-link", "--actor", "admin", code=2).err
+
+
 def test_a_login_link_needs_a_tenant_that_can_be_and_an_address(hookledger: CommandLine) -> None:
     assert "tenant: must be" in hookledger("login-link", "--tenant", "a b", code=2).err
     hookledger.environment["HOOKLEDGER_SERVER__LISTEN"] = "127.0.0.1:0"

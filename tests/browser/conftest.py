@@ -201,6 +201,7 @@ async def save_screenshots_if_failed(test: pytest.Item, *visits: Visit) -> None:
 
 @asynccontextmanager
 async def lives(hookledger: CommandLine, there: Receiver, token: str | None = None) -> AsyncIterator[Live]:
+    """A daemon with the sample catalogue."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     async with running(hookledger) as daemon, aiohttp.ClientSession(headers=headers) as session:
         it = Live(url=daemon.url, target=there.url, session=session)

@@ -30,7 +30,7 @@ async def test_a_webhook_is_created_with_the_keyboard(visit: Visit, live: Live, 
     await page.keyboard.press("Space")
     await tab_to(page, "[value=save]")
     await page.keyboard.press("Enter")
-    await heading(page, "Order sync")
+    await heading(page, "Webhooks")
     (made,) = (await live.ask("GET", f"/v1/tenants/{tenant}/routes"))["items"]
     assert (made["status"], made["event_types"]) == ("enabled", ["order.skip_order"])
 
@@ -52,6 +52,26 @@ async def test_a_dialog_takes_the_focus_and_escape_gives_it_back(visit: Visit, a
         await _press(page, "dialog [data-cancel]")
         await expect(dialog).to_have_count(0)
         await expect(page.locator(opener)).to_be_focused()
+
+
+async def test_the_commands_of_a_row_are_reached_with_the_keyboard(visit: Visit, live: Live, tenant: str) -> None:
+    webhook = await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
+    page = await visit.at(f"/t/{tenant}/webhooks")
+    menu = page.locator("details.menu")
+    await tab_to(page, "details.menu > summary")
+    await page.keyboard.press("Enter")
+    await expect(menu).to_have_attribute("open", "")
+    await tab_to(page, ".menu-panel a >> nth=2", most=3)
+    await page.keyboard.press("Enter")
+    await expect(menu.get_by_text("Copied")).to_be_visible()
+    assert await page.evaluate("navigator.clipboard.readText()") == await webhook.key()
+    await page.keyboard.press("Escape")
+    await expect(menu).not_to_have_attribute("open", "")
+    await expect(page.locator("details.menu > summary")).to_be_focused()
+    await page.keyboard.press("Enter")
+    await tab_to(page, ".menu-panel a >> nth=1", most=2)
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("dialog", name="Disable “Orders”?")).to_be_visible()
 
 
 async def test_pressing_twice_opens_one_dialog(visit: Visit, account: Account) -> None:

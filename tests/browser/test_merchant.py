@@ -41,16 +41,20 @@ async def test_the_first_visit_leads_to_a_webhook_that_is_active(visit: Visit, l
     await expect(chosen).to_have_text("8 of 33")
 
     await page.get_by_role("button", name="Create webhook").click()
-    await heading(page, "Order sync")
+    await heading(page, "Webhooks")
     await expect(page.locator("[data-notice]")).to_contain_text("created and active")
-    await expect(page.locator(".page-head .pill")).to_have_text("Enabled")
-    await expect(page.get_by_role("region", name="Next steps").get_by_role("listitem")).to_have_count(3)
-
-    await page.get_by_label("Webhooks", exact=True).get_by_role("link", name="Webhooks").click()
+    steps = page.get_by_role("region", name="Next steps with “Order sync”")
+    await expect(steps.get_by_role("listitem")).to_have_count(3)
+    (made,) = (await live.ask("GET", f"/v1/tenants/{tenant}/routes"))["items"]
+    key = (await live.ask("GET", f"/v1/tenants/{tenant}/routes/{made['id']}/key"))["verification_key"]
+    assert key not in await page.content()
+    assert await copied(steps.get_by_role("link", name="Copy the verification key").first) == key
     row = page.get_by_role("row", name="Order sync")
     await expect(row.locator(".pill")).to_have_text("Enabled")
     await expect(row.locator(".tag")).to_have_text(["order.skip_order", "subscription.*"])
-    (made,) = (await live.ask("GET", f"/v1/tenants/{tenant}/routes"))["items"]
+    await expect(row.locator(".saved-mark")).to_have_text("New")
+    await page.reload()
+    await expect(page.locator(".saved-mark, .next-steps")).to_have_count(0)
     assert (made["name"], made["status"], made["target_url"]) == ("Order sync", "enabled", f"{live.target}/{tenant}")
     assert made["event_types"] == ["order.skip_order", "subscription.*"]
 
@@ -68,9 +72,27 @@ async def test_everything_ticked_by_mistake_gives_back_what_was_chosen(visit: Vi
     await everything.uncheck()
     await expect(chosen).to_have_text("8 of 33")
     await expect(types.get_by_label("order.cancel")).to_be_enabled()
-    await expect(types.get_by_label("item.remove")).to_be_disabled()
+    await expect(types.get_by_label("item.remove")).to_be_checked()
     await types.get_by_label("All of item").uncheck()
     await expect(chosen).to_have_text("1 of 33")
+
+
+async def test_a_group_is_chosen_but_for_one_type(visit: Visit, live: Live, tenant: str) -> None:
+    page = await visit.at(f"/t/{tenant}/webhooks/new")
+    await page.get_by_label("Name", exact=True).fill("Items")
+    await page.get_by_label("Target URL").fill(f"{live.target}/{tenant}")
+    types, said = page.locator("#types"), page.locator("[data-single]:visible")
+    await types.get_by_label("All of item").check()
+    await expect(said).to_have_count(0)
+    await types.get_by_label("item.remove").uncheck()
+    await expect(said).to_contain_text("types of item that are added later will not be sent")
+    await expect(types.get_by_label("All of item")).not_to_be_checked()
+    await page.get_by_role("button", name="Create webhook").click()
+    await heading(page, "Webhooks")
+    (made,) = (await live.ask("GET", f"/v1/tenants/{tenant}/routes"))["items"]
+    assert "item.remove" not in made["event_types"]
+    assert len(made["event_types"]) == 6
+    assert all(name.startswith("item.") and name != "item.*" for name in made["event_types"])
 
 
 async def test_the_key_is_copied_from_the_webhooks_page(visit: Visit, live: Live, tenant: str) -> None:
@@ -78,15 +100,15 @@ async def test_the_key_is_copied_from_the_webhooks_page(visit: Visit, live: Live
     key = await webhook.key()
     page = await visit.at(webhook.page)
     assert key not in await page.content()
-    await page.get_by_role("link", name="Reveal the key").click()
-    assert await copied(page.get_by_role("button", name="Copy the key")) == key
+    await page.get_by_role("link", name="Reveal the verification key").click()
+    assert await copied(page.get_by_role("button", name="Copy the verification key")) == key
 
 
 async def test_the_pasted_snippet_verifies_what_is_sent(visit: Visit, live: Live, there: Receiver, tenant: str) -> None:
     webhook = await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
-    page = await visit.at(f"{webhook.page}?done=created")
+    page = await visit.at(f"/t/{tenant}/webhooks?done=created&saved={webhook.id}")
     await page.get_by_role("link", name="Verify the signature").click()
-    await heading(page, "Key and signatures")
+    await heading(page, "Verification key and signatures")
     for language, file in {"Go": "verify.go", "Ruby": "verify.rb", "Python": "verify.py"}.items():
         await page.get_by_label("Language").get_by_role("link", name=language).click()
         await expect(page.get_by_role("region", name=file)).to_be_visible()

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from playwright.async_api import Page, expect
 
-from tests.support.browser import Visit, heading
+from tests.support.browser import Visit, copied, heading
 from tests.support.live import Live, Webhook, example
 from tests.support.receiver import Receiver
 from tests.support.until import until
@@ -46,6 +46,7 @@ async def test_editing_shows_what_would_be_sent_and_sends_that(
         "what": "order.create", "whose": example("order.create")["snapshot"]["customer"]["email"],
     }  # fmt: skip
     assert (await webhook.told())["event_types"] == ["order.create", "subscription.cancel"]
+    await page.locator("tr.saved").get_by_role("link", name="Orders").click()
     await page.get_by_label("This webhook").get_by_role("link", name="History").click()
     edited = page.locator(".lifecycle-edited")
     await expect(edited).to_contain_text("“only what the warehouse needs”")
@@ -95,20 +96,20 @@ async def test_a_rotated_key_signs_beside_the_old_one_until_that_is_revoked(
     webhook = await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
     old = await webhook.key()
     page = await visit.at(webhook.page)
-    await page.get_by_role("link", name="Rotate the key").click()
-    dialog = page.get_by_role("dialog", name="Rotate the key of “Orders”?")
+    await page.get_by_role("link", name="Rotate the verification key").click()
+    dialog = page.get_by_role("dialog", name="Rotate the verification key of “Orders”?")
     await expect(dialog).to_contain_text("For 24 hours each request carries two signatures")
-    await dialog.get_by_role("button", name="Rotate the key").click()
-    present = page.get_by_role("region", name="Your new key of “Orders”")
+    await dialog.get_by_role("button", name="Rotate the verification key").click()
+    present = page.get_by_role("region", name="Your new verification key of “Orders”")
     await expect(present.locator(".key-value code")).not_to_have_text(old)
     new = await present.locator(".key-value code").inner_text()
     assert new == await webhook.key()
     await expect(present.locator("time[data-countdown]")).to_have_text("23 h 59 min")
     assert await _signatures(webhook, there) == 2
 
-    await present.get_by_role("link", name="Revoke the old key now").click()
-    dialog = page.get_by_role("dialog", name="Revoke the old key?")
-    await dialog.get_by_role("button", name="Revoke the old key").click()
+    await present.get_by_role("link", name="Revoke the old verification key now").click()
+    dialog = page.get_by_role("dialog", name="Revoke the old verification key?")
+    await dialog.get_by_role("button", name="Revoke the old verification key").click()
     await expect(page.locator("[data-notice]")).to_contain_text("only the present one signs")
     assert await _signatures(webhook, there) == 1
     assert await webhook.key() == new
@@ -124,7 +125,7 @@ async def test_one_goes_back_in_time_by_field_slider_and_activity(visit: Visit, 
     await live.webhook(tenant, "Later one", f"/{tenant}/later", ["item.*"])
 
     page = await visit.at(f"/t/{tenant}/webhooks")
-    await _expect_listed(page, ("Orders of today", "Disabled"), ("Later one", "Enabled"))
+    await _expect_listed(page, ("Later one", "Enabled"), ("Orders of today", "Disabled"))
     await page.get_by_text("Go back in time").click()
     await page.get_by_label("As of (UTC)").fill(then)
     await page.get_by_role("button", name="Show", exact=True).click()
@@ -138,13 +139,13 @@ async def test_one_goes_back_in_time_by_field_slider_and_activity(visit: Visit, 
     slider = page.get_by_label("Between the first webhook and now")
     assert 0 < int(await slider.input_value()) < 1000
     await page.get_by_role("link", name="Back to now").click()
-    await _expect_listed(page, ("Orders of today", "Disabled"), ("Later one", "Enabled"))
+    await _expect_listed(page, ("Later one", "Enabled"), ("Orders of today", "Disabled"))
 
     await page.get_by_text("Go back in time").click()
     await slider.press("Home")
     await _expect_listed(page, ("Orders", "Enabled"))
     await slider.press("End")
-    await _expect_listed(page, ("Orders of today", "Disabled"), ("Later one", "Enabled"))
+    await _expect_listed(page, ("Later one", "Enabled"), ("Orders of today", "Disabled"))
 
     await page.get_by_label("Webhooks", exact=True).get_by_role("link", name="Activity").click()
     await page.locator(".lifecycle-edited").get_by_role("link", name="All webhooks as of then").click()
@@ -192,7 +193,8 @@ async def test_deleting_asks_for_the_word_and_leaves_history_and_configuration(
     await expect(page.get_by_label("Custom headers")).to_have_value(re.compile("^X-Team:"))
     await page.get_by_label("Custom headers").fill("X-Team: growth")
     await page.get_by_role("button", name="Create webhook").click()
-    await heading(page, "Copy of Orders")
+    await heading(page, "Webhooks")
+    await expect(page.locator("tr.saved th a")).to_have_text("Copy of Orders")
     (made,) = (await live.ask("GET", f"/v1/tenants/{tenant}/routes"))["items"]
     assert made["id"] != webhook.id
     assert (made["status"], made["event_types"]) == ("enabled", ["order.*"])
@@ -212,3 +214,44 @@ async def _signatures(webhook: Webhook, there: Receiver) -> int:
     await webhook.happen("order.create")
     received = await there.count(sent + 1, path=path)
     return received[sent].headers["webhook-signature"].count("v1,")
+
+
+async def test_the_commands_of_a_row_do_what_they_say(visit: Visit, live: Live, tenant: str) -> None:
+    await live.webhook(tenant, "Older", f"/{tenant}/older", ["item.*"])
+    webhook = await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
+    page = await visit.at(f"/t/{tenant}/webhooks")
+    await _expect_listed(page, ("Orders", "Enabled"), ("Older", "Enabled"))
+    row = page.get_by_role("row", name="Orders")
+    menu, opener = row.locator("details.menu"), row.locator("details.menu > summary")
+
+    await opener.click()
+    assert await copied(menu.get_by_role("link", name="Copy verification key")) == await webhook.key()
+    await page.get_by_role("heading", name="Webhooks").click()
+    await expect(menu).not_to_have_attribute("open", "")
+
+    await opener.click()
+    await menu.get_by_role("link", name="Disable").click()
+    await page.get_by_role("dialog", name="Disable “Orders”?").get_by_role("button", name="Disable webhook").click()
+    await expect(page.locator("[data-notice]")).to_contain_text("The webhook is disabled.")
+    await _expect_listed(page, ("Orders", "Disabled"), ("Older", "Enabled"))
+
+    await opener.click()
+    await menu.get_by_role("button", name="Enable").click()
+    await expect(page.locator(".notice-ok")).to_contain_text("“Orders” is enabled.")
+    await _expect_listed(page, ("Orders", "Enabled"), ("Older", "Enabled"))
+
+    await opener.click()
+    await menu.get_by_role("link", name="Edit").click()
+    await page.get_by_label("Name", exact=True).fill("Orders of today")
+    await page.get_by_role("button", name="Save changes").click()
+    await expect(page.locator("tr.saved th")).to_contain_text("Saved")
+    await _expect_listed(page, ("Orders of today", "Enabled"), ("Older", "Enabled"))
+
+    await opener.click()
+    await menu.get_by_role("link", name="Delete").click()
+    dialog = page.get_by_role("dialog", name="Delete “Orders of today”?")
+    await dialog.get_by_label("I understand").check()
+    await dialog.get_by_label("Type DELETE").fill("DELETE")
+    await dialog.get_by_role("button", name="Delete webhook").click()
+    await expect(page.locator("[data-notice]")).to_contain_text("The webhook is deleted.")
+    await _expect_listed(page, ("Older", "Enabled"))

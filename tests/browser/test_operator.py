@@ -77,10 +77,10 @@ async def test_signing_out_ends_the_session(guarded: Guarded, visiting: Visiting
     await heading(page, "Webhooks")
     with merchant.refused(401):
         await page.get_by_role("button", name="Sign out").click()
-        await heading(page, "Please sign in")
+        await heading(page, "Your session has ended")
         await page.go_back()
         await page.reload()
-        await heading(page, "Please sign in")
+        await heading(page, "Your session has ended")
 
 
 async def test_a_token_is_shown_once_and_lets_in_until_it_is_revoked(

@@ -77,6 +77,11 @@ SCREENS: Mapping[str, Path] = {
     "event": fixed("{t}/events/{event}"),
     "event to one webhook": fixed("{t}/events/{event}?route={paused}"),
     "activity": fixed("{t}/activity"),
+    "catalogue": fixed("{t}/event-types"),
+    "catalogue, one type": fixed("{t}/event-types/order.create"),
+    "webhooks after one was saved": lambda account: (
+        f"/t/{account.tenant}/webhooks?done=created&saved={account.active.id}"
+    ),
     "tenants": fixed("/operator"),
     "tokens": fixed("/operator/tokens"),
     "event types": fixed("/operator/event-types"),
@@ -153,6 +158,17 @@ async def _with_panel_of_the_past(page: Page) -> None:
     await expect(page.get_by_label("As of (UTC)")).to_be_visible()
 
 
+async def _with_commands_of_a_row(page: Page) -> None:
+    await page.locator("details.menu > summary").nth(1).click()
+    await expect(page.get_by_role("link", name="Copy verification key")).to_be_visible()
+
+
+async def _with_a_group_but_for_one(page: Page) -> None:
+    await page.get_by_label("All of item").check()
+    await page.locator("[value='item.remove']").uncheck()
+    await expect(page.locator("[data-single]:visible")).to_have_count(1)
+
+
 async def _with_table_of_days(page: Page) -> None:
     await page.get_by_text("Show as a table").click()
     await expect(
@@ -161,7 +177,7 @@ async def _with_table_of_days(page: Page) -> None:
 
 
 async def _with_key_revealed(page: Page) -> None:
-    await page.get_by_role("link", name="Reveal the key").click()
+    await page.get_by_role("link", name="Reveal the verification key").click()
     await expect(page.locator("#key-value")).not_to_contain_text("•")
 
 
@@ -191,8 +207,8 @@ async def _with_list_compared(page: Page) -> None:
 STATES: Mapping[str, tuple[Path, Step]] = {
     "asking to disable": (of("busy"), opened("Disable")),
     "asking to delete": (of("busy"), opened("Delete")),
-    "asking to rotate": (of("active"), opened("Rotate the key")),
-    "asking to revoke the old key": (of("shaped"), opened("Revoke the old key now")),
+    "asking to rotate": (of("active"), opened("Rotate the verification key")),
+    "asking to revoke the old key": (of("shaped"), opened("Revoke the old verification key now")),
     "asking to remove an event type": (fixed("/operator/event-types/order.create"), opened("Remove")),
     "form with a verdict and a preview": (of("shaped", "/edit"), _with_verdict_and_preview),
     "form with errors": (fixed("{t}/webhooks/new"), _with_errors),
@@ -200,6 +216,8 @@ STATES: Mapping[str, tuple[Path, Step]] = {
     "form with everything": (fixed("{t}/webhooks/new"), _with_everything_chosen),
     "delete with errors": (of("busy", "/delete"), _with_nothing_ticked),
     "replay counted": (of("failing", "/replay"), _counted),
+    "commands of a row": (fixed("{t}/webhooks"), _with_commands_of_a_row),
+    "form with a group but for one": (fixed("{t}/webhooks/new"), _with_a_group_but_for_one),
     "panel of the past": (fixed("{t}/webhooks"), _with_panel_of_the_past),
     "days as a table": (of("active"), _with_table_of_days),
     "key revealed": (of("active"), _with_key_revealed),

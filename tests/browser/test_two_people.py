@@ -19,7 +19,7 @@ async def test_the_second_sees_what_the_first_changed_and_both_are_kept(
     one, other = await first.at(f"{webhook.page}/edit"), await second.at(f"{webhook.page}/edit")
     await one.get_by_label("Name", exact=True).fill("Orders of the north")
     await _save(one, "Save changes")
-    await heading(one, "Orders of the north")
+    await _saved(one, "Orders of the north")
 
     await other.get_by_label("order.cancel").check()
     await other.get_by_text("Advanced settings").click()
@@ -38,7 +38,7 @@ async def test_the_second_sees_what_the_first_changed_and_both_are_kept(
     assert (await webhook.told())["event_types"] == ["order.create"]
 
     await _save(other, "Save again")
-    await heading(other, "Orders of the north")
+    await _saved(other, "Orders of the north")
     route = await webhook.told()
     assert (route["name"], route["event_types"]) == ("Orders of the north", ["order.cancel", "order.create"])
     assert route["rate_limit_per_second"] == 5
@@ -50,7 +50,7 @@ async def test_people_who_changed_the_same_field_see_it_and_decide(visiting: Vis
     one, other = await first.at(f"{webhook.page}/edit"), await second.at(f"{webhook.page}/edit")
     await one.get_by_label("Name", exact=True).fill("Orders of the north")
     await _save(one, "Save changes")
-    await heading(one, "Orders of the north")
+    await _saved(one, "Orders of the north")
 
     await other.get_by_label("Name", exact=True).fill("Orders of the south")
     with second.refused(409):
@@ -58,7 +58,7 @@ async def test_people_who_changed_the_same_field_see_it_and_decide(visiting: Vis
         await expect(other.locator(".meanwhile")).to_contain_text("You both changed Name: look there.")
     await expect(other.get_by_label("Name", exact=True)).to_have_value("Orders of the south")
     await _save(other, "Save anyway")
-    await heading(other, "Orders of the south")
+    await _saved(other, "Orders of the south")
     assert (await webhook.told())["name"] == "Orders of the south"
 
 
@@ -80,6 +80,12 @@ async def test_a_delivery_that_happens_while_the_log_is_followed_appears_by_itse
     await expect(rows.get_by_role("link", name=re.compile("order.create"))).to_be_focused()
     await page.keyboard.press("Enter")
     await heading(page, "order.create to Orders")
+
+
+async def _saved(page: Page, name: str) -> None:
+    """Waits for the list, where the webhook that was saved is marked."""
+    await heading(page, "Webhooks")
+    await expect(page.locator("tr.saved th a")).to_have_text(name)
 
 
 async def _save(page: Page, name: str) -> None:

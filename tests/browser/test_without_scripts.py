@@ -42,7 +42,8 @@ async def test_a_webhook_is_created_after_a_preview(plain: Visit, live: Live, te
     await expect(page.get_by_label("All of subscription")).to_be_checked()
     await page.get_by_label("Target URL").fill(f"{live.target}/{tenant}")
     await page.get_by_role("button", name="Create webhook").click()
-    await heading(page, "Order sync")
+    await heading(page, "Webhooks")
+    await expect(page.locator("tr.saved th")).to_contain_text("Order sync")
     (made,) = (await live.ask("GET", f"/v1/tenants/{tenant}/routes"))["items"]
     assert (made["event_types"], made["payload"]["transform"]) == (["subscription.*"], "{what: type}")
 
@@ -103,10 +104,10 @@ async def test_a_webhook_is_disabled_enabled_and_gets_a_new_key(
     await webhook.happen("order.cancel")
     await page.get_by_role("button", name="Enable").click()
     await expect(page.locator(".notice-ok")).to_contain_text("1 event of its types happened from")
-    await page.get_by_role("link", name="Rotate the key").click()
-    await heading(page, "Rotate the key of “Orders”?")
-    await page.get_by_role("button", name="Rotate the key").click()
-    await heading(page, "Key and signatures")
+    await page.get_by_role("link", name="Rotate the verification key").click()
+    await heading(page, "Rotate the verification key of “Orders”?")
+    await page.get_by_role("button", name="Rotate the verification key").click()
+    await heading(page, "Verification key and signatures")
     assert await webhook.key() != key
     await expect(page.locator(".key-value code")).to_have_text(await webhook.key())
     await webhook.happen("order.create")

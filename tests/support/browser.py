@@ -37,6 +37,7 @@ Scheme = Literal["light", "dark"]
 _FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--disable-features=LocalNetworkAccessChecks",  # a public site frames a daemon on loopback in tests alone
 )  # fmt: skip
 
 # Elements beyond the right edge that are not inside an element that scrolls or clips.

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from http.cookies import SimpleCookie
 from urllib.parse import urlsplit
 
+from daemon.core.drafts.login_link_draft import LoginLinkDraft
 from daemon.web.access import sessions
 from tests.support.pages import BROWSER
 from tests.support.web import App
 
 
-async def browser(app: App, tenant: str | None) -> dict[str, str]:
+async def browser(app: App, tenant: str | None, draft: LoginLinkDraft | None = None) -> dict[str, str]:
     """The headers of a browser with a session of that tenant, or of an operator if it is None."""
-    made = await sessions.new_link(app.database, app.services.config.server, tenant=tenant, created_by="test")
+    draft = draft or LoginLinkDraft()
+    made = await sessions.new_link(app.database, app.services.config.server, draft, tenant=tenant, created_by="test")
     return await opened(app, made.url)
 
 
@@ -22,5 +23,5 @@ async def opened(app: App, url: str) -> dict[str, str]:
     answer = await app.ask("POST", path[path.index("/login/") :], headers=BROWSER, allow_redirects=False)
     assert answer.status == 303, answer.text
     app.client.session.cookie_jar.clear()  # a request without these headers has no session
-    (cookie,) = SimpleCookie(answer.headers["Set-Cookie"]).values()
-    return {**BROWSER, "Cookie": f"{cookie.key}={cookie.value}"}
+    cookie = answer.headers["Set-Cookie"].partition(";")[0]  # the first of two
+    return {**BROWSER, "Cookie": cookie}

@@ -60,6 +60,13 @@ DEFAULTS: dict[str, dict[str, object]] = {
     "limits": {"routes_per_tenant": 1000, "commands_per_minute": 120},
     "operations": {"tenant": None, "tell_tenants": False},
     "seal": {"every_seconds": 60, "anchor_file": None, "former_keys": []},
+    "dashboard": {
+        "name": "Hookledger",
+        "logo_file": None,
+        "accent": None,
+        "return_url": None,
+        "frame_ancestors": [],
+    },
     "log": {"level": "info", "format": None},
 }
 
@@ -99,7 +106,10 @@ def test_the_examples_other_values_are_valid_too(tmp_path: Path) -> None:
     uncommented = re.sub(r"(?m)^# (?=[a-z_]+ = )", "", EXAMPLE.read_text())
     ca_file = tmp_path / "ca.pem"
     ca_file.write_text("")
+    logo = tmp_path / "logo.svg"
+    logo.write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
     filled = uncommented.replace("/etc/ssl/private-ca.pem", str(ca_file)).replace('""', f'"{KEY}"')
+    filled = filled.replace("/etc/hookledger/logo.svg", str(logo))
     loaded = load(filled, tmp_path=tmp_path)
     assert loaded.delivery.auto_disable_after == timedelta(days=5)
     assert loaded.database.data_dir == Path("/home/ada/.local/share/hookledger")
@@ -307,3 +317,63 @@ def test_a_secret_shows_itself_only_when_asked() -> None:
     assert secret == Secret("canary")
     assert secret != Secret("other")
     assert len({secret, Secret("canary")}) == 1
+
+
+def test_the_dashboard_takes_the_look_of_its_house(tmp_path: Path) -> None:
+    logo = tmp_path / "logo.svg"
+    logo.write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    found = load(
+        DASHBOARD__NAME="Shop webhooks",
+        DASHBOARD__LOGO_FILE=str(logo),
+        DASHBOARD__ACCENT="#3B4FD8",
+        DASHBOARD__RETURN_URL="https://shop.example.com/settings",
+        DASHBOARD__FRAME_ANCESTORS="https://Shop.example.com:443, https://admin.shop.example.com:8443",
+    ).dashboard
+    assert found.frame_ancestors == ("https://shop.example.com", "https://admin.shop.example.com:8443")
+    assert (found.name, found.return_url) == ("Shop webhooks", "https://shop.example.com/settings")
+    assert found.accent is not None
+    assert found.accent.light == "#3b4fd8"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("NAME", "x" * 65, "has 65 characters, 64 are allowed"),
+        ("NAME", "a\u202eb", "reorder"),
+        ("LOGO_FILE", "/nowhere/logo.svg", "No such file"),
+        ("ACCENT", "#ffff00", "in the light theme, and needs 4.5:1"),
+        ("RETURN_URL", "javascript:alert(1)", "must begin with https://"),
+        ("RETURN_URL", "http://shop.example.com/", "http:// is for loopback only"),
+        *(
+            ("FRAME_ANCESTORS", value, "must be an exact origin such as https://shop.example.com")
+            for value in (
+                "*",
+                "https://*.example.com",
+                "https:",
+                "http://shop.example.com",
+                "shop.example.com",
+                "https://shop.example.com/",
+                "https://shop.example.com/path",
+                "https://shop.example.com; script-src *",
+                "https://shop.example.com 'self'",
+                "https://shop.example.com:*",
+                "https://shop.example.com:70000",
+                "https://jane@shop.example.com",
+                "'self'",
+            )
+        ),
+    ],
+)
+def test_what_would_open_or_disfigure_the_dashboard_is_refused(key: str, value: str, says: str) -> None:
+    (problem,) = problems("", **{f"DASHBOARD__{key}": value}, tmp_path=None)
+    assert problem.startswith(f"HOOKLEDGER_DASHBOARD__{key}: ")
+    assert says in problem
+
+
+def test_a_frame_needs_an_address_over_https() -> None:
+    origin = "https://shop.example.com"
+    assert load(DASHBOARD__FRAME_ANCESTORS=origin).dashboard.frame_ancestors
+    over_https = load(SERVER__PUBLIC_URL="https://hooks.example.com", DASHBOARD__FRAME_ANCESTORS=origin)
+    assert over_https.dashboard.frame_ancestors
+    (problem,) = problems(SERVER__PUBLIC_URL="http://hooks.example.com", DASHBOARD__FRAME_ANCESTORS=origin)
+    assert "browsers keep a session over https only; set server.public_url" in problem

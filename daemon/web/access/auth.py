@@ -16,6 +16,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from daemon.commands import Context, NotFound
+from daemon.core.drafts.login_link_draft import DashboardRole
 from daemon.core.drafts.scope import Scope, ScopeKind
 from daemon.tokens import TokenRefusal, id_of
 from daemon.web.access import browsers, sessions
@@ -146,14 +147,20 @@ async def _identify(request: web.Request) -> Caller:
     session = await session_of(request)
     if session is not None:
         _check_page(request, own_url, must_be_own=True)
-        scope = ADMIN if session.tenant is None else Scope(kind=ScopeKind.TENANT, tenant=session.tenant)
-        return Caller(actor="dashboard", origin="dashboard", scope=scope, session=session)
+        return Caller(actor=session.actor, origin="dashboard", scope=_scope_of(session), session=session)
     if request.app[SERVICES].config.server.admin_token is not None:
         raise _unauthorized("a token is needed (Authorization: Bearer <token>), or a session (hookledger login-link)")
     if not browsers.is_loopback(request.headers.get("Host", "")):
         raise Problem(421, "this daemon has no admin token and answers to loopback names only")
     _check_page(request, own_url, must_be_own=False)
     return Caller(actor="admin", scope=ADMIN)
+
+
+def _scope_of(session: Session) -> Scope:
+    """What a session has access to. One that may only view has what an auditor has: no keys, and no command."""
+    if session.role == DashboardRole.VIEW:
+        return Scope(kind=ScopeKind.AUDITOR, tenant=session.tenant)
+    return ADMIN if session.tenant is None else Scope(kind=ScopeKind.TENANT, tenant=session.tenant)
 
 
 async def _identify_by_token(request: web.Request, text: str) -> Caller:
@@ -190,7 +197,8 @@ def _check_page(request: web.Request, own_url: str, *, must_be_own: bool) -> Non
 
     `must_be_own`: a command must come from a page of the dashboard.
     """
-    if browsers.is_from_other_site(request.method, request.headers, own_url):
+    may_be_framed = bool(request.app[SERVICES].config.dashboard.frame_ancestors)
+    if browsers.is_from_other_site(request.method, request.headers, own_url, may_be_framed=may_be_framed):
         raise Problem(403, "this comes from a page of another site: send a token to be answered")
     is_safe = request.method in browsers.SAFE_METHODS
     if must_be_own and not is_safe and not browsers.is_from_our_page(request.headers, own_url):

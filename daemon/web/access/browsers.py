@@ -29,6 +29,11 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_framed(headers: Mapping[str, str]) -> bool:
+    """True if the browser shows the answer in a frame of a page."""
+    return headers.get("Sec-Fetch-Dest") == "iframe"
+
+
 def is_from_our_page(headers: Mapping[str, str], own_url: str) -> bool:
     """True if the browser says that one of our own pages sends the request. False if the headers say nothing."""
     match headers.get("Sec-Fetch-Site"):
@@ -38,17 +43,17 @@ def is_from_our_page(headers: Mapping[str, str], own_url: str) -> bool:
             return site == "same-origin"
 
 
-def is_from_other_site(method: str, headers: Mapping[str, str], own_url: str) -> bool:
+def is_from_other_site(method: str, headers: Mapping[str, str], own_url: str, *, may_be_framed: bool = False) -> bool:
     """True if a page that is not ours has the browser send the request.
 
-    A link from any page may lead here: the person sees the answer, and the page does not. A request that changes
-    something must come from a page of ours, since nobody can enter a POST in the address bar.
+    A link from any page may lead here: the person sees the answer, and the page does not. So may a frame, if the
+    installation names pages that may have one (`may_be_framed`): the browser shows the answer in no other's frame. A
+    request that changes something must come from a page of ours, since nobody can enter a POST in the address bar.
     """
     site = headers.get("Sec-Fetch-Site")
     if method in SAFE_METHODS:
-        is_link = (
-            headers.get("Sec-Fetch-Mode") == "navigate" and headers.get("Sec-Fetch-Dest", "document") == "document"
-        )
+        shown_in = ("document", "iframe") if may_be_framed else ("document",)
+        is_link = headers.get("Sec-Fetch-Mode") == "navigate" and headers.get("Sec-Fetch-Dest", "document") in shown_in
         return site in ("cross-site", "same-site") and not is_link
     is_browser = site is not None or "Origin" in headers
     return is_browser and not is_from_our_page(headers, own_url)

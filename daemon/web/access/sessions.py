@@ -1,6 +1,7 @@
 """Sessions of the dashboard: a one-time link begins one, the database keeps it, and a cookie identifies it.
 
-Link and cookie are secrets of 256 random bits. The database has only their SHA-256.
+Link and cookie are secrets of 256 random bits. The database has only their SHA-256. A second cookie outlives the
+session: it says that there was one, and where it leads back to, so that the page after its end can say both.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import hashlib
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from aiohttp import web
 
+from daemon.config import Config
 from daemon.config.sections import ServerSection
+from daemon.core.drafts.login_link_draft import LoginLinkDraft, return_url_problem
 from daemon.tokens import LOOKUP_SECONDS
 from daemon.web.http.services import SERVICES
 from eventstore.access import sessions
@@ -22,7 +25,11 @@ from eventstore.access.sessions import PendingLink, Session
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
 
-LINK_LIFE = timedelta(seconds=60)
+# Who stands in the route log for a session whose link names nobody.
+NAMELESS_ACTOR = "dashboard"
+
+# For how long a browser remembers that it had a session.
+_REMEMBERED = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,10 +38,19 @@ class LoginLink:
     expires_at: datetime
 
 
-async def new_link(database: Database, server: ServerSection, *, tenant: str | None, created_by: str) -> LoginLink:
+async def new_link(
+    database: Database, server: ServerSection, draft: LoginLinkDraft, *, tenant: str | None, created_by: str
+) -> LoginLink:
     """A link that begins a session of a tenant, or of the administrator if that is None. Raises StoreUnavailable."""
     secret = _new_secret()
-    expires_at = await sessions.add_link(database, _hash(secret), tenant=tenant, created_by=created_by, life=LINK_LIFE)
+    link = PendingLink(
+        tenant=tenant,
+        actor=draft.actor or NAMELESS_ACTOR,
+        role=draft.role,
+        return_url=draft.return_url,
+        path=draft.path,
+    )
+    expires_at = await sessions.add_link(database, _hash(secret), link, created_by=created_by, life=draft.life)
     return LoginLink(url=f"{server.url()}/login/{secret}", expires_at=expires_at)
 
 
@@ -49,19 +65,14 @@ async def begin(request: web.Request, link: str) -> web.Response | None:
     It replaces the session of the request's cookie, if any. Raises StoreUnavailable.
     """
     services, secret, before = request.app[SERVICES], _new_secret(), secret_of(request)
-    server, replaced = services.config.server, None if before is None else _hash(before)
-    if not await sessions.begin(services.command_database, _hash(link), _hash(secret), replaced=replaced):
+    replaced = None if before is None else _hash(before)
+    used = await sessions.begin(services.command_database, _hash(link), _hash(secret), replaced=replaced)
+    if used is None:
         return None
-    response = _to_dashboard(server)
-    response.set_cookie(
-        cookie_name(server),
-        secret,
-        max_age=int(sessions.ABSOLUTE.total_seconds()),
-        path="/",
-        secure=_is_https(server),
-        httponly=True,
-        samesite="Lax",
-    )
+    response = _to_page(services.config.server, used.path or "/")
+    _set_cookie(response, services.config, cookie_name(services.config.server), secret, sessions.ABSOLUTE)
+    way_back = quote(used.return_url or "", safe="")
+    _set_cookie(response, services.config, _return_cookie(services.config.server), way_back, _REMEMBERED)
     return response
 
 
@@ -84,12 +95,24 @@ async def find(database: Database, secret: str) -> Session | None:
 
 async def end(request: web.Request) -> web.Response:
     """Ends the session of the request's cookie, if any, and deletes the cookie. Raises StoreUnavailable."""
-    server, secret = request.app[SERVICES].config.server, secret_of(request)
+    config, secret = request.app[SERVICES].config, secret_of(request)
     if secret is not None:
         await sessions.end(request.app[SERVICES].command_database, _hash(secret))
-    response = _to_dashboard(server)
-    response.del_cookie(cookie_name(server), path="/", secure=_is_https(server), httponly=True, samesite="Lax")
+    response = _to_page(config.server, "/")
+    _set_cookie(response, config, cookie_name(config.server), "", timedelta(0))
     return response
+
+
+def had_session(request: web.Request) -> bool:
+    """True if the browser has had a session here, whether or not it goes on."""
+    return _return_cookie(request.app[SERVICES].config.server) in request.cookies
+
+
+def return_url(request: web.Request) -> str | None:
+    """Where the browser's session leads back to, or did before it ended: as its link says, else as configured."""
+    config = request.app[SERVICES].config
+    of_link = unquote(request.cookies.get(_return_cookie(config.server), ""))
+    return of_link if of_link and return_url_problem(of_link) is None else config.dashboard.return_url
 
 
 def cookie_name(server: ServerSection) -> str:
@@ -97,9 +120,25 @@ def cookie_name(server: ServerSection) -> str:
     return "__Host-hookledger" if _is_https(server) else "hookledger"
 
 
-def _to_dashboard(server: ServerSection) -> web.Response:
+def _return_cookie(server: ServerSection) -> str:
+    return f"{cookie_name(server)}-return"
+
+
+def _set_cookie(response: web.Response, config: Config, name: str, value: str, life: timedelta) -> None:
+    """Sets a cookie, or deletes it if `life` is zero. In a frame of another site a browser sends only cookies that
+    allow it, and keeps them apart for each such site; Python has no name for that attribute before 3.14.
+    """
+    attributes = [f"{name}={value}", "HttpOnly", f"Max-Age={int(life.total_seconds())}", "Path=/"]
+    if config.dashboard.frame_ancestors:
+        attributes += ["SameSite=None", "Secure", "Partitioned"]
+    else:
+        attributes += ["SameSite=Lax", *(["Secure"] if _is_https(config.server) else [])]
+    response.headers.add("Set-Cookie", "; ".join(attributes))
+
+
+def _to_page(server: ServerSection, path: str) -> web.Response:
     base = urlsplit(server.public_url or "").path
-    return web.Response(status=303, headers={"Location": f"{base}/"})
+    return web.Response(status=303, headers={"Location": f"{base}{path}"})
 
 
 def _is_https(server: ServerSection) -> bool:

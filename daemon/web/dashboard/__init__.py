@@ -5,6 +5,7 @@ webhooks/         a merchant's webhooks: the list, one webhook, its key, its his
 webhook_form/     the form that creates and edits a webhook, with its preview
 webhook_actions/  disable, enable, delete, rotate the key, send sample events, replay
 logs/             deliveries, events, the live tail
+catalogue/        the event types, as merchants read them
 operator/         tenants, tokens, event types, status
 pages             what all pages share: access, the context of commands, problems as pages
 rendering         the templates' context; `assets` serves style, script and icon

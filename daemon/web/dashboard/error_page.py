@@ -1,4 +1,8 @@
-"""A problem as a page: what went wrong, and what to do next, in words for people."""
+"""A problem as a page: what went wrong, and what to do next, in words for people.
+
+A form whose session has ended meanwhile is kept on the page, and can be sent again after a new sign-in in another tab.
+It is kept only if one of our own pages has sent it: what another site has put into a form is nobody's typing.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,13 @@ from collections.abc import Mapping
 from http import HTTPStatus
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
-from daemon.web.dashboard import rendering
+from daemon.web.access import browsers, sessions
+from daemon.web.dashboard import form_data, rendering
+from daemon.web.dashboard.form_data import FormData
 from daemon.web.http.problems import Problem
+from daemon.web.http.services import SERVICES
 
 TITLES: Mapping[int, str] = {
     400: "That could not be read",
@@ -27,13 +35,13 @@ TITLES: Mapping[int, str] = {
 
 NEXT_STEPS: Mapping[int, str] = {
     400: "Go back, load the page again, and try once more.",
-    401: "Your session has ended, or there was none. Open a new sign-in link; whoever runs Hookledger makes one with "
-    "“hookledger login-link”. If you were filling in a form, sign in in another tab, and then send it again.",
+    401: "Open a new sign-in link; whoever runs Hookledger makes one with “hookledger login-link”. "
+    "If you were filling in a form, sign in in another tab, and then send it again.",
     403: "If another site led you here, open the page by its own address, and try again there. If your access does not "
     "reach so far, whoever runs Hookledger makes a sign-in link that does.",
     404: "It may have been deleted, or the address is not complete. Deleted webhooks are still listed under Activity.",
     405: "Go back, and use the links and buttons of the page.",
-    410: "A sign-in link works once, for 60 seconds. Ask for a new one: “hookledger login-link”.",
+    410: "A sign-in link works once, and not for long. Ask for a new one: “hookledger login-link”.",
     412: "Go back, reload the page to see what changed, and try again.",
     413: "Go back, and make what you typed shorter. Nothing was changed.",
     415: "Go back, load the page again, and try once more.",
@@ -47,9 +55,15 @@ NEXT_STEPS: Mapping[int, str] = {
 # A form that was refused with one of these may be accepted when the same form is sent again.
 _RETRYABLE = frozenset({401, 429, 503})
 
+ENDED_TITLE = "Your session has ended"
+# A longer form is not kept: a page has at most 100 kB.
+MAX_KEPT_BYTES = 48 * 1024
 
-def show(request: web.Request, problem: Problem, *, is_part: bool) -> web.Response:
+
+async def show(request: web.Request, problem: Problem, *, is_part: bool) -> web.Response:
     """The whole page, or only its sentences if a part of a page was requested."""
+    is_sign_in = problem.status == HTTPStatus.UNAUTHORIZED
+    has_ended = is_sign_in and sessions.had_session(request)
     # Too much at once is told like too many requests: nothing is broken.
     kind = HTTPStatus.TOO_MANY_REQUESTS if problem.is_busy else problem.status
     return rendering.render(
@@ -58,7 +72,21 @@ def show(request: web.Request, problem: Problem, *, is_part: bool) -> web.Respon
         status=problem.status,
         headers=problem.headers,
         problem=problem,
-        title=TITLES.get(kind, "Something went wrong"),
+        title=ENDED_TITLE if has_ended else TITLES.get(kind, "Something went wrong"),
         next_step=NEXT_STEPS.get(kind),
+        has_ended=has_ended,
+        kept_form=await _kept_form(request) if is_sign_in and not is_part else None,
         is_retryable=request.method == "POST" and problem.status in _RETRYABLE,
     )
+
+
+async def _kept_form(request: web.Request) -> FormData | None:
+    """The form that was sent, to be sent again; None if it is none of ours, or too long."""
+    own_url = request.app[SERVICES].config.server.url()
+    is_short = request.content_length is not None and request.content_length <= MAX_KEPT_BYTES
+    if request.method != "POST" or not is_short or not browsers.is_from_our_page(request.headers, own_url):
+        return None
+    try:
+        return await form_data.read(request)
+    except (Problem, HttpProcessingError, web.RequestPayloadError, ConnectionError):
+        return None

@@ -52,13 +52,13 @@ def wants_part(request: web.Request) -> bool:
     return request.headers.get("X-Fragment") == "1"
 
 
-def page_of(request: web.Request, problem: Problem) -> web.Response | None:
+async def page_of(request: web.Request, problem: Problem) -> web.Response | None:
     """The problem as a page; None if the request came from a program, which gets problem+json."""
     declaration = declared(request.match_info.handler)
     is_page = declaration is not None and declaration.is_page
     if "text/html" not in request.headers.get("Accept", "") or (not is_page and request.path.startswith(_API)):
         return None
-    return show(request, problem, is_part=wants_part(request))
+    return await show(request, problem, is_part=wants_part(request))
 
 
 @page(Access.ANYBODY)

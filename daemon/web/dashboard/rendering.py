@@ -15,18 +15,18 @@ from urllib.parse import quote, urlencode, urlsplit
 from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from daemon.web.access import browsers, sessions
 from daemon.web.access.auth import CALLER, may
 from daemon.web.dashboard import assets, template_filters
 from daemon.web.dashboard.assets import ASSETS
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
 
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-}
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; form-action 'self'; frame-ancestors {}; base-uri 'none'"
+)
+_HEADERS: web.AppKey[Mapping[str, str]] = web.AppKey("headers")
 
 # The notice at the head of a page after a command, by the value of `?done=`.
 NOTICES: Mapping[str, str] = {
@@ -44,7 +44,7 @@ NOTICES: Mapping[str, str] = {
     "disabled": "The webhook is disabled. Nothing is sent to it from now on.",
     "revoked": "The old key is revoked: only the present one signs from now on.",
     "no_old_key": "There was no old key any more, so nothing had to be revoked.",
-    "rotated": "The key is rotated. Put the new one in place within 24 hours.",
+    "rotated": "The verification key is rotated. Put the new one in place within 24 hours.",
     "retried": "It is sent again now.",
 }
 
@@ -77,7 +77,13 @@ def _environment() -> Environment:
 
 def set_up(application: web.Application) -> None:
     """Lets an application render templates."""
-    application[ASSETS] = assets.load()
+    dashboard = application[SERVICES].config.dashboard
+    application[ASSETS] = assets.load(dashboard)
+    application[_HEADERS] = {
+        "Content-Security-Policy": _POLICY.format(" ".join(dashboard.frame_ancestors) or "'none'"),
+        "Referrer-Policy": "same-origin",
+        "Cross-Origin-Opener-Policy": "same-origin",
+    }
 
 
 def render(
@@ -93,12 +99,13 @@ def render(
     Page.js asks for a part again and again, and says which one it has: it gets no body if that has not changed.
     """
     text = text_of(request, template, **context)
+    common: Mapping[str, str] = request.app[_HEADERS]
     if request.headers.get("X-Fragment") == "1" and request.method == "GET":
         etag = f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
         headers = dict(headers or {}) | {"ETag": etag}
         if request.headers.get("If-None-Match") == etag:
-            return web.Response(status=304, headers=HEADERS | headers)
-    return web.Response(text=text, status=status, headers=HEADERS | dict(headers or {}), content_type="text/html")
+            return web.Response(status=304, headers={**common, **headers})
+    return web.Response(text=text, status=status, headers={**common, **(headers or {})}, content_type="text/html")
 
 
 def text_of(request: web.Request, template: str, **context: object) -> str:
@@ -132,12 +139,20 @@ def link(request: web.Request, *parts: str, **query: object) -> str:
 
 def here(request: web.Request, **changed: object) -> str:
     """The path of the current page with a changed query; None removes a parameter."""
-    query: dict[str, object] = {name: value for name, value in request.query.items() if name != "done"}
+    query: dict[str, object] = {name: value for name, value in request.query.items() if name not in ("done", "saved")}
     return f"{_base(request)}{request.rel_url.raw_path}{_query(query | changed)}"
 
 
 def _common_context(request: web.Request) -> dict[str, object]:
+    dashboard = request.app[SERVICES].config.dashboard
+    return_url = sessions.return_url(request)
     return {
+        "brand": dashboard.name,
+        "logo": request.app[ASSETS].logo,
+        "accent": request.app[ASSETS].accent,
+        "return_url": return_url,
+        "return_host": None if return_url is None else urlsplit(return_url).netloc,
+        "is_framed": bool(dashboard.frame_ancestors) and browsers.is_framed(request.headers),
         "viewer": viewer_of(request),
         "link": partial(link, request),
         "here": partial(here, request),

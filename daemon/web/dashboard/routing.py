@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from daemon.web.dashboard import assets, pages, rendering, sign_in
+from daemon.web.dashboard.catalogue import event_types as merchants_types
 from daemon.web.dashboard.logs import deliveries, delivery, event, events, live
 from daemon.web.dashboard.operator import event_type_list, event_types, failing_routes, status, tenants, tokens
 from daemon.web.dashboard.pages import page_of
@@ -61,6 +62,8 @@ _LOGS = (
     web.get(f"{_DELIVERY}/body", delivery.body),
     web.get(f"{_DELIVERY}/proof", delivery.proof),
     web.post(f"{_DELIVERY}/retry", delivery.retry),
+    web.get(f"{_TENANT}/event-types", merchants_types.show),
+    web.get(f"{_TENANT}/event-types/{{name}}", merchants_types.show_type),
     web.get(f"{_TENANT}/events", events.show),
     web.get(f"{_TENANT}/events/{{event:[^/]+}}", event.show),
 )

@@ -24,7 +24,7 @@ INSTEAD = "instead"
 
 @page(Access.OPEN)
 async def show(request: web.Request) -> web.Response:
-    """Asks whether to sign in. The link works once, for 60 seconds; this does not use it up."""
+    """Asks whether to sign in. The link works once, and for a short time; this does not use it up."""
     return _page(request, await _pending(request), await auth.session_of(request))
 
 

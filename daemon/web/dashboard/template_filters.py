@@ -1,10 +1,13 @@
-"""Template filters: numbers, times and sizes for reading. Times are UTC; ages are relative to the page's `now`."""
+"""Template filters: numbers, times and sizes for reading. Ages are relative to the page's `now`.
+
+Times are written in UTC. page.js shows them in the reader's own zone, in the same format.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from jinja2 import pass_context
 from jinja2.runtime import Context
@@ -24,7 +27,7 @@ def number(value: float) -> str:
 
 def moment(at: datetime) -> Markup:
     """24 Nov 2026, 18:05:12 UTC."""
-    return _time(at, f"{at.astimezone(UTC):%-d %b %Y, %H:%M:%S} UTC")
+    return _time(at, _exact(at), kind="moment")
 
 
 @pass_context
@@ -32,7 +35,7 @@ def ago(context: Context, at: datetime) -> Markup:
     """“3 min ago”, or “in 3 min”."""
     seconds = (context["now"] - at).total_seconds()
     text = _age(abs(seconds))
-    return _time(at, "just now" if text is None else f"{text} ago" if seconds > 0 else f"in {text}")
+    return _time(at, "just now" if text is None else f"{text} ago" if seconds > 0 else f"in {text}", kind="ago")
 
 
 def duration(milliseconds: float) -> str:
@@ -67,9 +70,15 @@ def _age(seconds: float) -> str | None:
     return None if seconds < 1 else f"{int(seconds)} s"
 
 
-def _time(at: datetime, text: str) -> Markup:
+def _exact(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%-d %b %Y, %H:%M:%S} UTC"
+
+
+def _time(at: datetime, text: str, *, kind: Literal["moment", "ago"]) -> Markup:
+    """The text as a time: the exact one is in its title, and page.js finds it by its kind."""
     iso = at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(iso, iso, text)
+    title = iso if kind == "moment" else _exact(at)
+    return Markup('<time datetime="{}" title="{}" data-{}>{}</time>').format(iso, title, kind, text)
 
 
 FILTERS: Mapping[str, Callable[..., Any]] = {

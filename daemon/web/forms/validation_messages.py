@@ -17,6 +17,7 @@ _SENTENCES = {
     "missing": "is missing",
     "string_type": "must be a text",
     "bool_type": "must be true or false",
+    "int_type": "must be a whole number",
     "float_type": "must be a number",
     "list_type": "must be a list",
     "dict_type": "must be an object",

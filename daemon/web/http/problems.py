@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Annotated, NotRequired
 from urllib.parse import unquote_to_bytes
@@ -119,7 +119,7 @@ class Problem(Exception):
 PROBLEM = web.RequestKey("problem", Problem)
 
 # Renders a problem as a page of the dashboard; None if a program made the request.
-PAGE_OF: web.AppKey[Callable[[web.Request, Problem], web.Response | None]] = web.AppKey("page_of")
+PAGE_OF: web.AppKey[Callable[[web.Request, Problem], Awaitable[web.Response | None]]] = web.AppKey("page_of")
 
 
 def listed(errors: Sequence[event.FieldProblem]) -> list[FieldErrorShape]:
@@ -180,7 +180,7 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
             problem = Problem(500, f"an unexpected error, number {number} in the daemon's log")
         request[PROBLEM] = problem
         page_of = request.app.get(PAGE_OF)
-        response = (None if page_of is None else page_of(request, problem)) or problem.response()
+        response = (None if page_of is None else await page_of(request, problem)) or problem.response()
         if isinstance(error, HttpProcessingError | web.RequestPayloadError):
             # Where the next request begins is unknown. Without the EOF aiohttp would read the broken body again.
             response.force_close()

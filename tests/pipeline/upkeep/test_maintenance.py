@@ -12,6 +12,7 @@ from daemon import audit
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.pipeline.tunables import Tunables
 from eventstore.access import sessions
+from eventstore.access.sessions import PendingLink
 from eventstore.postgres.errors import SchemaMismatch
 from eventstore.progress.retention import Keep
 from tests.support.pipeline_process import PipelineProcess, pipeline_process
@@ -155,6 +156,7 @@ async def test_login_links_that_are_over_are_swept_away(database_url: str) -> No
     async with pipeline_process(database_url, run=False) as it:
         for number, seconds in enumerate((0, 3600)):
             link = bytes([number]) * 32
-            await sessions.add_link(it.database, link, tenant=None, created_by="test", life=timedelta(seconds=seconds))
+            made = PendingLink(tenant=None, actor="dashboard", role="manage")
+            await sessions.add_link(it.database, link, made, created_by="test", life=timedelta(seconds=seconds))
     async with pipeline_process(database_url, keep=WITHOUT_ATTEMPTS) as it:
         await it.until_row("SELECT count(*) = 1 FROM hookledger.login_link", seconds=SECONDS)

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 import pytest
 import pytest_asyncio
 
+from daemon.core.drafts.login_link_draft import LoginLinkDraft
 from daemon.core.gcra import Allowance
 from daemon.web.access import sessions
 from daemon.web.access.guesses import GUESSES
@@ -29,7 +30,9 @@ async def guarded(empty_url: str) -> AsyncIterator[App]:
 
 async def link(opened: App, tenant: str | None = "acme") -> str:
     """The path of a new login link."""
-    made = await sessions.new_link(opened.database, opened.services.config.server, tenant=tenant, created_by="test")
+    made = await sessions.new_link(
+        opened.database, opened.services.config.server, LoginLinkDraft(), tenant=tenant, created_by="test"
+    )
     return f"/login/{PurePosixPath(made.url).name}"
 
 
@@ -65,7 +68,9 @@ async def test_a_link_leads_to_the_dashboard_with_a_session(guarded: App) -> Non
 async def test_behind_https_the_cookie_is_bound_to_it_and_to_this_host(empty_url: str) -> None:
     settings = {"server__admin_token": ADMIN, "server__public_url": "https://hooks.example.com/webhooks"}
     async with opened_door(empty_url, **settings) as opened:
-        made = await sessions.new_link(opened.database, opened.services.config.server, tenant=None, created_by="test")
+        made = await sessions.new_link(
+            opened.database, opened.services.config.server, LoginLinkDraft(), tenant=None, created_by="test"
+        )
         assert made.url.startswith("https://hooks.example.com/webhooks/login/")
         answer = await open_link(opened, f"/login/{PurePosixPath(made.url).name}")
         assert answer.headers["Location"] == "/webhooks/"

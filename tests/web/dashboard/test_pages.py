@@ -14,6 +14,7 @@ from urllib.parse import quote
 import pytest
 import pytest_asyncio
 
+from daemon.config.sections import DashboardSection
 from daemon.web.dashboard import assets
 from daemon.web.dashboard.assets import ASSETS
 from daemon.web.dashboard.error_page import NEXT_STEPS, TITLES
@@ -52,6 +53,8 @@ MERCHANT = [
     "/t/{tenant}/webhooks/{route}/history",
     "/t/{tenant}/deliveries",
     "/t/{tenant}/deliveries/{delivery}",
+    "/t/{tenant}/event-types",
+    "/t/{tenant}/event-types/{name}",
     "/t/{tenant}/events",
     "/t/{tenant}/events/{event}",
     "/t/{tenant}/activity",
@@ -363,7 +366,7 @@ def test_the_digest_is_another_one_if_an_asset_is(tmp_path: Path, monkeypatch: p
     for text in ("a", "b"):
         (tmp_path / "static" / "style.css").write_text(text)
         monkeypatch.setattr(assets, "files", lambda _package: tmp_path)
-        digests.add(assets.load().digest)
+        digests.add(assets.load(DashboardSection()).digest)
     assert len(digests) == 2
 
 

@@ -33,6 +33,7 @@ TABLE = {
     "/v1/tenants/{tenant}/routes/{route}/revoke-old-key": "POST",
     "/v1/tenants/{tenant}/routes/{route}/test": "POST",
     "/v1/tenants/{tenant}/preview": "POST",
+    "/v1/tenants/{tenant}/login-links": "POST",
     "/v1/tenants/{tenant}/routes/{route}/history": "GET",
     "/v1/tenants/{tenant}/routes/{route}/metrics": "GET",
     "/v1/tenants/{tenant}/deliveries": "GET",

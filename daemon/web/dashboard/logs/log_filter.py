@@ -18,7 +18,7 @@ from daemon.web.access.auth import CALLER
 from daemon.web.access.queries import query_database
 from daemon.web.dashboard.form_data import FormErrors
 from daemon.web.dashboard.logs import route_lookup
-from daemon.web.dashboard.text import moment_field, parse_moment
+from daemon.web.dashboard.text import parse_moment
 from daemon.web.http.shapes import moment
 from eventstore.domain_events import catalogue
 
@@ -69,20 +69,24 @@ class LogFilter:
             "status": f"Status {values.get('status')}",
             "type": f"Type {values['type']}",
             "event": f"Event {values['event']}",
-            "since": f"From {_readable(values['since'])}",
-            "until": f"Until {_readable(values['until'])}",
+            "since": "From",
+            "until": "Until",
         }
+        moments = {"since": self.since, "until": self.until}
         return [
-            FilterChip(field=name, text=texts[name]) for name in values if values[name] and not self.form_errors[name]
+            FilterChip(field=name, text=texts[name], at=moments.get(name))
+            for name in values
+            if values[name] and not self.form_errors[name]
         ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterChip:
-    """A part of a filter, with the text to show."""
+    """A part of a filter, with the text to show, and the moment behind it if there is one."""
 
     field: str
     text: str
+    at: datetime | None
 
 
 def export_query(criteria: LogFilter) -> dict[str, str | None]:
@@ -148,7 +152,3 @@ def _moment(values: Mapping[str, str], name: str, problems: list[FieldProblem]) 
     except ValueError as error:
         problems.append(FieldProblem(field=name, message=str(error)))
         return None
-
-
-def _readable(text: str) -> str:
-    return moment_field(text).replace("T", " ")

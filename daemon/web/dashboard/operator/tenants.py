@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from daemon.core.drafts.login_link_draft import LoginLinkDraft
 from daemon.core.events.event import FieldProblem, tenant_problem
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import RouteStatus
@@ -60,7 +61,11 @@ async def make_login_link(request: web.Request) -> web.Response:
         return await _page(request, form_errors=form_errors, entered_tenant=form.one("tenant"))
     services = request.app[SERVICES]
     made = await sessions.new_link(
-        services.command_database, services.config.server, tenant=tenant, created_by=request[CALLER].actor
+        services.command_database,
+        services.config.server,
+        LoginLinkDraft(),
+        tenant=tenant,
+        created_by=request[CALLER].actor,
     )
     return render(request, "operator/login_link.html", tenant=tenant, made=made)
 

@@ -142,15 +142,78 @@ function checkAll(box) {
       each.disabled = box.checked;
     }
   };
-  box.addEventListener("follow", follow);
   box.addEventListener("change", () => {
     if (box.checked) before = others.filter((each) => each.checked);
     for (const each of others) each.checked = before.includes(each);
     follow();
     if (box.checked) return;
-    for (const each of before) if (each.dataset.checkAll) each.dispatchEvent(new Event("follow"));
+    for (const each of before) if (each.dataset.checkGroup) each.dispatchEvent(new Event("follow"));
   });
   if (box.checked) follow();
+}
+
+// The types of a group are chosen with it. Leaving one out chooses the others one by one, and says what that means.
+function checkGroup(box) {
+  const group = box.closest("[data-group]");
+  const members = [...document.querySelectorAll(box.dataset.checkGroup)].filter((each) => each !== box);
+  const note = group.querySelector("[data-single]");
+  for (const button of group.querySelectorAll("[data-singly]")) button.hidden = true;
+  let before = [];
+  const follow = () => {
+    for (const each of members) if (box.checked) each.checked = true;
+  };
+  box.addEventListener("follow", follow);
+  box.addEventListener("change", () => {
+    if (box.checked) before = members.filter((each) => each.checked);
+    for (const each of members) each.checked = box.checked || before.includes(each);
+    note.hidden = true;
+  });
+  for (const member of members) {
+    member.addEventListener("change", () => {
+      if (member.checked || !box.checked) return;
+      box.checked = note.hidden = false;
+      announce(note.textContent);
+    });
+  }
+  follow();
+}
+
+// Commands of a row: Escape and a click elsewhere close them, and one menu is open at a time.
+function menu(details) {
+  const summary = details.querySelector("summary");
+  details.addEventListener("toggle", () => {
+    if (!details.open) return;
+    for (const each of document.querySelectorAll("details.menu[open]")) each.open = each === details;
+  });
+  details.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !details.open) return;
+    details.open = false;
+    summary.focus();
+  });
+  document.addEventListener("click", (event) => {
+    if (!details.contains(event.target)) details.open = false;
+  });
+}
+
+// Copies what the page of a link shows to be copied; if that cannot be, the link leads there.
+function copyFrom(anchor) {
+  anchor.addEventListener("click", async (event) => {
+    if (event.metaKey || event.ctrlKey || event.shiftKey) return;
+    event.preventDefault();
+    const text = fetchPart(anchor.href).then((html) => {
+      const part = new DOMParser().parseFromString(html, "text/html");
+      return new Blob([part.querySelector("[data-copy]").dataset.copy], { type: "text/plain" });
+    });
+    try {
+      await navigator.clipboard.write([new ClipboardItem({ "text/plain": text })]);
+    } catch {
+      return location.assign(anchor.href);
+    }
+    const [label, before] = [anchor.firstChild, anchor.firstChild.textContent];
+    label.textContent = "Copied";
+    announce("Copied");
+    setTimeout(() => (label.textContent = before), 2000);
+  });
 }
 
 function count(element) {
@@ -188,7 +251,61 @@ function countdown(time) {
   tick();
 }
 
-const MOMENT = { timeZone: "UTC", dateStyle: "medium", timeStyle: "medium" };
+// ---- times: pages have them in UTC, and people see them in their own zone ----
+
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const AGES = [[86400, "day"], [3600, "h"], [60, "min"], [1, "s"]];
+const AGE_MS = 15000;
+const SKEW_MS = Date.parse(document.body.dataset.now) - Date.now(); // how far the server's clock is ahead of ours
+const two = (number) => String(number).padStart(2, "0");
+
+function zone(at) {
+  const minutes = -at.getTimezoneOffset();
+  const [hours, rest] = [Math.floor(Math.abs(minutes) / 60), Math.abs(minutes) % 60];
+  return minutes ? `UTC${minutes < 0 ? "−" : "+"}${hours}${rest ? `:${two(rest)}` : ""}` : "UTC";
+}
+
+function exact(at) {
+  const clock = [at.getHours(), at.getMinutes(), at.getSeconds()].map(two).join(":");
+  return `${at.getDate()} ${MONTHS[at.getMonth()]} ${at.getFullYear()}, ${clock} ${zone(at)}`;
+}
+
+function age(at) {
+  const seconds = (Date.now() + SKEW_MS - at) / 1000;
+  for (const [length, name] of AGES) {
+    const number = Math.floor(Math.abs(seconds) / length);
+    if (number < 1) continue;
+    const text = `${number} ${name}${name === "day" && number > 1 ? "s" : ""}`;
+    return seconds > 0 ? `${text} ago` : `in ${text}`;
+  }
+  return "just now";
+}
+
+setInterval(() => {
+  for (const time of document.querySelectorAll("time[data-ago]")) {
+    const text = age(new Date(time.dateTime));
+    const hasCome = /^(in |now)/.test(time.textContent) && !text.startsWith("in ");
+    time.textContent = hasCome ? "now" : text;
+  }
+}, AGE_MS);
+
+function zoneOf(footer) {
+  const name = zone(new Date());
+  if (name !== "UTC") footer.textContent = `All times are ${name}, your own time zone. Days in charts are days of UTC.`;
+}
+
+// A field has a moment in the reader's zone, and its form sends it in UTC.
+function localField(input) {
+  const at = new Date(`${input.value}Z`);
+  if (input.value) {
+    const day = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+    input.value = `${day}T${[at.getHours(), at.getMinutes(), at.getSeconds()].map(two).join(":")}`;
+  }
+  for (const name of input.form.querySelectorAll("[data-zone-name]")) name.textContent = zone(new Date());
+  input.form.addEventListener("formdata", ({ formData }) => {
+    if (input.value) formData.set(input.name, `${new Date(input.value).toISOString().slice(0, 19)}Z`);
+  });
+}
 
 // Shows the moment at the position of a slider while it is moved.
 function moments(slider) {
@@ -196,7 +313,7 @@ function moments(slider) {
   const output = slider.parentElement.querySelector("output");
   const update = () => {
     const at = new Date(from + ((to - from) * slider.value) / slider.max);
-    const text = slider.value === slider.max ? "Now" : `${at.toLocaleString("en-GB", MOMENT)} UTC`;
+    const text = slider.value === slider.max ? "Now" : exact(at);
     slider.setAttribute("aria-valuetext", text);
     output.textContent = text;
   };
@@ -267,9 +384,16 @@ const BEHAVIOURS = {
   "a[data-reveal]": reveal,
   "[data-search]": search,
   "[data-check-all]": checkAll,
+  "[data-check-group]": checkGroup,
+  "details[data-menu]": menu,
+  "a[data-copy-from]": copyFrom,
   "[data-count]": count,
   "[data-live]": live,
   "time[data-countdown]": countdown,
+  "time[data-moment]": (time) => (time.textContent = exact(new Date(time.dateTime))),
+  "time[data-ago]": (time) => (time.title = exact(new Date(time.dateTime))),
+  "[data-zone]": zoneOf,
+  'input[type="datetime-local"]': localField,
   "[data-from]": moments,
   "form[data-auto]": auto,
   "[data-poll]": poll,
@@ -287,6 +411,6 @@ start(document);
 // The notice after a command is shown once: `done` is removed, so that a reload or a bookmark does not repeat it.
 const url = new URL(location.href);
 if (url.searchParams.has("done")) {
-  url.searchParams.delete("done");
+  for (const name of ["done", "saved"]) url.searchParams.delete(name);
   history.replaceState(null, "", url);
 }

@@ -281,5 +281,7 @@ def _has_same_target(other: Route, route: Route) -> bool:
 
 
 def _to_webhook(request: web.Request, route: Route, *, done: str | None = None) -> web.Response:
-    """A redirect to the page of the webhook."""
+    """A redirect to the page of the webhook, or to the list if the command was given there."""
+    if request.query.get("from") == "list":
+        return redirect(request, "t", route.tenant, "webhooks", done=done, saved=str(route.id))
     return redirect(request, "t", route.tenant, "webhooks", str(route.id), done=done)

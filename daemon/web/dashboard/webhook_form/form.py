@@ -71,7 +71,7 @@ async def create(request: web.Request) -> web.Response:
     except (TooManyRoutes, TooManyCommands) as error:
         return await _limited(request, submitted, error)
     notice = "created" if texts.enabled else "created_disabled"
-    return redirect(request, "t", tenant, "webhooks", str(created.route.id), done=notice)
+    return redirect(request, "t", tenant, "webhooks", done=notice, saved=str(created.route.id))
 
 
 @page(Access.MANAGE)
@@ -102,7 +102,7 @@ async def save(request: web.Request) -> web.Response:
         return await _conflict(request, submitted, opened)
     except TooManyCommands as error:
         return await _limited(request, submitted, error)
-    return redirect(request, "t", route.tenant, "webhooks", str(route.id), done=notice)
+    return redirect(request, "t", route.tenant, "webhooks", done=notice, saved=str(route.id))
 
 
 async def _saved(request: web.Request, submitted: FormPage, route: Route) -> str:
@@ -208,12 +208,14 @@ def _opened(request: web.Request, form: FormData, route: Route) -> Route:
 
 
 def _is_to_be_saved(form: FormData) -> bool:
-    """False for the buttons that show a preview or find types, and for Enter in the field that finds types."""
+    """False for the buttons that show a preview, find types or choose them singly. Enter saves, unless the form has a
+    field that finds types: it may have been pressed there, and never saves from there.
+    """
     match form.one("intent").partition(":")[0]:
-        case "preview" | "find":
+        case "preview" | "find" | "single":
             return False
         case "enter":
-            return form.one("find") == form.one("found")
+            return "found" not in form.fields
         case _:
             return True
 

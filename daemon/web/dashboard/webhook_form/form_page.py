@@ -59,8 +59,12 @@ async def show(request: web.Request, form_page: FormPage, *, status: int = 200) 
         with_seen=request[CALLER].tenant is None,
     )
     texts, form = form_page.texts, form_page.form
-    find = form.one("intent").partition(":")[2] or form.one("find")
-    picker = type_picker.picker(listed, texts.event_types, find=find)
+    intent, _, group = form.one("intent").partition(":")
+    chosen = texts.event_types
+    if intent == "single":
+        chosen = type_picker.singly(listed, chosen, group)
+    find = group if intent == "find" and group else form.one("find")
+    picker = type_picker.picker(listed, chosen, find=find)
     sample = form.one("sample_type") or next(
         iter(catalogue.subscribed_types(picker.samples, frozenset(texts.patterns))), ""
     )
@@ -71,6 +75,7 @@ async def show(request: web.Request, form_page: FormPage, *, status: int = 200) 
         form_page=form_page,
         picker=picker,
         labels=LABELS,
+        single_group=group if intent == "single" else None,
         conflict_labels=[label for name, label in LABELS.items() if name.rpartition(".")[2] in form_page.conflicts],
         sample_type=sample,
         sample_event=form.one("sample_event"),

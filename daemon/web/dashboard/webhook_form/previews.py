@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from aiohttp import web
 
 from daemon import preview
+from daemon.core.events.catalogue import subscribed_types
 from daemon.core.events.event import FieldProblem, IncomingEvent
 from daemon.core.routing.route import Route, RouteStatus
 from daemon.core.webhook.egress import UrlRefused, check_url
@@ -26,6 +27,7 @@ from daemon.web.http.endpoints import Access, RateLimit
 from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import MASK
 from daemon.web.service import lookup, previews
+from eventstore.domain_events.catalogue import outline
 
 MAX_CHARACTERS = 16_000
 MAX_NAMES = 3
@@ -104,10 +106,17 @@ async def _event(request: web.Request, form: FormData) -> IncomingEvent | Sequen
     if raw := form.one("sample_event").strip():
         parsed = previews.parse_event(services, tenant, raw.encode())
         return parsed if isinstance(parsed, IncomingEvent) else [_in_sample(problem) for problem in parsed]
-    if not (name := form.one("sample_type").strip()):
+    if not (name := form.one("sample_type").strip() or await _subscribed_type(request, form)):
         return [FieldProblem(field="sample_type", message="choose a type, or paste an event")]
     example = await previews.catalogue_example(query_database(request), tenant, name)
     return example if isinstance(example, IncomingEvent) else [FieldProblem(field="sample_type", message=example)]
+
+
+async def _subscribed_type(request: web.Request, form: FormData) -> str:
+    """The first type with an example that the draft subscribes to, empty if there is none."""
+    listed = await outline(query_database(request), characters=1, with_seen=False)
+    patterns = frozenset(form_fields.of_form(form).patterns)
+    return next(iter(subscribed_types([it.name for it in listed], patterns)), "")
 
 
 def _in_sample(problem: FieldProblem) -> FieldProblem:

@@ -94,6 +94,12 @@ def picker(outline: Sequence[OutlinedType], patterns: Collection[str], *, find: 
     return whole if is_whole else _searched(whole, find.strip().lower())
 
 
+def singly(outline: Sequence[OutlinedType], patterns: Sequence[str], group: str) -> tuple[str, ...]:
+    """The patterns with each type of the group by its own name, instead of the group: some can be left out then."""
+    rest = [it for it in patterns if it != f"{group}.*"]
+    return (*rest, *(it.name for it in outline if group_of(it.name) == group and it.name not in rest))
+
+
 def _groups(outline: Sequence[OutlinedType], patterns: Collection[str]) -> list[TypeGroup]:
     """The groups of known types, and of chosen types that are unknown. A form may contain thousands of unknown types;
     at most as many as a webhook may have are shown. What is chosen below a prefix stands before the types of its group.

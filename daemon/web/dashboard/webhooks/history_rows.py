@@ -28,8 +28,8 @@ TITLES: Mapping[LifecycleEventType, str] = {
     LifecycleEventType.DISABLED: "Disabled",
     LifecycleEventType.ENABLED: "Enabled",
     LifecycleEventType.DELETED: "Deleted",
-    LifecycleEventType.KEY_ROTATED: "Key rotated",
-    LifecycleEventType.KEY_REVOKED: "Old key revoked",
+    LifecycleEventType.KEY_ROTATED: "Verification key rotated",
+    LifecycleEventType.KEY_REVOKED: "Old verification key revoked",
 }
 
 _BEFORE = timedelta(microseconds=1)

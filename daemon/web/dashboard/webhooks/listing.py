@@ -1,4 +1,7 @@
-"""The list of webhooks, as they are now or as they were at a moment in the past."""
+"""The list of webhooks, newest first, as they are now or as they were at a moment in the past.
+
+Saving a webhook leads here: the list marks it, and what comes next stands above.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ class RouteFilter:
 
     def matches(self, route: Route) -> bool:
         """True for a route to list: `text` is in its name, its target or one of its event types."""
-        if route.status is RouteStatus.DELETED or self.status not in (None, route.status):
+        if not _is_live(route) or self.status not in (None, route.status):
             return False
         config = route.config
         return not self.text or any(
@@ -48,7 +51,9 @@ class RouteFilter:
 
 @page(Access.READ)
 async def show(request: web.Request) -> web.Response:
-    """The webhooks of a tenant, the oldest first; only their rows if page.js polls them."""
+    """The webhooks of a tenant, newest first; only their rows if page.js polls them. `?saved=` marks one, and
+    `?done=created` has the next steps with it.
+    """
     services, tenant, query = request.app[SERVICES], request.match_info["tenant"], request.query
     first_created_at = next((timeline.current.created_at for timeline in services.index.timelines(tenant)), None)
     if first_created_at is not None and "slider" in query:
@@ -75,6 +80,8 @@ async def show(request: web.Request) -> web.Response:
         routes=routes,
         sparklines=sparklines,
         healths=found,
+        saved=None if at is not None else _saved(services.index, tenant, query.get("saved", "")),
+        done=query.get("done"),
         after=after,
         total=total,
         query=query,
@@ -90,11 +97,22 @@ def _page(index: RouteIndex, tenant: str, route_filter: RouteFilter, after: str)
     """A page of routes, the cursor of the next page, and how many routes match in all."""
     matches = [route for route in _routes(index, tenant, route_filter.as_of) if route_filter.matches(route)]
     begin = paging.decoded(after)
-    rest = (route for route in matches if begin is None or moment(route.created_at) > begin)
+    rest = (route for route in matches if begin is None or moment(route.created_at) < begin)
     page_routes = list(islice(rest, PAGE_SIZE + 1))
     is_more = len(page_routes) > PAGE_SIZE
     cursor = paging.encoded(moment(page_routes[PAGE_SIZE - 1].created_at)) if is_more else None
     return page_routes[:PAGE_SIZE], cursor, len(matches)
+
+
+def _saved(index: RouteIndex, tenant: str, text: str) -> Route | None:
+    """The webhook with that id, None if there is none."""
+    if not text:
+        return None
+    return next((route for route in _routes(index, tenant, None) if text == str(route.id) and _is_live(route)), None)
+
+
+def _is_live(route: Route) -> bool:
+    return route.status is not RouteStatus.DELETED
 
 
 def _counts(index: RouteIndex, tenant: str, as_of: datetime | None) -> dict[str, int]:
@@ -103,7 +121,7 @@ def _counts(index: RouteIndex, tenant: str, as_of: datetime | None) -> dict[str,
 
 
 def _routes(index: RouteIndex, tenant: str, as_of: datetime | None) -> Iterator[Route]:
-    for timeline in index.timelines(tenant):
+    for timeline in reversed(list(index.timelines(tenant))):
         route = timeline.current if as_of is None else timeline.as_of(as_of)
         if route is not None:
             yield route

@@ -28,7 +28,7 @@ def test_a_number_has_commas(value: int, text: str) -> None:
 )
 def test_a_moment_is_shown_in_utc_and_is_exact_where_one_looks_closer(at: datetime) -> None:
     assert moment(at) == (
-        '<time datetime="2026-11-24T18:05:12.345678Z" title="2026-11-24T18:05:12.345678Z">'
+        '<time datetime="2026-11-24T18:05:12.345678Z" title="2026-11-24T18:05:12.345678Z" data-moment>'
         "24 Nov 2026, 18:05:12 UTC</time>"
     )
 
@@ -36,6 +36,10 @@ def test_a_moment_is_shown_in_utc_and_is_exact_where_one_looks_closer(at: dateti
 def test_a_moment_of_a_single_digit_day_has_no_zero_before_it() -> None:
     assert ">4 Nov 2026, 00:00:00 UTC<" in moment(datetime(2026, 11, 4, tzinfo=UTC))
     assert 'datetime="2026-11-04T00:00:00.000000Z"' in moment(datetime(2026, 11, 4, tzinfo=UTC))
+
+
+def test_how_long_ago_has_the_exact_moment_where_one_looks_closer() -> None:
+    assert 'title="24 Nov 2026, 18:05:12 UTC" data-ago>just now<' in ago_text(NOW)
 
 
 @pytest.mark.parametrize(

@@ -215,7 +215,7 @@ async def test_with_both_it_is_deleted_and_the_list_says_so(app: App) -> None:
 
 async def test_rotating_says_what_it_means(app: App) -> None:
     page = await get(app, at(await app.route(name="Orders"), "/rotate-key"))
-    assert page.words("h1") == ["Rotate the key of “Orders”?"]
+    assert page.words("h1") == ["Rotate the verification key of “Orders”?"]
     assert page.words(".meaning strong") == [
         "A new key is made", "For 24 hours each request carries two signatures", "Then the old key stops signing.",
     ]  # fmt: skip
@@ -230,8 +230,10 @@ async def test_rotating_makes_a_key_and_leads_to_it(app: App) -> None:
     result = await get(app, page.location)
     assert await key_of(app, route) in result.text
     assert await key_of(app, route) != route["verification_key"]
-    assert result.words("#present") == ["Your new key of “a route”"]
-    assert result.words("[data-notice]") == ["The key is rotated. Put the new one in place within 24 hours."]
+    assert result.words("#present") == ["Your new verification key of “a route”"]
+    assert result.words("[data-notice]") == [
+        "The verification key is rotated. Put the new one in place within 24 hours."
+    ]
 
 
 async def test_a_key_may_be_brought_along_and_its_page_says_what_it_cannot_sign(app: App) -> None:
@@ -273,7 +275,7 @@ async def test_while_an_old_key_signs_another_rotation_is_refused_unless_forced(
 
     refused = await submit(app, route, "/rotate-key", {"reason": "in a hurry"})
     assert refused.status == 409
-    assert refused.words(".notice-warn strong") == ["The key was not rotated: the old key is still valid"]
+    assert refused.words(".notice-warn strong") == ["The verification key was not rotated: the old key is still valid"]
     assert refused.one(".notice-warn").has_attr("data-focus")
     fields = refused.form_data("main form.card")
     assert fields["reason"] == ["in a hurry"]

@@ -99,6 +99,12 @@ async def test_the_size_is_that_of_what_is_sent_and_not_of_what_is_laid_out(app:
     assert "without these blanks and line ends: 39 B." in page.text
 
 
+async def test_the_preview_begins_with_an_example_of_a_subscribed_type(app: App) -> None:
+    await add_types(app, "cart.create", "order.cancel", "order.create")
+    page = await preview(app, {"sample_type": "", "event_types": ["cart.*", "order.create"]})
+    assert previewed(page)[0]["type"] == "cart.create"
+
+
 async def test_a_pasted_event_goes_before_the_example_and_keeps_its_figures(app: App) -> None:
     event = '{"type": "cart.create", "id": "evt_7", "data": {"n": 1.10, "big": 12345678901234567890123}}'
     page = await preview(app, {"sample_type": "order.create", "sample_event": event})
@@ -117,7 +123,7 @@ async def test_a_pasted_event_goes_before_the_example_and_keeps_its_figures(app:
         ({"payload.transform": "abs(id)"}, "Transform: "),
         ({"payload.snapshot": "customer:"}, "Snapshot: line 1 names no field"),
         ({"headers": "X-Shop"}, "Custom headers: line 1 is not of the form Name: value"),
-        ({"sample_type": ""}, "Example: choose a type, or paste an event"),
+        ({"sample_type": "", "event_types": []}, "Example: choose a type, or paste an event"),
         ({"sample_type": "order.craete"}, "did you mean order.create?"),
         ({"sample_type": "Order"}, "Example: must be object.action in lower case"),
         ({"sample_event": "{"}, "Pasted event: "),

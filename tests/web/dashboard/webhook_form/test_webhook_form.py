@@ -59,7 +59,7 @@ async def send(opened: App, where: str, changes: Mapping[str, str | Sequence[str
 async def saved(opened: App, page: Page) -> dict[str, Any]:
     """The webhook of the page that the form redirected to, as the API returns it."""
     assert page.status == 303, page.text
-    route_id = page.location.partition("?")[0].rpartition("/")[2]
+    route_id = page.location.partition("&saved=")[2]
     return (await opened.ask("GET", f"/v1/tenants/acme/routes/{route_id}")).json  # type: ignore[no-any-return] # is JSON
 
 
@@ -134,7 +134,7 @@ async def test_every_field_of_the_form_is_saved(app: App) -> None:
     }
     page = await send(app, NEW, entered)
     made = await saved(app, page)
-    assert page.location == f"/t/acme/webhooks/{made['id']}?done=created"
+    assert page.location == f"/t/acme/webhooks?done=created&saved={made['id']}"
     assert (made["name"], made["target_url"], made["status"]) == ("Orders of the shop", TARGET, "enabled")
     assert made["event_types"] == ["order.create", "cart.*", "invoice.paid", "invoice.sent"]
     assert made["payload"] == {
@@ -174,7 +174,7 @@ async def test_types_that_a_group_or_everything_covers_are_not_kept_besides(
 
 async def test_one_may_be_created_disabled_and_it_says_so(app: App) -> None:
     page = await send(app, NEW, {"name": "a", "target_url": TARGET, "event_types": "*", "disabled": "yes"})
-    assert page.location.endswith("?done=created_disabled")
+    assert "?done=created_disabled&" in page.location
     assert (await saved(app, page))["status"] == "disabled"
 
 
@@ -315,7 +315,7 @@ async def test_where_types_are_strict_an_unknown_one_is_refused_in_a_merchants_w
         assert "/v1/" not in page.text
         await add_types(strict, "order.pay")
         # It may keep the types that it already has.
-        assert (await send(strict, edit_of(route), {"name": "b"})).location.endswith("?done=edited")
+        assert (await send(strict, edit_of(route), {"name": "b"})).location.startswith("/t/acme/webhooks?done=edited&")
 
 
 async def test_without_a_catalogue_types_can_be_typed(app: App) -> None:
@@ -415,7 +415,7 @@ async def test_only_what_was_touched_is_changed(app: App) -> None:
     )
     before = current(app, route).config
     page = await send(app, edit_of(route), {"payload.transform": "id"})
-    assert page.location == f"/t/acme/webhooks/{route['id']}?done=edited"
+    assert page.location == f"/t/acme/webhooks?done=edited&saved={route['id']}"
     after = current(app, route).config
     assert after.payload.transform == "id"
     assert (after.payload.filter, after.payload.snapshot) == (before.payload.filter, before.payload.snapshot)
@@ -455,7 +455,7 @@ async def test_if_nothing_was_changed_nothing_happens_and_it_says_so(app: App) -
         headers={"X-A": "b"}, event_types=["b.c", "a.*"], payload={"snapshot": {"b": True, "a": []}}
     )
     page = await send(app, edit_of(route), {"reason": "just so"})
-    assert page.location == f"/t/acme/webhooks/{route['id']}?done=unchanged"
+    assert page.location == f"/t/acme/webhooks?done=unchanged&saved={route['id']}"
     assert len(await app.log()) == 1
 
 
@@ -609,7 +609,7 @@ async def test_looking_at_a_preview_does_not_hide_that_somebody_was_faster(app: 
 async def test_a_form_that_does_not_say_which_version_it_showed_is_of_the_present_one(app: App, version: str) -> None:
     route = await app.route()
     fields = changed(await fields_of(app, edit_of(route)), {"name": "b", "version": version, "intent": "save"})
-    assert (await post(app, edit_of(route), fields)).location.endswith("?done=edited")
+    assert (await post(app, edit_of(route), fields)).location.startswith("/t/acme/webhooks?done=edited&")
 
 
 # ---- many types ----
@@ -657,7 +657,7 @@ async def test_without_scripts_types_are_found_and_the_input_is_kept(app: App) -
     assert made["event_types"] == both
 
 
-async def test_enter_finds_in_the_field_that_finds_and_saves_in_the_others(app: App) -> None:
+async def test_enter_saves_nothing_where_types_are_found_by_name(app: App) -> None:
     await add_types(app, *(f"group.something_that_happened_{n:04}" for n in range(1000)))
     first = await get(app, NEW)
     assert first.all("form.webhook-form button")[0]["value"] == "enter"
@@ -665,8 +665,28 @@ async def test_enter_finds_in_the_field_that_finds_and_saves_in_the_others(app: 
     found = await post(app, NEW, {**fields, "find": "_0999"})
     assert "group.something_that_happened_0999" in offered(found)
     assert await app.log() == []
-    made = await post(app, NEW, {**changed(found.form_data(), {"event_types": "*"}), "intent": "enter"})
-    assert (await saved(app, made))["name"] == "a"
+    again = changed(found.form_data(), {"event_types": "*"})
+    assert (await post(app, NEW, {**again, "intent": "enter"})).status == 200
+    assert await app.log() == [], "it may have been pressed in the field that finds"
+    assert (await saved(app, await post(app, NEW, {**again, "intent": "save"})))["name"] == "a"
+
+
+async def test_a_group_can_be_chosen_but_for_single_types(app: App) -> None:
+    await add_types(app, "order.create", "order.cancel", "order.skip", "cart.create")
+    route = await app.route(event_types=["order.*", "cart.create"])
+    form = await get(app, edit_of(route))
+    (button,) = [each["value"] for each in form.all("button[data-singly]")]
+    singly = await post(app, edit_of(route), {**form.form_data(), "intent": button})
+    assert checked(singly) == ["cart.create", "order.cancel", "order.create", "order.skip"]
+    (said,) = [each.get_text() for each in singly.all("[data-single]:not([hidden])")]
+    assert "types of order that are added later will not be sent" in said
+    kept: dict[str, str | list[str]] = {
+        **singly.form_data(),
+        "event_types": ["cart.create", "order.create", "order.skip"],
+        "intent": "save",
+    }
+    changed_route = await saved(app, await post(app, edit_of(route), kept))
+    assert changed_route["event_types"] == ["cart.create", "order.create", "order.skip"]
 
 
 async def test_enter_saves_where_all_types_are_shown(app: App) -> None:

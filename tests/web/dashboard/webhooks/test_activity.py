@@ -49,7 +49,7 @@ async def test_lifecycle_events_of_all_webhooks_are_listed_newest_first(app: App
     page = await pages.get(app, ACTIVITY)
     assert page.status == 200
     assert entries_on(page) == [
-        "Deleted Shop", "Edited Orders", "Key rotated Shop", "Disabled Orders", "Created Shop", "Created Orders",
+        "Deleted Shop", "Edited Orders", "Verification key rotated Shop", "Disabled Orders", "Created Shop", "Created Orders",
     ]  # fmt: skip
     assert page.words(".timeline > li:nth-child(2) .changes") == ["Event types removed: * added: order.*"]
     assert page.words(".lifecycle-reason") == ["“the receiver moves”"]
@@ -97,7 +97,7 @@ async def test_it_lists_what_happened_of_one_kind(app: App) -> None:
     assert entries_on(both) == ["Created first"]
     assert len(entries_on(await pages.get(app, f"{ACTIVITY}?kind=lost"))) == 4
     assert page.words("select#kind option") == [
-        "Everything", "Created", "Edited", "Disabled", "Enabled", "Deleted", "Key rotated", "Old key revoked",
+        "Everything", "Created", "Edited", "Disabled", "Enabled", "Deleted", "Verification key rotated", "Old verification key revoked",
     ]  # fmt: skip
 
 

@@ -62,7 +62,15 @@ async def test_everything_that_was_done_is_listed_newest_first_with_who_and_why(
     await command(app, route, "!", "no shop any more")
     page = await pages.get(app, at(route))
     assert page.status == 200
-    assert titles(page) == ["Deleted", "Old key revoked", "Key rotated", "Enabled", "Disabled", "Edited", "Created"]
+    assert titles(page) == [
+        "Deleted",
+        "Old verification key revoked",
+        "Verification key rotated",
+        "Enabled",
+        "Disabled",
+        "Edited",
+        "Created",
+    ]
     assert [each.get_text() for each in page.all(".lifecycle-reason")] == [
         "“no shop any more”", "“it leaked”", "“the receiver moves”", "“German <shop>”",
     ]  # fmt: skip

@@ -35,7 +35,7 @@ async def test_the_key_is_shown_to_be_copied_with_what_it_is_worth(app: App) -> 
     route = await app.route(name="Orders (EU)")
     page = await get(app, at(route))
     assert page.status == 200
-    assert page.words("#present") == ["The key of “Orders (EU)”"]
+    assert page.words("#present") == ["The verification key of “Orders (EU)”"]
     assert page.words(".key-value code") == [route["verification_key"]]
     assert page.one(".key-value button")["data-copy"] == route["verification_key"]
     assert route["key"]["fingerprint"] in page.text
@@ -124,7 +124,7 @@ async def test_while_two_keys_sign_it_says_until_when_and_how_to_end_it(app: App
     assert at(route, "/rotate-key") in [link["href"] for link in (await get(app, at(route))).all(".actions a")]
     await app.ask("POST", path(route, "/rotate-key"))
     page = await get(app, at(route, "/key?done=rotated"))
-    assert page.words("#present") == ["Your new key of “a route”"]
+    assert page.words("#present") == ["Your new verification key of “a route”"]
     assert f"The old key, {route['key']['fingerprint']}, signs along for another 23 h 59 min." in page.text
     assert page.one(".notice-info a")["href"] == at(route, "/revoke-old-key")
     assert page.all(".page-head a") == []

@@ -70,15 +70,6 @@ async def test_the_key_is_not_on_the_page_but_a_link_to_it_is(app: App) -> None:
     assert page.one("a[data-reveal]")["href"] == at(route, "/key")
 
 
-async def test_a_new_webhook_shows_what_to_do_next(app: App) -> None:
-    route = await app.route()
-    page = await pages.get(app, at(route, "?done=created"))
-    assert [link["href"] for link in page.all(".next-steps a")] == [
-        at(route, "/key"), at(route, "/key#verify"), at(route, "/test"),
-    ]  # fmt: skip
-    assert (await pages.get(app, at(route))).all(".next-steps") == []
-
-
 async def test_without_deliveries_it_leads_to_a_test_event(app: App) -> None:
     route = await app.route()
     page = await pages.get(app, at(route))
@@ -190,7 +181,7 @@ async def test_while_two_keys_sign_it_counts_down_and_offers_to_revoke_the_old_o
     assert countdown.text == "23 h 59 min"
     left = datetime.fromisoformat(str(countdown["datetime"])) - datetime.now(UTC)
     assert timedelta(hours=23, minutes=59) < left < timedelta(hours=24)
-    assert page.words("[data-countdown] + a, .notice-info a") == ["Revoke the old key now"]
+    assert page.words("[data-countdown] + a, .notice-info a") == ["Revoke the old verification key now"]
 
 
 async def test_a_deleted_one_is_shown_as_it_was_and_can_only_be_copied(app: App) -> None:

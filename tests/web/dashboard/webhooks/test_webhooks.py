@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from eventstore.queries import tally
@@ -25,10 +25,10 @@ async def test_webhooks_are_listed_with_status_target_and_types(app: App) -> Non
     await app.route(name="Quiet", enabled=False)
     await app.route("globex", name="Theirs")
     page = await pages.get(app, LIST)
-    assert page.words("tbody th a") == ["Orders", "Quiet"]
-    assert page.words("tbody .pill") == ["Enabled", "Disabled"]
+    assert page.words("tbody th a") == ["Quiet", "Orders"]
+    assert page.words("tbody .pill") == ["Disabled", "Enabled"]
     assert page.words("tbody .target") == ["https://shop.example.com/hook"] * 2
-    assert page.words("tbody tr:first-child .tag") == ["order.create", "order.*"]
+    assert page.words("tbody tr:last-child .tag") == ["order.create", "order.*"]
 
 
 async def test_hostile_names_are_shown_as_they_are(app: App) -> None:
@@ -62,13 +62,62 @@ async def test_one_finds_webhooks_by_name_target_or_type(app: App) -> None:
     assert none.one("#q")["value"] == "nothing"
 
 
+async def test_saving_leads_to_the_list_with_the_new_webhook_on_top(app: App) -> None:
+    await app.route(name="Older")
+    route = await app.route(name="Orders")
+    page = await pages.get(app, f"{LIST}?done=created&saved={route['id']}")
+    assert page.words("tbody th a") == ["Orders", "Older"]
+    assert page.words("tr.saved th a") == ["Orders"]
+    assert page.words(".saved-mark") == ["New"]
+    assert page.words(".next-steps h2") == ["Next steps with “Orders”"]
+    webhook = f"{LIST}/{route['id']}"
+    assert [link["href"] for link in page.all(".next-steps ol a")] == [
+        f"{webhook}/key", f"{webhook}/key#verify", f"{webhook}/test",
+    ]  # fmt: skip
+    assert page.words(".next-steps dt") == ["Verification key"]
+    assert route["verification_key"] not in page.html
+    edited = await pages.get(app, f"{LIST}?done=edited&saved={route['id']}")
+    assert (edited.words(".saved-mark"), edited.all(".next-steps")) == (["Saved"], [])
+    for other in ("x", "", str(UUID(int=1)), (await app.route("globex"))["id"]):
+        assert (await pages.get(app, f"{LIST}?done=created&saved={other}")).all(".saved, .next-steps") == []
+
+
+async def test_each_row_has_its_commands(app: App) -> None:
+    route = await app.route(name="Orders")
+    webhook = f"{LIST}/{route['id']}"
+    page = await pages.get(app, LIST)
+    assert page.words("details.menu summary .visually-hidden") == ["Commands for Orders"]
+    assert {link.get_text(): link["href"] for link in page.all(".menu-panel a")} == {
+        "Edit": f"{webhook}/edit",
+        "Disable": f"{webhook}/disable?from=list",
+        "Copy verification key": f"{webhook}/key",
+        "Delete": f"{webhook}/delete?from=list",
+    }
+    asked = await pages.get(app, f"{webhook}/disable?from=list")
+    disabled = await pages.post(app, str(asked.one("main form")["action"]))
+    assert disabled.location == f"{LIST}?done=disabled&saved={route['id']}"
+    page = await pages.get(app, LIST)
+    assert page.words(".menu-panel button") == ["Enable"]
+    enabled = await pages.post(app, str(page.one(".menu-panel form")["action"]))
+    assert enabled.location == f"{LIST}?done=enabled&saved={route['id']}"
+    assert "enabled. Events that happen from now on are sent" in (await pages.get(app, enabled.location)).text
+
+
+async def test_the_past_has_no_commands(app: App) -> None:
+    await app.route(name="Orders")
+    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}"
+    page = await pages.get(app, f"{LIST}?as_of={now}")
+    assert page.words("tbody th a") == ["Orders"]
+    assert page.all("details.menu") == []
+
+
 async def test_a_long_list_has_pages(app: App) -> None:
     for number in range(52):
         await app.route(name=f"route {number:02}")
     first = await pages.get(app, LIST)
     second = await pages.get(app, str(first.one(".pager a")["href"]))
     names = first.words("tbody th a") + second.words("tbody th a")
-    assert names == [f"route {number:02}" for number in range(52)]
+    assert names == [f"route {number:02}" for number in reversed(range(52))]
     assert second.words(".pager a") == ["First page"]
 
 
