@@ -15,7 +15,10 @@ from datetime import datetime
 import orjson
 
 from daemon.config.sections import OperationsSection
+from daemon.core.delivery.health import HealthState, ReceiverHealth
 from daemon.core.routing.route import Route
+from daemon.core.sealing.head import SignedHead
+from daemon.core.sealing.seal import SealContent
 from eventstore.domain_events.events import NewEvent
 
 # The group of their types.
@@ -23,6 +26,9 @@ PREFIX = "hookledger."
 
 WEBHOOK_DISABLED = "hookledger.webhook_disabled"
 DELIVERY_FAILED = "hookledger.delivery_failed"
+WEBHOOK_FAILING = "hookledger.webhook_failing"
+WEBHOOK_RECOVERED = "hookledger.webhook_recovered"
+SEALED = "hookledger.sealed"
 DAEMON_JOINED = "hookledger.daemon_joined"
 DAEMON_LOST = "hookledger.daemon_lost"
 
@@ -71,6 +77,27 @@ def webhook_disabled(audience: Audience, route: Route, *, actor: str, reason: st
     """`route` is the webhook as it was before."""
     data = _webhook(route) | {"actor": actor, "reason": reason}
     return _events(audience.of_webhooks(route.tenant), WEBHOOK_DISABLED, f"{route.id}:{route.version + 1}", data)
+
+
+def webhook_turned(audience: Audience, route: Route, health: ReceiverHealth) -> tuple[NewEvent, ...]:
+    """The receiver of a webhook is down, or it has recovered from that. A bad time is told once, however it goes on."""
+    is_down = health.state is HealthState.DOWN
+    last = health.last_failure
+    data = _webhook(route) | {
+        "since": health.since if is_down else health.ill_since,
+        "last_status_code": None if last is None else last.status_code,
+        "last_error": None if last is None else last.error,
+        "last_event": None if last is None else {"id": last.event_id},
+    }
+    which = f"{route.id}:{0 if health.ill_since is None else int(health.ill_since.timestamp() * 1000)}"
+    event_type = WEBHOOK_FAILING if is_down else WEBHOOK_RECOVERED
+    return _events(audience.of_webhooks(route.tenant), event_type, which, data)
+
+
+def sealed(audience: Audience, seal: SealContent, head: SignedHead) -> tuple[NewEvent, ...]:
+    """`head` is the signed note, to be kept where nobody can change it who can change the database."""
+    data = {"seal": seal.n, "at": seal.at, "rows": seal.rows, "head": head.note}
+    return _events(audience.of_daemons, SEALED, str(seal.n), data)
 
 
 def delivery_failed(audience: Audience, route: Route, failed: FailedDeliveries) -> tuple[NewEvent, ...]:

@@ -154,6 +154,10 @@ class Pipeline:
             keep=keep.events,
             tunables=tunables,
         )
+        operational_events = None
+        if audience != NOBODY:
+            operational_events = OperationalEvents(database, index, audience, owner=owner, tunables=tunables)
+            self._recorder.on_recorded.append(operational_events.recorded)
         self._upkeep = Upkeep(
             database,
             index,
@@ -168,14 +172,11 @@ class Pipeline:
             clock_reading=lambda: self._intake.log_watch.clock_reading,
             auto_disable_after=auto_disable_after,
             seals=seals,
+            operational_events=operational_events,
             keep=keep,
             tunables=tunables,
         )
 
-        if audience != NOBODY:
-            operational_events = OperationalEvents(database, index, audience, owner=owner, tunables=tunables)
-            self._recorder.on_recorded.append(operational_events)
-            self._upkeep.loops["operational events"] = operational_events.run_once
         self._recorder.on_recorded.append(self._upkeep.health_watch.recorded)
 
         # In the order in which they end: nothing new is decided, nothing new is sent, all is written, all is forgotten.

@@ -118,7 +118,7 @@ class CheckpointRow(NamedTuple):
 ATTEMPT_COLUMNS = (
     "at", "seq", "tick", "route_id", "event_time", "started_at", "shard", "status_code", "number", "duration_ms",
     "route_version", "is_test", "outcome", "error", "tenant", "event_id", "event_type", "key_ids", "response_head",
-    "response_body", "delivery_key",
+    "response_body", "delivery_key", "txid", "seal", "sealed_tick",
 )  # fmt: skip
 
 _NO_VALUE = len(AttemptRow._fields)

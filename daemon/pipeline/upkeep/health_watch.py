@@ -8,6 +8,7 @@ one that is well every half minute: a list need not know better when it last ans
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -32,16 +33,24 @@ from eventstore.queries.route_health import HealthRow
 
 @dataclass(slots=True)
 class _Watched:
-    """A receiver. `written` is its health as it was last written, None if it is not yet."""
+    """A receiver: `written` is its health as last written, None if it is not yet. `was_down` since it was well."""
 
     tenant: str
     shard: int
     health: ReceiverHealth | None = None
     written: ReceiverHealth | None = None
+    was_down: bool = False
+
+
+# Is told the health of a route's receiver that is down, or that has recovered from that.
+OnTurn = Callable[[UUID, ReceiverHealth], None]
 
 
 class HealthWatch:
-    """`recorded` hears of outcomes; `run_once` judges and writes them, then waits."""
+    """`recorded` hears of outcomes; `run_once` judges and writes them, then waits.
+
+    `on_turn` is called with each receiver that goes down, and again when it is well.
+    """
 
     def __init__(
         self, database: Database, index: RouteIndex, lanes: Lanes, shards: HeldShards, tunables: Tunables = DEFAULTS
@@ -58,6 +67,7 @@ class HealthWatch:
         self._watched: dict[UUID, _Watched] = {}
         self._epochs: dict[int, int] = {}
         self._ended: set[UUID] = set()
+        self.on_turn: OnTurn | None = None
 
     def recorded(self, rows: list[AttemptRow], _deliveries: list[Delivery]) -> None:
         """Hears of outcomes that are written."""
@@ -110,7 +120,8 @@ class HealthWatch:
     def _adopt(self, rows: list[HealthRow]) -> None:
         for row in rows:
             found = receivers.of_row(row)
-            self._watched[row.route_id] = _Watched(row.tenant, row.shard, found, found)
+            is_down = found.state is HealthState.DOWN
+            self._watched[row.route_id] = _Watched(row.tenant, row.shard, found, found, is_down)
 
     def _judge(self) -> None:
         heard, self._heard = self._heard, []
@@ -137,7 +148,18 @@ class HealthWatch:
         written = {route_id: watched.health for route_id, watched in changed.items()}
         await route_health.write(self._database, [self._row(id, watched) for id, watched in changed.items()])
         for route_id, watched in changed.items():
-            watched.written = written[route_id]
+            watched.written = found = written[route_id]
+            if found is not None:
+                self._note_turn(route_id, watched, found)
+
+    def _note_turn(self, route_id: UUID, watched: _Watched, found: ReceiverHealth) -> None:
+        """Calls `on_turn` with what is written, if it is a turn."""
+        is_down = found.state is HealthState.DOWN
+        if is_down == watched.was_down or (watched.was_down and found.state is not HealthState.OK):
+            return
+        watched.was_down = is_down
+        if self.on_turn is not None:
+            self.on_turn(route_id, found)
 
     def _is_worth_writing(self, watched: _Watched) -> bool:
         """True for every change of a receiver that fails, and of one that is well if it was not written for long."""

@@ -1,5 +1,5 @@
-"""Publishes operational events: of deliveries that failed for good, at most one event a minute for each webhook, and of
-daemons that came and went.
+"""Publishes operational events: of webhooks that go down and recover, of deliveries that failed for good, at most one
+event a minute for each webhook, of seals, and of daemons that came and went.
 
 What was noted and not yet published is lost if the process is killed: these events say where to look, and what they are
 about is in the log of deliveries.
@@ -18,7 +18,10 @@ from uuid import UUID
 
 from daemon import __version__, operations
 from daemon.core.delivery.answer import Outcome
+from daemon.core.delivery.health import ReceiverHealth
 from daemon.core.routing.index import RouteIndex
+from daemon.core.sealing.head import SignedHead
+from daemon.core.sealing.seal import SealContent
 from daemon.operations import Audience, FailedDeliveries
 from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.tunables import DEFAULTS, Tunables
@@ -44,7 +47,7 @@ class _Webhook:
 
 
 class OperationalEvents:
-    """Call it with what a flush has written. `run_once` publishes what there is to tell, then waits."""
+    """`recorded`, `turned` and `sealed` take notes, `run_once` publishes what there is to tell, then waits."""
 
     def __init__(
         self,
@@ -62,13 +65,35 @@ class OperationalEvents:
         self._webhook_seconds = tunables.operations_webhook_seconds
         self._webhooks: dict[UUID, _Webhook] = {}
         self._lost: set[str] = set()
+        self._sealed_pos = 0
+        self._unsealed = 0  # events about seals that no seal covers yet
         self._waiting: deque[NewEvent] = deque(maxlen=MOST_WAITING)
         joined = operations.daemon_joined(
             audience, owner=owner, host=socket.gethostname(), pid=os.getpid(), version=__version__
         )
         self._waiting.extend(joined)
 
-    def __call__(self, rows: list[AttemptRow], _deliveries: list[Delivery]) -> None:
+    def turned(self, route_id: UUID, health: ReceiverHealth) -> None:
+        """Hears of a receiver that is down, or that has recovered."""
+        timeline = self._index.timeline(route_id)
+        if timeline is not None:
+            self._waiting.extend(operations.webhook_turned(self._audience, timeline.current, health))
+
+    def sealed(self, seal: SealContent, head: SignedHead) -> None:
+        """Hears of a seal. One that covers no event but those about seals before is not told: else there would be one
+        after the other for ever.
+        """
+        events = sum(day.rows for day in seal.events)
+        of_seals = min(events, self._unsealed)
+        self._unsealed -= of_seals
+        if events > of_seals or seal.route_pos != self._sealed_pos:
+            told = operations.sealed(self._audience, seal, head)
+            self._unsealed += len(told)
+            self._waiting.extend(told)
+        self._sealed_pos = seal.route_pos
+
+    def recorded(self, rows: list[AttemptRow], _deliveries: list[Delivery]) -> None:
+        """Hears of outcomes that are written."""
         for row in rows:
             if row.outcome == Outcome.FAILED and not row.event_type.startswith(operations.PREFIX):
                 self._count(row)

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import structlog
 
+from daemon.core.sealing.head import SignedHead
+from daemon.core.sealing.seal import SealContent
 from daemon.metrics import Metrics
 from daemon.sealing import anchor_file
 from daemon.sealing.sealer import Sealed, Sealer, SealRefused
@@ -22,6 +24,9 @@ from daemon.sealing.sealer import Sealed, Sealer, SealRefused
 log = structlog.get_logger()
 
 _SECOND = timedelta(seconds=1)
+
+# Is told each seal that this process makes, with its signed head.
+OnSealed = Callable[[SealContent, SignedHead], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,11 +47,13 @@ class Sealing:
         settings: SealSettings,
         metrics: Metrics,
         *,
+        on_sealed: OnSealed | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sealer = sealer
         self._settings = settings
         self._metrics = metrics
+        self._on_sealed = on_sealed
         self._clock = clock
         self._current_at = clock()
         self._unwritten: bytes | None = None
@@ -77,6 +84,8 @@ class Sealing:
             self._current_at = self._clock() - max(timedelta(0), sealed.now - sealed.seal.at) / _SECOND
         if sealed.head is not None and sealed.seal is not None:
             log.info("seal.made", seal=sealed.seal.n, rows=sealed.seal.rows, head=sealed.head.note)
+            if self._on_sealed is not None:
+                self._on_sealed(sealed.seal, sealed.head)
             self._unwritten = anchor_file.line_of(sealed.head, sealed.seal.at)
         if self._unwritten is not None and self._settings.anchor_file is not None:
             try:

@@ -19,6 +19,7 @@ from daemon.pipeline.upkeep.clock_watch import ClockWatch
 from daemon.pipeline.upkeep.gauges import Gauges
 from daemon.pipeline.upkeep.health_watch import HealthWatch
 from daemon.pipeline.upkeep.maintenance import Maintenance, MetricsRollup
+from daemon.pipeline.upkeep.operational_events import OperationalEvents
 from daemon.pipeline.upkeep.sealing import Sealing, SealSettings
 from daemon.pipeline.upkeep.tick_watch import TickWatch
 from daemon.sealing.sealer import Sealer
@@ -48,6 +49,7 @@ class Upkeep:
         clock_reading: Callable[[], TimedReading | None],
         auto_disable_after: timedelta | None,
         seals: SealSettings | None,
+        operational_events: OperationalEvents | None,
         keep: Keep,
         tunables: Tunables,
     ) -> None:
@@ -70,7 +72,11 @@ class Upkeep:
         }
         if seals is not None:
             sealer = Sealer(database, keychain.seal_keys, seals.former_keys)
-            self.loops["sealing"] = Sealing(sealer, seals, metrics).run_once
+            on_sealed = None if operational_events is None else operational_events.sealed
+            self.loops["sealing"] = Sealing(sealer, seals, metrics, on_sealed=on_sealed).run_once
+        if operational_events is not None:
+            self.health_watch.on_turn = operational_events.turned
+            self.loops["operational events"] = operational_events.run_once
         if auto_disable_after is not None:
             self.loops["auto disable"] = AutoDisable(
                 database, index, route_disabler, after=auto_disable_after, shards=shards, tunables=tunables

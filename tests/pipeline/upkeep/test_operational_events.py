@@ -8,9 +8,15 @@ from typing import Any
 import orjson
 
 from daemon.commands import Context
+from daemon.core.delivery import health
 from daemon.core.delivery.retry import RetryPolicy
+from daemon.core.sealing.head import SignedHead, TreeHead, parse_head
+from daemon.core.sealing.seal import SealContent, SealedDay
 from daemon.operations import Audience
 from daemon.pipeline.tunables import Tunables
+from daemon.pipeline.upkeep.operational_events import OperationalEvents
+from daemon.pipeline.upkeep.sealing import SealSettings
+from tests.support.builders import NOON
 from tests.support.pipeline_process import PipelineProcess, pipeline_process
 from tests.support.receiver import receiver, status
 
@@ -19,6 +25,8 @@ BOTH = Audience(tenant="ops", tells_tenants=True)
 ONCE = RetryPolicy(first=timedelta(seconds=1), cap=timedelta(seconds=1), attempts=1)
 QUICK = Tunables(operations_pause_seconds=0.05, operations_webhook_seconds=0.3)
 RARE = Tunables(operations_pause_seconds=0.05, operations_webhook_seconds=3600.0)
+
+HEAD = SignedHead(head=TreeHead(origin="hookledger", size=1, root=bytes(32)), signatures=())
 
 IS_TOLD = "SELECT count(*) >= $2 FROM hookledger.domain_event WHERE type = 'hookledger.' || $1"
 IS_FAILED = "SELECT count(*) >= $1 FROM hookledger.attempt WHERE outcome = 'failed' AND tenant = 'acme'"
@@ -30,6 +38,16 @@ async def told(it: PipelineProcess, kind: str) -> list[tuple[str, dict[str, Any]
         "SELECT tenant, data FROM hookledger.domain_event WHERE type = 'hookledger.' || $1 ORDER BY seq", kind
     )
     return [(row["tenant"], orjson.loads(row["data"])) for row in rows]
+
+
+def seal_of(number: int, *, events: int) -> SealContent:
+    """A seal that covers so many events and nothing else."""
+    return SealContent(
+        n=number, at=NOON, origin="hookledger", snap="1:1:", tick=number, tick_snap="1:1:", route_pos=0, route_hash=b"",
+        events=(SealedDay(day=NOON.date(), rows=events, root=bytes(32)),) if events else (), attempts=(), ticks=1,
+        ticks_root=b"", keys=0, keys_root=b"", signatures=0, checkpoints=(), events_kept_from=None,
+        attempts_kept_from=None, public_key=b"",
+    )  # fmt: skip
 
 
 async def test_who_disabled_a_webhook_and_why_arrives_at_a_webhook_of_the_operators(database_url: str) -> None:
@@ -112,6 +130,48 @@ async def test_nothing_is_told_about_the_webhooks_of_the_operators_and_of_events
         assert [tenant for tenant, _ in found] == ["ops", "acme"]
         assert {data["webhook_id"] for _, data in found} == {str(mine.id)}
         assert {data["count"] for _, data in found} == {1}
+
+
+async def test_a_receiver_that_is_down_is_told_once_and_again_when_it_is_well(database_url: str) -> None:
+    often = RetryPolicy(first=timedelta(seconds=0.05), cap=timedelta(seconds=0.05), attempts=1000)
+    async with (
+        receiver() as there,
+        pipeline_process(database_url, retry=often, audience=OPERATORS, tunables=QUICK) as it,
+    ):
+        there.answer["/hook"] = status(503)
+        route = await it.route(f"{there.url}/hook")
+        await it.publish(count=5)
+        await it.until_row(IS_TOLD, "webhook_failing", 1)
+        there.answer["/hook"] = status(204)
+        await it.publish(count=health.WELL_SUCCESSES)
+        await it.until_row(IS_TOLD, "webhook_recovered", 1)
+        ((tenant, failing),), (recovered,) = await told(it, "webhook_failing"), await told(it, "webhook_recovered")
+        assert (tenant, failing["webhook_id"], failing["last_status_code"]) == ("ops", str(route.id), 503)
+        assert (failing["last_error"], recovered[1]["since"]) == ("http_503", failing["since"])
+
+
+async def test_a_signed_head_arrives_at_a_webhook_of_the_operators(database_url: str) -> None:
+    settings = SealSettings(every=timedelta(seconds=0.2))
+    async with (
+        receiver() as there,
+        pipeline_process(database_url, audience=OPERATORS, tunables=QUICK, seals=settings) as it,
+    ):
+        await it.route(there.url, "hookledger.sealed", tenant="ops")
+        await it.publish()
+        await there.count(1)
+        data = orjson.loads(there.received[0].body)["data"]["object"]
+        head = parse_head(data["head"])
+        assert head.head.size == data["seal"]
+        assert await it.rows("SELECT FROM hookledger.seal WHERE n = $1", head.head.size)
+
+
+async def test_of_a_seal_that_covers_only_the_event_about_the_one_before_nothing_is_told(database_url: str) -> None:
+    async with pipeline_process(database_url, run=False) as it:
+        events = OperationalEvents(it.database, it.projection.index, OPERATORS, owner="me", tunables=QUICK)
+        for number, rows in enumerate((1, 1, 2, 1, 0, 1), start=1):
+            events.sealed(seal_of(number, events=rows), HEAD)
+        await events.run_once()
+        assert [data["seal"] for _, data in await told(it, "sealed")] == [1, 3, 6]
 
 
 async def test_daemons_that_come_and_are_lost_are_told_once_each(database_url: str) -> None:
