@@ -279,7 +279,7 @@ async def test_what_belongs_to_another_tenant_cannot_be_told_from_what_does_not_
 
 
 def anonymous(text: str, ids: dict[str, str]) -> str:
-    """The text without the ids of the request, which a page may repeat."""
+    """The text without the ids of the request, which a page may repeat, and without the time of the page."""
     for name, value in ids.items():
         text = text.replace(value, name)
-    return text
+    return re.sub('data-now="[^"]*"', "", text)
