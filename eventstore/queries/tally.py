@@ -38,6 +38,9 @@ _ADD_UP_SECONDS = 30.0
 _FORGOTTEN_AFTER = timedelta(days=KEPT_DAYS + 1)
 _RECENT_FORGOTTEN_AFTER = timedelta(hours=2)
 
+# What is added up late, after an outage, may be older than what is kept by five minutes.
+_IS_RECENT = "period > clock_timestamp() - interval '2 hours'"
+
 # Adds what was taken to a table of sums. Cells that stand there already grow, others are added.
 _SUM = f"""
     INSERT INTO hookledger.{{table}} AS m (route_id, {{by}}, {COUNTS}, cells, requests)
@@ -47,7 +50,7 @@ _SUM = f"""
       FROM (SELECT route_id, {{by}}, cell, sum(successful) AS successful, sum(successful_retries) AS successful_retries,
                    sum(failed) AS failed, sum(suppressed) AS suppressed, sum(expired) AS expired,
                    sum(requests)::integer AS requests
-              FROM each GROUP BY route_id, {{by}}, cell) by_cell
+              FROM each WHERE {{which}} GROUP BY route_id, {{by}}, cell) by_cell
      GROUP BY route_id, {{by}}
     ON CONFLICT (route_id, {{by}}) DO UPDATE
        SET successful = m.successful + excluded.successful,
@@ -71,8 +74,8 @@ WITH taken AS (
     SELECT t.id, t.hour, date_bin('5 minutes', t.at, 'epoch') AS period, t.at, u.*
       FROM taken t, unnest(t.route_ids, t.successful, t.successful_retries, t.failed, t.suppressed, t.expired,
                            t.failures, t.cells, t.requests) AS u (route_id, {COUNTS}, failures, cell, requests)
-), by_hour AS ({_SUM.format(table="route_metric", by="hour")}
-), by_period AS ({_SUM.format(table="route_recent", by="period")}
+), by_hour AS ({_SUM.format(table="route_metric", by="hour", which="true")}
+), by_period AS ({_SUM.format(table="route_recent", by="period", which=_IS_RECENT)}
 ), succeeded AS MATERIALIZED (
     SELECT route_id, max(id) AS last FROM each WHERE successful > 0 GROUP BY route_id
 ), failed AS MATERIALIZED (

@@ -8,7 +8,7 @@ grow by the square root of 2, so that a percentile is off by less than a fifth, 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 BOUNDS_MS = (
@@ -26,11 +26,14 @@ class RequestCounts:
 
     cells: Mapping[int, int] = field(default_factory=dict)
 
-    def __add__(self, other: RequestCounts) -> RequestCounts:
-        cells = dict(self.cells)
-        for cell, count in other.cells.items():
-            cells[cell] = cells.get(cell, 0) + count
-        return RequestCounts(cells)
+    @classmethod
+    def summed(cls, parts: Iterable[Mapping[int, int]]) -> RequestCounts:
+        """The requests of all parts."""
+        cells: dict[int, int] = {}
+        for part in parts:
+            for cell, count in part.items():
+                cells[cell] = cells.get(cell, 0) + count
+        return cls(cells)
 
     @property
     def total(self) -> int:

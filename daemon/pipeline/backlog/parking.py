@@ -2,7 +2,8 @@
 
 The checkpoint depends on PostgreSQL only, never on a receiver. So four times a second this looks for deliveries that
 hold it up. A request in flight for more than a second gets a row in `retry`, which falls due only if the process dies.
-A delivery queued for more than two seconds has its whole lane parked.
+A delivery queued for more than two seconds has its whole lane parked. A test event is not parked: after a second it
+gets such a row while it waits.
 
 A parking lane is drained from the table, oldest packed row first, a chunk at a time, and no more than its breaker
 allows as probes. The lane is live again when the table has nothing left for it and no row for it is about to be

@@ -11,7 +11,7 @@ from uuid import UUID
 from daemon.core.delivery.request_cells import RequestCounts
 from eventstore.postgres.connect import Database
 from eventstore.queries import route_metrics
-from eventstore.queries.route_metrics import KEPT_DAYS, RECENT_PERIOD, Counts, RouteMetrics
+from eventstore.queries.route_metrics import KEPT_DAYS, RECENT_PERIOD, Counts, RequestCells, RouteMetrics
 
 HOURLY_DAYS = 7
 _HOUR = timedelta(hours=1)
@@ -70,19 +70,20 @@ def total(metrics: RouteMetrics) -> Counts:
 
 def requests(metrics: RouteMetrics) -> RequestCounts:
     """All requests of the metrics."""
-    return sum((RequestCounts(each) for each in metrics.cells.values()), RequestCounts())
+    return RequestCounts.summed(metrics.cells.values())
 
 
 def by_day(metrics: RouteMetrics) -> list[MetricPeriod]:
     """A period for each day, also for days on which nothing ended."""
     days: dict[datetime, Counts] = {}
-    cells: dict[datetime, RequestCounts] = {}
+    cells: dict[datetime, list[RequestCells]] = {}
     for hour, counts in metrics.periods.items():
         day = hour.replace(hour=0)
         days[day] = days.get(day, Counts()) + counts
-        cells[day] = cells.get(day, RequestCounts()) + RequestCounts(metrics.cells.get(hour, {}))
+        cells.setdefault(day, []).append(metrics.cells.get(hour, {}))
+    requests_of_days = {day: RequestCounts.summed(parts) for day, parts in cells.items()}
     today = metrics.now.replace(hour=0, minute=0, second=0, microsecond=0)
-    return _series(days, cells, today, step=_DAY, periods=KEPT_DAYS)
+    return _series(days, requests_of_days, today, step=_DAY, periods=KEPT_DAYS)
 
 
 def by_hour(metrics: RouteMetrics, *, hours: int = HOURLY_DAYS * 24) -> list[MetricPeriod]:

@@ -12,7 +12,7 @@ from daemon.core.delivery.request_cells import BOUNDS_MS, RequestCounts, cell_of
 
 
 def counted(*requests: tuple[int | None, int]) -> RequestCounts:
-    return sum((RequestCounts({cell_of(*request): 1}) for request in requests), RequestCounts())
+    return RequestCounts.summed({cell_of(*request): 1} for request in requests)
 
 
 def test_requests_are_counted_by_class() -> None:

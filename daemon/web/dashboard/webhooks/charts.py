@@ -185,7 +185,7 @@ def sparkline(recent: RecentRequests) -> Sparkline:
     return Sparkline(
         successful="".join(strokes["successful"]),
         failed="".join(strokes["failed"]),
-        requests=sum(hours, RequestCounts()),
+        requests=RequestCounts.summed(hour.cells for hour in hours),
         busiest=f"{busiest:%H:00} UTC" if top else None,
     )
 

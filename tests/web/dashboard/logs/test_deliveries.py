@@ -297,7 +297,7 @@ async def test_what_is_wrong_is_reported_beside_its_field_and_the_input_is_kept(
     a_moment = "Must be a date and a time in UTC, like 2026-11-24 08:30."
     assert form_errors(page) == {
         "route": "Is neither the name nor the id of a webhook.",
-        "status": "Must be one of delivered, pending, failed, suppressed, expired.",
+        "status": "Must be one of delivered, pending, retrying, failed, suppressed, expired.",
         "type": "Must be object.action in lower case (a-z, 0-9, _), like order.create, of at most 128 characters.",
         "event": "Is not the id of an event.",
         "since": a_moment,
@@ -355,12 +355,13 @@ async def test_each_part_of_a_filter_can_be_taken_away(app: App) -> None:
 async def test_frequent_filters_are_one_click_and_keep_the_webhook(app: App) -> None:
     route = await app.route()
     page = await pages.get(app, f"{LOG}?route={route['id']}&status=failed&type=a.b")
-    assert page.words(".quick a") == ["All", "Failed", "Pending", "Last hour"]
+    assert page.words(".quick a") == ["All", "Failed", "Retrying", "Pending", "Last hour"]
     queries = [query_of(each["href"]) for each in page.all(".quick a")]
-    since = datetime.fromisoformat(queries[3].pop("since"))
+    since = datetime.fromisoformat(queries[4].pop("since"))
     assert timedelta(hours=1) <= datetime.now(UTC) - since < timedelta(hours=1, minutes=1)
     lasting = {"route": route["id"]}
-    assert queries == [lasting, lasting | {"status": "failed"}, lasting | {"status": "pending"}, lasting]
+    by_status = [lasting | {"status": status} for status in ("failed", "retrying", "pending")]
+    assert queries == [lasting, *by_status, lasting]
     for query, current in (("", ["All"]), (f"?route={route['id']}", ["All"]), ("?status=failed", ["Failed"])):
         assert (await pages.get(app, f"{LOG}{query}")).words(".quick [aria-current]") == current
 
