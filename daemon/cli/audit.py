@@ -152,6 +152,8 @@ def audit(
     config = settings(config_file)
     schedule = DeliverySchedule(retry=config.retry_policy, timeout=timedelta(seconds=config.delivery.timeout_seconds))
     heads, keys = seal_audit.anchors_in(anchors), seal_audit.known_keys(config, key_file)
+    if heads and not keys:
+        raise click.UsageError("--anchors compares signed heads: give --key, as GET /v1/seals/key shows it")
 
     async def work(database: Database) -> tuple[AuditReport, SealReport | None]:
         report = await daemon.audit.audit(

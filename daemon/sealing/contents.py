@@ -111,7 +111,8 @@ def _between(items: Sequence[_Item], after: int, upto: int, *, key: Callable[[_I
 
 def tick_leaf(tick: CoveredTick) -> bytes:
     """The leaf of a tick."""
-    return leaf(SealedTable.TICK, (tick.tick, tick.snap, tick.at, tick.route_pos, tick.closed_upto))
+    values = (tick.tick, tick.snap, tick.at, tick.route_pos, tick.closed_upto, tick.touched)
+    return leaf(SealedTable.TICK, values)
 
 
 def secret_leaf(secret: NamedSecret) -> bytes:

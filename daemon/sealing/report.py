@@ -22,6 +22,8 @@ class SealReport:
     """Counts, and the findings. `rows` of `judged` seals of the period were compared; `dropped` are days of a seal, or
     its ticks or secrets, of which retention has dropped some. `anchors` heads from elsewhere were compared.
 
+    `is_signer_known` is False if there is no key of ours to check signatures with.
+
     `sealed_until` is the time of the newest seal: what came after it is not sealed yet. None if there is no seal.
     """
 
@@ -30,6 +32,7 @@ class SealReport:
     rows: int = 0
     dropped: int = 0
     anchors: int = 0
+    is_signer_known: bool = True
     sealed_until: datetime | None = None
     findings: list[SealFinding] = field(default_factory=list)
 

@@ -19,7 +19,7 @@ _BEFORE_ALL = -(2**63)
 class Walk:
     """Goes over all seals, and keeps the tree of those that are whole.
 
-    `name` is the name of the log, `keys` are the public keys that are ours. `heads` gets the origin and the root of
+    `name` is the name of the log, `keys` are the public keys that are ours, none if they are not known. `heads` gets the origin and the root of
     each size in `sizes`.
     """
 
@@ -65,7 +65,7 @@ class Walk:
         tree = self.tree.copy()
         tree.add(leaf_hash(row.hash))
         head = TreeHead(origin=row.origin, size=row.n, root=tree.value)
-        if row.public_key not in self._keys:
+        if self._keys and row.public_key not in self._keys:
             return (
                 f"seal {row.n} is signed by a key that is not ours, {row.public_key.hex()}: if it was, name it in "
                 "seal.former_keys"

@@ -47,6 +47,7 @@ class CoveredTick(NamedTuple):
     at: datetime
     route_pos: int
     closed_upto: datetime
+    touched: int | None
     is_restored: bool
 
 
@@ -69,7 +70,7 @@ class NamedSecret(NamedTuple):
 
 
 _TICKS = """
-SELECT tick, coalesce(sealed_snap, snap::text) AS snap, at, route_pos, closed_upto,
+SELECT tick, coalesce(sealed_snap, snap::text) AS snap, at, route_pos, closed_upto, touched,
        sealed_snap IS NOT NULL AS is_restored
   FROM hookledger.tick WHERE tick > $1 AND tick <= $2 ORDER BY tick
 """

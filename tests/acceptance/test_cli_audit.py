@@ -75,7 +75,10 @@ async def test_a_rebuild_notices_a_log_that_is_not_what_was_noted_before(
     ahead = hookledger("rebuild", "--expect", "4:" + "a" * 64, code=1).err
     assert "the route log ends at position 2, and had position 4 before: 2 lifecycle events are gone" in ahead
     connection = await asyncpg.connect(database_url)
-    await connection.execute("SET session_replication_role = replica; DELETE FROM hookledger.route_event WHERE pos = 2")
+    await connection.execute(
+        "SET session_replication_role = replica; DELETE FROM hookledger.route_event WHERE pos = 2; "
+        "DELETE FROM hookledger.route_event_signature WHERE pos = 2"
+    )
     await connection.close()
     assert "1 lifecycle event is gone" in hookledger("rebuild", "--expect", head, code=1).err
     hookledger.create_route("--name", "Another")

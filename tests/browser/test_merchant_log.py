@@ -59,9 +59,7 @@ async def test_a_failure_is_found_in_the_log_and_explained(visit: Visit, account
 
 async def test_what_waits_says_when_it_is_tried_next(visit: Visit, account: Account) -> None:
     page = await visit.at(f"/t/{account.tenant}/deliveries/{account.deliveries['pending']}")
-    await expect(page.get_by_role("region", name="It is still to be delivered")).to_contain_text(
-        "the next one is due at"
-    )
+    await expect(page.get_by_role("region", name="It is still to be delivered")).to_contain_text("Attempt 2 is due at")
     await expect(page.locator("ol.timeline > li.next")).to_contain_text("Next attempt")
     countdown = page.locator("main time[data-countdown]")
     await expect(countdown).to_have_text(re.compile(r"^(1 h 0 min|\d+ min \d+ s)$"))

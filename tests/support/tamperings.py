@@ -113,7 +113,7 @@ TAMPERINGS = [
     _attempt("error of no kind", "error = 'whatever', status_code = NULL", "the error cannot be whatever", FLAKY_1),
     _attempt("error of a suppression", "error = 'timeout'", "ended without a request", SUPPRESSED),
     _attempt("route_version of none", "route_version = 99", "the route never had version 99"),
-    _attempt("route_version of earlier", "route_version = 1", "as version 1 says, which was replaced at", "event_id = 'second'"),
+    _attempt("route_version of earlier", "route_version = 1", "as version 1 says, which was replaced at|version 1 of the route did not have the keys", "event_id = 'second'"),
     _attempt("key_ids of none", "key_ids = 'key_0'", "did not have the keys key_0"),
     _attempt("key_ids missing", "key_ids = NULL", "signed with no key"),
     _attempt("key_ids of a suppression", "key_ids = 'key_0'", "ended without a request", SUPPRESSED),

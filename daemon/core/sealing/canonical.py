@@ -71,7 +71,7 @@ COLUMNS: dict[SealedTable, tuple[str, ...]] = {
         "response_body_sha256",
         "delivery_key",
     ),
-    SealedTable.TICK: ("tick", "snap", "at", "route_pos", "closed_upto"),
+    SealedTable.TICK: ("tick", "snap", "at", "route_pos", "closed_upto", "touched"),
     SealedTable.KEY: ("route_id", "key_id", "created_at"),
     SealedTable.HEADERS: ("route_id", "headers_id", "created_at"),
 }

@@ -35,6 +35,7 @@ DELETE FROM hookledger.attempt WHERE tick > {tick};
 DELETE FROM hookledger.retry WHERE tick > {tick};
 DELETE FROM hookledger.parked WHERE last_tick > {tick};
 DELETE FROM hookledger.route_event WHERE pos > {position};
+DELETE FROM hookledger.route_event_signature WHERE pos > {position};
 UPDATE hookledger.checkpoint SET tick = least(tick, {tick});
 COMMIT
 """

@@ -42,6 +42,7 @@ ROWS = {
     "tick": ("tick", {
         "tick": "tick + 1000000", "snap": "format('1:%s:', pg_snapshot_xmax(snap))::pg_snapshot", "at": "at + interval '1 s'",
         "route_pos": "route_pos + 1", "closed_upto": "closed_upto + interval '1 s'", "sealed_snap": "'1:1:'",
+        "touched": "coalesce(touched, 0) # 1",
     }),
     "route_event": ("pos", {
         "pos": "pos + 1000", "route_id": "gen_random_uuid()", "tenant": "'other'", "version": "version + 100", "type": "'enabled'",

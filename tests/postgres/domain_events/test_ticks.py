@@ -101,7 +101,8 @@ async def test_a_notification_brings_the_tick_and_its_number_alone_if_it_is_too_
     await sql.execute(
         "CREATE FUNCTION hookledger.pg_current_snapshot() RETURNS pg_snapshot LANGUAGE sql AS "
         "$$ SELECT concat_ws(':', min(n), max(n) + 1, string_agg(n::text, ',' ORDER BY n))::pg_snapshot"
-        "     FROM generate_series(pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::integer, 9000) n $$;"
+        "     FROM (SELECT pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::integer AS first) now,"
+        "          generate_series(first, first + 4000) n $$;"
         "ALTER FUNCTION hookledger.snapshot_with(xid8) SET search_path = hookledger, pg_catalog"
     )
     await publish(database, [new_event()])

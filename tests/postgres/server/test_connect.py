@@ -19,6 +19,7 @@ import pytest
 
 import eventstore
 from eventstore import domain_events, route_log
+from eventstore.access.sessions import PendingLink
 from eventstore.access.tokens import NewToken
 from eventstore.domain_events import ticks
 from eventstore.domain_events.catalogue import TypeRow
@@ -383,6 +384,7 @@ ARGUMENTS: dict[str, object] = {
     "after": None, "above_tick": 0, "routes": [ROUTE], "first": 1, "last": 2, "value": "x", "request_id": "r", "seconds": 1.0,
     "holder": "me", "outcomes": [LateOutcome(outcome(delivery()), 0, None)],
     "process": Process(owner="me", host="here", pid=1, version="0", master_key=""),
+    "link": PendingLink(tenant="acme", actor="a", role="view"),
     "token_id": "t", "count": 1, "link_hash": b"l", "session_hash": b"s", "created_by": "me", "life": timedelta(1), "master_key": "k",
     "new": NewToken(id="t", kind="admin", tenant=None, name="", hash=b"h" * 32, created_by="me", expires_at=None),
     "table": Table.KEYS, "stale": "x", "fresh": "y",

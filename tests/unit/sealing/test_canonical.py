@@ -67,8 +67,8 @@ def test_different_fields_are_never_written_alike(some: list[str | None], others
 
 
 def test_a_leaf_is_the_hash_of_the_table_and_its_columns() -> None:
-    values = (7, "9:9:", AT, 3, AT)
-    written = b"4:tick1:74:9:9:16:17954208000000011:316:1795420800000001"
+    values = (7, "9:9:", AT, 3, AT, None)
+    written = b"4:tick1:74:9:9:16:17954208000000011:316:1795420800000001~"
     assert leaf(SealedTable.TICK, values) == hashlib.sha256(b"\x00" + written).digest()
     assert len(COLUMNS[SealedTable.TICK]) == len(values)
 
