@@ -62,7 +62,8 @@ async def audit_seals(
 ) -> SealReport:
     """Recomputes the chain of all seals, and what those cover that were made in [start, end), with the one after it.
 
-    `keys` are the public keys that are ours, none if they are not known here. `anchors` are heads that must be heads of these seals.
+    `keys` are the public keys that are ours, none if they are not known here. `anchors` are heads that must be heads of
+    these seals.
     """
     report = SealReport(is_signer_known=bool(keys))
     origin = await turns.origin(database)
