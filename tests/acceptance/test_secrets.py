@@ -34,7 +34,7 @@ MASTER = base64.b64encode(b"canary-master-key-2f8b6e930a7d41").decode()
 GIVEN = (ADMIN, HEADER, PASSWORD, PROXY, MASTER, base64.b64decode(MASTER).decode())
 BROUGHT = "canary-key-of-an-earlier-provider-ä6c1"
 # Paths whose answers may show the target: their callers may see everything of the tenant, or the whole route log.
-SHOWS_TARGET = re.compile(r"/v1/(log|tenants/[^/]+/(routes(/[^/]+(/history)?)?|deliveries/[^/]+))$")
+SHOWS_TARGET = re.compile(r"/v1/(failing|log|tenants/[^/]+/(routes(/[^/]+(/history)?)?|deliveries/[^/]+))$")
 KEY_FIELD = "verification_key"
 EVENTS = ("evt_ok", "evt_failed", "evt_unmakeable")
 

@@ -183,7 +183,7 @@ class World:
         recorder = pipeline._recorder
         held = [*pipeline._lanes.in_flight, *recorder._buffer.ended, *recorder._writing.ended]
         # Until the cancellation has reached everybody, a worker may begin with another one.
-        pipeline._lanes.done = lambda delivery, **_options: held.append(delivery)  # type: ignore[assignment, method-assign]
+        pipeline._lanes.done = lambda delivery, **_options: held.append(delivery)  # type: ignore[method-assign]
         member.running.cancel()
         with suppress(asyncio.CancelledError):
             await member.running
