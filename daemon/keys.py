@@ -253,6 +253,11 @@ class Keychain:
         self.on_aged: list[Callable[[], None]] = []
 
     @property
+    def vault(self) -> Vault:
+        """What the secrets are sealed under, for whoever looks at all that are stored."""
+        return self._vault
+
+    @property
     def seal_keys(self) -> tuple[SealKey, ...]:
         """The keys that sign seals and lifecycle events, of which the first does."""
         return self._vault.seal_keys

@@ -7,11 +7,14 @@ read the event, by the functions that made it live. Then it is compared with the
 from daemon.audit.comparing import audit
 from daemon.audit.explaining import AmbiguousEvent, Explanation, UnknownEvent, explain, explain_event
 from daemon.audit.findings import AuditFinding, AuditReport, FindingKind
+from daemon.audit.pages import BEGINNING, END
 from daemon.audit.pair_faults import DeliverySchedule
 from daemon.audit.recompute import filters_of, judged, source_of
 from daemon.route_state import Rebuilt, rebuild
 
 __all__ = [
+    "BEGINNING",
+    "END",
     "AmbiguousEvent",
     "AuditFinding",
     "AuditReport",

@@ -6,6 +6,7 @@ is found afterwards, from the side of the tables (stray_faults.py). The marks of
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 from daemon.audit import log_faults, secret_faults, stray_faults
@@ -30,10 +31,12 @@ async def audit(
     tenant: str | None = None,
     schedule: DeliverySchedule | None = None,
     vault: Vault | None = None,
+    on_page: Callable[[AuditReport, datetime], None] = lambda _report, _reached: None,
 ) -> AuditReport:
     """Recomputes every decision about the events recorded in [start, end), and compares it with the record.
 
     With a `schedule` it looks when retries are due, with a `vault` into the secrets that the route log names.
+    `on_page` is called after each page, with the report so far and the time up to which events were judged.
     Raises ChainBroken if the route log is not whole.
     """
     scope, report, folded = AuditScope(start=start, end=end, tenant=tenant), AuditReport(), FoldedLog()
@@ -48,6 +51,7 @@ async def audit(
     judging = Judging(database, report, schedule, counts)
     async for page in pages(database, scope, folded):
         await judging.judge(page, start)
+        on_page(report, page.events[-1].recorded_at)
     if start <= log_faults.first_kept(marks) and end > marks.now and tenant is None:
         _note(report, counts.too_low(await log_marks.ranges(database), folded.index))
     _note(report, await stray_faults.find(database, folded, start, end, tenant=tenant))

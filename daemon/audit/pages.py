@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from daemon.core.routing.timeline import Timeline
 from daemon.route_state import FoldedLog
@@ -22,6 +22,11 @@ from eventstore.progress import retention
 from eventstore.progress.retention import Horizon
 from eventstore.queries import audited, log_marks
 from eventstore.queries.audited import AuditedRecord
+
+# The bounds of a period of which none is given. The end is not now: after its clock went back, the database records
+# events at a later time than that.
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+END = datetime(9999, 1, 1, tzinfo=UTC)
 
 PAGE_EVENTS = 2000
 # An event may go to a thousand routes: so many pairs are in memory at a time, if not one event alone has more.

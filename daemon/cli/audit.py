@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -14,7 +14,7 @@ import click
 
 import daemon.audit
 from daemon import route_state
-from daemon.audit import AuditReport, DeliverySchedule, Explanation, Rebuilt
+from daemon.audit import BEGINNING, END, AuditReport, DeliverySchedule, Explanation, Rebuilt
 from daemon.cli import seal_audit
 from daemon.cli.console import output, parsing
 from daemon.cli.console.failures import EXIT_FAILED, CliError
@@ -30,10 +30,6 @@ from eventstore.postgres.connect import Database
 
 # How long `rebuild --against` waits for a daemon that is behind the log. A healthy one needs milliseconds.
 AGREE_SECONDS = 10.0
-
-_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
-# Not now: after its clock went back, the database records events at a later time than that.
-_END = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 @click.command()
@@ -144,7 +140,7 @@ def audit(
     with 1 if there is a finding: a delivery that is missing, one that was not due, something that cannot have come
     about or is not as it was sealed. Also if nothing could be judged, or not all of it.
     """
-    start, end = start or _BEGINNING, end or _END
+    start, end = start or BEGINNING, end or END
     if end <= start:
         raise click.UsageError("--to must be later than --from")
     if tenant is not None and anchors is not None:

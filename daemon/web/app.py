@@ -13,6 +13,7 @@ from daemon.web.access.limits import TENANT_LIMITS, TenantLimits
 from daemon.web.access.refusals import REFUSALS, RefusalLog
 from daemon.web.api import (
     audit,
+    audits,
     catalogue,
     deliveries,
     events,
@@ -36,7 +37,7 @@ from daemon.web.http.services import SERVICES, Services
 from daemon.web.ingest import publish
 from daemon.web.ingest.byte_budget import ByteBudget
 from daemon.web.ingest.group_commit import GroupCommit
-from daemon.web.service import exports, previews, resending
+from daemon.web.service import audit_jobs, exports, previews, resending
 
 # aiohttp's default limit. Our handlers read bodies with limits of their own.
 MAX_BODY_BYTES = 1024 * 1024
@@ -52,6 +53,7 @@ def build(services: Services) -> web.Application:
     application.cleanup_ctx.append(_ingest)
     application[previews.LOCK] = asyncio.Lock()
     exports.set_up(application)
+    audit_jobs.set_up(application)
     application[resending.SLOTS] = resending.slots(services.metrics)
     application.add_routes(
         [
@@ -91,6 +93,8 @@ def build(services: Services) -> web.Application:
             web.get("/v1/seals/{seal}", seals.show),
             web.get("/v1/seals/{seal}/consistency", seals.consistency),
             web.get("/v1/log", log.show),
+            web.post("/v1/audits", audits.begin),
+            web.get("/v1/audits/{audit}", audits.show),
             web.get("/v1/failing", failing.list_failing),
             web.get("/v1/status", status.show),
             web.get("/openapi.json", openapi.show),

@@ -59,6 +59,7 @@ DELETE FROM hookledger.route_failing;
 DELETE FROM hookledger.route_recent;
 DELETE FROM hookledger.route_health;
 DELETE FROM hookledger.lost_log;
+DELETE FROM hookledger.audit_job;
 """
 
 

@@ -21,7 +21,7 @@ from daemon.pipeline.tunables import DEFAULTS, Tunables
 from eventstore.access import sessions
 from eventstore.postgres import schema
 from eventstore.postgres.connect import Database
-from eventstore.progress import retention
+from eventstore.progress import audit_jobs, retention
 from eventstore.progress.retention import Keep
 from eventstore.queries import tally
 
@@ -50,6 +50,7 @@ class Maintenance:
         """False if an open transaction kept a partition from being dropped; then the next run tries again."""
         await tally.forget(self._database)
         await sessions.sweep(self._database)
+        await audit_jobs.sweep(self._database)
         swept = await retention.sweep(self._database, self._keep)
         if swept is None:
             return True

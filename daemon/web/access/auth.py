@@ -60,6 +60,7 @@ SCOPES: Mapping[Access, frozenset[ScopeKind]] = {
     Access.READ: frozenset({ScopeKind.ADMIN, ScopeKind.TENANT, ScopeKind.AUDITOR}),
     Access.MANAGE: frozenset({ScopeKind.ADMIN, ScopeKind.TENANT}),
     Access.CATALOGUE: frozenset({ScopeKind.ADMIN, ScopeKind.TENANT, ScopeKind.PRODUCER, ScopeKind.AUDITOR}),
+    Access.AUDIT: frozenset({ScopeKind.ADMIN, ScopeKind.AUDITOR}),
     Access.OPERATIONS: frozenset({ScopeKind.ADMIN, ScopeKind.AUDITOR}),
     Access.ADMIN: frozenset({ScopeKind.ADMIN}),
     Access.ANYBODY: frozenset(ScopeKind),

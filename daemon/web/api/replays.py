@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 from urllib.parse import quote
@@ -14,10 +13,9 @@ from typing_extensions import TypedDict
 
 from daemon import replays
 from daemon.core.delivery.answer import delivery_id
-from daemon.core.events.event import instant
 from daemon.replays import ReplayStatus
 from daemon.web.access.command_context import command_context
-from daemon.web.forms.request_forms import Command, read
+from daemon.web.forms.request_forms import Command, Instant, read
 from daemon.web.http import paging, shapes
 from daemon.web.http.endpoints import Access, RateLimit, endpoint
 from daemon.web.http.services import SERVICES
@@ -26,8 +24,6 @@ from daemon.web.service import resending
 from daemon.web.service.lookup import EVENT_HINT, live_route
 from eventstore.progress.manual_retry import RetryResult
 from eventstore.progress.replays import Replay
-
-_MOMENT = {"type": "string", "format": "date-time", "examples": ["2026-11-23T08:00:00Z"]}
 
 
 class ReplayState(StrEnum):
@@ -38,22 +34,10 @@ class ReplayState(StrEnum):
     CANCELLED = "cancelled"
 
 
-def _instant(value: object) -> datetime:
-    if not isinstance(value, str):
-        raise PydanticCustomError("string_type", "must be a text")
-    try:
-        return instant(value)
-    except ValueError as error:
-        raise PydanticCustomError("instant", "{reason}", {"reason": str(error)}) from error
-
-
 def _replay_status(value: object) -> ReplayStatus:
     if value not in ("failed", "all"):
         raise PydanticCustomError("replay_status", "must be failed or all")
     return ReplayStatus(str(value))
-
-
-Instant = Annotated[datetime, BeforeValidator(_instant), WithJsonSchema(_MOMENT)]
 
 
 class ReplayForm(Command):

@@ -14,6 +14,8 @@ from daemon.core.events.event import BELOW_PATTERN, MAX_TEXT_CHARACTERS, TYPE_PA
 from daemon.core.webhook.egress import MAX_URL_BYTES
 from daemon.core.webhook.expression import MAX_EXPRESSION_BYTES
 
+INSTANT = {"type": "string", "format": "date-time", "examples": ["2026-11-23T08:00:00Z"]}
+
 NAME = {
     "type": "string",
     "minLength": 1,

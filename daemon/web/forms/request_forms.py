@@ -8,12 +8,14 @@ meaning of the others is checked here all the same, so that the caller learns ev
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Annotated, TypeVar
 
 from aiohttp import web
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainValidator,
@@ -26,7 +28,7 @@ from pydantic_core import PydanticCustomError
 from daemon.commands import Invalid
 from daemon.core import texts
 from daemon.core.drafts.route_draft import RouteDraft, check
-from daemon.core.events.event import FieldProblem
+from daemon.core.events.event import FieldProblem, instant
 from daemon.core.routing.route import PayloadOptions, snapshot_selection
 from daemon.web.forms import form_schemas, validation_messages
 from daemon.web.http import bodies
@@ -39,6 +41,15 @@ MAX_ENTITIES = 100
 
 # The raw body. Its hash tells whether a request is a repetition.
 BODY = web.RequestKey("body", bytes)
+
+
+def _instant(value: object) -> datetime:
+    if not isinstance(value, str):
+        raise PydanticCustomError("string_type", "must be a text")
+    try:
+        return instant(value)
+    except ValueError as error:
+        raise PydanticCustomError("instant", "{reason}", {"reason": str(error)}) from error
 
 
 def _selection(value: object) -> bool | list[str]:
@@ -63,6 +74,7 @@ def _readable(value: str) -> str:
 
 
 Text = Annotated[str, Field(max_length=8192)]
+Instant = Annotated[datetime, BeforeValidator(_instant), WithJsonSchema(form_schemas.INSTANT)]
 HeaderValue = Annotated[Text, AfterValidator(_unmasked)]
 Reason = Annotated[
     Annotated[str, Field(max_length=1000), AfterValidator(_readable)] | None, WithJsonSchema(form_schemas.REASON)

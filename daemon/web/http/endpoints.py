@@ -25,6 +25,7 @@ class Access(StrEnum):
     READ = "read"  # read what belongs to one tenant
     MANAGE = "manage"  # change what belongs to one tenant, or see its secrets
     CATALOGUE = "catalogue"  # read what all tenants share
+    AUDIT = "audit"  # have the record checked, of one tenant or of all
     OPERATIONS = "operations"  # read what spans tenants
     ADMIN = "admin"
     ANYBODY = "anybody"  # any authenticated caller, whatever their scope

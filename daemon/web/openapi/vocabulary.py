@@ -92,6 +92,11 @@ PATH_PARAMETERS: dict[str, Schema] = {
         "schema": {"type": "string", "format": "uuid"},
         "example": "7c9e6679-7425-40de-944b-e07fc1f90ae7",
     },
+    "audit": {
+        "description": "The audit's id.",
+        "schema": {"type": "string", "format": "uuid"},
+        "example": "7c9e6679-7425-40de-944b-e07fc1f90ae7",
+    },
     "event": {
         "description": "The event's id.",
         "schema": {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_CHARACTERS},

@@ -160,3 +160,15 @@ async def test_login_links_that_are_over_are_swept_away(database_url: str) -> No
             await sessions.add_link(it.database, link, made, created_by="test", life=timedelta(seconds=seconds))
     async with pipeline_process(database_url, keep=WITHOUT_ATTEMPTS) as it:
         await it.until_row("SELECT count(*) = 1 FROM hookledger.login_link", seconds=SECONDS)
+
+
+async def test_audits_that_are_over_for_a_month_are_swept_away(database_url: str) -> None:
+    add = (
+        "INSERT INTO hookledger.audit_job (id, actor, created_at) VALUES (gen_random_uuid(), $1, now() - $2::interval)"
+    )
+    async with pipeline_process(database_url, run=False) as it:
+        for days in (29, 31):
+            await it.rows(add, f"{days}", timedelta(days=days))
+    async with pipeline_process(database_url, keep=WITHOUT_ATTEMPTS) as it:
+        await it.until_row("SELECT count(*) = 1 FROM hookledger.audit_job", seconds=SECONDS)
+        assert [row["actor"] for row in await it.rows("SELECT actor FROM hookledger.audit_job")] == ["29"]

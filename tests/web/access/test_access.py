@@ -59,6 +59,8 @@ ENDPOINTS = {
     "POST /v1/tenants/{tenant}/login-links": "manage",
     "GET /v1/event-types": "catalogue",
     "PUT /v1/event-types": "admin",
+    "POST /v1/audits": "audit",
+    "GET /v1/audits/{audit}": "audit",
     "GET /v1/projection": "operations",
     "GET /v1/failing": "operations",
     "GET /v1/status": "operations",
@@ -139,6 +141,7 @@ ADMITTED = {
     "read": {"admin", "tenant:acme", "auditor", "auditor:acme"},
     "manage": {"admin", "tenant:acme"},
     "catalogue": {"admin", "producer", "producer:acme", "tenant:acme", "auditor", "auditor:acme"},
+    "audit": {"admin", "auditor", "auditor:acme"},
     "operations": {"admin", "auditor"},
     "admin": {"admin"},
 }

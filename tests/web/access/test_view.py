@@ -21,7 +21,7 @@ SELECT (SELECT count(*) FROM hookledger.route_event) AS commands, (SELECT count(
        (SELECT count(*) FROM hookledger.api_token WHERE revoked_at IS NULL) AS tokens,
        (SELECT count(*) FROM hookledger.login_link) AS links, (SELECT count(*) FROM hookledger.event_type) AS types,
        (SELECT count(*) FROM hookledger.resend) AS resends, (SELECT count(*) FROM hookledger.replay) AS replays,
-       (SELECT count(*) FROM hookledger.retry) AS retries
+       (SELECT count(*) FROM hookledger.retry) AS retries, (SELECT count(*) FROM hookledger.audit_job) AS audits
 """
 
 BODIES = {

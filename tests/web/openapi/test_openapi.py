@@ -49,6 +49,8 @@ TABLE = {
     "/v1/seals/{seal}": "GET",
     "/v1/seals/{seal}/consistency": "GET",
     "/v1/log": "GET",
+    "/v1/audits": "POST",
+    "/v1/audits/{audit}": "GET",
     "/v1/event-types": "GET PUT",
     "/v1/projection": "GET",
     "/v1/tenants": "GET",

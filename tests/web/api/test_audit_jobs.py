@@ -1,0 +1,287 @@
+"""POST /v1/audits and GET /v1/audits/{id}: an audit runs beside the requests, and every process tells how it goes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+import daemon.audit
+from daemon.audit import pages
+from daemon.audit.judging import Judging
+from daemon.audit.pages import AuditPage
+from daemon.core.delivery.answer import delivery_id, delivery_key
+from daemon.web.service import audit_jobs
+from eventstore.domain_events import ticks
+from eventstore.postgres.errors import StoreUnavailable
+from tests.support.seals import seal
+from tests.support.tokens import bearer, token
+from tests.support.web import App
+from tests.support.web import app as app_of
+
+TOKEN = "hl_admin_0123456789abcdef0123456789abcdef"
+
+# As the pipeline leaves a delivery: the outcome, and the checkpoints behind its tick.
+_DELIVER = """
+INSERT INTO hookledger.attempt (shard, seq, tick, route_id, event_time, started_at, number, duration_ms, route_version,
+                                outcome, status_code, tenant, event_id, event_type, key_ids,
+                                delivery_key)
+SELECT hookledger.shard_of(e.tenant), e.seq, t.tick, k.route_id, least(e.recorded_at, t.closed_upto), clock_timestamp(), 1,
+       0, 1, 'delivered', 200, e.tenant, e.id, e.type, k.key_id, $1
+  FROM hookledger.domain_event e, hookledger.tick t, hookledger.route_key k
+ WHERE t.tick = (SELECT max(tick) FROM hookledger.tick)
+   AND NOT EXISTS (SELECT FROM hookledger.attempt a WHERE a.seq = e.seq)
+"""
+_READ = "UPDATE hookledger.checkpoint SET tick = (SELECT max(tick) FROM hookledger.tick)"
+_TAMPER = "UPDATE hookledger.attempt SET status_code = 500"
+_BEGUN = """
+INSERT INTO hookledger.audit_job (id, actor, beat_at) VALUES ($1, 'admin', clock_timestamp() - $2 * interval '1 s')
+"""
+
+
+async def deliver(app: App, event_id: str) -> None:
+    """An event that the one route of the database has got."""
+    body = {"tenant": "acme", "type": "order.create", "data": {}, "id": event_id}
+    assert (await app.ask("POST", "/v1/events", body)).status == 202
+    await ticks.make(app.database)
+    (route,) = await app.log()
+    await app.rows(_DELIVER, delivery_key(delivery_id(route["route_id"], event_id, datetime.now(UTC))))
+    await app.rows(_READ)
+
+
+async def begin(app: App, body: dict[str, Any] | None = None, **more: Any) -> str:
+    """The path of an audit that was begun."""
+    answer = await app.ask("POST", "/v1/audits", body or {}, **more)
+    assert (answer.status, answer.json["state"]) == (202, "running"), answer.text
+    assert answer.headers["Location"] == f"/v1/audits/{answer.json['id']}"
+    return answer.headers["Location"]
+
+
+async def until(app: App, path: str, **wanted: object) -> dict[str, Any]:
+    """The audit, as the operator sees it, once it is so."""
+    async with asyncio.timeout(60):
+        while True:
+            answer = await app.ask("GET", path, headers=bearer(TOKEN) if app.services.config.server.admin_token else {})
+            found: dict[str, Any] = answer.json
+            if {name: found[name] for name in wanted} == wanted:
+                return found
+            assert found["state"] == "running", found
+            await asyncio.sleep(0.005)
+
+
+class Held:
+    """Lets an audit judge its first page only, until it is released."""
+
+    def __init__(self) -> None:
+        self.released = asyncio.Event()
+        self.judged = 0
+
+    async def wait(self) -> None:
+        self.judged += 1
+        if self.judged > 1:
+            await self.released.wait()
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
+    """Pages of one event, and beats all the time."""
+    held, judge = Held(), Judging.judge
+
+    async def slowly(self: Judging, page: AuditPage, start: datetime) -> None:
+        await held.wait()
+        await judge(self, page, start)
+
+    monkeypatch.setattr(pages, "PAGE_EVENTS", 1)
+    monkeypatch.setattr(audit_jobs, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(Judging, "judge", slowly)
+    yield held
+    held.released.set()
+
+
+async def test_an_audit_of_a_clean_log_finds_nothing(app: App) -> None:
+    await app.route()
+    await deliver(app, "e1")
+    await seal(app.database)
+    found = await until(app, await begin(app), state="done")
+    assert found["findings"] == found["gaps"] == []
+    assert (found["found"], found["detail"]) == (0, None)
+    assert (found["events"], found["actor"], found["tenant"]) == (1, "admin", None)
+    assert found["created_at"] < found["ended_at"]
+    assert found["reached"] < found["ended_at"]
+
+
+async def test_a_tampered_outcome_is_found_with_its_sentence(app: App) -> None:
+    await app.route()
+    await deliver(app, "e1")
+    await seal(app.database)
+    await app.rows(_TAMPER)
+    found = await until(app, await begin(app), state="done")
+    assert found["found"] == len(found["findings"]) == 2
+    of_seal, of_decision = found["findings"]
+    assert (of_seal["kind"], of_seal["table"], of_seal["key"]) == ("altered", "attempt", "seal 1")
+    assert (of_decision["kind"], of_decision["event"], of_decision["tenant"]) == ("unexplained", "e1", "acme")
+    assert "delivered does not go with status 500" in of_decision["detail"]
+
+
+async def test_an_audit_of_one_tenant_leaves_the_seals_out(app: App) -> None:
+    await app.route()
+    await deliver(app, "e1")
+    await seal(app.database)
+    await app.rows(_TAMPER)
+    found = await until(app, await begin(app, {"tenant": "acme"}), state="done")
+    assert [each["kind"] for each in found["findings"]] == ["unexplained"]
+    assert (await until(app, await begin(app, {"tenant": "globex"}), state="done"))["found"] == 0
+
+
+async def test_a_period_bounds_an_audit_and_an_empty_one_says_so(app: App) -> None:
+    await app.route()
+    await deliver(app, "e1")
+    body = {"from": "2020-01-01T00:00:00Z", "to": "2020-01-02T00:00:00+01:00"}
+    found = await until(app, await begin(app, body), state="done")
+    assert (found["from"], found["to"]) == ("2020-01-01T00:00:00.000000Z", "2020-01-01T23:00:00.000000Z")
+    assert (found["events"], found["gaps"]) == (0, ["no event of this period was judged"])
+
+
+async def test_another_process_tells_how_far_an_audit_is(app: App, empty_url: str, held: Held) -> None:
+    await app.route()
+    for number in range(2):
+        await deliver(app, f"e{number}")
+    path = await begin(app)
+    async with app_of(empty_url) as other:
+        found = await until(other, path, events=1)
+        assert (found["state"], found["ended_at"]) == ("running", None)
+        assert found["reached"] is not None
+        held.released.set()
+        assert (await until(other, path, state="done"))["events"] == 2
+
+
+async def test_an_audit_whose_process_died_is_told(app: App) -> None:
+    for seconds, state, detail in (
+        (60, "failed", "the daemon that ran it ended: ask for it again"),
+        (0, "running", None),
+    ):
+        job = uuid4()
+        await app.rows(_BEGUN, job, seconds)
+        found = (await app.ask("GET", f"/v1/audits/{job}")).json
+        assert (found["state"], found["detail"]) == (state, detail)
+
+
+async def test_an_audit_fails_when_its_daemon_stops(app: App, empty_url: str, held: Held) -> None:
+    await app.route()
+    for number in range(2):
+        await deliver(app, f"e{number}")
+    async with app_of(empty_url) as stopping:
+        paths = [await begin(stopping) for _ in range(2)]
+        await until(stopping, paths[0], events=1)
+    for path in paths:
+        found = (await app.ask("GET", path)).json
+        assert found["state"] == "failed"
+        assert found["detail"] == "the daemon that ran it was stopped: ask for it again"
+    assert held.judged == 2
+
+
+async def test_an_audit_of_a_log_that_is_not_whole_fails_with_the_reason(app: App) -> None:
+    await app.route()
+    async with app.database.transaction() as connection:
+        await connection.execute("SET LOCAL session_replication_role = replica")
+        await connection.execute("UPDATE hookledger.route_event SET actor = 'mallory'")
+    found = await until(app, await begin(app), state="failed")
+    assert "position 1" in found["detail"]
+
+
+async def test_an_audit_that_lost_its_database_does_not_say_where_that_is(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_arguments: object, **_more: object) -> None:
+        raise StoreUnavailable("PostgreSQL at 10.0.0.3:5432 did not answer in time")
+
+    monkeypatch.setattr(daemon.audit, "audit", away)
+    found = await until(app, await begin(app), state="failed")
+    assert found["detail"] == "the database did not answer: ask for it again"
+
+
+async def test_one_audit_runs_one_waits_and_more_are_refused(app: App, held: Held) -> None:
+    await app.route()
+    for number in range(2):
+        await deliver(app, f"e{number}")
+    paths = [await begin(app) for _ in range(2)]
+    await until(app, paths[0], events=1)
+    refused = await app.ask("POST", "/v1/audits", {})
+    assert (refused.status, refused.headers["Retry-After"]) == (503, "60")
+    assert held.judged == 2
+    held.released.set()
+    for path in paths:
+        await until(app, path, state="done")
+    await until(app, await begin(app), state="done")
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "message"),
+    [
+        ({"from": "yesterday"}, "from", "RFC 3339"),
+        ({"to": 5}, "to", "must be a text"),
+        ({"from": "2026-01-02T00:00:00Z", "to": "2026-01-02T00:00:00Z"}, "to", "must be later than from"),
+        ({"tenant": "a b"}, "tenant", "printable ASCII"),
+        ({"tenant": ""}, "tenant", "printable ASCII"),
+        ({"tenant": 5}, "tenant", "must be a text"),
+        ({"until": "2026-01-02T00:00:00Z"}, "until", "is not a field of this request"),
+    ],
+)
+async def test_wrong_bodies_are_refused(app: App, body: dict[str, object], field: str, message: str) -> None:
+    answer = await app.ask("POST", "/v1/audits", body)
+    assert (answer.status, list(answer.errors)) == (422, [field])
+    assert message in answer.errors[field]
+    assert await app.rows("SELECT FROM hookledger.audit_job") == []
+
+
+@pytest.mark.parametrize("job", [str(UUID(int=7)), "x", "%00"])
+async def test_an_audit_that_does_not_exist_is_not_found(app: App, job: str) -> None:
+    answer = await app.ask("GET", f"/v1/audits/{job}")
+    assert (answer.status, answer.json["detail"]) == (404, "there is no such audit")
+
+
+async def test_an_auditor_may_and_who_has_only_a_tenant_may_not(empty_url: str) -> None:
+    async with app_of(empty_url, server__admin_token=TOKEN) as opened:
+        path = await begin(opened, headers=bearer(await token(opened.database, "auditor")))
+        await until(opened, path, state="done")
+        for scope in ("tenant:acme", "producer", "metrics"):
+            headers = bearer(await token(opened.database, scope))
+            for method, place in (("POST", "/v1/audits"), ("GET", path)):
+                assert (await opened.ask(method, place, headers=headers)).status == 403
+
+
+async def test_an_auditor_of_a_tenant_audits_that_one_and_sees_no_other(empty_url: str) -> None:
+    async with app_of(empty_url, server__admin_token=TOKEN) as opened:
+        of_acme, of_all = bearer(await token(opened.database, "auditor:acme")), bearer(TOKEN)
+        refused = await opened.ask("POST", "/v1/audits", {"tenant": "globex"}, headers=of_acme)
+        assert (refused.status, list(refused.errors)) == (422, ["tenant"])
+        for body in ({"tenant": "globex"}, {}):
+            foreign = await begin(opened, body, headers=of_all)
+            await until(opened, foreign, state="done")
+            answer = await opened.ask("GET", foreign, headers=of_acme)
+            assert (answer.status, answer.json["detail"]) == (404, "there is no such audit")
+        # A fault that belongs to no tenant is counted, and shown to the operator only.
+        await opened.rows("UPDATE hookledger.checkpoint SET tick = 1000 WHERE shard = 0")
+        own = await begin(opened, headers=of_acme)
+        whole = await until(opened, own, state="done")
+        shown = (await opened.ask("GET", own, headers=of_acme)).json
+        assert (shown["tenant"], shown["found"], shown["findings"]) == ("acme", 1, [])
+        assert [each["table"] for each in whole["findings"]] == ["checkpoint"]
+
+
+async def test_auditors_of_tenants_leave_a_place_to_the_operator(empty_url: str, held: Held) -> None:
+    async with app_of(empty_url, server__admin_token=TOKEN) as opened:
+        of_acme, of_globex = [bearer(await token(opened.database, f"auditor:{name}")) for name in ("acme", "globex")]
+        held.judged = 1
+        body = {"tenant": "acme", "type": "order.create", "data": {}}
+        assert (await opened.ask("POST", "/v1/events", body, headers=bearer(TOKEN))).status == 202
+        first = await begin(opened, headers=of_acme)
+        assert (await opened.ask("POST", "/v1/audits", {}, headers=of_globex)).status == 503
+        second = await begin(opened, headers=bearer(TOKEN))
+        held.released.set()
+        for path in (first, second):
+            await until(opened, path, state="done")
