@@ -438,3 +438,31 @@ ALTER TABLE hookledger.session
     ADD COLUMN actor text NOT NULL DEFAULT 'dashboard',
     ADD COLUMN role  text NOT NULL DEFAULT 'manage',
     ADD CONSTRAINT session_role_check CHECK (role IN ('manage', 'view'));
+
+
+-- Audits that the API was asked for. The process that took the request runs the audit, and any may tell how it goes.
+CREATE TABLE hookledger.audit_job (
+    id         uuid        NOT NULL,
+    tenant     text,
+    since      timestamptz,
+    until      timestamptz,
+    actor      text        NOT NULL,
+    state      text        NOT NULL DEFAULT 'running',
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    beat_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    ended_at   timestamptz,
+    events     bigint      NOT NULL DEFAULT 0,
+    reached    timestamptz,
+    found      bigint      NOT NULL DEFAULT 0,
+    findings   text        NOT NULL DEFAULT '[]',
+    gaps       text        NOT NULL DEFAULT '[]',
+    detail     text,
+    CONSTRAINT audit_job_pkey PRIMARY KEY (id),
+    CONSTRAINT audit_job_state_check CHECK (state IN ('running', 'done', 'failed') AND (state = 'running') = (ended_at IS NULL))
+) WITH (fillfactor = 50);
+COMMENT ON COLUMN hookledger.audit_job.tenant IS 'null: all of them, and the seals';
+COMMENT ON COLUMN hookledger.audit_job.since IS 'with until the period, [since, until); null: no bound';
+COMMENT ON COLUMN hookledger.audit_job.beat_at IS 'when the process that runs it last said so';
+COMMENT ON COLUMN hookledger.audit_job.reached IS 'when the last event that was judged was recorded';
+COMMENT ON COLUMN hookledger.audit_job.findings IS 'the first of them, as JSON; found is how many there are';
+COMMENT ON COLUMN hookledger.audit_job.gaps IS 'sentences, as JSON: why it proves less than was asked for';
