@@ -19,8 +19,8 @@ _BEFORE_ALL = -(2**63)
 class Walk:
     """Goes over all seals, and keeps the tree of those that are whole.
 
-    `name` is the name of the log, `keys` are the public keys that are ours, none if they are not known. `heads` gets the
-    origin and the root of each size in `sizes`.
+    `name` is the name of the log, `keys` are the public keys that are ours, none if they are not known. `heads` gets
+    the origin and the root of each size in `sizes`.
     """
 
     def __init__(self, *, name: str, keys: Collection[bytes], sizes: Collection[int]) -> None:
