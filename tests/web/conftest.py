@@ -33,6 +33,7 @@ _EMPTY = """
 SET session_replication_role = replica;
 DELETE FROM hookledger.domain_event;
 DELETE FROM hookledger.domain_event_midnight;
+DELETE FROM hookledger.meta WHERE key IN ('events_kept_from', 'attempts_kept_from');
 DELETE FROM hookledger.route_event;
 DELETE FROM hookledger.route_event_signature;
 DELETE FROM hookledger.seal;

@@ -36,6 +36,7 @@ from eventstore.postgres.errors import (
     ValueRefused,
 )
 from eventstore.progress import replays
+from eventstore.progress.audit_jobs import AuditEnd, AuditProgress, NewAuditJob
 from eventstore.progress.late_outcomes import LateOutcome
 from eventstore.progress.lifeline import Missed
 from eventstore.progress.manual_retry import RetryRequest
@@ -395,9 +396,10 @@ ARGUMENTS: dict[str, object] = {
     "event_ids": ["a"], "version": 1, "items": ["k"], "dead": Missed("me", 1, NOON),
     "known_tick": 1, "known_pos": 1, "timeline": 1, "ticks": (1, 2), "positions": (1, 2), "found_by": "me",
     "read": 0, "microseconds": 0, "at": NOON, "upto": 1, "versions": [(ROUTE, 1)],
-    "numbers": [1], "upto_tick": 1, "restored": 0,
+    "numbers": [1], "upto_tick": 1, "restored": 0, "job_id": ROUTE, "progress": AuditProgress(), "ended": AuditEnd(state="done"),
 }  # fmt: skip
 OTHERWISE: dict[str, object] = {
+    "audit_jobs.add.new": NewAuditJob(id=ROUTE, tenant=None, since=None, until=None, actor="a"),
     "log_marks.wrong_ticks.after": 0,
     "catalogue.replace.types": [TypeRow(name="a.b", description="", example="{}")],
     "catalogue.note_seen.types": ["a.b"],

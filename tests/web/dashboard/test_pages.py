@@ -60,7 +60,13 @@ MERCHANT = [
     "/t/{tenant}/activity",
 ]
 # Paths that are not whole pages: redirects, parts and files.
-OTHERS = ["/", "/assets/{digest}/{name}", "/t/{tenant}/deliveries/live", "/t/{tenant}/deliveries/{delivery}/body"]
+OTHERS = [
+    "/",
+    "/assets/{digest}/{name}",
+    "/t/{tenant}/deliveries/live",
+    "/t/{tenant}/deliveries/{delivery}/body",
+    "/t/{tenant}/deliveries/{delivery}/proof",
+]
 
 # A page without a session, and a form without fields: tests/web/access/test_login.py.
 SIGN_IN = "/login/{link}"

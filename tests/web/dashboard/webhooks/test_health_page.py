@@ -37,7 +37,7 @@ async def test_a_receiver_that_is_down_is_told_with_what_waits_and_the_next_prob
 
 
 async def test_the_list_tells_red_from_amber_in_words_too(app: App) -> None:
-    down, failing, well = [await app.route(name=name) for name in ("down", "failing", "well")]
+    well, failing, down = [await app.route(name=name) for name in ("well", "failing", "down")]  # the newest is first
     await noted(
         app, down, since=datetime.now(UTC) - timedelta(minutes=26), run_since=datetime.now(UTC) - timedelta(minutes=26)
     )
