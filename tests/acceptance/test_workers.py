@@ -153,6 +153,7 @@ async def test_a_worker_killed_is_started_anew_and_nothing_is_lost(hookledger: C
         assert set(ids_of(there)) == published
         assert pids(daemon)[1] == before[1]
         # Its shards were not left to it until their leases expired.
+        await until(lambda: events_of(daemon, "process.found_dead") != [], seconds=SECONDS)
         (found,) = {line["owner"] for line in events_of(daemon, "process.found_dead")}
         assert found.split(":")[1] == str(before[0])
         # The counters include those of the dead worker, the gauges do not.
