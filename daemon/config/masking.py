@@ -3,11 +3,12 @@
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlunsplit
 
 from daemon.config.accents import AccentPair
 from daemon.config.sections import SECTIONS, Config
 from daemon.config.values import MASK, ListenAddress, Secret
+from eventstore.postgres import database_url
 
 
 def masked(config: Config) -> dict[str, dict[str, object]]:
@@ -40,7 +41,7 @@ def shown(value: object) -> object:
 
 def _masked_url(url: str) -> str:
     """A database or proxy URL with its passwords masked, including those in the query."""
-    parts = urlsplit(url)
+    parts = database_url.split(url)
     login, at, address = parts.netloc.rpartition("@")
     user, colon, _ = login.partition(":")
     query = [(key, MASK if "password" in key.lower() else value) for key, value in parse_qsl(parts.query)]

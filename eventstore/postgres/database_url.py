@@ -9,6 +9,7 @@ that is not kept is worse than none.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
@@ -103,10 +104,20 @@ def location(url: str) -> str:
     return f"{', '.join(places)}{parts.path}"
 
 
+def split(url: str) -> SplitResult:
+    """The parts of a URL that may name several hosts. Raises ValueError.
+
+    The hosts are kept apart from `urlsplit`, which knows one: some versions of it refuse an IPv6 address behind others.
+    """
+    scheme, separator, rest = url.partition("://")
+    hosts = re.split("[/?#]", rest, maxsplit=1)[0]
+    return urlsplit(f"{scheme}{separator}{rest[len(hosts) :]}")._replace(netloc=hosts)
+
+
 def _parts(url: str) -> SplitResult:
     """The parts of a URL of which no part of a password has become another part."""
     try:
-        parts = urlsplit(url)
+        parts = split(url)
     except ValueError:
         raise MalformedUrl("database.url is not understood", hint=WRITE_URL) from None
     # A password with `/`, `?`, `#` or `@` in it ends the host too early.
