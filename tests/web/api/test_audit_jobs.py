@@ -78,11 +78,13 @@ class Held:
 
     def __init__(self) -> None:
         self.released = asyncio.Event()
+        self.holds = asyncio.Event()
         self.judged = 0
 
     async def wait(self) -> None:
         self.judged += 1
         if self.judged > 1:
+            self.holds.set()
             await self.released.wait()
 
 
@@ -177,6 +179,7 @@ async def test_an_audit_fails_when_its_daemon_stops(app: App, empty_url: str, he
     async with app_of(empty_url) as stopping:
         paths = [await begin(stopping) for _ in range(2)]
         await until(stopping, paths[0], events=1)
+        await asyncio.wait_for(held.holds.wait(), 60)
     for path in paths:
         found = (await app.ask("GET", path)).json
         assert found["state"] == "failed"
@@ -210,6 +213,7 @@ async def test_one_audit_runs_one_waits_and_more_are_refused(app: App, held: Hel
         await deliver(app, f"e{number}")
     paths = [await begin(app) for _ in range(2)]
     await until(app, paths[0], events=1)
+    await asyncio.wait_for(held.holds.wait(), 60)
     refused = await app.ask("POST", "/v1/audits", {})
     assert (refused.status, refused.headers["Retry-After"]) == (503, "60")
     assert held.judged == 2
