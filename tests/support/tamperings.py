@@ -62,6 +62,15 @@ def _event(name: str, change: str, told: str, id: str = "first") -> Tampering:
     return Tampering(f"domain_event, {name}", f"UPDATE domain_event SET {change} WHERE id = '{id}'", told)
 
 
+# A tick before which no route changed, and one before which a route did.
+_AFTER_NO_CHANGE = (
+    "tick = (SELECT max(t.tick) FROM tick t JOIN tick p ON p.tick = t.tick - 1 WHERE t.route_pos = p.route_pos)"
+)
+_AFTER_A_CHANGE = (
+    "tick = (SELECT max(t.tick) FROM tick t JOIN tick p ON p.tick = t.tick - 1 WHERE t.route_pos > p.route_pos)"
+)
+
+
 def _tick(name: str, change: str, told: str, where: str = "tick = 3") -> Tampering:
     return Tampering(f"tick, {name}", f"UPDATE tick SET {change} WHERE {where}", told)
 
@@ -204,7 +213,8 @@ TAMPERINGS = [
     _tick("at", "at = at + interval '1 hour'", "unexplained tick .*closed_upto is .*, which does not follow"),
     _tick("closed_upto, later", "closed_upto = closed_upto + interval '1 hour'", "unexplained tick"),
     _tick("closed_upto, earlier", "closed_upto = closed_upto - interval '1 hour'", "unexplained tick"),
-    _tick("route_pos, lower", "route_pos = route_pos - 1", "unexplained tick .*route_pos is \\d+, and was \\d+ at the tick before it"),
+    _tick("route_pos, lower", "route_pos = route_pos - 1", "unexplained tick .*route_pos is \\d+, and was \\d+ at the tick before it", _AFTER_NO_CHANGE),
+    _tick("route_pos, lower than a change before it", "route_pos = route_pos - 1", "unexplained tick .*took effect at .*, which the tick's route_pos", _AFTER_A_CHANGE),
     _tick("route_pos, higher", "route_pos = route_pos + 1", "unexplained tick .*closed_upto"),
     _tick("route_pos behind the end", "route_pos = 99999", "unexplained tick .*route_pos is 99999, and the route log ends before that", "tick = (SELECT max(tick) FROM tick)"),
     _tick("snap, of earlier", "snap = '2:2:'", "unexplained tick .*its snapshot shows less"),
