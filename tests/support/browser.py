@@ -6,6 +6,7 @@ violation that axe-core finds.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -195,9 +196,11 @@ async def copied(button: Locator) -> str:
     page = button.page
     await page.evaluate("navigator.clipboard.writeText('')")
     await button.click()
-    await page.wait_for_function("() => navigator.clipboard.readText()")
-    text: str = await page.evaluate("navigator.clipboard.readText()")
-    return text
+    async with asyncio.timeout(60):
+        # No `wait_for_function`: a promise is true before it is fulfilled.
+        while not (text := await page.evaluate("navigator.clipboard.readText()")):
+            await asyncio.sleep(0.02)
+    return str(text)
 
 
 async def heading(page: Page, text: str | re.Pattern[str]) -> None:
