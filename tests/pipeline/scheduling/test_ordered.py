@@ -149,7 +149,7 @@ async def test_the_first_of_more_retries_than_a_route_may_hold_still_comes_first
 async def test_a_retry_that_waits_behind_a_suppressed_one_holds_up_nobody(database_url: str) -> None:
     never = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1))
     async with receiver() as there, pipeline_process(database_url, breaker_failures=1000, retry=never) as it:
-        route = await became_ordered(it, there, count=3)
+        route = await became_ordered(it, there, count=3, first_due_in=timedelta(hours=1))
         lane = it.pipeline._lanes.lane(route.id, 0)
         await until(lambda: len(lane.due) == 2)
         await it.disable(route)
@@ -159,7 +159,9 @@ async def test_a_retry_that_waits_behind_a_suppressed_one_holds_up_nobody(databa
         assert ids_of(there)[-2:] == later
 
 
-async def became_ordered(it: PipelineProcess, there: Receiver, *, count: int) -> Route:
+async def became_ordered(
+    it: PipelineProcess, there: Receiver, *, count: int, first_due_in: timedelta = timedelta(seconds=2)
+) -> Route:
     """A route with retries that became ordered afterwards. All retries are due except the first."""
     there.answer["/"] = status(500)
     route = await it.route(there.url + "/")
@@ -169,8 +171,9 @@ async def became_ordered(it: PipelineProcess, there: Receiver, *, count: int) ->
     await it.edit(route, ordered=True)
     async with it.database.connection() as connection:
         await connection.execute(
-            "UPDATE hookledger.retry SET due_at = clock_timestamp() + interval '2 s' *"
-            " (seq = (SELECT min(seq) FROM hookledger.retry))::integer"
+            "UPDATE hookledger.retry SET due_at = clock_timestamp() + $1::interval *"
+            " (seq = (SELECT min(seq) FROM hookledger.retry))::integer",
+            first_due_in,
         )
     return route
 
