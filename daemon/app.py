@@ -257,6 +257,8 @@ async def _readiness(projection: Projection, pipeline: Pipeline) -> list[str]:
     reasons = []
     if pipeline.is_stopping:
         reasons.append("the daemon is stopping")
+    if pipeline.log_fault is not None:
+        reasons.append(pipeline.log_fault)
     if pipeline.tick_age_seconds > TICK_SECONDS:
         reasons.append(f"no tick was made for {pipeline.tick_age_seconds:.0f} s although events were published")
     try:

@@ -219,6 +219,12 @@ class Pipeline:
         return self._stopping.is_set
 
     @property
+    def log_fault(self) -> str | None:
+        """Why nothing is sent any more, as a sentence, if the route log was rewritten."""
+        rewritten = self._intake.log_watch.rewritten
+        return None if rewritten is None else f"{rewritten}. Next: {rewritten.hint}"
+
+    @property
     def tick_age_seconds(self) -> float:
         """How long committed events have been waiting for a tick, 0 if none are."""
         return self._upkeep.tick_watch.age_seconds

@@ -174,7 +174,9 @@ async def app(database_url: str, **settings: str) -> AsyncIterator[App]:
     projection = Projection(database)
     await projection.catch_up()
     keychain = Keychain(database, Vault([b"k" * 32]))
-    pipeline = SimpleNamespace(is_stopping=False, tick_age_seconds=0.0, clock_skew_seconds=0.0, clock_step_seconds=0.0)
+    pipeline = SimpleNamespace(
+        is_stopping=False, log_fault=None, tick_age_seconds=0.0, clock_skew_seconds=0.0, clock_step_seconds=0.0
+    )
     hurried: list[None] = []
 
     async def publish(database: Database, events: Sequence[NewEvent], *, seconds: float) -> list[bool]:

@@ -54,6 +54,7 @@ class Intake:
         self.tailer = Tailer(database, projection, ledger, self._decider, tunables=tunables)
         self.log_watch = LogWatch(database, projection, shards, known, metrics, owner=owner)
         self.log_watch.on_begun_anew.append(self.tailer.forget)
+        self.log_watch.on_rewritten.append(gate.close)
         self.ticker = Ticker(self.log_watch, projection, gate, self.tailer)
         self.publisher = TickingPublisher(self.ticker, self.log_watch, lambda: self.tailer.read_upto)
 

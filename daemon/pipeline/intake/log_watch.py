@@ -1,4 +1,5 @@
-"""Notices that the log went back, and begins anew with what is left of it.
+"""Notices that the log is another one: that it went back with a promotion, and begins anew with what is left of it; or
+that somebody has rewritten it, and stops.
 
 PostgreSQL never loses what it acknowledged - but a standby that was a moment behind has not received everything, and
 when it is promoted it is the log. A process that goes on as if nothing had happened would pass over what the new
@@ -11,6 +12,10 @@ primary acknowledges, because the numbers of ticks begin again below those that 
 Then all shards are dropped, and taken again by what the database says; the routes are folded anew; what is known to be
 gone is recorded, and told. A promotion that lost nothing is answered in the same way: it takes a moment, and the last
 flush may be what is missing. Events that were sent and come again have the same `webhook-id`.
+
+Within one timeline PostgreSQL loses nothing that was committed. If changes of routes are gone there, or are others,
+somebody deleted or rewrote them, or put an older state of the database in the place of this one. What to send, and to
+whom, is then nobody's word: the process sends nothing more until a person has looked and started it again.
 """
 
 from __future__ import annotations
@@ -25,13 +30,14 @@ import structlog
 
 from daemon.metrics import Metrics
 from daemon.pipeline.held_shards import HeldShards
-from daemon.pipeline.intake.projection import LogEnd, Projection
+from daemon.pipeline.intake.projection import LogEnd, LogReplaced, Projection
 from daemon.pipeline.known_log import KnownLog
 from eventstore.domain_events import lost_log, polls, ticks
 from eventstore.domain_events.lost_log import LostLog
 from eventstore.domain_events.polls import NOTHING_READ, Poll, ReadUpto
 from eventstore.domain_events.ticks import LogMark
 from eventstore.postgres.connect import Database
+from eventstore.postgres.errors import StoreUnavailable
 from eventstore.progress.steady_time import ClockReading, TimedReading
 
 log = structlog.get_logger()
@@ -55,15 +61,34 @@ class Question:
     def is_same_timeline(self, poll: Poll) -> bool:
         return self.mark.timeline in (None, poll.mark.timeline)
 
+    def are_rewritten_routes(self, poll: Poll) -> bool:
+        """True if other changes of routes stand in the log, and no promotion explains it."""
+        is_promoted = self.mark.timeline is None or not self.is_same_timeline(poll)
+        return not is_promoted and not self.are_same_routes(poll)
+
     def is_same_log(self, poll: Poll) -> bool:
         """True if the answer is about the log that was known."""
         return self.is_same_tick(poll) and self.are_same_routes(poll) and self.is_same_timeline(poll)
+
+
+class LogRewritten(StoreUnavailable):
+    """The route log is not the one that was applied here, and no promotion explains it."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"the route log was rewritten, or an older state of the database was restored: {what}; nothing is sent",
+            hint="compare the log with a backup and with the signed heads (hookledger audit --anchors FILE), restore "
+            "what somebody changed, and restart every daemon",
+        )
 
 
 class LogWatch:
     """`poll` is how this process asks for news, `polled_at` when it was last answered, in monotonic seconds, and
     `clock_reading` what the last poll read of the database's clock. Others ask with a `question`, and `accept` its
     answer. `on_begun_anew` are called after all shards were dropped.
+
+    `rewritten` is set once the route log was rewritten, and stays: every poll raises it then. `on_rewritten` are called
+    at that moment.
     """
 
     def __init__(
@@ -77,6 +102,8 @@ class LogWatch:
         owner: str,
     ) -> None:
         self.on_begun_anew: list[Callable[[], None]] = []
+        self.on_rewritten: list[Callable[[], None]] = []
+        self.rewritten: LogRewritten | None = None
         self._database = database
         self._projection = projection
         self._shards = shards
@@ -89,8 +116,12 @@ class LogWatch:
         self.clock_reading: TimedReading | None = None
 
     async def poll(self, read: ReadUpto = NOTHING_READ) -> Poll:
-        """Polls, and returns once this process has begun anew if the log is another one. Raises StoreUnavailable."""
+        """Polls, and returns once this process has begun anew if the log is another one. Raises StoreUnavailable,
+        LogRewritten among them.
+        """
         async with self._polling:
+            if self.rewritten is not None:
+                raise self.rewritten
             question = self.question()
             known = {"known_tick": question.mark.tick, "known_pos": question.end.position}
             poll = await polls.poll(self._database, **known, read=read)
@@ -99,10 +130,23 @@ class LogWatch:
                 asked_at=question.asked_at,
                 answered_at=time.monotonic(),
             )
+            if question.are_rewritten_routes(poll):
+                raise self._refuse(_difference(question.end, poll))
             if not question.is_same_log(poll):
                 await self._begin_anew(poll, question.end, are_same_routes=question.are_same_routes(poll))
             self._saw(poll)
             return poll
+
+    async def reach(self, poll: Poll) -> None:
+        """Applies the route log as far as a poll saw it. Raises StoreUnavailable, LogRewritten among them."""
+        try:
+            await self._projection.reach(poll.route_pos)
+        except LogReplaced:
+            again = await self.poll()  # if a standby was promoted meanwhile, this begins anew
+            try:
+                await self._projection.reach(again.route_pos)
+            except LogReplaced as error:
+                raise self._refuse(str(error)) from None
 
     def question(self) -> Question:
         """What to ask with, for somebody who asks beside this watch."""
@@ -116,6 +160,14 @@ class LogWatch:
         if is_known:
             self._saw(poll)
         return is_known
+
+    def _refuse(self, what: str) -> LogRewritten:
+        self.rewritten = LogRewritten(what)
+        self._log = None
+        for notify in self.on_rewritten:
+            notify()
+        log.error("log.rewritten", cause=str(self.rewritten), hint=self.rewritten.hint)
+        return self.rewritten
 
     def _saw(self, poll: Poll) -> None:
         """Notes what an answer tells, unless a later one has come before it."""
@@ -169,3 +221,11 @@ class LogWatch:
             positions=[lost.first_pos, lost.last_pos],
             cause=lost.sentence,
         )
+
+
+def _difference(known: LogEnd, poll: Poll) -> str:
+    if poll.route_pos < known.position:
+        return f"it ends at position {poll.route_pos}, and was applied here up to {known.position}"
+    if poll.known_hash is None:
+        return f"position {known.position}, the last one that was applied here, is gone"
+    return f"position {known.position} has another hash than the one that was applied here"

@@ -25,7 +25,7 @@ OnChange = Callable[[Route, LifecycleEvent], None]
 
 
 class LogReplaced(StoreUnavailable):
-    """The log went back: `daemon.pipeline.intake.log_watch` notices it, and has the routes folded anew."""
+    """What stands in the log does not follow what was applied: `daemon.pipeline.intake.log_watch` finds out why."""
 
 
 class LogEnd(NamedTuple):
@@ -54,7 +54,9 @@ class Projection:
         async with self._lock:
             async for row in route_log.read(self._database, after=self.index.position):
                 if (row.pos, row.prev_hash) != (self.end.position + 1, self.end.hash):
-                    raise LogReplaced("the route log in the database is not the one that was read")
+                    raise LogReplaced(
+                        f"position {row.pos} does not follow position {self.end.position} as applied here"
+                    )
                 event = route_state.lifecycle(row)
                 route = self.index.apply(event)
                 self.end = LogEnd(row.pos, row.hash)

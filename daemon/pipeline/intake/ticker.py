@@ -126,7 +126,7 @@ class Ticker:
         self.wakeup.clear()
         asked_at = time.monotonic()
         poll = await self._poll()
-        await self._projection.reach(poll.route_pos)
+        await self._log_watch.reach(poll)
         self._send_gate.known(asked_at)
 
     @contextmanager

@@ -3,7 +3,7 @@
 Both facts have an expiry on the monotonic clock, counted from *before* PostgreSQL was asked. So a process that is cut
 off, frozen or starved stops sending by itself, and a second after a disable was acknowledged no request for the route
 starts in any process. An expired fact does not mean that the lease is lost: deliveries are kept, attempts wait, and
-they continue when PostgreSQL confirms the fact again.
+they continue when PostgreSQL confirms the fact again. Only `close` is for good.
 
 The hot path is `allows`: a lookup, two comparisons and no await.
 """
@@ -26,11 +26,12 @@ class SendGate:
     def __init__(self, shards: HeldShards) -> None:
         self._shards = shards
         self._known_until = 0.0
+        self._is_closed = False
 
     def allows(self, shard: int) -> bool:
         """True if a request of the shard may start at this moment."""
         now = time.monotonic()
-        return now < self._known_until and self._shards.is_certain(shard, now)
+        return now < self._known_until and not self._is_closed and self._shards.is_certain(shard, now)
 
     def knows(self, shard: int) -> bool:
         """True if the shard's lease was ours at the last update, even if that has expired."""
@@ -39,6 +40,10 @@ class SendGate:
     async def changed(self) -> None:
         """Returns after the next update. There is no timeout: PostgreSQL may be down for any time."""
         await self._shards.wait_changed()
+
+    def close(self) -> None:
+        """Lets no request start any more: what the routes are, is in doubt."""
+        self._is_closed = True
 
     def known(self, asked_at: float) -> None:
         """Notes that the projection contains the whole route log as of `asked_at` (monotonic seconds)."""

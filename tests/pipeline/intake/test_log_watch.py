@@ -1,7 +1,7 @@
 """The log goes back under a running pipeline, as after the promotion of a standby that was behind.
 
-Here it goes back within one server, so the timeline stays: the tick and the chain of the route log have to tell. Real
-promotions are in tests/faults/test_failover.py.
+Here it goes back within one server, whose timeline is made to look like that of a promoted standby. Real promotions are
+in tests/faults/test_failover.py; what happens without one in test_rewritten_log.py.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from tests.support.until import until
 # What a standby would have that had not received anything after tick $1 and position $2: a prefix of all that was written.
 GO_BACK = """
 BEGIN;
+CREATE OR REPLACE FUNCTION hookledger.timeline() RETURNS integer LANGUAGE sql STABLE AS 'SELECT 2';
 SET LOCAL session_replication_role = replica;
 LOCK TABLE hookledger.log_lock IN SHARE UPDATE EXCLUSIVE MODE;
 DELETE FROM hookledger.domain_event e

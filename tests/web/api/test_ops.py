@@ -150,6 +150,15 @@ async def test_a_stopping_process_is_alive_and_not_ready(app: App) -> None:
     assert (await app.ask("GET", "/healthz")).status == 200
 
 
+async def test_a_process_whose_route_log_was_rewritten_is_alive_and_not_ready(app: App) -> None:
+    app.pipeline.log_fault = "the route log was rewritten"
+
+    answer = await app.ask("GET", "/readyz")
+
+    assert (answer.status, answer.json["reasons"]) == (503, ["the route log was rewritten"])
+    assert (await app.ask("GET", "/healthz")).status == 200
+
+
 @pytest.mark.parametrize(("seconds", "status"), [(9.9, 200), (10.1, 503)])
 async def test_a_process_is_not_ready_if_events_wait_ten_seconds_for_a_tick(
     app: App, seconds: float, status: int
