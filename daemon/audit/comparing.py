@@ -52,6 +52,8 @@ async def audit(
     async for page in pages(database, scope, folded):
         await judging.judge(page, start)
         on_page(report, page.events[-1].recorded_at)
+    if tenant is not None and not report.events + report.unread and tenant not in folded.index.tenants():
+        report.unknown_tenant = tenant
     if start <= log_faults.first_kept(marks) and end > marks.now and tenant is None:
         _note(report, counts.too_low(await log_marks.ranges(database), folded.index))
     _note(report, await stray_faults.find(database, folded, start, end, tenant=tenant))

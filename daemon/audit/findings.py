@@ -44,7 +44,8 @@ class AuditReport:
 
     `unread` events have no tick yet, or their shard has not read it yet. `kept_from` is set if the period begins before
     it: older events or their outcomes are no longer kept. `still_there` events are older than that, and not dropped
-    yet. `unchecked` says what the caller lacked the means to look at, in sentences.
+    yet. `unknown_tenant` is the one that was asked for, if it has neither an event of this period nor ever had a route.
+    `unchecked` says what the caller lacked the means to look at, in sentences.
     """
 
     events: int = 0
@@ -54,6 +55,7 @@ class AuditReport:
     unread: int = 0
     still_there: int = 0
     kept_from: datetime | None = None
+    unknown_tenant: str | None = None
     unchecked: list[str] = field(default_factory=list)
     findings: list[AuditFinding] = field(default_factory=list)
     found: int = 0
@@ -68,6 +70,10 @@ class AuditReport:
     def gaps(self) -> list[str]:
         """Why the audit proves less than was asked for, in sentences; empty if it looked at everything there is."""
         gaps = [] if self.events else ["no event of this period was judged"]
+        if self.unknown_tenant is not None:
+            gaps.append(
+                f"tenant {self.unknown_tenant} has no event of this period, and never had a webhook: is that its id?"
+            )
         if self.unread:
             gaps.append(_not_judged(self.unread, "of this period", "not read yet"))
         if self.still_there:

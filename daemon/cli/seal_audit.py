@@ -87,6 +87,7 @@ def document(report: SealReport) -> dict[str, object]:
         "dropped": report.dropped,
         "anchors": report.anchors,
         "signer_known": report.is_signer_known,
+        "gaps": report.gaps,
         "findings": [{"part": f.part, "seal": f.seal, "detail": f.detail} for f in report.findings],
     }
 
@@ -95,8 +96,8 @@ def show(report: SealReport) -> None:
     """The report on a terminal."""
     if report.dropped:
         output.note(f"{report.dropped:,} parts of seals are no longer kept, and were not compared")
-    if not report.is_signer_known:
-        output.note("without a public key it was not checked who signed: give --key, as GET /v1/seals/key shows it")
+    for gap in report.gaps:
+        output.note(f"{gap}: give --key, as GET /v1/seals/key shows it")
     rows = [(f.part, f.seal, f.detail) for f in report.findings]
     output.table(("part", "seal", "finding"), rows, empty=_unblemished(report))
     output.fields(

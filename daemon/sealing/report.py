@@ -36,6 +36,13 @@ class SealReport:
     sealed_until: datetime | None = None
     findings: list[SealFinding] = field(default_factory=list)
 
+    @property
+    def gaps(self) -> list[str]:
+        """Why the seals prove less than they could, in sentences."""
+        if self.is_signer_known or not self.seals:
+            return []
+        return ["without a public key of ours it was not checked who signed the seals, so anybody may have made them"]
+
     def add(self, part: str, detail: str, *, seal: int | None = None) -> None:
         """Adds a finding."""
         self.findings.append(SealFinding(part=part, seal=seal, detail=detail))

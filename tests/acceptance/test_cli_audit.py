@@ -167,6 +167,17 @@ async def test_an_audit_without_anything_to_judge_or_with_something_unread_fails
     assert gaps[0] == "no event of this period was judged"
 
 
+async def test_an_audit_of_a_tenant_that_nobody_knows_fails_and_says_so(
+    hookledger: CommandLine, database_url: str
+) -> None:
+    hookledger.create_route()
+    sentence = "tenant acmee has no event of this period, and never had a webhook: is that its id?"
+    assert sentence in hookledger("audit", "--tenant", "acmee", code=1).err
+    assert sentence in hookledger("audit", "--tenant", "acmee", "--json", code=1).json["gaps"]
+    known = hookledger("audit", "--tenant", "acme", "--json", code=1).json["gaps"]
+    assert known == ["no event of this period was judged"]
+
+
 async def test_an_audit_without_the_master_key_says_that_it_did_not_check_secrets(
     hookledger: CommandLine, database_url: str, tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from daemon.core.sealing.head import PublicSealKey
 from tests.support.cli import CommandLine
 
 EVENT = '{"tenant": "acme", "type": "order.create", "id": "evt_1", "data": {"total": 5}}'
@@ -74,6 +75,12 @@ async def proof_of(url: str, *, outcomes: int = 1) -> dict[str, Any]:
             await asyncio.sleep(0.05)
 
 
+def flipped(part: object, old: str, new: str) -> object:
+    """A part of a proof with its first `old` replaced."""
+    changed: object = json.loads(json.dumps(part).replace(old, new, 1))
+    return changed
+
+
 async def test_a_delivery_is_proven_to_somebody_with_the_public_key_alone(
     hookledger: CommandLine, url: str, tmp_path: Path
 ) -> None:
@@ -88,6 +95,12 @@ async def test_a_delivery_is_proven_to_somebody_with_the_public_key_alone(
     assert proven["attempts"][0]["error"] == "connect_refused"
     (tmp_path / "key.txt").write_text(json.loads((tmp_path / "key.json").read_text())["key"] + "\n")
     assert "evt_1 (order.create) of acme" in auditor("verify", "proof.json", "--key", "key.txt").out
+    for part, old, new, sentence in (  # "1" and "0" differ in one bit, and so do "r" and "s"
+        ("rows", "evt_1", "evt_0", "a row of domain_event is not in seal"),
+        ("head", "hookledger/", "hookledges/", "the signature of the head of"),
+    ):
+        (tmp_path / "flipped.json").write_text(json.dumps(proof | {part: flipped(proof[part], old, new)}))
+        assert sentence in auditor("verify", "flipped.json", "--key", "key.txt", code=1).err
     # The machine of the daemon knows its own key.
     assert hookledger("verify", str(tmp_path / "proof.json"), "--json").json == proven
 
@@ -104,6 +117,7 @@ async def test_the_audit_compares_the_seals_with_heads_that_were_kept_elsewhere(
     assert "the seals are whole" in hookledger("audit", "--anchors", str(anchors)).out
     nothing = hookledger("audit", "--from", "2100-01-01T00:00:00Z", code=None).out
     assert "none of them is of this period" in nothing
+    await audited_by_others(tmp_path, database_url, url, anchors)
     connection = await asyncpg.connect(database_url)
     await connection.execute(
         "SET session_replication_role = replica; UPDATE hookledger.attempt SET duration_ms = 99999"
@@ -111,6 +125,29 @@ async def test_the_audit_compares_the_seals_with_heads_that_were_kept_elsewhere(
     await connection.close()
     ended = hookledger("audit", "--anchors", str(anchors), code=1)
     assert "at least one is not as it was sealed" in ended.out
+
+
+async def audited_by_others(tmp_path: Path, database_url: str, url: str, anchors: Path) -> None:
+    """Somebody without the master key proves with the public one, and not without it or with another one."""
+    (tmp_path / "auditor").mkdir()
+    auditor = CommandLine(tmp_path / "auditor", database_url)
+    unsigned = auditor("audit", code=1)
+    assert "without a public key of ours it was not checked who signed the seals" in unsigned.err
+    assert "without a public key" in auditor("audit", "--json", code=1).json["seals"]["gaps"][0]
+    (tmp_path / "key.json").write_bytes(await answered(f"{url}/v1/seals/key"))
+    signed = auditor("audit", "--key", str(tmp_path / "key.json"), "--anchors", str(anchors), "--json").json["seals"]
+    assert (signed["gaps"], signed["findings"]) == ([], [])
+    ours = PublicSealKey.parse(json.loads((tmp_path / "key.json").read_text())["key"])
+    foreign = PublicSealKey(name=ours.name, key=bytes([ours.key[0] ^ 1]) + ours.key[1:])
+    (tmp_path / "foreign").write_text(foreign.text)
+    refused = auditor("audit", "--key", str(tmp_path / "foreign"), code=1).out
+    assert "is signed by a key that is not ours" in refused
+    # A head that tells of another lineage, in an envelope like ours.
+    first = json.loads(anchors.read_text().splitlines()[0])
+    first["note"] = first["note"].replace("/", "/elsewhere", 1)
+    (tmp_path / "other").write_text(json.dumps(first) + "\n")
+    other = auditor("audit", "--key", str(tmp_path / "key.json"), "--anchors", str(tmp_path / "other"), code=1)
+    assert "line 1: the head is of another log, hookledger/elsewhere" in other.out
 
 
 @pytest.mark.parametrize(
