@@ -60,3 +60,18 @@ def test_each_kind_of_error_has_its_exit_code(error: Exception, code: int) -> No
 def test_each_problem_is_a_message_of_its_own() -> None:
     problems = (FieldProblem(field="name", message="is empty"), FieldProblem(field="", message="is odd"))
     assert failures.describe(Invalid(problems)).messages == ("name: is empty", "is odd")
+
+
+def test_columns_are_as_wide_as_their_widest_text_on_a_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    output.table(("id", "name"), [("日本", "a"), ("é", ("x", "y")), (None, "")], empty="none")
+    assert capsys.readouterr().out == "id    name\n日本  a\né     x, y\n–     –\n"
+
+
+def test_a_terminal_gets_many_rows_without_a_frame(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    output.table(("id",), [(number,) for number in range(1000)], empty="none")
+    assert "───" in capsys.readouterr().out
+    output.table(("id",), [(number,) for number in range(1001)], empty="none")
+    assert capsys.readouterr().out.splitlines()[:2] == ["id", "0"]
