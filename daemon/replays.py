@@ -8,6 +8,7 @@ suppress them.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -115,15 +116,23 @@ async def count(database: Database, route: Route, period: ReplayPeriod, status: 
 
 
 async def begin(
-    database: Database, route: Route, period: ReplayPeriod, status: ReplayStatus, context: Context
+    database: Database,
+    route: Route,
+    period: ReplayPeriod,
+    status: ReplayStatus,
+    context: Context,
+    *,
+    chosen: Sequence[int] | None = None,
 ) -> Replay:
-    """Begins a replay, or returns the one that the same request began before. Raises Conflict or KeyReused."""
+    """Begins a replay, or returns the one that the same request began before. `chosen` are the seqs of the events whose
+    deliveries are sent again, None for all of the period. Raises Conflict or KeyReused.
+    """
     repeated = await _repeated(database, context)
     if repeated is not None:
         return repeated
     scope = await _scope(database, route, period, status)
     try:
-        return await replays.begin(database, uuid4(), scope, _request(context))
+        return await replays.begin(database, uuid4(), scope, _request(context), chosen=chosen)
     except (ReplayRunning, RequestReused) as error:  # perhaps by the same request, sent twice at the same time
         repeated = await _repeated(database, context)
         if repeated is not None:

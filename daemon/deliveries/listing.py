@@ -8,18 +8,22 @@ more.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
 from daemon.core.delivery.answer import Outcome, delivery_id
 from daemon.core.delivery.status import DeliveryStatus, FinalOutcome, ListStatus, status_of
+from daemon.core.events.field_condition import FieldCondition
 from daemon.core.routing.index import RouteIndex
 from daemon.deliveries import sources
 from daemon.deliveries.merge import Merge
-from eventstore.domain_events import listing
+from eventstore.domain_events import field_search, listing
+from eventstore.domain_events.field_search import Candidates
+from eventstore.domain_events.listing import LoggedEvent
 from eventstore.postgres.connect import Database
 from eventstore.queries import attempts, delivery_log
 from eventstore.queries.attempts import AttemptSummary
@@ -31,10 +35,19 @@ PAGE_SECONDS = 1.0
 # So many deliveries are summarised by one query.
 _BATCH = 100
 
+# A search by a field looks at so many events before it asks whether it is late: more of them while that is quick, as
+# long payloads take a hundred times as long as short ones. The data of so many is parsed.
+_FIRST_SEARCHED_ROWS = 500
+_MAX_SEARCHED_ROWS = 8000
+_QUICK_SECONDS = 0.1
+_CANDIDATES = 50
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryFilter:
-    """Which deliveries: all given conditions must hold. [since, until) is a period of event time."""
+    """Which deliveries: all given conditions must hold. [since, until) is a period of event time. `where` is a
+    condition on the data of the event, None if there is an `event_id`.
+    """
 
     tenant: str
     route_id: UUID | None = None
@@ -43,6 +56,7 @@ class DeliveryFilter:
     event_id: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    where: FieldCondition | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +94,7 @@ async def page(
     """
     ends_at = time.monotonic() + (PAGE_SECONDS if seconds is None else seconds)
     builder = _PageBuilder(database, index, delivery_filter.status, size=limit + 1, ends_at=ends_at)
-    for top, bottom in await _spans(database, delivery_filter, begin or TOP):
+    async for top, bottom in _spans(database, delivery_filter, begin or TOP):
         scope = ListScope(
             tenant=delivery_filter.tenant,
             route_id=delivery_filter.route_id,
@@ -98,6 +112,8 @@ async def page(
                 return DeliveryPage(items=builder.items, next=stopped_at)
             if builder.is_late and not merge.is_over:
                 return DeliveryPage(items=builder.items, next=merge.reached)
+        if builder.is_late and delivery_filter.where is not None:  # there may be no other span, but nobody knows yet
+            return DeliveryPage(items=builder.items, next=bottom)
     return DeliveryPage(items=builder.items, next=None)
 
 
@@ -137,22 +153,69 @@ class _PageBuilder:
 
 async def _spans(
     database: Database, delivery_filter: DeliveryFilter, begin: ListPosition
-) -> list[tuple[ListPosition, ListPosition]]:
+) -> AsyncIterator[tuple[ListPosition, ListPosition]]:
     """The parts of the list to read, downwards: each from below its first position down to its second one."""
     if delivery_filter.until is not None:
         begin = min(begin, delivery_log.before(delivery_filter.until))
     bottom = BOTTOM if delivery_filter.since is None else delivery_log.before(delivery_filter.since)
-    if delivery_filter.event_id is None:
-        return [(begin, bottom)]
-    events = await listing.by_id(database, delivery_filter.tenant, delivery_filter.event_id)
-    spans = [
-        (
-            min(begin, ListPosition(event.event_time, event.seq + 1, UUID(int=0))),
-            ListPosition(event.event_time, event.seq, UUID(int=0)),
+    if delivery_filter.event_id is not None:
+        events = await listing.by_id(database, delivery_filter.tenant, delivery_filter.event_id)
+        for span in sorted((_span(event, begin) for event in events), reverse=True):
+            if span[0] > span[1] >= bottom:
+                yield span
+    elif delivery_filter.where is not None:
+        async for span in _spans_where(database, delivery_filter, delivery_filter.where, begin, bottom):
+            yield span
+    else:
+        yield begin, bottom
+
+
+async def _spans_where(
+    database: Database,
+    delivery_filter: DeliveryFilter,
+    where: FieldCondition,
+    begin: ListPosition,
+    bottom: ListPosition,
+) -> AsyncIterator[tuple[ListPosition, ListPosition]]:
+    """A span for each event that fits, and an empty one wherever the search has come without finding any."""
+    # Deliveries of the event at `begin` may still be below it.
+    top: tuple[datetime, int] | None = (begin.event_time, begin.seq + (begin.route_id > UUID(int=0)))
+    rows = _FIRST_SEARCHED_ROWS
+    while top is not None:
+        began_at = time.monotonic()
+        looked = await field_search.candidates(
+            database,
+            delivery_filter.tenant,
+            top,
+            since=bottom.event_time,
+            event_type=delivery_filter.event_type,
+            needles=where.needles,
+            rows=rows,
+            limit=_CANDIDATES,
         )
-        for event in events
-    ]
-    return sorted((span for span in spans if span[0] > span[1] >= bottom), reverse=True)
+        if time.monotonic() - began_at < _QUICK_SECONDS:
+            rows = min(2 * rows, _MAX_SEARCHED_ROWS)
+        for event in await asyncio.to_thread(_fitting, where, looked):
+            span = _span(event, begin)
+            if span[0] > span[1] >= bottom:
+                yield span
+        top = looked.down_to
+        if top is not None:
+            reached = ListPosition(*top, UUID(int=0))
+            yield reached, reached
+
+
+def _fitting(where: FieldCondition, looked: Candidates) -> list[LoggedEvent]:
+    """The events that fit, newest first. In a thread, as JSON may be long."""
+    return [event for event, payload in looked.events if where.holds(payload)]
+
+
+def _span(event: LoggedEvent, begin: ListPosition) -> tuple[ListPosition, ListPosition]:
+    """The part of the list below `begin` that has the deliveries of one event."""
+    return (
+        min(begin, ListPosition(event.event_time, event.seq + 1, UUID(int=0))),
+        ListPosition(event.event_time, event.seq, UUID(int=0)),
+    )
 
 
 async def described(database: Database, index: RouteIndex, found: Sequence[FoundDelivery]) -> list[ListedDelivery]:

@@ -14,6 +14,7 @@ from daemon.web.access.refusals import REFUSALS, RefusalLog
 from daemon.web.api import (
     audit,
     audits,
+    bulk_retries,
     catalogue,
     deliveries,
     events,
@@ -73,6 +74,7 @@ def build(services: Services) -> web.Application:
             web.get(f"{_ROUTE}/metrics", metrics.show),
             web.post(f"{_ROUTE}/test", sample_events.send),
             web.get(f"{_TENANT}/deliveries", deliveries.list_deliveries),
+            web.post(f"{_TENANT}/retries", bulk_retries.retry),
             web.get(f"{_TENANT}/deliveries/{{delivery}}", deliveries.show),
             web.get(f"{_TENANT}/deliveries/{{delivery}}/proof", seals.proof),
             web.post(f"{_TENANT}/deliveries/{{delivery}}/retry", replays.retry),

@@ -61,6 +61,14 @@ found AS (
 )
 """
 
+# The same for deliveries that somebody chose: $13 their seqs.
+_CHOSEN = """
+ended AS (
+    SELECT c.seq FROM unnest($13::bigint[]) AS c (seq)
+     WHERE NOT EXISTS (SELECT FROM hookledger.retry r WHERE r.route_id = $1 AND r.seq = c.seq)
+)
+"""
+
 _COUNT = "WITH {found} SELECT count(*) FROM ended"
 
 _COLUMNS = (
@@ -92,6 +100,7 @@ SELECT {_COLUMNS}, (SELECT count(*) FROM hookledger.retry r WHERE r.replay = p.i
 """
 _BY_ID = f"{_SHOWN} WHERE id = $1"
 _BY_REQUEST = f"{_SHOWN} WHERE request_id = $1"
+_BY_REQUESTS = f"{_SHOWN} WHERE request_id = ANY ($1::text[]) ORDER BY created_at"
 _OF_ROUTE = f"{_SHOWN} WHERE route_id = $1 AND created_at < $2 ORDER BY created_at DESC LIMIT $3"
 _RUNNING = f"{_SHOWN} WHERE state = 'running' AND shard = ANY ($1::smallint[]) ORDER BY created_at"
 
@@ -206,15 +215,24 @@ async def count(database: Database, scope: ReplayScope) -> int:
     return number
 
 
-async def begin(database: Database, replay_id: UUID, scope: ReplayScope, request: RetryRequest) -> Replay:
-    """Determines and stores the deliveries of a replay. A replay without deliveries is done at once.
+async def begin(
+    database: Database,
+    replay_id: UUID,
+    scope: ReplayScope,
+    request: RetryRequest,
+    *,
+    chosen: Sequence[int] | None = None,
+) -> Replay:
+    """Determines and stores the deliveries of a replay: all in the scope, or those of the events with these seqs
+    (`chosen`). A replay without deliveries is done at once.
 
     This may take seconds, so it does not take the lock of the route, which others wait for. Scheduling checks each
     delivery again.
 
     Raises ReplayRunning if the route has a running replay, and RequestReused if the request id was used before.
     """
-    statement = _BEGIN.format(found=_FOUND.format(rule=_RULES[scope.wanted]))
+    found = _FOUND.format(rule=_RULES[scope.wanted]) if chosen is None else _CHOSEN
+    statement = _BEGIN.format(found=found)
     async with database.transaction(seconds=_BEGIN_SECONDS) as connection:
         if await connection.fetchval(_IS_RUNNING, scope.route_id):
             raise ReplayRunning(f"a replay of route {scope.route_id} is running")
@@ -234,6 +252,7 @@ async def begin(database: Database, replay_id: UUID, scope: ReplayScope, request
                 request.reason,
                 request.request_id,
                 request.causation_id,
+                *([] if chosen is None else [chosen]),
             )
         except asyncpg.UniqueViolationError as error:
             if error.constraint_name == "replay_running_key":
@@ -256,6 +275,13 @@ async def by_request(database: Database, request_id: str) -> Replay | None:
     async with database.connection() as connection:
         row = await connection.fetchrow(_BY_REQUEST, request_id)
     return None if row is None else Replay(**row)
+
+
+async def by_requests(database: Database, request_ids: Sequence[str]) -> list[Replay]:
+    """The replays that were begun with one of these request ids."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(_BY_REQUESTS, request_ids)
+    return [Replay(**row) for row in rows]
 
 
 async def of_route(database: Database, route_id: UUID, *, before: datetime, limit: int) -> list[Replay]:

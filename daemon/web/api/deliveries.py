@@ -11,9 +11,12 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from daemon import deliveries
+from daemon.commands import Invalid
 from daemon.core.delivery.failure_text import error_code, explain_error
 from daemon.core.delivery.status import DeliveryStatus, ListStatus
+from daemon.core.events import field_condition
 from daemon.core.events.catalogue import name_problem
+from daemon.core.events.event import FieldProblem
 from daemon.deliveries import DeliveryDetail, DeliveryFilter, ListedDelivery, SentRequest
 from daemon.web.access.queries import query_database
 from daemon.web.http import paging, shapes
@@ -45,6 +48,12 @@ FILTERS = (
     Query(name="event", description="only of events with this id"),
     Query(name="since", description="only of events that happened at this time or later", schema=_MOMENT),
     Query(name="until", description="only of events that happened before this time", schema=_MOMENT),
+    Query(
+        name="where",
+        description="only of events with this value in their data, like `data.object.public_id = 7dc6`; no index knows "
+        "it, so name a type or a period, and go on until `next` is null; not together with `event`",
+        problem=field_condition.problem,
+    ),
 )
 
 # The columns of an export as CSV.
@@ -224,8 +233,10 @@ async def show(request: web.Request) -> web.Response:
 
 
 def _filter(request: web.Request) -> DeliveryFilter:
-    """The filters in the query. Raises NotFound for a route that the tenant does not have."""
+    """The filters in the query. Raises NotFound for a route that the tenant does not have, and Invalid."""
     query = request.query
+    if "where" in query and "event" in query:
+        raise Invalid((FieldProblem(field="where", message="cannot be given together with event: leave one out"),))
     return DeliveryFilter(
         tenant=request.match_info["tenant"],
         route_id=tenant_route_id(request, query["route"]) if "route" in query else None,
@@ -234,6 +245,7 @@ def _filter(request: web.Request) -> DeliveryFilter:
         event_id=query.get("event"),
         since=moment_of(query, "since"),
         until=moment_of(query, "until"),
+        where=field_condition.parse(query["where"]) if "where" in query else None,
     )
 
 

@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from daemon.web.access import browsers, sessions
 from daemon.web.access.auth import CALLER, may
-from daemon.web.dashboard import assets, template_filters
+from daemon.web.dashboard import assets, page_links, template_filters
 from daemon.web.dashboard.assets import ASSETS
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
@@ -138,8 +138,11 @@ def link(request: web.Request, *parts: str, **query: object) -> str:
 
 
 def here(request: web.Request, **changed: object) -> str:
-    """The path of the current page with a changed query; None removes a parameter."""
-    query: dict[str, object] = {name: value for name, value in request.query.items() if name not in ("done", "saved")}
+    """The path of the current page with a changed query; None removes a parameter. On another page of its list what
+    belongs to this one is left out.
+    """
+    left_out = ("done", "saved", *(("live", "open", "trail") if "after" in changed else ()))
+    query: dict[str, object] = {name: value for name, value in request.query.items() if name not in left_out}
     return f"{_base(request)}{request.rel_url.raw_path}{_query(query | changed)}"
 
 
@@ -156,6 +159,7 @@ def _common_context(request: web.Request) -> dict[str, object]:
         "viewer": viewer_of(request),
         "link": partial(link, request),
         "here": partial(here, request),
+        "page_links": partial(page_links.of, request.query, partial(here, request)),
         "asset": partial(_asset, request),
         "now": request.app[SERVICES].now(),
         "notice": NOTICES.get(request.query.get("done", "")),

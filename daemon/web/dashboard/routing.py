@@ -6,7 +6,7 @@ from aiohttp import web
 
 from daemon.web.dashboard import assets, pages, rendering, sign_in
 from daemon.web.dashboard.catalogue import event_types as merchants_types
-from daemon.web.dashboard.logs import deliveries, delivery, event, events, live
+from daemon.web.dashboard.logs import bulk_retries, deliveries, delivery, event, events, live
 from daemon.web.dashboard.operator import event_type_list, event_types, failing_routes, status, tenants, tokens
 from daemon.web.dashboard.pages import page_of
 from daemon.web.dashboard.webhook_actions import commands, replays, sample_events
@@ -58,6 +58,7 @@ _WEBHOOKS = (
 _LOGS = (
     web.get(f"{_TENANT}/deliveries", deliveries.show),
     web.get(f"{_TENANT}/deliveries/live", deliveries.tail),
+    web.post(f"{_TENANT}/deliveries/retry", bulk_retries.submit),
     web.get(_DELIVERY, delivery.show),
     web.get(f"{_DELIVERY}/body", delivery.body),
     web.get(f"{_DELIVERY}/proof", delivery.proof),

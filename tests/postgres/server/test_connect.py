@@ -396,7 +396,8 @@ ARGUMENTS: dict[str, object] = {
     "event_ids": ["a"], "version": 1, "items": ["k"], "dead": Missed("me", 1, NOON),
     "known_tick": 1, "known_pos": 1, "timeline": 1, "ticks": (1, 2), "positions": (1, 2), "found_by": "me",
     "read": 0, "microseconds": 0, "at": NOON, "upto": 1, "versions": [(ROUTE, 1)],
-    "numbers": [1], "upto_tick": 1, "restored": 0, "job_id": ROUTE, "progress": AuditProgress(), "ended": AuditEnd(state="done"),
+    "numbers": [1], "upto_tick": 1, "restored": 0, "job_id": ROUTE, "progress": AuditProgress(), "ended": AuditEnd(state="done"), "chosen": [1],
+    "request_ids": ["r"], "needles": [b"x"], "event_name": "a.b",
 }  # fmt: skip
 OTHERWISE: dict[str, object] = {
     "audit_jobs.add.new": NewAuditJob(id=ROUTE, tenant=None, since=None, until=None, actor="a"),

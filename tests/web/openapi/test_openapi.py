@@ -37,6 +37,7 @@ TABLE = {
     "/v1/tenants/{tenant}/routes/{route}/history": "GET",
     "/v1/tenants/{tenant}/routes/{route}/metrics": "GET",
     "/v1/tenants/{tenant}/deliveries": "GET",
+    "/v1/tenants/{tenant}/retries": "POST",
     "/v1/tenants/{tenant}/deliveries/{delivery}": "GET",
     "/v1/tenants/{tenant}/deliveries/{delivery}/retry": "POST",
     "/v1/tenants/{tenant}/routes/{route}/replay": "POST",

@@ -9,8 +9,10 @@ from aiohttp import web
 from daemon import deliveries
 from daemon.commands import Invalid
 from daemon.core.delivery.status import ListStatus
+from daemon.core.events.event import FieldProblem
 from daemon.deliveries import DeliveryPage
 from daemon.web.access.queries import query_database
+from daemon.web.dashboard.form_data import new_form_id
 from daemon.web.dashboard.logs import live, log_filter, route_lookup
 from daemon.web.dashboard.logs.log_filter import LogFilter
 from daemon.web.dashboard.pages import page
@@ -19,6 +21,7 @@ from daemon.web.http import paging
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import moment
+from daemon.web.service.bulk_retries import can_retry
 from eventstore.queries.delivery_log import ListPosition
 
 _EMPTY = DeliveryPage(items=[], next=None)
@@ -45,7 +48,9 @@ async def show(request: web.Request) -> web.Response:
         types=await log_filter.types(request),
         statuses=list(ListStatus),
         hour_ago=moment(services.now() - timedelta(hours=1)),
-        is_live=request.query.get("live") == "1",
+        is_live=criteria.where is None and request.query.get("live") == "1",
+        form_id=new_form_id(),
+        can_retry=can_retry(criteria.status),
         live_query={name: value or None for name, value in criteria.values.items()},
         export_query=log_filter.export_query(criteria),
     )
@@ -57,6 +62,8 @@ async def tail(request: web.Request) -> web.StreamResponse:
     criteria = _criteria(request)
     if criteria.form_errors:
         raise Invalid(tuple(criteria.form_errors))
+    if criteria.where is not None:  # each second anew, that would read very much
+        raise Invalid((FieldProblem(field="where", message="cannot be followed live: leave it out"),))
     if live.is_event_source(request):
         return await live.follow(request, criteria.delivery_filter)
     rows = live.rows_of(await _deliveries(request, criteria), criteria.delivery_filter)

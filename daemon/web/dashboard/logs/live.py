@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from aiohttp import web
 
@@ -51,6 +52,11 @@ class DeliveryRows:
     def is_short(self) -> bool:
         """True if the page is not full although there are more pages."""
         return self.found.next is not None and len(self.found.items) < ROWS
+
+    @property
+    def searched_to(self) -> datetime | None:
+        """Where a short page ended."""
+        return self.found.next.event_time if self.is_short and self.found.next is not None else None
 
 
 @dataclass(slots=True)

@@ -9,8 +9,10 @@ from datetime import datetime
 from aiohttp import web
 
 from daemon.core.delivery.status import ListStatus
+from daemon.core.events import field_condition
 from daemon.core.events.catalogue import name_problem
 from daemon.core.events.event import FieldProblem
+from daemon.core.events.field_condition import FieldCondition
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import Route
 from daemon.deliveries import DeliveryFilter
@@ -26,7 +28,7 @@ from eventstore.domain_events import catalogue
 MAX_TYPES = 200
 
 # In the order of the form. Events have no status.
-DELIVERY_FIELDS = ("route", "status", "type", "event", "since", "until")
+DELIVERY_FIELDS = ("route", "status", "type", "event", "since", "until", "where")
 EVENT_FIELDS = ("route", "type", "event", "since", "until")
 
 
@@ -46,6 +48,7 @@ class LogFilter:
     event_id: str | None
     since: datetime | None
     until: datetime | None
+    where: FieldCondition | None
 
     @property
     def delivery_filter(self) -> DeliveryFilter:
@@ -58,7 +61,13 @@ class LogFilter:
             event_id=self.event_id,
             since=self.since,
             until=self.until,
+            where=self.where,
         )
+
+    @property
+    def given(self) -> Mapping[str, str]:
+        """The texts of the fields that are not empty: the query of the log with this filter."""
+        return {name: text for name, text in self.values.items() if text}
 
     @property
     def chips(self) -> list[FilterChip]:
@@ -71,6 +80,7 @@ class LogFilter:
             "event": f"Event {values['event']}",
             "since": "From",
             "until": "Until",
+            "where": values.get("where", ""),
         }
         moments = {"since": self.since, "until": self.until}
         return [
@@ -98,6 +108,7 @@ def export_query(criteria: LogFilter) -> dict[str, str | None]:
         "event": criteria.event_id,
         "since": moment(criteria.since),
         "until": moment(criteria.until),
+        "where": None if criteria.where is None else criteria.where.written,
     }
 
 
@@ -132,6 +143,7 @@ def read(index: RouteIndex, tenant: str, query: Mapping[str, str], fields: Colle
     since, until = _moment(values, "since", problems), _moment(values, "until", problems)
     if since is not None and until is not None and until <= since:
         problems.append(FieldProblem(field="until", message="must be later than the beginning"))
+    where = _where(values, problems)
     return LogFilter(
         tenant=tenant,
         values={**values, "route": values["route"] if route is None else str(route.id)},
@@ -143,7 +155,21 @@ def read(index: RouteIndex, tenant: str, query: Mapping[str, str], fields: Colle
         event_id=values["event"] or None,
         since=since,
         until=until,
+        where=where,
     )
+
+
+def _where(values: Mapping[str, str], problems: list[FieldProblem]) -> FieldCondition | None:
+    text = values.get("where")
+    if not text:
+        return None
+    if values["event"]:
+        problems.append(FieldProblem(field="where", message="looks into one event only: leave out its id, or this"))
+    try:
+        return field_condition.parse(text)
+    except ValueError as error:
+        problems.append(FieldProblem(field="where", message=str(error)))
+        return None
 
 
 def _moment(values: Mapping[str, str], name: str, problems: list[FieldProblem]) -> datetime | None:

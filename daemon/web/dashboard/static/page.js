@@ -152,6 +152,21 @@ function checkAll(box) {
   if (box.checked) follow();
 }
 
+// The box in the head of a table is for those of all its rows, and says what they are.
+function chooseAll(box) {
+  const rows = [...box.closest("table").querySelectorAll("tbody .choose input")];
+  const follow = () => {
+    const chosen = rows.filter((each) => each.checked).length;
+    [box.checked, box.indeterminate] = [chosen === rows.length, chosen > 0 && chosen < rows.length];
+  };
+  box.hidden = false;
+  box.addEventListener("change", () => {
+    for (const each of rows) each.checked = box.checked;
+  });
+  for (const each of rows) each.addEventListener("change", follow);
+  follow();
+}
+
 // The types of a group are chosen with it. Leaving one out chooses the others one by one, and says what that means.
 function checkGroup(box) {
   const group = box.closest("[data-group]");
@@ -385,6 +400,7 @@ const BEHAVIOURS = {
   "[data-search]": search,
   "[data-check-all]": checkAll,
   "[data-check-group]": checkGroup,
+  "[data-choose-all]": chooseAll,
   "details[data-menu]": menu,
   "a[data-copy-from]": copyFrom,
   "[data-count]": count,

@@ -13,6 +13,7 @@ import pytest
 from daemon import deliveries
 from daemon.core.delivery.answer import delivery_id
 from daemon.deliveries import listing, merge
+from daemon.web.dashboard import page_links
 from daemon.web.dashboard.logs import live, route_lookup
 from eventstore import domain_events
 from eventstore.domain_events import sample_events
@@ -291,6 +292,7 @@ async def test_what_is_wrong_is_reported_beside_its_field_and_the_input_is_kept(
         "event": "x\0",
         "since": "yesterday",
         "until": "2026-11-24T25:00",
+        "where": "public_id",
     }
     page = await pages.get(app, f"{LOG}?{urlencode(entered)}")
     assert page.status == 422
@@ -302,6 +304,8 @@ async def test_what_is_wrong_is_reported_beside_its_field_and_the_input_is_kept(
         "event": "Is not the id of an event.",
         "since": a_moment,
         "until": a_moment,
+        "where": "Looks into one event only: leave out its id, or this. "
+        "Must name a field and its value, like data.object.public_id = 7dc6.",
     }
     assert page.form_data("form.filters") == {name: [value] for name, value in entered.items()}
     assert page.one("details").has_attr("open")
@@ -390,9 +394,29 @@ async def test_a_long_log_has_pages(app: App) -> None:
     second = await pages.get(app, str(first.one("a[rel=next]")["href"]))
     assert (len(ids(first)), len(ids(second))) == (50, 12)
     assert sorted(ids(first) + ids(second)) == [f"e{n:02}" for n in range(62)]
-    assert second.words(".pager a") == ["First page"]
+    assert second.words(".pager a") == ["Previous page"]
     assert second.one(".pager a")["href"] == f"{LOG}?route={route['id']}"
     assert second.words(".chip span:first-child") == ["Webhook a route"]
+
+
+async def test_one_goes_back_through_the_pages_that_one_came_by(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "ROWS", 1)
+    monkeypatch.setattr(page_links, "TRAIL", 3)
+    await app.route()
+    await publish_events(app, *(f"e{n}" for n in range(8)))
+    page = await pages.get(app, f"{LOG}?type=order.create")
+    way = [ids(page)]
+    while page.all("a[rel=next]"):
+        page = await pages.get(app, str(page.one("a[rel=next]")["href"]))
+        way.append(ids(page))
+    assert len(way) == 8
+    back = [ids(page)]
+    while page.all("a[rel=prev]"):
+        page = await pages.get(app, str(page.one("a[rel=prev]")["href"]))
+        back.append(ids(page))
+    assert back == way[:-5:-1]  # a longer way is forgotten
+    assert page.words(".pager a") == ["First page", "Next page"]
+    assert page.all(".pager a")[0]["href"] == f"{LOG}?type=order.create"
 
 
 @pytest.mark.parametrize("tenant", ["acme", "after-shave"])
@@ -421,7 +445,7 @@ async def test_a_page_that_is_cut_short_says_that_there_may_be_more(
         failed = expected(log, lambda it: it.status == "failed")
         page = await pages.get(log.app, f"{LOG}?status=failed")
         assert 0 < len(ids(page)) < min(4, len(failed))
-        assert "Still looking: there may be older ones that fit." in page.text
+        assert "Still looking: everything back to" in page.text
         assert page.words(".pager a") == ["Look further"]
         assert await listed(log.app, status="failed") == failed
         full = await pages.get(log.app, f"{LOG}?status=pending")
@@ -451,7 +475,7 @@ async def test_a_page_behind_the_last_one_says_so(app: App) -> None:
         await connection.execute("DELETE FROM hookledger.domain_event WHERE id <> ALL ($1::text[])", ids(first))
     page = await pages.get(app, str(first.one("a[rel=next]")["href"]))
     assert page.words(".empty h2") == ["No older ones"]
-    assert page.words(".pager a") == ["First page"]
+    assert page.words(".pager a") == ["Previous page"]
 
 
 async def test_a_full_page_is_not_long(app: App) -> None:

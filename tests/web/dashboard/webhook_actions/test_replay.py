@@ -453,7 +453,11 @@ async def test_replays_are_listed_newest_first_page_by_page(app: App, monkeypatc
     await pages.post(app, at(other), EVER | {"reason": "other", "intent": "begin"})
     found = await pages.get_all(app, at(route))
     assert [each for page in found for each in page.words("td[data-label=By] .muted")] == reasons[::-1]
-    assert [page.words(".pager a") for page in found] == [["Next page"], ["First page", "Next page"], ["First page"]]
+    assert [page.words(".pager a") for page in found] == [
+        ["Next page"],
+        ["Previous page", "Next page"],
+        ["First page", "Previous page"],
+    ]
 
 
 async def test_a_replay_in_the_list_says_what_it_was(app: App) -> None:
@@ -467,7 +471,7 @@ async def test_a_replay_in_the_list_says_what_it_was(app: App) -> None:
     part = await pages.get(app, at(route, "?after=MjAwMC0wMS0wMVQwMDowMDowMC4wMDAwMDBa"))
     assert "There are no older ones." in part.text
     assert part.words(".notice-info a") == ["Watch it"]
-    assert part.words(".pager a") == ["First page"]
+    assert part.words(".pager a") == ["Previous page"]
 
 
 @pytest.mark.parametrize("cursor", ["x", "bm9uc2Vuc2U", "%00"])

@@ -1,0 +1,89 @@
+"""Events whose data may have a value: read downwards, those that have its bytes, for somebody else to look into.
+
+No index knows the fields of payloads. An index leads through the events of the tenant, or of one type of them, so that
+what is read is a stretch of the newest ones, of a bounded number of rows. The server only looks for bytes, which takes
+microseconds for each event; JSON is parsed by the caller, and only where they were found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from eventstore.domain_events.listing import (
+    BELOW,
+    BELOW_OF_TYPE,
+    COLUMNS,
+    DOWNWARDS,
+    DOWNWARDS_OF_TYPE,
+    READ_SECONDS,
+    WITH_TICK,
+    LoggedEvent,
+    logged_event,
+)
+from eventstore.postgres.connect import Database
+
+# $1 the tenant, $2 and $3 the time and seq to begin below, $4 the lowest time, $5 events to look at, $6 the bytes of
+# which one must be there, $7 the most to return, $8 the type if there is one. The last event that was looked at is
+# returned in any case.
+_CANDIDATES = """
+SELECT l.*, d.data
+  FROM ({with_tick}) l
+  JOIN hookledger.domain_event d ON d.seq = l.seq AND d.recorded_at = l.recorded_at
+ ORDER BY l.nth
+"""
+_LOOKED_AT = f"""
+    SELECT * FROM (
+        SELECT {COLUMNS}, data, row_number() OVER (ORDER BY {{order}}) AS nth
+          FROM hookledger.domain_event
+         WHERE tenant = $1 AND {{below}} ORDER BY {{order}} LIMIT $5) looked_at
+     WHERE nth = $5 OR EXISTS (SELECT FROM unnest($6::bytea[]) AS n (needle) WHERE position(n.needle IN data) > 0)
+     ORDER BY nth LIMIT $7"""
+OF_ANY_TYPE = _CANDIDATES.format(
+    with_tick=WITH_TICK.format(
+        events=_LOOKED_AT.format(order=DOWNWARDS, below=BELOW.format(time="$2", seq="$3", since="$4"))
+    )
+)
+OF_TYPE = _CANDIDATES.format(
+    with_tick=WITH_TICK.format(
+        events=_LOOKED_AT.format(
+            order=DOWNWARDS_OF_TYPE, below=BELOW_OF_TYPE.format(name="$8", time="$2", seq="$3", since="$4")
+        )
+    )
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidates:
+    """Events that may fit, newest first, each with its data. `down_to` is the time and seq of the last one that was
+    looked at, None if there are no more.
+    """
+
+    events: list[tuple[LoggedEvent, bytes]]
+    down_to: tuple[datetime, int] | None
+
+
+async def candidates(
+    database: Database,
+    tenant: str,
+    begin: tuple[datetime, int],
+    *,
+    since: datetime,
+    event_type: str | None,
+    needles: Sequence[bytes],
+    rows: int,
+    limit: int,
+) -> Candidates:
+    """Events below the time and seq `begin` whose data has one of the `needles`, of one type or of any.
+
+    At most `rows` events are looked at, and at most `limit` are returned.
+    """
+    statement, of_type = (OF_ANY_TYPE, []) if event_type is None else (OF_TYPE, [event_type])
+    async with database.connection(seconds=READ_SECONDS) as connection:
+        found = await connection.fetch(statement, tenant, *begin, since, rows, needles, limit, *of_type)
+    is_more = bool(found) and (found[-1]["nth"] == rows or len(found) == limit)
+    return Candidates(
+        events=[(logged_event(row), row["data"]) for row in found],
+        down_to=(found[-1]["claimed"], found[-1]["seq"]) if is_more else None,
+    )
