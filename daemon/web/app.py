@@ -31,6 +31,7 @@ from daemon.web.api import (
     seals,
     status,
     tokens,
+    whereabouts,
 )
 from daemon.web.dashboard import routing
 from daemon.web.http import problems
@@ -98,6 +99,7 @@ def build(services: Services) -> web.Application:
             web.post("/v1/audits", audits.begin),
             web.get("/v1/audits/{audit}", audits.show),
             web.get("/v1/failing", failing.list_failing),
+            web.get("/v1/find", whereabouts.find),
             web.get("/v1/status", status.show),
             web.get("/openapi.json", openapi.show),
             web.get("/v1/tokens", tokens.list_tokens),

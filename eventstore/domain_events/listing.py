@@ -127,6 +127,25 @@ _BY_ID = WITH_TICK.format(
 )
 
 
+# $1 the id, $2 the most rows. OFFSET 0 as above.
+_OWNERS = """
+SELECT tenant, type, recorded_at FROM (
+    SELECT DISTINCT ON (tenant) tenant, type, recorded_at FROM (
+        SELECT tenant, type, recorded_at FROM hookledger.domain_event WHERE id = $1 OFFSET 0) found
+     ORDER BY tenant, recorded_at DESC) newest
+ ORDER BY recorded_at DESC LIMIT $2
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventOwner:
+    """A tenant with an event of some id, and what the newest such event is."""
+
+    tenant: str
+    type: str
+    recorded_at: datetime
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
     """Events, newest first. `down_to` is the time and seq of the last event looked at, if the bound on rows ended the
@@ -187,6 +206,12 @@ async def by_id(database: Database, tenant: str, event_id: str) -> list[LoggedEv
     async with database.connection(seconds=READ_SECONDS) as connection:
         found = await connection.fetch(_BY_ID, tenant, event_id)
     return [logged_event(row) for row in found]
+
+
+async def owners(database: Database, event_id: str, *, most: int) -> list[EventOwner]:
+    """The tenants that have an event with that id, the newest event first."""
+    async with database.connection(seconds=READ_SECONDS) as connection:
+        return [EventOwner(**row) for row in await connection.fetch(_OWNERS, event_id, most)]
 
 
 def of_types(patterns: Sequence[str], *, parameter: str) -> tuple[str, list[list[str]]]:

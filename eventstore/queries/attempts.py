@@ -141,6 +141,11 @@ SELECT DISTINCT seq, route_id, event_id, event_time FROM hookledger.attempt
  WHERE delivery_key = $2 AND number <= 1 AND tenant = $1
  ORDER BY seq DESC
 """
+_BY_KEY_ANY_TENANT = """
+SELECT DISTINCT seq, route_id, event_id, event_time FROM hookledger.attempt
+ WHERE delivery_key = $1 AND number <= 1
+ ORDER BY seq DESC
+"""
 
 # $1 routes, $2 seqs, $3 event times. `retry` is read before `attempt`: a waiting delivery becomes an outcome. Only a
 # manual retry or a replay turns an outcome into a waiting delivery, and then the outcome remains.
@@ -206,13 +211,17 @@ async def of_dropped_event(
     return DroppedOutcome(**rows[0]) if rows else None
 
 
-async def by_key(database: Database, tenant: str, key: int) -> list[EventAndRoute]:
-    """The deliveries of a tenant whose id begins with `key` and that have an attempt, the newest event first.
+async def by_key(database: Database, tenant: str | None, key: int) -> list[EventAndRoute]:
+    """The deliveries of a tenant, or of any, whose id begins with `key` and that have an attempt, the newest event
+    first.
 
     `key` is the first four bytes of the delivery id as an integer (`attempt.delivery_key`).
     """
     async with database.connection() as connection:
-        rows = await connection.fetch(_BY_KEY, tenant, key)
+        if tenant is None:
+            rows = await connection.fetch(_BY_KEY_ANY_TENANT, key)
+        else:
+            rows = await connection.fetch(_BY_KEY, tenant, key)
     return [EventAndRoute(**row) for row in rows]
 
 

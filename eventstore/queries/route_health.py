@@ -139,6 +139,9 @@ SELECT tenant, count(*) AS failing, count(*) FILTER (WHERE state = 'down') AS do
   FROM hookledger.route_health WHERE state <> 'ok' GROUP BY tenant
 """
 
+# $1 tenant
+_ILL = "SELECT route_id FROM hookledger.route_health WHERE state <> 'ok' AND tenant = $1"
+
 _TOP = FailingPosition("", datetime.fromisoformat("1970-01-01T00:00:00+00:00"), UUID(int=0))
 
 
@@ -185,6 +188,12 @@ async def counts(database: Database) -> dict[str, FailingCount]:
     async with database.connection(seconds=READ_SECONDS) as connection:
         rows = await connection.fetch(_COUNTS)
     return {row["tenant"]: FailingCount(failing=row["failing"], down=row["down"]) for row in rows}
+
+
+async def ill(database: Database, tenant: str) -> set[UUID]:
+    """The routes of a tenant that fail. One that was just disabled may be among them."""
+    async with database.connection(seconds=READ_SECONDS) as connection:
+        return {row["route_id"] for row in await connection.fetch(_ILL, tenant)}
 
 
 def _row(row: asyncpg.Record) -> HealthRow:

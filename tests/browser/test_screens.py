@@ -91,6 +91,8 @@ SCREENS: Mapping[str, Path] = {
     "list of event types": fixed("/operator/event-types/list"),
     "status": fixed("/operator/status"),
     "webhooks that fail": fixed("/operator/failing"),
+    "found by id": fixed("/operator/find?id=nothing"),
+    "webhooks that fail here": fixed("{t}/webhooks?status=failing"),
     "not found": fixed("{t}/webhooks/none"),
 }
 

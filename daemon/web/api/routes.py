@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from daemon.commands import NotFound
-from daemon.core.events.event import instant
+from daemon.commands import Invalid, NotFound
+from daemon.core.events.event import FieldProblem, instant
 from daemon.core.routing.route import Route, RouteStatus
 from daemon.web.access.command_context import command_context
 from daemon.web.access.queries import query_database
@@ -35,11 +35,14 @@ from daemon.web.service import healths
 from daemon.web.service.lookup import live_route, route_id
 from eventstore import route_log
 from eventstore.postgres.connect import Database
+from eventstore.queries import route_health
+
+_FAILING = "failing"
 
 STATUS = Query(
     name="status",
-    description="only routes with this status",
-    schema={"type": "string", "enum": ["enabled", "disabled"]},
+    description="only routes with this status; `failing`: enabled, and requests fail; not together with `as_of`",
+    schema={"type": "string", "enum": ["enabled", "disabled", "failing"]},
 )
 AS_OF = Query(
     name="as_of",
@@ -55,6 +58,11 @@ async def list_routes(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     as_of = moment_of(request.query, "as_of")
     routes = _routes_after_cursor(request, status=_status(request), as_of=as_of)
+    if request.query.get("status") == _FAILING:
+        if as_of is not None:
+            raise Invalid((FieldProblem(field="status", message="is known of now alone: leave out as_of"),))
+        ill = await route_health.ill(query_database(request), request.match_info["tenant"])
+        routes = (route for route in routes if route.id in ill)
     items, after = paging.first(request, routes, key=lambda route: shapes.moment(route.created_at))
     shown_at = as_of or services.now()
     found = {} if as_of else await healths.read(query_database(request), [route.id for route in items])
@@ -285,5 +293,6 @@ def _etag(route: Route) -> dict[str, str]:
 
 
 def _status(request: web.Request) -> RouteStatus | None:
+    """The status in the query; routes that fail are enabled."""
     text = request.query.get("status")
-    return None if text is None else RouteStatus(text)
+    return None if text is None else RouteStatus.ENABLED if text == _FAILING else RouteStatus(text)

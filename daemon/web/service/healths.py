@@ -6,9 +6,15 @@ from collections.abc import Collection, Mapping
 from uuid import UUID
 
 from daemon import receivers
+from daemon.core.routing.route import Route
 from daemon.receivers import RouteHealth
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
+
+
+async def of_route(database: Database, route: Route) -> RouteHealth | None:
+    """The health of one route, None if it cannot be told now."""
+    return (await read(database, [route.id])).get(route.id)
 
 
 async def read(database: Database, route_ids: Collection[UUID]) -> Mapping[UUID, RouteHealth]:

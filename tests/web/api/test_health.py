@@ -119,3 +119,14 @@ async def test_what_is_no_cursor_is_refused(app: App, cursor: str) -> None:
 
 async def test_nothing_fails_in_a_new_installation(app: App) -> None:
     assert await failing(app) == {"items": [], "next": None}
+
+
+async def test_the_routes_of_a_tenant_that_fail_can_be_listed_alone(app: App) -> None:
+    ill, disabled, _well = await app.route(), await app.route(), await app.route()
+    for each in (ill, disabled, await app.route("globex")):
+        await noted(app, each)
+    await app.ask("POST", path(disabled, "/disable"))
+    answer = await app.ask("GET", "/v1/tenants/acme/routes?status=failing")
+    assert [each["id"] for each in answer.json["items"]] == [ill["id"]]
+    past = await app.ask("GET", "/v1/tenants/acme/routes?status=failing&as_of=2026-01-01T00:00:00Z")
+    assert past.errors == {"status": "is known of now alone: leave out as_of"}

@@ -56,6 +56,7 @@ TABLE = {
     "/v1/projection": "GET",
     "/v1/tenants": "GET",
     "/v1/failing": "GET",
+    "/v1/find": "GET",
     "/v1/status": "GET",
     "/healthz": "GET",
     "/readyz": "GET",

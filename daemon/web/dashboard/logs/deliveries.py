@@ -21,6 +21,7 @@ from daemon.web.http import paging
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import moment
+from daemon.web.service import healths
 from daemon.web.service.bulk_retries import can_retry
 from eventstore.queries.delivery_log import ListPosition
 
@@ -40,6 +41,7 @@ async def show(request: web.Request) -> web.Response:
         "logs/deliveries.html",
         status=422 if criteria.form_errors else 200,
         criteria=criteria,
+        health=None if criteria.route is None else await healths.of_route(query_database(request), criteria.route),
         rows=live.rows_of(found, criteria.delivery_filter, is_first=is_first),
         after=paging.delivery_cursor(found.next),
         is_first=is_first,

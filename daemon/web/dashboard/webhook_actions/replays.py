@@ -15,6 +15,7 @@ from daemon.commands import Conflict, Invalid
 from daemon.core.events.event import FieldProblem
 from daemon.core.routing.route import Route
 from daemon.replays import ReplayCount, ReplayPeriod, ReplayStatus
+from daemon.web.access.queries import query_database
 from daemon.web.dashboard import form_data, pages
 from daemon.web.dashboard.form_data import FormData, FormErrors, new_form_id, request_id
 from daemon.web.dashboard.pages import page, wants_part
@@ -24,7 +25,7 @@ from daemon.web.dashboard.webhooks.history_rows import actor
 from daemon.web.http import paging
 from daemon.web.http.endpoints import Access, RateLimit
 from daemon.web.http.services import SERVICES
-from daemon.web.service import resending
+from daemon.web.service import healths, resending
 from daemon.web.service.lookup import live_route
 from eventstore.progress.replays import Replay
 
@@ -133,6 +134,7 @@ async def _form(
         "webhook_actions/replay.html",
         status=status,
         route=route,
+        health=await healths.of_route(query_database(request), route),
         values={**values, "from": moment_field(values["from"]), "to": moment_field(values["to"])},
         counted=counted,
         since=parse_moment(values["from"]) if counted else None,

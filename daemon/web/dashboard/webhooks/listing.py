@@ -5,10 +5,11 @@ Saving a webhook leads here: the list marks it, and what comes next stands above
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
+from uuid import UUID
 
 from aiohttp import web
 
@@ -24,24 +25,29 @@ from daemon.web.http import paging
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import moment
-from eventstore.queries import route_metrics
+from eventstore.queries import route_health, route_metrics
 
 PAGE_SIZE = 50
 # Steps of the slider between the first webhook and now.
 SLIDER_STEPS = 1000
+# Selects the enabled webhooks that fail, beside the statuses.
+FAILING = "failing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteFilter:
-    """Which webhooks to list. `as_of` is None for now."""
+    """Which webhooks to list. `as_of` is None for now. `ill` are those that fail, if only these are listed."""
 
     text: str
     status: RouteStatus | None
     as_of: datetime | None
+    ill: Collection[UUID] | None
 
     def matches(self, route: Route) -> bool:
         """True for a route to list: `text` is in its name, its target or one of its event types."""
         if not _is_live(route) or self.status not in (None, route.status):
+            return False
+        if self.ill is not None and (not route.is_enabled or route.id not in self.ill):
             return False
         config = route.config
         return not self.text or any(
@@ -61,10 +67,12 @@ async def show(request: web.Request) -> web.Response:
         as_of = _from_slider(query["slider"], first_created_at, services.now())
         return redirect(request, "t", tenant, "webhooks", as_of=as_of, **filters)
     at, as_of_error = _as_of(query.get("as_of", ""), services.now())
+    ill = await route_health.ill(query_database(request), tenant) if at is None and first_created_at else set()
     route_filter = RouteFilter(
         text=query.get("q", "").strip().casefold(),
         status=RouteStatus(query["status"]) if query.get("status") in ("enabled", "disabled") else None,
         as_of=at,
+        ill=ill if query.get("status") == FAILING else None,
     )
     routes, after, total = _page(services.index, tenant, route_filter, query.get("after", ""))
     sparklines, found = {}, {}
@@ -90,6 +98,7 @@ async def show(request: web.Request) -> web.Response:
         first_created_at=first_created_at,
         slider=_slider_position(first_created_at, at, services.now()),
         counts=_counts(services.index, tenant, at),
+        failing=sum(route.is_enabled and route.id in ill for route in _routes(services.index, tenant, None)),
     )
 
 

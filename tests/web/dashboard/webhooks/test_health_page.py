@@ -129,3 +129,26 @@ async def test_counts_are_told_for_an_hour_a_day_7_and_30_days(app: App, query: 
     page = await pages.get(app, place(await app.route(), f"?range={query}"))
     assert f"Requests of the last {title}" in page.words("h2")
     assert len(page.all("nav[aria-label=Period] a[aria-current]")) == 1
+
+
+@pytest.mark.parametrize("tab", ["", "/history", "/test", "/replay", "deliveries"])
+async def test_every_tab_of_a_webhook_has_the_same_pill(app: App, tab: str) -> None:
+    route = await app.route()
+    await noted(app, route)
+    where = f"/t/acme/deliveries?route={route['id']}" if tab == "deliveries" else f"/t/acme/webhooks/{route['id']}{tab}"
+    page = await pages.get(app, where)
+    assert page.words("[data-state] > .pill") == ["Failing: nothing gets through"]
+
+
+async def test_those_that_fail_can_be_listed_alone(app: App) -> None:
+    ill, disabled = await app.route(name="Ill"), await app.route(name="Ill and disabled")
+    await app.route(name="Well")
+    theirs = await app.route("globex", name="Theirs")
+    for each in (ill, disabled, theirs):
+        await noted(app, each)
+    await app.ask("POST", f"/v1/tenants/acme/routes/{disabled['id']}/disable")
+    page = await pages.get(app, "/t/acme/webhooks?status=failing")
+    assert page.words("#webhook-rows tbody th .row-link") == ["Ill"]
+    assert "Failing (1)" in page.words("#status option")
+    past = await pages.get(app, "/t/acme/webhooks?as_of=2100-01-01")
+    assert "Failing (1)" in past.words("#status option")  # the future is refused, so it is now
