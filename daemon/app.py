@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from daemon import __version__, open_files
-from daemon.catalogue import Catalogue
+from daemon.catalogue import Catalogue, add_operational
 from daemon.commands import CommandLimits, Commands
 from daemon.config import Config, ListenAddress
 from daemon.keys import Keychain
@@ -126,6 +126,9 @@ async def _run_on(
         ) as sender,
     ):
         keychain = Keychain(command_database, vault)
+        audience = audience_of(config.operations)
+        if audience.types:
+            await add_operational(command_database, audience.types)
         catalogue = Catalogue(command_database, is_strict=config.events.strict_types)
         commands = Commands(
             command_database,
@@ -140,7 +143,7 @@ async def _run_on(
                 routes_per_tenant=config.limits.routes_per_tenant,
                 commands_per_minute=config.limits.commands_per_minute,
             ),
-            audience=audience_of(config.operations),
+            audience=audience,
         )
         pipeline = Pipeline(
             database,
@@ -153,7 +156,7 @@ async def _run_on(
             settings=_settings(config),
             commands=commands,
             auto_disable_after=config.delivery.auto_disable_after,
-            audience=audience_of(config.operations),
+            audience=audience,
             seals=SealSettings(
                 every=timedelta(seconds=config.seal.every_seconds),
                 anchor_file=config.seal.anchor_file,

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.resources import files
+
+import orjson
 
 from daemon.core.events.catalogue import KnownTypes, TypeDraft, example_text
 from eventstore.domain_events import catalogue
@@ -66,10 +68,24 @@ async def replace(database: Database, drafts: Sequence[TypeDraft], *, edition: i
 
     Raises StoreUnavailable, and VersionConflict if `edition` is given and is no longer the current one.
     """
-    rows = [TypeRow(name=draft.name, description=draft.description, example=example_text(draft)) for draft in drafts]
-    await catalogue.replace(database, rows, edition=edition)
+    await catalogue.replace(database, [_row(draft) for draft in drafts], edition=edition)
+
+
+async def add_operational(database: Database, names: Collection[str]) -> None:
+    """Adds the operational types with these names to the catalogue, as far as they are missing."""
+    described = orjson.loads(_data_file("operational_types.json"))
+    drafts = [TypeDraft(**each) for each in described if each["name"] in names]
+    await catalogue.add_missing(database, [_row(draft) for draft in drafts])
 
 
 def sample_types() -> bytes:
     """The sample catalogue of the package, as JSON."""
-    return files("daemon").joinpath("data", "event_types.json").read_bytes()
+    return _data_file("event_types.json")
+
+
+def _row(draft: TypeDraft) -> TypeRow:
+    return TypeRow(name=draft.name, description=draft.description, example=example_text(draft))
+
+
+def _data_file(name: str) -> bytes:
+    return files("daemon").joinpath("data", name).read_bytes()

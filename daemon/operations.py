@@ -33,6 +33,11 @@ DAEMON_JOINED = "hookledger.daemon_joined"
 DAEMON_LOST = "hookledger.daemon_lost"
 
 
+# Of the webhooks of a tenant, and of the installation.
+OF_WEBHOOKS = frozenset((WEBHOOK_FAILING, WEBHOOK_RECOVERED, WEBHOOK_DISABLED, DELIVERY_FAILED))
+OF_INSTALLATION = frozenset((SEALED, DAEMON_JOINED, DAEMON_LOST))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audience:
     """Who is told. `tenant` None: no operator."""
@@ -45,6 +50,19 @@ class Audience:
         if tenant == self.tenant:
             return ()
         return (*self.of_daemons, tenant) if self.tells_tenants else self.of_daemons
+
+    @property
+    def types(self) -> frozenset[str]:
+        """The operational types of which there will be events."""
+        if self.tenant is not None:
+            return OF_WEBHOOKS | OF_INSTALLATION
+        return OF_WEBHOOKS if self.tells_tenants else frozenset()
+
+    def may_get(self, tenant: str, event_type: str) -> bool:
+        """False for an operational type of which that tenant never gets an event."""
+        if event_type not in OF_WEBHOOKS | OF_INSTALLATION or tenant == self.tenant:
+            return True
+        return self.tells_tenants and event_type in OF_WEBHOOKS
 
     @property
     def of_daemons(self) -> tuple[str, ...]:

@@ -95,6 +95,19 @@ async def replace(database: Database, types: Iterable[TypeRow], *, edition: int 
         )
 
 
+async def add_missing(database: Database, types: Iterable[TypeRow]) -> None:
+    """Adds those of these types to the catalogue that are not in it."""
+    rows = list(types)
+    async with database.transaction(seconds=10) as connection:
+        await connection.execute(_LOCK)
+        await connection.execute(
+            f"{_FILL} ON CONFLICT (name) DO NOTHING",
+            [row.name for row in rows],
+            [row.description for row in rows],
+            [row.example for row in rows],
+        )
+
+
 async def entries(database: Database) -> tuple[int, list[TypeRow]]:
     """The edition of the catalogue and its types, sorted by name.
 

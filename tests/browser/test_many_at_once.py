@@ -35,12 +35,17 @@ async def test_the_chosen_ones_are_sent_again_with_and_without_scripts(
     await webhook.until(3, "failed")
     page = await (await visiting(scripts=scripts)).at(f"/t/{tenant}/deliveries?status=failed")
     assert await page.locator("[data-choose-all]").is_visible() is scripts
-    await tab_to(page, "tbody input[name=delivery]")
-    await page.keyboard.press("Space")
-    await page.locator("tbody input[name=delivery]").nth(1).check()
+    first, second = (page.locator("tbody input[name=delivery]").nth(number) for number in range(2))
+    if scripts:
+        await tab_to(page, "tbody input[name=delivery]")
+        await page.keyboard.press("Space")
+    else:
+        await first.check()
+    await second.check()
     await page.get_by_role("button", name="Retry chosen").click()
     await heading(page, "2 deliveries are sent again")
-    assert await violations(page) == []
+    if scripts:
+        assert await violations(page) == []
 
 
 async def test_all_that_match_are_sent_again_once_the_count_is_confirmed(live: Live, tenant: str, visit: Visit) -> None:

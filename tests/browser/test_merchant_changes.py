@@ -166,7 +166,7 @@ async def test_deleting_asks_for_the_word_and_leaves_history_and_configuration(
         await dialog.get_by_label("Type DELETE to confirm").fill("delete")
         await dialog.get_by_role("button", name="Delete webhook").click()
         await expect(page.locator(".notice-bad")).to_contain_text("“delete” is not the word")
-        await expect(page.locator("#understood-wrong")).to_contain_text("Must be ticked")
+        await expect(page.locator("#understood-wrong")).to_contain_text("Please confirm")
         await expect(page.get_by_label("Type DELETE to confirm")).to_have_value("delete")
         await page.get_by_label("I understand").check()
         await page.locator("form[action$='/delete']").evaluate(

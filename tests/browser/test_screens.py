@@ -106,6 +106,7 @@ async def test_a_screen_can_be_used_by_everybody(onlooker: Visit, account: Accou
     with onlooker.refused(*([REFUSED[screen]] if screen in REFUSED else [])):
         page = await onlooker.at(SCREENS[screen](account))
     assert await page.locator("h1").count() == 1
+    assert await page.locator(".button.primary:visible").count() <= 1
     assert await _found_at_each_width(page) == []
 
 

@@ -17,6 +17,7 @@ from daemon.web.forms.catalogue_forms import CatalogueForm
 from daemon.web.http import paging, shapes
 from daemon.web.http.endpoints import Access, Query, endpoint
 from daemon.web.http.services import SERVICES
+from daemon.web.service.offered_types import MAX_HIDDEN, offered
 from eventstore.domain_events import catalogue
 from eventstore.domain_events.catalogue import ListedType
 
@@ -76,11 +77,12 @@ async def list_event_types(request: web.Request) -> web.Response:
         found = await catalogue.listed(
             database,
             after=after,
-            limit=size + 1,
+            limit=size + 1 + MAX_HIDDEN,
             group=request.query.get("group"),
             with_seen=request[CALLER].tenant is None,
         )
-    items, following = paging.first(request, found, key=lambda each: each.name)
+    seen = offered(request, request[CALLER].tenant, found)
+    items, following = paging.first(request, seen, key=lambda each: each.name)
     page: paging.Page[EventTypeShape] = {"items": [of_type(each) for each in items], "next": following}
     return shapes.answer(page)
 

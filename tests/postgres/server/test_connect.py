@@ -403,6 +403,7 @@ OTHERWISE: dict[str, object] = {
     "audit_jobs.add.new": NewAuditJob(id=ROUTE, tenant=None, since=None, until=None, actor="a"),
     "log_marks.wrong_ticks.after": 0,
     "catalogue.replace.types": [TypeRow(name="a.b", description="", example="{}")],
+    "catalogue.add_missing.types": [TypeRow(name="a.b", description="", example="{}")],
     "catalogue.note_seen.types": ["a.b"],
     "listing.listed.begin": (NOON, 1),
     "listing.of_names.begin": (NOON, 1),

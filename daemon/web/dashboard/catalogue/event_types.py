@@ -19,6 +19,7 @@ from daemon.web.dashboard.rendering import render
 from daemon.web.dashboard.text import excerpt_of, json_excerpt
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
+from daemon.web.service.offered_types import offered
 from eventstore.domain_events import catalogue
 
 PAGE_SIZE = 100
@@ -33,7 +34,8 @@ MAX_NAMES = 20
 async def show(request: web.Request) -> web.Response:
     """The types by group; `?q=` finds some by name or description, and the page is after `?after=`."""
     query = request.query
-    outline = await catalogue.outline(query_database(request), characters=DESCRIPTION_CHARACTERS + 1, with_seen=False)
+    whole = await catalogue.outline(query_database(request), characters=DESCRIPTION_CHARACTERS + 1, with_seen=False)
+    outline = offered(request, request.match_info["tenant"], whole)
     text = query.get("q", "").strip().casefold()
     matches = [it for it in outline if text in it.name or text in (it.description or "").casefold()]
     rest = [it for it in matches if it.name > query.get("after", "")]
@@ -53,7 +55,7 @@ async def show_type(request: web.Request) -> web.Response:
     """One type: its description, the body that a webhook would get of its example, and the schema of that body."""
     services, tenant = request.app[SERVICES], request.match_info["tenant"]
     row = await catalogue.entry(query_database(request), request.match_info["name"])
-    if row is None:
+    if row is None or not offered(request, tenant, [row]):
         raise NotFound("there is no such event type in the catalogue")
     parts = Example.read(row.example)
     source = PayloadSource(

@@ -38,7 +38,7 @@ function debounced(action) {
 
 function copying(button, text) {
   button.hidden = false;
-  const label = button.firstChild;
+  const label = button.querySelector("[data-copy-label]");
   const before = label.textContent;
   button.addEventListener("click", async () => {
     try {
@@ -336,6 +336,11 @@ function moments(slider) {
   update();
 }
 
+// What is chosen from a list applies at once; what is typed, with Enter.
+function autoChoice(form) {
+  for (const select of form.querySelectorAll("select")) select.addEventListener("change", () => form.requestSubmit());
+}
+
 function auto(form) {
   for (const button of form.querySelectorAll("[data-auto-button]")) button.hidden = true;
   form.addEventListener("change", debounced(() => form.requestSubmit()));
@@ -412,6 +417,7 @@ const BEHAVIOURS = {
   'input[type="datetime-local"]': localField,
   "[data-from]": moments,
   "form[data-auto]": auto,
+  "form[data-auto-choice]": autoChoice,
   "[data-poll]": poll,
   "[data-focus]": (element) => element.focus(),
 };

@@ -16,6 +16,7 @@ from daemon.web.dashboard.webhook_form import type_picker
 from daemon.web.dashboard.webhook_form.form_fields import LABELS, RouteTexts
 from daemon.web.dashboard.webhook_form.previews import PreviewView
 from daemon.web.dashboard.webhooks.history_rows import HistoryRow
+from daemon.web.service.offered_types import offered
 from eventstore.domain_events.catalogue import outline
 
 _ADVANCED = (
@@ -53,11 +54,12 @@ async def show(request: web.Request, form_page: FormPage, *, status: int = 200) 
     """The page with the form. A caller who is bound to a tenant chooses from the catalogue only: types that were seen
     in events may be another tenant's.
     """
-    listed = await outline(
+    whole = await outline(
         query_database(request),
         characters=type_picker.DESCRIPTION_CHARACTERS + 1,
         with_seen=request[CALLER].tenant is None,
     )
+    listed = offered(request, request.match_info["tenant"], whole)
     texts, form = form_page.texts, form_page.form
     intent, _, group = form.one("intent").partition(":")
     chosen = texts.event_types

@@ -27,6 +27,7 @@ from daemon.web.http.endpoints import Access, RateLimit
 from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import MASK
 from daemon.web.service import lookup, previews
+from daemon.web.service.offered_types import offered
 from eventstore.domain_events.catalogue import outline
 
 MAX_CHARACTERS = 16_000
@@ -114,7 +115,8 @@ async def _event(request: web.Request, form: FormData) -> IncomingEvent | Sequen
 
 async def _subscribed_type(request: web.Request, form: FormData) -> str:
     """The first type with an example that the draft subscribes to, empty if there is none."""
-    listed = await outline(query_database(request), characters=1, with_seen=False)
+    whole = await outline(query_database(request), characters=1, with_seen=False)
+    listed = offered(request, request.match_info["tenant"], whole)
     patterns = frozenset(form_fields.of_form(form).patterns)
     return next(iter(subscribed_types([it.name for it in listed], patterns)), "")
 

@@ -174,7 +174,7 @@ async def test_deleting_says_what_it_means_and_offers_a_pause(app: App) -> None:
     ("fields", "wrong", "message"),
     [
         ({}, ["understood", "confirmation"], "is empty: type DELETE, in capital letters"),
-        ({"confirmation": "DELETE"}, ["understood"], "must be ticked: deleting is final"),
+        ({"confirmation": "DELETE"}, ["understood"], "please confirm: deleting is final"),
         ({"understood": "yes"}, ["confirmation"], "is empty: type DELETE, in capital letters"),
         ({"understood": "yes", "confirmation": "delete"}, ["confirmation"], "“delete” is not the word"),
         ({"understood": "yes", "confirmation": "DELETE it"}, ["confirmation"], "“DELETE it” is not the word"),
