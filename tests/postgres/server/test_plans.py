@@ -15,7 +15,7 @@ import asyncpg
 import pytest_asyncio
 
 from eventstore import domain_events, route_log
-from eventstore.domain_events import listing, tail, ticks
+from eventstore.domain_events import field_search, listing, tail, ticks
 from eventstore.postgres.connect import SERVER_SETTINGS
 from eventstore.progress import backlog, late_outcomes, manual_retry, recording, replays
 from eventstore.progress.steady_time import STATEMENT_TIME
@@ -166,6 +166,8 @@ STATEMENTS = (
     Hot("what deliveries came to", attempts._SUMMARIES, f"{ROUTES}, '{{29107}}', '{{now}}'", {"attempt_route_id_seq_idx"}, 5),
     Hot("a delivery's requests", attempts._EXCHANGES, f"'{ROUTES[2:-2]}', 29107, now()", {"attempt_route_id_seq_idx"}, 5),
     Hot("a delivery by its id", attempts._BY_KEY, "'t7', 29007", {"attempt_delivery_key_idx"}, 5),
+    Hot("a delivery of anybody by its id", attempts._BY_KEY_ANY_TENANT, "29007", {"attempt_delivery_key_idx"}, 5),
+    Hot("routes of a tenant that fail", route_health._ILL, "'t7'", {"route_health_ill_idx"}, 120),
     Hot("what of an event waits", attempts._WAITING, f"{ROUTES}, 29007, now()", {"retry_pkey", "parked_span_idx"}, 10),
     Hot("read after a tick", undecided._FEW, "'t7', '10990:10990:', 999, 2001", {"domain_event_txid_idx", "domain_event_tick_seq_idx"}, 100),
     Hot("read after a tick, walked", undecided.walk_statement(None), "'t7', '10990:10990:', 999, '9999-12-31', 0, '1970-01-01', 20", {"domain_event_tenant_least_seq_idx"}, 30),
@@ -173,6 +175,9 @@ STATEMENTS = (
     Hot("events of a tenant", listing._LISTED.format(condition="true"), "'t7', '9999-12-31', 0, '1970-01-01', 20, 20", {"domain_event_tenant_least_seq_idx"}, 50),
     Hot("events of some types", listing._OF_NAMES, "'t7', '9999-12-31', 0, '1970-01-01', 20, '{order.create,order.rare}'", {"domain_event_tenant_type_least_seq_idx"}, 50),
     Hot("types of a tenant", listing._NAMES, "'t7', '{order.}', 200", {"domain_event_tenant_type_least_seq_idx"}, 20),
+    Hot("events with a value", field_search.OF_ANY_TYPE, "'t7', '9999-12-31', 0, '1970-01-01', 20, '{nothing}', 20", {"domain_event_tenant_least_seq_idx"}, 60),
+    Hot("events of a type with a value", field_search.OF_TYPE, "'t7', '9999-12-31', 0, '1970-01-01', 20, '{nothing}', 20, 'order.create'", {"domain_event_tenant_type_least_seq_idx"}, 60),
+    Hot("whose event an id is", listing._OWNERS, "'evt-7007', 20", {"domain_event_id_key"}, 10),
     Hot("events of an id", listing._BY_ID, "'t7', 'evt-7007'", {"domain_event_id_key"}, 10),
     Hot("tick of a transaction", TICK_OF, "'9000'", {"tick_snap_xmax_idx"}, 5),
     Hot("publish", domain_events.events._PUBLISH, "'{t1}', '{x}', '{a.b}', '{now}', '{x}', '{x}', '{x}', '{f}', '{1}'", set(), 10),
