@@ -8,18 +8,23 @@ answer means that the events are durable. `hookledger.publish_many` in schema.sq
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 from asyncpg.pool import PoolConnectionProxy
 
 from eventstore.postgres.connect import DEADLINE_SECONDS, Database
 from eventstore.postgres.errors import Deadlocked
+
+_T = TypeVar("_T")
+
+# How often a statement is repeated that PostgreSQL has ended because of a deadlock.
+DEADLOCK_REPEATS = 2
 
 SHARDS = 16
 
@@ -132,14 +137,27 @@ async def publish(database: Database, events: Sequence[NewEvent], *, seconds: fl
     """
     if not events:
         return []
-    try:
+
+    async def once() -> list[bool]:
         async with database.connection(seconds=seconds) as connection:
             return await publish_within(connection, events)
-    except Deadlocked:
-        # Another transaction publishes the same ids in parts, and has ended by now. Single statements cannot deadlock
-        # with each other, because each takes its ids in the same order.
-        async with database.connection(seconds=seconds) as connection:
-            return await publish_within(connection, events)
+
+    return await despite_deadlocks(once)
+
+
+async def despite_deadlocks(publish_once: Callable[[], Awaitable[_T]]) -> _T:
+    """What a function returns that publishes by a single statement, which PostgreSQL may end for the sake of another
+    transaction that publishes the same ids in parts. Raises what it raises.
+
+    Single statements cannot deadlock with each other, because each takes its ids in the same order. The other one may
+    need a moment to go on, and the repeated statement may be there before it: so it is repeated twice.
+    """
+    for _ in range(DEADLOCK_REPEATS):
+        try:
+            return await publish_once()
+        except Deadlocked:
+            pass
+    return await publish_once()
 
 
 @asynccontextmanager

@@ -16,10 +16,9 @@ from typing import NamedTuple
 
 import asyncpg
 
-from eventstore.domain_events.events import NewEvent, StoredEvent, columns_of
+from eventstore.domain_events.events import NewEvent, StoredEvent, columns_of, despite_deadlocks
 from eventstore.domain_events.ticks import LogMark, Tick
 from eventstore.postgres.connect import DEADLINE_SECONDS, Database
-from eventstore.postgres.errors import Deadlocked
 
 
 class ReadUpto(NamedTuple):
@@ -92,12 +91,13 @@ async def publish(
     somebody holds up the lock that ticks take.
     """
     arguments = (known_tick, known_pos, *read, *columns_of(events))
-    try:
+
+    async def once() -> asyncpg.Record:
         async with database.connection(seconds=seconds) as connection:
             (row,) = await connection.fetch(_PUBLISH, *arguments)
-    except Deadlocked:  # as in `events.publish`
-        async with database.connection(seconds=seconds) as connection:
-            (row,) = await connection.fetch(_PUBLISH, *arguments)
+        return row
+
+    row = await despite_deadlocks(once)
     return row["fresh"], _poll(row)
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
-from tests.support.cli import HERE, CommandLine
+from tests.support.cli import HERE
 from tests.support.clock import WallClock
 from tests.support.delivery_check import CheckedRoute
 from tests.support.fault_report import FaultReport
@@ -161,7 +161,7 @@ def _waits(system: SystemUnderTest) -> list[float]:
 
 async def _audited(system: SystemUnderTest) -> int:
     """The number of deliveries that the audit found, all of them as they were decided."""
-    hookledger = CommandLine(system.home, system.database_url)
+    hookledger = system.command_line()
     report = (await asyncio.to_thread(hookledger, "audit", "--json")).json
     deliveries: int = report["deliveries"]
     return deliveries

@@ -13,7 +13,6 @@ from collections import Counter
 from uuid import UUID
 
 from tests.support.builders import TENANTS
-from tests.support.cli import CommandLine
 from tests.support.delivery_check import CheckedRoute, PathAndEvent
 from tests.support.fault_report import FaultReport
 from tests.support.recording_receiver import PROMPT, slow
@@ -140,7 +139,7 @@ async def _written(system: SystemUnderTest) -> Counter[PathAndEvent]:
 
 async def _agrees(system: SystemUnderTest) -> None:
     """Asserts that the routing decisions and the metrics agree with the log."""
-    hookledger = CommandLine(system.home, system.database_url)
+    hookledger = system.command_line()
     report = (await asyncio.to_thread(hookledger, "audit", "--json")).json
     assert report["deliveries"]
     assert await system.rows(_MISCOUNTED) == []

@@ -27,6 +27,7 @@ OPERATOR_PAGES = [
     "/operator/event-types/{name}/remove",
     "/operator/status",
     "/operator/failing",
+    "/operator/find",
 ]
 
 

@@ -81,6 +81,10 @@ class SystemUnderTest:
             self.url = daemon.url
             yield daemon
 
+    def command_line(self) -> CommandLine:
+        """Commands on the database, with the master key that the daemons have."""
+        return CommandLine(self.home, self.database_url, HOOKLEDGER_SIGNING__MASTER_KEY=_MASTER_KEY)
+
     async def route(
         self, path: str, *types: str, tenant: str = "acme", url: str | None = None, **more: Any
     ) -> CheckedRoute:

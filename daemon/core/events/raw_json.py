@@ -30,6 +30,8 @@ _opened_object = re.compile(rf"{_BLANKS}\{{{_BLANKS}").match
 _opened_array = re.compile(rf"{_BLANKS}\[{_BLANKS}").match
 _colon = re.compile(f"{_BLANKS}:{_BLANKS}").match
 _comma = re.compile(f"{_BLANKS},?{_BLANKS}").match
+_after_element = re.compile(rf"{_BLANKS}(,{_BLANKS}(?!\])|(?=\]))").match
+_end_of_text = re.compile(rf"\]{_BLANKS}\Z").match
 
 
 def loads(raw: bytes) -> object:
@@ -98,6 +100,25 @@ def elements(text: str) -> list[str]:
         found.append(text[position:end])
         position = _end_of(_comma, text, end)
     return found
+
+
+def scanned_elements(text: str) -> Iterator[str]:
+    """The raw texts of an array's elements, one by one, from a text that nobody has checked: each is JSON, but for NaN
+    and Infinity. Raises ValueError where the array is none, and RecursionError for nesting that is too deep.
+    """
+    opened = _opened_array(text)
+    if opened is None:
+        raise ValueError("not a JSON array")
+    position = opened.end()
+    while not text.startswith("]", position):
+        _, end = _scan(text, position)
+        yield text[position:end]
+        after = _after_element(text, end)
+        if after is None:
+            raise ValueError(f"a comma or ] is missing at character {end}")
+        position = after.end()
+    if _end_of_text(text, position) is None:
+        raise ValueError(f"there is more after the array, at character {position + 1}")
 
 
 def _end_of(pattern: Callable[[str, int], re.Match[str] | None], text: str, position: int) -> int:

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from daemon.core.events.cloud_event import SPEC_VERSION
 from daemon.core.events.event import MAX_TEXT_CHARACTERS, TENANT_PATTERN, TYPE_PATTERN
 from daemon.web.http.endpoints import Media
 from daemon.web.http.problems import FieldErrorShape
@@ -76,6 +77,53 @@ EVENT_LINES = Media(
     name="EventLines",
     schema={"description": "One event per line, at most `events.batch_max` (10,000)."},
     example='{"tenant":"acme","type":"order.create","data":{}}\n{"tenant":"acme","type":"order.cancel","data":{}}\n',
+)
+
+_CLOUD_EVENT_SCHEMA = {
+    "type": "object",
+    "description": "A CloudEvent 1.0. The tenant is the attribute `tenant`, or else that of the token, or else the "
+    "`subject`. `data` that is no object is delivered inside of one.",
+    "required": ["specversion", "id", "source", "type"],
+    "properties": {
+        "specversion": {"const": SPEC_VERSION},
+        "id": {"type": "string", "pattern": f"^[ -~]{{1,{MAX_TEXT_CHARACTERS}}}$"},
+        "source": {"type": "string", "minLength": 1},
+        "type": {"type": "string", "maxLength": MAX_TEXT_CHARACTERS, "pattern": f"^{TYPE_PATTERN}$"},
+        "time": {"type": ["string", "null"], "format": "date-time"},
+        "tenant": {"type": ["string", "null"], "pattern": f"^{TENANT_PATTERN}$"},
+        "subject": {"type": ["string", "null"], "minLength": 1},
+        "datacontenttype": {"type": ["string", "null"], "minLength": 1},
+        "dataschema": {"type": ["string", "null"], "minLength": 1},
+        "data": {},
+        "data_base64": {"type": ["string", "null"], "contentEncoding": "base64"},
+    },
+    "additionalProperties": {"type": ["string", "integer", "boolean", "null"]},
+    "propertyNames": {"pattern": "^([a-z0-9]+|data_base64)$"},
+}
+
+_CLOUD_EXAMPLE = {
+    "specversion": "1.0",
+    "id": "A234-1234-1234",
+    "source": "/orders",
+    "type": "order.create",
+    "time": "2026-11-23T08:00:00Z",
+    "tenant": "acme",
+    "data": {"public_id": "7dc6"},
+}
+
+CLOUD_EVENT = Media(
+    content_type="application/cloudevents+json", name="CloudEvent", schema=_CLOUD_EVENT_SCHEMA, example=_CLOUD_EXAMPLE
+)
+
+CLOUD_EVENTS = Media(
+    content_type="application/cloudevents-batch+json",
+    name="CloudEvents",
+    schema={
+        "type": "array",
+        "description": "CloudEvents, at most `events.batch_max` (10,000). One that is wrong is "
+        "reported by its number; the others are stored.",
+    },
+    example=[_CLOUD_EXAMPLE],
 )
 
 

@@ -1,4 +1,4 @@
-"""POST /v1/events: one event as JSON, or many as NDJSON. 202 means durable.
+"""POST /v1/events: one event as JSON, or many as NDJSON; or CloudEvents. 202 means durable.
 
 A batch is read to its end within its limits, and stored in one transaction. Invalid lines are reported, and the valid
 ones are stored. A batch with too many lines or bytes stores nothing: storing half of a file silently would be the worst
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 
@@ -19,7 +19,7 @@ from aiohttp import web
 from daemon.core.events import event
 from daemon.core.events.catalogue import KnownTypes
 from daemon.core.events.event import IncomingEvent
-from daemon.core.events.ndjson import Line, LineSplitter
+from daemon.core.events.ndjson import Line
 from daemon.core.webhook.request import HOPS_HEADER, MAX_HOPS
 from daemon.metrics import RESULTS
 from daemon.web.access.auth import CALLER, IDENTIFYING_SECONDS
@@ -27,10 +27,12 @@ from daemon.web.http import bodies, shapes
 from daemon.web.http.endpoints import Access, endpoint
 from daemon.web.http.problems import Problem
 from daemon.web.http.services import SERVICES
-from daemon.web.ingest.batch import Batch
+from daemon.web.ingest import cloud_events, reading
 from daemon.web.ingest.byte_budget import ByteBudget
-from daemon.web.ingest.event_shapes import EVENT, EVENT_LINES, FateShape, PublishedShape
+from daemon.web.ingest.cloud_events import CloudEvents, Mode
+from daemon.web.ingest.event_shapes import CLOUD_EVENT, CLOUD_EVENTS, EVENT, EVENT_LINES, FateShape, PublishedShape
 from daemon.web.ingest.group_commit import ANSWER_SECONDS, GroupCommit
+from daemon.web.ingest.reading import BATCH_MAX_EVENT_SIZES, Take
 from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.errors import StoreUnavailable
 
@@ -41,67 +43,80 @@ BYTE_BUDGET = web.AppKey("byte_budget", ByteBudget)
 # many in a second.
 BATCH_EVENTS_PER_SECOND = 2_000
 
-# Sizes in events of the greatest length (`events.max_bytes`): of one batch, and of all that are in memory at once.
-BATCH_MAX_EVENT_SIZES = 256
+# Of all that are in memory at once, in events of the greatest length (`events.max_bytes`).
 BUDGET_MAX_EVENT_SIZES = 2 * BATCH_MAX_EVENT_SIZES
-
-# Timeout for a whole body: a slow sender takes a share of the byte budget.
-BODY_SECONDS = 120.0
 
 _HOPS = re.compile(r"[1-9][0-9]{0,3}", re.ASCII)
 _BOM = b"\xef\xbb\xbf"
 
-# Takes bytes of the budget. Raises Problem if too few are free.
-_Take = Callable[[int], None]
 
-
-@endpoint(Access.PUBLISH, takes=(EVENT, EVENT_LINES), answers={202: PublishedShape}, refuses=(508,))
+@endpoint(
+    Access.PUBLISH,
+    takes=(EVENT, EVENT_LINES, CLOUD_EVENT, CLOUD_EVENTS),
+    answers={202: PublishedShape},
+    refuses=(508,),
+)
 async def publish(request: web.Request) -> web.Response:
     """Stores one event or many.
+
+    CloudEvents 1.0 are taken too: as `application/cloudevents+json`, many as `application/cloudevents-batch+json`, or
+    with their attributes as `ce-` headers and their data as the body. The tenant is the extension attribute `tenant`,
+    or else that of the token, or else the `subject`. Attributes that an event has no field for stand in `context`.
 
     A route may deliver to here, with a transform that makes an event. What was delivered so more than three times in a
     row is refused with 508: routes that deliver to each other would else do so for ever.
     """
     _hops(request)
     with request.app[BYTE_BUDGET].share() as take:
+        cloud = cloud_events.of(request)
+        if cloud is not None:
+            return await (_publish_many if cloud.mode is Mode.BATCH else _publish_one)(request, take, cloud)
         if request.content_type == "application/x-ndjson":
             return await _publish_many(request, take)
         if request.content_type == "application/json":
             return await _publish_one(request, take)
-    raise Problem(415, "send one event as application/json, or one per line as application/x-ndjson")
+    raise Problem(
+        415, "send one event as application/json, or one per line as application/x-ndjson, or CloudEvents as JSON"
+    )
 
 
-async def _publish_one(request: web.Request, take: _Take) -> web.Response:
+async def _publish_one(request: web.Request, take: Take, cloud: CloudEvents | None = None) -> web.Response:
     services = request.app[SERVICES]
     raw = await bodies.read(request, max_bytes=services.config.events.max_bytes)
     take(len(raw))
     clock, seconds = asyncio.get_running_loop().time, _seconds_left(request)
     began_at = clock()
     known = await services.catalogue.known_types(seconds=seconds)
-    parsed = _parse(request, raw.removeprefix(_BOM), now=services.now(), known=known)
+    text = raw.removeprefix(_BOM) if cloud is None else raw
+    parsed = _parse(request, text, now=services.now(), known=known, cloud=cloud)
     if isinstance(parsed, tuple):
         services.metrics.published("rejected")
         raise Problem(422, "the event is not valid; nothing was stored", errors=parsed)
     is_new = await request.app[GROUP_COMMIT].publish(parsed, seconds=seconds - (clock() - began_at))
-    return _answer(request, [{"id": parsed.id, "status": "accepted" if is_new else "duplicate"}])
+    answers: list[FateShape] = [{"id": parsed.id, "status": "accepted" if is_new else "duplicate"}]
+    if cloud is not None and not is_new:
+        await cloud.refuse_other_sources(services.command_database, answers)
+    return _answer(request, answers)
 
 
-async def _publish_many(request: web.Request, take: _Take) -> web.Response:
+async def _publish_many(request: web.Request, take: Take, cloud: CloudEvents | None = None) -> web.Response:
     services = request.app[SERVICES]
-    batch = await _read_batch(request, take)
+    batch = await (reading.lines if cloud is None else reading.array)(request, take)
     seconds = _seconds_left(request) + len(batch.lines) / BATCH_EVENTS_PER_SECOND
     async with _answering_within(seconds):
         now, known = services.now(), await services.catalogue.known_types()
 
         def parse(line: Line) -> NewEvent | tuple[event.FieldProblem, ...]:
             if line.text is None:
-                return (_too_long(request, line),)
-            return _parse(request, line.text, now=now, known=known)
+                return _too_long(request, line, cloud)
+            return _parse(request, line.text, now=now, known=known, cloud=cloud)
 
         results = await request.app[GROUP_COMMIT].publish_batch(
             batch.parts(parse), is_one_part=batch.is_one_part, seconds=seconds
         )
-    batch.settle(results)
+        batch.settle(results)
+        if cloud is not None:
+            await cloud.refuse_other_sources(services.command_database, batch.answers)
     return _answer(request, batch.answers)
 
 
@@ -120,43 +135,24 @@ async def _answering_within(seconds: float) -> AsyncIterator[None]:
         raise StoreUnavailable("the events could not be stored in time") from error
 
 
-async def _read_batch(request: web.Request, take: _Take) -> Batch:
-    """The lines of a body. Raises Problem for too many lines or bytes, or if the body takes too long."""
-    limits = request.app[SERVICES].config.events
-    splitter = LineSplitter(max_bytes=limits.max_bytes)
-    batch = Batch()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for chunk in bodies.chunks(request, max_bytes=limits.max_bytes * BATCH_MAX_EVENT_SIZES):
-                take(len(chunk))
-                batch.lines += splitter.feed(chunk)
-                _check_count(len(batch.lines), limits.batch_max)
-                await asyncio.sleep(0)  # a body that is already buffered would block the event loop
-    except TimeoutError as error:
-        raise Problem(408, f"the body took longer than {BODY_SECONDS:g} s; nothing was stored") from error
-    batch.lines += splitter.end()
-    _check_count(len(batch.lines), limits.batch_max)
-    return batch
-
-
-def _check_count(count: int, most: int) -> None:
-    if count > most:
-        raise Problem(413, f"a batch may have {most} events; nothing was stored, send it in parts")
-
-
 def _parse(
-    request: web.Request, raw: bytes, *, now: datetime, known: KnownTypes | None
+    request: web.Request, raw: bytes, *, now: datetime, known: KnownTypes | None, cloud: CloudEvents | None
 ) -> NewEvent | tuple[event.FieldProblem, ...]:
     """The event to store, or everything that is wrong with it."""
     limit = request.app[SERVICES].config.events.max_bytes
     type_test = None if known is None else known.problem
-    parsed = event.parse(raw, now=now, max_bytes=limit, tenant=request[CALLER].tenant, type_test=type_test)
+    tenant = request[CALLER].tenant
+    if cloud is None:
+        parsed = event.parse(raw, now=now, max_bytes=limit, tenant=tenant, type_test=type_test)
+    else:
+        parsed = cloud.parse(raw, now=now, max_bytes=limit, tenant=tenant, type_test=type_test)
     return _new_event(parsed, now, hops=_hops(request) or None) if isinstance(parsed, IncomingEvent) else parsed
 
 
-def _too_long(request: web.Request, line: Line) -> event.FieldProblem:
+def _too_long(request: web.Request, line: Line, cloud: CloudEvents | None) -> tuple[event.FieldProblem, ...]:
     limit = request.app[SERVICES].config.events.max_bytes
-    return event.FieldProblem(field="", message=f"the event has {line.size_bytes} bytes, {limit} are allowed")
+    problem = event.FieldProblem(field="", message=f"the event has {line.size_bytes} bytes, {limit} are allowed")
+    return (problem,) if cloud is None else cloud.noted((problem,))
 
 
 def _hops(request: web.Request) -> int:

@@ -15,7 +15,7 @@ import asyncpg
 import pytest_asyncio
 
 from eventstore import domain_events, route_log
-from eventstore.domain_events import field_search, listing, tail, ticks
+from eventstore.domain_events import field_search, listing, same_ids, tail, ticks
 from eventstore.postgres.connect import SERVER_SETTINGS
 from eventstore.progress import backlog, late_outcomes, manual_retry, recording, replays
 from eventstore.progress.steady_time import STATEMENT_TIME
@@ -179,6 +179,7 @@ STATEMENTS = (
     Hot("events of a type with a value", field_search.OF_TYPE, "'t7', '9999-12-31', 0, '1970-01-01', 20, '{nothing}', 20, 'order.create'", {"domain_event_tenant_type_least_seq_idx"}, 60),
     Hot("whose event an id is", listing._OWNERS, "'evt-7007', 20", {"domain_event_id_key"}, 10),
     Hot("events of an id", listing._BY_ID, "'t7', 'evt-7007'", {"domain_event_id_key"}, 10),
+    Hot("contexts of ids", same_ids._CONTEXTS, "'{t7}', '{evt-7007}'", {"domain_event_id_key"}, 10),
     Hot("tick of a transaction", TICK_OF, "'9000'", {"tick_snap_xmax_idx"}, 5),
     Hot("publish", domain_events.events._PUBLISH, "'{t1}', '{x}', '{a.b}', '{now}', '{x}', '{x}', '{x}', '{f}', '{1}'", set(), 10),
 )  # fmt: skip

@@ -18,8 +18,10 @@ LIMITED = {
     "POST /v1/tenants/{tenant}/routes/{route}/test": "test",
     "POST /v1/tenants/{tenant}/preview": "preview",
     "POST /v1/tenants/{tenant}/routes/{route}/replay": "replay",
+    "POST /v1/tenants/{tenant}/retries": "replay",
     "GET /t/{tenant}/webhooks/{route}/key": "reveal",
     "POST /t/{tenant}/webhooks/{route}/replay": "replay",
+    "POST /t/{tenant}/deliveries/retry": "replay",
 }
 
 

@@ -80,6 +80,7 @@ FORMS = [
     "/t/{tenant}/webhooks/{route}/replay",
     "/t/{tenant}/webhooks/{route}/replays/{replay}/cancel",
     "/t/{tenant}/deliveries/{delivery}/retry",
+    "/t/{tenant}/deliveries/retry",
     "/operator",
     "/operator/tokens",
     "/operator/tokens/{token}/revoke",

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from daemon.web.http.problems import Problem
-from daemon.web.ingest import publish as events
+from daemon.web.ingest import reading
 from daemon.web.ingest.byte_budget import ByteBudget
+from daemon.web.ingest.publish import BYTE_BUDGET
 from tests.support.web import Answer, App, app
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -43,7 +44,7 @@ async def test_batches_beyond_the_room_are_503_and_welcome_later(empty_url: str)
         return await to.ask("POST", "/v1/events", data=body, headers=NDJSON)
 
     async with app(empty_url, events__max_bytes="1024") as opened:
-        budget = opened.client.app[events.BYTE_BUDGET]
+        budget = opened.client.app[BYTE_BUDGET]
         whole_bytes = budget._free_bytes
         first = [asyncio.create_task(publish(opened, held())) for _ in range(2)]
         async with asyncio.timeout(10):
@@ -61,7 +62,7 @@ async def test_batches_beyond_the_room_are_503_and_welcome_later(empty_url: str)
 
 
 async def test_a_sender_who_dribbles_is_408_in_the_end(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "BODY_SECONDS", 0.3)
+    monkeypatch.setattr(reading, "BODY_SECONDS", 0.3)
     is_answered = asyncio.Event()
 
     async def dribble() -> AsyncIterator[bytes]:

@@ -15,7 +15,7 @@ from tests.support.web import App, app, path
 PLACE = "/operator"
 HOSTILE = '"><script>alert(1)</script>{{7*7}}'
 
-READ_ONLY = ("/operator/event-types", "/operator/status", "/operator/failing")
+READ_ONLY = ("/operator/event-types", "/operator/status", "/operator/failing", "/operator/find")
 FORMS = [place for place in OPERATOR_PAGES if place not in READ_ONLY]
 
 

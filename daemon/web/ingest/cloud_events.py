@@ -1,0 +1,121 @@
+"""CloudEvents at POST /v1/events: one as JSON, many as a JSON array, or one whose attributes are headers.
+
+Their `id` is unique for their `source`, while ours is unique for the tenant. So an event that the log has already
+counts as a duplicate only if its source is the same. From another source it is another event, and its producer is told
+that it was not stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import Enum
+
+from aiohttp import web
+
+from daemon.core.events import cloud_event, event, raw_json
+from daemon.core.events.cloud_event import NotACloudEvent
+from daemon.core.events.event import FieldProblem, IncomingEvent, TypeTest
+from daemon.web.http.problems import Problem, listed
+from daemon.web.ingest.event_shapes import CLOUD_EVENT, CLOUD_EVENTS, FateShape
+from eventstore.domain_events import same_ids
+from eventstore.postgres.connect import Database
+
+# Any of these says that the attributes are headers: each CloudEvent has both.
+_TELLING_HEADERS = ("ce-specversion", "ce-id")
+_BOM = b"\xef\xbb\xbf"
+
+
+class Mode(Enum):
+    """How CloudEvents come."""
+
+    STRUCTURED = "structured"
+    BATCH = "batch"
+    BINARY = "binary"
+
+
+class CloudEvents:
+    """The CloudEvents of one request. `parse` or `noted` is called for each, in the order of the answers."""
+
+    def __init__(self, request: web.Request, mode: Mode) -> None:
+        self.mode = mode
+        self._headers = _attributes(request) if mode is Mode.BINARY else {}
+        self._content_type = request.headers.get("Content-Type", "")
+        self._keys: list[tuple[str, str, str] | None] = []
+
+    def parse(
+        self, raw: bytes, *, now: datetime, max_bytes: int, tenant: str | None, type_test: TypeTest | None
+    ) -> IncomingEvent | tuple[FieldProblem, ...]:
+        """The event that a CloudEvent is, or everything that is wrong with it, by the names of its attributes."""
+        try:
+            if self.mode is Mode.BINARY:
+                made = cloud_event.binary(self._headers, raw, content_type=self._content_type, tenant=tenant)
+            else:
+                made = cloud_event.structured(raw.removeprefix(_BOM), tenant=tenant)
+        except NotACloudEvent as error:
+            return self.noted(error.problems)
+        parsed = event.parse(made.text, now=now, max_bytes=max_bytes, tenant=tenant, type_test=type_test)
+        if isinstance(parsed, IncomingEvent):
+            self._keys.append((parsed.tenant, made.id, made.source))
+            return parsed
+        return self.noted(tuple(cloud_event.attribute_problem(problem) for problem in parsed))
+
+    def noted(self, problems: tuple[FieldProblem, ...]) -> tuple[FieldProblem, ...]:
+        """The problems of a CloudEvent that is not stored."""
+        self._keys.append(None)
+        return problems
+
+    async def refuse_other_sources(self, database: Database, answers: list[FateShape]) -> None:
+        """Rejects what counts as a duplicate, and is an event of another source. Raises StoreUnavailable."""
+        repeated = {
+            position: key
+            for position, (answer, key) in enumerate(zip(answers, self._keys, strict=True))
+            if key is not None and answer["status"] == "duplicate"
+        }
+        if not repeated:
+            return
+        stored = await same_ids.contexts(database, {(tenant, name) for tenant, name, _ in repeated.values()})
+        for position, (tenant, name, source) in repeated.items():
+            other = _source(stored.get((tenant, name)))
+            if other not in (None, source):
+                answers[position] = {"id": name, "status": "rejected", "errors": listed((_taken(str(other)),))}
+
+
+def of(request: web.Request) -> CloudEvents | None:
+    """The CloudEvents of a request, None if it has none. Raises Problem 415 for a format that is not taken."""
+    content_type = request.content_type
+    if content_type.startswith("application/cloudevents"):
+        modes = {CLOUD_EVENT.content_type: Mode.STRUCTURED, CLOUD_EVENTS.content_type: Mode.BATCH}
+        if content_type not in modes:
+            raise Problem(415, f"send CloudEvents as {' or '.join(modes)}, or with their attributes as ce- headers")
+        return CloudEvents(request, modes[content_type])
+    if any(name in request.headers for name in _TELLING_HEADERS):
+        return CloudEvents(request, Mode.BINARY)
+    return None
+
+
+def _attributes(request: web.Request) -> Mapping[str, str]:
+    """The attributes that are headers. Raises Problem for one that is given twice."""
+    found: dict[str, str] = {}
+    for header, text in request.headers.items():
+        name = header.lower()
+        if name.startswith(cloud_event.HEADER_PREFIX):
+            name = name.removeprefix(cloud_event.HEADER_PREFIX)
+            if name in found:
+                raise Problem(400, f"the header {header} is given more than once; nothing was stored")
+            found[name] = text
+    return found
+
+
+def _source(context: bytes | None) -> object:
+    value = None if context is None else raw_json.loads(context)
+    return value.get("source") if isinstance(value, dict) else None
+
+
+def _taken(source: str) -> FieldProblem:
+    shown = source[:128].encode(errors="replace").decode()
+    message = (
+        f"was used within 24 hours by another source, {shown}. It must be unique for the tenant here: put something of "
+        "the source in front of it"
+    )
+    return FieldProblem(field="id", message=message)
