@@ -68,11 +68,18 @@ class Batch:
         if part:
             yield part
 
+    def refuse(self, position: int, problem: event.FieldProblem) -> None:
+        """Writes into an answer what was found wrong after storing."""
+        self.answers[position] = {
+            "id": self.answers[position]["id"],
+            "status": "rejected",
+            "errors": listed((problem,)),
+        }
+
     def settle(self, results: Sequence[StoreResult]) -> None:
         """Writes the results of storing into the answers."""
         for position, result in zip(self.positions, results, strict=True):
             if isinstance(result, ValueRefused):
-                errors = listed((event.FieldProblem(field="", message=f"{REFUSED_VALUE} event"),))
-                self.answers[position] = {"id": self.answers[position]["id"], "status": "rejected", "errors": errors}
+                self.refuse(position, event.FieldProblem(field="", message=f"{REFUSED_VALUE} event"))
             elif not result:
                 self.answers[position]["status"] = "duplicate"

@@ -7,7 +7,7 @@ that it was not stored.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 
@@ -16,8 +16,8 @@ from aiohttp import web
 from daemon.core.events import cloud_event, event, raw_json
 from daemon.core.events.cloud_event import NotACloudEvent
 from daemon.core.events.event import FieldProblem, IncomingEvent, TypeTest
-from daemon.web.http.problems import Problem, listed
-from daemon.web.ingest.event_shapes import CLOUD_EVENT, CLOUD_EVENTS, FateShape
+from daemon.web.http.problems import Problem
+from daemon.web.ingest.event_shapes import CLOUD_EVENT, CLOUD_EVENTS
 from eventstore.domain_events import same_ids
 from eventstore.postgres.connect import Database
 
@@ -65,20 +65,20 @@ class CloudEvents:
         self._keys.append(None)
         return problems
 
-    async def refuse_other_sources(self, database: Database, answers: list[FateShape]) -> None:
-        """Rejects what counts as a duplicate, and is an event of another source. Raises StoreUnavailable."""
-        repeated = {
-            position: key
-            for position, (answer, key) in enumerate(zip(answers, self._keys, strict=True))
-            if key is not None and answer["status"] == "duplicate"
-        }
+    async def of_other_sources(self, database: Database, positions: Sequence[int]) -> dict[int, FieldProblem]:
+        """What is wrong with those of some repeated events that are events of other sources than the stored ones. All
+        are given by their place in the request. Raises StoreUnavailable.
+        """
+        repeated = {position: key for position in positions if (key := self._keys[position]) is not None}
         if not repeated:
-            return
+            return {}
         stored = await same_ids.contexts(database, {(tenant, name) for tenant, name, _ in repeated.values()})
+        problems: dict[int, FieldProblem] = {}
         for position, (tenant, name, source) in repeated.items():
             other = _source(stored.get((tenant, name)))
-            if other not in (None, source):
-                answers[position] = {"id": name, "status": "rejected", "errors": listed((_taken(str(other)),))}
+            if isinstance(other, str) and other != source:
+                problems[position] = _taken(other)
+        return problems
 
 
 def of(request: web.Request) -> CloudEvents | None:

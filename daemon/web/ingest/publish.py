@@ -90,13 +90,13 @@ async def _publish_one(request: web.Request, take: Take, cloud: CloudEvents | No
     text = raw.removeprefix(_BOM) if cloud is None else raw
     parsed = _parse(request, text, now=services.now(), known=known, cloud=cloud)
     if isinstance(parsed, tuple):
-        services.metrics.published("rejected")
-        raise Problem(422, "the event is not valid; nothing was stored", errors=parsed)
+        raise _invalid(request, parsed)
     is_new = await request.app[GROUP_COMMIT].publish(parsed, seconds=seconds - (clock() - began_at))
-    answers: list[FateShape] = [{"id": parsed.id, "status": "accepted" if is_new else "duplicate"}]
     if cloud is not None and not is_new:
-        await cloud.refuse_other_sources(services.command_database, answers)
-    return _answer(request, answers)
+        problems = await cloud.of_other_sources(services.command_database, [0])
+        if problems:
+            raise _invalid(request, (problems[0],))
+    return _answer(request, [{"id": parsed.id, "status": "accepted" if is_new else "duplicate"}])
 
 
 async def _publish_many(request: web.Request, take: Take, cloud: CloudEvents | None = None) -> web.Response:
@@ -116,7 +116,9 @@ async def _publish_many(request: web.Request, take: Take, cloud: CloudEvents | N
         )
         batch.settle(results)
         if cloud is not None:
-            await cloud.refuse_other_sources(services.command_database, batch.answers)
+            repeated = [n for n, answer in enumerate(batch.answers) if answer["status"] == "duplicate"]
+            for position, problem in (await cloud.of_other_sources(services.command_database, repeated)).items():
+                batch.refuse(position, problem)
     return _answer(request, batch.answers)
 
 
@@ -153,6 +155,11 @@ def _too_long(request: web.Request, line: Line, cloud: CloudEvents | None) -> tu
     limit = request.app[SERVICES].config.events.max_bytes
     problem = event.FieldProblem(field="", message=f"the event has {line.size_bytes} bytes, {limit} are allowed")
     return (problem,) if cloud is None else cloud.noted((problem,))
+
+
+def _invalid(request: web.Request, problems: tuple[event.FieldProblem, ...]) -> Problem:
+    request.app[SERVICES].metrics.published("rejected")
+    return Problem(422, "the event is not valid; nothing was stored", errors=problems)
 
 
 def _hops(request: web.Request) -> int:

@@ -91,9 +91,9 @@ async def test_a_batch_that_is_no_array_stores_nothing(app: App, body: bytes) ->
 async def test_the_same_id_and_source_is_a_duplicate_and_another_source_is_told(app: App) -> None:
     assert (await one(app)).json["accepted"] == 1
     assert (await one(app)).json["events"] == [{"id": "c1", "status": "duplicate"}]
-    [event] = (await one(app, source="/invoices")).json["events"]
-    assert (event["id"], event["status"], event["errors"][0]["field"]) == ("c1", "rejected", "id")
-    assert "/orders" in event["errors"][0]["message"]
+    refused = await one(app, source="/invoices")
+    assert (refused.status, refused.json["errors"][0]["field"]) == (422, "id")
+    assert "/orders" in refused.json["errors"][0]["message"]
     answer = await many(app, as_json(id="c9"), as_json(id="c9", source="/invoices"), as_json(id="c9"))
     assert [event["status"] for event in answer.json["events"]] == ["accepted", "rejected", "duplicate"]
     assert [row["id"] for row in await app.events()] == ["c1", "c9"]
