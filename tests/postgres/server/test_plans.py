@@ -24,6 +24,7 @@ from eventstore.queries import (
     audited,
     deliveries_of_type,
     delivery_log,
+    rates,
     route_health,
     route_metrics,
     tally,
@@ -167,6 +168,7 @@ STATEMENTS = (
     Hot("a delivery's requests", attempts._EXCHANGES, f"'{ROUTES[2:-2]}', 29107, now()", {"attempt_route_id_seq_idx"}, 5),
     Hot("a delivery by its id", attempts._BY_KEY, "'t7', 29007", {"attempt_delivery_key_idx"}, 5),
     Hot("a delivery of anybody by its id", attempts._BY_KEY_ANY_TENANT, "29007", {"attempt_delivery_key_idx"}, 5),
+    Hot("newest events, counted", rates._EVENTS, "'1 minute', 500", {"domain_event_pkey"}, 510),
     Hot("routes of a tenant that fail", route_health._ILL, "'t7'", {"route_health_ill_idx"}, 120),
     Hot("what of an event waits", attempts._WAITING, f"{ROUTES}, 29007, now()", {"retry_pkey", "parked_span_idx"}, 10),
     Hot("read after a tick", undecided._FEW, "'t7', '10990:10990:', 999, 2001", {"domain_event_txid_idx", "domain_event_tick_seq_idx"}, 100),
@@ -266,6 +268,22 @@ async def test_the_metrics_of_a_route_are_read_from_its_hours_and_from_what_is_n
     assert (
         sum(_touched(scan) for scan in lately if scan.get("Relation Name") == "route_metric") == 23
     )  # nothing ended this hour
+
+
+async def test_what_ended_lately_is_read_from_the_last_periods_and_from_what_is_not_added_up(
+    populated: asyncpg.Connection,
+) -> None:
+    """The rows of a period lie together, as they are written, so a block range index leaves out the earlier ones."""
+    await populated.execute(
+        "INSERT INTO hookledger.route_recent (route_id, period, successful, successful_retries, failed, suppressed, expired) "
+        "SELECT gen_random_uuid(), date_bin('5 minutes', now(), 'epoch') - n * interval '5 minutes', 1, 1, 1, 1, 1 "
+        "FROM generate_series(23, 0, -1) n, generate_series(1, 2000) r"
+    )
+    await populated.execute("VACUUM ANALYZE hookledger.route_recent")
+    plan = await explained(populated, Hot("rates", rates._ENDED, "'5 minutes'", {"route_recent_period_idx"}, 0))
+    assert {scan["Relation Name"] for scan in plan if scan["Node Type"] == "Seq Scan"} == {"route_tally"}
+    assert "route_recent_period_idx" in {scan.get("Index Name") for scan in plan}
+    assert 4000 <= sum(_touched(scan) for scan in plan if scan.get("Relation Name") == "route_recent") < 10_000
 
 
 async def test_due_retries_are_found_beside_all_that_are_held(populated: asyncpg.Connection) -> None:
