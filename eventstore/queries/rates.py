@@ -13,6 +13,7 @@ from eventstore.postgres.connect import Database
 from eventstore.queries.route_metrics import RECENT_PERIOD, Counts, RequestCells
 
 READ_SECONDS = 5.0
+
 # Events are counted for so long, and not more of them than these: under load the newest ones tell the rate as well.
 EVENTS_WITHIN = timedelta(minutes=1)
 COUNTED_EVENTS = 10_000
@@ -49,7 +50,8 @@ SELECT count(*) AS events,
 # $1 the length of a period
 _ENDED = """
 WITH now AS (
-    SELECT statement_timestamp() AS until, date_bin($1::interval, statement_timestamp(), 'epoch') - $1::interval AS since
+    SELECT date_bin($1::interval, statement_timestamp(), 'epoch') - $1::interval AS since,
+           statement_timestamp() AS until
 ), recent AS MATERIALIZED (
     SELECT successful, successful_retries, failed, suppressed, expired, cells, requests
       FROM hookledger.route_recent

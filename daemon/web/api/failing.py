@@ -38,7 +38,7 @@ async def list_failing(request: web.Request) -> web.Response:
     cursor = request.query.get("cursor")
     found = await failing.page(
         query_database(request),
-        request.app[SERVICES].index,
+        failing.in_index(request.app[SERVICES].index),
         after=None if cursor is None else failing.position(cursor),
         limit=paging.limit(request),
     )

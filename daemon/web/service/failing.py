@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -16,6 +17,9 @@ from daemon.web.http.shapes import moment
 from eventstore.postgres.connect import Database
 from eventstore.queries import route_health
 from eventstore.queries.route_health import FailingPosition
+
+# The present state of a route, which may be deleted; None if there is no such route.
+FindRoute = Callable[[UUID], Awaitable[Route | None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +46,17 @@ class FailingTotals:
     down: int
 
 
-async def page(database: Database, index: RouteIndex, *, after: FailingPosition | None, limit: int) -> FailingPage:
+def in_index(index: RouteIndex) -> FindRoute:
+    """Finds routes in a projection."""
+
+    async def find(route_id: UUID) -> Route | None:
+        timeline = index.timeline(route_id)
+        return None if timeline is None else timeline.current
+
+    return find
+
+
+async def page(database: Database, find: FindRoute, *, after: FailingPosition | None, limit: int) -> FailingPage:
     """At most `limit` routes after a position. A route that was just disabled or deleted is left out."""
     items: list[FailingItem] = []
     while True:
@@ -50,12 +64,12 @@ async def page(database: Database, index: RouteIndex, *, after: FailingPosition 
         for stored in found:
             if stored.row is None:
                 continue
-            timeline = index.timeline(stored.row.route_id)
-            if timeline is None or not timeline.current.is_enabled:
+            route = await find(stored.row.route_id)
+            if route is None or not route.is_enabled:
                 continue
             if len(items) == limit:
                 return FailingPage(items=items, next=after)
-            items.append(FailingItem(route=timeline.current, health=receivers.of_stored(stored)))
+            items.append(FailingItem(route=route, health=receivers.of_stored(stored)))
             after = FailingPosition(stored.row.state, stored.row.since, stored.row.route_id)
         last = found[-1].row if found else None
         if len(found) <= limit or last is None:

@@ -21,7 +21,7 @@ async def show(request: web.Request) -> web.Response:
     """A page of the list."""
     found = await failing.page(
         query_database(request),
-        request.app[SERVICES].index,
+        failing.in_index(request.app[SERVICES].index),
         after=_after(request.query.get("after", "")),
         limit=PAGE_SIZE,
     )

@@ -14,8 +14,8 @@ from daemon.web.dashboard.pages import page, wants_part
 from daemon.web.dashboard.rendering import render
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
-from daemon.web.service import failing, health
-from eventstore.queries import status
+from daemon.web.service import failing, health, installation
+from daemon.web.service.failing import FailingPage, FailingTotals
 
 # The bars are scaled to this lag, or to the longest lag if that is longer.
 MIN_SCALE_SECONDS = health.LAG_SECONDS
@@ -27,15 +27,19 @@ FAILING_SHOWN = 20
 async def show(request: web.Request) -> web.Response:
     """The page, or only its numbers when page.js polls it."""
     services = request.app[SERVICES]
-    report = await status.read(query_database(request))
-    found = await failing.page(query_database(request), services.index, after=None, limit=FAILING_SHOWN)
+    found = await installation.read(
+        query_database(request), failing.in_index(services.index), failing_shown=FAILING_SHOWN
+    )
+    report = found.report
     return render(
         request,
         "operator/status_part.html" if wants_part(request) else "operator/status.html",
         report=report,
         warnings=health.of(report, services),
-        failing=found,
-        totals=await failing.totals(query_database(request)),
+        unread=found.unread,
+        throughput=found.throughput,
+        failing=found.failing or FailingPage(items=[], next=None),
+        totals=found.totals or FailingTotals(failing=0, down=0),
         are_shards_ill=any(shard.owner is None or shard.lag_seconds > health.LAG_SECONDS for shard in report.shards),
         version=__version__,
         shards_of=Counter(shard.owner for shard in report.shards),

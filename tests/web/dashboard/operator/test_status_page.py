@@ -50,7 +50,8 @@ async def test_a_new_installation_says_that_no_process_delivers(database_url: st
     assert page.words(".notice-warn li") == [f"Nobody delivers for shards {', '.join(map(str, range(SHARDS)))}."]
     assert page.words("tbody .pill-bad") == ["Nobody"] * SHARDS
     assert tiles(page) | {"Longest lag": ""} == {
-        "Longest lag": "", "Retrying": "0", "Parked": "0", "Oldest waiting": "none", "Webhooks": "0 enabled, 0 disabled",
+        "Longest lag": "", "Retrying": "0", "Parked": "0", "Oldest waiting": "none", "Events": "0.0 a second", "Requests": "0.0 a second",
+        "Webhooks": "0 enabled, 0 disabled",
     }  # fmt: skip
     assert "No process has reported yet." in page.text
     assert "nothing was published yet" in page.text
@@ -119,6 +120,20 @@ async def test_without_the_database_it_says_what_that_means(database_url: str) -
     assert page.words("h1") == ["The database does not answer"]
     assert "Nothing is lost: events that were accepted are stored" in page.text
     assert page.headers["Retry-After"]
+
+
+async def test_a_part_that_cannot_be_read_is_named_and_takes_no_other_with_it(database_url: str) -> None:
+    holder = await asyncpg.connect(database_url)
+    async with app(database_url) as opened:
+        await furnish(database_url)
+        await holder.execute("BEGIN; LOCK TABLE hookledger.route_recent")
+        page = await get(opened, PLACE)
+        await holder.execute("ROLLBACK")
+    await holder.close()
+    assert page.status == 200
+    assert page.words(".notice-warn li")[-1].startswith("What is done in a second cannot be read now: PostgreSQL at ")
+    assert "Nothing needs a person" not in page.text
+    assert (tiles(page)["Retrying"], "Requests" in tiles(page)) == ("1", False)
 
 
 async def test_webhooks_that_fail_are_shown_over_all_tenants_worst_first(app: App) -> None:
