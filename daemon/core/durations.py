@@ -1,4 +1,4 @@
-"""Durations as people write them: `30d`, `1h30m`."""
+"""Durations as people write them, `30d`, `1h30m`, and as they read them, `142 ms`, `23 h 59 min`."""
 
 from __future__ import annotations
 
@@ -21,3 +21,22 @@ def parse(text: str) -> timedelta:
     if not total:
         raise ValueError("must be longer than nothing")
     return total
+
+
+def shown(milliseconds: float) -> str:
+    """142 ms, 1.2 s."""
+    return f"{milliseconds:.0f} ms" if round(milliseconds) < 1000 else f"{milliseconds / 1000:.1f} s"
+
+
+def span(length: timedelta) -> str:
+    """23 h 59 min."""
+    minutes, seconds = divmod(max(0, int(length.total_seconds())), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [f"{days} d" if days else "", f"{hours} h" if hours else "", f"{minutes} min" if minutes else ""]
+    return " ".join([part for part in parts if part][:2]) or f"{seconds} s"
+
+
+def age(seconds: float) -> str:
+    """How old something is: exactly below a minute, 142 ms, 1.2 s, and then as a span."""
+    return shown(seconds * 1000) if seconds < 60 else span(timedelta(seconds=seconds))

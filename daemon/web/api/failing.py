@@ -43,13 +43,13 @@ async def list_failing(request: web.Request) -> web.Response:
         limit=paging.limit(request),
     )
     page: paging.Page[FailingRouteShape] = {
-        "items": [_of_item(item) for item in found.items],
+        "items": [of_item(item) for item in found.items],
         "next": None if found.next is None else failing.cursor(found.next),
     }
     return shapes.answer(page)
 
 
-def _of_item(item: FailingItem) -> FailingRouteShape:
+def of_item(item: FailingItem) -> FailingRouteShape:
     route = item.route
     return {
         "tenant": route.tenant,

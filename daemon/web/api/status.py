@@ -80,16 +80,21 @@ class RouteCountShape(TypedDict):
     applied: NonNegative
 
 
-class StatusShape(TypedDict):
-    """The state of the installation. `warnings` are sentences about what needs a person, empty if nothing does."""
+class ReportShape(TypedDict):
+    """What the database tells of the installation."""
 
     at: Moment
-    version: Annotated[str, Field(examples=["0.1.0"])]
-    warnings: Annotated[list[str], Field(examples=[["nobody delivers for shard 3"]])]
     processes: list[ProcessShape]
     shards: list[ShardShape]
     backlog: BacklogShape
     tick: TickShape
+
+
+class StatusShape(ReportShape):
+    """The state of the installation. `warnings` are sentences about what needs a person, empty if nothing does."""
+
+    version: Annotated[str, Field(examples=["0.1.0"])]
+    warnings: Annotated[list[str], Field(examples=[["nobody delivers for shard 3"]])]
     routes: RouteCountShape
 
 
@@ -100,17 +105,9 @@ async def show(request: web.Request) -> web.Response:
     found = await status.read(query_database(request))
     statuses = Counter(route.status.value for route in services.index.routes())
     body: StatusShape = {
-        "at": shapes.moment(found.log.at),
+        **of_report(found),
         "version": __version__,
         "warnings": health.of(found, services),
-        "processes": [_of_process(found, process) for process in found.processes],
-        "shards": [_of_shard(shard) for shard in found.shards],
-        "backlog": _of_backlog(found),
-        "tick": {
-            "number": found.log.tick,
-            "at": shapes.moment(found.log.tick_at),
-            "route_pos": found.log.tick_route_pos,
-        },
         "routes": {
             "enabled": statuses["enabled"],
             "disabled": statuses["disabled"],
@@ -119,6 +116,20 @@ async def show(request: web.Request) -> web.Response:
         },
     }
     return shapes.answer(body)
+
+
+def of_report(found: InstallationStatus) -> ReportShape:
+    return {
+        "at": moment(found.log.at),
+        "processes": [_of_process(found, process) for process in found.processes],
+        "shards": [_of_shard(shard) for shard in found.shards],
+        "backlog": _of_backlog(found),
+        "tick": {
+            "number": found.log.tick,
+            "at": moment(found.log.tick_at),
+            "route_pos": found.log.tick_route_pos,
+        },
+    }
 
 
 def _of_process(found: InstallationStatus, process: ProcessState) -> ProcessShape:

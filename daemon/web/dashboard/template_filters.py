@@ -6,13 +6,14 @@ Times are written in UTC. page.js shows them in the reader's own zone, in the sa
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from jinja2 import pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
 
+from daemon.core import durations
 from daemon.core.delivery.failure_text import explain_error, status_text
 from daemon.web.dashboard.text import in_merchants_words, moment_field
 from daemon.web.http.shapes import moment as exact_moment
@@ -36,20 +37,6 @@ def ago(context: Context, at: datetime) -> Markup:
     seconds = (context["now"] - at).total_seconds()
     text = _age(abs(seconds))
     return _time(at, "just now" if text is None else f"{text} ago" if seconds > 0 else f"in {text}", kind="ago")
-
-
-def duration(milliseconds: float) -> str:
-    """142 ms, 1.2 s."""
-    return f"{milliseconds:.0f} ms" if round(milliseconds) < 1000 else f"{milliseconds / 1000:.1f} s"
-
-
-def span(length: timedelta) -> str:
-    """23 h 59 min."""
-    minutes, seconds = divmod(max(0, int(length.total_seconds())), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    parts = [f"{days} d" if days else "", f"{hours} h" if hours else "", f"{minutes} min" if minutes else ""]
-    return " ".join([part for part in parts if part][:2]) or f"{seconds} s"
 
 
 def size(count: int) -> str:
@@ -85,8 +72,8 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "number": number,
     "moment": moment,
     "ago": ago,
-    "duration": duration,
-    "span": span,
+    "duration": durations.shown,
+    "span": durations.span,
     "bytes": size,
     "capitalize_first": capitalize_first,
     "field_value": moment_field,

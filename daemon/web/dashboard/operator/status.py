@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import timedelta
 
 from aiohttp import web
 
 from daemon import __version__
+from daemon.core import durations
 from daemon.core.routing.route import RouteStatus
 from daemon.web.access.queries import query_database
 from daemon.web.dashboard.pages import page, wants_part
@@ -48,5 +48,5 @@ async def show(request: web.Request) -> web.Response:
         applied=services.index.position,
         scale=max(MIN_SCALE_SECONDS, report.lag_seconds),
         late_seconds=health.LAG_SECONDS,
-        timedelta=timedelta,
+        age=durations.age,
     )

@@ -6,7 +6,8 @@ import pytest
 from jinja2 import Environment
 from markupsafe import Markup
 
-from daemon.web.dashboard.template_filters import FILTERS, capitalize_first, duration, moment, number, size, span
+from daemon.core import durations
+from daemon.web.dashboard.template_filters import FILTERS, capitalize_first, moment, number, size
 
 NOW = datetime(2026, 11, 24, 18, 5, 12, 345678, tzinfo=UTC)
 
@@ -82,7 +83,7 @@ def test_how_long_ago_tells_the_moment_too() -> None:
     ],
 )
 def test_a_duration_is_in_milliseconds_or_seconds(milliseconds: float, text: str) -> None:
-    assert duration(milliseconds) == text
+    assert durations.shown(milliseconds) == text
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_a_duration_is_in_milliseconds_or_seconds(milliseconds: float, text: str
     ],
 )
 def test_a_span_has_its_two_largest_units(length: timedelta, text: str) -> None:
-    assert span(length) == text
+    assert durations.span(length) == text
 
 
 @pytest.mark.parametrize(
