@@ -24,6 +24,7 @@ COMMANDS = {
     "run": ("run", "Run the daemon."),
     "demo": ("demo.command", "Show what Hookledger does, on an embedded PostgreSQL."),
     "migrate": ("ops", "Bring the database to the schema of this version."),
+    "status": ("status.command", "Show the state of the installation as a live table."),
     "publish": ("publish", "Publish domain events from NDJSON."),
     "routes": ("routes.commands", "List, create and change routes."),
     "event-types": ("event_types", "Load and list the catalogue of event types."),

@@ -17,15 +17,19 @@ from tests.support.web import App
 START = datetime(2026, 11, 23, 13, 16, tzinfo=UTC)
 
 
-async def noted(app: App, route: dict[str, Any], **more: Any) -> None:
-    """Notes that all requests of a route have failed, unless `more` says otherwise."""
-    row = HealthRow(
+def row(route: dict[str, Any], **more: Any) -> HealthRow:
+    """What is noted of a route of which all requests have failed, unless `more` says otherwise."""
+    return HealthRow(
         route_id=UUID(route["id"]), tenant=route["tenant"], shard=shard_of(route["tenant"]), epoch=1, state="down",
         since=START, run_since=START, ill_since=START, failures=5, successes=0, failed_at=START + timedelta(minutes=5),
         failed_status=500, failed_error="http_500", failed_event="e1", failed_event_time=START, delivered_at=None,
         delivered_status=None, delivered_event=None, delivered_event_time=None, probe_after=timedelta(seconds=15),
-    )  # fmt: skip
-    await route_health.write(app.database, [row._replace(**more)])
+    )._replace(**more)  # fmt: skip
+
+
+async def noted(app: App, route: dict[str, Any], **more: Any) -> None:
+    """Notes that all requests of a route have failed, unless `more` says otherwise."""
+    await route_health.write(app.database, [row(route, **more)])
 
 
 async def wait(app: App, route: dict[str, Any], *, parked_pairs: int, retries: int = 0) -> None:

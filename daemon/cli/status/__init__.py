@@ -1,0 +1,1 @@
+"""`hookledger status`: the state of the installation, once or as a table that follows it."""
