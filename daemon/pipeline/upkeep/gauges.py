@@ -1,4 +1,4 @@
-"""Sets the gauges: pending deliveries, leases, routes; and measures the lag of the event loop.
+"""Sets the gauges: pending deliveries, leases, routes, memory; and measures the lag of the event loop.
 
 The gauges of this process are set four times a second, those of the database every few seconds and soon after a change
 of a route. Only one of several workers counts in the database (`Metrics.sets_shared_gauges`), since the numbers are the
@@ -8,8 +8,11 @@ same for all. A count that takes long, because much is pending, is made less oft
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import resource
 import time
 from collections import Counter
+from pathlib import Path
 
 from daemon import queued_stream
 from daemon.core.routing.index import RouteIndex
@@ -26,6 +29,9 @@ MIN_COUNT_SECONDS = 1.0
 # Counting may take this part of the time at most.
 COUNT_PART = 0.01
 PROBE_SECONDS = 0.25
+
+# Pages: in all, in RAM, and others. Only Linux has this file.
+_PAGES = Path("/proc/self/statm")
 
 
 class Gauges:
@@ -71,6 +77,8 @@ class Gauges:
         metrics.breakers_open.set(self._lanes.broken)
         metrics.shards_owned.set(len(self._shards.held))
         metrics.log_lines_dropped.inc(queued_stream.take_dropped())
+        with contextlib.suppress(OSError):
+            metrics.resident_memory.set(int(_PAGES.read_bytes().split()[1]) * resource.getpagesize())
 
     async def _count_all(self) -> None:
         metrics = self._metrics
