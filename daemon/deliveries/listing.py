@@ -22,7 +22,7 @@ from daemon.core.routing.index import RouteIndex
 from daemon.deliveries import sources
 from daemon.deliveries.merge import Merge
 from eventstore.domain_events import field_search, listing
-from eventstore.domain_events.field_search import Candidates
+from eventstore.domain_events.field_search import Candidates, SearchBounds
 from eventstore.domain_events.listing import LoggedEvent
 from eventstore.postgres.connect import Database
 from eventstore.queries import attempts, delivery_log
@@ -35,10 +35,11 @@ PAGE_SECONDS = 1.0
 # So many deliveries are summarised by one query.
 _BATCH = 100
 
-# A search by a field looks at so many events before it asks whether it is late: more of them while that is quick, as
-# long payloads take a hundred times as long as short ones. The data of so many is parsed.
+# A search by a field looks at so many events before it asks whether it is late: more of them while that is quick, fewer
+# when it is not. Payloads are read up to so many bytes, and so many of them are parsed.
 _FIRST_SEARCHED_ROWS = 500
 _MAX_SEARCHED_ROWS = 8000
+_SEARCHED_BYTES = 8 << 20
 _QUICK_SECONDS = 0.1
 _CANDIDATES = 50
 
@@ -190,11 +191,10 @@ async def _spans_where(
             since=bottom.event_time,
             event_type=delivery_filter.event_type,
             needles=where.needles,
-            rows=rows,
-            limit=_CANDIDATES,
+            bounds=SearchBounds(rows=rows, data_bytes=_SEARCHED_BYTES, hits=_CANDIDATES),
         )
-        if time.monotonic() - began_at < _QUICK_SECONDS:
-            rows = min(2 * rows, _MAX_SEARCHED_ROWS)
+        is_quick = time.monotonic() - began_at < _QUICK_SECONDS
+        rows = min(2 * rows, _MAX_SEARCHED_ROWS) if is_quick else max(rows // 2, _FIRST_SEARCHED_ROWS)
         for event in await asyncio.to_thread(_fitting, where, looked):
             span = _span(event, begin)
             if span[0] > span[1] >= bottom:
