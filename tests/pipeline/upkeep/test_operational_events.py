@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import orjson
+import pytest
 
 from daemon.commands import Context
 from daemon.core.delivery import health
+from daemon.core.delivery.health import HealthState, ReceiverHealth
 from daemon.core.delivery.retry import RetryPolicy
+from daemon.core.routing.route import Route
 from daemon.core.sealing.head import SignedHead, TreeHead, parse_head
 from daemon.core.sealing.seal import SealContent, SealedDay
 from daemon.operations import Audience
 from daemon.pipeline.tunables import Tunables
+from daemon.pipeline.upkeep import operational_events
 from daemon.pipeline.upkeep.operational_events import OperationalEvents
 from daemon.pipeline.upkeep.sealing import SealSettings
+from eventstore import domain_events
+from eventstore.domain_events.events import NewEvent
+from eventstore.postgres.connect import Database
 from tests.support.builders import NOON
 from tests.support.pipeline_process import PipelineProcess, pipeline_process
 from tests.support.receiver import receiver, status
@@ -148,6 +157,73 @@ async def test_a_receiver_that_is_down_is_told_once_and_again_when_it_is_well(da
         ((tenant, failing),), (recovered,) = await told(it, "webhook_failing"), await told(it, "webhook_recovered")
         assert (tenant, failing["webhook_id"], failing["last_status_code"]) == ("ops", str(route.id), 503)
         assert (failing["last_error"], recovered[1]["since"]) == ("http_503", failing["since"])
+
+
+def turned(route: Route, state: HealthState, *, seconds: int) -> tuple[UUID, ReceiverHealth]:
+    """A receiver that is down or well again since so many seconds after noon."""
+    at = NOON + timedelta(seconds=seconds)
+    return route.id, ReceiverHealth(state=state, run_since=at, ill_since=at)
+
+
+async def test_a_receiver_that_goes_down_again_and_again_is_told_once_a_minute(database_url: str) -> None:
+    async with pipeline_process(database_url, run=False) as it:
+        route = await it.route("https://shop.example.com/hook")
+        events = OperationalEvents(it.database, it.projection.index, OPERATORS, owner="me", tunables=RARE)
+        for number in range(5):
+            events.turned(*turned(route, HealthState.DOWN, seconds=number))
+            await events.run_once()
+            events.turned(*turned(route, HealthState.OK, seconds=number))
+            await events.run_once()
+        assert len(await told(it, "webhook_failing")) == 1
+        assert len(await told(it, "webhook_recovered")) == 1
+
+
+async def test_a_receiver_that_stays_down_after_it_was_told_is_told_when_the_minute_is_over(database_url: str) -> None:
+    async with pipeline_process(database_url, run=False) as it:
+        route = await it.route("https://shop.example.com/hook")
+        events = OperationalEvents(it.database, it.projection.index, OPERATORS, owner="me", tunables=QUICK)
+        for number, state in enumerate((HealthState.DOWN, HealthState.OK, HealthState.DOWN)):
+            events.turned(*turned(route, state, seconds=number))
+            await events.run_once()
+        async with asyncio.timeout(10):
+            while len(await told(it, "webhook_failing")) < 2:
+                await events.run_once()
+        assert len(await told(it, "webhook_recovered")) == 1
+
+
+async def test_when_very_many_receivers_go_down_at_once_each_is_told(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operational_events, "MOST_WAITING", 3)
+    async with pipeline_process(database_url, run=False) as it:
+        routes = [await it.route(f"https://shop.example.com/{number}") for number in range(8)]
+        events = OperationalEvents(it.database, it.projection.index, OPERATORS, owner="me", tunables=QUICK)
+        for route in routes:
+            events.turned(*turned(route, HealthState.DOWN, seconds=1))
+        async with asyncio.timeout(10):
+            while len(await told(it, "webhook_failing")) < len(routes):
+                await events.run_once()
+
+
+async def test_what_comes_while_others_are_published_is_published_next(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue was full, so what came pushed out what was being published already."""
+    monkeypatch.setattr(operational_events, "MOST_WAITING", 3)
+    async with pipeline_process(database_url, run=False) as it:
+        events = OperationalEvents(it.database, it.projection.index, OPERATORS, owner="me", tunables=QUICK)
+        for number in (1, 2, 3):
+            events.sealed(seal_of(number, events=9), HEAD)
+        publish = domain_events.publish
+
+        async def publish_meanwhile(database: Database, batch: list[NewEvent]) -> object:
+            monkeypatch.setattr(domain_events, "publish", publish)
+            events.sealed(seal_of(4, events=9), HEAD)
+            return await publish(database, batch)
+
+        monkeypatch.setattr(domain_events, "publish", publish_meanwhile)
+        await events.run_once()
+        assert [data["seal"] for _, data in await told(it, "sealed")] == [1, 2, 3, 4]
 
 
 async def test_a_signed_head_arrives_at_a_webhook_of_the_operators(database_url: str) -> None:
