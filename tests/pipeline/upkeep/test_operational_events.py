@@ -9,6 +9,7 @@ from uuid import UUID
 
 import orjson
 import pytest
+import standardwebhooks
 
 from daemon.commands import Context
 from daemon.core.delivery import health
@@ -17,7 +18,7 @@ from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import Route
 from daemon.core.sealing.head import SignedHead, TreeHead, parse_head
 from daemon.core.sealing.seal import SealContent, SealedDay
-from daemon.operations import Audience
+from daemon.operations import OF_WEBHOOKS, Audience
 from daemon.pipeline.tunables import Tunables
 from daemon.pipeline.upkeep import operational_events
 from daemon.pipeline.upkeep.operational_events import OperationalEvents
@@ -27,7 +28,7 @@ from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.connect import Database
 from tests.support.builders import NOON
 from tests.support.pipeline_process import PipelineProcess, pipeline_process
-from tests.support.receiver import receiver, status
+from tests.support.receiver import Received, receiver, status
 
 OPERATORS = Audience(tenant="ops")
 BOTH = Audience(tenant="ops", tells_tenants=True)
@@ -262,6 +263,41 @@ async def test_daemons_that_come_and_are_lost_are_told_once_each(database_url: s
         )
         await it.until_row(IS_TOLD, "daemon_lost", 1)
         assert await told(it, "daemon_lost") == [("ops", {"host": "host-1", "pid": 42})]
+
+
+async def test_an_event_of_every_type_arrives_signed(database_url: str) -> None:
+    key = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    settings: dict[str, Any] = {"retry": ONCE, "breaker_failures": 100, "audience": BOTH, "tunables": QUICK}
+    async with (
+        receiver() as there,
+        pipeline_process(database_url, seals=SealSettings(every=timedelta(seconds=0.2)), **settings) as it,
+    ):
+        await it.route(f"{there.url}/ops", "hookledger.*", tenant="ops", verification_key=key)
+        await it.route(f"{there.url}/told", "hookledger.*", verification_key=key)
+        route = await it.route(f"{there.url}/failing", "order.create")
+        there.answer["/failing"] = status(500)
+        await it.publish(count=health.DOWN_FAILURES)
+        await it.until_row(IS_TOLD, "webhook_failing", 1)
+        there.answer["/failing"] = status(204)
+        await it.publish(count=health.WELL_SUCCESSES)
+        await it.until_row(IS_TOLD, "webhook_recovered", 1)
+        await it.disable(route)
+        await it.rows(
+            "INSERT INTO hookledger.process (owner, host, pid, version, master_key, seen_at) "
+            "VALUES ('gone', 'host-1', 42, '0.1.0', 'k', now() - interval '5 minutes')"
+        )
+        async with pipeline_process(database_url, **settings):  # another daemon joins
+            await there.until(lambda: types_of(there.at("/ops")) >= BOTH.types)
+            await there.until(lambda: types_of(there.at("/told")) >= OF_WEBHOOKS)
+    assert types_of(there.at("/ops")) == BOTH.types
+    assert types_of(there.at("/told")) == OF_WEBHOOKS
+    for request in (*there.at("/ops"), *there.at("/told")):
+        names = {name.lower(): value for name, value in request.headers.items()}
+        standardwebhooks.Webhook(key).verify(request.body, names)
+
+
+def types_of(requests: list[Received]) -> set[str]:
+    return {orjson.loads(request.body)["type"] for request in requests}
 
 
 async def test_without_an_audience_nothing_is_told(database_url: str) -> None:
