@@ -77,6 +77,12 @@ def can_retry(status: ListStatus | None) -> bool:
     return status in _WANTED
 
 
+def can_send(request: web.Request, found: FoundDelivery) -> bool:
+    """True if a delivery that has ended may be sent again: its route is as it was when the event happened."""
+    route = _route(request, found.position.route_id)
+    return route is not None and resend.delivery(route, found.position.event_time) is None
+
+
 async def collect(request: web.Request, delivery_filter: DeliveryFilter) -> MatchingDeliveries:
     """What would be sent again: of any status, that is what failed. Raises Invalid and Problem."""
     if not can_retry(delivery_filter.status):
@@ -143,16 +149,15 @@ async def _collect(request: web.Request, delivery_filter: DeliveryFilter) -> Mat
             database, services.index, delivery_filter, begin=begin, limit=min(_PAGE_ITEMS, MAX_DELIVERIES - taken)
         )
         for item in page.items:
-            position = item.found.position
-            route = _route(request, position.route_id)
+            route_id = item.found.position.route_id
             if item.found.is_test:
                 continue
-            if route is None or resend.delivery(route, position.event_time) is not None:
+            if not can_send(request, item.found):
                 unsendable += 1
-            elif position.route_id not in by_route and len(by_route) >= MAX_ROUTES:
+            elif route_id not in by_route and len(by_route) >= MAX_ROUTES:
                 is_all = False
             else:
-                by_route.setdefault(position.route_id, []).append(item.found)
+                by_route.setdefault(route_id, []).append(item.found)
                 taken += 1
         begin = page.next
         if begin is None or time.monotonic() > ends_at:

@@ -22,7 +22,7 @@ from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import moment
 from daemon.web.service import healths
-from daemon.web.service.bulk_retries import can_retry
+from daemon.web.service.bulk_retries import can_retry, can_send
 from eventstore.queries.delivery_log import ListPosition
 
 _EMPTY = DeliveryPage(items=[], next=None)
@@ -44,7 +44,6 @@ async def show(request: web.Request) -> web.Response:
         health=None if criteria.route is None else await healths.of_route(query_database(request), criteria.route),
         rows=live.rows_of(found, criteria.delivery_filter, is_first=is_first),
         after=paging.delivery_cursor(found.next),
-        is_first=is_first,
         choices=choices,
         has_routes=choices != [],
         types=await log_filter.types(request),
@@ -53,6 +52,7 @@ async def show(request: web.Request) -> web.Response:
         is_live=criteria.where is None and request.query.get("live") == "1",
         form_id=new_form_id(),
         can_retry=can_retry(criteria.status),
+        matching=_matching(request, found) if criteria.status and is_first else None,
         live_query={name: value or None for name, value in criteria.values.items()},
         export_query=log_filter.export_query(criteria),
     )
@@ -76,6 +76,15 @@ async def _deliveries(request: web.Request, criteria: LogFilter) -> DeliveryPage
     services, begin = request.app[SERVICES], _begin(request.query.get("after", ""))
     return await deliveries.page(
         query_database(request), services.index, criteria.delivery_filter, begin=begin, limit=live.ROWS
+    )
+
+
+def _matching(request: web.Request, found: DeliveryPage) -> int | None:
+    """How many of the only page can be sent again, None if there may be more pages."""
+    return (
+        sum(can_send(request, item.found) and not item.found.is_test for item in found.items)
+        if not found.next
+        else None
     )
 
 

@@ -41,6 +41,23 @@ async def test_all_that_match_are_counted_and_sent_once_that_is_confirmed(app: A
     assert len(await app.rows("SELECT id FROM hookledger.replay")) == 1
 
 
+async def test_the_button_counts_what_its_confirmation_counts(app: App) -> None:
+    """Neither test events nor what a webhook may not get any more are sent again."""
+    route, off = await app.route(), await app.route()
+    await store(app, route, 1, 2)
+    await store(app, off, 3)
+    await app.ask("POST", path(off, "/disable"))
+    async with app.database.connection() as connection:
+        await store_finished(connection, 4, "failed", route_id=UUID(route["id"]), is_test=True)
+    log = await pages.get(app, f"{LOG}?status=failed")
+    assert len(log.all(".deliveries tbody tr")) == 4
+    assert log.words(f"{FORM} button") == ["Retry chosen", "Retry all that match (2)"]
+    asked = await pages.post(app, f"{LOG}/retry", log.form_data(FORM) | {"intent": ["count"]})
+    assert asked.words("h1") == ["Send 2 deliveries again?"]
+    of_disabled = await pages.get(app, f"{LOG}?status=failed&route={off['id']}")
+    assert of_disabled.words(f"{FORM} button") == ["Retry chosen"]
+
+
 async def test_several_webhooks_are_listed_with_their_replays(app: App) -> None:
     one, other = await app.route(name="One"), await app.route(name="Other")
     await store(app, one, 1, 2)
