@@ -247,6 +247,14 @@ async def test_no_width_between_makes_a_list_scroll_sideways(onlooker: Visit, ac
     assert [found for width in range(680, WIDE, 40) for found in await sideways(page, width)] == []
 
 
+async def test_on_a_phone_the_status_takes_three_screens(onlooker: Visit, account: Account) -> None:
+    phone = {"width": NARROW, "height": 812}
+    page = await onlooker.at(SCREENS["status"](account))
+    await expect(page.locator("#failing-webhooks")).to_be_visible()
+    await page.set_viewport_size(phone)
+    assert await page.evaluate("document.documentElement.scrollHeight") <= 3 * phone["height"]
+
+
 async def _found_at_each_width(page: Page) -> list[str]:
     found = [each for width in (WIDE // 2, NARROW, 320) for each in await sideways(page, width)]
     await keep_two_rows_of_a_kind(page)

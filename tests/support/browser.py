@@ -117,7 +117,7 @@ class Visit:
             page = await self.context.new_page()
         else:
             await page.set_viewport_size({"width": WIDE, "height": HEIGHT})
-            await page.emulate_media(color_scheme="light")
+            await page.emulate_media(media="screen", color_scheme="light")
         await page.goto(self.base + path)
         return page
 
