@@ -14,6 +14,7 @@ from importlib.resources import files
 import orjson
 
 from daemon.core.events.catalogue import KnownTypes, TypeDraft, example_text
+from daemon.operations import OPERATIONAL
 from eventstore.domain_events import catalogue
 from eventstore.domain_events.catalogue import TypeRow
 from eventstore.postgres.connect import Database
@@ -41,10 +42,12 @@ class Catalogue:
             await self._read(min(seconds, READ_SECONDS))
         return KnownTypes(self._names)
 
-    async def replace(self, drafts: Sequence[TypeDraft], *, edition: int | None = None) -> None:
+    async def replace(
+        self, drafts: Sequence[TypeDraft], *, edition: int | None = None, kept: Collection[str] = OPERATIONAL
+    ) -> None:
         """Like the function `replace`, and drops this process's cache."""
         async with self._lock:
-            await replace(self._database, drafts, edition=edition)
+            await replace(self._database, drafts, edition=edition, kept=kept)
             self._read_at = None
 
     async def _read(self, seconds: float) -> None:
@@ -63,12 +66,19 @@ class Catalogue:
         return self._read_at is not None and time.monotonic() - self._read_at < FRESH_SECONDS
 
 
-async def replace(database: Database, drafts: Sequence[TypeDraft], *, edition: int | None = None) -> None:
-    """Replaces the whole catalogue by these entries, which passed `check`.
+async def replace(
+    database: Database,
+    drafts: Sequence[TypeDraft],
+    *,
+    edition: int | None = None,
+    kept: Collection[str] = OPERATIONAL,
+) -> None:
+    """Replaces the whole catalogue by these entries, which passed `check`. Those in it that are named in `kept` stay as
+    they are, if they are not among them: a platform lists its own types, and not those of this product.
 
     Raises StoreUnavailable, and VersionConflict if `edition` is given and is no longer the current one.
     """
-    await catalogue.replace(database, [_row(draft) for draft in drafts], edition=edition)
+    await catalogue.replace(database, [_row(draft) for draft in drafts], edition=edition, kept=kept)
 
 
 async def add_operational(database: Database, names: Collection[str]) -> None:

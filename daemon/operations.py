@@ -36,6 +36,7 @@ DAEMON_LOST = "hookledger.daemon_lost"
 # Of the webhooks of a tenant, and of the installation.
 OF_WEBHOOKS = frozenset((WEBHOOK_FAILING, WEBHOOK_RECOVERED, WEBHOOK_DISABLED, DELIVERY_FAILED))
 OF_INSTALLATION = frozenset((SEALED, DAEMON_JOINED, DAEMON_LOST))
+OPERATIONAL = OF_WEBHOOKS | OF_INSTALLATION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,12 +56,12 @@ class Audience:
     def types(self) -> frozenset[str]:
         """The operational types of which there will be events."""
         if self.tenant is not None:
-            return OF_WEBHOOKS | OF_INSTALLATION
+            return OPERATIONAL
         return OF_WEBHOOKS if self.tells_tenants else frozenset()
 
     def may_get(self, tenant: str, event_type: str) -> bool:
         """False for an operational type of which that tenant never gets an event."""
-        if event_type not in OF_WEBHOOKS | OF_INSTALLATION or tenant == self.tenant:
+        if event_type not in OPERATIONAL or tenant == self.tenant:
             return True
         return self.tells_tenants and event_type in OF_WEBHOOKS
 

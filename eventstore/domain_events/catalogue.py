@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from eventstore.postgres.connect import Database
@@ -80,16 +80,20 @@ SELECT name, max(description) AS description
 """
 
 
-async def replace(database: Database, types: Iterable[TypeRow], *, edition: int | None = None) -> None:
-    """Replaces the whole catalogue by these types. Raises StoreUnavailable, and VersionConflict if `edition` is given
-    and is no longer the current one.
+async def replace(
+    database: Database, types: Iterable[TypeRow], *, edition: int | None = None, kept: Collection[str] = ()
+) -> None:
+    """Replaces the whole catalogue by these types, but for those named in `kept` that are not among them.
+
+    Raises StoreUnavailable, and VersionConflict if `edition` is given and is no longer the current one.
     """
     rows = list(types)
+    stays = set(kept) - {row.name for row in rows}
     async with database.transaction(seconds=10) as connection:
         await connection.execute(_LOCK)
         if edition is not None and await connection.fetchval(_EDITION) != edition:
             raise VersionConflict("the catalogue of event types was replaced by somebody else")
-        await connection.execute("DELETE FROM hookledger.event_type")
+        await connection.execute("DELETE FROM hookledger.event_type WHERE name <> ALL ($1)", list(stays))
         await connection.execute(
             _FILL, [row.name for row in rows], [row.description for row in rows], [row.example for row in rows]
         )

@@ -90,7 +90,7 @@ async def list_event_types(request: web.Request) -> web.Response:
 @endpoint(Access.ADMIN, takes=CatalogueForm, answers={200: CatalogueShape})
 async def replace_event_types(request: web.Request) -> web.Response:
     """Replaces the catalogue by these types; a bare list of them is accepted too. With `events.strict_types`, other
-    types cannot be published from then on. Routes keep their subscriptions.
+    types cannot be published from then on. Routes keep their subscriptions, and operational types stay.
     """
     form = await request_forms.read(request, CatalogueForm, max_bytes=MAX_CATALOGUE_BYTES, bare="event_types")
     drafts = form.drafts()

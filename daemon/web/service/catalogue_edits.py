@@ -111,7 +111,7 @@ async def _apply(
         entries = {row.name: _draft(row) for row in rows}
         change(entries)
         try:
-            await services.catalogue.replace(list(entries.values()), edition=edition)
+            await services.catalogue.replace(list(entries.values()), edition=edition, kept=())
         except VersionConflict:
             continue
         return

@@ -6,6 +6,7 @@ from daemon.catalogue import add_operational
 from daemon.operations import OF_INSTALLATION, OF_WEBHOOKS
 from eventstore.domain_events import catalogue
 from tests.support import pages
+from tests.support.sessions import browser
 from tests.support.tokens import bearer, token
 from tests.support.web import App, app
 
@@ -20,11 +21,13 @@ async def names(opened: App, scope: str | None = None) -> set[str]:
 
 
 async def shown(opened: App, tenant: str) -> set[str]:
-    """What its catalogue and the form of a webhook offer it."""
+    """What its catalogue, the form of a webhook and the filters of its log offer it."""
+    await opened.route(tenant)
+    log = await pages.get(opened, f"/t/{tenant}/deliveries", headers=await browser(opened, tenant))
     listed = await pages.get(opened, f"/t/{tenant}/event-types")
     form = await pages.get(opened, f"/t/{tenant}/webhooks/new")
     found = {name for name in ALL if name in listed.text}
-    assert found == {name for name in ALL if name in form.html}
+    assert found == {name for name in ALL if name in form.html} == {name for name in ALL if name in log.html}
     for name in ALL:
         assert (await pages.get(opened, f"/t/{tenant}/event-types/{name}")).status == (200 if name in found else 404)
     return found
@@ -52,6 +55,27 @@ async def test_an_entry_that_an_operator_has_edited_is_left_alone(app: App) -> N
     rows = {row.name: row.description for row in (await catalogue.entries(app.database))[1]}
     assert rows.keys() == ALL
     assert rows["hookledger.sealed"] == "Ours."
+
+
+async def test_a_new_catalogue_keeps_those_that_it_does_not_name(empty_url: str) -> None:
+    """A platform puts its own types with each release, and knows nothing of ours."""
+    async with app(empty_url, operations__tenant="ops") as opened:
+        await add_operational(opened.database, ALL)
+        own = [{"name": "a.b", "example": {}}, {"name": "hookledger.sealed", "description": "Ours.", "example": {}}]
+        await opened.ask("PUT", TYPES, {"event_types": own})
+        assert await names(opened) == {"a.b", *ALL}
+        asked = await pages.post(opened, "/operator/event-types/list", {"types": ["[]"]})
+        assert asked.status == 200
+        assert asked.words(".facts dt") == ["Gone"]
+        assert asked.words(".facts .tag") == ["a.b"]
+        await pages.post(opened, "/operator/event-types/hookledger.sealed/remove", {"opened": [await mark(opened)]})
+        assert await names(opened) == {"a.b", *ALL} - {"hookledger.sealed"}
+
+
+async def mark(opened: App) -> str:
+    """What the form to remove an entry was opened with."""
+    page = await pages.get(opened, "/operator/event-types/hookledger.sealed/remove")
+    return str(page.one("input[name=opened]")["value"])
 
 
 async def test_pages_of_types_lead_past_those_that_are_not_offered(empty_url: str) -> None:

@@ -22,6 +22,7 @@ from daemon.web.dashboard.form_data import FormErrors
 from daemon.web.dashboard.logs import route_lookup
 from daemon.web.dashboard.text import parse_moment
 from daemon.web.http.shapes import moment
+from daemon.web.service.offered_types import offered
 from eventstore.domain_events import catalogue
 
 # Event types that the field suggests.
@@ -117,7 +118,8 @@ async def types(request: web.Request) -> list[str]:
     types that were seen in events may be another tenant's.
     """
     database, is_bound = query_database(request), request[CALLER].tenant is not None
-    return [each.name for each in await catalogue.listed(database, after="", limit=MAX_TYPES, with_seen=not is_bound)]
+    found = await catalogue.listed(database, after="", limit=MAX_TYPES, with_seen=not is_bound)
+    return [each.name for each in offered(request, request.match_info["tenant"], found)]
 
 
 def read(index: RouteIndex, tenant: str, query: Mapping[str, str], fields: Collection[str]) -> LogFilter:

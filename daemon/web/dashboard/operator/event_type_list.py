@@ -11,6 +11,7 @@ from daemon.catalogue import sample_types
 from daemon.commands import Invalid
 from daemon.core.events.catalogue import MAX_TYPES, TypeDraft, example_text
 from daemon.core.events.event import FieldProblem
+from daemon.operations import OPERATIONAL
 from daemon.web.access.queries import query_database
 from daemon.web.dashboard import form_data
 from daemon.web.dashboard.form_data import FormData, FormErrors
@@ -70,13 +71,13 @@ async def submit(request: web.Request) -> web.Response:
 
 
 def difference(before: Sequence[TypeRow], drafts: Sequence[TypeDraft]) -> CatalogueDifference:
-    """The names of the types that the drafts add, change and remove."""
+    """The names of the types that the drafts add, change and remove. Operational ones stay."""
     old = {row.name: (row.description, row.example) for row in before}
     new = {draft.name: (draft.description, example_text(draft)) for draft in drafts}
     return CatalogueDifference(
         added=sorted(new.keys() - old.keys()),
         changed=sorted(name for name in new.keys() & old.keys() if new[name] != old[name]),
-        removed=sorted(old.keys() - new.keys()),
+        removed=sorted(old.keys() - new.keys() - OPERATIONAL),
     )
 
 

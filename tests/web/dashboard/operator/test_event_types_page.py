@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pytest
 
@@ -275,11 +275,11 @@ async def test_a_catalogue_that_changes_in_the_same_moment_is_read_again(
     replace, others = catalogue.replace, [f"other.n{n}" for n in range(conflicts)]
     theirs = [TypeRow(name="cart.create", description="", example="{}")]
 
-    async def contested(database: Database, rows: Sequence[TypeRow], *, edition: int | None = None) -> None:
+    async def contested(database: Database, rows: Sequence[TypeRow], *, edition: int, kept: Collection[str]) -> None:
         if others:  # somebody else adds a type first
             theirs.append(TypeRow(name=others.pop(), description="", example="{}"))
             await replace(database, theirs)
-        await replace(database, rows, edition=edition)
+        await replace(database, rows, edition=edition, kept=kept)
 
     monkeypatch.setattr(catalogue, "replace", contested)
     page = await post(app, f"{PLACE}/new", fields)
