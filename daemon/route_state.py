@@ -1,7 +1,8 @@
 """The route log folded into routes: one route, or all of them, now or at an earlier time.
 
 Every reader of the log folds it with the same `evolve` of the core: commands, the live projection, rebuilds and
-explanations. `rebuild` also verifies the hash chain, and computes the digest by which projections are compared.
+explanations. A row that no command can have written raises ChainBroken, whoever reads it. `rebuild` also verifies the
+hash chain, and computes the digest by which projections are compared.
 """
 
 from __future__ import annotations
@@ -15,7 +16,14 @@ from uuid import UUID
 import orjson
 
 from daemon.core.routing.index import RouteIndex
-from daemon.core.routing.route import LifecycleEvent, LifecycleEventType, Route, config_to_body, evolve
+from daemon.core.routing.route import (
+    BrokenHistory,
+    LifecycleEvent,
+    LifecycleEventType,
+    Route,
+    config_to_body,
+    evolve,
+)
 from eventstore import route_log
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import ChainBroken
@@ -91,48 +99,49 @@ class FoldedLog:
             self.hash_at = event.hash
         if self._as_of is not None and event.effective_at > self._as_of:
             return
-        try:
-            self.index.apply(lifecycle(event))
-        except (ValueError, TypeError, LookupError) as error:
-            raise ChainBroken(f"position {event.pos} cannot have been written: {error}", pos=event.pos) from error
+        apply(self.index, event)
         self.head = event.hash
 
 
-def lifecycle(event: RouteEvent) -> LifecycleEvent:
-    """A row of the log as a lifecycle event."""
-    return LifecycleEvent(
-        pos=event.pos,
-        route_id=event.route_id,
-        tenant=event.tenant,
-        version=event.version,
-        type=LifecycleEventType(event.type),
-        effective_at=event.effective_at,
-        body=orjson.loads(event.body),
-    )
+def apply(index: RouteIndex, event: RouteEvent) -> tuple[Route, LifecycleEvent]:
+    """Applies a row of the log; returns the changed route and the event. Raises ChainBroken if it cannot follow."""
+    lifecycle = _lifecycle(event)
+    try:
+        return index.apply(lifecycle), lifecycle
+    except BrokenHistory as error:
+        raise _impossible(event, error) from error
+
+
+def following(route: Route | None, event: RouteEvent) -> Route:
+    """The route after a row of the log. Raises ChainBroken if the row cannot follow."""
+    try:
+        return evolve(route, _lifecycle(event))
+    except BrokenHistory as error:
+        raise _impossible(event, error) from error
 
 
 async def route(database: Database, route_id: UUID, *, known: Route | None = None) -> Route | None:
-    """The present state of one route, from the log. Deleted routes are returned, too.
+    """The present state of one route, from the log. Deleted routes are returned, too. Raises ChainBroken.
 
     `known` is an earlier state of it, from which the fold goes on: a history may be long.
     """
     folded = known
     after_version = 0 if known is None else known.version
     for event in await route_log.history(database, route_id, after_version=after_version):
-        folded = evolve(folded, lifecycle(event))
+        folded = following(folded, event)
     return folded
 
 
 async def index(database: Database, *, as_of: datetime | None = None, tenant: str | None = None) -> RouteIndex:
     """All routes, or those of a tenant, folded from the beginning of the log up to `as_of` (inclusive), or to its end.
 
-    The chain is not verified.
+    The chain is not verified. Raises ChainBroken for a row that cannot follow.
     """
     folded = RouteIndex()
     async for event in route_log.read(database, tenant=tenant):
         if as_of is not None and event.effective_at > as_of:
             break
-        folded.apply(lifecycle(event))
+        apply(folded, event)
     return folded
 
 
@@ -177,3 +186,23 @@ def state(routes: Iterable[Route]) -> list[dict[str, object]]:
 def digest(routes: Iterable[Route]) -> str:
     """SHA-256 of the canonical JSON of `state`, in hexadecimal. Two projections are equal if their digests are."""
     return hashlib.sha256(orjson.dumps(state(routes), option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _lifecycle(event: RouteEvent) -> LifecycleEvent:
+    """A row of the log as a lifecycle event."""
+    try:
+        return LifecycleEvent(
+            pos=event.pos,
+            route_id=event.route_id,
+            tenant=event.tenant,
+            version=event.version,
+            type=LifecycleEventType(event.type),
+            effective_at=event.effective_at,
+            body=orjson.loads(event.body),
+        )
+    except ValueError as error:
+        raise _impossible(event, error) from error
+
+
+def _impossible(event: RouteEvent, error: ValueError) -> ChainBroken:
+    return ChainBroken(f"position {event.pos} cannot have been written: {error}", pos=event.pos)

@@ -20,7 +20,7 @@ from daemon.commands.errors import Conflict, KeyReused, NotFound, Stale
 from daemon.commands.limits import CommandLimits, CommandQuota
 from daemon.commands.route_secrets import SealedSecret, SecretKind
 from daemon.core.routing.index import RouteIndex
-from daemon.core.routing.route import LifecycleEventType, Route, RouteStatus, config_to_body, evolve, may
+from daemon.core.routing.route import LifecycleEventType, Route, RouteStatus, config_to_body, may
 from eventstore import domain_events, route_log
 from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.connect import Database
@@ -107,7 +107,7 @@ class CommandExecutor:
             if (previous := await self._previous_result(lifecycle_type, context, tenant=tenant)) is not None:
                 return previous
             raise
-        return CommandResult(route=evolve(None, route_state.lifecycle(event)), appended=True)
+        return CommandResult(route=route_state.following(None, event), appended=True)
 
     async def change(
         self, tenant: str, route_id: UUID, lifecycle_type: LifecycleEventType, decide: Decide, context: Context
@@ -128,7 +128,7 @@ class CommandExecutor:
                 event = await self._append(tenant, route_id, route.version + 1, lifecycle_type, decision, context)
             except (VersionConflict, RequestReused):
                 continue
-            return CommandResult(route=evolve(route, route_state.lifecycle(event)), appended=True)
+            return CommandResult(route=route_state.following(route, event), appended=True)
         raise Conflict("the route is being changed by many others right now: repeat the command")
 
     async def load(self, tenant: str, route_id: UUID) -> Route:

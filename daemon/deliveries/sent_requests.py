@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from daemon import route_state
 from daemon.core.delivery.answer import delivery_id
-from daemon.core.routing.route import Route, evolve
+from daemon.core.routing.route import Route
 from daemon.core.webhook import request
 from daemon.core.webhook.payload import PayloadSource, RenderError
 from daemon.core.webhook.request import RequestOptions, WebhookRequest
@@ -72,7 +72,7 @@ async def _versions(database: Database, exchanges: Sequence[RecordedExchange]) -
     versions: dict[int, Route] = {}
     route: Route | None = None
     for event in await route_log.history(database, exchanges[0].route_id):
-        route = evolve(route, route_state.lifecycle(event))
+        route = route_state.following(route, event)
         if route.version in wanted:
             versions[route.version] = route
     return versions

@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -59,6 +60,29 @@ async def test_a_rebuild_notices_a_changed_log(hookledger: CommandLine, database
     await connection.close()
     ended = hookledger("rebuild", code=1)
     assert ended.err.startswith("error: position 1 is not what was written")
+
+
+async def test_a_log_that_no_command_can_have_written_is_told_by_every_command_and_starts_no_daemon(
+    hookledger: CommandLine, database_url: str
+) -> None:
+    """The forged change continues the hash chain, so it is not found by its hash."""
+    route = hookledger.create_route()["id"]
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(
+        "SELECT hookledger.append_route_event($1, 'acme', 2, 'enabled', 'nobody', 'api', NULL, NULL, NULL, NULL, '{}')",
+        UUID(route),
+    )
+    await connection.close()
+    for command in (
+        ("rebuild",),
+        ("routes", "list"),
+        ("routes", "disable", route),
+        ("run", "--dev", "--listen", "127.0.0.1:0"),
+    ):
+        told = hookledger(*command, code=1).err
+        assert "position 2 cannot have been written" in told
+        assert "enabled already" in told
+        assert "try: compare" in told
 
 
 async def test_a_rebuild_notices_a_log_that_is_not_what_was_noted_before(

@@ -80,6 +80,7 @@ def _of_domain(error: BaseException) -> ExitReport:
     from daemon.commands import CommandError, Invalid, TooManyRoutes
     from daemon.config import ConfigError
     from daemon.keys import WrongMasterKey
+    from daemon.pipeline.intake.projection import LogReplaced
     from eventstore.postgres.errors import (
         EmbeddedMisconfigured,
         MalformedUrl,
@@ -96,6 +97,8 @@ def _of_domain(error: BaseException) -> ExitReport:
             messages, code = error.problems, EXIT_CONFIG
         case EmbeddedMisconfigured() | MalformedUrl() | UnsafeServer():
             code = EXIT_CONFIG
+        case LogReplaced():
+            code = EXIT_FAILED  # it answers, and trying again changes nothing
         case StoreUnavailable():
             code = EXIT_UNAVAILABLE
         case WrongMasterKey():

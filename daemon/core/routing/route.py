@@ -2,7 +2,8 @@
 
 The one thing to know: the route log is the source of truth, and a `Route` is a fold over its events. `TRANSITIONS` says
 which lifecycle event may follow in which status. `may` refuses a command by that table, and `evolve` applies an event.
-An event that the table does not allow means that the log is broken, and raises BrokenHistory.
+An event that the table does not allow, or whose body no command can have written, means that the log is broken, and
+raises BrokenHistory.
 
     (none) --created--> enabled | disabled
     enabled <--enabled/disabled--> disabled
@@ -15,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from types import NoneType
 from typing import Any, TypeVar, assert_never
 from uuid import UUID
 
@@ -22,6 +24,9 @@ from daemon.core.routing import windows
 from daemon.core.routing.windows import Window
 
 _Kept = TypeVar("_Kept")
+
+# What comes of a body that is not as `evolve` expects it.
+_UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 
 
 class RouteStatus(StrEnum):
@@ -168,13 +173,15 @@ def evolve(route: Route | None, event: LifecycleEvent) -> Route:
     if route is None:
         if event.version != 1:
             raise BrokenHistory(f"position {event.pos}: {event.route_id} was created as version {event.version}")
-        return _created(event)
-    if not _follows(event, route):
+    elif not _follows(event, route):
         raise BrokenHistory(
             f"position {event.pos}: {event.type} of {event.route_id}, version {event.version}, does not follow version "
             f"{route.version} of {route.id} at position {route.pos}: one of route, tenant, position or time is wrong"
         )
-    return _changed(route, event)
+    try:
+        return _created(event) if route is None else _changed(route, event)
+    except _UNREADABLE as error:
+        raise BrokenHistory(f"position {event.pos}: {event.type} of {event.route_id} has no such body") from error
 
 
 def config_to_body(config: RouteConfig) -> dict[str, Any]:
@@ -199,9 +206,9 @@ def config_to_body(config: RouteConfig) -> dict[str, Any]:
 
 
 def config_from_body(body: dict[str, Any]) -> RouteConfig:
-    """The inverse of `config_to_body`."""
+    """The inverse of `config_to_body`. Raises TypeError, among others, for what that cannot have made."""
     payload = body["payload"]
-    return RouteConfig(
+    config = RouteConfig(
         name=body["name"],
         target_url=body["target_url"],
         event_types=tuple(body["event_types"]),
@@ -215,6 +222,8 @@ def config_from_body(body: dict[str, Any]) -> RouteConfig:
         ordered=body["ordered"],
         rate_limit_per_second=body["rate_limit_per_second"],
     )
+    _check_types(config)
+    return config
 
 
 def snapshot_selection(
@@ -228,6 +237,20 @@ def snapshot_selection(
         for entity, fields in sorted(selection.items())
         if fields is not False
     )
+
+
+def _check_types(config: RouteConfig) -> None:
+    """Raises TypeError. The stages of the pipeline rely on the types; a log that somebody forged has any."""
+    texts: tuple[object, ...] = (config.name, config.target_url, *config.event_types, *config.header_names)
+    options: tuple[object, ...] = (config.headers_id, config.payload.filter, config.payload.transform)
+    ordered, rate = map(type, (config.ordered, config.rate_limit_per_second))
+    if not (
+        all(type(text) is str for text in texts)
+        and all(option is None or type(option) is str for option in options)
+        and ordered is bool
+        and rate in (int, float, NoneType)
+    ):
+        raise TypeError("a value of the configuration has another type")
 
 
 def _follows(event: LifecycleEvent, route: Route) -> bool:
@@ -318,4 +341,7 @@ def _created(event: LifecycleEvent) -> Route:
 
 
 def _key(body: dict[str, Any]) -> KeyRef:
-    return KeyRef(id=body["id"], fingerprint=body["fingerprint"], is_standard=body.get("is_standard", True))
+    key = KeyRef(id=body["id"], fingerprint=body["fingerprint"], is_standard=body.get("is_standard", True))
+    if not (type(key.id) is str and type(key.fingerprint) is str and type(key.is_standard) is bool):
+        raise TypeError("a value of the key has another type")
+    return key

@@ -15,7 +15,8 @@ flush may be what is missing. Events that were sent and come again have the same
 
 Within one timeline PostgreSQL loses nothing that was committed. If changes of routes are gone there, or are others,
 somebody deleted or rewrote them, or put an older state of the database in the place of this one. What to send, and to
-whom, is then nobody's word: the process sends nothing more until a person has looked and started it again.
+whom, is then nobody's word: the process sends nothing more until a person has looked and started it again. The same
+holds for a change that continues the chain and that no command can have written.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Question:
 
 
 class LogRewritten(StoreUnavailable):
-    """The route log is not the one that was applied here, and no promotion explains it."""
+    """The route log is not the one that was applied here, and no promotion explains it; or nobody can apply it."""
 
     def __init__(self, what: str) -> None:
         super().__init__(
@@ -133,7 +134,10 @@ class LogWatch:
             if question.are_rewritten_routes(poll):
                 raise self._refuse(_difference(question.end, poll))
             if not question.is_same_log(poll):
-                await self._begin_anew(poll, question.end, are_same_routes=question.are_same_routes(poll))
+                try:
+                    await self._begin_anew(poll, question.end, are_same_routes=question.are_same_routes(poll))
+                except LogReplaced as error:
+                    raise self._refuse(str(error)) from None
             self._saw(poll)
             return poll
 

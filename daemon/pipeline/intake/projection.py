@@ -17,7 +17,8 @@ from daemon.core.routing.route import LifecycleEvent, Route
 from daemon.pipeline.wakeup import Wakeup
 from eventstore import route_log
 from eventstore.postgres.connect import Database
-from eventstore.postgres.errors import StoreUnavailable
+from eventstore.postgres.errors import ChainBroken, StoreUnavailable
+from eventstore.route_log.log import RouteEvent
 
 POLL_SECONDS = 5.0
 
@@ -25,7 +26,12 @@ OnChange = Callable[[Route, LifecycleEvent], None]
 
 
 class LogReplaced(StoreUnavailable):
-    """What stands in the log does not follow what was applied: `daemon.pipeline.intake.log_watch` finds out why."""
+    """What stands in the log does not follow what was applied, or cannot have been written by a command:
+    `daemon.pipeline.intake.log_watch` finds out why.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what, hint="compare the route log with a backup from before the change, and restore it")
 
 
 class LogEnd(NamedTuple):
@@ -57,8 +63,7 @@ class Projection:
                     raise LogReplaced(
                         f"position {row.pos} does not follow position {self.end.position} as applied here"
                     )
-                event = route_state.lifecycle(row)
-                route = self.index.apply(event)
+                route, event = _applied(self.index, row)
                 self.end = LogEnd(row.pos, row.hash)
                 for notify in self.on_change:
                     notify(route, event)
@@ -66,12 +71,12 @@ class Projection:
     async def fold_anew(self, known: LogEnd) -> int:
         """Folds the whole log again, since it is not the one that was applied up to `known`; until then the routes stay
         as they were. Returns the position of the first change that is gone, as far as the routes tell. Raises
-        StoreUnavailable.
+        StoreUnavailable, LogReplaced among them.
         """
         async with self._lock:
             index, end = RouteIndex(), LogEnd()
             async for row in route_log.read(self._database):
-                index.apply(route_state.lifecycle(row))
+                _applied(index, row)
                 end = LogEnd(row.pos, row.hash)
             gone = [route.pos for route in self.index.routes() if not index.has(route)]
             self.index.replace(index)
@@ -94,3 +99,10 @@ class Projection:
         self.wakeup.clear()
         await self.catch_up()
         await self.wakeup.wait(POLL_SECONDS)
+
+
+def _applied(index: RouteIndex, row: RouteEvent) -> tuple[Route, LifecycleEvent]:
+    try:
+        return route_state.apply(index, row)
+    except ChainBroken as error:
+        raise LogReplaced(str(error)) from error

@@ -24,7 +24,7 @@ from daemon.pipeline.sending.outcome import NOT_THE_RECEIVER
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from eventstore.domain_events.events import shard_of
 from eventstore.postgres.connect import Database
-from eventstore.postgres.errors import StoreUnavailable
+from eventstore.postgres.errors import ChainBroken, StoreUnavailable
 from eventstore.queries import tally
 from eventstore.queries.tally import FailingRoute, FailureRun
 
@@ -55,9 +55,12 @@ class RouteDisabler:
             raise
 
     async def disable(self, route: Route, reason: str, *, if_version: int | None = None) -> None:
-        """Disables the route, unless it is deleted, disabled or no longer at `if_version`."""
+        """Disables the route, unless it is deleted, disabled or no longer at `if_version`.
+
+        If its log is broken, nothing is sent to it any more (daemon.pipeline.intake.log_watch).
+        """
         context = Context(actor="system", origin="delivery", reason=reason, if_version=if_version, is_unlimited=True)
-        with contextlib.suppress(CommandError):
+        with contextlib.suppress(CommandError, ChainBroken):
             done = await self._commands.disable(route.tenant, route.id, context)
             if done.appended:
                 log.warning("route.disabled", route_id=str(route.id), tenant=route.tenant, reason=reason)

@@ -27,7 +27,7 @@ from typing_extensions import TypedDict
 from daemon.audit import AmbiguousEvent, UnknownEvent
 from daemon.commands import Conflict, Invalid, NotFound, Stale, TooManyCommands
 from daemon.core.events import event
-from eventstore.postgres.errors import Saturated, StoreUnavailable, ValueRefused
+from eventstore.postgres.errors import ChainBroken, Saturated, StoreUnavailable, ValueRefused
 
 log = structlog.get_logger()
 
@@ -132,7 +132,7 @@ def listed(errors: Sequence[event.FieldProblem]) -> list[FieldErrorShape]:
     return shown
 
 
-def of(error: Exception) -> Problem | None:  # noqa: C901 - a table, read from top to bottom
+def of(error: Exception) -> Problem | None:  # noqa: C901, PLR0912 - a table, read from top to bottom
     """The problem that an error means to the caller; None for an unexpected error."""
     match error:
         case Problem():
@@ -156,6 +156,8 @@ def of(error: Exception) -> Problem | None:  # noqa: C901 - a table, read from t
             # It does not say that nothing was stored: the commit may have succeeded and only its reply been lost.
             detail = "the database does not answer: repeat the request, with the same event id or Idempotency-Key"
             return Problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+        case ChainBroken():
+            return Problem(503, "the log of routes is not what was written: the operator must look at it")
         case HttpProcessingError() | web.RequestPayloadError() | ConnectionError():
             return Problem(400, "the body ended early, or is not what its headers say")
         case web.HTTPException() if error.status >= HTTPStatus.BAD_REQUEST:

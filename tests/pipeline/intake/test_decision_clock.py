@@ -78,7 +78,7 @@ class Steps:
         """Makes a tick if there is news, and decides what was not read yet, as a live process does."""
         await ticks.make(self.database)
         async for event in route_log.read(self.database, after=self.index.position):
-            self.index.apply(route_state.lifecycle(event))
+            route_state.apply(self.index, event)
         self.live |= {event.id: chosen(self.index, event) for event in await self._unread()}
 
     async def recomputed(self) -> dict[str, frozenset[UUID]]:

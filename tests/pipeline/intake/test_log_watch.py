@@ -120,6 +120,26 @@ async def test_a_disable_that_is_gone_leaves_the_route_enabled(database_url: str
         assert (await audit.rebuild(it.database)).position == 3
 
 
+async def test_a_log_that_was_promoted_and_that_nobody_can_have_written_is_refused(
+    database_url: str, sql: asyncpg.Connection
+) -> None:
+    async with receiver() as there, pipeline_process(database_url) as it:
+        route = await it.route(there.url)
+        await it.disable(route)
+        await publish_ticks(it, 1)
+        enabled = GO_BACK.format(tick=1, position=1).replace(
+            "COMMIT",
+            f"SELECT hookledger.append_route_event('{route.id}', 'acme', 2, 'enabled', 'nobody', 'api', NULL, NULL, NULL, "
+            "NULL, '{}'); COMMIT",
+        )
+        with capture_logs() as logged:
+            await sql.execute(enabled)
+            await until(lambda: it.pipeline.log_fault is not None)
+        assert it.pipeline.log_fault is not None
+        assert "position 2 cannot have been written" in it.pipeline.log_fault
+        assert len([line for line in logged if line["event"] == "log.rewritten"]) == 1
+
+
 async def test_changes_of_routes_that_took_the_place_of_others_are_folded(
     database_url: str, sql: asyncpg.Connection
 ) -> None:

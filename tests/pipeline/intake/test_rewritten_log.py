@@ -17,6 +17,7 @@ import pytest_asyncio
 from aiohttp import web
 from structlog.testing import capture_logs
 
+from daemon.pipeline.upkeep.auto_disable import RouteDisabler
 from tests.support.pipeline_process import PipelineProcess, pipeline_process
 from tests.support.receiver import Receiver, receiver
 from tests.support.until import until
@@ -53,6 +54,40 @@ INSERT INTO hookledger.route_event (pos, route_id, tenant, version, type, effect
 SELECT 4, route_id, tenant, 3, 'enabled', effective_at + interval '1 s', 'nobody', 'api', '{}', prev_hash, hash
   FROM hookledger.route_event WHERE pos = 3
 """
+
+CONFIG = (
+    '{"name":"","target_url":"http://127.0.0.1:9/","event_types":["*"],"header_names":[],"headers_id":null,'
+    '"ordered":false,"rate_limit_per_second":RATE,"payload":{"snapshot":null,"filter":null,"transform":null}}'
+)
+FIRST = "(SELECT route_id FROM hookledger.route_event WHERE pos = 1)"
+DISABLED = "(SELECT route_id FROM hookledger.route_event WHERE pos = 3)"
+
+
+def forged(route: str, version: int, lifecycle_type: str, body: str = "{}") -> str:
+    """An event as append_route_event writes it: it continues the chain."""
+    return (
+        f"SELECT hookledger.append_route_event({route}, 'acme', {version}, '{lifecycle_type}', 'nobody', 'api', "
+        f"NULL, NULL, NULL, NULL, '{body}')"
+    )
+
+
+# The chain goes on and is whole, and no command can have written this.
+IMPOSSIBLE = {
+    "enabled, and never created": forged("gen_random_uuid()", 2, "enabled"),
+    "created twice": forged(FIRST, 2, "disabled") + "; " + forged("gen_random_uuid()", 1, "created", "{}"),
+    "disabled twice": forged(DISABLED, 3, "disabled"),
+    "a version left out": forged(FIRST, 7, "disabled"),
+    "of another tenant": forged(FIRST, 2, "disabled").replace("'acme'", "'globex'"),
+    "not JSON": forged(FIRST, 2, "edited", "{"),
+    "no configuration": forged(FIRST, 2, "edited", '{"config":{}}'),
+    "no key": forged(FIRST, 2, "key_rotated", '{"grace_seconds":60}'),
+    "a word for a rate": forged(
+        FIRST, 2, "edited", f'{{"config":{CONFIG.replace("RATE", chr(34) + "fast" + chr(34))}}}'
+    ),
+    "a number for a type": forged(
+        FIRST, 2, "edited", f'{{"config":{CONFIG.replace("RATE", "null").replace(chr(34) + "*" + chr(34), "[1]")}}}'
+    ),
+}
 
 
 @pytest_asyncio.fixture
@@ -162,3 +197,34 @@ async def test_a_request_that_was_sent_before_is_recorded(database_url: str, sql
         await until(lambda: it.pipeline.log_fault is not None)
         held.set()
         await it.until_row("SELECT EXISTS (SELECT FROM hookledger.attempt WHERE event_id = $1)", sent)
+
+
+@pytest.mark.parametrize("change", IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+async def test_nothing_is_sent_once_the_log_has_what_no_command_can_have_written(
+    database_url: str, sql: asyncpg.Connection, change: str
+) -> None:
+    async with receiver() as there, pipeline_process(database_url) as it:
+        await three_changes(it, there)
+        sent = len(there.received)
+        with capture_logs() as logged:
+            await sql.execute(change)
+            await store(sql, 1)
+            await until(lambda: it.pipeline.log_fault is not None)
+            await store(sql, 3)
+            await until(lambda: any(line["event"] == "database.unavailable" for line in logged))
+        assert len(there.received) == sent
+        (cause,) = told(logged)
+        assert "cannot have been written" in cause
+        assert it.pipeline.log_fault is not None
+        assert "restart every daemon" in it.pipeline.log_fault
+        assert not any(it.pipeline._gate.allows(shard) for shard in it.pipeline.shards.held)
+
+
+async def test_disabling_a_route_whose_log_is_broken_ends_no_loop(database_url: str, sql: asyncpg.Connection) -> None:
+    async with pipeline_process(database_url, run=False) as it:
+        route = await it.route("http://127.0.0.1:9/")
+        await sql.execute(forged(FIRST, 2, "enabled"))
+        disabler = RouteDisabler(it.projection.index, it.commands)
+        disabler.gone(route)
+        await disabler.run_once()
+        assert await it.rows("SELECT type FROM hookledger.route_event WHERE version = 3") == []

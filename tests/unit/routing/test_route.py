@@ -38,6 +38,8 @@ TABLE = {
     ("key_revoked", None): False, ("key_revoked", "enabled"): True, ("key_revoked", "disabled"): True, ("key_revoked", "deleted"): False,
 }  # fmt: skip
 
+BODY = config_to_body(config())
+
 STATUSES: tuple[Route | None, ...] = (None, life(), life(LifecycleEventType.DISABLED), life(LifecycleEventType.DELETED))
 
 
@@ -107,6 +109,35 @@ def test_an_event_that_does_not_follow_breaks_the_history(change: dict[str, Any]
     assert evolve(route, event).version == 2
     with pytest.raises(BrokenHistory, match="does not follow"):
         evolve(route, replace(event, **change))
+
+
+@pytest.mark.parametrize(
+    ("lifecycle_type", "body"),
+    [
+        (LifecycleEventType.EDITED, {}),
+        (LifecycleEventType.EDITED, []),
+        (LifecycleEventType.EDITED, {"config": None}),
+        (LifecycleEventType.EDITED, {"config": BODY | {"event_types": None}}),
+        (LifecycleEventType.EDITED, {"config": BODY | {"event_types": [["order.*"]]}}),
+        (LifecycleEventType.EDITED, {"config": BODY | {"target_url": 1}}),
+        (LifecycleEventType.EDITED, {"config": BODY | {"header_names": [None]}}),
+        (LifecycleEventType.EDITED, {"config": BODY | {"headers_id": 1}}),
+        (LifecycleEventType.EDITED, {"config": BODY | {"ordered": None}}),
+        (LifecycleEventType.EDITED, {"config": BODY | {"rate_limit_per_second": "10"}}),
+        (LifecycleEventType.EDITED, {"config": BODY | {"rate_limit_per_second": True}}),
+        (LifecycleEventType.EDITED, {"config": BODY | {"payload": BODY["payload"] | {"snapshot": []}}}),
+        (LifecycleEventType.EDITED, {"config": BODY | {"payload": BODY["payload"] | {"filter": 1}}}),
+        (LifecycleEventType.KEY_ROTATED, {"grace_seconds": 1}),
+        (LifecycleEventType.KEY_ROTATED, {"grace_seconds": 1e300, "key": {"id": "k", "fingerprint": "f"}}),
+        (LifecycleEventType.KEY_ROTATED, {"grace_seconds": 1, "key": {"id": 1, "fingerprint": "f"}}),
+    ],
+    ids=str,
+)
+def test_a_body_that_no_command_can_have_written_breaks_the_history(
+    lifecycle_type: LifecycleEventType, body: Any
+) -> None:
+    with pytest.raises(BrokenHistory, match="has no such body"):
+        evolve(life(), replace(after(life(), lifecycle_type), body=body))
 
 
 @pytest.mark.parametrize("version", [0, 2, -1])
