@@ -1,10 +1,12 @@
-"""Audits that the API was asked for: a row for each, by which every process can tell how far it is and what it found.
+"""Audits that somebody asked for, by the API or a page: a row for each, by which every process can tell how far it is
+and what it found.
 
 The process that runs an audit beats: it writes its progress every few seconds. One whose beats stopped is lost.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -15,18 +17,23 @@ from eventstore.postgres.connect import Database
 LOST_AFTER = timedelta(seconds=30)
 KEPT = timedelta(days=30)
 
-_COLUMNS = (
-    "id, tenant, since, until, actor, state, created_at, ended_at, events, reached, found, findings, gaps, detail"
-)
+_SUMMARY = "id, tenant, since, until, actor, state, created_at, ended_at, events, reached, found, gaps, detail"
+_IS_LOST = "state = 'running' AND beat_at < clock_timestamp() - $1::interval AS is_lost"
 
 _ADD = f"""
 INSERT INTO hookledger.audit_job (id, tenant, since, until, actor) VALUES ($1, $2, $3, $4, $5)
-RETURNING {_COLUMNS}, false AS is_lost
+RETURNING {_SUMMARY}, findings, false AS is_lost
 """
 
-_FIND = f"""
-SELECT {_COLUMNS}, state = 'running' AND beat_at < clock_timestamp() - $2::interval AS is_lost
-  FROM hookledger.audit_job WHERE id = $1
+_FIND = f"SELECT {_SUMMARY}, findings, {_IS_LOST} FROM hookledger.audit_job WHERE id = $2"
+
+# No index: there are a few thousand of them at most, and nobody lists them often.
+_NEWEST = f"SELECT {_SUMMARY}, {_IS_LOST} FROM hookledger.audit_job ORDER BY created_at DESC, id DESC LIMIT $2"
+
+_NEWEST_BEFORE = f"""
+SELECT {_SUMMARY}, {_IS_LOST} FROM hookledger.audit_job
+ WHERE (created_at, id) < ($3, $4)
+ ORDER BY created_at DESC, id DESC LIMIT $2
 """
 
 _BEAT = """
@@ -56,10 +63,10 @@ class NewAuditJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AuditJob(NewAuditJob):
-    """An audit as it is now. `events` were judged, the last of which was recorded at `reached`.
+class AuditJobSummary(NewAuditJob):
+    """An audit as it is now, without its findings. `events` were judged, the last of which was recorded at `reached`.
 
-    `findings` and `gaps` are JSON. It `is_lost` if it is running, and no process says so any more.
+    `gaps` are JSON. It `is_lost` if it is running, and no process says so any more.
     """
 
     state: str
@@ -68,10 +75,16 @@ class AuditJob(NewAuditJob):
     events: int
     reached: datetime | None
     found: int
-    findings: str
     gaps: str
     detail: str | None
     is_lost: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditJob(AuditJobSummary):
+    """An audit as it is now. `findings` are JSON."""
+
+    findings: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,8 +116,22 @@ async def add(database: Database, new: NewAuditJob) -> AuditJob:
 async def find(database: Database, job_id: UUID) -> AuditJob | None:
     """An audit, or None."""
     async with database.connection() as connection:
-        row = await connection.fetchrow(_FIND, job_id, LOST_AFTER)
+        row = await connection.fetchrow(_FIND, LOST_AFTER, job_id)
     return None if row is None else AuditJob(**row)
+
+
+async def newest(
+    database: Database, count: int, *, before: tuple[datetime, UUID] | None = None
+) -> Sequence[AuditJobSummary]:
+    """At most `count` audits, the newest first. `before` is when an audit was created, and its id: only older ones are
+    listed.
+    """
+    async with database.connection() as connection:
+        if before is None:
+            rows = await connection.fetch(_NEWEST, LOST_AFTER, count)
+        else:
+            rows = await connection.fetch(_NEWEST_BEFORE, LOST_AFTER, count, *before)
+    return [AuditJobSummary(**row) for row in rows]
 
 
 async def beat(database: Database, job_id: UUID, progress: AuditProgress) -> None:

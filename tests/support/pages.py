@@ -25,6 +25,8 @@ OPERATOR_PAGES = [
     "/operator/event-types/list",
     "/operator/event-types/{name}",
     "/operator/event-types/{name}/remove",
+    "/operator/audits",
+    "/operator/audits/{audit}",
     "/operator/status",
     "/operator/failing",
     "/operator/find",

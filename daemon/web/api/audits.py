@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
-from uuid import UUID, uuid4
 
-import orjson
 from aiohttp import web
 from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
-from daemon.commands import Invalid, NotFound
-from daemon.core.drafts.login_link_draft import DashboardRole
-from daemon.core.events.event import TENANT_PATTERN, FieldProblem, tenant_problem
-from daemon.web.access.auth import CALLER, Caller
-from daemon.web.access.queries import query_database
+from daemon.core.events.event import TENANT_PATTERN, tenant_problem
 from daemon.web.forms.request_forms import BaseForm, Instant, read
 from daemon.web.http import shapes
 from daemon.web.http.endpoints import Access, endpoint
-from daemon.web.http.problems import Problem
 from daemon.web.http.shapes import Moment, Uuid, moment
+from daemon.web.service import audit_requests
 from daemon.web.service.audit_findings import AuditFindingShape
-from daemon.web.service.audit_jobs import JOBS
-from eventstore.progress import audit_jobs
-from eventstore.progress.audit_jobs import AuditJob, NewAuditJob
+from daemon.web.service.audit_requests import AuditState, SeenAudit
 
-_LOST = "the daemon that ran it ended: ask for it again"
 _TENANT = {"type": ["string", "null"], "pattern": f"^{TENANT_PATTERN}$", "examples": ["acme"]}
-
-
-class AuditState(StrEnum):
-    """A failed audit proves nothing, and says why it failed."""
-
-    RUNNING = "running"
-    DONE = "done"
-    FAILED = "failed"
 
 
 def _tenant(value: str | None) -> str | None:
@@ -87,53 +69,22 @@ async def begin(request: web.Request) -> web.Response:
     """Begins an audit: every decision of a period is recomputed and compared with what was recorded, as by `hookledger
     audit`. Without a tenant the seals are recomputed too. A process takes two at most, of which one waits.
     """
-    caller = request[CALLER]
-    if caller.session is not None and caller.session.role == DashboardRole.VIEW:
-        raise Problem(403, "this session may only view: begin an audit with the token of an auditor")
     form = await read(request, AuditForm)
-    if problems := _problems(form, caller):
-        raise Invalid(tuple(problems))
-    new = NewAuditJob(
-        id=uuid4(),
-        tenant=form.tenant or caller.tenant,
-        since=form.since,
-        until=form.until,
-        actor=caller.actor,
-    )
-    job = await request.app[JOBS].begin(new, is_bound=caller.tenant is not None)
-    return shapes.answer(_of_job(job, caller), status=202, headers={"Location": f"/v1/audits/{job.id}"})
+    begun = await audit_requests.begin(request, since=form.since, until=form.until, tenant=form.tenant)
+    return shapes.answer(_shape(begun), status=202, headers={"Location": f"/v1/audits/{begun.job.id}"})
 
 
 @endpoint(Access.AUDIT, answers={200: AuditJobShape}, refuses=(404,))
 async def show(request: web.Request) -> web.Response:
     """An audit: how far it is, and once it is done what it found. It is kept for 30 days."""
-    caller = request[CALLER]
-    try:
-        job_id = UUID(request.match_info["audit"])
-    except ValueError as error:
-        raise NotFound("there is no such audit") from error
-    job = await audit_jobs.find(query_database(request), job_id)
-    if job is None or caller.tenant not in (None, job.tenant):
-        raise NotFound("there is no such audit")
-    return shapes.answer(_of_job(job, caller))
+    return shapes.answer(_shape(await audit_requests.find(request, request.match_info["audit"])))
 
 
-def _problems(form: AuditForm, caller: Caller) -> list[FieldProblem]:
-    problems = []
-    if form.since is not None and form.until is not None and form.until <= form.since:
-        problems.append(FieldProblem(field="to", message="must be later than from"))
-    if form.tenant is not None and caller.tenant not in (None, form.tenant):
-        message = "is another tenant than the one you audit: leave it out, or name that one"
-        problems.append(FieldProblem(field="tenant", message=message))
-    return problems
-
-
-def _of_job(job: AuditJob, caller: Caller) -> AuditJobShape:
-    findings: list[AuditFindingShape] = orjson.loads(job.findings)
-    gaps: list[str] = orjson.loads(job.gaps)
+def _shape(seen: SeenAudit) -> AuditJobShape:
+    job = seen.job
     return {
         "id": str(job.id),
-        "state": AuditState.FAILED if job.is_lost else AuditState(job.state),
+        "state": seen.state,
         "tenant": job.tenant,
         "from": moment(job.since),
         "to": moment(job.until),
@@ -143,7 +94,7 @@ def _of_job(job: AuditJob, caller: Caller) -> AuditJobShape:
         "events": job.events,
         "reached": moment(job.reached),
         "found": job.found,
-        "findings": [each for each in findings if caller.tenant in (None, each["tenant"])],
-        "gaps": gaps,
-        "detail": _LOST if job.is_lost else job.detail,
+        "findings": list(seen.findings),
+        "gaps": seen.gaps,
+        "detail": seen.detail,
     }

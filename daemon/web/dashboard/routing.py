@@ -7,7 +7,16 @@ from aiohttp import web
 from daemon.web.dashboard import assets, pages, rendering, sign_in
 from daemon.web.dashboard.catalogue import event_types as merchants_types
 from daemon.web.dashboard.logs import bulk_retries, deliveries, delivery, event, events, live
-from daemon.web.dashboard.operator import event_type_list, event_types, failing_routes, find, status, tenants, tokens
+from daemon.web.dashboard.operator import (
+    audits,
+    event_type_list,
+    event_types,
+    failing_routes,
+    find,
+    status,
+    tenants,
+    tokens,
+)
 from daemon.web.dashboard.pages import page_of
 from daemon.web.dashboard.webhook_actions import commands, replays, sample_events
 from daemon.web.dashboard.webhook_form import form, previews
@@ -84,6 +93,9 @@ _OPERATOR = (
     web.post("/operator/event-types/{name}", event_types.save),
     web.get("/operator/event-types/{name}/remove", event_types.ask_removal),
     web.post("/operator/event-types/{name}/remove", event_types.remove),
+    web.get("/operator/audits", audits.show),
+    web.post("/operator/audits", audits.begin),
+    web.get("/operator/audits/{audit}", audits.show_audit),
     web.get("/operator/status", status.show),
     web.get("/operator/failing", failing_routes.show),
     web.get("/operator/find", find.show),

@@ -1,4 +1,4 @@
-"""Texts of pages: numbers and moments that were entered, and sentences, JSON and long texts to show.
+"""Texts of pages: numbers and moments that were entered, and names, sentences, JSON and long texts to show.
 
 `in_merchants_words` rewords sentences of the layers below: those call a webhook a route, give moments in microseconds,
 and tell programs what to do next.
@@ -70,6 +70,13 @@ def moment_field(text: str) -> str:
     except ValueError:
         return text
     return "" if at is None else at.replace(tzinfo=None).isoformat(timespec="seconds")
+
+
+def actor(name: str) -> str:
+    """The display name of an actor."""
+    kind, _, id_ = name.partition(":")
+    names = {"admin": "Administrator", "dashboard": "Dashboard", "system": "Hookledger"}
+    return f"API token {id_}" if kind == "token" and id_ else names.get(name, name)
 
 
 def in_merchants_words(sentence: str) -> str:

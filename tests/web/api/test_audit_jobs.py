@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,10 +14,9 @@ import daemon.audit
 from daemon.audit import pages
 from daemon.audit.judging import Judging
 from daemon.audit.pages import AuditPage
-from daemon.core.delivery.answer import delivery_id, delivery_key
 from daemon.web.service import audit_jobs
-from eventstore.domain_events import ticks
 from eventstore.postgres.errors import StoreUnavailable
+from tests.support.audits import deliver, tamper
 from tests.support.seals import seal
 from tests.support.tokens import bearer, token
 from tests.support.web import App
@@ -25,32 +24,9 @@ from tests.support.web import app as app_of
 
 TOKEN = "hl_admin_0123456789abcdef0123456789abcdef"
 
-# As the pipeline leaves a delivery: the outcome, and the checkpoints behind its tick.
-_DELIVER = """
-INSERT INTO hookledger.attempt (shard, seq, tick, route_id, event_time, started_at, number, duration_ms, route_version,
-                                outcome, status_code, tenant, event_id, event_type, key_ids,
-                                delivery_key)
-SELECT hookledger.shard_of(e.tenant), e.seq, t.tick, k.route_id, least(e.recorded_at, t.closed_upto), clock_timestamp(), 1,
-       0, 1, 'delivered', 200, e.tenant, e.id, e.type, k.key_id, $1
-  FROM hookledger.domain_event e, hookledger.tick t, hookledger.route_key k
- WHERE t.tick = (SELECT max(tick) FROM hookledger.tick)
-   AND NOT EXISTS (SELECT FROM hookledger.attempt a WHERE a.seq = e.seq)
-"""
-_READ = "UPDATE hookledger.checkpoint SET tick = (SELECT max(tick) FROM hookledger.tick)"
-_TAMPER = "UPDATE hookledger.attempt SET status_code = 500"
 _BEGUN = """
 INSERT INTO hookledger.audit_job (id, actor, beat_at) VALUES ($1, 'admin', clock_timestamp() - $2 * interval '1 s')
 """
-
-
-async def deliver(app: App, event_id: str) -> None:
-    """An event that the one route of the database has got."""
-    body = {"tenant": "acme", "type": "order.create", "data": {}, "id": event_id}
-    assert (await app.ask("POST", "/v1/events", body)).status == 202
-    await ticks.make(app.database)
-    (route,) = await app.log()
-    await app.rows(_DELIVER, delivery_key(delivery_id(route["route_id"], event_id, datetime.now(UTC))))
-    await app.rows(_READ)
 
 
 async def begin(app: App, body: dict[str, Any] | None = None, **more: Any) -> str:
@@ -120,7 +96,7 @@ async def test_a_tampered_outcome_is_found_with_its_sentence(app: App) -> None:
     await app.route()
     await deliver(app, "e1")
     await seal(app.database)
-    await app.rows(_TAMPER)
+    await tamper(app)
     found = await until(app, await begin(app), state="done")
     assert found["found"] == len(found["findings"]) == 2
     of_seal, of_decision = found["findings"]
@@ -133,7 +109,7 @@ async def test_an_audit_of_one_tenant_leaves_the_seals_out(app: App) -> None:
     await app.route()
     await deliver(app, "e1")
     await seal(app.database)
-    await app.rows(_TAMPER)
+    await tamper(app)
     found = await until(app, await begin(app, {"tenant": "acme"}), state="done")
     assert [each["kind"] for each in found["findings"]] == ["unexplained"]
     assert (await until(app, await begin(app, {"tenant": "globex"}), state="done"))["found"] == 0

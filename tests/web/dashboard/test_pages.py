@@ -23,6 +23,7 @@ from daemon.web.dashboard.rendering import NOTICES
 from daemon.web.http import paging
 from daemon.web.http.endpoints import declared
 from eventstore.domain_events import catalogue
+from tests.support.audits import audit_row
 from tests.support.pages import BROWSER, OPERATOR_PAGES, PART, Page, get, post
 from tests.support.recorded import recorded
 from tests.support.sessions import browser
@@ -79,6 +80,7 @@ FORMS = [
     "/t/{tenant}/webhooks/{route}/test",
     "/t/{tenant}/webhooks/{route}/replay",
     "/t/{tenant}/webhooks/{route}/replays/{replay}/cancel",
+    "/t/{tenant}/deliveries/retry",
     "/t/{tenant}/deliveries/{delivery}/retry",
     "/t/{tenant}/deliveries/retry",
     "/operator",
@@ -88,6 +90,7 @@ FORMS = [
     "/operator/event-types/list",
     "/operator/event-types/{name}",
     "/operator/event-types/{name}/remove",
+    "/operator/audits",
     "/t/{tenant}/webhooks/{route}/disable",
     "/t/{tenant}/webhooks/{route}/enable",
     "/t/{tenant}/webhooks/{route}/delete",
@@ -118,6 +121,7 @@ async def furnish(app: App) -> dict[str, str]:
         "event": "e1",
         "delivery": str(delivery.id),
         "replay": replay.json["id"],
+        "audit": await audit_row(app),
         "token": id_in(await token(app.database, "metrics", name="Prometheus")),
         "name": "order.create",
         "digest": app.client.app[ASSETS].digest,

@@ -16,12 +16,11 @@ from daemon.core.events.event import FieldProblem
 from daemon.core.routing.route import Route
 from daemon.replays import ReplayCount, ReplayPeriod, ReplayStatus
 from daemon.web.access.queries import query_database
-from daemon.web.dashboard import form_data, pages
+from daemon.web.dashboard import form_data, pages, periods
 from daemon.web.dashboard.form_data import FormData, FormErrors, new_form_id, request_id
 from daemon.web.dashboard.pages import page, wants_part
 from daemon.web.dashboard.rendering import redirect, render
-from daemon.web.dashboard.text import moment_field, parse_moment
-from daemon.web.dashboard.webhooks.history_rows import actor
+from daemon.web.dashboard.text import actor, moment_field, parse_moment
 from daemon.web.http import paging
 from daemon.web.http.endpoints import Access, RateLimit
 from daemon.web.http.services import SERVICES
@@ -30,9 +29,7 @@ from daemon.web.service.lookup import live_route
 from eventstore.progress.replays import Replay
 
 PAGE_SIZE = 20
-# The period in the empty form, and the periods that links fill in.
-DEFAULT_SPAN = timedelta(hours=24)
-SPANS = (("Last hour", timedelta(hours=1)), ("Last 24 hours", DEFAULT_SPAN), ("Last 7 days", timedelta(days=7)))
+SPANS = (("Last hour", timedelta(hours=1)), periods.LAST_DAY, periods.LAST_WEEK)
 
 _FIELDS = ("from", "to", "which", "reason")
 
@@ -141,7 +138,7 @@ async def _form(
         form_errors=form_errors or FormErrors(),
         refusal=refusal,
         form_id=new_form_id(),
-        spans=_spans(request),
+        spans=periods.spans(request.app[SERVICES].now(), SPANS),
         **await _list(request, route),
     )
 
@@ -183,16 +180,11 @@ def _initial_values(request: web.Request) -> dict[str, str]:
     """The values of the form before it is sent; links from other pages give a period."""
     now, query = request.app[SERVICES].now(), request.query
     return {
-        "from": query.get("from") or _field_value(now - DEFAULT_SPAN),
-        "to": query.get("to") or _field_value(_end(now)),
+        "from": query.get("from") or periods.value(now - periods.DEFAULT_SPAN),
+        "to": query.get("to") or periods.value(periods.until(now)),
         "which": query["which"] if query.get("which") in [*ReplayStatus] else ReplayStatus.FAILED,
         "reason": "",
     }
-
-
-def _spans(request: web.Request) -> list[tuple[str, str, str]]:
-    now = request.app[SERVICES].now()
-    return [(label, _field_value(now - span), _field_value(_end(now))) for label, span in SPANS]
 
 
 def _read_form(request: web.Request, form: FormData) -> ReplayInput:
@@ -215,12 +207,8 @@ def _read_form(request: web.Request, form: FormData) -> ReplayInput:
 
 
 def _moment(form: FormData, name: str, problems: list[FieldProblem]) -> datetime | None:
-    try:
-        at = parse_moment(form.one(name))
-    except ValueError as error:
-        problems.append(FieldProblem(field=name, message=str(error)))
-        return None
-    if at is None:
+    at = periods.moment(form, name, problems)
+    if at is None and not form.one(name).strip():
         problems.append(FieldProblem(field=name, message="is missing: give a date and a time in UTC"))
     return at
 
@@ -231,12 +219,3 @@ def _request_id(request: web.Request, form: FormData) -> str | None:
     if form_key is None:
         return None
     return sha256("\n".join([form_key, *(form.one(name) for name in _FIELDS)]).encode()).hexdigest()
-
-
-def _end(now: datetime) -> datetime:
-    """The end of the present minute: every event until now happened before it."""
-    return now.replace(second=0, microsecond=0) + timedelta(minutes=1)
-
-
-def _field_value(at: datetime) -> str:
-    return f"{at:%Y-%m-%dT%H:%M}:00"

@@ -16,6 +16,7 @@ import orjson
 
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import LifecycleEventType, Route, RouteConfig, config_from_body, config_to_body
+from daemon.web.dashboard.text import actor
 from eventstore.route_log.log import RouteEvent
 
 # Rows show only the beginning of longer values and lists.
@@ -74,13 +75,6 @@ class HistoryRow:
 def rows(events: Sequence[RouteEvent], index: RouteIndex) -> list[HistoryRow]:
     """A row for each event, in their order. `index` has the routes, deleted ones too."""
     return [_row(event, index) for event in events]
-
-
-def actor(name: str) -> str:
-    """The display name of an actor in the log."""
-    kind, _, id_ = name.partition(":")
-    names = {"admin": "Administrator", "dashboard": "Dashboard", "system": "Hookledger"}
-    return f"API token {id_}" if kind == "token" and id_ else names.get(name, name)
 
 
 def _row(event: RouteEvent, index: RouteIndex) -> HistoryRow:
