@@ -89,6 +89,7 @@ SCREENS: Mapping[str, Path] = {
     "new event type": fixed("/operator/event-types/new"),
     "removing an event type": fixed("/operator/event-types/order.create/remove"),
     "list of event types": fixed("/operator/event-types/list"),
+    "audits": fixed("/operator/audits"),
     "status": fixed("/operator/status"),
     "webhooks that fail": fixed("/operator/failing"),
     "found by id": fixed("/operator/find?id=nothing"),
@@ -206,6 +207,12 @@ async def _with_list_compared(page: Page) -> None:
     await expect(page.get_by_role("button", name="Replace the catalogue")).to_be_visible()
 
 
+async def _with_audit_run(page: Page) -> None:
+    await page.get_by_role("button", name="Run the audit").click()
+    await page.wait_for_url("**/operator/audits/*")
+    await expect(page.locator("[data-settled]")).to_be_visible()
+
+
 # States of a screen after a step that changes no data.
 STATES: Mapping[str, tuple[Path, Step]] = {
     "asking to disable": (of("busy"), opened("Disable")),
@@ -227,6 +234,7 @@ STATES: Mapping[str, tuple[Path, Step]] = {
     "live log": (fixed("{t}/deliveries"), _live),
     "sign-in link": (fixed("/operator"), _with_sign_in_link),
     "signing in": (fixed("/operator"), _at_sign_in_page),
+    "audit that has ended": (fixed("/operator/audits"), _with_audit_run),
     "list compared": (fixed("/operator/event-types/list"), _with_list_compared),
 }
 
@@ -241,7 +249,7 @@ async def test_a_screen_can_be_used_in_that_state(onlooker: Visit, account: Acco
 
 
 # Widths at which the lists are tables, and at which they are cards.
-@pytest.mark.parametrize("screen", ["webhooks", "deliveries", "webhook", "events", "tokens", "status"])
+@pytest.mark.parametrize("screen", ["webhooks", "deliveries", "webhook", "events", "tokens", "audits", "status"])
 async def test_no_width_between_makes_a_list_scroll_sideways(onlooker: Visit, account: Account, screen: str) -> None:
     page = await onlooker.at(SCREENS[screen](account))
     assert [found for width in range(680, WIDE, 40) for found in await sideways(page, width)] == []
