@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -125,7 +126,7 @@ async def test_of_many_findings_the_first_are_shown_and_their_number_is_told(app
         ),
     ],
 )
-async def test_it_says_how_an_audit_stands(app: App, columns: dict[str, object], pill: str, summary: str) -> None:
+async def test_it_says_how_an_audit_stands(app: App, columns: dict[str, Any], pill: str, summary: str) -> None:
     job = await audit_row(app, **columns)
     page = await get(app, f"{PLACE}/{job}")
     assert (page.words(".pill"), page.words("[data-summary]")) == ([pill], [summary])
