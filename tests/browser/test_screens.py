@@ -256,11 +256,11 @@ async def test_no_width_between_makes_a_list_scroll_sideways(onlooker: Visit, ac
 
 
 async def test_on_a_phone_the_status_takes_three_screens(onlooker: Visit, account: Account) -> None:
-    phone = {"width": NARROW, "height": 812}
+    height = 812
     page = await onlooker.at(SCREENS["status"](account))
     await expect(page.locator("#failing-webhooks")).to_be_visible()
-    await page.set_viewport_size(phone)
-    assert await page.evaluate("document.documentElement.scrollHeight") <= 3 * phone["height"]
+    await page.set_viewport_size({"width": NARROW, "height": height})
+    assert await page.evaluate("document.documentElement.scrollHeight") <= 3 * height
 
 
 async def _found_at_each_width(page: Page) -> list[str]:
