@@ -12,6 +12,7 @@ import sys
 from importlib import import_module
 
 import click
+from click.shell_completion import CompletionItem
 
 from daemon import __version__, queued_stream
 from daemon.cli.console import failures
@@ -36,6 +37,7 @@ COMMANDS = {
     "login-link": ("tokens", "Make a one-time link into the dashboard."),
     "keys": ("ops", "Exchange the master key that seals all secrets."),
     "config": ("ops", "Show or check the configuration."),
+    "completion": ("completion", "Print the script that completes commands in a shell."),
     "healthcheck": ("ops", "Ask the daemon on this machine whether it is alive."),
 }
 
@@ -51,6 +53,11 @@ class LazyGroup(click.Group):
             return None
         command = getattr(import_module(f"daemon.cli.{COMMANDS[cmd_name][0]}"), cmd_name.replace("-", "_"))
         return command if isinstance(command, click.Command) else None
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Completes from the list, so that a key press imports no command but the one that was typed."""
+        found = [CompletionItem(name, help=line) for name, (_, line) in COMMANDS.items() if name.startswith(incomplete)]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - same
         with formatter.section("Commands"):

@@ -17,8 +17,12 @@ def test_the_line_of_a_command_is_the_first_one_of_its_help(name: str) -> None:
     assert (command.help or "").split("\n")[0] == COMMANDS[name][1]
 
 
-def test_listing_the_commands_imports_nothing_heavy() -> None:
+@pytest.mark.parametrize("call", ["cli.list_commands(context)", "cli.shell_complete(context, '')"])
+def test_listing_the_commands_imports_nothing_heavy(call: str) -> None:
     heavy = {"aiohttp", "asyncio", "asyncpg", "pydantic", "rich", "structlog", "uvloop", "daemon.commands"}
-    program = f"import sys, daemon.cli.main; print(sorted({heavy!r} & set(sys.modules)))"
+    program = (
+        "import sys, click; from daemon.cli.main import cli; context = click.Context(cli); "
+        f"assert {call}; print(sorted({heavy!r} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
