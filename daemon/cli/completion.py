@@ -5,17 +5,17 @@ The scripts are those of click. They call `hookledger` with the variable that cl
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import click
-from click.shell_completion import get_completion_class
+from click.shell_completion import BashComplete, FishComplete, ShellComplete, ZshComplete
 
-from daemon.cli.console.failures import CliError
-
-PROGRAM = "hookledger"
-_VARIABLE = "_HOOKLEDGER_COMPLETE"
+_SCRIPTS: Mapping[str, type[ShellComplete]] = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
+_PROGRAM, _VARIABLE = "hookledger", "_HOOKLEDGER_COMPLETE"
 
 
 @click.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", type=click.Choice(list(_SCRIPTS)))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
     """Print the script that completes commands in a shell.
@@ -23,7 +23,4 @@ def completion(context: click.Context, shell: str) -> None:
     In ~/.bashrc, or with zsh in ~/.zshrc behind compinit: eval "$(hookledger completion bash)". For fish write it to
     ~/.config/fish/completions/hookledger.fish. It needs bash 4.4 or newer.
     """
-    script = get_completion_class(shell)
-    if script is None:
-        raise CliError(f"no completion for {shell} is known", hint="hookledger completion --help")
-    click.echo(script(context.find_root().command, {}, PROGRAM, _VARIABLE).source())
+    click.echo(_SCRIPTS[shell](context.find_root().command, {}, _PROGRAM, _VARIABLE).source())

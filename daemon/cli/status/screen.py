@@ -84,7 +84,7 @@ def shards(report: InstallationStatus) -> Grid:
 
 
 def owners(report: InstallationStatus) -> Grid:
-    """A row for each process, and for what nobody owns."""
+    """A row for each process, below one for what nobody owns."""
     columns = (
         Column(name="owner"),
         Column(name="shards"),
@@ -94,10 +94,12 @@ def owners(report: InstallationStatus) -> Grid:
         Column(name="version", from_width=90),
         Column(name="seen", is_number=True, from_width=100),
     )
-    by_owner: dict[str | None, list[ShardStatus]] = {process.owner: [] for process in report.processes}
+    processes = {process.owner: process for process in report.processes}
+    by_owner: dict[str | None, list[ShardStatus]] = {owner: [] for owner in (None, *processes)}
     for shard in report.shards:
         by_owner.setdefault(shard.owner, []).append(shard)
-    processes = {process.owner: process for process in report.processes}
+    if not by_owner[None]:
+        del by_owner[None]
     rows, is_ill = [], []
     for owner, owned in by_owner.items():
         process = None if owner is None else processes.get(owner)
