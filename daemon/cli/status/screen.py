@@ -14,7 +14,7 @@ from daemon.core.delivery.failure_text import explain_error, status_text
 from daemon.core.webhook import egress
 from daemon.web.service import health
 from daemon.web.service.failing import FailingItem
-from daemon.web.service.installation import Installation
+from daemon.web.service.installation import Installation, per_second
 from eventstore.queries.status import InstallationStatus, ShardStatus
 
 _NOBODY = "nobody"
@@ -57,11 +57,11 @@ def facts(found: Installation) -> list[tuple[str, str]]:
         told.append(("failing", f"{totals.failing:,}, {totals.down:,} of them down" if totals.failing else "none"))
     if throughput is not None:
         told += [
-            ("events", f"{throughput.events:,.1f}/s"),
-            ("requests", f"{throughput.requests:,.1f}/s"),
-            ("unsuccessful", f"{throughput.unsuccessful:,.1f}/s"),
-            ("delivered", f"{throughput.delivered:,.1f}/s"),
-            ("given up", f"{throughput.given_up:,.1f}/s"),
+            ("events", f"{per_second(throughput.events)}/s"),
+            ("requests", f"{per_second(throughput.requests)}/s"),
+            ("unsuccessful", f"{per_second(throughput.unsuccessful)}/s"),
+            ("delivered", f"{per_second(throughput.delivered)}/s"),
+            ("given up", f"{per_second(throughput.given_up)}/s"),
         ]
         if throughput.most_ms is not None:
             told.append(("95 % within", durations.shown(throughput.most_ms)))

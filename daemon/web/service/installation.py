@@ -71,6 +71,11 @@ async def read(database: Database, find: FindRoute, *, failing_shown: int) -> In
     return Installation(report=report, throughput=throughput, totals=totals, failing=worst, unread=tuple(unread))
 
 
+def per_second(value: float) -> str:
+    """How often something happens, also if that is seldom: 0.02, 11.9, 2,400.0."""
+    return f"{value:.2f}" if 0 < value < 10 else f"{value:,.1f}"
+
+
 async def _throughput(database: Database) -> Throughput:
     found = await rates.read(database)
     requests = RequestCounts(found.cells)

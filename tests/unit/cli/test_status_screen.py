@@ -12,7 +12,7 @@ from rich.console import Console
 from daemon.cli.status import screen
 from daemon.cli.status.observing import Look
 from daemon.cli.status.terminal import filled
-from daemon.web.service.installation import Installation, Throughput
+from daemon.web.service.installation import Installation, Throughput, per_second
 from eventstore.queries.status import InstallationStatus, LogState, ProcessState, ShardStatus
 
 NOW = datetime(2026, 11, 29, 8, 45, tzinfo=UTC)
@@ -71,8 +71,15 @@ def test_the_numbers_of_all_shards_are_told_in_words() -> None:
     found = dict(screen.facts(look(report(s7={"lag_seconds": 75.0})).found))
     assert found == {
         "lag": "1 min", "retrying": "32", "parked": "16,000", "oldest waiting": "1 min", "events": "12.0/s",
-        "requests": "11.9/s", "unsuccessful": "0.5/s", "delivered": "11.4/s", "given up": "0.0/s", "95 % within": "45 ms",
+        "requests": "11.9/s", "unsuccessful": "0.50/s", "delivered": "11.4/s", "given up": "0.0/s", "95 % within": "45 ms",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0.0"), (0.0166, "0.02"), (9.876, "9.88"), (11.94, "11.9"), (2400, "2,400.0")]
+)
+def test_what_is_seldom_is_not_shown_as_never(value: float, text: str) -> None:
+    assert per_second(value) == text
 
 
 def test_a_row_of_an_owner_adds_up_its_shards_and_what_nobody_owns_is_ill() -> None:

@@ -38,6 +38,7 @@ async def show(request: web.Request) -> web.Response:
         warnings=health.of(report, services),
         unread=found.unread,
         throughput=found.throughput,
+        per_second=installation.per_second,
         failing=found.failing or FailingPage(items=[], next=None),
         totals=found.totals or FailingTotals(failing=0, down=0),
         are_shards_ill=any(shard.owner is None or shard.lag_seconds > health.LAG_SECONDS for shard in report.shards),
