@@ -126,6 +126,14 @@ async def test_the_live_table_follows_the_installation_until_it_is_ended(
     assert "error" not in live.text
 
 
+def test_events_that_wait_for_a_tick_are_told_once_they_have_waited_for_long(
+    hookledger: CommandLine, live: Terminal
+) -> None:
+    live.until("nobody delivers for shards")
+    hookledger("publish", stdin='{"tenant": "acme", "type": "order.create", "id": "evt_1", "data": {}}')
+    live.until("! no tick was made for ")
+
+
 async def test_another_size_of_the_terminal_is_filled_at_once(live: Terminal, sql: asyncpg.Connection) -> None:
     await sql.execute(OWNED)
     live.until("checkpoint")
