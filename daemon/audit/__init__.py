@@ -9,6 +9,7 @@ from daemon.audit.explaining import AmbiguousEvent, Explanation, UnknownEvent, e
 from daemon.audit.findings import AuditFinding, AuditReport, FindingKind
 from daemon.audit.pages import BEGINNING, END
 from daemon.audit.pair_faults import DeliverySchedule
+from daemon.audit.parts import AuditPartFailed
 from daemon.audit.recompute import filters_of, judged, source_of
 from daemon.route_state import Rebuilt, rebuild
 
@@ -17,6 +18,7 @@ __all__ = [
     "END",
     "AmbiguousEvent",
     "AuditFinding",
+    "AuditPartFailed",
     "AuditReport",
     "DeliverySchedule",
     "Explanation",

@@ -1,6 +1,7 @@
 """An audit: every decision of a period recomputed and compared with what was recorded, and the logs with each other.
 
-What an event and its routes leave behind is judged page by page (daemon/audit/judging.py). What belongs to no such pair
+What an event and its routes leave behind is judged page by page (daemon/audit/judging.py), in several processes if the
+caller has the cores for it (daemon/audit/parts.py). What belongs to no such pair
 is found afterwards, from the side of the tables (stray_faults.py). The marks of the logs are compared once.
 """
 
@@ -9,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from daemon.audit import log_faults, secret_faults, stray_faults
+from daemon.audit import log_faults, parts, secret_faults, stray_faults
 from daemon.audit.findings import AuditFinding, AuditReport
 from daemon.audit.judging import Judging, kept_from
-from daemon.audit.pages import AuditScope, pages
+from daemon.audit.pages import AuditScope, everything, pages
 from daemon.audit.pair_faults import DeliverySchedule
+from daemon.audit.part_messages import PartOrders
 from daemon.audit.ranged_counts import RangedCounts
 from daemon.keys import Vault
 from daemon.route_state import FoldedLog
@@ -31,13 +33,15 @@ async def audit(
     tenant: str | None = None,
     schedule: DeliverySchedule | None = None,
     vault: Vault | None = None,
+    processes: int = 1,
     on_page: Callable[[AuditReport, datetime], None] = lambda _report, _reached: None,
 ) -> AuditReport:
     """Recomputes every decision about the events recorded in [start, end), and compares it with the record.
 
     With a `schedule` it looks when retries are due, with a `vault` into the secrets that the route log names.
-    `on_page` is called after each page, with the report so far and the time up to which events were judged.
-    Raises ChainBroken if the route log is not whole.
+    `on_page` is called after each page, with the report so far and the time up to which events were judged; not with
+    more than one of `processes`, which find the same in the same order. Raises ChainBroken if the route log is not
+    whole, and AuditPartFailed if one of several processes fails.
     """
     scope, report, folded = AuditScope(start=start, end=end, tenant=tenant), AuditReport(), FoldedLog()
     await folded.catch_up(database)
@@ -48,10 +52,18 @@ async def audit(
     _note(report, await log_faults.of_ticks(database, start, marks.newest_tick))
     report.kept_from = kept_from(await retention.horizon(database), start)
     counts = RangedCounts(marks.ranges)
-    judging = Judging(database, report, schedule, counts)
-    async for page in pages(database, scope, folded):
-        await judging.judge(page, start)
-        on_page(report, page.events[-1].recorded_at)
+    ranges = parts.split(await everything(database), processes)
+    if len(ranges) > 1:
+        orders = PartOrders(database_url=database.url, scope=scope, schedule=schedule, ranges=marks.ranges)
+        for part in await parts.judged(orders, ranges, processes):
+            report.extend(part.report)
+            counts.add(part.counts)
+    else:
+        judging = Judging(database, report, schedule, counts)
+        for within in ranges:
+            async for page in pages(database, scope, folded, within):
+                await judging.judge(page, start)
+                on_page(report, page.events[-1].recorded_at)
     if tenant is not None and not report.events + report.unread and tenant not in folded.index.tenants():
         report.unknown_tenant = tenant
     if start <= log_faults.first_kept(marks) and end > marks.now and tenant is None:

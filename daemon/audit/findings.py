@@ -66,6 +66,15 @@ class AuditReport:
         if len(self.findings) < LISTED_FINDINGS:
             self.findings.append(finding)
 
+    def extend(self, later: AuditReport) -> None:
+        """Adds the report on the events that come after those of this one."""
+        for name in ("events", "pairs", "deliveries", "outcomes", "unread", "still_there"):
+            setattr(self, name, getattr(self, name) + getattr(later, name))
+        self.kept_from = max((at for at in (self.kept_from, later.kept_from) if at is not None), default=None)
+        for finding in later.findings:
+            self.add(finding)
+        self.found += later.found - len(later.findings)
+
     @property
     def gaps(self) -> list[str]:
         """Why the audit proves less than was asked for, in sentences; empty if it looked at everything there is."""

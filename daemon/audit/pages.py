@@ -42,6 +42,14 @@ class AuditScope:
     tenant: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeqRange:
+    """The events with seq in (after, upto]."""
+
+    after: int
+    upto: int
+
+
 @dataclass(frozen=True, slots=True)
 class AuditPage:
     """Events, each with the size of its payload and its candidates; what was recorded of them when they were read; the
@@ -56,9 +64,15 @@ class AuditPage:
     horizon: Horizon
 
 
-async def pages(database: Database, scope: AuditScope, folded: FoldedLog) -> AsyncIterator[AuditPage]:
-    """The pages in order of seq. What is published from now on is left out, although the scope's end may lie ahead."""
+async def everything(database: Database) -> SeqRange:
+    """All events that there are now: what is published later is left out, though the end of a period may lie ahead."""
     after, newest = await audited.bounds(database)
+    return SeqRange(after=after, upto=newest)
+
+
+async def pages(database: Database, scope: AuditScope, folded: FoldedLog, within: SeqRange) -> AsyncIterator[AuditPage]:
+    """The pages in order of seq."""
+    after, newest = within.after, within.upto
     reading = asyncio.ensure_future(_next(database, scope, folded, after, newest))
     try:
         while (found := await reading) is not None:

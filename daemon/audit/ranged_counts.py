@@ -26,6 +26,10 @@ class RangedCounts:
         if self._begins.get(route_id) == begin:
             self._counts[route_id] += 1
 
+    def add(self, others: RangedCounts) -> None:
+        """Adds what was counted elsewhere, of the same ranges."""
+        self._counts.update(others._counts)
+
     def too_low(self, ranges: Sequence[AuditedRange], index: RouteIndex) -> list[AuditFinding]:
         """The ranges that still begin where they did, and have a number below what was counted."""
         return [

@@ -31,6 +31,9 @@ from eventstore.postgres.connect import Database
 # How long `rebuild --against` waits for a daemon that is behind the log. A healthy one needs milliseconds.
 AGREE_SECONDS = 10.0
 
+# Of an audit. PostgreSQL needs cores too, and a connection for each.
+MANY_PROCESSES, MOST_PROCESSES = 4, 32
+
 
 @click.command()
 @click.option("--as-of", type=parsing.timestamp, metavar="TS", help="The routes as they were at that moment.")
@@ -121,6 +124,12 @@ def explain(
 @click.option("--from", "start", type=parsing.timestamp, metavar="TS", help="Events recorded since [the beginning].")
 @click.option("--to", "end", type=parsing.timestamp, metavar="TS", help="Events recorded before [the end].")
 @tenant_option
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1, max=MOST_PROCESSES),
+    metavar="N",
+    help=f"Judge in so many processes [one for each core, up to {MANY_PROCESSES}].",
+)
 @seal_audit.anchors_option
 @seal_audit.key_option
 @config_option
@@ -129,6 +138,7 @@ def audit(
     start: datetime | None,
     end: datetime | None,
     tenant: str | None,
+    processes: int | None,
     anchors: str | None,
     key_file: Path | None,
     config_file: Path | None,
@@ -153,7 +163,13 @@ def audit(
 
     async def work(database: Database) -> tuple[AuditReport, SealReport | None]:
         report = await daemon.audit.audit(
-            database, start=start, end=end, tenant=tenant, schedule=schedule, vault=existing_vault(config)
+            database,
+            start=start,
+            end=end,
+            tenant=tenant,
+            schedule=schedule,
+            vault=existing_vault(config),
+            processes=processes or min(MANY_PROCESSES, os.cpu_count() or 1),
         )
         if tenant is not None:
             return report, None

@@ -76,7 +76,7 @@ def _of_system(error: OSError) -> ExitReport:
 
 def _of_domain(error: BaseException) -> ExitReport:
     # Imported here, so that `hookledger --help` stays fast.
-    from daemon.audit import AmbiguousEvent, UnknownEvent
+    from daemon.audit import AmbiguousEvent, AuditPartFailed, UnknownEvent
     from daemon.commands import CommandError, Invalid, TooManyRoutes
     from daemon.config import ConfigError
     from daemon.keys import WrongMasterKey
@@ -89,7 +89,7 @@ def _of_domain(error: BaseException) -> ExitReport:
         UnsafeServer,
     )
 
-    hint = error.hint if isinstance(error, StoreError) else ""
+    hint = error.hint if isinstance(error, StoreError | AuditPartFailed) else ""
     messages: tuple[str, ...] = (str(error),)
     code = EXIT_FAILED
     match error:
@@ -110,7 +110,7 @@ def _of_domain(error: BaseException) -> ExitReport:
             hint = "hookledger routes delete, or a higher limits.routes_per_tenant"
         case AmbiguousEvent():
             hint = "repeat the command with --tenant"
-        case StoreError() | CommandError() | UnknownEvent():
+        case StoreError() | CommandError() | UnknownEvent() | AuditPartFailed():
             pass
         case _:
             return _of_bug(error)
