@@ -83,6 +83,13 @@ class RouteConfig:
     rate_limit_per_second: float | None = None
 
 
+_BLANK = RouteConfig(name="", target_url="", event_types=())
+
+# The types of values in a configuration. A subclass is none of them: JSON makes no other values.
+_TEXT, _OPTIONAL_TEXT = frozenset({str}), frozenset({str, NoneType})
+_FLAG, _RATE = frozenset({bool}), frozenset({int, float, NoneType})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRef:
     """A verification key by id and fingerprint; `valid_until` is None for the newest one.
@@ -205,20 +212,26 @@ def config_to_body(config: RouteConfig) -> dict[str, Any]:
     }
 
 
-def config_from_body(body: dict[str, Any]) -> RouteConfig:
-    """The inverse of `config_to_body`. Raises TypeError, among others, for what that cannot have made."""
-    payload = body["payload"]
+def config_from_body(body: dict[str, Any], before: RouteConfig | None = None) -> RouteConfig:
+    """The inverse of `config_to_body`. Raises TypeError, among others, for what that cannot have made.
+
+    What is the same as in `before` is the very object that it was there. A timeline keeps every configuration, so an
+    edit costs memory for what it changed alone. Only for texts and tuples of texts: equal ones are the same text,
+    whereas 1 and 1.0 are not.
+    """
+    known = before or _BLANK
+    options, payload = known.payload, body["payload"]
     config = RouteConfig(
-        name=body["name"],
-        target_url=body["target_url"],
-        event_types=tuple(body["event_types"]),
+        name=_kept(body["name"], known.name),
+        target_url=_kept(body["target_url"], known.target_url),
+        event_types=_kept(tuple(body["event_types"]), known.event_types),
         payload=PayloadOptions(
-            snapshot=snapshot_selection(payload["snapshot"]),
-            filter=payload["filter"],
-            transform=payload["transform"],
+            snapshot=_kept(snapshot_selection(payload["snapshot"]), options.snapshot),
+            filter=_kept(payload["filter"], options.filter),
+            transform=_kept(payload["transform"], options.transform),
         ),
-        header_names=tuple(body["header_names"]),
-        headers_id=body["headers_id"],
+        header_names=_kept(tuple(body["header_names"]), known.header_names),
+        headers_id=_kept(body["headers_id"], known.headers_id),
         ordered=body["ordered"],
         rate_limit_per_second=body["rate_limit_per_second"],
     )
@@ -241,14 +254,12 @@ def snapshot_selection(
 
 def _check_types(config: RouteConfig) -> None:
     """Raises TypeError. The stages of the pipeline rely on the types; a log that somebody forged has any."""
-    texts: tuple[object, ...] = (config.name, config.target_url, *config.event_types, *config.header_names)
-    options: tuple[object, ...] = (config.headers_id, config.payload.filter, config.payload.transform)
-    ordered, rate = map(type, (config.ordered, config.rate_limit_per_second))
+    payload = config.payload
     if not (
-        all(type(text) is str for text in texts)
-        and all(option is None or type(option) is str for option in options)
-        and ordered is bool
-        and rate in (int, float, NoneType)
+        {*map(type, (config.name, config.target_url, *config.event_types, *config.header_names))} <= _TEXT
+        and {type(config.headers_id), type(payload.filter), type(payload.transform)} <= _OPTIONAL_TEXT
+        and type(config.ordered) in _FLAG
+        and type(config.rate_limit_per_second) in _RATE
     ):
         raise TypeError("a value of the configuration has another type")
 
@@ -267,7 +278,7 @@ def _changed(route: Route, event: LifecycleEvent) -> Route:
     status, config, periods, keys = route.status, route.config, route.windows, route.keys
     match event.type:
         case LifecycleEventType.EDITED:
-            config = _sharing(config_from_body(event.body["config"]), config)
+            config = config_from_body(event.body["config"], config)
         case LifecycleEventType.DISABLED:
             status, periods = RouteStatus.DISABLED, windows.closed(periods, at)
         case LifecycleEventType.ENABLED:
@@ -295,28 +306,6 @@ def _changed(route: Route, event: LifecycleEvent) -> Route:
         keys=keys,
         created_at=route.created_at,
         updated_at=at,
-    )
-
-
-def _sharing(config: RouteConfig, before: RouteConfig) -> RouteConfig:
-    """The same configuration, in which what did not change is the very object that it was before.
-
-    A timeline keeps every configuration, so an edit costs memory for what it changed alone. Only for texts and tuples
-    of texts: equal ones are the same text, whereas 1 and 1.0 are not.
-    """
-    return replace(
-        config,
-        name=_kept(config.name, before.name),
-        target_url=_kept(config.target_url, before.target_url),
-        event_types=_kept(config.event_types, before.event_types),
-        payload=replace(
-            config.payload,
-            snapshot=_kept(config.payload.snapshot, before.payload.snapshot),
-            filter=_kept(config.payload.filter, before.payload.filter),
-            transform=_kept(config.payload.transform, before.payload.transform),
-        ),
-        header_names=_kept(config.header_names, before.header_names),
-        headers_id=_kept(config.headers_id, before.headers_id),
     )
 
 
