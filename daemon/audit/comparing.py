@@ -1,8 +1,8 @@
 """An audit: every decision of a period recomputed and compared with what was recorded, and the logs with each other.
 
 What an event and its routes leave behind is judged page by page (daemon/audit/judging.py), in several processes if the
-caller has the cores for it (daemon/audit/parts.py). What belongs to no such pair
-is found afterwards, from the side of the tables (stray_faults.py). The marks of the logs are compared once.
+caller has the cores for it (daemon/audit/parts.py). What belongs to no such pair is found afterwards, from the side of
+the tables (stray_faults.py). The marks of the logs are compared once.
 """
 
 from __future__ import annotations
