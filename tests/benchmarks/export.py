@@ -8,7 +8,7 @@ import os
 import time
 
 import uvloop
-from aiohttp import web
+from aiohttp import ClientTimeout, web
 from aiohttp.test_utils import TestClient
 
 from tests.benchmarks import meter
@@ -22,6 +22,7 @@ DELIVERIES, QUICK_DELIVERIES = 1_000_000, 100_000
 # The reader of the export runs in the same process, and keeps nothing.
 MOST_GROWTH_MIB = 16
 CHUNK_BYTES = 1 << 16
+SILENCE_SECONDS = 60
 
 
 async def run(count: int) -> None:
@@ -42,7 +43,8 @@ async def run(count: int) -> None:
 async def export(client: TestClient[web.Request, web.Application], url: str) -> tuple[int, float, int]:
     """How many lines there are, the seconds, and by how many bytes memory grew after the first of them."""
     lines, begun, started = 0, 0, time.monotonic()
-    async with client.get(url, headers={"Accept": "application/x-ndjson"}) as answer:
+    patience = ClientTimeout(total=None, sock_read=SILENCE_SECONDS)
+    async with client.get(url, headers={"Accept": "application/x-ndjson"}, timeout=patience) as answer:
         async for chunk in answer.content.iter_chunked(CHUNK_BYTES):
             lines += chunk.count(b"\n")
             if not begun:

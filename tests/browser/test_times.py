@@ -47,6 +47,19 @@ async def test_a_reader_sees_their_own_time_and_the_exact_one_on_hover(
         await visit.context.close()
 
 
+async def test_moments_within_a_sentence_are_the_readers_too(browser: Browser, live: Live, tenant: str) -> None:
+    webhook = await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
+    await webhook.happen("order.create")
+    (delivery,) = await webhook.until(1, "delivered")
+    visit = await visitor(browser, live, KOLKATA)
+    page = await visit.at(f"/t/{tenant}/deliveries/{delivery['id']}")
+    time = page.locator(".because time")
+    at = datetime.fromisoformat(await time.get_attribute("datetime") or "")
+    day, zone = written(at, KOLKATA).split(" UTC")
+    await expect(time).to_have_text(f"{day}.{at.microsecond // 1000:03} UTC{zone}")
+    await visit.context.close()
+
+
 async def test_what_is_entered_in_ones_own_time_means_that_moment(browser: Browser, live: Live, tenant: str) -> None:
     webhook = await live.webhook(tenant, "Orders", f"/{tenant}", ["order.*"])
     created = datetime.fromisoformat((await webhook.told())["created_at"])

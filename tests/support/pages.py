@@ -15,6 +15,9 @@ from tests.support.web import App
 BROWSER = {"Accept": "text/html,application/xhtml+xml", "Sec-Fetch-Site": "same-origin"}
 PART = BROWSER | {"X-Fragment": "1"}
 
+# How a moment begins in a sentence.
+A_DATE = r"\d{1,2} [A-Z][a-z]{2} 20\d\d, "
+
 # Literal on purpose: add each new page for operators here.
 OPERATOR_PAGES = [
     "/operator",

@@ -5,19 +5,21 @@ Times are written in UTC. page.js shows them in the reader's own zone, in the sa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from jinja2 import pass_context
 from jinja2.runtime import Context
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from daemon.core import durations
 from daemon.core.delivery.failure_text import explain_error, status_text
-from daemon.web.dashboard.text import in_merchants_words, moment_field
+from daemon.web.dashboard.text import in_merchants_words, moment_field, moment_words
 from daemon.web.http.shapes import moment as exact_moment
 
+_MOMENT = re.compile(r"\b\d{1,2} (?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) \d{4}, \d\d:\d\d:\d\d\.\d{3} UTC")
 _AGES = ((86400, "day"), (3600, "h"), (60, "min"))
 
 
@@ -39,6 +41,16 @@ def ago(context: Context, at: datetime) -> Markup:
     return _time(at, "just now" if text is None else f"{text} ago" if seconds > 0 else f"in {text}", kind="ago")
 
 
+def timed(text: str) -> Markup:
+    """A sentence whose moments, as `moment_words` writes them, are times that page.js finds."""
+    return Markup(_MOMENT.sub(_marked, str(escape(text))))  # noqa: S704 - escaped, and what is put in has digits alone
+
+
+def plain(sentence: str) -> Markup:
+    """A sentence of the layers below in the words that merchants know, with its moments as times."""
+    return timed(in_merchants_words(sentence))
+
+
 def size(count: int) -> str:
     """512 B, 16.0 KiB."""
     return f"{count} B" if count < 1024 else f"{count / 1024:.1f} KiB"
@@ -57,8 +69,14 @@ def _age(seconds: float) -> str | None:
     return None if seconds < 1 else f"{int(seconds)} s"
 
 
+def _marked(found: re.Match[str]) -> str:
+    at = datetime.strptime(found[0], "%d %b %Y, %H:%M:%S.%f UTC").replace(tzinfo=UTC)
+    iso = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return f'<time datetime="{iso}" title="{iso}" data-moment="ms">{found[0]}</time>'
+
+
 def _exact(at: datetime) -> str:
-    return f"{at.astimezone(UTC):%-d %b %Y, %H:%M:%S} UTC"
+    return moment_words(at.astimezone(UTC), milliseconds=False)
 
 
 def _time(at: datetime, text: str, *, kind: Literal["moment", "ago"]) -> Markup:
@@ -78,7 +96,8 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "capitalize_first": capitalize_first,
     "field_value": moment_field,
     "exact": exact_moment,
-    "plain": in_merchants_words,
+    "plain": plain,
+    "timed": timed,
     "explain_error": explain_error,
     "status_text": status_text,
 }

@@ -1,7 +1,7 @@
 """Texts of pages: numbers and moments that were entered, and names, sentences, JSON and long texts to show.
 
-`in_merchants_words` rewords sentences of the layers below: those call a webhook a route, give moments in microseconds,
-and tell programs what to do next.
+`in_merchants_words` rewords sentences of the layers below: those call a webhook a route, write moments for programs,
+and tell these what to do next.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_INDENT = 40
 _ROUTE = re.compile(r"\b([Tt]he|[Tt]his|[Aa]|[Nn]o|[Nn]o such|[Aa]nother) route\b(?!\.[a-z*])")
 # A merchant can set no key of the configuration, and need not know that there is one.
 _FOR_OPERATORS = re.compile(r",? or ask for egress\.[a-z_]+(?: or egress\.[a-z_]+)*")
-_MICROSECONDS = re.compile(r"(:\d\d\.\d{3})\d{3} UTC")
+_MOMENT = re.compile(r"\b(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}) UTC")
 _FOR_PROGRAMS = re.compile(r"(: see (GET /v1/|the paths of the API)|, which is empty: load one with hookledger ).*$")
 # What people wrote stands in quotation marks, and is theirs.
 _QUOTED = re.compile(r"(“[^“”]*”)")
@@ -77,6 +77,12 @@ def actor(name: str) -> str:
     kind, _, id_ = name.partition(":")
     names = {"admin": "Administrator", "dashboard": "Dashboard", "system": "Hookledger"}
     return f"API token {id_}" if kind == "token" and id_ else names.get(name, name)
+
+
+def moment_words(at: datetime, *, milliseconds: bool = True) -> str:
+    """A moment in UTC as pages write it: 24 Nov 2026, 18:05:12.042 UTC."""
+    clock = f"{at:%H:%M:%S}.{at.microsecond // 1000:03}" if milliseconds else f"{at:%H:%M:%S}"
+    return f"{at.day} {at:%b %Y}, {clock} UTC"
 
 
 def in_merchants_words(sentence: str) -> str:
@@ -133,7 +139,7 @@ def escaped_bytes(text: str) -> int:
 
 def _reworded(text: str) -> str:
     text = _ROUTE.sub(r"\1 webhook", text)
-    text = _MICROSECONDS.sub(r"\1 UTC", text)
+    text = _MOMENT.sub(lambda found: moment_words(datetime.fromisoformat(found[1])), text)
     return _FOR_OPERATORS.sub("", text)
 
 

@@ -280,8 +280,9 @@ function zone(at) {
   return minutes ? `UTC${minutes < 0 ? "−" : "+"}${hours}${rest ? `:${two(rest)}` : ""}` : "UTC";
 }
 
-function exact(at) {
-  const clock = [at.getHours(), at.getMinutes(), at.getSeconds()].map(two).join(":");
+function exact(at, withMilliseconds = false) {
+  const fraction = withMilliseconds ? `.${String(at.getMilliseconds()).padStart(3, "0")}` : "";
+  const clock = [at.getHours(), at.getMinutes(), at.getSeconds()].map(two).join(":") + fraction;
   return `${at.getDate()} ${MONTHS[at.getMonth()]} ${at.getFullYear()}, ${clock} ${zone(at)}`;
 }
 
@@ -411,7 +412,7 @@ const BEHAVIOURS = {
   "[data-count]": count,
   "[data-live]": live,
   "time[data-countdown]": countdown,
-  "time[data-moment]": (time) => (time.textContent = exact(new Date(time.dateTime))),
+  "time[data-moment]": (time) => (time.textContent = exact(new Date(time.dateTime), time.dataset.moment === "ms")),
   "time[data-ago]": (time) => (time.title = exact(new Date(time.dateTime))),
   "[data-zone]": zoneOf,
   'input[type="datetime-local"]': localField,

@@ -50,7 +50,7 @@ FACTS = ExplanationFacts(
         ),
         ("the routes en route to the router", "the routes en route to the router"),
         ("the route subscribed to the route.created, not to a route.*.", "the webhook subscribed to the route.created, not to a route.*."),
-        ("since 2026-11-23 08:00:00.123456 UTC.", "since 2026-11-23 08:00:00.123 UTC."),
+        ("since 2026-11-23 08:00:00.123456 UTC.", "since 23 Nov 2026, 08:00:00.123 UTC."),
         ("by admin (“the route was slow”), while the route", "by admin (“the route was slow”), while the webhook"),
         ("a text (with_a_name) and (timeout)", "a text (with_a_name) and (timeout)"),
     ],

@@ -115,3 +115,12 @@ def test_a_size_is_in_bytes_or_kilobytes(count: int, text: str) -> None:
 )
 def test_a_sentence_begins_with_a_capital_and_is_else_as_it_was(text: str, capital: str) -> None:
     assert capitalize_first(text) == capital
+
+
+def test_moments_in_a_sentence_are_times_that_a_reader_sees_in_their_own_zone() -> None:
+    sentence = FILTERS["plain"]("failed at 2026-11-03 08:00:00.042999 UTC: <b> was “23 Nov”")
+    assert sentence == (
+        'failed at <time datetime="2026-11-03T08:00:00.042Z" title="2026-11-03T08:00:00.042Z" data-moment="ms">'
+        "3 Nov 2026, 08:00:00.042 UTC</time>: &lt;b&gt; was “23 Nov”"
+    )
+    assert FILTERS["timed"]("nothing & no time") == "nothing &amp; no time"

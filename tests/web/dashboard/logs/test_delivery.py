@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from typing import Any
@@ -25,7 +26,7 @@ from eventstore.domain_events.events import NewEvent
 from tests.support import pages
 from tests.support.builders import new_event
 from tests.support.delivery_log import delivery_log
-from tests.support.pages import Page
+from tests.support.pages import A_DATE, Page
 from tests.support.recorded import Recorded, recorded
 from tests.support.seals import seal
 from tests.support.tokens import bearer, token
@@ -72,10 +73,10 @@ async def reader(app: App) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("outcome", "number", "more", "title", "because"),
     [
-        ("delivered", 2, {}, "It was delivered", "Delivered at 2026-11-23 08:00:00.042 UTC: the receiver answered 200 OK to attempt 2."),
+        ("delivered", 2, {}, "It was delivered", "Delivered at 23 Nov 2026, 08:00:00.042 UTC: the receiver answered 200 OK to attempt 2."),
         (
             "failed", 60, {"status_code": 404, "error": "http_404"}, "It was not delivered",
-            "Failed for good at 2026-11-23 08:00:00.042 UTC, after 60 attempts: the receiver answered 404 Not Found.",
+            "Failed for good at 23 Nov 2026, 08:00:00.042 UTC, after 60 attempts: the receiver answered 404 Not Found.",
         ),
         (
             "suppressed", 0, {"status_code": None}, "It was held back",
@@ -83,7 +84,7 @@ async def reader(app: App) -> dict[str, str]:
         ),
         (
             "expired", 0, {"status_code": None}, "It expired",
-            "Expired at 20",
+            "Expired at ",
         ),
         (None, 0, {}, "It is still to be delivered", "It will be sent once a daemon runs: no running process sends for this tenant now."),
     ],
@@ -144,8 +145,10 @@ async def test_while_it_waits_it_counts_down_to_the_next_attempt(app: App) -> No
     await it.record(it.row("retrying", status_code=503, error="http_503"))
     await it.wait(after=timedelta(minutes=5))
     page = await pages.get(app, at(it))
-    assert page.words(".because")[0].startswith(
-        "Attempt 1 failed at 2026-11-23 08:00:00.042 UTC: the receiver answered 503 Service Unavailable. Attempt 2 is due at 20"
+    assert re.match(
+        "Attempt 1 failed at 23 Nov 2026, 08:00:00.042 UTC: the receiver answered 503 Service Unavailable. "
+        "Attempt 2 is due at " + A_DATE,
+        page.words(".because")[0],
     )
     countdown = page.one("time[data-countdown]")
     assert countdown.text == "4 min"
@@ -178,7 +181,7 @@ async def test_an_event_that_nobody_has_read_has_its_delivery_already(app: App) 
     page = await pages.get(app, f"/t/acme/deliveries/{delivery_id(UUID(route['id']), 'e1', datetime.now(UTC))}")
     assert page.words("#why") == ["It is still to be delivered"]
     (because,) = page.words(".because")
-    assert because.startswith("The event was stored at 20")
+    assert re.match("The event was stored at " + A_DATE, because)
     assert because.endswith(" UTC, and has not been read yet: no running process sends for this tenant now.")
 
 
@@ -373,7 +376,7 @@ async def test_a_merchant_is_told_what_to_mend_of_their_tls(app: App, fault: Tls
     page = await pages.get(app, at(it))
     (because,) = page.words(".because")
     assert because.startswith(
-        "Failed for good at 2026-11-23 08:00:00.042 UTC, after 1 attempt: no trusted TLS connection"
+        "Failed for good at 23 Nov 2026, 08:00:00.042 UTC, after 1 attempt: no trusted TLS connection"
     )
     assert f"could be made to the receiver: {fault.cause}." in because
     assert "Response None. TLS failed." in page.text
@@ -503,11 +506,11 @@ async def test_what_may_not_be_sent_is_refused_on_the_page_with_the_reason(app: 
     await app.ask("POST", path(it.route, "/disable"))
     page = await pages.get(app, at(it))
     assert page.all(".page-head form") == []
-    assert "It cannot be sent again: the webhook is disabled since 20" in page.text
+    assert re.search("It cannot be sent again: the webhook is disabled since " + A_DATE, page.text)
     refused = await pages.post(app, at(it, "/retry?event=e1"))
     assert refused.status == 409
     (alert,) = refused.words("[role=alert]")
-    assert alert.startswith("It was not sent again: the webhook is disabled since 20")
+    assert re.match("It was not sent again: the webhook is disabled since " + A_DATE, alert)
     assert alert.endswith(" UTC: what happened until it is enabled is never sent.")
     assert "It cannot be sent again" not in refused.text
     assert refused.words("#why") == ["It was not delivered"]
@@ -534,7 +537,7 @@ async def test_what_happened_before_the_last_enable_cannot_be_sent_again(app: Ap
         await app.ask("POST", path(it.route, command_))
     page = await pages.get(app, at(it))
     assert page.all(".page-head form") == []
-    assert "It cannot be sent again: the webhook was disabled at 20" in page.text
+    assert re.search("It cannot be sent again: the webhook was disabled at " + A_DATE, page.text)
     assert "what happened before is never sent." in page.text
 
 
