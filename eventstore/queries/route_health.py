@@ -80,7 +80,7 @@ class FailingPosition(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailingCount:
-    """How many routes of a tenant fail, and how many of these are down."""
+    """How many routes fail, and how many of these are down."""
 
     failing: int
     down: int
@@ -134,9 +134,14 @@ SELECT r.route_id AS of_route, {_OF_ROW.replace("h.", "r.")}, r.probe_at, {_WAIT
  ORDER BY r.state, r.since, r.route_id
 """
 
+# $1 tenants
 _COUNTS = """
-SELECT tenant, count(*) AS failing, count(*) FILTER (WHERE state = 'down') AS down
-  FROM hookledger.route_health WHERE state <> 'ok' GROUP BY tenant
+SELECT tenant, count(*) AS failing
+  FROM hookledger.route_health WHERE state <> 'ok' AND tenant = ANY ($1) GROUP BY tenant
+"""
+_TOTAL = """
+SELECT count(*) AS failing, count(*) FILTER (WHERE state = 'down') AS down
+  FROM hookledger.route_health WHERE state <> 'ok'
 """
 
 # $1 tenant
@@ -183,11 +188,17 @@ async def page(database: Database, *, after: FailingPosition | None, limit: int)
     return [_stored(row) for row in rows]
 
 
-async def counts(database: Database) -> dict[str, FailingCount]:
+async def counts(database: Database, tenants: Sequence[str]) -> dict[str, int]:
     """Tenant → how many of its routes fail; only tenants of which some do."""
     async with database.connection(seconds=READ_SECONDS) as connection:
-        rows = await connection.fetch(_COUNTS)
-    return {row["tenant"]: FailingCount(failing=row["failing"], down=row["down"]) for row in rows}
+        return {row["tenant"]: row["failing"] for row in await connection.fetch(_COUNTS, tenants)}
+
+
+async def total(database: Database) -> FailingCount:
+    """How many routes of all tenants fail."""
+    async with database.connection(seconds=READ_SECONDS) as connection:
+        (row,) = await connection.fetch(_TOTAL)
+    return FailingCount(failing=row["failing"], down=row["down"])
 
 
 async def ill(database: Database, tenant: str) -> set[UUID]:

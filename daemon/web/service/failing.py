@@ -38,14 +38,6 @@ class FailingPage:
     next: FailingPosition | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailingTotals:
-    """How many routes of all tenants fail, and how many of these are down."""
-
-    failing: int
-    down: int
-
-
 def in_index(index: RouteIndex) -> FindRoute:
     """Finds routes in a projection."""
 
@@ -75,12 +67,6 @@ async def page(database: Database, find: FindRoute, *, after: FailingPosition | 
         if len(found) <= limit or last is None:
             return FailingPage(items=items, next=None)
         after = FailingPosition(last.state, last.since, last.route_id)
-
-
-async def totals(database: Database) -> FailingTotals:
-    """The numbers over all tenants."""
-    counts = (await route_health.counts(database)).values()
-    return FailingTotals(failing=sum(count.failing for count in counts), down=sum(count.down for count in counts))
 
 
 def cursor(position: FailingPosition) -> str:

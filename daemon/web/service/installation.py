@@ -12,10 +12,11 @@ from typing import TypeVar
 
 from daemon.core.delivery.request_cells import RequestCounts
 from daemon.web.service import failing
-from daemon.web.service.failing import FailingPage, FailingTotals, FindRoute
+from daemon.web.service.failing import FailingPage, FindRoute
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
-from eventstore.queries import rates, status
+from eventstore.queries import rates, route_health, status
+from eventstore.queries.route_health import FailingCount
 from eventstore.queries.status import InstallationStatus
 
 T = TypeVar("T")
@@ -48,7 +49,7 @@ class Installation:
 
     report: InstallationStatus
     throughput: Throughput | None
-    totals: FailingTotals | None
+    totals: FailingCount | None
     failing: FailingPage | None
     unread: tuple[str, ...] = ()
 
@@ -66,7 +67,7 @@ async def read(database: Database, find: FindRoute, *, failing_shown: int) -> In
 
     report = await status.read(database)
     throughput = await part("what is done in a second", _throughput(database))
-    totals = await part("how many webhooks fail", failing.totals(database))
+    totals = await part("how many webhooks fail", route_health.total(database))
     worst = await part("which webhooks fail", failing.page(database, find, after=None, limit=failing_shown))
     return Installation(report=report, throughput=throughput, totals=totals, failing=worst, unread=tuple(unread))
 

@@ -100,10 +100,9 @@ async def test_routes_that_fail_are_listed_worst_first_page_by_page(database: Da
     assert [
         each.row.route_id for each in await route_health.page(database, after=after, limit=9) if each.row
     ] == listed[2:]
-    assert await route_health.counts(database) == {
-        "acme": FailingCount(failing=3, down=2),
-        "globex": FailingCount(failing=1, down=0),
-    }
+    assert await route_health.counts(database, ["acme", "globex", "other"]) == {"acme": 3, "globex": 1}
+    assert await route_health.counts(database, ["globex"]) == {"globex": 1}
+    assert await route_health.total(database) == FailingCount(failing=4, down=2)
 
 
 async def test_a_new_owner_reads_which_routes_of_its_shards_fail(database: Database) -> None:

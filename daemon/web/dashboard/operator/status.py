@@ -15,7 +15,8 @@ from daemon.web.dashboard.rendering import render
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
 from daemon.web.service import failing, health, installation
-from daemon.web.service.failing import FailingPage, FailingTotals
+from daemon.web.service.failing import FailingPage
+from eventstore.queries.route_health import FailingCount
 
 # The bars are scaled to this lag, or to the longest lag if that is longer.
 MIN_SCALE_SECONDS = health.LAG_SECONDS
@@ -40,7 +41,7 @@ async def show(request: web.Request) -> web.Response:
         throughput=found.throughput,
         per_second=installation.per_second,
         failing=found.failing or FailingPage(items=[], next=None),
-        totals=found.totals or FailingTotals(failing=0, down=0),
+        totals=found.totals or FailingCount(failing=0, down=0),
         are_shards_ill=any(shard.owner is None or shard.lag_seconds > health.LAG_SECONDS for shard in report.shards),
         version=__version__,
         shards_of=Counter(shard.owner for shard in report.shards),

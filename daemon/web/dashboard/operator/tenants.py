@@ -23,7 +23,6 @@ from daemon.web.http import paging
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
 from eventstore.queries import route_health
-from eventstore.queries.route_health import FailingCount
 
 PAGE_SIZE = 50
 
@@ -79,12 +78,13 @@ async def _page(
     matches = [tenant for tenant in tenants if text in tenant.casefold()]
     after = paging.decoded(query.get("after", ""))
     rest = [tenant for tenant in matches if after is None or tenant > after]
-    failing = await route_health.counts(query_database(request))
+    listed = rest[:PAGE_SIZE]
+    failing = await route_health.counts(query_database(request), listed)
     return render(
         request,
         "operator/tenants.html",
         status=422 if form_errors else 200,
-        rows=_rows(index, rest[:PAGE_SIZE], failing),
+        rows=_rows(index, listed, failing),
         after=paging.encoded(rest[PAGE_SIZE - 1]) if len(rest) > PAGE_SIZE else None,
         total=len(tenants),
         found=len(matches),
@@ -94,14 +94,14 @@ async def _page(
     )
 
 
-def _rows(index: RouteIndex, tenants: Sequence[str], failing: Mapping[str, FailingCount]) -> list[TenantRow]:
+def _rows(index: RouteIndex, tenants: Sequence[str], failing: Mapping[str, int]) -> list[TenantRow]:
     counts = {tenant: Counter(route.status for route in index.routes(tenant)) for tenant in tenants}
     return [
         TenantRow(
             tenant=tenant,
             enabled=count[RouteStatus.ENABLED],
             disabled=count[RouteStatus.DISABLED],
-            failing=failing[tenant].failing if tenant in failing else 0,
+            failing=failing.get(tenant, 0),
         )
         for tenant, count in counts.items()
     ]

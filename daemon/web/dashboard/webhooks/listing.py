@@ -98,7 +98,7 @@ async def show(request: web.Request) -> web.Response:
         first_created_at=first_created_at,
         slider=_slider_position(first_created_at, at, services.now()),
         counts=_counts(services.index, tenant, at),
-        failing=sum(route.is_enabled and route.id in ill for route in _routes(services.index, tenant, None)),
+        failing=sum(_is_enabled(services.index, route_id) for route_id in ill),
     )
 
 
@@ -122,6 +122,11 @@ def _saved(index: RouteIndex, tenant: str, text: str) -> Route | None:
 
 def _is_live(route: Route) -> bool:
     return route.status is not RouteStatus.DELETED
+
+
+def _is_enabled(index: RouteIndex, route_id: UUID) -> bool:
+    timeline = index.timeline(route_id)
+    return timeline is not None and timeline.current.is_enabled
 
 
 def _counts(index: RouteIndex, tenant: str, as_of: datetime | None) -> dict[str, int]:
