@@ -82,7 +82,6 @@ FORMS = [
     "/t/{tenant}/webhooks/{route}/replays/{replay}/cancel",
     "/t/{tenant}/deliveries/retry",
     "/t/{tenant}/deliveries/{delivery}/retry",
-    "/t/{tenant}/deliveries/retry",
     "/operator",
     "/operator/tokens",
     "/operator/tokens/{token}/revoke",

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.support.audits import audit_row
 from tests.support.pages import BROWSER, OPERATOR_PAGES, Page, get, post
 from tests.support.sessions import browser, opened
 from tests.support.tokens import bearer, token
@@ -15,7 +16,13 @@ from tests.support.web import App, app, path
 PLACE = "/operator"
 HOSTILE = '"><script>alert(1)</script>{{7*7}}'
 
-READ_ONLY = ("/operator/event-types", "/operator/status", "/operator/failing", "/operator/find")
+READ_ONLY = (
+    "/operator/event-types",
+    "/operator/audits/{audit}",
+    "/operator/status",
+    "/operator/failing",
+    "/operator/find",
+)
 FORMS = [place for place in OPERATOR_PAGES if place not in READ_ONLY]
 
 
@@ -167,7 +174,7 @@ async def test_behind_a_proxy_the_link_is_the_one_that_works_there(empty_url: st
 async def test_an_operator_is_led_around_and_back(app: App) -> None:
     operator = await browser(app, None)
     page = await get(app, PLACE, headers=operator)
-    assert page.words(".main-nav a") == ["Tenants", "Tokens", "Event types", "Status"]
+    assert page.words(".main-nav a") == ["Tenants", "Tokens", "Event types", "Audit", "Status"]
     assert page.words(".main-nav [aria-current]") == ["Tenants"]
     assert page.words(".who button") == ["Sign out"]
     inside = await get(app, "/t/acme/webhooks", headers=operator)
@@ -201,11 +208,11 @@ async def test_a_merchant_sees_nothing_of_an_operators_and_changes_nothing_there
     types: list[dict[str, Any]] = [{"name": "order.create", "example": {}}]
     assert (await app.ask("PUT", "/v1/event-types", {"event_types": types})).status == 200
     made = await app.ask("POST", "/v1/tokens", {"scope": "metrics", "name": "secret-token"})
-    known = made.json["id"]
+    known, audit = made.json["id"], await audit_row(app)
     headers = await browser(app, "acme") if who == "session" else BROWSER | bearer(await token(app.database, who))
 
     for place in OPERATOR_PAGES:
-        where = place.format(token=known, name="order.create")
+        where = place.format(token=known, name="order.create", audit=audit)
         answers = [await get(app, where, headers=headers)]
         if place in FORMS:
             fields = {"tenant": "acme", "scope": "admin", "name": "a.b", "intent": "sample", "operator": "yes"}
