@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import re
 import signal
@@ -10,14 +11,20 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 
-from daemon.core.sealing.head import PublicSealKey
+from daemon.core.sealing.head import PublicSealKey, SignedHead, log_name
+from daemon.sealing import anchor_file
+from daemon.store import opened
+from eventstore.domain_events import ticks
+from eventstore.postgres.connect import Database
 from tests.support.cli import CommandLine
+from tests.support.seals import VAULT, seal
 
 EVENT = '{"tenant": "acme", "type": "order.create", "id": "evt_1", "data": {"total": 5}}'
 REFUSING = "http://127.0.0.1:9/"
@@ -101,6 +108,10 @@ async def test_a_delivery_is_proven_to_somebody_with_the_public_key_alone(
     ):
         (tmp_path / "flipped.json").write_text(json.dumps(proof | {part: flipped(proof[part], old, new)}))
         assert sentence in auditor("verify", "flipped.json", "--key", "key.txt", code=1).err
+    ours = PublicSealKey.parse((tmp_path / "key.txt").read_text())
+    foreign = PublicSealKey(name=ours.name, key=bytes([ours.key[0] ^ 1]) + ours.key[1:])
+    (tmp_path / "foreign.txt").write_text(foreign.text)
+    assert "is signed by another key" in auditor("verify", "proof.json", "--key", "foreign.txt", code=1).err
     # The machine of the daemon knows its own key.
     assert hookledger("verify", str(tmp_path / "proof.json"), "--json").json == proven
 
@@ -197,3 +208,38 @@ def test_without_a_key_a_proof_is_not_judged(tmp_path: Path) -> None:
     auditor = CommandLine(tmp_path)
     assert "name the public key with --key" in auditor("verify", "proof.json", code=1).err
     assert "no public key of seals" in auditor("verify", "proof.json", "--key", "key", code=1).err
+
+
+async def test_heads_that_are_not_of_these_seals_are_told_and_fail_the_audit(
+    hookledger: CommandLine, database_url: str, tmp_path: Path
+) -> None:
+    """Heads that a key of ours has signed: of another lineage of this log, of more seals, of none, and of others."""
+    hookledger.environment["HOOKLEDGER_SIGNING__MASTER_KEY"] = base64.b64encode(b"k" * 32).decode()
+    hookledger.create_route()
+    hookledger("publish", stdin=EVENT)
+    async with opened(Database(database_url)) as database:
+        await ticks.make(database)
+        sealed = await seal(database)
+    assert sealed.head is not None
+    ours, (key, *_) = sealed.head.head, VAULT.seal_keys
+    log, _, lineage = ours.origin.rpartition("/")
+    other = f"{log}/{int(lineage) + 1}"
+    for told, sentences in (
+        (ours, []),
+        (
+            replace(ours, origin=other),
+            [f"the head is of another lineage, {other}: seal 1 here was made in {ours.origin}"],
+        ),
+        (replace(ours, size=2), ["the head is of 2 seals, and only the first 1 are here, and whole"]),
+        (replace(ours, size=0), ["the head is of no seals"]),
+        (
+            replace(ours, root=bytes(32)),
+            ["the first 1 seals are not those of the head: one of them was changed, or made again"],
+        ),
+    ):
+        public = PublicSealKey(name=log_name(told.origin), key=key.public)
+        signed = SignedHead(head=told, signatures=((public.name, public.id, key.sign(told.text)),))
+        (tmp_path / "anchors").write_bytes(anchor_file.line_of(signed, sealed.now))
+        ended = hookledger("audit", "--anchors", str(tmp_path / "anchors"), "--json", code=1)  # its event is not read
+        found = [each["detail"] for each in ended.json["seals"]["findings"] if each["part"] == "anchor"]
+        assert found == [f"line 1: {sentence}" for sentence in sentences]
