@@ -1,5 +1,5 @@
 """One of several processes of an audit: reads its orders and ranges of events from standard input, answers on standard
-output, and ends with its input. So it ends with the audit, however that does.
+output, and ends with its input. So it ends with the audit, however that does, at the latest after the part under way.
 
 Like every audit it folds the route log for itself: what it judges by, it has verified.
 """

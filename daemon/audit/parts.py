@@ -20,8 +20,8 @@ from daemon.audit.pages import SeqRange
 from daemon.audit.part_messages import LENGTH, PartFailure, PartFault, PartOrders, PartReport
 from eventstore.postgres.errors import ChainBroken, StoreUnavailable
 
-# Fewer events are judged before another process has started.
-LEAST_SEQS = 20_000
+# Fewer events are judged while another process starts, which takes a second of a core.
+LEAST_SEQS = 50_000
 # Parts differ in what they cost, so each process gets several.
 PARTS_EACH = 16
 

@@ -26,7 +26,7 @@ UPDATE hookledger.attempt SET status_code = 500 WHERE seq % 5 = 0;
 
 
 @pytest.mark.parametrize(
-    ("after", "upto", "processes"), [(0, 0, 4), (7, 8, 4), (0, 20_000, 2), (0, 20_001, 2), (10, 10_000_000, 3)]
+    ("after", "upto", "processes"), [(0, 0, 4), (7, 8, 4), (0, 50_000, 2), (0, 50_001, 2), (10, 10_000_000, 3)]
 )
 def test_parts_are_all_of_it_in_order_and_none_of_it_twice(after: int, upto: int, processes: int) -> None:
     for count in (1, processes):
