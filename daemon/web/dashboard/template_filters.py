@@ -70,7 +70,10 @@ def _age(seconds: float) -> str | None:
 
 
 def _marked(found: re.Match[str]) -> str:
-    at = datetime.strptime(found[0], "%d %b %Y, %H:%M:%S.%f UTC").replace(tzinfo=UTC)
+    try:
+        at = datetime.strptime(found[0], "%d %b %Y, %H:%M:%S.%f UTC").replace(tzinfo=UTC)
+    except ValueError:  # people may write of a 31st of February
+        return found[0]
     iso = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return f'<time datetime="{iso}" title="{iso}" data-moment="ms">{found[0]}</time>'
 

@@ -139,8 +139,15 @@ def escaped_bytes(text: str) -> int:
 
 def _reworded(text: str) -> str:
     text = _ROUTE.sub(r"\1 webhook", text)
-    text = _MOMENT.sub(lambda found: moment_words(datetime.fromisoformat(found[1])), text)
+    text = _MOMENT.sub(_moment_reworded, text)
     return _FOR_OPERATORS.sub("", text)
+
+
+def _moment_reworded(found: re.Match[str]) -> str:
+    try:
+        return moment_words(datetime.fromisoformat(found[1]))
+    except ValueError:
+        return found[0]
 
 
 def _separator(before: str, lexeme: str, depth: int) -> str:

@@ -78,7 +78,7 @@ def can_retry(status: ListStatus | None) -> bool:
 
 
 def can_send(request: web.Request, found: FoundDelivery) -> bool:
-    """True if a delivery that has ended may be sent again: its route is as it was when the event happened."""
+    """True if a delivery that has ended may be sent again: its route has been enabled ever since its event."""
     route = _route(request, found.position.route_id)
     return route is not None and resend.delivery(route, found.position.event_time) is None
 

@@ -81,11 +81,9 @@ async def _deliveries(request: web.Request, criteria: LogFilter) -> DeliveryPage
 
 def _matching(request: web.Request, found: DeliveryPage) -> int | None:
     """How many of the only page can be sent again, None if there may be more pages."""
-    return (
-        sum(can_send(request, item.found) and not item.found.is_test for item in found.items)
-        if not found.next
-        else None
-    )
+    if found.next is not None:
+        return None
+    return sum(not item.found.is_test and can_send(request, item.found) for item in found.items)
 
 
 def _criteria(request: web.Request) -> LogFilter:

@@ -124,3 +124,10 @@ def test_moments_in_a_sentence_are_times_that_a_reader_sees_in_their_own_zone() 
         "3 Nov 2026, 08:00:00.042 UTC</time>: &lt;b&gt; was “23 Nov”"
     )
     assert FILTERS["timed"]("nothing & no time") == "nothing &amp; no time"
+
+
+@pytest.mark.parametrize(
+    "text", ["“31 Feb 2026, 08:00:00.000 UTC”", "1 Jan 0000, 08:00:00.000 UTC", "2026-99-99 99:99:99.000000 UTC"]
+)
+def test_what_somebody_wrote_like_a_moment_that_never_was_stays_a_text(text: str) -> None:
+    assert FILTERS["plain"](f"disabled: {text}") == f"disabled: {text}"
