@@ -1,7 +1,8 @@
 """The events of a tenant, page by page, newest first.
 
-A page is read until it is full. The events of a few types have an index; those of very many types are found by walking
-the tenant's events, and only there a page may end early, after PAGE_SECONDS.
+A page is read until it is full: by walking a few of the tenant's events, which is enough where most of them fit. Then
+those of a few types have an index; those of very many types are found by walking on, and only there a page may end
+early, after PAGE_SECONDS.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ from eventstore.postgres.connect import Database
 _BEGIN_OF_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 _END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC)
 
-# After this time a page that is not full ends early, if its types are more than MAX_TYPES. Not sooner: whoever gets an
-# empty page takes it for an answer.
+# After this time a page that is not full ends early, as it does only if its types are more than MAX_TYPES. Not sooner:
+# whoever gets an empty page takes it for an answer.
 PAGE_SECONDS = 1.0
 
 # The newest events of each of these types are read for a page: a hundred take ten milliseconds.
 MAX_TYPES = 200
 
-# Events that are looked at by one query if there are more types.
+# Before anybody asks for types, so many events are looked at for each that is wanted: where most events are of these
+# types, that fills the page. With more than MAX_TYPES the walk goes on, with twice as many each time, up to the second.
+_FIRST_PART = 4
 _WALKED_ROWS = 5000
 
 
@@ -67,13 +70,9 @@ async def _events(
 ) -> tuple[list[LoggedEvent], EventPosition | None]:
     """At most so many events below `top`, and where the search ended early, None if it did not."""
     tenant, patterns, since = event_filter.tenant, event_filter.patterns, event_filter.since or _BEGIN_OF_TIME
-    if ALL not in patterns:
-        names = await listing.names(database, tenant, patterns, most=MAX_TYPES)
-        if names is not None:
-            return await listing.of_names(database, tenant, top, since=since, names=names, limit=most), None
     events: list[LoggedEvent] = []
-    rows = most if ALL in patterns else _WALKED_ROWS
-    ends_at = time.monotonic() + PAGE_SECONDS
+    rows = most if ALL in patterns else min(most * _FIRST_PART, _WALKED_ROWS)
+    is_first, ends_at = True, time.monotonic() + PAGE_SECONDS
     while True:
         found = await listing.listed(
             database, tenant, top, since=since, patterns=patterns, rows=rows, limit=most - len(events)
@@ -82,3 +81,10 @@ async def _events(
         if found.down_to is None or len(events) >= most or time.monotonic() > ends_at:
             return events, found.down_to
         top = found.down_to
+        if is_first and ALL not in patterns:
+            names = await listing.names(database, tenant, patterns, most=MAX_TYPES)
+            if names is not None:
+                left = most - len(events)
+                rest = await listing.of_names(database, tenant, top, since=since, names=names, limit=left)
+                return events + rest, None
+        is_first, rows = False, min(2 * rows, _WALKED_ROWS)
