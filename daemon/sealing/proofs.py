@@ -13,7 +13,7 @@ from datetime import date, datetime
 from uuid import UUID
 
 from daemon.core.sealing import tree
-from daemon.core.sealing.canonical import COLUMNS, SealedTable, SealedValue, leaf, text_of
+from daemon.core.sealing.canonical import SealedTable, SealedValue, leaf, row_entry
 from daemon.core.sealing.head import SignedHead
 from daemon.core.sealing.proof import FORMAT, DeliveryProof, ProvenRow, ProvenSeal
 from daemon.core.sealing.tree import leaf_hash
@@ -170,8 +170,7 @@ class _SealTrees:
 
 def _row(table: SealedTable, seal: int, leaves: Sequence[bytes], index: int, row: CoveredRow) -> ProvenRow:
     return ProvenRow(
-        table=table.value,
-        columns=dict(zip(COLUMNS[table], map(text_of, row.values), strict=True)),
+        entry=row_entry(table, row.values).decode(),
         seal=seal,
         index=index,
         path=[each.hex() for each in tree.inclusion_path(leaves, index)],

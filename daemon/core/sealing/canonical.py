@@ -1,17 +1,24 @@
-"""What is hashed of a row: its columns as texts, in a fixed order, each as `<length in bytes>:<text>`, null as `~`.
+"""What is hashed of a row, and of a seal.
 
-The first field is the name of the table. Numbers are decimal, times are microseconds since 1970, truth values `true` or
-`false`, UUIDs as PostgreSQL writes them. Payloads are in it by their SHA-256, in lower-case hex, so that a proof
-reveals none. The route log has the same form (eventstore/route_log/chain.py). eventstore/README.md lists the columns.
+The entry of a row is a JSON array without blanks: the name of its table, then its columns in a fixed order. Integers
+are numbers, UUIDs texts as PostgreSQL writes them, times texts like 2026-11-23T08:00:00.000001Z, without a fraction if
+it is 0. Payloads are in it by their SHA-256, in lower-case hex, so that a proof reveals none. Of what JSON may escape
+in a text only quotes, backslashes and control characters are, by the short form if there is one. orjson writes that in
+a fifth of the time that joining texts took, and there are two rows for each delivery.
+
+A seal has its fields as texts, each as `<length in bytes>:<text>`, null as `~`; the first is `seal`. Numbers are
+decimal, times are microseconds since 1970. The route log has the same form (eventstore/route_log/chain.py).
+eventstore/README.md lists the columns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from types import NoneType
 from uuid import UUID
+
+import orjson
 
 from daemon.core.sealing.tree import leaf_hash
 
@@ -79,43 +86,35 @@ COLUMNS: dict[SealedTable, tuple[str, ...]] = {
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def _microseconds(at: datetime) -> str:
-    since = at - _EPOCH
-    return str((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds)
-
-
-# By the class of a value, which is quicker than asking whether it is an instance: this runs twenty times for a row.
-_TEXTS: dict[type, Callable[..., str | None]] = {
-    int: str,
-    str: str,
-    bytes: bytes.hex,
-    datetime: _microseconds,
-    bool: lambda value: "true" if value else "false",
-    NoneType: lambda _: None,
-}
-
-
-def text_of(value: SealedValue) -> str | None:
-    """A value as it is hashed."""
-    return _TEXTS.get(value.__class__, str)(value)
-
-
-def encode(fields: Iterable[str | None]) -> bytes:
-    """The fields in one text that tells them apart."""
-    texts = list(fields)
-    joined = "".join(["~" if text is None else f"{len(text)}:{text}" for text in texts])
-    raw = joined.encode()
-    if len(raw) == len(joined):  # as many bytes as characters, in each field
-        return raw
-    return b"".join([b"~" if text is None else b"%d:%b" % (len(text.encode()), text.encode()) for text in texts])
-
-
-def leaf_of_texts(table: SealedTable, texts: Iterable[str | None]) -> bytes:
-    """The leaf hash of a row whose columns are given as texts, in the order of COLUMNS."""
-    return leaf_hash(encode((table.value, *texts)))
+def row_entry(table: SealedTable, values: Sequence[SealedValue]) -> bytes:
+    """What is hashed of a row. `values` are in the order of COLUMNS."""
+    return orjson.dumps((table.value, *values), default=_other, option=orjson.OPT_UTC_Z)
 
 
 def leaf(table: SealedTable, values: Sequence[SealedValue]) -> bytes:
     """The leaf hash of a row. `values` are in the order of COLUMNS."""
-    texts = _TEXTS
-    return leaf_of_texts(table, [texts.get(value.__class__, str)(value) for value in values])
+    return leaf_hash(row_entry(table, values))
+
+
+def _other(value: object) -> str:
+    """A digest, or a UUID of asyncpg's own class."""
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def text_of(value: int | str | bytes | datetime | None) -> str | None:
+    """A field of a seal as it is hashed."""
+    match value:
+        case None:
+            return None
+        case datetime():
+            since = value - _EPOCH
+            return str((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds)
+        case bytes():
+            return value.hex()
+        case _:
+            return str(value)
+
+
+def encode(fields: Iterable[str | None]) -> bytes:
+    """The fields of a seal in one text that tells them apart."""
+    return b"".join([b"~" if text is None else b"%d:%b" % (len(text.encode()), text.encode()) for text in fields])

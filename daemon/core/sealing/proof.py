@@ -5,11 +5,11 @@ with a path to a root that is signed. To check it takes the public key and nothi
     delivery    its id; with tenant, event and route
     head        the signed head, a note (head.py)
     seals       by number: the fields of the seal as texts, the hash of the one before, the path in the tree of the head
-    rows        table, columns as texts, seal, and index and path in the tree of that table and day; hashes are hex
+    rows        the text that is hashed (canonical.py), seal, and index and path in the tree of that table and day
     unsealed    how many outcomes there were, when it was made, that no seal covers yet
 
-`verify` trusts none of it: it computes every hash anew, and compares the rows with each other. What it proves is that
-these rows were recorded by then, not that there are no others: that is what an audit tells.
+Hashes are hex. `verify` trusts none of it: it computes every hash anew, and compares the rows with each other. What it
+proves is that these rows were recorded by then, not that there are no others: that is what an audit tells.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
+import orjson
 from typing_extensions import TypedDict
 
 from daemon.core.delivery.answer import delivery_id
 from daemon.core.sealing import seal as sealing
-from daemon.core.sealing.canonical import COLUMNS, SealedTable, leaf_of_texts
+from daemon.core.sealing.canonical import COLUMNS, SealedTable
 from daemon.core.sealing.head import ForeignSignature, MalformedHead, PublicSealKey, SignedHead, TreeHead, parse_head
 from daemon.core.sealing.tree import is_included, leaf_hash
 
@@ -33,10 +35,9 @@ Texts = Mapping[str, str | None]
 
 
 class ProvenRow(TypedDict):
-    """A row with its place in the tree of its table and day. `columns` are texts as they are hashed."""
+    """A row with its place in the tree of its table and day. `entry` is what is hashed, a JSON array."""
 
-    table: str
-    columns: dict[str, str | None]
+    entry: str
     seal: int
     index: int
     path: list[str]
@@ -120,7 +121,7 @@ class _Seal:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    columns: Texts
+    columns: Mapping[str, Any]
     sealed_at: datetime
 
 
@@ -166,12 +167,15 @@ def _rows(proof: _Proof, seals: Mapping[int, _Seal]) -> tuple[_Row, list[_Row]]:
     """The event and the outcomes, each of which is in its seal."""
     found: dict[SealedTable, list[_Row]] = {SealedTable.EVENT: [], SealedTable.ATTEMPT: []}
     for each in proof.parts["rows"]:
-        table, columns, seal = SealedTable(each["table"]), each["columns"], seals.get(each["seal"])
-        if seal is None or table not in found or set(columns) != set(COLUMNS[table]):
+        entry, seal = each["entry"], seals.get(each["seal"])
+        name, *values = orjson.loads(entry)
+        table = SealedTable(name)
+        if seal is None or table not in found or len(values) != len(COLUMNS[table]):
             raise ProofRefused(f"a row of {table} has other columns than such a row, or a seal that is missing")
-        recorded_at = _moment(columns["recorded_at" if table is SealedTable.EVENT else "at"])
+        columns = dict(zip(COLUMNS[table], values, strict=True))
+        recorded_at = _instant(columns["recorded_at" if table is SealedTable.EVENT else "at"])
         day = seal.days.get((table, recorded_at.date().isoformat()))
-        leaf = leaf_of_texts(table, (columns[name] for name in COLUMNS[table]))
+        leaf = leaf_hash(entry.encode())
         if day is None or not is_included(leaf, each["index"], day.rows, _path(each["path"]), day.root):
             raise ProofRefused(f"a row of {table} is not in seal {each['seal']}: it, or its path, was changed")
         found[table].append(_Row(columns, seal.at))
@@ -184,7 +188,7 @@ def _delivery(
     proof: _Proof, head: TreeHead, key: PublicSealKey, event: _Row, attempts: Sequence[_Row]
 ) -> ProvenDelivery:
     parts, columns = proof.parts, event.columns
-    moments = [_moment(text) for name in ("occurred_at", "recorded_at", "closed_upto") if (text := columns[name])]
+    moments = [_instant(text) for name in ("occurred_at", "recorded_at", "closed_upto") if (text := columns[name])]
     event_time = min(moments)
     claimed = (parts["tenant"], parts["event"])
     if claimed != (columns["tenant"], columns["id"]):
@@ -216,11 +220,16 @@ def _attempt(row: _Row) -> ProvenAttempt:
     return ProvenAttempt(
         number=int(columns["number"] or 0),
         outcome=str(columns["outcome"]),
-        started_at=_moment(columns["started_at"]),
+        started_at=_instant(columns["started_at"]),
         status_code=None if status_code is None else int(status_code),
         error=columns["error"],
         sealed_at=row.sealed_at,
     )
+
+
+def _instant(text: str) -> datetime:
+    """A time in a row."""
+    return datetime.fromisoformat(text)
 
 
 def _moment(microseconds: str | None) -> datetime:

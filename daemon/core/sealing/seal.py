@@ -1,7 +1,7 @@
 """A seal: how many rows each table had got since the seal before, the roots of their trees, and the state of the rest.
 
-hash = SHA-256(hash of the seal before ‖ canonical seal). The canonical seal has the form of a row (canonical.py), with
-the fields of `SealContent` in their order. The hashes of all seals are the entries of the tree whose root is signed.
+hash = SHA-256(hash of the seal before ‖ canonical seal). The canonical seal has the fields of `SealContent` in their
+order (canonical.py). The hashes of all seals are the entries of the tree whose root is signed.
 Rows are grouped by the UTC day of their partition, so that what retention leaves of a seal can still be checked.
 """
 

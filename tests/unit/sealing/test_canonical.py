@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from datetime import UTC, date, datetime
 from uuid import UUID
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.core.sealing import canonical, seal
-from daemon.core.sealing.canonical import COLUMNS, SealedTable, encode, leaf, text_of
+from daemon.core.sealing.canonical import COLUMNS, SealedTable, encode, leaf, row_entry, text_of
 from daemon.core.sealing.seal import SealContent, SealedDay
 
 AT = datetime(2026, 11, 23, 8, 0, 0, 1, tzinfo=UTC)
@@ -44,17 +45,47 @@ CONTENT = SealContent(
         (None, None),
         (5, "5"),
         (-5, "-5"),
-        (True, "true"),
-        (False, "false"),
         ("ü", "ü"),
         (b"\x0a\xff", "0aff"),
         (AT, "1795420800000001"),
         (datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC), "-1"),
-        (UUID(int=7), "00000000-0000-0000-0000-000000000007"),
     ],
 )
-def test_each_kind_of_value_has_its_text(value: canonical.SealedValue, text: str | None) -> None:
+def test_each_field_of_a_seal_has_its_text(value: int | str | bytes | datetime | None, text: str | None) -> None:
     assert text_of(value) == text
+
+
+class OtherUuid(UUID):
+    """As asyncpg has one."""
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (None, "null"),
+        (-(2**63), "-9223372036854775808"),
+        (True, "true"),
+        ("ü/😀\u2028", '"ü/😀\u2028"'),
+        ('"\\\n\x01', r'"\"\\\n\u0001"'),
+        (b"\x0a\xff", '"0aff"'),
+        (AT, '"2026-11-23T08:00:00.000001Z"'),
+        (AT.replace(microsecond=0), '"2026-11-23T08:00:00Z"'),
+        (datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC), '"1969-12-31T23:59:59.999999Z"'),
+        (UUID(int=7), '"00000000-0000-0000-0000-000000000007"'),
+        (OtherUuid(int=7), '"00000000-0000-0000-0000-000000000007"'),
+    ],
+)
+def test_each_kind_of_value_of_a_row_is_written_as_json(value: canonical.SealedValue, written: str) -> None:
+    assert row_entry(SealedTable.TICK, [value]).decode() == f'["tick",{written}]'
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@given(st.lists(st.none() | TEXTS | st.integers(-(2**63), 2**63 - 1) | st.booleans()))
+def test_a_row_is_written_as_python_writes_it(values: list[canonical.SealedValue]) -> None:
+    text = json.dumps(["tick", *values], ensure_ascii=False, separators=(",", ":"))
+    assert row_entry(SealedTable.TICK, values).decode() == text
 
 
 def test_fields_are_written_with_their_length_in_bytes() -> None:
@@ -68,7 +99,7 @@ def test_different_fields_are_never_written_alike(some: list[str | None], others
 
 def test_a_leaf_is_the_hash_of_the_table_and_its_columns() -> None:
     values = (7, "9:9:", AT, 3, AT, None)
-    written = b"4:tick1:74:9:9:16:17954208000000011:316:1795420800000001~"
+    written = b'["tick",7,"9:9:","2026-11-23T08:00:00.000001Z",3,"2026-11-23T08:00:00.000001Z",null]'
     assert leaf(SealedTable.TICK, values) == hashlib.sha256(b"\x00" + written).digest()
     assert len(COLUMNS[SealedTable.TICK]) == len(values)
 

@@ -125,7 +125,7 @@ async def test_a_delivery_is_proven_with_its_event_and_its_outcomes(app: App) ->
     document = (await app.ask("GET", path)).json
     proven = proof.verify(document, [await key_of(app)])
     assert (proven.event, proven.tenant, len(proven.attempts), proven.unsealed) == ("e1", "acme", 1, 0)
-    assert [row["table"] for row in document["rows"]] == ["domain_event", "attempt"]
+    assert [json.loads(row["entry"])[0] for row in document["rows"]] == ["domain_event", "attempt"]
 
 
 async def test_an_outcome_that_is_not_sealed_yet_is_told(app: App) -> None:
@@ -160,10 +160,11 @@ async def test_a_proof_with_anything_changed_is_refused(app: App) -> None:
     document, keys = (await app.ask("GET", path)).json, [await key_of(app)]
     proof.verify(document, keys)
     places = [place for place in _places(document) if place[-1] != "unsealed"]
-    assert len(places) > 60
-    for place in places:
+    changed = [(place, _changed(document, place)) for place in places] + [*_changed_columns(document)]
+    assert len(changed) > 60
+    for place, forged in changed:
         with pytest.raises(ProofRefused):
-            proof.verify(_changed(document, place), keys)
+            proof.verify(forged, keys)
             pytest.fail(f"{place} was changed, and nobody noticed")
 
 
@@ -222,6 +223,17 @@ def _places(value: object, place: tuple[object, ...] = ()) -> Iterator[tuple[obj
                 yield from _places(part, (*place, index))
         case _:
             yield place
+
+
+def _changed_columns(document: dict[str, Any]) -> Iterator[tuple[tuple[object, ...], dict[str, Any]]]:
+    """The document with another value in one column of one row, and where that is."""
+    for row, proven in enumerate(document["rows"]):
+        values = json.loads(proven["entry"])
+        for column in range(len(values)):
+            forged = copy.deepcopy(document)
+            entry = json.dumps(_changed({"entry": values}, ("entry", column))["entry"], separators=(",", ":"))
+            forged["rows"][row]["entry"] = entry
+            yield ("rows", row, column), forged
 
 
 def _changed(document: dict[str, Any], place: tuple[object, ...]) -> dict[str, Any]:
