@@ -425,6 +425,7 @@ DECLARE
     last   hookledger.tick;
     next   hookledger.tick;
     notice text;
+    waits  text := current_setting('lock_timeout');
 BEGIN
     IF own IS NULL THEN
         SELECT * INTO last FROM hookledger.tick ORDER BY tick DESC LIMIT 1;
@@ -436,6 +437,8 @@ BEGIN
         BEGIN
             PERFORM set_config('lock_timeout', '20ms', true);
             LOCK TABLE hookledger.log_lock IN SHARE UPDATE EXCLUSIVE MODE;
+            -- For the rest as before: the commit waits for that of others who notify, which may take longer.
+            PERFORM set_config('lock_timeout', waits, true);
         EXCEPTION
             WHEN lock_not_available THEN RETURN;
         END;

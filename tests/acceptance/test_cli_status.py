@@ -33,7 +33,9 @@ async def sql(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 @pytest.fixture
 def live(hookledger: CommandLine) -> Iterator[Terminal]:
     command = [sys.executable, "-m", "daemon", "status", "--every", "0.5"]
-    environment = {name: value for name, value in hookledger.environment.items() if name != "COLUMNS"}
+    # With these a terminal has that size for ever; readline sets them.
+    sizes = ("COLUMNS", "LINES")
+    environment = {name: value for name, value in hookledger.environment.items() if name not in sizes}
     with Terminal(command, environment=environment, folder=hookledger.home, columns=100, lines=40) as terminal:
         yield terminal
 

@@ -238,6 +238,23 @@ async def test_many_who_publish_with_ticks_and_without_lose_nothing_and_repeat_n
         assert events == told(read[number])
 
 
+@pytest.mark.parametrize("is_held", [False, True])
+async def test_only_for_the_lock_of_ticks_a_publish_does_not_wait(
+    sql: asyncpg.Connection, connect: Connect, is_held: bool
+) -> None:
+    """Its commit waits for those of others who notify, for as long as any statement may."""
+    other = await connect()
+    await other.execute("BEGIN")
+    if is_held:
+        await other.execute("LOCK TABLE hookledger.log_lock IN SHARE UPDATE EXCLUSIVE MODE")
+    await sql.execute("SET lock_timeout = '1234ms'; BEGIN")
+    await sql.execute("SELECT hookledger.publish('acme', 'a.b', '{}', 'e1')")
+    made = await sql.fetchval("SELECT made FROM hookledger.next_tick(pg_current_xact_id())")
+    assert (made is None) == is_held
+    assert await sql.fetchval("SHOW lock_timeout") == "1234ms"
+    await sql.execute("COMMIT")
+
+
 async def test_other_processes_are_notified_and_one_that_is_alone_is_not(
     database: Database, sql: asyncpg.Connection
 ) -> None:
