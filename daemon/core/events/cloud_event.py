@@ -41,7 +41,6 @@ _TEXT_TYPE = re.compile(r"text/.+|[^/]+/(?:[^/+]+\+)*xml", re.IGNORECASE)
 # The signs of the JSON texts of attributes: strings, integers, true and false.
 _IS_ATTRIBUTE = re.compile(r'"|-?[0-9]+\Z|true\Z|false\Z').match
 _MAX_NAMED = 10
-_BOM = b"\xef\xbb\xbf"
 
 
 class Converted(NamedTuple):
@@ -108,7 +107,7 @@ def elements(raw: bytes) -> Iterator[bytes]:
     but for NaN and Infinity. Raises ValueError with a reason if the whole is no array of JSON values.
     """
     try:
-        for text in raw_json.scanned_elements(raw.removeprefix(_BOM).decode()):
+        for text in raw_json.scanned_elements(raw.removeprefix(raw_json.BYTE_ORDER_MARK).decode()):
             yield text.encode()
     except RecursionError:
         raise ValueError("the JSON is nested too deeply") from None
@@ -160,7 +159,7 @@ def _of_bytes(body: bytes, content_type: object) -> str:
     """The text of `data` for bytes of a content type. Raises NotACloudEvent if they should be JSON and are none."""
     media = content_type.partition(";")[0].strip() if isinstance(content_type, str) else "application/json"
     if _JSON_TYPE.fullmatch(media):
-        body = body.removeprefix(_BOM)
+        body = body.removeprefix(raw_json.BYTE_ORDER_MARK)
         try:
             raw_json.loads(body)
         except ValueError as error:

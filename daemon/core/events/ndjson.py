@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_BOM = b"\xef\xbb\xbf"
+from daemon.core.events.raw_json import BYTE_ORDER_MARK
 
 
 @dataclass(slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class LineSplitter:
 
     def __init__(self, *, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._keep_bytes = max_bytes + len(_BOM) + len(b"\r")
+        self._keep_bytes = max_bytes + len(BYTE_ORDER_MARK) + len(b"\r")
         self.ended = 0
         self._pieces: list[bytes] = []
         self._size_bytes = 0
@@ -60,7 +60,7 @@ class LineSplitter:
         """The line of `size_bytes` bytes. `text` has all of them if they are no more than are kept."""
         self.ended += 1
         if self.ended == 1:
-            text = text.removeprefix(_BOM)
+            text = text.removeprefix(BYTE_ORDER_MARK)
         text = text.strip()
         if size_bytes > self._keep_bytes or len(text) > self._max_bytes:
             return [Line(number=self.ended, text=None, size_bytes=size_bytes)]

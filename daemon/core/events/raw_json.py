@@ -18,6 +18,9 @@ def _refuse(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
+# What some programs write before a text. It is no part of JSON.
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
 # orjson reads deeper than this, but does not write it, and later stages read an accepted event with less stack left.
 MAX_DEPTH = 254
 

@@ -23,7 +23,6 @@ from eventstore.postgres.connect import Database
 
 # Any of these says that the attributes are headers: each CloudEvent has both.
 _TELLING_HEADERS = ("ce-specversion", "ce-id")
-_BOM = b"\xef\xbb\xbf"
 
 
 class Mode(Enum):
@@ -51,7 +50,7 @@ class CloudEvents:
             if self.mode is Mode.BINARY:
                 made = cloud_event.binary(self._headers, raw, content_type=self._content_type, tenant=tenant)
             else:
-                made = cloud_event.structured(raw.removeprefix(_BOM), tenant=tenant)
+                made = cloud_event.structured(raw.removeprefix(raw_json.BYTE_ORDER_MARK), tenant=tenant)
         except NotACloudEvent as error:
             return self.noted(error.problems)
         parsed = event.parse(made.text, now=now, max_bytes=max_bytes, tenant=tenant, type_test=type_test)

@@ -20,6 +20,7 @@ from daemon.core.events import event
 from daemon.core.events.catalogue import KnownTypes
 from daemon.core.events.event import IncomingEvent
 from daemon.core.events.ndjson import Line
+from daemon.core.events.raw_json import BYTE_ORDER_MARK
 from daemon.core.webhook.request import HOPS_HEADER, MAX_HOPS
 from daemon.metrics import RESULTS
 from daemon.web.access.auth import CALLER, IDENTIFYING_SECONDS
@@ -47,7 +48,6 @@ BATCH_EVENTS_PER_SECOND = 2_000
 BUDGET_MAX_EVENT_SIZES = 2 * BATCH_MAX_EVENT_SIZES
 
 _HOPS = re.compile(r"[1-9][0-9]{0,3}", re.ASCII)
-_BOM = b"\xef\xbb\xbf"
 
 
 @endpoint(
@@ -87,7 +87,7 @@ async def _publish_one(request: web.Request, take: Take, cloud: CloudEvents | No
     clock, seconds = asyncio.get_running_loop().time, _seconds_left(request)
     began_at = clock()
     known = await services.catalogue.known_types(seconds=seconds)
-    text = raw.removeprefix(_BOM) if cloud is None else raw
+    text = raw.removeprefix(BYTE_ORDER_MARK) if cloud is None else raw
     parsed = _parse(request, text, now=services.now(), known=known, cloud=cloud)
     if isinstance(parsed, tuple):
         raise _invalid(request, parsed)
