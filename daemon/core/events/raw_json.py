@@ -93,16 +93,7 @@ def _spans(text: str) -> Iterator[tuple[str, int, int, int, int]]:
 
 def elements(text: str) -> list[str]:
     """The raw texts of an array's elements. Raises ValueError for anything but an array."""
-    opened = _opened_array(text)
-    if opened is None:
-        raise ValueError("not a JSON array")
-    position = opened.end()
-    found: list[str] = []
-    while text[position] != "]":
-        _, end = _scan(text, position)
-        found.append(text[position:end])
-        position = _end_of(_comma, text, end)
-    return found
+    return [*scanned_elements(text)]
 
 
 def scanned_elements(text: str) -> Iterator[str]:

@@ -24,6 +24,7 @@ import orjson
 from typing_extensions import TypedDict
 
 from daemon.core.delivery.answer import delivery_id
+from daemon.core.events.event import instant
 from daemon.core.sealing import seal as sealing
 from daemon.core.sealing.canonical import COLUMNS, SealedTable
 from daemon.core.sealing.head import ForeignSignature, MalformedHead, PublicSealKey, SignedHead, TreeHead, parse_head
@@ -173,7 +174,7 @@ def _rows(proof: _Proof, seals: Mapping[int, _Seal]) -> tuple[_Row, list[_Row]]:
         if seal is None or table not in found or len(values) != len(COLUMNS[table]):
             raise ProofRefused(f"a row of {table} has other columns than such a row, or a seal that is missing")
         columns = dict(zip(COLUMNS[table], values, strict=True))
-        recorded_at = _instant(columns["recorded_at" if table is SealedTable.EVENT else "at"])
+        recorded_at = instant(columns["recorded_at" if table is SealedTable.EVENT else "at"])
         day = seal.days.get((table, recorded_at.date().isoformat()))
         leaf = leaf_hash(entry.encode())
         if day is None or not is_included(leaf, each["index"], day.rows, _path(each["path"]), day.root):
@@ -188,7 +189,7 @@ def _delivery(
     proof: _Proof, head: TreeHead, key: PublicSealKey, event: _Row, attempts: Sequence[_Row]
 ) -> ProvenDelivery:
     parts, columns = proof.parts, event.columns
-    moments = [_instant(text) for name in ("occurred_at", "recorded_at", "closed_upto") if (text := columns[name])]
+    moments = [instant(text) for name in ("occurred_at", "recorded_at", "closed_upto") if (text := columns[name])]
     event_time = min(moments)
     claimed = (parts["tenant"], parts["event"])
     if claimed != (columns["tenant"], columns["id"]):
@@ -220,16 +221,11 @@ def _attempt(row: _Row) -> ProvenAttempt:
     return ProvenAttempt(
         number=int(columns["number"] or 0),
         outcome=str(columns["outcome"]),
-        started_at=_instant(columns["started_at"]),
+        started_at=instant(columns["started_at"]),
         status_code=None if status_code is None else int(status_code),
         error=columns["error"],
         sealed_at=row.sealed_at,
     )
-
-
-def _instant(text: str) -> datetime:
-    """A time in a row."""
-    return datetime.fromisoformat(text)
 
 
 def _moment(microseconds: str | None) -> datetime:

@@ -41,6 +41,8 @@ _NO_ENCODING = re.compile("%(?![0-9A-Fa-f]{2})")
 _TOKEN = re.compile("(hl_[a-z]+_[0-9a-f]{12}_)[^/]+", re.IGNORECASE)
 
 RETRY_AFTER_SECONDS = 2
+# A person has to act before it helps to repeat the request.
+BROKEN_LOG_SECONDS = 60
 
 # Headers of every response that does not set them itself. `Server` always replaces the library's name and versions.
 DEFAULT_HEADERS = {"Server": "Hookledger", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
@@ -157,7 +159,8 @@ def of(error: Exception) -> Problem | None:  # noqa: C901, PLR0912 - a table, re
             detail = "the database does not answer: repeat the request, with the same event id or Idempotency-Key"
             return Problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
         case ChainBroken():
-            return Problem(503, "the log of routes is not what was written: the operator must look at it")
+            detail = "the log of routes is not what was written: the operator must look at it"
+            return Problem(503, detail, headers={"Retry-After": str(BROKEN_LOG_SECONDS)})
         case HttpProcessingError() | web.RequestPayloadError() | ConnectionError():
             return Problem(400, "the body ended early, or is not what its headers say")
         case web.HTTPException() if error.status >= HTTPStatus.BAD_REQUEST:
