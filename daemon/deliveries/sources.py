@@ -72,7 +72,8 @@ def _source(
     deliveries_of_event = min(max(1, routes_of_type // 2), _MAX_DELIVERIES_OF_EVENT)
 
     async def further(begin: ListPosition, rows: int) -> Stretch:
-        of_events = await walk_events(database, scope, begin, max(2, rows // deliveries_of_event))
+        # `rows` counts two for each delivery.
+        of_events = await walk_events(database, scope, begin, max(2, rows // 2 // deliveries_of_event))
         has_begun = of_events.down_to is None or of_events.down_to < begin
         if has_begun and (of_events.down_to is None or rows < _BOTH_WAYS_ROWS):
             return of_events

@@ -154,19 +154,19 @@ SELECT r.route_id, r.seq, r.failures, r.due_at - {AHEAD} AS due_at
   FROM unnest($1::uuid[], $2::bigint[]) AS p (route_id, seq)
   JOIN hookledger.retry r ON r.route_id = p.route_id AND r.seq = p.seq
 """
+# Of each delivery its last request and its final outcome, which may be one row. An outcome may be in any partition from
+# that of its event on, so both are found in one walk of them.
 _SUMMARIES = """
-SELECT p.route_id, p.seq, last.number, last.started_at, last.status_code, last.error, last.duration_ms,
-       ended.outcome AS end_outcome, ended.number AS end_number
+SELECT p.route_id, p.seq, a.*
   FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) AS p (route_id, seq, event_time)
-  LEFT JOIN LATERAL (
-       SELECT a.number, a.started_at, a.status_code, a.error, a.duration_ms FROM hookledger.attempt a
-        WHERE a.route_id = p.route_id AND a.seq = p.seq AND a.number > 0 AND a.at >= p.event_time - interval '1 day'
-        ORDER BY a.number DESC, a.at DESC LIMIT 1) last ON true
-  LEFT JOIN LATERAL (
-       SELECT a.outcome, a.number FROM hookledger.attempt a
-        WHERE a.route_id = p.route_id AND a.seq = p.seq AND a.outcome <> 'retrying'
-          AND a.at >= p.event_time - interval '1 day'
-        ORDER BY a.outcome = 'delivered' DESC, a.at DESC LIMIT 1) ended ON true
+  JOIN LATERAL (
+       SELECT number, started_at, status_code, error, duration_ms, outcome,
+              row_number() OVER (ORDER BY number DESC, at DESC) = 1 AND number > 0 AS is_last,
+              row_number() OVER (ORDER BY outcome = 'delivered' DESC, outcome <> 'retrying' DESC, at DESC) = 1
+              AND outcome <> 'retrying' AS is_end
+         FROM hookledger.attempt
+        WHERE route_id = p.route_id AND seq = p.seq AND at >= p.event_time - interval '1 day') a
+    ON a.is_last OR a.is_end
 """
 
 
@@ -235,19 +235,23 @@ async def summaries(
     async with database.connection(seconds=10) as connection:
         retries = {(row["route_id"], row["seq"]): row for row in await connection.fetch(_RETRIES, *columns[:2])}
         rows = await connection.fetch(_SUMMARIES, *columns)
-    return {(row["route_id"], row["seq"]): _summary(row, retries.get((row["route_id"], row["seq"]))) for row in rows}
+    last = {(row["route_id"], row["seq"]): row for row in rows if row["is_last"]}
+    ends = {(row["route_id"], row["seq"]): row for row in rows if row["is_end"]}
+    pairs_only = [(route_id, seq) for route_id, seq, _ in pairs]
+    return {pair: _summary(last.get(pair), ends.get(pair), retries.get(pair)) for pair in pairs_only}
 
 
-def _summary(row: asyncpg.Record, retry: asyncpg.Record | None) -> AttemptSummary:
+def _summary(last: asyncpg.Record | None, end: asyncpg.Record | None, retry: asyncpg.Record | None) -> AttemptSummary:
+    """The summary of a delivery by the row of its last request, of its final outcome, and of its retry."""
     return AttemptSummary(
-        requests=row["number"] or 0,
-        last_at=row["started_at"],
-        last_status_code=row["status_code"],
-        last_error=row["error"],
-        last_duration_ms=row["duration_ms"],
-        was_delivered=row["end_outcome"] == "delivered",
-        end_outcome=row["end_outcome"],
-        end_number=row["end_number"],
+        requests=0 if last is None else last["number"],
+        last_at=None if last is None else last["started_at"],
+        last_status_code=None if last is None else last["status_code"],
+        last_error=None if last is None else last["error"],
+        last_duration_ms=None if last is None else last["duration_ms"],
+        was_delivered=end is not None and end["outcome"] == "delivered",
+        end_outcome=None if end is None else end["outcome"],
+        end_number=None if end is None else end["number"],
         retry_failures=None if retry is None else retry["failures"],
         due_at=None if retry is None else retry["due_at"],
     )

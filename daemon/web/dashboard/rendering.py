@@ -7,7 +7,8 @@ decides which buttons a page shows, and nothing more: `daemon.web.access.auth` c
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from urllib.parse import quote, urlencode, urlsplit
@@ -60,15 +61,24 @@ class Viewer:
     has_session: bool = False
 
 
+class _Templates(PackageLoader):
+    """The templates without the indentation of their lines: a list of fifty rows is 7 kB smaller. What a template
+    inserts stays as it is.
+    """
+
+    def get_source(self, environment: Environment, template: str) -> tuple[str, str, Callable[[], bool] | None]:
+        source, path, is_current = super().get_source(environment, template)
+        return re.sub(r"^[ \t]+", "", source, flags=re.MULTILINE), path, is_current
+
+
 @cache
 def _environment() -> Environment:
     """The templates. One for the process, since compiling a page takes up to a quarter of a second."""
     environment = Environment(
-        loader=PackageLoader("daemon.web.dashboard"),
+        loader=_Templates("daemon.web.dashboard"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
-        lstrip_blocks=True,
         auto_reload=False,
     )
     environment.filters.update(template_filters.FILTERS)
