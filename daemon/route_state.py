@@ -7,8 +7,10 @@ hash chain, and computes the digest by which projections are compared.
 
 from __future__ import annotations
 
+import gc
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -30,6 +32,9 @@ from eventstore.postgres.errors import ChainBroken
 from eventstore.postgres.snapshot import Snapshot
 from eventstore.route_log.chain import Chain
 from eventstore.route_log.log import RouteEvent
+
+# Ten times as quick as to call the enum, which raises ValueError for what is none of them.
+_TYPES: Mapping[str, LifecycleEventType] = {each.value: each for each in LifecycleEventType}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,10 +75,11 @@ class FoldedLog:
 
     async def catch_up(self, database: Database, *, upto: int | None = None) -> None:
         """Applies what stands in the log by now, or what of it stands up to a position."""
-        async for event in route_log.read(database, after=self._chain.pos):
-            if upto is not None and event.pos > upto:
-                return
-            self._apply(event)
+        async with aclosing(route_log.read_ahead(database, after=self._chain.pos)) as events:
+            async for event in events:
+                if upto is not None and event.pos > upto:
+                    return
+                self._apply(event)
 
     async def catch_up_within(self, connection: Snapshot) -> None:
         """Applies what the snapshot of the connection shows."""
@@ -101,6 +107,15 @@ class FoldedLog:
             return
         apply(self.index, event)
         self.head = event.hash
+
+
+def collect_seldom() -> None:
+    """Has the garbage collector of a process that folds a log, and does nothing else, look less often.
+
+    It looks through all that is new after each 700 objects, and routes have no cycles to be found. Measured: a seventh
+    of the CPU time of a rebuild.
+    """
+    gc.set_threshold(50_000, 20, 20)
 
 
 def apply(index: RouteIndex, event: RouteEvent) -> tuple[Route, LifecycleEvent]:
@@ -196,7 +211,7 @@ def _lifecycle(event: RouteEvent) -> LifecycleEvent:
             route_id=event.route_id,
             tenant=event.tenant,
             version=event.version,
-            type=LifecycleEventType(event.type),
+            type=_TYPES.get(event.type) or LifecycleEventType(event.type),
             effective_at=event.effective_at,
             body=orjson.loads(event.body),
         )

@@ -19,7 +19,7 @@ from daemon.audit.judging import Judging
 from daemon.audit.pages import SeqRange, pages
 from daemon.audit.part_messages import LENGTH, PartFailure, PartFault, PartOrders, PartReply, PartReport, decode, encode
 from daemon.audit.ranged_counts import RangedCounts
-from daemon.route_state import FoldedLog
+from daemon.route_state import FoldedLog, collect_seldom
 from daemon.store import opened
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import ChainBroken, StoreUnavailable
@@ -31,6 +31,7 @@ _CONNECTIONS = 3
 def main() -> None:
     """Judges ranges until there are no more. A terminal's Ctrl-C is for the audit, which then ends this process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    collect_seldom()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(sys.stdin.buffer, sys.stdout.buffer))
 

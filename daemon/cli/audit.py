@@ -74,6 +74,7 @@ def rebuild(
             return await daemon.audit.rebuild(database, as_of=as_of, tenant=tenant, marked=marked), None
         return await _at_one_position(database, against, token or os.environ.get("HOOKLEDGER_TOKEN"), marked=marked)
 
+    route_state.collect_seldom()
     with output.working("folding the route log"):
         rebuilt, live = with_store(config, work)
     _print_rebuilt(rebuilt, as_json=as_json)
@@ -161,8 +162,8 @@ def audit(
     if heads and not keys:
         raise click.UsageError("--anchors compares signed heads: give --key, as GET /v1/seals/key shows it")
 
-    async def work(database: Database) -> tuple[AuditReport, SealReport | None]:
-        report = await daemon.audit.audit(
+    async def judge(database: Database) -> AuditReport:
+        return await daemon.audit.audit(
             database,
             start=start,
             end=end,
@@ -171,10 +172,16 @@ def audit(
             vault=existing_vault(config),
             processes=processes or min(MANY_PROCESSES, os.cpu_count() or 1),
         )
-        if tenant is not None:
-            return report, None
-        return report, await audit_seals(database, keys=keys, anchors=heads, start=start, end=end)
 
+    async def work(database: Database) -> tuple[AuditReport, SealReport | None]:
+        if tenant is not None:
+            return await judge(database), None
+        async with asyncio.TaskGroup() as both:  # each computes while the database answers the other
+            judging = both.create_task(judge(database))
+            sealed = both.create_task(audit_seals(database, keys=keys, anchors=heads, start=start, end=end))
+        return judging.result(), sealed.result()
+
+    route_state.collect_seldom()
     with output.working("recomputing decisions"):
         report, seals = with_store(config, work)
     _print_report(report, seals, as_json=as_json)

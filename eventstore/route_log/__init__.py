@@ -16,6 +16,7 @@ from eventstore.route_log.log import (
     of_versions,
     page,
     read,
+    read_ahead,
     read_page,
 )
 
@@ -35,5 +36,6 @@ __all__ = [
     "of_versions",
     "page",
     "read",
+    "read_ahead",
     "read_page",
 ]

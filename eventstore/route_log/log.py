@@ -7,7 +7,8 @@ append fails with VersionConflict: this is the optimistic concurrency control.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -19,6 +20,8 @@ from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import RequestReused, VersionConflict
 
 PAGE_ROWS = 1000
+# Between two turns of the event loop, in which the next page arrives.
+_ROWS_A_TURN = 100
 
 # Greater than any position.
 _AFTER_ALL = 2**63 - 1
@@ -148,6 +151,26 @@ async def read(database: Database, *, after: int = 0, tenant: str | None = None)
         if len(events) < PAGE_ROWS:
             return
         after = events[-1].pos
+
+
+async def read_ahead(database: Database, *, after: int = 0) -> AsyncGenerator[RouteEvent, None]:
+    """The same events as `read`. The next page is read while the caller is busy with this one; close it when done."""
+    reading = asyncio.ensure_future(_page_after(database, after))
+    try:
+        while events := await reading:
+            reading = asyncio.ensure_future(_page_after(database, events[-1].pos))
+            for place, event in enumerate(events):
+                if place % _ROWS_A_TURN == 0:
+                    await asyncio.sleep(0)
+                yield event
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+
+async def _page_after(database: Database, after: int) -> list[RouteEvent]:
+    async with database.connection(seconds=30) as connection:
+        return await read_page(connection, after=after)
 
 
 async def read_page(
