@@ -105,6 +105,7 @@ class Metrics:
         self.breakers_open = self._gauge("breakers_open", "Routes whose circuit breaker is open")
         self.shards_owned = self._gauge("shards_owned", "Shards this process holds")
         self.resident_memory = self._gauge("resident_memory_bytes", "Memory that is in RAM; on Linux only")
+        self.tasks = self._gauge("tasks", "Asyncio tasks: those of requests and connections come and go, others stay")
         Info("hookledger_build", "Version", registry=self.registry).info({"version": __version__})
         for labels in USUAL_ATTEMPTS:
             self.attempts.labels(*labels)

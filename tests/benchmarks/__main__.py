@@ -26,6 +26,7 @@ from tests.benchmarks import (
     routes,
     seals,
     single,
+    soak,
     takeover,
     throughput,
 )
@@ -46,6 +47,7 @@ BENCHMARKS = {
     "guard": guard.main,
     "parked": parked.main,
     "idle": idle.main,
+    "soak": soak.main,
     "takeover": takeover.main,
     "metrics": metrics.main,
     "lists": lists.main,

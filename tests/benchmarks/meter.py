@@ -41,6 +41,16 @@ def rss_bytes(pid: int) -> int:
     return int(_status(pid)["VmRSS"].split()[0]) * 1024
 
 
+def family_rss_bytes(pid: int) -> int:
+    """The resident memory of a process and its children. What they share counts for each."""
+    return sum(rss_bytes(each) for each in _family(pid))
+
+
+def family_files(pid: int) -> int:
+    """The open files of a process and its children."""
+    return sum(len(list(Path(f"/proc/{each}/fd").iterdir())) for each in _family(pid))
+
+
 def peak_rss_bytes(pid: int) -> int:
     return int(_status(pid)["VmHWM"].split()[0]) * 1024
 
@@ -48,6 +58,10 @@ def peak_rss_bytes(pid: int) -> int:
 def wake_ups(pid: int) -> int:
     """The voluntary context switches of the main thread."""
     return int(_status(pid)["voluntary_ctxt_switches"])
+
+
+def _family(pid: int) -> list[int]:
+    return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
 
 
 def _status(pid: int) -> dict[str, str]:

@@ -58,6 +58,7 @@ class Gauges:
     async def run_once(self) -> None:
         self.wakeup.clear()
         began = time.monotonic()
+        self._metrics.tasks.set(len(asyncio.all_tasks()))
         if self._metrics.sets_shared_gauges:
             await self._count_all()
         pause = max(MIN_COUNT_SECONDS, (time.monotonic() - began) / COUNT_PART)

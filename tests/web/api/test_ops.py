@@ -45,6 +45,7 @@ METRICS = [
     "hookledger_tenant_over_budget_total",
     "hookledger_queries_refused_total",
     "hookledger_resident_memory_bytes",
+    "hookledger_tasks",
     "hookledger_build_info",
 ]
 
