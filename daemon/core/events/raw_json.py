@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator
+from itertools import accumulate
 from json import JSONDecoder
 
 import orjson
@@ -24,6 +25,11 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # orjson reads deeper than this, but does not write it, and later stages read an accepted event with less stack left.
 MAX_DEPTH = 254
 
+# The levels of a stored text that are read for filters, transforms and snapshots. Deeper than MAX_DEPTH are only events
+# that were published through SQL. It is well below what any interpreter's stack has room for: what is too deep must not
+# depend on the version of Python, or on who calls, since a decision is recomputed elsewhere.
+MAX_STORED_DEPTH = 300
+
 # Numbers stay text: converting many digits to an int is slow, and beyond 4,300 digits an error.
 _tolerant = JSONDecoder(parse_int=float, parse_constant=_refuse)
 _scan = JSONDecoder(parse_int=str, parse_float=str).raw_decode
@@ -34,6 +40,7 @@ _opened_array = re.compile(rf"{_BLANKS}\[{_BLANKS}").match
 _colon = re.compile(f"{_BLANKS}:{_BLANKS}").match
 _comma = re.compile(f"{_BLANKS},?{_BLANKS}").match
 _after_element = re.compile(rf"{_BLANKS}(,{_BLANKS}(?!\])|(?=\]))").match
+_all_but_brackets = re.compile(r'"(?:[^"\\]++|\\.)*+"|[^\[\]{}"]++', re.DOTALL)
 _end_of_text = re.compile(rf"\]{_BLANKS}\Z").match
 
 
@@ -61,6 +68,14 @@ def check_depth(value: object) -> None:
         if depth > MAX_DEPTH:
             raise RecursionError
         level = [part for inner in level for part in (inner.values() if isinstance(inner, dict) else inner)]
+
+
+def check_stored_depth(text: str) -> None:
+    """Raises RecursionError for valid JSON with more than MAX_STORED_DEPTH levels of lists and objects."""
+    if text.count("[") + text.count("{") > MAX_STORED_DEPTH:
+        steps = (1 if bracket in "[{" else -1 for bracket in _all_but_brackets.sub("", text))
+        if max(accumulate(steps), default=0) > MAX_STORED_DEPTH:
+            raise RecursionError
 
 
 def members(text: str) -> list[tuple[str, str]]:

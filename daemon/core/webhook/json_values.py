@@ -20,11 +20,10 @@ from json.decoder import scanstring  # type: ignore[attr-defined] # typeshed has
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any, TypeAlias
 
+from daemon.core.events import raw_json
+
 # An integer of so many characters is an `int`, written as it was read. All others are decimals.
 _SHORT_INTEGER = 18
-
-# Deeper ones can be published through SQL alone. `read` has about the same limit, that of the interpreter's stack.
-MAX_DEPTH = 900
 
 Json: TypeAlias = "bool | int | PublishedNumber | str | list[Json] | dict[str, Json] | None"
 
@@ -91,6 +90,7 @@ _decode_long = JSONDecoder(parse_int=integer, parse_float=PublishedNumber.of, pa
 
 def read(text: str) -> Json:
     """The value of a JSON text. Raises ValueError, and RecursionError if it is too deep."""
+    raw_json.check_stored_depth(text)
     value: Json
     try:
         value = _decode(text)
@@ -123,7 +123,7 @@ def document(text: str) -> Json:  # noqa: C901, PLR0912 - a call for each token 
             value = token[2]
         elif kind == _OPENED:
             around.append((inner, key or ""))
-            if len(around) > MAX_DEPTH:
+            if len(around) > raw_json.MAX_STORED_DEPTH:
                 raise RecursionError
             start = token.start(_OPENED)
             inner = PublishedObject() if text[start] == "{" else PublishedList()

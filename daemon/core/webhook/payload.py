@@ -154,7 +154,11 @@ def envelope(source: PayloadSource, snapshot: bytes) -> bytes:
 
 
 def select(snapshot: str, selection: SnapshotSelection) -> str:
-    """The selected entities of a snapshot, whole or with the selected fields. Entities that it lacks are left out."""
+    """The selected entities of a snapshot, whole or with the selected fields. Entities that it lacks are left out.
+
+    Raises RecursionError for more than `raw_json.MAX_STORED_DEPTH` levels.
+    """
+    raw_json.check_stored_depth(snapshot)
     entities = dict(raw_json.members(snapshot))
     chosen = (
         (entity, entities[entity] if fields is None else _project(entities[entity], fields))

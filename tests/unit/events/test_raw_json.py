@@ -105,3 +105,22 @@ def test_nesting_too_deep_to_follow_is_a_recursion_error_and_nothing_worse() -> 
             raw_json.members(f'{{"a":{nest}}}')
         with pytest.raises(RecursionError):
             raw_json.elements(f"[{nest}]")
+
+
+@pytest.mark.parametrize(("opened", "closed"), [("[", "]"), ('{"a":', "}")])
+def test_how_deep_a_stored_text_may_be_is_our_word_and_not_that_of_the_interpreter(opened: str, closed: str) -> None:
+    most = raw_json.MAX_STORED_DEPTH
+    raw_json.check_stored_depth(opened * most + "1" + closed * most)
+    with pytest.raises(RecursionError):
+        raw_json.check_stored_depth(opened * (most + 1) + "1" + closed * (most + 1))
+
+
+def test_many_lists_side_by_side_and_brackets_within_strings_are_not_deep() -> None:
+    raw_json.check_stored_depth("[" + ",".join(["[]"] * 2 * raw_json.MAX_STORED_DEPTH) + "]")
+    raw_json.check_stored_depth(
+        json.dumps(["[{" * raw_json.MAX_STORED_DEPTH, '"\\"' + "[" * raw_json.MAX_STORED_DEPTH])
+    )
+    with pytest.raises(RecursionError):
+        raw_json.check_stored_depth(
+            '["' + "]" * 2000 + '",' + "[" * raw_json.MAX_STORED_DEPTH + "]" * raw_json.MAX_STORED_DEPTH + "]"
+        )

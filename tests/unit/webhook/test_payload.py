@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from daemon.core.events import raw_json
 from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook import expression, json_values
 from daemon.core.webhook.expression import StepAllowance, TooHeavy
@@ -255,6 +256,26 @@ def test_a_long_number_is_cut_out_of_a_snapshot_and_a_deep_one_fails_with_its_re
         options = PayloadOptions(snapshot=(("e", ("a",)),))
         if is_cut:
             assert strange in render(source, options, max_bytes=LIMIT)
+        else:
+            assert "nested too deeply" in failure(options, source)
+
+
+def test_an_event_as_deep_as_may_be_is_read_by_all_and_one_level_more_by_none() -> None:
+    def nested(levels: int) -> bytes:
+        return b'{"n":' + b"[" * (levels - 1) + b"1" + b"]" * (levels - 1) + b"}"
+
+    deep = raw_json.MAX_STORED_DEPTH - 2  # the body adds two levels
+    source = replace(SOURCE, data=nested(deep))
+    assert not passes("id == 'other'", source)
+    assert render(source, PayloadOptions(transform="data.object"), max_bytes=LIMIT) == nested(deep)
+    assert "nested too deeply" in failure(
+        PayloadOptions(transform="data.object"), replace(SOURCE, data=nested(deep + 1))
+    )
+    for levels, is_read in ((raw_json.MAX_STORED_DEPTH - 1, True), (raw_json.MAX_STORED_DEPTH, False)):
+        source = replace(SOURCE, snapshot=b'{"e":' + nested(levels) + b"}")
+        options = PayloadOptions(snapshot=(("e", ("n",)),))
+        if is_read:
+            assert nested(levels) in render(source, options, max_bytes=LIMIT)
         else:
             assert "nested too deeply" in failure(options, source)
 
