@@ -127,6 +127,10 @@ class HeldShards:
             and lease.state is ShardState.HELD
         )
 
+    def count_valid(self, now: float) -> int:
+        """How many of the shards to work on nobody else can have taken by `now`: none while the database is away."""
+        return sum(lease.state is ShardState.HELD and now < lease.valid_until for lease in self._leases.values())
+
     @property
     def permitted_until(self) -> float:
         return self._permitted_until

@@ -17,8 +17,8 @@ def tls_context(extra_ca_file: Path | None) -> ssl.SSLContext:
     HTTP/1.1 alone is offered: one POST at a time gains nothing from HTTP/2.
     """
     context = ssl.create_default_context()
-    # Python 3.13 also demands what RFC 5280 wants of a certificate, and no other client: a receiver must not stop with a
-    # new Python.
+    # Python 3.13 also demands what RFC 5280 wants of a certificate, and no other client does: a receiver must not stop
+    # with a new Python.
     context.verify_flags = ssl.VerifyFlags.VERIFY_X509_TRUSTED_FIRST
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION  # most of its work is ours, and it costs no byte of the budget

@@ -76,7 +76,7 @@ class Gauges:
         metrics.deliveries_pending.labels("queued").set(self._lanes.queued)
         metrics.in_flight.set(len(self._lanes.in_flight))
         metrics.breakers_open.set(self._lanes.broken)
-        metrics.shards_owned.set(len(self._shards.held))
+        metrics.shards_owned.set(self._shards.count_valid(time.monotonic()))
         metrics.log_lines_dropped.inc(queued_stream.take_dropped())
         with contextlib.suppress(OSError):
             metrics.resident_memory.set(int(_PAGES.read_bytes().split()[1]) * resource.getpagesize())

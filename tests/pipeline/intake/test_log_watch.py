@@ -19,27 +19,10 @@ from daemon import audit
 from daemon.audit import UnknownEvent
 from daemon.core.routing.route import RouteStatus, config_to_body
 from eventstore.domain_events import lost_log
+from tests.support.lost_log import GO_BACK, go_back
 from tests.support.pipeline_process import PipelineProcess, pipeline_process
 from tests.support.receiver import receiver
 from tests.support.until import until
-
-# What a standby would have that had not received anything after tick $1 and position $2: a prefix of all that was written.
-GO_BACK = """
-BEGIN;
-CREATE OR REPLACE FUNCTION hookledger.timeline() RETURNS integer LANGUAGE sql STABLE AS 'SELECT 2';
-SET LOCAL session_replication_role = replica;
-LOCK TABLE hookledger.log_lock IN SHARE UPDATE EXCLUSIVE MODE;
-DELETE FROM hookledger.domain_event e
- WHERE NOT pg_visible_in_snapshot(e.txid, (SELECT snap FROM hookledger.tick WHERE tick = {tick}));
-DELETE FROM hookledger.tick WHERE tick > {tick};
-DELETE FROM hookledger.attempt WHERE tick > {tick};
-DELETE FROM hookledger.retry WHERE tick > {tick};
-DELETE FROM hookledger.parked WHERE last_tick > {tick};
-DELETE FROM hookledger.route_event WHERE pos > {position};
-DELETE FROM hookledger.route_event_signature WHERE pos > {position};
-UPDATE hookledger.checkpoint SET tick = least(tick, {tick});
-COMMIT
-"""
 
 
 @pytest_asyncio.fixture
@@ -47,10 +30,6 @@ async def sql(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(database_url)
     yield connection
     connection.terminate()
-
-
-async def go_back(sql: asyncpg.Connection, *, tick: int, position: int) -> None:
-    await sql.execute(GO_BACK.format(tick=tick, position=position))
 
 
 async def publish_ticks(it: PipelineProcess, count: int) -> list[str]:

@@ -1,0 +1,283 @@
+"""Each alert of deploy/alerts.yaml fires when its reason is caused for real, and stops when that is over.
+
+A daemon runs, something is done to it or to what it needs, and what it exposes meanwhile is drawn out to minutes
+(tests/support/alerting.py). Whether the rules themselves are right for made-up series, deploy/alerts_test.yaml says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import aiohttp
+import asyncpg
+import pytest
+
+from tests.support.alerting import AFTERWARDS_MINUTES, ALERTS, RULES, WRONG_MINUTES, Samples, Timelapse, samples
+from tests.support.broken_streams import FULL, started
+from tests.support.clock import WallClock
+from tests.support.cluster import Cluster
+from tests.support.lost_log import go_back
+from tests.support.recording_receiver import FAILING, ResponseMode
+from tests.support.running import Running
+from tests.support.system_under_test import SystemUnderTest
+
+pytestmark = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool evaluates the rules")
+
+SECONDS = 60.0
+# Between the two scrapes of a phase.
+PHASE_SECONDS = 1.0
+
+
+class Watched:
+    """What a daemon exposes in two phases: while something is wrong, and afterwards."""
+
+    def __init__(self, system: SystemUnderTest) -> None:
+        self.lapse = Timelapse()
+        self._system = system
+
+    async def scrape(self) -> Samples:
+        timeout = aiohttp.ClientTimeout(total=SECONDS)
+        async with self._system.session.get(self._system.url + "/metrics", timeout=timeout) as answer:
+            return samples(await answer.text())
+
+    async def until(self, holds: Callable[[Samples], bool]) -> None:
+        async with asyncio.timeout(SECONDS):
+            while not holds(await self.scrape()):
+                await asyncio.sleep(0.1)
+
+    async def note(self, minutes: int, *, meanwhile: Awaitable[object] | None = None) -> None:
+        """Notes a phase: some seconds of it, or as long as something takes and until the gauges are counted again."""
+        first, began = await self.scrape(), time.monotonic()
+        await (asyncio.sleep(PHASE_SECONDS) if meanwhile is None else meanwhile)
+        self.lapse.add(minutes, first, await self.scrape(), seconds=time.monotonic() - began)
+
+    async def wrong(self, *, meanwhile: Awaitable[object] | None = None) -> None:
+        await self.note(WRONG_MINUTES, meanwhile=meanwhile)
+
+    async def afterwards(self) -> None:
+        await self.note(AFTERWARDS_MINUTES)
+
+    def assert_fired_and_stopped(self, alert: str) -> None:
+        """It fired at the end of the first phase, and none fires at the end of the second."""
+        problems = self.lapse.problems(alert, at=WRONG_MINUTES - 1)
+        assert not problems, problems
+
+
+def _gauge(found: Samples, name: str) -> float:
+    return sum(value for each, value in found.items() if each.partition("{")[0] == name)
+
+
+@asynccontextmanager
+async def _locked(url: str, table: str, mode: str = "ACCESS EXCLUSIVE") -> AsyncIterator[None]:
+    """Holds a lock, as a migration of somebody else, or a session that was left open, would."""
+    locking = await asyncpg.connect(url)
+    try:
+        await locking.execute(f"BEGIN; LOCK TABLE hookledger.{table} IN {mode} MODE")
+        yield
+        await locking.execute("ROLLBACK")
+    finally:
+        locking.terminate()
+
+
+def test_each_alert_is_caused_here() -> None:
+    caused = re.findall(r'assert_fired_and_stopped\("(\w+)"\)', Path(__file__).read_text())
+    assert sorted(caused) == sorted(ALERTS)
+
+
+async def test_a_daemon_that_is_killed(system: SystemUnderTest) -> None:
+    watched = Watched(system)
+    async with system.daemon() as daemon:
+        daemon.kill()
+        with pytest.raises(aiohttp.ClientError):
+            await watched.scrape()
+    watched.lapse.add_silence(WRONG_MINUTES)
+    async with system.daemon():
+        await watched.afterwards()
+    watched.assert_fired_and_stopped("HookledgerDown")
+
+
+async def test_a_database_that_does_not_answer(system_on_own_server: SystemUnderTest, server: Cluster) -> None:
+    system, watched = system_on_own_server, Watched(system_on_own_server)
+    async with system.daemon():
+        await watched.until(lambda found: _gauge(found, "hookledger_shards_owned") == 16)
+        server.freeze()
+        await watched.until(lambda found: _gauge(found, "hookledger_shards_owned") == 0)
+        await watched.wrong()
+        server.thaw()
+        await watched.until(lambda found: _gauge(found, "hookledger_shards_owned") == 16)
+        await watched.afterwards()
+    watched.assert_fired_and_stopped("HookledgerShardsWithoutOwner")
+
+
+async def test_a_session_that_keeps_the_lock_of_ticks(system: SystemUnderTest, database_url: str) -> None:
+    watched = Watched(system)
+    async with system.daemon():
+        await system.route("/acme")
+        async with _locked(database_url, "log_lock"):
+            await system.producer.publish(1)
+            await watched.until(lambda found: _gauge(found, "hookledger_tick_age_seconds") > 3)
+            await watched.wrong()
+        await system.until_arrived(1)
+        await watched.until(lambda found: _gauge(found, "hookledger_tick_age_seconds") == 0)
+        await watched.afterwards()
+    watched.assert_fired_and_stopped("HookledgerTickLate")
+
+
+async def test_a_session_that_keeps_the_lock_of_outcomes(system: SystemUnderTest, database_url: str) -> None:
+    watched = Watched(system)
+    async with system.daemon():
+        await system.route("/acme")
+        async with _locked(database_url, "attempt"):
+            await system.producer.publish(1)
+            await watched.until(lambda found: _gauge(found, "hookledger_checkpoint_lag_seconds") > 10)
+            await watched.wrong()
+        await system.until_settled()
+        await watched.until(lambda found: _gauge(found, "hookledger_checkpoint_lag_seconds") < 1)
+        await watched.afterwards()
+    watched.assert_fired_and_stopped("HookledgerCheckpointLag")
+
+
+async def test_a_disk_that_writes_slowly(system: SystemUnderTest, database_url: str) -> None:
+    watched = Watched(system)
+
+    async def written_slowly() -> None:
+        for _ in range(3):
+            async with _locked(database_url, "attempt"):
+                await system.producer.publish(1)
+                await asyncio.sleep(1.5)
+            await system.until_settled()
+
+    async with system.daemon():
+        await system.route("/acme")
+        await watched.wrong(meanwhile=written_slowly())
+        await watched.afterwards()
+    watched.assert_fired_and_stopped("HookledgerFlushSlow")
+
+
+async def test_a_standby_that_was_promoted_too_early(system: SystemUnderTest, database_url: str) -> None:
+    watched = Watched(system)
+
+    async def promoted() -> None:
+        sql = await asyncpg.connect(database_url)
+        await go_back(sql, tick=1, position=1)
+        await sql.close()
+        await watched.until(lambda found: _gauge(found, "hookledger_database_went_back_total") == 1)
+
+    async with system.daemon():
+        await system.route("/acme")
+        for _ in range(3):  # each of them gets a tick of its own
+            await system.producer.publish(1)
+            await system.until_settled()
+        await watched.wrong(meanwhile=promoted())
+        await watched.afterwards()
+    watched.assert_fired_and_stopped("HookledgerDatabaseWentBack")
+
+
+async def test_a_session_that_keeps_the_lock_of_seals(system: SystemUnderTest, database_url: str) -> None:
+    watched = Watched(system)
+    async with system.daemon(HOOKLEDGER_SEAL__EVERY_SECONDS="1"):
+        await system.route("/acme")
+        await system.until_row("SELECT count(*) > 0 FROM hookledger.seal")
+        async with _locked(database_url, "seal_lock"):
+            await watched.until(lambda found: _gauge(found, "hookledger_seal_age_seconds") > 3)
+            await watched.wrong()
+        await watched.until(lambda found: _gauge(found, "hookledger_seal_age_seconds") < 3)
+        await watched.afterwards()
+    watched.assert_fired_and_stopped("HookledgerSealsStopped")
+
+
+async def test_a_machine_that_gives_the_daemon_little_time(system: SystemUnderTest) -> None:
+    watched = Watched(system)
+
+    async def starved(daemon: Running) -> None:
+        for _ in range(8):
+            os.kill(daemon.process.pid, signal.SIGSTOP)
+            await asyncio.sleep(0.35)
+            os.kill(daemon.process.pid, signal.SIGCONT)
+            await asyncio.sleep(0.3)
+
+    async with system.daemon() as daemon:
+        await watched.wrong(meanwhile=starved(daemon))
+        await watched.afterwards()
+    watched.assert_fired_and_stopped("HookledgerEventLoopLag")
+
+
+async def test_receivers_that_fail(system: SystemUnderTest) -> None:
+    watched = Watched(system)
+    retries = {"HOOKLEDGER_DELIVERY__RETRY_FIRST_SECONDS": "0.2", "HOOKLEDGER_DELIVERY__RETRY_FACTOR": "1"}
+    async with system.daemon(**retries):
+        await system.route("/acme")
+        system.receiver.behave("/acme", FAILING)
+        await system.producer.publish(20)
+        await system.until_arrived(20)
+        await watched.wrong(meanwhile=system.until_more(30))
+        system.receiver.behave("/acme", ResponseMode())
+        await system.until_settled()
+        await watched.note(AFTERWARDS_MINUTES, meanwhile=system.producer.publish(20))
+    watched.assert_fired_and_stopped("HookledgerMostAttemptsFail")
+
+
+async def test_targets_in_a_network_that_is_forbidden(system: SystemUnderTest) -> None:
+    watched = Watched(system)
+    retries = {"HOOKLEDGER_DELIVERY__RETRY_FIRST_SECONDS": "0.2", "HOOKLEDGER_DELIVERY__RETRY_FACTOR": "1"}
+    async with system.daemon():
+        await system.route("/acme")
+    async with system.daemon(**retries, HOOKLEDGER_EGRESS__DENY_NETS="127.0.0.0/8"):
+        await system.producer.publish(20)
+        await watched.until(lambda found: _gauge(found, "hookledger_egress_denied_total") > 20)
+        await watched.wrong()
+    async with system.daemon(**retries):
+        await system.until_settled()
+        await watched.afterwards()
+    watched.assert_fired_and_stopped("HookledgerEgressDenied")
+
+
+async def test_more_readers_than_the_database_answers(system: SystemUnderTest, database_url: str) -> None:
+    watched = Watched(system)
+
+    async def read(path: str) -> None:
+        with suppress(aiohttp.ClientError):
+            async with system.session.get(system.url + path, timeout=aiohttp.ClientTimeout(total=SECONDS)):
+                pass
+
+    async with system.daemon():
+        tenants = [f"tenant-{number}" for number in range(10)]
+        routes = [await system.route(f"/{tenant}", tenant=tenant) for tenant in tenants]
+        paths = [f"/v1/tenants/{route.tenant}/routes/{route.id}/metrics" for route in routes for _ in range(6)]
+        async with _locked(database_url, "route_metric"):
+            await watched.wrong(meanwhile=asyncio.gather(*map(read, paths)))
+        await watched.afterwards()
+    watched.assert_fired_and_stopped("HookledgerQueriesRefused")
+
+
+async def test_a_log_that_cannot_be_written(system: SystemUnderTest) -> None:
+    watched = Watched(system)
+    async with started(system.command_line(), shell=FULL.format(stream=2)) as daemon:
+        system.url = daemon.url
+        await system.route("/acme")
+        await watched.wrong(meanwhile=system.producer.publish(20))
+    async with system.daemon():
+        await system.until_settled()
+        await watched.afterwards()
+    watched.assert_fired_and_stopped("HookledgerLogLinesDropped")
+
+
+async def test_a_clock_that_is_wrong(system: SystemUnderTest, tmp_path: Path) -> None:
+    watched = Watched(system)
+    clock = WallClock(tmp_path / "clock", path=str(RULES.parents[1]))
+    async with system.daemon(**clock.environment):
+        clock.shift(60)
+        await watched.until(lambda found: abs(_gauge(found, "hookledger_clock_skew_seconds")) > 5)
+        await watched.wrong()
+        clock.shift(0)
+        await watched.until(lambda found: abs(_gauge(found, "hookledger_clock_skew_seconds")) < 5)
+        await watched.afterwards()
+    watched.assert_fired_and_stopped("HookledgerClockSkew")
