@@ -26,6 +26,7 @@ from daemon.config import Config, ListenAddress
 from daemon.keys import Keychain
 from daemon.metrics import CLIENTS, RECEIVERS, Metrics
 from daemon.operations import audience_of
+from daemon.pipeline.intake.event_feed import EventFeed
 from daemon.pipeline.intake.projection import Projection
 from daemon.pipeline.scheduling.pools import SendingLimits
 from daemon.pipeline.sending.attempt import AttemptSettings
@@ -145,6 +146,8 @@ async def _run_on(
             ),
             audience=audience,
         )
+        queries = query_pool(queried, config.database, on_refused=metrics.query_refused)
+        feed = EventFeed(queries.of("event feed"))
         pipeline = Pipeline(
             database,
             projection,
@@ -166,12 +169,13 @@ async def _run_on(
                 events=timedelta(days=config.retention.events_days),
                 attempts=timedelta(days=config.retention.attempts_days),
             ),
+            feed=feed,
         )
         listeners = listeners or open_listeners(config.server)
         services = Services(
             config=_with_bound_address(config, listeners),
             command_database=command_database,
-            query_pool=query_pool(queried, config.database, on_refused=metrics.query_refused),
+            query_pool=queries,
             commands=commands,
             keychain=keychain,
             tokens=Tokens(command_database),
@@ -180,6 +184,7 @@ async def _run_on(
             metrics=metrics,
             request_tick=pipeline.hurry,
             publish=pipeline.publish,
+            event_feed=feed,
             tick_age_seconds=lambda: pipeline.tick_age_seconds,
             clock_skew_seconds=lambda: pipeline.clock_skew_seconds,
             clock_step_seconds=lambda: pipeline.clock_step_seconds,

@@ -26,6 +26,7 @@ COMMANDS = {
     "demo": ("demo.command", "Show what Hookledger does, on an embedded PostgreSQL."),
     "migrate": ("ops", "Bring the database to the schema of this version."),
     "status": ("status.command", "Show the state of the installation as a live table."),
+    "listen": ("listen.command", "Forward a tenant's events to a program on this machine."),
     "publish": ("publish", "Publish domain events from NDJSON."),
     "routes": ("routes.commands", "List, create and change routes."),
     "event-types": ("event_types", "Load and list the catalogue of event types."),

@@ -25,6 +25,7 @@ from daemon.metrics import Metrics
 from daemon.operations import NOBODY, Audience
 from daemon.pipeline.backlog.backlog import Backlog
 from daemon.pipeline.held_shards import HeldShards
+from daemon.pipeline.intake.event_feed import EventFeed
 from daemon.pipeline.intake.intake import Intake
 from daemon.pipeline.intake.projection import Projection
 from daemon.pipeline.known_log import KnownLog
@@ -62,7 +63,9 @@ DRAIN_GRACE_SECONDS = 4.0
 
 
 class Pipeline:
-    """All stages of one process. `run` returns after `stop`, when everything under way is recorded."""
+    """All stages of one process. `run` returns after `stop`, when everything under way is recorded. `feed` serves those
+    who follow events beside it.
+    """
 
     def __init__(  # noqa: PLR0913 - everything that the stages are built of
         self,
@@ -80,6 +83,7 @@ class Pipeline:
         audience: Audience = NOBODY,
         seals: SealSettings | None = None,
         keep: Keep | None = None,
+        feed: EventFeed | None = None,
         tunables: Tunables = DEFAULTS,
     ) -> None:
         self._database = database
@@ -126,6 +130,10 @@ class Pipeline:
             known=known,
             tunables=tunables,
         )
+        self._feed = feed
+        if feed is not None:
+            self._intake.ticker.on_tick.append(feed.told)
+            self._intake.log_watch.on_begun_anew.append(feed.forget)
         route_disabler = RouteDisabler(index, commands)
         self._attempt = Attempt(
             index,
@@ -213,6 +221,8 @@ class Pipeline:
     def stop(self) -> None:
         """Asks for a clean end."""
         self._stopping.set()
+        if self._feed is not None:
+            self._feed.close()
 
     @property
     def is_stopping(self) -> bool:
@@ -256,6 +266,7 @@ class Pipeline:
             "suppressor": self._backlog.suppressor.run_once,
             "seen types": self._intake.seen_types.run_once,
             "listener": self._listen,
+            **({} if self._feed is None else {"event feed": self._feed.run_once}),
             **self._upkeep.loops,
         }
         async with asyncio.TaskGroup() as group:

@@ -40,6 +40,12 @@ class Tunables:
     # With so many, which only a huge tick has, nothing is read.
     deferred_events: int = 100_000
 
+    # What is kept for those who follow events (daemon/pipeline/intake/event_feed): more ticks than are made while one
+    # request waits, and a tick with more bytes than that is left to each of them.
+    fed_ticks: int = 4096
+    fed_bytes: int = 16 * 1024 * 1024
+    fed_tick_bytes: int = 1024 * 1024
+
     # Lanes: daemon/pipeline/scheduling/lanes.
     #
     # A lane may queue what it gets rid of in this time, by its present rate, but never less than `lane_queue`. More of

@@ -19,6 +19,7 @@ from daemon.web.api import (
     deliveries,
     events,
     failing,
+    feed,
     log,
     login_links,
     metrics,
@@ -40,6 +41,7 @@ from daemon.web.ingest import publish
 from daemon.web.ingest.byte_budget import ByteBudget
 from daemon.web.ingest.group_commit import GroupCommit
 from daemon.web.service import audit_jobs, exports, previews, resending
+from daemon.web.service.feed_pages import WaitingRequests
 
 # aiohttp's default limit. Our handlers read bodies with limits of their own.
 MAX_BODY_BYTES = 1024 * 1024
@@ -56,6 +58,7 @@ def build(services: Services) -> web.Application:
     application[previews.LOCK] = asyncio.Lock()
     exports.set_up(application)
     audit_jobs.set_up(application)
+    application[feed.WAITING] = WaitingRequests()
     application[resending.SLOTS] = resending.slots(services.metrics)
     application.add_routes(
         [
@@ -81,6 +84,7 @@ def build(services: Services) -> web.Application:
             web.post(f"{_TENANT}/deliveries/{{delivery}}/retry", replays.retry),
             web.get(f"{_TENANT}/events", events.list_events),
             web.get(f"{_TENANT}/events/{{event:[^/]+}}", events.show),
+            web.get(f"{_TENANT}/feed", feed.show),
             web.post(f"{_ROUTE}/replay", replays.replay),
             web.get(f"{_ROUTE}/replays", replays.list_replays),
             web.get(f"{_ROUTE}/replays/{{replay}}", replays.show_replay),

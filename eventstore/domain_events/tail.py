@@ -116,7 +116,7 @@ SELECT {EVENT_COLUMNS} FROM hookledger.domain_event
 
 async def read_cut(
     database: Database, *, before: str, tick: Tick, shards: Sequence[int], from_seq: int = 0
-) -> AsyncIterator[list[StoredEvent]]:
+) -> AsyncGenerator[list[StoredEvent], None]:
     """The events of `tick` in the given shards, in pages sorted by seq. `before` is the snapshot of the tick before.
     With `from_seq` only those from that seq on.
 

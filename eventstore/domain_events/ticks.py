@@ -76,6 +76,8 @@ LogPosition = tuple[int, int]
 
 EMPTY_SNAP = "1:1:"
 
+TICK_0 = Tick(tick=0, snap=EMPTY_SNAP, at=_EPOCH, route_pos=0, closed_upto=_EPOCH, touched=0)
+
 
 class LogMark(NamedTuple):
     """What somebody has read of the log: a tick with its snapshot, on a timeline. By it they know the log again after a
@@ -111,6 +113,22 @@ async def after(database: Database, tick: int, *, limit: int = PAGE_TICKS) -> li
             f"SELECT {_COLUMNS} FROM hookledger.tick WHERE tick > $1 ORDER BY tick LIMIT $2", tick, limit
         )
     return [Tick(**row) for row in rows]
+
+
+async def find(database: Database, number: int) -> Tick | None:
+    """The tick of that number, None if it is not kept. Tick 0 is always there."""
+    if number == 0:
+        return TICK_0
+    async with database.connection() as connection:
+        row = await connection.fetchrow(f"SELECT {_COLUMNS} FROM hookledger.tick WHERE tick = $1", number)
+    return None if row is None else Tick(**row)
+
+
+async def newest_tick(database: Database) -> Tick:
+    """The newest tick; tick 0 if there is none."""
+    async with database.connection() as connection:
+        row = await connection.fetchrow(f"SELECT {_COLUMNS} FROM hookledger.tick ORDER BY tick DESC LIMIT 1")
+    return TICK_0 if row is None else Tick(**row)
 
 
 async def snap_of(database: Database, tick: int) -> str:

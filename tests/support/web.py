@@ -21,6 +21,7 @@ from daemon.catalogue import Catalogue
 from daemon.commands import CommandLimits, Commands
 from daemon.keys import Keychain, Vault
 from daemon.metrics import Metrics
+from daemon.pipeline.intake.event_feed import EventFeed
 from daemon.pipeline.intake.projection import Projection
 from daemon.pipeline.supervisor import Pipeline
 from daemon.tokens import Tokens
@@ -186,10 +187,11 @@ async def app(database_url: str, **settings: str) -> AsyncIterator[App]:
 
     metrics = Metrics()
     catalogue = Catalogue(database, is_strict=configured.events.strict_types)
+    query_pool = store.query_pool(pools.queries, configured.database, on_refused=metrics.query_refused)
     services = Services(
         config=configured,
         command_database=database,
-        query_pool=store.query_pool(pools.queries, configured.database, on_refused=metrics.query_refused),
+        query_pool=query_pool,
         commands=Commands(
             database,
             keychain,
@@ -211,6 +213,7 @@ async def app(database_url: str, **settings: str) -> AsyncIterator[App]:
         metrics=metrics,
         request_tick=lambda: hurried.append(None),
         publish=publish,
+        event_feed=EventFeed(query_pool.of("event feed")),
         tick_age_seconds=lambda: pipeline.tick_age_seconds,
         clock_skew_seconds=lambda: pipeline.clock_skew_seconds,
         clock_step_seconds=lambda: pipeline.clock_step_seconds,

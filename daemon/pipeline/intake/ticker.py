@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -54,7 +54,7 @@ class TickReader(Protocol):
 
 class Ticker:
     """`wakeup` makes it poll at once. The reader is told of the newest tick when it is another one than before, whoever
-    made it.
+    made it; and so are `on_tick`, with None if there may be one of which nothing is known.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class Ticker:
         reader: TickReader,
     ) -> None:
         self.wakeup = Wakeup()
+        self.on_tick: list[Callable[[Tick | None], None]] = []
         self._log_watch = log_watch
         self._projection = projection
         self._send_gate = send_gate
@@ -93,7 +94,7 @@ class Ticker:
         While a question is under way, its answer probably brings the tick, and its events. So it is waited for.
         """
         if not payload:
-            self._reader.must_ask()
+            self._must_ask()
             return
         self._heard = payload
         if not self._asking:
@@ -109,9 +110,10 @@ class Ticker:
             return
         self._looked_at = time.monotonic()
         if tick is None:
-            self._reader.must_ask()
+            self._must_ask()
         else:
             self._reader.told(tick)
+            self._tell(tick)
 
     async def run_once(self) -> None:
         """Polls when something was published here, when nobody has looked for a tick for a while, or when this process
@@ -169,6 +171,15 @@ class Ticker:
         if poll.newest is not None and poll.newest.tick > self._newest:
             self._newest = poll.newest.tick
             self._reader.told(poll.newest, poll.events, shards=read.shards)
+            self._tell(poll.newest)
+
+    def _must_ask(self) -> None:
+        self._reader.must_ask()
+        self._tell(None)
+
+    def _tell(self, tick: Tick | None) -> None:
+        for tell in self.on_tick:
+            tell(tick)
 
     def _forget(self) -> None:
         """Another log is the log now."""

@@ -126,6 +126,11 @@ async def has_ended(request: web.Request) -> bool:
     return caller.scope != request[CALLER].scope
 
 
+def unauthorized(detail: str) -> Problem:
+    """The problem of a caller whom nobody knows, or knows no longer."""
+    return Problem(401, detail, headers={"WWW-Authenticate": 'Bearer realm="hookledger"'})
+
+
 async def session_of(request: web.Request) -> Session | None:
     """The session of the request's cookie, None if there is none or it has ended. Raises StoreUnavailable, Problem."""
     secret = sessions.secret_of(request)
@@ -150,7 +155,7 @@ async def _identify(request: web.Request) -> Caller:
         _check_page(request, own_url, must_be_own=True)
         return Caller(actor=session.actor, origin="dashboard", scope=_scope_of(session), session=session)
     if request.app[SERVICES].config.server.admin_token is not None:
-        raise _unauthorized("a token is needed (Authorization: Bearer <token>), or a session (hookledger login-link)")
+        raise unauthorized("a token is needed (Authorization: Bearer <token>), or a session (hookledger login-link)")
     if not browsers.is_loopback(request.headers.get("Host", "")):
         raise Problem(421, "this daemon has no admin token and answers to loopback names only")
     _check_page(request, own_url, must_be_own=False)
@@ -178,7 +183,7 @@ async def _identify_by_token(request: web.Request, text: str) -> Caller:
         found = await services.tokens.verify(text)
         if isinstance(found, TokenRefusal):
             guess.wrong()
-            raise _unauthorized(found)
+            raise unauthorized(found)
         guess.right()
     return Caller(actor=f"token:{found.id}", scope=found.scope)
 
@@ -189,7 +194,7 @@ def _bearer_token(request: web.Request) -> str | None:
     if kind.lower() != "bearer":
         return None
     if not given.strip():
-        raise _unauthorized("there is no token behind Bearer")
+        raise unauthorized("there is no token behind Bearer")
     return given.strip()
 
 
@@ -221,7 +226,3 @@ def _needed(access: Access) -> list[str]:
     """The scopes that have that access, as they are written when a token is created."""
     bound = {ScopeKind.TENANT: "tenant:<id>"}
     return [bound.get(kind, kind.value) for kind in ScopeKind if kind in SCOPES[access]]
-
-
-def _unauthorized(detail: str) -> Problem:
-    return Problem(401, detail, headers={"WWW-Authenticate": 'Bearer realm="hookledger"'})

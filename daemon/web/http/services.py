@@ -16,6 +16,7 @@ from daemon.core.routing.index import RouteIndex
 from daemon.core.webhook.request import RequestOptions
 from daemon.keys import Keychain
 from daemon.metrics import Metrics
+from daemon.pipeline.intake.event_feed import EventFeed
 from daemon.tokens import Tokens
 from eventstore.domain_events.events import Publish
 from eventstore.postgres.connect import Database
@@ -28,10 +29,10 @@ class Services:
     that may take long, uses a database of `query_pool` (access/queries.py), so that it holds up none of these.
 
     `index` is the index of the live projection. `request_tick` asks for a tick at once, so that new events are
-    delivered without delay; `publish` does that itself. `tick_age_seconds` returns how long events have been waiting
-    for one, `clock_skew_seconds` how far this machine's clock is ahead of the database's, `clock_step_seconds` how far
-    that stepped lately. `readiness` returns the reasons why this process is not ready, none if it is. `now` is an aware
-    datetime in UTC.
+    delivered without delay; `publish` does that itself. `event_feed` has what was published of late.
+    `tick_age_seconds` returns how long events have been waiting for a tick, `clock_skew_seconds` how far this machine's
+    clock is ahead of the database's, `clock_step_seconds` how far that stepped lately. `readiness` returns the reasons
+    why this process is not ready, none if it is. `now` is an aware datetime in UTC.
     """
 
     config: Config
@@ -45,6 +46,7 @@ class Services:
     metrics: Metrics
     request_tick: Callable[[], None]
     publish: Publish
+    event_feed: EventFeed
     tick_age_seconds: Callable[[], float]
     clock_skew_seconds: Callable[[], float]
     clock_step_seconds: Callable[[], float]

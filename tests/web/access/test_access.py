@@ -49,6 +49,7 @@ ENDPOINTS = {
     "POST /v1/tenants/{tenant}/deliveries/{delivery}/retry": "manage",
     "GET /v1/tenants/{tenant}/events": "read",
     "GET /v1/tenants/{tenant}/events/{event}": "read",
+    "GET /v1/tenants/{tenant}/feed": "read",
     "GET /v1/tenants/{tenant}/explain": "read",
     "POST /v1/tenants/{tenant}/preview": "manage",
     "GET /v1/tenants/{tenant}/deliveries/{delivery}/proof": "read",

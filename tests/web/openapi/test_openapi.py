@@ -43,6 +43,7 @@ TABLE = {
     "/v1/tenants/{tenant}/routes/{route}/replay": "POST",
     "/v1/tenants/{tenant}/events": "GET",
     "/v1/tenants/{tenant}/events/{event}": "GET",
+    "/v1/tenants/{tenant}/feed": "GET",
     "/v1/tenants/{tenant}/explain": "GET",
     "/v1/tenants/{tenant}/deliveries/{delivery}/proof": "GET",
     "/v1/seals": "GET",

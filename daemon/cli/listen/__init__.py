@@ -1,0 +1,1 @@
+"""`hookledger listen`: a tenant's events, posted to a program on this machine."""
