@@ -36,6 +36,7 @@ from daemon.pipeline.upkeep.sealing import SealSettings
 from daemon.signals import Signals
 from daemon.store import open_store, opened, pool_of_commands, pool_of_queries, query_pool, vault_of
 from daemon.tokens import Tokens
+from daemon.tracing import Tracing
 from daemon.web.app import build, build_ops
 from daemon.web.http.connections import ConnectionLimits
 from daemon.web.http.listeners import Listeners, open_listeners, serving
@@ -125,6 +126,7 @@ async def _run_on(
             on_denied=lambda reason: metrics.egress_denied.labels(reason).inc(),
             on_connections=metrics.counted(RECEIVERS),
         ) as sender,
+        _traced(config, metrics) as tracing,
     ):
         keychain = Keychain(command_database, vault)
         audience = audience_of(config.operations)
@@ -170,6 +172,7 @@ async def _run_on(
                 attempts=timedelta(days=config.retention.attempts_days),
             ),
             feed=feed,
+            tracing=tracing,
         )
         listeners = listeners or open_listeners(config.server)
         services = Services(
@@ -185,6 +188,7 @@ async def _run_on(
             request_tick=pipeline.hurry,
             publish=pipeline.publish,
             event_feed=feed,
+            tracing=tracing,
             tick_age_seconds=lambda: pipeline.tick_age_seconds,
             clock_skew_seconds=lambda: pipeline.clock_skew_seconds,
             clock_step_seconds=lambda: pipeline.clock_step_seconds,
@@ -241,6 +245,20 @@ async def _serve(
         log.info("daemon.stopped")
 
 
+@asynccontextmanager
+async def _traced(config: Config, metrics: Metrics) -> AsyncIterator[Tracing | None]:
+    """What takes spans, None if nobody traces."""
+    if config.tracing.endpoint is None:
+        yield None
+        return
+    tracing = Tracing(config.tracing, metrics)
+    tracing.start()
+    try:
+        yield tracing
+    finally:
+        await asyncio.to_thread(tracing.close)
+
+
 def _settle_memory() -> None:
     """Lets the garbage collector pass over all that is in memory by now: modules, types, routes.
 
@@ -284,6 +302,7 @@ def _settings(config: Config) -> AttemptSettings:
         standard_webhooks=config.signing.standard_webhooks,
         user_agent=f"Hookledger/{__version__}",
         max_body_bytes=config.events.max_bytes,
+        trace_ratio=config.tracing.propagated_ratio,
         timeout_seconds=config.delivery.timeout_seconds,
         retry=config.retry_policy,
     )

@@ -47,6 +47,8 @@ RESULTS = ("accepted", "duplicate", "rejected")
 # Who is at the other end of a connection.
 CLIENTS, RECEIVERS = SIDES = ("clients", "receivers")
 QUERY_LIMITS = ("tenant", "all")
+
+SPAN_RESULTS = ("sent", "lost", "left_out")
 USUAL_ATTEMPTS = (
     ("delivered", "2xx"),
     *((outcome, status) for outcome in ("retrying", "failed") for status in ("3xx", "4xx", "5xx", "none")),
@@ -82,6 +84,7 @@ class Metrics:
             "database_went_back", "Times that a promoted standby had not received everything"
         )
         self.log_lines_dropped = self._counter("log_lines_dropped", "Lines of the log that could not be written")
+        self.spans = self._counter("spans", "Spans of traces, by what became of them", "result")
         self.attempt_duration = self._histogram("attempt_duration_seconds", "Duration of a request", ATTEMPT_BUCKETS)
         self.delivery_latency = self._histogram(
             "delivery_latency_seconds", "From the recording of an event to its first attempt", LATENCY_BUCKETS
@@ -121,6 +124,8 @@ class Metrics:
             self.queries_refused.labels(limit)
         for reason in DenyReason:
             self.egress_denied.labels(reason)
+        for result in SPAN_RESULTS:
+            self.spans.labels(result)
         for side in SIDES:
             self.connections_open.labels(side)
 

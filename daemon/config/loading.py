@@ -6,6 +6,7 @@ several keys run on the valid sections.
 
 import re
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,6 +24,7 @@ from daemon.config.sections import (
     EgressSection,
     Section,
     ServerSection,
+    TracingSection,
 )
 from daemon.config.sources import GivenValue, GivenValues, default_data_dir, did_you_mean, read_environment, read_file
 from daemon.core.drafts.login_link_draft import is_loopback
@@ -103,8 +105,20 @@ def _check_together(sections: Mapping[str, Section | None], given: GivenValues, 
             case DashboardSection():
                 found = sections["server"]
                 yield from _check_dashboard(section, found if isinstance(found, ServerSection) else None, given)
+            case TracingSection(endpoint=str()) if not _has_opentelemetry():
+                yield (
+                    f"{given.where('tracing', 'endpoint')}: OpenTelemetry is not installed; "
+                    "pip install 'hookledger[otel]', or leave the endpoint out"
+                )
             case EgressSection(extra_ca_file=Path() as file) if not file.is_file():
                 yield f"{given.where('egress', 'extra_ca_file')}: no file {file}; name a PEM file"
+
+
+def _has_opentelemetry() -> bool:
+    try:
+        return find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _check_exposure(server: ServerSection, given: GivenValues, *, is_dev: bool) -> Iterator[str]:

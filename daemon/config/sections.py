@@ -17,6 +17,7 @@ from daemon.config.values import (
     Accent,
     AllowedHosts,
     AllowedNetworks,
+    CollectorUrl,
     DashboardName,
     DatabaseUrl,
     Days,
@@ -185,6 +186,20 @@ class LogSection(Section):
     format: LogFormat | None = None
 
 
+class TracingSection(Section):
+    """`endpoint` of an OpenTelemetry collector, None: nobody traces. `max_per_second` spans are made in a process."""
+
+    endpoint: CollectorUrl | None = None
+    sample_ratio: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 1.0
+    max_per_second: Positive = 50
+    propagate: bool = False
+
+    @property
+    def propagated_ratio(self) -> float | None:
+        """The ratio of traces that receivers are told of, None if they are told of none."""
+        return self.sample_ratio if self.endpoint is not None and self.propagate else None
+
+
 class Config(Section):
     server: ServerSection
     database: DatabaseSection
@@ -198,6 +213,7 @@ class Config(Section):
     seal: SealSection
     dashboard: DashboardSection
     log: LogSection
+    tracing: TracingSection
     dev: bool = False
 
     @property

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from daemon import route_state
 from daemon.core.delivery.answer import delivery_id
+from daemon.core.events import trace_context
 from daemon.core.routing.route import Route
 from daemon.core.webhook import request
 from daemon.core.webhook.payload import PayloadSource, RenderError
@@ -42,6 +43,7 @@ class _Signed:
     keys: tuple[SigningKey, ...]
     custom: dict[str, str]
     timestamp: int
+    number: int
     is_test: bool
 
 
@@ -91,6 +93,7 @@ async def _signed(keychain: Keychain, versions: dict[int, Route], exchange: Reco
         keys=keys,
         custom=custom,
         timestamp=int(exchange.started_at.timestamp()),
+        number=exchange.number,
         is_test=exchange.is_test,
     )
 
@@ -109,14 +112,18 @@ def _rebuilt(
     body = bodies[version]
     if body is None:
         return None
+    message_id = delivery_id(part.route.id, source.event_id, source.created)
     signed = request.with_headers(
         body,
         hops=source.hops,
-        message_id=delivery_id(part.route.id, source.event_id, source.created),
+        message_id=message_id,
         custom=part.custom,
         keys=part.keys,
         timestamp=part.timestamp,
         is_test=part.is_test,
         request_options=request_options,
     )
+    if (ratio := request_options.trace_ratio) is not None:
+        trace = trace_context.of_attempt(source.context, delivery_id=message_id, number=part.number, sample_ratio=ratio)
+        signed = WebhookRequest(signed.body, signed.headers | trace_context.headers(trace))
     return SentRequest(target_url=part.route.config.target_url, request=signed, secret_headers=tuple(part.custom))

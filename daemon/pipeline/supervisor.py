@@ -37,6 +37,7 @@ from daemon.pipeline.scheduling.ledger import Ledger
 from daemon.pipeline.scheduling.pools import SendingLimits
 from daemon.pipeline.scheduling.working_set import WorkingSet
 from daemon.pipeline.sending.attempt import Attempt, AttemptSettings
+from daemon.pipeline.sending.attempt_spans import AttemptSpans
 from daemon.pipeline.sending.send_gate import SendGate
 from daemon.pipeline.sending.sender import Sender
 from daemon.pipeline.shards.leases import Leases
@@ -49,6 +50,7 @@ from daemon.pipeline.upkeep.operational_events import OperationalEvents
 from daemon.pipeline.upkeep.sealing import SealSettings
 from daemon.pipeline.upkeep.upkeep import Upkeep
 from daemon.pipeline.wakeup import Wakeup
+from daemon.tracing import Tracing
 from eventstore.domain_events.events import NewEvent
 from eventstore.postgres import listen
 from eventstore.postgres.connect import Database
@@ -64,7 +66,7 @@ DRAIN_GRACE_SECONDS = 4.0
 
 class Pipeline:
     """All stages of one process. `run` returns after `stop`, when everything under way is recorded. `feed` serves those
-    who follow events beside it.
+    who follow events beside it, `tracing` takes a span of each attempt.
     """
 
     def __init__(  # noqa: PLR0913 - everything that the stages are built of
@@ -84,6 +86,7 @@ class Pipeline:
         seals: SealSettings | None = None,
         keep: Keep | None = None,
         feed: EventFeed | None = None,
+        tracing: Tracing | None = None,
         tunables: Tunables = DEFAULTS,
     ) -> None:
         self._database = database
@@ -147,6 +150,7 @@ class Pipeline:
             send_gate=self._gate,
             on_gone=route_disabler.gone,
             on_heavy=self._lanes.found_slow,
+            on_attempted=None if tracing is None else AttemptSpans(tracing),
         )
 
         # What waits in the tables, and what goes on beside.

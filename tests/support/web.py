@@ -214,6 +214,7 @@ async def app(database_url: str, **settings: str) -> AsyncIterator[App]:
         request_tick=lambda: hurried.append(None),
         publish=publish,
         event_feed=EventFeed(query_pool.of("event feed")),
+        tracing=None,
         tick_age_seconds=lambda: pipeline.tick_age_seconds,
         clock_skew_seconds=lambda: pipeline.clock_skew_seconds,
         clock_step_seconds=lambda: pipeline.clock_step_seconds,

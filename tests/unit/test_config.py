@@ -68,6 +68,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
         "frame_ancestors": [],
     },
     "log": {"level": "info", "format": None},
+    "tracing": {"endpoint": None, "sample_ratio": 1.0, "max_per_second": 50, "propagate": False},
 }
 
 

@@ -15,7 +15,7 @@ from enum import StrEnum
 
 import orjson
 
-from daemon.core.events import raw_json
+from daemon.core.events import raw_json, trace_context
 from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook import expression, json_values
 from daemon.core.webhook.expression import StepAllowance
@@ -148,7 +148,7 @@ def envelope(source: PayloadSource, snapshot: bytes) -> bytes:
         source.event_type.encode(),
         (source.created - _EPOCH) // _SECOND,  # exact, and rounded down before 1970 as well
         source.data,
-        source.context or b"{}",
+        trace_context.published(source.context) or b"{}",
         snapshot,
     )
 

@@ -35,12 +35,16 @@ class UnsendableHeader(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestOptions:
-    """The settings that all webhooks of an installation share."""
+    """The settings that all webhooks of an installation share.
+
+    `trace_ratio` is the ratio in which deliveries are traced, if receivers are told of traces; None if they are not.
+    """
 
     signing_header: str
     standard_webhooks: bool
     user_agent: str
     max_body_bytes: int
+    trace_ratio: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

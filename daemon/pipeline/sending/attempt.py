@@ -27,6 +27,7 @@ from daemon.core.delivery import retry
 from daemon.core.delivery.answer import Answer, ErrorName, Failure, Outcome, Response, Verdict, classify
 from daemon.core.delivery.phases import DeliveryStep
 from daemon.core.delivery.retry import RetryPolicy
+from daemon.core.events import trace_context
 from daemon.core.routing import windows
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import PayloadOptions, Route
@@ -46,6 +47,7 @@ from daemon.pipeline.sending.send_gate import SendGate
 from daemon.pipeline.sending.sender import Sender
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from eventstore.postgres.errors import StoreUnavailable
+from eventstore.progress.rows import AttemptRow
 
 log = structlog.get_logger()
 
@@ -99,6 +101,7 @@ class Attempt:
         send_gate: SendGate,
         on_gone: Callable[[Route], None],
         on_heavy: Callable[[Delivery], None],
+        on_attempted: Callable[[Delivery, AttemptRow, float], None] | None = None,
         tunables: Tunables = DEFAULTS,
     ) -> None:
         self._index = index
@@ -113,6 +116,8 @@ class Attempt:
         self._send_gate = send_gate
         self._on_gone = on_gone
         self._on_heavy = on_heavy
+        self._on_attempted = on_attempted
+        self._lines = self._signed_lines if settings.trace_ratio is None else self._traced_lines
 
     async def __call__(self, delivery: Delivery) -> None:
         shortages = 0
@@ -259,7 +264,7 @@ class Attempt:
         body = await self._evaluator.render(route.tenant, source, asked, max_bytes=self._settings.max_body_bytes)
         return _Rendered(options, body)
 
-    def _lines(self, delivery: Delivery, form: RouteForm, body: bytes, now: datetime) -> str:
+    def _signed_lines(self, delivery: Delivery, form: RouteForm, body: bytes, now: datetime) -> str:
         return form.request.lines(
             body,
             hops=delivery.event.hops or 0,
@@ -267,6 +272,15 @@ class Attempt:
             timestamp=int(now.timestamp()),
             is_test=delivery.is_test,
         )
+
+    def _traced_lines(self, delivery: Delivery, form: RouteForm, body: bytes, now: datetime) -> str:
+        trace = trace_context.of_attempt(
+            delivery.event.context,
+            delivery_id=delivery.id,
+            number=delivery.failures + 1,
+            sample_ratio=self._settings.trace_ratio or 0.0,
+        )
+        return self._signed_lines(delivery, form, body, now) + request.header_lines(trace_context.headers(trace))
 
     def _suppress(self, delivery: Delivery, route: Route, now: datetime) -> None:
         row = row_of(delivery, route, Outcome.SUPPRESSED, None, "", now, 0.0, number=0)
@@ -291,6 +305,8 @@ class Attempt:
             delivery.failures += 1
         if wait is not None and not windows.is_sendable(self._route(route.id).windows, delivery.event_time):
             wait = timedelta(0)  # the window closed during the request: a retry now is suppressed at once
+        if self._on_attempted is not None:
+            self._on_attempted(delivery, row, seconds)
         self._recorder.attempted(delivery, row, retry_after=wait)
         if not delivery.is_test:
             self._metrics.attempted(outcome.value, core_delivery.status_class(answer), seconds)

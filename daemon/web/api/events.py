@@ -10,6 +10,7 @@ from aiohttp import web
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from daemon.core.events import trace_context
 from daemon.core.events.catalogue import name_problem
 from daemon.core.routing.index import ALL
 from daemon.web.access.queries import query_database
@@ -122,7 +123,7 @@ async def show(request: web.Request) -> web.Response:
             "test": event.test_route is not None,
             "tick": event.tick,
             "data": orjson.Fragment(event.data),
-            "context": orjson.Fragment(event.context or b"{}"),
+            "context": orjson.Fragment(trace_context.published(event.context) or b"{}"),
             "snapshot": orjson.Fragment(event.snapshot or b"{}"),
         }
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, NotRequired
 
@@ -12,8 +11,10 @@ from aiohttp import web
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from daemon.core.events import trace_context
 from daemon.core.events.event import pattern_problem
 from daemon.core.routing.index import ALL
+from daemon.core.webhook.request import RequestOptions
 from daemon.pipeline.intake.event_feed import EventFeed
 from daemon.web.access import auth
 from daemon.web.access.queries import query_database
@@ -122,7 +123,7 @@ async def show(request: web.Request) -> web.Response:
         cursor = request.query.get("cursor")
         if cursor is None:
             begin = FeedPage(place=await feed_pages.begin(feed, database))
-            return _answer(begin, sender=asdict(request_options(request.app[SERVICES].config)))
+            return _answer(begin, sender=_sender(request_options(request.app[SERVICES].config)))
         page = FeedPage(place=await _place(request, cursor))
         with feed.following(tenant) as bell:
             while True:
@@ -143,6 +144,15 @@ def _answer(page: FeedPage, **more: object) -> web.Response:
     return shapes.answer({"items": [_of_event(each) for each in page.events], "next": _cursor(page.place), **more})
 
 
+def _sender(options: RequestOptions) -> SenderShape:
+    return {
+        "signing_header": options.signing_header,
+        "standard_webhooks": options.standard_webhooks,
+        "user_agent": options.user_agent,
+        "max_body_bytes": options.max_body_bytes,
+    }
+
+
 def _of_event(event: StoredEvent) -> dict[str, object]:
     return {
         "id": event.id,
@@ -154,7 +164,7 @@ def _of_event(event: StoredEvent) -> dict[str, object]:
         "test_route": None if event.test_route is None else str(event.test_route),
         "hops": event.hops or 0,
         "data": orjson.Fragment(event.data),
-        "context": orjson.Fragment(event.context or b"{}"),
+        "context": orjson.Fragment(trace_context.published(event.context) or b"{}"),
         "snapshot": orjson.Fragment(event.snapshot or b"{}"),
     }
 

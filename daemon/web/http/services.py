@@ -18,6 +18,7 @@ from daemon.keys import Keychain
 from daemon.metrics import Metrics
 from daemon.pipeline.intake.event_feed import EventFeed
 from daemon.tokens import Tokens
+from daemon.tracing import Tracing
 from eventstore.domain_events.events import Publish
 from eventstore.postgres.connect import Database
 from eventstore.postgres.query_pool import QueryPool
@@ -29,7 +30,8 @@ class Services:
     that may take long, uses a database of `query_pool` (access/queries.py), so that it holds up none of these.
 
     `index` is the index of the live projection. `request_tick` asks for a tick at once, so that new events are
-    delivered without delay; `publish` does that itself. `event_feed` has what was published of late.
+    delivered without delay; `publish` does that itself. `event_feed` has what was published of late. `tracing`
+    takes spans, None if nobody traces.
     `tick_age_seconds` returns how long events have been waiting for a tick, `clock_skew_seconds` how far this machine's
     clock is ahead of the database's, `clock_step_seconds` how far that stepped lately. `readiness` returns the reasons
     why this process is not ready, none if it is. `now` is an aware datetime in UTC.
@@ -47,6 +49,7 @@ class Services:
     request_tick: Callable[[], None]
     publish: Publish
     event_feed: EventFeed
+    tracing: Tracing | None
     tick_age_seconds: Callable[[], float]
     clock_skew_seconds: Callable[[], float]
     clock_step_seconds: Callable[[], float]
@@ -64,4 +67,5 @@ def request_options(config: Config) -> RequestOptions:
         standard_webhooks=config.signing.standard_webhooks,
         user_agent=f"Hookledger/{__version__}",
         max_body_bytes=config.events.max_bytes,
+        trace_ratio=config.tracing.propagated_ratio,
     )

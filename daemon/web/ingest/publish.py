@@ -16,23 +16,25 @@ from datetime import datetime
 
 from aiohttp import web
 
-from daemon.core.events import event
+from daemon.core.events import event, trace_context
 from daemon.core.events.catalogue import KnownTypes
 from daemon.core.events.event import IncomingEvent
 from daemon.core.events.ndjson import Line
 from daemon.core.events.raw_json import BYTE_ORDER_MARK
+from daemon.core.events.trace_context import TraceContext
 from daemon.core.webhook.request import HOPS_HEADER, MAX_HOPS
 from daemon.metrics import RESULTS
 from daemon.web.access.auth import CALLER, IDENTIFYING_SECONDS
-from daemon.web.http import bodies, shapes
+from daemon.web.http import bodies, problems, shapes
 from daemon.web.http.endpoints import Access, endpoint
 from daemon.web.http.problems import Problem
 from daemon.web.http.services import SERVICES
-from daemon.web.ingest import cloud_events, reading
+from daemon.web.ingest import cloud_events, ingest_spans, reading
 from daemon.web.ingest.byte_budget import ByteBudget
 from daemon.web.ingest.cloud_events import CloudEvents, Mode
 from daemon.web.ingest.event_shapes import CLOUD_EVENT, CLOUD_EVENTS, EVENT, EVENT_LINES, FateShape, PublishedShape
 from daemon.web.ingest.group_commit import ANSWER_SECONDS, GroupCommit
+from daemon.web.ingest.ingest_spans import INGEST_SPAN
 from daemon.web.ingest.reading import BATCH_MAX_EVENT_SIZES, Take
 from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.errors import StoreUnavailable
@@ -66,6 +68,24 @@ async def publish(request: web.Request) -> web.Response:
     A route may deliver to here, with a transform that makes an event. What was delivered so more than three times in a
     row is refused with 508: routes that deliver to each other would else do so for ever.
     """
+    tracing = request.app[SERVICES].tracing
+    if tracing is None:
+        return await _publish(request)
+    span = request[INGEST_SPAN] = ingest_spans.begin(tracing, request)
+    status = 500
+    try:
+        response = await _publish(request)
+        status = response.status
+        return response
+    except Exception as error:
+        problem = problems.of(error)
+        status = status if problem is None else problem.status
+        raise
+    finally:
+        ingest_spans.end(tracing, span, status)
+
+
+async def _publish(request: web.Request) -> web.Response:
     _hops(request)
     with request.app[BYTE_BUDGET].share() as take:
         cloud = cloud_events.of(request)
@@ -148,7 +168,10 @@ def _parse(
         parsed = event.parse(raw, now=now, max_bytes=limit, tenant=tenant, type_test=type_test)
     else:
         parsed = cloud.parse(raw, now=now, max_bytes=limit, tenant=tenant, type_test=type_test)
-    return _new_event(parsed, now, hops=_hops(request) or None) if isinstance(parsed, IncomingEvent) else parsed
+    if not isinstance(parsed, IncomingEvent):
+        return parsed
+    span = request.get(INGEST_SPAN)
+    return _new_event(parsed, now, hops=_hops(request) or None, trace=None if span is None else span.kept)
 
 
 def _too_long(request: web.Request, line: Line, cloud: CloudEvents | None) -> tuple[event.FieldProblem, ...]:
@@ -178,14 +201,14 @@ def _hops(request: web.Request) -> int:
     return int(given)
 
 
-def _new_event(parsed: IncomingEvent, now: datetime, *, hops: int | None) -> NewEvent:
+def _new_event(parsed: IncomingEvent, now: datetime, *, hops: int | None, trace: TraceContext | None) -> NewEvent:
     return NewEvent(
         tenant=parsed.tenant,
         id=parsed.id if parsed.id is not None else _new_id(now),
         type=parsed.type,
         data=parsed.data,
         occurred_at=parsed.occurred_at,
-        context=parsed.context,
+        context=parsed.context if trace is None else trace_context.keep(parsed.context, trace),
         snapshot=parsed.snapshot,
         backfill=parsed.backfill,
         hops=hops,

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from daemon import audit
 from daemon.audit import Explanation
+from daemon.core.events import trace_context
 from daemon.web.access.queries import query_database
 from daemon.web.dashboard.logs import route_lookup
 from daemon.web.dashboard.pages import page
@@ -64,7 +65,7 @@ async def show(request: web.Request) -> web.Response:
 
 def _parts(event: StoredEvent) -> list[tuple[str, Excerpt]]:
     """The beginnings of the parts that were published, by title; parts that the event does not have are left out."""
-    optional = (("Context", event.context), ("Snapshot", event.snapshot))
+    optional = (("Context", trace_context.published(event.context)), ("Snapshot", event.snapshot))
     given = [("Data", event.data, MAX_DATA_BYTES)]
     given += [(title, part, MAX_OTHER_BYTES) for title, part in optional if part is not None]
     return [(title, json_excerpt(part.decode(), max_bytes)) for title, part, max_bytes in given]
