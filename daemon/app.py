@@ -173,6 +173,7 @@ async def _run_on(
             ),
             feed=feed,
             tracing=tracing,
+            success_lines_per_second=config.log.successes_per_second,
         )
         listeners = listeners or open_listeners(config.server)
         services = Services(

@@ -84,6 +84,9 @@ class Metrics:
             "database_went_back", "Times that a promoted standby had not received everything"
         )
         self.log_lines_dropped = self._counter("log_lines_dropped", "Lines of the log that could not be written")
+        self.log_lines_left_out = self._counter(
+            "log_lines_left_out", "Lines of attempts that succeeded, left out above a rate"
+        )
         self.spans = self._counter("spans", "Spans of traces, by what became of them", "result")
         self.attempt_duration = self._histogram("attempt_duration_seconds", "Duration of a request", ATTEMPT_BUCKETS)
         self.delivery_latency = self._histogram(

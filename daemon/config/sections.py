@@ -184,6 +184,7 @@ class LogSection(Section):
 
     level: LogLevel = LogLevel.INFO
     format: LogFormat | None = None
+    successes_per_second: Annotated[int, Field(ge=0)] = 50
 
 
 class TracingSection(Section):

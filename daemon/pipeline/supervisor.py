@@ -66,7 +66,8 @@ DRAIN_GRACE_SECONDS = 4.0
 
 class Pipeline:
     """All stages of one process. `run` returns after `stop`, when everything under way is recorded. `feed` serves those
-    who follow events beside it, `tracing` takes a span of each attempt.
+    who follow events beside it, `tracing` takes a span of each attempt. Of attempts that
+    succeed so many a second have a line in the log.
     """
 
     def __init__(  # noqa: PLR0913 - everything that the stages are built of
@@ -87,6 +88,7 @@ class Pipeline:
         keep: Keep | None = None,
         feed: EventFeed | None = None,
         tracing: Tracing | None = None,
+        success_lines_per_second: int = 50,
         tunables: Tunables = DEFAULTS,
     ) -> None:
         self._database = database
@@ -118,7 +120,9 @@ class Pipeline:
             clock=clock,
             tunables=tunables,
         )
-        self._recorder.on_recorded.append(AttemptLog())
+        self._recorder.on_recorded.append(
+            AttemptLog(successes_per_second=success_lines_per_second, on_left_out=metrics.log_lines_left_out.inc)
+        )
         self._lanes = Lanes(limits, self._recorder, self._working_set, index, tunables)
         scheduling = Scheduling(ledger=self._ledger, working_set=self._working_set, lanes=self._lanes)
         self._intake = Intake(

@@ -67,7 +67,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
         "return_url": None,
         "frame_ancestors": [],
     },
-    "log": {"level": "info", "format": None},
+    "log": {"level": "info", "format": None, "successes_per_second": 50},
     "tracing": {"endpoint": None, "sample_ratio": 1.0, "max_per_second": 50, "propagate": False},
 }
 

@@ -1,12 +1,14 @@
 """The canonical log line of each attempt, written after its outcome is durable.
 
-A success that looks like a thousand others is not worth a line each: above a rate, successes are counted and the count
-goes with the next line that is written. Failures are always written.
+A success that looks like a thousand others is not worth a line each: above a rate (`log.successes_per_second`) they are
+counted, in a metric of their own, and the count goes with the next line that is written. Failures are always written.
+These lines are left out on purpose, so they are none of those that could not be written.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import structlog
 
@@ -14,15 +16,15 @@ from daemon.core.delivery.answer import Outcome
 from daemon.pipeline.scheduling.delivery import Delivery
 from eventstore.progress.rows import AttemptRow
 
-SUCCESS_LINES_PER_SECOND = 50
-
 log = structlog.get_logger()
 
 
 class AttemptLog:
-    """Call it with what a flush has written."""
+    """Call it with what a flush has written. `on_left_out` gets how many lines it left out, if there are any."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, successes_per_second: int, on_left_out: Callable[[int], None]) -> None:
+        self._successes_per_second = successes_per_second
+        self._on_left_out = on_left_out
         self._second = 0
         self._lines = 0
         self._left_out = 0
@@ -31,12 +33,16 @@ class AttemptLog:
         second = int(time.monotonic())
         if second != self._second:
             self._second, self._lines = second, 0
+        left_out = 0
         for row in rows:
-            if row.outcome == Outcome.DELIVERED and self._lines >= SUCCESS_LINES_PER_SECOND:
+            if row.outcome == Outcome.DELIVERED and self._lines >= self._successes_per_second:
                 self._left_out += 1
+                left_out += 1
             else:
                 self._lines += row.outcome == Outcome.DELIVERED
                 self._write(row)
+        if left_out:
+            self._on_left_out(left_out)
 
     def _write(self, row: AttemptRow) -> None:
         log.info(

@@ -41,6 +41,7 @@ METRICS = [
     "hookledger_egress_denied_total",
     "hookledger_event_loop_lag_seconds",
     "hookledger_log_lines_dropped_total",
+    "hookledger_log_lines_left_out_total",
     "hookledger_spans_total",
     "hookledger_expression_seconds",
     "hookledger_tenant_over_budget_total",
