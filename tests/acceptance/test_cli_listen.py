@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 import asyncpg
 import pytest
+from aiohttp import web
 
 from daemon.core.webhook.signing import verify
 from tests.support.cli import CommandLine
@@ -150,6 +151,59 @@ async def test_a_route_gives_its_types_filter_and_payload(hookledger: CommandLin
     (request,) = there.received
     assert json.loads(request.body) == {"id": id, "total": 50}
     assert "X-A" not in request.headers
+
+
+async def test_a_test_event_comes_to_its_route_alone(hookledger: CommandLine) -> None:
+    async with running(hookledger) as daemon, receiver() as there:
+        hookledger("event-types", "load", "--sample")
+        route = hookledger.create_route("--filter", "data.object.none")
+        async with (
+            listening(hookledger, daemon, f"{there.url}/all") as everything,
+            listening(hookledger, daemon, f"{there.url}/route", "--route", route["id"]) as it,
+        ):
+            path = f"{daemon.url}/v1/tenants/acme/routes/{route['id']}/test"
+            async with aiohttp.ClientSession() as session, session.post(path, json={"event_types": ["order.create"]}):
+                assert (await it.line())["type"] == "order.create"
+            await publish(daemon, {"id": "last"})
+            assert (await everything.line())["id"] == "last"
+    (request,) = there.at("/route")
+    assert request.headers["Hookledger-Test"] == "true"
+
+
+async def test_a_log_that_has_lost_the_place_is_gone_on_with(without_database: CommandLine) -> None:
+    """As of a database that was restored while somebody listens."""
+    sender = {"signing_header": "X-Signature", "standard_webhooks": False, "user_agent": "x", "max_body_bytes": 1000}
+    item = {
+        "id": "evt_1", "type": "a.b", "event_time": "2026-11-23T08:00:00.000000Z", "backfill": False,
+        "test_route": None, "hops": 0, "data": {}, "context": {}, "snapshot": {},
+    }  # fmt: skip
+    answers = [
+        web.json_response({"items": [], "next": "first", "sender": sender}),
+        web.json_response({"detail": "gone"}, status=410),
+        web.json_response({"items": [], "next": "second", "sender": sender}),
+        web.json_response({"detail": "too many"}, status=503, headers={"Retry-After": "0"}),
+        web.json_response({"items": [item], "next": "third"}),
+    ]
+    asked: list[str] = []
+
+    async def feed(request: web.Request) -> web.StreamResponse:
+        asked.append(request.query.get("cursor", ""))
+        if not answers:
+            await asyncio.Event().wait()
+        return answers.pop(0)
+
+    async with receiver() as there:
+        there.answer["/v1/tenants/acme/feed"] = feed
+        fake = Running(process=None, url=there.url, log=without_database.home)  # type: ignore[arg-type] # only its URL
+        async with listening(without_database, fake, f"{there.url}/hook") as it:
+            assert (await it.line())["id"] == "evt_1"
+            await until(lambda: len(asked) == 6)
+            said = await it.stop()
+        (request,) = there.at("/hook")
+    assert asked == ["", "first", "", "second", "second", "third"]
+    assert "the log no longer has what came" in said
+    assert "X-Signature" in request.headers
+    assert "webhook-id" not in request.headers
 
 
 async def test_nothing_is_lost_and_nothing_comes_twice_when_the_daemon_is_killed(hookledger: CommandLine) -> None:

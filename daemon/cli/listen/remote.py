@@ -57,7 +57,7 @@ class RemoteRoute:
 
 
 class _TryAgain(Exception):
-    """No answer, or one that a later question will not get. `str()` says why."""
+    """No answer, or one that a later question will not get. `str()` says what the daemon does."""
 
     def __init__(self, cause: str, *, after_seconds: float | None = None) -> None:
         super().__init__(cause)
@@ -94,7 +94,9 @@ class RemoteFeed:
             answer = await self._ask(f"{self._tenant}/feed")
         except _TryAgain as error:
             hint = "see whether the daemon runs, and where it listens: --url"
-            raise CliError(f"{self._url} does not answer: {error}", hint=hint) from error
+            if error.after_seconds is not None:
+                hint = f"try again in {error.after_seconds:.0f} s"
+            raise CliError(f"{self._url} {error}", hint=hint) from error
         try:
             self._cursor = str(orjson.loads(answer)["next"])
             return RequestOptions(**orjson.loads(answer)["sender"])
@@ -118,7 +120,7 @@ class RemoteFeed:
                 header_names=tuple(body["headers"]),
             )
         except _TryAgain as error:
-            raise CliError(f"{self._url} does not answer: {error}", hint="try again") from error
+            raise CliError(f"{self._url} {error}", hint="try again") from error
         except (ValueError, KeyError, TypeError):
             raise self._no_daemon() from None
 
@@ -131,7 +133,7 @@ class RemoteFeed:
             except _TryAgain as error:
                 if failures == 1:  # a daemon that is restarted is away for a moment: that is no news
                     lost = True
-                    self._tell(f"the connection is lost, trying again: {error}")
+                    self._tell(f"trying again, since {self._url} {error}")
                 pause = PAUSES_SECONDS[min(failures, len(PAUSES_SECONDS) - 1)]
                 await asyncio.sleep(pause if error.after_seconds is None else error.after_seconds)
                 failures += 1
@@ -143,7 +145,7 @@ class RemoteFeed:
                 self._cursor = ""
                 continue
             if lost:
-                self._tell("the connection is back")
+                self._tell(f"{self._url} answers again")
             lost, failures = False, 0
             for event in found:
                 yield event
@@ -166,12 +168,13 @@ class RemoteFeed:
             async with self._session.get(self._url + path, allow_redirects=False) as response:
                 body = await response.read()
         except TimeoutError:
-            raise _TryAgain("it took too long") from None
+            raise _TryAgain("does not answer in time") from None
         except aiohttp.InvalidURL:
             raise CliError(f"{self._url} is no URL", hint="give one like http://127.0.0.1:8080") from None
         except (aiohttp.ClientError, OSError) as error:
             system = getattr(error, "os_error", error)
-            raise _TryAgain(getattr(system, "strerror", None) or str(error) or type(error).__name__) from error
+            cause = getattr(system, "strerror", None) or str(error) or type(error).__name__
+            raise _TryAgain(f"does not answer: {cause}") from error
         match response.status:
             case 200:
                 return body
@@ -181,7 +184,7 @@ class RemoteFeed:
                 raise _PlaceGone
             case 429 | 500 | 502 | 503 | 504:
                 after = _seconds(response.headers.get("Retry-After"))
-                raise _TryAgain(f"it answers {response.status}: {_detail(body)}", after_seconds=after)
+                raise _TryAgain(f"answers {response.status}: {_detail(body)}", after_seconds=after)
             case status:
                 raise CliError(f"{self._url} answers {status}: {_detail(body)}", hint="see --url, --tenant and --route")
 

@@ -1,13 +1,14 @@
 """The span of a request that publishes: it goes on with the trace of the publisher, whose headers it reads.
 
-What is kept with the events is the span of the request, or, if that is not sampled, the publisher's as it came.
+What is kept with the events is the span of the request. If that is not sampled, it is the publisher's, as one that is
+not sampled either: attempts do as the request did.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiohttp import web
 
@@ -26,7 +27,9 @@ class IngestSpan:
 
     @property
     def kept(self) -> TraceContext | None:
-        return self.own if self.own.is_sampled else self.parent
+        if self.own.is_sampled:
+            return self.own
+        return None if self.parent is None else replace(self.parent, is_sampled=False)
 
 
 # The span of a request, absent if nobody traces.
