@@ -81,7 +81,7 @@ class Tracing:
         self._noted_left_out = self._told_left_out = 0
         self._queue: deque[FinishedSpan] = deque()
         self._wakeup = threading.Event()
-        self._is_closing = False
+        self._is_closing = self._is_losing = False
         self._thread = threading.Thread(target=self._run, name="tracing", daemon=True)
 
     def start(self) -> None:
@@ -112,22 +112,23 @@ class Tracing:
             self._lost.inc()
 
     def _run(self) -> None:
-        is_lost = False
-        while not self._is_closing or self._queue:
-            if not self._is_closing:
-                self._wakeup.wait(EXPORT_SECONDS)
-            self._tell_left_out()
-            while batch := self._batch():
-                cause = self._export(batch)
-                (self._sent if cause is None else self._lost).inc(len(batch))
-                if cause is not None and not is_lost:
-                    log.warning("spans.lost", cause=cause)
-                elif cause is None and is_lost:
-                    log.info("spans.sent_again")
-                is_lost = cause is not None
-                if is_lost:
-                    break
-            if is_lost and self._is_closing:
+        while not self._is_closing:
+            self._wakeup.wait(EXPORT_SECONDS)
+            self._send()
+        self._send()
+
+    def _send(self) -> None:
+        """Sends what waits, until it is not taken."""
+        self._tell_left_out()
+        while batch := self._batch():
+            cause = self._export(batch)
+            (self._sent if cause is None else self._lost).inc(len(batch))
+            if cause is not None and not self._is_losing:
+                log.warning("spans.lost", cause=cause)
+            elif cause is None and self._is_losing:
+                log.info("spans.sent_again")
+            self._is_losing = cause is not None
+            if self._is_losing:
                 return
 
     def _tell_left_out(self) -> None:

@@ -153,6 +153,15 @@ async def test_a_route_gives_its_types_filter_and_payload(hookledger: CommandLin
     assert "X-A" not in request.headers
 
 
+async def test_as_many_types_as_a_route_may_have_are_chosen(hookledger: CommandLine) -> None:
+    types = [f"{'a' * 100}.t{number}" for number in range(199)]
+    async with running(hookledger) as daemon, receiver() as there:
+        route = hookledger.create_route(*(part for each in types for part in ("--event-type", each)))
+        async with listening(hookledger, daemon, there.url, "--route", route["id"]) as it:
+            await publish(daemon, {"type": "other.type"}, {"type": types[-1], "id": "chosen"})
+            assert (await it.line())["id"] == "chosen"
+
+
 async def test_a_test_event_comes_to_its_route_alone(hookledger: CommandLine) -> None:
     async with running(hookledger) as daemon, receiver() as there:
         hookledger("event-types", "load", "--sample")

@@ -16,7 +16,7 @@ from typing import Final
 from uuid import UUID
 
 from daemon.cli.listen.remote import FeedEvent
-from daemon.core.delivery.answer import Answer, ErrorName, Failure, Response, delivery_id
+from daemon.core.delivery.answer import Answer, ErrorName, Failure, Verdict, classify, delivery_id
 from daemon.core.routing.route import PayloadOptions
 from daemon.core.texts import on_one_line
 from daemon.core.webhook import request
@@ -86,7 +86,7 @@ class Forwarder:
         for left in range(self._to.retries, -1, -1):
             at, began_at = datetime.now(UTC), time.monotonic()
             answer = await self._send(event, at)
-            will_retry = bool(left) and not (isinstance(answer, Response) and 200 <= answer.status < 300)
+            will_retry = bool(left) and classify(answer) is not Verdict.SUCCESS
             self._on_answer(
                 Forwarded(
                     at=at,

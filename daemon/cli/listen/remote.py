@@ -21,6 +21,7 @@ import orjson
 
 from daemon.cli.console.failures import CliError
 from daemon.core.events import raw_json
+from daemon.core.routing.index import patterns_of
 from daemon.core.routing.route import PayloadOptions, snapshot_selection
 from daemon.core.webhook.payload import PayloadSource
 from daemon.core.webhook.request import RequestOptions
@@ -33,6 +34,10 @@ PAUSES_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 MAX_RETRY_AFTER_SECONDS = 30.0
 PAGE_EVENTS = 100
 
+# The head of a request has a limit: more types than fit into so many characters are chosen here, out of all.
+TYPES_CHARACTERS = 4000
+
+_SENDER = ("signing_header", "standard_webhooks", "user_agent", "max_body_bytes")
 _TELL_ACCESS = "pass --token or set HOOKLEDGER_TOKEN: the token must be allowed to read this tenant"
 
 
@@ -99,7 +104,8 @@ class RemoteFeed:
             raise CliError(f"{self._url} {error}", hint=hint) from error
         try:
             self._cursor = str(orjson.loads(answer)["next"])
-            return RequestOptions(**orjson.loads(answer)["sender"])
+            sender = orjson.loads(answer)["sender"]
+            return RequestOptions(**{name: sender[name] for name in _SENDER})
         except (ValueError, KeyError, TypeError):
             raise self._no_daemon() from None
 
@@ -135,7 +141,7 @@ class RemoteFeed:
                     lost = True
                     self._tell(f"trying again, since {self._url} {error}")
                 pause = PAUSES_SECONDS[min(failures, len(PAUSES_SECONDS) - 1)]
-                await asyncio.sleep(pause if error.after_seconds is None else error.after_seconds)
+                await asyncio.sleep(max(pause, error.after_seconds or 0.0))
                 failures += 1
                 continue
             except _PlaceGone:
@@ -151,7 +157,8 @@ class RemoteFeed:
                 yield event
 
     async def _next(self, types: Sequence[str]) -> list[FeedEvent]:
-        chosen = f"&types={quote(','.join(types), safe=',*.')}"
+        is_short = len(",".join(types)) <= TYPES_CHARACTERS
+        chosen = f"&types={quote(','.join(types), safe=',*.')}" if is_short else ""
         place = f"&cursor={self._cursor}&wait={WAIT_SECONDS}" if self._cursor else ""
         answer = (await self._ask(f"{self._tenant}/feed?limit={PAGE_EVENTS}{chosen}{place}")).decode()
         try:
@@ -160,7 +167,7 @@ class RemoteFeed:
             self._cursor = str(orjson.loads(parts["next"]))
         except (ValueError, KeyError, TypeError):
             raise self._no_daemon() from None
-        return events
+        return events if is_short else [each for each in events if _fits(each.source.event_type, types)]
 
     async def _ask(self, path: str) -> bytes:
         """The body of a 200 answer."""
@@ -180,7 +187,7 @@ class RemoteFeed:
                 return body
             case 401 | 403:
                 raise CliError(f"{self._url} answers {response.status}: {_detail(body)}", hint=_TELL_ACCESS)
-            case 410:
+            case 410 if "&cursor=" in path:
                 raise _PlaceGone
             case 429 | 500 | 502 | 503 | 504:
                 after = _seconds(response.headers.get("Retry-After"))
@@ -212,6 +219,10 @@ def _event(text: str) -> FeedEvent:
         backfill=plain["backfill"],
         test_route=None if plain["test_route"] is None else UUID(plain["test_route"]),
     )
+
+
+def _fits(event_type: str, types: Sequence[str]) -> bool:
+    return not frozenset(types).isdisjoint(patterns_of(event_type))
 
 
 def _detail(body: bytes) -> str:

@@ -11,6 +11,7 @@ from aiohttp import web
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from daemon.core.drafts.route_draft import MAX_EVENT_TYPES
 from daemon.core.events import trace_context
 from daemon.core.events.event import pattern_problem
 from daemon.core.routing.index import ALL
@@ -29,7 +30,6 @@ from daemon.web.service.feed_pages import FeedPage, FeedPlace, FeedQuestion, Wai
 from eventstore.domain_events.events import StoredEvent
 
 MAX_WAIT_SECONDS = 30
-MAX_TYPES = 100
 # Access that was looked at so long ago is looked at again before an answer, and beyond the second while it waits.
 CHECK_SECONDS = 2.0
 RECHECK_SECONDS = 10.0
@@ -79,8 +79,8 @@ class FeedShape(TypedDict):
 
 def _types_problem(text: str) -> str | None:
     patterns = text.split(",")
-    if len(patterns) > MAX_TYPES:
-        return f"has {len(patterns)} types, {MAX_TYPES} are allowed"
+    if len(patterns) > MAX_EVENT_TYPES:
+        return f"has {len(patterns)} types, {MAX_EVENT_TYPES} are allowed"
     return next((problem for each in patterns if (problem := pattern_problem(each)) is not None), None)
 
 
