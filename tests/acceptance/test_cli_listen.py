@@ -20,7 +20,7 @@ from aiohttp import web
 
 from daemon.core.webhook.signing import verify
 from tests.support.cli import CommandLine
-from tests.support.receiver import Received, receiver, status
+from tests.support.receiver import Received, gate, receiver, status
 from tests.support.running import Running, running
 from tests.support.until import until
 
@@ -115,6 +115,16 @@ async def test_events_are_posted_as_webhooks_in_order_and_each_answer_is_told(ho
         assert request.headers["Hookledger-Hops"] == "1"
     body = json.loads(there.received[0].body)
     assert (body["type"], body["data"]["object"], body["snapshot"]) == ("order.create", {"total": 1.5, "n": 0}, {})
+
+
+async def test_several_workers_give_each_event_once(hookledger: CommandLine) -> None:
+    async with running(hookledger, "--workers", "2") as daemon, receiver() as there:
+        async with listening(hookledger, daemon, there.url, "--ordered") as it:
+            ids = [(await publish(daemon, {}))[0] for _ in range(30)]
+            assert [line["id"] for line in await it.lines(len(ids))] == ids
+        async with listening(hookledger, daemon, there.url) as it:
+            (last,) = await publish(daemon, {})
+            assert (await it.line())["id"] == last
 
 
 async def test_types_and_groups_are_chosen_as_by_a_route(hookledger: CommandLine) -> None:
@@ -235,6 +245,19 @@ async def test_nothing_is_lost_and_nothing_comes_twice_when_the_daemon_is_killed
                     await it.stop()
     assert ids_of(there.received) == ids
     assert [line["id"] for line in lines] == ids[2:]
+
+
+async def test_a_program_that_stands_still_gets_everything_afterwards(hookledger: CommandLine) -> None:
+    async with running(hookledger) as daemon, receiver() as there:
+        opened = gate(there, "/hook", 200)
+        async with listening(hookledger, daemon, f"{there.url}/hook", "--ordered", "--timeout", "300") as it:
+            ids = []
+            for _ in range(5):
+                ids += await publish(daemon, *({"data": {"text": "x" * 1000}} for _ in range(100)))
+            await there.count(1)
+            opened.set()
+            assert [line["id"] for line in await it.lines(len(ids))] == ids
+    assert ids_of(there.received) == ids
 
 
 async def test_a_receiver_that_is_down_is_told_and_nothing_is_repeated_unless_asked(hookledger: CommandLine) -> None:

@@ -52,7 +52,7 @@ class EventFeed:
         self._bells: dict[str, set[Wakeup]] = {}
         # Tenant → until when it counts as followed, in monotonic seconds.
         self._followed: dict[str, float] = {}
-        # The tick that was read last, None while nobody follows; and those before it that are kept, without a gap.
+        # The tick that was read last, None while nobody follows; and those up to it that are kept, the oldest first.
         self._last: Tick | None = None
         self._kept: dict[int, FedTick] = {}
         self._kept_bytes = 0
