@@ -109,7 +109,9 @@ class Metrics:
         self.seal_age = self._gauge("seal_age_seconds", "Age of the newest seal while something is not sealed")
         self.clock_skew = self._gauge("clock_skew_seconds", "How far this machine's clock is ahead of the database's")
         self.breakers_open = self._gauge("breakers_open", "Routes whose circuit breaker is open")
-        self.shards_owned = self._gauge("shards_owned", "Shards this process works on, while no other can have taken them")
+        self.shards_owned = self._gauge(
+            "shards_owned", "Shards this process works on, while no other can have taken them"
+        )
         self.resident_memory = self._gauge("resident_memory_bytes", "Memory that is in RAM; on Linux only")
         self.tasks = self._gauge("tasks", "Asyncio tasks: those of requests and connections come and go, others stay")
         Info("hookledger_build", "Version", registry=self.registry).info({"version": __version__})

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 
 import orjson
 
-from daemon.core.events import raw_json
+from daemon.core.events import raw_json, trace_context
 
 FIELDS = ("tenant", "type", "id", "occurred_at", "data", "context", "snapshot", "backfill")
 PAYLOAD = ("data", "context", "snapshot")
@@ -99,6 +99,9 @@ def parse(
     problems = [*_unknown(value), *repeated, *_check(value, tenant=tenant, type_test=type_test)]
     if isinstance(occurred_at, FieldProblem):
         problems.append(occurred_at)
+    context = payload.get("context")
+    if trace_context.published(context) is not context:  # it could not be given back as it is
+        problems.append(_problem("context", "begins with a name that is kept for the trace of the event: use another"))
     if problems:
         return tuple(problems)
     return IncomingEvent(
@@ -107,7 +110,7 @@ def parse(
         id=value.get("id"),
         occurred_at=None if isinstance(occurred_at, FieldProblem) else occurred_at,
         data=payload["data"],
-        context=payload.get("context"),
+        context=context,
         snapshot=payload.get("snapshot"),
         backfill=value.get("backfill") or False,
     )

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from daemon.core.events import trace_context
 from daemon.core.events.event import (
     FIELDS,
     FieldProblem,
@@ -18,6 +19,7 @@ from daemon.core.events.event import (
     pattern_problem,
     tenant_problem,
 )
+from daemon.core.events.trace_context import TraceContext
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 LIMIT = 262_144
@@ -398,3 +400,12 @@ def test_such_json_is_not_deeper_than_other() -> None:
 
 def test_an_unknown_name_with_half_a_character_is_named_in_a_way_that_can_be_written() -> None:
     assert refused(b'{"tenant":"acme","type":"a.b","data":{},"x\\ud83d":1}')["x?"].startswith("is not a field")
+
+
+def test_a_context_that_looks_like_a_kept_trace_is_refused_since_it_could_not_be_given_back() -> None:
+    kept = trace_context.keep(b'{"a": 1}', TraceContext(trace_id=1, span_id=2, is_sampled=True))
+    raw = b'{"tenant": "acme", "type": "order.create", "data": {}, "context": %b}'
+    refused = parsed(raw % kept)
+    assert isinstance(refused, tuple)
+    assert [problem.field for problem in refused] == ["context"]
+    assert isinstance(parsed(raw % kept.replace(b"{", b"{ ")), IncomingEvent)
