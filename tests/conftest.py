@@ -4,6 +4,7 @@ The one thing to know: the server is the embedded one unless HOOKLEDGER_TEST_DAT
 administrator, and each test gets a fresh clone of one migrated template, so tests never see each other's rows.
 """
 
+import gc
 import os
 import shutil
 import signal
@@ -22,6 +23,7 @@ from eventstore import embedded
 from eventstore.postgres import schema
 from eventstore.postgres.connect import Database
 from tests.support.databases import of_database, temporary_database
+from tests.support.distribution import ByFile
 from tests.support.fault_report import FAULT_REPORT, seed_of
 from tests.support.server_processes import fast_directory
 
@@ -61,10 +63,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Starts the longest tests first and keeps a file in one process, so that both processes end at about the same time."""
-    items.sort(key=lambda item: _LONGEST_FIRST.index(item.path.relative_to(TESTS).parts[0]))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item.path.relative_to(TESTS))))
+    """Starts the longest tests first, so that all processes end at about the same time."""
+    rank = {path: _LONGEST_FIRST.index(path.relative_to(TESTS).parts[0]) for path in {item.path for item in items}}
+    items.sort(key=lambda item: rank[item.path])
     if config.getoption("--long"):
         return
     for item in items:
@@ -72,9 +73,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="long: run with --long"))
 
 
-def _group(file: Path) -> str:
-    """The tests of a file share a process; so do all browser tests, since they share a browser and a daemon."""
-    return "browser" if file.parts[0] == "browser" else str(file)
+def pytest_collection_finish() -> None:
+    """Keeps the garbage collector from walking through all modules and tests again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(optionalhook=True)  # `-p no:xdist` has none
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFile:
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
