@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
+from eventstore.postgres.builtin_types import KnowingConnection
 from eventstore.postgres.database_url import WRITE_URL, parsed
 from eventstore.postgres.errors import MalformedUrl, Standby, UnsafeServer
 
@@ -45,7 +46,12 @@ class Dialer:
         last: Exception = MalformedUrl("database.url names no server", hint=WRITE_URL)
         for server in tuple(self._servers):
             try:
-                connection = await asyncpg.connect(server, server_settings=self._settings, timeout=self._seconds_each)
+                connection = await asyncpg.connect(
+                    server,
+                    server_settings=self._settings,
+                    timeout=self._seconds_each,
+                    connection_class=KnowingConnection,
+                )
             except ValueError:
                 # Not chained: the parser's message may quote a part of the password.
                 raise MalformedUrl(f"database.url is not understood ({self._where})", hint=WRITE_URL) from None
