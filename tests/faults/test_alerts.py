@@ -20,6 +20,7 @@ import aiohttp
 import asyncpg
 import pytest
 
+from eventstore.domain_events.events import SHARDS
 from tests.support.alerting import AFTERWARDS_MINUTES, ALERTS, RULES, WRONG_MINUTES, Samples, Timelapse, samples
 from tests.support.broken_streams import FULL, started
 from tests.support.clock import WallClock
@@ -63,6 +64,8 @@ class Watched:
         await self.note(WRONG_MINUTES, meanwhile=meanwhile)
 
     async def afterwards(self) -> None:
+        """What a healthy daemon exposes, once it has all shards."""
+        await self.until(lambda found: _gauge(found, "hookledger_shards_owned") == SHARDS)
         await self.note(AFTERWARDS_MINUTES)
 
     def assert_fired_and_stopped(self, alert: str) -> None:
@@ -107,12 +110,12 @@ async def test_a_daemon_that_is_killed(system: SystemUnderTest) -> None:
 async def test_a_database_that_does_not_answer(system_on_own_server: SystemUnderTest, server: Cluster) -> None:
     system, watched = system_on_own_server, Watched(system_on_own_server)
     async with system.daemon():
-        await watched.until(lambda found: _gauge(found, "hookledger_shards_owned") == 16)
+        await watched.until(lambda found: _gauge(found, "hookledger_shards_owned") == SHARDS)
         server.freeze()
         await watched.until(lambda found: _gauge(found, "hookledger_shards_owned") == 0)
         await watched.wrong()
         server.thaw()
-        await watched.until(lambda found: _gauge(found, "hookledger_shards_owned") == 16)
+        await watched.until(lambda found: _gauge(found, "hookledger_shards_owned") == SHARDS)
         await watched.afterwards()
     watched.assert_fired_and_stopped("HookledgerShardsWithoutOwner")
 
@@ -260,10 +263,17 @@ async def test_more_readers_than_the_database_answers(system: SystemUnderTest, d
 
 async def test_a_log_that_cannot_be_written(system: SystemUnderTest) -> None:
     watched = Watched(system)
+    dropped = "hookledger_log_lines_dropped_total"
+
+    async def unsaid() -> None:
+        before = _gauge(await watched.scrape(), dropped)
+        await system.producer.publish(20)
+        await watched.until(lambda found: _gauge(found, dropped) >= before + 20)
+
     async with started(system.command_line(), shell=FULL.format(stream=2)) as daemon:
         system.url = daemon.url
         await system.route("/acme")
-        await watched.wrong(meanwhile=system.producer.publish(20))
+        await watched.wrong(meanwhile=unsaid())
     async with system.daemon():
         await system.until_settled()
         await watched.afterwards()

@@ -54,7 +54,9 @@ def loads(raw: bytes) -> object:
         return orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         try:
-            value: object = _tolerant.decode(raw.decode())
+            text = raw.decode()
+            check_stored_depth(text)
+            value: object = _tolerant.decode(text)
         except (ValueError, RecursionError):
             raise error from None
         return value

@@ -66,6 +66,7 @@ def parsed_object(raw: bytes, *, bare: str | None = None, opaque: str | None = N
     try:
         raw = raw if opaque is None else _emptied(raw, opaque)
         value = orjson.loads(raw)
+        raw_json.check_depth(value)
         repeated = _repeated(raw)
     except orjson.JSONDecodeError as error:
         raise Problem(400, f"the body is not valid JSON: {error}") from error
