@@ -62,12 +62,12 @@ def loads(raw: bytes) -> object:
         return value
 
 
-def check_depth(value: object) -> None:
-    """Raises RecursionError for more than MAX_DEPTH levels of lists and objects."""
+def check_depth(value: object, *, most: int = MAX_DEPTH) -> None:
+    """Raises RecursionError for more than so many levels of lists and objects."""
     depth, level = 0, [value]
     while level := [part for part in level if isinstance(part, (list, dict))]:
         depth += 1
-        if depth > MAX_DEPTH:
+        if depth > most:
             raise RecursionError
         level = [part for inner in level for part in (inner.values() if isinstance(inner, dict) else inner)]
 

@@ -24,6 +24,9 @@ from daemon.web.http.problems import Problem
 # accumulate.
 READ_SECONDS = 30.0
 
+# Of lists and objects within each other. Fields say of themselves how deep they may be; this is for what none could be.
+_MAX_LEVELS = 500
+
 
 async def read(request: web.Request, *, max_bytes: int) -> bytes:
     """The whole body. Raises Problem 413 once it is known to exceed `max_bytes`, 408 after READ_SECONDS of silence."""
@@ -66,7 +69,7 @@ def parsed_object(raw: bytes, *, bare: str | None = None, opaque: str | None = N
     try:
         raw = raw if opaque is None else _emptied(raw, opaque)
         value = orjson.loads(raw)
-        raw_json.check_depth(value)
+        raw_json.check_depth(value, most=_MAX_LEVELS)
         repeated = _repeated(raw)
     except orjson.JSONDecodeError as error:
         raise Problem(400, f"the body is not valid JSON: {error}") from error
