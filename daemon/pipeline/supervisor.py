@@ -66,8 +66,8 @@ DRAIN_GRACE_SECONDS = 4.0
 
 class Pipeline:
     """All stages of one process. `run` returns after `stop`, when everything under way is recorded. `feed` serves those
-    who follow events beside it, `tracing` takes a span of each attempt. Of attempts that
-    succeed so many a second have a line in the log.
+    who follow events beside it, and `tracing` takes a span of each attempt. Of the attempts that succeed
+    `success_lines_per_second` have a line in the log.
     """
 
     def __init__(  # noqa: PLR0913 - everything that the stages are built of
