@@ -29,7 +29,18 @@ TEST_DATABASE_URL = "HOOKLEDGER_TEST_DATABASE_URL"
 
 TESTS = Path(__file__).parent
 
-_LONGEST_FIRST = ("browser", "faults", "pipeline", "acceptance", "postgres", "web", "unit", "support", "benchmarks")
+_LONGEST_FIRST = (
+    "browser",
+    "kafka",
+    "faults",
+    "pipeline",
+    "acceptance",
+    "postgres",
+    "web",
+    "unit",
+    "support",
+    "benchmarks",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -73,8 +84,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _group(file: Path) -> str:
-    """The tests of a file share a process; so do all browser tests, since they share a browser and a daemon."""
-    return "browser" if file.parts[0] == "browser" else str(file)
+    """The tests of a file share a process; so do all browser tests, which share a browser and a daemon, and all of
+    sources, which share a broker.
+    """
+    return file.parts[0] if file.parts[0] in ("browser", "kafka") else str(file)
 
 
 @pytest.fixture(scope="session", autouse=True)

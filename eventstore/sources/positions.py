@@ -71,6 +71,13 @@ class Taken:
     repeated: int
     refused: int
 
+    def plus(self, other: Taken) -> Taken:
+        return Taken(
+            events=self.events + other.events,
+            repeated=self.repeated + other.repeated,
+            refused=self.refused + other.refused,
+        )
+
 
 # Given the places of events that were there under their ids, and the contexts that stand there, by tenant and id: which
 # of them are refused for it.
@@ -78,7 +85,7 @@ JudgeRepeated = Callable[[Sequence[int], Mapping[tuple[str, str], bytes]], Mappi
 
 _POSITIONS = """
 SELECT id, topic, partition, next_offset, fault FROM hookledger.source_partition
- WHERE source = $1 AND (topic, partition) IN (SELECT * FROM unnest($2::text[], $3::integer[]))
+ WHERE source = $1 AND topic = ANY ($2::text[])
 """
 _BEGIN = """
 INSERT INTO hookledger.source_partition (source, topic, partition, first_offset, next_offset)
@@ -118,14 +125,10 @@ UPDATE hookledger.source_partition
 _FORGET = "DELETE FROM hookledger.source_refusal WHERE source_partition = $1 AND source_offset >= $2"
 
 
-async def read(
-    database: Database, source: str, places: Sequence[tuple[str, int]]
-) -> dict[tuple[str, int], SourcePosition]:
-    """The positions of some partitions, by topic and number. Those that were never begun are absent."""
+async def read(database: Database, source: str, topics: Sequence[str]) -> dict[tuple[str, int], SourcePosition]:
+    """The positions of the partitions of some topics, by topic and number. Those that were never begun are absent."""
     async with database.connection() as connection:
-        rows = await connection.fetch(
-            _POSITIONS, source, [topic for topic, _ in places], [partition for _, partition in places]
-        )
+        rows = await connection.fetch(_POSITIONS, source, topics)
     return {(row["topic"], row["partition"]): SourcePosition(**row) for row in rows}
 
 

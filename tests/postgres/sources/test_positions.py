@@ -30,7 +30,7 @@ async def position(database: Database) -> SourcePosition:
 
 async def begun(database: Database, topic: str = "orders", offset: int = 5) -> SourcePosition:
     await positions.begin(database, "shop", {(topic, 0): offset})
-    return (await positions.read(database, "shop", [(topic, 0)]))[topic, 0]
+    return (await positions.read(database, "shop", [topic]))[topic, 0]
 
 
 async def counts(sql: asyncpg.Connection) -> tuple[int, ...]:
