@@ -24,7 +24,9 @@ from tests.support.kafka import Kafka
 _numbers = count(1)
 
 # As in a daemon, but quick to notice what it looks at from time to time.
-QUICK = replace(DEFAULTS, source_turn_seconds=0.2, source_report_seconds=0.3, source_reconnect_seconds=0.3)
+QUICK = replace(
+    DEFAULTS, source_turn_seconds=0.2, source_report_seconds=0.3, source_reconnect_seconds=0.3, source_silent_seconds=4
+)
 
 TAKEN = """
 SELECT t.topic, t.partition, e.source_offset, e.id FROM hookledger.domain_event e
