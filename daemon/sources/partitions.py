@@ -121,9 +121,11 @@ class SourcePartitions:
             elif position.next_offset > end:
                 await self._stop(position, end)
 
-    def look_again(self) -> None:
-        """Has stopped ones placed anew, in case that an operator has moved them."""
-        self.displace(list(self.stopped))
+    async def compare(self) -> None:
+        """Has those placed anew whose positions others have moved, as an operator may. Raises StoreUnavailable."""
+        known = await positions.read(self._database, self._name, self._topics)
+        ours = {**self.placed, **self.stopped}
+        self.displace([place for place, it in ours.items() if known.get((place.topic, place.partition)) != it])
 
     async def _begin_new(self, known: Collection[tuple[str, int]]) -> None:
         """Gives positions to partitions that have none. All of a topic begin together, where the configuration says;

@@ -141,10 +141,10 @@ class Source:
         """What is not in the way of messages: what is absent at the end, what others are told, and what has changed."""
         try:
             await self._taker.pass_absent(consumer, partitions)
+            await partitions.compare()
         except StoreUnavailable:
             partitions.displace(partitions.assigned)
             return
-        partitions.look_again()
         placed = partitions.placed
         ends = {position.id: consumer.highwater(place) for place, position in placed.items()}
         next_offsets = {position.id: position.next_offset for position in placed.values()}

@@ -54,6 +54,17 @@ class SourcesStatus:
     members: tuple[SourceMember, ...]
     refusals: int
 
+    @property
+    def faults(self) -> list[str]:
+        """A sentence for each thing that keeps messages from being taken."""
+        of_members = {f"source {each.source}: {each.fault}" for each in self.members if each.fault is not None}
+        of_partitions = [
+            f"source {each.source}, {each.topic} {each.partition}: {each.fault}"
+            for each in self.partitions
+            if each.fault is not None
+        ]
+        return [*sorted(of_members), *of_partitions]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessagePlace:
