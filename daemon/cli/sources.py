@@ -29,7 +29,7 @@ from daemon.pipeline.loops import run_forever
 from daemon.sources.client import SourceFault
 from daemon.sources.making import EventMaker
 from daemon.sources.peeking import peeking
-from daemon.sources.retrying import Retried, RetryResult, retry
+from daemon.sources.retrying import Retried, RetriedAs, retry
 from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.connect import Database
 from eventstore.sources import positions, standing
@@ -133,12 +133,12 @@ def retry_refused(name: str, config_file: Path | None, as_json: bool) -> int:
 
     _told(lambda: with_store(config, work))
     counts = Counter(each.result for each in retried)
-    summary = {str(result): counts[result] for result in RetryResult}
+    summary = {str(result): counts[result] for result in RetriedAs}
     if as_json:
         output.document(summary)
     else:
         output.fields([(result, f"{count:,}") for result, count in summary.items()])
-    return EXIT_FAILED if counts[RetryResult.REFUSED] or counts[RetryResult.GONE] else 0
+    return EXIT_FAILED if counts[RetriedAs.REFUSED] or counts[RetriedAs.GONE] else 0
 
 
 @sources.command("move")

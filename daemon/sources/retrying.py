@@ -19,7 +19,7 @@ from eventstore.sources import refusals
 from eventstore.sources.refusals import KeptRefusal
 
 
-class RetryResult(StrEnum):
+class RetriedAs(StrEnum):
     """What became of a refused message."""
 
     EVENT = "event"
@@ -34,7 +34,7 @@ class Retried:
     """One refused message that was tried again. `reason` says why it is refused still, or gone."""
 
     refusal: KeptRefusal
-    result: RetryResult
+    result: RetriedAs
     reason: str = ""
 
 
@@ -43,12 +43,12 @@ async def retry(database: Database, peek: Peek, maker: EventMaker, source: str) 
     async for refusal in refusals.of_source(database, source):
         message = await peek.at(refusal.topic, refusal.partition, refusal.offset)
         if message is None:
-            yield Retried(refusal=refusal, result=RetryResult.GONE, reason="Kafka does not have it any more")
+            yield Retried(refusal=refusal, result=RetriedAs.GONE, reason="Kafka does not have it any more")
             continue
         made = await maker.event(message)
         if isinstance(made, str):
             await refusals.renew(database, refusal, made)
-            yield Retried(refusal=refusal, result=RetryResult.REFUSED, reason=made)
+            yield Retried(refusal=refusal, result=RetriedAs.REFUSED, reason=made)
             continue
         yield await _settled(database, refusal, made)
 
@@ -57,7 +57,7 @@ async def _settled(database: Database, refusal: KeptRefusal, made: NewEvent | No
     try:
         is_new = await refusals.settle(database, refusal, made)
     except ValueRefused:
-        return Retried(refusal=refusal, result=RetryResult.REFUSED, reason="PostgreSQL refuses a value of this event")
+        return Retried(refusal=refusal, result=RetriedAs.REFUSED, reason="PostgreSQL refuses a value of this event")
     if is_new:
-        return Retried(refusal=refusal, result=RetryResult.EVENT)
-    return Retried(refusal=refusal, result=RetryResult.FILTERED if made is None else RetryResult.REPEATED)
+        return Retried(refusal=refusal, result=RetriedAs.EVENT)
+    return Retried(refusal=refusal, result=RetriedAs.FILTERED if made is None else RetriedAs.REPEATED)

@@ -66,6 +66,9 @@ class SourcesStatus:
         return [*sorted(of_members), *of_partitions]
 
 
+NO_SOURCES = SourcesStatus(partitions=(), members=(), refusals=0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessagePlace:
     """Which message an event was."""

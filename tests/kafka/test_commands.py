@@ -100,6 +100,8 @@ async def test_a_source_is_moved_and_a_daemon_goes_on_from_there(
         await sources.until_taken({0: 5})
         listed = line("sources", "list", "--json").json
         assert (listed["partitions"][0]["events"], listed["partitions"][0]["first_offset"]) == (2, 3)
+        said = f"it was message 4 of {topic}, partition 0, of the source shop"
+        assert said in line("explain", "e4", "--tenant", "acme").out
         line("sources", "move", "shop", "--topic", topic, "--to", "earliest")
         await sources.until("SELECT count(*) = 5 FROM hookledger.domain_event")
         assert await daemon.stop() == 0
