@@ -26,6 +26,7 @@ from tests.benchmarks import (
     routes,
     seals,
     single,
+    sources,
     takeover,
     throughput,
 )
@@ -35,6 +36,7 @@ BENCHMARKS = {
     "ingest": ingest.main,
     "latency": latency.main,
     "single": single.main,
+    "sources": sources.main,
     "fanout": fanout.main,
     "payload": payload.main,
     "backlog": backlog.main,

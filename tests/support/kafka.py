@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, Self
 from uuid import uuid4
 
+import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition  # type: ignore[import-untyped]
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete  # type: ignore[import-untyped]
 
@@ -14,7 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, Records
 def event_text(number: int, *, tenant: str = "acme", **more: object) -> bytes:
     """An event as POST /v1/events takes it."""
     event = {"tenant": tenant, "type": "order.create", "id": f"e{number}", "data": {"n": number}, **more}
-    return json.dumps(event).encode()
+    return orjson.dumps(event)
 
 
 class Kafka:

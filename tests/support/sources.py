@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -66,9 +66,18 @@ class SourceRun:
 class SourceRuns:
     """Runs sources on a database, and knows what they took."""
 
-    def __init__(self, database_url: str, kafka: Kafka) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        kafka: Kafka,
+        *,
+        on_events: Callable[[], None] | None = None,
+        is_quick: bool = True,
+    ) -> None:
         self.database_url = database_url
         self.kafka = kafka
+        self._on_events = on_events
+        self._tunables = QUICK if is_quick else DEFAULTS
         self._stack = AsyncExitStack()
         self._runs: list[SourceRun] = []
 
@@ -102,14 +111,18 @@ class SourceRuns:
             metrics,
             owner=owner,
             now=lambda: datetime.now(UTC),
-            on_events=lambda: hurried.append(None),
-            tunables=QUICK,
+            on_events=self._on_events or (lambda: hurried.append(None)),
+            tunables=self._tunables,
         )
         run = SourceRun(
             owner=owner, sources=sources, metrics=metrics, task=asyncio.create_task(sources.run()), hurried=hurried
         )
         self._runs.append(run)
         return run
+
+    async def ask(self, question: str) -> Any:
+        """One value of the database."""
+        return await self._sql.fetchval(question)
 
     async def taken(self) -> list[tuple[str, int, int, str]]:
         """What became an event, in the order of the log: topic, partition, offset, id."""

@@ -7,10 +7,12 @@ picked is written as it was published. An expression has the budget of a transfo
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from daemon.core.events import raw_json
 from daemon.core.events.event import PAYLOAD
 from daemon.core.webhook import expression, json_values
 from daemon.core.webhook.expression import ExpressionError, StepAllowance
@@ -19,7 +21,8 @@ from daemon.core.webhook.json_values import Json, PublishedNumber, TooLong
 # Below this a number is a time in seconds, from there on in milliseconds: in seconds it is the year 5138.
 _LEAST_MILLISECONDS = 100_000_000_000
 
-_WHOLE_VALUE = "value"
+# What only picks a part of the value by names, which is the usual way to say what the payload is.
+_OF_VALUE = re.compile(r"value((?:\.[A-Za-z_][A-Za-z0-9_]*)*)")
 
 
 class MappingFailed(ValueError):
@@ -39,9 +42,9 @@ class MessageMapping:
 
     @property
     def needs_texts(self) -> bool:
-        """Whether any part of the payload is picked, and so is written as it was published."""
+        """Whether any part of the payload is picked otherwise than by names of the value."""
         picked = (text for name, text in self.fields.items() if name in PAYLOAD)
-        return any(text != _WHOLE_VALUE and expression.only_picks(text) for text in picked)
+        return any(_OF_VALUE.fullmatch(text) is None and expression.only_picks(text) for text in picked)
 
 
 def mapped(
@@ -95,8 +98,8 @@ class _Evaluation:
         """The JSON text of a field."""
         if field not in PAYLOAD:
             return _scalar(field, self.result(field, text))
-        if text == _WHOLE_VALUE:
-            return self._value
+        if (names := _OF_VALUE.fullmatch(text)) is not None:
+            return _picked(self._value, names[1].split(".")[1:])
         result = self.result(field, text)
         if not self._has_texts and json_values.needs_document(result, self._values, self._document):
             self._has_texts, self._allowance = True, None  # the allowance has paid for it already
@@ -106,6 +109,16 @@ class _Evaluation:
             return json_values.written(result, max_characters=self._max_bytes)
         except TooLong as error:
             raise MappingFailed(field, f"it makes more than the {self._max_bytes} bytes that are allowed") from error
+
+
+def _picked(value: str, names: Sequence[str]) -> str:
+    """The text of the member of the member … of a value; null if there is none."""
+    text = value.strip(" \t\r\n")
+    for name in names:
+        if not text.startswith("{"):
+            return "null"
+        text = dict(raw_json.members(text)).get(name, "null")
+    return text
 
 
 def _scalar(field: str, value: Json) -> str:

@@ -62,12 +62,12 @@ def size_bytes(message: SourceMessage) -> int:
     return len(message.key or b"") + len(message.value or b"") + headers
 
 
-def document(message: SourceMessage) -> bytes:
-    """The message as JSON, for expressions. Raises NotJson."""
+def document(message: SourceMessage, value: bytes) -> bytes:
+    """The message as JSON, for expressions. `value` is the JSON that its value holds."""
     at = time_of(message)
     return b'{"key":%s,"value":%s,"headers":%s,"topic":%s,"partition":%d,"offset":%d,"timestamp":%s}' % (
         _key(message.key),
-        value_json(message.value),
+        value,
         orjson.dumps({name: None if value is None else _text(value) for name, value in message.headers}),
         orjson.dumps(message.topic),
         message.partition,

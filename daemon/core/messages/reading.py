@@ -91,9 +91,10 @@ def to_map(given: SourceMessage, rules: MessageRules) -> Mappable | tuple[FieldP
     if (size := message.size_bytes(given)) > most:
         return (FieldProblem(field="", message=f"the message has {size} bytes, {most} are allowed"),)
     try:
-        return Mappable(document=message.document(given), value=message.value_json(given.value))
+        value = message.value_json(given.value)
     except NotJson as error:
         return (FieldProblem(field="", message=str(error)),)
+    return Mappable(document=message.document(given, value), value=value)
 
 
 def of_mapped(

@@ -16,7 +16,7 @@ from tests.support.messages import MadeMessage, mapping_of
 
 def made(given: MadeMessage, filter: str | None = None, *, max_bytes: int = 10_000, **fields: str) -> bytes | None:
     value = message.value_json(given.value)
-    return mapping.mapped(message.document(given), value, mapping_of(filter, **fields), max_bytes=max_bytes)
+    return mapping.mapped(message.document(given, value), value, mapping_of(filter, **fields), max_bytes=max_bytes)
 
 
 def fields(given: MadeMessage, **expressions: str) -> Any:
@@ -25,7 +25,7 @@ def fields(given: MadeMessage, **expressions: str) -> Any:
 
 def test_a_message_is_a_document_of_seven_members() -> None:
     given = MadeMessage(value=b'{"a": 1.10}', key=b"k1", headers=(("trace", b"t"), ("none", None)))
-    assert orjson.loads(message.document(given)) == {
+    assert orjson.loads(message.document(given, message.value_json(given.value))) == {
         "key": "k1",
         "value": {"a": 1.1},
         "headers": {"trace": "t", "none": None},
@@ -49,12 +49,12 @@ def test_a_message_is_a_document_of_seven_members() -> None:
     ],
 )
 def test_a_key_is_a_text_unless_it_is_an_object_or_list(key: bytes | None, seen: object) -> None:
-    assert orjson.loads(message.document(MadeMessage(key=key)))["key"] == seen
+    assert orjson.loads(message.document(MadeMessage(key=key), b"{}"))["key"] == seen
 
 
 @pytest.mark.parametrize("timestamp", [None, -1, 1 << 62])
 def test_a_message_without_a_time_has_none(timestamp: int | None) -> None:
-    assert orjson.loads(message.document(MadeMessage(timestamp=timestamp)))["timestamp"] is None
+    assert orjson.loads(message.document(MadeMessage(timestamp=timestamp), b"{}"))["timestamp"] is None
 
 
 def test_the_payload_is_what_was_published_byte_for_byte() -> None:
@@ -67,6 +67,27 @@ def test_the_payload_is_what_was_published_byte_for_byte() -> None:
     text = made(MadeMessage(value=value), data="{order: value.order, by: key}")
     assert text is not None
     assert b'"data":{"order":' + order + b',"by":null}' in text
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'{"a": {"b": [1.10,  "\\u00e9"]}}',
+        b' {"a": {"b": 1}, "a": {"b": {"c": 2}}} ',
+        b'{"a": [1]}',
+        b'{"a": null}',
+        b'{"a": "text"}',
+        b"[1]",
+        b"7",
+        b"null",
+    ],
+)
+def test_a_part_that_is_picked_by_its_names_is_what_the_expression_picks(value: bytes) -> None:
+    for names in ("value", "value.a", "value.a.b", "value.a.b.c", "value.missing"):
+        otherwise = f"[{names}] | [0]"  # the same, and no mere pick
+        text = made(MadeMessage(value=value), data=names)
+        assert text is not None
+        assert orjson.loads(text) == fields(MadeMessage(value=value), data=otherwise), names
 
 
 def test_expressions_see_key_headers_and_place() -> None:
@@ -148,7 +169,7 @@ def test_a_failure_names_the_field_of_its_expression(expressions: dict[str, str]
 )
 def test_a_value_that_is_no_json_is_told(value: bytes, reason: str) -> None:
     with pytest.raises(NotJson, match=reason):
-        message.document(MadeMessage(value=value))
+        message.value_json(value)
 
 
 def test_beyond_an_allowance_it_is_left_to_another_place() -> None:
@@ -156,5 +177,9 @@ def test_beyond_an_allowance_it_is_left_to_another_place() -> None:
     for allowance in (StepAllowance(steps=10**9, document_bytes=1000), StepAllowance(steps=1, document_bytes=10**6)):
         with pytest.raises(TooHeavy):
             mapping.mapped(
-                message.document(given), b"{}", mapping_of(id="value.a"), max_bytes=10_000, allowance=allowance
+                message.document(given, given.value or b""),
+                b"{}",
+                mapping_of(id="value.a"),
+                max_bytes=10_000,
+                allowance=allowance,
             )
