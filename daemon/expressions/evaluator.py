@@ -21,7 +21,7 @@ import structlog
 
 import daemon
 from daemon.core.messages.mapping import MappingFailed, MessageMapping
-from daemon.core.messages.reading import Mappable
+from daemon.core.messages.message import Mappable
 from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook.payload import FilterResult, PayloadSource, RenderError
 from daemon.expressions import messages

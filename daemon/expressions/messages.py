@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from daemon.core.messages.mapping import MessageMapping
-from daemon.core.messages.reading import Mappable
+from daemon.core.messages.message import Mappable
 from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook.payload import FilterResult, PayloadSource
 
@@ -83,9 +83,7 @@ EvaluationReply = FilterReply | RenderReply | MapReply
 def encode_job(job: EvaluationJob) -> bytes:
     """The frame of a job."""
     if isinstance(job, MapJob):
-        document, value = job.message.document, job.message.value
-        mapping = {"fields": dict(job.mapping.fields), "filter": job.mapping.filter}
-        return _frame({"mapping": mapping, "document": len(document), "max_bytes": job.max_bytes}, document + value)
+        return _map_frame(job)
     source = job.source
     parts = (source.data, source.context, source.snapshot)
     head: dict[str, object] = {
@@ -108,7 +106,8 @@ def decode_job(head: bytes, rest: bytes) -> EvaluationJob:
     """The job of a frame."""
     read = json.loads(head)
     if "mapping" in read:
-        message = Mappable(document=rest[: read["document"]], value=rest[read["document"] :])
+        value = rest[read["envelope"] :] if read["has_value"] else None
+        message = Mappable(envelope=rest[: read["envelope"]], value=value)
         return MapJob(message=message, mapping=MessageMapping(**read["mapping"]), max_bytes=read["max_bytes"])
     source = _source(read, rest)
     if "filters" in read:
@@ -140,6 +139,17 @@ def decode_reply(head: bytes, rest: bytes) -> EvaluationReply:
         text = None if read["is_filtered"] else rest
         return MapReply(text=text, field=read["field"], reason=read["reason"], seconds=read["seconds"])
     return RenderReply(body=rest, reason=read["reason"], is_over_budget=read["is_over_budget"], seconds=read["seconds"])
+
+
+def _map_frame(job: MapJob) -> bytes:
+    message, mapping = job.message, job.mapping
+    head = {
+        "mapping": {"fields": dict(mapping.fields), "filter": mapping.filter},
+        "envelope": len(message.envelope),
+        "has_value": message.value is not None,
+        "max_bytes": job.max_bytes,
+    }
+    return _frame(head, message.envelope + (message.value or b""))
 
 
 def _frame(head: Mapping[str, object], rest: bytes = b"") -> bytes:

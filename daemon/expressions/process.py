@@ -99,7 +99,7 @@ def _mapped(job: MapJob, started: float) -> MapReply:
     text: bytes | None = b""
     field, reason = "", None
     try:
-        text = mapping.mapped(job.message.document, job.message.value, job.mapping, max_bytes=job.max_bytes)
+        text = mapping.mapped(job.message, job.mapping, max_bytes=job.max_bytes)
     except MappingFailed as error:
         field, reason = error.field, str(error)
     return MapReply(text=text, field=field, reason=reason, seconds=time.perf_counter() - started)

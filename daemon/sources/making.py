@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,8 +20,8 @@ from daemon.core.events import cloud_event
 from daemon.core.events.event import MAX_SKEW, IncomingEvent, TypeTest
 from daemon.core.messages import message, reading
 from daemon.core.messages.mapping import MappingFailed, MessageMapping
-from daemon.core.messages.message import SourceMessage
-from daemon.core.messages.reading import Mappable, MessageResult
+from daemon.core.messages.message import Mappable, SourceMessage
+from daemon.core.messages.reading import MessageResult
 from daemon.core.webhook.expression import TooHeavy
 from daemon.expressions.evaluator import Evaluator
 from daemon.pipeline.tunables import DEFAULTS, Tunables
@@ -34,9 +36,10 @@ OVERHEAD_BYTES = 512
 
 @dataclass(slots=True, kw_only=True)
 class MadeBatch:
-    """A batch, the messages that its events are, and how to judge those that stand there under their ids."""
+    """A batch of `count` messages, those that its events are, and how to judge what stands there under their ids."""
 
     batch: MessageBatch
+    count: int = 0
     messages: list[SourceMessage] = field(default_factory=list)
     judge_repeated: JudgeRepeated | None = None
 
@@ -63,13 +66,21 @@ class EventMaker:
         self._now = now
         self._tunables = tunables
 
-    async def batch(self, messages: Sequence[SourceMessage], *, partition_id: int, begin: int) -> MadeBatch:
-        """What messages become that follow each other. Raises StoreUnavailable."""
-        made = MadeBatch(batch=MessageBatch(partition_id=partition_id, begin=begin, end=messages[-1].offset + 1))
+    async def batch(
+        self, messages: Sequence[SourceMessage], *, partition_id: int, begin: int, seconds: float = math.inf
+    ) -> MadeBatch:
+        """What messages become that follow each other: after `seconds`, which expressions may take, the first ones.
+
+        Raises StoreUnavailable.
+        """
+        made = MadeBatch(batch=MessageBatch(partition_id=partition_id, begin=begin, end=begin))
+        ends_at = time.monotonic() + seconds
         types = await self._catalogue.known_types()
         type_test = None if types is None else types.problem
         unyielded_bytes = 0
         for each in messages:
+            if made.count and time.monotonic() > ends_at:
+                break
             result = await self._result(each, type_test)
             if isinstance(result, IncomingEvent):
                 made.batch.events.append(self._event(each, result))
@@ -79,6 +90,8 @@ class EventMaker:
                 made.batch.refusals.append(self.refusal(each, reason_of(self._name, self._section, result)))
             else:
                 made.batch.filtered += 1
+            made.count += 1
+            made.batch.end = each.offset + 1
             unyielded_bytes += len(each.value or b"") + OVERHEAD_BYTES
             if unyielded_bytes >= YIELD_AFTER_BYTES:
                 await asyncio.sleep(0)

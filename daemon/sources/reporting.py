@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import structlog
 
-from daemon.metrics import SOURCE_RESULTS, Metrics
+from daemon.metrics import RESULTS, SOURCE_RESULTS, Metrics
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
 from eventstore.sources import standing
@@ -30,6 +30,7 @@ class SourceReport:
         # What the database was told last.
         self._told_fault: str | None = ""
         self._told_ends: dict[int, int | None] = {}
+        self._metrics = metrics
         metrics.has_source(name)
         self._lag, self._faulty = metrics.source_lag.labels(name), metrics.source_faulty.labels(name)
         self._counts = {result: metrics.source_messages.labels(name, result) for result in SOURCE_RESULTS}
@@ -54,6 +55,9 @@ class SourceReport:
         for result, count in zip(SOURCE_RESULTS, numbers, strict=True):
             if count:
                 self._counts[result].inc(count)
+        for published, count in zip(RESULTS, numbers[:3], strict=True):
+            if count:
+                self._metrics.published(published, count)
         if taken.refused:
             log.warning("source.messages_refused", source=self._name, count=taken.refused)
 

@@ -7,7 +7,8 @@ another one, the partition is displaced, and placed anew at the position that th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
@@ -86,16 +87,25 @@ class BatchTaker:
         """Takes messages of one partition, each part while the next one is read."""
         storing: asyncio.Task[bool] | None = None
         begin = partitions.placed[place].next_offset if place in partitions.placed else None
+        rest, ends_at = messages, time.monotonic() + self._tunables.source_take_seconds
         try:
-            for part in self._parts(messages):
-                if begin is None or part[0].offset < begin or place not in partitions.placed:
+            while rest:
+                is_late = time.monotonic() > ends_at
+                if begin is None or rest[0].offset < begin or place not in partitions.placed or is_late:
+                    if storing is not None:
+                        await storing
                     partitions.displace([place])
                     return
-                made = await self._maker.batch(part, partition_id=partitions.placed[place].id, begin=begin)
+                made = await self._maker.batch(
+                    self._part(rest),
+                    partition_id=partitions.placed[place].id,
+                    begin=begin,
+                    seconds=self._tunables.source_batch_seconds,
+                )
+                part, rest, begin = rest[: made.count], rest[made.count :], made.batch.end
                 if storing is not None and not await storing:
                     return
                 storing = asyncio.create_task(self._store(partitions, place, part, made))
-                begin = made.batch.end
             if storing is not None:
                 await storing
         finally:
@@ -143,18 +153,15 @@ class BatchTaker:
             sum_of, begin = sum_of.plus(taken), again.batch.end
         return sum_of
 
-    def _parts(self, messages: Sequence[SourceMessage]) -> Iterator[Sequence[SourceMessage]]:
-        """Parts that keep to the limits of a batch, but for a message that is larger itself."""
-        most, most_bytes = self._tunables.source_batch_messages, self._tunables.source_batch_bytes
-        begin = part_bytes = 0
-        for place, each in enumerate(messages):
-            size_bytes = message.size_bytes(each)
-            if place > begin and (place - begin >= most or part_bytes + size_bytes > most_bytes):
-                yield messages[begin:place]
-                begin, part_bytes = place, 0
-            part_bytes += size_bytes
-        if begin < len(messages):
-            yield messages[begin:]
+    def _part(self, messages: Sequence[SourceMessage]) -> Sequence[SourceMessage]:
+        """The first messages, within the limits of a batch, but for one that is larger itself."""
+        part = messages[: self._tunables.source_batch_messages]
+        left = self._tunables.source_batch_bytes
+        for place, each in enumerate(part):
+            left -= message.size_bytes(each)
+            if left < 0 and place > 0:
+                return part[:place]
+        return part
 
 
 def _first(errors: BaseExceptionGroup[StoreUnavailable]) -> StoreUnavailable:

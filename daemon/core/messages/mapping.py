@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 from daemon.core.events import raw_json
 from daemon.core.events.event import PAYLOAD
+from daemon.core.messages.message import Mappable, NotJson
 from daemon.core.webhook import expression, json_values
 from daemon.core.webhook.expression import ExpressionError, StepAllowance
 from daemon.core.webhook.json_values import Json, PublishedNumber, TooLong
@@ -48,15 +49,18 @@ class MessageMapping:
 
 
 def mapped(
-    document: bytes, value: bytes, mapping: MessageMapping, *, max_bytes: int, allowance: StepAllowance | None = None
+    given: Mappable, mapping: MessageMapping, *, max_bytes: int, allowance: StepAllowance | None = None
 ) -> bytes | None:
-    """The text of the event that a message is; None if the filter passes it over. `document` is the message as JSON,
-    and `value` that of its value.
+    """The text of the event that a message is; None if the filter passes it over.
 
     Raises MappingFailed, and TooHeavy if it takes more than the allowance.
     """
     if allowance is not None:
-        allowance.check_document(len(document))
+        allowance.check_document(given.size_bytes)
+    try:
+        document, value = given.document()
+    except NotJson as error:
+        raise MappingFailed("", str(error)) from error
     evaluation = _Evaluation(document.decode(), value.decode(), max_bytes, allowance, has_texts=mapping.needs_texts)
     if mapping.filter is not None and not _is_true(evaluation.result("filter", mapping.filter)):
         return None

@@ -7,6 +7,7 @@ one. `value` is the JSON that it holds, byte for byte. `timestamp` is a time as 
 from __future__ import annotations
 
 import base64
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -17,6 +18,8 @@ from daemon.core.events import raw_json
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _CONTAINERS = (b"{", b"[")
+# A longer key is a text, whatever it holds.
+MAX_KEY_DOCUMENT_BYTES = 4096
 _OF_A_SCHEMA_REGISTRY = b"\0"
 _PLAIN_JSON = (
     ". It begins with a zero byte, as what serializers of a schema registry write: let the producer write plain JSON"
@@ -42,6 +45,23 @@ class SourceMessage(Protocol):
     def headers(self) -> tuple[tuple[str, bytes | None], ...]: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mappable:
+    """A message for expressions: the members of its document but for the value, and the value as it was sent."""
+
+    envelope: bytes
+    value: bytes | None
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.envelope) + len(self.value or b"")
+
+    def document(self) -> tuple[bytes, bytes]:
+        """The message as JSON, and its value as JSON. Raises NotJson."""
+        value = value_json(self.value)
+        return b'{"value":%s,%s}' % (value, self.envelope), value
+
+
 class NotJson(ValueError):
     """The value of a message is no JSON; the text says why."""
 
@@ -62,18 +82,18 @@ def size_bytes(message: SourceMessage) -> int:
     return len(message.key or b"") + len(message.value or b"") + headers
 
 
-def document(message: SourceMessage, value: bytes) -> bytes:
-    """The message as JSON, for expressions. `value` is the JSON that its value holds."""
+def mappable(message: SourceMessage) -> Mappable:
+    """The message for expressions."""
     at = time_of(message)
-    return b'{"key":%s,"value":%s,"headers":%s,"topic":%s,"partition":%d,"offset":%d,"timestamp":%s}' % (
+    envelope = b'"key":%s,"headers":%s,"topic":%s,"partition":%d,"offset":%d,"timestamp":%s' % (
         _key(message.key),
-        value,
         orjson.dumps({name: None if value is None else _text(value) for name, value in message.headers}),
         orjson.dumps(message.topic),
         message.partition,
         message.offset,
         b"null" if at is None else orjson.dumps(at, option=orjson.OPT_UTC_Z),
     )
+    return Mappable(envelope=envelope, value=message.value)
 
 
 def value_json(value: bytes | None) -> bytes:
@@ -94,7 +114,7 @@ def value_json(value: bytes | None) -> bytes:
 def _key(key: bytes | None) -> bytes:
     if key is None:
         return b"null"
-    if key.startswith(_CONTAINERS):
+    if key.startswith(_CONTAINERS) and len(key) <= MAX_KEY_DOCUMENT_BYTES:
         try:
             return value_json(key)
         except NotJson:

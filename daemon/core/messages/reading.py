@@ -15,7 +15,7 @@ from daemon.core.events.cloud_event import NotACloudEvent
 from daemon.core.events.event import FieldProblem, IncomingEvent, TypeTest
 from daemon.core.messages import mapping, message
 from daemon.core.messages.mapping import MappingFailed, MessageMapping
-from daemon.core.messages.message import NotJson, SourceMessage
+from daemon.core.messages.message import Mappable, SourceMessage
 from daemon.core.webhook.expression import StepAllowance
 
 # How the attributes of a CloudEvent begin that are headers of a message of Kafka.
@@ -69,20 +69,10 @@ def read(
     if not isinstance(prepared, Mappable):
         return prepared
     try:
-        text = mapping.mapped(
-            prepared.document, prepared.value, rules.mapping, max_bytes=rules.max_bytes, allowance=allowance
-        )
+        text = mapping.mapped(prepared, rules.mapping, max_bytes=rules.max_bytes, allowance=allowance)
     except MappingFailed as error:
         return of_failure(error)
     return of_mapped(text, rules, now=now, type_test=type_test)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mappable:
-    """A message as JSON, and the JSON of its value."""
-
-    document: bytes
-    value: bytes
 
 
 def to_map(given: SourceMessage, rules: MessageRules) -> Mappable | tuple[FieldProblem, ...]:
@@ -90,11 +80,7 @@ def to_map(given: SourceMessage, rules: MessageRules) -> Mappable | tuple[FieldP
     most = rules.max_bytes * MAX_MAPPED_SIZES
     if (size := message.size_bytes(given)) > most:
         return (FieldProblem(field="", message=f"the message has {size} bytes, {most} are allowed"),)
-    try:
-        value = message.value_json(given.value)
-    except NotJson as error:
-        return (FieldProblem(field="", message=str(error)),)
-    return Mappable(document=message.document(given, value), value=value)
+    return message.mappable(given)
 
 
 def of_mapped(

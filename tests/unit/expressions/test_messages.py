@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from daemon.core.messages import mapping, reading
 from daemon.core.messages.mapping import MappingFailed, MessageMapping
-from daemon.core.messages.reading import Mappable, MessageRules
+from daemon.core.messages.message import Mappable
+from daemon.core.messages.reading import MessageRules
 from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook import payload
 from daemon.core.webhook.payload import EventFilters, FilterResult, PayloadSource
@@ -126,8 +127,11 @@ def test_half_a_job_gets_no_answer() -> None:
 
 
 @pytest.mark.parametrize("filter", [None, "value.a", "value.missing", "abs(key)"])
-def test_an_event_that_is_made_of_a_message_is_the_one_that_is_made_here(filter: str | None) -> None:
-    given = MadeMessage(value=b'{"a": [1.10,  "\\u00e9"]}', key=b"k")
+@pytest.mark.parametrize("value", [b'{"a": [1.10,  "\\u00e9"]}', None, b"", b"{no json"])
+def test_an_event_that_is_made_of_a_message_is_the_one_that_is_made_here(
+    value: bytes | None, filter: str | None
+) -> None:
+    given = MadeMessage(value=value, key=b"k")
     prepared = reading.to_map(given, MessageRules(max_bytes=1000))
     assert isinstance(prepared, Mappable)
     chosen = mapping_of(filter, data="{picked: value.a}", id="key")
@@ -138,6 +142,6 @@ def test_an_event_that_is_made_of_a_message_is_the_one_that_is_made_here(filter:
 
 def _mapped_here(prepared: Mappable, chosen: MessageMapping) -> tuple[bytes, str, str | None]:
     try:
-        return mapping.mapped(prepared.document, prepared.value, chosen, max_bytes=1000) or b"", "", None
+        return mapping.mapped(prepared, chosen, max_bytes=1000) or b"", "", None
     except MappingFailed as error:
         return b"", error.field, str(error)

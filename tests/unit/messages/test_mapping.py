@@ -15,8 +15,7 @@ from tests.support.messages import MadeMessage, mapping_of
 
 
 def made(given: MadeMessage, filter: str | None = None, *, max_bytes: int = 10_000, **fields: str) -> bytes | None:
-    value = message.value_json(given.value)
-    return mapping.mapped(message.document(given, value), value, mapping_of(filter, **fields), max_bytes=max_bytes)
+    return mapping.mapped(message.mappable(given), mapping_of(filter, **fields), max_bytes=max_bytes)
 
 
 def fields(given: MadeMessage, **expressions: str) -> Any:
@@ -25,7 +24,7 @@ def fields(given: MadeMessage, **expressions: str) -> Any:
 
 def test_a_message_is_a_document_of_seven_members() -> None:
     given = MadeMessage(value=b'{"a": 1.10}', key=b"k1", headers=(("trace", b"t"), ("none", None)))
-    assert orjson.loads(message.document(given, message.value_json(given.value))) == {
+    assert orjson.loads(message.mappable(given).document()[0]) == {
         "key": "k1",
         "value": {"a": 1.1},
         "headers": {"trace": "t", "none": None},
@@ -49,12 +48,12 @@ def test_a_message_is_a_document_of_seven_members() -> None:
     ],
 )
 def test_a_key_is_a_text_unless_it_is_an_object_or_list(key: bytes | None, seen: object) -> None:
-    assert orjson.loads(message.document(MadeMessage(key=key), b"{}"))["key"] == seen
+    assert orjson.loads(message.mappable(MadeMessage(key=key)).document()[0])["key"] == seen
 
 
 @pytest.mark.parametrize("timestamp", [None, -1, 1 << 62])
 def test_a_message_without_a_time_has_none(timestamp: int | None) -> None:
-    assert orjson.loads(message.document(MadeMessage(timestamp=timestamp), b"{}"))["timestamp"] is None
+    assert orjson.loads(message.mappable(MadeMessage(timestamp=timestamp)).document()[0])["timestamp"] is None
 
 
 def test_the_payload_is_what_was_published_byte_for_byte() -> None:
@@ -176,10 +175,4 @@ def test_beyond_an_allowance_it_is_left_to_another_place() -> None:
     given = MadeMessage(value=b'{"a": "%s"}' % (b"x" * 5000))
     for allowance in (StepAllowance(steps=10**9, document_bytes=1000), StepAllowance(steps=1, document_bytes=10**6)):
         with pytest.raises(TooHeavy):
-            mapping.mapped(
-                message.document(given, given.value or b""),
-                b"{}",
-                mapping_of(id="value.a"),
-                max_bytes=10_000,
-                allowance=allowance,
-            )
+            mapping.mapped(message.mappable(given), mapping_of(id="value.a"), max_bytes=10_000, allowance=allowance)
