@@ -52,8 +52,8 @@ log = structlog.get_logger()
 READY_SECONDS = 1.0
 # Of clients of the ops listener, beside those of the main one: what watches us must get in when all others do not.
 OPS_CONNECTIONS = 32
-# Connections to PostgreSQL and to the coordinator of its group, beside those to its brokers.
-FILES_OF_SOURCE = CONNECTIONS + 2
+# Beside the connections of a source to its brokers: to the coordinator of its group, and while one is made anew.
+FILES_OF_SOURCE = 2
 # Ticks are made several times a second, and what holds one up is ended within 5 s.
 TICK_SECONDS = 10.0
 
@@ -221,7 +221,8 @@ def _connection_limits(config: Config, sending: SendingLimits) -> ConnectionLimi
     limit, wanted = open_files.raise_limit(), config.server.max_connections
     database = config.database
     others = database.pool_size + database.command_connections + database.query_connections
-    others += sum(FILES_OF_SOURCE + len(source.brokers) for source in config.sources.values())
+    if config.sources:
+        others += CONNECTIONS + sum(FILES_OF_SOURCE + len(source.brokers) for source in config.sources.values())
     others += 0 if config.server.ops_listen is None else OPS_CONNECTIONS
     most = open_files.for_clients(limit, sending=sending.workers, others=others, wanted=wanted)
     if most < wanted:

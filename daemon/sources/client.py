@@ -160,6 +160,13 @@ class KafkaClient:
             case name:
                 return SourceFault(f"the brokers failed ({name}): {str(error)[:200]}")
 
+    def unreadable(self, error: Exception) -> SourceFault:
+        """That something lies in a topic of which the library makes nothing, as a header's name that is no UTF-8."""
+        return SourceFault(
+            f"the client of Kafka cannot read what lies there ({type(error).__name__}: {str(error)[:200]}): find the "
+            f"message with other tools, and pass over it with hookledger sources move {self._name}"
+        )
+
     def unknown(self, topics: Collection[str]) -> str:
         """That topics are not there."""
         named = ", ".join(sorted(topics))

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 
 import structlog
 
 from daemon.config.event_sources import SourceSection
+from daemon.core.messages.message import SourceMessage
 from daemon.metrics import Metrics
 from daemon.pipeline.loops import BACKOFF_SECONDS
 from daemon.pipeline.tunables import DEFAULTS, Tunables
@@ -114,7 +115,7 @@ class Source:
     async def _turn(self, consumer: MessageConsumer, partitions: SourcePartitions) -> None:
         try:
             await partitions.place()
-            fetched = await consumer.getmany(timeout_ms=int(self._tunables.source_turn_seconds * 1000))
+            fetched = await self._fetched(consumer)
             async with self._taking:
                 await self._taker.take(partitions, fetched)
             self._failures = 0
@@ -127,6 +128,15 @@ class Source:
             self._failures += 1
         except self._client.failures as error:
             await self._recover(partitions, error)
+
+    async def _fetched(self, consumer: MessageConsumer) -> Mapping[PartitionPlace, Sequence[SourceMessage]]:
+        """What has come in, or comes within a turn. Raises SourceFault for bytes that the library cannot read."""
+        try:
+            return await consumer.getmany(timeout_ms=int(self._tunables.source_turn_seconds * 1000))
+        except self._interruptions:
+            raise
+        except Exception as error:
+            raise self._client.unreadable(error) from error
 
     async def _recover(self, partitions: SourcePartitions, error: Exception) -> None:
         """Goes on after what the library raised for single partitions. Raises SourceFault for anything else."""

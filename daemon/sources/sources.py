@@ -69,11 +69,7 @@ class Sources:
 
     async def run(self) -> None:
         """Takes all sources until `stop`."""
-        evaluating = asyncio.create_task(run_forever("evaluator of sources", self._evaluator.run_once))
-        try:
-            async with asyncio.TaskGroup() as group:
-                for source in self._sources:
-                    group.create_task(source.run())
-        finally:
+        async with asyncio.TaskGroup() as group:
+            evaluating = group.create_task(run_forever("evaluator of sources", self._evaluator.run_once))
+            await asyncio.wait([group.create_task(source.run()) for source in self._sources])
             evaluating.cancel()
-            await asyncio.gather(evaluating, return_exceptions=True)

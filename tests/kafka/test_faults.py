@@ -6,6 +6,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from aiokafka import AIOKafkaConsumer  # type: ignore[import-untyped]
 
 from tests.support.broker import PASSWORD, USER, Broker
 from tests.support.fault_proxy import fault_proxy
@@ -31,6 +32,24 @@ async def test_a_message_that_is_no_event_is_in_nobodys_way(kafka: Kafka, source
     assert reasons[2].startswith("not valid JSON: ")
     assert reasons[3].startswith("type: must be object.action")
     assert f"the event has {len(large)} bytes, 262144 are allowed" in reasons[4]
+
+
+async def test_what_the_client_cannot_read_is_told_and_ends_no_daemon(
+    kafka: Kafka, sources: SourceRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a header's name that is no UTF-8; our own client cannot send one."""
+
+    async def getmany(*_: object, **__: object) -> None:
+        b"\xff".decode()
+
+    topic = await kafka.topic()
+    await kafka.send(topic, event_text(0))
+    monkeypatch.setattr(AIOKafkaConsumer, "getmany", getmany)
+    run = await sources.start(topic)
+    assert "pass over it with hookledger sources move shop" in await sources.until(FAULT)
+    monkeypatch.undo()
+    await sources.until_taken({0: 1})
+    await run.stop()
 
 
 async def test_messages_that_kafka_deleted_before_they_were_taken_are_told_as_a_gap(
