@@ -44,7 +44,7 @@ _FILTERED = "passed over by the filter"
 
 @click.group()
 def sources() -> None:
-    """Try sources of events out, list how far they are, and mend what was refused."""
+    """Try sources of events out, and mend what they refused."""
 
 
 @sources.command("check")

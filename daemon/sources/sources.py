@@ -15,6 +15,7 @@ from daemon.expressions.evaluator import Evaluator
 from daemon.metrics import Metrics
 from daemon.pipeline.loops import run_forever
 from daemon.pipeline.tunables import DEFAULTS, Tunables
+from daemon.pipeline.wakeup import Wakeup
 from daemon.sources.making import EventMaker
 from daemon.sources.source import Source
 from daemon.sources.taking import STORING
@@ -22,6 +23,8 @@ from eventstore.postgres.connect import Database
 
 # One more than store at once, for positions and reports.
 CONNECTIONS = STORING + 1
+# Longer than what is under way takes to be stored (Tunables.source_take_seconds).
+STOP_SECONDS = 8.0
 
 
 class Sources:
@@ -39,6 +42,7 @@ class Sources:
         tunables: Tunables = DEFAULTS,
     ) -> None:
         self._evaluator = Evaluator(metrics)
+        self._stopping = Wakeup()
         catalogue = Catalogue(database, is_strict=config.events.strict_types)
         self._sources = [
             Source(
@@ -64,12 +68,16 @@ class Sources:
 
     def stop(self) -> None:
         """Asks for a clean end."""
+        self._stopping.set()
         for source in self._sources:
             source.stop()
 
     async def run(self) -> None:
-        """Takes all sources until `stop`."""
+        """Takes all sources until `stop`. One that waits for a broker then is not waited for."""
         async with asyncio.TaskGroup() as group:
             evaluating = group.create_task(run_forever("evaluator of sources", self._evaluator.run_once))
-            await asyncio.wait([group.create_task(source.run()) for source in self._sources])
-            evaluating.cancel()
+            taking = [group.create_task(source.run()) for source in self._sources]
+            await self._stopping.wait_set()
+            _, late = await asyncio.wait(taking, timeout=STOP_SECONDS)
+            for task in (evaluating, *late):
+                task.cancel()

@@ -11,6 +11,8 @@ from eventstore.postgres.connect import Database
 READ_SECONDS = 10.0
 # What is longer says no more.
 MAX_FAULT_CHARACTERS = 1000
+# The status is read every few seconds: it counts no more of them.
+REFUSALS_COUNTED = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +50,9 @@ class SourceMember:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourcesStatus:
-    """The sources of the installation, by name; `refusals` is the number of messages in the list of refused ones."""
+    """The sources of the installation, by name; `refusals` is how long the list of refused messages is, up to
+    REFUSALS_COUNTED.
+    """
 
     partitions: tuple[PartitionStanding, ...]
     members: tuple[SourceMember, ...]
@@ -91,7 +95,7 @@ _MEMBERS = """
 SELECT m.source, m.owner, m.since, m.fault FROM hookledger.source_member m
  WHERE m.owner IN (SELECT owner FROM hookledger.process) ORDER BY m.source, m.since, m.owner
 """
-_REFUSALS = "SELECT count(*) FROM hookledger.source_refusal"
+_REFUSALS = f"SELECT count(*) FROM (SELECT FROM hookledger.source_refusal LIMIT {REFUSALS_COUNTED}) counted"
 _JOIN = """
 WITH gone AS (DELETE FROM hookledger.source_member m WHERE m.owner NOT IN (SELECT owner FROM hookledger.process)
                  AND m.owner <> $2)

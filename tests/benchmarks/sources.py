@@ -132,8 +132,8 @@ async def run(*, messages: int, deliveries: int, idle_seconds: float) -> None:
                     BenchmarkResult(name=f"{format}: source, each", value=drained.source_us, unit="µs cpu"),
                     BenchmarkResult(name=f"{format}: PostgreSQL, each", value=drained.cluster_us, unit="µs cpu"),
                 ]  # fmt: skip
-            async with fresh_database() as database_url:
-                found = await latencies(kafka, database_url, deliveries)
+            async with fresh_database() as database_url, Kafka(it.address, linger_ms=0) as prompt:
+                found = await latencies(prompt, database_url, deliveries)
             results += [
                 BenchmarkResult(
                     name="message to webhook, p50", value=percentile(found, 0.5), unit="ms", limit=LATENCY_MS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import asyncpg
@@ -150,6 +151,19 @@ async def test_a_broker_that_does_not_answer_is_told_and_its_messages_are_taken_
     await sources.until_taken({0: 20})
     await sources.until(NO_FAULT)
     assert len(await sources.taken()) == 20
+
+
+async def test_a_stop_does_not_wait_for_brokers_that_are_silent(sources: SourceRuns) -> None:
+    async def silent(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        connected.set()
+
+    connected = asyncio.Event()
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        run = await sources.start("orders", brokers=",".join([address] * 5))
+        await connected.wait()
+        await run.stop()  # within 20 s: each broker would be asked for 10
 
 
 @pytest.mark.parametrize(

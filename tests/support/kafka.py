@@ -18,14 +18,18 @@ def event_text(number: int, *, tenant: str = "acme", **more: object) -> bytes:
 
 
 class Kafka:
-    def __init__(self, address: str) -> None:
+    """`linger_ms` is for how long the producer waits for more messages before it sends some."""
+
+    def __init__(self, address: str, *, linger_ms: int = 5) -> None:
         self.address = address
-        self._made: list[str] = []
+        self._linger_ms = linger_ms
 
     async def __aenter__(self) -> Self:
         self._admin = AIOKafkaAdminClient(bootstrap_servers=self.address)
         await self._admin.start()
-        self._producer = AIOKafkaProducer(bootstrap_servers=self.address, max_request_size=4 << 20, linger_ms=5)
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=self.address, max_request_size=4 << 20, linger_ms=self._linger_ms
+        )
         await self._producer.start()
         return self
 

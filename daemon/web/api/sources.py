@@ -70,7 +70,7 @@ class SourceMemberShape(TypedDict):
 
 
 class SourcesShape(TypedDict):
-    """The sources of events. `refusals` is the length of the list of messages that became no event."""
+    """The sources of events. `refusals` says how long the list of messages is that became no event, up to 10,000."""
 
     partitions: list[SourcePartitionShape]
     members: list[SourceMemberShape]
