@@ -150,7 +150,8 @@ class Source:
     async def _look_around(self, consumer: MessageConsumer, partitions: SourcePartitions) -> None:
         """What is not in the way of messages: what is absent at the end, what others are told, and what has changed."""
         try:
-            await self._taker.pass_absent(consumer, partitions)
+            async with self._taking:
+                await self._taker.pass_absent(consumer, partitions)
             await partitions.compare()
         except StoreUnavailable:
             partitions.displace(partitions.assigned)

@@ -72,6 +72,8 @@ class BatchTaker:
         Raises StoreUnavailable.
         """
         for place, position in list(partitions.placed.items()):
+            if partitions.placed.get(place) is not position:  # given away meanwhile
+                continue
             reached = await consumer.position(place)
             if reached > position.next_offset:
                 batch = MessageBatch(partition_id=position.id, begin=position.next_offset, end=reached)
