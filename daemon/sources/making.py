@@ -74,16 +74,16 @@ class EventMaker:
         Raises StoreUnavailable.
         """
         made = MadeBatch(batch=MessageBatch(partition_id=partition_id, begin=begin, end=begin))
-        ends_at = time.monotonic() + seconds
+        ends_at, now = time.monotonic() + seconds, self._now()
         types = await self._catalogue.known_types()
         type_test = None if types is None else types.problem
         unyielded_bytes = 0
         for each in messages:
             if made.count and time.monotonic() > ends_at:
                 break
-            result = await self._result(each, type_test)
+            result = await self._result(each, type_test, now)
             if isinstance(result, IncomingEvent):
-                made.batch.events.append(self._event(each, result))
+                made.batch.events.append(self._event(each, result, now))
                 made.batch.offsets.append(each.offset)
                 made.messages.append(each)
             elif isinstance(result, tuple):
@@ -103,9 +103,10 @@ class EventMaker:
     async def event(self, given: SourceMessage) -> NewEvent | str | None:
         """The event that one message is, the reason why it is none, or None if the filter passes over it."""
         types = await self._catalogue.known_types()
-        result = await self._result(given, None if types is None else types.problem)
+        now = self._now()
+        result = await self._result(given, None if types is None else types.problem, now)
         if isinstance(result, IncomingEvent):
-            return self._event(given, result)
+            return self._event(given, result, now)
         return reason_of(self._name, self._section, result) if isinstance(result, tuple) else None
 
     def refusal(self, given: SourceMessage, reason: str) -> Refusal:
@@ -118,18 +119,18 @@ class EventMaker:
             value=given.value,
         )
 
-    async def _result(self, given: SourceMessage, type_test: TypeTest | None) -> MessageResult:
+    async def _result(self, given: SourceMessage, type_test: TypeTest | None, now: datetime) -> MessageResult:
         mapping = self._rules.mapping
         allowance = None if mapping is None else self._tunables.loop_allowance()
         try:
-            return reading.read(given, self._rules, now=self._now(), type_test=type_test, allowance=allowance)
+            return reading.read(given, self._rules, now=now, type_test=type_test, allowance=allowance)
         except TooHeavy:
             if mapping is None:
                 raise
-            return await self._evaluated(given, mapping, type_test)
+            return await self._evaluated(given, mapping, type_test, now)
 
     async def _evaluated(
-        self, given: SourceMessage, mapping: MessageMapping, type_test: TypeTest | None
+        self, given: SourceMessage, mapping: MessageMapping, type_test: TypeTest | None, now: datetime
     ) -> MessageResult:
         prepared = reading.to_map(given, self._rules)
         if not isinstance(prepared, Mappable):
@@ -139,26 +140,19 @@ class EventMaker:
             text = await self._evaluator.mapped(turn, prepared, mapping, max_bytes=self._rules.max_bytes)
         except MappingFailed as error:
             return reading.of_failure(error)
-        return reading.of_mapped(text, self._rules, now=self._now(), type_test=type_test)
+        return reading.of_mapped(text, self._rules, now=now, type_test=type_test)
 
-    def _event(self, given: SourceMessage, incoming: IncomingEvent) -> NewEvent:
+    def _event(self, given: SourceMessage, incoming: IncomingEvent, now: datetime) -> NewEvent:
         return NewEvent(
             tenant=incoming.tenant,
             id=made_id(self._name, given) if incoming.id is None else incoming.id,
             type=incoming.type,
             data=incoming.data,
-            occurred_at=incoming.occurred_at or self._time_of(given),
+            occurred_at=incoming.occurred_at or _time_of(given, now),
             context=incoming.context,
             snapshot=incoming.snapshot,
             backfill=incoming.backfill,
         )
-
-    def _time_of(self, given: SourceMessage) -> datetime | None:
-        """When a message says that it was written, for an event that does not say when it happened. So what lies in
-        Kafka since before a route was made is not sent to it.
-        """
-        at = message.time_of(given)
-        return at if at is not None and at <= self._now() + MAX_SKEW else None
 
     def _judge(self, made: MadeBatch) -> JudgeRepeated:
         def judge(places: Sequence[int], stored: Mapping[tuple[str, str], bytes]) -> dict[int, Refusal]:
@@ -173,6 +167,14 @@ class EventMaker:
             return refused
 
         return judge
+
+
+def _time_of(given: SourceMessage, now: datetime) -> datetime | None:
+    """When a message says that it was written, for an event that does not say when it happened. So what lies in Kafka
+    since before a route was made is not sent to it.
+    """
+    at = message.time_of(given)
+    return at if at is not None and at <= now + MAX_SKEW else None
 
 
 def made_id(source: str, given: SourceMessage) -> str:
