@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import structlog
 
@@ -34,7 +35,9 @@ from daemon.pipeline.sending.sender import Sender
 from daemon.pipeline.supervisor import Pipeline, incarnation
 from daemon.pipeline.upkeep.sealing import SealSettings
 from daemon.signals import Signals
-from daemon.store import open_store, opened, pool_of_commands, pool_of_queries, query_pool, vault_of
+from daemon.sources.client import require
+from daemon.sources.sources import CONNECTIONS, Sources
+from daemon.store import open_store, opened, pool_of_commands, pool_of_queries, pool_of_sources, query_pool, vault_of
 from daemon.tokens import Tokens
 from daemon.tracing import Tracing
 from daemon.web.app import build, build_ops
@@ -51,6 +54,8 @@ log = structlog.get_logger()
 READY_SECONDS = 1.0
 # Of clients of the ops listener, beside those of the main one: what watches us must get in when all others do not.
 OPS_CONNECTIONS = 32
+# Beside the connections of a source to its brokers: to the coordinator of its group, and while one is made anew.
+FILES_OF_SOURCE = 2
 # Ticks are made several times a second, and what holds one up is ended within 5 s.
 TICK_SECONDS = 10.0
 
@@ -105,6 +110,9 @@ async def _run_on(
     metrics: Metrics,
     listeners: Listeners | None,
 ) -> None:
+    if config.sources:
+        require()
+    owner = incarnation(socket.gethostname(), os.getpid())
     vault = await asyncio.to_thread(vault_of, config)
     await vault.check(database)
     projection = Projection(database)
@@ -156,7 +164,7 @@ async def _run_on(
             Keychain(database, vault),
             sender,
             metrics,
-            owner=incarnation(socket.gethostname(), os.getpid()),
+            owner=owner,
             limits=limits,
             settings=_settings(config),
             commands=commands,
@@ -197,7 +205,20 @@ async def _run_on(
             now=_now,
         )
         connections = _connection_limits(config, limits)
-        await _serve(services, pipeline, listeners, connections, ready, signals)
+        async with _sources(config, database, metrics, owner=owner, hurry=pipeline.hurry) as sources:
+            await _serve(services, pipeline, sources, listeners, connections, ready, signals)
+
+
+@asynccontextmanager
+async def _sources(
+    config: Config, database: Database, metrics: Metrics, *, owner: str, hurry: Callable[[], None]
+) -> AsyncIterator[Sources | None]:
+    """The sources of events, with their connections; None without any."""
+    if not config.sources:
+        yield None
+        return
+    async with opened(pool_of_sources(database.url, CONNECTIONS)) as own:
+        yield Sources(config, own, metrics, owner=owner, now=_now, on_events=hurry)
 
 
 def _with_bound_address(config: Config, listeners: Listeners) -> Config:
@@ -210,6 +231,8 @@ def _connection_limits(config: Config, sending: SendingLimits) -> ConnectionLimi
     limit, wanted = open_files.raise_limit(), config.server.max_connections
     database = config.database
     others = database.pool_size + database.command_connections + database.query_connections
+    if config.sources:
+        others += CONNECTIONS + sum(FILES_OF_SOURCE + len(source.brokers) for source in config.sources.values())
     others += 0 if config.server.ops_listen is None else OPS_CONNECTIONS
     most = open_files.for_clients(limit, sending=sending.workers, others=others, wanted=wanted)
     if most < wanted:
@@ -220,6 +243,7 @@ def _connection_limits(config: Config, sending: SendingLimits) -> ConnectionLimi
 async def _serve(
     services: Services,
     pipeline: Pipeline,
+    sources: Sources | None,
     listeners: Listeners,
     connections: ConnectionLimits,
     ready: Callable[[Running], None],
@@ -235,15 +259,23 @@ async def _serve(
             await stack.enter_async_context(ops)
         running = running_at(services.config, listeners)
         try:
-            with signals.stopping(pipeline.stop):
+            with signals.stopping(partial(_stop, pipeline, sources)):
                 async with asyncio.TaskGroup() as group:
                     group.create_task(pipeline.run())
+                    if sources is not None:
+                        group.create_task(sources.run())
                     _settle_memory()
                     log.info("daemon.started", version=__version__, url=running.url)
                     ready(running)
         except ExceptionGroup as failed:
             raise LoopFailed("a loop of the daemon failed", failed.exceptions) from None
         log.info("daemon.stopped")
+
+
+def _stop(pipeline: Pipeline, sources: Sources | None) -> None:
+    pipeline.stop()
+    if sources is not None:
+        sources.stop()
 
 
 @asynccontextmanager

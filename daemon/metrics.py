@@ -1,6 +1,7 @@
 """The metrics of a daemon. Dashboards and alerts rely on their names.
 
 No metric has a tenant, route or URL label, because the number of series must not grow with the number of customers.
+Sources, which the configuration names, are few.
 On the hot path numbers are only noted, and `add_up` gives them to the library's metrics: at each flush of outcomes, and
 before each exposition. That takes less than half the time of the library's own metrics, with their locks and buckets.
 Expected label values begin with 0, so that an alert on a rate sees the first increment. Test events are not traffic:
@@ -44,6 +45,7 @@ FILE_BYTES = 128 * 1024
 
 OVER_BUDGET = ("filter", "render")
 RESULTS = ("accepted", "duplicate", "rejected")
+SOURCE_RESULTS = ("event", "repeated", "refused", "filtered", "absent")
 # Who is at the other end of a connection.
 CLIENTS, RECEIVERS = SIDES = ("clients", "receivers")
 QUERY_LIMITS = ("tenant", "all")
@@ -83,6 +85,9 @@ class Metrics:
         self.database_went_back = self._counter(
             "database_went_back", "Times that a promoted standby had not received everything"
         )
+        self.source_messages = self._counter(
+            "source_messages", "Offsets taken of sources, by what stood there", "source", "result"
+        )
         self.log_lines_dropped = self._counter("log_lines_dropped", "Lines of the log that could not be written")
         self.log_lines_left_out = self._counter(
             "log_lines_left_out", "Lines of attempts that succeeded, left out above a rate"
@@ -108,6 +113,8 @@ class Metrics:
         self.tick_age = self._gauge("tick_age_seconds", "How long committed events have been waiting for a tick")
         self.seal_age = self._gauge("seal_age_seconds", "Age of the newest seal while something is not sealed")
         self.clock_skew = self._gauge("clock_skew_seconds", "How far this machine's clock is ahead of the database's")
+        self.source_lag = self._gauge("source_lag", "Offsets of sources that this process has yet to take", "source")
+        self.source_faulty = self._gauge("source_faulty", "1 if something keeps this process from a source", "source")
         self.breakers_open = self._gauge("breakers_open", "Routes whose circuit breaker is open")
         self.shards_owned = self._gauge(
             "shards_owned", "Shards this process works on, while no other can have taken them"
@@ -148,6 +155,13 @@ class Metrics:
     def published(self, result: str, count: int = 1) -> None:
         """Counts events that were taken in or rejected. On the hot path."""
         self._published[result].inc(count)
+
+    def has_source(self, name: str) -> None:
+        """Lets the metrics of a source begin."""
+        for result in SOURCE_RESULTS:
+            self.source_messages.labels(name, result)
+        self.source_lag.labels(name)
+        self.source_faulty.labels(name)
 
     def decided(self, decision: Decision, count: int = 1) -> None:
         """Counts decisions. On the hot path."""

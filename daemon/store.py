@@ -73,6 +73,11 @@ def pool_of_commands(url: str, section: DatabaseSection) -> Database:
     return Database(url, pool_size=section.command_connections, application_name="hookledger commands")
 
 
+def pool_of_sources(url: str, pool_size: int) -> Database:
+    """For taking messages of sources into the log."""
+    return Database(url, pool_size=pool_size, application_name="hookledger sources")
+
+
 def pool_of_queries(url: str, section: DatabaseSection) -> Database:
     """For what is only read for the API and the dashboard."""
     return Database(

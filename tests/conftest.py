@@ -31,7 +31,18 @@ TEST_DATABASE_URL = "HOOKLEDGER_TEST_DATABASE_URL"
 
 TESTS = Path(__file__).parent
 
-_LONGEST_FIRST = ("browser", "faults", "pipeline", "acceptance", "postgres", "web", "unit", "support", "benchmarks")
+_LONGEST_FIRST = (
+    "browser",
+    "kafka",
+    "faults",
+    "pipeline",
+    "acceptance",
+    "postgres",
+    "web",
+    "unit",
+    "support",
+    "benchmarks",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -25,8 +25,12 @@ from daemon.sealing.auditing import audit_seals
 from daemon.sealing.report import SealReport
 from daemon.store import existing_vault
 from daemon.web.api.audit import of_explanation
+from daemon.web.api.sources import of_place
 from daemon.web.http import shapes
+from eventstore import domain_events
 from eventstore.postgres.connect import Database
+from eventstore.sources import standing
+from eventstore.sources.standing import MessagePlace
 
 # How long `rebuild --against` waits for a daemon that is behind the log. A healthy one needs milliseconds.
 AGREE_SECONDS = 10.0
@@ -106,15 +110,25 @@ def explain(
 ) -> None:
     """Say for each route why an event was or was not sent."""
 
-    async def work(database: Database) -> Sequence[Explanation]:
-        return await daemon.audit.explain(database, event_id, tenant=tenant, recorded_at=recorded_at, route_id=route_id)
+    async def work(database: Database) -> tuple[Sequence[Explanation], MessagePlace | None]:
+        found = await daemon.audit.explain(
+            database, event_id, tenant=tenant, recorded_at=recorded_at, route_id=route_id
+        )
+        event, *_ = await domain_events.find(database, event_id, tenant=tenant, recorded_at=recorded_at)
+        return found, await standing.place_of(database, event.seq, recorded_at=event.recorded_at)
 
-    explanations = with_store(settings(config_file), work)
+    explanations, place = with_store(settings(config_file), work)
     if not explanations and route_id is not None:
         raise CliError(f"the tenant of event {event_id} has no route {route_id}", hint="hookledger routes list")
     if as_json:
-        output.document([of_explanation(each) for each in explanations])
+        message = {} if place is None else {"message": of_place(place)}
+        output.document([{**of_explanation(each), **message} for each in explanations])
         return
+    if place is not None:
+        click.echo(
+            f"it was message {place.offset} of {output.plain(place.topic)}, partition {place.partition}, of the source "
+            f"{place.source}"
+        )
     if not explanations:
         click.echo("the tenant of this event never had a route, so it was not due")
     for each in explanations:

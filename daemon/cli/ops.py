@@ -136,7 +136,10 @@ def show(config_file: Path | None, as_json: bool) -> None:
 @config_option
 def check(config_file: Path | None) -> None:
     """Check file and environment, naming every mistake; the database is not opened."""
-    settings(config_file)
+    from daemon.sources.client import require
+
+    if settings(config_file).sources:
+        require()
     click.echo("the configuration is in order")
 
 

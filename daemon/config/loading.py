@@ -13,18 +13,20 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from daemon.config import logos
+from daemon.config import event_sources, logos
+from daemon.config.event_sources import SourceSection
 from daemon.config.masking import shown
+from daemon.config.section import Section
 from daemon.config.sections import (
-    SECRETS,
     SECTIONS,
     Config,
     DashboardSection,
     DeliverySection,
     EgressSection,
-    Section,
     ServerSection,
     TracingSection,
+    is_secret,
+    model_of,
 )
 from daemon.config.sources import GivenValue, GivenValues, default_data_dir, did_you_mean, read_environment, read_file
 from daemon.core.drafts.login_link_draft import is_loopback
@@ -56,28 +58,33 @@ def load(path: Path | None, environ: Mapping[str, str], *, dev: bool = False, li
     default_data_dir(environ, given, problems)
     sections = {name: _check_section(name, given, problems) for name in SECTIONS}
     problems += _check_together(sections, given, is_dev=dev)
+    found = {name: _check_section(event_sources.PREFIX + name, given, problems) for name in _source_names(given)}
+    sources = {name: section for name, section in found.items() if isinstance(section, SourceSection)}
+    problems += _check_sources(sources, given)
     if problems:
         raise ConfigError(tuple(problems))
-    return Config.model_validate({**sections, "dev": dev})
+    return Config.model_validate({**sections, "sources": sources, "dev": dev})
 
 
 def _check_section(name: str, given: GivenValues, problems: list[str]) -> Section | None:
     values = {key: given[section, key].value for section, key in given if section == name}
     try:
-        return SECTIONS[name].model_validate(values)
+        return model_of(name).model_validate(values)
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             key = str(detail["loc"][0])
-            problems.append(f"{given.where(name, key)}: {_cause(name, key, detail)}")
+            is_missing = detail["type"] == "missing"
+            cause = f"is missing; set it in [{name}]" if is_missing else _cause(name, key, detail)
+            problems.append(f"{given.where(name, key)}: {cause}")
         return None
 
 
 def _cause(section: str, key: str, detail: ErrorDetails) -> str:
     """The error of pydantic in our words. The value is quoted only if it is no secret."""
-    is_secret = (section, key) in SECRETS
-    quoted = "" if is_secret else f"{detail['input']!r} "
-    field = SECTIONS[section].model_fields[key]
-    has_default = not (is_secret or field.default is None or field.is_required())
+    hidden = is_secret(section, key)
+    quoted = "" if hidden else f"{detail['input']!r} "
+    field = model_of(section).model_fields[key]
+    has_default = not (hidden or field.default is None or field.is_required())
     default = f"; the default is {shown(field.default)}" if has_default else ""
     match detail["type"]:
         case "value_error":
@@ -112,6 +119,22 @@ def _check_together(sections: Mapping[str, Section | None], given: GivenValues, 
                 )
             case EgressSection(extra_ca_file=Path() as file) if not file.is_file():
                 yield f"{given.where('egress', 'extra_ca_file')}: no file {file}; name a PEM file"
+
+
+def _source_names(given: GivenValues) -> list[str]:
+    """The sources of events that anything is said of."""
+    sections = dict.fromkeys(section for section, _ in given)
+    return [
+        section.removeprefix(event_sources.PREFIX) for section in sections if section.startswith(event_sources.PREFIX)
+    ]
+
+
+def _check_sources(sources: Mapping[str, SourceSection], given: GivenValues) -> Iterator[str]:
+    for name, section in sources.items():
+        for key, message in event_sources.problems_within(section):
+            yield f"{given.where(event_sources.PREFIX + name, key)}: {message}"
+    for name, message in event_sources.problems_between(sources):
+        yield f"{given.where(event_sources.PREFIX + name, 'group')}: {message}"
 
 
 def _has_opentelemetry() -> bool:

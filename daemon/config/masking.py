@@ -5,6 +5,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlunsplit
 
+from daemon.config import event_sources
 from daemon.config.accents import AccentPair
 from daemon.config.sections import SECTIONS, Config
 from daemon.config.values import MASK, ListenAddress, Secret
@@ -20,6 +21,10 @@ def masked(config: Config) -> dict[str, dict[str, object]]:
     for section, key, url in (("database", "url", config.database.url), ("egress", "proxy", config.egress.proxy)):
         if url is not None:  # host and database are of interest, only the password is secret
             found[section][key] = _masked_url(url.reveal())
+    for name, source in config.sources.items():
+        found[event_sources.PREFIX + name] = {
+            key: shown(getattr(source, key)) for key in event_sources.SourceSection.model_fields
+        }
     return found
 
 

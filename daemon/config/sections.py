@@ -10,8 +10,11 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Final, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from daemon.config import event_sources
+from daemon.config.event_sources import SourceSection
+from daemon.config.section import Section
 from daemon.config.values import (
     SIGNATURE_HEADER,
     Accent,
@@ -54,10 +57,6 @@ class LogLevel(StrEnum):
 class LogFormat(StrEnum):
     JSON = "json"
     CONSOLE = "console"
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
 
 
 class ServerSection(Section):
@@ -215,6 +214,7 @@ class Config(Section):
     dashboard: DashboardSection
     log: LogSection
     tracing: TracingSection
+    sources: Mapping[str, SourceSection] = {}
     dev: bool = False
 
     @property
@@ -249,7 +249,16 @@ SECTIONS: Final[Mapping[str, type[Section]]] = {
     for name, field in Config.model_fields.items()
     if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
 }
+
+
+def model_of(section: str) -> type[Section]:
+    """The keys of a section, which may be that of a source."""
+    return SourceSection if section.startswith(event_sources.PREFIX) else SECTIONS[section]
+
+
+def is_secret(section: str, key: str) -> bool:
+    """Whether the value of a key may be in a file of its own, and is never quoted."""
+    return _holds_secret(model_of(section).model_fields[key].annotation)
+
+
 KEYS: Final = tuple((section, key) for section, model in SECTIONS.items() for key in model.model_fields)
-SECRETS: Final = frozenset(
-    (section, key) for section, key in KEYS if _holds_secret(SECTIONS[section].model_fields[key].annotation)
-)

@@ -12,9 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from daemon.config.sections import KEYS, SECRETS, SECTIONS
+from daemon.config import event_sources
+from daemon.config.event_sources import SourceSection
+from daemon.config.sections import KEYS, SECTIONS, is_secret, model_of
 
 PREFIX: Final = "HOOKLEDGER_"
+
+_SOURCES: Final = event_sources.PREFIX.rstrip(".")
+_OF_EVENT_SOURCE: Final = re.compile(rf"{PREFIX}SOURCES__(?P<name>[A-Z0-9_]+?)__[A-Z]")
 
 _SEE_ALL: Final = "; see `hookledger config show` for what there is"
 # Variables with our prefix that are no settings: the path of the file itself, the tests' variables, and those that
@@ -47,8 +52,11 @@ def read_file(path: Path, given: GivenValues, problems: list[str]) -> None:
         problems.append(f"{path}: not TOML: {error}; correct the file")
         return
     for section, keys in document.items():
-        if section not in SECTIONS:
-            meant = did_you_mean(section, SECTIONS, otherwise=f"; there are {', '.join(SECTIONS)}")
+        if section == _SOURCES:
+            _read_event_sources(keys, path, given, problems)
+        elif section not in SECTIONS:
+            known = (*SECTIONS, _SOURCES)
+            meant = did_you_mean(section, known, otherwise=f"; there are {', '.join(known)}")
             problems.append(f"{path}: unknown section [{section}]{meant}")
         elif not isinstance(keys, dict):
             problems.append(f"{path}: {section} is a section; write [{section}] and its keys below")
@@ -56,8 +64,18 @@ def read_file(path: Path, given: GivenValues, problems: list[str]) -> None:
             _read_section(section, keys, path, given, problems)
 
 
+def _read_event_sources(sources: object, path: Path, given: GivenValues, problems: list[str]) -> None:
+    for name, keys in sources.items() if isinstance(sources, dict) else [("<name>", None)]:
+        if not isinstance(keys, dict):
+            problems.append(f"{path}: {_SOURCES} has a section for each source; write [{event_sources.PREFIX}{name}]")
+        elif (problem := event_sources.name_problem(name)) is not None:
+            problems.append(f"{path}: [{event_sources.PREFIX}{name}]: {problem}")
+        else:
+            _read_section(event_sources.PREFIX + name, keys, path, given, problems)
+
+
 def _read_section(section: str, keys: dict[str, object], path: Path, given: GivenValues, problems: list[str]) -> None:
-    known = SECTIONS[section].model_fields
+    known = model_of(section).model_fields
     for key, value in keys.items():
         if key in known:
             given[section, key] = GivenValue(value, f"{path}: {section}.{key}")
@@ -68,8 +86,8 @@ def _read_section(section: str, keys: dict[str, object], path: Path, given: Give
 
 def read_environment(environ: Mapping[str, str], given: GivenValues, problems: list[str]) -> None:
     """An empty variable counts as absent, because compose files and units pass unset variables as empty texts."""
-    known = {f"{PREFIX}{section}__{key}".upper(): (section, key) for section, key in KEYS}
-    from_file = {f"{name}_FILE": key for name, key in known.items() if key in SECRETS}
+    known = {_variable(section, key): (section, key) for section, key in (*KEYS, *_keys_of_event_sources(environ))}
+    from_file = {f"{name}_FILE": key for name, key in known.items() if is_secret(*key)}
     for name, text in sorted(environ.items()):
         if not name.startswith(PREFIX) or _NOT_SETTINGS.fullmatch(name) or not text:
             continue
@@ -85,6 +103,18 @@ def read_environment(environ: Mapping[str, str], given: GivenValues, problems: l
             except (OSError, UnicodeDecodeError) as error:
                 cause = error.strerror if isinstance(error, OSError) else "not a text file"
                 problems.append(f"{name}: {text}: {cause}; name a file that this user may read")
+
+
+def _variable(section: str, key: str) -> str:
+    return f"{PREFIX}{section.replace('.', '__')}__{key}".upper()
+
+
+def _keys_of_event_sources(environ: Mapping[str, str]) -> list[tuple[str, str]]:
+    """All keys of each source that a variable names."""
+    named = (_OF_EVENT_SOURCE.match(name) for name in environ)
+    names = {found["name"].lower() for found in named if found is not None}
+    valid = sorted(name for name in names if event_sources.name_problem(name) is None)
+    return [(event_sources.PREFIX + name, key) for name in valid for key in SourceSection.model_fields]
 
 
 def default_data_dir(environ: Mapping[str, str], given: GivenValues, problems: list[str]) -> None:

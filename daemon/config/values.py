@@ -25,7 +25,7 @@ from daemon.core.drafts.login_link_draft import is_loopback, return_url_problem
 from daemon.core.drafts.route_headers import is_reserved
 from daemon.core.events.event import tenant_problem
 from daemon.core.sealing.head import MalformedHead, PublicSealKey
-from daemon.core.webhook import host_names
+from daemon.core.webhook import expression, host_names
 from eventstore.postgres import database_url
 from eventstore.postgres.errors import MalformedUrl
 
@@ -39,6 +39,8 @@ MAX_DASHBOARD_NAME_CHARACTERS: Final = 64
 _ORIGIN: Final = re.compile(
     r"https://(?:[a-z0-9](?:[a-z0-9-]{0,62})(?:\.[a-z0-9](?:[a-z0-9-]{0,62}))*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?"
 )
+_TOPIC: Final = re.compile(r"(?!\.\.?\Z)[A-Za-z0-9._-]{1,249}")
+_GROUP: Final = re.compile(r"[!-~]{1,249}")
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 
 
@@ -233,6 +235,37 @@ def _url_port(origin: str) -> int | None:
     return int(port) if port.isdigit() else None
 
 
+def _broker(value: object) -> str:
+    try:
+        address = _address(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is no broker: write host:port, such as kafka.example.com:9092") from None
+    if address.port == 0:
+        raise ValueError(f"{value!r} is no broker: it has no port to connect to, such as 9092")
+    return str(address)
+
+
+def _topic(value: object) -> str:
+    text = _text(value)
+    if not _TOPIC.fullmatch(text):
+        raise ValueError(f"{text!r} is no topic: those have 1 to 249 letters, digits, dots, hyphens and underscores")
+    return text
+
+
+def _group_name(value: object) -> str:
+    text = _text(value)
+    if not _GROUP.fullmatch(text):
+        raise ValueError("must be 1 to 249 printable ASCII characters without spaces")
+    return text
+
+
+def _expression(value: object) -> str:
+    text = _text(value)
+    if (problem := expression.problem(text)) is not None:
+        raise ValueError(f"{text!r} {problem}")
+    return text
+
+
 def _path(value: object) -> Path:
     return Path(_text(value))
 
@@ -244,10 +277,13 @@ def _secret(check: Callable[[object], str]) -> BeforeValidator:
     return BeforeValidator(wrap)
 
 
+Brokers = Annotated[tuple[Annotated[str, BeforeValidator(_broker)], ...], BeforeValidator(_nonempty_list)]
 DatabaseUrl = Annotated[Secret, _secret(_database_url)]
 Days = Annotated[int, Field(ge=1, le=36_500)]
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Expression = Annotated[str, BeforeValidator(_expression)]
 FilePath = Annotated[Path, BeforeValidator(_path)]
+GroupName = Annotated[str, BeforeValidator(_group_name)]
 HeaderName = Annotated[str, BeforeValidator(_header_name)]
 Listen = Annotated[ListenAddress, BeforeValidator(_address)]
 MasterKeys = Annotated[tuple[Annotated[Secret, _secret(_master_key)], ...], BeforeValidator(_nonempty_list)]
@@ -266,5 +302,7 @@ ProxyUrl = Annotated[Secret, _secret(_url("http", "https"))]
 CollectorUrl = Annotated[str, BeforeValidator(_url("http", "https"))]
 PublicUrl = Annotated[str, BeforeValidator(_public_url)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+SourceUser = Annotated[str, BeforeValidator(_text)]
 TenantName = Annotated[str, BeforeValidator(_tenant)]
 SecretText = Annotated[Secret, _secret(_text)]
+Topics = Annotated[tuple[Annotated[str, BeforeValidator(_topic)], ...], BeforeValidator(_nonempty_list)]

@@ -20,10 +20,21 @@ from typing import TypeVar
 import structlog
 
 import daemon
+from daemon.core.messages.mapping import MappingFailed, MessageMapping
+from daemon.core.messages.message import Mappable
 from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook.payload import FilterResult, PayloadSource, RenderError
 from daemon.expressions import messages
-from daemon.expressions.messages import EvaluationJob, EvaluationReply, FilterJob, FilterReply, RenderJob, RenderReply
+from daemon.expressions.messages import (
+    EvaluationJob,
+    EvaluationReply,
+    FilterJob,
+    FilterReply,
+    MapJob,
+    MapReply,
+    RenderJob,
+    RenderReply,
+)
 from daemon.metrics import Metrics
 
 log = structlog.get_logger()
@@ -36,7 +47,7 @@ PAUSE_SECONDS = 0.5
 # The process gets what it needs to start, and no secret: it reads hostile input.
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "TMPDIR")
 
-_Reply = TypeVar("_Reply", FilterReply, RenderReply)
+_Reply = TypeVar("_Reply", FilterReply, RenderReply, MapReply)
 _QueuedJob = tuple[EvaluationJob, asyncio.Future[EvaluationReply]]
 
 
@@ -73,6 +84,13 @@ class Evaluator:
         if reply.reason is not None:
             raise RenderError(reply.reason, is_over_budget=reply.is_over_budget)
         return reply.body
+
+    async def mapped(self, tenant: str, message: Mappable, mapping: MessageMapping, *, max_bytes: int) -> bytes | None:
+        """The text of the event that a message is, as `mapping.mapped` makes it. Raises MappingFailed."""
+        reply = await self._reply(tenant, MapJob(message=message, mapping=mapping, max_bytes=max_bytes), MapReply)
+        if reply.reason is not None:
+            raise MappingFailed(reply.field, reply.reason)
+        return reply.text
 
     async def run_once(self) -> None:
         """Gives the next tenant in turn the answer to its oldest job, or ends a process that has nothing to do."""

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from daemon.core.messages.mapping import MessageMapping
+from daemon.core.messages.message import Mappable
 from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook.payload import FilterResult, PayloadSource
 
@@ -36,6 +38,15 @@ class RenderJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MapJob:
+    """A message of a source to make an event of."""
+
+    message: Mappable
+    mapping: MessageMapping
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FilterReply:
     """The results of the first filters of a job, at least one. `seconds` is the time that they took."""
 
@@ -53,12 +64,26 @@ class RenderReply:
     seconds: float
 
 
-EvaluationJob = FilterJob | RenderJob
-EvaluationReply = FilterReply | RenderReply
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapReply:
+    """The text of the event, None if the filter of the source passes over the message; or the reason why there is none,
+    and the field whose expression is to blame. `seconds` is the time that it took.
+    """
+
+    text: bytes | None
+    field: str
+    reason: str | None
+    seconds: float
+
+
+EvaluationJob = FilterJob | RenderJob | MapJob
+EvaluationReply = FilterReply | RenderReply | MapReply
 
 
 def encode_job(job: EvaluationJob) -> bytes:
     """The frame of a job."""
+    if isinstance(job, MapJob):
+        return _map_frame(job)
     source = job.source
     parts = (source.data, source.context, source.snapshot)
     head: dict[str, object] = {
@@ -80,6 +105,10 @@ def encode_job(job: EvaluationJob) -> bytes:
 def decode_job(head: bytes, rest: bytes) -> EvaluationJob:
     """The job of a frame."""
     read = json.loads(head)
+    if "mapping" in read:
+        value = rest[read["envelope"] :] if read["has_value"] else None
+        message = Mappable(envelope=rest[: read["envelope"]], value=value)
+        return MapJob(message=message, mapping=MessageMapping(**read["mapping"]), max_bytes=read["max_bytes"])
     source = _source(read, rest)
     if "filters" in read:
         return FilterJob(source=source, filters=tuple(read["filters"]))
@@ -96,6 +125,9 @@ def encode_reply(reply: EvaluationReply) -> bytes:
         case RenderReply():
             head = {"reason": reply.reason, "is_over_budget": reply.is_over_budget, "seconds": reply.seconds}
             return _frame(head, reply.body)
+        case MapReply():
+            mapped = {"field": reply.field, "is_filtered": reply.text is None}
+            return _frame({**mapped, "reason": reply.reason, "seconds": reply.seconds}, reply.text or b"")
 
 
 def decode_reply(head: bytes, rest: bytes) -> EvaluationReply:
@@ -103,7 +135,21 @@ def decode_reply(head: bytes, rest: bytes) -> EvaluationReply:
     read = json.loads(head)
     if "results" in read:
         return FilterReply(results=tuple(FilterResult(each) for each in read["results"]), seconds=read["seconds"])
+    if "is_filtered" in read:
+        text = None if read["is_filtered"] else rest
+        return MapReply(text=text, field=read["field"], reason=read["reason"], seconds=read["seconds"])
     return RenderReply(body=rest, reason=read["reason"], is_over_budget=read["is_over_budget"], seconds=read["seconds"])
+
+
+def _map_frame(job: MapJob) -> bytes:
+    message, mapping = job.message, job.mapping
+    head = {
+        "mapping": {"fields": dict(mapping.fields), "filter": mapping.filter},
+        "envelope": len(message.envelope),
+        "has_value": message.value is not None,
+        "max_bytes": job.max_bytes,
+    }
+    return _frame(head, message.envelope + (message.value or b""))
 
 
 def _frame(head: Mapping[str, object], rest: bytes = b"") -> bytes:

@@ -16,11 +16,22 @@ import sys
 import time
 from typing import BinaryIO
 
+from daemon.core.messages import mapping
+from daemon.core.messages.mapping import MappingFailed
 from daemon.core.webhook import payload
 from daemon.core.webhook.expression import StepAllowance
 from daemon.core.webhook.payload import EventFilters, RenderError
 from daemon.expressions import messages
-from daemon.expressions.messages import EvaluationJob, FilterJob, FilterReply, RenderReply
+from daemon.expressions.messages import (
+    EvaluationJob,
+    EvaluationReply,
+    FilterJob,
+    FilterReply,
+    MapJob,
+    MapReply,
+    RenderJob,
+    RenderReply,
+)
 
 NICENESS = 5
 
@@ -58,7 +69,7 @@ def serve(jobs: BinaryIO, replies: BinaryIO) -> None:
             return
 
 
-def answer(job: EvaluationJob) -> FilterReply | RenderReply:
+def answer(job: EvaluationJob) -> EvaluationReply:
     """The reply to a job. Of many filters it has only the first ones, see TURN_STEPS."""
     started = time.perf_counter()
     match job:
@@ -71,7 +82,9 @@ def answer(job: EvaluationJob) -> FilterReply | RenderReply:
                 if _UNBOUNDED - allowance.steps >= TURN_STEPS:
                     break
             return FilterReply(results=tuple(results), seconds=time.perf_counter() - started)
-        case _:
+        case MapJob():
+            return _mapped(job, started)
+        case RenderJob():
             body, reason, is_over_budget = b"", None, False
             try:
                 body = payload.render(job.source, job.options, max_bytes=job.max_bytes)
@@ -80,6 +93,16 @@ def answer(job: EvaluationJob) -> FilterReply | RenderReply:
             return RenderReply(
                 body=body, reason=reason, is_over_budget=is_over_budget, seconds=time.perf_counter() - started
             )
+
+
+def _mapped(job: MapJob, started: float) -> MapReply:
+    text: bytes | None = b""
+    field, reason = "", None
+    try:
+        text = mapping.mapped(job.message, job.mapping, max_bytes=job.max_bytes)
+    except MappingFailed as error:
+        field, reason = error.field, str(error)
+    return MapReply(text=text, field=field, reason=reason, seconds=time.perf_counter() - started)
 
 
 if __name__ == "__main__":

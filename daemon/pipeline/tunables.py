@@ -142,6 +142,22 @@ class Tunables:
     clock_step_seconds: float = 1.0
     clock_look_seconds: float = 0.6
 
+    # Sources: daemon/sources.
+    #
+    # A batch: large enough to be worth its transaction, small enough that it takes a fraction of a second.
+    source_batch_messages: int = 1000
+    source_batch_bytes: int = 1 << 20
+    # Expressions may take long. What is made of a partition is stored after so much time; and after the second one the
+    # rest is left to the next turn, lest the group takes the process for dead, or a stop has to wait.
+    source_batch_seconds: float = 1.0
+    source_take_seconds: float = 5.0
+    # A turn ends at least so often, for a stop; what others are told, and what changed, is looked at less often.
+    source_turn_seconds: float = 1.0
+    source_report_seconds: float = 5.0
+    source_reconnect_seconds: float = 5.0
+    # Without an answer of any broker for so long, they are called away. One answers a fetch of nothing within 2 s.
+    source_silent_seconds: float = 15.0
+
     # Upkeep: daemon/pipeline/upkeep.
     #
     partition_seconds: float = 300.0

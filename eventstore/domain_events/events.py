@@ -104,6 +104,7 @@ EVENT_COLUMNS = (
 )
 
 _PUBLISH = "SELECT hookledger.publish_many($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+_PUBLISH_MESSAGES = "SELECT hookledger.publish_many($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 
 # LATERAL looks up the tick of each event. With a plain join the planner reads all ticks.
 _WITH_TICK = f"""
@@ -188,9 +189,20 @@ def columns_of(events: Sequence[NewEvent]) -> tuple[list[object], ...]:
     )
 
 
-async def publish_within(connection: PoolConnectionProxy, events: Sequence[NewEvent]) -> list[bool]:
-    """Stores events in the caller's transaction. Returns what `publish` does. Raises Deadlocked."""
-    fresh: list[bool] = await connection.fetchval(_PUBLISH, *columns_of(events))
+async def publish_within(
+    connection: PoolConnectionProxy,
+    events: Sequence[NewEvent],
+    source_partition: int | None = None,
+    source_offsets: Sequence[int] | None = None,
+) -> list[bool]:
+    """Stores events in the caller's transaction. Returns what `publish` does. Raises Deadlocked.
+
+    With `source_partition` they were messages of a source: those at `source_offsets` of that partition.
+    """
+    if source_partition is None:
+        fresh: list[bool] = await connection.fetchval(_PUBLISH, *columns_of(events))
+    else:
+        fresh = await connection.fetchval(_PUBLISH_MESSAGES, *columns_of(events), source_partition, source_offsets)
     return fresh
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from asyncpg.pool import PoolConnectionProxy
+
 from eventstore.postgres.connect import Database
 
 READ_SECONDS = 1.0
@@ -26,12 +28,19 @@ SELECT given.tenant, given.id, newest.context
 
 async def contexts(database: Database, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
     """The `context` of the newest event of each tenant and id, if it has one. Raises StoreUnavailable."""
+    async with database.connection(seconds=READ_SECONDS) as connection:
+        return await contexts_within(connection, keys)
+
+
+async def contexts_within(
+    connection: PoolConnectionProxy, keys: Collection[tuple[str, str]]
+) -> dict[tuple[str, str], bytes]:
+    """The same in the caller's transaction."""
     found: dict[tuple[str, str], bytes] = {}
     pending = list(keys)
-    async with database.connection(seconds=READ_SECONDS) as connection:
-        while pending:
-            page, pending = pending[:PAGE_EVENTS], pending[PAGE_EVENTS:]
-            tenants, ids = zip(*page, strict=True)
-            for row in await connection.fetch(_CONTEXTS, tenants, ids):
-                found[row["tenant"], row["id"]] = row["context"]
+    while pending:
+        page, pending = pending[:PAGE_EVENTS], pending[PAGE_EVENTS:]
+        tenants, ids = zip(*page, strict=True)
+        for row in await connection.fetch(_CONTEXTS, tenants, ids):
+            found[row["tenant"], row["id"]] = row["context"]
     return found

@@ -12,6 +12,7 @@ Partitions and ticks are dropped oldest first, up to the first one that must sta
                     tell which deliveries of a packed row are done
     manual retry    the outcomes of its day were dropped: it explains why something came after a final outcome
     tick            it is below the floor, and before the first tick that can have read an event that is kept
+    refusals        as old as events: of sources, the messages that became none
     key, headers    the route was deleted so long ago that no request with them can be shown any more: of its requests
                     either all events or all outcomes were dropped
 
@@ -33,6 +34,7 @@ from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreError
 from eventstore.progress import expiry, manual_retry
 from eventstore.route_log import sealed_secrets
+from eventstore.sources import refusals
 
 # One daemon sweeps at a time, and the others skip the sweep. The transaction that holds the lock is idle while another
 # connection sweeps, since partitions are detached outside of transactions.
@@ -172,6 +174,7 @@ async def sweep(database: Database, keep: Keep = Keep()) -> Swept | None:
         swept.ticks = await _sweep_ticks(connection)
         await _sweep_resends(connection)
         swept.secrets = await _sweep_secrets(connection)
+        await refusals.forget_old(connection, now - keep.events)
     return swept
 
 

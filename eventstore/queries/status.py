@@ -14,6 +14,8 @@ from eventstore.domain_events import lost_log
 from eventstore.domain_events.lost_log import LostLog
 from eventstore.postgres.connect import Database
 from eventstore.progress.lease import TTL
+from eventstore.sources import standing
+from eventstore.sources.standing import NO_SOURCES, SourcesStatus
 
 READ_SECONDS = 10.0
 # How long the status tells of a loss.
@@ -72,6 +74,7 @@ class InstallationStatus:
     shards: tuple[ShardStatus, ...]
     log: LogState
     lost: tuple[LostLog, ...] = ()
+    sources: SourcesStatus = NO_SOURCES
 
     @property
     def retrying(self) -> int:
@@ -142,4 +145,5 @@ async def read(database: Database) -> InstallationStatus:
         shards=tuple(ShardStatus(**row) for row in shards),
         log=LogState(**log),
         lost=tuple(await lost_log.read(database, within=TOLD)),
+        sources=await standing.read(database),
     )

@@ -27,6 +27,7 @@ from tests.benchmarks import (
     seals,
     single,
     soak,
+    sources,
     takeover,
     throughput,
 )
@@ -36,6 +37,7 @@ BENCHMARKS = {
     "ingest": ingest.main,
     "latency": latency.main,
     "single": single.main,
+    "sources": sources.main,
     "fanout": fanout.main,
     "payload": payload.main,
     "backlog": backlog.main,

@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import aiohttp
+import asyncpg
 import pytest_asyncio
 from playwright.async_api import Browser, StorageState, expect
 
 from tests.browser.conftest import Visiting
-from tests.support.browser import Visit, copied, heading
+from tests.support.browser import NARROW, WIDE, Scheme, Visit, copied, heading, sideways, violations
 from tests.support.live import Guarded, Live, example
 
 
@@ -31,6 +32,34 @@ async def session(guarded: Guarded, browser: Browser) -> StorageState:
 async def operator(guarded: Guarded, visiting: Visiting, session: StorageState) -> Visit:
     """An operator who is signed in."""
     return await visiting(guarded.live, signed_in=session)
+
+
+SOURCES = """
+INSERT INTO hookledger.source_partition
+       (source, topic, partition, first_offset, next_offset, events, refused, log_end, owner, fault)
+SELECT 'shop_of_the_north', 'orders.of.the.north.v2', n, 0, 12345678, 12345670, 8, 12345699,
+       (SELECT owner FROM hookledger.process LIMIT 1), CASE n WHEN 1 THEN 'the partition ends at 2' END
+  FROM generate_series(0, 2) n
+"""
+
+
+async def test_the_status_shows_sources_at_every_width(operator: Visit, guarded: Guarded) -> None:
+    connection = await asyncpg.connect(guarded.hookledger.environment["HOOKLEDGER_DATABASE__URL"])
+    await connection.execute(SOURCES)
+    try:
+        page = await operator.at("/operator/status")
+        rows = page.get_by_role("row", name="shop_of_the_north")
+        await expect(rows).to_have_count(3)
+        await expect(rows.nth(1)).to_contain_text("Stopped")
+        await expect(page.locator("main")).to_contain_text("the partition ends at 2")
+        assert [found for width in (WIDE, WIDE // 2, NARROW, 320) for found in await sideways(page, width)] == []
+        schemes: tuple[Scheme, ...] = ("light", "dark")
+        for scheme in schemes:
+            await page.emulate_media(color_scheme=scheme)
+            assert await violations(page) == []
+    finally:
+        await connection.execute("DELETE FROM hookledger.source_partition")
+        await connection.close()
 
 
 async def test_nobody_sees_anything_without_a_session(guarded: Guarded, visiting: Visiting) -> None:

@@ -9,7 +9,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -21,7 +20,7 @@ import asyncpg
 import pytest
 
 from eventstore.embedded.paths import find_account, prepare
-from tests.support.server_processes import fast_directory, with_children
+from tests.support.server_processes import fast_directory, free_port, with_children
 
 END_SECONDS = 30
 # Fast to start and to promote; nothing here survives a power cut anyway.
@@ -60,7 +59,7 @@ class Node:
         self._environment = {"PATH": os.defpath, "LC_ALL": "C", **(environment or {})}
         self._account = find_account()
         self.data = directory / "data"
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
         directory.mkdir(mode=0o700)
         if self._account.is_system_user:
@@ -168,12 +167,6 @@ def replicated(version: str) -> Iterator[tuple[Node, Node]]:
         primary.kill()
         standby.kill()
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def _is_zombie(pid: int) -> bool:

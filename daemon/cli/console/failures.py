@@ -81,6 +81,7 @@ def _of_domain(error: BaseException) -> ExitReport:
     from daemon.config import ConfigError
     from daemon.keys import WrongMasterKey
     from daemon.pipeline.intake.projection import LogReplaced
+    from daemon.sources.client import ExtraMissing
     from eventstore.postgres.errors import (
         EmbeddedMisconfigured,
         MalformedUrl,
@@ -89,13 +90,13 @@ def _of_domain(error: BaseException) -> ExitReport:
         UnsafeServer,
     )
 
-    hint = error.hint if isinstance(error, StoreError | AuditPartFailed) else ""
+    hint = error.hint if isinstance(error, StoreError | AuditPartFailed | ExtraMissing) else ""
     messages: tuple[str, ...] = (str(error),)
     code = EXIT_FAILED
     match error:
         case ConfigError():
             messages, code = error.problems, EXIT_CONFIG
-        case EmbeddedMisconfigured() | MalformedUrl() | UnsafeServer():
+        case EmbeddedMisconfigured() | MalformedUrl() | UnsafeServer() | ExtraMissing():
             code = EXIT_CONFIG
         case LogReplaced():
             code = EXIT_FAILED  # it answers, and trying again changes nothing

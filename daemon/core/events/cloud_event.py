@@ -93,10 +93,12 @@ def structured(raw: bytes, *, tenant: str | None = None) -> Converted:
 
 
 def binary(headers: Mapping[str, str], body: bytes, *, content_type: str, tenant: str | None = None) -> Converted:
-    """A CloudEvent whose attributes are `headers`, by their names without the prefix, and whose data is the body.
+    """A CloudEvent whose attributes are `headers`, by their names without the prefix, and whose data is the body. The
+    values are those that were meant: over HTTP `header_value` reads them.
+
     `content_type` is empty if the request has none. Raises NotACloudEvent.
     """
-    attributes = {name: json.dumps(_header_value(text)) for name, text in headers.items()}
+    attributes = {name: json.dumps(text) for name, text in headers.items()}
     if content_type:
         attributes["datacontenttype"] = json.dumps(content_type)
     return _event(attributes, _of_bytes(body, content_type or None) if body else "{}", tenant)
@@ -115,9 +117,36 @@ def elements(raw: bytes) -> Iterator[bytes]:
         raise ValueError("the text is not UTF-8") from None
 
 
+def header_value(text: str) -> str:
+    """What a header of HTTP says: in quotes or not, characters beyond printable ASCII percent-encoded as UTF-8."""
+    if _QUOTED.fullmatch(text):
+        text = re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
+    return unquote(text, errors="replace")
+
+
 def attribute_problem(problem: FieldProblem) -> FieldProblem:
     """A problem of the event, by the name that the producer knows."""
     return FieldProblem(field=_ATTRIBUTE_OF.get(problem.field, problem.field), message=problem.message)
+
+
+def of_another_source(stored: bytes | None, source: object) -> FieldProblem | None:
+    """What is wrong with a CloudEvent of a source whose id stands there already, with the context `stored`, if that is
+    of another source; None if it is the same event again.
+    """
+    other = source_in(stored)
+    if not isinstance(other, str) or other == source:
+        return None
+    message = (
+        f"was used within 24 hours by another source, {_shown(other)}. It must be unique for the tenant here: put "
+        "something of the source in front of it"
+    )
+    return _problem("id", message)
+
+
+def source_in(context: bytes | None) -> object:
+    """The source of the CloudEvent that has become an event with that context; None if it was none."""
+    value = None if context is None else raw_json.loads(context)
+    return value.get("source") if isinstance(value, dict) else None
 
 
 def _event(attributes: Mapping[str, str], data: str, tenant: str | None) -> Converted:
@@ -179,13 +208,6 @@ def _enclosed(data: str) -> str:
 
 def _object(texts: Mapping[str, str]) -> str:
     return f"{{{','.join(f'{json.dumps(name)}:{text}' for name, text in texts.items())}}}"
-
-
-def _header_value(text: str) -> str:
-    """A header's value: in quotes or not, characters beyond printable ASCII percent-encoded as UTF-8."""
-    if _QUOTED.fullmatch(text):
-        text = re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
-    return unquote(text, errors="replace")
 
 
 def _shown(name: str) -> str:

@@ -14,6 +14,7 @@ from daemon.core.events import trace_context
 from daemon.core.events.catalogue import name_problem
 from daemon.core.routing.index import ALL
 from daemon.web.access.queries import query_database
+from daemon.web.api.sources import MessagePlaceShape, of_place
 from daemon.web.http import paging, shapes
 from daemon.web.http.endpoints import Access, Query, endpoint
 from daemon.web.http.paging import EventPosition
@@ -53,13 +54,15 @@ class LoggedEventShape(EventSummaryShape):
     """An event with its payload, byte for byte as it was published.
 
     `others_recorded_at` is present if other events of the tenant have the same id: when each was recorded, the newest
-    first. `?recorded_at=` shows one of them.
+    first. `?recorded_at=` shows one of them. `message` is present if the event was a message of a source, for tokens of
+    no single tenant.
     """
 
     data: EventJson
     context: EventJson
     snapshot: EventJson
     others_recorded_at: NotRequired[list[Moment]]
+    message: NotRequired[MessagePlaceShape]
 
 
 @endpoint(
@@ -111,9 +114,11 @@ async def show(request: web.Request) -> web.Response:
     found = await lookup.event(request)
     event = found.event
     others = [moment(recorded_at) for recorded_at in found.others_recorded_at]
+    place = await lookup.message_place(request, event)
     return shapes.answer(
         {
             **({"others_recorded_at": others} if others else {}),
+            **({} if place is None else {"message": of_place(place)}),
             "id": event.id,
             "type": event.type,
             "event_time": moment(event.event_time),

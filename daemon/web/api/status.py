@@ -14,6 +14,7 @@ from typing_extensions import TypedDict
 
 from daemon import __version__
 from daemon.web.access.queries import query_database
+from daemon.web.api.sources import SourcesShape, of_sources
 from daemon.web.http import shapes
 from daemon.web.http.endpoints import Access, endpoint
 from daemon.web.http.services import SERVICES
@@ -88,6 +89,7 @@ class ReportShape(TypedDict):
     shards: list[ShardShape]
     backlog: BacklogShape
     tick: TickShape
+    sources: SourcesShape
 
 
 class StatusShape(ReportShape):
@@ -129,6 +131,7 @@ def of_report(found: InstallationStatus) -> ReportShape:
             "at": moment(found.log.tick_at),
             "route_pos": found.log.tick_route_pos,
         },
+        "sources": of_sources(found.sources),
     }
 
 

@@ -74,9 +74,9 @@ class CloudEvents:
         stored = await same_ids.contexts(database, {(tenant, name) for tenant, name, _ in repeated.values()})
         problems: dict[int, FieldProblem] = {}
         for position, (tenant, name, source) in repeated.items():
-            other = _source(stored.get((tenant, name)))
-            if isinstance(other, str) and other != source:
-                problems[position] = _taken(other)
+            problem = cloud_event.of_another_source(stored.get((tenant, name)), source)
+            if problem is not None:
+                problems[position] = problem
         return problems
 
 
@@ -102,19 +102,5 @@ def _attributes(request: web.Request) -> Mapping[str, str]:
             name = name.removeprefix(cloud_event.HEADER_PREFIX)
             if name in found:
                 raise Problem(400, f"the header {header} is given more than once; nothing was stored")
-            found[name] = text
+            found[name] = cloud_event.header_value(text)
     return found
-
-
-def _source(context: bytes | None) -> object:
-    value = None if context is None else raw_json.loads(context)
-    return value.get("source") if isinstance(value, dict) else None
-
-
-def _taken(source: str) -> FieldProblem:
-    shown = source[:128].encode(errors="replace").decode()
-    message = (
-        f"was used within 24 hours by another source, {shown}. It must be unique for the tenant here: put something of "
-        "the source in front of it"
-    )
-    return FieldProblem(field="id", message=message)

@@ -48,6 +48,7 @@ def warnings(
     for shard in found.shards:
         if shard.lag_seconds > LAG_SECONDS and shard.owner is not None:
             yield f"{_shards([shard.shard])} is {shard.lag_seconds:.0f} s behind"
+    yield from found.sources.faults
     for process in found.processes:
         if not process.is_alive:
             yield f"process {process.pid} on {process.host} was last seen at {shapes.moment(process.seen_at)}"

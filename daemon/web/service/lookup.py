@@ -20,6 +20,7 @@ from daemon.core.events.event import FieldProblem
 from daemon.core.routing.route import Route, RouteStatus
 from daemon.core.routing.timeline import Timeline
 from daemon.deliveries import DeliveryDetail, SearchUnfinished
+from daemon.web.access.auth import CALLER
 from daemon.web.access.limits import TENANT_LIMITS
 from daemon.web.access.queries import query_database
 from daemon.web.http.endpoints import Query, RateLimit
@@ -29,6 +30,8 @@ from eventstore import domain_events
 from eventstore.domain_events import listing
 from eventstore.domain_events.events import StoredEvent
 from eventstore.queries.attempts import EventAndRoute
+from eventstore.sources import standing
+from eventstore.sources.standing import MessagePlace
 
 EVENT_HINT = Query(name="event", description="the id of its event, which makes a search unnecessary")
 
@@ -67,6 +70,13 @@ async def event(request: web.Request) -> FoundEvent:
     same = await listing.by_id(database, tenant, event_id)
     others = tuple(each.recorded_at for each in same if each.seq != found[0].seq)
     return FoundEvent(event=found[0], others_recorded_at=others)
+
+
+async def message_place(request: web.Request, event: StoredEvent) -> MessagePlace | None:
+    """Which message of a source an event was, for those of the platform: its topics are no tenant's business."""
+    if request[CALLER].tenant is not None:
+        return None
+    return await standing.place_of(query_database(request), event.seq, recorded_at=event.recorded_at)
 
 
 def route_id(request: web.Request) -> UUID:

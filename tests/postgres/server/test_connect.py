@@ -47,6 +47,8 @@ from eventstore.queries import delivery_log
 from eventstore.queries.delivery_log import TOP
 from eventstore.queries.route_health import HealthRow
 from eventstore.route_log.sealed_secrets import Table
+from eventstore.sources.positions import MessageBatch, SourcePosition
+from eventstore.sources.refusals import KeptRefusal
 from tests.support.builders import NOON, ROUTE, draft, new_event
 from tests.support.deliveries import delivery, outcome
 from tests.support.fault_proxy import fault_proxy
@@ -379,6 +381,11 @@ HEALTH = HealthRow(
     successes=1, failed_at=None, failed_status=None, failed_error=None, failed_event=None, failed_event_time=None,
     delivered_at=NOON, delivered_status=200, delivered_event="e", delivered_event_time=NOON,
 )  # fmt: skip
+POSITION = SourcePosition(id=1, topic="t", partition=0, next_offset=1)
+REFUSAL = KeptRefusal(
+    source="s", topic="t", partition=0, partition_id=1, offset=1, upto=None, at=NOON, reason="r", message_at=None, key=None,
+    beginning=None, size_bytes=None,
+)  # fmt: skip
 ARGUMENTS: dict[str, object] = {
     "events": [new_event()], "event_id": "a", "recorded_ats": {1: NOON}, "start": NOON, "end": datetime.now(UTC), "tenant": None,
     "after_seq": 0, "limit": 1, "tick": 1, "before": "1:1:", "shards": [0], "owner": "me", "epochs": {0: 1}, "batch": Flush(),
@@ -398,6 +405,8 @@ ARGUMENTS: dict[str, object] = {
     "known_tick": 1, "known_pos": 1, "timeline": 1, "ticks": (1, 2), "positions": (1, 2), "found_by": "me",
     "read": 0, "microseconds": 0, "at": NOON, "upto": 1, "versions": [(ROUTE, 1)],
     "numbers": [1], "upto_tick": 1, "restored": 0, "job_id": ROUTE, "progress": AuditProgress(), "ended": AuditEnd(state="done"), "chosen": [1],
+    "source": "s", "topics": ["t"], "position": POSITION, "offset": 1, "reason": "r", "fault": "f", "partition_ids": [1], "log_ends": {1: 2},
+    "refusal": REFUSAL, "event": None, "recorded_at": NOON,
     "request_ids": ["r"], "needles": [b"x"], "event_name": "a.b",
 }  # fmt: skip
 OTHERWISE: dict[str, object] = {
@@ -414,6 +423,9 @@ OTHERWISE: dict[str, object] = {
     "replays.begin.scope": REPLAYED,
     "sealed_secrets.exchange.stale": [],
     "sealed_secrets.exchange.fresh": [],
+    "positions.begin.begins": {("t", 0): 1},
+    "positions.take.batch": MessageBatch(partition_id=1, begin=0, end=1),
+    "positions.pass_gap.end": 2,
     "tail.read_cut.tick": Tick(tick=1, snap="1:1:", at=NOON, route_pos=0, closed_upto=NOON, touched=None),
 }
 

@@ -31,6 +31,7 @@ DIGESTS = {
     "2_failover.sql": "d05ab7cd7e2e0b17f2f9a33b770018b1f19cbdd45c2f0bf8d5f49bdfa0480c6e",
     "3_field.sql": "8b019a414bc6020ff6c34dcd49c584341911aa42a91c2dd1dfaafc3b0356be64",
     "4_proven.sql": "f012ff88a3e83fd8ef069904d1584911234783d6a0ca40b7a7a5b701243fcfad",
+    "5_sources.sql": "4c5533db71506324d15212de1307cbfe2602da8e05465362a2aa4b3790517ede",
 }
 
 CREATED = {

@@ -10,12 +10,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from daemon.core.messages import mapping, reading
+from daemon.core.messages.mapping import MappingFailed, MessageMapping
+from daemon.core.messages.message import Mappable
+from daemon.core.messages.reading import MessageRules
 from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook import payload
 from daemon.core.webhook.payload import EventFilters, FilterResult, PayloadSource
 from daemon.expressions import messages, process
-from daemon.expressions.messages import EvaluationJob, EvaluationReply, FilterJob, FilterReply, RenderJob, RenderReply
+from daemon.expressions.messages import (
+    EvaluationJob,
+    EvaluationReply,
+    FilterJob,
+    FilterReply,
+    MapJob,
+    MapReply,
+    RenderJob,
+    RenderReply,
+)
 from tests.support.expressions import well_formed
+from tests.support.messages import MadeMessage, mapping_of
 
 SOURCE = PayloadSource(
     event_id='evt "1"',
@@ -110,3 +124,24 @@ def test_half_a_job_gets_no_answer() -> None:
     replies = io.BytesIO()
     process.serve(io.BytesIO(whole[:-1]), replies)
     assert replies.getvalue() == b""
+
+
+@pytest.mark.parametrize("filter", [None, "value.a", "value.missing", "abs(key)"])
+@pytest.mark.parametrize("value", [b'{"a": [1.10,  "\\u00e9"]}', None, b"", b"{no json"])
+def test_an_event_that_is_made_of_a_message_is_the_one_that_is_made_here(
+    value: bytes | None, filter: str | None
+) -> None:
+    given = MadeMessage(value=value, key=b"k")
+    prepared = reading.to_map(given, MessageRules(max_bytes=1000))
+    assert isinstance(prepared, Mappable)
+    chosen = mapping_of(filter, data="{picked: value.a}", id="key")
+    (reply,) = asked(MapJob(message=prepared, mapping=chosen, max_bytes=1000))
+    assert isinstance(reply, MapReply)
+    assert (reply.text or b"", reply.field, reply.reason) == _mapped_here(prepared, chosen)
+
+
+def _mapped_here(prepared: Mappable, chosen: MessageMapping) -> tuple[bytes, str, str | None]:
+    try:
+        return mapping.mapped(prepared, chosen, max_bytes=1000) or b"", "", None
+    except MappingFailed as error:
+        return b"", error.field, str(error)

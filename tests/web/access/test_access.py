@@ -65,6 +65,7 @@ ENDPOINTS = {
     "GET /v1/audits/{audit}": "audit",
     "GET /v1/projection": "operations",
     "GET /v1/failing": "operations",
+    "GET /v1/sources/refusals": "operations",
     "GET /v1/find": "operations",
     "GET /v1/status": "operations",
     "GET /v1/tokens": "admin",

@@ -52,6 +52,9 @@ METRICS = [
 ]
 
 
+METRICS_OF_SOURCES = ["hookledger_source_messages_total", "hookledger_source_lag", "hookledger_source_faulty"]
+
+
 def used(metrics: Metrics) -> Metrics:
     """Sets one sample of each metric. For a worker, call it before the next worker is created: that takes over this process."""
     metrics.attempted("delivered", "2xx", 0.1)
@@ -81,6 +84,15 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(values, "ValueClass", values.ValueClass)
     monkeypatch.setenv(metrics_of_workers.DIRECTORY_VARIABLE, str(tmp_path))
     return tmp_path
+
+
+def test_a_source_has_metrics_from_the_beginning_and_without_one_there_are_none() -> None:
+    metrics = Metrics()
+    assert missing(metrics.render().decode(), METRICS_OF_SOURCES) == METRICS_OF_SOURCES
+    metrics.has_source("orders")
+    assert missing(metrics.render().decode(), METRICS_OF_SOURCES) == []
+    for result in ("event", "repeated", "refused", "filtered", "absent"):
+        assert value(metrics, f'hookledger_source_messages_total{{result="{result}",source="orders"}}') == 0
 
 
 def test_what_has_not_happened_yet_is_shown_as_zero() -> None:

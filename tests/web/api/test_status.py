@@ -97,7 +97,7 @@ async def test_the_whole_is_shown_at_one_look(database_url: str) -> None:
     assert answer.status == 200
     shown = answer.json
     assert set(shown) == {
-        "at", "version", "warnings", "processes", "shards", "backlog", "tick", "routes",
+        "at", "version", "warnings", "processes", "shards", "backlog", "tick", "routes", "sources",
     }  # fmt: skip
     assert shown["version"] == __version__
     assert shown["warnings"] == ["nobody delivers for shard 3"]
@@ -123,6 +123,7 @@ async def test_the_whole_is_shown_at_one_look(database_url: str) -> None:
     assert backlog["checkpoint_lag_seconds"] >= three["lag_seconds"]
     assert (shown["tick"]["number"], shown["tick"]["route_pos"], shown["tick"]["at"] <= shown["at"]) == (1, 3, True)
     assert shown["routes"] == {"enabled": 1, "disabled": 1, "position": 3, "applied": 3}
+    assert shown["sources"] == {"partitions": [], "members": [], "refusals": 0}
 
 
 async def test_a_new_installation_has_a_status_too(database_url: str) -> None:

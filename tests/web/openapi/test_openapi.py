@@ -59,6 +59,7 @@ TABLE = {
     "/v1/failing": "GET",
     "/v1/find": "GET",
     "/v1/status": "GET",
+    "/v1/sources/refusals": "GET",
     "/healthz": "GET",
     "/readyz": "GET",
     "/metrics": "GET",

@@ -52,6 +52,7 @@ async def show(request: web.Request) -> web.Response:
         event=event,
         others_recorded_at=found.others_recorded_at,
         parts=_parts(event),
+        message=await lookup.message_place(request, event),
         explained=explained[:PAGE_SIZE],
         after=begin + PAGE_SIZE if len(explained) > PAGE_SIZE else None,
         is_first=begin == 0,

@@ -1,0 +1,63 @@
+"""Taking refused messages again, once whatever was wrong with the mapping or the catalogue is mended.
+
+Only their places and beginnings are kept, so they are read from Kafka once more. Each is settled by itself, and at most
+once, whoever else does the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from daemon.sources.making import EventMaker
+from daemon.sources.peeking import Peek
+from eventstore.domain_events.events import NewEvent
+from eventstore.postgres.connect import Database
+from eventstore.postgres.errors import ValueRefused
+from eventstore.sources import refusals
+from eventstore.sources.refusals import KeptRefusal
+
+
+class RetriedAs(StrEnum):
+    """What became of a refused message."""
+
+    EVENT = "event"
+    REPEATED = "repeated"
+    FILTERED = "filtered"
+    REFUSED = "refused"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retried:
+    """One refused message that was tried again. `reason` says why it is refused still, or gone."""
+
+    refusal: KeptRefusal
+    result: RetriedAs
+    reason: str = ""
+
+
+async def retry(database: Database, peek: Peek, maker: EventMaker, source: str) -> AsyncIterator[Retried]:
+    """Takes all refused messages of a source again, one after the other. Raises SourceFault and StoreUnavailable."""
+    async for refusal in refusals.of_source(database, source):
+        message = await peek.at(refusal.topic, refusal.partition, refusal.offset)
+        if message is None:
+            yield Retried(refusal=refusal, result=RetriedAs.GONE, reason="Kafka does not have it any more")
+            continue
+        made = await maker.event(message)
+        if isinstance(made, str):
+            await refusals.renew(database, refusal, made)
+            yield Retried(refusal=refusal, result=RetriedAs.REFUSED, reason=made)
+            continue
+        yield await _settled(database, refusal, made)
+
+
+async def _settled(database: Database, refusal: KeptRefusal, made: NewEvent | None) -> Retried:
+    try:
+        is_new = await refusals.settle(database, refusal, made)
+    except ValueRefused:
+        return Retried(refusal=refusal, result=RetriedAs.REFUSED, reason="PostgreSQL refuses a value of this event")
+    if is_new:
+        return Retried(refusal=refusal, result=RetriedAs.EVENT)
+    return Retried(refusal=refusal, result=RetriedAs.FILTERED if made is None else RetriedAs.REPEATED)

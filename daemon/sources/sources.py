@@ -1,0 +1,83 @@
+"""All sources of a process: built by the configuration, run beside the pipeline, and stopped with it.
+
+They have database connections of their own: a source that catches up takes none from deliveries, nor from publishing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+
+from daemon.catalogue import Catalogue
+from daemon.config import Config
+from daemon.expressions.evaluator import Evaluator
+from daemon.metrics import Metrics
+from daemon.pipeline.loops import run_forever
+from daemon.pipeline.tunables import DEFAULTS, Tunables
+from daemon.pipeline.wakeup import Wakeup
+from daemon.sources.making import EventMaker
+from daemon.sources.source import Source
+from daemon.sources.taking import STORING
+from eventstore.postgres.connect import Database
+
+# One more than store at once, for positions and reports.
+CONNECTIONS = STORING + 1
+# Longer than what is under way takes to be stored (Tunables.source_take_seconds).
+STOP_SECONDS = 8.0
+
+
+class Sources:
+    """`run` returns after `stop`, when what was under way is stored. Raises ExtraMissing if the client is missing."""
+
+    def __init__(
+        self,
+        config: Config,
+        database: Database,
+        metrics: Metrics,
+        *,
+        owner: str,
+        now: Callable[[], datetime],
+        on_events: Callable[[], None],
+        tunables: Tunables = DEFAULTS,
+    ) -> None:
+        self._evaluator = Evaluator(metrics)
+        self._stopping = Wakeup()
+        catalogue = Catalogue(database, is_strict=config.events.strict_types)
+        self._sources = [
+            Source(
+                name,
+                section,
+                database,
+                EventMaker(
+                    name,
+                    section,
+                    max_bytes=config.events.max_bytes,
+                    catalogue=catalogue,
+                    evaluator=self._evaluator,
+                    now=now,
+                    tunables=tunables,
+                ),
+                metrics,
+                owner=owner,
+                on_events=on_events,
+                tunables=tunables,
+            )
+            for name, section in config.sources.items()
+        ]
+
+    def stop(self) -> None:
+        """Asks for a clean end."""
+        self._stopping.set()
+        for source in self._sources:
+            source.stop()
+
+    async def run(self) -> None:
+        """Takes all sources until `stop`. One that waits for a broker then is not waited for."""
+        async with asyncio.TaskGroup() as group:
+            evaluating = group.create_task(run_forever("evaluator of sources", self._evaluator.run_once))
+            taking = [group.create_task(source.run()) for source in self._sources]
+            await self._stopping.wait_set()
+            _, late = await asyncio.wait(taking, timeout=STOP_SECONDS)
+            for task in (evaluating, *late):
+                task.cancel()

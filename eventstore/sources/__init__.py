@@ -1,0 +1,1 @@
+"""Sources: partitions of other logs whose messages become events, how far each was taken, and what was refused."""

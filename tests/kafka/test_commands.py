@@ -1,0 +1,109 @@
+"""`hookledger sources …` and `run` as an operator uses them, on a real broker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tests.support.cli import CommandLine
+from tests.support.kafka import Kafka, event_text
+from tests.support.running import running
+from tests.support.sources import SourceRuns
+
+
+class Operator:
+    """A command line whose configuration has the source `shop`."""
+
+    def __init__(self, home: Path, database_url: str, kafka: Kafka, topic: str) -> None:
+        self._home, self._database_url = home, database_url
+        self._base = {"BROKERS": kafka.address, "TOPICS": topic}
+
+    def command_line(self, **keys: str) -> CommandLine:
+        values = self._base | {key.upper(): text for key, text in keys.items()}
+        return CommandLine(
+            self._home,
+            self._database_url,
+            **{f"HOOKLEDGER_SOURCES__SHOP__{key}": text for key, text in values.items()},
+        )
+
+
+@pytest.fixture
+async def topic(kafka: Kafka) -> str:
+    return await kafka.topic()
+
+
+@pytest.fixture
+def operator(tmp_path: Path, database_url: str, kafka: Kafka, topic: str) -> Operator:
+    return Operator(tmp_path, database_url, kafka, topic)
+
+
+MAPPED = {
+    "format": "mapped",
+    "tenant": "value.shop",
+    "type": "value.kind",
+    "data": "value",
+    "filter": "value.op != 'd'",
+}
+
+
+async def test_check_shows_what_the_last_messages_would_become_and_takes_none(
+    kafka: Kafka, operator: Operator, topic: str, sql: asyncpg.Connection
+) -> None:
+    await kafka.send(
+        topic, b"old", b'{"shop": "acme", "kind": "order.create"}', b'{"op": "d"}', b'{"shop": 7, "kind": "x"}'
+    )
+    ended = operator.command_line(**MAPPED)("sources", "check", "shop", "--last", "3", "--json", code=1)
+    assert [(each["offset"], each["tenant"], each["type"], each["not_because"]) for each in ended.json] == [
+        (1, "acme", "order.create", None),
+        (2, None, None, "passed over by the filter"),
+        (3, None, None, "sources.shop.type: must be object.action in lower case (a-z, 0-9, _), like order.create, of at most 128 characters"),
+    ]  # fmt: skip
+    assert "order.create" in operator.command_line(**MAPPED)("sources", "check", "shop", "--last", "3", code=1).out
+    assert await sql.fetchval("SELECT count(*) FROM hookledger.source_partition") == 0
+
+
+async def test_check_says_what_keeps_it_from_the_messages(operator: Operator) -> None:
+    line = operator.command_line(brokers="127.0.0.1:9")
+    assert "correct sources.shop.brokers" in line("sources", "check", "shop", code=1).err
+    assert "there is no source shp" in line("sources", "check", "shp", code=1).err
+    other = operator.command_line(topics="no-such-topic")
+    assert "there is no topic no-such-topic" in other("sources", "check", "shop", code=1).err
+
+
+async def test_refused_messages_are_taken_again_once_the_mapping_is_mended(
+    kafka: Kafka, sources: SourceRuns, operator: Operator, topic: str, sql: asyncpg.Connection
+) -> None:
+    keys = MAPPED | {"type": "value.typ"}
+    await kafka.send(topic, b'{"shop": "acme", "kind": "order.create"}', b'{"op": "d"}', b'{"shop": "b c"}', b"{")
+    run = await sources.start(topic, **keys)
+    await sources.until_taken({0: 4})
+    await run.stop()
+    ended = operator.command_line(**MAPPED)("sources", "retry", "shop", "--json", code=1)
+    assert ended.json == {"event": 1, "repeated": 0, "filtered": 0, "refused": 2, "gone": 0}
+    assert [row["type"] for row in await sql.fetch("SELECT type FROM hookledger.domain_event")] == ["order.create"]
+    reasons = dict(await sources.refusals())
+    assert list(reasons) == [2, 3]
+    assert "sources.shop.tenant: must be 1 to 128 printable ASCII characters" in reasons[2]
+    (row,) = await sql.fetch("SELECT events, refused, filtered FROM hookledger.source_partition")
+    assert tuple(row) == (1, 2, 1)
+
+
+async def test_a_source_is_moved_and_a_daemon_goes_on_from_there(
+    kafka: Kafka, operator: Operator, topic: str, sources: SourceRuns
+) -> None:
+    line = operator.command_line()
+    await kafka.send(topic, *(event_text(n) for n in range(5)))
+    assert line("sources", "move", "shop", "--topic", topic, "--to", "3").out == f"{topic} 0 goes on from 3\n"
+    async with running(line) as daemon:
+        await sources.until_taken({0: 5})
+        listed = line("sources", "list", "--json").json
+        assert (listed["partitions"][0]["events"], listed["partitions"][0]["first_offset"]) == (2, 3)
+        said = f"it was message 4 of {topic}, partition 0, of the source shop"
+        assert said in line("explain", "e4", "--tenant", "acme").out
+        line("sources", "move", "shop", "--topic", topic, "--to", "earliest")
+        await sources.until("SELECT count(*) = 5 FROM hookledger.domain_event")
+        assert await daemon.stop() == 0
+    assert "an offset from 0 to 5" in line("sources", "move", "shop", "--topic", topic, "--to", "9", code=2).err
+    assert f"has the topics {topic}" in line("sources", "move", "shop", "--topic", "x", "--to", "9", code=2).err
