@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from daemon.audit import log_faults, parts, secret_faults, stray_faults
+from daemon.audit import log_faults, parts, secret_faults, source_faults, stray_faults
 from daemon.audit.findings import AuditFinding, AuditReport
 from daemon.audit.judging import Judging, kept_from
 from daemon.audit.pages import AuditScope, everything, pages
@@ -69,6 +69,8 @@ async def audit(
     if start <= log_faults.first_kept(marks) and end > marks.now and tenant is None:
         _note(report, counts.too_low(await log_marks.ranges(database), folded.index))
     _note(report, await stray_faults.find(database, folded, start, end, tenant=tenant))
+    if tenant is None:
+        _note(report, await source_faults.find(database))
     if vault is None:
         report.unchecked.append("without the master key it was not checked whether secrets are those of the route log")
     _note(report, await secret_faults.find(database, folded, vault, tenant=tenant))

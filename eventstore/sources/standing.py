@@ -83,6 +83,34 @@ class MessagePlace:
     offset: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountedPartition:
+    """What a partition says that was taken of it, and how many events of it are `there`."""
+
+    source: str
+    topic: str
+    partition: int
+    began_at: datetime
+    events: int
+    others: int
+    offsets: int
+    there: int
+
+
+# One walk of the events, whatever the number of partitions; none without sources. `move` begins the counts anew, and
+# events from before are still there.
+_COUNTED = """
+SELECT p.source, p.topic, p.partition, p.began_at, p.events, p.repeated + p.refused + p.filtered + p.absent AS others,
+       p.next_offset - p.first_offset AS offsets, coalesce(t.there, 0) AS there
+  FROM hookledger.source_partition p
+  LEFT JOIN (SELECT q.id, count(*) AS there FROM hookledger.domain_event e
+               JOIN hookledger.source_partition q ON q.id = e.source_partition
+              WHERE e.source_offset >= q.first_offset AND e.source_offset < q.next_offset
+              GROUP BY q.id) t ON t.id = p.id
+ ORDER BY p.source, p.topic, p.partition
+"""
+COUNT_SECONDS = 600.0
+
 # A process that was killed keeps its name in a row until another one takes over; then it owns nothing.
 _PARTITIONS = """
 SELECT p.source, p.topic, p.partition, a.owner, p.first_offset, p.next_offset, p.began_at, p.moved_at, p.events,
@@ -128,6 +156,12 @@ async def read(database: Database) -> SourcesStatus:
         members=tuple(SourceMember(**row) for row in members),
         refusals=refusals,
     )
+
+
+async def counted(database: Database) -> list[CountedPartition]:
+    """All partitions with their events, as of one moment. It reads all events, and may take minutes."""
+    async with database.connection(seconds=COUNT_SECONDS) as connection:
+        return [CountedPartition(**row) for row in await connection.fetch(_COUNTED)]
 
 
 async def report(database: Database, source: str, owner: str, fault: str | None) -> None:
