@@ -64,8 +64,8 @@ class BatchTaker:
                 async with asyncio.TaskGroup() as group:
                     for place, messages in fetched.items():
                         group.create_task(self._take_of(partitions, place, messages))
-            except* StoreUnavailable as errors:
-                raise _first(errors) from None
+            except ExceptionGroup as failed:
+                raise _cause(failed) from failed
 
     async def pass_absent(self, consumer: MessageConsumer, partitions: SourcePartitions) -> None:
         """Moves positions over offsets at the end that have no message: marks of transactions, what was compacted.
@@ -166,7 +166,7 @@ class BatchTaker:
         return part
 
 
-def _first(errors: BaseExceptionGroup[StoreUnavailable]) -> StoreUnavailable:
-    """One of the errors of tasks that all failed for the same cause."""
-    (found, *_) = (each for each in errors.exceptions if isinstance(each, StoreUnavailable))
-    return found
+def _cause(failed: ExceptionGroup[Exception]) -> Exception:
+    """StoreUnavailable if all failed for that, else the group. What `except*` raises would be in a group again."""
+    is_away = all(isinstance(each, StoreUnavailable) for each in failed.exceptions)
+    return failed.exceptions[0] if is_away else failed
