@@ -122,16 +122,20 @@ class Metrics:
         self.resident_memory = self._gauge("resident_memory_bytes", "Memory that is in RAM; on Linux only")
         self.tasks = self._gauge("tasks", "Asyncio tasks: those of requests and connections come and go, others stay")
         Info("hookledger_build", "Version", registry=self.registry).info({"version": __version__})
-        for labels in USUAL_ATTEMPTS:
-            self.attempts.labels(*labels)
-        for decision in Decision:
-            self.decisions.labels(decision)
         self._noted_attempts: dict[tuple[str, str], int] = {}
         self._noted_decisions: dict[Decision, int] = {}
         self._noted_durations: list[float] = []
         self._noted_latencies: list[float] = []
         self._published = {result: self.events_published.labels(result) for result in RESULTS}
         self._filter_over_budget, self.render_over_budget = map(self.over_budget.labels, OVER_BUDGET)
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """Exposes what has not happened yet as 0."""
+        for labels in USUAL_ATTEMPTS:
+            self.attempts.labels(*labels)
+        for decision in Decision:
+            self.decisions.labels(decision)
         for limit in QUERY_LIMITS:
             self.queries_refused.labels(limit)
         for reason in DenyReason:

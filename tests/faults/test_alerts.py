@@ -11,8 +11,7 @@ import os
 import re
 import shutil
 import signal
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -21,7 +20,7 @@ import asyncpg
 import pytest
 
 from eventstore.domain_events.events import SHARDS
-from tests.support.alerting import AFTERWARDS_MINUTES, ALERTS, RULES, WRONG_MINUTES, Samples, Timelapse, samples
+from tests.support.alerting import AFTERWARDS_MINUTES, ALERTS, RULES, SECONDS, WRONG_MINUTES, Watched, gauge
 from tests.support.broken_streams import FULL, started
 from tests.support.clock import WallClock
 from tests.support.cluster import Cluster
@@ -32,50 +31,7 @@ from tests.support.system_under_test import SystemUnderTest
 
 pytestmark = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool evaluates the rules")
 
-SECONDS = 60.0
-# Between the two scrapes of a phase.
-PHASE_SECONDS = 1.0
-
-
-class Watched:
-    """What a daemon exposes in two phases: while something is wrong, and afterwards."""
-
-    def __init__(self, system: SystemUnderTest) -> None:
-        self.lapse = Timelapse()
-        self._system = system
-
-    async def scrape(self) -> Samples:
-        timeout = aiohttp.ClientTimeout(total=SECONDS)
-        async with self._system.session.get(self._system.url + "/metrics", timeout=timeout) as answer:
-            return samples(await answer.text())
-
-    async def until(self, holds: Callable[[Samples], bool]) -> None:
-        async with asyncio.timeout(SECONDS):
-            while not holds(await self.scrape()):
-                await asyncio.sleep(0.1)
-
-    async def note(self, minutes: int, *, meanwhile: Awaitable[object] | None = None) -> None:
-        """Notes a phase: some seconds of it, or as long as something takes and until the gauges are counted again."""
-        first, began = await self.scrape(), time.monotonic()
-        await (asyncio.sleep(PHASE_SECONDS) if meanwhile is None else meanwhile)
-        self.lapse.add(minutes, first, await self.scrape(), seconds=time.monotonic() - began)
-
-    async def wrong(self, *, meanwhile: Awaitable[object] | None = None) -> None:
-        await self.note(WRONG_MINUTES, meanwhile=meanwhile)
-
-    async def afterwards(self) -> None:
-        """What a healthy daemon exposes, once it has all shards."""
-        await self.until(lambda found: _gauge(found, "hookledger_shards_owned") == SHARDS)
-        await self.note(AFTERWARDS_MINUTES)
-
-    def assert_fired_and_stopped(self, alert: str) -> None:
-        """It fired at the end of the first phase, and none fires at the end of the second."""
-        problems = self.lapse.problems(alert, at=WRONG_MINUTES - 1)
-        assert not problems, problems
-
-
-def _gauge(found: Samples, name: str) -> float:
-    return sum(value for each, value in found.items() if each.partition("{")[0] == name)
+TESTS = Path(__file__).parents[1]
 
 
 @asynccontextmanager
@@ -90,8 +46,9 @@ async def _locked(url: str, table: str, mode: str = "ACCESS EXCLUSIVE") -> Async
         locking.terminate()
 
 
-def test_each_alert_is_caused_here() -> None:
-    caused = re.findall(r'assert_fired_and_stopped\("(\w+)"\)', Path(__file__).read_text())
+def test_each_alert_is_caused_somewhere() -> None:
+    files = [Path(__file__), TESTS / "kafka" / "test_alerts.py"]
+    caused = [name for file in files for name in re.findall(r'assert_fired_and_stopped\("(\w+)"\)', file.read_text())]
     assert sorted(caused) == sorted(ALERTS)
 
 
@@ -110,12 +67,12 @@ async def test_a_daemon_that_is_killed(system: SystemUnderTest) -> None:
 async def test_a_database_that_does_not_answer(system_on_own_server: SystemUnderTest, server: Cluster) -> None:
     system, watched = system_on_own_server, Watched(system_on_own_server)
     async with system.daemon():
-        await watched.until(lambda found: _gauge(found, "hookledger_shards_owned") == SHARDS)
+        await watched.until(lambda found: gauge(found, "hookledger_shards_owned") == SHARDS)
         server.freeze()
-        await watched.until(lambda found: _gauge(found, "hookledger_shards_owned") == 0)
+        await watched.until(lambda found: gauge(found, "hookledger_shards_owned") == 0)
         await watched.wrong()
         server.thaw()
-        await watched.until(lambda found: _gauge(found, "hookledger_shards_owned") == SHARDS)
+        await watched.until(lambda found: gauge(found, "hookledger_shards_owned") == SHARDS)
         await watched.afterwards()
     watched.assert_fired_and_stopped("HookledgerShardsWithoutOwner")
 
@@ -126,10 +83,10 @@ async def test_a_session_that_keeps_the_lock_of_ticks(system: SystemUnderTest, d
         await system.route("/acme")
         async with _locked(database_url, "log_lock"):
             await system.producer.publish(1)
-            await watched.until(lambda found: _gauge(found, "hookledger_tick_age_seconds") > 3)
+            await watched.until(lambda found: gauge(found, "hookledger_tick_age_seconds") > 3)
             await watched.wrong()
         await system.until_arrived(1)
-        await watched.until(lambda found: _gauge(found, "hookledger_tick_age_seconds") == 0)
+        await watched.until(lambda found: gauge(found, "hookledger_tick_age_seconds") == 0)
         await watched.afterwards()
     watched.assert_fired_and_stopped("HookledgerTickLate")
 
@@ -140,10 +97,10 @@ async def test_a_session_that_keeps_the_lock_of_outcomes(system: SystemUnderTest
         await system.route("/acme")
         async with _locked(database_url, "attempt"):
             await system.producer.publish(1)
-            await watched.until(lambda found: _gauge(found, "hookledger_checkpoint_lag_seconds") > 10)
+            await watched.until(lambda found: gauge(found, "hookledger_checkpoint_lag_seconds") > 10)
             await watched.wrong()
         await system.until_settled()
-        await watched.until(lambda found: _gauge(found, "hookledger_checkpoint_lag_seconds") < 1)
+        await watched.until(lambda found: gauge(found, "hookledger_checkpoint_lag_seconds") < 1)
         await watched.afterwards()
     watched.assert_fired_and_stopped("HookledgerCheckpointLag")
 
@@ -172,7 +129,7 @@ async def test_a_standby_that_was_promoted_too_early(system: SystemUnderTest, da
         sql = await asyncpg.connect(database_url)
         await go_back(sql, tick=1, position=1)
         await sql.close()
-        await watched.until(lambda found: _gauge(found, "hookledger_database_went_back_total") == 1)
+        await watched.until(lambda found: gauge(found, "hookledger_database_went_back_total") == 1)
 
     async with system.daemon():
         await system.route("/acme")
@@ -190,9 +147,9 @@ async def test_a_session_that_keeps_the_lock_of_seals(system: SystemUnderTest, d
         await system.route("/acme")
         await system.until_row("SELECT count(*) > 0 FROM hookledger.seal")
         async with _locked(database_url, "seal_lock"):
-            await watched.until(lambda found: _gauge(found, "hookledger_seal_age_seconds") > 3)
+            await watched.until(lambda found: gauge(found, "hookledger_seal_age_seconds") > 3)
             await watched.wrong()
-        await watched.until(lambda found: _gauge(found, "hookledger_seal_age_seconds") < 3)
+        await watched.until(lambda found: gauge(found, "hookledger_seal_age_seconds") < 3)
         await watched.afterwards()
     watched.assert_fired_and_stopped("HookledgerSealsStopped")
 
@@ -235,7 +192,7 @@ async def test_targets_in_a_network_that_is_forbidden(system: SystemUnderTest) -
         await system.route("/acme")
     async with system.daemon(**retries, HOOKLEDGER_EGRESS__DENY_NETS="127.0.0.0/8"):
         await system.producer.publish(20)
-        await watched.until(lambda found: _gauge(found, "hookledger_egress_denied_total") > 20)
+        await watched.until(lambda found: gauge(found, "hookledger_egress_denied_total") > 20)
         await watched.wrong()
     async with system.daemon(**retries):
         await system.until_settled()
@@ -266,9 +223,9 @@ async def test_a_log_that_cannot_be_written(system: SystemUnderTest) -> None:
     dropped = "hookledger_log_lines_dropped_total"
 
     async def unsaid() -> None:
-        before = _gauge(await watched.scrape(), dropped)
+        before = gauge(await watched.scrape(), dropped)
         await system.producer.publish(20)
-        await watched.until(lambda found: _gauge(found, dropped) >= before + 20)
+        await watched.until(lambda found: gauge(found, dropped) >= before + 20)
 
     async with started(system.command_line(), shell=FULL.format(stream=2)) as daemon:
         system.url = daemon.url
@@ -285,9 +242,9 @@ async def test_a_clock_that_is_wrong(system: SystemUnderTest, tmp_path: Path) ->
     clock = WallClock(tmp_path / "clock", path=str(RULES.parents[1]))
     async with system.daemon(**clock.environment):
         clock.shift(60)
-        await watched.until(lambda found: abs(_gauge(found, "hookledger_clock_skew_seconds")) > 5)
+        await watched.until(lambda found: abs(gauge(found, "hookledger_clock_skew_seconds")) > 5)
         await watched.wrong()
         clock.shift(0)
-        await watched.until(lambda found: abs(_gauge(found, "hookledger_clock_skew_seconds")) < 5)
+        await watched.until(lambda found: abs(gauge(found, "hookledger_clock_skew_seconds")) < 5)
         await watched.afterwards()
     watched.assert_fired_and_stopped("HookledgerClockSkew")

@@ -6,20 +6,29 @@ fast as they went between the two scrapes, and other gauges stay. `promtool` eva
 
 from __future__ import annotations
 
+import asyncio
 import re
 import subprocess
 import tempfile
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import aiohttp
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from eventstore.domain_events.events import SHARDS
 from tests.support import prometheus
+from tests.support.system_under_test import SystemUnderTest
 
 RULES = Path(__file__).parents[2] / "deploy" / "alerts.yaml"
 _RULES = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
 ALERTS = [rule["alert"] for rule in _RULES]
+SECONDS = 60.0
+# Between the two scrapes of a phase.
+PHASE_SECONDS = 1.0
 _ASKED = {asked.metric for rule in _RULES for asked in prometheus.asked(rule["expr"])}
 # Longer than any rule waits, and than any of them looks back.
 WRONG_MINUTES, AFTERWARDS_MINUTES = 20, 75
@@ -96,3 +105,45 @@ def _named(name: str, labels: dict[str, str]) -> str:
     own = labels | {"job": "hookledger", "instance": "a:8080"}
     inner = ",".join(f'{key}="{value}"' for key, value in own.items())
     return f"{name}{{{inner}}}"
+
+
+def gauge(found: Samples, name: str) -> float:
+    """The sum of all samples of a metric."""
+    return sum(value for each, value in found.items() if each.partition("{")[0] == name)
+
+
+class Watched:
+    """What a daemon exposes in two phases: while something is wrong, and afterwards."""
+
+    def __init__(self, system: SystemUnderTest) -> None:
+        self.lapse = Timelapse()
+        self._system = system
+
+    async def scrape(self) -> Samples:
+        timeout = aiohttp.ClientTimeout(total=SECONDS)
+        async with self._system.session.get(self._system.url + "/metrics", timeout=timeout) as answer:
+            return samples(await answer.text())
+
+    async def until(self, holds: Callable[[Samples], bool]) -> None:
+        async with asyncio.timeout(SECONDS):
+            while not holds(await self.scrape()):
+                await asyncio.sleep(0.1)
+
+    async def note(self, minutes: int, *, meanwhile: Awaitable[object] | None = None) -> None:
+        """Notes a phase: some seconds of it, or as long as something takes and until the gauges are counted again."""
+        first, began = await self.scrape(), time.monotonic()
+        await (asyncio.sleep(PHASE_SECONDS) if meanwhile is None else meanwhile)
+        self.lapse.add(minutes, first, await self.scrape(), seconds=time.monotonic() - began)
+
+    async def wrong(self, *, meanwhile: Awaitable[object] | None = None) -> None:
+        await self.note(WRONG_MINUTES, meanwhile=meanwhile)
+
+    async def afterwards(self) -> None:
+        """What a healthy daemon exposes, once it has all shards."""
+        await self.until(lambda found: gauge(found, "hookledger_shards_owned") == SHARDS)
+        await self.note(AFTERWARDS_MINUTES)
+
+    def assert_fired_and_stopped(self, alert: str) -> None:
+        """It fired at the end of the first phase, and none fires at the end of the second."""
+        problems = self.lapse.problems(alert, at=WRONG_MINUTES - 1)
+        assert not problems, problems

@@ -18,6 +18,8 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]
 
 def share(file: str) -> str:
     """The tests of a file share the fixtures of its module. Those of the browser share a Chromium and a daemon, but for
-    the screens, which take as long as all others of them together.
+    the screens, which take as long as all others of them together; those of sources share a broker.
     """
+    if "/kafka/" in file:
+        return "kafka"
     return "browser" if "/browser/" in file and not file.endswith("/test_screens.py") else file
