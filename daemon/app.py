@@ -38,6 +38,7 @@ from daemon.signals import Signals
 from daemon.sources.client import require
 from daemon.sources.sources import CONNECTIONS, Sources
 from daemon.store import open_store, opened, pool_of_commands, pool_of_queries, pool_of_sources, query_pool, vault_of
+from daemon.tasks import TaskGroup
 from daemon.tokens import Tokens
 from daemon.tracing import Tracing
 from daemon.web.app import build, build_ops
@@ -260,7 +261,7 @@ async def _serve(
         running = running_at(services.config, listeners)
         try:
             with signals.stopping(partial(_stop, pipeline, sources)):
-                async with asyncio.TaskGroup() as group:
+                async with TaskGroup() as group:
                     group.create_task(pipeline.run())
                     if sources is not None:
                         group.create_task(sources.run())

@@ -18,6 +18,7 @@ import daemon
 from daemon.audit import part_messages
 from daemon.audit.pages import SeqRange
 from daemon.audit.part_messages import LENGTH, PartFailure, PartFault, PartOrders, PartReport
+from daemon.tasks import TaskGroup
 from eventstore.postgres.errors import ChainBroken, StoreUnavailable
 
 # Fewer events are judged while another process starts, which takes a second of a core.
@@ -45,7 +46,7 @@ async def judged(orders: PartOrders, parts: Sequence[SeqRange], processes: int) 
     found: dict[int, PartReport] = {}
     waiting = iter(enumerate(parts))
     try:
-        async with asyncio.TaskGroup() as group:
+        async with TaskGroup() as group:
             for _ in range(min(processes, len(parts))):
                 group.create_task(_work(orders, waiting, found))
     except ExceptionGroup as failed:

@@ -24,6 +24,7 @@ from daemon.route_state import FoldedLog
 from daemon.sealing.auditing import audit_seals
 from daemon.sealing.report import SealReport
 from daemon.store import existing_vault
+from daemon.tasks import TaskGroup
 from daemon.web.api.audit import of_explanation
 from daemon.web.api.sources import of_place
 from daemon.web.http import shapes
@@ -190,7 +191,7 @@ def audit(
     async def work(database: Database) -> tuple[AuditReport, SealReport | None]:
         if tenant is not None:
             return await judge(database), None
-        async with asyncio.TaskGroup() as both:  # each computes while the database answers the other
+        async with TaskGroup() as both:  # each computes while the database answers the other
             judging = both.create_task(judge(database))
             sealed = both.create_task(audit_seals(database, keys=keys, anchors=heads, start=start, end=end))
         return judging.result(), sealed.result()

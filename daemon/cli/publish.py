@@ -26,6 +26,7 @@ from daemon.core.events import event
 from daemon.core.events.catalogue import KnownTypes
 from daemon.core.events.event import FieldProblem, IncomingEvent
 from daemon.core.events.ndjson import Line, LineSplitter
+from daemon.tasks import TaskGroup
 from eventstore import domain_events
 from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.connect import Database
@@ -64,7 +65,7 @@ def publish(file: BinaryIO, tenant: str | None, backfill: bool, config_file: Pat
         known_types = await Catalogue(database, is_strict=config.events.strict_types).known_types()
         with file_input.read_progress(file) as progress:
             rules = Rules(max_bytes=config.events.max_bytes, tenant=tenant, backfill=backfill, known_types=known_types)
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 await _Publisher(database, group, rules, summary, progress.report).publish(file, progress.advance)
 
     try:
@@ -131,7 +132,7 @@ class _Publisher:
     def __init__(
         self,
         database: Database,
-        group: asyncio.TaskGroup,
+        group: TaskGroup,
         rules: Rules,
         summary: Summary,
         report: Callable[[str], None],

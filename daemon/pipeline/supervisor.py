@@ -50,6 +50,7 @@ from daemon.pipeline.upkeep.operational_events import OperationalEvents
 from daemon.pipeline.upkeep.sealing import SealSettings
 from daemon.pipeline.upkeep.upkeep import Upkeep
 from daemon.pipeline.wakeup import Wakeup
+from daemon.tasks import TaskGroup
 from daemon.tracing import Tracing
 from eventstore.domain_events.events import NewEvent
 from eventstore.postgres import listen
@@ -277,7 +278,7 @@ class Pipeline:
             **({} if self._feed is None else {"event feed": self._feed.run_once}),
             **self._upkeep.loops,
         }
-        async with asyncio.TaskGroup() as group:
+        async with TaskGroup() as group:
             taking_in = [group.create_task(run_forever(name, run_once)) for name, run_once in intake.items()]
             workers = [group.create_task(self._work()) for _ in range(self._limits.workers)]
             others = [group.create_task(run_forever(name, run_once)) for name, run_once in rest.items()]

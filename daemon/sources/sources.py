@@ -19,6 +19,7 @@ from daemon.pipeline.wakeup import Wakeup
 from daemon.sources.making import EventMaker
 from daemon.sources.source import Source
 from daemon.sources.taking import STORING
+from daemon.tasks import TaskGroup
 from eventstore.postgres.connect import Database
 
 # One more than store at once, for positions and reports.
@@ -74,7 +75,7 @@ class Sources:
 
     async def run(self) -> None:
         """Takes all sources until `stop`. One that waits for a broker then is not waited for."""
-        async with asyncio.TaskGroup() as group:
+        async with TaskGroup() as group:
             evaluating = group.create_task(run_forever("evaluator of sources", self._evaluator.run_once))
             taking = [group.create_task(source.run()) for source in self._sources]
             await self._stopping.wait_set()

@@ -19,6 +19,7 @@ from daemon.sources.client import MessageConsumer, PartitionPlace
 from daemon.sources.making import EventMaker, MadeBatch
 from daemon.sources.partitions import SourcePartitions
 from daemon.sources.reporting import SourceReport
+from daemon.tasks import TaskGroup
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable, ValueRefused
 from eventstore.sources import positions
@@ -61,7 +62,7 @@ class BatchTaker:
             await self._take_of(partitions, place, messages)
         elif fetched:
             try:
-                async with asyncio.TaskGroup() as group:
+                async with TaskGroup() as group:
                     for place, messages in fetched.items():
                         group.create_task(self._take_of(partitions, place, messages))
             except ExceptionGroup as failed:

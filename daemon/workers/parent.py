@@ -30,6 +30,7 @@ from daemon.app import Running
 from daemon.config import Config, Secret
 from daemon.pipeline.wakeup import Wakeup
 from daemon.store import vault_of
+from daemon.tasks import TaskGroup
 from daemon.web.http.listeners import Listeners, open_listeners
 from daemon.workers import orders
 from daemon.workers.orders import WorkerOrders
@@ -136,7 +137,7 @@ class Workers:
                 process.kill()
 
     async def run(self, ready: Callable[[], None]) -> int:
-        async with asyncio.TaskGroup() as group:
+        async with TaskGroup() as group:
             slots = [group.create_task(self._run_slot(number, ready)) for number in range(self._count)]
             try:
                 await self._stopping.wait_set()

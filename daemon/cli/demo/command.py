@@ -27,6 +27,7 @@ from daemon.cli.demo.story import TENANT, Story
 from daemon.cli.run import serve
 from daemon.cli.store import cancel_on_sigterm
 from daemon.config import Config, LogLevel, load
+from daemon.tasks import TaskGroup
 
 DEFAULT_LISTEN = ("127.0.0.1", 8080)
 ANSWER_SECONDS = 10.0
@@ -62,7 +63,7 @@ async def _run(config: Config, *, exit_after: bool) -> None:
     console = Console(highlight=False)
     console.print("Starting a daemon and its PostgreSQL in a temporary directory …", style="dim")
     ready: asyncio.Future[Running] = asyncio.get_running_loop().create_future()
-    async with receiving() as receiver, asyncio.TaskGroup() as group:
+    async with receiving() as receiver, TaskGroup() as group:
         daemon = group.create_task(serve(config, ready=ready.set_result))
         story = group.create_task(_tell(console, ready, receiver))
         await asyncio.wait({daemon, story}, return_when=asyncio.FIRST_COMPLETED)

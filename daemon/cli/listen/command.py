@@ -28,6 +28,7 @@ from daemon.core.webhook.egress import UrlRefused, check_url
 from daemon.core.webhook.request import RequestOptions
 from daemon.core.webhook.signing import KEY_BYTES, SigningKey, format_key
 from daemon.pipeline.sending.sender import Sender
+from daemon.tasks import TaskGroup
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 # As many at once as of a route of a daemon, in the order of the events.
@@ -211,7 +212,7 @@ async def _listen(wish: _Wish, counts: _Counts) -> None:
         forwarder = _forwarder(wish, route, sender, options, counts)
         queue: asyncio.Queue[FeedEvent] = asyncio.Queue(QUEUED_EVENTS)
         is_ordered = wish.ordered or (route is not None and route.ordered)
-        async with asyncio.TaskGroup() as group:
+        async with TaskGroup() as group:
             for _ in range(1 if is_ordered else CONCURRENCY):
                 group.create_task(_work(queue, forwarder))
             async for each in feed.events(types):

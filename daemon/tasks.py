@@ -1,0 +1,36 @@
+"""asyncio's task group, without what it leaves behind when a task of one fails.
+
+The one thing to know: such a group cancels the task that waits for it, and before Python 3.13 it does not take that
+request back if it was waiting already. With 3.11.2 each later `asyncio.timeout` of that task then raises CancelledError
+instead of TimeoutError. So a task that goes on after the failure, to try again or to close what it has opened, ends at
+its next deadline without a word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from types import TracebackType
+
+_TAKES_BACK = sys.version_info >= (3, 13)
+
+
+class TaskGroup(asyncio.TaskGroup):
+    """Raises ExceptionGroup as asyncio's does."""
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        is_taken_back = _TAKES_BACK or self._has_asked
+        try:
+            await super().__aexit__(kind, error, traceback)
+        except BaseExceptionGroup:
+            task = asyncio.current_task()
+            if task is not None and self._has_asked and not is_taken_back:
+                task.uncancel()
+            raise
+
+    @property
+    def _has_asked(self) -> bool:
+        """Whether the group cancelled the task that waits for it. The library keeps that to itself; a test holds it."""
+        return bool(getattr(self, "_parent_cancel_requested", False))
