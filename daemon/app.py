@@ -206,20 +206,20 @@ async def _run_on(
             now=_now,
         )
         connections = _connection_limits(config, limits)
-        async with _sources(config, database, metrics, owner=owner, hurry=pipeline.hurry) as sources:
+        async with _sources(config, database, metrics, pipeline, owner=owner) as sources:
             await _serve(services, pipeline, sources, listeners, connections, ready, signals)
 
 
 @asynccontextmanager
 async def _sources(
-    config: Config, database: Database, metrics: Metrics, *, owner: str, hurry: Callable[[], None]
+    config: Config, database: Database, metrics: Metrics, pipeline: Pipeline, *, owner: str
 ) -> AsyncIterator[Sources | None]:
     """The sources of events, with their connections; None without any."""
     if not config.sources:
         yield None
         return
     async with opened(pool_of_sources(database.url, CONNECTIONS)) as own:
-        yield Sources(config, own, metrics, owner=owner, now=_now, on_events=hurry)
+        yield Sources(config, own, metrics, owner=owner, now=_now, on_events=pipeline.hurry, tell=pipeline.tell)
 
 
 def _with_bound_address(config: Config, listeners: Listeners) -> Config:

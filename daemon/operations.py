@@ -31,11 +31,13 @@ WEBHOOK_RECOVERED = "hookledger.webhook_recovered"
 SEALED = "hookledger.sealed"
 DAEMON_JOINED = "hookledger.daemon_joined"
 DAEMON_LOST = "hookledger.daemon_lost"
+MESSAGES_REFUSED = "hookledger.messages_refused"
+SOURCE_STOPPED = "hookledger.source_stopped"
 
 
 # Of the webhooks of a tenant, and of the installation.
 OF_WEBHOOKS = frozenset((WEBHOOK_FAILING, WEBHOOK_RECOVERED, WEBHOOK_DISABLED, DELIVERY_FAILED))
-OF_INSTALLATION = frozenset((SEALED, DAEMON_JOINED, DAEMON_LOST))
+OF_INSTALLATION = frozenset((SEALED, DAEMON_JOINED, DAEMON_LOST, MESSAGES_REFUSED, SOURCE_STOPPED))
 OPERATIONAL = OF_WEBHOOKS | OF_INSTALLATION
 
 
@@ -92,6 +94,19 @@ class FailedDeliveries:
     last_error: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedMessages:
+    """Messages of a source that became no event in a while, `count` of them, and the last one with its reason."""
+
+    count: int
+    since: datetime
+    until: datetime
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+
+
 def webhook_disabled(audience: Audience, route: Route, *, actor: str, reason: str | None) -> tuple[NewEvent, ...]:
     """`route` is the webhook as it was before."""
     data = _webhook(route) | {"actor": actor, "reason": reason}
@@ -140,6 +155,23 @@ def daemon_joined(audience: Audience, *, owner: str, host: str, pid: int, versio
 def daemon_lost(audience: Audience, *, owner: str, host: str, pid: int) -> tuple[NewEvent, ...]:
     """A process that ended without leaving properly."""
     return _events(audience.of_daemons, DAEMON_LOST, owner, {"host": host, "pid": pid})
+
+
+def messages_refused(audience: Audience, source: str, refused: RefusedMessages) -> tuple[NewEvent, ...]:
+    last = {"topic": refused.topic, "partition": refused.partition, "offset": refused.offset, "reason": refused.reason}
+    data = {"source": source, "count": refused.count, "since": refused.since, "until": refused.until, "last": last}
+    which = f"{source}:{refused.partition}:{refused.offset}:{int(refused.until.timestamp() * 1000)}"
+    return _events(audience.of_daemons, MESSAGES_REFUSED, which, data)
+
+
+def source_stopped(
+    audience: Audience, source: str, *, topic: str, partition: int, offset: int, fault: str
+) -> tuple[NewEvent, ...]:
+    """A partition is not taken from `offset` on until an operator says how to go on: `fault` says why. Whichever
+    process notices it.
+    """
+    data = {"source": source, "topic": topic, "partition": partition, "offset": offset, "fault": fault}
+    return _events(audience.of_daemons, SOURCE_STOPPED, f"{source}:{topic}:{partition}:{offset}", data)
 
 
 def _webhook(route: Route) -> dict[str, object]:

@@ -171,10 +171,10 @@ class Pipeline:
             keep=keep.events,
             tunables=tunables,
         )
-        operational_events = None
+        self._operational_events: OperationalEvents | None = None
         if audience != NOBODY:
-            operational_events = OperationalEvents(database, index, audience, owner=owner, tunables=tunables)
-            self._recorder.on_recorded.append(operational_events.recorded)
+            self._operational_events = OperationalEvents(database, index, audience, owner=owner, tunables=tunables)
+            self._recorder.on_recorded.append(self._operational_events.recorded)
         self._upkeep = Upkeep(
             database,
             index,
@@ -189,7 +189,7 @@ class Pipeline:
             clock_reading=lambda: self._intake.log_watch.clock_reading,
             auto_disable_after=auto_disable_after,
             seals=seals,
-            operational_events=operational_events,
+            operational_events=self._operational_events,
             keep=keep,
             tunables=tunables,
         )
@@ -226,6 +226,11 @@ class Pipeline:
     async def publish(self, database: Database, events: Sequence[NewEvent], *, seconds: float) -> list[bool]:
         """Publishes as `domain_events.publish` does, and makes the tick of it at once."""
         return await self._intake.publisher.publish(database, events, seconds=seconds)
+
+    def tell(self, events: Sequence[NewEvent]) -> None:
+        """Publishes operational events soon, if anybody is told of any."""
+        if self._operational_events is not None:
+            self._operational_events.tell(events)
 
     def stop(self) -> None:
         """Asks for a clean end."""

@@ -167,6 +167,8 @@ class Tunables:
     operations_pause_seconds: float = 2.0
     # At most one operational event of failed deliveries in this time for each webhook.
     operations_webhook_seconds: float = 60.0
+    # At most one of refused messages in this time for each source.
+    operations_source_seconds: float = 60.0
     # The health of receivers is written after such a pause, and looked at at least so often; of a receiver that is well
     # no more often than after the last of these times.
     health_pause_seconds: float = 0.5

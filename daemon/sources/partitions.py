@@ -10,15 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterable
 
-import structlog
-
 from daemon.config.event_sources import SourceBegin
 from daemon.sources.client import KafkaClient, MessageConsumer, PartitionPlace
+from daemon.sources.reporting import SourceReport
 from eventstore.postgres.connect import Database
 from eventstore.sources import positions
 from eventstore.sources.positions import SourcePosition
-
-log = structlog.get_logger()
 
 OFFSETS_SECONDS = 10.0
 
@@ -32,6 +29,7 @@ class SourcePartitions:
         client: KafkaClient,
         consumer: MessageConsumer,
         database: Database,
+        report: SourceReport,
         *,
         topics: tuple[str, ...],
         begin: SourceBegin,
@@ -43,6 +41,7 @@ class SourcePartitions:
         self._client = client
         self._consumer = consumer
         self._database = database
+        self._report = report
         self._topics = topics
         self._begin = begin
         self._lock = asyncio.Lock()
@@ -151,14 +150,7 @@ class SourcePartitions:
             "raise the topic's retention above the longest time that this source may be down"
         )
         if await positions.pass_gap(self._database, position, end=first, reason=reason):
-            log.error(
-                "source.messages_lost",
-                source=self._name,
-                topic=position.topic,
-                partition=position.partition,
-                offset=position.next_offset,
-                upto=first,
-            )
+            self._report.lost(position, upto=first, reason=reason)
 
     async def _stop(self, position: SourcePosition, end: int) -> None:
         where = f"--topic {position.topic} --partition {position.partition}"
@@ -167,14 +159,7 @@ class SourcePartitions:
             f"messages. Say from where to go on: hookledger sources move {self._name} {where} --to earliest"
         )
         await positions.stop(self._database, position, fault)
-        log.error(
-            "source.partition_went_back",
-            source=self._name,
-            topic=position.topic,
-            partition=position.partition,
-            offset=position.next_offset,
-            end=end,
-        )
+        self._report.stopped(position, fault, end=end)
 
     def _forget(self, places: Iterable[PartitionPlace]) -> None:
         for place in list(places):

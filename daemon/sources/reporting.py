@@ -1,4 +1,4 @@
-"""What others learn of a source from this process: rows for the status, metrics, and the log.
+"""What others learn of a source from this process: rows for the status, metrics, the log, and operational events.
 
 Nothing here is in the way of messages: what PostgreSQL does not take now is written with the next report.
 """
@@ -11,10 +11,12 @@ from contextlib import suppress
 import structlog
 
 from daemon.metrics import RESULTS, SOURCE_RESULTS, Metrics
+from daemon.sources.client import PartitionPlace
+from daemon.sources.news import SourceNews
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
 from eventstore.sources import standing
-from eventstore.sources.positions import Taken
+from eventstore.sources.positions import SourcePosition, Taken
 
 log = structlog.get_logger()
 
@@ -22,10 +24,11 @@ log = structlog.get_logger()
 class SourceReport:
     """How one source stands in this process."""
 
-    def __init__(self, name: str, database: Database, metrics: Metrics, *, owner: str) -> None:
+    def __init__(self, name: str, database: Database, metrics: Metrics, news: SourceNews, *, owner: str) -> None:
         self._name = name
         self._database = database
         self._owner = owner
+        self._news = news
         self._fault: str | None = None
         # What the database was told last.
         self._told_fault: str | None = ""
@@ -49,8 +52,8 @@ class SourceReport:
             log.info("source.connected", source=self._name)
         return await self._set(None)
 
-    def took(self, taken: Taken, *, filtered: int, absent: int) -> None:
-        """A batch was stored."""
+    def took(self, place: PartitionPlace, taken: Taken, *, filtered: int, absent: int) -> None:
+        """A batch of a partition was stored."""
         numbers = (taken.events, taken.repeated, taken.refused, filtered, absent)
         for result, count in zip(SOURCE_RESULTS, numbers, strict=True):
             if count:
@@ -60,9 +63,44 @@ class SourceReport:
                 self._metrics.published(published, count)
         if taken.refused:
             log.warning("source.messages_refused", source=self._name, count=taken.refused)
+        if (last := taken.last_refusal) is not None:
+            self._news.refused(
+                taken.refused, topic=place.topic, partition=place.partition, offset=last.offset, reason=last.reason
+            )
+
+    def lost(self, position: SourcePosition, *, upto: int, reason: str) -> None:
+        """Messages from a position on and before another were deleted before they could be taken."""
+        log.error(
+            "source.messages_lost",
+            source=self._name,
+            topic=position.topic,
+            partition=position.partition,
+            offset=position.next_offset,
+            upto=upto,
+        )
+        self._news.refused(
+            upto - position.next_offset,
+            topic=position.topic,
+            partition=position.partition,
+            offset=position.next_offset,
+            reason=reason,
+        )
+
+    def stopped(self, position: SourcePosition, fault: str, *, end: int) -> None:
+        """A partition ends before its position."""
+        log.error(
+            "source.partition_went_back",
+            source=self._name,
+            topic=position.topic,
+            partition=position.partition,
+            offset=position.next_offset,
+            end=end,
+        )
+        self._news.stopped(position, fault)
 
     async def standing(self, ends: Mapping[int, int | None], next_offsets: Mapping[int, int]) -> None:
         """The partitions that are taken here by their ids, where each ends in Kafka, and how far it was taken."""
+        self._news.tell_due()
         known = {id: end for id, end in ends.items() if end is not None}
         self._lag.set(sum(max(end - next_offsets[id], 0) for id, end in known.items()))
         if ends != self._told_ends:

@@ -19,7 +19,6 @@ import structlog
 
 from daemon.config.event_sources import SourceSection
 from daemon.core.messages.message import SourceMessage
-from daemon.metrics import Metrics
 from daemon.pipeline.loops import BACKOFF_SECONDS
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.wakeup import Wakeup
@@ -48,9 +47,8 @@ class Source:
         section: SourceSection,
         database: Database,
         maker: EventMaker,
-        metrics: Metrics,
+        report: SourceReport,
         *,
-        owner: str,
         on_events: Callable[[], None],
         tunables: Tunables = DEFAULTS,
     ) -> None:
@@ -60,7 +58,7 @@ class Source:
         self._tunables = tunables
         self._client = KafkaClient(name, section)
         self._interruptions: tuple[type[Exception], ...] = (SourceFault, *self._client.failures)
-        self._report = SourceReport(name, database, metrics, owner=owner)
+        self._report = report
         self._taker = BatchTaker(name, database, maker, self._report, on_events=on_events, tunables=tunables)
         self._taking = asyncio.Lock()
         self._stopping = Wakeup()
@@ -87,7 +85,13 @@ class Source:
         async with self._client.consumer(in_group=True) as consumer:
             topics = await self._known_topics(consumer)
             partitions = SourcePartitions(
-                self.name, self._client, consumer, self._database, topics=topics, begin=self._section.begin
+                self.name,
+                self._client,
+                consumer,
+                self._database,
+                self._report,
+                topics=topics,
+                begin=self._section.begin,
             )
             consumer.subscribe(topics, listener=self._listener(partitions))
             reported_at = time.monotonic()

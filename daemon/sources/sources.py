@@ -13,10 +13,13 @@ from daemon.catalogue import Catalogue
 from daemon.config import Config
 from daemon.expressions.evaluator import Evaluator
 from daemon.metrics import Metrics
+from daemon.operations import audience_of
 from daemon.pipeline.loops import run_forever
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.wakeup import Wakeup
 from daemon.sources.making import EventMaker
+from daemon.sources.news import SourceNews, Tell
+from daemon.sources.reporting import SourceReport
 from daemon.sources.source import Source
 from daemon.sources.taking import STORING
 from daemon.tasks import TaskGroup
@@ -29,7 +32,9 @@ STOP_SECONDS = 8.0
 
 
 class Sources:
-    """`run` returns after `stop`, when what was under way is stored. Raises ExtraMissing if the client is missing."""
+    """`run` returns after `stop`, when what was under way is stored. `on_events` hears that something was stored, and
+    `tell` what operators are to be told. Raises ExtraMissing if the client is missing.
+    """
 
     def __init__(
         self,
@@ -40,11 +45,13 @@ class Sources:
         owner: str,
         now: Callable[[], datetime],
         on_events: Callable[[], None],
+        tell: Tell,
         tunables: Tunables = DEFAULTS,
     ) -> None:
         self._evaluator = Evaluator(metrics)
         self._stopping = Wakeup()
         catalogue = Catalogue(database, is_strict=config.events.strict_types)
+        audience = audience_of(config.operations)
         self._sources = [
             Source(
                 name,
@@ -59,8 +66,7 @@ class Sources:
                     now=now,
                     tunables=tunables,
                 ),
-                metrics,
-                owner=owner,
+                SourceReport(name, database, metrics, SourceNews(name, audience, tell, tunables=tunables), owner=owner),
                 on_events=on_events,
                 tunables=tunables,
             )

@@ -82,7 +82,7 @@ class BatchTaker:
                     partitions.displace([place])
                 else:
                     partitions.advance(place, reached)
-                    self._report.took(Taken(events=0, repeated=0, refused=0), filtered=0, absent=batch.absent)
+                    self._report.took(place, Taken(events=0, repeated=0, refused=0), filtered=0, absent=batch.absent)
 
     async def _take_of(
         self, partitions: SourcePartitions, place: PartitionPlace, messages: Sequence[SourceMessage]
@@ -127,7 +127,7 @@ class BatchTaker:
             partitions.displace([place])
             return False
         partitions.advance(place, made.batch.end)
-        self._report.took(taken, filtered=made.batch.filtered, absent=made.batch.absent)
+        self._report.took(place, taken, filtered=made.batch.filtered, absent=made.batch.absent)
         if taken.events:
             self._on_events()
         return True

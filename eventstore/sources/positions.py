@@ -65,17 +65,21 @@ class MessageBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """What became of a batch: new events, events that were there under their ids, and messages that were refused."""
+    """What became of a batch: new events, events that were there under their ids, and messages that were refused, with
+    the last of these.
+    """
 
     events: int
     repeated: int
     refused: int
+    last_refusal: Refusal | None = None
 
     def plus(self, other: Taken) -> Taken:
         return Taken(
             events=self.events + other.events,
             repeated=self.repeated + other.repeated,
             refused=self.refused + other.refused,
+            last_refusal=other.last_refusal or self.last_refusal,
         )
 
 
@@ -178,7 +182,12 @@ async def _take(
         await connection.execute(_CORRECT, batch.partition_id, len(known) - len(judged), len(judged))
     if refusals := [*batch.refusals, *judged.values()]:
         await connection.execute(_REFUSE, batch.partition_id, *_columns(refusals))
-    return Taken(events=sum(fresh), repeated=len(known) - len(judged), refused=len(refusals))
+    return Taken(
+        events=sum(fresh),
+        repeated=len(known) - len(judged),
+        refused=len(refusals),
+        last_refusal=refusals[-1] if refusals else None,
+    )
 
 
 async def pass_gap(database: Database, position: SourcePosition, *, end: int, reason: str) -> bool:

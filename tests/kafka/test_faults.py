@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import asyncpg
+import orjson
 import pytest
 from aiokafka import AIOKafkaConsumer  # type: ignore[import-untyped]
 
@@ -24,7 +25,7 @@ async def test_a_message_that_is_no_event_is_in_nobodys_way(kafka: Kafka, source
     topic = await kafka.topic(max_message_bytes=str(4 << 20))
     large = event_text(9, context={"x": "y" * (2 << 20)})
     await kafka.send(topic, event_text(0), None, b"{", event_text(3, type=7), large, event_text(5), key=b"k")
-    await sources.start(topic)
+    run = await sources.start(topic)
     await sources.until_taken({0: 6})
     assert [offset for _, _, offset, _ in await sources.taken()] == [0, 5]
     reasons = dict(await sources.refusals())
@@ -33,6 +34,10 @@ async def test_a_message_that_is_no_event_is_in_nobodys_way(kafka: Kafka, source
     assert reasons[2].startswith("not valid JSON: ")
     assert reasons[3].startswith("type: must be object.action")
     assert f"the event has {len(large)} bytes, 262144 are allowed" in reasons[4]
+    await until(lambda: sum(orjson.loads(told.data)["count"] for told in run.told) == 4)
+    assert {told.type for told in run.told} == {"hookledger.messages_refused"}
+    last = {"topic": topic, "partition": 0, "offset": 4, "reason": reasons[4]}
+    assert orjson.loads(run.told[-1].data)["last"] == last
 
 
 async def test_what_the_client_cannot_read_is_told_and_ends_no_daemon(
@@ -84,11 +89,12 @@ async def test_a_partition_that_went_back_stops_until_it_is_moved(
     await kafka.delete(topic)
     await kafka.topic(name=topic)
     await kafka.send(topic, event_text(100), event_text(101))
-    await sources.start(topic)
+    run = await sources.start(topic)
     fault = await sources.until("SELECT fault FROM hookledger.source_partition")
     assert fault.startswith("the partition ends at 2, and was taken up to 10: it was made anew, or has lost messages.")
     assert fault.endswith(f"hookledger sources move shop --topic {topic} --partition 0 --to earliest")
     assert len(await sources.taken()) == 10
+    assert [told.id for told in run.told] == [f"source_stopped:shop:{topic}:0:10"]
     await sql.execute(
         "UPDATE hookledger.source_partition SET first_offset = 0, next_offset = 0, events = 0, fault = NULL"
     )

@@ -18,6 +18,7 @@ from daemon.config import Config
 from daemon.metrics import Metrics
 from daemon.pipeline.tunables import DEFAULTS
 from daemon.sources.sources import CONNECTIONS, Sources
+from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.connect import Database
 from tests.support.kafka import Kafka
 
@@ -25,7 +26,12 @@ _numbers = count(1)
 
 # As in a daemon, but quick to notice what it looks at from time to time.
 QUICK = replace(
-    DEFAULTS, source_turn_seconds=0.2, source_report_seconds=0.3, source_reconnect_seconds=0.3, source_silent_seconds=4
+    DEFAULTS,
+    source_turn_seconds=0.2,
+    source_report_seconds=0.3,
+    source_reconnect_seconds=0.3,
+    source_silent_seconds=4,
+    operations_source_seconds=0,
 )
 
 TAKEN = """
@@ -35,10 +41,10 @@ SELECT t.topic, t.partition, e.source_offset, e.id FROM hookledger.domain_event 
 
 
 def config_of(brokers: str, topics: str, *, name: str = "shop", **keys: str) -> Config:
-    """A configuration with one source."""
+    """A configuration with one source, and operators who are told of it."""
     values = {"brokers": brokers, "topics": topics, **keys}
     environ = {f"HOOKLEDGER_SOURCES__{name.upper()}__{key.upper()}": text for key, text in values.items()}
-    return config.load(None, {"HOME": "/nonexistent", **environ})
+    return config.load(None, {"HOME": "/nonexistent", "HOOKLEDGER_OPERATIONS__TENANT": "ops", **environ})
 
 
 @dataclass(kw_only=True)
@@ -50,6 +56,7 @@ class SourceRun:
     metrics: Metrics
     task: asyncio.Task[None]
     hurried: list[None] = field(default_factory=list)
+    told: list[NewEvent] = field(default_factory=list)
 
     async def stop(self) -> None:
         """Ends them as a daemon that stops does."""
@@ -105,6 +112,7 @@ class SourceRuns:
             )
         metrics = Metrics()
         hurried: list[None] = []
+        told: list[NewEvent] = []
         sources = Sources(
             config_of(brokers, topics, **keys),
             database,
@@ -112,10 +120,16 @@ class SourceRuns:
             owner=owner,
             now=lambda: datetime.now(UTC),
             on_events=self._on_events or (lambda: hurried.append(None)),
+            tell=told.extend,
             tunables=self._tunables,
         )
         run = SourceRun(
-            owner=owner, sources=sources, metrics=metrics, task=asyncio.create_task(sources.run()), hurried=hurried
+            owner=owner,
+            sources=sources,
+            metrics=metrics,
+            task=asyncio.create_task(sources.run()),
+            hurried=hurried,
+            told=told,
         )
         self._runs.append(run)
         return run

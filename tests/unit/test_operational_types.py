@@ -10,7 +10,7 @@ import pytest
 
 from daemon import operations
 from daemon.core.events.catalogue import TypeDraft, check
-from daemon.operations import Audience, FailedDeliveries
+from daemon.operations import Audience, FailedDeliveries, RefusedMessages
 from tests.support.builders import NOON
 from tests.support.lifecycles import life
 
@@ -23,7 +23,13 @@ OF_WEBHOOKS = {
     "hookledger.webhook_disabled",
     "hookledger.delivery_failed",
 }
-OF_INSTALLATION = {"hookledger.sealed", "hookledger.daemon_joined", "hookledger.daemon_lost"}
+OF_INSTALLATION = {
+    "hookledger.sealed",
+    "hookledger.daemon_joined",
+    "hookledger.daemon_lost",
+    "hookledger.messages_refused",
+    "hookledger.source_stopped",
+}
 
 
 def described() -> dict[str, dict[str, Any]]:
@@ -41,11 +47,14 @@ def test_each_example_has_the_fields_of_a_real_event() -> None:
     failed = FailedDeliveries(
         count=1, since=NOON, until=NOON, last_event_id="e", last_event_type="a.b", last_status_code=500, last_error=None
     )
+    refused = RefusedMessages(count=1, since=NOON, until=NOON, topic="t", partition=0, offset=1, reason="r")
     made = [
         *operations.webhook_disabled(OPS, life(), actor="a", reason=None),
         *operations.delivery_failed(OPS, life(), failed),
         *operations.daemon_joined(OPS, owner="o", host="h", pid=1, version="v"),
         *operations.daemon_lost(OPS, owner="o", host="h", pid=1),
+        *operations.messages_refused(OPS, "shop", refused),
+        *operations.source_stopped(OPS, "shop", topic="t", partition=0, offset=1, fault="f"),
     ]
     for event in made:
         assert orjson.loads(event.data).keys() == described()[event.type]["example"]["data"].keys(), event.type

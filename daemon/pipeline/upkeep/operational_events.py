@@ -1,5 +1,5 @@
-"""Publishes operational events: of webhooks that go down and recover, of deliveries that failed for good, of seals, and
-of daemons that came and went.
+"""Publishes operational events: of webhooks that go down and recover, of deliveries that failed for good, of seals, of
+daemons that came and went, and of what sources tell.
 
 What was noted and not yet published is lost if the process is killed: these events say where to look, and what they are
 about is in the log of deliveries.
@@ -11,6 +11,7 @@ import asyncio
 import os
 import socket
 from collections import deque
+from collections.abc import Sequence
 from uuid import UUID
 
 from daemon import __version__, operations
@@ -34,7 +35,7 @@ MOST_WAITING = 1_000
 
 
 class OperationalEvents:
-    """`recorded`, `turned` and `sealed` take notes, `run_once` publishes what there is to tell, then waits."""
+    """`recorded`, `turned`, `sealed` and `tell` take notes, `run_once` publishes what there is to tell, then waits."""
 
     def __init__(
         self,
@@ -81,6 +82,10 @@ class OperationalEvents:
         for row in rows:
             if row.outcome == Outcome.FAILED and not row.event_type.startswith(operations.PREFIX):
                 self._webhooks.failed(row)
+
+    def tell(self, events: Sequence[NewEvent]) -> None:
+        """Takes events that somebody else has made."""
+        self._waiting.extend(events)
 
     async def run_once(self) -> None:
         for lost in await process.lost(self._database):

@@ -7,11 +7,11 @@ from typing import Protocol, TypeVar
 
 from aiohttp import web
 
-from daemon.operations import audience_of
+from daemon.operations import OPERATIONAL, audience_of
 from daemon.web.http.services import SERVICES
 
 # So many types may be left out.
-MAX_HIDDEN = 7
+MAX_HIDDEN = len(OPERATIONAL)
 
 
 class _Named(Protocol):

@@ -14,8 +14,10 @@ from daemon.catalogue import Catalogue
 from daemon.config.event_sources import SourceBegin
 from daemon.expressions.evaluator import Evaluator
 from daemon.metrics import Metrics
+from daemon.operations import NOBODY
 from daemon.sources.client import KafkaClient
 from daemon.sources.making import EventMaker
+from daemon.sources.news import SourceNews
 from daemon.sources.partitions import SourcePartitions
 from daemon.sources.reporting import SourceReport
 from daemon.sources.taking import BatchTaker
@@ -43,14 +45,15 @@ async def test_a_database_that_is_away_ends_a_batch_and_not_the_task(count: int)
     )
     client = KafkaClient("shop", section)
     consumer: Any = Mock()  # only paused here
-    partitions = SourcePartitions("shop", client, consumer, database, topics=("orders",), begin=SourceBegin.EARLIEST)
+    report = SourceReport("shop", database, metrics, SourceNews("shop", NOBODY, print), owner="test")
+    partitions = SourcePartitions(
+        "shop", client, consumer, database, report, topics=("orders",), begin=SourceBegin.EARLIEST
+    )
     places = [client.place("orders", number) for number in range(count)]
     partitions.assign(places)
     for number, place in enumerate(places):
         partitions.placed[place] = SourcePosition(id=number, topic="orders", partition=number, next_offset=0)
-    taker = BatchTaker(
-        "shop", database, maker, SourceReport("shop", database, metrics, owner="test"), on_events=lambda: None
-    )
+    taker = BatchTaker("shop", database, maker, report, on_events=lambda: None)
     message = MadeMessage(value=EVENT, offset=0)
     with pytest.raises(StoreUnavailable):
         await taker.take(partitions, {place: [replace(message, partition=place.partition)] for place in places})
