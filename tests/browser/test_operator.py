@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 import asyncpg
 import pytest_asyncio
-from playwright.async_api import Browser, StorageState, expect
+from playwright.async_api import Browser, Page, StorageState, expect
 
 from tests.browser.conftest import Visiting
 from tests.support.browser import NARROW, WIDE, Scheme, Visit, copied, heading, sideways, violations
@@ -41,25 +41,40 @@ SELECT 'shop_of_the_north', 'orders.of.the.north.v2', n, 0, 12345678, 12345670, 
        (SELECT owner FROM hookledger.process LIMIT 1), CASE n WHEN 1 THEN 'the partition ends at 2' END
   FROM generate_series(0, 2) n
 """
+REFUSALS = """
+INSERT INTO hookledger.source_refusal (source_partition, source_offset, reason, key, beginning, size_bytes)
+SELECT id, 123456789 + partition, 'type: must be object.action, as order.create, not ' || repeat('long', 30), 'acme',
+       convert_to(repeat('{"lines": [', 20), 'UTF8'), 2097152
+  FROM hookledger.source_partition
+"""
 
 
-async def test_the_status_shows_sources_at_every_width(operator: Visit, guarded: Guarded) -> None:
+async def test_sources_and_what_they_refused_are_shown_at_every_width(operator: Visit, guarded: Guarded) -> None:
     connection = await asyncpg.connect(guarded.hookledger.environment["HOOKLEDGER_DATABASE__URL"])
     await connection.execute(SOURCES)
+    await connection.execute(REFUSALS)
     try:
         page = await operator.at("/operator/status")
         rows = page.get_by_role("row", name="shop_of_the_north")
         await expect(rows).to_have_count(3)
         await expect(rows.nth(1)).to_contain_text("Stopped")
         await expect(page.locator("main")).to_contain_text("the partition ends at 2")
-        assert [found for width in (WIDE, WIDE // 2, NARROW, 320) for found in await sideways(page, width)] == []
-        schemes: tuple[Scheme, ...] = ("light", "dark")
-        for scheme in schemes:
-            await page.emulate_media(color_scheme=scheme)
-            assert await violations(page) == []
+        await _assert_usable(page)
+        await page.get_by_role("link", name="3 refused").click()
+        await heading(page, "Refused messages")
+        await expect(page.get_by_role("row", name="shop_of_the_north")).to_have_count(3)
+        await _assert_usable(page)
     finally:
-        await connection.execute("DELETE FROM hookledger.source_partition")
+        await connection.execute("DELETE FROM hookledger.source_refusal; DELETE FROM hookledger.source_partition")
         await connection.close()
+
+
+async def _assert_usable(page: Page) -> None:
+    assert [found for width in (WIDE, WIDE // 2, NARROW, 320) for found in await sideways(page, width)] == []
+    schemes: tuple[Scheme, ...] = ("light", "dark")
+    for scheme in schemes:
+        await page.emulate_media(color_scheme=scheme)
+        assert await violations(page) == []
 
 
 async def test_nobody_sees_anything_without_a_session(guarded: Guarded, visiting: Visiting) -> None:

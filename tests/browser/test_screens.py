@@ -92,6 +92,7 @@ SCREENS: Mapping[str, Path] = {
     "audits": fixed("/operator/audits"),
     "status": fixed("/operator/status"),
     "webhooks that fail": fixed("/operator/failing"),
+    "refused messages": fixed("/operator/refusals"),
     "found by id": fixed("/operator/find?id=nothing"),
     "webhooks that fail here": fixed("{t}/webhooks?status=failing"),
     "not found": fixed("{t}/webhooks/none"),

@@ -32,6 +32,7 @@ OPERATOR_PAGES = [
     "/operator/audits/{audit}",
     "/operator/status",
     "/operator/failing",
+    "/operator/refusals",
     "/operator/find",
 ]
 

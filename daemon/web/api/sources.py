@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from aiohttp import web
@@ -13,8 +12,8 @@ from daemon.web.access.queries import query_database
 from daemon.web.http import paging, shapes
 from daemon.web.http.endpoints import Access, endpoint
 from daemon.web.http.shapes import Moment, moment
-from eventstore.sources import refusals
-from eventstore.sources.refusals import KeptRefusal, RefusalPlace
+from daemon.web.service import refusal_pages
+from eventstore.sources.refusals import KeptRefusal
 from eventstore.sources.standing import MessagePlace, PartitionStanding, SourcesStatus
 
 Offset = Annotated[int, Field(ge=0, examples=[42])]
@@ -22,9 +21,6 @@ OffsetCount = Annotated[int, Field(ge=0)]
 SourceName = Annotated[str, Field(examples=["orders"])]
 Topic = Annotated[str, Field(examples=["orders"])]
 Fault = Annotated[str | None, Field(examples=[None])]
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class MessagePlaceShape(TypedDict):
@@ -101,14 +97,8 @@ async def list_refusals(request: web.Request) -> web.Response:
 
     `hookledger sources retry` takes them again.
     """
-    key = paging.cursor(request)
-    limit = paging.limit(request)
-    after = None if key is None else _place(key)
-    found = await refusals.page(query_database(request), after=after, limit=limit + 1)
-    page: paging.Page[RefusalShape] = {
-        "items": [_of_refusal(each) for each in found[:limit]],
-        "next": paging.encoded(_key(found[limit - 1])) if len(found) > limit else None,
-    }
+    found = await refusal_pages.page(query_database(request), request.query.get("cursor"), limit=paging.limit(request))
+    page: paging.Page[RefusalShape] = {"items": [_of_refusal(each) for each in found.items], "next": found.next}
     return shapes.answer(page)
 
 
@@ -157,27 +147,7 @@ def _of_refusal(each: KeptRefusal) -> RefusalShape:
         "at": moment(each.at),
         "reason": each.reason,
         "message_at": moment(each.message_at),
-        "key": _text(each.key),
-        "beginning": _text(each.beginning),
+        "key": refusal_pages.text(each.key),
+        "beginning": refusal_pages.text(each.beginning),
         "size_bytes": each.size_bytes,
     }
-
-
-def _text(raw: bytes | None) -> str | None:
-    return None if raw is None else raw.decode(errors="replace")
-
-
-def _key(refusal: KeptRefusal) -> str:
-    return f"{(refusal.at - _EPOCH) // _MICROSECOND}.{refusal.partition_id}.{refusal.offset}"
-
-
-def _place(key: str) -> RefusalPlace:
-    """The place in a cursor. Raises Invalid for a cursor that no page has returned."""
-    try:
-        micros, partition_id, offset = map(int, key.split("."))
-        at = _EPOCH + micros * _MICROSECOND
-    except (ValueError, OverflowError) as error:
-        raise paging.unknown_cursor() from error
-    if not (0 <= partition_id < 1 << 31 and 0 <= offset < 1 << 63):
-        raise paging.unknown_cursor()
-    return RefusalPlace(at=at, partition_id=partition_id, offset=offset)

@@ -13,6 +13,7 @@ from daemon.web.dashboard.operator import (
     event_types,
     failing_routes,
     find,
+    refusals,
     status,
     tenants,
     tokens,
@@ -98,6 +99,7 @@ _OPERATOR = (
     web.get("/operator/audits/{audit}", audits.show_audit),
     web.get("/operator/status", status.show),
     web.get("/operator/failing", failing_routes.show),
+    web.get("/operator/refusals", refusals.show),
     web.get("/operator/find", find.show),
 )
 

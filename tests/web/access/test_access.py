@@ -126,6 +126,7 @@ ENDPOINTS = {
     "GET /operator/audits/{audit}": "operations",
     "GET /operator/status": "operations",
     "GET /operator/failing": "operations",
+    "GET /operator/refusals": "operations",
     "GET /operator/find": "operations",
     "GET /t/{tenant}/webhooks/{route}": "read",
     "GET /t/{tenant}/webhooks/{route}/disable": "manage",

@@ -10,9 +10,12 @@ from eventstore.postgres.connect import Database
 from eventstore.progress import process as processes
 from eventstore.sources import positions, standing
 from eventstore.sources.positions import MessageBatch, Refusal
+from tests.support import pages
 from tests.support.builders import NOON, new_event, process
 from tests.support.tokens import bearer, token
 from tests.support.web import App
+
+REFUSALS = "/operator/refusals"
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -97,6 +100,33 @@ async def test_the_status_page_shows_sources_if_there_are_any(app: App, taken: D
     page = (await app.ask("GET", "/operator/status", headers={"Accept": "text/html"})).text
     assert "Sources of events" in page
     assert "1 refused" in page
+
+
+async def test_a_page_lists_what_was_refused_and_says_how_to_take_it_again(app: App, taken: Database) -> None:
+    position = (await positions.read(taken, "shop", ["orders"]))["orders", 0]
+    await positions.pass_gap(taken, position, end=15, reason="Kafka deleted 2 messages")
+    page = await pages.get(app, REFUSALS)
+    assert page.words("#refusals th[scope=row]") == ["shop orders 0, 13 to 14", "shop orders 0, 11"]
+    assert page.words("#refusals td[data-label=Reason]") == ["Kafka deleted 2 messages", "no JSON"]
+    assert page.words("#refusals td[data-label='Begins with']") == [
+        "Kafka has deleted it", "Key k\N{REPLACEMENT CHARACTER} {",
+    ]  # fmt: skip
+    assert page.words("main p code") == ["hookledger sources retry shop"]
+    status = await pages.get(app, "/operator/status")
+    assert [link["href"] for link in status.all("section[aria-labelledby=sources] a")] == [REFUSALS]
+
+
+async def test_the_page_of_refused_messages_leads_to_the_older_ones(app: App, taken: Database) -> None:
+    position = (await positions.read(taken, "shop", ["orders"]))["orders", 0]
+    refused = [Refusal(offset=n, reason="r", message_at=None, key=None, value=None) for n in range(13, 73)]
+    await positions.take(taken, MessageBatch(partition_id=position.id, begin=13, end=73, refusals=refused))
+    found = [each for page in await pages.get_all(app, REFUSALS) for each in page.words("#refusals th[scope=row]")]
+    assert sorted(found) == sorted(f"shop orders 0, {n}" for n in (11, *range(13, 73)))
+    assert "This is the end" not in (await pages.get(app, f"{REFUSALS}?after=MS4y")).text
+
+
+async def test_without_refused_messages_the_page_says_so(app: App) -> None:
+    assert "No message was refused" in (await pages.get(app, REFUSALS)).text
 
 
 async def test_the_status_page_says_nothing_of_sources_without_any(app: App) -> None:

@@ -21,6 +21,7 @@ READ_ONLY = (
     "/operator/audits/{audit}",
     "/operator/status",
     "/operator/failing",
+    "/operator/refusals",
     "/operator/find",
 )
 FORMS = [place for place in OPERATOR_PAGES if place not in READ_ONLY]
