@@ -72,6 +72,7 @@ def _as_json(proven: ProvenDelivery) -> dict[str, object]:
         "event": proven.event,
         "type": proven.event_type,
         "event_time": shapes.moment(proven.event_time),
+        **({} if proven.message is None else {"message": proven.message}),
         "route": proven.route,
         "sealed_at": shapes.moment(proven.sealed_at),
         "attempts": [
@@ -102,6 +103,7 @@ def _show(proven: ProvenDelivery) -> None:
             ("delivery", proven.delivery),
             ("event", f"{proven.event} ({proven.event_type}) of {proven.tenant}"),
             ("event time", proven.event_time),
+            *(() if proven.message is None else (("message", proven.message),)),
             ("route", proven.route),
             ("sealed until", proven.sealed_at),
             ("not sealed", f"{proven.unsealed} later outcomes" if proven.unsealed else "nothing"),

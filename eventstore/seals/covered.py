@@ -75,12 +75,19 @@ SELECT tick, coalesce(sealed_snap, snap::text) AS snap, at, route_pos, closed_up
   FROM hookledger.tick WHERE tick > $1 AND tick <= $2 ORDER BY tick
 """
 
-_EVENT = """
+# Which message of a source an event was, null for none. A row that has part of a place, or that of a partition that
+# does not exist, has a text too, and so another leaf.
+_MESSAGE = """
+CASE WHEN source_partition IS NOT NULL OR source_offset IS NOT NULL THEN format('%s/%s', (
+     SELECT format('%s/%s/%s', source, topic, partition) FROM hookledger.source_partition p
+      WHERE p.id = source_partition), source_offset) END
+"""
+_EVENT = f"""
 SELECT seq, recorded_at, tenant, id, type, occurred_at, sha256(data) AS data, sha256(context) AS context,
-       sha256(snapshot) AS snapshot, backfill, test_route, hops, txid, tick, sealed_tick
+       sha256(snapshot) AS snapshot, backfill, test_route, hops, {_MESSAGE} AS message, txid, tick,
+       sealed_tick
   FROM hookledger.domain_event
 """
-_EVENT_COLUMNS = 12
 
 # $1 and $2 the ticks; $3 to $6 the difference: lower, upper, unfinished, late.
 _EVENTS = f"""
@@ -103,7 +110,6 @@ SELECT seq, route_id, number, at, coalesce(sealed_tick, tick) AS tick, event_tim
        txid, seal
   FROM hookledger.attempt
 """
-_ATTEMPT_COLUMNS = 21
 _ATTEMPT_AT = 3
 _IN_ORDER = "ORDER BY seq, route_id, number, at, started_at"
 
@@ -164,13 +170,14 @@ class CoveredRows:
         async for page in rows:
             covered = []
             for row in page:
-                *values, txid, in_tick, sealed_tick = row.values()
+                *values, message, txid, in_tick, sealed_tick = row.values()
                 tick = sealed_tick or in_tick or shown.first_to_show(txid)
                 if tick is None:  # its tick is gone: whichever seal it is counted to, the root differs
                     covered.append(CoveredRow(last.n, values[1], (*values, None, None)))
                     continue
                 seal = marks[min(bisect_left(ends, tick), len(ends) - 1)].n
-                covered.append(CoveredRow(seal, values[1], (*values, tick, closed.get(tick))))
+                of_message = () if message is None else (message,)
+                covered.append(CoveredRow(seal, values[1], (*values, tick, closed.get(tick), *of_message)))
             yield covered
 
     async def attempts(

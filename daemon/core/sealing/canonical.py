@@ -4,7 +4,8 @@ The entry of a row is a JSON array without blanks: the name of its table, then i
 are numbers, UUIDs texts as PostgreSQL writes them, times texts like 2026-11-23T08:00:00.000001Z, without a fraction if
 it is 0. Payloads are in it by their SHA-256, in lower-case hex, so that a proof reveals none. Of what JSON may escape
 in a text only quotes, backslashes and control characters are, by the short form if there is one. orjson writes that in
-a fifth of the time that joining texts took, and there are two rows for each delivery.
+a fifth of the time that joining texts took, and there are two rows for each delivery. An event that was a message of a
+source has one column more, which says which.
 
 A seal has its fields as texts, each as `<length in bytes>:<text>`, null as `~`; the first is `seal`. Numbers are
 decimal, times are microseconds since 1970. The route log has the same form (eventstore/route_log/chain.py).
@@ -83,16 +84,29 @@ COLUMNS: dict[SealedTable, tuple[str, ...]] = {
     SealedTable.HEADERS: ("route_id", "headers_id", "created_at"),
 }
 
+# Of an event that was a message of a source, behind its other columns: `source/topic/partition/offset`.
+MESSAGE = "message"
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+def columns_of(table: SealedTable, count: int) -> tuple[str, ...]:
+    """The columns of a row with so many values. Raises ValueError if there is no such row."""
+    columns = COLUMNS[table]
+    if table is SealedTable.EVENT and count > len(columns):
+        columns = (*columns, MESSAGE)
+    if count != len(columns):
+        raise ValueError(f"a row of {table} has {len(COLUMNS[table])} columns")
+    return columns
+
+
 def row_entry(table: SealedTable, values: Sequence[SealedValue]) -> bytes:
-    """What is hashed of a row. `values` are in the order of COLUMNS."""
+    """What is hashed of a row. `values` are in the order of `columns_of`."""
     return orjson.dumps((table.value, *values), default=_other, option=orjson.OPT_UTC_Z)
 
 
 def leaf(table: SealedTable, values: Sequence[SealedValue]) -> bytes:
-    """The leaf hash of a row. `values` are in the order of COLUMNS."""
+    """The leaf hash of a row. `values` are in the order of `columns_of`."""
     return leaf_hash(row_entry(table, values))
 
 

@@ -26,7 +26,7 @@ from typing_extensions import TypedDict
 from daemon.core.delivery.answer import delivery_id
 from daemon.core.events.event import instant
 from daemon.core.sealing import seal as sealing
-from daemon.core.sealing.canonical import COLUMNS, SealedTable
+from daemon.core.sealing.canonical import MESSAGE, SealedTable, columns_of
 from daemon.core.sealing.head import ForeignSignature, MalformedHead, PublicSealKey, SignedHead, TreeHead, parse_head
 from daemon.core.sealing.tree import is_included, leaf_hash
 
@@ -85,13 +85,16 @@ class ProvenAttempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProvenDelivery:
-    """What a proof proves. `event_time` is the moment at which routes were judged."""
+    """What a proof proves. `event_time` is the moment at which routes were judged, `message` which message of a source
+    the event was, as `source/topic/partition/offset`, None if it was none.
+    """
 
     delivery: str
     tenant: str
     event: str
     event_type: str
     event_time: datetime
+    message: str | None
     route: str
     sealed_at: datetime
     attempts: tuple[ProvenAttempt, ...]
@@ -171,9 +174,9 @@ def _rows(proof: _Proof, seals: Mapping[int, _Seal]) -> tuple[_Row, list[_Row]]:
         entry, seal = each["entry"], seals.get(each["seal"])
         name, *values = orjson.loads(entry)
         table = SealedTable(name)
-        if seal is None or table not in found or len(values) != len(COLUMNS[table]):
-            raise ProofRefused(f"a row of {table} has other columns than such a row, or a seal that is missing")
-        columns = dict(zip(COLUMNS[table], values, strict=True))
+        columns = dict(zip(columns_of(table, len(values)), values, strict=True))
+        if seal is None or table not in found:
+            raise ProofRefused(f"a row is none of an event or an outcome, or of a seal that is missing: {table}")
         recorded_at = instant(columns["recorded_at" if table is SealedTable.EVENT else "at"])
         day = seal.days.get((table, recorded_at.date().isoformat()))
         leaf = leaf_hash(entry.encode())
@@ -206,6 +209,7 @@ def _delivery(
         event=parts["event"],
         event_type=str(columns["type"]),
         event_time=event_time,
+        message=columns.get(MESSAGE),
         route=parts["route"],
         sealed_at=max(row.sealed_at for row in (event, *attempts)),
         attempts=tuple(_attempt(row) for row in attempts),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -18,7 +18,9 @@ from daemon.core.sealing import proof, tree
 from daemon.core.sealing.head import PublicSealKey, parse_head
 from daemon.core.sealing.proof import ProofRefused
 from eventstore.domain_events import ticks
-from tests.support.builders import attempt
+from eventstore.sources import positions
+from eventstore.sources.positions import MessageBatch
+from tests.support.builders import attempt, new_event
 from tests.support.seals import seal
 from tests.support.tokens import bearer, token
 from tests.support.web import App
@@ -44,10 +46,20 @@ async def record(app: App, route: dict[str, Any], *, seq: int, event_id: str, nu
         )
 
 
-async def delivered(app: App, event_id: str) -> str:
+async def taken(app: App, event_id: str) -> None:
+    """Stores an event that is a message of a source."""
+    await positions.begin(app.database, "shop", {("orders", 3): 41})
+    ((_, position),) = (await positions.read(app.database, "shop", ["orders"])).items()
+    event = new_event(tenant="acme", id=event_id, type="order.create")
+    batch = MessageBatch(partition_id=position.id, begin=41, end=42, events=[event], offsets=[41])
+    assert await positions.take(app.database, batch) is not None
+    await ticks.make(app.database)
+
+
+async def delivered(app: App, event_id: str, publish: Callable[[App, str], Awaitable[None]] = published) -> str:
     """The path of a delivery with one outcome."""
     route = await app.route()
-    await published(app, event_id)
+    await publish(app, event_id)
     async with app.database.connection() as connection:
         seq = await connection.fetchval("SELECT max(seq) FROM hookledger.domain_event")
     await record(app, route, seq=seq, event_id=event_id)
@@ -126,6 +138,20 @@ async def test_a_delivery_is_proven_with_its_event_and_its_outcomes(app: App) ->
     proven = proof.verify(document, [await key_of(app)])
     assert (proven.event, proven.tenant, len(proven.attempts), proven.unsealed) == ("e1", "acme", 1, 0)
     assert [json.loads(row["entry"])[0] for row in document["rows"]] == ["domain_event", "attempt"]
+
+
+async def test_which_message_an_event_was_is_proven_with_it(app: App) -> None:
+    path = await delivered(app, "e1", taken)
+    await published(app, "beside")
+    await seal(app.database)
+    document, keys = (await app.ask("GET", path)).json, [await key_of(app)]
+    assert proof.verify(document, keys).message == "shop/orders/3/41"
+    entry = document["rows"][0]["entry"]
+    assert entry.endswith(',"shop/orders/3/41"]')
+    for other in (',"shop/orders/3/42"]', "]", ',"shop/orders/3/41",null]'):
+        document["rows"][0]["entry"] = entry.replace(',"shop/orders/3/41"]', other)
+        with pytest.raises(ProofRefused):
+            proof.verify(document, keys)
 
 
 async def test_an_outcome_that_is_not_sealed_yet_is_told(app: App) -> None:
