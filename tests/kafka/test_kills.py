@@ -92,11 +92,13 @@ async def positions(url: str) -> dict[int, int]:
     return {}
 
 
-async def until_more(url: str, count: int, *, seconds: float = 120) -> None:
-    """Waits until so many more offsets are taken."""
+async def until_more(url: str, count: int, sent: asyncio.Task[None], *, seconds: float = 120) -> None:
+    """Waits until so many more offsets are taken, while messages are sent."""
     before = sum((await positions(url)).values())
     async with asyncio.timeout(seconds):
         while sum((await positions(url)).values()) < before + count:
+            if sent.done():
+                sent.result()
             await asyncio.sleep(0.05)
 
 
@@ -115,9 +117,9 @@ async def test_each_message_is_one_event_through_kills(
         daemons = Daemons(tmp_path, server.url, kafka, topic)
         await daemons.start()
         await daemons.start()
-        async with sending(kafka, topic, messages):
+        async with sending(kafka, topic, messages) as sent:
             for turn in range(rounds):
-                await until_more(server.url, dice.randint(1, messages // rounds // 4))
+                await until_more(server.url, dice.randint(1, messages // rounds // 4), sent)
                 kind = ("daemon", "database", "rebalance", "broker" if is_long else "daemon")[turn % 4]
                 if kind == "daemon":
                     daemons.running.pop(dice.randrange(2)).kill()

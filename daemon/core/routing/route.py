@@ -222,16 +222,11 @@ def config_from_body(body: dict[str, Any], before: RouteConfig | None = None) ->
     whereas 1 and 1.0 are not.
     """
     known = before or _BLANK
-    options, payload = known.payload, body["payload"]
     config = RouteConfig(
         name=_kept(body["name"], known.name),
         target_url=_kept(body["target_url"], known.target_url),
         event_types=_kept(tuple(body["event_types"]), known.event_types),
-        payload=PayloadOptions(
-            snapshot=_kept(snapshot_selection(payload["snapshot"]), options.snapshot),
-            filter=_kept(payload["filter"], options.filter),
-            transform=_kept(payload["transform"], options.transform),
-        ),
+        payload=_payload(body["payload"], known.payload),
         header_names=_kept(tuple(body["header_names"]), known.header_names),
         headers_id=_kept(body["headers_id"], known.headers_id),
         ordered=body["ordered"],
@@ -239,6 +234,14 @@ def config_from_body(body: dict[str, Any], before: RouteConfig | None = None) ->
     )
     _check_types(config)
     return config
+
+
+def _payload(body: dict[str, Any], known: PayloadOptions) -> PayloadOptions:
+    snapshot = _kept(snapshot_selection(body["snapshot"]), known.snapshot)
+    filter, transform = _kept(body["filter"], known.filter), _kept(body["transform"], known.transform)
+    if snapshot is known.snapshot and filter is known.filter and transform is known.transform:
+        return known
+    return PayloadOptions(snapshot=snapshot, filter=filter, transform=transform)
 
 
 def snapshot_selection(
