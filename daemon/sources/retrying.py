@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from daemon.sources.making import EventMaker
+from daemon.sources.making import EventMaker, MadeBatch
 from daemon.sources.peeking import Peek
-from eventstore.domain_events.events import NewEvent
+from daemon.sources.rules import VALUE_REFUSED
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import ValueRefused
 from eventstore.sources import refusals
@@ -45,19 +45,23 @@ async def retry(database: Database, peek: Peek, maker: EventMaker, source: str) 
         if message is None:
             yield Retried(refusal=refusal, result=RetriedAs.GONE, reason="Kafka does not have it any more")
             continue
-        made = await maker.event(message)
-        if isinstance(made, str):
-            await refusals.renew(database, refusal, made)
-            yield Retried(refusal=refusal, result=RetriedAs.REFUSED, reason=made)
+        made = await maker.batch([message], partition_id=refusal.partition_id, begin=refusal.offset)
+        if made.batch.refusals:
+            (refused,) = made.batch.refusals
+            await refusals.renew(database, refusal, refused.reason)
+            yield Retried(refusal=refusal, result=RetriedAs.REFUSED, reason=refused.reason)
             continue
         yield await _settled(database, refusal, made)
 
 
-async def _settled(database: Database, refusal: KeptRefusal, made: NewEvent | None) -> Retried:
+async def _settled(database: Database, refusal: KeptRefusal, made: MadeBatch) -> Retried:
+    event = made.batch.events[0] if made.batch.events else None
     try:
-        is_new = await refusals.settle(database, refusal, made)
+        settled = await refusals.settle(database, refusal, event, judge_repeated=made.judge_repeated)
     except ValueRefused:
-        return Retried(refusal=refusal, result=RetriedAs.REFUSED, reason="PostgreSQL refuses a value of this event")
-    if is_new:
+        settled = VALUE_REFUSED
+    if isinstance(settled, str):
+        return Retried(refusal=refusal, result=RetriedAs.REFUSED, reason=settled)
+    if settled:
         return Retried(refusal=refusal, result=RetriedAs.EVENT)
-    return Retried(refusal=refusal, result=RetriedAs.FILTERED if made is None else RetriedAs.REPEATED)
+    return Retried(refusal=refusal, result=RetriedAs.FILTERED if event is None else RetriedAs.REPEATED)

@@ -9,6 +9,9 @@ from daemon.core.events.event import FieldProblem
 from daemon.core.messages.mapping import MessageMapping
 from daemon.core.messages.reading import MessageRules
 
+# The reason for a message whose event PostgreSQL does not take.
+VALUE_REFUSED = "PostgreSQL refuses a value of this event"
+
 
 def rules_of(section: SourceSection, *, max_bytes: int) -> MessageRules:
     """The rules of a source."""

@@ -19,6 +19,7 @@ from daemon.sources.client import MessageConsumer, PartitionPlace
 from daemon.sources.making import EventMaker, MadeBatch
 from daemon.sources.partitions import SourcePartitions
 from daemon.sources.reporting import SourceReport
+from daemon.sources.rules import VALUE_REFUSED
 from daemon.tasks import TaskGroup
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable, ValueRefused
@@ -141,7 +142,7 @@ class BatchTaker:
             )
         except ValueRefused:
             if len(part) == 1:
-                refusal = self._maker.refusal(part[0], "PostgreSQL refuses a value of this event")
+                refusal = self._maker.refusal(part[0], VALUE_REFUSED)
                 alone = MessageBatch(
                     partition_id=batch.partition_id, begin=batch.begin, end=batch.end, refusals=[refusal]
                 )

@@ -8,9 +8,10 @@ from datetime import datetime
 
 from asyncpg.pool import PoolConnectionProxy
 
+from eventstore.domain_events import same_ids
 from eventstore.domain_events.events import NewEvent, publish_within
 from eventstore.postgres.connect import Database
-from eventstore.sources.positions import MAX_REASON_CHARACTERS
+from eventstore.sources.positions import MAX_REASON_CHARACTERS, JudgeRepeated
 
 READ_SECONDS = 10.0
 _PAGE_ROWS = 500
@@ -59,6 +60,9 @@ _OF_SOURCE = f"""
 {_COLUMNS} WHERE p.source = $1 AND r.upto IS NULL AND (r.source_partition, r.source_offset) > ($2, $3)
  ORDER BY r.source_partition, r.source_offset LIMIT {_PAGE_ROWS}
 """
+_LOCK = """
+SELECT FROM hookledger.source_refusal WHERE source_partition = $1 AND source_offset = $2 AND upto IS NULL FOR UPDATE
+"""
 _SETTLE = "DELETE FROM hookledger.source_refusal WHERE source_partition = $1 AND source_offset = $2 AND upto IS NULL"
 # Unless the partition has begun anew since.
 _COUNT = """
@@ -95,17 +99,27 @@ async def of_source(database: Database, source: str) -> AsyncIterator[KeptRefusa
         place = rows[-1]["partition_id"], rows[-1]["offset"]
 
 
-async def settle(database: Database, refusal: KeptRefusal, event: NewEvent | None) -> bool | None:
+async def settle(
+    database: Database, refusal: KeptRefusal, event: NewEvent | None, *, judge_repeated: JudgeRepeated | None = None
+) -> bool | str | None:
     """Publishes a refused message as the event that it is after all, and takes it off the list; `event` None: the
-    filter of its source passes over it. Returns whether the event is new; None if somebody else has settled it.
+    filter of its source passes over it. Returns whether the event is new; None if somebody else has settled it; the
+    reason if it is refused still, for what stands there under its id.
     """
     place = (refusal.partition_id, refusal.offset)
     async with database.transaction() as connection:
-        if await connection.execute(_SETTLE, *place) != "DELETE 1":
+        if await connection.fetchrow(_LOCK, *place) is None:
             return None
         is_new = False
         if event is not None:
             (is_new,) = await publish_within(connection, [event], refusal.partition_id, [refusal.offset])
+            if not is_new and judge_repeated is not None:
+                stored = await same_ids.contexts_within(connection, {(event.tenant, event.id)})
+                judged = judge_repeated([0], stored)
+                if judged:
+                    await connection.execute(_RENEW, *place, judged[0].reason)
+                    return judged[0].reason
+        await connection.execute(_SETTLE, *place)
         counts = (int(is_new), int(event is not None and not is_new), int(event is None))
         await connection.execute(_COUNT, *place, *counts)
     return is_new

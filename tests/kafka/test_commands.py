@@ -90,6 +90,20 @@ async def test_refused_messages_are_taken_again_once_the_mapping_is_mended(
     assert tuple(row) == (1, 2, 1)
 
 
+async def test_a_cloud_event_whose_id_another_source_has_used_is_refused_again(
+    kafka: Kafka, sources: SourceRuns, operator: Operator, topic: str
+) -> None:
+    text = b'{"specversion": "1.0", "id": "1", "source": "%s", "type": "a.b", "tenant": "acme", "data": {}}'
+    await kafka.send(topic, text % b"/x", text % b"/y")
+    run = await sources.start(topic, format="cloudevents")
+    await sources.until_taken({0: 2})
+    await run.stop()
+    (refused,) = await sources.refusals()
+    ended = operator.command_line(format="cloudevents")("sources", "retry", "shop", "--json", code=1)
+    assert ended.json == {"event": 0, "repeated": 0, "filtered": 0, "refused": 1, "gone": 0}
+    assert await sources.refusals() == [refused]
+
+
 async def test_a_source_is_moved_and_a_daemon_goes_on_from_there(
     kafka: Kafka, operator: Operator, topic: str, sources: SourceRuns
 ) -> None:

@@ -133,7 +133,7 @@ async def test_a_repeated_event_may_be_judged_by_what_stands_there(
         return {0: refusal(7, "of another source")}
 
     taken = await positions.take(database, batch(position, 7, 9, "a", "b"), judge_repeated=judge)
-    assert taken == Taken(events=0, repeated=1, refused=1)
+    assert taken == Taken(events=0, repeated=1, refused=1, last_refusal=refusal(7, "of another source"))
     assert await counts(sql) == (5, 9, 2, 1, 1, 0, 0)
 
 
