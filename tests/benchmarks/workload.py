@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from tests.support.pipeline_process import PipelineProcess, pipeline_process
 from tests.support.running import Running, running
 
 TENANTS = 10
+PUBLISH_ATTEMPTS = 10
 TRANSACTION_EVENTS = 10_000
 _MASTER_KEY = base64.b64encode(b"k" * 32).decode()  # that of tests/support/pipeline_process.py, which makes the routes
 _REST = json.dumps(DATA, separators=(",", ":"))[1:].encode()
@@ -78,7 +80,8 @@ class Workload:
             count -= len(events)
 
     async def publish_steadily(self, url: str, routes: Sequence[int], *, per_second: int, seconds: float) -> int:
-        """Publishes through the API of the daemon at `url` at a steady rate, however long the answers take.
+        """Publishes through the API of the daemon at `url` at a steady rate, however long the answers take, and again
+        what it could not take, as a publisher does.
 
         Returns the number of events.
         """
@@ -88,10 +91,9 @@ class Workload:
 
             async def post() -> None:
                 lines = b"\n".join(line(self.event(route)) for route in islice(turns, batch))
-                headers = {"Content-Type": "application/x-ndjson"}
-                async with session.post(f"{url}/v1/events", data=lines, headers=headers) as answer:
-                    if answer.status != 202 or (await answer.json())["accepted"] != batch:
-                        raise SystemExit(f"the daemon did not take a batch: {answer.status} {await answer.text()}")
+                status, told = await _until_taken(session, f"{url}/v1/events", lines)
+                if status != HTTPStatus.ACCEPTED or told["accepted"] + told["duplicates"] != batch:
+                    raise SystemExit(f"the daemon did not take a batch: {status} {told}")
 
             started = time.monotonic()
             for turn in range(count):
@@ -136,3 +138,15 @@ def line(event: NewEvent) -> bytes:
     """An event as the API takes it."""
     head = json.dumps({"tenant": event.tenant, "id": event.id, "type": event.type})
     return head[:-1].encode() + b',"data":' + event.data + b"}"
+
+
+async def _until_taken(session: aiohttp.ClientSession, url: str, lines: bytes) -> tuple[int, dict[str, int]]:
+    """The answer to a batch. While there is no database, the batch is sent again, as a publisher does."""
+    attempts = 0
+    while True:
+        async with session.post(url, data=lines, headers={"Content-Type": "application/x-ndjson"}) as answer:
+            told = await answer.json()
+        attempts += 1
+        if answer.status != HTTPStatus.SERVICE_UNAVAILABLE or attempts == PUBLISH_ATTEMPTS:
+            return answer.status, told
+        await asyncio.sleep(float(answer.headers["Retry-After"]))
