@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -33,13 +32,14 @@ from daemon.pipeline.sending.attempt import AttemptSettings
 from daemon.pipeline.sending.sender import Sender
 from daemon.pipeline.supervisor import Pipeline, incarnation
 from daemon.pipeline.upkeep.sealing import SealSettings
-from daemon.signals import Signals
+from daemon.pipeline.wakeup import Wakeup
+from daemon.signals import Ending
 from daemon.store import open_store, opened, pool_of_commands, pool_of_queries, query_pool, vault_of
 from daemon.tokens import Tokens
 from daemon.tracing import Tracing
 from daemon.web.app import build, build_ops
 from daemon.web.http.connections import ConnectionLimits
-from daemon.web.http.listeners import Listeners, open_listeners, serving
+from daemon.web.http.listeners import Listeners, serving
 from daemon.web.http.services import Services
 from eventstore.postgres import schema
 from eventstore.postgres.connect import Database, check_durability
@@ -72,18 +72,18 @@ async def run(
     config: Config,
     *,
     ready: Callable[[Running], None],
-    signals: Signals,
-    worker: int | None = None,
-    listeners: Listeners | None = None,
+    ending: Ending,
+    metrics: Metrics,
+    listeners: Listeners,
 ) -> None:
-    """Runs the daemon until a signal stops it. `ready` is called once it answers requests.
+    """Runs the daemon until `ending` ends it. `ready` is called once it answers requests, on `listeners`.
 
-    `worker` and `listeners` are for one of several workers: its number, and listeners that were opened for all of them.
-    Raises ListenFailed, StoreError or WrongMasterKey before it is ready, LoopFailed afterwards.
+    Another one may run in this process meanwhile: nothing here belongs to the process. Closes the listeners. Raises
+    StoreError or WrongMasterKey before it is ready, LoopFailed afterwards.
     """
-    open_files.raise_limit()  # first, since the embedded PostgreSQL inherits it
-    async with prepared(config) as database:
-        await _run_on(database, config, ready, signals, Metrics(worker=worker), listeners)
+    with contextlib.closing(listeners):
+        async with prepared(config) as database:
+            await _run_on(database, config, ready, ending, metrics, listeners)
 
 
 @asynccontextmanager
@@ -101,9 +101,9 @@ async def _run_on(
     database: Database,
     config: Config,
     ready: Callable[[Running], None],
-    signals: Signals,
+    ending: Ending,
     metrics: Metrics,
-    listeners: Listeners | None,
+    listeners: Listeners,
 ) -> None:
     vault = await asyncio.to_thread(vault_of, config)
     await vault.check(database)
@@ -175,7 +175,6 @@ async def _run_on(
             tracing=tracing,
             success_lines_per_second=config.log.successes_per_second,
         )
-        listeners = listeners or open_listeners(config.server)
         services = Services(
             config=_with_bound_address(config, listeners),
             command_database=command_database,
@@ -197,7 +196,7 @@ async def _run_on(
             now=_now,
         )
         connections = _connection_limits(config, limits)
-        await _serve(services, pipeline, listeners, connections, ready, signals)
+        await _serve(services, pipeline, listeners, connections, ready, ending)
 
 
 def _with_bound_address(config: Config, listeners: Listeners) -> Config:
@@ -223,9 +222,9 @@ async def _serve(
     listeners: Listeners,
     connections: ConnectionLimits,
     ready: Callable[[Running], None],
-    signals: Signals,
+    ending: Ending,
 ) -> None:
-    counted = services.metrics.counted(CLIENTS)
+    counted, retiring = services.metrics.counted(CLIENTS), Wakeup()
     async with contextlib.AsyncExitStack() as stack:
         main = serving(build(services), listeners.main, connections, on_connections=counted)
         await stack.enter_async_context(main)
@@ -233,17 +232,25 @@ async def _serve(
             own = ConnectionLimits(most=OPS_CONNECTIONS)
             ops = serving(build_ops(services), listeners.ops, own, on_connections=counted)
             await stack.enter_async_context(ops)
-        running = running_at(services.config, listeners)
         try:
-            with signals.stopping(pipeline.stop):
+            with ending.serving(stop=pipeline.stop, retire=retiring.set):
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(pipeline.run())
-                    _settle_memory()
-                    log.info("daemon.started", version=__version__, url=running.url)
-                    ready(running)
+                    retirement = group.create_task(_retire(retiring, services.event_feed, stack, pipeline))
+                    running = group.create_task(pipeline.run())
+                    ready(running_at(services.config, listeners))
+                    await asyncio.wait({running})
+                    if not retiring.is_set:
+                        retirement.cancel()
         except ExceptionGroup as failed:
             raise LoopFailed("a loop of the daemon failed", failed.exceptions) from None
-        log.info("daemon.stopped")
+
+
+async def _retire(retiring: Wakeup, feed: EventFeed, served: contextlib.AsyncExitStack, pipeline: Pipeline) -> None:
+    """Leaves the clients to the successor before the pipeline ends, so that none is answered by one that is ending."""
+    await retiring.wait_set()
+    feed.close()
+    await served.aclose()
+    pipeline.stop()
 
 
 @asynccontextmanager
@@ -258,16 +265,6 @@ async def _traced(config: Config, metrics: Metrics) -> AsyncIterator[Tracing | N
         yield tracing
     finally:
         await asyncio.to_thread(tracing.close)
-
-
-def _settle_memory() -> None:
-    """Lets the garbage collector pass over all that is in memory by now: modules, types, routes.
-
-    A full collection goes through all of the rest while the event loop stands still. Measured: it took 100 ms, and p99
-    of the latency beside a dead receiver with it from 20 to 90 ms.
-    """
-    gc.collect()
-    gc.freeze()
 
 
 def running_at(config: Config, listeners: Listeners) -> Running:
