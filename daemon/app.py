@@ -78,12 +78,11 @@ async def run(
 ) -> None:
     """Runs the daemon until `ending` ends it. `ready` is called once it answers requests, on `listeners`.
 
-    Another one may run in this process meanwhile: nothing here belongs to the process. Closes the listeners. Raises
-    StoreError or WrongMasterKey before it is ready, LoopFailed afterwards.
+    Another one may run in this process meanwhile, so nothing that is built here is the process's. Raises StoreError or
+    WrongMasterKey before it is ready, LoopFailed afterwards.
     """
-    with contextlib.closing(listeners):
-        async with prepared(config) as database:
-            await _run_on(database, config, ready, ending, metrics, listeners)
+    async with prepared(config) as database:
+        await _run_on(database, config, ready, ending, metrics, listeners)
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ import asyncio
 import gc
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import structlog
@@ -57,7 +58,7 @@ class _Incarnation:
     running: Running | None = None
     failure: Exception | None = None
 
-    def is_ready(self, running: Running) -> None:
+    def became_ready(self, running: Running) -> None:
         self.running = running
         self.settled.set()
 
@@ -140,13 +141,10 @@ class Incarnations:
 
     async def _live(self, own: _Incarnation) -> None:
         try:
-            await app.run(
-                own.config,
-                ready=own.is_ready,
-                ending=own.ending,
-                metrics=self._metrics,
-                listeners=self._listeners.duplicate(),
-            )
+            with closing(self._listeners.duplicate()) as listeners:
+                await app.run(
+                    own.config, ready=own.became_ready, ending=own.ending, metrics=self._metrics, listeners=listeners
+                )
         except Exception as error:  # noqa: BLE001 - `run` raises it, or `replace` returns it
             own.failure = error
 

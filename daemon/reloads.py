@@ -4,7 +4,8 @@ The one thing to know: a configuration with an error changes nothing and ends no
 the sentences that a start would say, in the log and to the service manager.
 
 One reload runs at a time. Signals that come meanwhile, or before the daemon is ready, lead to one more together, which
-reads what the files say then. A terminal sends SIGHUP, too, when it is closed: that is a request to stop.
+reads what the files say then. A terminal sends SIGHUP, too, when it is closed: that is a request to stop, except of a
+process that was started by nohup.
 """
 
 from __future__ import annotations
@@ -58,10 +59,10 @@ def at_hangup(config: Config, source: ConfigSource, target: Reloadable, signals:
     """Reloads within the block at each SIGHUP. Afterwards the signal has no effect: everything is closing."""
     reloads = _Reloads(config, source, target, signals)
     loop = asyncio.get_running_loop()
-    has_terminal = _has_terminal()
+    ends_with_terminal = _has_terminal() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
 
     def received() -> None:
-        if has_terminal and not _has_terminal():
+        if ends_with_terminal and not _has_terminal():
             signals.request_stop()
         else:
             reloads.requested.set()
@@ -73,8 +74,7 @@ def at_hangup(config: Config, source: ConfigSource, target: Reloadable, signals:
         yield
     finally:
         reloading.cancel()
-        hold_back()
-        loop.remove_signal_handler(signal.SIGHUP)
+        loop.add_signal_handler(signal.SIGHUP, _nothing)
 
 
 class _Reloads:
@@ -115,6 +115,10 @@ class _Reloads:
             log.info("config.reloaded", changed=changed)
             status = f"configuration reloaded: {', '.join(changed) or 'no key changed'}"
         service_manager.tell_reloaded(status)
+
+
+def _nothing() -> None:
+    """The action of the signal when everything is closing."""
 
 
 def _has_terminal() -> bool:

@@ -1,4 +1,5 @@
-"""SIGTERM and SIGINT: the first signal requests a graceful stop, the second one ends the process at once.
+"""SIGTERM and SIGINT: the first signal requests a graceful stop, the second one ends the process at once. SIGHUP is a
+matter of `reloads`.
 
 The one thing to know: before the process ends at once, `kill_children` stops the child processes that would stay
 behind (workers, the embedded PostgreSQL). It must be quick in any state. Both signals are handled until the loop ends,

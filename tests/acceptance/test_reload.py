@@ -270,19 +270,36 @@ async def test_a_service_manager_is_told_of_a_reload_and_how_it_went(hookledger:
             assert await told() == {"STOPPING": "1"}
 
 
-async def test_a_terminal_that_is_closed_stops_the_daemon_and_is_no_reload(hookledger: CommandLine) -> None:
+def run_in_a_terminal(hookledger: CommandLine, *, by_nohup: bool) -> tuple[int, int]:
+    """The process id of a daemon, and the other end of its terminal."""
     pid, terminal = pty.fork()
     if pid == 0:
-        arguments = ["python", "-m", "daemon", "run", "--dev", "--listen", "127.0.0.1:0"]
         os.chdir(hookledger.home)
-        log = os.open("daemon.log", os.O_WRONLY | os.O_CREAT, 0o600)
-        os.dup2(log, 2)
-        os.execve(sys.executable, arguments, hookledger.environment)
-    log_file = hookledger.home / "daemon.log"
-    assert b"ready: " in await asyncio.to_thread(os.read, terminal, 4096)
-    os.close(terminal)
-    _, status = await asyncio.wait_for(asyncio.to_thread(os.waitpid, pid, 0), SECONDS)
-    assert os.waitstatus_to_exitcode(status) == 0
-    names = [json.loads(line)["event"] for line in log_file.read_text().splitlines()]
+        os.dup2(os.open("daemon.log", os.O_WRONLY | os.O_CREAT, 0o600), 2)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if by_nohup else signal.SIG_DFL)
+        arguments = ["-m", "daemon", "run", "--dev", "--listen", "127.0.0.1:0"]
+        os.execve(sys.executable, [sys.executable, *arguments], hookledger.environment)
+    return pid, terminal
+
+
+@pytest.mark.parametrize("by_nohup", [False, True])
+async def test_a_terminal_that_is_closed_stops_the_daemon_unless_nohup_started_it(
+    hookledger: CommandLine, *, by_nohup: bool
+) -> None:
+    pid, terminal = run_in_a_terminal(hookledger, by_nohup=by_nohup)
+    try:
+        assert b"ready: " in await asyncio.to_thread(os.read, terminal, 4096)
+        os.close(terminal)
+        if by_nohup:
+            log = hookledger.home / "daemon.log"
+            await until(lambda: '"config.reloaded"' in log.read_text(), seconds=SECONDS)
+            os.kill(pid, signal.SIGTERM)
+        _, status = await asyncio.wait_for(asyncio.to_thread(os.waitpid, pid, 0), SECONDS)
+        assert os.waitstatus_to_exitcode(status) == 0
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        raise
+    lines = (hookledger.home / "daemon.log").read_text().splitlines()
+    names = [json.loads(line)["event"] for line in lines]
     assert names[-1] == "daemon.stopped"
-    assert "config.reloaded" not in names
+    assert ("config.reloaded" in names) == by_nohup
