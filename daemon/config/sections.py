@@ -135,9 +135,7 @@ class SigningSection(Section):
 
     header: HeaderName = SIGNATURE_HEADER
     standard_webhooks: bool = True
-    master_key: Annotated[MasterKeys | None, NeedsRestart("all processes must know a key before one seals with it")] = (
-        None
-    )
+    master_key: Annotated[MasterKeys | None, _KNOWN_BY_ALL] = None
 
     @property
     def master_keys(self) -> tuple[bytes, ...]:

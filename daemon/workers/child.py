@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import structlog
 
@@ -29,20 +29,22 @@ async def run(own: WorkerOrders, *, control_pipe: int, describe: Callable[[Excep
     `describe` says in sentences what kept another configuration from being applied.
     """
     incarnations = Incarnations(own.config, own.listeners(), worker=own.number)
-    with signals.listening(embedded.stop_at_once, ignores_repeats=True) as received:
-        async with _obeying(control_pipe, received, incarnations, describe):
-            with received.stopping(incarnations.stop):
-                await incarnations.run(lambda _running: _answer(orders.READY))
+    with (
+        signals.listening(embedded.stop_at_once, ignores_repeats=True) as received,
+        _obeying(control_pipe, received, incarnations, describe),
+        received.stopping(incarnations.stop),
+    ):
+        await incarnations.run(lambda _running: _answer(orders.READY))
     return 0
 
 
-@asynccontextmanager
-async def _obeying(
+@contextmanager
+def _obeying(
     control_pipe: int,
     received: Signals,
     incarnations: Incarnations,
     describe: Callable[[Exception], tuple[str, ...]],
-) -> AsyncIterator[None]:
+) -> Iterator[None]:
     """Does what is read: asks for a clean end, also when the pipe ends, or replaces the incarnation.
 
     An orphan removes the shared metrics files.

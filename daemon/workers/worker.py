@@ -45,16 +45,20 @@ class WorkerProcess:
     async def replace(self, config: Config) -> NotReplaced | None:
         """Has it run by `config`, once it is ready. Returns why it does not. One that exits before is not asked."""
         seconds = incarnations.longest_replacement_seconds(self.config) + GRACE_SECONDS
+        if not await self._started.wait(seconds):
+            return NotReplaced(
+                f"worker {self.number}: it has been starting for {seconds:.0f} s; try again once it is ready"
+            )
+        if not self._is_ready:
+            return None
         why: str | None = f"it did not answer for {seconds:.0f} s, and was killed"
-        try:
+        answer = b""
+        self._write(orders.encode(config))
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._started.wait_set()
-                if not self._is_ready:
-                    return None
-                self._write(orders.encode(config))
                 answer = await self._answer()
-            why, self._is_ready = orders.why_refused(answer), bool(answer)
-        except TimeoutError:
+                why = orders.why_refused(answer)
+        if not answer:
             self._is_ready = False
             self.kill()
         if why is not None:

@@ -138,3 +138,23 @@ async def test_a_worker_that_dies_of_a_new_configuration_is_started_by_the_forme
     assert str(failure) == "worker 0: it died"
     assert told.read_text().splitlines() == ["0 1000", "1 1000", "0 1", "0 1000"]
     assert "worker.not_returned" not in capsys.readouterr().err
+
+
+async def test_a_worker_that_does_not_answer_at_a_reload_is_killed_and_started_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.incarnations.longest_replacement_seconds", lambda _former: 0.1)
+    monkeypatch.setattr("daemon.workers.worker.GRACE_SECONDS", 0.0)
+    monkeypatch.setattr("daemon.workers.parent.pause_seconds", lambda _failures: 0.01)
+    async with (
+        asyncio.timeout(SECONDS),
+        workers_of(tmp_path, "echo ready; cat > /dev/null", monkeypatch) as workers,
+        asyncio.TaskGroup() as group,
+    ):
+        group.create_task(workers.run(lambda: None))
+        await workers.is_ready.wait_set()
+        failure = await workers.replace(with_routes(tmp_path, 7))
+        await until(lambda: len((tmp_path / "starts").read_text()) == 3, seconds=SECONDS)
+        workers._finish_seconds = 0.1
+        workers.stop()
+    assert str(failure) == "worker 0: it did not answer for 0 s, and was killed"
