@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -34,7 +33,8 @@ from daemon.pipeline.sending.attempt import AttemptSettings
 from daemon.pipeline.sending.sender import Sender
 from daemon.pipeline.supervisor import Pipeline, incarnation
 from daemon.pipeline.upkeep.sealing import SealSettings
-from daemon.signals import Signals
+from daemon.pipeline.wakeup import Wakeup
+from daemon.signals import Ending
 from daemon.sources.client import require
 from daemon.sources.sources import CONNECTIONS, Sources
 from daemon.store import open_store, opened, pool_of_commands, pool_of_queries, pool_of_sources, query_pool, vault_of
@@ -43,7 +43,7 @@ from daemon.tokens import Tokens
 from daemon.tracing import Tracing
 from daemon.web.app import build, build_ops
 from daemon.web.http.connections import ConnectionLimits
-from daemon.web.http.listeners import Listeners, open_listeners, serving
+from daemon.web.http.listeners import Listeners, serving
 from daemon.web.http.services import Services
 from eventstore.postgres import schema
 from eventstore.postgres.connect import Database, check_durability
@@ -78,18 +78,17 @@ async def run(
     config: Config,
     *,
     ready: Callable[[Running], None],
-    signals: Signals,
-    worker: int | None = None,
-    listeners: Listeners | None = None,
+    ending: Ending,
+    metrics: Metrics,
+    listeners: Listeners,
 ) -> None:
-    """Runs the daemon until a signal stops it. `ready` is called once it answers requests.
+    """Runs the daemon until `ending` ends it. `ready` is called once it answers requests, on `listeners`.
 
-    `worker` and `listeners` are for one of several workers: its number, and listeners that were opened for all of them.
-    Raises ListenFailed, StoreError or WrongMasterKey before it is ready, LoopFailed afterwards.
+    Another one may run in this process meanwhile, so nothing that is built here is the process's. Raises StoreError or
+    WrongMasterKey before it is ready, LoopFailed afterwards.
     """
-    open_files.raise_limit()  # first, since the embedded PostgreSQL inherits it
     async with prepared(config) as database:
-        await _run_on(database, config, ready, signals, Metrics(worker=worker), listeners)
+        await _run_on(database, config, ready, ending, metrics, listeners)
 
 
 @asynccontextmanager
@@ -107,9 +106,9 @@ async def _run_on(
     database: Database,
     config: Config,
     ready: Callable[[Running], None],
-    signals: Signals,
+    ending: Ending,
     metrics: Metrics,
-    listeners: Listeners | None,
+    listeners: Listeners,
 ) -> None:
     if config.sources:
         require()
@@ -184,7 +183,6 @@ async def _run_on(
             tracing=tracing,
             success_lines_per_second=config.log.successes_per_second,
         )
-        listeners = listeners or open_listeners(config.server)
         services = Services(
             config=_with_bound_address(config, listeners),
             command_database=command_database,
@@ -207,7 +205,7 @@ async def _run_on(
         )
         connections = _connection_limits(config, limits)
         async with _sources(config, database, metrics, pipeline, owner=owner) as sources:
-            await _serve(services, pipeline, sources, listeners, connections, ready, signals)
+            await _serve(services, pipeline, sources, listeners, connections, ready, ending)
 
 
 @asynccontextmanager
@@ -248,9 +246,9 @@ async def _serve(
     listeners: Listeners,
     connections: ConnectionLimits,
     ready: Callable[[Running], None],
-    signals: Signals,
+    ending: Ending,
 ) -> None:
-    counted = services.metrics.counted(CLIENTS)
+    counted, retiring = services.metrics.counted(CLIENTS), Wakeup()
     async with contextlib.AsyncExitStack() as stack:
         main = serving(build(services), listeners.main, connections, on_connections=counted)
         await stack.enter_async_context(main)
@@ -258,19 +256,38 @@ async def _serve(
             own = ConnectionLimits(most=OPS_CONNECTIONS)
             ops = serving(build_ops(services), listeners.ops, own, on_connections=counted)
             await stack.enter_async_context(ops)
-        running = running_at(services.config, listeners)
         try:
-            with signals.stopping(partial(_stop, pipeline, sources)):
+            with ending.serving(stop=partial(_stop, pipeline, sources), retire=retiring.set):
                 async with TaskGroup() as group:
-                    group.create_task(pipeline.run())
+                    leaving = _retire(retiring, services.event_feed, sources, stack, pipeline)
+                    retirement = group.create_task(leaving)
+                    running = group.create_task(pipeline.run())
                     if sources is not None:
                         group.create_task(sources.run())
-                    _settle_memory()
-                    log.info("daemon.started", version=__version__, url=running.url)
-                    ready(running)
+                    ready(running_at(services.config, listeners))
+                    await asyncio.wait({running})
+                    if not retiring.is_set:
+                        retirement.cancel()
         except ExceptionGroup as failed:
             raise LoopFailed("a loop of the daemon failed", failed.exceptions) from None
-        log.info("daemon.stopped")
+
+
+async def _retire(
+    retiring: Wakeup,
+    feed: EventFeed,
+    sources: Sources | None,
+    served: contextlib.AsyncExitStack,
+    pipeline: Pipeline,
+) -> None:
+    """Leaves clients and sources to the successor before the pipeline ends, so that none is answered by one that is
+    ending.
+    """
+    await retiring.wait_set()
+    feed.close()
+    if sources is not None:
+        sources.stop()
+    await served.aclose()
+    pipeline.stop()
 
 
 def _stop(pipeline: Pipeline, sources: Sources | None) -> None:
@@ -291,16 +308,6 @@ async def _traced(config: Config, metrics: Metrics) -> AsyncIterator[Tracing | N
         yield tracing
     finally:
         await asyncio.to_thread(tracing.close)
-
-
-def _settle_memory() -> None:
-    """Lets the garbage collector pass over all that is in memory by now: modules, types, routes.
-
-    A full collection goes through all of the rest while the event loop stands still. Measured: it took 100 ms, and p99
-    of the latency beside a dead receiver with it from 20 to 90 ms.
-    """
-    gc.collect()
-    gc.freeze()
 
 
 def running_at(config: Config, listeners: Listeners) -> Running:

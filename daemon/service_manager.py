@@ -1,4 +1,5 @@
-"""What a service manager is told (sd_notify(3), systemd's Type=notify): ready, stopping, and that the event loop turns.
+"""What a service manager is told (sd_notify(3), systemd's Type=notify): that the daemon is ready, reloads or stops, how
+a reload went, and that the event loop turns.
 
 The watchdog follows the event loop of the main process and nothing else. A PostgreSQL that is away is no reason to
 start the process anew: it waits, and a new one could do no more.
@@ -13,6 +14,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Coroutine
 from typing import TypeVar
 
@@ -20,6 +22,7 @@ _T = TypeVar("_T")
 
 READY = "READY=1"
 STOPPING = "STOPPING=1"
+_RELOADING = "RELOADING=1"
 _ALIVE = "WATCHDOG=1"
 
 # A part of the time after which the manager would end the process.
@@ -39,6 +42,16 @@ def tell(state: str) -> None:
     ):
         sending.settimeout(0)
         sending.sendto(state.encode(), address)
+
+
+def tell_reloading() -> None:
+    """Says that a reload begins; `tell_reloaded` ends it. The time is for Type=notify-reload."""
+    tell(f"{_RELOADING}\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+
+def tell_reloaded(status: str) -> None:
+    """Says that a reload has ended, and with `status` in what."""
+    tell(f"{READY}\nSTATUS={' '.join(status.split())}")
 
 
 def leave_to_parent() -> None:

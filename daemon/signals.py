@@ -1,4 +1,5 @@
-"""SIGTERM and SIGINT: the first signal requests a graceful stop, the second one ends the process at once.
+"""SIGTERM and SIGINT: the first signal requests a graceful stop, the second one ends the process at once. SIGHUP is a
+matter of `reloads`.
 
 The one thing to know: before the process ends at once, `kill_children` stops the child processes that would stay
 behind (workers, the embedded PostgreSQL). It must be quick in any state. Both signals are handled until the loop ends,
@@ -25,6 +26,32 @@ EXIT_KILLED = 1
 LAST_LINES_SECONDS = 0.25
 
 
+class Ending:
+    """How a task that runs the daemon is asked for its end: that cancels it, until it serves and says what to call.
+
+    `stop` is for the end of the process, `retire` for that of one whose successor in this process is ready.
+    """
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self._stop: Callable[[], object] = task.cancel
+        self._retire: Callable[[], object] = task.cancel
+
+    def stop(self) -> None:
+        self._stop()
+
+    def retire(self) -> None:
+        self._retire()
+
+    @contextmanager
+    def serving(self, *, stop: Callable[[], None], retire: Callable[[], None]) -> Iterator[None]:
+        """Within the block the task is not cancelled any more. After it everything is closing already."""
+        self._stop, self._retire = stop, retire
+        try:
+            yield
+        finally:
+            self._stop = self._retire = _nothing
+
+
 class Signals:
     """What a stop does: it cancels the task that created this object, or within `stopping` calls `stop` instead."""
 
@@ -33,6 +60,10 @@ class Signals:
         self._stop: Callable[[], object] = _nothing if task is None else task.cancel
         self._kill_children = kill_children
         self._is_stop_requested = False
+
+    @property
+    def is_stop_requested(self) -> bool:
+        return self._is_stop_requested
 
     def request_stop(self) -> None:
         """Requests a graceful stop; only the first call has an effect."""

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import click
 import structlog
 import uvloop
 
-from daemon import app, logs, service_manager, signals
+from daemon import logs, reloads, service_manager, signals
 from daemon.app import LoopFailed, Running
 from daemon.cli.console import failures
 from daemon.cli.console.failures import CliError
 from daemon.cli.store import config_option, settings
 from daemon.config import Config
-from daemon.web.http.listeners import ListenFailed
+from daemon.incarnations import Incarnations
+from daemon.reloads import ConfigSource
+from daemon.web.http.listeners import ListenFailed, open_listeners
 from eventstore import embedded
 
 log = structlog.get_logger()
@@ -37,41 +39,50 @@ def run(config_file: Path | None, listen: str | None, workers: int, dev: bool, a
     """Run the daemon.
 
     Without database.url it starts the embedded PostgreSQL in the data directory. SIGTERM and Ctrl-C drain: requests in
-    flight are finished and recorded. A second signal stops at once. With several workers a process that dies is started
-    again, and all of them answer on the one address.
+    flight are finished and recorded. A second signal stops at once. SIGHUP has the configuration read anew: it is
+    applied without an interruption, or refused as a whole if it has an error or changes a key that takes a restart.
+    With several workers a process that dies is started again, and all of them answer on the one address.
     """
     if as_worker:
         return _run_worker()
-    config = settings(config_file, dev=dev, listen=listen)
+    reloads.hold_back()
+    source = ConfigSource(read=lambda: settings(config_file, dev=dev, listen=listen), describe=_sentences)
+    config = source.read()
     logs.configure_daemon(config.log.level, config.log.format)
-    return _run_until_end(serve(config, ready=_announce) if workers == 1 else _supervise(config, workers))
+    serving = serve(config, ready=_announce, source=source) if workers == 1 else _supervise(config, workers, source)
+    return _run_until_end(serving)
 
 
-async def serve(config: Config, *, ready: Callable[[Running], None]) -> int:
-    """Runs the daemon in this process until a signal. Returns the exit code."""
+async def serve(config: Config, *, ready: Callable[[Running], None], source: ConfigSource | None = None) -> int:
+    """Runs the daemon in this process until a signal, and reloads if there is a source. Returns the exit code."""
     with signals.listening(embedded.stop_at_once) as received, _listen_failures():
-        await app.run(config, ready=ready, signals=received)
+        incarnations = Incarnations(config, open_listeners(config.server))
+        with received.stopping(incarnations.stop), ExitStack() as stack:
+            if source is not None:
+                stack.enter_context(reloads.at_hangup(config, source, incarnations, received))
+            await incarnations.run(ready)
     return 0
 
 
-async def _supervise(config: Config, count: int) -> int:
+async def _supervise(config: Config, count: int, source: ConfigSource) -> int:
     from daemon.workers import parent
 
     with _listen_failures():
-        return await parent.run(config, count, ready=_announce)
+        return await parent.run(config, count, source, ready=_announce)
 
 
 def _run_worker() -> int:
     from daemon.workers import child, orders
 
     service_manager.leave_to_parent()
+    reloads.ignore()
     try:
         own = orders.read(STANDARD_INPUT)
     except EOFError as error:
         raise CliError("there are no orders for a worker", hint="run --workers N", code=failures.EXIT_USAGE) from error
     logs.configure_daemon(own.config.log.level, own.config.log.format)
     structlog.contextvars.bind_contextvars(worker=own.number)
-    return _run_until_end(child.run(own, control_pipe=STANDARD_INPUT))
+    return _run_until_end(child.run(own, control_pipe=STANDARD_INPUT, describe=_sentences))
 
 
 def _run_until_end(main: Coroutine[None, None, int]) -> int:
@@ -83,6 +94,12 @@ def _run_until_end(main: Coroutine[None, None, int]) -> int:
             log.exception("daemon.failed", cause=failures.describe(failed).messages[0])
             return failures.EXIT_FAILED
     return 0
+
+
+def _sentences(error: Exception) -> tuple[str, ...]:
+    """What a start would print."""
+    report = failures.describe(error)
+    return (*report.messages, f"try: {report.hint}") if report.hint else report.messages
 
 
 @contextmanager

@@ -7,6 +7,7 @@ mistakes give three messages, each with its key or variable. pydantic-settings i
 itself and stops at the first unreadable source.
 """
 
+from daemon.config.changes import changed_keys, check_change
 from daemon.config.loading import ConfigError, load
 from daemon.config.masking import masked
 from daemon.config.sections import Config, LogFormat, LogLevel
@@ -20,6 +21,8 @@ __all__ = [
     "LogFormat",
     "LogLevel",
     "Secret",
+    "changed_keys",
+    "check_change",
     "load",
     "masked",
 ]

@@ -1,14 +1,16 @@
 """The sections and keys of the configuration with their defaults, and the policies of the core that they define.
 
 The one thing to know: a key added here works in the file, in the environment and in `config show` without further code.
-The value of a `Secret` key may also be in a file of its own (`…_FILE`), and is never quoted.
+The value of a `Secret` key may also be in a file of its own (`…_FILE`), and is never quoted. A reload builds everything
+anew, so it takes a new value of every key except those whose type has a `NeedsRestart`.
 """
 
 import base64
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, Final, get_args
+from typing import Annotated, Final, Self, get_args
 
 from pydantic import Field
 
@@ -59,12 +61,24 @@ class LogFormat(StrEnum):
     CONSOLE = "console"
 
 
+@dataclass(frozen=True, slots=True)
+class NeedsRestart:
+    """In the type of a key: a running daemon cannot change it. `why` is the first half of a sentence about the key."""
+
+    why: str
+
+
+_BOUND = NeedsRestart("addresses are bound when the daemon starts")
+_ONE_DATABASE = NeedsRestart("a running daemon stays with its database")
+_KNOWN_BY_ALL = NeedsRestart("all processes must know a key before one seals with it")
+
+
 class ServerSection(Section):
     """`max_connections` is for each process; a process with too few files to open gets by with less."""
 
-    listen: Listen = ListenAddress(host="127.0.0.1", port=8080)
+    listen: Annotated[Listen, _BOUND] = ListenAddress(host="127.0.0.1", port=8080)
     public_url: PublicUrl | None = None
-    ops_listen: Listen | None = None
+    ops_listen: Annotated[Listen | None, _BOUND] = None
     admin_token: SecretText | None = None
     max_connections: Positive = 1000
 
@@ -85,8 +99,8 @@ class DatabaseSection(Section):
     only read for the API and the dashboard.
     """
 
-    url: DatabaseUrl | None = None
-    data_dir: FilePath
+    url: Annotated[DatabaseUrl | None, _ONE_DATABASE] = None
+    data_dir: Annotated[FilePath, _ONE_DATABASE]
     pool_size: Annotated[int, Field(ge=2, le=1000)] = 8
     command_connections: Annotated[int, Field(ge=2, le=1000)] = 4
     query_connections: Annotated[int, Field(ge=2, le=1000)] = 4
@@ -120,7 +134,7 @@ class SigningSection(Section):
 
     header: HeaderName = SIGNATURE_HEADER
     standard_webhooks: bool = True
-    master_key: MasterKeys | None = None
+    master_key: Annotated[MasterKeys | None, _KNOWN_BY_ALL] = None
 
     @property
     def master_keys(self) -> tuple[bytes, ...]:
@@ -217,6 +231,10 @@ class Config(Section):
     sources: Mapping[str, SourceSection] = {}
     dev: bool = False
 
+    def with_database(self, url: Secret | None) -> Self:
+        """The same with another `database.url`."""
+        return self.model_copy(update={"database": self.database.model_copy(update={"url": url})})
+
     @property
     def egress_policy(self) -> EgressPolicy:
         own, dev = self.egress, EgressPolicy.dev()
@@ -262,3 +280,9 @@ def is_secret(section: str, key: str) -> bool:
 
 
 KEYS: Final = tuple((section, key) for section, model in SECTIONS.items() for key in model.model_fields)
+NEEDS_RESTART: Final = {
+    (section, key): mark.why
+    for section, key in KEYS
+    for mark in SECTIONS[section].model_fields[key].metadata
+    if isinstance(mark, NeedsRestart)
+}

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import structlog
 
-from daemon import app, metrics, signals
-from daemon.app import Running
+from daemon import metrics, signals
+from daemon.config import Config
+from daemon.incarnations import Incarnations
 from daemon.signals import Signals
-from daemon.workers.orders import READY, WorkerOrders
+from daemon.workers import orders
+from daemon.workers.orders import WorkerOrders
 from eventstore import embedded
 
 log = structlog.get_logger()
@@ -21,45 +23,66 @@ log = structlog.get_logger()
 STANDARD_OUTPUT = 1
 
 
-async def run(orders: WorkerOrders, *, control_pipe: int) -> int:
-    """Runs until the parent asks for the end on `control_pipe`, or dies. Returns the exit code."""
+async def run(own: WorkerOrders, *, control_pipe: int, describe: Callable[[Exception], tuple[str, ...]]) -> int:
+    """Runs until the parent asks for the end on `control_pipe`, or dies. Returns the exit code.
+
+    `describe` says in sentences what kept another configuration from being applied.
+    """
+    incarnations = Incarnations(own.config, own.listeners(), worker=own.number)
     with (
         signals.listening(embedded.stop_at_once, ignores_repeats=True) as received,
-        _watching(control_pipe, received),
+        _obeying(control_pipe, received, incarnations, describe),
+        received.stopping(incarnations.stop),
     ):
-        await app.run(
-            orders.config,
-            ready=_report_ready,
-            signals=received,
-            worker=orders.number,
-            listeners=orders.listeners(),
-        )
+        await incarnations.run(lambda _running: _answer(orders.READY))
     return 0
 
 
 @contextmanager
-def _watching(control_pipe: int, received: Signals) -> Iterator[None]:
-    """Asks for a clean end when `stop` is read, or when the pipe ends. An orphan removes the shared metrics files."""
+def _obeying(
+    control_pipe: int,
+    received: Signals,
+    incarnations: Incarnations,
+    describe: Callable[[Exception], tuple[str, ...]],
+) -> Iterator[None]:
+    """Does what is read: asks for a clean end, also when the pipe ends, or replaces the incarnation.
+
+    An orphan removes the shared metrics files.
+    """
     loop = asyncio.get_running_loop()
     is_orphan = False
+    ordered: asyncio.Queue[Config] = asyncio.Queue()
 
     def on_readable() -> None:
         nonlocal is_orphan
-        loop.remove_reader(control_pipe)
-        if not os.read(control_pipe, 64):
+        try:
+            config = orders.read_next(control_pipe)
+        except EOFError:
             is_orphan = True
             log.warning("worker.orphaned")
-        received.request_stop()
+            config = None
+        if config is not None:
+            ordered.put_nowait(config)
+        else:
+            loop.remove_reader(control_pipe)
+            received.request_stop()
+
+    async def replace_each() -> None:
+        while True:
+            failure = await incarnations.replace(await ordered.get())
+            _answer(orders.READY if failure is None else orders.refusal("; ".join(describe(failure))))
 
     loop.add_reader(control_pipe, on_readable)
+    replacing = asyncio.create_task(replace_each())
     try:
         yield
     finally:
+        replacing.cancel()
         loop.remove_reader(control_pipe)
         if is_orphan:
             metrics.remove_directory()
 
 
-def _report_ready(_running: Running) -> None:
+def _answer(line: bytes) -> None:
     with contextlib.suppress(OSError):  # the parent is gone: the control pipe ends, too
-        os.write(STANDARD_OUTPUT, READY)
+        os.write(STANDARD_OUTPUT, line)

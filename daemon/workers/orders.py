@@ -1,8 +1,10 @@
-"""What a parent writes to a worker: its orders at the start, and later the request to stop.
+"""What a parent writes to a worker: its orders at the start, later other configurations, and the request to stop.
 
-The orders are a frame of a length and a pickle; `stop` follows in plain text. The worker must not read beyond its
-orders, because its event loop reads the rest. The checked configuration is pickled and not read from the file again:
-the file may have changed meanwhile, and all workers of one daemon need the same configuration.
+Each is a frame of a length and a pickle; the empty frame asks for the end. A worker must not read beyond a frame,
+because its event loop reads the next one. The checked configuration is pickled and not read from the file again: the
+file may have changed meanwhile, and all workers of one daemon need the same configuration.
+
+A worker answers each configuration with one line: it is ready by it, or why it goes on by the one before.
 """
 
 from __future__ import annotations
@@ -15,10 +17,11 @@ from dataclasses import dataclass
 from daemon.config import Config, ListenAddress
 from daemon.web.http.listeners import Listener, Listeners
 
-STOP = b"stop\n"
 READY = b"ready\n"
+_REFUSED = b"refused "
 
 _LENGTH_BYTES = 4
+STOP = bytes(_LENGTH_BYTES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,16 +56,37 @@ def inherited_sockets(listener: Listener) -> InheritedSockets:
     return InheritedSockets(address=listener.address, descriptors=tuple(each.fileno() for each in listener.sockets))
 
 
-def encode(orders: WorkerOrders) -> bytes:
-    body = pickle.dumps(orders)
+def encode(content: WorkerOrders | Config) -> bytes:
+    body = pickle.dumps(content)
     return len(body).to_bytes(_LENGTH_BYTES, "big") + body
 
 
 def read(descriptor: int) -> WorkerOrders:
     """Reads the orders and not one byte more. Raises EOFError if the parent is gone."""
-    length = int.from_bytes(_read_exactly(descriptor, _LENGTH_BYTES), "big")
-    orders: WorkerOrders = pickle.loads(_read_exactly(descriptor, length))  # noqa: S301 - from the parent, by a pipe
+    orders: WorkerOrders = pickle.loads(_read_frame(descriptor))  # noqa: S301 - from the parent, by a pipe
     return orders
+
+
+def read_next(descriptor: int) -> Config | None:
+    """Reads another configuration, or None: a request to stop. Raises EOFError if the parent is gone."""
+    body = _read_frame(descriptor)
+    config: Config | None = pickle.loads(body) if body else None  # noqa: S301 - from the parent, by a pipe
+    return config
+
+
+def refusal(why: str) -> bytes:
+    return _REFUSED + " ".join(why.split()).encode() + b"\n"
+
+
+def why_refused(answer: bytes) -> str | None:
+    """Why a worker goes on by the configuration before, None if it is ready by the new one."""
+    if answer == READY:
+        return None
+    return answer.removeprefix(_REFUSED).decode().strip() or "it died"
+
+
+def _read_frame(descriptor: int) -> bytes:
+    return _read_exactly(descriptor, int.from_bytes(_read_exactly(descriptor, _LENGTH_BYTES), "big"))
 
 
 def _read_exactly(descriptor: int, count: int) -> bytes:

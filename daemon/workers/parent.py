@@ -3,6 +3,10 @@
     starting --writes ready--> ready --exits by itself--> dead --after a pause--> starting
     starting, ready --stop--> finishing --exits, or is killed--> gone
 
+A reload tells another configuration to one worker after the other, each of which changes over without an interruption
+(daemon.incarnations). If one refuses it, those before it are told to go back. A worker that dies meanwhile, or is
+starting, gets what is in effect at its next start, or its turn once it is ready.
+
 Worker 0 starts alone: a problem that keeps one worker from starting keeps all of them from it, and so it is reported
 once. If worker 0 exits with a code that a second try would not change, the parent exits with that code.
 """
@@ -10,30 +14,32 @@ once. If worker 0 exits with a code that a second try would not change, the pare
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
 import sys
 import tempfile
 import time
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
 
 import structlog
 
 import daemon
-from daemon import app, metrics, signals
+from daemon import app, logs, metrics, reloads, signals
 from daemon.app import Running
 from daemon.config import Config, Secret
+from daemon.incarnations import NotReplaced
 from daemon.pipeline.wakeup import Wakeup
+from daemon.reloads import ConfigSource
 from daemon.store import vault_of
 from daemon.tasks import TaskGroup
 from daemon.web.http.listeners import Listeners, open_listeners
 from daemon.workers import orders
 from daemon.workers.orders import WorkerOrders
+from daemon.workers.worker import WorkerProcess
 from eventstore import embedded
 
 log = structlog.get_logger()
@@ -55,7 +61,7 @@ def pause_seconds(failures: int) -> float:
     return float(min(FIRST_PAUSE_SECONDS * 2 ** min(failures - 1, 16), LONGEST_PAUSE_SECONDS))
 
 
-async def run(config: Config, count: int, *, ready: Callable[[Running], None]) -> int:
+async def run(config: Config, count: int, source: ConfigSource, *, ready: Callable[[Running], None]) -> int:
     """Runs `count` workers until a signal, and returns the exit code. `ready` is called once all of them are ready.
 
     Raises what `daemon.app.run` raises before it is ready.
@@ -73,15 +79,13 @@ async def run(config: Config, count: int, *, ready: Callable[[Running], None]) -
         with signals.listening(at_once) as received:
             async with _prepared(config) as (worker_config, inherited):
                 listeners = open_listeners(config.server)
-                try:
-                    workers = Workers(worker_config, count, listeners, directory=directory, inherited=inherited)
-                    with received.stopping(workers.stop):
-                        code = await workers.run(lambda: ready(app.running_at(config, listeners)))
-                finally:
-                    listeners.close()
+                workers = Workers(worker_config, count, listeners, directory=directory, inherited=inherited)
+                with closing(listeners), received.stopping(workers.stop):
+                    running = app.running_at(config, listeners)
+                    with reloads.at_hangup(config, source, workers, received):
+                        return await workers.run(lambda: ready(running))
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-    return code
 
 
 @asynccontextmanager
@@ -92,8 +96,7 @@ async def _prepared(config: Config) -> AsyncIterator[tuple[Config, tuple[int, ..
     if config.database.url is None:
         server = await asyncio.to_thread(embedded.start, config.database.data_dir)
         inherited = (server.users_descriptor,)
-        database = config.database.model_copy(update={"url": Secret(server.url)})
-        config = config.model_copy(update={"database": database})
+        config = config.with_database(Secret(server.url))
     try:
         async with app.prepared(config) as opened:
             vault = await asyncio.to_thread(vault_of, config)
@@ -110,6 +113,7 @@ class Workers:
     def __init__(
         self, config: Config, count: int, listeners: Listeners, *, directory: Path, inherited: tuple[int, ...]
     ) -> None:
+        self.is_ready = Wakeup()
         self._count = count
         self._listeners = listeners
         self._directory = directory
@@ -123,7 +127,7 @@ class Workers:
         self._finish_seconds = config.delivery.timeout_seconds + FINISH_SECONDS
         self._stopping = Wakeup()
         self._first_is_ready = Wakeup()
-        self._alive: dict[int, Process] = {}
+        self._alive: dict[int, WorkerProcess] = {}
         self._were_ready: set[int] = set()
         self._exit_code = 0
 
@@ -132,9 +136,29 @@ class Workers:
         self._first_is_ready.set()
 
     def kill(self) -> None:
-        for process in self._alive.values():
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
+        for worker in self._alive.values():
+            worker.kill()
+
+    async def replace(self, config: Config) -> Exception | None:
+        """Has all workers run by `config`, or all by the one before. Returns what kept them from it."""
+        former = self._orders.config
+        failure = await self._change_over(config.with_database(former.database.url))
+        if failure is None:
+            logs.configure(config.log.level, config.log.format, sys.stderr)
+        elif (hindrance := await self._change_over(former)) is not None:
+            log.error("worker.not_returned", cause=str(hindrance))
+        return failure
+
+    async def _change_over(self, config: Config) -> NotReplaced | None:
+        self._orders = replace(self._orders, config=config)
+        self._finish_seconds = max(self._finish_seconds, config.delivery.timeout_seconds + FINISH_SECONDS)
+        for number in range(self._count):
+            worker = self._alive.get(number)
+            if worker is not None and worker.config is not config and not self._stopping.is_set:
+                failure = await worker.replace(config)
+                if failure is not None:
+                    return failure
+        return None
 
     async def run(self, ready: Callable[[], None]) -> int:
         async with TaskGroup() as group:
@@ -145,8 +169,8 @@ class Workers:
                 self.kill()
                 raise
             self._listeners.close()  # a new connection must be refused, not left without an answer
-            for process in self._alive.values():
-                _request_stop(process)
+            for worker in self._alive.values():
+                worker.request_stop()
             _, late = await asyncio.wait(slots, timeout=self._finish_seconds)
             if late:
                 log.error("worker.killed", workers=sorted(self._alive))
@@ -161,19 +185,17 @@ class Workers:
         failures = 0
         while not self._stopping.is_set:
             started_at = time.monotonic()
-            process = await self._start(number)
-            if process is not None:
-                self._alive[number] = process
-                code = await self._until_exit(number, process, ready)
-                del self._alive[number]
+            worker = await self._start(number)
+            if worker is not None:
+                code = await self._until_exit(worker, ready)
                 metrics.remove_gauges(number, self._directory)
                 if self._is_final(number, code):
                     return
-                log.warning("worker.died", worker=number, pid=process.pid, code=code)
+                log.warning("worker.died", worker=number, pid=worker.pid, code=code)
             failures = 1 if time.monotonic() - started_at >= HEALTHY_SECONDS else failures + 1
             await self._stopping.wait(pause_seconds(failures))
 
-    async def _start(self, number: int) -> Process | None:
+    async def _start(self, number: int) -> WorkerProcess | None:
         try:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", "daemon", "run", "--as-worker"),
@@ -187,22 +209,22 @@ class Workers:
             log.warning("worker.unstartable", worker=number, cause=error.strerror)
             return None
         log.info("worker.started", worker=number, pid=process.pid)
-        return process
+        return WorkerProcess(process, replace(self._orders, number=number))
 
-    async def _until_exit(self, number: int, process: Process, ready: Callable[[], None]) -> int:
-        """Gives a worker its orders and waits for its exit. Returns its code, or minus the signal that killed it."""
-        _write(process, orders.encode(replace(self._orders, number=number)))
+    async def _until_exit(self, worker: WorkerProcess, ready: Callable[[], None]) -> int:
+        """Waits for its exit. Returns its code, or minus the signal that killed it."""
+        self._alive[worker.number] = worker
         if self._stopping.is_set:
-            _request_stop(process)
-        if process.stdout is not None and await process.stdout.readline() == orders.READY:
-            is_first_time = number not in self._were_ready
-            self._were_ready.add(number)
+            worker.request_stop()
+        if await worker.until_ready():
+            is_first_time = worker.number not in self._were_ready
+            self._were_ready.add(worker.number)
             self._first_is_ready.set()
             if is_first_time and len(self._were_ready) == self._count:
                 ready()
-        code = await process.wait()
-        if process.stdin is not None:
-            process.stdin.close()
+                self.is_ready.set()
+        code = await worker.until_exit()
+        del self._alive[worker.number]
         return code
 
     def _is_final(self, number: int, code: int) -> bool:
@@ -219,13 +241,3 @@ class Workers:
         folder = str(Path(daemon.__file__).parents[1])
         python_path = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))
         return {**os.environ, "PYTHONPATH": python_path, metrics.DIRECTORY_VARIABLE: str(self._directory)}
-
-
-def _request_stop(process: Process) -> None:
-    _write(process, orders.STOP)
-
-
-def _write(process: Process, text: bytes) -> None:
-    if process.stdin is not None:
-        with contextlib.suppress(OSError, RuntimeError):  # the process has exited already
-            process.stdin.write(text)

@@ -105,6 +105,14 @@ def test_only_the_process_that_is_watched_gives_signs_of_life(
     assert service_manager._watchdog_seconds() == seconds
 
 
+def test_the_unit_reloads_what_it_runs_by_once_that_is_in_order() -> None:
+    unit = UNIT.read_text()
+    (start,) = re.findall(r"^ExecStart=(.+)$", unit, re.MULTILINE)
+    check, hangup = re.findall(r"^ExecReload=(.+)$", unit, re.MULTILINE)
+    assert check == start.replace(" run ", " config check ")
+    assert hangup == "/bin/kill -HUP $MAINPID"
+
+
 def test_the_unit_is_sandboxed() -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:

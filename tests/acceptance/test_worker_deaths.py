@@ -3,18 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from daemon.config import load
+from daemon.config import Config, load
 from daemon.web.http.listeners import open_listeners
 from daemon.workers.parent import Workers
+from tests.support.cli import HERE
 from tests.support.until import until
 
 SECONDS = 30.0
+
+# A worker that notes in `told` how many routes a tenant may have now, and refuses the number that it dislikes.
+RELUCTANT = f"""exec {sys.executable} -c '
+import os, pickle, sys
+sys.path.insert(0, "{HERE}")
+def read():
+    size = int.from_bytes(sys.stdin.buffer.read(4), "big")
+    return pickle.loads(sys.stdin.buffer.read(size)) if size else None
+orders = read()
+config, number = orders.config, orders.number
+while config is not None:
+    routes = config.limits.routes_per_tenant
+    with open("TOLD", "a") as told:
+        print(number, routes, file=told)
+    if routes == number + 1:
+        REFUSE
+    else:
+        os.write(1, b"ready\\n")
+    config = read()
+'"""
 
 
 @asynccontextmanager
@@ -69,3 +91,70 @@ async def test_a_worker_that_keeps_dying_is_started_again_and_again(
             workers.stop()
         assert running.done()
     assert were_ready == [None]
+
+
+def with_routes(tmp_path: Path, limit: int) -> Config:
+    environ = {"HOME": str(tmp_path), "HOOKLEDGER_LIMITS__ROUTES_PER_TENANT": str(limit)}
+    return load(None, environ, listen="127.0.0.1:0")
+
+
+async def test_workers_go_back_to_the_former_configuration_if_one_of_them_refuses_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = tmp_path / "told"
+    script = RELUCTANT.replace("TOLD", str(told)).replace("REFUSE", 'os.write(1, b"refused not me\\n")')
+    async with (
+        asyncio.timeout(SECONDS),
+        workers_of(tmp_path, script, monkeypatch) as workers,
+        asyncio.TaskGroup() as group,
+    ):
+        running = group.create_task(workers.run(lambda: None))
+        await workers.is_ready.wait_set()
+        assert await workers.replace(with_routes(tmp_path, 7)) is None
+        failure = await workers.replace(with_routes(tmp_path, 2))
+        workers.stop()
+    assert running.result() == 0
+    assert str(failure) == "worker 1: not me"
+    assert told.read_text().splitlines() == ["0 1000", "1 1000", "0 7", "1 7", "0 2", "1 2", "0 7"]
+
+
+async def test_a_worker_that_dies_of_a_new_configuration_is_started_by_the_former_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("daemon.workers.parent.pause_seconds", lambda _failures: 0.01)
+    told = tmp_path / "told"
+    script = RELUCTANT.replace("TOLD", str(told)).replace("REFUSE", "sys.exit(1)")
+    async with (
+        asyncio.timeout(SECONDS),
+        workers_of(tmp_path, script, monkeypatch) as workers,
+        asyncio.TaskGroup() as group,
+    ):
+        running = group.create_task(workers.run(lambda: None))
+        await workers.is_ready.wait_set()
+        failure = await workers.replace(with_routes(tmp_path, 1))
+        await until(lambda: told.read_text().count("0 1000\n") == 2, seconds=SECONDS)
+        workers.stop()
+    assert running.result() == 0
+    assert str(failure) == "worker 0: it died"
+    assert told.read_text().splitlines() == ["0 1000", "1 1000", "0 1", "0 1000"]
+    assert "worker.not_returned" not in capsys.readouterr().err
+
+
+async def test_a_worker_that_does_not_answer_at_a_reload_is_killed_and_started_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.incarnations.longest_replacement_seconds", lambda _former: 0.1)
+    monkeypatch.setattr("daemon.workers.worker.GRACE_SECONDS", 0.0)
+    monkeypatch.setattr("daemon.workers.parent.pause_seconds", lambda _failures: 0.01)
+    async with (
+        asyncio.timeout(SECONDS),
+        workers_of(tmp_path, "echo ready; cat > /dev/null", monkeypatch) as workers,
+        asyncio.TaskGroup() as group,
+    ):
+        group.create_task(workers.run(lambda: None))
+        await workers.is_ready.wait_set()
+        failure = await workers.replace(with_routes(tmp_path, 7))
+        await until(lambda: len((tmp_path / "starts").read_text()) == 3, seconds=SECONDS)
+        workers._finish_seconds = 0.1
+        workers.stop()
+    assert str(failure) == "worker 0: it did not answer for 0 s, and was killed"

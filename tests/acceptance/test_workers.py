@@ -233,6 +233,23 @@ async def test_signals_that_reach_everybody_ask_each_worker_once(hookledger: Com
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_request_under_way_at_a_reload_is_finished_and_recorded_once(
+    hookledger: CommandLine, workers: str
+) -> None:
+    gate = Gate()
+    async with receiver() as there, running(hookledger, "--workers", workers) as daemon:
+        async with under_way(daemon, there, gate) as event_id:
+            daemon.process.send_signal(signal.SIGHUP)
+            await until(lambda: len(events_of(daemon, "lease.left")) == 1, seconds=SECONDS)
+            gate.opened.set()
+            await until(lambda: events_of(daemon, "config.reloaded"), seconds=SECONDS)
+            (explained,) = hookledger("explain", event_id, "--json").json
+            assert explained["decision"] == "delivered"
+        assert await daemon.stop() == 0
+        assert ids_of(there) == {event_id: 1}
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
 async def test_a_second_signal_stops_at_once_and_leaves_nothing_running(
     tmp_path: Path, data_dir: Path, temporary: Path, workers: str
 ) -> None:

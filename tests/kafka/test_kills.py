@@ -93,13 +93,13 @@ async def positions(url: str) -> dict[int, int]:
 
 
 async def until_more(url: str, count: int, sent: asyncio.Task[None], *, seconds: float = 120) -> None:
-    """Waits until so many more offsets are taken, while messages are sent."""
+    """Waits until so many more offsets are taken, or all are sent. Raises what kept them from being sent."""
     before = sum((await positions(url)).values())
     async with asyncio.timeout(seconds):
-        while sum((await positions(url)).values()) < before + count:
-            if sent.done():
-                sent.result()
+        while sum((await positions(url)).values()) < before + count and not sent.done():
             await asyncio.sleep(0.05)
+    if sent.done():
+        sent.result()
 
 
 async def test_each_message_is_one_event_through_kills(

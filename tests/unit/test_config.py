@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from daemon import config
-from daemon.config import Config, ConfigError, ListenAddress, LogFormat, LogLevel, Secret
+from daemon.config import Config, ConfigError, ListenAddress, LogFormat, LogLevel, Secret, sections
 
 HOME = {"HOME": "/home/ada"}
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "hookledger.toml"
@@ -71,6 +71,27 @@ DEFAULTS: dict[str, dict[str, object]] = {
     "tracing": {"endpoint": None, "sample_ratio": 1.0, "max_per_second": 50, "propagate": False},
 }
 
+# A literal copy of the decision for each key: whether a reload may change it in a running daemon.
+NEEDS_RESTART = {"server.listen", "server.ops_listen", "database.url", "database.data_dir", "signing.master_key"}
+TAKEN_BY_A_RELOAD = {
+    *("server.public_url", "server.admin_token", "server.max_connections"),
+    *("database.pool_size", "database.command_connections", "database.query_connections"),
+    *("egress.allow_http", "egress.ports", "egress.allow_nets", "egress.deny_nets", "egress.allow_hosts"),
+    *("egress.proxy", "egress.extra_ca_file"),
+    *("delivery.timeout_seconds", "delivery.concurrency", "delivery.route_concurrency", "delivery.breaker_failures"),
+    *("delivery.retry_first_seconds", "delivery.retry_factor", "delivery.retry_cap_seconds"),
+    *("delivery.retry_attempts", "delivery.retry_jitter", "delivery.auto_disable_after"),
+    *("signing.header", "signing.standard_webhooks"),
+    *("events.max_bytes", "events.batch_max", "events.strict_types"),
+    *("retention.events_days", "retention.attempts_days"),
+    *("limits.routes_per_tenant", "limits.commands_per_minute"),
+    *("operations.tenant", "operations.tell_tenants"),
+    *("seal.every_seconds", "seal.anchor_file", "seal.former_keys"),
+    *("dashboard.name", "dashboard.logo_file", "dashboard.accent", "dashboard.return_url", "dashboard.frame_ancestors"),
+    *("log.level", "log.format", "log.successes_per_second"),
+    *("tracing.endpoint", "tracing.sample_ratio", "tracing.max_per_second", "tracing.propagate"),
+}
+
 
 def load(toml: str = "", /, *, tmp_path: Path | None = None, **environ: str) -> Config:
     path = None
@@ -101,6 +122,53 @@ def test_the_example_loads_and_names_every_key_with_its_default() -> None:
         for key, default in keys.items():
             if default is not None and key != "data_dir":
                 assert documented[section][key] == default, f"{section}.{key}"
+
+
+def test_for_each_key_is_decided_whether_a_reload_may_change_it() -> None:
+    keys = {f"{section}.{key}" for section, keys in DEFAULTS.items() for key in keys}
+    assert not NEEDS_RESTART & TAKEN_BY_A_RELOAD
+    assert keys == NEEDS_RESTART | TAKEN_BY_A_RELOAD, "decide it here, and mark it in the model if it needs a restart"
+    assert {f"{section}.{key}" for section, key in sections.NEEDS_RESTART} == NEEDS_RESTART
+
+
+def test_the_example_says_which_keys_need_a_restart() -> None:
+    section, marked = "", set()
+    for line in EXAMPLE.read_text().splitlines():
+        if found := re.match(r"\[(\w+)\]", line):
+            section = found[1]
+        elif (found := re.match(r"# (\w+) = .*# restart: ", line)) is not None:
+            marked.add(f"{section}.{found[1]}")
+    assert marked == NEEDS_RESTART
+
+
+def test_a_change_that_needs_a_restart_is_refused_with_every_such_key(tmp_path: Path) -> None:
+    old = load("[log]\nlevel = 'info'", tmp_path=tmp_path)
+    taken = load("[log]\nlevel = 'debug'\n[limits]\nroutes_per_tenant = 7", tmp_path=tmp_path, SERVER__ADMIN_TOKEN="x")
+    assert config.changed_keys(old, old) == ()
+    assert config.changed_keys(old, taken) == (
+        ("server", "admin_token"),
+        ("limits", "routes_per_tenant"),
+        ("log", "level"),
+    )
+    config.check_change(old, taken)
+    refused = load(
+        "[log]\nlevel = 'debug'",
+        tmp_path=tmp_path,
+        SERVER__LISTEN="127.0.0.1:1",
+        DATABASE__URL="postgresql://postgres:hunter2@db/x",
+    )
+    with pytest.raises(ConfigError) as caught:
+        config.check_change(old, refused)
+    assert caught.value.problems == (
+        (
+            "server.listen: addresses are bound when the daemon starts, so a reload cannot change it; "
+            "restart the daemon, or set it back"
+        ),
+        (
+            "database.url: a running daemon stays with its database, so a reload cannot change it; "
+            "restart the daemon, or set it back"
+        ),
+    )
 
 
 def test_the_examples_other_values_are_valid_too(tmp_path: Path) -> None:

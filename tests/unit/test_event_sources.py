@@ -153,3 +153,16 @@ def test_a_variable_of_a_source_that_is_none_is_unknown(tmp_path: Path) -> None:
     assert found == [
         "HOOKLEDGER_SOURCES__ORDERS__TOPIC: unknown variable; did you mean HOOKLEDGER_SOURCES__ORDERS__TOPICS?"
     ]
+
+
+def test_a_reload_takes_sources_that_are_new_gone_or_changed(tmp_path: Path) -> None:
+    gone, added = (
+        '[sources.NAME]\nbrokers = "k:9092"\ntopics = "x"\n'.replace("NAME", name) for name in ("gone", "added")
+    )
+    old = load(tmp_path, LEAST + gone)
+    new = load(tmp_path, LEAST + 'username = "ada"\nsasl = "plain"\npassword = "x"\n' + added)
+    assert set(config.changed_keys(old, new)) == {
+        ("sources", "gone"), ("sources", "added"),
+        ("sources.orders", "username"), ("sources.orders", "sasl"), ("sources.orders", "password"),
+    }  # fmt: skip
+    config.check_change(old, new)

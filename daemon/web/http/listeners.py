@@ -61,6 +61,9 @@ class Listener:
     address: ListenAddress
     sockets: tuple[socket.socket, ...]
 
+    def duplicate(self) -> Listener:
+        return Listener(address=self.address, sockets=tuple(each.dup() for each in self.sockets))
+
     def close(self) -> None:
         for each in self.sockets:
             each.close()
@@ -72,6 +75,10 @@ class Listeners:
 
     main: Listener
     ops: Listener | None
+
+    def duplicate(self) -> Listeners:
+        """The same sockets, to be closed apart from these: they accept until the last duplicate is closed."""
+        return Listeners(main=self.main.duplicate(), ops=None if self.ops is None else self.ops.duplicate())
 
     def close(self) -> None:
         self.main.close()
