@@ -25,6 +25,10 @@ _SHARDS = st.sampled_from(
 )  # fmt: skip
 
 
+# At most six places to cut a text at, two bytes for each.
+_PLACES = st.integers(0, 6).flatmap(lambda cuts: st.binary(min_size=2 * cuts, max_size=2 * cuts))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LegalAnswer:
     """The bytes of an answer, and what it says. `ends` is True if its end is that of the connection."""
@@ -67,7 +71,8 @@ def legal_answers(draw: st.DrawFn) -> LegalAnswer:
 def cut(draw: st.DrawFn, texts: st.SearchStrategy[bytes]) -> Segments:
     """A text, in segments."""
     text = draw(texts)
-    cuts = sorted(draw(st.lists(st.integers(0, len(text)), max_size=6)))
+    places = draw(_PLACES)  # two draws, where a list of integers takes up to thirteen
+    cuts = sorted(int.from_bytes(places[at : at + 2]) % (len(text) + 1) for at in range(0, len(places), 2))
     return [part for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True) if (part := text[start:end])]
 
 
@@ -89,10 +94,9 @@ anything = garbage | legal_answers().map(lambda answer: answer.text)
 def _in_chunks(draw: st.DrawFn, body: bytes) -> bytes:
     size = draw(st.integers(1, 7000))
     extension = draw(st.sampled_from([b"", b";a=b", b" "]))
-    chunks = [body[start : start + size] for start in range(0, len(body), size)]
+    starts = range(0, len(body), size)
+    chunks = [body[start : start + size] for start in starts] if len(starts) <= 200 else [body]
     trailer = draw(st.sampled_from([b"", b"X-Trailer: FFFFFFFFFFFFFFFFFF\r\n", b"FFFFFFFFFFFFFFFFFF: a\r\n"]))
-    if len(chunks) > 200:
-        chunks = [body]
     return (
         b"".join(b"%x%s\r\n%s\r\n" % (len(chunk), extension, chunk) for chunk in chunks) + b"0\r\n" + trailer + b"\r\n"
     )
