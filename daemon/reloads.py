@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConfigSource:
+class ConfigReader:
     """`read` raises ConfigError. `describe` says in sentences what kept a configuration from being applied."""
 
     read: Callable[[], Config]
@@ -55,9 +55,9 @@ def ignore() -> None:
 
 
 @contextmanager
-def at_hangup(config: Config, source: ConfigSource, target: Reloadable, signals: Signals) -> Iterator[None]:
+def at_hangup(config: Config, reader: ConfigReader, target: Reloadable, signals: Signals) -> Iterator[None]:
     """Reloads within the block at each SIGHUP. Afterwards the signal has no effect: everything is closing."""
-    reloads = _Reloads(config, source, target, signals)
+    reloads = _Reloads(config, reader, target, signals)
     loop = asyncio.get_running_loop()
     ends_with_terminal = _has_terminal() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
 
@@ -78,10 +78,10 @@ def at_hangup(config: Config, source: ConfigSource, target: Reloadable, signals:
 
 
 class _Reloads:
-    def __init__(self, config: Config, source: ConfigSource, target: Reloadable, signals: Signals) -> None:
+    def __init__(self, config: Config, reader: ConfigReader, target: Reloadable, signals: Signals) -> None:
         self.requested = Wakeup()
         self._config = config
-        self._source = source
+        self._reader = reader
         self._target = target
         self._signals = signals
 
@@ -97,7 +97,7 @@ class _Reloads:
         service_manager.tell_reloading()
         new, failure = self._config, None
         try:
-            new = await asyncio.to_thread(self._source.read)
+            new = await asyncio.to_thread(self._reader.read)
             check_change(self._config, new)
         except Exception as error:  # noqa: BLE001 - whatever the files hold, the daemon goes on
             failure = error
@@ -106,7 +106,7 @@ class _Reloads:
         if self._signals.is_stop_requested:
             return
         if failure is not None:
-            problems = self._source.describe(failure)
+            problems = self._reader.describe(failure)
             log.error("config.refused", problems=problems)
             status = f"new configuration refused, the former one goes on: {'; '.join(problems)}"
         else:

@@ -18,7 +18,7 @@ from daemon.cli.console.failures import CliError
 from daemon.cli.store import config_option, settings
 from daemon.config import Config
 from daemon.incarnations import Incarnations
-from daemon.reloads import ConfigSource
+from daemon.reloads import ConfigReader
 from daemon.web.http.listeners import ListenFailed, open_listeners
 from eventstore import embedded
 
@@ -46,29 +46,29 @@ def run(config_file: Path | None, listen: str | None, workers: int, dev: bool, a
     if as_worker:
         return _run_worker()
     reloads.hold_back()
-    source = ConfigSource(read=lambda: settings(config_file, dev=dev, listen=listen), describe=_sentences)
-    config = source.read()
+    reader = ConfigReader(read=lambda: settings(config_file, dev=dev, listen=listen), describe=_sentences)
+    config = reader.read()
     logs.configure_daemon(config.log.level, config.log.format)
-    serving = serve(config, ready=_announce, source=source) if workers == 1 else _supervise(config, workers, source)
+    serving = serve(config, ready=_announce, reader=reader) if workers == 1 else _supervise(config, workers, reader)
     return _run_until_end(serving)
 
 
-async def serve(config: Config, *, ready: Callable[[Running], None], source: ConfigSource | None = None) -> int:
-    """Runs the daemon in this process until a signal, and reloads if there is a source. Returns the exit code."""
+async def serve(config: Config, *, ready: Callable[[Running], None], reader: ConfigReader | None = None) -> int:
+    """Runs the daemon in this process until a signal, and reloads if there is a reader. Returns the exit code."""
     with signals.listening(embedded.stop_at_once) as received, _listen_failures():
         incarnations = Incarnations(config, open_listeners(config.server))
         with received.stopping(incarnations.stop), ExitStack() as stack:
-            if source is not None:
-                stack.enter_context(reloads.at_hangup(config, source, incarnations, received))
+            if reader is not None:
+                stack.enter_context(reloads.at_hangup(config, reader, incarnations, received))
             await incarnations.run(ready)
     return 0
 
 
-async def _supervise(config: Config, count: int, source: ConfigSource) -> int:
+async def _supervise(config: Config, count: int, reader: ConfigReader) -> int:
     from daemon.workers import parent
 
     with _listen_failures():
-        return await parent.run(config, count, source, ready=_announce)
+        return await parent.run(config, count, reader, ready=_announce)
 
 
 def _run_worker() -> int:

@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 
 from daemon.config import event_sources, logos
 from daemon.config.event_sources import SourceSection
+from daemon.config.given import GivenValue, GivenValues, default_data_dir, did_you_mean, read_environment, read_file
 from daemon.config.masking import shown
 from daemon.config.section import Section
 from daemon.config.sections import (
@@ -28,7 +29,6 @@ from daemon.config.sections import (
     is_secret,
     model_of,
 )
-from daemon.config.sources import GivenValue, GivenValues, default_data_dir, did_you_mean, read_environment, read_file
 from daemon.core.drafts.login_link_draft import is_loopback
 
 # Of 32 hexadecimal digits, 128 bits: it cannot be guessed over a network. Beyond loopback anybody may try.

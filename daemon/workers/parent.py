@@ -33,7 +33,7 @@ from daemon.app import Running
 from daemon.config import Config, Secret
 from daemon.incarnations import NotReplaced
 from daemon.pipeline.wakeup import Wakeup
-from daemon.reloads import ConfigSource
+from daemon.reloads import ConfigReader
 from daemon.store import vault_of
 from daemon.tasks import TaskGroup
 from daemon.web.http.listeners import Listeners, open_listeners
@@ -61,7 +61,7 @@ def pause_seconds(failures: int) -> float:
     return float(min(FIRST_PAUSE_SECONDS * 2 ** min(failures - 1, 16), LONGEST_PAUSE_SECONDS))
 
 
-async def run(config: Config, count: int, source: ConfigSource, *, ready: Callable[[Running], None]) -> int:
+async def run(config: Config, count: int, reader: ConfigReader, *, ready: Callable[[Running], None]) -> int:
     """Runs `count` workers until a signal, and returns the exit code. `ready` is called once all of them are ready.
 
     Raises what `daemon.app.run` raises before it is ready.
@@ -82,7 +82,7 @@ async def run(config: Config, count: int, source: ConfigSource, *, ready: Callab
                 workers = Workers(worker_config, count, listeners, directory=directory, inherited=inherited)
                 with closing(listeners), received.stopping(workers.stop):
                     running = app.running_at(config, listeners)
-                    with reloads.at_hangup(config, source, workers, received):
+                    with reloads.at_hangup(config, reader, workers, received):
                         return await workers.run(lambda: ready(running))
     finally:
         shutil.rmtree(directory, ignore_errors=True)

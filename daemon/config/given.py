@@ -1,7 +1,7 @@
 """Reads raw values and where they were set, from the file and then from the environment, which overrides it.
 
-The one thing to know: a source is read to its end. Unknown or unreadable content becomes a problem of one line (where,
-what is wrong, what to do), and the rest of the source is still used.
+The one thing to know: both are read to their end. Unknown or unreadable content becomes a problem of one line (where,
+what is wrong, what to do), and the rest is still used.
 """
 
 import difflib
