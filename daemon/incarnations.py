@@ -34,6 +34,7 @@ log = structlog.get_logger()
 READY_SECONDS = 60.0
 # Beyond the timeout of requests under way: for recording them, and for closing the connections of clients.
 FINISH_SECONDS = 15.0
+CANCEL_SECONDS = 10.0
 
 _STOPPING = "the daemon is stopping"
 
@@ -117,8 +118,7 @@ class Incarnations:
             return NotReplaced(_STOPPING)
         former, successor = self._current, self._begin(config)
         if not await successor.settled.wait(READY_SECONDS):
-            successor.task.cancel()
-            await successor.ended.wait_set()
+            await _cancelled(successor)
             return NotReplaced(f"the daemon was not ready within {READY_SECONDS:.0f} s with it; look at the log above")
         if successor.running is None:
             return successor.failure or NotReplaced(_STOPPING)
@@ -127,8 +127,7 @@ class Incarnations:
         former.ending.retire()
         if not await former.ended.wait(former.config.delivery.timeout_seconds + FINISH_SECONDS):
             log.error("incarnation.cancelled")
-            former.task.cancel()
-            await former.ended.wait_set()
+            await _cancelled(former)
         _settle_memory()
         return None
 
@@ -157,6 +156,13 @@ class Incarnations:
             self._over.set()
         own.settled.set()
         own.ended.set()
+
+
+async def _cancelled(incarnation: _Incarnation) -> None:
+    """Cancels it, and waits for its end; for one that does not come, no longer than this."""
+    incarnation.task.cancel()
+    if not await incarnation.ended.wait(CANCEL_SECONDS):
+        log.error("incarnation.stuck")
 
 
 def _settle_memory() -> None:

@@ -9,6 +9,7 @@ The id of an event says what it is about, so that several processes that see the
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,6 +17,7 @@ import orjson
 
 from daemon.config.sections import OperationsSection
 from daemon.core.delivery.health import HealthState, ReceiverHealth
+from daemon.core.events.event import MAX_TEXT_CHARACTERS
 from daemon.core.routing.route import Route
 from daemon.core.sealing.head import SignedHead
 from daemon.core.sealing.seal import SealContent
@@ -186,4 +188,6 @@ def _webhook(route: Route) -> dict[str, object]:
 def _events(tenants: tuple[str, ...], event_type: str, which: str, data: dict[str, object]) -> tuple[NewEvent, ...]:
     text = orjson.dumps(data, option=orjson.OPT_UTC_Z)
     event_id = f"{event_type.removeprefix(PREFIX)}:{which}"
+    if len(event_id) > MAX_TEXT_CHARACTERS:  # topics may have 249 characters
+        event_id = f"{event_type.removeprefix(PREFIX)}:{hashlib.sha256(which.encode()).hexdigest()}"
     return tuple(NewEvent(tenant=tenant, id=event_id, type=event_type, data=text) for tenant in tenants)

@@ -1,8 +1,9 @@
 """The daemon's side of the evaluation process: jobs wait here, tenants take turns, and the process is kept alive.
 
 The one thing to know: the result of a job does not depend on the process, so a job whose process died is given to the
-next one. Nothing else is ever done about a death: whoever waits for the result waits a little longer. The process is
-started for the first job and ended when there was none for a while.
+next one. Nothing else is ever done about a death: whoever waits for the result waits a little longer. Only a message of
+a source, which may be far larger than an event, is refused after some deaths: it decides nothing, and is kept. The
+process is started for the first job and ended when there was none for a while.
 """
 
 from __future__ import annotations
@@ -42,10 +43,15 @@ log = structlog.get_logger()
 IDLE_SECONDS = 60.0
 # A turn takes a fraction of a second, but the process may get little of the processor, and has to be started.
 ANSWER_SECONDS = 60.0
+# A message may take so many processes with it, and so long each time.
+MESSAGE_ATTEMPTS = 2
+MESSAGE_SECONDS = 30.0
 # After a death, lest a machine without memory starts processes all the time.
 PAUSE_SECONDS = 0.5
 # The process gets what it needs to start, and no secret: it reads hostile input.
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "TMPDIR")
+
+_UNFINISHED = "the evaluation did not end: it took too long or too much memory, or was killed"
 
 _Reply = TypeVar("_Reply", FilterReply, RenderReply, MapReply)
 _QueuedJob = tuple[EvaluationJob, asyncio.Future[EvaluationReply]]
@@ -100,11 +106,16 @@ class Evaluator:
                 await self._wait_for_news()
                 self._news.clear()
             job, waiter = queued
+            deaths = 0
             while not waiter.done():
                 reply = await self._try(job)
                 if reply is None:
-                    await asyncio.sleep(PAUSE_SECONDS)
-                elif not waiter.done():
+                    deaths += 1
+                    if isinstance(job, MapJob) and deaths == MESSAGE_ATTEMPTS:
+                        reply = MapReply(text=None, field="", reason=_UNFINISHED, seconds=0.0)
+                    else:
+                        await asyncio.sleep(PAUSE_SECONDS)
+                if reply is not None and not waiter.done():
                     waiter.set_result(reply)
         except BaseException:
             await self._end()
@@ -154,7 +165,7 @@ class Evaluator:
         if self._process is not None and self._process.returncode is not None:
             await self._end()
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with asyncio.timeout(MESSAGE_SECONDS if isinstance(job, MapJob) else ANSWER_SECONDS):
                 if self._process is None:
                     self._process = await _start()
                 return await _exchange(self._process, job)

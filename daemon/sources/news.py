@@ -1,7 +1,8 @@
 """What operators are told of a source as operational events, held back so that a storm of refusals makes no storm.
 
 At most one event a minute tells of messages that became no event, with their number and the last one. That a partition
-stopped is told at once, and once, whichever process notices it.
+stopped is told at once, and once, whichever process notices it. What is not told yet when the process ends is not told:
+the list of refused messages has it.
 """
 
 from __future__ import annotations

@@ -158,8 +158,8 @@ class SourcePartitions:
             f"the partition ends at {end}, and was taken up to {position.next_offset}: it was made anew, or has lost "
             f"messages. Say from where to go on: hookledger sources move {self._name} {where} --to earliest"
         )
-        await positions.stop(self._database, position, fault)
-        self._report.stopped(position, fault, end=end)
+        if await positions.stop(self._database, position, fault):
+            self._report.stopped(position, fault, end=end)
 
     def _forget(self, places: Iterable[PartitionPlace]) -> None:
         for place in list(places):

@@ -118,6 +118,8 @@ class SourceReport:
 
     async def left(self) -> None:
         """The source is not taken here any longer."""
+        self._lag.set(0)
+        self._faulty.set(0)
         with suppress(StoreUnavailable):
             await standing.leave(self._database, self._name, self._owner)
 

@@ -39,7 +39,9 @@ TOPICS_SECONDS = 10.0
 
 
 class Source:
-    """`run` takes the source until `stop`, and connects again whenever that is lost."""
+    """`run` takes the source until `stop`, and connects again whenever that is lost. `storing` is how many partitions
+    of all sources are stored at once.
+    """
 
     def __init__(
         self,
@@ -49,6 +51,7 @@ class Source:
         maker: EventMaker,
         report: SourceReport,
         *,
+        storing: asyncio.Semaphore,
         on_events: Callable[[], None],
         tunables: Tunables = DEFAULTS,
     ) -> None:
@@ -59,7 +62,9 @@ class Source:
         self._client = KafkaClient(name, section)
         self._interruptions: tuple[type[Exception], ...] = (SourceFault, *self._client.failures)
         self._report = report
-        self._taker = BatchTaker(name, database, maker, self._report, on_events=on_events, tunables=tunables)
+        self._taker = BatchTaker(
+            name, database, maker, self._report, storing=storing, on_events=on_events, tunables=tunables
+        )
         self._taking = asyncio.Lock()
         self._stopping = Wakeup()
         self._failures = 0

@@ -48,8 +48,10 @@ class Sources:
         tell: Tell,
         tunables: Tunables = DEFAULTS,
     ) -> None:
-        self._evaluator = Evaluator(metrics)
         self._stopping = Wakeup()
+        # One for each source, and a process only for one that needs it: no message holds up another source.
+        self._evaluators = {name: Evaluator(metrics) for name in config.sources}
+        storing = asyncio.Semaphore(STORING)
         catalogue = Catalogue(database, is_strict=config.events.strict_types)
         audience = audience_of(config.operations)
         self._sources = [
@@ -62,11 +64,12 @@ class Sources:
                     section,
                     max_bytes=config.events.max_bytes,
                     catalogue=catalogue,
-                    evaluator=self._evaluator,
+                    evaluator=self._evaluators[name],
                     now=now,
                     tunables=tunables,
                 ),
                 SourceReport(name, database, metrics, SourceNews(name, audience, tell, tunables=tunables), owner=owner),
+                storing=storing,
                 on_events=on_events,
                 tunables=tunables,
             )
@@ -82,9 +85,12 @@ class Sources:
     async def run(self) -> None:
         """Takes all sources until `stop`. One that waits for a broker then is not waited for."""
         async with TaskGroup() as group:
-            evaluating = group.create_task(run_forever("evaluator of sources", self._evaluator.run_once))
+            evaluating = [
+                group.create_task(run_forever(f"evaluator of source {name}", evaluator.run_once))
+                for name, evaluator in self._evaluators.items()
+            ]
             taking = [group.create_task(source.run()) for source in self._sources]
             await self._stopping.wait_set()
             _, late = await asyncio.wait(taking, timeout=STOP_SECONDS)
-            for task in (evaluating, *late):
+            for task in (*evaluating, *late):
                 task.cancel()

@@ -29,7 +29,7 @@ from eventstore.sources.positions import MessageBatch, Taken
 log = structlog.get_logger()
 
 STORE_SECONDS = 30.0
-# So many partitions are stored at once: while one waits for the disk, another is parsed.
+# So many partitions of all sources are stored at once: while one waits for the disk, another is parsed.
 STORING = 2
 
 
@@ -43,6 +43,7 @@ class BatchTaker:
         maker: EventMaker,
         report: SourceReport,
         *,
+        storing: asyncio.Semaphore,
         on_events: Callable[[], None],
         tunables: Tunables = DEFAULTS,
     ) -> None:
@@ -52,7 +53,7 @@ class BatchTaker:
         self._report = report
         self._on_events = on_events
         self._tunables = tunables
-        self._storing = asyncio.Semaphore(STORING)
+        self._storing = storing
 
     async def take(
         self, partitions: SourcePartitions, fetched: Mapping[PartitionPlace, Sequence[SourceMessage]]

@@ -152,6 +152,8 @@ class Workers:
     async def _change_over(self, config: Config) -> NotReplaced | None:
         self._orders = replace(self._orders, config=config)
         self._finish_seconds = max(self._finish_seconds, config.delivery.timeout_seconds + FINISH_SECONDS)
+        if not self._alive:
+            return NotReplaced("no worker runs at this moment, to try it; reload again once one does")
         for number in range(self._count):
             worker = self._alive.get(number)
             if worker is not None and worker.config is not config and not self._stopping.is_set:

@@ -204,10 +204,11 @@ async def pass_gap(database: Database, position: SourcePosition, *, end: int, re
     return True
 
 
-async def stop(database: Database, position: SourcePosition, fault: str) -> None:
-    """Notes why a partition is not taken further, unless its position is another one by now."""
+async def stop(database: Database, position: SourcePosition, fault: str) -> bool:
+    """Notes why a partition is not taken further. False if its position is another one by now."""
     async with database.connection() as connection:
-        await connection.execute(_SET_FAULT, position.id, position.next_offset, fault)
+        stopped = await connection.execute(_SET_FAULT, position.id, position.next_offset, fault)
+    return str(stopped) == "UPDATE 1"
 
 
 async def move(database: Database, position: SourcePosition, *, offset: int) -> None:
@@ -220,7 +221,7 @@ async def move(database: Database, position: SourcePosition, *, offset: int) -> 
 def _columns(refusals: Sequence[Refusal]) -> tuple[list[object], ...]:
     return (
         [each.offset for each in refusals],
-        [_storable(each.reason) for each in refusals],
+        [storable(each.reason) for each in refusals],
         [each.message_at for each in refusals],
         [None if each.key is None else each.key[:BEGINNING_BYTES] for each in refusals],
         [None if each.value is None else each.value[:BEGINNING_BYTES] for each in refusals],
@@ -228,6 +229,6 @@ def _columns(refusals: Sequence[Refusal]) -> tuple[list[object], ...]:
     )
 
 
-def _storable(text: str) -> str:
-    """A text as PostgreSQL takes it: without half characters and the character 0."""
+def storable(text: str) -> str:
+    """A reason as PostgreSQL takes it: bounded, without half characters and the character 0."""
     return text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")[:MAX_REASON_CHARACTERS]

@@ -11,7 +11,7 @@ from asyncpg.pool import PoolConnectionProxy
 from eventstore.domain_events import same_ids
 from eventstore.domain_events.events import NewEvent, publish_within
 from eventstore.postgres.connect import Database
-from eventstore.sources.positions import MAX_REASON_CHARACTERS, JudgeRepeated
+from eventstore.sources.positions import JudgeRepeated, storable
 
 READ_SECONDS = 10.0
 _PAGE_ROWS = 500
@@ -117,7 +117,7 @@ async def settle(
                 stored = await same_ids.contexts_within(connection, {(event.tenant, event.id)})
                 judged = judge_repeated([0], stored)
                 if judged:
-                    await connection.execute(_RENEW, *place, judged[0].reason)
+                    await connection.execute(_RENEW, *place, storable(judged[0].reason))
                     return judged[0].reason
         await connection.execute(_SETTLE, *place)
         counts = (int(is_new), int(event is not None and not is_new), int(event is None))
@@ -128,7 +128,7 @@ async def settle(
 async def renew(database: Database, refusal: KeptRefusal, reason: str) -> None:
     """Notes why a message is refused still."""
     async with database.connection() as connection:
-        await connection.execute(_RENEW, refusal.partition_id, refusal.offset, reason[:MAX_REASON_CHARACTERS])
+        await connection.execute(_RENEW, refusal.partition_id, refusal.offset, storable(reason))
 
 
 async def forget_old(connection: PoolConnectionProxy, before: datetime) -> None:

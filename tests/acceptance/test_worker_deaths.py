@@ -158,3 +158,11 @@ async def test_a_worker_that_does_not_answer_at_a_reload_is_killed_and_started_a
         workers._finish_seconds = 0.1
         workers.stop()
     assert str(failure) == "worker 0: it did not answer for 0 s, and was killed"
+
+
+async def test_a_reload_is_refused_while_no_worker_could_try_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with workers_of(tmp_path, "exit 1", monkeypatch) as workers:
+        refused = await workers.replace(load(None, {"HOME": str(tmp_path)}, listen="127.0.0.1:0"))
+        assert "no worker runs at this moment" in str(refused)

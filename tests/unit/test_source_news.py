@@ -60,6 +60,19 @@ def test_a_partition_that_stopped_is_told_at_once_under_one_id_by_all_processes(
     assert orjson.loads(told[0].data) == fault
 
 
+def test_the_longest_names_have_an_id_that_the_log_takes() -> None:
+    told: list[NewEvent] = []
+    news = SourceNews("s" * 64, OPS, told.extend)
+    topic, partition = "t" * 249, 2**31 - 1
+    for offset in (2**63 - 2, 2**63 - 1, 2**63 - 2):
+        news.stopped(SourcePosition(id=1, topic=topic, partition=partition, next_offset=offset), "it ends at 2")
+    news.refused(1, topic=topic, partition=partition, offset=2**63 - 1, reason="r")
+    news.tell_due()
+    assert max(len(event.id) for event in told) <= 128
+    first, second, third, _ = (event.id for event in told)
+    assert first == third != second
+
+
 def test_nobody_is_told_if_nobody_is_named() -> None:
     told: list[NewEvent] = []
     news = SourceNews("shop", NOBODY, told.extend)

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import ssl
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 from daemon.core.delivery.answer import ErrorName, Failure
 from daemon.core.delivery.tls_fault import fault_of
 
 
-@cache  # to load the system's certificates takes 40 to 70 ms
 def tls_context(extra_ca_file: Path | None) -> ssl.SSLContext:
     """TLS 1.2 or newer; certificate and name are always verified. Raises OSError for an unusable `extra_ca_file`.
 
-    HTTP/1.1 alone is offered: one POST at a time gains nothing from HTTP/2.
+    HTTP/1.1 alone is offered: one POST at a time gains nothing from HTTP/2. Authorities that have changed since the
+    last time are read anew.
     """
+    system = ssl.get_default_verify_paths()
+    files = [*map(Path, filter(None, (system.cafile, system.capath))), *filter(None, (extra_ca_file,))]
+    return _context(extra_ca_file, *map(_version, files))
+
+
+@lru_cache(8)  # to load the system's certificates takes 40 to 70 ms
+def _context(extra_ca_file: Path | None, *_versions: object) -> ssl.SSLContext:
     context = ssl.create_default_context()
     # Python 3.13 also demands what RFC 5280 wants of a certificate, and no other client does: a receiver must not stop
     # with a new Python.
@@ -26,6 +33,12 @@ def tls_context(extra_ca_file: Path | None) -> ssl.SSLContext:
     if extra_ca_file is not None:
         context.load_verify_locations(extra_ca_file)
     return context
+
+
+def _version(path: Path) -> tuple[int, int, int]:
+    """What is another one after a file was changed or replaced. Raises OSError if it is not there."""
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def tls_failure(error: Exception) -> Failure:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -13,10 +14,15 @@ from pathlib import Path
 
 import pytest
 
+from daemon.core.messages.mapping import MappingFailed
+from daemon.core.messages.message import Mappable
 from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook.payload import FilterResult, PayloadSource, RenderError
+from daemon.expressions import evaluator as evaluating
 from daemon.expressions.evaluator import Evaluator
+from daemon.expressions.messages import EvaluationJob, EvaluationReply, MapJob
 from daemon.metrics import Metrics
+from tests.support.messages import mapping_of
 from tests.support.until import until
 
 SOURCE = PayloadSource(
@@ -131,3 +137,24 @@ async def test_a_body_is_rendered_or_fails_with_a_reason() -> None:
         with pytest.raises(RenderError, match="too many steps for an event of this size") as failed:
             await it.render("acme", SOURCE, PayloadOptions(transform=BOMB), max_bytes=100)
         assert failed.value.is_over_budget
+
+
+async def test_a_message_that_takes_two_processes_with_it_is_refused_and_others_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    exchange = evaluating._exchange
+    deaths: list[object] = []
+
+    async def dies(process: Process, job: EvaluationJob) -> EvaluationReply:
+        if not isinstance(job, MapJob):
+            return await exchange(process, job)
+        deaths.append(job)
+        raise EOFError
+
+    monkeypatch.setattr(evaluating, "_exchange", dies)
+    message = Mappable(envelope=b'"key":null', value=b"{}")
+    async with evaluator() as it:
+        with pytest.raises(MappingFailed, match="the evaluation did not end"):
+            await it.mapped("source shop", message, mapping_of(), max_bytes=1000)
+        assert len(deaths) == 2
+        assert await it.filter_results("acme", SOURCE, HEAVY[:1])

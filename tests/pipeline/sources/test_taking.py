@@ -53,7 +53,7 @@ async def test_a_database_that_is_away_ends_a_batch_and_not_the_task(count: int)
     partitions.assign(places)
     for number, place in enumerate(places):
         partitions.placed[place] = SourcePosition(id=number, topic="orders", partition=number, next_offset=0)
-    taker = BatchTaker("shop", database, maker, report, on_events=lambda: None)
+    taker = BatchTaker("shop", database, maker, report, storing=asyncio.Semaphore(2), on_events=lambda: None)
     message = MadeMessage(value=EVENT, offset=0)
     with pytest.raises(StoreUnavailable):
         await taker.take(partitions, {place: [replace(message, partition=place.partition)] for place in places})

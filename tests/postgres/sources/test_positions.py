@@ -152,7 +152,7 @@ async def test_a_partition_that_is_moved_begins_anew(
     database: Database, position: SourcePosition, sql: asyncpg.Connection
 ) -> None:
     await positions.take(database, batch(position, 5, 10, "a", refused=[6, 9]))
-    await positions.stop(database, await begun(database), "it went back")
+    assert await positions.stop(database, await begun(database), "it went back")
     assert (await begun(database)).fault == "it went back"
     await positions.move(database, position, offset=8)
     assert (await begun(database)).fault is None
@@ -162,7 +162,7 @@ async def test_a_partition_that_is_moved_begins_anew(
 
 async def test_a_fault_of_an_older_position_stops_nothing(database: Database, position: SourcePosition) -> None:
     await positions.take(database, batch(position, 5, 6, "a"))
-    await positions.stop(database, position, "old news")
+    assert not await positions.stop(database, position, "old news")
     assert (await begun(database)).fault is None
 
 
