@@ -175,6 +175,32 @@ def move(name: str, topic: str, partition: int | None, target: str, config_file:
         click.echo(f"{topic} {number} goes on from {offset}")
 
 
+@sources.command("forget")
+@_name_argument
+@config_option
+def forget(name: str, config_file: Path | None) -> None:
+    """Take a source that is no longer configured out of the status.
+
+    How far it was taken is kept: configured again, it goes on from there. Its events and refused messages stay.
+    """
+    config = settings(config_file)
+    if name in config.sources:
+        raise CliError(f"{name} is in the configuration", hint="remove it there, and reload every daemon")
+
+    async def work(database: Database) -> int:
+        takers = [each.owner for each in (await standing.read(database)).members if each.source == name]
+        if takers:
+            hint = "remove it from their configuration, and reload them"
+            raise CliError(f"{name} is still taken by {', '.join(takers)}", hint=hint)
+        return await standing.forget(database, name)
+
+    count = with_store(config, work)
+    if not count:
+        raise CliError(f"nothing was ever taken of a source {name}", hint="hookledger sources list")
+    partitions = "1 partition" if count == 1 else f"{count:,} partitions"
+    click.echo(f"{name}, {partitions}, is out of the status; configured again, it goes on from where it was")
+
+
 def _target(text: str, begin: int, end: int) -> int:
     named = {"earliest": begin, "latest": end}
     if text in named:

@@ -104,6 +104,27 @@ async def test_a_cloud_event_whose_id_another_source_has_used_is_refused_again(
     assert await sources.refusals() == [refused]
 
 
+async def test_a_source_that_is_no_longer_configured_can_be_taken_out_of_the_status(
+    kafka: Kafka, sources: SourceRuns, operator: Operator, topic: str
+) -> None:
+    await kafka.send(topic, event_text(1), b"{")
+    run = await sources.start(topic, name="old")
+    await sources.until_taken({0: 2})
+    await sources.until("SELECT count(*) = 1 FROM hookledger.source_partition WHERE owner IS NOT NULL")
+    line = operator.command_line()
+    assert f"old is still taken by {run.owner}" in line("sources", "forget", "old", code=1).err
+    assert "shop is in the configuration" in line("sources", "forget", "shop", code=1).err
+    await run.stop()
+    assert [each["source"] for each in line("sources", "list", "--json").json["partitions"]] == ["old"]
+    assert line("sources", "forget", "old").out.startswith("old, 1 partition, is out of the status")
+    assert line("sources", "list", "--json").json["partitions"] == []
+    assert "nothing was ever taken of a source older" in line("sources", "forget", "older", code=1).err
+    await kafka.send(topic, event_text(2))
+    await sources.start(topic, name="old")
+    await sources.until_taken({0: 3})
+    assert [name for *_, name in await sources.taken()] == ["e1", "e2"]
+
+
 async def test_a_source_is_moved_and_a_daemon_goes_on_from_there(
     kafka: Kafka, operator: Operator, topic: str, sources: SourceRuns
 ) -> None:
