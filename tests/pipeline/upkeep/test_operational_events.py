@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +11,7 @@ import orjson
 import pytest
 import standardwebhooks
 
+from daemon import operations
 from daemon.commands import Context
 from daemon.core.delivery import health
 from daemon.core.delivery.health import HealthState, ReceiverHealth
@@ -18,7 +19,7 @@ from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import Route
 from daemon.core.sealing.head import SignedHead, TreeHead, parse_head
 from daemon.core.sealing.seal import SealContent, SealedDay
-from daemon.operations import OF_WEBHOOKS, Audience
+from daemon.operations import OF_WEBHOOKS, Audience, RefusedMessages
 from daemon.pipeline.tunables import Tunables
 from daemon.pipeline.upkeep import operational_events
 from daemon.pipeline.upkeep.operational_events import OperationalEvents
@@ -286,6 +287,7 @@ async def test_an_event_of_every_type_arrives_signed(database_url: str) -> None:
             "INSERT INTO hookledger.process (owner, host, pid, version, master_key, seen_at) "
             "VALUES ('gone', 'host-1', 42, '0.1.0', 'k', now() - interval '5 minutes')"
         )
+        it.pipeline.tell(of_sources())
         async with pipeline_process(database_url, **settings):  # another daemon joins
             await there.until(lambda: types_of(there.at("/ops")) >= BOTH.types)
             await there.until(lambda: types_of(there.at("/told")) >= OF_WEBHOOKS)
@@ -294,6 +296,16 @@ async def test_an_event_of_every_type_arrives_signed(database_url: str) -> None:
     for request in (*there.at("/ops"), *there.at("/told")):
         names = {name.lower(): value for name, value in request.headers.items()}
         standardwebhooks.Webhook(key).verify(request.body, names)
+
+
+def of_sources() -> list[NewEvent]:
+    """What sources tell."""
+    now = datetime.now(UTC)
+    refused = RefusedMessages(count=1, since=now, until=now, topic="orders", partition=3, offset=7, reason="no JSON")
+    return [
+        *operations.messages_refused(BOTH, "shop", refused),
+        *operations.source_stopped(BOTH, "shop", topic="orders", partition=3, offset=10, fault="it ends at 2"),
+    ]
 
 
 def types_of(requests: list[Received]) -> set[str]:
