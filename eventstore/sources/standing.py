@@ -111,14 +111,14 @@ SELECT p.source, p.topic, p.partition, p.began_at, p.events, p.repeated + p.refu
 """
 COUNT_SECONDS = 600.0
 
-# A process that was killed keeps its name in a row until another one takes over; then it owns nothing. What nobody has
-# ever owned, or everybody has forgotten, is not shown.
+# A process that was killed keeps its name in a row until another one takes over; then it owns nothing. A
+# source that was forgotten is not shown until somebody takes it again.
 _PARTITIONS = """
 SELECT p.source, p.topic, p.partition, a.owner, p.first_offset, p.next_offset, p.began_at, p.moved_at, p.events,
        p.repeated, p.refused, p.filtered, p.absent, greatest(p.log_end - p.next_offset, 0) AS lag, p.fault
   FROM hookledger.source_partition p
        LEFT JOIN hookledger.process a ON a.owner = p.owner AND a.seen_at > clock_timestamp() - interval '10 seconds'
- WHERE p.owner IS NOT NULL OR p.log_end IS NOT NULL
+ WHERE p.owner IS NOT NULL OR p.log_end IS NOT NULL OR p.moved_at IS NOT NULL
  ORDER BY p.source, p.topic, p.partition
 """
 _MEMBERS = """
@@ -134,7 +134,9 @@ INSERT INTO hookledger.source_member (source, owner, fault) VALUES ($1, $2, $3)
 """
 _LEAVE = "DELETE FROM hookledger.source_member WHERE source = $1 AND owner = $2"
 _RELEASE = "UPDATE hookledger.source_partition SET owner = NULL WHERE source = $1 AND owner = $2"
-_FORGET = "UPDATE hookledger.source_partition SET owner = NULL, log_end = NULL, fault = NULL WHERE source = $1"
+_FORGET = """
+UPDATE hookledger.source_partition SET owner = NULL, log_end = NULL, moved_at = NULL, fault = NULL WHERE source = $1
+"""
 _FORGET_MEMBERS = "DELETE FROM hookledger.source_member WHERE source = $1"
 _RELEASE_SOME = "UPDATE hookledger.source_partition SET owner = NULL WHERE id = ANY ($1::integer[]) AND owner = $2"
 _OWN = """
