@@ -37,7 +37,7 @@ def _of_sources(old: Config, new: Config) -> Iterator[tuple[str, str]]:
     for name in sorted({*old.sources, *new.sources}):
         before, after = old.sources.get(name), new.sources.get(name)
         if before is None or after is None:
-            yield event_sources.PREFIX.rstrip("."), name
+            yield event_sources.SECTION, name
             continue
         for key in type(after).model_fields:
             if getattr(before, key) != getattr(after, key):

@@ -13,8 +13,9 @@ from typing import Final
 from daemon.config.section import Section
 from daemon.config.values import Brokers, Expression, FilePath, GroupName, SecretText, SourceUser, Topics
 
+SECTION: Final = "sources"
 # How their sections begin, also as parts of the names of variables.
-PREFIX: Final = "sources."
+PREFIX: Final = f"{SECTION}."
 # Part of a variable's name, where two underscores separate.
 NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 MAX_NAME_CHARACTERS: Final = 64

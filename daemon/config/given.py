@@ -18,7 +18,6 @@ from daemon.config.sections import KEYS, SECTIONS, is_secret, model_of
 
 PREFIX: Final = "HOOKLEDGER_"
 
-_SOURCES: Final = event_sources.PREFIX.rstrip(".")
 _OF_EVENT_SOURCE: Final = re.compile(rf"{PREFIX}SOURCES__(?P<name>[A-Z0-9_]+?)__[A-Z]")
 
 _SEE_ALL: Final = "; see `hookledger config show` for what there is"
@@ -52,10 +51,10 @@ def read_file(path: Path, given: GivenValues, problems: list[str]) -> None:
         problems.append(f"{path}: not TOML: {error}; correct the file")
         return
     for section, keys in document.items():
-        if section == _SOURCES:
+        if section == event_sources.SECTION:
             _read_event_sources(keys, path, given, problems)
         elif section not in SECTIONS:
-            known = (*SECTIONS, _SOURCES)
+            known = (*SECTIONS, event_sources.SECTION)
             meant = did_you_mean(section, known, otherwise=f"; there are {', '.join(known)}")
             problems.append(f"{path}: unknown section [{section}]{meant}")
         elif not isinstance(keys, dict):
@@ -67,7 +66,9 @@ def read_file(path: Path, given: GivenValues, problems: list[str]) -> None:
 def _read_event_sources(sources: object, path: Path, given: GivenValues, problems: list[str]) -> None:
     for name, keys in sources.items() if isinstance(sources, dict) else [("<name>", None)]:
         if not isinstance(keys, dict):
-            problems.append(f"{path}: {_SOURCES} has a section for each source; write [{event_sources.PREFIX}{name}]")
+            problems.append(
+                f"{path}: {event_sources.SECTION} has a section for each source; write [{event_sources.PREFIX}{name}]"
+            )
         elif (problem := event_sources.name_problem(name)) is not None:
             problems.append(f"{path}: [{event_sources.PREFIX}{name}]: {problem}")
         else:

@@ -39,8 +39,8 @@ TOPICS_SECONDS = 10.0
 
 
 class Source:
-    """`run` takes the source until `stop`, and connects again whenever that is lost. `storing` is how many partitions
-    of all sources are stored at once.
+    """`run` takes the source until `stop`, and connects again whenever that is lost. `storing` bounds how many
+    partitions of all sources are stored at once.
     """
 
     def __init__(

@@ -141,6 +141,8 @@ class Workers:
 
     async def replace(self, config: Config) -> Exception | None:
         """Has all workers run by `config`, or all by the one before. Returns what kept them from it."""
+        if not self._alive:
+            return NotReplaced("no worker runs at this moment, to try it; reload again once one does")
         former = self._orders.config
         failure = await self._change_over(config.with_database(former.database.url))
         if failure is None:
@@ -152,8 +154,6 @@ class Workers:
     async def _change_over(self, config: Config) -> NotReplaced | None:
         self._orders = replace(self._orders, config=config)
         self._finish_seconds = max(self._finish_seconds, config.delivery.timeout_seconds + FINISH_SECONDS)
-        if not self._alive:
-            return NotReplaced("no worker runs at this moment, to try it; reload again once one does")
         for number in range(self._count):
             worker = self._alive.get(number)
             if worker is not None and worker.config is not config and not self._stopping.is_set:

@@ -5,7 +5,6 @@ Some signals come twice, and the last one is followed by a SIGTERM, in the middl
 
 from __future__ import annotations
 
-import json
 import random
 import signal
 from contextlib import AsyncExitStack
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.fault_report import FaultReport
+from tests.support.reloading import events_of
 from tests.support.running import Running
 from tests.support.system_under_test import SystemUnderTest
 from tests.support.until import until
@@ -22,9 +22,8 @@ TENANTS = ("acme", "bella", "cyan", "dove")
 
 
 def reloads_of(daemon: Running) -> int:
-    lines = [json.loads(line) for line in daemon.log.read_text().splitlines(keepends=True) if line.endswith("}\n")]
-    assert not [line for line in lines if line["event"] in ("config.refused", "worker.died", "incarnation.cancelled")]
-    return sum(line["event"] == "config.reloaded" for line in lines)
+    assert not events_of(daemon, "config.refused", "worker.died", "incarnation.cancelled")
+    return len(events_of(daemon, "config.reloaded"))
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -5,18 +5,13 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import asyncpg
-
 from tests.support.cli import CommandLine
 from tests.support.kafka import Kafka, event_text
 from tests.support.reloading import reload
 from tests.support.running import running
+from tests.support.sources import SourceRuns
 
 MESSAGES = 4_000
-TAKEN = """
-SELECT p.source, p.partition, e.source_offset FROM hookledger.domain_event e
-  JOIN hookledger.source_partition p ON p.id = e.source_partition ORDER BY e.seq
-"""
 
 
 def section(kafka: Kafka, name: str, topic: str) -> str:
@@ -24,7 +19,7 @@ def section(kafka: Kafka, name: str, topic: str) -> str:
 
 
 async def test_sources_are_taken_without_a_gap_through_reloads(
-    kafka: Kafka, tmp_path: Path, database_url: str, sql: asyncpg.Connection
+    kafka: Kafka, tmp_path: Path, database_url: str, sources: SourceRuns
 ) -> None:
     old, new = await kafka.topic(partitions=2), await kafka.topic()
     await kafka.send(new, *(event_text(n, tenant="globex") for n in range(10)))
@@ -42,15 +37,9 @@ async def test_sources_are_taken_without_a_gap_through_reloads(
         file.write_text(section(kafka, "shop", old) + section(kafka, "stock", new))
         assert (await reload(daemon))["changed"] == ["sources.stock"]
         await sending
-
-        async def count() -> int:
-            return int(await sql.fetchval("SELECT count(*) FROM hookledger.domain_event"))
-
-        async with asyncio.timeout(60):
-            while await count() < MESSAGES + 10:
-                await asyncio.sleep(0.05)
+        await sources.until("SELECT count(*) >= $1 FROM hookledger.domain_event", MESSAGES + 10, seconds=60)
         assert await daemon.stop() == 0
-    found = [tuple(row) for row in await sql.fetch(TAKEN)]
-    for source, partition, messages in (("shop", 0, MESSAGES // 2), ("shop", 1, MESSAGES // 2), ("stock", 0, 10)):
-        offsets = [offset for name, number, offset in found if (name, number) == (source, partition)]
-        assert offsets == list(range(messages)), (source, partition)
+    taken = await sources.taken()
+    for topic, partition, messages in ((old, 0, MESSAGES // 2), (old, 1, MESSAGES // 2), (new, 0, 10)):
+        offsets = [offset for name, number, offset, _ in taken if (name, number) == (topic, partition)]
+        assert offsets == list(range(messages)), (topic, partition)

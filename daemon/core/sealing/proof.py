@@ -176,7 +176,7 @@ def _rows(proof: _Proof, seals: Mapping[int, _Seal]) -> tuple[_Row, list[_Row]]:
         table = SealedTable(name)
         columns = dict(zip(columns_of(table, len(values)), values, strict=True))
         if seal is None or table not in found:
-            raise ProofRefused(f"a row is none of an event or an outcome, or of a seal that is missing: {table}")
+            raise ProofRefused(f"a row of {table} is neither an event nor an outcome, or its seal is missing")
         recorded_at = instant(columns["recorded_at" if table is SealedTable.EVENT else "at"])
         day = seal.days.get((table, recorded_at.date().isoformat()))
         leaf = leaf_hash(entry.encode())
