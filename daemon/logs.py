@@ -23,12 +23,7 @@ from daemon.config import LogFormat, LogLevel
 from daemon.queued_stream import QueuedStream
 
 # Loggers that would write a line for each request or each step of the event loop, beside our own canonical lines.
-_QUIETER: Final = {
-    "aiohttp.access": logging.WARNING,
-    "asyncio": logging.WARNING,
-    "aiohttp.server": logging.ERROR,
-    "aiokafka": logging.CRITICAL,  # it tells of each broken connection again and again; daemon/sources tells once
-}
+_QUIETER: Final = {"aiohttp.access": logging.WARNING, "asyncio": logging.WARNING, "aiohttp.server": logging.ERROR}
 
 
 def configure_daemon(level: LogLevel, format: LogFormat | None) -> None:

@@ -216,7 +216,7 @@ def _section(config: Config, name: str) -> SourceSection:
     if name in config.sources:
         return config.sources[name]
     named = ", ".join(config.sources)
-    hint = f"there are {named}" if named else "add [sources.NAME] to the configuration"
+    hint = f"the configuration has {named}" if named else "add [sources.NAME] to the configuration"
     raise CliError(f"there is no source {name}", hint=hint)
 
 

@@ -7,6 +7,7 @@ what is used of it is written down as protocols.
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -87,6 +88,8 @@ class KafkaClient:
     def __init__(self, name: str, section: SourceSection) -> None:
         require()
         self._library: ModuleType = import_module("aiokafka")
+        # It tells of each broken connection again and again, where nobody has asked; what it raises is told once.
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
         self._errors: ModuleType = import_module("aiokafka.errors")
         self._name = name
         self._section = section
