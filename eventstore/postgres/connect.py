@@ -140,11 +140,11 @@ class Database:
                     async with self._limited(connection, seconds):
                         yield connection
                 except (asyncio.CancelledError, TimeoutError):
-                    connection.terminate()
+                    _terminate(connection)
                     raise
                 except _OF_THIS_SERVER:
                     # Demoted or about to stop: the name may lead elsewhere by now, and so none of them is used again.
-                    connection.terminate()
+                    _terminate(connection)
                     await self._pool.expire_connections()
                     raise
                 except asyncpg.InterfaceError as error:
@@ -301,6 +301,14 @@ def is_outage(error: Exception) -> bool:
 
 def _milliseconds(seconds: float) -> str:
     return f"{seconds * 1000:.0f}ms"
+
+
+def _terminate(connection: asyncpg.pool.PoolConnectionProxy) -> None:
+    """Closes a connection without a word. One that was lost in the same moment is the pool's again, and the driver says
+    so by an error, which must not take the place of a cancel.
+    """
+    with suppress(asyncpg.InterfaceError):
+        connection.terminate()
 
 
 async def _no_reset(_connection: object) -> None:

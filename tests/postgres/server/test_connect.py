@@ -511,3 +511,23 @@ async def test_a_deadlock_is_an_outage_since_the_next_time_may_do(database: Data
 def test_what_is_none_of_the_drivers_errors_is_left_as_it_is() -> None:
     error = ZeroDivisionError()
     assert translated(error, "postgresql:///x") is error
+
+
+@pytest.mark.parametrize("ends", [asyncio.CancelledError, asyncpg.AdminShutdownError])
+async def test_what_ends_the_use_of_a_connection_is_told_also_if_it_is_lost_in_the_same_moment(
+    database_url: str, ends: type[BaseException]
+) -> None:
+    database = Database(database_url, pool_size=1)
+    await database.open()
+
+    async def use() -> None:
+        async with database.connection() as connection:
+            connection.terminate()  # what the driver does when the server is gone: the pool has it back at once
+            raise ends
+
+    async with asyncio.timeout(10):
+        (found,) = await asyncio.gather(asyncio.create_task(use()), return_exceptions=True)
+    assert type(found) is (StoreUnavailable if ends is asyncpg.AdminShutdownError else ends)
+    assert found is not None
+    assert "InterfaceError" not in str(found)
+    await database.close()
