@@ -30,6 +30,16 @@ def status(code: int, headers: dict[str, str] | None = None) -> Answerer:
     return answer
 
 
+def once(first: Answerer, then: Answerer = ok) -> Answerer:
+    """Answers the first request with one, all others with the other: nobody has to change it between two attempts."""
+    answers = iter([first])
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return await next(answers, then)(request)
+
+    return answer
+
+
 @dataclass
 class Receiver:
     """`answer[path]` makes the answer; a path without one gets 204. `until` waits for a state of `received`."""
