@@ -1,28 +1,24 @@
 """What a run of seals covers, computed from the rows: for the sealer a run of one, for an audit of many.
 
-Rows are hashed in a thread, a page at a time, while the event loop goes on. The thread offers the interpreter's lock
-after every few rows: a loop that asks for it would otherwise wait for up to 5 ms.
+Rows are hashed on the event loop, a page at a time: half a millisecond. In a thread, which would have to offer the
+interpreter's lock between a few rows, sealing a delivery took 43 us of CPU instead of 25.
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import groupby
 from typing import TypeVar
 
-from daemon.core.sealing.canonical import SealedTable, leaf
+from daemon.core.sealing.canonical import SealedTable, leaf, leaves
 from daemon.core.sealing.seal import SealedDay
 from daemon.core.sealing.tree import MerkleRoot, root_of
 from eventstore.route_log.sealed_secrets import Table
 from eventstore.seals.covered import CoveredRow, CoveredRows, CoveredTick, NamedSecret
 from eventstore.seals.stored import SealMark
-
-# About a quarter of a millisecond of work.
-_SLICE_ROWS = 16
 
 _Item = TypeVar("_Item")
 
@@ -57,7 +53,7 @@ class DayTrees:
     async def take(self, table: SealedTable, pages: AsyncIterator[list[CoveredRow]]) -> None:
         """Hashes all these rows."""
         async for page in pages:
-            await asyncio.to_thread(self._add, table, page)
+            self._add(table, page)
 
     def days(self, seal: int, table: SealedTable) -> tuple[SealedDay, ...]:
         """The days of one seal, in order."""
@@ -65,15 +61,9 @@ class DayTrees:
         return tuple(SealedDay(day=day, rows=trees[day].size, root=trees[day].value) for day in sorted(trees))
 
     def _add(self, table: SealedTable, page: Sequence[CoveredRow]) -> None:
-        trees = self._trees
-        for start in range(0, len(page), _SLICE_ROWS):
-            for row in page[start : start + _SLICE_ROWS]:
-                days, day = trees.setdefault((row.seal, table), {}), row.at.date()
-                tree = days.get(day)
-                if tree is None:
-                    tree = days[day] = MerkleRoot()
-                tree.add(leaf(table, row.values))
-            time.sleep(0)
+        for (seal, day), rows in groupby(page, key=lambda row: (row.seal, row.at.date())):
+            tree = self._trees.setdefault((seal, table), {}).setdefault(day, MerkleRoot())
+            tree.extend(leaves(table, [row.values for row in rows]))
 
 
 async def contents(

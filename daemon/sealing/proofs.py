@@ -128,7 +128,7 @@ async def _rows(
                 found += await trees.rows(SealedTable.EVENT, sealed.event.at.date(), (pair.seq,))
             days = {place.at.date() for place in sealed.attempts if place.seal == number}
             for day in sorted(days):
-                found += await trees.rows(SealedTable.ATTEMPT, day, (pair.seq, pair.route_id))
+                found += await trees.rows(SealedTable.ATTEMPT, day, (pair.seq, str(pair.route_id)))
     return found
 
 

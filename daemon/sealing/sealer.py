@@ -149,8 +149,7 @@ class Sealer:
             await asyncio.to_thread(self._add, hashes[first : first + _GROWN_AT_ONCE])
 
     def _add(self, hashes: Sequence[bytes]) -> None:
-        for each in hashes:
-            self._tree.add(leaf_hash(each))
+        self._tree.extend(leaf_hash(each) for each in hashes)
 
     def _fits(self, last: SealRow) -> bool:
         head = TreeHead(origin=last.origin, size=self._tree.size, root=self._tree.value)

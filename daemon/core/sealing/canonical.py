@@ -14,7 +14,7 @@ eventstore/README.md lists the columns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from uuid import UUID
@@ -108,6 +108,13 @@ def row_entry(table: SealedTable, values: Sequence[SealedValue]) -> bytes:
 def leaf(table: SealedTable, values: Sequence[SealedValue]) -> bytes:
     """The leaf hash of a row. `values` are in the order of `columns_of`."""
     return leaf_hash(row_entry(table, values))
+
+
+def leaves(table: SealedTable, rows: Iterable[Sequence[SealedValue]]) -> Iterator[bytes]:
+    """The leaf hashes of many rows, as `leaf` makes each."""
+    name = table.value
+    for values in rows:
+        yield leaf_hash(orjson.dumps((name, *values), default=_other, option=orjson.OPT_UTC_Z))
 
 
 def _other(value: object) -> str:

@@ -23,7 +23,7 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 
 class MerkleRoot:
-    """The root of a tree that grows by one leaf at a time."""
+    """The root of a tree that grows."""
 
     __slots__ = ("_peaks", "size")
 
@@ -33,12 +33,19 @@ class MerkleRoot:
 
     def add(self, leaf: bytes) -> None:
         """Appends a leaf hash."""
-        size, peaks = self.size, self._peaks
-        self.size = size + 1
-        while size & 1:
-            leaf = node_hash(peaks.pop(), leaf)
-            size >>= 1
-        peaks.append(leaf)
+        self.extend((leaf,))
+
+    def extend(self, leaves: Iterable[bytes]) -> None:
+        """Appends leaf hashes."""
+        size, peaks, sha256 = self.size, self._peaks, hashlib.sha256
+        for leaf in leaves:
+            node, bits = leaf, size
+            while bits & 1:
+                node = sha256(b"\x01" + peaks.pop() + node).digest()
+                bits >>= 1
+            peaks.append(node)
+            size += 1
+        self.size = size
 
     def copy(self) -> MerkleRoot:
         """A tree of the same leaves, to go on with apart."""
@@ -60,8 +67,7 @@ class MerkleRoot:
 def root_of(leaves: Iterable[bytes]) -> bytes:
     """The root of these leaf hashes."""
     growing = MerkleRoot()
-    for leaf in leaves:
-        growing.add(leaf)
+    growing.extend(leaves)
     return growing.value
 
 
