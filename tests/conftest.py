@@ -35,6 +35,7 @@ _LONGEST_FIRST = (
     "browser",
     "kafka",
     "faults",
+    "web/openapi/test_schemathesis.py",
     "pipeline",
     "acceptance",
     "postgres",
@@ -75,13 +76,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Starts the longest tests first, so that all processes end at about the same time."""
-    rank = {path: _LONGEST_FIRST.index(path.relative_to(TESTS).parts[0]) for path in {item.path for item in items}}
+    rank = {path: _rank(path.relative_to(TESTS).as_posix()) for path in {item.path for item in items}}
     items.sort(key=lambda item: rank[item.path])
     if config.getoption("--long"):
         return
     for item in items:
         if item.get_closest_marker("long"):
             item.add_marker(pytest.mark.skip(reason="long: run with --long"))
+
+
+def _rank(file: str) -> int:
+    return next(place for place, beginning in enumerate(_LONGEST_FIRST) if file.startswith(beginning))
 
 
 def pytest_collection_finish() -> None:
