@@ -41,7 +41,7 @@ async def test_a_large_event_for_a_thousand_routes_takes_memory_for_what_is_unde
             before = tracemalloc.get_traced_memory()[0]
             await domain_events.publish(it.database, [event])
             it.pipeline.hurry()
-            await there.count(ROUTES, seconds=60)
+            await there.count(ROUTES, seconds=100)
             await it.until_row("SELECT count(*) = $1 FROM hookledger.attempt", ROUTES, seconds=60)
             peak = tracemalloc.get_traced_memory()[1] - before
         finally:
