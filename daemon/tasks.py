@@ -20,7 +20,7 @@ _TAKES_BACK = sys.version_info >= (3, 13)
 
 
 class TaskGroup(asyncio.TaskGroup):
-    """Raises ExceptionGroup as asyncio's does; CancelledError if somebody else cancelled the task since its beginning."""
+    """Raises ExceptionGroup as asyncio's does; CancelledError if others cancelled the task within it."""
 
     async def __aenter__(self) -> Self:
         self._requests_before = _requests()

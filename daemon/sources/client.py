@@ -19,6 +19,8 @@ from typing import Protocol
 from daemon import __version__
 from daemon.config.event_sources import SourceSection, group_of
 from daemon.core.messages.message import SourceMessage
+from daemon.core.messages.reading import MAX_MAPPED_SIZES
+from daemon.sources import codecs
 
 CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 5.0
@@ -83,10 +85,11 @@ def require() -> None:
 
 
 class KafkaClient:
-    """Connections for one source."""
+    """Connections for one source, whose events have `max_bytes` at most."""
 
-    def __init__(self, name: str, section: SourceSection) -> None:
+    def __init__(self, name: str, section: SourceSection, *, max_bytes: int) -> None:
         require()
+        codecs.limit(codecs.LEAST_LIMIT_BYTES + max_bytes * MAX_MAPPED_SIZES)
         self._library: ModuleType = import_module("aiokafka")
         # It tells of each broken connection again and again, where nobody has asked; what it raises is told once.
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
@@ -153,6 +156,10 @@ class KafkaClient:
         """Whether a partition had no position yet."""
         return isinstance(error, self._errors.NoOffsetForPartitionError)
 
+    def is_of_single_partitions(self, error: Exception) -> bool:
+        """Whether all is well with the others."""
+        return self.places_out_of_range(error) is not None or self.is_of_no_position(error)
+
     def fault(self, error: Exception) -> SourceFault:
         """What a failure means, for a consumer that was connected."""
         match type(error).__name__:
@@ -163,11 +170,15 @@ class KafkaClient:
             case name:
                 return SourceFault(f"the brokers failed ({name}): {str(error)[:200]}")
 
-    def unreadable(self, error: Exception) -> SourceFault:
-        """That something lies in a topic of which the library makes nothing, as a header's name that is no UTF-8."""
+    def unreadable(self, error: Exception, place: PartitionPlace, offset: int) -> SourceFault:
+        """That something lies in a partition of which the library makes nothing, as a header's name that is no UTF-8,
+        or a batch that is too large.
+        """
+        move = f"hookledger sources move {self._name} --topic {place.topic} --partition {place.partition}"
         return SourceFault(
-            f"the client of Kafka cannot read what lies there ({type(error).__name__}: {str(error)[:200]}): find the "
-            f"message with other tools, and pass over it with hookledger sources move {self._name}"
+            f"the client of Kafka cannot read what lies in {place.topic} {place.partition} at offset {offset} "
+            f"({type(error).__name__}: {str(error)[:200]}): pass over it, and over what was sent in one batch with it: "
+            f"{move} --to {offset + 1}, or further"
         )
 
     def unknown(self, topics: Collection[str]) -> str:

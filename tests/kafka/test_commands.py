@@ -64,6 +64,13 @@ async def test_check_shows_what_the_last_messages_would_become_and_takes_none(
     assert await sql.fetchval("SELECT count(*) FROM hookledger.source_partition") == 0
 
 
+async def test_check_says_which_message_cannot_be_read(kafka: Kafka, operator: Operator, topic: str) -> None:
+    await kafka.send(topic, event_text(0))
+    await kafka.send_unreadable(topic, event_text(1))
+    (told,) = operator.command_line()("sources", "check", "shop", code=1).err.splitlines()
+    assert f"cannot read what lies in {topic} 0 at offset 1 (UnicodeDecodeError: " in told
+
+
 async def test_check_says_what_keeps_it_from_the_messages(operator: Operator) -> None:
     line = operator.command_line(brokers="127.0.0.1:9")
     (told,) = line("sources", "check", "shop", code=1).err.splitlines()
