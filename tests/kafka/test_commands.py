@@ -100,6 +100,23 @@ async def test_refused_messages_are_taken_again_once_the_mapping_is_mended(
     assert tuple(row) == (1, 2, 1)
 
 
+async def test_what_stands_in_the_place_of_a_refused_message_in_a_topic_made_anew_is_not_taken_for_it(
+    kafka: Kafka, sources: SourceRuns, operator: Operator, topic: str
+) -> None:
+    await kafka.send(topic, b"{")
+    run = await sources.start(topic)
+    await sources.until_taken({0: 1})
+    await run.stop()
+    refused = await sources.refusals()
+    await kafka.delete(topic)
+    await kafka.topic(name=topic)
+    await kafka.send(topic, event_text(1))
+    ended = operator.command_line()("sources", "retry", "shop", "--json", code=1)
+    assert ended.json == {"event": 0, "repeated": 0, "filtered": 0, "refused": 0, "gone": 1}
+    assert await sources.taken() == []
+    assert await sources.refusals() == refused
+
+
 async def test_a_cloud_event_whose_id_another_source_has_used_is_refused_again(
     kafka: Kafka, sources: SourceRuns, operator: Operator, topic: str
 ) -> None:
