@@ -8,7 +8,7 @@ by message. The partition in which it lies is put aside, and tried again from ti
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from daemon.core.messages import message
 from daemon.core.messages.message import SourceMessage
@@ -70,6 +70,11 @@ class MessageFetcher:
         partitions.displace(moved)  # placed anew meanwhile: nobody knows which of these are from before
         return {place: messages for place, messages in found.items() if place not in moved}
 
+    async def give_sign_of_life(self) -> None:
+        """For a time in which nothing is taken: the group takes a process that does not ask for dead."""
+        got = await self._consumer.getmany(timeout_ms=0, max_records=1)
+        self._partitions.displace(got)  # placed meanwhile
+
     async def _at_once(self) -> Fetched:
         found: Fetched = {}
         size_bytes, wait_ms = 0, int(self._tunables.source_turn_seconds * 1000)
@@ -85,32 +90,43 @@ class MessageFetcher:
                 break
             for place, messages in part.items():
                 found.setdefault(place, []).extend(messages)
-                size_bytes += sum(message.size_bytes(each) + OVERHEAD_BYTES for each in messages)
+                size_bytes += _size_bytes(messages)
             wait_ms = 0
         return found
 
     async def _one_by_one(self) -> Fetched:
         found: Fetched = {}
+        size_bytes = 0
         for place in list(self._partitions.placed):
-            messages: list[SourceMessage] = []
-            try:
-                while len(messages) < CAREFUL_MESSAGES:
-                    part = await self._consumer.getmany(place, timeout_ms=0, max_records=1)
-                    if not part:
-                        break
-                    messages += part[place]
-            except self._client.failures as error:
-                if not found and not messages:
-                    raise
-                self._keep(error)
-            except Exception as error:  # noqa: BLE001 - as above
-                if not messages:
-                    self._put_aside(place, error)
+            if size_bytes >= FETCHED_BYTES:
+                break
+            messages = await self._some_of(place, is_first=not found)
             if messages:
                 found[place] = messages
+                size_bytes += _size_bytes(messages)
+        if not self._partitions.placed:
+            await self.give_sign_of_life()
         if not found:
             await self._stopping.wait(_PAUSE_SECONDS)
         return found
+
+    async def _some_of(self, place: PartitionPlace, *, is_first: bool) -> list[SourceMessage]:
+        """Messages of one partition. `is_first` if none was found of others."""
+        messages: list[SourceMessage] = []
+        try:
+            while len(messages) < CAREFUL_MESSAGES and _size_bytes(messages) < FETCHED_BYTES:
+                part = await self._consumer.getmany(place, timeout_ms=0, max_records=1)
+                if not part:
+                    break
+                messages += part[place]
+        except self._client.failures as error:
+            if is_first and not messages:
+                raise
+            self._keep(error)
+        except Exception as error:  # noqa: BLE001 - as above
+            if not messages:
+                self._put_aside(place, error)
+        return messages
 
     def _keep(self, error: Exception) -> None:
         """Keeps what is wrong with other partitions until the messages are taken that were found: the client tells it
@@ -126,3 +142,7 @@ class MessageFetcher:
         if position is not None:
             fault = str(self._client.unreadable(error, place, position.next_offset))
             self._partitions.put_aside(place, fault, seconds=self._tunables.source_reconnect_seconds)
+
+
+def _size_bytes(messages: Sequence[SourceMessage]) -> int:
+    return sum(message.size_bytes(each) + OVERHEAD_BYTES for each in messages)

@@ -103,7 +103,7 @@ class Source:
             reported_at = time.monotonic()
             self._is_stale, self._committed = False, {}
             while not self._stopping.is_set and not self._is_stale:
-                await self._turn(consumer, partitions, fetcher)
+                await self._turn(partitions, fetcher)
                 if time.monotonic() - reported_at >= self._tunables.source_report_seconds:
                     await self._look_around(consumer, partitions)
                     reported_at = time.monotonic()
@@ -122,7 +122,7 @@ class Source:
         async with asyncio.timeout(TOPICS_SECONDS):
             return await consumer.topics()
 
-    async def _turn(self, consumer: MessageConsumer, partitions: SourcePartitions, fetcher: MessageFetcher) -> None:
+    async def _turn(self, partitions: SourcePartitions, fetcher: MessageFetcher) -> None:
         try:
             await partitions.place()
             fetched = await fetcher.fetched()
@@ -133,7 +133,7 @@ class Source:
             if self._failures == 0:
                 log.warning("database.unavailable", loop=f"source {self.name}", cause=str(error))
             partitions.displace(partitions.assigned)
-            await consumer.getmany(timeout_ms=0)  # all are paused: a sign of life for the group
+            await fetcher.give_sign_of_life()
             await self._stopping.wait(BACKOFF_SECONDS[min(self._failures, len(BACKOFF_SECONDS) - 1)])
             self._failures += 1
         except self._client.failures as error:

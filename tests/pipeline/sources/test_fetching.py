@@ -29,11 +29,13 @@ class Script:
     def __init__(self, *steps: Any) -> None:
         self.steps = list(steps)
         self.pause = Mock()
+        self.asked = 0
 
     async def getmany(
         self, *_: PartitionPlace, timeout_ms: int = 0, max_records: int | None = None
     ) -> Mapping[PartitionPlace, Sequence[SourceMessage]]:
         assert max_records is not None
+        self.asked += 1
         step = self.steps.pop(0) if self.steps else {}
         if isinstance(step, Exception):
             raise step
@@ -50,6 +52,7 @@ class Session:
 
     def runs(self, *steps: Any) -> MessageFetcher:
         consumer: Any = Script(*steps)
+        self.consumer = consumer
         self.partitions = SourcePartitions(
             "shop", self.client, consumer, Mock(), Mock(), topics=("orders",), begin=SourceBegin.EARLIEST
         )
@@ -103,6 +106,28 @@ async def test_nothing_is_taken_of_a_partition_that_was_placed_anew_meanwhile(se
     found = await session.runs({session.one: messages(100)}, moved).fetched()
     assert list(found) == [session.two]
     assert session.partitions.unplaced == [session.one]
+
+
+async def test_a_sign_of_life_loses_nothing_of_a_partition_that_was_placed_meanwhile(session: Session) -> None:
+    """As when PostgreSQL answers again, and the partitions were shared out anew."""
+
+    def placed() -> Mapping[PartitionPlace, Sequence[SourceMessage]]:
+        session.put(session.one, 0)
+        return {session.one: messages(0)}
+
+    fetcher = session.runs(placed)
+    session.partitions.displace(session.partitions.assigned)
+    await fetcher.give_sign_of_life()
+    assert session.partitions.placed == {}
+
+
+async def test_a_sign_of_life_is_given_also_while_nothing_is_taken(session: Session) -> None:
+    broken = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+    fetcher = session.runs(broken)
+    assert await fetcher.fetched() == {}
+    asked = session.consumer.asked
+    assert await fetcher.fetched() == {}
+    assert session.consumer.asked == asked + 1
 
 
 async def test_the_partition_is_put_aside_in_which_something_cannot_be_read(session: Session) -> None:
