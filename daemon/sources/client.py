@@ -21,8 +21,11 @@ from daemon.config.event_sources import SourceSection, group_of
 from daemon.core.messages.message import SourceMessage
 from daemon.core.messages.reading import MAX_MAPPED_SIZES
 from daemon.sources import codecs
+from daemon.tasks import TaskGroup
 
 CONNECT_SECONDS = 10.0
+# Beside the time to connect: what keeps brokers from it is told after 15 s.
+CAUSE_SECONDS = 5.0
 CLOSE_SECONDS = 5.0
 # A broker answers a fetch of nothing after this time: it is what an idle source costs.
 _FETCH_WAIT_MS = 2000
@@ -221,18 +224,25 @@ class KafkaClient:
         return context
 
     async def _cause(self, error: Exception) -> str:
-        """Why no broker lets us in. The library tells it in its log only, so one is asked again."""
+        """Why no broker lets us in. The library tells it in its log only, so they are asked again, all at once."""
+        async with TaskGroup() as group:
+            asking = [group.create_task(self._refusal_of(broker)) for broker in self._section.brokers]
+        refusals = [refusal for task in asking if (refusal := task.result()) is not None]
+        told = [each for each in refusals if not isinstance(each, TimeoutError)]
+        return self._sentence([error, *refusals, *told][-1])
+
+    async def _refusal_of(self, broker: str) -> Exception | None:
+        """What keeps us from one broker."""
         conn = import_module("aiokafka.conn")
         access = self._access()
         del access["bootstrap_servers"]
-        for broker in self._section.brokers:
-            host, _, port = broker.rpartition(":")
-            try:
-                async with asyncio.timeout(CONNECT_SECONDS):
-                    (await conn.create_conn(host.strip("[]"), int(port), **access)).close()
-            except Exception as refusal:  # noqa: BLE001 - as above
-                error = refusal
-        return self._sentence(error)
+        host, _, port = broker.rpartition(":")
+        try:
+            async with asyncio.timeout(CAUSE_SECONDS):
+                (await conn.create_conn(host.strip("[]"), int(port), **access)).close()
+        except Exception as refusal:  # noqa: BLE001 - as above
+            return refusal
+        return None
 
     def _sentence(self, error: Exception) -> str:
         brokers = ", ".join(self._section.brokers)
