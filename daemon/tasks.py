@@ -4,6 +4,9 @@ The one thing to know: such a group cancels the task that waits for it, and befo
 request back if it was waiting already. With 3.11.2 each later `asyncio.timeout` of that task then raises CancelledError
 instead of TimeoutError. So a task that goes on after the failure, to try again or to close what it has opened, ends at
 its next deadline without a word.
+
+Nor does it say before 3.13 that somebody else has cancelled the task meanwhile, while the others were ending: the task
+gets the failures of the group, goes on, and is never cancelled. Here it is cancelled, and the failures are the cause.
 """
 
 from __future__ import annotations
@@ -11,12 +14,17 @@ from __future__ import annotations
 import asyncio
 import sys
 from types import TracebackType
+from typing import Self
 
 _TAKES_BACK = sys.version_info >= (3, 13)
 
 
 class TaskGroup(asyncio.TaskGroup):
-    """Raises ExceptionGroup as asyncio's does."""
+    """Raises ExceptionGroup as asyncio's does; CancelledError if others cancelled the task within it."""
+
+    async def __aenter__(self) -> Self:
+        self._requests_before = _requests()
+        return await super().__aenter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -24,13 +32,21 @@ class TaskGroup(asyncio.TaskGroup):
         is_taken_back = _TAKES_BACK or self._has_asked
         try:
             await super().__aexit__(kind, error, traceback)
-        except BaseExceptionGroup:
+        except BaseExceptionGroup as failed:
             task = asyncio.current_task()
             if task is not None and self._has_asked and not is_taken_back:
                 task.uncancel()
+            if not _TAKES_BACK and _requests() > self._requests_before:
+                raise asyncio.CancelledError from failed
             raise
 
     @property
     def _has_asked(self) -> bool:
         """Whether the group cancelled the task that waits for it. The library keeps that to itself; a test holds it."""
         return bool(getattr(self, "_parent_cancel_requested", False))
+
+
+def _requests() -> int:
+    """How often the current task was asked to cancel, and goes on."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()

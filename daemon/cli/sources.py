@@ -62,7 +62,10 @@ def check(name: str, last: int, config_file: Path | None, as_json: bool) -> int:
     section = _section(config, name)
 
     async def work(database: Database) -> list[tuple[SourceMessage, NewEvent | str | None]]:
-        async with _maker(config, name, database) as maker, peeking(name, section) as peek:
+        async with (
+            _maker(config, name, database) as maker,
+            peeking(name, section, max_bytes=config.events.max_bytes) as peek,
+        ):
             return [(each, await maker.event(each)) for each in await peek.last(last)]
 
     judged = _told(lambda: with_store(config, work) if config.events.strict_types else asyncio.run(work(_nowhere())))
@@ -124,7 +127,10 @@ def retry_refused(name: str, config_file: Path | None, as_json: bool) -> int:
     retried: list[Retried] = []
 
     async def work(database: Database) -> None:
-        async with _maker(config, name, database) as maker, peeking(name, section) as peek:
+        async with (
+            _maker(config, name, database) as maker,
+            peeking(name, section, max_bytes=config.events.max_bytes) as peek,
+        ):
             async for each in retry(database, peek, maker, name):
                 retried.append(each)
                 if each.reason and not as_json:
@@ -159,7 +165,7 @@ def move(name: str, topic: str, partition: int | None, target: str, config_file:
         raise click.BadParameter(f"{name} has the topics {', '.join(section.topics)}", param_hint="--topic")
 
     async def work(database: Database) -> dict[int, int]:
-        async with peeking(name, section) as peek:
+        async with peeking(name, section, max_bytes=config.events.max_bytes) as peek:
             bounds = await peek.bounds(topic)
         chosen = list(bounds) if partition is None else [partition]
         targets = {number: _target(target, *bounds[number]) for number in chosen if number in bounds}

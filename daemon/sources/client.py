@@ -19,8 +19,13 @@ from typing import Protocol
 from daemon import __version__
 from daemon.config.event_sources import SourceSection, group_of
 from daemon.core.messages.message import SourceMessage
+from daemon.core.messages.reading import MAX_MAPPED_SIZES
+from daemon.sources import codecs
+from daemon.tasks import TaskGroup
 
 CONNECT_SECONDS = 10.0
+# Beside the time to connect: what keeps brokers from it is told after 15 s.
+CAUSE_SECONDS = 5.0
 CLOSE_SECONDS = 5.0
 # A broker answers a fetch of nothing after this time: it is what an idle source costs.
 _FETCH_WAIT_MS = 2000
@@ -83,10 +88,11 @@ def require() -> None:
 
 
 class KafkaClient:
-    """Connections for one source."""
+    """Connections for one source, whose events have `max_bytes` at most."""
 
-    def __init__(self, name: str, section: SourceSection) -> None:
+    def __init__(self, name: str, section: SourceSection, *, max_bytes: int) -> None:
         require()
+        codecs.limit(codecs.LEAST_LIMIT_BYTES + max_bytes * MAX_MAPPED_SIZES)
         self._library: ModuleType = import_module("aiokafka")
         # It tells of each broken connection again and again, where nobody has asked; what it raises is told once.
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
@@ -116,7 +122,7 @@ class KafkaClient:
             try:
                 async with asyncio.timeout(CONNECT_SECONDS):
                     await consumer.start()
-            except (self._errors.KafkaError, OSError, TimeoutError) as error:
+            except Exception as error:  # whatever the library makes of answers that are none of a broker
                 raise SourceFault(await self._cause(error)) from error
             yield consumer
         finally:
@@ -153,6 +159,10 @@ class KafkaClient:
         """Whether a partition had no position yet."""
         return isinstance(error, self._errors.NoOffsetForPartitionError)
 
+    def is_of_single_partitions(self, error: Exception) -> bool:
+        """Whether all is well with the others."""
+        return self.places_out_of_range(error) is not None or self.is_of_no_position(error)
+
     def fault(self, error: Exception) -> SourceFault:
         """What a failure means, for a consumer that was connected."""
         match type(error).__name__:
@@ -163,11 +173,15 @@ class KafkaClient:
             case name:
                 return SourceFault(f"the brokers failed ({name}): {str(error)[:200]}")
 
-    def unreadable(self, error: Exception) -> SourceFault:
-        """That something lies in a topic of which the library makes nothing, as a header's name that is no UTF-8."""
+    def unreadable(self, error: Exception, place: PartitionPlace, offset: int) -> SourceFault:
+        """That something lies in a partition of which the library makes nothing, as a header's name that is no UTF-8,
+        or a batch that is too large.
+        """
+        move = f"hookledger sources move {self._name} --topic {place.topic} --partition {place.partition}"
         return SourceFault(
-            f"the client of Kafka cannot read what lies there ({type(error).__name__}: {str(error)[:200]}): find the "
-            f"message with other tools, and pass over it with hookledger sources move {self._name}"
+            f"the client of Kafka cannot read what lies in {place.topic} {place.partition} at offset {offset} "
+            f"({type(error).__name__}: {str(error)[:200]}): pass over it, and over what was sent in one batch with it: "
+            f"{move} --to {offset + 1}, or further"
         )
 
     def unknown(self, topics: Collection[str]) -> str:
@@ -210,18 +224,25 @@ class KafkaClient:
         return context
 
     async def _cause(self, error: Exception) -> str:
-        """Why no broker lets us in. The library tells it in its log only, so one is asked again."""
+        """Why no broker lets us in. The library tells it in its log only, so they are asked again, all at once."""
+        async with TaskGroup() as group:
+            asking = [group.create_task(self._refusal_of(broker)) for broker in self._section.brokers]
+        refusals = [refusal for task in asking if (refusal := task.result()) is not None]
+        told = [each for each in refusals if not isinstance(each, TimeoutError)]
+        return self._sentence([error, *refusals, *told][-1])
+
+    async def _refusal_of(self, broker: str) -> Exception | None:
+        """What keeps us from one broker."""
         conn = import_module("aiokafka.conn")
         access = self._access()
         del access["bootstrap_servers"]
-        for broker in self._section.brokers:
-            host, _, port = broker.rpartition(":")
-            try:
-                async with asyncio.timeout(CONNECT_SECONDS):
-                    (await conn.create_conn(host.strip("[]"), int(port), **access)).close()
-            except (self._errors.KafkaError, OSError, TimeoutError) as refusal:
-                error = refusal
-        return self._sentence(error)
+        host, _, port = broker.rpartition(":")
+        try:
+            async with asyncio.timeout(CAUSE_SECONDS):
+                (await conn.create_conn(host.strip("[]"), int(port), **access)).close()
+        except Exception as refusal:  # noqa: BLE001 - as above
+            return refusal
+        return None
 
     def _sentence(self, error: Exception) -> str:
         brokers = ", ".join(self._section.brokers)

@@ -45,7 +45,7 @@ class MadeBatch:
 
 
 class EventMaker:
-    """Makes events of the messages of one source."""
+    """Makes events of the messages of one source, of at most `max_bytes`."""
 
     def __init__(
         self,
@@ -60,6 +60,7 @@ class EventMaker:
     ) -> None:
         self._name = name
         self._section = section
+        self.max_bytes = max_bytes
         self._rules = rules_of(section, max_bytes=max_bytes)
         self._catalogue = catalogue
         self._evaluator = evaluator

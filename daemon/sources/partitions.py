@@ -8,7 +8,9 @@ surprises, it is placed anew.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
 from daemon.config.event_sources import SourceBegin
 from daemon.sources.client import KafkaClient, MessageConsumer, PartitionPlace
@@ -20,8 +22,19 @@ from eventstore.sources.positions import SourcePosition
 OFFSETS_SECONDS = 10.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutAside:
+    """Why a partition is not read from a position on, and until when, in monotonic seconds."""
+
+    position: SourcePosition
+    fault: str
+    until: float
+
+
 class SourcePartitions:
-    """`placed` has the positions of those that are taken, `stopped` of those that wait for an operator."""
+    """`placed` has the positions of those that are taken, `stopped` of those that wait for an operator. Those `aside`
+    have something that cannot be read, and are tried again from time to time.
+    """
 
     def __init__(
         self,
@@ -36,6 +49,7 @@ class SourcePartitions:
     ) -> None:
         self.placed: dict[PartitionPlace, SourcePosition] = {}
         self.stopped: dict[PartitionPlace, SourcePosition] = {}
+        self.aside: dict[PartitionPlace, PutAside] = {}
         self._assigned: set[PartitionPlace] = set()
         self._name = name
         self._client = client
@@ -52,20 +66,28 @@ class SourcePartitions:
 
     @property
     def unplaced(self) -> list[PartitionPlace]:
-        """What is ours and not taken yet."""
-        return [place for place in self._assigned if place not in self.placed and place not in self.stopped]
+        """What is ours, not taken yet, and to be taken now."""
+        now = time.monotonic()
+        return [
+            place
+            for place in self._assigned
+            if place not in self.placed
+            and place not in self.stopped
+            and (place not in self.aside or self.aside[place].until <= now)
+        ]
 
     def assign(self, places: Collection[PartitionPlace]) -> None:
         """These are ours from now on, and no others."""
         self._forget(self._assigned)
-        self._assigned = set(places)
+        self._assigned, self.aside = set(places), {}
         self._consumer.pause(*places)
 
     def revoke(self) -> list[SourcePosition]:
         """None is ours any more. Returns what was."""
-        left = [*self.placed.values(), *self.stopped.values()]
+        aside = [each.position for place, each in self.aside.items() if place not in self.placed]
+        left = [*self.placed.values(), *self.stopped.values(), *aside]
         self._forget(self._assigned)
-        self._assigned = set()
+        self._assigned, self.aside = set(), {}
         return left
 
     def displace(self, places: Iterable[PartitionPlace]) -> None:
@@ -74,10 +96,18 @@ class SourcePartitions:
         self._forget(ours)
         self._consumer.pause(*ours)
 
+    def put_aside(self, place: PartitionPlace, fault: str, *, seconds: float) -> None:
+        """Nothing is taken of this one for so long."""
+        position = self.placed.get(place)
+        if position is not None:
+            self.aside[place] = PutAside(position=position, fault=fault, until=time.monotonic() + seconds)
+            self.displace([place])
+
     def advance(self, place: PartitionPlace, offset: int) -> None:
         """What is before an offset was taken."""
         known = self.placed.get(place)
         if known is not None:
+            self.aside.pop(place, None)
             self.placed[place] = SourcePosition(
                 id=known.id, topic=known.topic, partition=known.partition, next_offset=offset
             )
@@ -99,6 +129,8 @@ class SourcePartitions:
                 if position.fault is not None:
                     self.stopped[place] = position
                     continue
+                if place in self.aside and self.aside[place].position != position:
+                    del self.aside[place]
                 self._consumer.seek(place, position.next_offset)
                 self.placed[place] = position
                 self._consumer.resume(place)

@@ -74,15 +74,23 @@ class Peek:
         found: list[SourceMessage] = []
         async with asyncio.timeout(READ_SECONDS):
             while await self._consumer.position(place) < end:
-                for part in (await self._consumer.getmany(place, timeout_ms=_STEP_MS)).values():
+                for part in (await self._fetched(place)).values():
                     found += part
         return [each for each in found if each.offset < end]
 
+    async def _fetched(self, place: PartitionPlace) -> Mapping[PartitionPlace, Sequence[SourceMessage]]:
+        try:
+            return await self._consumer.getmany(place, timeout_ms=_STEP_MS, max_records=1)
+        except self._client.failures:
+            raise
+        except Exception as error:
+            raise self._client.unreadable(error, place, await self._consumer.position(place)) from error
+
 
 @asynccontextmanager
-async def peeking(name: str, section: SourceSection) -> AsyncIterator[Peek]:
+async def peeking(name: str, section: SourceSection, *, max_bytes: int) -> AsyncIterator[Peek]:
     """Connects for the block. Raises SourceFault, also for what the library raises in it."""
-    client = KafkaClient(name, section)
+    client = KafkaClient(name, section, max_bytes=max_bytes)
     try:
         async with client.consumer(in_group=False) as consumer:
             yield Peek(client, consumer, section.topics)

@@ -12,17 +12,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection
 from contextlib import suppress
 
 import structlog
 
 from daemon.config.event_sources import SourceSection
-from daemon.core.messages.message import SourceMessage
 from daemon.pipeline.loops import BACKOFF_SECONDS
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.wakeup import Wakeup
 from daemon.sources.client import KafkaClient, MessageConsumer, PartitionPlace, SourceFault
+from daemon.sources.fetching import MessageFetcher
 from daemon.sources.making import EventMaker
 from daemon.sources.partitions import SourcePartitions
 from daemon.sources.reporting import SourceReport
@@ -59,7 +59,7 @@ class Source:
         self._section = section
         self._database = database
         self._tunables = tunables
-        self._client = KafkaClient(name, section)
+        self._client = KafkaClient(name, section, max_bytes=maker.max_bytes)
         self._interruptions: tuple[type[Exception], ...] = (SourceFault, *self._client.failures)
         self._report = report
         self._taker = BatchTaker(
@@ -99,10 +99,11 @@ class Source:
                 begin=self._section.begin,
             )
             consumer.subscribe(topics, listener=self._listener(partitions))
+            fetcher = MessageFetcher(self._client, consumer, partitions, self._stopping, tunables=self._tunables)
             reported_at = time.monotonic()
             self._is_stale, self._committed = False, {}
             while not self._stopping.is_set and not self._is_stale:
-                await self._turn(consumer, partitions)
+                await self._turn(partitions, fetcher)
                 if time.monotonic() - reported_at >= self._tunables.source_report_seconds:
                     await self._look_around(consumer, partitions)
                     reported_at = time.monotonic()
@@ -121,10 +122,10 @@ class Source:
         async with asyncio.timeout(TOPICS_SECONDS):
             return await consumer.topics()
 
-    async def _turn(self, consumer: MessageConsumer, partitions: SourcePartitions) -> None:
+    async def _turn(self, partitions: SourcePartitions, fetcher: MessageFetcher) -> None:
         try:
             await partitions.place()
-            fetched = await self._fetched(consumer)
+            fetched = await fetcher.fetched()
             async with self._taking:
                 await self._taker.take(partitions, fetched)
             self._failures = 0
@@ -132,20 +133,11 @@ class Source:
             if self._failures == 0:
                 log.warning("database.unavailable", loop=f"source {self.name}", cause=str(error))
             partitions.displace(partitions.assigned)
-            await consumer.getmany(timeout_ms=0)  # all are paused: a sign of life for the group
+            await fetcher.give_sign_of_life()
             await self._stopping.wait(BACKOFF_SECONDS[min(self._failures, len(BACKOFF_SECONDS) - 1)])
             self._failures += 1
         except self._client.failures as error:
             await self._recover(partitions, error)
-
-    async def _fetched(self, consumer: MessageConsumer) -> Mapping[PartitionPlace, Sequence[SourceMessage]]:
-        """What has come in, or comes within a turn. Raises SourceFault for bytes that the library cannot read."""
-        try:
-            return await consumer.getmany(timeout_ms=int(self._tunables.source_turn_seconds * 1000))
-        except self._interruptions:
-            raise
-        except Exception as error:
-            raise self._client.unreadable(error) from error
 
     async def _recover(self, partitions: SourcePartitions, error: Exception) -> None:
         """Goes on after what the library raised for single partitions. Raises SourceFault for anything else."""
@@ -173,6 +165,8 @@ class Source:
         is_silent = bool(placed) and all(self._is_silent(consumer.last_poll_timestamp(place)) for place in placed)
         if is_silent:
             await self._report.failed(self._client.unreachable())
+        elif partitions.aside:
+            await self._report.failed(next(each.fault for each in partitions.aside.values()))
         elif self._missing:
             self._is_stale = bool(self._missing.intersection(await self._topics_there(consumer)))
         else:

@@ -64,6 +64,13 @@ async def test_check_shows_what_the_last_messages_would_become_and_takes_none(
     assert await sql.fetchval("SELECT count(*) FROM hookledger.source_partition") == 0
 
 
+async def test_check_says_which_message_cannot_be_read(kafka: Kafka, operator: Operator, topic: str) -> None:
+    await kafka.send(topic, event_text(0))
+    await kafka.send_unreadable(topic, event_text(1))
+    (told,) = operator.command_line()("sources", "check", "shop", code=1).err.splitlines()
+    assert f"cannot read what lies in {topic} 0 at offset 1 (UnicodeDecodeError: " in told
+
+
 async def test_check_says_what_keeps_it_from_the_messages(operator: Operator) -> None:
     line = operator.command_line(brokers="127.0.0.1:9")
     (told,) = line("sources", "check", "shop", code=1).err.splitlines()
@@ -91,6 +98,23 @@ async def test_refused_messages_are_taken_again_once_the_mapping_is_mended(
     assert "sources.shop.tenant: must be 1 to 128 printable ASCII characters" in reasons[2]
     (row,) = await sql.fetch("SELECT events, refused, filtered FROM hookledger.source_partition")
     assert tuple(row) == (1, 2, 1)
+
+
+async def test_what_stands_in_the_place_of_a_refused_message_in_a_topic_made_anew_is_not_taken_for_it(
+    kafka: Kafka, sources: SourceRuns, operator: Operator, topic: str
+) -> None:
+    await kafka.send(topic, b"{")
+    run = await sources.start(topic)
+    await sources.until_taken({0: 1})
+    await run.stop()
+    refused = await sources.refusals()
+    await kafka.delete(topic)
+    await kafka.topic(name=topic)
+    await kafka.send(topic, event_text(1))
+    ended = operator.command_line()("sources", "retry", "shop", "--json", code=1)
+    assert ended.json == {"event": 0, "repeated": 0, "filtered": 0, "refused": 0, "gone": 1}
+    assert await sources.taken() == []
+    assert await sources.refusals() == refused
 
 
 async def test_a_cloud_event_whose_id_another_source_has_used_is_refused_again(

@@ -8,7 +8,6 @@ from pathlib import Path
 import asyncpg
 import orjson
 import pytest
-from aiokafka import AIOKafkaConsumer  # type: ignore[import-untyped]
 
 from tests.support.broker import PASSWORD, USER, Broker
 from tests.support.fault_proxy import fault_proxy
@@ -40,22 +39,52 @@ async def test_a_message_that_is_no_event_is_in_nobodys_way(kafka: Kafka, source
     assert orjson.loads(run.told[-1].data)["last"] == last
 
 
-async def test_what_the_client_cannot_read_is_told_and_ends_no_daemon(
-    kafka: Kafka, sources: SourceRuns, monkeypatch: pytest.MonkeyPatch
+async def test_what_the_client_cannot_read_is_told_and_holds_up_its_partition_alone(
+    kafka: Kafka, sources: SourceRuns, sql: asyncpg.Connection
 ) -> None:
-    """As a header's name that is no UTF-8; our own client cannot send one."""
-
-    async def getmany(*_: object, **__: object) -> None:
-        b"\xff".decode()
-
-    topic = await kafka.topic()
-    await kafka.send(topic, event_text(0))
-    monkeypatch.setattr(AIOKafkaConsumer, "getmany", getmany)
+    topic = await kafka.topic(partitions=2)
+    for first in (0, 10):
+        await kafka.send(topic, *(event_text(first + n) for n in range(5)))
+        await kafka.send(topic, *(event_text(100 + first + n) for n in range(5)), partition=1)
+        if first == 0:
+            assert await kafka.send_unreadable(topic, event_text(5)) == 5
     run = await sources.start(topic)
-    assert "pass over it with hookledger sources move shop" in await sources.until(FAULT)
-    monkeypatch.undo()
-    await sources.until_taken({0: 1})
+    await sources.until_taken({0: 5, 1: 10})
+    fault = await sources.until(FAULT)
+    assert fault.startswith(f"the client of Kafka cannot read what lies in {topic} 0 at offset 5 (UnicodeDecodeError: ")
+    assert fault.endswith(f"hookledger sources move shop --topic {topic} --partition 0 --to 6, or further")
+    await kafka.send(topic, event_text(200), partition=1)
+    await sources.until_taken({1: 11})
+    assert await sources.positions() == {0: 5, 1: 11}
+    await sql.execute(
+        "UPDATE hookledger.source_partition SET first_offset = 6, next_offset = 6, events = 0 WHERE partition = 0"
+    )
+    await sources.until_taken({0: 11})
+    await sources.until(NO_FAULT)
+    assert len(await sources.taken()) == 21
     await run.stop()
+
+
+@pytest.mark.parametrize("codec", ["gzip", "lz4", "zstd"])
+async def test_a_batch_that_is_too_large_unpacked_is_not_unpacked(
+    kafka: Kafka, sources: SourceRuns, codec: str
+) -> None:
+    topic = await kafka.topic(partitions=2)
+    await kafka.send(topic, event_text(0))
+    assert await kafka.send_packed(topic, bytes(80 << 20), codec=codec) == [1]
+    await sources.start(topic)
+    assert "(BatchTooLarge: a compressed batch of messages has more than 71303168 bytes)" in await sources.until(FAULT)
+    await kafka.send(topic, event_text(1), partition=1)
+    await sources.until_taken({0: 1, 1: 1})
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+async def test_messages_are_taken_however_they_were_packed(kafka: Kafka, sources: SourceRuns, codec: str) -> None:
+    topic = await kafka.topic()
+    await kafka.send_packed(topic, *(event_text(n, context={"x": "y" * 1000}) for n in range(1000)), codec=codec)
+    await sources.start(topic)
+    await sources.until_taken({0: 1000})
+    assert [name for *_, name in await sources.taken()] == [f"e{n}" for n in range(1000)]
 
 
 async def test_messages_that_kafka_deleted_before_they_were_taken_are_told_as_a_gap(

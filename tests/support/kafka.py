@@ -9,6 +9,10 @@ from uuid import uuid4
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition  # type: ignore[import-untyped]
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete  # type: ignore[import-untyped]
+from aiokafka.record.util import calc_crc32c  # type: ignore[import-untyped]
+
+# Where a batch has the checksum of all that follows.
+_CRC = slice(17, 21)
 
 
 def event_text(number: int, *, tenant: str = "acme", **more: object) -> bytes:
@@ -72,6 +76,34 @@ class Kafka:
             for value in values
         ]
         return [(await each).offset for each in waiting]
+
+    async def send_packed(self, topic: str, *values: bytes, codec: str) -> list[int]:
+        """Sends messages in one compressed batch, however large they are, and returns their offsets."""
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self.address, compression_type=codec, max_batch_size=1 << 30, max_request_size=1 << 30
+        )
+        await producer.start()
+        try:
+            batch = producer.create_batch()
+            for value in values:
+                assert batch.append(key=None, value=value, timestamp=None) is not None
+            sent = await producer.send_batch(batch, topic, partition=0)
+            first: int = (await sent).offset
+            return list(range(first, first + len(values)))
+        finally:
+            await producer.stop()
+
+    async def send_unreadable(self, topic: str, value: bytes, *, partition: int = 0) -> int:
+        """Sends a message with a header whose name is no UTF-8, and returns its offset. Clients of C can do that."""
+        batch = self._producer.create_batch()
+        batch.append(key=None, value=value, timestamp=None, headers=[("name", b"")])
+        batch.close()
+        raw = bytearray(batch._build())
+        place = raw.rindex(b"name")
+        raw[place : place + 4] = b"\xff\xff\xff\xff"
+        raw[_CRC] = calc_crc32c(bytes(raw[_CRC.stop :])).to_bytes(4, "big")
+        batch._buffer = raw
+        return int((await (await self._producer.send_batch(batch, topic, partition=partition))).offset)
 
     async def send_aborted(self, topic: str, *values: bytes) -> None:
         """Sends messages in a transaction that is undone: no consumer that reads what is committed gets them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -45,25 +46,56 @@ async def test_a_group_that_fails_while_its_body_waits_leaves_none_either() -> N
     assert _requests() == 0
 
 
-async def test_what_others_ask_of_the_task_is_still_asked() -> None:
-    found: list[int] = []
+async def _stubborn() -> None:
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        raise OSError from None
 
+
+async def test_a_cancel_by_others_is_one_although_the_group_fails() -> None:
     async def wait() -> None:
-        try:
+        with suppress(ExceptionGroup):
             async with TaskGroup() as group:
                 group.create_task(_stubborn())
-        except ExceptionGroup:
-            found.append(_requests())
-
-    async def _stubborn() -> None:
-        try:
-            await asyncio.sleep(60)
-        except asyncio.CancelledError:
-            raise OSError from None
+        await asyncio.sleep(0)
 
     waiting = asyncio.create_task(wait())
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     waiting.cancel()
-    await waiting
-    assert found == [1]
+    await asyncio.wait({waiting})
+    assert waiting.cancelled()
+
+
+async def test_a_cancel_by_others_is_one_while_the_rest_of_a_group_that_failed_is_ending() -> None:
+    is_ending, may_end = asyncio.Event(), asyncio.Event()
+
+    async def end_late() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            is_ending.set()
+            await may_end.wait()
+
+    async def wait() -> None:
+        with suppress(ExceptionGroup):
+            async with TaskGroup() as group:
+                group.create_task(end_late())
+                group.create_task(_fail_later())
+        await asyncio.sleep(0)
+
+    waiting = asyncio.create_task(wait())
+    await is_ending.wait()
+    waiting.cancel()
+    may_end.set()
+    await asyncio.wait({waiting})
+    assert waiting.cancelled()
+
+
+async def test_a_deadline_around_a_group_that_fails_is_one() -> None:
+    with suppress(ExceptionGroup, TimeoutError):  # the first from Python 3.13 on
+        async with asyncio.timeout(0.01), TaskGroup() as group:
+            group.create_task(_stubborn())
+    assert _requests() == 0
+    await asyncio.sleep(0)

@@ -60,6 +60,11 @@ class EventFeed:
         self._log = object()
 
     @property
+    def log(self) -> object:
+        """What is the log now: another object once another log is it, in which no tick is known to be as before."""
+        return self._log
+
+    @property
     def last(self) -> Tick | None:
         """The tick that was read last, None if nobody has followed of late."""
         return self._last

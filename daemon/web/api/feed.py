@@ -124,11 +124,16 @@ async def show(request: web.Request) -> web.Response:
         if cursor is None:
             begin = FeedPage(place=await feed_pages.begin(feed, database))
             return _answer(begin, sender=_sender(request_options(request.app[SERVICES].config)))
-        page = FeedPage(place=await _place(request, cursor))
+        log = feed.log
+        place = await _place(request, cursor)
+        page = FeedPage(place=place)
         with feed.following(tenant) as bell:
             while True:
                 bell.clear()
                 is_all = await feed_pages.advance(feed, database, page, question)
+                if feed.log is not log:  # the next question says whether it has this place
+                    page = FeedPage(place=place)
+                    break
                 if page.events or not is_all or feed.is_closed or clock() >= ends_at or not _is_connected(request):
                     break
                 await feed_pages.wait(feed, bell, ends_at - clock())

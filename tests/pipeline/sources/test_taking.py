@@ -43,7 +43,7 @@ async def test_a_database_that_is_away_ends_a_batch_and_not_the_task(count: int)
         evaluator=Evaluator(metrics),
         now=lambda: datetime.now(UTC),
     )
-    client = KafkaClient("shop", section)
+    client = KafkaClient("shop", section, max_bytes=100_000)
     consumer: Any = Mock()  # only paused here
     report = SourceReport("shop", database, metrics, SourceNews("shop", NOBODY, print), owner="test")
     partitions = SourcePartitions(

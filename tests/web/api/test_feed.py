@@ -342,8 +342,26 @@ async def test_another_log_ends_what_is_kept(app: App) -> None:
         await publish(app, {"type": "order.create"}, tenant="globex")
         feed.forget()
         assert not feed._kept
+        assert (await waiting).json == {"items": [], "next": cursor}
         (id,) = await publish(app, {"type": "order.create"})
-        assert [item["id"] for item in (await waiting).json["items"]] == [id]
+        assert [item["id"] for item in (await follow(app, cursor, wait=30)).json["items"]] == [id]
+
+
+async def test_who_waits_at_a_place_that_another_log_does_not_have_is_told(app: App) -> None:
+    feed = app.services.event_feed
+    await publish(app, {"type": "order.create"})
+    cursor = await begun(app)
+    async with running(feed):
+        waiting = asyncio.create_task(follow(app, cursor, wait=30))
+        await until_waiting(app, 1)
+        async with (
+            app.database.connection() as connection
+        ):  # a standby that was promoted has another one of that number
+            await connection.execute("UPDATE hookledger.tick SET at = at + interval '1 second'")
+        feed.forget()
+        await publish(app, {"type": "order.create"})
+        assert (await waiting).json == {"items": [], "next": cursor}
+        assert (await follow(app, cursor)).status == 410
 
 
 async def test_a_cursor_goes_on_in_another_process(app: App, empty_url: str) -> None:
