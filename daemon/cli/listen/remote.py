@@ -23,7 +23,7 @@ from daemon.cli.console.failures import CliError
 from daemon.core.events import raw_json
 from daemon.core.routing.index import patterns_of
 from daemon.core.routing.route import PayloadOptions, snapshot_selection
-from daemon.core.webhook.payload import PayloadSource
+from daemon.core.webhook.payload import PayloadEvent
 from daemon.core.webhook.request import RequestOptions
 
 # How long the daemon waits with an answer, and how much longer the answer may be under way.
@@ -45,7 +45,7 @@ _TELL_ACCESS = "pass --token or set HOOKLEDGER_TOKEN: the token must be allowed 
 class FeedEvent:
     """An event of the feed. `test_route` is the only route that a test event is for."""
 
-    source: PayloadSource
+    payload_event: PayloadEvent
     backfill: bool
     test_route: UUID | None
 
@@ -167,7 +167,7 @@ class RemoteFeed:
             self._cursor = str(orjson.loads(parts["next"]))
         except (ValueError, KeyError, TypeError):
             raise self._no_daemon() from None
-        return events if is_short else [each for each in events if _fits(each.source.event_type, types)]
+        return events if is_short else [each for each in events if _fits(each.payload_event.event_type, types)]
 
     async def _ask(self, path: str) -> bytes:
         """The body of a 200 answer."""
@@ -207,7 +207,7 @@ def _event(text: str) -> FeedEvent:
     parts = dict(raw_json.members(text))
     plain = {name: orjson.loads(parts[name]) for name in ("id", "type", "event_time", "backfill", "test_route", "hops")}
     return FeedEvent(
-        source=PayloadSource(
+        payload_event=PayloadEvent(
             event_id=plain["id"],
             event_type=plain["type"],
             created=datetime.fromisoformat(plain["event_time"]),
