@@ -13,7 +13,7 @@ from uuid import UUID
 from daemon import route_state
 from daemon.core.routing.route import Route
 from daemon.web.api import failing, status
-from daemon.web.service import health, installation
+from daemon.web.service import installation, status_warnings
 from daemon.web.service.installation import Installation
 from eventstore.postgres.connect import Database
 from eventstore.queries.status import LogState
@@ -44,7 +44,7 @@ class Observer:
         """The installation now. Raises StoreUnavailable."""
         found = await installation.read(self._database, self._find, failing_shown=FAILING_SHOWN)
         age_seconds = self._tick_age_seconds(found.report.log)
-        return Look(found=found, warnings=tuple(health.warnings(found.report, tick_age_seconds=age_seconds)))
+        return Look(found=found, warnings=tuple(status_warnings.warnings(found.report, tick_age_seconds=age_seconds)))
 
     async def _find(self, route_id: UUID) -> Route | None:
         found = await route_state.route(self._database, route_id, known=self._routes.get(route_id))

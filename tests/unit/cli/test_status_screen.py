@@ -88,12 +88,12 @@ def test_a_row_of_an_owner_adds_up_its_shards_and_what_nobody_owns_is_ill() -> N
         ("nobody", "3", "44 ms", "2", "1,000"),
         (OWNER, "0-2, 4-15", "9.0 s", "30", "15,000"),
     ]
-    assert grid.ill == {0}
+    assert grid.unhealthy == {0}
 
 
 def test_a_process_that_is_silent_or_lags_is_ill() -> None:
-    assert screen.owners(replace(report(), processes=(replace(PROCESS, is_alive=False),))).ill == {0}
-    assert screen.shards(report(s5={"lag_seconds": 11.0}, s6={"owner": None})).ill == {5, 6}
+    assert screen.owners(replace(report(), processes=(replace(PROCESS, is_alive=False),))).unhealthy == {0}
+    assert screen.shards(report(s5={"lag_seconds": 11.0}, s6={"owner": None})).unhealthy == {5, 6}
 
 
 @pytest.mark.parametrize("width", [40, 80, 100, 200])
