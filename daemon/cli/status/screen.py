@@ -1,4 +1,4 @@
-"""What is shown of a look, as texts: facts, sentences and tables. Pure; who prints them cuts them to the terminal.
+"""What is shown of an observation, as texts: facts and tables. Pure; who prints them cuts them to the terminal.
 
 A column that a narrow terminal has no place for says from which width on it is shown.
 """

@@ -1,7 +1,7 @@
-"""How a look fills a terminal of any size: by rich, on a screen of its own that disappears at the end.
+"""How an observation fills a terminal of any size: by rich, on a screen of its own that disappears at the end.
 
 The most important things stand first. What a small terminal has no place for is left out by whole columns and rows, and
-never wrapped, so that the shape of the screen does not change from one look to the next.
+never wrapped, so that the shape of the screen does not change from one observation to the next.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rich.text import Text
 
 from daemon.cli.console import output
 from daemon.cli.status import screen
-from daemon.cli.status.observing import IN_MEMORY, Look
+from daemon.cli.status.observing import IN_MEMORY, Observation
 from daemon.cli.status.screen import Grid
 
 _FAILING_ROWS = 5
@@ -22,13 +22,15 @@ _SENTENCES = 4
 _ALARM, _QUIET = "bold red", "dim"
 
 
-def filled(look: Look, *, width: int, height: int, every_seconds: float, trouble: str | None) -> RenderableType:
-    """The screen. `trouble` says why the look is not of now."""
-    found, report = look.found, look.found.report
+def filled(
+    observation: Observation, *, width: int, height: int, every_seconds: float, trouble: str | None
+) -> RenderableType:
+    """The screen. `trouble` says why the observation is not of now."""
+    found, report = observation.found, observation.found.report
     head = f"hookledger status   {output.cell(report.log.at)}   every {every_seconds:g} s, Ctrl-C ends it"
     lines = [_line(head, "bold"), *([] if trouble is None else [_line(trouble, _ALARM)])]
     lines += [_line(each) for each in screen.packed(screen.facts(found), width=width)]
-    lines += _sentences([*look.warnings, *found.unread])
+    lines += _sentences([*observation.warnings, *found.unread])
     foot = _line(f"Only the daemons know, see /metrics: {IN_MEMORY}.", _QUIET)
     grids = []
     if found.failing is not None and found.failing.items:
