@@ -226,11 +226,11 @@ async def described(database: Database, index: RouteIndex, found: Sequence[Found
 
 def _item(index: RouteIndex, found: FoundDelivery, summary: AttemptSummary) -> ListedDelivery:
     route_id = found.position.route_id
-    timeline = index.timeline(route_id)
+    route = index.route(route_id)
     return ListedDelivery(
         id=delivery_id(route_id, found.event_id, found.position.event_time),
         found=found,
-        route_name=None if timeline is None else timeline.current.config.name,
+        route_name=None if route is None else route.config.name,
         status=status_of_summary(summary),
         summary=summary,
     )

@@ -89,8 +89,7 @@ def live_route(request: web.Request) -> Route:
 
 def live_route_by_id(request: web.Request, text: str) -> Route:
     """The tenant's route with the id `text` as it is now. Raises NotFound, also for a deleted route."""
-    timeline = request.app[SERVICES].index.timeline(_parsed_route_id(text))
-    route = None if timeline is None else timeline.current
+    route = request.app[SERVICES].index.route(_parsed_route_id(text))
     if route is None or route.tenant != request.match_info["tenant"] or route.status is RouteStatus.DELETED:
         raise NotFound(_NO_ROUTE)
     return route
