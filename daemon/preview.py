@@ -16,7 +16,7 @@ from daemon.core.events.event import FieldProblem
 from daemon.core.routing.index import patterns_of
 from daemon.core.routing.route import Route
 from daemon.core.webhook import request
-from daemon.core.webhook.payload import EventFilters, PayloadSource, RenderError
+from daemon.core.webhook.payload import EventFilters, PayloadEvent, RenderError
 from daemon.core.webhook.request import RequestOptions, WebhookRequest
 from daemon.core.webhook.signing import SigningKey, format_key
 
@@ -61,7 +61,7 @@ def drafted(stored: Route | None, changes: Mapping[str, object], *, mask: str) -
 
 def show(
     draft: RouteDraft,
-    source: PayloadSource,
+    event: PayloadEvent,
     *,
     stored: Route | None,
     backfill: bool,
@@ -75,12 +75,12 @@ def show(
     """
     passes, problems = True, []
     try:
-        passes = draft.payload.filter is None or EventFilters(source).holds(draft.payload.filter)
+        passes = draft.payload.filter is None or EventFilters(event).holds(draft.payload.filter)
     except RenderError as error:
         problems.append(FieldProblem(field="payload.filter", message=str(error)))
     try:
         made = request.build(
-            source,
+            event,
             route_id=_NO_ROUTE if stored is None else stored.id,
             options=replace(draft.payload, filter=None),
             custom=dict.fromkeys(draft.headers, mask),
@@ -94,7 +94,7 @@ def show(
         return (*problems, FieldProblem(field=field, message=str(error)))
     if problems:
         return tuple(problems)
-    return Preview(request=made, reason=_reason(draft, source, backfill=backfill, passes=passes))
+    return Preview(request=made, reason=_reason(draft, event, backfill=backfill, passes=passes))
 
 
 def _placeholder(draft: RouteDraft, stored: Route | None) -> SigningKey:
@@ -105,11 +105,11 @@ def _placeholder(draft: RouteDraft, stored: Route | None) -> SigningKey:
     return PLACEHOLDER_KEY if is_standard else PLACEHOLDER_TEXT
 
 
-def _reason(draft: RouteDraft, source: PayloadSource, *, backfill: bool, passes: bool) -> str | None:
+def _reason(draft: RouteDraft, event: PayloadEvent, *, backfill: bool, passes: bool) -> str | None:
     if backfill:
         return "an event that is imported as backfill is never delivered by itself"
     if not draft.enabled:
         return "the route is disabled"
-    if not any(pattern in draft.event_types for pattern in patterns_of(source.event_type)):
-        return f"the route does not subscribe to {source.event_type}"
+    if not any(pattern in draft.event_types for pattern in patterns_of(event.event_type)):
+        return f"the route does not subscribe to {event.event_type}"
     return None if passes else "the filter does not let this event pass"

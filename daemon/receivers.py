@@ -36,7 +36,7 @@ class RouteHealth:
         return HealthState.UNKNOWN if self.receiver is None else self.receiver.state
 
     @property
-    def is_ill(self) -> bool:
+    def is_failing(self) -> bool:
         """True if some of its requests fail, or all."""
         return self.state in (HealthState.FAILING, HealthState.DOWN)
 
@@ -47,7 +47,7 @@ class RouteHealth:
     @property
     def is_recovering(self) -> bool:
         """True if it was down or failing, and its last request succeeded."""
-        return self.is_ill and self.receiver is not None and self.receiver.successes > 0
+        return self.is_failing and self.receiver is not None and self.receiver.successes > 0
 
     @property
     def since(self) -> datetime | None:

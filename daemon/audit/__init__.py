@@ -10,7 +10,7 @@ from daemon.audit.findings import AuditFinding, AuditReport, FindingKind
 from daemon.audit.pages import BEGINNING, END
 from daemon.audit.pair_faults import DeliverySchedule
 from daemon.audit.parts import AuditPartFailed
-from daemon.audit.recompute import filters_of, judged, source_of
+from daemon.audit.recompute import filters_of, judged, payload_event
 from daemon.route_state import Rebuilt, rebuild
 
 __all__ = [
@@ -30,6 +30,6 @@ __all__ = [
     "explain_event",
     "filters_of",
     "judged",
+    "payload_event",
     "rebuild",
-    "source_of",
 ]

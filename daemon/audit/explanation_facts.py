@@ -137,9 +137,9 @@ def _waiting(
 
 
 def _sent_again(reason: WaitingReason | None) -> SentAgain | None:
-    if reason is None or reason.wished_by is None or reason.wished_at is None:
+    if reason is None or reason.requested_by is None or reason.requested_at is None:
         return None
-    return SentAgain(by=reason.wished_by, at=reason.wished_at, reason=reason.wished_because)
+    return SentAgain(by=reason.requested_by, at=reason.requested_at, reason=reason.requested_because)
 
 
 def _change(event: RouteEvent | None) -> RouteChange | None:

@@ -108,9 +108,9 @@ class Judging:
         return known
 
     async def _note(self, found: list[_Found]) -> None:
-        """Notes these faults, without those that somebody's wish explains to have the delivery sent again."""
-        wished = {(timeline.current.id, event.seq, event.event_time) for event, timeline, each in found if each.resent}
-        resends = await log_marks.resends(self._database, list(wished)) if wished else {}
+        """Notes these faults, without those that are explained by somebody who had the delivery sent again."""
+        resent = {(timeline.current.id, event.seq, event.event_time) for event, timeline, each in found if each.resent}
+        resends = await log_marks.resends(self._database, list(resent)) if resent else {}
         for event, timeline, each in found:
             route_id = timeline.current.id
             if each.is_explained(resends.get((route_id, event.seq), [])):

@@ -60,12 +60,12 @@ class PairFault:
     detail: str
     resent: tuple[datetime | None, ...] = ()
 
-    def is_explained(self, wishes: Sequence[datetime]) -> bool:
+    def is_explained(self, requested: Sequence[datetime]) -> bool:
         """True if it is none, given when somebody had the delivery sent again, in order."""
-        if not self.resent or len(wishes) < len(self.resent):
+        if not self.resent or len(requested) < len(self.resent):
             return False
-        pairs = zip(wishes, self.resent, strict=False)
-        return all(resent is None or wish <= resent for wish, resent in pairs)
+        pairs = zip(requested, self.resent, strict=False)
+        return all(resent is None or at <= resent for at, resent in pairs)
 
 
 def unexpected(event: StoredEvent, record: PairRecord, decision: Decision) -> PairFault | None:

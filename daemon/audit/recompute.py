@@ -7,7 +7,7 @@ from uuid import UUID
 
 from daemon.core.routing.decision import Judgement, judge
 from daemon.core.routing.timeline import Timeline
-from daemon.core.webhook.payload import EventFilters, PayloadSource
+from daemon.core.webhook.payload import EventFilters, PayloadEvent
 from eventstore.domain_events.events import StoredEvent
 from eventstore.domain_events.ticks import LogPosition
 from eventstore.queries.attempts import WaitingState
@@ -27,12 +27,12 @@ def judged(event: StoredEvent, timeline: Timeline, filters: EventFilters) -> Jud
 
 def filters_of(event: StoredEvent) -> EventFilters:
     """The filters of the event, to be evaluated once for all routes."""
-    return EventFilters(source_of(event))
+    return EventFilters(payload_event(event))
 
 
-def source_of(event: StoredEvent) -> PayloadSource:
-    """The event as the source from which a body is rendered."""
-    return PayloadSource(
+def payload_event(event: StoredEvent) -> PayloadEvent:
+    """The event, as filters see it and bodies are rendered from it."""
+    return PayloadEvent(
         event_id=event.id,
         event_type=event.type,
         created=event.event_time,

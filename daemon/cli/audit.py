@@ -200,8 +200,8 @@ def audit(
     with output.working("recomputing decisions"):
         report, seals = with_store(config, work)
     _print_report(report, seals, as_json=as_json)
-    is_sealed_so = seals is None or not (seals.findings or seals.gaps)
-    return 0 if is_sealed_so and not (report.found or report.gaps) else EXIT_FAILED
+    are_seals_whole = seals is None or not (seals.findings or seals.gaps)
+    return 0 if are_seals_whole and not (report.found or report.gaps) else EXIT_FAILED
 
 
 async def _at_one_position(

@@ -99,7 +99,7 @@ def show(report: SealReport) -> None:
     for gap in report.gaps:
         output.note(f"{gap}: give --key, as GET /v1/seals/key shows it")
     rows = [(f.part, f.seal, f.detail) for f in report.findings]
-    output.table(("part", "seal", "finding"), rows, empty=_unblemished(report))
+    output.table(("part", "seal", "finding"), rows, empty=_without_findings(report))
     output.fields(
         [
             ("seals", f"{report.seals:,}"),
@@ -110,7 +110,7 @@ def show(report: SealReport) -> None:
     )
 
 
-def _unblemished(report: SealReport) -> str:
+def _without_findings(report: SealReport) -> str:
     if report.seals == 0:
         return "nothing is sealed yet"
     if report.judged == 0:

@@ -68,7 +68,9 @@ def check(name: str, last: int, config_file: Path | None, as_json: bool) -> int:
         ):
             return [(each, await maker.event(each)) for each in await peek.last(last)]
 
-    judged = _told(lambda: with_store(config, work) if config.events.strict_types else asyncio.run(work(_nowhere())))
+    judged = _reporting_faults(
+        lambda: with_store(config, work) if config.events.strict_types else asyncio.run(work(_nowhere()))
+    )
     documents = [_document(each, made) for each, made in judged]
     if as_json:
         output.document(documents)
@@ -137,7 +139,7 @@ def retry_refused(name: str, config_file: Path | None, as_json: bool) -> int:
                     place = f"{each.refusal.topic} {each.refusal.partition} {each.refusal.offset}"
                     output.note(f"{place}: {each.reason}")
 
-    _told(lambda: with_store(config, work))
+    _reporting_faults(lambda: with_store(config, work))
     counts = Counter(each.result for each in retried)
     summary = {str(result): counts[result] for result in RetriedAs}
     if as_json:
@@ -177,7 +179,7 @@ def move(name: str, topic: str, partition: int | None, target: str, config_file:
             await positions.move(database, known[topic, number], offset=offset)
         return targets
 
-    for number, offset in _told(lambda: with_store(config, work)).items():
+    for number, offset in _reporting_faults(lambda: with_store(config, work)).items():
         click.echo(f"{topic} {number} goes on from {offset}")
 
 
@@ -226,7 +228,7 @@ def _section(config: Config, name: str) -> SourceSection:
     raise CliError(f"there is no source {name}", hint=hint)
 
 
-def _told(work: Callable[[], T]) -> T:
+def _reporting_faults(work: Callable[[], T]) -> T:
     """What a function returns; a fault of the source is a failure of the command."""
     try:
         return work()

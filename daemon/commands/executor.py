@@ -143,8 +143,8 @@ class CommandExecutor:
             self._quota.take_command(tenant)
 
     async def _newest(self, route_id: UUID) -> Route | None:
-        timeline = None if self._index is None else self._index.timeline(route_id)
-        return await route_state.route(self._database, route_id, known=None if timeline is None else timeline.current)
+        known = None if self._index is None else self._index.route(route_id)
+        return await route_state.route(self._database, route_id, known=known)
 
     async def _previous_result(
         self, lifecycle_type: LifecycleEventType, context: Context, *, tenant: str, route_id: UUID | None = None

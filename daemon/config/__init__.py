@@ -2,7 +2,7 @@
 
 The one thing to know: nothing here reads the process's environment, clock or terminal. They come in as arguments, so
 every rule can be unit-tested; only the files that are named get read. pydantic checks single values (`values`,
-`sections`). Our own code merges the sources (`sources`) and checks values against each other (`loading`), so that three
+`sections`). Our own code reads all three (`given`) and checks values against each other (`loading`), so that three
 mistakes give three messages, each with its key or variable. pydantic-settings is not used, because it reads os.environ
 itself and stops at the first file that it cannot read.
 """

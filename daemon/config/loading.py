@@ -1,4 +1,4 @@
-"""Builds a Config from the sources, or reports every problem in them.
+"""Builds a Config from file, environment and command line, or reports every problem in them.
 
 The one thing to know: checking does not stop at the first problem. An invalid section is None, and the checks that span
 several keys run on the valid sections.
@@ -44,9 +44,9 @@ class ConfigError(Exception):
 
 
 def load(path: Path | None, environ: Mapping[str, str], *, dev: bool = False, listen: str | None = None) -> Config:
-    """The configuration from file, environment and command line; a later source overrides an earlier one.
+    """The configuration from file, environment and command line; each overrides the one before.
 
-    Raises ConfigError with every problem of every source.
+    Raises ConfigError with every problem of all three.
     """
     problems: list[str] = []
     given = GivenValues()

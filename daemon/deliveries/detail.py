@@ -18,7 +18,7 @@ from daemon.core.delivery import answer
 from daemon.core.delivery.explanation_text import ExplainedDecision
 from daemon.core.delivery.status import ListStatus
 from daemon.core.routing.index import RouteIndex
-from daemon.core.webhook.payload import PayloadSource
+from daemon.core.webhook.payload import PayloadEvent
 from daemon.core.webhook.request import RequestOptions
 from daemon.deliveries import sent_requests
 from daemon.deliveries.listing import DeliveryFilter, ListedDelivery, described, page
@@ -77,7 +77,7 @@ async def detail(
     sent: list[SentRequest | None] = [None] * len(requests)
     if event is not None:
         parts = await sent_requests.collect(database, keychain, requests)
-        sent = await asyncio.to_thread(sent_requests.rebuild, _source(event, pair), parts, request_options)
+        sent = await asyncio.to_thread(sent_requests.rebuild, _payload_event(event, pair), parts, request_options)
     return DeliveryDetail(item=item, exchanges=tuple(requests), sent=tuple(sent), explanation=explanation)
 
 
@@ -119,8 +119,8 @@ async def _explanation(
     return explanations[0] if explanations else None
 
 
-def _source(event: StoredEvent, pair: EventAndRoute) -> PayloadSource:
-    return PayloadSource(
+def _payload_event(event: StoredEvent, pair: EventAndRoute) -> PayloadEvent:
+    return PayloadEvent(
         event_id=event.id,
         event_type=event.type,
         created=pair.event_time,

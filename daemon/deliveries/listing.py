@@ -1,9 +1,8 @@
 """A list of deliveries, newest event first, merged from outcomes, retries, parked rows and undecided events.
 
-Each of these sources is read in stretches of a bounded number of rows. The list is complete down to the lowest position
-that every source has reached. A page is read until it is full; indexes by status and by type make what is looked at
-few. Only where none helps a page may end early, after PAGE_SECONDS: then it is short, or even empty, though there is
-more.
+Each of them is scanned in stretches of a bounded number of rows. The list is complete down to the lowest position that
+every scan has reached. A page is read until it is full; indexes by status and by type make what is looked at few. Only
+where none helps a page may end early, after PAGE_SECONDS: then it is short, or even empty, though there is more.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from daemon.core.delivery.answer import Outcome, delivery_id
 from daemon.core.delivery.status import DeliveryStatus, FinalOutcome, ListStatus, status_of
 from daemon.core.events.field_condition import FieldCondition
 from daemon.core.routing.index import RouteIndex
-from daemon.deliveries import sources
+from daemon.deliveries import scans
 from daemon.deliveries.merge import Merge
 from eventstore.domain_events import field_search, listing
 from eventstore.domain_events.field_search import Candidates, SearchBounds
@@ -103,7 +102,7 @@ async def page(
             bottom=bottom,
         )
         # A delivery that was tried more than once is found in two rows.
-        merge = Merge(sources.stages(database, index, scope, delivery_filter.status), top, rows=2 * builder.size)
+        merge = Merge(scans.stages(database, index, scope, delivery_filter.status), top, rows=2 * builder.size)
         while not merge.is_over:
             complete = [found for found in await merge.advance() if matches is None or matches(found)]
             stopped_at = await builder.add(complete)
@@ -227,11 +226,11 @@ async def described(database: Database, index: RouteIndex, found: Sequence[Found
 
 def _item(index: RouteIndex, found: FoundDelivery, summary: AttemptSummary) -> ListedDelivery:
     route_id = found.position.route_id
-    timeline = index.timeline(route_id)
+    route = index.route(route_id)
     return ListedDelivery(
         id=delivery_id(route_id, found.event_id, found.position.event_time),
         found=found,
-        route_name=None if timeline is None else timeline.current.config.name,
+        route_name=None if route is None else route.config.name,
         status=status_of_summary(summary),
         summary=summary,
     )

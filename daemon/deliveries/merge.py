@@ -1,8 +1,8 @@
-"""Several sources of deliveries, each read downwards in stretches of its own, merged into one list.
+"""Several scans of deliveries, each read downwards in stretches of its own, merged into one list.
 
-The list is complete down to the lowest position that all sources have reached: no source has anything more above it.
+The list is complete down to the lowest position that all scans have reached: no scan has anything more above it.
 
-While a list is made, deliveries move from one stage of sources to a later one. So every part of the list is read from
+While a list is made, deliveries move from one stage of scans to a later one. So every part of the list is read from
 an earlier stage first and from a later one afterwards. In the other order a delivery that moves in between would be
 found in neither.
 """
@@ -19,37 +19,37 @@ from eventstore.queries.delivery_log import BOTTOM, FoundDelivery, ListPosition,
 _GROWTH = 4
 _MAX_ROWS = 2000
 
-DeliverySource = Callable[[ListPosition, int], Awaitable[Stretch]]
+DeliveryScan = Callable[[ListPosition, int], Awaitable[Stretch]]
 
 
 @dataclass(slots=True)
 class _Reader:
-    """A source, the position down to which it was read, and whether that is its end."""
+    """A scan, the position down to which it was read, and whether that is its end."""
 
-    source: DeliverySource
+    scan: DeliveryScan
     reached: ListPosition
     is_over: bool = False
 
 
 @dataclass(slots=True)
 class Merge:
-    """Reads stages of sources downwards. `reached` is the position down to which all of them were read."""
+    """Reads stages of scans downwards. `reached` is the position down to which all of them were read."""
 
-    stages: Sequence[Sequence[DeliverySource]]
+    stages: Sequence[Sequence[DeliveryScan]]
     reached: ListPosition
     rows: int
     _readers: list[list[_Reader]] = field(init=False)
     _held: dict[tuple[int, UUID], FoundDelivery] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._readers = [[_Reader(source, self.reached) for source in stage] for stage in self.stages]
+        self._readers = [[_Reader(scan, self.reached) for scan in stage] for stage in self.stages]
 
     @property
     def is_over(self) -> bool:
         return all(reader.is_over for stage in self._readers for reader in stage)
 
     async def advance(self) -> list[FoundDelivery]:
-        """Reads on from the sources that have reached least. Returns what is complete then, downwards, each once."""
+        """Reads on with the scans that have reached least. Returns what is complete then, downwards, each once."""
         floor = BOTTOM
         for stage in self._readers:
             for reader in stage:
@@ -67,7 +67,7 @@ class Merge:
 
     async def _read(self, reader: _Reader, floor: ListPosition) -> None:
         """Reads one stretch. What is below `floor`, which the earlier stages have reached, will be read again."""
-        stretch = await reader.source(reader.reached, self.rows)
+        stretch = await reader.scan(reader.reached, self.rows)
         down_to = max(floor, stretch.down_to or BOTTOM)
         for found in stretch.found:
             if down_to <= found.position < reader.reached:

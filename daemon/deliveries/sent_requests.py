@@ -17,7 +17,7 @@ from daemon.core.delivery.answer import delivery_id
 from daemon.core.events import trace_context
 from daemon.core.routing.route import Route
 from daemon.core.webhook import request
-from daemon.core.webhook.payload import PayloadSource, RenderError
+from daemon.core.webhook.payload import PayloadEvent, RenderError
 from daemon.core.webhook.request import RequestOptions, WebhookRequest
 from daemon.core.webhook.signing import SigningKey
 from daemon.keys import Keychain
@@ -58,14 +58,14 @@ async def collect(
 
 
 def rebuild(
-    source: PayloadSource, parts: Sequence[_Signed | None], request_options: RequestOptions
+    event: PayloadEvent, parts: Sequence[_Signed | None], request_options: RequestOptions
 ) -> list[SentRequest | None]:
     """The requests, None where `parts` is None or the body cannot be rendered any more.
 
     Runs the expressions of the routes, once for each version: call it in a thread.
     """
     bodies: dict[int, bytes | None] = {}
-    return [None if part is None else _rebuilt(source, part, bodies, request_options) for part in parts]
+    return [None if part is None else _rebuilt(event, part, bodies, request_options) for part in parts]
 
 
 async def _versions(database: Database, exchanges: Sequence[RecordedExchange]) -> dict[int, Route]:
@@ -99,23 +99,23 @@ async def _signed(keychain: Keychain, versions: dict[int, Route], exchange: Reco
 
 
 def _rebuilt(
-    source: PayloadSource, part: _Signed, bodies: dict[int, bytes | None], request_options: RequestOptions
+    event: PayloadEvent, part: _Signed, bodies: dict[int, bytes | None], request_options: RequestOptions
 ) -> SentRequest | None:
     version = part.route.version
     if version not in bodies:
         try:
             bodies[version] = request.body(
-                source, part.route.config.payload, is_test=part.is_test, max_bytes=request_options.max_body_bytes
+                event, part.route.config.payload, is_test=part.is_test, max_bytes=request_options.max_body_bytes
             )
         except RenderError:  # the limits of expressions may have changed since it was sent
             bodies[version] = None
     body = bodies[version]
     if body is None:
         return None
-    message_id = delivery_id(part.route.id, source.event_id, source.created)
+    message_id = delivery_id(part.route.id, event.event_id, event.created)
     signed = request.with_headers(
         body,
-        hops=source.hops,
+        hops=event.hops,
         message_id=message_id,
         custom=part.custom,
         keys=part.keys,
@@ -124,6 +124,6 @@ def _rebuilt(
         request_options=request_options,
     )
     if (ratio := request_options.trace_ratio) is not None:
-        trace = trace_context.of_attempt(source.context, delivery_id=message_id, number=part.number, sample_ratio=ratio)
+        trace = trace_context.of_attempt(event.context, delivery_id=message_id, number=part.number, sample_ratio=ratio)
         signed = WebhookRequest(signed.body, signed.headers | trace_context.headers(trace))
     return SentRequest(target_url=part.route.config.target_url, request=signed, secret_headers=tuple(part.custom))

@@ -15,7 +15,7 @@ from uuid import UUID
 from daemon.core.routing.decision import Decision, judge
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.timeline import Timeline
-from daemon.core.webhook.payload import EventFilters, PayloadSource
+from daemon.core.webhook.payload import EventFilters, PayloadEvent
 from eventstore import domain_events
 from eventstore.domain_events.listing import LoggedEvent
 from eventstore.postgres.connect import Database
@@ -126,7 +126,7 @@ class _FilterCache:
             stored = (await domain_events.by_seq(self._database, {event.seq: event.recorded_at})).get(event.seq)
             if stored is not None:
                 self._filters = EventFilters(
-                    PayloadSource(
+                    PayloadEvent(
                         event_id=event.id,
                         event_type=event.type,
                         created=event.event_time,

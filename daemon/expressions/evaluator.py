@@ -24,7 +24,7 @@ import daemon
 from daemon.core.messages.mapping import MappingFailed, MessageMapping
 from daemon.core.messages.message import Mappable
 from daemon.core.routing.route import PayloadOptions
-from daemon.core.webhook.payload import FilterResult, PayloadSource, RenderError
+from daemon.core.webhook.payload import FilterResult, PayloadEvent, RenderError
 from daemon.expressions import messages
 from daemon.expressions.messages import (
     EvaluationJob,
@@ -73,20 +73,18 @@ class Evaluator:
         """The process id, None while there is no process."""
         return None if self._process is None else self._process.pid
 
-    async def filter_results(
-        self, tenant: str, source: PayloadSource, filters: Sequence[str]
-    ) -> dict[str, FilterResult]:
+    async def filter_results(self, tenant: str, event: PayloadEvent, filters: Sequence[str]) -> dict[str, FilterResult]:
         """What each of these filters makes of an event."""
         left, results = tuple(filters), dict[str, FilterResult]()
         while left:
-            reply = await self._reply(tenant, FilterJob(source=source, filters=left), FilterReply)
+            reply = await self._reply(tenant, FilterJob(event=event, filters=left), FilterReply)
             results |= zip(left, reply.results, strict=False)
             left = left[len(reply.results) :]
         return results
 
-    async def render(self, tenant: str, source: PayloadSource, options: PayloadOptions, *, max_bytes: int) -> bytes:
+    async def render(self, tenant: str, event: PayloadEvent, options: PayloadOptions, *, max_bytes: int) -> bytes:
         """The body of a webhook, as `payload.render` makes it. Raises RenderError."""
-        reply = await self._reply(tenant, RenderJob(source=source, options=options, max_bytes=max_bytes), RenderReply)
+        reply = await self._reply(tenant, RenderJob(event=event, options=options, max_bytes=max_bytes), RenderReply)
         if reply.reason is not None:
             raise RenderError(reply.reason, is_over_budget=reply.is_over_budget)
         return reply.body

@@ -15,7 +15,7 @@ from datetime import datetime
 from daemon.core.messages.mapping import MessageMapping
 from daemon.core.messages.message import Mappable
 from daemon.core.routing.route import PayloadOptions
-from daemon.core.webhook.payload import FilterResult, PayloadSource
+from daemon.core.webhook.payload import FilterResult, PayloadEvent
 
 LENGTHS = struct.Struct(">II")
 
@@ -24,7 +24,7 @@ LENGTHS = struct.Struct(">II")
 class FilterJob:
     """Filters to evaluate for one event."""
 
-    source: PayloadSource
+    event: PayloadEvent
     filters: tuple[str, ...]
 
 
@@ -32,7 +32,7 @@ class FilterJob:
 class RenderJob:
     """A body to render."""
 
-    source: PayloadSource
+    event: PayloadEvent
     options: PayloadOptions
     max_bytes: int
 
@@ -84,12 +84,12 @@ def encode_job(job: EvaluationJob) -> bytes:
     """The frame of a job."""
     if isinstance(job, MapJob):
         return _map_frame(job)
-    source = job.source
-    parts = (source.data, source.context, source.snapshot)
+    event = job.event
+    parts = (event.data, event.context, event.snapshot)
     head: dict[str, object] = {
-        "id": source.event_id,
-        "type": source.event_type,
-        "created": source.created.isoformat(),
+        "id": event.event_id,
+        "type": event.event_type,
+        "created": event.created.isoformat(),
         "parts": [None if part is None else len(part) for part in parts],
     }
     match job:
@@ -109,12 +109,12 @@ def decode_job(head: bytes, rest: bytes) -> EvaluationJob:
         value = rest[read["envelope"] :] if read["has_value"] else None
         message = Mappable(envelope=rest[: read["envelope"]], value=value)
         return MapJob(message=message, mapping=MessageMapping(**read["mapping"]), max_bytes=read["max_bytes"])
-    source = _source(read, rest)
+    event = _event(read, rest)
     if "filters" in read:
-        return FilterJob(source=source, filters=tuple(read["filters"]))
+        return FilterJob(event=event, filters=tuple(read["filters"]))
     snapshot, test, transform = read["options"]
     options = PayloadOptions(snapshot=_selection(snapshot), filter=test, transform=transform)
-    return RenderJob(source=source, options=options, max_bytes=read["max_bytes"])
+    return RenderJob(event=event, options=options, max_bytes=read["max_bytes"])
 
 
 def encode_reply(reply: EvaluationReply) -> bytes:
@@ -157,7 +157,7 @@ def _frame(head: Mapping[str, object], rest: bytes = b"") -> bytes:
     return LENGTHS.pack(len(written), len(rest)) + written + rest
 
 
-def _source(read: Mapping[str, object], rest: bytes) -> PayloadSource:
+def _event(read: Mapping[str, object], rest: bytes) -> PayloadEvent:
     lengths = read["parts"]
     parts: list[bytes | None] = []
     begin = 0
@@ -165,7 +165,7 @@ def _source(read: Mapping[str, object], rest: bytes) -> PayloadSource:
         parts.append(None if length is None else rest[begin : begin + length])
         begin += length or 0
     data, context, snapshot = parts
-    return PayloadSource(
+    return PayloadEvent(
         event_id=str(read["id"]),
         event_type=str(read["type"]),
         created=datetime.fromisoformat(str(read["created"])),

@@ -75,7 +75,7 @@ def answer(job: EvaluationJob) -> EvaluationReply:
     match job:
         case FilterJob():
             allowance = StepAllowance(steps=_UNBOUNDED, document_bytes=_UNBOUNDED)
-            filters = EventFilters(job.source, allowance=allowance)
+            filters = EventFilters(job.event, allowance=allowance)
             results = []
             for text in job.filters:
                 results.append(filters.result(text))
@@ -87,7 +87,7 @@ def answer(job: EvaluationJob) -> EvaluationReply:
         case RenderJob():
             body, reason, is_over_budget = b"", None, False
             try:
-                body = payload.render(job.source, job.options, max_bytes=job.max_bytes)
+                body = payload.render(job.event, job.options, max_bytes=job.max_bytes)
             except RenderError as error:
                 reason, is_over_budget = str(error), error.is_over_budget
             return RenderReply(

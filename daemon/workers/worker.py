@@ -1,4 +1,4 @@
-"""A worker as its parent sees it: a process that has orders, is ready or not, and is asked for this and that."""
+"""A worker as its parent sees it: a process that gets orders, answers them by a line each, and ends."""
 
 from __future__ import annotations
 

@@ -203,12 +203,12 @@ async def resends(
 _RESENDS = """
 WITH pairs AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) AS p (route_id, seq, event_time)
-), wishes AS (
+), resends AS (
     SELECT r.route_id, r.seq, r.at FROM hookledger.resend r
      WHERE (r.route_id, r.seq) IN (SELECT route_id, seq FROM pairs)
      UNION ALL
     SELECT p.route_id, p.seq, r.created_at FROM pairs p JOIN hookledger.replay r
         ON r.route_id = p.route_id AND r.sendable_from <= p.event_time AND p.event_time < r.until
 )
-SELECT route_id, seq, array_agg(at ORDER BY at) AS times FROM wishes GROUP BY route_id, seq
+SELECT route_id, seq, array_agg(at ORDER BY at) AS times FROM resends GROUP BY route_id, seq
 """

@@ -145,7 +145,7 @@ SELECT count(*) AS failing, count(*) FILTER (WHERE state = 'down') AS down
 """
 
 # $1 tenant
-_ILL = "SELECT route_id FROM hookledger.route_health WHERE state <> 'ok' AND tenant = $1"
+_FAILING = "SELECT route_id FROM hookledger.route_health WHERE state <> 'ok' AND tenant = $1"
 
 _TOP = FailingPosition("", datetime.fromisoformat("1970-01-01T00:00:00+00:00"), UUID(int=0))
 
@@ -201,10 +201,10 @@ async def total(database: Database) -> FailingCount:
     return FailingCount(failing=row["failing"], down=row["down"])
 
 
-async def ill(database: Database, tenant: str) -> set[UUID]:
+async def failing(database: Database, tenant: str) -> set[UUID]:
     """The routes of a tenant that fail. One that was just disabled may be among them."""
     async with database.connection(seconds=READ_SECONDS) as connection:
-        return {row["route_id"] for row in await connection.fetch(_ILL, tenant)}
+        return {row["route_id"] for row in await connection.fetch(_FAILING, tenant)}
 
 
 def _row(row: asyncpg.Record) -> HealthRow:

@@ -18,7 +18,7 @@ from eventstore.progress.steady_time import AHEAD
 class WaitingReason:
     """Facts about a route with waiting deliveries. `failing_since` is when its first failure in a row was; `failed_at`
     and `error` belong to the first attempt that failed last. `first_…` is the earliest of its deliveries in `retry`.
-    `wished_…` is who had the delivery of the event sent again, when and why.
+    `requested_…` is who had the delivery of the event sent again, when and why.
     """
 
     route_id: UUID
@@ -28,16 +28,16 @@ class WaitingReason:
     first_seq: int | None
     first_event_id: str | None
     first_due_at: datetime | None
-    wished_by: str | None
-    wished_at: datetime | None
-    wished_because: str | None
+    requested_by: str | None
+    requested_at: datetime | None
+    requested_because: str | None
 
 
 # $1 routes, $2 the seq of the event
 _REASONS = f"""
 SELECT r.route_id, f.since AS failing_since, last.ended_at AS failed_at, last.error,
        first.seq AS first_seq, first.event_id AS first_event_id, first.due_at AS first_due_at,
-       wish.actor AS wished_by, wish.at AS wished_at, wish.reason AS wished_because
+       requested.actor AS requested_by, requested.at AS requested_at, requested.reason AS requested_because
   FROM unnest($1::uuid[]) AS r (route_id)
   LEFT JOIN hookledger.route_failing f ON f.route_id = r.route_id
   LEFT JOIN LATERAL (
@@ -51,13 +51,13 @@ SELECT r.route_id, f.since AS failing_since, last.ended_at AS failed_at, last.er
          FROM (SELECT * FROM hookledger.retry t WHERE t.route_id = r.route_id ORDER BY t.tick, t.seq LIMIT 1) t
        ) first ON true
   LEFT JOIN LATERAL (
-       SELECT w.actor, w.at, w.reason FROM (
+       SELECT q.actor, q.at, q.reason FROM (
               SELECT m.actor, m.at, m.reason FROM hookledger.resend m WHERE m.route_id = r.route_id AND m.seq = $2
                UNION ALL
               SELECT p.actor, p.created_at, p.reason
                 FROM hookledger.retry t JOIN hookledger.replay p ON p.id = t.replay
-               WHERE t.route_id = r.route_id AND t.seq = $2) w
-        ORDER BY w.at DESC LIMIT 1) wish ON true
+               WHERE t.route_id = r.route_id AND t.seq = $2) q
+        ORDER BY q.at DESC LIMIT 1) requested ON true
 """
 
 _IS_OWNED = """

@@ -10,7 +10,7 @@ from urllib.request import urlopen
 
 import pytest
 
-import daemon.cli
+import daemon.cli.demo
 from daemon.cli.demo.receiver import verify
 from daemon.core.webhook import signing
 from daemon.core.webhook.signing import SigningKey
@@ -89,4 +89,4 @@ def test_the_receiver_believes_only_its_key_and_both_schemes() -> None:
 
 
 def test_events_of_the_demo_are_shipped_with_the_package() -> None:
-    assert Path(daemon.cli.__file__).with_name("demo_events.ndjson").exists()
+    assert Path(daemon.cli.demo.__file__).with_name("events.ndjson").exists()

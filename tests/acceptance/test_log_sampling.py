@@ -34,7 +34,7 @@ async def test_failures_have_all_their_lines_and_successes_are_counted(hookledge
         hookledger("publish", stdin="\n".join(events))
         await there.count(2 * EVENTS)
         assert await daemon.stop() == 0
-        lines = [json.loads(line) for line in daemon.log.read_text().splitlines() if line.startswith("{")]
+        lines = daemon.lines()
     attempts = [line for line in lines if line["event"] == "delivery.attempted"]
     assert [line["outcome"] for line in attempts] == ["failed"] * EVENTS
 

@@ -20,7 +20,7 @@ import pytest
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
 
 from tests.support.cli import CommandLine
-from tests.support.reloading import SECONDS, events_of, reload
+from tests.support.reloading import SECONDS, reload
 from tests.support.running import Running, running
 from tests.support.until import until
 
@@ -74,9 +74,9 @@ async def test_a_reload_takes_what_stands_in_the_files_now_secrets_too(
         assert await answers.statuses("/v1/status", token="a" * 40) == {401}
         assert await answers.statuses("/v1/status", token="b" * 40) == {200}
         # A worker that is started later is started by it, too.
-        for line in events_of(daemon, "worker.started")[-1:]:
+        for line in daemon.events("worker.started")[-1:]:
             os.kill(line["pid"], signal.SIGKILL)
-            await until(lambda: len(events_of(daemon, "daemon.started")) == int(workers) + 1, seconds=SECONDS)
+            await until(lambda: len(daemon.events("daemon.started")) == int(workers) + 1, seconds=SECONDS)
             assert await answers.statuses("/v1/status", token="a" * 40) == {401}
         assert (await reload(daemon))["changed"] == []
         assert await daemon.stop() == 0
@@ -101,7 +101,7 @@ async def test_a_configuration_with_an_error_is_refused_in_the_words_of_a_start_
         (missing,) = (await reload(daemon))["problems"]
         assert missing == f"{file}: No such file or directory; check the path given with --config"
         assert await answers.statuses("/readyz") == {200}
-        assert events_of(daemon, "worker.died", "daemon.stopping") == []
+        assert daemon.events("worker.died", "daemon.stopping") == []
         file.write_text("")
         assert (await reload(daemon))["changed"] == []
         assert await daemon.stop() == 0
@@ -165,11 +165,11 @@ async def test_signals_during_a_reload_lead_to_one_more_together(hookledger: Com
         daemon.process.send_signal(signal.SIGHUP)
 
         def changes() -> list[list[str]]:
-            return [line["changed"] for line in events_of(daemon, "config.reloaded")]
+            return [line["changed"] for line in daemon.events("config.reloaded")]
 
         await until(lambda: ["limits.routes_per_tenant"] in changes(), seconds=SECONDS)
         assert await daemon.stop() == 0
-        assert len(events_of(daemon, "config.reloaded")) <= 4
+        assert len(daemon.events("config.reloaded")) <= 4
 
 
 @IN_ONE_PROCESS_AND_IN_TWO
@@ -204,7 +204,7 @@ async def test_a_stop_in_the_middle_of_a_reload_is_a_stop(hookledger: CommandLin
     async with running(hookledger, "--workers", workers) as daemon:
         daemon.process.send_signal(signal.SIGHUP)
         assert await daemon.stop() == 0
-        assert events_of(daemon, "config.refused", "daemon.killed", "worker.died") == []
+        assert daemon.events("config.refused", "daemon.killed", "worker.died") == []
 
 
 async def test_the_embedded_server_stays_up(tmp_path: Path) -> None:

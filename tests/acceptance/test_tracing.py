@@ -219,7 +219,7 @@ async def test_a_collector_that_is_away_costs_spans_and_nothing_else(hookledger:
                     )
                     await asyncio.sleep(0.1)
         assert await daemon.stop() == 0
-    lines = [json.loads(line) for line in daemon.log.read_text().splitlines() if line.startswith("{")]
+    lines = daemon.lines()
     told = [line for line in lines if line["event"] == "spans.lost"]
     assert len(told) == 1
     assert "http://127.0.0.1:1/v1/traces" in told[0]["cause"]

@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import pytest
@@ -29,18 +28,9 @@ from tests.support.until import until
 SECONDS = 30.0
 
 
-def log_of(daemon: Running) -> list[dict[str, Any]]:
-    """The lines of the log, without one that is still being written."""
-    return [json.loads(line) for line in daemon.log.read_text().splitlines(keepends=True) if line.endswith("}\n")]
-
-
-def events_of(daemon: Running, name: str) -> list[dict[str, Any]]:
-    return [line for line in log_of(daemon) if line["event"] == name]
-
-
 def pids(daemon: Running) -> dict[int, int]:
     """Worker number → process id of its last start."""
-    return {line["worker"]: line["pid"] for line in events_of(daemon, "worker.started")}
+    return {line["worker"]: line["pid"] for line in daemon.events("worker.started")}
 
 
 def is_alive(pid: int) -> bool:
@@ -132,7 +122,7 @@ async def test_every_worker_answers_and_each_shows_the_sum_of_all(hookledger: Co
             async with http.get(where) as answer:
                 assert answer.status == 200
         assert await daemon.stop() == 0
-        assert len(events_of(daemon, "daemon.stopped")) == 2
+        assert len(daemon.events("daemon.stopped")) == 2
         assert not any(is_alive(pid) for pid in pids(daemon).values())
 
 
@@ -146,15 +136,15 @@ async def test_a_worker_killed_is_started_anew_and_nothing_is_lost(hookledger: C
         before = pids(daemon)
         os.kill(before[0], signal.SIGKILL)
         await until(lambda: pids(daemon)[0] != before[0], seconds=SECONDS)
-        (died,) = events_of(daemon, "worker.died")
+        (died,) = daemon.events("worker.died")
         assert (died["worker"], died["pid"], died["code"]) == (0, before[0], -9)
         published |= await publish(http, tenants, count=20)
         await there.until(lambda: ids_of(there).keys() >= published, seconds=SECONDS)
         assert set(ids_of(there)) == published
         assert pids(daemon)[1] == before[1]
         # Its shards were not left to it until their leases expired.
-        await until(lambda: events_of(daemon, "process.found_dead") != [], seconds=SECONDS)
-        (found,) = {line["owner"] for line in events_of(daemon, "process.found_dead")}
+        await until(lambda: daemon.events("process.found_dead") != [], seconds=SECONDS)
+        (found,) = {line["owner"] for line in daemon.events("process.found_dead")}
         assert found.split(":")[1] == str(before[0])
         # The counters include those of the dead worker, the gauges do not.
         await until_metric(http, "hookledger_shards_owned", 16)
@@ -205,10 +195,10 @@ async def test_orphans_finish_record_and_leave_when_the_parent_is_killed(
     async with receiver() as there, running(hookledger, "--workers", "2") as daemon:
         async with under_way(daemon, there, gate) as event_id:
             daemon.kill()
-            await until(lambda: len(events_of(daemon, "worker.orphaned")) == 2, seconds=SECONDS)
+            await until(lambda: len(daemon.events("worker.orphaned")) == 2, seconds=SECONDS)
             gate.opened.set()
             await until(lambda: not any(is_alive(pid) for pid in pids(daemon).values()), seconds=SECONDS)
-        assert len(events_of(daemon, "daemon.stopped")) == 2
+        assert len(daemon.events("daemon.stopped")) == 2
         (explained,) = hookledger("explain", event_id, "--json").json
         assert explained["decision"] == "delivered"
         assert list(temporary.iterdir()) == []
@@ -224,7 +214,7 @@ async def test_signals_that_reach_everybody_ask_each_worker_once(hookledger: Com
                     with suppress(ProcessLookupError):
                         os.kill(pid, number)
             daemon.process.send_signal(signal.SIGINT)
-            await until(lambda: any("worker" not in line for line in events_of(daemon, "daemon.stopping")))
+            await until(lambda: any("worker" not in line for line in daemon.events("daemon.stopping")))
             gate.opened.set()
             assert await asyncio.to_thread(daemon.process.wait, SECONDS) == 0
         (explained,) = hookledger("explain", event_id, "--json").json
@@ -240,9 +230,9 @@ async def test_a_request_under_way_at_a_reload_is_finished_and_recorded_once(
     async with receiver() as there, running(hookledger, "--workers", workers) as daemon:
         async with under_way(daemon, there, gate) as event_id:
             daemon.process.send_signal(signal.SIGHUP)
-            await until(lambda: len(events_of(daemon, "lease.left")) == 1, seconds=SECONDS)
+            await until(lambda: len(daemon.events("lease.left")) == 1, seconds=SECONDS)
             gate.opened.set()
-            await until(lambda: events_of(daemon, "config.reloaded"), seconds=SECONDS)
+            await until(lambda: daemon.events("config.reloaded"), seconds=SECONDS)
             (explained,) = hookledger("explain", event_id, "--json").json
             assert explained["decision"] == "delivered"
         assert await daemon.stop() == 0
@@ -264,13 +254,13 @@ async def test_a_second_signal_stops_at_once_and_leaves_nothing_running(
     ):
         server = int(pid_file.read_text().split()[0])
         daemon.process.send_signal(signal.SIGTERM)
-        await until(lambda: events_of(daemon, "daemon.stopping"), seconds=SECONDS)
+        await until(lambda: daemon.events("daemon.stopping"), seconds=SECONDS)
         daemon.process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(daemon.process.wait, SECONDS) == 1
         await until(lambda: not any(map(is_alive, pids(daemon).values())), seconds=SECONDS)
         await until(lambda: not is_alive(server), seconds=SECONDS)
         gate.opened.set()
-    assert [line["event"] for line in log_of(daemon)].count("daemon.killed") == 1
+    assert [line["event"] for line in daemon.lines()].count("daemon.killed") == 1
     assert list(temporary.iterdir()) == []
     # What was committed is there, and the next command that uses the server stops it as usual.
     assert len(hookledger("routes", "list", "--json").json) == 1

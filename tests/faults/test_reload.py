@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from tests.support.fault_report import FaultReport
-from tests.support.reloading import events_of
 from tests.support.running import Running
 from tests.support.system_under_test import SystemUnderTest
 from tests.support.until import until
@@ -22,8 +21,8 @@ TENANTS = ("acme", "bella", "cyan", "dove")
 
 
 def reloads_of(daemon: Running) -> int:
-    assert not events_of(daemon, "config.refused", "worker.died", "incarnation.cancelled")
-    return len(events_of(daemon, "config.reloaded"))
+    assert not daemon.events("config.refused", "worker.died", "incarnation.cancelled")
+    return len(daemon.events("config.reloaded"))
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -29,7 +29,7 @@ ALERTS = [rule["alert"] for rule in _RULES]
 SECONDS = 60.0
 # Between the two scrapes of a phase.
 PHASE_SECONDS = 1.0
-_ASKED = {asked.metric for rule in _RULES for asked in prometheus.asked(rule["expr"])}
+_QUERIED = {each.metric for rule in _RULES for each in prometheus.queried(rule["expr"])}
 # Longer than any rule waits, and than any of them looks back.
 WRONG_MINUTES, AFTERWARDS_MINUTES = 20, 75
 _AGES = frozenset({"hookledger_seal_age_seconds"})
@@ -79,7 +79,7 @@ class Timelapse:
         series = [
             {"series": name, "values": " ".join("_" if value is None else f"{value:.6f}" for value in values)}
             for name, values in self._series.items()
-            if name.partition("{")[0] in _ASKED
+            if name.partition("{")[0] in _QUERIED
         ]
         test = {"interval": "1m", "input_series": series, "promql_expr_test": tests}
         document = {"rule_files": [str(RULES)], "evaluation_interval": "30s", "tests": [test]}

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,6 +34,7 @@ from eventstore.postgres.connect import Database
 from eventstore.progress.retention import Keep
 
 CONTEXT = Context(actor="test", origin="test")
+SIGNING_HEADER = "OrderGroove-Signature"
 _incarnations = itertools.count()
 _event_numbers = itertools.count(1)  # shared by all processes: an id published again is a duplicate
 
@@ -139,17 +140,7 @@ async def pipeline_process(
     projection = Projection(database)
     await projection.catch_up()
     policy = policy or EgressPolicy.dev()
-    commands = Commands(
-        database,
-        keychain,
-        policy,
-        signing_header="OrderGroove-Signature",
-        now=lambda: datetime.now(UTC),
-        on_appended=projection.reach,
-        index=projection.index,
-        audience=audience,
-    )
-
+    commands = _commands(database, keychain, policy, projection, audience)
     try:
         async with Sender(
             policy,
@@ -168,14 +159,7 @@ async def pipeline_process(
                 limits=SendingLimits(
                     concurrency=concurrency, route_concurrency=route_concurrency, breaker_failures=breaker_failures
                 ),
-                settings=AttemptSettings(
-                    signing_header="OrderGroove-Signature",
-                    standard_webhooks=True,
-                    user_agent="Hookledger/test",
-                    max_body_bytes=262_144,
-                    timeout_seconds=timeout_seconds,
-                    retry=retry or RetryPolicy(first=timedelta(seconds=0.1), cap=timedelta(seconds=1), attempts=5),
-                ),
+                settings=_attempt_settings(timeout_seconds, retry),
                 commands=commands,
                 auto_disable_after=auto_disable_after,
                 audience=audience,
@@ -183,22 +167,50 @@ async def pipeline_process(
                 keep=keep,
                 tunables=tunables,
             )
-            process = PipelineProcess(
-                database=database,
-                projection=projection,
-                commands=commands,
-                keychain=keychain,
-                pipeline=pipeline,
-                metrics=metrics,
-            )
-            if not run:
-                yield process
-                return
-            async with asyncio.TaskGroup() as group:
-                group.create_task(pipeline.run())
-                try:
-                    yield process
-                finally:
-                    pipeline.stop()
+            async with _running(pipeline) if run else nullcontext():
+                yield PipelineProcess(
+                    database=database,
+                    projection=projection,
+                    commands=commands,
+                    keychain=keychain,
+                    pipeline=pipeline,
+                    metrics=metrics,
+                )
     finally:
         await database.close()
+
+
+@asynccontextmanager
+async def _running(pipeline: Pipeline) -> AsyncIterator[None]:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(pipeline.run())
+        try:
+            yield
+        finally:
+            pipeline.stop()
+
+
+def _commands(
+    database: Database, keychain: Keychain, policy: EgressPolicy, projection: Projection, audience: Audience
+) -> Commands:
+    return Commands(
+        database,
+        keychain,
+        policy,
+        signing_header=SIGNING_HEADER,
+        now=lambda: datetime.now(UTC),
+        on_appended=projection.reach,
+        index=projection.index,
+        audience=audience,
+    )
+
+
+def _attempt_settings(timeout_seconds: float, retry: RetryPolicy | None) -> AttemptSettings:
+    return AttemptSettings(
+        signing_header=SIGNING_HEADER,
+        standard_webhooks=True,
+        user_agent="Hookledger/test",
+        max_body_bytes=262_144,
+        timeout_seconds=timeout_seconds,
+        retry=retry or RetryPolicy(first=timedelta(seconds=0.1), cap=timedelta(seconds=1), attempts=5),
+    )

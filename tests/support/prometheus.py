@@ -24,7 +24,7 @@ OF_A_SCRAPE = frozenset({"job", "instance"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class QueriedMetric:
     """A metric that a query names, and every label by which it chooses or groups it."""
 
     metric: str
@@ -45,9 +45,9 @@ def exposed() -> dict[str, frozenset[str]]:
     return found
 
 
-def asked(query: str) -> list[Asked]:
+def queried(query: str) -> list[QueriedMetric]:
     """What a query asks for. Raises ValueError if it is none."""
-    return list(_asked(promql_parser.parse(query), frozenset()))
+    return list(_queried(promql_parser.parse(query), frozenset()))
 
 
 def result_labels(query: str) -> frozenset[str] | None:
@@ -60,29 +60,29 @@ def wrong(query: str) -> list[str]:
     known = exposed()
     return [
         f"{each.metric} {sorted(each.labels - known.get(each.metric, frozenset()))}"
-        for each in asked(query)
+        for each in queried(query)
         if each.metric not in known or not each.labels <= known[each.metric]
     ]
 
 
-def _asked(node: object, grouped_by: frozenset[str]) -> Iterator[Asked]:
+def _queried(node: object, grouped_by: frozenset[str]) -> Iterator[QueriedMetric]:
     match node:
         case VectorSelector():
             chosen_by = {matcher.name for matcher in node.matchers.matchers}
-            yield Asked(metric=node.name or "", labels=grouped_by | chosen_by)
+            yield QueriedMetric(metric=node.name or "", labels=grouped_by | chosen_by)
         case MatrixSelector():
-            yield from _asked(node.vector_selector, grouped_by)
+            yield from _queried(node.vector_selector, grouped_by)
         case AggregateExpr():
             labels = frozenset(() if node.modifier is None else node.modifier.labels)
-            yield from _asked(node.expr, grouped_by | labels)
+            yield from _queried(node.expr, grouped_by | labels)
         case Call():
             for argument in node.args:
-                yield from _asked(argument, grouped_by)
+                yield from _queried(argument, grouped_by)
         case BinaryExpr():
-            yield from _asked(node.lhs, grouped_by)
-            yield from _asked(node.rhs, grouped_by)
+            yield from _queried(node.lhs, grouped_by)
+            yield from _queried(node.rhs, grouped_by)
         case ParenExpr() | UnaryExpr() | SubqueryExpr():
-            yield from _asked(node.expr, grouped_by)
+            yield from _queried(node.expr, grouped_by)
         case _:
             pass  # a number, a text
 

@@ -104,14 +104,6 @@ class Node:
                 time.sleep(0.02)
             (self.data / "postmaster.pid").unlink()
 
-    def demote(self, primary: Node) -> None:
-        """Restarts it as a standby that follows the other one; it need not catch up."""
-        (self.data / "standby.signal").touch()
-        with (self.data / "postgresql.auto.conf").open("a") as config:
-            config.write(f"primary_conninfo = 'host=127.0.0.1 port={primary.port} user=postgres'\n")
-        self.stop()
-        self.start()
-
     async def hold(self) -> None:
         """Stops receiving from the primary, for good."""
         connection = await asyncpg.connect(self.url)

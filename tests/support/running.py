@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.support.cli import CommandLine
 from tests.support.zygote import Forked, zygote
@@ -19,9 +21,19 @@ STOP_SECONDS = 25.0
 
 @dataclass(frozen=True)
 class Running:
+    """The daemon's process, the address of its API, and the file of its log."""
+
     process: Forked
     url: str
     log: Path
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The lines of the log, without one that is still being written."""
+        return [json.loads(line) for line in self.log.read_text().splitlines(keepends=True) if line.endswith("}\n")]
+
+    def events(self, *names: str) -> list[dict[str, Any]]:
+        """The lines of the log about these events, in order."""
+        return [line for line in self.lines() if line["event"] in names]
 
     def kill(self) -> None:
         """Kills the daemon with SIGKILL, as a crash would."""

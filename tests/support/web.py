@@ -192,20 +192,7 @@ async def app(database_url: str, **settings: str) -> AsyncIterator[App]:
         config=configured,
         command_database=database,
         query_pool=query_pool,
-        commands=Commands(
-            database,
-            keychain,
-            configured.egress_policy,
-            signing_header=configured.signing.header,
-            now=lambda: datetime.now(UTC),
-            on_appended=projection.reach,
-            catalogue=catalogue,
-            index=projection.index,
-            limits=CommandLimits(
-                routes_per_tenant=configured.limits.routes_per_tenant,
-                commands_per_minute=configured.limits.commands_per_minute,
-            ),
-        ),
+        commands=_commands(configured, database, keychain, catalogue, projection),
         keychain=keychain,
         tokens=Tokens(database),
         catalogue=catalogue,
@@ -237,6 +224,25 @@ async def app(database_url: str, **settings: str) -> AsyncIterator[App]:
     finally:
         if not kept:
             await pools.close()
+
+
+def _commands(
+    configured: config.Config, database: Database, keychain: Keychain, catalogue: Catalogue, projection: Projection
+) -> Commands:
+    return Commands(
+        database,
+        keychain,
+        configured.egress_policy,
+        signing_header=configured.signing.header,
+        now=lambda: datetime.now(UTC),
+        on_appended=projection.reach,
+        catalogue=catalogue,
+        index=projection.index,
+        limits=CommandLimits(
+            routes_per_tenant=configured.limits.routes_per_tenant,
+            commands_per_minute=configured.limits.commands_per_minute,
+        ),
+    )
 
 
 def pools_of(database_url: str, configured: config.Config | None = None) -> Pools:

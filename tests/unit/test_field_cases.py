@@ -25,7 +25,7 @@ from daemon.core.drafts.verification_key import key_problem
 from daemon.core.events import event
 from daemon.core.events.event import FieldProblem
 from daemon.core.routing.route import PayloadOptions
-from daemon.core.webhook.payload import EventFilters, PayloadSource, render
+from daemon.core.webhook.payload import EventFilters, PayloadEvent, render
 from daemon.core.webhook.signing import SigningKey, format_key, ordergroove_signature, standard_signature, verify
 
 TABLE = Path(__file__).parents[1] / "data" / "field_cases.tsv"
@@ -33,8 +33,8 @@ NOW = datetime(2026, 11, 28, tzinfo=UTC)
 KEY = format_key(b"\xfb\xff" * 16)
 
 
-def source(data: str = "{}", snapshot: str | None = None) -> PayloadSource:
-    return PayloadSource(
+def payload_event(data: str = "{}", snapshot: str | None = None) -> PayloadEvent:
+    return PayloadEvent(
         event_id="evt_1",
         event_type="order.create",
         created=NOW,
@@ -45,17 +45,17 @@ def source(data: str = "{}", snapshot: str | None = None) -> PayloadSource:
 
 
 def transformed(data: str, expression: str) -> str:
-    return render(source(data), PayloadOptions(transform=expression), max_bytes=262_144).decode()
+    return render(payload_event(data), PayloadOptions(transform=expression), max_bytes=262_144).decode()
 
 
 def filtered(data: str, expression: str) -> str:
-    return json.dumps(EventFilters(source(data)).holds(expression))
+    return json.dumps(EventFilters(payload_event(data)).holds(expression))
 
 
 def selected(snapshot: str, entities: str) -> str:
     named = (entity.partition("=") for entity in entities.split(";"))
     selection = tuple((name, tuple(fields.split(",")) if is_cut else None) for name, is_cut, fields in named)
-    body = render(source(snapshot=snapshot), PayloadOptions(snapshot=selection), max_bytes=262_144).decode()
+    body = render(payload_event(snapshot=snapshot), PayloadOptions(snapshot=selection), max_bytes=262_144).decode()
     return body.partition(',"snapshot":')[2].removesuffix("}")
 
 

@@ -44,8 +44,7 @@ def of(message: str, hint: str = "", code: int = EXIT_FAILED) -> ExitReport:
 
 def describe(error: BaseException) -> ExitReport:
     """The report on `error`. A group of errors is reported by its first one."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+    error = first_of(error)
     match error:
         case CliError():
             return error.report
@@ -57,6 +56,13 @@ def describe(error: BaseException) -> ExitReport:
             return _of_bug(error)
         case _:
             return _of_domain(error)
+
+
+def first_of(error: BaseException) -> BaseException:
+    """The first error of a group of errors, or of groups in groups; an error that is no group itself."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _of_usage(error: click.ClickException) -> ExitReport:

@@ -184,5 +184,5 @@ def _listing(events: Sequence[dict[str, Any]]) -> str:
 
 
 def _shipped_events() -> list[dict[str, Any]]:
-    text = files("daemon.cli").joinpath("demo_events.ndjson").read_bytes()
+    text = files("daemon.cli.demo").joinpath("events.ndjson").read_bytes()
     return [orjson.loads(line) for line in text.splitlines()]

@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 
 import click
 
-from daemon.cli.console import output, parsing
+from daemon.cli.console import failures, output, parsing
 from daemon.cli.listen.forwarder import OWN_NETWORK, Forwarded, Forwarder, ForwardTo
 from daemon.cli.listen.remote import FeedEvent, RemoteFeed, RemoteRoute
 from daemon.cli.store import cancel_on_sigterm
@@ -38,8 +38,8 @@ QUEUED_EVENTS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Wish:
-    """What was asked for."""
+class _Session:
+    """One run of the command, by its options."""
 
     url: str
     tenant: str
@@ -175,7 +175,7 @@ def listen(
     """
     if types and route_id is not None:
         raise click.UsageError("--route has event types of its own: leave --event-type out")
-    wish = _Wish(
+    session = _Session(
         url=url,
         tenant=tenant,
         token=token,
@@ -191,27 +191,29 @@ def listen(
     counts = _Counts()
     try:
         with suppress(KeyboardInterrupt, asyncio.CancelledError):  # the ways to end it
-            asyncio.run(_listen(wish, counts))
+            asyncio.run(_listen(session, counts))
     except BaseExceptionGroup as group:
-        raise _first(group) from None
+        raise failures.first_of(group) from None
     finally:
         if counts.requests or not as_json:
             output.note(f"{counts.requests} requests: {counts.succeeded} succeeded, {counts.failed} failed")
 
 
-async def _listen(wish: _Wish, counts: _Counts) -> None:
+async def _listen(session: _Session, counts: _Counts) -> None:
     cancel_on_sigterm()
     async with (
-        RemoteFeed(wish.url, wish.tenant, token=wish.token, tell=output.note) as feed,
-        Sender(OWN_NETWORK, timeout_seconds=wish.timeout_seconds, on_denied=_nobody, concurrency=CONCURRENCY) as sender,
+        RemoteFeed(session.url, session.tenant, token=session.token, tell=output.note) as feed,
+        Sender(
+            OWN_NETWORK, timeout_seconds=session.timeout_seconds, on_denied=_nobody, concurrency=CONCURRENCY
+        ) as sender,
     ):
-        route = None if wish.route_id is None else await feed.route(wish.route_id)
-        types = wish.types if route is None else route.event_types
+        route = None if session.route_id is None else await feed.route(session.route_id)
+        types = session.types if route is None else route.event_types
         options = await feed.begin()
-        _print_begin(wish, types, route)
-        forwarder = _forwarder(wish, route, sender, options, counts)
+        _print_begin(session, types, route)
+        forwarder = _forwarder(session, route, sender, options, counts)
         queue: asyncio.Queue[FeedEvent] = asyncio.Queue(QUEUED_EVENTS)
-        is_ordered = wish.ordered or (route is not None and route.ordered)
+        is_ordered = session.ordered or (route is not None and route.ordered)
         async with TaskGroup() as group:
             for _ in range(1 if is_ordered else CONCURRENCY):
                 group.create_task(_work(queue, forwarder))
@@ -220,14 +222,14 @@ async def _listen(wish: _Wish, counts: _Counts) -> None:
 
 
 def _forwarder(
-    wish: _Wish, route: RemoteRoute | None, sender: Sender, options: RequestOptions, counts: _Counts
+    session: _Session, route: RemoteRoute | None, sender: Sender, options: RequestOptions, counts: _Counts
 ) -> Forwarder:
     to = ForwardTo(
-        url=wish.forward_to,
+        url=session.forward_to,
         route_id=uuid4() if route is None else route.id,
         payload=PayloadOptions() if route is None else route.payload,
         is_existing=route is not None,
-        retries=wish.retries,
+        retries=session.retries,
     )
 
     def answered(made: Forwarded) -> None:
@@ -235,9 +237,9 @@ def _forwarder(
         is_success = classify(made.answer) is Verdict.SUCCESS
         counts.succeeded += is_success
         counts.failed += not is_success
-        _print(made, as_json=wish.as_json)
+        _print(made, as_json=session.as_json)
 
-    return Forwarder(to, sender, key=SigningKey(wish.key), options=options, on_answer=answered)
+    return Forwarder(to, sender, key=SigningKey(session.key), options=options, on_answer=answered)
 
 
 async def _work(queue: asyncio.Queue[FeedEvent], forward: Forwarder) -> None:
@@ -245,15 +247,15 @@ async def _work(queue: asyncio.Queue[FeedEvent], forward: Forwarder) -> None:
         await forward(await queue.get())
 
 
-def _print_begin(wish: _Wish, types: tuple[str, ...], route: RemoteRoute | None) -> None:
-    if wish.as_json:
-        output.document({"tenant": wish.tenant, "forward_to": wish.forward_to, "verification_key": wish.key})
+def _print_begin(session: _Session, types: tuple[str, ...], route: RemoteRoute | None) -> None:
+    if session.as_json:
+        output.document({"tenant": session.tenant, "forward_to": session.forward_to, "verification_key": session.key})
     else:
         output.fields(
             [
-                ("events of", f"{wish.tenant}: {', '.join(types)}"),
-                ("go to", wish.forward_to),
-                ("verification key", wish.key),
+                ("events of", f"{session.tenant}: {', '.join(types)}"),
+                ("go to", session.forward_to),
+                ("verification key", session.key),
             ]
         )
     if route is not None and route.header_names:
@@ -290,10 +292,3 @@ def _clock(at: datetime) -> str:
 
 def _nobody(_reason: str) -> None:
     """Is told of targets that the policy denies; the answer tells it."""
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -90,8 +90,8 @@ class Forwarder:
             self._on_answer(
                 Forwarded(
                     at=at,
-                    event_id=event.source.event_id,
-                    event_type=event.source.event_type,
+                    event_id=event.payload_event.event_id,
+                    event_type=event.payload_event.event_type,
                     answer=answer,
                     seconds=time.monotonic() - began_at,
                     will_retry=will_retry,
@@ -109,18 +109,20 @@ class Forwarder:
         if event.test_route is not None:
             return self._to.is_existing and event.test_route == self._to.route_id
         test = self._to.payload.filter
-        return test is None or EventFilters(event.source).passes(test)
+        return test is None or EventFilters(event.payload_event).passes(test)
 
     async def _send(self, event: FeedEvent, at: datetime) -> Answer:
         is_test = event.test_route is not None
         try:
-            body = request.body(event.source, self._to.payload, is_test=is_test, max_bytes=self._options.max_body_bytes)
+            body = request.body(
+                event.payload_event, self._to.payload, is_test=is_test, max_bytes=self._options.max_body_bytes
+            )
         except RenderError as error:
             return Failure(error=ErrorName.RENDER_ERROR, detail=on_one_line(str(error)))
         lines = self._form.lines(
             body,
-            hops=event.source.hops,
-            message_id=delivery_id(self._to.route_id, event.source.event_id, event.source.created),
+            hops=event.payload_event.hops,
+            message_id=delivery_id(self._to.route_id, event.payload_event.event_id, event.payload_event.created),
             timestamp=int(at.timestamp()),
             is_test=is_test,
         )

@@ -23,7 +23,7 @@ from daemon.cli.console.failures import CliError
 from daemon.core.events import raw_json
 from daemon.core.routing.index import patterns_of
 from daemon.core.routing.route import PayloadOptions, snapshot_selection
-from daemon.core.webhook.payload import PayloadSource
+from daemon.core.webhook.payload import PayloadEvent
 from daemon.core.webhook.request import RequestOptions
 
 # How long the daemon waits with an answer, and how much longer the answer may be under way.
@@ -45,7 +45,7 @@ _TELL_ACCESS = "pass --token or set HOOKLEDGER_TOKEN: the token must be allowed 
 class FeedEvent:
     """An event of the feed. `test_route` is the only route that a test event is for."""
 
-    source: PayloadSource
+    payload_event: PayloadEvent
     backfill: bool
     test_route: UUID | None
 
@@ -69,7 +69,7 @@ class _TryAgain(Exception):
         self.after_seconds = after_seconds
 
 
-class _PlaceGone(Exception):
+class _CursorGone(Exception):
     """The log has no such cursor any more."""
 
 
@@ -103,8 +103,8 @@ class RemoteFeed:
                 hint = f"try again in {error.after_seconds:.0f} s"
             raise CliError(f"{self._url} {error}", hint=hint) from error
         try:
-            self._cursor = str(orjson.loads(answer)["next"])
-            sender = orjson.loads(answer)["sender"]
+            body = orjson.loads(answer)
+            self._cursor, sender = str(body["next"]), body["sender"]
             return RequestOptions(**{name: sender[name] for name in _SENDER})
         except (ValueError, KeyError, TypeError):
             raise self._no_daemon() from None
@@ -144,7 +144,7 @@ class RemoteFeed:
                 await asyncio.sleep(max(pause, error.after_seconds or 0.0))
                 failures += 1
                 continue
-            except _PlaceGone:
+            except _CursorGone:
                 self._tell(
                     "the log no longer has what came while the connection was lost: going on with what comes now"
                 )
@@ -159,15 +159,15 @@ class RemoteFeed:
     async def _next(self, types: Sequence[str]) -> list[FeedEvent]:
         is_short = len(",".join(types)) <= TYPES_CHARACTERS
         chosen = f"&types={quote(','.join(types), safe=',*.')}" if is_short else ""
-        place = f"&cursor={self._cursor}&wait={WAIT_SECONDS}" if self._cursor else ""
-        answer = (await self._ask(f"{self._tenant}/feed?limit={PAGE_EVENTS}{chosen}{place}")).decode()
+        after = f"&cursor={self._cursor}&wait={WAIT_SECONDS}" if self._cursor else ""
+        answer = (await self._ask(f"{self._tenant}/feed?limit={PAGE_EVENTS}{chosen}{after}")).decode()
         try:
             parts = dict(raw_json.members(answer))
             events = [_event(text) for text in raw_json.elements(parts["items"])]
             self._cursor = str(orjson.loads(parts["next"]))
         except (ValueError, KeyError, TypeError):
             raise self._no_daemon() from None
-        return events if is_short else [each for each in events if _fits(each.source.event_type, types)]
+        return events if is_short else [each for each in events if _fits(each.payload_event.event_type, types)]
 
     async def _ask(self, path: str) -> bytes:
         """The body of a 200 answer."""
@@ -188,7 +188,7 @@ class RemoteFeed:
             case 401 | 403:
                 raise CliError(f"{self._url} answers {response.status}: {_detail(body)}", hint=_TELL_ACCESS)
             case 410 if "&cursor=" in path:
-                raise _PlaceGone
+                raise _CursorGone
             case 429 | 500 | 502 | 503 | 504:
                 after = _seconds(response.headers.get("Retry-After"))
                 raise _TryAgain(f"answers {response.status}: {_detail(body)}", after_seconds=after)
@@ -207,7 +207,7 @@ def _event(text: str) -> FeedEvent:
     parts = dict(raw_json.members(text))
     plain = {name: orjson.loads(parts[name]) for name in ("id", "type", "event_time", "backfill", "test_route", "hops")}
     return FeedEvent(
-        source=PayloadSource(
+        payload_event=PayloadEvent(
             event_id=plain["id"],
             event_type=plain["type"],
             created=datetime.fromisoformat(plain["event_time"]),

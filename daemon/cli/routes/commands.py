@@ -123,8 +123,7 @@ def show(route_id: UUID, tenant: str | None, as_of: datetime | None, config_file
     async def work(database: Database) -> Route:
         if as_of is None:
             return await _find(database, route_id, tenant)
-        timeline = (await route_state.index(database, as_of=as_of)).timeline(route_id)
-        return _required(None if timeline is None else timeline.current, route_id, tenant)
+        return _required((await route_state.index(database, as_of=as_of)).route(route_id), route_id, tenant)
 
     view.print_one(with_store(settings(config_file), work), as_json=as_json, at=as_of)
 

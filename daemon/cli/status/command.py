@@ -16,7 +16,7 @@ import click
 
 from daemon.cli.console import output
 from daemon.cli.status import screen
-from daemon.cli.status.observing import IN_MEMORY, Look, Observer, document
+from daemon.cli.status.observing import IN_MEMORY, Observation, Observer, document
 from daemon.cli.status.screen import Grid
 from daemon.cli.store import config_option, now, settings, with_store
 from daemon.config import Config
@@ -48,11 +48,11 @@ def status(once: bool, every_seconds: float, config_file: Path | None, as_json: 
     """
     config = settings(config_file)
     if once or as_json or not sys.stdout.isatty() or os.environ.get("TERM", "") in _DUMB:
-        look = with_store(config, lambda database: Observer(database).look())
+        observation = with_store(config, lambda database: Observer(database).observe())
         if as_json:
-            output.document(document(look))
+            output.document(document(observation))
         else:
-            _print(look)
+            _print(observation)
         return
     _follow(config, every_seconds)
 
@@ -66,14 +66,14 @@ def _follow(config: Config, every_seconds: float) -> None:
 
 
 async def _show(observer: Observer, every_seconds: float) -> None:
-    """Looks and shows until it is cancelled. If the terminal changes its size, it is filled anew at once."""
+    """Observes and shows until it is cancelled. If the terminal changes its size, it is filled anew at once."""
     from rich.console import Console
     from rich.live import Live
 
     from daemon.cli.status.terminal import filled
 
     loop, resized, console = asyncio.get_running_loop(), asyncio.Event(), Console()
-    look, trouble = await observer.look(), None
+    observation, trouble = await observer.observe(), None
     loop.add_signal_handler(signal.SIGWINCH, resized.set)
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
@@ -82,20 +82,21 @@ async def _show(observer: Observer, every_seconds: float) -> None:
                 resized.clear()
                 width, height = console.size
                 live.update(
-                    filled(look, width=width, height=height, every_seconds=every_seconds, trouble=trouble), refresh=True
+                    filled(observation, width=width, height=height, every_seconds=every_seconds, trouble=trouble),
+                    refresh=True,
                 )
                 with suppress(TimeoutError):
                     await asyncio.wait_for(resized.wait(), left)
             try:
-                look, trouble = await observer.look(), None
+                observation, trouble = await observer.observe(), None
             except StoreUnavailable as error:
                 trouble = trouble or f"cannot be read since {output.cell(now())}: {error}"
 
 
-def _print(look: Look) -> None:
-    found, report = look.found, look.found.report
+def _print(observation: Observation) -> None:
+    found, report = observation.found, observation.found.report
     output.fields([("as of", report.log.at), *screen.facts(found)])
-    for sentence in look.warnings:
+    for sentence in observation.warnings:
         click.echo(f"warning: {output.plain(sentence)}")
     for sentence in found.unread:
         click.echo(f"unread: {output.plain(sentence)}")

@@ -1,4 +1,4 @@
-"""What is shown of a look, as texts: facts, sentences and tables. Pure; who prints them cuts them to the terminal.
+"""What is shown of an observation, as texts: facts and tables. Pure; who prints them cuts them to the terminal.
 
 A column that a narrow terminal has no place for says from which width on it is shown.
 """
@@ -12,7 +12,7 @@ from datetime import datetime
 from daemon.core import durations
 from daemon.core.delivery.failure_text import explain_error, status_text
 from daemon.core.webhook import egress
-from daemon.web.service import health
+from daemon.web.service import status_warnings
 from daemon.web.service.failing import FailingItem
 from daemon.web.service.installation import Installation, per_second
 from eventstore.queries.status import InstallationStatus, ShardStatus
@@ -33,15 +33,15 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """A table, with its rows that are ill by their places."""
+    """A table. `unhealthy` are the indexes of the rows that need a person."""
 
     columns: Sequence[Column]
     rows: Sequence[Row]
-    ill: frozenset[int] = frozenset()
+    unhealthy: frozenset[int] = frozenset()
 
     def head(self, rows: int) -> Grid:
         """Its first rows."""
-        return Grid(columns=self.columns, rows=self.rows[:rows], ill=self.ill)
+        return Grid(columns=self.columns, rows=self.rows[:rows], unhealthy=self.unhealthy)
 
 
 def facts(found: Installation) -> list[tuple[str, str]]:
@@ -80,7 +80,9 @@ def shards(report: InstallationStatus) -> Grid:
         Column(name="epoch", is_number=True, from_width=100),
     )
     rows = [(str(s.shard), s.owner or _NOBODY, *_load([s]), f"{s.checkpoint:,}", f"{s.epoch:,}") for s in report.shards]
-    return Grid(columns=columns, rows=rows, ill=_places(_is_ill(each) for each in report.shards))
+    return Grid(
+        columns=columns, rows=rows, unhealthy=_indexes(not status_warnings.is_healthy(each) for each in report.shards)
+    )
 
 
 def owners(report: InstallationStatus) -> Grid:
@@ -100,13 +102,14 @@ def owners(report: InstallationStatus) -> Grid:
         by_owner.setdefault(shard.owner, []).append(shard)
     if not by_owner[None]:
         del by_owner[None]
-    rows, is_ill = [], []
+    rows, is_unhealthy = [], []
     for owner, owned in by_owner.items():
         process = None if owner is None else processes.get(owner)
         seen = ("", "") if process is None else (process.version, _ago(report.log.at, process.seen_at))
         rows.append((owner or _NOBODY, spans(each.shard for each in owned) or "none", *_load(owned), *seen))
-        is_ill.append((process is not None and not process.is_alive) or any(map(_is_ill, owned)))
-    return Grid(columns=columns, rows=rows, ill=_places(is_ill))
+        is_lost = process is not None and not process.is_alive
+        is_unhealthy.append(is_lost or not all(map(status_warnings.is_healthy, owned)))
+    return Grid(columns=columns, rows=rows, unhealthy=_indexes(is_unhealthy))
 
 
 def failing(items: Sequence[FailingItem], *, at: datetime) -> Grid:
@@ -134,7 +137,7 @@ def failing(items: Sequence[FailingItem], *, at: datetime) -> Grid:
         )
         for item in items
     ]
-    return Grid(columns=columns, rows=rows, ill=_places(item.health.is_down for item in items))
+    return Grid(columns=columns, rows=rows, unhealthy=_indexes(item.health.is_down for item in items))
 
 
 def spans(numbers: Iterable[int]) -> str:
@@ -165,10 +168,6 @@ def _load(owned: Sequence[ShardStatus]) -> Row:
     return lag, f"{sum(each.retrying for each in owned):,}", f"{sum(each.parked for each in owned):,}"
 
 
-def _is_ill(shard: ShardStatus) -> bool:
-    return shard.owner is None or shard.lag_seconds > health.LAG_SECONDS
-
-
 def _answer(item: FailingItem) -> str:
     answer = item.health.last_answer
     if answer is None:
@@ -180,5 +179,5 @@ def _ago(at: datetime, then: datetime) -> str:
     return durations.age(max(0.0, (at - then).total_seconds()))
 
 
-def _places(flags: Iterable[bool]) -> frozenset[int]:
-    return frozenset(place for place, flag in enumerate(flags) if flag)
+def _indexes(flags: Iterable[bool]) -> frozenset[int]:
+    return frozenset(index for index, flag in enumerate(flags) if flag)

@@ -1,7 +1,7 @@
-"""How a look fills a terminal of any size: by rich, on a screen of its own that disappears at the end.
+"""How an observation fills a terminal of any size: by rich, on a screen of its own that disappears at the end.
 
 The most important things stand first. What a small terminal has no place for is left out by whole columns and rows, and
-never wrapped, so that the shape of the screen does not change from one look to the next.
+never wrapped, so that the shape of the screen does not change from one observation to the next.
 """
 
 from __future__ import annotations
@@ -14,21 +14,23 @@ from rich.text import Text
 
 from daemon.cli.console import output
 from daemon.cli.status import screen
-from daemon.cli.status.observing import IN_MEMORY, Look
+from daemon.cli.status.observing import IN_MEMORY, Observation
 from daemon.cli.status.screen import Grid
 
 _FAILING_ROWS = 5
 _SENTENCES = 4
-_ILL, _QUIET = "bold red", "dim"
+_ALARM, _QUIET = "bold red", "dim"
 
 
-def filled(look: Look, *, width: int, height: int, every_seconds: float, trouble: str | None) -> RenderableType:
-    """The screen. `trouble` says why the look is not of now."""
-    found, report = look.found, look.found.report
+def filled(
+    observation: Observation, *, width: int, height: int, every_seconds: float, trouble: str | None
+) -> RenderableType:
+    """The screen. `trouble` says why the observation is not of now."""
+    found, report = observation.found, observation.found.report
     head = f"hookledger status   {output.cell(report.log.at)}   every {every_seconds:g} s, Ctrl-C ends it"
-    lines = [_line(head, "bold"), *([] if trouble is None else [_line(trouble, _ILL)])]
+    lines = [_line(head, "bold"), *([] if trouble is None else [_line(trouble, _ALARM)])]
     lines += [_line(each) for each in screen.packed(screen.facts(found), width=width)]
-    lines += _sentences([*look.warnings, *found.unread])
+    lines += _sentences([*observation.warnings, *found.unread])
     foot = _line(f"Only the daemons know, see /metrics: {IN_MEMORY}.", _QUIET)
     grids = []
     if found.failing is not None and found.failing.items:
@@ -42,9 +44,9 @@ def filled(look: Look, *, width: int, height: int, every_seconds: float, trouble
 
 
 def _sentences(sentences: Sequence[str]) -> list[Text]:
-    shown = [_line(f"! {each}", _ILL) for each in sentences[:_SENTENCES]]
+    shown = [_line(f"! {each}", _ALARM) for each in sentences[:_SENTENCES]]
     left = len(sentences) - len(shown)
-    return [*shown, *([_line(f"! and {left} more: --once has them all", _ILL)] if left else [])]
+    return [*shown, *([_line(f"! and {left} more: --once has them all", _ALARM)] if left else [])]
 
 
 def _table(grid: Grid, *, width: int) -> Table:
@@ -56,7 +58,7 @@ def _table(grid: Grid, *, width: int) -> Table:
             column.name, justify="right" if column.is_number else "left", no_wrap=True, overflow="ellipsis"
         )
     for number, row in enumerate(grid.rows):
-        style = _ILL if number in grid.ill else ""
+        style = _ALARM if number in grid.unhealthy else ""
         table.add_row(*(Text(output.plain(row[place])) for place in places), style=style)
     return table
 

@@ -1,4 +1,4 @@
-"""What a delivery waits for, as a sentence: a retry, somebody's wish, an earlier delivery, our limits, its receiver.
+"""What a delivery waits for, as a sentence: a retry, somebody's request, an earlier delivery, our limits, its receiver.
 
 The state of a breaker is known to the process that sends for the route. A sentence tells by when its next probe goes
 out at the latest, which follows from the last failure.
@@ -60,8 +60,8 @@ def sentence(facts: WaitingFacts) -> str:
 
 def _happened(facts: WaitingFacts) -> str:
     if facts.sent_again is not None and facts.is_ended:
-        wish = facts.sent_again
-        return f"{wish.by} had it sent again at {moment(wish.at)}{because(wish.reason)}. "
+        resend = facts.sent_again
+        return f"{resend.by} had it sent again at {moment(resend.at)}{because(resend.reason)}. "
     if facts.attempts and facts.ended_at is not None:
         return f"Attempt {facts.attempts} failed at {moment(facts.ended_at)}: {clause(facts.error)}. "
     return ""

@@ -85,6 +85,11 @@ class RouteIndex:
         """The timeline of one route, which may be deleted; None if there is no such route."""
         return self._timelines.get(route_id)
 
+    def route(self, route_id: UUID) -> Route | None:
+        """The current state of one route, which may be deleted; None if there is no such route."""
+        timeline = self._timelines.get(route_id)
+        return None if timeline is None else timeline.current
+
     def timelines(self, tenant: str | None = None) -> Iterator[Timeline]:
         """Every timeline, or those of one tenant, in order of creation."""
         return iter(self._timelines.values() if tenant is None else self._by_tenant.get(tenant, ()))

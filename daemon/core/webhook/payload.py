@@ -56,7 +56,7 @@ class FilterResult(StrEnum):
 
 
 @dataclass(slots=True, kw_only=True)
-class PayloadSource:
+class PayloadEvent:
     """The event that a body is rendered from. `created` is the event time; the parts are JSON objects as published.
 
     `hops` is how many deliveries of ours in a row led to the event. Not frozen: one is made for every decision and for
@@ -78,9 +78,9 @@ class EventFilters:
     `results` has those evaluated so far. With an allowance both raise TooHeavy beyond it; what was evaluated stays.
     """
 
-    def __init__(self, source: PayloadSource, *, allowance: StepAllowance | None = None) -> None:
+    def __init__(self, event: PayloadEvent, *, allowance: StepAllowance | None = None) -> None:
         self.results: dict[str, FilterResult] = {}
-        self._source = source
+        self._event = event
         self._allowance = allowance
         self._parsed: tuple[Json, int] | RenderError | None = None
 
@@ -109,7 +109,7 @@ class EventFilters:
     def document(self) -> tuple[Json, int]:
         """The event with its whole snapshot, parsed, and the number of bytes of its text. Raises RenderError."""
         if self._parsed is None:
-            body = envelope(self._source, self._source.snapshot or b"{}")
+            body = envelope(self._event, self._event.snapshot or b"{}")
             try:
                 self._parsed = _parsed(json_values.read, body, self._allowance), len(body)
             except RenderError as error:
@@ -120,7 +120,7 @@ class EventFilters:
 
 
 def render(
-    source: PayloadSource, options: PayloadOptions, *, max_bytes: int, allowance: StepAllowance | None = None
+    event: PayloadEvent, options: PayloadOptions, *, max_bytes: int, allowance: StepAllowance | None = None
 ) -> bytes:
     """The bytes of the body; one made by a transform has at most `max_bytes`. Raises RenderError.
 
@@ -128,27 +128,27 @@ def render(
     `FilterResult`. With an allowance raises TooHeavy if the expressions take more.
     """
     if options.filter is not None:
-        EventFilters(source, allowance=allowance).holds(options.filter)
+        EventFilters(event, allowance=allowance).holds(options.filter)
     snapshot = b"{}"
-    if options.snapshot is not None and source.snapshot is not None:
+    if options.snapshot is not None and event.snapshot is not None:
         try:
-            snapshot = select(source.snapshot.decode(), options.snapshot).encode()
+            snapshot = select(event.snapshot.decode(), options.snapshot).encode()
         except RecursionError as error:
             raise RenderError("the event's snapshot is nested too deeply to be cut to the chosen fields") from error
-    body = envelope(source, snapshot)
+    body = envelope(event, snapshot)
     if options.transform is None:
         return body
     return _written(_transformed(body, options.transform, allowance=allowance), max_bytes=max_bytes)
 
 
-def envelope(source: PayloadSource, snapshot: bytes) -> bytes:
+def envelope(event: PayloadEvent, snapshot: bytes) -> bytes:
     """The body without a transform, around the producer's bytes. Ids are printable ASCII, types need no escape."""
     return b'{"id":%s,"type":"%s","created":%d,"data":{"object":%s},"context":%s,"snapshot":%s}' % (
-        orjson.dumps(source.event_id),
-        source.event_type.encode(),
-        (source.created - _EPOCH) // _SECOND,  # exact, and rounded down before 1970 as well
-        source.data,
-        trace_context.published(source.context) or b"{}",
+        orjson.dumps(event.event_id),
+        event.event_type.encode(),
+        (event.created - _EPOCH) // _SECOND,  # exact, and rounded down before 1970 as well
+        event.data,
+        trace_context.published(event.context) or b"{}",
         snapshot,
     )
 

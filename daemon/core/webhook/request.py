@@ -15,7 +15,7 @@ from daemon.core.delivery.answer import delivery_id
 from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook import payload, signing
 from daemon.core.webhook.expression import StepAllowance
-from daemon.core.webhook.payload import PayloadSource
+from daemon.core.webhook.payload import PayloadEvent
 from daemon.core.webhook.signing import SigningKey
 
 TEST_HEADER = "Hookledger-Test"
@@ -56,7 +56,7 @@ class WebhookRequest:
 
 
 def build(
-    source: PayloadSource,
+    event: PayloadEvent,
     *,
     route_id: UUID,
     options: PayloadOptions,
@@ -71,9 +71,9 @@ def build(
     `custom` are the route's own headers. Raises payload.RenderError.
     """
     return with_headers(
-        body(source, options, is_test=is_test, max_bytes=request_options.max_body_bytes),
-        hops=source.hops,
-        message_id=delivery_id(route_id, source.event_id, source.created),
+        body(event, options, is_test=is_test, max_bytes=request_options.max_body_bytes),
+        hops=event.hops,
+        message_id=delivery_id(route_id, event.event_id, event.created),
         custom=custom,
         keys=keys,
         timestamp=timestamp,
@@ -83,7 +83,7 @@ def build(
 
 
 def body(
-    source: PayloadSource,
+    event: PayloadEvent,
     options: PayloadOptions,
     *,
     is_test: bool,
@@ -91,7 +91,7 @@ def body(
     allowance: StepAllowance | None = None,
 ) -> bytes:
     """The body alone. Raises payload.RenderError, and TooHeavy beyond an allowance."""
-    return payload.render(source, options_of(options, is_test=is_test), max_bytes=max_bytes, allowance=allowance)
+    return payload.render(event, options_of(options, is_test=is_test), max_bytes=max_bytes, allowance=allowance)
 
 
 def options_of(options: PayloadOptions, *, is_test: bool) -> PayloadOptions:

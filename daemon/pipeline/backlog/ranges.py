@@ -26,7 +26,7 @@ from daemon.core.routing.timeline import Timeline
 from daemon.core.webhook.expression import TooHeavy
 from daemon.core.webhook.payload import EventFilters
 from daemon.expressions.evaluator import Evaluator
-from daemon.pipeline.intake.decider import source_of
+from daemon.pipeline.intake.decider import payload_event
 from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.scheduling.lane import Lane
 from daemon.pipeline.scheduling.ledger import Ledger
@@ -158,12 +158,12 @@ class Ranges:
         text = None if route is None else route.config.payload.filter
         if text is None:
             return _is_due(timeline, event, _accept)
-        filters = EventFilters(source_of(event), allowance=self._tunables.loop_allowance())
+        filters = EventFilters(payload_event(event), allowance=self._tunables.loop_allowance())
         try:
             return _is_due(timeline, event, filters.passes)
         except TooHeavy:
-            filters = EventFilters(source_of(event))
-            filters.results |= await self._evaluator.filter_results(event.tenant, source_of(event), [text])
+            filters = EventFilters(payload_event(event))
+            filters.results |= await self._evaluator.filter_results(event.tenant, payload_event(event), [text])
             return _is_due(timeline, event, filters.passes)
 
 

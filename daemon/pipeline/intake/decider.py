@@ -16,7 +16,7 @@ from daemon.core.routing.decision import Decision, FilterTest, eligible
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import Route
 from daemon.core.webhook.expression import TooHeavy
-from daemon.core.webhook.payload import EventFilters, FilterResult, PayloadSource
+from daemon.core.webhook.payload import EventFilters, FilterResult, PayloadEvent
 from daemon.expressions.evaluator import Evaluator
 from daemon.metrics import Metrics
 from daemon.pipeline.intake.deferred import DeferredEvents, ShardCursor
@@ -77,9 +77,9 @@ class Decider:
             if not self._ledger.has_room:
                 await self._ledger.room()
             if event is not None and not deferred.is_forgotten() and not self._decide_here(event, deferred.cut):
-                filters = EventFilters(source_of(event))
+                filters = EventFilters(payload_event(event))
                 filters.results |= await self._evaluator.filter_results(
-                    event.tenant, source_of(event), self._asked(event)
+                    event.tenant, payload_event(event), self._asked(event)
                 )
                 if not deferred.is_forgotten():
                     self._filters = filters
@@ -107,7 +107,7 @@ class Decider:
         """True if a filter lets an event through, which is parsed when the first one asks."""
         if self._filters is None:
             self._filtering_since = time.perf_counter()
-            self._filters = EventFilters(source_of(event), allowance=self._tunables.loop_allowance())
+            self._filters = EventFilters(payload_event(event), allowance=self._tunables.loop_allowance())
         return self._filters.passes(expression)
 
     def _asked(self, event: StoredEvent) -> list[str]:
@@ -166,9 +166,9 @@ class Decider:
             self._lanes.offer(delivery)
 
 
-def source_of(event: StoredEvent) -> PayloadSource:
+def payload_event(event: StoredEvent) -> PayloadEvent:
     """The event as filters see it."""
-    return PayloadSource(
+    return PayloadEvent(
         event_id=event.id,
         event_type=event.type,
         created=event.event_time,

@@ -33,7 +33,7 @@ from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import PayloadOptions, Route
 from daemon.core.webhook import request
 from daemon.core.webhook.expression import OverBudget, TooHeavy
-from daemon.core.webhook.payload import FilterResult, PayloadSource, RenderError
+from daemon.core.webhook.payload import FilterResult, PayloadEvent, RenderError
 from daemon.core.webhook.request import RequestOptions, UnsendableHeader
 from daemon.expressions.evaluator import Evaluator
 from daemon.keys import Keychain
@@ -197,13 +197,13 @@ class Attempt:
             if not windows.is_sendable(route.windows, delivery.event_time):
                 self._suppress(delivery, route, now)
                 return None
-            source = _source(delivery)
+            event = _payload_event(delivery)
             if rendered is None or rendered.options != route.config.payload:
-                rendered = self._render_here(delivery, source, route)
+                rendered = self._render_here(delivery, event, route)
             if rendered is not None:
                 return _Prepared(form, self._lines(delivery, form, rendered.body, now), rendered.body, now)
             self._on_heavy(delivery)
-            rendered = await self._render_elsewhere(delivery, source, route)
+            rendered = await self._render_elsewhere(delivery, event, route)
             now = datetime.now(UTC)
 
     def _route(self, route_id: UUID) -> Route:
@@ -242,12 +242,12 @@ class Attempt:
             except StoreUnavailable:
                 await asyncio.sleep(_SECRETS_WAIT_SECONDS)
 
-    def _render_here(self, delivery: Delivery, source: PayloadSource, route: Route) -> _Rendered | None:
+    def _render_here(self, delivery: Delivery, event: PayloadEvent, route: Route) -> _Rendered | None:
         """The body, None if its expressions are too heavy for the event loop. Raises RenderError."""
         options = route.config.payload
         try:
             body = request.body(
-                source,
+                event,
                 _unasked(options, delivery),
                 is_test=delivery.is_test,
                 max_bytes=self._settings.max_body_bytes,
@@ -257,11 +257,11 @@ class Attempt:
             return None
         return _Rendered(options, body)
 
-    async def _render_elsewhere(self, delivery: Delivery, source: PayloadSource, route: Route) -> _Rendered:
+    async def _render_elsewhere(self, delivery: Delivery, event: PayloadEvent, route: Route) -> _Rendered:
         """The body, rendered by the evaluation process. Raises RenderError."""
         options = route.config.payload
         asked = request.options_of(_unasked(options, delivery), is_test=delivery.is_test)
-        body = await self._evaluator.render(route.tenant, source, asked, max_bytes=self._settings.max_body_bytes)
+        body = await self._evaluator.render(route.tenant, event, asked, max_bytes=self._settings.max_body_bytes)
         return _Rendered(options, body)
 
     def _signed_lines(self, delivery: Delivery, form: RouteForm, body: bytes, now: datetime) -> str:
@@ -334,9 +334,9 @@ class Attempt:
         return retry.delay(self._settings.retry, failures=failures, roll=roll, at_least=at_least)
 
 
-def _source(delivery: Delivery) -> PayloadSource:
+def _payload_event(delivery: Delivery) -> PayloadEvent:
     event = delivery.event
-    return PayloadSource(
+    return PayloadEvent(
         event_id=event.id,
         event_type=event.type,
         created=delivery.event_time,

@@ -201,7 +201,7 @@ async def list_deliveries(request: web.Request) -> web.StreamResponse:
     the page is short, or even empty, and `next` is not null: go on until it is. With `Accept: application/x-ndjson` or
     `text/csv` the answer is all that match.
     """
-    delivery_filter, export_format = _filter(request), exports.wanted(request)
+    delivery_filter, export_format = _filter(request), exports.negotiated(request)
     if export_format is not None:
         return await exports.stream(request, export_format, export_of(request, delivery_filter))
     cursor = request.query.get("cursor")

@@ -80,7 +80,7 @@ async def list_events(request: web.Request) -> web.StreamResponse:
     A page has `limit` events if there are that many. With `Accept: application/x-ndjson` or `text/csv` the answer is
     all that match.
     """
-    query, export_format = request.query, exports.wanted(request)
+    query, export_format = request.query, exports.negotiated(request)
     event_filter = EventFilter(
         tenant=request.match_info["tenant"],
         patterns=(query.get("type", ALL),),

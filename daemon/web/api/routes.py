@@ -31,7 +31,7 @@ from daemon.web.http import paging, shapes
 from daemon.web.http.endpoints import Access, Query, RateLimit, endpoint
 from daemon.web.http.parameters import moment_of
 from daemon.web.http.services import SERVICES
-from daemon.web.service import healths
+from daemon.web.service import route_healths
 from daemon.web.service.lookup import live_route, route_id
 from eventstore import route_log
 from eventstore.postgres.connect import Database
@@ -61,11 +61,11 @@ async def list_routes(request: web.Request) -> web.Response:
     if request.query.get("status") == _FAILING:
         if as_of is not None:
             raise Invalid((FieldProblem(field="status", message="is known of now alone: leave out as_of"),))
-        ill = await route_health.ill(query_database(request), request.match_info["tenant"])
-        routes = (route for route in routes if route.id in ill)
+        failing = await route_health.failing(query_database(request), request.match_info["tenant"])
+        routes = (route for route in routes if route.id in failing)
     items, after = paging.first(request, routes, key=lambda route: shapes.moment(route.created_at))
     shown_at = as_of or services.now()
-    found = {} if as_of else await healths.read(query_database(request), [route.id for route in items])
+    found = {} if as_of else await route_healths.read(query_database(request), [route.id for route in items])
     page: paging.Page[RouteShape] = {
         "items": [route_shapes.of_route(r, now=shown_at, health=found.get(r.id)) for r in items],
         "next": after,
@@ -280,7 +280,7 @@ def _shown(route: Route, shape: RouteShape) -> web.Response:
 
 async def _shape(request: web.Request, route: Route, database: Database) -> RouteShape:
     """A route as it is now."""
-    found = await healths.read(database, [route.id])
+    found = await route_healths.read(database, [route.id])
     return route_shapes.of_route(route, now=request.app[SERVICES].now(), health=found.get(route.id))
 
 

@@ -19,7 +19,7 @@ from daemon.web.http import shapes
 from daemon.web.http.endpoints import Access, endpoint
 from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import Moment, moment
-from daemon.web.service import health
+from daemon.web.service import status_warnings
 from eventstore.queries import status
 from eventstore.queries.status import InstallationStatus, ProcessState, ShardStatus
 
@@ -109,7 +109,7 @@ async def show(request: web.Request) -> web.Response:
     body: StatusShape = {
         **of_report(found),
         "version": __version__,
-        "warnings": health.of(found, services),
+        "warnings": status_warnings.of(found, services),
         "routes": {
             "enabled": statuses["enabled"],
             "disabled": statuses["disabled"],

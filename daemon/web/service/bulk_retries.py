@@ -170,8 +170,7 @@ async def _collect(request: web.Request, delivery_filter: DeliveryFilter) -> Mat
 
 
 def _route(request: web.Request, route_id: UUID) -> Route | None:
-    timeline = request.app[SERVICES].index.timeline(route_id)
-    return None if timeline is None else timeline.current
+    return request.app[SERVICES].index.route(route_id)
 
 
 def _key(request_id: str, route_id: UUID) -> str:

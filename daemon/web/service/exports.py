@@ -106,7 +106,7 @@ def set_up(application: web.Application) -> None:
     application.on_shutdown.append(_stop)
 
 
-def wanted(request: web.Request) -> ExportFormat | None:
+def negotiated(request: web.Request) -> ExportFormat | None:
     """The export format that the query names, or that Accept prefers to JSON; None for JSON."""
     name = request.query.get(EXPORT.name)
     if name is not None:

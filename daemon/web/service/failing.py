@@ -42,8 +42,7 @@ def in_index(index: RouteIndex) -> FindRoute:
     """Finds routes in a projection."""
 
     async def find(route_id: UUID) -> Route | None:
-        timeline = index.timeline(route_id)
-        return None if timeline is None else timeline.current
+        return index.route(route_id)
 
     return find
 

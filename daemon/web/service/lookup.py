@@ -56,17 +56,15 @@ async def event(request: web.Request) -> FoundEvent:
     """
     event_id, tenant = request.match_info["event"], request.match_info["tenant"]
     database = query_database(request)
+    if "\0" in event_id:  # PostgreSQL has no such text, so there is no such event
+        raise NotFound(_NO_EVENT)
     try:
         recorded_at = moment_of(request.query, "recorded_at")
     except ValueError as error:
         raise NotFound(_NO_EVENT) from error
-    found = []
-    if "\0" not in event_id:  # PostgreSQL has no such text, so there is no such event
-        found = await domain_events.find(database, event_id, tenant=tenant, recorded_at=recorded_at)
-        if not found:
-            raise NotFound(await unknown_events.sentence(database, event_id, tenant))
+    found = await domain_events.find(database, event_id, tenant=tenant, recorded_at=recorded_at)
     if not found:
-        raise NotFound(_NO_EVENT)
+        raise NotFound(await unknown_events.sentence(database, event_id, tenant))
     same = await listing.by_id(database, tenant, event_id)
     others = tuple(each.recorded_at for each in same if each.seq != found[0].seq)
     return FoundEvent(event=found[0], others_recorded_at=others)
@@ -91,8 +89,7 @@ def live_route(request: web.Request) -> Route:
 
 def live_route_by_id(request: web.Request, text: str) -> Route:
     """The tenant's route with the id `text` as it is now. Raises NotFound, also for a deleted route."""
-    timeline = request.app[SERVICES].index.timeline(_parsed_route_id(text))
-    route = None if timeline is None else timeline.current
+    route = request.app[SERVICES].index.route(_parsed_route_id(text))
     if route is None or route.tenant != request.match_info["tenant"] or route.status is RouteStatus.DELETED:
         raise NotFound(_NO_ROUTE)
     return route

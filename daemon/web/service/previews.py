@@ -18,7 +18,7 @@ from daemon.core.events import event
 from daemon.core.events.catalogue import Example, KnownTypes, name_problem
 from daemon.core.events.event import FieldProblem, IncomingEvent
 from daemon.core.routing.route import Route
-from daemon.core.webhook.payload import PayloadSource
+from daemon.core.webhook.payload import PayloadEvent
 from daemon.preview import Preview
 from daemon.web.http.services import SERVICES, Services, request_options
 from daemon.web.http.shapes import MASK
@@ -66,7 +66,7 @@ async def show(
     """What a valid draft would send of an event, or the errors of its expressions. It may change the route `stored`."""
     services = application[SERVICES]
     now = services.now()
-    source = PayloadSource(
+    event = PayloadEvent(
         event_id=incoming.id or "evt_preview",
         event_type=incoming.type,
         created=min(incoming.occurred_at or now, now),
@@ -78,7 +78,7 @@ async def show(
         return await asyncio.to_thread(
             preview.show,
             draft,
-            source,
+            event,
             stored=stored,
             backfill=incoming.backfill,
             timestamp=int(services.now().timestamp()),

@@ -119,8 +119,8 @@ async def test_who_had_it_sent_again_is_told(database_url: str) -> None:
         )
     async with pipeline_process(database_url, run=False) as it:
         (row,) = await it.rows("SELECT seq FROM hookledger.domain_event WHERE id = $1", refused)
-        wish = RetryRequest(actor="token:anna", origin="api", reason="the shop is back")
-        await manual_retry.retry(it.database, route_id=route.id, seq=row["seq"], request=wish)
+        request = RetryRequest(actor="token:anna", origin="api", reason="the shop is back")
+        await manual_retry.retry(it.database, route_id=route.id, seq=row["seq"], request=request)
         assert (await told(it, refused, route)).startswith("token:anna had it sent again at AT (“the shop is back”). ")
 
 

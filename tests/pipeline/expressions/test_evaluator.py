@@ -17,7 +17,7 @@ import pytest
 from daemon.core.messages.mapping import MappingFailed
 from daemon.core.messages.message import Mappable
 from daemon.core.routing.route import PayloadOptions
-from daemon.core.webhook.payload import FilterResult, PayloadSource, RenderError
+from daemon.core.webhook.payload import FilterResult, PayloadEvent, RenderError
 from daemon.expressions import evaluator as evaluating
 from daemon.expressions.evaluator import Evaluator
 from daemon.expressions.messages import EvaluationJob, EvaluationReply, MapJob
@@ -25,7 +25,7 @@ from daemon.metrics import Metrics
 from tests.support.messages import mapping_of
 from tests.support.until import until
 
-SOURCE = PayloadSource(
+EVENT = PayloadEvent(
     event_id="evt_1",
     event_type="order.create",
     created=datetime(2026, 11, 23, tzinfo=UTC),
@@ -64,7 +64,7 @@ async def test_no_process_is_started_before_there_is_something_heavy() -> None:
     async with evaluator() as it:
         await asyncio.sleep(0)
         assert it.pid is None
-        assert await it.filter_results("acme", SOURCE, ["id == 'evt_1'", "id == 'x'"]) == {
+        assert await it.filter_results("acme", EVENT, ["id == 'evt_1'", "id == 'x'"]) == {
             "id == 'evt_1'": FilterResult.PASSES,
             "id == 'x'": FilterResult.STOPS,
         }
@@ -73,7 +73,7 @@ async def test_no_process_is_started_before_there_is_something_heavy() -> None:
 
 async def test_it_ends_with_its_daemon() -> None:
     async with evaluator() as it:
-        await it.filter_results("acme", SOURCE, ["id"])
+        await it.filter_results("acme", EVENT, ["id"])
         pid = it.pid
         assert pid is not None
     assert not is_alive(pid)
@@ -81,15 +81,15 @@ async def test_it_ends_with_its_daemon() -> None:
 
 async def test_it_ends_when_there_was_nothing_to_do_for_a_while_and_starts_again() -> None:
     async with evaluator(idle_seconds=0.01) as it:
-        await it.filter_results("acme", SOURCE, ["id"])
+        await it.filter_results("acme", EVENT, ["id"])
         await until(lambda: it.pid is None)
-        assert await it.filter_results("acme", SOURCE, ["id"]) == {"id": FilterResult.PASSES}
+        assert await it.filter_results("acme", EVENT, ["id"]) == {"id": FilterResult.PASSES}
 
 
 async def test_a_job_whose_process_is_killed_gets_its_result_from_the_next_one() -> None:
     async with evaluator() as it:
-        await it.filter_results("acme", SOURCE, ["id"])
-        asked = asyncio.ensure_future(it.filter_results("acme", SOURCE, HEAVY))
+        await it.filter_results("acme", EVENT, ["id"])
+        asked = asyncio.ensure_future(it.filter_results("acme", EVENT, HEAVY))
         first = it.pid
         assert first is not None
         await asyncio.sleep(0)
@@ -100,12 +100,12 @@ async def test_a_job_whose_process_is_killed_gets_its_result_from_the_next_one()
 
 async def test_signals_for_the_daemon_do_not_end_it() -> None:
     async with evaluator() as it:
-        await it.filter_results("acme", SOURCE, ["id"])
+        await it.filter_results("acme", EVENT, ["id"])
         pid = it.pid
         assert pid is not None
         os.kill(pid, signal.SIGTERM)
         os.kill(pid, signal.SIGINT)
-        await it.filter_results("acme", SOURCE, HEAVY[:1])
+        await it.filter_results("acme", EVENT, HEAVY[:1])
         assert it.pid == pid
 
 
@@ -114,7 +114,7 @@ async def test_it_knows_no_secret_of_the_daemon(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("HOOKLEDGER_SIGNING__MASTER_KEY", "secret")
     monkeypatch.setenv("PGPASSWORD", "secret")
     async with evaluator() as it:
-        await it.filter_results("acme", SOURCE, ["id"])
+        await it.filter_results("acme", EVENT, ["id"])
         assert "secret" not in Path(f"/proc/{it.pid}/environ").read_text()
 
 
@@ -123,7 +123,7 @@ async def test_tenants_take_turns() -> None:
         done: list[str] = []
 
         async def one(tenant: str, filters: list[str]) -> None:
-            await it.filter_results(tenant, SOURCE, filters)
+            await it.filter_results(tenant, EVENT, filters)
             done.append(tenant)
 
         await asyncio.gather(*(one("greedy", HEAVY) for _ in range(5)), one("modest", ["id"]))
@@ -132,10 +132,10 @@ async def test_tenants_take_turns() -> None:
 
 async def test_a_body_is_rendered_or_fails_with_a_reason() -> None:
     async with evaluator() as it:
-        body = await it.render("acme", SOURCE, PayloadOptions(transform="length(data.object.a)"), max_bytes=100)
+        body = await it.render("acme", EVENT, PayloadOptions(transform="length(data.object.a)"), max_bytes=100)
         assert body == b"3000"
         with pytest.raises(RenderError, match="too many steps for an event of this size") as failed:
-            await it.render("acme", SOURCE, PayloadOptions(transform=BOMB), max_bytes=100)
+            await it.render("acme", EVENT, PayloadOptions(transform=BOMB), max_bytes=100)
         assert failed.value.is_over_budget
 
 
@@ -157,4 +157,4 @@ async def test_a_message_that_takes_two_processes_with_it_is_refused_and_others_
         with pytest.raises(MappingFailed, match="the evaluation did not end"):
             await it.mapped("source shop", message, mapping_of(), max_bytes=1000)
         assert len(deaths) == 2
-        assert await it.filter_results("acme", SOURCE, HEAVY[:1])
+        assert await it.filter_results("acme", EVENT, HEAVY[:1])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from daemon.deliveries.merge import DeliverySource, Merge
+from daemon.deliveries.merge import DeliveryScan, Merge
 from eventstore.queries.delivery_log import TOP, FoundDelivery, ListPosition, Stretch
 from tests.support.deliveries import NOON
 
@@ -27,7 +27,7 @@ class Moving:
         self.moves = moves
         self.reads = 0
 
-    def source(self, table: int) -> DeliverySource:
+    def scan(self, table: int) -> DeliveryScan:
         async def read(begin: ListPosition, rows: int) -> Stretch:
             self.reads += 1
             there = sorted(
@@ -44,7 +44,7 @@ class Moving:
 
 async def test_what_moves_on_between_two_stretches_is_in_the_list() -> None:
     moving = Moving(waiting=range(10, 20), ended=(1, 2), moves=10)
-    merge = Merge([[moving.source(0)], [moving.source(1)]], TOP, rows=4)
+    merge = Merge([[moving.scan(0)], [moving.scan(1)]], TOP, rows=4)
 
     listed: list[int] = []
     while not merge.is_over:

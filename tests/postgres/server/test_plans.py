@@ -169,7 +169,7 @@ STATEMENTS = (
     Hot("a delivery by its id", attempts._BY_KEY, "'t7', 29007", {"attempt_delivery_key_idx"}, 5),
     Hot("a delivery of anybody by its id", attempts._BY_KEY_ANY_TENANT, "29007", {"attempt_delivery_key_idx"}, 5),
     Hot("newest events, counted", rates._EVENTS, "'1 minute', 500", {"domain_event_pkey"}, 510),
-    Hot("routes of a tenant that fail", route_health._ILL, "'t7'", {"route_health_ill_idx"}, 120),
+    Hot("routes of a tenant that fail", route_health._FAILING, "'t7'", {"route_health_ill_idx"}, 120),
     Hot("what of an event waits", attempts._WAITING, f"{ROUTES}, 29007, now()", {"retry_pkey", "parked_span_idx"}, 10),
     Hot("read after a tick", undecided._FEW, "'t7', '10990:10990:', 999, 2001", {"domain_event_txid_idx", "domain_event_tick_seq_idx"}, 100),
     Hot("read after a tick, walked", undecided.walk_statement(None), "'t7', '10990:10990:', 999, '9999-12-31', 0, '1970-01-01', 20", {"domain_event_tenant_least_seq_idx"}, 30),

@@ -1,4 +1,4 @@
-"""What `hookledger status` shows of a look, and how it fills terminals of any size."""
+"""What `hookledger status` shows of an observation, and how it fills terminals of any size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from daemon.cli.status import screen
-from daemon.cli.status.observing import Look
+from daemon.cli.status.observing import Observation
 from daemon.cli.status.terminal import filled
 from daemon.web.service.installation import Installation, Throughput, per_second
 from eventstore.queries.status import InstallationStatus, LogState, ProcessState, ShardStatus
@@ -39,13 +39,13 @@ def report(**of_shard: dict[str, object]) -> InstallationStatus:
     return InstallationStatus(processes=(PROCESS,), shards=tuple(shards), log=log)
 
 
-def look(found: InstallationStatus, **more: object) -> Look:
+def observation(found: InstallationStatus, **more: object) -> Observation:
     parts: dict[str, object] = {"throughput": THROUGHPUT, "totals": None, "failing": None} | more
     warnings = parts.pop("warnings", ())
-    return Look(found=Installation(report=found, **parts), warnings=warnings)  # type: ignore[arg-type] # the same
+    return Observation(found=Installation(report=found, **parts), warnings=warnings)  # type: ignore[arg-type] # the same
 
 
-def shown(seen: Look, *, width: int, height: int, trouble: str | None = None) -> list[str]:
+def shown(seen: Observation, *, width: int, height: int, trouble: str | None = None) -> list[str]:
     """The lines on a terminal of that size."""
     console = Console(file=io.StringIO(), width=width, height=height, force_terminal=False)
     with console.capture() as capture:
@@ -68,7 +68,7 @@ def test_facts_stand_on_as_few_lines_as_fit() -> None:
 
 
 def test_the_numbers_of_all_shards_are_told_in_words() -> None:
-    found = dict(screen.facts(look(report(s7={"lag_seconds": 75.0})).found))
+    found = dict(screen.facts(observation(report(s7={"lag_seconds": 75.0})).found))
     assert found == {
         "lag": "1 min", "retrying": "32", "parked": "16,000", "oldest waiting": "1 min", "events": "12.0/s",
         "requests": "11.9/s", "unsuccessful": "0.50/s", "delivered": "11.4/s", "given up": "0.0/s", "95 % within": "45 ms",
@@ -88,23 +88,23 @@ def test_a_row_of_an_owner_adds_up_its_shards_and_what_nobody_owns_is_ill() -> N
         ("nobody", "3", "44 ms", "2", "1,000"),
         (OWNER, "0-2, 4-15", "9.0 s", "30", "15,000"),
     ]
-    assert grid.ill == {0}
+    assert grid.unhealthy == {0}
 
 
 def test_a_process_that_is_silent_or_lags_is_ill() -> None:
-    assert screen.owners(replace(report(), processes=(replace(PROCESS, is_alive=False),))).ill == {0}
-    assert screen.shards(report(s5={"lag_seconds": 11.0}, s6={"owner": None})).ill == {5, 6}
+    assert screen.owners(replace(report(), processes=(replace(PROCESS, is_alive=False),))).unhealthy == {0}
+    assert screen.shards(report(s5={"lag_seconds": 11.0}, s6={"owner": None})).unhealthy == {5, 6}
 
 
 @pytest.mark.parametrize("width", [40, 80, 100, 200])
 @pytest.mark.parametrize("height", [12, 24, 50])
 def test_no_line_is_wider_than_the_terminal(width: int, height: int) -> None:
-    seen = look(report(s3={"owner": None}), warnings=("nobody delivers for shard 3 " * 9,), unread=("x" * 300,))
+    seen = observation(report(s3={"owner": None}), warnings=("nobody delivers for shard 3 " * 9,), unread=("x" * 300,))
     assert max(map(len, shown(seen, width=width, height=height))) <= width
 
 
 def test_a_high_terminal_has_a_row_for_each_shard_and_a_low_one_for_each_owner() -> None:
-    high, low = (shown(look(report()), width=100, height=height) for height in (40, 20))
+    high, low = (shown(observation(report()), width=100, height=height) for height in (40, 20))
     assert len([line for line in high if OWNER in line]) == 16
     assert len([line for line in low if OWNER in line]) == 1
     assert len(high) <= 40
@@ -112,7 +112,7 @@ def test_a_high_terminal_has_a_row_for_each_shard_and_a_low_one_for_each_owner()
 
 
 def test_a_narrow_terminal_leaves_out_whole_columns() -> None:
-    narrow, wide = ("\n".join(shown(look(report()), width=width, height=40)) for width in (70, 120))
+    narrow, wide = ("\n".join(shown(observation(report()), width=width, height=40)) for width in (70, 120))
     assert "checkpoint" not in narrow
     assert "parked" in narrow
     assert "checkpoint" in wide
@@ -120,7 +120,7 @@ def test_a_narrow_terminal_leaves_out_whole_columns() -> None:
 
 
 def test_of_many_warnings_some_are_shown_and_the_others_counted() -> None:
-    lines = shown(look(report(), warnings=tuple(f"warning {n}" for n in range(7))), width=80, height=24)
+    lines = shown(observation(report(), warnings=tuple(f"warning {n}" for n in range(7))), width=80, height=24)
     assert [line.strip() for line in lines if line.startswith("!")] == [
         *(f"! warning {n}" for n in range(4)),
         "! and 3 more: --once has them all",
@@ -128,17 +128,17 @@ def test_of_many_warnings_some_are_shown_and_the_others_counted() -> None:
 
 
 def test_what_could_not_be_read_is_said_where_warnings_are() -> None:
-    lines = shown(look(report(), throughput=None, unread=("the rates cannot be read now",)), width=80, height=24)
+    lines = shown(observation(report(), throughput=None, unread=("the rates cannot be read now",)), width=80, height=24)
     assert "! the rates cannot be read now" in lines
     assert "requests" not in " ".join(lines).replace("requests in flight", "")
 
 
 def test_a_look_of_before_says_so() -> None:
     assert "cannot be read since noon" in shown(
-        look(report()), width=80, height=24, trouble="cannot be read since noon"
+        observation(report()), width=80, height=24, trouble="cannot be read since noon"
     )
 
 
 def test_a_name_of_a_merchant_cannot_move_the_cursor() -> None:
     stranger = replace(report(), processes=(replace(PROCESS, owner="\x1b[2J[red]"),))
-    assert "\\x1b[2J[red]" in "\n".join(shown(look(stranger), width=100, height=20))
+    assert "\\x1b[2J[red]" in "\n".join(shown(observation(stranger), width=100, height=20))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from daemon.core.events import trace_context
 from daemon.core.events.trace_context import TraceContext, headers, keep, of, of_attempt, parse, published
 from daemon.core.webhook import payload
-from daemon.core.webhook.payload import EventFilters, PayloadSource
+from daemon.core.webhook.payload import EventFilters, PayloadEvent
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SAMPLED = f"00-{TRACE}-{SPAN}-01"
@@ -86,14 +86,14 @@ def test_an_event_without_a_trace_stays_as_it_is(context: bytes | None) -> None:
 
 
 def test_neither_bodies_nor_filters_see_a_trace() -> None:
-    def source(context: bytes | None) -> PayloadSource:
-        return PayloadSource(
+    def event(context: bytes | None) -> PayloadEvent:
+        return PayloadEvent(
             event_id="evt_1", event_type="a.b", created=datetime.now(UTC), data=b"{}", context=context, snapshot=None
         )
 
     own = parse(SAMPLED, "a=1") or pytest.fail("it is valid")
     for context in (None, b'{"by": 1.10}'):
-        plain, traced = source(context), source(keep(context, own))
+        plain, traced = event(context), event(keep(context, own))
         assert payload.envelope(traced, b"{}") == payload.envelope(plain, b"{}")
         for test in ("context.by == `1.1`", "length(keys(context)) == `0`", 'context."hookledger.traceparent"'):
             assert EventFilters(traced).result(test) is EventFilters(plain).result(test)

@@ -16,7 +16,7 @@ from daemon.core.messages.message import Mappable
 from daemon.core.messages.reading import MessageRules
 from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook import payload
-from daemon.core.webhook.payload import EventFilters, FilterResult, PayloadSource
+from daemon.core.webhook.payload import EventFilters, FilterResult, PayloadEvent
 from daemon.expressions import messages, process
 from daemon.expressions.messages import (
     EvaluationJob,
@@ -31,7 +31,7 @@ from daemon.expressions.messages import (
 from tests.support.expressions import well_formed
 from tests.support.messages import MadeMessage, mapping_of
 
-SOURCE = PayloadSource(
+EVENT = PayloadEvent(
     event_id='evt "1"',
     event_type="order.create",
     created=datetime(2026, 11, 23, 8, 0, 0, 999_999, tzinfo=UTC),
@@ -56,8 +56,8 @@ def asked(*jobs: EvaluationJob) -> list[EvaluationReply]:
 @settings(max_examples=50, deadline=None)
 @given(st.lists(well_formed.filter(str.isascii), min_size=1, max_size=4))
 def test_filters_have_the_results_that_they_have_here(texts: list[str]) -> None:
-    filters = EventFilters(SOURCE)
-    (reply,) = asked(FilterJob(source=SOURCE, filters=tuple(texts)))
+    filters = EventFilters(EVENT)
+    (reply,) = asked(FilterJob(event=EVENT, filters=tuple(texts)))
     assert isinstance(reply, FilterReply)
     assert reply.results == tuple(filters.result(text) for text in texts)
 
@@ -71,25 +71,25 @@ def test_filters_have_the_results_that_they_have_here(texts: list[str]) -> None:
     ],
 )
 def test_a_body_is_the_one_that_is_rendered_here(chosen: dict[str, Any]) -> None:
-    source = PayloadSource(
+    event = PayloadEvent(
         event_id="evt_1",
         event_type="order.create",
-        created=SOURCE.created,
+        created=EVENT.created,
         data=b'{"a": "\xc3\xa9"}',
         context=b"{}",
-        snapshot=SOURCE.snapshot,
+        snapshot=EVENT.snapshot,
     )
     options = PayloadOptions(**chosen)
-    (reply,) = asked(RenderJob(source=source, options=options, max_bytes=10_000))
+    (reply,) = asked(RenderJob(event=event, options=options, max_bytes=10_000))
     assert isinstance(reply, RenderReply)
-    assert (reply.body, reply.reason) == (payload.render(source, options, max_bytes=10_000), None)
+    assert (reply.body, reply.reason) == (payload.render(event, options, max_bytes=10_000), None)
 
 
 def test_a_body_that_cannot_be_rendered_has_the_reason_of_here() -> None:
     bomb = "|".join(["[@,@]"] * 60) + "|to_string(@)"
     first, second = asked(
-        RenderJob(source=SOURCE, options=PayloadOptions(transform="sum(id)"), max_bytes=100),
-        RenderJob(source=SOURCE, options=PayloadOptions(filter=bomb), max_bytes=100),
+        RenderJob(event=EVENT, options=PayloadOptions(transform="sum(id)"), max_bytes=100),
+        RenderJob(event=EVENT, options=PayloadOptions(filter=bomb), max_bytes=100),
     )
     assert isinstance(first, RenderReply)
     assert isinstance(second, RenderReply)
@@ -104,23 +104,23 @@ def test_a_body_that_cannot_be_rendered_has_the_reason_of_here() -> None:
 
 
 def test_many_heavy_filters_are_answered_in_parts() -> None:
-    many = PayloadSource(
+    many = PayloadEvent(
         event_id="evt_1",
         event_type="order.create",
-        created=SOURCE.created,
+        created=EVENT.created,
         data=b'{"a": [%s]}' % b",".join([b'"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"'] * 3000),
         context=None,
         snapshot=None,
     )
     texts = tuple(HEAVY.format(number) for number in range(20))
-    (reply,) = asked(FilterJob(source=many, filters=texts))
+    (reply,) = asked(FilterJob(event=many, filters=texts))
     assert isinstance(reply, FilterReply)
     assert 1 <= len(reply.results) < 10
     assert set(reply.results) <= set(FilterResult)
 
 
 def test_half_a_job_gets_no_answer() -> None:
-    whole = messages.encode_job(FilterJob(source=SOURCE, filters=("id",)))
+    whole = messages.encode_job(FilterJob(event=EVENT, filters=("id",)))
     replies = io.BytesIO()
     process.serve(io.BytesIO(whole[:-1]), replies)
     assert replies.getvalue() == b""

@@ -36,7 +36,7 @@ def test_each_alert_is_tested_for_what_is_wrong_and_for_what_is_not() -> None:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule["alert"]))
 def test_an_alert_asks_for_metrics_and_labels_that_exist(rule: dict[str, str]) -> None:
-    assert prometheus.asked(rule["expr"])
+    assert prometheus.queried(rule["expr"])
     assert prometheus.wrong(rule["expr"]) == []
 
 

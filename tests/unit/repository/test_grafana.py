@@ -37,7 +37,7 @@ QUERIES = [
 
 @pytest.mark.parametrize("target", QUERIES)
 def test_a_query_names_metrics_that_exist_with_labels_that_they_have(target: dict[str, Any]) -> None:
-    assert prometheus.asked(query_of(target))
+    assert prometheus.queried(query_of(target))
     assert prometheus.wrong(query_of(target)) == []
 
 
@@ -45,21 +45,21 @@ def test_a_query_names_metrics_that_exist_with_labels_that_they_have(target: dic
 def test_a_legend_uses_labels_that_the_query_keeps(target: dict[str, Any]) -> None:
     kept = prometheus.result_labels(query_of(target))
     if kept is None:
-        kept = prometheus.exposed()[prometheus.asked(query_of(target))[0].metric]
+        kept = prometheus.exposed()[prometheus.queried(query_of(target))[0].metric]
     assert set(re.findall(r"\{\{\s*(\w+)\s*\}\}", target["legendFormat"])) <= kept
 
 
 @pytest.mark.parametrize("target", QUERIES)
 def test_a_query_is_about_the_chosen_job(target: dict[str, Any]) -> None:
-    for asked in prometheus.asked(query_of(target)):
-        assert "job" in asked.labels
+    for each in prometheus.queried(query_of(target)):
+        assert "job" in each.labels
 
 
 def test_a_metric_that_a_variable_lists_the_labels_of_exists() -> None:
     for variable in VARIABLES:
         for query, label in re.findall(r"label_values\((.*), (\w+)\)", str(variable.get("definition", ""))):
             assert prometheus.wrong(query) == []
-            assert label in prometheus.exposed()[prometheus.asked(query)[0].metric]
+            assert label in prometheus.exposed()[prometheus.queried(query)[0].metric]
 
 
 def test_every_metric_is_somewhere_on_the_dashboard() -> None:

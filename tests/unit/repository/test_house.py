@@ -131,3 +131,14 @@ def test_a_public_type_has_a_name_of_its_own() -> None:
     for name, place in public_types():
         places[name].append(place)
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def test_every_module_of_the_event_store_is_in_the_list_of_its_readme() -> None:
+    section = (ROOT / "eventstore" / "README.md").read_text().split("\n## The rooms\n")[1].split("\n## ")[0]
+    listed: dict[str, set[str]] = {}
+    for first, second in re.findall(r"^\| (.+?) \| (.+) \|$", section, re.MULTILINE):
+        if first.startswith("**"):  # a room of one line names its modules behind it
+            listed[first.strip("*")] = set(re.findall(r"`(\w+)`:", second))
+        elif first.startswith("`"):
+            next(reversed(listed.values())).update(re.findall(r"`(\w+)`", first))
+    assert listed == {each: rooms(f"eventstore.{each}") for each in rooms("eventstore") if rooms(f"eventstore.{each}")}

@@ -76,6 +76,16 @@ def test_the_wider_patterns_cover_all_that_a_pattern_matches() -> None:
     assert wider_patterns("order.*") == wider_patterns("*") == ()
 
 
+def test_a_route_is_found_as_it_is_now_also_once_it_is_deleted() -> None:
+    index = RouteIndex()
+    route = index.apply(created())
+    assert index.route(route.id) == route
+    deleted = index.apply(after(route, LifecycleEventType.DELETED))
+    assert deleted.status is RouteStatus.DELETED
+    assert index.route(route.id) == deleted
+    assert index.route(UUID(int=99)) is None
+
+
 def test_another_tenants_routes_are_no_candidates() -> None:
     index = RouteIndex()
     index.apply(created(tenant="acme", config=config("*")))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook import json_values
-from daemon.core.webhook.payload import EventFilters, PayloadSource, RenderError, render
+from daemon.core.webhook.payload import EventFilters, PayloadEvent, RenderError, render
 from tests.support.expressions import well_formed
 from tests.support.published_json import objects
 
@@ -30,25 +30,25 @@ TRANSFORMS = (
 )
 
 
-def source(data: str) -> PayloadSource:
+def event(data: str) -> PayloadEvent:
     created = datetime(2026, 11, 23, tzinfo=UTC)
-    return PayloadSource(
+    return PayloadEvent(
         event_id="evt_1", event_type="order.create", created=created, data=data.encode(), context=None, snapshot=None
     )
 
 
 def made(transform: str, data: str = ODD) -> str:
-    return render(source(data), PayloadOptions(transform=transform), max_bytes=262_144).decode()
+    return render(event(data), PayloadOptions(transform=transform), max_bytes=262_144).decode()
 
 
 def passes(test: str, data: str = ODD) -> bool:
-    return EventFilters(source(data)).holds(test)
+    return EventFilters(event(data)).holds(test)
 
 
 @given(objects)
 def test_what_was_published_is_what_is_picked_to_the_byte(data: str) -> None:
     assert made("data.object", data) == data
-    assert made("@", data) == render(source(data), PayloadOptions(), max_bytes=262_144).decode()
+    assert made("@", data) == render(event(data), PayloadOptions(), max_bytes=262_144).decode()
 
 
 @settings(max_examples=200)

@@ -15,13 +15,13 @@ from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook import expression, json_values
 from daemon.core.webhook.expression import StepAllowance, TooHeavy
 from daemon.core.webhook.json_values import Json
-from daemon.core.webhook.payload import EventFilters, FilterResult, PayloadSource, RenderError, envelope, render, select
+from daemon.core.webhook.payload import EventFilters, FilterResult, PayloadEvent, RenderError, envelope, render, select
 from tests.support.expressions import expressions, well_formed
 
 LIMIT = 262_144
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 PLAIN = PayloadOptions()
-SOURCE = PayloadSource(
+EVENT = PayloadEvent(
     event_id="evt_1",
     event_type="order.create",
     created=datetime(2026, 11, 23, 8, 0, 0, 999_999, tzinfo=UTC),
@@ -31,31 +31,31 @@ SOURCE = PayloadSource(
 )
 
 
-def passes(test: str, source: PayloadSource) -> bool:
-    return EventFilters(source).passes(test)
+def passes(test: str, event: PayloadEvent) -> bool:
+    return EventFilters(event).passes(test)
 
 
-def shaped(options: PayloadOptions = PLAIN, source: PayloadSource = SOURCE, *, max_bytes: int = LIMIT) -> Any:
-    return json.loads(render(source, options, max_bytes=max_bytes))
+def shaped(options: PayloadOptions = PLAIN, event: PayloadEvent = EVENT, *, max_bytes: int = LIMIT) -> Any:
+    return json.loads(render(event, options, max_bytes=max_bytes))
 
 
-def failure(options: PayloadOptions, source: PayloadSource = SOURCE, *, max_bytes: int = LIMIT) -> str:
+def failure(options: PayloadOptions, event: PayloadEvent = EVENT, *, max_bytes: int = LIMIT) -> str:
     with pytest.raises(RenderError) as raised:
-        render(source, options, max_bytes=max_bytes)
+        render(event, options, max_bytes=max_bytes)
     return str(raised.value)
 
 
 def test_the_body_without_options_is_the_one_of_the_contract() -> None:
-    assert render(SOURCE, PLAIN, max_bytes=LIMIT) == (
+    assert render(EVENT, PLAIN, max_bytes=LIMIT) == (
         b'{"id":"evt_1","type":"order.create","created":1795420800,"data":{"object":'
-        + SOURCE.data
+        + EVENT.data
         + b'},"context":{"shop":"de"},"snapshot":{}}'
     )
 
 
 def test_what_an_event_lacks_is_an_empty_object() -> None:
-    bare = replace(SOURCE, context=None, snapshot=None)
-    assert shaped(source=bare) | {"data": 0} == {
+    bare = replace(EVENT, context=None, snapshot=None)
+    assert shaped(event=bare) | {"data": 0} == {
         "id": "evt_1", "type": "order.create", "created": 1795420800, "data": 0, "context": {}, "snapshot": {},
     }  # fmt: skip
     assert shaped(PayloadOptions(snapshot=(("customer", None),)), bare)["snapshot"] == {}
@@ -74,8 +74,8 @@ def test_what_an_event_lacks_is_an_empty_object() -> None:
     ],
 )
 def test_the_producers_bytes_go_out_as_they_came_in(data: bytes) -> None:
-    source = replace(SOURCE, data=data, context=data, snapshot=b'{"e":' + data + b"}")
-    body = render(source, PayloadOptions(snapshot=(("e", None),)), max_bytes=LIMIT)
+    event = replace(EVENT, data=data, context=data, snapshot=b'{"e":' + data + b"}")
+    body = render(event, PayloadOptions(snapshot=(("e", None),)), max_bytes=LIMIT)
     assert body.count(data) == 3
     assert b'"data":{"object":' + data + b'},"context":' + data + b',"snapshot":{"e":' + data + b"}}" in body
 
@@ -93,8 +93,8 @@ raw_objects = st.builds(
     st.booleans(),
     st.sampled_from(["", " ", "\n"]),
 )  # fmt: skip
-sources = st.builds(
-    PayloadSource,
+events = st.builds(
+    PayloadEvent,
     event_id=printable,
     event_type=st.sampled_from(["order.create", "a.b.c_d", "0.1"]),
     created=st.datetimes(timezones=st.just(UTC)),
@@ -104,20 +104,20 @@ sources = st.builds(
 )
 
 
-@given(sources)
-def test_the_body_is_valid_json_that_says_what_the_event_says(source: PayloadSource) -> None:
-    body = render(source, PLAIN, max_bytes=LIMIT)
+@given(events)
+def test_the_body_is_valid_json_that_says_what_the_event_says(event: PayloadEvent) -> None:
+    body = render(event, PLAIN, max_bytes=LIMIT)
     read = json.loads(body)
     assert list(read) == ["id", "type", "created", "data", "context", "snapshot"]
-    assert (read["id"], read["type"]) == (source.event_id, source.event_type)
-    assert read["data"] == {"object": json.loads(source.data)}
-    assert read["context"] == json.loads(source.context or b"{}")
-    assert source.data in body
+    assert (read["id"], read["type"]) == (event.event_id, event.event_type)
+    assert read["data"] == {"object": json.loads(event.data)}
+    assert read["context"] == json.loads(event.context or b"{}")
+    assert event.data in body
 
 
 @pytest.mark.parametrize("event_id", ['"', "\\", '\\"', "%", "%s%d%(x)s", "{}", "'", "</script>", " ", "~" * 128])
 def test_an_id_with_any_printable_character_is_quoted_right(event_id: str) -> None:
-    assert shaped(source=replace(SOURCE, event_id=event_id))["id"] == event_id
+    assert shaped(event=replace(EVENT, event_id=event_id))["id"] == event_id
 
 
 @given(st.datetimes(timezones=st.just(UTC)))
@@ -128,7 +128,7 @@ def test_an_id_with_any_printable_character_is_quoted_right(event_id: str) -> No
 def test_created_is_the_unix_second_in_which_the_event_happened(created: datetime) -> None:
     elapsed = created - EPOCH
     exact = elapsed.days * 86_400 + elapsed.seconds + Fraction(elapsed.microseconds, 1_000_000)
-    assert shaped(source=replace(SOURCE, created=created))["created"] == exact.__floor__()
+    assert shaped(event=replace(EVENT, created=created))["created"] == exact.__floor__()
 
 
 @pytest.mark.parametrize(
@@ -147,9 +147,9 @@ def test_created_is_the_unix_second_in_which_the_event_happened(created: datetim
     ],
 )
 def test_a_selection_cuts_and_leaves_the_rest_as_it_was(selection: Any, expected: str) -> None:
-    assert SOURCE.snapshot is not None
-    assert select(SOURCE.snapshot.decode(), selection) == expected
-    assert render(SOURCE, PayloadOptions(snapshot=selection), max_bytes=LIMIT).endswith(
+    assert EVENT.snapshot is not None
+    assert select(EVENT.snapshot.decode(), selection) == expected
+    assert render(EVENT, PayloadOptions(snapshot=selection), max_bytes=LIMIT).endswith(
         f'"snapshot":{expected}}}'.encode()
     )
 
@@ -189,14 +189,14 @@ def test_a_transform_gets_the_whole_body_with_the_chosen_snapshot() -> None:
     assert shaped(options) == {
         "n": "evt_1", "at": 1795420800, "skus": ["a", "b"], "shop": "de", "c": {"id": 7}, "o": None,
     }  # fmt: skip
-    assert shaped(PayloadOptions(transform="@")) == json.loads(render(SOURCE, PLAIN, max_bytes=LIMIT))
+    assert shaped(PayloadOptions(transform="@")) == json.loads(render(EVENT, PLAIN, max_bytes=LIMIT))
 
 
 def test_what_a_transform_makes_is_written_compactly_and_what_it_picks_as_it_was_published() -> None:
     data = '{"n":123456789012345678901234567890, "t":"é\\u00e9"}'
-    source = replace(SOURCE, data=data.encode())
-    assert render(source, PayloadOptions(transform="data.object"), max_bytes=LIMIT) == data.encode()
-    body = render(source, PayloadOptions(transform="{n: data.object.n, t: data.object.t, u: 'é'}"), max_bytes=LIMIT)
+    event = replace(EVENT, data=data.encode())
+    assert render(event, PayloadOptions(transform="data.object"), max_bytes=LIMIT) == data.encode()
+    body = render(event, PayloadOptions(transform="{n: data.object.n, t: data.object.t, u: 'é'}"), max_bytes=LIMIT)
     assert body == '{"n":123456789012345678901234567890,"t":"é\\u00e9","u":"é"}'.encode()
 
 
@@ -218,19 +218,19 @@ def test_a_transform_that_fails_fails_the_delivery_with_its_reason(transform: st
 
 
 def test_a_number_made_longer_than_python_writes_is_exact_too() -> None:
-    source = replace(SOURCE, data=b'{"n":[' + b",".join([b"9" * 4300] * 20) + b"]}")
-    body = render(source, PayloadOptions(transform="sum(data.object.n)"), max_bytes=LIMIT)
+    event = replace(EVENT, data=b'{"n":[' + b",".join([b"9" * 4300] * 20) + b"]}")
+    body = render(event, PayloadOptions(transform="sum(data.object.n)"), max_bytes=LIMIT)
     assert body == b"1" + b"9" * 4299 + b"80"
 
 
 def test_a_transform_may_make_as_many_bytes_as_allowed_and_not_one_more() -> None:
     options = PayloadOptions(transform="data.object.total")
-    assert render(SOURCE, options, max_bytes=6) == b'"1.10"'
+    assert render(EVENT, options, max_bytes=6) == b'"1.10"'
     assert failure(options, max_bytes=5) == "the transform made 6 bytes, 5 are allowed"
 
 
 def test_the_limit_is_for_what_a_transform_makes_and_not_for_the_event_itself() -> None:
-    assert len(render(SOURCE, PLAIN, max_bytes=1)) > 100
+    assert len(render(EVENT, PLAIN, max_bytes=1)) > 100
 
 
 DEEP = b'{"n":' + b"[" * 5000 + b"]" * 5000 + b"}"
@@ -240,24 +240,24 @@ LONG = b'{"n":' + b"9" * 5000 + b"}"
 @pytest.mark.parametrize("strange", [DEEP, LONG], ids=["deep", "long number"])
 def test_an_event_that_is_deep_or_has_a_long_number_goes_out_whole(strange: bytes) -> None:
     # Such events can be published through SQL: jsonb has other limits than the HTTP API.
-    source = replace(SOURCE, data=strange, snapshot=b'{"e":{"a":' + strange + b',"b":1}}')
-    assert strange in render(source, PLAIN, max_bytes=LIMIT)
+    event = replace(EVENT, data=strange, snapshot=b'{"e":{"a":' + strange + b',"b":1}}')
+    assert strange in render(event, PLAIN, max_bytes=LIMIT)
     if strange is DEEP:
-        assert "nested too deeply" in failure(PayloadOptions(transform="id"), source)
-        assert passes("id == 'other'", source)
+        assert "nested too deeply" in failure(PayloadOptions(transform="id"), event)
+        assert passes("id == 'other'", event)
     else:
-        assert render(source, PayloadOptions(transform="data.object.n"), max_bytes=LIMIT) == b"9" * 5000
-        assert not passes("data.object.n < `1e4999`", source)
+        assert render(event, PayloadOptions(transform="data.object.n"), max_bytes=LIMIT) == b"9" * 5000
+        assert not passes("data.object.n < `1e4999`", event)
 
 
 def test_a_long_number_is_cut_out_of_a_snapshot_and_a_deep_one_fails_with_its_reason() -> None:
     for strange, is_cut in ((LONG, True), (DEEP, False)):
-        source = replace(SOURCE, snapshot=b'{"e":{"a":' + strange + b',"b":1}}')
+        event = replace(EVENT, snapshot=b'{"e":{"a":' + strange + b',"b":1}}')
         options = PayloadOptions(snapshot=(("e", ("a",)),))
         if is_cut:
-            assert strange in render(source, options, max_bytes=LIMIT)
+            assert strange in render(event, options, max_bytes=LIMIT)
         else:
-            assert "nested too deeply" in failure(options, source)
+            assert "nested too deeply" in failure(options, event)
 
 
 def test_an_event_as_deep_as_may_be_is_read_by_all_and_one_level_more_by_none() -> None:
@@ -265,41 +265,41 @@ def test_an_event_as_deep_as_may_be_is_read_by_all_and_one_level_more_by_none() 
         return b'{"n":' + b"[" * (levels - 1) + b"1" + b"]" * (levels - 1) + b"}"
 
     deep = raw_json.MAX_STORED_DEPTH - 2  # the body adds two levels
-    source = replace(SOURCE, data=nested(deep))
-    assert not passes("id == 'other'", source)
-    assert render(source, PayloadOptions(transform="data.object"), max_bytes=LIMIT) == nested(deep)
+    event = replace(EVENT, data=nested(deep))
+    assert not passes("id == 'other'", event)
+    assert render(event, PayloadOptions(transform="data.object"), max_bytes=LIMIT) == nested(deep)
     assert "nested too deeply" in failure(
-        PayloadOptions(transform="data.object"), replace(SOURCE, data=nested(deep + 1))
+        PayloadOptions(transform="data.object"), replace(EVENT, data=nested(deep + 1))
     )
     for levels, is_read in ((raw_json.MAX_STORED_DEPTH - 1, True), (raw_json.MAX_STORED_DEPTH, False)):
-        source = replace(SOURCE, snapshot=b'{"e":' + nested(levels) + b"}")
+        event = replace(EVENT, snapshot=b'{"e":' + nested(levels) + b"}")
         options = PayloadOptions(snapshot=(("e", ("n",)),))
         if is_read:
-            assert nested(levels) in render(source, options, max_bytes=LIMIT)
+            assert nested(levels) in render(event, options, max_bytes=LIMIT)
         else:
-            assert "nested too deeply" in failure(options, source)
+            assert "nested too deeply" in failure(options, event)
 
 
 @settings(max_examples=150)
-@given(sources, expressions, st.booleans())
-def test_rendering_raises_a_render_error_and_nothing_else(source: PayloadSource, text: str, is_cut: bool) -> None:
+@given(events, expressions, st.booleans())
+def test_rendering_raises_a_render_error_and_nothing_else(event: PayloadEvent, text: str, is_cut: bool) -> None:
     options = PayloadOptions(snapshot=(("a", ("id",)), ("é", None)) if is_cut else None, transform=text)
     body, reason = b"null", "none"
     try:
-        body = render(source, options, max_bytes=500)
+        body = render(event, options, max_bytes=500)
     except RenderError as error:
         reason = str(error)
     assert 0 < len(reason) < 500
     assert len(body) <= 500
     json.loads(body, parse_constant=pytest.fail)
-    assert passes(text, source) in {True, False}
+    assert passes(text, event) in {True, False}
 
 
-@given(sources, well_formed)
-def test_the_same_event_and_expression_always_make_the_same_bytes(source: PayloadSource, text: str) -> None:
+@given(events, well_formed)
+def test_the_same_event_and_expression_always_make_the_same_bytes(event: PayloadEvent, text: str) -> None:
     def once() -> bytes | str:
         try:
-            return render(source, PayloadOptions(transform=text), max_bytes=LIMIT)
+            return render(event, PayloadOptions(transform=text), max_bytes=LIMIT)
         except RenderError as error:
             return str(error)
 
@@ -310,26 +310,26 @@ def test_the_same_event_and_expression_always_make_the_same_bytes(source: Payloa
     "falsehood", ["`null`", "`false`", "''", "`[]`", "`{}`", "nope", "data.object.items[?n > `5`]"]
 )
 def test_what_is_false_to_jmespath_keeps_an_event_out(falsehood: str) -> None:
-    assert not passes(falsehood, SOURCE)
-    assert passes(f"!({falsehood})", SOURCE)
+    assert not passes(falsehood, EVENT)
+    assert passes(f"!({falsehood})", EVENT)
 
 
 @pytest.mark.parametrize("truth", ["`0`", "`0.0`", "`true`", "' '", "`[0]`", "`[null]`", '`{"a": null}`', "id", "`-1`"])
 def test_what_is_true_to_jmespath_lets_an_event_pass_and_zero_is(truth: str) -> None:
-    assert passes(truth, SOURCE)
-    assert not passes(f"!({truth})", SOURCE)
+    assert passes(truth, EVENT)
+    assert not passes(f"!({truth})", EVENT)
 
 
 def test_a_filter_sees_the_whole_snapshot_whatever_the_route_chose_of_it() -> None:
-    assert passes("snapshot.customer.id == `7`", SOURCE)
-    assert not passes("snapshot.customer.id == `8`", SOURCE)
-    assert passes("type == 'order.create' && context.shop == 'de' && data.object.items[?sku == 'a']", SOURCE)
-    assert not passes("snapshot.customer", replace(SOURCE, snapshot=None))
+    assert passes("snapshot.customer.id == `7`", EVENT)
+    assert not passes("snapshot.customer.id == `8`", EVENT)
+    assert passes("type == 'order.create' && context.shop == 'de' && data.object.items[?sku == 'a']", EVENT)
+    assert not passes("snapshot.customer", replace(EVENT, snapshot=None))
 
 
 def test_a_filter_that_fails_lets_the_event_pass() -> None:
     for broken in ("sum(data)", "id[", "no_such(@)", "!" * 3000 + "id", "|".join(["[@,@]"] * 60)):
-        assert passes(broken, SOURCE)
+        assert passes(broken, EVENT)
 
 
 def test_a_filter_that_fails_fails_the_body_and_one_that_is_false_does_not() -> None:
@@ -340,11 +340,11 @@ def test_a_filter_that_fails_fails_the_body_and_one_that_is_false_does_not() -> 
 def test_an_expression_that_is_accepted_in_a_draft_is_never_refused_for_its_form_later() -> None:
     for text in ("(" * 99 + "id" + ")" * 99, "||".join(["a"] * 95), ".".join(["a"] * 2000)):
         assert expression.problem(text) is None
-        render(SOURCE, PayloadOptions(transform=text), max_bytes=LIMIT)
+        render(EVENT, PayloadOptions(transform=text), max_bytes=LIMIT)
 
 
 def test_the_envelope_does_not_read_what_it_wraps() -> None:
-    assert envelope(replace(SOURCE, data=b"%d"), b"%s").endswith(
+    assert envelope(replace(EVENT, data=b"%d"), b"%s").endswith(
         b'"data":{"object":%d},"context":{"shop":"de"},"snapshot":%s}'
     )
 
@@ -358,7 +358,7 @@ def test_an_event_is_parsed_once_for_all_its_filters(monkeypatch: pytest.MonkeyP
         return read(text)
 
     monkeypatch.setattr(json_values, "read", counted)
-    filters = EventFilters(SOURCE)
+    filters = EventFilters(EVENT)
     assert not parsed
     assert [filters.passes(text) for text in ("id", "type == 'x'", "snapshot.customer", "id")] == [
         True,
@@ -371,8 +371,8 @@ def test_an_event_is_parsed_once_for_all_its_filters(monkeypatch: pytest.MonkeyP
 
 def test_a_body_with_a_filter_and_a_transform_is_the_one_that_each_makes_alone() -> None:
     chosen: Any = {"snapshot": (("customer", None),), "transform": "{t: type, s: snapshot, d: data}"}
-    alone = render(SOURCE, PayloadOptions(**chosen), max_bytes=10_000)
-    assert render(SOURCE, PayloadOptions(filter="snapshot", **chosen), max_bytes=10_000) == alone
+    alone = render(EVENT, PayloadOptions(**chosen), max_bytes=10_000)
+    assert render(EVENT, PayloadOptions(filter="snapshot", **chosen), max_bytes=10_000) == alone
 
 
 def test_each_filter_is_evaluated_once_and_its_result_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -384,7 +384,7 @@ def test_each_filter_is_evaluated_once_and_its_result_kept(monkeypatch: pytest.M
         return evaluate(text, *arguments, **options)
 
     monkeypatch.setattr(expression, "evaluate", counted)
-    filters = EventFilters(SOURCE)
+    filters = EventFilters(EVENT)
     bomb = "|".join(["[@,@]"] * 60) + "|to_string(@)"
     for text in ("id", "id", "data.no", "sum(id)", "sum(id)", bomb, bomb):
         filters.passes(text)
@@ -400,14 +400,12 @@ def test_each_filter_is_evaluated_once_and_its_result_kept(monkeypatch: pytest.M
 
 def test_beyond_an_allowance_nothing_is_decided() -> None:
     with pytest.raises(TooHeavy):
-        EventFilters(SOURCE, allowance=StepAllowance(steps=1, document_bytes=100_000)).passes(
-            "id == 'x' || type == 'y'"
-        )
+        EventFilters(EVENT, allowance=StepAllowance(steps=1, document_bytes=100_000)).passes("id == 'x' || type == 'y'")
     with pytest.raises(TooHeavy):
-        EventFilters(SOURCE, allowance=StepAllowance(steps=1000, document_bytes=10)).passes("id")
+        EventFilters(EVENT, allowance=StepAllowance(steps=1000, document_bytes=10)).passes("id")
     with pytest.raises(TooHeavy):
         render(
-            SOURCE,
+            EVENT,
             PayloadOptions(transform="{t: type, s: snapshot, d: data}"),
             max_bytes=10_000,
             allowance=StepAllowance(steps=3, document_bytes=100_000),

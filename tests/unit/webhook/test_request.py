@@ -9,7 +9,7 @@ import pytest
 from svix.webhooks import Webhook
 
 from daemon.core.routing.route import PayloadOptions
-from daemon.core.webhook.payload import PayloadSource, RenderError
+from daemon.core.webhook.payload import PayloadEvent, RenderError
 from daemon.core.webhook.request import (
     RequestForm,
     RequestOptions,
@@ -25,7 +25,7 @@ KEYS = (SigningKey(format_key(b"n" * 32)), SigningKey(format_key(b"o" * 32)))
 REQUEST_OPTIONS = RequestOptions(
     signing_header="OrderGroove-Signature", standard_webhooks=True, user_agent="Hookledger/1", max_body_bytes=1000
 )
-SOURCE = PayloadSource(
+EVENT = PayloadEvent(
     event_id="evt_1",
     event_type="order.create",
     created=datetime(2026, 1, 2, tzinfo=UTC),
@@ -45,8 +45,8 @@ def built(**more: Any) -> WebhookRequest:
         "is_test": False,
         "request_options": REQUEST_OPTIONS,
     }
-    source = more.pop("source", SOURCE)
-    return build(source, **(given | more))
+    event = more.pop("event", EVENT)
+    return build(event, **(given | more))
 
 
 def test_the_headers_are_those_of_the_contract() -> None:
@@ -111,7 +111,7 @@ def test_a_test_says_so_and_is_not_stopped_by_its_filter() -> None:
 
 def test_a_request_says_how_many_deliveries_in_a_row_led_to_it() -> None:
     assert built().headers["Hookledger-Hops"] == "1"
-    assert built(source=replace(SOURCE, hops=3)).headers["Hookledger-Hops"] == "4"
+    assert built(event=replace(EVENT, hops=3)).headers["Hookledger-Hops"] == "4"
 
 
 @pytest.mark.parametrize("value", ["a\r\nb", "a\nb", "a\rb", "a\0b"])
@@ -123,8 +123,8 @@ def test_a_header_that_would_end_its_line_early_is_not_sent(value: str) -> None:
 def test_a_form_gives_each_event_the_lines_of_its_own_headers() -> None:
     form = RequestForm(custom={"X-Shop": "1"}, keys=KEYS, request_options=REQUEST_OPTIONS)
     for number in range(3):
-        source = replace(SOURCE, event_id=f"evt_{number}", hops=number)
-        expected = built(source=source, timestamp=number)
+        event = replace(EVENT, event_id=f"evt_{number}", hops=number)
+        expected = built(event=event, timestamp=number)
         lines = form.lines(
             expected.body,
             hops=number,

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from daemon.deliveries import listing, merge, sources, undecided
+from daemon.deliveries import listing, merge, scans, undecided
 from daemon.web.http import paging
 from eventstore.queries import deliveries_of_type
 from eventstore.queries import delivery_log as delivery_log_queries
@@ -99,7 +99,7 @@ async def test_every_list_has_what_fits_and_nothing_else_in_order(
     if way == "looking at little each time":  # as with very many rows, or after the time limit
         monkeypatch.setattr(merge, "_MAX_ROWS", 3)
         monkeypatch.setattr(listing, "PAGE_SECONDS", 0.0)
-        monkeypatch.setattr(sources, "_BOTH_WAYS_ROWS", 0)
+        monkeypatch.setattr(scans, "_BOTH_WAYS_ROWS", 0)
         monkeypatch.setattr(unaccounted, "FEW_EVENTS", 1)
     async with delivery_log(empty_url) as log:
         assert {it.status for it in log.deliveries} == {"delivered", "pending", "failed", "suppressed", "expired"}

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import asyncpg
 
 from daemon import __version__
-from daemon.web.service.health import warnings
+from daemon.web.service.status_warnings import warnings
 from eventstore.domain_events.events import SHARDS
 from eventstore.queries.status import InstallationStatus, LogState, ProcessState, ShardStatus
 from tests.support.web import app, path

@@ -12,7 +12,7 @@ from daemon.core.events.catalogue import Example, group_of
 from daemon.core.events.example_schema import schema_of
 from daemon.core.routing.index import patterns_of
 from daemon.core.routing.route import RouteStatus
-from daemon.core.webhook.payload import PayloadSource, envelope
+from daemon.core.webhook.payload import PayloadEvent, envelope
 from daemon.web.access.queries import query_database
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import render
@@ -58,7 +58,7 @@ async def show_type(request: web.Request) -> web.Response:
     if row is None or not offered(request, tenant, [row]):
         raise NotFound("there is no such event type in the catalogue")
     parts = Example.read(row.example)
-    source = PayloadSource(
+    event = PayloadEvent(
         event_id="evt_example",
         event_type=row.name,
         created=services.now(),
@@ -66,7 +66,7 @@ async def show_type(request: web.Request) -> web.Response:
         context=parts.context,
         snapshot=parts.snapshot,
     )
-    body = envelope(source, parts.snapshot)
+    body = envelope(event, parts.snapshot)
     schema = orjson.dumps(schema_of(orjson.loads(body)), option=orjson.OPT_INDENT_2).decode()
     patterns = frozenset(patterns_of(row.name))
     subscribed = [

@@ -21,7 +21,7 @@ from daemon.web.http import paging
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import moment
-from daemon.web.service import healths
+from daemon.web.service import route_healths
 from daemon.web.service.bulk_retries import can_retry, can_send
 from eventstore.queries.delivery_log import ListPosition
 
@@ -32,7 +32,8 @@ _EMPTY = DeliveryPage(items=[], next=None)
 async def show(request: web.Request) -> web.Response:
     """A page of the log."""
     services, tenant = request.app[SERVICES], request.match_info["tenant"]
-    criteria = _criteria(request)
+    criteria, database = _criteria(request), query_database(request)
+    route = criteria.route
     found = _EMPTY if criteria.form_errors else await _deliveries(request, criteria)
     is_first = "after" not in request.query
     choices = route_lookup.choices(services.index, tenant)
@@ -41,7 +42,7 @@ async def show(request: web.Request) -> web.Response:
         "logs/deliveries.html",
         status=422 if criteria.form_errors else 200,
         criteria=criteria,
-        health=None if criteria.route is None else await healths.of_route(query_database(request), criteria.route),
+        health=None if route is None else await route_healths.of_route(database, route),
         rows=live.rows_of(found, criteria.delivery_filter, is_first=is_first),
         after=paging.delivery_cursor(found.next),
         choices=choices,

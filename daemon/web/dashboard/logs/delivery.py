@@ -84,8 +84,7 @@ async def _page(
     request: web.Request, detail: DeliveryDetail, *, status: int = 200, refusal: str | None = None
 ) -> web.Response:
     services, position = request.app[SERVICES], detail.item.found.position
-    route_timeline = services.index.timeline(position.route_id)
-    route = None if route_timeline is None else route_timeline.current
+    route = services.index.route(position.route_id)
     obstacle = None if route is None else resend.delivery(route, position.event_time)
     sealed_at = None if detail.explanation is None else await sealed_at_of(request, position)
     attempts = timeline.attempts(

@@ -163,8 +163,7 @@ def _to(request: web.Request, seen: SeenAudit) -> web.Response:
 
 
 def _finding(index: RouteIndex, found: AuditFindingShape) -> FindingRow:
-    timeline = None if found["route"] is None else index.timeline(UUID(found["route"]))
-    route = None if timeline is None else timeline.current
+    route = None if found["route"] is None else index.route(UUID(found["route"]))
     return FindingRow(
         found=found,
         tenant=found["tenant"] or (None if route is None else route.tenant),

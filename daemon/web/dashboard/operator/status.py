@@ -14,12 +14,12 @@ from daemon.web.dashboard.pages import page, wants_part
 from daemon.web.dashboard.rendering import render
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
-from daemon.web.service import failing, health, installation
+from daemon.web.service import failing, installation, status_warnings
 from daemon.web.service.failing import FailingPage
 from eventstore.queries.route_health import FailingCount
 
 # The bars are scaled to this lag, or to the longest lag if that is longer.
-MIN_SCALE_SECONDS = health.LAG_SECONDS
+MIN_SCALE_SECONDS = status_warnings.LAG_SECONDS
 # The worst of the webhooks that fail; all of them are on a page of their own.
 FAILING_SHOWN = 20
 
@@ -36,19 +36,19 @@ async def show(request: web.Request) -> web.Response:
         request,
         "operator/status_part.html" if wants_part(request) else "operator/status.html",
         report=report,
-        warnings=health.of(report, services),
+        warnings=status_warnings.of(report, services),
         unread=found.unread,
         throughput=found.throughput,
         per_second=installation.per_second,
         failing=found.failing or FailingPage(items=[], next=None),
         totals=found.totals or FailingCount(failing=0, down=0),
-        are_shards_ill=any(shard.owner is None or shard.lag_seconds > health.LAG_SECONDS for shard in report.shards),
+        are_shards_healthy=all(map(status_warnings.is_healthy, report.shards)),
         version=__version__,
         shards_of=Counter(shard.owner for shard in report.shards),
         counts=Counter(route.status for route in services.index.routes()),
         statuses=RouteStatus,
         applied=services.index.position,
         scale=max(MIN_SCALE_SECONDS, report.lag_seconds),
-        late_seconds=health.LAG_SECONDS,
+        late_seconds=status_warnings.LAG_SECONDS,
         age=durations.age,
     )

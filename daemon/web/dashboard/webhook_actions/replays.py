@@ -24,7 +24,7 @@ from daemon.web.dashboard.text import actor, moment_field, parse_moment
 from daemon.web.http import paging
 from daemon.web.http.endpoints import Access, RateLimit
 from daemon.web.http.services import SERVICES
-from daemon.web.service import healths, resending
+from daemon.web.service import resending, route_healths
 from daemon.web.service.lookup import live_route
 from eventstore.progress.replays import Replay
 
@@ -131,7 +131,7 @@ async def _form(
         "webhook_actions/replay.html",
         status=status,
         route=route,
-        health=await healths.of_route(query_database(request), route),
+        health=await route_healths.of_route(query_database(request), route),
         values={**values, "from": moment_field(values["from"]), "to": moment_field(values["to"])},
         counted=counted,
         since=parse_moment(values["from"]) if counted else None,

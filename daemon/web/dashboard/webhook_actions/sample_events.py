@@ -27,7 +27,7 @@ from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.http.endpoints import Access, RateLimit
 from daemon.web.http.problems import Problem
 from daemon.web.http.services import SERVICES
-from daemon.web.service import healths
+from daemon.web.service import route_healths
 from daemon.web.service.lookup import live_route
 
 # Types in the list; others are found by the search. A page with so many is 60 kB long.
@@ -99,7 +99,7 @@ async def _form(
         status=status,
         headers=None if retry_after is None else {"Retry-After": retry_after},
         route=route,
-        health=await healths.of_route(query_database(request), route),
+        health=await route_healths.of_route(query_database(request), route),
         listed=listed,
         found=len(found),
         offered=len(offered),

@@ -13,7 +13,7 @@ from daemon.web.dashboard.text import whole_number
 from daemon.web.dashboard.webhooks import history_rows
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
-from daemon.web.service import healths, lookup
+from daemon.web.service import lookup, route_healths
 from eventstore import route_log
 
 PAGE_SIZE = 50
@@ -37,7 +37,7 @@ async def show(request: web.Request) -> web.Response:
         request,
         "webhooks/history.html",
         route=route,
-        health=await healths.of_route(query_database(request), route),
+        health=await route_healths.of_route(query_database(request), route),
         rows=rows,
         version=version,
         after=after,

@@ -36,18 +36,18 @@ FAILING = "failing"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteFilter:
-    """Which webhooks to list. `as_of` is None for now. `ill` are those that fail, if only these are listed."""
+    """Which webhooks to list. `as_of` is None for now. `failing` are those that fail, if only these are listed."""
 
     text: str
     status: RouteStatus | None
     as_of: datetime | None
-    ill: Collection[UUID] | None
+    failing: Collection[UUID] | None
 
     def matches(self, route: Route) -> bool:
         """True for a route to list: `text` is in its name, its target or one of its event types."""
         if not _is_live(route) or self.status not in (None, route.status):
             return False
-        if self.ill is not None and (not route.is_enabled or route.id not in self.ill):
+        if self.failing is not None and (not route.is_enabled or route.id not in self.failing):
             return False
         config = route.config
         return not self.text or any(
@@ -67,12 +67,12 @@ async def show(request: web.Request) -> web.Response:
         as_of = _from_slider(query["slider"], first_created_at, services.now())
         return redirect(request, "t", tenant, "webhooks", as_of=as_of, **filters)
     at, as_of_error = _as_of(query.get("as_of", ""), services.now())
-    ill = await route_health.ill(query_database(request), tenant) if at is None and first_created_at else set()
+    failing = await route_health.failing(query_database(request), tenant) if at is None and first_created_at else set()
     route_filter = RouteFilter(
         text=query.get("q", "").strip().casefold(),
         status=RouteStatus(query["status"]) if query.get("status") in ("enabled", "disabled") else None,
         as_of=at,
-        ill=ill if query.get("status") == FAILING else None,
+        failing=failing if query.get("status") == FAILING else None,
     )
     routes, after, total = _page(services.index, tenant, route_filter, query.get("after", ""))
     sparklines, found = {}, {}
@@ -98,7 +98,7 @@ async def show(request: web.Request) -> web.Response:
         first_created_at=first_created_at,
         slider=_slider_position(first_created_at, at, services.now()),
         counts=_counts(services.index, tenant, at),
-        failing=sum(_is_enabled(services.index, route_id) for route_id in ill),
+        failing=sum(_is_enabled(services.index, route_id) for route_id in failing),
     )
 
 

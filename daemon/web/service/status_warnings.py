@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from daemon.web.http import shapes
 from daemon.web.http.services import Services
-from eventstore.queries.status import InstallationStatus
+from eventstore.queries.status import InstallationStatus, ShardStatus
 
 # A shard that lags so much cannot keep up, or is not read at all. A healthy shard lags by less than a second.
 LAG_SECONDS = 10.0
@@ -14,6 +14,11 @@ LAG_SECONDS = 10.0
 TICK_SECONDS = 3.0
 # Two clocks that are synchronised differ by milliseconds.
 SKEW_SECONDS = 2.0
+
+
+def is_healthy(shard: ShardStatus) -> bool:
+    """True if somebody delivers for the shard, and keeps up."""
+    return shard.owner is not None and shard.lag_seconds <= LAG_SECONDS
 
 
 def of(found: InstallationStatus, services: Services) -> list[str]:

@@ -1,4 +1,4 @@
-"""Where the deliveries of a list may be found: its sources, in the order in which deliveries move between them.
+"""The scans that find the deliveries of a list, in the order in which deliveries move between the tables.
 
 The one thing to know: for a type there are two ways to the same deliveries, and each is slow where the other is quick.
 One walks the events of the type, the other the deliveries of the tenant or route. Once many events were looked at and
@@ -14,7 +14,7 @@ from uuid import UUID
 
 from daemon.core.delivery.status import ListStatus
 from daemon.core.routing.index import RouteIndex
-from daemon.deliveries.merge import DeliverySource
+from daemon.deliveries.merge import DeliveryScan
 from daemon.deliveries.undecided import UndecidedReader
 from eventstore.postgres.connect import Database
 from eventstore.queries import deliveries_of_type, delivery_log
@@ -33,8 +33,9 @@ _Reader = Callable[[Database, ListScope, ListPosition, int], Awaitable[Stretch]]
 
 def stages(
     database: Database, index: RouteIndex, scope: ListScope, status: ListStatus | None
-) -> list[list[DeliverySource]]:
-    """The sources in which deliveries of the scope and status may be, none if no route ever subscribed to its type.
+) -> list[list[DeliveryScan]]:
+    """The scans of all tables in which deliveries of the scope and status may be, none if no route ever subscribed to
+    its type.
 
     `eventstore.queries.delivery_log` says why the order matters.
     """
@@ -45,28 +46,28 @@ def stages(
         if not ids:
             return []
         scope = replace(scope, route_id=min(ids)) if len(ids) == 1 else scope
-    source = partial(_source, database, scope, len(ids))
-    attempted = source(
+    scan = partial(_scan, database, scope, len(ids))
+    attempted = scan(
         walk=partial(delivery_log.attempted, outcome=status),
         walk_events=partial(deliveries_of_type.attempted, outcome=status, routes=sorted(ids)),
     )
-    retrying = source(walk=delivery_log.retrying, walk_events=deliveries_of_type.retrying)
+    retrying = scan(walk=delivery_log.retrying, walk_events=deliveries_of_type.retrying)
     if status is ListStatus.RETRYING:
         return [[retrying]]
     if status not in (None, ListStatus.PENDING):
         return [[attempted]]
     return [
         [UndecidedReader(database, index, scope).read],
-        [source(walk=_parked, walk_events=deliveries_of_type.parked)],
+        [scan(walk=_parked, walk_events=deliveries_of_type.parked)],
         [retrying],
         *([[attempted]] if status is None else []),
     ]
 
 
-def _source(
+def _scan(
     database: Database, scope: ListScope, routes_of_type: int, *, walk: _Reader, walk_events: _Reader
-) -> DeliverySource:
-    """One source by the ways there are. `routes_of_type` are the routes in the scope that may get its type."""
+) -> DeliveryScan:
+    """The scan of one table, by the ways there are. `routes_of_type` routes of the scope may get its type."""
     if scope.event_type is None:
         return partial(walk, database, scope)
     deliveries_of_event = min(max(1, routes_of_type // 2), _MAX_DELIVERIES_OF_EVENT)
