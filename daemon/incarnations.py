@@ -35,6 +35,8 @@ READY_SECONDS = 60.0
 # Beyond the timeout of requests under way: for recording them, and for closing the connections of clients.
 FINISH_SECONDS = 15.0
 CANCEL_SECONDS = 10.0
+# So many new objects the garbage collector looks through in 5 to 10 ms.
+YOUNG_OBJECTS = 5000
 
 _STOPPING = "the daemon is stopping"
 
@@ -89,7 +91,7 @@ class Incarnations:
             self._current = first = self._begin(self._first_config)
             await first.settled.wait_set()
             if first.running is not None:
-                _settle_memory()
+                settle_memory()
                 log.info("daemon.started", version=__version__, url=first.running.url)
                 ready(first.running)
                 self.is_ready.set()
@@ -128,7 +130,7 @@ class Incarnations:
         if not await former.ended.wait(former.config.delivery.timeout_seconds + FINISH_SECONDS):
             log.error("incarnation.cancelled")
             await _cancelled(former)
-        _settle_memory()
+        settle_memory()
         return None
 
     def _begin(self, config: Config) -> _Incarnation:
@@ -165,12 +167,16 @@ async def _cancelled(incarnation: _Incarnation) -> None:
         log.error("incarnation.stuck")
 
 
-def _settle_memory() -> None:
+def settle_memory() -> None:
     """Lets the garbage collector pass over all that is in memory by now: modules, types, routes.
 
     A full collection goes through all of the rest while the event loop stands still. Measured: it took 100 ms, and p99
     of the latency beside a dead receiver with it from 20 to 90 ms. What an incarnation left behind is collected first.
+
+    From now on it looks at what is new seldom. After each 700 objects, as by default, it took 11 µs of each delivery
+    under load, since a thousand deliveries on their way are new as well, and found nothing: they have no cycles.
     """
     gc.unfreeze()
     gc.collect()
     gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS, 10, 10)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import ssl
 import statistics
@@ -28,6 +29,7 @@ import uvloop
 from daemon.core.delivery.answer import Response
 from daemon.core.webhook.egress import EgressPolicy
 from daemon.core.webhook.request import header_lines
+from daemon.incarnations import settle_memory
 from daemon.pipeline.sending.sender import Sender
 from eventstore import domain_events
 from eventstore.domain_events.events import NewEvent
@@ -169,6 +171,18 @@ async def sender_alone(to: Target, count: int) -> Cost:
         return await in_turns(count, post)
 
 
+@contextmanager
+def memory_as_in_the_daemon() -> Iterator[None]:
+    """The garbage collector works as in the daemon, which the pipeline does not set up by itself."""
+    thresholds = gc.get_threshold()
+    settle_memory()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
+
+
 async def pipeline(to: Target, count: int) -> Cost:
     """Drains a backlog of `count` events. Measures from the first request to the last checkpoint."""
     async with fresh_database() as database_url:
@@ -186,15 +200,16 @@ async def pipeline(to: Target, count: int) -> Cost:
         async with pipeline_process(
             database_url, concurrency=CONCURRENCY, resolver=to.resolver, extra_ca_file=to.authority_file
         ) as it:
-            backend = (await it.rows("SELECT pg_backend_pid() AS pid"))[0]["pid"]
-            postmaster = meter.parent(backend)
-            while answered.value == before:
-                await asyncio.sleep(0.001)
-            stopwatch = _Stopwatch(postmaster)
-            while answered.value < before + count:
-                await asyncio.sleep(0.005)
-            await it.until_accounted(seconds=120)
-            cost = stopwatch.cost(count)
+            with memory_as_in_the_daemon():
+                backend = (await it.rows("SELECT pg_backend_pid() AS pid"))[0]["pid"]
+                postmaster = meter.parent(backend)
+                while answered.value == before:
+                    await asyncio.sleep(0.001)
+                stopwatch = _Stopwatch(postmaster)
+                while answered.value < before + count:
+                    await asyncio.sleep(0.005)
+                await it.until_accounted(seconds=120)
+                cost = stopwatch.cost(count)
         if answered.value - before != count:
             raise SystemExit(f"{answered.value - before} requests arrived instead of {count}")
         return cost
