@@ -1,5 +1,6 @@
 """Both signature schemes against recorded vectors, and two independent libraries as verifiers."""
 
+import hmac
 import json
 from base64 import b64decode
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.core.webhook.signing import (
+    PreparedKey,
     SigningKey,
     Verification,
     fingerprint,
@@ -32,6 +34,18 @@ OLD, NEW = SigningKey(format_key(bytes(32))), SigningKey(format_key(b"n" * 32))
 
 def vectors(scheme: str) -> list[object]:
     return [pytest.param(vector, id=vector["name"]) for vector in VECTORS if vector["scheme"] == scheme]
+
+
+@given(key=st.binary(min_size=1, max_size=200), bodies=st.lists(st.binary(max_size=300), min_size=1, max_size=3))
+def test_a_prepared_key_makes_the_hmac_of_the_standard_library_again_and_again(key: bytes, bodies: list[bytes]) -> None:
+    prepared = PreparedKey(key)
+    for body in bodies:
+        assert prepared.digest(body) == hmac.digest(key, body, "sha256")
+
+
+@pytest.mark.parametrize("length", [63, 64, 65])
+def test_a_prepared_key_as_long_as_a_block_is_no_exception(length: int) -> None:
+    assert PreparedKey(b"k" * length).digest(b"body") == hmac.digest(b"k" * length, b"body", "sha256")
 
 
 @pytest.mark.parametrize("vector", vectors("ordergroove"))
