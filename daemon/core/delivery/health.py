@@ -68,7 +68,27 @@ class ReceiverHealth:
 
 def after(health: ReceiverHealth | None, request: AnsweredRequest) -> ReceiverHealth:
     """The health after one more request."""
-    return _after_success(health, request) if request.error is None else _after_failure(health, request)
+    if request.error is None:
+        return after_successes(health, request, count=1, began=request.at)
+    return _after_failure(health, request)
+
+
+def after_successes(
+    health: ReceiverHealth | None, last: AnsweredRequest, *, count: int, began: datetime
+) -> ReceiverHealth:
+    """The health after `count` more requests that all succeeded, the first one at `began`."""
+    if health is None:
+        return ReceiverHealth(state=HealthState.OK, run_since=began, successes=count, last_success=last)
+    successes = health.successes + count
+    is_well = health.state is HealthState.OK or successes >= WELL_SUCCESSES
+    return replace(
+        health,
+        state=HealthState.OK if is_well else HealthState.FAILING,
+        run_since=health.run_since if health.successes else began,
+        failures=0,
+        successes=successes,
+        last_success=last,
+    )
 
 
 def rested(health: ReceiverHealth, now: datetime) -> ReceiverHealth:
@@ -98,19 +118,4 @@ def _after_failure(health: ReceiverHealth | None, request: AnsweredRequest) -> R
         failures=failures,
         successes=0,
         last_failure=request,
-    )
-
-
-def _after_success(health: ReceiverHealth | None, request: AnsweredRequest) -> ReceiverHealth:
-    if health is None:
-        return ReceiverHealth(state=HealthState.OK, run_since=request.at, successes=1, last_success=request)
-    successes = health.successes + 1
-    is_well = health.state is HealthState.OK or successes >= WELL_SUCCESSES
-    return replace(
-        health,
-        state=HealthState.OK if is_well else HealthState.FAILING,
-        run_since=health.run_since if health.successes else request.at,
-        failures=0,
-        successes=successes,
-        last_success=request,
     )

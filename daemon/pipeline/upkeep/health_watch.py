@@ -42,6 +42,20 @@ class _Watched:
     was_down: bool = False
 
 
+class _Run:
+    """Requests of one receiver, one after the other, that ended alike: successes in a row, or one failure.
+
+    Told one by one, each success took 4 µs to judge, and its row stayed in memory for half a second.
+    """
+
+    __slots__ = ("count", "first_at", "last")
+
+    def __init__(self, row: AttemptRow) -> None:
+        self.count = 1
+        self.first_at = row.started_at
+        self.last = row
+
+
 # Is told the health of a route's receiver that is down, or that has recovered from that.
 OnTurn = Callable[[UUID, ReceiverHealth], None]
 
@@ -63,7 +77,7 @@ class HealthWatch:
         self._look_seconds = tunables.health_look_seconds
         self._told_after = timedelta(seconds=tunables.health_told_seconds)
         self._wakeup = Wakeup()
-        self._heard: list[AttemptRow] = []
+        self._heard: dict[UUID, list[_Run]] = {}
         self._watched: dict[UUID, _Watched] = {}
         self._epochs: dict[int, int] = {}
         self._ended: set[UUID] = set()
@@ -71,9 +85,15 @@ class HealthWatch:
 
     def recorded(self, rows: list[AttemptRow], _deliveries: list[Delivery]) -> None:
         """Hears of outcomes that are written."""
-        heard = [row for row in rows if row.number and not row.is_test]
-        if heard:
-            self._heard += heard
+        for row in rows:
+            if row.number and not row.is_test:
+                runs = self._heard.setdefault(row.route_id, [])
+                if runs and row.outcome == runs[-1].last.outcome == Outcome.DELIVERED:
+                    runs[-1].count += 1
+                    runs[-1].last = row
+                else:
+                    runs.append(_Run(row))
+        if self._heard:
             self._wakeup.set()
 
     def ended(self, route: Route) -> None:
@@ -86,7 +106,7 @@ class HealthWatch:
         self._wakeup.clear()
         await self._follow_shards()
         await self._forget_ended()
-        heard = {row.route_id for row in self._heard if row.shard in self._epochs}
+        heard = {route_id for route_id, runs in self._heard.items() if runs[0].last.shard in self._epochs}
         await self._recall(heard - self._watched.keys())
         self._judge()
         await self._write()
@@ -124,13 +144,14 @@ class HealthWatch:
             self._watched[row.route_id] = _Watched(row.tenant, row.shard, found, found, is_down)
 
     def _judge(self) -> None:
-        heard, self._heard = self._heard, []
-        for row in heard:
-            if row.shard in self._epochs and self._is_enabled(row.route_id):
-                watched = self._watched.get(row.route_id)
+        heard, self._heard = self._heard, {}
+        for route_id, runs in heard.items():
+            if (shard := runs[0].last.shard) in self._epochs and self._is_enabled(route_id):
+                watched = self._watched.get(route_id)
                 if watched is None:
-                    watched = self._watched[row.route_id] = _Watched(row.tenant, row.shard)
-                watched.health = health.after(watched.health, _request_of(row))
+                    watched = self._watched[route_id] = _Watched(runs[0].last.tenant, shard)
+                for run in runs:
+                    watched.health = _after(watched.health, run)
 
     async def _write(self) -> None:
         now = datetime.now(UTC)
@@ -190,6 +211,13 @@ class HealthWatch:
     def _is_enabled(self, route_id: UUID) -> bool:
         timeline = self._index.timeline(route_id)
         return timeline is not None and timeline.current.is_enabled
+
+
+def _after(before: ReceiverHealth | None, run: _Run) -> ReceiverHealth:
+    last = _request_of(run.last)
+    if last.error is not None:
+        return health.after(before, last)
+    return health.after_successes(before, last, count=run.count, began=run.first_at)
 
 
 def _request_of(row: AttemptRow) -> AnsweredRequest:

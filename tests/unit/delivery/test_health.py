@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from daemon.core.delivery import health
 from daemon.core.delivery.health import AnsweredRequest, HealthState, ReceiverHealth
@@ -24,6 +28,22 @@ def after(pattern: str, *, seconds_apart: int = 1) -> ReceiverHealth:
         found = health.after(found, request(number * seconds_apart, error=None if letter == "+" else "timeout"))
     assert found is not None
     return found
+
+
+@given(st.text(alphabet="+-", min_size=1, max_size=60) | st.just("---" + "+" * 20 + "-" + "+" * 19))
+def test_successes_in_a_row_may_be_told_at_once(pattern: str) -> None:
+    found: ReceiverHealth | None = None
+    second = 0
+    for letter, letters in groupby(pattern):
+        count = len(list(letters))
+        if letter == "+":
+            began, last = START + timedelta(seconds=second), request(second + count - 1)
+            found = health.after_successes(found, last, count=count, began=began)
+        else:
+            for each in range(count):
+                found = health.after(found, request(second + each, error="timeout"))
+        second += count
+    assert found == after(pattern)
 
 
 def test_a_receiver_that_answers_is_well_since_its_first_answer() -> None:
