@@ -142,13 +142,20 @@ def render(
 
 
 def envelope(event: PayloadEvent, snapshot: bytes) -> bytes:
-    """The body without a transform, around the producer's bytes. Ids are printable ASCII, types need no escape."""
+    """The body without a transform, around the producer's bytes."""
+    return enclosed(event.event_id, event.event_type, event.created, event.data, event.context, snapshot)
+
+
+def enclosed(
+    event_id: str, event_type: str, created: datetime, data: bytes, context: bytes | None, snapshot: bytes = b"{}"
+) -> bytes:
+    """The parts of an event in our envelope. Ids are printable ASCII, types need no escape. On the hot path."""
     return b'{"id":%s,"type":"%s","created":%d,"data":{"object":%s},"context":%s,"snapshot":%s}' % (
-        orjson.dumps(event.event_id),
-        event.event_type.encode(),
-        (event.created - _EPOCH) // _SECOND,  # exact, and rounded down before 1970 as well
-        event.data,
-        trace_context.published(event.context) or b"{}",
+        orjson.dumps(event_id),
+        event_type.encode(),
+        (created - _EPOCH) // _SECOND,  # exact, and rounded down before 1970 as well
+        data,
+        trace_context.published(context) or b"{}",
         snapshot,
     )
 

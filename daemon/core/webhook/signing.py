@@ -95,20 +95,20 @@ def fingerprint(key_text: str) -> str:
 def ordergroove_signature(body: bytes, *, timestamp: int, keys: Sequence[SigningKey]) -> str:
     """`ts=<timestamp>,sig=<hex>[,sig=<hex>]`: one signature for each key, the new key first."""
     signed = b"%d.%b" % (timestamp, body)
-    signatures = ",sig=".join([key.ordergroove.digest(signed).hex() for key in keys])
-    return f"ts={timestamp},sig={signatures}"
+    header = f"ts={timestamp}"
+    for key in keys:
+        header += f",sig={key.ordergroove.digest(signed).hex()}"
+    return header
 
 
 def standard_signature(body: bytes, *, message_id: str, timestamp: int, keys: Sequence[SigningKey]) -> str:
     """`v1,<base64>[ v1,<base64>]`, the new key first; "" if no key is in the whsec_ form."""
     signed = b"%b.%d.%b" % (message_id.encode(), timestamp, body)
-    return " ".join(
-        [
-            "v1," + binascii.b2a_base64(key.standard.digest(signed), newline=False).decode("ascii")
-            for key in keys
-            if key.standard is not None
-        ]
-    )
+    header = ""
+    for key in keys:
+        if key.standard is not None:
+            header += f" v1,{binascii.b2a_base64(key.standard.digest(signed), newline=False).decode('ascii')}"
+    return header[1:]
 
 
 class Verification(StrEnum):

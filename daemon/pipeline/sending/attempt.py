@@ -31,7 +31,7 @@ from daemon.core.events import trace_context
 from daemon.core.routing import windows
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import PayloadOptions, Route
-from daemon.core.webhook import request
+from daemon.core.webhook import payload, request
 from daemon.core.webhook.expression import OverBudget, TooHeavy
 from daemon.core.webhook.payload import FilterResult, PayloadEvent, RenderError
 from daemon.core.webhook.request import RequestOptions, UnsendableHeader
@@ -184,6 +184,7 @@ class Attempt:
         UnsendableHeader.
         """
         rendered: _Rendered | None = None
+        stored = delivery.event
         while True:
             form = self._forms.of(self._route(delivery.route_id), now)
             if form is None or not self._send_gate.allows(delivery.shard):
@@ -197,6 +198,9 @@ class Attempt:
             if not windows.is_sendable(route.windows, delivery.event_time):
                 self._suppress(delivery, route, now)
                 return None
+            if form.is_plain:
+                body = payload.enclosed(stored.id, stored.type, delivery.event_time, stored.data, stored.context)
+                return _Prepared(form, self._lines(delivery, form, body, now), body, now)
             event = _payload_event(delivery)
             if rendered is None or rendered.options != route.config.payload:
                 rendered = self._render_here(delivery, event, route)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
-from daemon.core.routing.route import Route
+from daemon.core.routing.route import PayloadOptions, Route
 from daemon.core.webhook.request import RequestForm, RequestOptions
 from daemon.keys import Keychain
 
@@ -19,12 +19,15 @@ _FOR_EVER = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class RouteForm:
-    """The form of a route's requests. `key_ids` are the keys that sign them, until one of these ends."""
+    """The form of a route's requests. `key_ids` are the keys that sign them, until one of these ends. If it is `plain`,
+    their bodies have the events as published, without a snapshot.
+    """
 
     route: Route
     request: RequestForm
     key_ids: str
     until: datetime
+    is_plain: bool
 
 
 class RequestForms:
@@ -53,5 +56,6 @@ class RequestForms:
             RequestForm(custom=custom, keys=keys, request_options=self._options),
             ",".join(key.id for key in valid),
             min((key.valid_until for key in valid if key.valid_until is not None), default=_FOR_EVER),
+            route.config.payload == PayloadOptions(),
         )
         return form
