@@ -193,7 +193,9 @@ class ReceiverConnection(asyncio.Protocol):
     def _may_stay(self) -> bool:
         if not self._reader.is_kept_open or self._transport is None or self._transport.get_write_buffer_size():
             return False  # a receiver that answers without reading would have one request after the other wait here
-        now, promised = self._loop.time(), self._reader.keep_alive()
-        idle_seconds = min(IDLE_SECONDS, promised.get(b"timeout", math.inf) * PROMISED_PART)
+        now, idle_seconds, left = self._loop.time(), IDLE_SECONDS, 1
+        if promised := self._reader.keep_alive():
+            idle_seconds = min(idle_seconds, promised.get(b"timeout", math.inf) * PROMISED_PART)
+            left = promised.get(b"max", left)
         self.idle_until = min(self._ends_at, now + idle_seconds)
-        return promised.get(b"max", 1) > 0 and self.idle_until > now
+        return left > 0 and self.idle_until > now

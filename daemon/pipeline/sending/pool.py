@@ -55,6 +55,7 @@ class ConnectionPool:
         self._open: set[ReceiverConnection] = set()
         self._idle: dict[ReceiverConnection, Origin] = {}  # the longest idle first
         self._by_origin: dict[Origin, dict[ReceiverConnection, None]] = {}  # as sets in order: the newest last
+        # A set that is empty stays until the next sweep: it is filled and emptied with nearly every request.
         self._sweep: asyncio.TimerHandle | None = None
         self._is_closed = False
 
@@ -109,8 +110,8 @@ class ConnectionPool:
     def _newest(self, origin: Origin) -> ReceiverConnection | None:
         """Takes the newest idle connection to an origin; None if there is none that may be used."""
         while connections := self._by_origin.get(origin):
-            connection = next(reversed(connections))
-            self._forget_idle(connection)
+            connection, _ = connections.popitem()
+            del self._idle[connection]
             if connection.is_open and connection.idle_until > self._loop.time():
                 return connection
             connection.abort()
@@ -121,11 +122,14 @@ class ConnectionPool:
             connection.abort()
             return
         self._idle[connection] = origin
-        connections = self._by_origin.setdefault(origin, {})
+        connections = self._by_origin.get(origin)
+        if connections is None:
+            connections = self._by_origin[origin] = {}
         connections[connection] = None
         if len(connections) > self._limits.idle_per_origin:
             self._close(next(iter(connections)))
-        self._close_beyond_limit()
+        if len(self._idle) + self._in_use > self._limits.all_together:
+            self._close_beyond_limit()
         if self._sweep is None:
             self._sweep = self._loop.call_later(SWEEP_SECONDS, self._close_old)
 
@@ -138,6 +142,7 @@ class ConnectionPool:
         now = self._loop.time()
         for connection in [each for each in self._idle if each.idle_until <= now]:
             self._close(connection)
+        self._by_origin = {origin: connections for origin, connections in self._by_origin.items() if connections}
         self._sweep = self._loop.call_later(SWEEP_SECONDS, self._close_old) if self._idle else None
 
     def _close(self, connection: ReceiverConnection) -> None:
@@ -157,7 +162,4 @@ class ConnectionPool:
         """Takes a connection out of the idle ones, if it is one of them."""
         origin = self._idle.pop(connection, None)
         if origin is not None:
-            connections = self._by_origin[origin]
-            del connections[connection]
-            if not connections:
-                del self._by_origin[origin]
+            del self._by_origin[origin][connection]
