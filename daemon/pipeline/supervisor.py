@@ -313,7 +313,7 @@ class Pipeline:
                 await asyncio.sleep(BACKOFF_SECONDS[0])
 
     async def _work(self) -> None:
-        while (delivery := await self._lanes.take()) is not None:
+        while (delivery := self._lanes.next() or await self._lanes.take()) is not None:
             try:
                 await self._attempt(delivery)
             finally:

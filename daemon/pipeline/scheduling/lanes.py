@@ -164,14 +164,20 @@ class Lanes:
     async def take(self) -> Delivery | None:
         """The next delivery to attempt; None once the lanes are closed. Give it back with `done`."""
         while not self._is_closed:
-            # Once more the first one: the second may have found a lane that belongs there by now.
-            delivery = self._next(self._fast) or self._next(self._slow) or self._next(self._fast)
+            delivery = self.next()
             if delivery is not None:
                 return delivery
             waiter = asyncio.get_running_loop().create_future()
             self._idle.append(waiter)
             await waiter
         return None
+
+    def next(self) -> Delivery | None:
+        """The next delivery to attempt, None if there is none now. Give it back with `done`."""
+        if self._is_closed or not (self._fast.ready or self._slow.ready):
+            return None
+        # Once more the first one: the second may have found a lane that belongs there by now.
+        return self._next(self._fast) or self._next(self._slow) or self._next(self._fast)
 
     def done(self, delivery: Delivery, *, takes_next: bool = False) -> None:
         """Ends a delivery's turn. If the worker that calls this `takes_next`, none is woken for the place: it would
