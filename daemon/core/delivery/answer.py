@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import StrEnum
+from functools import lru_cache
 from uuid import UUID
 
 from daemon.core.delivery.tls_fault import TLS_FAULTS
@@ -127,9 +128,14 @@ def delivery_id(route_id: UUID, event_id: str, event_time: datetime) -> str:
     runs once per delivery.
     """
     at = event_time if event_time.tzinfo is UTC else event_time.astimezone(UTC)  # which takes a microsecond
-    name = f"{event_id}\n{at.date().isoformat()}"  # no event id has a line end
+    name = f"{event_id}\n{_written_day(at.date())}"  # no event id has a line end
     text = hashlib.sha1(route_id.bytes + name.encode(), usedforsecurity=False).hexdigest()
     return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:32]}"
+
+
+@lru_cache(64)
+def _written_day(day: date) -> str:
+    return day.isoformat()
 
 
 def delivery_key(delivery_id: str) -> int:

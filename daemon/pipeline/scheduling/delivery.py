@@ -41,6 +41,7 @@ class Delivery:
     that says anything about the receiver. `is_accounted` belongs to the ledger, `is_slow` (it has a place
     in the slow pool) to the lanes. The recorder has `packed`, the packed row from which it was taken up, and
     `has_retry_row`, which speaks of the tables once all that was noted is written; `had_retry_row` stays true then.
+    `is_test` is true for a test event, which takes the way of all deliveries and is counted by no metric.
     `filter_result` is a filter and what it made of the event when that was decided, so that it need not be asked again.
     """
 
@@ -54,6 +55,7 @@ class Delivery:
         "has_retry_row",
         "is_accounted",
         "is_slow",
+        "is_test",
         "packed",
         "phase",
         "read_at",
@@ -80,6 +82,7 @@ class Delivery:
         self.sent_at = 0.0
         self.is_accounted = False
         self.is_slow = False
+        self.is_test = event.test_route is not None
         self.had_retry_row = False
         self.has_retry_row = False
         self.filter_result: tuple[str, FilterResult] | None = None
@@ -137,11 +140,6 @@ class Delivery:
     @property
     def pair(self) -> RouteAndSeq:
         return self.route_id, self.event.seq
-
-    @property
-    def is_test(self) -> bool:
-        """True for a test event. It takes the way of all deliveries and is counted by no metric."""
-        return self.event.test_route is not None
 
     @property
     def position(self) -> LogPosition:

@@ -31,6 +31,7 @@ class Ledger:
         self._bytes = 0
         self._room = asyncio.Event()
         self._room.set()
+        self._is_full = False
         self._unaccounted: dict[Delivery, int] = {}  # with its size in memory
 
     def adopt(self, takeover: Takeover) -> None:
@@ -56,12 +57,13 @@ class Ledger:
 
     def add(self, delivery: Delivery) -> None:
         """Takes in a delivery that was just decided."""
-        ticks = self._open[delivery.shard]
-        ticks[delivery.tick] = ticks.get(delivery.tick, 0) + 1
+        ticks, tick = self._open[delivery.shard], delivery.tick
+        ticks[tick] = ticks.get(tick, 0) + 1
         size_bytes = self._unaccounted[delivery] = delivery.event.size_bytes
         self._pairs += 1
         self._bytes += size_bytes
         if self._pairs >= self._max_pairs or self._bytes >= self._max_bytes:
+            self._is_full = True
             self._room.clear()
 
     def account(self, delivery: Delivery) -> None:
@@ -69,13 +71,16 @@ class Ledger:
         if delivery.is_accounted:
             return
         delivery.is_accounted = True
-        ticks = self._open[delivery.shard]
-        ticks[delivery.tick] -= 1
-        if ticks[delivery.tick] == 0:
-            del ticks[delivery.tick]
+        ticks, tick = self._open[delivery.shard], delivery.tick
+        left = ticks[tick] - 1
+        if left:
+            ticks[tick] = left
+        else:
+            del ticks[tick]
         self._pairs -= 1
         self._bytes -= self._unaccounted.pop(delivery)
-        if self._pairs < self._room_pairs and self._bytes < self._room_bytes:
+        if self._is_full and self._pairs < self._room_pairs and self._bytes < self._room_bytes:
+            self._is_full = False
             self._room.set()
 
     def defer(self, shard: int, tick: int) -> None:
@@ -112,7 +117,7 @@ class Ledger:
     @property
     def has_room(self) -> bool:
         """True if memory takes more deliveries."""
-        return self._room.is_set()
+        return not self._is_full
 
     async def room(self) -> None:
         """Waits until there is room in memory for more."""

@@ -162,7 +162,9 @@ class Attempt:
                 delivery.sent_at = 0.0
                 return False
             answer = sent
-            self._observe_latency(delivery, started_at)
+            if delivery.failures == 0 and not delivery.is_test:
+                waited = (started_at - delivery.event.recorded_at).total_seconds()
+                self._metrics.delivered_after(max(0.0, waited))
         self._record(delivery, route, answer, key_ids, started_at, time.monotonic() - started)
         return True
 
@@ -292,11 +294,6 @@ class Attempt:
         if not delivery.is_test:
             self._metrics.attempted(Outcome.SUPPRESSED.value, "none", 0.0)
 
-    def _observe_latency(self, delivery: Delivery, now: datetime) -> None:
-        if delivery.failures == 0 and not delivery.is_test:
-            waited = (now - delivery.event.recorded_at).total_seconds()
-            self._metrics.delivered_after(max(0.0, waited))
-
     def _record(
         self, delivery: Delivery, route: Route, answer: Answer, key_ids: str, started_at: datetime, seconds: float
     ) -> None:
@@ -304,7 +301,7 @@ class Attempt:
         verdict = classify(answer)
         outcome, wait = self._conclude(delivery, answer, verdict, started_at)
         row = row_of(delivery, route, outcome, answer, key_ids, started_at, seconds, number=delivery.failures + 1)
-        delivery.succeeded = succeeded(answer)
+        delivery.succeeded = verdict is Verdict.SUCCESS or succeeded(answer)
         if outcome is not Outcome.DELIVERED:
             delivery.failures += 1
         if wait is not None and not windows.is_sendable(self._route(route.id).windows, delivery.event_time):
@@ -313,7 +310,7 @@ class Attempt:
             self._on_attempted(delivery, row, seconds)
         self._recorder.attempted(delivery, row, retry_after=wait)
         if not delivery.is_test:
-            self._metrics.attempted(outcome.value, core_delivery.status_class(answer), seconds)
+            self._metrics.attempted(row.outcome, core_delivery.status_class(answer), seconds)
         if verdict is Verdict.GONE and (delivery.is_handed_over or not delivery.is_withdrawn):
             self._on_gone(route)
 

@@ -37,6 +37,8 @@ def plain(text: str) -> str:
 
 def head_of(response: Response) -> str:
     """The answer's headers as JSON, a list of [name, value]: the first ones that fit into KEPT_HEAD_BYTES."""
+    if not response.headers:
+        return "[]"
     written = orjson.dumps(response.headers)
     if len(written) > KEPT_HEAD_BYTES:
         ends = accumulate(len(orjson.dumps(header)) + 1 for header in response.headers)
@@ -70,7 +72,7 @@ def row_of(
         number,
         int(seconds * 1000),
         route.version,
-        outcome.value,
+        str(outcome),  # `.value` is a call in Python
         None if answer is None or outcome is Outcome.DELIVERED else core_delivery.error_name(answer),
         event.tenant,
         event.id,
