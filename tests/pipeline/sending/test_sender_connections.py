@@ -100,6 +100,7 @@ async def test_a_connection_that_nobody_needs_is_closed_after_a_while(monkeypatc
         await asyncio.wait_for(receiver.ended.acquire(), 5)
         await until(lambda: sending._pool._sweep is None)
         assert sending._pool.open_connections == 0
+        assert not sending._pool._by_origin, "the origin stays in memory"
         assert status_or_error(await sending.send(receiver.url(), LINES, BODY)) == "200"
     assert receiver.connections == 2
 
