@@ -93,20 +93,21 @@ async def published(remote: Receivers, events: int, *, batch: int) -> float:
             requests = [b"\n".join(lines[first : first + batch]) for first in range(0, events, batch)]
             accepted = remote.accepted()
             before = meter.family_cpu_seconds(daemon.process.pid) + meter.family_cpu_seconds(cluster_pid)
-            await post(f"{daemon.url}/v1/events", requests)
+            kind = "application/json" if batch == 1 else "application/x-ndjson"
+            await post(f"{daemon.url}/v1/events", requests, kind)
             await remote.until_accepted(accepted + events, seconds=600)
             await it.process.until_row("SELECT count(*) >= $1 FROM hookledger.attempt", events)
             return meter.family_cpu_seconds(daemon.process.pid) + meter.family_cpu_seconds(cluster_pid) - before
 
 
-async def post(url: str, requests: list[bytes]) -> None:
+async def post(url: str, requests: list[bytes], kind: str) -> None:
     """Sends the requests over a few connections, each when there is an answer to the one before it."""
     async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
         left = iter(requests)
 
         async def connection() -> None:
             for request in left:
-                async with session.post(url, data=request, headers={"Content-Type": "application/x-ndjson"}) as answer:
+                async with session.post(url, data=request, headers={"Content-Type": kind}) as answer:
                     if answer.status != HTTPStatus.ACCEPTED:
                         raise SystemExit(f"the daemon did not take events: {answer.status} {await answer.text()}")
 
