@@ -1,7 +1,7 @@
 """What a run of seals covers, computed from the rows: for the sealer a run of one, for an audit of many.
 
-Rows are hashed on the event loop, a page at a time: half a millisecond. In a thread, which would have to offer the
-interpreter's lock between a few rows, sealing a delivery took 43 us of CPU instead of 25.
+Rows are hashed on the event loop, a page at a time: half a millisecond. A thread would have to offer the interpreter's
+lock after every few rows, and this process took 39 µs for a delivery with one, and 28 without.
 """
 
 from __future__ import annotations

@@ -35,8 +35,8 @@ PAGE_ROWS = 100
 RUN_SECONDS = 6 * 3600.0
 PAGE_SECONDS = 600.0
 
-# A column of a row; a payload is there by its SHA-256.
-CoveredValue = int | str | bytes | datetime | UUID | None
+# A column of a row. A payload is there by its SHA-256 in hex, a UUID as a text.
+CoveredValue = int | str | datetime | None
 
 
 class CoveredTick(NamedTuple):

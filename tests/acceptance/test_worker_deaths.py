@@ -93,6 +93,20 @@ async def test_a_worker_that_keeps_dying_is_started_again_and_again(
     assert were_ready == [None]
 
 
+@asynccontextmanager
+async def ready_workers(tmp_path: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Workers]:
+    """Workers that run, and are stopped by the block and end well."""
+    async with (
+        asyncio.timeout(SECONDS),
+        workers_of(tmp_path, script, monkeypatch) as workers,
+        asyncio.TaskGroup() as group,
+    ):
+        running = group.create_task(workers.run(lambda: None))
+        await workers.is_ready.wait_set()
+        yield workers
+    assert running.result() == 0
+
+
 def with_routes(tmp_path: Path, limit: int) -> Config:
     environ = {"HOME": str(tmp_path), "HOOKLEDGER_LIMITS__ROUTES_PER_TENANT": str(limit)}
     return load(None, environ, listen="127.0.0.1:0")
@@ -103,17 +117,10 @@ async def test_workers_go_back_to_the_former_configuration_if_one_of_them_refuse
 ) -> None:
     told = tmp_path / "told"
     script = RELUCTANT.replace("TOLD", str(told)).replace("REFUSE", 'os.write(1, b"refused not me\\n")')
-    async with (
-        asyncio.timeout(SECONDS),
-        workers_of(tmp_path, script, monkeypatch) as workers,
-        asyncio.TaskGroup() as group,
-    ):
-        running = group.create_task(workers.run(lambda: None))
-        await workers.is_ready.wait_set()
+    async with ready_workers(tmp_path, script, monkeypatch) as workers:
         assert await workers.replace(with_routes(tmp_path, 7)) is None
         failure = await workers.replace(with_routes(tmp_path, 2))
         workers.stop()
-    assert running.result() == 0
     assert str(failure) == "worker 1: not me"
     assert told.read_text().splitlines() == ["0 1000", "1 1000", "0 7", "1 7", "0 2", "1 2", "0 7"]
 
@@ -124,17 +131,10 @@ async def test_a_worker_that_dies_of_a_new_configuration_is_started_by_the_forme
     monkeypatch.setattr("daemon.workers.parent.pause_seconds", lambda _failures: 0.01)
     told = tmp_path / "told"
     script = RELUCTANT.replace("TOLD", str(told)).replace("REFUSE", "sys.exit(1)")
-    async with (
-        asyncio.timeout(SECONDS),
-        workers_of(tmp_path, script, monkeypatch) as workers,
-        asyncio.TaskGroup() as group,
-    ):
-        running = group.create_task(workers.run(lambda: None))
-        await workers.is_ready.wait_set()
+    async with ready_workers(tmp_path, script, monkeypatch) as workers:
         failure = await workers.replace(with_routes(tmp_path, 1))
         await until(lambda: told.read_text().count("0 1000\n") == 2, seconds=SECONDS)
         workers.stop()
-    assert running.result() == 0
     assert str(failure) == "worker 0: it died"
     assert told.read_text().splitlines() == ["0 1000", "1 1000", "0 1", "0 1000"]
     assert "worker.not_returned" not in capsys.readouterr().err

@@ -23,8 +23,8 @@ import orjson
 
 from daemon.core.sealing.tree import leaf_hash
 
-# What a column of a row may hold. Bytes are a digest.
-SealedValue = int | str | bytes | datetime | UUID | None
+# What a column of a row may hold.
+SealedValue = int | str | datetime | UUID | None
 
 
 class SealedTable(StrEnum):
@@ -101,8 +101,8 @@ def columns_of(table: SealedTable, count: int) -> tuple[str, ...]:
 
 
 def row_entry(table: SealedTable, values: Sequence[SealedValue]) -> bytes:
-    """What is hashed of a row. `values` are in the order of `columns_of`."""
-    return orjson.dumps((table.value, *values), default=_other, option=orjson.OPT_UTC_Z)
+    """What is hashed of a row. `values` are in the order of `columns_of`; a UUID may be of asyncpg's own class."""
+    return orjson.dumps((table.value, *values), default=str, option=orjson.OPT_UTC_Z)
 
 
 def leaf(table: SealedTable, values: Sequence[SealedValue]) -> bytes:
@@ -111,15 +111,10 @@ def leaf(table: SealedTable, values: Sequence[SealedValue]) -> bytes:
 
 
 def leaves(table: SealedTable, rows: Iterable[Sequence[SealedValue]]) -> Iterator[bytes]:
-    """The leaf hashes of many rows, as `leaf` makes each."""
+    """The leaf hashes of many rows, as `leaf` makes each, without its three calls for each."""
     name = table.value
     for values in rows:
-        yield leaf_hash(orjson.dumps((name, *values), default=_other, option=orjson.OPT_UTC_Z))
-
-
-def _other(value: object) -> str:
-    """A digest, or a UUID of asyncpg's own class."""
-    return value.hex() if isinstance(value, bytes) else str(value)
+        yield leaf_hash(orjson.dumps((name, *values), default=str, option=orjson.OPT_UTC_Z))
 
 
 def text_of(value: int | str | bytes | datetime | None) -> str | None:
