@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import gc
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
 import orjson
 
+from daemon.core.routing.current import CurrentRoutes
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import (
     BrokenHistory,
@@ -52,16 +54,31 @@ class Rebuilt:
     state_sha256: str
 
 
-class FoldedLog:
+class RouteFold(Protocol):
+    """What events are applied to: RouteIndex, which has the past of each route too, or CurrentRoutes."""
+
+    @property
+    def position(self) -> int: ...
+
+    def apply(self, event: LifecycleEvent) -> Route: ...
+
+    def routes(self, tenant: str | None = None) -> Iterator[Route]: ...
+
+
+_Fold = TypeVar("_Fold", bound=RouteFold)
+
+
+class FoldedLog(Generic[_Fold]):
     """The routes of a log that is read from its beginning, and verified on the way; `catch_up` goes on to its end.
 
-    With `as_of` what took effect later is verified and not applied. `head` is the hash of the last event that was
-    applied, and `hash_at` that of position `marked`, None if the log has not come so far. Both ways to catch up raise
-    ChainBroken: also for a log whose chain is whole, but whose events cannot follow each other.
+    `index` is what the events are applied to, empty at first. With `as_of` what took effect later is verified and not
+    applied. `head` is the hash of the last event that was applied, and `hash_at` that of position `marked`, None if the
+    log has not come so far. Both ways to catch up raise ChainBroken: also for a log whose chain is whole, but whose
+    events cannot follow each other.
     """
 
-    def __init__(self, *, as_of: datetime | None = None, marked: int | None = None) -> None:
-        self.index = RouteIndex()
+    def __init__(self, index: _Fold, *, as_of: datetime | None = None, marked: int | None = None) -> None:
+        self.index = index
         self.head = b""
         self.hash_at: bytes | None = None
         self._as_of = as_of
@@ -118,7 +135,7 @@ def collect_seldom() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
-def apply(index: RouteIndex, event: RouteEvent) -> tuple[Route, LifecycleEvent]:
+def apply(index: RouteFold, event: RouteEvent) -> tuple[Route, LifecycleEvent]:
     """Applies a row of the log; returns the changed route and the event. Raises ChainBroken if it cannot follow."""
     lifecycle = _lifecycle(event)
     try:
@@ -168,7 +185,7 @@ async def rebuild(
     With `tenant` the result has the routes of that tenant only; the chain of all tenants is verified. With `marked` it
     has the hash at that position.
     """
-    folded = FoldedLog(as_of=as_of, marked=marked)
+    folded = FoldedLog(CurrentRoutes(), as_of=as_of, marked=marked)
     await folded.catch_up(database)
     return folded.rebuilt(tenant=tenant)
 

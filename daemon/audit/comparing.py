@@ -17,6 +17,7 @@ from daemon.audit.pages import AuditScope, everything, pages
 from daemon.audit.pair_faults import DeliverySchedule
 from daemon.audit.part_messages import PartOrders
 from daemon.audit.ranged_counts import RangedCounts
+from daemon.core.routing.index import RouteIndex
 from daemon.keys import Vault
 from daemon.route_state import FoldedLog
 from eventstore.postgres.connect import Database
@@ -43,7 +44,7 @@ async def audit(
     more than one of `processes`, which find the same in the same order. Raises ChainBroken if the route log is not
     whole, and AuditPartFailed if one of several processes fails.
     """
-    scope, report, folded = AuditScope(start=start, end=end, tenant=tenant), AuditReport(), FoldedLog()
+    scope, report, folded = AuditScope(start=start, end=end, tenant=tenant), AuditReport(), FoldedLog(RouteIndex())
     await folded.catch_up(database)
     async with snapshot(database, seconds=audited.SECONDS) as connection:
         await folded.catch_up_within(connection)

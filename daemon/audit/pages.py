@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.timeline import Timeline
 from daemon.route_state import FoldedLog
 from eventstore.domain_events.events import StoredEvent
@@ -70,7 +71,9 @@ async def everything(database: Database) -> SeqRange:
     return SeqRange(after=after, upto=newest)
 
 
-async def pages(database: Database, scope: AuditScope, folded: FoldedLog, within: SeqRange) -> AsyncIterator[AuditPage]:
+async def pages(
+    database: Database, scope: AuditScope, folded: FoldedLog[RouteIndex], within: SeqRange
+) -> AsyncIterator[AuditPage]:
     """The pages in order of seq."""
     after, newest = within.after, within.upto
     reading = asyncio.ensure_future(_next(database, scope, folded, after, newest))
@@ -86,7 +89,7 @@ async def pages(database: Database, scope: AuditScope, folded: FoldedLog, within
 
 
 async def _next(
-    database: Database, scope: AuditScope, folded: FoldedLog, after: int, newest: int
+    database: Database, scope: AuditScope, folded: FoldedLog[RouteIndex], after: int, newest: int
 ) -> tuple[AuditPage, int] | None:
     """The next page that has events after a seq, and up to which seq it goes."""
     while after < newest:
@@ -112,7 +115,7 @@ async def _next(
     return None
 
 
-def _candidates(folded: FoldedLog, events: Sequence[StoredEvent]) -> list[tuple[Timeline, ...]]:
+def _candidates(folded: FoldedLog[RouteIndex], events: Sequence[StoredEvent]) -> list[tuple[Timeline, ...]]:
     """The candidates of as many of these events as a page may have, at least of one."""
     candidates: list[tuple[Timeline, ...]] = []
     pairs = 0

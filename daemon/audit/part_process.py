@@ -19,6 +19,7 @@ from daemon.audit.judging import Judging
 from daemon.audit.pages import SeqRange, pages
 from daemon.audit.part_messages import LENGTH, PartFailure, PartFault, PartOrders, PartReply, PartReport, decode, encode
 from daemon.audit.ranged_counts import RangedCounts
+from daemon.core.routing.index import RouteIndex
 from daemon.route_state import FoldedLog, collect_seldom
 from daemon.store import opened
 from eventstore.postgres.connect import Database
@@ -44,7 +45,7 @@ async def serve(jobs: BinaryIO, replies: BinaryIO) -> None:
     own = Database(orders.database_url, pool_size=_CONNECTIONS, application_name="hookledger audit")
     try:
         async with opened(own) as database:
-            folded = FoldedLog()
+            folded = FoldedLog(RouteIndex())
             while isinstance(within := _read(jobs), SeqRange):
                 _answer(replies, await _judged(database, orders, folded, within))
     except BrokenPipeError:
@@ -54,7 +55,9 @@ async def serve(jobs: BinaryIO, replies: BinaryIO) -> None:
             _answer(replies, _failure(error))
 
 
-async def _judged(database: Database, orders: PartOrders, folded: FoldedLog, within: SeqRange) -> PartReport:
+async def _judged(
+    database: Database, orders: PartOrders, folded: FoldedLog[RouteIndex], within: SeqRange
+) -> PartReport:
     await folded.catch_up(database)
     report, counts = AuditReport(), RangedCounts(orders.ranges)
     judging = Judging(database, report, orders.schedule, counts)

@@ -10,6 +10,7 @@ from uuid import UUID
 import orjson
 
 from daemon.audit.findings import AuditFinding, FindingKind
+from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import RouteStatus
 from daemon.core.routing.timeline import Timeline
 from daemon.core.webhook.signing import fingerprint
@@ -20,7 +21,9 @@ from eventstore.route_log import sealed_secrets
 from eventstore.route_log.sealed_secrets import StoredSecret, Table
 
 
-async def find(database: Database, folded: FoldedLog, vault: Vault | None, *, tenant: str | None) -> list[AuditFinding]:
+async def find(
+    database: Database, folded: FoldedLog[RouteIndex], vault: Vault | None, *, tenant: str | None
+) -> list[AuditFinding]:
     """The findings about the secrets of all routes, or of a tenant's. Raises WrongMasterKey.
 
     Without a vault only about secrets that are missing, or that the log does not name.
@@ -50,7 +53,7 @@ async def find(database: Database, folded: FoldedLog, vault: Vault | None, *, te
 
 
 async def _fault(
-    database: Database, folded: FoldedLog, vault: Vault | None, table: Table, secret: StoredSecret
+    database: Database, folded: FoldedLog[RouteIndex], vault: Vault | None, table: Table, secret: StoredSecret
 ) -> str | None:
     timeline = folded.index.timeline(secret.route_id)
     if timeline is None or secret.item not in _named(timeline, table):

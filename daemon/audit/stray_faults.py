@@ -19,7 +19,7 @@ from eventstore.queries.strays import RowGroup
 
 
 async def find(
-    database: Database, folded: FoldedLog, start: datetime, end: datetime, *, tenant: str | None
+    database: Database, folded: FoldedLog[RouteIndex], start: datetime, end: datetime, *, tenant: str | None
 ) -> list[AuditFinding]:
     """One finding for each group of such rows; of outcomes those recorded in [start, end)."""
     findings: list[AuditFinding] = []

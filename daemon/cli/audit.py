@@ -20,6 +20,7 @@ from daemon.cli.console import output, parsing
 from daemon.cli.console.failures import EXIT_FAILED, CliError
 from daemon.cli.peer import LiveProjection, fetch_projection
 from daemon.cli.store import config_option, settings, tenant_option, with_store
+from daemon.core.routing.current import CurrentRoutes
 from daemon.route_state import FoldedLog
 from daemon.sealing.auditing import audit_seals
 from daemon.sealing.report import SealReport
@@ -211,7 +212,7 @@ async def _at_one_position(
 
     The log goes on while it is folded, so it is folded up to where the daemon is, and not from its beginning again.
     """
-    folded = FoldedLog(marked=marked)
+    folded = FoldedLog(CurrentRoutes(), marked=marked)
     await folded.catch_up(database)
     deadline: float | None = None
     while True:

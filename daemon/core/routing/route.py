@@ -232,7 +232,7 @@ def config_from_body(body: dict[str, Any], before: RouteConfig | None = None) ->
         ordered=body["ordered"],
         rate_limit_per_second=body["rate_limit_per_second"],
     )
-    _check_types(config)
+    _check_types(config, known)
     return config
 
 
@@ -257,12 +257,19 @@ def snapshot_selection(
     )
 
 
-def _check_types(config: RouteConfig) -> None:
-    """Raises TypeError. The stages of the pipeline rely on the types; a log that somebody forged has any."""
+def _check_types(config: RouteConfig, known: RouteConfig) -> None:
+    """Raises TypeError. The stages of the pipeline rely on the types; a log that somebody forged has any.
+
+    What is the very object that `known` has was checked with that.
+    """
     payload = config.payload
     if not (
-        {*map(type, (config.name, config.target_url, *config.event_types, *config.header_names))} <= _TEXT
-        and {type(config.headers_id), type(payload.filter), type(payload.transform)} <= _OPTIONAL_TEXT
+        (config.name is known.name or type(config.name) is str)
+        and (config.target_url is known.target_url or type(config.target_url) is str)
+        and (config.event_types is known.event_types or {*map(type, config.event_types)} <= _TEXT)
+        and (config.header_names is known.header_names or {*map(type, config.header_names)} <= _TEXT)
+        and (config.headers_id is known.headers_id or type(config.headers_id) in _OPTIONAL_TEXT)
+        and (payload is known.payload or {type(payload.filter), type(payload.transform)} <= _OPTIONAL_TEXT)
         and type(config.ordered) in _FLAG
         and type(config.rate_limit_per_second) in _RATE
     ):

@@ -18,6 +18,7 @@ from daemon import audit, route_state
 from daemon.commands import CommandError, Commands, Context
 from daemon.core.drafts.route_draft import RouteDraft
 from daemon.core.routing.decision import Decision
+from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import Route
 from daemon.core.webhook.egress import EgressPolicy
 from daemon.expressions.evaluator import Evaluator
@@ -213,7 +214,7 @@ async def forever(step: Callable[[], Awaitable[None]]) -> None:
 
 async def recomputed(it: PipelineProcess) -> tuple[set[RouteAndSeq], set[RouteAndSeq], int]:
     """The deliveries by the audit, those by a model that shares no code with it, and the number of pairs."""
-    folded = route_state.FoldedLog()
+    folded = route_state.FoldedLog(RouteIndex())
     await folded.catch_up(it.database)
     index = folded.index
     due, pairs = set(), 0
