@@ -7,7 +7,8 @@ from uuid import UUID
 
 from daemon.core.routing.decision import Judgement, judge
 from daemon.core.routing.timeline import Timeline
-from daemon.core.webhook.payload import EventFilters, PayloadEvent
+from daemon.core.webhook.payload import EventFilters
+from daemon.expressions.stored_events import payload_event
 from eventstore.domain_events.events import StoredEvent
 from eventstore.domain_events.ticks import LogPosition
 from eventstore.queries.attempts import WaitingState
@@ -28,18 +29,6 @@ def judged(event: StoredEvent, timeline: Timeline, filters: EventFilters) -> Jud
 def filters_of(event: StoredEvent) -> EventFilters:
     """The filters of the event, to be evaluated once for all routes."""
     return EventFilters(payload_event(event))
-
-
-def payload_event(event: StoredEvent) -> PayloadEvent:
-    """The event, as filters see it and bodies are rendered from it."""
-    return PayloadEvent(
-        event_id=event.id,
-        event_type=event.type,
-        created=event.event_time,
-        data=event.data,
-        context=event.context,
-        snapshot=event.snapshot,
-    )
 
 
 def in_range(event: StoredEvent, route_id: UUID, ranges: Mapping[UUID, LogPosition]) -> WaitingState | None:

@@ -18,11 +18,11 @@ from daemon.core.delivery import answer
 from daemon.core.delivery.explanation_text import ExplainedDecision
 from daemon.core.delivery.status import ListStatus
 from daemon.core.routing.index import RouteIndex
-from daemon.core.webhook.payload import PayloadEvent
 from daemon.core.webhook.request import RequestOptions
 from daemon.deliveries import sent_requests
 from daemon.deliveries.listing import DeliveryFilter, ListedDelivery, described, page
 from daemon.deliveries.sent_requests import SentRequest
+from daemon.expressions.stored_events import payload_event
 from daemon.keys import Keychain
 from eventstore import domain_events
 from eventstore.domain_events import listing
@@ -77,7 +77,8 @@ async def detail(
     sent: list[SentRequest | None] = [None] * len(requests)
     if event is not None:
         parts = await sent_requests.collect(database, keychain, requests)
-        sent = await asyncio.to_thread(sent_requests.rebuild, _payload_event(event, pair), parts, request_options)
+        as_sent = payload_event(event, event_time=pair.event_time)
+        sent = await asyncio.to_thread(sent_requests.rebuild, as_sent, parts, request_options)
     return DeliveryDetail(item=item, exchanges=tuple(requests), sent=tuple(sent), explanation=explanation)
 
 
@@ -117,18 +118,6 @@ async def _explanation(
 ) -> Explanation | None:
     explanations = await audit.explain_event(database, event, route_id=pair.route_id, live=index)
     return explanations[0] if explanations else None
-
-
-def _payload_event(event: StoredEvent, pair: EventAndRoute) -> PayloadEvent:
-    return PayloadEvent(
-        event_id=event.id,
-        event_type=event.type,
-        created=pair.event_time,
-        data=event.data,
-        context=event.context,
-        snapshot=event.snapshot,
-        hops=event.hops or 0,
-    )
 
 
 async def _by_event(

@@ -15,7 +15,8 @@ from uuid import UUID
 from daemon.core.routing.decision import Decision, judge
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.timeline import Timeline
-from daemon.core.webhook.payload import EventFilters, PayloadEvent
+from daemon.core.webhook.payload import EventFilters
+from daemon.expressions.stored_events import payload_event
 from eventstore import domain_events
 from eventstore.domain_events.listing import LoggedEvent
 from eventstore.postgres.connect import Database
@@ -125,16 +126,7 @@ class _FilterCache:
         if self._filters is None:
             stored = (await domain_events.by_seq(self._database, {event.seq: event.recorded_at})).get(event.seq)
             if stored is not None:
-                self._filters = EventFilters(
-                    PayloadEvent(
-                        event_id=event.id,
-                        event_type=event.type,
-                        created=event.event_time,
-                        data=stored.data,
-                        context=stored.context,
-                        snapshot=stored.snapshot,
-                    )
-                )
+                self._filters = EventFilters(payload_event(stored, event_time=event.event_time))
         return self._filters
 
 

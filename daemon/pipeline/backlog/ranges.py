@@ -26,7 +26,7 @@ from daemon.core.routing.timeline import Timeline
 from daemon.core.webhook.expression import TooHeavy
 from daemon.core.webhook.payload import EventFilters
 from daemon.expressions.evaluator import Evaluator
-from daemon.pipeline.intake.decider import payload_event
+from daemon.expressions.stored_events import payload_event
 from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.scheduling.lane import Lane
 from daemon.pipeline.scheduling.ledger import Ledger

@@ -16,8 +16,9 @@ from daemon.core.routing.decision import Decision, FilterTest, eligible
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import Route
 from daemon.core.webhook.expression import TooHeavy
-from daemon.core.webhook.payload import EventFilters, FilterResult, PayloadEvent
+from daemon.core.webhook.payload import EventFilters, FilterResult
 from daemon.expressions.evaluator import Evaluator
+from daemon.expressions.stored_events import payload_event
 from daemon.metrics import Metrics
 from daemon.pipeline.intake.deferred import DeferredEvents, ShardCursor
 from daemon.pipeline.intake.seen_types import SeenTypes
@@ -164,18 +165,6 @@ class Decider:
                 delivery.filter_result = _known(route, filters.results)
             self._ledger.add(delivery)
             self._lanes.offer(delivery)
-
-
-def payload_event(event: StoredEvent) -> PayloadEvent:
-    """The event as filters see it."""
-    return PayloadEvent(
-        event_id=event.id,
-        event_type=event.type,
-        created=event.event_time,
-        data=event.data,
-        context=event.context,
-        snapshot=event.snapshot,
-    )
 
 
 def _known(route: Route, results: Mapping[str, FilterResult]) -> tuple[str, FilterResult] | None:

@@ -36,6 +36,7 @@ from daemon.core.webhook.expression import OverBudget, TooHeavy
 from daemon.core.webhook.payload import FilterResult, PayloadEvent, RenderError
 from daemon.core.webhook.request import RequestOptions, UnsendableHeader
 from daemon.expressions.evaluator import Evaluator
+from daemon.expressions.stored_events import payload_event
 from daemon.keys import Keychain
 from daemon.metrics import Metrics
 from daemon.pipeline.recording.recorder import Recorder
@@ -203,7 +204,7 @@ class Attempt:
             if form.is_plain:
                 body = payload.enclosed(stored.id, stored.type, delivery.event_time, stored.data, stored.context)
                 return _Prepared(form, self._lines(delivery, form, body, now), body, now)
-            event = _payload_event(delivery)
+            event = payload_event(delivery.event, event_time=delivery.event_time)
             if rendered is None or rendered.options != route.config.payload:
                 rendered = self._render_here(delivery, event, route)
             if rendered is not None:
@@ -333,19 +334,6 @@ class Attempt:
     def _delay(self, failures: int, at_least: timedelta | None = None) -> timedelta | None:
         roll = random()  # noqa: S311 - spreads retries, hides nothing
         return retry.delay(self._settings.retry, failures=failures, roll=roll, at_least=at_least)
-
-
-def _payload_event(delivery: Delivery) -> PayloadEvent:
-    event = delivery.event
-    return PayloadEvent(
-        event_id=event.id,
-        event_type=event.type,
-        created=delivery.event_time,
-        data=event.data,
-        context=event.context,
-        snapshot=event.snapshot,
-        hops=event.hops or 0,
-    )
 
 
 def _has_no_expression(options: PayloadOptions) -> bool:
