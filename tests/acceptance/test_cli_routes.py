@@ -106,8 +106,13 @@ def test_the_past_is_shown_as_it_was(hookledger: CommandLine) -> None:
 
 def test_loopback_targets_need_dev(hookledger: CommandLine) -> None:
     given = ("--tenant", "acme", "--name", "x", "--target-url", "http://127.0.0.1:9000/", "-e", "*")
-    hookledger("routes", "create", *given, code=2)
-    hookledger("routes", "create", *given, "--dev")
+    refused = hookledger("routes", "create", *given, code=2)
+    assert refused.err.splitlines()[-1].startswith("try: --dev, for a receiver on this machine")
+    route = hookledger("routes", "create", *given, "--dev", "--json").json
+    refused = hookledger("routes", "edit", route["id"], "--target-url", "http://localhost/", code=2)
+    assert refused.err.splitlines()[-1].startswith("try: --dev")
+    elsewhere = ("--target-url", "ftp://shop.example/")
+    assert "--dev" not in hookledger("routes", "edit", route["id"], *elsewhere, code=2).err
 
 
 def test_a_route_too_many_is_refused_with_count_limit_and_key_and_a_next_step(

@@ -6,7 +6,8 @@ operating system, and `--reason` goes into the history. `options` reads the opti
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ import click
 
 from daemon import route_state
 from daemon.cli.console import output, parsing
-from daemon.cli.console.failures import CliError
+from daemon.cli.console.failures import EXIT_USAGE, CliError
 from daemon.cli.routes import view
 from daemon.cli.routes.options import RouteValues, brought_key, changes_of, draft_of, key_options, route_values
 from daemon.cli.store import (
@@ -30,9 +31,10 @@ from daemon.cli.store import (
     tenant_option,
     with_store,
 )
-from daemon.commands import CommandResult, Commands, Context
+from daemon.commands import CommandResult, Commands, Context, Invalid
 from daemon.core import texts
 from daemon.core.routing.route import Route, RouteStatus
+from daemon.core.webhook.egress import EgressPolicy, UrlRefused, check_url
 from daemon.web.api import route_shapes
 from eventstore import route_log
 from eventstore.postgres.connect import Database
@@ -158,7 +160,8 @@ def create(
 
     async def work(database: Database) -> tuple[Route, str]:
         commands = await open_commands(config, database)
-        result = await commands.create(tenant, draft, command_context(reason))
+        with _naming_dev(values["target_url"], dev=dev):
+            result = await commands.create(tenant, draft, command_context(reason))
         return result.route, await commands.reveal_key(tenant, result.route.id)
 
     route, key = with_store(config, work)
@@ -178,7 +181,8 @@ def edit(dev: bool, no_headers: bool, **options: Unpack[EditOptions]) -> None:
 
     async def change(commands: Commands, route: Route, context: Context) -> CommandResult:
         changes = changes_of(options, route, no_headers=no_headers)
-        return await commands.edit(route.tenant, route.id, changes, context)
+        with _naming_dev(options["target_url"], dev=dev):
+            return await commands.edit(route.tenant, route.id, changes, context)
 
     changed = [name for name in RouteValues.__annotations__ if options.get(name) not in {None, ()}]
     if not changed and not no_headers:
@@ -287,6 +291,31 @@ def _execute(
     if not result.appended:
         output.note("nothing to do: the route is so already")
     view.print_one(result.route, as_json=target["as_json"], key=key)
+
+
+@contextmanager
+def _naming_dev(target_url: str | None, *, dev: bool) -> Iterator[None]:
+    """A target that is refused, and that --dev would allow, is refused with that hint."""
+    try:
+        yield
+    except Invalid as error:
+        if dev or target_url is None or not _is_of_dev(target_url):
+            raise
+        hint = "--dev, for a receiver on this machine: then the daemon needs it too"
+        raise CliError(str(error), hint=hint, code=EXIT_USAGE) from error
+
+
+def _is_of_dev(target_url: str) -> bool:
+    """True if --dev allows the target, and a daemon without it does not."""
+    try:
+        check_url(target_url, EgressPolicy.dev())
+    except UrlRefused:
+        return False
+    try:
+        check_url(target_url, EgressPolicy())
+    except UrlRefused:
+        return True
+    return False
 
 
 def _confirm_deletion(route: Route) -> None:
