@@ -25,10 +25,11 @@ from eventstore.progress import retention
 from eventstore.seals import covered, strays, turns
 from eventstore.seals.stored import SealMark, SealRow
 
-# A run has so many seals, rows and ticks at most, or is one seal.
+# A run has so many seals, rows, ticks and events of the route log at most, or is one seal.
 _RUN_SEALS = 500
 _RUN_ROWS = 50_000
 _RUN_TICKS = 20_000
+_RUN_ROUTE_EVENTS = 20_000
 
 
 @dataclass(slots=True)
@@ -48,8 +49,13 @@ class _Run:
         if not self.seals:
             return True
         is_one_lineage = row.origin == self.seals[-1].origin
-        is_small = len(self.seals) < _RUN_SEALS and row.tick - self.before.tick <= _RUN_TICKS
-        return is_one_lineage and is_small and self.rows + _rows_of(row) <= _RUN_ROWS
+        return (
+            is_one_lineage
+            and len(self.seals) < _RUN_SEALS
+            and self.rows + _rows_of(row) <= _RUN_ROWS
+            and row.tick - self.before.tick <= _RUN_TICKS
+            and row.route_pos - self.before.route_pos <= _RUN_ROUTE_EVENTS
+        )
 
 
 async def audit_seals(

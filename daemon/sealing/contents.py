@@ -6,18 +6,19 @@ lock after every few rows, and this process took 39 µs for a delivery with one,
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import groupby
-from typing import TypeVar
+from operator import attrgetter
+from typing import Generic, TypeVar
 
 from daemon.core.sealing.canonical import SealedTable, leaf, leaves
 from daemon.core.sealing.seal import SealedDay
-from daemon.core.sealing.tree import MerkleRoot, root_of
+from daemon.core.sealing.tree import MerkleRoot
 from eventstore.route_log.sealed_secrets import Table
-from eventstore.seals.covered import CoveredRow, CoveredRows, CoveredTick, NamedSecret
+from eventstore.seals.covered import CoveredRow, CoveredRows, CoveredTick, NamedSecret, ReadTicks
 from eventstore.seals.stored import SealMark
 
 _Item = TypeVar("_Item")
@@ -32,16 +33,10 @@ class SealContents:
     events: tuple[SealedDay, ...]
     attempts: tuple[SealedDay, ...]
     ticks: tuple[CoveredTick, ...]
+    ticks_root: bytes
     secrets: tuple[NamedSecret, ...]
+    keys_root: bytes
     signatures: int
-
-    @property
-    def ticks_root(self) -> bytes:
-        return root_of(tick_leaf(tick) for tick in self.ticks)
-
-    @property
-    def keys_root(self) -> bytes:
-        return root_of(secret_leaf(secret) for secret in self.secrets)
 
 
 class DayTrees:
@@ -66,6 +61,30 @@ class DayTrees:
             tree.extend(leaves(table, [row.values for row in rows]))
 
 
+class _Parts(Generic[_Item]):
+    """Numbered items in order, as the seals of a run part them, with a tree for each. `ends` are the last numbers."""
+
+    def __init__(
+        self, ends: Sequence[int], number_of: Callable[[_Item], int], leaf_of: Callable[[_Item], bytes]
+    ) -> None:
+        self._ends = ends
+        self._number_of = number_of
+        self._leaf_of = leaf_of
+        self._items: list[list[_Item]] = [[] for _ in ends]
+        self._trees = [MerkleRoot() for _ in ends]
+
+    def add(self, page: Iterable[_Item]) -> None:
+        """Appends the next ones, none of which is behind the last end."""
+        for place, group in groupby(page, key=lambda item: bisect_left(self._ends, self._number_of(item))):
+            items = list(group)
+            self._items[place] += items
+            self._trees[place].extend(map(self._leaf_of, items))
+
+    def of(self, place: int) -> tuple[tuple[_Item, ...], bytes]:
+        """The items of a seal, by its place in the run, and their root."""
+        return tuple(self._items[place]), self._trees[place].value
+
+
 async def contents(
     rows: CoveredRows, *, before: SealMark, marks: Sequence[SealMark], origin: str
 ) -> dict[int, SealContents]:
@@ -74,29 +93,33 @@ async def contents(
     The run is all of the present lineage, whose origin is given, or all of earlier ones.
     """
     last = marks[-1]
+    read = ReadTicks()
+    ticks = _Parts[CoveredTick]([mark.tick for mark in marks], attrgetter("tick"), tick_leaf)
+    async for page in rows.ticks(after=before.tick, upto=last.tick):
+        ticks.add(page)
+        for tick in page:
+            read.add(tick)
     trees = DayTrees()
-    ticks = await rows.ticks(after=before.tick, upto=last.tick)
-    await trees.take(SealedTable.EVENT, rows.events(before=before, marks=marks, between=ticks, origin=origin))
+    await trees.take(SealedTable.EVENT, rows.events(before=before, marks=marks, ticks=read, origin=origin))
     await trees.take(SealedTable.ATTEMPT, rows.attempts(before=before, marks=marks, origin=origin))
-    secrets = await rows.secrets(after=before.route_pos, upto=last.route_pos)
+    secrets = _Parts[NamedSecret]([mark.route_pos for mark in marks], attrgetter("pos"), secret_leaf)
+    async for named in rows.secrets(after=before.route_pos, upto=last.route_pos):
+        secrets.add(named)
     signed_before, signed = await rows.signatures(after=before.route_pos, upto=last.route_pos)
     found: dict[int, SealContents] = {}
-    previous = before
-    for mark in marks:
+    for place, mark in enumerate(marks):
+        own_ticks, ticks_root = ticks.of(place)
+        own_secrets, keys_root = secrets.of(place)
         found[mark.n] = SealContents(
             events=trees.days(mark.n, SealedTable.EVENT),
             attempts=trees.days(mark.n, SealedTable.ATTEMPT),
-            ticks=tuple(_between(ticks, previous.tick, mark.tick, key=lambda tick: tick.tick)),
-            secrets=tuple(_between(secrets, previous.route_pos, mark.route_pos, key=lambda secret: secret.pos)),
+            ticks=own_ticks,
+            ticks_root=ticks_root,
+            secrets=own_secrets,
+            keys_root=keys_root,
             signatures=signed_before + bisect_right(signed, mark.route_pos),
         )
-        previous = mark
     return found
-
-
-def _between(items: Sequence[_Item], after: int, upto: int, *, key: Callable[[_Item], int]) -> Sequence[_Item]:
-    """The items of a sorted list after one number up to another."""
-    return items[bisect_right(items, after, key=key) : bisect_right(items, upto, key=key)]
 
 
 def tick_leaf(tick: CoveredTick) -> bytes:

@@ -20,7 +20,7 @@ from daemon.core.sealing.tree import leaf_hash
 from daemon.sealing.rows import content_of, head_of
 from eventstore.postgres.connect import Database
 from eventstore.seals import covered, places, stored, turns
-from eventstore.seals.covered import CoveredRow, CoveredRows
+from eventstore.seals.covered import CoveredRow, CoveredRows, ReadTicks
 from eventstore.seals.places import SealedDelivery
 from eventstore.seals.stored import SealMark, SealRow
 
@@ -155,8 +155,11 @@ class _SealTrees:
 
         before, mark = self._before, self._row.mark
         if table is SealedTable.EVENT:
-            ticks = await self._reader.ticks(after=before.tick, upto=mark.tick)
-            pages = self._reader.events(before=before, marks=[mark], between=ticks, origin=self._origin)
+            ticks = ReadTicks()
+            async for read in self._reader.ticks(after=before.tick, upto=mark.tick):
+                for tick in read:
+                    ticks.add(tick)
+            pages = self._reader.events(before=before, marks=[mark], ticks=ticks, origin=self._origin)
         else:
             pages = self._reader.attempts(before=before, marks=[mark], origin=self._origin)
         async for page in pages:

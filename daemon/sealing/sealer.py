@@ -66,7 +66,8 @@ class Sealer:
             if turn is None:
                 return None
             last = await turn.newest()
-            state = await turn.state(after_tick=0 if last is None else last.tick)
+            before = SealMark() if last is None else last.mark
+            state = await turn.state(after_tick=before.tick, after_pos=before.route_pos)
             if last is None:
                 self._tree = MerkleRoot()
             else:
@@ -83,7 +84,7 @@ class Sealer:
             seal=content_of(row),
             head=head_of(row, self._tree.value),
             now=state.at,
-            is_behind=state.tick < state.newest_tick,
+            is_behind=state.is_more,
         )
 
     async def _made(self, turn: SealTurn, state: LogExtent, last: SealRow | None) -> SealRow:

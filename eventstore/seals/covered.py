@@ -51,6 +51,28 @@ class CoveredTick(NamedTuple):
     is_restored: bool
 
 
+class ReadTicks:
+    """The ticks of a run of seals, in order: which of them read an event, and up to when it closed its time."""
+
+    def __init__(self) -> None:
+        self._shown = SnapshotRow()
+        self._closed_upto: dict[int, datetime] = {}
+
+    def add(self, tick: CoveredTick) -> None:
+        """Appends the next one."""
+        self._closed_upto[tick.tick] = tick.closed_upto
+        if not tick.is_restored:
+            self._shown.add(tick.tick, tick.snap)
+
+    def first_to_show(self, txid: int) -> int | None:
+        """The first tick that shows the transaction, None if none does."""
+        return self._shown.first_to_show(txid)
+
+    def closed_upto(self, tick: int) -> datetime | None:
+        """None if the tick is not there."""
+        return self._closed_upto.get(tick)
+
+
 class CoveredRow(NamedTuple):
     """A row with the number of the seal that covers it, and the UTC day of its partition by `at`."""
 
@@ -127,14 +149,14 @@ SELECT * FROM (
 """
 _RESTORED_ATTEMPTS = f"{_ATTEMPT} WHERE seal > $1 AND seal <= $2 {_IN_ORDER}"
 
+# OFFSET 0: otherwise each body is parsed for each time that an id is mentioned.
 _SECRETS = """
-SELECT e.pos, e.route_id, e.body::json #>> '{key,id}' AS key_id, k.created_at AS key_created_at,
-       e.body::json #>> '{config,headers_id}' AS headers_id, h.created_at AS headers_created_at
-  FROM hookledger.route_event e
-  LEFT JOIN hookledger.route_key k ON k.route_id = e.route_id AND k.key_id = e.body::json #>> '{key,id}'
-  LEFT JOIN hookledger.route_headers h
-         ON h.route_id = e.route_id AND h.headers_id = e.body::json #>> '{config,headers_id}'
- WHERE e.pos > $1 AND e.pos <= $2 AND e.type IN ('created', 'edited', 'key_rotated')
+SELECT e.pos, e.route_id, e.key_id, k.created_at AS key_created_at, e.headers_id, h.created_at AS headers_created_at
+  FROM (SELECT pos, route_id, body::json #>> '{key,id}' AS key_id, body::json #>> '{config,headers_id}' AS headers_id
+          FROM hookledger.route_event
+         WHERE pos > $1 AND pos <= $2 AND type IN ('created', 'edited', 'key_rotated') OFFSET 0) e
+  LEFT JOIN hookledger.route_key k ON k.route_id = e.route_id AND k.key_id = e.key_id
+  LEFT JOIN hookledger.route_headers h ON h.route_id = e.route_id AND h.headers_id = e.headers_id
  ORDER BY e.pos
 """
 
@@ -148,40 +170,39 @@ class CoveredRows:
     def __init__(self, connection: asyncpg.pool.PoolConnectionProxy) -> None:
         self._connection = connection
 
-    async def ticks(self, *, after: int, upto: int) -> list[CoveredTick]:
+    async def ticks(self, *, after: int, upto: int) -> AsyncIterator[list[CoveredTick]]:
         """The ticks after one up to another."""
-        return [CoveredTick(*row.values()) for row in await self._connection.fetch(_TICKS, after, upto)]
+        async for page in self._pages(_TICKS, after, upto):
+            yield [CoveredTick(*row.values()) for row in page]
 
     async def events(
         self,
         *,
         before: SealMark,
         marks: Sequence[SealMark],
-        between: Sequence[CoveredTick],
+        ticks: ReadTicks,
         origin: str,
     ) -> AsyncIterator[list[CoveredRow]]:
-        """The events of a run of seals. `before` is the seal before the run, `between` are its ticks, `origin` is
-        that of the present lineage.
+        """The events of a run of seals. `before` is the seal before the run, `ticks` are its ticks, `origin` is that
+        of the present lineage.
         """
         last = marks[-1]
         lower = before.tick_snap if before.origin == origin else EMPTY_SNAP
         upper = last.tick_snap if last.origin == origin else EMPTY_SNAP
         cut = difference(lower, upper)
-        shown = SnapshotRow((tick.tick, tick.snap) for tick in between if not tick.is_restored)
-        closed = {tick.tick: tick.closed_upto for tick in between}
         ends = [mark.tick for mark in marks]
         rows = self._pages(_EVENTS, before.tick, last.tick, cut.lower, cut.upper, cut.unfinished, cut.late)
         async for page in rows:
             covered = []
             for row in page:
                 at, values, message = row["recorded_at"], row[_EVENT_COVER:], row["message"]
-                tick = row["in_tick"] or shown.first_to_show(row["txid"])
+                tick = row["in_tick"] or ticks.first_to_show(row["txid"])
                 if tick is None:  # its tick is gone: whichever seal it is counted to, the root differs
                     covered.append(CoveredRow(last.n, at, (*values, None, None)))
                     continue
                 seal = marks[min(bisect_left(ends, tick), len(ends) - 1)].n
                 of_message = () if message is None else (message,)
-                covered.append(CoveredRow(seal, at, (*values, tick, closed.get(tick), *of_message)))
+                covered.append(CoveredRow(seal, at, (*values, tick, ticks.closed_upto(tick), *of_message)))
             yield covered
 
     async def attempts(
@@ -202,16 +223,16 @@ class CoveredRows:
                 covered.append(CoveredRow(seal, row["at"], row[_ATTEMPT_COVER:]))
             yield covered
 
-    async def secrets(self, *, after: int, upto: int) -> list[NamedSecret]:
+    async def secrets(self, *, after: int, upto: int) -> AsyncIterator[list[NamedSecret]]:
         """The secrets that the route log names between two positions, in its order."""
-        found = []
-        for row in await self._connection.fetch(_SECRETS, after, upto):
-            pos, route_id = row["pos"], row["route_id"]
-            if row["key_id"] is not None:
-                found.append(NamedSecret(pos, Table.KEYS, route_id, row["key_id"], row["key_created_at"]))
-            if row["headers_id"] is not None:
-                found.append(NamedSecret(pos, Table.HEADERS, route_id, row["headers_id"], row["headers_created_at"]))
-        return found
+        async for page in self._pages(_SECRETS, after, upto):
+            found = []
+            for pos, route_id, key_id, key_created_at, headers_id, headers_created_at in page:
+                if key_id is not None:
+                    found.append(NamedSecret(pos, Table.KEYS, route_id, key_id, key_created_at))
+                if headers_id is not None:
+                    found.append(NamedSecret(pos, Table.HEADERS, route_id, headers_id, headers_created_at))
+            yield found
 
     async def signatures(self, *, after: int, upto: int) -> tuple[int, list[int]]:
         """How many events of the route log up to a position are signed, and which are after it, up to another."""
@@ -219,8 +240,6 @@ class CoveredRows:
         return before, [row["pos"] for row in await self._connection.fetch(_SIGNED, after, upto)]
 
     async def _pages(self, statement: str, *arguments: object) -> AsyncIterator[list[asyncpg.Record]]:
-        # What a run covers differs by orders of magnitude: no plan fits all.
-        await self._connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
         cursor = await self._connection.cursor(statement, *arguments)
         while True:
             async with asyncio.timeout(PAGE_SECONDS):
@@ -239,7 +258,10 @@ async def reading(database: Database, *, seconds: float = RUN_SECONDS) -> AsyncI
 
 
 async def allow(connection: asyncpg.pool.PoolConnectionProxy, seconds: float) -> None:
-    """Lets a transaction take so long, and wait between two pages while they are hashed in a thread."""
+    """Lets a transaction take so long, and wait between two pages while they are hashed. What a run covers differs by
+    orders of magnitude, and no plan fits all.
+    """
     await connection.execute(
-        f"SET LOCAL statement_timeout = '{seconds:.0f}s'; SET LOCAL idle_in_transaction_session_timeout = '60s'"
+        f"SET LOCAL statement_timeout = '{seconds:.0f}s'; SET LOCAL idle_in_transaction_session_timeout = '60s'; "
+        "SET LOCAL plan_cache_mode = force_custom_plan"
     )

@@ -20,8 +20,10 @@ from eventstore.seals import stored
 from eventstore.seals.covered import RUN_SECONDS, CoveredRows, allow
 from eventstore.seals.stored import SealRow
 
-# So many ticks are covered by one seal. After an outage, or in a log that was never sealed, several are made in a row.
+# So many ticks and events of the route log are covered by one seal. After an outage, or in a log that was never sealed,
+# several are made in a row.
 MAX_TICKS = 10_000
+MAX_ROUTE_EVENTS = 10_000
 
 _LOCK = "LOCK TABLE hookledger.seal_lock IN SHARE UPDATE EXCLUSIVE MODE NOWAIT"
 
@@ -30,7 +32,8 @@ ORIGIN = """
      || (SELECT value FROM hookledger.meta WHERE key = 'system_identifier'))
 """
 
-# $1 the tick of the seal before
+# $1 the tick of the seal before, $2 how many more it may be; $3 the position of the route log that the seal before has
+# come to, $4 how many more it may be
 _STATE = f"""
 SELECT pg_current_snapshot()::text AS snap, clock_timestamp() AS at, {ORIGIN} AS origin,
        coalesce(t.tick, $1) AS tick, t.snap::text AS tick_snap,
@@ -38,13 +41,16 @@ SELECT pg_current_snapshot()::text AS snap, clock_timestamp() AS at, {ORIGIN} AS
        (SELECT array_agg(tick ORDER BY shard) FROM hookledger.checkpoint) AS checkpoints,
        (SELECT value FROM hookledger.meta WHERE key = 'events_kept_from')::timestamptz AS events_kept_from,
        (SELECT value FROM hookledger.meta WHERE key = 'attempts_kept_from')::timestamptz AS attempts_kept_from,
-       coalesce((SELECT max(tick) FROM hookledger.tick), 0) AS newest_tick
+       coalesce((SELECT max(tick) FROM hookledger.tick), 0) AS newest_tick,
+       coalesce((SELECT max(pos) FROM hookledger.route_event), 0) AS newest_pos
   FROM (SELECT) nothing
   LEFT JOIN LATERAL (
        SELECT tick, snap FROM (
-              SELECT tick, snap FROM hookledger.tick WHERE tick > $1 ORDER BY tick LIMIT {MAX_TICKS}) next
+              SELECT tick, snap FROM hookledger.tick WHERE tick > $1 ORDER BY tick LIMIT $2) next
         ORDER BY tick DESC LIMIT 1) t ON true
-  LEFT JOIN LATERAL (SELECT pos, hash FROM hookledger.route_event ORDER BY pos DESC LIMIT 1) e ON true
+  LEFT JOIN LATERAL (
+       SELECT pos, hash FROM hookledger.route_event WHERE pos <= $3::bigint + $4::bigint
+        ORDER BY pos DESC LIMIT 1) e ON true
 """
 
 # $1 to $4 the difference of the last seal's snapshot and this one's.
@@ -58,7 +64,8 @@ SELECT EXISTS (SELECT FROM hookledger.attempt
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogExtent:
     """What the logs hold when a seal is made. `tick` is the last tick that it covers, with `tick_snap`, None if that is
-    the tick of the seal before; `newest_tick` is the newest that there is.
+    the tick of the seal before; `route_pos` is the last position of the route log that it covers. `newest_tick` and
+    `newest_pos` are the newest that there are.
     """
 
     snap: str
@@ -72,6 +79,12 @@ class LogExtent:
     events_kept_from: datetime | None
     attempts_kept_from: datetime | None
     newest_tick: int
+    newest_pos: int
+
+    @property
+    def is_more(self) -> bool:
+        """True if a seal of this leaves something for the next one."""
+        return self.tick < self.newest_tick or self.route_pos < self.newest_pos
 
 
 class SealTurn:
@@ -89,9 +102,11 @@ class SealTurn:
         """The hashes of the seals after a number up to another."""
         return await stored.hashes_of(self._connection, after=after, upto=upto)
 
-    async def state(self, *, after_tick: int) -> LogExtent:
-        """What the logs hold now, with at most MAX_TICKS ticks after `after_tick`."""
-        (row,) = await self._connection.fetch(_STATE, after_tick)
+    async def state(self, *, after_tick: int, after_pos: int) -> LogExtent:
+        """What the logs hold now, with at most MAX_TICKS ticks after `after_tick`, and at most MAX_ROUTE_EVENTS events
+        of the route log after `after_pos`.
+        """
+        (row,) = await self._connection.fetch(_STATE, after_tick, MAX_TICKS, after_pos, MAX_ROUTE_EVENTS)
         return LogExtent(**row)
 
     async def has_new_attempts(self, *, before: str, snap: str) -> bool:

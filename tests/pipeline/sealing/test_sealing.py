@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,9 +24,12 @@ from eventstore.postgres.connect import Database
 from eventstore.progress import retention
 from eventstore.progress.retention import Keep
 from eventstore.seals import stored, turns
+from tests.benchmarks.filler import fill_routes
 from tests.support.pipeline_process import CONTEXT, PipelineProcess, pipeline_process
 from tests.support.receiver import receiver
 from tests.support.seals import PUBLIC_KEYS, VAULT, anchors_of, audited, seal
+
+SOME_WORK_SECONDS = 0.0001
 
 
 @pytest_asyncio.fixture
@@ -75,6 +81,60 @@ async def test_only_one_process_has_the_turn(database_url: str) -> None:
         assert await Sealer(it.database, VAULT.seal_keys).seal() is not None
 
 
+async def test_what_is_new_beyond_the_limits_takes_several_seals(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "MAX_ROUTE_EVENTS", 3)
+    monkeypatch.setattr(turns, "MAX_TICKS", 2)
+    async with pipeline_process(database_url, run=False) as it:
+        for number in range(8):
+            await it.route(f"https://shop.example/{number}")
+        await make_ticks(it.database, 5)
+        made = [await seal(it.database)]
+        while made[-1].is_behind:
+            made.append(await seal(it.database))
+        covered = [(each.seal.route_pos, each.seal.tick) for each in made if each.seal is not None]
+        report = await audited(it.database)
+    assert covered == [(3, 2), (6, 4), (8, 5)]
+    assert (report.seals, report.findings) == (3, [])
+
+
+async def test_the_event_loop_has_turns_while_a_seal_of_much_is_made(database_url: str) -> None:
+    async with pipeline_process(database_url, run=False) as it:
+        await fill_routes(database_url, 4_000)
+        await make_ticks(it.database, 10_000)
+        turns_taken: list[float] = []
+        spinning = asyncio.ensure_future(spin(turns_taken))
+        gc.disable()  # it takes longer than all that is looked for here
+        try:
+            await seal(it.database)
+        finally:
+            gc.enable()
+            spinning.cancel()
+    work = [seconds for seconds in turns_taken if seconds > SOME_WORK_SECONDS]
+    assert max(work) < sum(work) / 5
+
+
+async def make_ticks(database: Database, count: int) -> None:
+    """So many ticks that read nothing."""
+    async with database.connection() as connection:
+        await connection.execute(
+            "INSERT INTO hookledger.tick (tick, snap, at, route_pos, closed_upto)"
+            " SELECT n, pg_current_snapshot(), now(), 0, now() FROM generate_series(1, $1::integer) n",
+            count,
+        )
+
+
+async def spin(turns_taken: list[float]) -> None:
+    """Notes the CPU time between two turns of the event loop, until it is cancelled."""
+    last = time.thread_time()
+    while True:
+        await asyncio.sleep(0)
+        now = time.thread_time()
+        turns_taken.append(now - last)
+        last = now
+
+
 async def test_a_seal_is_made_only_if_something_is_new_and_the_last_is_old_enough(database_url: str) -> None:
     async with pipeline_process(database_url, run=False) as it:
         assert (await seal(it.database)).is_current
@@ -93,7 +153,7 @@ async def test_a_seal_is_made_only_if_something_is_new_and_the_last_is_old_enoug
 async def test_more_ticks_than_one_seal_takes_become_several(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turns, "_STATE", turns._STATE.replace(f"LIMIT {turns.MAX_TICKS}", "LIMIT 2"))
+    monkeypatch.setattr(turns, "MAX_TICKS", 2)
     async with pipeline_process(database_url, run=False) as it:
         for _ in range(5):
             await it.publish()
