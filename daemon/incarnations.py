@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from daemon import __version__, app, logs, open_files
+from daemon import __version__, app, logs, open_files, route_state
 from daemon.app import Running
 from daemon.config import Config
 from daemon.metrics import Metrics
@@ -87,6 +87,7 @@ class Incarnations:
 
     async def run(self, ready: Callable[[Running], None]) -> None:
         """Raises what `daemon.app.run` raises, of the first incarnation or of one that had been ready."""
+        route_state.collect_seldom()  # what is new at first is the routes
         async with self._group:
             self._current = first = self._begin(self._first_config)
             await first.settled.wait_set()

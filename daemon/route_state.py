@@ -127,7 +127,7 @@ class FoldedLog(Generic[_Fold]):
 
 
 def collect_seldom() -> None:
-    """Has the garbage collector of a process that folds a log, and does nothing else, look less often.
+    """Has the garbage collector of a process that folds a log, and does nothing else yet, look less often.
 
     It looks through all that is new after each 700 objects, and routes have no cycles to be found. Measured: a seventh
     of the CPU time of a rebuild.

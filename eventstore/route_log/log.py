@@ -20,7 +20,7 @@ from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import RequestReused, VersionConflict
 
 PAGE_ROWS = 1000
-# Between two turns of the event loop, in which the next page arrives.
+# Between two turns of the event loop, which are for all else that the process does, and in which the next page arrives.
 _ROWS_A_TURN = 100
 
 # Greater than any position.
@@ -146,8 +146,10 @@ async def read(database: Database, *, after: int = 0, tenant: str | None = None)
     while True:
         async with database.connection(seconds=30) as connection:
             events = await read_page(connection, after=after, tenant=tenant)
-        for event in events:
+        for place, event in enumerate(events, start=1):
             yield event
+            if place % _ROWS_A_TURN == 0:
+                await asyncio.sleep(0)
         if len(events) < PAGE_ROWS:
             return
         after = events[-1].pos
