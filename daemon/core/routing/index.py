@@ -13,13 +13,14 @@ every process.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from functools import lru_cache
 from itertools import islice
 from uuid import UUID
 
-from daemon.core.routing.route import LifecycleEvent, Route, evolve
+from daemon.core.routing.route import LifecycleEvent, Route, RouteStatus, evolve
 from daemon.core.routing.timeline import Timeline
 
 ALL = "*"
@@ -40,20 +41,23 @@ class RouteIndex:
         self._by_tenant: dict[str, list[Timeline]] = {}
         self._by_pattern: dict[str, dict[str, dict[UUID, Timeline]]] = {}
         self._candidates: dict[tuple[str, str], tuple[Timeline, ...]] = {}
+        self._statuses: Counter[RouteStatus] = Counter()
+        self._statuses_of: dict[str, Counter[RouteStatus]] = {}
 
     def apply(self, event: LifecycleEvent) -> Route:
         """Applies one event and returns the new state. Raises BrokenHistory if the event cannot follow."""
         timeline = self._timelines.get(event.route_id)
-        before = None if timeline is None else timeline.current.config
+        before = None if timeline is None else timeline.current
+        route = evolve(before, event)
         if timeline is None:
-            route = evolve(None, event)
             timeline = self._timelines[event.route_id] = Timeline(route)
             self._by_tenant.setdefault(route.tenant, []).append(timeline)
         else:
-            route = evolve(timeline.current, event)
             timeline.extend(route)
-        if route.config is not before:
+        if before is None or route.config is not before.config:
             self._subscribe(timeline)
+        if before is None or route.status is not before.status:
+            self._count(route, before)
         self.position = event.pos
         return route
 
@@ -107,6 +111,16 @@ class RouteIndex:
     def routes(self, tenant: str | None = None) -> Iterator[Route]:
         """The current state of every route, including deleted ones."""
         return (timeline.current for timeline in self.timelines(tenant))
+
+    def statuses(self, tenant: str | None = None) -> Counter[RouteStatus]:
+        """How many routes are in each status now, of all tenants or of one. It is only to be read."""
+        return self._statuses if tenant is None else self._statuses_of.get(tenant, Counter())
+
+    def _count(self, route: Route, before: Route | None) -> None:
+        for counts in (self._statuses, self._statuses_of.setdefault(route.tenant, Counter())):
+            counts[route.status] += 1
+            if before is not None:
+                counts[before.status] -= 1
 
     def _subscribe(self, timeline: Timeline) -> None:
         """Gives the route a place under each pattern that it has now."""

@@ -11,11 +11,11 @@ import asyncio
 import contextlib
 import resource
 import time
-from collections import Counter
 from pathlib import Path
 
 from daemon import queued_stream
 from daemon.core.routing.index import RouteIndex
+from daemon.core.routing.route import RouteStatus
 from daemon.metrics import Metrics
 from daemon.pipeline.held_shards import HeldShards
 from daemon.pipeline.scheduling.lanes import Lanes
@@ -88,6 +88,6 @@ class Gauges:
         metrics.deliveries_pending.labels("parked").set(found.parked)
         metrics.oldest_pending.set(found.oldest_seconds)
         metrics.checkpoint_lag.set(found.lag_seconds)
-        statuses = Counter(route.status.value for route in self._index.routes())
-        for word in ("enabled", "disabled"):
-            metrics.routes.labels(word).set(statuses[word])
+        statuses = self._index.statuses()
+        for each in (RouteStatus.ENABLED, RouteStatus.DISABLED):
+            metrics.routes.labels(each.value).set(statuses[each])

@@ -242,9 +242,12 @@ async def tenants(request: web.Request) -> web.Response:
     """Tenants that have or had routes."""
     index = request.app[SERVICES].index
     names, after = paging.page(request, index.tenants(), key=str)
-    counts = {name: sum(route.status is not RouteStatus.DELETED for route in index.routes(name)) for name in names}
+    statuses = {name: index.statuses(name) for name in names}
     page: paging.Page[TenantShape] = {
-        "items": [{"tenant": tenant, "routes": count} for tenant, count in counts.items()],
+        "items": [
+            {"tenant": tenant, "routes": count[RouteStatus.ENABLED] + count[RouteStatus.DISABLED]}
+            for tenant, count in statuses.items()
+        ],
         "next": after,
     }
     return shapes.answer(page)

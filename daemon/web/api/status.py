@@ -5,7 +5,6 @@ All values are of the present moment, by the database's clock.
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Annotated
 
 from aiohttp import web
@@ -13,6 +12,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from daemon import __version__
+from daemon.core.routing.route import RouteStatus
 from daemon.web.access.queries import query_database
 from daemon.web.api.sources import SourcesShape, of_sources
 from daemon.web.http import shapes
@@ -105,14 +105,14 @@ async def show(request: web.Request) -> web.Response:
     """Processes, shards, backlog and logs. `warnings` are sentences about what needs a person."""
     services = request.app[SERVICES]
     found = await status.read(query_database(request))
-    statuses = Counter(route.status.value for route in services.index.routes())
+    statuses = services.index.statuses()
     body: StatusShape = {
         **of_report(found),
         "version": __version__,
         "warnings": status_warnings.of(found, services),
         "routes": {
-            "enabled": statuses["enabled"],
-            "disabled": statuses["disabled"],
+            "enabled": statuses[RouteStatus.ENABLED],
+            "disabled": statuses[RouteStatus.DISABLED],
             "position": found.log.route_pos,
             "applied": services.index.position,
         },

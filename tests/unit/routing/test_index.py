@@ -1,5 +1,6 @@
 """The index must find every route that ever had a matching pattern; it may find more, but never fewer."""
 
+from collections import Counter
 from datetime import timedelta
 from uuid import UUID
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from daemon.core.routing import index as index_module
 from daemon.core.routing.index import RouteIndex, patterns_of, wider_patterns
-from daemon.core.routing.route import BrokenHistory, LifecycleEventType, RouteStatus, evolve
+from daemon.core.routing.route import BrokenHistory, LifecycleEventType, RouteStatus, evolve, may
 from daemon.core.routing.timeline import Timeline
 from tests.support.lifecycles import NOON, TICK, after, config, created, life
 
@@ -63,6 +64,23 @@ def test_the_candidates_are_those_of_a_scan_over_all_routes_and_all_their_states
                 }  # fmt: skip
                 assert set(found) == scanned
                 assert len(found) == len(scanned)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(LifecycleEventType)), max_size=40))
+def test_the_statuses_are_those_of_the_routes(steps: list[tuple[int, LifecycleEventType]]) -> None:
+    index = RouteIndex()
+    for pos, (number, kind) in enumerate(steps, start=1):
+        route_id, at = UUID(int=number), NOON + pos * TICK
+        route = index.route(route_id)
+        if route is None:
+            index.apply(created(route_id=route_id, tenant=f"tenant_{number % 2}", pos=pos, at=at, enabled=pos % 2 == 0))
+        elif may(route, kind) is None:
+            index.apply(after(route, kind, pos=pos, at=at))
+    for tenant in (None, "tenant_0", "tenant_1", "nobody"):
+        counted = Counter(route.status for route in index.routes(tenant))
+        assert {status: index.statuses(tenant)[status] for status in RouteStatus} == {
+            status: counted[status] for status in RouteStatus
+        }
 
 
 def test_the_patterns_of_a_type_are_itself_one_for_each_of_its_prefixes_and_all() -> None:

@@ -45,7 +45,7 @@ async def show(request: web.Request) -> web.Response:
         are_shards_healthy=all(map(status_warnings.is_healthy, report.shards)),
         version=__version__,
         shards_of=Counter(shard.owner for shard in report.shards),
-        counts=Counter(route.status for route in services.index.routes()),
+        counts=services.index.statuses(),
         statuses=RouteStatus,
         applied=services.index.position,
         scale=max(MIN_SCALE_SECONDS, report.lag_seconds),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -95,7 +94,7 @@ async def _page(
 
 
 def _rows(index: RouteIndex, tenants: Sequence[str], failing: Mapping[str, int]) -> list[TenantRow]:
-    counts = {tenant: Counter(route.status for route in index.routes(tenant)) for tenant in tenants}
+    counts = {tenant: index.statuses(tenant) for tenant in tenants}
     return [
         TenantRow(
             tenant=tenant,
