@@ -81,9 +81,19 @@ class ListenAddress:
 
 
 def _text(value: object) -> str:
+    """A text that neither a file's name, an address nor a header has to refuse. It may have lines, as expressions do."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError("must be a text")
+    if (problem := texts.problem(value.strip(), has_lines=True)) is not None:
+        raise ValueError(problem)
     return value.strip()
+
+
+def _secret_line(value: object) -> str:
+    text = _text(value)
+    if (problem := texts.problem(text)) is not None:
+        raise ValueError(problem)
+    return text
 
 
 def _address(value: object) -> ListenAddress:
@@ -145,6 +155,16 @@ def _url(*schemes: str) -> Callable[[object], str]:
         return text
 
     return check
+
+
+def _collector_url(value: object) -> str:
+    text = _url("http", "https")(value)
+    parts = urlsplit(text)
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError(
+            "must have no user, password or query, which would be shown; set OTEL_EXPORTER_OTLP_HEADERS instead"
+        )
+    return text
 
 
 def _database_url(value: object) -> str:
@@ -296,13 +316,13 @@ DashboardName = Annotated[str, BeforeValidator(_dashboard_name)]
 Origins = Annotated[tuple[Annotated[str, BeforeValidator(_origin)], ...], BeforeValidator(_list)]
 ReturnUrl = Annotated[str, BeforeValidator(_return_url)]
 Ports = Annotated[tuple[Port, ...], BeforeValidator(_list)]
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=1_000_000)]
 PublicSealKeys = Annotated[tuple[Annotated[str, BeforeValidator(_public_seal_key)], ...], BeforeValidator(_list)]
 ProxyUrl = Annotated[Secret, _secret(_url("http", "https"))]
-CollectorUrl = Annotated[str, BeforeValidator(_url("http", "https"))]
+CollectorUrl = Annotated[str, BeforeValidator(_collector_url)]
 PublicUrl = Annotated[str, BeforeValidator(_public_url)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 SourceUser = Annotated[str, BeforeValidator(_text)]
 TenantName = Annotated[str, BeforeValidator(_tenant)]
-SecretText = Annotated[Secret, _secret(_text)]
+SecretText = Annotated[Secret, _secret(_secret_line)]
 Topics = Annotated[tuple[Annotated[str, BeforeValidator(_topic)], ...], BeforeValidator(_nonempty_list)]

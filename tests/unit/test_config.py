@@ -222,6 +222,48 @@ def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
     assert loaded.server.admin_token == Secret("s3cret")
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    token, toml = tmp_path / "token", tmp_path / "marked.toml"
+    token.write_text("s3cret\n", encoding="utf-8-sig")
+    toml.write_text("[log]\nlevel = 'debug'\n", encoding="utf-8-sig")
+    loaded = config.load(toml, HOME | {"HOOKLEDGER_SERVER__ADMIN_TOKEN_FILE": str(token)})
+    assert (loaded.server.admin_token, loaded.log.level) == (Secret("s3cret"), LogLevel.DEBUG)
+
+
+@pytest.mark.parametrize("key", ["server.listen", "database.data_dir", "seal.anchor_file", "dashboard.logo_file"])
+def test_a_text_that_no_system_call_takes_is_refused(key: str, tmp_path: Path) -> None:
+    section, name = key.split(".")
+    (found,) = problems(f'[{section}]\n{name} = "/a\\u0000b:1"', tmp_path=tmp_path)
+    assert found.endswith(f"{key}: must not contain control characters: remove U+0000")
+
+
+@pytest.mark.parametrize("token", ["s3cret\nbehind", "s3\x00cret", "s3\udcffcret"])
+def test_a_token_that_no_request_could_carry_is_refused_and_not_quoted(token: str) -> None:
+    (found,) = problems(SERVER__ADMIN_TOKEN=token)
+    assert "must not contain control characters: remove U+" in found
+    assert "cret" not in found
+
+
+@pytest.mark.parametrize("url", ["http://ada:s3cret@otel:4318", "http://s3cret@otel", "https://otel/?api-key=s3cret"])
+def test_a_collectors_url_has_no_secret_that_every_log_would_show(url: str) -> None:
+    (found,) = problems(TRACING__ENDPOINT=url)
+    assert found == (
+        "HOOKLEDGER_TRACING__ENDPOINT: must have no user, password or query, which would be shown; set "
+        "OTEL_EXPORTER_OTLP_HEADERS instead"
+    )
+
+
+def test_a_file_that_is_nested_too_deeply_is_no_toml(tmp_path: Path) -> None:
+    (found,) = problems(f"a = {'[' * 100_000}", tmp_path=tmp_path)
+    assert found.endswith("not TOML: it is nested too deeply; correct the file")
+
+
+@pytest.mark.parametrize("key", ["LIMITS__COMMANDS_PER_MINUTE", "DELIVERY__CONCURRENCY", "TRACING__MAX_PER_SECOND"])
+def test_a_number_beyond_all_reason_is_refused(key: str) -> None:
+    (found,) = problems(**{key: f"1{'0' * 320}"})
+    assert "must be less than or equal to" in found
+
+
 def test_a_secret_given_twice_or_in_a_missing_file_is_refused() -> None:
     [twice] = problems(SERVER__ADMIN_TOKEN="a", SERVER__ADMIN_TOKEN_FILE="/dev/null")
     assert twice == "HOOKLEDGER_SERVER__ADMIN_TOKEN_FILE: HOOKLEDGER_SERVER__ADMIN_TOKEN is set too; remove one of them"
