@@ -81,7 +81,7 @@ class ListenAddress:
 
 
 def _text(value: object) -> str:
-    """A text that neither a file's name, an address nor a header has to refuse. It may have lines, as expressions do."""
+    """A text that no name of a file, address or header has to refuse. It may have lines, as expressions do."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError("must be a text")
     if (problem := texts.problem(value.strip(), has_lines=True)) is not None:
