@@ -3,7 +3,7 @@
 The checkpoint depends on PostgreSQL only, never on a receiver. So four times a second this looks for deliveries that
 hold it up. A request in flight for more than a second gets a row in `retry`, which falls due only if the process dies.
 A delivery queued for more than two seconds has its whole lane parked. A test event is not parked: after a second it
-gets such a row while it waits.
+gets a row that is due, and is taken up again like a retry, but comes first then too.
 
 A parking lane is drained from the table, oldest packed row first, a chunk at a time, and no more than its breaker
 allows as probes. The lane is live again when the table has nothing left for it and no row for it is about to be
@@ -144,8 +144,10 @@ class Parking:
         for delivery in self._ledger.older_than(now - self._tunables.persist_seconds):
             if delivery.is_accounted or delivery.is_withdrawn:
                 continue  # the latter: its shard is being handed over
-            if not delivery.is_waiting or delivery.is_test:
+            if not delivery.is_waiting:
                 self._recorder.persist_in_flight(delivery)
+            elif delivery.is_test:
+                self._lanes.put_back_tests(self._lanes.lane(delivery.route_id, delivery.shard))
             elif delivery.read_at < now - self._tunables.max_queued_seconds:
                 self._lanes.park(self._lanes.lane(delivery.route_id, delivery.shard))
 
