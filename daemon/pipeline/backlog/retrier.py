@@ -72,7 +72,7 @@ class _Places:
         if lane is not None:
             if lane.is_slow and self._slow >= slow_places(tunables):
                 return False
-            most = lane.due_places(self._now, most=most, seconds=tunables.retry_paced_seconds)
+            most = lane.due_places(self._now, most=most, seconds=tunables.paced_seconds)
         return self._share[route_id] < most
 
     def _is_slow(self, route_id: UUID) -> bool:
@@ -182,7 +182,7 @@ class Retrier:
         waiting = [lane for lane in self._lanes.active.values() if lane.due and not lane.is_ordered]
         now, tunables = time.monotonic(), self._tunables
         for lane in waiting:
-            keep = lane.due_places(now, most=tunables.retry_route_limit, seconds=tunables.retry_paced_seconds)
+            keep = lane.due_places(now, most=tunables.retry_route_limit, seconds=tunables.paced_seconds)
             if len(lane.due) > keep:
                 self._lanes.let_go_due(lane, keep=keep)
         slow = [lane for lane in waiting if lane.is_slow and lane.due]

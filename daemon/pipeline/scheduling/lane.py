@@ -226,7 +226,9 @@ class Lane:
         return gone
 
     def due_places(self, now: float, *, most: int, seconds: float) -> int:
-        """How many retries are worth a place: `most`, or what the route's rate lets start in so many seconds."""
+        """How many deliveries of the tables are worth a place in memory: `most`, or what the route's rate lets start in
+        so many seconds.
+        """
         if self.pace is None:
             return most
         left = seconds - self.pace.wait(now)
