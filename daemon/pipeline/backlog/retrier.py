@@ -200,9 +200,7 @@ class Retrier:
         )
         await self._queue([row for row in first if (route_id, row.seq) not in held])
 
-    async def _take_up(
-        self, rows: Iterable[WaitingDelivery], held: set[RouteAndSeq], places: _Places
-    ) -> set[UUID]:
+    async def _take_up(self, rows: Iterable[WaitingDelivery], held: set[RouteAndSeq], places: _Places) -> set[UUID]:
         """Queues these rows as far as there are places for their routes; `held` grows by them. Returns the routes for
         which there were not enough.
         """
