@@ -20,7 +20,6 @@ from daemon.core.delivery.answer import Outcome
 from daemon.core.routing.index import RouteIndex
 from daemon.pipeline.held_shards import HeldShards, Takeover
 from daemon.pipeline.scheduling.delivery import Delivery, RouteAndSeq
-from daemon.pipeline.scheduling.lane import Lane
 from daemon.pipeline.scheduling.lanes import Lanes
 from daemon.pipeline.scheduling.working_set import WorkingSet
 from daemon.pipeline.steady_clock import SteadyClock
@@ -39,7 +38,7 @@ class _Places:
     def __init__(
         self, lanes: Lanes, held: Iterable[RouteAndSeq], is_ordered: Callable[[UUID], bool], tunables: Tunables
     ) -> None:
-        self._lanes = {lane.route_id: lane for lane in lanes}
+        self._lanes = lanes
         self._tunables = tunables
         self._now = time.monotonic()
         self._share = Counter(route_id for route_id, _ in held if not is_ordered(route_id))
@@ -53,21 +52,20 @@ class _Places:
     @property
     def without(self) -> set[UUID]:
         """The routes that may have no more, as far as that is known before anything of them is read."""
-        special = (lane.route_id for lane in self._lanes.values() if lane.pace is not None or lane.is_slow)
+        special = [lane.route_id for lane in self._lanes if lane.pace is not None or lane.is_slow]
         return {route_id for route_id in {*self._share, *special} if not self._may_have_more(route_id)}
 
-    def take(self, lane: Lane) -> bool:
+    def take(self, route_id: UUID) -> bool:
         """Takes a place for one more of a route; False if it may have none."""
-        self._lanes[lane.route_id] = lane
-        if not self._may_have_more(lane.route_id):
+        if not self._may_have_more(route_id):
             return False
-        self._share[lane.route_id] += 1
+        self._share[route_id] += 1
         self._taken += 1
-        self._slow += lane.is_slow
+        self._slow += self._is_slow(route_id)
         return True
 
     def _may_have_more(self, route_id: UUID) -> bool:
-        tunables, lane = self._tunables, self._lanes.get(route_id)
+        tunables, lane = self._tunables, self._lanes.known(route_id)
         most = tunables.retry_route_limit
         if lane is not None:
             if lane.is_slow and self._slow >= slow_places(tunables):
@@ -76,7 +74,7 @@ class _Places:
         return self._share[route_id] < most
 
     def _is_slow(self, route_id: UUID) -> bool:
-        lane = self._lanes.get(route_id)
+        lane = self._lanes.known(route_id)
         return lane is not None and lane.is_slow
 
 
@@ -206,7 +204,7 @@ class Retrier:
         """
         chosen, refused = [], set()
         for row in rows:
-            if places.take(self._lanes.lane(row.route_id, row.shard)):
+            if places.take(row.route_id):
                 held.add((row.route_id, row.seq))
                 chosen.append(row)
             else:

@@ -103,6 +103,10 @@ class Lanes:
                 lane.configure(timeline.current.config)
         return lane
 
+    def known(self, route_id: UUID) -> Lane | None:
+        """The lane of a route, None if none was needed yet."""
+        return self._lanes.get(route_id)
+
     def configure(self, route: Route) -> None:
         """Applies a route's present configuration. A new target deserves another chance; a closed breaker stays so."""
         lane = self._lanes.get(route.id)
