@@ -41,6 +41,8 @@ _ORIGIN: Final = re.compile(
 )
 _TOPIC: Final = re.compile(r"(?!\.\.?\Z)[A-Za-z0-9._-]{1,249}")
 _GROUP: Final = re.compile(r"[!-~]{1,249}")
+# Of its path every link is made and every redirect.
+_PUBLIC_URL: Final = re.compile(r"[A-Za-z0-9\-._~:/\[\]@!$&()*+,;=%]+")
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 
 
@@ -147,7 +149,7 @@ def _url(*schemes: str) -> Callable[[object], str]:
         text = _text(value)
         try:
             parts = urlsplit(text)
-            is_valid = parts.scheme in schemes and (parts.port is None or parts.port > 0)
+            is_valid = parts.scheme in schemes and bool(parts.hostname) and (parts.port is None or parts.port > 0)
         except ValueError:
             is_valid = False
         if not is_valid:
@@ -179,7 +181,8 @@ def _database_url(value: object) -> str:
 def _public_url(value: object) -> str:
     text = _url("http", "https")(value)
     parts = urlsplit(text)
-    if not parts.hostname or parts.query or parts.fragment or parts.username is not None:
+    is_ours = not (parts.query or parts.fragment or parts.username is not None) and "//" not in parts.path.rstrip("/")
+    if not is_ours or not _PUBLIC_URL.fullmatch(text):
         raise ValueError("must be the address of the dashboard only, such as https://hooks.example.com")
     return text.rstrip("/")
 

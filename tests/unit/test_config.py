@@ -11,6 +11,7 @@ import pytest
 
 from daemon import config
 from daemon.config import Config, ConfigError, ListenAddress, LogFormat, LogLevel, Secret, sections
+from tests.support.certificates import issue, pem
 
 HOME = {"HOME": "/home/ada"}
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "hookledger.toml"
@@ -174,7 +175,7 @@ def test_a_change_that_needs_a_restart_is_refused_with_every_such_key(tmp_path: 
 def test_the_examples_other_values_are_valid_too(tmp_path: Path) -> None:
     uncommented = re.sub(r"(?m)^# (?=[a-z_]+ = )", "", EXAMPLE.read_text())
     ca_file = tmp_path / "ca.pem"
-    ca_file.write_text("")
+    ca_file.write_bytes(pem(issue("private-ca")))
     logo = tmp_path / "logo.svg"
     logo.write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
     filled = uncommented.replace("/etc/ssl/private-ca.pem", str(ca_file)).replace('""', f'"{KEY}"')
@@ -264,6 +265,28 @@ def test_a_number_beyond_all_reason_is_refused(key: str) -> None:
         config.load(None, HOME | {f"HOOKLEDGER_{key}": f"1{'0' * 320}"})
     (found,) = caught.value.problems
     assert "must be less than or equal to" in found
+
+
+@pytest.mark.parametrize("key", ["EGRESS__PROXY", "TRACING__ENDPOINT", "SERVER__PUBLIC_URL"])
+@pytest.mark.parametrize("url", ["http://", "http://:80", "https:///path"])
+def test_a_url_without_a_host_is_refused(key: str, url: str) -> None:
+    with pytest.raises(ConfigError):
+        config.load(None, HOME | {f"HOOKLEDGER_{key}": url})
+
+
+@pytest.mark.parametrize("url", ["https://h//evil.example", "https://h/a b", "https://h/\\evil", 'https://h/"><b>'])
+def test_a_public_url_leads_nowhere_else(url: str) -> None:
+    """Every redirect begins with its path, and //evil.example is another host."""
+    (found,) = problems(SERVER__PUBLIC_URL=url)
+    assert found.endswith("must be the address of the dashboard only, such as https://hooks.example.com")
+
+
+@pytest.mark.parametrize("text", [b"", b"no certificate", b"\xff\x00", b"-----BEGIN CERTIFICATE-----\nAAAA\n"])
+def test_a_file_of_authorities_that_has_no_certificate_is_refused(text: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    file.write_bytes(text)
+    (found,) = problems(EGRESS__EXTRA_CA_FILE=str(file))
+    assert found == f"HOOKLEDGER_EGRESS__EXTRA_CA_FILE: no certificate in {file}; name a PEM file"
 
 
 def test_a_secret_given_twice_or_in_a_missing_file_is_refused() -> None:
