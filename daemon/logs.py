@@ -8,6 +8,7 @@ A log call neither waits nor fails: the daemon's stream is a queue (`daemon.queu
 written as JSON is written as text.
 """
 
+import io
 import json
 import logging
 import sys
@@ -16,10 +17,11 @@ from typing import Any, Final, TextIO
 
 import orjson
 import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 from daemon import queued_stream
 from daemon.config import LogFormat, LogLevel
+from daemon.core import texts
 from daemon.queued_stream import QueuedStream
 
 # Loggers that would write a line for each request or each step of the event loop, beside our own canonical lines.
@@ -87,8 +89,35 @@ def _render(format: LogFormat, *, is_terminal: bool) -> list[Processor]:
         case LogFormat.JSON:
             return [structlog.processors.format_exc_info, _to_json]
         case LogFormat.CONSOLE:
-            plain = structlog.dev.plain_traceback
-            return [structlog.dev.ConsoleRenderer(colors=is_terminal, exception_formatter=plain, pad_event_to=28)]
+            columns = structlog.dev.ConsoleRenderer(
+                colors=is_terminal, exception_formatter=_write_traceback, pad_event_to=28
+            )
+            return [_quote, columns]
+
+
+class _Quoted:
+    """A text of which the renderer of columns writes what Python would."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return repr(self._text)
+
+
+def _quote(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """A path that a stranger asked for must not move the cursor of who reads it. The renderer quotes blanks alone."""
+    return {
+        key: _Quoted(value) if isinstance(value, str) and not value.isprintable() else value
+        for key, value in event.items()
+    }
+
+
+def _write_traceback(stream: TextIO, exc_info: ExcInfo) -> None:
+    """The plain traceback, of which no line does anything else."""
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, exc_info)
+    stream.write("\n".join(texts.on_one_line(line) for line in text.getvalue().split("\n")))
 
 
 def _add_time(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -108,6 +137,7 @@ def _to_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
     first = {key: event.pop(key) for key in ("event", "at", "level") if key in event}
     ordered = {**first, **event}
     try:
-        return orjson.dumps(ordered, default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z).decode()
+        text = orjson.dumps(ordered, default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z).decode()
+        return text if text.isascii() else texts.escaped_in_json(text)
     except TypeError:  # half a surrogate pair, a number beyond 64 bits, a circle
         return json.dumps({str(key): value if isinstance(value, int) else str(value) for key, value in ordered.items()})

@@ -26,11 +26,14 @@ log = structlog.get_logger()
 
 STANDARD_INPUT = 0
 
+# There are 16 shards to share out. Others than their owners serve HTTP; a number with a zero too many fills the memory.
+MAX_WORKERS = 256
+
 
 @click.command()
 @config_option
 @click.option("--listen", metavar="H:P", help="Where to listen; port 0 lets the system choose.")
-@click.option("--workers", metavar="N", type=click.IntRange(min=1), default=1, help="Processes to run.")
+@click.option("--workers", metavar="N", type=click.IntRange(1, MAX_WORKERS), default=1, help="Processes to run.")
 @click.option("--dev", is_flag=True, help="Allow loopback targets and http; refused when listening beyond loopback.")
 @click.option(
     "--as-worker", is_flag=True, hidden=True, help="Be one of several workers, with orders from the standard input."

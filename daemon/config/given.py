@@ -18,6 +18,9 @@ from daemon.config.sections import KEYS, SECTIONS, is_secret, model_of
 
 PREFIX: Final = "HOOKLEDGER_"
 
+# Some editors begin a text with a byte order mark, which belongs to no key and to no secret.
+_ENCODING: Final = "utf-8-sig"
+
 _OF_EVENT_SOURCE: Final = re.compile(rf"{PREFIX}SOURCES__(?P<name>[A-Z0-9_]+?)__[A-Z]")
 
 _SEE_ALL: Final = "; see `hookledger config show` for what there is"
@@ -43,12 +46,15 @@ class GivenValues(dict[tuple[str, str], GivenValue]):
 
 def read_file(path: Path, given: GivenValues, problems: list[str]) -> None:
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding=_ENCODING))
     except OSError as error:
         problems.append(f"{path}: {error.strerror}; check the path given with --config")
         return
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         problems.append(f"{path}: not TOML: {error}; correct the file")
+        return
+    except RecursionError:
+        problems.append(f"{path}: not TOML: it is nested too deeply; correct the file")
         return
     for section, keys in document.items():
         if section == event_sources.SECTION:
@@ -100,7 +106,7 @@ def read_environment(environ: Mapping[str, str], given: GivenValues, problems: l
             problems.append(f"{name}: {name.removesuffix('_FILE')} is set too; remove one of them")
         else:
             try:
-                given[from_file[name]] = GivenValue(Path(text).read_text(encoding="utf-8").strip(), name)
+                given[from_file[name]] = GivenValue(Path(text).read_text(encoding=_ENCODING).strip(), name)
             except (OSError, UnicodeDecodeError) as error:
                 cause = error.strerror if isinstance(error, OSError) else "not a text file"
                 problems.append(f"{name}: {text}: {cause}; name a file that this user may read")

@@ -119,6 +119,18 @@ def _check_together(sections: Mapping[str, Section | None], given: GivenValues, 
                 )
             case EgressSection(extra_ca_file=Path() as file) if not file.is_file():
                 yield f"{given.where('egress', 'extra_ca_file')}: no file {file}; name a PEM file"
+            case EgressSection(extra_ca_file=Path() as file) if not _has_certificate(file):
+                yield f"{given.where('egress', 'extra_ca_file')}: no certificate in {file}; name a PEM file"
+
+
+def _has_certificate(file: Path) -> bool:
+    import ssl  # noqa: PLC0415 - few configurations name a file, and each command loads one
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
+    except OSError:  # ssl.SSLError is one, and so is a file that this user may not read
+        return False
+    return True
 
 
 def _source_names(given: GivenValues) -> list[str]:

@@ -41,6 +41,8 @@ _ORIGIN: Final = re.compile(
 )
 _TOPIC: Final = re.compile(r"(?!\.\.?\Z)[A-Za-z0-9._-]{1,249}")
 _GROUP: Final = re.compile(r"[!-~]{1,249}")
+# Of its path every link is made and every redirect.
+_PUBLIC_URL: Final = re.compile(r"[A-Za-z0-9\-._~:/\[\]@!$&()*+,;=%]+")
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 
 
@@ -81,9 +83,19 @@ class ListenAddress:
 
 
 def _text(value: object) -> str:
+    """A text that no name of a file, address or header has to refuse. It may have lines, as expressions do."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError("must be a text")
+    if (problem := texts.problem(value.strip(), has_lines=True)) is not None:
+        raise ValueError(problem)
     return value.strip()
+
+
+def _secret_line(value: object) -> str:
+    text = _text(value)
+    if (problem := texts.problem(text)) is not None:
+        raise ValueError(problem)
+    return text
 
 
 def _address(value: object) -> ListenAddress:
@@ -137,7 +149,7 @@ def _url(*schemes: str) -> Callable[[object], str]:
         text = _text(value)
         try:
             parts = urlsplit(text)
-            is_valid = parts.scheme in schemes and (parts.port is None or parts.port > 0)
+            is_valid = parts.scheme in schemes and bool(parts.hostname) and (parts.port is None or parts.port > 0)
         except ValueError:
             is_valid = False
         if not is_valid:
@@ -145,6 +157,16 @@ def _url(*schemes: str) -> Callable[[object], str]:
         return text
 
     return check
+
+
+def _collector_url(value: object) -> str:
+    text = _url("http", "https")(value)
+    parts = urlsplit(text)
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError(
+            "must have no user, password or query, which would be shown; set OTEL_EXPORTER_OTLP_HEADERS instead"
+        )
+    return text
 
 
 def _database_url(value: object) -> str:
@@ -159,7 +181,8 @@ def _database_url(value: object) -> str:
 def _public_url(value: object) -> str:
     text = _url("http", "https")(value)
     parts = urlsplit(text)
-    if not parts.hostname or parts.query or parts.fragment or parts.username is not None:
+    is_ours = not (parts.query or parts.fragment or parts.username is not None) and "//" not in parts.path.rstrip("/")
+    if not is_ours or not _PUBLIC_URL.fullmatch(text):
         raise ValueError("must be the address of the dashboard only, such as https://hooks.example.com")
     return text.rstrip("/")
 
@@ -296,13 +319,13 @@ DashboardName = Annotated[str, BeforeValidator(_dashboard_name)]
 Origins = Annotated[tuple[Annotated[str, BeforeValidator(_origin)], ...], BeforeValidator(_list)]
 ReturnUrl = Annotated[str, BeforeValidator(_return_url)]
 Ports = Annotated[tuple[Port, ...], BeforeValidator(_list)]
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=1_000_000)]
 PublicSealKeys = Annotated[tuple[Annotated[str, BeforeValidator(_public_seal_key)], ...], BeforeValidator(_list)]
 ProxyUrl = Annotated[Secret, _secret(_url("http", "https"))]
-CollectorUrl = Annotated[str, BeforeValidator(_url("http", "https"))]
+CollectorUrl = Annotated[str, BeforeValidator(_collector_url)]
 PublicUrl = Annotated[str, BeforeValidator(_public_url)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 SourceUser = Annotated[str, BeforeValidator(_text)]
 TenantName = Annotated[str, BeforeValidator(_tenant)]
-SecretText = Annotated[Secret, _secret(_text)]
+SecretText = Annotated[Secret, _secret(_secret_line)]
 Topics = Annotated[tuple[Annotated[str, BeforeValidator(_topic)], ...], BeforeValidator(_nonempty_list)]

@@ -46,6 +46,11 @@ def on_one_line(text: str) -> str:
     return _ESCAPED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def escaped_in_json(text: str) -> str:
+    """JSON with the same characters escaped: it is the same JSON, and one line for everybody."""
+    return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def moment(at: datetime) -> str:
     """A moment as sentences name it: exact, in UTC."""
     return f"{at:%Y-%m-%d %H:%M:%S.%f} UTC"

@@ -84,10 +84,14 @@ SELECT due.route_id, due.seq, due.tick, due.shard, due.recorded_at, due.event_ti
  ORDER BY due.due_at LIMIT $4
 """
 
+# Behind one that is not due all others wait, but for what was not tried yet: among that may be test events, which wait
+# for no other.
 _FIRST_OF_ROUTE = f"""
 SELECT route_id, seq, tick, shard, recorded_at, event_time, failures, replay
-  FROM (SELECT * FROM hookledger.retry WHERE route_id = $1 ORDER BY tick, seq LIMIT $2) first
- WHERE due_at <= least({STATEMENT_TIME}, $3) ORDER BY tick, seq
+  FROM (SELECT *, due_at <= least({STATEMENT_TIME}, $3) AS is_due,
+               bool_and(due_at <= least({STATEMENT_TIME}, $3)) OVER (ORDER BY tick, seq) AS is_next
+          FROM (SELECT * FROM hookledger.retry WHERE route_id = $1 ORDER BY tick, seq LIMIT $2) first) judged
+ WHERE is_next OR (is_due AND failures = 0) ORDER BY tick, seq
 """
 
 _NEXT_DUE = f"""
@@ -137,8 +141,8 @@ async def due(
 async def first_of_route(
     database: Database, route_id: UUID, *, limit: int, latest: datetime | None = None
 ) -> list[WaitingDelivery]:
-    """Deliveries that are due now among the first `limit` retries of a route, in the order of its events. `latest` is
-    that of `due`.
+    """Deliveries of an ordered route that are due now and wait for no other, among its first `limit` retries, in the
+    order of its events. `latest` is that of `due`.
     """
     async with database.connection() as connection:
         rows = await connection.fetch(_FIRST_OF_ROUTE, route_id, limit, latest)

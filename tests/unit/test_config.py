@@ -11,6 +11,7 @@ import pytest
 
 from daemon import config
 from daemon.config import Config, ConfigError, ListenAddress, LogFormat, LogLevel, Secret, sections
+from tests.support.certificates import issue, pem
 
 HOME = {"HOME": "/home/ada"}
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "hookledger.toml"
@@ -174,7 +175,7 @@ def test_a_change_that_needs_a_restart_is_refused_with_every_such_key(tmp_path: 
 def test_the_examples_other_values_are_valid_too(tmp_path: Path) -> None:
     uncommented = re.sub(r"(?m)^# (?=[a-z_]+ = )", "", EXAMPLE.read_text())
     ca_file = tmp_path / "ca.pem"
-    ca_file.write_text("")
+    ca_file.write_bytes(pem(issue("private-ca")))
     logo = tmp_path / "logo.svg"
     logo.write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
     filled = uncommented.replace("/etc/ssl/private-ca.pem", str(ca_file)).replace('""', f'"{KEY}"')
@@ -220,6 +221,72 @@ def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
     token.write_text("s3cret\n")
     loaded = load(SERVER__ADMIN_TOKEN_FILE=str(token))
     assert loaded.server.admin_token == Secret("s3cret")
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    token, toml = tmp_path / "token", tmp_path / "marked.toml"
+    token.write_text("s3cret\n", encoding="utf-8-sig")
+    toml.write_text("[log]\nlevel = 'debug'\n", encoding="utf-8-sig")
+    loaded = config.load(toml, HOME | {"HOOKLEDGER_SERVER__ADMIN_TOKEN_FILE": str(token)})
+    assert (loaded.server.admin_token, loaded.log.level) == (Secret("s3cret"), LogLevel.DEBUG)
+
+
+@pytest.mark.parametrize("key", ["server.listen", "database.data_dir", "seal.anchor_file", "dashboard.logo_file"])
+def test_a_text_that_no_system_call_takes_is_refused(key: str, tmp_path: Path) -> None:
+    section, name = key.split(".")
+    (found,) = problems(f'[{section}]\n{name} = "/a\\u0000b:1"', tmp_path=tmp_path)
+    assert found.endswith(f"{key}: must not contain control characters: remove U+0000")
+
+
+@pytest.mark.parametrize("token", ["s3cret\nbehind", "s3\x00cret", "s3\udcffcret"])
+def test_a_token_that_no_request_could_carry_is_refused_and_not_quoted(token: str) -> None:
+    (found,) = problems(SERVER__ADMIN_TOKEN=token)
+    assert "must not contain control characters: remove U+" in found
+    assert "cret" not in found
+
+
+@pytest.mark.parametrize("url", ["http://ada:s3cret@otel:4318", "http://s3cret@otel", "https://otel/?api-key=s3cret"])
+def test_a_collectors_url_has_no_secret_that_every_log_would_show(url: str) -> None:
+    (found,) = problems(TRACING__ENDPOINT=url)
+    assert found == (
+        "HOOKLEDGER_TRACING__ENDPOINT: must have no user, password or query, which would be shown; set "
+        "OTEL_EXPORTER_OTLP_HEADERS instead"
+    )
+
+
+def test_a_file_that_is_nested_too_deeply_is_no_toml(tmp_path: Path) -> None:
+    (found,) = problems(f"a = {'[' * 100_000}", tmp_path=tmp_path)
+    assert found.endswith("not TOML: it is nested too deeply; correct the file")
+
+
+@pytest.mark.parametrize("key", ["LIMITS__COMMANDS_PER_MINUTE", "DELIVERY__CONCURRENCY", "TRACING__MAX_PER_SECOND"])
+def test_a_number_beyond_all_reason_is_refused(key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.load(None, HOME | {f"HOOKLEDGER_{key}": f"1{'0' * 320}"})
+    (found,) = caught.value.problems
+    assert "must be less than or equal to" in found
+
+
+@pytest.mark.parametrize("key", ["EGRESS__PROXY", "TRACING__ENDPOINT", "SERVER__PUBLIC_URL"])
+@pytest.mark.parametrize("url", ["http://", "http://:80", "https:///path"])
+def test_a_url_without_a_host_is_refused(key: str, url: str) -> None:
+    with pytest.raises(ConfigError):
+        config.load(None, HOME | {f"HOOKLEDGER_{key}": url})
+
+
+@pytest.mark.parametrize("url", ["https://h//evil.example", "https://h/a b", "https://h/\\evil", 'https://h/"><b>'])
+def test_a_public_url_leads_nowhere_else(url: str) -> None:
+    """Every redirect begins with its path, and //evil.example is another host."""
+    (found,) = problems(SERVER__PUBLIC_URL=url)
+    assert found.endswith("must be the address of the dashboard only, such as https://hooks.example.com")
+
+
+@pytest.mark.parametrize("text", [b"", b"no certificate", b"\xff\x00", b"-----BEGIN CERTIFICATE-----\nAAAA\n"])
+def test_a_file_of_authorities_that_has_no_certificate_is_refused(text: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    file.write_bytes(text)
+    (found,) = problems(EGRESS__EXTRA_CA_FILE=str(file))
+    assert found == f"HOOKLEDGER_EGRESS__EXTRA_CA_FILE: no certificate in {file}; name a PEM file"
 
 
 def test_a_secret_given_twice_or_in_a_missing_file_is_refused() -> None:

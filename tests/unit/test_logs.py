@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO, cast
@@ -145,3 +146,27 @@ def test_missing_lines_are_told_in_the_shape_of_a_line(tmp_path: Path) -> None:
 
 def _fail(password: str) -> None:
     _ = len(password) / 0
+
+
+# A path that anybody may ask for: it clears the screen, renames the window, forges a line, and hides what follows.
+HOSTILE = "/v1/\x1b]0;mine\x07\x1b[2J\x9b31m\x85[info]\u2028forged\u202e\x7f"
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+@pytest.mark.parametrize("format", LogFormat)
+def test_no_value_moves_the_cursor_or_begins_a_line(stream: type[io.StringIO], format: LogFormat) -> None:
+    quiet, loud = stream(), stream()
+    for out, path in ((quiet, "/v1/x"), (loud, HOSTILE)):
+        logs.configure(LogLevel.INFO, format, out)
+        structlog.get_logger().info("request.refused", path=path, paths=[path])
+        logging.getLogger("library").warning("of %s", path)
+        structlog.get_logger().error("request.crashed", path=path, exc_info=ValueError(path))
+    assert controls(loud.getvalue()) == controls(quiet.getvalue())
+    assert "forged" in loud.getvalue()
+    if format is LogFormat.JSON:
+        assert lines(loud)[0]["path"] == HOSTILE
+
+
+def controls(text: str) -> list[str]:
+    """What of a text acts on a terminal."""
+    return [each for each in text if unicodedata.category(each) in ("Cc", "Cf", "Zl", "Zp") and each != "\x7f"]

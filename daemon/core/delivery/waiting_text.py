@@ -16,6 +16,9 @@ from daemon.core.texts import moment
 # The longest pause of a breaker, with its jitter.
 _LONGEST_PAUSE = timedelta(seconds=LONGEST_PAUSE_SECONDS * 1.1)
 
+# So long after it fell due nothing need keep a delivery but the time until it is taken up.
+_HARDLY_LATE = timedelta(seconds=5)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentAgain:
@@ -78,19 +81,28 @@ def _waits_for(facts: WaitingFacts) -> str:  # noqa: PLR0911 - one cause after a
     if facts.is_parked and facts.failing_since is not None:
         return _until_recovered(facts, facts.failing_since)
     if facts.rate_limit_per_second is not None and facts.is_parked:
-        return f"It waits for our rate limit: the route gets at most {facts.rate_limit_per_second:g} requests a second."
+        return f"It waits for {_rate_limit(facts.rate_limit_per_second)}."
     if facts.is_parked:
         return "It waits for its turn: the receiver takes requests more slowly than events happen."
     return "It is due, and about to be sent."
 
 
 def _until_due(facts: WaitingFacts, due_at: datetime) -> str:
+    rate = facts.rate_limit_per_second
+    if rate is not None and facts.now - due_at > _HARDLY_LATE:
+        return f"It is due since {moment(due_at)}, and waits for {_rate_limit(rate)}."
+    if not facts.attempts and due_at <= facts.now:
+        return "It is due, and about to be sent."
     if not facts.attempts:
         return f"Its first request is under way; if nothing is known of it by {moment(due_at)}, it is sent again."
     number = facts.attempts + 1
     if due_at <= facts.now:
         return f"Attempt {number} is due since {moment(due_at)}, and about to be sent."
     return f"Attempt {number} is due at {moment(due_at)}."
+
+
+def _rate_limit(per_second: float) -> str:
+    return f"our rate limit: the route gets at most {per_second:g} requests a second"
 
 
 def _until_recovered(facts: WaitingFacts, since: datetime) -> str:

@@ -81,7 +81,17 @@ def of(context: bytes | None) -> TraceContext | None:
     if context is None or not context.startswith(_BEGIN):
         return None
     found = _KEPT.match(context)
-    return None if found is None else parse(found[1].decode(), "" if found[2] is None else orjson.loads(found[2]))
+    return None if found is None else parse(found[1].decode(), "" if found[2] is None else _state(found[2]))
+
+
+def _state(text: bytes) -> str:
+    """The state in a text of JSON. A producer may have written it in SQL, where half a character is JSON: that is no
+    state.
+    """
+    try:
+        return str(orjson.loads(text))
+    except orjson.JSONDecodeError:
+        return ""
 
 
 def is_sampled(context: bytes | None, *, delivery_id: str, sample_ratio: float) -> bool:

@@ -3,11 +3,12 @@
 The checkpoint depends on PostgreSQL only, never on a receiver. So four times a second this looks for deliveries that
 hold it up. A request in flight for more than a second gets a row in `retry`, which falls due only if the process dies.
 A delivery queued for more than two seconds has its whole lane parked. A test event is not parked: after a second it
-gets such a row while it waits.
+gets a row that is due, and is taken up again like a retry, but comes first then too.
 
 A parking lane is drained from the table, oldest packed row first, a chunk at a time, and no more than its breaker
-allows as probes. The lane is live again when the table has nothing left for it and no row for it is about to be
-written.
+allows as probes, than its rate lets it send soon, or than its slow receiver takes. While the events in memory are too
+large altogether, each lane gets one delivery, once it has none. The lane is live again when the table has nothing left
+for it and no row for it is about to be written.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ class Parking:
         chunk = self._tunables.chunk_events if self._lanes.queued < self._tunables.crowded_events else 1
         ours = set(self._ledger.shards())
         for lane in [lane for lane in self._lanes.active.values() if lane.is_parking and lane.shard in ours]:
-            if lane.load < self._tunables.low_water:
+            if lane.load < self._tunables.low_water and not (lane.load and self._is_full_of_bytes):
                 async with self._working_set.moving:
                     if lane.is_parking:  # still: while it waited, the shard may have gone
                         await self._refill(lane, chunk)
@@ -125,6 +126,16 @@ class Parking:
             await self._wait_idle()
         elif await self.wakeup.wait(self._tunables.sweep_seconds):
             await asyncio.sleep(self._tunables.parking_pause_seconds)
+
+    @property
+    def _is_full_of_bytes(self) -> bool:
+        return self._working_set.size_bytes >= self._tunables.max_bytes
+
+    def _places(self, lane: Lane) -> int:
+        """How many more deliveries of a lane are worth being in memory. The others would wait there for long."""
+        most = 2 * lane.limit if lane.is_slow else self._tunables.low_water + self._tunables.chunk_events
+        seconds = self._tunables.paced_seconds
+        return lane.due_places(time.monotonic(), most=most, seconds=seconds) - lane.load
 
     async def _wait_idle(self) -> None:
         """Waits for work; while lanes are resting, no longer than until some of them may be let go."""
@@ -144,8 +155,10 @@ class Parking:
         for delivery in self._ledger.older_than(now - self._tunables.persist_seconds):
             if delivery.is_accounted or delivery.is_withdrawn:
                 continue  # the latter: its shard is being handed over
-            if not delivery.is_waiting or delivery.is_test:
+            if not delivery.is_waiting:
                 self._recorder.persist_in_flight(delivery)
+            elif delivery.is_test:
+                self._lanes.put_back_tests(self._lanes.lane(delivery.route_id, delivery.shard))
             elif delivery.read_at < now - self._tunables.max_queued_seconds:
                 self._lanes.park(self._lanes.lane(delivery.route_id, delivery.shard))
 
@@ -180,13 +193,14 @@ class Parking:
             if self._lanes.has_packed_in_flight(lane) or self._recorder.has_unwritten(lane.route_id):
                 return
             lane.advance(LaneStep.REREAD)
-        room = lane.breaker.capacity(time.monotonic())
-        if not room:
+        room, places = lane.breaker.capacity(time.monotonic()), self._places(lane)
+        if not room or places <= 0:
             return
+        chunk_events = min(chunk_events, places, 1 if self._is_full_of_bytes else places)
         drain = self._drains.setdefault(lane.route_id, _Drain())
         if not drain.left and not await self._next_row(lane, drain):
             return
-        chunk = list(islice(drain.left, chunk_events if lane.breaker.is_closed else room))
+        chunk = list(islice(drain.left, chunk_events if lane.breaker.is_closed else min(room, places)))
         events = await domain_events.by_seq(self._database, {row.seq: row.recorded_at for row in chunk})
         if self._drains.get(lane.route_id) is not drain or drain.row is None or lane.state is LaneState.RETURNED:
             return

@@ -3,15 +3,17 @@
 A row of a delivery that is in memory says nothing: the delivery decides what becomes of it. So rows of the working set
 are passed over, from when they are taken up (or written while a request is under way) until their outcome is written.
 
-Every route has a share of the places in memory. Of an ordered route the share is filled from the front of its order:
-the others wait for the first one, whenever that falls due.
+Every route has a share of the places in memory, and none in which a delivery would only wait: a route with a rate has
+as many as it may send until the next look, and all receivers that are slow have half of the places together. Else the
+routes of one tenant could take all of them, and nobody else's retries would be sent. Of an ordered route the share is
+filled from the front of its order: the others wait for the first one, whenever that falls due.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from uuid import UUID
 
 from daemon.core.delivery.answer import Outcome
@@ -28,6 +30,57 @@ from eventstore.postgres.connect import Database
 from eventstore.progress import backlog
 from eventstore.progress.backlog import WaitingDelivery
 from eventstore.progress.rows import AttemptRow
+
+
+class _Places:
+    """The places in memory: who has how many, and which routes may have more."""
+
+    def __init__(
+        self, lanes: Lanes, held: Iterable[RouteAndSeq], is_ordered: Callable[[UUID], bool], tunables: Tunables
+    ) -> None:
+        self._lanes = lanes
+        self._tunables = tunables
+        self._now = time.monotonic()
+        self._share = Counter(route_id for route_id, _ in held if not is_ordered(route_id))
+        self._taken = self._share.total()
+        self._slow = sum(count for route_id, count in self._share.items() if self._is_slow(route_id))
+
+    @property
+    def are_free(self) -> bool:
+        return self._taken < self._tunables.retry_held_limit
+
+    @property
+    def without(self) -> set[UUID]:
+        """The routes that may have no more, as far as that is known before anything of them is read."""
+        special = [lane.route_id for lane in self._lanes if lane.pace is not None or lane.is_slow]
+        return {route_id for route_id in {*self._share, *special} if not self._may_have_more(route_id)}
+
+    def take(self, route_id: UUID) -> bool:
+        """Takes a place for one more of a route; False if it may have none."""
+        if not self._may_have_more(route_id):
+            return False
+        self._share[route_id] += 1
+        self._taken += 1
+        self._slow += self._is_slow(route_id)
+        return True
+
+    def _may_have_more(self, route_id: UUID) -> bool:
+        tunables, lane = self._tunables, self._lanes.known(route_id)
+        most = tunables.retry_route_limit
+        if lane is not None:
+            if lane.is_slow and self._slow >= slow_places(tunables):
+                return False
+            most = lane.due_places(self._now, most=most, seconds=tunables.paced_seconds)
+        return self._share[route_id] < most
+
+    def _is_slow(self, route_id: UUID) -> bool:
+        lane = self._lanes.known(route_id)
+        return lane is not None and lane.is_slow
+
+
+def slow_places(tunables: Tunables) -> int:
+    """How many places the retries of slow receivers may have together."""
+    return max(1, tunables.retry_held_limit // 2)
 
 
 class Retrier:
@@ -53,7 +106,7 @@ class Retrier:
         self._poll_seconds = tunables.retry_poll_seconds
         self._route_limit = tunables.retry_route_limit
         self._page_rows = tunables.retry_page_rows
-        self._held_limit = tunables.retry_held_limit
+        self._tunables = tunables
         self._dropped: set[int] = set()
 
     def recorded(self, rows: list[AttemptRow], deliveries: list[Delivery]) -> None:
@@ -100,25 +153,43 @@ class Retrier:
     async def _take_due(self, shards: list[int]) -> None:
         """Takes up what is due, page by page. A route that has its share in memory leaves the rest to others."""
         self._dropped.clear()
+        self._let_go()
         held = {delivery.pair for delivery in self._working_set.with_retry_row()}
-        share = Counter(route_id for route_id, _ in held)
+        places = _Places(self._lanes, held, self._is_ordered, self._tunables)
         ordered: set[UUID] = set()
-        while len(held) < self._held_limit:
+        refused: set[UUID] = set()
+        while places.are_free:
             rows = await backlog.due(
                 self._database,
                 shards,
                 held=held,
-                without=ordered.union(route for route, count in share.items() if count >= self._route_limit),
+                without=places.without | ordered | refused,
                 limit=self._page_rows,
                 latest=self._clock.latest(),
             )
             ordered.update(row.route_id for row in rows if self._is_ordered(row.route_id))
-            await self._take_up([row for row in rows if row.route_id not in ordered], held, share)
+            refused |= await self._take_up([row for row in rows if row.route_id not in ordered], held, places)
             if len(rows) < self._page_rows:
                 break
         # Beyond the limit for all, since the others of such a route can do nothing without its first one.
-        for route_id in ordered.union(route for route in share if self._is_ordered(route)):
+        for route_id in ordered.union(route for route, _ in held if self._is_ordered(route)):
             await self._take_first(route_id, held)
+
+    def _let_go(self) -> None:
+        """Lets go of what routes have beyond their places since they got a rate, or their receivers turned out slow."""
+        waiting = [lane for lane in self._lanes.active.values() if lane.due and not lane.is_ordered]
+        now, tunables = time.monotonic(), self._tunables
+        for lane in waiting:
+            keep = lane.due_places(now, most=tunables.retry_route_limit, seconds=tunables.paced_seconds)
+            if len(lane.due) > keep:
+                self._lanes.let_go_due(lane, keep=keep)
+        slow = [lane for lane in waiting if lane.is_slow and lane.due]
+        left = slow_places(self._tunables)
+        if sum(len(lane.due) for lane in slow) > left:
+            each = max(1, left // len(slow))
+            for lane in slow:
+                self._lanes.let_go_due(lane, keep=min(each, left))
+                left -= len(lane.due)
 
     async def _take_first(self, route_id: UUID, held: set[RouteAndSeq]) -> None:
         """Takes up what is due of the first retries of an ordered route, in the order of its events."""
@@ -127,15 +198,19 @@ class Retrier:
         )
         await self._queue([row for row in first if (route_id, row.seq) not in held])
 
-    async def _take_up(self, rows: Iterable[WaitingDelivery], held: set[RouteAndSeq], share: Counter[UUID]) -> None:
-        """Queues these rows as far as their routes' shares allow; `held` and `share` grow by them."""
-        chosen = []
+    async def _take_up(self, rows: Iterable[WaitingDelivery], held: set[RouteAndSeq], places: _Places) -> set[UUID]:
+        """Queues these rows as far as there are places for their routes; `held` grows by them. Returns the routes for
+        which there were not enough.
+        """
+        chosen, refused = [], set()
         for row in rows:
-            if share[row.route_id] < self._route_limit:
-                share[row.route_id] += 1
+            if places.take(row.route_id):
                 held.add((row.route_id, row.seq))
                 chosen.append(row)
+            else:
+                refused.add(row.route_id)
         await self._queue(chosen)
+        return refused
 
     async def _queue(self, chosen: Sequence[WaitingDelivery]) -> None:
         events = await domain_events.by_seq(self._database, {row.seq: row.recorded_at for row in chosen})

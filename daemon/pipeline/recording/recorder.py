@@ -211,6 +211,11 @@ class Recorder:
         if delivery.has_retry_row and delivery.replay is None:
             self._retry(delivery, timedelta(0))
 
+    def put_back(self, delivery: Delivery) -> None:
+        """Notes a delivery that waits and is let go of: it is due, and taken up again when there is room."""
+        self._retry(delivery, timedelta(0))
+        self._mark_accounted(delivery)
+
     def skip_missing(self, row: PackedRow) -> None:
         """Notes that one delivery of a packed row cannot be sent any more: its event is gone."""
         row.remaining -= 1

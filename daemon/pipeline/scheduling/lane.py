@@ -4,7 +4,7 @@ Three queues. `queue` holds first attempts: what the tailer decided, or what was
 holds retries, which keep their schedule whatever the breaker says; the two take turns. An `ordered` lane has one
 delivery under way and goes by the order of events alone: behind one that failed everything waits, also while its retry
 is only a row in a table (`failing`). `tests` holds first attempts of test events, which somebody waits for: they come
-first, are never parked, and neither breaker nor order holds them back.
+first, are never parked, and neither breaker nor order holds them back. What waits for long lies in `retry` meanwhile.
 
 Whether a lane queues or parks what arrives is its `state` (`daemon.core.delivery.lane_states`). What is parked lies in
 packed rows (about `parked_pairs` of them), or from the position `range_from` on in a range, which needs no rows.
@@ -215,6 +215,24 @@ class Lane:
     def add_test(self, delivery: Delivery) -> None:
         """Queues the first attempt of a test event."""
         self.tests.append(delivery)
+
+    def let_go(self, waiting: deque[Delivery], *, keep: int = 0) -> list[Delivery]:
+        """Takes out of `due` or `tests` all but the first few, and returns it: its rows go on without it."""
+        gone = list(waiting)[keep:]
+        for _ in gone:
+            waiting.pop()
+        for delivery in gone:
+            delivery.advance(DeliveryStep.WITHDRAW)
+        return gone
+
+    def due_places(self, now: float, *, most: int, seconds: float) -> int:
+        """How many deliveries of the tables are worth a place in memory: `most`, or what the route's rate lets start in
+        so many seconds.
+        """
+        if self.pace is None:
+            return most
+        left = seconds - self.pace.wait(now)
+        return 0 if left < 0 else min(most, 1 + int(left * self.pace.rate))
 
     def wait(self, now: float) -> float:
         """Seconds until something may start: 0 for now, infinite if it takes an event and not time."""

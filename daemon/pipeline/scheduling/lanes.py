@@ -52,6 +52,9 @@ class DeliveryWriter(Protocol):
     def return_to_table(self, delivery: Delivery) -> None:
         """Notes that a delivery is not under way, whatever was written down of it."""
 
+    def put_back(self, delivery: Delivery) -> None:
+        """Notes a delivery that waits and is let go of, to be taken up again."""
+
 
 class Lanes:
     """All lanes of a process. `room` is set when a parking lane runs low, or when lanes that were idle have work."""
@@ -99,6 +102,10 @@ class Lanes:
             if timeline is not None:
                 lane.configure(timeline.current.config)
         return lane
+
+    def known(self, route_id: UUID) -> Lane | None:
+        """The lane of a route, None if none was needed yet."""
+        return self._lanes.get(route_id)
 
     def configure(self, route: Route) -> None:
         """Applies a route's present configuration. A new target deserves another chance; a closed breaker stays so."""
@@ -155,9 +162,12 @@ class Lanes:
         self._enqueue(lane, delivery)
 
     def take_up_due(self, lane: Lane, delivery: Delivery) -> None:
-        """Queues a retry that is due."""
+        """Queues a retry that is due, or a test event that has waited for its first attempt in the table."""
         self._working_set.add(delivery)
-        lane.add_due(delivery)
+        if delivery.is_test and not delivery.failures:
+            lane.add_test(delivery)
+        else:
+            lane.add_due(delivery)
         self._activate(lane)
         self._line_up(lane)
 
@@ -221,6 +231,18 @@ class Lanes:
         """Lets go of a delivery that no worker has taken: its row goes on without it, or is gone."""
         delivery.advance(DeliveryStep.WITHDRAW)
         self._working_set.discard(delivery)
+
+    def let_go_due(self, lane: Lane, *, keep: int) -> None:
+        """Lets go of all retries of a lane but the first few, which wait: they are found in their rows again."""
+        for delivery in lane.let_go(lane.due, keep=keep):
+            self._working_set.discard(delivery)
+
+    def put_back_tests(self, lane: Lane) -> None:
+        """Writes down which test events of a lane wait, and lets go of them."""
+        for delivery in lane.let_go(lane.tests):
+            if not delivery.is_accounted:
+                self._writer.put_back(delivery)
+            self._working_set.discard(delivery)
 
     def rest(self, now: float) -> None:
         """No longer looks after lanes that have nothing to do."""

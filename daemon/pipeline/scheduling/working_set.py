@@ -19,10 +19,13 @@ from daemon.pipeline.scheduling.delivery import Delivery
 
 
 class WorkingSet:
-    """Deliveries by route and seq, and seqs of rows that were read and have no `Delivery` yet."""
+    """Deliveries by route and seq, and seqs of rows that were read and have no `Delivery` yet. `size_bytes` is what the
+    events of the deliveries take, those of several routes counted for each.
+    """
 
     def __init__(self) -> None:
         self.moving = asyncio.Lock()
+        self.size_bytes = 0
         self._deliveries: dict[UUID, dict[int, Delivery]] = {}
         self._read: dict[UUID, set[int]] = {}
 
@@ -31,13 +34,17 @@ class WorkingSet:
         of_route = self._deliveries.get(delivery.route_id)
         if of_route is None:
             of_route = self._deliveries[delivery.route_id] = {}
+        before = of_route.get(delivery.event.seq)
         of_route[delivery.event.seq] = delivery
+        if before is None:
+            self.size_bytes += delivery.event.size_bytes
 
     def discard(self, delivery: Delivery) -> None:
         """Forgets a delivery. If the pair was taken up again since, the newer delivery stays."""
         of_route = self._deliveries.get(delivery.route_id)
         if of_route is not None and of_route.get(delivery.event.seq) is delivery:
             del of_route[delivery.event.seq]
+            self.size_bytes -= delivery.event.size_bytes
             if not of_route:
                 del self._deliveries[delivery.route_id]
 

@@ -307,13 +307,13 @@ class Attempt:
             delivery.failures += 1
         if wait is not None and not windows.is_sendable(self._route(route.id).windows, delivery.event_time):
             wait = timedelta(0)  # the window closed during the request: a retry now is suppressed at once
-        if self._on_attempted is not None:
-            self._on_attempted(delivery, row, seconds)
         self._recorder.attempted(delivery, row, retry_after=wait)
         if not delivery.is_test:
             self._metrics.attempted(row.outcome, core_delivery.status_class(answer), seconds)
         if verdict is Verdict.GONE and (delivery.is_handed_over or not delivery.is_withdrawn):
             self._on_gone(route)
+        if self._on_attempted is not None:  # last: who only looks on must not keep anything from being recorded
+            self._on_attempted(delivery, row, seconds)
 
     def _conclude(
         self, delivery: Delivery, answer: Answer, verdict: Verdict, now: datetime

@@ -157,3 +157,49 @@ async def test_a_lane_stays_parked_for_what_the_query_could_not_see_yet(
         await there.count(120)
         await it.until_row(NONE_PARKED)
         assert Counter(ids_of(there)) == dict.fromkeys(published, 1)
+
+
+async def test_a_lane_holds_no_more_than_its_rate_lets_it_send_soon(database_url: str) -> None:
+    tunables = replace(SMALL_LANES, max_queued_seconds=0.2, sweep_seconds=0.05)
+    async with receiver() as there, pipeline_process(database_url, route_concurrency=1, tunables=tunables) as it:
+        opened = gate(there, "/other")
+        paced = [await it.route(there.url + "/paced", rate_limit_per_second=0.001) for _ in range(3)]
+        await it.route(there.url + "/other")
+        await it.publish(count=60)
+        await it.until_row(PARKED, 4 * 50)
+        opened.set()
+        await there.count(60, path="/other")
+        lanes = [it.pipeline._lanes.lane(route.id, 0) for route in paced]
+        assert [lane.load for lane in lanes] == [0, 0, 0]
+        for route in paced:
+            await it.edit(route, rate_limit_per_second=None)
+        await there.count(180, path="/paced")
+        await it.until_row(NONE_PARKED)
+
+
+async def test_what_is_taken_up_again_is_bounded_by_its_bytes(database_url: str) -> None:
+    tunables = replace(SMALL_LANES, max_bytes=1_000_000, chunk_events=4)
+    async with receiver() as there, pipeline_process(database_url, route_concurrency=1, tunables=tunables) as it:
+        opened = gate(there, "/")
+        for _ in range(5):
+            await it.route(there.url + "/")
+        large = b'{"customer":{"note":"%b"}}' % (b"x" * 100_000)
+        await it.publish(count=30, snapshot=large)
+        await it.until_row(PARKED, 5 * 25)
+        held = it.pipeline._working_set
+        peak = 0
+
+        async def watch() -> None:
+            nonlocal peak
+            while True:
+                peak = max(peak, sum(d.event.size_bytes for of in held._deliveries.values() for d in of.values()))
+                await asyncio.sleep(0)
+
+        watching = asyncio.create_task(watch())
+        opened.set()
+        await there.count(150)
+        watching.cancel()
+        await it.until_row(NONE_PARKED)
+        assert held.size_bytes == 0
+    # What was there before, a chunk, and one of each route.
+    assert peak < 1_000_000 + (4 + 5) * 110_000, peak

@@ -9,9 +9,14 @@ from itertools import pairwise
 import pytest
 from aiohttp import web
 
+from daemon import sample_events
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import RouteStatus
 from daemon.pipeline.tunables import Tunables
+from eventstore.domain_events import catalogue
+from eventstore.domain_events.catalogue import TypeRow
+from eventstore.progress import manual_retry
+from eventstore.progress.manual_retry import RetryRequest
 from tests.support.pipeline_process import CONTEXT, pipeline_process
 from tests.support.receiver import once, receiver, status
 from tests.support.until import until
@@ -160,3 +165,116 @@ async def test_more_due_retries_than_a_page_are_all_taken_up(database_url: str) 
         outcomes = await it.outcomes()
         assert all(outcomes[i][-1] == "delivered" and outcomes[i].count("delivered") == 1 for i in ids)
         assert not list(it.pipeline._working_set.with_retry_row())
+
+
+# Four of a route, and eight altogether: three routes that hold what they cannot send would leave nothing to others.
+FEW = Tunables(retry_route_limit=4, retry_held_limit=8, retry_poll_seconds=0.2, persist_seconds=0.2)
+
+
+async def test_retries_that_wait_for_the_rate_of_their_routes_leave_room_for_others(database_url: str) -> None:
+    policy = RetryPolicy(first=timedelta(seconds=1), cap=timedelta(seconds=1), attempts=100)
+    async with receiver() as there, pipeline_process(database_url, retry=policy, tunables=FEW) as it:
+        there.answer |= {"/paced": status(500), "/other": once(status(500))}
+        paced = [await it.route(there.url + "/paced", tenant="loud") for _ in range(3)]
+        await it.publish(tenant="loud", count=6)
+        await it.until_row("SELECT count(*) = 18 FROM hookledger.attempt")
+        for route in paced:
+            await it.edit(route, rate_limit_per_second=0.001)
+        await it.until_row("SELECT count(DISTINCT route_id) = 3 FROM hookledger.attempt WHERE number = 2")
+        await it.until_row("SELECT bool_and(due_at < clock_timestamp()) FROM hookledger.retry WHERE failures = 1")
+        await it.route(there.url + "/other")
+        (other,) = await it.publish()
+        await there.count(2, path="/other")
+        await it.until_row("SELECT count(*) = 1 FROM hookledger.attempt WHERE outcome = 'delivered'")
+        assert (await it.outcomes())[other] == ["retrying", "delivered"]
+        for route in paced:
+            await it.edit(route, rate_limit_per_second=None)
+        there.answer.clear()
+        await it.until_row("SELECT count(*) = 19 FROM hookledger.attempt WHERE outcome = 'delivered'")
+
+
+async def test_retries_that_wait_for_the_order_of_their_routes_leave_room_for_others(database_url: str) -> None:
+    policy = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1))
+    async with receiver() as there, pipeline_process(database_url, retry=policy, tunables=FEW) as it:
+        for _ in range(3):
+            await it.route(there.url + "/ordered", tenant="loud", ordered=True)
+        await it.publish(tenant="loud", count=6)
+        await it.until_row("SELECT count(*) = 18 FROM hookledger.attempt")
+        there.answer |= {"/ordered": status(500), "/other": once(status(500))}
+        again = await it.rows("SELECT route_id, seq FROM hookledger.attempt ORDER BY seq")
+        for row in again:
+            await manual_retry.retry(it.database, **row, request=RetryRequest(actor="ada", origin="api"))
+        await it.until_row("SELECT count(*) = 3 FROM hookledger.attempt WHERE outcome = 'retrying'")
+        route = await it.route(there.url + "/other")
+        (other,) = await it.publish()
+        await there.count(1, path="/other")
+        await it.until_row("SELECT count(*) = 4 FROM hookledger.attempt WHERE outcome = 'retrying'")
+        (row,) = await it.rows("SELECT route_id, seq FROM hookledger.retry WHERE route_id = $1", route.id)
+        await manual_retry.retry(it.database, **row, request=RetryRequest(actor="ada", origin="api"))
+        await there.count(2, path="/other")
+        await it.until_row("SELECT count(*) = 1 FROM hookledger.attempt WHERE event_id = $1 AND number = 2", other)
+        there.answer.clear()
+        await it.rows("UPDATE hookledger.retry SET due_at = due_at - interval '2 hours' RETURNING 1")
+        await it.until_row("SELECT count(*) = 0 FROM hookledger.retry")
+        sent = await it.rows(
+            "SELECT array_agg(seq ORDER BY at, started_at) AS seqs FROM hookledger.attempt"
+            " WHERE number > 1 AND outcome = 'delivered' AND tenant = 'loud' GROUP BY route_id"
+        )
+        assert [len(row["seqs"]) for row in sent] == [6, 6, 6]
+        assert all(row["seqs"] == sorted(row["seqs"]) for row in sent), "in order"
+
+
+async def test_retries_of_receivers_that_hang_leave_room_for_others(database_url: str) -> None:
+    policy = RetryPolicy(first=timedelta(seconds=0.5), cap=timedelta(seconds=0.5), attempts=100)
+    never = asyncio.Event()
+
+    async def hang(_request: web.Request) -> web.StreamResponse:
+        await never.wait()
+        return web.Response()
+
+    async with (
+        receiver() as there,
+        pipeline_process(
+            database_url,
+            retry=policy,
+            route_concurrency=1,
+            breaker_failures=1000,
+            timeout_seconds=600,
+            tunables=FEW,
+        ) as it,
+    ):
+        there.answer |= {"/slow": status(500), "/other": once(status(500))}
+        for _ in range(3):
+            await it.route(there.url + "/slow", tenant="loud")
+        await it.publish(tenant="loud", count=6)
+        await it.until_row("SELECT count(*) >= 18 FROM hookledger.attempt")
+        there.answer["/slow"] = hang
+        await until(lambda: sum(lane.is_slow for lane in it.pipeline._lanes) == 3)
+        await it.route(there.url + "/other")
+        (other,) = await it.publish()
+        await there.count(2, path="/other")
+        await it.until_row("SELECT count(*) = 2 FROM hookledger.attempt WHERE event_id = $1", other)
+        there.answer.clear()
+        never.set()
+        await it.until_row("SELECT count(*) = 19 FROM hookledger.attempt WHERE outcome = 'delivered'")
+
+
+async def test_tests_that_wait_for_the_rate_of_their_route_are_not_held_in_memory(database_url: str) -> None:
+    policy = RetryPolicy(first=timedelta(seconds=0.3), cap=timedelta(seconds=0.3), attempts=100)
+    names = [f"order.t{number}" for number in range(30)]
+    async with receiver() as there, pipeline_process(database_url, retry=policy, tunables=FEW) as it:
+        example = '{"data":{},"context":{},"snapshot":{}}'
+        await catalogue.replace(it.database, [TypeRow(name=name, description="", example=example) for name in names])
+        paced = await it.route(there.url + "/paced", tenant="loud", rate_limit_per_second=0.001)
+        await sample_events.send(it.database, paced, None)
+        it.pipeline.hurry()
+        await it.until_row("SELECT count(*) = 29 FROM hookledger.retry")
+        await until(lambda: it.pipeline._lanes.queued <= FEW.retry_route_limit)
+        there.answer["/other"] = once(status(500))
+        await it.route(there.url + "/other")
+        await it.publish()
+        await there.count(2, path="/other")
+        await it.edit(paced, rate_limit_per_second=None)
+        await there.count(30, path="/paced")
+        await it.until_row("SELECT count(*) = 30 FROM hookledger.attempt WHERE is_test AND outcome = 'delivered'")
+        assert not await it.rows("SELECT 1 FROM hookledger.retry")

@@ -49,6 +49,9 @@ class Parked:
     def return_to_table(self, delivery: Delivery) -> None:
         raise AssertionError("nothing is handed over here")
 
+    def put_back(self, delivery: Delivery) -> None:
+        raise AssertionError("nothing is a test here")
+
 
 async def taken(lanes: Lanes) -> Delivery:
     async with asyncio.timeout(1):

@@ -17,7 +17,7 @@ from daemon.pipeline.tunables import DEFAULTS, Tunables
 from tests.pipeline.backlog.test_parking import NONE_PARKED, PARKED, ids_of
 from tests.support.crash import crashing_process
 from tests.support.pipeline_process import PipelineProcess, pipeline_process
-from tests.support.receiver import Receiver, gate, ok, receiver, status
+from tests.support.receiver import Answerer, Receiver, gate, ok, once, receiver, status
 from tests.support.until import until
 
 QUICK = RetryPolicy(first=timedelta(seconds=0.1), cap=timedelta(seconds=0.2), attempts=10)
@@ -138,7 +138,7 @@ async def test_a_retry_that_is_suppressed_or_gone_holds_up_nobody(database_url: 
 
 
 async def test_the_first_of_more_retries_than_a_route_may_hold_still_comes_first(database_url: str) -> None:
-    """The first delivery failed most often, so it is due last, and the others wait for it in memory."""
+    """The first delivery failed most often, so it is due last, and the others wait for it in the table."""
     never = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1))
     async with receiver() as there, pipeline_process(database_url, breaker_failures=1000, retry=never) as it:
         await became_ordered(it, there, count=100)
@@ -149,7 +149,7 @@ async def test_the_first_of_more_retries_than_a_route_may_hold_still_comes_first
 async def test_a_retry_that_waits_behind_a_suppressed_one_holds_up_nobody(database_url: str) -> None:
     never = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1))
     async with receiver() as there, pipeline_process(database_url, breaker_failures=1000, retry=never) as it:
-        route = await became_ordered(it, there, count=3, first_due_in=timedelta(hours=1))
+        route = await became_ordered(it, there, count=3, first_due_in=timedelta(0), answer=once(status(500)))
         lane = it.pipeline._lanes.lane(route.id, 0)
         await until(lambda: len(lane.due) == 2)
         await it.disable(route)
@@ -160,14 +160,19 @@ async def test_a_retry_that_waits_behind_a_suppressed_one_holds_up_nobody(databa
 
 
 async def became_ordered(
-    it: PipelineProcess, there: Receiver, *, count: int, first_due_in: timedelta = timedelta(seconds=2)
+    it: PipelineProcess,
+    there: Receiver,
+    *,
+    count: int,
+    first_due_in: timedelta = timedelta(seconds=2),
+    answer: Answerer = ok,
 ) -> Route:
     """A route with retries that became ordered afterwards. All retries are due except the first."""
     there.answer["/"] = status(500)
     route = await it.route(there.url + "/")
     await it.publish(count=count)
     await it.until_row("SELECT count(*) = $1 FROM hookledger.retry", count)
-    there.answer["/"] = ok
+    there.answer["/"] = answer
     await it.edit(route, ordered=True)
     async with it.database.connection() as connection:
         await connection.execute(

@@ -119,6 +119,20 @@ async def test_a_mistake_after_the_record_changes_nothing(database_url: str, mon
     assert len(there.received) == 3
 
 
+async def test_a_mistake_of_who_traces_attempts_sends_nothing_again(database_url: str) -> None:
+    def trace(*_arguments: object) -> None:
+        raise Mistake
+
+    async with receiver() as there, pipeline_process(database_url, retry=QUICK) as it:
+        it.pipeline._attempt._on_attempted = trace
+        await it.route(there.url + "/")
+        published = await it.publish(count=3)
+        await there.count(3)
+        await until_nothing_is_held(it)
+        assert await it.outcomes() == {event: ["delivered"] for event in published}
+    assert len(there.received) == 3
+
+
 async def test_a_mistake_while_suppressing_changes_nothing(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = RetryPolicy(first=timedelta(seconds=0.5), cap=timedelta(seconds=0.5), attempts=10)
     async with receiver() as there, pipeline_process(database_url, retry=slow) as it:

@@ -113,6 +113,11 @@ def test_an_event_id_that_is_used_again_a_day_later_has_another_delivery(
     assert delivery_id(route_id, event_id, at) != delivery_id(route_id, event_id, at + timedelta(hours=24))
 
 
+def test_an_event_that_is_published_again_as_of_the_same_day_has_the_same_delivery() -> None:
+    route_id, morning = uuid.UUID(int=1), datetime(2026, 11, 23, 8, tzinfo=UTC)
+    assert delivery_id(route_id, "evt_1", morning) == delivery_id(route_id, "evt_1", morning + timedelta(hours=15))
+
+
 @given(st.uuids(), event_ids, moments, st.integers(-14, 14))
 def test_the_day_is_that_of_utc_wherever_the_time_is_from(
     route_id: uuid.UUID, event_id: str, at: datetime, hours: int

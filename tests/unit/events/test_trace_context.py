@@ -85,6 +85,14 @@ def test_an_event_without_a_trace_stays_as_it_is(context: bytes | None) -> None:
     assert of(context) is None
 
 
+# What SQL takes for JSON, and no parser of ours: half a character, or a control character in a text.
+@pytest.mark.parametrize("state", [rb"\ud800", rb"\x", b"a=\x01", "caf\u00e9".encode(), rb"a=1\r\nX-Evil: 1"])
+def test_a_trace_that_a_producer_wrote_in_sql_has_no_state_that_is_not_valid(state: bytes) -> None:
+    context = b'{"hookledger.traceparent":"%b","hookledger.tracestate":"%b","a":1}' % (SAMPLED.encode(), state)
+    assert of(context) == TraceContext(int(TRACE, 16), int(SPAN, 16), True)
+    assert published(context) == b'{"a":1}'
+
+
 def test_neither_bodies_nor_filters_see_a_trace() -> None:
     def event(context: bytes | None) -> PayloadEvent:
         return PayloadEvent(
