@@ -92,8 +92,10 @@ class Tunables:
 
     # Retries: daemon/pipeline/backlog/retrier.
     #
-    # Whoever writes an earlier retry says so; this is for one that was not heard of.
+    # Whoever writes an earlier retry says so; this is for one that was not heard of. The second one while none waits,
+    # and this process has recorded nothing since.
     retry_poll_seconds: float = 2.0
+    retry_empty_seconds: float = 10.0
     # Not more of one route at a time, so that ten thousand retries of a dead route leave room for others.
     retry_route_limit: int = 64
     retry_page_rows: int = 500
