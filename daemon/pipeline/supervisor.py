@@ -195,6 +195,7 @@ class Pipeline:
         )
 
         self._recorder.on_recorded.append(self._upkeep.health_watch.recorded)
+        self._recorder.on_recorded.append(self._upkeep.metrics_rollup.recorded)
         self._intake.log_watch.on_clock_read.append(self._upkeep.clock_watch.told)
         self._recorder.on_recorded.append(self._upkeep.gauges.heard)
         self._intake.ticker.on_tick.append(self._upkeep.gauges.heard)

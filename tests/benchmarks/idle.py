@@ -25,10 +25,10 @@ from tests.benchmarks import meter
 from tests.benchmarks.receivers import receivers
 from tests.benchmarks.results import BenchmarkResult, table
 from tests.support.cli import CommandLine
-from tests.support.running import READY_SECONDS
 
 ROUTES = 10
 HISTORY = 2_000
+START_SECONDS = 60.0
 
 _SERVER = """
 SELECT (SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()) AS transactions,
@@ -119,7 +119,7 @@ async def installation() -> AsyncIterator[Installation]:
             )
         try:
             assert daemon.stdout is not None
-            line = await asyncio.wait_for(daemon.stdout.readline(), READY_SECONDS)
+            line = await asyncio.wait_for(daemon.stdout.readline(), START_SECONDS)
             yield Installation(line.decode().split()[-1], daemon.pid, data_dir)
         finally:
             daemon.terminate()
@@ -178,5 +178,5 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seconds", type=float)
     options = parser.parse_args(arguments)
-    settle_seconds = 10.0 if options.quick else 90.0  # longer than any loop stays fast after the last work
+    settle_seconds = 10.0 if options.quick else 150.0  # longer than any loop stays fast after the last work
     uvloop.run(run(settle_seconds, options.seconds or (10.0 if options.quick else 60.0)))

@@ -41,7 +41,7 @@ IDLE_POLL_SECONDS = 0.25
 BUSY_SECONDS = 5.0
 # Without a tick for so long, a glance stands for a poll; and without a glance for so long, it polls again.
 QUIET_SECONDS = 60.0
-GLANCE_SECONDS = 0.7
+GLANCE_SECONDS = 1.0
 # Ticks that are made for publishes: 100 events a second, one by one, wait for nothing, and thousands share their ticks.
 HURRIED_TICKS = Allowance(burst=3, per_second=125)
 

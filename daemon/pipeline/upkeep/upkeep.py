@@ -59,12 +59,13 @@ class Upkeep:
         self.tick_watch = TickWatch(database, metrics, polled_at=polled_at)
         self.clock_watch = ClockWatch(database, clock, metrics, owner=owner, tunables=tunables, latest=clock_reading)
         self.health_watch = HealthWatch(database, index, lanes, shards, tunables)
+        self.metrics_rollup = MetricsRollup(database, tunables)
         self.loops: Loops = {
             "keychain": self._forget_idle_secrets,
             "tick watch": self.tick_watch.run_once,
             "clock watch": self.clock_watch.run_once,
             "maintenance": Maintenance(database, keep, tunables).run_once,
-            "metrics rollup": MetricsRollup(database, tunables).run_once,
+            "metrics rollup": self.metrics_rollup.run_once,
             "route disabler": route_disabler.run_once,
             "gauges": self.gauges.run_once,
             "loop lag": self.gauges.probe_once,
