@@ -197,8 +197,8 @@ class Pipeline:
         self._recorder.on_recorded.append(self._upkeep.health_watch.recorded)
         self._recorder.on_recorded.append(self._upkeep.metrics_rollup.recorded)
         self._intake.log_watch.on_clock_read.append(self._upkeep.clock_watch.told)
-        self._recorder.on_recorded.append(self._upkeep.gauges.heard)
-        self._intake.ticker.on_tick.append(self._upkeep.gauges.heard)
+        self._recorder.on_recorded.append(self._upkeep.quiet_time.heard)
+        self._intake.ticker.on_tick.append(self._upkeep.quiet_time.heard)
 
         # In the order in which they end: nothing new is decided, nothing new is sent, all is written, all is forgotten.
         self.shards.members = (

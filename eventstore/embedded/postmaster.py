@@ -28,8 +28,12 @@ _LOG_BYTES: Final = 1 << 20
 # socket may connect.
 _REACHABLE: Final = ("-p", "5432", "-c", "listen_addresses=", "-c", "unix_socket_permissions=0700")
 # Processes that would be idle for ever: readers ahead of large scans, of which there are none, and replication. Every
-# commit flushes the write-ahead log itself, so its writer need not look five times a second.
-_SMALL: Final = ("-c", "io_method=sync", "-c", "max_logical_replication_workers=0", "-c", "wal_writer_delay=1s")
+# commit flushes the write-ahead log itself, so its writer need not look five times a second. No transaction is
+# serializable, so no memory is needed for what such ones have read.
+_SMALL: Final = (
+    *("-c", "io_method=sync", "-c", "max_logical_replication_workers=0"),
+    *("-c", "wal_writer_delay=1s", "-c", "max_pred_locks_per_transaction=10"),
+)
 
 # Servers that this process started. It must wait for them, whichever process stops them, or they remain as zombies.
 _started: Final[dict[int, subprocess.Popen[bytes]]] = {}

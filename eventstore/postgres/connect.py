@@ -126,6 +126,11 @@ class Database:
             self._pool.terminate()
         self._pool = None
 
+    async def renew(self) -> None:
+        """Has every connection replaced before its next use."""
+        if self._pool is not None:
+            await self._pool.expire_connections()
+
     @asynccontextmanager
     async def connection(self, *, seconds: float = DEADLINE_SECONDS) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
         """A connection for at most `seconds`, waiting for it included."""

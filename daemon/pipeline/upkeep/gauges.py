@@ -21,6 +21,7 @@ from daemon.core.routing.index import RouteIndex
 from daemon.metrics import Metrics
 from daemon.pipeline.held_shards import HeldShards
 from daemon.pipeline.scheduling.lanes import Lanes
+from daemon.pipeline.upkeep.quiet_time import QuietTime
 from daemon.pipeline.wakeup import Wakeup
 from eventstore.postgres.connect import Database
 from eventstore.queries import status
@@ -30,8 +31,7 @@ COUNT_SECONDS = 5.0
 MIN_COUNT_SECONDS = 1.0
 # Counting may take this part of the time at most.
 COUNT_PART = 0.01
-# When nothing has happened for so long, and nothing is pending, the counts stay what they are.
-QUIET_SECONDS = 60.0
+# While nothing happens and nothing is pending, the counts stay what they are.
 QUIET_COUNT_SECONDS = 30.0
 PROBE_SECONDS = 0.25
 QUIET_PROBE_SECONDS = 1.0
@@ -53,6 +53,7 @@ class Gauges:
         metrics: Metrics,
         *,
         shards: HeldShards,
+        quiet_time: QuietTime,
     ) -> None:
         self.wakeup = Wakeup()
         self._database = database
@@ -60,13 +61,9 @@ class Gauges:
         self._lanes = lanes
         self._metrics = metrics
         self._shards = shards
-        self._heard_at = time.monotonic()
+        self._quiet_time = quiet_time
         self._counted_at = -math.inf
         self._is_pending = True
-
-    def heard(self, *_news: object) -> None:
-        """Hears that something happens: a tick was made, or outcomes were recorded."""
-        self._heard_at = time.monotonic()
 
     async def run_once(self) -> None:
         began = time.monotonic()
@@ -91,9 +88,8 @@ class Gauges:
         self._metrics.event_loop_lag.observe(max(0.0, time.monotonic() - asked_at - pause))
 
     def _is_quiet(self, now: float) -> bool:
-        if self._is_pending or now < self._heard_at + QUIET_SECONDS:
-            return False
-        return now < self._counted_at + QUIET_COUNT_SECONDS
+        is_recent = now < self._counted_at + QUIET_COUNT_SECONDS
+        return is_recent and not self._is_pending and self._quiet_time.is_quiet
 
     def _count_own(self) -> None:
         metrics = self._metrics

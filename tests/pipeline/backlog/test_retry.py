@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -11,7 +12,11 @@ from aiohttp import web
 
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import RouteStatus
+from daemon.pipeline.held_shards import Takeover
 from daemon.pipeline.tunables import Tunables
+from eventstore.postgres.connect import Database
+from eventstore.progress import backlog
+from eventstore.progress.backlog import WaitingRetries
 from tests.support.pipeline_process import CONTEXT, pipeline_process
 from tests.support.receiver import once, receiver, status
 from tests.support.until import until
@@ -160,3 +165,38 @@ async def test_more_due_retries_than_a_page_are_all_taken_up(database_url: str) 
         outcomes = await it.outcomes()
         assert all(outcomes[i][-1] == "delivered" and outcomes[i].count("delivered") == 1 for i in ids)
         assert not list(it.pipeline._working_set.with_retry_row())
+
+
+async def test_it_looks_less_often_while_nothing_waits_and_nothing_is_recorded(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, answers = 0, [WaitingRetries(None, True)]
+
+    async def waiting(_database: Database, _shards: Sequence[int]) -> WaitingRetries:
+        nonlocal looks
+        looks += 1
+        return answers[-1]
+
+    monkeypatch.setattr(backlog, "waiting", waiting)
+    async with pipeline_process(database_url, run=False, tunables=Tunables(retry_poll_seconds=0.0)) as it:
+        retrier = it.pipeline._backlog.retrier
+        it.pipeline.shards.take({3: 1}, 1e12)
+        it.pipeline.shards.hold(Takeover(checkpoints={3: 0}), {3: 1})
+
+        async def looks_of_two_turns() -> int:
+            before = looks
+            for _ in range(2):
+                await retrier.run_once()
+            return looks - before
+
+        assert await looks_of_two_turns() == 1
+        assert await looks_of_two_turns() == 0
+        retrier.recorded([], [])
+        assert await looks_of_two_turns() == 1
+        retrier.wakeup.set()
+        assert await looks_of_two_turns() == 1
+        retrier._empty_until -= 10
+        assert await looks_of_two_turns() == 1
+        answers.append(WaitingRetries(None, False))
+        retrier.wakeup.set()
+        assert await looks_of_two_turns() == 2, "something is due, and its turn has not come"
