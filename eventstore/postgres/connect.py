@@ -67,7 +67,7 @@ _OF_THIS_SERVER = (
 )
 
 # A connection that was not needed for so long is closed: each costs its server up to 10 MiB, and a new one 5 ms.
-IDLE_CONNECTION_SECONDS = 60.0
+IDLE_CONNECTION_SECONDS = 30.0
 
 DRIVER_ERRORS = (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 

@@ -116,7 +116,8 @@ class LogWatch:
         self._owner = owner
         self._polling = asyncio.Lock()
         self._log: object | None = object()  # another one for another log; None while it changes
-        # The last poll of which everything was told and applied, None if there is none.
+        # The last poll of which everything was told and applied, None if there is none. Its snapshot is moved on by each
+        # glance that shows nothing else.
         self._settled: Poll | None = None
         self.polled_at = -math.inf
         self.clock_reading: TimedReading | None = None
@@ -164,6 +165,7 @@ class LogWatch:
             return False
         if not shows_nothing_new(settled.snapshot, glance.snapshot, known=self._known.heartbeats):
             return False
+        self._settled = settled._replace(snapshot=glance.snapshot)
         self._read_clock(glance.clock, glance.ahead_microseconds, asked_at=asked_at)
         self.polled_at = time.monotonic()
         return True
