@@ -116,8 +116,8 @@ class LogWatch:
         self._owner = owner
         self._polling = asyncio.Lock()
         self._log: object | None = object()  # another one for another log; None while it changes
-        # The last poll of which everything was told and applied, None if there is none. Its snapshot is moved on by each
-        # glance that shows nothing else.
+        # The last poll of which everything was told and applied, None if there is none. Each glance that shows nothing
+        # else moves its snapshot on.
         self._settled: Poll | None = None
         self.polled_at = -math.inf
         self.clock_reading: TimedReading | None = None
