@@ -1,7 +1,7 @@
 """Notices that nothing happens any more, and gives back what the last busy time needed.
 
 A session of PostgreSQL keeps what it has learned of each table, partition and statement: 10 MiB after some traffic, 3
-for what an idle process asks. So the first quiet minute ends the sessions, and each begins anew when it is needed.
+for what an idle process asks. So the first quiet minute ends the sessions, and then one does what there is to do.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ class QuietTime:
     def heard(self, *_news: object) -> None:
         """A tick was made, or outcomes were recorded. On the hot path."""
         self._heard_at = time.monotonic()
-        self._has_rested = False
+        if self._has_rested:
+            self._has_rested = False
+            self._database.wake()
 
     async def run_once(self) -> None:
         if self.is_quiet and not self._has_rested:
             self._has_rested = True
-            await self._database.renew()
+            await self._database.rest()
         await asyncio.sleep(LOOK_SECONDS)
