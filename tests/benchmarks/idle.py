@@ -49,6 +49,7 @@ class Usage:
     daemon_cpu_seconds: float
     cluster_cpu_seconds: float
     daemon_pss_bytes: int
+    daemon_rss_bytes: int
     cluster_pss_bytes: int
     wake_ups: int
 
@@ -68,6 +69,7 @@ class Installation:
             daemon_cpu_seconds=meter.cpu_seconds(self._daemon),
             cluster_cpu_seconds=meter.family_cpu_seconds(self._postmaster),
             daemon_pss_bytes=meter.pss_bytes(self._daemon),
+            daemon_rss_bytes=meter.rss_bytes(self._daemon),
             cluster_pss_bytes=sum(meter.pss_bytes(pid) for pid in cluster),
             wake_ups=meter.wake_ups(self._daemon),
         )
@@ -159,7 +161,10 @@ def report(begin: Usage, end: Usage, server: dict[str, Any], seconds: float) -> 
             ),
             BenchmarkResult(name="  daemon", value=_mib(end.daemon_pss_bytes), unit="MiB"),
             BenchmarkResult(
-                name="  its growth", value=_mib(end.daemon_pss_bytes - begin.daemon_pss_bytes), unit="MiB", limit=1
+                name="  its growth (RSS)",
+                value=_mib(end.daemon_rss_bytes - begin.daemon_rss_bytes),
+                unit="MiB",
+                limit=1,
             ),
             BenchmarkResult(name="  PostgreSQL", value=_mib(end.cluster_pss_bytes), unit="MiB"),
             BenchmarkResult(name="wake-ups of the daemon", value=(end.wake_ups - begin.wake_ups) / seconds, unit="/s"),
