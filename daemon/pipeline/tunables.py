@@ -131,7 +131,9 @@ class Tunables:
     lease_margin_seconds: float = 1.0
 
     # Lifelines: daemon/pipeline/shards/lifelines. Often enough that a permit of a second does not run out in between.
+    # The second one while nothing happens.
     probe_seconds: float = 0.5
+    quiet_probe_seconds: float = 0.75
     # A permit ends so much earlier for its process, whose loop may run late between the check and the request, and so
     # much later for the others.
     permit_margin_seconds: float = 0.1
@@ -142,7 +144,7 @@ class Tunables:
     # Clocks: daemon/pipeline/steady_clock, upkeep/clock_watch. A difference of more than this is a step, or told as
     # skew.
     clock_step_seconds: float = 1.0
-    clock_look_seconds: float = 0.6
+    clock_look_seconds: float = 0.85
 
     # Sources: daemon/sources.
     #

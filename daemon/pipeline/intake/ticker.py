@@ -7,7 +7,7 @@ daemon took 1.8 % of a core instead of 0.6 %. While another process makes ticks,
 sake: the interval must stay well below the second for which a poll keeps the send gate open
 (daemon.pipeline.sending.send_gate).
 
-After a minute without a tick the glances that come with the lifeline's probes take the place of polls, twice a second
+After a minute without a tick the glances that come with the lifeline's probes take the place of polls, every 0.75 s
 (eventstore/domain_events/glances.py): the ticker polls when one of them sees that something was committed.
 
 A poll brings the newest tick with its events, if they are few and the tailer has read all before them. The notification
@@ -97,16 +97,19 @@ class Ticker:
         """How long a poll after a publish waits, because ticks follow each other."""
         return HURRIED_TICKS.wait(self._arrival, time.monotonic())
 
-    def glanced(self, glance: Glance, asked_at: float) -> None:
-        """A glance at the logs. While nothing happens it stands for a poll, unless something was committed."""
+    def glanced(self, glance: Glance, asked_at: float) -> bool:
+        """A glance at the logs. While nothing happens it stands for a poll, unless something was committed. True if it
+        does.
+        """
         now = time.monotonic()
         if now < self._told_at + QUIET_SECONDS:
-            return
-        if self._log_watch.is_unchanged(glance, asked_at):
-            self._glanced_at = now
-            self._send_gate.known(asked_at)
-        else:
+            return False
+        if not self._log_watch.is_unchanged(glance, asked_at):
             self.wakeup.set()
+            return False
+        self._glanced_at = now
+        self._send_gate.known(asked_at)
+        return True
 
     def heard(self, payload: str) -> None:
         """A notification tells of a tick; without a payload there may be one of which none told.

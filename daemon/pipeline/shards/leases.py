@@ -6,9 +6,9 @@ its time to live less a margin, from *before* the renewal was asked for. After t
 (daemon.pipeline.sending.send_gate). It is lost only if PostgreSQL says that another process has it.
 
 `share_once` compares who holds what with who should (daemon.core.rendezvous). Joining, handing over and leaving are
-announced, so it looks at once. Without a word it looks every 2 s, or 5 s if it is alone; every 0.5 s while something is
-not where it belongs; and when the lease of a process that does not renew runs out. It looks at once when a process is
-found dead, and frees what that one held (daemon.pipeline.shards.lifelines).
+announced, so it looks at once. Without a word it looks every 2 s, or 10 s if it is alone; every 0.5 s while something
+is not where it belongs; and when the lease of a process that does not renew runs out. It looks at once when a process
+is found dead, and frees what that one held (daemon.pipeline.shards.lifelines).
 
     free      --we should have it-----------> TAKING     what is done of it is read; renewed meanwhile
     TAKING    --read------------------------> HELD       tailed, sent, recorded
@@ -40,7 +40,7 @@ log = structlog.get_logger()
 
 UNSETTLED_SECONDS = 0.5
 # Of a process that is alone and has every shard. Whoever joins it says so.
-ALONE_SECONDS = 5.0
+ALONE_SECONDS = 10.0
 
 
 class Leases:

@@ -29,8 +29,8 @@ TOLD_SECONDS = 3600.0
 # How long ago a poll may have read the clock, and how long it may have taken.
 FRESH_SECONDS = 0.35
 PROMPT_SECONDS = 0.05
-# A reading that comes after this part of the interval between looks is looked at. An idle daemon has two in a second.
-LEAST_PART = 0.75
+# A reading that comes after this part of the interval between looks is looked at. An idle daemon has one every 0.75 s.
+LEAST_PART = 0.5
 
 
 class ClockWatch:

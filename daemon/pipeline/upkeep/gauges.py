@@ -1,7 +1,7 @@
 """Sets the gauges: pending deliveries, leases, routes, memory; and measures the lag of the event loop.
 
-The gauges of this process are set four times a second, or once while it sends nothing. Those of the database are set
-every few seconds and soon after a change of a route; after a minute in which nothing happened, while nothing is
+The gauges of this process are set four times a second, or every 2 s while it sends nothing. Those of the database are
+set every few seconds and soon after a change of a route; after a minute in which nothing happened, while nothing is
 pending, every half minute. Only one of several workers counts in the database (`Metrics.sets_shared_gauges`), since the
 numbers are the same for all. A count that takes long, because much is pending, is made less often.
 """
@@ -34,7 +34,7 @@ COUNT_PART = 0.01
 # While nothing happens and nothing is pending, the counts stay what they are.
 QUIET_COUNT_SECONDS = 30.0
 PROBE_SECONDS = 0.25
-QUIET_PROBE_SECONDS = 1.0
+QUIET_PROBE_SECONDS = 2.0
 
 # Pages: in all, in RAM, and others. Only Linux has this file.
 _PAGES = Path("/proc/self/statm")

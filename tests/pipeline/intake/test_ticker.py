@@ -203,11 +203,11 @@ async def test_after_a_quiet_minute_a_glance_that_shows_nothing_new_stands_for_a
         same = Glance(polled.snapshot, polled.mark.timeline, polled.clock, 0)
         asked_at = time.monotonic()
         due_at = polling._due_at(1.0)
-        polling.glanced(same, asked_at)
+        assert not polling.glanced(same, asked_at)
         assert polling._due_at(1.0) == due_at, "the last minute was not quiet"
         polling._told_at -= ticker.QUIET_SECONDS
         send_gate._known_until = 0.0
-        polling.glanced(same, asked_at)
+        assert polling.glanced(same, asked_at)
         assert polling._due_at(1.0) == pytest.approx(asked_at + ticker.GLANCE_SECONDS, abs=0.1)
         assert polling._log_watch.polled_at >= asked_at
         assert send_gate.allows(3)
@@ -229,7 +229,7 @@ async def test_a_glance_that_shows_something_makes_it_poll(
         polling._told_at -= ticker.QUIET_SECONDS
         send_gate._known_until = 0.0
         glance = Glance(snapshot or polled.snapshot, polled.mark.timeline + timeline, polled.clock, 0)
-        polling.glanced(glance, time.monotonic())
+        assert not polling.glanced(glance, time.monotonic())
         assert polling.wakeup.is_set
         assert not send_gate.allows(3)
 

@@ -267,3 +267,16 @@ async def test_who_is_missed_is_dead_only_after_the_longest_permit_and_if_missed
         assert it.dead() == [other]
         it.buried(other)
         assert it.dead() == []
+
+
+async def test_the_next_probe_comes_later_while_nothing_happens(database_url: str) -> None:
+    is_quiet = False
+    it = Lifelines("me", HeldShards(), on_glance=lambda _glance, _asked_at: is_quiet)
+    async with server(database_url) as connection:
+        await it.begin(connection)
+        is_quiet = True
+        assert await it.probe(connection) == 0.5, "no heartbeat has noted it: the leases may be elsewhere"
+        it.noted(it.current, is_watched=True)
+        assert await it.probe(connection) == 0.75
+        is_quiet = False
+        assert await it.probe(connection) == 0.5
