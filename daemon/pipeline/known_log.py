@@ -14,13 +14,18 @@ from eventstore.domain_events.ticks import LogMark, SeenTick
 
 # So many of the newest ticks are remembered, to tell which of them are gone.
 REMEMBERED = 1000
+# And so many of this process's heartbeats: more than there are between two polls.
+REMEMBERED_HEARTBEATS = 100
 
 
 class KnownLog:
-    """`mark` is the newest tick that was seen, on its timeline."""
+    """`mark` is the newest tick that was seen, on its timeline. `heartbeats` are transactions of this process that have
+    written nothing of the logs.
+    """
 
     def __init__(self) -> None:
         self.mark = LogMark()
+        self.heartbeats: deque[int] = deque(maxlen=REMEMBERED_HEARTBEATS)
         self._seen: deque[SeenTick] = deque(maxlen=REMEMBERED)
 
     def saw(self, mark: LogMark, at: datetime | None) -> None:
@@ -36,4 +41,5 @@ class KnownLog:
     def forget(self) -> None:
         """Begins anew: another log is the log now."""
         self.mark = LogMark()
+        self.heartbeats.clear()
         self._seen.clear()

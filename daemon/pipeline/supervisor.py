@@ -195,6 +195,10 @@ class Pipeline:
         )
 
         self._recorder.on_recorded.append(self._upkeep.health_watch.recorded)
+        self._recorder.on_recorded.append(self._upkeep.metrics_rollup.recorded)
+        self._intake.log_watch.on_clock_read.append(self._upkeep.clock_watch.told)
+        self._recorder.on_recorded.append(self._upkeep.quiet_time.heard)
+        self._intake.ticker.on_tick.append(self._upkeep.quiet_time.heard)
 
         # In the order in which they end: nothing new is decided, nothing new is sent, all is written, all is forgotten.
         self.shards.members = (
@@ -206,7 +210,7 @@ class Pipeline:
             self._ledger,
         )
         transfer = ShardTransfer(database, projection, self.shards, self._intake.log_watch)
-        self._lifelines = Lifelines(owner, self.shards, tunables)
+        self._lifelines = Lifelines(owner, self.shards, tunables, on_glance=self._intake.ticker.glanced)
         self._leases = Leases(
             database,
             _process(owner, keychain),
@@ -214,6 +218,7 @@ class Pipeline:
             self._lifelines,
             on_taken=transfer.read,
             on_parting=transfer.part,
+            on_renewed=known.heartbeats.append,
             tunables=tunables,
         )
         projection.on_change.append(self._changed)

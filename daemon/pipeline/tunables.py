@@ -92,8 +92,10 @@ class Tunables:
 
     # Retries: daemon/pipeline/backlog/retrier.
     #
-    # Whoever writes an earlier retry says so; this is for one that was not heard of.
+    # Whoever writes an earlier retry says so; this is for one that was not heard of. The second one while none waits,
+    # and this process has recorded nothing since.
     retry_poll_seconds: float = 2.0
+    retry_empty_seconds: float = 10.0
     # Not more of one route at a time, so that ten thousand retries of a dead route leave room for others.
     retry_route_limit: int = 64
     retry_page_rows: int = 500
@@ -132,7 +134,9 @@ class Tunables:
     lease_margin_seconds: float = 1.0
 
     # Lifelines: daemon/pipeline/shards/lifelines. Often enough that a permit of a second does not run out in between.
+    # The second one while nothing happens.
     probe_seconds: float = 0.5
+    quiet_probe_seconds: float = 0.75
     # A permit ends so much earlier for its process, whose loop may run late between the check and the request, and so
     # much later for the others.
     permit_margin_seconds: float = 0.1
@@ -143,7 +147,7 @@ class Tunables:
     # Clocks: daemon/pipeline/steady_clock, upkeep/clock_watch. A difference of more than this is a step, or told as
     # skew.
     clock_step_seconds: float = 1.0
-    clock_look_seconds: float = 0.6
+    clock_look_seconds: float = 0.85
 
     # Sources: daemon/sources.
     #

@@ -36,7 +36,8 @@ class Poll(NamedTuple):
     None if there is none, and `mark` how to know it again. `route_pos` is the last position of the route log, 0 if
     there is none. `known_snap` and `known_hash` stand where the caller has read; None if nothing stands there.
     `events` are those of the newest tick in the shards of the caller, None if they were not brought. `clock` is the
-    database's, and steady time was ahead of it by `ahead_microseconds`.
+    database's, and steady time was ahead of it by `ahead_microseconds`. `snapshot` is one whose every event and change
+    the poll has found, None if it was not asked for (eventstore/domain_events/glances.py).
     """
 
     made: int | None
@@ -48,6 +49,7 @@ class Poll(NamedTuple):
     events: list[StoredEvent] | None
     clock: datetime
     ahead_microseconds: int
+    snapshot: str | None = None
 
 
 _COLUMNS = """
@@ -60,7 +62,7 @@ _COLUMNS = """
 # In the order of the fields of StoredEvent.
 _EVENT_COLUMNS = tuple(_COLUMNS.replace(",", " ").split()[-13:])
 
-_POLL = f"SELECT {_COLUMNS} FROM hookledger.poll($1, $2, $3, $4)"
+_POLL = f"SELECT {_COLUMNS}, pg_current_snapshot()::text AS snapshot FROM hookledger.poll($1, $2, $3, $4)"
 
 # The poll takes its place in the transaction after what is published, since it depends on its result.
 _PUBLISH = f"""
@@ -75,7 +77,7 @@ async def poll(database: Database, *, known_tick: int, known_pos: int, read: Rea
     """Makes the next tick as `ticks.make` does, and returns it with the positions of both logs, in one round trip."""
     async with database.connection() as connection:
         (row,) = await connection.fetch(_POLL, known_tick, known_pos, *read)
-    return _poll(row)
+    return _poll(row, snapshot=row["snapshot"])
 
 
 async def publish(
@@ -101,7 +103,7 @@ async def publish(
     return row["fresh"], _poll(row)
 
 
-def _poll(row: asyncpg.Record) -> Poll:
+def _poll(row: asyncpg.Record, *, snapshot: str | None = None) -> Poll:
     mark = LogMark(row["timeline"], row["newest"], row["newest_snap"])
     newest, events = None, None
     if mark.tick:
@@ -126,4 +128,5 @@ def _poll(row: asyncpg.Record) -> Poll:
         events,
         row["clock"],
         row["ahead"],
+        snapshot,
     )

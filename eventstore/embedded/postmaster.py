@@ -27,8 +27,13 @@ _LOG_BYTES: Final = 1 << 20
 # Passed at each start, because `trust` authentication relies on them: there is no TCP port, and only the owner of the
 # socket may connect.
 _REACHABLE: Final = ("-p", "5432", "-c", "listen_addresses=", "-c", "unix_socket_permissions=0700")
-# Processes that would be idle for ever: readers ahead of large scans, of which there are none, and replication.
-_SMALL: Final = ("-c", "io_method=sync", "-c", "max_logical_replication_workers=0")
+# Nothing that would be idle for ever: readers ahead of large scans, of which there are none, and the memory for reading
+# ahead; replication; most of the memory for what serializable transactions have read, since none of ours is one. Every
+# commit flushes the write-ahead log itself, so its writer need not look five times a second.
+_SMALL: Final = (
+    *("-c", "io_method=sync", "-c", "io_max_concurrency=8", "-c", "max_logical_replication_workers=0"),
+    *("-c", "max_pred_locks_per_transaction=24", "-c", "wal_writer_delay=1s"),
+)
 
 # Servers that this process started. It must wait for them, whichever process stops them, or they remain as zombies.
 _started: Final[dict[int, subprocess.Popen[bytes]]] = {}

@@ -67,7 +67,10 @@ _OF_THIS_SERVER = (
 )
 
 # A connection that was not needed for so long is closed: each costs its server up to 10 MiB, and a new one 5 ms.
-IDLE_CONNECTION_SECONDS = 60.0
+IDLE_CONNECTION_SECONDS = 30.0
+
+# How long a use waits for another one while the database rests: much longer than most take, and nothing to a lease.
+TURN_SECONDS = 0.1
 
 DRIVER_ERRORS = (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
@@ -94,6 +97,8 @@ class Database:
         if limits_statements:
             self._settings["statement_timeout"] = _milliseconds(LIMIT_SECONDS)
         self._pool: asyncpg.Pool | None = None
+        self._is_resting = False
+        self._turn = asyncio.Lock()
 
     async def open(self) -> None:
         """Connects. Raises StoreUnavailable, AccessRefused or MalformedUrl; UnsafeServer for a pooler, and for a server
@@ -126,14 +131,35 @@ class Database:
             self._pool.terminate()
         self._pool = None
 
+    async def rest(self) -> None:
+        """For quiet times: every connection is replaced before its next use, and until `wake` uses take turns, so that
+        one connection is enough. Who has waited for TURN_SECONDS goes on.
+        """
+        self._is_resting = True
+        if self._pool is not None:
+            await self._pool.expire_connections()
+
+    def wake(self) -> None:
+        """Uses do not wait for each other any more. On the hot path."""
+        self._is_resting = False
+
+    async def _take_turn(self) -> bool:
+        """True if it is to be given back; False after a wait that was long enough."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(TURN_SECONDS):
+                return await self._turn.acquire()
+        return False
+
     @asynccontextmanager
     async def connection(self, *, seconds: float = DEADLINE_SECONDS) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
         """A connection for at most `seconds`, waiting for it included."""
-        if self._pool is None:
+        if (pool := self._pool) is None:
             raise StoreUnavailable("the connection pool is closed")
+        has_turn = False
         try:
             async with asyncio.timeout(seconds):
-                connection = await self._pool.acquire()
+                has_turn = self._is_resting and await self._take_turn()
+                connection = await pool.acquire()
                 try:
                     if is_standby(connection):
                         raise Standby(location(self.url))
@@ -145,16 +171,19 @@ class Database:
                 except _OF_THIS_SERVER:
                     # Demoted or about to stop: the name may lead elsewhere by now, and so none of them is used again.
                     _terminate(connection)
-                    await self._pool.expire_connections()
+                    await pool.expire_connections()
                     raise
                 except asyncpg.InterfaceError as error:
                     if connection.is_closed():
                         raise
                     raise StoreError(f"the driver refuses a statement: {error}") from error
                 finally:
-                    await self._pool.release(connection)
+                    await pool.release(connection)
         except DRIVER_ERRORS as error:
             raise translated(error, self.url) from error
+        finally:
+            if has_turn:
+                self._turn.release()
 
     @asynccontextmanager
     async def transaction(

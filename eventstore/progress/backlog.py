@@ -47,6 +47,15 @@ class PackedDeliveries:
     deliveries: tuple[WaitingDelivery, ...]
 
 
+class WaitingRetries(NamedTuple):
+    """Seconds until the next retry becomes due, None if there is none that is not due already; and whether there is
+    none at all.
+    """
+
+    next_due_seconds: float | None
+    is_empty: bool
+
+
 class ParkedRoute(NamedTuple):
     """The parked deliveries of a route: `listed` is their number in packed rows, `range_from` the position from which
     on all of them are parked, None if the route has no range.
@@ -94,11 +103,12 @@ SELECT route_id, seq, tick, shard, recorded_at, event_time, failures, replay
  WHERE is_next OR (is_due AND failures = 0) ORDER BY tick, seq
 """
 
-_NEXT_DUE = f"""
-SELECT extract(epoch FROM min(next.due_at) - {STATEMENT_TIME})::float8
-  FROM unnest($1::smallint[]) AS mine (shard), LATERAL (
-    SELECT r.due_at FROM hookledger.retry r
-     WHERE r.shard = mine.shard AND r.due_at > {STATEMENT_TIME} ORDER BY r.due_at LIMIT 1) next
+_WAITING = f"""
+SELECT (SELECT extract(epoch FROM min(next.due_at) - {STATEMENT_TIME})::float8
+          FROM unnest($1::smallint[]) AS mine (shard), LATERAL (
+            SELECT r.due_at FROM hookledger.retry r
+             WHERE r.shard = mine.shard AND r.due_at > {STATEMENT_TIME} ORDER BY r.due_at LIMIT 1) next),
+       NOT EXISTS (SELECT FROM hookledger.retry WHERE shard = ANY ($1::smallint[]))
 """
 
 _OLDEST_PACKED = """
@@ -149,11 +159,11 @@ async def first_of_route(
     return [WaitingDelivery(**row) for row in rows]
 
 
-async def next_due(database: Database, shards: Sequence[int]) -> float | None:
-    """Seconds until the next retry becomes due; None if there is none that is not due already."""
+async def waiting(database: Database, shards: Sequence[int]) -> WaitingRetries:
+    """What there is to wait for in these shards."""
     async with database.connection() as connection:
-        seconds: float | None = await connection.fetchval(_NEXT_DUE, shards)
-    return seconds
+        (row,) = await connection.fetch(_WAITING, shards)
+    return WaitingRetries(*row)
 
 
 async def parked_routes(database: Database, shards: Sequence[int]) -> dict[UUID, ParkedRoute]:

@@ -46,14 +46,15 @@ WITH held AS MATERIALIZED (
 SELECT pg_notify('hookledger_lease', $1)
 """
 
+# The leases, and the live processes as rows without a shard.
 _SURVEY = """
 SELECT shard, CASE WHEN expires_at >= clock_timestamp() THEN owner END AS owner, epoch,
        CASE WHEN expires_at >= clock_timestamp() AND owner IS NOT NULL
             THEN extract(epoch FROM expires_at - clock_timestamp()) END::float8 AS left_seconds
   FROM hookledger.lease
+ UNION ALL
+SELECT NULL, owner, NULL, NULL FROM hookledger.process WHERE seen_at > clock_timestamp() - $1::interval
 """
-
-_LIVE = "SELECT owner FROM hookledger.process WHERE seen_at > clock_timestamp() - $1::interval"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,10 +86,10 @@ async def release(database: Database, owner: str, epochs: Mapping[int, int]) -> 
 async def survey(database: Database) -> LeaseSurvey:
     """The live processes and the leases that have not expired."""
     async with database.connection() as connection:
-        live = await connection.fetch(_LIVE, TTL)
-        rows = [row for row in await connection.fetch(_SURVEY) if row["owner"] is not None]
+        found = [row for row in await connection.fetch(_SURVEY, TTL) if row["owner"] is not None]
+    rows = [row for row in found if row["shard"] is not None]
     return LeaseSurvey(
-        live=frozenset(row["owner"] for row in live),
+        live=frozenset(row["owner"] for row in found if row["shard"] is None),
         held={row["shard"]: (row["owner"], row["epoch"]) for row in rows},
         left_seconds={row["shard"]: row["left_seconds"] for row in rows},
     )

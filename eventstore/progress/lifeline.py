@@ -42,6 +42,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+from eventstore.domain_events import glances
+from eventstore.domain_events.glances import Glance
 from eventstore.postgres.connect import Database
 from eventstore.postgres.dialing import Connection
 from eventstore.progress.lease import TTL
@@ -75,10 +77,19 @@ class Missed(NamedTuple):
 
 _IDENTIFY = "SELECT pid, backend_start FROM pg_stat_get_activity(pg_backend_pid())"
 
+
+class Probed(NamedTuple):
+    """The processes whose lifeline is gone, and a glance at the logs."""
+
+    missed: frozenset[Missed]
+    glance: Glance
+
+
 # A row that names another session of the same pid is missed too: the pid was given out again.
-_MISSED = """
-SELECT p.owner, p.lifeline_pid, p.lifeline_started_at FROM hookledger.process p
- WHERE p.lifeline_pid IS NOT NULL AND p.owner <> $1 AND NOT EXISTS (
+_PROBE = f"""
+SELECT {glances.COLUMNS}, p.owner, p.lifeline_pid, p.lifeline_started_at
+  FROM (SELECT) here LEFT JOIN hookledger.process p
+    ON p.lifeline_pid IS NOT NULL AND p.owner <> $1 AND NOT EXISTS (
        SELECT FROM pg_stat_get_activity(p.lifeline_pid) a
         WHERE a.backend_start = p.lifeline_started_at OR a.backend_start IS NULL)
 """
@@ -106,9 +117,14 @@ async def identify(connection: Connection, *, number: int) -> Lifeline:
     return Lifeline(number=number, pid=row["pid"], started_at=row["backend_start"])
 
 
-async def missed(connection: Connection, owner: str) -> frozenset[Missed]:
-    """The processes whose lifeline is gone, without `owner`'s. That it answers shows that this session is not."""
-    return frozenset(Missed(*row) for row in await connection.fetch(_MISSED, owner))
+async def probe(connection: Connection, owner: str) -> Probed:
+    """Looks for processes whose lifeline is gone, without `owner`'s. That it answers shows that this session is not."""
+    rows = [tuple(row) for row in await connection.fetch(_PROBE, owner)]
+    parts = len(Glance._fields)
+    return Probed(
+        missed=frozenset(Missed(*row[parts:]) for row in rows if row[parts] is not None),
+        glance=Glance(*rows[0][:parts]),
+    )
 
 
 async def bury(database: Database, dead: Missed) -> list[int] | None:

@@ -33,10 +33,13 @@ class Process:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Renewal:
-    """The answer to a heartbeat: the shards that are still held, and whether the row names the lifeline now."""
+    """The answer to a heartbeat: the shards that are still held, whether the row names the lifeline now, and in which
+    transaction all this was written.
+    """
 
     held: frozenset[int]
     is_watched: bool
+    txid: int
 
 
 # Lease rows are locked in the order of shards, as in a flush, so that two statements of one process do not deadlock,
@@ -67,6 +70,7 @@ WITH lifeline AS MATERIALIZED (
     RETURNING l.shard
 )
 SELECT ARRAY(SELECT shard FROM renewed) AS held, (SELECT is_watched FROM seen) AS is_watched,
+       pg_current_xact_id()::text::bigint AS txid,
        (SELECT pg_notify('hookledger_lease', $1) FROM seen WHERE is_new)::text AS announced
 """
 
@@ -133,7 +137,7 @@ async def heartbeat(
             lifeline.pid,
             lifeline.started_at,
         )
-    return Renewal(held=frozenset(row["held"]), is_watched=row["is_watched"])
+    return Renewal(held=frozenset(row["held"]), is_watched=row["is_watched"], txid=row["txid"])
 
 
 async def with_other_master_key(database: Database, master_key: str) -> list[tuple[str, int]]:

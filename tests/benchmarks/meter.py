@@ -43,12 +43,18 @@ def rss_bytes(pid: int) -> int:
 
 def family_rss_bytes(pid: int) -> int:
     """The resident memory of a process and its children. What they share counts for each."""
-    return sum(rss_bytes(each) for each in _family(pid))
+    return sum(rss_bytes(each) for each in family(pid))
+
+
+def pss_bytes(pid: int) -> int:
+    """The memory of a process, and its part of what it shares with others. Sums of it count nothing twice."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
 
 
 def family_files(pid: int) -> int:
     """The open files of a process and its children."""
-    return sum(len(list(Path(f"/proc/{each}/fd").iterdir())) for each in _family(pid))
+    return sum(len(list(Path(f"/proc/{each}/fd").iterdir())) for each in family(pid))
 
 
 def peak_rss_bytes(pid: int) -> int:
@@ -60,7 +66,8 @@ def wake_ups(pid: int) -> int:
     return int(_status(pid)["voluntary_ctxt_switches"])
 
 
-def _family(pid: int) -> list[int]:
+def family(pid: int) -> list[int]:
+    """A process and its children."""
     return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
 
 

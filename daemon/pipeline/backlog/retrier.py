@@ -11,6 +11,7 @@ filled from the front of its order: the others wait for the first one, whenever 
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -104,13 +105,18 @@ class Retrier:
         self._working_set = working_set
         self._clock = clock
         self._poll_seconds = tunables.retry_poll_seconds
+        self._empty_seconds = tunables.retry_empty_seconds
         self._route_limit = tunables.retry_route_limit
         self._page_rows = tunables.retry_page_rows
         self._tunables = tunables
         self._dropped: set[int] = set()
+        # Until when nobody has to look: nothing waited at the last look, and nothing was recorded since it began.
+        self._empty_until = -math.inf
+        self._has_recorded = False
 
     def recorded(self, rows: list[AttemptRow], deliveries: list[Delivery]) -> None:
         """Hears of outcomes that are written. Rows of `retry` that were passed over may count again, or be new."""
+        self._empty_until, self._has_recorded = -math.inf, True
         if any(d.had_retry_row for d in deliveries) or any(row.outcome == Outcome.RETRYING for row in rows):
             self.wakeup.set()
 
@@ -139,15 +145,20 @@ class Retrier:
                 self._lanes.withdraw(delivery)
 
     async def run_once(self) -> None:
-        self.wakeup.clear()
         wait = self._poll_seconds
-        async with self._working_set.moving:
-            shards = self._shards.held  # within: while it waited, shards may have gone
+        if self.wakeup.is_set or time.monotonic() >= self._empty_until:
+            self.wakeup.clear()
+            self._empty_until, self._has_recorded = -math.inf, False
+            async with self._working_set.moving:
+                shards = self._shards.held  # within: while it waited, shards may have gone
+                if shards:
+                    await self._take_due(shards)
             if shards:
-                await self._take_due(shards)
-        if shards:
-            next_due = await backlog.next_due(self._database, shards)
-            wait = self._poll_seconds if next_due is None else min(self._poll_seconds, max(0.01, next_due))
+                waiting = await backlog.waiting(self._database, shards)
+                if waiting.is_empty and not self._has_recorded:
+                    self._empty_until = time.monotonic() + self._empty_seconds
+                if waiting.next_due_seconds is not None:
+                    wait = min(self._poll_seconds, max(0.01, waiting.next_due_seconds))
         await self.wakeup.wait(wait)
 
     async def _take_due(self, shards: list[int]) -> None:

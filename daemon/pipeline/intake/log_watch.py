@@ -26,6 +26,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 import structlog
 
@@ -34,6 +35,7 @@ from daemon.pipeline.held_shards import HeldShards
 from daemon.pipeline.intake.projection import LogEnd, LogReplaced, Projection
 from daemon.pipeline.known_log import KnownLog
 from eventstore.domain_events import lost_log, polls, ticks
+from eventstore.domain_events.glances import Glance, shows_nothing_new
 from eventstore.domain_events.lost_log import LostLog
 from eventstore.domain_events.polls import NOTHING_READ, Poll, ReadUpto
 from eventstore.domain_events.ticks import LogMark
@@ -85,8 +87,8 @@ class LogRewritten(StoreUnavailable):
 
 class LogWatch:
     """`poll` is how this process asks for news, `polled_at` when it was last answered, in monotonic seconds, and
-    `clock_reading` what the last poll read of the database's clock. Others ask with a `question`, and `accept` its
-    answer. `on_begun_anew` are called after all shards were dropped.
+    `clock_reading` what was read last of the database's clock. Others ask with a `question`, and `accept` its
+    answer. `on_clock_read` are called after each reading, `on_begun_anew` after all shards were dropped.
 
     `rewritten` is set once the route log was rewritten, and stays: every poll raises it then. `on_rewritten` are called
     at that moment.
@@ -102,6 +104,7 @@ class LogWatch:
         *,
         owner: str,
     ) -> None:
+        self.on_clock_read: list[Callable[[], None]] = []
         self.on_begun_anew: list[Callable[[], None]] = []
         self.on_rewritten: list[Callable[[], None]] = []
         self.rewritten: LogRewritten | None = None
@@ -113,6 +116,9 @@ class LogWatch:
         self._owner = owner
         self._polling = asyncio.Lock()
         self._log: object | None = object()  # another one for another log; None while it changes
+        # The last poll of which everything was told and applied, None if there is none. Each glance that shows nothing
+        # else moves its snapshot on.
+        self._settled: Poll | None = None
         self.polled_at = -math.inf
         self.clock_reading: TimedReading | None = None
 
@@ -121,16 +127,13 @@ class LogWatch:
         LogRewritten among them.
         """
         async with self._polling:
+            self._settled = None
             if self.rewritten is not None:
                 raise self.rewritten
             question = self.question()
             known = {"known_tick": question.mark.tick, "known_pos": question.end.position}
             poll = await polls.poll(self._database, **known, read=read)
-            self.clock_reading = TimedReading(
-                reading=ClockReading(at=poll.clock, ahead_microseconds=poll.ahead_microseconds),
-                asked_at=question.asked_at,
-                answered_at=time.monotonic(),
-            )
+            self._read_clock(poll.clock, poll.ahead_microseconds, asked_at=question.asked_at)
             if question.are_rewritten_routes(poll):
                 raise self._refuse(_difference(question.end, poll))
             if not question.is_same_log(poll):
@@ -145,12 +148,27 @@ class LogWatch:
         """Applies the route log as far as a poll saw it. Raises StoreUnavailable, LogRewritten among them."""
         try:
             await self._projection.reach(poll.route_pos)
+            self._settled = poll
         except LogReplaced:
             again = await self.poll()  # if a standby was promoted meanwhile, this begins anew
             try:
                 await self._projection.reach(again.route_pos)
             except LogReplaced as error:
                 raise self._refuse(str(error)) from None
+
+    def is_unchanged(self, glance: Glance, asked_at: float) -> bool:
+        """True if nothing was committed since the last poll but heartbeats of this process: another poll would find
+        what that one found.
+        """
+        settled = self._settled
+        if settled is None or settled.snapshot is None or glance.timeline != settled.mark.timeline:
+            return False
+        if not shows_nothing_new(settled.snapshot, glance.snapshot, known=self._known.heartbeats):
+            return False
+        self._settled = settled._replace(snapshot=glance.snapshot)
+        self._read_clock(glance.clock, glance.ahead_microseconds, asked_at=asked_at)
+        self.polled_at = time.monotonic()
+        return True
 
     def question(self) -> Question:
         """What to ask with, for somebody who asks beside this watch."""
@@ -164,6 +182,15 @@ class LogWatch:
         if is_known:
             self._saw(poll)
         return is_known
+
+    def _read_clock(self, at: datetime, ahead_microseconds: int, *, asked_at: float) -> None:
+        self.clock_reading = TimedReading(
+            reading=ClockReading(at=at, ahead_microseconds=ahead_microseconds),
+            asked_at=asked_at,
+            answered_at=time.monotonic(),
+        )
+        for notify in self.on_clock_read:
+            notify()
 
     def _refuse(self, what: str) -> LogRewritten:
         self.rewritten = LogRewritten(what)

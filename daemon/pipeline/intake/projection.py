@@ -20,7 +20,7 @@ from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import ChainBroken, StoreUnavailable
 from eventstore.route_log.log import RouteEvent
 
-POLL_SECONDS = 5.0
+POLL_SECONDS = 15.0
 
 OnChange = Callable[[Route, LifecycleEvent], None]
 

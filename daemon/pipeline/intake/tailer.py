@@ -27,7 +27,7 @@ from eventstore.domain_events.ticks import Tick
 from eventstore.postgres.connect import Database
 
 # The ticker tells each new tick; a notification tells earlier of those of other processes.
-POLL_SECONDS = 5.0
+POLL_SECONDS = 15.0
 # So many ticks that were told of are kept for a tailer that waits for room; it asks for the others.
 TOLD_TICKS = 16
 

@@ -7,6 +7,9 @@ daemon took 1.8 % of a core instead of 0.6 %. While another process makes ticks,
 sake: the interval must stay well below the second for which a poll keeps the send gate open
 (daemon.pipeline.sending.send_gate).
 
+After a minute without a tick the glances that come with the lifeline's probes take the place of polls, every 0.75 s
+(eventstore/domain_events/glances.py): the ticker polls when one of them sees that something was committed.
+
 A poll brings the newest tick with its events, if they are few and the tailer has read all before them. The notification
 of a tick that another process made brings it too, so nobody has to ask for it; that of a tick that this process has
 just made, or has seen already, rings nobody.
@@ -15,6 +18,7 @@ just made, or has seen already, rings nobody.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,12 +32,16 @@ from daemon.pipeline.sending.send_gate import SendGate
 from daemon.pipeline.wakeup import Wakeup
 from eventstore.domain_events import ticks
 from eventstore.domain_events.events import StoredEvent
+from eventstore.domain_events.glances import Glance
 from eventstore.domain_events.polls import Poll, ReadUpto
 from eventstore.domain_events.ticks import Tick
 
 POLL_SECONDS = 0.05
 IDLE_POLL_SECONDS = 0.25
 BUSY_SECONDS = 5.0
+# Without a tick for so long, a glance stands for a poll; and without a glance for so long, it polls again.
+QUIET_SECONDS = 60.0
+GLANCE_SECONDS = 1.0
 # Ticks that are made for publishes: 100 events a second, one by one, wait for nothing, and thousands share their ticks.
 HURRIED_TICKS = Allowance(burst=3, per_second=125)
 
@@ -74,7 +82,8 @@ class Ticker:
         self._heard = ""
         self._asking = 0
         # When this process made a tick, when it was answered, and when anybody is known to have looked for a tick.
-        self._made_at = self._answered_at = self._looked_at = time.monotonic()
+        self._made_at = self._answered_at = self._looked_at = self._told_at = time.monotonic()
+        self._glanced_at = -math.inf
         self._arrival = UNUSED
         log_watch.on_begun_anew.append(self._forget)
 
@@ -87,6 +96,20 @@ class Ticker:
     def spacing_seconds(self) -> float:
         """How long a poll after a publish waits, because ticks follow each other."""
         return HURRIED_TICKS.wait(self._arrival, time.monotonic())
+
+    def glanced(self, glance: Glance, asked_at: float) -> bool:
+        """A glance at the logs. While nothing happens it stands for a poll, unless something was committed. True if it
+        does.
+        """
+        now = time.monotonic()
+        if now < self._told_at + QUIET_SECONDS:
+            return False
+        if not self._log_watch.is_unchanged(glance, asked_at):
+            self.wakeup.set()
+            return False
+        self._glanced_at = now
+        self._send_gate.known(asked_at)
+        return True
 
     def heard(self, payload: str) -> None:
         """A notification tells of a tick; without a payload there may be one of which none told.
@@ -161,7 +184,8 @@ class Ticker:
         return poll
 
     def _due_at(self, jitter: float) -> float:
-        return min(self._looked_at + self.pause_seconds * jitter, self._answered_at + IDLE_POLL_SECONDS * jitter)
+        polled = min(self._looked_at + self.pause_seconds * jitter, self._answered_at + IDLE_POLL_SECONDS * jitter)
+        return max(polled, self._glanced_at + GLANCE_SECONDS)
 
     def _take(self, poll: Poll, read: ReadUpto) -> None:
         self._answered_at = self._looked_at = time.monotonic()
@@ -178,6 +202,7 @@ class Ticker:
         self._tell(None)
 
     def _tell(self, tick: Tick | None) -> None:
+        self._told_at, self._glanced_at = time.monotonic(), -math.inf
         for tell in self.on_tick:
             tell(tick)
 

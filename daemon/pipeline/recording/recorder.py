@@ -137,7 +137,7 @@ class Recorder:
         if delivery.is_withdrawn:
             if delivery.is_handed_over:
                 self._late.note(delivery, row, retry_after)
-                self._something.set()
+                self._wake()
             return
         self._buffer.attempts.append(row)
         self._buffer.ended.append(delivery)
@@ -180,7 +180,7 @@ class Recorder:
     def listed(self, rows: list[ParkedRow]) -> None:
         """Notes deliveries that waited in a range, and now wait by themselves."""
         self._buffer.parked += rows
-        self._something.set()
+        self._wake()
 
     def ranged(self, route_id: UUID, shard: int, range_from: LogPosition | None, pairs: int) -> None:
         """Notes where the range of a route begins now (None: there is none any more), and by how many pairs it grew."""
@@ -188,7 +188,7 @@ class Recorder:
         total = pairs if before is None else before.pairs + pairs
         from_tick, from_seq = range_from or (None, 0)
         self._buffer.ranges[route_id] = RangeRow(shard, route_id, from_tick, from_seq, total)
-        self._something.set()
+        self._wake()
 
     def persist_in_flight(self, delivery: Delivery) -> None:
         """Notes a delivery whose request is under way for long, so that the checkpoint need not wait for its end.
@@ -225,7 +225,7 @@ class Recorder:
     def drained(self, row: PackedRow) -> None:
         """Notes that nothing of a packed row is left to do."""
         self._buffer.drained.append(row.key)
-        self._something.set()
+        self._wake()
 
     def is_parking(self, route_id: UUID) -> bool:
         """True if parked deliveries of the route are noted and not yet to be found in the database."""
@@ -242,8 +242,10 @@ class Recorder:
 
     async def run_once(self) -> None:
         """Waits for something to write, then a little for company, then writes it, with the checkpoints that moved."""
+        await self._ledger.moved.wait_set()
         if await self._something.wait(self._checkpoint_seconds):
             await self._full.wait(self._flush_seconds)
+        self._ledger.moved.clear()
         self._something.clear()
         self._full.clear()
         await self.flush()
@@ -308,6 +310,11 @@ class Recorder:
                 # The lease decides how long this may go on: once it is lost the statement writes nothing.
                 await asyncio.sleep(_BACKOFF_SECONDS)
 
+    def _wake(self) -> None:
+        """There is something to write that a checkpoint or a delivery waits for."""
+        self._something.set()
+        self._ledger.moved.set()
+
     def _moved(self) -> dict[int, int]:
         """Shards whose checkpoint the flush may raise."""
         now = {shard: self._ledger.checkpoint(shard) for shard in self._ledger.shards() if shard in self._checkpoints}
@@ -352,6 +359,6 @@ class Recorder:
         buffer = self._buffer
         buffer.marked += 1
         if buffer.marked == 1:
-            self._something.set()
+            self._wake()
         if buffer.marked == self._flush_rows:
             self._full.set()

@@ -14,12 +14,16 @@ from daemon.core.delivery.phases import DeliveryStep
 from daemon.pipeline.held_shards import Takeover
 from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.tunables import DEFAULTS, Tunables
+from daemon.pipeline.wakeup import Wakeup
 
 
 class Ledger:
-    """Counts what is unaccounted, by shard and tick, and bounds it by `max_pairs` and `max_bytes`."""
+    """Counts what is unaccounted, by shard and tick, and bounds it by `max_pairs` and `max_bytes`. `moved` is set when
+    a checkpoint may have moved: the recorder sleeps until then.
+    """
 
     def __init__(self, tunables: Tunables = DEFAULTS) -> None:
+        self.moved = Wakeup()
         self._max_pairs = tunables.max_pairs
         self._max_bytes = tunables.max_bytes
         self._room_pairs = tunables.max_pairs * tunables.room_part
@@ -94,11 +98,13 @@ class Ledger:
         ticks[tick] -= 1
         if ticks[tick] == 0:
             del ticks[tick]
+            self.moved.set()
 
     def read(self, shard: int, tick: int) -> None:
         """Notes that all of a tick was decided or deferred."""
         if shard in self._read_upto:
             self._read_upto[shard] = tick
+            self.moved.set()
 
     def read_upto(self, shard: int) -> int:
         """The last tick up to which all was decided; 0 for a shard that is not ours."""

@@ -6,9 +6,9 @@ its time to live less a margin, from *before* the renewal was asked for. After t
 (daemon.pipeline.sending.send_gate). It is lost only if PostgreSQL says that another process has it.
 
 `share_once` compares who holds what with who should (daemon.core.rendezvous). Joining, handing over and leaving are
-announced, so it looks at once; without a word it looks every 2 s, every 0.5 s while something is not where it belongs,
-and when the lease of a process that does not renew runs out. It looks at once when a process is found dead, and frees
-what that one held (daemon.pipeline.shards.lifelines).
+announced, so it looks at once. Without a word it looks every 2 s, or 10 s if it is alone; every 0.5 s while something
+is not where it belongs; and when the lease of a process that does not renew runs out. It looks at once when a process
+is found dead, and frees what that one held (daemon.pipeline.shards.lifelines).
 
     free      --we should have it-----------> TAKING     what is done of it is read; renewed meanwhile
     TAKING    --read------------------------> HELD       tailed, sent, recorded
@@ -39,10 +39,14 @@ from eventstore.progress.process import Process
 log = structlog.get_logger()
 
 UNSETTLED_SECONDS = 0.5
+# Of a process that is alone and has every shard. Whoever joins it says so.
+ALONE_SECONDS = 10.0
 
 
 class Leases:
-    """`on_taken` reads what a takeover needs; `on_parting` returns once all of these shards is written down."""
+    """`on_taken` reads what a takeover needs; `on_parting` returns once all of these shards is written down.
+    `on_renewed` is told each transaction that renewed.
+    """
 
     def __init__(
         self,
@@ -53,6 +57,7 @@ class Leases:
         *,
         on_taken: Callable[[Mapping[int, int]], Awaitable[Takeover]],
         on_parting: Callable[[Collection[int]], Awaitable[None]],
+        on_renewed: Callable[[int], None] = lambda _txid: None,
         tunables: Tunables = DEFAULTS,
     ) -> None:
         self.wakeup = shards.changed
@@ -62,6 +67,7 @@ class Leases:
         self._lifelines = lifelines
         self._on_taken = on_taken
         self._on_parting = on_parting
+        self._on_renewed = on_renewed
         self._renew_seconds = tunables.lease_renew_seconds
         self._certain_seconds = lease.TTL.total_seconds() - tunables.lease_margin_seconds
         self._is_closed = False
@@ -88,7 +94,8 @@ class Leases:
                 others = [
                     left for shard, left in survey.left_seconds.items() if survey.held[shard][0] != self._this.owner
                 ]
-                wait = min([self._renew_seconds, *others])
+                alone = survey.live == {self._this.owner}
+                wait = min([ALONE_SECONDS if alone else self._renew_seconds, *others])
         await self.wakeup.wait(max(wait, 0.01))
 
     def close(self) -> None:
@@ -114,6 +121,7 @@ class Leases:
             asked_at = time.monotonic()
             epochs, ours = self._shards.renewable(), self._lifelines.current
             renewal = await process.heartbeat(self._database, self._this, epochs, lifeline=ours)
+        self._on_renewed(renewal.txid)
         present = self._shards.renewable()
         for shard, epoch in epochs.items():
             if present.get(shard) != epoch:

@@ -4,7 +4,9 @@ eventstore/progress/lifeline.py says what a lifeline is, and why one process nev
 took. Here are the two sides of that rule. `Lifelines` is a guest on the connection that listens:
 
     begin   a new session: no new permit until a heartbeat has noted it (`noted`)
-    probe   every half second: an answer renews the permit, and tells who else's lifeline is missed
+    probe   every half second, every 0.75 s while nothing happens: an answer renews the permit, tells who else's
+            lifeline is missed, and brings a glance at the logs, by which an idle process knows that there is nothing to
+            poll for
     ended   the session is lost: the permit runs out, unless a heartbeat says that there is none, so that the leases
             end by their TTL alone
 
@@ -15,24 +17,38 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 
 from daemon.pipeline.held_shards import HeldShards
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.wakeup import Wakeup
+from eventstore.domain_events.glances import Glance
 from eventstore.postgres.dialing import Connection
 from eventstore.progress import lifeline
 from eventstore.progress.lifeline import NO_LIFELINE, PERMIT_SECONDS, Lifeline, Missed
 
 
 class Lifelines:
-    """`current` is what the next heartbeat notes; `changed` is set when it should come at once."""
+    """`current` is what the next heartbeat notes; `changed` is set when it should come at once. `on_glance` gets each
+    glance at the logs of the server where the leases are, and when it was asked for. It returns True if nothing
+    happens: then the next probe may come later.
+    """
 
-    def __init__(self, owner: str, shards: HeldShards, tunables: Tunables = DEFAULTS) -> None:
+    def __init__(
+        self,
+        owner: str,
+        shards: HeldShards,
+        tunables: Tunables = DEFAULTS,
+        *,
+        on_glance: Callable[[Glance, float], bool] = lambda _glance, _asked_at: False,
+    ) -> None:
         self.current: Lifeline = NO_LIFELINE
         self.changed = Wakeup()
         self._owner = owner
         self._shards = shards
+        self._on_glance = on_glance
         self._probe_seconds = tunables.probe_seconds
+        self._quiet_probe_seconds = tunables.quiet_probe_seconds
         self._permitted_seconds = PERMIT_SECONDS - tunables.permit_margin_seconds
         self._permit_ended_seconds = PERMIT_SECONDS + tunables.permit_margin_seconds
         self._return_seconds = tunables.lifeline_return_seconds
@@ -62,16 +78,19 @@ class Lifelines:
         if self.current.pid is None:
             raise ConnectionAbortedError("the session is not where the leases are")
         asked_at = time.monotonic()
-        missed = await lifeline.missed(connection, self._owner)
+        missed, glance = await lifeline.probe(connection, self._owner)
         self._answered_at = asked_at
+        pause = self._probe_seconds
         if self._is_noted:
             self._shards.permit(asked_at + self._permitted_seconds)
+            if self._on_glance(glance, asked_at):
+                pause = self._quiet_probe_seconds
         answered_at = time.monotonic()
         self._missed_at = {each: self._missed_at.get(each, answered_at) for each in missed}
         if self.dead():
             self._shards.changed.set()
         waits = (self._dead_at(since) - answered_at for since in self._missed_at.values())
-        return min([self._probe_seconds, *(wait for wait in waits if wait > 0)])
+        return min([pause, *(wait for wait in waits if wait > 0)])
 
     def ended(self) -> None:
         """The session is lost, or was not to be had."""

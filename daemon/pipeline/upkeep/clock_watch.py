@@ -7,7 +7,7 @@ help who reads times.
 
 from __future__ import annotations
 
-import asyncio
+import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -17,6 +17,7 @@ import structlog
 from daemon.metrics import Metrics
 from daemon.pipeline.steady_clock import SteadyClock
 from daemon.pipeline.tunables import DEFAULTS, Tunables
+from daemon.pipeline.wakeup import Wakeup
 from eventstore.postgres.connect import Database
 from eventstore.progress import steady_time
 from eventstore.progress.steady_time import ClockReading, TimedReading
@@ -25,14 +26,16 @@ log = structlog.get_logger()
 
 # How long a step is told on the status page.
 TOLD_SECONDS = 3600.0
-# How long ago a poll may have read the clock, and how long it may have taken. An idle daemon polls every 0.25 s.
+# How long ago a poll may have read the clock, and how long it may have taken.
 FRESH_SECONDS = 0.35
 PROMPT_SECONDS = 0.05
+# A reading that comes after this part of the interval between looks is looked at. An idle daemon has one every 0.75 s.
+LEAST_PART = 0.5
 
 
 class ClockWatch:
-    """`run_once` looks, then waits. `latest` is what a poll has read lately, so that nobody has to ask for it.
-    `monotonic` returns seconds, `wall_clock` this machine's time, in UTC.
+    """`run_once` looks, then waits, less if it is `told` that somebody has read the clock. `latest` is what was read
+    lately, so that nobody has to ask for it. `monotonic` returns seconds, `wall_clock` this machine's time, in UTC.
     """
 
     def __init__(
@@ -56,6 +59,8 @@ class ClockWatch:
         self._latest = latest
         self._monotonic = monotonic
         self._wall_clock = wall_clock
+        self._wakeup = Wakeup()
+        self._looked_at = -math.inf
         self._is_skewed = False
         self._step_seconds = 0.0
         self._stepped_at = 0.0
@@ -66,13 +71,20 @@ class ClockWatch:
         """The last step of the database's clock within the last hour, negative if it went back; 0 if there was none."""
         return self._step_seconds if self._monotonic() - self._stepped_at < TOLD_SECONDS else 0.0
 
+    def told(self) -> None:
+        """Somebody has read the clock."""
+        if self._monotonic() >= self._looked_at + LEAST_PART * self._look_seconds:
+            self._wakeup.set()
+
     async def run_once(self) -> None:
+        self._wakeup.clear()
         timed = self._of_a_poll() or await self._read()
         self._compare(timed)
         step = self._clock.observe(timed.reading, asked_at=timed.asked_at, answered_at=timed.answered_at)
         if step is not None:
             await self._stepped(step, timed.reading)
-        await asyncio.sleep(self._look_seconds)
+        self._looked_at = self._monotonic()
+        await self._wakeup.wait(self._look_seconds)
 
     def _of_a_poll(self) -> TimedReading | None:
         """What the last poll read, unless that is too long ago or took too long to set a clock by."""

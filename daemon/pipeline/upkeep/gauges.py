@@ -1,14 +1,16 @@
 """Sets the gauges: pending deliveries, leases, routes, memory; and measures the lag of the event loop.
 
-The gauges of this process are set four times a second, those of the database every few seconds and soon after a change
-of a route. Only one of several workers counts in the database (`Metrics.sets_shared_gauges`), since the numbers are the
-same for all. A count that takes long, because much is pending, is made less often.
+The gauges of this process are set four times a second, or every 2 s while it sends nothing. Those of the database are
+set every few seconds and soon after a change of a route; after a minute in which nothing happened, while nothing is
+pending, every half minute. Only one of several workers counts in the database (`Metrics.sets_shared_gauges`), since the
+numbers are the same for all. A count that takes long, because much is pending, is made less often.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import resource
 import time
 from pathlib import Path
@@ -19,6 +21,7 @@ from daemon.core.routing.route import RouteStatus
 from daemon.metrics import Metrics
 from daemon.pipeline.held_shards import HeldShards
 from daemon.pipeline.scheduling.lanes import Lanes
+from daemon.pipeline.upkeep.quiet_time import QuietTime
 from daemon.pipeline.wakeup import Wakeup
 from eventstore.postgres.connect import Database
 from eventstore.queries import status
@@ -28,7 +31,10 @@ COUNT_SECONDS = 5.0
 MIN_COUNT_SECONDS = 1.0
 # Counting may take this part of the time at most.
 COUNT_PART = 0.01
+# While nothing happens and nothing is pending, the counts stay what they are.
+QUIET_COUNT_SECONDS = 30.0
 PROBE_SECONDS = 0.25
+QUIET_PROBE_SECONDS = 2.0
 
 # Pages: in all, in RAM, and others. Only Linux has this file.
 _PAGES = Path("/proc/self/statm")
@@ -47,6 +53,7 @@ class Gauges:
         metrics: Metrics,
         *,
         shards: HeldShards,
+        quiet_time: QuietTime,
     ) -> None:
         self.wakeup = Wakeup()
         self._database = database
@@ -54,22 +61,35 @@ class Gauges:
         self._lanes = lanes
         self._metrics = metrics
         self._shards = shards
+        self._quiet_time = quiet_time
+        self._counted_at = -math.inf
+        self._is_pending = True
 
     async def run_once(self) -> None:
-        self.wakeup.clear()
         began = time.monotonic()
         self._metrics.tasks.set(len(asyncio.all_tasks()))
+        if not self.wakeup.is_set and self._is_quiet(began):
+            await self.wakeup.wait(COUNT_SECONDS)
+            return
+        self.wakeup.clear()
         if self._metrics.sets_shared_gauges:
             await self._count_all()
+        self._counted_at = began
         pause = max(MIN_COUNT_SECONDS, (time.monotonic() - began) / COUNT_PART)
         await asyncio.sleep(pause)
         await self.wakeup.wait(max(0.0, COUNT_SECONDS - pause))
 
     async def probe_once(self) -> None:
         self._count_own()
+        is_quiet = not self._lanes.in_flight and not self._lanes.queued
+        pause = QUIET_PROBE_SECONDS if is_quiet else PROBE_SECONDS
         asked_at = time.monotonic()
-        await asyncio.sleep(PROBE_SECONDS)
-        self._metrics.event_loop_lag.observe(max(0.0, time.monotonic() - asked_at - PROBE_SECONDS))
+        await asyncio.sleep(pause)
+        self._metrics.event_loop_lag.observe(max(0.0, time.monotonic() - asked_at - pause))
+
+    def _is_quiet(self, now: float) -> bool:
+        is_recent = now < self._counted_at + QUIET_COUNT_SECONDS
+        return is_recent and not self._is_pending and self._quiet_time.is_quiet
 
     def _count_own(self) -> None:
         metrics = self._metrics
@@ -86,6 +106,7 @@ class Gauges:
         found = await status.read(self._database)
         metrics.deliveries_pending.labels("retrying").set(found.retrying)
         metrics.deliveries_pending.labels("parked").set(found.parked)
+        self._is_pending = bool(found.retrying or found.parked or found.lag_seconds or found.log.is_unread)
         metrics.oldest_pending.set(found.oldest_seconds)
         metrics.checkpoint_lag.set(found.lag_seconds)
         statuses = self._index.statuses()

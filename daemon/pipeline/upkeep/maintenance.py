@@ -7,7 +7,7 @@ server is compared with the one at the start: another server with a restored dum
 must not be made there. That ends the process.
 
 The metrics are added up by all processes: one that finds another at it does nothing. Metrics stay exact when the rollup
-is late; reading them only takes longer.
+is late; reading them only takes longer. A process that found nothing to add up, and records nothing, looks each minute.
 """
 
 from __future__ import annotations
@@ -17,17 +17,21 @@ import time
 
 import structlog
 
+from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.tunables import DEFAULTS, Tunables
+from daemon.pipeline.wakeup import Wakeup
 from eventstore.access import sessions
 from eventstore.postgres import schema
 from eventstore.postgres.connect import Database
 from eventstore.progress import audit_jobs, retention
 from eventstore.progress.retention import Keep
+from eventstore.progress.rows import AttemptRow
 from eventstore.queries import tally
 
 log = structlog.get_logger()
 
 SWEEP_SECONDS = 3600.0
+IDLE_ROLLUP_SECONDS = 60.0
 
 
 class Maintenance:
@@ -68,12 +72,21 @@ class Maintenance:
 
 
 class MetricsRollup:
-    """`run_once` adds up the outcomes of deliveries for the metrics of routes, then waits."""
+    """`run_once` adds up the outcomes of deliveries for the metrics of routes, then waits. `recorded` hears of them."""
 
     def __init__(self, database: Database, tunables: Tunables = DEFAULTS) -> None:
         self._database = database
         self._pause_seconds = tunables.add_up_seconds
+        self._wakeup = Wakeup()
+
+    def recorded(self, rows: list[AttemptRow], _deliveries: list[Delivery]) -> None:
+        """Hears of outcomes that are written."""
+        if rows:
+            self._wakeup.set()
 
     async def run_once(self) -> None:
-        await tally.add_up(self._database)
+        self._wakeup.clear()
+        added = await tally.add_up(self._database)
         await asyncio.sleep(self._pause_seconds)
+        if added == 0:
+            await self._wakeup.wait(IDLE_ROLLUP_SECONDS - self._pause_seconds)

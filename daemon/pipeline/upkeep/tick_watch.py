@@ -16,7 +16,7 @@ from daemon.metrics import Metrics
 from eventstore.domain_events import ticks
 from eventstore.postgres.connect import Database
 
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 2.0
 
 
 class TickWatch:

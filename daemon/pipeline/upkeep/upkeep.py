@@ -20,6 +20,7 @@ from daemon.pipeline.upkeep.gauges import Gauges
 from daemon.pipeline.upkeep.health_watch import HealthWatch
 from daemon.pipeline.upkeep.maintenance import Maintenance, MetricsRollup
 from daemon.pipeline.upkeep.operational_events import OperationalEvents
+from daemon.pipeline.upkeep.quiet_time import QuietTime
 from daemon.pipeline.upkeep.sealing import Sealing, SealSettings
 from daemon.pipeline.upkeep.tick_watch import TickWatch
 from daemon.sealing.sealer import Sealer
@@ -55,18 +56,21 @@ class Upkeep:
     ) -> None:
         self._keychain = keychain
         self._idle_secret_seconds = tunables.idle_secret_seconds
-        self.gauges = Gauges(database, index, lanes, metrics, shards=shards)
+        self.quiet_time = QuietTime(database)
+        self.gauges = Gauges(database, index, lanes, metrics, shards=shards, quiet_time=self.quiet_time)
         self.tick_watch = TickWatch(database, metrics, polled_at=polled_at)
         self.clock_watch = ClockWatch(database, clock, metrics, owner=owner, tunables=tunables, latest=clock_reading)
         self.health_watch = HealthWatch(database, index, lanes, shards, tunables)
+        self.metrics_rollup = MetricsRollup(database, tunables)
         self.loops: Loops = {
             "keychain": self._forget_idle_secrets,
             "tick watch": self.tick_watch.run_once,
             "clock watch": self.clock_watch.run_once,
             "maintenance": Maintenance(database, keep, tunables).run_once,
-            "metrics rollup": MetricsRollup(database, tunables).run_once,
+            "metrics rollup": self.metrics_rollup.run_once,
             "route disabler": route_disabler.run_once,
             "gauges": self.gauges.run_once,
+            "quiet time": self.quiet_time.run_once,
             "loop lag": self.gauges.probe_once,
             "health watch": self.health_watch.run_once,
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -12,10 +13,13 @@ from aiohttp import web
 from daemon import sample_events
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import RouteStatus
+from daemon.pipeline.held_shards import Takeover
 from daemon.pipeline.tunables import Tunables
 from eventstore.domain_events import catalogue
 from eventstore.domain_events.catalogue import TypeRow
-from eventstore.progress import manual_retry
+from eventstore.postgres.connect import Database
+from eventstore.progress import backlog, manual_retry
+from eventstore.progress.backlog import WaitingRetries
 from eventstore.progress.manual_retry import RetryRequest
 from tests.support.pipeline_process import CONTEXT, pipeline_process
 from tests.support.receiver import once, receiver, status
@@ -278,3 +282,38 @@ async def test_tests_that_wait_for_the_rate_of_their_route_are_not_held_in_memor
         await there.count(30, path="/paced")
         await it.until_row("SELECT count(*) = 30 FROM hookledger.attempt WHERE is_test AND outcome = 'delivered'")
         assert not await it.rows("SELECT 1 FROM hookledger.retry")
+
+
+async def test_it_looks_less_often_while_nothing_waits_and_nothing_is_recorded(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, answers = 0, [WaitingRetries(None, True)]
+
+    async def waiting(_database: Database, _shards: Sequence[int]) -> WaitingRetries:
+        nonlocal looks
+        looks += 1
+        return answers[-1]
+
+    monkeypatch.setattr(backlog, "waiting", waiting)
+    async with pipeline_process(database_url, run=False, tunables=Tunables(retry_poll_seconds=0.0)) as it:
+        retrier = it.pipeline._backlog.retrier
+        it.pipeline.shards.take({3: 1}, 1e12)
+        it.pipeline.shards.hold(Takeover(checkpoints={3: 0}), {3: 1})
+
+        async def looks_of_two_turns() -> int:
+            before = looks
+            for _ in range(2):
+                await retrier.run_once()
+            return looks - before
+
+        assert await looks_of_two_turns() == 1
+        assert await looks_of_two_turns() == 0
+        retrier.recorded([], [])
+        assert await looks_of_two_turns() == 1
+        retrier.wakeup.set()
+        assert await looks_of_two_turns() == 1
+        retrier._empty_until -= 10
+        assert await looks_of_two_turns() == 1
+        answers.append(WaitingRetries(None, False))
+        retrier.wakeup.set()
+        assert await looks_of_two_turns() == 2, "something is due, and its turn has not come"

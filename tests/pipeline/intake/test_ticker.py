@@ -16,12 +16,17 @@ from daemon.pipeline.intake.log_watch import LogWatch
 from daemon.pipeline.intake.ticker import Ticker
 from daemon.pipeline.known_log import KnownLog
 from daemon.pipeline.sending.send_gate import SendGate
-from eventstore.domain_events import ticks
+from eventstore import domain_events
+from eventstore.domain_events import polls, ticks
 from eventstore.domain_events.events import SHARDS, StoredEvent
+from eventstore.domain_events.glances import Glance
 from eventstore.domain_events.polls import NOTHING_READ, Poll, ReadUpto
 from eventstore.domain_events.ticks import Tick, bits_of
 from eventstore.postgres.errors import StoreUnavailable
+from tests.support.builders import new_event
 from tests.support.pipeline_process import PipelineProcess, pipeline_process
+from tests.support.receiver import receiver
+from tests.support.until import until
 
 
 @dataclass
@@ -185,3 +190,80 @@ async def test_while_another_process_makes_ticks_it_polls_for_its_own_sake_only(
         assert answered_at + ticker.POLL_SECONDS < polling._due_at(1.0) <= answered_at + ticker.IDLE_POLL_SECONDS
         polling._looked_at += 10
         assert polling._due_at(1.0) == answered_at + ticker.IDLE_POLL_SECONDS
+
+
+async def test_after_a_quiet_minute_a_glance_that_shows_nothing_new_stands_for_a_poll(database_url: str) -> None:
+    async with pipeline_process(database_url, run=False) as it:
+        polling, send_gate = ticker_of(it, [])
+        await polling.run_once()
+        polled = polling._log_watch._settled
+        assert polled is not None
+        assert polled.snapshot is not None
+        assert polled.mark.timeline is not None
+        same = Glance(polled.snapshot, polled.mark.timeline, polled.clock, 0)
+        asked_at = time.monotonic()
+        due_at = polling._due_at(1.0)
+        assert not polling.glanced(same, asked_at)
+        assert polling._due_at(1.0) == due_at, "the last minute was not quiet"
+        polling._told_at -= ticker.QUIET_SECONDS
+        send_gate._known_until = 0.0
+        assert polling.glanced(same, asked_at)
+        assert polling._due_at(1.0) == pytest.approx(asked_at + ticker.GLANCE_SECONDS, abs=0.1)
+        assert polling._log_watch.polled_at >= asked_at
+        assert send_gate.allows(3)
+        assert not polling.wakeup.is_set
+
+
+@pytest.mark.parametrize(("snapshot", "timeline"), [("1:1000000000:", 0), (None, 1)])
+async def test_a_glance_that_shows_something_makes_it_poll(
+    database_url: str, snapshot: str | None, timeline: int
+) -> None:
+    """Something was committed, or a standby was promoted."""
+    async with pipeline_process(database_url, run=False) as it:
+        polling, send_gate = ticker_of(it, [])
+        await polling.run_once()
+        polled = polling._log_watch._settled
+        assert polled is not None
+        assert polled.snapshot is not None
+        assert polled.mark.timeline is not None
+        polling._told_at -= ticker.QUIET_SECONDS
+        send_gate._known_until = 0.0
+        glance = Glance(snapshot or polled.snapshot, polled.mark.timeline + timeline, polled.clock, 0)
+        assert not polling.glanced(glance, time.monotonic())
+        assert polling.wakeup.is_set
+        assert not send_gate.allows(3)
+
+
+async def test_a_glance_proves_nothing_before_the_routes_are_as_new_as_the_poll(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with pipeline_process(database_url, run=False) as it:
+        polling, send_gate = ticker_of(it, [])
+
+        async def fail(_pos: int) -> None:
+            raise StoreUnavailable("away")
+
+        monkeypatch.setattr(it.projection, "reach", fail)
+        with pytest.raises(StoreUnavailable):
+            await polling.run_once()
+        polling._told_at -= ticker.QUIET_SECONDS
+        poll = await polls.poll(it.database, known_tick=0, known_pos=0)
+        assert poll.snapshot is not None
+        assert poll.mark.timeline is not None
+        polling.glanced(Glance(poll.snapshot, poll.mark.timeline, poll.clock, 0), time.monotonic())
+        assert not send_gate.allows(3)
+        assert polling.wakeup.is_set
+
+
+async def test_an_event_that_came_by_sql_after_a_quiet_minute_is_delivered(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ticker, "QUIET_SECONDS", 0.0)
+    async with receiver() as there, pipeline_process(database_url) as it:
+        await it.route(there.url)
+        await until(lambda: it.pipeline._lifelines._is_noted)
+        for count in (1, 2, 3):
+            since = it.pipeline._lifelines._answered_at
+            await until(lambda since=since: it.pipeline._lifelines._answered_at > since)  # type: ignore[misc]
+            await domain_events.publish(it.database, [new_event(id=f"by-sql-{count}")])
+            await there.count(count)

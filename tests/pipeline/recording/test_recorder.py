@@ -156,9 +156,12 @@ async def test_a_checkpoint_is_written_if_no_outcome_comes(
     flushes = CountedFlushes()
     flushes.watch(monkeypatch)
     setup.recorder._checkpoint_seconds = 0.0
-    await setup.recorder.run_once()
+    writing = asyncio.ensure_future(setup.recorder.run_once())
+    await asyncio.sleep(0.01)
+    assert not writing.done(), "it sleeps while nothing is read"
     setup.ledger.read(1, 7)
-    await setup.recorder.run_once()
+    await writing
+    setup.ledger.read(1, 7)
     await setup.recorder.run_once()
     assert flushes.found == [(0, {1: 7})]
 

@@ -17,10 +17,11 @@ from daemon.pipeline.held_shards import HeldShards
 from daemon.pipeline.shards.lifelines import Lifelines
 from daemon.pipeline.tunables import Tunables
 from eventstore.domain_events.events import SHARDS
+from eventstore.domain_events.glances import Glance
 from eventstore.postgres.dialing import Connection
 from eventstore.progress import lifeline
 from eventstore.progress.lease import TTL
-from eventstore.progress.lifeline import PERMIT_SECONDS, Lifeline, Missed
+from eventstore.progress.lifeline import PERMIT_SECONDS, Lifeline, Missed, Probed
 from tests.support.builders import TENANTS
 from tests.support.fault_proxy import fault_proxy
 from tests.support.pipeline_process import PipelineProcess, pipeline_process
@@ -235,12 +236,12 @@ async def test_who_is_missed_is_dead_only_after_the_longest_permit_and_if_missed
     other = Missed("other", 1, datetime.now(UTC))
     missing: set[Missed] = {other}
 
-    async def missed(_connection: object, _owner: str) -> frozenset[Missed]:
+    async def probe(_connection: object, _owner: str) -> Probed:
         nonlocal clock
         clock += 0.1  # a look takes time, and counts from its end
-        return frozenset(missing)
+        return Probed(frozenset(missing), Glance("1:1:", 1, datetime.now(UTC), 0))
 
-    monkeypatch.setattr(lifeline, "missed", missed)
+    monkeypatch.setattr(lifeline, "probe", probe)
     it = Lifelines("me", HeldShards())
     async with server(database_url) as connection:
         await it.begin(connection)
@@ -266,3 +267,16 @@ async def test_who_is_missed_is_dead_only_after_the_longest_permit_and_if_missed
         assert it.dead() == [other]
         it.buried(other)
         assert it.dead() == []
+
+
+async def test_the_next_probe_comes_later_while_nothing_happens(database_url: str) -> None:
+    is_quiet = False
+    it = Lifelines("me", HeldShards(), on_glance=lambda _glance, _asked_at: is_quiet)
+    async with server(database_url) as connection:
+        await it.begin(connection)
+        is_quiet = True
+        assert await it.probe(connection) == 0.5, "no heartbeat has noted it: the leases may be elsewhere"
+        it.noted(it.current, is_watched=True)
+        assert await it.probe(connection) == 0.75
+        is_quiet = False
+        assert await it.probe(connection) == 0.5

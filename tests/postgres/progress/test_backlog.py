@@ -44,7 +44,7 @@ async def test_due_retries_come_oldest_first_without_those_in_hand(database: Dat
 
 
 async def test_the_next_retry_is_announced_in_seconds(database: Database) -> None:
-    assert await backlog.next_due(database, [0]) is None
+    assert await backlog.waiting(database, [0]) == (None, True)
     await written(
         database,
         Flush(
@@ -56,9 +56,16 @@ async def test_the_next_retry_is_announced_in_seconds(database: Database) -> Non
             ]
         ),
     )
-    seconds = await backlog.next_due(database, [0])
+    seconds, is_empty = await backlog.waiting(database, [0])
     assert seconds is not None
     assert 3500 < seconds <= 3600
+    assert not is_empty
+    assert await backlog.waiting(database, [2]) == (None, True)
+
+
+async def test_a_retry_that_is_due_already_is_not_announced_and_not_overlooked(database: Database) -> None:
+    await written(database, Flush(retries=[retry(seq=1, after=-HOUR)]))
+    assert await backlog.waiting(database, [0]) == (None, False)
 
 
 async def test_routes_with_something_waiting_are_known_by_shard(database: Database) -> None:

@@ -32,20 +32,20 @@ async def test_a_process_is_missed_once_its_session_is_gone(
     dead = await watched(database, session, "a")
     await watched(database, others, "b")
     await heartbeat(database, process("c"), {})
-    assert await lifeline.missed(sql, "me") == frozenset()
+    assert (await lifeline.probe(sql, "me")).missed == frozenset()
     session.terminate()
     async with asyncio.timeout(20):
-        while not await lifeline.missed(sql, "me"):
+        while not (await lifeline.probe(sql, "me")).missed:
             pass
-    assert await lifeline.missed(sql, "me") == {dead}
-    assert await lifeline.missed(sql, "a") == frozenset()
+    assert (await lifeline.probe(sql, "me")).missed == {dead}
+    assert (await lifeline.probe(sql, "a")).missed == frozenset()
 
 
 async def test_another_session_of_the_same_pid_is_not_the_lifeline(database: Database, sql: asyncpg.Connection) -> None:
     own = await watched(database, sql, "a")
     earlier = own.started_at - timedelta(seconds=1)
     await sql.execute("UPDATE hookledger.process SET lifeline_started_at = $1", earlier)
-    assert await lifeline.missed(sql, "me") == {Missed("a", own.pid, earlier)}
+    assert (await lifeline.probe(sql, "me")).missed == {Missed("a", own.pid, earlier)}
 
 
 async def test_who_may_not_see_when_a_session_began_takes_it_for_alive(
@@ -55,10 +55,11 @@ async def test_who_may_not_see_when_a_session_began_takes_it_for_alive(
     await sql.execute("UPDATE hookledger.process SET lifeline_started_at = $1", own.started_at - timedelta(seconds=1))
     other = await connect()
     await other.execute(
-        "GRANT USAGE ON SCHEMA hookledger TO hookledger_producer; GRANT SELECT ON hookledger.process TO hookledger_producer;"
-        " SET ROLE hookledger_producer"
+        "GRANT USAGE ON SCHEMA hookledger TO hookledger_producer;"
+        " GRANT SELECT ON hookledger.process, hookledger.steady_clock TO hookledger_producer;"
+        " GRANT EXECUTE ON FUNCTION hookledger.timeline() TO hookledger_producer; SET ROLE hookledger_producer"
     )
-    assert await lifeline.missed(other, "me") == frozenset()
+    assert (await lifeline.probe(other, "me")).missed == frozenset()
 
 
 async def test_a_burial_frees_the_leases_and_is_announced_and_the_row_stays(
@@ -112,10 +113,9 @@ async def test_a_session_that_this_server_does_not_have_is_not_noted(
     here = await lifeline.identify(sql, number=1)
     assert here.started_at is not None
     elsewhere = replace(here, started_at=here.started_at - timedelta(seconds=1))
-    assert await heartbeat(database, process("a"), {}, lifeline=elsewhere) == Renewal(
-        held=frozenset(), is_watched=False
-    )
-    assert await lifeline.missed(sql, "me") == frozenset()
+    renewal = await heartbeat(database, process("a"), {}, lifeline=elsewhere)
+    assert renewal == Renewal(held=frozenset(), is_watched=False, txid=renewal.txid)
+    assert (await lifeline.probe(sql, "me")).missed == frozenset()
 
 
 async def test_a_new_lifeline_and_a_burial_at_once_have_one_winner_and_no_deadlock(

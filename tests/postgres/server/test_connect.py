@@ -25,6 +25,7 @@ from eventstore.domain_events import ticks
 from eventstore.domain_events.catalogue import TypeRow
 from eventstore.domain_events.field_search import SearchBounds
 from eventstore.domain_events.ticks import Tick
+from eventstore.postgres import connect
 from eventstore.postgres.connect import Database, check_durability, translated
 from eventstore.postgres.database_url import location
 from eventstore.postgres.errors import (
@@ -531,3 +532,38 @@ async def test_what_ends_the_use_of_a_connection_is_told_also_if_it_is_lost_in_t
     assert found is not None
     assert "InterfaceError" not in str(found)
     await database.close()
+
+
+async def test_while_it_rests_its_uses_take_turns_on_a_new_connection(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connect, "TURN_SECONDS", 30.0)
+    pids: list[int] = []
+
+    async def use() -> None:
+        async with database.connection() as connection:
+            pids.append(int(await connection.fetchval("SELECT pg_backend_pid() FROM pg_sleep(0.01)")))
+
+    await use()
+    await database.rest()
+    await asyncio.gather(*(use() for _ in range(3)))
+    assert len(set(pids[1:])) == 1
+    assert pids[0] not in pids[1:]
+    with pytest.raises(StoreUnavailable):
+        async with database.connection(), database.connection(seconds=0.05):
+            raise AssertionError("the second use waits for the first one")
+    await use()
+    assert pids[-1] == pids[1], "a wait that was given up keeps no turn"
+    database.wake()
+    async with database.connection() as first, database.connection() as second:
+        assert first.get_server_pid() != second.get_server_pid()
+
+
+async def test_a_use_does_not_wait_for_its_turn_for_long(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connect, "TURN_SECONDS", 0.01)
+    await database.rest()
+    async with database.connection() as first, database.connection() as second:
+        assert first.get_server_pid() != second.get_server_pid()
+    monkeypatch.setattr(connect, "TURN_SECONDS", 30.0)
+    async with database.connection(seconds=10) as third:  # nobody has kept a turn
+        assert await third.fetchval("SELECT 1") == 1

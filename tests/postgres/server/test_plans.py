@@ -126,7 +126,7 @@ STATEMENTS = (
     Hot("retries of an audit", audited._RETRIES, f"{ROUTES}, 29000, 30000", {"retry_pkey"}, 10),
     Hot("parked deliveries of an audit", audited._PARKED, f"{ROUTES}, 29000, 30000, 2990, now()", {"parked_route_idx"}, 40),
     Hot("due retries", backlog._DUE, f"{SHARDS}, '{{}}', '{{}}', 100, '{{}}', now()", {"retry_due_idx"}, 300),
-    Hot("next retry", backlog._NEXT_DUE, SHARDS, {"retry_due_idx"}, 6),
+    Hot("next retry", backlog._WAITING, SHARDS, {"retry_due_idx"}, 7),
     Hot("oldest packed", backlog._OLDEST_PACKED, f"'{ROUTES[2:-2]}', 0, 0", {"parked_pkey"}, 15),
     Hot("done of a packed row", backlog._DONE_OF, f"'{ROUTES[2:-2]}', {SEQS}", {"attempt_route_id_seq_idx"}, 110),
     Hot("accounted for", backlog._ACCOUNTED, f"{SHARDS}, 990", {"attempt_tick_idx"}, 6000),
