@@ -44,7 +44,7 @@ class Backlog:
         self.parking = Parking(database, ledger, lanes, recorder, ranges, working_set, tunables)
         self.suppressor = Suppressor(database, index, recorder, working_set, shards, owner=owner)
         shards.on_adopted += [self.replayer.adopted, self.suppressor.adopted]
-        recorder.on_recorded += [self.retrier.recorded, self.replayer.recorded]
+        recorder.on_recorded += [self.retrier.recorded, self.replayer.recorded, self.parking.recorded]
 
     def review(self, route: Route) -> None:
         """Ends what waits for a route from a window that is closed."""

@@ -7,8 +7,8 @@ gets a row that is due, and is taken up again like a retry, but comes first then
 
 A parking lane is drained from the table, oldest packed row first, a chunk at a time, and no more than its breaker
 allows as probes, than its rate lets it send soon, or than its slow receiver takes. While the events in memory are too
-large altogether, each lane gets one delivery, once it has none. The lane is live again when the table has nothing left
-for it and no row for it is about to be written.
+large altogether, each lane gets one delivery, once the outcome of the last one is written. The lane is live again when
+the table has nothing left for it and no row for it is about to be written.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from eventstore import domain_events
 from eventstore.postgres.connect import Database
 from eventstore.progress import backlog
 from eventstore.progress.backlog import WaitingDelivery
-from eventstore.progress.rows import ParkedKey
+from eventstore.progress.rows import AttemptRow, ParkedKey
 
 
 @dataclass(slots=True)
@@ -75,7 +75,13 @@ class Parking:
         self._tunables = tunables
         self._drains: dict[UUID, _Drain] = {}
         self._drops = 0
+        self._waits_for_outcomes = False
         self._measured_at = self._looked_at = self._aged_at = self._let_go_at = time.monotonic()
+
+    def recorded(self, _rows: list[AttemptRow], _deliveries: list[Delivery]) -> None:
+        """Hears of outcomes that are written: their events are out of memory."""
+        if self._waits_for_outcomes:
+            self.wakeup.set()
 
     def adopt(self, takeover: Takeover) -> None:
         """Takes over what is parked of these shards."""
@@ -107,13 +113,7 @@ class Parking:
             self._measured_at = now
         self._sweep(now)
         await self._look_for_failing(now)
-        chunk = self._tunables.chunk_events if self._lanes.queued < self._tunables.crowded_events else 1
-        ours = set(self._ledger.shards())
-        for lane in [lane for lane in self._lanes.active.values() if lane.is_parking and lane.shard in ours]:
-            if lane.load < self._tunables.low_water and not (lane.load and self._is_full_of_bytes):
-                async with self._working_set.moving:
-                    if lane.is_parking:  # still: while it waited, the shard may have gone
-                        await self._refill(lane, chunk)
+        await self._refill_all()
         if now - self._aged_at >= self._tunables.age_seconds:
             self._aged_at = now
             await self._expand_old()
@@ -126,6 +126,18 @@ class Parking:
             await self._wait_idle()
         elif await self.wakeup.wait(self._tunables.sweep_seconds):
             await asyncio.sleep(self._tunables.parking_pause_seconds)
+
+    async def _refill_all(self) -> None:
+        chunk = self._tunables.chunk_events if self._lanes.queued < self._tunables.crowded_events else 1
+        ours = set(self._ledger.shards())
+        self._waits_for_outcomes = False
+        for lane in [lane for lane in self._lanes.active.values() if lane.is_parking and lane.shard in ours]:
+            if self._is_full_of_bytes and self._working_set.has(lane.route_id):
+                self._waits_for_outcomes = True
+            elif lane.load < self._tunables.low_water:
+                async with self._working_set.moving:
+                    if lane.is_parking:  # still: while it waited, the shard may have gone
+                        await self._refill(lane, chunk)
 
     @property
     def _is_full_of_bytes(self) -> bool:

@@ -55,6 +55,10 @@ class WorkingSet:
         else:
             self._read.pop(route_id, None)
 
+    def has(self, route_id: UUID) -> bool:
+        """True if a delivery of the route is in memory, also one whose outcome is being written."""
+        return route_id in self._deliveries
+
     def seqs(self, route_id: UUID) -> set[int]:
         """All of a route that is in memory."""
         return self._read.get(route_id, set()) | self._deliveries.get(route_id, {}).keys()
