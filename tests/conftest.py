@@ -1,7 +1,7 @@
 """Fixtures of all tests: a PostgreSQL and a migrated database of the test's own; and the `--long` option.
 
 The one thing to know: the server is the embedded one unless HOOKLEDGER_TEST_DATABASE_URL names another server's
-administrator, and each test gets a fresh clone of one migrated template, so tests never see each other's rows.
+administrator, and each test gets a fresh clone of a migrated template, so tests never see each other's rows.
 """
 
 import gc
@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ import pytest_asyncio
 from eventstore import embedded
 from eventstore.postgres import schema
 from eventstore.postgres.connect import Database
-from tests.support.databases import of_database, temporary_database
+from tests.support.databases import FEW_DAYS_AHEAD, TodaysTemplate, of_database, temporary_database
 from tests.support.distribution import ByFile
 from tests.support.fault_report import FAULT_REPORT, seed_of
 from tests.support.server_processes import fast_directory
@@ -134,41 +134,60 @@ async def administrator(postgres_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def todays_template(
-    postgres_url: str, administrator: asyncpg.Connection
-) -> AsyncIterator[Callable[[], Awaitable[str]]]:
+async def todays_template(postgres_url: str, administrator: asyncpg.Connection) -> AsyncIterator[TodaysTemplate]:
     """A function that returns the name of a migrated database without connections. It has the partitions of the day, so
     after midnight it is another one.
     """
-    made: dict[date, str] = {}
+    made: dict[tuple[date, int], str] = {}
 
-    async def name_of_today() -> str:
-        today = datetime.now(UTC).date()
-        if today not in made:
+    async def name_of_today(days_ahead: int) -> str:
+        wanted = (datetime.now(UTC).date(), days_ahead)
+        if wanted not in made:
             name = await databases.enter_async_context(temporary_database(administrator, "template"))
             database = Database(of_database(postgres_url, name), pool_size=1)
             await database.open()
-            await schema.migrate(database)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(schema, "PARTITION_DAYS_AHEAD", days_ahead)
+                await schema.migrate(database)
             await database.close()  # a template must have no connection when it is cloned
-            made[today] = name
-        return made[today]
+            made[wanted] = name
+        return made[wanted]
 
     async with AsyncExitStack() as databases:
         yield name_of_today
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def template_database(todays_template: Callable[[], Awaitable[str]]) -> str:
-    """The template of the day on which the tests began, for databases that many tests share."""
-    return await todays_template()
+async def template_database(todays_template: TodaysTemplate) -> str:
+    """The template of the day on which the tests began, for databases that daemons of many tests share."""
+    return await todays_template(schema.PARTITION_DAYS_AHEAD)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def small_template_database(todays_template: TodaysTemplate) -> str:
+    """The same with few partitions, for databases that are used by the test's process alone."""
+    return await todays_template(FEW_DAYS_AHEAD)
+
+
+@pytest.fixture
+def days_ahead() -> int:
+    """For how many days the test's database has partitions, and its process makes some. Folders without daemons have
+    another one.
+    """
+    return schema.PARTITION_DAYS_AHEAD
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def database_url(
-    postgres_url: str, administrator: asyncpg.Connection, todays_template: Callable[[], Awaitable[str]]
+    postgres_url: str,
+    administrator: asyncpg.Connection,
+    todays_template: TodaysTemplate,
+    days_ahead: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[str]:
     """A migrated database for this test alone."""
-    async with temporary_database(administrator, "test", template=await todays_template()) as name:
+    monkeypatch.setattr(schema, "PARTITION_DAYS_AHEAD", days_ahead)
+    async with temporary_database(administrator, "test", template=await todays_template(days_ahead)) as name:
         yield of_database(postgres_url, name)
 
 

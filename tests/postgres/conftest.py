@@ -3,10 +3,18 @@
 from collections.abc import AsyncIterator
 
 import asyncpg
+import pytest
 import pytest_asyncio
 
 from eventstore.postgres.connect import Database
+from tests.support.databases import FEW_DAYS_AHEAD
 from tests.support.postgres import Connect
+
+
+@pytest.fixture
+def days_ahead() -> int:
+    """No daemon makes the partitions of more days."""
+    return FEW_DAYS_AHEAD
 
 
 @pytest_asyncio.fixture

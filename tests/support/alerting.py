@@ -7,6 +7,7 @@ fast as they went between the two scrapes, and other gauges stay. `promtool` eva
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import subprocess
 import tempfile
@@ -84,7 +85,7 @@ class Timelapse:
         test = {"interval": "1m", "input_series": series, "promql_expr_test": tests}
         document = {"rule_files": [str(RULES)], "evaluation_interval": "30s", "tests": [test]}
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-            yaml.safe_dump(document, file)
+            json.dump(document, file)  # which is YAML, too
             file.flush()
             command = ["promtool", "test", "rules", file.name]
             done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
@@ -127,7 +128,7 @@ class Watched:
     async def until(self, holds: Callable[[Samples], bool]) -> None:
         async with asyncio.timeout(SECONDS):
             while not holds(await self.scrape()):
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.25)  # each scrape takes milliseconds here and in the daemon
 
     async def note(self, minutes: int, *, meanwhile: Awaitable[object] | None = None) -> None:
         """Notes a phase: some seconds of it, or as long as something takes and until the gauges are counted again."""

@@ -44,7 +44,7 @@ _FLAGS = (
 # Elements beyond the right edge that are not inside an element that scrolls or clips.
 _KEEP_TWO = """() => {
   const seen = new Map();
-  for (const row of document.querySelectorAll("main tbody > tr, main li")) {
+  for (const row of document.querySelectorAll("main tbody > tr, main li, main label.choice")) {
     const kind = row.className + row.innerHTML.replace(/>[^<]*</g, "><")
       .replace(/ (href|title|datetime|id|for|value|action|(aria|data)-[a-z-]+)="[^"]*"/g, "");
     seen.set(kind, (seen.get(kind) ?? 0) + 1);
@@ -167,7 +167,7 @@ async def violations(page: Page, *rules: str) -> list[str]:
 
 
 async def keep_two_rows_of_a_kind(page: Page) -> None:
-    """Removes rows of lists and tables that differ from two others in nothing but their texts and addresses: axe-core
+    """Removes rows of lists and tables, and boxes to tick, that differ from two others in nothing but their texts and addresses: axe-core
     takes a millisecond for the contrast of each element, and finds the same in each of them.
     """
     await page.evaluate(_KEEP_TWO)

@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from tests.support.databases import of_database, temporary_database
+from tests.support.databases import FEW_DAYS_AHEAD, of_database, temporary_database
 from tests.support.web import KEPT_POOLS, App, app, pools_of
 
 HERE = Path(__file__).parent
@@ -80,11 +80,17 @@ def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(import_module(module), name, 60.0)
 
 
+@pytest.fixture
+def days_ahead() -> int:
+    """No pipeline makes the partitions of more days."""
+    return FEW_DAYS_AHEAD
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def shared_database_url(
-    postgres_url: str, administrator: asyncpg.Connection, template_database: str
+    postgres_url: str, administrator: asyncpg.Connection, small_template_database: str
 ) -> AsyncIterator[str]:
-    async with temporary_database(administrator, "web", template=template_database) as name:
+    async with temporary_database(administrator, "web", template=small_template_database) as name:
         yield of_database(postgres_url, name)
 
 

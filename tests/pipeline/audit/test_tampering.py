@@ -68,8 +68,10 @@ class Audited:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def it(postgres_url: str, administrator: asyncpg.Connection, template_database: str) -> AsyncIterator[Audited]:
-    async with temporary_database(administrator, "history", template=template_database) as name:
+async def it(
+    postgres_url: str, administrator: asyncpg.Connection, small_template_database: str
+) -> AsyncIterator[Audited]:
+    async with temporary_database(administrator, "history", template=small_template_database) as name:
         url = of_database(postgres_url, name)
         await audited_history(url)
         database, sql = Database(url, pool_size=4), await asyncpg.connect(url)

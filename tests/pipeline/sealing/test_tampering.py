@@ -162,10 +162,10 @@ NOT_SEALED = {
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def history(
-    postgres_url: str, administrator: asyncpg.Connection, template_database: str
+    postgres_url: str, administrator: asyncpg.Connection, small_template_database: str
 ) -> AsyncIterator[tuple[Database, Attacker, list[Sealed]]]:
     """A database with a sealed history, somebody who tampers with it, and its seals."""
-    async with temporary_database(administrator, "sealed", template=template_database) as name:
+    async with temporary_database(administrator, "sealed", template=small_template_database) as name:
         url = of_database(postgres_url, name)
         seals = await _history(url)
         database, sql = Database(url, pool_size=4), await asyncpg.connect(url)

@@ -17,6 +17,7 @@ from daemon.pipeline.held_shards import HeldShards, Takeover
 from daemon.pipeline.tunables import Tunables
 from daemon.pipeline.upkeep.auto_disable import AutoDisable, RouteDisabler
 from eventstore.domain_events.events import shard_of
+from eventstore.postgres import schema
 from tests.support.outcomes import note
 from tests.support.pipeline_process import PipelineProcess, pipeline_process
 from tests.support.receiver import receiver, status
@@ -32,6 +33,12 @@ async def disabling(it: PipelineProcess, route: Route) -> list[dict[str, Any]]:
         "SELECT actor, origin, reason, effective_at FROM hookledger.route_event WHERE type = 'disabled' AND route_id = $1",
         route.id,
     )
+
+
+@pytest.fixture
+def days_ahead() -> int:
+    """Outcomes of days to come have their partitions."""
+    return schema.PARTITION_DAYS_AHEAD
 
 
 OFTEN = Tunables(auto_disable_least_seconds=0.05, auto_disable_most_seconds=0.05)

@@ -13,6 +13,7 @@ from daemon.core.delivery.retry import RetryPolicy
 from daemon.pipeline.tunables import Tunables
 from eventstore.access import sessions
 from eventstore.access.sessions import PendingLink
+from eventstore.postgres import schema
 from eventstore.postgres.errors import SchemaMismatch
 from eventstore.progress.retention import Keep
 from tests.support.pipeline_process import PipelineProcess, pipeline_process
@@ -125,6 +126,7 @@ async def one_delivered(url: str) -> list[str]:
         return ids
 
 
+@pytest.mark.parametrize("days_ahead", [schema.PARTITION_DAYS_AHEAD])
 async def test_a_partition_that_is_missing_is_made_within_minutes(database_url: str) -> None:
     """The partitions of today and of the next days are missing, as after the clock was put forward."""
     tunables = Tunables(partition_seconds=0.05)

@@ -525,6 +525,7 @@ async def test_a_table_of_the_operators_own_is_left_alone(database: Database, sq
     assert await sql.fetchval("SELECT to_regclass('hookledger.domain_event_archive_20200101')") is not None
 
 
+@pytest.mark.parametrize("days_ahead", [schema.PARTITION_DAYS_AHEAD])
 async def test_publishing_works_again_at_once_after_a_long_time_without_a_daemon(
     database: Database, sql: asyncpg.Connection
 ) -> None:

@@ -41,6 +41,12 @@ CREATED = {
 }
 
 
+@pytest.fixture
+def days_ahead() -> int:
+    """As many as with a daemon."""
+    return schema.PARTITION_DAYS_AHEAD
+
+
 @pytest_asyncio.fixture
 async def old(empty_database_url: str) -> AsyncIterator[asyncpg.Connection]:
     """A connection to a database of version 1."""

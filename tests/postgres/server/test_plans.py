@@ -12,10 +12,12 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+import pytest
 import pytest_asyncio
 
 from eventstore import domain_events, route_log
 from eventstore.domain_events import field_search, listing, same_ids, tail, ticks
+from eventstore.postgres import schema
 from eventstore.postgres.connect import SERVER_SETTINGS
 from eventstore.progress import backlog, late_outcomes, manual_retry, recording, replays
 from eventstore.progress.steady_time import STATEMENT_TIME
@@ -185,6 +187,12 @@ STATEMENTS = (
     Hot("tick of a transaction", TICK_OF, "'9000'", {"tick_snap_xmax_idx"}, 5),
     Hot("publish", domain_events.events._PUBLISH, "'{t1}', '{x}', '{a.b}', '{now}', '{x}', '{x}', '{x}', '{f}', '{1}'", set(), 10),
 )  # fmt: skip
+
+
+@pytest.fixture
+def days_ahead() -> int:
+    """As many as with a daemon."""
+    return schema.PARTITION_DAYS_AHEAD
 
 
 @pytest_asyncio.fixture

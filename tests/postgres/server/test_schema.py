@@ -21,6 +21,12 @@ from tests.support.postgres import Connect
 OLDER_SCHEMAS = {int(path.stem): path for path in (Path(__file__).parent / "older_schemas").glob("[0-9]*.sql")}
 
 
+@pytest.fixture
+def days_ahead() -> int:
+    """As many as with a daemon."""
+    return schema.PARTITION_DAYS_AHEAD
+
+
 @pytest_asyncio.fixture
 async def empty(empty_database_url: str) -> AsyncIterator[Database]:
     database = Database(empty_database_url, pool_size=4)

@@ -1,0 +1,11 @@
+"""The databases of pipelines in the test's process."""
+
+import pytest
+
+from tests.support.databases import FEW_DAYS_AHEAD
+
+
+@pytest.fixture
+def days_ahead() -> int:
+    """No daemon makes the partitions of more days."""
+    return FEW_DAYS_AHEAD
