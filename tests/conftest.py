@@ -22,10 +22,10 @@ import pytest_asyncio
 from eventstore import embedded
 from eventstore.postgres import schema
 from eventstore.postgres.connect import Database
-from tests.support.databases import FEW_DAYS_AHEAD, TodaysTemplate, of_database, temporary_database
 from tests.support.distribution import ByFile
-from tests.support.fault_report import FAULT_REPORT, seed_of
-from tests.support.server_processes import fast_directory
+from tests.support.faults.report import FAULT_REPORT, seed_of
+from tests.support.postgres.databases import FEW_DAYS_AHEAD, TodaysTemplate, of_database, temporary_database
+from tests.support.postgres.server_processes import fast_directory
 
 TEST_DATABASE_URL = "HOOKLEDGER_TEST_DATABASE_URL"
 

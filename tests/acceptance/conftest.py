@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cli import CommandLine
+from tests.support.processes.cli import CommandLine
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from tests.support.cli import CommandLine
+from tests.support.processes.cli import CommandLine
 
 # True once every shard has read every event.
 ACCOUNTED = """

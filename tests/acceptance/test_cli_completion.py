@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cli import CommandLine
-from tests.support.terminal import Terminal
+from tests.support.processes.cli import CommandLine
+from tests.support.processes.terminal import Terminal
 
 TAB = "\t"
 PROMPT = "ready> "

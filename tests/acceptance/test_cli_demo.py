@@ -14,7 +14,7 @@ import daemon.cli.demo
 from daemon.cli.demo.receiver import verify
 from daemon.core.webhook import signing
 from daemon.core.webhook.signing import SigningKey
-from tests.support.cli import CommandLine
+from tests.support.processes.cli import CommandLine
 
 
 def test_the_story_comes_true_and_the_demo_ends(without_database: CommandLine) -> None:

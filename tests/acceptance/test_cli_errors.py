@@ -15,7 +15,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tests.support.cli import CommandLine, Ended
+from tests.support.processes.cli import CommandLine, Ended
 
 
 def only_error(ended: Ended) -> str:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.support.cli import CommandLine
+from tests.support.processes.cli import CommandLine
 
 TYPES = [
     {"name": "order.create", "description": "An order is placed.", "example": {"data": {"id": 1}}},

@@ -6,8 +6,8 @@ import base64
 import json
 import urllib.request
 
-from tests.support.cli import CommandLine
-from tests.support.running import running
+from tests.support.processes.cli import CommandLine
+from tests.support.processes.running import running
 from tests.support.until import until
 
 OLD, NEW = (base64.b64encode(letter * 32).decode() for letter in (b"o", b"n"))

@@ -19,9 +19,9 @@ import pytest
 from aiohttp import web
 
 from daemon.core.webhook.signing import verify
-from tests.support.cli import CommandLine
-from tests.support.receiver import Received, gate, receiver, status
-from tests.support.running import Running, running
+from tests.support.processes.cli import CommandLine
+from tests.support.processes.running import Running, running
+from tests.support.receivers.receiver import Received, gate, receiver, status
 from tests.support.until import until
 
 SECONDS = 60.0

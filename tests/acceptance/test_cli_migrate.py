@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
-from tests.support.cli import CommandLine
+from tests.support.processes.cli import CommandLine
 
 EVENT = '{"tenant": "acme", "type": "order.create", "id": "evt_1", "data": {}}'
 

@@ -6,7 +6,7 @@ import sys
 
 import asyncpg
 
-from tests.support.cli import CommandLine
+from tests.support.processes.cli import CommandLine
 
 GOOD = '{"tenant": "acme", "type": "order.create", "data": {"total": 1.10}}'
 

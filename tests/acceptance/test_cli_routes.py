@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cli import CommandLine
+from tests.support.processes.cli import CommandLine
 
 
 def test_a_route_is_created_with_every_option_and_its_key_shown_once(hookledger: CommandLine) -> None:

@@ -23,8 +23,8 @@ from daemon.sealing import anchor_file
 from daemon.store import opened
 from eventstore.domain_events import ticks
 from eventstore.postgres.connect import Database
-from tests.support.cli import CommandLine
-from tests.support.seals import VAULT, seal
+from tests.support.audit.seals import VAULT, seal
+from tests.support.processes.cli import CommandLine
 
 EVENT = '{"tenant": "acme", "type": "order.create", "id": "evt_1", "data": {"total": 5}}'
 REFUSING = "http://127.0.0.1:9/"

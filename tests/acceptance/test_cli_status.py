@@ -13,9 +13,9 @@ import pytest_asyncio
 from eventstore.domain_events.events import SHARDS
 from eventstore.postgres.connect import Database
 from eventstore.queries import route_health
-from tests.support.cli import CommandLine
-from tests.support.healths import row
-from tests.support.terminal import CONTROL_C, ENTER_SCREEN, LEAVE_SCREEN, SHOW_CURSOR, Terminal
+from tests.support.processes.cli import CommandLine
+from tests.support.processes.terminal import CONTROL_C, ENTER_SCREEN, LEAVE_SCREEN, SHOW_CURSOR, Terminal
+from tests.support.rows.healths import row
 
 OWNED = """
 INSERT INTO hookledger.process (owner, host, pid, version, master_key) VALUES ('here:1:a', 'here', 1, '0.1.0', '');

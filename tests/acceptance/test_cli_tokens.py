@@ -7,8 +7,8 @@ import urllib.request
 
 import pytest
 
-from tests.support.cli import CommandLine
-from tests.support.running import running
+from tests.support.processes.cli import CommandLine
+from tests.support.processes.running import running
 from tests.support.until import until
 
 ADMIN = "correct horse battery staple"

@@ -22,10 +22,10 @@ import pytest
 
 from eventstore import embedded
 from eventstore.embedded.paths import prepare
-from tests.support.cli import CommandLine
-from tests.support.documents import DEPLOY, ROOT, blocks, commands, section
-from tests.support.running import running
-from tests.support.server_processes import fast_directory
+from tests.support.postgres.server_processes import fast_directory
+from tests.support.processes.cli import CommandLine
+from tests.support.processes.documents import DEPLOY, ROOT, blocks, commands, section
+from tests.support.processes.running import running
 from tests.support.until import until
 
 GUIDE, README = DEPLOY / "README.md", ROOT / "README.md"

@@ -7,9 +7,9 @@ import json
 
 import aiohttp
 
-from tests.support.cli import CommandLine
-from tests.support.receiver import receiver, status
-from tests.support.running import running
+from tests.support.processes.cli import CommandLine
+from tests.support.processes.running import running
+from tests.support.receivers.receiver import receiver, status
 
 EVENTS = 30
 

@@ -16,10 +16,10 @@ from typing import BinaryIO
 import pytest
 from aiohttp import ClientSession, ClientTimeout
 
-from tests.support.broken_streams import CLOSED, FULL, SECONDS, Started, started
-from tests.support.cli import CommandLine
-from tests.support.pipes import full_pipe
-from tests.support.receiver import gate, receiver
+from tests.support.processes.broken_streams import CLOSED, FULL, SECONDS, Started, started
+from tests.support.processes.cli import CommandLine
+from tests.support.processes.pipes import full_pipe
+from tests.support.receivers.receiver import gate, receiver
 
 DROPPED = "hookledger_log_lines_dropped_total"
 

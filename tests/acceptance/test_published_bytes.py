@@ -13,11 +13,11 @@ import pytest
 from daemon.core.routing.route import PayloadOptions
 from eventstore import domain_events
 from eventstore.domain_events.events import NewEvent
-from tests.support.cli import CommandLine
-from tests.support.pipeline_process import PipelineProcess, pipeline_process
-from tests.support.published_json import NOT_IN_JSONB, seeded_object
-from tests.support.receiver import receiver
-from tests.support.web import App, app
+from tests.support.pipeline.process import PipelineProcess, pipeline_process
+from tests.support.processes.cli import CommandLine
+from tests.support.receivers.receiver import receiver
+from tests.support.values.published_json import NOT_IN_JSONB, seeded_object
+from tests.support.web.application import App, app
 
 DOCUMENTS = 1_020
 SELECTION = (("customer", None), ("orders", ("total", "é")))

@@ -14,9 +14,9 @@ import aiohttp
 from standardwebhooks.webhooks import Webhook as StandardWebhook
 from svix.webhooks import Webhook as SvixWebhook
 
-from tests.support.cli import CommandLine
-from tests.support.receiver import Received, Receiver, receiver
-from tests.support.running import Running, running
+from tests.support.processes.cli import CommandLine
+from tests.support.processes.running import Running, running
+from tests.support.receivers.receiver import Received, Receiver, receiver
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample_events.ndjson"
 EVENTS: list[dict[str, Any]] = [json.loads(line) for line in SAMPLE.read_text().splitlines()]

@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
 
-from tests.support.cli import CommandLine
-from tests.support.reloading import SECONDS, reload
-from tests.support.running import Running, running
+from tests.support.processes.cli import CommandLine
+from tests.support.processes.reloading import SECONDS, reload
+from tests.support.processes.running import Running, running
 from tests.support.until import until
 
 IN_ONE_PROCESS_AND_IN_TWO = pytest.mark.parametrize("workers", ["1", "2"])

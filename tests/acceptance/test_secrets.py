@@ -21,9 +21,9 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 from aiohttp import ClientSession
 
-from tests.support.cli import CommandLine
-from tests.support.receiver import Receiver, receiver, status
-from tests.support.running import Running, running
+from tests.support.processes.cli import CommandLine
+from tests.support.processes.running import Running, running
+from tests.support.receivers.receiver import Receiver, receiver, status
 
 ADMIN = "canary-admin-token-4e1f0d7c"
 HEADER = "canary-header-value-93ab51e8"

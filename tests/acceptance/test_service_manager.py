@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from daemon import service_manager
-from tests.support.cli import CommandLine
+from tests.support.processes.cli import CommandLine
 
 UNIT = Path(__file__).parents[2] / "deploy" / "hookledger.service"
 SECONDS = 30.0

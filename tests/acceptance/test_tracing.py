@@ -14,9 +14,9 @@ import pytest
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tests.support.cli import CommandLine
-from tests.support.receiver import Received, Receiver, receiver, status
-from tests.support.running import Running, running
+from tests.support.processes.cli import CommandLine
+from tests.support.processes.running import Running, running
+from tests.support.receivers.receiver import Received, Receiver, receiver, status
 
 # What protobuf makes has no types.
 EXPORT: Any = ExportTraceServiceRequest

@@ -13,7 +13,7 @@ import pytest
 from daemon.config import Config, load
 from daemon.web.http.listeners import open_listeners
 from daemon.workers.parent import Workers
-from tests.support.cli import HERE
+from tests.support.processes.cli import HERE
 from tests.support.until import until
 
 SECONDS = 30.0

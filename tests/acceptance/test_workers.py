@@ -20,9 +20,9 @@ import asyncpg
 import pytest
 from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
 
-from tests.support.cli import CommandLine
-from tests.support.receiver import Receiver, receiver
-from tests.support.running import Running, running
+from tests.support.processes.cli import CommandLine
+from tests.support.processes.running import Running, running
+from tests.support.receivers.receiver import Receiver, receiver
 from tests.support.until import until
 
 SECONDS = 30.0

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import uvloop
 
-from tests.support.certificates import issue, pem, serving
+from tests.support.values.certificates import issue, pem, serving
 
 HOST = "hooks.shop.com"
 ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"

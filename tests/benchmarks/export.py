@@ -15,7 +15,7 @@ from tests.benchmarks import meter
 from tests.benchmarks.fresh_database import fresh_database
 from tests.benchmarks.lists import LISTS, fill
 from tests.benchmarks.results import BenchmarkResult, table
-from tests.support.web import app
+from tests.support.web.application import app
 
 DELIVERIES, QUICK_DELIVERIES = 1_000_000, 100_000
 

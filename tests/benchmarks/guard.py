@@ -28,7 +28,7 @@ from daemon.pipeline.sending.sender import CHECKED_TARGETS, Sender, SendTarget
 from tests.benchmarks.counting_receiver import counting_receiver
 from tests.benchmarks.results import BenchmarkResult, table
 from tests.benchmarks.throughput import BODY, CONCURRENCY, HEADERS
-from tests.support.dns import FakeResolver
+from tests.support.receivers.dns import FakeResolver
 
 HOST = "hooks.shop.com"
 LINES = header_lines(HEADERS)

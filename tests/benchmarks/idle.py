@@ -24,7 +24,7 @@ from eventstore.postgres.connect import Database
 from tests.benchmarks import meter
 from tests.benchmarks.receivers import receivers
 from tests.benchmarks.results import BenchmarkResult, table
-from tests.support.cli import CommandLine
+from tests.support.processes.cli import CommandLine
 
 ROUTES = 10
 HISTORY = 2_000

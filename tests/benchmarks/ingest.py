@@ -26,8 +26,8 @@ from tests.benchmarks.fresh_database import fresh_database
 from tests.benchmarks.meter import cpu_seconds
 from tests.benchmarks.results import BenchmarkResult, table
 from tests.benchmarks.throughput import DATA
-from tests.support.cli import CommandLine
-from tests.support.running import Running, running
+from tests.support.processes.cli import CommandLine
+from tests.support.processes.running import Running, running
 
 BATCH_EVENTS = 10_000
 BATCH_PRODUCERS = 2

@@ -9,8 +9,8 @@ import time
 import uvloop
 
 from tests.benchmarks.fresh_database import fresh_database
-from tests.support.pipeline_process import pipeline_process
-from tests.support.receiver import receiver
+from tests.support.pipeline.process import pipeline_process
+from tests.support.receivers.receiver import receiver
 
 
 async def run(count: int) -> None:

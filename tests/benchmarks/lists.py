@@ -25,7 +25,7 @@ from daemon.core.delivery.answer import delivery_id
 from daemon.core.routing.route import RouteConfig, config_to_body
 from tests.benchmarks.fresh_database import fresh_database
 from tests.benchmarks.results import BenchmarkResult, percentile, table
-from tests.support.web import App, app
+from tests.support.web.application import App, app
 
 TENANT = "big"
 ROUTES = 10_000

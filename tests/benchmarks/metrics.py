@@ -24,8 +24,8 @@ from eventstore.progress.recording import Flush
 from eventstore.queries import tally
 from tests.benchmarks.fresh_database import fresh_database
 from tests.benchmarks.results import BenchmarkResult, percentile, table
-from tests.support.builders import attempt
-from tests.support.web import App, app, path
+from tests.support.values.builders import attempt
+from tests.support.web.application import App, app, path
 
 ROWS = 10_000_000
 QUICK_ROWS = 1_000_000

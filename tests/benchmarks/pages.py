@@ -25,7 +25,7 @@ from eventstore.queries import tally
 from tests.benchmarks.fresh_database import fresh_database
 from tests.benchmarks.lists import DEAD, ROUTES, TENANT, delivery_of, fill
 from tests.benchmarks.results import BenchmarkResult, percentile, table
-from tests.support.web import App, app
+from tests.support.web.application import App, app
 
 MOST_MS = 60
 MOST_KB = 100

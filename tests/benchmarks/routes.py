@@ -17,7 +17,7 @@ from tests.benchmarks.filler import fill_routes
 from tests.benchmarks.receivers import receivers
 from tests.benchmarks.results import BenchmarkResult, table
 from tests.benchmarks.workload import workload
-from tests.support.seals import seal
+from tests.support.audit.seals import seal
 
 MATCHING = 16
 FEW = 100

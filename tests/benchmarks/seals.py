@@ -30,8 +30,8 @@ from tests.benchmarks.fresh_database import fresh_database
 from tests.benchmarks.receivers import Receivers, receivers
 from tests.benchmarks.results import BenchmarkResult, percentile, table
 from tests.benchmarks.workload import Workload, line, workload
-from tests.support.pipeline_process import PipelineProcess, pipeline_process
-from tests.support.seals import seal
+from tests.support.audit.seals import seal
+from tests.support.pipeline.process import PipelineProcess, pipeline_process
 
 ROUTES = 16
 EVENTS, QUICK_EVENTS = 20_000, 3_000

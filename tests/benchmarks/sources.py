@@ -15,11 +15,11 @@ import uvloop
 from tests.benchmarks import meter
 from tests.benchmarks.fresh_database import fresh_database
 from tests.benchmarks.results import BenchmarkResult, percentile, table
-from tests.support.broker import broker
-from tests.support.kafka import Kafka, event_text
-from tests.support.pipeline_process import pipeline_process
-from tests.support.receiver import receiver
-from tests.support.sources import SourceRuns
+from tests.support.kafka.broker import broker
+from tests.support.kafka.sources import SourceRuns
+from tests.support.kafka.topics import Kafka, event_text
+from tests.support.pipeline.process import pipeline_process
+from tests.support.receivers.receiver import receiver
 
 MESSAGES = 100_000
 DELIVERIES = 200

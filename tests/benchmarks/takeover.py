@@ -22,7 +22,7 @@ from eventstore.domain_events.events import SHARDS, shard_of
 from tests.benchmarks.receivers import Arrival, Receivers, receivers
 from tests.benchmarks.results import BenchmarkResult, table
 from tests.benchmarks.workload import Workload, workload
-from tests.support.running import Running
+from tests.support.processes.running import Running
 from tests.support.until import until
 
 STEADY = range(SHARDS)

@@ -36,8 +36,8 @@ from eventstore.domain_events.events import NewEvent
 from tests.benchmarks import meter
 from tests.benchmarks.counting_receiver import HOST, counting_receiver, counting_tls_receiver
 from tests.benchmarks.fresh_database import fresh_database
-from tests.support.dns import FakeResolver
-from tests.support.pipeline_process import pipeline_process
+from tests.support.pipeline.process import pipeline_process
+from tests.support.receivers.dns import FakeResolver
 
 ROUTES = 16
 CONCURRENCY = 256

@@ -25,14 +25,14 @@ from eventstore import domain_events
 from eventstore.domain_events.events import NewEvent
 from tests.benchmarks.fresh_database import fresh_database
 from tests.benchmarks.throughput import DATA
-from tests.support.cli import CommandLine
-from tests.support.pipeline_process import PipelineProcess, pipeline_process
-from tests.support.running import Running, running
+from tests.support.pipeline.process import PipelineProcess, pipeline_process
+from tests.support.processes.cli import CommandLine
+from tests.support.processes.running import Running, running
 
 TENANTS = 10
 PUBLISH_ATTEMPTS = 10
 TRANSACTION_EVENTS = 10_000
-_MASTER_KEY = base64.b64encode(b"k" * 32).decode()  # that of tests/support/pipeline_process.py, which makes the routes
+_MASTER_KEY = base64.b64encode(b"k" * 32).decode()  # that of tests/support/pipeline/process.py, which makes the routes
 _REST = json.dumps(DATA, separators=(",", ":"))[1:].encode()
 
 

@@ -19,12 +19,12 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, StorageState, expect
 
-from tests.support.browser import HEIGHT, WAIT_MS, WIDE, Scheme, Visit, chromium
-from tests.support.cli import CommandLine
-from tests.support.databases import of_database, temporary_database
-from tests.support.live import QUICK_RETRIES, Account, Guarded, Live, furnish, shop
-from tests.support.receiver import Receiver
-from tests.support.running import running
+from tests.support.browser.chromium import HEIGHT, WAIT_MS, WIDE, Scheme, Visit, chromium
+from tests.support.browser.live import QUICK_RETRIES, Account, Guarded, Live, furnish, shop
+from tests.support.postgres.databases import of_database, temporary_database
+from tests.support.processes.cli import CommandLine
+from tests.support.processes.running import running
+from tests.support.receivers.receiver import Receiver
 
 HERE = Path(__file__).parent
 SCREENSHOTS = HERE / "screenshots"

@@ -14,11 +14,11 @@ import pytest_asyncio
 from playwright.async_api import Page, expect
 
 from tests.browser.conftest import Visiting, lives
-from tests.support.browser import violations
-from tests.support.cli import CommandLine
-from tests.support.databases import of_database, temporary_database
-from tests.support.live import Live
-from tests.support.receiver import Receiver, ok, status
+from tests.support.browser.chromium import violations
+from tests.support.browser.live import Live
+from tests.support.postgres.databases import of_database, temporary_database
+from tests.support.processes.cli import CommandLine
+from tests.support.receivers.receiver import Receiver, ok, status
 
 TYPES = ["order.*"]
 EVENTS = 25

@@ -13,11 +13,11 @@ import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Frame, Page, Route, expect
 
 from tests.browser.conftest import lives, new_context, save_screenshots_if_failed
-from tests.support.browser import NARROW, WIDE, Visit, heading, violations
-from tests.support.cli import CommandLine
-from tests.support.databases import of_database, temporary_database
-from tests.support.live import QUICK_RETRIES, Live
-from tests.support.receiver import Receiver
+from tests.support.browser.chromium import NARROW, WIDE, Visit, heading, violations
+from tests.support.browser.live import QUICK_RETRIES, Live
+from tests.support.postgres.databases import of_database, temporary_database
+from tests.support.processes.cli import CommandLine
+from tests.support.receivers.receiver import Receiver
 
 SHOP, STRANGER = "https://shop.example.com", "https://evil.example.net"
 LOGO = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24"><path fill="#0a7d4b" d="M4 8h16l-2 13H6z"/></svg>'

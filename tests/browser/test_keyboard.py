@@ -6,8 +6,8 @@ import re
 
 from playwright.async_api import Page, expect
 
-from tests.support.browser import Visit, heading, tab_to
-from tests.support.live import Account, Live
+from tests.support.browser.chromium import Visit, heading, tab_to
+from tests.support.browser.live import Account, Live
 
 IN_DIALOG = "document.activeElement.closest('dialog') !== null"
 

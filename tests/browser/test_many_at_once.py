@@ -8,8 +8,8 @@ import pytest
 from playwright.async_api import expect
 
 from tests.browser.conftest import Visiting
-from tests.support.browser import Visit, heading, sideways, tab_to, violations
-from tests.support.live import Account, Live
+from tests.support.browser.chromium import Visit, heading, sideways, tab_to, violations
+from tests.support.browser.live import Account, Live
 
 MAX_ROW_PX = 44
 

@@ -7,9 +7,9 @@ import re
 
 from playwright.async_api import expect
 
-from tests.support.browser import Visit, copied, heading
-from tests.support.live import Live
-from tests.support.receiver import Receiver
+from tests.support.browser.chromium import Visit, copied, heading
+from tests.support.browser.live import Live
+from tests.support.receivers.receiver import Receiver
 
 
 async def test_the_first_visit_leads_to_a_webhook_that_is_active(visit: Visit, live: Live, tenant: str) -> None:

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 from playwright.async_api import Page, expect
 
-from tests.support.browser import Visit, copied, heading
-from tests.support.live import Live, Webhook, example
-from tests.support.receiver import Receiver
+from tests.support.browser.chromium import Visit, copied, heading
+from tests.support.browser.live import Live, Webhook, example
+from tests.support.receivers.receiver import Receiver
 from tests.support.until import until
 
 

@@ -9,9 +9,9 @@ import re
 import pytest
 from playwright.async_api import expect
 
-from tests.support.browser import Visit, copied, heading
-from tests.support.live import Account, Live, Webhook
-from tests.support.receiver import Receiver, ok, status
+from tests.support.browser.chromium import Visit, copied, heading
+from tests.support.browser.live import Account, Live, Webhook
+from tests.support.receivers.receiver import Receiver, ok, status
 
 
 @pytest.fixture

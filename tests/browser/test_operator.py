@@ -13,8 +13,8 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page, StorageState, expect
 
 from tests.browser.conftest import Visiting
-from tests.support.browser import NARROW, WIDE, Scheme, Visit, copied, heading, sideways, violations
-from tests.support.live import Guarded, Live, example
+from tests.support.browser.chromium import NARROW, WIDE, Scheme, Visit, copied, heading, sideways, violations
+from tests.support.browser.live import Guarded, Live, example
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -6,8 +6,8 @@ import pytest
 from playwright.async_api import expect
 
 from tests.browser.test_screens import SCREENS
-from tests.support.browser import HEIGHT, Visit, sideways
-from tests.support.live import Account
+from tests.support.browser.chromium import HEIGHT, Visit, sideways
+from tests.support.browser.live import Account
 
 # A4 without its margins.
 PAPER = 718

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Mapping
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.support.browser import HEIGHT, NARROW, WIDE, Visit, keep_two_rows_of_a_kind, sideways, violations
-from tests.support.live import Account, Webhook
+from tests.support.browser.chromium import HEIGHT, NARROW, WIDE, Visit, keep_two_rows_of_a_kind, sideways, violations
+from tests.support.browser.live import Account, Webhook
 
 Path = Callable[[Account], str]
 Step = Callable[[Page], Awaitable[None]]

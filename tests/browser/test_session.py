@@ -5,8 +5,8 @@ from __future__ import annotations
 from playwright.async_api import Route, expect
 
 from tests.browser.conftest import Visiting
-from tests.support.browser import Visit, heading, violations
-from tests.support.live import Guarded, Live
+from tests.support.browser.chromium import Visit, heading, violations
+from tests.support.browser.live import Guarded, Live
 
 NEXT = "If you were filling in a form, sign in in another tab, and then send it again."
 

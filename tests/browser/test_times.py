@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 from playwright.async_api import Browser, expect
 
 from tests.browser.conftest import Visiting
-from tests.support.browser import Visit
-from tests.support.live import Live
+from tests.support.browser.chromium import Visit
+from tests.support.browser.live import Live
 
 NEW_YORK, KOLKATA = "America/New_York", "Asia/Kolkata"
 

@@ -7,8 +7,8 @@ import re
 from playwright.async_api import Page, expect
 
 from tests.browser.conftest import Visiting
-from tests.support.browser import Visit, heading
-from tests.support.live import Live
+from tests.support.browser.chromium import Visit, heading
+from tests.support.browser.live import Live
 
 
 async def test_the_second_sees_what_the_first_changed_and_both_are_kept(

@@ -9,9 +9,9 @@ import pytest_asyncio
 from playwright.async_api import Locator, Page, expect
 
 from tests.browser.conftest import Visiting
-from tests.support.browser import Visit, heading
-from tests.support.live import Live
-from tests.support.receiver import Receiver, ok, status
+from tests.support.browser.chromium import Visit, heading
+from tests.support.browser.live import Live
+from tests.support.receivers.receiver import Receiver, ok, status
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.support.cluster import Cluster, cluster
-from tests.support.fault_report import FAULT_REPORT, FaultReport, seed_of
-from tests.support.system_under_test import SystemUnderTest, system_under_test
+from tests.support.faults.report import FAULT_REPORT, FaultReport, seed_of
+from tests.support.faults.system_under_test import SystemUnderTest, system_under_test
+from tests.support.postgres.cluster import Cluster, cluster
 
 
 @pytest.fixture

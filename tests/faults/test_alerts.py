@@ -1,7 +1,7 @@
 """Each alert of deploy/alerts.yaml fires when its reason is caused for real, and stops when that is over.
 
 A daemon runs, something is done to it or to what it needs, and what it exposes meanwhile is drawn out to minutes
-(tests/support/alerting.py). Whether the rules themselves are right for made-up series, deploy/alerts_test.yaml says.
+(tests/support/faults/alerting.py). Whether the rules themselves are right for made-up series, deploy/alerts_test.yaml says.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import asyncpg
 import pytest
 
 from eventstore.domain_events.events import SHARDS
-from tests.support.alerting import AFTERWARDS_MINUTES, ALERTS, RULES, SECONDS, WRONG_MINUTES, Watched, gauge
-from tests.support.broken_streams import FULL, started
-from tests.support.clock import WallClock
-from tests.support.cluster import Cluster
-from tests.support.lost_log import go_back
-from tests.support.recording_receiver import FAILING, ResponseMode
-from tests.support.running import Running
-from tests.support.system_under_test import SystemUnderTest
+from tests.support.faults.alerting import AFTERWARDS_MINUTES, ALERTS, RULES, SECONDS, WRONG_MINUTES, Watched, gauge
+from tests.support.faults.system_under_test import SystemUnderTest
+from tests.support.postgres.cluster import Cluster
+from tests.support.postgres.lost_log import go_back
+from tests.support.processes.broken_streams import FULL, started
+from tests.support.processes.clock import WallClock
+from tests.support.processes.running import Running
+from tests.support.receivers.recording_receiver import FAILING, ResponseMode
 
 pytestmark = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool evaluates the rules")
 

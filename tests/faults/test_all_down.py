@@ -10,10 +10,10 @@ import time
 from itertools import pairwise
 from typing import Any
 
-from tests.support.delivery_check import most_within
-from tests.support.fault_report import FaultReport
-from tests.support.recording_receiver import FAILING, PROMPT
-from tests.support.system_under_test import SystemUnderTest
+from tests.support.faults.delivery_check import most_within
+from tests.support.faults.report import FaultReport
+from tests.support.faults.system_under_test import SystemUnderTest
+from tests.support.receivers.recording_receiver import FAILING, PROMPT
 from tests.support.until import until
 
 RATE_PER_SECOND = 100

@@ -15,14 +15,14 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
-from tests.support.cli import HERE
-from tests.support.clock import WallClock
-from tests.support.delivery_check import CheckedRoute
-from tests.support.fault_report import FaultReport
-from tests.support.producer import Publication
-from tests.support.recording_receiver import FAILING, PROMPT
-from tests.support.server_clock import server_clock
-from tests.support.system_under_test import SystemUnderTest, system_under_test
+from tests.support.faults.delivery_check import CheckedRoute
+from tests.support.faults.producer import Publication
+from tests.support.faults.report import FaultReport
+from tests.support.faults.system_under_test import SystemUnderTest, system_under_test
+from tests.support.postgres.server_clock import server_clock
+from tests.support.processes.cli import HERE
+from tests.support.processes.clock import WallClock
+from tests.support.receivers.recording_receiver import FAILING, PROMPT
 from tests.support.until import until
 
 HOUR_SECONDS = 3600

@@ -6,9 +6,9 @@ again is a duplicate.
 
 from __future__ import annotations
 
-from tests.support.fault_proxy import FaultProxy, fault_proxy
-from tests.support.fault_report import FaultReport
-from tests.support.system_under_test import SystemUnderTest
+from tests.support.faults.report import FaultReport
+from tests.support.faults.system_under_test import SystemUnderTest
+from tests.support.postgres.fault_proxy import FaultProxy, fault_proxy
 from tests.support.until import until
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 
-from tests.support.cluster import Cluster
-from tests.support.fault_report import FaultReport
-from tests.support.system_under_test import SystemUnderTest
+from tests.support.faults.report import FaultReport
+from tests.support.faults.system_under_test import SystemUnderTest
+from tests.support.postgres.cluster import Cluster
 
 ANSWER_SECONDS = 3
 RESUME_SECONDS = 5

@@ -6,9 +6,9 @@ import asyncio
 import random
 import time
 
-from tests.support.cluster import Cluster
-from tests.support.fault_report import FaultReport
-from tests.support.system_under_test import SystemUnderTest
+from tests.support.faults.report import FaultReport
+from tests.support.faults.system_under_test import SystemUnderTest
+from tests.support.postgres.cluster import Cluster
 from tests.support.until import until
 
 RESUME_SECONDS = 5

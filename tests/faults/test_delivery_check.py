@@ -7,9 +7,9 @@ from collections import Counter
 from datetime import UTC, datetime
 from uuid import UUID, uuid5
 
-from tests.support.delivery_check import CheckedRoute, check_deliveries, most_within
-from tests.support.producer import Publication, PublicationStatus
-from tests.support.recording_receiver import Arrival
+from tests.support.faults.delivery_check import CheckedRoute, check_deliveries, most_within
+from tests.support.faults.producer import Publication, PublicationStatus
+from tests.support.receivers.recording_receiver import Arrival
 
 ROUTE = UUID("11111111-2222-3333-4444-555555555555")
 

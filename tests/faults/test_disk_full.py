@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.support.cluster import cluster
-from tests.support.disk import NoMounting, SmallDisk, small_disk
-from tests.support.fault_report import FaultReport
-from tests.support.system_under_test import SystemUnderTest, system_under_test
+from tests.support.faults.report import FaultReport
+from tests.support.faults.system_under_test import SystemUnderTest, system_under_test
+from tests.support.postgres.cluster import cluster
+from tests.support.processes.disk import NoMounting, SmallDisk, small_disk
 from tests.support.until import until
 
 RESUME_SECONDS = 5

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.fault_proxy import fault_proxy
-from tests.support.fault_report import FaultReport
-from tests.support.producer import PublicationStatus
-from tests.support.replication import VERSIONS, Node, replicated
-from tests.support.system_under_test import SystemUnderTest, system_under_test
+from tests.support.faults.producer import PublicationStatus
+from tests.support.faults.report import FaultReport
+from tests.support.faults.system_under_test import SystemUnderTest, system_under_test
+from tests.support.postgres.fault_proxy import fault_proxy
+from tests.support.postgres.replication import VERSIONS, Node, replicated
 from tests.support.until import until
 
 TENANTS = ("acme", "bella", "cyan", "dove")

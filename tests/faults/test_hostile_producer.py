@@ -7,9 +7,9 @@ from contextlib import suppress
 
 import asyncpg
 
-from tests.support.fault_report import FaultReport
-from tests.support.seen_by_others import compare, seen_by_others
-from tests.support.system_under_test import SystemUnderTest
+from tests.support.faults.report import FaultReport
+from tests.support.faults.seen_by_others import compare, seen_by_others
+from tests.support.faults.system_under_test import SystemUnderTest
 
 OTHERS = [f"other{number}" for number in range(6)]
 EPOCHS = "SELECT sum(epoch)::bigint FROM hookledger.lease"

@@ -13,10 +13,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from tests.benchmarks.meter import rss_bytes
-from tests.support.fault_report import FaultReport
-from tests.support.hostile_receivers import hostile_receivers
-from tests.support.measuring import Load, measure, until_accepted
-from tests.support.system_under_test import SystemUnderTest
+from tests.support.faults.measuring import Load, measure, until_accepted
+from tests.support.faults.report import FaultReport
+from tests.support.faults.system_under_test import SystemUnderTest
+from tests.support.receivers.hostile_process import hostile_receivers
 
 MIB = 1024 * 1024
 NOISE_SECONDS = 0.25

@@ -11,9 +11,9 @@ import json
 import time
 
 from eventstore.domain_events.events import shard_of
-from tests.support.fault_report import FaultReport
-from tests.support.seen_by_others import compare, seen_by_others
-from tests.support.system_under_test import SystemUnderTest
+from tests.support.faults.report import FaultReport
+from tests.support.faults.seen_by_others import compare, seen_by_others
+from tests.support.faults.system_under_test import SystemUnderTest
 
 ROUTES = 20
 HOSTILE_EVENTS = 3

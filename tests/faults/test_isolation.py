@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from tests.support.fault_report import FaultReport
-from tests.support.measuring import Load, measure, until_accepted
-from tests.support.recording_receiver import DEAD, slow
-from tests.support.system_under_test import SystemUnderTest
+from tests.support.faults.measuring import Load, measure, until_accepted
+from tests.support.faults.report import FaultReport
+from tests.support.faults.system_under_test import SystemUnderTest
+from tests.support.receivers.recording_receiver import DEAD, slow
 
 # Beside other work the quick version finds only a route that waits for the slow one, which answers after 3 s.
 NOISE_SECONDS = 2.5

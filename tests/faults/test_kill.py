@@ -14,10 +14,10 @@ import random
 import time
 from collections import Counter
 
-from tests.support.delivery_check import PathAndEvent
-from tests.support.fault_report import FaultReport
-from tests.support.producer import PublicationStatus
-from tests.support.system_under_test import SystemUnderTest
+from tests.support.faults.delivery_check import PathAndEvent
+from tests.support.faults.producer import PublicationStatus
+from tests.support.faults.report import FaultReport
+from tests.support.faults.system_under_test import SystemUnderTest
 from tests.support.until import until
 
 CONCURRENCY = 64

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.fault_report import FaultReport
-from tests.support.running import Running
-from tests.support.system_under_test import SystemUnderTest
+from tests.support.faults.report import FaultReport
+from tests.support.faults.system_under_test import SystemUnderTest
+from tests.support.processes.running import Running
 from tests.support.until import until
 
 TENANTS = ("acme", "bella", "cyan", "dove")

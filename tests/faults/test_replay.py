@@ -12,12 +12,12 @@ import time
 from collections import Counter
 from uuid import UUID
 
-from tests.support.builders import TENANTS
-from tests.support.delivery_check import CheckedRoute, PathAndEvent
-from tests.support.fault_report import FaultReport
-from tests.support.recording_receiver import PROMPT, slow
-from tests.support.system_under_test import OWNERS, SystemUnderTest
+from tests.support.faults.delivery_check import CheckedRoute, PathAndEvent
+from tests.support.faults.report import FaultReport
+from tests.support.faults.system_under_test import OWNERS, SystemUnderTest
+from tests.support.receivers.recording_receiver import PROMPT, slow
 from tests.support.until import until
+from tests.support.values.builders import TENANTS
 
 QUICK_KILLS, QUICK_EVENTS = 2, 900
 LONG_KILLS, LONG_EVENTS = 10, 20_000

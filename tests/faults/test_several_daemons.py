@@ -16,13 +16,13 @@ from contextlib import AsyncExitStack
 
 from daemon.core.rendezvous import preferred
 from eventstore.progress.lifeline import PERMIT_SECONDS
-from tests.support.builders import TENANTS
-from tests.support.delivery_check import PathAndEvent
-from tests.support.fault_report import FaultReport
-from tests.support.recording_receiver import slow
-from tests.support.running import Running
-from tests.support.system_under_test import OWNERS, SystemUnderTest
+from tests.support.faults.delivery_check import PathAndEvent
+from tests.support.faults.report import FaultReport
+from tests.support.faults.system_under_test import OWNERS, SystemUnderTest
+from tests.support.processes.running import Running
+from tests.support.receivers.recording_receiver import slow
 from tests.support.until import until
+from tests.support.values.builders import TENANTS
 
 SHARDS = len(TENANTS)
 PER_SECOND = 240

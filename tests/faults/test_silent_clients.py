@@ -17,9 +17,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from daemon import open_files
-from tests.support.cli import CommandLine
-from tests.support.fault_report import FaultReport
-from tests.support.system_under_test import SystemUnderTest
+from tests.support.faults.report import FaultReport
+from tests.support.faults.system_under_test import SystemUnderTest
+from tests.support.processes.cli import CommandLine
 
 FILES = 400
 CLIENTS = 700

@@ -11,8 +11,8 @@ from contextlib import suppress
 import aiohttp
 import asyncpg
 
-from tests.support.fault_report import FaultReport
-from tests.support.system_under_test import SystemUnderTest
+from tests.support.faults.report import FaultReport
+from tests.support.faults.system_under_test import SystemUnderTest
 
 READERS = 24
 EVENTS = 200

@@ -9,8 +9,8 @@ import random
 import time
 from contextlib import AsyncExitStack
 
-from tests.support.fault_report import FaultReport
-from tests.support.system_under_test import SystemUnderTest
+from tests.support.faults.report import FaultReport
+from tests.support.faults.system_under_test import SystemUnderTest
 
 TIMEOUT_SECONDS = 5
 TENANTS = ("acme", "bella", "cyan", "dove")

@@ -15,10 +15,10 @@ import pytest
 
 from daemon.pipeline.sending.resolver import SystemResolver
 from tests.benchmarks.results import percentile
-from tests.support.dns import TAR_PIT, DnsEntry, NameServer
-from tests.support.fault_report import FaultReport
-from tests.support.pipeline_process import PipelineProcess, pipeline_process
-from tests.support.recording_receiver import RecordingReceiver, recording_receiver
+from tests.support.faults.report import FaultReport
+from tests.support.pipeline.process import PipelineProcess, pipeline_process
+from tests.support.receivers.dns import TAR_PIT, DnsEntry, NameServer
+from tests.support.receivers.recording_receiver import RecordingReceiver, recording_receiver
 from tests.support.until import until
 
 ZONE = {"shop.com": DnsEntry(addresses=("127.0.0.1",)), "pit.com": TAR_PIT}

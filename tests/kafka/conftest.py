@@ -8,9 +8,9 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from tests.support.broker import Broker, broker
-from tests.support.kafka import Kafka
-from tests.support.sources import SourceRuns
+from tests.support.kafka.broker import Broker, broker
+from tests.support.kafka.sources import SourceRuns
+from tests.support.kafka.topics import Kafka
 
 
 @pytest.fixture(scope="session")

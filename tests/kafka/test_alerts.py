@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.support.alerting import Watched, gauge
-from tests.support.kafka import Kafka, event_text
-from tests.support.system_under_test import SystemUnderTest, system_under_test
+from tests.support.faults.alerting import Watched, gauge
+from tests.support.faults.system_under_test import SystemUnderTest, system_under_test
+from tests.support.kafka.topics import Kafka, event_text
 
 pytestmark = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool evaluates the rules")
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tests.support.cli import CommandLine
-from tests.support.kafka import Kafka, event_text
-from tests.support.running import running
-from tests.support.sources import SourceRuns
+from tests.support.kafka.sources import SourceRuns
+from tests.support.kafka.topics import Kafka, event_text
+from tests.support.processes.cli import CommandLine
+from tests.support.processes.running import running
 
 
 class Operator:

@@ -9,10 +9,10 @@ import asyncpg
 import orjson
 import pytest
 
-from tests.support.broker import PASSWORD, USER, Broker
-from tests.support.fault_proxy import fault_proxy
-from tests.support.kafka import Kafka, event_text
-from tests.support.sources import SourceRuns
+from tests.support.kafka.broker import PASSWORD, USER, Broker
+from tests.support.kafka.sources import SourceRuns
+from tests.support.kafka.topics import Kafka, event_text
+from tests.support.postgres.fault_proxy import fault_proxy
 from tests.support.until import until
 
 FAULT = "SELECT fault FROM hookledger.source_member WHERE fault IS NOT NULL"

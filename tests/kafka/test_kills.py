@@ -20,12 +20,12 @@ import pytest
 
 from eventstore.postgres import schema
 from eventstore.postgres.connect import Database
-from tests.support.broker import Broker
-from tests.support.cli import CommandLine
-from tests.support.cluster import cluster
-from tests.support.fault_report import seed_of
-from tests.support.kafka import Kafka, event_text
-from tests.support.running import Running, running
+from tests.support.faults.report import seed_of
+from tests.support.kafka.broker import Broker
+from tests.support.kafka.topics import Kafka, event_text
+from tests.support.postgres.cluster import cluster
+from tests.support.processes.cli import CommandLine
+from tests.support.processes.running import Running, running
 
 PARTITIONS = 12
 _KEY = base64.b64encode(b"k" * 32).decode()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from tests.support.cli import CommandLine
-from tests.support.kafka import Kafka, event_text
-from tests.support.reloading import reload
-from tests.support.running import running
-from tests.support.sources import SourceRuns
+from tests.support.kafka.sources import SourceRuns
+from tests.support.kafka.topics import Kafka, event_text
+from tests.support.processes.cli import CommandLine
+from tests.support.processes.reloading import reload
+from tests.support.processes.running import running
 
 MESSAGES = 4_000
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
-from tests.support.kafka import Kafka, event_text
-from tests.support.sources import SourceRun, SourceRuns
+from tests.support.kafka.sources import SourceRun, SourceRuns
+from tests.support.kafka.topics import Kafka, event_text
 
 COUNTS = "SELECT events, repeated, refused, filtered, absent FROM hookledger.source_partition ORDER BY partition"
 

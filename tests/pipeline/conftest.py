@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.databases import FEW_DAYS_AHEAD
+from tests.support.postgres.databases import FEW_DAYS_AHEAD
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from daemon.pipeline.held_shards import HeldShards, Takeover
 from eventstore.progress.backlog import ParkedRoute
-from tests.support.builders import ROUTE
+from tests.support.values.builders import ROUTE
 
 
 class Listening:

@@ -15,9 +15,10 @@ from random import Random
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.delivery_model import world
-from tests.support.delivery_model_check import Mode
-from tests.support.delivery_model_steps import (
+from tests.support.faults.report import seed_of
+from tests.support.pipeline.model import world
+from tests.support.pipeline.model_check import Mode
+from tests.support.pipeline.model_steps import (
     ROUTES,
     Answer,
     Crash,
@@ -30,7 +31,6 @@ from tests.support.delivery_model_steps import (
     Publish,
     Step,
 )
-from tests.support.fault_report import seed_of
 
 # Two to three seconds each.
 SEQUENCES = 4

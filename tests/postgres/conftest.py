@@ -7,8 +7,8 @@ import pytest
 import pytest_asyncio
 
 from eventstore.postgres.connect import Database
-from tests.support.databases import FEW_DAYS_AHEAD
-from tests.support.postgres import Connect
+from tests.support.postgres.databases import FEW_DAYS_AHEAD
+from tests.support.postgres.queries import Connect
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from daemon import config
 from daemon.config import Config, ConfigError, ListenAddress, LogFormat, LogLevel, Secret, sections
-from tests.support.certificates import issue, pem
+from tests.support.values.certificates import issue, pem
 
 HOME = {"HOME": "/home/ada"}
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "hookledger.toml"

@@ -22,7 +22,7 @@ from daemon.core.routing.route import LifecycleEventType, evolve
 from daemon.core.webhook.signing import SigningKey, fingerprint
 from daemon.keys import Keychain, Vault, WrongMasterKey, master_key_file, new_key, secret_context
 from eventstore.postgres.connect import Database
-from tests.support.lifecycles import ROUTE, after, config, life
+from tests.support.values.lifecycles import ROUTE, after, config, life
 
 OLD, NEW, OTHER = b"o" * 32, b"n" * 32, b"x" * 32
 NO_DATABASE = cast("Database", None)  # these tests need no database

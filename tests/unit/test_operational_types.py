@@ -11,8 +11,8 @@ import pytest
 from daemon import operations
 from daemon.core.events.catalogue import TypeDraft, check
 from daemon.operations import Audience, FailedDeliveries, RefusedMessages
-from tests.support.builders import NOON
-from tests.support.lifecycles import life
+from tests.support.values.builders import NOON
+from tests.support.values.lifecycles import life
 
 OPS = Audience(tenant="ops")
 TENANTS = Audience(tells_tenants=True)

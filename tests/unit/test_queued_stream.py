@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from daemon.queued_stream import QUEUE_IS_FULL, QueuedStream
-from tests.support.pipes import full_pipe
+from tests.support.processes.pipes import full_pipe
 
 SECONDS = 10.0
 

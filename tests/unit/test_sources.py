@@ -11,7 +11,7 @@ from daemon.core.events.event import FieldProblem
 from daemon.sources import client
 from daemon.sources.client import ExtraMissing
 from daemon.sources.rules import reason_of
-from tests.support.sources import config_of
+from tests.support.kafka.sources import config_of
 
 PROBLEMS = (FieldProblem(field="type", message="is missing"), FieldProblem(field="", message="is too long"))
 

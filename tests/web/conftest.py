@@ -14,8 +14,8 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from tests.support.databases import FEW_DAYS_AHEAD, of_database, temporary_database
-from tests.support.web import KEPT_POOLS, App, app, pools_of
+from tests.support.postgres.databases import FEW_DAYS_AHEAD, of_database, temporary_database
+from tests.support.web.application import KEPT_POOLS, App, app, pools_of
 
 HERE = Path(__file__).parent
 

@@ -14,8 +14,8 @@ from eventstore.domain_events.events import StoredEvent
 from eventstore.postgres.snapshot import Snapshot
 from eventstore.queries import audited
 from eventstore.queries.audited import AuditedRecord
-from tests.support.pipeline_process import PipelineProcess, pipeline_process
-from tests.support.receiver import receiver
+from tests.support.pipeline.process import PipelineProcess, pipeline_process
+from tests.support.receivers.receiver import receiver
 
 OTHERS = 200
 

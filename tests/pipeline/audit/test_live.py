@@ -16,9 +16,9 @@ from daemon.keys import Vault
 from daemon.pipeline.tunables import Tunables
 from daemon.store import opened
 from eventstore.postgres.connect import Database
-from tests.support.crash import crashing_process
-from tests.support.pipeline_process import PipelineProcess, pipeline_process
-from tests.support.receiver import receiver, status
+from tests.support.pipeline.crash import crashing_process
+from tests.support.pipeline.process import PipelineProcess, pipeline_process
+from tests.support.receivers.receiver import receiver, status
 
 QUICK = RetryPolicy(first=timedelta(seconds=0.05), cap=timedelta(seconds=0.2), attempts=4)
 SMALL = Tunables(

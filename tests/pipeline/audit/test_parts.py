@@ -15,8 +15,8 @@ from daemon.audit.pages import AuditScope, SeqRange
 from daemon.audit.part_messages import PartOrders
 from daemon.cli.main import execute
 from eventstore.postgres.errors import ChainBroken, StoreUnavailable
-from tests.support.pipeline_process import PipelineProcess, pipeline_process
-from tests.support.receiver import receiver
+from tests.support.pipeline.process import PipelineProcess, pipeline_process
+from tests.support.receivers.receiver import receiver
 
 # Each third outcome is gone, and each fifth says something else.
 TAMPERED = """

@@ -13,8 +13,8 @@ from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import Route
 from eventstore.progress import manual_retry
 from eventstore.progress.manual_retry import RetryRequest
-from tests.support.pipeline_process import CONTEXT, PipelineProcess, pipeline_process
-from tests.support.receiver import receiver, status
+from tests.support.pipeline.process import CONTEXT, PipelineProcess, pipeline_process
+from tests.support.receivers.receiver import receiver, status
 
 SLOW = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=2))
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6} UTC")

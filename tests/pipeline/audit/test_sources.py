@@ -10,8 +10,8 @@ from daemon import audit
 from daemon.audit import source_faults
 from eventstore.sources import positions
 from eventstore.sources.positions import MessageBatch
-from tests.support.builders import new_event
-from tests.support.pipeline_process import PipelineProcess, pipeline_process
+from tests.support.pipeline.process import PipelineProcess, pipeline_process
+from tests.support.values.builders import new_event
 
 KEY = "source shop, topic orders, partition 0"
 

@@ -19,9 +19,9 @@ from daemon.audit import AuditReport
 from daemon.keys import Vault
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreError
-from tests.support.audited_history import SCHEDULE, audited_history
-from tests.support.databases import of_database, temporary_database
-from tests.support.tamperings import TAMPERINGS, Tampering
+from tests.support.audit.history import SCHEDULE, audited_history
+from tests.support.audit.tamperings import TAMPERINGS, Tampering
+from tests.support.postgres.databases import of_database, temporary_database
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -11,8 +11,8 @@ import pytest
 from aiohttp import web
 
 from eventstore.progress import lease, recording
-from tests.support.pipeline_process import pipeline_process
-from tests.support.receiver import receiver
+from tests.support.pipeline.process import pipeline_process
+from tests.support.receivers.receiver import receiver
 
 
 async def test_stops_under_load_lose_nothing_and_repeat_nothing(database_url: str) -> None:

@@ -17,9 +17,9 @@ from daemon.pipeline.scheduling.working_set import WorkingSet
 from eventstore import domain_events
 from eventstore.progress.manual_retry import RetryResult
 from eventstore.queries.attempts import EventAndRoute
-from tests.support.deliveries import delivery
-from tests.support.pipeline_process import CONTEXT, PipelineProcess, pipeline_process
-from tests.support.receiver import receiver, status
+from tests.support.pipeline.process import CONTEXT, PipelineProcess, pipeline_process
+from tests.support.receivers.receiver import receiver, status
+from tests.support.values.deliveries import delivery
 
 ONCE = RetryPolicy(first=timedelta(seconds=1), attempts=1)
 LATER = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1), attempts=3)

@@ -13,9 +13,9 @@ from daemon.pipeline.tunables import Tunables
 from eventstore import domain_events
 from eventstore.postgres.errors import StoreUnavailable
 from eventstore.progress import backlog
-from tests.support.crash import crashing_process, possible_duplicates
-from tests.support.pipeline_process import pipeline_process
-from tests.support.receiver import Receiver, gate, receiver
+from tests.support.pipeline.crash import crashing_process, possible_duplicates
+from tests.support.pipeline.process import pipeline_process
+from tests.support.receivers.receiver import Receiver, gate, receiver
 from tests.support.until import until
 
 PARKED = "SELECT coalesce(sum(cardinality(seqs)), 0) >= $1 FROM hookledger.parked"

@@ -20,9 +20,9 @@ from eventstore.domain_events import tail
 from eventstore.domain_events.ticks import LogPosition
 from eventstore.progress.rows import ParkedRow
 from tests.pipeline.backlog.test_parking import NONE_PARKED, PARKED, ids_of
-from tests.support.crash import crashing_process, possible_duplicates
-from tests.support.pipeline_process import PipelineProcess, pipeline_process
-from tests.support.receiver import gate, receiver, status
+from tests.support.pipeline.crash import crashing_process, possible_duplicates
+from tests.support.pipeline.process import PipelineProcess, pipeline_process
+from tests.support.receivers.receiver import gate, receiver, status
 from tests.support.until import until
 
 RANGED = "SELECT coalesce(sum(pairs), 0) >= $1 FROM hookledger.parked_range"

@@ -15,9 +15,9 @@ from daemon.core.routing.route import Route
 from daemon.pipeline.tunables import Tunables
 from daemon.replays import ReplayPeriod, ReplayStatus
 from eventstore.progress.replays import Replay
-from tests.support.crash import crashing_process, possible_duplicates
-from tests.support.pipeline_process import CONTEXT, PipelineProcess, pipeline_process
-from tests.support.receiver import Receiver, gate, receiver, status
+from tests.support.pipeline.crash import crashing_process, possible_duplicates
+from tests.support.pipeline.process import CONTEXT, PipelineProcess, pipeline_process
+from tests.support.receivers.receiver import Receiver, gate, receiver, status
 from tests.support.until import until
 
 ONCE = RetryPolicy(first=timedelta(seconds=1), attempts=1)

@@ -21,8 +21,8 @@ from eventstore.postgres.connect import Database
 from eventstore.progress import backlog, manual_retry
 from eventstore.progress.backlog import WaitingRetries
 from eventstore.progress.manual_retry import RetryRequest
-from tests.support.pipeline_process import CONTEXT, pipeline_process
-from tests.support.receiver import once, receiver, status
+from tests.support.pipeline.process import CONTEXT, pipeline_process
+from tests.support.receivers.receiver import once, receiver, status
 from tests.support.until import until
 
 

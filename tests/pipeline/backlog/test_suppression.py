@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 from daemon import audit
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.pipeline.tunables import Tunables
-from tests.support.crash import crashing_process
-from tests.support.pipeline_process import CONTEXT, PipelineProcess, pipeline_process
-from tests.support.receiver import gate, receiver, status
+from tests.support.pipeline.crash import crashing_process
+from tests.support.pipeline.process import CONTEXT, PipelineProcess, pipeline_process
+from tests.support.receivers.receiver import gate, receiver, status
 from tests.support.until import until
 
 DELIVERED, UNSENT, AFTER_A_TRY = ["delivered"], ["suppressed"], ["retrying", "suppressed"]

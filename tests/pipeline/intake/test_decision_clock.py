@@ -20,10 +20,10 @@ from eventstore.domain_events import tail, ticks
 from eventstore.domain_events.events import SHARDS, StoredEvent
 from eventstore.postgres import schema
 from eventstore.postgres.connect import Database
-from tests.support.builders import draft, new_event
-from tests.support.fault_report import seed_of
-from tests.support.lifecycles import created
-from tests.support.server_clock import ServerClock, database_of_its_own, server_clock
+from tests.support.faults.report import seed_of
+from tests.support.postgres.server_clock import ServerClock, database_of_its_own, server_clock
+from tests.support.values.builders import draft, new_event
+from tests.support.values.lifecycles import created
 
 HOUR_SECONDS = 3600
 STEPS = 400

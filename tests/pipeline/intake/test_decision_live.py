@@ -35,8 +35,8 @@ from eventstore.domain_events import ticks
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import VersionConflict
 from eventstore.route_log.log import NewRouteEvent, append
-from tests.support.audited_events import audited_events, with_payloads
-from tests.support.pipeline_process import CONTEXT, PipelineProcess, pipeline_process
+from tests.support.audit.events import audited_events, with_payloads
+from tests.support.pipeline.process import CONTEXT, PipelineProcess, pipeline_process
 
 TENANTS = ("acme", "globex", "initech", "umbrella")
 TYPES = ("order.create", "order.cancel", "subscription.create", "item.change")

@@ -12,8 +12,8 @@ from daemon.expressions.evaluator import Evaluator
 from daemon.pipeline.tunables import Tunables
 from eventstore import domain_events
 from eventstore.domain_events.events import NewEvent
-from tests.support.pipeline_process import PipelineProcess, pipeline_process
-from tests.support.receiver import receiver
+from tests.support.pipeline.process import PipelineProcess, pipeline_process
+from tests.support.receivers.receiver import receiver
 
 LARGE = b'{"l": [%s]}' % b",".join([b'{"k": "%s"}' % (b"x" * 40)] * 1000)
 KEEPS = "length(data.object.l[?contains(k, 'x')]) > `{}`"

@@ -19,9 +19,9 @@ from daemon import audit
 from daemon.audit import UnknownEvent
 from daemon.core.routing.route import RouteStatus, config_to_body
 from eventstore.domain_events import lost_log
-from tests.support.lost_log import GO_BACK, go_back
-from tests.support.pipeline_process import PipelineProcess, pipeline_process
-from tests.support.receiver import receiver
+from tests.support.pipeline.process import PipelineProcess, pipeline_process
+from tests.support.postgres.lost_log import GO_BACK, go_back
+from tests.support.receivers.receiver import receiver
 from tests.support.until import until
 
 

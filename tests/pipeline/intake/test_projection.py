@@ -9,7 +9,7 @@ import pytest
 from daemon import audit, route_state
 from daemon.core.routing.route import LifecycleEventType
 from daemon.pipeline.intake import projection
-from tests.support.pipeline_process import CONTEXT, pipeline_process
+from tests.support.pipeline.process import CONTEXT, pipeline_process
 from tests.support.until import until
 
 

@@ -17,10 +17,10 @@ from eventstore.domain_events.events import NewEvent
 from eventstore.domain_events.polls import Poll, ReadUpto
 from eventstore.domain_events.ticks import bits_of
 from tests.pipeline.intake.test_ticker import ticker_of
-from tests.support.builders import new_event
-from tests.support.pipeline_process import PipelineProcess, pipeline_process
-from tests.support.receiver import receiver
+from tests.support.pipeline.process import PipelineProcess, pipeline_process
+from tests.support.receivers.receiver import receiver
 from tests.support.until import until
+from tests.support.values.builders import new_event
 
 ALL = ReadUpto(0, bits_of(range(domain_events.SHARDS)))
 

@@ -19,9 +19,9 @@ from eventstore.postgres.errors import SchemaMismatch
 from eventstore.progress import replays as store
 from eventstore.queries import route_metrics
 from eventstore.queries.route_metrics import Counts
-from tests.support.dump import restored_elsewhere
-from tests.support.pipeline_process import CONTEXT, PipelineProcess, pipeline_process
-from tests.support.receiver import Receiver, receiver, status
+from tests.support.pipeline.process import CONTEXT, PipelineProcess, pipeline_process
+from tests.support.postgres.dump import restored_elsewhere
+from tests.support.receivers.receiver import Receiver, receiver, status
 
 SECONDS = 30.0
 EVER = ReplayPeriod(since=datetime(2000, 1, 1, tzinfo=UTC), until=datetime(2100, 1, 1, tzinfo=UTC))

@@ -18,8 +18,8 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from daemon.pipeline.upkeep.auto_disable import RouteDisabler
-from tests.support.pipeline_process import PipelineProcess, pipeline_process
-from tests.support.receiver import Receiver, receiver
+from tests.support.pipeline.process import PipelineProcess, pipeline_process
+from tests.support.receivers.receiver import Receiver, receiver
 from tests.support.until import until
 
 # As append_route_event makes it, for a row that was changed and all after it: a chain that is whole, and another one.

@@ -17,8 +17,8 @@ from eventstore.domain_events import polls, tail, ticks
 from eventstore.domain_events.events import StoredEvent
 from eventstore.domain_events.polls import NOTHING_READ, Poll, ReadUpto
 from eventstore.domain_events.ticks import Tick, bits_of
-from tests.support.builders import TENANTS
-from tests.support.pipeline_process import PipelineProcess, pipeline_process
+from tests.support.pipeline.process import PipelineProcess, pipeline_process
+from tests.support.values.builders import TENANTS
 
 Counted = Callable[[], int]
 

@@ -23,10 +23,10 @@ from eventstore.domain_events.glances import Glance
 from eventstore.domain_events.polls import NOTHING_READ, Poll, ReadUpto
 from eventstore.domain_events.ticks import Tick, bits_of
 from eventstore.postgres.errors import StoreUnavailable
-from tests.support.builders import new_event
-from tests.support.pipeline_process import PipelineProcess, pipeline_process
-from tests.support.receiver import receiver
+from tests.support.pipeline.process import PipelineProcess, pipeline_process
+from tests.support.receivers.receiver import receiver
 from tests.support.until import until
+from tests.support.values.builders import new_event
 
 
 @dataclass

@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon.pipeline.recording.attempt_log import AttemptLog
-from tests.support.deliveries import delivery, outcome
+from tests.support.values.deliveries import delivery, outcome
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ from daemon.pipeline.scheduling.working_set import WorkingSet
 from eventstore.postgres.connect import Database
 from eventstore.progress import lease, recording
 from eventstore.progress.rows import AttemptRow
-from tests.support.deliveries import delivery, outcome
+from tests.support.values.deliveries import delivery, outcome
 
 
 @dataclass

@@ -10,8 +10,8 @@ from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import PayloadOptions
 from daemon.pipeline.tunables import Tunables
 from tests.pipeline.backlog.test_parking import NONE_PARKED, PARKED, ids_of
-from tests.support.pipeline_process import pipeline_process
-from tests.support.receiver import ok, receiver, status
+from tests.support.pipeline.process import pipeline_process
+from tests.support.receivers.receiver import ok, receiver, status
 from tests.support.until import until
 
 # Retries are due only after the test, so all requests are first attempts and probes.

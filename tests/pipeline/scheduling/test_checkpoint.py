@@ -9,8 +9,8 @@ from aiohttp import web
 
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import Route
-from tests.support.pipeline_process import PipelineProcess, pipeline_process
-from tests.support.receiver import Receiver, receiver
+from tests.support.pipeline.process import PipelineProcess, pipeline_process
+from tests.support.receivers.receiver import Receiver, receiver
 
 
 async def hanging_beside_others(it: PipelineProcess, there: Receiver, never: asyncio.Event) -> tuple[Route, list[str]]:

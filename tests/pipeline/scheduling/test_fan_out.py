@@ -9,9 +9,9 @@ import tracemalloc
 from aiohttp import web
 
 from eventstore import domain_events
-from tests.support.builders import new_event
-from tests.support.pipeline_process import PipelineProcess, pipeline_process
-from tests.support.receiver import Received, Receiver, receiver
+from tests.support.pipeline.process import PipelineProcess, pipeline_process
+from tests.support.receivers.receiver import Received, Receiver, receiver
+from tests.support.values.builders import new_event
 
 ROUTES = 1000
 EVENT_BYTES = 250_000

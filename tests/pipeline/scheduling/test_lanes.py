@@ -16,8 +16,8 @@ from daemon.pipeline.scheduling.pools import SendingLimits
 from daemon.pipeline.scheduling.working_set import WorkingSet
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from eventstore.domain_events.ticks import LogPosition
-from tests.support.deliveries import delivery
-from tests.support.lifecycles import after, config, created
+from tests.support.values.deliveries import delivery
+from tests.support.values.lifecycles import after, config, created
 
 
 def make(

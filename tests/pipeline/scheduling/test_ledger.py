@@ -11,7 +11,7 @@ from daemon.pipeline.held_shards import Takeover
 from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.scheduling.ledger import Ledger
 from daemon.pipeline.tunables import DEFAULTS
-from tests.support.deliveries import delivery
+from tests.support.values.deliveries import delivery
 
 STEPS = st.lists(
     st.tuples(st.sampled_from(["add", "account", "read"]), st.integers(0, 1), st.integers(0, 30)), max_size=80

@@ -15,9 +15,9 @@ from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import Route
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from tests.pipeline.backlog.test_parking import NONE_PARKED, PARKED, ids_of
-from tests.support.crash import crashing_process
-from tests.support.pipeline_process import PipelineProcess, pipeline_process
-from tests.support.receiver import Answerer, Receiver, gate, ok, once, receiver, status
+from tests.support.pipeline.crash import crashing_process
+from tests.support.pipeline.process import PipelineProcess, pipeline_process
+from tests.support.receivers.receiver import Answerer, Receiver, gate, ok, once, receiver, status
 from tests.support.until import until
 
 QUICK = RetryPolicy(first=timedelta(seconds=0.1), cap=timedelta(seconds=0.2), attempts=10)

@@ -9,10 +9,10 @@ from itertools import pairwise
 from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.scheduling.lanes import Lanes
 from tests.pipeline.scheduling.test_lanes import is_idle, make, taken
-from tests.support.deliveries import delivery
-from tests.support.pipeline_process import pipeline_process
-from tests.support.receiver import gate, receiver
+from tests.support.pipeline.process import pipeline_process
+from tests.support.receivers.receiver import gate, receiver
 from tests.support.until import until
+from tests.support.values.deliveries import delivery
 
 
 async def test_hanging_routes_that_fill_every_place_let_the_others_pass(database_url: str) -> None:

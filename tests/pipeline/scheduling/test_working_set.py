@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.scheduling.working_set import WorkingSet
-from tests.support.deliveries import delivery
+from tests.support.values.deliveries import delivery
 
 ROUTES = [UUID(int=n) for n in range(3)]
 STEPS = st.lists(

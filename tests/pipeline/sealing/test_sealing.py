@@ -25,9 +25,9 @@ from eventstore.progress import retention
 from eventstore.progress.retention import Keep
 from eventstore.seals import stored, turns
 from tests.benchmarks.filler import fill_routes
-from tests.support.pipeline_process import CONTEXT, PipelineProcess, pipeline_process
-from tests.support.receiver import receiver
-from tests.support.seals import PUBLIC_KEYS, VAULT, anchors_of, audited, seal
+from tests.support.audit.seals import PUBLIC_KEYS, VAULT, anchors_of, audited, seal
+from tests.support.pipeline.process import CONTEXT, PipelineProcess, pipeline_process
+from tests.support.receivers.receiver import receiver
 
 SOME_WORK_SECONDS = 0.0001
 

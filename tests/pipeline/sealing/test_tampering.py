@@ -16,11 +16,11 @@ from daemon.sealing.sealer import Sealed
 from eventstore.postgres.connect import Database
 from eventstore.sources import positions
 from eventstore.sources.positions import MessageBatch
-from tests.support.builders import new_event
-from tests.support.databases import of_database, temporary_database
-from tests.support.pipeline_process import CONTEXT, pipeline_process
-from tests.support.receiver import receiver, status
-from tests.support.seals import Attacker, anchors_of, audited, seal
+from tests.support.audit.seals import Attacker, anchors_of, audited, seal
+from tests.support.pipeline.process import CONTEXT, pipeline_process
+from tests.support.postgres.databases import of_database, temporary_database
+from tests.support.receivers.receiver import receiver, status
+from tests.support.values.builders import new_event
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

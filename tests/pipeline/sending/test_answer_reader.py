@@ -9,7 +9,7 @@ from hypothesis import given, settings
 
 from daemon.core.delivery.answer import Answer, ErrorName, Failure, Response
 from daemon.pipeline.sending.answer_reader import KEPT_BODY_BYTES, MAX_HEAD_BYTES, MAX_HEAD_LINES, AnswerReader
-from tests.support.answers import LegalAnswer, Segments, anything, cut, legal_answers
+from tests.support.values.answers import LegalAnswer, Segments, anything, cut, legal_answers
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 NAMES = {ErrorName.PROTOCOL_ERROR, ErrorName.RESPONSE_TOO_LARGE, ErrorName.CONNECTION_RESET}

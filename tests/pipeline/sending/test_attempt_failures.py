@@ -13,8 +13,8 @@ from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.webhook.request import RequestForm
 from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.sending import attempt, outcome
-from tests.support.pipeline_process import PipelineProcess, pipeline_process
-from tests.support.receiver import receiver, status
+from tests.support.pipeline.process import PipelineProcess, pipeline_process
+from tests.support.receivers.receiver import receiver, status
 from tests.support.until import until
 
 QUICK = RetryPolicy(first=timedelta(seconds=0.1), cap=timedelta(seconds=0.2), attempts=10)

@@ -14,13 +14,13 @@ import pytest
 
 from daemon.pipeline.sending.resolver import SystemResolver
 from daemon.pipeline.sending.sender import Sender
-from tests.support import hostile
-from tests.support.certificates import issue, pem, serving
-from tests.support.dns import TAR_PIT, FakeResolver, NameServer
 from tests.support.event_loops import ON_BOTH_LOOPS, event_loop_policy  # noqa: F401 - a fixture
-from tests.support.hostile import HostileReceiver, Peer
-from tests.support.sending import BODY, LINES, sender
+from tests.support.pipeline.sending import BODY, LINES, sender
+from tests.support.receivers import hostile
+from tests.support.receivers.dns import TAR_PIT, FakeResolver, NameServer
+from tests.support.receivers.hostile import HostileReceiver, Peer
 from tests.support.until import until
+from tests.support.values.certificates import issue, pem, serving
 
 pytestmark = ON_BOTH_LOOPS
 

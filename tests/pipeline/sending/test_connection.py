@@ -20,8 +20,8 @@ from daemon.core.delivery.answer import Answer, ErrorName, Failure, Response
 from daemon.pipeline.sending import connection
 from daemon.pipeline.sending.answer_reader import AnswerReader
 from daemon.pipeline.sending.connection import Deadlines, Outbox, ReceiverConnection
-from tests.support.answers import Segments, anything, cut, legal_answers
-from tests.support.transports import ScriptedTransport
+from tests.support.receivers.transports import ScriptedTransport
+from tests.support.values.answers import Segments, anything, cut, legal_answers
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 SECONDS = 1000.0

@@ -22,8 +22,8 @@ from daemon.core.routing.route import PayloadOptions
 from eventstore import domain_events
 from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.connect import Database
-from tests.support.pipeline_process import CONTEXT, PipelineProcess, pipeline_process
-from tests.support.receiver import Received, Receiver, receiver
+from tests.support.pipeline.process import CONTEXT, PipelineProcess, pipeline_process
+from tests.support.receivers.receiver import Received, Receiver, receiver
 
 
 def is_ordergroove_signature(header: str, body: bytes, key: str) -> bool:

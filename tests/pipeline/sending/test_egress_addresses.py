@@ -15,11 +15,11 @@ from yarl import URL
 from daemon.core.webhook.egress import CheckedTarget, EgressPolicy, address_denied
 from daemon.pipeline.sending.dial import Origin
 from daemon.pipeline.sending.egress_guard import MAX_ADDRESSES
-from tests.support import hostile
-from tests.support.dns import FakeResolver
 from tests.support.event_loops import ON_BOTH_LOOPS, event_loop_policy  # noqa: F401 - a fixture
-from tests.support.hostile import HostileReceiver
-from tests.support.sending import BODY, LINES, forget_names, record_connects, sender, status_or_error
+from tests.support.pipeline.sending import BODY, LINES, forget_names, record_connects, sender, status_or_error
+from tests.support.receivers import hostile
+from tests.support.receivers.dns import FakeResolver
+from tests.support.receivers.hostile import HostileReceiver
 
 pytestmark = ON_BOTH_LOOPS
 

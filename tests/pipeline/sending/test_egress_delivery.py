@@ -15,9 +15,9 @@ from daemon.core.delivery.answer import ErrorName
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import config_to_body
 from daemon.core.webhook.egress import EgressPolicy, address_denied
-from tests.support.dns import FakeResolver
-from tests.support.pipeline_process import PipelineProcess, pipeline_process
-from tests.support.sending import record_connects
+from tests.support.pipeline.process import PipelineProcess, pipeline_process
+from tests.support.pipeline.sending import record_connects
+from tests.support.receivers.dns import FakeResolver
 
 SSRF = json.loads((Path(__file__).parents[2] / "data" / "ssrf_cases.json").read_text())
 DEFAULT = EgressPolicy()

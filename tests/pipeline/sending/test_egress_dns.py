@@ -10,10 +10,10 @@ import pytest_asyncio
 
 from daemon.core.webhook.addresses import DenyReason
 from daemon.pipeline.sending.resolver import SystemResolver
-from tests.support import hostile
-from tests.support.dns import AAAA, REFUSED, SERVFAIL, TAR_PIT, A, DnsEntry, NameServer
-from tests.support.hostile import HostileReceiver
-from tests.support.sending import BODY, DEV, LINES, sender, status_or_error
+from tests.support.pipeline.sending import BODY, DEV, LINES, sender, status_or_error
+from tests.support.receivers import hostile
+from tests.support.receivers.dns import AAAA, REFUSED, SERVFAIL, TAR_PIT, A, DnsEntry, NameServer
+from tests.support.receivers.hostile import HostileReceiver
 
 LOOPBACK = ("127.0.0.1",)
 ZONE = {

@@ -7,8 +7,8 @@ from ipaddress import ip_network
 import pytest
 
 from daemon.core.webhook.egress import EgressPolicy
-from tests.support.dns import FakeResolver
-from tests.support.sending import BODY, LINES, record_connects, sender, status_or_error
+from tests.support.pipeline.sending import BODY, LINES, record_connects, sender, status_or_error
+from tests.support.receivers.dns import FakeResolver
 
 INSIDE, LOOPBACK = "10.255.255.1", "127.0.0.1"
 NAMES = {

@@ -13,12 +13,12 @@ from daemon.core.delivery.answer import ErrorName, Failure
 from daemon.core.webhook.addresses import DenyReason
 from daemon.core.webhook.egress import EgressPolicy
 from daemon.pipeline.sending import outcome
-from tests.support import hostile
-from tests.support.certificates import issue, pem, serving
-from tests.support.dns import FakeResolver
 from tests.support.event_loops import ON_BOTH_LOOPS, event_loop_policy  # noqa: F401 - a fixture
-from tests.support.hostile import HostileReceiver, Peer
-from tests.support.sending import BODY, LINES, record_connects, sender, status_or_error
+from tests.support.pipeline.sending import BODY, LINES, record_connects, sender, status_or_error
+from tests.support.receivers import hostile
+from tests.support.receivers.dns import FakeResolver
+from tests.support.receivers.hostile import HostileReceiver, Peer
+from tests.support.values.certificates import issue, pem, serving
 
 pytestmark = ON_BOTH_LOOPS
 

@@ -12,13 +12,13 @@ import pytest
 from daemon.core.delivery.answer import Answer, ErrorName, Failure
 from daemon.core.delivery.tls_fault import TlsFault
 from daemon.pipeline.sending.egress_guard import Shortage
-from tests.support import hostile
-from tests.support.blocking_tls import blocking_tls_server
-from tests.support.certificates import Issued, issue, pem, serving
-from tests.support.dns import FakeResolver
 from tests.support.event_loops import ON_BOTH_LOOPS, event_loop_policy  # noqa: F401 - a fixture
-from tests.support.hostile import OK, HostileReceiver, Peer
-from tests.support.sending import BODY, LINES, sender, status_or_error
+from tests.support.pipeline.sending import BODY, LINES, sender, status_or_error
+from tests.support.receivers import hostile
+from tests.support.receivers.blocking_tls import blocking_tls_server
+from tests.support.receivers.dns import FakeResolver
+from tests.support.receivers.hostile import OK, HostileReceiver, Peer
+from tests.support.values.certificates import Issued, issue, pem, serving
 
 pytestmark = ON_BOTH_LOOPS
 

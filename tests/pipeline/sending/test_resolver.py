@@ -9,7 +9,7 @@ import pytest
 
 from daemon.pipeline.sending import resolver
 from daemon.pipeline.sending.resolver import RememberingResolver
-from tests.support.dns import FakeResolver
+from tests.support.receivers.dns import FakeResolver
 
 
 class Gated:

@@ -12,8 +12,8 @@ from daemon.core.routing.route import PayloadOptions, Route
 from daemon.pipeline.tunables import Tunables
 from eventstore.domain_events import catalogue
 from eventstore.domain_events.catalogue import TypeRow
-from tests.support.pipeline_process import PipelineProcess, pipeline_process
-from tests.support.receiver import receiver, status
+from tests.support.pipeline.process import PipelineProcess, pipeline_process
+from tests.support.receivers.receiver import receiver, status
 
 EXAMPLE = '{"data":{"a":1},"context":{},"snapshot":{"customer":{"name":"Ada"}}}'
 METRICS = ("hookledger_attempts_total", "hookledger_decisions_total", "hookledger_delivery_latency_seconds_count")

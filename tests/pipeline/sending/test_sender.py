@@ -14,11 +14,11 @@ from daemon.core.delivery.answer import Response
 from daemon.pipeline.sending import connection
 from daemon.pipeline.sending.answer_reader import ANSWER_BUDGET_BYTES, KEPT_BODY_BYTES
 from daemon.pipeline.sending.egress_guard import EgressGuard
-from tests.support import hostile
-from tests.support.dns import FakeResolver
 from tests.support.event_loops import ON_BOTH_LOOPS, event_loop_policy  # noqa: F401 - a fixture
-from tests.support.hostile import OK, HostileReceiver, Peer
-from tests.support.sending import BODY, HEADERS, LINES, sender, status_or_error
+from tests.support.pipeline.sending import BODY, HEADERS, LINES, sender, status_or_error
+from tests.support.receivers import hostile
+from tests.support.receivers.dns import FakeResolver
+from tests.support.receivers.hostile import OK, HostileReceiver, Peer
 
 pytestmark = ON_BOTH_LOOPS
 

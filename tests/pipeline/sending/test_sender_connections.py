@@ -13,10 +13,10 @@ from daemon.core.delivery.answer import ErrorName, Failure
 from daemon.pipeline.sending import connection, pool
 from daemon.pipeline.sending.pool import ConnectionPool, ReceiverConnectionLimits
 from daemon.pipeline.sending.sender import Sender
-from tests.support import hostile
 from tests.support.event_loops import ON_BOTH_LOOPS, event_loop_policy  # noqa: F401 - a fixture
-from tests.support.hostile import OK, HostileReceiver, Peer
-from tests.support.sending import BODY, LINES, sender, status_or_error
+from tests.support.pipeline.sending import BODY, LINES, sender, status_or_error
+from tests.support.receivers import hostile
+from tests.support.receivers.hostile import OK, HostileReceiver, Peer
 from tests.support.until import until
 
 pytestmark = ON_BOTH_LOOPS

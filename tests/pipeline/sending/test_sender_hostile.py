@@ -16,10 +16,10 @@ from daemon.core.delivery.answer import Answer, Response
 from daemon.pipeline.sending.answer_reader import KEPT_BODY_BYTES, MAX_HEADS
 from daemon.pipeline.sending.egress_guard import Shortage
 from daemon.pipeline.sending.sender import Sender
-from tests.support import hostile
 from tests.support.event_loops import ON_BOTH_LOOPS, event_loop_policy  # noqa: F401 - a fixture
-from tests.support.hostile import CHUNKED, OK, HostileReceiver, Peer
-from tests.support.sending import BODY, LINES, sender, status_or_error
+from tests.support.pipeline.sending import BODY, LINES, sender, status_or_error
+from tests.support.receivers import hostile
+from tests.support.receivers.hostile import CHUNKED, OK, HostileReceiver, Peer
 
 HOSTILE = json.loads((Path(__file__).parents[2] / "data" / "hostile_responses.json").read_text())
 WAITING_SECONDS = 0.5

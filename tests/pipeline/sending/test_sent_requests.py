@@ -15,12 +15,12 @@ from daemon.core.webhook.request import RequestOptions
 from daemon.deliveries import DeliveryDetail, SentRequest
 from eventstore.domain_events import sample_events
 from eventstore.domain_events.events import NewEvent
-from tests.support.pipeline_process import CONTEXT, PipelineProcess, pipeline_process
-from tests.support.receiver import Received, Receiver, receiver, status
+from tests.support.pipeline.process import CONTEXT, PipelineProcess, pipeline_process
+from tests.support.receivers.receiver import Received, Receiver, receiver, status
 
 # The headers that the HTTP client adds.
 _TRANSPORT = {"Host", "Content-Length"}
-# As in tests/support/pipeline_process.py.
+# As in tests/support/pipeline/process.py.
 REQUEST_OPTIONS = RequestOptions(
     signing_header="OrderGroove-Signature",
     standard_webhooks=True,

@@ -12,13 +12,13 @@ from daemon.core.delivery.phases import TRANSITIONS, DeliveryPhase, DeliveryStep
 from daemon.pipeline.sending import attempt
 from daemon.pipeline.sending.egress_guard import EgressGuard
 from daemon.pipeline.sending.resolver import SystemResolver
-from tests.support import hostile
-from tests.support.dns import DnsEntry, NameServer
-from tests.support.few_files import no_file_left
-from tests.support.hostile import OK, HostileReceiver
-from tests.support.pipeline_process import pipeline_process
-from tests.support.receiver import receiver
-from tests.support.sending import BODY, LINES, sender, status_or_error
+from tests.support.pipeline.process import pipeline_process
+from tests.support.pipeline.sending import BODY, LINES, sender, status_or_error
+from tests.support.processes.few_files import no_file_left
+from tests.support.receivers import hostile
+from tests.support.receivers.dns import DnsEntry, NameServer
+from tests.support.receivers.hostile import OK, HostileReceiver
+from tests.support.receivers.receiver import receiver
 from tests.support.until import until
 
 

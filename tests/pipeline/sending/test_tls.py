@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from daemon.pipeline.sending.tls import tls_context
-from tests.support.certificates import issue, pem
+from tests.support.values.certificates import issue, pem
 
 
 def test_authorities_are_read_anew_only_after_the_file_has_changed(tmp_path: Path) -> None:

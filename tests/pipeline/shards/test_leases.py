@@ -25,12 +25,12 @@ from eventstore.domain_events import tail
 from eventstore.domain_events.events import SHARDS
 from eventstore.postgres.connect import Database
 from eventstore.progress import lease
-from tests.support.builders import process
-from tests.support.crash import free_leases
-from tests.support.fault_proxy import fault_proxy
-from tests.support.pipeline_process import PipelineProcess, pipeline_process
-from tests.support.receiver import Receiver, receiver, status
+from tests.support.pipeline.crash import free_leases
+from tests.support.pipeline.process import PipelineProcess, pipeline_process
+from tests.support.postgres.fault_proxy import fault_proxy
+from tests.support.receivers.receiver import Receiver, receiver, status
 from tests.support.until import until
+from tests.support.values.builders import process
 
 
 def ids_of(there: Receiver) -> Counter[str]:

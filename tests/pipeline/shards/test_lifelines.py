@@ -22,11 +22,11 @@ from eventstore.postgres.dialing import Connection
 from eventstore.progress import lifeline
 from eventstore.progress.lease import TTL
 from eventstore.progress.lifeline import PERMIT_SECONDS, Lifeline, Missed, Probed
-from tests.support.builders import TENANTS
-from tests.support.fault_proxy import fault_proxy
-from tests.support.pipeline_process import PipelineProcess, pipeline_process
-from tests.support.receiver import receiver
+from tests.support.pipeline.process import PipelineProcess, pipeline_process
+from tests.support.postgres.fault_proxy import fault_proxy
+from tests.support.receivers.receiver import receiver
 from tests.support.until import until
+from tests.support.values.builders import TENANTS
 
 _EPOCHS = "SELECT shard, owner, epoch FROM hookledger.lease ORDER BY shard"
 _TERMINATE = """

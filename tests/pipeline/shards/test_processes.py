@@ -17,12 +17,12 @@ from daemon.core.rendezvous import preferred
 from daemon.pipeline.tunables import Tunables
 from eventstore import domain_events
 from eventstore.domain_events.events import SHARDS
-from tests.support.builders import TENANTS
-from tests.support.crash import crashing_process, possible_duplicates
-from tests.support.fault_proxy import fault_proxy
-from tests.support.pipeline_process import PipelineProcess, pipeline_process
-from tests.support.receiver import Receiver, receiver, status
+from tests.support.pipeline.crash import crashing_process, possible_duplicates
+from tests.support.pipeline.process import PipelineProcess, pipeline_process
+from tests.support.postgres.fault_proxy import fault_proxy
+from tests.support.receivers.receiver import Receiver, receiver, status
 from tests.support.until import until
+from tests.support.values.builders import TENANTS
 
 LONG = 30.0
 

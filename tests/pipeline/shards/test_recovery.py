@@ -13,9 +13,9 @@ import pytest
 from daemon.core.delivery.retry import RetryPolicy
 from eventstore.postgres.errors import StoreUnavailable
 from eventstore.progress import backlog, recording
-from tests.support.crash import crashing_process, possible_duplicates
-from tests.support.pipeline_process import pipeline_process
-from tests.support.receiver import Receiver, receiver, status
+from tests.support.pipeline.crash import crashing_process, possible_duplicates
+from tests.support.pipeline.process import pipeline_process
+from tests.support.receivers.receiver import Receiver, receiver, status
 
 ROUTES = 4
 

@@ -13,10 +13,10 @@ from daemon.core.delivery.retry import RetryPolicy
 from daemon.pipeline.tunables import Tunables
 from eventstore.domain_events.events import shard_of
 from tests.pipeline.shards.test_processes import LONG, HeldReceiver, holds_all, until_shared
-from tests.support.builders import TENANTS
-from tests.support.pipeline_process import PipelineProcess, pipeline_process
-from tests.support.receiver import Received, receiver, status
+from tests.support.pipeline.process import PipelineProcess, pipeline_process
+from tests.support.receivers.receiver import Received, receiver, status
 from tests.support.until import until
+from tests.support.values.builders import TENANTS
 
 LATE = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1))
 SOON = RetryPolicy(first=timedelta(seconds=2), cap=timedelta(seconds=2), attempts=9)

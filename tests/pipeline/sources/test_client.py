@@ -10,7 +10,7 @@ import pytest
 
 from daemon.sources import client
 from daemon.sources.client import KafkaClient, SourceFault
-from tests.support.sources import config_of
+from tests.support.kafka.sources import config_of
 
 # A length, and the number of the request (its third word) that is answered.
 _HEAD = struct.Struct(">i4s")

@@ -17,8 +17,8 @@ from daemon.sources.client import KafkaClient, PartitionPlace
 from daemon.sources.fetching import AT_ONCE, FETCHED_BYTES, MessageFetcher
 from daemon.sources.partitions import SourcePartitions
 from eventstore.sources.positions import SourcePosition
-from tests.support.messages import MadeMessage
-from tests.support.sources import config_of
+from tests.support.kafka.messages import MadeMessage
+from tests.support.kafka.sources import config_of
 
 MIB = 1 << 20
 

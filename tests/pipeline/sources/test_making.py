@@ -14,8 +14,8 @@ from daemon.metrics import Metrics
 from daemon.pipeline.loops import run_forever
 from daemon.sources.making import EventMaker, made_id
 from eventstore.postgres.connect import Database
-from tests.support.messages import MadeMessage
-from tests.support.sources import config_of
+from tests.support.kafka.messages import MadeMessage
+from tests.support.kafka.sources import config_of
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 EVENT = b'{"tenant": "acme", "type": "order.create", "data": {}}'

@@ -24,8 +24,8 @@ from daemon.sources.taking import BatchTaker
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
 from eventstore.sources.positions import SourcePosition
-from tests.support.messages import MadeMessage
-from tests.support.sources import config_of
+from tests.support.kafka.messages import MadeMessage
+from tests.support.kafka.sources import config_of
 
 EVENT = b'{"tenant": "acme", "type": "order.create", "data": {}}'
 

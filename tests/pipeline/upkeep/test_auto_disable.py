@@ -18,9 +18,9 @@ from daemon.pipeline.tunables import Tunables
 from daemon.pipeline.upkeep.auto_disable import AutoDisable, RouteDisabler
 from eventstore.domain_events.events import shard_of
 from eventstore.postgres import schema
-from tests.support.outcomes import note
-from tests.support.pipeline_process import PipelineProcess, pipeline_process
-from tests.support.receiver import receiver, status
+from tests.support.pipeline.process import PipelineProcess, pipeline_process
+from tests.support.receivers.receiver import receiver, status
+from tests.support.rows.outcomes import note
 
 QUICK = RetryPolicy(first=timedelta(seconds=0.1), cap=timedelta(seconds=0.1), attempts=1000)
 SECONDS = 30.0

@@ -19,8 +19,8 @@ from eventstore.postgres.connect import Database
 from eventstore.progress import backlog, lease, recording, steady_time
 from eventstore.progress.recording import Flush
 from eventstore.progress.steady_time import ClockReading, TimedReading
-from tests.support.builders import retry
-from tests.support.server_clock import ServerClock, database_of_its_own, server_clock
+from tests.support.postgres.server_clock import ServerClock, database_of_its_own, server_clock
+from tests.support.values.builders import retry
 
 HOUR_SECONDS = 3600
 SHARD = 0

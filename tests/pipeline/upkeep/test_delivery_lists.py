@@ -8,7 +8,7 @@ from uuid import UUID
 
 from daemon.deliveries.merge import DeliveryScan, Merge
 from eventstore.queries.delivery_log import TOP, FoundDelivery, ListPosition, Stretch
-from tests.support.deliveries import NOON
+from tests.support.values.deliveries import NOON
 
 ROUTE = UUID(int=1)
 

@@ -13,7 +13,7 @@ from eventstore.domain_events.events import SHARDS
 from eventstore.postgres.connect import Database
 from eventstore.queries import status
 from eventstore.queries.status import InstallationStatus
-from tests.support.pipeline_process import pipeline_process
+from tests.support.pipeline.process import pipeline_process
 from tests.support.until import until
 
 

@@ -10,8 +10,8 @@ from daemon.core.delivery.health import HealthState
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.pipeline.tunables import Tunables
 from daemon.receivers import RouteHealth
-from tests.support.pipeline_process import PipelineProcess, pipeline_process
-from tests.support.receiver import ok, receiver, status
+from tests.support.pipeline.process import PipelineProcess, pipeline_process
+from tests.support.receivers.receiver import ok, receiver, status
 
 LATE = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1))
 QUICK = Tunables(breaker_first_pause_seconds=0.2, breaker_longest_pause_seconds=0.4, health_pause_seconds=0.05)

@@ -16,8 +16,8 @@ from eventstore.access.sessions import PendingLink
 from eventstore.postgres import schema
 from eventstore.postgres.errors import SchemaMismatch
 from eventstore.progress.retention import Keep
-from tests.support.pipeline_process import PipelineProcess, pipeline_process
-from tests.support.receiver import receiver, status
+from tests.support.pipeline.process import PipelineProcess, pipeline_process
+from tests.support.receivers.receiver import receiver, status
 
 AGE = timedelta(days=40)
 SECONDS = 30.0

@@ -13,10 +13,10 @@ from daemon.pipeline.upkeep.maintenance import MetricsRollup
 from eventstore.postgres.connect import Database
 from eventstore.queries import route_metrics, tally
 from eventstore.queries.route_metrics import Counts
-from tests.support.deliveries import delivery, outcome
-from tests.support.pipeline_process import pipeline_process
-from tests.support.receiver import receiver, status
+from tests.support.pipeline.process import pipeline_process
+from tests.support.receivers.receiver import receiver, status
 from tests.support.until import until
+from tests.support.values.deliveries import delivery, outcome
 
 SECONDS = 30.0
 

@@ -27,9 +27,9 @@ from daemon.pipeline.upkeep.sealing import SealSettings
 from eventstore import domain_events
 from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.connect import Database
-from tests.support.builders import NOON
-from tests.support.pipeline_process import PipelineProcess, pipeline_process
-from tests.support.receiver import Received, receiver, status
+from tests.support.pipeline.process import PipelineProcess, pipeline_process
+from tests.support.receivers.receiver import Received, receiver, status
+from tests.support.values.builders import NOON
 
 OPERATORS = Audience(tenant="ops")
 BOTH = Audience(tenant="ops", tells_tenants=True)

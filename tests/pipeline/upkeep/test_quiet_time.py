@@ -7,8 +7,8 @@ import pytest
 from daemon.pipeline.upkeep import quiet_time
 from daemon.pipeline.upkeep.quiet_time import QuietTime
 from eventstore.postgres.connect import Database
-from tests.support.pipeline_process import pipeline_process
-from tests.support.receiver import receiver
+from tests.support.pipeline.process import pipeline_process
+from tests.support.receivers.receiver import receiver
 from tests.support.until import until
 
 

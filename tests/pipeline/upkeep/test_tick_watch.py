@@ -11,10 +11,10 @@ from eventstore.domain_events import ticks
 from eventstore.domain_events.events import publish
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
-from tests.support.builders import new_event
-from tests.support.pipeline_process import pipeline_process
-from tests.support.receiver import receiver
+from tests.support.pipeline.process import pipeline_process
+from tests.support.receivers.receiver import receiver
 from tests.support.until import until
+from tests.support.values.builders import new_event
 
 LOCK = "BEGIN; LOCK TABLE hookledger.log_lock IN SHARE UPDATE EXCLUSIVE MODE"
 

@@ -15,8 +15,8 @@ from eventstore.access import tokens
 from eventstore.access.tokens import NewToken
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable, ValueRefused
-from tests.support.fault_proxy import fault_proxy
-from tests.support.tokens import id_in, token
+from tests.support.postgres.fault_proxy import fault_proxy
+from tests.support.web.tokens import id_in, token
 
 
 @dataclass

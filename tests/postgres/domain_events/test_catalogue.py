@@ -8,7 +8,7 @@ import pytest
 from eventstore.domain_events import catalogue, sample_events
 from eventstore.domain_events.catalogue import ListedType, OutlinedType, TypeRow
 from eventstore.postgres.connect import Database
-from tests.support.builders import ROUTE, new_event
+from tests.support.values.builders import ROUTE, new_event
 
 
 def rows(*names: str) -> list[TypeRow]:

@@ -18,8 +18,8 @@ from eventstore.domain_events import ticks
 from eventstore.domain_events.events import NewEvent, StoredEvent, publish
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import AccessRefused, StoreUnavailable, ValueRefused
-from tests.support.builders import TENANTS, new_event
-from tests.support.postgres import Connect, until_waiting
+from tests.support.postgres.queries import Connect, until_waiting
+from tests.support.values.builders import TENANTS, new_event
 
 ALWAYS_MIDNIGHT = "CREATE OR REPLACE FUNCTION hookledger.is_near_midnight(at timestamptz) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true'"
 

@@ -10,7 +10,7 @@ from eventstore import domain_events
 from eventstore.domain_events import field_search
 from eventstore.domain_events.field_search import Candidates, SearchBounds
 from eventstore.postgres.connect import Database
-from tests.support.builders import new_event
+from tests.support.values.builders import new_event
 
 BEGIN = (datetime(9999, 1, 1, tzinfo=UTC), 0)
 SINCE = datetime(1970, 1, 1, tzinfo=UTC)

@@ -10,8 +10,8 @@ from eventstore.domain_events.polls import Poll
 from eventstore.postgres.connect import Database
 from eventstore.progress import lifeline, process
 from eventstore.progress.process import Process
-from tests.support.builders import new_event
-from tests.support.postgres import Connect
+from tests.support.postgres.queries import Connect
+from tests.support.values.builders import new_event
 
 HEARTBEATS = {100, 101, 105}
 

@@ -11,7 +11,7 @@ from eventstore.domain_events import missed_events
 from eventstore.domain_events import sample_events as tests_of_routes
 from eventstore.domain_events.missed_events import MissedEvents
 from eventstore.postgres.connect import Database
-from tests.support.builders import ROUTE, new_event
+from tests.support.values.builders import ROUTE, new_event
 
 NOW = datetime.now(UTC)
 OFF, ON = NOW - timedelta(hours=2), NOW - timedelta(hours=1)

@@ -15,8 +15,8 @@ from eventstore.domain_events.ticks import bits_of
 from eventstore.postgres import listen
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import ValueRefused
-from tests.support.builders import TENANTS, new_event
-from tests.support.postgres import Connect
+from tests.support.postgres.queries import Connect
+from tests.support.values.builders import TENANTS, new_event
 
 ALL = bits_of(range(domain_events.SHARDS))
 BEGINNING = ReadUpto(0, ALL)

@@ -16,9 +16,9 @@ from eventstore.domain_events.events import StoredEvent, publish
 from eventstore.domain_events.tail import difference
 from eventstore.domain_events.ticks import Tick
 from eventstore.postgres.connect import Database
-from tests.support.audited_events import audited_events
-from tests.support.builders import TENANTS, new_event
-from tests.support.postgres import Connect
+from tests.support.audit.events import audited_events
+from tests.support.postgres.queries import Connect
+from tests.support.values.builders import TENANTS, new_event
 
 ALL = list(range(domain_events.SHARDS))
 

@@ -11,7 +11,7 @@ from eventstore.domain_events import polls, ticks
 from eventstore.domain_events.events import publish
 from eventstore.postgres import listen
 from eventstore.postgres.connect import Database
-from tests.support.builders import draft, new_event
+from tests.support.values.builders import draft, new_event
 
 
 async def positions(database: Database) -> tuple[int | None, int, int]:

@@ -8,7 +8,7 @@ from eventstore.postgres.connect import Database
 from eventstore.progress import backlog, lease, recording
 from eventstore.progress.recording import Flush
 from eventstore.progress.rows import AttemptRow, ParkedRow, RetryRow
-from tests.support.builders import NOON, ROUTE, attempt, parked, retry
+from tests.support.values.builders import NOON, ROUTE, attempt, parked, retry
 
 OTHER = UUID(int=7)
 HOUR = timedelta(hours=1)

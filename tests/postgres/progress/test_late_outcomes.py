@@ -11,7 +11,7 @@ from eventstore.progress import backlog, late_outcomes, lease, recording
 from eventstore.progress.late_outcomes import LateOutcome
 from eventstore.progress.recording import Flush
 from eventstore.progress.rows import RetryRow
-from tests.support.builders import ROUTE, attempt, parked, retry
+from tests.support.values.builders import ROUTE, attempt, parked, retry
 
 LATER = timedelta(seconds=60)
 NOW = timedelta(0)

@@ -8,7 +8,7 @@ import asyncpg
 from eventstore.postgres.connect import Database
 from eventstore.progress import lease
 from eventstore.progress.process import heartbeat
-from tests.support.builders import process
+from tests.support.values.builders import process
 
 GONE = timedelta(seconds=-1)
 

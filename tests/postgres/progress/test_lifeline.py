@@ -12,8 +12,8 @@ from eventstore.postgres.connect import Database
 from eventstore.progress import lease, lifeline
 from eventstore.progress.lifeline import Lifeline, Missed
 from eventstore.progress.process import Renewal, heartbeat, leave
-from tests.support.builders import process
-from tests.support.postgres import Connect
+from tests.support.postgres.queries import Connect
+from tests.support.values.builders import process
 
 
 async def watched(database: Database, connection: asyncpg.Connection, owner: str, *, number: int = 1) -> Missed:

@@ -16,9 +16,9 @@ from eventstore.progress import backlog, lease, manual_retry, recording
 from eventstore.progress.manual_retry import RetryRequest, RetryResult
 from eventstore.progress.recording import Flush
 from eventstore.progress.rows import SettledRow
-from tests.support.builders import ROUTE, attempt, parked, retry
-from tests.support.finished_deliveries import store_finished
-from tests.support.postgres import Connect
+from tests.support.postgres.queries import Connect
+from tests.support.rows.finished_deliveries import store_finished
+from tests.support.values.builders import ROUTE, attempt, parked, retry
 
 SHARD = shard_of("acme")
 HOUR = timedelta(hours=1)

@@ -10,7 +10,7 @@ import asyncpg
 from eventstore.postgres.connect import Database
 from eventstore.progress import lease
 from eventstore.progress.process import heartbeat, leave
-from tests.support.builders import process
+from tests.support.values.builders import process
 
 
 async def test_the_first_beat_is_announced_and_the_next_are_not(database: Database, sql: asyncpg.Connection) -> None:

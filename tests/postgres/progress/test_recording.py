@@ -16,9 +16,9 @@ from eventstore.progress import backlog, lease, recording
 from eventstore.progress.process import heartbeat
 from eventstore.progress.recording import Flush
 from eventstore.progress.rows import ATTEMPT_COLUMNS, AttemptRow, ParkedKey, SettledRow
-from tests.support.builders import NOON, ROUTE, TENANTS, attempt, new_event, parked, process, retry
-from tests.support.fault_proxy import fault_proxy
-from tests.support.postgres import Connect, until_waiting
+from tests.support.postgres.fault_proxy import fault_proxy
+from tests.support.postgres.queries import Connect, until_waiting
+from tests.support.values.builders import NOON, ROUTE, TENANTS, attempt, new_event, parked, process, retry
 
 GONE = timedelta(seconds=-1)
 TABLES = ("attempt", "retry", "parked")

@@ -18,9 +18,9 @@ from eventstore.progress.manual_retry import RetryRequest
 from eventstore.progress.recording import Flush
 from eventstore.progress.replays import Replay, ReplayScope
 from eventstore.progress.rows import SettledRow
-from tests.support.builders import ROUTE, retry
-from tests.support.finished_deliveries import store_finished
-from tests.support.postgres import until_waiting
+from tests.support.postgres.queries import until_waiting
+from tests.support.rows.finished_deliveries import store_finished
+from tests.support.values.builders import ROUTE, retry
 
 SHARD = shard_of("acme")
 LONG_AGO, LATER = datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)

@@ -16,8 +16,8 @@ from eventstore.postgres.connect import Database
 from eventstore.progress import retention
 from eventstore.progress.retention import Held, Keep, Swept
 from eventstore.route_log import sealed_secrets
-from tests.support.builders import ROUTE, draft, new_event
-from tests.support.postgres import Connect, until_waiting
+from tests.support.postgres.queries import Connect, until_waiting
+from tests.support.values.builders import ROUTE, draft, new_event
 
 KEEP = Keep(events=timedelta(days=30), attempts=timedelta(days=30))
 OLD, RECENT = 40, 10

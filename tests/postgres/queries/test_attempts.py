@@ -7,7 +7,7 @@ from eventstore.postgres.connect import Database
 from eventstore.progress import lease, recording
 from eventstore.progress.recording import Flush
 from eventstore.queries import attempts
-from tests.support.builders import ROUTE, attempt, parked, retry
+from tests.support.values.builders import ROUTE, attempt, parked, retry
 
 OTHER = UUID(int=7)
 

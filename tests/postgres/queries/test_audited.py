@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from eventstore.domain_events import ticks
 from eventstore.domain_events.events import publish
 from eventstore.postgres.connect import Database
-from tests.support.audited_events import audited_events
-from tests.support.builders import new_event
+from tests.support.audit.events import audited_events
+from tests.support.values.builders import new_event
 
 
 async def test_a_period_is_read_in_pages_by_seq(database: Database) -> None:

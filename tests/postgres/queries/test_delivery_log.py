@@ -9,7 +9,7 @@ from eventstore.progress import lease, recording
 from eventstore.progress.recording import Flush
 from eventstore.queries import delivery_log
 from eventstore.queries.delivery_log import TOP, ListScope
-from tests.support.builders import ROUTE, TENANTS, attempt
+from tests.support.values.builders import ROUTE, TENANTS, attempt
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from eventstore.postgres.connect import Database
 from eventstore.queries import rates, tally
 from eventstore.queries.route_metrics import RECENT_PERIOD, Counts
-from tests.support.outcomes import note
+from tests.support.rows.outcomes import note
 
 OTHER = UUID("99999999-8888-7777-6666-555555555555")
 

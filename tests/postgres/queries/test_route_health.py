@@ -13,7 +13,7 @@ from eventstore.progress import lease, recording
 from eventstore.progress.recording import Flush
 from eventstore.queries import route_health, tally
 from eventstore.queries.route_health import FailingCount, FailingPosition, HealthRow
-from tests.support.builders import ROUTE, parked, retry
+from tests.support.values.builders import ROUTE, parked, retry
 
 START = datetime(2026, 11, 23, 13, tzinfo=UTC)
 

@@ -15,9 +15,9 @@ from eventstore.progress import lease, recording
 from eventstore.progress.recording import Flush
 from eventstore.queries import route_metrics, tally
 from eventstore.queries.route_metrics import Counts
-from tests.support.builders import ROUTE, attempt, parked, retry
-from tests.support.outcomes import INSERT, note
-from tests.support.postgres import Connect
+from tests.support.postgres.queries import Connect
+from tests.support.rows.outcomes import INSERT, note
+from tests.support.values.builders import ROUTE, attempt, parked, retry
 
 OTHER = UUID("99999999-8888-7777-6666-555555555555")
 TALLIES = "SELECT count(*) FROM hookledger.route_tally"

@@ -19,8 +19,8 @@ from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import ChainBroken, RequestReused, ValueRefused, VersionConflict
 from eventstore.route_log import chain
 from eventstore.route_log.log import RouteCount, RouteEvent
-from tests.support.builders import NOON, ROUTE, draft, new_event
-from tests.support.postgres import Connect, until_waiting
+from tests.support.postgres.queries import Connect, until_waiting
+from tests.support.values.builders import NOON, ROUTE, draft, new_event
 
 
 async def test_an_appended_event_is_what_is_read_back(database: Database) -> None:

@@ -15,7 +15,7 @@ from eventstore.postgres.connect import Database
 from eventstore.progress import process
 from eventstore.progress.process import Process
 from eventstore.route_log.sealed_secrets import Table
-from tests.support.builders import draft
+from tests.support.values.builders import draft
 
 OLD, NEW = b"o" * 32, b"n" * 32
 ROUTES = 7

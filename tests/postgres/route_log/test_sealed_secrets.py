@@ -9,7 +9,7 @@ from eventstore import route_log
 from eventstore.postgres.connect import Database
 from eventstore.route_log import sealed_secrets
 from eventstore.route_log.sealed_secrets import Table
-from tests.support.builders import ROUTE, draft
+from tests.support.values.builders import ROUTE, draft
 
 OTHER = UUID(int=7)
 

@@ -50,10 +50,10 @@ from eventstore.queries.route_health import HealthRow
 from eventstore.route_log.sealed_secrets import Table
 from eventstore.sources.positions import MessageBatch, SourcePosition
 from eventstore.sources.refusals import KeptRefusal
-from tests.support.builders import NOON, ROUTE, draft, new_event
-from tests.support.deliveries import delivery, outcome
-from tests.support.fault_proxy import fault_proxy
-from tests.support.postgres import Connect
+from tests.support.postgres.fault_proxy import fault_proxy
+from tests.support.postgres.queries import Connect
+from tests.support.values.builders import NOON, ROUTE, draft, new_event
+from tests.support.values.deliveries import delivery, outcome
 
 
 async def opened(url: str) -> None:

@@ -18,7 +18,7 @@ import pytest
 from eventstore.postgres.connect import Database
 from eventstore.postgres.database_url import parsed
 from eventstore.postgres.errors import MalformedUrl, StoreUnavailable, UnsafeServer
-from tests.support.fault_proxy import fault_proxy
+from tests.support.postgres.fault_proxy import fault_proxy
 
 
 async def answer(url: str, query: str) -> object:

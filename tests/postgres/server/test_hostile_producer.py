@@ -23,8 +23,8 @@ from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
 from eventstore.progress import manual_retry, retention
 from eventstore.queries import tally
-from tests.support.builders import ROUTE, draft, new_event
-from tests.support.postgres import Connect
+from tests.support.postgres.queries import Connect
+from tests.support.values.builders import ROUTE, draft, new_event
 
 LOCK_TABLES = ("log_lock", "sweep_lock", "tally_lock", "resend_lock", "meta", "event_type")
 # Every mode that LOCK TABLE knows.

@@ -10,8 +10,8 @@ from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import SchemaMismatch
 from eventstore.progress import backlog, lease, recording
 from eventstore.progress.recording import Flush
-from tests.support.builders import TENANTS, attempt, new_event, parked, retry
-from tests.support.postgres import Connect
+from tests.support.postgres.queries import Connect
+from tests.support.values.builders import TENANTS, attempt, new_event, parked, retry
 
 ALL = list(range(domain_events.SHARDS))
 # Dumps of a cluster that had made this many more transactions than this one, and of one that had made fewer.

@@ -13,8 +13,8 @@ from eventstore.domain_events.events import publish
 from eventstore.postgres import listen
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
-from tests.support.builders import draft, new_event
-from tests.support.fault_proxy import fault_proxy
+from tests.support.postgres.fault_proxy import fault_proxy
+from tests.support.values.builders import draft, new_event
 
 
 @asynccontextmanager

@@ -18,10 +18,10 @@ from daemon.core.routing.route import RouteConfig, config_to_body
 from eventstore.postgres import schema
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import SchemaMismatch
-from tests.support.builders import ROUTE
-from tests.support.catalogue import describe
-from tests.support.pipeline_process import pipeline_process
-from tests.support.postgres import until_waiting
+from tests.support.pipeline.process import pipeline_process
+from tests.support.postgres.queries import until_waiting
+from tests.support.postgres.schema_lines import describe
+from tests.support.values.builders import ROUTE
 
 OLDER_SCHEMAS = Path(__file__).parent / "older_schemas"
 MIGRATIONS = Path(schema.__file__).parents[1] / "migrations"

@@ -36,7 +36,7 @@ from eventstore.queries import (
 from eventstore.queries.delivery_log import ListScope
 from eventstore.route_log import sealed_secrets
 from eventstore.seals import covered, places
-from tests.support.builders import ROUTE
+from tests.support.values.builders import ROUTE
 
 POPULATE = """
 SELECT hookledger.ensure_partitions((now() AT TIME ZONE 'UTC')::date - 30, (now() AT TIME ZONE 'UTC')::date);

@@ -14,9 +14,9 @@ from eventstore.postgres import lineage, schema
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import AccessRefused, SchemaMismatch
 from eventstore.progress import retention
-from tests.support.builders import new_event
-from tests.support.catalogue import describe
-from tests.support.postgres import Connect
+from tests.support.postgres.queries import Connect
+from tests.support.postgres.schema_lines import describe
+from tests.support.values.builders import new_event
 
 OLDER_SCHEMAS = {int(path.stem): path for path in (Path(__file__).parent / "older_schemas").glob("[0-9]*.sql")}
 

@@ -16,7 +16,7 @@ from eventstore.progress.retention import Keep
 from eventstore.sources import positions, refusals, standing
 from eventstore.sources.positions import MessageBatch, Refusal, SourcePosition, Taken
 from eventstore.sources.refusals import KeptRefusal, RefusalPlace
-from tests.support.builders import NOON, new_event
+from tests.support.values.builders import NOON, new_event
 
 COUNTS = (
     "SELECT first_offset, next_offset, events, repeated, refused, filtered, absent FROM hookledger.source_partition"

@@ -10,7 +10,7 @@ import pytest
 from daemon.core.delivery.explanation_text import ExplainedDecision, ExplanationFacts, RouteChange, sentence
 from daemon.core.delivery.waiting_text import SentAgain, WaitingFacts
 from daemon.core.routing.route import LifecycleEventType
-from tests.support.lifecycles import filtered, life
+from tests.support.values.lifecycles import filtered, life
 
 AT = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 LATER = AT + timedelta(minutes=5)

@@ -11,7 +11,7 @@ from daemon.core.delivery import resend
 from daemon.core.delivery.resend import ResendRefused
 from daemon.core.routing.route import Route, RouteStatus, evolve
 from daemon.core.routing.windows import Window
-from tests.support.lifecycles import created
+from tests.support.values.lifecycles import created
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -28,8 +28,8 @@ from daemon.expressions.messages import (
     RenderJob,
     RenderReply,
 )
-from tests.support.expressions import well_formed
-from tests.support.messages import MadeMessage, mapping_of
+from tests.support.kafka.messages import MadeMessage, mapping_of
+from tests.support.values.expressions import well_formed
 
 EVENT = PayloadEvent(
     event_id='evt "1"',

@@ -11,7 +11,7 @@ from daemon.core.messages import mapping, message
 from daemon.core.messages.mapping import MappingFailed
 from daemon.core.messages.message import NotJson
 from daemon.core.webhook.expression import StepAllowance, TooHeavy
-from tests.support.messages import MadeMessage, mapping_of
+from tests.support.kafka.messages import MadeMessage, mapping_of
 
 
 def made(given: MadeMessage, filter: str | None = None, *, max_bytes: int = 10_000, **fields: str) -> bytes | None:

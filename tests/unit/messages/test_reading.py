@@ -9,7 +9,7 @@ import pytest
 from daemon.core.events.event import IncomingEvent
 from daemon.core.messages import reading
 from daemon.core.messages.reading import Filtered, MessageResult, MessageRules
-from tests.support.messages import MadeMessage, mapping_of
+from tests.support.kafka.messages import MadeMessage, mapping_of
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 PLAIN = MessageRules(max_bytes=1000)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support import prometheus
+from tests.support.faults import prometheus
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 RULES = [rule for group in yaml.safe_load((DEPLOY / "alerts.yaml").read_text())["groups"] for rule in group["rules"]]

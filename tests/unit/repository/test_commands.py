@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from daemon.cli.main import COMMANDS, cli
-from tests.support.documents import DEPLOY, DOCUMENTS, ROOT, Typed, blocks, typed
+from tests.support.processes.documents import DEPLOY, DOCUMENTS, ROOT, Typed, blocks, typed
 
 ALL = typed()
 WHOLE = [each for each in ALL if each.is_whole]

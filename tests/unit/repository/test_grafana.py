@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import prometheus
+from tests.support.faults import prometheus
 
 BOARD = json.loads((Path(__file__).parents[3] / "deploy" / "grafana.json").read_text())
 PANELS: list[dict[str, Any]] = [panel for panel in BOARD["panels"] if panel["type"] != "row"]

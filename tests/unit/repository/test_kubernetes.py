@@ -16,7 +16,7 @@ from daemon import __version__, config
 from daemon.config import Config
 from daemon.web import app
 from eventstore.domain_events.events import SHARDS
-from tests.support import prometheus
+from tests.support.faults import prometheus
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 TEXT = (DEPLOY / "kubernetes.yaml").read_text()

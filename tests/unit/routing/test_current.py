@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from daemon.core.routing.current import CurrentRoutes
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import LifecycleEvent, LifecycleEventType, may
-from tests.support.lifecycles import NOON, TICK, after, config, created
+from tests.support.values.lifecycles import NOON, TICK, after, config, created
 
 EDITS = 5_000
 

@@ -15,7 +15,7 @@ from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import LifecycleEvent, LifecycleEventType, RouteConfig, RouteStatus, evolve
 from daemon.core.routing.timeline import Timeline
 from daemon.core.routing.windows import Window
-from tests.support.lifecycles import NOON, ROUTE, TICK, after, config, created, filtered, life
+from tests.support.values.lifecycles import NOON, ROUTE, TICK, after, config, created, filtered, life
 
 # A literal copy of the API's values.
 DECISIONS = {

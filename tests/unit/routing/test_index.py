@@ -12,7 +12,7 @@ from daemon.core.routing import index as index_module
 from daemon.core.routing.index import RouteIndex, patterns_of, wider_patterns
 from daemon.core.routing.route import BrokenHistory, LifecycleEventType, RouteStatus, evolve, may
 from daemon.core.routing.timeline import Timeline
-from tests.support.lifecycles import NOON, TICK, after, config, created, life
+from tests.support.values.lifecycles import NOON, TICK, after, config, created, life
 
 PATTERNS = ("order.create", "order.*", "*", "cart.item.add", "cart.*", "cart.item.*", "cart.add.*")
 

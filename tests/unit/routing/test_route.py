@@ -25,7 +25,7 @@ from daemon.core.routing.route import (
     snapshot_selection,
 )
 from daemon.core.routing.windows import Window
-from tests.support.lifecycles import NOON, TICK, after, config, created, life
+from tests.support.values.lifecycles import NOON, TICK, after, config, created, life
 
 # A literal copy, so that a row missing in the code is noticed.
 TABLE = {

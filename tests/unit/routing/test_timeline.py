@@ -17,7 +17,7 @@ from daemon.core.routing.decision import Decision, eligible
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import LifecycleEvent, LifecycleEventType, PayloadOptions, Route, evolve, may
 from daemon.core.routing.timeline import Timeline
-from tests.support.lifecycles import NOON, ROUTE, TICK, after, config, created
+from tests.support.values.lifecycles import NOON, ROUTE, TICK, after, config, created
 
 TOGGLES = 20_000
 MEBIBYTE = 1024 * 1024

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from daemon.core.routing import windows
 from daemon.core.routing.route import LifecycleEventType, RouteStatus, evolve
 from daemon.core.routing.windows import Window
-from tests.support.lifecycles import NOON, TICK, after, created, life
+from tests.support.values.lifecycles import NOON, TICK, after, created, life
 
 HOUR = timedelta(hours=1)
 moments = st.integers(-50, 50).map(lambda count: NOON + count * TICK)

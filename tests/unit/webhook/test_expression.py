@@ -25,7 +25,7 @@ from daemon.core.webhook.expression import (
     transform_steps,
 )
 from daemon.core.webhook.json_values import Json, PublishedNumber
-from tests.support.expressions import expressions, well_formed
+from tests.support.values.expressions import expressions, well_formed
 
 SMALL: dict[str, Any] = {"a": [1, 2, {"b": "x"}], "b": {"a": 1.5, "b": None, "type": True}, "id": "evt", "type": ""}
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook import json_values
 from daemon.core.webhook.payload import EventFilters, PayloadEvent, RenderError, render
-from tests.support.expressions import well_formed
-from tests.support.published_json import objects
+from tests.support.values.expressions import well_formed
+from tests.support.values.published_json import objects
 
 ODD = (
     '{"total":19.90,"p":123456789012345678.123456789,"big":123456789012345678901234567890,"zero":-0,"e":1E400,'

@@ -16,7 +16,7 @@ from daemon.core.webhook import expression, json_values
 from daemon.core.webhook.expression import StepAllowance, TooHeavy
 from daemon.core.webhook.json_values import Json
 from daemon.core.webhook.payload import EventFilters, FilterResult, PayloadEvent, RenderError, envelope, render, select
-from tests.support.expressions import expressions, well_formed
+from tests.support.values.expressions import expressions, well_formed
 
 LIMIT = 262_144
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

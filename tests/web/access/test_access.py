@@ -18,8 +18,8 @@ from daemon.core.drafts.scope import ScopeKind
 from daemon.web.access.auth import SCOPES
 from daemon.web.app import build_ops
 from daemon.web.http.endpoints import Access, declared
-from tests.support.tokens import bearer, token
-from tests.support.web import App, app
+from tests.support.web.application import App, app
+from tests.support.web.tokens import bearer, token
 
 TOKEN = "hl_admin_0123456789abcdef0123456789abcdef"
 

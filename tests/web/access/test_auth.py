@@ -8,7 +8,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from daemon.web.app import build, build_ops
 from daemon.web.http import endpoints
-from tests.support.web import App, app
+from tests.support.web.application import App, app
 
 TOKEN = "correct horse battery staple"
 

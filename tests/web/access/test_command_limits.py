@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
-from tests.support.pages import get, post
-from tests.support.sessions import browser
-from tests.support.tokens import bearer, token
-from tests.support.web import TARGET, app, path
+from tests.support.web.application import TARGET, app, path
+from tests.support.web.pages import get, post
+from tests.support.web.sessions import browser
+from tests.support.web.tokens import bearer, token
 
 ROUTES = "/v1/tenants/acme/routes"
 BODY = {"name": "a route", "target_url": TARGET, "event_types": ["*"]}

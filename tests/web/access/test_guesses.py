@@ -11,8 +11,8 @@ from daemon.core.gcra import Allowance
 from daemon.web.access.guesses import GUESSES, WRONG, CredentialKind, Guesses, network_of
 from daemon.web.http.problems import Problem
 from eventstore.access import sessions, tokens
-from tests.support.tokens import bearer, token
-from tests.support.web import app
+from tests.support.web.application import app
+from tests.support.web.tokens import bearer, token
 
 ADMIN = "correct horse battery staple"
 TIGHT = Allowance(burst=3, per_second=0.01)

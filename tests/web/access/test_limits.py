@@ -8,7 +8,7 @@ from daemon.core.gcra import Allowance
 from daemon.web.access.limits import ALLOWANCES, TENANT_LIMITS, TenantLimits
 from daemon.web.http.endpoints import RateLimit, declared
 from daemon.web.http.problems import Problem
-from tests.support.web import App, path
+from tests.support.web.application import App, path
 
 TIGHT = dict.fromkeys(RateLimit, Allowance(burst=2, per_second=0.01))
 

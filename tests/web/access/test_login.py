@@ -13,9 +13,9 @@ from daemon.core.drafts.login_link_draft import LoginLinkDraft
 from daemon.core.gcra import Allowance
 from daemon.web.access import sessions
 from daemon.web.access.guesses import GUESSES
-from tests.support.pages import get
-from tests.support.web import Answer, App, path
-from tests.support.web import app as opened_door
+from tests.support.web.application import Answer, App, path
+from tests.support.web.application import app as opened_door
+from tests.support.web.pages import get
 
 ADMIN = "correct horse battery staple"
 OURS = {"Sec-Fetch-Site": "same-origin"}

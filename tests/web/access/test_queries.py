@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 
-from tests.support.pages import get
-from tests.support.postgres import until_waiting
-from tests.support.web import App, app
+from tests.support.postgres.queries import until_waiting
+from tests.support.web.application import App, app
+from tests.support.web.pages import get
 
 READERS = 24
 

@@ -9,8 +9,8 @@ from structlog.testing import capture_logs
 
 from daemon.core.gcra import UNUSED, Allowance
 from daemon.web.access.refusals import REFUSALS
-from tests.support.tokens import bearer, id_in, token
-from tests.support.web import App, app
+from tests.support.web.application import App, app
+from tests.support.web.tokens import bearer, id_in, token
 
 ADMIN = "correct horse battery staple"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.web import TARGET, App, app, path
+from tests.support.web.application import TARGET, App, app, path
 
 CASES = json.loads((Path(__file__).parents[2] / "data" / "ssrf_cases.json").read_text())
 ROUTES = "/v1/tenants/acme/routes"

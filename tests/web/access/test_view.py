@@ -9,8 +9,8 @@ import pytest
 
 from daemon.core.drafts.login_link_draft import DashboardRole, LoginLinkDraft
 from daemon.web.app import build_ops
-from tests.support.sessions import browser
-from tests.support.web import App
+from tests.support.web.application import App
+from tests.support.web.sessions import browser
 
 VIEW = LoginLinkDraft(actor="jane", role=DashboardRole.VIEW)
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")

@@ -11,8 +11,8 @@ import pytest
 from daemon import audit
 from daemon.core.webhook import payload
 from eventstore.domain_events import ticks
-from tests.support.delivery_log import delivery_log
-from tests.support.web import Answer, App, app, path
+from tests.support.rows.delivery_log import delivery_log
+from tests.support.web.application import Answer, App, app, path
 
 EXPLAIN = "/v1/tenants/acme/explain"
 

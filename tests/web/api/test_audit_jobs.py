@@ -16,11 +16,11 @@ from daemon.audit.judging import Judging
 from daemon.audit.pages import AuditPage
 from daemon.web.service import audit_jobs
 from eventstore.postgres.errors import StoreUnavailable
-from tests.support.audits import deliver, tamper
-from tests.support.seals import seal
-from tests.support.tokens import bearer, token
-from tests.support.web import App
-from tests.support.web import app as app_of
+from tests.support.audit.seals import seal
+from tests.support.rows.audits import deliver, tamper
+from tests.support.web.application import App
+from tests.support.web.application import app as app_of
+from tests.support.web.tokens import bearer, token
 
 TOKEN = "hl_admin_0123456789abcdef0123456789abcdef"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.web import App, path
+from tests.support.web.application import App, path
 
 # A seventh version, after the first one.
 _FORGE = """

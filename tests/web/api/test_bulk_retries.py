@@ -9,8 +9,8 @@ import pytest
 
 from daemon.web.service import bulk_retries
 from eventstore.progress import replays
-from tests.support.finished_deliveries import store_finished
-from tests.support.web import App, path
+from tests.support.rows.finished_deliveries import store_finished
+from tests.support.web.application import App, path
 
 RETRIES = "/v1/tenants/acme/retries"
 

@@ -17,8 +17,8 @@ from eventstore.queries import deliveries_of_type
 from eventstore.queries import delivery_log as delivery_log_queries
 from eventstore.queries import undecided as unaccounted
 from eventstore.queries.delivery_log import TOP, ListPosition, ListScope
-from tests.support.delivery_log import DeliveryLog, ExpectedDelivery, delivery_log, expected_fields, shown_fields
-from tests.support.web import Answer, App
+from tests.support.rows.delivery_log import DeliveryLog, ExpectedDelivery, delivery_log, expected_fields, shown_fields
+from tests.support.web.application import Answer, App
 
 LISTS = "/v1/tenants/acme/deliveries"
 

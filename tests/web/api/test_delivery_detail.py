@@ -17,10 +17,10 @@ from daemon.web.access.limits import TENANT_LIMITS as ALLOWED
 from daemon.web.api import deliveries
 from daemon.web.http.endpoints import RateLimit
 from eventstore.domain_events import ticks
-from tests.support.delivery_log import TENANT, delivery_log, expected_fields
-from tests.support.recorded import age_events, age_routes, recorded
-from tests.support.web import Answer, App, path
-from tests.support.web import app as opened
+from tests.support.rows.delivery_log import TENANT, delivery_log, expected_fields
+from tests.support.rows.recorded import age_events, age_routes, recorded
+from tests.support.web.application import Answer, App, path
+from tests.support.web.application import app as opened
 
 LISTS = "/v1/tenants/acme/deliveries"
 

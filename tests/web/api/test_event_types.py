@@ -8,8 +8,8 @@ import pytest
 
 from daemon.core.events.catalogue import MAX_EXAMPLE_BYTES, MAX_TYPES
 from eventstore.domain_events import catalogue
-from tests.support.tokens import bearer, token
-from tests.support.web import App
+from tests.support.web.application import App
+from tests.support.web.tokens import bearer, token
 
 SAMPLE: list[dict[str, Any]] = json.loads(files("daemon").joinpath("data", "event_types.json").read_bytes())
 ORDER = {"name": "order.create", "description": "An order is placed.", "example": {"data": {"id": 1}}}

@@ -12,8 +12,8 @@ from daemon.web.service import event_pages
 from eventstore import domain_events
 from eventstore.domain_events import listing, sample_events, ticks
 from eventstore.domain_events.events import NewEvent
-from tests.support.builders import new_event
-from tests.support.web import App
+from tests.support.values.builders import new_event
+from tests.support.web.application import App
 
 EVENTS = "/v1/tenants/acme/events"
 

@@ -14,8 +14,8 @@ from daemon import deliveries
 from daemon.web.http import paging
 from daemon.web.service import exports
 from eventstore.postgres.errors import StoreUnavailable
-from tests.support.delivery_log import delivery_log
-from tests.support.web import Answer, App
+from tests.support.rows.delivery_log import delivery_log
+from tests.support.web.application import Answer, App
 
 DELIVERIES, EVENTS = "/v1/tenants/acme/deliveries", "/v1/tenants/acme/events"
 NDJSON, CSV = "application/x-ndjson", "text/csv"

@@ -16,9 +16,9 @@ from eventstore.domain_events import tail, ticks
 from eventstore.domain_events.events import shard_of
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
-from tests.support.tokens import bearer, token
-from tests.support.web import Answer, App, app
-from tests.support.web import app as _app
+from tests.support.web.application import Answer, App, app
+from tests.support.web.application import app as _app
+from tests.support.web.tokens import bearer, token
 
 FEED = "/v1/tenants/acme/feed"
 TOKEN = "hl_admin_0123456789abcdef0123456789abcdef"

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import pytest
 
 from daemon.deliveries import listing
-from tests.support.web import Answer, App
+from tests.support.web.application import Answer, App
 
 LIST = "/v1/tenants/acme/deliveries"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.healths import START, noted, wait
-from tests.support.web import App, path
+from tests.support.rows.healths import START, noted, wait
+from tests.support.web.application import App, path
 
 
 async def failing(app: App, query: str = "") -> dict[str, Any]:

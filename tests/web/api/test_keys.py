@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.support.web import App, path
+from tests.support.web.application import App, path
 
 
 async def test_the_key_is_shown_when_it_is_made_and_when_it_is_asked_for(app: App) -> None:

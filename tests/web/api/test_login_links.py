@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.pages import BROWSER, get, post
-from tests.support.sessions import opened
-from tests.support.tokens import bearer, token
-from tests.support.web import App, path
+from tests.support.web.application import App, path
+from tests.support.web.pages import BROWSER, get, post
+from tests.support.web.sessions import opened
+from tests.support.web.tokens import bearer, token
 
 LINKS = "/v1/tenants/acme/login-links"
 

@@ -8,8 +8,8 @@ import pytest
 
 from daemon.core.delivery.answer import delivery_id
 from eventstore.domain_events import ticks
-from tests.support import pages
-from tests.support.web import App, path
+from tests.support.web import pages
+from tests.support.web.application import App, path
 
 ODD = (
     '{"e":1E400,"far":1e99999999999999999999,"zero":-0,"big":123456789012345678901234567890,"price":19.90,'

@@ -5,10 +5,10 @@ from __future__ import annotations
 from daemon.catalogue import add_operational
 from daemon.operations import OF_INSTALLATION, OF_WEBHOOKS
 from eventstore.domain_events import catalogue
-from tests.support import pages
-from tests.support.sessions import browser
-from tests.support.tokens import bearer, token
-from tests.support.web import App, app
+from tests.support.web import pages
+from tests.support.web.application import App, app
+from tests.support.web.sessions import browser
+from tests.support.web.tokens import bearer, token
 
 TYPES = "/v1/event-types"
 ALL = OF_WEBHOOKS | OF_INSTALLATION

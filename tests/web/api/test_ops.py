@@ -15,7 +15,7 @@ from daemon import metrics as metrics_of_workers
 from daemon.core.routing.decision import Decision
 from daemon.metrics import Metrics
 from daemon.web.app import build_ops
-from tests.support.web import App, app
+from tests.support.web.application import App, app
 
 # The metrics that operators' dashboards and alerts use.
 METRICS = [

@@ -11,7 +11,7 @@ from standardwebhooks import Webhook
 from daemon.preview import PLACEHOLDER_KEY
 from eventstore.domain_events import catalogue
 from eventstore.domain_events.catalogue import TypeRow
-from tests.support.web import Answer, App
+from tests.support.web.application import Answer, App
 
 EVENT = {
     "type": "order.create",

@@ -9,9 +9,9 @@ from uuid import UUID
 
 import pytest
 
-from tests.support.finished_deliveries import store_finished
-from tests.support.postgres import until_waiting
-from tests.support.web import Answer, App, path
+from tests.support.postgres.queries import until_waiting
+from tests.support.rows.finished_deliveries import store_finished
+from tests.support.web.application import Answer, App, path
 
 FROM, TO = "2020-01-01T00:00:00Z", "2100-01-01T00:00:00Z"
 EVER = {"from": FROM, "to": TO, "status": "failed"}

@@ -6,8 +6,8 @@ from typing import Any
 from uuid import UUID
 
 from eventstore.progress import replays
-from tests.support.finished_deliveries import store_finished
-from tests.support.web import App, path
+from tests.support.rows.finished_deliveries import store_finished
+from tests.support.web.application import App, path
 
 EVER = {"from": "2020-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z", "status": "failed"}
 

@@ -12,8 +12,8 @@ import pytest
 
 from daemon import replays
 from daemon.core.delivery.answer import delivery_id
-from tests.support.finished_deliveries import store_finished
-from tests.support.web import Answer, App, path
+from tests.support.rows.finished_deliveries import store_finished
+from tests.support.web.application import Answer, App, path
 
 
 async def over(app: App, route: dict[str, Any], *outcomes: str, ago: timedelta = timedelta(0)) -> str:

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from uuid import uuid4
 
-from tests.support.web import App, path
+from tests.support.web.application import App, path
 
 EVERY_ENDPOINT = (
     ("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/disable"), ("POST", "/enable"), ("GET", "/key"),

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.support.web import TARGET, Answer, App, path
+from tests.support.web.application import TARGET, Answer, App, path
 
 ROUTES = "/v1/tenants/acme/routes"
 GOOD = {"name": "shop", "target_url": TARGET, "event_types": ["order.*"]}

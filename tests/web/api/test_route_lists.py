@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.support.web import App, path
+from tests.support.web.application import App, path
 
 ROUTES = "/v1/tenants/acme/routes"
 

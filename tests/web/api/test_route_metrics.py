@@ -12,9 +12,9 @@ import pytest
 from eventstore.progress import lease, recording
 from eventstore.progress.recording import Flush
 from eventstore.queries import tally
-from tests.support.builders import parked, retry
-from tests.support.outcomes import note
-from tests.support.web import App, app, path
+from tests.support.rows.outcomes import note
+from tests.support.values.builders import parked, retry
+from tests.support.web.application import App, app, path
 
 COUNTS = ("successful", "failed", "successful_retries", "suppressed", "expired")
 NOTHING = dict.fromkeys(COUNTS, 0)

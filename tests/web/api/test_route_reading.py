@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from yarl import URL
 
-from tests.support.web import TARGET, App, path
+from tests.support.web.application import TARGET, App, path
 
 NEW = {"name": "Orders", "target_url": TARGET, "event_types": ["order.*"]}
 ALL_FIELDS = [

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.web import TARGET, Answer, App, path
+from tests.support.web.application import TARGET, Answer, App, path
 
 ROUTES = "/v1/tenants/acme/routes"
 GOOD = {"name": "shop", "target_url": TARGET, "event_types": ["order.*"]}

@@ -9,7 +9,7 @@ import pytest
 
 from eventstore.domain_events import catalogue
 from eventstore.domain_events.catalogue import TypeRow
-from tests.support.web import Answer, App, path
+from tests.support.web.application import Answer, App, path
 
 EXAMPLE = '{"data":{"a":1},"context":{"b":2},"snapshot":{"c":{"d":3}}}'
 

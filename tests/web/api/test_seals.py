@@ -20,10 +20,10 @@ from daemon.core.sealing.proof import ProofRefused
 from eventstore.domain_events import ticks
 from eventstore.sources import positions
 from eventstore.sources.positions import MessageBatch
-from tests.support.builders import attempt, new_event
-from tests.support.seals import seal
-from tests.support.tokens import bearer, token
-from tests.support.web import App
+from tests.support.audit.seals import seal
+from tests.support.values.builders import attempt, new_event
+from tests.support.web.application import App
+from tests.support.web.tokens import bearer, token
 
 _FAIL = "SET session_replication_role = replica; UPDATE hookledger.attempt SET duration_ms = 999"
 

@@ -10,10 +10,10 @@ from eventstore.postgres.connect import Database
 from eventstore.progress import process as processes
 from eventstore.sources import positions, standing
 from eventstore.sources.positions import MessageBatch, Refusal
-from tests.support import pages
-from tests.support.builders import NOON, new_event, process
-from tests.support.tokens import bearer, token
-from tests.support.web import App
+from tests.support.values.builders import NOON, new_event, process
+from tests.support.web import pages
+from tests.support.web.application import App
+from tests.support.web.tokens import bearer, token
 
 REFUSALS = "/operator/refusals"
 

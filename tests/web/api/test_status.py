@@ -11,7 +11,7 @@ from daemon import __version__
 from daemon.web.service.status_warnings import warnings
 from eventstore.domain_events.events import SHARDS
 from eventstore.queries.status import InstallationStatus, LogState, ProcessState, ShardStatus
-from tests.support.web import app, path
+from tests.support.web.application import app, path
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LOG = LogState(at=NOON, tick=7, tick_at=NOON, tick_route_pos=3, route_pos=3, is_unread=False, oldest_seconds=0.0)

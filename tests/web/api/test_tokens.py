@@ -9,9 +9,9 @@ import pytest
 import pytest_asyncio
 
 from daemon.tokens import id_of
-from tests.support.tokens import bearer, id_in, token
-from tests.support.web import App, path
-from tests.support.web import app as opened_door
+from tests.support.web.application import App, path
+from tests.support.web.application import app as opened_door
+from tests.support.web.tokens import bearer, id_in, token
 
 ADMIN = "correct horse battery staple"
 EVENT = {"type": "order.create", "data": {}}

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from eventstore.domain_events import ticks
-from tests.support import pages
-from tests.support.recorded import age_events
-from tests.support.web import App
+from tests.support.rows.recorded import age_events
+from tests.support.web import pages
+from tests.support.web.application import App
 
 EVENTS, EXPLAIN = "/v1/tenants/acme/events", "/v1/tenants/acme/explain"
 

@@ -6,9 +6,9 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-from tests.support import pages
-from tests.support.recorded import recorded
-from tests.support.web import App
+from tests.support.rows.recorded import recorded
+from tests.support.web import pages
+from tests.support.web.application import App
 
 FIND = "/v1/find?id="
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.pages import BROWSER, get
-from tests.support.tokens import bearer, token
-from tests.support.web import app
+from tests.support.web.application import app
+from tests.support.web.pages import BROWSER, get
+from tests.support.web.tokens import bearer, token
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from multidict import CIMultiDictProxy
 
 from daemon.core.drafts.login_link_draft import LoginLinkDraft
 from daemon.web.access import sessions
-from tests.support.pages import BROWSER, get, post
-from tests.support.sessions import browser
-from tests.support.web import App, app
+from tests.support.web.application import App, app
+from tests.support.web.pages import BROWSER, get, post
+from tests.support.web.sessions import browser
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8"><circle r="4" fill="#e01e5a"/></svg>'
 SHOP = "https://shop.example.com"

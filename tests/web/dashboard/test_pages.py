@@ -23,13 +23,13 @@ from daemon.web.dashboard.rendering import NOTICES
 from daemon.web.http import paging
 from daemon.web.http.endpoints import declared
 from eventstore.domain_events import catalogue
-from tests.support.audits import audit_row
-from tests.support.pages import BROWSER, OPERATOR_PAGES, PART, Page, get, post
-from tests.support.recorded import recorded
-from tests.support.sessions import browser
-from tests.support.tokens import bearer, id_in, token
-from tests.support.web import App, path
-from tests.support.web import app as opened_door
+from tests.support.rows.audits import audit_row
+from tests.support.rows.recorded import recorded
+from tests.support.web.application import App, path
+from tests.support.web.application import app as opened_door
+from tests.support.web.pages import BROWSER, OPERATOR_PAGES, PART, Page, get, post
+from tests.support.web.sessions import browser
+from tests.support.web.tokens import bearer, id_in, token
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "

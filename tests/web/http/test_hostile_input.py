@@ -18,8 +18,8 @@ from yarl import URL
 
 from daemon.web.access.limits import TenantLimits
 from daemon.web.service import audit_jobs
-from tests.support.operations import Operation, is_problem, operations, place, required
-from tests.support.web import Answer, App
+from tests.support.web.application import Answer, App
+from tests.support.web.operations import Operation, is_problem, operations, place, required
 
 JSON = {"Content-Type": "application/json"}
 

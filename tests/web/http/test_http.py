@@ -5,8 +5,8 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from tests.support.operations import is_problem, operations, place, required
-from tests.support.web import App
+from tests.support.web.application import App
+from tests.support.web.operations import is_problem, operations, place, required
 
 HEAD = b"Host: localhost\r\nConnection: close\r\n"
 

@@ -10,8 +10,8 @@ from uuid import UUID
 import pytest
 
 from daemon.core.delivery.answer import delivery_id
-from tests.support.finished_deliveries import store_finished
-from tests.support.web import TARGET, Answer, App, path
+from tests.support.rows.finished_deliveries import store_finished
+from tests.support.web.application import TARGET, Answer, App, path
 
 ROUTES = "/v1/tenants/acme/routes"
 GOOD = {"name": "shop", "target_url": TARGET, "event_types": ["order.*"]}

@@ -10,8 +10,8 @@ import zlib
 import pytest
 from aiohttp import ClientSession
 
-from tests.support.bombs import gzip_bomb
-from tests.support.web import Answer, App, app
+from tests.support.values.bombs import gzip_bomb
+from tests.support.web.application import Answer, App, app
 
 ADMIN = "correct horse battery staple"
 JSON = {"Content-Type": "application/json"}

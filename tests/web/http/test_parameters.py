@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from daemon.web.http.endpoints import Declaration, declared
-from tests.support.web import App, path
+from tests.support.web.application import App, path
 
 NO_VALUE = {
     "limit": ("0", "must be a number from 1 to 200"),

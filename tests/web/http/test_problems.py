@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon.commands import Commands
-from tests.support.web import Answer, App, path
+from tests.support.web.application import Answer, App, path
 
 JSON = {"Content-Type": "application/json"}
 

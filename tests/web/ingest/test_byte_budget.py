@@ -11,7 +11,7 @@ from daemon.web.http.problems import Problem
 from daemon.web.ingest import reading
 from daemon.web.ingest.byte_budget import ByteBudget
 from daemon.web.ingest.publish import BYTE_BUDGET
-from tests.support.web import Answer, App, app
+from tests.support.web.application import Answer, App, app
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 HALF_BYTES = 250_000

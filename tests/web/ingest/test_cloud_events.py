@@ -11,7 +11,7 @@ from cloudevents.core.bindings import http
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
-from tests.support.web import Answer, App
+from tests.support.web.application import Answer, App
 
 ATTRIBUTES: dict[str, Any] = {
     "specversion": "1.0",

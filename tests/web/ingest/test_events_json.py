@@ -6,7 +6,7 @@ import gzip
 
 import pytest
 
-from tests.support.web import App, app
+from tests.support.web.application import App, app
 
 JSON = {"Content-Type": "application/json"}
 EVENT = {"tenant": "acme", "type": "order.create", "id": "e1", "data": {"total": 1}}

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.support.web import Answer, App, app
+from tests.support.web.application import Answer, App, app
 
 
 def line(number: int, *, data: str = "{}") -> bytes:

@@ -13,9 +13,9 @@ from daemon.web.ingest.batch import PART_BYTES, PART_EVENTS
 from eventstore import domain_events
 from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.errors import Deadlocked
-from tests.support.fault_proxy import fault_proxy
-from tests.support.postgres import until_waiting
-from tests.support.web import Answer, App, app
+from tests.support.postgres.fault_proxy import fault_proxy
+from tests.support.postgres.queries import until_waiting
+from tests.support.web.application import Answer, App, app
 
 LINES = 2 * PART_EVENTS + 100
 

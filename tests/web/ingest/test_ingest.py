@@ -11,9 +11,9 @@ from daemon.web.ingest import group_commit
 from daemon.web.ingest import publish as events
 from eventstore import domain_events
 from eventstore.domain_events import catalogue
-from tests.support.fault_proxy import fault_proxy
-from tests.support.tokens import bearer, token
-from tests.support.web import Answer, App, app
+from tests.support.postgres.fault_proxy import fault_proxy
+from tests.support.web.application import Answer, App, app
+from tests.support.web.tokens import bearer, token
 
 
 async def publish(to: App, id: str, *, tenant: str = "acme") -> Answer:

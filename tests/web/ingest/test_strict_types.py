@@ -10,7 +10,7 @@ import pytest_asyncio
 from eventstore.domain_events import catalogue
 from eventstore.domain_events.catalogue import TypeRow
 from eventstore.postgres.connect import Database
-from tests.support.web import TARGET, App, app, path
+from tests.support.web.application import TARGET, App, app, path
 
 
 @pytest_asyncio.fixture(name="strict", loop_scope="session")

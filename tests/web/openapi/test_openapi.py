@@ -1,7 +1,7 @@
 """GET /openapi.json: the document describes what the daemon does.
 
 This file does not compare answers with the document. Every `App` of tests/web does that with each of its answers
-(tests/support/openapi_conformance.py).
+(tests/support/web/openapi_conformance.py).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from aiohttp import web
 from daemon.core.events import event
 from daemon.web.http.endpoints import Access, declared
 from daemon.web.ingest.event_shapes import EVENT_LINES, EVENT_SCHEMA
-from tests.support.openapi_conformance import resolved, validator
-from tests.support.web import App, path
+from tests.support.web.application import App, path
+from tests.support.web.openapi_conformance import resolved, validator
 
 # The promised API, literal on purpose: path → methods.
 TABLE = {

@@ -14,7 +14,7 @@ import pytest
 
 from daemon.web.access.limits import TenantLimits
 from daemon.web.service import audit_jobs
-from tests.support.web import TARGET, App, app
+from tests.support.web.application import TARGET, App, app
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 HOOKS = Path(__file__).with_name("schemathesis_hooks.py")

@@ -6,9 +6,9 @@ import json
 
 from daemon.core.drafts.login_link_draft import DashboardRole, LoginLinkDraft
 from daemon.core.events.catalogue import TypeDraft
-from tests.support.pages import get, get_all
-from tests.support.sessions import browser
-from tests.support.web import App
+from tests.support.web.application import App
+from tests.support.web.pages import get, get_all
+from tests.support.web.sessions import browser
 
 LIST = "/t/acme/event-types"
 EXAMPLE = {

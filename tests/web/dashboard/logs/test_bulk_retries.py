@@ -6,11 +6,11 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from tests.support import pages
-from tests.support.finished_deliveries import store_finished
-from tests.support.recorded import recorded
-from tests.support.tokens import bearer, token
-from tests.support.web import App, path
+from tests.support.rows.finished_deliveries import store_finished
+from tests.support.rows.recorded import recorded
+from tests.support.web import pages
+from tests.support.web.application import App, path
+from tests.support.web.tokens import bearer, token
 
 LOG = "/t/acme/deliveries"
 FORM = "form#choice"

@@ -20,13 +20,13 @@ from eventstore.domain_events import sample_events
 from eventstore.domain_events.events import NewEvent
 from eventstore.queries import undecided
 from eventstore.queries.delivery_log import ListPosition
-from tests.support import pages
-from tests.support.builders import new_event
-from tests.support.delivery_log import DeliveryLog, ExpectedDelivery, delivery_log
-from tests.support.pages import Page
-from tests.support.recorded import recorded
-from tests.support.tokens import bearer, token
-from tests.support.web import App, path
+from tests.support.rows.delivery_log import DeliveryLog, ExpectedDelivery, delivery_log
+from tests.support.rows.recorded import recorded
+from tests.support.values.builders import new_event
+from tests.support.web import pages
+from tests.support.web.application import App, path
+from tests.support.web.pages import Page
+from tests.support.web.tokens import bearer, token
 
 LOG = "/t/acme/deliveries"
 HOSTILE = '"><script>alert(1)</script>{{ 7*7 }}'

@@ -23,14 +23,14 @@ from daemon.web.http.endpoints import RateLimit
 from eventstore import domain_events
 from eventstore.domain_events import sample_events, ticks
 from eventstore.domain_events.events import NewEvent
-from tests.support import pages
-from tests.support.builders import new_event
-from tests.support.delivery_log import delivery_log
-from tests.support.pages import A_DATE, Page
-from tests.support.recorded import Recorded, recorded
-from tests.support.seals import seal
-from tests.support.tokens import bearer, token
-from tests.support.web import TARGET, App, path
+from tests.support.audit.seals import seal
+from tests.support.rows.delivery_log import delivery_log
+from tests.support.rows.recorded import Recorded, recorded
+from tests.support.values.builders import new_event
+from tests.support.web import pages
+from tests.support.web.application import TARGET, App, path
+from tests.support.web.pages import A_DATE, Page
+from tests.support.web.tokens import bearer, token
 
 HOSTILE = '"><script>alert(1)</script>{{ 7*7 }}'
 NOT_FOUND = "There is no such delivery"

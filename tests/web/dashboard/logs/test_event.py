@@ -17,13 +17,13 @@ from daemon.web.dashboard.text import in_merchants_words
 from eventstore import domain_events
 from eventstore.domain_events import sample_events, ticks
 from eventstore.domain_events.events import NewEvent
-from tests.support import pages
-from tests.support.builders import new_event
-from tests.support.delivery_log import delivery_log
-from tests.support.pages import A_DATE, Page
-from tests.support.recorded import age_events, recorded
-from tests.support.tokens import bearer, token
-from tests.support.web import App, app, path
+from tests.support.rows.delivery_log import delivery_log
+from tests.support.rows.recorded import age_events, recorded
+from tests.support.values.builders import new_event
+from tests.support.web import pages
+from tests.support.web.application import App, app, path
+from tests.support.web.pages import A_DATE, Page
+from tests.support.web.tokens import bearer, token
 
 EVENTS = "/t/acme/events"
 HOSTILE = '"><script>alert(1)</script>{{ 7*7 }}'

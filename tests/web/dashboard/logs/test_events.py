@@ -16,11 +16,11 @@ from daemon.web.service import event_pages
 from eventstore import domain_events
 from eventstore.domain_events import sample_events, ticks
 from eventstore.domain_events.events import NewEvent
-from tests.support import pages
-from tests.support.builders import new_event
-from tests.support.pages import Page
-from tests.support.tokens import bearer, token
-from tests.support.web import App, path
+from tests.support.values.builders import new_event
+from tests.support.web import pages
+from tests.support.web.application import App, path
+from tests.support.web.pages import Page
+from tests.support.web.tokens import bearer, token
 
 LIST = "/t/acme/events"
 HOSTILE = '"><script>alert(1)</script>{{ 7*7 }}'

@@ -16,13 +16,13 @@ from daemon.deliveries import DeliveryFilter
 from daemon.web.dashboard.logs import live
 from eventstore import domain_events
 from eventstore.postgres.errors import StoreUnavailable
-from tests.support import pages, sessions
-from tests.support.builders import new_event
-from tests.support.recorded import recorded
-from tests.support.tokens import bearer, id_in, token
+from tests.support.rows.recorded import recorded
 from tests.support.until import until
-from tests.support.web import Answer, App
-from tests.support.web import app as opened_door
+from tests.support.values.builders import new_event
+from tests.support.web import pages, sessions
+from tests.support.web.application import Answer, App
+from tests.support.web.application import app as opened_door
+from tests.support.web.tokens import bearer, id_in, token
 
 LOG = "/t/acme/deliveries"
 HOSTILE = '"><script>alert(1)</script>{{ 7*7 }}'

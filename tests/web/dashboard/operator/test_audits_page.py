@@ -11,12 +11,12 @@ import pytest
 from daemon.core.drafts.login_link_draft import DashboardRole, LoginLinkDraft
 from daemon.web.http import paging
 from daemon.web.service.audit_jobs import JOBS, MAX_JOBS
-from tests.support.audits import audit_row, deliver, tamper
-from tests.support.pages import BROWSER, PART, Page, get, get_all, post
-from tests.support.seals import seal
-from tests.support.sessions import browser
-from tests.support.tokens import bearer, token
-from tests.support.web import App, app
+from tests.support.audit.seals import seal
+from tests.support.rows.audits import audit_row, deliver, tamper
+from tests.support.web.application import App, app
+from tests.support.web.pages import BROWSER, PART, Page, get, get_all, post
+from tests.support.web.sessions import browser
+from tests.support.web.tokens import bearer, token
 
 PLACE = "/operator/audits"
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)

@@ -13,8 +13,8 @@ from daemon.web.dashboard.form_data import MAX_BODY_BYTES
 from daemon.web.dashboard.operator.event_type_list import CatalogueDifference, difference
 from eventstore.domain_events import catalogue
 from eventstore.domain_events.catalogue import TypeRow
-from tests.support.pages import Page, get, post
-from tests.support.web import App
+from tests.support.web.application import App
+from tests.support.web.pages import Page, get, post
 
 PLACE = "/operator/event-types/list"
 HOSTILE = '"><script>alert(1)</script>{{ 7*7 }}'

@@ -12,8 +12,8 @@ from daemon.web.service import catalogue_edits
 from eventstore.domain_events import catalogue
 from eventstore.domain_events.catalogue import TypeRow
 from eventstore.postgres.connect import Database
-from tests.support.pages import Page, get, post
-from tests.support.web import App, app, path
+from tests.support.web.application import App, app, path
+from tests.support.web.pages import Page, get, post
 
 PLACE = "/operator/event-types"
 HOSTILE = '"><script>alert(1)</script>{{ 7*7 }}'

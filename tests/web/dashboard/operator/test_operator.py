@@ -7,11 +7,11 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.support.audits import audit_row
-from tests.support.pages import BROWSER, OPERATOR_PAGES, Page, get, post
-from tests.support.sessions import browser, opened
-from tests.support.tokens import bearer, token
-from tests.support.web import App, app, path
+from tests.support.rows.audits import audit_row
+from tests.support.web.application import App, app, path
+from tests.support.web.pages import BROWSER, OPERATOR_PAGES, Page, get, post
+from tests.support.web.sessions import browser, opened
+from tests.support.web.tokens import bearer, token
 
 PLACE = "/operator"
 HOSTILE = '"><script>alert(1)</script>{{7*7}}'

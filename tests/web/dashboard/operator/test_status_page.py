@@ -6,10 +6,10 @@ import asyncpg
 
 from daemon import __version__
 from eventstore.domain_events.events import SHARDS
-from tests.support.healths import noted, wait
-from tests.support.pages import BROWSER, PART, Page, get, get_all
-from tests.support.tokens import bearer, token
-from tests.support.web import App, app, path
+from tests.support.rows.healths import noted, wait
+from tests.support.web.application import App, app, path
+from tests.support.web.pages import BROWSER, PART, Page, get, get_all
+from tests.support.web.tokens import bearer, token
 
 PLACE = "/operator/status"
 

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from daemon.web.dashboard.operator.tokens import LIVES
-from tests.support.pages import BROWSER, Page, get, post
-from tests.support.tokens import bearer, id_in, token
-from tests.support.web import App, app
+from tests.support.web.application import App, app
+from tests.support.web.pages import BROWSER, Page, get, post
+from tests.support.web.tokens import bearer, id_in, token
 
 PLACE = "/operator/tokens"
 HOSTILE = '"><script>alert(1)</script>{{ 7*7 }}'

@@ -11,11 +11,11 @@ import pytest
 
 from daemon.web.dashboard.webhook_actions import commands
 from eventstore import domain_events
-from tests.support.builders import new_event
-from tests.support.pages import BROWSER, Page, get, post
-from tests.support.recorded import recorded
-from tests.support.tokens import bearer, token
-from tests.support.web import TARGET, App, path
+from tests.support.rows.recorded import recorded
+from tests.support.values.builders import new_event
+from tests.support.web.application import TARGET, App, path
+from tests.support.web.pages import BROWSER, Page, get, post
+from tests.support.web.tokens import bearer, token
 
 ASKING = ["/disable", "/delete", "/rotate-key", "/revoke-old-key"]
 COMMANDS = [*ASKING, "/enable"]

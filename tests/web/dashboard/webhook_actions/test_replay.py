@@ -15,11 +15,11 @@ from daemon.web.access.limits import TENANT_LIMITS
 from daemon.web.dashboard.webhook_actions import replays as screen
 from daemon.web.http.endpoints import RateLimit
 from eventstore.progress import replays
-from tests.support import pages
-from tests.support.finished_deliveries import store_finished
-from tests.support.pages import A_DATE, Page
-from tests.support.tokens import bearer, token
-from tests.support.web import TARGET, App, path
+from tests.support.rows.finished_deliveries import store_finished
+from tests.support.web import pages
+from tests.support.web.application import TARGET, App, path
+from tests.support.web.pages import A_DATE, Page
+from tests.support.web.tokens import bearer, token
 
 HOSTILE = '"><script>alert(1)</script>{{ 7*7 }}'
 EVER = {"from": "2020-01-01T00:00:00", "to": "2100-01-01T00:00:00", "which": "failed", "reason": ""}

@@ -9,9 +9,9 @@ from uuid import UUID
 from daemon.core.delivery.answer import delivery_id
 from eventstore.domain_events import catalogue
 from eventstore.domain_events.catalogue import TypeRow
-from tests.support.pages import PART, Page, get, post
-from tests.support.tokens import bearer, token
-from tests.support.web import App, path
+from tests.support.web.application import App, path
+from tests.support.web.pages import PART, Page, get, post
+from tests.support.web.tokens import bearer, token
 
 EXAMPLE = '{"data":{"a":1},"context":{},"snapshot":{}}'
 

@@ -16,9 +16,9 @@ from daemon.web.access.limits import TENANT_LIMITS
 from daemon.web.dashboard.webhook_form.previews import MAX_CHARACTERS
 from daemon.web.http.endpoints import RateLimit
 from daemon.web.http.shapes import MASK
-from tests.support.pages import PART, Page, get, post
-from tests.support.tokens import bearer, token
-from tests.support.web import TARGET, App, app, path
+from tests.support.web.application import TARGET, App, app, path
+from tests.support.web.pages import PART, Page, get, post
+from tests.support.web.tokens import bearer, token
 
 PREVIEW = "/t/acme/drafts/preview"
 VERDICT = "/t/acme/drafts/target"

@@ -18,10 +18,10 @@ from daemon.web.dashboard import form_data
 from daemon.web.http.endpoints import RateLimit
 from daemon.web.http.shapes import MASK
 from eventstore.domain_events import catalogue
-from tests.support.pages import Page, get, post
-from tests.support.sessions import browser
-from tests.support.tokens import bearer, token
-from tests.support.web import TARGET, App, app, path
+from tests.support.web.application import TARGET, App, app, path
+from tests.support.web.pages import Page, get, post
+from tests.support.web.sessions import browser
+from tests.support.web.tokens import bearer, token
 
 NEW = "/t/acme/webhooks/new"
 OTHER = "https://other.example.com/hook"

@@ -11,11 +11,11 @@ import pytest
 from daemon.web.dashboard.logs import route_lookup
 from daemon.web.dashboard.webhooks import history as screen
 from daemon.web.http import paging
-from tests.support import pages
-from tests.support.pages import Page
-from tests.support.tokens import bearer, token
-from tests.support.web import App, path
-from tests.support.web import app as opened_door
+from tests.support.web import pages
+from tests.support.web.application import App, path
+from tests.support.web.application import app as opened_door
+from tests.support.web.pages import Page
+from tests.support.web.tokens import bearer, token
 
 ACTIVITY = "/t/acme/activity"
 HOSTILE = '"><script>alert(1)</script>{{ 7*7 }}'

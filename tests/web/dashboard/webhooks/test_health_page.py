@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.support import pages
-from tests.support.healths import START, noted, wait
-from tests.support.pages import PART
-from tests.support.web import App
+from tests.support.rows.healths import START, noted, wait
+from tests.support.web import pages
+from tests.support.web.application import App
+from tests.support.web.pages import PART
 
 LIST = "/t/acme/webhooks"
 SINCE = "23 Nov 2026, 13:16:00 UTC"

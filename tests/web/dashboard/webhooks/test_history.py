@@ -10,11 +10,11 @@ import pytest
 from daemon.web.dashboard.webhooks import history as screen
 from daemon.web.dashboard.webhooks import history_rows
 from eventstore import route_log
-from tests.support import pages, sessions
-from tests.support.pages import Page
-from tests.support.tokens import bearer, id_in, token
-from tests.support.web import TARGET, App, path
-from tests.support.web import app as opened_door
+from tests.support.web import pages, sessions
+from tests.support.web.application import TARGET, App, path
+from tests.support.web.application import app as opened_door
+from tests.support.web.pages import Page
+from tests.support.web.tokens import bearer, id_in, token
 
 HOSTILE = '"><script>alert(1)</script>{{ 7*7 }}'
 SECRET = "geheim-7f3a"

@@ -15,9 +15,9 @@ from daemon.core.webhook.signing import SigningKey, ordergroove_signature
 from daemon.snippets import LANGUAGES
 from daemon.web.access.limits import TENANT_LIMITS
 from daemon.web.http.endpoints import RateLimit
-from tests.support.pages import BROWSER, PART, Page, get
-from tests.support.tokens import bearer, token
-from tests.support.web import App, app, path
+from tests.support.web.application import App, app, path
+from tests.support.web.pages import BROWSER, PART, Page, get
+from tests.support.web.tokens import bearer, token
 
 OTHER_PAGES = ["", "/edit", "/disable", "/delete", "/rotate-key", "/revoke-old-key", "/history", "/test", "/replay"]
 LISTS = ["webhooks", "deliveries", "events", "activity"]

@@ -11,10 +11,10 @@ from eventstore import domain_events
 from eventstore.domain_events import missed_events
 from eventstore.progress import lease, recording
 from eventstore.progress.recording import Flush
-from tests.support import pages
-from tests.support.builders import attempt, new_event
-from tests.support.tokens import bearer, token
-from tests.support.web import TARGET, App, path
+from tests.support.values.builders import attempt, new_event
+from tests.support.web import pages
+from tests.support.web.application import TARGET, App, path
+from tests.support.web.tokens import bearer, token
 
 HOSTILE = '"><script>alert(1)</script>{{ 7*7 }}'
 

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from eventstore.queries import tally
-from tests.support import pages
-from tests.support.outcomes import note
-from tests.support.web import App
+from tests.support.rows.outcomes import note
+from tests.support.web import pages
+from tests.support.web.application import App
 
 LIST = "/t/acme/webhooks"
 
