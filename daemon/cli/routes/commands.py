@@ -295,13 +295,13 @@ def _execute(
 
 @contextmanager
 def _naming_dev(target_url: str | None, *, dev: bool) -> Iterator[None]:
-    """A target that is refused, and that --dev would allow, is refused with that hint."""
+    """A target that is refused, and that --dev would allow, is refused with that hint, if nothing else is wrong."""
     try:
         yield
     except Invalid as error:
-        if dev or target_url is None or not _is_of_dev(target_url):
+        if dev or target_url is None or len(error.problems) > 1 or not _is_of_dev(target_url):
             raise
-        hint = "--dev, for a receiver on this machine: then the daemon needs it too"
+        hint = "--dev, for a receiver on this machine: the daemon needs it too then"
         raise CliError(str(error), hint=hint, code=EXIT_USAGE) from error
 
 

@@ -1,9 +1,9 @@
 """Sets the gauges: pending deliveries, leases, routes, memory; and measures the lag of the event loop.
 
-The gauges of this process are set four times a second, or every 2 s while it sends nothing. Those of the database are
-set every few seconds and soon after a change of a route; after a minute in which nothing happened, while nothing is
-pending, every half minute. Only one of several workers counts in the database (`Metrics.sets_shared_gauges`), since the
-numbers are the same for all. A count that takes long, because much is pending, is made less often.
+The gauges of this process are set four times a second, those of the database every few seconds and soon after a change
+of a route; after a minute in which nothing happened, while nothing is pending, every half minute. Only one of several
+workers counts in the database (`Metrics.sets_shared_gauges`), since the numbers are the same for all. A count that
+takes long, because much is pending, is made less often.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ COUNT_PART = 0.01
 # While nothing happens and nothing is pending, the counts stay what they are.
 QUIET_COUNT_SECONDS = 30.0
 PROBE_SECONDS = 0.25
-QUIET_PROBE_SECONDS = 2.0
 
 # Pages: in all, in RAM, and others. Only Linux has this file.
 _PAGES = Path("/proc/self/statm")
@@ -81,11 +80,9 @@ class Gauges:
 
     async def probe_once(self) -> None:
         self._count_own()
-        is_quiet = not self._lanes.in_flight and not self._lanes.queued
-        pause = QUIET_PROBE_SECONDS if is_quiet else PROBE_SECONDS
         asked_at = time.monotonic()
-        await asyncio.sleep(pause)
-        self._metrics.event_loop_lag.observe(max(0.0, time.monotonic() - asked_at - pause))
+        await asyncio.sleep(PROBE_SECONDS)
+        self._metrics.event_loop_lag.observe(max(0.0, time.monotonic() - asked_at - PROBE_SECONDS))
 
     def _is_quiet(self, now: float) -> bool:
         is_recent = now < self._counted_at + QUIET_COUNT_SECONDS
