@@ -111,8 +111,8 @@ def test_loopback_targets_need_dev(hookledger: CommandLine) -> None:
     route = hookledger("routes", "create", *given, "--dev", "--json").json
     refused = hookledger("routes", "edit", route["id"], "--target-url", "http://localhost/", code=2)
     assert refused.err.splitlines()[-1].startswith("try: --dev")
-    elsewhere = ("--target-url", "ftp://shop.example/")
-    assert "--dev" not in hookledger("routes", "edit", route["id"], *elsewhere, code=2).err
+    for elsewhere in ("ftp://shop.example/", "https://shop.example:9000/"):
+        assert "--dev" not in hookledger("routes", "edit", route["id"], "--target-url", elsewhere, code=2).err
 
 
 def test_a_route_too_many_is_refused_with_count_limit_and_key_and_a_next_step(

@@ -33,6 +33,7 @@ from daemon.cli.store import (
 )
 from daemon.commands import CommandResult, Commands, Context, Invalid
 from daemon.core import texts
+from daemon.core.drafts.login_link_draft import is_loopback
 from daemon.core.routing.route import Route, RouteStatus
 from daemon.core.webhook.egress import EgressPolicy, UrlRefused, check_url
 from daemon.web.api import route_shapes
@@ -295,27 +296,21 @@ def _execute(
 
 @contextmanager
 def _naming_dev(target_url: str | None, *, dev: bool) -> Iterator[None]:
-    """A target that is refused, and that --dev would allow, is refused with that hint, if nothing else is wrong."""
+    """A target on this machine is refused with that hint, if nothing else is wrong."""
     try:
         yield
     except Invalid as error:
-        if dev or target_url is None or len(error.problems) > 1 or not _is_of_dev(target_url):
+        if dev or target_url is None or len(error.problems) > 1 or not _is_on_this_machine(target_url):
             raise
         hint = "--dev, for a receiver on this machine: the daemon needs it too then"
         raise CliError(str(error), hint=hint, code=EXIT_USAGE) from error
 
 
-def _is_of_dev(target_url: str) -> bool:
-    """True if --dev allows the target, and a daemon without it does not."""
+def _is_on_this_machine(target_url: str) -> bool:
     try:
-        check_url(target_url, EgressPolicy.dev())
+        return is_loopback(check_url(target_url, EgressPolicy.dev()).host)
     except UrlRefused:
         return False
-    try:
-        check_url(target_url, EgressPolicy())
-    except UrlRefused:
-        return True
-    return False
 
 
 def _confirm_deletion(route: Route) -> None:
