@@ -4,6 +4,7 @@ The one thing to know: the server is the embedded one unless HOOKLEDGER_TEST_DAT
 administrator, and each test gets a fresh clone of a migrated template, so tests never see each other's rows.
 """
 
+import asyncio
 import gc
 import os
 import shutil
@@ -12,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import asyncpg
@@ -30,6 +31,8 @@ from tests.support.postgres.server_processes import fast_directory
 TEST_DATABASE_URL = "HOOKLEDGER_TEST_DATABASE_URL"
 
 TESTS = Path(__file__).parent
+
+_SHORT_TEST_SECONDS = 10.0
 
 _LONGEST_FIRST = (
     "browser",
@@ -136,11 +139,13 @@ async def administrator(postgres_url: str) -> AsyncIterator[asyncpg.Connection]:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def todays_template(postgres_url: str, administrator: asyncpg.Connection) -> AsyncIterator[TodaysTemplate]:
     """A function that returns the name of a migrated database without connections. It has the partitions of the day, so
-    after midnight it is another one.
+    after midnight it is another one. Short tests do not begin on one day and end on the next.
     """
     made: dict[tuple[date, int], str] = {}
 
     async def name_of_today(days_ahead: int) -> str:
+        if (left := _seconds_to_midnight()) < _SHORT_TEST_SECONDS:
+            await asyncio.sleep(left)
         wanted = (datetime.now(UTC).date(), days_ahead)
         if wanted not in made:
             name = await databases.enter_async_context(temporary_database(administrator, "template"))
@@ -196,3 +201,9 @@ async def empty_database_url(postgres_url: str, administrator: asyncpg.Connectio
     """A database without a schema, for tests of migration."""
     async with temporary_database(administrator, "empty") as name:
         yield of_database(postgres_url, name)
+
+
+def _seconds_to_midnight() -> float:
+    now = datetime.now(UTC)
+    tomorrow = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    return (tomorrow - now).total_seconds()

@@ -319,6 +319,7 @@ async def test_nothing_is_left_of_it_in_any_table(hookledger: CommandLine, datab
         found = {name: await connection.fetchval(f"SELECT count(*) FROM hookledger.{name}") for name in names}
         assert found.pop("domain_event") > 0
         assert found.pop("tick") > 0
+        del found["domain_event_midnight"]  # has a row for each event within an hour of midnight
         return found
 
     async with running(hookledger) as daemon, receiver() as there:

@@ -29,8 +29,9 @@ async def test_it_counts_what_happened_from_the_first_moment_to_before_the_last(
 
 
 async def test_an_event_from_the_future_happened_when_it_was_recorded(database: Database) -> None:
-    await domain_events.publish(database, [new_event(occurred_at=NOW + timedelta(days=1))])
-    assert await missed(database, "*", until=NOW + timedelta(hours=1)) == MissedEvents(number=1, is_exact=True)
+    now = datetime.now(UTC)
+    await domain_events.publish(database, [new_event(occurred_at=now + timedelta(days=1))])
+    assert await missed(database, "*", until=now + timedelta(hours=1)) == MissedEvents(number=1, is_exact=True)
     assert await missed(database, "*") == MissedEvents(number=0, is_exact=True)
 
 
@@ -51,7 +52,7 @@ async def test_it_leaves_out_what_no_route_would_have_been_sent(database: Databa
         database, [new_event(occurred_at=WITHIN, backfill=True), new_event(tenant="other", occurred_at=WITHIN)]
     )
     await tests_of_routes.publish(database, ROUTE, [new_event()])
-    assert await missed(database, "*", until=NOW + timedelta(days=1)) == MissedEvents(number=0, is_exact=True)
+    assert await missed(database, "*", until=datetime.now(UTC) + timedelta(days=1)) == MissedEvents(number=0, is_exact=True)
 
 
 async def test_it_counts_no_more_than_anybody_reads(database: Database) -> None:

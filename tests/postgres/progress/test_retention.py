@@ -23,11 +23,8 @@ KEEP = Keep(events=timedelta(days=30), attempts=timedelta(days=30))
 OLD, RECENT = 40, 10
 
 
-NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
-
-
 def days_ago(days: int) -> datetime:
-    return NOON - timedelta(days=days)
+    return datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=days)
 
 
 def partition(parent: str, days: int) -> str:
