@@ -76,14 +76,16 @@ class RouteIndex:
         key = (tenant, event_type)
         found = self._candidates.get(key)
         if found is None:
-            patterns = self._by_pattern.get(tenant, {})
-            unique: dict[UUID, Timeline] = {}
-            for pattern in patterns_of(event_type):
-                unique.update(patterns.get(pattern, {}))
             if len(self._candidates) >= MEMO_ENTRIES:
                 self._candidates.clear()
-            found = self._candidates[key] = tuple(unique.values())
+            found = self._candidates[key] = _having(patterns_of(event_type), self._by_pattern.get(tenant, {}))
         return found
+
+    def candidates_everywhere(self, event_type: str) -> Iterator[Timeline]:
+        """The same of all tenants. It takes as long as there are tenants and candidates."""
+        wanted = patterns_of(event_type)
+        for patterns in self._by_pattern.values():
+            yield from _having(wanted, patterns)
 
     def timeline(self, route_id: UUID) -> Timeline | None:
         """The timeline of one route, which may be deleted; None if there is no such route."""
@@ -151,6 +153,14 @@ def patterns_of(event_type: str) -> tuple[str, ...]:
 def wider_patterns(pattern: str) -> tuple[str, ...]:
     """The patterns but `*` that cover all that this one matches. Of `a.b.*`, and of `a.b`: `a.*`."""
     return tuple(wider for wider in patterns_of(pattern)[1:-1] if wider != pattern)
+
+
+def _having(wanted: tuple[str, ...], patterns: dict[str, dict[UUID, Timeline]]) -> tuple[Timeline, ...]:
+    """The timelines that have one of the wanted patterns, each once."""
+    unique: dict[UUID, Timeline] = {}
+    for pattern in wanted:
+        unique.update(patterns.get(pattern, {}))
+    return tuple(unique.values())
 
 
 def _unsubscribe(patterns: dict[str, dict[UUID, Timeline]], route_id: UUID) -> None:

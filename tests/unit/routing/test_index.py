@@ -53,6 +53,9 @@ def test_the_candidates_are_those_of_a_scan_over_all_routes_and_all_their_states
         index.apply(event)
         ever.setdefault(route_id, set()).update(patterns)
         if is_queried:  # between the steps too, so that a stale cache would show
+            for kind in ("order.create", "cart.item.add"):
+                of_each = [each.current.id for tenant in index.tenants() for each in index.candidates(tenant, kind)]
+                assert sorted(each.current.id for each in index.candidates_everywhere(kind)) == sorted(of_each)
             for tenant_id, kind in (
                 (t, k) for t in ("tenant_0", "tenant_1") for k in ("order.create", "cart.item.add")
             ):

@@ -132,7 +132,8 @@ def subscribers(index: RouteIndex, name: str) -> Subscribers:
     """How many webhooks get events of a type now, and of how many tenants they are."""
     exact, *wider = patterns_of(name)
     by_name, by_pattern, tenants = 0, 0, set()
-    for route in index.routes():
+    for timeline in index.candidates_everywhere(name):
+        route = timeline.current
         if route.status is RouteStatus.DELETED:
             continue
         names_it = exact in route.config.event_types
