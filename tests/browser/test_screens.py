@@ -265,6 +265,18 @@ async def test_on_a_phone_the_status_takes_three_screens(onlooker: Visit, accoun
     assert await page.evaluate("document.documentElement.scrollHeight") <= 3 * height
 
 
+@pytest.mark.parametrize("style", [".crumbs a { color: #ccc }", "main { background: #444 }", "h1 { opacity: 0.3 }"])
+async def test_a_text_that_became_faint_is_found_although_it_was_looked_at(
+    onlooker: Visit, account: Account, style: str
+) -> None:
+    page = await onlooker.at(SCREENS["webhook"](account))
+    assert await violations(page) == []
+    await page.evaluate(
+        "rule => document.styleSheets[0].insertRule(rule, document.styleSheets[0].cssRules.length)", style
+    )
+    assert any(each.startswith("color-contrast") for each in await violations(page))
+
+
 async def _found_at_each_width(page: Page) -> list[str]:
     found = [each for width in (WIDE // 2, NARROW, 320) for each in await sideways(page, width)]
     await keep_two_rows_of_a_kind(page)

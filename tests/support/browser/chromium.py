@@ -68,8 +68,38 @@ _FOCUS_RING = """() => {
   return (style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2) || style.boxShadow !== 'none'
 }"""
 
-_RUN = "which => axe.run({runOnly: which, resultTypes: ['violations']}).then((found) => found.violations)"
-_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+_TAGS = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
+_CONTRAST = "color-contrast"
+_RUN = f"""which => axe.run({{runOnly: which, rules: {{'{_CONTRAST}': {{enabled: false}}}}, resultTypes: ['violations']}})
+  .then((found) => found.violations)"""
+# What the contrast of an element depends on: its text, and all that is behind it. Takes those that have passed, and
+# returns those that pass now. An element that is placed over others is looked at on each page.
+_RUN_CONTRAST = f"""async (known) => {{
+  const passed = new Set(known)
+  const looks = (element) => {{
+    const own = getComputedStyle(element)
+    const layers = [own.color, own.fontSize, own.fontWeight, own.textShadow]
+    for (let each = element; each; each = each.parentElement) {{
+      const style = getComputedStyle(each)
+      if (!['static', 'relative'].includes(style.position)) return null
+      layers.push(style.backgroundColor, style.backgroundImage, style.opacity, style.filter, style.mixBlendMode)
+    }}
+    return layers.join(' ').replaceAll(' rgba(0, 0, 0, 0) none 1 none normal', '')
+  }}
+  const hasText = (element) => element.matches('input, select, textarea')
+    || [...element.childNodes].some((each) => each.nodeType === Node.TEXT_NODE && each.data.trim())
+  const texts = [...document.querySelectorAll('body *')].filter(hasText)
+  const all = new Map(texts.map((element) => [element, looks(element)]))
+  const include = [...all].filter(([, each]) => !passed.has(each)).map(([element]) => element)
+  if (!include.length) return [[], []]
+  const resultTypes = ['violations', 'passes']
+  const found = await axe.run({{include}}, {{runOnly: ['{_CONTRAST}'], resultTypes, elementRef: true}})
+  const nodes = (each) => each.nodes.map(({{target, html}}) => ({{target, html}}))
+  return [
+    found.violations.map((each) => ({{id: each.id, help: each.help, nodes: nodes(each)}})),
+    found.passes.flatMap((each) => each.nodes).map((each) => all.get(each.element)).filter((each) => each),
+  ]
+}}"""
 
 
 @asynccontextmanager
@@ -155,10 +185,18 @@ class Visit:
 
 
 async def violations(page: Page, *rules: str) -> list[str]:
-    """What axe-core finds on a page, by these rules, or by default by all for WCAG 2.2 AA and its best practices."""
+    """What axe-core finds on a page, by these rules, or by default by all for WCAG 2.2 AA and its best practices.
+
+    Contrast takes a millisecond for each element. A text that passed before, on whatever page, with the same colours
+    behind it, is not looked at again.
+    """
     if not await page.evaluate("'axe' in window"):
         await page.evaluate(_axe())
-    found: list[dict[str, Any]] = await page.evaluate(_RUN, _TAGS if not rules else list(rules))
+    found: list[dict[str, Any]] = await page.evaluate(_RUN, [each for each in rules or _TAGS if each != _CONTRAST])
+    if not rules or _CONTRAST in rules:
+        faint, passed = await page.evaluate(_RUN_CONTRAST, list(_passed))
+        _passed.update(passed)
+        found += faint
     return [
         f"{each['id']}: {each['help']}: {node['target']} {node['html'][:200]}"
         for each in found
@@ -206,6 +244,10 @@ async def copied(button: Locator) -> str:
 async def heading(page: Page, text: str | re.Pattern[str]) -> None:
     """Waits for the page with this heading."""
     await expect(page.locator("main h1")).to_have_text(text)
+
+
+# How the texts look whose contrast was enough.
+_passed: set[str] = set()
 
 
 @cache
