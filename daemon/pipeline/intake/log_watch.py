@@ -119,6 +119,8 @@ class LogWatch:
         # The last poll of which everything was told and applied, None if there is none. Each glance that shows nothing
         # else moves its snapshot on.
         self._settled: Poll | None = None
+        # The positions of the route log, from and to, that are known to be gone and are not recorded yet.
+        self._gone: tuple[int, int] | None = None
         self.polled_at = -math.inf
         self.clock_reading: TimedReading | None = None
 
@@ -136,7 +138,7 @@ class LogWatch:
             self._read_clock(poll.clock, poll.ahead_microseconds, asked_at=question.asked_at)
             if question.are_rewritten_routes(poll):
                 raise self._refuse(_difference(question.end, poll))
-            if not question.is_same_log(poll):
+            if self._gone is not None or not question.is_same_log(poll):
                 try:
                     await self._begin_anew(poll, question.end, are_same_routes=question.are_same_routes(poll))
                 except LogReplaced as error:
@@ -207,15 +209,19 @@ class LogWatch:
         self.polled_at = time.monotonic()
 
     async def _begin_anew(self, poll: Poll, end: LogEnd, *, are_same_routes: bool) -> None:
-        """If it is interrupted, the next poll finds the same evidence, and begins again."""
+        """If it is interrupted, the next poll begins again: it finds the same evidence, but for the routes. Those are
+        folded by then, and what is gone of them is remembered until it is recorded.
+        """
         self._log = None
         self._shards.lose_all()
         for notify in self.on_begun_anew:
             notify()
         first_tick, last_tick = await self._lost_ticks()
-        first_pos, last_pos = end.position + 1, end.position
         if not are_same_routes:
-            first_pos = await self._projection.fold_anew(end)
+            first_pos, last_pos = self._gone or (end.position + 1, end.position)
+            first_pos = min(first_pos, await self._projection.fold_anew(end))
+            self._gone = first_pos, max(last_pos, end.position)
+        first_pos, last_pos = self._gone or (end.position + 1, end.position)
         if first_tick <= last_tick or first_pos <= last_pos:
             lost = await lost_log.record(
                 self._database,
@@ -227,6 +233,7 @@ class LogWatch:
             self._tell(lost)
         else:
             log.warning("log.promoted", before=self._known.mark.timeline, now=poll.mark.timeline)
+        self._gone = None
         self._known.forget()
         self._log = object()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 import asyncpg
 import pytest
@@ -19,6 +20,8 @@ from daemon import audit
 from daemon.audit import UnknownEvent
 from daemon.core.routing.route import RouteStatus, config_to_body
 from eventstore.domain_events import lost_log
+from eventstore.domain_events.lost_log import LostLog
+from eventstore.postgres.errors import StoreUnavailable
 from tests.support.pipeline.process import PipelineProcess, pipeline_process
 from tests.support.postgres.lost_log import GO_BACK, go_back
 from tests.support.receivers.receiver import receiver
@@ -97,6 +100,31 @@ async def test_a_disable_that_is_gone_leaves_the_route_enabled(database_url: str
         # Commands go on from what is there.
         await it.disable(route)
         assert (await audit.rebuild(it.database)).position == 3
+
+
+async def test_a_disable_that_is_gone_is_told_although_the_new_primary_was_away_for_a_moment(
+    database_url: str, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, attempts = lost_log.record, []
+
+    async def away_at_first(*arguments: Any, **named: Any) -> LostLog:
+        attempts.append(named)
+        if len(attempts) == 1:
+            raise StoreUnavailable("the new primary is away")
+        return await record(*arguments, **named)
+
+    monkeypatch.setattr(lost_log, "record", away_at_first)
+    async with receiver() as there, pipeline_process(database_url) as it:
+        route = await it.route(there.url)
+        await publish_ticks(it, 1)
+        await it.disable(route)
+        await publish_ticks(it, 1)
+        await go_back(sql, tick=1, position=1)
+        await until(lambda: it.projection.index.position == 1)
+        await publish_ticks(it, 1)
+        (lost,) = await lost_log.read(it.database)
+        assert (lost.first_tick, lost.last_tick, lost.first_pos, lost.last_pos) == (2, 2, 2, 2)
+        assert len(attempts) == 2
 
 
 async def test_a_log_that_was_promoted_and_that_nobody_can_have_written_is_refused(
