@@ -15,7 +15,16 @@ from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook import expression, json_values
 from daemon.core.webhook.expression import StepAllowance, TooHeavy
 from daemon.core.webhook.json_values import Json
-from daemon.core.webhook.payload import EventFilters, FilterResult, PayloadEvent, RenderError, envelope, render, select
+from daemon.core.webhook.payload import (
+    MAX_DOCUMENT_BYTES,
+    EventFilters,
+    FilterResult,
+    PayloadEvent,
+    RenderError,
+    envelope,
+    render,
+    select,
+)
 from tests.support.values.expressions import expressions, well_formed
 
 LIMIT = 262_144
@@ -410,3 +419,20 @@ def test_beyond_an_allowance_nothing_is_decided() -> None:
             max_bytes=10_000,
             allowance=StepAllowance(steps=3, document_bytes=100_000),
         )
+
+
+@pytest.mark.parametrize("allowance", [None, StepAllowance(steps=1, document_bytes=1)])
+def test_an_event_that_is_too_large_for_expressions_is_not_parsed(allowance: StepAllowance | None) -> None:
+    bare = replace(EVENT, context=None, snapshot=None)
+    others = len(envelope(replace(bare, data=b'{"a":""}'), b"{}")) - len(b'{"a":""}')
+    most = MAX_DOCUMENT_BYTES - others - len(b'{"a":""}')
+    largest, larger = (replace(bare, data=b'{"a":"%s"}' % (b"a" * size)) for size in (most, most + 1))
+    assert EventFilters(largest).result("data") is FilterResult.PASSES
+    assert EventFilters(larger, allowance=allowance).result("data") is FilterResult.OVER_BUDGET
+    limit = 2 * MAX_DOCUMENT_BYTES
+    for options in (PayloadOptions(transform="id"), PayloadOptions(transform="{x: id}"), PayloadOptions(filter="data")):
+        assert render(largest, options, max_bytes=limit)
+        with pytest.raises(RenderError, match="more than 4 MiB, and expressions read no larger ones") as raised:
+            render(larger, options, max_bytes=limit, allowance=allowance)
+        assert raised.value.is_over_budget
+    assert len(render(larger, PLAIN, max_bytes=1)) == MAX_DOCUMENT_BYTES + 1
