@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
+
+import structlog
 
 from daemon.config import Config
 from daemon.config.sections import DatabaseSection
@@ -20,7 +22,12 @@ from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreError
 from eventstore.postgres.query_pool import FairShare, QueryPool
 
+log = structlog.get_logger()
+
 MASTER_KEY_FILE = "master.key"
+# How often the daemon looks whether the embedded server is alive, and when it tries again after it could not start it.
+LOOK_SECONDS = 1.0
+RETRY_SECONDS = 10.0
 
 
 @asynccontextmanager
@@ -29,18 +36,47 @@ async def open_store(config: Config) -> AsyncIterator[Database]:
 
     Does not check the schema. Raises StoreError.
     """
-    server = None
-    if config.database.url is None:
-        server = await _start(config.database.data_dir)
-        url = server.url
-    else:
-        url = config.database.url.reveal()
+    async with AsyncExitStack() as stack:
+        if config.database.url is None:
+            server = await stack.enter_async_context(embedded_server(config.database.data_dir))
+            url = server.url
+        else:
+            url = config.database.url.reveal()
+        yield await stack.enter_async_context(opened(Database(url, pool_size=config.database.pool_size)))
+
+
+@asynccontextmanager
+async def embedded_server(data_dir: Path) -> AsyncIterator[EmbeddedServer]:
+    """The embedded PostgreSQL, for the block. If it ends meanwhile, as by the kernel's out-of-memory killer, it is
+    started again: nobody else would. Raises StoreError if it cannot be started at first.
+    """
+    server = await _start(data_dir)
+    keeping = asyncio.create_task(_keep_alive(server))
     try:
-        async with opened(Database(url, pool_size=config.database.pool_size)) as database:
-            yield database
+        yield server
     finally:
-        if server is not None:
-            await asyncio.to_thread(server.stop)
+        keeping.cancel()
+        await asyncio.to_thread(server.stop)
+
+
+async def _keep_alive(server: EmbeddedServer) -> None:
+    pause = LOOK_SECONDS
+    while True:
+        await asyncio.sleep(pause)
+        pause = LOOK_SECONDS
+        if server.is_alive:
+            continue
+        log.error("embedded.ended", data_dir=str(server.data_dir))
+        failure: StoreError | None = None
+        try:
+            await asyncio.to_thread(server.revive)
+        except StoreError as error:
+            failure = error
+        if failure is None:
+            log.warning("embedded.started_again", data_dir=str(server.data_dir))
+        else:
+            log.error("embedded.not_started", cause=str(failure), hint=failure.hint)
+            pause = RETRY_SECONDS
 
 
 async def _start(data_dir: Path) -> EmbeddedServer:

@@ -21,7 +21,7 @@ import tempfile
 import time
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from daemon.config import Config, Secret
 from daemon.incarnations import NotReplaced
 from daemon.pipeline.wakeup import Wakeup
 from daemon.reloads import ConfigReader
-from daemon.store import vault_of
+from daemon.store import embedded_server, vault_of
 from daemon.tasks import TaskGroup
 from daemon.web.http.listeners import Listeners, open_listeners
 from daemon.workers import orders
@@ -91,20 +91,16 @@ async def run(config: Config, count: int, reader: ConfigReader, *, ready: Callab
 @asynccontextmanager
 async def _prepared(config: Config) -> AsyncIterator[tuple[Config, tuple[int, ...]]]:
     """The configuration for workers, and the file descriptors that they inherit to use the same PostgreSQL."""
-    server = None
     inherited: tuple[int, ...] = ()
-    if config.database.url is None:
-        server = await asyncio.to_thread(embedded.start, config.database.data_dir)
-        inherited = (server.users_descriptor,)
-        config = config.with_database(Secret(server.url))
-    try:
+    async with AsyncExitStack() as stack:
+        if config.database.url is None:
+            server = await stack.enter_async_context(embedded_server(config.database.data_dir))
+            inherited = (server.users_descriptor,)
+            config = config.with_database(Secret(server.url))
         async with app.prepared(config) as opened:
             vault = await asyncio.to_thread(vault_of, config)
             await vault.check(opened)
         yield config, inherited
-    finally:
-        if server is not None:
-            await asyncio.to_thread(server.stop)
 
 
 class Workers:

@@ -74,12 +74,12 @@ def shut_down(paths: ClusterPaths) -> None:
     """Stops the server: a fast shutdown, then an immediate one if that takes too long. Raises EmbeddedUnavailable."""
     found = _pid_file(paths)
     for number, seconds in ((signal.SIGINT, STOP_SECONDS), (signal.SIGQUIT, QUIT_SECONDS)):
-        if not _is_alive(paths):
+        if not is_alive(paths):
             return
         if found is not None:
             with suppress(ProcessLookupError):
                 os.kill(found.pid, number)
-        if becomes_true(lambda: not _is_alive(paths), within_seconds=seconds):
+        if becomes_true(lambda: not is_alive(paths), within_seconds=seconds):
             if found is not None and (process := _started.pop(found.pid, None)):
                 process.wait()
             return
@@ -92,13 +92,25 @@ def is_started_here(paths: ClusterPaths) -> bool:
     return found is not None and found.pid in _started
 
 
+def is_alive(paths: ClusterPaths) -> bool:
+    """True while the server, or something that it started, is alive."""
+    try:
+        alive = os.open(paths.alive, os.O_RDWR)
+    except FileNotFoundError:  # the data directory was removed; the server notices by itself
+        return False
+    try:
+        return not try_lock(alive)
+    finally:
+        os.close(alive)
+
+
 def quit_at_once(paths: ClusterPaths) -> None:
     """Ends the server without a checkpoint, as a crash would, and waits until it is gone; QUIT_SECONDS at most."""
     found = _pid_file(paths)
-    if found is not None and _is_alive(paths):
+    if found is not None and is_alive(paths):
         with suppress(ProcessLookupError):
             os.kill(found.pid, signal.SIGQUIT)
-        becomes_true(lambda: not _is_alive(paths), within_seconds=QUIT_SECONDS)
+        becomes_true(lambda: not is_alive(paths), within_seconds=QUIT_SECONDS)
 
 
 def _launch_unless_alive(paths: ClusterPaths) -> bool:
@@ -176,17 +188,6 @@ def _forget_dead_postmaster(paths: ClusterPaths) -> None:
     if is_gone:
         (paths.cluster / "postmaster.pid").unlink()
         (socket_dir(paths) / f"{SOCKET_NAME}.lock").unlink(missing_ok=True)
-
-
-def _is_alive(paths: ClusterPaths) -> bool:
-    try:
-        alive = os.open(paths.alive, os.O_RDWR)
-    except FileNotFoundError:  # the data directory was removed; the server notices by itself
-        return False
-    try:
-        return not try_lock(alive)
-    finally:
-        os.close(alive)
 
 
 def _is_ready(paths: ClusterPaths) -> bool:

@@ -45,6 +45,20 @@ class EmbeddedServer:
             raise ValueError("this use of the server has ended")
         return self._users_lock
 
+    @property
+    def is_alive(self) -> bool:
+        """False if the server, and all that it started, has ended without us. Takes microseconds."""
+        return postmaster.is_alive(self._paths)
+
+    def revive(self) -> None:
+        """Starts the server again, unless somebody else has. Blocks as `start` does. Raises EmbeddedUnavailable."""
+        try:
+            with _start_stop_lock(self._paths):
+                if self._users_lock is not None:
+                    postmaster.ensure_running(self._paths)
+        except OSError as error:
+            raise from_os_error(error, self.data_dir) from error
+
     def stop(self) -> None:
         """Stops using the server. Calling it again, or in a forked child, does nothing."""
         if self._users_lock is None or os.getpid() != self._user_pid:
