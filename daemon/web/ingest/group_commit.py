@@ -13,10 +13,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 
+import structlog
+
 from daemon.web.ingest.storing import StoreResult, store, store_parts
 from eventstore.domain_events.events import NewEvent, Publish
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreError, StoreUnavailable
+
+log = structlog.get_logger()
 
 MAX_BATCH_EVENTS = 500
 MAX_BATCH_BYTES = 4 * 1024 * 1024
@@ -93,6 +97,9 @@ class GroupCommit:
                 if isinstance(error, StoreUnavailable):  # the queued events would fail as well, later
                     batch, self._queue = batch + self._queue, []
                 _resolve(batch, [error] * len(batch))
+            except Exception as error:  # a mistake of ours; perhaps the events are stored
+                log.exception("publish.crashed")
+                _resolve(batch, [error] * len(batch))
             except BaseException:
                 unstored = batch + self._queue
                 _resolve(unstored, [StoreUnavailable("the daemon is stopping")] * len(unstored))
@@ -123,12 +130,12 @@ def _too_late() -> StoreUnavailable:
     return StoreUnavailable("the event could not be stored in time")
 
 
-def _resolve(batch: Sequence[_QueuedEvent], results: Sequence[bool | StoreError]) -> None:
+def _resolve(batch: Sequence[_QueuedEvent], results: Sequence[bool | Exception]) -> None:
     """Gives each request that still waits its result."""
     for (_, stored), result in zip(batch, results, strict=True):
         if stored.done():
             continue
-        if isinstance(result, StoreError):
+        if isinstance(result, Exception):
             stored.set_exception(result)
         else:
             stored.set_result(result)

@@ -6,6 +6,7 @@ import asyncio
 import time
 
 import pytest
+from structlog.testing import capture_logs
 
 from daemon.web.ingest import group_commit
 from daemon.web.ingest import publish as events
@@ -53,6 +54,26 @@ async def test_batches_are_bounded_in_events_and_bytes(app: App, monkeypatch: py
     answers = await asyncio.gather(*[publish(app, f"e{n}") for n in range(30)])
     assert {answer.status for answer in answers} == {202}
     assert len(await app.events()) == 30
+
+
+async def test_a_fault_of_ours_is_told_as_one_and_the_next_event_is_stored(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = domain_events.publish
+
+    async def failing(database: object, events: list[domain_events.NewEvent], **more: float) -> list[bool]:
+        stored = await store(app.database, events, **more)
+        if events[0].id == "first":
+            raise LookupError("a bug")
+        return stored
+
+    monkeypatch.setattr(domain_events, "publish", failing)
+    with capture_logs() as logged:
+        answer = await publish(app, "first")
+    assert answer.status == 500
+    assert [line["event"] for line in logged if line["log_level"] == "error"] == ["publish.crashed", "request.crashed"]
+    assert (await publish(app, "second")).status == 202
+    assert {event["id"] for event in await app.events()} == {"first", "second"}
 
 
 async def test_a_closed_database_is_503_with_a_time_to_come_back(app: App) -> None:
