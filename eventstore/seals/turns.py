@@ -112,11 +112,7 @@ class SealTurn:
     async def has_new_attempts(self, *, before: str, snap: str) -> bool:
         """True if an outcome is visible in `snap` and not in `before`."""
         cut = difference(before, snap)
-        # For EXISTS the planner expects to find a row soon, and would read whole partitions to find that there is none.
-        await self._connection.execute("SET LOCAL enable_seqscan = off")
-        found = await self._connection.fetchval(_NEW_ATTEMPTS, cut.lower, cut.upper, cut.unfinished, cut.late)
-        await self._connection.execute("SET LOCAL enable_seqscan = on")
-        return bool(found)
+        return bool(await self._connection.fetchval(_NEW_ATTEMPTS, cut.lower, cut.upper, cut.unfinished, cut.late))
 
     async def append(self, row: SealRow) -> None:
         """Appends the seal. It is there when the turn has ended without an error."""
