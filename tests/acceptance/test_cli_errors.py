@@ -210,7 +210,7 @@ def test_a_port_that_is_taken_is_exit_code_1(hookledger: CommandLine) -> None:
 
 def test_unknown_routes_and_events_are_exit_code_1(hookledger: CommandLine) -> None:
     nobody = "5b1f6d0e-7a5b-4a37-9d5c-0d3f2f2f7d11"
-    for command in ("show", "history", "disable", "enable", "rotate-key"):
+    for command in ("show", "history", "disable", "enable", "rotate-key", "revoke-old-key", "test"):
         assert only_error(hookledger("routes", command, nobody, code=1)) == f"there is no route {nobody}"
     assert "no event 'evt_1'" in only_error(hookledger("explain", "evt_1", code=1))
 

@@ -1,10 +1,13 @@
 """`hookledger routes`: every command on a route, at a terminal."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from tests.support.processes.cli import CommandLine
+from tests.support.processes.running import running
+from tests.support.receivers.receiver import receiver
 
 
 def test_a_route_is_created_with_every_option_and_its_key_shown_once(hookledger: CommandLine) -> None:
@@ -60,6 +63,34 @@ def test_a_life_of_a_route_is_its_history(hookledger: CommandLine) -> None:
     assert history[1]["changes"]["name"] == ["Orders", "New"]
     assert "moving house" in hookledger("routes", "history", route).out
     assert hookledger("routes", "list", "--json").json == []
+
+
+def test_the_previous_key_is_revoked_before_its_time(hookledger: CommandLine) -> None:
+    route = hookledger.create_route()["id"]
+    assert "no previous key to revoke" in hookledger("routes", "revoke-old-key", route, code=1).err
+    rotated = hookledger("routes", "rotate-key", route, "--json").json
+    revoked = hookledger("routes", "revoke-old-key", route, "--json").json
+    assert revoked["key"]["fingerprint"] == rotated["key"]["fingerprint"]
+    assert revoked["key"]["previous_valid_until"] is None
+    hookledger("routes", "rotate-key", route)  # which would have needed --force before
+
+
+async def test_examples_are_sent_to_one_route_alone(hookledger: CommandLine) -> None:
+    hookledger("event-types", "load", "--sample")
+    async with receiver() as there, running(hookledger) as daemon:
+        route, _other = (
+            hookledger.create_route("--target-url", f"{there.url}/{path}", "--dev")["id"]
+            for path in ("tested", "other")
+        )
+        (sent,) = hookledger("routes", "test", route, "-e", "order.create", "--json").json
+        (got,) = await there.count(1)
+        assert (got.path, got.headers["Hookledger-Test"], got.headers["webhook-id"]) == ("/tested", "true", sent["id"])
+        assert json.loads(got.body)["type"] == sent["type"] == "order.create"
+        assert "order.create" in hookledger("routes", "test", route).out
+        assert await daemon.stop() == 0
+    assert "shop.open is not in the catalogue" in hookledger("routes", "test", route, "-e", "shop.open", code=2).err
+    hookledger("routes", "disable", route)
+    assert "enable it, then test it" in hookledger("routes", "test", route, code=1).err
 
 
 def test_an_edit_leaves_what_it_does_not_name_and_none_clears(hookledger: CommandLine) -> None:

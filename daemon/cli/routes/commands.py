@@ -16,7 +16,7 @@ from uuid import UUID
 
 import click
 
-from daemon import route_state
+from daemon import route_state, sample_events
 from daemon.cli.console import output, parsing
 from daemon.cli.console.failures import EXIT_USAGE, CliError
 from daemon.cli.routes import view
@@ -36,6 +36,7 @@ from daemon.core import texts
 from daemon.core.drafts.login_link_draft import is_loopback
 from daemon.core.routing.route import Route, RouteStatus
 from daemon.core.webhook.egress import EgressPolicy, UrlRefused, check_url
+from daemon.sample_events import SentTest
 from daemon.web.api import route_shapes
 from eventstore import route_log
 from eventstore.postgres.connect import Database
@@ -243,6 +244,40 @@ def rotate_key(
         return commands.rotate_key(route.tenant, route.id, context, force=force, verification_key=brought)
 
     _execute(change, target, reveal=True)
+
+
+@routes.command("revoke-old-key")
+@_on_one_route
+def revoke_old_key(**target: Unpack[TargetOptions]) -> None:
+    """Sign with the newest verification key alone from now on, before the 24 hours of the previous one are over."""
+    _execute(lambda commands, route, context: commands.revoke_old_key(route.tenant, route.id, context), target)
+
+
+@routes.command("test")
+@_id_argument
+@click.option(
+    "-e", "--event-type", "event_types", multiple=True, metavar="TYPE", help="Only an example of this; may be repeated."
+)
+@tenant_option
+@config_option
+@output.json_option
+def test(
+    route_id: UUID, event_types: tuple[str, ...], tenant: str | None, config_file: Path | None, as_json: bool
+) -> None:
+    """Send examples of the catalogue to a route alone, one of each type that it subscribes to.
+
+    Their webhooks have the header Hookledger-Test: true. A daemon that runs sends them like all others.
+    """
+
+    async def work(database: Database) -> list[SentTest]:
+        route = await _find(database, route_id, tenant)
+        return await sample_events.send(database, route, list(event_types) or None)
+
+    sent = with_store(settings(config_file), work)
+    if as_json:
+        output.document([{"id": each.id, "event": each.event_id, "type": each.event_type} for each in sent])
+        return
+    output.table(("delivery", "event", "type"), [(each.id, each.event_id, each.event_type) for each in sent], empty="")
 
 
 @routes.command("history")
