@@ -111,3 +111,11 @@ def route_id(text: str) -> UUID:
         return UUID(text)
     except ValueError:
         raise click.BadParameter(f"{text!r} is no route id: see hookledger routes list") from None
+
+
+def delivery_id(text: str) -> UUID:
+    """The id of a delivery, the `webhook-id` of its requests. For `click.option(type=…)`."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no delivery id: see hookledger deliveries list") from None
