@@ -131,6 +131,7 @@ def show(delivery_id: UUID, tenant: str, event_id: str | None, config_file: Path
             ("webhook", f"{item.route_name} ({item.found.position.route_id})"),
             ("status", item.status),
             ("because", None if detail.explanation is None else detail.explanation.detail),
+            ("sent by hand", [f"{output.cell(each.at)} by {each.actor}" for each in detail.manual_retries]),
         ]
     )
     columns = ("attempt", "at", "ms", "outcome", "answer")

@@ -28,11 +28,14 @@ from eventstore import domain_events
 from eventstore.domain_events import listing
 from eventstore.domain_events.events import StoredEvent
 from eventstore.postgres.connect import Database
+from eventstore.progress import manual_retry
+from eventstore.progress.manual_retry import ManualRetry
 from eventstore.queries import attempts
 from eventstore.queries.attempts import EventAndRoute, RecordedExchange
 from eventstore.queries.delivery_log import FoundDelivery, ListPosition
 
 SEARCH_SECONDS = 0.5
+MAX_MANUAL_RETRIES = 10
 
 # Pending first: a delivery that is searched for is nearly always a recent one.
 _WITHOUT_REQUEST = (ListStatus.PENDING, ListStatus.SUPPRESSED, ListStatus.EXPIRED)
@@ -43,12 +46,14 @@ class DeliveryDetail:
     """A delivery. `exchanges` are its requests with their answers, and `sent` has each request as it was sent.
 
     An item of `sent` is None if the request cannot be rebuilt. `explanation` is None if the event is no longer kept.
+    `manual_retries` are the last MAX_MANUAL_RETRIES, the newest first.
     """
 
     item: ListedDelivery
     exchanges: tuple[RecordedExchange, ...]
     sent: tuple[SentRequest | None, ...]
     explanation: Explanation | None
+    manual_retries: tuple[ManualRetry, ...]
 
 
 class SearchUnfinished(Exception):
@@ -79,7 +84,14 @@ async def detail(
         parts = await sent_requests.collect(database, keychain, requests)
         as_sent = payload_event(event, event_time=pair.event_time)
         sent = await asyncio.to_thread(sent_requests.rebuild, as_sent, parts, request_options)
-    return DeliveryDetail(item=item, exchanges=tuple(requests), sent=tuple(sent), explanation=explanation)
+    by_hand = await manual_retry.of_delivery(database, route_id=pair.route_id, seq=pair.seq, limit=MAX_MANUAL_RETRIES)
+    return DeliveryDetail(
+        item=item,
+        exchanges=tuple(requests),
+        sent=tuple(sent),
+        explanation=explanation,
+        manual_retries=tuple(by_hand),
+    )
 
 
 async def find(

@@ -73,6 +73,20 @@ SELECT route_id = $2 AND seq = $3 AND causation_id IS NOT DISTINCT FROM $4 FROM 
 """
 
 
+_OF_DELIVERY = """
+SELECT at, actor, reason FROM hookledger.resend WHERE route_id = $1 AND seq = $2 ORDER BY at DESC LIMIT $3
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManualRetry:
+    """Who had a delivery sent again, when, and why, if they said so."""
+
+    at: datetime
+    actor: str
+    reason: str | None
+
+
 class RetryResult(StrEnum):
     """The result of a manual retry."""
 
@@ -130,6 +144,12 @@ async def lock(connection: asyncpg.pool.PoolConnectionProxy, route_id: UUID) -> 
 async def notify_owners(connection: asyncpg.pool.PoolConnectionProxy) -> None:
     """Notifies the owners of shards once the transaction is committed."""
     await connection.execute("SELECT pg_notify($1, '')", listen.RETRY)
+
+
+async def of_delivery(database: Database, *, route_id: UUID, seq: int, limit: int) -> list[ManualRetry]:
+    """The manual retries of a delivery, the newest first. They are kept as long as outcomes."""
+    async with database.connection() as connection:
+        return [ManualRetry(**row) for row in await connection.fetch(_OF_DELIVERY, route_id, seq, limit)]
 
 
 async def forget(connection: asyncpg.pool.PoolConnectionProxy, *, before: datetime) -> None:

@@ -63,6 +63,7 @@ async def test_deliveries_are_listed_shown_and_sent_again(hookledger: CommandLin
         again = (await there.count(3))[-1]
         assert again.headers["webhook-id"] == first["id"]
         await until(lambda: listed("--status", "retrying") == [])
+        assert re.search(r"sent by hand\s+\S+ \S+ by cli:", hookledger("deliveries", "show", first["id"], *ACME).out)
         assert await daemon.stop() == 0
 
 

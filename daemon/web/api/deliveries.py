@@ -155,9 +155,17 @@ class AttemptShape(TypedDict):
     response: AnswerShape | None
 
 
+class ManualRetryShape(TypedDict):
+    """Who had the delivery sent again by hand."""
+
+    at: Moment
+    actor: Annotated[str, Field(examples=["admin"])]
+    reason: Annotated[str | None, Field(examples=["the shop was down"])]
+
+
 class DeliveryDetailShape(_SummaryShape):
     """A delivery with its attempts, oldest first. `detail` is a sentence about its status and the reason for it; null
-    if its event is no longer kept.
+    if its event is no longer kept. `manual_retries` are the last ones, newest first.
     """
 
     detail: Annotated[
@@ -165,6 +173,7 @@ class DeliveryDetailShape(_SummaryShape):
         Field(examples=["It is due, and about to be sent."]),
     ]
     attempts: list[AttemptShape]
+    manual_retries: list[ManualRetryShape]
 
 
 def of_item(item: ListedDelivery) -> DeliveryShape:
@@ -183,6 +192,9 @@ def of_detail(it: DeliveryDetail) -> DeliveryDetailShape:
         **_summary(it.item),
         "detail": None if it.explanation is None else it.explanation.detail,
         "attempts": attempts[::-1],
+        "manual_retries": [
+            {"at": moment(each.at), "actor": each.actor, "reason": each.reason} for each in it.manual_retries
+        ],
     }
 
 

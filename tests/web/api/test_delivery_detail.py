@@ -41,8 +41,9 @@ async def test_a_delivery_has_every_attempt_with_request_and_answer(app: App) ->
 
     assert set(found) == {
         "id", "event", "route", "status", "last_attempt", "next_attempt_at", "test", "detail", "attempts",
+        "manual_retries",
     }  # fmt: skip
-    assert (found["id"], found["status"], found["test"]) == (it.id, "delivered", False)
+    assert (found["id"], found["status"], found["test"], found["manual_retries"]) == (it.id, "delivered", False, [])
     assert (found["event"]["id"], found["event"]["type"]) == ("e1", "order.create")
     assert found["route"] == {"id": it.route["id"], "name": it.route["name"]}
     assert found["detail"].startswith(

@@ -43,6 +43,10 @@ async def test_what_is_over_is_sent_again(app: App, outcomes: list[str]) -> None
     assert await in_line(app, route) == 1
     noted = await app.rows("SELECT actor, origin, reason FROM hookledger.resend WHERE route_id = $1", UUID(route["id"]))
     assert noted == [{"actor": "admin", "origin": "api", "reason": "they asked for it"}]
+    shown = await app.ask("GET", f"/v1/tenants/acme/deliveries/{delivery}?event=e1")
+    assert [(each["actor"], each["reason"]) for each in shown.json["manual_retries"]] == [
+        ("admin", "they asked for it")
+    ]
 
 
 async def test_asked_again_before_it_is_sent_it_stands_in_line_once(app: App) -> None:

@@ -476,6 +476,8 @@ async def test_sent_again_it_is_in_line_and_the_page_says_so(app: App) -> None:
     assert after.words(".page-head .pill") == ["Pending"]
     assert "The next attempt is due: it starts any moment." in after.text
     assert await resent(app) == [{"actor": "admin", "origin": "dashboard", "seq": it.event["seq"]}]
+    assert re.search(r"Sent by hand\s+by admin, ", after.text)
+    assert "Sent by hand" not in page.text
     assert "done" not in str(after.words(".page-head a"))
 
 
