@@ -66,7 +66,7 @@ class Gauges:
 
     async def run_once(self) -> None:
         began = time.monotonic()
-        self._metrics.tasks.set(len(asyncio.all_tasks()))
+        self._measure_process()
         if not self.wakeup.is_set and self._is_quiet(began):
             await self.wakeup.wait(COUNT_SECONDS)
             return
@@ -88,6 +88,12 @@ class Gauges:
         is_recent = now < self._counted_at + QUIET_COUNT_SECONDS
         return is_recent and not self._is_pending and self._quiet_time.is_quiet
 
+    def _measure_process(self) -> None:
+        """Not at each probe: to read the file takes longer than all else of a probe."""
+        self._metrics.tasks.set(len(asyncio.all_tasks()))
+        with contextlib.suppress(OSError):
+            self._metrics.resident_memory.set(int(_PAGES.read_bytes().split()[1]) * resource.getpagesize())
+
     def _count_own(self) -> None:
         metrics = self._metrics
         metrics.deliveries_pending.labels("queued").set(self._lanes.queued)
@@ -95,8 +101,6 @@ class Gauges:
         metrics.breakers_open.set(self._lanes.broken)
         metrics.shards_owned.set(self._shards.count_valid(time.monotonic()))
         metrics.log_lines_dropped.inc(queued_stream.take_dropped())
-        with contextlib.suppress(OSError):
-            metrics.resident_memory.set(int(_PAGES.read_bytes().split()[1]) * resource.getpagesize())
 
     async def _count_all(self) -> None:
         metrics = self._metrics
