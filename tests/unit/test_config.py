@@ -3,13 +3,16 @@
 import base64
 import re
 import tomllib
+from collections.abc import Iterator
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
 
+import click
 import pytest
 
 from daemon import config
+from daemon.cli.main import cli
 from daemon.config import Config, ConfigError, ListenAddress, LogFormat, LogLevel, Secret, sections
 from tests.support.values.certificates import issue, pem
 
@@ -410,12 +413,26 @@ def test_the_data_dir_follows_xdg_and_needs_a_home() -> None:
     assert config.load(None, {"HOOKLEDGER_DATABASE__DATA_DIR": "/srv/x"}).database.data_dir == Path("/srv/x")
 
 
+def variables_of(command: click.Command) -> Iterator[str]:
+    """The variables that stand for an option of the command, or of one below it."""
+    for option in command.params:
+        yield from [option.envvar] if isinstance(option.envvar, str) else option.envvar or ()
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
+            yield from variables_of(below)
+
+
 def test_variables_that_containers_are_given_for_a_service_of_our_name_are_no_settings() -> None:
     load(SERVICE_HOST="10.0.0.1", SERVICE_PORT_HTTP="80", PORT="tcp://10.0.0.1:80", PORT_80_TCP_ADDR="10.0.0.1")
 
 
-def test_variables_of_the_command_line_are_no_settings() -> None:
-    load(CONFIG="/etc/hookledger.toml", TOKEN="hl_admin_x")
+def test_the_variables_of_options_are_no_settings() -> None:
+    found = set(variables_of(cli))
+    assert found >= {"HOOKLEDGER_CONFIG", "HOOKLEDGER_TOKEN", "HOOKLEDGER_URL", "HOOKLEDGER_LISTEN_KEY"}
+    config.load(None, HOME | dict.fromkeys(found, "x"))
 
 
 def test_no_secret_is_in_any_text_of_the_configuration() -> None:
