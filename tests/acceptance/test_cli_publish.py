@@ -49,6 +49,22 @@ async def test_publishing_the_same_file_again_adds_nothing(hookledger: CommandLi
     assert len(await _stored(database_url)) == 1503
 
 
+def test_lines_without_an_id_that_were_published_before_are_named(hookledger: CommandLine) -> None:
+    with_id = '{"tenant": "acme", "type": "a.b", "id": "e1", "data": {}}'
+    assert hookledger("publish", stdin=f"{GOOD}\n{with_id}").err == ""
+    again = hookledger("publish", "--json", stdin=f"{GOOD}\n{with_id}")
+    assert again.json == {"accepted": 0, "duplicates": 2, "rejected": 0}
+    assert again.err == (
+        "1 line without an id was published before from the same place, within 24 hours: give it an id to publish it "
+        "again\n"
+    )
+    hookledger("publish", stdin=f"{GOOD}\n{GOOD}")
+    assert hookledger("publish", stdin=f"{GOOD}\n{GOOD}").err == (
+        "2 lines without an id were published before from the same place, within 24 hours: give each an id to publish "
+        "them again\n"
+    )
+
+
 async def test_tenant_and_backfill_of_the_command_hold_for_every_line(
     hookledger: CommandLine, database_url: str
 ) -> None:
