@@ -1,9 +1,13 @@
 """The configuration: what is accepted, what is refused, and how well the refusal helps."""
 
 import base64
+import os
+import pwd
 import re
+import tempfile
 import tomllib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
@@ -260,6 +264,54 @@ def test_a_collectors_url_has_no_secret_that_every_log_would_show(url: str) -> N
 def test_a_file_that_is_nested_too_deeply_is_no_toml(tmp_path: Path) -> None:
     (found,) = problems(f"a = {'[' * 100_000}", tmp_path=tmp_path)
     assert found.endswith("not TOML: it is nested too deeply; correct the file")
+
+
+def anchor_problems(file: Path) -> tuple[str, ...]:
+    environ = HOME | {"HOOKLEDGER_SEAL__ANCHOR_FILE": str(file)}
+    config.load(None, environ)  # a command that only reads need not be able to write it
+    with pytest.raises(ConfigError) as caught:
+        config.load(None, environ, for_daemon=True)
+    return caught.value.problems
+
+
+def test_the_file_of_signed_heads_must_be_one_that_the_daemon_can_write(tmp_path: Path) -> None:
+    where = "HOOKLEDGER_SEAL__ANCHOR_FILE"
+    absent, a_file = tmp_path / "absent", tmp_path / "a-file"
+    a_file.touch()
+    assert anchor_problems(absent / "anchors") == (f"{where}: no folder {absent}; make it, or name a file elsewhere",)
+    assert anchor_problems(a_file / "anchors") == (f"{where}: no folder {a_file}; make it, or name a file elsewhere",)
+    assert anchor_problems(tmp_path) == (f"{where}: {tmp_path} is a folder; name a file in it",)
+    for writable in (a_file, tmp_path / "anchors"):
+        config.load(None, HOME | {where: str(writable)}, for_daemon=True)
+
+
+def test_the_file_of_signed_heads_must_be_one_that_this_user_may_write() -> None:
+    where = "HOOKLEDGER_SEAL__ANCHOR_FILE"
+    with tempfile.TemporaryDirectory() as made:
+        folder, a_file = Path(made), Path(made, "a-file")
+        a_file.touch(mode=0o444)
+        folder.chmod(0o555)
+        with another_user():
+            assert anchor_problems(folder / "anchors") == (
+                f"{where}: this user may not write to {folder}; give it to the user of the daemon",
+            )
+            assert anchor_problems(a_file) == (
+                f"{where}: this user may not read and write {a_file}; give it to the user of the daemon",
+            )
+        folder.chmod(0o755)
+
+
+@contextmanager
+def another_user() -> Iterator[None]:
+    """Root may write everywhere, and is nobody for a while."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(pwd.getpwnam("nobody").pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 @pytest.mark.parametrize("key", ["LIMITS__COMMANDS_PER_MINUTE", "DELIVERY__CONCURRENCY", "TRACING__MAX_PER_SECOND"])
