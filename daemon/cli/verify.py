@@ -34,7 +34,8 @@ def verify(file: Path, key_file: Path | None, config_file: Path | None, as_json:
         proven = proof.verify(document, keys)
     except ProofRefused as error:
         raise CliError(
-            f"{file}: {error}", hint="get the proof again, and the public key from a copy of your own"
+            f"the proof in {file} does not hold: {error}",
+            hint="get the proof again, and the public key from a copy of your own",
         ) from error
     if as_json:
         output.document(_as_json(proven))
@@ -92,9 +93,10 @@ def _as_json(proven: ProvenDelivery) -> dict[str, object]:
 
 
 def _show(proven: ProvenDelivery) -> None:
+    click.echo("the proof holds: signed by this key, and nothing was changed since it was sealed")
     columns = ("attempt", "started", "outcome", "answer", "sealed")
     rows = [
-        (each.number, each.started_at, each.outcome, each.error or each.status_code, each.sealed_at)
+        (each.number or None, each.started_at, each.outcome, each.error or each.status_code, each.sealed_at)
         for each in proven.attempts
     ]
     output.table(columns, rows, empty="the event is proven; no outcome of this delivery was sealed")
