@@ -103,7 +103,9 @@ def _cause(section: str, key: str, detail: ErrorDetails) -> str:
             return str(detail["ctx"]["error"])
         case "enum":
             choices = [part.strip(" '") for part in re.split(r",| or ", detail["ctx"]["expected"])]
-            return f"{quoted}is not one of {', '.join(choices)}{did_you_mean(str(detail['input']), choices)}"
+            return (
+                f"{quoted}is not one of {', '.join(choices)}{did_you_mean(str(detail['input']), choices, otherwise='')}"
+            )
         case "bool_parsing" | "bool_type":
             return f"{quoted}must be true or false{default}"
         case "int_parsing" | "int_type" | "int_from_float":

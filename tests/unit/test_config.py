@@ -418,6 +418,32 @@ def test_a_listen_address_is_host_and_port(listen: str) -> None:
     assert len(problems(SERVER__LISTEN=listen)) == 1
 
 
+def test_a_port_that_there_is_none_is_named(tmp_path: Path) -> None:
+    for port in ("65536", "99999"):
+        with pytest.raises(ConfigError) as caught:
+            config.load(None, HOME, listen=f"127.0.0.1:{port}")
+        assert caught.value.problems == (f"--listen: there is no port {port}; the highest is 65535",)
+    (long,) = problems(SERVER__LISTEN=f"127.0.0.1:{'9' * 5000}")
+    assert long == "HOOKLEDGER_SERVER__LISTEN: there is no port 999999; the highest is 65535"
+    for written in ("8080", "true", '["127.0.0.1:8080"]'):
+        (number,) = problems(f"[server]\nlisten = {written}", tmp_path=tmp_path)
+        assert number.endswith("server.listen: must be host:port, such as 127.0.0.1:8080")
+
+
+def test_a_wrong_choice_is_answered_with_the_choices_alone() -> None:
+    (found,) = problems(LOG__LEVEL="7")
+    assert found == "HOOKLEDGER_LOG__LEVEL: '7' is not one of debug, info, warning, error"
+
+
+@pytest.mark.parametrize("key", ["EGRESS__PORTS", "EGRESS__ALLOW_NETS", "SIGNING__MASTER_KEY", "SEAL__FORMER_KEYS"])
+@pytest.mark.parametrize("text", ["[443, 444]", " ['a']", "[]"])
+def test_a_list_in_a_variable_has_no_brackets(key: str, text: str) -> None:
+    (found,) = problems(**{key: text})
+    assert found == (
+        f"HOOKLEDGER_{key}: must have its items separated by commas, without brackets and quotes, like this: a,b"
+    )
+
+
 def test_dev_is_refused_beyond_loopback_even_with_a_token() -> None:
     environ = HOME | {"HOOKLEDGER_SERVER__ADMIN_TOKEN": "t"}
     with pytest.raises(ConfigError, match=r"--listen: --dev is for loopback only, not 0.0.0.0:8080"):
