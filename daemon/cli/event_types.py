@@ -16,6 +16,7 @@ from daemon.cli.console import output
 from daemon.cli.console.failures import CliError
 from daemon.cli.store import config_option, settings, with_store
 from daemon.commands import Invalid
+from daemon.core.events import raw_json
 from daemon.core.events.catalogue import TypeDraft, group_of
 from daemon.web.api.catalogue import of_replacement, of_type
 from daemon.web.forms import validation_messages
@@ -116,7 +117,7 @@ def _drafts(text: bytes) -> list[TypeDraft]:
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise CliError(f"the file is not valid JSON: {error}") from error
+        raise CliError(f"the file is not valid JSON: {raw_json.reason(text, error)}") from error
     if isinstance(value, list):
         value = {"event_types": value}
     if not isinstance(value, dict):

@@ -36,6 +36,9 @@ BATCH_EVENTS = 1_000
 BATCH_BYTES = 8 << 20
 BATCH_SECONDS = 30.0
 
+# Of the bad lines after these only the number is told: whoever gives the wrong file sees so by the first ones.
+MOST_REPORTED = 20
+
 # After so many lines the task that stores the previous batch gets a turn of the event loop.
 YIELD_LINES = 10
 
@@ -49,10 +52,10 @@ YIELD_LINES = 10
 def publish(file: BinaryIO, tenant: str | None, backfill: bool, config_file: Path | None, as_json: bool) -> int:
     """Publish domain events from NDJSON.
 
-    Each line is one event, as in POST /v1/events. Bad lines are reported on stderr with number and reason, good ones
-    are stored. Within 24 hours the same file may be published again: what is stored already counts as a duplicate. A
-    line without an id gets one made of its number and content; give ids if two files may have the same line in the
-    same place. How many such lines were left out is said on stderr.
+    Each line is one event, as in POST /v1/events. Bad lines are reported on stderr with number and reason, up to 20 of
+    them; good ones are stored. Within 24 hours the same file may be published again: what is stored already counts as
+    a duplicate. A line without an id gets one made of its number and content; give ids if two files may have the same
+    line in the same place. How many such lines were left out is said on stderr.
 
     Exits with 1 if a line was rejected.
     """
@@ -65,8 +68,12 @@ def publish(file: BinaryIO, tenant: str | None, backfill: bool, config_file: Pat
         known_types = await Catalogue(database, is_strict=config.events.strict_types).known_types()
         with file_input.read_progress(file) as progress:
             rules = Rules(max_bytes=config.events.max_bytes, tenant=tenant, backfill=backfill, known_types=known_types)
-            async with TaskGroup() as group:
-                await _Publisher(database, group, rules, summary, progress.report).publish(file, progress.advance)
+            try:
+                async with TaskGroup() as group:
+                    await _Publisher(database, group, rules, summary, progress.report).publish(file, progress.advance)
+            finally:
+                if summary.rejected > MOST_REPORTED:
+                    progress.report(f"and {summary.rejected - MOST_REPORTED:,} more")
 
     try:
         with_store(config, work)
@@ -182,7 +189,8 @@ class _Publisher:
                 self._made_ids.add(judged.event.id)
         else:
             self._summary.rejected += 1
-            self._report(f"line {line.number}: {'; '.join(_sentence(problem) for problem in judged)}")
+            if self._summary.rejected <= MOST_REPORTED:
+                self._report(f"line {line.number}: {'; '.join(_sentence(problem) for problem in judged)}")
         if len(self._batch) >= BATCH_EVENTS or self._batch_bytes >= BATCH_BYTES:
             await self._store(upto_line=line.number)
         elif line.number % YIELD_LINES == 0:

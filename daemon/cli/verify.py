@@ -11,6 +11,7 @@ from daemon.cli import seal_audit
 from daemon.cli.console import output
 from daemon.cli.console.failures import CliError
 from daemon.cli.store import config_option, settings
+from daemon.core.events import raw_json
 from daemon.core.sealing import proof
 from daemon.core.sealing.head import MalformedHead, PublicSealKey, log_name, parse_head
 from daemon.core.sealing.proof import ProofRefused, ProvenDelivery
@@ -44,10 +45,13 @@ def verify(file: Path, key_file: Path | None, config_file: Path | None, as_json:
 
 
 def _read(file: Path) -> object:
+    raw = file.read_bytes()
     try:
-        document: object = orjson.loads(file.read_bytes())
+        document: object = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        raise CliError(f"{file} is no JSON: {error}", hint="was it cut off? Get the proof again") from error
+        raise CliError(
+            f"{file} is no JSON: {raw_json.reason(raw, error)}", hint="was it cut off? Get the proof again"
+        ) from error
     return document
 
 

@@ -76,6 +76,7 @@ def test_types_go_only_if_that_is_confirmed(hookledger: CommandLine) -> None:
     ("arguments", "text", "message", "code"),
     [
         (("-",), "[", "error: the file is not valid JSON", 1),
+        (("-",), b'["\xff"]', "error: the file is not valid JSON: it is not UTF-8", 1),
         (("-",), "1", "error: the file must be a JSON list of event types", 1),
         (
             ("-",),
@@ -90,7 +91,7 @@ def test_types_go_only_if_that_is_confirmed(hookledger: CommandLine) -> None:
     ],
 )
 def test_a_file_that_is_none_changes_nothing(
-    hookledger: CommandLine, arguments: tuple[str, ...], text: str, message: str, code: int
+    hookledger: CommandLine, arguments: tuple[str, ...], text: str | bytes, message: str, code: int
 ) -> None:
     hookledger("event-types", "load", "-", stdin=json.dumps(TYPES))
     ended = hookledger("event-types", "load", *arguments, stdin=text, code=code)

@@ -39,6 +39,13 @@ async def test_bad_lines_are_reported_by_number_and_good_ones_stored(
     assert [row["data"] for row in await _stored(database_url)] == [b'{"total": 1.10}'] * 2
 
 
+def test_of_many_bad_lines_the_first_are_reported_and_the_rest_counted(hookledger: CommandLine) -> None:
+    text = b"\xff\xfe\n" * 24
+    reports = [f"line {n}: not valid JSON: it is not UTF-8" for n in range(1, 21)]
+    assert hookledger("publish", stdin=text, code=1).err.splitlines() == [*reports, "and 4 more"]
+    assert hookledger("publish", stdin=text[: 3 * 20], code=1).err.splitlines() == reports
+
+
 async def test_publishing_the_same_file_again_adds_nothing(hookledger: CommandLine, database_url: str) -> None:
     file = hookledger.home / "events.ndjson"
     with_ids = [json.dumps({"tenant": "acme", "type": "a.b", "id": f"e{n}", "data": {}}) for n in range(1500)]

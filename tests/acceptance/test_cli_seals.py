@@ -193,16 +193,17 @@ def test_a_place_without_anchors_is_told(hookledger: CommandLine, tmp_path: Path
     ("content", "message"),
     [
         ("", "is no JSON"),
+        (b'["\xff"]', "is no JSON: it is not UTF-8"),
         ("[]", "this is no proof of a delivery"),
         ('{"format": "hookledger-delivery-proof-1"}', "this is no proof of a delivery: KeyError at 'head'"),
         ('{"format": "hookledger-delivery-proof-1", "head": 5}', "this is no proof of a delivery"),
     ],
 )
 def test_a_file_that_is_no_proof_is_refused(
-    hookledger: CommandLine, tmp_path: Path, content: str, message: str
+    hookledger: CommandLine, tmp_path: Path, content: str | bytes, message: str
 ) -> None:
     hookledger.create_route()  # makes the master key
-    (tmp_path / "proof.json").write_text(content)
+    (tmp_path / "proof.json").write_bytes(content.encode() if isinstance(content, str) else content)
     assert message in hookledger("verify", str(tmp_path / "proof.json"), code=1).err
 
 
