@@ -217,7 +217,7 @@ async def url_middleware(request: web.Request, handler: Handler) -> web.StreamRe
 def _http_detail(error: web.HTTPException) -> str:
     match error.status:
         case 404:
-            return "there is nothing here: see the paths of the API under /v1"
+            return "there is nothing here: see GET /openapi.json, which describes the API"
         case 405:
             return "this path does not take this method"
         case 413:
