@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 
 import orjson
@@ -18,10 +19,25 @@ from daemon.operations import OPERATIONAL
 from eventstore.domain_events import catalogue
 from eventstore.domain_events.catalogue import TypeRow
 from eventstore.postgres.connect import Database
-from eventstore.postgres.errors import StoreUnavailable
+from eventstore.postgres.errors import StoreUnavailable, VersionConflict
 
 FRESH_SECONDS = 1.0
 READ_SECONDS = 2.0
+# How often a catalogue is compared, if others replace it at the same time.
+COMPARISONS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogueDifference:
+    """How a new catalogue differs from the present one: names of types."""
+
+    added: Sequence[str]
+    changed: Sequence[str]
+    removed: Sequence[str]
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.added or self.changed or self.removed)
 
 
 class Catalogue:
@@ -49,6 +65,20 @@ class Catalogue:
         async with self._lock:
             await replace(self._database, drafts, edition=edition, kept=kept)
             self._read_at = None
+
+    async def replace_and_compare(self, drafts: Sequence[TypeDraft]) -> CatalogueDifference:
+        """Replaces the catalogue like `replace`, whatever edition there is, and returns what that has changed.
+
+        Raises StoreUnavailable, and VersionConflict if others replace it all the time.
+        """
+        for _ in range(COMPARISONS):
+            edition, rows = await catalogue.entries(self._database)
+            try:
+                await self.replace(drafts, edition=edition)
+            except VersionConflict:
+                continue
+            return difference(rows, drafts)
+        raise VersionConflict("the catalogue of event types is being changed by many others")
 
     async def _read(self, seconds: float) -> None:
         """Reads the names once for all concurrent callers. A caller's deadline includes its wait for the others."""
@@ -79,6 +109,17 @@ async def replace(
     Raises StoreUnavailable, and VersionConflict if `edition` is given and is no longer the current one.
     """
     await catalogue.replace(database, [_row(draft) for draft in drafts], edition=edition, kept=kept)
+
+
+def difference(before: Sequence[TypeRow], drafts: Sequence[TypeDraft]) -> CatalogueDifference:
+    """The names of the types that the drafts add, change and remove. Operational ones stay."""
+    old = {row.name: (row.description, row.example) for row in before}
+    new = {draft.name: (draft.description, example_text(draft)) for draft in drafts}
+    return CatalogueDifference(
+        added=sorted(new.keys() - old.keys()),
+        changed=sorted(name for name in new.keys() & old.keys() if new[name] != old[name]),
+        removed=sorted(old.keys() - new.keys() - OPERATIONAL),
+    )
 
 
 async def add_operational(database: Database, names: Collection[str]) -> None:

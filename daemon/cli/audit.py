@@ -300,6 +300,9 @@ def _print_explanation(each: Explanation) -> None:
     if each.delivery_id is not None:
         click.echo(f"  delivery  {each.delivery_id}")
     for attempt in each.attempts:
+        if attempt.number == 0:  # it ended without a request
+            click.echo(f"  {attempt.outcome} at {output.cell(attempt.started_at)}")
+            continue
         answer = attempt.error or attempt.status_code
         click.echo(
             f"  attempt {attempt.number}  {output.cell(attempt.started_at)}  {attempt.duration_ms} ms  "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,15 +16,18 @@ from daemon.cli.console import output
 from daemon.cli.console.failures import CliError
 from daemon.cli.store import config_option, settings, with_store
 from daemon.commands import Invalid
+from daemon.core.events import raw_json
 from daemon.core.events.catalogue import TypeDraft, group_of
-from daemon.web.api.catalogue import of_type
+from daemon.web.api.catalogue import of_replacement, of_type
 from daemon.web.forms import validation_messages
 from daemon.web.forms.catalogue_forms import CatalogueForm
 from eventstore.domain_events import catalogue as store
 from eventstore.domain_events.catalogue import ListedType
 from eventstore.postgres.connect import Database
+from eventstore.postgres.errors import VersionConflict
 
 _PAGE_TYPES = 200
+_MOST_NAMED = 10
 
 
 @click.group("event-types")
@@ -33,26 +38,41 @@ def event_types() -> None:
 @event_types.command("load")
 @click.argument("file", type=click.File("rb"), required=False, metavar="[FILE|-]")
 @click.option("--sample", is_flag=True, help="Load the types of a subscription shop, to try things out.")
+@click.option("--yes", is_flag=True, help="Do not ask, though types of the catalogue go.")
 @config_option
 @output.json_option
-def load(file: BinaryIO | None, sample: bool, config_file: Path | None, as_json: bool) -> None:
+def load(file: BinaryIO | None, sample: bool, yes: bool, config_file: Path | None, as_json: bool) -> None:
     """Make the types in a JSON file the whole catalogue.
 
     The file is as in PUT /v1/event-types: a list of {"name", "description", "example": {"data", "context",
     "snapshot"}}, or an object that has this list as "event_types". If anything in the file is wrong, nothing changes.
+    If types of the present catalogue are not in it, it asks first, unless there is --yes.
     """
     if (file is None) != sample:
         raise click.UsageError("give a file, or --sample: one of them")
     drafts = _drafts(catalogue.sample_types() if file is None else file.read())
 
-    async def work(database: Database) -> None:
-        await catalogue.replace(database, drafts)
+    config = settings(config_file)
+    edition, rows = with_store(config, store.entries)
+    changes = catalogue.difference(rows, drafts)
+    if changes.removed and not yes:
+        _confirm_removal(changes.removed, may_ask=file is None or file.name != sys.stdin.name)
 
-    with_store(settings(config_file), work)
+    async def work(database: Database) -> None:
+        await catalogue.replace(database, drafts, edition=edition)
+
+    try:
+        with_store(config, work)
+    except VersionConflict as error:
+        raise CliError("the catalogue was changed by somebody else meanwhile", hint="repeat the command") from error
+    counts = of_replacement(drafts, changes)
     if as_json:
-        output.document({"event_types": len(drafts)})
+        output.document(counts)
     else:
-        click.echo(f"the catalogue has {len(drafts)} event types now")
+        click.echo(
+            f"the catalogue has {counts['event_types']:,} event types now: {counts['added']:,} added, "
+            f"{counts['changed']:,} changed, {counts['removed']:,} removed"
+        )
 
 
 @event_types.command("list")
@@ -81,12 +101,23 @@ def list_event_types(group: str | None, config_file: Path | None, as_json: bool)
     )
 
 
+def _confirm_removal(names: Sequence[str], *, may_ask: bool) -> None:
+    """Asks whether these types may go. Raises CliError if they may not, or if it cannot be asked."""
+    more = f" and {len(names) - _MOST_NAMED:,} more" if len(names) > _MOST_NAMED else ""
+    types = "1 event type is" if len(names) == 1 else f"{len(names):,} event types are"
+    output.note(f"{types} not in this list, and would go: {', '.join(names[:_MOST_NAMED])}{more}")
+    if not may_ask:
+        raise CliError("nothing was changed", hint="pass --yes: the list came by the standard input")
+    if click.prompt("Type REPLACE to replace the catalogue", err=True, default="", show_default=False) != "REPLACE":
+        raise CliError("nothing was changed", hint="type REPLACE in capitals, or pass --yes")
+
+
 def _drafts(text: bytes) -> list[TypeDraft]:
     """The entries of a catalogue file. Raises CliError if it has no list, Invalid if an entry is wrong."""
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise CliError(f"the file is not valid JSON: {error}") from error
+        raise CliError(f"the file is not valid JSON: {raw_json.reason(text, error)}") from error
     if isinstance(value, list):
         value = {"event_types": value}
     if not isinstance(value, dict):

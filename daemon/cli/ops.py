@@ -135,10 +135,13 @@ def show(config_file: Path | None, as_json: bool) -> None:
 @config.command("check")
 @config_option
 def check(config_file: Path | None) -> None:
-    """Check file and environment, naming every mistake; the database is not opened."""
+    """Check file and environment, naming every mistake; the database is not opened.
+
+    Run it as the user of the daemon: it looks whether that user may write seal.anchor_file.
+    """
     from daemon.sources.client import require
 
-    if settings(config_file).sources:
+    if settings(config_file, for_daemon=True).sources:
         require()
     click.echo("the configuration is in order")
 

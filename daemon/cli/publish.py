@@ -36,6 +36,9 @@ BATCH_EVENTS = 1_000
 BATCH_BYTES = 8 << 20
 BATCH_SECONDS = 30.0
 
+# Of the bad lines after these only the number is told: whoever gives the wrong file sees so by the first ones.
+MOST_REPORTED = 20
+
 # After so many lines the task that stores the previous batch gets a turn of the event loop.
 YIELD_LINES = 10
 
@@ -49,10 +52,10 @@ YIELD_LINES = 10
 def publish(file: BinaryIO, tenant: str | None, backfill: bool, config_file: Path | None, as_json: bool) -> int:
     """Publish domain events from NDJSON.
 
-    Each line is one event, as in POST /v1/events. Bad lines are reported on stderr with number and reason, good ones
-    are stored. Within 24 hours the same file may be published again: what is stored already counts as a duplicate. A
-    line without an id gets one made of its number and content; give ids if two files may have the same line in the
-    same place.
+    Each line is one event, as in POST /v1/events. Bad lines are reported on stderr with number and reason, up to 20 of
+    them; good ones are stored. Within 24 hours the same file may be published again: what is stored already counts as
+    a duplicate. A line without an id gets one made of its number and content; give ids if two files may have the same
+    line in the same place. How many such lines were left out is said on stderr.
 
     Exits with 1 if a line was rejected.
     """
@@ -65,8 +68,12 @@ def publish(file: BinaryIO, tenant: str | None, backfill: bool, config_file: Pat
         known_types = await Catalogue(database, is_strict=config.events.strict_types).known_types()
         with file_input.read_progress(file) as progress:
             rules = Rules(max_bytes=config.events.max_bytes, tenant=tenant, backfill=backfill, known_types=known_types)
-            async with TaskGroup() as group:
-                await _Publisher(database, group, rules, summary, progress.report).publish(file, progress.advance)
+            try:
+                async with TaskGroup() as group:
+                    await _Publisher(database, group, rules, summary, progress.report).publish(file, progress.advance)
+            finally:
+                if summary.rejected > MOST_REPORTED:
+                    progress.report(f"and {summary.rejected - MOST_REPORTED:,} more")
 
     try:
         with_store(config, work)
@@ -75,6 +82,8 @@ def publish(file: BinaryIO, tenant: str | None, backfill: bool, config_file: Pat
             output.note(f"published up to line {summary.upto_line}: run the same command again to go on from there")
         raise
     _print(summary, as_json=as_json)
+    if summary.repeated:
+        output.note(_of_repeated(summary.repeated))
     return EXIT_FAILED if summary.rejected else 0
 
 
@@ -90,15 +99,24 @@ class Rules:
 
 @dataclass(slots=True, kw_only=True)
 class Summary:
-    """Counts of lines. Every line up to `upto_line` is stored or rejected."""
+    """Counts of lines. Every line up to `upto_line` is stored or rejected. `repeated` are duplicates without an id."""
 
     accepted: int = 0
     duplicates: int = 0
     rejected: int = 0
+    repeated: int = 0
     upto_line: int = 0
 
 
-def judge(line: Line, rules: Rules) -> NewEvent | tuple[FieldProblem, ...]:
+@dataclass(frozen=True, slots=True)
+class JudgedLine:
+    """The event in a line, and whether its id was made here."""
+
+    event: NewEvent
+    has_made_id: bool
+
+
+def judge(line: Line, rules: Rules) -> JudgedLine | tuple[FieldProblem, ...]:
     """The event in a line, or all of its problems."""
     if line.text is None:
         message = (
@@ -109,7 +127,7 @@ def judge(line: Line, rules: Rules) -> NewEvent | tuple[FieldProblem, ...]:
     incoming = event.parse(line.text, now=now(), max_bytes=rules.max_bytes, tenant=rules.tenant, type_test=type_test)
     if not isinstance(incoming, IncomingEvent):
         return incoming
-    return NewEvent(
+    made = NewEvent(
         tenant=incoming.tenant,
         id=made_id(line.number, line.text) if incoming.id is None else incoming.id,
         type=incoming.type,
@@ -119,6 +137,7 @@ def judge(line: Line, rules: Rules) -> NewEvent | tuple[FieldProblem, ...]:
         snapshot=incoming.snapshot,
         backfill=incoming.backfill or rules.backfill,
     )
+    return JudgedLine(made, has_made_id=incoming.id is None)
 
 
 def made_id(number: int, text: bytes) -> str:
@@ -144,6 +163,7 @@ class _Publisher:
         self._report = report
         self._batch: list[NewEvent] = []
         self._batch_bytes = 0
+        self._made_ids: set[str] = set()
         self._storing: asyncio.Task[None] | None = None
 
     async def publish(self, file: BinaryIO, advance: Callable[[int, str], None]) -> None:
@@ -162,12 +182,15 @@ class _Publisher:
 
     async def _add(self, line: Line) -> None:
         judged = judge(line, self._rules)
-        if isinstance(judged, NewEvent):
-            self._batch.append(judged)
+        if isinstance(judged, JudgedLine):
+            self._batch.append(judged.event)
             self._batch_bytes += line.size_bytes
+            if judged.has_made_id:
+                self._made_ids.add(judged.event.id)
         else:
             self._summary.rejected += 1
-            self._report(f"line {line.number}: {'; '.join(_sentence(problem) for problem in judged)}")
+            if self._summary.rejected <= MOST_REPORTED:
+                self._report(f"line {line.number}: {'; '.join(_sentence(problem) for problem in judged)}")
         if len(self._batch) >= BATCH_EVENTS or self._batch_bytes >= BATCH_BYTES:
             await self._store(upto_line=line.number)
         elif line.number % YIELD_LINES == 0:
@@ -176,17 +199,20 @@ class _Publisher:
     async def _store(self, *, upto_line: int) -> None:
         """Waits until the previous batch is stored, and starts to store this one."""
         await self._until_stored()
-        self._storing = self._group.create_task(self._publish_batch(self._batch, upto_line))
-        self._batch, self._batch_bytes = [], 0
+        self._storing = self._group.create_task(self._publish_batch(self._batch, self._made_ids, upto_line))
+        self._batch, self._batch_bytes, self._made_ids = [], 0, set()
 
     async def _until_stored(self) -> None:
         if self._storing is not None:
             await asyncio.wait({self._storing})
 
-    async def _publish_batch(self, batch: list[NewEvent], upto_line: int) -> None:
+    async def _publish_batch(self, batch: list[NewEvent], made_ids: set[str], upto_line: int) -> None:
         fresh = await domain_events.publish(self._database, batch, seconds=BATCH_SECONDS)
         self._summary.accepted += sum(fresh)
         self._summary.duplicates += len(fresh) - sum(fresh)
+        if made_ids:
+            known = zip(batch, fresh, strict=True)
+            self._summary.repeated += sum(not is_fresh and event.id in made_ids for event, is_fresh in known)
         self._summary.upto_line = upto_line
 
 
@@ -195,8 +221,15 @@ def _sentence(problem: FieldProblem) -> str:
 
 
 def _print(summary: Summary, *, as_json: bool) -> None:
-    counts = {name: count for name, count in asdict(summary).items() if name != "upto_line"}
+    counts = {name: count for name, count in asdict(summary).items() if name not in {"upto_line", "repeated"}}
     if as_json:
         output.document(counts)
     else:
         output.fields([(name, f"{count:,}") for name, count in counts.items()])
+
+
+def _of_repeated(count: int) -> str:
+    subject, advice = f"{count:,} lines without an id were", "each an id to publish them again"
+    if count == 1:
+        subject, advice = "1 line without an id was", "it an id to publish it again"
+    return f"{subject} published before from the same place, within 24 hours: give {advice}"

@@ -49,7 +49,9 @@ def run(config_file: Path | None, listen: str | None, workers: int, dev: bool, a
     if as_worker:
         return _run_worker()
     reloads.hold_back()
-    reader = ConfigReader(read=lambda: settings(config_file, dev=dev, listen=listen), describe=_sentences)
+    reader = ConfigReader(
+        read=lambda: settings(config_file, dev=dev, listen=listen, for_daemon=True), describe=_sentences
+    )
     config = reader.read()
     logs.configure_daemon(config.log.level, config.log.format)
     serving = serve(config, ready=_announce, reader=reader) if workers == 1 else _supervise(config, workers, reader)

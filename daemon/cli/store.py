@@ -38,9 +38,11 @@ dev_option = click.option("--dev", is_flag=True, help="Allow loopback targets an
 tenant_option = click.option("--tenant", metavar="T", help="Only this tenant.")
 
 
-def settings(config_file: Path | None, *, dev: bool = False, listen: str | None = None) -> Config:
-    """The configuration of this process. Raises ConfigError."""
-    return load(config_file, os.environ, dev=dev, listen=listen)
+def settings(
+    config_file: Path | None, *, dev: bool = False, listen: str | None = None, for_daemon: bool = False
+) -> Config:
+    """The configuration of this process, which may be the daemon. Raises ConfigError."""
+    return load(config_file, os.environ, dev=dev, listen=listen, for_daemon=for_daemon)
 
 
 def with_store(config: Config, work: Callable[[Database], Awaitable[T]], *, check: bool = True) -> T:

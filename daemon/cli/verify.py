@@ -11,6 +11,7 @@ from daemon.cli import seal_audit
 from daemon.cli.console import output
 from daemon.cli.console.failures import CliError
 from daemon.cli.store import config_option, settings
+from daemon.core.events import raw_json
 from daemon.core.sealing import proof
 from daemon.core.sealing.head import MalformedHead, PublicSealKey, log_name, parse_head
 from daemon.core.sealing.proof import ProofRefused, ProvenDelivery
@@ -34,7 +35,8 @@ def verify(file: Path, key_file: Path | None, config_file: Path | None, as_json:
         proven = proof.verify(document, keys)
     except ProofRefused as error:
         raise CliError(
-            f"{file}: {error}", hint="get the proof again, and the public key from a copy of your own"
+            f"the proof in {file} does not hold: {error}",
+            hint="get the proof again, and the public key from a copy of your own",
         ) from error
     if as_json:
         output.document(_as_json(proven))
@@ -43,10 +45,13 @@ def verify(file: Path, key_file: Path | None, config_file: Path | None, as_json:
 
 
 def _read(file: Path) -> object:
+    raw = file.read_bytes()
     try:
-        document: object = orjson.loads(file.read_bytes())
+        document: object = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        raise CliError(f"{file} is no JSON: {error}", hint="was it cut off? Get the proof again") from error
+        raise CliError(
+            f"{file} is no JSON: {raw_json.reason(raw, error)}", hint="was it cut off? Get the proof again"
+        ) from error
     return document
 
 
@@ -92,9 +97,10 @@ def _as_json(proven: ProvenDelivery) -> dict[str, object]:
 
 
 def _show(proven: ProvenDelivery) -> None:
+    click.echo("the proof holds: signed by this key, and nothing was changed since it was sealed")
     columns = ("attempt", "started", "outcome", "answer", "sealed")
     rows = [
-        (each.number, each.started_at, each.outcome, each.error or each.status_code, each.sealed_at)
+        (each.number or None, each.started_at, each.outcome, each.error or each.status_code, each.sealed_at)
         for each in proven.attempts
     ]
     output.table(columns, rows, empty="the event is proven; no outcome of this delivery was sealed")

@@ -85,7 +85,7 @@ class Commands:
         async def decide(route: Route) -> NewBody:
             allowed_types = None if known_types is None else known_types.including(route.config.event_types)
             edited = await self._with_stored_headers(route, changes)
-            draft = self._checked(tenant, _edited(route, edited), allowed_types)
+            draft = self._checked(tenant, _edited(route, edited), allowed_types, kept_target=route.config.target_url)
             if "headers" not in changes:
                 before = route.config
                 config = replace(_config(draft, None), header_names=before.header_names, headers_id=before.headers_id)
@@ -167,17 +167,20 @@ class Commands:
     async def _known_types(self) -> KnownTypes | None:
         return None if self._catalogue is None else await self._catalogue.known_types()
 
-    def _checked(self, tenant: str, draft: RouteDraft, known_types: KnownTypes | None) -> RouteDraft:
+    def _checked(
+        self, tenant: str, draft: RouteDraft, known_types: KnownTypes | None, *, kept_target: str | None = None
+    ) -> RouteDraft:
         problems = check(
             draft,
             tenant=tenant,
             policy=self._policy,
             signing_header=self._signing_header,
             known_types=known_types,
+            kept_target=kept_target,
         )
         if problems:
             raise Invalid(problems)
-        return canonical(draft, self._policy)
+        return canonical(draft, self._policy, kept_target=kept_target)
 
 
 def _edited(route: Route, changes: Mapping[str, Any]) -> RouteDraft:

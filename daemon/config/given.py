@@ -24,9 +24,11 @@ _ENCODING: Final = "utf-8-sig"
 _OF_EVENT_SOURCE: Final = re.compile(rf"{PREFIX}SOURCES__(?P<name>[A-Z0-9_]+?)__[A-Z]")
 
 _SEE_ALL: Final = "; see `hookledger config show` for what there is"
-# Variables with our prefix that are no settings: the path of the file itself, the tests' variables, and those that
-# Kubernetes and Docker links set in every container when a service is called "hookledger".
-_NOT_SETTINGS: Final = re.compile(r"HOOKLEDGER_(CONFIG|TOKEN|TEST_.*|SERVICE_(HOST|PORT).*|PORT(_\d+_.*)?)")
+# Variables with our prefix that are no settings: those in place of an option of a command, the tests' variables, and
+# those that Kubernetes and Docker links set in every container when a service is called "hookledger".
+_NOT_SETTINGS: Final = re.compile(
+    r"HOOKLEDGER_(CONFIG|TOKEN|URL|LISTEN_KEY|TEST_.*|SERVICE_(HOST|PORT).*|PORT(_\d+_.*)?)"
+)
 
 
 @dataclass(frozen=True, slots=True)

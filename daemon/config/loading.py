@@ -4,6 +4,7 @@ The one thing to know: checking does not stop at the first problem. An invalid s
 several keys run on the valid sections.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
@@ -24,6 +25,7 @@ from daemon.config.sections import (
     DashboardSection,
     DeliverySection,
     EgressSection,
+    SealSection,
     ServerSection,
     TracingSection,
     is_secret,
@@ -43,8 +45,16 @@ class ConfigError(Exception):
         self.problems = problems
 
 
-def load(path: Path | None, environ: Mapping[str, str], *, dev: bool = False, listen: str | None = None) -> Config:
-    """The configuration from file, environment and command line; each overrides the one before.
+def load(
+    path: Path | None,
+    environ: Mapping[str, str],
+    *,
+    dev: bool = False,
+    listen: str | None = None,
+    for_daemon: bool = False,
+) -> Config:
+    """The configuration from file, environment and command line; each overrides the one before. `for_daemon` checks
+    also whether this user may write what a daemon writes: whoever runs another command need not be the daemon's user.
 
     Raises ConfigError with every problem of all three.
     """
@@ -58,6 +68,8 @@ def load(path: Path | None, environ: Mapping[str, str], *, dev: bool = False, li
     default_data_dir(environ, given, problems)
     sections = {name: _check_section(name, given, problems) for name in SECTIONS}
     problems += _check_together(sections, given, is_dev=dev)
+    if for_daemon and isinstance(seal := sections["seal"], SealSection) and seal.anchor_file is not None:
+        problems += _check_anchor_file(seal.anchor_file, given.where("seal", "anchor_file"))
     found = {name: _check_section(event_sources.PREFIX + name, given, problems) for name in _source_names(given)}
     sources = {name: section for name, section in found.items() if isinstance(section, SourceSection)}
     problems += _check_sources(sources, given)
@@ -91,7 +103,9 @@ def _cause(section: str, key: str, detail: ErrorDetails) -> str:
             return str(detail["ctx"]["error"])
         case "enum":
             choices = [part.strip(" '") for part in re.split(r",| or ", detail["ctx"]["expected"])]
-            return f"{quoted}is not one of {', '.join(choices)}{did_you_mean(str(detail['input']), choices)}"
+            return (
+                f"{quoted}is not one of {', '.join(choices)}{did_you_mean(str(detail['input']), choices, otherwise='')}"
+            )
         case "bool_parsing" | "bool_type":
             return f"{quoted}must be true or false{default}"
         case "int_parsing" | "int_type" | "int_from_float":
@@ -131,6 +145,24 @@ def _has_certificate(file: Path) -> bool:
     except OSError:  # ssl.SSLError is one, and so is a file that this user may not read
         return False
     return True
+
+
+def _check_anchor_file(file: Path, where: str) -> Iterator[str]:
+    """A file that is there is appended to; one that is not is made in its folder."""
+    try:
+        is_there, is_folder, has_folder = file.exists(), file.is_dir(), file.parent.is_dir()
+    except OSError as error:
+        yield f"{where}: {file}: {error.strerror}; name a file that this user may write"
+        return
+    if is_folder:
+        yield f"{where}: {file} is a folder; name a file in it"
+    elif is_there:
+        if not os.access(file, os.R_OK | os.W_OK, effective_ids=True):
+            yield f"{where}: this user may not read and write {file}; give it to the user of the daemon"
+    elif not has_folder:
+        yield f"{where}: no folder {file.parent}; make it, or name a file elsewhere"
+    elif not os.access(file.parent, os.W_OK | os.X_OK, effective_ids=True):
+        yield f"{where}: this user may not write to {file.parent}; give it to the user of the daemon"
 
 
 def _source_names(given: GivenValues) -> list[str]:

@@ -35,6 +35,8 @@ SIGNATURE_HEADER: Final = "OrderGroove-Signature"
 
 MAX_DASHBOARD_NAME_CHARACTERS: Final = 64
 
+_PORT_DIGITS: Final = 5
+
 # A name, or an address of either version; a port of at most five digits.
 _ORIGIN: Final = re.compile(
     r"https://(?:[a-z0-9](?:[a-z0-9-]{0,62})(?:\.[a-z0-9](?:[a-z0-9-]{0,62}))*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?"
@@ -98,14 +100,20 @@ def _secret_line(value: object) -> str:
     return text
 
 
+class _NoPort(ValueError):
+    """A number that no port has."""
+
+
 def _address(value: object) -> ListenAddress:
-    host, colon, port = _text(value).rpartition(":")
+    host, colon, port = (_text(value) if isinstance(value, str) else "").rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = str(ip_address(host[1:-1]))
     elif ":" in host:
         raise ValueError("an IPv6 address is written in brackets: [::1]:8080")
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 0xFFFF:
+    if not colon or not host or not port.isascii() or not port.isdigit():
         raise ValueError("must be host:port, such as 127.0.0.1:8080")
+    if len(port) > _PORT_DIGITS or int(port) > 0xFFFF:
+        raise _NoPort(f"there is no port {port[: _PORT_DIGITS + 1]}; the highest is 65535")
     return ListenAddress(host=host, port=int(port))
 
 
@@ -116,14 +124,38 @@ def _duration(value: object) -> timedelta:
 def _list(value: object) -> object:
     """The items of a list, which an environment variable holds as one text with commas or line ends."""
     if isinstance(value, str):
+        if _has_brackets(value.strip()):
+            raise ValueError("must have its items separated by commas, without brackets and quotes, like this: a,b")
         return [item.strip() for item in re.split(r"[,\n]", value) if item.strip()]
     return value if isinstance(value, list) else [value]
+
+
+def _has_brackets(text: str) -> bool:
+    """True for a list as a file has it, and not for an IPv6 address."""
+    if not (text.startswith("[") and text.endswith("]")):
+        return False
+    try:
+        ip_address(text[1:-1])
+    except ValueError:
+        return True
+    return False
 
 
 def _nonempty_list(value: object) -> object:
     if not (items := _list(value)):
         raise ValueError("must not be an empty list; leave the key out instead")
     return items
+
+
+def _required_list(example: str) -> BeforeValidator:
+    """The items of a list that is not empty, and has no default."""
+
+    def check(value: object) -> object:
+        if not (items := _list(value)):
+            raise ValueError(f"must not be an empty list; name at least one, such as {example}")
+        return items
+
+    return BeforeValidator(check)
 
 
 def _network(value: object) -> IPv4Network | IPv6Network:
@@ -261,6 +293,8 @@ def _url_port(origin: str) -> int | None:
 def _broker(value: object) -> str:
     try:
         address = _address(value)
+    except _NoPort as error:
+        raise ValueError(f"{value!r} is no broker: {error}") from None
     except ValueError:
         raise ValueError(f"{value!r} is no broker: write host:port, such as kafka.example.com:9092") from None
     if address.port == 0:
@@ -300,7 +334,7 @@ def _secret(check: Callable[[object], str]) -> BeforeValidator:
     return BeforeValidator(wrap)
 
 
-Brokers = Annotated[tuple[Annotated[str, BeforeValidator(_broker)], ...], BeforeValidator(_nonempty_list)]
+Brokers = Annotated[tuple[Annotated[str, BeforeValidator(_broker)], ...], _required_list("kafka.example.com:9092")]
 DatabaseUrl = Annotated[Secret, _secret(_database_url)]
 Days = Annotated[int, Field(ge=1, le=36_500)]
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
@@ -328,4 +362,4 @@ PositiveSeconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 SourceUser = Annotated[str, BeforeValidator(_text)]
 TenantName = Annotated[str, BeforeValidator(_tenant)]
 SecretText = Annotated[Secret, _secret(_secret_line)]
-Topics = Annotated[tuple[Annotated[str, BeforeValidator(_topic)], ...], BeforeValidator(_nonempty_list)]
+Topics = Annotated[tuple[Annotated[str, BeforeValidator(_topic)], ...], _required_list("orders")]

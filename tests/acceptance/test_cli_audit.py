@@ -211,6 +211,29 @@ async def test_an_audit_without_the_master_key_says_that_it_did_not_check_secret
     assert "without the master key it was not checked" in elsewhere("audit", code=1).err
 
 
+@pytest.mark.parametrize("outcome", ["suppressed", "expired"])
+async def test_explain_shows_an_end_without_a_request_as_what_it_is(
+    hookledger: CommandLine, database_url: str, outcome: str
+) -> None:
+    route = hookledger.create_route()["id"]
+    hookledger("publish", stdin=EVENT)
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(
+        """
+        INSERT INTO hookledger.attempt (seq, tick, route_id, event_time, started_at, shard, number, duration_ms,
+                                        route_version, outcome, tenant, event_id, event_type)
+        SELECT e.seq, 1, $1, e.recorded_at, e.recorded_at, 0, made.number, 0, 1, made.outcome, e.tenant, e.id, e.type
+          FROM hookledger.domain_event AS e, (VALUES (1, 'retrying'), (0, $2)) AS made (number, outcome)
+        """,
+        UUID(route),
+        outcome,
+    )
+    await connection.close()
+    shown = hookledger("explain", "evt_1").out
+    assert re.search(rf"(?m)^  {outcome} at \d{{4}}-\d\d-\d\d [\d:.]+Z$", shown), shown
+    assert re.findall(r"attempt \d+", shown) == ["attempt 1"]
+
+
 async def test_explain_takes_the_one_that_is_meant_of_two_events_with_one_id(
     hookledger: CommandLine, database_url: str
 ) -> None:

@@ -18,8 +18,8 @@ def loaded(hookledger: CommandLine) -> list[str]:
 
 def test_a_file_is_loaded_and_listed(hookledger: CommandLine) -> None:
     assert "the catalogue is empty" in hookledger("event-types", "list").out
-    assert (
-        hookledger("event-types", "load", "-", stdin=json.dumps(TYPES)).out == "the catalogue has 2 event types now\n"
+    assert hookledger("event-types", "load", "-", stdin=json.dumps(TYPES)).out == (
+        "the catalogue has 2 event types now: 2 added, 0 changed, 0 removed\n"
     )
     listed = hookledger("event-types", "list", "--json").json
     assert [(each["name"], each["group"], each["is_catalogued"]) for each in listed] == [
@@ -36,18 +36,47 @@ def test_a_file_is_loaded_and_listed(hookledger: CommandLine) -> None:
 def test_the_body_of_the_api_is_a_file_too(hookledger: CommandLine) -> None:
     body = hookledger.home / "types.json"
     body.write_text(json.dumps({"event_types": TYPES}))
-    assert hookledger("event-types", "load", str(body), "--json").json == {"event_types": 2}
+    assert hookledger("event-types", "load", str(body), "--json").json == {
+        "event_types": 2,
+        "added": 2,
+        "changed": 0,
+        "removed": 0,
+    }
 
 
 def test_the_sample_is_a_catalogue(hookledger: CommandLine) -> None:
-    assert hookledger("event-types", "load", "--sample", "--json").json == {"event_types": 33}
+    assert hookledger("event-types", "load", "--sample", "--json").json["event_types"] == 33
     assert "order.reminder" in loaded(hookledger)
+
+
+def test_types_go_only_if_that_is_confirmed(hookledger: CommandLine) -> None:
+    file = hookledger.home / "types.json"
+    file.write_text(json.dumps([{"name": "order.create"}, {"name": "order.cancel"}]))
+    hookledger("event-types", "load", "-", stdin=json.dumps(TYPES))
+
+    piped = hookledger("event-types", "load", "-", stdin=file.read_text(), code=1).err.splitlines()
+    assert piped == [
+        "1 event type is not in this list, and would go: cart.create",
+        "error: nothing was changed",
+        "try: pass --yes: the list came by the standard input",
+    ]
+    for typed in ("", "replace\n"):
+        refused = hookledger("event-types", "load", str(file), stdin=typed, code=1)
+        assert "error: nothing was " in refused.err
+        assert loaded(hookledger) == ["cart.create", "order.create"]
+
+    asked = hookledger("event-types", "load", str(file), stdin="REPLACE\n")
+    assert asked.out == "the catalogue has 2 event types now: 1 added, 1 changed, 1 removed\n"
+    assert loaded(hookledger) == ["order.cancel", "order.create"]
+    again = hookledger("event-types", "load", "-", "--yes", "--json", stdin=json.dumps(TYPES[:1]))
+    assert (again.err, again.json) == ("", {"event_types": 1, "added": 0, "changed": 1, "removed": 1})
 
 
 @pytest.mark.parametrize(
     ("arguments", "text", "message", "code"),
     [
         (("-",), "[", "error: the file is not valid JSON", 1),
+        (("-",), b'["\xff"]', "error: the file is not valid JSON: it is not UTF-8", 1),
         (("-",), "1", "error: the file must be a JSON list of event types", 1),
         (
             ("-",),
@@ -62,7 +91,7 @@ def test_the_sample_is_a_catalogue(hookledger: CommandLine) -> None:
     ],
 )
 def test_a_file_that_is_none_changes_nothing(
-    hookledger: CommandLine, arguments: tuple[str, ...], text: str, message: str, code: int
+    hookledger: CommandLine, arguments: tuple[str, ...], text: str | bytes, message: str, code: int
 ) -> None:
     hookledger("event-types", "load", "-", stdin=json.dumps(TYPES))
     ended = hookledger("event-types", "load", *arguments, stdin=text, code=code)

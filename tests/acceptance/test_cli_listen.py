@@ -356,6 +356,15 @@ def test_what_cannot_work_is_said_at_once(
     assert "try: " in ended.err
 
 
+def test_without_a_daemon_there_is_only_its_error(without_database: CommandLine) -> None:
+    url = "http://127.0.0.1:1"
+    given = ("--tenant", "acme", "--forward-to", "localhost", "--url", url)
+    assert without_database("listen", *given, code=1).err.splitlines() == [
+        f"error: {url} does not answer: Connection refused",
+        "try: see whether the daemon runs, and where it listens: --url",
+    ]
+
+
 async def test_a_server_that_is_no_daemon_is_recognised(without_database: CommandLine) -> None:
     async with receiver() as there:
         there.answer["/v1/tenants/acme/feed"] = status(200)

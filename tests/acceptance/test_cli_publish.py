@@ -39,6 +39,13 @@ async def test_bad_lines_are_reported_by_number_and_good_ones_stored(
     assert [row["data"] for row in await _stored(database_url)] == [b'{"total": 1.10}'] * 2
 
 
+def test_of_many_bad_lines_the_first_are_reported_and_the_rest_counted(hookledger: CommandLine) -> None:
+    text = b"\xff\xfe\n" * 24
+    reports = [f"line {n}: not valid JSON: it is not UTF-8" for n in range(1, 21)]
+    assert hookledger("publish", stdin=text, code=1).err.splitlines() == [*reports, "and 4 more"]
+    assert hookledger("publish", stdin=text[: 3 * 20], code=1).err.splitlines() == reports
+
+
 async def test_publishing_the_same_file_again_adds_nothing(hookledger: CommandLine, database_url: str) -> None:
     file = hookledger.home / "events.ndjson"
     with_ids = [json.dumps({"tenant": "acme", "type": "a.b", "id": f"e{n}", "data": {}}) for n in range(1500)]
@@ -47,6 +54,22 @@ async def test_publishing_the_same_file_again_adds_nothing(hookledger: CommandLi
     file.write_text(file.read_text() + "\n" + GOOD)
     assert hookledger("publish", str(file), "--json").json == {"accepted": 1, "duplicates": 1502, "rejected": 0}
     assert len(await _stored(database_url)) == 1503
+
+
+def test_lines_without_an_id_that_were_published_before_are_named(hookledger: CommandLine) -> None:
+    with_id = '{"tenant": "acme", "type": "a.b", "id": "e1", "data": {}}'
+    assert hookledger("publish", stdin=f"{GOOD}\n{with_id}").err == ""
+    again = hookledger("publish", "--json", stdin=f"{GOOD}\n{with_id}")
+    assert again.json == {"accepted": 0, "duplicates": 2, "rejected": 0}
+    assert again.err == (
+        "1 line without an id was published before from the same place, within 24 hours: give it an id to publish it "
+        "again\n"
+    )
+    hookledger("publish", stdin=f"{GOOD}\n{GOOD}")
+    assert hookledger("publish", stdin=f"{GOOD}\n{GOOD}").err == (
+        "2 lines without an id were published before from the same place, within 24 hours: give each an id to publish "
+        "them again\n"
+    )
 
 
 async def test_tenant_and_backfill_of_the_command_hold_for_every_line(

@@ -140,6 +140,7 @@ def test_loopback_targets_need_dev(hookledger: CommandLine) -> None:
     refused = hookledger("routes", "create", *given, code=2)
     assert refused.err.splitlines()[-1].startswith("try: --dev, for a receiver on this machine")
     route = hookledger("routes", "create", *given, "--dev", "--json").json
+    assert hookledger("routes", "edit", route["id"], "--name", "y", "--json").json["name"] == "y"
     refused = hookledger("routes", "edit", route["id"], "--target-url", "http://localhost/", code=2)
     assert refused.err.splitlines()[-1].startswith("try: --dev")
     for elsewhere in ("ftp://shop.example/", "https://shop.example:9000/"):

@@ -101,13 +101,17 @@ async def test_a_delivery_is_proven_to_somebody_with_the_public_key_alone(
     assert (proven["event"], proven["tenant"], proven["attempts"][0]["number"]) == ("evt_1", "acme", 1)
     assert proven["attempts"][0]["error"] == "connect_refused"
     (tmp_path / "key.txt").write_text(json.loads((tmp_path / "key.json").read_text())["key"] + "\n")
-    assert "evt_1 (order.create) of acme" in auditor("verify", "proof.json", "--key", "key.txt").out
+    shown = auditor("verify", "proof.json", "--key", "key.txt").out
+    assert shown.startswith("the proof holds: signed by this key, and nothing was changed since it was sealed\n")
+    assert "evt_1 (order.create) of acme" in shown
     for part, old, new, sentence in (  # "1" and "0" differ in one bit, and so do "r" and "s"
         ("rows", "evt_1", "evt_0", "a row of domain_event is not in seal"),
         ("head", "hookledger/", "hookledges/", "the signature of the head of"),
     ):
         (tmp_path / "flipped.json").write_text(json.dumps(proof | {part: flipped(proof[part], old, new)}))
-        assert sentence in auditor("verify", "flipped.json", "--key", "key.txt", code=1).err
+        refused = auditor("verify", "flipped.json", "--key", "key.txt", code=1).err
+        assert refused.startswith("error: the proof in flipped.json does not hold: ")
+        assert sentence in refused
     ours = PublicSealKey.parse((tmp_path / "key.txt").read_text())
     foreign = PublicSealKey(name=ours.name, key=bytes([ours.key[0] ^ 1]) + ours.key[1:])
     (tmp_path / "foreign.txt").write_text(foreign.text)
@@ -189,16 +193,17 @@ def test_a_place_without_anchors_is_told(hookledger: CommandLine, tmp_path: Path
     ("content", "message"),
     [
         ("", "is no JSON"),
+        (b'["\xff"]', "is no JSON: it is not UTF-8"),
         ("[]", "this is no proof of a delivery"),
         ('{"format": "hookledger-delivery-proof-1"}', "this is no proof of a delivery: KeyError at 'head'"),
         ('{"format": "hookledger-delivery-proof-1", "head": 5}', "this is no proof of a delivery"),
     ],
 )
 def test_a_file_that_is_no_proof_is_refused(
-    hookledger: CommandLine, tmp_path: Path, content: str, message: str
+    hookledger: CommandLine, tmp_path: Path, content: str | bytes, message: str
 ) -> None:
     hookledger.create_route()  # makes the master key
-    (tmp_path / "proof.json").write_text(content)
+    (tmp_path / "proof.json").write_bytes(content.encode() if isinstance(content, str) else content)
     assert message in hookledger("verify", str(tmp_path / "proof.json"), code=1).err
 
 

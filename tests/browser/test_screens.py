@@ -12,7 +12,16 @@ from collections.abc import Awaitable, Callable, Mapping
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.support.browser.chromium import HEIGHT, NARROW, WIDE, Visit, keep_two_rows_of_a_kind, sideways, violations
+from tests.support.browser.chromium import (
+    HEIGHT,
+    NARROW,
+    WIDE,
+    Visit,
+    cut,
+    keep_two_rows_of_a_kind,
+    sideways,
+    violations,
+)
 from tests.support.browser.live import Account, Webhook
 
 Path = Callable[[Account], str]
@@ -278,7 +287,7 @@ async def test_a_text_that_became_faint_is_found_although_it_was_looked_at(
 
 
 async def _found_at_each_width(page: Page) -> list[str]:
-    found = [each for width in (WIDE // 2, NARROW, 320) for each in await sideways(page, width)]
+    found = [each for width in (WIDE // 2, NARROW, 320) for look in (sideways, cut) for each in await look(page, width)]
     await keep_two_rows_of_a_kind(page)
     await page.set_viewport_size({"width": WIDE, "height": HEIGHT})
     found += await violations(page)

@@ -1,15 +1,22 @@
 """The configuration: what is accepted, what is refused, and how well the refusal helps."""
 
 import base64
+import os
+import pwd
 import re
+import tempfile
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
 
+import click
 import pytest
 
 from daemon import config
+from daemon.cli.main import cli
 from daemon.config import Config, ConfigError, ListenAddress, LogFormat, LogLevel, Secret, sections
 from tests.support.values.certificates import issue, pem
 
@@ -259,6 +266,54 @@ def test_a_file_that_is_nested_too_deeply_is_no_toml(tmp_path: Path) -> None:
     assert found.endswith("not TOML: it is nested too deeply; correct the file")
 
 
+def anchor_problems(file: Path) -> tuple[str, ...]:
+    environ = HOME | {"HOOKLEDGER_SEAL__ANCHOR_FILE": str(file)}
+    config.load(None, environ)  # a command that only reads need not be able to write it
+    with pytest.raises(ConfigError) as caught:
+        config.load(None, environ, for_daemon=True)
+    return caught.value.problems
+
+
+def test_the_file_of_signed_heads_must_be_one_that_the_daemon_can_write(tmp_path: Path) -> None:
+    where = "HOOKLEDGER_SEAL__ANCHOR_FILE"
+    absent, a_file = tmp_path / "absent", tmp_path / "a-file"
+    a_file.touch()
+    assert anchor_problems(absent / "anchors") == (f"{where}: no folder {absent}; make it, or name a file elsewhere",)
+    assert anchor_problems(a_file / "anchors") == (f"{where}: no folder {a_file}; make it, or name a file elsewhere",)
+    assert anchor_problems(tmp_path) == (f"{where}: {tmp_path} is a folder; name a file in it",)
+    for writable in (a_file, tmp_path / "anchors"):
+        config.load(None, HOME | {where: str(writable)}, for_daemon=True)
+
+
+def test_the_file_of_signed_heads_must_be_one_that_this_user_may_write() -> None:
+    where = "HOOKLEDGER_SEAL__ANCHOR_FILE"
+    with tempfile.TemporaryDirectory() as made:
+        folder, a_file = Path(made), Path(made, "a-file")
+        a_file.touch(mode=0o444)
+        folder.chmod(0o555)
+        with another_user():
+            assert anchor_problems(folder / "anchors") == (
+                f"{where}: this user may not write to {folder}; give it to the user of the daemon",
+            )
+            assert anchor_problems(a_file) == (
+                f"{where}: this user may not read and write {a_file}; give it to the user of the daemon",
+            )
+        folder.chmod(0o755)
+
+
+@contextmanager
+def another_user() -> Iterator[None]:
+    """Root may write everywhere, and is nobody for a while."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(pwd.getpwnam("nobody").pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
 @pytest.mark.parametrize("key", ["LIMITS__COMMANDS_PER_MINUTE", "DELIVERY__CONCURRENCY", "TRACING__MAX_PER_SECOND"])
 def test_a_number_beyond_all_reason_is_refused(key: str) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -363,6 +418,32 @@ def test_a_listen_address_is_host_and_port(listen: str) -> None:
     assert len(problems(SERVER__LISTEN=listen)) == 1
 
 
+def test_a_port_that_there_is_none_is_named(tmp_path: Path) -> None:
+    for port in ("65536", "99999"):
+        with pytest.raises(ConfigError) as caught:
+            config.load(None, HOME, listen=f"127.0.0.1:{port}")
+        assert caught.value.problems == (f"--listen: there is no port {port}; the highest is 65535",)
+    (long,) = problems(SERVER__LISTEN=f"127.0.0.1:{'9' * 5000}")
+    assert long == "HOOKLEDGER_SERVER__LISTEN: there is no port 999999; the highest is 65535"
+    for written in ("8080", "true", '["127.0.0.1:8080"]'):
+        (number,) = problems(f"[server]\nlisten = {written}", tmp_path=tmp_path)
+        assert number.endswith("server.listen: must be host:port, such as 127.0.0.1:8080")
+
+
+def test_a_wrong_choice_is_answered_with_the_choices_alone() -> None:
+    (found,) = problems(LOG__LEVEL="7")
+    assert found == "HOOKLEDGER_LOG__LEVEL: '7' is not one of debug, info, warning, error"
+
+
+@pytest.mark.parametrize("key", ["EGRESS__PORTS", "EGRESS__ALLOW_NETS", "SIGNING__MASTER_KEY", "SEAL__FORMER_KEYS"])
+@pytest.mark.parametrize("text", ["[443, 444]", " ['a']", "[]"])
+def test_a_list_in_a_variable_has_no_brackets(key: str, text: str) -> None:
+    (found,) = problems(**{key: text})
+    assert found == (
+        f"HOOKLEDGER_{key}: must have its items separated by commas, without brackets and quotes, like this: a,b"
+    )
+
+
 def test_dev_is_refused_beyond_loopback_even_with_a_token() -> None:
     environ = HOME | {"HOOKLEDGER_SERVER__ADMIN_TOKEN": "t"}
     with pytest.raises(ConfigError, match=r"--listen: --dev is for loopback only, not 0.0.0.0:8080"):
@@ -410,12 +491,26 @@ def test_the_data_dir_follows_xdg_and_needs_a_home() -> None:
     assert config.load(None, {"HOOKLEDGER_DATABASE__DATA_DIR": "/srv/x"}).database.data_dir == Path("/srv/x")
 
 
+def variables_of(command: click.Command) -> Iterator[str]:
+    """The variables that stand for an option of the command, or of one below it."""
+    for option in command.params:
+        yield from [option.envvar] if isinstance(option.envvar, str) else option.envvar or ()
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
+            yield from variables_of(below)
+
+
 def test_variables_that_containers_are_given_for_a_service_of_our_name_are_no_settings() -> None:
     load(SERVICE_HOST="10.0.0.1", SERVICE_PORT_HTTP="80", PORT="tcp://10.0.0.1:80", PORT_80_TCP_ADDR="10.0.0.1")
 
 
-def test_variables_of_the_command_line_are_no_settings() -> None:
-    load(CONFIG="/etc/hookledger.toml", TOKEN="hl_admin_x")
+def test_the_variables_of_options_are_no_settings() -> None:
+    found = set(variables_of(cli))
+    assert found >= {"HOOKLEDGER_CONFIG", "HOOKLEDGER_TOKEN", "HOOKLEDGER_URL", "HOOKLEDGER_LISTEN_KEY"}
+    config.load(None, HOME | dict.fromkeys(found, "x"))
 
 
 def test_no_secret_is_in_any_text_of_the_configuration() -> None:

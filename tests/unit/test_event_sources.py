@@ -107,9 +107,18 @@ def test_a_password_is_never_shown(tmp_path: Path) -> None:
 _MAPPED = 'format = "mapped"\ntenant = "key"\ntype = "value.type"\ndata = "value"\n'
 
 REFUSED: list[tuple[str, list[str]]] = [
-    ('topics = ""', ["sources.orders.topics: must not be an empty list; leave the key out instead"]),
+    ('topics = ""', ["sources.orders.topics: must not be an empty list; name at least one, such as orders"]),
     ('topics = ["a b"]', ["sources.orders.topics: 'a b' is no topic: those have 1 to 249 letters, digits, dots"]),
     ('brokers = "kafka"', ["sources.orders.brokers: 'kafka' is no broker: write host:port"]),
+    (
+        "brokers = []",
+        ["sources.orders.brokers: must not be an empty list; name at least one, such as kafka.example.com"],
+    ),
+    ("topics = []", ["sources.orders.topics: must not be an empty list; name at least one, such as orders"]),
+    (
+        'brokers = "kafka:99999"',
+        ["sources.orders.brokers: 'kafka:99999' is no broker: there is no port 99999; the highest is 65535"],
+    ),
     ('brokers = "kafka:0"', ["sources.orders.brokers: 'kafka:0' is no broker: it has no port to connect to"]),
     ('format = "avro"', ["sources.orders.format: 'avro' is not one of hookledger, cloudevents, mapped"]),
     ('formt = "mapped"', ["unknown key sources.orders.formt; did you mean format?"]),

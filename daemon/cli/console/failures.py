@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,13 @@ def first_of(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+def system_cause(error: OSError) -> str:
+    """What the system says of an error. Where asyncio has put the address into its text, the sentence of its number."""
+    if error.errno is not None and error.errno in errno.errorcode:
+        return os.strerror(error.errno)
+    return error.strerror or str(error)
 
 
 def _of_usage(error: click.ClickException) -> ExitReport:

@@ -56,8 +56,9 @@ class _Session:
 
 @dataclass(slots=True)
 class _Counts:
-    """Of the requests that were answered, or failed."""
+    """Of the requests that were answered, or failed. `has_begun` once the daemon has answered."""
 
+    has_begun: bool = False
     requests: int = 0
     succeeded: int = 0
     failed: int = 0
@@ -195,7 +196,7 @@ def listen(
     except BaseExceptionGroup as group:
         raise failures.first_of(group) from None
     finally:
-        if counts.requests or not as_json:
+        if counts.requests or (counts.has_begun and not as_json):
             output.note(f"{counts.requests} requests: {counts.succeeded} succeeded, {counts.failed} failed")
 
 
@@ -210,6 +211,7 @@ async def _listen(session: _Session, counts: _Counts) -> None:
         route = None if session.route_id is None else await feed.route(session.route_id)
         types = session.types if route is None else route.event_types
         options = await feed.begin()
+        counts.has_begun = True
         _print_begin(session, types, route)
         forwarder = _forwarder(session, route, sender, options, counts)
         queue: asyncio.Queue[FeedEvent] = asyncio.Queue(QUEUED_EVENTS)

@@ -19,7 +19,7 @@ from uuid import UUID
 import aiohttp
 import orjson
 
-from daemon.cli.console.failures import CliError
+from daemon.cli.console.failures import CliError, system_cause
 from daemon.core.events import raw_json
 from daemon.core.routing.index import patterns_of
 from daemon.core.routing.route import PayloadOptions, snapshot_selection
@@ -180,7 +180,7 @@ class RemoteFeed:
             raise CliError(f"{self._url} is no URL", hint="give one like http://127.0.0.1:8080") from None
         except (aiohttp.ClientError, OSError) as error:
             system = getattr(error, "os_error", error)
-            cause = getattr(system, "strerror", None) or str(error) or type(error).__name__
+            cause = system_cause(system) if isinstance(system, OSError) else str(error) or type(error).__name__
             raise _TryAgain(f"does not answer: {cause}") from error
         match response.status:
             case 200:

@@ -45,15 +45,17 @@ def check(
     policy: EgressPolicy,
     signing_header: str,
     known_types: KnownTypes | None = None,
+    kept_target: str | None = None,
 ) -> tuple[FieldProblem, ...]:
     """All problems of a draft, empty if it is valid. Fields are named as in the API.
 
-    `known_types` is given if only types of the catalogue are allowed; groups and * are always allowed.
+    `known_types` is given if only types of the catalogue are allowed; groups and * are always allowed. `kept_target` is
+    the target that the route has already: it was judged when it was chosen, and is judged again before each request.
     """
     found: list[tuple[str, str | None]] = [
         ("tenant", tenant_problem(tenant)),
         ("name", _name_problem(draft.name)),
-        ("target_url", _url_problem(draft.target_url, policy)),
+        ("target_url", None if draft.target_url == kept_target else _url_problem(draft.target_url, policy)),
         ("rate_limit_per_second", _rate_problem(draft.rate_limit_per_second)),
     ]
     if not draft.event_types:
@@ -72,11 +74,12 @@ def check(
     return tuple(FieldProblem(field=name, message=message) for name, message in found if message is not None)
 
 
-def canonical(draft: RouteDraft, policy: EgressPolicy) -> RouteDraft:
+def canonical(draft: RouteDraft, policy: EgressPolicy, *, kept_target: str | None = None) -> RouteDraft:
     """A draft that passed `check`, with the URL in canonical form and each event type once."""
+    is_kept = draft.target_url == kept_target
     return replace(
         draft,
-        target_url=check_url(draft.target_url, policy).url,
+        target_url=draft.target_url if is_kept else check_url(draft.target_url, policy).url,
         event_types=tuple(dict.fromkeys(draft.event_types)),
     )
 

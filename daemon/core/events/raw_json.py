@@ -57,9 +57,20 @@ def loads(raw: bytes) -> object:
             text = raw.decode()
             check_stored_depth(text)
             value: object = _tolerant.decode(text)
+        except UnicodeDecodeError:
+            raise ValueError(reason(raw, error)) from None
         except (ValueError, RecursionError):
             raise error from None
         return value
+
+
+def reason(raw: bytes, error: ValueError) -> str:
+    """Why bytes are no JSON, by the error of who has read them: of what is no UTF-8 orjson tells of surrogates."""
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return "it is not UTF-8"
+    return str(error)
 
 
 def check_depth(value: object, *, most: int = MAX_DEPTH) -> None:

@@ -128,7 +128,12 @@ async def has_ended(request: web.Request) -> bool:
 
 def unauthorized(detail: str) -> Problem:
     """The problem of a caller whom nobody knows, or knows no longer."""
-    return Problem(401, detail, headers={"WWW-Authenticate": 'Bearer realm="hookledger"'})
+    return Problem(
+        401,
+        detail,
+        headers={"WWW-Authenticate": 'Bearer realm="hookledger"'},
+        for_people="this page is for those who have signed in",
+    )
 
 
 async def session_of(request: web.Request) -> Session | None:
@@ -205,7 +210,11 @@ def _check_page(request: web.Request, own_url: str, *, must_be_own: bool) -> Non
     """
     may_be_framed = bool(request.app[SERVICES].config.dashboard.frame_ancestors)
     if browsers.is_from_other_site(request.method, request.headers, own_url, may_be_framed=may_be_framed):
-        raise Problem(403, "this comes from a page of another site: send a token to be answered")
+        raise Problem(
+            403,
+            "this comes from a page of another site: send a token to be answered",
+            for_people="this comes from a page of another site",
+        )
     is_safe = request.method in browsers.SAFE_METHODS
     if must_be_own and not is_safe and not browsers.is_from_our_page(request.headers, own_url):
         raise Problem(403, "a session of the dashboard takes commands from the dashboard's own pages only")
@@ -214,7 +223,11 @@ def _check_page(request: web.Request, own_url: str, *, must_be_own: bool) -> Non
 def _check_access(request: web.Request, endpoint: Declaration, caller: Caller) -> None:
     if not may(caller.scope, endpoint.access):
         needed = " or ".join(_needed(endpoint.access))
-        raise Problem(403, f"this needs the scope {needed}; what you have is {caller.scope}")
+        raise Problem(
+            403,
+            f"this needs the scope {needed}; what you have is {caller.scope}",
+            for_people="your access does not reach this page",
+        )
     tenant = request.match_info.get("tenant")
     if tenant is not None and caller.tenant not in (None, tenant):
         raise NotFound("there is no such tenant")

@@ -39,7 +39,10 @@ class TenantLimits:
         if seconds:
             whole = math.ceil(seconds)
             raise Problem(
-                429, f"too many of these for one tenant: try again in {whole} s", headers={"Retry-After": str(whole)}
+                429,
+                f"too many of these for one tenant: try again in {whole} s",
+                headers={"Retry-After": str(whole)},
+                for_people=f"too many of these in a short time: try again in {whole} s",
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import orjson
@@ -9,7 +10,9 @@ from aiohttp import web
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from daemon.core.events.catalogue import MAX_EXAMPLE_BYTES, group_of
+from daemon.catalogue import CatalogueDifference
+from daemon.commands import Conflict
+from daemon.core.events.catalogue import MAX_EXAMPLE_BYTES, TypeDraft, group_of
 from daemon.web.access.auth import CALLER
 from daemon.web.access.queries import query_database
 from daemon.web.forms import request_forms
@@ -20,6 +23,7 @@ from daemon.web.http.services import SERVICES
 from daemon.web.service.offered_types import MAX_HIDDEN, offered
 from eventstore.domain_events import catalogue
 from eventstore.domain_events.catalogue import ListedType
+from eventstore.postgres.errors import VersionConflict
 
 MAX_CATALOGUE_BYTES = 128 * MAX_EXAMPLE_BYTES
 
@@ -47,9 +51,22 @@ class EventTypeShape(TypedDict):
 
 
 class CatalogueShape(TypedDict):
-    """How many types are in the catalogue now."""
+    """How many types the new catalogue has, and how many of the one before it has added, changed and removed."""
 
     event_types: Annotated[int, Field(ge=0, examples=[28])]
+    added: Annotated[int, Field(ge=0, examples=[1])]
+    changed: Annotated[int, Field(ge=0, examples=[2])]
+    removed: Annotated[int, Field(ge=0, examples=[0])]
+
+
+def of_replacement(drafts: Sequence[TypeDraft], changes: CatalogueDifference) -> CatalogueShape:
+    """What a replacement has done, as the API and the command line show it."""
+    return {
+        "event_types": len(drafts),
+        "added": len(changes.added),
+        "changed": len(changes.changed),
+        "removed": len(changes.removed),
+    }
 
 
 def of_type(listed: ListedType) -> EventTypeShape:
@@ -90,10 +107,13 @@ async def list_event_types(request: web.Request) -> web.Response:
 @endpoint(Access.ADMIN, takes=CatalogueForm, answers={200: CatalogueShape})
 async def replace_event_types(request: web.Request) -> web.Response:
     """Replaces the catalogue by these types; a bare list of them is accepted too. With `events.strict_types`, other
-    types cannot be published from then on. Routes keep their subscriptions, and operational types stay.
+    types cannot be published from then on. Routes keep their subscriptions, and operational types stay. The answer
+    says how many types came, changed and went.
     """
     form = await request_forms.read(request, CatalogueForm, max_bytes=MAX_CATALOGUE_BYTES, bare="event_types")
     drafts = form.drafts()
-    await request.app[SERVICES].catalogue.replace(drafts)
-    body: CatalogueShape = {"event_types": len(drafts)}
-    return shapes.answer(body)
+    try:
+        changes = await request.app[SERVICES].catalogue.replace_and_compare(drafts)
+    except VersionConflict as error:
+        raise Conflict("the catalogue is being changed by many others right now: repeat the request") from error
+    return shapes.answer(of_replacement(drafts, changes))

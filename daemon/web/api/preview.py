@@ -101,7 +101,7 @@ async def show(request: web.Request) -> web.Response:
     form = await request_forms.read(request, PreviewForm, max_bytes=limit, opaque="event")
     stored = None if form.route_id is None else lookup.live_route_by_id(request, form.route_id)
     draft = preview.drafted(stored, form.route.changes(), mask=MASK)
-    problems = [*_in_route(previews.draft_problems(draft, services.config))]
+    problems = [*_in_route(previews.draft_problems(draft, services.config, stored=stored))]
     event = await _event(request, form)
     if not isinstance(event, IncomingEvent):
         problems += event

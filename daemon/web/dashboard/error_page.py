@@ -35,13 +35,14 @@ TITLES: Mapping[int, str] = {
 
 NEXT_STEPS: Mapping[int, str] = {
     400: "Go back, load the page again, and try once more.",
-    401: "Open a new sign-in link; whoever runs Hookledger makes one with “hookledger login-link”. "
+    401: "Open your webhooks from your shop’s settings again, or ask whoever gave you access for a new sign-in link. "
     "If you were filling in a form, sign in in another tab, and then send it again.",
     403: "If another site led you here, open the page by its own address, and try again there. If your access does not "
     "reach so far, whoever runs Hookledger makes a sign-in link that does.",
-    404: "It may have been deleted, or the address is not complete. Deleted webhooks are still listed under Activity.",
+    404: "It may have been deleted, or the address is not complete.",
     405: "Go back, and use the links and buttons of the page.",
-    410: "A sign-in link works once, and not for long. Ask for a new one: “hookledger login-link”.",
+    410: "A sign-in link works once, and not for long. Open your webhooks from your shop’s settings again, or ask "
+    "whoever gave you the link for a new one.",
     412: "Go back, reload the page to see what changed, and try again.",
     413: "Go back, and make what you typed shorter. Nothing was changed.",
     415: "Go back, load the page again, and try once more.",
@@ -51,6 +52,12 @@ NEXT_STEPS: Mapping[int, str] = {
     500: "Try again. If it happens once more, give whoever runs Hookledger that number.",
     503: "Nothing is lost: events that were accepted are stored, and are sent later. Try again in a few seconds.",
 }
+
+# What also helps: who runs Hookledger, and may begin at the front page; who looks for a webhook, or for an event.
+_MAKE_A_LINK = "Whoever runs Hookledger makes a sign-in link with “hookledger login-link”."
+_DELETED_WEBHOOKS = "Deleted webhooks are still listed under Activity."
+_LIST_OF_EVENTS = "The events that are kept are listed under Events."
+_FRONT, _OPERATORS = "/", "/operator"
 
 # A form that was refused with one of these may be accepted when the same form is sent again.
 _RETRYABLE = frozenset({401, 429, 503})
@@ -72,12 +79,31 @@ async def show(request: web.Request, problem: Problem, *, is_part: bool) -> web.
         status=problem.status,
         headers=problem.headers,
         problem=problem,
+        sentence=problem.detail if _is_operators(request) else problem.for_people,
         title=ENDED_TITLE if has_ended else TITLES.get(kind, "Something went wrong"),
-        next_step=NEXT_STEPS.get(kind),
+        next_step=_next_step(request, kind),
         has_ended=has_ended,
         kept_form=await _kept_form(request) if is_sign_in and not is_part else None,
         is_retryable=request.method == "POST" and problem.status in _RETRYABLE,
     )
+
+
+def _is_operators(request: web.Request) -> bool:
+    return request.path == _OPERATORS or request.path.startswith(f"{_OPERATORS}/")
+
+
+def _next_step(request: web.Request, status: int) -> str | None:
+    """What to do next on this page, None if nothing is known."""
+    step = NEXT_STEPS.get(status)
+    match status:
+        case HTTPStatus.UNAUTHORIZED if _is_operators(request) or request.path == _FRONT:
+            return f"{step} {_MAKE_A_LINK}"
+        case HTTPStatus.NOT_FOUND if "route" in request.match_info:
+            return f"{step} {_DELETED_WEBHOOKS}"
+        case HTTPStatus.NOT_FOUND if "event" in request.match_info:
+            return f"{step} {_LIST_OF_EVENTS}"
+        case _:
+            return step
 
 
 async def _kept_form(request: web.Request) -> FormData | None:

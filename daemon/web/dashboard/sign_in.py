@@ -76,4 +76,8 @@ def _replaces(pending: PendingLink, running: Session | None) -> bool:
 
 
 def _gone() -> Problem:
-    return Problem(410, "this link was used before, or has expired: make a new one with hookledger login-link")
+    return Problem(
+        410,
+        "this link was used before, or has expired: make a new one with hookledger login-link",
+        for_people="this link was used before, or has expired",
+    )

@@ -24,7 +24,7 @@ _ROUTE = re.compile(r"\b([Tt]he|[Tt]his|[Aa]|[Nn]o|[Nn]o such|[Aa]nother) route\
 # A merchant can set no key of the configuration, and need not know that there is one.
 _FOR_OPERATORS = re.compile(r",? or ask for egress\.[a-z_]+(?: or egress\.[a-z_]+)*")
 _MOMENT = re.compile(r"\b(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}) UTC")
-_FOR_PROGRAMS = re.compile(r"(: see (GET /v1/|the paths of the API)|, which is empty: load one with hookledger ).*$")
+_FOR_PROGRAMS = re.compile(r"(: see GET /(v1/|openapi\.json)|, which is empty: load one with hookledger ).*$")
 # What people wrote stands in quotation marks, and is theirs.
 _QUOTED = re.compile(r"(“[^“”]*”)")
 

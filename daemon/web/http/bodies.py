@@ -71,8 +71,8 @@ def parsed_object(raw: bytes, *, bare: str | None = None, opaque: str | None = N
         value = orjson.loads(raw)
         raw_json.check_depth(value, most=_MAX_LEVELS)
         repeated = _repeated(raw)
-    except orjson.JSONDecodeError as error:
-        raise Problem(400, f"the body is not valid JSON: {error}") from error
+    except ValueError as error:
+        raise Problem(400, f"the body is not valid JSON: {raw_json.reason(raw, error)}") from error
     except RecursionError as error:
         raise Problem(400, "the body is nested too deeply") from error
     if isinstance(value, list) and bare is not None:

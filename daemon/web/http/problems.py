@@ -72,7 +72,10 @@ class ProblemShape(TypedDict):
 
 
 class Problem(Exception):
-    """A response of status 4xx or 5xx, to be raised. `is_busy`: nothing is broken, there is too much of this now."""
+    """A response of status 4xx or 5xx, to be raised. `is_busy`: nothing is broken, there is too much of this now.
+
+    `for_people` is what pages say instead of a `detail` that is for whoever writes or runs a program.
+    """
 
     def __init__(
         self,
@@ -82,6 +85,7 @@ class Problem(Exception):
         errors: Sequence[event.FieldProblem] = (),
         headers: dict[str, str] | None = None,
         is_busy: bool = False,
+        for_people: str | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -89,6 +93,7 @@ class Problem(Exception):
         self.errors = tuple(errors)
         self.headers = headers or {}
         self.is_busy = is_busy
+        self.for_people = detail if for_people is None else for_people
 
     def response(self) -> web.Response:
         body: ProblemShape = {
@@ -157,10 +162,12 @@ def of(error: Exception) -> Problem | None:  # noqa: C901, PLR0912 - a table, re
         case StoreUnavailable():
             # It does not say that nothing was stored: the commit may have succeeded and only its reply been lost.
             detail = "the database does not answer: repeat the request, with the same event id or Idempotency-Key"
-            return Problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+            said = "what you asked for cannot be looked up or done at the moment"
+            return Problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)}, for_people=said)
         case ChainBroken():
             detail = "the log of routes is not what was written: the operator must look at it"
-            return Problem(503, detail, headers={"Retry-After": str(BROKEN_LOG_SECONDS)})
+            said = "the record of the webhooks is not what was written: whoever runs it must look at it"
+            return Problem(503, detail, headers={"Retry-After": str(BROKEN_LOG_SECONDS)}, for_people=said)
         case HttpProcessingError() | web.RequestPayloadError() | ConnectionError():
             return Problem(400, "the body ended early, or is not what its headers say")
         case web.HTTPException() if error.status >= HTTPStatus.BAD_REQUEST:
@@ -217,7 +224,7 @@ async def url_middleware(request: web.Request, handler: Handler) -> web.StreamRe
 def _http_detail(error: web.HTTPException) -> str:
     match error.status:
         case 404:
-            return "there is nothing here: see the paths of the API under /v1"
+            return "there is nothing here: see GET /openapi.json, which describes the API"
         case 405:
             return "this path does not take this method"
         case 413:

@@ -23,7 +23,7 @@ from daemon.deliveries import DeliveryDetail, SearchUnfinished
 from daemon.web.access.auth import CALLER
 from daemon.web.access.limits import TENANT_LIMITS
 from daemon.web.access.queries import query_database
-from daemon.web.http.endpoints import Query, RateLimit
+from daemon.web.http.endpoints import Query, RateLimit, declared
 from daemon.web.http.parameters import moment_of
 from daemon.web.http.services import SERVICES, request_options
 from eventstore import domain_events
@@ -64,7 +64,9 @@ async def event(request: web.Request) -> FoundEvent:
         raise NotFound(_NO_EVENT) from error
     found = await domain_events.find(database, event_id, tenant=tenant, recorded_at=recorded_at)
     if not found:
-        raise NotFound(await unknown_events.sentence(database, event_id, tenant))
+        endpoint = declared(request.match_info.handler)
+        is_page = endpoint is not None and endpoint.is_page
+        raise NotFound(await unknown_events.sentence(database, event_id, tenant, for_people=is_page))
     same = await listing.by_id(database, tenant, event_id)
     others = tuple(each.recorded_at for each in same if each.seq != found[0].seq)
     return FoundEvent(event=found[0], others_recorded_at=others)

@@ -29,9 +29,15 @@ from eventstore.postgres.connect import Database
 LOCK = web.AppKey("preview_lock", asyncio.Lock)
 
 
-def draft_problems(draft: RouteDraft, config: Config) -> tuple[FieldProblem, ...]:
-    """What is wrong with a draft. A masked header value is allowed here."""
-    return route_draft.check(draft, tenant="-", policy=config.egress_policy, signing_header=config.signing.header)
+def draft_problems(draft: RouteDraft, config: Config, *, stored: Route | None) -> tuple[FieldProblem, ...]:
+    """What is wrong with a draft, which may change the route `stored`. A masked header value is allowed here."""
+    return route_draft.check(
+        draft,
+        tenant="-",
+        policy=config.egress_policy,
+        signing_header=config.signing.header,
+        kept_target=None if stored is None else stored.config.target_url,
+    )
 
 
 def parse_event(services: Services, tenant: str, raw: bytes) -> IncomingEvent | Sequence[FieldProblem]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from daemon import audit
+from daemon.audit import unknown_events
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import Route
 from eventstore.progress import manual_retry
@@ -144,3 +145,9 @@ async def test_an_event_that_retention_dropped_is_told_from_one_that_never_was(d
             await audit.explain(it.database, event_id, tenant=route.tenant)
         with pytest.raises(audit.UnknownEvent, match=r"it was never published, or retention has dropped it$"):
             await audit.explain(it.database, "x", tenant=route.tenant)
+        of_pages = [
+            await unknown_events.sentence(it.database, each, route.tenant, for_people=True) for each in (event_id, "x")
+        ]
+    assert "is no longer kept; one of its deliveries was delivered" in of_pages[0]
+    assert "there is no event 'x' among those that are kept, which are from" in of_pages[1]
+    assert not [each for each in of_pages if "retention" in each or "never published" in each or route.tenant in each]

@@ -63,6 +63,26 @@ _SIDEWAYS = """() => {
   return [`${document.scrollingElement.scrollWidth} px wide`, ...found.slice(0, 5).map((each) => each.outerHTML.slice(0, 120))]
 }"""
 
+# Texts of which a part is not seen, as an element above clips it, though none with an ellipsis says so.
+_CUT = """() => {
+  const found = []
+  const walker = document.createTreeWalker(document.querySelector('main'), NodeFilter.SHOW_TEXT)
+  for (let text = walker.nextNode(); text; text = walker.nextNode()) {
+    if (!text.data.trim() || text.parentElement.closest('.visually-hidden, script, style, template, svg, option')) continue
+    const range = document.createRange()
+    range.selectNodeContents(text)
+    const right = Math.max(...[...range.getClientRects()].map((each) => each.right))
+    for (let above = text.parentElement; above && above.tagName !== 'MAIN'; above = above.parentElement) {
+      const style = getComputedStyle(above), box = above.getBoundingClientRect()
+      if (/auto|scroll/.test(style.overflowX) || (style.clipPath !== 'none' && box.width <= 1)) break
+      if (!/hidden|clip/.test(style.overflowX) || right <= box.right + 1) continue
+      if (style.textOverflow !== 'ellipsis') found.push(above.className + ': ' + text.data.trim().slice(0, 60))
+      break
+    }
+  }
+  return found
+}"""
+
 _FOCUS_RING = """() => {
   const style = getComputedStyle(document.activeElement)
   return (style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2) || style.boxShadow !== 'none'
@@ -215,6 +235,13 @@ async def sideways(page: Page, width: int) -> list[str]:
     """The elements that make a page scroll sideways at that width in pixels; empty if it does not."""
     await page.set_viewport_size({"width": width, "height": 740})
     found: list[str] = await page.evaluate(_SIDEWAYS)
+    return [f"at {width} px: {each}" for each in found]
+
+
+async def cut(page: Page, width: int) -> list[str]:
+    """The texts that end in the middle of a letter at that width in pixels, without an ellipsis."""
+    await page.set_viewport_size({"width": width, "height": 740})
+    found: list[str] = await page.evaluate(_CUT)
     return [f"at {width} px: {each}" for each in found]
 
 

@@ -1,8 +1,7 @@
 """The event that `hookledger publish` makes of a line."""
 
-from daemon.cli.publish import Rules, judge, made_id
+from daemon.cli.publish import JudgedLine, Rules, judge, made_id
 from daemon.core.events.ndjson import Line
-from eventstore.domain_events.events import NewEvent
 
 
 def test_a_made_id_belongs_to_the_line_and_its_place() -> None:
@@ -13,5 +12,5 @@ def test_a_made_id_belongs_to_the_line_and_its_place() -> None:
 def test_backfill_of_the_command_is_put_on_every_event() -> None:
     text = b'{"tenant": "acme", "type": "order.create", "data": {}}'
     judged = judge(Line(number=1, text=text, size_bytes=len(text)), Rules(max_bytes=1000, backfill=True))
-    assert isinstance(judged, NewEvent)
-    assert judged.backfill
+    assert isinstance(judged, JudgedLine)
+    assert judged.event.backfill

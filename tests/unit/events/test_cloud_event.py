@@ -177,7 +177,7 @@ def test_what_is_wrong_is_said_of_the_attribute(changes: dict[str, Any], attribu
         (b"{", "not valid JSON"),
         (b"[]", "must be a JSON object"),
         (b'{"a":' + b"[" * 300 + b"]" * 300 + b"}", "nested too deeply"),
-        (b'"\xff"', "not valid JSON"),
+        (b'"\xff"', "not valid JSON: it is not UTF-8"),
     ],
 )
 def test_what_is_no_object_is_refused(raw: bytes, part: str) -> None:

@@ -274,7 +274,7 @@ def test_every_time_is_either_kept_or_refused(at: datetime) -> None:
         (b'{"a":1,}', "not valid JSON"),
         (b"{'a':1}", "not valid JSON"),
         (b'{"data":NaN}', "not valid JSON"),
-        (b'{"data":"\xff"}', "not valid JSON"),
+        (b'{"data":"\xff"}', "not valid JSON: it is not UTF-8"),
         (b"\xef\xbb\xbf{}", "not valid JSON"),
         ('{"data":{}}'.encode("utf-16"), "not valid JSON"),
         (b"[" * 100_000, "not valid JSON"),

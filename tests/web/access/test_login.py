@@ -98,6 +98,11 @@ async def test_a_link_works_once(guarded: App) -> None:
     again = await open_link(guarded, place)
     assert again.status == 410
     assert "hookledger login-link" in again.json["detail"]
+    page = await guarded.ask("GET", place, headers={"Accept": "text/html"})
+    assert page.status == 410
+    assert "This link was used before, or has expired." in page.text
+    assert "Open your webhooks from your shop’s settings again" in page.text
+    assert "login-link" not in page.text
     assert "Set-Cookie" not in again.headers
 
 

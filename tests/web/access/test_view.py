@@ -85,3 +85,13 @@ async def test_pages_offer_a_viewer_no_command(app: App) -> None:
         assert posts == {"/logout"}, place
         for command in ("/edit", "/disable", "/delete", "/rotate-key", "/key", "/webhooks/new"):
             assert f'{command}"' not in answer.text, (place, command)
+
+
+async def test_pages_of_commands_all_answer_a_viewer_alike(app: App) -> None:
+    route = await app.route()
+    headers = await browser(app, "acme", VIEW)
+    for page in ("edit", "test", "replay", "disable", "delete", "key", "rotate-key", "revoke-old-key"):
+        answer = await app.ask("GET", f"/t/acme/webhooks/{route['id']}/{page}", headers=headers)
+        assert answer.status == 403, page
+        assert "checkbox" not in answer.text, page
+    assert (await app.ask("GET", "/t/acme/webhooks/new", headers=headers)).status == 403

@@ -1,5 +1,6 @@
 """GET and PUT /v1/event-types: the catalogue, and the types of events that are not in it."""
 
+import asyncio
 import json
 from importlib.resources import files
 from typing import Any
@@ -17,7 +18,7 @@ ORDER = {"name": "order.create", "description": "An order is placed.", "example"
 
 async def put(app: App, *types: dict[str, Any]) -> None:
     answer = await app.ask("PUT", "/v1/event-types", {"event_types": types})
-    assert (answer.status, answer.json) == (200, {"event_types": len(types)}), answer.text
+    assert (answer.status, answer.json["event_types"]) == (200, len(types)), answer.text
 
 
 async def names(app: App, query: str = "") -> list[str]:
@@ -47,6 +48,21 @@ async def test_putting_replaces_everything(app: App) -> None:
     assert await names(app) == ["order.create"]
     await put(app)
     assert await names(app) == []
+
+
+async def test_a_put_tells_what_it_has_changed(app: App) -> None:
+    await put(app, *SAMPLE)
+    changed = [SAMPLE[0] | {"description": "Something else."}, *SAMPLE[3:], {"name": "order.unheard_of"}]
+    answer = await app.ask("PUT", "/v1/event-types", {"event_types": changed})
+    assert answer.json == {"event_types": len(changed), "added": 1, "changed": 1, "removed": 2}
+
+
+async def test_of_two_puts_at_once_each_tells_what_it_has_changed(app: App) -> None:
+    await put(app, *SAMPLE)
+    answers = await asyncio.gather(
+        *(app.ask("PUT", "/v1/event-types", [{"name": f"order.number_{n}"}]) for n in range(2))
+    )
+    assert sorted((it.json["added"], it.json["removed"]) for it in answers) == [(1, 1), (1, len(SAMPLE))]
 
 
 async def test_what_an_entry_leaves_out_is_empty(app: App) -> None:
@@ -131,7 +147,8 @@ async def test_an_entry_that_is_wrong_is_named_with_its_number(
 async def test_a_bare_list_is_the_catalogue_as_a_file_has_it(app: App) -> None:
     kind = {"Content-Type": "application/json"}
     answer = await app.ask("PUT", "/v1/event-types", data=json.dumps(SAMPLE).encode(), headers=kind)
-    assert (answer.status, answer.json) == (200, {"event_types": len(SAMPLE)}), answer.text
+    added = {"event_types": len(SAMPLE), "added": len(SAMPLE), "changed": 0, "removed": 0}
+    assert (answer.status, answer.json) == (200, added), answer.text
     wrong = await app.ask("PUT", "/v1/event-types", data=b'[{"name": "A"}]', headers=kind)
     assert (wrong.status, list(wrong.errors)) == (422, ["event_types.0.name"])
     neither = await app.ask("PUT", "/v1/event-types", data=b'"order.create"', headers=kind)

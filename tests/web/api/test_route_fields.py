@@ -174,6 +174,13 @@ async def test_a_body_that_is_no_json_object_is_400(app: App, raw: bytes) -> Non
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize("raw", [b"\xff\xfe", b'{"name": "\xe9t\xe9"}'])
+async def test_a_body_in_another_encoding_is_told_so(app: App, raw: bytes) -> None:
+    for place in (ROUTES, "/v1/tenants/acme/preview"):  # the second one takes an event apart from the rest
+        answer = await app.ask("POST", place, data=raw, headers=JSON)
+        assert (answer.status, answer.json["detail"]) == (400, "the body is not valid JSON: it is not UTF-8")
+
+
 async def test_a_name_given_twice_is_a_mistake(app: App) -> None:
     raw = b'{"name":"a","name":"b","target_url":"https://shop.example.com/","event_types":["*"],"headers":{"A":"1","A":"2"}}'
 

@@ -186,7 +186,7 @@ async def test_without_a_session_before_one_is_asked_to_sign_in(empty_url: str) 
     async with app(empty_url, server__admin_token="correct horse battery staple") as opened:
         page = await get(opened, "/t/acme/webhooks")
         assert page.words("h1") == ["Please sign in"]
-        assert "hookledger login-link" in page.text
+        assert "Open your webhooks from your shop’s settings again" in page.text
 
 
 async def test_what_was_typed_survives_the_end_of_the_session(empty_url: str) -> None:

@@ -444,21 +444,30 @@ async def test_on_loopback_another_name_is_refused_with_what_to_do(app: App) -> 
 async def test_an_unknown_caller_is_asked_to_sign_in_and_sees_nothing(guarded: App) -> None:
     page = await get(guarded, "/t/acme/webhooks")
     assert (page.status, page.words("h1")) == (401, ["Please sign in"])
-    assert "hookledger login-link" in page.text
+    assert "This page is for those who have signed in." in page.text
+    assert "Open your webhooks from your shop’s settings again" in page.text
+    assert "login-link" not in page.text
+    assert "oken" not in page.text
     assert "acme" not in page.html
+    assert "hookledger login-link" in (await get(guarded, "/operator/tokens")).text
     assert page.all("nav") == page.all("main a") == []
     part = await get(guarded, "/t/acme/webhooks", headers=PART)
     assert part.status == 401
     assert "<html" not in part.html
 
 
-async def test_a_caller_without_access_learns_which_access_it_takes(app: App) -> None:
+async def test_a_caller_without_access_is_told_so_and_led_back(app: App) -> None:
     headers = BROWSER | bearer(await token(app.database, "auditor:acme"))
     page = await get(app, "/t/acme/webhooks/new", headers=headers)
     assert (page.status, page.words("h1")) == (403, ["That is not allowed here"])
-    assert "what you have is auditor:acme" in page.text
+    assert "Your access does not reach this page." in page.text
+    assert "scope" not in page.text
     assert "If your access does not reach so far" in page.text
     assert page.one("main a.button")["href"] == "/t/acme/webhooks"
+    operators = await get(app, "/operator/tokens", headers=headers)
+    assert "This needs the scope admin; what you have is auditor:acme." in operators.text
+    program = await app.ask("GET", "/t/acme/webhooks/new", headers={"Authorization": headers["Authorization"]})
+    assert program.json["detail"] == "this needs the scope admin or tenant:<id>; what you have is auditor:acme"
 
 
 @pytest.mark.parametrize(
@@ -482,6 +491,16 @@ async def test_what_is_not_there_is_reported_in_words_with_a_next_step(
     assert "/v1" not in answer.text
     assert answer.headers["Content-Security-Policy"] == POLICY
     assert answer.headers["Cache-Control"] == "no-store"
+
+
+async def test_only_who_looks_for_a_webhook_is_told_of_deleted_ones(app: App) -> None:
+    of_deleted = "Deleted webhooks are still listed under Activity."
+    assert of_deleted in (await get(app, "/t/acme/webhooks/x/edit")).text
+    for where in ("/nowhere", "/t/acme/events/x", "/t/acme/deliveries/x"):
+        assert of_deleted not in (await get(app, where)).text
+    event = await get(app, "/t/acme/events/x")
+    assert "There is no event 'x'." in event.text
+    assert "The events that are kept are listed under Events." in event.text
 
 
 @pytest.mark.parametrize(
@@ -516,6 +535,7 @@ async def test_without_the_database_each_page_says_that_nothing_is_lost(database
                 continue
             assert (page.status, page.words("h1")) == (503, ["The database does not answer"]), place
             assert NEXT_STEPS[503] in page.text
+            assert ("Idempotency-Key" in page.text) is place.startswith("/operator"), place
             assert page.headers["Retry-After"] == "2"
         saved = await post(cut, f"/t/acme/webhooks/{names['route']}/disable", {"reason": "x"})
         assert saved.status == 503

@@ -25,7 +25,10 @@ def is_problem(answer: Answer, status: int) -> bool:
 
 @pytest.mark.parametrize("where", ["/v1", "/v2/events", "/v1/tenants/acme", "/v1/nothing/%00", "/../etc/passwd"])
 async def test_an_unknown_path_is_404(app: App, where: str) -> None:
-    assert is_problem(await app.ask("GET", where), 404)
+    answer = await app.ask("GET", where)
+    assert is_problem(answer, 404)
+    assert answer.json["detail"] == "there is nothing here: see GET /openapi.json, which describes the API"
+    assert (await app.ask("GET", "/openapi.json")).status == 200
 
 
 @pytest.mark.parametrize(

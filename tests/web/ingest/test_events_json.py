@@ -108,7 +108,7 @@ async def test_all_mistakes_are_named_at_once_and_nothing_is_stored(app: App) ->
         (b"{", "not valid JSON"),
         (b"[]", "must be a JSON object"),
         (b"null", "must be a JSON object"),
-        (b'{"tenant":"\xff"}', "not valid JSON"),
+        (b'{"tenant":"\xff"}', "not valid JSON: it is not UTF-8"),
         (b'{"data":{"n":NaN}}', "not valid JSON"),
         (b'{"data":' + b'{"a":' * 2000 + b"1" + b"}" * 2001, "not valid JSON"),
         (b'{"data":' + b"[" * 1000 + b"]" * 1000 + b"}", "nested too deeply"),

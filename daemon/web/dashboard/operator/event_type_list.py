@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from aiohttp import web
 
-from daemon.catalogue import sample_types
+from daemon.catalogue import difference, sample_types
 from daemon.commands import Invalid
-from daemon.core.events.catalogue import MAX_TYPES, TypeDraft, example_text
+from daemon.core.events.catalogue import MAX_TYPES, TypeDraft
 from daemon.core.events.event import FieldProblem
-from daemon.operations import OPERATIONAL
 from daemon.web.access.queries import query_database
 from daemon.web.dashboard import form_data
 from daemon.web.dashboard.form_data import FormData, FormErrors
@@ -25,21 +23,7 @@ from daemon.web.http.endpoints import Access
 from daemon.web.http.problems import Problem
 from daemon.web.http.services import SERVICES, Services
 from eventstore.domain_events import catalogue
-from eventstore.domain_events.catalogue import TypeRow
 from eventstore.postgres.errors import VersionConflict
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CatalogueDifference:
-    """How a new catalogue differs from the present one: names of types."""
-
-    added: Sequence[str]
-    changed: Sequence[str]
-    removed: Sequence[str]
-
-    @property
-    def is_empty(self) -> bool:
-        return not (self.added or self.changed or self.removed)
 
 
 @page(Access.ADMIN)
@@ -68,17 +52,6 @@ async def submit(request: web.Request) -> web.Response:
     except VersionConflict:
         return await _page(request, form, drafts=drafts, is_changed=True)
     return redirect(request, "operator", "event-types", done="types_replaced")
-
-
-def difference(before: Sequence[TypeRow], drafts: Sequence[TypeDraft]) -> CatalogueDifference:
-    """The names of the types that the drafts add, change and remove. Operational ones stay."""
-    old = {row.name: (row.description, row.example) for row in before}
-    new = {draft.name: (draft.description, example_text(draft)) for draft in drafts}
-    return CatalogueDifference(
-        added=sorted(new.keys() - old.keys()),
-        changed=sorted(name for name in new.keys() & old.keys() if new[name] != old[name]),
-        removed=sorted(old.keys() - new.keys() - OPERATIONAL),
-    )
 
 
 async def _page(

@@ -67,7 +67,7 @@ class ReplayProgress:
         return actor(self.replay.actor)
 
 
-@page(Access.READ)
+@page(Access.MANAGE)
 async def show(request: web.Request) -> web.Response:
     """The form, with the period of the query or the last 24 hours, and the list of replays."""
     return await _form(request, live_route(request), _initial_values(request))

@@ -38,7 +38,7 @@ _PREFIX = "test_"
 _ID_PART = re.compile("[0-9a-f]{32}")
 
 
-@page(Access.READ)
+@page(Access.MANAGE)
 async def show(request: web.Request) -> web.Response:
     """The form, and the deliveries of the events in `?sent=`."""
     route = live_route(request)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from aiohttp import web
@@ -113,9 +113,7 @@ async def _saved(request: web.Request, submitted: FormPage, route: Route) -> str
     changes = form_fields.only(reading.values, names)
     problems = [problem for problem in reading.problems if form_fields.field_of(problem) in names]
     drafted = preview.drafted(route, form_fields.masked(changes), mask=MASK)
-    await _check(
-        request, drafted, [*problems, *_reason_problems(request, submitted.form)], known=route.config.event_types
-    )
+    await _check(request, drafted, [*problems, *_reason_problems(request, submitted.form)], stored=route)
     if not changes:
         return "unchanged"
     command_context = context(request, reason=pages.reason(request, submitted.form), if_version=route.version)
@@ -124,10 +122,13 @@ async def _saved(request: web.Request, submitted: FormPage, route: Route) -> str
 
 
 async def _check(
-    request: web.Request, drafted: RouteDraft, problems: Sequence[FieldProblem], *, known: Collection[str] = ()
+    request: web.Request, drafted: RouteDraft, problems: Sequence[FieldProblem], *, stored: Route | None = None
 ) -> None:
-    """Raises Invalid with everything that is wrong: the problems of reading the texts, and those of the draft."""
+    """Raises Invalid with everything that is wrong: the problems of reading the texts, and those of the draft, which
+    may change the route `stored`.
+    """
     services = request.app[SERVICES]
+    known = () if stored is None else stored.config.event_types
     known_types = await services.catalogue.known_types()
     draft_problems = route_draft.check(
         drafted,
@@ -135,6 +136,7 @@ async def _check(
         policy=services.config.egress_policy,
         signing_header=services.config.signing.header,
         known_types=None if known_types is None else known_types.including(known),
+        kept_target=None if stored is None else stored.config.target_url,
     )
     if problems or draft_problems:
         raise Invalid((*problems, *draft_problems))

@@ -89,7 +89,7 @@ async def build(request: web.Request, form: FormData, stored: Route | None) -> t
     values = {name: value for name, value in reading.values.items() if name in ("event_types", "payload", "headers")}
     drafted = preview.drafted(stored, form_fields.masked(values) | {"enabled": is_enabled}, mask=MASK)
     event = await _event(request, form)
-    problems = [*reading.problems, *previews.draft_problems(drafted, request.app[SERVICES].config)]
+    problems = [*reading.problems, *previews.draft_problems(drafted, request.app[SERVICES].config, stored=stored)]
     problems = [it for it in problems if it.field.startswith(("payload.", "headers"))]
     if not isinstance(event, IncomingEvent):
         problems += event

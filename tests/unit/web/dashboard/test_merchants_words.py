@@ -37,7 +37,7 @@ FACTS = ExplanationFacts(
         ("The route's filter, this route, a route, no route", "The webhook's filter, this webhook, a webhook, no webhook"),
         ("sent on purpose to another route only.", "sent on purpose to another webhook only."),
         ("there is no such route", "there is no such webhook"),
-        ("there is nothing here: see the paths of the API under /v1", "there is nothing here"),
+        ("there is nothing here: see GET /openapi.json, which describes the API", "there is nothing here"),
         ("a.b is not in the catalogue: see GET /v1/event-types", "a.b is not in the catalogue"),
         ("a.b is not in the catalogue: did you mean a.c?", "a.b is not in the catalogue: did you mean a.c?"),
         (

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from daemon.catalogue import sample_types
+from daemon.catalogue import CatalogueDifference, difference, sample_types
 from daemon.core.events.catalogue import MAX_TYPES, TypeDraft
 from daemon.web.dashboard.form_data import MAX_BODY_BYTES
-from daemon.web.dashboard.operator.event_type_list import CatalogueDifference, difference
 from eventstore.domain_events import catalogue
 from eventstore.domain_events.catalogue import TypeRow
 from tests.support.web.application import App
