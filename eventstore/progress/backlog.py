@@ -6,7 +6,7 @@ may also put rows into `retry`, and late_outcomes.py may settle them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -122,10 +122,13 @@ SELECT seq FROM hookledger.attempt WHERE route_id = $1 AND seq = ANY ($2::bigint
  UNION ALL SELECT seq FROM hookledger.retry WHERE route_id = $1 AND seq = ANY ($2::bigint[])
 """
 
+# $2 are the checkpoints of the shards in $1, and $3 the lowest of them: by that the index over ticks, which knows no
+# shards, is searched once for all.
 _ACCOUNTED = """
-SELECT route_id, seq FROM hookledger.attempt WHERE tick > $2 AND shard = ANY ($1::smallint[])
- UNION SELECT route_id, seq FROM hookledger.retry WHERE tick > $2 AND shard = ANY ($1::smallint[])
- UNION SELECT route_id, unnest(seqs) FROM hookledger.parked WHERE last_tick > $2 AND shard = ANY ($1::smallint[])
+WITH mine AS MATERIALIZED (SELECT * FROM unnest($1::smallint[], $2::bigint[]) AS each (shard, checkpoint))
+SELECT shard, route_id, seq FROM hookledger.attempt JOIN mine USING (shard) WHERE tick > $3 AND tick > checkpoint
+ UNION SELECT shard, route_id, seq FROM hookledger.retry JOIN mine USING (shard) WHERE tick > checkpoint
+ UNION SELECT shard, route_id, unnest(seqs) FROM hookledger.parked JOIN mine USING (shard) WHERE last_tick > checkpoint
 """
 
 
@@ -211,11 +214,16 @@ async def oldest_packed(database: Database, route_id: UUID, *, after: ParkedKey 
     )
 
 
-async def accounted(database: Database, shards: Sequence[int], *, above_tick: int) -> set[Pair]:
-    """Pairs of ticks above `above_tick` that have an outcome, a retry or a parked row. Read when a shard is taken."""
+async def accounted(database: Database, above: Mapping[int, int]) -> dict[int, set[Pair]]:
+    """Shard → its pairs of ticks above its checkpoint that have an outcome, a retry or a parked row; without the shards
+    that have none. `above` maps each shard to its checkpoint. Read when a shard is taken.
+    """
     async with database.connection(seconds=60) as connection:
-        rows = await connection.fetch(_ACCOUNTED, shards, above_tick)
-    return {(row["route_id"], row["seq"]) for row in rows}
+        rows = await connection.fetch(_ACCOUNTED, list(above), list(above.values()), min(above.values()))
+    pairs: dict[int, set[Pair]] = {}
+    for shard, route_id, seq in rows:
+        pairs.setdefault(shard, set()).add((route_id, seq))
+    return pairs
 
 
 async def checkpoints(database: Database, shards: Sequence[int]) -> dict[int, int]:

@@ -52,7 +52,9 @@ async def test_it_leaves_out_what_no_route_would_have_been_sent(database: Databa
         database, [new_event(occurred_at=WITHIN, backfill=True), new_event(tenant="other", occurred_at=WITHIN)]
     )
     await tests_of_routes.publish(database, ROUTE, [new_event()])
-    assert await missed(database, "*", until=datetime.now(UTC) + timedelta(days=1)) == MissedEvents(number=0, is_exact=True)
+    assert await missed(database, "*", until=datetime.now(UTC) + timedelta(days=1)) == MissedEvents(
+        number=0, is_exact=True
+    )
 
 
 async def test_it_counts_no_more_than_anybody_reads(database: Database) -> None:

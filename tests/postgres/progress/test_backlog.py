@@ -116,10 +116,26 @@ async def test_what_has_an_outcome_a_retry_or_a_parked_row_is_accounted_for(data
     )
     await written(database, one)
     # All pairs of a packed row count if its last tick does. Extra pairs of an older tick do no harm.
-    assert await backlog.accounted(database, [0], above_tick=5) == {(ROUTE, seq) for seq in (2, 4, 6, 7)}
-    assert await backlog.accounted(database, [1], above_tick=5) == {(ROUTE, 3), (OTHER, 8)}
-    assert await backlog.accounted(database, [0, 1], above_tick=6) == set()
-    assert len(await backlog.accounted(database, [0, 1], above_tick=0)) == 8
+    assert await backlog.accounted(database, {0: 5}) == {0: {(ROUTE, seq) for seq in (2, 4, 6, 7)}}
+    assert await backlog.accounted(database, {1: 5}) == {1: {(ROUTE, 3), (OTHER, 8)}}
+    assert await backlog.accounted(database, {0: 6, 1: 6}) == {}
+    everything = await backlog.accounted(database, {0: 0, 1: 0})
+    assert {shard: len(pairs) for shard, pairs in everything.items()} == {0: 6, 1: 2}
+
+
+async def test_a_shard_that_is_behind_has_no_more_read_of_the_others(database: Database) -> None:
+    rows = Flush(
+        attempts=[attempt(seq=seq, tick=seq, shard=shard) for seq in (3, 7) for shard in (0, 1)],
+        retries=[
+            retry(seq=10 * shard + seq, tick=seq, shard=shard, route_id=OTHER) for seq in (3, 7) for shard in (0, 1)
+        ],
+        parked=[parked(seq=20 + shard, tick=3, shard=shard) for shard in (0, 1)],
+    )
+    await written(database, rows)
+    assert await backlog.accounted(database, {0: 2, 1: 6}) == {
+        0: {(ROUTE, 3), (ROUTE, 7), (OTHER, 3), (OTHER, 7), (ROUTE, 20)},
+        1: {(ROUTE, 7), (OTHER, 17)},
+    }
 
 
 def test_rows_have_the_width_of_their_statement() -> None:
