@@ -27,6 +27,8 @@ async def cut(database: Database, number: int) -> list[str]:
     before = await ticks.snap_of(database, number - 1)
     (tick,) = await ticks.after(database, number - 1, limit=1)
     pages = [page async for page in tail.read_cut(database, before=before, tick=tick, shards=ALL)]
+    lean = await tail.LeanCut(database, before=before, tick=tick, shards=ALL).page(0)
+    assert [event.seq for event in lean.events] == [event.seq for page in pages for event in page]
     return [event.id for page in pages for event in page]
 
 
