@@ -275,6 +275,7 @@ class Pipeline:
             "retrier": self._backlog.retrier.run_once,
             "replayer": self._backlog.replayer.run_once,
             "parking": self._backlog.parking.run_once,
+            "ranges": self._backlog.ranges.run_once,
         }
         rest: Loops = {
             "recorder": self._recorder.run_once,

@@ -80,13 +80,14 @@ class Tunables:
     age_seconds: float = 600.0
 
     # Ranges: daemon/pipeline/backlog/ranges. At a time, whichever is first: enough to keep a lane busy, and not so
-    # much that the others wait for their refill, or the flush that writes it for a lease. A page of a tick is not cut
-    # (eventstore/domain_events/tail), so it may be a page more.
+    # much that other ranges wait for their turn, or the flush that writes it for a lease.
     expand_pairs: int = 2000
     expand_events: int = 5000
     expand_ticks: int = 100
-    # No tick is begun after this time, which filters may take.
+    # No event is decided after this time, which filters may take.
     expand_seconds: float = 0.25
+    # Of so many routes it is kept how large the tick is that is being written out.
+    open_cuts: int = 1000
     # A range is written out so long before retention drops the events that it is decided from.
     range_spare_time: timedelta = timedelta(days=1)
 

@@ -75,12 +75,12 @@ class Parking:
         self._tunables = tunables
         self._drains: dict[UUID, _Drain] = {}
         self._drops = 0
-        self._waits_for_outcomes = False
+        self._waits_for_flush = False
         self._measured_at = self._looked_at = self._aged_at = self._let_go_at = time.monotonic()
 
     def recorded(self, _rows: list[AttemptRow], _deliveries: list[Delivery]) -> None:
-        """Hears of outcomes that are written: their events are out of memory."""
-        if self._waits_for_outcomes:
+        """Hears of a flush: events of outcomes are out of memory, and rows of parked deliveries can be read."""
+        if self._waits_for_flush:
             self.wakeup.set()
 
     def adopt(self, takeover: Takeover) -> None:
@@ -116,7 +116,7 @@ class Parking:
         await self._refill_all()
         if now - self._aged_at >= self._tunables.age_seconds:
             self._aged_at = now
-            await self._expand_old()
+            await self._save_old()
         self._lanes.rest(now)
         if now - self._let_go_at >= self._tunables.idle_lane_seconds / 4:
             self._let_go_at = now
@@ -130,10 +130,10 @@ class Parking:
     async def _refill_all(self) -> None:
         chunk = self._tunables.chunk_events if self._lanes.queued < self._tunables.crowded_events else 1
         ours = set(self._ledger.shards())
-        self._waits_for_outcomes = False
+        self._waits_for_flush = False
         for lane in [lane for lane in self._lanes.active.values() if lane.is_parking and lane.shard in ours]:
             if self._is_full_of_bytes and self._working_set.has(lane.route_id):
-                self._waits_for_outcomes = True
+                self._waits_for_flush = True
             elif lane.load < self._tunables.low_water:
                 async with self._working_set.moving:
                     if lane.is_parking:  # still: while it waited, the shard may have gone
@@ -188,14 +188,9 @@ class Parking:
                 if drops == self._drops and not lane.in_flight and lane.failing == known:
                     self._lanes.resume(lane, failing)
 
-    async def _expand_old(self) -> None:
+    async def _save_old(self) -> None:
         for lane in [lane for lane in self._lanes.active.values() if lane.range_from is not None]:
-            while not lane.breaker.is_closed and await self._ranges.is_old(lane):
-                begin = lane.range_from
-                await self._ranges.expand(lane)
-                await asyncio.shield(self._recorder.flush())  # cancelled, it would lose what others noted
-                if lane.range_from == begin:
-                    break
+            await self._ranges.save(lane)
 
     async def _refill(self, lane: Lane, chunk_events: int) -> None:
         """Takes up the next chunk, or declares the lane live."""
@@ -235,7 +230,7 @@ class Parking:
 
     async def _next_row(self, lane: Lane, drain: _Drain) -> bool:
         """Fetches the next packed row with something left to do; False if there is none."""
-        while True:
+        while not self._ranges.is_awaited(lane.route_id):
             parkings, is_unwritten = lane.parkings, self._recorder.is_parking(lane.route_id)
             packed = await backlog.oldest_packed(self._database, lane.route_id, after=drain.after)
             if self._drains.get(lane.route_id) is not drain or lane.state is LaneState.RETURNED:
@@ -244,10 +239,11 @@ class Parking:
                 # Live, unless something was parked that this query could not see yet.
                 is_empty = not is_unwritten and lane.parkings == parkings
                 if is_empty and lane.range_from is not None:
-                    await self._ranges.expand(lane)
-                    self.wakeup.set()  # nothing of a chunk may have been due, and then the next one is up at once
+                    self._ranges.ask(lane)
                 elif is_empty:
                     lane.emptied()
+                else:
+                    self._waits_for_flush = True
                 return False
             drain.after = packed.key
             drain.row = PackedRow(packed)
@@ -256,3 +252,4 @@ class Parking:
             if drain.left:
                 return True
             self._recorder.drained(drain.row)
+        return False
