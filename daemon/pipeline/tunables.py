@@ -100,7 +100,9 @@ class Tunables:
     # Not more of one route at a time, so that ten thousand retries of a dead route leave room for others.
     retry_route_limit: int = 64
     retry_page_rows: int = 500
-    # Not more in memory altogether, and of these no more than half of receivers that are slow.
+    # Not more in memory altogether, and of these no more than half of receivers that are slow, and half of routes that
+    # are ordered; but of each ordered route the first one. Not more bytes than `max_bytes` either, but for one of each
+    # route.
     retry_held_limit: int = 4000
     # Of a route with a rate no more than it may send in this time, which is longer than until the next look; and so of
     # what is parked.
