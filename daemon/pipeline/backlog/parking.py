@@ -128,7 +128,7 @@ class Parking:
             await asyncio.sleep(self._tunables.parking_pause_seconds)
 
     async def _refill_all(self) -> None:
-        chunk = self._tunables.chunk_events if self._lanes.queued < self._tunables.crowded_events else 1
+        queued = self._lanes.queued  # counted once: there may be thousands of lanes
         ours = set(self._ledger.shards())
         self._waits_for_flush = False
         for lane in [lane for lane in self._lanes.active.values() if lane.is_parking and lane.shard in ours]:
@@ -137,7 +137,8 @@ class Parking:
             elif lane.load < self._tunables.low_water:
                 async with self._working_set.moving:
                     if lane.is_parking:  # still: while it waited, the shard may have gone
-                        await self._refill(lane, chunk)
+                        chunk = self._tunables.chunk_events if queued < self._tunables.crowded_events else 1
+                        queued += await self._refill(lane, chunk)
 
     @property
     def _is_full_of_bytes(self) -> bool:
@@ -192,25 +193,28 @@ class Parking:
         for lane in [lane for lane in self._lanes.active.values() if lane.range_from is not None]:
             await self._ranges.save(lane)
 
-    async def _refill(self, lane: Lane, chunk_events: int) -> None:
-        """Takes up the next chunk, or declares the lane live."""
+    async def _refill(self, lane: Lane, chunk_events: int) -> int:
+        """Takes up the next chunk, or declares the lane live. Returns how many deliveries are in memory now because of
+        that.
+        """
         if lane.state is LaneState.RETURNED:
             # What is under way, or ended and is not written yet, would be found in its row once more.
             self._forget(lane)
             if self._lanes.has_packed_in_flight(lane) or self._recorder.has_unwritten(lane.route_id):
-                return
+                return 0
             lane.advance(LaneStep.REREAD)
         room, places = lane.breaker.capacity(time.monotonic()), self._places(lane)
         if not room or places <= 0:
-            return
+            return 0
         chunk_events = min(chunk_events, places, 1 if self._is_full_of_bytes else places)
         drain = self._drains.setdefault(lane.route_id, _Drain())
         if not drain.left and not await self._next_row(lane, drain):
-            return
+            return 0
         chunk = list(islice(drain.left, chunk_events if lane.breaker.is_closed else min(room, places)))
         events = await domain_events.by_seq(self._database, {row.seq: row.recorded_at for row in chunk})
         if self._drains.get(lane.route_id) is not drain or drain.row is None or lane.state is LaneState.RETURNED:
-            return
+            return 0
+        taken = 0
         for row in chunk:
             drain.left.popleft()
             event = events.get(row.seq)
@@ -220,7 +224,9 @@ class Parking:
             else:
                 delivery = Delivery.waiting(row, event, read_at=time.monotonic(), packed=drain.row)
                 self._lanes.take_up(lane, delivery)
+                taken += 1
         self._working_set.read(lane.route_id, {row.seq for row in drain.left})
+        return taken
 
     def _forget(self, lane: Lane) -> None:
         """Forgets how far the lane was drained."""
