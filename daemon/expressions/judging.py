@@ -6,7 +6,9 @@ the event loop is left to others. The result is the same (daemon.core.webhook.ex
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
@@ -14,7 +16,7 @@ from uuid import UUID
 from daemon.core.routing.decision import FilterTest, Judgement, judge
 from daemon.core.routing.timeline import Timeline
 from daemon.core.webhook.expression import StepAllowance, TooHeavy
-from daemon.core.webhook.payload import EventFilters, PayloadEvent
+from daemon.core.webhook.payload import EventFilters, FilterResult, PayloadEvent
 from daemon.expressions.evaluator import Evaluator
 
 
@@ -31,11 +33,35 @@ class JudgedEvent(Protocol):
     def test_route(self) -> UUID | None: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterPlaces:
+    """Where filters are evaluated: here within `allowance`, a new one for each event, and beyond it by the evaluator.
+
+    Whoever cannot wait for that longer than `patience_seconds` has them evaluated here after all; None waits.
+    """
+
+    evaluator: Evaluator
+    allowance: Callable[[], StepAllowance]
+    patience_seconds: float | None = None
+
+    async def results(self, tenant: str, event: PayloadEvent, filters: Sequence[str]) -> dict[str, FilterResult]:
+        """What heavy filters make of an event."""
+        try:
+            async with asyncio.timeout(self.patience_seconds):
+                return await self.evaluator.filter_results(tenant, event, filters)
+        except TimeoutError:
+            here, results = EventFilters(event), dict[str, FilterResult]()
+            for text in filters:
+                results[text] = here.result(text)
+                await asyncio.sleep(0)
+            return results
+
+
 class EventJudge:
     """Judges one event for any number of routes of its tenant; each filter is evaluated once.
 
     `read` returns the event with its payload, None if it is not kept any more: then no filter lets it through. It is
-    called when the first filter asks.
+    called when the first filter asks. Without `places` all is evaluated here, for whoever has no event loop to share.
     """
 
     def __init__(
@@ -43,34 +69,44 @@ class EventJudge:
         event: JudgedEvent,
         tenant: str,
         read: Callable[[], Awaitable[PayloadEvent | None]],
-        evaluator: Evaluator,
-        allowance: StepAllowance,
+        places: FilterPlaces | None,
     ) -> None:
         self._event = event
         self._tenant = tenant
         self._read = read
-        self._evaluator = evaluator
-        self._allowance = allowance
+        self._places = places
+        self._results: dict[str, FilterResult] = {}
         self._payload: PayloadEvent | None = None
         self._filters: EventFilters | None = None
 
     async def judge(self, timeline: Timeline) -> Judgement:
         """The decision for one route, with its grounds. Raises what `read` raises."""
-        text = asked_filter(timeline, self._event)
-        if text is None:
-            return _judged(timeline, self._event, _accept)
+        await self.prepare([timeline])
+        return _judged(timeline, self._event, lambda text: self._results[text].lets_through)
+
+    async def prepare(self, timelines: Iterable[Timeline]) -> None:
+        """Evaluates the filters of these routes, the heavy ones together."""
+        asked = dict.fromkeys(asked_filter(timeline, self._event) for timeline in timelines)
+        left = [text for text in asked if text is not None and text not in self._results]
+        if not left:
+            return
         if self._filters is None:
             self._payload = await self._read()
-            if self._payload is not None:
-                self._filters = EventFilters(self._payload, allowance=self._allowance)
-        filters, payload = self._filters, self._payload
-        if filters is None or payload is None:
-            return _judged(timeline, self._event, _refuse)
-        try:
-            return _judged(timeline, self._event, filters.passes)
-        except TooHeavy:
-            filters.results |= await self._evaluator.filter_results(self._tenant, payload, [text])
-            return _judged(timeline, self._event, filters.passes)
+            if self._payload is None:
+                self._results |= dict.fromkeys(left, FilterResult.STOPS)
+                return
+            allowance = None if self._places is None else self._places.allowance()
+            self._filters = EventFilters(self._payload, allowance=allowance)
+        for place, text in enumerate(left):
+            if place:
+                await asyncio.sleep(0)  # there may be a thousand
+            try:
+                self._results[text] = self._filters.result(text)
+            except TooHeavy:
+                if self._places is None or self._payload is None:
+                    raise
+                self._results |= await self._places.results(self._tenant, self._payload, left[place:])
+                return
 
 
 def asked_filter(timeline: Timeline, event: JudgedEvent) -> str | None:
@@ -94,11 +130,3 @@ def _judged(timeline: Timeline, event: JudgedEvent, passes: FilterTest) -> Judge
         passes=passes,
         test_route=event.test_route,
     )
-
-
-def _accept(_expression: str) -> bool:
-    return True
-
-
-def _refuse(_expression: str) -> bool:
-    return False

@@ -29,7 +29,7 @@ from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.timeline import Timeline
 from daemon.core.webhook.payload import PayloadEvent
 from daemon.expressions.evaluator import Evaluator
-from daemon.expressions.judging import EventJudge, asked_filter
+from daemon.expressions.judging import EventJudge, FilterPlaces, asked_filter
 from daemon.expressions.stored_events import payload_event
 from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.scheduling.lane import Lane
@@ -259,8 +259,8 @@ class Ranges:
             await asyncio.sleep(0)
         if event.tenant != timeline.current.tenant:
             return
-        allowance = self._tunables.loop_allowance()
-        judge = EventJudge(event, event.tenant, lambda: payloads.of(place), self._evaluator, allowance)
+        places = FilterPlaces(evaluator=self._evaluator, allowance=self._tunables.loop_allowance)
+        judge = EventJudge(event, event.tenant, lambda: payloads.of(place), places)
         if (await judge.judge(timeline)).decision is Decision.DELIVER:
             chunk.due.append(_parked(lane, event))
 
