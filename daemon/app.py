@@ -196,6 +196,7 @@ async def _run_on(
             request_tick=pipeline.hurry,
             publish=pipeline.publish,
             event_feed=feed,
+            filter_places=pipeline.filter_places,
             tracing=tracing,
             tick_age_seconds=lambda: pipeline.tick_age_seconds,
             clock_skew_seconds=lambda: pipeline.clock_skew_seconds,

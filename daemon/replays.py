@@ -14,7 +14,6 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID, uuid4
 
-from daemon.audit import filters_of, judged
 from daemon.commands import Conflict, Context, KeyReused, NotFound
 from daemon.core.delivery import resend
 from daemon.core.delivery.answer import delivery_id
@@ -23,6 +22,9 @@ from daemon.core.routing.decision import Decision
 from daemon.core.routing.index import ALL, RouteIndex
 from daemon.core.routing.route import Route
 from daemon.core.routing.timeline import Timeline
+from daemon.core.webhook.payload import PayloadEvent
+from daemon.expressions.judging import EventJudge, FilterPlaces
+from daemon.expressions.stored_events import payload_event
 from eventstore import domain_events
 from eventstore.domain_events import listing
 from eventstore.postgres.connect import Database
@@ -65,8 +67,15 @@ class ReplayCount:
     sendable_from: datetime
 
 
-async def retry_now(database: Database, timeline: Timeline, pair: EventAndRoute, context: Context) -> RetryResult:
-    """Queues one delivery to be sent at once.
+async def retry_now(
+    database: Database,
+    timeline: Timeline,
+    pair: EventAndRoute,
+    context: Context,
+    *,
+    places: FilterPlaces | None = None,
+) -> RetryResult:
+    """Queues one delivery to be sent at once. `places` are where a filter is evaluated, None for here.
 
     Raises Conflict if it may not be sent or its event is no longer kept, KeyReused if the request id was used for
     another command, and NotFound if the event is not due to the route.
@@ -81,7 +90,7 @@ async def retry_now(database: Database, timeline: Timeline, pair: EventAndRoute,
         raise KeyReused from error
     if requeued is RetryResult.GONE:
         raise Conflict("its event is no longer kept, so there is nothing to send")
-    if requeued is RetryResult.IN_LINE and not await _is_due(database, timeline, pair):
+    if requeued is RetryResult.IN_LINE and not await _is_due(database, timeline, pair, places):
         raise NotFound("there is no such delivery")
     return requeued
 
@@ -156,9 +165,17 @@ async def find(database: Database, route: Route, replay_id: UUID) -> Replay | No
     return replay if replay is not None and replay.route_id == route.id else None
 
 
-async def _is_due(database: Database, timeline: Timeline, pair: EventAndRoute) -> bool:
+async def _is_due(database: Database, timeline: Timeline, pair: EventAndRoute, places: FilterPlaces | None) -> bool:
     event = await domain_events.find_at(database, pair.seq, event_time=pair.event_time)
-    return event is not None and judged(event, timeline, filters_of(event)).decision is Decision.DELIVER
+    if event is None:
+        return False
+    found = event
+
+    async def read() -> PayloadEvent:
+        return payload_event(found)
+
+    judge = EventJudge(event, event.tenant, read, places)
+    return (await judge.judge(timeline)).decision is Decision.DELIVER
 
 
 def _was_disabled(route: Route) -> bool:

@@ -10,7 +10,6 @@ from daemon.audit.findings import AuditFinding, AuditReport, FindingKind
 from daemon.audit.pages import BEGINNING, END
 from daemon.audit.pair_faults import DeliverySchedule
 from daemon.audit.parts import AuditPartFailed
-from daemon.audit.recompute import filters_of, judged
 from daemon.route_state import Rebuilt, rebuild
 
 __all__ = [
@@ -28,7 +27,5 @@ __all__ = [
     "audit",
     "explain",
     "explain_event",
-    "filters_of",
-    "judged",
     "rebuild",
 ]

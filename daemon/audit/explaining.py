@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from uuid import UUID
 
 from daemon import route_state
 from daemon.audit import explanation_facts, unknown_events
 from daemon.audit.explanation_facts import Explained
-from daemon.audit.recompute import filters_of, in_range, judged
+from daemon.audit.recompute import in_range
 from daemon.core.delivery import answer
 from daemon.core.delivery.answer import Outcome
 from daemon.core.delivery.explanation_text import ExplainedDecision, ExplanationFacts, sentence
@@ -21,7 +22,9 @@ from daemon.core.routing.decision import Decision, Judgement
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.timeline import Timeline
 from daemon.core.routing.windows import Window
-from daemon.core.webhook.payload import EventFilters
+from daemon.core.webhook.payload import PayloadEvent
+from daemon.expressions.judging import EventJudge, FilterPlaces
+from daemon.expressions.stored_events import payload_event
 from eventstore import domain_events
 from eventstore.domain_events import ticks
 from eventstore.domain_events.events import StoredEvent
@@ -69,13 +72,15 @@ async def explain(
     route_id: UUID | None = None,
     live: RouteIndex | None = None,
     part: slice = slice(None),
+    places: FilterPlaces | None = None,
 ) -> list[Explanation]:
     """Explains an event for every route of its tenant: whether it was due, and what became of the delivery.
 
     Of several events with that id, which are days apart, it is the newest, or the one recorded at `recorded_at`.
 
     `route_id` restricts this to one route, `part` to a slice of the routes in order of creation. With a `live`
-    projection the log need not be read, provided that the projection is at least as new as the event's tick.
+    projection the log need not be read, provided that the projection is at least as new as the event's tick. `places`
+    are where filters are evaluated, None for all of them here.
 
     Raises UnknownEvent, and AmbiguousEvent if no tenant is given and several have an event of that id.
     """
@@ -88,7 +93,7 @@ async def explain(
         events = await domain_events.find(database, event_id, tenant=events[0].tenant, recorded_at=recorded_at)
         if not events:
             raise UnknownEvent(await unknown_events.sentence(database, event_id, tenant))
-    return await explain_event(database, events[0], route_id=route_id, live=live, part=part)
+    return await explain_event(database, events[0], route_id=route_id, live=live, part=part, places=places)
 
 
 async def explain_event(
@@ -99,6 +104,7 @@ async def explain_event(
     live: RouteIndex | None = None,
     part: slice = slice(None),
     concerned_only: bool = False,
+    places: FilterPlaces | None = None,
 ) -> list[Explanation]:
     """As `explain`, for an event that the caller has read; it need not be the newest of its id.
 
@@ -114,14 +120,21 @@ async def explain_event(
     kept_from = (await retention.horizon(database)).attempts
     is_kept = kept_from is None or event.recorded_at >= kept_from
     explained: list[Explained] = []
-    filters = filters_of(event)
+    judge = EventJudge(event, event.tenant, partial(_payload, event), places)
+    await judge.prepare(timelines)
     for timeline in timelines:
-        await asyncio.sleep(0)  # filters may take long, and a tenant may have many routes
+        await asyncio.sleep(0)  # a tenant may have many routes
         own_attempts = tuple(a for a in attempts if a.route_id == timeline.current.id)
         waiting = pending.get(timeline.current.id) or in_range(event, timeline.current.id, ranges)
-        explained.append(_explained(event, timeline, filters, own_attempts, waiting, is_kept=is_kept))
+        explained.append(
+            _explained(event, timeline, await judge.judge(timeline), own_attempts, waiting, is_kept=is_kept)
+        )
     facts = await explanation_facts.gather(database, event, explained, kept_from=kept_from)
     return [_explanation(event, each, told) for each, told in zip(explained, facts, strict=True)]
+
+
+async def _payload(event: StoredEvent) -> PayloadEvent:
+    return payload_event(event)
 
 
 def _timelines(index: RouteIndex, tenant: str, route_id: UUID | None) -> Iterator[Timeline]:
@@ -148,13 +161,12 @@ async def _index(database: Database, event: StoredEvent, live: RouteIndex | None
 def _explained(
     event: StoredEvent,
     timeline: Timeline,
-    filters: EventFilters,
+    judgement: Judgement,
     attempts: Sequence[RecordedAttempt],
     pending: WaitingState | None,
     *,
     is_kept: bool,
 ) -> Explained:
-    judgement = judged(event, timeline, filters)
     verdict = _verdict(event, judgement, attempts, pending)
     if verdict is ExplainedDecision.PENDING and not attempts and pending is None and not is_kept:
         verdict = ExplainedDecision.NO_LONGER_KEPT

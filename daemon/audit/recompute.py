@@ -1,29 +1,15 @@
-"""The decision about one pair of event and route, recomputed, and whether a parked range contains the pair."""
+"""The filters of an event that an audit judges anew, and whether a parked range contains a pair."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from uuid import UUID
 
-from daemon.core.routing.decision import Judgement, judge
-from daemon.core.routing.timeline import Timeline
 from daemon.core.webhook.payload import EventFilters
 from daemon.expressions.stored_events import payload_event
 from eventstore.domain_events.events import StoredEvent
 from eventstore.domain_events.ticks import LogPosition
 from eventstore.queries.attempts import WaitingState
-
-
-def judged(event: StoredEvent, timeline: Timeline, filters: EventFilters) -> Judgement:
-    """The decision about one pair, recomputed. `filters` are those of the event, shared by all its pairs."""
-    return judge(
-        timeline,
-        event_type=event.type,
-        at=event.event_time,
-        backfill=event.backfill,
-        passes=filters.passes,
-        test_route=event.test_route,
-    )
 
 
 def filters_of(event: StoredEvent) -> EventFilters:

@@ -22,6 +22,7 @@ from daemon.core.webhook.request import RequestOptions
 from daemon.deliveries import sent_requests
 from daemon.deliveries.listing import DeliveryFilter, ListedDelivery, described, page
 from daemon.deliveries.sent_requests import SentRequest
+from daemon.expressions.judging import FilterPlaces
 from daemon.expressions.stored_events import payload_event
 from daemon.keys import Keychain
 from eventstore import domain_events
@@ -61,11 +62,17 @@ class SearchUnfinished(Exception):
 
 
 async def detail(
-    database: Database, index: RouteIndex, keychain: Keychain, pair: EventAndRoute, *, request_options: RequestOptions
+    database: Database,
+    index: RouteIndex,
+    keychain: Keychain,
+    pair: EventAndRoute,
+    *,
+    request_options: RequestOptions,
+    places: FilterPlaces | None = None,
 ) -> DeliveryDetail | None:
     """The delivery of a pair. None if the event was not due to the route, or if nothing of it is kept."""
     event = await domain_events.find_at(database, pair.seq, event_time=pair.event_time)
-    explanation = None if event is None else await _explanation(database, index, pair, event)
+    explanation = None if event is None else await _explanation(database, index, pair, event, places)
     if explanation is not None and (
         explanation.delivery_id is None or explanation.verdict is ExplainedDecision.NO_LONGER_KEPT
     ):
@@ -111,7 +118,9 @@ async def find(
     return None
 
 
-async def search(database: Database, index: RouteIndex, tenant: str, delivery_id: UUID) -> EventAndRoute | None:
+async def search(
+    database: Database, index: RouteIndex, tenant: str, delivery_id: UUID, *, places: FilterPlaces | None = None
+) -> EventAndRoute | None:
     """The pair of a delivery without a request, None if there is none. Takes the longer the more deliveries wait.
 
     Raises SearchUnfinished.
@@ -119,16 +128,18 @@ async def search(database: Database, index: RouteIndex, tenant: str, delivery_id
     ends_at = time.monotonic() + SEARCH_SECONDS
     for status in _WITHOUT_REQUEST:
         delivery_filter = DeliveryFilter(tenant=tenant, status=status)
-        found = await _search_in(database, index, delivery_filter, delivery_id, seconds=ends_at - time.monotonic())
+        found = await _search_in(
+            database, index, delivery_filter, delivery_id, seconds=ends_at - time.monotonic(), places=places
+        )
         if found is not None:
             return _pair(found)
     return None
 
 
 async def _explanation(
-    database: Database, index: RouteIndex, pair: EventAndRoute, event: StoredEvent
+    database: Database, index: RouteIndex, pair: EventAndRoute, event: StoredEvent, places: FilterPlaces | None
 ) -> Explanation | None:
-    explanations = await audit.explain_event(database, event, route_id=pair.route_id, live=index)
+    explanations = await audit.explain_event(database, event, route_id=pair.route_id, live=index, places=places)
     return explanations[0] if explanations else None
 
 
@@ -145,12 +156,20 @@ async def _by_event(
 
 
 async def _search_in(
-    database: Database, index: RouteIndex, delivery_filter: DeliveryFilter, delivery_id: UUID, *, seconds: float
+    database: Database,
+    index: RouteIndex,
+    delivery_filter: DeliveryFilter,
+    delivery_id: UUID,
+    *,
+    seconds: float,
+    places: FilterPlaces | None,
 ) -> FoundDelivery | None:
     def matches(found: FoundDelivery) -> bool:
         return _has_id(found.position.route_id, found.event_id, found.position.event_time, delivery_id)
 
-    result = await page(database, index, delivery_filter, begin=None, limit=1, seconds=seconds, matches=matches)
+    result = await page(
+        database, index, delivery_filter, begin=None, limit=1, seconds=seconds, matches=matches, places=places
+    )
     if result.items:
         return result.items[0].found
     if result.next is not None:

@@ -20,6 +20,7 @@ from daemon.core.events.field_condition import FieldCondition
 from daemon.core.routing.index import RouteIndex
 from daemon.deliveries import scans
 from daemon.deliveries.merge import Merge
+from daemon.expressions.judging import FilterPlaces
 from eventstore.domain_events import field_search, listing
 from eventstore.domain_events.field_search import Candidates, SearchBounds
 from eventstore.domain_events.listing import LoggedEvent
@@ -87,10 +88,12 @@ async def page(
     limit: int,
     seconds: float | None = None,
     matches: Callable[[FoundDelivery], bool] | None = None,
+    places: FilterPlaces | None = None,
 ) -> DeliveryPage:
     """At most `limit` deliveries below `begin`. If `matches` is given, only those for which it is true.
 
-    `seconds` is the time after which a page that is not full ends early, PAGE_SECONDS if None.
+    `seconds` is the time after which a page that is not full ends early, PAGE_SECONDS if None. `places` are where the
+    filters of undecided events are evaluated.
     """
     ends_at = time.monotonic() + (PAGE_SECONDS if seconds is None else seconds)
     builder = _PageBuilder(database, index, delivery_filter.status, size=limit + 1, ends_at=ends_at)
@@ -102,7 +105,8 @@ async def page(
             bottom=bottom,
         )
         # A delivery that was tried more than once is found in two rows.
-        merge = Merge(scans.stages(database, index, scope, delivery_filter.status), top, rows=2 * builder.size)
+        stages = scans.stages(database, index, scope, delivery_filter.status, places=places)
+        merge = Merge(stages, top, rows=2 * builder.size)
         while not merge.is_over:
             complete = [found for found in await merge.advance() if matches is None or matches(found)]
             stopped_at = await builder.add(complete)

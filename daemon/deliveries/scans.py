@@ -16,6 +16,7 @@ from daemon.core.delivery.status import ListStatus
 from daemon.core.routing.index import RouteIndex
 from daemon.deliveries.merge import DeliveryScan
 from daemon.deliveries.undecided import UndecidedReader
+from daemon.expressions.judging import FilterPlaces
 from eventstore.postgres.connect import Database
 from eventstore.queries import deliveries_of_type, delivery_log
 from eventstore.queries.delivery_log import BOTTOM, ListPosition, ListScope, Stretch
@@ -32,7 +33,12 @@ _Reader = Callable[[Database, ListScope, ListPosition, int], Awaitable[Stretch]]
 
 
 def stages(
-    database: Database, index: RouteIndex, scope: ListScope, status: ListStatus | None
+    database: Database,
+    index: RouteIndex,
+    scope: ListScope,
+    status: ListStatus | None,
+    *,
+    places: FilterPlaces | None = None,
 ) -> list[list[DeliveryScan]]:
     """The scans of all tables in which deliveries of the scope and status may be, none if no route ever subscribed to
     its type.
@@ -57,7 +63,7 @@ def stages(
     if status not in (None, ListStatus.PENDING):
         return [[attempted]]
     return [
-        [UndecidedReader(database, index, scope).read],
+        [UndecidedReader(database, index, scope, places).read],
         [scan(walk=_parked, walk_events=deliveries_of_type.parked)],
         [retrying],
         *([[attempted]] if status is None else []),

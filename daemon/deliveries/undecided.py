@@ -10,12 +10,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
-from daemon.core.routing.decision import Decision, judge
+from daemon.core.routing.decision import Decision
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.timeline import Timeline
-from daemon.core.webhook.payload import EventFilters
+from daemon.core.webhook.payload import PayloadEvent
+from daemon.expressions.judging import EventJudge, FilterPlaces
 from daemon.expressions.stored_events import payload_event
 from eventstore import domain_events
 from eventstore.domain_events.listing import LoggedEvent
@@ -24,15 +26,18 @@ from eventstore.queries import undecided
 from eventstore.queries.delivery_log import FoundDelivery, ListPosition, ListScope, Stretch
 from eventstore.queries.undecided import Marks
 
-# Filters may take long and block the event loop. Events that are not decided by then are left to the next stretch.
+# Many filters take long together. Events that are not decided by then are left to the next stretch.
 _DECIDING_SECONDS = 0.02
 
 
 class UndecidedReader:
     """Reads stretches of undecided deliveries within one scope."""
 
-    def __init__(self, database: Database, index: RouteIndex, scope: ListScope) -> None:
+    def __init__(
+        self, database: Database, index: RouteIndex, scope: ListScope, places: FilterPlaces | None = None
+    ) -> None:
         self._database = database
+        self._places = places
         self._index = index
         self._scope = scope
         self._marks: Marks | None = None
@@ -81,16 +86,20 @@ class UndecidedReader:
         for event in events:
             if not self._has_event(event, begin):
                 continue
-            filter_cache = _FilterCache(self._database, event)
+            judge = EventJudge(event, self._scope.tenant, partial(self._payload, event), self._places)
             for timeline in self._candidates(event, marks):
                 position = ListPosition(event.event_time, event.seq, timeline.current.id)
                 if position >= begin:
                     continue
-                if await _is_due(event, timeline, filter_cache):
+                if (await judge.judge(timeline)).decision is Decision.DELIVER:
                     found.append(FoundDelivery(position, event.id, event.type, event.test_route is not None))
                 if len(found) >= rows or time.monotonic() > ends_at:
                     return Stretch(found, position)
         return Stretch(found, None)
+
+    async def _payload(self, event: LoggedEvent) -> PayloadEvent | None:
+        stored = (await domain_events.by_seq(self._database, {event.seq: event.recorded_at})).get(event.seq)
+        return None if stored is None else payload_event(stored, event_time=event.event_time)
 
     def _has_event(self, event: LoggedEvent, begin: ListPosition) -> bool:
         """Whether the event is of this scope, and deliveries of it may lie below `begin`."""
@@ -112,24 +121,6 @@ class UndecidedReader:
         )
 
 
-class _FilterCache:
-    """The filters of one event, whose payload is fetched when a filter needs it for the first time."""
-
-    def __init__(self, database: Database, event: LoggedEvent) -> None:
-        self._database = database
-        self._event = event
-        self._filters: EventFilters | None = None
-
-    async def filters(self) -> EventFilters | None:
-        """The filters of the event, None if retention has dropped it meanwhile."""
-        event = self._event
-        if self._filters is None:
-            stored = (await domain_events.by_seq(self._database, {event.seq: event.recorded_at})).get(event.seq)
-            if stored is not None:
-                self._filters = EventFilters(payload_event(stored, event_time=event.event_time))
-        return self._filters
-
-
 def _floor(marks: Marks) -> int:
     """The last tick of which a table lists every delivery."""
     return min([marks.checkpoint, *(tick - 1 for tick, _ in marks.ranges.values())])
@@ -141,19 +132,3 @@ def _upwards(event: LoggedEvent) -> tuple[datetime, int]:
 
 def _route_id(timeline: Timeline) -> UUID:
     return timeline.current.id
-
-
-async def _is_due(event: LoggedEvent, timeline: Timeline, filter_cache: _FilterCache) -> bool:
-    route = timeline.as_of(event.event_time)
-    filters = None
-    if route is not None and route.config.payload.filter is not None:
-        filters = await filter_cache.filters()
-    judgement = judge(
-        timeline,
-        event_type=event.type,
-        at=event.event_time,
-        backfill=event.backfill,
-        passes=lambda expression: filters is not None and filters.passes(expression),
-        test_route=event.test_route,
-    )
-    return judgement.decision is Decision.DELIVER

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Collection, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Protocol
@@ -43,14 +44,14 @@ class ShardState(Enum):
 class Takeover:
     """What was read of shards before they are worked on.
 
-    `checkpoints` maps each shard to the last tick of which everything is accounted for. `accounted` are (route, seq)
-    pairs above the checkpoints, up to `newest_tick`, that are accounted for. `parked` has the routes of which something
-    is parked, `retrying` the routes with rows in `retry`.
+    `checkpoints` maps each shard to the last tick of which everything is accounted for. `accounted` are, for
+    each shard, the (route, seq) pairs above its checkpoint, up to `newest_tick`, that are accounted for. `parked` has
+    the routes of which something is parked, `retrying` the routes with rows in `retry`.
     """
 
     checkpoints: Mapping[int, int]
     newest_tick: int = 0
-    accounted: frozenset[tuple[UUID, int]] = frozenset()
+    accounted: Mapping[int, AbstractSet[tuple[UUID, int]]] = field(default_factory=dict)
     parked: Mapping[UUID, ParkedRoute] = field(default_factory=dict)
     retrying: frozenset[UUID] = frozenset()
 
@@ -59,6 +60,7 @@ class Takeover:
         return replace(
             self,
             checkpoints={shard: self.checkpoints[shard] for shard in shards},
+            accounted={shard: pairs for shard, pairs in self.accounted.items() if shard in shards},
             parked={route_id: row for route_id, row in self.parked.items() if row.shard in shards},
         )
 

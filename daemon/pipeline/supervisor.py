@@ -20,6 +20,7 @@ from daemon import __version__
 from daemon.commands import Commands
 from daemon.core.routing.route import LifecycleEvent, LifecycleEventType, Route
 from daemon.expressions.evaluator import Evaluator
+from daemon.expressions.judging import FilterPlaces
 from daemon.keys import Keychain
 from daemon.metrics import Metrics
 from daemon.operations import NOBODY, Audience
@@ -105,6 +106,10 @@ class Pipeline:
         self._ledger = Ledger(tunables)
         self._working_set = WorkingSet()
         self._evaluator = Evaluator(metrics)
+        # For those who judge events to answer a request.
+        self.filter_places = FilterPlaces(
+            evaluator=self._evaluator, allowance=tunables.loop_allowance, patience_seconds=tunables.judge_seconds
+        )
         known = KnownLog()
 
         # The way of an event, from the tick to its outcome.
@@ -275,6 +280,7 @@ class Pipeline:
             "retrier": self._backlog.retrier.run_once,
             "replayer": self._backlog.replayer.run_once,
             "parking": self._backlog.parking.run_once,
+            "ranges": self._backlog.ranges.run_once,
         }
         rest: Loops = {
             "recorder": self._recorder.run_once,

@@ -33,6 +33,8 @@ class Tunables:
     # that takes more is decided later by a process of its own, and so are the events of its tenant that come after it.
     loop_steps: int = 2000
     loop_document_bytes: int = 32 * 1024
+    # Whoever judges an event to answer a request waits so long for that process.
+    judge_seconds: float = 2.0
     # So many tenants have an event decided in that process at a time. They take turns there.
     deferring_tenants: int = 8
     # A shard with more deferred events is not read further until they are fewer; each takes 200 bytes of memory.
@@ -80,13 +82,14 @@ class Tunables:
     age_seconds: float = 600.0
 
     # Ranges: daemon/pipeline/backlog/ranges. At a time, whichever is first: enough to keep a lane busy, and not so
-    # much that the others wait for their refill, or the flush that writes it for a lease. A page of a tick is not cut
-    # (eventstore/domain_events/tail), so it may be a page more.
+    # much that other ranges wait for their turn, or the flush that writes it for a lease.
     expand_pairs: int = 2000
     expand_events: int = 5000
     expand_ticks: int = 100
-    # No tick is begun after this time, which filters may take.
+    # No event is decided after this time, which filters may take.
     expand_seconds: float = 0.25
+    # Of so many routes it is kept how large the tick is that is being written out.
+    open_cuts: int = 1000
     # A range is written out so long before retention drops the events that it is decided from.
     range_spare_time: timedelta = timedelta(days=1)
 
@@ -99,7 +102,9 @@ class Tunables:
     # Not more of one route at a time, so that ten thousand retries of a dead route leave room for others.
     retry_route_limit: int = 64
     retry_page_rows: int = 500
-    # Not more in memory altogether, and of these no more than half of receivers that are slow.
+    # Not more in memory altogether, and of these no more than half of receivers that are slow, and half of routes that
+    # are ordered; but of each ordered route the first one. Not more bytes than `max_bytes` either, but for one of each
+    # route.
     retry_held_limit: int = 4000
     # Of a route with a rate no more than it may send in this time, which is longer than until the next look; and so of
     # what is parked.

@@ -99,6 +99,9 @@ class StoredEvent:
         return len(self.data) + len(self.context or b"") + len(self.snapshot or b"") + 500
 
 
+# `StoredEvent.size_bytes`, without reading the event.
+EVENT_SIZE = "octet_length(data) + coalesce(octet_length(context), 0) + coalesce(octet_length(snapshot), 0) + 500"
+
 EVENT_COLUMNS = (
     "seq, recorded_at, shard, tenant, id, type, occurred_at, data, context, snapshot, backfill, test_route, hops"
 )

@@ -10,6 +10,8 @@ cut, after an outage or an import, is walked along the primary key once it is me
 length and not its length times its pages. A long transaction may have left a few rows far below the others, among many
 rows of other cuts. Those are read by transaction id.
 
+Whoever needs no payloads, and stops within a cut to go on later, reads it by a `LeanCut`.
+
 The cuts from before a dump was restored cannot be found by their snapshots (eventstore/postgres/lineage.py). Their
 snapshots are blank, and each of their events has the number of the tick that had read it.
 """
@@ -20,6 +22,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import asyncpg
 
@@ -38,6 +41,9 @@ _SPARSE = 100
 # The page of a cut from before a restore, which is not measured first: as many rows as fit into memory if all are
 # large.
 _RESTORED_ROWS = 100
+
+
+_Bound = tuple[Sequence[int], int, int, list[int], list[int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +120,62 @@ SELECT {EVENT_COLUMNS} FROM hookledger.domain_event
 """
 
 
+# The same without payloads, which may be of any size.
+_LEAN_COLUMNS = EVENT_COLUMNS.replace(
+    "data, context, snapshot", "''::bytea AS data, NULL::bytea AS context, NULL::bytea AS snapshot"
+)
+_LEAN_FEW, _LEAN_WALK, _LEAN_PICK, _LEAN_RESTORED = (
+    statement.replace(EVENT_COLUMNS, _LEAN_COLUMNS) for statement in (_FEW, _WALK, _PICK, _RESTORED)
+)
+
+
+class LeanPage(NamedTuple):
+    """Events in order of their seqs, and whether the cut has none behind them."""
+
+    events: list[StoredEvent]
+    is_last: bool
+
+
+class LeanCut:
+    """Reads a cut without its payloads, page by page, from any seq on: `data` is empty, context and snapshot are None.
+
+    Between two pages it keeps how large the cut is, and no row. To measure a large cut again takes its length.
+    """
+
+    def __init__(self, database: Database, *, before: str, tick: Tick, shards: Sequence[int]) -> None:
+        self._database = database
+        self._tick = tick
+        self._shards = shards
+        cut = difference(before, tick.snap)
+        self._bound: _Bound = (shards, cut.lower, cut.upper, cut.unfinished, cut.late)
+        self._seq_ranges: list[tuple[str, int, int]] | None = None
+
+    async def page(self, from_seq: int) -> LeanPage:
+        """At most PAGE_ROWS events from that seq on."""
+        if self._tick.snap == EMPTY_SNAP:
+            rows = await self._fetch(_LEAN_RESTORED, self._shards, self._tick.tick, from_seq - 1, PAGE_ROWS)
+            return LeanPage(_events(rows, self._tick), len(rows) < PAGE_ROWS)
+        if self._seq_ranges is None:
+            few = min(FEW_ROWS, PAGE_ROWS)
+            rows = await self._fetch(_LEAN_FEW, *self._bound, few)
+            if len(rows) < few:
+                return LeanPage(_events([row for row in rows if row["seq"] >= from_seq], self._tick), is_last=True)
+            (size,) = await self._fetch(_MEASURE, *self._bound)
+            self._seq_ranges = _lean_ranges(size)
+        for statement, first, last in self._seq_ranges:
+            if from_seq <= last:
+                rows = await self._fetch(statement, *self._bound, max(first, from_seq), last, PAGE_ROWS)
+                if rows:
+                    is_last = len(rows) < PAGE_ROWS and last == self._seq_ranges[-1][2]
+                    return LeanPage(_events(rows, self._tick), is_last)
+        return LeanPage([], is_last=True)
+
+    async def _fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
+        async with self._database.connection(seconds=30) as connection:
+            rows: list[asyncpg.Record] = await connection.fetch(statement, *arguments)
+        return rows
+
+
 async def read_cut(
     database: Database, *, before: str, tick: Tick, shards: Sequence[int], from_seq: int = 0
 ) -> AsyncGenerator[list[StoredEvent], None]:
@@ -144,9 +206,6 @@ async def read_cut(
     async with aclosing(_read_ahead(_pages(database, size, bound, from_seq))) as pages:
         async for rows in pages:
             yield _events(rows, tick)
-
-
-_Bound = tuple[Sequence[int], int, int, list[int], list[int]]
 
 
 async def _pages(
@@ -198,6 +257,14 @@ def _seq_ranges(size: asyncpg.Record) -> list[tuple[str, int, int]]:
     if end - first <= size["late"] * _SPARSE:
         return [(_WALK, first, last)]
     return [(_PICK, first, end - 1), (_WALK, end, last)]
+
+
+def _lean_ranges(size: asyncpg.Record) -> list[tuple[str, int, int]]:
+    """The same without payloads."""
+    if size["rows"] <= PAGE_ROWS:
+        return [(_LEAN_PICK, size["first"], size["last"])]
+    lean = {_WALK: _LEAN_WALK, _PICK: _LEAN_PICK}
+    return [(lean[statement], first, last) for statement, first, last in _seq_ranges(size)]
 
 
 def _events(rows: Sequence[asyncpg.Record], tick: Tick) -> list[StoredEvent]:

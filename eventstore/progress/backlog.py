@@ -6,7 +6,7 @@ may also put rows into `retry`, and late_outcomes.py may settle them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from uuid import UUID
 
 import asyncpg
 
+from eventstore.domain_events.events import EVENT_SIZE
 from eventstore.domain_events.ticks import LogPosition
 from eventstore.postgres.connect import Database
 from eventstore.progress.rows import ParkedKey
@@ -26,7 +27,8 @@ Pair = tuple[UUID, int]
 class WaitingDelivery:
     """A delivery that waits, with what is needed to find its event and to judge it at the send gate.
 
-    `replay` is the replay that put it into `retry`, if any.
+    `replay` is the replay that put it into `retry`, if any. `size_bytes` is what its event takes in memory, 0 if that
+    was not asked.
     """
 
     route_id: UUID
@@ -37,6 +39,7 @@ class WaitingDelivery:
     event_time: datetime
     failures: int
     replay: UUID | None = None
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,30 +80,44 @@ SELECT route_id, max(shard) AS shard, sum(listed)::bigint AS listed, max(from_ti
  GROUP BY route_id
 """
 
+# What the event of a row takes in memory. An event is found by both, and in one partition.
+_SIZE = f"""
+coalesce((SELECT {EVENT_SIZE} FROM hookledger.domain_event e
+           WHERE e.seq = found.seq AND e.recorded_at = found.recorded_at), 0) AS size_bytes
+"""
+
 # By LATERAL for each shard, so that each reads no more of the index than it must. With statement_timestamp, because an
 # index cannot be searched for clock_timestamp, which changes from row to row. NOT IN a subquery is hashed: for NOT
 # EXISTS a generic plan compares each row with each element, and so does <> ALL of a parameter. $6 is the
 # latest due time.
 _DUE = f"""
-SELECT due.route_id, due.seq, due.tick, due.shard, due.recorded_at, due.event_time, due.failures, due.replay
-  FROM unnest($1::smallint[]) AS mine (shard), LATERAL (
-    SELECT r.route_id, r.seq, r.tick, r.shard, r.recorded_at, r.event_time, r.failures, r.replay, r.due_at
-      FROM hookledger.retry r
-     WHERE r.shard = mine.shard AND r.due_at <= least({STATEMENT_TIME}, $6)
-       AND (r.route_id, r.seq) NOT IN (SELECT * FROM unnest($2::uuid[], $3::bigint[]))
-       AND r.route_id NOT IN (SELECT * FROM unnest($5::uuid[]))
-     ORDER BY r.due_at LIMIT $4) due
- ORDER BY due.due_at LIMIT $4
+SELECT route_id, seq, tick, shard, recorded_at, event_time, failures, replay, {_SIZE}
+  FROM (
+    SELECT due.* FROM unnest($1::smallint[]) AS mine (shard), LATERAL (
+        SELECT r.route_id, r.seq, r.tick, r.shard, r.recorded_at, r.event_time, r.failures, r.replay, r.due_at
+          FROM hookledger.retry r
+         WHERE r.shard = mine.shard AND r.due_at <= least({STATEMENT_TIME}, $6)
+           AND (r.route_id, r.seq) NOT IN (SELECT * FROM unnest($2::uuid[], $3::bigint[]))
+           AND r.route_id NOT IN (SELECT * FROM unnest($5::uuid[]))
+         ORDER BY r.due_at LIMIT $4) due
+     ORDER BY due.due_at LIMIT $4) found
+ ORDER BY due_at
 """
 
 # Behind one that is not due all others wait, but for what was not tried yet: among that may be test events, which wait
-# for no other.
-_FIRST_OF_ROUTE = f"""
-SELECT route_id, seq, tick, shard, recorded_at, event_time, failures, replay
-  FROM (SELECT *, due_at <= least({STATEMENT_TIME}, $3) AS is_due,
-               bool_and(due_at <= least({STATEMENT_TIME}, $3)) OVER (ORDER BY tick, seq) AS is_next
-          FROM (SELECT * FROM hookledger.retry WHERE route_id = $1 ORDER BY tick, seq LIMIT $2) first) judged
- WHERE is_next OR (is_due AND failures = 0) ORDER BY tick, seq
+# for no other. First of all routes the first one, then the second one, and so on.
+_FIRST_OF_ROUTES = f"""
+SELECT route_id, seq, tick, shard, recorded_at, event_time, failures, replay, {_SIZE}
+  FROM (
+    SELECT due.* FROM unnest($1::uuid[]) AS asked (route_id), LATERAL (
+        SELECT *, row_number() OVER (ORDER BY tick, seq) AS place
+          FROM (SELECT *, due_at <= least({STATEMENT_TIME}, $3) AS is_due,
+                       bool_and(due_at <= least({STATEMENT_TIME}, $3)) OVER (ORDER BY tick, seq) AS is_next
+                  FROM (SELECT * FROM hookledger.retry r WHERE r.route_id = asked.route_id
+                         ORDER BY tick, seq LIMIT $2) first) judged
+         WHERE is_next OR (is_due AND failures = 0)) due
+     ORDER BY place, tick, seq LIMIT $4) found
+ ORDER BY place, tick, seq
 """
 
 _WAITING = f"""
@@ -122,10 +139,13 @@ SELECT seq FROM hookledger.attempt WHERE route_id = $1 AND seq = ANY ($2::bigint
  UNION ALL SELECT seq FROM hookledger.retry WHERE route_id = $1 AND seq = ANY ($2::bigint[])
 """
 
+# $2 are the checkpoints of the shards in $1, and $3 the lowest of them: by that the index over ticks, which knows no
+# shards, is searched once for all.
 _ACCOUNTED = """
-SELECT route_id, seq FROM hookledger.attempt WHERE tick > $2 AND shard = ANY ($1::smallint[])
- UNION SELECT route_id, seq FROM hookledger.retry WHERE tick > $2 AND shard = ANY ($1::smallint[])
- UNION SELECT route_id, unnest(seqs) FROM hookledger.parked WHERE last_tick > $2 AND shard = ANY ($1::smallint[])
+WITH mine AS MATERIALIZED (SELECT * FROM unnest($1::smallint[], $2::bigint[]) AS each (shard, checkpoint))
+SELECT shard, route_id, seq FROM hookledger.attempt JOIN mine USING (shard) WHERE tick > $3 AND tick > checkpoint
+ UNION SELECT shard, route_id, seq FROM hookledger.retry JOIN mine USING (shard) WHERE tick > checkpoint
+ UNION SELECT shard, route_id, unnest(seqs) FROM hookledger.parked JOIN mine USING (shard) WHERE last_tick > checkpoint
 """
 
 
@@ -148,14 +168,15 @@ async def due(
     return [WaitingDelivery(**row) for row in rows]
 
 
-async def first_of_route(
-    database: Database, route_id: UUID, *, limit: int, latest: datetime | None = None
+async def first_of_routes(
+    database: Database, route_ids: Collection[UUID], *, each: int, limit: int, latest: datetime | None = None
 ) -> list[WaitingDelivery]:
-    """Deliveries of an ordered route that are due now and wait for no other, among its first `limit` retries, in the
-    order of its events. `latest` is that of `due`.
+    """Deliveries of ordered routes that are due now and wait for no other, among the first `each` retries of each. At
+    most `limit`: the first of every route, then the second of every route, and so on, of a route in the order of its
+    events. `latest` is that of `due`.
     """
     async with database.connection() as connection:
-        rows = await connection.fetch(_FIRST_OF_ROUTE, route_id, limit, latest)
+        rows = await connection.fetch(_FIRST_OF_ROUTES, list(route_ids), each, latest, limit)
     return [WaitingDelivery(**row) for row in rows]
 
 
@@ -211,11 +232,16 @@ async def oldest_packed(database: Database, route_id: UUID, *, after: ParkedKey 
     )
 
 
-async def accounted(database: Database, shards: Sequence[int], *, above_tick: int) -> set[Pair]:
-    """Pairs of ticks above `above_tick` that have an outcome, a retry or a parked row. Read when a shard is taken."""
+async def accounted(database: Database, above: Mapping[int, int]) -> dict[int, set[Pair]]:
+    """Shard → its pairs of ticks above its checkpoint that have an outcome, a retry or a parked row; without the shards
+    that have none. `above` maps each shard to its checkpoint. Read when a shard is taken.
+    """
     async with database.connection(seconds=60) as connection:
-        rows = await connection.fetch(_ACCOUNTED, shards, above_tick)
-    return {(row["route_id"], row["seq"]) for row in rows}
+        rows = await connection.fetch(_ACCOUNTED, list(above), list(above.values()), min(above.values()))
+    pairs: dict[int, set[Pair]] = {}
+    for shard, route_id, seq in rows:
+        pairs.setdefault(shard, set()).add((route_id, seq))
+    return pairs
 
 
 async def checkpoints(database: Database, shards: Sequence[int]) -> dict[int, int]:

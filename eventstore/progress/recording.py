@@ -163,7 +163,8 @@ WITH held AS MATERIALIZED (
 ), gone AS (
     SELECT seq, tick, recorded_at, event_time FROM retries
      UNION ALL
-    -- A delivery of a packed row that was sent before has an outcome. One in flight has a row in retry.
+    -- A delivery of a packed row that was sent before has an outcome, or a row in retry. One in flight need not have
+    -- either: its packed row was left out above.
     SELECT u.* FROM packed, unnest(seqs, ticks, recorded_ats, event_times) AS u (seq, tick, recorded_at, event_time)
      WHERE NOT EXISTS (SELECT FROM hookledger.attempt a WHERE a.route_id = $4 AND a.seq = u.seq)
        AND NOT EXISTS (SELECT FROM hookledger.retry r WHERE r.route_id = $4 AND r.seq = u.seq)

@@ -147,6 +147,14 @@ async def test_whoever_waits_hears_of_every_change() -> None:
 
 def test_a_part_of_a_takeover_has_only_what_is_parked_of_its_shards() -> None:
     parked = ParkedRoute(shard=2, listed=3, range_from=None)
-    whole = Takeover(checkpoints={1: 5, 2: 6}, newest_tick=9, parked={ROUTE: parked}, retrying=frozenset({ROUTE}))
-    assert whole.only([1]) == Takeover(checkpoints={1: 5}, newest_tick=9, retrying=frozenset({ROUTE}))
+    whole = Takeover(
+        checkpoints={1: 5, 2: 6},
+        newest_tick=9,
+        accounted={1: {(ROUTE, 7)}, 2: {(ROUTE, 8)}},
+        parked={ROUTE: parked},
+        retrying=frozenset({ROUTE}),
+    )
+    assert whole.only([1]) == Takeover(
+        checkpoints={1: 5}, newest_tick=9, accounted={1: {(ROUTE, 7)}}, retrying=frozenset({ROUTE})
+    )
     assert whole.only([2]).parked == {ROUTE: parked}

@@ -40,8 +40,10 @@ class Backlog:
         ledger, lanes, working_set = scheduling.ledger, scheduling.lanes, scheduling.working_set
         self.retrier = Retrier(database, index, lanes, shards, working_set, clock, tunables)
         self.replayer = Replayer(database, index, lanes, self.retrier, shards, working_set, tunables)
-        ranges = Ranges(database, index, ledger, recorder, evaluator, keep=keep, tunables=tunables)
-        self.parking = Parking(database, ledger, lanes, recorder, ranges, working_set, tunables)
+        self.ranges = Ranges(
+            database, index, ledger, recorder, evaluator, keep=keep, on_expanded=lanes.room.set, tunables=tunables
+        )
+        self.parking = Parking(database, ledger, lanes, recorder, self.ranges, working_set, tunables)
         self.suppressor = Suppressor(database, index, recorder, working_set, shards, owner=owner)
         shards.on_adopted += [self.replayer.adopted, self.suppressor.adopted]
         recorder.on_recorded += [self.retrier.recorded, self.replayer.recorded, self.parking.recorded]

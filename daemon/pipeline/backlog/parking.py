@@ -75,12 +75,12 @@ class Parking:
         self._tunables = tunables
         self._drains: dict[UUID, _Drain] = {}
         self._drops = 0
-        self._waits_for_outcomes = False
+        self._waits_for_flush = False
         self._measured_at = self._looked_at = self._aged_at = self._let_go_at = time.monotonic()
 
     def recorded(self, _rows: list[AttemptRow], _deliveries: list[Delivery]) -> None:
-        """Hears of outcomes that are written: their events are out of memory."""
-        if self._waits_for_outcomes:
+        """Hears of a flush: events of outcomes are out of memory, and rows of parked deliveries can be read."""
+        if self._waits_for_flush:
             self.wakeup.set()
 
     def adopt(self, takeover: Takeover) -> None:
@@ -116,7 +116,7 @@ class Parking:
         await self._refill_all()
         if now - self._aged_at >= self._tunables.age_seconds:
             self._aged_at = now
-            await self._expand_old()
+            await self._save_old()
         self._lanes.rest(now)
         if now - self._let_go_at >= self._tunables.idle_lane_seconds / 4:
             self._let_go_at = now
@@ -128,16 +128,17 @@ class Parking:
             await asyncio.sleep(self._tunables.parking_pause_seconds)
 
     async def _refill_all(self) -> None:
-        chunk = self._tunables.chunk_events if self._lanes.queued < self._tunables.crowded_events else 1
+        queued = self._lanes.queued  # counted once: there may be thousands of lanes
         ours = set(self._ledger.shards())
-        self._waits_for_outcomes = False
+        self._waits_for_flush = False
         for lane in [lane for lane in self._lanes.active.values() if lane.is_parking and lane.shard in ours]:
             if self._is_full_of_bytes and self._working_set.has(lane.route_id):
-                self._waits_for_outcomes = True
+                self._waits_for_flush = True
             elif lane.load < self._tunables.low_water:
                 async with self._working_set.moving:
                     if lane.is_parking:  # still: while it waited, the shard may have gone
-                        await self._refill(lane, chunk)
+                        chunk = self._tunables.chunk_events if queued < self._tunables.crowded_events else 1
+                        queued += await self._refill(lane, chunk)
 
     @property
     def _is_full_of_bytes(self) -> bool:
@@ -188,34 +189,32 @@ class Parking:
                 if drops == self._drops and not lane.in_flight and lane.failing == known:
                     self._lanes.resume(lane, failing)
 
-    async def _expand_old(self) -> None:
+    async def _save_old(self) -> None:
         for lane in [lane for lane in self._lanes.active.values() if lane.range_from is not None]:
-            while not lane.breaker.is_closed and await self._ranges.is_old(lane):
-                begin = lane.range_from
-                await self._ranges.expand(lane)
-                await asyncio.shield(self._recorder.flush())  # cancelled, it would lose what others noted
-                if lane.range_from == begin:
-                    break
+            await self._ranges.save(lane)
 
-    async def _refill(self, lane: Lane, chunk_events: int) -> None:
-        """Takes up the next chunk, or declares the lane live."""
+    async def _refill(self, lane: Lane, chunk_events: int) -> int:
+        """Takes up the next chunk, or declares the lane live. Returns how many deliveries are in memory now because of
+        that.
+        """
         if lane.state is LaneState.RETURNED:
             # What is under way, or ended and is not written yet, would be found in its row once more.
             self._forget(lane)
             if self._lanes.has_packed_in_flight(lane) or self._recorder.has_unwritten(lane.route_id):
-                return
+                return 0
             lane.advance(LaneStep.REREAD)
         room, places = lane.breaker.capacity(time.monotonic()), self._places(lane)
         if not room or places <= 0:
-            return
+            return 0
         chunk_events = min(chunk_events, places, 1 if self._is_full_of_bytes else places)
         drain = self._drains.setdefault(lane.route_id, _Drain())
         if not drain.left and not await self._next_row(lane, drain):
-            return
+            return 0
         chunk = list(islice(drain.left, chunk_events if lane.breaker.is_closed else min(room, places)))
         events = await domain_events.by_seq(self._database, {row.seq: row.recorded_at for row in chunk})
         if self._drains.get(lane.route_id) is not drain or drain.row is None or lane.state is LaneState.RETURNED:
-            return
+            return 0
+        taken = 0
         for row in chunk:
             drain.left.popleft()
             event = events.get(row.seq)
@@ -225,7 +224,9 @@ class Parking:
             else:
                 delivery = Delivery.waiting(row, event, read_at=time.monotonic(), packed=drain.row)
                 self._lanes.take_up(lane, delivery)
+                taken += 1
         self._working_set.read(lane.route_id, {row.seq for row in drain.left})
+        return taken
 
     def _forget(self, lane: Lane) -> None:
         """Forgets how far the lane was drained."""
@@ -235,7 +236,7 @@ class Parking:
 
     async def _next_row(self, lane: Lane, drain: _Drain) -> bool:
         """Fetches the next packed row with something left to do; False if there is none."""
-        while True:
+        while not self._ranges.is_awaited(lane.route_id):
             parkings, is_unwritten = lane.parkings, self._recorder.is_parking(lane.route_id)
             packed = await backlog.oldest_packed(self._database, lane.route_id, after=drain.after)
             if self._drains.get(lane.route_id) is not drain or lane.state is LaneState.RETURNED:
@@ -244,10 +245,11 @@ class Parking:
                 # Live, unless something was parked that this query could not see yet.
                 is_empty = not is_unwritten and lane.parkings == parkings
                 if is_empty and lane.range_from is not None:
-                    await self._ranges.expand(lane)
-                    self.wakeup.set()  # nothing of a chunk may have been due, and then the next one is up at once
+                    self._ranges.ask(lane)
                 elif is_empty:
                     lane.emptied()
+                else:
+                    self._waits_for_flush = True
                 return False
             drain.after = packed.key
             drain.row = PackedRow(packed)
@@ -256,3 +258,4 @@ class Parking:
             if drain.left:
                 return True
             self._recorder.drained(drain.row)
+        return False

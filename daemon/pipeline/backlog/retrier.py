@@ -4,9 +4,10 @@ A row of a delivery that is in memory says nothing: the delivery decides what be
 are passed over, from when they are taken up (or written while a request is under way) until their outcome is written.
 
 Every route has a share of the places in memory, and none in which a delivery would only wait: a route with a rate has
-as many as it may send until the next look, and all receivers that are slow have half of the places together. Else the
-routes of one tenant could take all of them, and nobody else's retries would be sent. Of an ordered route the share is
-filled from the front of its order: the others wait for the first one, whenever that falls due.
+as many as it may send until the next look, and all receivers that are slow have half of the places together, and so
+have all ordered routes. Else the routes of one tenant could take all of them, and nobody else's retries would be sent.
+Of an ordered route the share is filled from the front of its order, and its first one has a place in any case: the
+others wait for that one. While the events in memory are too large altogether, each route gets one delivery.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from uuid import UUID
 
 from daemon.core.delivery.answer import Outcome
@@ -32,55 +33,83 @@ from eventstore.progress import backlog
 from eventstore.progress.backlog import WaitingDelivery
 from eventstore.progress.rows import AttemptRow
 
+# So much is read in one question, which has a deadline.
+READ_BYTES = 8 * 1024 * 1024
+
 
 class _Places:
     """The places in memory: who has how many, and which routes may have more."""
 
     def __init__(
-        self, lanes: Lanes, held: Iterable[RouteAndSeq], is_ordered: Callable[[UUID], bool], tunables: Tunables
+        self,
+        lanes: Lanes,
+        working_set: WorkingSet,
+        held: Iterable[RouteAndSeq],
+        is_ordered: Callable[[UUID], bool],
+        tunables: Tunables,
     ) -> None:
         self._lanes = lanes
+        self._working_set = working_set
+        self._is_ordered = is_ordered
         self._tunables = tunables
         self._now = time.monotonic()
-        self._share = Counter(route_id for route_id, _ in held if not is_ordered(route_id))
-        self._taken = self._share.total()
+        self._bytes = working_set.size_bytes
+        self._share = Counter(route_id for route_id, _ in held)
+        self._ordered = sum(count for route_id, count in self._share.items() if is_ordered(route_id))
+        self._others = self._share.total() - self._ordered
         self._slow = sum(count for route_id, count in self._share.items() if self._is_slow(route_id))
 
     @property
     def are_free(self) -> bool:
-        return self._taken < self._tunables.retry_held_limit
+        # Of ordered routes there may be more in memory than they have places, because of their first ones.
+        taken = self._others + min(self._ordered, part_of_places(self._tunables))
+        return taken < self._tunables.retry_held_limit
 
     @property
     def without(self) -> set[UUID]:
         """The routes that may have no more, as far as that is known before anything of them is read."""
         special = [lane.route_id for lane in self._lanes if lane.pace is not None or lane.is_slow]
-        return {route_id for route_id in {*self._share, *special} if not self._may_have_more(route_id)}
+        return {
+            route_id
+            for route_id in {*self._share, *special}
+            if not self._is_ordered(route_id) and not self._may_have_more(route_id)
+        }
 
-    def take(self, route_id: UUID) -> bool:
+    def take(self, row: WaitingDelivery, *, in_any_case: bool = False) -> bool:
         """Takes a place for one more of a route; False if it may have none."""
-        if not self._may_have_more(route_id):
+        route_id = row.route_id
+        if not in_any_case and not self._may_have_more(route_id):
             return False
+        self._bytes += row.size_bytes
         self._share[route_id] += 1
-        self._taken += 1
-        self._slow += self._is_slow(route_id)
+        if self._is_ordered(route_id):
+            self._ordered += 1
+        else:
+            self._others += 1
+            self._slow += self._is_slow(route_id)
         return True
 
     def _may_have_more(self, route_id: UUID) -> bool:
-        tunables, lane = self._tunables, self._lanes.known(route_id)
+        tunables, lane, share = self._tunables, self._lanes.known(route_id), self._share[route_id]
+        if self._bytes >= tunables.max_bytes and (share or self._working_set.has(route_id)):
+            return False
+        if self._is_ordered(route_id):
+            has_places = self.are_free and self._ordered < part_of_places(tunables)
+            return has_places and share < tunables.retry_route_limit
         most = tunables.retry_route_limit
         if lane is not None:
-            if lane.is_slow and self._slow >= slow_places(tunables):
+            if lane.is_slow and self._slow >= part_of_places(tunables):
                 return False
             most = lane.due_places(self._now, most=most, seconds=tunables.paced_seconds)
-        return self._share[route_id] < most
+        return share < most
 
     def _is_slow(self, route_id: UUID) -> bool:
         lane = self._lanes.known(route_id)
-        return lane is not None and lane.is_slow
+        return lane is not None and lane.is_slow and not self._is_ordered(route_id)
 
 
-def slow_places(tunables: Tunables) -> int:
-    """How many places the retries of slow receivers may have together."""
+def part_of_places(tunables: Tunables) -> int:
+    """How many places the retries of slow receivers may have together, and those of ordered routes."""
     return max(1, tunables.retry_held_limit // 2)
 
 
@@ -104,10 +133,6 @@ class Retrier:
         self._shards = shards
         self._working_set = working_set
         self._clock = clock
-        self._poll_seconds = tunables.retry_poll_seconds
-        self._empty_seconds = tunables.retry_empty_seconds
-        self._route_limit = tunables.retry_route_limit
-        self._page_rows = tunables.retry_page_rows
         self._tunables = tunables
         self._dropped: set[int] = set()
         # Until when nobody has to look: nothing waited at the last look, and nothing was recorded since it began.
@@ -145,7 +170,7 @@ class Retrier:
                 self._lanes.withdraw(delivery)
 
     async def run_once(self) -> None:
-        wait = self._poll_seconds
+        wait = self._tunables.retry_poll_seconds
         if self.wakeup.is_set or time.monotonic() >= self._empty_until:
             self.wakeup.clear()
             self._empty_until, self._has_recorded = -math.inf, False
@@ -156,9 +181,9 @@ class Retrier:
             if shards:
                 waiting = await backlog.waiting(self._database, shards)
                 if waiting.is_empty and not self._has_recorded:
-                    self._empty_until = time.monotonic() + self._empty_seconds
+                    self._empty_until = time.monotonic() + self._tunables.retry_empty_seconds
                 if waiting.next_due_seconds is not None:
-                    wait = min(self._poll_seconds, max(0.01, waiting.next_due_seconds))
+                    wait = min(self._tunables.retry_poll_seconds, max(0.01, waiting.next_due_seconds))
         await self.wakeup.wait(wait)
 
     async def _take_due(self, shards: list[int]) -> None:
@@ -166,7 +191,7 @@ class Retrier:
         self._dropped.clear()
         self._let_go()
         held = {delivery.pair for delivery in self._working_set.with_retry_row()}
-        places = _Places(self._lanes, held, self._is_ordered, self._tunables)
+        places = _Places(self._lanes, self._working_set, held, self._is_ordered, self._tunables)
         ordered: set[UUID] = set()
         refused: set[UUID] = set()
         while places.are_free:
@@ -175,16 +200,16 @@ class Retrier:
                 shards,
                 held=held,
                 without=places.without | ordered | refused,
-                limit=self._page_rows,
+                limit=self._tunables.retry_page_rows,
                 latest=self._clock.latest(),
             )
             ordered.update(row.route_id for row in rows if self._is_ordered(row.route_id))
             refused |= await self._take_up([row for row in rows if row.route_id not in ordered], held, places)
-            if len(rows) < self._page_rows:
+            if len(rows) < self._tunables.retry_page_rows:
                 break
-        # Beyond the limit for all, since the others of such a route can do nothing without its first one.
-        for route_id in ordered.union(route for route, _ in held if self._is_ordered(route)):
-            await self._take_first(route_id, held)
+        ordered.update(route_id for route_id, _ in held if self._is_ordered(route_id))
+        if ordered:
+            await self._take_first(ordered, held, places)
 
     def _let_go(self) -> None:
         """Lets go of what routes have beyond their places since they got a rate, or their receivers turned out slow."""
@@ -195,19 +220,35 @@ class Retrier:
             if len(lane.due) > keep:
                 self._lanes.let_go_due(lane, keep=keep)
         slow = [lane for lane in waiting if lane.is_slow and lane.due]
-        left = slow_places(self._tunables)
+        left = part_of_places(tunables)
         if sum(len(lane.due) for lane in slow) > left:
             each = max(1, left // len(slow))
             for lane in slow:
                 self._lanes.let_go_due(lane, keep=min(each, left))
                 left -= len(lane.due)
 
-    async def _take_first(self, route_id: UUID, held: set[RouteAndSeq]) -> None:
-        """Takes up what is due of the first retries of an ordered route, in the order of its events."""
-        first = await backlog.first_of_route(
-            self._database, route_id, limit=self._route_limit, latest=self._clock.latest()
+    async def _take_first(self, ordered: Collection[UUID], held: set[RouteAndSeq], places: _Places) -> None:
+        """Takes up what is due of the first retries of ordered routes, each in the order of its events: of every route
+        the first one, and more as far as there are places.
+        """
+        first = await backlog.first_of_routes(
+            self._database,
+            ordered,
+            each=self._tunables.retry_route_limit,
+            limit=len(ordered) + part_of_places(self._tunables),
+            latest=self._clock.latest(),
         )
-        await self._queue([row for row in first if (route_id, row.seq) not in held])
+        chosen, seen, refused = list[WaitingDelivery](), set[UUID](), set[UUID]()
+        for row in first:
+            is_first = row.route_id not in seen
+            seen.add(row.route_id)
+            if (row.route_id, row.seq) in held or row.route_id in refused:
+                continue
+            if places.take(row, in_any_case=is_first):
+                chosen.append(row)
+            else:
+                refused.add(row.route_id)
+        await self._queue(chosen)
 
     async def _take_up(self, rows: Iterable[WaitingDelivery], held: set[RouteAndSeq], places: _Places) -> set[UUID]:
         """Queues these rows as far as there are places for their routes; `held` grows by them. Returns the routes for
@@ -215,7 +256,7 @@ class Retrier:
         """
         chosen, refused = [], set()
         for row in rows:
-            if places.take(row.route_id):
+            if places.take(row):
                 held.add((row.route_id, row.seq))
                 chosen.append(row)
             else:
@@ -223,14 +264,28 @@ class Retrier:
         await self._queue(chosen)
         return refused
 
-    async def _queue(self, chosen: Sequence[WaitingDelivery]) -> None:
-        events = await domain_events.by_seq(self._database, {row.seq: row.recorded_at for row in chosen})
-        for row in chosen:
-            event = events.get(row.seq)
-            if event is not None and row.shard not in self._dropped:
-                delivery = Delivery.waiting(row, event, read_at=time.monotonic(), packed=None)
-                self._lanes.take_up_due(self._lanes.lane(row.route_id, row.shard), delivery)
+    async def _queue(self, chosen: Iterable[WaitingDelivery]) -> None:
+        for rows in _by_bytes(chosen):
+            events = await domain_events.by_seq(self._database, {row.seq: row.recorded_at for row in rows})
+            for row in rows:
+                event = events.get(row.seq)
+                if event is not None and row.shard not in self._dropped:
+                    delivery = Delivery.waiting(row, event, read_at=time.monotonic(), packed=None)
+                    self._lanes.take_up_due(self._lanes.lane(row.route_id, row.shard), delivery)
 
     def _is_ordered(self, route_id: UUID) -> bool:
         timeline = self._index.timeline(route_id)
         return timeline is not None and timeline.current.config.ordered
+
+
+def _by_bytes(rows: Iterable[WaitingDelivery]) -> Iterator[list[WaitingDelivery]]:
+    """The same rows in parts that are read at a time: of READ_BYTES, or one row that is larger."""
+    part, size_bytes = list[WaitingDelivery](), 0
+    for row in rows:
+        if part and size_bytes + row.size_bytes > READ_BYTES:
+            yield part
+            part, size_bytes = [], 0
+        part.append(row)
+        size_bytes += row.size_bytes
+    if part:
+        yield part

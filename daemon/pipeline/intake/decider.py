@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from functools import partial
 
 from daemon.core.routing.decision import Decision, FilterTest, eligible
@@ -33,7 +34,7 @@ from eventstore.domain_events.ticks import Tick
 class Decider:
     """`decide` decides or defers an event, `run_once` decides a deferred one; `on_decided` is called then.
 
-    `accounted` are pairs that need no delivery, because the last owner of their shard has written them down.
+    `accounted` are, for each shard, pairs that need no delivery, because its last owner has written them down.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Decider:
         tunables: Tunables = DEFAULTS,
     ) -> None:
         self.on_decided: Callable[[], None] = _nothing
-        self.accounted: set[RouteAndSeq] = set()
+        self.accounted: dict[int, AbstractSet[RouteAndSeq]] = {}
         self.deferred = deferred
         self._index = index
         self._ledger = ledger
@@ -156,7 +157,7 @@ class Decider:
                 self._metrics.decided(Decision.DELIVER, len(routes))
         if filters is not None:
             self._metrics.filtered(filters.results.values())
-        read_at, accounted = time.monotonic(), self.accounted
+        read_at, accounted = time.monotonic(), self.accounted.get(event.shard)
         for route in routes:
             if accounted and (route.id, event.seq) in accounted:
                 continue

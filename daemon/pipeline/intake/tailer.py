@@ -63,7 +63,7 @@ class Tailer:
         self._decider = decider
         self._tunables = tunables
         self._cursors: dict[int, ShardCursor] = {}
-        self._accounted_upto = 0
+        self._accounted_upto: dict[int, int] = {}  # by shard: the last tick with pairs that are accounted for
         self._snaps: dict[int, str] = {0: ticks.EMPTY_SNAP}
         # What was told: ticks, and the events of some of them.
         self._told: dict[int, _ToldTick] = {}
@@ -78,7 +78,7 @@ class Tailer:
             self.drop(shard)
             self._cursors[shard] = ShardCursor(tick)
         self._decider.accounted |= takeover.accounted
-        self._accounted_upto = max(self._accounted_upto, takeover.newest_tick)
+        self._accounted_upto |= dict.fromkeys(takeover.accounted, takeover.newest_tick)
         self.wakeup.set()
 
     async def part(self, shards: Collection[int]) -> None:
@@ -89,6 +89,7 @@ class Tailer:
     def drop(self, shard: int) -> None:
         """Stops reading a shard; what was deferred of it is forgotten."""
         cursor = self._cursors.pop(shard, None)
+        self._forget_accounted(shard)
         if cursor is not None:
             cursor.is_dropped = True
 
@@ -112,8 +113,8 @@ class Tailer:
         self._snaps = {0: ticks.EMPTY_SNAP}
         self._told.clear()
         self._newest = None
-        self._decider.accounted.clear()
-        self._accounted_upto = 0
+        for shard in list(self._accounted_upto):
+            self._forget_accounted(shard)
 
     @property
     def read_upto(self) -> ReadUpto:
@@ -210,6 +211,10 @@ class Tailer:
             self._began_at = time.monotonic()
 
     def _decided(self) -> None:
-        accounted = self._decider.accounted
-        if accounted and all(self._ledger.read_upto(shard) >= self._accounted_upto for shard in self._cursors):
-            accounted.clear()
+        for shard, upto in list(self._accounted_upto.items()):
+            if self._ledger.read_upto(shard) >= upto:
+                self._forget_accounted(shard)
+
+    def _forget_accounted(self, shard: int) -> None:
+        self._decider.accounted.pop(shard, None)
+        self._accounted_upto.pop(shard, None)

@@ -31,7 +31,7 @@ class ShardTransfer:
         shards = list(epochs)
         checkpoints = await backlog.checkpoints(self._database, shards)
         newest = await ticks.newest(self._database)
-        accounted = await backlog.accounted(self._database, shards, above_tick=min(checkpoints.values()))
+        accounted = await backlog.accounted(self._database, checkpoints)
         parked = await backlog.parked_routes(self._database, shards)
         retrying = await backlog.retrying_routes(self._database, shards)
         # The routes of what waits may be younger than what was applied here.
@@ -39,7 +39,7 @@ class ShardTransfer:
         return Takeover(
             checkpoints=checkpoints,
             newest_tick=newest,
-            accounted=frozenset(accounted),
+            accounted=accounted,
             parked=parked,
             retrying=frozenset(retrying),
         )

@@ -120,6 +120,7 @@ async def explain(request: web.Request) -> web.Response:
         route_id=route_id,
         live=services.index,
         part=slice(first, first + paging.limit(request) + 1),
+        places=services.filter_places,
     )
     if route_id is None:
         numbered = list(enumerate(explanations, first))

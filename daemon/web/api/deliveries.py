@@ -233,8 +233,15 @@ async def _page(
 ) -> tuple[list[DeliveryShape], ListPosition | None]:
     if "\0" in (delivery_filter.event_id or ""):  # PostgreSQL has no such text, so there is no such event
         return [], None
-    index = request.app[SERVICES].index
-    found = await deliveries.page(query_database(request), index, delivery_filter, begin=begin, limit=limit)
+    services = request.app[SERVICES]
+    found = await deliveries.page(
+        query_database(request),
+        services.index,
+        delivery_filter,
+        begin=begin,
+        limit=limit,
+        places=services.filter_places,
+    )
     return [of_item(item) for item in found.items], found.next
 
 

@@ -14,6 +14,7 @@ from daemon.commands import Commands
 from daemon.config import Config
 from daemon.core.routing.index import RouteIndex
 from daemon.core.webhook.request import RequestOptions
+from daemon.expressions.judging import FilterPlaces
 from daemon.keys import Keychain
 from daemon.metrics import Metrics
 from daemon.pipeline.intake.event_feed import EventFeed
@@ -30,8 +31,8 @@ class Services:
     that may take long, uses a database of `query_pool` (access/queries.py), so that it holds up none of these.
 
     `index` is the index of the live projection. `request_tick` asks for a tick at once, so that new events are
-    delivered without delay; `publish` does that itself. `event_feed` has what was published of late. `tracing`
-    takes spans, None if nobody traces.
+    delivered without delay; `publish` does that itself. `event_feed` has what was published of late. Filters of
+    events are evaluated at `filter_places`. `tracing` takes spans, None if nobody traces.
     `tick_age_seconds` returns how long events have been waiting for a tick, `clock_skew_seconds` how far this machine's
     clock is ahead of the database's, `clock_step_seconds` how far that stepped lately. `readiness` returns the reasons
     why this process is not ready, none if it is. `now` is an aware datetime in UTC.
@@ -49,6 +50,7 @@ class Services:
     request_tick: Callable[[], None]
     publish: Publish
     event_feed: EventFeed
+    filter_places: FilterPlaces
     tracing: Tracing | None
     tick_age_seconds: Callable[[], float]
     clock_skew_seconds: Callable[[], float]

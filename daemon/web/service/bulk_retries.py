@@ -146,7 +146,12 @@ async def _collect(request: web.Request, delivery_filter: DeliveryFilter) -> Mat
     is_all = True
     while taken < MAX_DELIVERIES:
         page = await deliveries.page(
-            database, services.index, delivery_filter, begin=begin, limit=min(_PAGE_ITEMS, MAX_DELIVERIES - taken)
+            database,
+            services.index,
+            delivery_filter,
+            begin=begin,
+            limit=min(_PAGE_ITEMS, MAX_DELIVERIES - taken),
+            places=services.filter_places,
         )
         for item in page.items:
             route_id = item.found.position.route_id

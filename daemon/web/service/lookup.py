@@ -124,6 +124,7 @@ async def delivery_detail(request: web.Request) -> DeliveryDetail:
         services.keychain,
         await delivery_pair(request),
         request_options=request_options(services.config),
+        places=services.filter_places,
     )
     if detail is None:
         raise NotFound(_NO_DELIVERY)
@@ -145,7 +146,9 @@ async def delivery_pair(request: web.Request) -> EventAndRoute:
     if pair is None and event_id is None:
         request.app[TENANT_LIMITS].take(RateLimit.SEARCH, tenant, asyncio.get_running_loop().time())
         try:
-            pair = await deliveries.search(query_database(request), services.index, tenant, delivery_id)
+            pair = await deliveries.search(
+                query_database(request), services.index, tenant, delivery_id, places=services.filter_places
+            )
         except SearchUnfinished as error:
             raise Invalid((FieldProblem(field="event", message=_SEARCHED_TOO_LONG),)) from error
     if pair is None:

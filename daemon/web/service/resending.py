@@ -93,7 +93,7 @@ async def retry_now(request: web.Request, pair: EventAndRoute, context: Context)
     timeline = services.index.timeline(pair.route_id)
     if timeline is None:
         raise NotFound("there is no such delivery")
-    return await replays.retry_now(services.command_database, timeline, pair, context)
+    return await replays.retry_now(services.command_database, timeline, pair, context, places=services.filter_places)
 
 
 async def resendable_pair(request: web.Request) -> EventAndRoute:

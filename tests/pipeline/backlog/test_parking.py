@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from daemon.pipeline.backlog.parking import Parking
 from daemon.pipeline.tunables import Tunables
 from eventstore import domain_events
 from eventstore.postgres.errors import StoreUnavailable
@@ -203,3 +204,31 @@ async def test_what_is_taken_up_again_is_bounded_by_its_bytes(database_url: str)
         assert held.size_bytes == 0
     # What was there before, a chunk, and one of each route.
     assert peak < 1_000_000 + (4 + 5) * 110_000, peak
+
+
+async def test_lanes_that_recover_together_do_not_fill_memory_in_one_pass(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tunables = replace(SMALL_LANES, chunk_events=20, crowded_events=30)
+    after_pass: list[int] = []
+    refill_all = Parking._refill_all
+
+    async def noted(parking: Parking) -> None:
+        await refill_all(parking)
+        after_pass.append(it.pipeline._lanes.queued)
+
+    async with receiver() as there:
+        opened = gate(there, "/")
+        async with crashing_process(database_url, tunables=tunables, route_concurrency=1) as it:
+            for _ in range(8):
+                await it.route(there.url + "/")
+            published = await it.publish(count=60)
+            await it.until_row("SELECT count(*) = 8 FROM (SELECT FROM hookledger.parked GROUP BY route_id) parked")
+            await it.until_accounted()
+        monkeypatch.setattr(Parking, "_refill_all", noted)
+        async with pipeline_process(database_url, tunables=tunables, route_concurrency=1) as it:
+            await until(lambda: any(after_pass))
+            opened.set()
+            await it.until_row("SELECT count(DISTINCT (route_id, seq)) = 480 FROM hookledger.attempt")
+        assert set(ids_of(there)) == set(published)
+    assert 30 <= next(filter(None, after_pass)) < 30 + 20 + 8

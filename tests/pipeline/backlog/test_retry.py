@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import json
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import Any
+from uuid import UUID
 
 import pytest
 from aiohttp import web
@@ -15,11 +20,13 @@ from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import RouteStatus
 from daemon.pipeline.held_shards import Takeover
 from daemon.pipeline.tunables import Tunables
+from eventstore import domain_events
 from eventstore.domain_events import catalogue
 from eventstore.domain_events.catalogue import TypeRow
+from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.connect import Database
 from eventstore.progress import backlog, manual_retry
-from eventstore.progress.backlog import WaitingRetries
+from eventstore.progress.backlog import WaitingDelivery, WaitingRetries
 from eventstore.progress.manual_retry import RetryRequest
 from tests.support.pipeline.process import CONTEXT, pipeline_process
 from tests.support.receivers.receiver import once, receiver, status
@@ -226,6 +233,87 @@ async def test_retries_that_wait_for_the_order_of_their_routes_leave_room_for_ot
         )
         assert [len(row["seqs"]) for row in sent] == [6, 6, 6]
         assert all(row["seqs"] == sorted(row["seqs"]) for row in sent), "in order"
+
+
+async def test_ordered_routes_hold_no_more_than_half_of_the_places_but_each_its_first_one(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five routes with four retries each: one look, one question, and five first ones beside two places of eight."""
+    tunables = replace(FEW, retry_held_limit=4, retry_poll_seconds=3600.0)
+    never, asked = asyncio.Event(), list[int]()
+    first_of_routes = backlog.first_of_routes
+
+    async def counted(database: Database, routes: Collection[UUID], **options: Any) -> list[WaitingDelivery]:
+        asked.append(len(routes))
+        return await first_of_routes(database, routes, **options)
+
+    async def hang(_request: web.Request) -> web.StreamResponse:
+        await never.wait()
+        return web.Response()
+
+    async with receiver() as there, pipeline_process(database_url, tunables=tunables) as it:
+        for _ in range(5):
+            await it.route(there.url + "/", ordered=True)
+        await it.publish(count=4)
+        await it.until_row("SELECT count(*) = 20 FROM hookledger.attempt")
+        there.answer["/"] = hang
+        monkeypatch.setattr(backlog, "first_of_routes", counted)
+        for row in await it.rows("SELECT route_id, seq FROM hookledger.attempt"):
+            await manual_retry.retry(it.database, **row, request=RetryRequest(actor="ada", origin="api"))
+        await it.until_row("SELECT count(*) = 20 FROM hookledger.retry")
+        retrier = it.pipeline._backlog.retrier
+        async with it.pipeline._working_set.moving:
+            asked.clear()
+        retrier.wakeup.set()
+        await until(lambda: asked and not it.pipeline._working_set.moving.locked())
+        held = Counter(delivery.route_id for delivery in it.pipeline._working_set.with_retry_row())
+        assert asked[:1] == [5]
+        assert len(held) == 5
+        assert held.total() <= 5 + tunables.retry_held_limit // 2
+        never.set()
+        there.answer.clear()
+        monkeypatch.setattr(retrier, "_tunables", replace(tunables, retry_poll_seconds=0.1))
+        retrier.wakeup.set()
+        await it.until_row("SELECT count(*) = 40 FROM hookledger.attempt WHERE outcome = 'delivered'")
+
+
+async def test_retries_are_taken_up_no_further_than_memory_reaches_but_one_of_each_route(database_url: str) -> None:
+    size = 100_000
+    tunables = Tunables(max_bytes=5 * size, retry_poll_seconds=0.2, parking_pause_seconds=0.005)
+    policy = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1), attempts=9, jitter=0.0)
+    opened = asyncio.Event()
+    most = 0
+
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        nonlocal most
+        most = max(most, it.pipeline._working_set.size_bytes)
+        await opened.wait()
+        return web.Response()
+
+    async with (
+        receiver() as there,
+        pipeline_process(
+            database_url, tunables=tunables, route_concurrency=1, breaker_failures=1000, retry=policy
+        ) as it,
+    ):
+        there.answer["/"] = status(500)
+        for number in range(8):
+            await it.route(there.url + "/", ordered=number == 7)
+        data = json.dumps({"x": "x" * size}).encode()
+        large = [NewEvent(tenant="acme", id=f"large_{number}", type="a.b", data=data) for number in range(6)]
+        for event in large:
+            await domain_events.publish(it.database, [event])
+            it.pipeline.hurry()
+            await it.until_accounted()
+        tried = 7 * 6 + 1
+        await it.until_row("SELECT count(*) = $1 FROM hookledger.retry", tried)
+        there.answer["/"] = answer
+        await it.rows("UPDATE hookledger.retry SET due_at = now() - interval '1 second' RETURNING 1")
+        it.pipeline._backlog.retrier.wakeup.set()
+        await there.count(tried + 8)
+        opened.set()
+        await it.until_row("SELECT count(*) = 0 FROM hookledger.retry", seconds=30)
+    assert 5 * size < most <= (5 + 8) * (size + 1000)
 
 
 async def test_retries_of_receivers_that_hang_leave_room_for_others(database_url: str) -> None:

@@ -17,11 +17,13 @@ import pytest
 from daemon import audit, route_state
 from daemon.commands import CommandError, Commands, Context
 from daemon.core.drafts.route_draft import RouteDraft
-from daemon.core.routing.decision import Decision
+from daemon.core.routing.decision import Decision, judge
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import Route
 from daemon.core.webhook.egress import EgressPolicy
+from daemon.core.webhook.payload import EventFilters
 from daemon.expressions.evaluator import Evaluator
+from daemon.expressions.stored_events import payload_event
 from daemon.metrics import Metrics
 from daemon.pipeline.held_shards import Takeover
 from daemon.pipeline.intake.decider import Decider
@@ -221,7 +223,15 @@ async def recomputed(it: PipelineProcess) -> tuple[set[RouteAndSeq], set[RouteAn
     for event in await with_payloads(it.database, await audited_events(it.database)):
         for timeline in index.timelines(event.tenant):
             pairs += 1
-            if audit.judged(event, timeline, audit.filters_of(event)).decision is Decision.DELIVER:
+            judgement = judge(
+                timeline,
+                event_type=event.type,
+                at=event.event_time,
+                backfill=event.backfill,
+                passes=EventFilters(payload_event(event)).passes,
+                test_route=event.test_route,
+            )
+            if judgement.decision is Decision.DELIVER:
                 due.add((timeline.current.id, event.seq))
     return due, await naive(it), pairs
 

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from daemon import audit
+import pytest
+
+from daemon import audit, deliveries, replays
+from daemon.commands import NotFound
 from daemon.core.routing.route import PayloadOptions
+from daemon.core.webhook.payload import EventFilters, FilterResult, PayloadEvent
+from daemon.deliveries import DeliveryFilter
 from daemon.expressions.evaluator import Evaluator
 from daemon.pipeline.tunables import Tunables
 from eventstore import domain_events
 from eventstore.domain_events.events import NewEvent
-from tests.support.pipeline.process import PipelineProcess, pipeline_process
+from eventstore.queries.attempts import EventAndRoute
+from tests.support.pipeline.process import CONTEXT, PipelineProcess, pipeline_process
 from tests.support.receivers.receiver import receiver
 
 LARGE = b'{"l": [%s]}' % b",".join([b'{"k": "%s"}' % (b"x" * 40)] * 1000)
@@ -99,6 +107,46 @@ async def test_others_are_decided_while_a_heavy_event_waits_and_no_checkpoint_pa
         await there.count(3)
         await daemon.until_accounted()
         await agrees(daemon)
+
+
+async def test_whoever_reads_what_was_decided_leaves_heavy_filters_to_the_evaluator(
+    database_url: str, monkeypatch: Any
+) -> None:
+    asked: list[list[str]] = []
+
+    async def noted(
+        _evaluator: Evaluator, _tenant: str, event: PayloadEvent, filters: Sequence[str]
+    ) -> dict[str, FilterResult]:
+        asked.append(list(filters))
+        return {text: EventFilters(event).result(text) for text in filters}
+
+    monkeypatch.setattr(Evaluator, "filter_results", noted)
+    due, not_due = KEEPS.format(10), KEEPS.format(10_000)
+    async with pipeline_process(database_url, run=False) as it:
+        route = await it.route("https://example.com/due", **filtered(due))
+        other = await it.route("https://example.com/not", **filtered(not_due))
+        await publish(it, "e1")
+        await it.rows("SELECT hookledger.make_tick()")
+        index, places = it.projection.index, it.pipeline.filter_places
+        told = await audit.explain(it.database, "e1", tenant="acme", live=index, places=places)
+        assert {each.route_id: each.verdict.value for each in told} == {route.id: "pending", other.id: "filtered"}
+        assert asked == [[due, not_due]], "both at once"
+
+        asked.clear()
+        of_tenant = DeliveryFilter(tenant="acme")
+        listed = await deliveries.page(it.database, index, of_tenant, begin=None, limit=10, places=places)
+        assert [item.found.position.route_id for item in listed.items] == [route.id]
+        assert sorted(asked) == sorted([[due], [not_due]])
+
+        asked.clear()
+        (event,) = await domain_events.find(it.database, "e1")
+        for each, is_due in ((route, True), (other, False)):
+            timeline = index.timeline(each.id)
+            assert timeline is not None
+            pair = EventAndRoute(seq=event.seq, route_id=each.id, event_id=event.id, event_time=event.event_time)
+            with nullcontext() if is_due else pytest.raises(NotFound):
+                await replays.retry_now(it.database, timeline, pair, CONTEXT, places=places)
+        assert asked == [[due], [not_due]]
 
 
 async def test_what_was_deferred_when_the_daemon_stopped_is_decided_by_the_next(

@@ -18,7 +18,7 @@ from eventstore.domain_events.events import StoredEvent
 from eventstore.domain_events.polls import NOTHING_READ, Poll, ReadUpto
 from eventstore.domain_events.ticks import Tick, bits_of
 from tests.support.pipeline.process import PipelineProcess, pipeline_process
-from tests.support.values.builders import TENANTS
+from tests.support.values.builders import ROUTE, TENANTS
 
 Counted = Callable[[], int]
 
@@ -117,6 +117,23 @@ async def test_a_shard_that_is_behind_is_read_from_where_it_stands(
         assert tailer.position == 1
         await tailer.run_once()
         assert tailer.position == 3
+
+
+async def test_what_is_accounted_for_is_kept_of_each_shard_until_that_one_has_read_it(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with tailing(database_url, monkeypatch) as (it, tailer, _):
+        one, behind, gone = (domain_events.shard_of(tenant) for tenant in TENANTS[:3])
+        accounted = {shard: {(ROUTE, shard)} for shard in (one, behind, gone)}
+        takeover = Takeover(checkpoints=dict.fromkeys(accounted, 0), newest_tick=1, accounted=accounted)
+        it.pipeline._ledger.adopt(takeover)
+        tailer.adopt(takeover)
+        monkeypatch.setattr(tailer._decider.deferred, "is_full", lambda shard: shard == behind)
+        tailer.drop(gone)
+        assert tailer._decider.accounted.keys() == {one, behind}
+        tailer.told(await tick(it))
+        await tailer.run_once()
+        assert tailer._decider.accounted == {behind: {(ROUTE, behind)}}
 
 
 class Decided:

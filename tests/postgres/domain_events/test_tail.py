@@ -50,7 +50,27 @@ async def read(database: Database, before: str, tick: Tick, shards: Sequence[int
     assert all(a.seq < b.seq for a, b in pairwise(events))
     assert all((event.tick, event.closed_upto) == (tick.tick, tick.closed_upto) for event in events)
     assert {event.shard for event in events} <= set(shards)
+    assert await read_lean(database, before, tick, shards) == [
+        (event.seq, event.id, event.event_time) for event in events
+    ]
     return events
+
+
+async def read_lean(database: Database, before: str, tick: Tick, shards: Sequence[int]) -> list[tuple[object, ...]]:
+    """Seq, id and event time of each event of a cut as a LeanCut has it, whose pages are read from their middle on."""
+    cut = tail.LeanCut(database, before=before, tick=tick, shards=shards)
+    found: list[tuple[object, ...]] = []
+    seq, is_over = 0, False
+    while not is_over:
+        events, is_last = await cut.page(seq)
+        assert len(events) <= tail.PAGE_ROWS
+        assert all((event.data, event.context, event.snapshot) == (b"", None, None) for event in events)
+        part = events[: len(events) // 2 + 1]
+        found += [(event.seq, event.id, event.event_time) for event in part]
+        is_over = is_last and len(part) == len(events)
+        seq = part[-1].seq + 1 if part else seq
+        assert part or is_over
+    return found
 
 
 async def test_24_writers_and_a_long_transaction_lose_nothing_repeat_nothing_and_stall_nobody(
@@ -228,7 +248,12 @@ async def test_a_few_events_are_read_in_one_question(
     asked: list[str] = []
     async with database.connection() as connection:
         connection.add_query_logger(lambda query: asked.append(query.query))
-    assert [event.id for event in await read(database, ticks.EMPTY_SNAP, tick, [3])] == ids
+    pages = tail.read_cut(database, before=ticks.EMPTY_SNAP, tick=tick, shards=[3])
+    assert [event.id async for page in pages for event in page] == ids
+    assert len([question for question in asked if "hookledger.domain_event" in question]) == questions
+    asked.clear()
+    lean = await tail.LeanCut(database, before=ticks.EMPTY_SNAP, tick=tick, shards=[3]).page(0)
+    assert ([event.id for event in lean.events], lean.is_last) == (ids, True)
     assert len([question for question in asked if "hookledger.domain_event" in question]) == questions
 
 

@@ -4,11 +4,12 @@ from collections.abc import Collection
 from datetime import timedelta
 from uuid import UUID
 
+from eventstore import domain_events
 from eventstore.postgres.connect import Database
 from eventstore.progress import backlog, lease, recording
 from eventstore.progress.recording import Flush
 from eventstore.progress.rows import AttemptRow, ParkedRow, RetryRow
-from tests.support.values.builders import NOON, ROUTE, attempt, parked, retry
+from tests.support.values.builders import NOON, ROUTE, attempt, new_event, parked, retry
 
 OTHER = UUID(int=7)
 HOUR = timedelta(hours=1)
@@ -41,6 +42,45 @@ async def test_due_retries_come_oldest_first_without_those_in_hand(database: Dat
     assert first == backlog.WaitingDelivery(
         route_id=ROUTE, seq=6, tick=1, shard=0, recorded_at=NOON, event_time=NOON, failures=1
     )
+
+
+async def test_due_retries_say_how_large_their_events_are(database: Database) -> None:
+    ids = ("small", "large", "whole")
+    payloads = {"small": b"{}", "large": b"x" * 1000, "whole": b"{}"}
+    events = [new_event(id=id, data=payloads[id]) for id in ids]
+    events[2].context, events[2].snapshot = b"c" * 10, b"s" * 100
+    await domain_events.publish(database, events)
+    stored = [(await domain_events.find(database, id))[0] for id in ids]
+    rows = [retry(seq=event.seq, recorded_at=event.recorded_at, after=-HOUR) for event in stored]
+    await written(database, Flush(retries=[*rows, retry(seq=99, after=-HOUR)]))
+    due = await backlog.due(database, [0], held=[], limit=10)
+    sizes = {event.seq: event.size_bytes for event in stored}
+    assert sorted(sizes.values()) == [502, 612, 1500]
+    assert {row.seq: row.size_bytes for row in due} == sizes | {99: 0}
+    first = await backlog.first_of_routes(database, [ROUTE], each=10, limit=10)
+    assert {row.seq: row.size_bytes for row in first} == sizes | {99: 0}
+
+
+async def test_of_ordered_routes_the_first_ones_come_first_and_wait_for_what_is_not_due(database: Database) -> None:
+    late = UUID(int=8)
+    await written(
+        database,
+        Flush(
+            retries=[
+                *(retry(seq=seq, after=-HOUR) for seq in (3, 1, 2, 4)),
+                *(retry(seq=seq, route_id=OTHER, after=HOUR if seq == 6 else -HOUR) for seq in (5, 6, 7)),
+                retry(seq=8, route_id=late, after=HOUR),
+                retry(seq=9, route_id=late, after=-HOUR, failures=0),
+            ]
+        ),
+    )
+    routes = [ROUTE, OTHER, late]
+    first = await backlog.first_of_routes(database, routes, each=3, limit=10)
+    assert [(row.route_id, row.seq) for row in first] == [
+        (ROUTE, 1), (OTHER, 5), (late, 9), (ROUTE, 2), (ROUTE, 3),
+    ]  # fmt: skip
+    assert await backlog.first_of_routes(database, routes, each=3, limit=4) == first[:4]
+    assert await backlog.first_of_routes(database, [], each=3, limit=4) == []
 
 
 async def test_the_next_retry_is_announced_in_seconds(database: Database) -> None:
@@ -116,10 +156,26 @@ async def test_what_has_an_outcome_a_retry_or_a_parked_row_is_accounted_for(data
     )
     await written(database, one)
     # All pairs of a packed row count if its last tick does. Extra pairs of an older tick do no harm.
-    assert await backlog.accounted(database, [0], above_tick=5) == {(ROUTE, seq) for seq in (2, 4, 6, 7)}
-    assert await backlog.accounted(database, [1], above_tick=5) == {(ROUTE, 3), (OTHER, 8)}
-    assert await backlog.accounted(database, [0, 1], above_tick=6) == set()
-    assert len(await backlog.accounted(database, [0, 1], above_tick=0)) == 8
+    assert await backlog.accounted(database, {0: 5}) == {0: {(ROUTE, seq) for seq in (2, 4, 6, 7)}}
+    assert await backlog.accounted(database, {1: 5}) == {1: {(ROUTE, 3), (OTHER, 8)}}
+    assert await backlog.accounted(database, {0: 6, 1: 6}) == {}
+    everything = await backlog.accounted(database, {0: 0, 1: 0})
+    assert {shard: len(pairs) for shard, pairs in everything.items()} == {0: 6, 1: 2}
+
+
+async def test_a_shard_that_is_behind_has_no_more_read_of_the_others(database: Database) -> None:
+    rows = Flush(
+        attempts=[attempt(seq=seq, tick=seq, shard=shard) for seq in (3, 7) for shard in (0, 1)],
+        retries=[
+            retry(seq=10 * shard + seq, tick=seq, shard=shard, route_id=OTHER) for seq in (3, 7) for shard in (0, 1)
+        ],
+        parked=[parked(seq=20 + shard, tick=3, shard=shard) for shard in (0, 1)],
+    )
+    await written(database, rows)
+    assert await backlog.accounted(database, {0: 2, 1: 6}) == {
+        0: {(ROUTE, 3), (ROUTE, 7), (OTHER, 3), (OTHER, 7), (ROUTE, 20)},
+        1: {(ROUTE, 7), (OTHER, 17)},
+    }
 
 
 def test_rows_have_the_width_of_their_statement() -> None:

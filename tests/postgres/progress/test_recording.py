@@ -270,7 +270,7 @@ async def test_a_takeover_waits_for_a_flush_that_is_under_way(
     await flusher.execute("COMMIT")
     you = await Owner(database, "you").take(0)
     assert you.epochs == {0: 2}
-    assert await backlog.accounted(database, [0], above_tick=0) == {(ROUTE, 1), (ROUTE, 2), (ROUTE, 3)}
+    assert await backlog.accounted(database, {0: 0}) == {0: {(ROUTE, 1), (ROUTE, 2), (ROUTE, 3)}}
     assert await me.flush(everything(0, seq=10)) == set()
     assert await counts(sql) == (1, 1, 1)
 

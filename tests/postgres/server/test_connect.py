@@ -391,7 +391,7 @@ ARGUMENTS: dict[str, object] = {
     "events": [new_event()], "event_id": "a", "recorded_ats": {1: NOON}, "start": NOON, "end": datetime.now(UTC), "tenant": None,
     "after_seq": 0, "limit": 1, "tick": 1, "before": "1:1:", "shards": [0], "owner": "me", "epochs": {0: 1}, "batch": Flush(),
     "number": 1, "shard": 0, "epoch": 1, "route_id": ROUTE, "closed_at": NOON, "in_flight": [], "route_version": 1, "held": [],
-    "after": None, "above_tick": 0, "routes": [ROUTE], "first": 1, "last": 2, "value": "x", "request_id": "r", "seconds": 1.0,
+    "after": None, "above_tick": 0, "above": {0: 0}, "routes": [ROUTE], "first": 1, "last": 2, "value": "x", "request_id": "r", "seconds": 1.0,
     "holder": "me", "outcomes": [LateOutcome(outcome(delivery()), 0, None)],
     "process": Process(owner="me", host="here", pid=1, version="0", master_key=""),
     "link": PendingLink(tenant="acme", actor="a", role="view"),

@@ -27,6 +27,8 @@ async def cut(database: Database, number: int) -> list[str]:
     before = await ticks.snap_of(database, number - 1)
     (tick,) = await ticks.after(database, number - 1, limit=1)
     pages = [page async for page in tail.read_cut(database, before=before, tick=tick, shards=ALL)]
+    lean = await tail.LeanCut(database, before=before, tick=tick, shards=ALL).page(0)
+    assert [event.seq for event in lean.events] == [event.seq for page in pages for event in page]
     return [event.id for page in pages for event in page]
 
 
@@ -176,9 +178,9 @@ async def test_what_is_known_of_unread_events_is_accounted_for_when_they_are_rea
 
     assert found is not None
     assert (found.read, found.unread, found.settled, found.retrying, found.parked) == (2, 4, 2, 1, 2)
-    accounted = await backlog.accounted(database, [0], above_tick=2)
-    assert {seq for _, seq in accounted} >= {seqs[id] for id in ("sent", "failed", "parked")}
-    assert seqs["untouched"] not in {seq for _, seq in accounted}
+    accounted = {seq for _, seq in (await backlog.accounted(database, {0: 2}))[0]}
+    assert accounted >= {seqs[id] for id in ("sent", "failed", "parked")}
+    assert seqs["untouched"] not in accounted
     assert await sql.fetchval("SELECT ticks FROM hookledger.parked") == [1, 3]
     assert await sql.fetchval("SELECT tick FROM hookledger.retry") == 3
     assert [row["tick"] for row in await sql.fetch("SELECT tick FROM hookledger.attempt ORDER BY seq")] == [1, 3, 3]

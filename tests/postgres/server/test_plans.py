@@ -112,6 +112,10 @@ STATEMENTS = (
     Hot("cut, walked", tail._WALK, f"{CUT}, 24000, 25000, 1000", {"domain_event_pkey"}, 1100),
     Hot("cut of before a restore", tail._RESTORED, f"{SHARDS}, 7, 0, 100", {"domain_event_tick_seq_idx"}, 30),
     Hot("cut, picked", tail._PICK, f"{CUT}, 24000, 25000, 1000", {"domain_event_txid_idx"}, 60),
+    Hot("cut, its few events without payloads", tail._LEAN_FEW, f"{CUT}, 32", {"domain_event_txid_idx"}, 60),
+    Hot("cut, walked without payloads", tail._LEAN_WALK, f"{CUT}, 24000, 25000, 1000", {"domain_event_pkey"}, 1100),
+    Hot("cut, picked without payloads", tail._LEAN_PICK, f"{CUT}, 24000, 25000, 1000", {"domain_event_txid_idx"}, 60),
+    Hot("cut of before a restore without payloads", tail._LEAN_RESTORED, f"{SHARDS}, 7, 0, 100", {"domain_event_tick_seq_idx"}, 30),
     Hot("events of a seal", covered._EVENTS, f"990, 991, {CUT.removeprefix(SHARDS + ', ')}", {"domain_event_txid_idx", "domain_event_tick_seq_idx", "domain_event_sealed_tick_seq_idx"}, 60),
     Hot("outcomes of a seal", covered._ATTEMPTS, CUT.removeprefix(SHARDS + ", "), {"attempt_txid_idx"}, 6000),
     Hot("outcomes of a seal of before a restore", covered._RESTORED_ATTEMPTS, "5, 6", {"attempt_seal_seq_idx"}, 10),
@@ -127,11 +131,12 @@ STATEMENTS = (
     Hot("lifecycle events by version", route_log.log._OF_VERSIONS, f"{ROUTES}, '{{1}}'", {"route_event_version_key"}, 10),
     Hot("retries of an audit", audited._RETRIES, f"{ROUTES}, 29000, 30000", {"retry_pkey"}, 10),
     Hot("parked deliveries of an audit", audited._PARKED, f"{ROUTES}, 29000, 30000, 2990, now()", {"parked_route_idx"}, 40),
-    Hot("due retries", backlog._DUE, f"{SHARDS}, '{{}}', '{{}}', 100, '{{}}', now()", {"retry_due_idx"}, 300),
+    Hot("due retries", backlog._DUE, f"{SHARDS}, '{{}}', '{{}}', 100, '{{}}', now()", {"retry_due_idx", "domain_event_pkey"}, 300),
+    Hot("first retries of routes", backlog._FIRST_OF_ROUTES, f"{ROUTES}, 64, now(), 100", {"retry_pkey"}, 100),
     Hot("next retry", backlog._WAITING, SHARDS, {"retry_due_idx"}, 7),
     Hot("oldest packed", backlog._OLDEST_PACKED, f"'{ROUTES[2:-2]}', 0, 0", {"parked_pkey"}, 15),
     Hot("done of a packed row", backlog._DONE_OF, f"'{ROUTES[2:-2]}', {SEQS}", {"attempt_route_id_seq_idx"}, 110),
-    Hot("accounted for", backlog._ACCOUNTED, f"{SHARDS}, 990", {"attempt_tick_idx"}, 6000),
+    Hot("accounted for", backlog._ACCOUNTED, f"{SHARDS}, '{{990,991,992,2990}}', 990", {"attempt_tick_idx"}, 6000),
     Hot("failures of a route", tally._FAILURES, f"'{ROUTES[2:-2]}', now() - interval '1 hour', '{{}}'", {"attempt_route_id_seq_idx"}, 220),
     Hot("health of a list", route_health._READ, ROUTES, {"route_health_pkey", "retry_pkey", "parked_route_idx"}, 30),
     Hot("routes that fail", route_health._PAGE, f"'down', now() - interval '1 hour', '{ROUTE}', 20", {"route_health_ill_idx", "retry_pkey", "parked_route_idx"}, 120),
@@ -312,8 +317,10 @@ async def test_due_retries_are_found_beside_all_that_are_held(populated: asyncpg
         filters = " ".join(node.get("Filter", "") for node in plan)
         assert filters.count("hashed SubPlan") >= 2
         assert [node["Join Type"] for node in plan if node.get("Join Type") in ("Anti", "Semi")] == []
-        arrays = [node for node in plan if node.get("Parent Relationship") == "SubPlan"]
+        inner = [node for node in plan if node.get("Parent Relationship") == "SubPlan"]
+        arrays = [node for node in inner if node["Node Type"] == "Function Scan"]
         assert {node["Actual Loops"] for node in arrays} == {1}
+        assert max(node["Actual Loops"] for node in inner) == 500, "of each row that is taken the size of its event"
         assert sorted(node["Actual Rows"] for node in arrays) == [1000, 4000]
         touched = sum(_touched(node) for node in plan if node.get("Relation Name") == "retry")
         assert touched <= 5000 + 8 * 500 + 500
@@ -326,6 +333,20 @@ async def test_a_suppression_passes_over_all_that_is_in_memory(populated: asyncp
     arguments = f"'me', 1, 1, '{route}', now() + interval '1 hour', {_array(range(1, 2001))}, 1"
     plan = await explained(populated, Hot("suppression", recording._SUPPRESS, arguments, set(), 0))
     assert "hashed SubPlan" in " ".join(node.get("Filter", "") for node in plan if node.get("Alias") == "q")
+
+
+async def test_outcomes_above_many_checkpoints_are_read_once_for_all_shards(populated: asyncpg.Connection) -> None:
+    """The index over ticks knows no shards: searched for each of them, it would find the same blocks as many times."""
+    arguments = "'{0,1,2,3}', '{1,990,990,990}', 1"
+    for analysed in (False, True):
+        if analysed:
+            await populated.execute("VACUUM ANALYZE")
+        plan = await explained(populated, Hot("accounted for", backlog._ACCOUNTED, arguments, set(), 0))
+        scans = [node for node in plan if node.get("Relation Name", "").startswith("attempt_")]
+        assert {node["Actual Loops"] for node in scans} == {1}
+        (top,) = [node for node in plan if node.get("Parent Relationship") is None]
+        behind = 30_000 // 16
+        assert top["Actual Rows"] < 2 * behind, "nothing that the other shards did since"
 
 
 async def test_the_body_of_tick_of_is_the_one_explained(sql: asyncpg.Connection) -> None:

@@ -19,11 +19,14 @@ from daemon import app as daemon_app
 from daemon import config, store
 from daemon.catalogue import Catalogue
 from daemon.commands import CommandLimits, Commands
+from daemon.expressions.evaluator import Evaluator
+from daemon.expressions.judging import FilterPlaces
 from daemon.keys import Keychain, Vault
 from daemon.metrics import Metrics
 from daemon.pipeline.intake.event_feed import EventFeed
 from daemon.pipeline.intake.projection import Projection
 from daemon.pipeline.supervisor import Pipeline
+from daemon.pipeline.tunables import DEFAULTS
 from daemon.tokens import Tokens
 from daemon.web.app import build
 from daemon.web.http.listeners import OwnRunner
@@ -201,6 +204,10 @@ async def app(database_url: str, **settings: str) -> AsyncIterator[App]:
         request_tick=lambda: hurried.append(None),
         publish=publish,
         event_feed=EventFeed(query_pool.of("event feed")),
+        # Nobody runs the evaluator here.
+        filter_places=FilterPlaces(
+            evaluator=Evaluator(metrics), allowance=DEFAULTS.loop_allowance, patience_seconds=0.0
+        ),
         tracing=None,
         tick_age_seconds=lambda: pipeline.tick_age_seconds,
         clock_skew_seconds=lambda: pipeline.clock_skew_seconds,

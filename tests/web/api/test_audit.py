@@ -160,19 +160,19 @@ async def test_of_many_routes_a_page_is_explained_at_a_time(app: App) -> None:
 
 
 async def test_between_two_filters_others_have_their_turn(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    for _ in range(3):
-        await app.route(payload={"filter": "data.object.n == `1`"})
+    for number in range(3):
+        await app.route(payload={"filter": f"data.object.n == `{number}`"})
     event = {"tenant": "acme", "type": "order.create", "id": "e1", "data": {"n": 1}}
     await app.ask("POST", "/v1/events", event)
     order: list[str] = []
-    passes = payload.EventFilters.passes
+    result = payload.EventFilters.result
 
-    def noted(filters: payload.EventFilters, expression: str) -> bool:
+    def noted(filters: payload.EventFilters, expression: str) -> payload.FilterResult:
         order.append("filter")
         asyncio.get_running_loop().call_soon(order.append, "another")
-        return passes(filters, expression)
+        return result(filters, expression)
 
-    monkeypatch.setattr(payload.EventFilters, "passes", noted)
+    monkeypatch.setattr(payload.EventFilters, "result", noted)
     await app.ask("GET", "/v1/tenants/acme/explain?event=e1")
 
     assert order[:5] == ["filter", "another", "filter", "another", "filter"]

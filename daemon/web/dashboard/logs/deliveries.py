@@ -76,7 +76,12 @@ async def tail(request: web.Request) -> web.StreamResponse:
 async def _deliveries(request: web.Request, criteria: LogFilter) -> DeliveryPage:
     services, begin = request.app[SERVICES], _begin(request.query.get("after", ""))
     return await deliveries.page(
-        query_database(request), services.index, criteria.delivery_filter, begin=begin, limit=live.ROWS
+        query_database(request),
+        services.index,
+        criteria.delivery_filter,
+        begin=begin,
+        limit=live.ROWS,
+        places=services.filter_places,
     )
 
 

@@ -44,6 +44,7 @@ async def show(request: web.Request) -> web.Response:
         live=services.index,
         part=slice(begin, begin + PAGE_SIZE + 1),
         concerned_only=route is None,
+        places=services.filter_places,
     )
     return render(
         request,

@@ -78,7 +78,12 @@ class LiveFeed:
                 return
             try:
                 found = await deliveries.page(
-                    query_database(request), services.index, delivery_filter, begin=None, limit=ROWS
+                    query_database(request),
+                    services.index,
+                    delivery_filter,
+                    begin=None,
+                    limit=ROWS,
+                    places=services.filter_places,
                 )
             finally:  # also after a failure: an unavailable database is not read more often
                 self._read_at = clock()

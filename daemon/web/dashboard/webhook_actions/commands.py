@@ -23,6 +23,7 @@ from daemon.core.events.event import FieldProblem
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import Route, RouteStatus
 from daemon.deliveries import DeliveryFilter
+from daemon.expressions.judging import FilterPlaces
 from daemon.web.access.queries import query_database
 from daemon.web.dashboard import form_data, pages
 from daemon.web.dashboard.form_data import FormData, FormErrors, new_form_id, request_id
@@ -159,10 +160,12 @@ async def revoke(request: web.Request) -> web.Response:
     return _to_webhook(request, route, done="revoked")
 
 
-async def count_pending(database: Database, index: RouteIndex, route: Route) -> PendingCount:
+async def count_pending(
+    database: Database, index: RouteIndex, route: Route, places: FilterPlaces | None
+) -> PendingCount:
     """The deliveries of a route that wait now."""
     pending = DeliveryFilter(tenant=route.tenant, route_id=route.id, status=ListStatus.PENDING)
-    listed = await deliveries.page(database, index, pending, begin=None, limit=MAX_LISTED)
+    listed = await deliveries.page(database, index, pending, begin=None, limit=MAX_LISTED, places=places)
     if listed.next is None:
         return PendingCount(number=len(listed.items), is_exact=True)
     metrics = await route_metrics.read(database, route.id)
@@ -212,7 +215,7 @@ async def _consequences(request: web.Request, route: Route) -> _Consequences:
     services = request.app[SERVICES]
     others = (each for each in services.index.routes(route.tenant) if _has_same_target(each, route))
     return {
-        "pending": await count_pending(query_database(request), services.index, route),
+        "pending": await count_pending(query_database(request), services.index, route, services.filter_places),
         "others": list(islice(others, MAX_NAMES)),
         "others_more": sum(1 for _ in others),
     }

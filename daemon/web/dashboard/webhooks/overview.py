@@ -60,7 +60,12 @@ async def show(request: web.Request) -> web.Response:
     period = await last_disabled_period(query_database(request), route)
     of_route = DeliveryFilter(tenant=route.tenant, route_id=route.id)
     recent = await deliveries.page(
-        query_database(request), services.index, of_route, begin=None, limit=RECENT_DELIVERIES
+        query_database(request),
+        services.index,
+        of_route,
+        begin=None,
+        limit=RECENT_DELIVERIES,
+        places=services.filter_places,
     )
     metric_range = _range(request.query.get("range", ""))
     healths = await receivers.read(query_database(request), [route.id])
