@@ -26,16 +26,17 @@ from eventstore.postgres.connect import Database
 
 
 class ShardCursor:
-    """The last tick that was read of an adopted shard.
+    """The last tick that was read of an adopted shard; of the next one the events below `next_seq` are decided too.
 
-    A shard that is dropped and adopted again gets a new cursor, though it may be at the same tick. Then a tick that was
-    partly read before is read again as a whole.
+    So a failure between two pages of a tick repeats none of them. A shard that is dropped and adopted again gets a new
+    cursor, though it may be at the same tick. Then a tick that was partly read before is read again as a whole.
     """
 
-    __slots__ = ("is_dropped", "tick")
+    __slots__ = ("is_dropped", "next_seq", "tick")
 
     def __init__(self, tick: int) -> None:
         self.tick = tick
+        self.next_seq = 0
         self.is_dropped = False
 
 

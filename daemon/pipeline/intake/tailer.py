@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from daemon.pipeline.held_shards import Takeover
@@ -166,23 +166,30 @@ class Tailer:
         if not cursors:
             return
         await self._projection.reach(cut.route_pos)
-        async for events in self._events(cut, ticks.bits_of(cursors), list(cursors)):
+        async for events in self._events(cut, cursors):
             for event in events:
                 if not self._may_go_on():
                     await self._turn()
                 cursor = cursors.get(event.shard)
-                if cursor is not None and not cursor.is_dropped:
+                if cursor is not None and not cursor.is_dropped and event.seq >= cursor.next_seq:
                     self._decider.decide(event, cut, cursor)
+            if events:
+                for cursor in cursors.values():
+                    cursor.next_seq = max(cursor.next_seq, events[-1].seq + 1)
         held = {shard: cursor for shard, cursor in cursors.items() if not cursor.is_dropped}
         for shard, cursor in held.items():
-            cursor.tick = cut.tick
+            cursor.tick, cursor.next_seq = cut.tick, 0
             self._ledger.read(shard, cut.tick)
         if held:  # else the tick may be gone, and `forget` was called meanwhile
             self._snaps = {cut.tick: cut.snap}
         self._decided()
 
-    async def _events(self, cut: Tick, bits: int, shards: list[int]) -> AsyncIterator[Sequence[StoredEvent]]:
-        """The events of a tick in these shards, page by page: none, as they were told, or as the database has them."""
+    async def _events(self, cut: Tick, cursors: Mapping[int, ShardCursor]) -> AsyncIterator[Sequence[StoredEvent]]:
+        """The events of a tick in these shards, page by page: none, as they were told, or as the database has them.
+
+        After a failure between two pages they begin with the first one that is not decided.
+        """
+        bits = ticks.bits_of(cursors)
         told = self._told.pop(cut.tick, None)
         if not cut.may_touch(bits):
             return
@@ -192,7 +199,11 @@ class Tailer:
         before = cut.tick - 1
         if before not in self._snaps:
             self._snaps[before] = await ticks.snap_of(self._database, before)
-        async for page in tail.read_cut(self._database, before=self._snaps[before], tick=cut, shards=shards):
+        from_seq = min(cursor.next_seq for cursor in cursors.values())
+        pages = tail.read_cut(
+            self._database, before=self._snaps[before], tick=cut, shards=list(cursors), from_seq=from_seq
+        )
+        async for page in pages:
             yield page
 
     def _may_go_on(self) -> bool:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
+from daemon import audit
 from daemon.pipeline.held_shards import Takeover
 from daemon.pipeline.intake import tailer as module
 from daemon.pipeline.intake.deferred import ShardCursor
@@ -17,7 +20,10 @@ from eventstore.domain_events import polls, tail, ticks
 from eventstore.domain_events.events import StoredEvent
 from eventstore.domain_events.polls import NOTHING_READ, Poll, ReadUpto
 from eventstore.domain_events.ticks import Tick, bits_of
+from eventstore.postgres.connect import Database
+from eventstore.postgres.errors import StoreUnavailable
 from tests.support.pipeline.process import PipelineProcess, pipeline_process
+from tests.support.receivers.receiver import receiver
 from tests.support.values.builders import TENANTS
 
 Counted = Callable[[], int]
@@ -269,3 +275,87 @@ async def test_no_events_are_brought_while_memory_is_full(database_url: str, mon
         assert tailer.read_upto.tick == 0
         monkeypatch.setattr(type(it.pipeline._ledger), "has_room", property(lambda _ledger: False))
         assert tailer.read_upto == NOTHING_READ
+
+
+def fails_between_two_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages have two events, and the database is away once when the second page is read."""
+    monkeypatch.setattr(tail, "PAGE_ROWS", 2)
+    read_cut, failed = tail.read_cut, list[int]()
+
+    async def failing(*arguments: object, **options: object) -> AsyncIterator[list[StoredEvent]]:
+        async for page in read_cut(*arguments, **options):  # type: ignore[arg-type] # the original's arguments
+            yield page
+            if not failed:
+                failed.append(1)
+                raise StoreUnavailable("away")
+
+    monkeypatch.setattr(tail, "read_cut", failing)
+
+
+async def test_a_failure_between_two_pages_of_a_tick_repeats_none_of_its_events(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with tailing(database_url, monkeypatch) as (it, tailer, _):
+        fails_between_two_pages(monkeypatch)
+        decided = Decided(tailer, monkeypatch)
+        ids = [(await it.publish(tenant=tenant))[0] for tenant in TENANTS[:3] * 2]
+        tailer.told(await newest_tick(it))
+        with pytest.raises(StoreUnavailable):
+            await tailer.run_once()
+        assert (tailer.position, decided.events) == (0, ids[:2])
+        await tailer.run_once()
+        assert (tailer.position, decided.events) == (1, ids)
+        (next_id,) = await it.publish(tenant=TENANTS[0])
+        tailer.told(await newest_tick(it))
+        await tailer.run_once()
+        assert (tailer.position, decided.events) == (2, [*ids, next_id])
+
+
+async def test_a_shard_that_was_given_away_between_two_pages_is_read_from_the_beginning_of_the_tick(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was decided of it went with it. The other shards go on where they were."""
+    async with tailing(database_url, monkeypatch) as (it, tailer, _):
+        fails_between_two_pages(monkeypatch)
+        decided = Decided(tailer, monkeypatch)
+        ids = [(await it.publish(tenant=tenant))[0] for tenant in TENANTS[:2] * 2]
+        tailer.told(await newest_tick(it))
+        with pytest.raises(StoreUnavailable):
+            await tailer.run_once()
+        assert decided.events == ids[:2]
+        again = domain_events.shard_of(TENANTS[0])
+        it.pipeline._ledger.drop(again)
+        takeover = Takeover(checkpoints={again: 0})
+        it.pipeline._ledger.adopt(takeover)
+        tailer.adopt(takeover)
+        await tailer.run_once()
+        assert (tailer.position, decided.events) == (1, [*ids[:2], ids[0], *ids[2:]])
+
+
+async def test_a_connection_that_ends_between_two_pages_of_a_tick_has_nothing_sent_twice(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tail, "PAGE_ROWS", 100)
+    pages, ended = tail._pages, list[int]()
+
+    async def ending(database: Database, *arguments: Any) -> AsyncIterator[list[Any]]:
+        async for rows in pages(database, *arguments):
+            yield rows
+            if not ended:
+                ended.append(1)
+                async with database.connection() as connection:
+                    await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    async with receiver() as there:
+        async with pipeline_process(database_url, run=False) as it:
+            await it.route(there.url)
+            ids = await it.publish(count=300)
+        monkeypatch.setattr(tail, "_pages", ending)
+        async with pipeline_process(database_url) as it:
+            await it.until_accounted()
+            await it.until_row("SELECT count(DISTINCT seq) = 300 FROM hookledger.attempt")
+            assert await it.outcomes() == {id: ["delivered"] for id in ids}
+            now = datetime.now(UTC)
+            report = await audit.audit(it.database, start=now - timedelta(hours=1), end=now + timedelta(hours=1))
+            assert (report.findings, report.unread) == ([], 0)
+    assert ended
