@@ -133,12 +133,14 @@ class Tailer:
 
     def told(self, newest: Tick, events: Sequence[StoredEvent] | None = None, *, shards: int = 0) -> None:
         """This is the newest tick that there is; `events` are those of the shards in the bits of `shards`, if they came
-        with it. What was told of need not be asked for.
+        with it. What was told of need not be asked for. A tick that was read is nothing new.
         """
+        if newest.tick <= self._read_together:
+            return
         self._told[newest.tick] = _ToldTick(newest, events, shards)
         if len(self._told) > TOLD_TICKS:
             del self._told[min(self._told)]
-        self._newest = newest.tick
+        self._newest = newest.tick if self._newest is None else max(self._newest, newest.tick)
         self.wakeup.set()
 
     def must_ask(self) -> None:
@@ -158,8 +160,7 @@ class Tailer:
         """What is read of all shards that keep up, or will be without a question. The events of the next tick may come
         with its news, unless there is no room for them.
         """
-        together = self._together
-        upto = min(together.values(), default=-1)
+        together, upto = self._together, self._read_together
         if upto < 0 or not self._ledger.has_room or any(tick != upto for tick in together.values()):
             return NOTHING_READ
         while upto + 1 in self._told:
@@ -180,10 +181,11 @@ class Tailer:
         """Reads what there is. Whatever comes after the last question sets the wakeup."""
         self.wakeup.clear()
         is_more = True
-        while is_more and (together := self._together):
-            cuts = await self._after(min(together.values()))
+        while is_more and (begin := self._read_together) >= 0:
+            cuts = await self._after(begin)
             for cut in cuts:
                 await self._read(cut)
+                self._forget_read()
             is_more = len(cuts) == ticks.PAGE_TICKS
         await self.wakeup.wait(POLL_SECONDS)
 
@@ -202,7 +204,7 @@ class Tailer:
             await self._read_alone(cut, shard, cursor)
             if cursor.is_dropped:
                 return
-            if cursor.tick >= min(self._together.values(), default=cut.tick + 1):
+            if cursor.tick >= self._read_together >= 0:
                 break
         else:
             if len(cuts) == ticks.PAGE_TICKS:
@@ -214,6 +216,17 @@ class Tailer:
     def _together(self) -> dict[int, int]:
         """The last tick that was read of each shard that keeps up."""
         return {shard: cursor.tick for shard, cursor in self._cursors.items() if not cursor.is_behind}
+
+    @property
+    def _read_together(self) -> int:
+        """The last tick that was read of all shards that keep up; -1 if there are none."""
+        return min((cursor.tick for cursor in self._cursors.values() if not cursor.is_behind), default=-1)
+
+    def _forget_read(self) -> None:
+        """Forgets what was told of ticks that are read: their events take memory that the ledger does not count."""
+        upto = self._read_together
+        for number in [number for number in self._told if number <= upto]:
+            del self._told[number]
 
     async def _after(self, begin: int) -> list[Tick]:
         """The ticks after number `begin`, as was told or as the database has them."""

@@ -79,8 +79,7 @@ async def test_a_tick_that_it_was_told_is_not_asked_for(database_url: str, monke
             await tailer.run_once()
             assert (tailer.position, questions()) == (number, 0)
             tailer.told(await newest_tick(it))
-            await tailer.run_once()
-            assert (tailer.position, questions()) == (number, 0)
+            assert not tailer.wakeup.is_set
 
 
 async def test_ticks_of_which_nobody_told_are_asked_for_once(
@@ -279,6 +278,54 @@ async def test_only_so_many_ticks_that_were_told_of_are_kept(
         assert len(tailer._told) == module.TOLD_TICKS
         await tailer.run_once()
         assert (tailer.position, questions()) == (module.TOLD_TICKS + 1, 1)
+
+
+async def test_a_tick_that_is_told_again_after_it_was_read_takes_no_memory(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A notification told of it, and the next poll brings it once more, with its events."""
+    async with tailing(database_url, monkeypatch) as (it, tailer, questions):
+        read = tailer.read_upto
+        await it.publish()
+        found = await poll(it, read)
+        assert found.newest is not None
+        assert found.events
+        tailer.told(found.newest)
+        await tailer.run_once()
+        assert (tailer.position, tailer.wakeup.is_set) == (1, False)
+        tailer.told(found.newest, found.events, shards=read.shards)
+        assert (tailer._told, tailer.wakeup.is_set) == ({}, False)
+        tailer.told(await tick(it))
+        await tailer.run_once()
+        assert (tailer.position, tailer._told, questions()) == (2, {}, 0)
+
+
+async def test_a_tick_that_is_told_again_while_it_is_read_takes_no_memory(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with tailing(database_url, monkeypatch) as (it, tailer, _):
+        newest = await tick(it)
+        decide = tailer._decider.decide
+
+        def told_meanwhile(event: StoredEvent, cut: Tick, cursor: ShardCursor) -> None:
+            tailer.told(newest, [event], shards=tailer.read_upto.shards)
+            decide(event, cut, cursor)
+
+        monkeypatch.setattr(tailer._decider, "decide", told_meanwhile)
+        tailer.told(newest)
+        await tailer.run_once()
+        assert (tailer.position, tailer._told) == (1, {})
+
+
+async def test_an_older_tick_that_is_told_later_hides_no_newer_one(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with tailing(database_url, monkeypatch) as (it, tailer, questions):
+        older, newer = await tick(it), await tick(it)
+        tailer.told(newer)
+        tailer.told(older)
+        await tailer.run_once()
+        assert (tailer.position, questions()) == (2, 0)
 
 
 async def test_no_events_are_brought_while_memory_is_full(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
