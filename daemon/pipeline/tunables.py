@@ -24,6 +24,11 @@ class Tunables:
     max_bytes: int = 64 * 1024 * 1024
     # A full ledger has room again only below this part of either, so that the tailer wakes up for many deliveries.
     room_part: float = 0.75
+    # One shard takes no more than this part of what the others leave: nearly all while they have nothing, and half each
+    # if two want all. What is left over lets the others begin. The second part of the ledger it may have in any case,
+    # lest shards that are equally busy are told apart.
+    shard_part: float = 0.9
+    least_shard_part: float = 0.125
 
     # Intake: daemon/pipeline/intake.
     #

@@ -35,6 +35,8 @@ PAGE_BYTES = 8 * 1024 * 1024
 # Nearly every cut has fewer events than this. So many are read without knowing their size: they are PAGE_BYTES if each
 # has the greatest length that the API takes by default.
 FEW_ROWS = 32
+# A read ahead that nobody needs any more may end within this time.
+_LAST_READ_SECONDS = 1.0
 
 # A walk may skip this many rows for each row it returns.
 _SPARSE = 100
@@ -177,10 +179,17 @@ class LeanCut:
 
 
 async def read_cut(
-    database: Database, *, before: str, tick: Tick, shards: Sequence[int], from_seq: int = 0
+    database: Database,
+    *,
+    before: str,
+    tick: Tick,
+    shards: Sequence[int],
+    from_seq: int = 0,
+    page_bytes: int | None = None,
 ) -> AsyncGenerator[list[StoredEvent], None]:
     """The events of `tick` in the given shards, in pages sorted by seq. `before` is the snapshot of the tick before.
-    With `from_seq` only those from that seq on.
+    With `from_seq` only those from that seq on. A page has `page_bytes` at most, PAGE_BYTES by default, or one event;
+    or as few events as are read without knowing their size.
 
     Of a large cut the next page is read while the consumer works on one. No connection is held beyond that, so a slow
     consumer costs the database nothing.
@@ -191,27 +200,27 @@ async def read_cut(
         return
     cut = difference(before, tick.snap)
     bound = (shards, cut.lower, cut.upper, cut.unfinished, cut.late)
-    few, size = min(FEW_ROWS, PAGE_ROWS), None
+    few, size, most_bytes = min(FEW_ROWS, PAGE_ROWS), None, page_bytes or PAGE_BYTES
     async with database.connection(seconds=30) as connection:
         rows = await connection.fetch(_FEW, *bound, few)
         if len(rows) == few:
             (size,) = await connection.fetch(_MEASURE, *bound)
-            if size["rows"] <= PAGE_ROWS and size["bytes"] <= PAGE_BYTES:
+            if size["rows"] <= PAGE_ROWS and size["bytes"] <= most_bytes:
                 rows, size = await connection.fetch(_WHOLE, *bound, PAGE_ROWS), None
     if size is None:
         if rows := [row for row in rows if row["seq"] >= from_seq]:
             yield _events(rows, tick)
         return
     del rows  # lest they take memory while the pages are read
-    async with aclosing(_read_ahead(_pages(database, size, bound, from_seq))) as pages:
+    async with aclosing(_read_ahead(_pages(database, size, bound, from_seq, most_bytes))) as pages:
         async for rows in pages:
             yield _events(rows, tick)
 
 
 async def _pages(
-    database: Database, size: asyncpg.Record, bound: _Bound, from_seq: int
+    database: Database, size: asyncpg.Record, bound: _Bound, from_seq: int, most_bytes: int
 ) -> AsyncGenerator[list[asyncpg.Record], None]:
-    limit = max(1, min(PAGE_ROWS, PAGE_BYTES * size["rows"] // max(1, size["bytes"])))
+    limit = max(1, min(PAGE_ROWS, most_bytes * size["rows"] // max(1, size["bytes"])))
     for statement, first, last in _seq_ranges(size):
         next_seq = max(first, from_seq)
         while next_seq <= last:
@@ -232,6 +241,10 @@ async def _read_ahead(
         while (page := await next_page) is not None:
             next_page = asyncio.ensure_future(anext(pages, None))
             yield page
+    except GeneratorExit:
+        # The consumer wants no more. To cancel a read that is under way would cost its connection.
+        await asyncio.wait([next_page], timeout=_LAST_READ_SECONDS)
+        raise
     finally:
         next_page.cancel()
         await asyncio.gather(next_page, return_exceptions=True)

@@ -76,8 +76,8 @@ class Decider:
                 await asyncio.sleep(0)  # there may be thousands
                 return
             event = await self.deferred.load(deferred)
-            if not self._ledger.has_room:
-                await self._ledger.room()
+            if not self._ledger.has_room_of(deferred.shard):
+                await self._ledger.room_of(deferred.shard)
             if event is not None and not deferred.is_forgotten() and not self._decide_here(event, deferred.cut):
                 filters = EventFilters(payload_event(event))
                 filters.results |= await self._evaluator.filter_results(

@@ -6,14 +6,14 @@ tick that was not read yet, so no checkpoint passes it, and a crash or a handove
 again.
 
 Only places in the log are kept here, not payloads. A tenant that publishes faster than its filters can be evaluated
-costs memory for numbers, and beyond a limit its shard is not read further.
+costs memory for numbers, and beyond a limit its shard is left behind.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,17 +26,25 @@ from eventstore.postgres.connect import Database
 
 
 class ShardCursor:
-    """The last tick that was read of an adopted shard.
+    """The last tick that was read of an adopted shard, and its snapshot if that is known; of the next one the events
+    below `next_seq` are decided too. A shard that `is_behind` is read apart from the others.
 
-    A shard that is dropped and adopted again gets a new cursor, though it may be at the same tick. Then a tick that was
-    partly read before is read again as a whole.
+    So a failure between two pages of a tick repeats none of them. A shard that is dropped and adopted again gets a new
+    cursor, though it may be at the same tick. Then a tick that was partly read before is read again as a whole.
     """
 
-    __slots__ = ("is_dropped", "tick")
+    __slots__ = ("is_behind", "is_dropped", "next_seq", "snap", "tick")
 
     def __init__(self, tick: int) -> None:
         self.tick = tick
+        self.snap: str | None = None
+        self.next_seq = 0
+        self.is_behind = False
         self.is_dropped = False
+
+    def advance(self, cut: Tick) -> None:
+        """Notes that all of a tick was decided or deferred."""
+        self.tick, self.snap, self.next_seq = cut.tick, cut.snap, 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +63,12 @@ class DeferredEvent:
 
 
 class DeferredEvents:
-    """`add` defers an event, `turn` hands out the oldest one of a tenant in turn. `on_room` is called when a shard that
-    had too many has few enough again.
+    """`add` defers an event, `turn` hands out the oldest one of a tenant in turn. `full` are the shards with so many
+    that they are not to be read further for now.
     """
 
     def __init__(self, database: Database, tunables: Tunables = DEFAULTS) -> None:
-        self.on_room: Callable[[], None] = _nothing
+        self.full: dict[int, asyncio.Event] = {}
         self._database = database
         self._tunables = tunables
         self._queues: dict[str, deque[DeferredEvent]] = {}
@@ -73,10 +81,6 @@ class DeferredEvents:
         """True if the tenant's next event has to wait for earlier ones. On the hot path."""
         return tenant in self._queues
 
-    def is_full(self, shard: int) -> bool:
-        """True if the shard is not to be read further for now."""
-        return self._by_shard[shard] >= self._tunables.deferred_of_shard
-
     @property
     def has_room(self) -> bool:
         """True if there is memory for more. On the hot path."""
@@ -86,6 +90,12 @@ class DeferredEvents:
         """Waits until there is memory for more."""
         await self._room.wait()
 
+    async def room_of(self, shard: int) -> None:
+        """Waits until there is memory for more, and few enough are of this shard."""
+        await self._room.wait()
+        if shard in self.full:
+            await self.full[shard].wait()
+
     def add(self, event: StoredEvent, cut: Tick, cursor: ShardCursor) -> None:
         """Defers an event, behind those of its tenant."""
         queue = self._queues.get(event.tenant)
@@ -94,6 +104,8 @@ class DeferredEvents:
             self._turns.put_nowait(event.tenant)
         queue.append(DeferredEvent(event.seq, event.recorded_at, event.shard, cut, cursor))
         self._by_shard[event.shard] += 1
+        if self._by_shard[event.shard] >= self._tunables.deferred_of_shard:
+            self.full.setdefault(event.shard, asyncio.Event())
         if self._by_shard.total() >= self._tunables.deferred_events:
             self._room.clear()
 
@@ -122,13 +134,8 @@ class DeferredEvents:
         return event
 
     def _leave(self, shard: int) -> None:
-        was_full = self.is_full(shard)
         self._by_shard[shard] -= 1
-        if was_full and not self.is_full(shard):
-            self.on_room()
+        if shard in self.full and self._by_shard[shard] < self._tunables.deferred_of_shard:
+            self.full.pop(shard).set()
         if self._by_shard.total() < self._tunables.deferred_events:
             self._room.set()
-
-
-def _nothing() -> None:
-    """Nobody waits for room."""

@@ -61,4 +61,4 @@ class Intake:
     def loops(self) -> Loops:
         """What takes in events. It ends first when the process is to stop."""
         deciders: Loops = {f"decider {number}": self._decider.run_once for number in range(self._decisions_at_once)}
-        return {"ticker": self.ticker.run_once, "tailer": self.tailer.run_once, **deciders}
+        return {"ticker": self.ticker.run_once, **self.tailer.loops(), **deciders}

@@ -4,24 +4,33 @@ A tick names a position of the route log, and it is read only after the projecti
 decision equals every later recomputation of it. A tick that has no event of the shards held here is passed over, and
 the few events of the newest tick have often come with the news of it. Shards that were adopted at different checkpoints
 advance separately until they are at the same tick.
+
+All shards that keep up are read together: one question for each tick. A shard is left behind if it has its share of the
+ledger, if too many of its events are deferred, if most of a tick of several pages is its own, or if it was adopted many
+ticks behind the others. It is then read by a loop of its own, which waits for room, until it is where the others are.
+So order holds within a shard, and none waits for another one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 
 from daemon.pipeline.held_shards import Takeover
 from daemon.pipeline.intake.decider import Decider
 from daemon.pipeline.intake.deferred import ShardCursor
 from daemon.pipeline.intake.projection import Projection
+from daemon.pipeline.loops import Loops
 from daemon.pipeline.scheduling.ledger import Ledger
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.wakeup import Wakeup
 from eventstore.domain_events import tail, ticks
-from eventstore.domain_events.events import StoredEvent
+from eventstore.domain_events.events import SHARDS, StoredEvent
 from eventstore.domain_events.polls import NOTHING_READ, ReadUpto
 from eventstore.domain_events.ticks import Tick
 from eventstore.postgres.connect import Database
@@ -30,6 +39,12 @@ from eventstore.postgres.connect import Database
 POLL_SECONDS = 15.0
 # So many ticks that were told of are kept for a tailer that waits for room; it asks for the others.
 TOLD_TICKS = 16
+# A shard that is further behind the others than this is not read with them; it would hold them up.
+BEHIND_TICKS = 16
+# Whose events are more than this part of a page is left behind if the tick has another one.
+BEHIND_PART = 0.25
+# The pages of a shard that is left behind are smaller, since many may be at once.
+BEHIND_PAGE_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +59,28 @@ class _ToldTick:
         return self.events is not None and shards & ~self.shards == 0
 
 
+class _TimeSlice:
+    """How long somebody has worked without a pause: events of one tick may take seconds."""
+
+    __slots__ = ("_began_at",)
+
+    def __init__(self) -> None:
+        self._began_at = time.monotonic()
+
+    def is_over(self, seconds: float) -> bool:
+        """True after so many seconds. On the hot path."""
+        return time.monotonic() - self._began_at > seconds
+
+    async def pause(self) -> None:
+        """Lets others work."""
+        await asyncio.sleep(0)
+        self._began_at = time.monotonic()
+
+
 class Tailer:
-    """`adopt` and `drop` add and remove shards. `run_once` reads all ticks there are, then waits for the wakeup."""
+    """`adopt` and `drop` add and remove shards. `run_once` reads all ticks there are for the shards that keep up, then
+    waits for the wakeup; `catch_up` reads for one that was left behind.
+    """
 
     def __init__(
         self,
@@ -64,13 +99,17 @@ class Tailer:
         self._tunables = tunables
         self._cursors: dict[int, ShardCursor] = {}
         self._accounted_upto: dict[int, int] = {}  # by shard: the last tick with pairs that are accounted for
-        self._snaps: dict[int, str] = {0: ticks.EMPTY_SNAP}
+        self._left_behind = {shard: Wakeup() for shard in range(SHARDS)}
         # What was told: ticks, and the events of some of them.
         self._told: dict[int, _ToldTick] = {}
         self._newest: int | None = None
-        self._began_at = time.monotonic()
+        self._slice = _TimeSlice()
         decider.on_decided = self._decided
-        decider.deferred.on_room = self.wakeup.set
+
+    def loops(self) -> Loops:
+        """What reads the shards that keep up, and each one that is left behind."""
+        behind: Loops = {f"tailer of shard {shard}": partial(self.catch_up, shard) for shard in range(SHARDS)}
+        return {"tailer": self.run_once, **behind}
 
     def adopt(self, takeover: Takeover) -> None:
         """Starts to read shards after their checkpoints. The accounted pairs of `takeover` are skipped."""
@@ -95,12 +134,14 @@ class Tailer:
 
     def told(self, newest: Tick, events: Sequence[StoredEvent] | None = None, *, shards: int = 0) -> None:
         """This is the newest tick that there is; `events` are those of the shards in the bits of `shards`, if they came
-        with it. What was told of need not be asked for.
+        with it. What was told of need not be asked for. A tick that was read is nothing new.
         """
+        if newest.tick <= self._read_together:
+            return
         self._told[newest.tick] = _ToldTick(newest, events, shards)
         if len(self._told) > TOLD_TICKS:
             del self._told[min(self._told)]
-        self._newest = newest.tick
+        self._newest = newest.tick if self._newest is None else max(self._newest, newest.tick)
         self.wakeup.set()
 
     def must_ask(self) -> None:
@@ -110,7 +151,6 @@ class Tailer:
 
     def forget(self) -> None:
         """Forgets what was read of ticks, since they may be gone. No shard is held at that moment."""
-        self._snaps = {0: ticks.EMPTY_SNAP}
         self._told.clear()
         self._newest = None
         for shard in list(self._accounted_upto):
@@ -118,31 +158,76 @@ class Tailer:
 
     @property
     def read_upto(self) -> ReadUpto:
-        """What is read of all shards, or will be without a question. The events of the next tick may come with its
-        news, unless there is no room for them.
+        """What is read of all shards that keep up, or will be without a question. The events of the next tick may come
+        with its news, unless there is no room for them.
         """
-        upto = self.position
-        if not self._ledger.has_room or any(cursor.tick != upto for cursor in self._cursors.values()):
+        together, upto = self._together, self._read_together
+        if upto < 0 or not self._ledger.has_room or any(tick != upto for tick in together.values()):
             return NOTHING_READ
         while upto + 1 in self._told:
             upto += 1
-        return ReadUpto(upto, ticks.bits_of(self._cursors))
+        return ReadUpto(upto, ticks.bits_of(together))
 
     @property
     def position(self) -> int:
         """The oldest tick among the cursors; 0 without shards."""
         return min((cursor.tick for cursor in self._cursors.values()), default=0)
 
+    @property
+    def behind(self) -> list[int]:
+        """The shards that were left behind."""
+        return [shard for shard, cursor in self._cursors.items() if cursor.is_behind]
+
     async def run_once(self) -> None:
         """Reads what there is. Whatever comes after the last question sets the wakeup."""
         self.wakeup.clear()
         is_more = True
-        while is_more and (begin := self._next_position()) is not None:
+        while is_more and (begin := self._read_together) >= 0:
             cuts = await self._after(begin)
             for cut in cuts:
                 await self._read(cut)
+                self._forget_read()
             is_more = len(cuts) == ticks.PAGE_TICKS
         await self.wakeup.wait(POLL_SECONDS)
+
+    async def catch_up(self, shard: int) -> None:
+        """Reads a shard that was left behind until it is where the others are, at most a page of ticks at a time. Waits
+        while it keeps up.
+        """
+        bell = self._left_behind[shard]
+        bell.clear()
+        cursor = self._cursors.get(shard)
+        if cursor is None or not cursor.is_behind:
+            await bell.wait_set()
+            return
+        cuts = await ticks.after(self._database, cursor.tick)
+        for cut in cuts:
+            await self._read_alone(cut, shard, cursor)
+            if cursor.is_dropped:
+                return
+            if cursor.tick >= self._read_together >= 0:
+                break
+        else:
+            if len(cuts) == ticks.PAGE_TICKS:
+                return
+        cursor.is_behind = False
+        self.wakeup.set()
+
+    @property
+    def _together(self) -> dict[int, int]:
+        """The last tick that was read of each shard that keeps up."""
+        return {shard: cursor.tick for shard, cursor in self._cursors.items() if not cursor.is_behind}
+
+    @property
+    def _read_together(self) -> int:
+        """The last tick that was read of all shards that keep up; -1 if there are none."""
+        return min((cursor.tick for cursor in self._cursors.values() if not cursor.is_behind), default=-1)
+
+    def _forget_read(self) -> None:
+        """Forgets what was told of ticks that are read: their events take memory that the ledger does not count."""
+        upto = self._read_together
+        for number in [number for number in self._told if number <= upto]:
+            del self._told[number]
 
     async def _after(self, begin: int) -> list[Tick]:
         """The ticks after number `begin`, as was told or as the database has them."""
@@ -151,64 +236,142 @@ class Tailer:
             return await ticks.after(self._database, begin)
         return [self._told[number].tick for number in range(begin + 1, newest + 1)]
 
-    def _next_position(self) -> int | None:
-        """The oldest tick among the shards that may be read, None if there are none.
-
-        A shard of which too many events are deferred falls behind, and the others are read without it.
-        """
-        readable = [cursor.tick for shard, cursor in self._cursors.items() if not self._decider.deferred.is_full(shard)]
-        return min(readable, default=None)
-
     async def _read(self, cut: Tick) -> None:
-        """Reads one tick for the shards whose cursor is right before it."""
-        before = cut.tick - 1
-        is_full = self._decider.deferred.is_full
-        cursors = {s: cursor for s, cursor in self._cursors.items() if cursor.tick == before and not is_full(s)}
+        """Reads one tick for the shards that keep up and whose cursor is right before it."""
+        together, before = self._together, cut.tick - 1
+        cursors = {shard: self._cursors[shard] for shard, tick in together.items() if tick == before}
         if not cursors:
             return
+        newest = max(together.values())
+        if newest - before > BEHIND_TICKS:
+            self._leave_behind(cursors, list(cursors))
+            return
         await self._projection.reach(cut.route_pos)
-        async for events in self._events(cut, ticks.bits_of(cursors), list(cursors)):
-            for event in events:
-                if not self._may_go_on():
-                    await self._turn()
-                cursor = cursors.get(event.shard)
-                if cursor is not None and not cursor.is_dropped:
-                    self._decider.decide(event, cut, cursor)
-        held = {shard: cursor for shard, cursor in cursors.items() if not cursor.is_dropped}
-        for shard, cursor in held.items():
-            cursor.tick = cut.tick
-            self._ledger.read(shard, cut.tick)
-        if held:  # else the tick may be gone, and `forget` was called meanwhile
-            self._snaps = {cut.tick: cut.snap}
+        while not await self._read_pages(cut, cursors, are_others_ahead=newest > before):
+            pass
+        self._advance(cut, cursors)
+
+    async def _read_pages(self, cut: Tick, cursors: dict[int, ShardCursor], *, are_others_ahead: bool) -> bool:
+        """Decides the events of a tick, page by page. False if shards were left behind, so that the rest of the tick is
+        to be read without them; they are taken out of `cursors`.
+        """
+        is_behind: Collection[int] = ()
+        count = len(cursors)
+        async with aclosing(self._events(cut, cursors)) as pages:
+            async for page in pages:
+                self._leave_behind(cursors, is_behind)
+                if len(cursors) < count:
+                    return not cursors
+                for event in page:
+                    if (shard := event.shard) not in cursors:
+                        continue
+                    if not self._may_go_on():
+                        await self._turn()
+                    if self._is_full(shard):
+                        self._leave_behind(cursors, (shard,))
+                    else:
+                        self._decide(event, cut, cursors[shard])
+                if not cursors:
+                    return True
+                _passed(page, cursors)
+                is_behind = list(cursors) if are_others_ahead else _most_of(page)
+        return True
+
+    async def _read_alone(self, cut: Tick, shard: int, cursor: ShardCursor) -> None:
+        """Reads one tick for a shard that is behind. Waits for room for each event."""
+        await self._projection.reach(cut.route_pos)
+        slice_seconds = self._tunables.yield_seconds / max(1, len(self.behind))
+        time_slice = _TimeSlice()
+        cursors = {shard: cursor}
+        if cut.may_touch(1 << shard):
+            async with aclosing(self._stored(cut, cursors, page_bytes=BEHIND_PAGE_BYTES)) as pages:
+                async for page in pages:
+                    for event in page:
+                        while not cursor.is_dropped and (self._is_full(shard) or not self._has_room):
+                            await self._ledger.room_of(shard)
+                            await self._decider.deferred.room_of(shard)
+                        if time_slice.is_over(slice_seconds):
+                            await time_slice.pause()
+                        if cursor.is_dropped:
+                            return
+                        self._decide(event, cut, cursor)
+                    _passed(page, cursors)
+        self._advance(cut, cursors)
+
+    def _decide(self, event: StoredEvent, cut: Tick, cursor: ShardCursor) -> None:
+        if event.seq >= cursor.next_seq and not cursor.is_dropped:
+            self._decider.decide(event, cut, cursor)
+            cursor.next_seq = event.seq + 1
+
+    def _advance(self, cut: Tick, cursors: Mapping[int, ShardCursor]) -> None:
+        """Notes that a tick was read for these shards."""
+        for shard, cursor in cursors.items():
+            if not cursor.is_dropped:
+                cursor.advance(cut)
+                self._ledger.read(shard, cut.tick)
         self._decided()
 
-    async def _events(self, cut: Tick, bits: int, shards: list[int]) -> AsyncIterator[Sequence[StoredEvent]]:
+    def _leave_behind(self, cursors: dict[int, ShardCursor], shards: Collection[int]) -> None:
+        """Has shards read by their own loops from now on, and takes them out of `cursors`."""
+        for shard in shards:
+            cursor = cursors.pop(shard, None)
+            if cursor is not None:
+                cursor.is_behind = True
+                self._left_behind[shard].set()
+
+    async def _events(
+        self, cut: Tick, cursors: Mapping[int, ShardCursor]
+    ) -> AsyncGenerator[Sequence[StoredEvent], None]:
         """The events of a tick in these shards, page by page: none, as they were told, or as the database has them."""
+        bits = ticks.bits_of(cursors)
         told = self._told.pop(cut.tick, None)
         if not cut.may_touch(bits):
             return
         if told is not None and told.tick == cut and told.has_events_of(bits):
             yield told.events or ()
             return
-        before = cut.tick - 1
-        if before not in self._snaps:
-            self._snaps[before] = await ticks.snap_of(self._database, before)
-        async for page in tail.read_cut(self._database, before=self._snaps[before], tick=cut, shards=shards):
-            yield page
+        async with aclosing(self._stored(cut, cursors)) as pages:
+            async for page in pages:
+                yield page
+
+    async def _stored(
+        self, cut: Tick, cursors: Mapping[int, ShardCursor], *, page_bytes: int | None = None
+    ) -> AsyncGenerator[Sequence[StoredEvent], None]:
+        """The events of a tick as the database has them, from the first one that is not decided."""
+        before = next((cursor.snap for cursor in cursors.values() if cursor.snap is not None), None)
+        if before is None:
+            before = await ticks.snap_of(self._database, cut.tick - 1)
+        found = tail.read_cut(
+            self._database,
+            before=before,
+            tick=cut,
+            shards=list(cursors),
+            from_seq=min(cursor.next_seq for cursor in cursors.values()),
+            page_bytes=page_bytes,
+        )
+        async with aclosing(found) as pages:
+            async for page in pages:
+                yield page
+
+    def _is_full(self, shard: int) -> bool:
+        """True if a shard is not to be read further for now. On the hot path."""
+        return self._ledger.has_share(shard) or shard in self._decider.deferred.full
+
+    @property
+    def _has_room(self) -> bool:
+        return self._ledger.has_room and self._decider.deferred.has_room
 
     def _may_go_on(self) -> bool:
-        is_in_time = time.monotonic() - self._began_at <= self._tunables.yield_seconds
-        return is_in_time and self._ledger.has_room and self._decider.deferred.has_room
+        return self._has_room and not self._slice.is_over(self._tunables.yield_seconds)
 
     async def _turn(self) -> None:
-        """Waits for room in memory, and lets others work after a while: events of one tick may take seconds."""
+        """Waits for room in memory, and lets others work after a while."""
         if not self._ledger.has_room:
             await self._ledger.room()
         if not self._decider.deferred.has_room:
             await self._decider.deferred.room()
-        if time.monotonic() - self._began_at > self._tunables.yield_seconds:
-            await asyncio.sleep(0)
-            self._began_at = time.monotonic()
+        if self._slice.is_over(self._tunables.yield_seconds):
+            await self._slice.pause()
 
     def _decided(self) -> None:
         for shard, upto in list(self._accounted_upto.items()):
@@ -218,3 +381,16 @@ class Tailer:
     def _forget_accounted(self, shard: int) -> None:
         self._decider.accounted.pop(shard, None)
         self._accounted_upto.pop(shard, None)
+
+
+def _passed(page: Sequence[StoredEvent], cursors: Mapping[int, ShardCursor]) -> None:
+    """Notes that a page was decided."""
+    if page:
+        for cursor in cursors.values():
+            cursor.next_seq = max(cursor.next_seq, page[-1].seq + 1)
+
+
+def _most_of(page: Sequence[StoredEvent]) -> list[int]:
+    """The shards that have much of a page."""
+    counts = Counter(event.shard for event in page)
+    return [shard for shard, count in counts.items() if count > len(page) * BEHIND_PART]

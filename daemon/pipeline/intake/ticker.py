@@ -8,7 +8,8 @@ sake: the interval must stay well below the second for which a poll keeps the se
 (daemon.pipeline.sending.send_gate).
 
 After a minute without a tick the glances that come with the lifeline's probes take the place of polls, every 0.75 s
-(eventstore/domain_events/glances.py): the ticker polls when one of them sees that something was committed.
+(eventstore/domain_events/glances.py): the ticker polls when one of them sees that something was committed. If that poll
+finds nothing, because others write to the database too, the next one is for the next glance to ask for.
 
 A poll brings the newest tick with its events, if they are few and the tailer has read all before them. The notification
 of a tick that another process made brings it too, so nobody has to ask for it; that of a tick that this process has
@@ -84,6 +85,7 @@ class Ticker:
         # When this process made a tick, when it was answered, and when anybody is known to have looked for a tick.
         self._made_at = self._answered_at = self._looked_at = self._told_at = time.monotonic()
         self._glanced_at = -math.inf
+        self._is_asked_by_glance = False
         self._arrival = UNUSED
         log_watch.on_begun_anew.append(self._forget)
 
@@ -105,6 +107,7 @@ class Ticker:
         if now < self._told_at + QUIET_SECONDS:
             return False
         if not self._log_watch.is_unchanged(glance, asked_at):
+            self._is_asked_by_glance = True
             self.wakeup.set()
             return False
         self._glanced_at = now
@@ -149,10 +152,13 @@ class Ticker:
         elif self._due_at(jitter) > time.monotonic():
             return  # meanwhile somebody published here, or another process made a tick
         self.wakeup.clear()
-        asked_at = time.monotonic()
+        asked_at, told_at = time.monotonic(), self._told_at
+        is_for_glance, self._is_asked_by_glance = self._is_asked_by_glance, False
         poll = await self._poll()
         await self._log_watch.reach(poll)
         self._send_gate.known(asked_at)
+        if is_for_glance and self._told_at == told_at:
+            self._glanced_at = time.monotonic()
 
     @contextmanager
     def asking(self) -> Iterator[None]:

@@ -3,6 +3,9 @@
 The checkpoint of a shard is the last tick of which every delivery is accounted. It never waits for a receiver, because
 whatever takes long is written down as waiting (`daemon.pipeline.backlog.parking`). The ledger also bounds what is
 held in memory: when it is full the tailer stops reading, and lag grows in the log alone.
+
+No shard fills it alone. One that has most of what the others leave is full by itself: the tailer leaves it behind and
+reads on for the others, so the deliveries of a tenant do not wait for the burst of another one.
 """
 
 from __future__ import annotations
@@ -17,6 +20,21 @@ from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.wakeup import Wakeup
 
 
+class _Shard:
+    """What is unaccounted of a shard, by tick and altogether. `room` is clear while it has its share of the ledger."""
+
+    __slots__ = ("bytes", "deferred", "open", "pairs", "read_upto", "room")
+
+    def __init__(self, checkpoint: int) -> None:
+        self.open: dict[int, int] = {}
+        self.deferred: dict[int, int] = {}
+        self.read_upto = checkpoint
+        self.pairs = 0
+        self.bytes = 0
+        self.room = asyncio.Event()
+        self.room.set()
+
+
 class Ledger:
     """Counts what is unaccounted, by shard and tick, and bounds it by `max_pairs` and `max_bytes`. `moved` is set when
     a checkpoint may have moved: the recorder sleeps until then.
@@ -26,11 +44,13 @@ class Ledger:
         self.moved = Wakeup()
         self._max_pairs = tunables.max_pairs
         self._max_bytes = tunables.max_bytes
+        self._room_part = tunables.room_part
         self._room_pairs = tunables.max_pairs * tunables.room_part
         self._room_bytes = tunables.max_bytes * tunables.room_part
-        self._open: dict[int, dict[int, int]] = {}
-        self._deferred: dict[int, dict[int, int]] = {}
-        self._read_upto: dict[int, int] = {}
+        self._shard_part = tunables.shard_part
+        self._least_pairs = tunables.max_pairs * tunables.least_shard_part
+        self._least_bytes = tunables.max_bytes * tunables.least_shard_part
+        self._shards: dict[int, _Shard] = {}
         self._pairs = 0
         self._bytes = 0
         self._room = asyncio.Event()
@@ -41,9 +61,7 @@ class Ledger:
     def adopt(self, takeover: Takeover) -> None:
         """Begins to count for shards whose ticks up to their checkpoint are done."""
         for shard, checkpoint in takeover.checkpoints.items():
-            self._open[shard] = {}
-            self._deferred[shard] = {}
-            self._read_upto[shard] = checkpoint
+            self._shards[shard] = _Shard(checkpoint)
 
     async def part(self, shards: Collection[int]) -> None:
         """Forgets these shards: what they had in memory is written by now."""
@@ -55,17 +73,21 @@ class Ledger:
         for delivery in [d for d in self._unaccounted if d.shard == shard]:
             delivery.advance(DeliveryStep.WITHDRAW)
             self.account(delivery)
-        self._open.pop(shard, None)
-        self._deferred.pop(shard, None)
-        self._read_upto.pop(shard, None)
+        dropped = self._shards.pop(shard, None)
+        if dropped is not None:
+            dropped.room.set()
 
     def add(self, delivery: Delivery) -> None:
         """Takes in a delivery that was just decided."""
-        ticks, tick = self._open[delivery.shard], delivery.tick
-        ticks[tick] = ticks.get(tick, 0) + 1
+        shard, tick = self._shards[delivery.shard], delivery.tick
+        shard.open[tick] = shard.open.get(tick, 0) + 1
         size_bytes = self._unaccounted[delivery] = delivery.event.size_bytes
+        shard.pairs += 1
+        shard.bytes += size_bytes
         self._pairs += 1
         self._bytes += size_bytes
+        if (shard.pairs >= self._least_pairs or shard.bytes >= self._least_bytes) and self._has_share(shard, 1.0):
+            shard.room.clear()
         if self._pairs >= self._max_pairs or self._bytes >= self._max_bytes:
             self._is_full = True
             self._room.clear()
@@ -75,26 +97,31 @@ class Ledger:
         if delivery.is_accounted:
             return
         delivery.is_accounted = True
-        ticks, tick = self._open[delivery.shard], delivery.tick
-        left = ticks[tick] - 1
+        shard, tick = self._shards[delivery.shard], delivery.tick
+        left = shard.open[tick] - 1
         if left:
-            ticks[tick] = left
+            shard.open[tick] = left
         else:
-            del ticks[tick]
+            del shard.open[tick]
+        size_bytes = self._unaccounted.pop(delivery)
+        shard.pairs -= 1
+        shard.bytes -= size_bytes
         self._pairs -= 1
-        self._bytes -= self._unaccounted.pop(delivery)
+        self._bytes -= size_bytes
+        if not shard.room.is_set() and not self._has_share(shard, self._room_part):
+            shard.room.set()
         if self._is_full and self._pairs < self._room_pairs and self._bytes < self._room_bytes:
             self._is_full = False
             self._room.set()
 
     def defer(self, shard: int, tick: int) -> None:
         """Notes an event of a tick that is decided later: until then the tick counts as unread."""
-        ticks = self._deferred[shard]
+        ticks = self._shards[shard].deferred
         ticks[tick] = ticks.get(tick, 0) + 1
 
     def decided(self, shard: int, tick: int) -> None:
         """Notes that a deferred event is decided: its deliveries were added."""
-        ticks = self._deferred[shard]
+        ticks = self._shards[shard].deferred
         ticks[tick] -= 1
         if ticks[tick] == 0:
             del ticks[tick]
@@ -102,23 +129,25 @@ class Ledger:
 
     def read(self, shard: int, tick: int) -> None:
         """Notes that all of a tick was decided or deferred."""
-        if shard in self._read_upto:
-            self._read_upto[shard] = tick
+        if shard in self._shards:
+            self._shards[shard].read_upto = tick
             self.moved.set()
 
     def read_upto(self, shard: int) -> int:
         """The last tick up to which all was decided; 0 for a shard that is not ours."""
-        deferred = self._deferred.get(shard)
-        return min(deferred) - 1 if deferred else self._read_upto.get(shard, 0)
+        found = self._shards.get(shard)
+        if found is None:
+            return 0
+        return min(found.deferred) - 1 if found.deferred else found.read_upto
 
     def checkpoint(self, shard: int) -> int:
         """The last tick of which everything is accounted for, if the next flush succeeds."""
-        ticks = self._open[shard]
+        ticks = self._shards[shard].open
         read_upto = self.read_upto(shard)
         return min(min(ticks) - 1, read_upto) if ticks else read_upto
 
     def shards(self) -> list[int]:
-        return list(self._read_upto)
+        return list(self._shards)
 
     @property
     def has_room(self) -> bool:
@@ -128,6 +157,24 @@ class Ledger:
     async def room(self) -> None:
         """Waits until there is room in memory for more."""
         await self._room.wait()
+
+    def has_room_of(self, shard: int) -> bool:
+        """True if memory takes more deliveries, and more of this shard. On the hot path."""
+        found = self._shards.get(shard)
+        return not self._is_full and (found is None or found.room.is_set())
+
+    def has_share(self, shard: int) -> bool:
+        """True if a shard has so much of the ledger that the rest is left to the others. On the hot path."""
+        found = self._shards.get(shard)
+        return found is not None and not found.room.is_set()
+
+    async def room_of(self, shard: int) -> None:
+        """Waits until there is room in memory for more of a shard, or until it is dropped."""
+        while not self.has_room_of(shard):
+            if self._is_full:
+                await self._room.wait()
+            else:
+                await self._shards[shard].room.wait()
 
     def older_than(self, read_at: float) -> Iterator[Delivery]:
         """Unaccounted deliveries read before that moment, oldest first. They may be accounted while iterating."""
@@ -139,3 +186,11 @@ class Ledger:
     @property
     def pairs(self) -> int:
         return self._pairs
+
+    def _has_share(self, shard: _Shard, part: float) -> bool:
+        """True if a shard has this part of its share of the pairs or bytes: of most of what the others leave."""
+        pairs = max(self._least_pairs, (self._max_pairs - self._pairs + shard.pairs) * self._shard_part)
+        if shard.pairs >= pairs * part:
+            return True
+        most_bytes = max(self._least_bytes, (self._max_bytes - self._bytes + shard.bytes) * self._shard_part)
+        return shard.bytes >= most_bytes * part

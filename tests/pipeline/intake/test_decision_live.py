@@ -98,23 +98,24 @@ class Race:
         takeover = Takeover(checkpoints=dict.fromkeys(range(domain_events.SHARDS), 0))
         ledger.adopt(takeover)
         tailer.adopt(takeover)
-        background = [asyncio.ensure_future(forever(tailer.run_once))]
-        background += [asyncio.ensure_future(forever(self.tick)) for _ in range(2)]
+        reading = [asyncio.ensure_future(forever(run_once)) for run_once in tailer.loops().values()]
+        background = [asyncio.ensure_future(forever(self.tick)) for _ in range(2)]
         background += [asyncio.ensure_future(forever(self.command)) for _ in range(3)]
         background += [asyncio.ensure_future(forever(self.slow_change)) for _ in range(2)]
         await asyncio.gather(*(self.produce() for _ in range(12)))
-        for task in background[1:]:
+        for task in background:
             task.cancel()
-        await asyncio.gather(*background[1:], return_exceptions=True)
+        await asyncio.gather(*background, return_exceptions=True)
         while await ticks.make(self.others) is not None:
             pass
         newest = await ticks.newest(self.others)
         tailer.must_ask()
         async with asyncio.timeout(30):
             while tailer.position < newest:
-                assert not background[0].done(), background[0]
+                assert not any(task.done() for task in reading), reading
                 await asyncio.sleep(0.01)
-        background[0].cancel()
+        for task in reading:
+            task.cancel()
         assert len(set(lanes.pairs)) == len(lanes.pairs), "a pair was decided twice"
         return list(lanes.pairs)
 

@@ -234,6 +234,61 @@ async def test_a_glance_that_shows_something_makes_it_poll(
         assert not send_gate.allows(3)
 
 
+async def sees_others_write(polling: Ticker) -> None:
+    """After a quiet minute a glance shows that something was committed."""
+    polled = polling._log_watch._settled
+    assert polled is not None
+    assert polled.mark.timeline is not None
+    polling._told_at -= ticker.QUIET_SECONDS
+    assert not polling.glanced(Glance("1:1000000000:", polled.mark.timeline, polled.clock, 0), time.monotonic())
+
+
+async def test_a_poll_that_a_glance_caused_for_nothing_stands_for_the_glance(database_url: str) -> None:
+    """Others write to the database, and publish nothing: there are as many polls as glances, and not more."""
+    async with pipeline_process(database_url, run=False) as it:
+        polling, send_gate = ticker_of(it, [])
+        await polling.run_once()
+        for _ in range(2):
+            await sees_others_write(polling)
+            send_gate._known_until = 0.0
+            began = time.monotonic()
+            await polling.run_once()
+            assert send_gate.allows(3)
+            assert began + ticker.GLANCE_SECONDS < polling._due_at(1.0) <= time.monotonic() + ticker.GLANCE_SECONDS
+
+
+async def test_after_a_poll_that_found_what_a_glance_saw_it_polls_as_usual(database_url: str) -> None:
+    async with pipeline_process(database_url, run=False) as it:
+        polling, _ = ticker_of(it, [])
+        await polling.run_once()
+        await it.publish()
+        await sees_others_write(polling)
+        await polling.run_once()
+        assert polling._due_at(1.0) == polling._answered_at + ticker.POLL_SECONDS
+
+
+async def test_after_a_poll_for_a_glance_that_failed_it_polls_as_usual(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with pipeline_process(database_url, run=False) as it:
+        polling, _ = ticker_of(it, [])
+        await polling.run_once()
+        polling._made_at -= ticker.BUSY_SECONDS
+        await sees_others_write(polling)
+
+        async def fail(_read: ReadUpto) -> Poll:
+            raise StoreUnavailable("away")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(polling._log_watch, "poll", fail)
+            with pytest.raises(StoreUnavailable):
+                await polling.run_once()
+        assert polling._due_at(1.0) == polling._answered_at + ticker.IDLE_POLL_SECONDS
+        polling.wakeup.set()
+        await polling.run_once()
+        assert polling._due_at(1.0) == polling._answered_at + ticker.IDLE_POLL_SECONDS
+
+
 async def test_a_glance_proves_nothing_before_the_routes_are_as_new_as_the_poll(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.pipeline.held_shards import Takeover
 from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.scheduling.ledger import Ledger
-from daemon.pipeline.tunables import DEFAULTS
+from daemon.pipeline.tunables import DEFAULTS, Tunables
 from tests.support.values.deliveries import delivery
 
 STEPS = st.lists(
@@ -69,6 +70,73 @@ async def test_bytes_fill_it_too() -> None:
     assert not ledger.has_room
     ledger.account(large)
     assert ledger.has_room
+
+
+@pytest.mark.parametrize(
+    ("others", "share"),
+    [(0, 720), (80, 648), (400, 360), (600, 180), (680, 108), (700, 100), (790, 100)],
+)
+async def test_a_shard_may_have_most_of_what_the_others_leave(others: int, share: int) -> None:
+    ledger = Ledger(Tunables(max_pairs=800))
+    ledger.adopt(Takeover(checkpoints={0: 0, 1: 0, 2: 0}))
+    for n in range(others):
+        ledger.add(delivery(n, shard=1))
+    mine = [delivery(n) for n in range(share)]
+    for each in mine:
+        assert not ledger.has_share(0)
+        ledger.add(each)
+    assert ledger.has_share(0)
+    assert not ledger.has_room_of(0)
+    assert not ledger.has_share(2)
+    assert ledger.has_room_of(2) == (others + share < 800)
+
+
+async def test_a_shard_that_had_its_share_may_have_more_once_a_part_is_accounted_for() -> None:
+    ledger = Ledger(Tunables(max_pairs=800))
+    ledger.adopt(Takeover(checkpoints={0: 0}))
+    held = [delivery(n) for n in range(720)]
+    for each in held:
+        ledger.add(each)
+    waiting = asyncio.ensure_future(ledger.room_of(0))
+    await asyncio.sleep(0)
+    for each in held[:180]:
+        assert ledger.has_share(0)
+        ledger.account(each)
+    assert ledger.has_share(0)
+    assert not waiting.done()
+    ledger.account(held[180])
+    assert not ledger.has_share(0)
+    async with asyncio.timeout(1):
+        await waiting
+
+
+async def test_bytes_are_shared_too() -> None:
+    held = [delivery(n, size=1000) for n in range(9)]
+    ledger = Ledger(Tunables(max_bytes=10 * held[0].event.size_bytes))
+    ledger.adopt(Takeover(checkpoints={0: 0, 1: 0}))
+    for each in held:
+        assert not ledger.has_share(0)
+        ledger.add(each)
+    assert ledger.has_share(0)
+    assert ledger.has_room_of(1)
+    for each in held[:3]:
+        assert ledger.has_share(0)
+        ledger.account(each)
+    assert not ledger.has_share(0)
+
+
+async def test_nobody_waits_for_the_room_of_a_shard_that_is_dropped() -> None:
+    ledger = Ledger(Tunables(max_pairs=10))
+    ledger.adopt(Takeover(checkpoints={0: 0}))
+    for n in range(9):
+        ledger.add(delivery(n))
+    waiting = asyncio.ensure_future(ledger.room_of(0))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    ledger.drop(0)
+    async with asyncio.timeout(1):
+        await waiting
+    assert ledger.has_room_of(0)
 
 
 async def test_a_dropped_shard_takes_its_deliveries_along() -> None:

@@ -16,8 +16,11 @@ def assert_memory_agrees(pipeline: Pipeline) -> None:
     assert {lane.route_id: lane.in_flight for lane in lanes if lane.in_flight} == in_flight
     slow = sum(delivery.is_slow for delivery in lanes.in_flight)
     assert (lanes._slow.in_flight, lanes._fast.in_flight) == (slow, len(lanes.in_flight) - slow)
-    assert ledger.pairs == len(ledger._unaccounted) == sum(sum(ticks.values()) for ticks in ledger._open.values())
+    shards = ledger._shards.values()
+    assert ledger.pairs == len(ledger._unaccounted) == sum(sum(shard.open.values()) for shard in shards)
+    assert ledger.pairs == sum(shard.pairs for shard in shards)
     assert ledger._bytes == sum(delivery.event.size_bytes for delivery in ledger._unaccounted)
+    assert ledger._bytes == sum(shard.bytes for shard in shards)
     worked_on = {*lanes.in_flight, *recorder._buffer.ended, *recorder._writing.ended, *queued(pipeline)}
     held = set(held_by(pipeline))
     assert held <= worked_on, f"held, and nobody works on it: {[d.pair for d in held - worked_on]}"
