@@ -267,6 +267,16 @@ async def test_a_page_is_small_in_bytes_too(database: Database, monkeypatch: pyt
     assert {len(page) for page in pages} == {10}
 
 
+async def test_pages_are_as_small_as_they_are_asked_for(database: Database) -> None:
+    await publish(database, [new_event(id=f"{number}", data=b"x" * 1000) for number in range(50)])
+    await ticks.make(database)
+    (tick,) = await ticks.after(database, 0)
+    found = tail.read_cut(database, before=ticks.EMPTY_SNAP, tick=tick, shards=ALL, page_bytes=5000)
+    pages = [page async for page in found]
+    assert [event.id for page in pages for event in page] == [f"{number}" for number in range(50)]
+    assert {len(page) for page in pages} == {5}
+
+
 @pytest.mark.parametrize("sparse", [0, 1, 10**6])
 async def test_what_a_long_transaction_left_far_below_is_read_in_order(
     database: Database, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, sparse: int
@@ -317,6 +327,27 @@ async def test_between_two_pages_no_connection_is_held(database_url: str, monkey
     (tick,) = await ticks.after(single, 0)
     async for _ in tail.read_cut(single, before=ticks.EMPTY_SNAP, tick=tick, shards=ALL):
         await publish(single, [new_event()])
+    await single.close()
+
+
+async def test_whoever_needs_no_more_pages_costs_no_connection(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next page is being read at that moment."""
+    monkeypatch.setattr(tail, "PAGE_ROWS", 2)
+    single = Database(database_url, pool_size=1)
+    await single.open()
+    await publish(single, [new_event() for _ in range(6)])
+    await ticks.make(single)
+    (tick,) = await ticks.after(single, 0)
+    async with single.connection() as connection:
+        backend = await connection.fetchval("SELECT pg_backend_pid()")
+    pages = tail.read_cut(single, before=ticks.EMPTY_SNAP, tick=tick, shards=ALL)
+    assert len(await anext(pages)) == 2
+    await asyncio.sleep(0)  # the read begins
+    await pages.aclose()
+    async with single.connection() as connection:
+        assert await connection.fetchval("SELECT pg_backend_pid()") == backend
     await single.close()
 
 
