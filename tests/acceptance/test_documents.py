@@ -174,11 +174,13 @@ def test_the_commands_of_the_configuration_do_what_they_say(hookledger: CommandL
 async def test_what_the_documents_ask_a_daemon_by_curl_it_answers(hookledger: CommandLine, machine: Machine) -> None:
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
-    (publish,) = [block for block in blocks(README) if block.startswith("curl")]
+    (publish,) = [block for block in blocks(README) if "curl -X POST" in block]
     (link,) = section(GUIDE, "In your own pages")
     token = hookledger("token", "create", "--scope", "admin", "--json").json["token"]
     async with running(hookledger) as daemon:
-        published = json.loads(machine.type(publish.replace("localhost:8080", urlsplit(daemon.url).netloc)))
+        said = machine.type(publish.replace("localhost:8080", urlsplit(daemon.url).netloc))
+        assert "order.*" in said
+        published = json.loads(said[said.index("{") :])
         assert published["accepted"] == 1
         made = json.loads(machine.type(link.replace("https://hooks.example.com", daemon.url).replace("…", token)))
         assert "url" in made
