@@ -438,9 +438,10 @@ def test_a_wrong_choice_is_answered_with_the_choices_alone() -> None:
 @pytest.mark.parametrize("key", ["EGRESS__PORTS", "EGRESS__ALLOW_NETS", "SIGNING__MASTER_KEY", "SEAL__FORMER_KEYS"])
 @pytest.mark.parametrize("text", ["[443, 444]", " ['a']", "[]"])
 def test_a_list_in_a_variable_has_no_brackets(key: str, text: str) -> None:
-    (found,) = problems(**{key: text})
-    assert found == (
-        f"HOOKLEDGER_{key}: must have its items separated by commas, without brackets and quotes, like this: a,b"
+    with pytest.raises(ConfigError) as caught:
+        config.load(None, HOME | {f"HOOKLEDGER_{key}": text})
+    assert caught.value.problems == (
+        f"HOOKLEDGER_{key}: must have its items separated by commas, without brackets and quotes, like this: a,b",
     )
 
 
