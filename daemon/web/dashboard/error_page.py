@@ -33,10 +33,12 @@ TITLES: Mapping[int, str] = {
     503: "The database does not answer",
 }
 
+_SEND_AGAIN = "If you were filling in a form, sign in in another tab, and then send it again."
+
 NEXT_STEPS: Mapping[int, str] = {
     400: "Go back, load the page again, and try once more.",
     401: "Open your webhooks from your shop’s settings again, or ask whoever gave you access for a new sign-in link. "
-    "If you were filling in a form, sign in in another tab, and then send it again.",
+    f"{_SEND_AGAIN}",
     403: "If another site led you here, open the page by its own address, and try again there. If your access does not "
     "reach so far, whoever runs Hookledger makes a sign-in link that does.",
     404: "It may have been deleted, or the address is not complete.",
@@ -96,7 +98,9 @@ def _next_step(request: web.Request, status: int) -> str | None:
     """What to do next on this page, None if nothing is known."""
     step = NEXT_STEPS.get(status)
     match status:
-        case HTTPStatus.UNAUTHORIZED if _is_operators(request) or request.path == _FRONT:
+        case HTTPStatus.UNAUTHORIZED if _is_operators(request):
+            return f"Open a new sign-in link. {_MAKE_A_LINK} {_SEND_AGAIN}"
+        case HTTPStatus.UNAUTHORIZED if request.path == _FRONT:
             return f"{step} {_MAKE_A_LINK}"
         case HTTPStatus.NOT_FOUND if "route" in request.match_info:
             return f"{step} {_DELETED_WEBHOOKS}"

@@ -449,7 +449,9 @@ async def test_an_unknown_caller_is_asked_to_sign_in_and_sees_nothing(guarded: A
     assert "login-link" not in page.text
     assert "oken" not in page.text
     assert "acme" not in page.html
-    assert "hookledger login-link" in (await get(guarded, "/operator/tokens")).text
+    operators = await get(guarded, "/operator/tokens")
+    assert "hookledger login-link" in operators.text
+    assert "your shop" not in operators.text
     assert page.all("nav") == page.all("main a") == []
     part = await get(guarded, "/t/acme/webhooks", headers=PART)
     assert part.status == 401
