@@ -38,7 +38,7 @@ _SEND_AGAIN = "If you were filling in a form, sign in in another tab, and then s
 NEXT_STEPS: Mapping[int, str] = {
     400: "Go back, load the page again, and try once more.",
     401: "Open your webhooks from your shop’s settings again, or ask whoever gave you access for a new sign-in link. "
-    f"{_SEND_AGAIN}",
+    + _SEND_AGAIN,
     403: "If another site led you here, open the page by its own address, and try again there. If your access does not "
     "reach so far, whoever runs Hookledger makes a sign-in link that does.",
     404: "It may have been deleted, or the address is not complete.",
