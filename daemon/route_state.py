@@ -43,7 +43,8 @@ _TYPES: Mapping[str, LifecycleEventType] = {each.value: each for each in Lifecyc
 class Rebuilt:
     """The routes at log position `position`, whose hash is `head`, and the `digest` of them.
 
-    `end` is the last position of the log, and `hash_at` the hash at the position that was asked for.
+    `end` is the last position of the log, and `hash_at` the hash at the position that was asked for. `state_json` is
+    what the digest covers.
     """
 
     position: int
@@ -51,6 +52,7 @@ class Rebuilt:
     end: int
     hash_at: bytes | None
     routes: tuple[Route, ...]
+    state_json: bytes
     state_sha256: str
 
 
@@ -92,11 +94,12 @@ class FoldedLog(Generic[_Fold]):
 
     async def catch_up(self, database: Database, *, upto: int | None = None) -> None:
         """Applies what stands in the log by now, or what of it stands up to a position."""
-        async with aclosing(route_log.read_ahead(database, after=self._chain.pos)) as events:
-            async for event in events:
-                if upto is not None and event.pos > upto:
-                    return
-                self._apply(event)
+        async with aclosing(route_log.read_ahead(database, after=self._chain.pos)) as read:
+            async for events in read:
+                for event in events:
+                    if upto is not None and event.pos > upto:
+                        return
+                    self._apply(event)
 
     async def catch_up_within(self, connection: Snapshot) -> None:
         """Applies what the snapshot of the connection shows."""
@@ -107,13 +110,15 @@ class FoldedLog(Generic[_Fold]):
     def rebuilt(self, *, tenant: str | None = None) -> Rebuilt:
         """The routes, or those of a tenant, with their digest."""
         routes = tuple(self.index.routes(tenant))
+        state_json = _canonical(routes)
         return Rebuilt(
             position=self.index.position,
             head=self.head,
             end=self.end,
             hash_at=self.hash_at,
             routes=routes,
-            state_sha256=digest(routes),
+            state_json=state_json,
+            state_sha256=_sha256(state_json),
         )
 
     def _apply(self, event: RouteEvent) -> None:
@@ -217,7 +222,15 @@ def state(routes: Iterable[Route]) -> list[dict[str, object]]:
 
 def digest(routes: Iterable[Route]) -> str:
     """SHA-256 of the canonical JSON of `state`, in hexadecimal. Two projections are equal if their digests are."""
-    return hashlib.sha256(orjson.dumps(state(routes), option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return _sha256(_canonical(routes))
+
+
+def _canonical(routes: Iterable[Route]) -> bytes:
+    return orjson.dumps(state(routes), option=orjson.OPT_SORT_KEYS)
+
+
+def _sha256(state_json: bytes) -> str:
+    return hashlib.sha256(state_json).hexdigest()
 
 
 def _lifecycle(event: RouteEvent) -> LifecycleEvent:

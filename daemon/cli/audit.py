@@ -271,7 +271,7 @@ def _print_rebuilt(rebuilt: Rebuilt, *, as_json: bool) -> None:
                 "position": rebuilt.position,
                 "head": _head(rebuilt),
                 "state_sha256": rebuilt.state_sha256,
-                "routes": route_state.state(rebuilt.routes),
+                "routes": output.part(rebuilt.state_json),
             }
         )
         return

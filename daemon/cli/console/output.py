@@ -77,6 +77,13 @@ def document(value: object) -> None:
     click.echo(orjson.dumps(value, option=option, default=str))
 
 
+def part(json: bytes) -> object:
+    """What is JSON already, as a part of a document. A terminal gets it indented, as all else."""
+    import orjson
+
+    return orjson.loads(json) if sys.stdout.isatty() else orjson.Fragment(json)
+
+
 def note(message: str) -> None:
     """A line on stderr for the person who waits, never part of a command's output."""
     click.echo(plain(message), err=True)
