@@ -16,9 +16,10 @@ from daemon import deliveries as log_of_deliveries
 from daemon import replays, route_state
 from daemon.cli.console import output, parsing
 from daemon.cli.console.failures import CliError
-from daemon.cli.store import command_context, config_option, settings, with_store
+from daemon.cli.store import command_context, config_option, reason_option, settings, with_store
 from daemon.core.delivery.failure_text import error_code
 from daemon.core.delivery.status import ListStatus
+from daemon.core.events.catalogue import name_problem
 from daemon.core.routing.index import RouteIndex
 from daemon.deliveries import DeliveryDetail, DeliveryFilter, ListedDelivery, SearchUnfinished
 from daemon.keys import Keychain
@@ -58,6 +59,12 @@ class Conditions(TypedDict):
     until: datetime | None
 
 
+def _event_type(_context: click.Context, _option: click.Parameter, name: str | None) -> str | None:
+    if name is not None and (problem := name_problem(name)) is not None:
+        raise click.BadParameter(problem)
+    return name
+
+
 @click.group()
 def deliveries() -> None:
     """List deliveries, show one, and send one again."""
@@ -72,7 +79,7 @@ def deliveries() -> None:
     callback=lambda _context, _option, value: None if value is None else ListStatus(value),
     help="Only with this status; retrying: pending, and a request has failed.",
 )
-@click.option("-e", "--event-type", metavar="TYPE", help="Only of events of this type.")
+@click.option("-e", "--event-type", metavar="TYPE", callback=_event_type, help="Only of events of this type.")
 @click.option("--event", "event_id", metavar="EVENT_ID", help="Only of events with this id.")
 @click.option("--from", "since", type=parsing.timestamp, metavar="TS", help="Of events that happened since.")
 @click.option("--to", "until", type=parsing.timestamp, metavar="TS", help="Of events that happened before.")
@@ -146,7 +153,7 @@ def show(delivery_id: UUID, tenant: str, event_id: str | None, config_file: Path
 @_id_argument
 @_tenant_option
 @_event_option
-@click.option("--reason", metavar="TEXT", help="Why, for the record.")
+@reason_option
 @config_option
 def retry(delivery_id: UUID, tenant: str, event_id: str | None, reason: str | None, config_file: Path | None) -> None:
     """Send a delivery again now, with the same webhook-id, whatever became of it.

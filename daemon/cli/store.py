@@ -16,6 +16,7 @@ import click
 from daemon.catalogue import Catalogue
 from daemon.commands import CommandLimits, Commands, Context
 from daemon.config import Config, load
+from daemon.core import texts
 from daemon.keys import Keychain
 from daemon.operations import audience_of
 from daemon.store import open_store, vault_of
@@ -36,6 +37,15 @@ config_option = click.option(
 dev_option = click.option("--dev", is_flag=True, help="Allow loopback targets and http, as `run --dev` does.")
 
 tenant_option = click.option("--tenant", metavar="T", help="Only this tenant.")
+
+
+def _reason(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
+    if text is not None and (problem := texts.problem(text, has_lines=True)) is not None:
+        raise click.BadParameter(problem)
+    return text
+
+
+reason_option = click.option("--reason", metavar="TEXT", callback=_reason, help="Why, for the history.")
 
 
 def settings(

@@ -6,22 +6,12 @@ import re
 from typing import Any
 from uuid import uuid4
 
-from aiohttp import ClientSession
-
 from tests.support.processes.cli import CommandLine
-from tests.support.processes.running import Running, running
+from tests.support.processes.running import publish, running
 from tests.support.receivers.receiver import once, receiver, status
 from tests.support.until import until
 
 ACME = ("--tenant", "acme")
-
-
-async def publish(daemon: Running, *ids: str, type: str = "order.create") -> None:
-    async with ClientSession(daemon.url) as http:
-        for event_id in ids:
-            event = {"tenant": "acme", "id": event_id, "type": type, "data": {}}
-            async with http.post("/v1/events", json=event) as answer:
-                assert answer.status == 202
 
 
 async def test_deliveries_are_listed_shown_and_sent_again(hookledger: CommandLine) -> None:
@@ -75,6 +65,7 @@ def test_what_is_not_there_is_said(hookledger: CommandLine) -> None:
             ended = hookledger("deliveries", command, nothing, *ACME, *event, code=1)
             assert f"tenant acme has no delivery {nothing}" in ended.err
             assert "hookledger deliveries list --tenant acme" in ended.err
+        assert "must be object.action" in hookledger("deliveries", "list", *ACME, "-e", "Order", code=2).err
         assert "is no delivery id" in hookledger("deliveries", command, "no", *ACME, code=2).err
 
 

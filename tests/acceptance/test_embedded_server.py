@@ -4,43 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aiohttp import ClientSession
 from structlog.testing import capture_logs
 
 from daemon import store
 from eventstore.postgres.connect import Database
 from tests.support.processes.cli import CommandLine
-from tests.support.processes.running import Running, running
+from tests.support.processes.running import publish, running
 from tests.support.receivers.receiver import receiver
 from tests.support.until import until
 
 SECONDS = 60.0
 
 
-@pytest.fixture
-def data_dir() -> Iterator[Path]:
-    """Not in tmp_path: pytest makes its parents unreadable to other users, and root's server runs as another user."""
-    directory = Path(tempfile.mkdtemp(prefix="hookledger-test-"))
-    yield directory
-    shutil.rmtree(directory)
-
-
 def kill_server(data_dir: Path) -> None:
     os.kill(int((data_dir / "postgres/postmaster.pid").read_text().split()[0]), signal.SIGKILL)
-
-
-async def publish(daemon: Running, event_id: str) -> None:
-    async with ClientSession(daemon.url) as http:
-        event = {"tenant": "acme", "id": event_id, "type": "order.create", "data": {}}
-        async with http.post("/v1/events", json=event) as answer:
-            assert answer.status == 202
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

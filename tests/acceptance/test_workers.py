@@ -6,12 +6,10 @@ import asyncio
 import json
 import os
 import re
-import shutil
 import signal
 import socket
-import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,14 +79,6 @@ async def until_metric(http: ClientSession, name: str, value: float) -> None:
     async with asyncio.timeout(SECONDS):
         while await metric(http, name) != value:
             await asyncio.sleep(0.1)
-
-
-@pytest.fixture
-def data_dir() -> Iterator[Path]:
-    """Not in tmp_path: pytest makes its parents unreadable to other users, and root's server runs as another user."""
-    directory = Path(tempfile.mkdtemp(prefix="hookledger-test-"))
-    yield directory
-    shutil.rmtree(directory)
 
 
 @pytest.fixture

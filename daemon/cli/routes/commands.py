@@ -27,17 +27,18 @@ from daemon.cli.store import (
     dev_option,
     now,
     open_commands,
+    reason_option,
     settings,
     tenant_option,
     with_store,
 )
 from daemon.commands import CommandResult, Commands, Context, Invalid
-from daemon.core import texts
 from daemon.core.drafts.login_link_draft import is_loopback
 from daemon.core.routing.route import Route, RouteStatus
 from daemon.core.webhook.egress import EgressPolicy, UrlRefused, check_url
 from daemon.sample_events import SentTest
 from daemon.web.api import route_shapes
+from daemon.web.api.sample_events import of_sent
 from eventstore import route_log
 from eventstore.postgres.connect import Database
 from eventstore.route_log.log import RouteEvent
@@ -49,13 +50,6 @@ RouteCommand = Callable[[Commands, Route, Context], Awaitable[CommandResult]]
 _id_argument = click.argument("route_id", type=parsing.route_id, metavar="ID")
 
 
-def _reason(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
-    if text is not None and (problem := texts.problem(text, has_lines=True)) is not None:
-        raise click.BadParameter(problem)
-    return text
-
-
-_reason_option = click.option("--reason", metavar="TEXT", callback=_reason, help="Why, for the history.")
 _as_of_option = click.option("--as-of", type=parsing.timestamp, metavar="TS", help="As it was at that moment.")
 
 
@@ -76,7 +70,7 @@ class EditOptions(TargetOptions, RouteValues):
 
 def _on_one_route(command: F) -> F:
     version = click.option("--if-version", type=int, metavar="N", help="Only if the route is at this version.")
-    for option in (output.json_option, config_option, version, _reason_option, tenant_option, _id_argument):
+    for option in (output.json_option, config_option, version, reason_option, tenant_option, _id_argument):
         command = option(command)
     return command
 
@@ -137,7 +131,7 @@ def show(route_id: UUID, tenant: str | None, as_of: datetime | None, config_file
 @route_values
 @click.option("--disabled", is_flag=True, help="Create it disabled.")
 @key_options
-@_reason_option
+@reason_option
 @dev_option
 @config_option
 @output.json_option
@@ -275,7 +269,7 @@ def test(
 
     sent = with_store(settings(config_file), work)
     if as_json:
-        output.document([{"id": each.id, "event": each.event_id, "type": each.event_type} for each in sent])
+        output.document([of_sent(each) for each in sent])
         return
     output.table(("delivery", "event", "type"), [(each.id, each.event_id, each.event_type) for each in sent], empty="")
 

@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 
 from daemon import sample_events
 from daemon.core.events.event import MAX_TEXT_CHARACTERS, TYPE_PATTERN
-from daemon.sample_events import MAX_TESTS
+from daemon.sample_events import MAX_TESTS, SentTest
 from daemon.web.forms import request_forms
 from daemon.web.forms.request_forms import BaseForm, Text
 from daemon.web.http import shapes
@@ -50,6 +50,11 @@ class SentTestsShape(TypedDict):
     deliveries: list[SentTestShape]
 
 
+def of_sent(each: SentTest) -> SentTestShape:
+    """A test event that was sent."""
+    return {"id": each.id, "event": each.event_id, "type": each.event_type}
+
+
 @endpoint(Access.MANAGE, takes=TestForm, answers={202: SentTestsShape}, refuses=(404, 409), limit=RateLimit.TEST)
 async def send(request: web.Request) -> web.Response:
     """Sends examples of the catalogue to this route only, one for each type, at most 50.
@@ -62,7 +67,5 @@ async def send(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     sent = await sample_events.send(services.command_database, route, form.event_types)
     services.request_tick()
-    body: SentTestsShape = {
-        "deliveries": [{"id": each.id, "event": each.event_id, "type": each.event_type} for each in sent]
-    }
+    body: SentTestsShape = {"deliveries": [of_sent(each) for each in sent]}
     return shapes.answer(body, status=202)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aiohttp import ClientSession
+
 from tests.support.processes.cli import CommandLine
 from tests.support.processes.zygote import Forked, zygote
 
@@ -44,6 +46,15 @@ class Running:
         """Stops the daemon with SIGTERM, as systemd does. Returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return await asyncio.to_thread(self.process.wait, STOP_SECONDS)
+
+
+async def publish(daemon: Running, *ids: str) -> None:
+    """Publishes events with these ids for the tenant acme, one after the other."""
+    async with ClientSession(daemon.url) as http:
+        for event_id in ids:
+            event = {"tenant": "acme", "id": event_id, "type": "order.create", "data": {}}
+            async with http.post("/v1/events", json=event) as answer:
+                assert answer.status == 202
 
 
 @asynccontextmanager
