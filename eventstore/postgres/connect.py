@@ -283,6 +283,8 @@ def translated(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911,
             return StoreUnavailable(
                 "there is no partition for today", hint="start the daemon or run hookledger migrate: either creates it"
             )
+        case asyncpg.DataError() if isinstance(error.__cause__, UnicodeEncodeError):
+            return ValueRefused("a text is not UTF-8", hint="see which one, and write it in UTF-8")
         case asyncpg.CheckViolationError() | asyncpg.NotNullViolationError() | asyncpg.DataError():
             return ValueRefused(str(error.args[0]))
         case asyncpg.DeadlockDetectedError():

@@ -59,6 +59,7 @@ async def test_deliveries_are_listed_shown_and_sent_again(hookledger: CommandLin
 
 def test_what_is_not_there_is_said(hookledger: CommandLine) -> None:
     assert "there are no such deliveries" in hookledger("deliveries", "list", *ACME).out
+    assert "error: a text is not UTF-8" in hookledger("deliveries", "list", "--tenant", "\udcff", code=1).err
     nothing = str(uuid4())
     for command in ("show", "retry"):
         for event in ((), ("--event", "evt_1")):
