@@ -23,7 +23,8 @@ from typing import IO
 _EARLY = ("PYTHONPATH", "SHIFTED_CLOCK")
 
 # The system's authorities are read once for all, and what is there already is not collected, and copied for that, in
-# each process: a daemon is ready after 0.21 s of CPU time instead of 0.36. The loop waits for a command. A daemon has a watcher process instead, which reports its process id and its exit code.
+# each process: a daemon is ready after 0.21 s of CPU time instead of 0.36. The loop waits for a command. A daemon has a
+# watcher process instead, which reports its process id and its exit code.
 _LOOP = """
 import gc, json, os, socket, sys
 from daemon import app
