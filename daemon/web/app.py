@@ -40,7 +40,7 @@ from daemon.web.http.services import SERVICES, Services
 from daemon.web.ingest import publish
 from daemon.web.ingest.byte_budget import ByteBudget
 from daemon.web.ingest.group_commit import GroupCommit
-from daemon.web.service import audit_jobs, exports, resending
+from daemon.web.service import audit_jobs, delivery_proofs, exports, resending
 from daemon.web.service.feed_pages import WaitingRequests
 
 # aiohttp's default limit. Our handlers read bodies with limits of their own.
@@ -59,6 +59,7 @@ def build(services: Services) -> web.Application:
     audit_jobs.set_up(application)
     application[feed.WAITING] = WaitingRequests()
     application[resending.SLOTS] = resending.slots(services.metrics)
+    application[delivery_proofs.SLOTS] = delivery_proofs.slots(services.metrics)
     application.add_routes(
         [
             web.post("/v1/events", publish.publish),
