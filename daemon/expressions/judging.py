@@ -92,7 +92,7 @@ class EventJudge:
     async def judge(self, timeline: Timeline) -> Judgement:
         """The decision for one route, with its grounds. Raises what `read` raises, and Saturated."""
         await self.prepare([timeline])
-        return _judged(timeline, self._event, lambda text: self._results[text].lets_through)
+        return _judged(timeline, self._event, self.passes)
 
     async def prepare(self, timelines: Iterable[Timeline]) -> None:
         """Evaluates the filters of these routes, the heavy ones together. Raises like `judge`."""
@@ -117,6 +117,10 @@ class EventJudge:
                     raise
                 self._results |= await self._places.results(self._tenant, self._payload, left[place:])
                 return
+
+    def passes(self, text: str) -> bool:
+        """What a filter said that was evaluated by `prepare`."""
+        return self._results[text].lets_through
 
 
 def asked_filter(timeline: Timeline, event: JudgedEvent) -> str | None:
