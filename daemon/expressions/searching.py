@@ -24,14 +24,14 @@ async def fitting(
     None larger than expressions read fits. Raises Saturated.
     """
     fits: list[bool] = []
-    may_be_here = places is None or sum(map(len, payloads)) <= places.allowance().document_bytes
-    for turn in _turns(payloads):
-        if places is None or may_be_here:
+    if places is None or sum(map(len, payloads)) <= places.allowance().document_bytes:
+        for turn in _turns(payloads):
             fits += map(condition.holds, turn)
             await asyncio.sleep(0)
-        else:
-            async with places.waiting():
-                fits += await places.evaluator.fitting(places.turn(tenant), turn, condition)
+        return fits
+    async with places.waiting():  # for all turns together: whoever asks may hold a place that others wait for
+        for turn in _turns(payloads):
+            fits += await places.evaluator.fitting(places.turn(tenant), turn, condition)
     return fits
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 
 import pytest
 
@@ -60,6 +61,21 @@ async def test_much_is_left_to_the_evaluator_by_turns(document_bytes: int, turns
     at = places(evaluator, document_bytes=document_bytes)
     assert await searching.fitting(at, "acme", PAYLOADS, CONDITION) == [True, False, True, True, False, False]
     assert evaluator.turns == turns
+
+
+async def test_all_turns_together_have_the_time_of_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks may hold a place that others wait for."""
+    waits: list[None] = []
+    waiting = FilterPlaces.waiting
+
+    def counted(self: FilterPlaces) -> AbstractAsyncContextManager[None]:
+        waits.append(None)
+        return waiting(self)
+
+    monkeypatch.setattr(FilterPlaces, "waiting", counted)
+    evaluator = CountingEvaluator()
+    await searching.fitting(places(evaluator, document_bytes=100), "acme", PAYLOADS, CONDITION)
+    assert (len(evaluator.turns), len(waits)) == (3, 1)
 
 
 async def test_whoever_is_not_answered_in_time_is_refused() -> None:
