@@ -11,14 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from uuid import UUID
 
+from daemon.core.delivery.answer import delivery_id
 from daemon.core.drafts.route_draft import RouteDraft
 from daemon.core.events.event import FieldProblem
 from daemon.core.routing.index import patterns_of
 from daemon.core.routing.route import Route
 from daemon.core.webhook import request
-from daemon.core.webhook.payload import EventFilters, PayloadEvent, RenderError
+from daemon.core.webhook.payload import PayloadEvent, RenderError
 from daemon.core.webhook.request import RequestOptions, WebhookRequest
 from daemon.core.webhook.signing import SigningKey, format_key
+from daemon.expressions import rendering
+from daemon.expressions.judging import FilterPlaces
 
 PLACEHOLDER_KEY = SigningKey(format_key(bytes(32)))
 # In place of a key that was brought along, which signs in the first scheme only.
@@ -59,41 +62,44 @@ def drafted(stored: Route | None, changes: Mapping[str, object], *, mask: str) -
     return replace(draft, **values)  # type: ignore[arg-type] # the caller has checked each value's type
 
 
-def show(
+async def show(
     draft: RouteDraft,
     event: PayloadEvent,
     *,
+    tenant: str,
     stored: Route | None,
     backfill: bool,
     timestamp: int,
-    mask: str,
     request_options: RequestOptions,
+    places: FilterPlaces,
 ) -> Preview | tuple[FieldProblem, ...]:
     """The request that a valid draft would send for an event, or the problems of its expressions with this event.
 
-    Takes up to the time of two expressions, so call it in a thread.
+    The values of the draft's headers should be masked. Expressions are evaluated at `places`. Raises Saturated.
     """
-    passes, problems = True, []
+    passes, problems, most = True, [], request_options.max_body_bytes
+    if (test := draft.payload.filter) is not None:
+        try:
+            passes = await rendering.holds(places, tenant, event, test, max_bytes=most)
+        except RenderError as error:
+            problems.append(FieldProblem(field="payload.filter", message=str(error)))
     try:
-        passes = draft.payload.filter is None or EventFilters(event).holds(draft.payload.filter)
-    except RenderError as error:
-        problems.append(FieldProblem(field="payload.filter", message=str(error)))
-    try:
-        made = request.build(
-            event,
-            route_id=_NO_ROUTE if stored is None else stored.id,
-            options=replace(draft.payload, filter=None),
-            custom=dict.fromkeys(draft.headers, mask),
-            keys=[_placeholder(draft, stored)],
-            timestamp=timestamp,
-            is_test=False,
-            request_options=request_options,
-        )
+        body = await rendering.body(places, tenant, event, replace(draft.payload, filter=None), max_bytes=most)
     except RenderError as error:
         field = "payload.snapshot" if draft.payload.transform is None else "payload.transform"
         return (*problems, FieldProblem(field=field, message=str(error)))
     if problems:
         return tuple(problems)
+    made = request.with_headers(
+        body,
+        hops=event.hops,
+        message_id=delivery_id(_NO_ROUTE if stored is None else stored.id, event.event_id, event.created),
+        custom=draft.headers,
+        keys=[_placeholder(draft, stored)],
+        timestamp=timestamp,
+        is_test=False,
+        request_options=request_options,
+    )
     return Preview(request=made, reason=_reason(draft, event, backfill=backfill, passes=passes))
 
 

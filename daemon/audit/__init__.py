@@ -4,7 +4,7 @@ Nothing here depends on the memory of a running daemon. A decision is recomputed
 read the event, by the functions that made it live. Then it is compared with the record. That comparison is the proof.
 """
 
-from daemon.audit.comparing import audit
+from daemon.audit.comparing import SharedLoop, audit
 from daemon.audit.explaining import AmbiguousEvent, Explanation, UnknownEvent, explain, explain_event
 from daemon.audit.findings import AuditFinding, AuditReport, FindingKind
 from daemon.audit.pages import BEGINNING, END
@@ -23,6 +23,7 @@ __all__ = [
     "Explanation",
     "FindingKind",
     "Rebuilt",
+    "SharedLoop",
     "UnknownEvent",
     "audit",
     "explain",

@@ -8,6 +8,7 @@ the tables (stray_faults.py). The marks of the logs are compared once.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 
 from daemon.audit import log_faults, parts, secret_faults, source_faults, stray_faults
@@ -18,12 +19,23 @@ from daemon.audit.pair_faults import DeliverySchedule
 from daemon.audit.part_messages import PartOrders
 from daemon.audit.ranged_counts import RangedCounts
 from daemon.core.routing.index import RouteIndex
+from daemon.expressions.judging import FilterPlaces
 from daemon.keys import Vault
 from daemon.route_state import FoldedLog
 from eventstore.postgres.connect import Database
 from eventstore.postgres.snapshot import snapshot
 from eventstore.progress import retention
 from eventstore.queries import audited, log_marks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedLoop:
+    """What an audit needs that shares its event loop with others. Heavy filters are evaluated at `places`. `on_page` is
+    called after each page, with the report so far and the time up to which events were judged.
+    """
+
+    places: FilterPlaces
+    on_page: Callable[[AuditReport, datetime], None]
 
 
 async def audit(
@@ -35,14 +47,13 @@ async def audit(
     schedule: DeliverySchedule | None = None,
     vault: Vault | None = None,
     processes: int = 1,
-    on_page: Callable[[AuditReport, datetime], None] = lambda _report, _reached: None,
+    shared: SharedLoop | None = None,
 ) -> AuditReport:
     """Recomputes every decision about the events recorded in [start, end), and compares it with the record.
 
     With a `schedule` it looks when retries are due, with a `vault` into the secrets that the route log names.
-    `on_page` is called after each page, with the report so far and the time up to which events were judged; not with
-    more than one of `processes`, which find the same in the same order. Raises ChainBroken if the route log is not
-    whole, and AuditPartFailed if one of several processes fails.
+    Several `processes` find the same in the same order; `shared` is for one that shares its event loop. Raises
+    ChainBroken if the route log is not whole, and AuditPartFailed if one of several processes fails.
     """
     scope, report, folded = AuditScope(start=start, end=end, tenant=tenant), AuditReport(), FoldedLog(RouteIndex())
     await folded.catch_up(database)
@@ -60,11 +71,12 @@ async def audit(
             report.extend(part.report)
             counts.add(part.counts)
     else:
-        judging = Judging(database, report, schedule, counts)
+        judging = Judging(database, report, schedule, counts, None if shared is None else shared.places)
         for within in ranges:
             async for page in pages(database, scope, folded, within):
                 await judging.judge(page, start)
-                on_page(report, page.events[-1].recorded_at)
+                if shared is not None:
+                    shared.on_page(report, page.events[-1].recorded_at)
     if tenant is not None and not report.events + report.unread and tenant not in folded.index.tenants():
         report.unknown_tenant = tenant
     if start <= log_faults.first_kept(marks) and end > marks.now and tenant is None:

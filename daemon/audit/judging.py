@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from daemon.audit.findings import AuditFinding, AuditReport
@@ -15,6 +16,9 @@ from daemon.audit.recompute import filters_of
 from daemon.core.routing.decision import Decision, FilterTest, decide
 from daemon.core.routing.index import MEMO_ENTRIES, patterns_of
 from daemon.core.routing.timeline import Timeline
+from daemon.core.webhook.payload import PayloadEvent
+from daemon.expressions.judging import EventJudge, FilterPlaces
+from daemon.expressions.stored_events import payload_event
 from eventstore import domain_events
 from eventstore.domain_events.events import StoredEvent
 from eventstore.postgres.connect import Database
@@ -32,11 +36,19 @@ _NOTHING = PairRecord()
 
 
 class Judging:
-    """`judge` takes the pages in order, and notes in the report what it finds."""
+    """`judge` takes the pages in order, and notes in the report what it finds. `places` are where filters are
+    evaluated, None for all of them here.
+    """
 
     def __init__(
-        self, database: Database, report: AuditReport, schedule: DeliverySchedule | None, counts: RangedCounts
+        self,
+        database: Database,
+        report: AuditReport,
+        schedule: DeliverySchedule | None,
+        counts: RangedCounts,
+        places: FilterPlaces | None = None,
     ) -> None:
+        self._places = places
         self._database = database
         self._report = report
         self._schedule = schedule
@@ -48,7 +60,7 @@ class Judging:
         report, begin = self._report, kept_from(page.horizon, start)
         if begin is not None:
             report.kept_from = begin
-        records, payloads = _records(page.record), _Payloads(self._database, page)
+        records, payloads = _records(page.record), _Payloads(self._database, page, self._places)
         found: list[_Found] = []
         for place, event in enumerate(page.events):
             if place % _EVENTS_AT_ONCE == 0:
@@ -137,8 +149,9 @@ def kept_from(horizon: Horizon, start: datetime) -> datetime | None:
 class _Payloads:
     """The payloads of those events of a page that a filter asks for, some at a time."""
 
-    def __init__(self, database: Database, page: AuditPage) -> None:
+    def __init__(self, database: Database, page: AuditPage, places: FilterPlaces | None) -> None:
         self._database = database
+        self._places = places
         self._page = page
         self._loaded: dict[int, StoredEvent] = {}
 
@@ -149,8 +162,12 @@ class _Payloads:
             return _is_never_asked
         if event.seq not in self._loaded:
             await self._load(place)
-        await asyncio.sleep(0)  # filters may take long
-        return filters_of(self._loaded.get(event.seq, event)).passes
+        loaded = self._loaded.get(event.seq, event)
+        if self._places is None:
+            return filters_of(loaded).passes
+        judge = EventJudge(event, event.tenant, partial(_payload, loaded), self._places)
+        await judge.prepare(self._page.candidates[place])
+        return judge.passes
 
     def _is_filtered(self, place: int) -> bool:
         at = self._page.events[place].event_time
@@ -174,6 +191,10 @@ class _Payloads:
             judged = page.events[place]
             if (loaded := self._loaded.get(judged.seq)) is not None:
                 loaded.tick, loaded.closed_upto = judged.tick, judged.closed_upto
+
+
+async def _payload(event: StoredEvent) -> PayloadEvent:
+    return payload_event(event)
 
 
 def _is_never_asked(expression: str) -> bool:

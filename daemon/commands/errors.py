@@ -58,6 +58,16 @@ class TooManyRoutes(Conflict):
         )
 
 
+class TooMuchConfigured(Conflict):
+    """The configurations that the tenant's routes have had take as much as they may."""
+
+    def __init__(self, tenant: str, *, limit_bytes: int) -> None:
+        super().__init__(
+            f"the configurations that the routes of tenant {tenant} have had take more than {limit_bytes >> 20} MiB, "
+            "and none is ever forgotten: have the operator make this change"
+        )
+
+
 class TooManyCommands(CommandError):
     """The tenant commands too often. `retry_after_seconds` is rounded up, so that a repetition then succeeds."""
 

@@ -77,7 +77,7 @@ class CommandExecutor:
 
     `on_appended` is awaited with the log position of each event. `index` is a live projection, if there is one: what it
     knows of a route need not be read and folded again for each command. `sign` makes the signature of an event by its
-    position and hash. Both raise TooManyCommands.
+    position and hash. Both raise TooManyCommands and TooMuchConfigured.
     """
 
     def __init__(
@@ -188,6 +188,8 @@ class CommandExecutor:
             causation_id=context.causation_id,
             body=orjson.dumps(decision.body, option=orjson.OPT_SORT_KEYS).decode(),
         )
+        if "config" in decision.body and self._index is not None and not context.is_unlimited:
+            self._quota.check_configs(tenant, self._index.config_bytes(tenant))
         async with self._database.transaction() as connection:
             before: RouteCount | None = None
             if version == 1 and self._quota.counts_routes and not context.is_unlimited:

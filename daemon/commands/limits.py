@@ -3,6 +3,9 @@
 Each route costs every process memory, and each command a row in the route log for ever. The limits hold for tenants;
 `Context.is_unlimited` says that a command is the administrator's or the daemon's own. Commands are counted in this
 process alone, so several workers together allow as many times more. Routes are counted in the database.
+
+Every process has each configuration that a route ever had, since decisions about the past need it, and a configuration
+may have 200 kB. So what those of a tenant may take is limited too: for tens of thousands of usual edits.
 """
 
 from __future__ import annotations
@@ -11,11 +14,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from daemon.commands.errors import TooManyCommands, TooManyRoutes
+from daemon.commands.errors import TooManyCommands, TooManyRoutes, TooMuchConfigured
 from daemon.core.gcra import Allowance, Arrivals
 
 # Tenants whose commands are counted; beyond that, the one that commanded longest ago is forgotten.
 MAX_TENANTS = 10_000
+
+MAX_CONFIG_BYTES = 32 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,3 +61,8 @@ class CommandQuota:
         limit = self._limits.routes_per_tenant
         if limit is not None and count >= limit:
             raise TooManyRoutes(tenant, count=count, limit=limit)
+
+    def check_configs(self, tenant: str, size_bytes: int) -> None:
+        """Raises TooMuchConfigured if the configurations of a tenant take `size_bytes`, and that is too much."""
+        if size_bytes > MAX_CONFIG_BYTES:
+            raise TooMuchConfigured(tenant, limit_bytes=MAX_CONFIG_BYTES)

@@ -6,7 +6,6 @@ requests (`find`), or by comparing the ids of all deliveries that have no reques
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -90,7 +89,7 @@ async def detail(
     if event is not None:
         parts = await sent_requests.collect(database, keychain, requests)
         as_sent = payload_event(event, event_time=pair.event_time)
-        sent = await asyncio.to_thread(sent_requests.rebuild, as_sent, parts, request_options)
+        sent = await sent_requests.rebuild(as_sent, parts, request_options, tenant=event.tenant, places=places)
     by_hand = await manual_retry.of_delivery(database, route_id=pair.route_id, seq=pair.seq, limit=MAX_MANUAL_RETRIES)
     return DeliveryDetail(
         item=item,

@@ -7,7 +7,6 @@ where none helps a page may end early, after PAGE_SECONDS: then it is short, or 
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,9 +19,10 @@ from daemon.core.events.field_condition import FieldCondition
 from daemon.core.routing.index import RouteIndex
 from daemon.deliveries import scans
 from daemon.deliveries.merge import Merge
+from daemon.expressions import searching
 from daemon.expressions.judging import FilterPlaces
 from eventstore.domain_events import field_search, listing
-from eventstore.domain_events.field_search import Candidates, SearchBounds
+from eventstore.domain_events.field_search import SearchBounds
 from eventstore.domain_events.listing import LoggedEvent
 from eventstore.postgres.connect import Database
 from eventstore.queries import attempts, delivery_log
@@ -93,11 +93,11 @@ async def page(
     """At most `limit` deliveries below `begin`. If `matches` is given, only those for which it is true.
 
     `seconds` is the time after which a page that is not full ends early, PAGE_SECONDS if None. `places` are where the
-    filters of undecided events are evaluated.
+    filters of undecided events are evaluated, and where data is looked into.
     """
     ends_at = time.monotonic() + (PAGE_SECONDS if seconds is None else seconds)
     builder = _PageBuilder(database, index, delivery_filter.status, size=limit + 1, ends_at=ends_at)
-    async for top, bottom in _spans(database, delivery_filter, begin or TOP):
+    async for top, bottom in _spans(database, delivery_filter, begin or TOP, places):
         scope = ListScope(
             tenant=delivery_filter.tenant,
             route_id=delivery_filter.route_id,
@@ -156,7 +156,7 @@ class _PageBuilder:
 
 
 async def _spans(
-    database: Database, delivery_filter: DeliveryFilter, begin: ListPosition
+    database: Database, delivery_filter: DeliveryFilter, begin: ListPosition, places: FilterPlaces | None
 ) -> AsyncIterator[tuple[ListPosition, ListPosition]]:
     """The parts of the list to read, downwards: each from below its first position down to its second one."""
     if delivery_filter.until is not None:
@@ -168,7 +168,7 @@ async def _spans(
             if span[0] > span[1] >= bottom:
                 yield span
     elif delivery_filter.where is not None:
-        async for span in _spans_where(database, delivery_filter, delivery_filter.where, begin, bottom):
+        async for span in _spans_where(database, delivery_filter, delivery_filter.where, begin, bottom, places):
             yield span
     else:
         yield begin, bottom
@@ -180,6 +180,7 @@ async def _spans_where(
     where: FieldCondition,
     begin: ListPosition,
     bottom: ListPosition,
+    places: FilterPlaces | None,
 ) -> AsyncIterator[tuple[ListPosition, ListPosition]]:
     """A span for each event that fits, and an empty one wherever the search has come without finding any."""
     # Deliveries of the event at `begin` may still be below it.
@@ -198,7 +199,10 @@ async def _spans_where(
         )
         is_quick = time.monotonic() - began_at < _QUICK_SECONDS
         rows = min(2 * rows, _MAX_SEARCHED_ROWS) if is_quick else max(rows // 2, _FIRST_SEARCHED_ROWS)
-        for event in await asyncio.to_thread(_fitting, where, looked):
+        fits = await searching.fitting(places, delivery_filter.tenant, [data for _, data in looked.events], where)
+        for (event, _), is_fit in zip(looked.events, fits, strict=True):
+            if not is_fit:
+                continue
             span = _span(event, begin)
             if span[0] > span[1] >= bottom:
                 yield span
@@ -206,11 +210,6 @@ async def _spans_where(
         if top is not None:
             reached = ListPosition(*top, UUID(int=0))
             yield reached, reached
-
-
-def _fitting(where: FieldCondition, looked: Candidates) -> list[LoggedEvent]:
-    """The events that fit, newest first. In a thread, as JSON may be long."""
-    return [event for event, payload in looked.events if where.holds(payload)]
 
 
 def _span(event: LoggedEvent, begin: ListPosition) -> tuple[ListPosition, ListPosition]:

@@ -9,21 +9,28 @@ the size limit of a transform's result.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from daemon import route_state
 from daemon.core.delivery.answer import delivery_id
 from daemon.core.events import trace_context
-from daemon.core.routing.route import Route
+from daemon.core.routing.route import PayloadOptions, Route
 from daemon.core.webhook import request
 from daemon.core.webhook.payload import PayloadEvent, RenderError
 from daemon.core.webhook.request import RequestOptions, WebhookRequest
 from daemon.core.webhook.signing import SigningKey
+from daemon.expressions import rendering
+from daemon.expressions.judging import FilterPlaces
 from daemon.keys import Keychain
 from eventstore import route_log
 from eventstore.postgres.connect import Database
 from eventstore.queries.attempts import RecordedExchange
+
+# Of one delivery, which may be sent again for weeks while its route is edited: each body may take a tenth of a second,
+# and as many bytes as an event.
+MAX_BODIES = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,15 +64,39 @@ async def collect(
     return [await _signed(keychain, versions, exchange) for exchange in exchanges]
 
 
-def rebuild(
-    event: PayloadEvent, parts: Sequence[_Signed | None], request_options: RequestOptions
+async def rebuild(
+    event: PayloadEvent,
+    parts: Sequence[_Signed | None],
+    request_options: RequestOptions,
+    *,
+    tenant: str,
+    places: FilterPlaces | None,
 ) -> list[SentRequest | None]:
     """The requests, None where `parts` is None or the body cannot be rendered any more.
 
-    Runs the expressions of the routes, once for each version: call it in a thread.
+    The expressions of the routes are evaluated at `places`, once for each of the newest MAX_BODIES payload options that
+    these had; what was sent with others is None as well. Raises Saturated.
     """
-    bodies: dict[int, bytes | None] = {}
-    return [None if part is None else _rebuilt(event, part, bodies, request_options) for part in parts]
+    bodies: dict[PayloadOptions, bytes | None] = {}
+    for part in reversed(parts):
+        if part is None or (options := _options(part)) in bodies:
+            continue
+        if len(bodies) == MAX_BODIES:
+            break
+        try:
+            bodies[options] = await rendering.body(
+                places, tenant, event, options, max_bytes=request_options.max_body_bytes
+            )
+        except RenderError:  # the limits of expressions may have changed since it was sent
+            bodies[options] = None
+    # Two signatures of each, which together may take long.
+    return await asyncio.to_thread(
+        lambda: [None if part is None else _rebuilt(event, part, bodies, request_options) for part in parts]
+    )
+
+
+def _options(part: _Signed) -> PayloadOptions:
+    return request.options_of(part.route.config.payload, is_test=part.is_test)
 
 
 async def _versions(database: Database, exchanges: Sequence[RecordedExchange]) -> dict[int, Route]:
@@ -99,17 +130,12 @@ async def _signed(keychain: Keychain, versions: dict[int, Route], exchange: Reco
 
 
 def _rebuilt(
-    event: PayloadEvent, part: _Signed, bodies: dict[int, bytes | None], request_options: RequestOptions
+    event: PayloadEvent,
+    part: _Signed,
+    bodies: Mapping[PayloadOptions, bytes | None],
+    request_options: RequestOptions,
 ) -> SentRequest | None:
-    version = part.route.version
-    if version not in bodies:
-        try:
-            bodies[version] = request.body(
-                event, part.route.config.payload, is_test=part.is_test, max_bytes=request_options.max_body_bytes
-            )
-        except RenderError:  # the limits of expressions may have changed since it was sent
-            bodies[version] = None
-    body = bodies[version]
+    body = bodies.get(_options(part))
     if body is None:
         return None
     message_id = delivery_id(part.route.id, event.event_id, event.created)

@@ -21,6 +21,7 @@ from typing import TypeVar
 import structlog
 
 import daemon
+from daemon.core.events.field_condition import FieldCondition
 from daemon.core.messages.mapping import MappingFailed, MessageMapping
 from daemon.core.messages.message import Mappable
 from daemon.core.routing.route import PayloadOptions
@@ -35,6 +36,8 @@ from daemon.expressions.messages import (
     MapReply,
     RenderJob,
     RenderReply,
+    SearchJob,
+    SearchReply,
 )
 from daemon.metrics import Metrics
 
@@ -53,7 +56,7 @@ _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"
 
 _UNFINISHED = "the evaluation did not end: it took too long or too much memory, or was killed"
 
-_Reply = TypeVar("_Reply", FilterReply, RenderReply, MapReply)
+_Reply = TypeVar("_Reply", FilterReply, RenderReply, MapReply, SearchReply)
 _QueuedJob = tuple[EvaluationJob, asyncio.Future[EvaluationReply]]
 
 
@@ -88,6 +91,11 @@ class Evaluator:
         if reply.reason is not None:
             raise RenderError(reply.reason, is_over_budget=reply.is_over_budget)
         return reply.body
+
+    async def fitting(self, tenant: str, payloads: Sequence[bytes], condition: FieldCondition) -> tuple[bool, ...]:
+        """Which of these data of events a condition on a field is true of. As much as one turn may take."""
+        job = SearchJob(condition=condition, payloads=tuple(payloads))
+        return (await self._reply(tenant, job, SearchReply)).fits
 
     async def mapped(self, tenant: str, message: Mappable, mapping: MessageMapping, *, max_bytes: int) -> bytes | None:
         """The text of the event that a message is, as `mapping.mapped` makes it. Raises MappingFailed."""

@@ -7,7 +7,8 @@ the event loop is left to others. The result is the same (daemon.core.webhook.ex
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -18,6 +19,7 @@ from daemon.core.routing.timeline import Timeline
 from daemon.core.webhook.expression import StepAllowance, TooHeavy
 from daemon.core.webhook.payload import EventFilters, FilterResult, PayloadEvent
 from daemon.expressions.evaluator import Evaluator
+from eventstore.postgres.errors import Saturated
 
 
 class JudgedEvent(Protocol):
@@ -37,7 +39,8 @@ class JudgedEvent(Protocol):
 class FilterPlaces:
     """Where filters are evaluated: here within `allowance`, a new one for each event, and beyond it by the evaluator.
 
-    Whoever cannot wait for that longer than `patience_seconds` has them evaluated here after all; None waits.
+    Whoever answers a request has `patience_seconds`, and a turn of their own: they wait for other requests of the
+    tenant, and not for its deliveries. None waits.
     """
 
     evaluator: Evaluator
@@ -45,16 +48,23 @@ class FilterPlaces:
     patience_seconds: float | None = None
 
     async def results(self, tenant: str, event: PayloadEvent, filters: Sequence[str]) -> dict[str, FilterResult]:
-        """What heavy filters make of an event."""
+        """What heavy filters make of an event. Raises Saturated."""
+        async with self.waiting():
+            return await self.evaluator.filter_results(self.turn(tenant), event, filters)
+
+    def turn(self, tenant: str) -> str:
+        """In whose turn the evaluator does what is asked for a tenant."""
+        return tenant if self.patience_seconds is None else f"{tenant} asks"
+
+    @asynccontextmanager
+    async def waiting(self) -> AsyncIterator[None]:
+        """Waits for the evaluator in the block. Raises Saturated if that takes longer than there is patience."""
         try:
             async with asyncio.timeout(self.patience_seconds):
-                return await self.evaluator.filter_results(tenant, event, filters)
+                yield
         except TimeoutError:
-            here, results = EventFilters(event), dict[str, FilterResult]()
-            for text in filters:
-                results[text] = here.result(text)
-                await asyncio.sleep(0)
-            return results
+            hint = "try again in a moment, and ask for less at once"
+            raise Saturated("too many heavy filters and transforms are being evaluated", hint=hint) from None
 
 
 class EventJudge:
@@ -80,12 +90,12 @@ class EventJudge:
         self._filters: EventFilters | None = None
 
     async def judge(self, timeline: Timeline) -> Judgement:
-        """The decision for one route, with its grounds. Raises what `read` raises."""
+        """The decision for one route, with its grounds. Raises what `read` raises, and Saturated."""
         await self.prepare([timeline])
-        return _judged(timeline, self._event, lambda text: self._results[text].lets_through)
+        return _judged(timeline, self._event, self.passes)
 
     async def prepare(self, timelines: Iterable[Timeline]) -> None:
-        """Evaluates the filters of these routes, the heavy ones together."""
+        """Evaluates the filters of these routes, the heavy ones together. Raises like `judge`."""
         asked = dict.fromkeys(asked_filter(timeline, self._event) for timeline in timelines)
         left = [text for text in asked if text is not None and text not in self._results]
         if not left:
@@ -107,6 +117,10 @@ class EventJudge:
                     raise
                 self._results |= await self._places.results(self._tenant, self._payload, left[place:])
                 return
+
+    def passes(self, text: str) -> bool:
+        """What a filter said that was evaluated by `prepare`."""
+        return self._results[text].lets_through
 
 
 def asked_filter(timeline: Timeline, event: JudgedEvent) -> str | None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from daemon.core.events.field_condition import FieldCondition
 from daemon.core.messages.mapping import MessageMapping
 from daemon.core.messages.message import Mappable
 from daemon.core.routing.route import PayloadOptions
@@ -35,6 +36,14 @@ class RenderJob:
     event: PayloadEvent
     options: PayloadOptions
     max_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchJob:
+    """Data of events to look into for a field."""
+
+    condition: FieldCondition
+    payloads: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +74,14 @@ class RenderReply:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SearchReply:
+    """Which payloads of a job fit, in the same order. `seconds` is the time that it took."""
+
+    fits: tuple[bool, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MapReply:
     """The text of the event, None if the filter of the source passes over the message; or the reason why there is none,
     and the field whose expression is to blame. `seconds` is the time that it took.
@@ -76,14 +93,16 @@ class MapReply:
     seconds: float
 
 
-EvaluationJob = FilterJob | RenderJob | MapJob
-EvaluationReply = FilterReply | RenderReply | MapReply
+EvaluationJob = FilterJob | RenderJob | MapJob | SearchJob
+EvaluationReply = FilterReply | RenderReply | MapReply | SearchReply
 
 
 def encode_job(job: EvaluationJob) -> bytes:
     """The frame of a job."""
     if isinstance(job, MapJob):
         return _map_frame(job)
+    if isinstance(job, SearchJob):
+        return _search_frame(job)
     event = job.event
     parts = (event.data, event.context, event.snapshot)
     head: dict[str, object] = {
@@ -109,6 +128,9 @@ def decode_job(head: bytes, rest: bytes) -> EvaluationJob:
         value = rest[read["envelope"] :] if read["has_value"] else None
         message = Mappable(envelope=rest[: read["envelope"]], value=value)
         return MapJob(message=message, mapping=MessageMapping(**read["mapping"]), max_bytes=read["max_bytes"])
+    if "steps" in read:
+        condition = FieldCondition(steps=tuple(read["steps"]), text=read["text"])
+        return SearchJob(condition=condition, payloads=tuple(_cut(rest, read["lengths"])))
     event = _event(read, rest)
     if "filters" in read:
         return FilterJob(event=event, filters=tuple(read["filters"]))
@@ -125,6 +147,8 @@ def encode_reply(reply: EvaluationReply) -> bytes:
         case RenderReply():
             head = {"reason": reply.reason, "is_over_budget": reply.is_over_budget, "seconds": reply.seconds}
             return _frame(head, reply.body)
+        case SearchReply():
+            return _frame({"fits": reply.fits, "seconds": reply.seconds})
         case MapReply():
             mapped = {"field": reply.field, "is_filtered": reply.text is None}
             return _frame({**mapped, "reason": reply.reason, "seconds": reply.seconds}, reply.text or b"")
@@ -135,6 +159,8 @@ def decode_reply(head: bytes, rest: bytes) -> EvaluationReply:
     read = json.loads(head)
     if "results" in read:
         return FilterReply(results=tuple(FilterResult(each) for each in read["results"]), seconds=read["seconds"])
+    if "fits" in read:
+        return SearchReply(fits=tuple(read["fits"]), seconds=read["seconds"])
     if "is_filtered" in read:
         text = None if read["is_filtered"] else rest
         return MapReply(text=text, field=read["field"], reason=read["reason"], seconds=read["seconds"])
@@ -150,6 +176,19 @@ def _map_frame(job: MapJob) -> bytes:
         "max_bytes": job.max_bytes,
     }
     return _frame(head, message.envelope + (message.value or b""))
+
+
+def _search_frame(job: SearchJob) -> bytes:
+    condition = job.condition
+    lengths = [len(each) for each in job.payloads]
+    return _frame({"steps": condition.steps, "text": condition.text, "lengths": lengths}, b"".join(job.payloads))
+
+
+def _cut(rest: bytes, lengths: Sequence[int]) -> Iterator[bytes]:
+    begin = 0
+    for length in lengths:
+        yield rest[begin : begin + length]
+        begin += length
 
 
 def _frame(head: Mapping[str, object], rest: bytes = b"") -> bytes:

@@ -31,6 +31,8 @@ from daemon.expressions.messages import (
     MapReply,
     RenderJob,
     RenderReply,
+    SearchJob,
+    SearchReply,
 )
 
 NICENESS = 5
@@ -84,6 +86,9 @@ def answer(job: EvaluationJob) -> EvaluationReply:
             return FilterReply(results=tuple(results), seconds=time.perf_counter() - started)
         case MapJob():
             return _mapped(job, started)
+        case SearchJob():
+            fits = tuple(map(job.condition.holds, job.payloads))
+            return SearchReply(fits=fits, seconds=time.perf_counter() - started)
         case RenderJob():
             body, reason, is_over_budget = b"", None, False
             try:

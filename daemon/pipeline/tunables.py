@@ -38,8 +38,8 @@ class Tunables:
     # that takes more is decided later by a process of its own, and so are the events of its tenant that come after it.
     loop_steps: int = 2000
     loop_document_bytes: int = 32 * 1024
-    # Whoever judges an event to answer a request waits so long for that process.
-    judge_seconds: float = 2.0
+    # Whoever judges an event or renders a body to answer a request waits so long for that process.
+    judge_seconds: float = 10.0
     # So many tenants have an event decided in that process at a time. They take turns there.
     deferring_tenants: int = 8
     # A shard with more deferred events is not read further until they are fewer; each takes 200 bytes of memory.

@@ -16,7 +16,7 @@ from daemon.core.sealing import tree
 from daemon.core.sealing.canonical import SealedTable, SealedValue, leaf, row_entry
 from daemon.core.sealing.head import SignedHead
 from daemon.core.sealing.proof import FORMAT, DeliveryProof, ProvenRow, ProvenSeal
-from daemon.core.sealing.tree import leaf_hash
+from daemon.core.sealing.tree import Part, leaf_hash
 from daemon.sealing.rows import content_of, head_of
 from eventstore.postgres.connect import Database
 from eventstore.seals import covered, places, stored, turns
@@ -99,6 +99,7 @@ async def of_delivery(database: Database, pair: ProvenPair) -> DeliveryProof:
 
     def made() -> DeliveryProof:
         leaves = [leaf_hash(each) for each in hashes]
+        known: dict[Part, bytes] = {}
         return DeliveryProof(
             format=FORMAT,
             delivery=pair.delivery,
@@ -106,7 +107,7 @@ async def of_delivery(database: Database, pair: ProvenPair) -> DeliveryProof:
             event=pair.event,
             route=str(pair.route_id),
             head=head_of(newest, tree.root_of(leaves)).note,
-            seals=[_seal(seals[number], leaves) for number in numbers],
+            seals=[_seal(seals[number], leaves, known) for number in numbers],
             rows=rows,
             unsealed=sum(place.seal is None for place in sealed.attempts),
         )
@@ -168,22 +169,28 @@ class _SealTrees:
         days = content.events if table is SealedTable.EVENT else content.attempts
         if await asyncio.to_thread(tree.root_of, leaves) not in {each.root for each in days if each.day == day}:
             raise NotWhole(f"the rows of {day} are not those that seal {mark.n} covers: run hookledger audit")
-        return await asyncio.to_thread(lambda: [_row(table, mark.n, leaves, index, row) for index, row in wanted])
+        known: dict[Part, bytes] = {}
+        return await asyncio.to_thread(
+            lambda: [
+                _row(table, mark.n, index, row, tree.inclusion_path(leaves, index, known=known))
+                for index, row in wanted
+            ]
+        )
 
 
-def _row(table: SealedTable, seal: int, leaves: Sequence[bytes], index: int, row: CoveredRow) -> ProvenRow:
+def _row(table: SealedTable, seal: int, index: int, row: CoveredRow, path: Sequence[bytes]) -> ProvenRow:
     return ProvenRow(
         entry=row_entry(table, row.values).decode(),
         seal=seal,
         index=index,
-        path=[each.hex() for each in tree.inclusion_path(leaves, index)],
+        path=[each.hex() for each in path],
     )
 
 
-def _seal(row: SealRow, leaves: Sequence[bytes]) -> ProvenSeal:
+def _seal(row: SealRow, leaves: Sequence[bytes], known: dict[Part, bytes]) -> ProvenSeal:
     return ProvenSeal(
         n=row.n,
         fields=content_of(row).texts(),
         prev_hash=row.prev_hash.hex(),
-        path=[each.hex() for each in tree.inclusion_path(leaves, row.n - 1)],
+        path=[each.hex() for each in tree.inclusion_path(leaves, row.n - 1, known=known)],
     )

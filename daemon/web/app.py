@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 
 from aiohttp import web
@@ -41,7 +40,7 @@ from daemon.web.http.services import SERVICES, Services
 from daemon.web.ingest import publish
 from daemon.web.ingest.byte_budget import ByteBudget
 from daemon.web.ingest.group_commit import GroupCommit
-from daemon.web.service import audit_jobs, exports, previews, resending
+from daemon.web.service import audit_jobs, delivery_proofs, exports, resending
 from daemon.web.service.feed_pages import WaitingRequests
 
 # aiohttp's default limit. Our handlers read bodies with limits of their own.
@@ -56,11 +55,11 @@ def build(services: Services) -> web.Application:
     """The application of the main listener. It has the ops endpoints unless they have a listener of their own."""
     application = _application(services)
     application.cleanup_ctx.append(_ingest)
-    application[previews.LOCK] = asyncio.Lock()
     exports.set_up(application)
     audit_jobs.set_up(application)
     application[feed.WAITING] = WaitingRequests()
     application[resending.SLOTS] = resending.slots(services.metrics)
+    application[delivery_proofs.SLOTS] = delivery_proofs.slots(services.metrics)
     application.add_routes(
         [
             web.post("/v1/events", publish.publish),

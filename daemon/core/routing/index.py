@@ -20,7 +20,7 @@ from functools import lru_cache
 from itertools import islice
 from uuid import UUID
 
-from daemon.core.routing.route import LifecycleEvent, Route, RouteStatus, evolve
+from daemon.core.routing.route import LifecycleEvent, Route, RouteStatus, config_bytes, evolve
 from daemon.core.routing.timeline import Timeline
 
 ALL = "*"
@@ -43,6 +43,7 @@ class RouteIndex:
         self._candidates: dict[tuple[str, str], tuple[Timeline, ...]] = {}
         self._statuses: Counter[RouteStatus] = Counter()
         self._statuses_of: dict[str, Counter[RouteStatus]] = {}
+        self._config_bytes: Counter[str] = Counter()
 
     def apply(self, event: LifecycleEvent) -> Route:
         """Applies one event and returns the new state. Raises BrokenHistory if the event cannot follow."""
@@ -56,6 +57,7 @@ class RouteIndex:
             timeline.extend(route)
         if before is None or route.config is not before.config:
             self._subscribe(timeline)
+            self._config_bytes[route.tenant] += config_bytes(route.config)
         if before is None or route.status is not before.status:
             self._count(route, before)
         self.position = event.pos
@@ -117,6 +119,10 @@ class RouteIndex:
     def statuses(self, tenant: str | None = None) -> Counter[RouteStatus]:
         """How many routes are in each status now, of all tenants or of one. It is only to be read."""
         return self._statuses if tenant is None else self._statuses_of.get(tenant, Counter())
+
+    def config_bytes(self, tenant: str) -> int:
+        """About how many bytes are taken by all configurations that the tenant's routes have had."""
+        return self._config_bytes[tenant]
 
     def _count(self, route: Route, before: Route | None) -> None:
         for counts in (self._statuses, self._statuses_of.setdefault(route.tenant, Counter())):

@@ -83,6 +83,20 @@ class RouteConfig:
     rate_limit_per_second: float | None = None
 
 
+# What a configuration takes in memory without its texts, and a text without its characters.
+_CONFIG_BYTES = 512
+_TEXT_BYTES = 64
+
+
+def config_bytes(config: RouteConfig) -> int:
+    """About how many bytes a configuration takes in memory."""
+    payload, texts = config.payload, [config.name, config.target_url, *config.event_types, *config.header_names]
+    texts += [text for text in (payload.filter, payload.transform) if text is not None]
+    for entity, fields in payload.snapshot or ():
+        texts += (entity, *(fields or ()))
+    return _CONFIG_BYTES + sum(map(len, texts)) + _TEXT_BYTES * len(texts)
+
+
 _BLANK = RouteConfig(name="", target_url="", event_types=())
 
 # The types of values in a configuration. A subclass is none of them: JSON makes no other values.

@@ -11,6 +11,9 @@ from collections.abc import Iterable, Sequence
 
 EMPTY_ROOT = hashlib.sha256(b"").digest()
 
+# The leaves from one index up to another.
+Part = tuple[int, int]
+
 
 def leaf_hash(entry: bytes) -> bytes:
     """The hash of an entry. The byte in front tells it from that of two nodes."""
@@ -71,18 +74,22 @@ def root_of(leaves: Iterable[bytes]) -> bytes:
     return growing.value
 
 
-def inclusion_path(leaves: Sequence[bytes], index: int) -> list[bytes]:
-    """The proof that the leaf at `index`, from 0, is in the tree of all (2.1.3.1)."""
+def inclusion_path(leaves: Sequence[bytes], index: int, *, known: dict[Part, bytes] | None = None) -> list[bytes]:
+    """The proof that the leaf at `index`, from 0, is in the tree of all (2.1.3.1).
+
+    `known` has the roots of parts of the same leaves, and gets those that are computed: paths have most in common.
+    """
+    known = {} if known is None else known
     path: list[bytes] = []
     start, end = 0, len(leaves)
     while end - start > 1:
         middle = start + _split(end - start)
-        if index < middle:
-            path.append(root_of(leaves[middle:end]))
-            end = middle
-        else:
-            path.append(root_of(leaves[start:middle]))
-            start = middle
+        part = (middle, end) if index < middle else (start, middle)
+        root = known.get(part)
+        if root is None:
+            root = known[part] = root_of(leaves[part[0] : part[1]])
+        path.append(root)
+        start, end = (start, middle) if index < middle else (middle, end)
     return path[::-1]
 
 

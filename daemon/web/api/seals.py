@@ -20,7 +20,7 @@ from daemon.web.http import paging, shapes
 from daemon.web.http.endpoints import Access, Query, endpoint
 from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import Moment, moment
-from daemon.web.service.delivery_proofs import proof_of
+from daemon.web.service.delivery_proofs import making, proof_of
 from daemon.web.service.lookup import EVENT_HINT
 from eventstore.seals import stored, turns
 from eventstore.seals.stored import SealRow
@@ -106,7 +106,8 @@ async def list_seals(request: web.Request) -> web.Response:
 async def show(request: web.Request) -> web.Response:
     """A seal, with all that its hash covers, and its signed head."""
     row = await _seal(request, request.match_info["seal"])
-    head = await proofs.head(query_database(request), row)
+    async with making(request):
+        head = await proofs.head(query_database(request), row)
     body: SealDetailShape = {
         "n": row.n,
         "at": moment(row.at),
@@ -137,7 +138,8 @@ async def consistency(request: web.Request) -> web.Response:
     older = await _seal(request, request.query["from"])
     if older.n > newer.n:
         raise Invalid((FieldProblem(field="from", message=f"must not be newer than seal {newer.n}"),))
-    found = await proofs.consistency(query_database(request), older, newer)
+    async with making(request):
+        found = await proofs.consistency(query_database(request), older, newer)
     body: HeadPathShape = {
         "from": older.n,
         "to": newer.n,

@@ -24,12 +24,15 @@ from daemon.web.http.problems import Problem
 # accumulate.
 READ_SECONDS = 30.0
 
+# Timeout for a whole body: one byte now and then would hold what is there of it for ever.
+BODY_SECONDS = 120.0
+
 # Of lists and objects within each other. Fields say of themselves how deep they may be; this is for what none could be.
 _MAX_LEVELS = 500
 
 
 async def read(request: web.Request, *, max_bytes: int) -> bytes:
-    """The whole body. Raises Problem 413 once it is known to exceed `max_bytes`, 408 after READ_SECONDS of silence."""
+    """The whole body. Raises Problem 413 once it is known to exceed `max_bytes`, 408 if it comes too slowly."""
     body = bytearray()
     async for chunk in chunks(request, max_bytes=max_bytes):
         body += chunk
@@ -88,14 +91,20 @@ async def _raw_chunks(request: web.Request, *, max_bytes: int) -> AsyncIterator[
     """The body as it was sent."""
     announced_bytes = request.content_length or 0
     received_bytes = 0
+    clock = asyncio.get_running_loop().time
+    ends_at = clock() + BODY_SECONDS
     while True:
         if max(announced_bytes, received_bytes) > max_bytes:
             raise _too_large(max_bytes)
         try:
             # A body that has come whole, as that of one event has, is not waited for. A timeout takes 5 µs.
-            async with nullcontext() if request.content.is_eof() else asyncio.timeout(READ_SECONDS):
+            async with (
+                nullcontext() if request.content.is_eof() else asyncio.timeout(min(READ_SECONDS, ends_at - clock()))
+            ):
                 chunk = await request.content.readany()
         except TimeoutError as error:
+            if clock() >= ends_at:
+                raise Problem(408, f"the body took longer than {BODY_SECONDS:g} s; nothing was stored") from error
             raise Problem(408, f"nothing came for {READ_SECONDS:g} s, and the body is not whole") from error
         if not chunk:
             return

@@ -1,10 +1,11 @@
 """The open connections of one listener: how many there may be, and how long one may keep its place.
 
-A client without a token can open connections and say nothing, send a head byte by byte, or take no answer. None of
-these costs others their place: where all places are taken, the connection that has waited longest without a request
-being handled makes room, and only if every one has a request in a handler a new one is turned away with 503.
+A client without a token can open connections and say nothing, send a head byte by byte, or take no answer; one with a
+token can send a body byte by byte. None of these costs others their place: where all places are taken, the connection
+that has waited longest for its client makes room, and only if every one has a request in a handler, with all of its
+body, a new one is turned away with 503.
 
-    new        a whole head within `head_seconds`, else it is closed
+    new        a whole head within `head_seconds` and about MAX_HEAD_BYTES, else it is closed
     idle       closed `idle_seconds` after the last answer; a head that has begun has `head_seconds`
     stalled    closed when the client has taken nothing of an answer for `stalled_seconds`
 
@@ -21,6 +22,8 @@ from typing import Protocol
 from daemon.web.http.problems import Problem
 
 RETRY_AFTER_SECONDS = 1
+
+MAX_HEAD_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,19 +46,20 @@ class Client(Protocol):
 
     @property
     def is_handling(self) -> bool:
-        """True if a request is in its handler or waits for it."""
+        """True if a request that came whole is in its handler or about to be."""
 
 
 @dataclass(slots=True)
 class _Connection:
     """`head_since` is when the head of the next request began to be awaited, None between requests; `has_begun` tells
-    that some of it came. `unsent_bytes` is what the client had not taken yet of an answer at the last look,
-    `unsent_since` when that last became less.
+    that some of it came, `head_bytes` how much. `unsent_bytes` is what the client had not taken yet of an answer at the
+    last look, `unsent_since` when that last became less.
     """
 
     transport: asyncio.Transport
     head_since: float | None
     has_begun: bool = False
+    head_bytes: int = 0
     unsent_bytes: int = 0
     unsent_since: float = 0.0
 
@@ -67,7 +71,7 @@ class Connections:
         self._limits = limits
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
-        self._open: dict[Client, _Connection] = {}  # the one whose last request is longest ago first
+        self._open: dict[Client, _Connection] = {}  # the one whose last head, or part of a body, is longest ago first
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -83,18 +87,24 @@ class Connections:
         if self._timer is None:
             self._timer = self._loop.call_later(self._limits.sweep_seconds, self._sweep)
 
-    def heard(self, client: Client, *, is_whole: bool) -> None:
-        """Notes that bytes came; `is_whole` if they were, or completed, the head of a request."""
+    def heard(self, client: Client, size_bytes: int, *, is_whole: bool, is_body: bool) -> None:
+        """Notes that bytes came; `is_whole` if they were, or completed, the head of a request, `is_body` if they were a
+        part of its body.
+        """
         connection = self._open.get(client)
         if connection is None:
             return
-        if is_whole:
-            connection.head_since, connection.has_begun = None, False
+        if is_whole or is_body:
+            connection.head_since, connection.has_begun, connection.head_bytes = None, False, 0
             self._open[client] = self._open.pop(client)
-        elif client.is_awaiting_head:
+            return
+        connection.head_bytes += size_bytes
+        if client.is_awaiting_head:
             connection.has_begun = True
             if connection.head_since is None:
                 connection.head_since = self._loop.time()
+        if connection.head_bytes > MAX_HEAD_BYTES:
+            self._refuse_head(client, connection)
 
     def lost(self, client: Client) -> None:
         """Forgets a connection that is closed."""
@@ -125,6 +135,13 @@ class Connections:
                 connection.transport.write(_late(self._limits.head_seconds).raw())
             connection.transport.close()
 
+    def _refuse_head(self, client: Client, connection: _Connection) -> None:
+        if client.is_awaiting_head:
+            connection.transport.write(_too_long().raw())
+            connection.transport.close()
+        else:  # an answer to another request is under way, and another one behind it would be taken for a part of it
+            connection.transport.abort()
+
     def _check_unsent(self, connection: _Connection, now: float) -> None:
         unsent = connection.transport.get_write_buffer_size()
         if unsent == 0 or connection.unsent_bytes == 0 or unsent < connection.unsent_bytes:
@@ -141,3 +158,7 @@ def _crowded() -> Problem:
 
 def _late(seconds: float) -> Problem:
     return Problem(408, f"the head of a request has to come within {seconds:g} s")
+
+
+def _too_long() -> Problem:
+    return Problem(431, f"the head of a request may have {MAX_HEAD_BYTES} bytes")

@@ -5,8 +5,9 @@ not listen yet: until a process serves it, connections are refused and not kept 
 
 aiohttp answers a malformed request by itself, in plain text, without asking the application. Our server overrides
 `RequestHandler.handle_error`, which is public, and answers with a problem instead. Its connections are counted and
-limited (connections.py). How a handler class of our own gets into the server, and what a connection does at the moment,
-is not public; tests pin it.
+limited (connections.py). aiohttp takes 32 requests ahead of the one that is answered, each with a head of a megabyte;
+our server takes what comes in one read. How a handler class of our own gets into the server, what a connection does at
+the moment, and how its reading is paused is not public; tests pin it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any, cast
 
 import structlog
 from aiohttp import http_exceptions, web
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from daemon.config import ListenAddress
@@ -209,19 +211,25 @@ class _Server(web.Server):
 
 
 class _Handler(RequestHandler):
-    __slots__ = ("places",)
+    __slots__ = ("body", "places")
 
     places: Connections
+    body: StreamReader
 
     @property
     def is_awaiting_head(self) -> bool:
-        return not self.is_handling and self._waiter is not None and not self._waiter.done()
+        return not self._messages and self._waiter is not None and not self._waiter.done()
 
     @property
     def is_handling(self) -> bool:
-        return self._current_request is not None or bool(self._messages)
+        # Behind an answer that the client does not take, requests wait for the client, as the handler of one whose body
+        # has not come does.
+        is_next = bool(self._messages) and self._waiter is not None
+        return is_next or (self._current_request is not None and self._current_request.content.is_eof())
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.body = EMPTY_PAYLOAD
+        self._msg_queue_resume_size = 0
         super().connection_made(transport)
         self.places.opened(self, cast("asyncio.Transport", transport))
 
@@ -230,9 +238,14 @@ class _Handler(RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        heads = self._request_count
+        heads, is_body = self._request_count, not self.body.is_eof()
         super().data_received(data)
-        self.places.heard(self, is_whole=self._request_count != heads)
+        is_whole = self._request_count != heads
+        if is_whole:
+            self.body = self._messages[-1][1]
+            if len(self._messages) > 1 and not self._buffer_paused:
+                self._pause_reading_for_buffer()  # until the last of them is handled
+        self.places.heard(self, len(data), is_whole=is_whole, is_body=is_body)
 
     def handle_error(
         self,

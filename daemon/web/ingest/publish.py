@@ -87,7 +87,7 @@ async def publish(request: web.Request) -> web.Response:
 
 async def _publish(request: web.Request) -> web.Response:
     _hops(request)
-    with request.app[BYTE_BUDGET].share() as take:
+    with request.app[BYTE_BUDGET].share(request[CALLER].tenant) as take:
         cloud = cloud_events.of(request)
         if cloud is not None:
             return await (_publish_many if cloud.mode is Mode.BATCH else _publish_one)(request, take, cloud)

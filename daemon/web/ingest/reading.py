@@ -20,27 +20,20 @@ from daemon.web.ingest.batch import LINE_OVERHEAD_BYTES, YIELD_AFTER_BYTES, Batc
 BATCH_MAX_EVENT_SIZES = 256
 ARRAY_MAX_EVENT_SIZES = 32
 
-# Timeout for a whole body: a slow sender takes a share of the byte budget.
-BODY_SECONDS = 120.0
-
 # Takes bytes of the budget. Raises Problem if too few are free.
 Take = Callable[[int], None]
 
 
 async def lines(request: web.Request, take: Take) -> Batch:
-    """The lines of a body. Raises Problem for too many lines or bytes, or if the body takes too long."""
+    """The lines of a body. Raises Problem for too many lines or bytes, or if they come too slowly."""
     limits = request.app[SERVICES].config.events
     splitter = LineSplitter(max_bytes=limits.max_bytes)
     batch = Batch()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for chunk in bodies.chunks(request, max_bytes=limits.max_bytes * BATCH_MAX_EVENT_SIZES):
-                take(len(chunk))
-                batch.lines += splitter.feed(chunk)
-                _check_count(len(batch.lines), limits.batch_max)
-                await asyncio.sleep(0)  # a body that is already buffered would block the event loop
-    except TimeoutError as error:
-        raise _too_slow() from error
+    async for chunk in bodies.chunks(request, max_bytes=limits.max_bytes * BATCH_MAX_EVENT_SIZES):
+        take(len(chunk))
+        batch.lines += splitter.feed(chunk)
+        _check_count(len(batch.lines), limits.batch_max)
+        await asyncio.sleep(0)  # a body that is already buffered would block the event loop
     batch.lines += splitter.end()
     _check_count(len(batch.lines), limits.batch_max)
     return batch
@@ -50,13 +43,9 @@ async def array(request: web.Request, take: Take) -> Batch:
     """The events of an array, as lines that are numbered from 1. Raises Problem like `lines`, and if it is no array."""
     limits = request.app[SERVICES].config.events
     raw = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for chunk in bodies.chunks(request, max_bytes=limits.max_bytes * ARRAY_MAX_EVENT_SIZES):
-                take(len(chunk))
-                raw += chunk
-    except TimeoutError as error:
-        raise _too_slow() from error
+    async for chunk in bodies.chunks(request, max_bytes=limits.max_bytes * ARRAY_MAX_EVENT_SIZES):
+        take(len(chunk))
+        raw += chunk
     batch = Batch()
     unyielded_bytes = 0
     try:
@@ -72,10 +61,6 @@ async def array(request: web.Request, take: Take) -> Batch:
         problem = FieldProblem(field="", message=f"must be a JSON array of CloudEvents: {error}")
         raise Problem(422, "the batch is not valid; nothing was stored", errors=(problem,)) from error
     return batch
-
-
-def _too_slow() -> Problem:
-    return Problem(408, f"the body took longer than {BODY_SECONDS:g} s; nothing was stored")
 
 
 def _check_count(count: int, most: int) -> None:

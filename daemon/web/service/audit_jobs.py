@@ -19,7 +19,8 @@ import structlog
 from aiohttp import web
 
 from daemon import audit
-from daemon.audit import AuditReport, DeliverySchedule
+from daemon.audit import AuditReport, DeliverySchedule, SharedLoop
+from daemon.expressions.judging import FilterPlaces
 from daemon.keys import WrongMasterKey
 from daemon.sealing.auditing import audit_seals
 from daemon.store import opened
@@ -126,7 +127,8 @@ class _RunningAudit:
         """Audits the decisions; with those of all tenants also the seals. Raises StoreError and WrongMasterKey."""
         config, job = self._services.config, self.job
         start, end = job.since or audit.BEGINNING, job.until or audit.END
-        url = self._services.command_database.url
+        url, asked = self._services.command_database.url, self._services.filter_places
+        places = FilterPlaces(evaluator=asked.evaluator, allowance=asked.allowance)  # it waits as long as it takes
         own = Database(url, pool_size=_CONNECTIONS, application_name="hookledger audit")
         async with opened(own) as database:
             report = await audit.audit(
@@ -138,7 +140,7 @@ class _RunningAudit:
                     retry=config.retry_policy, timeout=timedelta(seconds=config.delivery.timeout_seconds)
                 ),
                 vault=self._services.keychain.vault,
-                on_page=self._note,
+                shared=SharedLoop(places=places, on_page=self._note),
             )
             seals = None
             if job.tenant is None:

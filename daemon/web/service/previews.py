@@ -5,8 +5,8 @@ Problems name the fields of a route or of an event. The caller adds the path tha
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 from aiohttp import web
 
@@ -24,9 +24,6 @@ from daemon.web.http.services import SERVICES, Services, request_options
 from daemon.web.http.shapes import MASK
 from eventstore.domain_events import catalogue
 from eventstore.postgres.connect import Database
-
-# One evaluation at a time, in a thread: it may take as long as two expressions may take, and holds the GIL.
-LOCK = web.AppKey("preview_lock", asyncio.Lock)
 
 
 def draft_problems(draft: RouteDraft, config: Config, *, stored: Route | None) -> tuple[FieldProblem, ...]:
@@ -69,7 +66,10 @@ async def catalogue_example(database: Database, tenant: str, name: str) -> Incom
 async def show(
     application: web.Application, draft: RouteDraft, incoming: IncomingEvent, *, stored: Route | None
 ) -> Preview | tuple[FieldProblem, ...]:
-    """What a valid draft would send of an event, or the errors of its expressions. It may change the route `stored`."""
+    """What a valid draft would send of an event, or the errors of its expressions. It may change the route `stored`.
+
+    Raises Saturated.
+    """
     services = application[SERVICES]
     now = services.now()
     event = PayloadEvent(
@@ -80,14 +80,13 @@ async def show(
         context=incoming.context,
         snapshot=incoming.snapshot,
     )
-    async with application[LOCK]:
-        return await asyncio.to_thread(
-            preview.show,
-            draft,
-            event,
-            stored=stored,
-            backfill=incoming.backfill,
-            timestamp=int(services.now().timestamp()),
-            mask=MASK,
-            request_options=request_options(services.config),
-        )
+    return await preview.show(
+        replace(draft, headers=dict.fromkeys(draft.headers, MASK)),
+        event,
+        tenant=incoming.tenant,
+        stored=stored,
+        backfill=incoming.backfill,
+        timestamp=int(services.now().timestamp()),
+        request_options=request_options(services.config),
+        places=services.filter_places,
+    )

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from daemon.core.events import field_condition
 from daemon.core.messages.mapping import MappingFailed
 from daemon.core.messages.message import Mappable
 from daemon.core.routing.route import PayloadOptions
@@ -128,6 +129,14 @@ async def test_tenants_take_turns() -> None:
 
         await asyncio.gather(*(one("greedy", HEAVY) for _ in range(5)), one("modest", ["id"]))
         assert done[0] == "modest"
+
+
+async def test_data_is_looked_into_for_a_field() -> None:
+    payloads = [b'{"a":{"b":1.50}}', b"", b'{"a":{"b":1.5}}', b'{"a":{"b":"1.50"}}', b"["]
+    async with evaluator() as it:
+        fits = await it.fitting("acme", payloads, field_condition.parse("data.object.a.b = 1.50"))
+        assert fits == (True, False, False, True, False)
+        assert await it.fitting("acme", [], field_condition.parse("data.object.a = 1")) == ()
 
 
 async def test_a_body_is_rendered_or_fails_with_a_reason() -> None:

@@ -18,6 +18,7 @@ from daemon.core.webhook.payload import EventFilters, FilterResult, PayloadEvent
 from daemon.expressions.evaluator import Evaluator
 from daemon.expressions.judging import EventJudge, FilterPlaces
 from daemon.metrics import Metrics
+from eventstore.postgres.errors import Saturated
 from tests.support.values.lifecycles import NOON, config, created, filtered
 
 CHEAP, STOPS = "type == 'order.create'", "type == 'order.cancel'"
@@ -48,10 +49,12 @@ class CountingEvaluator(Evaluator):
     def __init__(self, *, answers: bool = True) -> None:
         super().__init__(Metrics())
         self.asked: list[list[str]] = []
+        self.turns: list[str] = []
         self._answers = answers
 
     async def filter_results(self, tenant: str, event: PayloadEvent, filters: Sequence[str]) -> dict[str, FilterResult]:
         self.asked.append(list(filters))
+        self.turns.append(tenant)
         if not self._answers:
             await asyncio.Event().wait()
         return {text: EventFilters(event).result(text) for text in filters}
@@ -111,11 +114,23 @@ async def test_heavy_filters_are_evaluated_together_by_the_evaluator_and_once() 
     assert evaluator.asked == [HEAVY]
 
 
-async def test_whoever_is_not_answered_in_time_or_shares_no_loop_evaluates_heavy_filters_too() -> None:
-    evaluator = CountingEvaluator(answers=False)
-    for where in (places(evaluator, patience_seconds=0.0), None):
-        judge = EventJudge(Judged(), "acme", Reader(), where)
-        assert await decisions(judge, *HEAVY[:2]) == [Decision.DELIVER, Decision.FILTERED]
+async def test_whoever_is_not_answered_in_time_is_refused_and_evaluates_nothing_here() -> None:
+    judge = EventJudge(Judged(), "acme", Reader(), places(CountingEvaluator(answers=False), patience_seconds=0.0))
+    with pytest.raises(Saturated, match="too many heavy filters"):
+        await decisions(judge, HEAVY[0])
+
+
+async def test_whoever_answers_a_request_does_not_wait_for_deliveries_of_the_tenant() -> None:
+    evaluator = CountingEvaluator()
+    for patience_seconds in (None, 1.0):
+        judge = EventJudge(Judged(), "acme", Reader(), places(evaluator, patience_seconds=patience_seconds))
+        await decisions(judge, HEAVY[0])
+    assert evaluator.turns == ["acme", "acme asks"]
+
+
+async def test_whoever_shares_no_loop_evaluates_heavy_filters_too() -> None:
+    judge = EventJudge(Judged(), "acme", Reader(), None)
+    assert await decisions(judge, *HEAVY[:2]) == [Decision.DELIVER, Decision.FILTERED]
     with pytest.raises(TooHeavy):
         EventFilters(PAYLOAD, allowance=StepAllowance(steps=100, document_bytes=10_000)).result(HEAVY[0])
 

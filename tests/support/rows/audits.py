@@ -38,6 +38,14 @@ async def deliver(app: App, event_id: str) -> None:
     await app.rows(_READ)
 
 
+async def pass_over(app: App, event_id: str, data: dict[str, object]) -> None:
+    """An event that was read, and that no route has got."""
+    body = {"tenant": "acme", "type": "order.create", "data": data, "id": event_id}
+    assert (await app.ask("POST", "/v1/events", body)).status == 202
+    await ticks.make(app.database)
+    await app.rows(_READ)
+
+
 async def tamper(app: App) -> None:
     """Changes every outcome, as somebody would who has the database."""
     await app.rows(_TAMPER)

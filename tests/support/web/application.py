@@ -19,7 +19,6 @@ from daemon import app as daemon_app
 from daemon import config, store
 from daemon.catalogue import Catalogue
 from daemon.commands import CommandLimits, Commands
-from daemon.expressions.evaluator import Evaluator
 from daemon.expressions.judging import FilterPlaces
 from daemon.keys import Keychain, Vault
 from daemon.metrics import Metrics
@@ -34,6 +33,7 @@ from daemon.web.http.services import Services
 from eventstore import domain_events
 from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.connect import Database
+from tests.support.web.evaluator import EvaluatorHere
 from tests.support.web.openapi_conformance import OpenApiConformance
 
 TARGET = "https://shop.example.com/hook"
@@ -204,9 +204,8 @@ async def app(database_url: str, **settings: str) -> AsyncIterator[App]:
         request_tick=lambda: hurried.append(None),
         publish=publish,
         event_feed=EventFeed(query_pool.of("event feed")),
-        # Nobody runs the evaluator here.
         filter_places=FilterPlaces(
-            evaluator=Evaluator(metrics), allowance=DEFAULTS.loop_allowance, patience_seconds=0.0
+            evaluator=EvaluatorHere(metrics), allowance=DEFAULTS.loop_allowance, patience_seconds=DEFAULTS.judge_seconds
         ),
         tracing=None,
         tick_age_seconds=lambda: pipeline.tick_age_seconds,

@@ -167,3 +167,23 @@ def test_a_timeline_gives_the_last_state_that_had_begun(gaps: list[int], ticks: 
     assert timeline.as_of(at) == (begun[-1] if begun else None)
     assert timeline.current is states[-1]
     assert timeline.as_of(NOON + timedelta(days=1)) is timeline.current
+
+
+def test_it_says_what_the_configurations_of_a_tenant_take_and_have_taken() -> None:
+    index = RouteIndex()
+    assert index.config_bytes("acme") == 0
+    usual, large = config(), config(*(f"type.t{number}" for number in range(100)))
+    route = index.apply(created(config=usual))
+    taken = [index.config_bytes("acme")]
+    for kind, edited in (
+        (LifecycleEventType.EDITED, large),
+        (LifecycleEventType.DISABLED, None),
+        (LifecycleEventType.EDITED, usual),
+    ):
+        route = index.apply(after(route, kind, config=edited))
+        taken.append(index.config_bytes("acme"))
+    first, second, third, fourth = taken
+    assert first > 512
+    assert second - first > 100 * 64
+    assert (third - second, fourth - third) == (0, first)
+    assert index.config_bytes("globex") == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections.abc import Sequence
 
 import pytest
 from tamperlog import merkle  # type: ignore[import-untyped] # it has annotations, and no py.typed
@@ -86,3 +87,20 @@ def _flipped(path: list[bytes], place: int) -> list[bytes]:
     changed = bytearray(path[place])
     changed[-1] ^= 1
     return [*path[:place], bytes(changed), *path[place + 1 :]]
+
+
+def test_several_paths_of_the_same_leaves_are_hardly_more_work_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A delivery that was sent again for weeks is in a thousand seals, of which each year makes half a million."""
+    leaves = [tree.leaf_hash(bytes([number % 256, number >> 8])) for number in range(1000)]
+    paths = [tree.inclusion_path(leaves, index) for index in range(0, 1000, 10)]
+    hashed: list[int] = []
+    root_of = tree.root_of
+
+    def counted(part: Sequence[bytes]) -> bytes:
+        hashed.append(len(part))
+        return root_of(part)
+
+    monkeypatch.setattr(tree, "root_of", counted)
+    known: dict[tuple[int, int], bytes] = {}
+    assert [tree.inclusion_path(leaves, index, known=known) for index in range(0, 1000, 10)] == paths
+    assert sum(hashed) < 10 * len(leaves)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
-from tests.support.web.application import TARGET, app, path
+import pytest
+
+from daemon.commands import limits
+from tests.support.web.application import TARGET, Answer, app, path
 from tests.support.web.pages import get, post
 from tests.support.web.sessions import browser
 from tests.support.web.tokens import bearer, token
@@ -72,6 +75,31 @@ async def test_commands_beyond_the_rate_are_put_off_and_those_of_others_are_not(
         assert (await opened.ask("POST", path(other, "/disable"), headers=theirs)).status == 200
         assert (await opened.ask("POST", path(route, "/disable"))).status == 200, "the administrator is exempt"
         assert (await opened.ask("GET", path(route), headers=mine)).status == 200
+
+
+async def test_what_the_configurations_of_a_tenant_have_taken_is_limited(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every process has all that there ever were, also after it was started anew."""
+    monkeypatch.setattr(limits, "MAX_CONFIG_BYTES", 20_000)
+    async with app(empty_url) as opened:
+        mine = bearer(await token(opened.database, "tenant:acme"))
+        theirs = bearer(await token(opened.database, "tenant:globex"))
+        route = (await opened.ask("POST", ROUTES, BODY, headers=mine)).json
+
+        async def edited(number: int, headers: dict[str, str]) -> Answer:
+            types = [f"of{number}.t{each}" for each in range(100)]
+            return await opened.ask("PATCH", path(route), {"event_types": types}, headers=headers)
+
+        answers = [await edited(number, mine) for number in range(4)]
+        assert [answer.status for answer in answers] == [200, 200, 200, 409]
+        assert "none is ever forgotten" in answers[3].json["detail"]
+        assert (await opened.ask("POST", ROUTES, BODY, headers=mine)).status == 409
+        assert (await opened.ask("POST", path(route, "/disable"), headers=mine)).status == 200
+        assert (await opened.ask("POST", "/v1/tenants/globex/routes", BODY, headers=theirs)).status == 201
+        assert (await edited(5, {})).status == 200, "the administrator is exempt"
+        assert (await opened.ask("DELETE", path(route), headers=mine)).status == 204
+        assert (await opened.ask("POST", ROUTES, BODY, headers=mine)).status == 409
 
 
 async def test_the_dashboard_puts_commands_off_with_a_sentence(empty_url: str) -> None:

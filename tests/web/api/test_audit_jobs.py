@@ -17,9 +17,10 @@ from daemon.audit.pages import AuditPage
 from daemon.web.service import audit_jobs
 from eventstore.postgres.errors import StoreUnavailable
 from tests.support.audit.seals import seal
-from tests.support.rows.audits import deliver, tamper
+from tests.support.rows.audits import deliver, pass_over, tamper
 from tests.support.web.application import App
 from tests.support.web.application import app as app_of
+from tests.support.web.evaluator import evaluator_of
 from tests.support.web.tokens import bearer, token
 
 TOKEN = "hl_admin_0123456789abcdef0123456789abcdef"
@@ -90,6 +91,17 @@ async def test_an_audit_of_a_clean_log_finds_nothing(app: App) -> None:
     assert (found["events"], found["actor"], found["tenant"]) == (1, "admin", None)
     assert found["created_at"] < found["ended_at"]
     assert found["reached"] < found["ended_at"]
+
+
+async def test_heavy_filters_are_left_to_the_evaluation_process(app: App) -> None:
+    """A tenant may have a thousand for each event: an audit, which others ask for, would hold everybody up."""
+    for number in range(1, 4):
+        await app.route(payload={"filter": f"length(data.object.l[?@ > `{number}`]) > `0`"})
+    for event_id, count, turns in (("e1", 5, []), ("e2", 800, ["acme"])):
+        await pass_over(app, event_id, {"l": [1] * count})
+        found = await until(app, await begin(app), state="done")
+        assert (found["findings"], found["events"]) == ([], int(event_id[1:]))
+        assert evaluator_of(app).turns == turns
 
 
 async def test_a_tampered_outcome_is_found_with_its_sentence(app: App) -> None:

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 from uuid import UUID, uuid4
 
+import orjson
 import pytest
 
 from daemon.core.delivery.answer import delivery_id, delivery_key
@@ -21,6 +22,7 @@ from tests.support.rows.delivery_log import TENANT, delivery_log, expected_field
 from tests.support.rows.recorded import age_events, age_routes, recorded
 from tests.support.web.application import Answer, App, path
 from tests.support.web.application import app as opened
+from tests.support.web.evaluator import evaluator_of
 
 LISTS = "/v1/tenants/acme/deliveries"
 
@@ -120,6 +122,32 @@ async def test_long_bodies_of_older_requests_are_left_out(app: App, monkeypatch:
     attempts = (await shown(app, it.id))["attempts"]
 
     assert [attempt["request"]["body"] is None for attempt in attempts] == [True, False, False]
+
+
+async def test_heavy_transforms_of_requests_are_left_to_the_evaluation_process_and_done_once(app: App) -> None:
+    """A thread would share the interpreter's lock with the event loop, and so would delay everybody."""
+    lines = [{"k": number} for number in range(5000)]
+    it = await recorded(app, data={"l": lines}, payload={"transform": "data.object.l[*].k"})
+    await it.record(*(it.row("retrying", number=number) for number in (1, 2, 3)))
+
+    attempts = (await shown(app, it.id))["attempts"]
+
+    assert [len(orjson.loads(attempt["request"]["body"])) for attempt in attempts] == [5000] * 3
+    assert evaluator_of(app).turns == ["acme asks"]
+
+
+async def test_requests_are_built_with_the_last_payload_options_only(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes a tenth of a second, and as many bytes as an event; a tenant may edit and retry for weeks."""
+    monkeypatch.setattr(import_module("daemon.deliveries.sent_requests"), "MAX_BODIES", 2)
+    it = await recorded(app)
+    for version, transform in ((2, "id"), (3, "type"), (4, "id"), (5, "created")):
+        edited = await app.ask("PATCH", path(it.route), {"payload": {"transform": transform}})
+        assert edited.json["version"] == version
+    await it.record(*(it.row("retrying", number=number, route_version=number) for number in (1, 2, 3, 4, 5)))
+
+    attempts = (await shown(app, it.id))["attempts"]
+
+    assert [attempt["request"] is not None for attempt in attempts] == [False, True, False, True, True]
 
 
 async def test_of_what_is_no_longer_kept_the_attempts_remain(app: App) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from daemon.deliveries import listing
 from tests.support.web.application import Answer, App
+from tests.support.web.evaluator import evaluator_of
 
 LIST = "/v1/tenants/acme/deliveries"
 
@@ -49,6 +50,17 @@ async def test_it_finds_the_deliveries_of_every_event_with_that_value(app: App) 
     recorded = [each["recorded_at"].isoformat() for each in await app.events()]
     assert await found(app, **where, since=recorded[5], until=recorded[9]) == ["e5", "e5"]
     assert await found(app, where="data.object.of.total = 7") == ["e7", "e7"]
+
+
+async def test_long_payloads_are_left_to_the_evaluation_process(app: App) -> None:
+    """Parsing them would hold up the event loop, in a thread too."""
+    await app.route()
+    await publish(app, 1, {"public_id": "p1"})
+    assert await found(app, where="data.object.public_id = p1") == ["e1"]
+    assert evaluator_of(app).turns == []
+    await publish(app, 2, {"public_id": "p1", "fill": [1] * 50_000})
+    assert await found(app, where="data.object.public_id = p1") == ["e2", "e1"]
+    assert evaluator_of(app).turns == ["acme asks"]
 
 
 async def test_another_tenants_events_are_never_found(app: App) -> None:

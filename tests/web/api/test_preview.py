@@ -12,6 +12,7 @@ from daemon.preview import PLACEHOLDER_KEY
 from eventstore.domain_events import catalogue
 from eventstore.domain_events.catalogue import TypeRow
 from tests.support.web.application import Answer, App
+from tests.support.web.evaluator import evaluator_of
 
 EVENT = {
     "type": "order.create",
@@ -137,6 +138,20 @@ async def test_what_is_wrong_with_expressions_is_told_by_field(
     assert set(answer.errors) == set(errors)
     for field, part in errors.items():
         assert part in answer.errors[field]
+
+
+async def test_heavy_expressions_are_left_to_the_evaluation_process(app: App) -> None:
+    """A thread would share the interpreter's lock with the event loop, and so would delay everybody."""
+    event = EVENT | {"data": {"l": [{"k": f"key {number}"} for number in range(3000)]}}
+    light = {"filter": "type == 'order.create'", "transform": "id"}
+    heavy = {"filter": "length(data.object.l[?contains(k, '7')]) > `0`", "transform": "data.object.l[*].k"}
+    failing = {"filter": "sum(data.object.l[*].k) > `0`"}
+    assert (await preview(app, {"payload": light})).json["body_text"] == '"evt_1"'
+    assert evaluator_of(app).turns == []
+    shown = (await preview(app, {"payload": heavy}, event=event)).json
+    assert (shown["would_send"], len(shown["body"])) == (True, 3000)
+    assert evaluator_of(app).turns == ["acme asks"] * 2
+    assert "sum()" in (await preview(app, {"payload": failing}, event=event)).errors["route.payload.filter"]
 
 
 async def test_what_is_wrong_with_draft_and_event_is_told_at_once(app: App) -> None:

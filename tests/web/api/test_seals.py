@@ -17,6 +17,7 @@ from daemon.core.delivery.answer import delivery_id
 from daemon.core.sealing import proof, tree
 from daemon.core.sealing.head import PublicSealKey, parse_head
 from daemon.core.sealing.proof import ProofRefused
+from daemon.web.service import delivery_proofs
 from eventstore.domain_events import ticks
 from eventstore.sources import positions
 from eventstore.sources.positions import MessageBatch
@@ -138,6 +139,19 @@ async def test_a_delivery_is_proven_with_its_event_and_its_outcomes(app: App) ->
     proven = proof.verify(document, [await key_of(app)])
     assert (proven.event, proven.tenant, len(proven.attempts), proven.unsealed) == ("e1", "acme", 1, 0)
     assert [json.loads(row["entry"])[0] for row in document["rows"]] == ["domain_event", "attempt"]
+
+
+async def test_one_proof_is_made_at_a_time(app: App) -> None:
+    """Each takes the longer the older the installation is, and shares the interpreter with everybody."""
+    where = await delivered(app, "e1")
+    await seal(app.database)
+    paths = (where, "/v1/seals/1", "/v1/seals/1/consistency?from=1")
+    slots = app.client.app[delivery_proofs.SLOTS]
+    slots._patience_seconds = 0.0
+    async with slots.place("globex"):
+        busy = [await app.ask("GET", path) for path in paths]
+    assert [(answer.status, "Retry-After" in answer.headers) for answer in busy] == [(503, True)] * 3
+    assert [(await app.ask("GET", path)).status for path in paths] == [200] * 3
 
 
 async def test_which_message_an_event_was_is_proven_with_it(app: App) -> None:

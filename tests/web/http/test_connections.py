@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import pytest
@@ -17,6 +18,7 @@ from daemon.web.http.listeners import bind, serving
 from tests.support.until import until
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+MUCH = b"GET /much HTTP/1.1\r\nHost: localhost\r\n\r\n"
 SLOW = b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LONG = ConnectionLimits(most=4, head_seconds=60, idle_seconds=60, stalled_seconds=60, sweep_seconds=0.01)
 CLOSED_SECONDS = 10.0
@@ -50,9 +52,12 @@ class Client:
 @dataclass
 class Served:
     address: ListenAddress
+    sockets: tuple[socket.socket, ...] = ()
     open: int = 0
     release: asyncio.Event = field(default_factory=asyncio.Event)
     slow: int = 0
+    much: int = 0
+    read_bytes: int = 0
     clients: list[Client] = field(default_factory=list)
 
     def changed(self, change: int) -> None:
@@ -66,9 +71,11 @@ class Served:
 
 @asynccontextmanager
 async def served(limits: ConnectionLimits) -> AsyncIterator[Served]:
-    """An application that says hello, waits at /slow for `release`, and answers at /much with 64 MiB."""
+    """An application that says hello, waits at /slow for `release`, reads a body at /read, and answers at /much with
+    64 MiB.
+    """
     listener = bind(ListenAddress(host="127.0.0.1", port=0))
-    it = Served(address=listener.address)
+    it = Served(address=listener.address, sockets=listener.sockets)
 
     async def hello(_request: web.Request) -> web.Response:
         return web.Response(text="hello")
@@ -78,11 +85,18 @@ async def served(limits: ConnectionLimits) -> AsyncIterator[Served]:
         await it.release.wait()
         return web.Response(text="hello")
 
+    async def read(request: web.Request) -> web.Response:
+        async for chunk in request.content.iter_any():
+            it.read_bytes += len(chunk)
+        return web.Response(text="hello")
+
     async def much(_request: web.Request) -> web.Response:
+        it.much += 1
         return web.Response(body=bytes(64 << 20))
 
     application = web.Application()
     application.add_routes([web.get("/", hello), web.post("/", hello), web.get("/slow", slow), web.get("/much", much)])
+    application.add_routes([web.post("/read", read)])
     async with serving(application, listener, limits, on_connections=it.changed):
         yield it
         it.release.set()
@@ -148,7 +162,7 @@ async def test_who_does_not_take_an_answer_is_closed() -> None:
     async with served(limits(stalled_seconds=0.1)) as it:
         client = await it.client()
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport of sockets has it
-        client.writer.write(b"GET /much HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        client.writer.write(MUCH)
         await until(lambda: it.open == 1)
         await until(lambda: it.open == 0)
 
@@ -186,6 +200,63 @@ async def test_if_every_place_has_a_request_the_next_is_turned_away_and_told_to_
         await until(lambda: it.open == 4)
         it.release.set()
         assert await asyncio.gather(*asking) == [b"HTTP/1.1 200 OK"] * 4
+
+
+async def test_requests_behind_an_answer_that_nobody_takes_keep_no_place_from_others() -> None:
+    async with served(LONG) as it:
+        for _ in range(4):
+            client = await it.client()
+            client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport of sockets has it
+            client.writer.write(MUCH + GET * 3)
+        await until(lambda: it.much == 4)
+        assert await (await it.client()).ask() == b"HTTP/1.1 200 OK"
+
+
+async def test_a_body_that_stays_away_keeps_no_place_from_others_and_the_longest_silent_goes_first() -> None:
+    async with served(LONG) as it:
+        clients: list[Client] = []
+        for _ in range(4):
+            clients.append(await it.client())
+            clients[-1].writer.write(b"POST /read HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\n1")
+            await until(lambda: it.read_bytes == len(clients))
+        clients[0].writer.write(b"2")
+        await until(lambda: it.read_bytes == 5)
+        assert await (await it.client()).ask() == b"HTTP/1.1 200 OK"
+        assert await clients[1].until_closed() == b""
+        clients[0].writer.write(b"3")
+        assert await clients[0].ask(b"") == b"HTTP/1.1 200 OK"
+
+
+async def test_a_head_that_grows_too_long_is_refused() -> None:
+    async with served(LONG) as it:
+        client = await it.client()
+        client.writer.write(GET[:-2] + b"".join(b"X-%d: %s\r\n" % (number, b"x" * 8000) for number in range(120)))
+        told = await client.until_closed()
+        assert told.startswith(b"HTTP/1.1 431 ") or told == b""  # a reset may overtake the answer
+        await until(lambda: it.open == 0)
+
+
+async def test_what_comes_behind_a_request_does_not_pile_up() -> None:
+    """The server reads little of it before that request is answered, and the network keeps the rest."""
+    head = GET[:-2] + b"".join(b"X-%d: %s\r\n" % (number, b"x" * 8000) for number in range(7)) + b"\r\n"
+    requests = head * 40
+    async with served(LONG) as it:
+        for each in it.sockets:
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 << 10)
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 << 10)
+            client.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(client, (it.address.host, it.address.port))
+            await loop.sock_sendall(client, SLOW)
+            await until(lambda: it.slow == 1)
+            sent = 0
+            with suppress(TimeoutError):
+                while sent < len(requests):
+                    part = requests[sent : sent + (8 << 10)]
+                    await asyncio.wait_for(loop.sock_sendall(client, part), 0.5)
+                    sent += len(part)
+            assert sent < 1 << 20
 
 
 async def test_requests_one_behind_the_other_are_all_answered() -> None:

@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from daemon.web.http import bodies
 from daemon.web.http.problems import Problem
-from daemon.web.ingest import reading
 from daemon.web.ingest.byte_budget import ByteBudget
 from daemon.web.ingest.publish import BYTE_BUDGET
 from tests.support.web.application import Answer, App, app
+from tests.support.web.tokens import bearer, token
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 HALF_BYTES = 250_000
@@ -20,17 +21,49 @@ LINES = b"\n" * (HALF_BYTES - 100) + b'{"tenant":"acme","type":"a.b","data":{}}\
 
 def test_what_is_taken_is_given_back_at_the_end_and_nobody_takes_more_than_there_is() -> None:
     budget = ByteBudget(10)
-    with budget.share() as take:
+    with budget.share(None) as take:
         take(4)
-        with budget.share() as other:
+        with budget.share(None) as other:
             other(6)
             with pytest.raises(Problem) as refused:
                 take(1)
         take(6)
     assert refused.value.status == 503
     assert int(refused.value.headers["Retry-After"]) > 0
-    with budget.share() as take:
+    with budget.share(None) as take:
         take(10)
+
+
+def test_a_tenant_has_no_more_than_its_part() -> None:
+    budget = ByteBudget(10)
+    with budget.share("evil") as take, budget.share("evil") as again, budget.share("acme") as other:
+        take(3)
+        with pytest.raises(Problem):
+            again(3)
+        again(2)
+        other(5)
+    with budget.share("evil") as take:
+        take(5)
+
+
+async def test_a_tenant_that_holds_batches_back_keeps_nobody_from_publishing(empty_url: str) -> None:
+    go_on = asyncio.Event()
+    lines = LINES.replace(b"acme", b"evil")
+
+    async def held() -> AsyncIterator[bytes]:
+        yield lines
+        await go_on.wait()
+
+    async with app(empty_url, events__max_bytes="1024", server__admin_token="x" * 32) as opened:
+        evil, acme = [
+            {**NDJSON, **bearer(await token(opened.database, f"producer:{tenant}"))} for tenant in ("evil", "acme")
+        ]
+        asking = [asyncio.create_task(opened.ask("POST", "/v1/events", data=held(), headers=evil)) for _ in range(3)]
+        refused = [await first for _, first in zip(range(2), asyncio.as_completed(asking, timeout=10), strict=False)]
+        assert [answer.status for answer in refused] == [503, 503]
+        assert (await opened.ask("POST", "/v1/events", data=LINES, headers=acme)).status == 202
+        go_on.set()
+        assert sorted(answer.status for answer in await asyncio.gather(*asking)) == [202, 503, 503]
 
 
 async def test_batches_beyond_the_room_are_503_and_welcome_later(empty_url: str) -> None:
@@ -61,8 +94,11 @@ async def test_batches_beyond_the_room_are_503_and_welcome_later(empty_url: str)
         assert budget._free_bytes == whole_bytes
 
 
-async def test_a_sender_who_dribbles_is_408_in_the_end(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "BODY_SECONDS", 0.3)
+@pytest.mark.parametrize("content_type", ["application/x-ndjson", "application/json"])
+async def test_a_sender_who_dribbles_is_408_in_the_end(
+    app: App, content_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.3)
     is_answered = asyncio.Event()
 
     async def dribble() -> AsyncIterator[bytes]:
@@ -70,7 +106,7 @@ async def test_a_sender_who_dribbles_is_408_in_the_end(app: App, monkeypatch: py
             yield b"\n"
             await asyncio.sleep(0.01)
 
-    answer = await app.ask("POST", "/v1/events", data=dribble(), headers=NDJSON)
+    answer = await app.ask("POST", "/v1/events", data=dribble(), headers={"Content-Type": content_type})
     is_answered.set()
     assert answer.status == 408
     assert "nothing was stored" in answer.json["detail"]

@@ -152,4 +152,5 @@ def _present(text: str) -> tuple[str, ...]:
 
 
 def _without(items: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:
-    return tuple(item for item in items if item not in set(others))
+    left_out = set(others)
+    return tuple(item for item in items if item not in left_out)
