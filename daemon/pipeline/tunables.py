@@ -29,6 +29,12 @@ class Tunables:
     # lest shards that are equally busy are told apart.
     shard_part: float = 0.9
     least_shard_part: float = 0.125
+    # A tenant that has most of a shard which is left behind, and full, for so long is set aside: its events are read
+    # apart from those of its shard. So many tenants at a time; and a shard that is so many pairs ahead of one of them
+    # waits, since whoever takes it over reads what it has decided meanwhile again.
+    aside_seconds: float = 1.0
+    aside_tenants: int = 8
+    ahead_pairs: int = 50_000
 
     # Intake: daemon/pipeline/intake.
     #

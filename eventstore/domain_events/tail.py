@@ -19,9 +19,11 @@ snapshots are blank, and each of their events has the number of the tick that ha
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import asyncpg
@@ -122,6 +124,14 @@ SELECT {EVENT_COLUMNS} FROM hookledger.domain_event
 """
 
 
+@cache
+def _without(statement: str) -> str:
+    """The same without the events of the tenants in one more parameter."""
+    count = max(int(number) for number in re.findall(r"\$(\d+)", statement))
+    shards = "shard = ANY ($1::smallint[])"
+    return statement.replace(shards, f"{shards} AND tenant <> ALL (${count + 1}::text[])")
+
+
 # The same without payloads, which may be of any size.
 _LEAN_COLUMNS = EVENT_COLUMNS.replace(
     "data, context, snapshot", "''::bytea AS data, NULL::bytea AS context, NULL::bytea AS snapshot"
@@ -185,47 +195,64 @@ async def read_cut(
     tick: Tick,
     shards: Sequence[int],
     from_seq: int = 0,
+    without: Sequence[str] = (),
     page_bytes: int | None = None,
 ) -> AsyncGenerator[list[StoredEvent], None]:
     """The events of `tick` in the given shards, in pages sorted by seq. `before` is the snapshot of the tick before.
-    With `from_seq` only those from that seq on. A page has `page_bytes` at most, PAGE_BYTES by default, or one event;
-    or as few events as are read without knowing their size.
+    With `from_seq` only those from that seq on; those of the tenants in `without` are left out. A page has `page_bytes`
+    at most, PAGE_BYTES by default, or one event; or as few events as are read without knowing their size.
 
     Of a large cut the next page is read while the consumer works on one. No connection is held beyond that, so a slow
     consumer costs the database nothing.
     """
     if tick.snap == EMPTY_SNAP:
-        async for page in _restored(database, tick, shards, after=from_seq - 1):
+        async for page in _restored(database, tick, shards, after=from_seq - 1, without=without):
             yield page
         return
     cut = difference(before, tick.snap)
     bound = (shards, cut.lower, cut.upper, cut.unfinished, cut.late)
     few, size, most_bytes = min(FEW_ROWS, PAGE_ROWS), None, page_bytes or PAGE_BYTES
     async with database.connection(seconds=30) as connection:
-        rows = await connection.fetch(_FEW, *bound, few)
+        rows = await _fetch(connection, without, _FEW, *bound, few)
         if len(rows) == few:
-            (size,) = await connection.fetch(_MEASURE, *bound)
+            (size,) = await _fetch(connection, without, _MEASURE, *bound)
             if size["rows"] <= PAGE_ROWS and size["bytes"] <= most_bytes:
-                rows, size = await connection.fetch(_WHOLE, *bound, PAGE_ROWS), None
+                rows, size = await _fetch(connection, without, _WHOLE, *bound, PAGE_ROWS), None
     if size is None:
         if rows := [row for row in rows if row["seq"] >= from_seq]:
             yield _events(rows, tick)
         return
     del rows  # lest they take memory while the pages are read
-    async with aclosing(_read_ahead(_pages(database, size, bound, from_seq, most_bytes))) as pages:
+    async with aclosing(_read_ahead(_pages(database, size, bound, from_seq, without, most_bytes))) as pages:
         async for rows in pages:
             yield _events(rows, tick)
 
 
+async def _fetch(
+    connection: asyncpg.pool.PoolConnectionProxy, without: Sequence[str], statement: str, *arguments: object
+) -> list[asyncpg.Record]:
+    rows: list[asyncpg.Record] = (
+        await connection.fetch(_without(statement), *arguments, without)
+        if without
+        else await connection.fetch(statement, *arguments)
+    )
+    return rows
+
+
 async def _pages(
-    database: Database, size: asyncpg.Record, bound: _Bound, from_seq: int, most_bytes: int
+    database: Database,
+    size: asyncpg.Record,
+    bound: _Bound,
+    from_seq: int,
+    without: Sequence[str],
+    most_bytes: int,
 ) -> AsyncGenerator[list[asyncpg.Record], None]:
     limit = max(1, min(PAGE_ROWS, most_bytes * size["rows"] // max(1, size["bytes"])))
     for statement, first, last in _seq_ranges(size):
         next_seq = max(first, from_seq)
         while next_seq <= last:
             async with database.connection(seconds=30) as connection:
-                rows = await connection.fetch(statement, *bound, next_seq, last, limit)
+                rows = await _fetch(connection, without, statement, *bound, next_seq, last, limit)
             if not rows:
                 break
             yield rows
@@ -252,11 +279,11 @@ async def _read_ahead(
 
 
 async def _restored(
-    database: Database, tick: Tick, shards: Sequence[int], *, after: int
+    database: Database, tick: Tick, shards: Sequence[int], *, after: int, without: Sequence[str]
 ) -> AsyncIterator[list[StoredEvent]]:
     while True:
         async with database.connection(seconds=30) as connection:
-            rows = await connection.fetch(_RESTORED, shards, tick.tick, after, _RESTORED_ROWS)
+            rows = await _fetch(connection, without, _RESTORED, shards, tick.tick, after, _RESTORED_ROWS)
         if not rows:
             return
         yield _events(rows, tick)

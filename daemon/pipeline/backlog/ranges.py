@@ -194,7 +194,7 @@ class Ranges:
         cuts = await ticks.after(self._database, begin[0] - 1, limit=self._tunables.expand_ticks)
         chunk = _Chunk(end=begin, ends_at=time.monotonic() + self._tunables.expand_seconds)
         for cut in cuts:
-            if cut.tick > self._ledger.read_upto(lane.shard):
+            if cut.tick > self._ledger.read_upto(lane.shard, timeline.current.tenant):
                 break
             await self._read(lane, timeline, cut, chunk)
             if self._is_full(chunk):

@@ -21,7 +21,8 @@ from daemon.core.webhook.payload import EventFilters, FilterResult
 from daemon.expressions.evaluator import Evaluator
 from daemon.expressions.stored_events import payload_event
 from daemon.metrics import Metrics
-from daemon.pipeline.intake.deferred import DeferredEvents, ShardCursor
+from daemon.pipeline.intake.cursors import ShardCursor
+from daemon.pipeline.intake.deferred import DeferredEvents
 from daemon.pipeline.intake.seen_types import SeenTypes
 from daemon.pipeline.scheduling.delivery import Delivery, RouteAndSeq
 from daemon.pipeline.scheduling.lanes import Lanes
@@ -76,8 +77,8 @@ class Decider:
                 await asyncio.sleep(0)  # there may be thousands
                 return
             event = await self.deferred.load(deferred)
-            if not self._ledger.has_room_of(deferred.shard):
-                await self._ledger.room_of(deferred.shard)
+            if not self._ledger.has_room_of(deferred.shard, deferred.tenant):
+                await self._ledger.room_of(deferred.shard, deferred.tenant)
             if event is not None and not deferred.is_forgotten() and not self._decide_here(event, deferred.cut):
                 filters = EventFilters(payload_event(event))
                 filters.results |= await self._evaluator.filter_results(

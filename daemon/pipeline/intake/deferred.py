@@ -6,7 +6,7 @@ tick that was not read yet, so no checkpoint passes it, and a crash or a handove
 again.
 
 Only places in the log are kept here, not payloads. A tenant that publishes faster than its filters can be evaluated
-costs memory for numbers, and beyond a limit its shard is left behind.
+costs memory for numbers, and beyond a limit its shard is left behind, until the tenant is set aside of it.
 """
 
 from __future__ import annotations
@@ -18,33 +18,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
+from daemon.pipeline.intake.cursors import ShardCursor
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from eventstore import domain_events
 from eventstore.domain_events.events import StoredEvent
 from eventstore.domain_events.ticks import Tick
 from eventstore.postgres.connect import Database
-
-
-class ShardCursor:
-    """The last tick that was read of an adopted shard, and its snapshot if that is known; of the next one the events
-    below `next_seq` are decided too. A shard that `is_behind` is read apart from the others.
-
-    So a failure between two pages of a tick repeats none of them. A shard that is dropped and adopted again gets a new
-    cursor, though it may be at the same tick. Then a tick that was partly read before is read again as a whole.
-    """
-
-    __slots__ = ("is_behind", "is_dropped", "next_seq", "snap", "tick")
-
-    def __init__(self, tick: int) -> None:
-        self.tick = tick
-        self.snap: str | None = None
-        self.next_seq = 0
-        self.is_behind = False
-        self.is_dropped = False
-
-    def advance(self, cut: Tick) -> None:
-        """Notes that all of a tick was decided or deferred."""
-        self.tick, self.snap, self.next_seq = cut.tick, cut.snap, 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +32,7 @@ class DeferredEvent:
 
     seq: int
     recorded_at: datetime
+    tenant: str
     shard: int
     cut: Tick
     cursor: ShardCursor
@@ -63,17 +43,18 @@ class DeferredEvent:
 
 
 class DeferredEvents:
-    """`add` defers an event, `turn` hands out the oldest one of a tenant in turn. `full` are the shards with so many
-    that they are not to be read further for now.
-    """
+    """`add` defers an event, `turn` hands out the oldest one of a tenant in turn."""
 
     def __init__(self, database: Database, tunables: Tunables = DEFAULTS) -> None:
-        self.full: dict[int, asyncio.Event] = {}
         self._database = database
         self._tunables = tunables
         self._queues: dict[str, deque[DeferredEvent]] = {}
         self._turns: asyncio.Queue[str] = asyncio.Queue()
-        self._by_shard: Counter[int] = Counter()
+        self._aside: set[str] = set()
+        # By shard, and by tenant that is set aside of its own: how many there are, and which have so many that they
+        # are not to be read further for now.
+        self._counts: Counter[int | str] = Counter()
+        self._full: dict[int | str, asyncio.Event] = {}
         self._room = asyncio.Event()
         self._room.set()
 
@@ -90,11 +71,38 @@ class DeferredEvents:
         """Waits until there is memory for more."""
         await self._room.wait()
 
-    async def room_of(self, shard: int) -> None:
-        """Waits until there is memory for more, and few enough are of this shard."""
+    def is_full(self, shard: int, tenant: str | None = None) -> bool:
+        """True if a shard, or a tenant that is set aside of it, is not to be read further for now. On the hot path."""
+        return bool(self._full) and self._whose(shard, tenant) in self._full
+
+    async def room_of(self, shard: int, tenant: str | None = None) -> None:
+        """Waits until there is memory for more, and few enough are of this shard, or of this tenant set aside of it."""
         await self._room.wait()
-        if shard in self.full:
-            await self.full[shard].wait()
+        full = self._full.get(self._whose(shard, tenant))
+        if full is not None:
+            await full.wait()
+
+    def largest_tenant(self, shard: int) -> str | None:
+        """The tenant that most events are of by which a shard is full; None if it is not, or none has most of them."""
+        if shard not in self._full:
+            return None
+        found = ((len(queue), tenant) for tenant, queue in self._queues.items() if queue and queue[-1].shard == shard)
+        count, tenant = max((each for each in found if each[1] not in self._aside), default=(0, ""))
+        return tenant if count > self._counts[shard] / 2 else None
+
+    def set_aside(self, shard: int, tenant: str) -> None:
+        """Counts the events of a tenant apart from those of its shard."""
+        count = len(self._queues.get(tenant, ()))
+        self._count(shard, -count)
+        self._aside.add(tenant)
+        self._count(tenant, count)
+
+    def rejoin(self, shard: int, tenant: str) -> None:
+        """Counts them with those of its shard again."""
+        self._aside.discard(tenant)
+        count = self._counts[tenant]
+        self._count(tenant, -count)
+        self._count(shard, count)
 
     def add(self, event: StoredEvent, cut: Tick, cursor: ShardCursor) -> None:
         """Defers an event, behind those of its tenant."""
@@ -102,12 +110,8 @@ class DeferredEvents:
         if queue is None:
             queue = self._queues[event.tenant] = deque()
             self._turns.put_nowait(event.tenant)
-        queue.append(DeferredEvent(event.seq, event.recorded_at, event.shard, cut, cursor))
-        self._by_shard[event.shard] += 1
-        if self._by_shard[event.shard] >= self._tunables.deferred_of_shard:
-            self.full.setdefault(event.shard, asyncio.Event())
-        if self._by_shard.total() >= self._tunables.deferred_events:
-            self._room.clear()
+        queue.append(DeferredEvent(event.seq, event.recorded_at, event.tenant, event.shard, cut, cursor))
+        self._count(self._whose(event.shard, event.tenant), 1)
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[DeferredEvent]:
@@ -118,7 +122,7 @@ class DeferredEvents:
             deferred = queue[0]
             yield deferred
             queue.popleft()
-            self._leave(deferred.shard)
+            self._count(self._whose(deferred.shard, tenant), -1)
         finally:
             if queue:
                 self._turns.put_nowait(tenant)
@@ -133,9 +137,18 @@ class DeferredEvents:
             event.tick, event.closed_upto = deferred.cut.tick, deferred.cut.closed_upto
         return event
 
-    def _leave(self, shard: int) -> None:
-        self._by_shard[shard] -= 1
-        if shard in self.full and self._by_shard[shard] < self._tunables.deferred_of_shard:
-            self.full.pop(shard).set()
-        if self._by_shard.total() < self._tunables.deferred_events:
+    def _whose(self, shard: int, tenant: str | None) -> int | str:
+        return tenant if tenant is not None and tenant in self._aside else shard
+
+    def _count(self, whose: int | str, more: int) -> None:
+        self._counts[whose] += more
+        if self._counts[whose] >= self._tunables.deferred_of_shard:
+            self._full.setdefault(whose, asyncio.Event())
+        elif whose in self._full:
+            self._full.pop(whose).set()
+        if not self._counts[whose]:
+            del self._counts[whose]
+        if self._counts.total() >= self._tunables.deferred_events:
+            self._room.clear()
+        else:
             self._room.set()

@@ -9,6 +9,10 @@ All shards that keep up are read together: one question for each tick. A shard i
 ledger, if too many of its events are deferred, if most of a tick of several pages is its own, or if it was adopted many
 ticks behind the others. It is then read by a loop of its own, which waits for room, until it is where the others are.
 So order holds within a shard, and none waits for another one.
+
+Nor does a tenant wait for long for the burst of another one in its shard. If one tenant keeps a shard that was left
+behind full, it is set aside: the shard is read without its events, and they by a loop of its own, in their order. The
+checkpoint of the shard stays behind both. At a tick up to which both are read they are read together again.
 """
 
 from __future__ import annotations
@@ -17,13 +21,15 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
 
+import structlog
+
 from daemon.pipeline.held_shards import Takeover
+from daemon.pipeline.intake.cursors import Place, ShardCursor, TenantCursor
 from daemon.pipeline.intake.decider import Decider
-from daemon.pipeline.intake.deferred import ShardCursor
 from daemon.pipeline.intake.projection import Projection
 from daemon.pipeline.loops import Loops
 from daemon.pipeline.scheduling.ledger import Ledger
@@ -34,6 +40,8 @@ from eventstore.domain_events.events import SHARDS, StoredEvent
 from eventstore.domain_events.polls import NOTHING_READ, ReadUpto
 from eventstore.domain_events.ticks import Tick
 from eventstore.postgres.connect import Database
+
+log = structlog.get_logger()
 
 # The ticker tells each new tick; a notification tells earlier of those of other processes.
 POLL_SECONDS = 15.0
@@ -100,6 +108,7 @@ class Tailer:
         self._cursors: dict[int, ShardCursor] = {}
         self._accounted_upto: dict[int, int] = {}  # by shard: the last tick with pairs that are accounted for
         self._left_behind = {shard: Wakeup() for shard in range(SHARDS)}
+        self._aside: asyncio.Queue[TenantCursor] = asyncio.Queue()
         # What was told: ticks, and the events of some of them.
         self._told: dict[int, _ToldTick] = {}
         self._newest: int | None = None
@@ -107,9 +116,10 @@ class Tailer:
         decider.on_decided = self._decided
 
     def loops(self) -> Loops:
-        """What reads the shards that keep up, and each one that is left behind."""
+        """What reads the shards that keep up, each one that is left behind, and the tenants that are set aside."""
         behind: Loops = {f"tailer of shard {shard}": partial(self.catch_up, shard) for shard in range(SHARDS)}
-        return {"tailer": self.run_once, **behind}
+        aside: Loops = {f"tailer of a tenant {n}": self.read_aside for n in range(self._tunables.aside_tenants)}
+        return {"tailer": self.run_once, **behind, **aside}
 
     def adopt(self, takeover: Takeover) -> None:
         """Starts to read shards after their checkpoints. The accounted pairs of `takeover` are skipped."""
@@ -131,6 +141,8 @@ class Tailer:
         self._forget_accounted(shard)
         if cursor is not None:
             cursor.is_dropped = True
+            for aside in list(cursor.aside.values()):
+                self._rejoin(aside)
 
     def told(self, newest: Tick, events: Sequence[StoredEvent] | None = None, *, shards: int = 0) -> None:
         """This is the newest tick that there is; `events` are those of the shards in the bits of `shards`, if they came
@@ -171,7 +183,8 @@ class Tailer:
     @property
     def position(self) -> int:
         """The oldest tick among the cursors; 0 without shards."""
-        return min((cursor.tick for cursor in self._cursors.values()), default=0)
+        aside = (each.tick for cursor in self._cursors.values() for each in cursor.aside.values())
+        return min((*(cursor.tick for cursor in self._cursors.values()), *aside), default=0)
 
     @property
     def behind(self) -> list[int]:
@@ -210,8 +223,26 @@ class Tailer:
         else:
             if len(cuts) == ticks.PAGE_TICKS:
                 return
-        cursor.is_behind = False
+        cursor.behind_since = None
         self.wakeup.set()
+
+    async def read_aside(self) -> None:
+        """Reads for a tenant that was set aside, at most a page of ticks at a time. Waits while there is none.
+
+        It may get one tick ahead of its shard, of which that one is just reading; then they meet at its end.
+        """
+        cursor = await self._aside.get()
+        try:
+            for cut in await ticks.after(self._database, cursor.tick):
+                if not self._is_aside(cursor) or cursor.is_level or cursor.is_ahead:
+                    break
+                await self._read_tenant(cut, cursor)
+        finally:
+            if self._is_aside(cursor):
+                if cursor.is_level:
+                    self._rejoin(cursor)
+                elif not cursor.is_ahead:
+                    self._aside.put_nowait(cursor)
 
     @property
     def _together(self) -> dict[int, int]:
@@ -247,9 +278,15 @@ class Tailer:
             self._leave_behind(cursors, list(cursors))
             return
         await self._projection.reach(cut.route_pos)
-        while not await self._read_pages(cut, cursors, are_others_ahead=newest > before):
-            pass
-        self._advance(cut, cursors)
+        try:
+            for cursor in cursors.values():
+                cursor.is_reading = True
+            while not await self._read_pages(cut, cursors, are_others_ahead=newest > before):
+                pass
+            self._advance(cut, cursors)
+        finally:
+            for cursor in cursors.values():
+                cursor.is_reading = False
 
     async def _read_pages(self, cut: Tick, cursors: dict[int, ShardCursor], *, are_others_ahead: bool) -> bool:
         """Decides the events of a tick, page by page. False if shards were left behind, so that the rest of the tick is
@@ -278,29 +315,99 @@ class Tailer:
         return True
 
     async def _read_alone(self, cut: Tick, shard: int, cursor: ShardCursor) -> None:
-        """Reads one tick for a shard that is behind. Waits for room for each event."""
+        """Reads one tick for a shard that is behind. Waits for room for each event, or sets aside who takes it."""
         await self._projection.reach(cut.route_pos)
-        slice_seconds = self._tunables.yield_seconds / max(1, len(self.behind))
-        time_slice = _TimeSlice()
-        cursors = {shard: cursor}
-        if cut.may_touch(1 << shard):
-            async with aclosing(self._stored(cut, cursors, page_bytes=BEHIND_PAGE_BYTES)) as pages:
-                async for page in pages:
-                    for event in page:
-                        while not cursor.is_dropped and (self._is_full(shard) or not self._has_room):
-                            await self._ledger.room_of(shard)
-                            await self._decider.deferred.room_of(shard)
-                        if time_slice.is_over(slice_seconds):
-                            await time_slice.pause()
-                        if cursor.is_dropped:
-                            return
-                        self._decide(event, cut, cursor)
-                    _passed(page, cursors)
-        self._advance(cut, cursors)
+        cursor.is_reading = True
+        try:
+            while not await self._read_pages_alone(cut, shard, cursor, cursor):
+                pass
+            self._advance(cut, {shard: cursor})
+        finally:
+            cursor.is_reading = False
+
+    async def _read_tenant(self, cut: Tick, cursor: TenantCursor) -> None:
+        """Reads one tick for a tenant that was set aside. Waits for room for each event."""
+        await self._projection.reach(cut.route_pos)
+        await self._read_pages_alone(cut, cursor.shard, cursor.of, cursor, cursor.tenant)
+        if not cursor.of.is_dropped:
+            cursor.advance(cut)
+            self._ledger.read(cursor.shard, cut.tick, cursor.tenant)
+            self._decided()
+
+    async def _read_pages_alone(
+        self, cut: Tick, shard: int, cursor: ShardCursor, place: Place, tenant: str | None = None
+    ) -> bool:
+        """Decides the events of a tick in a shard, or of one tenant in it, from a place on. False if another tenant was
+        set aside meanwhile, so that the rest of the tick is to be read without it.
+        """
+        if not cut.may_touch(1 << shard):
+            return True
+        slice_seconds = self._tunables.yield_seconds / max(1, len(self.behind) + self._count_aside)
+        time_slice, places = _TimeSlice(), {shard: place}
+        without = list(cursor.aside) if tenant is None else []
+        async with aclosing(self._stored(cut, places, without=without, page_bytes=BEHIND_PAGE_BYTES)) as pages:
+            async for page in pages:
+                for event in page:
+                    if tenant not in (None, event.tenant):
+                        continue
+                    while not cursor.is_dropped and (self._is_full(shard, tenant) or not self._has_room):
+                        if tenant is None and self._sets_aside(shard, cursor):
+                            return False
+                        await self._wait_for_room(shard, cursor, tenant)
+                    if time_slice.is_over(slice_seconds):
+                        await time_slice.pause()
+                    if cursor.is_dropped:
+                        return True
+                    if event.seq >= place.next_seq:
+                        self._decider.decide(event, cut, cursor)
+                        place.next_seq = event.seq + 1
+                _passed(page, places)
+        return True
+
+    async def _wait_for_room(self, shard: int, cursor: ShardCursor, tenant: str | None) -> None:
+        """Waits until there may be room, or until somebody may be set aside."""
+        until = (cursor.behind_since or 0.0) + self._tunables.aside_seconds
+        seconds = until - time.monotonic()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds if tenant is None and seconds > 0 else None):
+                await self._ledger.room_of(shard, tenant)
+                await self._decider.deferred.room_of(shard, tenant)
+
+    def _sets_aside(self, shard: int, cursor: ShardCursor) -> bool:
+        """Sets aside the tenant that keeps a shard full, if there is one."""
+        now = time.monotonic()
+        if cursor.behind_since is None or now < cursor.behind_since + self._tunables.aside_seconds:
+            return False
+        if self._count_aside >= self._tunables.aside_tenants:
+            return False
+        tenant = self._ledger.largest_tenant(shard) or self._decider.deferred.largest_tenant(shard)
+        if tenant is None:
+            return False
+        cursor.behind_since = now  # the next one is set aside no sooner
+        aside = cursor.aside[tenant] = TenantCursor(tenant, shard, cursor)
+        self._ledger.set_aside(shard, tenant)
+        self._decider.deferred.set_aside(shard, tenant)
+        self._aside.put_nowait(aside)
+        log.info("tenant.set_aside", tenant=tenant, shard=shard)
+        return True
+
+    def _rejoin(self, cursor: TenantCursor) -> None:
+        """Has a tenant read together with its shard again."""
+        del cursor.of.aside[cursor.tenant]
+        self._ledger.rejoin(cursor.shard, cursor.tenant)
+        self._decider.deferred.rejoin(cursor.shard, cursor.tenant)
+
+    def _is_aside(self, cursor: TenantCursor) -> bool:
+        return not cursor.of.is_dropped and cursor.of.aside.get(cursor.tenant) is cursor
+
+    @property
+    def _count_aside(self) -> int:
+        return sum(len(cursor.aside) for cursor in self._cursors.values())
 
     def _decide(self, event: StoredEvent, cut: Tick, cursor: ShardCursor) -> None:
         if event.seq >= cursor.next_seq and not cursor.is_dropped:
-            self._decider.decide(event, cut, cursor)
+            if not cursor.aside or event.tenant not in cursor.aside:
+                self._decider.decide(event, cut, cursor)
             cursor.next_seq = event.seq + 1
 
     def _advance(self, cut: Tick, cursors: Mapping[int, ShardCursor]) -> None:
@@ -309,6 +416,8 @@ class Tailer:
             if not cursor.is_dropped:
                 cursor.advance(cut)
                 self._ledger.read(shard, cut.tick)
+                for aside in [each for each in cursor.aside.values() if each.tick == cut.tick]:
+                    self._rejoin(aside)
         self._decided()
 
     def _leave_behind(self, cursors: dict[int, ShardCursor], shards: Collection[int]) -> None:
@@ -316,7 +425,8 @@ class Tailer:
         for shard in shards:
             cursor = cursors.pop(shard, None)
             if cursor is not None:
-                cursor.is_behind = True
+                cursor.behind_since = time.monotonic()
+                cursor.is_reading = False
                 self._left_behind[shard].set()
 
     async def _events(
@@ -330,32 +440,34 @@ class Tailer:
         if told is not None and told.tick == cut and told.has_events_of(bits):
             yield told.events or ()
             return
-        async with aclosing(self._stored(cut, cursors)) as pages:
+        without = [tenant for cursor in cursors.values() for tenant in cursor.aside]
+        async with aclosing(self._stored(cut, cursors, without=without)) as pages:
             async for page in pages:
                 yield page
 
     async def _stored(
-        self, cut: Tick, cursors: Mapping[int, ShardCursor], *, page_bytes: int | None = None
+        self, cut: Tick, places: Mapping[int, Place], *, without: Sequence[str], page_bytes: int | None = None
     ) -> AsyncGenerator[Sequence[StoredEvent], None]:
-        """The events of a tick as the database has them, from the first one that is not decided."""
-        before = next((cursor.snap for cursor in cursors.values() if cursor.snap is not None), None)
+        """The events of a tick as the database has them, from the first one that is not decided; `without` tenants."""
+        before = next((place.snap for place in places.values() if place.snap is not None), None)
         if before is None:
             before = await ticks.snap_of(self._database, cut.tick - 1)
         found = tail.read_cut(
             self._database,
             before=before,
             tick=cut,
-            shards=list(cursors),
-            from_seq=min(cursor.next_seq for cursor in cursors.values()),
+            shards=list(places),
+            from_seq=min(place.next_seq for place in places.values()),
+            without=without,
             page_bytes=page_bytes,
         )
         async with aclosing(found) as pages:
             async for page in pages:
                 yield page
 
-    def _is_full(self, shard: int) -> bool:
-        """True if a shard is not to be read further for now. On the hot path."""
-        return self._ledger.has_share(shard) or shard in self._decider.deferred.full
+    def _is_full(self, shard: int, tenant: str | None = None) -> bool:
+        """True if a shard, or a tenant that was set aside of it, is not to be read further for now. On the hot path."""
+        return self._ledger.has_share(shard, tenant) or self._decider.deferred.is_full(shard, tenant)
 
     @property
     def _has_room(self) -> bool:
@@ -383,11 +495,11 @@ class Tailer:
         self._accounted_upto.pop(shard, None)
 
 
-def _passed(page: Sequence[StoredEvent], cursors: Mapping[int, ShardCursor]) -> None:
+def _passed(page: Sequence[StoredEvent], places: Mapping[int, Place]) -> None:
     """Notes that a page was decided."""
     if page:
-        for cursor in cursors.values():
-            cursor.next_seq = max(cursor.next_seq, page[-1].seq + 1)
+        for place in places.values():
+            place.next_seq = max(place.next_seq, page[-1].seq + 1)
 
 
 def _most_of(page: Sequence[StoredEvent]) -> list[int]:

@@ -5,12 +5,14 @@ whatever takes long is written down as waiting (`daemon.pipeline.backlog.parking
 held in memory: when it is full the tailer stops reading, and lag grows in the log alone.
 
 No shard fills it alone. One that has most of what the others leave is full by itself: the tailer leaves it behind and
-reads on for the others, so the deliveries of a tenant do not wait for the burst of another one.
+reads on for the others, so the deliveries of a tenant do not wait for the burst of another one. A tenant that keeps its
+shard full is set aside, and has a share of its own then.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Collection, Iterator
 
 from daemon.core.delivery.phases import DeliveryStep
@@ -20,19 +22,45 @@ from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.wakeup import Wakeup
 
 
-class _Shard:
-    """What is unaccounted of a shard, by tick and altogether. `room` is clear while it has its share of the ledger."""
+class _Share:
+    """What is unaccounted of a shard, or of a tenant that was set aside of it, and up to which tick all was decided.
+    `room` is clear while it has its share of the ledger.
+    """
 
-    __slots__ = ("bytes", "deferred", "open", "pairs", "read_upto", "room")
+    __slots__ = ("bytes", "pairs", "read_upto", "room")
 
-    def __init__(self, checkpoint: int) -> None:
-        self.open: dict[int, int] = {}
-        self.deferred: dict[int, int] = {}
-        self.read_upto = checkpoint
+    def __init__(self, read_upto: int) -> None:
+        self.read_upto = read_upto
         self.pairs = 0
         self.bytes = 0
         self.room = asyncio.Event()
         self.room.set()
+
+
+class _Shard:
+    """What is unaccounted of a shard by tick, and the shares of it: its own, and those of tenants set aside. `ahead`
+    pairs were decided since it leads one of those.
+    """
+
+    __slots__ = ("ahead", "aside", "deferred", "open", "own")
+
+    def __init__(self, checkpoint: int) -> None:
+        self.open: dict[int, int] = {}
+        self.deferred: dict[int, int] = {}
+        self.own = _Share(checkpoint)
+        self.aside: dict[str, _Share] = {}
+        self.ahead = 0
+
+    def share(self, tenant: str | None) -> _Share:
+        """That of a tenant, which is the shard's unless the tenant is set aside."""
+        return self.aside.get(tenant, self.own) if self.aside and tenant is not None else self.own
+
+    def shares(self) -> list[_Share]:
+        return [self.own, *self.aside.values()]
+
+    def leads(self) -> bool:
+        """True if a tenant that was set aside has not read the tick that is read of the shard."""
+        return any(share.read_upto <= self.own.read_upto for share in self.aside.values())
 
 
 class Ledger:
@@ -50,6 +78,8 @@ class Ledger:
         self._shard_part = tunables.shard_part
         self._least_pairs = tunables.max_pairs * tunables.least_shard_part
         self._least_bytes = tunables.max_bytes * tunables.least_shard_part
+        self._pair_bytes = tunables.max_bytes // tunables.max_pairs
+        self._ahead_pairs = tunables.ahead_pairs
         self._shards: dict[int, _Shard] = {}
         self._pairs = 0
         self._bytes = 0
@@ -75,19 +105,27 @@ class Ledger:
             self.account(delivery)
         dropped = self._shards.pop(shard, None)
         if dropped is not None:
-            dropped.room.set()
+            for share in dropped.shares():
+                share.room.set()
 
     def add(self, delivery: Delivery) -> None:
         """Takes in a delivery that was just decided."""
         shard, tick = self._shards[delivery.shard], delivery.tick
         shard.open[tick] = shard.open.get(tick, 0) + 1
         size_bytes = self._unaccounted[delivery] = delivery.event.size_bytes
-        shard.pairs += 1
-        shard.bytes += size_bytes
+        share = shard.own
+        if shard.aside:
+            share = shard.share(delivery.event.tenant)
+            if share is shard.own and shard.leads():
+                shard.ahead += 1
+                if shard.ahead >= self._ahead_pairs:
+                    share.room.clear()
+        share.pairs += 1
+        share.bytes += size_bytes
         self._pairs += 1
         self._bytes += size_bytes
-        if (shard.pairs >= self._least_pairs or shard.bytes >= self._least_bytes) and self._has_share(shard, 1.0):
-            shard.room.clear()
+        if (share.pairs >= self._least_pairs or share.bytes >= self._least_bytes) and self._has_share(share, 1.0):
+            share.room.clear()
         if self._pairs >= self._max_pairs or self._bytes >= self._max_bytes:
             self._is_full = True
             self._room.clear()
@@ -104,12 +142,13 @@ class Ledger:
         else:
             del shard.open[tick]
         size_bytes = self._unaccounted.pop(delivery)
-        shard.pairs -= 1
-        shard.bytes -= size_bytes
+        share = shard.share(delivery.event.tenant) if shard.aside else shard.own
+        share.pairs -= 1
+        share.bytes -= size_bytes
         self._pairs -= 1
         self._bytes -= size_bytes
-        if not shard.room.is_set() and not self._has_share(shard, self._room_part):
-            shard.room.set()
+        if not share.room.is_set():
+            self._make_room(shard, share)
         if self._is_full and self._pairs < self._room_pairs and self._bytes < self._room_bytes:
             self._is_full = False
             self._room.set()
@@ -127,18 +166,69 @@ class Ledger:
             del ticks[tick]
             self.moved.set()
 
-    def read(self, shard: int, tick: int) -> None:
-        """Notes that all of a tick was decided or deferred."""
-        if shard in self._shards:
-            self._shards[shard].read_upto = tick
+    def read(self, shard: int, tick: int, tenant: str | None = None) -> None:
+        """Notes that all of a tick was decided or deferred: of a shard, or of a tenant that was set aside of it."""
+        found = self._shards.get(shard)
+        if found is not None:
+            found.share(tenant).read_upto = tick
+            if found.ahead and not found.leads():
+                found.ahead = 0
+                self._make_room(found, found.own)
             self.moved.set()
 
-    def read_upto(self, shard: int) -> int:
-        """The last tick up to which all was decided; 0 for a shard that is not ours."""
+    def read_upto(self, shard: int, tenant: str | None = None) -> int:
+        """The last tick up to which all was decided, or all of one tenant; 0 for a shard that is not ours."""
         found = self._shards.get(shard)
         if found is None:
             return 0
-        return min(found.deferred) - 1 if found.deferred else found.read_upto
+        shares = found.shares() if tenant is None else [found.share(tenant)]
+        read_upto = min(share.read_upto for share in shares)
+        return min(min(found.deferred) - 1, read_upto) if found.deferred else read_upto
+
+    def largest_tenant(self, shard: int) -> str | None:
+        """The tenant that has most of the share by which a shard is full; None if none has, or it has its share not."""
+        found = self._shards.get(shard)
+        if found is None or not self._has_share(found.own, self._room_part):
+            return None
+        weights: Counter[str] = Counter()
+        for delivery, size_bytes in self._unaccounted.items():
+            if delivery.shard == shard and found.share(delivery.event.tenant) is found.own:
+                weights[delivery.event.tenant] += size_bytes + self._pair_bytes
+        ((tenant, weight),) = weights.most_common(1)
+        return tenant if weight > weights.total() / 2 else None
+
+    def set_aside(self, shard: int, tenant: str) -> None:
+        """Gives a tenant of a shard a share of its own, which takes what it has in memory along. Its events are read
+        apart from those of its shard, up to the same tick at first.
+        """
+        found = self._shards[shard]
+        share = found.aside[tenant] = _Share(found.own.read_upto)
+        for delivery, size_bytes in self._unaccounted.items():
+            if delivery.shard == shard and delivery.event.tenant == tenant:
+                share.pairs += 1
+                share.bytes += size_bytes
+        found.own.pairs -= share.pairs
+        found.own.bytes -= share.bytes
+        if self._has_share(share, 1.0):
+            share.room.clear()
+        self._make_room(found, found.own)
+
+    def rejoin(self, shard: int, tenant: str) -> None:
+        """Ends what `set_aside` began: the tenant is read up to where its shard is."""
+        found = self._shards.get(shard)
+        share = None if found is None else found.aside.pop(tenant, None)
+        if found is None or share is None:  # the shard was dropped
+            return
+        found.own.pairs += share.pairs
+        found.own.bytes += share.bytes
+        if not found.leads():
+            found.ahead = 0
+        if self._has_share(found.own, 1.0):
+            found.own.room.clear()
+        else:
+            self._make_room(found, found.own)
+        share.room.set()
+        self.moved.set()
 
     def checkpoint(self, shard: int) -> int:
         """The last tick of which everything is accounted for, if the next flush succeeds."""
@@ -158,23 +248,28 @@ class Ledger:
         """Waits until there is room in memory for more."""
         await self._room.wait()
 
-    def has_room_of(self, shard: int) -> bool:
-        """True if memory takes more deliveries, and more of this shard. On the hot path."""
-        found = self._shards.get(shard)
-        return not self._is_full and (found is None or found.room.is_set())
+    def has_room_of(self, shard: int, tenant: str | None = None) -> bool:
+        """True if memory takes more deliveries, and more of this shard, or of this tenant if it was set aside. On the
+        hot path.
+        """
+        return not self._is_full and not self.has_share(shard, tenant)
 
-    def has_share(self, shard: int) -> bool:
-        """True if a shard has so much of the ledger that the rest is left to the others. On the hot path."""
+    def has_share(self, shard: int, tenant: str | None = None) -> bool:
+        """True if a shard, or a tenant that was set aside of it, has so much of the ledger that the rest is left to the
+        others. On the hot path.
+        """
         found = self._shards.get(shard)
-        return found is not None and not found.room.is_set()
+        return found is not None and not found.share(tenant).room.is_set()
 
-    async def room_of(self, shard: int) -> None:
-        """Waits until there is room in memory for more of a shard, or until it is dropped."""
-        while not self.has_room_of(shard):
+    async def room_of(self, shard: int, tenant: str | None = None) -> None:
+        """Waits until there is room in memory for more of a shard, or of a tenant that was set aside of it; or until
+        the shard is dropped.
+        """
+        while not self.has_room_of(shard, tenant):
             if self._is_full:
                 await self._room.wait()
             else:
-                await self._shards[shard].room.wait()
+                await self._shards[shard].share(tenant).room.wait()
 
     def older_than(self, read_at: float) -> Iterator[Delivery]:
         """Unaccounted deliveries read before that moment, oldest first. They may be accounted while iterating."""
@@ -187,10 +282,16 @@ class Ledger:
     def pairs(self) -> int:
         return self._pairs
 
-    def _has_share(self, shard: _Shard, part: float) -> bool:
-        """True if a shard has this part of its share of the pairs or bytes: of most of what the others leave."""
-        pairs = max(self._least_pairs, (self._max_pairs - self._pairs + shard.pairs) * self._shard_part)
-        if shard.pairs >= pairs * part:
+    def _make_room(self, shard: _Shard, share: _Share) -> None:
+        """Says that there is room for a share, if there is."""
+        is_too_far_ahead = share is shard.own and shard.ahead >= self._ahead_pairs
+        if not is_too_far_ahead and not self._has_share(share, self._room_part):
+            share.room.set()
+
+    def _has_share(self, share: _Share, part: float) -> bool:
+        """True if this part of a share of the pairs or bytes is taken: of most of what the others leave."""
+        pairs = max(self._least_pairs, (self._max_pairs - self._pairs + share.pairs) * self._shard_part)
+        if share.pairs >= pairs * part:
             return True
-        most_bytes = max(self._least_bytes, (self._max_bytes - self._bytes + shard.bytes) * self._shard_part)
-        return shard.bytes >= most_bytes * part
+        most_bytes = max(self._least_bytes, (self._max_bytes - self._bytes + share.bytes) * self._shard_part)
+        return share.bytes >= most_bytes * part

@@ -15,7 +15,7 @@ from aiohttp import web
 from daemon import audit
 from daemon.pipeline.held_shards import Takeover
 from daemon.pipeline.intake import tailer as module
-from daemon.pipeline.intake.deferred import ShardCursor
+from daemon.pipeline.intake.cursors import ShardCursor
 from daemon.pipeline.intake.tailer import Tailer
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from eventstore import domain_events
@@ -137,7 +137,7 @@ async def test_what_is_accounted_for_is_kept_of_each_shard_until_that_one_has_re
         takeover = Takeover(checkpoints=dict.fromkeys(accounted, 0), newest_tick=1, accounted=accounted)
         it.pipeline._ledger.adopt(takeover)
         tailer.adopt(takeover)
-        tailer._cursors[behind].is_behind = True
+        tailer._cursors[behind].behind_since = 0.0
         tailer.drop(gone)
         assert tailer._decider.accounted.keys() == {one, behind}
         tailer.told(await tick(it))
@@ -568,7 +568,7 @@ async def test_a_shard_that_is_given_away_while_it_waits_for_room_is_read_no_fur
         tailer.told(await newest_tick(it))
         await tailer.run_once()
         catching_up = asyncio.ensure_future(tailer.catch_up(shard))
-        waits = it.pipeline._ledger._shards[shard].room
+        waits = it.pipeline._ledger._shards[shard].own.room
         await until(lambda: waits._waiters)
         tailer.drop(shard)
         it.pipeline._ledger.drop(shard)

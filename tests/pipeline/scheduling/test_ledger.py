@@ -165,3 +165,89 @@ async def test_older_than_names_the_unaccounted_oldest_first() -> None:
         ledger.add(each)
     ledger.account(all_of_them[1])
     assert [d.event.seq for d in ledger.older_than(3.0)] == [0, 2]
+
+
+def many(tenant: str, *seqs: int, tick: int = 1) -> list[Delivery]:
+    """A delivery for each seq, of a tenant of shard 0."""
+    made = [delivery(seq, tick=tick) for seq in seqs]
+    for each in made:
+        each.event.tenant = tenant
+    return made
+
+
+async def test_a_tenant_that_is_set_aside_leaves_its_shard_room_and_takes_its_pairs_along() -> None:
+    ledger = Ledger(Tunables(max_pairs=40))
+    ledger.adopt(Takeover(checkpoints={0: 0}))
+    large, small = many("large", *range(34)), many("small", *range(34, 37))
+    for each in large + small:
+        ledger.add(each)
+    assert ledger.has_share(0)
+    assert ledger.largest_tenant(0) == "large"
+    ledger.set_aside(0, "large")
+    assert not ledger.has_share(0)
+    assert ledger.has_share(0, "large")
+    assert not ledger.has_share(0, "small")
+    assert ledger.largest_tenant(0) is None
+    for each in large[:20]:
+        ledger.account(each)
+    assert not ledger.has_share(0, "large")
+    ledger.rejoin(0, "large")
+    assert ledger._shards[0].own.pairs == ledger.pairs == 17
+    for each in large[20:] + small:
+        ledger.account(each)
+    assert ledger._shards[0].own.pairs == ledger._shards[0].own.bytes == 0
+
+
+def test_a_shard_that_nobody_has_most_of_has_no_largest_tenant() -> None:
+    ledger = Ledger(Tunables(max_pairs=20))
+    ledger.adopt(Takeover(checkpoints={0: 0}))
+    for each in many("one", *range(9)) + many("other", *range(9, 18)):
+        ledger.add(each)
+    assert ledger.has_share(0)
+    assert ledger.largest_tenant(0) is None
+
+
+def test_the_checkpoint_waits_for_a_tenant_that_was_set_aside() -> None:
+    ledger = Ledger()
+    ledger.adopt(Takeover(checkpoints={0: 4}))
+    ledger.set_aside(0, "large")
+    ledger.read(0, 5)
+    ledger.read(0, 6)
+    assert (ledger.checkpoint(0), ledger.read_upto(0, "small"), ledger.read_upto(0, "large")) == (4, 6, 4)
+    ledger.read(0, 5, "large")
+    assert ledger.checkpoint(0) == 5
+    ledger.read(0, 6, "large")
+    ledger.rejoin(0, "large")
+    ledger.read(0, 7)
+    assert (ledger.checkpoint(0), ledger.read_upto(0, "large")) == (7, 7)
+
+
+async def test_a_shard_that_is_too_far_ahead_of_a_tenant_waits_for_it() -> None:
+    ledger = Ledger(Tunables(ahead_pairs=3))
+    ledger.adopt(Takeover(checkpoints={0: 0}))
+    ledger.set_aside(0, "large")
+    for each in many("small", 1, 2) + many("large", *range(3, 9)):
+        ledger.add(each)
+        ledger.account(each)
+        assert not ledger.has_share(0)
+    (third,) = many("small", 9)
+    ledger.add(third)
+    ledger.account(third)
+    waiting = asyncio.ensure_future(ledger.room_of(0))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    ledger.read(0, 1, "large")  # it has read the tick of which the shard is reading
+    await waiting
+    ledger.rejoin(0, "large")
+    assert not ledger.has_share(0)
+
+
+def test_a_tenant_of_a_shard_that_was_dropped_rejoins_nothing() -> None:
+    ledger = Ledger()
+    ledger.adopt(Takeover(checkpoints={0: 0}))
+    ledger.set_aside(0, "large")
+    ledger.drop(0)
+    ledger.rejoin(0, "large")
+    ledger.adopt(Takeover(checkpoints={0: 0}))
+    ledger.rejoin(0, "large")
+    assert ledger.checkpoint(0) == 0

@@ -4,7 +4,9 @@ import asyncio
 import random
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import pairwise
 
 import asyncpg
@@ -232,6 +234,40 @@ async def test_small_pages_lose_nothing_while_others_write_between(
         got += [event.id for event in page]
         await publish(database, [new_event(tenant=TENANTS[4])])
     assert got == mine
+
+
+@pytest.mark.parametrize("page_rows", [3, 1000])
+@pytest.mark.parametrize("count", [2, 40])
+async def test_tenants_can_be_left_out(
+    database: Database, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, count: int, page_rows: int
+) -> None:
+    """Of a small cut, of a large one, of one with a late transaction, and of one from before a restore."""
+    monkeypatch.setattr(tail, "PAGE_ROWS", page_rows)
+    tenants = (TENANTS[3], "out-1", "out-too")
+    shards = sorted({domain_events.shard_of(tenant) for tenant in tenants})
+    await sql.execute("BEGIN")
+    for tenant in tenants:
+        await sql.execute("SELECT hookledger.publish($1, 'a.late', '{}')", tenant)
+    await publish(database, [new_event(id="before", tenant=TENANTS[7])])
+    await ticks.make(database)
+    await sql.execute("COMMIT")
+    for number in range(count):
+        await publish(database, [new_event(id=f"{tenant} {number}", tenant=tenant) for tenant in tenants])
+    await ticks.make(database)
+    before, tick = await ticks.after(database, 0)
+    read_cut = partial(tail.read_cut, database, before=before.snap, tick=tick, shards=shards)
+    whole = [event async for page in read_cut() for event in page]
+    assert len(whole) == 3 * (count + 1)
+    for without in ([], ["out-1"], ["out-1", "out-too"], list(tenants)):
+        left = [event.seq for event in whole if event.tenant not in without]
+        for from_seq in (0, whole[len(whole) // 2].seq):
+            found = [event.seq async for page in read_cut(from_seq=from_seq, without=without) for event in page]
+            assert found == [seq for seq in left if seq >= from_seq]
+    await sql.execute("UPDATE hookledger.domain_event SET tick = 2 WHERE txid >= pg_snapshot_xmin($1)", before.snap)
+    restored = replace(tick, snap=ticks.EMPTY_SNAP)
+    pages = tail.read_cut(database, before=ticks.EMPTY_SNAP, tick=restored, shards=shards, without=["out-1"])
+    found = [event.seq async for page in pages for event in page]
+    assert found == [event.seq for event in whole if event.tenant != "out-1"]
 
 
 @pytest.mark.parametrize(("events", "questions"), [(0, 1), (1, 1), (tail.FEW_ROWS - 1, 1), (tail.FEW_ROWS, 3), (60, 3)])

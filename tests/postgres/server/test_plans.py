@@ -64,6 +64,7 @@ SELECT n, gen_random_uuid(), 't' || n % 500, 1, 'created', now() + n * interval 
 """
 
 SHARDS, SEQS = "'{0,1,2,3}'", "'{29001,29002,29003}'"
+OUT = "'{t7}'"
 CUT = f"{SHARDS}, '9000', '9010', '{{9003}}', '{{8999}}'"
 ROUTES = "'{00000000-0000-0000-0000-000000000007}'"
 # Owner, shards, epochs, the number of the flush, the shards it writes for, the log that was read, the time, and an
@@ -110,6 +111,10 @@ STATEMENTS = (
     Hot("cut, measured", tail._MEASURE, CUT, {"domain_event_txid_idx"}, 60),
     Hot("cut, read whole", tail._WHOLE, f"{CUT}, 1000", {"domain_event_txid_idx"}, 60),
     Hot("cut, walked", tail._WALK, f"{CUT}, 24000, 25000, 1000", {"domain_event_pkey"}, 1100),
+    Hot("few without a tenant", tail._without(tail._FEW), f"{CUT}, 32, {OUT}", {"domain_event_txid_idx"}, 60),
+    Hot("measured without a tenant", tail._without(tail._MEASURE), f"{CUT}, {OUT}", {"domain_event_txid_idx"}, 60),
+    Hot("walked without a tenant", tail._without(tail._WALK), f"{CUT}, 24000, 25000, 1000, {OUT}", {"domain_event_pkey"}, 1100),
+    Hot("picked without a tenant", tail._without(tail._PICK), f"{CUT}, 24000, 25000, 1000, {OUT}", {"domain_event_txid_idx"}, 60),
     Hot("cut of before a restore", tail._RESTORED, f"{SHARDS}, 7, 0, 100", {"domain_event_tick_seq_idx"}, 30),
     Hot("cut, picked", tail._PICK, f"{CUT}, 24000, 25000, 1000", {"domain_event_txid_idx"}, 60),
     Hot("cut, its few events without payloads", tail._LEAN_FEW, f"{CUT}, 32", {"domain_event_txid_idx"}, 60),

@@ -18,9 +18,9 @@ def assert_memory_agrees(pipeline: Pipeline) -> None:
     assert (lanes._slow.in_flight, lanes._fast.in_flight) == (slow, len(lanes.in_flight) - slow)
     shards = ledger._shards.values()
     assert ledger.pairs == len(ledger._unaccounted) == sum(sum(shard.open.values()) for shard in shards)
-    assert ledger.pairs == sum(shard.pairs for shard in shards)
+    assert ledger.pairs == sum(share.pairs for shard in shards for share in shard.shares())
     assert ledger._bytes == sum(delivery.event.size_bytes for delivery in ledger._unaccounted)
-    assert ledger._bytes == sum(shard.bytes for shard in shards)
+    assert ledger._bytes == sum(share.bytes for shard in shards for share in shard.shares())
     worked_on = {*lanes.in_flight, *recorder._buffer.ended, *recorder._writing.ended, *queued(pipeline)}
     held = set(held_by(pipeline))
     assert held <= worked_on, f"held, and nobody works on it: {[d.pair for d in held - worked_on]}"

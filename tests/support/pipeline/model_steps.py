@@ -15,6 +15,8 @@ QUICK = RetryPolicy(first=timedelta(seconds=0.03), factor=1.5, cap=timedelta(sec
 # So small that a handful of events fills queues, pages and ranges.
 SMALL = Tunables(
     max_pairs=12,
+    aside_seconds=0.05,
+    ahead_pairs=6,
     lane_queue=3,
     unmeasured_lane_queue=3,
     max_queued_seconds=0.6,
