@@ -102,6 +102,30 @@ async def test_a_disable_that_is_gone_leaves_the_route_enabled(database_url: str
         assert (await audit.rebuild(it.database)).position == 3
 
 
+async def test_a_command_goes_on_from_what_is_left_before_anybody_has_noticed_that_more_was_there(
+    database_url: str, sql: asyncpg.Connection
+) -> None:
+    """The process still knows a version that is gone: on top of that one the log would be broken for ever."""
+    async with pipeline_process(database_url, run=False) as it:
+        route = await it.route("http://127.0.0.1:9/")
+        await it.edit(route, name="gone")
+        await go_back(sql, tick=0, position=1)
+        await it.disable(route)
+        rows = await it.rows("SELECT version, type FROM hookledger.route_event ORDER BY pos")
+        assert [(row["version"], row["type"]) for row in rows] == [(1, "created"), (2, "disabled")]
+        assert (await audit.rebuild(it.database)).position == 2
+
+
+async def test_a_disable_that_is_gone_is_not_taken_for_done(database_url: str, sql: asyncpg.Connection) -> None:
+    async with pipeline_process(database_url, run=False) as it:
+        route = await it.route("http://127.0.0.1:9/")
+        await it.disable(route)
+        await go_back(sql, tick=0, position=1)
+        await it.disable(route)
+        (rebuilt,) = (await audit.rebuild(it.database)).routes
+        assert rebuilt.status is RouteStatus.DISABLED
+
+
 async def test_a_disable_that_is_gone_is_told_although_the_new_primary_was_away_for_a_moment(
     database_url: str, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
