@@ -139,10 +139,13 @@ SELECT shard FROM held
 _FLUSH = _statement()
 
 # NOT IN a subquery is hashed, and <> ALL of a parameter is not: two thousand may be in memory.
-# $1 owner, $2 shard, $3 epoch, $4 route, $5 end of the closed window, $6 seqs that are in flight here, $7 route version
+# $1 owner, $2 shard, $3 epoch, $4 route, $5 end of the closed window, $6 seqs that are in flight here, $7 route
+# version, $8 to $10 the log that was read: timeline, tick and its snapshot
 _SUPPRESS = f"""
 WITH held AS MATERIALIZED (
-    SELECT shard FROM hookledger.lease WHERE owner = $1 AND shard = $2 AND epoch = $3 FOR NO KEY UPDATE
+    SELECT shard FROM hookledger.lease
+     WHERE owner = $1 AND shard = $2 AND epoch = $3 AND (SELECT hookledger.is_same_log($8, $9, $10))
+       FOR NO KEY UPDATE
 ), retries AS (
     DELETE FROM hookledger.retry r
      WHERE r.route_id = $4 AND r.shard IN (SELECT shard FROM held) AND r.seq IN (
@@ -201,7 +204,7 @@ async def flush(
     return {row["shard"] for row in rows}
 
 
-async def suppress(
+async def suppress(  # noqa: PLR0913 - what it is fenced by, and what it ends
     database: Database,
     owner: str,
     *,
@@ -211,16 +214,18 @@ async def suppress(
     closed_at: datetime,
     in_flight: Iterable[int],
     route_version: int,
+    mark: LogMark,
 ) -> Suppressed:
     """Ends a batch of a route's waiting deliveries whose event is from before `closed_at`, with the outcome
     `suppressed`.
 
     Repeat it until nothing is removed. It works in batches, because it locks the lease and so blocks every other write
-    of the shard's progress. `in_flight` are the seqs that this process must not suppress.
+    of the shard's progress. `in_flight` are the seqs that this process must not suppress. `mark` is of the log that
+    says when the window closed: nothing is suppressed in another one.
     """
     async with database.connection(seconds=30) as connection:
         (row,) = await connection.fetch(
-            _SUPPRESS, owner, shard, epoch, route_id, closed_at, list(in_flight), route_version
+            _SUPPRESS, owner, shard, epoch, route_id, closed_at, list(in_flight), route_version, *mark
         )
     return Suppressed(row["noted"], row["removed"])
 

@@ -143,7 +143,7 @@ STATEMENTS = (
     Hot("attempts of a route", attempts._ATTEMPTS, f"{ROUTES}, 29000, 30000", {"attempt_route_id_seq_idx"}, 10),
     Hot("flush", recording._FLUSH, FLUSH_ARGUMENTS, {"lease_pkey"}, 100),
     Hot("late outcome", late_outcomes._WRITE, ", ".join(["'me'", "now()", *["'{}'"] * 22]), {"retry_pkey"}, 20),
-    Hot("suppression", recording._SUPPRESS, f"'me', 1, 1, '{ROUTE}', now(), '{{}}', 1", {"lease_pkey", "retry_pkey", "parked_pkey"}, 20),
+    Hot("suppression", recording._SUPPRESS, f"'me', 1, 1, '{ROUTE}', now(), '{{}}', 1, NULL, 0, ''", {"lease_pkey", "retry_pkey", "parked_pkey"}, 20),
     Hot("retry by hand", manual_retry._REQUEUE, "'00000000-0000-0000-0000-000000000007', 29107", {"attempt_route_id_seq_idx", "retry_pkey", "domain_event_pkey"}, 10),
     Hot("replay, counted", COUNT, "'00000000-0000-0000-0000-000000000007', now() - interval '1 hour', now() + interval '1 hour'", {"attempt_route_id_event_time_seq_idx"}, 110),
     Hot("replay, scheduled", SCHEDULE, f"'{UUID(int=3)}', 500, '00000000-0000-0000-0000-000000000007', now() - interval '1 hour'", {"replay_part_pkey", "attempt_route_id_seq_idx", "domain_event_pkey"}, 40),
@@ -330,7 +330,7 @@ async def test_a_suppression_passes_over_all_that_is_in_memory(populated: asyncp
     route = ROUTES[2:-2]
     await populated.execute(f"UPDATE hookledger.retry SET route_id = '{route}', event_time = now() WHERE seq > 0")
     await populated.execute("UPDATE hookledger.lease SET owner = 'me', epoch = 1")
-    arguments = f"'me', 1, 1, '{route}', now() + interval '1 hour', {_array(range(1, 2001))}, 1"
+    arguments = f"'me', 1, 1, '{route}', now() + interval '1 hour', {_array(range(1, 2001))}, 1, NULL, 0, ''"
     plan = await explained(populated, Hot("suppression", recording._SUPPRESS, arguments, set(), 0))
     assert "hashed SubPlan" in " ".join(node.get("Filter", "") for node in plan if node.get("Alias") == "q")
 
