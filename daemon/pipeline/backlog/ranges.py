@@ -257,8 +257,8 @@ class Ranges:
         chunk.events += 1
         if chunk.events % _EVENTS_AT_ONCE == 0:
             await asyncio.sleep(0)
-        if event.tenant != timeline.current.tenant:
-            return
+        if event.tenant != timeline.current.tenant or event.test_route is not None:
+            return  # a test event is never parked
         places = FilterPlaces(evaluator=self._evaluator, allowance=self._tunables.loop_allowance)
         judge = EventJudge(event, event.tenant, lambda: payloads.of(place), places)
         if (await judge.judge(timeline)).decision is Decision.DELIVER:

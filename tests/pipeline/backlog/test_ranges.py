@@ -22,7 +22,8 @@ from daemon.expressions.evaluator import Evaluator
 from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.tunables import Tunables
 from eventstore import domain_events
-from eventstore.domain_events import tail
+from eventstore.domain_events import sample_events, tail
+from eventstore.domain_events.events import NewEvent
 from eventstore.domain_events.ticks import LogPosition
 from eventstore.progress.rows import ParkedRow
 from tests.pipeline.backlog.test_parking import NONE_PARKED, PARKED, ids_of
@@ -134,6 +135,31 @@ async def test_what_is_ranged_is_counted_not_listed_and_comes_back_in_order_once
         published += await it.publish(count=5)
         await it.until_row("SELECT count(*) = $1 FROM hookledger.attempt", len(published))
         assert ids_of(there) == published
+        assert await findings(it) == []
+
+
+async def test_a_test_event_is_in_no_range(database_url: str) -> None:
+    """It is never parked: it waits in `retry` by itself, and comes first."""
+    async with receiver() as there, pipeline_process(database_url, route_concurrency=1, tunables=SMALL_LANES) as it:
+        opened = gate(there, "/")
+        route = await it.route(there.url + "/")
+        published = await publish_in_ticks(it, ticks=8, each=10)
+        await it.until_row(RANGED, 20)
+        test = NewEvent(tenant="acme", id="test_1", type="order.create", data=b"{}")
+        await sample_events.publish(it.database, route.id, [test])
+        it.pipeline.hurry()
+        await it.until_row("SELECT count(*) = 1 FROM hookledger.retry JOIN hookledger.domain_event USING (seq) WHERE id = 'test_1'")
+        published += await publish_in_ticks(it, ticks=2, each=5)
+        await it.until_accounted()
+        assert await findings(it) == []
+        (explained,) = await audit.explain(it.database, "test_1")
+        assert explained.pending is not None
+        assert explained.pending.state == "retrying"
+        opened.set()
+        await it.until_row("SELECT count(*) = $1 FROM hookledger.attempt", len(published) + 1, seconds=30)
+        await it.until_row(NO_RANGE)
+        await it.until_row(NONE_PARKED)
+        assert sorted(ids_of(there)) == sorted([*published, "test_1"])
         assert await findings(it) == []
 
 
