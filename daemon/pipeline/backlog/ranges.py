@@ -137,7 +137,9 @@ class Ranges:
         return route_id in self._awaited
 
     async def save(self, lane: Lane) -> None:
-        """Asks for all of a range whose events will soon be gone, if its receiver does not ask for it."""
+        """Asks for all of a range whose events will soon be gone: nothing is dropped that a range needs, of any tenant,
+        and its receiver may be dead, or slower than its events come.
+        """
         if await self._is_old(lane):
             self._old.add(lane.route_id)
             self._line_up(lane)
@@ -208,8 +210,8 @@ class Ranges:
             self._recorder.ranged(lane.route_id, lane.shard, lane.range_from, -len(chunk.due))
 
     async def _is_old(self, lane: Lane) -> bool:
-        """True if nothing is sent, and the events at the beginning of the range will soon be gone."""
-        if lane.range_from is None or lane.breaker.is_closed:
+        """True if the events at the beginning of the range will soon be gone."""
+        if lane.range_from is None:
             return False
         oldest = await ticks.after(self._database, lane.range_from[0] - 1, limit=1)
         return bool(oldest) and oldest[0].at < datetime.now(UTC) - self._keep + self._tunables.range_spare_time

@@ -409,3 +409,20 @@ async def test_a_range_is_written_out_before_retention_takes_its_events(
         await it.until_row(PARKED, 90, seconds=20)
         await it.until_row("SELECT coalesce(sum(pairs), 0) <= 1 FROM hookledger.parked_range", seconds=20)
         assert await findings(it) == []
+
+
+async def test_a_range_whose_receiver_answers_is_written_out_too_before_retention_takes_its_events(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rate lets it go slower than its events come: else the beginning of its range would keep all events for ever."""
+    tunables = replace(SMALL_LANES, range_spare_time=timedelta(days=60))
+    async with receiver() as there, pipeline_process(database_url, tunables=tunables) as it:
+        await it.route(there.url + "/", rate_limit_per_second=0.1)
+        published = await publish_in_ticks(it, ticks=10, each=10)
+        await it.until_row(RANGED, 50)
+        await it.until_accounted()
+        monkeypatch.setattr(it.pipeline._backlog.parking, "_tunables", replace(tunables, age_seconds=0.0))
+        published += await it.publish(count=1)
+        await it.until_row("SELECT coalesce(sum(pairs), 0) <= 1 FROM hookledger.parked_range", seconds=20)
+        await it.until_row(PARKED, 90, seconds=20)
+        assert await findings(it) == []
