@@ -193,14 +193,9 @@ class Ranges:
         timeline = self._index.timeline(lane.route_id)
         if begin is None or timeline is None:
             return
-        cuts = await ticks.after(self._database, begin[0] - 1, limit=self._tunables.expand_ticks)
         chunk = _Chunk(end=begin, ends_at=time.monotonic() + self._tunables.expand_seconds)
-        for cut in cuts:
-            if cut.tick > self._ledger.read_upto(lane.shard):
-                break
-            await self._read(lane, timeline, cut, chunk)
-            if self._is_full(chunk):
-                break
+        while await self._read_ticks(lane, timeline, chunk) and not self._is_full(chunk):
+            pass
         if lane.range_from != begin:
             self._open_cuts.pop(lane.route_id, None)
             return  # the shard was dropped meanwhile
@@ -208,6 +203,23 @@ class Ranges:
         is_whole = lane.expanded(len(chunk.due), chunk.end)
         if is_whole or chunk.end != begin:
             self._recorder.ranged(lane.route_id, lane.shard, lane.range_from, -len(chunk.due))
+
+    async def _read_ticks(self, lane: Lane, timeline: Timeline, chunk: _Chunk) -> bool:
+        """Adds what the route is due of the next ticks, until the chunk is full. False if these were the last ones that
+        may be read. Most ticks of a busy installation have no event of the shard.
+        """
+        most = self._tunables.expand_ticks
+        cuts = await ticks.after(self._database, chunk.end[0] - 1, limit=most)
+        for cut in cuts:
+            if cut.tick > self._ledger.read_upto(lane.shard):
+                return False
+            if cut.may_touch(ticks.bits_of([lane.shard])):
+                await self._read(lane, timeline, cut, chunk)
+                if self._is_full(chunk):
+                    break
+            else:
+                chunk.end = (cut.tick + 1, 0)
+        return len(cuts) == most
 
     async def _is_old(self, lane: Lane) -> bool:
         """True if the events at the beginning of the range will soon be gone."""

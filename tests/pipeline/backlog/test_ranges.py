@@ -22,7 +22,7 @@ from daemon.expressions.evaluator import Evaluator
 from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.tunables import Tunables
 from eventstore import domain_events
-from eventstore.domain_events import sample_events, tail
+from eventstore.domain_events import sample_events, tail, ticks
 from eventstore.domain_events.events import NewEvent
 from eventstore.domain_events.ticks import LogPosition
 from eventstore.progress.rows import ParkedRow
@@ -388,6 +388,35 @@ async def test_of_few_ranges_it_is_kept_how_far_a_tick_is_written_out(
         await it.until_row(NO_RANGE)
         assert Counter(ids_of(there)) == dict.fromkeys(published, 3)
     assert set(kept) == {1}
+
+
+async def test_ticks_without_an_event_of_the_shard_are_passed_over(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy installation makes a million ticks a day, and a quiet tenant has events in few of them."""
+    read: list[int] = []
+    original = tail.LeanCut.page
+
+    async def noted(cut: tail.LeanCut, from_seq: int) -> tail.LeanPage:
+        read.append(cut._tick.tick)
+        return await original(cut, from_seq)
+
+    monkeypatch.setattr(tail.LeanCut, "page", noted)
+    async with receiver() as there, pipeline_process(database_url, route_concurrency=1, tunables=SMALL_LANES) as it:
+        opened = gate(there, "/")
+        await it.route(there.url + "/")
+        published = await publish_in_ticks(it, ticks=4, each=10)
+        await it.until_row(RANGED, 5)
+        for number in range(50):
+            await domain_events.publish(it.database, [NewEvent(tenant="globex", id=f"g{number}", type="order.create", data=b"{}")])
+            await ticks.make(it.database)
+        published += await publish_in_ticks(it, ticks=1, each=10)
+        await it.until_accounted()
+        opened.set()
+        await it.until_row("SELECT count(*) = $1 FROM hookledger.attempt", len(published), seconds=30)
+        await it.until_row(NO_RANGE)
+        assert ids_of(there) == published
+    assert len(set(read)) <= 5
 
 
 async def test_a_range_is_written_out_before_retention_takes_its_events(
