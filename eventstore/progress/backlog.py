@@ -128,6 +128,8 @@ SELECT (SELECT extract(epoch FROM min(next.due_at) - {STATEMENT_TIME})::float8
        NOT EXISTS (SELECT FROM hookledger.retry WHERE shard = ANY ($1::smallint[]))
 """
 
+_FAILING = "SELECT route_id, tick, seq FROM hookledger.retry WHERE route_id = ANY ($1::uuid[])"
+
 _OLDEST_PACKED = """
 SELECT shard, epoch, flush, route_id, seqs, ticks, recorded_ats, event_times FROM hookledger.parked
  WHERE route_id = $1 AND (epoch, flush) > ($2, $3) ORDER BY epoch, flush LIMIT 1
@@ -194,11 +196,14 @@ async def parked_routes(database: Database, shards: Sequence[int]) -> dict[UUID,
     return {row["route_id"]: ParkedRoute(row["shard"], row["listed"], _range_from(row)) for row in rows}
 
 
-async def failing(database: Database, route_id: UUID) -> set[tuple[int, int]]:
-    """(tick, seq) of the deliveries of a route that have a row in `retry`."""
+async def failing(database: Database, route_ids: Collection[UUID]) -> dict[UUID, set[LogPosition]]:
+    """Of each of these routes the positions of its deliveries that have a row in `retry`."""
+    found: dict[UUID, set[LogPosition]] = {route_id: set() for route_id in route_ids}
     async with database.connection() as connection:
-        rows = await connection.fetch("SELECT tick, seq FROM hookledger.retry WHERE route_id = $1", route_id)
-    return {(row["tick"], row["seq"]) for row in rows}
+        rows = await connection.fetch(_FAILING, list(route_ids))
+    for route_id, tick, seq in rows:
+        found[route_id].add((tick, seq))
+    return found
 
 
 async def oldest_packed(database: Database, route_id: UUID, *, after: ParkedKey | None) -> PackedDeliveries | None:
