@@ -135,9 +135,12 @@ SELECT shard, epoch, flush, route_id, seqs, ticks, recorded_ats, event_times FRO
  WHERE route_id = $1 AND (epoch, flush) > ($2, $3) ORDER BY epoch, flush LIMIT 1
 """
 
-# A delivery with a row in retry was taken from the packed row before; it is in flight or will be sent from there.
+# A delivery with a row in retry was taken from the packed row before; it is in flight or will be sent from there. $3 is
+# when its first event was recorded: an outcome comes later, and the day allows for clocks that are set back. Else each
+# event would be looked for in every day that is kept.
 _DONE_OF = """
-SELECT seq FROM hookledger.attempt WHERE route_id = $1 AND seq = ANY ($2::bigint[])
+SELECT seq FROM hookledger.attempt
+ WHERE route_id = $1 AND seq = ANY ($2::bigint[]) AND at >= $3::timestamptz - interval '1 day'
  UNION ALL SELECT seq FROM hookledger.retry WHERE route_id = $1 AND seq = ANY ($2::bigint[])
 """
 
@@ -216,7 +219,7 @@ async def oldest_packed(database: Database, route_id: UUID, *, after: ParkedKey 
         )
         if row is None:
             return None
-        done = {r["seq"] for r in await connection.fetch(_DONE_OF, route_id, row["seqs"])}
+        done = {r["seq"] for r in await connection.fetch(_DONE_OF, route_id, row["seqs"], min(row["recorded_ats"]))}
     key = ParkedKey(shard=row["shard"], epoch=row["epoch"], flush=row["flush"], route_id=row["route_id"])
     columns = zip(row["seqs"], row["ticks"], row["recorded_ats"], row["event_times"], strict=True)
     return PackedDeliveries(

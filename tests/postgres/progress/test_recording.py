@@ -395,6 +395,20 @@ async def test_what_is_in_flight_or_of_another_route_is_not_suppressed(
     assert await counts(sql) == (0, 2, 1)
 
 
+async def test_a_suppression_ends_after_a_thousand_deliveries_and_the_packed_row_that_they_end_in(
+    database: Database, sql: asyncpg.Connection
+) -> None:
+    """All that is written for the shard, and all that is moved into memory, waits for a batch."""
+    me = await Owner(database).take(0)
+    for first in (1, 701, 1401):
+        await me.flush(Flush(parked=[parked(seq=seq) for seq in range(first, first + 700)]))
+    left = []
+    for _ in range(3):
+        await me.suppress(NOON + timedelta(1))
+        left.append(await sql.fetchval("SELECT count(*) FROM hookledger.parked"))
+    assert left == [1, 0, 0]
+
+
 async def test_who_lost_the_lease_suppresses_nothing(database: Database, sql: asyncpg.Connection) -> None:
     me = await Owner(database).take(0, ttl=GONE)
     ((seq, at),) = await waiting_events(database, 1)

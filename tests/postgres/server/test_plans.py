@@ -136,7 +136,7 @@ STATEMENTS = (
     Hot("what ordered routes wait for", backlog._FAILING, ROUTES, {"retry_pkey"}, 1100),
     Hot("next retry", backlog._WAITING, SHARDS, {"retry_due_idx"}, 7),
     Hot("oldest packed", backlog._OLDEST_PACKED, f"'{ROUTES[2:-2]}', 0, 0", {"parked_pkey"}, 15),
-    Hot("done of a packed row", backlog._DONE_OF, f"'{ROUTES[2:-2]}', {SEQS}", {"attempt_route_id_seq_idx"}, 110),
+    Hot("done of a packed row", backlog._DONE_OF, f"'{ROUTES[2:-2]}', {SEQS}, now()", {"attempt_route_id_seq_idx"}, 110),
     Hot("accounted for", backlog._ACCOUNTED, f"{SHARDS}, '{{990,991,992,2990}}', 990", {"attempt_tick_idx"}, 6000),
     Hot("failures of a route", tally._FAILURES, f"'{ROUTES[2:-2]}', now() - interval '1 hour', '{{}}'", {"attempt_route_id_seq_idx"}, 220),
     Hot("health of a list", route_health._READ, ROUTES, {"route_health_pkey", "retry_pkey", "parked_route_idx"}, 30),
@@ -334,6 +334,22 @@ async def test_a_suppression_passes_over_all_that_is_in_memory(populated: asyncp
     arguments = f"'me', 1, 1, '{route}', now() + interval '1 hour', {_array(range(1, 2001))}, 1, NULL, 0, ''"
     plan = await explained(populated, Hot("suppression", recording._SUPPRESS, arguments, set(), 0))
     assert "hashed SubPlan" in " ".join(node.get("Filter", "") for node in plan if node.get("Alias") == "q")
+
+
+async def test_outcomes_of_parked_deliveries_are_looked_for_only_since_their_events(populated: asyncpg.Connection) -> None:
+    """Else each of thousands is looked for in every day that is kept: a disable of one route held up all for seconds."""
+    route = ROUTES[2:-2]
+    await populated.execute("UPDATE hookledger.lease SET owner = 'me', epoch = 1")
+    done = Hot("done of a packed row", backlog._DONE_OF, f"'{route}', {SEQS}, now()", set(), 0)
+    suppression = f"'me', {7 % 16}, 1, '{route}', now() + interval '1 hour', '{{}}', 1, NULL, 0, ''"
+    for hot in (done, Hot("suppression", recording._SUPPRESS, suppression, set(), 0)):
+        plan = await explained(populated, hot)
+        scanned = {
+            node["Relation Name"]
+            for node in plan
+            if node.get("Relation Name", "").startswith("attempt_") and node["Actual Loops"] and "Scan" in node["Node Type"]
+        }
+        assert 0 < len(scanned) <= 9, hot.name  # yesterday, today and the days ahead; 30 are kept
 
 
 async def test_outcomes_above_many_checkpoints_are_read_once_for_all_shards(populated: asyncpg.Connection) -> None:
