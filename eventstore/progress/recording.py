@@ -175,7 +175,7 @@ WITH held AS MATERIALIZED (
     -- A delivery of a packed row that was sent before has an outcome, or a row in retry. One in flight need not have
     -- either: its packed row was left out above.
     SELECT u.* FROM packed, unnest(seqs, ticks, recorded_ats, event_times) AS u (seq, tick, recorded_at, event_time)
-     -- Looked for one by one, in the days since the event: for NOT EXISTS the planner may read all outcomes of the route.
+     -- Looked for one by one, in the days since the event: for NOT EXISTS the planner may read all of the route.
      -- An outcome comes after its event; the day allows for clocks that are set back.
      WHERE (SELECT a.seq FROM hookledger.attempt a
              WHERE a.route_id = $4 AND a.seq = u.seq AND a.at >= u.recorded_at - interval '1 day' LIMIT 1) IS NULL
