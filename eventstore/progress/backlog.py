@@ -104,6 +104,12 @@ SELECT route_id, seq, tick, shard, recorded_at, event_time, failures, replay, {_
  ORDER BY due_at
 """
 
+# A test event, for which nothing waits. A scalar subquery, since the planner may turn EXISTS into a join that reads all
+# events.
+_IS_TEST = """
+(SELECT e.test_route FROM hookledger.domain_event e WHERE e.seq = r.seq AND e.recorded_at = r.recorded_at) IS NOT NULL
+"""
+
 # Behind one that is not due all others wait, but for what was not tried yet: among that may be test events, which wait
 # for no other. First of all routes the first one, then the second one, and so on.
 _FIRST_OF_ROUTES = f"""
@@ -112,10 +118,10 @@ SELECT route_id, seq, tick, shard, recorded_at, event_time, failures, replay, {_
     SELECT due.* FROM unnest($1::uuid[]) AS asked (route_id), LATERAL (
         SELECT *, row_number() OVER (ORDER BY tick, seq) AS place
           FROM (SELECT *, due_at <= least({STATEMENT_TIME}, $3) AS is_due,
-                       bool_and(due_at <= least({STATEMENT_TIME}, $3)) OVER (ORDER BY tick, seq) AS is_next
-                  FROM (SELECT * FROM hookledger.retry r WHERE r.route_id = asked.route_id
+                       bool_and(due_at <= least({STATEMENT_TIME}, $3) OR is_test) OVER (ORDER BY tick, seq) AS is_next
+                  FROM (SELECT r.*, {_IS_TEST} AS is_test FROM hookledger.retry r WHERE r.route_id = asked.route_id
                          ORDER BY tick, seq LIMIT $2) first) judged
-         WHERE is_next OR (is_due AND failures = 0)) due
+         WHERE is_due AND (is_next OR failures = 0)) due
      ORDER BY place, tick, seq LIMIT $4) found
  ORDER BY place, tick, seq
 """
@@ -128,7 +134,9 @@ SELECT (SELECT extract(epoch FROM min(next.due_at) - {STATEMENT_TIME})::float8
        NOT EXISTS (SELECT FROM hookledger.retry WHERE shard = ANY ($1::smallint[]))
 """
 
-_FAILING = "SELECT route_id, tick, seq FROM hookledger.retry WHERE route_id = ANY ($1::uuid[])"
+_FAILING = f"""
+SELECT r.route_id, r.tick, r.seq FROM hookledger.retry r WHERE r.route_id = ANY ($1::uuid[]) AND NOT {_IS_TEST}
+"""
 
 _OLDEST_PACKED = """
 SELECT shard, epoch, flush, route_id, seqs, ticks, recorded_ats, event_times FROM hookledger.parked
@@ -200,7 +208,7 @@ async def parked_routes(database: Database, shards: Sequence[int]) -> dict[UUID,
 
 
 async def failing(database: Database, route_ids: Collection[UUID]) -> dict[UUID, set[LogPosition]]:
-    """Of each of these routes the positions of its deliveries that have a row in `retry`."""
+    """Of each of these routes the positions of its deliveries that have a row in `retry`, but for test events."""
     found: dict[UUID, set[LogPosition]] = {route_id: set() for route_id in route_ids}
     async with database.connection() as connection:
         rows = await connection.fetch(_FAILING, list(route_ids))
