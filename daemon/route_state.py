@@ -160,13 +160,25 @@ def following(route: Route | None, event: RouteEvent) -> Route:
 async def route(database: Database, route_id: UUID, *, known: Route | None = None) -> Route | None:
     """The present state of one route, from the log. Deleted routes are returned, too. Raises ChainBroken.
 
-    `known` is an earlier state of it, from which the fold goes on: a history may be long.
+    `known` is an earlier state of it, from which the fold goes on: a history may be long. If the log does not have it
+    (any more), as after the promotion of a standby that was behind, the fold begins anew.
     """
-    folded = known
-    after_version = 0 if known is None else known.version
-    for event in await route_log.history(database, route_id, after_version=after_version):
+    after_version = 0 if known is None else known.version - 1
+    events = await route_log.history(database, route_id, after_version=after_version)
+    folded = None
+    if known is not None:
+        if events and _is_of(events[0], known):
+            folded, events = known, events[1:]
+        else:
+            events = await route_log.history(database, route_id)
+    for event in events:
         folded = following(folded, event)
     return folded
+
+
+def _is_of(event: RouteEvent, route: Route) -> bool:
+    """True if it was this row of the log that made the route what it is. No other one has its time."""
+    return (event.version, event.pos, event.effective_at) == (route.version, route.pos, route.updated_at)
 
 
 async def index(database: Database, *, as_of: datetime | None = None, tenant: str | None = None) -> RouteIndex:

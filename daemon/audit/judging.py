@@ -12,7 +12,7 @@ from daemon.audit.findings import AuditFinding, AuditReport
 from daemon.audit.pages import AuditPage
 from daemon.audit.pair_faults import DeliverySchedule, PairFault, PairRecord, fault, unexpected
 from daemon.audit.ranged_counts import RangedCounts
-from daemon.audit.recompute import filters_of
+from daemon.audit.recompute import filters_of, in_range
 from daemon.core.routing.decision import Decision, FilterTest, decide
 from daemon.core.routing.index import MEMO_ENTRIES, patterns_of
 from daemon.core.routing.timeline import Timeline
@@ -101,7 +101,7 @@ class Judging:
             if decision is Decision.DELIVER:
                 report.deliveries += 1
                 begin = page.record.ranges.get(route_id)
-                if begin is not None and event.tick is not None and (event.tick, event.seq) >= begin:
+                if begin is not None and in_range(event, route_id, page.record.ranges):
                     record = PairRecord(record.attempts, record.retry, record.parked, is_ranged=True)
                     self._counts.count(route_id, begin)
                 found = fault(event, timeline, record, self._schedule)

@@ -20,9 +20,9 @@ def filters_of(event: StoredEvent) -> EventFilters:
 def in_range(event: StoredEvent, route_id: UUID, ranges: Mapping[UUID, LogPosition]) -> WaitingState | None:
     """The state of a delivery that the parked range of its route contains, else None.
 
-    `ranges` maps a route to the beginning of its range, which has no end.
+    `ranges` maps a route to the beginning of its range, which has no end. A test event is never parked.
     """
     begin = ranges.get(route_id)
-    if begin is None or event.tick is None or (event.tick, event.seq) < begin:
+    if begin is None or event.test_route is not None or event.tick is None or (event.tick, event.seq) < begin:
         return None
     return WaitingState(seq=event.seq, route_id=route_id, state="parked", failures=0, due_at=None)

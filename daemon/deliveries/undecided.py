@@ -110,6 +110,8 @@ class UndecidedReader:
         """The routes for which the event must be decided, downwards."""
         tick = event.tick
         if tick is not None and tick <= marks.checkpoint:
+            if event.test_route is not None:
+                return []  # it is never parked
             place = (tick, event.seq)
             ranged = (self._index.timeline(route_id) for route_id, begin in marks.ranges.items() if begin <= place)
             candidates = [timeline for timeline in ranged if timeline is not None]

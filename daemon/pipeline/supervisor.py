@@ -173,6 +173,7 @@ class Pipeline:
             self._evaluator,
             clock,
             owner=owner,
+            known=known,
             keep=keep.events,
             tunables=tunables,
         )

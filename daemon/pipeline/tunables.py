@@ -89,7 +89,7 @@ class Tunables:
     crowded_events: int = 20_000
     # An ordered lane that waits for a retry looks again whether it is still there: it may be suppressed or expired.
     look_again_seconds: float = 1.0
-    # Between two looks at the ranges of routes that stay dead, lest they outlive their events.
+    # Between two looks at the ranges, lest they outlive their events.
     age_seconds: float = 600.0
 
     # Ranges: daemon/pipeline/backlog/ranges. At a time, whichever is first: enough to keep a lane busy, and not so

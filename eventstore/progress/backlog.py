@@ -104,6 +104,12 @@ SELECT route_id, seq, tick, shard, recorded_at, event_time, failures, replay, {_
  ORDER BY due_at
 """
 
+# A test event, for which nothing waits. A scalar subquery, since the planner may turn EXISTS into a join that reads all
+# events.
+_IS_TEST = """
+(SELECT e.test_route FROM hookledger.domain_event e WHERE e.seq = r.seq AND e.recorded_at = r.recorded_at) IS NOT NULL
+"""
+
 # Behind one that is not due all others wait, but for what was not tried yet: among that may be test events, which wait
 # for no other. First of all routes the first one, then the second one, and so on.
 _FIRST_OF_ROUTES = f"""
@@ -112,10 +118,10 @@ SELECT route_id, seq, tick, shard, recorded_at, event_time, failures, replay, {_
     SELECT due.* FROM unnest($1::uuid[]) AS asked (route_id), LATERAL (
         SELECT *, row_number() OVER (ORDER BY tick, seq) AS place
           FROM (SELECT *, due_at <= least({STATEMENT_TIME}, $3) AS is_due,
-                       bool_and(due_at <= least({STATEMENT_TIME}, $3)) OVER (ORDER BY tick, seq) AS is_next
-                  FROM (SELECT * FROM hookledger.retry r WHERE r.route_id = asked.route_id
+                       bool_and(due_at <= least({STATEMENT_TIME}, $3) OR is_test) OVER (ORDER BY tick, seq) AS is_next
+                  FROM (SELECT r.*, {_IS_TEST} AS is_test FROM hookledger.retry r WHERE r.route_id = asked.route_id
                          ORDER BY tick, seq LIMIT $2) first) judged
-         WHERE is_next OR (is_due AND failures = 0)) due
+         WHERE is_due AND (is_next OR failures = 0)) due
      ORDER BY place, tick, seq LIMIT $4) found
  ORDER BY place, tick, seq
 """
@@ -128,14 +134,21 @@ SELECT (SELECT extract(epoch FROM min(next.due_at) - {STATEMENT_TIME})::float8
        NOT EXISTS (SELECT FROM hookledger.retry WHERE shard = ANY ($1::smallint[]))
 """
 
+_FAILING = f"""
+SELECT r.route_id, r.tick, r.seq FROM hookledger.retry r WHERE r.route_id = ANY ($1::uuid[]) AND NOT {_IS_TEST}
+"""
+
 _OLDEST_PACKED = """
 SELECT shard, epoch, flush, route_id, seqs, ticks, recorded_ats, event_times FROM hookledger.parked
  WHERE route_id = $1 AND (epoch, flush) > ($2, $3) ORDER BY epoch, flush LIMIT 1
 """
 
-# A delivery with a row in retry was taken from the packed row before; it is in flight or will be sent from there.
+# A delivery with a row in retry was taken from the packed row before; it is in flight or will be sent from there. $3 is
+# when its first event was recorded: an outcome comes later, and the day allows for clocks that are set back. Else each
+# event would be looked for in every day that is kept.
 _DONE_OF = """
-SELECT seq FROM hookledger.attempt WHERE route_id = $1 AND seq = ANY ($2::bigint[])
+SELECT seq FROM hookledger.attempt
+ WHERE route_id = $1 AND seq = ANY ($2::bigint[]) AND at >= $3::timestamptz - interval '1 day'
  UNION ALL SELECT seq FROM hookledger.retry WHERE route_id = $1 AND seq = ANY ($2::bigint[])
 """
 
@@ -194,11 +207,14 @@ async def parked_routes(database: Database, shards: Sequence[int]) -> dict[UUID,
     return {row["route_id"]: ParkedRoute(row["shard"], row["listed"], _range_from(row)) for row in rows}
 
 
-async def failing(database: Database, route_id: UUID) -> set[tuple[int, int]]:
-    """(tick, seq) of the deliveries of a route that have a row in `retry`."""
+async def failing(database: Database, route_ids: Collection[UUID]) -> dict[UUID, set[LogPosition]]:
+    """Of each of these routes the positions of its deliveries that have a row in `retry`, but for test events."""
+    found: dict[UUID, set[LogPosition]] = {route_id: set() for route_id in route_ids}
     async with database.connection() as connection:
-        rows = await connection.fetch("SELECT tick, seq FROM hookledger.retry WHERE route_id = $1", route_id)
-    return {(row["tick"], row["seq"]) for row in rows}
+        rows = await connection.fetch(_FAILING, list(route_ids))
+    for route_id, tick, seq in rows:
+        found[route_id].add((tick, seq))
+    return found
 
 
 async def oldest_packed(database: Database, route_id: UUID, *, after: ParkedKey | None) -> PackedDeliveries | None:
@@ -211,7 +227,7 @@ async def oldest_packed(database: Database, route_id: UUID, *, after: ParkedKey 
         )
         if row is None:
             return None
-        done = {r["seq"] for r in await connection.fetch(_DONE_OF, route_id, row["seqs"])}
+        done = {r["seq"] for r in await connection.fetch(_DONE_OF, route_id, row["seqs"], min(row["recorded_ats"]))}
     key = ParkedKey(shard=row["shard"], epoch=row["epoch"], flush=row["flush"], route_id=row["route_id"])
     columns = zip(row["seqs"], row["ticks"], row["recorded_ats"], row["event_times"], strict=True)
     return PackedDeliveries(

@@ -138,11 +138,18 @@ SELECT shard FROM held
 
 _FLUSH = _statement()
 
+# All others who write for the shard, and all who move deliveries into memory, wait for a batch: it has so many pairs of
+# packed rows, and those of one row more.
+_SUPPRESSED_PAIRS = 1000
+
 # NOT IN a subquery is hashed, and <> ALL of a parameter is not: two thousand may be in memory.
-# $1 owner, $2 shard, $3 epoch, $4 route, $5 end of the closed window, $6 seqs that are in flight here, $7 route version
+# $1 owner, $2 shard, $3 epoch, $4 route, $5 end of the closed window, $6 seqs that are in flight here, $7 route
+# version, $8 to $10 the log that was read: timeline, tick and its snapshot
 _SUPPRESS = f"""
 WITH held AS MATERIALIZED (
-    SELECT shard FROM hookledger.lease WHERE owner = $1 AND shard = $2 AND epoch = $3 FOR NO KEY UPDATE
+    SELECT shard FROM hookledger.lease
+     WHERE owner = $1 AND shard = $2 AND epoch = $3 AND (SELECT hookledger.is_same_log($8, $9, $10))
+       FOR NO KEY UPDATE
 ), retries AS (
     DELETE FROM hookledger.retry r
      WHERE r.route_id = $4 AND r.shard IN (SELECT shard FROM held) AND r.seq IN (
@@ -155,10 +162,12 @@ WITH held AS MATERIALIZED (
 ), packed AS (
     DELETE FROM hookledger.parked p
      WHERE p.route_id = $4 AND p.shard IN (SELECT shard FROM held) AND (p.epoch, p.flush) IN (
-           SELECT q.epoch, q.flush FROM hookledger.parked q
-            WHERE q.route_id = $4 AND NOT q.seqs && $6::bigint[]
-              AND (SELECT max(t) FROM unnest(q.event_times) t) < $5
-            ORDER BY q.epoch, q.flush LIMIT 10)
+           SELECT epoch, flush FROM (
+                  SELECT epoch, flush, sum(pairs) OVER (ORDER BY epoch, flush) - pairs AS pairs_before FROM (
+                         SELECT q.epoch, q.flush, q.pairs FROM hookledger.parked q
+                          WHERE q.route_id = $4 AND NOT q.seqs && $6::bigint[] AND q.last_time < $5
+                          ORDER BY q.epoch, q.flush LIMIT 10) few) counted
+            WHERE pairs_before < {_SUPPRESSED_PAIRS})
     RETURNING p.seqs, p.ticks, p.recorded_ats, p.event_times
 ), gone AS (
     SELECT seq, tick, recorded_at, event_time FROM retries
@@ -166,7 +175,10 @@ WITH held AS MATERIALIZED (
     -- A delivery of a packed row that was sent before has an outcome, or a row in retry. One in flight need not have
     -- either: its packed row was left out above.
     SELECT u.* FROM packed, unnest(seqs, ticks, recorded_ats, event_times) AS u (seq, tick, recorded_at, event_time)
-     WHERE NOT EXISTS (SELECT FROM hookledger.attempt a WHERE a.route_id = $4 AND a.seq = u.seq)
+     -- Looked for one by one, in the days since the event: for NOT EXISTS the planner may read all of the route.
+     -- An outcome comes after its event; the day allows for clocks that are set back.
+     WHERE (SELECT a.seq FROM hookledger.attempt a
+             WHERE a.route_id = $4 AND a.seq = u.seq AND a.at >= u.recorded_at - interval '1 day' LIMIT 1) IS NULL
        AND NOT EXISTS (SELECT FROM hookledger.retry r WHERE r.route_id = $4 AND r.seq = u.seq)
 ), noted AS (
     INSERT INTO hookledger.attempt (shard, seq, tick, route_id, event_time, started_at, number, duration_ms,
@@ -201,7 +213,7 @@ async def flush(
     return {row["shard"] for row in rows}
 
 
-async def suppress(
+async def suppress(  # noqa: PLR0913 - what it is fenced by, and what it ends
     database: Database,
     owner: str,
     *,
@@ -211,16 +223,18 @@ async def suppress(
     closed_at: datetime,
     in_flight: Iterable[int],
     route_version: int,
+    mark: LogMark,
 ) -> Suppressed:
     """Ends a batch of a route's waiting deliveries whose event is from before `closed_at`, with the outcome
     `suppressed`.
 
     Repeat it until nothing is removed. It works in batches, because it locks the lease and so blocks every other write
-    of the shard's progress. `in_flight` are the seqs that this process must not suppress.
+    of the shard's progress. `in_flight` are the seqs that this process must not suppress. `mark` is of the log that
+    says when the window closed: nothing is suppressed in another one.
     """
     async with database.connection(seconds=30) as connection:
         (row,) = await connection.fetch(
-            _SUPPRESS, owner, shard, epoch, route_id, closed_at, list(in_flight), route_version
+            _SUPPRESS, owner, shard, epoch, route_id, closed_at, list(in_flight), route_version, *mark
         )
     return Suppressed(row["noted"], row["removed"])
 

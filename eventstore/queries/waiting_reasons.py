@@ -17,8 +17,8 @@ from eventstore.progress.steady_time import AHEAD
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingReason:
     """Facts about a route with waiting deliveries. `failing_since` is when its first failure in a row was; `failed_at`
-    and `error` belong to the first attempt that failed last. `first_…` is the earliest of its deliveries in `retry`.
-    `requested_…` is who had the delivery of the event sent again, when and why.
+    and `error` belong to the first attempt that failed last. `first_…` is the earliest of its deliveries in `retry`,
+    but for test events. `requested_…` is who had the delivery of the event sent again, when and why.
     """
 
     route_id: UUID
@@ -48,7 +48,11 @@ SELECT r.route_id, f.since AS failing_since, last.ended_at AS failed_at, last.er
        SELECT t.seq, t.due_at - {AHEAD} AS due_at,
               (SELECT e.id FROM hookledger.domain_event e
                 WHERE e.seq = t.seq AND e.recorded_at = t.recorded_at) AS event_id
-         FROM (SELECT * FROM hookledger.retry t WHERE t.route_id = r.route_id ORDER BY t.tick, t.seq LIMIT 1) t
+         FROM (SELECT * FROM hookledger.retry t
+                WHERE t.route_id = r.route_id AND (  -- nothing waits behind a test event
+                      SELECT e.test_route FROM hookledger.domain_event e
+                       WHERE e.seq = t.seq AND e.recorded_at = t.recorded_at) IS NULL
+                ORDER BY t.tick, t.seq LIMIT 1) t
        ) first ON true
   LEFT JOIN LATERAL (
        SELECT q.actor, q.at, q.reason FROM (

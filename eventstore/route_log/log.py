@@ -83,17 +83,22 @@ _COLUMNS = (
     "correlation_id, causation_id, body, prev_hash, hash"
 )
 
-_APPEND = f"SELECT {_COLUMNS} FROM hookledger.append_route_event($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+# The function refuses a version that is taken; that the one before it is there is asked in the same round trip.
+_APPEND = f"""
+SELECT {_COLUMNS},
+       $3 = 1 OR EXISTS (SELECT FROM hookledger.route_event b WHERE b.route_id = $1 AND b.version = $3 - 1) AS follows
+  FROM hookledger.append_route_event($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+"""
 
 
 async def append(connection: asyncpg.pool.PoolConnectionProxy, draft: NewRouteEvent) -> RouteEvent:
     """Appends inside the caller's transaction. Call it last, because it holds the lock until the commit.
 
-    Raises VersionConflict if the route has that version already, and RequestReused if the log has the request id
-    already.
+    Raises VersionConflict if the route has that version already, or has not the one before it (any more), and
+    RequestReused if the log has the request id already.
     """
     try:
-        rows = await connection.fetch(
+        (row,) = await connection.fetch(
             _APPEND,
             draft.route_id,
             draft.tenant,
@@ -114,7 +119,13 @@ async def append(connection: asyncpg.pool.PoolConnectionProxy, draft: NewRouteEv
             f"version {draft.version} of route {draft.route_id} was appended by somebody else",
             hint="read the route again and repeat the command on its present version",
         ) from error
-    return RouteEvent(*rows[0])
+    *event, follows = row
+    if not follows:
+        raise VersionConflict(
+            f"version {draft.version - 1} of route {draft.route_id} is not in the log",
+            hint="read the route again and repeat the command on its present version",
+        )
+    return RouteEvent(*event)
 
 
 # One statement, so that the position and the count are of one snapshot.

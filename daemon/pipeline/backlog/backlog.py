@@ -13,6 +13,7 @@ from daemon.pipeline.backlog.replayer import Replayer
 from daemon.pipeline.backlog.retrier import Retrier
 from daemon.pipeline.backlog.suppressor import Suppressor
 from daemon.pipeline.held_shards import HeldShards
+from daemon.pipeline.known_log import KnownLog
 from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.scheduling.lanes import Scheduling
 from daemon.pipeline.steady_clock import SteadyClock
@@ -34,6 +35,7 @@ class Backlog:
         clock: SteadyClock,
         *,
         owner: str,
+        known: KnownLog,
         keep: timedelta,
         tunables: Tunables,
     ) -> None:
@@ -44,7 +46,7 @@ class Backlog:
             database, index, ledger, recorder, evaluator, keep=keep, on_expanded=lanes.room.set, tunables=tunables
         )
         self.parking = Parking(database, ledger, lanes, recorder, self.ranges, working_set, tunables)
-        self.suppressor = Suppressor(database, index, recorder, working_set, shards, owner=owner)
+        self.suppressor = Suppressor(database, index, recorder, working_set, shards, owner=owner, known=known)
         shards.on_adopted += [self.replayer.adopted, self.suppressor.adopted]
         recorder.on_recorded += [self.retrier.recorded, self.replayer.recorded, self.parking.recorded]
 

@@ -33,6 +33,7 @@ from daemon.pipeline.scheduling.working_set import WorkingSet
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.wakeup import Wakeup
 from eventstore import domain_events
+from eventstore.domain_events.ticks import LogPosition
 from eventstore.postgres.connect import Database
 from eventstore.progress import backlog
 from eventstore.progress.backlog import WaitingDelivery
@@ -180,14 +181,16 @@ class Parking:
         again = now - self._looked_at >= self._tunables.look_again_seconds
         if again:
             self._looked_at = now
-        for lane in [lane for lane in self._lanes.active.values() if lane.is_ordered and not lane.in_flight]:
-            is_stuck = again and bool(lane.failing)
-            known = lane.failing and set(lane.failing)
-            if (lane.failing is None or is_stuck) and not self._recorder.has_unwritten(lane.route_id):
-                drops = self._drops
-                failing = await backlog.failing(self._database, lane.route_id)
-                if drops == self._drops and not lane.in_flight and lane.failing == known:
-                    self._lanes.resume(lane, failing)
+        stuck = [lane for lane in self._lanes.active.values() if lane.is_ordered and _may_be_stuck(lane, again=again)]
+        asked = {lane: _copy(lane.failing) for lane in stuck if not self._recorder.has_unwritten(lane.route_id)}
+        if not asked:
+            return
+        # By one question: there may be thousands, and others wait for this loop.
+        drops = self._drops
+        failing = await backlog.failing(self._database, [lane.route_id for lane in asked])
+        for lane, known in asked.items():
+            if drops == self._drops and not lane.in_flight and lane.failing == known:
+                self._lanes.resume(lane, failing[lane.route_id])
 
     async def _save_old(self) -> None:
         for lane in [lane for lane in self._lanes.active.values() if lane.range_from is not None]:
@@ -259,3 +262,12 @@ class Parking:
                 return True
             self._recorder.drained(drain.row)
         return False
+
+
+def _may_be_stuck(lane: Lane, *, again: bool) -> bool:
+    """True if an ordered lane may wait for nothing: it is not known for what, or was looked up long ago (`again`)."""
+    return not lane.in_flight and (lane.failing is None or (again and bool(lane.failing)))
+
+
+def _copy(failing: set[LogPosition] | None) -> set[LogPosition] | None:
+    return None if failing is None else set(failing)

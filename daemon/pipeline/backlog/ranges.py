@@ -137,7 +137,9 @@ class Ranges:
         return route_id in self._awaited
 
     async def save(self, lane: Lane) -> None:
-        """Asks for all of a range whose events will soon be gone, if its receiver does not ask for it."""
+        """Asks for all of a range whose events will soon be gone: nothing is dropped that a range needs, of any tenant,
+        and its receiver may be dead, or slower than its events come.
+        """
         if await self._is_old(lane):
             self._old.add(lane.route_id)
             self._line_up(lane)
@@ -191,14 +193,9 @@ class Ranges:
         timeline = self._index.timeline(lane.route_id)
         if begin is None or timeline is None:
             return
-        cuts = await ticks.after(self._database, begin[0] - 1, limit=self._tunables.expand_ticks)
         chunk = _Chunk(end=begin, ends_at=time.monotonic() + self._tunables.expand_seconds)
-        for cut in cuts:
-            if cut.tick > self._ledger.read_upto(lane.shard, timeline.current.tenant):
-                break
-            await self._read(lane, timeline, cut, chunk)
-            if self._is_full(chunk):
-                break
+        while await self._read_ticks(lane, timeline, chunk) and not self._is_full(chunk):
+            pass
         if lane.range_from != begin:
             self._open_cuts.pop(lane.route_id, None)
             return  # the shard was dropped meanwhile
@@ -207,9 +204,26 @@ class Ranges:
         if is_whole or chunk.end != begin:
             self._recorder.ranged(lane.route_id, lane.shard, lane.range_from, -len(chunk.due))
 
+    async def _read_ticks(self, lane: Lane, timeline: Timeline, chunk: _Chunk) -> bool:
+        """Adds what the route is due of the next ticks, until the chunk is full. False if these were the last ones that
+        may be read. Most ticks of a busy installation have no event of the shard.
+        """
+        most = self._tunables.expand_ticks
+        cuts = await ticks.after(self._database, chunk.end[0] - 1, limit=most)
+        for cut in cuts:
+            if cut.tick > self._ledger.read_upto(lane.shard, timeline.current.tenant):
+                return False
+            if cut.may_touch(ticks.bits_of([lane.shard])):
+                await self._read(lane, timeline, cut, chunk)
+                if self._is_full(chunk):
+                    break
+            else:
+                chunk.end = (cut.tick + 1, 0)
+        return len(cuts) == most
+
     async def _is_old(self, lane: Lane) -> bool:
-        """True if nothing is sent, and the events at the beginning of the range will soon be gone."""
-        if lane.range_from is None or lane.breaker.is_closed:
+        """True if the events at the beginning of the range will soon be gone."""
+        if lane.range_from is None:
             return False
         oldest = await ticks.after(self._database, lane.range_from[0] - 1, limit=1)
         return bool(oldest) and oldest[0].at < datetime.now(UTC) - self._keep + self._tunables.range_spare_time
@@ -257,8 +271,8 @@ class Ranges:
         chunk.events += 1
         if chunk.events % _EVENTS_AT_ONCE == 0:
             await asyncio.sleep(0)
-        if event.tenant != timeline.current.tenant:
-            return
+        if event.tenant != timeline.current.tenant or event.test_route is not None:
+            return  # a test event is never parked
         places = FilterPlaces(evaluator=self._evaluator, allowance=self._tunables.loop_allowance)
         judge = EventJudge(event, event.tenant, lambda: payloads.of(place), places)
         if (await judge.judge(timeline)).decision is Decision.DELIVER:

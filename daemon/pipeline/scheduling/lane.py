@@ -4,7 +4,8 @@ Three queues. `queue` holds first attempts: what the tailer decided, or what was
 holds retries, which keep their schedule whatever the breaker says; the two take turns. An `ordered` lane has one
 delivery under way and goes by the order of events alone: behind one that failed everything waits, also while its retry
 is only a row in a table (`failing`). `tests` holds first attempts of test events, which somebody waits for: they come
-first, are never parked, and neither breaker nor order holds them back. What waits for long lies in `retry` meanwhile.
+first, are never parked, and neither breaker nor order holds them back. Nor does anything wait behind one that failed: a
+receiver may know no tests. What waits for long lies in `retry` meanwhile.
 
 Whether a lane queues or parks what arrives is its `state` (`daemon.core.delivery.lane_states`). What is parked lies in
 packed rows (about `parked_pairs` of them), or from the position `range_from` on in a range, which needs no rows.
@@ -36,8 +37,8 @@ class Lane:
     """See the head of this file.
 
     `parkings` counts what was ever written down. `ranged_upto` is the last tick that has anything in the range.
-    `failing` are the positions of deliveries that have a row in `retry`, for an ordered lane; None while that is not
-    known. `is_known` tells that the receiver has once answered or failed.
+    `failing` are the positions of deliveries that have a row in `retry`, but for test events, for an ordered lane; None
+    while that is not known. `is_known` tells that the receiver has once answered or failed.
     """
 
     __slots__ = (
@@ -263,7 +264,7 @@ class Lane:
         """Ends a delivery's turn; True if it opened the breaker."""
         self.in_flight -= 1
         self.completed += 1
-        if self.is_ordered and self.failing is not None and not delivery.is_withdrawn:
+        if self.is_ordered and self.failing is not None and not delivery.is_withdrawn and not delivery.is_test:
             (self.failing.add if delivery.has_retry_row else self.failing.discard)(delivery.position)
         if delivery.succeeded is None:
             if self.pace is not None:

@@ -22,7 +22,8 @@ from daemon.expressions.evaluator import Evaluator
 from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.tunables import Tunables
 from eventstore import domain_events
-from eventstore.domain_events import tail
+from eventstore.domain_events import sample_events, tail, ticks
+from eventstore.domain_events.events import NewEvent
 from eventstore.domain_events.ticks import LogPosition
 from eventstore.progress.rows import ParkedRow
 from tests.pipeline.backlog.test_parking import NONE_PARKED, PARKED, ids_of
@@ -134,6 +135,33 @@ async def test_what_is_ranged_is_counted_not_listed_and_comes_back_in_order_once
         published += await it.publish(count=5)
         await it.until_row("SELECT count(*) = $1 FROM hookledger.attempt", len(published))
         assert ids_of(there) == published
+        assert await findings(it) == []
+
+
+async def test_a_test_event_is_in_no_range(database_url: str) -> None:
+    """It is never parked: it waits in `retry` by itself, and comes first."""
+    async with receiver() as there, pipeline_process(database_url, route_concurrency=1, tunables=SMALL_LANES) as it:
+        opened = gate(there, "/")
+        route = await it.route(there.url + "/")
+        published = await publish_in_ticks(it, ticks=8, each=10)
+        await it.until_row(RANGED, 20)
+        test = NewEvent(tenant="acme", id="test_1", type="order.create", data=b"{}")
+        await sample_events.publish(it.database, route.id, [test])
+        it.pipeline.hurry()
+        await it.until_row(
+            "SELECT count(*) = 1 FROM hookledger.retry JOIN hookledger.domain_event USING (seq) WHERE id = 'test_1'"
+        )
+        published += await publish_in_ticks(it, ticks=2, each=5)
+        await it.until_accounted()
+        assert await findings(it) == []
+        (explained,) = await audit.explain(it.database, "test_1")
+        assert explained.pending is not None
+        assert explained.pending.state == "retrying"
+        opened.set()
+        await it.until_row("SELECT count(*) = $1 FROM hookledger.attempt", len(published) + 1, seconds=30)
+        await it.until_row(NO_RANGE)
+        await it.until_row(NONE_PARKED)
+        assert sorted(ids_of(there)) == sorted([*published, "test_1"])
         assert await findings(it) == []
 
 
@@ -364,6 +392,37 @@ async def test_of_few_ranges_it_is_kept_how_far_a_tick_is_written_out(
     assert set(kept) == {1}
 
 
+async def test_ticks_without_an_event_of_the_shard_are_passed_over(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy installation makes a million ticks a day, and a quiet tenant has events in few of them."""
+    read: list[int] = []
+    original = tail.LeanCut.page
+
+    async def noted(cut: tail.LeanCut, from_seq: int) -> tail.LeanPage:
+        read.append(cut._tick.tick)
+        return await original(cut, from_seq)
+
+    monkeypatch.setattr(tail.LeanCut, "page", noted)
+    async with receiver() as there, pipeline_process(database_url, route_concurrency=1, tunables=SMALL_LANES) as it:
+        opened = gate(there, "/")
+        await it.route(there.url + "/")
+        published = await publish_in_ticks(it, ticks=4, each=10)
+        await it.until_row(RANGED, 5)
+        for number in range(50):
+            await domain_events.publish(
+                it.database, [NewEvent(tenant="globex", id=f"g{number}", type="order.create", data=b"{}")]
+            )
+            await ticks.make(it.database)
+        published += await publish_in_ticks(it, ticks=1, each=10)
+        await it.until_accounted()
+        opened.set()
+        await it.until_row("SELECT count(*) = $1 FROM hookledger.attempt", len(published), seconds=30)
+        await it.until_row(NO_RANGE)
+        assert ids_of(there) == published
+    assert len(set(read)) <= 5
+
+
 async def test_a_range_is_written_out_before_retention_takes_its_events(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -382,4 +441,21 @@ async def test_a_range_is_written_out_before_retention_takes_its_events(
         await it.publish(count=1)
         await it.until_row(PARKED, 90, seconds=20)
         await it.until_row("SELECT coalesce(sum(pairs), 0) <= 1 FROM hookledger.parked_range", seconds=20)
+        assert await findings(it) == []
+
+
+async def test_a_range_whose_receiver_answers_is_written_out_too_before_retention_takes_its_events(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rate lets it go slower than its events come: else the beginning of its range would keep all events for ever."""
+    tunables = replace(SMALL_LANES, range_spare_time=timedelta(days=60))
+    async with receiver() as there, pipeline_process(database_url, tunables=tunables) as it:
+        await it.route(there.url + "/", rate_limit_per_second=0.1)
+        published = await publish_in_ticks(it, ticks=10, each=10)
+        await it.until_row(RANGED, 50)
+        await it.until_accounted()
+        monkeypatch.setattr(it.pipeline._backlog.parking, "_tunables", replace(tunables, age_seconds=0.0))
+        published += await it.publish(count=1)
+        await it.until_row("SELECT coalesce(sum(pairs), 0) <= 1 FROM hookledger.parked_range", seconds=20)
+        await it.until_row(PARKED, 90, seconds=20)
         assert await findings(it) == []

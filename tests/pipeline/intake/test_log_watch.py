@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -18,13 +19,17 @@ from structlog.testing import capture_logs
 
 from daemon import audit
 from daemon.audit import UnknownEvent
+from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import RouteStatus, config_to_body
 from eventstore.domain_events import lost_log
+from eventstore.domain_events.events import SHARDS
 from eventstore.domain_events.lost_log import LostLog
 from eventstore.postgres.errors import StoreUnavailable
+from eventstore.progress import recording
+from eventstore.progress.recording import Suppressed
 from tests.support.pipeline.process import PipelineProcess, pipeline_process
 from tests.support.postgres.lost_log import GO_BACK, go_back
-from tests.support.receivers.receiver import receiver
+from tests.support.receivers.receiver import receiver, status
 from tests.support.until import until
 
 
@@ -100,6 +105,59 @@ async def test_a_disable_that_is_gone_leaves_the_route_enabled(database_url: str
         # Commands go on from what is there.
         await it.disable(route)
         assert (await audit.rebuild(it.database)).position == 3
+
+
+async def test_a_disable_that_is_gone_suppresses_nothing(
+    database_url: str, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was applied here, and the old primary died before what waits for its route was suppressed there."""
+    suppress, is_away = recording.suppress, True
+
+    async def away_at_first(*arguments: Any, **named: Any) -> Suppressed:
+        if is_away:
+            raise StoreUnavailable("the old primary is gone")
+        return await suppress(*arguments, **named)
+
+    monkeypatch.setattr(recording, "suppress", away_at_first)
+    later = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1))
+    async with receiver() as there, pipeline_process(database_url, retry=later) as it:
+        there.answer["/"] = status(500)
+        route, other = await it.route(there.url + "/"), await it.route(there.url + "/")
+        (event_id,) = await publish_ticks(it, 1)
+        await it.until_row("SELECT count(*) = 2 FROM hookledger.retry")
+        await it.disable(route)
+        await go_back(sql, tick=1, position=2)
+        await until(lambda: it.projection.index.position == 2 and len(it.pipeline.shards.held) == SHARDS)
+        is_away = False
+        await it.disable(other)  # whose turn comes after the first one
+        await it.until_row("SELECT count(*) = 0 FROM hookledger.retry WHERE route_id = $1", other.id)
+        assert await it.outcomes(other.id) == {event_id: ["retrying", "suppressed"]}
+        assert await it.outcomes(route.id) == {event_id: ["retrying"]}
+        assert await it.rows("SELECT FROM hookledger.retry WHERE route_id = $1", route.id)
+
+
+async def test_a_command_goes_on_from_what_is_left_before_anybody_has_noticed_that_more_was_there(
+    database_url: str, sql: asyncpg.Connection
+) -> None:
+    """The process still knows a version that is gone: on top of that one the log would be broken for ever."""
+    async with pipeline_process(database_url, run=False) as it:
+        route = await it.route("http://127.0.0.1:9/")
+        await it.edit(route, name="gone")
+        await go_back(sql, tick=0, position=1)
+        await it.disable(route)
+        rows = await it.rows("SELECT version, type FROM hookledger.route_event ORDER BY pos")
+        assert [(row["version"], row["type"]) for row in rows] == [(1, "created"), (2, "disabled")]
+        assert (await audit.rebuild(it.database)).position == 2
+
+
+async def test_a_disable_that_is_gone_is_not_taken_for_done(database_url: str, sql: asyncpg.Connection) -> None:
+    async with pipeline_process(database_url, run=False) as it:
+        route = await it.route("http://127.0.0.1:9/")
+        await it.disable(route)
+        await go_back(sql, tick=0, position=1)
+        await it.disable(route)
+        (rebuilt,) = (await audit.rebuild(it.database)).routes
+        assert rebuilt.status is RouteStatus.DISABLED
 
 
 async def test_a_disable_that_is_gone_is_told_although_the_new_primary_was_away_for_a_moment(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Collection
 from datetime import timedelta
 from functools import partial
+from uuid import UUID
 
 import pytest
 from aiohttp import web
@@ -14,6 +16,9 @@ from aiohttp import web
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import Route
 from daemon.pipeline.tunables import DEFAULTS, Tunables
+from eventstore.domain_events.ticks import LogPosition
+from eventstore.postgres.connect import Database
+from eventstore.progress import backlog
 from tests.pipeline.backlog.test_parking import NONE_PARKED, PARKED, ids_of
 from tests.support.pipeline.crash import crashing_process
 from tests.support.pipeline.process import PipelineProcess, pipeline_process
@@ -237,3 +242,28 @@ async def test_a_route_that_becomes_ordered_with_more_retries_than_there_are_pla
         rest = [event for event in published if event not in set(at_once)]
         assert ids_of(there)[len(at_once) :] == rest
         assert (await it.rows("SELECT count(*) AS n FROM hookledger.retry"))[0]["n"] == 0
+
+
+async def test_what_many_routes_wait_for_is_asked_by_one_question(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lanes of all others are refilled by the same loop: a thousand questions held it up for more than a second."""
+    asked: list[int] = []
+    original = backlog.failing
+
+    async def noted(database: Database, route_ids: Collection[UUID]) -> dict[UUID, set[LogPosition]]:
+        asked.append(len(route_ids))
+        return await original(database, route_ids)
+
+    monkeypatch.setattr(backlog, "failing", noted)
+    later = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1))
+    async with receiver() as there, pipeline_process(database_url, retry=later) as it:
+        there.answer["/"] = status(500)
+        for _ in range(20):
+            await it.route(there.url + "/", ordered=True)
+        await it.publish(count=2)
+        await it.until_row("SELECT count(*) = 20 FROM hookledger.retry")
+        await it.until_accounted()
+        asked.clear()
+        await until(lambda: len(asked) >= 3)
+    assert asked[1:3] == [20, 20]

@@ -1,9 +1,11 @@
 """Delivery of test events: they go to one route only, they are marked, and no traffic metric counts them."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from daemon import audit, sample_events
 from daemon.commands import Conflict
@@ -158,3 +160,29 @@ async def test_a_test_goes_out_at_once_while_the_breaker_holds_back_all_else(dat
         await it.until_row("SELECT count(*) = 1 FROM hookledger.attempt WHERE is_test")
         await it.until_accounted()
         assert len(there.received) == asked + 1
+
+
+async def test_nothing_waits_behind_a_test_that_fails(database_url: str) -> None:
+    """A receiver that knows no tests must not cost an ordered route its deliveries for as long as the test is retried."""
+    later = RetryPolicy(first=timedelta(hours=1), cap=timedelta(hours=1))
+    refused: list[str] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        event = json.loads(await request.read())["id"]
+        is_refused = "Hookledger-Test" in request.headers or event not in refused
+        refused.append(event)
+        return web.Response(status=500 if is_refused else 204)
+
+    async with receiver() as there, pipeline_process(database_url, retry=later) as it:
+        there.answer["/"] = answer
+        route = await it.route(there.url + "/", ordered=True)
+        await load_catalogue(it, "order.create")
+        (test,) = await send_test_events(it, route)
+        await it.until_row("SELECT count(*) = 1 FROM hookledger.retry")
+        (first,) = await it.publish()
+        await it.until_row("SELECT count(*) = 2 FROM hookledger.retry", seconds=20)
+        await it.rows(
+            "UPDATE hookledger.retry SET due_at = now() WHERE tick = (SELECT max(tick) FROM hookledger.retry)"
+        )
+        await it.until_row("SELECT count(*) = 1 FROM hookledger.attempt WHERE outcome = 'delivered'", seconds=20)
+        assert (await it.outcomes()) == {test: ["retrying"], first: ["retrying", "delivered"]}

@@ -10,6 +10,7 @@ import pytest
 
 from eventstore import domain_events
 from eventstore.domain_events import polls
+from eventstore.domain_events.ticks import LogMark
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable, ValueRefused
 from eventstore.progress import backlog, lease, recording
@@ -41,7 +42,14 @@ class Owner:
         self.number += 1
         return await recording.flush(self.database, self.name, self.epochs, batch, number=number or self.number)
 
-    async def suppress(self, closed_at: datetime, *, route_id: UUID = ROUTE, in_flight: tuple[int, ...] = ()) -> int:
+    async def suppress(
+        self,
+        closed_at: datetime,
+        *,
+        route_id: UUID = ROUTE,
+        in_flight: tuple[int, ...] = (),
+        mark: LogMark | None = None,
+    ) -> int:
         ((shard, epoch),) = self.epochs.items()
         suppressed = await recording.suppress(
             self.database,
@@ -52,6 +60,7 @@ class Owner:
             closed_at=closed_at,
             in_flight=in_flight,
             route_version=4,
+            mark=mark or LogMark(),
         )
         assert suppressed.removed >= (suppressed.noted > 0)
         return suppressed.noted
@@ -386,6 +395,20 @@ async def test_what_is_in_flight_or_of_another_route_is_not_suppressed(
     assert await counts(sql) == (0, 2, 1)
 
 
+async def test_a_suppression_ends_after_a_thousand_deliveries_and_the_packed_row_that_they_end_in(
+    database: Database, sql: asyncpg.Connection
+) -> None:
+    """All that is written for the shard, and all that is moved into memory, waits for a batch."""
+    me = await Owner(database).take(0)
+    for first in (1, 701, 1401):
+        await me.flush(Flush(parked=[parked(seq=seq) for seq in range(first, first + 700)]))
+    left = []
+    for _ in range(3):
+        await me.suppress(NOON + timedelta(1))
+        left.append(await sql.fetchval("SELECT count(*) FROM hookledger.parked"))
+    assert left == [1, 0, 0]
+
+
 async def test_who_lost_the_lease_suppresses_nothing(database: Database, sql: asyncpg.Connection) -> None:
     me = await Owner(database).take(0, ttl=GONE)
     ((seq, at),) = await waiting_events(database, 1)
@@ -407,3 +430,16 @@ async def test_nothing_is_written_to_a_log_that_is_not_the_one_that_was_read(
     assert await counts(sql) == (0, 0, 0)
     assert await owner.flush(replace(everything(3), read=read)) == {3}
     assert await counts(sql) == (1, 1, 1)
+
+
+async def test_nothing_is_suppressed_in_a_log_that_is_not_the_one_that_was_read(
+    database: Database, sql: asyncpg.Connection
+) -> None:
+    me = await Owner(database).take(0)
+    ((seq, at),) = await waiting_events(database, 1)
+    read = (await polls.poll(database, known_tick=0, known_pos=0)).mark
+    await me.flush(Flush(retries=[retry(seq=seq, recorded_at=at)]))
+    for other in (read._replace(timeline=2), read._replace(tick=2), read._replace(snap="1:1:")):
+        assert await me.suppress(NOON + timedelta(1), mark=other) == 0
+    assert await counts(sql) == (0, 1, 0)
+    assert await me.suppress(NOON + timedelta(1), mark=read) == 1

@@ -83,6 +83,17 @@ async def test_of_two_appenders_of_one_version_the_second_conflicts(database: Da
     assert await route_log.last_position(database) == 2
 
 
+async def test_a_version_without_the_one_before_it_is_a_conflict_and_leaves_no_trace(database: Database) -> None:
+    """Whoever appends on top of a version that a promotion has lost must not break the log for all."""
+    first = draft()
+    await append(database, first)
+    with pytest.raises(VersionConflict):
+        await append(database, draft(route_id=first.route_id, version=3))
+    with pytest.raises(VersionConflict):
+        await append(database, draft(version=2))
+    assert await route_log.last_position(database) == 1
+
+
 async def test_a_request_id_stands_for_one_command_even_if_its_version_is_taken_too(database: Database) -> None:
     first = draft(request_id="r-1")
     await append(database, first)

@@ -24,7 +24,7 @@ from eventstore.access.tokens import NewToken
 from eventstore.domain_events import ticks
 from eventstore.domain_events.catalogue import TypeRow
 from eventstore.domain_events.field_search import SearchBounds
-from eventstore.domain_events.ticks import Tick
+from eventstore.domain_events.ticks import LogMark, Tick
 from eventstore.postgres import connect
 from eventstore.postgres.connect import Database, check_durability, translated
 from eventstore.postgres.database_url import location
@@ -404,7 +404,7 @@ ARGUMENTS: dict[str, object] = {
     "name": "a.b", "characters": 10, "patterns": ["a.*"], "event_types": ["a.*"], "most": 1, "names": ["a.b"], "until": NOON, "route_ids": [ROUTE], "hours": 24,
     "event_ids": ["a"], "version": 1, "items": ["k"], "dead": Missed("me", 1, NOON),
     "known_tick": 1, "known_pos": 1, "timeline": 1, "ticks": (1, 2), "positions": (1, 2), "found_by": "me",
-    "read": 0, "microseconds": 0, "at": NOON, "upto": 1, "versions": [(ROUTE, 1)],
+    "read": 0, "microseconds": 0, "mark": LogMark(), "at": NOON, "upto": 1, "versions": [(ROUTE, 1)],
     "numbers": [1], "upto_tick": 1, "restored": 0, "job_id": ROUTE, "progress": AuditProgress(), "ended": AuditEnd(state="done"), "chosen": [1],
     "source": "s", "topics": ["t"], "position": POSITION, "offset": 1, "reason": "r", "fault": "f", "partition_ids": [1], "log_ends": {1: 2},
     "refusal": REFUSAL, "event": None, "recorded_at": NOON,

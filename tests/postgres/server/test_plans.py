@@ -138,9 +138,10 @@ STATEMENTS = (
     Hot("parked deliveries of an audit", audited._PARKED, f"{ROUTES}, 29000, 30000, 2990, now()", {"parked_route_idx"}, 40),
     Hot("due retries", backlog._DUE, f"{SHARDS}, '{{}}', '{{}}', 100, '{{}}', now()", {"retry_due_idx", "domain_event_pkey"}, 300),
     Hot("first retries of routes", backlog._FIRST_OF_ROUTES, f"{ROUTES}, 64, now(), 100", {"retry_pkey"}, 100),
+    Hot("what ordered routes wait for", backlog._FAILING, ROUTES, {"retry_pkey"}, 1100),
     Hot("next retry", backlog._WAITING, SHARDS, {"retry_due_idx"}, 7),
     Hot("oldest packed", backlog._OLDEST_PACKED, f"'{ROUTES[2:-2]}', 0, 0", {"parked_pkey"}, 15),
-    Hot("done of a packed row", backlog._DONE_OF, f"'{ROUTES[2:-2]}', {SEQS}", {"attempt_route_id_seq_idx"}, 110),
+    Hot("done of a packed row", backlog._DONE_OF, f"'{ROUTES[2:-2]}', {SEQS}, now()", {"attempt_route_id_seq_idx"}, 110),
     Hot("accounted for", backlog._ACCOUNTED, f"{SHARDS}, '{{990,991,992,2990}}', 990", {"attempt_tick_idx"}, 6000),
     Hot("failures of a route", tally._FAILURES, f"'{ROUTES[2:-2]}', now() - interval '1 hour', '{{}}'", {"attempt_route_id_seq_idx"}, 220),
     Hot("health of a list", route_health._READ, ROUTES, {"route_health_pkey", "retry_pkey", "parked_route_idx"}, 30),
@@ -148,7 +149,7 @@ STATEMENTS = (
     Hot("attempts of a route", attempts._ATTEMPTS, f"{ROUTES}, 29000, 30000", {"attempt_route_id_seq_idx"}, 10),
     Hot("flush", recording._FLUSH, FLUSH_ARGUMENTS, {"lease_pkey"}, 100),
     Hot("late outcome", late_outcomes._WRITE, ", ".join(["'me'", "now()", *["'{}'"] * 22]), {"retry_pkey"}, 20),
-    Hot("suppression", recording._SUPPRESS, f"'me', 1, 1, '{ROUTE}', now(), '{{}}', 1", {"lease_pkey", "retry_pkey", "parked_pkey"}, 20),
+    Hot("suppression", recording._SUPPRESS, f"'me', 1, 1, '{ROUTE}', now(), '{{}}', 1, NULL, 0, ''", {"lease_pkey", "retry_pkey", "parked_pkey"}, 20),
     Hot("retry by hand", manual_retry._REQUEUE, "'00000000-0000-0000-0000-000000000007', 29107", {"attempt_route_id_seq_idx", "retry_pkey", "domain_event_pkey"}, 10),
     Hot("replay, counted", COUNT, "'00000000-0000-0000-0000-000000000007', now() - interval '1 hour', now() + interval '1 hour'", {"attempt_route_id_event_time_seq_idx"}, 110),
     Hot("replay, scheduled", SCHEDULE, f"'{UUID(int=3)}', 500, '00000000-0000-0000-0000-000000000007', now() - interval '1 hour'", {"replay_part_pkey", "attempt_route_id_seq_idx", "domain_event_pkey"}, 40),
@@ -335,9 +336,29 @@ async def test_a_suppression_passes_over_all_that_is_in_memory(populated: asyncp
     route = ROUTES[2:-2]
     await populated.execute(f"UPDATE hookledger.retry SET route_id = '{route}', event_time = now() WHERE seq > 0")
     await populated.execute("UPDATE hookledger.lease SET owner = 'me', epoch = 1")
-    arguments = f"'me', 1, 1, '{route}', now() + interval '1 hour', {_array(range(1, 2001))}, 1"
+    arguments = f"'me', 1, 1, '{route}', now() + interval '1 hour', {_array(range(1, 2001))}, 1, NULL, 0, ''"
     plan = await explained(populated, Hot("suppression", recording._SUPPRESS, arguments, set(), 0))
     assert "hashed SubPlan" in " ".join(node.get("Filter", "") for node in plan if node.get("Alias") == "q")
+
+
+async def test_outcomes_of_parked_deliveries_are_looked_for_only_since_their_events(
+    populated: asyncpg.Connection,
+) -> None:
+    """Else each of thousands is looked for in every day that is kept: a disable of one route held up all for seconds."""
+    route = ROUTES[2:-2]
+    await populated.execute("UPDATE hookledger.lease SET owner = 'me', epoch = 1")
+    done = Hot("done of a packed row", backlog._DONE_OF, f"'{route}', {SEQS}, now()", set(), 0)
+    suppression = f"'me', {7 % 16}, 1, '{route}', now() + interval '1 hour', '{{}}', 1, NULL, 0, ''"
+    for hot in (done, Hot("suppression", recording._SUPPRESS, suppression, set(), 0)):
+        plan = await explained(populated, hot)
+        scanned = {
+            node["Relation Name"]
+            for node in plan
+            if node.get("Relation Name", "").startswith("attempt_")
+            and node["Actual Loops"]
+            and "Scan" in node["Node Type"]
+        }
+        assert 0 < len(scanned) <= 9, hot.name  # yesterday, today and the days ahead; 30 are kept
 
 
 async def test_outcomes_above_many_checkpoints_are_read_once_for_all_shards(populated: asyncpg.Connection) -> None:
