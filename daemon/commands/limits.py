@@ -5,7 +5,8 @@ Each route costs every process memory, and each command a row in the route log f
 process alone, so several workers together allow as many times more. Routes are counted in the database.
 
 Every process has each configuration that a route ever had, since decisions about the past need it, and a configuration
-may have 200 kB. So what those of a tenant may take is limited too: for tens of thousands of usual edits.
+may have 200 kB. So what those of a tenant may take is limited too: for a hundred thousand usual edits, of which each
+costs what it changes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from daemon.core.gcra import Allowance, Arrivals
 # Tenants whose commands are counted; beyond that, the one that commanded longest ago is forgotten.
 MAX_TENANTS = 10_000
 
-MAX_CONFIG_BYTES = 32 << 20
+MAX_CONFIG_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,7 +57,7 @@ class RouteIndex:
             timeline.extend(route)
         if before is None or route.config is not before.config:
             self._subscribe(timeline)
-            self._config_bytes[route.tenant] += config_bytes(route.config)
+            self._config_bytes[route.tenant] += config_bytes(route.config, None if before is None else before.config)
         if before is None or route.status is not before.status:
             self._count(route, before)
         self.position = event.pos

@@ -83,20 +83,6 @@ class RouteConfig:
     rate_limit_per_second: float | None = None
 
 
-# What a configuration takes in memory without its texts, and a text without its characters.
-_CONFIG_BYTES = 512
-_TEXT_BYTES = 64
-
-
-def config_bytes(config: RouteConfig) -> int:
-    """About how many bytes a configuration takes in memory."""
-    payload, texts = config.payload, [config.name, config.target_url, *config.event_types, *config.header_names]
-    texts += [text for text in (payload.filter, payload.transform) if text is not None]
-    for entity, fields in payload.snapshot or ():
-        texts += (entity, *(fields or ()))
-    return _CONFIG_BYTES + sum(map(len, texts)) + _TEXT_BYTES * len(texts)
-
-
 _BLANK = RouteConfig(name="", target_url="", event_types=())
 
 # The types of values in a configuration. A subclass is none of them: JSON makes no other values.
@@ -248,6 +234,30 @@ def config_from_body(body: dict[str, Any], before: RouteConfig | None = None) ->
     )
     _check_types(config, known)
     return config
+
+
+# What a configuration takes in memory without its texts, and a text without its characters.
+_CONFIG_BYTES = 512
+_TEXT_BYTES = 64
+
+
+def config_bytes(config: RouteConfig, before: RouteConfig | None = None) -> int:
+    """About how many bytes a configuration takes in memory, beside one `before` it of which it was made by
+    `config_from_body`.
+    """
+    known, payload, texts = before or _BLANK, config.payload, list[str | None]()
+    texts += (
+        text for text, was in ((config.name, known.name), (config.target_url, known.target_url)) if text is not was
+    )
+    texts += () if config.event_types is known.event_types else config.event_types
+    texts += () if config.header_names is known.header_names else config.header_names
+    if payload is not known.payload:
+        texts += () if payload.filter is known.payload.filter else (payload.filter,)
+        texts += () if payload.transform is known.payload.transform else (payload.transform,)
+        if payload.snapshot is not known.payload.snapshot:
+            for entity, fields in payload.snapshot or ():
+                texts += (entity, *(fields or ()))
+    return _CONFIG_BYTES + sum(_TEXT_BYTES + len(text) for text in texts if text is not None)
 
 
 def _payload(body: dict[str, Any], known: PayloadOptions) -> PayloadOptions:
