@@ -200,6 +200,11 @@ def _check_exposure(server: ServerSection, given: GivenValues, *, is_dev: bool) 
                 "set HOOKLEDGER_SERVER__ADMIN_TOKEN, or listen on 127.0.0.1"
             )
     token = server.admin_token
+    if server.trusted_proxies and token is None:
+        yield (
+            f"{given.where('server', 'trusted_proxies')}: a proxy makes the daemon reachable by others, and there is "
+            "no admin token; set HOOKLEDGER_SERVER__ADMIN_TOKEN"
+        )
     if exposed and not is_dev and token is not None and len(token.reveal()) < MIN_ADMIN_TOKEN_CHARACTERS:
         yield (
             f"{given.where('server', 'admin_token')}: it must have at least {MIN_ADMIN_TOKEN_CHARACTERS} characters, "

@@ -74,13 +74,16 @@ _KNOWN_BY_ALL = NeedsRestart("all processes must know a key before one seals wit
 
 
 class ServerSection(Section):
-    """`max_connections` is for each process; a process with too few files to open gets by with less."""
+    """`max_connections` is for each process; a process with too few files to open gets by with less. `trusted_proxies`
+    are believed about the addresses of their clients.
+    """
 
     listen: Annotated[Listen, _BOUND] = ListenAddress(host="127.0.0.1", port=8080)
     public_url: PublicUrl | None = None
     ops_listen: Annotated[Listen | None, _BOUND] = None
     admin_token: SecretText | None = None
     max_connections: Positive = 1000
+    trusted_proxies: AllowedNetworks = ()
 
     def url(self, bound: ListenAddress | None = None) -> str:
         """`public_url`, or else a URL of the listen address; `bound` is that address with the port the system chose."""

@@ -134,7 +134,7 @@ def _application(services: Services) -> web.Application:
     )
     application[SERVICES] = services
     application[TENANT_LIMITS] = TenantLimits()
-    application[GUESSES] = Guesses()
+    application[GUESSES] = Guesses(trusted_proxies=services.config.server.trusted_proxies)
     application[REFUSALS] = RefusalLog()
     application.on_response_prepare.append(_add_default_headers)
     return application

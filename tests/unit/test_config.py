@@ -33,6 +33,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
         "ops_listen": None,
         "admin_token": None,
         "max_connections": 1000,
+        "trusted_proxies": [],
     },
     "database": {
         "url": None,
@@ -82,7 +83,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
 # A literal copy of the decision for each key: whether a reload may change it in a running daemon.
 NEEDS_RESTART = {"server.listen", "server.ops_listen", "database.url", "database.data_dir", "signing.master_key"}
 TAKEN_BY_A_RELOAD = {
-    *("server.public_url", "server.admin_token", "server.max_connections"),
+    *("server.public_url", "server.admin_token", "server.max_connections", "server.trusted_proxies"),
     *("database.pool_size", "database.command_connections", "database.query_connections"),
     *("egress.allow_http", "egress.ports", "egress.allow_nets", "egress.deny_nets", "egress.allow_hosts"),
     *("egress.proxy", "egress.extra_ca_file"),
@@ -236,6 +237,13 @@ def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     toml.write_text("[log]\nlevel = 'debug'\n", encoding="utf-8-sig")
     loaded = config.load(toml, HOME | {"HOOKLEDGER_SERVER__ADMIN_TOKEN_FILE": str(token)})
     assert (loaded.server.admin_token, loaded.log.level) == (Secret("s3cret"), LogLevel.DEBUG)
+
+
+def test_a_trusted_proxy_needs_an_admin_token() -> None:
+    (problem,) = problems(SERVER__TRUSTED_PROXIES="10.0.0.0/8")
+    assert problem.startswith("HOOKLEDGER_SERVER__TRUSTED_PROXIES: a proxy makes the daemon reachable by others")
+    loaded = load(SERVER__TRUSTED_PROXIES="10.0.0.0/8, ::1/128", SERVER__ADMIN_TOKEN="x" * 32)
+    assert list(map(str, loaded.server.trusted_proxies)) == ["10.0.0.0/8", "::1/128"]
 
 
 @pytest.mark.parametrize("key", ["server.listen", "database.data_dir", "seal.anchor_file", "dashboard.logo_file"])

@@ -1,8 +1,9 @@
 """Slows down whoever tries tokens, sessions or sign-in links that are wrong, before they cost a query.
 
-Wrong ones are counted by the address they come from. Beyond WRONG a credential from there is answered 429 unless it was
-right before: behind a proxy all clients have one address, and those who are at work there go on. A credential counts
-as wrong until the database has answered, so that a thousand at once are not looked up either.
+Wrong ones are counted by the address they come from, which a trusted proxy tells. Beyond WRONG a credential from there
+is answered 429 unless it was right before: behind any other proxy all clients have one address, and those who are at
+work there go on. A credential counts as wrong until the database has answered, so that a thousand at once are not
+looked up either.
 
 Each process counts by itself, so several workers together allow as many times more.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from ipaddress import IPv6Address, ip_address, ip_network
@@ -20,6 +21,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from aiohttp import web
 
 from daemon.core.gcra import UNUSED, Allowance
+from daemon.core.webhook.addresses import Network
 from daemon.web.http.problems import Problem
 
 # More than a fleet of producers that starts with new tokens needs at once, and far from what a guess needs.
@@ -55,7 +57,8 @@ class Guess:
 class Guesses:
     """Counts wrong credentials. Times are monotonic seconds, given by the caller."""
 
-    def __init__(self, allowance: Allowance = WRONG) -> None:
+    def __init__(self, allowance: Allowance = WRONG, *, trusted_proxies: Sequence[Network] = ()) -> None:
+        self.trusted_proxies = trusted_proxies
         self._allowance = allowance
         self._arrivals: dict[tuple[CredentialKind, str], float] = {}
         self._known: dict[bytes, None] = {}
@@ -114,8 +117,38 @@ GUESSES = web.AppKey("guesses", Guesses)
 def guessing(request: web.Request, kind: CredentialKind, credential: str) -> Iterator[Guess]:
     """Looks up a credential of a request in the block. Raises Problem 429."""
     now = asyncio.get_running_loop().time()
-    with request.app[GUESSES].guess(kind, network_of(request.remote or ""), credential, now) as guess:
+    guesses = request.app[GUESSES]
+    forwarded = ",".join(request.headers.getall("X-Forwarded-For", ()))
+    address = client_address(request.remote or "", forwarded, guesses.trusted_proxies)
+    with guesses.guess(kind, network_of(address), credential, now) as guess:
         yield guess
+
+
+def client_address(remote: str, forwarded: str, trusted_proxies: Sequence[Network]) -> str:
+    """The address of a client: who connects, or else whom trusted proxies have named, from the last one backwards.
+
+    `forwarded` is the X-Forwarded-For. A client may have begun it, so nothing counts in front of an address that is no
+    trusted proxy. What is no address ends it, too.
+    """
+    address = remote
+    while forwarded and _is_within(address, trusted_proxies):
+        forwarded, _, named = forwarded.rpartition(",")
+        try:
+            address = str(ip_address(named.strip()))
+        except ValueError:
+            break
+    return address
+
+
+def _is_within(text: str, networks: Sequence[Network]) -> bool:
+    if not networks:
+        return False
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return False
+    plain = address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
+    return any(plain in network for network in networks)
 
 
 def network_of(remote: str) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from ipaddress import ip_network
 
 import pytest
 
 from daemon.core.gcra import Allowance
-from daemon.web.access.guesses import GUESSES, WRONG, CredentialKind, Guesses, network_of
+from daemon.web.access.guesses import GUESSES, WRONG, CredentialKind, Guesses, client_address, network_of
 from daemon.web.http.problems import Problem
 from eventstore.access import sessions, tokens
 from tests.support.web.application import app
@@ -150,3 +151,40 @@ def test_the_memory_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_network_of_ipv6_is_one_address(remote: str, found: str) -> None:
     assert network_of(remote) == found
+
+
+PROXIES = tuple(map(ip_network, ("10.0.0.0/8", "192.0.2.7/32", "fd00::/8")))
+
+
+@pytest.mark.parametrize(
+    ("remote", "forwarded", "address"),
+    [
+        ("203.0.113.9", "", "203.0.113.9"),
+        ("203.0.113.9", "198.51.100.1", "203.0.113.9"),  # whoever is no proxy of ours may say anything
+        ("10.1.2.3", "", "10.1.2.3"),
+        ("10.1.2.3", "198.51.100.1", "198.51.100.1"),
+        ("10.1.2.3", " 8.8.8.8 , 198.51.100.1 ", "198.51.100.1"),  # the client began with another one
+        ("10.1.2.3", "198.51.100.1, 192.0.2.7, fd00::1", "198.51.100.1"),  # a chain of proxies
+        ("fd00::1%eth0", "2001:db8::1", "2001:db8::1"),
+        ("::ffff:10.1.2.3", "198.51.100.1", "198.51.100.1"),
+        ("10.1.2.3", "10.9.9.9", "10.9.9.9"),  # a client within
+        ("10.1.2.3", "198.51.100.1, unknown", "10.1.2.3"),
+        ("10.1.2.3", "198.51.100.1:4711", "10.1.2.3"),
+        ("10.1.2.3", ",,,", "10.1.2.3"),
+        ("", "198.51.100.1", ""),
+    ],
+)
+def test_the_address_of_a_client_is_what_trusted_proxies_say(remote: str, forwarded: str, address: str) -> None:
+    assert client_address(remote, forwarded, PROXIES) == address
+
+
+async def test_clients_of_a_trusted_proxy_are_counted_apart(empty_url: str) -> None:
+    async with app(empty_url, server__admin_token=ADMIN, server__trusted_proxies="127.0.0.0/8,::1/128") as guarded:
+        guarded.client.app[GUESSES]._allowance = TIGHT
+
+        async def ask(client: str, number: int) -> int:
+            headers = wrong(number) | {"X-Forwarded-For": f"127.9.9.9, {client}"}
+            return (await guarded.ask("GET", "/v1/tenants", headers=headers)).status
+
+        assert [await ask("198.51.100.1", number) for number in range(4)] == [401, 401, 401, 429]
+        assert await ask("198.51.100.2", 9) == 401
