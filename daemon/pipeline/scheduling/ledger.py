@@ -78,6 +78,7 @@ class Ledger:
         self._shard_part = tunables.shard_part
         self._least_pairs = tunables.max_pairs * tunables.least_shard_part
         self._least_bytes = tunables.max_bytes * tunables.least_shard_part
+        # What a pair weighs beside its event, so that many small ones weigh as much as a few large ones.
         self._pair_bytes = tunables.max_bytes // tunables.max_pairs
         self._ahead_pairs = tunables.ahead_pairs
         self._shards: dict[int, _Shard] = {}
@@ -186,7 +187,7 @@ class Ledger:
         return min(min(found.deferred) - 1, read_upto) if found.deferred else read_upto
 
     def largest_tenant(self, shard: int) -> str | None:
-        """The tenant that has most of the share by which a shard is full; None if none has, or it has its share not."""
+        """The tenant that has most of the share by which a shard is full; None if none has, or if it is not full."""
         found = self._shards.get(shard)
         if found is None or not self._has_share(found.own, self._room_part):
             return None

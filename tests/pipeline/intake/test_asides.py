@@ -8,11 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from itertools import count, islice
-from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-from daemon.expressions.evaluator import Evaluator
 from daemon.pipeline.held_shards import Takeover
 from daemon.pipeline.intake.cursors import ShardCursor
 from daemon.pipeline.tunables import Tunables
@@ -21,7 +20,7 @@ from eventstore.domain_events import tail
 from eventstore.domain_events.events import StoredEvent
 from eventstore.domain_events.ticks import Tick
 from eventstore.postgres.errors import StoreUnavailable
-from tests.pipeline.intake.test_heavy_filters import KEEPS, filtered, publish
+from tests.pipeline.intake.test_heavy_filters import KEEPS, filtered, held_answers, publish
 from tests.pipeline.intake.test_tailer import MANY, PATIENT, gated_receiver, newest_tick
 from tests.support.pipeline.crash import crashing_process
 from tests.support.pipeline.process import PipelineProcess, pipeline_process
@@ -40,7 +39,10 @@ async def test_the_burst_of_a_tenant_does_not_hold_up_one_of_its_shard(database_
         burst += await it.publish(tenant=MANY, count=70)
         async with pipeline_process(database_url, tunables=AT_ONCE, timeout_seconds=60) as running:
             try:
-                await there.count(1, path="/beside", seconds=20)
+                with capture_logs() as logs:
+                    await there.count(1, path="/beside", seconds=20)
+                told = [(each["tenant"], each["shard"]) for each in logs if each["event"] == "tenant.set_aside"]
+                assert told == [(MANY, SHARD)]
                 between = await running.publish(tenant=NEIGHBOURS[0], count=3)
                 burst += await running.publish(tenant=MANY, count=2)
                 await there.count(4, path="/beside", seconds=20)
@@ -91,14 +93,7 @@ async def test_what_was_sent_ahead_of_a_tenant_is_not_sent_again_after_a_crash(d
 async def test_heavy_filters_of_a_tenant_do_not_hold_up_one_of_its_shard(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    may_answer = asyncio.Event()
-    answered = Evaluator.filter_results
-
-    async def slow(*arguments: Any) -> Any:
-        await may_answer.wait()
-        return await answered(*arguments)
-
-    monkeypatch.setattr(Evaluator, "filter_results", slow)
+    may_answer = held_answers(monkeypatch)
     tunables = Tunables(deferred_of_shard=2, aside_seconds=0.1)
     async with receiver() as there, pipeline_process(database_url, tunables=tunables) as it:
         heavy = await it.route(there.url + "/heavy", tenant=MANY, **filtered(KEEPS.format(10)))

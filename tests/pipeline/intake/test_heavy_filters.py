@@ -38,6 +38,19 @@ def filtered(text: str) -> dict[str, Any]:
     return {"payload": PayloadOptions(filter=text)}
 
 
+def held_answers(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Has heavy filters answered once the event is set."""
+    may_answer = asyncio.Event()
+    answered = Evaluator.filter_results
+
+    async def held(*arguments: Any) -> Any:
+        await may_answer.wait()
+        return await answered(*arguments)
+
+    monkeypatch.setattr(Evaluator, "filter_results", held)
+    return may_answer
+
+
 async def agrees(daemon: PipelineProcess) -> None:
     now = datetime.now(UTC)
     report = await audit.audit(daemon.database, start=now - timedelta(hours=1), end=now + timedelta(hours=1))
@@ -82,14 +95,7 @@ async def test_a_filter_over_budget_fails_its_delivery_with_a_sentence_and_no_ot
 async def test_others_are_decided_while_a_heavy_event_waits_and_no_checkpoint_passes_it(
     database_url: str, monkeypatch: Any
 ) -> None:
-    may_answer = asyncio.Event()
-    answered = Evaluator.filter_results
-
-    async def slow(*arguments: Any) -> Any:
-        await may_answer.wait()
-        return await answered(*arguments)
-
-    monkeypatch.setattr(Evaluator, "filter_results", slow)
+    may_answer = held_answers(monkeypatch)
     async with receiver() as there, pipeline_process(database_url) as daemon:
         await daemon.route(there.url + "/heavy", **filtered(KEEPS.format(10)))
         await daemon.route(there.url + "/other", tenant="globex")
@@ -173,14 +179,7 @@ async def test_what_was_deferred_when_the_daemon_stopped_is_decided_by_the_next(
 
 
 async def test_a_shard_with_too_many_deferred_events_falls_behind_alone(database_url: str, monkeypatch: Any) -> None:
-    may_answer = asyncio.Event()
-    answered = Evaluator.filter_results
-
-    async def slow(*arguments: Any) -> Any:
-        await may_answer.wait()
-        return await answered(*arguments)
-
-    monkeypatch.setattr(Evaluator, "filter_results", slow)
+    may_answer = held_answers(monkeypatch)
     async with receiver() as there, pipeline_process(database_url, tunables=Tunables(deferred_of_shard=2)) as daemon:
         await daemon.route(there.url + "/heavy", **filtered(KEEPS.format(10)))
         await daemon.route(there.url + "/other", tenant="globex")
