@@ -19,8 +19,8 @@ from daemon.audit.pair_faults import DeliverySchedule
 from daemon.audit.part_messages import PartOrders
 from daemon.audit.ranged_counts import RangedCounts
 from daemon.core.routing.index import RouteIndex
+from daemon.credentials.keys import Vault
 from daemon.expressions.judging import FilterPlaces
-from daemon.keys import Vault
 from daemon.route_state import FoldedLog
 from eventstore.postgres.connect import Database
 from eventstore.postgres.snapshot import snapshot

@@ -13,7 +13,7 @@ from uuid import UUID
 import click
 
 from daemon import deliveries as log_of_deliveries
-from daemon import replays, route_state
+from daemon import route_state
 from daemon.cli.console import output, parsing
 from daemon.cli.console.failures import CliError
 from daemon.cli.store import command_context, config_option, reason_option, settings, with_store
@@ -21,8 +21,8 @@ from daemon.core.delivery.failure_text import error_code
 from daemon.core.delivery.status import ListStatus
 from daemon.core.events.catalogue import name_problem
 from daemon.core.routing.index import RouteIndex
-from daemon.deliveries import DeliveryDetail, DeliveryFilter, ListedDelivery, SearchUnfinished
-from daemon.keys import Keychain
+from daemon.credentials.keys import Keychain
+from daemon.deliveries import DeliveryDetail, DeliveryFilter, ListedDelivery, SearchUnfinished, replays
 from daemon.store import vault_of
 from daemon.web.api import deliveries as shapes
 from daemon.web.http.services import request_options

@@ -16,9 +16,10 @@ from types import ModuleType
 import click
 from click.shell_completion import CompletionItem
 
-from daemon import __version__, queued_stream
+from daemon import __version__
 from daemon.cli.console import failures
 from daemon.cli.console.output import plain
+from daemon.runtime import queued_stream
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
 

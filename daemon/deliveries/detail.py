@@ -18,12 +18,12 @@ from daemon.core.delivery.explanation_text import ExplainedDecision
 from daemon.core.delivery.status import ListStatus
 from daemon.core.routing.index import RouteIndex
 from daemon.core.webhook.request import RequestOptions
+from daemon.credentials.keys import Keychain
 from daemon.deliveries import sent_requests
 from daemon.deliveries.listing import DeliveryFilter, ListedDelivery, described, page
 from daemon.deliveries.sent_requests import SentRequest
 from daemon.expressions.judging import FilterPlaces
 from daemon.expressions.stored_events import payload_event
-from daemon.keys import Keychain
 from eventstore import domain_events
 from eventstore.domain_events import listing
 from eventstore.domain_events.events import StoredEvent

@@ -19,10 +19,9 @@ import structlog
 from daemon import __version__
 from daemon.commands import Commands
 from daemon.core.routing.route import LifecycleEvent, LifecycleEventType, Route
+from daemon.credentials.keys import Keychain
 from daemon.expressions.evaluator import Evaluator
 from daemon.expressions.judging import FilterPlaces
-from daemon.keys import Keychain
-from daemon.metrics import Metrics
 from daemon.operations import NOBODY, Audience
 from daemon.pipeline.backlog.backlog import Backlog
 from daemon.pipeline.held_shards import HeldShards
@@ -51,8 +50,9 @@ from daemon.pipeline.upkeep.operational_events import OperationalEvents
 from daemon.pipeline.upkeep.sealing import SealSettings
 from daemon.pipeline.upkeep.upkeep import Upkeep
 from daemon.pipeline.wakeup import Wakeup
-from daemon.tasks import TaskGroup
-from daemon.tracing import Tracing
+from daemon.runtime.tasks import TaskGroup
+from daemon.telemetry.metrics import Metrics
+from daemon.telemetry.spans import Tracing
 from eventstore.domain_events.events import NewEvent
 from eventstore.postgres import listen
 from eventstore.postgres.connect import Database

@@ -20,8 +20,8 @@ from daemon import __version__
 from daemon.config.event_sources import SourceSection, group_of
 from daemon.core.messages.message import SourceMessage
 from daemon.core.messages.reading import MAX_MAPPED_SIZES
+from daemon.runtime.tasks import TaskGroup
 from daemon.sources import codecs
-from daemon.tasks import TaskGroup
 
 CONNECT_SECONDS = 10.0
 # Beside the time to connect: what keeps brokers from it is told after 15 s.

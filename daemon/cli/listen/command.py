@@ -28,7 +28,7 @@ from daemon.core.webhook.egress import UrlRefused, check_url
 from daemon.core.webhook.request import RequestOptions
 from daemon.core.webhook.signing import KEY_BYTES, SigningKey, format_key
 from daemon.pipeline.sending.sender import Sender
-from daemon.tasks import TaskGroup
+from daemon.runtime.tasks import TaskGroup
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 # As many at once as of a route of a daemon, in the order of the events.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from daemon.expressions.evaluator import Evaluator
-from daemon.metrics import Metrics
 from daemon.pipeline.held_shards import HeldShards
 from daemon.pipeline.intake.decider import Decider
 from daemon.pipeline.intake.deferred import DeferredEvents
@@ -18,6 +17,7 @@ from daemon.pipeline.loops import Loops
 from daemon.pipeline.scheduling.lanes import Scheduling
 from daemon.pipeline.sending.send_gate import SendGate
 from daemon.pipeline.tunables import Tunables
+from daemon.telemetry.metrics import Metrics
 from eventstore.postgres.connect import Database
 
 

@@ -11,11 +11,11 @@ from aiohttp import web
 from pydantic import ConfigDict, Field, WithJsonSchema
 from typing_extensions import TypedDict
 
-from daemon import preview
 from daemon.commands import Invalid
 from daemon.core.events import raw_json
 from daemon.core.events.event import MAX_TEXT_CHARACTERS, FieldProblem, IncomingEvent
-from daemon.preview import Preview
+from daemon.deliveries import preview
+from daemon.deliveries.preview import Preview
 from daemon.web.access.queries import query_database
 from daemon.web.forms import request_forms
 from daemon.web.forms.request_forms import BODY, BaseForm, RouteEdit, Text

@@ -11,9 +11,9 @@ from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
-from daemon import replays
 from daemon.core.delivery.answer import delivery_id
-from daemon.replays import ReplayStatus
+from daemon.deliveries import replays
+from daemon.deliveries.replays import ReplayStatus
 from daemon.web.access.command_context import command_context
 from daemon.web.forms.request_forms import Command, Instant, read
 from daemon.web.http import paging, shapes

@@ -8,9 +8,9 @@ from aiohttp import web
 from pydantic import ConfigDict, Field, WithJsonSchema
 from typing_extensions import TypedDict
 
-from daemon import sample_events
 from daemon.core.events.event import MAX_TEXT_CHARACTERS, TYPE_PATTERN
-from daemon.sample_events import MAX_TESTS, SentTest
+from daemon.deliveries import sample_events
+from daemon.deliveries.sample_events import MAX_TESTS, SentTest
 from daemon.web.forms import request_forms
 from daemon.web.forms.request_forms import BaseForm, Text
 from daemon.web.http import shapes

@@ -12,11 +12,11 @@ from aiohttp import web
 from pydantic import ConfigDict, Field
 from typing_extensions import TypedDict
 
-from daemon import tokens
 from daemon.commands import Invalid
 from daemon.core.drafts.scope import Scope, ScopeKind
 from daemon.core.drafts.token_draft import MAX_NAME_CHARACTERS, TokenDraft, check
 from daemon.core.events.event import FieldProblem
+from daemon.credentials import tokens
 from daemon.web.access.auth import CALLER
 from daemon.web.access.queries import query_database
 from daemon.web.forms.request_forms import BaseForm, Text, read

@@ -20,8 +20,8 @@ from aiohttp import web
 
 from daemon import audit
 from daemon.audit import AuditReport, DeliverySchedule, SharedLoop
+from daemon.credentials.keys import WrongMasterKey
 from daemon.expressions.judging import FilterPlaces
-from daemon.keys import WrongMasterKey
 from daemon.sealing.auditing import audit_seals
 from daemon.store import opened
 from daemon.web.http.problems import Problem

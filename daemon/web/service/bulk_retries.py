@@ -16,14 +16,14 @@ from uuid import UUID
 
 from aiohttp import web
 
-from daemon import deliveries, replays
+from daemon import deliveries
 from daemon.commands import Conflict, Context, Invalid, KeyReused
 from daemon.core.delivery import resend
 from daemon.core.delivery.status import ListStatus
 from daemon.core.events.event import FieldProblem
 from daemon.core.routing.route import Route
-from daemon.deliveries import DeliveryFilter
-from daemon.replays import ReplayPeriod, ReplayStatus
+from daemon.deliveries import DeliveryFilter, replays
+from daemon.deliveries.replays import ReplayPeriod, ReplayStatus
 from daemon.web.access.queries import query_database
 from daemon.web.http.services import SERVICES
 from daemon.web.service.resending import SLOTS

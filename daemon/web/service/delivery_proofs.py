@@ -10,9 +10,9 @@ from aiohttp import web
 from daemon.commands import Conflict, NotFound
 from daemon.core.delivery.answer import delivery_id
 from daemon.core.sealing.proof import DeliveryProof
-from daemon.metrics import Metrics
 from daemon.sealing import proofs
 from daemon.sealing.proofs import NotKept, NotSealed, NotWhole, ProvenPair
+from daemon.telemetry.metrics import Metrics
 from daemon.web.access.auth import CALLER
 from daemon.web.access.queries import query_database
 from daemon.web.service.lookup import delivery_pair

@@ -10,7 +10,6 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from daemon import preview
 from daemon.config import Config
 from daemon.core.drafts import route_draft
 from daemon.core.drafts.route_draft import RouteDraft
@@ -19,7 +18,8 @@ from daemon.core.events.catalogue import Example, KnownTypes, name_problem
 from daemon.core.events.event import FieldProblem, IncomingEvent
 from daemon.core.routing.route import Route
 from daemon.core.webhook.payload import PayloadEvent
-from daemon.preview import Preview
+from daemon.deliveries import preview
+from daemon.deliveries.preview import Preview
 from daemon.web.http.services import SERVICES, Services, request_options
 from daemon.web.http.shapes import MASK
 from eventstore.domain_events import catalogue

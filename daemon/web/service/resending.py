@@ -7,12 +7,12 @@ from uuid import UUID
 
 from aiohttp import web
 
-from daemon import replays
 from daemon.commands import Context, Invalid, NotFound
 from daemon.core.events.event import FieldProblem, instant
 from daemon.core.routing.route import Route
-from daemon.metrics import Metrics
-from daemon.replays import ReplayCount, ReplayPeriod, ReplayStatus
+from daemon.deliveries import replays
+from daemon.deliveries.replays import ReplayCount, ReplayPeriod, ReplayStatus
+from daemon.telemetry.metrics import Metrics
 from daemon.web.access.queries import query_database
 from daemon.web.http import paging, shapes
 from daemon.web.http.services import SERVICES

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
-from daemon import tokens
 from daemon.commands import NotFound
 from daemon.core.events.event import instant
+from daemon.credentials import tokens
 from daemon.web.http import paging, shapes
 from daemon.web.http.services import Services
 from eventstore.access.tokens import Token

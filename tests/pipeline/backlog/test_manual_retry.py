@@ -9,10 +9,10 @@ from datetime import timedelta
 
 import pytest
 
-from daemon import replays
 from daemon.commands import Conflict
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import Route
+from daemon.deliveries import replays
 from daemon.pipeline.scheduling.working_set import WorkingSet
 from eventstore import domain_events
 from eventstore.progress.manual_retry import RetryResult

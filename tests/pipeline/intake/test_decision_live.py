@@ -24,7 +24,6 @@ from daemon.core.webhook.egress import EgressPolicy
 from daemon.core.webhook.payload import EventFilters
 from daemon.expressions.evaluator import Evaluator
 from daemon.expressions.stored_events import payload_event
-from daemon.metrics import Metrics
 from daemon.pipeline.held_shards import Takeover
 from daemon.pipeline.intake.decider import Decider
 from daemon.pipeline.intake.deferred import DeferredEvents
@@ -32,6 +31,7 @@ from daemon.pipeline.intake.seen_types import SeenTypes
 from daemon.pipeline.intake.tailer import Tailer
 from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.scheduling.ledger import Ledger
+from daemon.telemetry.metrics import Metrics
 from eventstore import domain_events
 from eventstore.domain_events import ticks
 from eventstore.postgres.connect import Database

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from daemon import audit, deliveries, replays
+from daemon import audit, deliveries
 from daemon.commands import NotFound
 from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook.payload import EventFilters, FilterResult, PayloadEvent
-from daemon.deliveries import DeliveryFilter
+from daemon.deliveries import DeliveryFilter, replays
 from daemon.expressions.evaluator import Evaluator
 from daemon.pipeline.tunables import Tunables
 from eventstore import domain_events

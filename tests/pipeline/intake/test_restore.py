@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from daemon import audit, replays
+from daemon import audit
 from daemon.core.delivery.retry import RetryPolicy
-from daemon.replays import ReplayPeriod, ReplayStatus
+from daemon.deliveries import replays
+from daemon.deliveries.replays import ReplayPeriod, ReplayStatus
 from eventstore.domain_events import ticks
 from eventstore.postgres import lineage, schema
 from eventstore.postgres.connect import Database

@@ -11,10 +11,10 @@ import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 
-from daemon.metrics import Metrics
 from daemon.pipeline.steady_clock import SteadyClock
 from daemon.pipeline.tunables import Tunables
 from daemon.pipeline.upkeep.clock_watch import ClockWatch
+from daemon.telemetry.metrics import Metrics
 from eventstore.postgres.connect import Database
 from eventstore.progress import backlog, lease, recording, steady_time
 from eventstore.progress.recording import Flush

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from daemon.metrics import Metrics
 from daemon.pipeline.upkeep import gauges, quiet_time
+from daemon.telemetry.metrics import Metrics
 from eventstore.domain_events.events import SHARDS
 from eventstore.postgres.connect import Database
 from eventstore.queries import status

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 import eventstore.route_log.sealed_secrets
-from daemon.keys import MasterKeyInUse, Rewrapped, Vault, WrongMasterKey, rewrap, secret_context
+from daemon.credentials.keys import MasterKeyInUse, Rewrapped, Vault, WrongMasterKey, rewrap, secret_context
 from eventstore import route_log
 from eventstore.postgres.connect import Database
 from eventstore.progress import process

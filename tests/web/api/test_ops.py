@@ -11,9 +11,9 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import values
 
-from daemon import metrics as metrics_of_workers
 from daemon.core.routing.decision import Decision
-from daemon.metrics import Metrics
+from daemon.telemetry import metrics as metrics_of_workers
+from daemon.telemetry.metrics import Metrics
 from daemon.web.app import build_ops
 from tests.support.web.application import App, app
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
-from daemon.preview import PLACEHOLDER_KEY
+from daemon.deliveries.preview import PLACEHOLDER_KEY
 from eventstore.domain_events import catalogue
 from eventstore.domain_events.catalogue import TypeRow
 from tests.support.web.application import Answer, App

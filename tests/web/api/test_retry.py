@@ -10,8 +10,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from daemon import replays
 from daemon.core.delivery.answer import delivery_id
+from daemon.deliveries import replays
 from tests.support.rows.finished_deliveries import store_finished
 from tests.support.web.application import Answer, App, path
 
@@ -170,7 +170,7 @@ async def test_a_search_among_many_routes_lets_others_have_their_turn(
         pieces.append(next(turns))
         return "another"
 
-    monkeypatch.setattr("daemon.replays.delivery_id", compared)
+    monkeypatch.setattr("daemon.deliveries.replays.delivery_id", compared)
     others = asyncio.create_task(take_turns())
     assert await replays.skipped(app.database, app.services.index, "acme", str(uuid4())) is None
     others.cancel()

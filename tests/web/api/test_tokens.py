@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from daemon.tokens import id_of
+from daemon.credentials.tokens import id_of
 from tests.support.web.application import App, path
 from tests.support.web.application import app as opened_door
 from tests.support.web.tokens import bearer, id_in, token

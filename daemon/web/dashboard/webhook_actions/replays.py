@@ -10,11 +10,11 @@ from typing import TypedDict
 
 from aiohttp import web
 
-from daemon import replays
 from daemon.commands import Conflict, Invalid
 from daemon.core.events.event import FieldProblem
 from daemon.core.routing.route import Route
-from daemon.replays import ReplayCount, ReplayPeriod, ReplayStatus
+from daemon.deliveries import replays
+from daemon.deliveries.replays import ReplayCount, ReplayPeriod, ReplayStatus
 from daemon.web.access.queries import query_database
 from daemon.web.dashboard import form_data, pages, periods
 from daemon.web.dashboard.form_data import FormData, FormErrors, new_form_id, request_id

@@ -12,13 +12,12 @@ from typing import TypedDict
 
 from aiohttp import web
 
-from daemon import sample_events
 from daemon.commands import Conflict, Invalid
 from daemon.core.delivery.status import DeliveryStatus
 from daemon.core.events.event import FieldProblem
 from daemon.core.routing.route import Route
-from daemon.deliveries import ListedDelivery
-from daemon.sample_events import MAX_TESTS
+from daemon.deliveries import ListedDelivery, sample_events
+from daemon.deliveries.sample_events import MAX_TESTS
 from daemon.web.access.limits import TENANT_LIMITS
 from daemon.web.access.queries import query_database
 from daemon.web.dashboard.form_data import FormErrors, read

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 
 from aiohttp import web
 
-from daemon import preview
 from daemon.core.events.catalogue import subscribed_types
 from daemon.core.events.event import FieldProblem, IncomingEvent
 from daemon.core.routing.route import Route, RouteStatus
 from daemon.core.webhook.egress import UrlRefused, check_url
-from daemon.preview import Preview
+from daemon.deliveries import preview
+from daemon.deliveries.preview import Preview
 from daemon.web.access.limits import TENANT_LIMITS
 from daemon.web.access.queries import query_database
 from daemon.web.dashboard import form_data

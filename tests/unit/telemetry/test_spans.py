@@ -13,8 +13,9 @@ from structlog.testing import capture_logs
 
 from daemon.config.sections import TracingSection
 from daemon.core.events.trace_context import TraceContext
-from daemon.metrics import Metrics
-from daemon.tracing import FinishedSpan, SpanKind, Tracing, spans
+from daemon.telemetry import spans
+from daemon.telemetry.metrics import Metrics
+from daemon.telemetry.spans import FinishedSpan, SpanKind, Tracing
 
 
 @dataclass
@@ -74,7 +75,7 @@ def test_spans_are_exported_by_another_thread_and_the_last_ones_at_the_end() -> 
 
 def test_there_is_room_for_so_many_spans_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr("daemon.tracing.spans.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("daemon.telemetry.spans.time.monotonic", lambda: now[0])
     metrics = Metrics()
     tracing = Tracing(TracingSection(max_per_second=40), metrics, exporter=Collector())
     assert [tracing.has_room() for _ in range(100)] == [True] * 40 + [False] * 60

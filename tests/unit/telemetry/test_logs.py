@@ -13,9 +13,9 @@ import orjson
 import pytest
 import structlog
 
-from daemon import logs
 from daemon.config import LogFormat, LogLevel, Secret
-from daemon.queued_stream import QueuedStream
+from daemon.runtime.queued_stream import QueuedStream
+from daemon.telemetry import logs
 
 
 @pytest.fixture(autouse=True)

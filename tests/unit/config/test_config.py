@@ -21,7 +21,7 @@ from daemon.config import Config, ConfigError, ListenAddress, LogFormat, LogLeve
 from tests.support.values.certificates import issue, pem
 
 HOME = {"HOME": "/home/ada"}
-EXAMPLE = Path(__file__).parents[2] / "deploy" / "hookledger.toml"
+EXAMPLE = Path(__file__).parents[3] / "deploy" / "hookledger.toml"
 KEY = base64.b64encode(bytes(32)).decode()
 OTHER_KEY = base64.b64encode(bytes(range(32))).decode()
 

@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import eventstore.route_log.sealed_secrets
-from daemon import keys
 from daemon.core.routing.route import LifecycleEventType, evolve
 from daemon.core.webhook.signing import SigningKey, fingerprint
-from daemon.keys import Keychain, Vault, WrongMasterKey, master_key_file, new_key, secret_context
+from daemon.credentials import keys
+from daemon.credentials.keys import Keychain, Vault, WrongMasterKey, master_key_file, new_key, secret_context
 from eventstore.postgres.connect import Database
 from tests.support.values.lifecycles import ROUTE, after, config, life
 
@@ -216,7 +216,7 @@ def test_a_process_that_reads_between_creation_and_writing_waits_for_the_key(
     path = tmp_path / "master.key"
     path.touch()
     has_looked = threading.Event()
-    monkeypatch.setattr("daemon.keys.time.sleep", lambda _seconds: has_looked.set())
+    monkeypatch.setattr("daemon.credentials.keys.time.sleep", lambda _seconds: has_looked.set())
     found: list[bytes] = []
     reader = threading.Thread(target=lambda: found.append(master_key_file(path)))
     reader.start()
@@ -235,7 +235,7 @@ def test_a_process_that_loses_the_race_to_create_the_file_reads_the_winners_key(
         path.write_text(base64.b64encode(OTHER).decode() + "\n")
         raise FileExistsError
 
-    monkeypatch.setattr("daemon.keys.os.open", lost)
+    monkeypatch.setattr("daemon.credentials.keys.os.open", lost)
     assert master_key_file(path) == OTHER
 
 

@@ -1,7 +1,7 @@
 """Sends spans by OTLP over HTTP, with the exporter of OpenTelemetry. Only who traces imports this.
 
 Spans are made for it as they are read from the queue, and not by its tracer: that would cost the event loop what costs
-the thread here. What the exporter logs of each of its attempts is not written: `daemon.tracing.spans` tells it once.
+the thread here. What the exporter logs of each of its attempts is not written: `daemon.telemetry.spans` tells it once.
 Headers for the collector and its certificate are set as everywhere: OTEL_EXPORTER_OTLP_HEADERS,
 OTEL_EXPORTER_OTLP_CERTIFICATE; so are attributes of the process: OTEL_RESOURCE_ATTRIBUTES.
 """
@@ -25,7 +25,7 @@ from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlag
 
 from daemon import __version__
 from daemon.core.events.trace_context import TraceContext
-from daemon.tracing.spans import FinishedSpan, SpanKind
+from daemon.telemetry.spans import FinishedSpan, SpanKind
 
 TIMEOUT_SECONDS = 5
 PATH = "/v1/traces"

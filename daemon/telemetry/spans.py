@@ -4,7 +4,7 @@ A span costs 100 µs of CPU to encode, a delivery less than 200. So a process ma
 them, whatever it delivers; those beyond are left out, and counted. Where the collector does not take spans, they are
 lost and counted, and that is said once, and once when it takes them again.
 
-Everything of OpenTelemetry is in `export`, which is imported only where somebody traces.
+Everything of OpenTelemetry is in `otlp`, which is imported only where somebody traces.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import structlog
 from daemon.config.sections import TracingSection
 from daemon.core.events.trace_context import TraceContext
 from daemon.core.gcra import UNUSED, Allowance
-from daemon.metrics import Metrics
+from daemon.telemetry.metrics import Metrics
 
 MAX_QUEUED = 4096
 BATCH_SPANS = 256
@@ -147,5 +147,5 @@ class Tracing:
 
 
 def _exporter(section: TracingSection) -> SpanExporter:
-    exporter: SpanExporter = import_module("daemon.tracing.export").OtlpExporter(section.endpoint or "")
+    exporter: SpanExporter = import_module("daemon.telemetry.otlp").OtlpExporter(section.endpoint or "")
     return exporter

@@ -4,8 +4,8 @@ The one thing to know: an event is a constant name with values as keywords, `log
 of the standard library's loggers (aiohttp, asyncio) get the same shape, as `library.logged` with their text. Secrets
 have their own type and show as ***, and tracebacks contain no local variables.
 
-A log call neither waits nor fails: the daemon's stream is a queue (`daemon.queued_stream`), and a value that cannot be
-written as JSON is written as text.
+A log call neither waits nor fails: the daemon's stream is a queue (`daemon.runtime.queued_stream`), and a value that
+cannot be written as JSON is written as text.
 """
 
 import io
@@ -19,10 +19,10 @@ import orjson
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
-from daemon import queued_stream
 from daemon.config import LogFormat, LogLevel
 from daemon.core import texts
-from daemon.queued_stream import QueuedStream
+from daemon.runtime import queued_stream
+from daemon.runtime.queued_stream import QueuedStream
 
 # Loggers that would write a line for each request or each step of the event loop, beside our own canonical lines.
 _QUIETER: Final = {"aiohttp.access": logging.WARNING, "asyncio": logging.WARNING, "aiohttp.server": logging.ERROR}

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from daemon.queued_stream import QUEUE_IS_FULL, QueuedStream
+from daemon.runtime.queued_stream import QUEUE_IS_FULL, QueuedStream
 from tests.support.processes.pipes import full_pipe
 
 SECONDS = 10.0
@@ -164,7 +164,7 @@ def test_a_stream_that_somebody_made_non_blocking_still_gets_every_line() -> Non
 
 def test_an_interpreter_ends_although_nobody_reads_its_output() -> None:
     program = (
-        "import sys; from daemon import queued_stream as q; q.install();"
+        "import sys; from daemon.runtime import queued_stream as q; q.install();"
         "print('x'); print('y', file=sys.stderr); q.drain(0.1)"
     )
     with full_pipe() as (_reading, writing):

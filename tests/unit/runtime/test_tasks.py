@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from daemon.tasks import TaskGroup
+from daemon.runtime.tasks import TaskGroup
 
 
 async def _fail() -> None:

@@ -13,7 +13,7 @@ from daemon.config import Config, ConfigError, Secret
 from daemon.config.event_sources import SaslMechanism, SourceBegin, SourceFormat, SourceSection, group_of
 
 HOME = {"HOME": "/home/ada"}
-EXAMPLE = Path(__file__).parents[2] / "deploy" / "hookledger.toml"
+EXAMPLE = Path(__file__).parents[3] / "deploy" / "hookledger.toml"
 LEAST = '[sources.orders]\nbrokers = "k:9092"\ntopics = "orders"\n'
 
 # A literal copy of the keys and defaults.

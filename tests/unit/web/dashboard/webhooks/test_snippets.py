@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.snippets import LANGUAGES, call, variable_of
+from daemon.web.dashboard.webhooks.snippets import LANGUAGES, call, variable_of
 
 HEADER = "Acme-Signature"
 

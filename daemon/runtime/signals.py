@@ -17,7 +17,7 @@ from contextlib import contextmanager
 
 import structlog
 
-from daemon import queued_stream, service_manager
+from daemon.runtime import queued_stream, service_manager
 
 log = structlog.get_logger()
 
