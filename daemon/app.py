@@ -26,18 +26,18 @@ from daemon.config import Config, ListenAddress
 from daemon.credentials.keys import Keychain
 from daemon.credentials.tokens import Tokens
 from daemon.operations import audience_of
+from daemon.pipeline.http_client.sender import Sender
 from daemon.pipeline.intake.event_feed import EventFeed
 from daemon.pipeline.intake.projection import Projection
 from daemon.pipeline.scheduling.pools import SendingLimits
 from daemon.pipeline.sending.attempt import AttemptSettings
-from daemon.pipeline.sending.sender import Sender
 from daemon.pipeline.supervisor import Pipeline, incarnation
 from daemon.pipeline.upkeep.sealing import SealSettings
 from daemon.pipeline.wakeup import Wakeup
 from daemon.runtime import open_files
 from daemon.runtime.signals import Ending
 from daemon.runtime.tasks import TaskGroup
-from daemon.sources.client import require
+from daemon.sources.kafka.client import require
 from daemon.sources.sources import CONNECTIONS, Sources
 from daemon.store import open_store, opened, pool_of_commands, pool_of_queries, pool_of_sources, query_pool, vault_of
 from daemon.telemetry.metrics import CLIENTS, RECEIVERS, Metrics

@@ -25,7 +25,7 @@ from daemon.route_state import FoldedLog
 from eventstore.postgres.connect import Database
 from eventstore.postgres.snapshot import snapshot
 from eventstore.progress import retention
-from eventstore.queries import audited, log_marks
+from eventstore.queries.auditing import audited, log_marks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

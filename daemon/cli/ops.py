@@ -139,7 +139,7 @@ def check(config_file: Path | None) -> None:
 
     Run it as the user of the daemon: it looks whether that user may write seal.anchor_file.
     """
-    from daemon.sources.client import require
+    from daemon.sources.kafka.client import require
 
     if settings(config_file, for_daemon=True).sources:
         require()

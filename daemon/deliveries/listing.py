@@ -25,9 +25,9 @@ from eventstore.domain_events import field_search, listing
 from eventstore.domain_events.field_search import SearchBounds
 from eventstore.domain_events.listing import LoggedEvent
 from eventstore.postgres.connect import Database
-from eventstore.queries import attempts, delivery_log
-from eventstore.queries.attempts import AttemptSummary
-from eventstore.queries.delivery_log import BOTTOM, TOP, FoundDelivery, ListPosition, ListScope
+from eventstore.queries.deliveries import attempts, delivery_log
+from eventstore.queries.deliveries.attempts import AttemptSummary
+from eventstore.queries.deliveries.delivery_log import BOTTOM, TOP, FoundDelivery, ListPosition, ListScope
 
 # After this time a page that is not full ends early. Not sooner: whoever gets an empty page takes it for an answer.
 PAGE_SECONDS = 1.0

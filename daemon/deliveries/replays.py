@@ -32,8 +32,8 @@ from eventstore.postgres.errors import ReplayRunning, RequestReused
 from eventstore.progress import manual_retry, replays, retention
 from eventstore.progress.manual_retry import RetryRequest, RetryResult
 from eventstore.progress.replays import Replay, ReplayScope
-from eventstore.queries.attempts import EventAndRoute
-from eventstore.queries.delivery_log import BOTTOM, TOP
+from eventstore.queries.deliveries.attempts import EventAndRoute
+from eventstore.queries.deliveries.delivery_log import BOTTOM, TOP
 from eventstore.route_log import idempotency_keys
 from eventstore.route_log.idempotency_keys import UsedKey
 

@@ -23,7 +23,7 @@ from eventstore.domain_events import catalogue
 from eventstore.domain_events import sample_events as store
 from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.connect import Database
-from eventstore.queries.delivery_log import FoundDelivery, ListPosition
+from eventstore.queries.deliveries.delivery_log import FoundDelivery, ListPosition
 
 MAX_TESTS = 50
 

@@ -26,7 +26,7 @@ from daemon.expressions import rendering
 from daemon.expressions.judging import FilterPlaces
 from eventstore import route_log
 from eventstore.postgres.connect import Database
-from eventstore.queries.attempts import RecordedExchange
+from eventstore.queries.deliveries.attempts import RecordedExchange
 
 # Of one delivery, which may be sent again for weeks while its route is edited: each body may take a tenth of a second,
 # and as many bytes as an event.

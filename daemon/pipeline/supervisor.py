@@ -25,6 +25,7 @@ from daemon.expressions.judging import FilterPlaces
 from daemon.operations import NOBODY, Audience
 from daemon.pipeline.backlog.backlog import Backlog
 from daemon.pipeline.held_shards import HeldShards
+from daemon.pipeline.http_client.sender import Sender
 from daemon.pipeline.intake.event_feed import EventFeed
 from daemon.pipeline.intake.intake import Intake
 from daemon.pipeline.intake.projection import Projection
@@ -39,7 +40,6 @@ from daemon.pipeline.scheduling.working_set import WorkingSet
 from daemon.pipeline.sending.attempt import Attempt, AttemptSettings
 from daemon.pipeline.sending.attempt_spans import AttemptSpans
 from daemon.pipeline.sending.send_gate import SendGate
-from daemon.pipeline.sending.sender import Sender
 from daemon.pipeline.shards.leases import Leases
 from daemon.pipeline.shards.lifelines import Lifelines
 from daemon.pipeline.shards.transfer import ShardTransfer

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import structlog
 
-from daemon.sources.client import PartitionPlace
+from daemon.sources.kafka.client import PartitionPlace
 from daemon.sources.news import SourceNews
 from daemon.telemetry.metrics import RESULTS, SOURCE_RESULTS, Metrics
 from eventstore.postgres.connect import Database

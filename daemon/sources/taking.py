@@ -16,7 +16,7 @@ from daemon.core.messages import message
 from daemon.core.messages.message import SourceMessage
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.runtime.tasks import TaskGroup
-from daemon.sources.client import MessageConsumer, PartitionPlace
+from daemon.sources.kafka.client import MessageConsumer, PartitionPlace
 from daemon.sources.making import EventMaker, MadeBatch
 from daemon.sources.partitions import SourcePartitions
 from daemon.sources.reporting import SourceReport

@@ -21,7 +21,7 @@ import uvloop
 from eventstore.postgres.connect import Database
 from eventstore.progress import lease, recording
 from eventstore.progress.recording import Flush
-from eventstore.queries import tally
+from eventstore.queries.metrics import tally
 from tests.benchmarks.fresh_database import fresh_database
 from tests.benchmarks.results import BenchmarkResult, percentile, table
 from tests.support.values.builders import attempt

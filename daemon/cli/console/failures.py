@@ -95,7 +95,7 @@ def _of_domain(error: BaseException) -> ExitReport:
     from daemon.config import ConfigError
     from daemon.credentials.keys import WrongMasterKey
     from daemon.pipeline.intake.projection import LogReplaced
-    from daemon.sources.client import ExtraMissing
+    from daemon.sources.kafka.client import ExtraMissing
     from eventstore.postgres.errors import (
         EmbeddedMisconfigured,
         MalformedUrl,

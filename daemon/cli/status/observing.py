@@ -16,7 +16,7 @@ from daemon.web.api import failing, status
 from daemon.web.service import installation, status_warnings
 from daemon.web.service.installation import Installation
 from eventstore.postgres.connect import Database
-from eventstore.queries.status import LogState
+from eventstore.queries.metrics.status import LogState
 
 # Of the routes that fail, the worst.
 FAILING_SHOWN = 20

@@ -24,7 +24,7 @@ from daemon.pipeline.wakeup import Wakeup
 from daemon.runtime import queued_stream
 from daemon.telemetry.metrics import Metrics
 from eventstore.postgres.connect import Database
-from eventstore.queries import status
+from eventstore.queries.metrics import status
 
 COUNT_SECONDS = 5.0
 # The shortest interval between counts, however often routes change.

@@ -13,9 +13,9 @@ from typing_extensions import TypedDict
 from daemon import audit, route_state
 from daemon.audit import Explanation, UnknownEvent
 from daemon.commands import Invalid, NotFound
-from daemon.core.delivery.explanation_text import ExplainedDecision
-from daemon.core.delivery.failure_text import error_code
 from daemon.core.events.event import FieldProblem
+from daemon.core.sentences.explanations import ExplainedDecision
+from daemon.core.sentences.failures import error_code
 from daemon.web.access.queries import query_database
 from daemon.web.api.route_shapes import RouteName, WindowShape, of_window
 from daemon.web.http import paging, shapes
@@ -23,7 +23,7 @@ from daemon.web.http.endpoints import Access, Query, endpoint
 from daemon.web.http.parameters import RECORDED_AT, moment_of
 from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import EventId, Moment, Uuid, moment
-from eventstore.queries.attempts import RecordedAttempt
+from eventstore.queries.deliveries.attempts import RecordedAttempt
 
 _ROUTE_NUMBER_DIGITS = 9
 

@@ -12,11 +12,11 @@ from typing_extensions import TypedDict
 
 from daemon import deliveries
 from daemon.commands import Invalid
-from daemon.core.delivery.failure_text import error_code, explain_error
 from daemon.core.delivery.status import DeliveryStatus, ListStatus
 from daemon.core.events import field_condition
 from daemon.core.events.catalogue import name_problem
 from daemon.core.events.event import FieldProblem
+from daemon.core.sentences.failures import error_code, explain_error
 from daemon.deliveries import DeliveryDetail, DeliveryFilter, ListedDelivery, SentRequest
 from daemon.web.access.queries import query_database
 from daemon.web.http import paging, shapes
@@ -28,8 +28,8 @@ from daemon.web.service import exchanges, exports
 from daemon.web.service.exchanges import KeptAnswer
 from daemon.web.service.exports import Export
 from daemon.web.service.lookup import EVENT_HINT, delivery_detail, tenant_route_id
-from eventstore.queries.attempts import RecordedExchange
-from eventstore.queries.delivery_log import ListPosition
+from eventstore.queries.deliveries.attempts import RecordedExchange
+from eventstore.queries.deliveries.delivery_log import ListPosition
 
 # Limit of all request bodies in the detail of a delivery. Each is about as long as the event, so the bodies of older
 # requests are left out.

@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from daemon.core.delivery.failure_text import error_code
 from daemon.core.delivery.health import HealthState
+from daemon.core.sentences.failures import error_code
 from daemon.receivers import RouteHealth
 from daemon.web.http.shapes import Moment, moment
 

@@ -18,7 +18,7 @@ from daemon.web.http.shapes import Moment, moment
 from daemon.web.service import metric_series
 from daemon.web.service.lookup import live_route
 from daemon.web.service.metric_series import MetricPeriod, MetricRange
-from eventstore.queries.route_metrics import Counts
+from eventstore.queries.metrics.route_metrics import Counts
 
 DeliveryCount = Annotated[int, Field(ge=0, examples=[42])]
 RequestCount = Annotated[int, Field(ge=0, examples=[57])]

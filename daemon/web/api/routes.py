@@ -35,7 +35,7 @@ from daemon.web.service import route_healths
 from daemon.web.service.lookup import live_route, route_id
 from eventstore import route_log
 from eventstore.postgres.connect import Database
-from eventstore.queries import route_health
+from eventstore.queries.metrics import route_health
 
 _FAILING = "failing"
 

@@ -20,8 +20,8 @@ from daemon.web.http.endpoints import Access, endpoint
 from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import Moment, moment
 from daemon.web.service import status_warnings
-from eventstore.queries import status
-from eventstore.queries.status import InstallationStatus, ProcessState, ShardStatus
+from eventstore.queries.metrics import status
+from eventstore.queries.metrics.status import InstallationStatus, ProcessState, ShardStatus
 
 NonNegative = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(examples=[0.25])]

@@ -28,7 +28,7 @@ from daemon.web.access.queries import query_database
 from daemon.web.http.services import SERVICES
 from daemon.web.service.resending import SLOTS
 from eventstore.progress.replays import Replay, by_requests
-from eventstore.queries.delivery_log import FoundDelivery, ListPosition
+from eventstore.queries.deliveries.delivery_log import FoundDelivery, ListPosition
 
 MAX_DELIVERIES = 10_000
 MAX_ROUTES = 100

@@ -17,7 +17,7 @@ from daemon.web.access.auth import CALLER
 from daemon.web.access.queries import query_database
 from daemon.web.service.lookup import delivery_pair
 from eventstore.postgres.query_pool import FairShare
-from eventstore.queries.delivery_log import ListPosition
+from eventstore.queries.deliveries.delivery_log import ListPosition
 from eventstore.seals import places
 
 # A proof needs the hash of each seal that there ever was: a second of computing for every other year, in a thread that

@@ -11,7 +11,7 @@ from daemon.core.delivery.answer import Outcome
 from daemon.deliveries import SentRequest
 from daemon.pipeline.sending.outcome import KEPT_FAILURE_BYTES, KEPT_SUCCESS_BYTES
 from daemon.web.http.shapes import MASK
-from eventstore.queries.attempts import RecordedExchange
+from eventstore.queries.deliveries.attempts import RecordedExchange
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,8 +15,8 @@ from daemon.receivers import RouteHealth
 from daemon.web.http import paging
 from daemon.web.http.shapes import moment
 from eventstore.postgres.connect import Database
-from eventstore.queries import route_health
-from eventstore.queries.route_health import FailingPosition
+from eventstore.queries.metrics import route_health
+from eventstore.queries.metrics.route_health import FailingPosition
 
 # The present state of a route, which may be deleted; None if there is no such route.
 FindRoute = Callable[[UUID], Awaitable[Route | None]]

@@ -15,9 +15,9 @@ from daemon.web.service import failing
 from daemon.web.service.failing import FailingPage, FindRoute
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
-from eventstore.queries import rates, route_health, status
-from eventstore.queries.route_health import FailingCount
-from eventstore.queries.status import InstallationStatus
+from eventstore.queries.metrics import rates, route_health, status
+from eventstore.queries.metrics.route_health import FailingCount
+from eventstore.queries.metrics.status import InstallationStatus
 
 T = TypeVar("T")
 

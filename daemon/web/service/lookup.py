@@ -29,7 +29,7 @@ from daemon.web.http.services import SERVICES, request_options
 from eventstore import domain_events
 from eventstore.domain_events import listing
 from eventstore.domain_events.events import StoredEvent
-from eventstore.queries.attempts import EventAndRoute
+from eventstore.queries.deliveries.attempts import EventAndRoute
 from eventstore.sources import standing
 from eventstore.sources.standing import MessagePlace
 

@@ -10,8 +10,8 @@ from uuid import UUID
 
 from daemon.core.delivery.request_cells import RequestCounts
 from eventstore.postgres.connect import Database
-from eventstore.queries import route_metrics
-from eventstore.queries.route_metrics import KEPT_DAYS, RECENT_PERIOD, Counts, RequestCells, RouteMetrics
+from eventstore.queries.metrics import route_metrics
+from eventstore.queries.metrics.route_metrics import KEPT_DAYS, RECENT_PERIOD, Counts, RequestCells, RouteMetrics
 
 HOURLY_DAYS = 7
 _HOUR = timedelta(hours=1)

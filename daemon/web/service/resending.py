@@ -20,7 +20,7 @@ from daemon.web.service.lookup import delivery_pair
 from eventstore.postgres.query_pool import FairShare
 from eventstore.progress.manual_retry import RetryResult
 from eventstore.progress.replays import Replay, of_route
-from eventstore.queries.attempts import EventAndRoute
+from eventstore.queries.deliveries.attempts import EventAndRoute
 
 # Finding the deliveries of a replay takes a second for a million outcomes. So it must leave places of the query pool to
 # quick queries, and each tenant's to the others.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from daemon.web.http import shapes
 from daemon.web.http.services import Services
-from eventstore.queries.status import InstallationStatus, ShardStatus
+from eventstore.queries.metrics.status import InstallationStatus, ShardStatus
 
 # A shard that lags so much cannot keep up, or is not read at all. A healthy shard lags by less than a second.
 LAG_SECONDS = 10.0

@@ -14,7 +14,7 @@ from daemon.core.delivery import answer
 from daemon.core.routing.index import RouteIndex
 from eventstore.domain_events import listing
 from eventstore.postgres.connect import Database
-from eventstore.queries import attempts
+from eventstore.queries.deliveries import attempts
 
 MAX_FOUND = 20
 MAX_CHARACTERS = 128

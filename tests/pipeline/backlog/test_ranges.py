@@ -14,9 +14,9 @@ import asyncpg
 import pytest
 
 from daemon import audit
-from daemon.core.delivery.explanation_text import ExplainedDecision
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import PayloadOptions
+from daemon.core.sentences.explanations import ExplainedDecision
 from daemon.core.webhook.payload import FilterResult, PayloadEvent
 from daemon.expressions.evaluator import Evaluator
 from daemon.pipeline.recording.recorder import Recorder

@@ -19,7 +19,7 @@ from daemon.expressions.evaluator import Evaluator
 from daemon.pipeline.tunables import Tunables
 from eventstore import domain_events
 from eventstore.domain_events.events import NewEvent
-from eventstore.queries.attempts import EventAndRoute
+from eventstore.queries.deliveries.attempts import EventAndRoute
 from tests.support.pipeline.process import CONTEXT, PipelineProcess, pipeline_process
 from tests.support.receivers.receiver import receiver
 

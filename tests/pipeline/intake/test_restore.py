@@ -18,8 +18,8 @@ from eventstore.postgres import lineage, schema
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import SchemaMismatch
 from eventstore.progress import replays as store
-from eventstore.queries import route_metrics
-from eventstore.queries.route_metrics import Counts
+from eventstore.queries.metrics import route_metrics
+from eventstore.queries.metrics.route_metrics import Counts
 from tests.support.pipeline.process import CONTEXT, PipelineProcess, pipeline_process
 from tests.support.postgres.dump import restored_elsewhere
 from tests.support.receivers.receiver import Receiver, receiver, status

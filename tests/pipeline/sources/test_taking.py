@@ -14,7 +14,7 @@ from daemon.catalogue import Catalogue
 from daemon.config.event_sources import SourceBegin
 from daemon.expressions.evaluator import Evaluator
 from daemon.operations import NOBODY
-from daemon.sources.client import KafkaClient
+from daemon.sources.kafka.client import KafkaClient
 from daemon.sources.making import EventMaker
 from daemon.sources.news import SourceNews
 from daemon.sources.partitions import SourcePartitions

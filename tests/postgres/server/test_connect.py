@@ -44,9 +44,9 @@ from eventstore.progress.lifeline import Missed
 from eventstore.progress.manual_retry import RetryRequest
 from eventstore.progress.process import Process
 from eventstore.progress.recording import Flush
-from eventstore.queries import delivery_log
-from eventstore.queries.delivery_log import TOP
-from eventstore.queries.route_health import HealthRow
+from eventstore.queries.deliveries import delivery_log
+from eventstore.queries.deliveries.delivery_log import TOP
+from eventstore.queries.metrics.route_health import HealthRow
 from eventstore.route_log.sealed_secrets import Table
 from eventstore.sources.positions import MessageBatch, SourcePosition
 from eventstore.sources.refusals import KeptRefusal

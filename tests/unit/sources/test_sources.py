@@ -8,8 +8,8 @@ import pytest
 
 from daemon.cli.console import failures
 from daemon.core.events.event import FieldProblem
-from daemon.sources import client
-from daemon.sources.client import ExtraMissing
+from daemon.sources.kafka import client
+from daemon.sources.kafka.client import ExtraMissing
 from daemon.sources.rules import reason_of
 from tests.support.kafka.sources import config_of
 

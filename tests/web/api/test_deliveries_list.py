@@ -13,10 +13,10 @@ import pytest
 
 from daemon.deliveries import listing, merge, scans, undecided
 from daemon.web.http import paging
-from eventstore.queries import deliveries_of_type
-from eventstore.queries import delivery_log as delivery_log_queries
-from eventstore.queries import undecided as unaccounted
-from eventstore.queries.delivery_log import TOP, ListPosition, ListScope
+from eventstore.queries.deliveries import deliveries_of_type
+from eventstore.queries.deliveries import delivery_log as delivery_log_queries
+from eventstore.queries.deliveries import undecided as unaccounted
+from eventstore.queries.deliveries.delivery_log import TOP, ListPosition, ListScope
 from tests.support.rows.delivery_log import DeliveryLog, ExpectedDelivery, delivery_log, expected_fields, shown_fields
 from tests.support.web.application import Answer, App
 

@@ -11,9 +11,9 @@ import orjson
 import pytest
 
 from daemon.core.delivery.answer import delivery_id, delivery_key
-from daemon.core.delivery.failure_text import clause
 from daemon.core.delivery.tls_fault import TlsFault
 from daemon.core.gcra import Allowance
+from daemon.core.sentences.failures import clause
 from daemon.web.access.limits import TENANT_LIMITS as ALLOWED
 from daemon.web.api import deliveries
 from daemon.web.http.endpoints import RateLimit

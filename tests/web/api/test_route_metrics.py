@@ -11,7 +11,7 @@ import pytest
 
 from eventstore.progress import lease, recording
 from eventstore.progress.recording import Flush
-from eventstore.queries import tally
+from eventstore.queries.metrics import tally
 from tests.support.rows.outcomes import note
 from tests.support.values.builders import parked, retry
 from tests.support.web.application import App, app, path

@@ -10,7 +10,7 @@ import asyncpg
 from daemon import __version__
 from daemon.web.service.status_warnings import warnings
 from eventstore.domain_events.events import SHARDS
-from eventstore.queries.status import InstallationStatus, LogState, ProcessState, ShardStatus
+from eventstore.queries.metrics.status import InstallationStatus, LogState, ProcessState, ShardStatus
 from tests.support.web.application import app, path
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

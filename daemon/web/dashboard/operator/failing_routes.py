@@ -11,7 +11,7 @@ from daemon.web.dashboard.rendering import render
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
 from daemon.web.service import failing
-from eventstore.queries.route_health import FailingPosition
+from eventstore.queries.metrics.route_health import FailingPosition
 
 PAGE_SIZE = 50
 
