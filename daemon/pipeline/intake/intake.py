@@ -10,7 +10,7 @@ from daemon.pipeline.intake.log_watch import LogWatch
 from daemon.pipeline.intake.projection import Projection
 from daemon.pipeline.intake.publishing import TickingPublisher
 from daemon.pipeline.intake.seen_types import SeenTypes
-from daemon.pipeline.intake.tailer import Tailer
+from daemon.pipeline.intake.tail.tailer import Tailer
 from daemon.pipeline.intake.ticker import Ticker
 from daemon.pipeline.known_log import KnownLog
 from daemon.pipeline.loops import Loops

@@ -28,7 +28,7 @@ from daemon.pipeline.held_shards import Takeover
 from daemon.pipeline.intake.decider import Decider
 from daemon.pipeline.intake.deferred import DeferredEvents
 from daemon.pipeline.intake.seen_types import SeenTypes
-from daemon.pipeline.intake.tailer import Tailer
+from daemon.pipeline.intake.tail.tailer import Tailer
 from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.scheduling.ledger import Ledger
 from daemon.telemetry.metrics import Metrics

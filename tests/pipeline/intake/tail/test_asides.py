@@ -20,8 +20,8 @@ from eventstore.domain_events import tail
 from eventstore.domain_events.events import StoredEvent
 from eventstore.domain_events.ticks import Tick
 from eventstore.postgres.errors import StoreUnavailable
+from tests.pipeline.intake.tail.test_tailer import MANY, PATIENT, gated_receiver, newest_tick
 from tests.pipeline.intake.test_heavy_filters import KEEPS, filtered, held_answers, publish
-from tests.pipeline.intake.test_tailer import MANY, PATIENT, gated_receiver, newest_tick
 from tests.support.pipeline.crash import crashing_process
 from tests.support.pipeline.process import PipelineProcess, pipeline_process
 from tests.support.receivers.receiver import receiver
@@ -54,7 +54,7 @@ async def test_the_burst_of_a_tenant_does_not_hold_up_one_of_its_shard(database_
             found = await running.outcomes()
             assert found == {id: ["delivered"] for id in before + between} | {id: ["delivered"] * 2 for id in burst}
             assert await in_order(running, beside.id) == before + between
-            assert running.pipeline._intake.tailer._count_aside == 0
+            assert running.pipeline._intake.tailer._reading.aside == []
 
 
 async def held_at(it: PipelineProcess) -> int:
@@ -110,8 +110,8 @@ async def test_heavy_filters_of_a_tenant_do_not_hold_up_one_of_its_shard(
         await there.count(6, path="/heavy")
         await it.until_accounted()
         assert await in_order(it, heavy.id) == events
-        assert it.pipeline._intake.tailer._count_aside == 0
-        assert not it.pipeline._intake.tailer._decider.deferred._counts
+        assert it.pipeline._intake.tailer._reading.aside == []
+        assert not it.pipeline._intake.tailer._reading.decider.deferred._counts
 
 
 # Room for a few, and little patience.
@@ -132,7 +132,7 @@ class Interleaved:
         takeover = Takeover(checkpoints={SHARD: 0})
         self.ledger.adopt(takeover)
         self.tailer.adopt(takeover)
-        decide, read_cut = self.tailer._decider.decide, tail.read_cut
+        decide, read_cut = self.tailer._reading.decider.decide, tail.read_cut
 
         def noted(event: StoredEvent, cut: Tick, cursor: ShardCursor) -> None:
             self.decided.append(event.id)
@@ -147,7 +147,7 @@ class Interleaved:
                 if chance.random() < 0.05:
                     raise StoreUnavailable("away")
 
-        monkeypatch.setattr(self.tailer._decider, "decide", noted)
+        monkeypatch.setattr(self.tailer._reading.decider, "decide", noted)
         monkeypatch.setattr(tail, "read_cut", failing)
 
     @asynccontextmanager
@@ -205,4 +205,4 @@ async def test_every_event_is_decided_once_and_in_the_order_of_its_tenant(
         assert {tenant: [id for id in decided if id in set(ids)] for tenant, ids in published.items()} == published
         assert len(decided) == len(set(decided))
         assert interleaved.aside
-        assert not interleaved.tailer._count_aside
+        assert not interleaved.tailer._reading.aside

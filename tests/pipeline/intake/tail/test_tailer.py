@@ -14,9 +14,10 @@ from aiohttp import web
 
 from daemon import audit
 from daemon.pipeline.held_shards import Takeover
-from daemon.pipeline.intake import tailer as module
 from daemon.pipeline.intake.cursors import ShardCursor
-from daemon.pipeline.intake.tailer import Tailer
+from daemon.pipeline.intake.tail import tailer as module
+from daemon.pipeline.intake.tail import told_ticks
+from daemon.pipeline.intake.tail.tailer import Tailer
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from eventstore import domain_events
 from eventstore.domain_events import polls, tail, ticks
@@ -137,19 +138,19 @@ async def test_what_is_accounted_for_is_kept_of_each_shard_until_that_one_has_re
         takeover = Takeover(checkpoints=dict.fromkeys(accounted, 0), newest_tick=1, accounted=accounted)
         it.pipeline._ledger.adopt(takeover)
         tailer.adopt(takeover)
-        tailer._cursors[behind].behind_since = 0.0
+        tailer._reading.cursors[behind].behind_since = 0.0
         tailer.drop(gone)
-        assert tailer._decider.accounted.keys() == {one, behind}
+        assert tailer._reading.decider.accounted.keys() == {one, behind}
         tailer.told(await tick(it))
         await tailer.run_once()
-        assert tailer._decider.accounted == {behind: {(ROUTE, behind)}}
+        assert tailer._reading.decider.accounted == {behind: {(ROUTE, behind)}}
 
 
 async def turn(tailer: Tailer) -> None:
     """A turn for the shards that keep up, and one for each that was left behind."""
     await tailer.run_once()
     for shard in tailer.behind:
-        await tailer.catch_up(shard)
+        await tailer._apart.catch_up(shard)
 
 
 class Decided:
@@ -158,7 +159,7 @@ class Decided:
     def __init__(self, tailer: Tailer, monkeypatch: pytest.MonkeyPatch) -> None:
         self.events: list[str] = []
         self.cuts_read = 0
-        decide, read_cut = tailer._decider.decide, tail.read_cut
+        decide, read_cut = tailer._reading.decider.decide, tail.read_cut
 
         def noted(event: StoredEvent, cut: Tick, cursor: ShardCursor) -> None:
             self.events.append(event.id)
@@ -169,7 +170,7 @@ class Decided:
             async for page in read_cut(*arguments, **options):  # type: ignore[arg-type] # the original's arguments
                 yield page
 
-        monkeypatch.setattr(tailer._decider, "decide", noted)
+        monkeypatch.setattr(tailer._reading.decider, "decide", noted)
         monkeypatch.setattr(tail, "read_cut", counted)
 
 
@@ -290,11 +291,11 @@ async def test_only_so_many_ticks_that_were_told_of_are_kept(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with tailing(database_url, monkeypatch) as (it, tailer, questions):
-        for _ in range(module.TOLD_TICKS + 1):
+        for _ in range(told_ticks.TOLD_TICKS + 1):
             tailer.told(await tick(it))
-        assert len(tailer._told) == module.TOLD_TICKS
+        assert len(tailer._told) == told_ticks.TOLD_TICKS
         await tailer.run_once()
-        assert (tailer.position, questions()) == (module.TOLD_TICKS + 1, 1)
+        assert (tailer.position, questions()) == (told_ticks.TOLD_TICKS + 1, 1)
 
 
 async def test_a_tick_that_is_told_again_after_it_was_read_takes_no_memory(
@@ -311,10 +312,10 @@ async def test_a_tick_that_is_told_again_after_it_was_read_takes_no_memory(
         await tailer.run_once()
         assert (tailer.position, tailer.wakeup.is_set) == (1, False)
         tailer.told(found.newest, found.events, shards=read.shards)
-        assert (tailer._told, tailer.wakeup.is_set) == ({}, False)
+        assert (len(tailer._told), tailer.wakeup.is_set) == (0, False)
         tailer.told(await tick(it))
         await tailer.run_once()
-        assert (tailer.position, tailer._told, questions()) == (2, {}, 0)
+        assert (tailer.position, len(tailer._told), questions()) == (2, 0, 0)
 
 
 async def test_a_tick_that_is_told_again_while_it_is_read_takes_no_memory(
@@ -322,16 +323,16 @@ async def test_a_tick_that_is_told_again_while_it_is_read_takes_no_memory(
 ) -> None:
     async with tailing(database_url, monkeypatch) as (it, tailer, _):
         newest = await tick(it)
-        decide = tailer._decider.decide
+        decide = tailer._reading.decider.decide
 
         def told_meanwhile(event: StoredEvent, cut: Tick, cursor: ShardCursor) -> None:
             tailer.told(newest, [event], shards=tailer.read_upto.shards)
             decide(event, cut, cursor)
 
-        monkeypatch.setattr(tailer._decider, "decide", told_meanwhile)
+        monkeypatch.setattr(tailer._reading.decider, "decide", told_meanwhile)
         tailer.told(newest)
         await tailer.run_once()
-        assert (tailer.position, tailer._told) == (1, {})
+        assert (tailer.position, len(tailer._told)) == (1, 0)
 
 
 async def test_an_older_tick_that_is_told_later_hides_no_newer_one(
@@ -473,7 +474,7 @@ async def test_a_shard_that_has_its_share_of_memory_is_left_behind_and_the_other
         tailer.told(found.newest, found.events, shards=read.shards)
         await tailer.run_once()
         assert decided.events == [*burst[:9], first, second]
-        catching_up = asyncio.ensure_future(tailer.catch_up(domain_events.shard_of(MANY)))
+        catching_up = asyncio.ensure_future(tailer._apart.catch_up(domain_events.shard_of(MANY)))
         await account_until(it, catching_up)
         assert decided.events == [*burst[:9], first, second, *burst[9:], last]
         assert (tailer.position, tailer.behind) == (2, [])
@@ -491,7 +492,7 @@ async def test_a_shard_that_has_most_of_a_tick_of_several_pages_is_left_behind(
         tailer.told(await newest_tick(it))
         await tailer.run_once()
         assert (decided.events, tailer.behind) == ([*imported[:4], other], [domain_events.shard_of(MANY)])
-        await tailer.catch_up(domain_events.shard_of(MANY))
+        await tailer._apart.catch_up(domain_events.shard_of(MANY))
         assert decided.events == [*imported[:4], other, *imported[4:]]
         assert (tailer.position, tailer.behind) == (1, [])
 
@@ -523,7 +524,7 @@ async def test_a_shard_that_is_adopted_far_behind_the_others_is_read_apart_from_
             tailer.adopt(takeover)
         await tailer.run_once()
         assert (tailer.behind, tailer.position) == ([3], 0)
-        await tailer.catch_up(3)
+        await tailer._apart.catch_up(3)
         assert (tailer.behind, tailer.position) == ([], 3)
 
 
@@ -533,11 +534,11 @@ async def test_a_shard_is_read_together_with_the_others_once_it_is_where_they_ar
     """There may be newer ticks: those are for all of them."""
     async with tailing(database_url, monkeypatch) as (it, tailer, _):
         tailer.told(await tick(it))
-        tailer._leave_behind({3: tailer._cursors[3]}, [3])
+        tailer._leave_behind({3: tailer._reading.cursors[3]}, [3])
         await tailer.run_once()
         await tick(it)
-        await tailer.catch_up(3)
-        assert (tailer._cursors[3].tick, tailer.behind) == (1, [])
+        await tailer._apart.catch_up(3)
+        assert (tailer._reading.cursors[3].tick, tailer.behind) == (1, [])
         await tailer.run_once()
         assert tailer.position == 2
 
@@ -550,11 +551,11 @@ async def test_a_failure_repeats_nothing_of_a_shard_that_is_behind(
         fails_between_two_pages(monkeypatch)
         ids = await it.publish(tenant=MANY, count=5)
         await newest_tick(it)
-        tailer._leave_behind({shard: tailer._cursors[shard]}, [shard])
+        tailer._leave_behind({shard: tailer._reading.cursors[shard]}, [shard])
         with pytest.raises(StoreUnavailable):
-            await tailer.catch_up(shard)
+            await tailer._apart.catch_up(shard)
         assert (tailer.position, tailer.behind, decided.events) == (0, [shard], ids[:2])
-        await tailer.catch_up(shard)
+        await tailer._apart.catch_up(shard)
         assert (tailer.behind, decided.events) == ([], ids)
 
 
@@ -567,7 +568,7 @@ async def test_a_shard_that_is_given_away_while_it_waits_for_room_is_read_no_fur
         burst = await it.publish(tenant=MANY, count=20)
         tailer.told(await newest_tick(it))
         await tailer.run_once()
-        catching_up = asyncio.ensure_future(tailer.catch_up(shard))
+        catching_up = asyncio.ensure_future(tailer._apart.catch_up(shard))
         waits = it.pipeline._ledger._shards[shard].own.room
         await until(lambda: waits._waiters)
         tailer.drop(shard)
