@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-import eventstore.progress.process
+import eventstore.leases.process
 import eventstore.route_log.sealed_secrets
 from daemon.config import MASTER_KEY_BYTES
 from daemon.core.routing.route import Route
@@ -144,7 +144,7 @@ async def _rewrap_table(database: Database, vault: Vault, table: Table) -> Rewra
 
 
 async def _check_running_daemons(database: Database, vault: Vault) -> None:
-    others = await eventstore.progress.process.with_other_master_key(database, vault.id)
+    others = await eventstore.leases.process.with_other_master_key(database, vault.id)
     if others:
         processes = ", ".join(f"{pid} on {host}" for host, pid in others)
         raise MasterKeyInUse(f"a daemon still seals with another master key: process {processes}")

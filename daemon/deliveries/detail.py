@@ -25,7 +25,6 @@ from daemon.deliveries.sent_requests import SentRequest
 from daemon.expressions.judging import FilterPlaces
 from daemon.expressions.stored_events import payload_event
 from eventstore import domain_events
-from eventstore.domain_events import listing
 from eventstore.domain_events.events import StoredEvent
 from eventstore.postgres.connect import Database
 from eventstore.progress import manual_retry
@@ -33,6 +32,7 @@ from eventstore.progress.manual_retry import ManualRetry
 from eventstore.queries.deliveries import attempts
 from eventstore.queries.deliveries.attempts import EventAndRoute, RecordedExchange
 from eventstore.queries.deliveries.delivery_log import FoundDelivery, ListPosition
+from eventstore.queries.events import listing
 
 SEARCH_SECONDS = 0.5
 MAX_MANUAL_RETRIES = 10

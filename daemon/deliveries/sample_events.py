@@ -20,10 +20,10 @@ from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import Route
 from daemon.deliveries.listing import ListedDelivery, described
 from eventstore.domain_events import catalogue
-from eventstore.domain_events import sample_events as store
 from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.connect import Database
 from eventstore.queries.deliveries.delivery_log import FoundDelivery, ListPosition
+from eventstore.queries.events import sample_events as store
 
 MAX_TESTS = 50
 

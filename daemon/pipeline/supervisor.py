@@ -54,10 +54,10 @@ from daemon.runtime.tasks import TaskGroup
 from daemon.telemetry.metrics import Metrics
 from daemon.telemetry.spans import Tracing
 from eventstore.domain_events.events import NewEvent
+from eventstore.leases.process import Process
 from eventstore.postgres import listen
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
-from eventstore.progress.process import Process
 from eventstore.progress.retention import Keep
 
 log = structlog.get_logger()

@@ -23,7 +23,7 @@ from daemon.web.http.shapes import EventId, Moment, moment
 from daemon.web.service import event_pages, exports, lookup
 from daemon.web.service.event_pages import EventFilter
 from daemon.web.service.exports import Export
-from eventstore.domain_events.listing import LoggedEvent
+from eventstore.queries.events.listing import LoggedEvent
 
 _MOMENT = {"type": "string", "format": "date-time"}
 

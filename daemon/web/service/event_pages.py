@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 
 from daemon.core.routing.index import ALL
 from daemon.web.http.paging import EventPosition
-from eventstore.domain_events import listing
-from eventstore.domain_events.listing import LoggedEvent
 from eventstore.postgres.connect import Database
+from eventstore.queries.events import listing
+from eventstore.queries.events.listing import LoggedEvent
 
 _BEGIN_OF_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 _END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC)

@@ -12,9 +12,9 @@ from uuid import UUID
 
 from daemon.core.delivery import answer
 from daemon.core.routing.index import RouteIndex
-from eventstore.domain_events import listing
 from eventstore.postgres.connect import Database
 from eventstore.queries.deliveries import attempts
+from eventstore.queries.events import listing
 
 MAX_FOUND = 20
 MAX_CHARACTERS = 128

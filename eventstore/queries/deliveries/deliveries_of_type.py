@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from eventstore.domain_events.listing import BELOW_OF_TYPE, COLUMNS, DOWNWARDS_OF_TYPE, WITH_TICK
 from eventstore.postgres.connect import Database
 from eventstore.queries.deliveries.delivery_log import (
     BOTTOM,
@@ -27,6 +26,7 @@ from eventstore.queries.deliveries.delivery_log import (
     before,
     found_delivery,
 )
+from eventstore.queries.events.listing import BELOW_OF_TYPE, COLUMNS, DOWNWARDS_OF_TYPE, WITH_TICK
 
 # $1 the tenant, $2 the type, $3 and $4 the time and seq to begin below, $5 the lowest time, $6 events to look at
 _EVENTS = WITH_TICK.format(

@@ -14,7 +14,10 @@ from datetime import datetime
 from uuid import UUID
 
 from eventstore.domain_events.events import shard_of
-from eventstore.domain_events.listing import (
+from eventstore.domain_events.ticks import EMPTY_SNAP, LogPosition
+from eventstore.postgres.connect import Database
+from eventstore.queries.deliveries.delivery_log import ListPosition
+from eventstore.queries.events.listing import (
     BELOW,
     BELOW_OF_TYPE,
     COLUMNS,
@@ -25,9 +28,6 @@ from eventstore.domain_events.listing import (
     LoggedEvent,
     logged_event,
 )
-from eventstore.domain_events.ticks import EMPTY_SNAP, LogPosition
-from eventstore.postgres.connect import Database
-from eventstore.queries.deliveries.delivery_log import ListPosition
 
 # The most events, of all tenants together, that `few` reads.
 FEW_EVENTS = 2000

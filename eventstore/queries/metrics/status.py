@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 
 from eventstore.domain_events import lost_log
 from eventstore.domain_events.lost_log import LostLog
+from eventstore.leases.lease import TTL
 from eventstore.postgres.connect import Database
-from eventstore.progress.lease import TTL
 from eventstore.sources import standing
 from eventstore.sources.standing import NO_SOURCES, SourcesStatus
 

@@ -19,8 +19,9 @@ from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.scheduling.ledger import Ledger
 from daemon.pipeline.scheduling.working_set import WorkingSet
 from daemon.telemetry.metrics import Metrics
+from eventstore.leases import lease
 from eventstore.postgres.connect import Database
-from eventstore.progress import lease, recording
+from eventstore.progress import recording
 from eventstore.progress.rows import AttemptRow
 from tests.support.values.deliveries import delivery, outcome
 

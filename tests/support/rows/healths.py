@@ -7,7 +7,8 @@ from typing import Any
 from uuid import UUID
 
 from eventstore.domain_events.events import shard_of
-from eventstore.progress import lease, recording
+from eventstore.leases import lease
+from eventstore.progress import recording
 from eventstore.progress.recording import Flush
 from eventstore.queries.metrics import route_health
 from eventstore.queries.metrics.route_health import HealthRow

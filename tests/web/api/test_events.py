@@ -10,8 +10,9 @@ import pytest
 
 from daemon.web.service import event_pages
 from eventstore import domain_events
-from eventstore.domain_events import listing, sample_events, ticks
+from eventstore.domain_events import ticks
 from eventstore.domain_events.events import NewEvent
+from eventstore.queries.events import listing, sample_events
 from tests.support.values.builders import new_event
 from tests.support.web.application import App
 

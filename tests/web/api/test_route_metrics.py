@@ -9,7 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from eventstore.progress import lease, recording
+from eventstore.leases import lease
+from eventstore.progress import recording
 from eventstore.progress.recording import Flush
 from eventstore.queries.metrics import tally
 from tests.support.rows.outcomes import note

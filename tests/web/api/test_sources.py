@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
+from eventstore.leases import process as processes
 from eventstore.postgres.connect import Database
-from eventstore.progress import process as processes
 from eventstore.sources import positions, standing
 from eventstore.sources.positions import MessageBatch, Refusal
 from tests.support.values.builders import NOON, new_event, process

@@ -22,7 +22,7 @@ from daemon.web.http.paging import EventPosition
 from daemon.web.http.services import SERVICES
 from daemon.web.service import event_pages
 from daemon.web.service.event_pages import EventFilter, EventPage
-from eventstore.domain_events.listing import LoggedEvent
+from eventstore.queries.events.listing import LoggedEvent
 
 PAGE_SIZE = 50
 

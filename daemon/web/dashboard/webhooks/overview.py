@@ -25,9 +25,9 @@ from daemon.web.http.shapes import moment
 from daemon.web.service import lookup, metric_series
 from daemon.web.service.metric_series import MetricRange
 from eventstore import route_log
-from eventstore.domain_events import missed_events
-from eventstore.domain_events.missed_events import MissedEvents
 from eventstore.postgres.connect import Database
+from eventstore.queries.events import missed_events
+from eventstore.queries.events.missed_events import MissedEvents
 
 RECENT_DELIVERIES = 8
 RECENT_WINDOWS = 4

@@ -3,8 +3,9 @@
 from datetime import timedelta
 from uuid import UUID
 
+from eventstore.leases import lease
 from eventstore.postgres.connect import Database
-from eventstore.progress import lease, recording
+from eventstore.progress import recording
 from eventstore.progress.recording import Flush
 from eventstore.queries.deliveries import attempts
 from tests.support.values.builders import ROUTE, attempt, parked, retry

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from eventstore.leases import lease
 from eventstore.postgres.connect import Database
-from eventstore.progress import lease, recording
+from eventstore.progress import recording
 from eventstore.progress.recording import Flush
 from eventstore.queries.deliveries import delivery_log
 from eventstore.queries.deliveries.delivery_log import TOP, ListScope

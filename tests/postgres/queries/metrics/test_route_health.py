@@ -8,8 +8,9 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
+from eventstore.leases import lease
 from eventstore.postgres.connect import Database
-from eventstore.progress import lease, recording
+from eventstore.progress import recording
 from eventstore.progress.recording import Flush
 from eventstore.queries.metrics import route_health, tally
 from eventstore.queries.metrics.route_health import FailingCount, FailingPosition, HealthRow

@@ -10,8 +10,9 @@ import asyncpg
 import pytest
 
 from daemon.core.delivery.request_cells import cell_of
+from eventstore.leases import lease
 from eventstore.postgres.connect import Database
-from eventstore.progress import lease, recording
+from eventstore.progress import recording
 from eventstore.progress.recording import Flush
 from eventstore.queries.metrics import route_metrics, tally
 from eventstore.queries.metrics.route_metrics import Counts

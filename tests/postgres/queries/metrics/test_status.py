@@ -10,8 +10,8 @@ import asyncpg
 from eventstore import domain_events
 from eventstore.domain_events import ticks
 from eventstore.domain_events.events import SHARDS, NewEvent
+from eventstore.leases import lease
 from eventstore.postgres.connect import SERVER_SETTINGS, Database
-from eventstore.progress import lease
 from eventstore.queries.metrics import status
 
 ROUTE = "00000000-0000-0000-0000-000000000001"

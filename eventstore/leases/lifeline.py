@@ -44,9 +44,9 @@ from typing import NamedTuple
 
 from eventstore.domain_events import glances
 from eventstore.domain_events.glances import Glance
+from eventstore.leases.lease import TTL
 from eventstore.postgres.connect import Database
 from eventstore.postgres.dialing import Connection
-from eventstore.progress.lease import TTL
 
 # For so long after it was asked for an answer on the lifeline permits to send.
 PERMIT_SECONDS = 1.0

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import pytest
 
 from eventstore import domain_events
-from eventstore.domain_events import field_search
-from eventstore.domain_events.field_search import Candidates, SearchBounds
 from eventstore.postgres.connect import Database
+from eventstore.queries.events import field_search
+from eventstore.queries.events.field_search import Candidates, SearchBounds
 from tests.support.values.builders import new_event
 
 BEGIN = (datetime(9999, 1, 1, tzinfo=UTC), 0)

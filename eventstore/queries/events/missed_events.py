@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from eventstore.domain_events.listing import CLAIMED, READ_SECONDS, of_types
 from eventstore.postgres.connect import Database
+from eventstore.queries.events.listing import CLAIMED, READ_SECONDS, of_types
 
 MAX_COUNTED = 1000
 # A million events of other types before the first one of the route's types would take seconds.

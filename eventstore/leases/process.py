@@ -1,7 +1,7 @@
 """The daemon processes: each has a row in `process`, and renews it in one statement with its leases.
 
 So a process that is alive has its leases, and a process that stops renewing loses both after the same time. Alive means
-seen within the TTL of a lease, by the database's clock. A process that was found dead (eventstore/progress/lifeline.py)
+seen within the TTL of a lease, by the database's clock. A process that was found dead (eventstore/leases/lifeline.py)
 loses both at once. An `owner` name belongs to one incarnation and is never reused.
 """
 
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
 
+from eventstore.leases.lease import TTL
+from eventstore.leases.lifeline import NO_LIFELINE, Lifeline
 from eventstore.postgres.connect import Database
-from eventstore.progress.lease import TTL
-from eventstore.progress.lifeline import NO_LIFELINE, Lifeline
 
 # How long the row of a process that did not leave properly is kept, for the status page.
 KEPT = timedelta(hours=1)

@@ -2,11 +2,11 @@
 
 The row in `lease` is authoritative. A shard is free (`expires_at` is past, by the database's clock), or `owner` holds
 it under `epoch`, which rises every time the shard is taken. `acquire` takes a lease. `process.heartbeat` renews it
-(eventstore/progress/process.py). A holder that cannot renew must stop sending before the lease can have expired, by its
+(eventstore/leases/process.py). A holder that cannot renew must stop sending before the lease can have expired, by its
 own monotonic clock (`daemon.pipeline.sending.send_gate`).
 
     killed          PostgreSQL ends its sessions; after a second another process frees the lease and it is taken under
-                    a higher epoch (eventstore/progress/lifeline.py, which says why nobody sends any more by then)
+                    a higher epoch (eventstore/leases/lifeline.py, which says why nobody sends any more by then)
     frozen, cut off nobody renews; after the TTL another process takes the shard under a higher epoch
     frozen, thawed  the process's next write locks the lease row, finds another epoch and writes nothing
                     (eventstore/progress/recording.py)

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from eventstore.domain_events.listing import (
+from eventstore.postgres.connect import Database
+from eventstore.queries.events.listing import (
     BELOW,
     BELOW_OF_TYPE,
     COLUMNS,
@@ -23,7 +24,6 @@ from eventstore.domain_events.listing import (
     LoggedEvent,
     logged_event,
 )
-from eventstore.postgres.connect import Database
 
 # $1 the tenant, $2 and $3 the time and seq to begin below, $4 the lowest time, $5 events to look at, $6 the bytes of
 # which one must be there, $7 the most to return, $8 the bytes of payloads to look at, $9 the type if there is one. The

@@ -7,9 +7,9 @@ from datetime import timedelta
 
 import asyncpg
 
+from eventstore.leases import lease
+from eventstore.leases.process import heartbeat, leave
 from eventstore.postgres.connect import Database
-from eventstore.progress import lease
-from eventstore.progress.process import heartbeat, leave
 from tests.support.values.builders import process
 
 

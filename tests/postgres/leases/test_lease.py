@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import asyncpg
 
+from eventstore.leases import lease
+from eventstore.leases.process import heartbeat
 from eventstore.postgres.connect import Database
-from eventstore.progress import lease
-from eventstore.progress.process import heartbeat
 from tests.support.values.builders import process
 
 GONE = timedelta(seconds=-1)

@@ -8,10 +8,10 @@ from datetime import timedelta
 
 import asyncpg
 
+from eventstore.leases import lease, lifeline
+from eventstore.leases.lifeline import Lifeline, Missed
+from eventstore.leases.process import Renewal, heartbeat, leave
 from eventstore.postgres.connect import Database
-from eventstore.progress import lease, lifeline
-from eventstore.progress.lifeline import Lifeline, Missed
-from eventstore.progress.process import Renewal, heartbeat, leave
 from tests.support.postgres.queries import Connect
 from tests.support.values.builders import process
 

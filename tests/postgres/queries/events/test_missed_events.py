@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from eventstore import domain_events
-from eventstore.domain_events import missed_events
-from eventstore.domain_events import sample_events as tests_of_routes
-from eventstore.domain_events.missed_events import MissedEvents
 from eventstore.postgres.connect import Database
+from eventstore.queries.events import missed_events
+from eventstore.queries.events import sample_events as tests_of_routes
+from eventstore.queries.events.missed_events import MissedEvents
 from tests.support.values.builders import ROUTE, new_event
 
 NOW = datetime.now(UTC)

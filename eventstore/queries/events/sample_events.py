@@ -11,8 +11,8 @@ from datetime import datetime
 from uuid import UUID
 
 from eventstore.domain_events.events import NewEvent
-from eventstore.domain_events.listing import COLUMNS, READ_SECONDS, WITH_TICK, LoggedEvent, logged_event
 from eventstore.postgres.connect import Database
+from eventstore.queries.events.listing import COLUMNS, READ_SECONDS, WITH_TICK, LoggedEvent, logged_event
 
 _PUBLISH = """
 INSERT INTO hookledger.domain_event (tenant, id, type, data, context, snapshot, test_route)
