@@ -26,8 +26,8 @@ from daemon.runtime.tasks import TaskGroup
 from daemon.sealing.auditing import audit_seals
 from daemon.sealing.report import SealReport
 from daemon.store import existing_vault
-from daemon.web.api.audit import of_explanation
-from daemon.web.api.sources import of_place
+from daemon.web.api.auditing.audit import of_explanation
+from daemon.web.api.events.sources import of_place
 from daemon.web.http import shapes
 from eventstore import domain_events
 from eventstore.postgres.connect import Database

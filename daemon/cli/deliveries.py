@@ -24,7 +24,7 @@ from daemon.core.sentences.failures import error_code
 from daemon.credentials.keys import Keychain
 from daemon.deliveries import DeliveryDetail, DeliveryFilter, ListedDelivery, SearchUnfinished, replays
 from daemon.store import vault_of
-from daemon.web.api import deliveries as shapes
+from daemon.web.api.deliveries import deliveries as shapes
 from daemon.web.http.services import request_options
 from eventstore.postgres.connect import Database
 from eventstore.progress.manual_retry import RetryResult

@@ -21,7 +21,7 @@ from daemon.core.drafts.token_draft import TokenDraft, check
 from daemon.core.events.event import FieldProblem, tenant_problem
 from daemon.web.access import sessions
 from daemon.web.access.sessions import LoginLink
-from daemon.web.api.tokens import of_token
+from daemon.web.api.operator.tokens import of_token
 from daemon.web.http import shapes
 from eventstore.access import tokens
 from eventstore.access.tokens import Token

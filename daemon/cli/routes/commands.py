@@ -38,8 +38,8 @@ from daemon.core.routing.route import Route, RouteStatus
 from daemon.core.webhook.egress import EgressPolicy, UrlRefused, check_url
 from daemon.deliveries import sample_events
 from daemon.deliveries.sample_events import SentTest
-from daemon.web.api import route_shapes
-from daemon.web.api.sample_events import of_sent
+from daemon.web.api.routes import route_shapes
+from daemon.web.api.routes.sample_events import of_sent
 from eventstore import route_log
 from eventstore.postgres.connect import Database
 from eventstore.route_log.log import RouteEvent

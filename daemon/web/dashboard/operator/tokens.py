@@ -21,7 +21,7 @@ from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.http import paging
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
-from daemon.web.service import token_pages
+from daemon.web.service.operator import token_pages
 from eventstore.access.tokens import Token
 
 PAGE_SIZE = 50

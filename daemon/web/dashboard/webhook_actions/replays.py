@@ -24,8 +24,9 @@ from daemon.web.dashboard.text import actor, moment_field, parse_moment
 from daemon.web.http import paging
 from daemon.web.http.endpoints import Access, RateLimit
 from daemon.web.http.services import SERVICES
-from daemon.web.service import resending, route_healths
+from daemon.web.service.deliveries import resending
 from daemon.web.service.lookup import live_route
+from daemon.web.service.routes import route_healths
 from eventstore.progress.replays import Replay
 
 PAGE_SIZE = 20

@@ -26,8 +26,8 @@ from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.http.endpoints import Access, RateLimit
 from daemon.web.http.problems import Problem
 from daemon.web.http.services import SERVICES
-from daemon.web.service import route_healths
 from daemon.web.service.lookup import live_route
+from daemon.web.service.routes import route_healths
 
 # Types in the list; others are found by the search. A page with so many is 60 kB long.
 MAX_LISTED = 300

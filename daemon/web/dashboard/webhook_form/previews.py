@@ -26,8 +26,9 @@ from daemon.web.dashboard.webhook_form.form_fields import LABELS, errors_in_orde
 from daemon.web.http.endpoints import Access, RateLimit
 from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import MASK
-from daemon.web.service import lookup, previews
-from daemon.web.service.offered_types import offered
+from daemon.web.service import lookup
+from daemon.web.service.events.offered_types import offered
+from daemon.web.service.routes import previews
 from eventstore.domain_events.catalogue import outline
 
 MAX_CHARACTERS = 16_000

@@ -12,7 +12,7 @@ import pytest
 
 from daemon.core.delivery.answer import delivery_id
 from daemon.web.dashboard.logs import events as screen
-from daemon.web.service import event_pages
+from daemon.web.service.events import event_pages
 from eventstore import domain_events
 from eventstore.domain_events import ticks
 from eventstore.domain_events.events import NewEvent
