@@ -8,6 +8,7 @@ passes, the connection is closed without a word to the server, and nothing here 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -38,8 +39,8 @@ LIMIT_SECONDS = 5.0
 # Isolation: ticks and fenced writes must see what was committed while they waited for a lock, whatever the default of a
 # role or a database is. No sequential scans: every midnight begins a partition without statistics, and the planner
 # then read all of it to find a cut of one row. No parallel scans: starting the workers takes ten times as long as
-# reading a cut. Generic plans: planning over 38 partitions took 1 to 9 ms for each cut, executing it 0.1 ms. So an
-# optional filter must be absent from the statement's text: "$1 IS NULL OR tenant = $1" uses no index.
+# reading a cut. Generic plans: planning over 38 partitions took 1 to 9 ms for each cut, executing it 0.1
+# ms. So an optional filter must be absent from the statement's text: "$1 IS NULL OR tenant = $1" uses no index.
 SERVER_SETTINGS = {
     "statement_timeout": "60s",
     "idle_in_transaction_session_timeout": "5s",
@@ -304,9 +305,29 @@ def translated(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911,
             return StoreUnavailable(
                 f"PostgreSQL at {where} ended a statement that took too long", hint="see whether it is overloaded"
             )
+        case asyncpg.DiskFullError():
+            return StoreUnavailable(
+                f"the disk of PostgreSQL at {where} is full: {_said(error)}",
+                hint="give it space; for less data lower retention.events_days and retention.attempts_days",
+            )
+        case ssl.SSLCertVerificationError():
+            return StoreUnavailable(
+                f"the certificate of PostgreSQL at {where} is not trusted: {error.verify_message.rstrip('.')}",
+                hint="renew it, or correct the host or sslrootcert in database.url",
+            )
+        case ssl.SSLError():
+            return StoreUnavailable(
+                f"there is no TLS with PostgreSQL at {where} ({error.reason or error})",
+                hint="see what the server offers, and the files of sslrootcert, sslcert and sslkey in database.url",
+            )
         case TimeoutError():
             return StoreUnavailable(
                 f"PostgreSQL at {where} did not answer in time", hint="see whether it is overloaded or stopped"
+            )
+        case asyncpg.PostgresError() if is_outage(error) and not isinstance(error, asyncpg.PostgresConnectionError):
+            return StoreUnavailable(
+                f"PostgreSQL at {where} is not available: {_said(error)}",
+                hint="see its log if that does not pass",
             )
         case _ if is_outage(error):
             return StoreUnavailable(
@@ -317,6 +338,10 @@ def translated(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911,
             return StoreError(f"PostgreSQL at {where}: {error.args[0]}")
         case _:
             return error
+
+
+def _said(error: asyncpg.PostgresError) -> str:
+    return str(error.args[0]) if error.args else type(error).__name__
 
 
 def is_outage(error: Exception) -> bool:

@@ -34,6 +34,8 @@ _HARMLESS_VALUES = {
     "client_encoding": {"auto", "utf8", "utf-8", "unicode"},
     "requiressl": {"0"},
 }
+# Parameters that name files which the driver reads for each connection.
+_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 # Parameters of libpq that ask for what is not done here.
 _REFUSED = {
     "channel_binding": "the driver cannot bind to the channel; sslmode=verify-full proves who the server is",
@@ -53,10 +55,13 @@ WRITE_URL = "write postgresql://user:password@host:port/name, special characters
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerUrls:
-    """`servers` are the URLs that the driver takes, one for each server in order; `settings` what sessions are told."""
+    """`servers` are the URLs that the driver takes, one for each server in order; `settings` what sessions are told;
+    `files` the paths of certificates and keys, by the name of the parameter.
+    """
 
     servers: tuple[str, ...]
     settings: dict[str, str]
+    files: dict[str, str]
 
 
 def parsed(url: str) -> ServerUrls:
@@ -65,6 +70,11 @@ def parsed(url: str) -> ServerUrls:
     kept: list[tuple[str, str]] = []
     settings: dict[str, str] = {}
     given = parse_qsl(parts.query, keep_blank_values=True)
+    if dict(given).get("sslrootcert") == "system":
+        raise MalformedUrl(
+            "database.url has sslrootcert=system, which Hookledger cannot do",
+            hint="name the file of the system's authorities, like /etc/ssl/certs/ca-certificates.crt",
+        )
     is_verified = dict(given).get("sslmode") in {"verify-ca", "verify-full"}
     for name, value in given:
         if name in _OF_DRIVER:
@@ -85,7 +95,8 @@ def parsed(url: str) -> ServerUrls:
     except ValueError:
         raise MalformedUrl("database.url is not understood", hint=WRITE_URL) from None
     servers = [urlunsplit(parts._replace(netloc=f"{user}{at}{place}", query=query)) for place in places.split(",")]
-    return ServerUrls(servers=tuple(servers), settings=settings)
+    files = {name: value for name, value in given if name in _FILES}
+    return ServerUrls(servers=tuple(servers), settings=settings, files=files)
 
 
 def location(url: str) -> str:

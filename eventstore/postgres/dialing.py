@@ -3,18 +3,23 @@
 Each server gets its part of the time, so that one whose host is gone does not use up that of the others. A standby is
 passed over: everything here writes, and what it reads must be what was written last. The server that was found last is
 asked first.
+
+What keeps a session from beginning is an outage, since it may pass: a certificate is renewed, a database takes
+connections again. Only what the URL itself says wrongly is not.
 """
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
+from pathlib import Path
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from eventstore.postgres.builtin_types import KnowingConnection
 from eventstore.postgres.database_url import WRITE_URL, parsed
-from eventstore.postgres.errors import MalformedUrl, Standby, UnsafeServer
+from eventstore.postgres.errors import AccessRefused, MalformedUrl, Standby, StoreUnavailable, UnsafeServer
 
 # Of a connection that another server may be asked for.
 _ELSEWHERE = (
@@ -24,6 +29,8 @@ _ELSEWHERE = (
     asyncpg.ConnectionDoesNotExistError,
     asyncpg.TargetServerAttributeNotMatched,
 )
+# Classes and codes of what a server says at the door that have a translation of their own.
+_KNOWN_REFUSALS = ("08", "28", "3D", "42501", "53", "57")
 _POOLED = "a connection pooler stands between Hookledger and PostgreSQL"
 _DIRECTLY = "let database.url lead to PostgreSQL itself: the daemon is a pool, and needs sessions of its own"
 
@@ -38,6 +45,7 @@ class Dialer:
         address = parsed(url)
         self._servers = list(address.servers)
         self._where = where
+        self._files = address.files
         self._settings = address.settings | dict(settings)
         self._seconds_each = seconds / len(self._servers)
 
@@ -46,25 +54,9 @@ class Dialer:
         last: Exception = MalformedUrl("database.url names no server", hint=WRITE_URL)
         for server in tuple(self._servers):
             try:
-                connection = await asyncpg.connect(
-                    server,
-                    server_settings=self._settings,
-                    timeout=self._seconds_each,
-                    connection_class=KnowingConnection,
-                )
-            except ValueError:
-                # Not chained: the parser's message may quote a part of the password.
-                raise MalformedUrl(f"database.url is not understood ({self._where})", hint=WRITE_URL) from None
-            except asyncpg.UndefinedObjectError as error:
-                raise MalformedUrl(
-                    f"database.url has a parameter that PostgreSQL does not know: {error.args[0]}", hint="remove it"
-                ) from error
-            except asyncpg.ProtocolViolationError as error:
-                if "startup parameter" in str(error.args[0]):
-                    raise UnsafeServer(_POOLED, hint=_DIRECTLY) from error
-                raise
+                connection = await self._session(server)
             except _ELSEWHERE as error:
-                last = error
+                last = self._of_files(error) or error
                 continue
             if is_standby(connection):
                 connection.terminate()
@@ -74,6 +66,52 @@ class Dialer:
             self._servers.insert(0, server)
             return connection
         raise last
+
+    async def _session(self, server: str) -> asyncpg.Connection:
+        try:
+            return await asyncpg.connect(
+                server,
+                server_settings=self._settings,
+                timeout=self._seconds_each,
+                connection_class=KnowingConnection,
+            )
+        except ssl.SSLCertVerificationError:  # which is a ValueError, too
+            raise
+        except ValueError as error:
+            # Not chained: the parser's message may quote a part of the password.
+            if isinstance(error, asyncpg.ClientConfigurationError) and str(error).startswith("root certificate"):
+                raise StoreUnavailable(
+                    "sslmode in database.url asks for a file of authorities, and there is none",
+                    hint="name it: sslrootcert=/path/to/ca.pem",
+                ) from None
+            raise MalformedUrl(f"database.url is not understood ({self._where})", hint=WRITE_URL) from None
+        except asyncpg.UndefinedObjectError as error:
+            raise MalformedUrl(
+                f"database.url has a parameter that PostgreSQL does not know: {error.args[0]}", hint="remove it"
+            ) from error
+        except asyncpg.PostgresError as error:
+            if isinstance(error, asyncpg.ProtocolViolationError) and "startup parameter" in str(error.args[0]):
+                raise UnsafeServer(_POOLED, hint=_DIRECTLY) from error
+            if isinstance(error, _ELSEWHERE) or str(error.sqlstate).startswith(_KNOWN_REFUSALS):
+                raise
+            raise AccessRefused(
+                f"PostgreSQL at {self._where} begins no session: {error.args[0]}",
+                hint="correct that there, or what database.url asks for",
+            ) from error
+
+    def _of_files(self, error: Exception) -> StoreUnavailable | None:
+        """What to say of an error if it is one of the URL's files that cannot be read; the driver does not name it."""
+        if not isinstance(error, OSError):
+            return None
+        for name, path in self._files.items():
+            try:
+                Path(path).open("rb").close()
+            except OSError as unread:
+                return StoreUnavailable(
+                    f"{name} in database.url cannot be read: {path} ({unread.strerror})",
+                    hint="name a file that the daemon's user may read",
+                )
+        return None
 
 
 async def require_direct(connection: Connection) -> None:

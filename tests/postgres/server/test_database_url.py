@@ -6,9 +6,10 @@ import asyncio
 import os
 import shutil
 import socket
+import ssl
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ from eventstore.postgres.connect import Database
 from eventstore.postgres.database_url import parsed
 from eventstore.postgres.errors import MalformedUrl, StoreUnavailable, UnsafeServer
 from tests.support.postgres.fault_proxy import fault_proxy
+from tests.support.values.certificates import issue, pem, serving
 
 
 async def answer(url: str, query: str) -> object:
@@ -52,7 +54,7 @@ async def test_a_setting_of_the_server_is_set_but_never_one_of_ours(database_url
 
 @pytest.mark.parametrize(("parameter", "value"), [
     ("channel_binding", "require"), ("gssencmode", "require"), ("require_auth", "scram-sha-256"), ("requirepeer", "postgres"),
-    ("client_encoding", "latin1"), ("replication", "database"), ("requiressl", "1"),
+    ("client_encoding", "latin1"), ("replication", "database"), ("requiressl", "1"), ("sslrootcert", "system"),
 ])  # fmt: skip
 def test_what_cannot_be_kept_is_refused_by_name(parameter: str, value: str) -> None:
     with pytest.raises(MalformedUrl, match=parameter) as refusal:
@@ -63,6 +65,69 @@ def test_what_cannot_be_kept_is_refused_by_name(parameter: str, value: str) -> N
 
 def test_a_channel_needs_no_binding_to_a_server_that_is_proved() -> None:
     assert parsed("postgresql://host/x?sslmode=verify-full&channel_binding=require").settings == {}
+
+
+@asynccontextmanager
+async def server_with(certificate: ssl.SSLContext) -> AsyncIterator[int]:
+    """The port of a server that begins TLS as PostgreSQL does, and says nothing more."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            await reader.readexactly(8)
+            writer.write(b"S")
+            await writer.start_tls(certificate)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize(("host", "days_left", "is_known", "said"), [
+    ("127.0.0.1", 1, True, "not valid for '127.0.0.1'"), ("localhost", -1, True, "expired"),
+    ("localhost", 1, False, "self-signed|self signed|issuer"),
+])  # fmt: skip
+async def test_a_certificate_that_proves_nothing_is_an_outage_that_says_why(
+    tmp_path: Path, host: str, days_left: int, is_known: bool, said: str
+) -> None:
+    """No mistake in the URL: the server's certificate may expire while a daemon runs, and is mended there."""
+    served, authorities = issue("localhost", days_left=days_left), tmp_path / "ca.pem"
+    authorities.write_bytes(pem(served if is_known else issue("another")))
+    async with server_with(serving(served, tmp_path)) as port:
+        with pytest.raises(StoreUnavailable, match=f"certificate.*({said})") as refusal:
+            await answer(
+                f"postgresql://me:s3cret@{host}:{port}/x?sslmode=verify-full&sslrootcert={authorities}", "SELECT 1"
+            )
+    assert "sslrootcert" in refusal.value.hint
+    assert "s3cret" not in f"{refusal.value}"
+
+
+@pytest.mark.parametrize("parameter", ["sslrootcert", "sslcert", "sslcrl"])
+async def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, parameter: str) -> None:
+    """It is an outage too: whoever renews a certificate may take the file away for a moment."""
+    authorities = tmp_path / "ca.pem"
+    authorities.write_bytes(pem(issue("localhost")))
+    url = f"postgresql://me:s3cret@127.0.0.1:1/x?sslmode=verify-full&sslrootcert={authorities}"
+    with pytest.raises(StoreUnavailable, match=f"{parameter}.*{tmp_path}/gone.pem"):
+        await answer(f"{url}&{parameter}={tmp_path}/gone.pem", "SELECT 1")
+
+
+async def test_a_file_without_a_certificate_is_an_outage_that_tells_of_tls(tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").write_text("nothing\n")
+    with pytest.raises(StoreUnavailable, match="TLS") as refusal:
+        await answer(f"postgresql://127.0.0.1:1/x?sslmode=verify-full&sslrootcert={tmp_path}/empty.pem", "SELECT 1")
+    assert "sslrootcert" in refusal.value.hint
+
+
+async def test_authorities_that_nobody_named_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("PGSSLROOTCERT", raising=False)
+    with pytest.raises(StoreUnavailable, match="authorities") as refusal:
+        await answer("postgresql://me:s3cret@127.0.0.1:1/x?sslmode=verify-full", "SELECT 1")
+    assert "sslrootcert" in refusal.value.hint
+    assert "s3cret" not in f"{refusal.value}"
 
 
 async def test_a_parameter_that_nobody_knows_is_named(database_url: str) -> None:
