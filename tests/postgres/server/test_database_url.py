@@ -130,6 +130,15 @@ async def test_authorities_that_nobody_named_are_asked_for(tmp_path: Path, monke
     assert "s3cret" not in f"{refusal.value}"
 
 
+async def test_settings_of_a_database_do_not_change_what_our_literals_mean(
+    database_url: str, sql: asyncpg.Connection
+) -> None:
+    """With this one off, a hash chain that begins with an empty text begins with another one."""
+    name = await sql.fetchval("SELECT current_database()")
+    await sql.execute(f'ALTER DATABASE "{name}" SET standard_conforming_strings = off')
+    assert await answer(database_url, r"SELECT '\x'::bytea") == b""
+
+
 async def test_a_parameter_that_nobody_knows_is_named(database_url: str) -> None:
     with pytest.raises(MalformedUrl, match="work_memory") as refusal:
         await answer(with_parameters(database_url, "work_memory=7MB"), "SELECT 1")
