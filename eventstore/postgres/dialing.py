@@ -4,14 +4,19 @@ Each server gets its part of the time, so that one whose host is gone does not u
 passed over: everything here writes, and what it reads must be what was written last. The server that was found last is
 asked first.
 
+If several servers are named, one that is behind the newest timeline seen is passed over, too. It is a former primary
+that was started again after another one was promoted: it takes writes, and what it gets is lost.
+
 What keeps a session from beginning is an outage, since it may pass: a certificate is renewed, a database takes
 connections again. Only what the URL itself says wrongly is not.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import asyncpg
@@ -19,7 +24,15 @@ from asyncpg.pool import PoolConnectionProxy
 
 from eventstore.postgres.builtin_types import KnowingConnection
 from eventstore.postgres.database_url import WRITE_URL, parsed
-from eventstore.postgres.errors import AccessRefused, MalformedUrl, Standby, StoreUnavailable, UnsafeServer
+from eventstore.postgres.errors import (
+    AccessRefused,
+    FormerPrimary,
+    MalformedUrl,
+    Standby,
+    StoreError,
+    StoreUnavailable,
+    UnsafeServer,
+)
 
 # Of a connection that another server may be asked for.
 _ELSEWHERE = (
@@ -37,6 +50,9 @@ _DIRECTLY = "let database.url lead to PostgreSQL itself: the daemon is a pool, a
 
 Connection = asyncpg.Connection | PoolConnectionProxy
 
+# The servers of a URL → the newest timeline of the write-ahead log that this process has seen on one of them.
+_newest_timelines: dict[frozenset[str], int] = {}
+
 
 class Dialer:
     """Makes connections: call it. `where` names the servers in messages. Raises MalformedUrl when it is made."""
@@ -45,6 +61,7 @@ class Dialer:
         address = parsed(url)
         self._servers = list(address.servers)
         self._where = where
+        self._all = frozenset(address.servers)
         self._files = address.files
         self._settings = address.settings | dict(settings)
         self._seconds_each = seconds / len(self._servers)
@@ -52,20 +69,54 @@ class Dialer:
     async def __call__(self) -> asyncpg.Connection:
         """A connection to a server that takes writes. Raises the driver's error, or Standby, of the last one asked."""
         last: Exception = MalformedUrl("database.url names no server", hint=WRITE_URL)
+        former: FormerPrimary | None = None
+        if len(self._servers) > 1 and self._all not in _newest_timelines:
+            await asyncio.gather(*map(self._look_at, self._servers))
         for server in tuple(self._servers):
             try:
-                connection = await self._session(server)
-            except _ELSEWHERE as error:
-                last = self._of_files(error) or error
+                connection = await self._primary(server)
+            except FormerPrimary as error:
+                former = error
                 continue
-            if is_standby(connection):
-                connection.terminate()
-                last = Standby(self._where)
+            except (*_ELSEWHERE, Standby) as error:
+                last = self._of_files(error) or error
                 continue
             self._servers.remove(server)
             self._servers.insert(0, server)
             return connection
-        raise last
+        raise former or last
+
+    async def _look_at(self, server: str) -> None:
+        """Notes the timeline of a server. What is wrong with it is left to be found when it is to be used."""
+        with suppress(*_ELSEWHERE, asyncpg.PostgresError, StoreError):
+            (await self._primary(server)).terminate()
+
+    async def _primary(self, server: str) -> asyncpg.Connection:
+        """A connection to that server. Raises Standby, FormerPrimary, or what `_session` raises."""
+        connection = await self._session(server)
+        refusal: StoreUnavailable | None = None
+        try:
+            if is_standby(connection):
+                refusal = Standby(self._where)
+            elif len(self._servers) > 1 and not await self._is_newest(connection):
+                refusal = FormerPrimary(self._where)
+        except BaseException:
+            connection.terminate()
+            raise
+        if refusal is not None:
+            connection.terminate()
+            raise refusal
+        return connection
+
+    async def _is_newest(self, connection: asyncpg.Connection) -> bool:
+        """True if no server of these was seen on a later timeline."""
+        try:
+            timeline = await _timeline(connection)
+        except asyncpg.ObjectNotInPrerequisiteStateError as error:
+            raise Standby(self._where) from error
+        newest = _newest_timelines.get(self._all, 0)
+        _newest_timelines[self._all] = max(timeline, newest)
+        return timeline >= newest or timeline == 0
 
     async def _session(self, server: str) -> asyncpg.Connection:
         try:
@@ -112,6 +163,18 @@ class Dialer:
                     hint="name a file that the daemon's user may read",
                 )
         return None
+
+
+async def _timeline(connection: asyncpg.Connection) -> int:
+    """As hookledger.timeline() does, which a database need not have yet: 0 where there is no such log."""
+    try:
+        return int(
+            await connection.fetchval(
+                "SELECT ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer"
+            )
+        )
+    except asyncpg.FeatureNotSupportedError:
+        return 0
 
 
 async def require_direct(connection: Connection) -> None:

@@ -16,10 +16,11 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from eventstore.postgres import dialing
 from eventstore.postgres.connect import Database
 from eventstore.postgres.database_url import parsed
 from eventstore.postgres.errors import MalformedUrl, StoreUnavailable, UnsafeServer
-from tests.support.postgres.fault_proxy import fault_proxy
+from tests.support.postgres.fault_proxy import FaultProxy, fault_proxy
 from tests.support.values.certificates import issue, pem, serving
 
 
@@ -175,6 +176,62 @@ async def test_a_server_that_hangs_or_is_gone_does_not_use_up_the_time_of_the_ne
                         assert await connection.fetchval("SELECT 1") == await other.fetchval("SELECT 1") == 1
             finally:
                 await database.close()
+
+
+@asynccontextmanager
+async def two_primaries(url: str, monkeypatch: pytest.MonkeyPatch, *, former: int = 7) -> AsyncIterator[list[FaultProxy]]:
+    """Two ways to the server, in the order of the URL. What comes by the first one is shown an earlier timeline."""
+
+    async def timeline(connection: asyncpg.Connection) -> int:
+        port = connection._addr[1]  # type: ignore[attr-defined] # of the driver
+        return former if port == urlsplit(first.url).port else 8
+
+    async with fault_proxy(url) as first, fault_proxy(url) as second:
+        monkeypatch.setattr(dialing, "_timeline", timeline)
+        yield [first, second]
+
+
+def url_of(proxies: list[FaultProxy]) -> str:
+    here = urlsplit(proxies[0].url)
+    places = ",".join(f"127.0.0.1:{urlsplit(proxy.url).port}" for proxy in proxies)
+    return here._replace(netloc=f"{here.username}@{places}").geturl()
+
+
+async def test_of_two_servers_that_take_writes_the_one_that_was_promoted_is_used(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A primary that failed was started again: what it gets would be lost, and the other one does not know of it."""
+    async with two_primaries(database_url, monkeypatch) as (first, second):
+        assert await answer(url_of([first, second]), "SELECT 1") == 1
+        database = Database(url_of([first, second]), pool_size=1)
+        await database.open()
+        second.cut()
+        with pytest.raises(StoreUnavailable, match="former primary") as refusal:
+            await answer(url_of([first, second]), "SELECT 1")
+        assert "pg_rewind" in refusal.value.hint
+        with pytest.raises(StoreUnavailable):
+            async with database.connection() as connection:
+                await connection.fetchval("SELECT 1")
+        with pytest.raises(StoreUnavailable, match="former primary"):
+            async with database.connection():
+                pass
+        second.restore()
+        async with database.connection() as connection:
+            assert await connection.fetchval("SELECT 1") == 1
+        await database.close()
+
+
+async def test_a_server_that_does_not_say_its_timeline_is_used(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where storage of its own kind takes the place of the log there is none."""
+    async with two_primaries(database_url, monkeypatch, former=0) as (first, second):
+        second.cut()
+        assert await answer(url_of([first, second]), "SELECT 1") == 1
+
+
+async def test_the_timeline_of_a_server_is_read(sql: asyncpg.Connection) -> None:
+    assert await dialing._timeline(sql) == await sql.fetchval("SELECT timeline_id FROM pg_control_checkpoint()")
 
 
 async def test_no_server_of_several_is_an_outage_that_names_them_all() -> None:
