@@ -258,10 +258,14 @@ class LogWatch:
         log.warning(
             "log.went_back",
             timeline=lost.timeline,
-            ticks=[lost.first_tick, lost.last_tick],
-            positions=[lost.first_pos, lost.last_pos],
+            ticks=_range(lost.first_tick, lost.last_tick),
+            positions=_range(lost.first_pos, lost.last_pos),
             cause=lost.sentence,
         )
+
+
+def _range(first: int, last: int) -> list[int] | None:
+    return [first, last] if first <= last else None
 
 
 def _difference(known: LogEnd, poll: Poll) -> str:
