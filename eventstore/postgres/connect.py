@@ -327,7 +327,7 @@ def translated(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911,
             return StoreUnavailable(
                 f"PostgreSQL at {where} did not answer in time", hint="see whether it is overloaded or stopped"
             )
-        case asyncpg.PostgresError() if is_outage(error) and not isinstance(error, asyncpg.PostgresConnectionError):
+        case asyncpg.PostgresError() if is_outage(error) and not isinstance(error, asyncpg.ConnectionDoesNotExistError):
             return StoreUnavailable(
                 f"PostgreSQL at {where} is not available: {_said(error)}",
                 hint="see its log if that does not pass",

@@ -109,6 +109,13 @@ async def test_what_the_server_says_at_the_door_has_a_meaning_and_a_hint(
     assert "s3cret" not in str(refusal.value) + refusal.value.hint
 
 
+@pytest.mark.parametrize("sqlstate", ["08P01", "53200", "57P03", "58030", "55000"])
+async def test_what_the_server_says_is_passed_on_to_the_operator(sqlstate: str) -> None:
+    async with server_that_answers(error_message(sqlstate, "the reason")) as url:
+        with pytest.raises(StoreUnavailable, match="the reason"):
+            await opened(url)
+
+
 async def test_a_server_that_is_no_postgresql_is_an_outage() -> None:
     for answer in (b"HTTP/1.1 400 Bad Request\r\n\r\n", b"", b"\xff" * 100):
         async with server_that_answers(answer) as url:
