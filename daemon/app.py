@@ -45,6 +45,7 @@ from daemon.telemetry.spans import Tracing
 from daemon.web.app import build, build_ops
 from daemon.web.http.connections import ConnectionLimits
 from daemon.web.http.listeners import Listeners, serving
+from daemon.web.http.outages import OutageLog
 from daemon.web.http.services import Services
 from eventstore.postgres import schema
 from eventstore.postgres.connect import Database, check_durability
@@ -194,6 +195,7 @@ async def _run_on(
             catalogue=catalogue,
             index=projection.index,
             metrics=metrics,
+            outages=OutageLog(metrics),
             request_tick=pipeline.hurry,
             publish=pipeline.publish,
             event_feed=feed,

@@ -27,7 +27,7 @@ from typing_extensions import TypedDict
 from daemon.audit import AmbiguousEvent, UnknownEvent
 from daemon.commands import Conflict, Invalid, NotFound, Stale, TooManyCommands
 from daemon.core.events import event
-from daemon.web.http.outages import OUTAGES
+from daemon.web.http.services import SERVICES
 from eventstore.postgres.errors import ChainBroken, Saturated, StoreUnavailable, ValueRefused
 
 log = structlog.get_logger()
@@ -196,7 +196,7 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
             log.exception("request.crashed", number=number, method=request.method, path=shown_path(request))
             problem = Problem(500, f"an unexpected error, number {number} in the daemon's log")
         if problem.outage:
-            request.app[OUTAGES].note(method=request.method, path=shown_path(request), cause=problem.outage)
+            request.app[SERVICES].outages.note(method=request.method, path=shown_path(request), cause=problem.outage)
         request[PROBLEM] = problem
         page_of = request.app.get(PAGE_OF)
         response = (None if page_of is None else await page_of(request, problem)) or problem.response()

@@ -20,6 +20,7 @@ from daemon.expressions.judging import FilterPlaces
 from daemon.pipeline.intake.event_feed import EventFeed
 from daemon.telemetry.metrics import Metrics
 from daemon.telemetry.spans import Tracing
+from daemon.web.http.outages import OutageLog
 from eventstore.domain_events.events import Publish
 from eventstore.postgres.connect import Database
 from eventstore.postgres.query_pool import QueryPool
@@ -31,11 +32,12 @@ class Services:
     that may take long, uses a database of `query_pool` (access/queries.py), so that it holds up none of these.
 
     `index` is the index of the live projection. `request_tick` asks for a tick at once, so that new events are
-    delivered without delay; `publish` does that itself. `event_feed` has what was published of late. Filters of
-    events are evaluated at `filter_places`. `tracing` takes spans, None if nobody traces.
-    `tick_age_seconds` returns how long events have been waiting for a tick, `clock_skew_seconds` how far this machine's
-    clock is ahead of the database's, `clock_step_seconds` how far that stepped lately. `readiness` returns the reasons
-    why this process is not ready, none if it is. `now` is an aware datetime in UTC.
+    delivered without delay; `publish` does that itself. `event_feed` has what was published of late. Filters of events
+    are evaluated at `filter_places`. `outages` is told of requests that PostgreSQL keeps from an answer. `tracing`
+    takes spans, None if nobody traces. `tick_age_seconds` returns how long events have been waiting for a tick,
+    `clock_skew_seconds` how far this machine's clock is ahead of the database's, `clock_step_seconds` how far that
+    stepped lately. `readiness` returns the reasons why this process is not ready, none if it is. `now` is an aware
+    datetime in UTC.
     """
 
     config: Config
@@ -47,6 +49,7 @@ class Services:
     catalogue: Catalogue
     index: RouteIndex
     metrics: Metrics
+    outages: OutageLog
     request_tick: Callable[[], None]
     publish: Publish
     event_feed: EventFeed

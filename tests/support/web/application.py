@@ -29,6 +29,7 @@ from daemon.pipeline.tunables import DEFAULTS
 from daemon.telemetry.metrics import Metrics
 from daemon.web.app import build
 from daemon.web.http.listeners import OwnRunner
+from daemon.web.http.outages import OutageLog
 from daemon.web.http.services import Services
 from eventstore import domain_events
 from eventstore.domain_events.events import NewEvent
@@ -201,6 +202,7 @@ async def app(database_url: str, **settings: str) -> AsyncIterator[App]:
         catalogue=catalogue,
         index=projection.index,
         metrics=metrics,
+        outages=OutageLog(metrics),
         request_tick=lambda: hurried.append(None),
         publish=publish,
         event_feed=EventFeed(query_pool.of("event feed")),

@@ -10,7 +10,6 @@ from structlog.testing import capture_logs
 
 from daemon.commands import Commands
 from daemon.core.gcra import UNUSED, Allowance
-from daemon.web.http.outages import OUTAGES
 from eventstore.postgres.errors import Saturated, StoreUnavailable
 from tests.support.web.application import App, path
 
@@ -40,6 +39,10 @@ async def test_events_that_cannot_be_stored_are_told_with_the_cause(app: App, mo
     assert "another transaction holds a lock" in second["cause"]
     assert counted(app) == 2
     assert (await app.ask("POST", "/v1/events", EVENT)).status == 202
+    (warning,) = [line for line in (await app.ask("GET", "/v1/status")).json["warnings"] if "503" in line]
+    assert warning == f"requests were answered 503 within the last minute: {second['cause']}"
+    app.services.outages._noted_at -= 61
+    assert "503" not in (await app.ask("GET", "/v1/status")).text
 
 
 async def test_of_many_there_is_a_line_now_and_then_with_the_number_of_the_others(
@@ -53,7 +56,7 @@ async def test_of_many_there_is_a_line_now_and_then_with_the_number_of_the_other
     with capture_logs() as logs:
         for _ in range(4):
             await app.ask("POST", path(made, "/disable"))
-        app.client.app[OUTAGES]._arrival = UNUSED  # as if time had passed
+        app.services.outages._arrival = UNUSED  # as if time had passed
         await app.ask("POST", path(made, "/disable"))
     assert [(line["cause"], line["left_out"]) for line in told(logs)] == [("no room", 0), ("no room", 3)]
     assert counted(app) == 5

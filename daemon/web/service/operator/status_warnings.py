@@ -29,6 +29,7 @@ def of(found: InstallationStatus, services: Services) -> list[str]:
             tick_age_seconds=services.tick_age_seconds(),
             clock_skew_seconds=services.clock_skew_seconds(),
             clock_step_seconds=services.clock_step_seconds(),
+            outage=services.outages.warning,
         )
     )
 
@@ -39,13 +40,16 @@ def warnings(
     tick_age_seconds: float,
     clock_skew_seconds: float = 0.0,
     clock_step_seconds: float = 0.0,
+    outage: str | None = None,
 ) -> Iterator[str]:
-    """The sentences of `of`. The seconds are those of Services."""
+    """The sentences of `of`. The seconds and the outage are those of Services."""
     if tick_age_seconds > TICK_SECONDS:
         yield (
             f"no tick was made for {tick_age_seconds:.0f} s although events were published, so nothing new is "
             "delivered: see in pg_locks who holds the lock on hookledger.log_lock"
         )
+    if outage is not None:
+        yield outage
     for lost in found.lost:
         yield lost.sentence
     if orphans := [shard.shard for shard in found.shards if shard.owner is None]:
