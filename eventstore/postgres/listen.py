@@ -64,7 +64,8 @@ async def listen(
     up for notifications that were missed in between.
     """
     guest = guest or Probing()
-    dial = Dialer(url, where=location(url), settings=SERVER_SETTINGS, seconds=DIAL_SECONDS)
+    settings = SERVER_SETTINGS | {"application_name": "hookledger listener"}
+    dial = Dialer(url, where=location(url), settings=settings, seconds=DIAL_SECONDS)
     connection: asyncpg.Connection | None = None
     closed = asyncio.Event()
     try:

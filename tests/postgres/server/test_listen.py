@@ -92,6 +92,16 @@ async def test_connecting_again_calls_for_what_was_missed(database: Database, da
             pass  # notified: look at the state
 
 
+async def test_its_session_is_told_apart_in_the_servers_list(database_url: str, sql: asyncpg.Connection) -> None:
+    """Who ends it, or looks for who waits, must see whose it is."""
+    async with listening(database_url):
+        names = await sql.fetch(
+            "SELECT application_name FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        )
+    assert [name for (name,) in names] == ["hookledger listener"]
+
+
 async def test_stopping_to_listen_leaves_no_connection(database_url: str, sql: asyncpg.Connection) -> None:
     async with listening(database_url):
         pass
