@@ -159,7 +159,8 @@ class Database:
         """A connection for at most `seconds`, waiting for it included."""
         if (pool := self._pool) is None:
             raise StoreUnavailable("the connection pool is closed")
-        has_turn = False
+        has_turn, task = False, asyncio.current_task()
+        cancelled_before = 0 if task is None else task.cancelling()
         try:
             async with asyncio.timeout(seconds):
                 has_turn = self._is_resting and await self._take_turn()
@@ -184,6 +185,9 @@ class Database:
                 finally:
                     await pool.release(connection)
         except DRIVER_ERRORS as error:
+            if task is not None and task.cancelling() > cancelled_before:
+                # A rollback that failed, or a connection that was lost, has taken the place of the cancel.
+                raise asyncio.CancelledError from error
             raise translated(error, self.url) from error
         finally:
             if has_turn:

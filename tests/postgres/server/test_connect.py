@@ -542,6 +542,29 @@ async def test_what_ends_the_use_of_a_connection_is_told_also_if_it_is_lost_in_t
     await database.close()
 
 
+@pytest.mark.parametrize("is_cancelled", [True, False])
+async def test_a_rollback_that_fails_does_not_take_the_place_of_a_cancel(
+    database: Database, is_cancelled: bool
+) -> None:
+    """Who is cancelled while PostgreSQL goes away, as when a machine is shut down, must end. A deadline is an outage."""
+    entered = asyncio.Event()
+
+    async def use() -> None:
+        async with database.connection(seconds=60 if is_cancelled else 0.2) as connection, connection.transaction():
+            entered.set()
+            try:
+                await asyncio.sleep(60)
+            finally:
+                connection.terminate()
+
+    using = asyncio.create_task(use())
+    await entered.wait()
+    if is_cancelled:
+        using.cancel()
+    with pytest.raises(asyncio.CancelledError if is_cancelled else StoreUnavailable):
+        await using
+
+
 async def test_while_it_rests_its_uses_take_turns_on_a_new_connection(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
