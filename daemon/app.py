@@ -37,7 +37,7 @@ from daemon.pipeline.wakeup import Wakeup
 from daemon.signals import Ending
 from daemon.sources.client import require
 from daemon.sources.sources import CONNECTIONS, Sources
-from daemon.store import open_store, opened, pool_of_commands, pool_of_queries, pool_of_sources, query_pool, vault_of
+from daemon.store import open_store, open_vault, opened, pool_of_commands, pool_of_queries, pool_of_sources, query_pool
 from daemon.tasks import TaskGroup
 from daemon.tokens import Tokens
 from daemon.tracing import Tracing
@@ -113,7 +113,7 @@ async def _run_on(
     if config.sources:
         require()
     owner = incarnation(socket.gethostname(), os.getpid())
-    vault = await asyncio.to_thread(vault_of, config)
+    vault = await open_vault(config, database)
     await vault.check(database)
     projection = Projection(database)
     await projection.catch_up()

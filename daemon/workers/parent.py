@@ -34,7 +34,7 @@ from daemon.config import Config, Secret
 from daemon.incarnations import NotReplaced
 from daemon.pipeline.wakeup import Wakeup
 from daemon.reloads import ConfigReader
-from daemon.store import embedded_server, vault_of
+from daemon.store import embedded_server, open_vault
 from daemon.tasks import TaskGroup
 from daemon.web.http.listeners import Listeners, open_listeners
 from daemon.workers import orders
@@ -98,7 +98,7 @@ async def _prepared(config: Config) -> AsyncIterator[tuple[Config, tuple[int, ..
             inherited = (server.users_descriptor,)
             config = config.with_database(Secret(server.url))
         async with app.prepared(config) as opened:
-            vault = await asyncio.to_thread(vault_of, config)
+            vault = await open_vault(config, opened)
             await vault.check(opened)
         yield config, inherited
 
