@@ -158,7 +158,7 @@ def show(delivery_id: UUID, tenant: str, event_id: str | None, config_file: Path
 def retry(delivery_id: UUID, tenant: str, event_id: str | None, reason: str | None, config_file: Path | None) -> None:
     """Send a delivery again now, with the same webhook-id, whatever became of it.
 
-    Refused if the route is disabled, or was disabled when the event happened.
+    Refused if the route is disabled, or has been disabled when the event happened or since.
     """
 
     async def work(database: Database) -> RetryResult:
