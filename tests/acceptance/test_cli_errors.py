@@ -117,7 +117,7 @@ def test_no_database_there_is_69(tmp_path: Path) -> None:
 
 def test_a_database_url_that_is_none_is_78_and_not_repeated(tmp_path: Path) -> None:
     ended = CommandLine(tmp_path, "postgresql://me:hunter2@127.0.0.1/x?sslmode=perhaps")("routes", "list", code=78)
-    assert "database.url is not understood" in only_error(ended)
+    assert "HOOKLEDGER_DATABASE__URL: has no such sslmode; write one of disable, " in only_error(ended)
     assert "hunter2" not in ended.err
 
 
