@@ -67,8 +67,11 @@ def capitalize_first(text: str) -> str:
 
 
 def full_sentence(text: str) -> str:
-    """The text as a sentence: a capital first letter, and a full stop unless something else ends it."""
-    return capitalize_first(text) + ("" if text.rstrip("”")[-1:] in tuple(".?!…") else ".")
+    """The text as a sentence: a capital first letter, and a full stop unless something else ends it. A name like
+    order.create is left as it is.
+    """
+    begun = text if "." in text.partition(" ")[0] else capitalize_first(text)
+    return begun + ("" if text.rstrip("”")[-1:] in tuple(".?!…") else ".")
 
 
 def after_label(message: str) -> str:

@@ -130,7 +130,7 @@ def test_a_sentence_begins_with_a_capital_and_is_else_as_it_was(text: str, capit
     [
         ("is empty: name one", "Is empty: name one."),
         ("did you mean order.cancel?", "Did you mean order.cancel?"),
-        ("a.b is unknown: did you mean “a.c”?", "A.b is unknown: did you mean “a.c”?"),
+        ("a.b is unknown: did you mean “a.c”?", "a.b is unknown: did you mean “a.c”?"),
         ("it is “over”", "It is “over”."),
         (Markup("since <time>now</time>"), "Since <time>now</time>."),
         (Markup("is it &lt;b&gt;?"), "Is it &lt;b&gt;?"),

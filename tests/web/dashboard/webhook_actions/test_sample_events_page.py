@@ -153,7 +153,7 @@ async def test_what_is_wrong_is_named_and_the_choice_is_kept(app: App) -> None:
     route = await app.route()
     page = await post(app, page_path(route), {"event_types": [names[399], "a.n3990"]})
     assert page.status == 422
-    assert page.words(".notice-bad li") == ["A.n3990 is not in the catalogue of event types: did you mean a.n399?"]
+    assert page.words(".notice-bad li") == ["a.n3990 is not in the catalogue of event types: did you mean a.n399?"]
     assert checked(page) == [names[399]]
     page = await post(app, page_path(route), {"event_types": names[:51]})
     assert "Has 51 entries, 50 are allowed at once" in page.text

@@ -306,7 +306,7 @@ async def test_where_types_are_strict_an_unknown_one_is_refused_in_a_merchants_w
         entered = {"name": "a", "target_url": TARGET, "other_types": "order.craete cart.x invoice.*"}
         empty = await send(strict, NEW, entered)
         assert empty.words("#event_types-wrong") == [
-            "Order.craete is not in the catalogue of event types. Cart.x is not in the catalogue of event types."
+            "order.craete is not in the catalogue of event types. cart.x is not in the catalogue of event types."
         ]
         await add_types(strict, "order.create")
         route = await strict.route(event_types=["order.create"])
