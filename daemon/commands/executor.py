@@ -95,12 +95,17 @@ class CommandExecutor:
         self._on_appended = on_appended
         self._index = index
 
-    async def create(self, tenant: str, route_id: UUID, decision: NewBody, context: Context) -> CommandResult:
-        """Raises Conflict if the request id was used for another command, or the tenant has too many routes."""
+    async def create(
+        self, tenant: str, route_id: UUID, decide: Callable[[], Awaitable[NewBody]], context: Context
+    ) -> CommandResult:
+        """Raises Conflict if the request id was used for another command, or the tenant has too many routes, and what
+        `decide` raises.
+        """
         self._count(tenant, context)
         lifecycle_type = LifecycleEventType.CREATED
         if (previous := await self._previous_result(lifecycle_type, context, tenant=tenant)) is not None:
             return previous
+        decision = await decide()
         try:
             event = await self._append(tenant, route_id, 1, lifecycle_type, decision, context)
         except (RequestReused, CommandError):  # the same request, at the same time, perhaps the last one allowed

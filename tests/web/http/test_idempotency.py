@@ -128,6 +128,17 @@ async def test_a_repetition_at_the_same_time_is_none_too_many(empty_url: str, mo
         assert other.status == 409
 
 
+async def test_a_repetition_is_not_checked_by_what_holds_since(empty_url: str) -> None:
+    async with application(empty_url, events__strict_types="true") as strict:
+        body = GOOD | {"event_types": ["order.create"]}
+        await strict.ask("PUT", "/v1/event-types", [{"name": "order.create"}])
+        first = await ask(strict, "POST", ROUTES, body)
+        await strict.ask("PUT", "/v1/event-types", [])
+        repeated = await ask(strict, "POST", ROUTES, body)
+        assert (repeated.status, repeated.json) == (201, first.json)
+        assert (await ask(strict, "POST", ROUTES, body, key="k2")).status == 422
+
+
 async def test_a_key_stands_for_one_command_with_one_body(app: App) -> None:
     made = (await ask(app, "POST", ROUTES, GOOD)).json
     other = await app.route()
