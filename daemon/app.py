@@ -39,7 +39,15 @@ from daemon.runtime.signals import Ending
 from daemon.runtime.tasks import TaskGroup
 from daemon.sources.kafka.client import require
 from daemon.sources.sources import CONNECTIONS, Sources
-from daemon.store import open_store, opened, pool_of_commands, pool_of_queries, pool_of_sources, query_pool, vault_of
+from daemon.store import (
+    open_store,
+    open_vault,
+    opened,
+    pool_of_commands,
+    pool_of_queries,
+    pool_of_sources,
+    query_pool,
+)
 from daemon.telemetry.metrics import CLIENTS, RECEIVERS, Metrics
 from daemon.telemetry.spans import Tracing
 from daemon.web.app import build, build_ops
@@ -114,7 +122,7 @@ async def _run_on(
     if config.sources:
         require()
     owner = incarnation(socket.gethostname(), os.getpid())
-    vault = await asyncio.to_thread(vault_of, config)
+    vault = await open_vault(config, database)
     await vault.check(database)
     projection = Projection(database)
     await projection.catch_up()

@@ -8,6 +8,8 @@ passes, the connection is closed without a word to the server, and nothing here 
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -257,6 +259,11 @@ def translated(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911,
     match error:
         case StoreError():
             return error
+        case asyncpg.InvalidAuthorizationSpecificationError() if "pg_hba.conf" in str(error.args[0]):
+            return AccessRefused(
+                f"PostgreSQL at {where} has no line in its pg_hba.conf that lets this user in from here",
+                hint="add one there; if there is one that begins with hostssl, put sslmode=require into database.url",
+            )
         case asyncpg.InvalidPasswordError() | asyncpg.InvalidAuthorizationSpecificationError():
             return AccessRefused(
                 f"PostgreSQL at {where} refuses this user or password",
@@ -307,6 +314,27 @@ def translated(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911,
         case TimeoutError():
             return StoreUnavailable(
                 f"PostgreSQL at {where} did not answer in time", hint="see whether it is overloaded or stopped"
+            )
+        case ssl.SSLCertVerificationError():
+            return StoreUnavailable(
+                f"PostgreSQL at {where} does not prove who it is: {error.verify_message.rstrip('.')}",
+                hint="name the authority that signed its certificate in sslrootcert, and in database.url the host that "
+                "the certificate is for",
+            )
+        case ssl.SSLError():
+            return StoreUnavailable(
+                f"PostgreSQL at {where} and this machine do not agree on TLS ({error.reason})",
+                hint="see which versions of TLS the server takes, and database.url asks for",
+            )
+        case ConnectionError() if "rejected SSL upgrade" in str(error):
+            return StoreUnavailable(
+                f"PostgreSQL at {where} takes no TLS, and sslmode in database.url asks for it",
+                hint="turn ssl on in the server, or leave sslmode out if the network between is your own",
+            )
+        case socket.gaierror():
+            return StoreUnavailable(
+                f"PostgreSQL at {where} is not reachable: its host has no address",
+                hint="see whether database.url names the right host, and whether DNS answers",
             )
         case _ if is_outage(error):
             return StoreUnavailable(

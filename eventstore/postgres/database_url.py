@@ -21,6 +21,16 @@ _OF_DRIVER = {
     "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslpassword", "sslnegotiation", "ssl_min_protocol_version",
     "ssl_max_protocol_version", "target_session_attrs", "krbsrvname", "gsslib",
 }  # fmt: skip
+# The values that these may have.
+_VALUES = {
+    "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    "sslnegotiation": ("postgres", "direct"),
+    "target_session_attrs": ("any", "primary", "read-write", "prefer-standby", "standby", "read-only"),
+    "ssl_min_protocol_version": ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"),
+    "ssl_max_protocol_version": ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"),
+}
+# These name files, and the last one is the password of one.
+_OF_TLS = {"sslrootcert", "sslcrl", "sslcert", "sslkey", "sslpassword"}
 # Parameters of libpq that change nothing here.
 _HARMLESS = {
     "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout", "connect_timeout",
@@ -53,10 +63,13 @@ WRITE_URL = "write postgresql://user:password@host:port/name, special characters
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerUrls:
-    """`servers` are the URLs that the driver takes, one for each server in order; `settings` what sessions are told."""
+    """`servers` are the URLs that the driver takes, one for each server in order; `settings` what sessions are told;
+    `tls` the parameters that name files.
+    """
 
     servers: tuple[str, ...]
     settings: dict[str, str]
+    tls: dict[str, str]
 
 
 def parsed(url: str) -> ServerUrls:
@@ -68,6 +81,7 @@ def parsed(url: str) -> ServerUrls:
     is_verified = dict(given).get("sslmode") in {"verify-ca", "verify-full"}
     for name, value in given:
         if name in _OF_DRIVER:
+            _check_value(name, value)
             kept.append((name, value))
         elif name in _HARMLESS or value.lower() in _HARMLESS_VALUES.get(name, ()):
             pass
@@ -85,7 +99,9 @@ def parsed(url: str) -> ServerUrls:
     except ValueError:
         raise MalformedUrl("database.url is not understood", hint=WRITE_URL) from None
     servers = [urlunsplit(parts._replace(netloc=f"{user}{at}{place}", query=query)) for place in places.split(",")]
-    return ServerUrls(servers=tuple(servers), settings=settings)
+    return ServerUrls(
+        servers=tuple(servers), settings=settings, tls={name: value for name, value in kept if name in _OF_TLS}
+    )
 
 
 def location(url: str) -> str:
@@ -112,6 +128,17 @@ def split(url: str) -> SplitResult:
     scheme, separator, rest = url.partition("://")
     hosts = re.split("[/?#]", rest, maxsplit=1)[0]
     return urlsplit(f"{scheme}{separator}{rest[len(hosts) :]}")._replace(netloc=hosts)
+
+
+def _check_value(name: str, value: str) -> None:
+    allowed = _VALUES.get(name)
+    if allowed is not None and value not in allowed:
+        raise MalformedUrl(f"database.url has no such {name}", hint=f"write one of {', '.join(allowed)}")
+    if (name, value) == ("sslrootcert", "system"):
+        raise MalformedUrl(
+            "database.url has sslrootcert=system, which the driver does not know",
+            hint="name the file with the authorities of the system, such as /etc/ssl/certs/ca-certificates.crt",
+        )
 
 
 def _parts(url: str) -> SplitResult:

@@ -7,7 +7,9 @@ asked first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -36,6 +38,7 @@ class Dialer:
 
     def __init__(self, url: str, *, where: str, settings: Mapping[str, str], seconds: float) -> None:
         address = parsed(url)
+        _check_files(address.tls)
         self._servers = list(address.servers)
         self._where = where
         self._settings = address.settings | dict(settings)
@@ -52,7 +55,15 @@ class Dialer:
                     timeout=self._seconds_each,
                     connection_class=KnowingConnection,
                 )
-            except ValueError:
+            except ssl.SSLCertVerificationError as error:  # a ValueError, too
+                last = error
+                continue
+            except ValueError as error:
+                if "root certificate file" in str(error):
+                    raise MalformedUrl(
+                        "database.url has the server verified, and names no file with the authorities that may sign",
+                        hint="name it, as in sslrootcert=/etc/ssl/certs/ca-certificates.crt",
+                    ) from None
                 # Not chained: the parser's message may quote a part of the password.
                 raise MalformedUrl(f"database.url is not understood ({self._where})", hint=WRITE_URL) from None
             except asyncpg.UndefinedObjectError as error:
@@ -88,3 +99,33 @@ async def require_direct(connection: Connection) -> None:
 def is_standby(connection: Connection) -> bool:
     """True if the server was a standby when it was last heard of. It tells each session when that changes."""
     return getattr(connection.get_settings(), "in_hot_standby", "off") == "on"
+
+
+def _check_files(given: Mapping[str, str]) -> None:
+    """Raises MalformedUrl, naming the parameter, unless the files can be used: later that would look like an outage."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    for name in ("sslrootcert", "sslcrl"):
+        if given.get(name):
+            with _naming(name):
+                context.load_verify_locations(cafile=given[name])
+    if given.get("sslcert"):
+        with _naming("sslcert or sslkey" if given.get("sslkey") else "sslcert"):
+            context.load_cert_chain(
+                given["sslcert"], keyfile=given.get("sslkey") or None, password=lambda: given.get("sslpassword", "")
+            )
+
+
+@contextmanager
+def _naming(parameter: str) -> Iterator[None]:
+    try:
+        yield
+    except ssl.SSLError as error:
+        raise MalformedUrl(
+            f"database.url names a file in {parameter} that cannot be used for TLS ({error.reason or 'not PEM'})",
+            hint="give a file in PEM format; a certificate needs the key that belongs to it, in sslkey",
+        ) from error
+    except OSError as error:
+        raise MalformedUrl(
+            f"database.url names a file in {parameter} that cannot be read: {error.strerror}",
+            hint="see whether it is there, and whether this user may read it",
+        ) from error

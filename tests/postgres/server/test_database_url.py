@@ -19,6 +19,7 @@ from eventstore.postgres.connect import Database
 from eventstore.postgres.database_url import parsed
 from eventstore.postgres.errors import MalformedUrl, StoreUnavailable, UnsafeServer
 from tests.support.postgres.fault_proxy import fault_proxy
+from tests.support.values.certificates import issue, pem, private_pem
 
 
 async def answer(url: str, query: str) -> object:
@@ -59,6 +60,51 @@ def test_what_cannot_be_kept_is_refused_by_name(parameter: str, value: str) -> N
         parsed(f"postgresql://me:s3cret@host/x?{parameter}={value}")
     assert refusal.value.hint
     assert "s3cret" not in f"{refusal.value}"
+
+
+@pytest.mark.parametrize(("parameter", "value", "hint"), [
+    ("sslmode", "perhaps", "verify-full"), ("sslmode", "", "verify-full"), ("target_session_attrs", "writable", "read-write"),
+    ("sslnegotiation", "tls", "direct"), ("ssl_min_protocol_version", "1.2", "TLSv1.2"), ("sslrootcert", "system", "/etc/ssl"),
+])  # fmt: skip
+def test_a_value_that_a_parameter_cannot_have_is_refused_by_the_name_of_it(
+    parameter: str, value: str, hint: str
+) -> None:
+    with pytest.raises(MalformedUrl, match=parameter) as refusal:
+        parsed(f"postgresql://me:s3cret@host/x?{parameter}={value}")
+    assert hint in refusal.value.hint
+    assert "s3cret" not in f"{refusal.value}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Files for TLS: an authority, a certificate that belongs to no key here, and a text."""
+    (tmp_path / "authority").write_bytes(pem(issue("authority")))
+    (tmp_path / "certificate").write_bytes(pem(issue("client")))
+    (tmp_path / "key").write_bytes(private_pem(issue("other")))
+    (tmp_path / "text").write_text("no certificate")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("parameters", "message"), [
+    ("sslrootcert={}/nothing", "a file in sslrootcert that cannot be read: No such file"),
+    ("sslrootcert={}/text", "a file in sslrootcert that cannot be used for TLS"),
+    ("sslrootcert={}/authority&sslcrl={}/text", "a file in sslcrl that cannot be used for TLS"),
+    ("sslcert={}/certificate&sslkey={}/nothing", "a file in sslcert or sslkey that cannot be read: No such file"),
+    ("sslcert={}/certificate&sslkey={}/key", "a file in sslcert or sslkey that cannot be used for TLS"),
+    ("sslcert={}/certificate", "a file in sslcert that cannot be used for TLS"),
+])  # fmt: skip
+async def test_a_file_for_tls_that_is_of_no_use_is_no_outage(folder: Path, parameters: str, message: str) -> None:
+    with pytest.raises(MalformedUrl, match=message) as refusal:
+        await answer(f"postgresql://127.0.0.1:1/x?sslmode=require&{parameters.replace('{}', str(folder))}", "SELECT 1")
+    assert refusal.value.hint
+
+
+async def test_a_server_cannot_be_verified_without_authorities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("PGSSLROOTCERT", raising=False)
+    with pytest.raises(MalformedUrl, match="names no file with the authorities") as refusal:
+        await answer("postgresql://127.0.0.1:1/x?sslmode=verify-full", "SELECT 1")
+    assert "sslrootcert" in refusal.value.hint
 
 
 def test_a_channel_needs_no_binding_to_a_server_that_is_proved() -> None:
