@@ -498,6 +498,47 @@ async def test_a_statement_that_the_driver_refuses_is_no_outage(database: Databa
             await connection.fetch("SELECT $1::integer", "one")
 
 
+# Who owns the database may set defaults for its sessions. Here: what hides rows, shadows a function, or an operator.
+DEFAULTS_OF_OTHERS = {
+    "search_path": ("trap, pg_catalog", "SELECT encode(sha256('x'), 'hex')", "2d711642b726b04401627ca9fbac32f5"),
+    "transform_null_equals": ("on", "SELECT coalesce((NULL::text = NULL)::text, 'unknown')", "unknown"),
+    "constraint_exclusion": ("on", "SHOW constraint_exclusion", "partition"),
+    "row_security": ("on", "SHOW row_security", "off"),
+}
+
+
+@pytest.mark.parametrize("name", DEFAULTS_OF_OTHERS)
+async def test_no_default_of_the_database_changes_what_our_statements_mean(
+    database_url: str, sql: asyncpg.Connection, name: str
+) -> None:
+    await sql.execute(
+        "CREATE SCHEMA trap; "
+        "CREATE FUNCTION trap.sha256(bytea) RETURNS bytea LANGUAGE sql AS $$ SELECT '\\x00'::bytea $$"
+    )
+    value, statement, expected = DEFAULTS_OF_OTHERS[name]
+    await sql.execute(f'ALTER DATABASE "{await sql.fetchval("SELECT current_database()")}" SET {name} = {value}')
+    database = Database(database_url, pool_size=1)
+    await database.open()
+    async with database.connection() as connection:
+        found = str(await connection.fetchval(statement))
+    await database.close()
+    assert found.startswith(expected)
+
+
+async def test_rows_that_a_policy_would_hide_make_a_statement_fail(database: Database, sql: asyncpg.Connection) -> None:
+    await sql.execute(
+        "CREATE ROLE hookledger_test_bound; CREATE TABLE public.bound (a int); GRANT ALL ON public.bound TO PUBLIC; "
+        "ALTER TABLE public.bound ENABLE ROW LEVEL SECURITY; CREATE POLICY none ON public.bound USING (false)"
+    )
+    try:
+        with pytest.raises(StoreError, match="row-level security"):
+            async with database.transaction() as connection:
+                await connection.execute("SET LOCAL ROLE hookledger_test_bound")
+                await connection.fetch("SELECT * FROM public.bound")
+    finally:
+        await sql.execute("DROP TABLE public.bound; DROP ROLE hookledger_test_bound")
+
+
 async def test_a_deadlock_is_an_outage_since_the_next_time_may_do(database: Database, connect: Connect) -> None:
     other = await connect()
     await other.execute("BEGIN; SET deadlock_timeout = '1h'; SELECT pg_advisory_xact_lock(1)")
