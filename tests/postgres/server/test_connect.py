@@ -504,6 +504,8 @@ DEFAULTS_OF_OTHERS = {
     "transform_null_equals": ("on", "SELECT coalesce((NULL::text = NULL)::text, 'unknown')", "unknown"),
     "constraint_exclusion": ("on", "SHOW constraint_exclusion", "partition"),
     "row_security": ("on", "SHOW row_security", "off"),
+    "datestyle": ("'SQL, DMY'", "SELECT '2026-11-30'::date::text", "2026-11-30"),
+    "standard_conforming_strings": ("off", r"SELECT '\x'", r"\x"),
 }
 
 
