@@ -37,7 +37,16 @@ from daemon.pipeline.wakeup import Wakeup
 from daemon.signals import Ending
 from daemon.sources.client import require
 from daemon.sources.sources import CONNECTIONS, Sources
-from daemon.store import open_store, opened, pool_of_commands, pool_of_queries, pool_of_sources, query_pool, vault_of
+from daemon.store import (
+    keep_of,
+    open_store,
+    opened,
+    pool_of_commands,
+    pool_of_queries,
+    pool_of_sources,
+    query_pool,
+    vault_of,
+)
 from daemon.tasks import TaskGroup
 from daemon.tokens import Tokens
 from daemon.tracing import Tracing
@@ -48,7 +57,6 @@ from daemon.web.http.services import Services
 from eventstore.postgres import schema
 from eventstore.postgres.connect import Database, check_durability
 from eventstore.postgres.errors import StoreUnavailable
-from eventstore.progress.retention import Keep
 
 log = structlog.get_logger()
 
@@ -175,10 +183,7 @@ async def _run_on(
                 anchor_file=config.seal.anchor_file,
                 former_keys=config.seal.former_public_keys,
             ),
-            keep=Keep(
-                events=timedelta(days=config.retention.events_days),
-                attempts=timedelta(days=config.retention.attempts_days),
-            ),
+            keep=keep_of(config),
             feed=feed,
             tracing=tracing,
             success_lines_per_second=config.log.successes_per_second,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -21,6 +22,7 @@ from eventstore.embedded import EmbeddedServer
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreError
 from eventstore.postgres.query_pool import FairShare, QueryPool
+from eventstore.progress.retention import Keep
 
 log = structlog.get_logger()
 
@@ -142,3 +144,9 @@ def existing_vault(config: Config) -> Vault | None:
     """The same for a command that only reads; None on a machine that has no master key."""
     has_key = bool(config.signing.master_keys) or (config.database.data_dir / MASTER_KEY_FILE).exists()
     return vault_of(config) if has_key else None
+
+
+def keep_of(config: Config) -> Keep:
+    """For how long events and outcomes are kept."""
+    own = config.retention
+    return Keep(events=timedelta(days=own.events_days), attempts=timedelta(days=own.attempts_days))

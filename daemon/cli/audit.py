@@ -24,7 +24,7 @@ from daemon.core.routing.current import CurrentRoutes
 from daemon.route_state import FoldedLog
 from daemon.sealing.auditing import audit_seals
 from daemon.sealing.report import SealReport
-from daemon.store import existing_vault
+from daemon.store import existing_vault, keep_of
 from daemon.tasks import TaskGroup
 from daemon.web.api.audit import of_explanation
 from daemon.web.api.sources import of_place
@@ -185,6 +185,7 @@ def audit(
             end=end,
             tenant=tenant,
             schedule=schedule,
+            keep=keep_of(config),
             vault=existing_vault(config),
             processes=processes or min(MANY_PROCESSES, os.cpu_count() or 1),
         )
@@ -338,6 +339,8 @@ def _print_report(report: AuditReport, seals: SealReport | None, *, as_json: boo
         output.note(f"what was recorded before {output.cell(report.kept_from)} is no longer kept, and was not audited")
     for gap in report.gaps + report.unchecked:
         output.note(gap)
+    if report.broken_off is not None:
+        output.note(f"it broke off with: {output.plain(report.broken_off)}")
     rows = [(f.kind, f.table, f.key, f.event_id, f.tenant, f.detail) for f in report.findings]
     columns = ("finding", "table", "key", "event", "tenant", "detail")
     output.table(columns, rows, empty=_summary(report))

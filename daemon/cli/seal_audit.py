@@ -13,7 +13,7 @@ from daemon.cli.console.failures import CliError
 from daemon.config import Config
 from daemon.core.sealing.head import MalformedHead, PublicSealKey
 from daemon.sealing.anchors import Anchor, BadAnchors, parse_anchors
-from daemon.sealing.report import SealReport
+from daemon.sealing.report import UNKNOWN_SIGNER, SealReport
 from daemon.store import seal_keys_of
 from daemon.web.http import shapes
 
@@ -97,7 +97,9 @@ def show(report: SealReport) -> None:
     if report.dropped:
         output.note(f"{report.dropped:,} parts of seals are no longer kept, and were not compared")
     for gap in report.gaps:
-        output.note(f"{gap}: give --key, as GET /v1/seals/key shows it")
+        output.note(f"{gap}: give --key, as GET /v1/seals/key shows it" if gap == UNKNOWN_SIGNER else gap)
+    if report.broken_off is not None:
+        output.note(f"the comparison broke off with: {output.plain(report.broken_off)}")
     rows = [(f.part, f.seal, f.detail) for f in report.findings]
     output.table(("part", "seal", "finding"), rows, empty=_without_findings(report))
     output.fields(

@@ -20,8 +20,11 @@ from daemon.sealing.contents import contents
 from daemon.sealing.report import SealReport
 from daemon.sealing.rows import content_of
 from eventstore.domain_events import ticks
+from eventstore.postgres import schema_lines
 from eventstore.postgres.connect import Database
+from eventstore.postgres.errors import ChainBroken, StoreError, StoreUnavailable
 from eventstore.progress import retention
+from eventstore.queries import unreadable
 from eventstore.seals import covered, strays, turns
 from eventstore.seals.stored import SealMark, SealRow
 
@@ -72,6 +75,39 @@ async def audit_seals(
     these seals.
     """
     report = SealReport(is_signer_known=bool(keys))
+    try:
+        await _walk(database, report, keys=keys, anchors=anchors, start=start, end=end)
+    except (StoreUnavailable, ChainBroken):
+        raise
+    except (StoreError, *unreadable.ERRORS) as error:
+        if not await _note_unreadable(database, report):
+            raise
+        report.broken_off = f"{error}"
+    return report
+
+
+async def _note_unreadable(database: Database, report: SealReport) -> bool:
+    """Adds what keeps the seals from being read. True if there is something."""
+    for time in await unreadable.times(database):
+        report.add(time.table, f"{time.key}: {time.detail}")
+    for fault in await schema_lines.faults(database):
+        report.add("schema", f"{fault.part}: {fault.detail}")
+    try:
+        await retention.horizon(database)
+    except StoreError as error:
+        report.add("meta", str(error))
+    return bool(report.findings)
+
+
+async def _walk(
+    database: Database,
+    report: SealReport,
+    *,
+    keys: Collection[bytes],
+    anchors: Sequence[Anchor],
+    start: datetime,
+    end: datetime,
+) -> None:
     origin = await turns.origin(database)
     deleted = await lifecycle_signatures.deleted_routes(database, report, keys)
     walk = seal_chain.Walk(name=log_name(origin), keys=keys, sizes={anchor.size for anchor in anchors})
@@ -93,7 +129,6 @@ async def audit_seals(
         await _compare_present(database, report, walk.last, restored)
     ours = [PublicSealKey(name=walk.name, key=key) for key in keys]
     anchored.compare(report, anchors, name=walk.name, keys=ours, heads=walk.heads, size=walk.tree.size)
-    return report
 
 
 async def _judge(database: Database, report: SealReport, run: _Run, origin: str, deleted: set[UUID]) -> None:

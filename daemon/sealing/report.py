@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
+UNKNOWN_SIGNER = "without a public key of ours it was not checked who signed the seals, so anybody may have made them"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealFinding:
@@ -25,6 +27,7 @@ class SealReport:
     `is_signer_known` is False if there is no key of ours to check signatures with.
 
     `sealed_until` is the time of the newest seal: what came after it is not sealed yet. None if there is no seal.
+    `broken_off` is the error by which the audit did not come to its end, for the operator only.
     """
 
     seals: int = 0
@@ -34,14 +37,18 @@ class SealReport:
     anchors: int = 0
     is_signer_known: bool = True
     sealed_until: datetime | None = None
+    broken_off: str | None = None
     findings: list[SealFinding] = field(default_factory=list)
 
     @property
     def gaps(self) -> list[str]:
         """Why the seals prove less than they could, in sentences."""
-        if self.is_signer_known or not self.seals:
-            return []
-        return ["without a public key of ours it was not checked who signed the seals, so anybody may have made them"]
+        gaps = []
+        if self.broken_off is not None:
+            gaps.append("the seals were not compared to their end, because of what was found")
+        if not self.is_signer_known and self.seals:
+            gaps.append(UNKNOWN_SIGNER)
+        return gaps
 
     def add(self, part: str, detail: str, *, seal: int | None = None) -> None:
         """Adds a finding."""
