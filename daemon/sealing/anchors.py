@@ -6,11 +6,13 @@ is the signed note. Other members do not count. A file with a single note in its
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
 
+from daemon.core.events import raw_json
 from daemon.core.sealing.head import ForeignSignature, MalformedHead, PublicSealKey, SignedHead, log_name, parse_head
 from daemon.sealing.report import SealReport
 
@@ -33,13 +35,15 @@ class Anchor:
 
 def parse_anchors(text: str) -> list[Anchor]:
     """The heads in a file of anchors. Raises BadAnchors, also if there is none."""
+    if text.startswith("\ufeff"):
+        raise BadAnchors("it begins with a byte order mark, so somebody has edited it: save it as UTF-8 without one")
     if not text.lstrip().startswith("{"):
         try:
             return [Anchor(line=1, signed=parse_head(text))]
         except MalformedHead as error:
             raise BadAnchors(f"this holds no signed head: {error}") from error
     anchors = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(io.StringIO(text), 1):  # not all of them at once, and at line feeds alone
         if not line.strip():
             continue
         try:
@@ -51,10 +55,13 @@ def parse_anchors(text: str) -> list[Anchor]:
 
 def _note(line: str) -> str:
     try:
-        parsed = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
+        parsed = raw_json.members(line) if isinstance(orjson.loads(line), dict) else []
+    except (ValueError, RecursionError) as error:
         raise MalformedHead("it is no JSON; was it cut off?") from error
-    note = parsed.get("note") if isinstance(parsed, dict) else None
+    notes = [orjson.loads(value) for name, value in parsed if name == "note"]
+    if len(notes) > 1:
+        raise MalformedHead("it has two notes: somebody has changed it")
+    note = notes[0] if notes else None
     if not isinstance(note, str):
         raise MalformedHead("it has no note")
     return note
