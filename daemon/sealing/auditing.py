@@ -112,10 +112,10 @@ async def _walk(
     deleted = await lifecycle_signatures.deleted_routes(database, report, keys)
     walk = seal_chain.Walk(name=log_name(origin), keys=keys, sizes={anchor.size for anchor in anchors})
     run = _Run(SealMark())
-    restored = 0
+    restored = SealMark()
     async for previous, row in walk.seals(database, report):
         if row.origin != origin:
-            restored = row.n
+            restored = row.mark
         is_of_period = row.at >= start and (previous is None or previous.at < end)
         if not is_of_period or not run.takes(row):
             await _judge(database, report, run, origin, deleted)
@@ -153,7 +153,7 @@ def _rows_of(row: SealRow) -> int:
     return sum(row.event_rows) + sum(row.attempt_rows)
 
 
-async def _compare_present(database: Database, report: SealReport, last: SealRow, restored: int) -> None:
+async def _compare_present(database: Database, report: SealReport, last: SealRow, restored: SealMark) -> None:
     """What may only have grown since the newest seal, and rows that no seal can cover."""
     checkpoints, now = await strays.present(database)
     if len(checkpoints) != len(last.checkpoints):
@@ -171,5 +171,5 @@ async def _compare_present(database: Database, report: SealReport, last: SealRow
             report.add("meta", f"{name} went back from {sealed} to {kept_from}", seal=last.n)
         elif kept_from is not None and kept_from > now:
             report.add("meta", f"{name} is {kept_from}, in the future")
-    for stray in await strays.strays(database, upto_tick=last.tick, restored=restored):
+    for stray in await strays.strays(database, restored=restored.n, restored_tick=restored.tick):
         report.add(stray.part, stray.detail)

@@ -13,17 +13,19 @@ _SECONDS = 300.0
 
 # Scalar subqueries, so that the conditions use the indexes of the columns.
 _NEXT = "(SELECT pg_snapshot_xmax(pg_current_snapshot()))"
-# $1 the tick of the newest seal, $2 the newest seal of earlier lineages, 0 if there is none.
+# $1 the newest seal of earlier lineages, $2 its tick, 0 if there is none. An event that was sealed under another tick
+# than the one that reads it was read again after a restore, by a later tick.
 _STRAYS = f"""
 SELECT 'domain_event' AS part, 'event ' || seq || ' has a transaction or a tick that never was' AS detail
   FROM hookledger.domain_event
  WHERE txid >= {_NEXT} OR txid = '0'::xid8 AND tick IS NULL
-    OR tick > (SELECT coalesce(max(tick), 0) FROM hookledger.tick) OR tick < 1 OR sealed_tick > $1 OR sealed_tick < 1
+    OR tick > (SELECT coalesce(max(tick), 0) FROM hookledger.tick) OR tick < 1
+    OR sealed_tick > $2 OR sealed_tick < 1 OR sealed_tick IS NOT NULL AND tick <= sealed_tick
  UNION ALL
 SELECT 'attempt', 'attempt ' || number || ' of event ' || seq || ' to route ' || route_id
        || ' has a transaction or a seal that never was'
   FROM hookledger.attempt
- WHERE txid >= {_NEXT}::text::bigint OR txid < 1 AND seal IS NULL OR seal > $2 OR seal < 1
+ WHERE txid >= {_NEXT}::text::bigint OR txid < 1 AND seal IS NULL OR seal > $1 OR seal < 1
  UNION ALL
 SELECT 'tick', 'tick ' || t.tick || ' has a number that is not given' FROM hookledger.tick t WHERE t.tick < 1
  UNION ALL
@@ -56,12 +58,12 @@ class Stray(NamedTuple):
     detail: str
 
 
-async def strays(database: Database, *, upto_tick: int, restored: int) -> list[Stray]:
-    """A hundred such rows at most. `upto_tick` is the tick of the newest seal, `restored` the newest seal from before a
-    dump was restored, 0 if none was.
+async def strays(database: Database, *, restored: int, restored_tick: int) -> list[Stray]:
+    """A hundred such rows at most. `restored` is the newest seal from before a dump was restored, with its tick, both 0
+    if none was.
     """
     async with database.connection(seconds=_SECONDS) as connection:
-        rows = await connection.fetch(_STRAYS, upto_tick, restored)
+        rows = await connection.fetch(_STRAYS, restored, restored_tick)
     return [Stray(*row.values()) for row in rows]
 
 

@@ -149,6 +149,27 @@ OTHERS = {
     "outcomes said to be dropped later than they can be": (
         "INSERT INTO hookledger.meta VALUES ('attempts_kept_from', (clock_timestamp() + interval '1 day')::text)"
     ),
+    **{
+        f"{place} event read by an earlier tick than it was sealed under": (
+            "UPDATE hookledger.domain_event SET sealed_tick = hookledger.tick_of(txid), tick = 1, txid = '0'::xid8 "
+            f"WHERE {_row('domain_event', 'seq', place)}"
+        )
+        for place in PLACES
+    },
+    **{
+        f"{place} event read by a later tick than it was sealed under": (
+            "UPDATE hookledger.domain_event SET sealed_tick = hookledger.tick_of(txid), "
+            "tick = (SELECT max(tick) FROM hookledger.tick), txid = '0'::xid8 "
+            f"WHERE {_row('domain_event', 'seq', place)}"
+        )
+        for place in PLACES
+    },
+    **{
+        f"{place} outcome of another tick than it was sealed with": (
+            f"UPDATE hookledger.attempt SET sealed_tick = tick, tick = tick + 1 WHERE {_row('attempt', 'at', place)}"
+        )
+        for place in PLACES
+    },
     "a seal from before Christ": "UPDATE hookledger.seal SET at = '0044-03-15 BC' WHERE n = 2",
     "a seal of no time": "UPDATE hookledger.seal SET at = 'infinity' WHERE n = 2",
     "a seal of a day before Christ": "UPDATE hookledger.seal SET event_days[1] = '0044-03-15 BC' WHERE n = 2",
