@@ -265,6 +265,11 @@ TAMPERINGS = [
     Tampering("route_event, the first deleted", "DELETE FROM route_event WHERE pos = 1", "error: position 1 of the route log is missing"),
     Tampering("route_event, the last deleted", "DELETE FROM route_event WHERE pos = (SELECT max(pos) FROM route_event)", "unexplained tick .*the route log ends before that"),
     Tampering("route_event, all deleted", "DELETE FROM route_event", "the route log ends before that"),
+    # ---- rows that nobody would look at, and marks by which a fault would be none
+    Tampering("attempt, days before its event", "SELECT ensure_partitions(current_date - 6, current_date);" + _copied(FIRST, at="at - interval '5 days'", started_at="started_at - interval '5 days'"), "unexplained attempt .*recorded more than a day before its event"),
+    _retry("replay of none", "replay = gen_random_uuid()", "unexplained retry .*no such replay is of this route and this time"),
+    _retry("replay of another route", "replay = (SELECT id FROM replay LIMIT 1)", "unexplained retry .*no such replay is of this route"),
+    Tampering("retry, failures of a replay", "INSERT INTO replay (id, route_id, tenant, wanted, since, until, sendable_from, actor, origin, state, ended_at, total) SELECT '00000000-0000-0000-0000-000000000001', route_id, tenant, 'all', event_time, event_time + interval '1 hour', event_time, 'x', 'x', 'done', now(), 1 FROM retry WHERE seq = (SELECT seq FROM domain_event WHERE id = 'late-0'); UPDATE retry SET replay = '00000000-0000-0000-0000-000000000001', failures = 59 WHERE seq = (SELECT seq FROM domain_event WHERE id = 'late-0')", "unexplained retry .*failures is 59, and 1 attempt are recorded"),
     # ---- times that are none, and what else no column of ours ever holds
     _attempt("started_at never", "started_at = 'infinity'", "started_at is infinity, which is no time"),
     _attempt("started_at before all", "started_at = '-infinity'", "started_at is -infinity, which is no time"),
