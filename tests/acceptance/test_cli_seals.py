@@ -175,6 +175,7 @@ async def audited_by_others(tmp_path: Path, database_url: str, url: str, anchors
         (b"\xff", "is no text"),
         ("\ufeff{}\n", "begins with a byte order mark"),
         ('{"note": "a", "note": "b"}\n', "line 1 is no signed head: it has two notes"),
+        ('{"note": "a", "no\\u0074e": "b"}\n', "line 1 is no signed head: it has two notes"),
         ("{}\x0b{}\n", "line 1 is no signed head: it is no JSON"),
         ("{" * 100_000, "line 1 is no signed head: it is no JSON"),
         ('{"note": ' + "[" * 2000 + "]" * 2000 + "}", "line 1 is no signed head: it is no JSON"),

@@ -17,6 +17,7 @@ import base64
 import binascii
 import hashlib
 import re
+import sys
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature
@@ -155,7 +156,9 @@ def parse_head(note: str) -> SignedHead:
             f"a signed head has {_MOST_SIGNATURES} signatures at most, and this one has {len(signed):,}"
         )
     signatures = tuple(_signature(line) for line in signed)
-    return SignedHead(head=TreeHead(origin=origin, size=int(size), root=root), signatures=signatures)
+    # Of a year of heads there are half a million, with the same names.
+    head = TreeHead(origin=sys.intern(origin), size=int(size), root=root)
+    return SignedHead(head=head, signatures=signatures)
 
 
 def log_name(origin: str) -> str:
@@ -170,7 +173,7 @@ def _signature(line: str) -> tuple[str, bytes, bytes]:
     # Signatures by others, as of witnesses, may be longer.
     if dash != "—" or not 0 < len(name) <= 256 or len(raw) < _ID_BYTES + _SIGNATURE_BYTES:
         raise MalformedHead("the signature of a head is cut off, or no base64")
-    return name, raw[:_ID_BYTES], raw[_ID_BYTES:]
+    return sys.intern(name), raw[:_ID_BYTES], raw[_ID_BYTES:]
 
 
 def _decoded(text: str) -> bytes:
