@@ -174,6 +174,7 @@ def audit(
         raise click.UsageError("--anchors compares the seals, which cover all tenants: leave --tenant out")
     config = settings(config_file)
     schedule = DeliverySchedule(retry=config.retry_policy, timeout=timedelta(seconds=config.delivery.timeout_seconds))
+    every = timedelta(seconds=config.seal.every_seconds)
     heads, keys = seal_audit.anchors_in(anchors), seal_audit.known_keys(config, key_file)
     if heads and not keys:
         raise click.UsageError("--anchors compares signed heads: give --key, as GET /v1/seals/key shows it")
@@ -195,7 +196,9 @@ def audit(
             return await judge(database), None
         async with TaskGroup() as both:  # each computes while the database answers the other
             judging = both.create_task(judge(database))
-            sealed = both.create_task(audit_seals(database, keys=keys, anchors=heads, start=start, end=end))
+            sealed = both.create_task(
+                audit_seals(database, keys=keys, anchors=heads, start=start, end=end, every=every)
+            )
         return judging.result(), sealed.result()
 
     route_state.collect_seldom()

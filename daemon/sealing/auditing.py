@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from daemon.core.sealing.head import PublicSealKey, log_name
@@ -25,7 +25,7 @@ from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import ChainBroken, StoreError, StoreUnavailable
 from eventstore.progress import retention
 from eventstore.queries import unreadable
-from eventstore.seals import covered, strays, turns
+from eventstore.seals import covered, stored, strays, turns
 from eventstore.seals.stored import SealMark, SealRow
 
 # A run has so many seals, rows, ticks and events of the route log at most, or is one seal.
@@ -33,6 +33,11 @@ _RUN_SEALS = 500
 _RUN_ROWS = 50_000
 _RUN_TICKS = 20_000
 _RUN_ROUTE_EVENTS = 20_000
+
+# For so long, or for so many times the wait between two seals, something may be recorded before it is sealed: a seal of
+# much takes a while.
+_UNSEALED = timedelta(minutes=10)
+_UNSEALED_TURNS = 3
 
 
 @dataclass(slots=True)
@@ -68,15 +73,18 @@ async def audit_seals(
     anchors: Sequence[Anchor] = (),
     start: datetime,
     end: datetime,
+    every: timedelta | None = None,
 ) -> SealReport:
     """Recomputes the chain of all seals, and what those cover that were made in [start, end), with the one after it.
 
     `keys` are the public keys that are ours, none if they are not known here. `anchors` are heads that must be heads of
-    these seals.
+    these seals. With `every`, the wait between two seals, it looks whether sealing stands still.
     """
     report = SealReport(is_signer_known=bool(keys))
     try:
         await _walk(database, report, keys=keys, anchors=anchors, start=start, end=end)
+        if every is not None and not report.findings:
+            report.unsealed = await _unsealed(database, max(_UNSEALED, every * _UNSEALED_TURNS))
     except (StoreUnavailable, ChainBroken):
         raise
     except (StoreError, *unreadable.ERRORS) as error:
@@ -84,6 +92,14 @@ async def audit_seals(
             raise
         report.broken_off = f"{error}"
     return report
+
+
+async def _unsealed(database: Database, most: timedelta) -> tuple[datetime, datetime] | None:
+    """From when until when things were recorded that are not sealed, if that is for longer."""
+    last = await stored.newest(database)
+    mark = SealMark() if last is None else last.mark
+    found = await strays.unsealed(database, mark, origin=await turns.origin(database))
+    return None if found is None or found[1] - found[0] <= most else found
 
 
 async def _note_unreadable(database: Database, report: SealReport) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from daemon.core.texts import moment
+
 UNKNOWN_SIGNER = "without a public key of ours it was not checked who signed the seals, so anybody may have made them"
 
 
@@ -27,6 +29,7 @@ class SealReport:
     `is_signer_known` is False if there is no key of ours to check signatures with.
 
     `sealed_until` is the time of the newest seal: what came after it is not sealed yet. None if there is no seal.
+    `unsealed` is from when until when things were recorded that are not sealed, if that is for longer than it may be.
     `broken_off` is the error by which the audit did not come to its end, for the operator only.
     """
 
@@ -37,6 +40,7 @@ class SealReport:
     anchors: int = 0
     is_signer_known: bool = True
     sealed_until: datetime | None = None
+    unsealed: tuple[datetime, datetime] | None = None
     broken_off: str | None = None
     findings: list[SealFinding] = field(default_factory=list)
 
@@ -46,6 +50,12 @@ class SealReport:
         gaps = []
         if self.broken_off is not None:
             gaps.append("the seals were not compared to their end, because of what was found")
+        if self.unsealed is not None:
+            since, until = map(moment, self.unsealed)
+            gaps.append(
+                f"what was recorded from {since} to {until} is not sealed, so that no change of it is found: see why "
+                "sealing stands still"
+            )
         if not self.is_signer_known and self.seals:
             gaps.append(UNKNOWN_SIGNER)
         return gaps

@@ -147,7 +147,8 @@ class _RunningAudit:
             if job.tenant is None:
                 ours = (key.public for key in self._services.keychain.seal_keys)
                 keys = [*ours, *config.seal.former_public_keys]
-                seals = await audit_seals(database, keys=keys, start=start, end=end)
+                every = timedelta(seconds=config.seal.every_seconds)
+                seals = await audit_seals(database, keys=keys, start=start, end=end, every=every)
         found = report.found + (0 if seals is None else len(seals.findings))
         self.progress = AuditProgress(events=report.events, reached=self.progress.reached, found=found)
         return AuditEnd(
