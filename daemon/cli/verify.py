@@ -28,7 +28,7 @@ def verify(file: Path, key_file: Path | None, config_file: Path | None, as_json:
     """Check the proof of a delivery, offline.
 
     FILE is what GET /v1/tenants/…/deliveries/…/proof answers. Exits with 1 unless its rows are in seals, its seals in
-    the tree of a head, and the head signed by that key.
+    the tree of a head, and the head signed by that key. That there are no other outcomes it cannot prove: an audit can.
     """
     try:
         document = proof.parse(seal_audit.read(file, PROOF_BYTES))
@@ -102,7 +102,7 @@ def _show(proven: ProvenDelivery) -> None:
             *(() if proven.message is None else (("message", proven.message),)),
             ("route", proven.route),
             ("sealed until", proven.sealed_at),
-            ("not sealed", f"{proven.unsealed} later outcomes" if proven.unsealed else "nothing"),
+            ("not sealed", f"{proven.unsealed or 'no'} outcomes, by what the document says"),
             ("signed head", f"{proven.head.size:,} seals of {proven.head.origin}"),
             ("key", proven.key.text),
         ]
