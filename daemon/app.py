@@ -19,23 +19,25 @@ from functools import partial
 
 import structlog
 
-from daemon import __version__, open_files
+from daemon import __version__
 from daemon.catalogue import Catalogue, add_operational
 from daemon.commands import CommandLimits, Commands
 from daemon.config import Config, ListenAddress
-from daemon.keys import Keychain
-from daemon.metrics import CLIENTS, RECEIVERS, Metrics
+from daemon.credentials.keys import Keychain
+from daemon.credentials.tokens import Tokens
 from daemon.operations import audience_of
+from daemon.pipeline.http_client.sender import Sender
 from daemon.pipeline.intake.event_feed import EventFeed
 from daemon.pipeline.intake.projection import Projection
 from daemon.pipeline.scheduling.pools import SendingLimits
 from daemon.pipeline.sending.attempt import AttemptSettings
-from daemon.pipeline.sending.sender import Sender
 from daemon.pipeline.supervisor import Pipeline, incarnation
 from daemon.pipeline.upkeep.sealing import SealSettings
 from daemon.pipeline.wakeup import Wakeup
-from daemon.signals import Ending
-from daemon.sources.client import require
+from daemon.runtime import open_files
+from daemon.runtime.signals import Ending
+from daemon.runtime.tasks import TaskGroup
+from daemon.sources.kafka.client import require
 from daemon.sources.sources import CONNECTIONS, Sources
 from daemon.store import (
     keep_of,
@@ -47,9 +49,8 @@ from daemon.store import (
     query_pool,
     vault_of,
 )
-from daemon.tasks import TaskGroup
-from daemon.tokens import Tokens
-from daemon.tracing import Tracing
+from daemon.telemetry.metrics import CLIENTS, RECEIVERS, Metrics
+from daemon.telemetry.spans import Tracing
 from daemon.web.app import build, build_ops
 from daemon.web.http.connections import ConnectionLimits
 from daemon.web.http.listeners import Listeners, serving

@@ -19,13 +19,15 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from daemon import __version__, app, logs, open_files, route_state
+from daemon import __version__, app, route_state
 from daemon.app import Running
 from daemon.config import Config
-from daemon.metrics import Metrics
 from daemon.pipeline.wakeup import Wakeup
-from daemon.signals import Ending
-from daemon.tasks import TaskGroup
+from daemon.runtime import open_files
+from daemon.runtime.signals import Ending
+from daemon.runtime.tasks import TaskGroup
+from daemon.telemetry import logs
+from daemon.telemetry.metrics import Metrics
 from daemon.web.http.listeners import Listeners
 
 log = structlog.get_logger()

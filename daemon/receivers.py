@@ -13,8 +13,8 @@ from uuid import UUID
 
 from daemon.core.delivery.health import AnsweredRequest, HealthState, ReceiverHealth
 from eventstore.postgres.connect import Database
-from eventstore.queries import route_health
-from eventstore.queries.route_health import HealthRow, StoredHealth, Waiting
+from eventstore.queries.metrics import route_health
+from eventstore.queries.metrics.route_health import HealthRow, StoredHealth, Waiting
 
 _NOTHING_WAITS = Waiting(number=0, parked=0, is_exact=True, due_at=None)
 

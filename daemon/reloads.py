@@ -20,10 +20,10 @@ from typing import Protocol
 
 import structlog
 
-from daemon import service_manager
 from daemon.config import Config, changed_keys, check_change
 from daemon.pipeline.wakeup import Wakeup
-from daemon.signals import Signals
+from daemon.runtime import service_manager
+from daemon.runtime.signals import Signals
 
 log = structlog.get_logger()
 

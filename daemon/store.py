@@ -16,7 +16,7 @@ import structlog
 from daemon.config import Config
 from daemon.config.sections import DatabaseSection
 from daemon.core.sealing.head import SealKey
-from daemon.keys import Vault, master_key_file
+from daemon.credentials.keys import Vault, master_key_file
 from eventstore import embedded
 from eventstore.embedded import EmbeddedServer
 from eventstore.postgres.connect import Database

@@ -28,16 +28,16 @@ from daemon.audit.part_messages import PartOrders
 from daemon.audit.parts import AuditPartFailed
 from daemon.audit.ranged_counts import RangedCounts
 from daemon.core.routing.index import RouteIndex
+from daemon.credentials.keys import Vault
 from daemon.expressions.judging import FilterPlaces
-from daemon.keys import Vault
 from daemon.route_state import FoldedLog
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import ChainBroken, StoreError, StoreUnavailable
 from eventstore.postgres.snapshot import snapshot
 from eventstore.progress import retention
 from eventstore.progress.retention import Keep
-from eventstore.queries import audited, log_marks, unreadable
-from eventstore.queries.log_marks import LogMarks
+from eventstore.queries.auditing import audited, log_marks, unreadable
+from eventstore.queries.auditing.log_marks import LogMarks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

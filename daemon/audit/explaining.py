@@ -16,12 +16,12 @@ from daemon.audit.explanation_facts import Explained
 from daemon.audit.recompute import in_range
 from daemon.core.delivery import answer
 from daemon.core.delivery.answer import Outcome
-from daemon.core.delivery.explanation_text import ExplainedDecision, ExplanationFacts, sentence
 from daemon.core.delivery.status import FinalOutcome, status_of
 from daemon.core.routing.decision import Decision, Judgement
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.timeline import Timeline
 from daemon.core.routing.windows import Window
+from daemon.core.sentences.explanations import ExplainedDecision, ExplanationFacts, sentence
 from daemon.core.webhook.payload import PayloadEvent
 from daemon.expressions.judging import EventJudge, FilterPlaces
 from daemon.expressions.stored_events import payload_event
@@ -30,8 +30,8 @@ from eventstore.domain_events import ticks
 from eventstore.domain_events.events import StoredEvent
 from eventstore.postgres.connect import Database
 from eventstore.progress import retention
-from eventstore.queries import attempts as outcomes
-from eventstore.queries.attempts import RecordedAttempt, WaitingState
+from eventstore.queries.deliveries import attempts as outcomes
+from eventstore.queries.deliveries.attempts import RecordedAttempt, WaitingState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

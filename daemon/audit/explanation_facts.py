@@ -8,17 +8,17 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from daemon.core.delivery.answer import Outcome
-from daemon.core.delivery.explanation_text import ExplainedDecision, ExplanationFacts, RouteChange
-from daemon.core.delivery.waiting_text import SentAgain, WaitingFacts
 from daemon.core.routing.decision import Judgement
 from daemon.core.routing.route import LifecycleEventType
 from daemon.core.routing.timeline import Timeline
+from daemon.core.sentences.explanations import ExplainedDecision, ExplanationFacts, RouteChange
+from daemon.core.sentences.waiting import SentAgain, WaitingFacts
 from eventstore import route_log
 from eventstore.domain_events.events import StoredEvent
 from eventstore.postgres.connect import Database
-from eventstore.queries import waiting_reasons
-from eventstore.queries.attempts import RecordedAttempt, WaitingState
-from eventstore.queries.waiting_reasons import WaitingReason
+from eventstore.queries.deliveries import waiting_reasons
+from eventstore.queries.deliveries.attempts import RecordedAttempt, WaitingState
+from eventstore.queries.deliveries.waiting_reasons import WaitingReason
 from eventstore.route_log.log import RouteEvent
 
 _CHANGED = (ExplainedDecision.SUPPRESSED, ExplainedDecision.DISABLED, ExplainedDecision.AFTER_DELETION)

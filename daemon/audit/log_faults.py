@@ -12,8 +12,8 @@ from eventstore import domain_events
 from eventstore.postgres.connect import Database
 from eventstore.progress import retention
 from eventstore.progress.retention import Keep
-from eventstore.queries import log_marks
-from eventstore.queries.log_marks import AuditedRange, LogMarks, WrongPacked, WrongTick
+from eventstore.queries.auditing import log_marks
+from eventstore.queries.auditing.log_marks import AuditedRange, LogMarks, WrongPacked, WrongTick
 
 # Each mark of retention, and the log that it is about.
 _LOGS = {"events_kept_from": "domain_event", "attempts_kept_from": "attempt"}

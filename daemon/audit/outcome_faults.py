@@ -16,7 +16,7 @@ from daemon.core.routing.route import Route
 from daemon.core.routing.timeline import Timeline
 from daemon.core.texts import moment
 from eventstore.domain_events.events import StoredEvent
-from eventstore.queries.audited import AuditedAttempt
+from eventstore.queries.auditing.audited import AuditedAttempt
 
 # After a disable was acknowledged no process starts a request any more when so much time has passed.
 SENT_AFTER_CLOSE = timedelta(seconds=1)

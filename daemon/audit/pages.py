@@ -21,8 +21,8 @@ from eventstore.postgres.connect import Database
 from eventstore.postgres.snapshot import snapshot
 from eventstore.progress import retention
 from eventstore.progress.retention import Horizon
-from eventstore.queries import audited, log_marks
-from eventstore.queries.audited import AuditedRecord
+from eventstore.queries.auditing import audited, log_marks
+from eventstore.queries.auditing.audited import AuditedRecord
 
 # The bounds of a period of which none is given. The end is not now: after its clock went back, the database records
 # events at a later time than that.

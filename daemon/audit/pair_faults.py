@@ -22,7 +22,7 @@ from daemon.core.routing.decision import Decision
 from daemon.core.routing.timeline import Timeline
 from daemon.core.texts import moment
 from eventstore.domain_events.events import StoredEvent
-from eventstore.queries.audited import AuditedAttempt, AuditedParked, AuditedRetry
+from eventstore.queries.auditing.audited import AuditedAttempt, AuditedParked, AuditedRetry
 
 # Between reading a clock and writing what follows from it, and for clocks of several machines.
 _SLACK = timedelta(seconds=10)

@@ -16,7 +16,7 @@ from daemon.audit.findings import AuditReport
 from daemon.audit.pages import AuditScope, SeqRange
 from daemon.audit.pair_faults import DeliverySchedule
 from daemon.audit.ranged_counts import RangedCounts
-from eventstore.queries.log_marks import AuditedRange
+from eventstore.queries.auditing.log_marks import AuditedRange
 
 LENGTH = struct.Struct(">Q")
 

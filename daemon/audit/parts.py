@@ -18,7 +18,7 @@ import daemon
 from daemon.audit import part_messages
 from daemon.audit.pages import SeqRange
 from daemon.audit.part_messages import LENGTH, PartFailure, PartFault, PartOrders, PartReport
-from daemon.tasks import TaskGroup
+from daemon.runtime.tasks import TaskGroup
 from eventstore.postgres.errors import ChainBroken, StoreUnavailable
 
 # Fewer events are judged while another process starts, which takes a second of a core.

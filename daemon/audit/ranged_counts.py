@@ -9,7 +9,7 @@ from uuid import UUID
 from daemon.audit.findings import AuditFinding, FindingKind
 from daemon.core.routing.index import RouteIndex
 from eventstore.domain_events.ticks import LogPosition
-from eventstore.queries.log_marks import AuditedRange
+from eventstore.queries.auditing.log_marks import AuditedRange
 
 
 class RangedCounts:

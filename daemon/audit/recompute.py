@@ -9,7 +9,7 @@ from daemon.core.webhook.payload import EventFilters
 from daemon.expressions.stored_events import payload_event
 from eventstore.domain_events.events import StoredEvent
 from eventstore.domain_events.ticks import LogPosition
-from eventstore.queries.attempts import WaitingState
+from eventstore.queries.deliveries.attempts import WaitingState
 
 
 def filters_of(event: StoredEvent) -> EventFilters:

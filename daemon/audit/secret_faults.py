@@ -14,7 +14,7 @@ from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import RouteStatus
 from daemon.core.routing.timeline import Timeline
 from daemon.core.webhook.signing import fingerprint
-from daemon.keys import Vault, WrongMasterKey, secret_context
+from daemon.credentials.keys import Vault, WrongMasterKey, secret_context
 from daemon.route_state import FoldedLog
 from eventstore.postgres.connect import Database
 from eventstore.route_log import sealed_secrets

@@ -14,8 +14,8 @@ from daemon.route_state import FoldedLog
 from eventstore.postgres.connect import Database
 from eventstore.progress import retention
 from eventstore.progress.retention import Horizon
-from eventstore.queries import strays
-from eventstore.queries.strays import RowGroup
+from eventstore.queries.auditing import strays
+from eventstore.queries.auditing.strays import RowGroup
 
 
 async def find(

@@ -9,7 +9,7 @@ from daemon.core.texts import moment
 from eventstore.domain_events import lost_log
 from eventstore.postgres.connect import Database
 from eventstore.progress import retention
-from eventstore.queries import attempts
+from eventstore.queries.deliveries import attempts
 
 
 async def sentence(database: Database, event_id: str, tenant: str | None, *, for_people: bool = False) -> str:

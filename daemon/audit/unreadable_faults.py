@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from daemon.audit.findings import AuditFinding, FindingKind
 from eventstore.postgres.connect import Database
-from eventstore.queries import unreadable
+from eventstore.queries.auditing import unreadable
 
 
 async def find(database: Database) -> list[AuditFinding]:

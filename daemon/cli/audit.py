@@ -22,12 +22,12 @@ from daemon.cli.peer import LiveProjection, fetch_projection
 from daemon.cli.store import config_option, settings, tenant_option, with_store
 from daemon.core.routing.current import CurrentRoutes
 from daemon.route_state import FoldedLog
+from daemon.runtime.tasks import TaskGroup
 from daemon.sealing.auditing import audit_seals
 from daemon.sealing.report import SealReport
 from daemon.store import existing_vault, keep_of
-from daemon.tasks import TaskGroup
-from daemon.web.api.audit import of_explanation
-from daemon.web.api.sources import of_place
+from daemon.web.api.auditing.audit import of_explanation
+from daemon.web.api.events.sources import of_place
 from daemon.web.http import shapes
 from eventstore import domain_events
 from eventstore.postgres.connect import Database

@@ -13,23 +13,23 @@ from uuid import UUID
 import click
 
 from daemon import deliveries as log_of_deliveries
-from daemon import replays, route_state
+from daemon import route_state
 from daemon.cli.console import output, parsing
 from daemon.cli.console.failures import CliError
 from daemon.cli.store import command_context, config_option, reason_option, settings, with_store
-from daemon.core.delivery.failure_text import error_code
 from daemon.core.delivery.status import ListStatus
 from daemon.core.events.catalogue import name_problem
 from daemon.core.routing.index import RouteIndex
-from daemon.deliveries import DeliveryDetail, DeliveryFilter, ListedDelivery, SearchUnfinished
-from daemon.keys import Keychain
+from daemon.core.sentences.failures import error_code
+from daemon.credentials.keys import Keychain
+from daemon.deliveries import DeliveryDetail, DeliveryFilter, ListedDelivery, SearchUnfinished, replays
 from daemon.store import vault_of
-from daemon.web.api import deliveries as shapes
+from daemon.web.api.deliveries import deliveries as shapes
 from daemon.web.http.services import request_options
 from eventstore.postgres.connect import Database
 from eventstore.progress.manual_retry import RetryResult
-from eventstore.queries.attempts import EventAndRoute
-from eventstore.queries.delivery_log import ListPosition
+from eventstore.queries.deliveries.attempts import EventAndRoute
+from eventstore.queries.deliveries.delivery_log import ListPosition
 
 MOST_LISTED = 10_000
 # A page that no index helps with ends early; the next one goes on.

@@ -18,7 +18,7 @@ from daemon.cli.store import config_option, settings, with_store
 from daemon.commands import Invalid
 from daemon.core.events import raw_json
 from daemon.core.events.catalogue import TypeDraft, group_of
-from daemon.web.api.catalogue import of_replacement, of_type
+from daemon.web.api.events.catalogue import of_replacement, of_type
 from daemon.web.forms import validation_messages
 from daemon.web.forms.catalogue_forms import CatalogueForm
 from eventstore.domain_events import catalogue as store

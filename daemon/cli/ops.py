@@ -12,13 +12,13 @@ from pathlib import Path
 
 import click
 
-import daemon.keys
+import daemon.credentials.keys
 from daemon.cli.console import output
 from daemon.cli.console.failures import CliError
 from daemon.cli.peer import get
 from daemon.cli.store import config_option, settings, with_store
 from daemon.config import ListenAddress, masked
-from daemon.keys import MasterKeyInUse, Rewrapped
+from daemon.credentials.keys import MasterKeyInUse, Rewrapped
 from daemon.store import vault_of
 from eventstore.postgres import lineage, schema
 from eventstore.postgres.connect import Database
@@ -96,7 +96,7 @@ def rewrap(config_file: Path | None, as_json: bool) -> None:
     config = settings(config_file)
 
     async def work(database: Database) -> Rewrapped:
-        return await daemon.keys.rewrap(database, await asyncio.to_thread(vault_of, config))
+        return await daemon.credentials.keys.rewrap(database, await asyncio.to_thread(vault_of, config))
 
     try:
         with output.working("sealing secrets"):
@@ -139,7 +139,7 @@ def check(config_file: Path | None) -> None:
 
     Run it as the user of the daemon: it looks whether that user may write seal.anchor_file.
     """
-    from daemon.sources.client import require
+    from daemon.sources.kafka.client import require
 
     if settings(config_file, for_daemon=True).sources:
         require()

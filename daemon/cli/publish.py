@@ -26,7 +26,7 @@ from daemon.core.events import event
 from daemon.core.events.catalogue import KnownTypes
 from daemon.core.events.event import FieldProblem, IncomingEvent
 from daemon.core.events.ndjson import Line, LineSplitter
-from daemon.tasks import TaskGroup
+from daemon.runtime.tasks import TaskGroup
 from eventstore import domain_events
 from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.connect import Database

@@ -11,7 +11,7 @@ import click
 import structlog
 import uvloop
 
-from daemon import logs, reloads, service_manager, signals
+from daemon import reloads
 from daemon.app import LoopFailed, Running
 from daemon.cli.console import failures
 from daemon.cli.console.failures import CliError
@@ -19,6 +19,8 @@ from daemon.cli.store import config_option, settings
 from daemon.config import Config
 from daemon.incarnations import Incarnations
 from daemon.reloads import ConfigReader
+from daemon.runtime import service_manager, signals
+from daemon.telemetry import logs
 from daemon.web.http.listeners import ListenFailed, open_listeners
 from eventstore import embedded
 

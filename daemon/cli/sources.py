@@ -24,12 +24,12 @@ from daemon.config.event_sources import SourceSection
 from daemon.core.messages import message
 from daemon.core.messages.message import SourceMessage
 from daemon.expressions.evaluator import Evaluator
-from daemon.metrics import Metrics
 from daemon.pipeline.loops import run_forever
-from daemon.sources.client import SourceFault
+from daemon.sources.kafka.client import SourceFault
+from daemon.sources.kafka.peeking import peeking
 from daemon.sources.making import EventMaker
-from daemon.sources.peeking import peeking
 from daemon.sources.retrying import Retried, RetriedAs, retry
+from daemon.telemetry.metrics import Metrics
 from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.connect import Database
 from eventstore.sources import positions, standing

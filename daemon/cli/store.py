@@ -17,7 +17,7 @@ from daemon.catalogue import Catalogue
 from daemon.commands import CommandLimits, Commands, Context
 from daemon.config import Config, load
 from daemon.core import texts
-from daemon.keys import Keychain
+from daemon.credentials.keys import Keychain
 from daemon.operations import audience_of
 from daemon.store import open_store, vault_of
 from eventstore.postgres import schema

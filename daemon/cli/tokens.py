@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-import daemon.tokens
+import daemon.credentials.tokens
 from daemon.cli.console import output
 from daemon.cli.console.failures import CliError
 from daemon.cli.store import actor, config_option, now, settings, with_store
@@ -21,7 +21,7 @@ from daemon.core.drafts.token_draft import TokenDraft, check
 from daemon.core.events.event import FieldProblem, tenant_problem
 from daemon.web.access import sessions
 from daemon.web.access.sessions import LoginLink
-from daemon.web.api.tokens import of_token
+from daemon.web.api.operator.tokens import of_token
 from daemon.web.http import shapes
 from eventstore.access import tokens
 from eventstore.access.tokens import Token
@@ -58,7 +58,7 @@ def create(
     if not isinstance(draft, TokenDraft):
         raise Invalid(draft)
     created, text = with_store(
-        settings(config_file), lambda database: daemon.tokens.create(database, draft, created_by=actor())
+        settings(config_file), lambda database: daemon.credentials.tokens.create(database, draft, created_by=actor())
     )
     if as_json:
         output.document({**of_token(created), "token": text})
@@ -94,7 +94,7 @@ def revoke(token_id: str, config_file: Path | None, as_json: bool) -> None:
 
     Every daemon refuses it within 2 seconds.
     """
-    token_id = daemon.tokens.id_of(token_id) or token_id
+    token_id = daemon.credentials.tokens.id_of(token_id) or token_id
     revoked = with_store(settings(config_file), lambda database: tokens.revoke(database, token_id))
     if revoked is None:
         raise CliError(f"there is no token {token_id}", hint="hookledger token list")

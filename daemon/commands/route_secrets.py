@@ -12,7 +12,7 @@ from daemon.commands.errors import Invalid
 from daemon.core.events.event import FieldProblem
 from daemon.core.routing.route import Route
 from daemon.core.webhook.signing import SigningKey
-from daemon.keys import Keychain, new_key
+from daemon.credentials.keys import Keychain, new_key
 
 
 class SecretKind(StrEnum):

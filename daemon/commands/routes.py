@@ -22,7 +22,7 @@ from daemon.core.events.event import FieldProblem
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import LifecycleEventType, Route, RouteConfig, config_to_body
 from daemon.core.webhook.egress import EgressPolicy
-from daemon.keys import Keychain
+from daemon.credentials.keys import Keychain
 from daemon.operations import NOBODY, Audience
 from eventstore.postgres.connect import Database
 

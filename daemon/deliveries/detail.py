@@ -14,25 +14,25 @@ from uuid import UUID
 from daemon import audit
 from daemon.audit import Explanation
 from daemon.core.delivery import answer
-from daemon.core.delivery.explanation_text import ExplainedDecision
 from daemon.core.delivery.status import ListStatus
 from daemon.core.routing.index import RouteIndex
+from daemon.core.sentences.explanations import ExplainedDecision
 from daemon.core.webhook.request import RequestOptions
+from daemon.credentials.keys import Keychain
 from daemon.deliveries import sent_requests
 from daemon.deliveries.listing import DeliveryFilter, ListedDelivery, described, page
 from daemon.deliveries.sent_requests import SentRequest
 from daemon.expressions.judging import FilterPlaces
 from daemon.expressions.stored_events import payload_event
-from daemon.keys import Keychain
 from eventstore import domain_events
-from eventstore.domain_events import listing
 from eventstore.domain_events.events import StoredEvent
 from eventstore.postgres.connect import Database
 from eventstore.progress import manual_retry
 from eventstore.progress.manual_retry import ManualRetry
-from eventstore.queries import attempts
-from eventstore.queries.attempts import EventAndRoute, RecordedExchange
-from eventstore.queries.delivery_log import FoundDelivery, ListPosition
+from eventstore.queries.deliveries import attempts
+from eventstore.queries.deliveries.attempts import EventAndRoute, RecordedExchange
+from eventstore.queries.deliveries.delivery_log import FoundDelivery, ListPosition
+from eventstore.queries.events import listing
 
 SEARCH_SECONDS = 0.5
 MAX_MANUAL_RETRIES = 10

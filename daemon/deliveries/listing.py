@@ -21,13 +21,13 @@ from daemon.deliveries import scans
 from daemon.deliveries.merge import Merge
 from daemon.expressions import searching
 from daemon.expressions.judging import FilterPlaces
-from eventstore.domain_events import field_search, listing
-from eventstore.domain_events.field_search import SearchBounds
-from eventstore.domain_events.listing import LoggedEvent
 from eventstore.postgres.connect import Database
-from eventstore.queries import attempts, delivery_log
-from eventstore.queries.attempts import AttemptSummary
-from eventstore.queries.delivery_log import BOTTOM, TOP, FoundDelivery, ListPosition, ListScope
+from eventstore.queries.deliveries import attempts, delivery_log
+from eventstore.queries.deliveries.attempts import AttemptSummary
+from eventstore.queries.deliveries.delivery_log import BOTTOM, TOP, FoundDelivery, ListPosition, ListScope
+from eventstore.queries.events import field_search, listing
+from eventstore.queries.events.field_search import SearchBounds
+from eventstore.queries.events.listing import LoggedEvent
 
 # After this time a page that is not full ends early. Not sooner: whoever gets an empty page takes it for an answer.
 PAGE_SECONDS = 1.0

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from eventstore.queries.delivery_log import BOTTOM, FoundDelivery, ListPosition, Stretch
+from eventstore.queries.deliveries.delivery_log import BOTTOM, FoundDelivery, ListPosition, Stretch
 
 # Each step reads this many times as many rows as the one before, up to the maximum.
 _GROWTH = 4

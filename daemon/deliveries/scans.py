@@ -18,8 +18,8 @@ from daemon.deliveries.merge import DeliveryScan
 from daemon.deliveries.undecided import UndecidedReader
 from daemon.expressions.judging import FilterPlaces
 from eventstore.postgres.connect import Database
-from eventstore.queries import deliveries_of_type, delivery_log
-from eventstore.queries.delivery_log import BOTTOM, ListPosition, ListScope, Stretch
+from eventstore.queries.deliveries import deliveries_of_type, delivery_log
+from eventstore.queries.deliveries.delivery_log import BOTTOM, ListPosition, ListScope, Stretch
 
 # An event may go to all routes of its type, and fewer events are looked at if there are many. But filters and statuses
 # leave some out, and a second stretch costs more than a long first one: so half of the routes count, up to this.
@@ -43,7 +43,7 @@ def stages(
     """The scans of all tables in which deliveries of the scope and status may be, none if no route ever subscribed to
     its type.
 
-    `eventstore.queries.delivery_log` says why the order matters.
+    `eventstore.queries.deliveries.delivery_log` says why the order matters.
     """
     ids: set[UUID] = set()
     if scope.event_type is not None:

@@ -21,12 +21,12 @@ from daemon.core.webhook import request
 from daemon.core.webhook.payload import PayloadEvent, RenderError
 from daemon.core.webhook.request import RequestOptions, WebhookRequest
 from daemon.core.webhook.signing import SigningKey
+from daemon.credentials.keys import Keychain
 from daemon.expressions import rendering
 from daemon.expressions.judging import FilterPlaces
-from daemon.keys import Keychain
 from eventstore import route_log
 from eventstore.postgres.connect import Database
-from eventstore.queries.attempts import RecordedExchange
+from eventstore.queries.deliveries.attempts import RecordedExchange
 
 # Of one delivery, which may be sent again for weeks while its route is edited: each body may take a tenth of a second,
 # and as many bytes as an event.

@@ -20,11 +20,11 @@ from daemon.core.webhook.payload import PayloadEvent
 from daemon.expressions.judging import EventJudge, FilterPlaces
 from daemon.expressions.stored_events import payload_event
 from eventstore import domain_events
-from eventstore.domain_events.listing import LoggedEvent
 from eventstore.postgres.connect import Database
-from eventstore.queries import undecided
-from eventstore.queries.delivery_log import FoundDelivery, ListPosition, ListScope, Stretch
-from eventstore.queries.undecided import Marks
+from eventstore.queries.deliveries import undecided
+from eventstore.queries.deliveries.delivery_log import FoundDelivery, ListPosition, ListScope, Stretch
+from eventstore.queries.deliveries.undecided import Marks
+from eventstore.queries.events.listing import LoggedEvent
 
 # Many filters take long together. Events that are not decided by then are left to the next stretch.
 _DECIDING_SECONDS = 0.02

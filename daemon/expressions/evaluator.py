@@ -39,7 +39,7 @@ from daemon.expressions.messages import (
     SearchJob,
     SearchReply,
 )
-from daemon.metrics import Metrics
+from daemon.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
 

@@ -19,13 +19,13 @@ import structlog
 from daemon import __version__
 from daemon.commands import Commands
 from daemon.core.routing.route import LifecycleEvent, LifecycleEventType, Route
+from daemon.credentials.keys import Keychain
 from daemon.expressions.evaluator import Evaluator
 from daemon.expressions.judging import FilterPlaces
-from daemon.keys import Keychain
-from daemon.metrics import Metrics
 from daemon.operations import NOBODY, Audience
 from daemon.pipeline.backlog.backlog import Backlog
 from daemon.pipeline.held_shards import HeldShards
+from daemon.pipeline.http_client.sender import Sender
 from daemon.pipeline.intake.event_feed import EventFeed
 from daemon.pipeline.intake.intake import Intake
 from daemon.pipeline.intake.projection import Projection
@@ -40,7 +40,6 @@ from daemon.pipeline.scheduling.working_set import WorkingSet
 from daemon.pipeline.sending.attempt import Attempt, AttemptSettings
 from daemon.pipeline.sending.attempt_spans import AttemptSpans
 from daemon.pipeline.sending.send_gate import SendGate
-from daemon.pipeline.sending.sender import Sender
 from daemon.pipeline.shards.leases import Leases
 from daemon.pipeline.shards.lifelines import Lifelines
 from daemon.pipeline.shards.transfer import ShardTransfer
@@ -51,13 +50,14 @@ from daemon.pipeline.upkeep.operational_events import OperationalEvents
 from daemon.pipeline.upkeep.sealing import SealSettings
 from daemon.pipeline.upkeep.upkeep import Upkeep
 from daemon.pipeline.wakeup import Wakeup
-from daemon.tasks import TaskGroup
-from daemon.tracing import Tracing
+from daemon.runtime.tasks import TaskGroup
+from daemon.telemetry.metrics import Metrics
+from daemon.telemetry.spans import Tracing
 from eventstore.domain_events.events import NewEvent
+from eventstore.leases.process import Process
 from eventstore.postgres import listen
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
-from eventstore.progress.process import Process
 from eventstore.progress.retention import Keep
 
 log = structlog.get_logger()

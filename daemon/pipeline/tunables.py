@@ -128,7 +128,7 @@ class Tunables:
     replay_waiting_rows: int = 1000
     replay_pause_seconds: float = 0.1
 
-    # A key or header value that was not used for this time, or twice as long, is forgotten (daemon/keys).
+    # A key or header value that was not used for this time, or twice as long, is forgotten (daemon/credentials/keys).
     idle_secret_seconds: float = 300.0
 
     # Recording: daemon/pipeline/recording/recorder. A flush after this time or so many rows, whichever is first.

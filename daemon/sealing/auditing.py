@@ -24,7 +24,7 @@ from eventstore.postgres import schema_lines
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import ChainBroken, StoreError, StoreUnavailable
 from eventstore.progress import retention
-from eventstore.queries import unreadable
+from eventstore.queries.auditing import unreadable
 from eventstore.seals import covered, stored, strays, turns
 from eventstore.seals.stored import SealMark, SealRow
 

@@ -14,7 +14,7 @@ from daemon.core.messages import message
 from daemon.core.messages.message import SourceMessage
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.wakeup import Wakeup
-from daemon.sources.client import KafkaClient, MessageConsumer, PartitionPlace
+from daemon.sources.kafka.client import KafkaClient, MessageConsumer, PartitionPlace
 from daemon.sources.making import OVERHEAD_BYTES
 from daemon.sources.partitions import SourcePartitions
 

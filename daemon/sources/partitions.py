@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from daemon.config.event_sources import SourceBegin
-from daemon.sources.client import KafkaClient, MessageConsumer, PartitionPlace
+from daemon.sources.kafka.client import KafkaClient, MessageConsumer, PartitionPlace
 from daemon.sources.reporting import SourceReport
 from eventstore.postgres.connect import Database
 from eventstore.sources import positions

@@ -10,9 +10,9 @@ from contextlib import suppress
 
 import structlog
 
-from daemon.metrics import RESULTS, SOURCE_RESULTS, Metrics
-from daemon.sources.client import PartitionPlace
+from daemon.sources.kafka.client import PartitionPlace
 from daemon.sources.news import SourceNews
+from daemon.telemetry.metrics import RESULTS, SOURCE_RESULTS, Metrics
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
 from eventstore.sources import standing

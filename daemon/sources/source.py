@@ -21,8 +21,8 @@ from daemon.config.event_sources import SourceSection
 from daemon.pipeline.loops import BACKOFF_SECONDS
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.wakeup import Wakeup
-from daemon.sources.client import KafkaClient, MessageConsumer, PartitionPlace, SourceFault
 from daemon.sources.fetching import MessageFetcher
+from daemon.sources.kafka.client import KafkaClient, MessageConsumer, PartitionPlace, SourceFault
 from daemon.sources.making import EventMaker
 from daemon.sources.partitions import SourcePartitions
 from daemon.sources.reporting import SourceReport

@@ -12,17 +12,17 @@ from datetime import datetime
 from daemon.catalogue import Catalogue
 from daemon.config import Config
 from daemon.expressions.evaluator import Evaluator
-from daemon.metrics import Metrics
 from daemon.operations import audience_of
 from daemon.pipeline.loops import run_forever
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.wakeup import Wakeup
+from daemon.runtime.tasks import TaskGroup
 from daemon.sources.making import EventMaker
 from daemon.sources.news import SourceNews, Tell
 from daemon.sources.reporting import SourceReport
 from daemon.sources.source import Source
 from daemon.sources.taking import STORING
-from daemon.tasks import TaskGroup
+from daemon.telemetry.metrics import Metrics
 from eventstore.postgres.connect import Database
 
 # One more than store at once, for positions and reports.

@@ -15,12 +15,12 @@ import structlog
 from daemon.core.messages import message
 from daemon.core.messages.message import SourceMessage
 from daemon.pipeline.tunables import DEFAULTS, Tunables
-from daemon.sources.client import MessageConsumer, PartitionPlace
+from daemon.runtime.tasks import TaskGroup
+from daemon.sources.kafka.client import MessageConsumer, PartitionPlace
 from daemon.sources.making import EventMaker, MadeBatch
 from daemon.sources.partitions import SourcePartitions
 from daemon.sources.reporting import SourceReport
 from daemon.sources.rules import VALUE_REFUSED
-from daemon.tasks import TaskGroup
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable, ValueRefused
 from eventstore.sources import positions

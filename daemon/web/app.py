@@ -10,38 +10,22 @@ from daemon.web.access import auth, login, refusals
 from daemon.web.access.guesses import GUESSES, Guesses
 from daemon.web.access.limits import TENANT_LIMITS, TenantLimits
 from daemon.web.access.refusals import REFUSALS, RefusalLog
-from daemon.web.api import (
-    audit,
-    audits,
-    bulk_retries,
-    catalogue,
-    deliveries,
-    events,
-    failing,
-    feed,
-    log,
-    login_links,
-    metrics,
-    openapi,
-    ops,
-    preview,
-    replays,
-    routes,
-    sample_events,
-    seals,
-    sources,
-    status,
-    tokens,
-    whereabouts,
-)
+from daemon.web.api import openapi
+from daemon.web.api.auditing import audit, audits, log, seals
+from daemon.web.api.deliveries import bulk_retries, deliveries, replays
+from daemon.web.api.events import catalogue, events, feed, sources
+from daemon.web.api.operator import failing, login_links, ops, status, tokens, whereabouts
+from daemon.web.api.routes import metrics, preview, routes, sample_events
 from daemon.web.dashboard import routing
 from daemon.web.http import problems
 from daemon.web.http.services import SERVICES, Services
 from daemon.web.ingest import publish
 from daemon.web.ingest.byte_budget import ByteBudget
 from daemon.web.ingest.group_commit import GroupCommit
-from daemon.web.service import audit_jobs, delivery_proofs, exports, resending
-from daemon.web.service.feed_pages import WaitingRequests
+from daemon.web.service import exports
+from daemon.web.service.auditing import audit_jobs, delivery_proofs
+from daemon.web.service.deliveries import resending
+from daemon.web.service.events.feed_pages import WaitingRequests
 
 # aiohttp's default limit. Our handlers read bodies with limits of their own.
 MAX_BODY_BYTES = 1024 * 1024

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 
 import structlog
 
-from daemon import metrics, signals
 from daemon.config import Config
 from daemon.incarnations import Incarnations
-from daemon.signals import Signals
+from daemon.runtime import signals
+from daemon.runtime.signals import Signals
+from daemon.telemetry import metrics
 from daemon.workers import orders
 from daemon.workers.orders import WorkerOrders
 from eventstore import embedded

@@ -28,14 +28,16 @@ from pathlib import Path
 import structlog
 
 import daemon
-from daemon import app, logs, metrics, reloads, signals
+from daemon import app, reloads
 from daemon.app import Running
 from daemon.config import Config, Secret
 from daemon.incarnations import NotReplaced
 from daemon.pipeline.wakeup import Wakeup
 from daemon.reloads import ConfigReader
+from daemon.runtime import signals
+from daemon.runtime.tasks import TaskGroup
 from daemon.store import embedded_server, vault_of
-from daemon.tasks import TaskGroup
+from daemon.telemetry import logs, metrics
 from daemon.web.http.listeners import Listeners, open_listeners
 from daemon.workers import orders
 from daemon.workers.orders import WorkerOrders

@@ -1,4 +1,4 @@
-"""The domain events of the platform: published, cut by ticks, read by the tail, listed."""
+"""The domain events of the platform: published, cut by ticks, read by the tail."""
 
 from eventstore.domain_events.events import (
     EVENT_COLUMNS,

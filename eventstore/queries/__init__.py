@@ -1,4 +1,1 @@
-"""Queries over what was recorded: lists of deliveries, attempts, metrics, health, status.
-
-Only `tally` and `route_health` write.
-"""
+"""Queries over what was recorded: lists of deliveries, attempts, metrics, health, status, audits."""

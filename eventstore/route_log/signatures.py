@@ -1,7 +1,7 @@
 """The signatures of lifecycle events: each is stored in the transaction that appends its event.
 
 An event without one, above the first that has one, was appended by somebody who does not have our key. Signatures are
-made and verified above (daemon/keys.py, daemon/audit): the database never has the key.
+made and verified above (daemon/credentials/keys.py, daemon/audit): the database never has the key.
 """
 
 from __future__ import annotations

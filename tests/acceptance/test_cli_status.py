@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from eventstore.domain_events.events import SHARDS
 from eventstore.postgres.connect import Database
-from eventstore.queries import route_health
+from eventstore.queries.metrics import route_health
 from tests.support.processes.cli import CommandLine
 from tests.support.processes.terminal import CONTROL_C, ENTER_SCREEN, LEAVE_SCREEN, SHOW_CURSOR, Terminal
 from tests.support.rows.healths import row

@@ -14,7 +14,7 @@ from daemon import incarnations
 from daemon.app import LoopFailed, Running
 from daemon.config import Config, ListenAddress, load
 from daemon.incarnations import Incarnations, NotReplaced
-from daemon.signals import Ending
+from daemon.runtime.signals import Ending
 from daemon.web.http.listeners import open_listeners
 
 SECONDS = 30.0

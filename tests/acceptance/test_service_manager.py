@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon import service_manager
+from daemon.runtime import service_manager
 from tests.support.processes.cli import CommandLine
 
 UNIT = Path(__file__).parents[2] / "deploy" / "hookledger.service"

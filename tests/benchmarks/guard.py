@@ -22,9 +22,9 @@ from daemon.core.delivery.answer import Response
 from daemon.core.webhook.addresses import DenyReason
 from daemon.core.webhook.egress import EgressPolicy
 from daemon.core.webhook.request import header_lines
-from daemon.pipeline.sending.dial import Origin
-from daemon.pipeline.sending.pool import ReceiverConnectionLimits
-from daemon.pipeline.sending.sender import CHECKED_TARGETS, Sender, SendTarget
+from daemon.pipeline.http_client.dial import Origin
+from daemon.pipeline.http_client.pool import ReceiverConnectionLimits
+from daemon.pipeline.http_client.sender import CHECKED_TARGETS, Sender, SendTarget
 from tests.benchmarks.counting_receiver import counting_receiver
 from tests.benchmarks.results import BenchmarkResult, table
 from tests.benchmarks.throughput import BODY, CONCURRENCY, HEADERS

@@ -18,10 +18,11 @@ from uuid import UUID
 import asyncpg
 import uvloop
 
+from eventstore.leases import lease
 from eventstore.postgres.connect import Database
-from eventstore.progress import lease, recording
+from eventstore.progress import recording
 from eventstore.progress.recording import Flush
-from eventstore.queries import tally
+from eventstore.queries.metrics import tally
 from tests.benchmarks.fresh_database import fresh_database
 from tests.benchmarks.results import BenchmarkResult, percentile, table
 from tests.support.values.builders import attempt

@@ -21,7 +21,7 @@ import orjson
 import uvloop
 
 from daemon.core.routing.route import RouteConfig, config_to_body
-from eventstore.queries import tally
+from eventstore.queries.metrics import tally
 from tests.benchmarks.fresh_database import fresh_database
 from tests.benchmarks.lists import DEAD, ROUTES, TENANT, delivery_of, fill
 from tests.benchmarks.results import BenchmarkResult, percentile, table

@@ -30,7 +30,7 @@ from daemon.core.delivery.answer import Response
 from daemon.core.webhook.egress import EgressPolicy
 from daemon.core.webhook.request import header_lines
 from daemon.incarnations import settle_memory
-from daemon.pipeline.sending.sender import Sender
+from daemon.pipeline.http_client.sender import Sender
 from eventstore import domain_events
 from eventstore.domain_events.events import NewEvent
 from tests.benchmarks import meter

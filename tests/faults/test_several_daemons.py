@@ -15,7 +15,7 @@ from collections.abc import Collection
 from contextlib import AsyncExitStack
 
 from daemon.core.rendezvous import preferred
-from eventstore.progress.lifeline import PERMIT_SECONDS
+from eventstore.leases.lifeline import PERMIT_SECONDS
 from tests.support.faults.delivery_check import PathAndEvent
 from tests.support.faults.report import FaultReport
 from tests.support.faults.system_under_test import OWNERS, SystemUnderTest

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from daemon import open_files
+from daemon.runtime import open_files
 from tests.support.faults.report import FaultReport
 from tests.support.faults.system_under_test import SystemUnderTest
 from tests.support.processes.cli import CommandLine

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from daemon.pipeline.sending.resolver import SystemResolver
+from daemon.pipeline.http_client.resolver import SystemResolver
 from tests.benchmarks.results import percentile
 from tests.support.faults.report import FaultReport
 from tests.support.pipeline.process import PipelineProcess, pipeline_process
@@ -49,7 +49,7 @@ async def test_two_hundred_names_that_are_tar_pits(
     load = LONG if is_long else QUICK
     if not is_long:
         monkeypatch.setattr(
-            "daemon.pipeline.sending.resolver.DNS_DEADLINE_SECONDS", 4.0
+            "daemon.pipeline.http_client.resolver.DNS_DEADLINE_SECONDS", 4.0
         )  # still longer than the time after which a receiver counts as slow
     with recording_receiver() as there:
         port = urlsplit(there.url).port

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from daemon.deliveries import listing
-from daemon.web.service import event_pages
+from daemon.web.service.events import event_pages
 
 
 def test_no_page_ends_early_before_a_second() -> None:

@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 # of what is found must not depend on the machine. Tests of the limits set them themselves.
 _UNHURRIED = (
     ("daemon.deliveries.listing", "PAGE_SECONDS"),
-    ("daemon.web.service.event_pages", "PAGE_SECONDS"),
+    ("daemon.web.service.events.event_pages", "PAGE_SECONDS"),
     ("daemon.deliveries.undecided", "_DECIDING_SECONDS"),
     ("daemon.deliveries.detail", "SEARCH_SECONDS"),
 )

@@ -93,9 +93,9 @@ def _of_domain(error: BaseException) -> ExitReport:
     from daemon.audit import AmbiguousEvent, AuditPartFailed, UnknownEvent
     from daemon.commands import CommandError, Invalid, TooManyRoutes
     from daemon.config import ConfigError
-    from daemon.keys import WrongMasterKey
+    from daemon.credentials.keys import WrongMasterKey
     from daemon.pipeline.intake.projection import LogReplaced
-    from daemon.sources.client import ExtraMissing
+    from daemon.sources.kafka.client import ExtraMissing
     from eventstore.postgres.errors import (
         EmbeddedMisconfigured,
         MalformedUrl,

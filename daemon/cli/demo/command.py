@@ -19,7 +19,6 @@ import uvloop
 from aiohttp import ClientSession, ClientTimeout
 from rich.console import Console
 
-from daemon import logs
 from daemon.app import Running
 from daemon.cli.console.failures import CliError
 from daemon.cli.demo.receiver import Receiver, receiving
@@ -27,7 +26,8 @@ from daemon.cli.demo.story import TENANT, Story
 from daemon.cli.run import serve
 from daemon.cli.store import cancel_on_sigterm
 from daemon.config import Config, LogLevel, load
-from daemon.tasks import TaskGroup
+from daemon.runtime.tasks import TaskGroup
+from daemon.telemetry import logs
 
 DEFAULT_LISTEN = ("127.0.0.1", 8080)
 ANSWER_SECONDS = 10.0

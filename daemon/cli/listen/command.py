@@ -20,15 +20,15 @@ from daemon.cli.listen.forwarder import OWN_NETWORK, Forwarded, Forwarder, Forwa
 from daemon.cli.listen.remote import FeedEvent, RemoteFeed, RemoteRoute
 from daemon.cli.store import cancel_on_sigterm
 from daemon.core.delivery.answer import Response, Verdict, classify, error_name
-from daemon.core.delivery.failure_text import explain_error, status_text
 from daemon.core.events import event
 from daemon.core.routing.index import ALL
 from daemon.core.routing.route import PayloadOptions
+from daemon.core.sentences.failures import explain_error, status_text
 from daemon.core.webhook.egress import UrlRefused, check_url
 from daemon.core.webhook.request import RequestOptions
 from daemon.core.webhook.signing import KEY_BYTES, SigningKey, format_key
-from daemon.pipeline.sending.sender import Sender
-from daemon.tasks import TaskGroup
+from daemon.pipeline.http_client.sender import Sender
+from daemon.runtime.tasks import TaskGroup
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 # As many at once as of a route of a daemon, in the order of the events.

@@ -24,8 +24,8 @@ from daemon.core.webhook.egress import EgressPolicy
 from daemon.core.webhook.payload import EventFilters, RenderError
 from daemon.core.webhook.request import RequestForm, RequestOptions
 from daemon.core.webhook.signing import SigningKey
-from daemon.pipeline.sending.egress_guard import Shortage
-from daemon.pipeline.sending.sender import Sender
+from daemon.pipeline.http_client.egress_guard import Shortage
+from daemon.pipeline.http_client.sender import Sender
 
 OWN_NETWORK: Final = EgressPolicy(
     allow_http=True,

@@ -16,7 +16,7 @@ from uuid import UUID
 
 import click
 
-from daemon import route_state, sample_events
+from daemon import route_state
 from daemon.cli.console import output, parsing
 from daemon.cli.console.failures import EXIT_USAGE, CliError
 from daemon.cli.routes import view
@@ -36,9 +36,10 @@ from daemon.commands import CommandResult, Commands, Context, Invalid
 from daemon.core.drafts.login_link_draft import is_loopback
 from daemon.core.routing.route import Route, RouteStatus
 from daemon.core.webhook.egress import EgressPolicy, UrlRefused, check_url
-from daemon.sample_events import SentTest
-from daemon.web.api import route_shapes
-from daemon.web.api.sample_events import of_sent
+from daemon.deliveries import sample_events
+from daemon.deliveries.sample_events import SentTest
+from daemon.web.api.routes import route_shapes
+from daemon.web.api.routes.sample_events import of_sent
 from eventstore import route_log
 from eventstore.postgres.connect import Database
 from eventstore.route_log.log import RouteEvent

@@ -10,7 +10,7 @@ from daemon.cli.store import now
 from daemon.core.routing.route import Route
 from daemon.core.webhook import egress
 from daemon.core.webhook.signing import NO_STANDARD_WEBHOOKS
-from daemon.web.api import route_shapes
+from daemon.web.api.routes import route_shapes
 
 
 def print_table(routes: Sequence[Route]) -> None:

@@ -12,11 +12,11 @@ from uuid import UUID
 
 from daemon import route_state
 from daemon.core.routing.route import Route
-from daemon.web.api import failing, status
-from daemon.web.service import installation, status_warnings
-from daemon.web.service.installation import Installation
+from daemon.web.api.operator import failing, status
+from daemon.web.service.operator import installation, status_warnings
+from daemon.web.service.operator.installation import Installation
 from eventstore.postgres.connect import Database
-from eventstore.queries.status import LogState
+from eventstore.queries.metrics.status import LogState
 
 # Of the routes that fail, the worst.
 FAILING_SHOWN = 20

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from daemon.core import durations
-from daemon.core.delivery.failure_text import explain_error, status_text
+from daemon.core.sentences.failures import explain_error, status_text
 from daemon.core.webhook import egress
-from daemon.web.service import status_warnings
-from daemon.web.service.failing import FailingItem
-from daemon.web.service.installation import Installation, per_second
-from eventstore.queries.status import InstallationStatus, ShardStatus
+from daemon.web.service.operator import status_warnings
+from daemon.web.service.operator.failing import FailingItem
+from daemon.web.service.operator.installation import Installation, per_second
+from eventstore.queries.metrics.status import InstallationStatus, ShardStatus
 
 _NOBODY = "nobody"
 

@@ -2,7 +2,7 @@
 
 Pure. A URL is checked as text before any parser sees it, because parsers disagree and repair: one strips line feeds,
 another reads `127。0。0。1` as 127.0.0.1. The one thing to know: `check_url` gives early, good errors. The network is
-protected by `address_denied`, which daemon.pipeline.sending.egress_guard calls for every address right before it
+protected by `address_denied`, which daemon.pipeline.http_client.egress_guard calls for every address right before it
 connects.
 """
 

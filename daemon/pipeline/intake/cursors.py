@@ -59,6 +59,11 @@ class TenantCursor(Place):
         self.of = of
 
     @property
+    def is_aside(self) -> bool:
+        """True until it is read together with its shard again, or that one is dropped."""
+        return not self.of.is_dropped and self.of.aside.get(self.tenant) is self
+
+    @property
     def is_level(self) -> bool:
         """True if it is where its shard is, and nothing of the next tick was decided or fetched for that one."""
         return self.tick == self.of.tick and not self.of.is_reading and not self.of.next_seq

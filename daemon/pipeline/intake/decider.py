@@ -20,7 +20,6 @@ from daemon.core.webhook.expression import TooHeavy
 from daemon.core.webhook.payload import EventFilters, FilterResult
 from daemon.expressions.evaluator import Evaluator
 from daemon.expressions.stored_events import payload_event
-from daemon.metrics import Metrics
 from daemon.pipeline.intake.cursors import ShardCursor
 from daemon.pipeline.intake.deferred import DeferredEvents
 from daemon.pipeline.intake.seen_types import SeenTypes
@@ -28,6 +27,7 @@ from daemon.pipeline.scheduling.delivery import Delivery, RouteAndSeq
 from daemon.pipeline.scheduling.lanes import Lanes
 from daemon.pipeline.scheduling.ledger import Ledger
 from daemon.pipeline.tunables import DEFAULTS, Tunables
+from daemon.telemetry.metrics import Metrics
 from eventstore.domain_events.events import StoredEvent
 from eventstore.domain_events.ticks import Tick
 

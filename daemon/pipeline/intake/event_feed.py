@@ -1,10 +1,11 @@
 """The newest events of tenants whom somebody follows, in memory: however many follow, each tick is read once.
 
-Whoever follows asks for what comes after a tick, and waits if that is nothing (daemon.web.service.feed_pages). While a
-tenant is followed, and for LINGER_SECONDS after the last question, each new tick is read for all followed tenants
-together, by one question to the database or by none: a tick that touches none of their shards is passed over. What was
-read stays for a while, so that somebody who asks again, or reads slowly, finds it here. What is not here any more, or
-was too large for here, they read from the log themselves, page by page; so nobody who is slow takes memory of others.
+Whoever follows asks for what comes after a tick, and waits if that is nothing (daemon.web.service.events.feed_pages).
+While a tenant is followed, and for LINGER_SECONDS after the last question, each new tick is read for all followed
+tenants together, by one question to the database or by none: a tick that touches none of their shards is passed over.
+What was read stays for a while, so that somebody who asks again, or reads slowly, finds it here. What is not here any
+more, or was too large for here, they read from the log themselves, page by page; so nobody who is slow takes memory of
+others.
 
 The one thing to know: `FedTick.tenants` are those that the tick was read for. Somebody who began to follow later must
 not take its silence for "nothing happened".

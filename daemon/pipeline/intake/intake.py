@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from daemon.expressions.evaluator import Evaluator
-from daemon.metrics import Metrics
 from daemon.pipeline.held_shards import HeldShards
 from daemon.pipeline.intake.decider import Decider
 from daemon.pipeline.intake.deferred import DeferredEvents
@@ -11,13 +10,14 @@ from daemon.pipeline.intake.log_watch import LogWatch
 from daemon.pipeline.intake.projection import Projection
 from daemon.pipeline.intake.publishing import TickingPublisher
 from daemon.pipeline.intake.seen_types import SeenTypes
-from daemon.pipeline.intake.tailer import Tailer
+from daemon.pipeline.intake.tail.tailer import Tailer
 from daemon.pipeline.intake.ticker import Ticker
 from daemon.pipeline.known_log import KnownLog
 from daemon.pipeline.loops import Loops
 from daemon.pipeline.scheduling.lanes import Scheduling
 from daemon.pipeline.sending.send_gate import SendGate
 from daemon.pipeline.tunables import Tunables
+from daemon.telemetry.metrics import Metrics
 from eventstore.postgres.connect import Database
 
 

@@ -30,10 +30,10 @@ from datetime import datetime
 
 import structlog
 
-from daemon.metrics import Metrics
 from daemon.pipeline.held_shards import HeldShards
 from daemon.pipeline.intake.projection import LogEnd, LogReplaced, Projection
 from daemon.pipeline.known_log import KnownLog
+from daemon.telemetry.metrics import Metrics
 from eventstore.domain_events import lost_log, polls, ticks
 from eventstore.domain_events.glances import Glance, shows_nothing_new
 from eventstore.domain_events.lost_log import LostLog

@@ -16,7 +16,6 @@ from datetime import timedelta
 from uuid import UUID
 
 from daemon.core.delivery.phases import DeliveryStep
-from daemon.metrics import Metrics
 from daemon.pipeline.held_shards import HeldShards, Takeover
 from daemon.pipeline.known_log import KnownLog
 from daemon.pipeline.recording.late_outcomes import LateOutcomes
@@ -26,6 +25,7 @@ from daemon.pipeline.scheduling.working_set import WorkingSet
 from daemon.pipeline.steady_clock import SteadyClock
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.wakeup import Wakeup
+from daemon.telemetry.metrics import Metrics
 from eventstore.domain_events.ticks import LogPosition
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable

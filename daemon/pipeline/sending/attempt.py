@@ -35,18 +35,18 @@ from daemon.core.webhook import payload, request
 from daemon.core.webhook.expression import OverBudget, TooHeavy
 from daemon.core.webhook.payload import FilterResult, PayloadEvent, RenderError
 from daemon.core.webhook.request import RequestOptions, UnsendableHeader
+from daemon.credentials.keys import Keychain
 from daemon.expressions.evaluator import Evaluator
 from daemon.expressions.stored_events import payload_event
-from daemon.keys import Keychain
-from daemon.metrics import Metrics
+from daemon.pipeline.http_client.egress_guard import Shortage
+from daemon.pipeline.http_client.sender import Sender
 from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.scheduling.delivery import Delivery
-from daemon.pipeline.sending.egress_guard import Shortage
 from daemon.pipeline.sending.outcome import plain, row_of, succeeded
 from daemon.pipeline.sending.request_forms import RequestForms, RouteForm
 from daemon.pipeline.sending.send_gate import SendGate
-from daemon.pipeline.sending.sender import Sender
 from daemon.pipeline.tunables import DEFAULTS, Tunables
+from daemon.telemetry.metrics import Metrics
 from eventstore.postgres.errors import StoreUnavailable
 from eventstore.progress.rows import AttemptRow
 

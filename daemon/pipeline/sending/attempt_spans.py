@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from daemon.core.delivery.answer import Outcome
 from daemon.core.events import trace_context
 from daemon.pipeline.scheduling.delivery import Delivery
-from daemon.tracing import FinishedSpan, SpanKind, Tracing
+from daemon.telemetry.spans import FinishedSpan, SpanKind, Tracing
 from eventstore.progress.rows import AttemptRow
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

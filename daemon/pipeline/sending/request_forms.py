@@ -12,7 +12,7 @@ from uuid import UUID
 
 from daemon.core.routing.route import PayloadOptions, Route
 from daemon.core.webhook.request import RequestForm, RequestOptions
-from daemon.keys import Keychain
+from daemon.credentials.keys import Keychain
 
 _FOR_EVER = datetime.max.replace(tzinfo=UTC)
 

@@ -30,11 +30,11 @@ from daemon.pipeline.held_shards import HeldShards, Takeover
 from daemon.pipeline.shards.lifelines import Lifelines
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from eventstore.domain_events.events import SHARDS
+from eventstore.leases import lease, lifeline, process
+from eventstore.leases.lease import LeaseSurvey
+from eventstore.leases.process import Process
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
-from eventstore.progress import lease, lifeline, process
-from eventstore.progress.lease import LeaseSurvey
-from eventstore.progress.process import Process
 
 log = structlog.get_logger()
 

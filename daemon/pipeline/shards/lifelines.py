@@ -1,6 +1,6 @@
 """This process's lifeline, which permits it to send, and its watch over the lifelines of the others.
 
-eventstore/progress/lifeline.py says what a lifeline is, and why one process never sends for a shard that another one
+eventstore/leases/lifeline.py says what a lifeline is, and why one process never sends for a shard that another one
 took. Here are the two sides of that rule. `Lifelines` is a guest on the connection that listens:
 
     begin   a new session: no new permit until a heartbeat has noted it (`noted`)
@@ -23,9 +23,9 @@ from daemon.pipeline.held_shards import HeldShards
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.wakeup import Wakeup
 from eventstore.domain_events.glances import Glance
+from eventstore.leases import lifeline
+from eventstore.leases.lifeline import NO_LIFELINE, PERMIT_SECONDS, Lifeline, Missed
 from eventstore.postgres.dialing import Connection
-from eventstore.progress import lifeline
-from eventstore.progress.lifeline import NO_LIFELINE, PERMIT_SECONDS, Lifeline, Missed
 
 
 class Lifelines:

@@ -25,8 +25,8 @@ from daemon.pipeline.tunables import DEFAULTS, Tunables
 from eventstore.domain_events.events import shard_of
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import ChainBroken, StoreUnavailable
-from eventstore.queries import tally
-from eventstore.queries.tally import FailingRoute, FailureRun
+from eventstore.queries.metrics import tally
+from eventstore.queries.metrics.tally import FailingRoute, FailureRun
 
 log = structlog.get_logger()
 

@@ -14,10 +14,10 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from daemon.metrics import Metrics
 from daemon.pipeline.steady_clock import SteadyClock
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.wakeup import Wakeup
+from daemon.telemetry.metrics import Metrics
 from eventstore.postgres.connect import Database
 from eventstore.progress import steady_time
 from eventstore.progress.steady_time import ClockReading, TimedReading

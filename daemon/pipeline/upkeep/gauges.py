@@ -15,16 +15,16 @@ import resource
 import time
 from pathlib import Path
 
-from daemon import queued_stream
 from daemon.core.routing.index import RouteIndex
 from daemon.core.routing.route import RouteStatus
-from daemon.metrics import Metrics
 from daemon.pipeline.held_shards import HeldShards
 from daemon.pipeline.scheduling.lanes import Lanes
 from daemon.pipeline.upkeep.quiet_time import QuietTime
 from daemon.pipeline.wakeup import Wakeup
+from daemon.runtime import queued_stream
+from daemon.telemetry.metrics import Metrics
 from eventstore.postgres.connect import Database
-from eventstore.queries import status
+from eventstore.queries.metrics import status
 
 COUNT_SECONDS = 5.0
 # The shortest interval between counts, however often routes change.

@@ -27,8 +27,8 @@ from daemon.pipeline.wakeup import Wakeup
 from eventstore.domain_events.events import shard_of
 from eventstore.postgres.connect import Database
 from eventstore.progress.rows import AttemptRow
-from eventstore.queries import route_health
-from eventstore.queries.route_health import HealthRow
+from eventstore.queries.metrics import route_health
+from eventstore.queries.metrics.route_health import HealthRow
 
 
 @dataclass(slots=True)

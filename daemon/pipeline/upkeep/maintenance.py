@@ -1,7 +1,7 @@
 """Two loops of periodic work in the database: `Maintenance` of tables, and `MetricsRollup` of the metrics of routes.
 
 The event store does the work (`eventstore.postgres.schema`, `eventstore.progress.retention`,
-`eventstore.queries.tally` and others); this module schedules and logs it. Partitions are made more often than
+`eventstore.queries.metrics.tally` and others); this module schedules and logs it. Partitions are made more often than
 necessary, since a clock that is put forward by more than a week would leave publishing without one. Each time the
 server is compared with the one at the start: another server with a restored dump may have taken its address, and ticks
 must not be made there. That ends the process.
@@ -26,7 +26,7 @@ from eventstore.postgres.connect import Database
 from eventstore.progress import audit_jobs, retention
 from eventstore.progress.retention import Keep
 from eventstore.progress.rows import AttemptRow
-from eventstore.queries import tally
+from eventstore.queries.metrics import tally
 
 log = structlog.get_logger()
 

@@ -26,8 +26,8 @@ from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.upkeep.webhook_news import WebhookNews
 from eventstore import domain_events
 from eventstore.domain_events.events import NewEvent
+from eventstore.leases import process
 from eventstore.postgres.connect import Database
-from eventstore.progress import process
 from eventstore.progress.rows import AttemptRow
 
 # Events that wait for the database, beside those about webhooks. More are dropped, the oldest first.

@@ -17,9 +17,9 @@ import structlog
 
 from daemon.core.sealing.head import SignedHead
 from daemon.core.sealing.seal import SealContent
-from daemon.metrics import Metrics
 from daemon.sealing import anchor_file
 from daemon.sealing.sealer import Sealed, Sealer, SealRefused
+from daemon.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
 

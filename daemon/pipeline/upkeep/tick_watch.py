@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable
 
-from daemon.metrics import Metrics
+from daemon.telemetry.metrics import Metrics
 from eventstore.domain_events import ticks
 from eventstore.postgres.connect import Database
 

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from daemon.core.routing.index import RouteIndex
-from daemon.keys import Keychain
-from daemon.metrics import Metrics
+from daemon.credentials.keys import Keychain
 from daemon.pipeline.held_shards import HeldShards
 from daemon.pipeline.loops import Loops
 from daemon.pipeline.scheduling.lanes import Lanes
@@ -24,6 +23,7 @@ from daemon.pipeline.upkeep.quiet_time import QuietTime
 from daemon.pipeline.upkeep.sealing import Sealing, SealSettings
 from daemon.pipeline.upkeep.tick_watch import TickWatch
 from daemon.sealing.sealer import Sealer
+from daemon.telemetry.metrics import Metrics
 from eventstore.postgres.connect import Database
 from eventstore.progress.retention import Keep
 from eventstore.progress.steady_time import TimedReading

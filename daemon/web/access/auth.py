@@ -18,7 +18,7 @@ from aiohttp.typedefs import Handler
 from daemon.commands import Context, NotFound
 from daemon.core.drafts.login_link_draft import DashboardRole
 from daemon.core.drafts.scope import Scope, ScopeKind
-from daemon.tokens import TokenRefusal, id_of
+from daemon.credentials.tokens import TokenRefusal, id_of
 from daemon.web.access import browsers, sessions
 from daemon.web.access.guesses import CredentialKind, guessing
 from daemon.web.access.limits import TENANT_LIMITS

@@ -18,7 +18,7 @@ from aiohttp import web
 from daemon.config import Config
 from daemon.config.sections import ServerSection
 from daemon.core.drafts.login_link_draft import LoginLinkDraft, return_url_problem
-from daemon.tokens import LOOKUP_SECONDS
+from daemon.credentials.tokens import LOOKUP_SECONDS
 from daemon.web.http.services import SERVICES
 from eventstore.access import sessions
 from eventstore.access.sessions import PendingLink, Session

@@ -15,7 +15,7 @@ from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
 from daemon.core import durations
-from daemon.core.delivery.failure_text import explain_error, status_text
+from daemon.core.sentences.failures import explain_error, status_text
 from daemon.web.dashboard.text import in_merchants_words, moment_field, moment_words
 from daemon.web.http.shapes import moment as exact_moment
 

@@ -22,7 +22,7 @@ from typing_extensions import TypedDict
 from daemon.commands import Invalid
 from daemon.core.events.event import FieldProblem
 from daemon.web.http.endpoints import Query
-from eventstore.queries.delivery_log import ListPosition
+from eventstore.queries.deliveries.delivery_log import ListPosition
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200

@@ -14,12 +14,12 @@ from daemon.commands import Commands
 from daemon.config import Config
 from daemon.core.routing.index import RouteIndex
 from daemon.core.webhook.request import RequestOptions
+from daemon.credentials.keys import Keychain
+from daemon.credentials.tokens import Tokens
 from daemon.expressions.judging import FilterPlaces
-from daemon.keys import Keychain
-from daemon.metrics import Metrics
 from daemon.pipeline.intake.event_feed import EventFeed
-from daemon.tokens import Tokens
-from daemon.tracing import Tracing
+from daemon.telemetry.metrics import Metrics
+from daemon.telemetry.spans import Tracing
 from eventstore.domain_events.events import Publish
 from eventstore.postgres.connect import Database
 from eventstore.postgres.query_pool import QueryPool

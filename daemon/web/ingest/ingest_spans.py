@@ -14,7 +14,7 @@ from aiohttp import web
 
 from daemon.core.events import trace_context
 from daemon.core.events.trace_context import TraceContext
-from daemon.tracing import FinishedSpan, SpanKind, Tracing
+from daemon.telemetry.spans import FinishedSpan, SpanKind, Tracing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ from daemon.core.events.ndjson import Line
 from daemon.core.events.raw_json import BYTE_ORDER_MARK
 from daemon.core.events.trace_context import TraceContext
 from daemon.core.webhook.request import HOPS_HEADER, MAX_HOPS
-from daemon.metrics import RESULTS
+from daemon.telemetry.metrics import RESULTS
 from daemon.web.access.auth import CALLER, IDENTIFYING_SECONDS
 from daemon.web.http import bodies, problems, shapes
 from daemon.web.http.endpoints import Access, endpoint

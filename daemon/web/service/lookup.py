@@ -27,9 +27,9 @@ from daemon.web.http.endpoints import Query, RateLimit, declared
 from daemon.web.http.parameters import moment_of
 from daemon.web.http.services import SERVICES, request_options
 from eventstore import domain_events
-from eventstore.domain_events import listing
 from eventstore.domain_events.events import StoredEvent
-from eventstore.queries.attempts import EventAndRoute
+from eventstore.queries.deliveries.attempts import EventAndRoute
+from eventstore.queries.events import listing
 from eventstore.sources import standing
 from eventstore.sources.standing import MessagePlace
 

@@ -12,8 +12,8 @@ from daemon.audit import AuditReport
 from daemon.core.routing.timeline import Timeline
 from eventstore.domain_events.events import StoredEvent
 from eventstore.postgres.snapshot import Snapshot
-from eventstore.queries import audited
-from eventstore.queries.audited import AuditedRecord
+from eventstore.queries.auditing import audited
+from eventstore.queries.auditing.audited import AuditedRecord
 from tests.support.pipeline.process import PipelineProcess, pipeline_process
 from tests.support.receivers.receiver import receiver
 

@@ -12,7 +12,7 @@ from daemon import audit
 from daemon.audit import AuditReport, DeliverySchedule
 from daemon.core.delivery.answer import delivery_id, delivery_key
 from daemon.core.delivery.retry import RetryPolicy
-from daemon.keys import Vault
+from daemon.credentials.keys import Vault
 from daemon.pipeline.tunables import Tunables
 from daemon.store import opened
 from eventstore.postgres.connect import Database

@@ -16,7 +16,7 @@ import pytest_asyncio
 
 from daemon import audit
 from daemon.audit import AuditReport
-from daemon.keys import Vault
+from daemon.credentials.keys import Vault
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreError
 from eventstore.progress.retention import Keep

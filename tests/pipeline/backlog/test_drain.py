@@ -10,7 +10,8 @@ from collections import Counter
 import pytest
 from aiohttp import web
 
-from eventstore.progress import lease, recording
+from eventstore.leases import lease
+from eventstore.progress import recording
 from tests.support.pipeline.process import pipeline_process
 from tests.support.receivers.receiver import receiver
 

@@ -9,14 +9,14 @@ from datetime import timedelta
 
 import pytest
 
-from daemon import replays
 from daemon.commands import Conflict
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import Route
+from daemon.deliveries import replays
 from daemon.pipeline.scheduling.working_set import WorkingSet
 from eventstore import domain_events
 from eventstore.progress.manual_retry import RetryResult
-from eventstore.queries.attempts import EventAndRoute
+from eventstore.queries.deliveries.attempts import EventAndRoute
 from tests.support.pipeline.process import CONTEXT, PipelineProcess, pipeline_process
 from tests.support.receivers.receiver import receiver, status
 from tests.support.values.deliveries import delivery

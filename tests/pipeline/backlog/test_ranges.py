@@ -14,18 +14,19 @@ import asyncpg
 import pytest
 
 from daemon import audit
-from daemon.core.delivery.explanation_text import ExplainedDecision
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import PayloadOptions
+from daemon.core.sentences.explanations import ExplainedDecision
 from daemon.core.webhook.payload import FilterResult, PayloadEvent
 from daemon.expressions.evaluator import Evaluator
 from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.tunables import Tunables
 from eventstore import domain_events
-from eventstore.domain_events import sample_events, tail, ticks
+from eventstore.domain_events import tail, ticks
 from eventstore.domain_events.events import NewEvent
 from eventstore.domain_events.ticks import LogPosition
 from eventstore.progress.rows import ParkedRow
+from eventstore.queries.events import sample_events
 from tests.pipeline.backlog.test_parking import NONE_PARKED, PARKED, ids_of
 from tests.support.pipeline.crash import crashing_process, possible_duplicates
 from tests.support.pipeline.process import PipelineProcess, pipeline_process

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from daemon import audit, replays
+from daemon import audit
 from daemon.commands import Conflict
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import Route
+from daemon.deliveries import replays
+from daemon.deliveries.replays import ReplayPeriod, ReplayStatus
 from daemon.pipeline.tunables import Tunables
-from daemon.replays import ReplayPeriod, ReplayStatus
 from eventstore.progress.replays import Replay
 from tests.support.pipeline.crash import crashing_process, possible_duplicates
 from tests.support.pipeline.process import CONTEXT, PipelineProcess, pipeline_process

@@ -15,9 +15,9 @@ from uuid import UUID
 import pytest
 from aiohttp import web
 
-from daemon import sample_events
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import RouteStatus
+from daemon.deliveries import sample_events
 from daemon.pipeline.held_shards import Takeover
 from daemon.pipeline.tunables import Tunables
 from eventstore import domain_events

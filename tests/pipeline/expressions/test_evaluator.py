@@ -22,7 +22,7 @@ from daemon.core.webhook.payload import FilterResult, PayloadEvent, RenderError
 from daemon.expressions import evaluator as evaluating
 from daemon.expressions.evaluator import Evaluator
 from daemon.expressions.messages import EvaluationJob, EvaluationReply, MapJob
-from daemon.metrics import Metrics
+from daemon.telemetry.metrics import Metrics
 from tests.support.kafka.messages import mapping_of
 from tests.support.until import until
 

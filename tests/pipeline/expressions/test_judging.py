@@ -17,7 +17,7 @@ from daemon.core.webhook.expression import StepAllowance, TooHeavy
 from daemon.core.webhook.payload import EventFilters, FilterResult, PayloadEvent
 from daemon.expressions.evaluator import Evaluator
 from daemon.expressions.judging import EventJudge, FilterPlaces
-from daemon.metrics import Metrics
+from daemon.telemetry.metrics import Metrics
 from eventstore.postgres.errors import Saturated
 from tests.support.values.lifecycles import NOON, config, created, filtered
 

@@ -14,7 +14,7 @@ from daemon.core.webhook.expression import StepAllowance
 from daemon.expressions import searching
 from daemon.expressions.evaluator import Evaluator
 from daemon.expressions.judging import FilterPlaces
-from daemon.metrics import Metrics
+from daemon.telemetry.metrics import Metrics
 from eventstore.postgres.errors import Saturated
 
 CONDITION = field_condition.parse("data.object.a = 1")

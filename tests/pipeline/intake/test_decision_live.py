@@ -24,14 +24,14 @@ from daemon.core.webhook.egress import EgressPolicy
 from daemon.core.webhook.payload import EventFilters
 from daemon.expressions.evaluator import Evaluator
 from daemon.expressions.stored_events import payload_event
-from daemon.metrics import Metrics
 from daemon.pipeline.held_shards import Takeover
 from daemon.pipeline.intake.decider import Decider
 from daemon.pipeline.intake.deferred import DeferredEvents
 from daemon.pipeline.intake.seen_types import SeenTypes
-from daemon.pipeline.intake.tailer import Tailer
+from daemon.pipeline.intake.tail.tailer import Tailer
 from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.scheduling.ledger import Ledger
+from daemon.telemetry.metrics import Metrics
 from eventstore import domain_events
 from eventstore.domain_events import ticks
 from eventstore.postgres.connect import Database

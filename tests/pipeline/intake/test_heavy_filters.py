@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from daemon import audit, deliveries, replays
+from daemon import audit, deliveries
 from daemon.commands import NotFound
 from daemon.core.routing.route import PayloadOptions
 from daemon.core.webhook.payload import EventFilters, FilterResult, PayloadEvent
-from daemon.deliveries import DeliveryFilter
+from daemon.deliveries import DeliveryFilter, replays
 from daemon.expressions.evaluator import Evaluator
 from daemon.pipeline.tunables import Tunables
 from eventstore import domain_events
 from eventstore.domain_events.events import NewEvent
-from eventstore.queries.attempts import EventAndRoute
+from eventstore.queries.deliveries.attempts import EventAndRoute
 from tests.support.pipeline.process import CONTEXT, PipelineProcess, pipeline_process
 from tests.support.receivers.receiver import receiver
 

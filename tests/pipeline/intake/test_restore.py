@@ -9,16 +9,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from daemon import audit, replays
+from daemon import audit
 from daemon.core.delivery.retry import RetryPolicy
-from daemon.replays import ReplayPeriod, ReplayStatus
+from daemon.deliveries import replays
+from daemon.deliveries.replays import ReplayPeriod, ReplayStatus
 from eventstore.domain_events import ticks
 from eventstore.postgres import lineage, schema
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import SchemaMismatch
 from eventstore.progress import replays as store
-from eventstore.queries import route_metrics
-from eventstore.queries.route_metrics import Counts
+from eventstore.queries.metrics import route_metrics
+from eventstore.queries.metrics.route_metrics import Counts
 from tests.support.pipeline.process import CONTEXT, PipelineProcess, pipeline_process
 from tests.support.postgres.dump import restored_elsewhere
 from tests.support.receivers.receiver import Receiver, receiver, status

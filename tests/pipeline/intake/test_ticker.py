@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import pytest
 
 from daemon.core.gcra import Allowance
-from daemon.metrics import Metrics
 from daemon.pipeline.held_shards import HeldShards, Takeover
 from daemon.pipeline.intake import ticker
 from daemon.pipeline.intake.log_watch import LogWatch
 from daemon.pipeline.intake.ticker import Ticker
 from daemon.pipeline.known_log import KnownLog
 from daemon.pipeline.sending.send_gate import SendGate
+from daemon.telemetry.metrics import Metrics
 from eventstore import domain_events
 from eventstore.domain_events import polls, ticks
 from eventstore.domain_events.events import SHARDS, StoredEvent

@@ -12,15 +12,16 @@ import pytest
 import pytest_asyncio
 
 from daemon.core.delivery.phases import DeliveryStep
-from daemon.metrics import Metrics
 from daemon.pipeline.held_shards import HeldShards, Takeover
 from daemon.pipeline.known_log import KnownLog
 from daemon.pipeline.recording.recorder import Recorder
 from daemon.pipeline.scheduling.delivery import Delivery
 from daemon.pipeline.scheduling.ledger import Ledger
 from daemon.pipeline.scheduling.working_set import WorkingSet
+from daemon.telemetry.metrics import Metrics
+from eventstore.leases import lease
 from eventstore.postgres.connect import Database
-from eventstore.progress import lease, recording
+from eventstore.progress import recording
 from eventstore.progress.rows import AttemptRow
 from tests.support.values.deliveries import delivery, outcome
 

@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from daemon import audit
 from daemon.core.sealing.head import SealKey
-from daemon.keys import Vault
+from daemon.credentials.keys import Vault
 from daemon.pipeline.upkeep.sealing import Sealing, SealSettings
 from daemon.sealing.anchors import parse_anchors
 from daemon.sealing.auditing import audit_seals

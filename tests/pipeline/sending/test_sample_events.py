@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from daemon import audit, sample_events
+from daemon import audit
 from daemon.commands import Conflict
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import PayloadOptions, Route
+from daemon.deliveries import sample_events
 from daemon.pipeline.tunables import Tunables
 from eventstore.domain_events import catalogue
 from eventstore.domain_events.catalogue import TypeRow

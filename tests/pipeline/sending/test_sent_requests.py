@@ -13,8 +13,8 @@ from daemon.core.delivery.answer import delivery_id
 from daemon.core.routing.route import PayloadOptions, Route
 from daemon.core.webhook.request import RequestOptions
 from daemon.deliveries import DeliveryDetail, SentRequest
-from eventstore.domain_events import sample_events
 from eventstore.domain_events.events import NewEvent
+from eventstore.queries.events import sample_events
 from tests.support.pipeline.process import CONTEXT, PipelineProcess, pipeline_process
 from tests.support.receivers.receiver import Received, Receiver, receiver, status
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 import pytest
 
 from daemon.core.delivery.phases import TRANSITIONS, DeliveryPhase, DeliveryStep
+from daemon.pipeline.http_client.egress_guard import EgressGuard
+from daemon.pipeline.http_client.resolver import SystemResolver
 from daemon.pipeline.sending import attempt
-from daemon.pipeline.sending.egress_guard import EgressGuard
-from daemon.pipeline.sending.resolver import SystemResolver
 from tests.support.pipeline.process import pipeline_process
 from tests.support.pipeline.sending import BODY, LINES, sender, status_or_error
 from tests.support.processes.few_files import no_file_left

@@ -23,8 +23,8 @@ from daemon.pipeline.tunables import DEFAULTS, Tunables
 from eventstore import domain_events
 from eventstore.domain_events import tail
 from eventstore.domain_events.events import SHARDS
+from eventstore.leases import lease
 from eventstore.postgres.connect import Database
-from eventstore.progress import lease
 from tests.support.pipeline.crash import free_leases
 from tests.support.pipeline.process import PipelineProcess, pipeline_process
 from tests.support.postgres.fault_proxy import fault_proxy

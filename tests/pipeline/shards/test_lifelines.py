@@ -18,10 +18,10 @@ from daemon.pipeline.shards.lifelines import Lifelines
 from daemon.pipeline.tunables import Tunables
 from eventstore.domain_events.events import SHARDS
 from eventstore.domain_events.glances import Glance
+from eventstore.leases import lifeline
+from eventstore.leases.lease import TTL
+from eventstore.leases.lifeline import PERMIT_SECONDS, Lifeline, Missed, Probed
 from eventstore.postgres.dialing import Connection
-from eventstore.progress import lifeline
-from eventstore.progress.lease import TTL
-from eventstore.progress.lifeline import PERMIT_SECONDS, Lifeline, Missed, Probed
 from tests.support.pipeline.process import PipelineProcess, pipeline_process
 from tests.support.postgres.fault_proxy import fault_proxy
 from tests.support.receivers.receiver import receiver

@@ -13,8 +13,8 @@ from aiokafka.errors import KafkaConnectionError, OffsetOutOfRangeError  # type:
 from daemon.config.event_sources import SourceBegin
 from daemon.core.messages.message import SourceMessage
 from daemon.pipeline.wakeup import Wakeup
-from daemon.sources.client import KafkaClient, PartitionPlace
 from daemon.sources.fetching import AT_ONCE, FETCHED_BYTES, MessageFetcher
+from daemon.sources.kafka.client import KafkaClient, PartitionPlace
 from daemon.sources.partitions import SourcePartitions
 from eventstore.sources.positions import SourcePosition
 from tests.support.kafka.messages import MadeMessage

@@ -10,9 +10,9 @@ import pytest_asyncio
 
 from daemon.catalogue import Catalogue
 from daemon.expressions.evaluator import Evaluator
-from daemon.metrics import Metrics
 from daemon.pipeline.loops import run_forever
 from daemon.sources.making import EventMaker, made_id
+from daemon.telemetry.metrics import Metrics
 from eventstore.postgres.connect import Database
 from tests.support.kafka.messages import MadeMessage
 from tests.support.kafka.sources import config_of

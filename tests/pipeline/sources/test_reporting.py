@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from daemon.metrics import Metrics
 from daemon.operations import NOBODY
 from daemon.sources.news import SourceNews
 from daemon.sources.reporting import SourceReport
+from daemon.telemetry.metrics import Metrics
 from eventstore.postgres.connect import Database
 
 

@@ -13,14 +13,14 @@ import pytest
 from daemon.catalogue import Catalogue
 from daemon.config.event_sources import SourceBegin
 from daemon.expressions.evaluator import Evaluator
-from daemon.metrics import Metrics
 from daemon.operations import NOBODY
-from daemon.sources.client import KafkaClient
+from daemon.sources.kafka.client import KafkaClient
 from daemon.sources.making import EventMaker
 from daemon.sources.news import SourceNews
 from daemon.sources.partitions import SourcePartitions
 from daemon.sources.reporting import SourceReport
 from daemon.sources.taking import BatchTaker
+from daemon.telemetry.metrics import Metrics
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
 from eventstore.sources.positions import SourcePosition

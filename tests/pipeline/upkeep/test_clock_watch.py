@@ -11,12 +11,13 @@ import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 
-from daemon.metrics import Metrics
 from daemon.pipeline.steady_clock import SteadyClock
 from daemon.pipeline.tunables import Tunables
 from daemon.pipeline.upkeep.clock_watch import ClockWatch
+from daemon.telemetry.metrics import Metrics
+from eventstore.leases import lease
 from eventstore.postgres.connect import Database
-from eventstore.progress import backlog, lease, recording, steady_time
+from eventstore.progress import backlog, recording, steady_time
 from eventstore.progress.recording import Flush
 from eventstore.progress.steady_time import ClockReading, TimedReading
 from tests.support.postgres.server_clock import ServerClock, database_of_its_own, server_clock

@@ -7,7 +7,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from daemon.deliveries.merge import DeliveryScan, Merge
-from eventstore.queries.delivery_log import TOP, FoundDelivery, ListPosition, Stretch
+from eventstore.queries.deliveries.delivery_log import TOP, FoundDelivery, ListPosition, Stretch
 from tests.support.values.deliveries import NOON
 
 ROUTE = UUID(int=1)

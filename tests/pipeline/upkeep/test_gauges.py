@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from daemon.metrics import Metrics
 from daemon.pipeline.upkeep import gauges, quiet_time
+from daemon.telemetry.metrics import Metrics
 from eventstore.domain_events.events import SHARDS
 from eventstore.postgres.connect import Database
-from eventstore.queries import status
-from eventstore.queries.status import InstallationStatus
+from eventstore.queries.metrics import status
+from eventstore.queries.metrics.status import InstallationStatus
 from tests.support.pipeline.process import pipeline_process
 from tests.support.until import until
 

@@ -11,8 +11,8 @@ from daemon.core.delivery.retry import RetryPolicy
 from daemon.pipeline.tunables import Tunables
 from daemon.pipeline.upkeep.maintenance import MetricsRollup
 from eventstore.postgres.connect import Database
-from eventstore.queries import route_metrics, tally
-from eventstore.queries.route_metrics import Counts
+from eventstore.queries.metrics import route_metrics, tally
+from eventstore.queries.metrics.route_metrics import Counts
 from tests.support.pipeline.process import pipeline_process
 from tests.support.receivers.receiver import receiver, status
 from tests.support.until import until

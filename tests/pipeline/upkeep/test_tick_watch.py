@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
-from daemon.metrics import Metrics
 from daemon.pipeline.upkeep.tick_watch import TickWatch
+from daemon.telemetry.metrics import Metrics
 from eventstore.domain_events import ticks
 from eventstore.domain_events.events import publish
 from eventstore.postgres.connect import Database

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from daemon.core.drafts.scope import Scope, ScopeKind
-from daemon.tokens import CACHE_SECONDS, MAX_CACHED, TokenRefusal, Tokens, Verified
+from daemon.credentials.tokens import CACHE_SECONDS, MAX_CACHED, TokenRefusal, Tokens, Verified
 from eventstore.access import tokens
 from eventstore.access.tokens import NewToken
 from eventstore.postgres.connect import Database
@@ -113,7 +113,7 @@ async def test_what_is_remembered_is_still_compared(database: Database) -> None:
 
 
 async def test_the_memory_has_an_end(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daemon.tokens.MAX_CACHED", 2)
+    monkeypatch.setattr("daemon.credentials.tokens.MAX_CACHED", 2)
     assert MAX_CACHED > 1000
     remembering = Tokens(database, clock=Clock())
     texts = [await token(database, "admin") for _ in range(3)]
@@ -159,7 +159,7 @@ async def test_those_who_wait_for_a_database_that_is_silent_wait_together(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(tokens, "proof", silent)
-    monkeypatch.setattr("daemon.tokens.LOOKUP_SECONDS", 0.05)
+    monkeypatch.setattr("daemon.credentials.tokens.LOOKUP_SECONDS", 0.05)
     remembering, text = Tokens(database), await token(database, "admin")
     async with asyncio.timeout(5):  # one after the other they would need ten
         answers = await asyncio.gather(*(remembering.verify(text) for _ in range(200)), return_exceptions=True)

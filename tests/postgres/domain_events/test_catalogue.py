@@ -5,9 +5,10 @@ import asyncio
 import asyncpg
 import pytest
 
-from eventstore.domain_events import catalogue, sample_events
+from eventstore.domain_events import catalogue
 from eventstore.domain_events.catalogue import ListedType, OutlinedType, TypeRow
 from eventstore.postgres.connect import Database
+from eventstore.queries.events import sample_events
 from tests.support.values.builders import ROUTE, new_event
 
 

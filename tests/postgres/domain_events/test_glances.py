@@ -7,9 +7,9 @@ from eventstore import domain_events
 from eventstore.domain_events import polls
 from eventstore.domain_events.glances import shows_nothing_new
 from eventstore.domain_events.polls import Poll
+from eventstore.leases import lifeline, process
+from eventstore.leases.process import Process
 from eventstore.postgres.connect import Database
-from eventstore.progress import lifeline, process
-from eventstore.progress.process import Process
 from tests.support.postgres.queries import Connect
 from tests.support.values.builders import new_event
 

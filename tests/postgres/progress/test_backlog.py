@@ -5,8 +5,9 @@ from datetime import timedelta
 from uuid import UUID
 
 from eventstore import domain_events
+from eventstore.leases import lease
 from eventstore.postgres.connect import Database
-from eventstore.progress import backlog, lease, recording
+from eventstore.progress import backlog, recording
 from eventstore.progress.recording import Flush
 from eventstore.progress.rows import AttemptRow, ParkedRow, RetryRow
 from tests.support.values.builders import NOON, ROUTE, attempt, new_event, parked, retry

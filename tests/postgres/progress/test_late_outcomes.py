@@ -6,8 +6,9 @@ from datetime import timedelta
 
 import asyncpg
 
+from eventstore.leases import lease
 from eventstore.postgres.connect import Database
-from eventstore.progress import backlog, late_outcomes, lease, recording
+from eventstore.progress import backlog, late_outcomes, recording
 from eventstore.progress.late_outcomes import LateOutcome
 from eventstore.progress.recording import Flush
 from eventstore.progress.rows import RetryRow

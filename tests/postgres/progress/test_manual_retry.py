@@ -9,10 +9,11 @@ import asyncpg
 import pytest
 
 from eventstore.domain_events.events import shard_of
+from eventstore.leases import lease
 from eventstore.postgres import listen
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import RequestReused
-from eventstore.progress import backlog, lease, manual_retry, recording
+from eventstore.progress import backlog, manual_retry, recording
 from eventstore.progress.manual_retry import RetryRequest, RetryResult
 from eventstore.progress.recording import Flush
 from eventstore.progress.rows import SettledRow

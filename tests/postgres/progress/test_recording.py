@@ -11,10 +11,11 @@ import pytest
 from eventstore import domain_events
 from eventstore.domain_events import polls
 from eventstore.domain_events.ticks import LogMark
+from eventstore.leases import lease
+from eventstore.leases.process import heartbeat
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable, ValueRefused
-from eventstore.progress import backlog, lease, recording
-from eventstore.progress.process import heartbeat
+from eventstore.progress import backlog, recording
 from eventstore.progress.recording import Flush
 from eventstore.progress.rows import ATTEMPT_COLUMNS, AttemptRow, ParkedKey, SettledRow
 from tests.support.postgres.fault_proxy import fault_proxy

@@ -9,11 +9,11 @@ import asyncpg
 import pytest
 
 import eventstore.route_log.sealed_secrets
-from daemon.keys import MasterKeyInUse, Rewrapped, Vault, WrongMasterKey, rewrap, secret_context
+from daemon.credentials.keys import MasterKeyInUse, Rewrapped, Vault, WrongMasterKey, rewrap, secret_context
 from eventstore import route_log
+from eventstore.leases import process
+from eventstore.leases.process import Process
 from eventstore.postgres.connect import Database
-from eventstore.progress import process
-from eventstore.progress.process import Process
 from eventstore.route_log.sealed_secrets import Table
 from tests.support.values.builders import draft
 

@@ -23,8 +23,9 @@ from eventstore.access.sessions import PendingLink
 from eventstore.access.tokens import NewToken
 from eventstore.domain_events import ticks
 from eventstore.domain_events.catalogue import TypeRow
-from eventstore.domain_events.field_search import SearchBounds
 from eventstore.domain_events.ticks import LogMark, Tick
+from eventstore.leases.lifeline import Missed
+from eventstore.leases.process import Process
 from eventstore.postgres import connect
 from eventstore.postgres.connect import Database, check_durability, translated
 from eventstore.postgres.database_url import location
@@ -40,13 +41,12 @@ from eventstore.postgres.errors import (
 from eventstore.progress import replays
 from eventstore.progress.audit_jobs import AuditEnd, AuditProgress, NewAuditJob
 from eventstore.progress.late_outcomes import LateOutcome
-from eventstore.progress.lifeline import Missed
 from eventstore.progress.manual_retry import RetryRequest
-from eventstore.progress.process import Process
 from eventstore.progress.recording import Flush
-from eventstore.queries import delivery_log
-from eventstore.queries.delivery_log import TOP
-from eventstore.queries.route_health import HealthRow
+from eventstore.queries.deliveries import delivery_log
+from eventstore.queries.deliveries.delivery_log import TOP
+from eventstore.queries.events.field_search import SearchBounds
+from eventstore.queries.metrics.route_health import HealthRow
 from eventstore.route_log.sealed_secrets import Table
 from eventstore.seals.stored import SealMark
 from eventstore.sources.positions import MessageBatch, SourcePosition

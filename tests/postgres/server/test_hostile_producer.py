@@ -22,7 +22,7 @@ from eventstore.postgres import schema
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import StoreUnavailable
 from eventstore.progress import manual_retry, retention
-from eventstore.queries import tally
+from eventstore.queries.metrics import tally
 from tests.support.postgres.queries import Connect
 from tests.support.values.builders import ROUTE, draft, new_event
 

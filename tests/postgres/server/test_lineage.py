@@ -5,10 +5,11 @@ import pytest
 
 from eventstore import domain_events
 from eventstore.domain_events import tail, ticks
+from eventstore.leases import lease
 from eventstore.postgres import lineage, schema
 from eventstore.postgres.connect import Database
 from eventstore.postgres.errors import SchemaMismatch
-from eventstore.progress import backlog, lease, recording
+from eventstore.progress import backlog, recording
 from eventstore.progress.recording import Flush
 from tests.support.postgres.queries import Connect
 from tests.support.values.builders import TENANTS, attempt, new_event, parked, retry

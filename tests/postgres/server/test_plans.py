@@ -16,24 +16,16 @@ import pytest
 import pytest_asyncio
 
 from eventstore import domain_events, route_log
-from eventstore.domain_events import field_search, listing, same_ids, tail, ticks
+from eventstore.domain_events import same_ids, tail, ticks
 from eventstore.postgres import schema
 from eventstore.postgres.connect import SERVER_SETTINGS
 from eventstore.progress import backlog, late_outcomes, manual_retry, recording, replays
 from eventstore.progress.steady_time import STATEMENT_TIME
-from eventstore.queries import (
-    attempts,
-    audited,
-    deliveries_of_type,
-    delivery_log,
-    rates,
-    route_health,
-    route_metrics,
-    tally,
-    undecided,
-    waiting_reasons,
-)
-from eventstore.queries.delivery_log import ListScope
+from eventstore.queries.auditing import audited
+from eventstore.queries.deliveries import attempts, deliveries_of_type, delivery_log, undecided, waiting_reasons
+from eventstore.queries.deliveries.delivery_log import ListScope
+from eventstore.queries.events import field_search, listing
+from eventstore.queries.metrics import rates, route_health, route_metrics, tally
 from eventstore.route_log import sealed_secrets
 from eventstore.seals import covered, places
 from tests.support.values.builders import ROUTE

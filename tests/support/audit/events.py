@@ -8,7 +8,7 @@ from eventstore import domain_events
 from eventstore.domain_events.events import StoredEvent
 from eventstore.postgres.connect import Database
 from eventstore.postgres.snapshot import snapshot
-from eventstore.queries import audited
+from eventstore.queries.auditing import audited
 
 ALWAYS = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 

@@ -12,12 +12,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from daemon import replays
 from daemon.audit import DeliverySchedule
 from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.routing.route import PayloadOptions, Route
+from daemon.deliveries import replays
+from daemon.deliveries.replays import ReplayPeriod, ReplayStatus
 from daemon.pipeline.tunables import Tunables
-from daemon.replays import ReplayPeriod, ReplayStatus
 from eventstore import domain_events
 from eventstore.domain_events.events import NewEvent
 from eventstore.progress import manual_retry

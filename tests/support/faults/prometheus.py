@@ -17,7 +17,7 @@ from promql_parser import (
     VectorSelector,
 )
 
-from daemon.metrics import Metrics
+from daemon.telemetry.metrics import Metrics
 
 # Labels that a scrape adds. It makes a metric itself: up.
 OF_A_SCRAPE = frozenset({"job", "instance"})

@@ -15,9 +15,9 @@ import asyncpg
 
 from daemon import config
 from daemon.config import Config
-from daemon.metrics import Metrics
 from daemon.pipeline.tunables import DEFAULTS
 from daemon.sources.sources import CONNECTIONS, Sources
+from daemon.telemetry.metrics import Metrics
 from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.connect import Database
 from tests.support.kafka.topics import Kafka

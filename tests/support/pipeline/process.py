@@ -18,16 +18,16 @@ from daemon.core.delivery.retry import RetryPolicy
 from daemon.core.drafts.route_draft import RouteDraft
 from daemon.core.routing.route import Route
 from daemon.core.webhook.egress import EgressPolicy
-from daemon.keys import Keychain, Vault
-from daemon.metrics import Metrics
+from daemon.credentials.keys import Keychain, Vault
 from daemon.operations import NOBODY, Audience
+from daemon.pipeline.http_client.sender import Sender
 from daemon.pipeline.intake.projection import Projection
 from daemon.pipeline.scheduling.pools import SendingLimits
 from daemon.pipeline.sending.attempt import AttemptSettings
-from daemon.pipeline.sending.sender import Sender
 from daemon.pipeline.supervisor import Pipeline, incarnation
 from daemon.pipeline.tunables import DEFAULTS, Tunables
 from daemon.pipeline.upkeep.sealing import SealSettings
+from daemon.telemetry.metrics import Metrics
 from eventstore import domain_events
 from eventstore.domain_events.events import NewEvent
 from eventstore.postgres.connect import Database

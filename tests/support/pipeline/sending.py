@@ -11,8 +11,8 @@ import pytest
 from daemon.core.delivery.answer import Answer, Failure, Response
 from daemon.core.webhook.egress import EgressPolicy
 from daemon.core.webhook.request import header_lines
-from daemon.pipeline.sending.egress_guard import Shortage
-from daemon.pipeline.sending.sender import Sender
+from daemon.pipeline.http_client.egress_guard import Shortage
+from daemon.pipeline.http_client.sender import Sender
 
 DEV = EgressPolicy.dev()
 TIMEOUT_SECONDS = 10.0

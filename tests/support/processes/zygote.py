@@ -30,7 +30,7 @@ import gc, json, os, socket, sys
 from daemon import app
 from daemon.cli import audit, main, ops, publish, run, store
 from daemon.cli.routes import commands
-from daemon.pipeline.sending.tls import tls_context
+from daemon.pipeline.http_client.tls import tls_context
 
 tls_context(None)
 gc.collect()

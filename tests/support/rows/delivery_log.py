@@ -19,8 +19,9 @@ from daemon.core.delivery.answer import delivery_id, delivery_key
 from eventstore import domain_events
 from eventstore.domain_events import ticks
 from eventstore.domain_events.events import NewEvent, shard_of
+from eventstore.leases import lease
 from eventstore.postgres.connect import Database
-from eventstore.progress import lease, recording
+from eventstore.progress import recording
 from eventstore.progress.recording import Flush
 from eventstore.progress.rows import AttemptRow, ParkedRow, RetryRow
 from tests.support.web.application import App, app

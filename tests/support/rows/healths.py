@@ -7,10 +7,11 @@ from typing import Any
 from uuid import UUID
 
 from eventstore.domain_events.events import shard_of
-from eventstore.progress import lease, recording
+from eventstore.leases import lease
+from eventstore.progress import recording
 from eventstore.progress.recording import Flush
-from eventstore.queries import route_health
-from eventstore.queries.route_health import HealthRow
+from eventstore.queries.metrics import route_health
+from eventstore.queries.metrics.route_health import HealthRow
 from tests.support.values.builders import parked, retry
 from tests.support.web.application import App
 

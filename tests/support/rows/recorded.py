@@ -10,7 +10,8 @@ from uuid import UUID
 from daemon.core.delivery.answer import delivery_id, delivery_key
 from eventstore.domain_events import ticks
 from eventstore.domain_events.events import shard_of
-from eventstore.progress import lease, recording
+from eventstore.leases import lease
+from eventstore.progress import recording
 from eventstore.progress.recording import Flush
 from eventstore.progress.rows import AttemptRow, RetryRow
 from tests.support.web.application import App

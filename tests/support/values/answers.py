@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 
 from daemon.core.delivery.answer import Response
-from daemon.pipeline.sending.answer_reader import KEPT_BODY_BYTES
+from daemon.pipeline.http_client.answer_reader import KEPT_BODY_BYTES
 
 Segments = list[bytes]
 

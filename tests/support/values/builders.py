@@ -7,7 +7,7 @@ from itertools import count
 from uuid import UUID, uuid4
 
 from eventstore.domain_events.events import NewEvent
-from eventstore.progress.process import Process
+from eventstore.leases.process import Process
 from eventstore.progress.rows import AttemptRow, ParkedRow, RetryRow
 from eventstore.route_log.log import NewRouteEvent
 

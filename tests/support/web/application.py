@@ -19,14 +19,14 @@ from daemon import app as daemon_app
 from daemon import config, store
 from daemon.catalogue import Catalogue
 from daemon.commands import CommandLimits, Commands
+from daemon.credentials.keys import Keychain, Vault
+from daemon.credentials.tokens import Tokens
 from daemon.expressions.judging import FilterPlaces
-from daemon.keys import Keychain, Vault
-from daemon.metrics import Metrics
 from daemon.pipeline.intake.event_feed import EventFeed
 from daemon.pipeline.intake.projection import Projection
 from daemon.pipeline.supervisor import Pipeline
 from daemon.pipeline.tunables import DEFAULTS
-from daemon.tokens import Tokens
+from daemon.telemetry.metrics import Metrics
 from daemon.web.app import build
 from daemon.web.http.listeners import OwnRunner
 from daemon.web.http.services import Services

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 from daemon.expressions.evaluator import Evaluator
 from daemon.expressions.messages import EvaluationJob, EvaluationReply
 from daemon.expressions.process import answer
-from daemon.metrics import Metrics
+from daemon.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from tests.support.web.application import App

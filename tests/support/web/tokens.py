@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from daemon import tokens
 from daemon.core.drafts.token_draft import TokenDraft, check
+from daemon.credentials import tokens
 from eventstore.postgres.connect import Database
 
 

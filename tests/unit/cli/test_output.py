@@ -9,7 +9,7 @@ from daemon.cli.console.failures import EXIT_CONFIG, EXIT_FAILED, EXIT_UNAVAILAB
 from daemon.commands import Invalid, NotFound
 from daemon.config import ConfigError
 from daemon.core.events.event import FieldProblem
-from daemon.keys import WrongMasterKey
+from daemon.credentials.keys import WrongMasterKey
 from eventstore.postgres.errors import (
     AccessRefused,
     EmbeddedMisconfigured,

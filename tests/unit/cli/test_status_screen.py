@@ -12,8 +12,8 @@ from rich.console import Console
 from daemon.cli.status import screen
 from daemon.cli.status.observing import Observation
 from daemon.cli.status.terminal import filled
-from daemon.web.service.installation import Installation, Throughput, per_second
-from eventstore.queries.status import InstallationStatus, LogState, ProcessState, ShardStatus
+from daemon.web.service.operator.installation import Installation, Throughput, per_second
+from eventstore.queries.metrics.status import InstallationStatus, LogState, ProcessState, ShardStatus
 
 NOW = datetime(2026, 11, 29, 8, 45, tzinfo=UTC)
 OWNER = "node-1:4711:5f2c9a"

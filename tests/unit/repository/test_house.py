@@ -141,4 +141,6 @@ def test_every_module_of_the_event_store_is_in_the_list_of_its_readme() -> None:
             listed[first.strip("*")] = set(re.findall(r"`(\w+)`:", second))
         elif first.startswith("`"):
             next(reversed(listed.values())).update(re.findall(r"`(\w+)`", first))
-    assert listed == {each: rooms(f"eventstore.{each}") for each in rooms("eventstore") if rooms(f"eventstore.{each}")}
+    folders = {module for module in graph().modules if graph().find_children(module)} - packages_with_rooms()
+    there = {each for each in folders if each.startswith("eventstore.")}
+    assert listed == {each.removeprefix("eventstore.").replace(".", "/"): rooms(each) for each in there}

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from daemon.snippets import LANGUAGES
+from daemon.web.dashboard.webhooks.snippets import LANGUAGES
 
 ROOT = Path(__file__).parents[3]
 SNIPPETS = ROOT / "daemon" / "data" / "snippets"

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import pytest
 from aiohttp import web
 
-from daemon import open_files
 from daemon.config import ListenAddress
+from daemon.runtime import open_files
 from daemon.web.http.connections import ConnectionLimits
 from daemon.web.http.listeners import bind, serving
 from tests.support.until import until

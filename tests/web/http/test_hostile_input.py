@@ -17,7 +17,7 @@ import pytest
 from yarl import URL
 
 from daemon.web.access.limits import TenantLimits
-from daemon.web.service import audit_jobs
+from daemon.web.service.auditing import audit_jobs
 from tests.support.web.application import Answer, App
 from tests.support.web.operations import Operation, is_problem, operations, place, required
 

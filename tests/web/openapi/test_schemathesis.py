@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from daemon.web.access.limits import TenantLimits
-from daemon.web.service import audit_jobs
+from daemon.web.service.auditing import audit_jobs
 from tests.support.web.application import TARGET, App, app
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")

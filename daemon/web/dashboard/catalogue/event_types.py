@@ -19,7 +19,7 @@ from daemon.web.dashboard.rendering import render
 from daemon.web.dashboard.text import excerpt_of, json_excerpt
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
-from daemon.web.service.offered_types import offered
+from daemon.web.service.events.offered_types import offered
 from eventstore.domain_events import catalogue
 
 PAGE_SIZE = 100

@@ -25,8 +25,8 @@ from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.http.endpoints import Access, RateLimit
 from daemon.web.http.services import SERVICES
-from daemon.web.service import bulk_retries, resending
-from daemon.web.service.bulk_retries import BulkRetry
+from daemon.web.service.deliveries import bulk_retries, resending
+from daemon.web.service.deliveries.bulk_retries import BulkRetry
 from eventstore.progress.manual_retry import RetryResult
 
 # A page has no more of them.

@@ -21,9 +21,9 @@ from daemon.web.http import paging
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import moment
-from daemon.web.service import route_healths
-from daemon.web.service.bulk_retries import can_retry, can_send
-from eventstore.queries.delivery_log import ListPosition
+from daemon.web.service.deliveries.bulk_retries import can_retry, can_send
+from daemon.web.service.routes import route_healths
+from eventstore.queries.deliveries.delivery_log import ListPosition
 
 _EMPTY = DeliveryPage(items=[], next=None)
 

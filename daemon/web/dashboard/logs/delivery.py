@@ -20,8 +20,8 @@ from daemon.web.dashboard.text import in_merchants_words, whole_number
 from daemon.web.http import shapes
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
-from daemon.web.service import resending
-from daemon.web.service.delivery_proofs import proof_of, sealed_at_of
+from daemon.web.service.auditing.delivery_proofs import proof_of, sealed_at_of
+from daemon.web.service.deliveries import resending
 from daemon.web.service.lookup import delivery_detail
 
 # A request that is due within this time is awaited: longer than one takes, whose row is due when it must have ended.

@@ -20,9 +20,9 @@ from daemon.web.http import paging
 from daemon.web.http.endpoints import Access
 from daemon.web.http.paging import EventPosition
 from daemon.web.http.services import SERVICES
-from daemon.web.service import event_pages
-from daemon.web.service.event_pages import EventFilter, EventPage
-from eventstore.domain_events.listing import LoggedEvent
+from daemon.web.service.events import event_pages
+from daemon.web.service.events.event_pages import EventFilter, EventPage
+from eventstore.queries.events.listing import LoggedEvent
 
 PAGE_SIZE = 50
 

@@ -22,7 +22,7 @@ from daemon.web.dashboard.form_data import FormErrors
 from daemon.web.dashboard.logs import route_lookup
 from daemon.web.dashboard.text import parse_moment
 from daemon.web.http.shapes import moment
-from daemon.web.service.offered_types import offered
+from daemon.web.service.events.offered_types import offered
 from eventstore.domain_events import catalogue
 
 # Event types that the field suggests.

@@ -17,12 +17,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from daemon.core.delivery.answer import Outcome
-from daemon.core.delivery.failure_text import FailureText, explain_error
+from daemon.core.sentences.failures import FailureText, explain_error
 from daemon.deliveries import DeliveryDetail, SentRequest
 from daemon.web.dashboard.text import Excerpt, escaped_bytes, excerpt_of, json_excerpt
-from daemon.web.service import exchanges
-from daemon.web.service.exchanges import KeptAnswer
-from eventstore.queries.attempts import RecordedExchange
+from daemon.web.service.deliveries import exchanges
+from daemon.web.service.deliveries.exchanges import KeptAnswer
+from eventstore.queries.deliveries.attempts import RecordedExchange
 
 # Attempts on one page; it has links to the others.
 MAX_ATTEMPTS = 30

@@ -22,9 +22,9 @@ from daemon.web.http import paging
 from daemon.web.http.endpoints import Access
 from daemon.web.http.problems import Problem
 from daemon.web.http.services import SERVICES
-from daemon.web.service import audit_requests
-from daemon.web.service.audit_findings import LISTED, AuditFindingShape
-from daemon.web.service.audit_requests import AuditState, SeenAudit
+from daemon.web.service.auditing import audit_requests
+from daemon.web.service.auditing.audit_findings import LISTED, AuditFindingShape
+from daemon.web.service.auditing.audit_requests import AuditState, SeenAudit
 
 PAGE_SIZE = 20
 SPANS = (periods.LAST_DAY, periods.LAST_WEEK)

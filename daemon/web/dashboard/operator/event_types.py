@@ -21,8 +21,8 @@ from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
-from daemon.web.service import catalogue_edits
-from daemon.web.service.catalogue_edits import EntryChanged, fingerprint
+from daemon.web.service.events import catalogue_edits
+from daemon.web.service.events.catalogue_edits import EntryChanged, fingerprint
 from eventstore.domain_events import catalogue
 from eventstore.domain_events.catalogue import OutlinedType, TypeRow
 

@@ -10,8 +10,8 @@ from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import render
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
-from daemon.web.service import failing
-from eventstore.queries.route_health import FailingPosition
+from daemon.web.service.operator import failing
+from eventstore.queries.metrics.route_health import FailingPosition
 
 PAGE_SIZE = 50
 

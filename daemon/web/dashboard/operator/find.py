@@ -9,7 +9,7 @@ from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
-from daemon.web.service import whereabouts
+from daemon.web.service.operator import whereabouts
 
 
 @page(Access.OPERATIONS)

@@ -9,7 +9,7 @@ from daemon.web.access.queries import query_database
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import render
 from daemon.web.http.endpoints import Access
-from daemon.web.service import refusal_pages
+from daemon.web.service.events import refusal_pages
 
 PAGE_SIZE = 50
 

@@ -14,9 +14,9 @@ from daemon.web.dashboard.pages import page, wants_part
 from daemon.web.dashboard.rendering import render
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
-from daemon.web.service import failing, installation, status_warnings
-from daemon.web.service.failing import FailingPage
-from eventstore.queries.route_health import FailingCount
+from daemon.web.service.operator import failing, installation, status_warnings
+from daemon.web.service.operator.failing import FailingPage
+from eventstore.queries.metrics.route_health import FailingCount
 
 # The bars are scaled to this lag, or to the longest lag if that is longer.
 MIN_SCALE_SECONDS = status_warnings.LAG_SECONDS

@@ -21,7 +21,7 @@ from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.http import paging
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
-from eventstore.queries import route_health
+from eventstore.queries.metrics import route_health
 
 PAGE_SIZE = 50
 

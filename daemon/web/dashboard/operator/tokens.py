@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 from aiohttp import web
 
-from daemon import tokens
 from daemon.commands import Invalid
 from daemon.core.drafts.scope import Scope, ScopeKind
 from daemon.core.drafts.token_draft import TokenDraft, check
 from daemon.core.events.event import FieldProblem
+from daemon.credentials import tokens
 from daemon.web.access.auth import CALLER
 from daemon.web.access.queries import query_database
 from daemon.web.dashboard import form_data
@@ -21,7 +21,7 @@ from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.http import paging
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
-from daemon.web.service import token_pages
+from daemon.web.service.operator import token_pages
 from eventstore.access.tokens import Token
 
 PAGE_SIZE = 50

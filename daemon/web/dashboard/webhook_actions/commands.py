@@ -5,7 +5,7 @@ already in the desired state, the handler redirects to its page; that is not an 
 
 Before a webhook is disabled or deleted the page says how many of its deliveries wait: the exact number if they fit into
 one page of the list, else the stored metric, which is quick but lacks what is only in memory
-(eventstore/queries/route_metrics.py).
+(eventstore/queries/metrics/route_metrics.py).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
 from daemon.web.service import lookup
 from eventstore.postgres.connect import Database
-from eventstore.queries import route_metrics
+from eventstore.queries.metrics import route_metrics
 
 CONFIRMATION = "DELETE"
 # Names of other webhooks with the same target.

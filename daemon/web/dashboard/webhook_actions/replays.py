@@ -10,11 +10,11 @@ from typing import TypedDict
 
 from aiohttp import web
 
-from daemon import replays
 from daemon.commands import Conflict, Invalid
 from daemon.core.events.event import FieldProblem
 from daemon.core.routing.route import Route
-from daemon.replays import ReplayCount, ReplayPeriod, ReplayStatus
+from daemon.deliveries import replays
+from daemon.deliveries.replays import ReplayCount, ReplayPeriod, ReplayStatus
 from daemon.web.access.queries import query_database
 from daemon.web.dashboard import form_data, pages, periods
 from daemon.web.dashboard.form_data import FormData, FormErrors, new_form_id, request_id
@@ -24,8 +24,9 @@ from daemon.web.dashboard.text import actor, moment_field, parse_moment
 from daemon.web.http import paging
 from daemon.web.http.endpoints import Access, RateLimit
 from daemon.web.http.services import SERVICES
-from daemon.web.service import resending, route_healths
+from daemon.web.service.deliveries import resending
 from daemon.web.service.lookup import live_route
+from daemon.web.service.routes import route_healths
 from eventstore.progress.replays import Replay
 
 PAGE_SIZE = 20

@@ -12,13 +12,12 @@ from typing import TypedDict
 
 from aiohttp import web
 
-from daemon import sample_events
 from daemon.commands import Conflict, Invalid
 from daemon.core.delivery.status import DeliveryStatus
 from daemon.core.events.event import FieldProblem
 from daemon.core.routing.route import Route
-from daemon.deliveries import ListedDelivery
-from daemon.sample_events import MAX_TESTS
+from daemon.deliveries import ListedDelivery, sample_events
+from daemon.deliveries.sample_events import MAX_TESTS
 from daemon.web.access.limits import TENANT_LIMITS
 from daemon.web.access.queries import query_database
 from daemon.web.dashboard.form_data import FormErrors, read
@@ -27,8 +26,8 @@ from daemon.web.dashboard.rendering import redirect, render
 from daemon.web.http.endpoints import Access, RateLimit
 from daemon.web.http.problems import Problem
 from daemon.web.http.services import SERVICES
-from daemon.web.service import route_healths
 from daemon.web.service.lookup import live_route
+from daemon.web.service.routes import route_healths
 
 # Types in the list; others are found by the search. A page with so many is 60 kB long.
 MAX_LISTED = 300

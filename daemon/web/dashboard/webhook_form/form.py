@@ -14,12 +14,12 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from daemon import preview
 from daemon.commands import Invalid, Stale, TooManyCommands, TooManyRoutes
 from daemon.core.drafts import route_draft
 from daemon.core.drafts.route_draft import RouteDraft
 from daemon.core.events.event import FieldProblem
 from daemon.core.routing.route import Route
+from daemon.deliveries import preview
 from daemon.web.access.queries import query_database
 from daemon.web.dashboard import form_data, pages
 from daemon.web.dashboard.form_data import FORM_ID_FIELD, FormData, FormErrors, new_form_id

@@ -16,7 +16,7 @@ from daemon.web.dashboard.webhook_form import type_picker
 from daemon.web.dashboard.webhook_form.form_fields import LABELS, RouteTexts
 from daemon.web.dashboard.webhook_form.previews import PreviewView
 from daemon.web.dashboard.webhooks.history_rows import HistoryRow
-from daemon.web.service.offered_types import offered
+from daemon.web.service.events.offered_types import offered
 from eventstore.domain_events.catalogue import outline
 
 _ADVANCED = (

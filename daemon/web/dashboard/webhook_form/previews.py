@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 
 from aiohttp import web
 
-from daemon import preview
 from daemon.core.events.catalogue import subscribed_types
 from daemon.core.events.event import FieldProblem, IncomingEvent
 from daemon.core.routing.route import Route, RouteStatus
 from daemon.core.webhook.egress import UrlRefused, check_url
-from daemon.preview import Preview
+from daemon.deliveries import preview
+from daemon.deliveries.preview import Preview
 from daemon.web.access.limits import TENANT_LIMITS
 from daemon.web.access.queries import query_database
 from daemon.web.dashboard import form_data
@@ -26,8 +26,9 @@ from daemon.web.dashboard.webhook_form.form_fields import LABELS, errors_in_orde
 from daemon.web.http.endpoints import Access, RateLimit
 from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import MASK
-from daemon.web.service import lookup, previews
-from daemon.web.service.offered_types import offered
+from daemon.web.service import lookup
+from daemon.web.service.events.offered_types import offered
+from daemon.web.service.routes import previews
 from eventstore.domain_events.catalogue import outline
 
 MAX_CHARACTERS = 16_000

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from daemon.core.delivery.request_cells import RequestCounts
-from daemon.web.service import metric_series
-from daemon.web.service.metric_series import MetricPeriod, MetricRange
-from eventstore.queries.route_metrics import Counts, RecentRequests, RouteMetrics
+from daemon.web.service.routes import metric_series
+from daemon.web.service.routes.metric_series import MetricPeriod, MetricRange
+from eventstore.queries.metrics.route_metrics import Counts, RecentRequests, RouteMetrics
 
 HEIGHT = 160
 MIN_HEIGHT = 2

@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from daemon.core.delivery import answer
-from daemon.core.delivery.failure_text import FailureText, explain_error
 from daemon.core.delivery.health import HealthState
 from daemon.core.routing.route import Route
+from daemon.core.sentences.failures import FailureText, explain_error
 from daemon.receivers import RouteHealth
 
 # A recovery is told for so long.

@@ -13,7 +13,8 @@ from daemon.web.dashboard.text import whole_number
 from daemon.web.dashboard.webhooks import history_rows
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
-from daemon.web.service import lookup, route_healths
+from daemon.web.service import lookup
+from daemon.web.service.routes import route_healths
 from eventstore import route_log
 
 PAGE_SIZE = 50

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from daemon import snippets
 from daemon.core.routing.route import RouteStatus
 from daemon.core.webhook.signing import NO_STANDARD_WEBHOOKS
 from daemon.web.dashboard import pages
 from daemon.web.dashboard.pages import page
 from daemon.web.dashboard.rendering import redirect, render
+from daemon.web.dashboard.webhooks import snippets
 from daemon.web.http.endpoints import Access, RateLimit
 from daemon.web.http.services import SERVICES
 from daemon.web.service import lookup

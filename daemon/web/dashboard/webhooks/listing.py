@@ -25,7 +25,7 @@ from daemon.web.http import paging
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import moment
-from eventstore.queries import route_health, route_metrics
+from eventstore.queries.metrics import route_health, route_metrics
 
 PAGE_SIZE = 50
 # Steps of the slider between the first webhook and now.

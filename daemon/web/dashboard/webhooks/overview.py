@@ -22,12 +22,13 @@ from daemon.web.dashboard.webhooks.history_rows import HistoryRow
 from daemon.web.http.endpoints import Access
 from daemon.web.http.services import SERVICES
 from daemon.web.http.shapes import moment
-from daemon.web.service import lookup, metric_series
-from daemon.web.service.metric_series import MetricRange
+from daemon.web.service import lookup
+from daemon.web.service.routes import metric_series
+from daemon.web.service.routes.metric_series import MetricRange
 from eventstore import route_log
-from eventstore.domain_events import missed_events
-from eventstore.domain_events.missed_events import MissedEvents
 from eventstore.postgres.connect import Database
+from eventstore.queries.events import missed_events
+from eventstore.queries.events.missed_events import MissedEvents
 
 RECENT_DELIVERIES = 8
 RECENT_WINDOWS = 4

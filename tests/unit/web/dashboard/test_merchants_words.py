@@ -8,12 +8,12 @@ import pytest
 
 from daemon.core.delivery import resend
 from daemon.core.delivery.answer import ErrorName
-from daemon.core.delivery.explanation_text import ExplainedDecision, ExplanationFacts, RouteChange, sentence
-from daemon.core.delivery.failure_text import explain_error
 from daemon.core.delivery.resend import ResendRefused
-from daemon.core.delivery.waiting_text import WaitingFacts
 from daemon.core.routing.route import LifecycleEventType, Route, RouteConfig, RouteStatus
 from daemon.core.routing.windows import Window
+from daemon.core.sentences.explanations import ExplainedDecision, ExplanationFacts, RouteChange, sentence
+from daemon.core.sentences.failures import explain_error
+from daemon.core.sentences.waiting import WaitingFacts
 from daemon.web.dashboard.text import in_merchants_words
 
 AT = datetime(2026, 11, 23, 8, 0, 0, 123456, tzinfo=UTC)

@@ -16,10 +16,10 @@ from daemon.deliveries import listing, merge
 from daemon.web.dashboard import page_links
 from daemon.web.dashboard.logs import live, route_lookup
 from eventstore import domain_events
-from eventstore.domain_events import sample_events
 from eventstore.domain_events.events import NewEvent
-from eventstore.queries import undecided
-from eventstore.queries.delivery_log import ListPosition
+from eventstore.queries.deliveries import undecided
+from eventstore.queries.deliveries.delivery_log import ListPosition
+from eventstore.queries.events import sample_events
 from tests.support.rows.delivery_log import DeliveryLog, ExpectedDelivery, delivery_log
 from tests.support.rows.recorded import recorded
 from tests.support.values.builders import new_event

@@ -21,8 +21,9 @@ from daemon.web.dashboard.logs import timeline
 from daemon.web.dashboard.logs.timeline import curl_command
 from daemon.web.http.endpoints import RateLimit
 from eventstore import domain_events
-from eventstore.domain_events import sample_events, ticks
+from eventstore.domain_events import ticks
 from eventstore.domain_events.events import NewEvent
+from eventstore.queries.events import sample_events
 from tests.support.audit.seals import seal
 from tests.support.rows.delivery_log import delivery_log
 from tests.support.rows.recorded import Recorded, recorded

@@ -15,8 +15,9 @@ from daemon.web.dashboard.logs import event as screen
 from daemon.web.dashboard.logs import route_lookup
 from daemon.web.dashboard.text import in_merchants_words
 from eventstore import domain_events
-from eventstore.domain_events import sample_events, ticks
+from eventstore.domain_events import ticks
 from eventstore.domain_events.events import NewEvent
+from eventstore.queries.events import sample_events
 from tests.support.rows.delivery_log import delivery_log
 from tests.support.rows.recorded import age_events, recorded
 from tests.support.values.builders import new_event

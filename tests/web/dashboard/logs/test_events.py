@@ -12,10 +12,11 @@ import pytest
 
 from daemon.core.delivery.answer import delivery_id
 from daemon.web.dashboard.logs import events as screen
-from daemon.web.service import event_pages
+from daemon.web.service.events import event_pages
 from eventstore import domain_events
-from eventstore.domain_events import sample_events, ticks
+from eventstore.domain_events import ticks
 from eventstore.domain_events.events import NewEvent
+from eventstore.queries.events import sample_events
 from tests.support.values.builders import new_event
 from tests.support.web import pages
 from tests.support.web.application import App, path

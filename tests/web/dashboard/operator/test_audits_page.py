@@ -10,7 +10,7 @@ import pytest
 
 from daemon.core.drafts.login_link_draft import DashboardRole, LoginLinkDraft
 from daemon.web.http import paging
-from daemon.web.service.audit_jobs import JOBS, MAX_JOBS
+from daemon.web.service.auditing.audit_jobs import JOBS, MAX_JOBS
 from tests.support.audit.seals import seal
 from tests.support.rows.audits import audit_row, deliver, tamper
 from tests.support.web.application import App, app

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 import pytest
 
 from daemon.core.events.catalogue import MAX_TYPES, TypeDraft
-from daemon.web.service import catalogue_edits
+from daemon.web.service.events import catalogue_edits
 from eventstore.domain_events import catalogue
 from eventstore.domain_events.catalogue import TypeRow
 from eventstore.postgres.connect import Database

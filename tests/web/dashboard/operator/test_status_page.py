@@ -1,4 +1,4 @@
-"""The status page: first the warnings, then the numbers. tests/web/api/test_status.py tests which warnings there are."""
+"""The status page: first the warnings, then the numbers. tests/web/api/operator/test_status.py tests which warnings there are."""
 
 from __future__ import annotations
 

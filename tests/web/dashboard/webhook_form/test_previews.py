@@ -11,7 +11,7 @@ import pytest
 
 from daemon.core.events.catalogue import TypeDraft
 from daemon.core.gcra import Allowance
-from daemon.preview import PLACEHOLDER_KEY
+from daemon.deliveries.preview import PLACEHOLDER_KEY
 from daemon.web.access.limits import TENANT_LIMITS
 from daemon.web.dashboard.webhook_form.previews import MAX_CHARACTERS
 from daemon.web.http.endpoints import RateLimit

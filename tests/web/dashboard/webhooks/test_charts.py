@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from daemon.core.delivery.request_cells import cell_of
 from daemon.web.dashboard.webhooks import charts
 from daemon.web.dashboard.webhooks.charts import HEIGHT, MIN_HEIGHT, SPARK_HEIGHT, Chart
-from daemon.web.service.metric_series import MetricRange
-from eventstore.queries.route_metrics import Counts, RecentRequests, RouteMetrics
+from daemon.web.service.routes.metric_series import MetricRange
+from eventstore.queries.metrics.route_metrics import Counts, RecentRequests, RouteMetrics
 
 NOW = datetime(2026, 11, 24, 18, 5, 12, tzinfo=UTC)
 NOON = NOW.replace(hour=12, minute=0, second=0)

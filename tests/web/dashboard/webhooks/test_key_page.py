@@ -12,8 +12,8 @@ import pytest
 
 from daemon.core.gcra import Allowance
 from daemon.core.webhook.signing import SigningKey, ordergroove_signature
-from daemon.snippets import LANGUAGES
 from daemon.web.access.limits import TENANT_LIMITS
+from daemon.web.dashboard.webhooks.snippets import LANGUAGES
 from daemon.web.http.endpoints import RateLimit
 from tests.support.web.application import App, app, path
 from tests.support.web.pages import BROWSER, PART, Page, get

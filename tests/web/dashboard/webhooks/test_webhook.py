@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from eventstore import domain_events
-from eventstore.domain_events import missed_events
-from eventstore.progress import lease, recording
+from eventstore.leases import lease
+from eventstore.progress import recording
 from eventstore.progress.recording import Flush
+from eventstore.queries.events import missed_events
 from tests.support.values.builders import attempt, new_event
 from tests.support.web import pages
 from tests.support.web.application import TARGET, App, path

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from eventstore.queries import tally
+from eventstore.queries.metrics import tally
 from tests.support.rows.outcomes import note
 from tests.support.web import pages
 from tests.support.web.application import App

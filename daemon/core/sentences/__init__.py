@@ -1,0 +1,1 @@
+"""Why something failed, waits or was not sent, in sentences for merchants and support."""

@@ -1,0 +1,1 @@
+"""Keys of routes and seals under the master key, and tokens of the API."""

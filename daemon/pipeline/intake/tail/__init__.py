@@ -1,0 +1,1 @@
+"""Reads the log: those shards that keep up together, others apart."""

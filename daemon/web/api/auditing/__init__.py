@@ -1,0 +1,1 @@
+"""Explanations, audits, seals and the route log."""

@@ -1,0 +1,1 @@
+"""Events, their feed and sources, and the catalogue."""

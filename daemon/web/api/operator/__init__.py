@@ -1,0 +1,1 @@
+"""What operators ask of the whole installation, and who may sign in."""

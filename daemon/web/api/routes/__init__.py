@@ -1,0 +1,1 @@
+"""Routes, their health, metrics, previews and test events."""

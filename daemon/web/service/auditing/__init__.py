@@ -1,0 +1,1 @@
+"""Audits that were asked for, and proofs of deliveries."""

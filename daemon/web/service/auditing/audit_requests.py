@@ -1,0 +1,132 @@
+"""Audits as the API and the operator's page ask for them: who may begin one, of what, and what of it who may see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID, uuid4
+
+import orjson
+from aiohttp import web
+
+from daemon.commands import Invalid, NotFound
+from daemon.core.drafts.login_link_draft import DashboardRole
+from daemon.core.events.event import FieldProblem, instant
+from daemon.web.access.auth import CALLER, Caller
+from daemon.web.access.queries import query_database
+from daemon.web.http import paging, shapes
+from daemon.web.http.problems import Problem
+from daemon.web.service.auditing.audit_findings import AuditFindingShape
+from daemon.web.service.auditing.audit_jobs import JOBS
+from eventstore.postgres.connect import Database
+from eventstore.progress import audit_jobs
+from eventstore.progress.audit_jobs import AuditJob, AuditJobSummary, NewAuditJob
+
+_LOST = "the daemon that ran it ended: ask for it again"
+_NONE = "there is no such audit"
+
+
+class AuditState(StrEnum):
+    """A failed audit proves nothing, and says why it failed."""
+
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenAudit:
+    """An audit, and what its caller may see of it. `gaps` say why it proves less than was asked for."""
+
+    job: AuditJobSummary
+    findings: Sequence[AuditFindingShape] = ()
+
+    @property
+    def state(self) -> AuditState:
+        return AuditState.FAILED if self.job.is_lost else AuditState(self.job.state)
+
+    @property
+    def detail(self) -> str | None:
+        """Why it failed."""
+        return _LOST if self.job.is_lost else self.job.detail
+
+    @property
+    def gaps(self) -> list[str]:
+        found: list[str] = orjson.loads(self.job.gaps)
+        return found
+
+
+def may_begin(caller: Caller) -> bool:
+    """True unless it is a session that may only view."""
+    return caller.session is None or caller.session.role != DashboardRole.VIEW
+
+
+async def begin(
+    request: web.Request,
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    tenant: str | None,
+    job_id: UUID | None = None,
+) -> SeenAudit:
+    """Begins an audit of [since, until), of one tenant or all that the caller may see. Raises Invalid and Problem."""
+    caller = request[CALLER]
+    if not may_begin(caller):
+        raise Problem(403, "this session may only view: begin an audit with the token of an auditor")
+    if problems := _problems(since, until, tenant, caller):
+        raise Invalid(tuple(problems))
+    new = NewAuditJob(
+        id=job_id or uuid4(), tenant=tenant or caller.tenant, since=since, until=until, actor=caller.actor
+    )
+    return _seen(await request.app[JOBS].begin(new, is_bound=caller.tenant is not None), caller)
+
+
+async def find(request: web.Request, text: str) -> SeenAudit:
+    """The audit with this id. Raises NotFound, also for one that is not the caller's to see."""
+    caller = request[CALLER]
+    try:
+        job_id = UUID(text)
+    except ValueError as error:
+        raise NotFound(_NONE) from error
+    job = await audit_jobs.find(query_database(request), job_id)
+    if job is None or caller.tenant not in (None, job.tenant):
+        raise NotFound(_NONE)
+    return _seen(job, caller)
+
+
+async def newest(database: Database, count: int, *, after: str | None) -> list[SeenAudit]:
+    """At most `count` audits of all tenants without their findings, newest first, after the one with the key `after`.
+    Raises Invalid for what is no key.
+    """
+    found = await audit_jobs.newest(database, count, before=None if after is None else _position(after))
+    return [SeenAudit(job=job) for job in found]
+
+
+def key(seen: SeenAudit) -> str:
+    """The sort key of an audit in the list."""
+    return f"{shapes.moment(seen.job.created_at)} {seen.job.id}"
+
+
+def _position(after: str) -> tuple[datetime, UUID]:
+    at, _, job_id = after.partition(" ")
+    try:
+        return instant(at), UUID(job_id)
+    except ValueError as error:
+        raise paging.unknown_cursor() from error
+
+
+def _problems(since: datetime | None, until: datetime | None, tenant: str | None, caller: Caller) -> list[FieldProblem]:
+    problems = []
+    if since is not None and until is not None and until <= since:
+        problems.append(FieldProblem(field="to", message="must be later than from"))
+    if tenant is not None and caller.tenant not in (None, tenant):
+        message = "is another tenant than the one you audit: leave it out, or name that one"
+        problems.append(FieldProblem(field="tenant", message=message))
+    return problems
+
+
+def _seen(job: AuditJob, caller: Caller) -> SeenAudit:
+    findings: list[AuditFindingShape] = orjson.loads(job.findings)
+    return SeenAudit(job=job, findings=[each for each in findings if caller.tenant in (None, each["tenant"])])

@@ -1,0 +1,1 @@
+"""Requests and answers as they are shown; sending again, one or many."""

@@ -1,0 +1,1 @@
+"""Pages of events, of the feed and of refused messages; the catalogue."""

@@ -1,0 +1,84 @@
+"""Warnings about the state of the installation, in sentences: the same for the API and the dashboard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from daemon.web.http import shapes
+from daemon.web.http.services import Services
+from eventstore.queries.metrics.status import InstallationStatus, ShardStatus
+
+# A shard that lags so much cannot keep up, or is not read at all. A healthy shard lags by less than a second.
+LAG_SECONDS = 10.0
+# A tick is made within a quarter of a second, and looked for every second.
+TICK_SECONDS = 3.0
+# Two clocks that are synchronised differ by milliseconds.
+SKEW_SECONDS = 2.0
+
+
+def is_healthy(shard: ShardStatus) -> bool:
+    """True if somebody delivers for the shard, and keeps up."""
+    return shard.owner is not None and shard.lag_seconds <= LAG_SECONDS
+
+
+def of(found: InstallationStatus, services: Services) -> list[str]:
+    """What a person should look at, the most serious first."""
+    return list(
+        warnings(
+            found,
+            tick_age_seconds=services.tick_age_seconds(),
+            clock_skew_seconds=services.clock_skew_seconds(),
+            clock_step_seconds=services.clock_step_seconds(),
+        )
+    )
+
+
+def warnings(
+    found: InstallationStatus,
+    *,
+    tick_age_seconds: float,
+    clock_skew_seconds: float = 0.0,
+    clock_step_seconds: float = 0.0,
+) -> Iterator[str]:
+    """The sentences of `of`. The seconds are those of Services."""
+    if tick_age_seconds > TICK_SECONDS:
+        yield (
+            f"no tick was made for {tick_age_seconds:.0f} s although events were published, so nothing new is "
+            "delivered: see in pg_locks who holds the lock on hookledger.log_lock"
+        )
+    for lost in found.lost:
+        yield lost.sentence
+    if orphans := [shard.shard for shard in found.shards if shard.owner is None]:
+        yield f"nobody delivers for {_shards(orphans)}"
+    for shard in found.shards:
+        if shard.lag_seconds > LAG_SECONDS and shard.owner is not None:
+            yield f"{_shards([shard.shard])} is {shard.lag_seconds:.0f} s behind"
+    yield from found.sources.faults
+    for process in found.processes:
+        if not process.is_alive:
+            yield f"process {process.pid} on {process.host} was last seen at {shapes.moment(process.seen_at)}"
+    yield from _of_clocks(clock_skew_seconds, clock_step_seconds)
+    versions = sorted({process.version for process in found.processes if process.is_alive})
+    if len(versions) > 1:
+        yield f"processes of different versions are running: {', '.join(versions)}"
+
+
+def _of_clocks(skew_seconds: float, step_seconds: float) -> Iterator[str]:
+    if step_seconds:
+        yield (
+            f"the database's clock stepped {_direction(step_seconds)} by {abs(step_seconds):.0f} s within the last hour"
+            ": its time synchronisation should slew instead"
+        )
+    if abs(skew_seconds) > SKEW_SECONDS:
+        yield (
+            f"the clock of this machine is {abs(skew_seconds):.0f} s {'ahead of' if skew_seconds > 0 else 'behind'} "
+            "the database's: synchronise both"
+        )
+
+
+def _direction(step_seconds: float) -> str:
+    return "forward" if step_seconds > 0 else "back"
+
+
+def _shards(numbers: list[int]) -> str:
+    return f"shard{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"

@@ -1,0 +1,1 @@
+"""How routes do, and what they would send."""

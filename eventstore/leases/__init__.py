@@ -1,0 +1,1 @@
+"""Which processes live, and which of them has the right to which shard."""

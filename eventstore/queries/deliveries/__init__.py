@@ -1,0 +1,1 @@
+"""Lists of deliveries, their attempts, and why they wait."""

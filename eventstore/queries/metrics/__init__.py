@@ -1,0 +1,1 @@
+"""Counts and rates of requests, the health of receivers, the status. Only `tally` and `route_health` write."""
